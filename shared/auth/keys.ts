@@ -1,0 +1,32 @@
+// API keys: what a key is, and the one rule that matches a presented key. Where keys come from is an adapter (env-keys.ts,
+// secret-manager.ts).
+import type { Limit } from '../rate-limit/limiter.ts';
+
+export const SCOPES = ['conversation', 'workspace', 'mcp', 'auth', 'proxy', 'webhook', 'admin'] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** One valid key. Only the digest is kept; the key itself is forgotten once read. */
+export interface ApiKey {
+  readonly id: string;
+  /** SHA-256 of the key's UTF-8 bytes, 32 bytes. */
+  readonly digest: Uint8Array;
+  readonly scopes: ReadonlySet<Scope>;
+  /** Limits of this key; undefined: the deployment's. */
+  readonly limits?: readonly Limit[];
+  /** Epoch milliseconds. */
+  readonly expiresAtMs?: number;
+}
+
+/** Who is calling. The id owns every session, login, connection, terminal and idempotency record (contract section 2). */
+export interface Caller {
+  readonly keyId: string;
+  readonly scopes: ReadonlySet<Scope>;
+  readonly limits: readonly Limit[];
+}
+
+/** The Keys port: finds the key behind a digest. Throws RpcError `unavailable` when keys cannot be had at all. */
+export interface Keys {
+  find(digest: Uint8Array, options?: { readonly signal?: AbortSignal }): Promise<ApiKey | undefined>;
+  /** For the verbose health check. */
+  ping(options?: { readonly signal?: AbortSignal }): Promise<void>;
+}

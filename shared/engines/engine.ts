@@ -1,0 +1,55 @@
+// The Engine port: one turn of a conversation in, Codex-named events out. An engine knows models; it knows nothing of sessions,
+// stores or limits.
+import type { Usage } from '../conversations/usage.ts';
+
+export interface Message {
+  readonly role: 'user' | 'assistant';
+  readonly content: string;
+}
+
+/** Everything an engine needs to answer one prompt. */
+export interface TurnInput {
+  readonly turnId: string;
+  /** Stable id of the conversation, for engines that keep state of their own (codex). */
+  readonly conversationId: string;
+  /** `provider/model`, resolved. */
+  readonly model: string;
+  /** System instructions, when the caller gave any. */
+  readonly instructions?: string;
+  /** Oldest first; the last one is the prompt. */
+  readonly messages: readonly Message[];
+}
+
+/**
+ * Events an engine yields while it works, named as Codex names them (contract section 4). TaskStarted and the terminal events
+ * (TaskComplete, TurnAborted, Error) belong to the turn, not to the engine.
+ */
+export type EngineEvent =
+  | { readonly AgentMessageDelta: { readonly delta: string } }
+  | { readonly AgentReasoning: { readonly text: string } }
+  | { readonly TokenCount: Usage };
+
+/** How a turn ended well. `content` is the whole answer, equal to the concatenated deltas. */
+export interface Outcome {
+  readonly content: string;
+  readonly usage: Usage;
+  /** The model that answered, as the provider names it, in `provider/model` form. */
+  readonly model: string;
+}
+
+/**
+ * Errors thrown by `run`: RpcError `upstream_error` (the provider refused, failed, or cut the stream: data.provider, data.status?),
+ * `upstream_timeout`, `unavailable` (provider not reachable), `invalid_params` (no such model); the signal's reason when aborted.
+ * A stream that ends without the provider's own end marker is `upstream_error`, never a success (bifrost#5665).
+ */
+export interface Engine {
+  run(turn: TurnInput, options: { readonly signal: AbortSignal }): AsyncGenerator<EngineEvent, Outcome, void>;
+}
+
+/** Chooses an engine by model name. */
+export interface Engines {
+  /** What a prompt without `model` gets, e.g. `anthropic/claude-sonnet-4-5` or `offline/echo`. */
+  readonly defaultModel: string;
+  /** Throws RpcError `invalid_params` when the provider is unknown or has no credentials, saying which variable to set. */
+  resolve(model: string | undefined): { readonly engine: Engine; readonly model: string };
+}

@@ -1,0 +1,121 @@
+// The one error table and the one error class. Everything the gateway says to a caller about a failure is a row here;
+// anything that is not an RpcError is masked as `internal` and its cause goes to the log only.
+
+interface ErrorRow {
+  /** JSON-RPC error code (contract section 3). */
+  readonly code: number;
+  readonly message: string;
+  /** HTTP status of a single call; in a batch the status is 200. */
+  readonly status: number;
+  /** Whether the same request may succeed later without being changed. */
+  readonly retryable: boolean;
+}
+
+/** Contract section 3: one row per failure class. `conflict` rows share code 409 and differ in `data.reason`. */
+export const ERRORS = {
+  parse_error: { code: -32700, message: 'Parse error', status: 400, retryable: false },
+  invalid_request: { code: -32600, message: 'Invalid Request', status: 400, retryable: false },
+  method_not_found: { code: -32601, message: 'Method not found', status: 200, retryable: false },
+  invalid_params: { code: -32602, message: 'Invalid params', status: 200, retryable: false },
+  internal: { code: -32603, message: 'Internal error', status: 500, retryable: true },
+  unauthorized: { code: 401, message: 'Unauthorized', status: 401, retryable: false },
+  rate_limited: { code: 429, message: 'Too Many Requests', status: 429, retryable: true },
+  payload_too_large: { code: 413, message: 'Payload too large', status: 413, retryable: false },
+  unsupported_media_type: { code: 415, message: 'Unsupported media type', status: 415, retryable: false },
+  method_not_allowed: { code: 405, message: 'Method not allowed', status: 405, retryable: false },
+  unavailable: { code: 503, message: 'Service unavailable', status: 503, retryable: true },
+  forbidden: { code: 403, message: 'Forbidden', status: 200, retryable: false },
+  sandbox_unavailable: { code: 403, message: 'Sandbox unavailable', status: 200, retryable: false },
+  not_found: { code: 404, message: 'Not found', status: 200, retryable: false },
+  session_busy: { code: 409, message: 'Session is busy', status: 200, retryable: true },
+  queue_full: { code: 409, message: 'Session queue is full', status: 200, retryable: true },
+  idempotency_in_flight: {
+    code: 409,
+    message: 'A request with this idempotency key is in flight',
+    status: 200,
+    retryable: true,
+  },
+  patch_failed: { code: 409, message: 'Patch does not apply', status: 200, retryable: false },
+  conflict: { code: 409, message: 'Conflict', status: 200, retryable: true },
+  cancelled: { code: 499, message: 'Cancelled', status: 200, retryable: false },
+  upstream_error: { code: 502, message: 'Upstream error', status: 200, retryable: true },
+  upstream_timeout: { code: 504, message: 'Upstream timeout', status: 200, retryable: true },
+} as const satisfies Record<string, ErrorRow>;
+
+export type Reason = keyof typeof ERRORS;
+
+/** One finding about the params of a call: `path` in dotted form ('' for the whole), `message` for a human. */
+export interface Issue {
+  readonly path: string;
+  readonly message: string;
+}
+
+export interface RpcErrorOptions {
+  /** Replaces the table's message; must be safe to show to the caller. */
+  readonly message?: string;
+  /** More members of `error.data`, wire names (snake_case), safe to show. */
+  readonly data?: Readonly<Record<string, unknown>>;
+  readonly retryAfterMs?: number;
+  /** Overrides the table's `retryable` where the case at hand knows better (an invalid credential is a 502 not worth repeating). */
+  readonly retryable?: boolean;
+  /** What really happened; for the log only, never on the wire. */
+  readonly cause?: unknown;
+}
+
+/** `error.data` on the wire. */
+export interface WireErrorData {
+  readonly reason: Reason;
+  readonly request_id: string;
+  readonly retryable: boolean;
+  readonly retry_after_ms?: number;
+  readonly [member: string]: unknown;
+}
+
+export interface WireError {
+  readonly code: number;
+  readonly message: string;
+  readonly data: WireErrorData;
+}
+
+/** The only error a caller sees. Throw it with a reason of the table; everything else becomes `internal`. */
+export class RpcError extends Error {
+  readonly reason: Reason;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly retryAfterMs: number | undefined;
+  readonly retryable: boolean;
+
+  constructor(reason: Reason, options: RpcErrorOptions = {}) {
+    super(options.message ?? ERRORS[reason].message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'RpcError';
+    this.reason = reason;
+    this.data = options.data ?? {};
+    this.retryAfterMs = options.retryAfterMs;
+    this.retryable = options.retryable ?? ERRORS[reason].retryable;
+  }
+
+  /** HTTP status of a single call that fails this way. */
+  get status(): number {
+    return ERRORS[this.reason].status;
+  }
+
+  /** The `error` member of a response. */
+  toWire(requestId: string): WireError {
+    const row = ERRORS[this.reason];
+    return {
+      code: row.code,
+      message: this.message,
+      data: {
+        ...this.data,
+        reason: this.reason,
+        request_id: requestId,
+        retryable: this.retryable,
+        ...(this.retryAfterMs === undefined ? {} : { retry_after_ms: Math.max(0, Math.ceil(this.retryAfterMs)) }),
+      },
+    };
+  }
+}
+
+/** An RpcError stays what it is; anything else is masked as `internal` with the original kept as its cause. */
+export function toRpcError(error: unknown): RpcError {
+  return error instanceof RpcError ? error : new RpcError('internal', { cause: error });
+}

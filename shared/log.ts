@@ -1,0 +1,83 @@
+// Structured logs: one JSON object per line as Cloud Logging reads it, or one readable line on a terminal. Lines are gathered during
+// a turn of the event loop and written at once: a write per call would cost more than the call.
+import { writeSync } from 'node:fs';
+
+export type Severity = 'DEBUG' | 'INFO' | 'NOTICE' | 'WARNING' | 'ERROR' | 'CRITICAL';
+
+/** Fields of a line, wire names. Never put a key, token, prompt, answer or body in here. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+export interface Logger {
+  log(severity: Severity, message: string, fields?: Fields): void;
+  /** Writes what is gathered; call before the process ends. */
+  flush(): void;
+}
+
+const PENDING_CHARS_MAX = 1 << 16;
+
+/**
+ * Writes lines to a file descriptor (stdout by default). `format: 'pretty'` is for people, `json` for Cloud Logging
+ * (https://cloud.google.com/logging/docs/structured-logging).
+ */
+export function createLogger(
+  options: { readonly format: 'json' | 'pretty'; readonly write?: (text: string) => void } = { format: 'json' },
+): Logger {
+  const write = options.write ?? writeStdout;
+  const render = options.format === 'json' ? renderJson : renderPretty;
+  let pending = '';
+  let scheduled = false;
+  const flush = (): void => {
+    scheduled = false;
+    if (pending === '') return;
+    const text = pending;
+    pending = '';
+    write(text);
+  };
+  return {
+    log(severity, message, fields = {}) {
+      pending += render(severity, message, fields);
+      if (pending.length > PENDING_CHARS_MAX) flush();
+      else if (!scheduled) {
+        scheduled = true;
+        setImmediate(flush);
+      }
+    },
+    flush,
+  };
+}
+
+/** Error -> fields that are safe to log: name, message and stack of the chain of causes, at most 4 deep. */
+export function errorFields(error: unknown): Fields {
+  const chain: string[] = [];
+  for (let cause: unknown = error; cause !== undefined && chain.length < 4; ) {
+    chain.push(cause instanceof Error ? (cause.stack ?? `${cause.name}: ${cause.message}`) : String(cause));
+    cause = cause instanceof Error ? cause.cause : undefined;
+  }
+  return { error: chain.join('\ncaused by: ') };
+}
+
+function renderJson(severity: Severity, message: string, fields: Fields): string {
+  return `${JSON.stringify({ severity, time: new Date().toISOString(), message, ...fields })}\n`;
+}
+
+function renderPretty(severity: Severity, message: string, fields: Fields): string {
+  const time = new Date().toISOString().slice(11, 23);
+  const rest = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .join(' ');
+  return `${time} ${severity.padEnd(7)} ${message} ${rest}\n`;
+}
+
+function writeStdout(text: string): void {
+  const bytes = Buffer.from(text);
+  for (let offset = 0; offset < bytes.length; ) {
+    try {
+      offset += writeSync(1, bytes, offset);
+    } catch (error) {
+      // A full pipe (EAGAIN) drops the rest of the chunk rather than blocking the gateway; a closed one (EPIPE) has no reader.
+      if ((error as NodeJS.ErrnoException).code === 'EINTR') continue;
+      return;
+    }
+  }
+}

@@ -1,0 +1,42 @@
+// What the protocol knows of a method: its name, its schemas, who may call it and what it costs. The transport-free core is generic
+// over the context that handlers get; methods/define-method.ts binds it.
+import type { ZodObject, ZodType, z } from 'zod';
+import type { Reason } from '../errors.ts';
+
+export interface MethodDefinition<Context, Params extends ZodObject = ZodObject, Result extends ZodType = ZodType> {
+  /** Wire name, e.g. `conversation.prompt`; also the file's name. */
+  readonly name: string;
+  /** One line for OpenRPC, the README and the console. */
+  readonly summary: string;
+  /** Scope a key needs; `null`: any authenticated caller. */
+  readonly scope: string | null;
+  /**
+   * `read`: cheap, may be admitted by the per-instance bucket while the limiter's store is down.
+   * `work`: costs money, runs a command or changes something: fails closed with 503.
+   */
+  readonly cost: 'read' | 'work';
+  /** Where the handler can run; `companion` needs a process and is forwarded by the jsonrpc function. Default: anywhere. */
+  readonly runs?: 'anywhere' | 'companion';
+  readonly params: Params;
+  readonly result: Result;
+  /** Reasons of errors.ts this method itself answers, beyond those every call can meet. */
+  readonly errors?: readonly Reason[];
+  readonly example: { readonly params: z.input<Params>; readonly result: z.input<Result> };
+  handle(params: z.output<Params>, context: Context): Promise<z.input<Result>>;
+}
+
+/** A method with its schema types erased, as a registry holds it. */
+export type AnyMethod<Context> = MethodDefinition<Context, ZodObject, ZodType>;
+
+/** Methods by wire name. A Map, so that `__proto__` and `constructor` are just unknown names. */
+export type Registry<Context> = ReadonlyMap<string, AnyMethod<Context>>;
+
+/** Builds a registry; throws on a name that is taken, empty or reserved. */
+export function createRegistry<Context>(methods: readonly AnyMethod<Context>[]): Registry<Context> {
+  const registry = new Map<string, AnyMethod<Context>>();
+  for (const method of methods) {
+    if (registry.has(method.name)) throw new Error(`method ${method.name} is defined twice`);
+    registry.set(method.name, method);
+  }
+  return registry;
+}

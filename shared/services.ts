@@ -1,0 +1,21 @@
+// Everything the methods may use, on one object, built once and passed as an argument (never imported as a singleton).
+import type { Keys } from './auth/keys.ts';
+import type { Clock, Ids } from './clock.ts';
+import type { Config } from './config.ts';
+import type { Engines } from './engines/engine.ts';
+import type { EventBus } from './events/event.ts';
+import type { Logger } from './log.ts';
+import type { Limiter } from './rate-limit/limiter.ts';
+import type { Store } from './store/store.ts';
+
+export interface Services {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly store: Store;
+  readonly bus: EventBus;
+  readonly keys: Keys;
+  readonly limiter: Limiter;
+  readonly engines: Engines;
+}

@@ -1,0 +1,92 @@
+// The Store port: a small document store with optimistic transactions. Every rule of the domain is written above it, once;
+// an adapter knows documents, versions and preconditions and nothing else. See transact.ts for the retry rule.
+
+/** Address of one document. `id` is 1..128 characters of [A-Za-z0-9_-]; hash anything a caller chose before it gets here. */
+export interface Ref {
+  readonly collection: string;
+  readonly id: string;
+}
+
+/** Opaque token of one state of one document; never reused, not even after delete and re-create. */
+export type Version = string;
+
+/**
+ * What a document may hold: JSON values without nested arrays (Firestore refuses them) and without `undefined`.
+ * Free-form JSON of a caller is stored as a JSON string. Top-level `data` of a document is always an object.
+ */
+export type Value = string | number | boolean | null | readonly Value[] | { readonly [field: string]: Value };
+export type Data = { readonly [field: string]: Value };
+
+/**
+ * A document as read. `data` is undefined when it is absent **or past its expiry** (TTL deletion may lag by a day, readers must
+ * not see that); `version` is null only when nothing is stored at all, so an expired document can be replaced safely.
+ */
+export interface Snapshot<T extends object = Data> {
+  readonly ref: Ref;
+  readonly data: T | undefined;
+  readonly version: Version | null;
+}
+
+/** `absent`: nothing may be stored; `{version}`: exactly this state must be stored; omitted: unconditional. */
+export type Precondition = 'absent' | { readonly version: Version };
+
+export type Write =
+  | { readonly ref: Ref; readonly data: object; readonly expireAtMs?: number; readonly if?: Precondition }
+  | { readonly ref: Ref; readonly delete: true; readonly if?: Precondition };
+
+/** Documents of one collection ordered by one field; ties are ordered by id in the same direction. */
+export interface Query {
+  readonly collection: string;
+  /** Equality filters on top-level string fields. */
+  readonly where?: Readonly<Record<string, string>>;
+  /** A top-level string or number field; documents without it are not returned. */
+  readonly orderBy: string;
+  readonly direction?: 'asc' | 'desc';
+  /** Strictly after this position (the field's value and id of the last document seen). */
+  readonly after?: { readonly value: string | number; readonly id: string };
+  /** 1..1000. */
+  readonly limit: number;
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal;
+  /** Milliseconds until the call gives up with `unavailable`; every adapter has a default of at most 10 s. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Errors: `Conflict` when a precondition does not hold (nothing is written); RpcError `unavailable` when the store cannot be reached
+ * or does not answer in time; the signal's reason when aborted.
+ */
+export interface Store {
+  get<T extends object = Data>(refs: readonly Ref[], options?: CallOptions): Promise<Snapshot<T>[]>;
+  /** All writes or none. Resolves to the new version of each write in order (null for a delete). */
+  commit(writes: readonly Write[], options?: CallOptions): Promise<(Version | null)[]>;
+  query<T extends object = Data>(query: Query, options?: CallOptions): Promise<Snapshot<T>[]>;
+  /** Calls `listener` with the present state and then after every change, in order, until the returned function is called. */
+  watch<T extends object = Data>(
+    ref: Ref,
+    listener: (snapshot: Snapshot<T>) => void,
+    onError?: (error: unknown) => void,
+  ): () => void;
+  /**
+   * The fair last resort of `transact`: reads under the adapter's own lock (Firestore: `runTransaction`), computes, commits.
+   * `compute` must be pure: it may run several times.
+   */
+  lock<R>(
+    refs: readonly Ref[],
+    compute: (snapshots: Snapshot[]) => { readonly writes: readonly Write[]; readonly result: R },
+    options?: CallOptions,
+  ): Promise<R>;
+  /** Resolves when the store answers; for the verbose health check. */
+  ping(options?: CallOptions): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A precondition did not hold. Thrown by adapters, handled by `transact`; it never reaches a caller of the gateway. */
+export class Conflict extends Error {
+  constructor(message = 'precondition failed', options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'Conflict';
+  }
+}
