@@ -1,0 +1,64 @@
+// JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification): one parsed value in, calls out. No method is known here.
+import { RpcError } from '../errors.ts';
+
+export type Id = string | number | null;
+
+/** Most calls in one batch: beyond it a single cheap request would fan out without end. */
+export const BATCH_MAX = 50;
+const ID_CHARS_MAX = 128;
+
+/** A readable call. `id` undefined: a notification, never answered. */
+export interface Call {
+  readonly id: Id | undefined;
+  readonly method: string;
+  readonly params: unknown;
+}
+
+/** One member of a request that is not a call: it is answered with its error under the id that could be read, else null. */
+export interface BadCall {
+  readonly id: Id;
+  readonly error: RpcError;
+}
+
+export interface Envelope {
+  readonly batch: boolean;
+  readonly calls: readonly (Call | BadCall)[];
+}
+
+/** Reads a single request or a batch. Throws RpcError `invalid_request` when there is nothing to answer one by one. */
+export function readEnvelope(value: unknown): Envelope {
+  if (!Array.isArray(value)) return { batch: false, calls: [readCall(value)] };
+  if (value.length === 0) throw invalid('a batch must not be empty');
+  if (value.length > BATCH_MAX) throw invalid(`a batch holds at most ${BATCH_MAX} calls, this one has ${value.length}`);
+  return { batch: true, calls: value.map(readCall) };
+}
+
+export function isBad(call: Call | BadCall): call is BadCall {
+  return 'error' in call;
+}
+
+function readCall(value: unknown): Call | BadCall {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { id: null, error: invalid('a request must be an object') };
+  }
+  const { jsonrpc, id, method, params } = value as Record<string, unknown>;
+  if (id !== undefined && !isId(id)) {
+    return { id: null, error: invalid(`id must be a string of at most ${ID_CHARS_MAX} characters, a safe integer or null`) };
+  }
+  const answerId = id ?? null;
+  if (jsonrpc !== '2.0') return { id: answerId, error: invalid('jsonrpc must be "2.0"') };
+  if (typeof method !== 'string' || method === '') return { id: answerId, error: invalid('method must be a non-empty string') };
+  if (params !== undefined && (typeof params !== 'object' || params === null)) {
+    return { id: answerId, error: invalid('params must be an object') };
+  }
+  return { id, method, params };
+}
+
+function isId(id: unknown): id is Id {
+  if (id === null) return true;
+  return typeof id === 'string' ? id.length <= ID_CHARS_MAX : Number.isSafeInteger(id);
+}
+
+function invalid(detail: string): RpcError {
+  return new RpcError('invalid_request', { data: { detail } });
+}

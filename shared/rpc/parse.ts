@@ -1,0 +1,114 @@
+// Bytes are judged here, once, for every transport: fatal UTF-8, JSON syntax, depth, duplicate keys, `__proto__`, unpaired surrogates.
+// V8's own parser decides about syntax; the scan behind it looks at what that parser lets through silently.
+import { RpcError } from '../errors.ts';
+
+/** Cap of a request body or WebSocket message. */
+export const BODY_BYTES_MAX = 1 << 20;
+/** Deepest nesting of arrays and objects, the outermost counting as 1. */
+export const DEPTH_MAX = 64;
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/**
+ * Strict JSON from bytes. Throws RpcError `parse_error` for bad UTF-8 or syntax, `invalid_request` for what is valid JSON but not
+ * acceptable: nesting deeper than DEPTH_MAX, a key twice in one object (two readers would see two requests), `__proto__` as a key
+ * (prototype pollution), a string with an unpaired surrogate (it cannot be stored and read back unchanged).
+ */
+export function parseJson(bytes: Uint8Array): unknown {
+  const text = decode(bytes);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new RpcError('parse_error', { data: { detail: syntaxDetail(error, text) } });
+  }
+  scan(text);
+  return value;
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return decoder.decode(bytes);
+  } catch {
+    throw new RpcError('parse_error', { data: { detail: 'the body is not valid UTF-8' } });
+  }
+}
+
+/** Says where, never what: the body may hold secrets, and V8's message quotes it. */
+function syntaxDetail(error: unknown, text: string): string {
+  if (text.trim() === '') return 'the body is empty';
+  const position = error instanceof Error ? /position (\d+)/.exec(error.message)?.[1] : undefined;
+  return position === undefined ? 'the body is not valid JSON' : `the body is not valid JSON at position ${position}`;
+}
+
+const QUOTE = 34;
+const COMMA = 44;
+const OPEN_ARRAY = 91;
+const BACKSLASH = 92;
+const CLOSE_ARRAY = 93;
+const OPEN_OBJECT = 123;
+const CLOSE_OBJECT = 125;
+
+/** Walks text that is known to be valid JSON. */
+function scan(text: string): void {
+  // One entry per open container: the keys seen so far, or null for an array.
+  const open: (Set<string> | null)[] = [];
+  let expectsKey = false;
+  for (let index = 0; index < text.length; index++) {
+    switch (text.charCodeAt(index)) {
+      case QUOTE: {
+        const end = endOfString(text, index);
+        if (expectsKey) {
+          addKey(open.at(-1), text.slice(index, end + 1));
+          expectsKey = false;
+        }
+        index = end;
+        break;
+      }
+      case OPEN_OBJECT:
+      case OPEN_ARRAY: {
+        const isObject = text.charCodeAt(index) === OPEN_OBJECT;
+        if (open.push(isObject ? new Set() : null) > DEPTH_MAX) {
+          throw refused(`nesting is deeper than ${DEPTH_MAX}`);
+        }
+        expectsKey = isObject;
+        break;
+      }
+      case CLOSE_OBJECT:
+      case CLOSE_ARRAY:
+        open.pop();
+        expectsKey = false;
+        break;
+      case COMMA:
+        expectsKey = open.at(-1) instanceof Set;
+        break;
+    }
+  }
+}
+
+/** Index of the closing quote of the string that opens at `start`. */
+function endOfString(text: string, start: number): number {
+  let hasSurrogateEscape = false;
+  let index = start + 1;
+  for (; text.charCodeAt(index) !== QUOTE; index++) {
+    if (text.charCodeAt(index) !== BACKSLASH) continue;
+    index++;
+    const isUnicodeEscape = text[index] === 'u';
+    if (isUnicodeEscape && (text[index + 1] === 'd' || text[index + 1] === 'D')) hasSurrogateEscape = true;
+  }
+  if (hasSurrogateEscape && !(JSON.parse(text.slice(start, index + 1)) as string).isWellFormed()) {
+    throw refused('a string holds an unpaired surrogate');
+  }
+  return index;
+}
+
+function addKey(keys: Set<string> | null | undefined, literal: string): void {
+  const key = literal.includes('\\') ? (JSON.parse(literal) as string) : literal.slice(1, -1);
+  if (key === '__proto__') throw refused('the key __proto__ is not allowed');
+  if (keys?.has(key)) throw refused('a key appears twice in one object');
+  keys?.add(key);
+}
+
+function refused(detail: string): RpcError {
+  return new RpcError('invalid_request', { data: { detail } });
+}
