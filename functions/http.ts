@@ -1,0 +1,186 @@
+// What the HTTP functions share: bodies with a cap, JSON answers, CORS, request ids. Plain node:http, so that the same handlers run
+// under functions-framework and in the local server. No rule of the domain lives here.
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { RpcError } from '../shared/errors.ts';
+import type { RateDecision } from '../shared/rate-limit/limiter.ts';
+import { BODY_BYTES_MAX } from '../shared/rpc/parse.ts';
+
+export type HttpHandler = (req: IncomingMessage, res: ServerResponse) => void | Promise<void>;
+
+/** After a refusal, this much of an unread body is swallowed so that the client can read the answer; then the socket is cut. */
+const DRAIN_BYTES_MAX = 8 << 20;
+const DRAIN_MS_MAX = 2_000;
+
+const EXPOSED_HEADERS =
+  'X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, X-Request-Id, X-Gateway-Overhead-Ms';
+const ALLOWED_HEADERS =
+  'Content-Type, X-API-Key, Authorization, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id';
+
+/** The caller's `X-Request-Id` when it is harmless, else a new one. */
+export function requestIdOf(req: IncomingMessage): string {
+  const given = req.headers['x-request-id'];
+  return typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : `req_${randomUUID().replaceAll('-', '')}`;
+}
+
+/** Path without query and without a trailing slash (`/` stays `/`). */
+export function pathOf(req: IncomingMessage): string {
+  const url = req.url ?? '/';
+  const mark = url.indexOf('?');
+  const path = mark === -1 ? url : url.slice(0, mark);
+  return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
+}
+
+/** Query parameters; never used for credentials. */
+export function queryOf(req: IncomingMessage): URLSearchParams {
+  const url = req.url ?? '/';
+  const mark = url.indexOf('?');
+  return new URLSearchParams(mark === -1 ? '' : url.slice(mark + 1));
+}
+
+/**
+ * Reads a body of at most 1 MiB. Throws RpcError `payload_too_large`, or `unsupported_media_type` for any Content-Encoding but
+ * identity (a 200 KB gzip bomb became 200 MB in the framework's own parser), or the connection's error when the client goes away.
+ */
+export function readBody(req: IncomingMessage, maxBytes = BODY_BYTES_MAX): Promise<Uint8Array> {
+  const encoding = req.headers['content-encoding'];
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+    return Promise.reject(
+      new RpcError('unsupported_media_type', { data: { detail: 'send the body without Content-Encoding' } }),
+    );
+  }
+  const tooLarge = (): RpcError => new RpcError('payload_too_large', { data: { limit_bytes: maxBytes } });
+  if (Number(req.headers['content-length'] ?? 0) > maxBytes) return Promise.reject(tooLarge());
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const onData = (chunk: Buffer): void => {
+      size += chunk.length;
+      if (size > maxBytes) {
+        stop();
+        req.pause();
+        reject(tooLarge());
+      } else chunks.push(chunk);
+    };
+    const onEnd = (): void => {
+      stop();
+      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, size));
+    };
+    const onClose = (): void => {
+      stop();
+      reject(new RpcError('cancelled', { message: 'the client went away while sending its body' }));
+    };
+    const stop = (): void => {
+      req.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
+    };
+    req.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
+  });
+}
+
+/** Sends JSON. When the body of the request was not read to its end, the connection is closed after a bounded drain. */
+export function sendJson(res: ServerResponse, status: number, body: unknown, headers: OutgoingHttpHeaders = {}): void {
+  if (res.headersSent || res.destroyed) return;
+  const text = JSON.stringify(body);
+  const unread = !res.req.complete;
+  res.writeHead(status, {
+    'Content-Type': 'application/json; charset=utf-8',
+    'Content-Length': Buffer.byteLength(text),
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+    ...(unread ? { Connection: 'close' } : {}),
+    ...headers,
+  });
+  res.end(text);
+  if (unread) drain(res);
+}
+
+/** Sends `204 No Content`. */
+export function sendNothing(res: ServerResponse, headers: OutgoingHttpHeaders = {}): void {
+  if (!res.headersSent) res.writeHead(204, headers).end();
+}
+
+/** Sends an error of the table outside JSON-RPC (`/webhook`, `/health`): `{"error": {code, message, data}}`. */
+export function sendError(
+  res: ServerResponse,
+  error: RpcError,
+  requestId: string,
+  headers: OutgoingHttpHeaders = {},
+): void {
+  sendJson(res, errorStatus(error), { error: error.toWire(requestId) }, { ...errorHeaders(error), ...headers });
+}
+
+/** Outside JSON-RPC a failure always has an HTTP status of its own: codes of the table that are statuses, 400 for bad params. */
+function errorStatus(error: RpcError): number {
+  const { code } = error.toWire('');
+  if (code >= 400) return code === 499 ? 400 : code;
+  return error.reason === 'internal' ? 500 : 400;
+}
+
+/** `Retry-After` in whole seconds where the error knows it, `WWW-Authenticate` for 401, `Allow` for 405. */
+export function errorHeaders(error: RpcError): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = {};
+  if (error.reason === 'rate_limited' || error.reason === 'unavailable') {
+    headers['Retry-After'] = Math.max(1, Math.ceil((error.retryAfterMs ?? 1_000) / 1_000));
+  }
+  if (error.reason === 'unauthorized') headers['WWW-Authenticate'] = 'Bearer realm="codex-gateway"';
+  if (error.reason === 'method_not_allowed' && typeof error.data.allow === 'string') headers.Allow = error.data.allow;
+  return headers;
+}
+
+/** The `X-RateLimit-*` headers of contract section 2; Reset is in epoch seconds. */
+export function rateHeaders(decision: RateDecision | undefined): OutgoingHttpHeaders {
+  if (decision === undefined || decision.outcome === 'unavailable' || decision.outcome === 'revoked') return {};
+  return {
+    'X-RateLimit-Limit': decision.limit,
+    'X-RateLimit-Remaining': decision.remaining,
+    'X-RateLimit-Reset': Math.ceil(decision.resetAtMs / 1_000),
+  };
+}
+
+/**
+ * Exact-origin CORS. Sets the headers on `res` for a listed origin, answers a preflight itself and then returns true. An origin that is
+ * not listed gets no CORS headers: the browser refuses, other clients are not concerned.
+ */
+export function handleCors(
+  req: IncomingMessage,
+  res: ServerResponse,
+  allowedOrigins: ReadonlySet<string>,
+  methods: string,
+): boolean {
+  const origin = req.headers.origin;
+  const listed = origin !== undefined && allowedOrigins.has(origin);
+  if (origin !== undefined) res.setHeader('Vary', 'Origin');
+  if (listed) {
+    res.setHeader('Access-Control-Allow-Origin', origin);
+    res.setHeader('Access-Control-Expose-Headers', EXPOSED_HEADERS);
+  }
+  if (req.method !== 'OPTIONS') return false;
+  sendNothing(res, {
+    Allow: `${methods}, OPTIONS`,
+    ...(listed
+      ? {
+          'Access-Control-Allow-Methods': methods,
+          'Access-Control-Allow-Headers': ALLOWED_HEADERS,
+          'Access-Control-Max-Age': 600,
+        }
+      : {}),
+  });
+  return true;
+}
+
+function drain(res: ServerResponse): void {
+  const { req } = res;
+  let swallowed = 0;
+  const cut = (): void => {
+    clearTimeout(timer);
+    req.socket.destroy();
+  };
+  const timer = setTimeout(cut, DRAIN_MS_MAX);
+  timer.unref();
+  req.on('data', (chunk: Buffer) => {
+    swallowed += chunk.length;
+    if (swallowed > DRAIN_BYTES_MAX) cut();
+  });
+  req.once('close', () => clearTimeout(timer));
+  req.resume();
+}
