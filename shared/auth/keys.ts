@@ -24,9 +24,15 @@ export interface Caller {
   readonly limits: readonly Limit[];
 }
 
-/** The Keys port: finds the key behind a digest. Throws RpcError `unavailable` when keys cannot be had at all. */
+/**
+ * The Keys port: finds the key behind a digest, at once when it is in memory (no promise on the hot path). Throws or rejects with
+ * RpcError `unavailable` when keys cannot be had at all.
+ */
 export interface Keys {
-  find(digest: Uint8Array, options?: { readonly signal?: AbortSignal }): Promise<ApiKey | undefined>;
-  /** For the verbose health check. */
+  find(
+    digest: Uint8Array,
+    options?: { readonly signal?: AbortSignal },
+  ): ApiKey | undefined | Promise<ApiKey | undefined>;
+  /** For the verbose health check; also warms an adapter that reads its keys from outside. */
   ping(options?: { readonly signal?: AbortSignal }): Promise<void>;
 }
