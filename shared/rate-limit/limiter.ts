@@ -18,7 +18,7 @@ export interface RateDecision {
   readonly remaining: number;
   /** Epoch milliseconds at which the tightest window ends. */
   readonly resetAtMs: number;
-  /** Set when not admitted: how long to wait. */
+  /** Milliseconds to wait; set when `rate_limited` or `unavailable`. Waiting does not help a revoked key, nor a cost above a limit. */
   readonly retryAfterMs?: number;
 }
 
@@ -32,6 +32,7 @@ export interface TakeRequest {
   readonly signal?: AbortSignal;
 }
 
+/** Rejects with the signal's reason when the caller left before its call was decided; it is then not charged. */
 export interface Limiter {
   take(request: TakeRequest): Promise<RateDecision>;
 }

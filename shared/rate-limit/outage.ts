@@ -1,0 +1,90 @@
+// What the limiter knows about an outage of its store: since when, whether to try again, and what may pass meanwhile. Holds a few numbers
+// for the instance and two per key; it never queues and never waits.
+import type { Limit, RateDecision, TakeRequest } from './limiter.ts';
+
+/** Failures in a row, over all keys, after which callers no longer wait for the store; one may be a single lost connection. */
+const FAILURES_MAX = 2;
+/** The pause before a probe doubles from the first to the second value, in milliseconds, each time times 0.5..1. */
+const PROBE_PAUSE_MS = 250;
+const PROBE_PAUSE_MAX_MS = 2_000;
+/** A probe that has not reported after this long is given up, and another may be sent. */
+const PROBE_LOST_MS = 5_000;
+/** How long after the outage began cheap reads may still pass (contract section 2). */
+const DEGRADED_MS = 60_000;
+/** The per-instance bucket: so many calls per key in so many milliseconds, and never more than the key's own smallest limit. */
+const BUCKET_MAX = 10;
+const BUCKET_MS = 10_000;
+
+/** One key's share of the bucket. */
+export interface Bucket {
+  startMs: number;
+  used: number;
+}
+
+export interface Outage {
+  /** Whether a call may go to the store now. During an outage one call at a time may: it is the probe. */
+  mayTry(nowMs: number): boolean;
+  /** True while callers do not wait for the store. */
+  readonly open: boolean;
+  /** The store answered. Returns how long the outage lasted, in milliseconds, when it ended one. */
+  succeeded(nowMs: number): number | undefined;
+  /** The store did not answer. Returns true when this opened the breaker. */
+  failed(nowMs: number): boolean;
+  /** The answer to a call the store cannot decide: degraded admission from the bucket, or `unavailable`; never `rate_limited`. */
+  decide(request: TakeRequest, bucket: Bucket, nowMs: number): RateDecision;
+}
+
+export function createOutage(): Outage {
+  let failures = 0;
+  let sinceMs = 0;
+  let nextProbeMs = 0;
+  const isOpen = (): boolean => failures >= FAILURES_MAX;
+  return {
+    get open() {
+      return isOpen();
+    },
+    mayTry(nowMs) {
+      if (!isOpen()) return true;
+      if (nowMs < nextProbeMs) return false;
+      nextProbeMs = nowMs + PROBE_LOST_MS;
+      return true;
+    },
+    succeeded(nowMs) {
+      const wasOpen = isOpen();
+      failures = 0;
+      return wasOpen ? nowMs - sinceMs : undefined;
+    },
+    failed(nowMs) {
+      if (failures === 0) sinceMs = nowMs;
+      failures++;
+      const pause = Math.min(PROBE_PAUSE_MAX_MS, PROBE_PAUSE_MS * 2 ** Math.max(0, failures - FAILURES_MAX));
+      nextProbeMs = nowMs + pause * (0.5 + Math.random() / 2);
+      return failures === FAILURES_MAX;
+    },
+    decide(request, bucket, nowMs) {
+      if (request.mayDegrade && failures > 0 && nowMs - sinceMs < DEGRADED_MS) {
+        if (Math.abs(nowMs - bucket.startMs) >= BUCKET_MS) Object.assign(bucket, { startMs: nowMs, used: 0 });
+        const resetAtMs = bucket.startMs + BUCKET_MS;
+        const limit = Math.min(BUCKET_MAX, ...request.limits.map(({ max }) => max));
+        if (bucket.used + request.cost <= limit) {
+          bucket.used += request.cost;
+          return { outcome: 'admitted', degraded: true, limit, remaining: limit - bucket.used, resetAtMs };
+        }
+      }
+      return unavailable(request.limits, Math.max(1_000, nextProbeMs - nowMs), nowMs);
+    },
+  };
+}
+
+/** A refusal that is not the caller's doing. The limit shown is the key's smallest, with nothing left until it is worth asking again. */
+export function unavailable(limits: readonly Limit[], retryAfterMs: number, nowMs: number): RateDecision {
+  const limit = Math.min(...limits.map(({ max }) => max));
+  return {
+    outcome: 'unavailable',
+    degraded: false,
+    limit,
+    remaining: 0,
+    resetAtMs: nowMs + retryAfterMs,
+    retryAfterMs,
+  };
+}

@@ -1,0 +1,193 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { Limit } from '../../../shared/rate-limit/limiter.ts';
+import { charge, EMPTY_STATE, endOf, type LimitState, refuse } from '../../../shared/rate-limit/windows.ts';
+
+const MINUTE = 60_000;
+const HOUR = 3_600_000;
+const NOON = Date.UTC(2026, 0, 1, 12);
+const LIMITS: readonly Limit[] = [
+  { max: 3, windowMs: MINUTE },
+  { max: 5, windowMs: HOUR },
+];
+
+const limits = fc.uniqueArray(
+  fc.record({ max: fc.integer({ min: 1, max: 12 }), windowMs: fc.constantFrom(1_000, 7_000, MINUTE, HOUR) }),
+  { minLength: 1, maxLength: 3, selector: (limit) => limit.windowMs },
+);
+/** Calls as several instances make them: each with its own clock, up to 30 s wrong, some with another configuration. */
+const calls = fc.array(
+  fc.record({
+    afterMs: fc.integer({ min: 0, max: 20_000 }),
+    skewMs: fc.constantFrom(-30_000, -1, 0, 0, 0, 30_000),
+    cost: fc.integer({ min: 1, max: 6 }),
+  }),
+  { maxLength: 80 },
+);
+
+describe('charge', () => {
+  test('never admits more than max per window label, whatever the clocks of the instances say', () => {
+    fc.assert(
+      fc.property(limits, calls, (limits, calls) => {
+        const used = new Map<string, number>();
+        let state: LimitState = EMPTY_STATE;
+        let trueMs = NOON;
+        for (const { afterMs, skewMs, cost } of calls) {
+          trueMs += afterMs;
+          const before = state;
+          const { decision, state: after } = charge(before, limits, cost, trueMs + skewMs);
+          state = after;
+          if (decision.outcome !== 'admitted') continue;
+          for (const { max, windowMs } of limits) {
+            const window = after.windows.find((window) => window.window_ms === windowMs);
+            const label = `${windowMs}@${window?.start_ms}`;
+            const total = (used.get(label) ?? 0) + cost;
+            used.set(label, total);
+            expect(total).toBeLessThanOrEqual(max);
+            expect(window?.count).toBe(total);
+          }
+        }
+      }),
+    );
+  });
+
+  test('charges nothing on a refusal and every window on an admission', () => {
+    fc.assert(
+      fc.property(limits, calls, (limits, calls) => {
+        let state: LimitState = EMPTY_STATE;
+        let nowMs = NOON;
+        for (const { afterMs, cost } of calls) {
+          nowMs += afterMs;
+          const { decision, state: after } = charge(state, limits, cost, nowMs);
+          if (decision.outcome === 'admitted') expect(after.windows).toHaveLength(limits.length);
+          else expect(after).toBe(state);
+          state = after;
+        }
+      }),
+    );
+  });
+
+  test('shows headers that agree with the decision', () => {
+    fc.assert(
+      fc.property(limits, calls, (limits, calls) => {
+        let state: LimitState = EMPTY_STATE;
+        let nowMs = NOON;
+        for (const { afterMs, skewMs, cost } of calls) {
+          nowMs += afterMs;
+          const now = nowMs + skewMs;
+          const { decision, state: after } = charge(state, limits, cost, now);
+          state = after;
+          expect(decision.remaining).toBeGreaterThanOrEqual(0);
+          expect(decision.remaining).toBeLessThanOrEqual(decision.limit);
+          expect(decision.resetAtMs).toBeGreaterThan(now);
+          expect(limits.some(({ max }) => max === decision.limit)).toBe(true);
+          if (decision.outcome === 'rate_limited') {
+            expect(decision.remaining).toBeLessThan(cost);
+            expect(decision.retryAfterMs).toBe(decision.resetAtMs - now);
+          } else {
+            // `remaining` is what a caller may rely on: one more call of that cost fits, one above it does not.
+            if (decision.remaining > 0) expect(refuse(after, limits, decision.remaining, now)).toBeUndefined();
+            expect(refuse(after, limits, decision.remaining + 1, now)?.outcome).toBe('rate_limited');
+          }
+        }
+      }),
+    );
+  });
+
+  test('admits a refused call after retryAfterMs when nobody else calls', () => {
+    fc.assert(
+      fc.property(limits, calls, (limits, calls) => {
+        let state: LimitState = EMPTY_STATE;
+        let nowMs = NOON;
+        const smallest = Math.min(...limits.map(({ max }) => max));
+        for (const { afterMs, skewMs, cost } of calls) {
+          nowMs += afterMs;
+          const { decision, state: after } = charge(state, limits, cost, nowMs + skewMs);
+          state = after;
+          if (decision.outcome !== 'rate_limited' || cost > smallest) continue;
+          const later = nowMs + skewMs + (decision.retryAfterMs ?? 0);
+          expect(charge(state, limits, cost, later).decision.outcome).toBe('admitted');
+          expect(charge(state, limits, cost, later - 1).decision.outcome).toBe('rate_limited');
+        }
+      }),
+    );
+  });
+
+  test('counts a batch of n exactly as n single calls', () => {
+    fc.assert(
+      fc.property(limits, fc.integer({ min: 1, max: 12 }), (limits, cost) => {
+        const batch = charge(EMPTY_STATE, limits, cost, NOON);
+        let singles: LimitState = EMPTY_STATE;
+        let admitted = 0;
+        for (let call = 0; call < cost; call++) {
+          const single = charge(singles, limits, 1, NOON);
+          singles = single.state;
+          if (single.decision.outcome === 'admitted') admitted++;
+        }
+        expect(batch.decision.outcome === 'admitted').toBe(admitted === cost);
+        if (admitted === cost) expect(batch.state).toEqual(singles);
+      }),
+    );
+  });
+
+  test('refuses a cost above a limit even when nothing is used', () => {
+    expect(charge(EMPTY_STATE, LIMITS, 4, NOON).decision).toMatchObject({
+      outcome: 'rate_limited',
+      limit: 3,
+      remaining: 3,
+    });
+  });
+
+  test('shows the window that refuses longest, else the one with the fewest calls left', () => {
+    const minuteFull = charge(EMPTY_STATE, LIMITS, 3, NOON);
+    expect(minuteFull.decision).toMatchObject({
+      outcome: 'admitted',
+      limit: 3,
+      remaining: 0,
+      resetAtMs: NOON + MINUTE,
+    });
+    const hourFull = charge(minuteFull.state, LIMITS, 2, NOON + MINUTE);
+    expect(hourFull.decision).toMatchObject({ limit: 5, remaining: 0, resetAtMs: NOON + HOUR });
+    const both = refuse(
+      charge(EMPTY_STATE, [LIMITS[0] ?? { max: 0, windowMs: 1 }, { max: 3, windowMs: HOUR }], 3, NOON).state,
+      LIMITS,
+      3,
+      NOON,
+    );
+    expect(both).toMatchObject({ outcome: 'rate_limited', limit: 5, remaining: 2, resetAtMs: NOON + HOUR });
+  });
+
+  test('adopts a later window of the document instead of moving it back', () => {
+    const ahead = charge(EMPTY_STATE, LIMITS, 3, NOON + 1_000).state;
+    const behind = charge(ahead, LIMITS, 1, NOON - 29_000);
+    expect(behind.decision).toMatchObject({ outcome: 'rate_limited', resetAtMs: NOON + MINUTE, retryAfterMs: 89_000 });
+    expect(behind.state).toBe(ahead);
+  });
+
+  test('follows a changed configuration: a raised limit admits, a lowered one refuses, a removed window is carried until it ends', () => {
+    const used = charge(EMPTY_STATE, LIMITS, 3, NOON).state;
+    expect(charge(used, [{ max: 4, windowMs: MINUTE }], 1, NOON).decision.outcome).toBe('admitted');
+    expect(charge(used, [{ max: 2, windowMs: MINUTE }], 1, NOON).decision).toMatchObject({
+      outcome: 'rate_limited',
+      remaining: 0,
+    });
+    const other = charge(used, [{ max: 9, windowMs: 1_000 }], 2, NOON + MINUTE).state;
+    expect(other.windows).toEqual([
+      { window_ms: 1_000, start_ms: NOON + MINUTE, count: 2 },
+      { window_ms: HOUR, start_ms: NOON, count: 5 },
+    ]);
+    expect(charge(other, LIMITS, 1, NOON + MINUTE).decision).toMatchObject({ outcome: 'rate_limited', limit: 5 });
+    expect(endOf(other)).toBe(NOON + HOUR);
+  });
+
+  test('refuses a revoked key without charging it', () => {
+    const revoked = { windows: [], revoked: true };
+    const { decision, state } = charge(revoked, LIMITS, 1, NOON);
+    expect(decision).toMatchObject({ outcome: 'revoked', remaining: 0 });
+    expect(state).toBe(revoked);
+  });
+
+  test.each([0, -1, 1.5, Number.NaN])('throws on a cost of %s', (cost) => {
+    expect(() => charge(EMPTY_STATE, LIMITS, cost, NOON)).toThrow(RangeError);
+  });
+});
