@@ -1,7 +1,16 @@
 // Optimistic transactions over any Store, the one place with a retry rule: read (or take what is cached), compute, commit under the
 // versions read; on Conflict reread and retry with short jitter; after 5 lost rounds the adapter's fair lock takes over.
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type CallOptions, Conflict, type Data, type Ref, type Snapshot, type Store, type Version, type Write } from './store.ts';
+import { pause } from './pause.ts';
+import {
+  type CallOptions,
+  Conflict,
+  type Data,
+  type Ref,
+  type Snapshot,
+  type Store,
+  type Version,
+  type Write,
+} from './store.ts';
 
 /** Rounds lost before the adapter's lock is used; 20 contending processes starve nobody with this mixture (test/emulator). */
 const ROUNDS_MAX = 5;
@@ -23,6 +32,8 @@ export interface Committed<R> {
 export interface TransactOptions extends CallOptions {
   /** Snapshots from an earlier commit or watch, one per ref in order; used instead of the first read. */
   readonly cached?: readonly Snapshot[] | undefined;
+  /** Milliseconds of optimistic rounds before the lock is used, if that comes before the last round. Default: rounds alone count. */
+  readonly optimisticMs?: number;
 }
 
 /**
@@ -37,7 +48,8 @@ export async function transact<R>(
   options: TransactOptions = {},
 ): Promise<Committed<R>> {
   let snapshots = options.cached;
-  for (let round = 0; round < ROUNDS_MAX; round++) {
+  const lockAtMs = performance.now() + (options.optimisticMs ?? Number.POSITIVE_INFINITY);
+  for (let round = 0; round < ROUNDS_MAX && performance.now() < lockAtMs; round++) {
     const fresh = snapshots === undefined;
     snapshots ??= await store.get(refs, options);
     const decision = compute(snapshots);
@@ -53,7 +65,7 @@ export async function transact<R>(
     } catch (error) {
       if (!(error instanceof Conflict)) throw error;
       snapshots = undefined;
-      if (!options.cached || round > 0) await sleep(Math.random() * JITTER_MS, undefined, signalOf(options));
+      if (!options.cached || round > 0) await pause(Math.random() * JITTER_MS, options.signal);
     }
   }
   const result = await store.lock(
@@ -82,14 +94,14 @@ function afterCommit(
     const index = writes.findIndex((write) => sameRef(write.ref, snapshot.ref));
     const write = writes[index];
     if (write === undefined) return snapshot;
-    return { ref: snapshot.ref, data: 'data' in write ? (write.data as Data) : undefined, version: versions[index] ?? null };
+    return {
+      ref: snapshot.ref,
+      data: 'data' in write ? (write.data as Data) : undefined,
+      version: versions[index] ?? null,
+    };
   });
 }
 
 function sameRef(a: Ref, b: Ref): boolean {
   return a.id === b.id && a.collection === b.collection;
-}
-
-function signalOf(options: CallOptions): { signal?: AbortSignal } {
-  return options.signal === undefined ? {} : { signal: options.signal };
 }

@@ -1,0 +1,74 @@
+// Opens the SQLite file of the embedded store, with its schema, and says in words what went wrong with it. Knows no documents.
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { RpcError } from '../errors.ts';
+
+const SCHEMA_VERSION = 1;
+/** How long SQLite itself may block the event loop for another process's lock; longer waits are ours and asynchronous. */
+const BUSY_BLOCK_MS = 50;
+const BUSY_OPEN_MS = 5_000;
+
+/** SQLite primary result codes, https://sqlite.org/rescode.html */
+const BUSY = 5;
+const LOCKED = 6;
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS documents (
+    collection TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version TEXT NOT NULL,
+    data TEXT NOT NULL,
+    expire_at INTEGER,
+    PRIMARY KEY (collection, id)
+  );
+  CREATE INDEX IF NOT EXISTS documents_expire_at ON documents (expire_at) WHERE expire_at IS NOT NULL;
+  PRAGMA user_version = ${SCHEMA_VERSION};
+`;
+
+/**
+ * Opens (and creates: directory 0700, file 0600) the database at `path`, or one in memory for `:memory:`.
+ * Throws an Error that names the path and the reason when that is not possible.
+ */
+export function openDatabase(path: string): DatabaseSync {
+  let database: DatabaseSync | undefined;
+  try {
+    if (path !== ':memory:') {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      closeSync(openSync(path, 'a', 0o600));
+    }
+    database = new DatabaseSync(path, { timeout: BUSY_OPEN_MS });
+    prepareDatabase(database);
+    return database;
+  } catch (error) {
+    database?.close();
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`embedded store: cannot open ${path}: ${reason}`, { cause: error });
+  }
+}
+
+/** Whether the error is another connection's lock, which passes. */
+export function isBusy(error: unknown): boolean {
+  const code = primaryCode(error);
+  return code === BUSY || code === LOCKED;
+}
+
+/** SQLite's own failures (disk full, unreadable, corrupt, closed) are `unavailable`; anything else stays what it is. */
+export function toStoreError(error: unknown): unknown {
+  return primaryCode(error) === undefined ? error : new RpcError('unavailable', { cause: error });
+}
+
+function prepareDatabase(database: DatabaseSync): void {
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 16777216;');
+  const found = database.prepare('PRAGMA user_version').get()?.user_version;
+  if (found !== SCHEMA_VERSION) {
+    if (found !== 0) throw new Error(`its schema version is ${String(found)}, this gateway knows ${SCHEMA_VERSION}`);
+    database.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
+  }
+  database.exec(`PRAGMA busy_timeout = ${BUSY_BLOCK_MS};`);
+}
+
+function primaryCode(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return undefined;
+  return error.errcode & 0xff;
+}

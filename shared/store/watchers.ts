@@ -1,0 +1,76 @@
+// Who watches which document of the embedded store, and the order in which they hear of it. Every delivery is asynchronous, so that
+// a listener can neither run inside the commit it hears of nor see changes out of order.
+import { refKey } from './document.ts';
+import type { Ref, Snapshot } from './store.ts';
+
+type Listener = (snapshot: Snapshot<never>) => void;
+
+interface Watcher {
+  readonly ref: Ref;
+  readonly listener: Listener;
+  readonly onError: ((error: unknown) => void) | undefined;
+  /** The version handed over last; undefined before the first. */
+  version: string | null | undefined;
+  active: boolean;
+}
+
+export interface Watchers {
+  readonly size: number;
+  /** Adds a watcher and returns the function that removes it. */
+  add(ref: Ref, listener: Listener, onError: ((error: unknown) => void) | undefined): () => void;
+  /** Tells everybody who watches `ref` what `read` finds there now, unless they know that version already. */
+  notify(ref: Ref, read: () => Snapshot<never>): void;
+  /** The documents somebody watches. */
+  refs(): Ref[];
+  clear(): void;
+}
+
+/** `onSize` hears of the number of watchers whenever it changes. */
+export function createWatchers(onSize: (size: number) => void): Watchers {
+  const byRef = new Map<string, Set<Watcher>>();
+  let size = 0;
+  const remove = (watcher: Watcher): void => {
+    if (!watcher.active) return;
+    watcher.active = false;
+    const key = refKey(watcher.ref);
+    const peers = byRef.get(key);
+    peers?.delete(watcher);
+    if (peers?.size === 0) byRef.delete(key);
+    onSize(--size);
+  };
+  return {
+    get size() {
+      return size;
+    },
+    add(ref, listener, onError) {
+      const watcher: Watcher = { ref, listener, onError, version: undefined, active: true };
+      const key = refKey(ref);
+      const peers = byRef.get(key) ?? new Set();
+      byRef.set(key, peers.add(watcher));
+      onSize(++size);
+      return () => remove(watcher);
+    },
+    notify(ref, read) {
+      for (const watcher of byRef.get(refKey(ref)) ?? []) deliver(watcher, read);
+    },
+    refs: () => [...byRef.values()].flatMap((peers) => [...peers].slice(0, 1).map((watcher) => watcher.ref)),
+    clear() {
+      for (const peers of [...byRef.values()]) for (const watcher of [...peers]) remove(watcher);
+    },
+  };
+}
+
+function deliver(watcher: Watcher, read: () => Snapshot<never>): void {
+  let tell: () => void;
+  try {
+    const snapshot = read();
+    if (snapshot.version === watcher.version) return;
+    watcher.version = snapshot.version;
+    tell = () => watcher.listener(snapshot);
+  } catch (error) {
+    tell = () => watcher.onError?.(error);
+  }
+  queueMicrotask(() => {
+    if (watcher.active) tell();
+  });
+}
