@@ -77,7 +77,10 @@ export function readBody(req: IncomingMessage, maxBytes = BODY_BYTES_MAX): Promi
   });
 }
 
-/** Sends JSON. When the body of the request was not read to its end, the connection is closed after a bounded drain. */
+/**
+ * Sends JSON. When the body of the request was not read to its end, it is drained within bounds, so that the client can read the
+ * answer while it still sends; `Connection: close` would reset the connection under it.
+ */
 export function sendJson(res: ServerResponse, status: number, body: unknown, headers: OutgoingHttpHeaders = {}): void {
   if (res.headersSent || res.destroyed) return;
   const text = JSON.stringify(body);
@@ -87,7 +90,6 @@ export function sendJson(res: ServerResponse, status: number, body: unknown, hea
     'Content-Length': Buffer.byteLength(text),
     'Cache-Control': 'no-store',
     'X-Content-Type-Options': 'nosniff',
-    ...(unread ? { Connection: 'close' } : {}),
     ...headers,
   });
   res.end(text);

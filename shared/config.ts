@@ -1,10 +1,12 @@
 // The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env.
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { SCOPES, type Scope } from './auth/keys.ts';
+import { parseKeyDocument } from './auth/key-document.ts';
+import { parseLimits } from './auth/limits-text.ts';
 import type { Limit } from './rate-limit/limiter.ts';
 
-/** A key as configured; the plain key is turned into a digest by auth/key-document.ts and forgotten. */
+/** What the rest of the house may know of its environment. */
 export interface Config {
   readonly host: string;
   readonly port: number;
@@ -14,7 +16,10 @@ export interface Config {
   readonly dataDir: string;
   readonly store: 'embedded' | 'memory' | 'firestore';
   readonly bus: 'local' | 'pubsub';
-  readonly keys: { readonly source: 'environment'; readonly document: string } | { readonly source: 'secret-manager' };
+  /** Key documents (contract section 2) from the environment, or Secret Manager. */
+  readonly keys:
+    | { readonly source: 'environment'; readonly documents: readonly string[] }
+    | { readonly source: 'secret-manager' };
   readonly projectId: string | undefined;
   readonly topic: string;
   readonly model: string | undefined;
@@ -26,6 +31,8 @@ export interface Config {
   /** `whsec_...` and `github:...`. */
   readonly webhookSecrets: readonly string[];
   readonly allowedOrigins: ReadonlySet<string>;
+  /** Whose OIDC tokens the Pub/Sub push endpoint and the sweeper accept. */
+  readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
   readonly logFormat: 'json' | 'pretty';
   /** Milliseconds; see design.md "Turns". Overridable so that fault tests need not wait half a minute. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };
@@ -33,7 +40,6 @@ export interface Config {
 
 export const LOCAL_KEY = 'dev-key';
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
-const UNIT_MS: Readonly<Record<string, number>> = { minute: 60_000, hour: 3_600_000, day: 86_400_000 };
 
 /** All mistakes of an environment at once. */
 export class ConfigError extends Error {
@@ -46,3 +52,159 @@ export class ConfigError extends Error {
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
+
+const url = z.string().refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http(s) URL');
+const milliseconds = z.coerce.number().int().min(100).max(3_600_000);
+
+/** One row per variable: the README's table and the messages come from these names. */
+const Variables = z.object({
+  PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(8080),
+  HOST: z.string().min(1).default('127.0.0.1'),
+  GATEWAY_API_KEY: z.string().min(1).max(1024).optional(),
+  GATEWAY_KEYS: z.string().min(1).optional(),
+  GATEWAY_KEY_SOURCE: z.enum(['environment', 'secret-manager']).optional(),
+  GATEWAY_LIMITS: z.string().default('100/minute,1000/hour,10000/day'),
+  GATEWAY_DATA_DIR: z.string().min(1).default('.data'),
+  GATEWAY_STORE: z.enum(['embedded', 'memory', 'firestore']).optional(),
+  GATEWAY_BUS: z.enum(['local', 'pubsub']).optional(),
+  GATEWAY_TOPIC: z.string().regex(/^[A-Za-z][\w.~%+-]{2,254}$/, 'must be a Pub/Sub topic name').default('gateway-events'),
+  GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
+  GATEWAY_LEASE_MS: milliseconds.default(30_000),
+  GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
+  GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
+  MODEL: z.string().min(1).max(128).optional(),
+  ANTHROPIC_API_KEY: z.string().min(1).optional(),
+  ANTHROPIC_BASE_URL: url.optional(),
+  OPENAI_API_KEY: z.string().min(1).optional(),
+  OPENAI_BASE_URL: url.optional(),
+  GOOGLE_APPLICATION_CREDENTIALS: z.string().min(1).optional(),
+  GOOGLE_CLOUD_LOCATION: z.string().min(1).default('us-central1'),
+  GOOGLE_CLOUD_PROJECT: z.string().min(1).optional(),
+  FIRESTORE_EMULATOR_HOST: z.string().min(1).optional(),
+  PUBSUB_EMULATOR_HOST: z.string().min(1).optional(),
+  WEBHOOK_SECRETS: z.string().default(''),
+  ALLOWED_ORIGINS: z.string().default(''),
+  PUSH_AUDIENCE: z.string().min(1).optional(),
+  PUSH_SERVICE_ACCOUNT: z.string().min(1).optional(),
+  K_SERVICE: z.string().optional(),
+});
+
+type Settings = z.output<typeof Variables>;
+
+/** Reads and validates an environment. Throws ConfigError with every mistake in it, a line each; never shows a secret's value. */
+export function loadConfig(env: Environment): Config {
+  // An empty variable counts as unset, as in docker and CI settings.
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
+  const parsed = Variables.safeParse(given);
+  if (!parsed.success) {
+    throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
+  }
+  const settings = parsed.data;
+  const problems: string[] = [];
+  const check = <T>(name: string, read: () => T, fallback: T): T => {
+    try {
+      return read();
+    } catch (error) {
+      problems.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+      return fallback;
+    }
+  };
+
+  const onEmulator = settings.FIRESTORE_EMULATOR_HOST !== undefined || settings.PUBSUB_EMULATOR_HOST !== undefined;
+  const projectId = settings.GOOGLE_CLOUD_PROJECT ?? (onEmulator ? 'demo-gateway' : undefined);
+  const inCloud = settings.GOOGLE_CLOUD_PROJECT !== undefined && !onEmulator;
+  const limits = check('GATEWAY_LIMITS', () => parseLimits(settings.GATEWAY_LIMITS), []);
+  const config: Config = {
+    host: settings.HOST,
+    port: settings.PORT,
+    deployed: settings.K_SERVICE !== undefined,
+    limits,
+    dataDir: settings.GATEWAY_DATA_DIR,
+    store: settings.GATEWAY_STORE ?? (settings.FIRESTORE_EMULATOR_HOST || inCloud ? 'firestore' : 'embedded'),
+    bus: settings.GATEWAY_BUS ?? (settings.PUBSUB_EMULATOR_HOST || inCloud ? 'pubsub' : 'local'),
+    keys: check('GATEWAY_API_KEY', () => readKeys(settings, inCloud), { source: 'environment', documents: [] }),
+    projectId,
+    topic: settings.GATEWAY_TOPIC,
+    model: settings.MODEL,
+    providers: readProviders(settings, inCloud),
+    webhookSecrets: check('WEBHOOK_SECRETS', () => readWebhookSecrets(settings.WEBHOOK_SECRETS), []),
+    allowedOrigins: check('ALLOWED_ORIGINS', () => readOrigins(settings.ALLOWED_ORIGINS), new Set<string>()),
+    push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
+    logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
+    turns: {
+      leaseMs: settings.GATEWAY_LEASE_MS,
+      heartbeatMs: settings.GATEWAY_HEARTBEAT_MS,
+      timeoutMs: settings.GATEWAY_TURN_TIMEOUT_MS,
+    },
+  };
+  if ((config.store === 'firestore' || config.bus === 'pubsub') && projectId === undefined) {
+    problems.push('GOOGLE_CLOUD_PROJECT: must be set for Firestore or Pub/Sub');
+  }
+  if (config.turns.heartbeatMs * 2 > config.turns.leaseMs) {
+    problems.push('GATEWAY_HEARTBEAT_MS: must be at most half of GATEWAY_LEASE_MS');
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config;
+}
+
+function readKeys(settings: Settings, inCloud: boolean): Config['keys'] {
+  const documents: string[] = [];
+  if (settings.GATEWAY_KEYS !== undefined) documents.push(inlineOrFile(settings.GATEWAY_KEYS));
+  if (settings.GATEWAY_API_KEY !== undefined) documents.push(settings.GATEWAY_API_KEY);
+  const source =
+    settings.GATEWAY_KEY_SOURCE ?? (documents.length === 0 && inCloud ? 'secret-manager' : 'environment');
+  if (source === 'secret-manager') {
+    if (settings.GOOGLE_CLOUD_PROJECT === undefined) throw new Error('GOOGLE_CLOUD_PROJECT must be set for Secret Manager');
+    return { source };
+  }
+  const isLoopback = LOOPBACK.has(settings.HOST) && settings.K_SERVICE === undefined;
+  if (documents.length === 0) {
+    if (!isLoopback) throw new Error(`must be set when the gateway is reachable from elsewhere (HOST is ${settings.HOST})`);
+    documents.push(LOCAL_KEY);
+  }
+  const keys = documents.flatMap((document) => parseKeyDocument(document));
+  if (!isLoopback && keys.some((key) => sha256(LOCAL_KEY).equals(key.digest))) {
+    throw new Error(`${LOCAL_KEY} is public; choose another key when HOST is not a loopback address`);
+  }
+  return { source, documents };
+}
+
+/** `@path` reads a file, anything else is the value itself. */
+function inlineOrFile(value: string): string {
+  return value.startsWith('@') ? readFileSync(value.slice(1), 'utf8') : value;
+}
+
+function readProviders(settings: Settings, inCloud: boolean): Config['providers'] {
+  const { ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, OPENAI_API_KEY, OPENAI_BASE_URL } = settings;
+  const hasGoogleCredentials =
+    settings.GOOGLE_APPLICATION_CREDENTIALS !== undefined || (inCloud && settings.K_SERVICE !== undefined);
+  return {
+    ...(ANTHROPIC_API_KEY === undefined
+      ? {}
+      : { anthropic: { apiKey: ANTHROPIC_API_KEY, ...(ANTHROPIC_BASE_URL && { baseUrl: ANTHROPIC_BASE_URL }) } }),
+    ...(OPENAI_API_KEY === undefined
+      ? {}
+      : { openai: { apiKey: OPENAI_API_KEY, ...(OPENAI_BASE_URL && { baseUrl: OPENAI_BASE_URL }) } }),
+    ...(hasGoogleCredentials && settings.GOOGLE_CLOUD_PROJECT !== undefined
+      ? { google: { project: settings.GOOGLE_CLOUD_PROJECT, location: settings.GOOGLE_CLOUD_LOCATION } }
+      : {}),
+  };
+}
+
+function readWebhookSecrets(text: string): string[] {
+  const secrets = text.split(/\s+/).filter((part) => part !== '');
+  const wrong = secrets.findIndex((secret) => !/^whsec_[A-Za-z0-9+/=]{24,}$|^github:.{8,}$/.test(secret));
+  if (wrong !== -1) throw new Error(`entry ${wrong + 1} must be whsec_<base64 of at least 16 bytes> or github:<secret of at least 8 characters>`);
+  return secrets;
+}
+
+function readOrigins(text: string): Set<string> {
+  const origins = text.split(/[\s,]+/).filter((part) => part !== '');
+  const wrong = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
+  if (wrong !== undefined) throw new Error(`${wrong} must be an exact origin such as https://app.example.com`);
+  return new Set(origins);
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}

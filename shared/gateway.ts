@@ -1,0 +1,155 @@
+// Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every transport alike.
+import { createAuthenticate, type CredentialHeaders } from './auth/authenticate.ts';
+import type { Caller } from './auth/keys.ts';
+import { RpcError } from './errors.ts';
+import { errorFields } from './log.ts';
+import type { MethodContext } from './methods/define-method.ts';
+import type { RateDecision } from './rate-limit/limiter.ts';
+import { type CallRecord, dispatch, type Reply } from './rpc/dispatch.ts';
+import type { AnyMethod, Registry } from './rpc/method.ts';
+import type { Services } from './services.ts';
+
+export interface GatewayRequest {
+  readonly caller: Caller;
+  /** The bytes of the request, or why they could not be read. */
+  readonly body: Uint8Array | RpcError;
+  readonly requestId: string;
+  readonly transport: 'http' | 'sse' | 'ws';
+  readonly signal: AbortSignal;
+  /** Transport facts a method may use (`Idempotency-Key`, `Last-Event-ID`). */
+  readonly hints?: MethodContext['hints'];
+  readonly notify?: MethodContext['notify'];
+}
+
+export interface GatewayReply extends Reply {
+  /** What the limiter said; undefined when it was never asked. */
+  readonly rate: RateDecision | undefined;
+  /** The refusal behind a 429 or 503, for `Retry-After`. */
+  readonly refusal: RpcError | undefined;
+}
+
+export interface Gateway {
+  readonly registry: Registry<MethodContext>;
+  /** Headers only, before any body is read. Throws RpcError `unauthorized`, or `unavailable` when keys cannot be had. */
+  authenticate(headers: CredentialHeaders): Caller | Promise<Caller>;
+  /** Charges one caller outside JSON-RPC (`/webhook`, verbose health). Throws like the limit gate. */
+  charge(caller: Caller, request: { readonly mayDegrade: boolean; readonly signal?: AbortSignal }): Promise<RateDecision>;
+  handle(request: GatewayRequest): Promise<GatewayReply>;
+}
+
+const NO_NOTIFY: MethodContext['notify'] = () => {};
+
+export function createGateway(services: Services, registry: Registry<MethodContext>): Gateway {
+  const { config, clock, limiter, log } = services;
+  const authenticate = createAuthenticate({ keys: services.keys, clock, defaultLimits: config.limits });
+
+  const take = async (
+    caller: Caller,
+    cost: number,
+    mayDegrade: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<RateDecision> => {
+    const decision = await limiter.take({
+      keyId: caller.keyId,
+      limits: caller.limits,
+      cost,
+      mayDegrade,
+      ...(signal && { signal }),
+    });
+    if (decision.outcome !== 'admitted') throw new Refused(decision);
+    return decision;
+  };
+
+  return {
+    registry,
+    authenticate,
+    charge: (caller, { mayDegrade, signal }) => take(caller, 1, mayDegrade, signal),
+
+    async handle(request) {
+      const { caller, requestId, signal, transport } = request;
+      let rate: RateDecision | undefined;
+      let refusal: RpcError | undefined;
+      const shared = {
+        services,
+        caller,
+        signal,
+        requestId,
+        transport,
+        hints: request.hints ?? {},
+        notify: request.notify ?? NO_NOTIFY,
+      };
+      const reply = await dispatch<MethodContext>(registry, {
+        body: request.body,
+        requestId,
+        gates: {
+          async limit(cost, methods) {
+            try {
+              rate = await take(caller, cost, methods.every(isCheap), signal);
+            } catch (error) {
+              if (error instanceof Refused) rate = error.decision;
+              if (error instanceof RpcError) refusal = error;
+              throw error;
+            }
+          },
+          authorize: (method) => authorize(method, caller),
+          context: () => shared,
+          audit: (record) => audit(record, request, rate),
+        },
+      });
+      return { ...reply, rate, refusal };
+    },
+  };
+
+  function audit(record: CallRecord, request: GatewayRequest, rate: RateDecision | undefined): void {
+    const internal = record.outcome === 'internal';
+    const severity = internal ? 'ERROR' : record.outcome === 'unavailable' ? 'WARNING' : 'INFO';
+    const cause = record.error?.cause;
+    log.log(severity, 'call', {
+      request_id: request.requestId,
+      key_id: request.caller.keyId,
+      transport: request.transport,
+      method: record.method,
+      outcome: record.outcome,
+      ms: Math.round(record.durationMs * 1_000) / 1_000,
+      rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
+      remaining: rate?.remaining,
+      ...(cause === undefined || !(internal || severity === 'WARNING') ? {} : errorFields(cause)),
+    });
+  }
+}
+
+/** The limiter said no: the decision as an error of the table. */
+export class Refused extends RpcError {
+  readonly decision: RateDecision;
+
+  constructor(decision: RateDecision) {
+    const reason =
+      decision.outcome === 'rate_limited' ? 'rate_limited' : decision.outcome === 'revoked' ? 'unauthorized' : 'unavailable';
+    super(reason, {
+      ...(decision.retryAfterMs === undefined ? {} : { retryAfterMs: decision.retryAfterMs }),
+      ...(reason === 'rate_limited'
+        ? {
+            data: {
+              limit: decision.limit,
+              remaining: decision.remaining,
+              reset: Math.ceil(decision.resetAtMs / 1_000),
+            },
+          }
+        : {}),
+    });
+    this.decision = decision;
+  }
+}
+
+function isCheap(method: AnyMethod<MethodContext> | undefined): boolean {
+  return method === undefined || method.cost === 'read';
+}
+
+function authorize(method: AnyMethod<MethodContext>, caller: Caller): void {
+  const scopes: ReadonlySet<string> = caller.scopes;
+  if (method.scope === null || scopes.has(method.scope)) return;
+  throw new RpcError('forbidden', {
+    message: `Forbidden: key "${caller.keyId}" lacks the scope "${method.scope}"`,
+    data: { missing_scope: method.scope },
+  });
+}
