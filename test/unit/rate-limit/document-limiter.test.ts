@@ -1,0 +1,230 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
+import { setRevoked, toLimitRef } from '../../../shared/rate-limit/limit-document.ts';
+import type { Limit, Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
+import { type Counted, countOperations, createTestClock, cutOff } from './stores.ts';
+
+const MINUTE = 60_000;
+const LIMITS: readonly Limit[] = [
+  { max: 100, windowMs: MINUTE },
+  { max: 1_000, windowMs: 60 * MINUTE },
+];
+
+let clock: ReturnType<typeof createTestClock>;
+let store: Counted;
+let limiter: Limiter;
+
+beforeEach(() => {
+  clock = createTestClock();
+  store = countOperations(createEmbeddedStore({ path: ':memory:', clock }));
+  limiter = createDocumentLimiter({ store, clock });
+});
+afterEach(() => store.close());
+
+function call(options: Partial<TakeRequest> = {}, on = limiter): Promise<RateDecision> {
+  return on.take({ keyId: 'default', limits: LIMITS, cost: 1, mayDegrade: false, ...options });
+}
+
+function burst(count: number, on = limiter): Promise<RateDecision[]> {
+  return Promise.all(Array.from({ length: count }, () => call({}, on)));
+}
+
+function tally(decisions: readonly RateDecision[], outcome: RateDecision['outcome']): number {
+  return decisions.filter((decision) => decision.outcome === outcome).length;
+}
+
+describe('exactness', () => {
+  test('admits exactly the limit of many concurrent calls, in one read and one write', async () => {
+    const decisions = await burst(300);
+    expect(tally(decisions, 'admitted')).toBe(100);
+    expect(tally(decisions, 'rate_limited')).toBe(200);
+    expect(store.operations).toEqual({ reads: 1, commits: 1, locks: 0 });
+    expect(decisions[99]).toMatchObject({ outcome: 'admitted', limit: 100, remaining: 0 });
+  });
+
+  test('admits exactly the limit over several instances on one store', async () => {
+    const instances = Array.from({ length: 4 }, () => createDocumentLimiter({ store, clock }));
+    const decisions = (await Promise.all(instances.map((instance) => burst(60, instance)))).flat();
+    expect(tally(decisions, 'admitted')).toBe(100);
+    expect(tally(decisions, 'rate_limited')).toBe(140);
+  });
+
+  test('decides joined calls one by one: a batch that does not fit leaves room for the smaller one behind it', async () => {
+    const decisions = await Promise.all([call({ cost: 99 }), call({ cost: 2 }), call({ cost: 1 })]);
+    expect(decisions.map(({ outcome }) => outcome)).toEqual(['admitted', 'rate_limited', 'admitted']);
+  });
+
+  test('counts again from nothing when a window resets, and keeps the longer window', async () => {
+    await burst(100);
+    clock.advance(MINUTE);
+    expect(await call()).toMatchObject({ outcome: 'admitted', limit: 100, remaining: 99 });
+    const { data } = (await store.get([toLimitRef('default')]))[0] ?? {};
+    expect(data).toEqual({
+      windows: [
+        { window_ms: MINUTE, start_ms: clock.now(), count: 1 },
+        { window_ms: 60 * MINUTE, start_ms: clock.now() - MINUTE, count: 101 },
+      ],
+      revoked: false,
+    });
+  });
+
+  test('stays exact when keys are forgotten between calls', async () => {
+    const small = createDocumentLimiter({ store, clock, keysMax: 2 });
+    for (let round = 0; round < 3; round++) {
+      for (const keyId of ['a', 'b', 'c', 'd']) {
+        expect(await call({ keyId, limits: [{ max: 2, windowMs: MINUTE }] }, small)).toMatchObject({
+          outcome: round < 2 ? 'admitted' : 'rate_limited',
+        });
+      }
+    }
+  });
+
+  test('takes any text as a key id', async () => {
+    const outcomes = await Promise.all(['', '../x', 'ключ', 'x'.repeat(2_000)].map((keyId) => call({ keyId })));
+    expect(tally(outcomes, 'admitted')).toBe(4);
+  });
+});
+
+describe('cost', () => {
+  test('spends one write and no read on a warm call', async () => {
+    await call();
+    store.reset();
+    for (let calls = 0; calls < 20; calls++) await call();
+    expect(store.operations).toEqual({ reads: 0, commits: 20, locks: 0 });
+  });
+
+  test('spends nothing on refused calls until the window resets', async () => {
+    await burst(101);
+    store.reset();
+    expect(tally(await burst(50), 'rate_limited')).toBe(50);
+    clock.advance(MINUTE - 1);
+    expect(await call()).toMatchObject({ outcome: 'rate_limited', retryAfterMs: 1 });
+    expect(store.total()).toBe(0);
+    clock.advance(1);
+    expect(await call()).toMatchObject({ outcome: 'admitted' });
+  });
+
+  test('spends two operations at most per call when two instances take turns on every key', async () => {
+    const other = createDocumentLimiter({ store, clock });
+    for (let calls = 0; calls < 6; calls++) await call({}, calls % 2 === 0 ? limiter : other);
+    store.reset();
+    for (let calls = 0; calls < 40; calls++) await call({}, calls % 2 === 0 ? limiter : other);
+    expect(store.total()).toBeLessThanOrEqual(80);
+  });
+
+  test('goes back to one operation per call when the other instance falls silent', async () => {
+    const other = createDocumentLimiter({ store, clock });
+    for (let calls = 0; calls < 6; calls++) await call({}, calls % 2 === 0 ? limiter : other);
+    for (let calls = 0; calls < 4; calls++) await call();
+    store.reset();
+    for (let calls = 0; calls < 10; calls++) await call();
+    expect(store.total()).toBe(10);
+  });
+});
+
+describe('the deny cache', () => {
+  test('does not refuse a smaller batch that fits', async () => {
+    await call({ cost: 98 });
+    expect(await call({ cost: 3 })).toMatchObject({ outcome: 'rate_limited', remaining: 2 });
+    expect(await call({ cost: 2 })).toMatchObject({ outcome: 'admitted', remaining: 0 });
+  });
+
+  test('respects a raised limit at once', async () => {
+    await burst(101);
+    expect(await call({ limits: [{ max: 101, windowMs: MINUTE }] })).toMatchObject({
+      outcome: 'admitted',
+      remaining: 0,
+    });
+  });
+
+  test('sees within a minute that an operator has reset the document', async () => {
+    const limits = [{ max: 1, windowMs: 60 * MINUTE }];
+    await call({ limits });
+    await call({ limits });
+    await store.commit([{ ref: toLimitRef('default'), delete: true }]);
+    expect(await call({ limits })).toMatchObject({ outcome: 'rate_limited' });
+    clock.advance(MINUTE);
+    expect(await call({ limits })).toMatchObject({ outcome: 'admitted' });
+  });
+});
+
+describe('revocation', () => {
+  test('is seen at the next call by an instance that holds the key in memory, and keeps what was used', async () => {
+    await burst(10);
+    await setRevoked(store, 'default', true);
+    expect(await call()).toMatchObject({ outcome: 'revoked', remaining: 0 });
+    store.reset();
+    expect(tally(await burst(20), 'revoked')).toBe(20);
+    expect(store.total()).toBe(0);
+    await setRevoked(store, 'default', false);
+    clock.advance(5_000);
+    expect(await call()).toMatchObject({ outcome: 'admitted', remaining: 89 });
+  });
+
+  test('outlives every window', async () => {
+    await setRevoked(store, 'default', true);
+    clock.advance(400 * 24 * 60 * MINUTE);
+    expect(await call()).toMatchObject({ outcome: 'revoked' });
+  });
+
+  test('of a key that is out of calls shows within a minute', async () => {
+    await burst(101);
+    await setRevoked(store, 'default', true);
+    expect(await call()).toMatchObject({ outcome: 'rate_limited' });
+    clock.advance(MINUTE);
+    expect(await call()).toMatchObject({ outcome: 'revoked' });
+  });
+});
+
+describe('callers that leave', () => {
+  test('are not charged when they leave before the decision', async () => {
+    const leaving = new AbortController();
+    const gone = call({ cost: 40, signal: leaving.signal });
+    const staying = call();
+    leaving.abort(new Error('client went away'));
+    await expect(gone).rejects.toThrow('client went away');
+    expect(await staying).toMatchObject({ outcome: 'admitted', remaining: 99 });
+  });
+
+  test('are turned away at once when they had left already', async () => {
+    await expect(call({ signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone');
+    expect(store.total()).toBe(0);
+  });
+});
+
+describe('bounds', () => {
+  test('answers unavailable, not rate_limited, when too many wait', async () => {
+    const small = createDocumentLimiter({ store, clock, waitingPerKeyMax: 3, waitingMax: 5 });
+    const one = await burst(5, small);
+    expect(tally(one, 'admitted')).toBe(3);
+    expect(tally(one, 'unavailable')).toBe(2);
+    const many = await Promise.all(['a', 'b', 'c', 'd', 'e', 'f'].map((keyId) => call({ keyId }, small)));
+    expect(tally(many, 'unavailable')).toBe(1);
+    expect(await call({}, small)).toMatchObject({ outcome: 'admitted' });
+  });
+
+  test('rejects a request that makes no sense', async () => {
+    await expect(call({ cost: 0 })).rejects.toThrow(RangeError);
+    await expect(call({ limits: [] })).rejects.toThrow(RangeError);
+  });
+});
+
+describe('failing closed', () => {
+  test('admits nobody when the answer to a commit was lost, though the store may have counted them', async () => {
+    const line = cutOff(store);
+    const instance = createDocumentLimiter({ store: line, clock });
+    await call({}, instance);
+    line.state = 'deaf';
+    expect(tally(await burst(10, instance), 'unavailable')).toBe(10);
+    line.state = 'up';
+    const decisions = await burst(200, instance);
+    expect(tally(decisions, 'admitted')).toBe(89);
+  });
+
+  test('answers unavailable for a document it cannot read, and serves other keys meanwhile', async () => {
+    await store.commit([{ ref: toLimitRef('default'), data: { windows: 'many', revoked: false } }]);
+    for (let calls = 0; calls < 3; calls++) expect(await call()).toMatchObject({ outcome: 'unavailable' });
+    expect(await call({ keyId: 'other' })).toMatchObject({ outcome: 'admitted' });
+  });
+});

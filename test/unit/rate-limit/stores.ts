@@ -1,0 +1,66 @@
+// Thin decorators around a real store: one counts operations, one can be cut off. They change no behaviour of what they wrap.
+import type { Clock } from '../../../shared/clock.ts';
+import { RpcError } from '../../../shared/errors.ts';
+import type { Store } from '../../../shared/store/store.ts';
+
+/** A clock that stands still until it is moved. */
+export function createTestClock(startMs = Date.UTC(2026, 0, 1, 12)): Clock & { advance(ms: number): void } {
+  let nowMs = startMs;
+  return {
+    now: () => nowMs,
+    advance(ms) {
+      nowMs += ms;
+    },
+  };
+}
+
+export interface Counted extends Store {
+  /** Documents read, commits tried (lost ones too) and locks taken since the last `reset`. */
+  readonly operations: { reads: number; commits: number; locks: number };
+  total(): number;
+  reset(): void;
+}
+
+export function countOperations(store: Store): Counted {
+  const operations = { reads: 0, commits: 0, locks: 0 };
+  return {
+    ...store,
+    operations,
+    total: () => operations.reads + operations.commits + 2 * operations.locks,
+    reset: () => void Object.assign(operations, { reads: 0, commits: 0, locks: 0 }),
+    get: (refs, options) => {
+      operations.reads += refs.length;
+      return store.get(refs, options);
+    },
+    commit: (writes, options) => {
+      operations.commits += writes.length;
+      return store.commit(writes, options);
+    },
+    lock: (refs, compute, options) => {
+      operations.locks++;
+      return store.lock(refs, compute, options);
+    },
+  };
+}
+
+/** `down` refuses at once; `deaf` does the work and loses the answer, like a connection cut after the request was sent. */
+export interface Line extends Store {
+  state: 'up' | 'down' | 'deaf';
+}
+
+export function cutOff(store: Store): Line {
+  async function through<T>(work: () => Promise<T>): Promise<T> {
+    if (line.state === 'down') throw new RpcError('unavailable');
+    const answer = await work();
+    if (line.state === 'deaf') throw new RpcError('unavailable');
+    return answer;
+  }
+  const line: Line = {
+    ...store,
+    state: 'up',
+    get: (refs, options) => through(() => store.get(refs, options)),
+    commit: (writes, options) => through(() => store.commit(writes, options)),
+    lock: (refs, compute, options) => through(() => store.lock(refs, compute, options)),
+  };
+  return line;
+}
