@@ -1,0 +1,194 @@
+// The embedded store: every case of the port in memory and in a file, and what only files have: restarts, second processes, damage.
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { promisify } from 'node:util';
+import { afterAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../../shared/clock.ts';
+import { RpcError } from '../../../shared/errors.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
+import { parametersOf, planQuery } from '../../../shared/store/embedded-query.ts';
+import { Conflict, type Query, type Store } from '../../../shared/store/store.ts';
+import { transact } from '../../../shared/store/transact.ts';
+import { freshRef, put, read, storeCases } from '../../cases/store.cases.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'store-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+let files = 0;
+const freshPath = (): string => join(directory, `${++files}`, 'gateway.db');
+const open = (path: string): Store => createEmbeddedStore({ path, clock: systemClock });
+
+storeCases('embedded store in memory', (clock) => createEmbeddedStore({ path: ':memory:', clock }));
+storeCases('embedded store in a file', (clock) => createEmbeddedStore({ path: freshPath(), clock }));
+
+describe('embedded store file', () => {
+  it('survives closing and opening again, versions included', async () => {
+    const path = freshPath();
+    const ref = freshRef();
+    const before = open(path);
+    const version = await put(before, ref, { n: 1 });
+    await before.close();
+    const after = open(path);
+    expect(await read(after, ref)).toEqual({ ref, data: { n: 1 }, version });
+    await after.commit([{ ref, data: { n: 2 }, if: { version } }]);
+    await after.close();
+  });
+
+  it('keeps directory and file from other users', async () => {
+    const path = freshPath();
+    const store = open(path);
+    await put(store, freshRef(), { n: 1 });
+    expect(statSync(join(path, '..')).mode & 0o777).toBe(0o700);
+    for (const suffix of ['', '-wal', '-shm']) expect(statSync(path + suffix).mode & 0o777).toBe(0o600);
+    await store.close();
+  });
+
+  it('lets two handles on one file conflict as two instances do', async () => {
+    const path = freshPath();
+    const [one, two] = [open(path), open(path)];
+    const ref = freshRef();
+    const version = await put(one, ref, { n: 1 });
+    const other = await put(two, ref, { n: 2 });
+    await expect(one.commit([{ ref, data: { n: 3 }, if: { version } }])).rejects.toBeInstanceOf(Conflict);
+    await two.commit([{ ref, delete: true }]);
+    await put(one, ref, { n: 2 });
+    await expect(two.commit([{ ref, data: { n: 4 }, if: { version: other } }])).rejects.toBeInstanceOf(Conflict);
+    await Promise.all([one.close(), two.close()]);
+  });
+
+  it('tells a watcher of a commit by another handle', async () => {
+    const path = freshPath();
+    const [one, two] = [open(path), open(path)];
+    const ref = freshRef();
+    const seen: unknown[] = [];
+    const heard = new Promise<void>((resolve) => {
+      const stop = one.watch<{ n: number }>(ref, ({ data }) => {
+        seen.push(data?.n);
+        if (data?.n !== 1) return;
+        stop();
+        resolve();
+      });
+    });
+    await put(two, ref, { n: 1 });
+    await heard;
+    expect(seen.at(-1)).toBe(1);
+    await Promise.all([one.close(), two.close()]);
+  });
+
+  it('loses no increment of several processes', { timeout: 30_000 }, async () => {
+    const path = freshPath();
+    const worker = join(import.meta.dirname, 'increment.ts');
+    const run = promisify(execFile);
+    await Promise.all([1, 2, 3].map(() => run(process.execPath, [worker, path, '40'])));
+    const store = open(path);
+    const counter = await read<{ n: number }>(store, { collection: 'counters', id: 'shared' });
+    expect(counter.data?.n).toBe(120);
+    await store.close();
+  });
+
+  it('waits for another process without blocking, and gives up with unavailable at its deadline', async () => {
+    const path = freshPath();
+    const store = open(path);
+    const ref = freshRef();
+    const holder = new DatabaseSync(path);
+    holder.exec('BEGIN IMMEDIATE');
+    const refused = store.commit([{ ref, data: {} }], { timeoutMs: 100 });
+    await expect(refused).rejects.toMatchObject({ name: 'RpcError', reason: 'unavailable', retryable: true });
+    const controller = new AbortController();
+    const aborted = store.commit([{ ref, data: {} }], { signal: controller.signal });
+    controller.abort(new Error('gone'));
+    await expect(aborted).rejects.toThrow('gone');
+    const waiting = store.commit([{ ref, data: { n: 1 } }]);
+    setImmediate(() => holder.exec('ROLLBACK'));
+    await waiting;
+    expect((await read(store, ref)).data).toEqual({ n: 1 });
+    holder.close();
+    await store.close();
+  });
+
+  it('says which file cannot be opened and why', () => {
+    const path = freshPath();
+    open(path).close();
+    writeFileSync(path, 'this is not a database, but it is long enough to look like one'.repeat(100));
+    expect(() => open(path)).toThrow(`cannot open ${path}: file is not a database`);
+    expect(() => open(join(path, 'below', 'x.db'))).toThrow(/cannot open .*ENOTDIR|EEXIST/);
+    expect(readFileSync(path, 'utf8')).toContain('this is not a database');
+  });
+
+  it('refuses a file of a later schema', () => {
+    const path = freshPath();
+    open(path).close();
+    const later = new DatabaseSync(path);
+    later.exec('PRAGMA user_version = 2');
+    later.close();
+    expect(() => open(path)).toThrow('its schema version is 2');
+  });
+
+  it('answers unavailable when the table is damaged under it', async () => {
+    const path = freshPath();
+    const store = open(path);
+    const other = new DatabaseSync(path);
+    other.exec('DROP TABLE documents');
+    other.close();
+    const refused = await store.get([freshRef()]).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(RpcError);
+    expect(refused).toMatchObject({ reason: 'unavailable' });
+    await store.close();
+  });
+});
+
+describe('embedded store', () => {
+  it('answers unavailable once closed, and stops telling watchers', async () => {
+    const store = open(':memory:');
+    const ref = freshRef();
+    const heard: unknown[] = [];
+    store.watch(ref, (snapshot) => heard.push(snapshot));
+    await store.close();
+    await store.close();
+    await expect(store.get([ref])).rejects.toMatchObject({ reason: 'unavailable' });
+    await expect(transact(store, [ref], () => ({ writes: [], result: 0 }))).rejects.toMatchObject({
+      reason: 'unavailable',
+    });
+    expect(heard).toEqual([]);
+  });
+
+  it('removes expired documents as it goes', async () => {
+    const path = freshPath();
+    const clock = { ms: 1_000_000, now: () => clock.ms };
+    const store = createEmbeddedStore({ path, clock });
+    for (let n = 0; n < 100; n++) await put(store, freshRef(), { n }, clock.ms + 1);
+    clock.ms += 1;
+    for (let n = 0; n < 64; n++) await put(store, freshRef(), { n });
+    await store.close();
+    const file = new DatabaseSync(path);
+    expect(file.prepare('SELECT count(*) AS left FROM documents').get()).toMatchObject({ left: 64 });
+    file.close();
+  });
+
+  it.each<Query>([
+    { collection: 'conversations', where: { owner: 'k' }, orderBy: 'updated_at', direction: 'desc', limit: 10 },
+    { collection: 'events', orderBy: 'received_at', limit: 10 },
+    { collection: 'events', orderBy: 'received_at', direction: 'desc', after: { value: 'x', id: 'y' }, limit: 10 },
+    {
+      collection: 'events',
+      where: { type: 't', owner: 'k' },
+      orderBy: 'received_at',
+      after: { value: 1, id: 'y' },
+      limit: 1,
+    },
+  ])('answers %j from an index, without a scan or a sort', async (query) => {
+    const path = freshPath();
+    const store = open(path);
+    await store.query(query);
+    await store.close();
+    const file = new DatabaseSync(path);
+    const plan = file.prepare(`EXPLAIN QUERY PLAN ${planQuery(query).select}`).all(...parametersOf(query, 0));
+    file.close();
+    const steps = plan.map((step) => String(step.detail)).join('\n');
+    expect(steps).toMatch(/^SEARCH documents USING INDEX query:[a-z:_]+ \([^)]*\)$/);
+    expect(steps).not.toMatch(/SCAN|TEMP B-TREE/);
+  });
+});
