@@ -1,0 +1,79 @@
+// The push endpoint of the `deployments` subscription: verifies Pub/Sub's token, unwraps the message, hands the event to the rule in
+// shared/events/deployments.ts. 2xx acknowledges; anything else makes Pub/Sub deliver again, and after its last attempt file the message
+// under dead letters. So what cannot be read is answered 400, never 204: an operator can look at a dead letter, not at a dropped one.
+import type { IncomingMessage } from 'node:http';
+import { z } from 'zod';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { fromMessage } from '../../shared/events/cloud-event.ts';
+import { applyDeploymentEvent } from '../../shared/events/deployments.ts';
+import { createOidcVerifier, type OidcOptions } from '../../shared/events/oidc.ts';
+import { errorFields } from '../../shared/log.ts';
+import { parseJson } from '../../shared/rpc/parse.ts';
+import type { Services } from '../../shared/services.ts';
+import { type HttpHandler, pathOf, readBody, requestIdOf, sendError, sendNothing } from '../http.ts';
+
+/** Base64 of the largest event and its envelope. */
+const PUSH_BYTES_MAX = 2 << 20;
+
+/** https://cloud.google.com/pubsub/docs/push#receive_push */
+const Envelope = z.object({
+  message: z.object({
+    data: z.base64().default(''),
+    attributes: z.record(z.string(), z.string()).default({}),
+    messageId: z.string().max(256).default(''),
+    orderingKey: z.string().max(1024).optional(),
+  }),
+  subscription: z.string().max(512).optional(),
+});
+
+/**
+ * `POST /deployments` (and `/`). Without PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT every request is refused, except on a machine that is
+ * not deployed, where the emulator pushes without a token.
+ */
+export function createDeploymentsHandler(services: Services, options: OidcOptions = {}): HttpHandler {
+  const { config, log } = services;
+  const { audience, serviceAccount: email } = config.push;
+  const verifier =
+    audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
+
+  const authenticate = async (req: IncomingMessage): Promise<void> => {
+    if (verifier !== undefined) return verifier.verify(req.headers.authorization);
+    if (config.deployed) {
+      throw new RpcError('unauthorized', {
+        message: 'Unauthorized: PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT are not configured',
+      });
+    }
+  };
+
+  return async (req, res) => {
+    const requestId = requestIdOf(req);
+    const started = performance.now();
+    let fields = {};
+    const audit = (outcome: string, more: object = {}): void => {
+      const severity = outcome === 'unavailable' || outcome === 'internal' ? 'ERROR' : 'INFO';
+      const ms = Math.round((performance.now() - started) * 1_000) / 1_000;
+      log.log(severity, 'deployment event', { request_id: requestId, outcome, ms, ...fields, ...more });
+    };
+    try {
+      if (pathOf(req) !== '/' && pathOf(req) !== '/deployments') throw new RpcError('not_found');
+      if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST' } });
+      await authenticate(req);
+      const message = unwrap(await readBody(req, PUSH_BYTES_MAX));
+      fields = { message_id: message.messageId };
+      const event = fromMessage({ ...message, data: Buffer.from(message.data, 'base64') });
+      fields = { ...fields, event_id: event.id, event: event.type };
+      audit(await applyDeploymentEvent(services, event));
+      sendNothing(res);
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      audit(error.reason, error.cause === undefined || error.reason === 'unauthorized' ? {} : errorFields(error.cause));
+      sendError(res, error, requestId);
+    }
+  };
+}
+
+function unwrap(body: Uint8Array): z.output<typeof Envelope>['message'] {
+  const parsed = Envelope.safeParse(parseJson(body));
+  if (parsed.success) return parsed.data.message;
+  throw new RpcError('invalid_request', { data: { detail: 'not a Pub/Sub push envelope' } });
+}

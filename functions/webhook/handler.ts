@@ -1,0 +1,169 @@
+// `POST /webhook` and `POST /webhook/sweep` as HTTP: who may, which headers count, which status the pipeline's answer gets. The
+// pipeline itself is shared/events.
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { Caller } from '../../shared/auth/keys.ts';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { acceptDelivery } from '../../shared/events/accept.ts';
+import { type Delivery, EVENT_BODY_BYTES_MAX } from '../../shared/events/interpret.ts';
+import { createOidcVerifier, type OidcOptions, type OidcVerifier } from '../../shared/events/oidc.ts';
+import { createSignatureVerifier, type Signer } from '../../shared/events/signatures.ts';
+import { sweep } from '../../shared/events/sweep.ts';
+import { type Gateway, Refused } from '../../shared/gateway.ts';
+import { errorFields } from '../../shared/log.ts';
+import type { Services } from '../../shared/services.ts';
+import {
+  type HttpHandler,
+  handleCors,
+  pathOf,
+  rateHeaders,
+  readBody,
+  requestIdOf,
+  sendError,
+  sendJson,
+} from '../http.ts';
+
+/** The gates this handler needs of the gateway. */
+export type WebhookGates = Pick<Gateway, 'authenticate' | 'charge'>;
+
+/** A delivery whose sender is known, and the key (or the pseudo key of a secret) that pays for it. */
+interface Admitted {
+  readonly caller: Caller;
+  readonly delivery: Delivery;
+}
+
+/** `/webhook` and `/` take deliveries, `/webhook/sweep` and `/sweep` run the sweeper. */
+export function createWebhookHandler(services: Services, gates: WebhookGates, options: OidcOptions = {}): HttpHandler {
+  const { config, log } = services;
+  const signatures = createSignatureVerifier(config.webhookSecrets);
+  const { audience, serviceAccount: email } = config.push;
+  const scheduler =
+    audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
+
+  /** Credentials are judged before the body is read, except a signature, which is about the body. */
+  const admit = async (req: IncomingMessage): Promise<Admitted> => {
+    if (hasKey(req)) {
+      const caller = await gates.authenticate(req.headers);
+      requireScope(caller, 'webhook');
+      const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
+      if (body instanceof RpcError) {
+        // A body that cannot be read costs its caller a call like any other; a refusal of the limiter comes first.
+        await gates.charge(caller, { mayDegrade: false });
+        throw body;
+      }
+      return { caller, delivery: { ...fromKey(caller, req), body } };
+    }
+    if (config.webhookSecrets.length === 0 || !signatures.isSigned(req.headers)) {
+      throw new RpcError('unauthorized', {
+        message: 'Unauthorized: send an API key in the X-API-Key header, or sign the request',
+      });
+    }
+    const body = await readBody(req, EVENT_BODY_BYTES_MAX);
+    const signer = signatures.verify(req.headers, body);
+    const keyId = `webhook-${signer.fingerprint}`;
+    const caller = { keyId, scopes: new Set(['webhook'] as const), limits: config.limits };
+    return { caller, delivery: { ...fromSigner(signer, req), body } };
+  };
+
+  const deliver = async (req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> => {
+    const started = performance.now();
+    let headers: OutgoingHttpHeaders = {};
+    let fields = {};
+    try {
+      const { caller, delivery } = await admit(req);
+      fields = { key_id: caller.keyId };
+      headers = rateHeaders(await gates.charge(caller, { mayDegrade: false }));
+      const receipt = await acceptDelivery(services, delivery);
+      fields = { ...fields, event_id: receipt.event_id, duplicate: receipt.duplicate };
+      audit(requestId, receipt.status, started, fields);
+      sendJson(res, receipt.status === 'queued' ? 202 : 200, receipt, headers);
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      if (error instanceof Refused) headers = rateHeaders(error.decision);
+      audit(requestId, error.reason, started, { ...fields, ...causeOf(error) });
+      sendError(res, error, requestId, headers);
+    }
+  };
+
+  const runSweep = async (req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> => {
+    const started = performance.now();
+    try {
+      await admitSweep(req, gates, scheduler);
+      const result = await sweep(services);
+      audit(requestId, 'swept', started, { ...result });
+      sendJson(res, 200, result);
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      audit(requestId, error.reason, started, causeOf(error));
+      sendError(res, error, requestId);
+    }
+  };
+
+  function audit(requestId: string, outcome: string, started: number, fields: object): void {
+    const failed = outcome === 'internal' || outcome === 'unavailable';
+    const ms = Math.round((performance.now() - started) * 1_000) / 1_000;
+    log.log(failed ? 'ERROR' : 'INFO', 'webhook', { request_id: requestId, outcome, ms, ...fields });
+  }
+
+  return async (req, res) => {
+    const requestId = requestIdOf(req);
+    res.setHeader('X-Request-Id', requestId);
+    if (handleCors(req, res, config.allowedOrigins, 'POST')) return;
+    const path = pathOf(req);
+    const isSweep = path === '/webhook/sweep' || path === '/sweep';
+    if (!isSweep && path !== '/' && path !== '/webhook') return sendError(res, new RpcError('not_found'), requestId);
+    if (req.method !== 'POST') {
+      return sendError(res, new RpcError('method_not_allowed', { data: { allow: 'POST, OPTIONS' } }), requestId);
+    }
+    await (isSweep ? runSweep : deliver)(req, res, requestId);
+  };
+}
+
+/** A key with the scope `admin`, or the configured service account (Cloud Scheduler). */
+async function admitSweep(
+  req: IncomingMessage,
+  gates: WebhookGates,
+  scheduler: OidcVerifier | undefined,
+): Promise<void> {
+  if (scheduler !== undefined && req.headers['x-api-key'] === undefined) {
+    return scheduler.verify(req.headers.authorization);
+  }
+  const caller = await gates.authenticate(req.headers);
+  requireScope(caller, 'admin');
+  await gates.charge(caller, { mayDegrade: false });
+}
+
+function hasKey(req: IncomingMessage): boolean {
+  return req.headers['x-api-key'] !== undefined || req.headers.authorization !== undefined;
+}
+
+function requireScope(caller: Caller, scope: 'webhook' | 'admin'): void {
+  if (caller.scopes.has(scope)) return;
+  throw new RpcError('forbidden', {
+    message: `Forbidden: key "${caller.keyId}" lacks the scope "${scope}"`,
+    data: { missing_scope: scope },
+  });
+}
+
+function fromKey(caller: Caller, req: IncomingMessage): Omit<Delivery, 'body'> {
+  return {
+    source: `/webhook/key/${encodeURIComponent(caller.keyId)}`,
+    deliveryId: header(req, 'webhook-id') ?? header(req, 'x-github-delivery'),
+    eventHeader: header(req, 'x-github-event'),
+  };
+}
+
+/** Of the unsigned headers only GitHub's own are believed, and only beside GitHub's signature, which has no place for them. */
+function fromSigner({ kind, fingerprint }: Signer, req: IncomingMessage): Omit<Delivery, 'body'> {
+  const source = `/webhook/${kind}/${fingerprint}`;
+  if (kind === 'standard') return { source, deliveryId: header(req, 'webhook-id') };
+  return { source, deliveryId: header(req, 'x-github-delivery'), eventHeader: header(req, 'x-github-event') };
+}
+
+function header(req: IncomingMessage, name: string): string | undefined {
+  const value = req.headers[name];
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+function causeOf(error: RpcError): object {
+  return error.cause === undefined || error.reason === 'unauthorized' ? {} : errorFields(error.cause);
+}

@@ -1,0 +1,63 @@
+// The webhook pipeline, once, above Store and EventBus: record -> publish and await -> mark sent -> answer. What is answered is
+// recorded; what is recorded is published, by this call or by the sweeper.
+import { errorFields } from '../log.ts';
+import type { Services } from '../services.ts';
+import { deadline, orAbort } from './deadline.ts';
+import type { GatewayEvent } from './event.ts';
+import { type Delivery, toEvent } from './interpret.ts';
+import { type Claimed, markSent, record } from './outbox.ts';
+
+/** Deadline of one publish; the Pub/Sub SDK's own default is ten minutes. */
+export const PUBLISH_TIMEOUT_MS = 5_000;
+
+/** What the pipeline needs of the services. */
+export type Pipeline = Pick<Services, 'store' | 'bus' | 'clock' | 'log'>;
+
+/** The answer to a delivery, wire names. `queued` (HTTP 202): recorded, published later; then `message_id` is null. */
+export interface Receipt {
+  readonly status: 'accepted' | 'queued';
+  readonly event_id: string;
+  readonly message_id: string | null;
+  readonly duplicate: boolean;
+}
+
+/**
+ * Takes a delivery in. Throws RpcError `parse_error` or `invalid_request` for a body that is no event, `unavailable` when it could not
+ * be recorded (nothing is acknowledged then; the sender repeats it). A failing bus is not an error: the event is queued.
+ */
+export async function acceptDelivery(services: Pipeline, delivery: Delivery): Promise<Receipt> {
+  const event = toEvent(delivery, services.clock.now());
+  const recorded = await record(services.store, event, services.clock.now());
+  const receipt = { event_id: event.id, duplicate: recorded.kind !== 'claimed' || recorded.duplicate };
+  if (recorded.kind === 'sent') return { status: 'accepted', message_id: recorded.messageId, ...receipt };
+  const messageId = recorded.kind === 'claimed' ? await publishClaimed(services, recorded) : undefined;
+  if (messageId === undefined) return { status: 'queued', message_id: null, ...receipt };
+  return { status: 'accepted', message_id: messageId, ...receipt };
+}
+
+/** Publishes a claimed event and marks it sent. Resolves to undefined when the bus did not take it: the outbox keeps it. */
+export async function publishClaimed(services: Pipeline, claimed: Claimed): Promise<string | undefined> {
+  const { event } = claimed;
+  let messageId: string;
+  try {
+    messageId = await publish(services, event);
+  } catch (error) {
+    services.log.log('WARNING', 'event not published, left to the sweeper', {
+      event_id: event.id,
+      ...errorFields(error),
+    });
+    return undefined;
+  }
+  try {
+    await markSent(services.store, claimed, messageId);
+  } catch (error) {
+    // It is published, so the answer stands; the sweeper will publish it once more and the subscribers know it by its id.
+    services.log.log('WARNING', 'published event not marked sent', { event_id: event.id, ...errorFields(error) });
+  }
+  return messageId;
+}
+
+async function publish(services: Pipeline, event: GatewayEvent): Promise<string> {
+  const signal = deadline(PUBLISH_TIMEOUT_MS);
+  return (await orAbort(services.bus.publish(event, { signal }), signal)).messageId;
+}

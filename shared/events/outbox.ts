@@ -1,0 +1,155 @@
+// "Nothing acknowledged is ever lost": the three commits of the outbox, record, claim and mark sent. Publishing itself is the caller's
+// part; a claim that runs out hands it to somebody else.
+import type { CallOptions, Ref, Snapshot, Store } from '../store/store.ts';
+import { type Decision, transact } from '../store/transact.ts';
+import {
+  type EventDocument,
+  eventRef,
+  eventWrite,
+  fromDocument,
+  type OutboxDocument,
+  outboxRef,
+  outboxWrite,
+  readEvent,
+  readOutbox,
+  toDocument,
+} from './documents.ts';
+import type { GatewayEvent } from './event.ts';
+
+/** How long the instance that recorded or claimed an event has to publish it before another one may: above the sum of its deadlines. */
+export const CLAIM_MS = 30_000;
+/** Longest pause between two attempts to publish the same event. */
+const BACKOFF_MS_MAX = 5 * 60_000;
+const STORE_TIMEOUT_MS = 5_000;
+
+/** An event that the caller of `record` or `claim` now has to publish, and the snapshots that make marking it one commit. */
+export interface Claimed {
+  readonly kind: 'claimed';
+  readonly event: GatewayEvent;
+  readonly snapshots: readonly Snapshot[];
+}
+
+/** `sent`: published before. `held`: recorded, and somebody else's to publish until its claim runs out. */
+export type Recorded =
+  | (Claimed & { readonly duplicate: boolean })
+  | { readonly kind: 'sent'; readonly messageId: string }
+  | { readonly kind: 'held' };
+
+type Verdict =
+  | { readonly kind: 'new' }
+  | { readonly kind: 'retaken'; readonly stored: EventDocument }
+  | Exclude<Recorded, Claimed>;
+
+/**
+ * Records an event once, with its outbox entry, in one commit; a delivery that is new costs no read. A repetition whose first
+ * publisher let the claim run out takes the claim over. Throws RpcError `unavailable`.
+ */
+export async function record(store: Store, event: GatewayEvent, nowMs: number): Promise<Recorded> {
+  const refs = refsOf(event.id);
+  const { result, snapshots } = await transact(
+    store,
+    refs,
+    (read): Decision<Verdict> => {
+      const stored = readEvent(read[0]?.data);
+      if (stored === undefined) {
+        const document = toDocument(event, nowMs);
+        const entry = {
+          ordering_key: event.orderingKey,
+          created_at_ms: nowMs,
+          due_at_ms: nowMs + CLAIM_MS,
+          attempts: 1,
+        };
+        return { writes: [eventWrite(event.id, document), outboxWrite(event.id, entry)], result: { kind: 'new' } };
+      }
+      if (stored.state === 'sent') return { writes: [], result: { kind: 'sent', messageId: stored.message_id ?? '' } };
+      const entry = readOutbox(read[1]?.data);
+      if (entry !== undefined && entry.due_at_ms > nowMs) return { writes: [], result: { kind: 'held' } };
+      const taken = retaken(entry, stored, nowMs);
+      return { writes: [outboxWrite(event.id, taken)], result: { kind: 'retaken', stored } };
+    },
+    { timeoutMs: STORE_TIMEOUT_MS, cached: refs.map((ref) => ({ ref, data: undefined, version: null })) },
+  );
+  if (result.kind === 'new') return { kind: 'claimed', event, snapshots, duplicate: false };
+  if (result.kind !== 'retaken') return result;
+  return { kind: 'claimed', event: fromDocument(event.id, result.stored), snapshots, duplicate: true };
+}
+
+/**
+ * Takes the claim on an outbox entry that is due. `undefined`: published or claimed by someone else in the meantime. `lost`: the event
+ * outlived its 30 days unpublished; the entry is removed.
+ */
+export async function claim(
+  store: Store,
+  id: string,
+  nowMs: number,
+  options: CallOptions & { readonly claimMs?: number } = {},
+): Promise<Claimed | 'lost' | undefined> {
+  const { result, snapshots } = await transact(
+    store,
+    refsOf(id),
+    (read): Decision<EventDocument | 'lost' | undefined> => {
+      const entry = readOutbox(read[1]?.data);
+      if (entry === undefined || entry.due_at_ms > nowMs) return { writes: [], result: undefined };
+      const stored = readEvent(read[0]?.data);
+      if (stored === undefined) return { writes: [{ ref: outboxRef(id), delete: true }], result: 'lost' };
+      return { writes: [outboxWrite(id, retaken(entry, stored, nowMs, options.claimMs))], result: stored };
+    },
+    { timeoutMs: STORE_TIMEOUT_MS, ...(options.signal === undefined ? {} : { signal: options.signal }) },
+  );
+  if (result === undefined || result === 'lost') return result;
+  return { kind: 'claimed', event: fromDocument(id, result), snapshots };
+}
+
+/** Remembers that a claimed event is published and removes it from the outbox. One commit, no read, unless somebody was faster. */
+export async function markSent(store: Store, claimed: Claimed, messageId: string): Promise<void> {
+  const { id } = claimed.event;
+  await transact(
+    store,
+    refsOf(id),
+    (read) => {
+      const stored = readEvent(read[0]?.data);
+      const remove = { ref: outboxRef(id), delete: true } as const;
+      const entryGone = read[1]?.version === null;
+      if (stored === undefined || stored.state === 'sent')
+        return { writes: entryGone ? [] : [remove], result: undefined };
+      const sent: EventDocument = { ...stored, state: 'sent', message_id: messageId };
+      return { writes: [eventWrite(id, sent), ...(entryGone ? [] : [remove])], result: undefined };
+    },
+    { timeoutMs: STORE_TIMEOUT_MS, cached: claimed.snapshots },
+  );
+}
+
+/** Entries that nobody is publishing at present, longest due first. */
+export async function dueEntries(
+  store: Store,
+  nowMs: number,
+  limit: number,
+  options: CallOptions = {},
+): Promise<{ readonly id: string; readonly entry: OutboxDocument }[]> {
+  const query = { collection: 'outbox', orderBy: 'due_at_ms', limit } as const;
+  const found = await store.query<OutboxDocument>(query, { timeoutMs: STORE_TIMEOUT_MS, ...options });
+  return found.flatMap(({ ref, data }) =>
+    data === undefined || data.due_at_ms > nowMs ? [] : [{ id: ref.id, entry: data }],
+  );
+}
+
+function refsOf(id: string): readonly [Ref, Ref] {
+  return [eventRef(id), outboxRef(id)];
+}
+
+/** The entry after its claim changed hands: later due with every attempt. */
+function retaken(
+  entry: OutboxDocument | undefined,
+  stored: EventDocument,
+  nowMs: number,
+  claimMs = CLAIM_MS,
+): OutboxDocument {
+  const attempts = entry?.attempts ?? 0;
+  const pauseMs = Math.min(claimMs * 2 ** Math.min(attempts, 10), Math.max(claimMs, BACKOFF_MS_MAX));
+  return {
+    ordering_key: stored.ordering_key,
+    created_at_ms: entry?.created_at_ms ?? stored.received_at_ms,
+    due_at_ms: nowMs + pauseMs,
+    attempts: attempts + 1,
+  };
+}

@@ -1,0 +1,104 @@
+// Webhook signatures, judged over the raw bytes: Standard Webhooks (id, time and body signed, +-300 s) and GitHub's
+// X-Hub-Signature-256 (the body only: its delivery id and event name are the word of whoever sends the request).
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { Webhook, WebhookVerificationError } from 'standardwebhooks';
+import { RpcError } from '../errors.ts';
+
+/** Headers as node gives them; the ones looked at here carry a signature. */
+export type SignatureHeaders = Readonly<Record<string, string | string[] | undefined>>;
+
+/** A verified sender: which kind of signature, and under which of the secrets. */
+export interface Signer {
+  readonly kind: 'standard' | 'github';
+  /** First 12 hex digits of the secret's SHA-256: tells secrets apart and gives nothing away. */
+  readonly fingerprint: string;
+}
+
+export interface SignatureVerifier {
+  /** Whether the headers carry a signature at all; says nothing about its worth. */
+  isSigned(headers: SignatureHeaders): boolean;
+  /** The signer of a body. Throws RpcError `unauthorized` when no configured secret made the signature or it is out of time. */
+  verify(headers: SignatureHeaders, body: Uint8Array): Signer;
+}
+
+/** The id is signed as `id.timestamp.body`: a full stop in it could move the border between them. */
+const DELIVERY_ID = /^[^.\s]{1,256}$/;
+const SECONDS = /^\d{1,12}$/;
+const HUB_SIGNATURE = /^sha256=([0-9a-f]{64})$/i;
+
+/**
+ * Secrets `whsec_<base64>` and `github:<text>`, several of each at once, tried in order: during a rotation the old and the new one both
+ * count. Throws an Error that names the position, never the value, of a secret that cannot be used.
+ */
+export function createSignatureVerifier(secrets: readonly string[]): SignatureVerifier {
+  const standard: { readonly webhook: Webhook; readonly fingerprint: string }[] = [];
+  const github: { readonly secret: string; readonly fingerprint: string }[] = [];
+  secrets.forEach((text, index) => {
+    const fingerprint = createHash('sha256').update(text).digest('hex').slice(0, 12);
+    if (text.startsWith('github:') && text.length > 'github:'.length) {
+      github.push({ secret: text.slice('github:'.length), fingerprint });
+    } else standard.push({ webhook: openStandard(text, index), fingerprint });
+  });
+
+  const verifyStandard = (headers: SignatureHeaders, body: Uint8Array): Signer => {
+    const signed = {
+      'webhook-id': single(headers['webhook-id'], DELIVERY_ID),
+      'webhook-timestamp': single(headers['webhook-timestamp'], SECONDS),
+      'webhook-signature': single(headers['webhook-signature'], /^/),
+    };
+    // The library signs text. Bytes that are no UTF-8 would all become the same replacement character, so they are refused before.
+    const payload = utf8(body);
+    for (const { webhook, fingerprint } of standard) {
+      try {
+        webhook.verify(payload, signed, { jsonParse: false });
+        return { kind: 'standard', fingerprint };
+      } catch (error) {
+        if (!(error instanceof WebhookVerificationError)) throw error;
+      }
+    }
+    throw refused('the webhook signature is not valid, or its timestamp is more than 300 s off');
+  };
+
+  const verifyGithub = (headers: SignatureHeaders, body: Uint8Array): Signer => {
+    const given = HUB_SIGNATURE.exec(single(headers['x-hub-signature-256'], HUB_SIGNATURE))?.[1] ?? '';
+    for (const { secret, fingerprint } of github) {
+      const expected = createHmac('sha256', secret).update(body).digest();
+      if (timingSafeEqual(expected, Buffer.from(given, 'hex'))) return { kind: 'github', fingerprint };
+    }
+    throw refused('the X-Hub-Signature-256 is not valid');
+  };
+
+  return {
+    isSigned: (headers) => headers['webhook-signature'] !== undefined || headers['x-hub-signature-256'] !== undefined,
+    verify: (headers, body) =>
+      headers['webhook-signature'] === undefined ? verifyGithub(headers, body) : verifyStandard(headers, body),
+  };
+}
+
+function openStandard(secret: string, index: number): Webhook {
+  if (secret.startsWith('whsec_')) {
+    try {
+      return new Webhook(secret);
+    } catch {
+      // The library's message is dropped: it may quote the secret.
+    }
+  }
+  throw new Error(`webhook secret ${index + 1} must be whsec_<base64> or github:<text>`);
+}
+
+function single(header: string | string[] | undefined, shape: RegExp): string {
+  if (typeof header !== 'string' || !shape.test(header)) throw refused('a signature header is missing or malformed');
+  return header;
+}
+
+function utf8(body: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(body);
+  } catch (error) {
+    throw new RpcError('parse_error', { data: { detail: 'the body is not valid UTF-8' }, cause: error });
+  }
+}
+
+function refused(message: string): RpcError {
+  return new RpcError('unauthorized', { message: `Unauthorized: ${message}` });
+}

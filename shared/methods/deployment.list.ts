@@ -1,0 +1,60 @@
+// `deployment.list`: what runs where, as the newest deployment event of each service and region says.
+import { z } from 'zod';
+import { listDeployments } from '../events/list.ts';
+import { defineMethod } from './define-method.ts';
+
+const Deployment = z.object({
+  service: z.string(),
+  region: z.string().describe('`global` when the event names none'),
+  version: z.string().nullable(),
+  status: z.string().describe('`data.status`, else the last part of the event name'),
+  event: z.string(),
+  event_id: z.string(),
+  updated_at: z.string().describe('Time of that event, ISO 8601'),
+});
+
+export const deploymentList = defineMethod({
+  name: 'deployment.list',
+  summary: 'Lists the latest deployment state per service and region',
+  scope: 'webhook',
+  cost: 'read',
+  params: z.strictObject({
+    after: z.string().min(1).max(512).optional().describe('`next_cursor` of the page before'),
+    limit: z.int().min(1).max(1000).default(100),
+  }),
+  result: z.object({
+    deployments: z.array(Deployment),
+    next_cursor: z.string().optional().describe('Present when there may be more'),
+  }),
+  example: {
+    params: {},
+    result: {
+      deployments: [
+        {
+          service: 'wrapper',
+          region: 'us-central1',
+          version: '486a13c9',
+          status: 'healthy',
+          event: 'deployment.success',
+          event_id: 'evt_9fQyWcIFJgPpH0s7hX0QYt7bXr0pTqkq2Nf1xqB0v3s',
+          updated_at: '2025-01-13T10:30:00Z',
+        },
+      ],
+    },
+  },
+  async handle(params, { services, signal }) {
+    const page = await listDeployments(services.store, params, { signal });
+    return {
+      deployments: page.items.map((item) => ({
+        service: item.service,
+        region: item.region,
+        version: item.version,
+        status: item.status,
+        event: item.event,
+        event_id: item.event_id,
+        updated_at: item.updated_at,
+      })),
+      ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }),
+    };
+  },
+});

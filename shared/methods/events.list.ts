@@ -1,0 +1,71 @@
+// `events.list`: recorded webhook events, newest first unless asked otherwise.
+import { z } from 'zod';
+import { isObject } from '../events/interpret.ts';
+import { listEvents } from '../events/list.ts';
+import { defineMethod } from './define-method.ts';
+
+const RecordedEvent = z.object({
+  event_id: z.string(),
+  event: z.string(),
+  timestamp: z.string().describe('Time of the event as its sender gave it, ISO 8601'),
+  received_at: z.string().describe('Time of its arrival, ISO 8601'),
+  source: z.string().describe('Who sent it: a key or a webhook secret'),
+  data: z.unknown().describe('`data` of the body; the whole body when it has none'),
+  status: z.enum(['recorded', 'sent']).describe('`recorded` until it is published'),
+  message_id: z.string().nullable(),
+});
+
+export const eventsList = defineMethod({
+  name: 'events.list',
+  summary: 'Lists recorded webhook events',
+  scope: 'webhook',
+  cost: 'read',
+  params: z.strictObject({
+    event: z.string().min(1).max(128).optional().describe('Only events of this name'),
+    after: z.string().min(1).max(512).optional().describe('`next_cursor` of the page before'),
+    order: z.enum(['newest', 'oldest']).default('newest'),
+    limit: z.int().min(1).max(100).default(20),
+  }),
+  result: z.object({
+    events: z.array(RecordedEvent),
+    next_cursor: z.string().optional().describe('Present when there may be more'),
+  }),
+  example: {
+    params: { event: 'deployment.success', limit: 1 },
+    result: {
+      events: [
+        {
+          event_id: 'evt_9fQyWcIFJgPpH0s7hX0QYt7bXr0pTqkq2Nf1xqB0v3s',
+          event: 'deployment.success',
+          timestamp: '2025-01-13T10:30:00Z',
+          received_at: '2025-01-13T10:30:00.412Z',
+          source: '/webhook/key/default',
+          data: { service: 'wrapper', version: '486a13c9', region: 'us-central1', status: 'healthy' },
+          status: 'sent',
+          message_id: 'local-1',
+        },
+      ],
+    },
+  },
+  async handle(params, { services, signal }) {
+    const page = await listEvents(services.store, params, { signal });
+    return {
+      events: page.items.map(({ id, document }) => ({
+        event_id: id,
+        event: document.event,
+        timestamp: document.time,
+        received_at: new Date(document.received_at_ms).toISOString(),
+        source: document.source,
+        data: dataOf(document.body),
+        status: document.state,
+        message_id: document.message_id,
+      })),
+      ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }),
+    };
+  },
+});
+
+function dataOf(body: string): unknown {
+  const value: unknown = JSON.parse(body);
+  return isObject(value) && Object.hasOwn(value, 'data') ? value.data : value;
+}
