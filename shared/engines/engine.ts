@@ -35,11 +35,13 @@ export interface Outcome {
   readonly usage: Usage;
   /** The model that answered, as the provider names it, in `provider/model` form. */
   readonly model: string;
+  /** Why the model stopped, where the engine knows: `length` is an answer cut at the output limit, `content_filter` one cut by policy. */
+  readonly finishReason?: 'stop' | 'length' | 'content_filter' | 'other';
 }
 
 /**
- * Errors thrown by `run`: RpcError `upstream_error` (the provider refused, failed, or cut the stream: data.provider, data.status?),
- * `upstream_timeout`, `unavailable` (provider not reachable), `invalid_params` (no such model); the signal's reason when aborted.
+ * Errors thrown by `run`: RpcError `upstream_error` (the provider refused, failed, cut the stream or could not be reached:
+ * data.provider, data.status?), `upstream_timeout`, `invalid_params` (no such model); the signal's reason when aborted.
  * A stream that ends without the provider's own end marker is `upstream_error`, never a success (bifrost#5665).
  */
 export interface Engine {
@@ -52,4 +54,6 @@ export interface Engines {
   readonly defaultModel: string;
   /** Throws RpcError `invalid_params` when the provider is unknown or has no credentials, saying which variable to set. */
   resolve(model: string | undefined): { readonly engine: Engine; readonly model: string };
+  /** Starts loading what the default model needs, so that the first prompt does not pay for it. Never throws. */
+  warm?(): void;
 }

@@ -1,0 +1,135 @@
+// Deadlines and bounds of one HTTP call to a provider, all ending in one AbortSignal. Bytes are counted below the SDK, because a
+// provider's keep-alive events show that it lives although the SDK passes none of them on.
+
+export interface Deadlines {
+  /** From the start of a call to the first byte of its answer, credentials and connecting included. */
+  readonly firstByteMs: number;
+  /** Longest silence within an answer. Reasoning models may say nothing for a minute. */
+  readonly idleMs: number;
+  /** The whole turn, retries included. */
+  readonly totalMs: number;
+}
+
+/** After the provider's end marker the body is read to its end for so long, so that the connection can be used again. */
+const DRAIN_MS = 250;
+
+export interface CallGuard {
+  /** What the HTTP request is bound to. */
+  readonly signal: AbortSignal;
+  /** Rejects with the signal's reason, for work that does not listen to signals itself. */
+  readonly aborted: Promise<never>;
+  /** Bytes of the answer arrived. */
+  received(sizeBytes: number): void;
+  /** The reader of the events is busy: its slowness is not the provider's silence. */
+  hold(): void;
+  release(): void;
+  /** The end marker was seen; what follows must be short. */
+  finishing(): void;
+  /** Aborts what still runs and drops the timers. */
+  close(): void;
+}
+
+export interface CallGuardOptions {
+  /** The caller's signal. */
+  readonly signal: AbortSignal;
+  readonly firstByteMs: number;
+  readonly idleMs: number;
+  /** What is left of the turn's total. */
+  readonly totalMs: number;
+  readonly receivedBytesMax: number;
+  /** Makes the reason of the abort; `waitedMs` is the deadline that passed. */
+  readonly toTimeout: (waitedMs: number) => Error;
+  readonly toTooLarge: () => Error;
+}
+
+export function createCallGuard(options: CallGuardOptions): CallGuard {
+  const controller = new AbortController();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  aborted.catch(() => undefined);
+  let held = false;
+  let closed = false;
+  let receivedBytes = 0;
+  let waitMs = options.firstByteMs;
+  const abort = (reason: unknown): void => {
+    controller.abort(reason);
+    reject(reason);
+  };
+  const onSilence = (): void => {
+    if (held) silence.refresh();
+    else abort(options.toTimeout(waitMs));
+  };
+  let silence = setTimeout(onSilence, waitMs);
+  const total = setTimeout(() => abort(options.toTimeout(options.totalMs)), options.totalMs);
+  // A cleared timer that is refreshed runs again: nothing may be armed once the call is over.
+  const rearm = (): void => {
+    if (!closed) silence.refresh();
+  };
+  const wait = (ms: number): void => {
+    if (closed) return;
+    clearTimeout(silence);
+    waitMs = ms;
+    silence = setTimeout(onSilence, ms);
+  };
+  const onCancel = (): void => abort(options.signal.reason);
+  options.signal.addEventListener('abort', onCancel, { once: true });
+  return {
+    signal: controller.signal,
+    aborted,
+    received(sizeBytes) {
+      if (receivedBytes === 0) wait(options.idleMs);
+      else rearm();
+      receivedBytes += sizeBytes;
+      if (receivedBytes > options.receivedBytesMax) abort(options.toTooLarge());
+    },
+    hold() {
+      held = true;
+    },
+    release() {
+      held = false;
+      rearm();
+    },
+    finishing: () => wait(Math.min(DRAIN_MS, options.idleMs)),
+    close() {
+      closed = true;
+      clearTimeout(silence);
+      clearTimeout(total);
+      options.signal.removeEventListener('abort', onCancel);
+      controller.abort();
+    },
+  };
+}
+
+export type Fetch = typeof globalThis.fetch;
+
+/**
+ * A `fetch` that tells the guard of a call about every byte of its answer. Providers are made once and calls are many: the guard is found
+ * by the signal, which the SDK hands on untouched. Redirects are not followed: they would carry the key to another host.
+ */
+export function createGuardedFetch(guards: WeakMap<AbortSignal, CallGuard>): Fetch {
+  return async (input, init) => {
+    const response = await fetch(input, { ...init, redirect: 'manual' });
+    const guard = init?.signal ? guards.get(init.signal) : undefined;
+    if (guard === undefined || response.body === null) return response;
+    const { status, statusText, headers } = response;
+    return new Response(countBytes(response.body, guard), { status, statusText, headers });
+  };
+}
+
+function countBytes(
+  body: ReadableStream<Uint8Array<ArrayBuffer>>,
+  guard: CallGuard,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const reader = body.getReader();
+  return new ReadableStream(
+    {
+      async pull(controller) {
+        const { done, value } = await reader.read();
+        if (done) return controller.close();
+        guard.received(value.byteLength);
+        controller.enqueue(value);
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+}

@@ -1,0 +1,27 @@
+// How many tokens of history a model may be sent. Owns the table only; trimming belongs to the conversation.
+
+interface Row {
+  /** Start of a model name, `provider/` included. */
+  readonly prefix: string;
+  readonly tokens: number;
+}
+
+/** Below every window known for the provider, with room left for the answer; a longer prefix comes first. */
+const ROWS: readonly Row[] = [
+  { prefix: 'anthropic/', tokens: 150_000 },
+  { prefix: 'openai/gpt-6', tokens: 250_000 },
+  { prefix: 'openai/gpt-5', tokens: 250_000 },
+  { prefix: 'openai/', tokens: 96_000 },
+  { prefix: 'google/', tokens: 500_000 },
+  { prefix: 'codex/', tokens: 200_000 },
+];
+
+const UNKNOWN_TOKENS = 96_000;
+
+/**
+ * Token budget of the input (instructions and messages) of a model in `provider/model` form. Deliberately lower than the advertised
+ * window: tokens are estimated from characters before the call, and a prompt refused for its length costs the caller a turn.
+ */
+export function contextTokens(model: string): number {
+  return ROWS.find((row) => model.startsWith(row.prefix))?.tokens ?? UNKNOWN_TOKENS;
+}

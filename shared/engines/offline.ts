@@ -1,0 +1,53 @@
+// The engine of a machine without any provider: repeats the prompt and says so. It calls nothing, knows nothing and never fails.
+import type { Usage } from '../conversations/usage.ts';
+import type { Engine } from './engine.ts';
+
+/** The only model of this engine; always resolvable. */
+export const OFFLINE_MODEL = 'offline/echo';
+
+const CHARS_PER_TOKEN = 4;
+const QUOTED_CHARS_MAX = 4_000;
+const DELTA_CHARS_MAX = 2_048;
+const PREFACE =
+  'This is offline/echo: no AI model is configured here (set ANTHROPIC_API_KEY or OPENAI_API_KEY, or Google credentials). You said: ';
+
+/**
+ * Echoes the prompt in a few deltas, at once and deterministically; a prompt over 4,000 characters is quoted in part. Usage is an
+ * estimate of one token per four characters, since no tokenizer is involved. Throws the signal's reason when aborted.
+ */
+export function createOfflineEngine(): Engine {
+  return {
+    async *run(turn, { signal }) {
+      const prompt = turn.messages.at(-1)?.content ?? '';
+      const quoted = prompt.length > QUOTED_CHARS_MAX ? `${prompt.slice(0, QUOTED_CHARS_MAX)}…` : prompt;
+      let content = '';
+      for (const delta of [PREFACE, ...pieces(quoted)]) {
+        signal.throwIfAborted();
+        content += delta;
+        yield { AgentMessageDelta: { delta } };
+      }
+      signal.throwIfAborted();
+      const sent = turn.messages.reduce((sum, message) => sum + message.content.length, turn.instructions?.length ?? 0);
+      const usage = estimate(sent, content.length);
+      yield { TokenCount: usage };
+      return { content, usage, model: OFFLINE_MODEL, finishReason: 'stop' };
+    },
+  };
+}
+
+/** At most `QUOTED_CHARS_MAX / DELTA_CHARS_MAX` + 1 pieces, never splitting a surrogate pair. */
+function* pieces(text: string): Generator<string> {
+  for (let start = 0; start < text.length; ) {
+    let end = Math.min(text.length, start + DELTA_CHARS_MAX);
+    const last = text.charCodeAt(end - 1);
+    if (end < text.length && last >= 0xd800 && last <= 0xdbff) end += 1;
+    yield text.slice(start, end);
+    start = end;
+  }
+}
+
+function estimate(inputChars: number, outputChars: number): Usage {
+  const input_tokens = Math.ceil(inputChars / CHARS_PER_TOKEN);
+  const output_tokens = Math.ceil(outputChars / CHARS_PER_TOKEN);
+  return { input_tokens, output_tokens, total_tokens: input_tokens + output_tokens };
+}

@@ -1,0 +1,93 @@
+// What the fake provider remembers of a request: who asked what, how much of the answer went out, and who ended it.
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { Format } from './model-provider-wire.ts';
+
+/** One request as the provider saw it; times are epoch milliseconds. */
+export interface SeenRequest {
+  /** From 0, over the life of the server. */
+  readonly index: number;
+  readonly format: Format;
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: unknown;
+  readonly model: string;
+  /** Text of the last user message. */
+  readonly prompt: string;
+  readonly messages: number;
+  readonly at: number;
+  /** Client's port: equal for requests on one kept-alive connection. */
+  readonly port: number;
+  chunksSent: number;
+  /** The script cut the connection, so that its closing is not the client's doing. */
+  cutByServer: boolean;
+  /** When the answer was over, and who ended it. */
+  ended: { readonly at: number; readonly by: 'server' | 'client' } | undefined;
+  /** Resolves with `ended`. */
+  readonly done: Promise<{ readonly at: number; readonly by: 'server' | 'client' }>;
+}
+
+export function toRecord(
+  index: number,
+  format: Format,
+  path: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  text: string,
+): SeenRequest {
+  const body: unknown = JSON.parse(text);
+  const { promise: done, resolve } = Promise.withResolvers<{ at: number; by: 'server' | 'client' }>();
+  const messages = toMessages(body);
+  const model = /models\/([^:]+):/.exec(path)?.[1] ?? String(member(body, 'model'));
+  const record: SeenRequest = {
+    index,
+    format,
+    path,
+    headers: request.headers,
+    body,
+    model,
+    prompt: toText(messages.findLast((message) => member(message, 'role') === 'user')),
+    messages: messages.length,
+    at: Date.now(),
+    port: request.socket.remotePort ?? 0,
+    chunksSent: 0,
+    cutByServer: false,
+    ended: undefined,
+    done,
+  };
+  response.on('close', () => {
+    record.ended = { at: Date.now(), by: response.writableFinished || record.cutByServer ? 'server' : 'client' };
+    resolve(record.ended);
+  });
+  return record;
+}
+
+export function isStream(record: SeenRequest): boolean {
+  return member(record.body, 'stream') === true || record.path.includes(':streamGenerateContent');
+}
+
+export function toFormat(method: string | undefined, path: string): Format | undefined {
+  if (method !== 'POST') return undefined;
+  if (path.endsWith('/v1/messages')) return 'anthropic';
+  if (path.endsWith('/v1/responses')) return 'openai';
+  return /\/models\/[^/]+:(?:streamGenerateContent|generateContent)/.test(path) ? 'google' : undefined;
+}
+
+function toMessages(body: unknown): readonly unknown[] {
+  const list = member(body, 'messages') ?? member(body, 'input') ?? member(body, 'contents');
+  if (typeof list === 'string') return [{ role: 'user', content: list }];
+  return Array.isArray(list) ? list : [];
+}
+
+function toText(message: unknown): string {
+  const content = member(message, 'content') ?? member(message, 'parts');
+  if (typeof content === 'string') return content;
+  return Array.isArray(content) ? content.map((part) => String(member(part, 'text') ?? '')).join('') : '';
+}
+
+function member(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
+}
+
+export function toReport({ index, format, path, model, prompt, messages, at, port, chunksSent, ended }: SeenRequest) {
+  return { index, format, path, model, prompt, messages, at, port, chunksSent, ended: ended ?? null };
+}

@@ -1,0 +1,112 @@
+// How the fake provider behaves for one request, and the magic words by which a prompt asks for it, so that a test in another process
+// can drive it through the gateway.
+import type { EndReason } from './model-provider-wire.ts';
+
+export interface Script {
+  /** Default: `You said: ` and the prompt without its magic words. */
+  readonly text?: string;
+  /** The text in these pieces; default: the text in one. */
+  readonly chunks?: readonly string[];
+  readonly reasoning?: string;
+  /** Wait before the status line, and before each chunk but the first. */
+  readonly delayMs?: number;
+  readonly everyMs?: number;
+  /** Awaited before chunk `index`, and before the end with `index === chunks.length`. */
+  readonly gate?: (index: number) => Promise<void>;
+  /** Answer with this status and an error body instead. */
+  readonly status?: number;
+  readonly message?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Never answer: `headers` sends nothing at all, `stream` stops after the first chunk. */
+  readonly hang?: 'headers' | 'stream';
+  /** While hanging in the stream, send keep-alives this often. */
+  readonly pingMs?: number;
+  /** After half of the chunks: `socket` destroys the connection, `end` ends the body as if all were well. */
+  readonly cut?: 'socket' | 'end';
+  /** As `cut`, before the first chunk. */
+  readonly cutAtOnce?: boolean;
+  /** An error event after the first chunk, or before it. */
+  readonly streamError?: 'first' | 'middle';
+  readonly end?: EndReason;
+  /** Keep the body open after the end marker. */
+  readonly keepOpen?: boolean;
+}
+
+/** What magic words may refer to. */
+export interface ScriptContext {
+  readonly prompt: string;
+  /** Messages in the request. */
+  readonly messages: number;
+  /** How often exactly this prompt was asked before. */
+  readonly repeats: number;
+}
+
+const WORDS = /\[\[([a-z]+)((?:\s[^\]]*)?)\]\]/g;
+
+/**
+ * - `[[hang]]`, `[[hang headers]]`, `[[hang ping 20]]`; `[[cut]]`, `[[cut first]]`; `[[early]]`, `[[early first]]`; `[[open]]`
+ * - `[[status 429 retry-after 1 times 2]]`: times n fails only the first n calls with this exact prompt
+ * - `[[delay 50]]`, `[[chunks 100 every 20]]`, `[[size 5000000]]`, `[[say text]]`, `[[think text]]`, `[[count]]` (messages seen)
+ * - `[[error]]`, `[[error first]]` (an error event), `[[length]]`, `[[refuse]]` (end reasons)
+ */
+export function toScript({ prompt, messages, repeats }: ScriptContext): Script {
+  let script: Script = { text: `You said: ${prompt.replace(WORDS, '').trim()}` };
+  for (const [, word = '', rest = ''] of prompt.matchAll(WORDS)) {
+    script = { ...script, ...toChange(word, rest.trim(), script, { prompt, messages, repeats }) };
+  }
+  return script;
+}
+
+function toChange(word: string, rest: string, script: Script, { messages, repeats }: ScriptContext): Script {
+  const text = script.text ?? '';
+  switch (word) {
+    case 'hang': {
+      const pingMs = named(rest, 'ping');
+      return { hang: rest === 'headers' ? 'headers' : 'stream', ...(pingMs === undefined ? {} : { pingMs }) };
+    }
+    case 'cut':
+      return { cut: 'socket', cutAtOnce: rest === 'first' };
+    case 'early':
+      return { cut: 'end', cutAtOnce: rest === 'first' };
+    case 'open':
+      return { keepOpen: true };
+    case 'status': {
+      if (repeats >= (named(rest, 'times') ?? Number.POSITIVE_INFINITY)) return {};
+      const retryAfter = named(rest, 'retry-after');
+      return {
+        status: Number.parseInt(rest, 10),
+        ...(retryAfter === undefined ? {} : { headers: { 'retry-after': String(retryAfter) } }),
+      };
+    }
+    case 'delay':
+      return { delayMs: Number(rest) };
+    case 'chunks': {
+      const count = Number.parseInt(rest, 10);
+      const chunks = Array.from({ length: count }, (_, index) => `${index} `);
+      return { chunks, everyMs: named(rest, 'every') ?? 0 };
+    }
+    case 'size':
+      return { chunks: Array.from({ length: Math.ceil(Number(rest) / 65_536) }, () => 'x'.repeat(65_536)) };
+    case 'say':
+      return { text: rest };
+    case 'think':
+      return { reasoning: rest };
+    case 'count':
+      return { text: `${text} (${messages} messages)` };
+    case 'error':
+      return { streamError: rest === 'first' ? 'first' : 'middle' };
+    case 'length':
+      return { end: 'length' };
+    case 'refuse':
+      return { end: 'refusal' };
+    default:
+      return {};
+  }
+}
+
+/** `every 20` in `100 every 20` -> 20. */
+function named(rest: string, name: string): number | undefined {
+  const words = rest.split(/\s+/);
+  const at = words.indexOf(name);
+  return at === -1 ? undefined : Number(words[at + 1]);
+}

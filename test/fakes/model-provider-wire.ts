@@ -1,0 +1,205 @@
+// The wire formats of the fake provider: Anthropic Messages, OpenAI Responses and Gemini streamGenerateContent, as their own servers
+// write them. Pure functions from an answer to text; no sockets.
+
+export type Format = 'anthropic' | 'openai' | 'google';
+
+export interface Answer {
+  readonly id: string;
+  readonly model: string;
+  readonly inputTokens: number;
+}
+
+export interface Wire {
+  /** Before the first delta. */
+  start(answer: Answer): string;
+  /** One delta of the text. */
+  delta(answer: Answer, text: string): string;
+  /** One block of reasoning, before the text. */
+  reasoning(answer: Answer, text: string): string;
+  /** A keep-alive that carries nothing. */
+  ping(): string;
+  /** After the last delta, the provider's end marker included. */
+  end(answer: Answer, text: string, reason: EndReason): string;
+  /** An error within a stream whose status was 200. */
+  streamError(message: string): string;
+  /** The body of an error status. */
+  errorBody(status: number, message: string): string;
+  /** The answer to a request that did not ask for a stream. */
+  whole(answer: Answer, text: string): string;
+}
+
+export type EndReason = 'stop' | 'length' | 'refusal';
+
+const sse = (value: { readonly type: string; readonly [member: string]: unknown }): string =>
+  `event: ${value.type}\ndata: ${JSON.stringify(value)}\n\n`;
+const data = (value: object): string => `data: ${JSON.stringify(value)}\n\n`;
+/** One token per four characters: close enough, and easy to check in a test. */
+export const countTokens = (text: string): number => Math.ceil(text.length / 4);
+
+const ANTHROPIC_END = { stop: 'end_turn', length: 'max_tokens', refusal: 'refusal' };
+
+const anthropic: Wire = {
+  start: ({ id, model, inputTokens }) =>
+    sse({
+      type: 'message_start',
+      message: {
+        id: `msg_${id}`,
+        type: 'message',
+        role: 'assistant',
+        model,
+        content: [],
+        stop_reason: null,
+        stop_sequence: null,
+        usage: { input_tokens: inputTokens, output_tokens: 1 },
+      },
+    }) + sse({ type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } }),
+  delta: (_, text) => block('content_block_delta', { index: 0, delta: { type: 'text_delta', text } }),
+  reasoning: (_, text) =>
+    block('content_block_start', { index: 1, content_block: { type: 'thinking', thinking: '', signature: '' } }) +
+    block('content_block_delta', { index: 1, delta: { type: 'thinking_delta', thinking: text } }) +
+    block('content_block_stop', { index: 1 }),
+  ping: () => block('ping', {}),
+  end: (_, text, reason) =>
+    block('content_block_stop', { index: 0 }) +
+    block('message_delta', {
+      delta: { stop_reason: ANTHROPIC_END[reason], stop_sequence: null },
+      usage: { output_tokens: countTokens(text) },
+    }) +
+    block('message_stop', {}),
+  streamError: (message) => block('error', { error: { type: 'overloaded_error', message } }),
+  errorBody: (status, message) => JSON.stringify({ type: 'error', error: { type: toErrorType(status), message } }),
+  whole: ({ id, model, inputTokens }, text) =>
+    JSON.stringify({
+      id: `msg_${id}`,
+      type: 'message',
+      role: 'assistant',
+      model,
+      content: [{ type: 'text', text }],
+      stop_reason: 'end_turn',
+      stop_sequence: null,
+      usage: { input_tokens: inputTokens, output_tokens: countTokens(text) },
+    }),
+};
+
+const openai: Wire = {
+  start: (answer) =>
+    block('response.created', { response: toResponse(answer, 'in_progress') }) +
+    block('response.in_progress', { response: toResponse(answer, 'in_progress') }) +
+    block('response.output_item.added', {
+      output_index: 0,
+      item: { type: 'message', id: `item_${answer.id}`, status: 'in_progress', role: 'assistant', content: [] },
+    }) +
+    block('response.content_part.added', {
+      item_id: `item_${answer.id}`,
+      output_index: 0,
+      content_index: 0,
+      part: { type: 'output_text', text: '', annotations: [] },
+    }),
+  delta: ({ id }, delta) =>
+    block('response.output_text.delta', {
+      item_id: `item_${id}`,
+      output_index: 0,
+      content_index: 0,
+      delta,
+      logprobs: [],
+    }),
+  reasoning: ({ id }, delta) =>
+    block('response.output_item.added', { output_index: 1, item: { type: 'reasoning', id: `rs_${id}`, summary: [] } }) +
+    block('response.reasoning_summary_part.added', { item_id: `rs_${id}`, output_index: 1, summary_index: 0 }) +
+    block('response.reasoning_summary_text.delta', { item_id: `rs_${id}`, output_index: 1, summary_index: 0, delta }) +
+    block('response.reasoning_summary_part.done', { item_id: `rs_${id}`, output_index: 1, summary_index: 0 }) +
+    block('response.output_item.done', { output_index: 1, item: { type: 'reasoning', id: `rs_${id}`, summary: [] } }),
+  ping: () => block('keepalive', { sequence_number: 0 }),
+  end: (answer, text, reason) => {
+    const item = toMessage(answer, text, reason);
+    const usage = toResponseUsage(answer, text);
+    const done = block('response.output_item.done', { output_index: 0, item });
+    if (reason === 'length') {
+      const incomplete_details = { reason: 'max_output_tokens' };
+      const response = { ...toResponse(answer, 'incomplete'), incomplete_details, output: [item], usage };
+      return done + block('response.incomplete', { response });
+    }
+    return (
+      done + block('response.completed', { response: { ...toResponse(answer, 'completed'), output: [item], usage } })
+    );
+  },
+  streamError: (message) => block('error', { code: 'server_error', message, param: null, sequence_number: 9 }),
+  errorBody: (status, message) =>
+    JSON.stringify({ error: { message, type: toErrorType(status), param: null, code: toErrorType(status) } }),
+  whole: (answer, text) =>
+    JSON.stringify({
+      ...toResponse(answer, 'completed'),
+      output: [toMessage(answer, text, 'stop')],
+      usage: toResponseUsage(answer, text),
+    }),
+};
+
+const google: Wire = {
+  start: () => '',
+  delta: ({ id, model }, text) =>
+    data({
+      candidates: [{ content: { role: 'model', parts: [{ text }] }, index: 0 }],
+      modelVersion: model,
+      responseId: id,
+    }),
+  reasoning: ({ id, model }, text) =>
+    data({
+      candidates: [{ content: { role: 'model', parts: [{ text, thought: true }] }, index: 0 }],
+      modelVersion: model,
+      responseId: id,
+    }),
+  ping: () => ': keep-alive\n\n',
+  end: (answer, text, reason) => data(toGeminiEnd(answer, '', text, reason)),
+  streamError: (message) => data({ error: { code: 503, message, status: 'UNAVAILABLE' } }),
+  errorBody: (status, message) => JSON.stringify({ error: { code: status, message, status: toErrorType(status) } }),
+  whole: (answer, text) => JSON.stringify(toGeminiEnd(answer, text, text, 'stop')),
+};
+
+export const WIRES: Readonly<Record<Format, Wire>> = { anthropic, openai, google };
+
+function block(type: string, members: object): string {
+  return sse({ type, ...members });
+}
+
+function toResponse({ id, model }: Answer, status: string) {
+  return { id: `resp_${id}`, object: 'response', created_at: 1_700_000_000, model, status, output: [], error: null };
+}
+
+function toMessage({ id }: Answer, text: string, reason: EndReason) {
+  const content =
+    reason === 'refusal' ? [{ type: 'refusal', refusal: text }] : [{ type: 'output_text', text, annotations: [] }];
+  return { type: 'message', id: `item_${id}`, status: 'completed', role: 'assistant', content };
+}
+
+function toResponseUsage({ inputTokens }: Answer, text: string) {
+  const output_tokens = countTokens(text);
+  return { input_tokens: inputTokens, output_tokens, total_tokens: inputTokens + output_tokens };
+}
+
+function toGeminiEnd({ id, model, inputTokens }: Answer, part: string, text: string, reason: EndReason) {
+  const candidatesTokenCount = countTokens(text);
+  return {
+    candidates: [
+      {
+        content: { role: 'model', parts: [{ text: part }] },
+        finishReason: { stop: 'STOP', length: 'MAX_TOKENS', refusal: 'SAFETY' }[reason],
+        index: 0,
+      },
+    ],
+    usageMetadata: {
+      promptTokenCount: inputTokens,
+      candidatesTokenCount,
+      totalTokenCount: inputTokens + candidatesTokenCount,
+    },
+    modelVersion: model,
+    responseId: id,
+  };
+}
+
+function toErrorType(status: number): string {
+  if (status === 401) return 'authentication_error';
+  if (status === 404) return 'not_found_error';
+  if (status === 429) return 'rate_limit_error';
+  if (status === 529) return 'overloaded_error';
+  return status < 500 ? 'invalid_request_error' : 'api_error';
+}
