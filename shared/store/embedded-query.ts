@@ -21,11 +21,14 @@ export function planQuery(query: Query): QueryPlan {
   const keys = [...filters.map(field), field(query.orderBy)];
   const descending = query.direction === 'desc';
   const direction = descending ? 'DESC' : 'ASC';
+  const beyond = descending ? '<' : '>';
   const order = field(query.orderBy);
   const conditions = [
     `collection = '${query.collection}'`,
     ...filters.map((name) => `${field(name)} = ?`),
-    query.after ? `(${order}, id) ${descending ? '<' : '>'} (?, ?)` : `${order} IS NOT NULL`,
+    // Written as a range of one expression: SQLite does not use an index over expressions for a row value. Numbers come before text,
+    // so that everything but NULL is above the least number.
+    query.after ? `${order} ${beyond}= ? AND (${order} ${beyond} ? OR id ${beyond} ?)` : `${order} >= -9e999`,
     '(expire_at IS NULL OR expire_at > ?)',
   ];
   const name = `query:${query.collection}:${[...filters, query.orderBy].join(':')}`;
@@ -43,7 +46,7 @@ export function parametersOf(query: Query, nowMs: number): (string | number)[] {
   const filters = Object.keys(where)
     .sort()
     .map((name) => where[name] ?? '');
-  const after = query.after ? [query.after.value, query.after.id] : [];
+  const after = query.after ? [query.after.value, query.after.value, query.after.id] : [];
   return [...filters, ...after, nowMs, query.limit];
 }
 
