@@ -3,9 +3,13 @@ import { type KeyDefaults, parseKeyDocument } from './key-document.ts';
 import { createKeyIndex } from './key-index.ts';
 import type { Keys } from './keys.ts';
 
-/** `document` as in key-document.ts. Throws KeyDocumentError when it is not one, so that a mistake is seen at start. */
-export function createEnvKeys(document: string, defaults: KeyDefaults = {}): Keys {
-  const index = createKeyIndex(parseKeyDocument(document, defaults));
+/**
+ * `documents` as in key-document.ts; where two hold the same key the first counts. Throws KeyDocumentError when one is malformed, so
+ * that a mistake is seen at start.
+ */
+export function createEnvKeys(documents: string | readonly string[], defaults: KeyDefaults = {}): Keys {
+  const texts = typeof documents === 'string' ? [documents] : documents;
+  const index = createKeyIndex(texts.flatMap((text) => parseKeyDocument(text, defaults)));
   return {
     find: (digest) => index.find(digest),
     async ping() {},
