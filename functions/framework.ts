@@ -1,0 +1,153 @@
+// Hosting under the stock functions-framework CLI (5.0.5). The framework keeps the process, its command line, the port and the choice
+// of the target; the requests themselves never reach its express app, which would inflate and parse up to 1 GiB of body before anybody
+// is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM. Signature type `http` only.
+import http, {
+  type IncomingMessage,
+  maxHeaderSize,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
+import type { Duplex } from 'node:stream';
+import { RpcError } from '../shared/errors.ts';
+import { errorFields, type Logger } from '../shared/log.ts';
+import { type HttpHandler, requestIdOf, sendJson } from './http.ts';
+
+export interface HardenOptions {
+  /** Gets every request as node made it: nothing of the body is read yet. */
+  readonly handler: HttpHandler;
+  readonly log: Logger;
+  /** What else has to end before the process does (turns without a client); its signal aborts when the drain gives up. */
+  readonly finish?: (signal: AbortSignal) => Promise<void>;
+  /** How long requests in flight may take after SIGTERM; Cloud Run kills 10 s after it. Default 8000. */
+  readonly drainTimeoutMs?: number;
+}
+
+const SERVER_OPTIONS: ServerOptions = {
+  maxHeaderSize: Math.min(16_384, maxHeaderSize),
+  // A client has this long to send its headers, and its whole request: closes slow-loris. Responses may stream for longer.
+  headersTimeout: 15_000,
+  requestTimeout: 60_000,
+  connectionsCheckingInterval: 5000,
+  // Longer than Google's front end keeps an idle connection (600 s), so that it never reuses one that is being closed here.
+  keepAliveTimeout: 620_000,
+};
+const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
+const DRAIN_TIMEOUT_MS = 8000;
+const IDLE_CHECK_MS = 25;
+
+/**
+ * To be called while the CLI loads the function's module. The CLI then calls `http.createServer(app)`, once: that call is answered with
+ * a server of ours around `handler`, and `app` is left aside.
+ */
+export function hardenFramework(options: HardenOptions): void {
+  const { createServer } = http;
+  // The types say that functions of node:http cannot be assigned; at run time they are properties like any other.
+  Reflect.set(http, 'createServer', () => {
+    Reflect.set(http, 'createServer', createServer);
+    return createHardenedServer(options, process);
+  });
+}
+
+/** The server itself. Takes the signals over when it listens, after the framework has registered its own listeners. */
+export function createHardenedServer(options: HardenOptions, signals: NodeJS.Process): Server {
+  const { log } = options;
+  const drain = { started: false };
+  const listener: RequestListener = (req, res) => {
+    if (drain.started) res.setHeader('Connection', 'close');
+    try {
+      const done = options.handler(req, res);
+      if (done instanceof Promise) done.catch((error: unknown) => fail(error, req, res, log));
+    } catch (error) {
+      fail(error, req, res, log);
+    }
+  };
+  const server = http.createServer(SERVER_OPTIONS, listener);
+  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
+    // `Expect: 100-continue`: the client is told to send its body when the handler starts to read it, so after authentication.
+    req.once('resume', () => {
+      if (!res.headersSent) res.writeContinue();
+    });
+    listener(req, res);
+  });
+  server.on('clientError', answerBrokenRequest);
+  server.once('listening', () => {
+    const address = server.address();
+    log.log('INFO', 'function listens', { port: typeof address === 'object' ? address?.port : address });
+    // The framework's own listening callback, where it registers its signal listeners, runs after this one.
+    process.nextTick(() => {
+      for (const signal of SIGNALS) {
+        signals.removeAllListeners(signal);
+        signals.on(signal, () => {
+          if (drain.started) return;
+          drain.started = true;
+          void drainServer(server, options, signal).then(() => {
+            log.flush();
+            signals.exit(0);
+          });
+        });
+      }
+    });
+  });
+  return server;
+}
+
+/** Stops accepting, lets what is in flight finish, closes idle keep-alive connections as they become idle. Never rejects. */
+async function drainServer(
+  server: Server,
+  { log, finish, drainTimeoutMs }: HardenOptions,
+  signal: string,
+): Promise<void> {
+  const beganMs = performance.now();
+  const deadline = new AbortController();
+  const timer = setTimeout(() => deadline.abort(), drainTimeoutMs ?? DRAIN_TIMEOUT_MS);
+  // server.close() closes connections that are idle now, not those that become idle when their response ends.
+  const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  const finished = finish?.(deadline.signal).catch((error: unknown) => {
+    log.log('ERROR', 'work in flight could not be settled', errorFields(error));
+  });
+  const gaveUp = new Promise<'gave up'>((resolve) => {
+    deadline.signal.addEventListener('abort', () => resolve('gave up'), { once: true });
+  });
+  const outcome = await Promise.race([Promise.all([closed, finished]), gaveUp]);
+  clearTimeout(timer);
+  clearInterval(idle);
+  const fields = { signal, duration_ms: Math.round(performance.now() - beganMs) };
+  if (outcome !== 'gave up') return log.log('INFO', 'drained', fields);
+  log.log('WARNING', 'drain gave up on requests in flight', fields);
+  server.closeAllConnections();
+}
+
+/** A handler that failed outside its own error handling: masked, JSON, never a stack. */
+function fail(error: unknown, req: IncomingMessage, res: ServerResponse, log: Logger): void {
+  const requestId = requestIdOf(req);
+  log.log('ERROR', 'a request handler failed', { request_id: requestId, ...errorFields(error) });
+  if (res.headersSent) res.destroy();
+  else sendJson(res, 500, { jsonrpc: '2.0', error: new RpcError('internal').toWire(requestId), id: null });
+}
+
+const BROKEN: ReadonlyMap<unknown, readonly [number, string, string]> = new Map([
+  ['HPE_HEADER_OVERFLOW', [431, 'Request Header Fields Too Large', 'the request headers are too large']],
+  ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'Request Timeout', 'the request was not sent in time']],
+]);
+
+/** What is not HTTP at all never becomes a request; it gets JSON too, then the connection ends. */
+function answerBrokenRequest(error: Error, socket: Duplex): void {
+  if (!socket.writable || ('code' in error && error.code === 'ECONNRESET')) {
+    socket.destroy();
+    return;
+  }
+  const [status, phrase, message] = BROKEN.get('code' in error ? error.code : '') ?? [
+    400,
+    'Bad Request',
+    'the request is not valid HTTP',
+  ];
+  const wire = new RpcError('invalid_request', { message }).toWire(`req_${crypto.randomUUID().replaceAll('-', '')}`);
+  const body = JSON.stringify({ jsonrpc: '2.0', error: wire, id: null });
+  socket.end(
+    `HTTP/1.1 ${status} ${phrase}\r\nContent-Type: application/json; charset=utf-8\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+}
