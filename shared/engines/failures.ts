@@ -48,7 +48,7 @@ export function toFailure(
     return { ...fail('', false), error: new RpcError('invalid_params', { data: { ...data, issues }, cause }) };
   }
   if (status === 429) {
-    if (seen.neverAgain) return fail(`${label}: the account has no quota left`, false);
+    if (seen.noQuota) return fail(`${label}: the account has no quota left`, false);
     return fail(`${label} is limiting the rate of calls (429)`, true);
   }
   if (status === 408 || status >= 500) return fail(`${label} failed (${status})`, true);
@@ -82,8 +82,10 @@ interface Seen {
   /** For the log. */
   readonly summary: string;
   readonly network: boolean;
-  /** The provider rules out that another call helps. */
+  /** The provider rules out that another call helps now. */
   readonly neverAgain: boolean;
+  /** The account is out of money, which looks like a rate limit. */
+  readonly noQuota: boolean;
 }
 
 /** Reads the SDK's two error shapes (APICallError, and the payload of a stream's error event) by their members. */
@@ -103,10 +105,8 @@ function inspect(thrown: unknown): Seen {
     detail,
     summary: `${name}${status === undefined ? '' : ` ${status}`}${detail === '' || status === 401 || status === 403 ? '' : `: ${detail}`}`,
     network: status === undefined && name === 'AI_APICallError',
-    neverAgain:
-      headers['x-should-retry'] === 'false' ||
-      inner.code === 'insufficient_quota' ||
-      members.code === 'insufficient_quota',
+    neverAgain: headers['x-should-retry'] === 'false',
+    noQuota: inner.code === 'insufficient_quota' || members.code === 'insufficient_quota',
   };
 }
 

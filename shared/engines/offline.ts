@@ -19,7 +19,8 @@ export function createOfflineEngine(): Engine {
   return {
     async *run(turn, { signal }) {
       const prompt = turn.messages.at(-1)?.content ?? '';
-      const quoted = prompt.length > QUOTED_CHARS_MAX ? `${prompt.slice(0, QUOTED_CHARS_MAX)}…` : prompt;
+      const quoted =
+        prompt.length > QUOTED_CHARS_MAX ? `${prompt.slice(0, toBoundary(prompt, QUOTED_CHARS_MAX))}…` : prompt;
       let content = '';
       for (const delta of [PREFACE, ...pieces(quoted)]) {
         signal.throwIfAborted();
@@ -35,15 +36,18 @@ export function createOfflineEngine(): Engine {
   };
 }
 
-/** At most `QUOTED_CHARS_MAX / DELTA_CHARS_MAX` + 1 pieces, never splitting a surrogate pair. */
 function* pieces(text: string): Generator<string> {
   for (let start = 0; start < text.length; ) {
-    let end = Math.min(text.length, start + DELTA_CHARS_MAX);
-    const last = text.charCodeAt(end - 1);
-    if (end < text.length && last >= 0xd800 && last <= 0xdbff) end += 1;
+    const end = toBoundary(text, Math.min(text.length, start + DELTA_CHARS_MAX));
     yield text.slice(start, end);
     start = end;
   }
+}
+
+/** The end of the character that `end` would split. */
+function toBoundary(text: string, end: number): number {
+  const last = text.charCodeAt(end - 1);
+  return end < text.length && last >= 0xd800 && last <= 0xdbff ? end + 1 : end;
 }
 
 function estimate(inputChars: number, outputChars: number): Usage {

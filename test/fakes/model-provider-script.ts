@@ -16,6 +16,8 @@ export interface Script {
   /** Answer with this status and an error body instead. */
   readonly status?: number;
   readonly message?: string;
+  /** `error.code` of OpenAI's error body. */
+  readonly code?: string;
   readonly headers?: Readonly<Record<string, string>>;
   /** Never answer: `headers` sends nothing at all, `stream` stops after the first chunk. */
   readonly hang?: 'headers' | 'stream';

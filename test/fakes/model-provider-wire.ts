@@ -23,7 +23,7 @@ export interface Wire {
   /** An error within a stream whose status was 200. */
   streamError(message: string): string;
   /** The body of an error status. */
-  errorBody(status: number, message: string): string;
+  errorBody(status: number, message: string, code?: string): string;
   /** The answer to a request that did not ask for a stream. */
   whole(answer: Answer, text: string): string;
 }
@@ -124,8 +124,8 @@ const openai: Wire = {
     );
   },
   streamError: (message) => block('error', { code: 'server_error', message, param: null, sequence_number: 9 }),
-  errorBody: (status, message) =>
-    JSON.stringify({ error: { message, type: toErrorType(status), param: null, code: toErrorType(status) } }),
+  errorBody: (status, message, code = toErrorType(status)) =>
+    JSON.stringify({ error: { message, type: toErrorType(status), param: null, code } }),
   whole: (answer, text) =>
     JSON.stringify({
       ...toResponse(answer, 'completed'),

@@ -15,8 +15,8 @@ export interface ModelProvider {
   readonly requests: readonly SeenRequest[];
   /** Calls in all. */
   readonly calls: number;
-  /** Replaces the behaviour; default: by the magic words in the prompt. */
-  behave(behaviour: (request: SeenRequest) => Script): void;
+  /** Replaces the behaviour; none: by the magic words in the prompt, as at the start. */
+  behave(behaviour?: (request: SeenRequest) => Script): void;
   /** The next request to arrive, from this call on. */
   next(): Promise<SeenRequest>;
   close(): Promise<void>;
@@ -31,12 +31,13 @@ export async function startModelProvider(options: { readonly port?: number } = {
   const repeats = new Map<string, number>();
   const waiting: ((request: SeenRequest) => void)[] = [];
   let calls = 0;
-  let behaviour: (request: SeenRequest) => Script = (request) => {
+  const byMagicWords = (request: SeenRequest): Script => {
     const key = `${request.format} ${request.prompt}`;
     const times = repeats.get(key) ?? 0;
     if (repeats.size < SEEN_MAX || times > 0) repeats.set(key, times + 1);
     return toScript({ prompt: request.prompt, messages: request.messages, repeats: times });
   };
+  let behaviour = byMagicWords;
 
   const server = createServer(async (request, response) => {
     const path = request.url ?? '/';
@@ -69,7 +70,7 @@ export async function startModelProvider(options: { readonly port?: number } = {
     get calls() {
       return calls;
     },
-    behave(next) {
+    behave(next = byMagicWords) {
       behaviour = next;
     },
     next: () => new Promise((resolve) => waiting.push(resolve)),
@@ -93,7 +94,7 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
   if (script.hang === 'headers') return;
   if (script.status !== undefined) {
     response.writeHead(script.status, { 'content-type': 'application/json', ...script.headers });
-    response.end(wire.errorBody(script.status, script.message ?? `status ${script.status} as asked`));
+    response.end(wire.errorBody(script.status, script.message ?? `status ${script.status} as asked`, script.code));
     return;
   }
   if (!isStream(record)) {

@@ -1,0 +1,130 @@
+// Choosing an engine: the default, what is refused and what the caller is told, and that a provider not used is not loaded.
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { contextTokens } from '../../../shared/engines/context-tokens.ts';
+import { createEngines } from '../../../shared/engines/engines.ts';
+import { PROVIDER_NAMES, PROVIDERS, toBaseUrl } from '../../../shared/engines/providers.ts';
+import { RpcError } from '../../../shared/errors.ts';
+import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
+import { ask } from './harness.ts';
+
+const anthropic = { apiKey: 'k' };
+const openai = { apiKey: 'k' };
+const google = { project: 'p', location: 'us-central1' };
+
+function issuesOf(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof RpcError && error.reason === 'invalid_params') return JSON.stringify(error.data.issues);
+    throw error;
+  }
+  throw new Error('nothing was thrown');
+}
+
+describe('default model', () => {
+  it.each([
+    [{ model: undefined, providers: {} }, 'offline/echo'],
+    [{ model: undefined, providers: { google, openai, anthropic } }, PROVIDERS.anthropic.defaultModel],
+    [{ model: undefined, providers: { google, openai } }, PROVIDERS.openai.defaultModel],
+    [{ model: undefined, providers: { google } }, PROVIDERS.google.defaultModel],
+    [{ model: 'openai/gpt-5-mini', providers: { anthropic, openai } }, 'openai/gpt-5-mini'],
+  ])('of %j is %s', (config, expected) => {
+    const engines = createEngines(config);
+    expect(engines.defaultModel).toBe(expected);
+    expect(engines.resolve(undefined).model).toBe(expected);
+  });
+
+  it('is refused when used, not at start, when its credentials are missing', () => {
+    const engines = createEngines({ model: 'openai/gpt-5', providers: {} });
+    expect(issuesOf(() => engines.resolve(undefined))).toContain('OPENAI_API_KEY');
+  });
+});
+
+describe('resolve', () => {
+  const engines = createEngines({ model: undefined, providers: { openai } });
+
+  it.each([
+    ['gpt-5', 'provider/model'],
+    ['', 'provider/model'],
+    ['openai/', 'provider/model'],
+    ['/gpt-5', 'provider/model'],
+    ['openai/../../admin', 'provider/model'],
+    ['openai/gpt-5?x=1', 'provider/model'],
+    ['openai/gpt 5\r\nx: y', 'provider/model'],
+    [`openai/${'x'.repeat(122)}`, 'at most 128'],
+    ['mistral/large', 'unknown provider mistral'],
+    ['constructor/x', 'unknown provider'],
+    ['offline/other', 'unknown provider'],
+    ['anthropic/claude-sonnet-4-5', 'ANTHROPIC_API_KEY'],
+    ['google/gemini-2.5-flash', 'GOOGLE_CLOUD_PROJECT'],
+  ])('refuses %j and says why', (model, hint) => {
+    const issues = issuesOf(() => engines.resolve(model));
+    expect(issues).toContain(hint);
+    expect(issues).toContain('"path":"model"');
+  });
+
+  it.each(['openai/gpt-5', 'openai/ft:gpt-4o:org::id', 'offline/echo'])('accepts %s', (model) => {
+    expect(engines.resolve(model).model).toBe(model);
+  });
+});
+
+describe('loading', () => {
+  it('imports no provider until one is used', async () => {
+    const hooks = `import { registerHooks } from 'node:module';
+      registerHooks({ resolve(name, context, next) {
+        if (name.startsWith('@ai-sdk/') || name === 'google-auth-library') console.log(name);
+        return next(name, context);
+      } });`;
+    const code = `const { createEngines } = await import(${JSON.stringify(new URL('../../../shared/engines/engines.ts', import.meta.url).href)});
+      const engines = createEngines({ model: undefined, providers: { openai: { apiKey: 'k' } } });
+      engines.resolve('openai/gpt-5');
+      console.log('resolved');
+      engines.warm();`;
+    const flag = `data:text/javascript,${encodeURIComponent(hooks)}`;
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      '--import',
+      flag,
+      '--input-type=module',
+      '-e',
+      code,
+    ]);
+    const lines = stdout.trim().split('\n');
+    expect(lines.slice(0, 2)).toEqual(['resolved', '@ai-sdk/openai']);
+    expect(lines.filter((line) => /anthropic|google/.test(line))).toEqual([]);
+  });
+});
+
+describe('base URLs', () => {
+  let provider: ModelProvider;
+  beforeAll(async () => {
+    provider = await startModelProvider();
+  });
+  afterAll(() => provider.close());
+
+  it.each(['', '/', '/v1', '/v1/', '/proxy/v1//'])(
+    'reaches the provider at a base URL ending in %j',
+    async (suffix) => {
+      const access = { apiKey: 'k', baseUrl: provider.url + suffix };
+      const engines = createEngines({ model: undefined, providers: { anthropic: access, openai: access } });
+      for (const model of ['anthropic/claude-sonnet-4-5', 'openai/gpt-5']) {
+        expect((await ask(engines.resolve(model).engine, { model, prompt: 'hi' })).outcome.content).toBe(
+          'You said: hi',
+        );
+      }
+    },
+  );
+
+  it('leaves a versioned base URL as it is', () => {
+    expect(toBaseUrl(' https://example.test/openai/v1beta1/ ')).toBe('https://example.test/openai/v1beta1');
+  });
+});
+
+describe('contextTokens', () => {
+  it('is a positive budget for every default model and for models nobody knows', () => {
+    for (const name of PROVIDER_NAMES) expect(contextTokens(PROVIDERS[name].defaultModel)).toBeGreaterThan(50_000);
+    expect(contextTokens('offline/echo')).toBeGreaterThan(50_000);
+    expect(contextTokens('openai/gpt-4o')).toBeLessThan(128_000);
+  });
+});

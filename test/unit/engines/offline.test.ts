@@ -1,0 +1,48 @@
+import { describe, expect, it } from 'vitest';
+import { createOfflineEngine } from '../../../shared/engines/offline.ts';
+import { ask, textOf } from './harness.ts';
+
+const model = 'offline/echo';
+
+describe('offline/echo', () => {
+  it('says what it is and repeats the prompt, the same way every time', async () => {
+    const first = await ask(createOfflineEngine(), { model, prompt: 'Olá 👋' });
+    const second = await ask(createOfflineEngine(), { model, prompt: 'Olá 👋' });
+    expect(first.outcome.content).toMatch(/offline\/echo.*no AI model is configured.*You said: Olá 👋$/);
+    expect(first.outcome.model).toBe(model);
+    expect(second).toEqual(first);
+  });
+
+  it('streams deltas that add up to the answer, then the token count', async () => {
+    const { events, outcome } = await ask(createOfflineEngine(), { model, prompt: '👋'.repeat(1_500) });
+    expect(events.filter((event) => 'AgentMessageDelta' in event).length).toBeGreaterThan(1);
+    expect(textOf(events)).toBe(outcome.content);
+    for (const event of events)
+      if ('AgentMessageDelta' in event) expect(event.AgentMessageDelta.delta.isWellFormed()).toBe(true);
+    expect(events.at(-1)).toEqual({ TokenCount: outcome.usage });
+    expect(outcome.usage.total_tokens).toBe(outcome.usage.input_tokens + outcome.usage.output_tokens);
+  });
+
+  it('answers the last message of a conversation and counts all of it', async () => {
+    const messages = [
+      { role: 'user', content: 'a'.repeat(400) },
+      { role: 'assistant', content: 'b'.repeat(400) },
+      { role: 'user', content: 'last' },
+    ] as const;
+    const { outcome } = await ask(createOfflineEngine(), { model, messages });
+    expect(outcome.content).toMatch(/You said: last$/);
+    expect(outcome.usage.input_tokens).toBe(201);
+  });
+
+  it('quotes a long prompt in part, without splitting a character', async () => {
+    const { outcome } = await ask(createOfflineEngine(), { model, prompt: `a${'👋'.repeat(400_000)}` });
+    expect(outcome.content.length).toBeLessThan(5_000);
+    expect(outcome.content.isWellFormed()).toBe(true);
+    expect(outcome.content).toMatch(/…$/);
+  });
+
+  it('throws the reason of an aborted signal', async () => {
+    const reason = new Error('stop');
+    await expect(ask(createOfflineEngine(), { model, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+});
