@@ -1,0 +1,101 @@
+// The events of one turn: a log with sequence numbers that any number of readers follow at their own pace, and its stored form.
+import type { TurnEvent } from './documents.ts';
+
+export interface NumberedEvent {
+  /** From 1, without gaps while the turn's owner lives. */
+  readonly seq: number;
+  readonly event: TurnEvent;
+}
+
+/** The in-memory log of a turn that runs here. Bounded by the engine's cap on the answer. */
+export interface EventLog {
+  readonly events: readonly NumberedEvent[];
+  append(event: TurnEvent): void;
+  /** Appends an event numbered elsewhere (a terminal event written by whoever took the turn over). */
+  adopt(numbered: NumberedEvent): void;
+  /** No event follows: readers end. */
+  close(): void;
+  /** Events with seq > `afterSeq`, then live ones, until the log closes or `signal` aborts (then it just ends). */
+  read(afterSeq: number, signal?: AbortSignal): AsyncGenerator<NumberedEvent, void, void>;
+}
+
+export function createEventLog(): EventLog {
+  const events: NumberedEvent[] = [];
+  let closed = false;
+  let changed = Promise.withResolvers<void>();
+  const wake = (): void => {
+    changed.resolve();
+    changed = Promise.withResolvers<void>();
+  };
+  return {
+    events,
+    append(event) {
+      events.push({ seq: (events.at(-1)?.seq ?? 0) + 1, event });
+      wake();
+    },
+    adopt(numbered) {
+      events.push(numbered);
+      wake();
+    },
+    close() {
+      closed = true;
+      wake();
+    },
+    async *read(afterSeq, signal) {
+      const aborted = Promise.withResolvers<void>();
+      const onAbort = (): void => aborted.resolve();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      try {
+        let index = events.findIndex((numbered) => numbered.seq > afterSeq);
+        if (index === -1) index = events.length;
+        while (signal?.aborted !== true) {
+          const next = events[index];
+          if (next !== undefined) {
+            index++;
+            if (next.seq > afterSeq) yield next;
+          } else if (closed) return;
+          else await Promise.race([changed.promise, aborted.promise]);
+        }
+      } finally {
+        signal?.removeEventListener('abort', onAbort);
+      }
+    },
+  };
+}
+
+/**
+ * Stored form, JSON text: a bare string is an AgentMessageDelta; null is the AgentMessage that repeats the deltas since the one before
+ * (an answer is stored once, not twice); everything else is itself.
+ */
+export function encodeEvents(events: readonly NumberedEvent[]): string {
+  return JSON.stringify(
+    events.map(({ event }) => {
+      if ('AgentMessageDelta' in event) return event.AgentMessageDelta.delta;
+      return 'AgentMessage' in event ? null : event;
+    }),
+  );
+}
+
+/** Rebuilds events from stored chunks in order; must start at the first chunk, because a message repeats its deltas. */
+export function createEventDecoder(): (firstSeq: number, text: string) => NumberedEvent[] {
+  let message = '';
+  return (firstSeq, text) => {
+    const stored = JSON.parse(text) as (string | null | TurnEvent)[];
+    return stored.map((item, index) => {
+      const seq = firstSeq + index;
+      if (typeof item === 'string') {
+        message += item;
+        return { seq, event: { AgentMessageDelta: { delta: item } } };
+      }
+      if (item !== null) return { seq, event: item };
+      const event: TurnEvent = { AgentMessage: { message } };
+      message = '';
+      return { seq, event };
+    });
+  };
+}
+
+/** Whether this event ends its turn; exactly one does. */
+export function isTerminal(event: TurnEvent): boolean {
+  return 'TaskComplete' in event || 'TurnAborted' in event || 'Error' in event;
+}

@@ -1,0 +1,79 @@
+// Follows a turn that runs on another instance, or has ended: a log fed from the store, the same shape as the log of a turn that runs
+// here. Whoever follows also notices that the owner is gone, and settles the turn.
+import { RpcError, toRpcError } from '../errors.ts';
+import type { Ref, Snapshot } from '../store/store.ts';
+import { settleAbandoned } from './abandoned.ts';
+import { type ConversationDocument, type TurnDocument, type TurnEventsDocument, turnRef } from './documents.ts';
+import { createEventLog, type EventLog } from './event-log.ts';
+import { isAbandoned } from './lease.ts';
+import { decodeTurn, readSealed } from './turn-record.ts';
+import type { EndedTurn, RunnerParts } from './turn-runner.ts';
+
+/** How often a follower looks whether the owner still lives. */
+const CHECK_MS = 2_000;
+
+export interface FollowedTurn {
+  readonly log: EventLog;
+  readonly done: Promise<EndedTurn>;
+}
+
+/** `signal` ends the following (the reader has gone), not the turn: `done` then rejects with its reason. */
+export function followTurn(parts: RunnerParts, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
+  const { store, cache, clock } = parts;
+  const log = createEventLog();
+  const sealed: TurnEventsDocument[] = [];
+  const ended = Promise.withResolvers<EndedTurn>();
+  let seen = false;
+  let feeding: Promise<void> = Promise.resolve();
+
+  const feed = async (turn: TurnDocument): Promise<void> => {
+    sealed.push(...(await readSealed(store, turnId, sealed.length, turn.chunks.length)));
+    const known = log.events.at(-1)?.seq ?? 0;
+    for (const numbered of decodeTurn(turn, sealed)) if (numbered.seq > known) log.adopt(numbered);
+    if (turn.status !== 'running') ended.resolve({ turn, events: log.events });
+  };
+  const onSnapshot = ({ data }: Snapshot<TurnDocument>): void => {
+    if (data === undefined) {
+      if (seen) ended.reject(new RpcError('not_found', { message: 'the session was deleted' }));
+      return;
+    }
+    seen = true;
+    feeding = feeding.then(() => feed(data)).catch(ended.reject);
+  };
+  /** Without a record, the turn must be running or queued in its conversation; with one, its owner must live. */
+  const check = async (): Promise<void> => {
+    const [snapshot] = await store.get<ConversationDocument>([ref]);
+    const conversation = snapshot && cache.read(snapshot as Snapshot);
+    const turn = conversation?.turn;
+    if (turn?.turn_id === turnId) {
+      if (isAbandoned(turn, clock.now())) await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
+      return;
+    }
+    if (conversation?.queue.some((entry) => entry.turn_id === turnId)) return;
+    const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
+    if (record?.data === undefined) ended.reject(new RpcError('not_found', { message: 'no such turn, or its record has expired' }));
+    else onSnapshot(record);
+  };
+
+  const unwatch = store.watch<TurnDocument>(turnRef(turnId), onSnapshot, (error) => ended.reject(toRpcError(error)));
+  const runCheck = (): void => {
+    check().catch((error: unknown) => {
+      // An outage is no end: the next check asks again, the reader's signal bounds the wait.
+      if (toRpcError(error).reason !== 'unavailable') ended.reject(error);
+    });
+  };
+  runCheck();
+  const timer = setInterval(runCheck, CHECK_MS);
+  const onAbort = (): void => ended.reject(signal.reason);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort, { once: true });
+
+  const done = ended.promise.finally(() => {
+    clearInterval(timer);
+    signal.removeEventListener('abort', onAbort);
+    unwatch();
+    log.close();
+  });
+  done.catch(() => {});
+  return { log, done };
+}

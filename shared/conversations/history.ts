@@ -1,0 +1,202 @@
+// The messages of a conversation: the newest travel in its document, older ones move to chunk documents of about 64 KiB, so that the
+// cost of a prompt does not grow with the length of the conversation. Also what of it the model gets to see.
+import { LRUCache } from 'lru-cache';
+import type { Message } from '../engines/engine.ts';
+import type { Store, Write } from '../store/store.ts';
+import {
+  type ConversationDocument,
+  type MessagesDocument,
+  messagesRef,
+  type StoredMessage,
+} from './documents.ts';
+import { INLINE_BYTES_MAX, readText, splitText, textWrites } from './texts.ts';
+
+/** The conversation document carries at most this many messages; beyond it the older half moves to a chunk. */
+const RECENT_MAX = 20;
+/** ... and at most this many bytes of them. */
+const RECENT_BYTES_MAX = 192 << 10;
+/** A chunk that has reached this size is sealed. */
+const CHUNK_BYTES = 64 << 10;
+/** Most chunks read for one prompt or page. */
+const CHUNKS_READ_MAX = 32;
+const CACHE_BYTES_MAX = 32 << 20;
+/** Bytes of UTF-8 per token, low on purpose: English has about 4, so a budget is never exceeded by an estimate. */
+const BYTES_PER_TOKEN = 3;
+
+export interface NewMessage {
+  readonly role: 'user' | 'assistant';
+  readonly text: string;
+  readonly turnId: string;
+  readonly now: string;
+  readonly partial: boolean;
+}
+
+/** Adds a message to the document; `writes` holds the parts of a long text. */
+export function appendMessage(
+  ref: { readonly id: string },
+  conversation: ConversationDocument,
+  message: NewMessage,
+): { readonly conversation: ConversationDocument; readonly writes: readonly Write[] } {
+  const seq = conversation.message_count + 1;
+  const bytes = Buffer.byteLength(message.text);
+  const parts = splitText(message.text, bytes);
+  const stored: StoredMessage = {
+    seq,
+    role: message.role,
+    content: parts.length === 0 ? message.text : '',
+    parts: parts.length,
+    bytes,
+    turn_id: message.turnId,
+    created_at: message.now,
+    partial: message.partial,
+  };
+  return {
+    conversation: { ...conversation, message_count: seq, recent: [...conversation.recent, stored] },
+    writes: textWrites(ref.id, seq, parts),
+  };
+}
+
+export interface Context {
+  readonly messages: readonly Message[];
+  /** Older messages that did not fit into the budget. */
+  readonly trimmed: number;
+}
+
+export interface History {
+  /** What the model sees: the newest messages that fit into `budgetTokens`, oldest first; always at least the last one. */
+  context(conversationId: string, conversation: ConversationDocument, budgetTokens: number): Promise<Context>;
+  /** Moves the older half of a full document's messages into chunks; returns the smaller document and the chunk's write. */
+  compact(
+    conversationId: string,
+    conversation: ConversationDocument,
+  ): Promise<{ readonly conversation: ConversationDocument; readonly writes: readonly Write[] }>;
+  /** Messages with seq > `afterSeq`, oldest first, at most `limit`. */
+  page(
+    conversationId: string,
+    conversation: ConversationDocument,
+    afterSeq: number,
+    limit: number,
+  ): Promise<readonly (StoredMessage & { readonly text: string })[]>;
+}
+
+export function createHistory(store: Store): History {
+  // Only what never changes is cached: sealed chunks, the open chunk under its last seq, and texts.
+  const chunkCache = new LRUCache<string, MessagesDocument>({
+    maxSize: CACHE_BYTES_MAX,
+    sizeCalculation: (chunk) => 256 + chunk.messages.reduce((sum, message) => sum + message.content.length * 2 + 256, 0),
+  });
+  const textCache = new LRUCache<string, string>({
+    maxSize: CACHE_BYTES_MAX,
+    sizeCalculation: (text) => text.length * 2 + 64,
+  });
+
+  /** Chunks `from..to` (exclusive), each complete up to the first seq of what follows it. */
+  const readChunks = async (
+    id: string,
+    conversation: ConversationDocument,
+    from: number,
+    to: number,
+  ): Promise<MessagesDocument[]> => {
+    const keys = Array.from({ length: to - from }, (_, index) => chunkKey(id, conversation, from + index));
+    const found = keys.map((key) => chunkCache.get(key));
+    const missing = found.flatMap((chunk, index) => (chunk === undefined ? [index] : []));
+    if (missing.length > 0) {
+      const refs = missing.map((index) => messagesRef(id, from + index));
+      const snapshots = await store.get<MessagesDocument>(refs);
+      for (const [position, index] of missing.entries()) {
+        const chunk = snapshots[position]?.data ?? { messages: [] };
+        found[index] = chunk;
+        const key = keys[index];
+        if (key !== undefined && chunk.messages.length > 0) chunkCache.set(key, chunk);
+      }
+    }
+    return found.map((chunk) => chunk ?? { messages: [] });
+  };
+
+  const textOf = async (id: string, message: StoredMessage): Promise<string> => {
+    if (message.parts === 0) return message.content;
+    const key = `${id}-${message.seq}`;
+    const cached = textCache.get(key);
+    if (cached !== undefined) return cached;
+    const text = await readText(store, id, message.seq, message.parts);
+    textCache.set(key, text);
+    return text;
+  };
+
+  return {
+    async context(id, conversation, budgetTokens) {
+      let left = budgetTokens * BYTES_PER_TOKEN;
+      const chosen: StoredMessage[] = [];
+      const takeFrom = (messages: readonly StoredMessage[]): boolean => {
+        for (const message of messages.toReversed()) {
+          left -= message.bytes;
+          if (left < 0 && chosen.length > 0) return false;
+          chosen.push(message);
+        }
+        return true;
+      };
+      let fits = takeFrom(conversation.recent);
+      const oldest = Math.max(0, conversation.chunks.length - CHUNKS_READ_MAX);
+      for (let chunk = conversation.chunks.length; fits && chunk > oldest; chunk -= 4) {
+        const from = Math.max(oldest, chunk - 4);
+        for (const document of (await readChunks(id, conversation, from, chunk)).toReversed()) {
+          fits &&= takeFrom(document.messages);
+        }
+      }
+      chosen.reverse();
+      const messages = await Promise.all(
+        chosen.map(async (message) => ({ role: message.role, content: await textOf(id, message) })),
+      );
+      return { messages, trimmed: conversation.message_count - chosen.length };
+    },
+
+    async compact(id, conversation) {
+      const { recent, chunks } = conversation;
+      const bytes = inlineBytes(recent);
+      if (recent.length <= RECENT_MAX && bytes <= RECENT_BYTES_MAX) return { conversation, writes: [] };
+      let keep = Math.min(RECENT_MAX / 2, recent.length - 1);
+      while (keep > 1 && inlineBytes(recent.slice(-keep)) > RECENT_BYTES_MAX / 2) keep--;
+      const moved = recent.slice(0, -keep);
+      const kept = recent.slice(-keep);
+      const [open] =
+        chunks.length === 0 ? [] : await readChunks(id, conversation, chunks.length - 1, chunks.length);
+      const grows = open !== undefined && open.messages.length > 0 && inlineBytes(open.messages) < CHUNK_BYTES;
+      const messages = grows ? [...open.messages, ...moved] : moved;
+      const index = grows ? chunks.length - 1 : chunks.length;
+      const compacted: ConversationDocument = {
+        ...conversation,
+        recent: kept,
+        chunks: grows ? chunks : [...chunks, moved[0]?.seq ?? 0],
+      };
+      chunkCache.set(chunkKey(id, compacted, index), { messages });
+      return {
+        conversation: compacted,
+        writes: [{ ref: messagesRef(id, index), data: { messages } satisfies MessagesDocument }],
+      };
+    },
+
+    async page(id, conversation, afterSeq, limit) {
+      const { chunks, recent } = conversation;
+      const found: StoredMessage[] = [];
+      let chunk = Math.max(0, chunks.findLastIndex((firstSeq) => firstSeq <= afterSeq + 1));
+      for (; found.length < limit && chunk < chunks.length; chunk++) {
+        const [document] = await readChunks(id, conversation, chunk, chunk + 1);
+        found.push(...(document?.messages ?? []).filter((message) => message.seq > afterSeq));
+      }
+      if (found.length < limit) found.push(...recent.filter((message) => message.seq > afterSeq));
+      return Promise.all(
+        found.slice(0, limit).map(async (message) => ({ ...message, text: await textOf(id, message) })),
+      );
+    },
+  };
+}
+
+/** A chunk's content is fixed by its place and by the first seq that is no longer in it. */
+function chunkKey(id: string, conversation: ConversationDocument, index: number): string {
+  const next = conversation.chunks[index + 1] ?? conversation.recent[0]?.seq ?? conversation.message_count + 1;
+  return `${id}-${index}-${next}`;
+}
+
+function inlineBytes(messages: readonly StoredMessage[]): number {
+  return messages.reduce((sum, message) => sum + Math.min(message.bytes, INLINE_BYTES_MAX) + 200, 0);
+}

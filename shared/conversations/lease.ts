@@ -1,0 +1,159 @@
+// The rules of a turn's life as pure functions over the conversation document: admit, renew, stop, settle. Whoever commits what they
+// return under the version they read owns the outcome; nobody else's write can pass.
+import type { ConversationDocument, Lease, QueuedPrompt, TurnStatus } from './documents.ts';
+import { addUsage, NO_USAGE, type Usage } from './usage.ts';
+
+export const QUEUE_MAX = 8;
+/** A queued prompt whose waiting instance has not renewed it for this long has expired. */
+export const QUEUE_ALIVE_MS = 30_000;
+
+export type OnBusy = 'reject' | 'queue' | 'interrupt';
+
+/** Whether the running turn's owner is gone: it did not renew its lease in time. */
+export function isAbandoned(lease: Lease, nowMs: number): boolean {
+  return lease.lease_until_ms <= nowMs;
+}
+
+export function newConversation(
+  owner: string,
+  sessionId: string,
+  conversationId: string,
+  model: string,
+  now: string,
+): ConversationDocument {
+  return {
+    owner,
+    session_id: sessionId,
+    conversation_id: conversationId,
+    model,
+    created_at: now,
+    updated_at: now,
+    message_count: 0,
+    usage: NO_USAGE,
+    status: 'idle',
+    epoch: 0,
+    turn: null,
+    last_turn: null,
+    queue: [],
+    recent: [],
+    chunks: [],
+    deleted: false,
+  };
+}
+
+export type Admission =
+  | { readonly kind: 'admitted'; readonly conversation: ConversationDocument }
+  | { readonly kind: 'queued'; readonly conversation: ConversationDocument }
+  /** Still waiting; the document renews its place in the queue, if that is due. */
+  | { readonly kind: 'waiting'; readonly conversation: ConversationDocument | undefined }
+  | { readonly kind: 'running' }
+  /** The turn before is abandoned and must be settled first. */
+  | { readonly kind: 'abandoned'; readonly lease: Lease }
+  | { readonly kind: 'busy'; readonly lease: Lease | null; readonly queueFull: boolean };
+
+export interface AdmissionRequest {
+  readonly turnId: string;
+  readonly model: string;
+  readonly onBusy: OnBusy;
+  readonly idempotencyId: string | null;
+  readonly nowMs: number;
+  readonly leaseMs: number;
+}
+
+/**
+ * Decides whether a prompt runs now. A free session admits it; a busy one follows `onBusy`; prompts that wait in the queue go first,
+ * in order. Expired entries of the queue are dropped on the way.
+ */
+export function admit(conversation: ConversationDocument, request: AdmissionRequest): Admission {
+  const { turnId, nowMs, onBusy } = request;
+  const { turn } = conversation;
+  if (turn?.turn_id === turnId) return { kind: 'running' };
+  if (turn && isAbandoned(turn, nowMs)) return { kind: 'abandoned', lease: turn };
+  const queue = liveQueue(conversation, nowMs);
+  const position = queue.findIndex((entry) => entry.turn_id === turnId);
+  if (turn === null && (queue.length === 0 || position === 0)) {
+    return { kind: 'admitted', conversation: lease({ ...conversation, queue: queue.slice(position + 1) }, request) };
+  }
+  if (position !== -1) return { kind: 'waiting', conversation: keepAlive(conversation, turnId, nowMs) };
+  if (onBusy === 'reject') return { kind: 'busy', lease: turn, queueFull: false };
+  if (queue.length >= QUEUE_MAX) return { kind: 'busy', lease: turn, queueFull: true };
+  const entry = queueEntry(request);
+  if (onBusy === 'queue') return { kind: 'queued', conversation: { ...conversation, queue: [...queue, entry] } };
+  const stopped = turn && turn.stop === null ? { ...turn, stop: 'replaced' as const } : turn;
+  return { kind: 'queued', conversation: { ...conversation, turn: stopped, queue: [entry, ...queue] } };
+}
+
+/** Entries still waited for; the rest have expired. */
+export function liveQueue(conversation: ConversationDocument, nowMs: number): readonly QueuedPrompt[] {
+  return conversation.queue.filter((entry) => entry.alive_until_ms > nowMs);
+}
+
+function keepAlive(conversation: ConversationDocument, turnId: string, nowMs: number): ConversationDocument | undefined {
+  const aliveUntilMs = nowMs + QUEUE_ALIVE_MS;
+  const due = conversation.queue.some(
+    (entry) => entry.turn_id === turnId && entry.alive_until_ms < aliveUntilMs - QUEUE_ALIVE_MS / 3,
+  );
+  if (!due) return undefined;
+  const queue = conversation.queue.map((entry) =>
+    entry.turn_id === turnId ? { ...entry, alive_until_ms: aliveUntilMs } : entry,
+  );
+  return { ...conversation, queue };
+}
+
+/** Renews the lease of the owner with this epoch; undefined when the turn is no longer the owner's. */
+export function renew(
+  conversation: ConversationDocument,
+  epoch: number,
+  leaseUntilMs: number,
+): ConversationDocument | undefined {
+  if (conversation.turn?.epoch !== epoch) return undefined;
+  return { ...conversation, turn: { ...conversation.turn, lease_until_ms: leaseUntilMs } };
+}
+
+/** Ends the running turn: the session is free again, and the terminal state is on record. */
+export function settle(
+  conversation: ConversationDocument,
+  end: { readonly status: Exclude<TurnStatus, 'running'>; readonly usage: Usage; readonly now: string },
+): ConversationDocument {
+  const { turn } = conversation;
+  if (turn === null) return conversation;
+  return {
+    ...conversation,
+    status: end.status === 'completed' ? 'idle' : end.status === 'failed' ? 'failed' : 'cancelled',
+    turn: null,
+    last_turn: { turn_id: turn.turn_id, status: end.status },
+    usage: addUsage(conversation.usage, end.usage),
+    updated_at: end.now,
+  };
+}
+
+function lease(conversation: ConversationDocument, request: AdmissionRequest): ConversationDocument {
+  const now = new Date(request.nowMs).toISOString();
+  const epoch = conversation.epoch + 1;
+  return {
+    ...conversation,
+    status: 'running',
+    model: request.model,
+    updated_at: now,
+    epoch,
+    turn: {
+      turn_id: request.turnId,
+      epoch,
+      model: request.model,
+      started_at: now,
+      lease_until_ms: request.nowMs + request.leaseMs,
+      stop: null,
+      idempotency_id: request.idempotencyId,
+    },
+  };
+}
+
+function queueEntry(request: AdmissionRequest): QueuedPrompt {
+  return {
+    turn_id: request.turnId,
+    model: request.model,
+    enqueued_at: new Date(request.nowMs).toISOString(),
+    alive_until_ms: request.nowMs + QUEUE_ALIVE_MS,
+    idempotency_id: request.idempotencyId,
+  };
+}

@@ -1,0 +1,165 @@
+// The stored side of a turn: its document and its chunks of events, written at most once a second while it runs and once when it ends.
+import type { Precondition, Store, Version, Write } from '../store/store.ts';
+import {
+  type Lease,
+  TURN_KEPT_MS,
+  type TurnDocument,
+  type TurnEvent,
+  type TurnEventsDocument,
+  type TurnStatus,
+  turnEventsRef,
+  turnRef,
+} from './documents.ts';
+import { createEventDecoder, encodeEvents, type NumberedEvent } from './event-log.ts';
+import { NO_USAGE, type Usage } from './usage.ts';
+
+/** A chunk of events is sealed once its text has this many characters. */
+const CHUNK_CHARS = 64 << 10;
+/**
+ * Sequence numbers left free when somebody else ends a turn: its owner may have streamed events it never stored, and the terminal event
+ * must come after all of them.
+ */
+export const SEQ_LOST_MAX = 10_000;
+
+export interface TurnFacts {
+  readonly conversation: string;
+  readonly sessionId: string;
+  readonly conversationId: string;
+  readonly lease: Pick<Lease, 'turn_id' | 'model' | 'started_at' | 'idempotency_id'>;
+}
+
+export interface TurnEnd {
+  readonly status: Exclude<TurnStatus, 'running'>;
+  readonly usage: Usage;
+  readonly nowMs: number;
+  readonly failure: TurnDocument['failure'];
+}
+
+/** Turns the log of a turn into writes. `sealed` chunks are written once, the open one with every flush. */
+export interface TurnRecord {
+  /** Seq up to which events are in the store. */
+  readonly flushedSeq: number;
+  /**
+   * The writes that bring the store up to `events`; call `flushed` when they are committed. While the turn runs they are fenced by the
+   * document's version; the ones that end it are fenced by the conversation's epoch, in the same commit.
+   */
+  writes(events: readonly NumberedEvent[], end: TurnEnd | undefined, nowMs: number): readonly [Write, ...Write[]];
+  flushed(version: Version | null | undefined): void;
+}
+
+export function createTurnRecord(facts: TurnFacts): TurnRecord {
+  const { lease } = facts;
+  const ref = turnRef(lease.turn_id);
+  let version: Version | null = null;
+  let flushedSeq = 0;
+  let state: { chunks: readonly number[]; firstSeq: number } = { chunks: [], firstSeq: 1 };
+  let pending: { seq: number; state: typeof state } = { seq: 0, state };
+  return {
+    get flushedSeq() {
+      return flushedSeq;
+    },
+    writes(events, end, nowMs) {
+      const expireAtMs = nowMs + TURN_KEPT_MS;
+      const chunks = [...state.chunks];
+      let firstSeq = state.firstSeq;
+      const sealed: Write[] = [];
+      let open = events.filter((numbered) => numbered.seq >= firstSeq);
+      for (let part = fullPart(open); part > 0; part = fullPart(open)) {
+        const data: TurnEventsDocument = { first_seq: firstSeq, events: encodeEvents(open.slice(0, part)) };
+        sealed.push({ ref: turnEventsRef(lease.turn_id, chunks.length), data, expireAtMs });
+        chunks.push(firstSeq);
+        open = open.slice(part);
+        firstSeq = open[0]?.seq ?? firstSeq + part;
+      }
+      const seq = events.at(-1)?.seq ?? 0;
+      pending = { seq, state: { chunks, firstSeq } };
+      const data: TurnDocument = {
+        conversation: facts.conversation,
+        session_id: facts.sessionId,
+        conversation_id: facts.conversationId,
+        model: lease.model,
+        status: end?.status ?? 'running',
+        started_at: lease.started_at,
+        ended_at: end === undefined ? null : new Date(end.nowMs).toISOString(),
+        usage: end?.usage ?? NO_USAGE,
+        seq,
+        chunks,
+        first_seq: firstSeq,
+        events: encodeEvents(open),
+        last_event: null,
+        idempotency_id: lease.idempotency_id,
+        failure: end?.failure ?? null,
+      };
+      const fence: Precondition = version === null ? 'absent' : { version };
+      return [{ ref, data, expireAtMs, ...(end === undefined ? { if: fence } : {}) }, ...sealed];
+    },
+    flushed(committed) {
+      version = committed ?? version;
+      flushedSeq = pending.seq;
+      state = pending.state;
+    },
+  };
+}
+
+/** Number of leading events that fill a chunk; 0 when they do not. */
+function fullPart(events: readonly NumberedEvent[]): number {
+  let chars = 0;
+  for (const [index, { event }] of events.entries()) {
+    chars += 'AgentMessageDelta' in event ? event.AgentMessageDelta.delta.length : 200;
+    if (chars >= CHUNK_CHARS) return index + 1;
+  }
+  return 0;
+}
+
+/** The terminal document of a turn whose owner is gone, from what it had stored (`undefined`: nothing yet). */
+export function endedByOther(
+  facts: TurnFacts,
+  stored: TurnDocument | undefined,
+  end: TurnEnd,
+  event: TurnEvent,
+): { readonly write: Write; readonly terminal: NumberedEvent } {
+  const seq = (stored?.seq ?? 0) + SEQ_LOST_MAX;
+  const numbered = { seq, event };
+  const data: TurnDocument = {
+    conversation: facts.conversation,
+    session_id: facts.sessionId,
+    conversation_id: facts.conversationId,
+    model: facts.lease.model,
+    status: end.status,
+    started_at: facts.lease.started_at,
+    ended_at: new Date(end.nowMs).toISOString(),
+    usage: end.usage,
+    seq,
+    chunks: stored?.chunks ?? [],
+    first_seq: stored?.first_seq ?? 1,
+    events: stored?.events ?? '[]',
+    idempotency_id: facts.lease.idempotency_id,
+    failure: end.failure,
+    last_event: numbered,
+  };
+  return { write: { ref: turnRef(facts.lease.turn_id), data, expireAtMs: end.nowMs + TURN_KEPT_MS }, terminal: numbered };
+}
+
+/**
+ * All stored events of a turn, oldest first. Sealed chunks come from `readSealed`, so that a reader that follows a turn reads each once.
+ */
+export function decodeTurn(turn: TurnDocument, sealed: readonly TurnEventsDocument[]): NumberedEvent[] {
+  const decode = createEventDecoder();
+  const events = sealed.flatMap((chunk) => decode(chunk.first_seq, chunk.events));
+  events.push(...decode(turn.first_seq, turn.events));
+  if (turn.last_event !== null) events.push(turn.last_event);
+  return events;
+}
+
+/** Reads the sealed chunks `from..to` of a turn. */
+export async function readSealed(
+  store: Store,
+  turnId: string,
+  from: number,
+  to: number,
+): Promise<TurnEventsDocument[]> {
+  if (from >= to) return [];
+  const refs = Array.from({ length: to - from }, (_, index) => turnEventsRef(turnId, from + index));
+  const snapshots = await store.get<TurnEventsDocument>(refs);
+  return snapshots.flatMap((snapshot) => (snapshot.data === undefined ? [] : [snapshot.data]));
+}
