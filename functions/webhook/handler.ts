@@ -25,10 +25,11 @@ import {
 /** The gates this handler needs of the gateway. */
 export type WebhookGates = Pick<Gateway, 'authenticate' | 'charge'>;
 
-/** A delivery whose sender is known, and the key (or the pseudo key of a secret) that pays for it. */
+/** A sender that is known: the key (or the pseudo key of a secret) that pays, and the body or why it cannot be read. */
 interface Admitted {
   readonly caller: Caller;
-  readonly delivery: Delivery;
+  readonly about: Omit<Delivery, 'body'>;
+  readonly body: Uint8Array | RpcError;
 }
 
 /** `/webhook` and `/` take deliveries, `/webhook/sweep` and `/sweep` run the sweeper. */
@@ -45,12 +46,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
       const caller = await gates.authenticate(req.headers);
       requireScope(caller, 'webhook');
       const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
-      if (body instanceof RpcError) {
-        // A body that cannot be read costs its caller a call like any other; a refusal of the limiter comes first.
-        await gates.charge(caller, { mayDegrade: false });
-        throw body;
-      }
-      return { caller, delivery: { ...fromKey(caller, req), body } };
+      return { caller, about: fromKey(caller, req), body };
     }
     if (config.webhookSecrets.length === 0 || !signatures.isSigned(req.headers)) {
       throw new RpcError('unauthorized', {
@@ -61,7 +57,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     const signer = signatures.verify(req.headers, body);
     const keyId = `webhook-${signer.fingerprint}`;
     const caller = { keyId, scopes: new Set(['webhook'] as const), limits: config.limits };
-    return { caller, delivery: { ...fromSigner(signer, req), body } };
+    return { caller, about: fromSigner(signer, req), body };
   };
 
   const deliver = async (req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> => {
@@ -69,10 +65,12 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     let headers: OutgoingHttpHeaders = {};
     let fields = {};
     try {
-      const { caller, delivery } = await admit(req);
+      const { caller, about, body } = await admit(req);
       fields = { key_id: caller.keyId };
+      // A body that cannot be read costs its caller a call like any other.
       headers = rateHeaders(await gates.charge(caller, { mayDegrade: false }));
-      const receipt = await acceptDelivery(services, delivery);
+      if (body instanceof RpcError) throw body;
+      const receipt = await acceptDelivery(services, { ...about, body });
       fields = { ...fields, event_id: receipt.event_id, duplicate: receipt.duplicate };
       audit(requestId, receipt.status, started, fields);
       sendJson(res, receipt.status === 'queued' ? 202 : 200, receipt, headers);

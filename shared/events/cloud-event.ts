@@ -13,7 +13,7 @@ export interface BusMessage {
 
 const Attributes = z.object({
   'ce-id': z.string().min(1).max(128),
-  'ce-type': z.string().min(1).max(128),
+  'ce-type': z.string().min(1).max(1024),
   'ce-source': z.string().min(1).max(1024),
   'ce-time': z.iso.datetime({ offset: true }),
   'ce-specversion': z.literal('1.0'),

@@ -1,0 +1,203 @@
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Receipt } from '../../../shared/events/accept.ts';
+import { applyDeploymentEvent } from '../../../shared/events/deployments.ts';
+import { CLAIM_MS } from '../../../shared/events/outbox.ts';
+import { createStage, REFERENCE_EVENT, type Stage } from './stage.ts';
+
+const WHSEC = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
+const KEYS = {
+  keys: [
+    { id: 'ci', key: 'key-of-ci-000000', scopes: ['webhook'] },
+    { id: 'ops', key: 'key-of-ops-00000', scopes: ['admin'] },
+    { id: 'small', key: 'key-of-small-000', scopes: ['webhook'], limits: '2/minute' },
+  ],
+};
+const CI = { 'X-API-Key': 'key-of-ci-000000' };
+
+let stage: Stage;
+let url: string;
+
+beforeEach(async () => {
+  stage = createStage({ GATEWAY_KEYS: JSON.stringify(KEYS), WEBHOOK_SECRETS: `${WHSEC} github:hub-secret` });
+  stage.local.subscribe('deployments', (event) => applyDeploymentEvent(stage.services, event));
+  url = await stage.listen();
+});
+afterEach(() => stage.close());
+
+function post(path: string, headers: Record<string, string>, body: unknown = REFERENCE_EVENT): Promise<Response> {
+  const text = typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body);
+  return fetch(url + path, { method: 'POST', headers: { 'Content-Type': 'application/json', ...headers }, body: text });
+}
+
+async function receiptOf(response: Response): Promise<Receipt> {
+  return (await response.json()) as Receipt;
+}
+
+function standard(body: string, id = 'msg_1') {
+  const seconds = Math.floor(Date.now() / 1000);
+  const key = Buffer.from(WHSEC.slice('whsec_'.length), 'base64');
+  const mac = createHmac('sha256', key).update(`${id}.${seconds}.${body}`).digest('base64');
+  return { 'webhook-id': id, 'webhook-timestamp': `${seconds}`, 'webhook-signature': `v1,${mac}` };
+}
+
+function github(body: string) {
+  return { 'X-Hub-Signature-256': `sha256=${createHmac('sha256', 'hub-secret').update(body).digest('hex')}` };
+}
+
+describe('POST /webhook', () => {
+  test("answers the reference's request as the contract says, at both of its paths", async () => {
+    const response = await post('/webhook', CI);
+    expect(response.status).toBe(200);
+    const receipt = await receiptOf(response);
+    expect(receipt).toEqual({
+      status: 'accepted',
+      event_id: expect.any(String),
+      message_id: 'local-1',
+      duplicate: false,
+    });
+    const again = await post('/', CI);
+    expect([again.status, await again.json()]).toEqual([200, { ...receipt, duplicate: true }]);
+  });
+
+  test('answers 202 queued while the bus is down', async () => {
+    stage.wire.up = false;
+    const response = await post('/webhook', CI);
+    expect(response.status).toBe(202);
+    expect(await response.json()).toMatchObject({ status: 'queued', message_id: null, duplicate: false });
+  });
+
+  test('answers 503 with Retry-After while the store is down', async () => {
+    await post('/webhook', CI, { event: 'warm' });
+    stage.store.state = 'down';
+    const response = await post('/webhook', CI);
+    expect(response.status).toBe(503);
+    expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await response.json()).toMatchObject({ error: { code: 503, data: { reason: 'unavailable' } } });
+  });
+
+  test('refuses a request without credentials before its body is sent', async () => {
+    const { hostname, port } = new URL(url);
+    const socket = connect(Number(port), hostname);
+    await once(socket, 'connect');
+    socket.write('POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n');
+    const [head] = await once(socket, 'data');
+    expect(String(head)).toMatch(/^HTTP\/1.1 401 /);
+    socket.destroy();
+  });
+
+  test.each([
+    ['an unknown key', { 'X-API-Key': 'nobody' }, 401],
+    [
+      'an unknown key beside a valid signature',
+      { 'X-API-Key': 'nobody', ...github(JSON.stringify(REFERENCE_EVENT)) },
+      401,
+    ],
+    ['a key without the scope', { 'X-API-Key': 'key-of-ops-00000' }, 403],
+    ['a wrong signature', { 'X-Hub-Signature-256': `sha256=${'0'.repeat(64)}` }, 401],
+  ])('refuses %s', async (_, headers, status) => {
+    const response = await post('/webhook', headers as Record<string, string>);
+    expect(response.status).toBe(status);
+    expect(response.headers.get('content-type')).toMatch('application/json');
+  });
+
+  test.each([
+    ['{', 400, 'parse_error'],
+    ['[]', 400, 'invalid_request'],
+    ['{"event":"a","event":"b"}', 400, 'invalid_request'],
+    ['{"event":"a","data":{"__proto__":1}}', 400, 'invalid_request'],
+    [`{"event":"a","data":${'['.repeat(64)}${']'.repeat(64)}}`, 400, 'invalid_request'],
+    [`{"event":"a","data":"${'x'.repeat(900 * 1024)}"}`, 413, 'payload_too_large'],
+  ])('answers %.40s with %i', async (body, status, reason) => {
+    const response = await post('/webhook', CI, body);
+    expect(response.status).toBe(status);
+    expect(await response.json()).toMatchObject({ error: { data: { reason } } });
+    expect(response.headers.get('x-ratelimit-limit')).toBe('100');
+  });
+
+  test('takes a body of just the largest size', async () => {
+    const head = '{"event":"big","data":"';
+    const body = `${head}${'x'.repeat(900 * 1024 - head.length - 2)}"}`;
+    expect((await post('/webhook', CI, body)).status).toBe(200);
+  });
+
+  test('charges the key, says so in headers, and refuses with 429 and all headers', async () => {
+    const key = { 'X-API-Key': 'key-of-small-000' };
+    const first = await post('/webhook', key, { event: 'a' });
+    expect(first.headers.get('x-ratelimit-limit')).toBe('2');
+    expect(first.headers.get('x-ratelimit-remaining')).toBe('1');
+    await post('/webhook', key, { event: 'b' });
+    const third = await post('/webhook', key, { event: 'c' });
+    expect(third.status).toBe(429);
+    for (const name of ['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after']) {
+      expect(third.headers.get(name)).toMatch(/^\d+$/);
+    }
+  });
+
+  test('accepts Standard Webhooks signatures and takes the signed id as the delivery', async () => {
+    const body = JSON.stringify({ type: 'user.created', timestamp: '2025-01-01T00:00:00Z', data: { id: 1 } });
+    const first = await post('/webhook', standard(body), body);
+    expect(first.status).toBe(200);
+    expect(first.headers.get('x-ratelimit-limit')).toBe('100');
+    const again = await receiptOf(await post('/webhook', standard(body), body));
+    expect(again).toEqual({ ...(await receiptOf(first)), duplicate: true });
+    const other = await receiptOf(await post('/webhook', standard(body, 'msg_2'), body));
+    expect(other.duplicate).toBe(false);
+  });
+
+  test('does not take the event name of a signed delivery from an unsigned header', async () => {
+    const body = '{"data":{}}';
+    expect((await post('/webhook', { ...standard(body), 'X-GitHub-Event': 'forged' }, body)).status).toBe(400);
+  });
+
+  test("accepts GitHub's signature, event and delivery id", async () => {
+    const body = JSON.stringify({ zen: 'Keep it logically awesome.', hook_id: 1 });
+    const headers = {
+      ...github(body),
+      'X-GitHub-Event': 'ping',
+      'X-GitHub-Delivery': '72d3162e-cc78-11e3-81ab-4c9367dc0958',
+    };
+    const first = await post('/webhook', headers, body);
+    expect(first.status).toBe(200);
+    const again = await receiptOf(await post('/webhook', headers, body));
+    expect(again).toEqual({ ...(await receiptOf(first)), duplicate: true });
+  });
+
+  test('answers other methods and paths with 405 and 404', async () => {
+    const get = await fetch(`${url}/webhook`, { headers: CI });
+    expect([get.status, get.headers.get('allow')]).toEqual([405, 'POST, OPTIONS']);
+    expect((await post('/webhook/other', CI)).status).toBe(404);
+  });
+
+  test('never logs a key, a secret or a body', async () => {
+    const body = JSON.stringify({ event: 'a', data: 'the-body-itself' });
+    await post('/webhook', CI, body);
+    await post('/webhook', github(body), body);
+    await post('/webhook', { 'X-API-Key': 'wrong-key' }, body);
+    stage.services.log.flush();
+    const lines = stage.logged.join('');
+    expect(lines).toMatch('"outcome":"accepted"');
+    expect(lines).not.toMatch(/key-of-ci|hub-secret|wrong-key|the-body-itself|MfKQ9r8/);
+  });
+});
+
+describe('POST /webhook/sweep', () => {
+  test('publishes what is queued, for a key with the scope admin', async () => {
+    stage.wire.up = false;
+    await post('/webhook', CI);
+    stage.wire.up = true;
+    stage.clock.advance(CLAIM_MS);
+    const response = await post('/webhook/sweep', { 'X-API-Key': 'key-of-ops-00000' }, '');
+    expect([response.status, await response.json()]).toEqual([200, { published: 1, failed: 0, lost: 0 }]);
+  });
+
+  test.each([
+    ['no credentials', {}, 401],
+    ['a key without the scope', CI, 403],
+    ['a token while no account is configured', { Authorization: 'Bearer a.b.c' }, 401],
+  ])('refuses %s', async (_, headers, status) => {
+    expect((await post('/webhook/sweep', headers as Record<string, string>, '')).status).toBe(status);
+  });
+});
