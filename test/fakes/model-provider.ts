@@ -108,7 +108,7 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
   const cutAt = script.cutAtOnce === true ? 0 : Math.max(1, Math.floor(chunks.length / 2));
   for (const [index, chunk] of chunks.entries()) {
     if (script.cut !== undefined && index === cutAt) return cut(record, response, script.cut);
-    if (index > 0 && script.everyMs !== undefined) await sleep(script.everyMs);
+    if (index > 0 && script.everyMs) await sleep(script.everyMs);
     await script.gate?.(index);
     await send(response, wire.delta(answer, chunk));
     record.chunksSent += 1;
