@@ -3,19 +3,19 @@
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
-import type { Ref, Snapshot, Store } from '../store/store.ts';
+import type { Snapshot, Store } from '../store/store.ts';
 import { type Decision, transact } from '../store/transact.ts';
-import { toLimitRef, toLimitState, toLimitWrite } from './limit-document.ts';
+import { createEntries, type Entry, type Waiting } from './entries.ts';
+import { toLimitState, toLimitWrite } from './limit-document.ts';
 import type { Limiter, RateDecision, TakeRequest } from './limiter.ts';
-import { type Bucket, createOutage, unavailable } from './outage.ts';
-import { charge, EMPTY_STATE, type LimitState, refuse } from './windows.ts';
+import { createOutage, unavailable } from './outage.ts';
+import { isProbablyCurrent, observe } from './traffic.ts';
+import { charge, EMPTY_STATE, refuse } from './windows.ts';
 
 /** A remembered refusal is trusted this long before the document is read again: a reset by an operator shows within a minute. */
 const DENY_RECHECK_MS = 60_000;
 /** A remembered revocation likewise; shorter, since taking one back should be felt soon. */
 const REVOKED_RECHECK_MS = 5_000;
-/** Reads in a row that find our own last commit before the cached version is trusted again after a conflict. */
-const QUIET_READS = 2;
 /** A probe of a store that was down gives up sooner than an ordinary call. */
 const PROBE_TIMEOUT_MS = 1_000;
 
@@ -34,29 +34,6 @@ export interface DocumentLimiterOptions {
   readonly timeoutMs?: number;
 }
 
-/** A call between `take` and its decision. */
-interface Waiting {
-  readonly request: TakeRequest;
-  readonly resolve: (decision: RateDecision) => void;
-  readonly reject: (reason: unknown) => void;
-}
-
-/** What is remembered of one key between calls. */
-interface Entry {
-  readonly ref: Ref;
-  /** The document after our last transaction, and its content; a lower bound of what is used. */
-  snapshot: Snapshot | undefined;
-  state: LimitState | undefined;
-  /** When that state was last known to be the stored one, epoch milliseconds. */
-  confirmedAtMs: number;
-  /** Reads still to find nobody else's commit before `snapshot` is worth a commit without reading: 0 = trusted. */
-  distrust: number;
-  waiting: Waiting[];
-  /** A transaction is scheduled or running. */
-  busy: boolean;
-  readonly bucket: Bucket;
-}
-
 /**
  * Never over-admits on any number of instances: an admission is released only after the commit that counted it. A commit whose outcome is
  * unknown admits nobody. `take` rejects with the signal's reason when the caller left before its call was decided, with RangeError when
@@ -66,7 +43,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   const { store, clock, log } = options;
   const { keysMax = 10_000, waitingPerKeyMax = 10_000, waitingMax = 20_000 } = options;
   const { optimisticMs = 400, timeoutMs = 2_000 } = options;
-  const entries = new Map<string, Entry>();
+  const entryOf = createEntries(keysMax);
   const outage = createOutage();
   let waitingCount = 0;
 
@@ -130,33 +107,33 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
 
   /** One transaction for all that joined; an undefined decision belongs to a caller that left before it was made. */
   async function decide(entry: Entry, joined: readonly Waiting[]): Promise<readonly (RateDecision | undefined)[]> {
+    const startMs = clock.now();
     const known = entry.snapshot;
-    const cached = known !== undefined && entry.distrust === 0 ? [known] : undefined;
-    let foreign = false;
+    const trusted = known !== undefined && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
+    let found = EMPTY_STATE;
     const compute = (snapshots: readonly Snapshot[]): Decision<(RateDecision | undefined)[]> => {
-      const read = snapshots[0];
-      foreign ||= known !== undefined && read?.version !== known.version;
+      found = toLimitState(snapshots[0]?.data);
+      let state = found;
       const nowMs = clock.now();
-      const before = toLimitState(read?.data);
-      let state = before;
       const result = joined.map(({ request }) => {
         if (request.signal?.aborted) return undefined;
         const charged = charge(state, request.limits, request.cost, nowMs);
         state = charged.state;
         return charged.decision;
       });
-      return { writes: state === before ? [] : [toLimitWrite(entry.ref, state)], result };
+      return { writes: state === found ? [] : [toLimitWrite(entry.ref, state)], result };
     };
     const committed = await transact(store, [entry.ref], compute, {
-      cached,
+      cached: trusted ? [known] : undefined,
       optimisticMs,
       timeoutMs: outage.open ? PROBE_TIMEOUT_MS : timeoutMs,
     });
+    const doneMs = clock.now();
+    observe(entry.traffic, entry.state, entry.confirmedAtMs, found, doneMs);
     entry.snapshot = committed.snapshots[0];
     entry.state = toLimitState(entry.snapshot?.data);
-    entry.confirmedAtMs = clock.now();
-    entry.distrust = foreign ? QUIET_READS : Math.max(0, entry.distrust - 1);
-    const lastedMs = outage.succeeded(entry.confirmedAtMs);
+    entry.confirmedAtMs = doneMs;
+    const lastedMs = outage.succeeded(doneMs);
     if (lastedMs !== undefined) log?.log('NOTICE', 'rate limiter store is back', { outage_ms: lastedMs });
     return committed.result;
   }
@@ -168,26 +145,6 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     return waiting;
   }
 
-  function entryOf(keyId: string): Entry {
-    let entry = entries.get(keyId);
-    if (entry !== undefined) entries.delete(keyId);
-    else {
-      if (entries.size >= keysMax) forgetIdle(entries);
-      entry = {
-        ref: toLimitRef(keyId),
-        snapshot: undefined,
-        state: undefined,
-        confirmedAtMs: 0,
-        distrust: 0,
-        waiting: [],
-        busy: false,
-        bucket: { startMs: 0, used: 0 },
-      };
-    }
-    entries.set(keyId, entry);
-    return entry;
-  }
-
   return { take };
 }
 
@@ -196,13 +153,4 @@ function remembered(entry: Entry, request: TakeRequest, nowMs: number): RateDeci
   const refusal = refuse(entry.state ?? EMPTY_STATE, request.limits, request.cost, nowMs);
   const trustedMs = entry.state?.revoked ? REVOKED_RECHECK_MS : DENY_RECHECK_MS;
   return nowMs - entry.confirmedAtMs < trustedMs ? refusal : undefined;
-}
-
-/** Drops the least recently used key that nobody waits on. Busy ones are at most as many as calls may wait, so the map stays bounded. */
-function forgetIdle(entries: Map<string, Entry>): void {
-  for (const [keyId, entry] of entries) {
-    if (entry.busy) continue;
-    entries.delete(keyId);
-    return;
-  }
 }

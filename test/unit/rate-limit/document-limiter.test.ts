@@ -105,20 +105,28 @@ describe('cost', () => {
     expect(await call()).toMatchObject({ outcome: 'admitted' });
   });
 
-  test('spends two operations at most per call when two instances take turns on every key', async () => {
+  test('spends two operations at most per call when two instances take turns on a key', async () => {
     const other = createDocumentLimiter({ store, clock });
-    for (let calls = 0; calls < 6; calls++) await call({}, calls % 2 === 0 ? limiter : other);
-    store.reset();
-    for (let calls = 0; calls < 40; calls++) await call({}, calls % 2 === 0 ? limiter : other);
+    for (let calls = 0; calls < 44; calls++) {
+      // The first to come back after the other has not learned of it yet and loses one commit.
+      if (calls === 4) store.reset();
+      clock.advance(250);
+      expect(await call({}, calls % 2 === 0 ? limiter : other)).toMatchObject({ outcome: 'admitted' });
+    }
     expect(store.total()).toBeLessThanOrEqual(80);
   });
 
   test('goes back to one operation per call when the other instance falls silent', async () => {
     const other = createDocumentLimiter({ store, clock });
-    for (let calls = 0; calls < 6; calls++) await call({}, calls % 2 === 0 ? limiter : other);
-    for (let calls = 0; calls < 4; calls++) await call();
-    store.reset();
-    for (let calls = 0; calls < 10; calls++) await call();
+    for (let calls = 0; calls < 10; calls++) {
+      clock.advance(250);
+      await call({}, calls % 2 === 0 ? limiter : other);
+    }
+    for (let calls = 0; calls < 20; calls++) {
+      if (calls === 10) store.reset();
+      clock.advance(250);
+      await call();
+    }
     expect(store.total()).toBe(10);
   });
 });
