@@ -1,18 +1,26 @@
 // The Store port: a small document store with optimistic transactions. Every rule of the domain is written above it, once;
 // an adapter knows documents, versions and preconditions and nothing else. See transact.ts for the retry rule.
 
-/** Address of one document. `id` is 1..128 characters of [A-Za-z0-9_-]; hash anything a caller chose before it gets here. */
+/**
+ * Address of one document. `id` is 1..128 characters of [A-Za-z0-9_-]; hash anything a caller chose before it gets here. `collection`
+ * is a letter and up to 63 more of [A-Za-z0-9_-]. Anything else is refused with TypeError (document.ts), by every adapter alike.
+ */
 export interface Ref {
   readonly collection: string;
   readonly id: string;
 }
 
-/** Opaque token of one state of one document; never reused, not even after delete and re-create. */
+/**
+ * Opaque token of one state of one document; never reused for another state, not even after delete and re-create. A write that leaves
+ * a document as it is may keep its version (Firestore does): two writers of the very same bytes may both be told that they won.
+ */
 export type Version = string;
 
 /**
  * What a document may hold: JSON values without nested arrays (Firestore refuses them) and without `undefined`.
- * Free-form JSON of a caller is stored as a JSON string. Top-level `data` of a document is always an object.
+ * Free-form JSON of a caller is stored as a JSON string. Top-level `data` of a document is always a plain object of at most 1 000 000
+ * bytes and 19 levels; field names are not empty, at most 1500 bytes and not `__x__`. `undefined` fields are dropped, unpaired
+ * surrogates become U+FFFD; anything else outside these rules is refused with TypeError (document.ts).
  */
 export type Value = string | number | boolean | null | readonly Value[] | { readonly [field: string]: Value };
 export type Data = { readonly [field: string]: Value };
@@ -34,12 +42,12 @@ export type Write =
   | { readonly ref: Ref; readonly data: object; readonly expireAtMs?: number; readonly if?: Precondition }
   | { readonly ref: Ref; readonly delete: true; readonly if?: Precondition };
 
-/** Documents of one collection ordered by one field; ties are ordered by id in the same direction. */
+/** Documents of one collection ordered by one field; ties are ordered by id in the same direction. Field names are identifiers. */
 export interface Query {
   readonly collection: string;
   /** Equality filters on top-level string fields. */
   readonly where?: Readonly<Record<string, string>>;
-  /** A top-level string or number field; documents without it are not returned. */
+  /** A top-level string or number field (numbers before strings, strings by code point); documents without it are not returned. */
   readonly orderBy: string;
   readonly direction?: 'asc' | 'desc';
   /** Strictly after this position (the field's value and id of the last document seen). */
@@ -56,14 +64,18 @@ export interface CallOptions {
 
 /**
  * Errors: `Conflict` when a precondition does not hold (nothing is written); RpcError `unavailable` when the store cannot be reached
- * or does not answer in time; the signal's reason when aborted.
+ * or does not answer in time; the signal's reason when aborted. After either of the last two a commit may still have been applied:
+ * only who reads again knows.
  */
 export interface Store {
   get<T extends object = Data>(refs: readonly Ref[], options?: CallOptions): Promise<Snapshot<T>[]>;
-  /** All writes or none. Resolves to the new version of each write in order (null for a delete). */
+  /** All writes (1..500, each to another document) or none. Resolves to the new version of each write in order (null for a delete). */
   commit(writes: readonly Write[], options?: CallOptions): Promise<(Version | null)[]>;
   query<T extends object = Data>(query: Query, options?: CallOptions): Promise<Snapshot<T>[]>;
-  /** Calls `listener` with the present state and then after every change, in order, until the returned function is called. */
+  /**
+   * Calls `listener` with the present state and then after every change, in order, until the returned function is called. States that
+   * follow each other quickly may be told as the last of them; expiry alone is not a change.
+   */
   watch<T extends object = Data>(
     ref: Ref,
     listener: (snapshot: Snapshot<T>) => void,

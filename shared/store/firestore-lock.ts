@@ -1,0 +1,71 @@
+// Locking transactions: read under Firestore's lock, compute, commit. Within this process callers of the same documents wait here, one
+// after the other, so that Firestore's queue holds one transaction per process and readers do not block each other's commits.
+import type { Bounds } from './bounded.ts';
+import { checkWrites, refKey, withoutImpliedPreconditions } from './document.ts';
+import type { FirestoreClient } from './firestore-client.ts';
+import { prepareWrite, readDocuments, toWireWrite } from './firestore-documents.ts';
+import { isAborted, toCommitError, toReadError } from './firestore-errors.ts';
+import type { Transaction } from './firestore-wire.ts';
+import { pause } from './pause.ts';
+import { createQueue } from './queue.ts';
+import type { Ref, Snapshot, Write } from './store.ts';
+
+/** Longest pause before an aborted transaction is begun again; Firestore has queued it already, so it stays short. */
+const JITTER_MS = 100;
+const ROLLBACK_TIMEOUT_MS = 5_000;
+
+export type Compute<R> = (snapshots: Snapshot[]) => { readonly writes: readonly Write[]; readonly result: R };
+
+/** Runs until committed, refused by a precondition (Conflict) or out of time (the bounds' signal). */
+export type Lock = <R>(
+  client: FirestoreClient,
+  refs: readonly Ref[],
+  compute: Compute<R>,
+  bounds: Bounds,
+) => Promise<R>;
+
+export function createLock(nowMs: () => number): Lock {
+  const queue = createQueue();
+  return (client, refs, compute, bounds) =>
+    queue.run(refs.map(refKey).sort().join(' '), async () => {
+      for (let retryOf: Transaction | undefined; ; ) {
+        bounds.signal.throwIfAborted();
+        const outcome = await attempt(client, refs, compute, { bounds, nowMs, retryOf });
+        if ('result' in outcome) return outcome.result;
+        // Naming the aborted transaction lets its successor be older than those that came meanwhile.
+        retryOf = outcome.aborted;
+        await pause(Math.random() * JITTER_MS, bounds.signal);
+      }
+    });
+}
+
+interface Attempt {
+  readonly bounds: Bounds;
+  readonly nowMs: () => number;
+  readonly retryOf: Transaction | undefined;
+}
+
+async function attempt<R>(
+  client: FirestoreClient,
+  refs: readonly Ref[],
+  compute: Compute<R>,
+  { bounds, nowMs, retryOf }: Attempt,
+): Promise<{ readonly result: R } | { readonly aborted: Transaction }> {
+  const transaction = await client.begin(bounds, retryOf).catch((error: unknown) => {
+    throw toReadError(error);
+  });
+  try {
+    const { writes, result } = compute(await readDocuments(client, refs, nowMs, bounds, transaction));
+    checkWrites(writes);
+    const wire = withoutImpliedPreconditions(writes, refs).map((write) => toWireWrite(client, prepareWrite(write)));
+    bounds.signal.throwIfAborted();
+    await client.commit(wire, bounds, transaction);
+    return { result };
+  } catch (error) {
+    // An abandoned transaction would keep its locks until Firestore takes them back.
+    const aside = { signal: AbortSignal.timeout(ROLLBACK_TIMEOUT_MS), timeoutMs: ROLLBACK_TIMEOUT_MS };
+    client.rollback(transaction, aside).catch(() => {});
+    if (isAborted(error)) return { aborted: transaction };
+    throw toCommitError(error, true);
+  }
+}

@@ -1,0 +1,90 @@
+// What some suites need beyond Node and npm, and whether this machine has it. The one place that decides: suites ask `describeWith`, the
+// global setup tells about what is missing.
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { describe, inject, it } from 'vitest';
+import { findEmulators } from '../emulator/emulators.ts';
+
+export type Requirement = 'emulators' | 'chromium' | 'bubblewrap';
+
+/** Empty when present, else how to get it. */
+export type Missing = Readonly<Record<Requirement, string>>;
+
+const NAMES: Readonly<Record<Requirement, string>> = {
+  emulators: 'Firestore and Pub/Sub emulators',
+  chromium: 'Chromium',
+  bubblewrap: 'bubblewrap',
+};
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    missing: Missing;
+    /** `host:port` of the run's shared emulators; empty when they are missing. */
+    firestoreHost: string;
+    pubsubHost: string;
+  }
+}
+
+/** Looks at the machine; some tens of milliseconds. */
+export function findMissing(): Missing {
+  return {
+    emulators: findEmulators().reason,
+    chromium: findChromium() === undefined ? 'install Chromium or set CHROMIUM' : '',
+    bubblewrap: bubblewrapWorks() ? '' : 'install bubblewrap, with user namespaces allowed',
+  };
+}
+
+/** One line about all that is missing; undefined when nothing is. */
+export function describeMissing(missing: Missing): string | undefined {
+  const parts = requirements(missing).map((requirement) => `${NAMES[requirement]} (${missing[requirement]})`);
+  return parts.length === 0 ? undefined : `not run here: suites that need ${parts.join(', ')}`;
+}
+
+/** A `describe` that runs where the requirement is met; where not, it is skipped, and with CI=true it fails. */
+export function describeWith(requirement: Requirement, name: string, suite: () => void): void {
+  const reason = inject('missing')[requirement];
+  if (reason === '') describe(name, suite);
+  else if (process.env.CI === 'true') {
+    describe(name, () => {
+      it(`needs ${NAMES[requirement]}`, () => {
+        throw new Error(`CI=true requires ${NAMES[requirement]}: ${reason}`);
+      });
+    });
+  } else describe.skip(name, suite);
+}
+
+/** Path of a Chromium: CHROMIUM, else by its usual names on PATH. */
+export function findChromium(): string | undefined {
+  const named = process.env.CHROMIUM;
+  if (named !== undefined) return isExecutable(named) ? named : undefined;
+  const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'];
+  return names.flatMap((name) => pathCandidates(name)).find(isExecutable);
+}
+
+function requirements(missing: Missing): Requirement[] {
+  const all: Requirement[] = ['emulators', 'chromium', 'bubblewrap'];
+  return all.filter((requirement) => missing[requirement] !== '');
+}
+
+function bubblewrapWorks(): boolean {
+  if (!pathCandidates('bwrap').some(isExecutable)) return false;
+  const args = ['--unshare-all', '--die-with-parent', '--ro-bind', '/', '/', 'true'];
+  return spawnSync('bwrap', args, { timeout: 5_000, stdio: 'ignore' }).status === 0;
+}
+
+function pathCandidates(name: string): string[] {
+  return (process.env.PATH ?? '')
+    .split(delimiter)
+    .filter((directory) => directory !== '')
+    .map((directory) => join(directory, name));
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
