@@ -18,8 +18,10 @@ export interface HardenOptions {
   /** Gets every request as node made it: nothing of the body is read yet. */
   readonly handler: HttpHandler;
   readonly log: Logger;
-  /** What else has to end before the process does (turns without a client); its signal aborts when the drain gives up. */
-  readonly finish?: (signal: AbortSignal) => Promise<void>;
+  /** Settles within `graceMs` what runs without a request (turns whose client went away), while requests in flight finish. */
+  readonly finish?: (graceMs: number) => Promise<void>;
+  /** Releases connections when nothing is in flight any more; given one second. */
+  readonly close?: () => Promise<void>;
   /** How long requests in flight may take after SIGTERM; Cloud Run kills 10 s after it. Default 8000. */
   readonly drainTimeoutMs?: number;
 }
@@ -35,6 +37,9 @@ const SERVER_OPTIONS: ServerOptions = {
 };
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 const DRAIN_TIMEOUT_MS = 8000;
+/** What `finish` interrupts still has to be written. */
+const FINISH_MARGIN_MS = 1000;
+const CLOSE_TIMEOUT_MS = 1000;
 const IDLE_CHECK_MS = 25;
 
 /**
@@ -94,30 +99,32 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
 }
 
 /** Stops accepting, lets what is in flight finish, closes idle keep-alive connections as they become idle. Never rejects. */
-async function drainServer(
-  server: Server,
-  { log, finish, drainTimeoutMs }: HardenOptions,
-  signal: string,
-): Promise<void> {
+async function drainServer(server: Server, options: HardenOptions, signal: string): Promise<void> {
+  const { log, finish, close, drainTimeoutMs = DRAIN_TIMEOUT_MS } = options;
   const beganMs = performance.now();
-  const deadline = new AbortController();
-  const timer = setTimeout(() => deadline.abort(), drainTimeoutMs ?? DRAIN_TIMEOUT_MS);
   // server.close() closes connections that are idle now, not those that become idle when their response ends.
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  const finished = finish?.(deadline.signal).catch((error: unknown) => {
-    log.log('ERROR', 'work in flight could not be settled', errorFields(error));
-  });
-  const gaveUp = new Promise<'gave up'>((resolve) => {
-    deadline.signal.addEventListener('abort', () => resolve('gave up'), { once: true });
-  });
-  const outcome = await Promise.race([Promise.all([closed, finished]), gaveUp]);
-  clearTimeout(timer);
+  const failed = (error: unknown): void =>
+    log.log('ERROR', 'the drain could not settle everything', errorFields(error));
+  const finished = finish?.(Math.max(0, drainTimeoutMs - FINISH_MARGIN_MS)).catch(failed);
+  const inTime = await within(drainTimeoutMs, Promise.all([closed, finished]));
   clearInterval(idle);
-  const fields = { signal, duration_ms: Math.round(performance.now() - beganMs) };
-  if (outcome !== 'gave up') return log.log('INFO', 'drained', fields);
-  log.log('WARNING', 'drain gave up on requests in flight', fields);
   server.closeAllConnections();
+  if (close !== undefined) await within(CLOSE_TIMEOUT_MS, close().catch(failed));
+  log.log(inTime ? 'INFO' : 'WARNING', inTime ? 'drained' : 'drain gave up on requests in flight', {
+    signal,
+    duration_ms: Math.round(performance.now() - beganMs),
+  });
+}
+
+/** Whether `work` ended within the time; it goes on when not. */
+async function within(timeoutMs: number, work: Promise<unknown>): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<false>();
+  const timer = setTimeout(() => resolve(false), timeoutMs);
+  const inTime = await Promise.race([work.then(() => true), promise]);
+  clearTimeout(timer);
+  return inTime;
 }
 
 /** A handler that failed outside its own error handling: masked, JSON, never a stack. */

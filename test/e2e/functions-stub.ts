@@ -11,7 +11,8 @@ let holding = 0;
 hardenFramework({
   log,
   drainTimeoutMs: Number(process.env.DRAIN_MS ?? 8000),
-  finish: async () => log.log('INFO', 'finish was called'),
+  finish: async (graceMs) => log.log('INFO', 'finish was called', { grace_ms: graceMs }),
+  close: async () => log.log('INFO', 'close was called', { holding }),
   async handler(req, res) {
     const path = pathOf(req);
     if (path === '/throw') throw new Error('a secret detail');
@@ -21,6 +22,7 @@ hardenFramework({
       holding++;
       // The test decides when, with a signal: by then the drain accepts no connection to say it on.
       await once(process, 'SIGUSR2');
+      holding--;
       return sendJson(res, 200, { held: true });
     }
     try {
