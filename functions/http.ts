@@ -14,8 +14,7 @@ const DRAIN_MS_MAX = 2_000;
 
 const EXPOSED_HEADERS =
   'X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, X-Request-Id, X-Gateway-Overhead-Ms';
-const ALLOWED_HEADERS =
-  'Content-Type, X-API-Key, Authorization, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id';
+const ALLOWED_HEADERS = 'Content-Type, X-API-Key, Authorization, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id';
 
 /** The caller's `X-Request-Id` when it is harmless, else a new one. */
 export function requestIdOf(req: IncomingMessage): string {

@@ -21,6 +21,8 @@ export interface Config {
     | { readonly source: 'environment'; readonly documents: readonly string[] }
     | { readonly source: 'secret-manager' };
   readonly projectId: string | undefined;
+  /** `host:port` of each emulator in use. */
+  readonly emulators: { readonly firestore: string | undefined; readonly pubsub: string | undefined };
   readonly topic: string;
   readonly model: string | undefined;
   readonly providers: {
@@ -67,7 +69,10 @@ const Variables = z.object({
   GATEWAY_DATA_DIR: z.string().min(1).default('.data'),
   GATEWAY_STORE: z.enum(['embedded', 'memory', 'firestore']).optional(),
   GATEWAY_BUS: z.enum(['local', 'pubsub']).optional(),
-  GATEWAY_TOPIC: z.string().regex(/^[A-Za-z][\w.~%+-]{2,254}$/, 'must be a Pub/Sub topic name').default('gateway-events'),
+  GATEWAY_TOPIC: z
+    .string()
+    .regex(/^[A-Za-z][\w.~%+-]{2,254}$/, 'must be a Pub/Sub topic name')
+    .default('gateway-events'),
   GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
   GATEWAY_LEASE_MS: milliseconds.default(30_000),
   GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
@@ -124,6 +129,7 @@ export function loadConfig(env: Environment): Config {
     bus: settings.GATEWAY_BUS ?? (settings.PUBSUB_EMULATOR_HOST || inCloud ? 'pubsub' : 'local'),
     keys: check('GATEWAY_API_KEY', () => readKeys(settings, inCloud), { source: 'environment', documents: [] }),
     projectId,
+    emulators: { firestore: settings.FIRESTORE_EMULATOR_HOST, pubsub: settings.PUBSUB_EMULATOR_HOST },
     topic: settings.GATEWAY_TOPIC,
     model: settings.MODEL,
     providers: readProviders(settings, inCloud),
@@ -151,15 +157,16 @@ function readKeys(settings: Settings, inCloud: boolean): Config['keys'] {
   const documents: string[] = [];
   if (settings.GATEWAY_KEYS !== undefined) documents.push(inlineOrFile(settings.GATEWAY_KEYS));
   if (settings.GATEWAY_API_KEY !== undefined) documents.push(settings.GATEWAY_API_KEY);
-  const source =
-    settings.GATEWAY_KEY_SOURCE ?? (documents.length === 0 && inCloud ? 'secret-manager' : 'environment');
+  const source = settings.GATEWAY_KEY_SOURCE ?? (documents.length === 0 && inCloud ? 'secret-manager' : 'environment');
   if (source === 'secret-manager') {
-    if (settings.GOOGLE_CLOUD_PROJECT === undefined) throw new Error('GOOGLE_CLOUD_PROJECT must be set for Secret Manager');
+    if (settings.GOOGLE_CLOUD_PROJECT === undefined)
+      throw new Error('GOOGLE_CLOUD_PROJECT must be set for Secret Manager');
     return { source };
   }
   const isLoopback = LOOPBACK.has(settings.HOST) && settings.K_SERVICE === undefined;
   if (documents.length === 0) {
-    if (!isLoopback) throw new Error(`must be set when the gateway is reachable from elsewhere (HOST is ${settings.HOST})`);
+    if (!isLoopback)
+      throw new Error(`must be set when the gateway is reachable from elsewhere (HOST is ${settings.HOST})`);
     documents.push(LOCAL_KEY);
   }
   const keys = documents.flatMap((document) => parseKeyDocument(document));
@@ -194,7 +201,10 @@ function readProviders(settings: Settings, inCloud: boolean): Config['providers'
 function readWebhookSecrets(text: string): string[] {
   const secrets = text.split(/\s+/).filter((part) => part !== '');
   const wrong = secrets.findIndex((secret) => !/^whsec_[A-Za-z0-9+/=]{24,}$|^github:.{8,}$/.test(secret));
-  if (wrong !== -1) throw new Error(`entry ${wrong + 1} must be whsec_<base64 of at least 16 bytes> or github:<secret of at least 8 characters>`);
+  if (wrong !== -1)
+    throw new Error(
+      `entry ${wrong + 1} must be whsec_<base64 of at least 16 bytes> or github:<secret of at least 8 characters>`,
+    );
   return secrets;
 }
 

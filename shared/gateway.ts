@@ -1,5 +1,5 @@
 // Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every transport alike.
-import { createAuthenticate, type CredentialHeaders } from './auth/authenticate.ts';
+import { type CredentialHeaders, createAuthenticate } from './auth/authenticate.ts';
 import type { Caller } from './auth/keys.ts';
 import { RpcError } from './errors.ts';
 import { errorFields } from './log.ts';
@@ -19,6 +19,8 @@ export interface GatewayRequest {
   /** Transport facts a method may use (`Idempotency-Key`, `Last-Event-ID`). */
   readonly hints?: MethodContext['hints'];
   readonly notify?: MethodContext['notify'];
+  /** Hears the limiter's decision before any method runs, for headers that a stream sends first. */
+  onRate?(rate: RateDecision): void;
 }
 
 export interface GatewayReply extends Reply {
@@ -33,7 +35,10 @@ export interface Gateway {
   /** Headers only, before any body is read. Throws RpcError `unauthorized`, or `unavailable` when keys cannot be had. */
   authenticate(headers: CredentialHeaders): Caller | Promise<Caller>;
   /** Charges one caller outside JSON-RPC (`/webhook`, verbose health). Throws like the limit gate. */
-  charge(caller: Caller, request: { readonly mayDegrade: boolean; readonly signal?: AbortSignal }): Promise<RateDecision>;
+  charge(
+    caller: Caller,
+    request: { readonly mayDegrade: boolean; readonly signal?: AbortSignal },
+  ): Promise<RateDecision>;
   handle(request: GatewayRequest): Promise<GatewayReply>;
 }
 
@@ -71,6 +76,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       let refusal: RpcError | undefined;
       const shared = {
         services,
+        registry,
         caller,
         signal,
         requestId,
@@ -85,6 +91,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
           async limit(cost, methods) {
             try {
               rate = await take(caller, cost, methods.every(isCheap), signal);
+              request.onRate?.(rate);
             } catch (error) {
               if (error instanceof Refused) rate = error.decision;
               if (error instanceof RpcError) refusal = error;
@@ -124,7 +131,11 @@ export class Refused extends RpcError {
 
   constructor(decision: RateDecision) {
     const reason =
-      decision.outcome === 'rate_limited' ? 'rate_limited' : decision.outcome === 'revoked' ? 'unauthorized' : 'unavailable';
+      decision.outcome === 'rate_limited'
+        ? 'rate_limited'
+        : decision.outcome === 'revoked'
+          ? 'unauthorized'
+          : 'unavailable';
     super(reason, {
       ...(decision.retryAfterMs === undefined ? {} : { retryAfterMs: decision.retryAfterMs }),
       ...(reason === 'rate_limited'

@@ -2,6 +2,7 @@
 import type { Keys } from './auth/keys.ts';
 import type { Clock, Ids } from './clock.ts';
 import type { Config } from './config.ts';
+import type { Conversations } from './conversations/conversations.ts';
 import type { Engines } from './engines/engine.ts';
 import type { EventBus } from './events/event.ts';
 import type { Logger } from './log.ts';
@@ -18,4 +19,7 @@ export interface Services {
   readonly keys: Keys;
   readonly limiter: Limiter;
   readonly engines: Engines;
+  readonly conversations: Conversations;
+  /** Releases files, connections and listeners; call after draining. */
+  close(): Promise<void>;
 }

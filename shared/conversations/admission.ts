@@ -54,7 +54,9 @@ export interface AdmissionParts extends RunnerParts {
 
 /** Same key with other params is a mistake of the caller; this is what "same" means. */
 export function hashParams(params: Readonly<Record<string, unknown>>): string {
-  const sorted = Object.entries(params).filter(([, value]) => value !== undefined).sort(([a], [b]) => (a < b ? -1 : 1));
+  const sorted = Object.entries(params)
+    .filter(([, value]) => value !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash('sha256').update(JSON.stringify(sorted)).digest('base64url');
 }
 
@@ -80,7 +82,12 @@ export async function admitPrompt(parts: AdmissionParts, request: PromptRequest)
       case 'admitted':
         return { ...step, ref };
       case 'duplicate':
-        return { kind: 'duplicate', ref: conversationRef(request.owner, step.sessionId), turnId: step.turnId, sessionId: step.sessionId };
+        return {
+          kind: 'duplicate',
+          ref: conversationRef(request.owner, step.sessionId),
+          turnId: step.turnId,
+          sessionId: step.sessionId,
+        };
       case 'erasing':
         await parts.erase(ref);
         break;
@@ -91,7 +98,8 @@ export async function admitPrompt(parts: AdmissionParts, request: PromptRequest)
         queued = true;
         if (step.stopping !== undefined) await parts.awaitStop(ref, step.stopping);
         else await waitForTurn(store, ref, turnId, clock.now());
-        if (clock.now() > giveUpAtMs) throw new RpcError('session_busy', { message: 'the session stayed busy until the wait timed out' });
+        if (clock.now() > giveUpAtMs)
+          throw new RpcError('session_busy', { message: 'the session stayed busy until the wait timed out' });
         break;
     }
   }
@@ -135,8 +143,7 @@ async function decide(
       }
       if (isTombstone(snapshot)) return { writes: [], result: () => ({ kind: 'erasing' }) };
       const current =
-        cache.read(snapshot) ??
-        newConversation(request.owner, request.sessionId, conversationId, request.model, now);
+        cache.read(snapshot) ?? newConversation(request.owner, request.sessionId, conversationId, request.model, now);
       if (queued && !isKnown(current, turnId)) return { writes: [], result: dropped };
       const admission = admit(current, {
         turnId,
@@ -149,7 +156,13 @@ async function decide(
       const keyWrites: Write[] =
         keyRef === undefined || idempotency === undefined || record !== undefined
           ? []
-          : [{ ref: keyRef, data: keyRecord(idempotency.paramsHash, turnId, request), expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS }];
+          : [
+              {
+                ref: keyRef,
+                data: keyRecord(idempotency.paramsHash, turnId, request),
+                expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS,
+              },
+            ];
       switch (admission.kind) {
         case 'abandoned':
           return { writes: [], result: () => admission };
@@ -170,7 +183,11 @@ async function decide(
         case 'queued': {
           const stopping = request.onBusy === 'interrupt' ? (admission.conversation.turn ?? undefined) : undefined;
           return {
-            writes: [{ ref, data: withoutExpired(admission.conversation, nowMs) }, ...keyWrites, ...expired(ref, current, nowMs)],
+            writes: [
+              { ref, data: withoutExpired(admission.conversation, nowMs) },
+              ...keyWrites,
+              ...expired(ref, current, nowMs),
+            ],
             result: () => {
               if (stopping !== undefined) parts.stopLocal(stopping.turn_id, 'replaced');
               return { kind: 'waiting', stopping };
@@ -207,7 +224,11 @@ function duplicate(record: IdempotencyDocument, request: PromptRequest): Step {
   if (record.params_hash !== request.idempotency?.paramsHash) {
     throw new RpcError('invalid_params', {
       message: 'Invalid params: this idempotency key was used with other params',
-      data: { issues: [{ path: 'idempotency_key', message: 'was used with other params in the last 24 hours; choose a new key' }] },
+      data: {
+        issues: [
+          { path: 'idempotency_key', message: 'was used with other params in the last 24 hours; choose a new key' },
+        ],
+      },
     });
   }
   return { kind: 'duplicate', turnId: record.turn_id, sessionId: record.session_id };
@@ -217,7 +238,10 @@ function keyRecord(paramsHash: string, turnId: string, request: PromptRequest): 
   return { params_hash: paramsHash, turn_id: turnId, session_id: request.sessionId };
 }
 
-function busy(admission: { readonly lease: Lease | null; readonly queueFull: boolean }, current: ConversationDocument): never {
+function busy(
+  admission: { readonly lease: Lease | null; readonly queueFull: boolean },
+  current: ConversationDocument,
+): never {
   const turnId = admission.lease?.turn_id ?? current.queue[0]?.turn_id;
   throw new RpcError(admission.queueFull ? 'queue_full' : 'session_busy', {
     data: { session_id: current.session_id, turn_id: turnId },

@@ -19,7 +19,7 @@ export interface FollowedTurn {
 
 /** `signal` ends the following (the reader has gone), not the turn: `done` then rejects with its reason. */
 export function followTurn(parts: RunnerParts, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
-  const { store, cache, clock } = parts;
+  const { store, clock } = parts;
   const log = createEventLog();
   const sealed: TurnEventsDocument[] = [];
   const ended = Promise.withResolvers<EndedTurn>();
@@ -43,7 +43,7 @@ export function followTurn(parts: RunnerParts, ref: Ref, turnId: string, signal:
   /** Without a record, the turn must be running or queued in its conversation; with one, its owner must live. */
   const check = async (): Promise<void> => {
     const [snapshot] = await store.get<ConversationDocument>([ref]);
-    const conversation = snapshot && cache.read(snapshot as Snapshot);
+    const conversation = snapshot?.data?.deleted === true ? undefined : snapshot?.data;
     const turn = conversation?.turn;
     if (turn?.turn_id === turnId) {
       if (isAbandoned(turn, clock.now())) await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
@@ -51,7 +51,8 @@ export function followTurn(parts: RunnerParts, ref: Ref, turnId: string, signal:
     }
     if (conversation?.queue.some((entry) => entry.turn_id === turnId)) return;
     const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
-    if (record?.data === undefined) ended.reject(new RpcError('not_found', { message: 'no such turn, or its record has expired' }));
+    if (record?.data === undefined)
+      ended.reject(new RpcError('not_found', { message: 'no such turn, or its record has expired' }));
     else onSnapshot(record);
   };
 

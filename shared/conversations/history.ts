@@ -3,12 +3,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Message } from '../engines/engine.ts';
 import type { Store, Write } from '../store/store.ts';
-import {
-  type ConversationDocument,
-  type MessagesDocument,
-  messagesRef,
-  type StoredMessage,
-} from './documents.ts';
+import { type ConversationDocument, type MessagesDocument, messagesRef, type StoredMessage } from './documents.ts';
 import { INLINE_BYTES_MAX, readText, splitText, textWrites } from './texts.ts';
 
 /** The conversation document carries at most this many messages; beyond it the older half moves to a chunk. */
@@ -83,7 +78,8 @@ export function createHistory(store: Store): History {
   // Only what never changes is cached: sealed chunks, the open chunk under its last seq, and texts.
   const chunkCache = new LRUCache<string, MessagesDocument>({
     maxSize: CACHE_BYTES_MAX,
-    sizeCalculation: (chunk) => 256 + chunk.messages.reduce((sum, message) => sum + message.content.length * 2 + 256, 0),
+    sizeCalculation: (chunk) =>
+      256 + chunk.messages.reduce((sum, message) => sum + message.content.length * 2 + 256, 0),
   });
   const textCache = new LRUCache<string, string>({
     maxSize: CACHE_BYTES_MAX,
@@ -158,8 +154,7 @@ export function createHistory(store: Store): History {
       while (keep > 1 && inlineBytes(recent.slice(-keep)) > RECENT_BYTES_MAX / 2) keep--;
       const moved = recent.slice(0, -keep);
       const kept = recent.slice(-keep);
-      const [open] =
-        chunks.length === 0 ? [] : await readChunks(id, conversation, chunks.length - 1, chunks.length);
+      const [open] = chunks.length === 0 ? [] : await readChunks(id, conversation, chunks.length - 1, chunks.length);
       const grows = open !== undefined && open.messages.length > 0 && inlineBytes(open.messages) < CHUNK_BYTES;
       const messages = grows ? [...open.messages, ...moved] : moved;
       const index = grows ? chunks.length - 1 : chunks.length;
@@ -178,7 +173,10 @@ export function createHistory(store: Store): History {
     async page(id, conversation, afterSeq, limit) {
       const { chunks, recent } = conversation;
       const found: StoredMessage[] = [];
-      let chunk = Math.max(0, chunks.findLastIndex((firstSeq) => firstSeq <= afterSeq + 1));
+      let chunk = Math.max(
+        0,
+        chunks.findLastIndex((firstSeq) => firstSeq <= afterSeq + 1),
+      );
       for (; found.length < limit && chunk < chunks.length; chunk++) {
         const [document] = await readChunks(id, conversation, chunk, chunk + 1);
         found.push(...(document?.messages ?? []).filter((message) => message.seq > afterSeq));

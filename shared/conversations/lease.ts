@@ -88,7 +88,11 @@ export function liveQueue(conversation: ConversationDocument, nowMs: number): re
   return conversation.queue.filter((entry) => entry.alive_until_ms > nowMs);
 }
 
-function keepAlive(conversation: ConversationDocument, turnId: string, nowMs: number): ConversationDocument | undefined {
+function keepAlive(
+  conversation: ConversationDocument,
+  turnId: string,
+  nowMs: number,
+): ConversationDocument | undefined {
   const aliveUntilMs = nowMs + QUEUE_ALIVE_MS;
   const due = conversation.queue.some(
     (entry) => entry.turn_id === turnId && entry.alive_until_ms < aliveUntilMs - QUEUE_ALIVE_MS / 3,

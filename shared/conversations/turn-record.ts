@@ -137,7 +137,10 @@ export function endedByOther(
     failure: end.failure,
     last_event: numbered,
   };
-  return { write: { ref: turnRef(facts.lease.turn_id), data, expireAtMs: end.nowMs + TURN_KEPT_MS }, terminal: numbered };
+  return {
+    write: { ref: turnRef(facts.lease.turn_id), data, expireAtMs: end.nowMs + TURN_KEPT_MS },
+    terminal: numbered,
+  };
 }
 
 /**

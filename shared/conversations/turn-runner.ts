@@ -89,15 +89,24 @@ export function startTurn(parts: RunnerParts, admitted: AdmittedTurn): RunningTu
   const lose = (): void => controller.abort(new Fenced('the lease of the turn is lost'));
 
   const heartbeat = setInterval(() => {
-    beat().catch((error: unknown) => parts.log.log('WARNING', 'turn heartbeat failed', { turn_id: lease.turn_id, ...errorFields(error) }));
+    beat().catch((error: unknown) =>
+      parts.log.log('WARNING', 'turn heartbeat failed', { turn_id: lease.turn_id, ...errorFields(error) }),
+    );
   }, turns.heartbeatMs);
   const deadline = setTimeout(() => {
     controller.abort(new RpcError('upstream_timeout', { data: { timeout_ms: turns.timeoutMs } }));
   }, turns.timeoutMs);
   const watcher = setTimeout(() => {
-    unwatch = store.watch<ConversationDocument>(ref, (snapshot) => inspect(snapshot.data), (error) => {
-      parts.log.log('WARNING', 'turn watch failed, the heartbeat goes on', { turn_id: lease.turn_id, ...errorFields(error) });
-    });
+    unwatch = store.watch<ConversationDocument>(
+      ref,
+      (snapshot) => inspect(snapshot.data),
+      (error) => {
+        parts.log.log('WARNING', 'turn watch failed, the heartbeat goes on', {
+          turn_id: lease.turn_id,
+          ...errorFields(error),
+        });
+      },
+    );
   }, WATCH_AFTER_MS);
 
   const done = run().finally(() => {
@@ -179,7 +188,11 @@ export function startTurn(parts: RunnerParts, admitted: AdmittedTurn): RunningTu
         const [stored] = await store.get<TurnDocument>([turnRef(lease.turn_id)]).catch(() => []);
         if (stored?.data !== undefined && stored.data.status !== 'running') lose();
         else record.flushed(stored?.version);
-      } else parts.log.log('WARNING', 'turn events not flushed, will be with the next', { turn_id: lease.turn_id, ...errorFields(error) });
+      } else
+        parts.log.log('WARNING', 'turn events not flushed, will be with the next', {
+          turn_id: lease.turn_id,
+          ...errorFields(error),
+        });
     }
   }
 
@@ -189,11 +202,16 @@ export function startTurn(parts: RunnerParts, admitted: AdmittedTurn): RunningTu
   }
 
   async function beat(): Promise<void> {
-    const { result, snapshots } = await transact(store, [ref], ([snapshot]) => {
-      const current = cache.read(snapshot);
-      const renewed = current && renew(current, lease.epoch, clock.now() + turns.leaseMs);
-      return { writes: renewed === undefined ? [] : [{ ref, data: renewed }], result: renewed };
-    }, { cached: cache.get(ref) });
+    const { result, snapshots } = await transact(
+      store,
+      [ref],
+      ([snapshot]) => {
+        const current = cache.read(snapshot);
+        const renewed = current && renew(current, lease.epoch, clock.now() + turns.leaseMs);
+        return { writes: renewed === undefined ? [] : [{ ref, data: renewed }], result: renewed };
+      },
+      { cached: cache.get(ref) },
+    );
     cache.set(ref, snapshots[0]);
     inspect(result);
   }
@@ -229,7 +247,10 @@ export function startTurn(parts: RunnerParts, admitted: AdmittedTurn): RunningTu
         return await commitEnd(end, answered);
       } catch (error) {
         if (toRpcError(error).reason !== 'unavailable' || clock.now() >= giveUpAtMs) {
-          parts.log.log('ERROR', 'turn could not be settled; its lease will expire', { turn_id: lease.turn_id, ...errorFields(error) });
+          parts.log.log('ERROR', 'turn could not be settled; its lease will expire', {
+            turn_id: lease.turn_id,
+            ...errorFields(error),
+          });
           throw error;
         }
         await sleep(SETTLE_RETRY_MS * (0.5 + Math.random()));
@@ -256,31 +277,36 @@ export function startTurn(parts: RunnerParts, admitted: AdmittedTurn): RunningTu
     wanted: TurnEnd,
     answered: { conversation: ConversationDocument; writes: readonly Write[] },
   ): Promise<EndedTurn> {
-    const { result, snapshots } = await transact(store, [ref], ([snapshot]) => {
-      const current = cache.read(snapshot);
-      if (current?.turn?.epoch !== lease.epoch) return { writes: [], result: undefined };
-      // A stop that was acknowledged before this commit wins: its caller has been told.
-      const end: TurnEnd =
-        current.turn.stop !== null && wanted.status === 'completed' ? { ...wanted, status: 'cancelled' } : wanted;
-      const reason: AbortReason = current.turn.stop ?? stopped ?? 'cancelled';
-      const events = [...log.events, ...terminalEvents(end, reason, lease.turn_id, text, log.events.length)];
-      const writes = record.writes(events, end, end.nowMs);
-      const { recent, chunks, message_count } = answered.conversation;
-      const next = settle(
-        { ...current, recent: markPartial(recent, lease.turn_id, end), chunks, message_count },
-        { status: end.status, usage: end.usage, now: new Date(end.nowMs).toISOString() },
-      );
-      const withdrawn = end.status === 'failed' || end.status === 'interrupted' ? admitted.idempotencyRef : undefined;
-      return {
-        writes: [
-          { ref, data: next },
-          ...writes,
-          ...answered.writes,
-          ...(withdrawn === undefined ? [] : [{ ref: withdrawn, delete: true as const }]),
-        ],
-        result: { turn: writes[0], events },
-      };
-    }, { cached: cache.get(ref) });
+    const { result, snapshots } = await transact(
+      store,
+      [ref],
+      ([snapshot]) => {
+        const current = cache.read(snapshot);
+        if (current?.turn?.epoch !== lease.epoch) return { writes: [], result: undefined };
+        // A stop that was acknowledged before this commit wins: its caller has been told.
+        const end: TurnEnd =
+          current.turn.stop !== null && wanted.status === 'completed' ? { ...wanted, status: 'cancelled' } : wanted;
+        const reason: AbortReason = current.turn.stop ?? stopped ?? 'cancelled';
+        const events = [...log.events, ...terminalEvents(end, reason, lease.turn_id, text, log.events.length)];
+        const writes = record.writes(events, end, end.nowMs);
+        const { recent, chunks, message_count } = answered.conversation;
+        const next = settle(
+          { ...current, recent: markPartial(recent, lease.turn_id, end), chunks, message_count },
+          { status: end.status, usage: end.usage, now: new Date(end.nowMs).toISOString() },
+        );
+        const withdrawn = end.status === 'failed' || end.status === 'interrupted' ? admitted.idempotencyRef : undefined;
+        return {
+          writes: [
+            { ref, data: next },
+            ...writes,
+            ...answered.writes,
+            ...(withdrawn === undefined ? [] : [{ ref: withdrawn, delete: true as const }]),
+          ],
+          result: { turn: writes[0], events },
+        };
+      },
+      { cached: cache.get(ref) },
+    );
     cache.set(ref, snapshots[0]);
     if (result !== undefined && 'data' in result.turn) {
       for (const numbered of result.events.slice(log.events.length)) log.adopt(numbered);
@@ -304,7 +330,13 @@ export function startTurn(parts: RunnerParts, admitted: AdmittedTurn): RunningTu
 }
 
 /** The events that end a turn, numbered after the `count` events before them. */
-function terminalEvents(end: TurnEnd, reason: AbortReason, turnId: string, text: string, count: number): NumberedEvent[] {
+function terminalEvents(
+  end: TurnEnd,
+  reason: AbortReason,
+  turnId: string,
+  text: string,
+  count: number,
+): NumberedEvent[] {
   if (end.status === 'completed') {
     return [
       { seq: count + 1, event: { AgentMessage: { message: text } } },

@@ -1,12 +1,14 @@
 // Binds the protocol's generic method to what our handlers get. A method is one file that exports one of these.
 import type { ZodObject, ZodType } from 'zod';
 import type { Caller, Scope } from '../auth/keys.ts';
-import type { MethodDefinition } from '../rpc/method.ts';
+import type { MethodDefinition, Registry } from '../rpc/method.ts';
 import type { Services } from '../services.ts';
 
 /** What a handler gets beside its params. */
 export interface MethodContext {
   readonly services: Services;
+  /** All methods of this deployment, for `rpc.discover`. */
+  readonly registry: Registry<MethodContext>;
   readonly caller: Caller;
   /** Aborted when the caller's deadline passes or the process drains; a client that goes away does not abort a turn. */
   readonly signal: AbortSignal;

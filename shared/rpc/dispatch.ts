@@ -106,8 +106,13 @@ async function answer<Context>(
   }
 }
 
-async function run<Context>(call: Call, method: AnyMethod<Context> | undefined, gates: Gates<Context>): Promise<unknown> {
-  if (method === undefined) throw new RpcError('method_not_found', { data: { hint: 'rpc.discover lists the methods' } });
+async function run<Context>(
+  call: Call,
+  method: AnyMethod<Context> | undefined,
+  gates: Gates<Context>,
+): Promise<unknown> {
+  if (method === undefined)
+    throw new RpcError('method_not_found', { data: { hint: 'rpc.discover lists the methods' } });
   gates.authorize(method);
   const params = readParams(method, call.params);
   const result = await method.handle(params, gates.context(method, call));

@@ -43,11 +43,15 @@ function readCall(value: unknown): Call | BadCall {
   }
   const { jsonrpc, id, method, params } = value as Record<string, unknown>;
   if (id !== undefined && !isId(id)) {
-    return { id: null, error: invalid(`id must be a string of at most ${ID_CHARS_MAX} characters, a safe integer or null`) };
+    return {
+      id: null,
+      error: invalid(`id must be a string of at most ${ID_CHARS_MAX} characters, a safe integer or null`),
+    };
   }
   const answerId = id ?? null;
   if (jsonrpc !== '2.0') return { id: answerId, error: invalid('jsonrpc must be "2.0"') };
-  if (typeof method !== 'string' || method === '') return { id: answerId, error: invalid('method must be a non-empty string') };
+  if (typeof method !== 'string' || method === '')
+    return { id: answerId, error: invalid('method must be a non-empty string') };
   if (params !== undefined && (typeof params !== 'object' || params === null)) {
     return { id: answerId, error: invalid('params must be an object') };
   }

@@ -1,0 +1,96 @@
+// `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) asks every dependency.
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { type Gateway, Refused } from '../../shared/gateway.ts';
+import type { Services } from '../../shared/services.ts';
+import {
+  type HttpHandler,
+  handleCors,
+  pathOf,
+  queryOf,
+  rateHeaders,
+  requestIdOf,
+  sendError,
+  sendJson,
+} from '../http.ts';
+
+/** Below the 10 s after which most probes give up. */
+const CHECK_TIMEOUT_MS = 5_000;
+
+interface Check {
+  readonly status: 'ok' | 'failed';
+  readonly latency_ms: number;
+}
+
+/** What the verbose check needs; made only when it is asked for, so that a plain probe stays free of everything. */
+export type HealthParts = () => Promise<{ readonly services: Services; readonly gateway: Gateway }>;
+
+/** Accepts its request at `/` and at `/health`. */
+export function createHealthHandler(allowedOrigins: ReadonlySet<string>, parts: HealthParts): HttpHandler {
+  return async (req, res) => {
+    if (handleCors(req, res, allowedOrigins, 'GET')) return;
+    const requestId = requestIdOf(req);
+    const path = pathOf(req);
+    try {
+      if (path !== '/' && path !== '/health')
+        throw new RpcError('not_found', { message: 'Not found: GET /health is here' });
+      if (req.method !== 'GET' && req.method !== 'HEAD') {
+        throw new RpcError('method_not_allowed', { data: { allow: 'GET, HEAD, OPTIONS' } });
+      }
+      if (!isVerbose(queryOf(req))) {
+        sendJson(res, 200, { status: 'healthy' });
+        return;
+      }
+      const { services, gateway } = await parts();
+      const caller = await gateway.authenticate(req.headers);
+      // An outage of the limiter's store must not hide the report about it.
+      const rate = await gateway.charge(caller, { mayDegrade: true }).catch((error: unknown) => {
+        if (error instanceof Refused && error.decision.outcome === 'unavailable') return error.decision;
+        throw error;
+      });
+      const checks = await check(services);
+      const degraded = Object.values(checks).some(({ status }) => status === 'failed');
+      sendJson(
+        res,
+        degraded ? 503 : 200,
+        { status: degraded ? 'degraded' : 'healthy', checks },
+        { ...rateHeaders(rate), ...(degraded ? { 'Retry-After': 5 } : {}) },
+      );
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      sendError(res, error, requestId, error instanceof Refused ? rateHeaders(error.decision) : {});
+    }
+  };
+}
+
+function isVerbose(query: URLSearchParams): boolean {
+  const value = query.get('verbose');
+  return value !== null && value !== '0' && value !== 'false';
+}
+
+/** Every dependency at once, each with its own deadline. */
+async function check({ store, bus, keys }: Services): Promise<Record<string, Check>> {
+  const probes: Record<string, (signal: AbortSignal) => Promise<void>> = {
+    store: (signal) => store.ping({ signal }),
+    bus: (signal) => bus.ping({ signal }),
+    keys: (signal) => keys.ping({ signal }),
+  };
+  const results = await Promise.all(
+    Object.entries(probes).map(async ([name, probe]): Promise<[string, Check]> => {
+      const startedMs = performance.now();
+      const status = await within(probe).then(
+        () => 'ok' as const,
+        () => 'failed' as const,
+      );
+      return [name, { status, latency_ms: Math.round((performance.now() - startedMs) * 100) / 100 }];
+    }),
+  );
+  return Object.fromEntries(results);
+}
+
+function within(probe: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
+  return new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    probe(signal).then(resolve, reject);
+  });
+}

@@ -1,0 +1,75 @@
+// Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html): one stream of notifications, ended by the
+// ordinary response. The reader sets the pace: a notification resolves when the socket has taken it.
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { MethodContext } from '../../shared/methods/define-method.ts';
+
+/** Proxies cut streams that are silent for longer; comments keep them open. */
+const KEEP_ALIVE_MS = 15_000;
+/** Bytes waiting in the socket above which the source is paused. */
+const PAUSE_BYTES = 256 << 10;
+/** A reader that takes nothing for this long is gone; its turn goes on and can be resumed. */
+const STUCK_MS = 30_000;
+
+export interface EventStream {
+  readonly started: boolean;
+  readonly notify: MethodContext['notify'];
+  /** Headers that must be known when the first event goes out. */
+  headers: OutgoingHttpHeaders;
+  start(headers?: OutgoingHttpHeaders): void;
+  /** Sends the response (or all of a batch) as the last event and ends the stream. */
+  end(payload: unknown): void;
+}
+
+export function openEventStream(res: ServerResponse): EventStream {
+  let started = false;
+  let keepAlive: NodeJS.Timeout | undefined;
+
+  const start = (headers: OutgoingHttpHeaders = stream.headers): void => {
+    if (started || res.headersSent || res.destroyed) return;
+    started = true;
+    res.writeHead(200, {
+      'Content-Type': 'text/event-stream; charset=utf-8',
+      'Cache-Control': 'no-store',
+      'X-Accel-Buffering': 'no',
+      'X-Content-Type-Options': 'nosniff',
+      ...headers,
+    });
+    keepAlive = setInterval(() => res.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
+    res.once('close', () => clearInterval(keepAlive));
+  };
+
+  const stream: EventStream = {
+    get started() {
+      return started;
+    },
+    headers: {},
+    start,
+    notify(method, params, eventId) {
+      if (res.destroyed || res.writableEnded) return;
+      start();
+      const id = eventId === undefined ? '' : `id: ${eventId}\n`;
+      res.write(`${id}data: ${JSON.stringify({ jsonrpc: '2.0', method, params })}\n\n`);
+      return res.writableLength > PAUSE_BYTES ? taken(res) : undefined;
+    },
+    end(payload) {
+      if (res.destroyed || res.writableEnded) return;
+      clearInterval(keepAlive);
+      if (payload === undefined) res.end();
+      else res.end(`data: ${JSON.stringify(payload)}\n\n`);
+    },
+  };
+  return stream;
+}
+
+/** Resolves when the socket is empty again or closed; cuts it when it does not move. */
+function taken(res: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      res.off('drain', done).off('close', done);
+      resolve();
+    };
+    const timer = setTimeout(() => res.destroy(), STUCK_MS);
+    res.on('drain', done).on('close', done);
+  });
+}

@@ -1,0 +1,107 @@
+// `POST /jsonrpc`: JSON-RPC 2.0 over HTTP, answered as JSON, or as Server-Sent Events when the caller accepts them.
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { Caller } from '../../shared/auth/keys.ts';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import type { Gateway, GatewayRequest } from '../../shared/gateway.ts';
+import { errorFields } from '../../shared/log.ts';
+import type { Services } from '../../shared/services.ts';
+import {
+  errorHeaders,
+  type HttpHandler,
+  handleCors,
+  pathOf,
+  rateHeaders,
+  readBody,
+  requestIdOf,
+  sendJson,
+  sendNothing,
+} from '../http.ts';
+import { openEventStream } from './event-stream.ts';
+
+/** Accepts its request at `/` and at `/jsonrpc`. */
+export function createJsonRpcHandler(services: Services, gateway: Gateway): HttpHandler {
+  const { config, log } = services;
+
+  return async (req, res) => {
+    const requestId = requestIdOf(req);
+    res.setHeader('X-Request-Id', requestId);
+    if (handleCors(req, res, config.allowedOrigins, 'POST')) return;
+    try {
+      checkTarget(req);
+      const authenticated = gateway.authenticate(req.headers);
+      const caller = authenticated instanceof Promise ? await authenticated : authenticated;
+      await answer(req, res, caller, requestId);
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      log.log(error.reason === 'internal' ? 'ERROR' : 'INFO', 'call refused', {
+        request_id: requestId,
+        outcome: error.reason,
+        ...(error.reason === 'internal' || error.reason === 'unavailable' ? errorFields(error.cause) : {}),
+      });
+      sendJson(
+        res,
+        error.status === 200 ? error.toWire('').code : error.status,
+        {
+          jsonrpc: '2.0',
+          error: error.toWire(requestId),
+          id: null,
+        },
+        errorHeaders(error),
+      );
+    }
+  };
+
+  async function answer(req: IncomingMessage, res: ServerResponse, caller: Caller, requestId: string): Promise<void> {
+    const body = await readBody(req).catch(toRpcError);
+    // The client has gone before its request was whole: there is nothing to do and nobody to answer.
+    if (body instanceof RpcError && body.reason === 'cancelled') return;
+    const stream = acceptsEvents(req) ? openEventStream(res) : undefined;
+    const left = new AbortController();
+    res.once('close', () => left.abort(new RpcError('cancelled', { message: 'the client went away' })));
+    const request: GatewayRequest = {
+      caller,
+      body,
+      requestId,
+      transport: stream === undefined ? 'http' : 'sse',
+      signal: left.signal,
+      hints: hintsOf(req),
+      ...(stream && {
+        notify: stream.notify,
+        onRate: (rate) => {
+          stream.headers = rateHeaders(rate);
+        },
+      }),
+    };
+    const reply = await gateway.handle(request);
+    const headers: OutgoingHttpHeaders = {
+      ...rateHeaders(reply.rate),
+      ...(reply.refusal && errorHeaders(reply.refusal)),
+    };
+    if (stream?.started === true) stream.end(reply.payload);
+    else if (reply.payload === undefined) sendNothing(res, headers);
+    else if (stream !== undefined && reply.status === 200) {
+      stream.start(headers);
+      stream.end(reply.payload);
+    } else sendJson(res, reply.status, reply.payload, headers);
+  }
+}
+
+function checkTarget(req: IncomingMessage): void {
+  const path = pathOf(req);
+  if (path !== '/' && path !== '/jsonrpc')
+    throw new RpcError('not_found', { message: `Not found: POST /jsonrpc is here` });
+  if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST, OPTIONS' } });
+}
+
+function acceptsEvents(req: IncomingMessage): boolean {
+  return req.headers.accept?.includes('text/event-stream') === true;
+}
+
+function hintsOf(req: IncomingMessage): NonNullable<GatewayRequest['hints']> {
+  const idempotencyKey = req.headers['idempotency-key'];
+  const lastEventId = req.headers['last-event-id'];
+  return {
+    ...(typeof idempotencyKey === 'string' && idempotencyKey !== '' && { idempotencyKey }),
+    ...(typeof lastEventId === 'string' && lastEventId !== '' && { lastEventId }),
+  };
+}

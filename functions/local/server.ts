@@ -1,0 +1,39 @@
+// The local gateway: every endpoint on one port, the same handlers as in the cloud.
+import { createServer, type Server } from 'node:http';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { createGateway } from '../../shared/gateway.ts';
+import { errorFields } from '../../shared/log.ts';
+import * as methods from '../../shared/methods/index.ts';
+import { createRegistry } from '../../shared/rpc/method.ts';
+import type { Services } from '../../shared/services.ts';
+import { createHealthHandler } from '../health/handler.ts';
+import { type HttpHandler, pathOf, requestIdOf, sendError, sendJson } from '../http.ts';
+import { createJsonRpcHandler } from '../jsonrpc/handler.ts';
+import { createWebhookHandler } from '../webhook/handler.ts';
+
+/** Routes by the first segment of the path; the handlers judge the rest. */
+export function createLocalServer(services: Services): Server {
+  const gateway = createGateway(services, createRegistry(Object.values(methods)));
+  const routes: ReadonlyMap<string, HttpHandler> = new Map([
+    ['health', createHealthHandler(services.config.allowedOrigins, async () => ({ services, gateway }))],
+    ['jsonrpc', createJsonRpcHandler(services, gateway)],
+    ['webhook', createWebhookHandler(services, gateway)],
+  ]);
+  return createServer(async (req, res) => {
+    const path = pathOf(req);
+    const handler = routes.get(path.split('/', 2)[1] ?? '');
+    try {
+      if (handler !== undefined) await handler(req, res);
+      else if (path === '/')
+        sendJson(res, 200, { name: 'codex-gateway', endpoints: [...routes.keys()].map((name) => `/${name}`) });
+      else
+        throw new RpcError('not_found', {
+          message: `Not found: ${[...routes.keys()].map((name) => `/${name}`).join(', ')} are here`,
+        });
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      if (error.reason === 'internal') services.log.log('ERROR', 'request failed', errorFields(error.cause));
+      sendError(res, error, requestIdOf(req));
+    }
+  });
+}

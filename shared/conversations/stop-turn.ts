@@ -1,0 +1,65 @@
+// conversation.cancel: a flag in the conversation document, seen by the owner through its watch; if the owner does not end the turn in
+// time, the canceller does it itself. Either way the caller is answered when the terminal state is on record.
+import type { Ref } from '../store/store.ts';
+import { transact } from '../store/transact.ts';
+import { dropQueued, settleAbandoned } from './abandoned.ts';
+import { waitForConversation } from './admission.ts';
+import type { ConversationDocument, Lease } from './documents.ts';
+import { isAbandoned } from './lease.ts';
+import type { RunnerParts, RunningTurn } from './turn-runner.ts';
+
+/** An owner that lives ends its turn within milliseconds of the flag; past this the turn is ended for it. */
+const OWNER_ANSWERS_MS = 1_500;
+
+export type CancelOutcome =
+  | { readonly kind: 'not_found' }
+  | { readonly kind: 'cancelled'; readonly conversationId: string; readonly wasRunning: boolean };
+
+/** Cancels the running turn and everything queued behind it. Idempotent; the session stays usable. */
+export async function cancelSession(
+  parts: RunnerParts,
+  ref: Ref,
+  running: ReadonlyMap<string, RunningTurn>,
+): Promise<CancelOutcome> {
+  const { store, cache, clock } = parts;
+  const { result, snapshots } = await transact(store, [ref], ([snapshot]) => {
+    const current = cache.read(snapshot);
+    if (current === undefined) return { writes: [], result: undefined };
+    const { turn, queue } = current;
+    const mustFlag = turn !== null && turn.stop === null && !isAbandoned(turn, clock.now());
+    if (!mustFlag && queue.length === 0) return { writes: [], result: { current, turn } };
+    const next: ConversationDocument = {
+      ...current,
+      turn: mustFlag ? { ...turn, stop: 'cancelled' } : turn,
+      queue: [],
+    };
+    return {
+      writes: [{ ref, data: next }, ...dropQueued(ref, current, queue, 'cancelled', clock.now())],
+      result: { current, turn },
+    };
+  });
+  if (result === undefined) return { kind: 'not_found' };
+  cache.set(ref, snapshots[0]);
+  const { turn, current } = result;
+  if (turn !== null) {
+    running.get(turn.turn_id)?.stop('cancelled');
+    await awaitStop(parts, ref, turn, 'cancelled');
+  }
+  return { kind: 'cancelled', conversationId: current.conversation_id, wasRunning: turn !== null };
+}
+
+/** Resolves when the turn of `lease` has ended, by its owner or by force. */
+export async function awaitStop(
+  parts: RunnerParts,
+  ref: Ref,
+  lease: Lease,
+  reason: 'cancelled' | 'replaced',
+): Promise<void> {
+  if (isAbandoned(lease, parts.clock.now())) return settleAbandoned(parts, ref, lease, { reason });
+  let ended = false;
+  await waitForConversation(parts.store, ref, OWNER_ANSWERS_MS, (conversation) => {
+    ended = conversation?.turn?.epoch !== lease.epoch;
+    return ended;
+  });
+  if (!ended) await settleAbandoned(parts, ref, lease, { reason, force: true });
+}

@@ -1,0 +1,87 @@
+// Chooses the adapters a configuration asks for and puts them together, once per process. An adapter's module is imported only when it
+// is chosen: what a process does not use costs it no start-up time.
+import { join } from 'node:path';
+import type { Keys } from './auth/keys.ts';
+import { randomIds, systemClock } from './clock.ts';
+import type { Config } from './config.ts';
+import { createConversations } from './conversations/conversations.ts';
+import { createEngines } from './engines/engines.ts';
+import { applyDeploymentEvent } from './events/deployments.ts';
+import type { EventBus } from './events/event.ts';
+import { createLogger } from './log.ts';
+import { createDocumentLimiter } from './rate-limit/document-limiter.ts';
+import type { Services } from './services.ts';
+import type { Store } from './store/store.ts';
+
+/** Anything given in `overrides` is used instead of the configured adapter; the caller then closes it. */
+export async function createServices(config: Config, overrides: Partial<Services> = {}): Promise<Services> {
+  const log = overrides.log ?? createLogger({ format: config.logFormat });
+  const clock = overrides.clock ?? systemClock;
+  const ids = overrides.ids ?? randomIds;
+  const parts = { config, log, clock };
+  const [store, keys] = await Promise.all([overrides.store ?? createStore(parts), overrides.keys ?? createKeys(parts)]);
+  const bus = overrides.bus ?? (await createBus(parts, store));
+  const engines = overrides.engines ?? createEngines(config);
+  const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log });
+  return {
+    config,
+    log,
+    clock,
+    ids,
+    store,
+    bus,
+    keys,
+    engines,
+    limiter,
+    conversations: overrides.conversations ?? createConversations({ config, store, engines, clock, ids, log }),
+    async close() {
+      if (overrides.bus === undefined) await bus.close();
+      if (overrides.store === undefined) await store.close();
+      log.flush();
+    },
+  };
+}
+
+type Parts = Pick<Services, 'config' | 'log' | 'clock'>;
+
+async function createStore({ config, clock }: Parts): Promise<Store> {
+  if (config.store === 'firestore') {
+    const { createFirestoreStore } = await import('./store/firestore.ts');
+    return createFirestoreStore({ projectId: projectOf(config), emulatorHost: config.emulators.firestore, clock });
+  }
+  const { createEmbeddedStore } = await import('./store/embedded.ts');
+  return createEmbeddedStore({
+    path: config.store === 'memory' ? ':memory:' : join(config.dataDir, 'gateway.sqlite'),
+    clock,
+  });
+}
+
+async function createBus({ config, log }: Parts, store: Store): Promise<EventBus> {
+  if (config.bus === 'pubsub') {
+    const { createPubsubBus } = await import('./events/pubsub.ts');
+    return createPubsubBus({
+      projectId: projectOf(config),
+      topic: config.topic,
+      emulatorHost: config.emulators.pubsub,
+    });
+  }
+  const { createLocalBus } = await import('./events/local-bus.ts');
+  const bus = createLocalBus({ log });
+  bus.subscribe('deployments', (event) => applyDeploymentEvent({ store, log }, event));
+  return bus;
+}
+
+async function createKeys({ config, log, clock }: Parts): Promise<Keys> {
+  if (config.keys.source === 'environment') {
+    const { createEnvKeys } = await import('./auth/env-keys.ts');
+    return createEnvKeys(config.keys.documents);
+  }
+  const { createSecretManagerKeys } = await import('./auth/secret-manager.ts');
+  return createSecretManagerKeys({ projectId: projectOf(config), clock, log });
+}
+
+/** loadConfig refuses a Google Cloud adapter without a project. */
+function projectOf(config: Config): string {
+  if (config.projectId === undefined) throw new Error('GOOGLE_CLOUD_PROJECT is not set');
+  return config.projectId;
+}

@@ -1,0 +1,23 @@
+// `conversation.delete`: erases everything of a session.
+import { z } from 'zod';
+import { defineMethod } from './define-method.ts';
+import { SessionId } from './schemas.ts';
+
+export const conversationDelete = defineMethod({
+  name: 'conversation.delete',
+  summary: 'Erases a session: its messages, turns and events; a running turn is cancelled',
+  scope: 'conversation',
+  cost: 'work',
+  params: z.strictObject({ session_id: SessionId }),
+  result: z.union([
+    z.object({ deleted: z.literal(true), session_id: z.string() }),
+    z.object({ deleted: z.literal(false), status: z.literal('not_found'), session_id: z.string() }),
+  ]),
+  example: { params: { session_id: 'my-session-123' }, result: { deleted: true, session_id: 'my-session-123' } },
+  async handle({ session_id }, { services, caller }) {
+    const deleted = await services.conversations.delete(caller.keyId, session_id);
+    return deleted
+      ? { deleted: true as const, session_id }
+      : { deleted: false as const, status: 'not_found' as const, session_id };
+  },
+});

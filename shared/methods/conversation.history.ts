@@ -1,0 +1,68 @@
+// `conversation.history`: all messages of a session, page by page, oldest first.
+import { z } from 'zod';
+import { RpcError } from '../errors.ts';
+import { decodeCursor, encodeCursor } from './cursor.ts';
+import { defineMethod } from './define-method.ts';
+import { Cursor, SessionId } from './schemas.ts';
+
+const Position = z.tuple([z.int().min(0)]);
+
+export const conversationHistory = defineMethod({
+  name: 'conversation.history',
+  summary: 'Pages through the messages of a session, oldest first',
+  scope: 'conversation',
+  cost: 'read',
+  params: z.strictObject({
+    session_id: SessionId,
+    cursor: Cursor.optional(),
+    limit: z.int().min(1).max(200).default(50),
+  }),
+  result: z.object({
+    session_id: z.string(),
+    conversation_id: z.string(),
+    messages: z.array(
+      z.object({
+        seq: z.int().describe('From 1, without gaps'),
+        role: z.enum(['user', 'assistant']),
+        content: z.string(),
+        created_at: z.string(),
+        turn_id: z.string(),
+        partial: z
+          .boolean()
+          .optional()
+          .describe('True: the turn did not complete, this is what there is of the answer'),
+      }),
+    ),
+    next_cursor: z.string().optional().describe('Present when there are more'),
+  }),
+  errors: ['not_found'],
+  example: {
+    params: { session_id: 'my-session-123' },
+    result: {
+      session_id: 'my-session-123',
+      conversation_id: 'conv_abc123',
+      messages: [{ seq: 1, role: 'user', content: 'Hello', created_at: '2026-11-13T14:00:00.000Z', turn_id: 'turn_1' }],
+    },
+  },
+  async handle({ session_id, cursor, limit }, { services, caller }) {
+    const [afterSeq] = cursor === undefined ? [0] : decodeCursor(cursor, Position);
+    const found = await services.conversations.find(caller.keyId, session_id);
+    if (found === undefined) throw new RpcError('not_found', { message: 'no such session', data: { session_id } });
+    const { ref, conversation } = found;
+    const page = await services.conversations.history.page(ref.id, conversation, afterSeq, limit);
+    const last = page.at(-1);
+    return {
+      session_id,
+      conversation_id: conversation.conversation_id,
+      messages: page.map(({ seq, role, text, created_at, turn_id, partial }) => ({
+        seq,
+        role,
+        content: text,
+        created_at,
+        turn_id,
+        ...(partial && { partial }),
+      })),
+      ...(last !== undefined && last.seq < conversation.message_count && { next_cursor: encodeCursor([last.seq]) }),
+    };
+  },
+});

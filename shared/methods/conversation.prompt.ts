@@ -1,0 +1,86 @@
+// `conversation.prompt`: one durable turn of a conversation.
+import { z } from 'zod';
+import { toAnswer } from '../conversations/answer.ts';
+import { defineMethod } from './define-method.ts';
+import { SessionId, UsageResult } from './schemas.ts';
+import { streamTurn } from './stream-turn.ts';
+
+const IDEMPOTENCY_KEY_CHARS_MAX = 255;
+
+export const conversationPrompt = defineMethod({
+  name: 'conversation.prompt',
+  summary: 'Sends a prompt and answers with the model’s reply; streams its events where the transport can',
+  scope: 'conversation',
+  cost: 'work',
+  params: z.strictObject({
+    prompt: z.string().min(1).describe('What to say to the model'),
+    session_id: SessionId.optional().describe('Continues this session, or starts it; a new one is made when absent'),
+    model: z.string().min(1).max(128).optional().describe('`provider/model`; the deployment’s default when absent'),
+    instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
+    on_busy: z
+      .enum(['reject', 'queue', 'interrupt'])
+      .default('reject')
+      .describe('What to do while another turn of the session runs'),
+    idempotency_key: z
+      .string()
+      .min(1)
+      .max(IDEMPOTENCY_KEY_CHARS_MAX)
+      .optional()
+      .describe('The same key within 24 h gives the same answer and runs once; also as header Idempotency-Key'),
+  }),
+  result: z.object({
+    type: z.literal('ai_response'),
+    conversation_id: z.string(),
+    content: z.string(),
+    model: z.string(),
+    timestamp: z.string(),
+    events: z.array(z.record(z.string(), z.unknown())).readonly().describe('What happened, in Codex event names'),
+    session_id: z.string(),
+    turn_id: z.string(),
+    usage: UsageResult,
+  }),
+  errors: [
+    'session_busy',
+    'queue_full',
+    'idempotency_in_flight',
+    'cancelled',
+    'upstream_error',
+    'upstream_timeout',
+    'unavailable',
+  ],
+  example: {
+    params: { prompt: 'Write a Rust function that adds two numbers', session_id: 'my-session-123' },
+    result: {
+      type: 'ai_response',
+      conversation_id: 'conv_abc123',
+      content: 'fn add(a: i32, b: i32) -> i32 {\n    a + b\n}',
+      model: 'anthropic/claude-sonnet-5-5',
+      timestamp: '2026-11-13T14:20:00.000Z',
+      events: [
+        { TaskStarted: { turn_id: 'turn_1', model: 'anthropic/claude-sonnet-5-5' } },
+        { AgentMessage: { message: 'fn add(a: i32, b: i32) -> i32 {\n    a + b\n}' } },
+        { TaskComplete: { turn_id: 'turn_1' } },
+      ],
+      session_id: 'my-session-123',
+      turn_id: 'turn_1',
+      usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
+    },
+  },
+  async handle(params, context) {
+    const { services, caller, hints } = context;
+    const turn = await services.conversations.prompt(
+      {
+        owner: caller.keyId,
+        prompt: params.prompt,
+        sessionId: params.session_id,
+        model: params.model,
+        instructions: params.instructions,
+        onBusy: params.on_busy,
+        idempotencyKey: params.idempotency_key ?? hints.idempotencyKey?.slice(0, IDEMPOTENCY_KEY_CHARS_MAX),
+      },
+      context.signal,
+    );
+    const ended = await streamTurn(turn, 0, context);
+    return toAnswer(turn.turnId, ended);
+  },
+});

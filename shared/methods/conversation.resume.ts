@@ -1,0 +1,96 @@
+// `conversation.resume`: a turn's events from a sequence number on, then live, from any instance.
+import { z } from 'zod';
+import { textOf } from '../conversations/answer.ts';
+import { RpcError } from '../errors.ts';
+import { defineMethod } from './define-method.ts';
+import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas.ts';
+import { streamTurn } from './stream-turn.ts';
+
+export const conversationResume = defineMethod({
+  name: 'conversation.resume',
+  summary:
+    'Replays a turn’s events from a sequence number, then follows it live; without a stream, tells what there is',
+  scope: 'conversation',
+  cost: 'read',
+  params: z.strictObject({
+    session_id: SessionId,
+    turn_id: TurnId.optional().describe('The running turn, else the last one, when absent'),
+    after_seq: z.int().min(0).optional().describe('The last sequence number already seen'),
+  }),
+  result: z.object({
+    session_id: z.string(),
+    conversation_id: z.string(),
+    turn_id: z.string(),
+    status: TurnStatusResult,
+    last_seq: z.int().describe('Sequence number of the last event so far'),
+    content: z.string().describe('The answer so far, whole'),
+    usage: UsageResult.optional(),
+    events: z
+      .array(z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) }))
+      .optional()
+      .describe('The events after `after_seq`, where they could not be streamed'),
+  }),
+  errors: ['not_found'],
+  example: {
+    params: { session_id: 'my-session-123', after_seq: 1 },
+    result: {
+      session_id: 'my-session-123',
+      conversation_id: 'conv_abc123',
+      turn_id: 'turn_1',
+      status: 'completed',
+      last_seq: 4,
+      content: 'Hi',
+      events: [{ seq: 2, event: { AgentMessageDelta: { delta: 'Hi' } } }],
+    },
+  },
+  async handle(params, context) {
+    const { services, caller, hints } = context;
+    const { session_id } = params;
+    const { turnId, afterSeq } = positionOf(params, hints.lastEventId);
+    if (context.transport === 'http') {
+      const { sessionId, conversationId, events, status, usage, ...turn } = await services.conversations.snapshot(
+        caller.keyId,
+        session_id,
+        turnId,
+      );
+      return {
+        session_id: sessionId,
+        conversation_id: conversationId,
+        turn_id: turn.turnId,
+        status,
+        last_seq: events.at(-1)?.seq ?? 0,
+        content: textOf(events),
+        ...(usage && { usage }),
+        events: events.filter(({ seq }) => seq > afterSeq),
+      };
+    }
+    const turn = await services.conversations.resume(caller.keyId, session_id, turnId, context.signal);
+    const ended = await streamTurn(turn, afterSeq, context);
+    return {
+      session_id,
+      conversation_id: turn.conversationId,
+      turn_id: turn.turnId,
+      status: ended.turn.status,
+      last_seq: ended.events.at(-1)?.seq ?? 0,
+      content: textOf(ended.events),
+      usage: ended.turn.usage,
+    };
+  },
+});
+
+/** `Last-Event-ID: <turn_id>:<seq>` says where a broken SSE stream stopped; params say it better when both are there. */
+function positionOf(
+  params: { readonly turn_id?: string | undefined; readonly after_seq?: number | undefined },
+  lastEventId: string | undefined,
+): { readonly turnId: string | undefined; readonly afterSeq: number } {
+  const stopped = lastEventId === undefined ? undefined : /^([\w-]{1,128}):(\d{1,15})$/.exec(lastEventId);
+  if (lastEventId !== undefined && stopped === null) {
+    throw new RpcError('invalid_params', {
+      data: { issues: [{ path: 'Last-Event-ID', message: 'must be <turn_id>:<seq>, as sent in the stream' }] },
+    });
+  }
+  return {
+    turnId: params.turn_id ?? stopped?.[1],
+    afterSeq: params.after_seq ?? Number(stopped?.[2] ?? 0),
+  };
+}

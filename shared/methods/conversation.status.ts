@@ -1,0 +1,79 @@
+// `conversation.status`: how a session stands.
+import { z } from 'zod';
+import { isAbandoned } from '../conversations/lease.ts';
+import { defineMethod } from './define-method.ts';
+import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas.ts';
+
+const Found = z.object({
+  conversation_id: z.string(),
+  metadata: z.object({
+    model: z.string(),
+    created_at: z.string(),
+    updated_at: z.string(),
+    message_count: z.int(),
+    usage: UsageResult,
+  }),
+  status: z.enum(['idle', 'running', 'cancelled', 'failed']),
+  session_id: z.string(),
+  turn: z
+    .object({ turn_id: TurnId, status: TurnStatusResult, started_at: z.string().optional() })
+    .optional()
+    .describe('The running turn, else the last one'),
+  queued: z.int().optional().describe('Prompts waiting for the running turn'),
+});
+
+const Missing = z.object({ status: z.literal('not_found'), session_id: z.string() });
+
+export const conversationStatus = defineMethod({
+  name: 'conversation.status',
+  summary: 'Tells how a session stands',
+  scope: 'conversation',
+  cost: 'read',
+  params: z.strictObject({ session_id: SessionId }),
+  result: z.union([Found, Missing]),
+  example: {
+    params: { session_id: 'my-session-123' },
+    result: {
+      conversation_id: 'conv_abc123',
+      metadata: {
+        model: 'anthropic/claude-sonnet-5-5',
+        created_at: '2026-11-13T14:00:00.000Z',
+        updated_at: '2026-11-13T14:20:00.000Z',
+        message_count: 2,
+        usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
+      },
+      status: 'idle',
+      session_id: 'my-session-123',
+      turn: { turn_id: 'turn_1', status: 'completed' },
+    },
+  },
+  async handle({ session_id }, { services, caller }) {
+    const found = await services.conversations.find(caller.keyId, session_id);
+    if (found === undefined) return { status: 'not_found' as const, session_id };
+    const { turn, last_turn, queue, ...conversation } = found.conversation;
+    // A turn whose owner is gone is over, though nobody has written that down yet.
+    const lost = turn !== null && isAbandoned(turn, services.clock.now());
+    return {
+      conversation_id: conversation.conversation_id,
+      metadata: {
+        model: conversation.model,
+        created_at: conversation.created_at,
+        updated_at: conversation.updated_at,
+        message_count: conversation.message_count,
+        usage: conversation.usage,
+      },
+      status: lost ? ('cancelled' as const) : conversation.status,
+      session_id,
+      ...(turn !== null
+        ? {
+            turn: {
+              turn_id: turn.turn_id,
+              status: lost ? ('interrupted' as const) : ('running' as const),
+              started_at: turn.started_at,
+            },
+          }
+        : last_turn !== null && { turn: { ...last_turn } }),
+      ...(queue.length > 0 && { queued: queue.length }),
+    };
+  },
+});

@@ -1,0 +1,11 @@
+// Every method, one line each; the only barrel. A new method is one file and one line here.
+export { conversationCancel } from './conversation.cancel.ts';
+export { conversationDelete } from './conversation.delete.ts';
+export { conversationHistory } from './conversation.history.ts';
+export { conversationList } from './conversation.list.ts';
+export { conversationPrompt } from './conversation.prompt.ts';
+export { conversationResume } from './conversation.resume.ts';
+export { conversationStatus } from './conversation.status.ts';
+export { deploymentList } from './deployment.list.ts';
+export { eventsList } from './events.list.ts';
+export { rpcDiscover } from './rpc.discover.ts';

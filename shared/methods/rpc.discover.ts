@@ -1,0 +1,30 @@
+// `rpc.discover`: the OpenRPC document of this deployment (https://spec.open-rpc.org/#service-discovery-method).
+import { z } from 'zod';
+import { toOpenRpc } from '../rpc/openrpc.ts';
+import { defineMethod } from './define-method.ts';
+
+/** Version of the API, not of the package. */
+export const API_VERSION = '1.2.0';
+
+/** Made at the first request: the schemas take milliseconds that a cold start should not pay. */
+const documents = new WeakMap<object, Record<string, unknown>>();
+
+export const rpcDiscover = defineMethod({
+  name: 'rpc.discover',
+  summary: 'Describes every method as an OpenRPC document',
+  scope: null,
+  cost: 'read',
+  params: z.strictObject({}),
+  result: z.record(z.string(), z.unknown()),
+  example: {
+    params: {},
+    result: { openrpc: '1.4.0', info: { title: 'Codex Gateway', version: API_VERSION }, methods: [] },
+  },
+  async handle(_params, { registry }) {
+    const known = documents.get(registry);
+    if (known !== undefined) return known;
+    const made = toOpenRpc(registry, API_VERSION);
+    documents.set(registry, made);
+    return made;
+  },
+});

@@ -1,0 +1,24 @@
+// Schemas that several methods share, in wire names.
+import { z } from 'zod';
+
+/** A session id is the caller's own name for a conversation. */
+export const SessionId = z
+  .string()
+  .min(1)
+  .max(128)
+  .regex(/^[^\p{Cc}]+$/u, 'must not contain control characters')
+  .describe('The caller’s own name for the session');
+
+export const TurnId = z
+  .string()
+  .min(1)
+  .max(128)
+  .regex(/^[\w-]+$/, 'is not a turn id');
+
+export const Cursor = z.string().min(1).max(512).describe('`next_cursor` of the page before');
+
+export const UsageResult = z
+  .object({ input_tokens: z.number(), output_tokens: z.number(), total_tokens: z.number() })
+  .describe('Tokens, as counted by the provider');
+
+export const TurnStatusResult = z.enum(['running', 'completed', 'failed', 'cancelled', 'interrupted']);
