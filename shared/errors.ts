@@ -85,7 +85,10 @@ export class RpcError extends Error {
   readonly retryable: boolean;
 
   constructor(reason: Reason, options: RpcErrorOptions = {}) {
-    super(options.message ?? ERRORS[reason].message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(
+      options.message ?? ERRORS[reason].message,
+      options.cause === undefined ? undefined : { cause: options.cause },
+    );
     this.name = 'RpcError';
     this.reason = reason;
     this.data = options.data ?? {};
