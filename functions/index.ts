@@ -1,0 +1,102 @@
+// The one `main` of every Cloud Function. Loads only what the function that FUNCTION_TARGET names needs, hosts it under the hardened
+// framework, and refuses to start with a configuration that is not valid: a bad deployment fails before it takes traffic.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { parseArgs } from 'node:util';
+import { RpcError } from '../shared/errors.ts';
+import type { Gateway } from '../shared/gateway.ts';
+import { createLogger } from '../shared/log.ts';
+import type { MethodContext } from '../shared/methods/define-method.ts';
+import type { AnyMethod } from '../shared/rpc/method.ts';
+import type { Services } from '../shared/services.ts';
+import { type HardenOptions, hardenFramework } from './framework.ts';
+import { sendError } from './http.ts';
+
+interface Parts {
+  readonly services: Services;
+  readonly gateway: Gateway;
+}
+
+/** Functions by name, which is also their path. Every import here is dynamic: what a function does not need, it does not load. */
+const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
+  async health() {
+    // A probe touches nothing, so nothing is loaded for it; the parts are built for the first verbose one.
+    const { createHealthHandler } = await import('./health/handler.ts');
+    let parts: Promise<Parts> | undefined;
+    const lazyParts = (): Promise<Parts> => {
+      parts ??= buildParts().catch((error: unknown) => {
+        parts = undefined;
+        throw error;
+      });
+      return parts;
+    };
+    const hasOrigins = process.env.ALLOWED_ORIGINS !== undefined;
+    const origins = hasOrigins ? (await lazyParts()).services.config.allowedOrigins : new Set<string>();
+    return {
+      handler: createHealthHandler(origins, lazyParts),
+      log: createLogger(),
+      close: async () => (await parts)?.services.close(),
+    };
+  },
+  async jsonrpc() {
+    const [{ createJsonRpcHandler }, methods] = await Promise.all([
+      import('./jsonrpc/handler.ts'),
+      import('../shared/methods/index.ts'),
+    ]);
+    const { services, gateway } = await buildParts(Object.values(methods));
+    warm(services, ['keys', 'store']);
+    return { handler: createJsonRpcHandler(services, gateway), ...settling(services) };
+  },
+  async webhook() {
+    const { createWebhookHandler } = await import('./webhook/handler.ts');
+    const { services, gateway } = await buildParts();
+    warm(services, ['keys', 'store', 'bus']);
+    return { handler: createWebhookHandler(services, gateway), ...settling(services) };
+  },
+  async deployments() {
+    const { createDeploymentsHandler } = await import('./deployments/handler.ts');
+    const { services } = await buildParts();
+    warm(services, ['store']);
+    return { handler: createDeploymentsHandler(services), ...settling(services) };
+  },
+};
+
+async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Promise<Parts> {
+  const [{ loadConfig }, { createServices }, { createGateway }, { createRegistry }] = await Promise.all([
+    import('../shared/config.ts'),
+    import('../shared/create-services.ts'),
+    import('../shared/gateway.ts'),
+    import('../shared/rpc/method.ts'),
+  ]);
+  const services = await createServices(loadConfig(process.env));
+  return { services, gateway: createGateway(services, createRegistry(methods)) };
+}
+
+/** Loads the SDKs and opens the connections the first request will need. What fails here is said when a request needs it. */
+function warm(services: Services, names: readonly ('keys' | 'store' | 'bus')[]): void {
+  for (const name of names) services[name].ping({ signal: AbortSignal.timeout(10_000) }).catch(() => {});
+}
+
+function settling({ log, conversations, close }: Services): Omit<HardenOptions, 'handler'> {
+  return { log, finish: (graceMs) => conversations.drain(graceMs), close };
+}
+
+/** As the framework reads it: the last `--target` of its command line, else FUNCTION_TARGET. */
+function functionTarget(argv: readonly string[], env: NodeJS.ProcessEnv): string | undefined {
+  const { values } = parseArgs({ args: argv.slice(2), options: { target: { type: 'string' } }, strict: false });
+  return typeof values.target === 'string' ? values.target : env.FUNCTION_TARGET;
+}
+
+const target = functionTarget(process.argv, process.env);
+const start = target !== undefined && Object.hasOwn(FUNCTIONS, target) ? FUNCTIONS[target] : undefined;
+// An unknown target is left to the framework, which says so and exits.
+if (start !== undefined) hardenFramework(await start());
+
+/**
+ * Where the framework's express app would call a function; it is never asked, as the hardened server answers instead. Were a later
+ * version of the framework to make its server in another way, every request would be refused here rather than served unprotected.
+ */
+function refuse(_req: IncomingMessage, res: ServerResponse): void {
+  sendError(res, new RpcError('unavailable', { message: 'the function is not hosted as it must be' }), 'none');
+}
+
+export { refuse as deployments, refuse as health, refuse as jsonrpc, refuse as webhook };
