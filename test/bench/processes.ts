@@ -1,0 +1,46 @@
+// Starts the processes a bench measures, each pinned to a core of its own where the machine can (taskset), and stops them.
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+
+/** Whether processes can be pinned; without it client and server share the cores and ratios get noisier. */
+const CAN_PIN = spawnSync('taskset', ['-V']).status === 0;
+
+export interface Server {
+  readonly url: string;
+  readonly process: ChildProcess;
+  stop(): Promise<void>;
+}
+
+/** Starts `node args...` on core 0 and waits for a line that matches `ready` (its first group is the URL). */
+export async function startServer(
+  args: readonly string[],
+  ready: RegExp,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Server> {
+  const command = CAN_PIN ? ['taskset', '-c', '0', process.execPath] : [process.execPath];
+  const [program = process.execPath, ...rest] = command;
+  const child = spawn(program, [...rest, ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
+  });
+  const url = await new Promise<string>((resolve, reject) => {
+    let text = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      // Once it is up, output is read and dropped: a log that nobody reads would block.
+      if (text.length < 10_000) text += chunk.toString();
+      const match = ready.exec(text);
+      if (match?.[1] !== undefined) resolve(match[1]);
+    });
+    child.once('exit', (code) => reject(new Error(`server exited with ${code}: ${text}`)));
+  });
+  return {
+    url,
+    process: child,
+    async stop() {
+      if (child.exitCode !== null) return;
+      const exited = once(child, 'exit');
+      child.kill('SIGTERM');
+      await exited;
+    },
+  };
+}
