@@ -6,12 +6,36 @@ import { toMessage } from './cloud-event.ts';
 import { deadline, orAbort } from './deadline.ts';
 import type { EventBus } from './event.ts';
 
+/** Deadline of a publish for its caller, waiting behind others of the same ordering key included. */
 const PUBLISH_TIMEOUT_MS = 5_000;
 const PING_TIMEOUT_MS = 3_000;
 /** gRPC status codes (https://grpc.io/docs/guides/status-codes/). */
+const DEADLINE_EXCEEDED = 4;
 const NOT_FOUND = 5;
 const ALREADY_EXISTS = 6;
 const PERMISSION_DENIED = 7;
+const INTERNAL = 13;
+const UNAVAILABLE = 14;
+
+/**
+ * The SDK gives up before our own deadlines do: by default it would go on for ten minutes, and all that while the ordering key would
+ * stand still.
+ */
+const CALL_OPTIONS = {
+  timeout: 2_000,
+  retry: {
+    retryCodes: [UNAVAILABLE, INTERNAL, DEADLINE_EXCEEDED],
+    backoffSettings: {
+      initialRetryDelayMillis: 50,
+      retryDelayMultiplier: 2,
+      maxRetryDelayMillis: 500,
+      initialRpcTimeoutMillis: 2_000,
+      rpcTimeoutMultiplier: 1,
+      maxRpcTimeoutMillis: 2_000,
+      totalTimeoutMillis: 2_500,
+    },
+  },
+};
 
 export interface PubsubOptions {
   readonly projectId: string;
@@ -52,7 +76,7 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
   /** The emulator forgets its topics with every restart. */
   const makeTopic = async (): Promise<void> => {
     const { topic } = await open();
-    await topic.create({ timeout: PUBLISH_TIMEOUT_MS }).catch((error: unknown) => {
+    await topic.create(CALL_OPTIONS).catch((error: unknown) => {
       if (codeOf(error) !== ALREADY_EXISTS) throw error;
     });
   };
@@ -80,18 +104,18 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
         return { messageId };
       } catch (error) {
         if (signal?.aborted || error instanceof RpcError) throw error;
-        throw new RpcError('unavailable', { message: 'the event bus does not take events', cause: error });
+        throw new RpcError('unavailable', { message: 'the event bus does not take events', cause: shortened(error) });
       }
     },
     async ping({ signal } = {}) {
       const { topic } = await open();
       try {
-        await orAbort(topic.getMetadata({ timeout: PING_TIMEOUT_MS }), deadline(PING_TIMEOUT_MS, signal));
+        await orAbort(topic.getMetadata(CALL_OPTIONS), deadline(PING_TIMEOUT_MS, signal));
       } catch (error) {
         // A publisher need not be allowed to look at the topic; the refusal shows that Pub/Sub answers.
         if (codeOf(error) === PERMISSION_DENIED) return;
         if (options.emulatorHost !== undefined && codeOf(error) === NOT_FOUND) return;
-        throw new RpcError('unavailable', { message: 'Pub/Sub does not answer', cause: error });
+        throw new RpcError('unavailable', { message: 'Pub/Sub does not answer', cause: shortened(error) });
       }
     },
     async close() {
@@ -118,12 +142,18 @@ export function codeOf(error: unknown): number | undefined {
   return typeof error.code === 'number' ? error.code : undefined;
 }
 
+/** The SDK's message repeats the error of every attempt; one is enough for the log. */
+function shortened(error: unknown): Error {
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return new Error(text.slice(0, 300));
+}
+
 async function openTopic(options: PubsubOptions) {
   const client = await openPubsub(options);
   const topic = client.topic(options.topic, {
     messageOrdering: true,
     batching: { maxMessages: 1, maxMilliseconds: 0 },
-    gaxOpts: { timeout: PUBLISH_TIMEOUT_MS },
+    gaxOpts: CALL_OPTIONS,
   });
   return { client, topic };
 }

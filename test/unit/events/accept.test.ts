@@ -11,8 +11,8 @@ import { createStage, deliveryOf, REFERENCE_EVENT, type Stage } from './stage.ts
 let stage: Stage;
 let heard: GatewayEvent[];
 
-beforeEach(() => {
-  stage = createStage();
+beforeEach(async () => {
+  stage = await createStage();
   heard = [];
   stage.local.subscribe('test', async (event) => heard.push(event));
 });

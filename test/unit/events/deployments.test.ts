@@ -9,8 +9,8 @@ import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
 import { createStage, REFERENCE_EVENT, type Stage } from './stage.ts';
 
 let stage: Stage;
-beforeEach(() => {
-  stage = createStage();
+beforeEach(async () => {
+  stage = await createStage();
 });
 afterEach(() => stage.close());
 
@@ -149,7 +149,7 @@ describe('POST /deployments', () => {
 
   test('refuses everything when it is deployed without knowing whose tokens count', async () => {
     await stage.close();
-    stage = createStage({ K_SERVICE: 'deployments', GATEWAY_API_KEY: randomIds.next('key') });
+    stage = await createStage({ K_SERVICE: 'deployments', GATEWAY_API_KEY: randomIds.next('key') });
     expect((await push(await stage.listen(), wrapped(eventOf()))).status).toBe(401);
     expect(await all()).toEqual([]);
   });

@@ -9,8 +9,8 @@ import { createRegistry } from '../../../shared/rpc/method.ts';
 import { createStage, deliveryOf, REFERENCE_EVENT, type Stage } from './stage.ts';
 
 let stage: Stage;
-beforeEach(() => {
-  stage = createStage({ GATEWAY_LIMITS: '100000/minute' });
+beforeEach(async () => {
+  stage = await createStage({ GATEWAY_LIMITS: '100000/minute' });
   stage.local.subscribe('deployments', (event) => applyDeploymentEvent(stage.services, event));
 });
 afterEach(() => stage.close());

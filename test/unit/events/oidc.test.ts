@@ -93,7 +93,7 @@ describe('endpoints that expect a token', () => {
   const env = { PUSH_AUDIENCE: AUDIENCE, PUSH_SERVICE_ACCOUNT: EMAIL };
 
   test('let Cloud Scheduler sweep and Pub/Sub push, and nobody else', async () => {
-    const stage = createStage(env);
+    const stage = await createStage(env);
     try {
       const url = await stage.listen({ certificatesUrl });
       const post = (path: string, authorization: string) =>

@@ -4,17 +4,14 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createDeploymentsHandler } from '../../../functions/deployments/handler.ts';
 import { createWebhookHandler } from '../../../functions/webhook/handler.ts';
-import { createEnvKeys } from '../../../shared/auth/env-keys.ts';
-import { randomIds } from '../../../shared/clock.ts';
 import { type Environment, loadConfig } from '../../../shared/config.ts';
-import { createEngines } from '../../../shared/engines/engines.ts';
+import { createServices } from '../../../shared/create-services.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import type { Delivery } from '../../../shared/events/interpret.ts';
 import { createLocalBus, type LocalBus } from '../../../shared/events/local-bus.ts';
 import type { OidcOptions } from '../../../shared/events/oidc.ts';
 import { createGateway } from '../../../shared/gateway.ts';
 import { createLogger } from '../../../shared/log.ts';
-import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
 import type { Services } from '../../../shared/services.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
 import { type Counted, countOperations, createTestClock, cutOff, type Line } from '../rate-limit/stores.ts';
@@ -41,7 +38,7 @@ export interface Stage {
   close(): Promise<void>;
 }
 
-export function createStage(env: Environment = {}): Stage {
+export async function createStage(env: Environment = {}): Promise<Stage> {
   const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', ...env });
   const clock = createTestClock(Date.now());
   const counted = countOperations(createEmbeddedStore({ path: ':memory:', clock }));
@@ -50,12 +47,9 @@ export function createStage(env: Environment = {}): Stage {
   const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
   const local = createLocalBus({ log });
   const wire = { up: true };
-  const documents = config.keys.source === 'environment' ? config.keys.documents : [];
-  const services: Services = {
-    config,
+  const services = await createServices(config, {
     log,
     clock,
-    ids: randomIds,
     store,
     bus: {
       ...local,
@@ -64,10 +58,7 @@ export function createStage(env: Environment = {}): Stage {
         return local.publish(event, options);
       },
     },
-    keys: createEnvKeys(documents),
-    limiter: createDocumentLimiter({ store, clock }),
-    engines: createEngines(config),
-  };
+  });
   let stop = async (): Promise<void> => {};
   return {
     services,

@@ -21,7 +21,7 @@ let stage: Stage;
 let url: string;
 
 beforeEach(async () => {
-  stage = createStage({ GATEWAY_KEYS: JSON.stringify(KEYS), WEBHOOK_SECRETS: `${WHSEC} github:hub-secret` });
+  stage = await createStage({ GATEWAY_KEYS: JSON.stringify(KEYS), WEBHOOK_SECRETS: `${WHSEC} github:hub-secret` });
   stage.local.subscribe('deployments', (event) => applyDeploymentEvent(stage.services, event));
   url = await stage.listen();
 });
