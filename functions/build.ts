@@ -97,7 +97,7 @@ function readManifest(json: unknown): {
 }
 
 if (import.meta.main) {
-  const { outputs } = await buildFunctions();
+  const { outputs } = await buildFunctions(process.argv[2]);
   const total = Object.values(outputs).reduce((sum, { bytes }) => sum + bytes, 0);
-  process.stdout.write(`dist/functions: ${Object.keys(outputs).length} files, ${(total / 1e6).toFixed(1)} MB\n`);
+  process.stdout.write(`functions: ${Object.keys(outputs).length} files, ${(total / 1e6).toFixed(1)} MB\n`);
 }

@@ -59,7 +59,10 @@ export function hardenFramework(options: HardenOptions): void {
 export function createHardenedServer(options: HardenOptions, signals: NodeJS.Process): Server {
   const { log } = options;
   const drain = { started: false };
+  const inFlight = new Set<ServerResponse>();
   const listener: RequestListener = (req, res) => {
+    inFlight.add(res);
+    res.once('close', () => inFlight.delete(res));
     if (drain.started) res.setHeader('Connection', 'close');
     try {
       const done = options.handler(req, res);
@@ -82,11 +85,18 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
     log.log('INFO', 'function listens', { port: typeof address === 'object' ? address?.port : address });
     // The framework's own listening callback, where it registers its signal listeners, runs after this one.
     process.nextTick(() => {
+      // The framework ends the process for any promise nobody waited for, and every request in flight with it. The Google SDKs leave
+      // such promises behind when the metadata server fails to give them a token, so here it is reported and the instance lives on.
+      signals.removeAllListeners('unhandledRejection');
+      signals.on('unhandledRejection', (error) => {
+        log.log('ERROR', 'a rejection was not handled', errorFields(error));
+      });
       for (const signal of SIGNALS) {
         signals.removeAllListeners(signal);
         signals.on(signal, () => {
           if (drain.started) return;
           drain.started = true;
+          for (const res of inFlight) if (!res.headersSent) res.setHeader('Connection', 'close');
           void drainServer(server, options, signal).then(() => {
             log.flush();
             signals.exit(0);

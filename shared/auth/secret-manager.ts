@@ -44,6 +44,18 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
     return client;
   };
 
+  /** The SDK's client keeps a failure to authenticate for ever, so after any failure the next attempt gets a new one. */
+  const listEnabled = async (): Promise<string[]> => {
+    const current = await connected();
+    try {
+      return await current.listEnabled(secret);
+    } catch (error) {
+      client = undefined;
+      current.close();
+      throw error;
+    }
+  };
+
   const accessUnseen = async (version: string): Promise<'read' | 'gone' | 'failed'> => {
     if (seen.has(version)) return 'read';
     try {
@@ -58,7 +70,7 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
   };
 
   const read = async (): Promise<KeyReading> => {
-    const enabled = await (await connected()).listEnabled(secret);
+    const enabled = await listEnabled();
     if (enabled.length > VERSIONS_MAX)
       log.log('WARNING', 'too many enabled key versions', { secret, used: VERSIONS_MAX });
     if (enabled.length === 0) log.log('ERROR', 'the secret has no enabled version: no API key is valid', { secret });
@@ -77,11 +89,14 @@ interface Client {
   /** Full names of the enabled versions, newest first. */
   listEnabled(secret: string): Promise<string[]>;
   access(version: string): Promise<Uint8Array>;
+  close(): void;
 }
 
 async function connect(clientOptions: ClientOptions | undefined): Promise<Client> {
   const { SecretManagerServiceClient } = await import('@google-cloud/secret-manager');
   const client = new SecretManagerServiceClient(clientOptions);
+  // Without this, missing credentials would surface as an unhandled rejection inside the SDK, which ends the process.
+  if (clientOptions?.sslCreds === undefined) await inTime(client.auth.getClient());
   const bounded = () => ({
     timeout: CALL_TIMEOUT_MS,
     signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
@@ -106,7 +121,22 @@ async function connect(clientOptions: ClientOptions | undefined): Promise<Client
       const data = version.payload?.data ?? '';
       return typeof data === 'string' ? Buffer.from(data, 'base64') : data;
     },
+    close() {
+      // Closing a client that failed to connect fails in the same way.
+      client.close().catch(() => {});
+    },
   };
+}
+
+/** Rejects when the metadata server does not answer: the SDK's own patience there is longer than a request's. */
+async function inTime(work: Promise<unknown>): Promise<void> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error('no credentials in time')), CALL_TIMEOUT_MS);
+  try {
+    await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function numberOf(version: string): number {

@@ -119,6 +119,14 @@ describe('what goes wrong', () => {
     expect((await fetch(`${fn.url}/rss`)).status).toBe(200);
   });
 
+  it('in a promise nobody waits for is logged and ends no request in flight', async () => {
+    const fn = await start();
+    await fetch(`${fn.url}/reject`);
+    expect(await ask(fn, 'rss')).toBeGreaterThan(0);
+    expect(await fn.stop()).toEqual({ code: 0, signal: null });
+    expect(fn.output()).toContain('a rejection was not handled');
+  });
+
   it.each([
     ['no HTTP at all', 'hello\r\n\r\n', 400],
     ['headers beyond 16 KiB', `GET / HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`, 431],

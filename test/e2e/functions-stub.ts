@@ -16,6 +16,10 @@ hardenFramework({
   async handler(req, res) {
     const path = pathOf(req);
     if (path === '/throw') throw new Error('a secret detail');
+    if (path === '/reject') {
+      Promise.reject(new Error('nobody waits for this'));
+      return sendJson(res, 200, {});
+    }
     if (path === '/rss') return sendJson(res, 200, { rss: process.memoryUsage.rss() });
     if (path === '/holding') return sendJson(res, 200, { holding });
     if (path === '/hold') {

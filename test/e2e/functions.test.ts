@@ -1,0 +1,222 @@
+// The bundle that is deployed, in a directory of its own with nothing beside it, under the stock CLI: every target starts, answers and
+// refuses as the contract says.
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { ROOT, type RunningFunction, startFunction } from './functions-cli.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+const KEY = 'test-key-of-the-functions';
+const LOCAL = { GATEWAY_API_KEY: KEY, GATEWAY_STORE: 'memory' };
+/** Nothing listens on the discard port: an outage from the first call on. */
+const NOWHERE = '127.0.0.1:9';
+
+const build = (outdir: string) =>
+  promisify(execFile)(process.execPath, [path.join(ROOT, 'functions/build.ts'), outdir]);
+
+let directory = '';
+let bundle = '';
+beforeAll(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'gateway-functions-'));
+  bundle = path.join(directory, 'bundle');
+  await build(bundle);
+});
+afterAll(() => rm(directory, { recursive: true, force: true }));
+
+const running: RunningFunction[] = [];
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((fn) => fn.stop('SIGKILL')));
+});
+
+async function start(target: string, env: Record<string, string> = LOCAL): Promise<RunningFunction> {
+  const fn = await startFunction({ source: bundle, target, env: { METADATA_SERVER_DETECTION: 'none', ...env } });
+  running.push(fn);
+  return fn;
+}
+
+function post(
+  url: string,
+  body: string | Uint8Array<ArrayBuffer>,
+  headers: Record<string, string> = {},
+): Promise<Response> {
+  return fetch(url, {
+    method: 'POST',
+    body,
+    headers: { 'x-api-key': KEY, 'content-type': 'application/json', ...headers },
+  });
+}
+
+function call(method: string, params: object): string {
+  return JSON.stringify({ jsonrpc: '2.0', id: 1, method, params });
+}
+
+describe('the build', () => {
+  it('gives the same bytes for the same source', async () => {
+    const again = path.join(directory, 'again');
+    await build(again);
+    const names = (await readdir(bundle, { recursive: true, withFileTypes: true }))
+      .filter((entry) => entry.isFile())
+      .map((entry) => path.relative(bundle, path.join(entry.parentPath, entry.name)));
+    expect(names.length).toBeGreaterThan(10);
+    for (const name of names) {
+      expect((await readFile(path.join(again, name))).equals(await readFile(path.join(bundle, name))), name).toBe(true);
+    }
+  });
+
+  it('needs nothing but the framework, pinned exactly, on Node 24', async () => {
+    const manifest: unknown = JSON.parse(await readFile(path.join(bundle, 'package.json'), 'utf8'));
+    expect(manifest).toMatchObject({ type: 'module', main: 'index.js', engines: { node: '24' } });
+    expect(manifest).toHaveProperty('dependencies', { '@google-cloud/functions-framework': '5.0.5' });
+  });
+});
+
+describe('every target answers under the stock CLI, at / and at its name', () => {
+  it('health', async () => {
+    const { url } = await start('health');
+    for (const at of ['/', '/health']) {
+      const response = await fetch(url + at);
+      expect([response.status, await response.json()]).toEqual([200, { status: 'healthy' }]);
+    }
+    expect((await fetch(`${url}/health?verbose=1`)).status).toBe(401);
+    const verbose = await fetch(`${url}/health?verbose=1`, { headers: { 'x-api-key': KEY } });
+    expect([verbose.status, await verbose.json()]).toMatchObject([200, { status: 'healthy' }]);
+  });
+
+  it('jsonrpc', async () => {
+    const { url } = await start('jsonrpc');
+    for (const at of ['/', '/jsonrpc']) {
+      const response = await post(url + at, call('conversation.prompt', { prompt: 'Hello' }));
+      expect(response.status).toBe(200);
+      expect(response.headers.get('x-ratelimit-limit')).toBe('100');
+      expect(await response.json()).toMatchObject({ jsonrpc: '2.0', id: 1, result: { type: 'ai_response' } });
+    }
+  });
+
+  it('webhook', async () => {
+    const { url } = await start('webhook');
+    for (const at of ['/', '/webhook']) {
+      const event = { event: 'deployment.success', timestamp: '2026-01-01T00:00:00Z', data: { at } };
+      const response = await post(url + at, JSON.stringify(event));
+      expect([response.status, await response.json()]).toMatchObject([200, { status: 'accepted', duplicate: false }]);
+    }
+  });
+
+  it('deployments', async () => {
+    const { url } = await start('deployments');
+    for (const at of ['/', '/deployments']) {
+      const response = await post(url + at, '{}');
+      expect(response.status).toBe(400);
+      expect(response.headers.get('content-type')).toMatch(/json/);
+    }
+  });
+});
+
+describe('a start that cannot be right', () => {
+  it('ends with a line per mistake', async () => {
+    const mistakes = { ...LOCAL, GATEWAY_LIMITS: 'many', ALLOWED_ORIGINS: 'not an origin' };
+    await expect(start('jsonrpc', mistakes)).rejects.toThrow(/GATEWAY_LIMITS[\s\S]*ALLOWED_ORIGINS/);
+  });
+
+  it('ends when the target is not one of ours', async () => {
+    await expect(start('constructor')).rejects.toThrow(/constructor/);
+  });
+});
+
+describe('what the framework itself would get wrong', () => {
+  it('is JSON-RPC JSON: no key, too big, compressed, broken, empty, a form, another verb', async () => {
+    const { url } = await start('jsonrpc');
+    const cases: [Promise<Response>, number, number][] = [
+      [post(url, call('conversation.list', {}), { 'x-api-key': 'wrong' }), 401, 401],
+      [post(url, Buffer.alloc((1 << 20) + 1, ' ')), 413, 413],
+      [post(url, gzipSync('{}'), { 'content-encoding': 'gzip' }), 415, 415],
+      [post(url, '{"jsonrpc":'), 400, -32700],
+      [post(url, ''), 400, -32700],
+      [post(url, 'a=b', { 'content-type': 'application/x-www-form-urlencoded' }), 400, -32700],
+      [fetch(url, { headers: { 'x-api-key': KEY } }), 405, 405],
+    ];
+    for (const [sent, status, code] of cases) {
+      const response = await sent;
+      expect(response.headers.get('content-type')).toMatch(/^application\/json/);
+      expect([response.status, await response.json()]).toMatchObject([
+        status,
+        { jsonrpc: '2.0', id: null, error: { code } },
+      ]);
+    }
+  });
+
+  it('is a request cut off by SIGTERM: one that is half sent still gets its 200', async () => {
+    const fn = await start('jsonrpc');
+    const body = call('conversation.prompt', { prompt: 'Hello' });
+    const sockets = await Promise.all(
+      Array.from({ length: 10 }, async () => {
+        const socket = connect(fn.port, '127.0.0.1').setEncoding('utf8');
+        socket.write(
+          `POST / HTTP/1.1\r\nHost: a\r\nX-API-Key: ${KEY}\r\nExpect: 100-continue\r\nContent-Length: ${body.length}\r\n\r\n`,
+        );
+        // The interim answer shows that the handler has admitted the request and waits for its body.
+        const [interim] = await once(socket, 'data');
+        expect(interim).toContain('100 Continue');
+        return socket;
+      }),
+    );
+    const stopped = fn.stop('SIGTERM');
+    await vi.waitUntil(() => refuses(fn.port), { timeout: 5000 });
+    const answers = await Promise.all(
+      sockets.map(async (socket) => {
+        let answer = '';
+        socket.on('data', (text) => {
+          answer += text;
+        });
+        socket.write(body);
+        await once(socket, 'close');
+        return answer;
+      }),
+    );
+    for (const answer of answers)
+      expect(answer).toMatch(/^HTTP\/1\.1 200 OK[\s\S]*Connection: close[\s\S]*ai_response/i);
+    expect(await stopped).toEqual({ code: 0, signal: null });
+  });
+});
+
+describe('the Google SDKs load from the bundle', () => {
+  const cloud = { GATEWAY_API_KEY: KEY, GOOGLE_CLOUD_PROJECT: 'p' };
+  it.each<[string, string, Record<string, string>, RegExp]>([
+    ['Firestore', 'jsonrpc', { ...cloud, FIRESTORE_EMULATOR_HOST: NOWHERE }, /"outcome":"unavailable"/],
+    ['Pub/Sub', 'webhook', { ...cloud, GATEWAY_STORE: 'memory', PUBSUB_EMULATOR_HOST: NOWHERE }, /./],
+    [
+      'Secret Manager',
+      'jsonrpc',
+      { GOOGLE_CLOUD_PROJECT: 'p', GATEWAY_STORE: 'memory', GATEWAY_KEY_SOURCE: 'secret-manager' },
+      /default credentials/,
+    ],
+  ])('%s: an outage is an outage, not a mistake of the bundle', async (_name, target, env, logged) => {
+    const fn = await start(target, env);
+    const body =
+      target === 'webhook'
+        ? JSON.stringify({ event: 'a', timestamp: '2026-01-01T00:00:00Z', data: {} })
+        : call('conversation.prompt', { prompt: 'x' });
+    const response = await post(fn.url, body);
+    expect([202, 503]).toContain(response.status);
+    await fn.stop();
+    expect(fn.output()).toMatch(logged);
+    expect(fn.output()).not.toMatch(/TypeError|ReferenceError|Cannot find/);
+  });
+});
+
+async function refuses(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return false;
+  } catch {
+    return true;
+  } finally {
+    socket.destroy();
+  }
+}
