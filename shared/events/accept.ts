@@ -28,11 +28,15 @@ export interface Receipt {
 export async function acceptDelivery(services: Pipeline, delivery: Delivery): Promise<Receipt> {
   const event = toEvent(delivery, services.clock.now());
   const recorded = await record(services.store, event, services.clock.now());
-  const receipt = { event_id: event.id, duplicate: recorded.kind !== 'claimed' || recorded.duplicate };
-  if (recorded.kind === 'sent') return { status: 'accepted', message_id: recorded.messageId, ...receipt };
-  const messageId = recorded.kind === 'claimed' ? await publishClaimed(services, recorded) : undefined;
-  if (messageId === undefined) return { status: 'queued', message_id: null, ...receipt };
-  return { status: 'accepted', message_id: messageId, ...receipt };
+  const duplicate = recorded.kind !== 'claimed' || recorded.duplicate;
+  const messageId =
+    recorded.kind === 'sent'
+      ? recorded.messageId
+      : recorded.kind === 'claimed'
+        ? await publishClaimed(services, recorded)
+        : undefined;
+  if (messageId === undefined) return { status: 'queued', event_id: event.id, message_id: null, duplicate };
+  return { status: 'accepted', event_id: event.id, message_id: messageId, duplicate };
 }
 
 /** Publishes a claimed event and marks it sent. Resolves to undefined when the bus did not take it: the outbox keeps it. */

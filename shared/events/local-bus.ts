@@ -1,5 +1,6 @@
 // The EventBus of a single process: hands events to the subscribers it was given. "Taken for good" means here that every subscriber is
 // done with it, so no event waits in memory only: what a subscriber keeps refusing is refused to the publisher, whose outbox keeps it.
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
@@ -23,7 +24,6 @@ export function createLocalBus(options: { readonly log: Logger }): LocalBus {
   const subscribers = new Map<string, Subscriber>();
   /** Last delivery under way per ordering key; an entry goes when nothing follows it. Bounded by the requests in flight. */
   const tails = new Map<string, Promise<void>>();
-  let published = 0;
   let closed = false;
 
   const attempt = async (name: string, subscriber: Subscriber, event: GatewayEvent): Promise<void> => {
@@ -65,8 +65,7 @@ export function createLocalBus(options: { readonly log: Logger }): LocalBus {
         if (tails.get(event.orderingKey) === tail) tails.delete(event.orderingKey);
       });
       await orAbort(delivery, signal);
-      published++;
-      return { messageId: `local-${published}` };
+      return { messageId: `local-${randomUUID()}` };
     },
     async ping() {
       if (closed) throw new RpcError('unavailable', { message: 'the event bus is closed' });
