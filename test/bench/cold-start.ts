@@ -1,0 +1,126 @@
+// How long from spawning the stock CLI to the first answer: the jsonrpc function (first authorised answer, on Firestore) against the
+// smallest function that reads one document, and health against a hello world. Interleaved, medians.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
+import { startFirestoreEmulator } from '../emulator/emulators.ts';
+import { type BenchLine, median, printLines } from './bench.ts';
+import { cli, freePort, KEY, prepareFunctions } from './functions.ts';
+
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 11);
+const RETRY_MS = 2;
+const GIVE_UP_MS = 20_000;
+
+interface Subject {
+  readonly source: string;
+  readonly target: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
+
+export async function run(): Promise<BenchLine[]> {
+  const { bundle, hello, read } = await prepareFunctions();
+  const emulator = await startFirestoreEmulator();
+  try {
+    const env = {
+      FIRESTORE_EMULATOR_HOST: emulator.host,
+      GOOGLE_CLOUD_PROJECT: 'cold-start',
+      METADATA_SERVER_DETECTION: 'none',
+      NODE_ENV: 'production',
+      GATEWAY_API_KEY: KEY,
+    };
+    const body = JSON.stringify({
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'conversation.status',
+      params: { session_id: 'none' },
+    });
+    const jsonrpc = { source: bundle, target: 'jsonrpc', env, body };
+    const health = { source: bundle, target: 'health', env };
+    const minimal = { source: read, target: 'read', env };
+    const world = { source: hello, target: 'hello', env };
+    return [
+      await compare(
+        'cold start of jsonrpc, to the first authorised answer',
+        jsonrpc,
+        'one Firestore read',
+        minimal,
+        1.25,
+      ),
+      await compare('cold start of health', health, 'hello world', world, 1.15),
+    ];
+  } finally {
+    await emulator.stop();
+  }
+}
+
+async function compare(
+  name: string,
+  ours: Subject,
+  baselineName: string,
+  baseline: Subject,
+  factor: number,
+): Promise<BenchLine> {
+  const rounds: { ours: number; baseline: number }[] = [];
+  for (let round = 0; round <= ROUNDS; round++) {
+    const measured = { ours: await firstAnswerMs(ours), baseline: await firstAnswerMs(baseline) };
+    // The first round fills the file cache for both.
+    if (round > 0) rounds.push(measured);
+  }
+  const value = median(rounds.map((round) => round.ours));
+  const base = median(rounds.map((round) => round.baseline));
+  return {
+    name,
+    value,
+    unit: 'ms',
+    baseline: base,
+    baselineName,
+    ratio: base / value,
+    target: `<= ${factor}x of the baseline`,
+    met: value <= factor * base,
+    notes: `${(value / base).toFixed(2)}x`,
+  };
+}
+
+async function firstAnswerMs({ source, target, env, body }: Subject): Promise<number> {
+  const port = await freePort();
+  const startedMs = performance.now();
+  const child = spawn(process.execPath, cli(source, target), {
+    env: { PATH: process.env.PATH, PORT: String(port), ...env },
+    stdio: 'ignore',
+  });
+  const exited = once(child, 'exit');
+  try {
+    for (;;) {
+      const response = await ask(port, body);
+      const elapsedMs = performance.now() - startedMs;
+      if (response !== undefined) {
+        if (response.statusCode !== 200) throw new Error(`${target} answered ${response.statusCode}`);
+        return elapsedMs;
+      }
+      if (elapsedMs > GIVE_UP_MS || child.exitCode !== null) throw new Error(`${target} did not start`);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  } finally {
+    child.kill('SIGKILL');
+    await exited;
+  }
+}
+
+/** The whole answer; undefined while nobody listens. */
+function ask(port: number, body: string | undefined): Promise<IncomingMessage | undefined> {
+  return new Promise((resolve, reject) => {
+    const req = request({
+      port,
+      host: '127.0.0.1',
+      agent: false,
+      method: body === undefined ? 'GET' : 'POST',
+      headers: { 'x-api-key': KEY, 'content-type': 'application/json' },
+    });
+    req.on('response', (response) => response.resume().on('end', () => resolve(response)));
+    req.on('error', (error) => ('code' in error && error.code === 'ECONNREFUSED' ? resolve(undefined) : reject(error)));
+    req.end(body);
+  });
+}
+
+if (import.meta.main) printLines(await run());
