@@ -37,7 +37,9 @@ function decode(bytes: Uint8Array): string {
 /** Says where, never what: the body may hold secrets, and V8's message quotes it. */
 function syntaxDetail(error: unknown, text: string): string {
   if (text.trim() === '') return 'the body is empty';
-  const position = error instanceof Error ? /position (\d+)/.exec(error.message)?.[1] : undefined;
+  // Anchored: some of V8's messages quote the body, which may itself talk of positions.
+  const position =
+    error instanceof Error ? /position (\d+)(?: \(line \d+ column \d+\))?$/.exec(error.message)?.[1] : undefined;
   return position === undefined ? 'the body is not valid JSON' : `the body is not valid JSON at position ${position}`;
 }
 
