@@ -1,0 +1,261 @@
+// The one pipeline: in which order the gates and a method are asked, what a request costs, and what is said about failures.
+import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { RpcError } from '../../../shared/errors.ts';
+import { type CallRecord, dispatch, type Gates, type Reply } from '../../../shared/rpc/dispatch.ts';
+import { type AnyMethod, createRegistry, type MethodDefinition } from '../../../shared/rpc/method.ts';
+
+interface Trace {
+  readonly trace: string[];
+}
+
+function method(
+  name: string,
+  handle: (params: { text: string }, context: Trace) => Promise<unknown>,
+): AnyMethod<Trace> {
+  const definition: MethodDefinition<Trace, z.ZodObject<{ text: z.ZodString }>, z.ZodType> = {
+    name,
+    summary: name,
+    scope: 'conversation',
+    cost: 'read',
+    params: z.strictObject({ text: z.string().max(10) }),
+    result: z.object({ text: z.string() }),
+    example: { params: { text: 'a' }, result: { text: 'a' } },
+    handle,
+  };
+  return definition;
+}
+
+const registry = createRegistry<Trace>([
+  method('echo', async ({ text }, { trace }) => {
+    trace.push('handle');
+    return { text, secret: 'undeclared' };
+  }),
+  method('broken.result', async () => ({ wrong: true })),
+  method('broken.throw', async () => {
+    throw new Error('connection string postgres://user:hunter2@db');
+  }),
+  method('fails', async () => {
+    throw new RpcError('not_found', { data: { session_id: 's' } });
+  }),
+]);
+
+interface Asked {
+  readonly reply: Reply;
+  readonly trace: readonly string[];
+  readonly audit: readonly CallRecord[];
+}
+
+async function ask(body: string | RpcError, gates: Partial<Gates<Trace>> = {}): Promise<Asked> {
+  const trace: string[] = [];
+  const audit: CallRecord[] = [];
+  const reply = await dispatch(registry, {
+    body: typeof body === 'string' ? Buffer.from(body) : body,
+    requestId: 'req_1',
+    gates: {
+      async limit(cost, methods) {
+        trace.push(`limit ${cost} ${methods.map((known) => known?.name ?? '?').join()}`.trim());
+        await gates.limit?.(cost, methods);
+      },
+      authorize(asked) {
+        trace.push(`authorize ${asked.name}`);
+        gates.authorize?.(asked);
+      },
+      context: () => ({ trace }),
+      audit: (record) => audit.push(record),
+    },
+  });
+  return { reply, trace, audit };
+}
+
+function call(name: string, params: unknown = { text: 'hi' }, id: unknown = 1): object {
+  return { jsonrpc: '2.0', method: name, ...(params === ABSENT ? {} : { params }), id };
+}
+const ABSENT = Symbol('absent');
+const say = (...calls: readonly object[]): string => JSON.stringify(calls.length === 1 ? calls[0] : calls);
+const limited: Partial<Gates<Trace>> = {
+  async limit() {
+    throw new RpcError('rate_limited', { retryAfterMs: 1234.5, data: { limit: 1, remaining: 0, reset: 60 } });
+  },
+};
+
+describe('a call', () => {
+  it('is charged, looked up, authorized and handled in this order, its result stripped to what is declared', async () => {
+    const { reply, trace, audit } = await ask(say(call('echo')));
+    expect(trace).toEqual(['limit 1 echo', 'authorize echo', 'handle']);
+    expect(reply).toEqual({ status: 200, payload: { jsonrpc: '2.0', result: { text: 'hi' }, id: 1 } });
+    expect(audit).toEqual([{ method: 'echo', outcome: 'ok', durationMs: expect.any(Number) }]);
+  });
+
+  it('of an unknown method is charged like any other, and its name is not written to the log', async () => {
+    const { reply, trace, audit } = await ask(say(call('__proto__')));
+    expect(trace).toEqual(['limit 1 ?']);
+    expect(reply).toMatchObject({
+      status: 200,
+      payload: { error: { code: -32601, data: { reason: 'method_not_found' } } },
+    });
+    expect(audit).toMatchObject([{ method: 'unknown', outcome: 'method_not_found' }]);
+  });
+
+  it('without the scope is refused before its params are read', async () => {
+    const { reply, trace } = await ask(say(call('echo', { wrong: 1 })), {
+      authorize() {
+        throw new RpcError('forbidden', { data: { missing_scope: 'conversation' } });
+      },
+    });
+    expect(trace).toEqual(['limit 1 echo', 'authorize echo']);
+    expect(reply).toMatchObject({
+      status: 200,
+      payload: { error: { code: 403, data: { missing_scope: 'conversation' } } },
+    });
+  });
+
+  it.each<readonly [string, unknown, readonly string[]]>([
+    ['by position', ['hi'], ['']],
+    ['of the wrong type', { text: 5 }, ['text']],
+    ['missing', {}, ['text']],
+    ['absent', ABSENT, ['text']],
+    ['undeclared', { text: 'hi', role: 'admin' }, ['']],
+  ])('with params %s is -32602 with paths, and its method is not run', async (_name, params, paths) => {
+    const { reply, trace } = await ask(say(call('echo', params)));
+    expect(trace).not.toContain('handle');
+    expect(reply.status).toBe(200);
+    expect(reply.payload).toMatchObject({
+      error: { code: -32602, data: { issues: paths.map((path) => ({ path, message: expect.any(String) })) } },
+    });
+  });
+
+  it('with a thousand mistakes is told about twenty, shortly', async () => {
+    const params = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`k${n}${'x'.repeat(500)}`, n]));
+    const { reply } = await ask(say(call('echo', params)));
+    expect(JSON.stringify(reply.payload).length).toBeLessThan(10_000);
+  });
+});
+
+describe('failures', () => {
+  it.each(['broken.throw', 'broken.result'])('of the gateway itself are masked: %s', async (name) => {
+    const { reply, audit } = await ask(say(call(name)));
+    expect(reply).toEqual({
+      status: 500,
+      payload: {
+        jsonrpc: '2.0',
+        error: {
+          code: -32603,
+          message: 'Internal error',
+          data: { reason: 'internal', request_id: 'req_1', retryable: true },
+        },
+        id: 1,
+      },
+    });
+    expect(audit[0]?.error?.cause).toBeInstanceOf(Error);
+  });
+
+  it('that a method answers keep their data and the status 200', async () => {
+    const { reply } = await ask(say(call('fails')));
+    expect(reply).toMatchObject({
+      status: 200,
+      payload: {
+        error: { code: 404, data: { reason: 'not_found', session_id: 's', request_id: 'req_1', retryable: false } },
+      },
+    });
+  });
+
+  it('of a gate that is no RpcError are masked too', async () => {
+    const { reply } = await ask(say(call('echo')), {
+      async limit() {
+        throw new Error('hunter2');
+      },
+    });
+    expect(reply).toMatchObject({ status: 500, payload: { error: { message: 'Internal error' } } });
+    expect(JSON.stringify(reply)).not.toContain('hunter2');
+  });
+});
+
+describe('an unreadable body', () => {
+  it.each<readonly [string, string | RpcError, number, number]>([
+    ['bad syntax', '{', 400, -32700],
+    ['a duplicate key', '{"id":1,"id":2}', 400, -32600],
+    ['an empty batch', '[]', 400, -32600],
+    ['51 calls', JSON.stringify(Array.from({ length: 51 }, () => 1)), 400, -32600],
+    ['too many bytes', new RpcError('payload_too_large'), 413, 413],
+    ['a compressed body', new RpcError('unsupported_media_type'), 415, 415],
+  ])('costs 1 and is answered once with id null: %s', async (_name, body, status, code) => {
+    const { reply, trace, audit } = await ask(body);
+    expect(trace).toEqual(['limit 1']);
+    expect(reply).toMatchObject({ status, payload: { jsonrpc: '2.0', id: null, error: { code } } });
+    expect(audit).toHaveLength(1);
+  });
+
+  it('of a caller over its limit is 429, not a free parser', async () => {
+    const { reply } = await ask('{', limited);
+    expect(reply).toMatchObject({ status: 429, payload: { id: null, error: { code: 429 } } });
+  });
+});
+
+describe('a batch', () => {
+  it('of n costs n at once, bad calls and notifications included', async () => {
+    const { trace } = await ask(say(call('echo'), call('nope'), { jsonrpc: '2.0', method: 'echo' }, { bad: true }));
+    expect(trace[0]).toBe('limit 4 echo,?,echo,?');
+    expect(trace.filter((step) => step.startsWith('limit'))).toHaveLength(1);
+  });
+
+  it('answers each call under its id, in order, and is 200 whatever the calls come to', async () => {
+    const { reply } = await ask(
+      say(call('echo', { text: 'a' }, 'x'), call('broken.throw', undefined, 2), call('nope', {}, 3), { id: 4 }),
+    );
+    expect(reply).toMatchObject({
+      status: 200,
+      payload: [
+        { id: 'x', result: { text: 'a' } },
+        { id: 2, error: { code: -32603 } },
+        { id: 3, error: { code: -32601 } },
+        { id: 4, error: { code: -32600 } },
+      ],
+    });
+  });
+
+  it('over the limit is 429, every call answered under its own id, nothing run', async () => {
+    const { reply, trace } = await ask(
+      say(call('echo'), call('echo', {}, 'b'), { jsonrpc: '2.0', method: 'echo' }),
+      limited,
+    );
+    expect(trace).toEqual(['limit 3 echo,echo,echo']);
+    expect(reply.status).toBe(429);
+    expect(reply.payload).toMatchObject([
+      { id: 1, error: { code: 429, data: { limit: 1, remaining: 0, reset: 60, retry_after_ms: 1235 } } },
+      { id: 'b', error: { code: 429 } },
+    ]);
+    expect(reply.payload).toHaveLength(2);
+  });
+});
+
+describe('a notification', () => {
+  const notification = (name: string): object => ({ jsonrpc: '2.0', method: name, params: { text: 'hi' } });
+
+  it.each(['echo', 'nope', 'fails', 'broken.throw'])('is never answered, whatever comes of it: %s', async (name) => {
+    expect((await ask(say(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
+  });
+
+  it('runs, and is audited', async () => {
+    const { trace, audit } = await ask(say(notification('echo')));
+    expect(trace).toContain('handle');
+    expect(audit).toMatchObject([{ method: 'echo', outcome: 'ok' }]);
+  });
+
+  it('leaves a batch of notifications without an answer, and a mixed one with the answers of its calls', async () => {
+    expect((await ask(say(notification('echo'), notification('nope')))).reply).toEqual({
+      status: 204,
+      payload: undefined,
+    });
+    const { reply } = await ask(say(notification('echo'), call('echo', { text: 'a' }, null)));
+    expect(reply).toEqual({ status: 200, payload: [{ jsonrpc: '2.0', result: { text: 'a' }, id: null }] });
+  });
+});
+
+describe('a registry', () => {
+  it('refuses a name twice', () => {
+    expect(() => createRegistry([method('a', async () => ({})), method('a', async () => ({}))])).toThrow(
+      'defined twice',
+    );
+  });
+});
