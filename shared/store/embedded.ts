@@ -6,6 +6,7 @@ import { checkQuery, checkRef, checkWrites, withoutImpliedPreconditions } from '
 import { isBusy, openDatabase, toStoreError } from './embedded-database.ts';
 import { createDocuments, prepareWrite } from './embedded-documents.ts';
 import { pause } from './pause.ts';
+import { createQueryWatchers } from './query-watchers.ts';
 import type { CallOptions, Query, Ref, Snapshot, Store, Write } from './store.ts';
 import { createWatchers } from './watchers.ts';
 
@@ -31,16 +32,20 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
   let poll: NodeJS.Timeout | undefined;
   let heard: unknown;
 
-  const watchers = createWatchers((size) => {
+  const watchers = createWatchers(pollWhileWatched);
+  const queryWatchers = createQueryWatchers((query) => documents.query(query), pollWhileWatched);
+
+  /** Other processes' commits are only seen by looking. */
+  function pollWhileWatched(): void {
     if (path === ':memory:') return;
-    if (size === 0) {
+    if (watchers.size + queryWatchers.size === 0) {
       clearInterval(poll);
       poll = undefined;
     } else if (poll === undefined) {
       heard = documents.foreignChanges();
       poll = setInterval(hearOthers, POLL_MS).unref();
     }
-  });
+  }
 
   function hearOthers(): void {
     try {
@@ -52,10 +57,12 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
       return;
     }
     for (const ref of watchers.refs()) watchers.notify(ref, () => documents.read(ref));
+    queryWatchers.notify();
   }
 
   function afterCommit(writes: readonly Write[]): void {
     if (watchers.size > 0) for (const { ref } of writes) watchers.notify(ref, () => documents.read(ref));
+    if (queryWatchers.size > 0) queryWatchers.notify(new Set(writes.map(({ ref }) => ref.collection)));
     if (++commits % PURGE_EVERY_COMMITS === 0) purge();
   }
 
@@ -115,6 +122,11 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
       return stop;
     },
 
+    watchQuery(query, listener, onError) {
+      checkQuery(query);
+      return queryWatchers.add(query, listener, onError);
+    },
+
     async lock(refs, compute, options = {}) {
       for (const ref of refs) checkRef(ref);
       return attempt(options, () => {
@@ -138,6 +150,7 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
       if (closed) return;
       closed = true;
       watchers.clear();
+      queryWatchers.clear();
       database.close();
     },
   };

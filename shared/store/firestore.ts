@@ -80,6 +80,11 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
       return watcher.watch(ref, listener, onError);
     },
 
+    watchQuery(query, listener, onError) {
+      checkQuery(query);
+      return watcher.watchQuery(query, listener, onError);
+    },
+
     async lock(refs, compute, call = {}) {
       for (const ref of refs) checkRef(ref);
       return run(call, keep, (client, bounds) => lock(client, refs, compute, bounds));

@@ -82,6 +82,15 @@ export interface Store {
     onError?: (error: unknown) => void,
   ): () => void;
   /**
+   * As `watch`, for the result of a query: `listener` gets all of it, now and after every change of a document in it. Each watch costs a
+   * connection to the store: share one among many readers, and keep `limit` small.
+   */
+  watchQuery<T extends object = Data>(
+    query: Query,
+    listener: (snapshots: Snapshot<T>[]) => void,
+    onError?: (error: unknown) => void,
+  ): () => void;
+  /**
    * The fair last resort of `transact`: reads under the adapter's own lock (Firestore: `runTransaction`), computes, commits.
    * `compute` must be pure: it may run several times.
    */

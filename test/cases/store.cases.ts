@@ -8,6 +8,7 @@ import { transact } from '../../shared/store/transact.ts';
 import { storeQueryCases } from './store-query.cases.ts';
 import { storeValueCases } from './store-value.cases.ts';
 import { storeWatchCases } from './store-watch.cases.ts';
+import { storeWatchQueryCases } from './store-watch-query.cases.ts';
 
 /** The store under test, opened once per suite; `clock.ms` may be moved. Collections and ids are fresh per use. */
 export interface StoreFixture {
@@ -35,6 +36,7 @@ export function storeCases(name: string, open: (clock: Clock) => Store | Promise
     storeQueryCases({ store, clock });
     storeValueCases({ store, clock });
     storeWatchCases({ store, clock });
+    storeWatchQueryCases({ store, clock });
   });
 }
 
