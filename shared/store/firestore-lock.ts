@@ -1,9 +1,10 @@
-// Locking transactions: read under Firestore's lock, compute, commit. Within this process callers of the same documents wait here, one
-// after the other, so that Firestore's queue holds one transaction per process and readers do not block each other's commits.
+// Locking transactions: read under Firestore's lock, compute, commit. Callers of the same documents come one after the other: within this
+// process by a queue, over all processes by a door, so that only optimistic commits, which hold no lock, are ever in their way.
 import type { Bounds } from './bounded.ts';
 import { checkWrites, refKey, withoutImpliedPreconditions } from './document.ts';
 import type { FirestoreClient } from './firestore-client.ts';
 import { prepareWrite, readDocuments, toWireWrite } from './firestore-documents.ts';
+import { enterDoor } from './firestore-door.ts';
 import { isAborted, toCommitError, toReadError } from './firestore-errors.ts';
 import type { Transaction } from './firestore-wire.ts';
 import { pause } from './pause.ts';
@@ -11,7 +12,7 @@ import { createQueue } from './queue.ts';
 import type { Ref, Snapshot, Write } from './store.ts';
 
 /** Longest pause before an aborted transaction is begun again; Firestore has queued it already, so it stays short. */
-const JITTER_MS = 100;
+const JITTER_MS = 50;
 const ROLLBACK_TIMEOUT_MS = 5_000;
 
 export type Compute<R> = (snapshots: Snapshot[]) => { readonly writes: readonly Write[]; readonly result: R };
@@ -27,29 +28,47 @@ export type Lock = <R>(
 export function createLock(nowMs: () => number): Lock {
   const queue = createQueue();
   return (client, refs, compute, bounds) =>
-    queue.run(refs.map(refKey).sort().join(' '), async () => {
-      for (let retryOf: Transaction | undefined; ; ) {
-        bounds.signal.throwIfAborted();
-        const outcome = await attempt(client, refs, compute, { bounds, nowMs, retryOf });
-        if ('result' in outcome) return outcome.result;
-        // Naming the aborted transaction lets its successor be older than those that came meanwhile.
-        retryOf = outcome.aborted;
-        await pause(Math.random() * JITTER_MS, bounds.signal);
+    queue.run(keyOf(refs), async () => {
+      const leave = await enterDoor(client, keyOf(refs), nowMs, bounds);
+      try {
+        return await transaction(client, refs, compute, { bounds, nowMs });
+      } finally {
+        await leave();
       }
     });
 }
 
-interface Attempt {
+function keyOf(refs: readonly Ref[]): string {
+  return refs.map(refKey).sort().join(' ');
+}
+
+interface Terms {
   readonly bounds: Bounds;
   readonly nowMs: () => number;
-  readonly retryOf: Transaction | undefined;
+}
+
+async function transaction<R>(
+  client: FirestoreClient,
+  refs: readonly Ref[],
+  compute: Compute<R>,
+  terms: Terms,
+): Promise<R> {
+  for (let retryOf: Transaction | undefined; ; ) {
+    terms.bounds.signal.throwIfAborted();
+    const outcome = await attempt(client, refs, compute, terms, retryOf);
+    if ('result' in outcome) return outcome.result;
+    // Naming the aborted transaction lets its successor be older than those that came meanwhile.
+    retryOf = outcome.aborted;
+    await pause(Math.random() * JITTER_MS, terms.bounds.signal);
+  }
 }
 
 async function attempt<R>(
   client: FirestoreClient,
   refs: readonly Ref[],
   compute: Compute<R>,
-  { bounds, nowMs, retryOf }: Attempt,
+  { bounds, nowMs }: Terms,
+  retryOf: Transaction | undefined,
 ): Promise<{ readonly result: R } | { readonly aborted: Transaction }> {
   const transaction = await client.begin(bounds, retryOf).catch((error: unknown) => {
     throw toReadError(error);

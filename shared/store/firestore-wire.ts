@@ -1,7 +1,5 @@
 // Firestore's wire types (google.firestore.v1) as the SDK declares them; types only. Integers of 64 bits arrive as strings.
-import type { v1 } from '@google-cloud/firestore';
-
-type Client = InstanceType<typeof v1.FirestoreClient>;
+import type { FirestoreClient as Client } from '@google-cloud/firestore-api/client_v1';
 
 export type WireWrite = NonNullable<NonNullable<Parameters<Client['commit']>[0]['writes']>[number]>;
 export type WireQuery = NonNullable<NonNullable<Parameters<Client['runQuery']>[0]>['structuredQuery']>;

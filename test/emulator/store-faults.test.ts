@@ -1,0 +1,137 @@
+// The Firestore store when Firestore hangs, vanishes, loses an answer or is contended by many instances: on an emulator of its own.
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { systemClock } from '../../shared/clock.ts';
+import { createFirestoreStore } from '../../shared/store/firestore.ts';
+import { Conflict, type Store } from '../../shared/store/store.ts';
+import { transact } from '../../shared/store/transact.ts';
+import { freshRef, put, read } from '../cases/store.cases.ts';
+import { describeWith } from '../support/requirements.ts';
+import { startCuttingProxy } from './cutting-proxy.ts';
+import { type Emulator, startFirestoreEmulator } from './emulators.ts';
+
+describeWith('emulators', 'Firestore store under faults', () => {
+  let emulator: Emulator;
+  const stores: Store[] = [];
+  const open = (emulatorHost = emulator.host): Store => {
+    const store = createFirestoreStore({ projectId: 'demo-faults', emulatorHost, clock: systemClock });
+    stores.push(store);
+    return store;
+  };
+  beforeAll(async () => {
+    emulator = await startFirestoreEmulator();
+  }, 90_000);
+  afterAll(async () => {
+    await Promise.all(stores.map((store) => store.close()));
+    await emulator.stop();
+  });
+
+  it('answers unavailable at the deadline of every kind of call while Firestore hangs', {
+    timeout: 30_000,
+  }, async () => {
+    const store = open();
+    const ref = freshRef();
+    await put(store, ref, { n: 1 });
+    emulator.suspend();
+    try {
+      const call = { timeoutMs: 200 };
+      const calls = [
+        () => store.get([ref], call),
+        () => store.commit([{ ref, data: {}, if: 'absent' as const }], call),
+        () => store.query({ collection: 'cases', orderBy: 'n', limit: 1 }, call),
+        () => store.lock([ref], () => ({ writes: [], result: 0 }), call),
+        () => store.ping(call),
+      ];
+      for (const start of calls) {
+        const began = performance.now();
+        await expect(start()).rejects.toMatchObject({ name: 'RpcError', reason: 'unavailable' });
+        expect(performance.now() - began).toBeLessThan(2_000);
+      }
+      const controller = new AbortController();
+      const aborted = store.get([ref], { signal: controller.signal });
+      controller.abort(new Error('gone'));
+      await expect(aborted).rejects.toThrow('gone');
+    } finally {
+      emulator.resume();
+    }
+    await store.ping();
+  });
+
+  it('calls a commit whose answer is lost unavailable, neither done nor Conflict', { timeout: 30_000 }, async () => {
+    const proxy = await startCuttingProxy(emulator.host);
+    const ref = freshRef();
+    const store = open(proxy.host);
+    const direct = open();
+    const version = await put(store, ref, { n: 1 });
+    proxy.swallowAnswers(50);
+    const lost = store.commit([{ ref, data: { n: 2 }, if: { version } }], { timeoutMs: 5_000 });
+    await expect(lost).rejects.toMatchObject({ name: 'RpcError', reason: 'unavailable' });
+    // It was applied; a client that sends again by itself would have met its own write and reported Conflict.
+    expect((await read(direct, ref)).data).toEqual({ n: 2 });
+    await expect(direct.commit([{ ref, data: {}, if: { version } }])).rejects.toBeInstanceOf(Conflict);
+    proxy.pass();
+    await proxy.stop();
+  });
+
+  it('fails at once while nobody listens, and works again soon after a restart', { timeout: 90_000 }, async () => {
+    const store = open();
+    const ref = freshRef();
+    await put(store, ref, { n: 1 });
+    await emulator.stop();
+    const began = performance.now();
+    await expect(store.get([ref])).rejects.toMatchObject({ reason: 'unavailable' });
+    await expect(store.commit([{ ref, data: {} }])).rejects.toMatchObject({ reason: 'unavailable' });
+    expect(performance.now() - began).toBeLessThan(5_000);
+    await emulator.restart();
+    const deadline = performance.now() + 10_000;
+    for (;;) {
+      const outcome = await put(store, ref, { n: 2 }).catch((error: unknown) => error);
+      if (typeof outcome === 'string') break;
+      expect(outcome).toMatchObject({ reason: 'unavailable' });
+      if (performance.now() > deadline) throw new Error('the store did not come back');
+    }
+    expect((await read(store, ref)).data).toEqual({ n: 2 });
+  });
+
+  it('lets 20 instances that contend for one document all through', { timeout: 120_000 }, async () => {
+    const ref = freshRef();
+    const instances = Array.from({ length: 20 }, () => open());
+    await Promise.all(
+      instances.map(async (store) => {
+        for (let round = 0; round < 3; round++) {
+          await transact(
+            store,
+            [ref],
+            ([snapshot]) => ({ writes: [{ ref, data: { n: Number(snapshot?.data?.n ?? 0) + 1 } }], result: 0 }),
+            { timeoutMs: 30_000 },
+          );
+        }
+      }),
+    );
+    expect((await read(open(), ref)).data).toEqual({ n: 60 });
+  });
+
+  it('lets locks of many instances through, one after the other', { timeout: 120_000 }, async () => {
+    const ref = freshRef();
+    const instances = Array.from({ length: 6 }, () => open());
+    await Promise.all(
+      instances.flatMap((store) =>
+        [1, 2, 3].map(() =>
+          store.lock(
+            [ref],
+            ([snapshot]) => ({ writes: [{ ref, data: { n: Number(snapshot?.data?.n ?? 0) + 1 } }], result: 0 }),
+            { timeoutMs: 30_000 },
+          ),
+        ),
+      ),
+    );
+    expect((await read(open(), ref)).data).toEqual({ n: 18 });
+  });
+
+  it('answers unavailable once closed', async () => {
+    const store = open();
+    await store.ping();
+    await store.close();
+    await store.close();
+    await expect(store.ping()).rejects.toMatchObject({ reason: 'unavailable' });
+  });
+});
