@@ -1,9 +1,9 @@
 // Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every transport alike.
-import { type CredentialHeaders, createAuthenticate } from './auth/authenticate.ts';
+import { type CredentialHeaders, createAuthenticate, createRecognize } from './auth/authenticate.ts';
 import type { Caller } from './auth/keys.ts';
 import { RpcError } from './errors.ts';
 import { errorFields } from './log.ts';
-import type { MethodContext } from './methods/define-method.ts';
+import type { Connection, MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import { type CallRecord, dispatch, type Reply } from './rpc/dispatch.ts';
 import type { AnyMethod, Registry } from './rpc/method.ts';
@@ -19,6 +19,9 @@ export interface GatewayRequest {
   /** Transport facts a method may use (`Idempotency-Key`, `Last-Event-ID`). */
   readonly hints?: MethodContext['hints'];
   readonly notify?: MethodContext['notify'];
+  readonly connection?: Connection;
+  /** The instance that forwards this request has charged it already. */
+  readonly charged?: boolean;
   /** Hears the limiter's decision before any method runs, for headers that a stream sends first. */
   onRate?(rate: RateDecision): void;
 }
@@ -34,6 +37,8 @@ export interface Gateway {
   readonly registry: Registry<MethodContext>;
   /** Headers only, before any body is read. Throws RpcError `unauthorized`, or `unavailable` when keys cannot be had. */
   authenticate(headers: CredentialHeaders): Caller | Promise<Caller>;
+  /** The caller of a key by its digest, as the key stands now. Throws like `authenticate`. */
+  recognize(digest: Uint8Array): Caller | Promise<Caller>;
   /** Charges one caller outside JSON-RPC (`/webhook`, verbose health). Throws like the limit gate. */
   charge(
     caller: Caller,
@@ -46,7 +51,9 @@ const NO_NOTIFY: MethodContext['notify'] = () => {};
 
 export function createGateway(services: Services, registry: Registry<MethodContext>): Gateway {
   const { config, clock, limiter, log } = services;
-  const authenticate = createAuthenticate({ keys: services.keys, clock, defaultLimits: config.limits });
+  const keyring = { keys: services.keys, clock, defaultLimits: config.limits };
+  const authenticate = createAuthenticate(keyring);
+  const recognize = createRecognize(keyring);
 
   const take = async (
     caller: Caller,
@@ -68,6 +75,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
   return {
     registry,
     authenticate,
+    recognize,
     charge: (caller, { mayDegrade, signal }) => take(caller, 1, mayDegrade, signal),
 
     async handle(request) {
@@ -83,12 +91,14 @@ export function createGateway(services: Services, registry: Registry<MethodConte
         transport,
         hints: request.hints ?? {},
         notify: request.notify ?? NO_NOTIFY,
+        connection: request.connection,
       };
       const reply = await dispatch<MethodContext>(registry, {
         body: request.body,
         requestId,
         gates: {
           async limit(cost, methods) {
+            if (request.charged === true) return;
             try {
               rate = await take(caller, cost, methods.every(isCheap), signal);
               request.onRate?.(rate);

@@ -31,19 +31,30 @@ export interface AuthenticateOptions {
 const KEY_CHARS_MAX = 1024;
 const BEARER = /^bearer +(\S+) *$/i;
 
-/** Builds the gate. `X-API-Key: <key>` or `Authorization: Bearer <key>`; both only when they agree (contract section 2). */
-export function createAuthenticate({ keys, clock, defaultLimits }: AuthenticateOptions): Authenticate {
+/**
+ * Who a key is now, by its digest: for what outlives the request that presented it. Throws (or rejects with) RpcError `unauthorized` once
+ * the key is withdrawn or expired, and `unavailable` when keys cannot be had.
+ */
+export type Recognize = (digest: Uint8Array, options?: { readonly signal?: AbortSignal }) => Caller | Promise<Caller>;
+
+export function createRecognize({ keys, clock, defaultLimits }: AuthenticateOptions): Recognize {
   const admit = (key: ApiKey | undefined): Caller => {
     if (key === undefined) throw new RpcError('unauthorized', { message: 'Unauthorized: the API key is not valid' });
     if (key.expiresAtMs !== undefined && key.expiresAtMs <= clock.now()) {
       throw new RpcError('unauthorized', { message: 'Unauthorized: the API key has expired' });
     }
-    return { keyId: key.id, scopes: key.scopes, limits: key.limits ?? defaultLimits };
+    return { keyId: key.id, scopes: key.scopes, limits: key.limits ?? defaultLimits, digest: key.digest };
   };
-  return (headers, options) => {
-    const found = keys.find(hash('sha256', presentedKey(headers), 'buffer'), options);
+  return (digest, options) => {
+    const found = keys.find(digest, options);
     return found instanceof Promise ? found.then(admit) : admit(found);
   };
+}
+
+/** Builds the gate. `X-API-Key: <key>` or `Authorization: Bearer <key>`; both only when they agree (contract section 2). */
+export function createAuthenticate(options: AuthenticateOptions): Authenticate {
+  const recognize = createRecognize(options);
+  return (headers, call) => recognize(hash('sha256', presentedKey(headers), 'buffer'), call);
 }
 
 function presentedKey(headers: CredentialHeaders): string {

@@ -22,6 +22,8 @@ export interface Caller {
   readonly keyId: string;
   readonly scopes: ReadonlySet<Scope>;
   readonly limits: readonly Limit[];
+  /** Digest of the key that was presented, for what outlives the request (sockets, tickets) and must end with the key. */
+  readonly digest?: Uint8Array;
 }
 
 /**

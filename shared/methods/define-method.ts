@@ -4,6 +4,16 @@ import type { Caller, Scope } from '../auth/keys.ts';
 import type { MethodDefinition, Registry } from '../rpc/method.ts';
 import type { Services } from '../services.ts';
 
+/** A transport that stays open between calls (WebSocket), as the methods see it. */
+export interface Connection {
+  /** Aborted when the connection ends. */
+  readonly signal: AbortSignal;
+  /** What goes on after the call that began it, by id (subscriptions, terminals): the function ends it. All end with the connection. */
+  readonly streams: Map<string, () => void>;
+  /** Runs `work` once the response to the present message has been sent, so that a stream cannot overtake its own announcement. */
+  afterReply(work: () => void): void;
+}
+
 /** What a handler gets beside its params. */
 export interface MethodContext {
   readonly services: Services;
@@ -16,6 +26,8 @@ export interface MethodContext {
   readonly transport: 'http' | 'sse' | 'ws';
   /** What the transport said beside the params. */
   readonly hints: { readonly idempotencyKey?: string; readonly lastEventId?: string };
+  /** Undefined where every call stands alone (HTTP, SSE). */
+  readonly connection?: Connection | undefined;
   /**
    * Sends a JSON-RPC notification to the caller before the response; a no-op where the transport cannot stream. Resolves when the
    * caller can take more: a source that can wait should.

@@ -41,6 +41,8 @@ export interface Reply {
   readonly status: number;
   /** Undefined: nothing to answer (only notifications). */
   readonly payload: Response | readonly Response[] | undefined;
+  /** The request was a notification that was refused: HTTP answers it with a status and this payload, other transports not at all. */
+  readonly unanswered?: true;
 }
 
 const NO_CONTENT: Reply = { status: 204, payload: undefined };
@@ -62,7 +64,8 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   const refused = await charge(gates, calls.length, methods);
   if (refused !== undefined) {
     const answered = calls.filter((call) => call.id !== undefined);
-    if (!batch || answered.length === 0) return refusal(refused, requestId, gates, answered[0]?.id ?? null);
+    if (answered.length === 0) return { ...refusal(refused, requestId, gates), unanswered: true };
+    if (!batch) return refusal(refused, requestId, gates, answered[0]?.id ?? null);
     gates.audit({ method: 'batch', outcome: refused.reason, durationMs: 0, error: refused });
     return { status: refused.status, payload: answered.map((call) => failure(call.id ?? null, refused, requestId)) };
   }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { createAuthenticate } from '../../../shared/auth/authenticate.ts';
@@ -42,6 +43,7 @@ describe('authenticate', () => {
       keyId: 'app',
       scopes: new Set(['conversation']),
       limits: defaultLimits,
+      digest: createHash('sha256').update('app-key').digest(),
     });
   });
 
