@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { parseKeyDocument } from './auth/key-document.ts';
+import type { ApiKey } from './auth/keys.ts';
 import { parseLimits } from './auth/limits-text.ts';
 import type { Limit } from './rate-limit/limiter.ts';
 
@@ -56,16 +57,26 @@ export class ConfigError extends Error {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 const url = z.string().refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http(s) URL');
+/** A reader that throws, as a schema: its message becomes the line about the mistake. */
+const readBy = <T>(read: (text: string) => T) =>
+  z.string().transform((text, context) => {
+    try {
+      return read(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+      return z.NEVER;
+    }
+  });
 const milliseconds = z.coerce.number().int().min(100).max(3_600_000);
 
 /** One row per variable: the README's table and the messages come from these names. */
 const Variables = z.object({
   PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(8080),
   HOST: z.string().min(1).default('127.0.0.1'),
-  GATEWAY_API_KEY: z.string().min(1).max(1024).optional(),
-  GATEWAY_KEYS: z.string().min(1).optional(),
+  GATEWAY_API_KEY: readBy(readKeys).optional(),
+  GATEWAY_KEYS: readBy((text) => readKeys(inlineOrFile(text))).optional(),
   GATEWAY_KEY_SOURCE: z.enum(['environment', 'secret-manager']).optional(),
-  GATEWAY_LIMITS: z.string().default('100/minute,1000/hour,10000/day'),
+  GATEWAY_LIMITS: readBy(parseLimits).prefault('100/minute,1000/hour,10000/day'),
   GATEWAY_DATA_DIR: z.string().min(1).default('.data'),
   GATEWAY_STORE: z.enum(['embedded', 'memory', 'firestore']).optional(),
   GATEWAY_BUS: z.enum(['local', 'pubsub']).optional(),
@@ -87,8 +98,8 @@ const Variables = z.object({
   GOOGLE_CLOUD_PROJECT: z.string().min(1).optional(),
   FIRESTORE_EMULATOR_HOST: z.string().min(1).optional(),
   PUBSUB_EMULATOR_HOST: z.string().min(1).optional(),
-  WEBHOOK_SECRETS: z.string().default(''),
-  ALLOWED_ORIGINS: z.string().default(''),
+  WEBHOOK_SECRETS: readBy(readWebhookSecrets).prefault(''),
+  ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
   PUSH_AUDIENCE: z.string().min(1).optional(),
   PUSH_SERVICE_ACCOUNT: z.string().min(1).optional(),
   K_SERVICE: z.string().optional(),
@@ -106,35 +117,25 @@ export function loadConfig(env: Environment): Config {
   }
   const settings = parsed.data;
   const problems: string[] = [];
-  const check = <T>(name: string, read: () => T, fallback: T): T => {
-    try {
-      return read();
-    } catch (error) {
-      problems.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
-      return fallback;
-    }
-  };
-
   const onEmulator = settings.FIRESTORE_EMULATOR_HOST !== undefined || settings.PUBSUB_EMULATOR_HOST !== undefined;
   const projectId = settings.GOOGLE_CLOUD_PROJECT ?? (onEmulator ? 'demo-gateway' : undefined);
   const inCloud = settings.GOOGLE_CLOUD_PROJECT !== undefined && !onEmulator;
-  const limits = check('GATEWAY_LIMITS', () => parseLimits(settings.GATEWAY_LIMITS), []);
   const config: Config = {
     host: settings.HOST,
     port: settings.PORT,
     deployed: settings.K_SERVICE !== undefined,
-    limits,
+    limits: settings.GATEWAY_LIMITS,
     dataDir: settings.GATEWAY_DATA_DIR,
     store: settings.GATEWAY_STORE ?? (settings.FIRESTORE_EMULATOR_HOST || inCloud ? 'firestore' : 'embedded'),
     bus: settings.GATEWAY_BUS ?? (settings.PUBSUB_EMULATOR_HOST || inCloud ? 'pubsub' : 'local'),
-    keys: check('GATEWAY_API_KEY', () => readKeys(settings, inCloud), { source: 'environment', documents: [] }),
+    keys: chooseKeys(settings, inCloud, problems),
     projectId,
     emulators: { firestore: settings.FIRESTORE_EMULATOR_HOST, pubsub: settings.PUBSUB_EMULATOR_HOST },
     topic: settings.GATEWAY_TOPIC,
     model: settings.MODEL,
     providers: readProviders(settings, inCloud),
-    webhookSecrets: check('WEBHOOK_SECRETS', () => readWebhookSecrets(settings.WEBHOOK_SECRETS), []),
-    allowedOrigins: check('ALLOWED_ORIGINS', () => readOrigins(settings.ALLOWED_ORIGINS), new Set<string>()),
+    webhookSecrets: settings.WEBHOOK_SECRETS,
+    allowedOrigins: settings.ALLOWED_ORIGINS,
     push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
     turns: {
@@ -153,32 +154,41 @@ export function loadConfig(env: Environment): Config {
   return config;
 }
 
-function readKeys(settings: Settings, inCloud: boolean): Config['keys'] {
-  const documents: string[] = [];
-  if (settings.GATEWAY_KEYS !== undefined) documents.push(inlineOrFile(settings.GATEWAY_KEYS));
-  if (settings.GATEWAY_API_KEY !== undefined) documents.push(settings.GATEWAY_API_KEY);
-  const source = settings.GATEWAY_KEY_SOURCE ?? (documents.length === 0 && inCloud ? 'secret-manager' : 'environment');
+/** Where keys come from; says in `problems` when that would leave the gateway open or without any. */
+function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): Config['keys'] {
+  const given = [settings.GATEWAY_KEYS, settings.GATEWAY_API_KEY].filter((entry) => entry !== undefined);
+  const source = settings.GATEWAY_KEY_SOURCE ?? (given.length === 0 && inCloud ? 'secret-manager' : 'environment');
   if (source === 'secret-manager') {
-    if (settings.GOOGLE_CLOUD_PROJECT === undefined)
-      throw new Error('GOOGLE_CLOUD_PROJECT must be set for Secret Manager');
+    if (settings.GOOGLE_CLOUD_PROJECT === undefined) {
+      problems.push('GOOGLE_CLOUD_PROJECT: must be set for keys from Secret Manager');
+    }
     return { source };
   }
   const isLoopback = LOOPBACK.has(settings.HOST) && settings.K_SERVICE === undefined;
+  const documents = given.map(({ document }) => document);
+  if (isLoopback) return { source, documents: documents.length === 0 ? [LOCAL_KEY] : documents };
   if (documents.length === 0) {
-    if (!isLoopback)
-      throw new Error(`must be set when the gateway is reachable from elsewhere (HOST is ${settings.HOST})`);
-    documents.push(LOCAL_KEY);
+    problems.push(`GATEWAY_API_KEY: must be set when others can reach the gateway (HOST is ${settings.HOST})`);
   }
-  const keys = documents.flatMap((document) => parseKeyDocument(document));
-  if (!isLoopback && keys.some((key) => sha256(LOCAL_KEY).equals(key.digest))) {
-    throw new Error(`${LOCAL_KEY} is public; choose another key when HOST is not a loopback address`);
+  if (given.some(({ keys }) => keys.some((key) => sha256(LOCAL_KEY).equals(key.digest)))) {
+    problems.push(`GATEWAY_API_KEY: ${LOCAL_KEY} is public; choose another key when HOST is not a loopback address`);
   }
   return { source, documents };
 }
 
+/** The document with what it says, so that a mistake in it is found at start. */
+function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
+  return { document, keys: parseKeyDocument(document) };
+}
+
 /** `@path` reads a file, anything else is the value itself. */
 function inlineOrFile(value: string): string {
-  return value.startsWith('@') ? readFileSync(value.slice(1), 'utf8') : value;
+  if (!value.startsWith('@')) return value;
+  try {
+    return readFileSync(value.slice(1), 'utf8');
+  } catch (error) {
+    throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
+  }
 }
 
 function readProviders(settings: Settings, inCloud: boolean): Config['providers'] {
