@@ -1,0 +1,79 @@
+// The error table against contract section 3, row by row, and what an error shows on the wire.
+import { describe, expect, it } from 'vitest';
+import { ERRORS, type Reason, RpcError, toRpcError } from '../../shared/errors.ts';
+
+/** Contract section 3: code, HTTP status of a single call, reasons. */
+const CONTRACT: readonly (readonly [code: number, status: number, reasons: readonly Reason[]])[] = [
+  [-32700, 400, ['parse_error']],
+  [-32600, 400, ['invalid_request']],
+  [-32601, 200, ['method_not_found']],
+  [-32602, 200, ['invalid_params']],
+  [-32603, 500, ['internal']],
+  [401, 401, ['unauthorized']],
+  [429, 429, ['rate_limited']],
+  [413, 413, ['payload_too_large']],
+  [415, 415, ['unsupported_media_type']],
+  [405, 405, ['method_not_allowed']],
+  [503, 503, ['unavailable']],
+  [403, 200, ['forbidden', 'sandbox_unavailable']],
+  [404, 200, ['not_found']],
+  [409, 200, ['conflict', 'session_busy', 'queue_full', 'idempotency_in_flight', 'patch_failed']],
+  [499, 200, ['cancelled']],
+  [502, 200, ['upstream_error']],
+  [504, 200, ['upstream_timeout']],
+];
+
+describe('the error table', () => {
+  it.each(CONTRACT.flatMap(([code, status, reasons]) => reasons.map((reason) => [reason, code, status] as const)))(
+    '%s is code %i with HTTP status %i',
+    (reason, code, status) => {
+      expect(ERRORS[reason]).toMatchObject({ code, status });
+      expect(new RpcError(reason).status).toBe(status);
+    },
+  );
+
+  it('has a reason for every code of the contract and a code for every reason', () => {
+    const codes = new Set(Object.values(ERRORS).map(({ code }) => code));
+    expect([...codes].toSorted()).toEqual(CONTRACT.map(([code]) => code).toSorted());
+  });
+});
+
+describe('an error on the wire', () => {
+  it('carries reason, request id and whether a retry may help, and its data beside them', () => {
+    const wire = new RpcError('rate_limited', { data: { limit: 5 }, retryAfterMs: 10.2 }).toWire('req_1');
+    expect(wire).toEqual({
+      code: 429,
+      message: 'Too Many Requests',
+      data: { reason: 'rate_limited', request_id: 'req_1', retryable: true, retry_after_ms: 11, limit: 5 },
+    });
+    expect(new RpcError('not_found').toWire('r').data).not.toHaveProperty('retry_after_ms');
+  });
+
+  it('cannot have its reason or request id replaced by its data', () => {
+    const { data } = new RpcError('not_found', { data: { reason: 'x', request_id: 'y', retryable: 1 } }).toWire(
+      'req_1',
+    );
+    expect(data).toEqual({ reason: 'not_found', request_id: 'req_1', retryable: false });
+  });
+
+  it('says nothing of its cause or its stack', () => {
+    const wire = JSON.stringify(toRpcError(new Error('hunter2')).toWire('req_1'));
+    expect(wire).not.toMatch(/hunter2|stack|at /);
+  });
+});
+
+describe('anything thrown', () => {
+  it('that is an RpcError stays what it is', () => {
+    const error = new RpcError('cancelled');
+    expect(toRpcError(error)).toBe(error);
+  });
+
+  it.each([[new Error('x')], ['text'], [undefined], [null], [{ reason: 'not_found' }]])(
+    'else is internal: %s',
+    (thrown) => {
+      const error = toRpcError(thrown);
+      expect(error).toMatchObject({ reason: 'internal', status: 500 });
+      expect(error.cause).toBe(thrown);
+    },
+  );
+});

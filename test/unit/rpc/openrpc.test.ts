@@ -1,0 +1,110 @@
+// The OpenRPC document of the whole registry: valid by the official meta-schema, its schemas valid and usable by another validator,
+// every example true to the schemas that validate.
+import { createRequire } from 'node:module';
+import { Ajv, type ValidateFunction } from 'ajv';
+import { describe, expect, it } from 'vitest';
+import type { z } from 'zod';
+import { ERRORS } from '../../../shared/errors.ts';
+import * as methods from '../../../shared/methods/index.ts';
+import { createRegistry } from '../../../shared/rpc/method.ts';
+import { toOpenRpc } from '../../../shared/rpc/openrpc.ts';
+
+const all = Object.values(methods);
+const registry = createRegistry(all);
+// Through JSON, as callers get it.
+const document: OpenRpc = JSON.parse(JSON.stringify(toOpenRpc(registry, '1.2.3')));
+
+interface OpenRpc {
+  readonly openrpc: string;
+  readonly info: { readonly version: string };
+  readonly methods: readonly {
+    readonly name: string;
+    readonly params: readonly { readonly name: string; readonly required: boolean; readonly schema: object }[];
+    readonly result: { readonly schema: object };
+    readonly errors: readonly { readonly code: number; readonly data: { readonly reason: keyof typeof ERRORS } }[];
+    readonly examples: readonly {
+      readonly params: readonly { readonly name: string; readonly value: unknown }[];
+      readonly result: { readonly value: unknown };
+    }[];
+  }[];
+}
+
+// The package's types do not know what it exports.
+const { openrpcDocument }: { openrpcDocument: { properties: { openrpc: { enum: string[] } } } } = createRequire(
+  import.meta.url,
+)('@open-rpc/meta-schema');
+
+/** The published meta-schema, which refers to its sister for JSON Schema; draft-07 itself, stricter, stands in for that. */
+function createMetaSchema(): ValidateFunction {
+  const ajv = new Ajv({ strict: false, validateFormats: false });
+  ajv.addSchema({ $id: 'https://meta.json-schema.tools', $ref: 'http://json-schema.org/draft-07/schema#' });
+  ajv.addSchema({
+    $id: 'https://meta.json-schema.tools/',
+    definitions: { JSONSchemaObject: { properties: { $ref: { type: 'string' } } } },
+  });
+  const { openrpc: version, ...properties } = openrpcDocument.properties;
+  // The package's list of versions ends at 1.3.2, whose documents differ from those of 1.4 by this member alone.
+  expect(version.enum).toContain('1.3.2');
+  return ajv.compile({
+    ...openrpcDocument,
+    $schema: undefined,
+    properties: { ...properties, openrpc: { type: 'string', pattern: '^1\\.4\\.\\d+$' } },
+  });
+}
+
+describe('the document', () => {
+  it('is valid OpenRPC 1.4', () => {
+    const validate = createMetaSchema();
+    expect(validate(document), JSON.stringify(validate.errors)).toBe(true);
+    expect(document).toMatchObject({ openrpc: expect.stringMatching(/^1\.4\.\d$/), info: { version: '1.2.3' } });
+  });
+
+  it('would not be if a method lost its params, or a schema its meaning', () => {
+    const validate = createMetaSchema();
+    const [first] = document.methods;
+    expect(validate({ ...document, methods: [{ ...first, params: undefined }] })).toBe(false);
+    expect(
+      validate({ ...document, methods: [{ ...first, params: [{ name: 'a', schema: { type: 'strang' } }] }] }),
+    ).toBe(false);
+  });
+
+  it('has every method once, under its wire name', () => {
+    expect(document.methods.map(({ name }) => name).toSorted()).toEqual(all.map(({ name }) => name).toSorted());
+  });
+});
+
+describe.each(document.methods.map((described) => [described.name, described] as const))('%s', (name, described) => {
+  const method = registry.get(name);
+  if (method === undefined) throw new Error(`${name} is not registered`);
+
+  it('has an example that its own schemas accept, unchanged but for defaults', () => {
+    expect(method.params.parse(method.example.params)).toMatchObject(method.example.params);
+    expect(method.result.parse(method.example.result)).toEqual(method.example.result);
+  });
+
+  it('has schemas that another validator can use, which accept the example and require what is required', () => {
+    // Patterns with \p{..} need the u flag, which ajv sets by default.
+    const ajv = new Ajv({ strict: true, validateFormats: false, allowUnionTypes: true });
+    const [example] = described.examples;
+    const values = new Map(example?.params.map(({ name, value }) => [name, value]));
+    for (const param of described.params) {
+      const validate = ajv.compile(param.schema);
+      if (param.required) expect(values.has(param.name)).toBe(true);
+      if (values.has(param.name)) expect(validate(values.get(param.name)), param.name).toBe(true);
+      expect(method.params.safeParse({ ...method.example.params, [param.name]: undefined }).success).toBe(
+        !param.required,
+      );
+    }
+    const validate = ajv.compile(described.result.schema);
+    expect(validate(example?.result.value), JSON.stringify(validate.errors)).toBe(true);
+  });
+
+  it('refuses a parameter nobody declared', () => {
+    const parsed = method.params.safeParse({ ...method.example.params, role: 'admin' });
+    expect(parsed.error?.issues.map(({ code }: z.core.$ZodIssue) => code)).toEqual(['unrecognized_keys']);
+  });
+
+  it('names only errors of the table, each with its code', () => {
+    for (const { code, data } of described.errors) expect(ERRORS[data.reason].code).toBe(code);
+  });
+});
