@@ -30,8 +30,9 @@ export interface DocumentLimiterOptions {
   readonly waitingMax?: number;
   /** Milliseconds of optimistic rounds before the store's lock is taken. */
   readonly optimisticMs?: number;
-  /** Deadline of each store operation, milliseconds. */
+  /** Deadline of each store operation, milliseconds, and of the lock with its queue. */
   readonly timeoutMs?: number;
+  readonly lockTimeoutMs?: number;
 }
 
 /**
@@ -42,7 +43,7 @@ export interface DocumentLimiterOptions {
 export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter {
   const { store, clock, log } = options;
   const { keysMax = 10_000, waitingPerKeyMax = 10_000, waitingMax = 20_000 } = options;
-  const { optimisticMs = 400, timeoutMs = 2_000 } = options;
+  const { optimisticMs = 400, timeoutMs = 2_000, lockTimeoutMs = 6_000 } = options;
   const entryOf = createEntries(keysMax);
   const outage = createOutage();
   let waitingCount = 0;
@@ -126,6 +127,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     const committed = await transact(store, [entry.ref], compute, {
       cached: trusted ? [known] : undefined,
       optimisticMs,
+      lockTimeoutMs,
       timeoutMs: outage.open ? PROBE_TIMEOUT_MS : timeoutMs,
     });
     const doneMs = clock.now();

@@ -34,6 +34,8 @@ export interface TransactOptions extends CallOptions {
   readonly cached?: readonly Snapshot[] | undefined;
   /** Milliseconds of optimistic rounds before the lock is used, if that comes before the last round. Default: rounds alone count. */
   readonly optimisticMs?: number;
+  /** Milliseconds the lock may take, waiting for its turn included. Default: `timeoutMs`. */
+  readonly lockTimeoutMs?: number;
 }
 
 /**
@@ -74,7 +76,7 @@ export async function transact<R>(
       const decision = compute(locked);
       return { writes: decision.writes, result: decision.result };
     },
-    options,
+    options.lockTimeoutMs === undefined ? options : { ...options, timeoutMs: options.lockTimeoutMs },
   );
   return { result, snapshots: await store.get(refs, options) };
 }
