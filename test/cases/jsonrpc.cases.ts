@@ -1,0 +1,254 @@
+// What every transport of the gateway owes its callers in JSON-RPC 2.0 (contract section 3), run against HTTP, SSE and WebSocket alike.
+// Statuses and headers, which only HTTP has, are looked at where the transport shows them.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+/** One answered request. */
+export interface Answer {
+  /** HTTP status; undefined where the transport has none. */
+  readonly status?: number;
+  readonly headers?: Headers;
+  /** The response, or the responses of a batch; undefined when nothing was answered. */
+  readonly payload: unknown;
+}
+
+export interface Transport {
+  /** Sends the bytes as one request under the key and resolves with its answer; for a notification once it has been taken. */
+  call(body: string | Uint8Array, key?: CaseKey): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+const TIGHT = ['tight-1', 'tight-2', 'tight-3', 'tight-4', 'tight-5', 'tight-6'] as const;
+export type CaseKey = 'wide' | 'webhook-only' | (typeof TIGHT)[number];
+
+/** Calls that a tight key may make in a day; each case has one of its own. */
+const TIGHT_CALLS = 5;
+
+/** GATEWAY_KEYS of the gateway under test: key ids equal the keys. */
+export const CASE_KEYS = JSON.stringify({
+  keys: [
+    { id: 'wide', key: 'wide', limits: '100000/minute' },
+    { id: 'webhook-only', key: 'webhook-only', scopes: ['webhook'], limits: '100000/minute' },
+    ...TIGHT.map((key) => ({ id: key, key, limits: `${TIGHT_CALLS}/day,100000/minute` })),
+  ],
+});
+
+const STATUS = 'conversation.status';
+
+export function call(method: string, params?: unknown, id: unknown = 1): object {
+  return { jsonrpc: '2.0', method, ...(params === undefined ? {} : { params }), id };
+}
+
+export function jsonRpcCases(name: string, open: () => Promise<Transport>): void {
+  describe(`${name} speaks JSON-RPC 2.0`, () => {
+    let transport: Transport;
+    beforeAll(async () => {
+      transport = await open();
+    });
+    afterAll(() => transport.close());
+    const say = (value: unknown, key?: CaseKey): Promise<Answer> => transport.call(JSON.stringify(value), key);
+    const known = (id: unknown): object => call(STATUS, { session_id: 'nobody' }, id);
+    const notification = { jsonrpc: '2.0', method: STATUS, params: { session_id: 'nobody' } };
+
+    /** Statuses are the contract's where the transport has any. */
+    const expectStatus = (answer: Answer, status: number): void => {
+      if (answer.status !== undefined) expect(answer.status).toBe(status);
+    };
+
+    describe('ids', () => {
+      it.each([[1], [0], [-7], [Number.MAX_SAFE_INTEGER], ['a'], [''], ['x'.repeat(128)], ['é𝄞\u0000'], [null]])(
+        'come back as they were sent: %j',
+        async (id) => {
+          const answer = await say(known(id));
+          expectStatus(answer, 200);
+          expect(answer.payload).toMatchObject({ jsonrpc: '2.0', id, result: { status: 'not_found' } });
+        },
+      );
+
+      it.each([[1.5], [2 ** 53], ['x'.repeat(129)], [{}], [[1]], [true]])(
+        'of another kind are -32600 under null: %j',
+        async (id) => {
+          const answer = await say(known(id));
+          expectStatus(answer, 400);
+          expect(answer.payload).toMatchObject({ id: null, error: { code: -32600 } });
+        },
+      );
+    });
+
+    describe('an error', () => {
+      it.each<readonly [string, string | Uint8Array, number, number, unknown]>([
+        ['bad syntax', '{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', -32700, 400, null],
+        ['nothing', '', -32700, 400, null],
+        ['invalid UTF-8', Uint8Array.of(0x22, 0xff, 0x22), -32700, 400, null],
+        ['another protocol version', '{"jsonrpc":"1.0","method":"a","id":5}', -32600, 400, 5],
+        ['params that are no structure', '{"jsonrpc":"2.0","method":"a","params":"bar","id":5}', -32600, 400, 5],
+        ['a duplicate key', '{"jsonrpc":"2.0","id":1,"method":"a","i\\u0064":2}', -32600, 400, null],
+        ['a __proto__ key', '{"jsonrpc":"2.0","id":1,"method":"a","params":{"__proto__":{}}}', -32600, 400, null],
+        ['65 levels', `${'['.repeat(65)}${']'.repeat(65)}`, -32600, 400, null],
+        ['an empty batch', '[]', -32600, 400, null],
+        ['51 calls', JSON.stringify(Array.from({ length: 51 }, (_, n) => known(n))), -32600, 400, null],
+        ['an unknown method', JSON.stringify(call('foobar', {}, 'x')), -32601, 200, 'x'],
+        ['a method of Object.prototype', JSON.stringify(call('constructor', {}, 'x')), -32601, 200, 'x'],
+        ['params by position', JSON.stringify(call(STATUS, ['nobody'])), -32602, 200, 1],
+        ['params missing', JSON.stringify(call(STATUS)), -32602, 200, 1],
+        ['params undeclared', JSON.stringify(call(STATUS, { session_id: 'a', admin: true })), -32602, 200, 1],
+      ])('is single, with its code, reason, request id and retryability: %s', async (_name, body, code, status, id) => {
+        const answer = await transport.call(body);
+        expectStatus(answer, status);
+        expect(answer.payload).toEqual({
+          jsonrpc: '2.0',
+          id,
+          error: {
+            code,
+            message: expect.any(String),
+            data: expect.objectContaining({
+              reason: expect.any(String),
+              request_id: expect.stringMatching(/^req_[0-9a-f]{32}$/),
+              retryable: false,
+            }),
+          },
+        });
+      });
+
+      it('about params tells the path of each mistake', async () => {
+        const { payload } = await say(call('conversation.prompt', { prompt: 5, on_busy: 'panic' }));
+        expect(payload).toMatchObject({
+          error: {
+            code: -32602,
+            data: {
+              issues: [
+                { path: 'prompt', message: expect.any(String) },
+                { path: 'on_busy', message: expect.any(String) },
+              ],
+            },
+          },
+        });
+      });
+
+      it('about a missing scope names it, before the params are looked at', async () => {
+        const answer = await say(call('conversation.prompt', { wrong: true }), 'webhook-only');
+        expectStatus(answer, 200);
+        expect(answer.payload).toMatchObject({
+          error: { code: 403, data: { reason: 'forbidden', missing_scope: 'conversation' } },
+        });
+        expect((await say(call('rpc.discover'), 'webhook-only')).payload).toMatchObject({
+          result: { openrpc: expect.stringMatching(/^1\.4\./) },
+        });
+      });
+    });
+
+    describe('a batch', () => {
+      it('of 50 is answered call by call', async () => {
+        const answer = await say(Array.from({ length: 50 }, (_, n) => known(n)));
+        expectStatus(answer, 200);
+        expect(answer.payload).toHaveLength(50);
+        expect(idsOf(answer.payload).toSorted((a, b) => Number(a) - Number(b))).toEqual(
+          Array.from({ length: 50 }, (_, n) => n),
+        );
+      });
+
+      it('of the specification’s mixed example is 200 with one response for each call that is no notification', async () => {
+        const answer = await say([known('1'), notification, { foo: 'boo' }, call('foo.get', {}, '5'), 1, [known(9)]]);
+        expectStatus(answer, 200);
+        expect(answer.payload).toMatchObject([
+          { id: '1', result: { status: 'not_found' } },
+          { id: null, error: { code: -32600 } },
+          { id: '5', error: { code: -32601 } },
+          { id: null, error: { code: -32600 } },
+          { id: null, error: { code: -32600 } },
+        ]);
+      });
+
+      it('of one call is answered as a batch of one', async () => {
+        expect((await say([known(1)])).payload).toMatchObject([{ id: 1 }]);
+      });
+    });
+
+    describe('a notification', () => {
+      it.each<readonly [string, unknown]>([
+        ['of a known method', notification],
+        ['of an unknown method', { jsonrpc: '2.0', method: 'nope' }],
+        ['with wrong params', { jsonrpc: '2.0', method: STATUS, params: [] }],
+        ['in a batch of its like', [notification, notification]],
+      ])('is never answered: %s', async (_name, value) => {
+        const answer = await say(value);
+        expectStatus(answer, 204);
+        expect(answer.payload).toBeUndefined();
+      });
+
+      it('does what it says', async () => {
+        const session_id = `notified-${name}`;
+        await say({ jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 'hi', session_id } });
+        expect((await say(call(STATUS, { session_id }))).payload).toMatchObject({
+          result: { session_id, status: 'idle' },
+        });
+      });
+    });
+
+    describe('limits', () => {
+      const refused = {
+        code: 429,
+        data: { reason: 'rate_limited', retryable: true, limit: TIGHT_CALLS, remaining: 0 },
+      };
+
+      it('admit what is allowed, then answer 429 with limit, remaining, reset and when to come back', async () => {
+        for (let n = 0; n < TIGHT_CALLS; n++) expectStatus(await say(known(n), 'tight-1'), 200);
+        const answer = await say(known('late'), 'tight-1');
+        expectStatus(answer, 429);
+        expect(answer.payload).toMatchObject({ id: 'late', error: refused });
+        const { reset, retry_after_ms } = dataOf(answer.payload);
+        expect(Number(reset) * 1000 - Date.now()).toBeGreaterThan(0);
+        expect(Number(reset) % 86_400).toBe(0);
+        expect(Math.abs(Number(reset) * 1000 - Date.now() - Number(retry_after_ms))).toBeLessThan(10_000);
+      });
+
+      it('charge a batch its length at once: over the limit nothing of it runs and nothing is charged', async () => {
+        const key = 'tight-2';
+        expectStatus(await say([known(1), known(2), known(3)], key), 200);
+        const answer = await say([known(1), known('b'), notification], key);
+        expectStatus(answer, 429);
+        const error = { ...refused, data: { ...refused.data, remaining: TIGHT_CALLS - 3 } };
+        expect(answer.payload).toMatchObject([
+          { id: 1, error },
+          { id: 'b', error },
+        ]);
+        expectStatus(await say([known(1), known(2)], key), 200);
+        expect((await say(known(1), key)).payload).toMatchObject({ error: refused });
+      });
+
+      it('count unknown methods, wrong params and unreadable bodies: failing is not free', async () => {
+        const key = 'tight-3';
+        await say(call('nope'), key);
+        await say(call(STATUS, []), key);
+        await transport.call('{', key);
+        await say([], key);
+        await say({ jsonrpc: '2.0', method: 'nope' }, key);
+        expect((await say(known(1), key)).payload).toMatchObject({ error: refused });
+      });
+
+      it('are each key’s own', async () => {
+        for (let n = 0; n < TIGHT_CALLS; n++) await say(known(n), 'tight-4');
+        expect((await say(known(1), 'tight-4')).payload).toMatchObject({ error: refused });
+        expect((await say(known(1), 'tight-5')).payload).toMatchObject({ result: {} });
+      });
+
+      it('hold against calls at the same time: never one too many', async () => {
+        const answers = await Promise.all(Array.from({ length: 40 }, (_, n) => say(known(n), 'tight-6')));
+        const admitted = answers.filter(({ payload }) => hasMember(payload, 'result'));
+        expect(admitted).toHaveLength(TIGHT_CALLS);
+      });
+    });
+  });
+}
+
+function hasMember(payload: unknown, member: string): boolean {
+  return typeof payload === 'object' && payload !== null && member in payload;
+}
+
+/** `error.data` of a response. */
+function dataOf(payload: unknown): Record<string, unknown> {
+  return (payload as { readonly error: { readonly data: Record<string, unknown> } }).error.data;
+}
+
+function idsOf(payload: unknown): unknown[] {
+  return (payload as readonly { readonly id: unknown }[]).map(({ id }) => id);
+}
