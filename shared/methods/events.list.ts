@@ -1,10 +1,11 @@
 // `events.list`: recorded webhook events, newest first unless asked otherwise.
 import { z } from 'zod';
+import type { EventDocument } from '../events/documents.ts';
 import { isObject } from '../events/interpret.ts';
 import { listEvents } from '../events/list.ts';
 import { defineMethod } from './define-method.ts';
 
-const RecordedEvent = z.object({
+export const RecordedEvent = z.object({
   event_id: z.string(),
   event: z.string(),
   timestamp: z.string().describe('Time of the event as its sender gave it, ISO 8601'),
@@ -50,20 +51,25 @@ export const eventsList = defineMethod({
   async handle(params, { services, signal }) {
     const page = await listEvents(services.store, params, { signal });
     return {
-      events: page.items.map(({ id, document }) => ({
-        event_id: id,
-        event: document.event,
-        timestamp: document.time,
-        received_at: new Date(document.received_at_ms).toISOString(),
-        source: document.source,
-        data: dataOf(document.body),
-        status: document.state,
-        message_id: document.message_id,
-      })),
+      events: page.items.map(({ id, document }) => toRecordedEvent(id, document)),
       ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }),
     };
   },
 });
+
+/** A recorded event in wire names. */
+export function toRecordedEvent(id: string, document: EventDocument): z.input<typeof RecordedEvent> {
+  return {
+    event_id: id,
+    event: document.event,
+    timestamp: document.time,
+    received_at: new Date(document.received_at_ms).toISOString(),
+    source: document.source,
+    data: dataOf(document.body),
+    status: document.state,
+    message_id: document.message_id,
+  };
+}
 
 function dataOf(body: string): unknown {
   const value: unknown = JSON.parse(body);

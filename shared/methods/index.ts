@@ -1,4 +1,5 @@
 // Every method, one line each; the only barrel. A new method is one file and one line here.
+export { authTicket } from './auth.ticket.ts';
 export { conversationCancel } from './conversation.cancel.ts';
 export { conversationDelete } from './conversation.delete.ts';
 export { conversationHistory } from './conversation.history.ts';
@@ -8,4 +9,6 @@ export { conversationResume } from './conversation.resume.ts';
 export { conversationStatus } from './conversation.status.ts';
 export { deploymentList } from './deployment.list.ts';
 export { eventsList } from './events.list.ts';
+export { eventsSubscribe } from './events.subscribe.ts';
+export { eventsUnsubscribe } from './events.unsubscribe.ts';
 export { rpcDiscover } from './rpc.discover.ts';

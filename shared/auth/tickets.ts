@@ -1,0 +1,87 @@
+// Single-use tickets: how a browser, which cannot set headers on a WebSocket, proves its key. Stored is only the hash of a ticket; the
+// key's digest beside it is sealed with the ticket itself, so that the document says nothing to who reads the store.
+import { createHash, randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import type { Clock } from '../clock.ts';
+import { RpcError } from '../errors.ts';
+import type { Ref, Store } from '../store/store.ts';
+import { transact } from '../store/transact.ts';
+import type { Caller } from './keys.ts';
+
+/** Time a browser has from getting a ticket to opening its socket. */
+export const TICKET_MS = 30_000;
+/** 256 random bits, base64url: legal in a Sec-WebSocket-Protocol header. */
+const TICKET = /^[\w-]{43}$/;
+const STORE_TIMEOUT_MS = 5_000;
+
+/** `tickets/<SHA-256 of the ticket, base64url>`; deleted when used, else by TTL. */
+const TicketDocument = z.object({
+  /** SHA-256 digest of the key, XORed with a pad that only the ticket yields; base64url. */
+  sealed_digest: z.string(),
+});
+
+export interface Ticket {
+  readonly ticket: string;
+  readonly expiresAtMs: number;
+}
+
+type Parts = { readonly store: Store; readonly clock: Clock };
+
+/**
+ * Makes a ticket for the key behind `caller`. Throws RpcError `unavailable` when the store cannot be reached, Error for a caller that was
+ * not recognised by a key.
+ */
+export async function issueTicket({ store, clock }: Parts, caller: Caller, signal?: AbortSignal): Promise<Ticket> {
+  if (caller.digest === undefined) throw new Error('a ticket needs a caller with a key');
+  const ticket = randomBytes(32).toString('base64url');
+  const expiresAtMs = clock.now() + TICKET_MS;
+  const data: z.output<typeof TicketDocument> = {
+    sealed_digest: Buffer.from(xor(caller.digest, padOf(ticket))).toString('base64url'),
+  };
+  await store.commit([{ ref: refOf(ticket), data, expireAtMs: expiresAtMs, if: 'absent' }], {
+    timeoutMs: STORE_TIMEOUT_MS,
+    ...(signal && { signal }),
+  });
+  return { ticket, expiresAtMs };
+}
+
+/**
+ * Uses a ticket up and answers the digest of its key; exactly one instance gets it. Throws RpcError `unauthorized` for a ticket that is
+ * unknown, used or expired, `unavailable` when the store cannot tell (the ticket may then be used up: get another).
+ */
+export async function redeemTicket(store: Store, ticket: string, signal?: AbortSignal): Promise<Uint8Array> {
+  const ref = TICKET.test(ticket) ? refOf(ticket) : undefined;
+  const data = ref && (await take(store, ref, signal));
+  if (data === undefined) {
+    throw new RpcError('unauthorized', { message: 'Unauthorized: the ticket is unknown, used or expired' });
+  }
+  const { sealed_digest } = TicketDocument.parse(data);
+  return xor(Buffer.from(sealed_digest, 'base64url'), padOf(ticket));
+}
+
+async function take(store: Store, ref: Ref, signal: AbortSignal | undefined): Promise<object | undefined> {
+  const { result } = await transact(
+    store,
+    [ref],
+    ([snapshot]) => ({
+      // The version read is the delete's precondition: of two instances with one ticket, one loses and reads again.
+      writes: snapshot?.data === undefined ? [] : [{ ref, delete: true }],
+      result: snapshot?.data,
+    }),
+    { timeoutMs: STORE_TIMEOUT_MS, ...(signal && { signal }) },
+  );
+  return result;
+}
+
+function refOf(ticket: string): Ref {
+  return { collection: 'tickets', id: createHash('sha256').update(ticket).digest('base64url') };
+}
+
+/** Never used twice, since no ticket is: a one-time pad. Another hash than the document's id. */
+function padOf(ticket: string): Uint8Array {
+  return createHash('sha256').update(`seal:${ticket}`).digest();
+}
+
+function xor(a: Uint8Array, b: Uint8Array): Uint8Array {
+  return a.map((byte, index) => byte ^ (b[index] ?? 0));
+}
