@@ -1,18 +1,11 @@
 // Hosting under the stock functions-framework CLI (5.0.5). The framework keeps the process, its command line, the port and the choice
 // of the target; the requests themselves never reach its express app, which would inflate and parse up to 1 GiB of body before anybody
 // is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM. Signature type `http` only.
-import http, {
-  type IncomingMessage,
-  maxHeaderSize,
-  type RequestListener,
-  type Server,
-  type ServerOptions,
-  type ServerResponse,
-} from 'node:http';
-import type { Duplex } from 'node:stream';
+import http, { type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { RpcError } from '../shared/errors.ts';
 import { errorFields, type Logger } from '../shared/log.ts';
 import { type HttpHandler, requestIdOf, sendJson } from './http.ts';
+import { answerBrokenRequest, SERVER_OPTIONS } from './node-server.ts';
 
 export interface HardenOptions {
   /** Gets every request as node made it: nothing of the body is read yet. */
@@ -26,15 +19,6 @@ export interface HardenOptions {
   readonly drainTimeoutMs?: number;
 }
 
-const SERVER_OPTIONS: ServerOptions = {
-  maxHeaderSize: Math.min(16_384, maxHeaderSize),
-  // A client has this long to send its headers, and its whole request: closes slow-loris. Responses may stream for longer.
-  headersTimeout: 15_000,
-  requestTimeout: 60_000,
-  connectionsCheckingInterval: 5000,
-  // Longer than Google's front end keeps an idle connection (600 s), so that it never reuses one that is being closed here.
-  keepAliveTimeout: 620_000,
-};
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 const DRAIN_TIMEOUT_MS = 8000;
 /** What `finish` interrupts still has to be written. */
@@ -143,28 +127,4 @@ function fail(error: unknown, req: IncomingMessage, res: ServerResponse, log: Lo
   log.log('ERROR', 'a request handler failed', { request_id: requestId, ...errorFields(error) });
   if (res.headersSent) res.destroy();
   else sendJson(res, 500, { jsonrpc: '2.0', error: new RpcError('internal').toWire(requestId), id: null });
-}
-
-const BROKEN: ReadonlyMap<unknown, readonly [number, string, string]> = new Map([
-  ['HPE_HEADER_OVERFLOW', [431, 'Request Header Fields Too Large', 'the request headers are too large']],
-  ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'Request Timeout', 'the request was not sent in time']],
-]);
-
-/** What is not HTTP at all never becomes a request; it gets JSON too, then the connection ends. */
-function answerBrokenRequest(error: Error, socket: Duplex): void {
-  if (!socket.writable || ('code' in error && error.code === 'ECONNRESET')) {
-    socket.destroy();
-    return;
-  }
-  const [status, phrase, message] = BROKEN.get('code' in error ? error.code : '') ?? [
-    400,
-    'Bad Request',
-    'the request is not valid HTTP',
-  ];
-  const wire = new RpcError('invalid_request', { message }).toWire(`req_${crypto.randomUUID().replaceAll('-', '')}`);
-  const body = JSON.stringify({ jsonrpc: '2.0', error: wire, id: null });
-  socket.end(
-    `HTTP/1.1 ${status} ${phrase}\r\nContent-Type: application/json; charset=utf-8\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  );
 }

@@ -9,6 +9,7 @@ import type { Services } from '../../shared/services.ts';
 import { createHealthHandler } from '../health/handler.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendError, sendJson } from '../http.ts';
 import { createJsonRpcHandler } from '../jsonrpc/handler.ts';
+import { answerBrokenRequest, SERVER_OPTIONS } from '../node-server.ts';
 import { createWebhookHandler } from '../webhook/handler.ts';
 
 /** Routes by the first segment of the path; the handlers judge the rest. */
@@ -19,7 +20,7 @@ export function createLocalServer(services: Services): Server {
     ['jsonrpc', createJsonRpcHandler(services, gateway)],
     ['webhook', createWebhookHandler(services, gateway)],
   ]);
-  return createServer(async (req, res) => {
+  const server = createServer(SERVER_OPTIONS, async (req, res) => {
     const path = pathOf(req);
     const handler = routes.get(path.split('/', 2)[1] ?? '');
     try {
@@ -36,4 +37,6 @@ export function createLocalServer(services: Services): Server {
       sendError(res, error, requestIdOf(req));
     }
   });
+  server.on('clientError', answerBrokenRequest);
+  return server;
 }
