@@ -29,8 +29,9 @@ export interface Report {
   /** Calls by outcome; `degraded` stands for an admission by the per-instance bucket. */
   readonly outcomes: Readonly<Record<string, number>>;
   readonly latenciesMs: readonly number[];
-  /** Documents read and written; a lock counts as one of each. */
+  /** Documents read and written, and writes lost to a conflict; a lock counts as four. */
   readonly operations: number;
+  readonly lost: number;
   readonly locks: number;
 }
 

@@ -48,5 +48,11 @@ async function run({ keyId, limits, calls, spreadMs, sequential, mayDegrade, key
         await call();
       }),
     );
-  return { outcomes, latenciesMs, operations: store.total(), locks: store.operations.locks };
+  return {
+    outcomes,
+    latenciesMs,
+    operations: store.total(),
+    lost: store.operations.lost,
+    locks: store.operations.locks,
+  };
 }

@@ -39,7 +39,7 @@ describe('exactness', () => {
     const decisions = await burst(300);
     expect(tally(decisions, 'admitted')).toBe(100);
     expect(tally(decisions, 'rate_limited')).toBe(200);
-    expect(store.operations).toEqual({ reads: 1, commits: 1, locks: 0 });
+    expect(store.operations).toEqual({ reads: 1, commits: 1, lost: 0, locks: 0 });
     expect(decisions[99]).toMatchObject({ outcome: 'admitted', limit: 100, remaining: 0 });
   });
 
@@ -91,7 +91,7 @@ describe('cost', () => {
     await call();
     store.reset();
     for (let calls = 0; calls < 20; calls++) await call();
-    expect(store.operations).toEqual({ reads: 0, commits: 20, locks: 0 });
+    expect(store.operations).toEqual({ reads: 0, commits: 20, lost: 0, locks: 0 });
   });
 
   test('spends nothing on refused calls until the window resets', async () => {

@@ -15,26 +15,33 @@ export function createTestClock(startMs = Date.UTC(2026, 0, 1, 12)): Clock & { a
 }
 
 export interface Counted extends Store {
-  /** Documents read, commits tried (lost ones too) and locks taken since the last `reset`. */
-  readonly operations: { reads: number; commits: number; locks: number };
+  /** Documents read, writes of commits that succeeded, of commits that failed, and locks taken, since the last `reset`. */
+  readonly operations: { reads: number; commits: number; lost: number; locks: number };
+  /** All of them; a lock counts as four: a read and a write of its own, and the door in front of it taken and left. */
   total(): number;
   reset(): void;
 }
 
 export function countOperations(store: Store): Counted {
-  const operations = { reads: 0, commits: 0, locks: 0 };
+  const operations = { reads: 0, commits: 0, lost: 0, locks: 0 };
   return {
     ...store,
     operations,
-    total: () => operations.reads + operations.commits + 2 * operations.locks,
-    reset: () => void Object.assign(operations, { reads: 0, commits: 0, locks: 0 }),
+    total: () => operations.reads + operations.commits + operations.lost + 4 * operations.locks,
+    reset: () => void Object.assign(operations, { reads: 0, commits: 0, lost: 0, locks: 0 }),
     get: (refs, options) => {
       operations.reads += refs.length;
       return store.get(refs, options);
     },
-    commit: (writes, options) => {
-      operations.commits += writes.length;
-      return store.commit(writes, options);
+    async commit(writes, options) {
+      try {
+        const versions = await store.commit(writes, options);
+        operations.commits += writes.length;
+        return versions;
+      } catch (error) {
+        operations.lost += writes.length;
+        throw error;
+      }
     },
     lock: (refs, compute, options) => {
       operations.locks++;
