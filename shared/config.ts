@@ -37,6 +37,8 @@ export interface Config {
   /** Whose OIDC tokens the Pub/Sub push endpoint and the sweeper accept. */
   readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
   readonly logFormat: 'json' | 'pretty';
+  /** Tokens a key may use per UTC day; undefined: no budget. See conversations/usage-ledger.ts for its bound. */
+  readonly dailyTokens: number | undefined;
   /** Milliseconds; see design.md "Turns". Overridable so that fault tests need not wait half a minute. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };
 }
@@ -85,6 +87,7 @@ const Variables = z.object({
     .regex(/^[A-Za-z][\w.~%+-]{2,254}$/, 'must be a Pub/Sub topic name')
     .default('gateway-events'),
   GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
+  GATEWAY_DAILY_TOKENS: z.coerce.number().int().min(1).optional(),
   GATEWAY_LEASE_MS: milliseconds.default(30_000),
   GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
@@ -138,6 +141,7 @@ export function loadConfig(env: Environment): Config {
     allowedOrigins: settings.ALLOWED_ORIGINS,
     push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
+    dailyTokens: settings.GATEWAY_DAILY_TOKENS,
     turns: {
       leaseMs: settings.GATEWAY_LEASE_MS,
       heartbeatMs: settings.GATEWAY_HEARTBEAT_MS,

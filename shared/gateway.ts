@@ -3,6 +3,7 @@ import { type CredentialHeaders, createAuthenticate, createRecognize } from './a
 import type { Caller } from './auth/keys.ts';
 import { RpcError } from './errors.ts';
 import { errorFields } from './log.ts';
+import { createMeter, type Meter } from './meter.ts';
 import type { Connection, MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import { type CallRecord, dispatch, type Reply } from './rpc/dispatch.ts';
@@ -22,6 +23,8 @@ export interface GatewayRequest {
   readonly connection?: Connection;
   /** The instance that forwards this request has charged it already. */
   readonly charged?: boolean;
+  /** Started when the request came in; default: now. */
+  readonly meter?: Meter;
   /** Hears the limiter's decision before any method runs, for headers that a stream sends first. */
   onRate?(rate: RateDecision): void;
 }
@@ -79,7 +82,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     charge: (caller, { mayDegrade, signal }) => take(caller, 1, mayDegrade, signal),
 
     async handle(request) {
-      const { caller, requestId, signal, transport } = request;
+      const { caller, requestId, signal, transport, meter = createMeter() } = request;
       let rate: RateDecision | undefined;
       let refusal: RpcError | undefined;
       const shared = {
@@ -88,6 +91,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
         caller,
         signal,
         requestId,
+        meter,
         transport,
         hints: request.hints ?? {},
         notify: request.notify ?? NO_NOTIFY,
@@ -99,6 +103,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
         gates: {
           async limit(cost, methods) {
             if (request.charged === true) return;
+            const startMs = performance.now();
             try {
               rate = await take(caller, cost, methods.every(isCheap), signal);
               request.onRate?.(rate);
@@ -106,18 +111,20 @@ export function createGateway(services: Services, registry: Registry<MethodConte
               if (error instanceof Refused) rate = error.decision;
               if (error instanceof RpcError) refusal = error;
               throw error;
+            } finally {
+              meter.add({ stage: 'limit', startMs, endMs: performance.now() });
             }
           },
           authorize: (method) => authorize(method, caller),
           context: () => shared,
-          audit: (record) => audit(record, request, rate),
+          audit: (record) => audit(record, request, rate, meter),
         },
       });
       return { ...reply, rate, refusal };
     },
   };
 
-  function audit(record: CallRecord, request: GatewayRequest, rate: RateDecision | undefined): void {
+  function audit(record: CallRecord, request: GatewayRequest, rate: RateDecision | undefined, meter: Meter): void {
     const internal = record.outcome === 'internal';
     const severity = internal ? 'ERROR' : record.outcome === 'unavailable' ? 'WARNING' : 'INFO';
     const cause = record.error?.cause;
@@ -128,6 +135,8 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       method: record.method,
       outcome: record.outcome,
       ms: Math.round(record.durationMs * 1_000) / 1_000,
+      overhead_ms: meter.overheadMs(),
+      stages: meter.stages(),
       rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
       remaining: rate?.remaining,
       ...(cause === undefined || !(internal || severity === 'WARNING') ? {} : errorFields(cause)),

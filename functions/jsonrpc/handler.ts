@@ -4,6 +4,7 @@ import type { Caller } from '../../shared/auth/keys.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway, GatewayRequest } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
+import { createMeter, type Meter } from '../../shared/meter.ts';
 import type { Services } from '../../shared/services.ts';
 import {
   errorHeaders,
@@ -23,6 +24,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
   const { config, log } = services;
 
   return async (req, res) => {
+    const meter = createMeter();
     const requestId = requestIdOf(req);
     res.setHeader('X-Request-Id', requestId);
     if (handleCors(req, res, config.allowedOrigins, 'POST')) return;
@@ -30,7 +32,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       checkTarget(req);
       const authenticated = gateway.authenticate(req.headers);
       const caller = authenticated instanceof Promise ? await authenticated : authenticated;
-      await answer(req, res, caller, requestId);
+      await answer(req, res, caller, requestId, meter);
     } catch (thrown) {
       const error = toRpcError(thrown);
       log.log(error.reason === 'internal' ? 'ERROR' : 'INFO', 'call refused', {
@@ -51,7 +53,13 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
     }
   };
 
-  async function answer(req: IncomingMessage, res: ServerResponse, caller: Caller, requestId: string): Promise<void> {
+  async function answer(
+    req: IncomingMessage,
+    res: ServerResponse,
+    caller: Caller,
+    requestId: string,
+    meter: Meter,
+  ): Promise<void> {
     const body = await readBody(req).catch(toRpcError);
     // The client has gone before its request was whole: there is nothing to do and nobody to answer.
     if (body instanceof RpcError && body.reason === 'cancelled') return;
@@ -65,16 +73,19 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       transport: stream === undefined ? 'http' : 'sse',
       signal: left.signal,
       hints: hintsOf(req),
+      meter,
       ...(stream && {
         notify: stream.notify,
         onRate: (rate) => {
-          stream.headers = rateHeaders(rate);
+          // A stream's headers go out before the model has answered: all that came before is overhead.
+          stream.headers = { ...rateHeaders(rate), ...overheadHeader(meter) };
         },
       }),
     };
     const reply = await gateway.handle(request);
     const headers: OutgoingHttpHeaders = {
       ...rateHeaders(reply.rate),
+      ...overheadHeader(meter),
       ...(reply.refusal && errorHeaders(reply.refusal)),
     };
     if (stream?.started === true) stream.end(reply.payload);
@@ -91,6 +102,11 @@ function checkTarget(req: IncomingMessage): void {
   if (path !== '/' && path !== '/jsonrpc')
     throw new RpcError('not_found', { message: `Not found: POST /jsonrpc is here` });
   if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST, OPTIONS' } });
+}
+
+/** Milliseconds this gateway has taken, the model's time left out. */
+function overheadHeader(meter: Meter): OutgoingHttpHeaders {
+  return { 'X-Gateway-Overhead-Ms': meter.overheadMs() };
 }
 
 function acceptsEvents(req: IncomingMessage): boolean {

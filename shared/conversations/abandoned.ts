@@ -1,21 +1,16 @@
-// Ends a turn or a queued prompt that its owner cannot end: the lease expired, the owner does not answer a stop request, or the waiting
-// instance is gone. What the owner had stored of the answer is kept in the history.
+// Ends a turn that its owner cannot end: the lease expired, or the owner does not answer a stop request. What the owner had stored of the
+// answer is kept in the history.
 import { RpcError } from '../errors.ts';
-import type { Ref, Write } from '../store/store.ts';
+import type { Ref } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
-import {
-  type AbortReason,
-  type ConversationDocument,
-  type Lease,
-  type QueuedPrompt,
-  type TurnDocument,
-  turnRef,
-} from './documents.ts';
+import { type AbortReason, type Lease, type TurnDocument, turnRef } from './documents.ts';
+import type { NumberedEvent } from './event-log.ts';
 import { appendMessage } from './history.ts';
-import { isAbandoned, settle } from './lease.ts';
-import { decodeTurn, endedByOther, readSealed, type TurnEnd, type TurnFacts } from './turn-record.ts';
-import type { RunnerParts } from './turn-runner.ts';
-import { NO_USAGE } from './usage.ts';
+import { isAbandoned, isHeldBy, settle } from './lease.ts';
+import type { TurnParts } from './parts.ts';
+import { withdrawal } from './queue.ts';
+import { decodeTurn, endedByOther, readSealed, type TurnEnd } from './turn-record.ts';
+import { estimateUsage } from './usage.ts';
 
 const ROUNDS_MAX = 5;
 
@@ -27,7 +22,7 @@ export interface AbandonedOptions {
 
 /** Settles the turn of `lease` unless somebody else already has, or its owner lives. */
 export async function settleAbandoned(
-  parts: RunnerParts,
+  parts: TurnParts,
   ref: Ref,
   lease: Lease,
   options: AbandonedOptions,
@@ -38,82 +33,55 @@ export async function settleAbandoned(
   throw new RpcError('unavailable', { message: 'the turn before is still being settled', retryAfterMs: 1_000 });
 }
 
-/** False when the turn's record changed between the reads and the commit. */
-async function trySettle(parts: RunnerParts, ref: Ref, lease: Lease, options: AbandonedOptions): Promise<boolean> {
-  const { store, clock, history, cache } = parts;
+/** False when the turn's record changed between the reads and the commit: its owner lives and has written. */
+async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: AbandonedOptions): Promise<boolean> {
+  const { store, clock, history, cache, ledger } = parts;
   const recordRef = turnRef(lease.turn_id);
   const [conversationSnapshot, recordSnapshot] = await store.get([ref, recordRef]);
   const before = cache.read(conversationSnapshot);
-  if (before?.turn?.epoch !== lease.epoch) return true;
+  if (before === undefined || !isHeldBy(before.turn, lease)) return true;
   const stored = recordSnapshot?.data as TurnDocument | undefined;
-  const text = stored === undefined ? '' : await storedText(parts, lease.turn_id, stored);
+  const { text, usage } = await storedAnswer(parts, lease.turn_id, stored);
   const nowMs = clock.now();
   const now = new Date(nowMs).toISOString();
   const added =
     text === ''
       ? { conversation: before, writes: [] }
-      : appendMessage(ref, before, { role: 'assistant', text, turnId: lease.turn_id, now, partial: true });
-  const compacted = await history.compact(ref.id, added.conversation);
+      : appendMessage(before, { role: 'assistant', text, turnId: lease.turn_id, now, partial: true });
+  const compacted = await history.compact(added.conversation);
 
-  const status = options.reason === 'interrupted' ? 'interrupted' : 'cancelled';
-  const end: TurnEnd = { status, usage: stored?.usage ?? NO_USAGE, nowMs, failure: null };
   const { result, snapshots } = await transact(store, [ref, recordRef], ([first, second]) => {
     const current = cache.read(first);
-    if (current?.turn?.epoch !== lease.epoch) return { writes: [], result: true };
-    if (options.force !== true && !isAbandoned(current.turn, nowMs)) return { writes: [], result: true };
-    if (second?.version !== recordSnapshot?.version) return { writes: [], result: false };
+    if (current === undefined || !isHeldBy(current.turn, lease)) return { writes: [], result: 'gone' as const };
+    if (options.force !== true && !isAbandoned(current.turn, nowMs)) return { writes: [], result: 'gone' as const };
+    if (second?.version !== recordSnapshot?.version) return { writes: [], result: 'changed' as const };
+    // Whoever asked the owner to stop has been promised that end.
     const reason = current.turn.stop ?? options.reason;
+    const status = reason === 'interrupted' ? 'interrupted' : 'cancelled';
+    const end: TurnEnd = { status, usage, nowMs, failure: null };
     const { recent, chunks, message_count } = compacted.conversation;
-    const next = settle({ ...current, recent, chunks, message_count }, { status, usage: end.usage, now });
-    const { write } = endedByOther(factsOf(ref, current, lease), stored, end, {
+    const next = settle({ ...current, recent, chunks, message_count }, { status, usage, now });
+    const record = endedByOther({ conversation: current, lease }, stored, end, {
       TurnAborted: { turn_id: lease.turn_id, reason },
     });
     return {
-      writes: [{ ref, data: next }, write, ...added.writes, ...compacted.writes, ...withdrawal(status, lease)],
-      result: true,
+      writes: [{ ref, data: next }, record, ...added.writes, ...compacted.writes, ...withdrawal(status, lease)],
+      result: 'settled' as const,
     };
   });
   cache.set(ref, snapshots[0]);
-  return result;
+  if (result === 'settled') ledger.add(before.owner, usage);
+  return result !== 'changed';
 }
 
-/** The writes that put an end on record for prompts that leave the queue without having run. */
-export function dropQueued(
-  ref: Ref,
-  conversation: ConversationDocument,
-  entries: readonly QueuedPrompt[],
-  reason: 'cancelled' | 'expired',
-  nowMs: number,
-): Write[] {
-  const status = reason === 'expired' ? 'interrupted' : 'cancelled';
-  return entries.flatMap((entry) => {
-    const lease = { ...entry, started_at: entry.enqueued_at };
-    const end: TurnEnd = { status, usage: NO_USAGE, nowMs, failure: null };
-    const { write } = endedByOther(factsOf(ref, conversation, lease), undefined, end, {
-      TurnAborted: { turn_id: entry.turn_id, reason },
-    });
-    return [write, ...withdrawal(status, entry)];
-  });
+/** What the owner had stored of its answer, and about what that has cost. */
+async function storedAnswer({ store }: TurnParts, turnId: string, turn: TurnDocument | undefined) {
+  const events = turn === undefined ? [] : decodeTurn(turn, await readSealed(store, turnId, 0, turn.chunks.length));
+  const text = events.map(({ event }) => ('AgentMessageDelta' in event ? event.AgentMessageDelta.delta : '')).join('');
+  return { text, usage: estimateUsage(contextTokens(events), text) };
 }
 
-/** A turn that never got to its end must not answer for its idempotency key. */
-function withdrawal(status: TurnEnd['status'], turn: { readonly idempotency_id: string | null }): Write[] {
-  if (status !== 'interrupted' || turn.idempotency_id === null) return [];
-  return [{ ref: { collection: 'idempotency', id: turn.idempotency_id }, delete: true }];
-}
-
-function factsOf(ref: Ref, conversation: ConversationDocument, lease: TurnFacts['lease']): TurnFacts {
-  return {
-    conversation: ref.id,
-    sessionId: conversation.session_id,
-    conversationId: conversation.conversation_id,
-    lease,
-  };
-}
-
-async function storedText({ store }: RunnerParts, turnId: string, turn: TurnDocument): Promise<string> {
-  const sealed = await readSealed(store, turnId, 0, turn.chunks.length);
-  return decodeTurn(turn, sealed)
-    .map(({ event }) => ('AgentMessageDelta' in event ? event.AgentMessageDelta.delta : ''))
-    .join('');
+function contextTokens(events: readonly NumberedEvent[]): number {
+  const [first] = events;
+  return first !== undefined && 'TaskStarted' in first.event ? first.event.TaskStarted.context.tokens : 0;
 }

@@ -19,11 +19,11 @@ export interface PromptAnswer {
 
 /** The answer of a completed turn; throws the error of any other end (`cancelled`, `unavailable` for interrupted, the failure's own). */
 export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAnswer {
-  const where = { session_id: turn.session_id, conversation_id: turn.conversation_id, turn_id: turnId };
+  const where = { session_id: turn.session_id, conversation_id: turn.conversation, turn_id: turnId };
   if (turn.status === 'completed') {
     return {
       type: 'ai_response',
-      conversation_id: turn.conversation_id,
+      conversation_id: turn.conversation,
       content: textOf(events),
       model: turn.model,
       timestamp: turn.ended_at ?? turn.started_at,

@@ -18,8 +18,8 @@ export type TurnEvent =
         readonly turn_id: string;
         readonly model: string;
         readonly started_at: string;
-        /** How many messages the model sees, and how many older ones did not fit into its budget. */
-        readonly context: { readonly messages: number; readonly trimmed: number };
+        /** How many messages the model sees, about how many tokens they are, and how many older ones did not fit into its budget. */
+        readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
       };
     }
   | { readonly AgentMessage: { readonly message: string } }
@@ -87,17 +87,16 @@ export interface ConversationDocument {
   readonly deleted: boolean;
 }
 
-/** `messages/<conversation doc id>-<n>`: older messages, oldest first; the last chunk grows until it is full. No TTL. */
+/** `messages/<conversation id>-<n>`: older messages, oldest first; the last chunk grows until it is full. No TTL. */
 export interface MessagesDocument {
   readonly messages: readonly StoredMessage[];
 }
 
 /** `turns/<turn id>`: how a turn stands, and the newest part of its events. TTL: TURN_KEPT_MS after its end. */
 export interface TurnDocument {
-  /** Doc id of the conversation: ties the turn to its session and so to its owner. */
+  /** The conversation id: new for every life of a session, so it ties the turn to its owner and to what `delete` erases. */
   readonly conversation: string;
   readonly session_id: string;
-  readonly conversation_id: string;
   readonly model: string;
   readonly status: TurnStatus;
   readonly started_at: string;
@@ -148,6 +147,10 @@ export function conversationRef(owner: string, sessionId: string): Ref {
   return { collection: 'conversations', id: hashId(owner, sessionId) };
 }
 
+/**
+ * Messages and texts hang on the conversation id, not on the session's: a session that was deleted and started again shares no document
+ * (and no cached one) with its former life.
+ */
 export function messagesRef(conversation: string, chunk: number): Ref {
   return { collection: 'messages', id: `${conversation}-${chunk}` };
 }

@@ -1,23 +1,28 @@
 // conversation.delete: every document of a session goes. First a tombstone (nobody sees or runs the session any more, its owner is
 // fenced), then the rest in bounded steps, then the tombstone: a crash in between is finished by the next delete or prompt.
 import type { Clock } from '../clock.ts';
-import type { Ref, Store, Write } from '../store/store.ts';
+import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import {
   type ConversationDocument,
+  type Lease,
   type MessagesDocument,
   messagesRef,
   type StoredMessage,
   type TurnDocument,
   textRef,
   turnEventsRef,
+  turnRef,
 } from './documents.ts';
 
 const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
 
-/** Hides the session. The turn that was running (null: none), or undefined when there is no such session. */
-export async function markDeleted(store: Store, ref: Ref, clock: Clock): Promise<string | null | undefined> {
+/**
+ * Hides the session, and lets go of the idempotency keys of what ran and waited in it. The turn that was running (null: none), or
+ * undefined when there is no such session.
+ */
+export async function markDeleted(store: Store, ref: Ref, clock: Clock): Promise<Lease | null | undefined> {
   const { result } = await transact(store, [ref], ([snapshot]) => {
     const current = snapshot?.data as ConversationDocument | undefined;
     if (current === undefined) return { writes: [], result: undefined };
@@ -33,52 +38,66 @@ export async function markDeleted(store: Store, ref: Ref, clock: Clock): Promise
       status: 'idle',
       updated_at: new Date(clock.now()).toISOString(),
     };
-    return { writes: [{ ref, data: tombstone }], result: current.turn?.turn_id ?? null };
+    const pending = current.turn === null ? current.queue : [current.turn, ...current.queue];
+    const keys = pending.flatMap(({ idempotency_id }) => (idempotency_id === null ? [] : [forget(idempotency_id)]));
+    return { writes: [{ ref, data: tombstone }, ...keys], result: current.turn };
   });
   return result;
 }
 
-/** Erases everything of a session that is marked deleted, the tombstone last. */
+/** Erases everything of a session that is marked deleted, the tombstone last. Several may do so at once. */
 export async function eraseSession(store: Store, ref: Ref): Promise<void> {
-  await eraseTurns(store, ref);
   const [snapshot] = await store.get<ConversationDocument>([ref]);
   const conversation = snapshot?.data;
-  if (snapshot === undefined || conversation === undefined || !conversation.deleted) return;
-  await eraseTexts(store, ref, conversation.recent);
+  if (!snapshot?.version || conversation === undefined || !conversation.deleted) return;
+  const id = conversation.conversation_id;
+  await eraseTurns(store, id);
+  await eraseTexts(store, id, conversation.recent);
   for (let chunk = 0; chunk < conversation.chunks.length; chunk++) {
-    const [messages] = await store.get<MessagesDocument>([messagesRef(ref.id, chunk)]);
-    await eraseTexts(store, ref, messages?.data?.messages ?? []);
-    await store.commit([{ ref: messagesRef(ref.id, chunk), delete: true }]);
+    const [messages] = await store.get<MessagesDocument>([messagesRef(id, chunk)]);
+    await eraseTexts(store, id, messages?.data?.messages ?? []);
+    await store.commit([{ ref: messagesRef(id, chunk), delete: true }]);
   }
-  await store.commit([{ ref, delete: true }]);
+  try {
+    await store.commit([{ ref, delete: true, if: { version: snapshot.version } }]);
+  } catch (error) {
+    // Somebody else was faster, and the session may already live again.
+    if (!(error instanceof Conflict)) throw error;
+  }
+}
+
+/** Erases one turn and its events: what an owner has left behind that did not know yet that its session is gone. */
+export async function eraseTurn(store: Store, turnId: string, chunks: number): Promise<void> {
+  const events = Array.from(
+    { length: chunks },
+    (_, chunk): Write => ({ ref: turnEventsRef(turnId, chunk), delete: true }),
+  );
+  await commitInSteps(store, [...events, { ref: turnRef(turnId), delete: true }]);
 }
 
 /** Turn documents are found by their conversation; each goes with its events and its idempotency record. */
-async function eraseTurns(store: Store, ref: Ref): Promise<void> {
+async function eraseTurns(store: Store, conversation: string): Promise<void> {
   for (;;) {
     const turns = await store.query<TurnDocument>({
       collection: 'turns',
-      where: { conversation: ref.id },
+      where: { conversation },
       orderBy: 'started_at',
       limit: TURNS_PER_STEP,
     });
-    if (turns.length === 0) return;
-    for (const { ref: turn, data } of turns) {
+    for (const { ref, data } of turns) {
       if (data === undefined) continue;
-      const writes: Write[] = data.chunks.map((_, chunk) => ({ ref: turnEventsRef(turn.id, chunk), delete: true }));
-      if (data.idempotency_id !== null) {
-        writes.push({ ref: { collection: 'idempotency', id: data.idempotency_id }, delete: true });
-      }
-      await commitInSteps(store, [...writes, { ref: turn, delete: true }]);
+      if (data.idempotency_id !== null) await store.commit([forget(data.idempotency_id)]);
+      await eraseTurn(store, ref.id, data.chunks.length);
     }
+    if (turns.length < TURNS_PER_STEP) return;
   }
 }
 
-async function eraseTexts(store: Store, ref: Ref, messages: readonly StoredMessage[]): Promise<void> {
+async function eraseTexts(store: Store, conversation: string, messages: readonly StoredMessage[]): Promise<void> {
   const writes = messages.flatMap((message) =>
     Array.from(
       { length: message.parts },
-      (_, part): Write => ({ ref: textRef(ref.id, message.seq, part), delete: true }),
+      (_, part): Write => ({ ref: textRef(conversation, message.seq, part), delete: true }),
     ),
   );
   await commitInSteps(store, writes);
@@ -88,4 +107,8 @@ async function commitInSteps(store: Store, writes: readonly Write[]): Promise<vo
   for (let start = 0; start < writes.length; start += WRITES_PER_COMMIT) {
     await store.commit(writes.slice(start, start + WRITES_PER_COMMIT));
   }
+}
+
+function forget(idempotencyId: string): Write {
+  return { ref: { collection: 'idempotency', id: idempotencyId }, delete: true };
 }

@@ -1,13 +1,16 @@
 // Follows a turn that runs on another instance, or has ended: a log fed from the store, the same shape as the log of a turn that runs
 // here. Whoever follows also notices that the owner is gone, and settles the turn.
 import { RpcError, toRpcError } from '../errors.ts';
+import type { Span } from '../meter.ts';
 import type { Ref, Snapshot } from '../store/store.ts';
 import { settleAbandoned } from './abandoned.ts';
 import { type ConversationDocument, type TurnDocument, type TurnEventsDocument, turnRef } from './documents.ts';
 import { createEventLog, type EventLog } from './event-log.ts';
 import { isAbandoned } from './lease.ts';
+import type { TurnParts } from './parts.ts';
+import { leaveQueue } from './queue.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
-import type { EndedTurn, RunnerParts } from './turn-runner.ts';
+import type { EndedTurn } from './turn-runner.ts';
 
 /** How often a follower looks whether the owner still lives. */
 const CHECK_MS = 2_000;
@@ -15,14 +18,18 @@ const CHECK_MS = 2_000;
 export interface FollowedTurn {
   readonly log: EventLog;
   readonly done: Promise<EndedTurn>;
+  /** Waiting for a turn that runs elsewhere counts as the model's time. */
+  readonly spans: readonly Span[];
 }
 
 /** `signal` ends the following (the reader has gone), not the turn: `done` then rejects with its reason. */
-export function followTurn(parts: RunnerParts, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
+export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
   const { store, clock } = parts;
   const log = createEventLog();
   const sealed: TurnEventsDocument[] = [];
   const ended = Promise.withResolvers<EndedTurn>();
+  const startMs = performance.now();
+  const spans: Span[] = [];
   let seen = false;
   let feeding: Promise<void> = Promise.resolve();
 
@@ -49,7 +56,13 @@ export function followTurn(parts: RunnerParts, ref: Ref, turnId: string, signal:
       if (isAbandoned(turn, clock.now())) await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
       return;
     }
-    if (conversation?.queue.some((entry) => entry.turn_id === turnId)) return;
+    const waiting = conversation?.queue.find((entry) => entry.turn_id === turnId);
+    if (waiting !== undefined) {
+      if (waiting.alive_until_ms <= clock.now()) {
+        await leaveQueue(parts, ref, (entry) => entry.turn_id === turnId, 'expired');
+      }
+      return;
+    }
     const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
     if (record?.data === undefined)
       ended.reject(new RpcError('not_found', { message: 'no such turn, or its record has expired' }));
@@ -70,11 +83,12 @@ export function followTurn(parts: RunnerParts, ref: Ref, turnId: string, signal:
   else signal.addEventListener('abort', onAbort, { once: true });
 
   const done = ended.promise.finally(() => {
+    spans.push({ stage: 'model', startMs, endMs: performance.now() });
     clearInterval(timer);
     signal.removeEventListener('abort', onAbort);
     unwatch();
     log.close();
   });
   done.catch(() => {});
-  return { log, done };
+  return { log, done, spans };
 }

@@ -5,6 +5,7 @@ import type { Message } from '../engines/engine.ts';
 import type { Store, Write } from '../store/store.ts';
 import { type ConversationDocument, type MessagesDocument, messagesRef, type StoredMessage } from './documents.ts';
 import { INLINE_BYTES_MAX, readText, splitText, textWrites } from './texts.ts';
+import { estimateTokens } from './usage.ts';
 
 /** The conversation document carries at most this many messages; beyond it the older half moves to a chunk. */
 const RECENT_MAX = 20;
@@ -28,7 +29,6 @@ export interface NewMessage {
 
 /** Adds a message to the document; `writes` holds the parts of a long text. */
 export function appendMessage(
-  ref: { readonly id: string },
   conversation: ConversationDocument,
   message: NewMessage,
 ): { readonly conversation: ConversationDocument; readonly writes: readonly Write[] } {
@@ -47,27 +47,27 @@ export function appendMessage(
   };
   return {
     conversation: { ...conversation, message_count: seq, recent: [...conversation.recent, stored] },
-    writes: textWrites(ref.id, seq, parts),
+    writes: textWrites(conversation.conversation_id, seq, parts),
   };
 }
 
 export interface Context {
   readonly messages: readonly Message[];
+  /** About how many tokens the messages are. */
+  readonly tokens: number;
   /** Older messages that did not fit into the budget. */
   readonly trimmed: number;
 }
 
 export interface History {
   /** What the model sees: the newest messages that fit into `budgetTokens`, oldest first; always at least the last one. */
-  context(conversationId: string, conversation: ConversationDocument, budgetTokens: number): Promise<Context>;
+  context(conversation: ConversationDocument, budgetTokens: number): Promise<Context>;
   /** Moves the older half of a full document's messages into chunks; returns the smaller document and the chunk's write. */
   compact(
-    conversationId: string,
     conversation: ConversationDocument,
   ): Promise<{ readonly conversation: ConversationDocument; readonly writes: readonly Write[] }>;
   /** Messages with seq > `afterSeq`, oldest first, at most `limit`. */
   page(
-    conversationId: string,
     conversation: ConversationDocument,
     afterSeq: number,
     limit: number,
@@ -75,7 +75,7 @@ export interface History {
 }
 
 export function createHistory(store: Store): History {
-  // Only what never changes is cached: sealed chunks, the open chunk under its last seq, and texts.
+  // Only what never changes is cached: chunks up to a given seq, and texts.
   const chunkCache = new LRUCache<string, MessagesDocument>({
     maxSize: CACHE_BYTES_MAX,
     sizeCalculation: (chunk) =>
@@ -86,21 +86,25 @@ export function createHistory(store: Store): History {
     sizeCalculation: (text) => text.length * 2 + 64,
   });
 
-  /** Chunks `from..to` (exclusive), each complete up to the first seq of what follows it. */
+  /**
+   * Chunks `from..to` (exclusive), each up to the first seq of what follows it in `conversation`: the open chunk may have grown since that
+   * document was read, and what it grew by is in `recent` there.
+   */
   const readChunks = async (
-    id: string,
     conversation: ConversationDocument,
     from: number,
     to: number,
   ): Promise<MessagesDocument[]> => {
-    const keys = Array.from({ length: to - from }, (_, index) => chunkKey(id, conversation, from + index));
+    const keys = Array.from({ length: to - from }, (_, index) => chunkKey(conversation, from + index));
     const found = keys.map((key) => chunkCache.get(key));
     const missing = found.flatMap((chunk, index) => (chunk === undefined ? [index] : []));
     if (missing.length > 0) {
-      const refs = missing.map((index) => messagesRef(id, from + index));
+      const refs = missing.map((index) => messagesRef(conversation.conversation_id, from + index));
       const snapshots = await store.get<MessagesDocument>(refs);
       for (const [position, index] of missing.entries()) {
-        const chunk = snapshots[position]?.data ?? { messages: [] };
+        const next = nextSeq(conversation, from + index);
+        const stored = snapshots[position]?.data?.messages ?? [];
+        const chunk = { messages: stored.filter((message) => message.seq < next) };
         found[index] = chunk;
         const key = keys[index];
         if (key !== undefined && chunk.messages.length > 0) chunkCache.set(key, chunk);
@@ -115,12 +119,13 @@ export function createHistory(store: Store): History {
     const cached = textCache.get(key);
     if (cached !== undefined) return cached;
     const text = await readText(store, id, message.seq, message.parts);
-    textCache.set(key, text);
+    if (text !== '') textCache.set(key, text);
     return text;
   };
 
   return {
-    async context(id, conversation, budgetTokens) {
+    async context(conversation, budgetTokens) {
+      const id = conversation.conversation_id;
       let left = budgetTokens * BYTES_PER_TOKEN;
       const chosen: StoredMessage[] = [];
       const takeFrom = (messages: readonly StoredMessage[]): boolean => {
@@ -135,7 +140,7 @@ export function createHistory(store: Store): History {
       const oldest = Math.max(0, conversation.chunks.length - CHUNKS_READ_MAX);
       for (let chunk = conversation.chunks.length; fits && chunk > oldest; chunk -= 4) {
         const from = Math.max(oldest, chunk - 4);
-        for (const document of (await readChunks(id, conversation, from, chunk)).toReversed()) {
+        for (const document of (await readChunks(conversation, from, chunk)).toReversed()) {
           fits &&= takeFrom(document.messages);
         }
       }
@@ -143,10 +148,11 @@ export function createHistory(store: Store): History {
       const messages = await Promise.all(
         chosen.map(async (message) => ({ role: message.role, content: await textOf(id, message) })),
       );
-      return { messages, trimmed: conversation.message_count - chosen.length };
+      const sizeBytes = chosen.reduce((sum, message) => sum + message.bytes, 0);
+      return { messages, tokens: estimateTokens(sizeBytes), trimmed: conversation.message_count - chosen.length };
     },
 
-    async compact(id, conversation) {
+    async compact(conversation) {
       const { recent, chunks } = conversation;
       const bytes = inlineBytes(recent);
       if (recent.length <= RECENT_MAX && bytes <= RECENT_BYTES_MAX) return { conversation, writes: [] };
@@ -154,7 +160,7 @@ export function createHistory(store: Store): History {
       while (keep > 1 && inlineBytes(recent.slice(-keep)) > RECENT_BYTES_MAX / 2) keep--;
       const moved = recent.slice(0, -keep);
       const kept = recent.slice(-keep);
-      const [open] = chunks.length === 0 ? [] : await readChunks(id, conversation, chunks.length - 1, chunks.length);
+      const [open] = chunks.length === 0 ? [] : await readChunks(conversation, chunks.length - 1, chunks.length);
       const grows = open !== undefined && open.messages.length > 0 && inlineBytes(open.messages) < CHUNK_BYTES;
       const messages = grows ? [...open.messages, ...moved] : moved;
       const index = grows ? chunks.length - 1 : chunks.length;
@@ -163,14 +169,16 @@ export function createHistory(store: Store): History {
         recent: kept,
         chunks: grows ? chunks : [...chunks, moved[0]?.seq ?? 0],
       };
-      chunkCache.set(chunkKey(id, compacted, index), { messages });
+      chunkCache.set(chunkKey(compacted, index), { messages });
       return {
         conversation: compacted,
-        writes: [{ ref: messagesRef(id, index), data: { messages } satisfies MessagesDocument }],
+        writes: [
+          { ref: messagesRef(conversation.conversation_id, index), data: { messages } satisfies MessagesDocument },
+        ],
       };
     },
 
-    async page(id, conversation, afterSeq, limit) {
+    async page(conversation, afterSeq, limit) {
       const { chunks, recent } = conversation;
       const found: StoredMessage[] = [];
       let chunk = Math.max(
@@ -178,21 +186,26 @@ export function createHistory(store: Store): History {
         chunks.findLastIndex((firstSeq) => firstSeq <= afterSeq + 1),
       );
       for (; found.length < limit && chunk < chunks.length; chunk++) {
-        const [document] = await readChunks(id, conversation, chunk, chunk + 1);
+        const [document] = await readChunks(conversation, chunk, chunk + 1);
         found.push(...(document?.messages ?? []).filter((message) => message.seq > afterSeq));
       }
       if (found.length < limit) found.push(...recent.filter((message) => message.seq > afterSeq));
       return Promise.all(
-        found.slice(0, limit).map(async (message) => ({ ...message, text: await textOf(id, message) })),
+        found
+          .slice(0, limit)
+          .map(async (message) => ({ ...message, text: await textOf(conversation.conversation_id, message) })),
       );
     },
   };
 }
 
 /** A chunk's content is fixed by its place and by the first seq that is no longer in it. */
-function chunkKey(id: string, conversation: ConversationDocument, index: number): string {
-  const next = conversation.chunks[index + 1] ?? conversation.recent[0]?.seq ?? conversation.message_count + 1;
-  return `${id}-${index}-${next}`;
+function chunkKey(conversation: ConversationDocument, index: number): string {
+  return `${conversation.conversation_id}-${index}-${nextSeq(conversation, index)}`;
+}
+
+function nextSeq({ chunks, recent, message_count }: ConversationDocument, index: number): number {
+  return chunks[index + 1] ?? recent[0]?.seq ?? message_count + 1;
 }
 
 function inlineBytes(messages: readonly StoredMessage[]): number {

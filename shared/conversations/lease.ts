@@ -1,4 +1,4 @@
-// The rules of a turn's life as pure functions over the conversation document: admit, renew, stop, settle. Whoever commits what they
+// The rules of a turn's life as pure functions over the conversation document: admit, renew, settle. Whoever commits what they
 // return under the version they read owns the outcome; nobody else's write can pass.
 import type { ConversationDocument, Lease, QueuedPrompt, TurnStatus } from './documents.ts';
 import { addUsage, NO_USAGE, type Usage } from './usage.ts';
@@ -104,13 +104,21 @@ function keepAlive(
   return { ...conversation, queue };
 }
 
-/** Renews the lease of the owner with this epoch; undefined when the turn is no longer the owner's. */
+/**
+ * The fence: whether the running turn is still the one of `lease`. The turn's id counts too, because epochs start anew when a session is
+ * deleted and started again.
+ */
+export function isHeldBy(turn: Lease | null | undefined, lease: Lease): turn is Lease {
+  return turn?.epoch === lease.epoch && turn.turn_id === lease.turn_id;
+}
+
+/** Renews the lease of its owner; undefined when the turn is no longer the owner's. */
 export function renew(
   conversation: ConversationDocument,
-  epoch: number,
+  lease: Lease,
   leaseUntilMs: number,
 ): ConversationDocument | undefined {
-  if (conversation.turn?.epoch !== epoch) return undefined;
+  if (!isHeldBy(conversation.turn, lease)) return undefined;
   return { ...conversation, turn: { ...conversation.turn, lease_until_ms: leaseUntilMs } };
 }
 

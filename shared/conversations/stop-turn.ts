@@ -2,11 +2,13 @@
 // time, the canceller does it itself. Either way the caller is answered when the terminal state is on record.
 import type { Ref } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
-import { dropQueued, settleAbandoned } from './abandoned.ts';
-import { waitForConversation } from './admission.ts';
+import { settleAbandoned } from './abandoned.ts';
+import { awaitConversation } from './await-conversation.ts';
 import type { ConversationDocument, Lease } from './documents.ts';
-import { isAbandoned } from './lease.ts';
-import type { RunnerParts, RunningTurn } from './turn-runner.ts';
+import { isAbandoned, isHeldBy } from './lease.ts';
+import type { TurnParts } from './parts.ts';
+import { dropQueued } from './queue.ts';
+import type { RunningTurn } from './turn-runner.ts';
 
 /** An owner that lives ends its turn within milliseconds of the flag; past this the turn is ended for it. */
 const OWNER_ANSWERS_MS = 1_500;
@@ -17,7 +19,7 @@ export type CancelOutcome =
 
 /** Cancels the running turn and everything queued behind it. Idempotent; the session stays usable. */
 export async function cancelSession(
-  parts: RunnerParts,
+  parts: TurnParts,
   ref: Ref,
   running: ReadonlyMap<string, RunningTurn>,
 ): Promise<CancelOutcome> {
@@ -34,7 +36,7 @@ export async function cancelSession(
       queue: [],
     };
     return {
-      writes: [{ ref, data: next }, ...dropQueued(ref, current, queue, 'cancelled', clock.now())],
+      writes: [{ ref, data: next }, ...dropQueued(current, queue, 'cancelled', clock.now())],
       result: { current, turn },
     };
   });
@@ -50,15 +52,15 @@ export async function cancelSession(
 
 /** Resolves when the turn of `lease` has ended, by its owner or by force. */
 export async function awaitStop(
-  parts: RunnerParts,
+  parts: TurnParts,
   ref: Ref,
   lease: Lease,
   reason: 'cancelled' | 'replaced',
 ): Promise<void> {
   if (isAbandoned(lease, parts.clock.now())) return settleAbandoned(parts, ref, lease, { reason });
   let ended = false;
-  await waitForConversation(parts.store, ref, OWNER_ANSWERS_MS, (conversation) => {
-    ended = conversation?.turn?.epoch !== lease.epoch;
+  await awaitConversation(parts.store, ref, OWNER_ANSWERS_MS, (conversation) => {
+    ended = !isHeldBy(conversation?.turn, lease);
     return ended;
   });
   if (!ended) await settleAbandoned(parts, ref, lease, { reason, force: true });

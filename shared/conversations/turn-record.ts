@@ -1,6 +1,7 @@
 // The stored side of a turn: its document and its chunks of events, written at most once a second while it runs and once when it ends.
-import type { Precondition, Store, Version, Write } from '../store/store.ts';
+import type { Precondition, Ref, Store, Version, Write } from '../store/store.ts';
 import {
+  type ConversationDocument,
   type Lease,
   TURN_KEPT_MS,
   type TurnDocument,
@@ -15,16 +16,17 @@ import { NO_USAGE, type Usage } from './usage.ts';
 
 /** A chunk of events is sealed once its text has this many characters. */
 const CHUNK_CHARS = 64 << 10;
+/** Chunks in one commit of a running turn: Firestore takes 10 MiB, and a character may need six bytes in JSON. */
+const SEALED_PER_FLUSH = 8;
 /**
  * Sequence numbers left free when somebody else ends a turn: its owner may have streamed events it never stored, and the terminal event
  * must come after all of them.
  */
 export const SEQ_LOST_MAX = 10_000;
 
+/** What identifies a turn, running or waiting. */
 export interface TurnFacts {
-  readonly conversation: string;
-  readonly sessionId: string;
-  readonly conversationId: string;
+  readonly conversation: Pick<ConversationDocument, 'conversation_id' | 'session_id'>;
   readonly lease: Pick<Lease, 'turn_id' | 'model' | 'started_at' | 'idempotency_id'>;
 }
 
@@ -35,16 +37,30 @@ export interface TurnEnd {
   readonly failure: TurnDocument['failure'];
 }
 
+/** The write of the turn's own document. */
+export interface RecordWrite {
+  readonly ref: Ref;
+  readonly data: TurnDocument;
+  readonly expireAtMs: number;
+  readonly if?: Precondition;
+}
+
 /** Turns the log of a turn into writes. `sealed` chunks are written once, the open one with every flush. */
 export interface TurnRecord {
   /** Seq up to which events are in the store. */
   readonly flushedSeq: number;
+  /** Sealed chunks in the store. */
+  readonly sealedChunks: number;
+  readonly ref: Ref;
   /**
    * The writes that bring the store up to `events`; call `flushed` when they are committed. While the turn runs they are fenced by the
-   * document's version; the ones that end it are fenced by the conversation's epoch, in the same commit.
+   * document's version and may stop short of the last event; the ones that end it are fenced by the conversation's epoch, in the same
+   * commit, and hold everything.
    */
-  writes(events: readonly NumberedEvent[], end: TurnEnd | undefined, nowMs: number): readonly [Write, ...Write[]];
+  writes(events: readonly NumberedEvent[], end: TurnEnd | undefined, nowMs: number): readonly [RecordWrite, ...Write[]];
   flushed(version: Version | null | undefined): void;
+  /** The next write must find this version: an unconfirmed write of ours had been applied after all. */
+  refence(version: Version): void;
 }
 
 export function createTurnRecord(facts: TurnFacts): TurnRecord {
@@ -55,8 +71,12 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
   let state: { chunks: readonly number[]; firstSeq: number } = { chunks: [], firstSeq: 1 };
   let pending: { seq: number; state: typeof state } = { seq: 0, state };
   return {
+    ref,
     get flushedSeq() {
       return flushedSeq;
+    },
+    get sealedChunks() {
+      return state.chunks.length;
     },
     writes(events, end, nowMs) {
       const expireAtMs = nowMs + TURN_KEPT_MS;
@@ -70,13 +90,13 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
         chunks.push(firstSeq);
         open = open.slice(part);
         firstSeq = open[0]?.seq ?? firstSeq + part;
+        if (end === undefined && sealed.length === SEALED_PER_FLUSH) open = [];
       }
-      const seq = events.at(-1)?.seq ?? 0;
+      const seq = open.at(-1)?.seq ?? firstSeq - 1;
       pending = { seq, state: { chunks, firstSeq } };
       const data: TurnDocument = {
-        conversation: facts.conversation,
-        session_id: facts.sessionId,
-        conversation_id: facts.conversationId,
+        conversation: facts.conversation.conversation_id,
+        session_id: facts.conversation.session_id,
         model: lease.model,
         status: end?.status ?? 'running',
         started_at: lease.started_at,
@@ -98,6 +118,9 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
       flushedSeq = pending.seq;
       state = pending.state;
     },
+    refence(stored) {
+      version = stored;
+    },
   };
 }
 
@@ -105,10 +128,16 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
 function fullPart(events: readonly NumberedEvent[]): number {
   let chars = 0;
   for (const [index, { event }] of events.entries()) {
-    chars += 'AgentMessageDelta' in event ? event.AgentMessageDelta.delta.length : 200;
+    chars += charsOf(event);
     if (chars >= CHUNK_CHARS) return index + 1;
   }
   return 0;
+}
+
+function charsOf(event: TurnEvent): number {
+  if ('AgentMessageDelta' in event) return event.AgentMessageDelta.delta.length + 3;
+  if ('AgentReasoning' in event) return event.AgentReasoning.text.length + 50;
+  return 250;
 }
 
 /** The terminal document of a turn whose owner is gone, from what it had stored (`undefined`: nothing yet). */
@@ -117,13 +146,11 @@ export function endedByOther(
   stored: TurnDocument | undefined,
   end: TurnEnd,
   event: TurnEvent,
-): { readonly write: Write; readonly terminal: NumberedEvent } {
+): Write {
   const seq = (stored?.seq ?? 0) + SEQ_LOST_MAX;
-  const numbered = { seq, event };
   const data: TurnDocument = {
-    conversation: facts.conversation,
-    session_id: facts.sessionId,
-    conversation_id: facts.conversationId,
+    conversation: facts.conversation.conversation_id,
+    session_id: facts.conversation.session_id,
     model: facts.lease.model,
     status: end.status,
     started_at: facts.lease.started_at,
@@ -135,12 +162,9 @@ export function endedByOther(
     events: stored?.events ?? '[]',
     idempotency_id: facts.lease.idempotency_id,
     failure: end.failure,
-    last_event: numbered,
+    last_event: { seq, event },
   };
-  return {
-    write: { ref: turnRef(facts.lease.turn_id), data, expireAtMs: end.nowMs + TURN_KEPT_MS },
-    terminal: numbered,
-  };
+  return { ref: turnRef(facts.lease.turn_id), data, expireAtMs: end.nowMs + TURN_KEPT_MS };
 }
 
 /**

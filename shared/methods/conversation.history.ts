@@ -48,8 +48,8 @@ export const conversationHistory = defineMethod({
     const [afterSeq] = cursor === undefined ? [0] : decodeCursor(cursor, Position);
     const found = await services.conversations.find(caller.keyId, session_id);
     if (found === undefined) throw new RpcError('not_found', { message: 'no such session', data: { session_id } });
-    const { ref, conversation } = found;
-    const page = await services.conversations.history.page(ref.id, conversation, afterSeq, limit);
+    const { conversation } = found;
+    const page = await services.conversations.history.page(conversation, afterSeq, limit);
     const last = page.at(-1);
     return {
       session_id,

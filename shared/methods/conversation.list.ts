@@ -26,6 +26,7 @@ export const conversationList = defineMethod({
       }),
     ),
     next_cursor: z.string().optional().describe('Present when there may be more'),
+    usage_today: UsageResult.extend({ day: z.string() }).describe('Tokens of this key on the present UTC day'),
   }),
   example: {
     params: { limit: 1 },
@@ -42,12 +43,16 @@ export const conversationList = defineMethod({
           usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
         },
       ],
+      usage_today: { day: '2026-11-13', input_tokens: 14, output_tokens: 21, total_tokens: 35 },
     },
   },
   async handle({ cursor, limit }, { services, caller }) {
     const position = cursor === undefined ? undefined : decodeCursor(cursor, Position);
     const after = position && { value: position[0], id: position[1] };
-    const page = await services.conversations.list(caller.keyId, after, limit);
+    const [page, today] = await Promise.all([
+      services.conversations.list(caller.keyId, after, limit),
+      services.conversations.ledger.today(caller.keyId),
+    ]);
     const last = page.at(-1);
     return {
       conversations: page.map(({ conversation }) => ({
@@ -60,6 +65,7 @@ export const conversationList = defineMethod({
         message_count: conversation.message_count,
         usage: conversation.usage,
       })),
+      usage_today: today,
       ...(last !== undefined &&
         page.length === limit && { next_cursor: encodeCursor([last.conversation.updated_at, last.id]) }),
     };

@@ -1,6 +1,7 @@
 // `conversation.prompt`: one durable turn of a conversation.
 import { z } from 'zod';
 import { toAnswer } from '../conversations/answer.ts';
+import { RpcError } from '../errors.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId, UsageResult } from './schemas.ts';
 import { streamTurn } from './stream-turn.ts';
@@ -42,6 +43,7 @@ export const conversationPrompt = defineMethod({
   errors: [
     'session_busy',
     'queue_full',
+    'rate_limited',
     'idempotency_in_flight',
     'cancelled',
     'upstream_error',
@@ -76,7 +78,7 @@ export const conversationPrompt = defineMethod({
         model: params.model,
         instructions: params.instructions,
         onBusy: params.on_busy,
-        idempotencyKey: params.idempotency_key ?? hints.idempotencyKey?.slice(0, IDEMPOTENCY_KEY_CHARS_MAX),
+        idempotencyKey: params.idempotency_key ?? checkKey(hints.idempotencyKey),
       },
       context.signal,
     );
@@ -84,3 +86,11 @@ export const conversationPrompt = defineMethod({
     return toAnswer(turn.turnId, ended);
   },
 });
+
+/** The header must not be cut to fit: two long keys could become one. */
+function checkKey(key: string | undefined): string | undefined {
+  if (key === undefined || key.length <= IDEMPOTENCY_KEY_CHARS_MAX) return key;
+  throw new RpcError('invalid_params', {
+    data: { issues: [{ path: 'Idempotency-Key', message: `must be at most ${IDEMPOTENCY_KEY_CHARS_MAX} characters` }] },
+  });
+}

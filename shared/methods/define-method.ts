@@ -1,6 +1,7 @@
 // Binds the protocol's generic method to what our handlers get. A method is one file that exports one of these.
 import type { ZodObject, ZodType } from 'zod';
 import type { Caller, Scope } from '../auth/keys.ts';
+import type { Meter } from '../meter.ts';
 import type { MethodDefinition, Registry } from '../rpc/method.ts';
 import type { Services } from '../services.ts';
 
@@ -23,6 +24,8 @@ export interface MethodContext {
   /** Aborted when the caller's deadline passes or the process drains; a client that goes away does not abort a turn. */
   readonly signal: AbortSignal;
   readonly requestId: string;
+  /** Where the time of this request goes; a method that waits for a model says so. */
+  readonly meter: Meter;
   readonly transport: 'http' | 'sse' | 'ws';
   /** What the transport said beside the params. */
   readonly hints: { readonly idempotencyKey?: string; readonly lastEventId?: string };

@@ -18,7 +18,12 @@ export const TurnId = z
 export const Cursor = z.string().min(1).max(512).describe('`next_cursor` of the page before');
 
 export const UsageResult = z
-  .object({ input_tokens: z.number(), output_tokens: z.number(), total_tokens: z.number() })
+  .object({
+    input_tokens: z.number(),
+    output_tokens: z.number(),
+    total_tokens: z.number(),
+    estimated: z.literal(true).optional().describe('Some of it is our estimate: an answer was cut off'),
+  })
   .describe('Tokens, as counted by the provider');
 
 export const TurnStatusResult = z.enum(['running', 'completed', 'failed', 'cancelled', 'interrupted']);

@@ -6,7 +6,7 @@ import type { MethodContext } from './define-method.ts';
 
 /** Resolves with the turn's end once every event after `afterSeq` has been sent, or the reader has gone. */
 export async function streamTurn(turn: TurnHandle, afterSeq: number, context: MethodContext): Promise<EndedTurn> {
-  if (context.transport === 'http') return turn.done;
+  if (context.transport === 'http') return metered(turn, context);
   for await (const { seq, event } of turn.read(afterSeq, context.signal)) {
     const params = {
       session_id: turn.sessionId,
@@ -17,5 +17,14 @@ export async function streamTurn(turn: TurnHandle, afterSeq: number, context: Me
     };
     await context.notify('conversation.event', params, `${turn.turnId}:${seq}`);
   }
-  return turn.done;
+  return metered(turn, context);
+}
+
+/** The turn's end, with its time told to the meter of the request. */
+async function metered({ done, spans }: TurnHandle, { meter }: MethodContext): Promise<EndedTurn> {
+  try {
+    return await done;
+  } finally {
+    for (const span of spans) meter.add(span);
+  }
 }

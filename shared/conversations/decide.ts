@@ -1,0 +1,177 @@
+// The one transaction that decides what happens to a prompt: it takes the session's lease and records the message and the idempotency
+// key, or a place in the queue; or it finds that somebody else must be waited for.
+import { RpcError } from '../errors.ts';
+import type { Ref, Snapshot, Write } from '../store/store.ts';
+import { transact } from '../store/transact.ts';
+import type { AdmissionParts, PromptRequest } from './admission.ts';
+import {
+  type ConversationDocument,
+  IDEMPOTENCY_KEPT_MS,
+  type IdempotencyDocument,
+  idempotencyRef,
+  type Lease,
+} from './documents.ts';
+import { appendMessage } from './history.ts';
+import { admit, liveQueue, newConversation } from './lease.ts';
+import { dropExpired } from './queue.ts';
+
+export type Step =
+  | { readonly kind: 'admitted'; readonly conversation: ConversationDocument; readonly lease: Lease }
+  /** The idempotency key is taken: this turn answers for it. */
+  | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string }
+  | { readonly kind: 'erasing' }
+  | { readonly kind: 'abandoned'; readonly lease: Lease }
+  /** In the queue; `stopping` is the running turn that was asked to make room. */
+  | { readonly kind: 'waiting'; readonly stopping: Lease | undefined };
+
+/** `queued`: the prompt has had a place in the queue, and finding it gone means that it was dropped. */
+export async function decide(
+  parts: AdmissionParts,
+  ref: Ref,
+  turnId: string,
+  request: PromptRequest,
+  queued: boolean,
+): Promise<Step> {
+  const { store, cache, clock, ids, turns } = parts;
+  const { idempotency } = request;
+  const keyRef = idempotency && idempotencyRef(request.owner, idempotency.key);
+  const conversationId = ids.next('conv');
+  const nowMs = clock.now();
+  const now = new Date(nowMs).toISOString();
+  const { result, snapshots } = await transact<() => Step>(
+    store,
+    keyRef === undefined ? [ref] : [ref, keyRef],
+    ([snapshot, keySnapshot]) => {
+      const record = keySnapshot?.data as IdempotencyDocument | undefined;
+      if (record !== undefined && record.turn_id !== turnId) {
+        return { writes: [], result: () => duplicate(record, request) };
+      }
+      if (isTombstone(snapshot)) return { writes: [], result: () => ({ kind: 'erasing' }) };
+      const current =
+        cache.read(snapshot) ?? newConversation(request.owner, request.sessionId, conversationId, request.model, now);
+      if (queued && !isKnown(current, turnId)) return { writes: [], result: dropped };
+      const admission = admit(current, {
+        turnId,
+        model: request.model,
+        onBusy: request.onBusy,
+        idempotencyId: keyRef?.id ?? null,
+        nowMs,
+        leaseMs: turns.leaseMs,
+      });
+      const more = (): Write[] => [
+        ...(keyRef === undefined || record !== undefined ? [] : [keyWrite(keyRef, turnId, request, nowMs)]),
+        ...dropExpired(current, nowMs),
+      ];
+      switch (admission.kind) {
+        case 'abandoned':
+          return { writes: [], result: () => admission };
+        case 'busy':
+          return { writes: [], result: () => busy(admission, current) };
+        case 'running':
+          // Our own commit, found again after an unconfirmed answer.
+          return { writes: [], result: () => admitted(current) };
+        case 'waiting': {
+          const { conversation } = admission;
+          return {
+            writes: conversation === undefined ? [] : [{ ref, data: conversation }],
+            result: () => ({ kind: 'waiting', stopping: undefined }),
+          };
+        }
+        case 'queued': {
+          const stopping = request.onBusy === 'interrupt' ? (admission.conversation.turn ?? undefined) : undefined;
+          const data = { ...admission.conversation, queue: liveQueue(admission.conversation, nowMs) };
+          return {
+            writes: [{ ref, data }, ...more()],
+            result: () => {
+              if (stopping !== undefined) parts.stopLocal(stopping.turn_id, 'replaced');
+              return { kind: 'waiting', stopping };
+            },
+          };
+        }
+        case 'admitted': {
+          const { conversation, writes } = appendMessage(admission.conversation, {
+            role: 'user',
+            text: request.prompt,
+            turnId,
+            now,
+            partial: false,
+          });
+          return { writes: [{ ref, data: conversation }, ...writes, ...more()], result: () => admitted(conversation) };
+        }
+      }
+    },
+    { cached: queued ? undefined : expected(parts, ref, keyRef, request) },
+  );
+  cache.set(ref, snapshots[0]);
+  return result();
+}
+
+/**
+ * What the store will most likely hold, so that the first commit needs no read before it: the session as this instance left it, or
+ * nothing for one that is new; and an idempotency key that nobody has used. Wrong guesses conflict and are read.
+ */
+function expected(
+  { cache }: AdmissionParts,
+  ref: Ref,
+  keyRef: Ref | undefined,
+  request: PromptRequest,
+): readonly Snapshot[] | undefined {
+  const known = request.isNew ? [absent(ref)] : cache.get(ref);
+  return known === undefined || keyRef === undefined ? known : [...known, absent(keyRef)];
+}
+
+function absent(ref: Ref): Snapshot {
+  return { ref, data: undefined, version: null };
+}
+
+function admitted(conversation: ConversationDocument): Step {
+  if (conversation.turn === null) throw new Error('an admitted conversation has a lease');
+  return { kind: 'admitted', conversation, lease: conversation.turn };
+}
+
+function duplicate(record: IdempotencyDocument, request: PromptRequest): Step {
+  if (record.params_hash !== request.idempotency?.paramsHash) {
+    throw new RpcError('invalid_params', {
+      message: 'Invalid params: this idempotency key was used with other params',
+      data: {
+        issues: [
+          { path: 'idempotency_key', message: 'was used with other params in the last 24 hours; choose a new key' },
+        ],
+      },
+    });
+  }
+  return { kind: 'duplicate', turnId: record.turn_id, sessionId: record.session_id };
+}
+
+function keyWrite(ref: Ref, turnId: string, { idempotency, sessionId }: PromptRequest, nowMs: number): Write {
+  const data: IdempotencyDocument = {
+    params_hash: idempotency?.paramsHash ?? '',
+    turn_id: turnId,
+    session_id: sessionId,
+  };
+  return { ref, data, expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS };
+}
+
+function busy(
+  admission: { readonly lease: Lease | null; readonly queueFull: boolean },
+  current: ConversationDocument,
+): never {
+  const turnId = admission.lease?.turn_id ?? current.queue[0]?.turn_id;
+  throw new RpcError(admission.queueFull ? 'queue_full' : 'session_busy', {
+    data: { session_id: current.session_id, turn_id: turnId },
+    retryAfterMs: 1_000,
+  });
+}
+
+function dropped(): never {
+  throw new RpcError('cancelled', { message: 'the queued prompt was cancelled before it ran' });
+}
+
+/** Whether this turn runs or waits in the session. */
+export function isKnown(conversation: ConversationDocument, turnId: string): boolean {
+  return conversation.turn?.turn_id === turnId || conversation.queue.some((entry) => entry.turn_id === turnId);
+}
+
+function isTombstone(snapshot: Snapshot | undefined): boolean {
+  return snapshot?.data !== undefined && 'deleted' in snapshot.data && snapshot.data.deleted === true;
+}

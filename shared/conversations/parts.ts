@@ -1,0 +1,18 @@
+// What the files of this folder hand to each other, and nothing of the outside.
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config.ts';
+import type { Logger } from '../log.ts';
+import type { Store } from '../store/store.ts';
+import type { ConversationCache } from './conversation-cache.ts';
+import type { History } from './history.ts';
+import type { UsageLedger } from './usage-ledger.ts';
+
+export interface TurnParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly history: History;
+  readonly cache: ConversationCache;
+  readonly ledger: UsageLedger;
+  readonly turns: Config['turns'];
+}

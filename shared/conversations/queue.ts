@@ -1,0 +1,59 @@
+// Prompts that leave a session's queue without having run: each gets an end on record, so that nobody waits for it and its idempotency
+// key can be used again where nothing was answered.
+import type { Ref, Write } from '../store/store.ts';
+import { transact } from '../store/transact.ts';
+import type { ConversationDocument, QueuedPrompt } from './documents.ts';
+import type { TurnParts } from './parts.ts';
+import { endedByOther, type TurnEnd } from './turn-record.ts';
+import { NO_USAGE } from './usage.ts';
+
+export type DropReason = 'cancelled' | 'expired' | 'interrupted';
+
+/** The writes that put an end on record for `entries`. */
+export function dropQueued(
+  conversation: ConversationDocument,
+  entries: readonly QueuedPrompt[],
+  reason: DropReason,
+  nowMs: number,
+): Write[] {
+  const status = reason === 'cancelled' ? 'cancelled' : 'interrupted';
+  const end: TurnEnd = { status, usage: NO_USAGE, nowMs, failure: null };
+  return entries.flatMap((entry) => {
+    const lease = { ...entry, started_at: entry.enqueued_at };
+    const event = { TurnAborted: { turn_id: entry.turn_id, reason } };
+    return [endedByOther({ conversation, lease }, undefined, end, event), ...withdrawal(status, entry)];
+  });
+}
+
+/** Drops entries whose waiting instance is gone. */
+export function dropExpired(conversation: ConversationDocument, nowMs: number): Write[] {
+  return dropQueued(
+    conversation,
+    conversation.queue.filter((entry) => entry.alive_until_ms <= nowMs),
+    'expired',
+    nowMs,
+  );
+}
+
+/** Takes the entries that `leaves` names out of the queue. */
+export async function leaveQueue(
+  { store, cache, clock }: TurnParts,
+  ref: Ref,
+  leaves: (entry: QueuedPrompt) => boolean,
+  reason: DropReason,
+): Promise<void> {
+  const { snapshots } = await transact(store, [ref], ([snapshot]) => {
+    const current = cache.read(snapshot);
+    const gone = current?.queue.filter(leaves) ?? [];
+    if (current === undefined || gone.length === 0) return { writes: [], result: undefined };
+    const next: ConversationDocument = { ...current, queue: current.queue.filter((entry) => !gone.includes(entry)) };
+    return { writes: [{ ref, data: next }, ...dropQueued(current, gone, reason, clock.now())], result: undefined };
+  });
+  cache.set(ref, snapshots[0]);
+}
+
+/** A turn that never got to its end must not answer for its idempotency key. */
+export function withdrawal(status: TurnEnd['status'], turn: { readonly idempotency_id: string | null }): Write[] {
+  if (status === 'completed' || status === 'cancelled' || turn.idempotency_id === null) return [];
+  return [{ ref: { collection: 'idempotency', id: turn.idempotency_id }, delete: true }];
+}

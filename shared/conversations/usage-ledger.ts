@@ -1,0 +1,148 @@
+// Tokens per key and UTC day, and the optional daily budget. A settled turn's tokens join the key's next write, so that turns of one key
+// never wait for each other and the turn's own commit stays one.
+//
+// The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be overshot by at most the turns in
+// flight at that moment, on all instances; a turn is in flight until its tokens are on record (milliseconds after its end). An instance
+// that is killed loses the count of its turns in flight, those it had not recorded; their sessions and turns have it all the same.
+import { createHash } from 'node:crypto';
+import type { Clock } from '../clock.ts';
+import { RpcError } from '../errors.ts';
+import { errorFields, type Logger } from '../log.ts';
+import type { Ref, Snapshot, Store } from '../store/store.ts';
+import { transact } from '../store/transact.ts';
+import { addUsage, NO_USAGE, type Usage } from './usage.ts';
+
+const DAY_MS = 86_400_000;
+const KEPT_MS = 40 * DAY_MS;
+const RETRY_MS = 1_000;
+/** Keys with counts that could not be written yet; beyond it the smallest trouble is to forget. */
+const KEYS_MAX = 10_000;
+
+/** `usage/<hash of owner>-<day>`: what a key has used on a UTC day. TTL 40 days. */
+export interface DailyUsage extends Usage {
+  readonly owner: string;
+  /** `2026-11-13`. */
+  readonly day: string;
+  readonly turns: number;
+}
+
+export interface UsageLedger {
+  /** Counts a settled turn. Returns at once; what cannot be written is kept and tried again. */
+  add(owner: string, usage: Usage): void;
+  /** What this key has used today, as far as it is on record or known here. */
+  today(owner: string): Promise<DailyUsage>;
+  /** Throws `rate_limited` (data.detail `daily_tokens`) when the budget of today is used up. Reads only when there is a budget. */
+  admit(owner: string): Promise<void>;
+  /** Resolves when everything counted so far is on record, or has failed once more. */
+  flush(): Promise<void>;
+}
+
+interface Pending {
+  usage: Usage;
+  turns: number;
+  cached: Snapshot | undefined;
+  writing: Promise<void> | undefined;
+}
+
+export interface UsageLedgerParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Tokens per key and UTC day; undefined: no budget. */
+  readonly dailyTokens: number | undefined;
+}
+
+export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedgerParts): UsageLedger {
+  const keys = new Map<string, Pending>();
+
+  const write = async (owner: string, pending: Pending): Promise<void> => {
+    while (pending.turns > 0) {
+      const { usage, turns, cached } = pending;
+      Object.assign(pending, { usage: NO_USAGE, turns: 0 });
+      const day = dayOf(clock.now());
+      const ref = usageRef(owner, day);
+      try {
+        const { snapshots } = await transact(
+          store,
+          [ref],
+          ([snapshot]) => {
+            const before = toDaily(snapshot, owner, day);
+            const data: DailyUsage = { ...before, ...addUsage(before, usage), turns: before.turns + turns };
+            return { writes: [{ ref, data, expireAtMs: clock.now() + KEPT_MS }], result: undefined };
+          },
+          { cached: cached?.ref.id === ref.id ? [cached] : undefined },
+        );
+        pending.cached = snapshots[0];
+      } catch (error) {
+        // An unconfirmed write may be counted twice: that errs on the side of the budget.
+        pending.usage = addUsage(pending.usage, usage);
+        pending.turns += turns;
+        pending.cached = undefined;
+        log.log('WARNING', 'usage of the day not recorded, will be tried again', errorFields(error));
+        setTimeout(start, RETRY_MS, owner, pending).unref();
+        break;
+      }
+    }
+    // In the same step as the last look at `turns`, so that no count can slip in between.
+    pending.writing = undefined;
+  };
+  const start = async (owner: string, pending: Pending): Promise<void> => {
+    if (pending.turns > 0) pending.writing ??= write(owner, pending);
+    await pending.writing;
+  };
+  const today = async (owner: string): Promise<DailyUsage> => {
+    const day = dayOf(clock.now());
+    const [snapshot] = await store.get([usageRef(owner, day)]);
+    const stored = toDaily(snapshot, owner, day);
+    const pending = keys.get(owner);
+    return pending === undefined
+      ? stored
+      : { ...stored, ...addUsage(stored, pending.usage), turns: stored.turns + pending.turns };
+  };
+
+  return {
+    today,
+    add(owner, usage) {
+      if (usage.total_tokens === 0) return;
+      const pending = keys.get(owner) ?? { usage: NO_USAGE, turns: 0, cached: undefined, writing: undefined };
+      if (keys.size >= KEYS_MAX && !keys.has(owner)) keys.clear();
+      keys.set(owner, pending);
+      pending.usage = addUsage(pending.usage, usage);
+      pending.turns++;
+      void start(owner, pending);
+    },
+    async admit(owner) {
+      if (dailyTokens === undefined) return;
+      await keys.get(owner)?.writing;
+      const { total_tokens, day } = await today(owner);
+      if (total_tokens < dailyTokens) return;
+      const resetMs = Date.parse(day) + DAY_MS;
+      throw new RpcError('rate_limited', {
+        message: 'the daily token budget of this key is used up',
+        data: {
+          detail: 'daily_tokens',
+          limit: dailyTokens,
+          used: total_tokens,
+          remaining: 0,
+          reset: resetMs / 1_000,
+        },
+        retryAfterMs: resetMs - clock.now(),
+      });
+    },
+    async flush() {
+      await Promise.all([...keys].map(([owner, pending]) => start(owner, pending)));
+    },
+  };
+}
+
+function toDaily(snapshot: Snapshot | undefined, owner: string, day: string): DailyUsage {
+  return (snapshot?.data as DailyUsage | undefined) ?? { owner, day, ...NO_USAGE, turns: 0 };
+}
+
+function usageRef(owner: string, day: string): Ref {
+  return { collection: 'usage', id: `${createHash('sha256').update(owner).digest('base64url')}-${day}` };
+}
+
+function dayOf(nowMs: number): string {
+  return new Date(nowMs).toISOString().slice(0, 10);
+}

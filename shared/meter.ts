@@ -1,0 +1,48 @@
+// Where the time of one request went: spans by stage, the model's apart from ours. One object per request, read when it is answered.
+
+export type Stage = 'limit' | 'admission' | 'model' | 'settle';
+
+/** Readings of `performance.now()`. */
+export interface Span {
+  readonly stage: Stage;
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+export interface Meter {
+  add(span: Span): void;
+  /** Milliseconds since the request began, less those in which a model was at work for it. */
+  overheadMs(): number;
+  /** Milliseconds by stage, for the log line; undefined when there are none. Stages of a batch's calls add up. */
+  stages(): Readonly<Record<string, number>> | undefined;
+}
+
+/** `startMs`: the reading of `performance.now()` at which the request began. */
+export function createMeter(startMs = performance.now()): Meter {
+  const spans: Span[] = [];
+  return {
+    add: (span) => void spans.push(span),
+    overheadMs: () => round(performance.now() - startMs - covered(spans.filter(({ stage }) => stage === 'model'))),
+    stages() {
+      if (spans.length === 0) return undefined;
+      const stages: Record<string, number> = {};
+      for (const span of spans) stages[span.stage] = round((stages[span.stage] ?? 0) + span.endMs - span.startMs);
+      return stages;
+    },
+  };
+}
+
+/** Length of the union: the models of a batch answer at the same time. */
+function covered(spans: readonly Span[]): number {
+  let totalMs = 0;
+  let untilMs = 0;
+  for (const { startMs, endMs } of spans.toSorted((a, b) => a.startMs - b.startMs)) {
+    totalMs += Math.max(0, endMs - Math.max(startMs, untilMs));
+    untilMs = Math.max(untilMs, endMs);
+  }
+  return totalMs;
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 1_000) / 1_000;
+}
