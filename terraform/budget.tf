@@ -1,0 +1,37 @@
+# Optional: mails from billing itself. A budget warns and stops nothing; what bounds the cost are `scaling` and `limits`.
+
+data "google_project" "this" {
+  count      = var.budget == null ? 0 : 1
+  project_id = var.project_id
+  depends_on = [time_sleep.apis]
+}
+
+resource "google_billing_budget" "monthly" {
+  count           = var.budget == null ? 0 : 1
+  billing_account = var.budget.billing_account
+  display_name    = "Codex Gateway in ${var.project_id}"
+
+  budget_filter {
+    projects        = ["projects/${data.google_project.this[0].number}"]
+    calendar_period = "MONTH"
+  }
+  amount {
+    specified_amount {
+      units = tostring(floor(var.budget.amount))
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [0.5, 0.9, 1.0]
+    content {
+      threshold_percent = threshold_rules.value
+    }
+  }
+
+  dynamic "all_updates_rule" {
+    for_each = google_monitoring_notification_channel.email
+    content {
+      monitoring_notification_channels = [all_updates_rule.value.id]
+    }
+  }
+}

@@ -1,0 +1,70 @@
+# Where images live and who builds them: the functions' buildpack builds and the companion's container.
+
+resource "google_service_account" "build" {
+  account_id   = "gateway-build"
+  display_name = "Codex Gateway: builds"
+  depends_on   = [time_sleep.apis]
+}
+
+resource "google_artifact_registry_repository" "gateway" {
+  repository_id = "gateway"
+  location      = var.region
+  format        = "DOCKER"
+  description   = "Images of the functions and of the WebSocket companion"
+
+  # Every deployment leaves an image behind. The newest five of each are kept, so that a rollback finds its image.
+  cleanup_policy_dry_run = false
+  cleanup_policies {
+    id     = "keep-newest"
+    action = "KEEP"
+    most_recent_versions {
+      keep_count = 5
+    }
+  }
+  cleanup_policies {
+    id     = "delete-old"
+    action = "DELETE"
+    condition {
+      older_than = "604800s"
+    }
+  }
+
+  depends_on = [time_sleep.apis]
+}
+
+resource "google_artifact_registry_repository_iam_member" "build" {
+  location   = google_artifact_registry_repository.gateway.location
+  repository = google_artifact_registry_repository.gateway.name
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.build.member
+}
+
+# Cloud Functions copies the source into a bucket of its own, whose name starts like this, and builds from there.
+resource "google_project_iam_member" "build_source" {
+  project = var.project_id
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.build.member
+  condition {
+    title      = "function sources only"
+    expression = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-\")"
+  }
+}
+
+resource "google_storage_bucket_iam_member" "build" {
+  bucket = google_storage_bucket.source.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.build.member
+}
+
+resource "google_project_iam_member" "build_logs" {
+  project = var.project_id
+  role    = "roles/logging.logWriter"
+  member  = google_service_account.build.member
+}
+
+# The light companion starts from the zip itself: Cloud Run fetches it.
+resource "google_storage_bucket_iam_member" "run" {
+  bucket = google_storage_bucket.source.name
+  role   = "roles/storage.objectViewer"
+  member = google_project_service_identity.run.member
+}

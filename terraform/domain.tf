@@ -1,0 +1,138 @@
+# Optional: one host name for all four endpoints, behind Cloud Armor. HTTPS only: a redirect from HTTP would be answered after the key had
+# already travelled in the clear.
+
+locals {
+  domain_count = var.domain == null ? 0 : 1
+  # Path by path: deployments is not among them.
+  domain_services = var.domain == null ? {} : {
+    for name in concat(local.served, ["ws"]) : name => name
+  }
+}
+
+resource "google_compute_global_address" "gateway" {
+  count      = local.domain_count
+  name       = "gateway"
+  depends_on = [time_sleep.apis]
+}
+
+# The new certificate must be there before the old one goes: its name says which host it is for.
+resource "google_compute_managed_ssl_certificate" "gateway" {
+  count = local.domain_count
+  name  = "gateway-${substr(sha256(var.domain), 0, 8)}"
+  managed {
+    domains = [var.domain]
+  }
+  depends_on = [time_sleep.apis]
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "google_compute_region_network_endpoint_group" "endpoint" {
+  for_each              = local.domain_services
+  name                  = "gateway-${each.key}"
+  region                = var.region
+  network_endpoint_type = "SERVERLESS"
+  cloud_run {
+    service = each.key == "ws" ? google_cloud_run_v2_service.ws.name : google_cloudfunctions2_function.function[each.key].name
+  }
+}
+
+resource "google_compute_backend_service" "endpoint" {
+  for_each              = local.domain_services
+  name                  = "gateway-${each.key}"
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+  protocol              = "HTTPS"
+  security_policy       = google_compute_security_policy.gateway[0].id
+  backend {
+    group = google_compute_region_network_endpoint_group.endpoint[each.key].id
+  }
+  log_config {
+    enable      = true
+    sample_rate = 0.1
+  }
+}
+
+resource "google_compute_security_policy" "gateway" {
+  count       = local.domain_count
+  name        = "gateway"
+  description = "Per-address limit far above any key's own; the rules of the keys are the gateway's"
+
+  # Bodies are prompts, patches and commands: signature rules against SQL or shell text would refuse honest calls. What is left to the edge
+  # is to stop one address from paying the gateway to refuse it.
+  rule {
+    action      = "throttle"
+    priority    = 1000
+    description = "1200 requests a minute from one address"
+    match {
+      versioned_expr = "SRC_IPS_V1"
+      config {
+        src_ip_ranges = ["*"]
+      }
+    }
+    rate_limit_options {
+      conform_action = "allow"
+      exceed_action  = "deny(429)"
+      enforce_on_key = "IP"
+      rate_limit_threshold {
+        count        = 1200
+        interval_sec = 60
+      }
+    }
+  }
+
+  rule {
+    action      = "allow"
+    priority    = 2147483647
+    description = "default"
+    match {
+      versioned_expr = "SRC_IPS_V1"
+      config {
+        src_ip_ranges = ["*"]
+      }
+    }
+  }
+
+  depends_on = [time_sleep.apis]
+}
+
+resource "google_compute_url_map" "gateway" {
+  count = local.domain_count
+  name  = "gateway"
+  # Answers a path that is none of ours with 404 as JSON.
+  default_service = google_compute_backend_service.endpoint["jsonrpc"].id
+
+  host_rule {
+    hosts        = [var.domain]
+    path_matcher = "endpoints"
+  }
+
+  path_matcher {
+    name            = "endpoints"
+    default_service = google_compute_backend_service.endpoint["jsonrpc"].id
+    dynamic "path_rule" {
+      for_each = local.domain_services
+      content {
+        paths   = ["/${path_rule.key}", "/${path_rule.key}/*"]
+        service = google_compute_backend_service.endpoint[path_rule.key].id
+      }
+    }
+  }
+}
+
+resource "google_compute_target_https_proxy" "gateway" {
+  count            = local.domain_count
+  name             = "gateway"
+  url_map          = google_compute_url_map.gateway[0].id
+  ssl_certificates = [google_compute_managed_ssl_certificate.gateway[0].id]
+}
+
+resource "google_compute_global_forwarding_rule" "gateway" {
+  count                 = local.domain_count
+  name                  = "gateway"
+  target                = google_compute_target_https_proxy.gateway[0].id
+  ip_address            = google_compute_global_address.gateway[0].id
+  port_range            = "443"
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+}

@@ -1,0 +1,300 @@
+# What an operator is told without asking: log-based metrics on the gateway's own lines, alert policies, one dashboard, an uptime check and
+# a budget. The texts are those the code logs; a test holds them together.
+
+locals {
+  services      = sort(concat(keys(local.functions), ["ws"]))
+  gateway_logs  = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in local.services : "\"${name}\""])})"
+  notifications = [for channel in google_monitoring_notification_channel.email : channel.id]
+
+  # Lines that mean somebody should look. Each becomes a metric and an alert policy.
+  signals = {
+    limiter_degraded = {
+      title    = "Rate limiter degraded"
+      messages = ["rate limiter store unavailable", "rate limiter transaction failed"]
+      help     = "Instances cannot reach the limiter's documents: cheap reads are answered from a small bucket for 60 s, everything else with 503. Look at Firestore's status and at the error of the line."
+    }
+    lease_expired = {
+      title    = "Turns left to their lease"
+      messages = ["turn could not be settled; its lease will expire", "turn heartbeat failed"]
+      help     = "An instance could not keep or end a turn; the session is usable again within 45 s. Single lines follow a crash or a Firestore hiccup; a series means Firestore refuses writes."
+    }
+    events_stuck = {
+      title    = "Events given up"
+      messages = ["event given up: still unpublished after its lifetime"]
+      help     = "An acknowledged event was not published within 30 days. It is still in the collection events: publish it by hand, and find out why the sweeper could not."
+    }
+    keys_unreadable = {
+      title    = "API keys unreadable"
+      messages = ["API keys could not be read", "the secret has no enabled version: no API key is valid", "a key version is malformed and ignored"]
+      help     = "Instances live on the keys they know for 10 minutes, then refuse everybody. Look at the versions of the secret gateway-api-key and at Secret Manager's status."
+    }
+  }
+}
+
+resource "google_logging_metric" "signal" {
+  for_each    = local.signals
+  name        = "gateway/${each.key}"
+  description = each.value.title
+  filter      = "${local.gateway_logs} AND jsonPayload.message=(${join(" OR ", [for message in each.value.messages : "\"${message}\""])})"
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+  }
+  depends_on = [time_sleep.apis]
+}
+
+# One line per call (shared/gateway.ts): how many, how they ended, how long they took.
+resource "google_logging_metric" "calls" {
+  name        = "gateway/calls"
+  description = "Calls by method and outcome"
+  filter      = "${local.gateway_logs} AND jsonPayload.message=\"call\""
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    labels {
+      key = "method"
+    }
+    labels {
+      key = "outcome"
+    }
+  }
+  label_extractors = {
+    method  = "EXTRACT(jsonPayload.method)"
+    outcome = "EXTRACT(jsonPayload.outcome)"
+  }
+  depends_on = [time_sleep.apis]
+}
+
+resource "google_logging_metric" "call_ms" {
+  name            = "gateway/call_ms"
+  description     = "Milliseconds of a call, the model's time included"
+  filter          = "${local.gateway_logs} AND jsonPayload.message=\"call\""
+  value_extractor = "EXTRACT(jsonPayload.ms)"
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "DISTRIBUTION"
+    unit        = "ms"
+    labels {
+      key = "method"
+    }
+  }
+  label_extractors = { method = "EXTRACT(jsonPayload.method)" }
+  bucket_options {
+    exponential_buckets {
+      num_finite_buckets = 40
+      growth_factor      = 1.5
+      scale              = 0.1
+    }
+  }
+  depends_on = [time_sleep.apis]
+}
+
+resource "google_monitoring_notification_channel" "email" {
+  count        = var.alert_email == null ? 0 : 1
+  display_name = "Codex Gateway"
+  type         = "email"
+  labels       = { email_address = var.alert_email }
+  depends_on   = [time_sleep.apis]
+}
+
+resource "google_monitoring_alert_policy" "signal" {
+  for_each              = local.signals
+  display_name          = "Codex Gateway: ${each.value.title}"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = local.notifications
+  conditions {
+    display_name = each.value.title
+    condition_threshold {
+      filter          = "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.signal[each.key].name}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+      aggregations {
+        alignment_period     = "300s"
+        per_series_aligner   = "ALIGN_SUM"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+  documentation {
+    content = each.value.help
+  }
+  alert_strategy {
+    auto_close = "1800s"
+  }
+}
+
+locals {
+  requests = "resource.type = \"cloud_run_revision\" AND metric.type = \"run.googleapis.com/request_count\" AND resource.labels.service_name = one_of(${join(", ", [for name in local.services : "\"${name}\""])})"
+
+  # The same for what Google measures.
+  thresholds = {
+    server_errors = {
+      title       = "More than 1 % of the requests fail with 5xx"
+      filter      = "${local.requests} AND metric.labels.response_code_class = \"5xx\""
+      denominator = local.requests
+      aligner     = "ALIGN_RATE"
+      above       = 0.01
+      duration    = "300s"
+      help        = "Masked failures are ERROR lines with a request id: resource.labels.service_name=(...) AND severity>=ERROR. 503 comes with the dependency that is down: GET /health?verbose=1 with a key names it."
+    }
+    dead_letters = {
+      title       = "Dead letters wait"
+      filter      = "resource.type = \"pubsub_subscription\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.labels.subscription_id = \"${google_pubsub_subscription.dead_letters.name}\""
+      denominator = null
+      aligner     = "ALIGN_MAX"
+      above       = 0
+      duration    = "0s"
+      help        = "A subscriber refused an event 10 times. Look at it with `gcloud pubsub subscriptions pull gateway-dead-letters`, mend the subscriber, replay (README, operate). Kept for 31 days."
+    }
+    backlog = {
+      title       = "A subscriber is 10 minutes behind"
+      filter      = "resource.type = \"pubsub_subscription\" AND metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND resource.labels.subscription_id = one_of(${join(", ", [for name in sort(keys(local.subscriptions)) : "\"gateway-${name}\""])})"
+      denominator = null
+      aligner     = "ALIGN_MAX"
+      above       = 600
+      duration    = "300s"
+      help        = "Events are kept for a week. Look at the subscriber's own errors."
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "threshold" {
+  for_each              = local.thresholds
+  display_name          = "Codex Gateway: ${each.value.title}"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = local.notifications
+  conditions {
+    display_name = each.value.title
+    condition_threshold {
+      filter             = each.value.filter
+      denominator_filter = each.value.denominator
+      comparison         = "COMPARISON_GT"
+      threshold_value    = each.value.above
+      duration           = each.value.duration
+      aggregations {
+        alignment_period     = "300s"
+        per_series_aligner   = each.value.aligner
+        cross_series_reducer = each.value.denominator == null ? "REDUCE_MAX" : "REDUCE_SUM"
+      }
+      dynamic "denominator_aggregations" {
+        for_each = each.value.denominator == null ? [] : [each.value.aligner]
+        content {
+          alignment_period     = "300s"
+          per_series_aligner   = denominator_aggregations.value
+          cross_series_reducer = "REDUCE_SUM"
+        }
+      }
+    }
+  }
+  documentation {
+    content = each.value.help
+  }
+  alert_strategy {
+    auto_close = "1800s"
+  }
+  depends_on = [time_sleep.apis]
+}
+
+# From outside, as a caller sees it. Without public access no checker gets past IAM.
+resource "google_monitoring_uptime_check_config" "health" {
+  count        = var.public_access ? 1 : 0
+  display_name = "Codex Gateway: health"
+  timeout      = "10s"
+  period       = "60s"
+  http_check {
+    path         = "/health"
+    port         = 443
+    use_ssl      = true
+    validate_ssl = true
+  }
+  content_matchers {
+    content = "\"healthy\""
+  }
+  monitored_resource {
+    type = "uptime_url"
+    labels = {
+      project_id = var.project_id
+      host       = local.host
+    }
+  }
+  depends_on = [time_sleep.apis]
+}
+
+resource "google_monitoring_alert_policy" "uptime" {
+  count                 = var.public_access ? 1 : 0
+  display_name          = "Codex Gateway: not reachable"
+  combiner              = "OR"
+  severity              = "CRITICAL"
+  notification_channels = local.notifications
+  conditions {
+    display_name = "health check fails from two regions"
+    condition_threshold {
+      filter          = "resource.type = \"uptime_url\" AND metric.type = \"monitoring.googleapis.com/uptime_check/check_passed\" AND metric.labels.check_id = \"${google_monitoring_uptime_check_config.health[0].uptime_check_id}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 1
+      duration        = "120s"
+      aggregations {
+        alignment_period     = "120s"
+        per_series_aligner   = "ALIGN_NEXT_OLDER"
+        cross_series_reducer = "REDUCE_COUNT_FALSE"
+        group_by_fields      = ["resource.label.host"]
+      }
+    }
+  }
+  documentation {
+    content = "GET https://${local.host}/health is not answered with healthy."
+  }
+}
+
+locals {
+  # Title, filter, aligner, reducer, what the lines are.
+  charts = [
+    ["Requests per second by service", local.requests, "ALIGN_RATE", "REDUCE_SUM", "resource.label.service_name"],
+    ["5xx per second by service", "${local.requests} AND metric.labels.response_code_class = \"5xx\"", "ALIGN_RATE", "REDUCE_SUM", "resource.label.service_name"],
+    ["Request latency p99 by service, ms", replace(local.requests, "request_count", "request_latencies"), "ALIGN_PERCENTILE_99", "REDUCE_MAX", "resource.label.service_name"],
+    ["Instances by service", replace(local.requests, "request_count", "container/instance_count"), "ALIGN_MAX", "REDUCE_SUM", "resource.label.service_name"],
+    ["Calls by outcome", "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.calls.name}\"", "ALIGN_RATE", "REDUCE_SUM", "metric.label.outcome"],
+    ["Call time p95 by method, ms", "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.call_ms.name}\"", "ALIGN_PERCENTILE_95", "REDUCE_MAX", "metric.label.method"],
+    ["Firestore operations per second", "resource.type = \"firestore.googleapis.com/Database\" AND metric.type = \"firestore.googleapis.com/document/write_ops_count\"", "ALIGN_RATE", "REDUCE_SUM", "metric.label.op"],
+    ["Unacknowledged events by subscription", "resource.type = \"pubsub_subscription\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\"", "ALIGN_MAX", "REDUCE_SUM", "resource.label.subscription_id"],
+  ]
+}
+
+resource "google_monitoring_dashboard" "gateway" {
+  dashboard_json = jsonencode({
+    displayName = "Codex Gateway"
+    mosaicLayout = {
+      columns = 48
+      tiles = [for index, chart in local.charts : {
+        xPos   = index % 2 * 24
+        yPos   = floor(index / 2) * 16
+        width  = 24
+        height = 16
+        widget = {
+          title = chart[0]
+          xyChart = {
+            dataSets = [{
+              plotType   = "LINE"
+              targetAxis = "Y1"
+              timeSeriesQuery = {
+                timeSeriesFilter = {
+                  filter = chart[1]
+                  aggregation = {
+                    alignmentPeriod    = "60s"
+                    perSeriesAligner   = chart[2]
+                    crossSeriesReducer = chart[3]
+                    groupByFields      = [chart[4]]
+                  }
+                }
+              }
+            }]
+          }
+        }
+      }]
+    }
+  })
+  depends_on = [time_sleep.apis]
+}

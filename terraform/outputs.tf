@@ -1,0 +1,45 @@
+# What an operator needs next.
+
+locals {
+  host     = coalesce(var.domain, "${var.region}-${var.project_id}.cloudfunctions.net")
+  base_url = "https://${local.host}"
+}
+
+output "base_url" {
+  description = "GATEWAY_URL: /health, /jsonrpc and /webhook are under it."
+  value       = local.base_url
+}
+
+output "websocket_url" {
+  description = "The WebSocket endpoint."
+  value       = var.domain == null ? "${replace(google_cloud_run_v2_service.ws.uri, "https://", "wss://")}/ws" : "wss://${var.domain}/ws"
+}
+
+output "curl" {
+  description = "Paste it: the first prompt."
+  value       = <<-EOT
+    export GATEWAY_URL=${local.base_url}
+    export GATEWAY_KEY=$(gcloud secrets versions access "$(gcloud secrets versions list ${google_secret_manager_secret.api_key.secret_id} --project=${var.project_id} --filter=state=enabled --limit=1 --format='value(name.basename())')" --secret=${google_secret_manager_secret.api_key.secret_id} --project=${var.project_id})
+    curl -sS "$GATEWAY_URL/jsonrpc" -H "X-API-Key: $GATEWAY_KEY" -H "Content-Type: application/json"${var.public_access ? "" : " -H \"Authorization: Bearer $(gcloud auth print-identity-token)\""} -d '{"jsonrpc":"2.0","method":"conversation.prompt","params":{"prompt":"Hello"},"id":1}'
+  EOT
+}
+
+output "domain_address" {
+  description = "Address for the domain's A record; null without a domain."
+  value       = one(google_compute_global_address.gateway[*].address)
+}
+
+output "events_topic" {
+  description = "Topic of the events."
+  value       = google_pubsub_topic.events.id
+}
+
+output "push_account" {
+  description = "Whose OIDC tokens the push subscribers get: they check this e-mail address and their own URL as audience."
+  value       = google_service_account.push.email
+}
+
+output "service_accounts" {
+  description = "Account of each deployable."
+  value       = merge({ for name, account in google_service_account.function : name => account.email }, { ws = google_service_account.ws.email })
+}

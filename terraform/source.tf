@@ -1,0 +1,66 @@
+# What `npm run build` made, uploaded under the hash of its content: the same build is the same object, another build another deployment.
+
+locals {
+  bundles = {
+    for name in ["functions", "ws"] : name => {
+      dir   = "${path.module}/${var.bundle_dir}/${name}"
+      files = sort(fileset("${path.module}/${var.bundle_dir}/${name}", "**"))
+    }
+  }
+  # Over names and contents, not over the zip: a zip differs by machine.
+  bundle_hashes = {
+    for name, bundle in local.bundles :
+    name => substr(sha256(join("\n", [for file in bundle.files : "${filesha256("${bundle.dir}/${file}")} ${file}"])), 0, 16)
+  }
+}
+
+data "archive_file" "bundle" {
+  for_each         = local.bundles
+  type             = "zip"
+  source_dir       = each.value.dir
+  output_path      = "${path.module}/.terraform/bundles/${each.key}-${local.bundle_hashes[each.key]}.zip"
+  output_file_mode = "0644"
+
+  lifecycle {
+    precondition {
+      condition     = contains(each.value.files, "package.json")
+      error_message = "There is no bundle in ${each.value.dir}: run `npm run build` in the project first."
+    }
+  }
+}
+
+resource "google_storage_bucket" "source" {
+  name                        = "${var.project_id}-gateway-source"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  # Holds nothing that a build cannot make again.
+  force_destroy = true
+
+  # Build contexts of build-ws-image.sh are used once.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = 7
+      matches_prefix = ["ws-image/"]
+    }
+  }
+
+  depends_on = [time_sleep.apis]
+}
+
+resource "google_storage_bucket_object" "bundle" {
+  for_each = data.archive_file.bundle
+  bucket   = google_storage_bucket.source.name
+  name     = "${each.key}-${local.bundle_hashes[each.key]}.zip"
+  source   = each.value.output_path
+
+  lifecycle {
+    # The old object goes after the functions have left it.
+    create_before_destroy = true
+    # The name already says what is in it: a zip of the same files made on another machine is no change.
+    ignore_changes = [source, detect_md5hash]
+  }
+}

@@ -1,0 +1,213 @@
+# Everything an operator may decide. Whatever is not here has one right value, beside the resource it belongs to.
+
+variable "project_id" {
+  description = "Google Cloud project to deploy into; billing must be enabled."
+  type        = string
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id is the id of a project: 6 to 30 lower-case letters, digits and hyphens."
+  }
+}
+
+variable "region" {
+  description = "Region of everything regional. firebase.json names the same one for the Hosting rewrites."
+  type        = string
+  default     = "us-central1"
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]{1,2}$", var.region))
+    error_message = "region is a Google Cloud region such as us-central1."
+  }
+}
+
+variable "firestore_location" {
+  description = "Location of the database, which can never be changed: a region, or nam5 or eur3 for several. Default: region."
+  type        = string
+  default     = null
+}
+
+variable "deletion_protection" {
+  description = "Keep the database when Terraform wants it deleted. `terraform destroy` erases data only after an apply with false."
+  type        = bool
+  default     = true
+}
+
+variable "public_access" {
+  description = <<-EOT
+    true: anybody may reach the endpoints, and the API key or signature decides. false: Google IAM also asks every caller for an ID token
+    of a member of `invokers`; webhooks of senders without a Google identity are then refused.
+  EOT
+  type        = bool
+  default     = true
+}
+
+variable "invokers" {
+  description = "IAM members that may call the endpoints when public_access is false, for example group:team@example.com."
+  type        = set(string)
+  default     = []
+  validation {
+    condition     = alltrue([for member in var.invokers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))])
+    error_message = "invokers are IAM members such as user:a@example.com; use public_access for allUsers."
+  }
+}
+
+variable "domain" {
+  description = "Host name for a load balancer with all four endpoints and Cloud Armor (about 18 USD a month). Default: none."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.domain == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain))
+    error_message = "domain is a host name such as gateway.example.com, without https://."
+  }
+}
+
+variable "ws_image" {
+  description = <<-EOT
+    Container image of the WebSocket companion, by digest, as build-ws-image.sh prints it: with workspace methods and Codex. Default: the
+    light form, which needs no image and answers those methods with 403.
+  EOT
+  type        = string
+  default     = null
+  validation {
+    condition     = var.ws_image == null || can(regex("^[a-z0-9.-]+/.+@sha256:[0-9a-f]{64}$", var.ws_image))
+    error_message = "ws_image is an image by digest: REGION-docker.pkg.dev/PROJECT/gateway/ws@sha256:..."
+  }
+}
+
+variable "limits" {
+  description = "Calls per API key that has no limits of its own."
+  type        = string
+  default     = "100/minute,1000/hour,10000/day"
+  validation {
+    condition     = can(regex("^[1-9][0-9]*/(minute|hour|day)(,[1-9][0-9]*/(minute|hour|day))*$", var.limits))
+    error_message = "limits are written as 100/minute,1000/hour,10000/day."
+  }
+}
+
+variable "model" {
+  description = "Default model, provider/model. Default: of the first provider with credentials; Vertex AI always has them."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.model == null || can(regex("^[a-z]+/.+$", var.model))
+    error_message = "model is written provider/model."
+  }
+}
+
+variable "allowed_origins" {
+  description = "Exact origins of web pages that may call the gateway, for example [\"https://PROJECT.web.app\"]."
+  type        = set(string)
+  default     = []
+  validation {
+    condition     = alltrue([for origin in var.allowed_origins : can(regex("^https?://[a-z0-9.-]+(:[0-9]+)?$", origin))])
+    error_message = "allowed_origins are exact origins such as https://app.example.com, without a path."
+  }
+}
+
+variable "environment" {
+  description = "Further settings of the gateway (BFF_BASE_URL, MCP_SERVERS, ANTHROPIC_BASE_URL, ...), by variable name. Never a secret."
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Z][A-Z0-9_]*$", name)) && !can(regex("(API_KEY|SECRET|SECRETS|TOKEN|PASSWORD|GATEWAY_KEYS)$", name))])
+    error_message = "environment takes no secrets: use secret_environment."
+  }
+  validation {
+    condition     = length(setintersection(keys(var.environment), ["PORT", "HOST", "K_SERVICE", "FUNCTION_TARGET", "GOOGLE_CLOUD_PROJECT"])) == 0
+    error_message = "PORT, HOST, K_SERVICE, FUNCTION_TARGET and GOOGLE_CLOUD_PROJECT are set by the deployment."
+  }
+}
+
+variable "secret_environment" {
+  description = <<-EOT
+    Which version of which secret the gateway gets: {ANTHROPIC_API_KEY = "1"}. The secrets are made by the first apply; add the value with
+    `gcloud secrets versions add`, then name its version here. A rotation is a new number.
+  EOT
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = length(setsubtract(keys(var.secret_environment), ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WEBHOOK_SECRETS"])) == 0
+    error_message = "secret_environment knows ANTHROPIC_API_KEY, OPENAI_API_KEY and WEBHOOK_SECRETS."
+  }
+  validation {
+    condition     = alltrue([for version in values(var.secret_environment) : can(regex("^[1-9][0-9]*$", version))])
+    error_message = "A version is its number. \"latest\" would be the newest version even when that is disabled, and no instance could start."
+  }
+}
+
+variable "subscribers" {
+  description = <<-EOT
+    Who else gets the events, by subscription name: `endpoint` (HTTPS, pushed with an OIDC token of the gateway-push account) or
+    `service_account` (pulls). `events` filters by event name; a trailing * matches a prefix; none means all. A subscriber sees an event at
+    least once and knows it again by the attribute ce-id.
+  EOT
+  type = map(object({
+    endpoint             = optional(string)
+    service_account      = optional(string)
+    events               = optional(list(string), [])
+    ordered              = optional(bool, false)
+    ack_deadline_seconds = optional(number, 60)
+  }))
+  default = {}
+  validation {
+    condition     = alltrue([for name, _ in var.subscribers : can(regex("^[a-z][a-z0-9-]{2,62}$", name)) && !contains(["deployments", "dead-letters"], name)])
+    error_message = "A subscriber's name is 3 to 63 lower-case letters, digits and hyphens; deployments and dead-letters are taken."
+  }
+  validation {
+    condition     = alltrue([for subscriber in values(var.subscribers) : (subscriber.endpoint == null) != (subscriber.service_account == null)])
+    error_message = "A subscriber has either an endpoint or a service_account."
+  }
+  validation {
+    condition     = alltrue([for subscriber in values(var.subscribers) : subscriber.endpoint == null || can(regex("^https://[^/]+", subscriber.endpoint))])
+    error_message = "An endpoint is an https URL."
+  }
+  validation {
+    condition     = alltrue(flatten([for subscriber in values(var.subscribers) : [for event in subscriber.events : can(regex("^[A-Za-z0-9._-]+\\*?$", event))]]))
+    error_message = "events are names such as deployment.success, or prefixes such as deployment.*."
+  }
+  validation {
+    condition     = alltrue([for subscriber in values(var.subscribers) : length(join(" OR hasPrefix(attributes.event, )", subscriber.events)) <= 200])
+    error_message = "Pub/Sub allows 256 bytes for a filter: name fewer events, or a prefix."
+  }
+}
+
+variable "scaling" {
+  description = "Instances of each function. min_instances above 0 removes cold starts of jsonrpc and webhook and costs their idle time."
+  type = object({
+    min_instances = optional(number, 0)
+    max_instances = optional(number, 20)
+  })
+  default = {}
+  validation {
+    condition     = var.scaling.min_instances >= 0 && var.scaling.max_instances >= max(1, var.scaling.min_instances) && var.scaling.max_instances <= 1000
+    error_message = "scaling: 0 <= min_instances <= max_instances <= 1000."
+  }
+}
+
+variable "alert_email" {
+  description = "Who is told when something is wrong. Default: incidents are only shown in the console."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.alert_email == null || can(regex("^[^@ ]+@[^@ ]+$", var.alert_email))
+    error_message = "alert_email is an e-mail address."
+  }
+}
+
+variable "budget" {
+  description = "Monthly budget with alerts at 50, 90 and 100 %: the billing account's id and an amount in its currency."
+  type = object({
+    billing_account = string
+    amount          = number
+  })
+  default = null
+  validation {
+    condition     = var.budget == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account))
+    error_message = "budget.billing_account looks like 012345-6789AB-CDEF01."
+  }
+}
+
+variable "bundle_dir" {
+  description = "Where `npm run build` wrote the bundles, relative to this folder: functions/ and ws/ in it are deployed."
+  type        = string
+  default     = "../dist"
+}

@@ -1,0 +1,48 @@
+# Terraform and provider versions, and whom the providers act as. State is local until a backend is configured: a team adds
+# backend_override.tf with `terraform { backend "gcs" { bucket = "..." } }`.
+
+terraform {
+  # 1.11: write-only arguments, which keep secret values out of plan and state.
+  required_version = ">= 1.11.0"
+
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = ">= 7.40.0, < 8.0.0"
+    }
+    # Only for Cloud Run's zip deployment and for service identities, which the GA provider lacks.
+    google-beta = {
+      source  = "hashicorp/google-beta"
+      version = ">= 7.40.0, < 8.0.0"
+    }
+    archive = {
+      source  = "hashicorp/archive"
+      version = "~> 2.7"
+    }
+    random = {
+      source  = "hashicorp/random"
+      version = "~> 3.7"
+    }
+    time = {
+      source  = "hashicorp/time"
+      version = "~> 0.13"
+    }
+  }
+}
+
+# Several APIs (budgets, Firebase rules) bill quota to the caller's project: that is this one, also for a person's own credentials.
+provider "google" {
+  project               = var.project_id
+  region                = var.region
+  billing_project       = var.project_id
+  user_project_override = true
+  default_labels        = { app = "codex-gateway" }
+}
+
+provider "google-beta" {
+  project               = var.project_id
+  region                = var.region
+  billing_project       = var.project_id
+  user_project_override = true
+  default_labels        = { app = "codex-gateway" }
+}

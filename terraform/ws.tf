@@ -1,0 +1,124 @@
+# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. Light form: the bundle's zip on Google's Node.js base
+# image. With `ws_image`: the container with bubblewrap and Codex, which is what workspace methods and the codex engine need.
+
+locals {
+  companion_uses = ["firestore", "keys", "kms", "models"]
+  # Not its URL, which only exists once the service does.
+  companion_audience = "codex-gateway-ws.${var.project_id}"
+  companion_light    = var.ws_image == null
+  companion_env = merge(local.common_env, {
+    HOST               = "0.0.0.0"
+    COMPANION_AUDIENCE = local.companion_audience
+    COMPANION_CALLER   = google_service_account.function["jsonrpc"].email
+    KMS_KEY            = google_kms_crypto_key.credentials.id
+  })
+}
+
+resource "google_service_account" "ws" {
+  account_id   = "gateway-ws"
+  display_name = "Codex Gateway: ws"
+  depends_on   = [time_sleep.apis]
+}
+
+resource "google_cloud_run_v2_service" "ws" {
+  # source_code is beta.
+  provider    = google-beta
+  name        = "ws"
+  location    = var.region
+  description = "Codex Gateway: WebSocket companion"
+  # Holds no data: all of it is in Firestore.
+  deletion_protection  = false
+  invoker_iam_disabled = var.public_access
+  # jsonrpc reaches it through the front door, so the load balancer cannot be the only way in.
+  ingress          = "INGRESS_TRAFFIC_ALL"
+  custom_audiences = [local.companion_audience]
+
+  template {
+    service_account       = google_service_account.ws.email
+    execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
+    # The longest Cloud Run allows; the companion itself closes its sockets at 55 minutes, with a hint to come back.
+    timeout = "3600s"
+    # A terminal and its files are on one instance.
+    session_affinity                 = true
+    max_instance_request_concurrency = local.companion_light ? 250 : 80
+
+    scaling {
+      min_instance_count = 0
+      max_instance_count = var.scaling.max_instances
+    }
+
+    containers {
+      # "scratch" with a base image is how Cloud Run spells a zip without a build.
+      image          = local.companion_light ? "scratch" : var.ws_image
+      base_image_uri = local.companion_light ? "${var.region}-docker.pkg.dev/serverless-runtimes/google-24/runtimes/nodejs24" : null
+      command        = local.companion_light ? ["node"] : null
+      args           = local.companion_light ? ["index.js"] : null
+
+      dynamic "source_code" {
+        for_each = local.companion_light ? [google_storage_bucket_object.bundle["ws"]] : []
+        content {
+          cloud_storage_source {
+            bucket = google_storage_bucket.source.name
+            object = source_code.value.name
+          }
+        }
+      }
+
+      ports {
+        container_port = 8080
+      }
+
+      resources {
+        limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : { cpu = "2", memory = "2Gi" }
+        # CPU is paid while a request is open, and an open socket is one: heartbeats and streams run, an instance without clients is free.
+        cpu_idle          = true
+        startup_cpu_boost = true
+      }
+
+      startup_probe {
+        period_seconds    = 1
+        timeout_seconds   = 1
+        failure_threshold = 30
+        http_get {
+          path = "/health"
+          port = 8080
+        }
+      }
+
+      dynamic "env" {
+        for_each = local.companion_env
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      dynamic "env" {
+        for_each = { for name, secret in local.environment_secrets : name => secret if contains(local.companion_uses, secret.use) && secret.version != null }
+        content {
+          name = env.key
+          value_source {
+            secret_key_ref {
+              secret  = google_secret_manager_secret.environment[env.key].secret_id
+              version = env.value.version
+            }
+          }
+        }
+      }
+    }
+  }
+
+  depends_on = [time_sleep.grants]
+}
+
+# Without public access IAM asks for callers here too.
+resource "google_cloud_run_v2_service_iam_member" "ws" {
+  for_each = var.public_access ? {} : merge(
+    { for member in var.invokers : member => member },
+    { jsonrpc = google_service_account.function["jsonrpc"].member },
+  )
+  location = var.region
+  name     = google_cloud_run_v2_service.ws.name
+  role     = "roles/run.invoker"
+  member   = each.value
+}
