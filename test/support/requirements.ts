@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path';
 import { describe, inject, it } from 'vitest';
 import { findEmulators } from '../emulator/emulators.ts';
 
-export type Requirement = 'emulators' | 'chromium' | 'bubblewrap';
+export type Requirement = 'emulators' | 'chromium' | 'bubblewrap' | 'shell' | 'python';
 
 /** Empty when present, else how to get it. */
 export type Missing = Readonly<Record<Requirement, string>>;
@@ -15,6 +15,8 @@ const NAMES: Readonly<Record<Requirement, string>> = {
   emulators: 'Firestore and Pub/Sub emulators',
   chromium: 'Chromium',
   bubblewrap: 'bubblewrap',
+  shell: 'bash, curl and jq',
+  python: 'Python 3 with requests and websockets',
 };
 
 declare module 'vitest' {
@@ -32,6 +34,8 @@ export function findMissing(): Missing {
     emulators: findEmulators().reason,
     chromium: findChromium() === undefined ? 'install Chromium or set CHROMIUM' : '',
     bubblewrap: bubblewrapWorks() ? '' : 'install bubblewrap, with user namespaces allowed',
+    shell: ['bash', 'curl', 'jq'].every((name) => pathCandidates(name).some(isExecutable)) ? '' : 'install them',
+    python: findPython() === undefined ? 'install Debian’s python3-requests and python3-websockets' : '',
   };
 }
 
@@ -54,6 +58,13 @@ export function describeWith(requirement: Requirement, name: string, suite: () =
   } else describe.skip(name, suite);
 }
 
+/** Path of a Python 3 that has the libraries of the reference's clients: Debian's, else the one on PATH. */
+export function findPython(): string | undefined {
+  return ['/usr/bin/python3', ...pathCandidates('python3')]
+    .filter(isExecutable)
+    .find((path) => spawnSync(path, ['-c', 'import requests, websockets'], { timeout: 10_000 }).status === 0);
+}
+
 /** Path of a Chromium: CHROMIUM, else by its usual names on PATH. */
 export function findChromium(): string | undefined {
   const named = process.env.CHROMIUM;
@@ -63,7 +74,7 @@ export function findChromium(): string | undefined {
 }
 
 function requirements(missing: Missing): Requirement[] {
-  const all: Requirement[] = ['emulators', 'chromium', 'bubblewrap'];
+  const all: Requirement[] = ['emulators', 'chromium', 'bubblewrap', 'shell', 'python'];
   return all.filter((requirement) => missing[requirement] !== '');
 }
 

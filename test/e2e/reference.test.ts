@@ -1,0 +1,179 @@
+// The clients of the reference document against the real local gateway, as printed there but for the lines that say where the gateway
+// is and fetch its key. test/e2e/reference holds their texts.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { describeWith, findPython } from '../support/requirements.ts';
+
+const KEY = 'reference-key';
+const REFERENCE = join(import.meta.dirname, 'reference');
+const scratch = mkdtempSync(join(tmpdir(), 'reference-'));
+let gateway: LocalGateway;
+beforeAll(async () => {
+  gateway = await startLocalGateway({ env: { GATEWAY_API_KEY: KEY } });
+});
+afterAll(async () => {
+  await gateway.stop();
+  rmSync(scratch, { recursive: true });
+});
+
+/** The printed text with some of its lines replaced: each must be there. */
+function adapt(file: string, lines: Readonly<Record<string, string>>): string {
+  let program = readFileSync(join(REFERENCE, file), 'utf8');
+  for (const [printed, ours] of Object.entries(lines)) {
+    expect(program).toContain(printed);
+    program = program.replace(printed, () => ours);
+  }
+  const path = join(scratch, file.replace(/\.txt$/, ''));
+  writeFileSync(path, program);
+  return path;
+}
+
+async function run(command: string, args: readonly string[]): Promise<string> {
+  const child = spawn(command, args, {
+    env: { PATH: process.env.PATH, GATEWAY_URL: gateway.url, GATEWAY_KEY: KEY, LANG: 'C.UTF-8' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: 30_000,
+  });
+  const ended = once(child, 'close');
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const [code] = await ended;
+  expect(code, `${stdout}${stderr}`).toBe(0);
+  return stdout;
+}
+
+const WHERE = '"https://wrapper-uamdjcvg7q-uc.a.run.app"';
+
+describeWith('shell', 'the shell', () => {
+  it('suite test_gateway.sh prints only successes and one expected method-not-found', async () => {
+    const script = adapt('test_gateway.sh', {
+      [`GATEWAY_URL=${WHERE}`]: '',
+      'GATEWAY_KEY=$(gcloud secrets versions access latest --secret=gateway-api-key)': '',
+    });
+    const output = await run('bash', [script]);
+    expect(output.match(/✓ Health check passed/g)).toHaveLength(1);
+    expect(output.match(/✓ Success/g)).toHaveLength(4);
+    expect(output).not.toMatch(/✗|Failed/);
+    expect(output).toContain('All tests completed!');
+    expect(output.match(/"code": -?\d+/g)).toEqual(['"code": -32601']);
+    expect(output.match(/"reason": "\w+"/g)).toEqual(['"reason": "method_not_found"']);
+    expect(output).toContain('"cancelled": true');
+  });
+
+  it('requests answer with every field that the reference shows', async () => {
+    const script = adapt('requests.sh', {});
+    const [health, prompt, status, cancel, webhook, ...more] = (await run('bash', [script]))
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line): unknown => JSON.parse(line));
+    expect(more).toEqual([]);
+    expect(health).toEqual({ status: 'healthy' });
+    const iso = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    expect(prompt).toMatchObject({
+      jsonrpc: '2.0',
+      id: 1,
+      result: {
+        type: 'ai_response',
+        conversation_id: expect.stringMatching(/^conv_\w+$/),
+        content: expect.stringContaining('Write a Rust function that adds two numbers'),
+        model: 'offline/echo',
+        timestamp: iso,
+        session_id: 'my-session-123',
+      },
+    });
+    const { conversation_id, events } = resultOf(prompt);
+    expect((events as readonly object[]).flatMap(Object.keys)).toEqual(
+      expect.arrayContaining(['TaskStarted', 'AgentMessage', 'TaskComplete']),
+    );
+    expect(events).toContainEqual({ AgentMessage: expect.objectContaining({ message: resultOf(prompt).content }) });
+    expect(status).toMatchObject({
+      id: 2,
+      result: { conversation_id, metadata: { model: 'offline/echo', created_at: iso }, status: 'idle' },
+    });
+    expect(cancel).toMatchObject({
+      id: 3,
+      result: { cancelled: true, session_id: 'my-session-123', conversation_id, was_running: false },
+    });
+    expect(webhook).toMatchObject({ status: 'accepted', duplicate: false });
+  });
+});
+
+describeWith('python', 'the Python client', () => {
+  it('runs to its end with Debian’s requests', async () => {
+    const script = adapt('gateway_client.py', { [`GATEWAY_URL = ${WHERE}`]: 'GATEWAY_URL = os.getenv("GATEWAY_URL")' });
+    const output = await run(findPython() ?? 'python3', [script]);
+    expect(output.match(/^=== .* ===$/gm)).toHaveLength(5);
+    expect(output).toContain('"status": "healthy"');
+    expect(output).toContain('"type": "ai_response"');
+    expect(output).toContain('"cancelled": true');
+    expect(output.match(/"code": -?\d+/g)).toEqual(['"code": -32601']);
+    expect(output).not.toContain('Error:');
+  });
+
+  it('sends webhooks, too', async () => {
+    const module = adapt('gateway_client.py', {});
+    const call = `client.webhook("deployment.success", {"service": "py", "region": "us-central1", "status": "healthy"})`;
+    const output = await run(findPython() ?? 'python3', [
+      '-c',
+      `import os, sys, json; sys.path.insert(0, ${JSON.stringify(join(module, '..'))})
+from gateway_client import CodexGatewayClient
+client = CodexGatewayClient(os.getenv("GATEWAY_URL"), os.getenv("GATEWAY_KEY"))
+print(json.dumps(${call}))`,
+    ]);
+    expect(JSON.parse(output)).toMatchObject({ status: 'accepted', duplicate: false, event_id: expect.any(String) });
+  });
+});
+
+describe('the TypeScript client', () => {
+  it('runs to its end', async () => {
+    const script = adapt('gateway-client.ts.txt', {
+      "const GATEWAY_URL = 'https://wrapper-uamdjcvg7q-uc.a.run.app'": 'const GATEWAY_URL = process.env.GATEWAY_URL!',
+    });
+    const output = await run(process.execPath, [script]);
+    expect(output).toContain("Health: { status: 'healthy' }");
+    expect(output).toMatch(/AI Result: .*type: 'ai_response'/s);
+    expect(output).toMatch(/Status: .*metadata: \{/s);
+    expect(output).toMatch(/Cancelled: .*cancelled: true/s);
+  });
+
+  it('is answered in the browser example’s way: data.result holds the answer', async () => {
+    const id = Date.now();
+    const response = await fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'X-API-Key': KEY, 'Content-Type': 'application/json' },
+      body: JSON.stringify({
+        jsonrpc: '2.0',
+        method: 'conversation.prompt',
+        params: { prompt: 'Hi', session_id: 'web' },
+        id,
+      }),
+    });
+    expect(await response.json()).toMatchObject({ id, result: { type: 'ai_response', content: expect.any(String) } });
+    for (const name of ['limit', 'remaining', 'reset']) {
+      expect(response.headers.get(`x-ratelimit-${name}`)).toMatch(/^\d+$/);
+    }
+  });
+
+  it('meets the reference’s parse error', async () => {
+    const response = await fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'X-API-Key': KEY },
+      body: '{',
+    });
+    expect(await response.json()).toMatchObject({
+      jsonrpc: '2.0',
+      error: { code: -32700, message: 'Parse error' },
+      id: null,
+    });
+  });
+});
+
+/** `result` of a response. */
+function resultOf(response: unknown): Record<string, unknown> {
+  return (response as { readonly result: Record<string, unknown> }).result;
+}
