@@ -4,7 +4,7 @@ import { systemClock } from '../../shared/clock.ts';
 import { createFirestoreStore } from '../../shared/store/firestore.ts';
 import { Conflict, type Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
-import { freshRef, put, read } from '../cases/store.cases.ts';
+import { freshRef, put, read } from '../cases/store-fixture.ts';
 import { describeWith } from '../support/requirements.ts';
 import { startCuttingProxy } from './cutting-proxy.ts';
 import { type Emulator, startFirestoreEmulator } from './emulators.ts';

@@ -12,7 +12,8 @@ import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
 import { parametersOf, planQuery } from '../../../shared/store/embedded-query.ts';
 import { Conflict, type Query, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';
-import { freshRef, put, read, storeCases } from '../../cases/store.cases.ts';
+import { storeCases } from '../../cases/store.cases.ts';
+import { freshRef, put, read } from '../../cases/store-fixture.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));

@@ -1,0 +1,103 @@
+// `transact` over a Store: caches, lost rounds, and the lock that is its last resort.
+import { expect, it } from 'vitest';
+import { Conflict, type Ref, type Snapshot, type Store } from '../../shared/store/store.ts';
+import { transact } from '../../shared/store/transact.ts';
+import { freshRef, put, read, type StoreFixture } from './store-fixture.ts';
+
+/** Run by `storeCases`. */
+export function storeTransactCases({ store }: StoreFixture): void {
+  const increment = (ref: Ref) => (snapshots: readonly Snapshot[]) => {
+    const n = Number(snapshots[0]?.data?.n ?? 0) + 1;
+    return { writes: [{ ref, data: { n } }], result: n };
+  };
+
+  it('rereads and retries when somebody else committed in between', async () => {
+    const ref = freshRef();
+    await put(store(), ref, { n: 1 });
+    const cached = await store().get([ref]);
+    await put(store(), ref, { n: 41 });
+    const { result, snapshots } = await transact(store(), [ref], increment(ref), { cached });
+    expect(result).toBe(42);
+    expect(snapshots).toEqual(await store().get([ref]));
+  });
+
+  it('goes on from the snapshots of its own last commit', async () => {
+    const ref = freshRef();
+    let cached = (await transact(store(), [ref], increment(ref))).snapshots;
+    for (let round = 0; round < 3; round++) {
+      cached = (await transact(store(), [ref], increment(ref), { cached })).snapshots;
+    }
+    expect((await read(store(), ref)).data).toEqual({ n: 4 });
+    expect(cached).toEqual(await store().get([ref]));
+  });
+
+  it('does not let a stale cache refuse: a decision to write nothing is taken again on fresh documents', async () => {
+    const ref = freshRef();
+    await put(store(), ref, { full: true });
+    const cached = await store().get([ref]);
+    await put(store(), ref, { full: false });
+    const { result } = await transact(
+      store(),
+      [ref],
+      ([snapshot]) => ({ writes: [], result: snapshot?.data?.full === true ? 'refused' : 'admitted' }),
+      { cached },
+    );
+    expect(result).toBe('admitted');
+  });
+
+  it('wins by lock what it has lost five times in the open', async () => {
+    const ref = freshRef();
+    await put(store(), ref, { n: 0 });
+    const contended: Store = {
+      ...store(),
+      async commit(writes, options) {
+        await put(store(), ref, { n: Number((await read<{ n: number }>(store(), ref)).data?.n) + 100 });
+        return store().commit(writes, options);
+      },
+    };
+    const { result, snapshots } = await transact(contended, [ref], increment(ref));
+    expect(result).toBe(501);
+    expect(snapshots).toEqual(await store().get([ref]));
+  });
+
+  it('keeps under lock the preconditions of documents that were not read', async () => {
+    const [a, b] = [freshRef(), freshRef()];
+    await put(store(), b, { taken: true });
+    const locked = store().lock([a], () => ({
+      writes: [
+        { ref: a, data: { n: 1 } },
+        { ref: b, data: { n: 1 }, if: 'absent' },
+      ],
+      result: 0,
+    }));
+    await expect(locked).rejects.toBeInstanceOf(Conflict);
+    expect((await read(store(), a)).version).toBeNull();
+    const result = await store().lock([a, b], ([, second]) => ({
+      writes: [{ ref: a, data: { n: 1 }, if: 'absent' }],
+      result: second?.data,
+    }));
+    expect(result).toEqual({ taken: true });
+    expect((await read(store(), a)).data).toEqual({ n: 1 });
+  });
+
+  it('leaves everything as it was when the computation under lock throws', async () => {
+    const ref = freshRef();
+    await put(store(), ref, { n: 1 });
+    const failure = new Error('no');
+    const locked = store().lock([ref], () => {
+      throw failure;
+    });
+    await expect(locked).rejects.toBe(failure);
+    await put(store(), ref, { n: 2 });
+    expect((await read(store(), ref)).data).toEqual({ n: 2 });
+  });
+
+  it('loses none of 50 increments made at once', { timeout: 60_000 }, async () => {
+    const ref = freshRef();
+    const results = await Promise.all(
+      Array.from({ length: 50 }, async () => (await transact(store(), [ref], increment(ref))).result),
+    );
+    expect(results.sort((a, b) => a - b)).toEqual(Array.from({ length: 50 }, (_, index) => index + 1));
+    expect((await read(store(), ref)).data).toEqual({ n: 50 });
+  });
+}
