@@ -81,6 +81,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
       stopped.stop();
       stopped.stop();
       const other = watching(store(), newest(collection));
+      await other.until((ids) => ids === '');
       await add(collection, 'a', { at: 1, kind: 'x' });
       await other.until((ids) => ids === 'a');
       other.stop();
