@@ -1,0 +1,16 @@
+// The conversation cases on the real Firestore emulator: several gateways in this process, one database.
+import { randomBytes } from 'node:crypto';
+import { inject } from 'vitest';
+import { createFirestoreStore } from '../../shared/store/firestore.ts';
+import { conversationCases } from '../cases/conversation.cases.ts';
+import { describeWith } from '../support/requirements.ts';
+import { createStage } from '../unit/conversations/stage.ts';
+
+describeWith('emulators', 'Firestore', () => {
+  const projectId = `turns-${randomBytes(4).toString('hex')}`;
+  conversationCases('the Firestore emulator', () =>
+    createStage({
+      openStore: (clock) => createFirestoreStore({ projectId, emulatorHost: inject('firestoreHost'), clock }),
+    }),
+  );
+});
