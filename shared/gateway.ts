@@ -21,6 +21,8 @@ export interface GatewayRequest {
   readonly hints?: MethodContext['hints'];
   readonly notify?: MethodContext['notify'];
   readonly connection?: Connection;
+  /** Every call of this request is to be refused with this error, after it was read and charged. */
+  readonly refuseWith?: RpcError;
   /** The instance that forwards this request has charged it already. */
   readonly charged?: boolean;
   /** Started when the request came in; default: now. */
@@ -107,6 +109,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             try {
               rate = await take(caller, cost, methods.every(isCheap), signal);
               request.onRate?.(rate);
+              if (request.refuseWith !== undefined) throw request.refuseWith;
             } catch (error) {
               if (error instanceof Refused) rate = error.decision;
               if (error instanceof RpcError) refusal = error;

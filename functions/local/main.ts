@@ -47,7 +47,7 @@ async function main(): Promise<void> {
   async function stop(): Promise<void> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     const idle = setInterval(() => server.closeIdleConnections(), 50);
-    await services.conversations.drain(DRAIN_MS);
+    await Promise.all([services.conversations.drain(DRAIN_MS), server.sockets.drain(DRAIN_MS)]);
     const rest = setTimeout(() => server.closeAllConnections(), 1_000);
     await closed;
     clearTimeout(rest);

@@ -11,14 +11,20 @@ import { type HttpHandler, pathOf, requestIdOf, sendError, sendJson } from '../h
 import { createJsonRpcHandler } from '../jsonrpc/handler.ts';
 import { answerBrokenRequest, SERVER_OPTIONS } from '../node-server.ts';
 import { createWebhookHandler } from '../webhook/handler.ts';
+import { requireUpgrade } from '../ws/handshake.ts';
+import { attachWebSocket, type WebSocketEndpoint } from '../ws/server.ts';
+
+/** The server, and the sockets on it, which outlive their requests. */
+export type LocalServer = Server & { readonly sockets: WebSocketEndpoint };
 
 /** Routes by the first segment of the path; the handlers judge the rest. */
-export function createLocalServer(services: Services): Server {
+export function createLocalServer(services: Services): LocalServer {
   const gateway = createGateway(services, createRegistry(Object.values(methods)));
   const routes: ReadonlyMap<string, HttpHandler> = new Map([
     ['health', createHealthHandler(services.config.allowedOrigins, async () => ({ services, gateway }))],
     ['jsonrpc', createJsonRpcHandler(services, gateway)],
     ['webhook', createWebhookHandler(services, gateway)],
+    ['ws', requireUpgrade],
   ]);
   const server = createServer(SERVER_OPTIONS, async (req, res) => {
     const path = pathOf(req);
@@ -38,5 +44,5 @@ export function createLocalServer(services: Services): Server {
     }
   });
   server.on('clientError', answerBrokenRequest);
-  return server;
+  return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, { allowOwnOrigin: true }) });
 }

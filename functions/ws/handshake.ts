@@ -1,0 +1,88 @@
+// Who may open a socket, judged from the upgrade request alone: path, origin, credentials. A refusal is an ordinary HTTP answer in JSON.
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Caller } from '../../shared/auth/keys.ts';
+import { redeemTicket } from '../../shared/auth/tickets.ts';
+import { RpcError } from '../../shared/errors.ts';
+import type { Gateway } from '../../shared/gateway.ts';
+import type { Store } from '../../shared/store/store.ts';
+import { errorHeaders, type HttpHandler, pathOf, requestIdOf, sendJson } from '../http.ts';
+
+/** The one subprotocol that is spoken; the only thing ever echoed. */
+export const PROTOCOL = 'gateway.v1';
+const TICKET_PREFIX = 'gateway.ticket.';
+/** A client that does not read the refusal does not keep its socket. */
+const REFUSAL_MS = 2_000;
+
+export interface HandshakeParts {
+  readonly gateway: Gateway;
+  readonly store: Store;
+  readonly isAllowedOrigin: (origin: string, req: IncomingMessage) => boolean;
+}
+
+/**
+ * The caller behind an upgrade request: by key header, else by ticket. Throws RpcError `not_found`, `forbidden` (origin), `unauthorized`,
+ * `invalid_request`, `unavailable`.
+ */
+export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, signal: AbortSignal): Promise<Caller> {
+  if (pathOf(req) !== '/ws') throw new RpcError('not_found', { message: 'Not found: the WebSocket is at /ws' });
+  const { origin } = req.headers;
+  // Only browsers send it, and they cannot lie about it: a page of another site must not use its visitor's ticket or network.
+  if (origin !== undefined && !parts.isAllowedOrigin(origin, req)) {
+    throw new RpcError('forbidden', { message: 'Forbidden: this origin is not allowed', data: { origin } });
+  }
+  const ticket = ticketOf(req);
+  const hasHeader = req.headers['x-api-key'] !== undefined || req.headers.authorization !== undefined;
+  if (hasHeader || ticket === undefined) return parts.gateway.authenticate(req.headers);
+  return parts.gateway.recognize(await redeemTicket(parts.store, ticket, signal));
+}
+
+function ticketOf(req: IncomingMessage): string | undefined {
+  const offered = (req.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
+  const tickets = offered.filter((name) => name.startsWith(TICKET_PREFIX));
+  if (tickets.length === 0) return undefined;
+  if (tickets.length > 1 || !offered.includes(PROTOCOL)) {
+    throw new RpcError('invalid_request', { message: `offer one ticket, beside the subprotocol ${PROTOCOL}` });
+  }
+  return tickets[0]?.slice(TICKET_PREFIX.length);
+}
+
+/** Answers an upgrade request with an error and ends its socket. `status` where the error's own does not fit. */
+export function refuseUpgrade(
+  stream: Duplex,
+  error: RpcError,
+  requestId: string,
+  status: number = statusOf(error),
+): void {
+  if (!stream.writable) {
+    stream.destroy();
+    return;
+  }
+  const body = JSON.stringify({ error: error.toWire(requestId) });
+  const headers = {
+    'Content-Type': 'application/json; charset=utf-8',
+    'Content-Length': Buffer.byteLength(body),
+    'Cache-Control': 'no-store',
+    'X-Request-Id': requestId,
+    Connection: 'close',
+    ...(status === 426 ? { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' } : {}),
+    ...errorHeaders(error),
+  };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${String(value)}\r\n`);
+  const timer = setTimeout(() => stream.destroy(), REFUSAL_MS);
+  stream.once('close', () => clearTimeout(timer));
+  stream.once('finish', () => stream.destroy());
+  stream.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\n${lines.join('')}\r\n${body}`);
+}
+
+/** `GET /ws` without an upgrade. */
+export const requireUpgrade: HttpHandler = (req, res) => {
+  const error = new RpcError('invalid_request', { message: 'open a WebSocket here' });
+  sendJson(res, 426, { error: error.toWire(requestIdOf(req)) }, { Upgrade: 'websocket', Connection: 'Upgrade' });
+};
+
+/** Outside JSON-RPC every failure has an HTTP status of its own. */
+function statusOf(error: RpcError): number {
+  const { code } = error.toWire('');
+  return code >= 400 && code !== 499 ? code : error.reason === 'internal' ? 500 : 400;
+}
