@@ -37,6 +37,8 @@ export interface Config {
   /** Whose OIDC tokens the Pub/Sub push endpoint and the sweeper accept. */
   readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
   readonly logFormat: 'json' | 'pretty';
+  /** PATH, for programs of the machine (bwrap). */
+  readonly searchPath: string;
   /** Tokens a key may use per UTC day; undefined: no budget. See conversations/usage-ledger.ts for its bound. */
   readonly dailyTokens: number | undefined;
   /** Milliseconds; see design.md "Turns". Overridable so that fault tests need not wait half a minute. */
@@ -106,6 +108,7 @@ const Variables = z.object({
   PUSH_AUDIENCE: z.string().min(1).optional(),
   PUSH_SERVICE_ACCOUNT: z.string().min(1).optional(),
   K_SERVICE: z.string().optional(),
+  PATH: z.string().default('/usr/local/bin:/usr/bin:/bin'),
 });
 
 type Settings = z.output<typeof Variables>;
@@ -142,6 +145,7 @@ export function loadConfig(env: Environment): Config {
     push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,
+    searchPath: settings.PATH,
     turns: {
       leaseMs: settings.GATEWAY_LEASE_MS,
       heartbeatMs: settings.GATEWAY_HEARTBEAT_MS,

@@ -12,6 +12,7 @@ import { createLogger } from './log.ts';
 import { createDocumentLimiter } from './rate-limit/document-limiter.ts';
 import type { Services } from './services.ts';
 import type { Store } from './store/store.ts';
+import { createBubblewrapSandbox, workspacesOf } from './workspace/bubblewrap.ts';
 
 /** Anything given in `overrides` is used instead of the configured adapter; the caller then closes it. */
 export async function createServices(config: Config, overrides: Partial<Services> = {}): Promise<Services> {
@@ -22,6 +23,8 @@ export async function createServices(config: Config, overrides: Partial<Services
   const [store, keys] = await Promise.all([overrides.store ?? createStore(parts), overrides.keys ?? createKeys(parts)]);
   const bus = overrides.bus ?? (await createBus(parts, store));
   const engines = overrides.engines ?? createEngines(config);
+  const sandbox =
+    overrides.sandbox ?? createBubblewrapSandbox({ directory: workspacesOf(config.dataDir), path: config.searchPath });
   const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log });
   return {
     config,
@@ -34,7 +37,9 @@ export async function createServices(config: Config, overrides: Partial<Services
     engines,
     limiter,
     conversations: overrides.conversations ?? createConversations({ config, store, engines, clock, ids, log }),
+    sandbox,
     async close() {
+      if (overrides.sandbox === undefined) await sandbox.close();
       if (overrides.bus === undefined) await bus.close();
       if (overrides.store === undefined) await store.close();
       log.flush();

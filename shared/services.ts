@@ -8,6 +8,7 @@ import type { EventBus } from './events/event.ts';
 import type { Logger } from './log.ts';
 import type { Limiter } from './rate-limit/limiter.ts';
 import type { Store } from './store/store.ts';
+import type { Sandbox } from './workspace/sandbox.ts';
 
 export interface Services {
   readonly config: Config;
@@ -20,6 +21,8 @@ export interface Services {
   readonly limiter: Limiter;
   readonly engines: Engines;
   readonly conversations: Conversations;
+  /** The only way a process starts on behalf of a caller. */
+  readonly sandbox: Sandbox;
   /** Releases files, connections and listeners; call after draining. */
   close(): Promise<void>;
 }

@@ -1,0 +1,142 @@
+// The command line of one sandbox: which namespaces, which mounts, which rights. Pure: it starts nothing and touches no disk.
+import { type SandboxLimits, toPrlimitArgs } from './limits.ts';
+import { HOME, type SandboxSpec, TMP } from './sandbox.ts';
+import { UID_INSIDE, type Workspace } from './workspaces.ts';
+
+/** What the self-test found to work on this machine. */
+export interface Toolbox {
+  /** Absolute path of bwrap. */
+  readonly bwrap: string;
+  /** The gateway is root: bwrap mounts as root, then setpriv(1) takes the key's uid and unshare(1) a user namespace. */
+  readonly isRoot: boolean;
+  /** Whether a user namespace of its own can be had; without root there is no sandbox without one. */
+  readonly userNamespace: boolean;
+  /** Whether bwrap can forbid user namespaces inside (`--disable-userns`). */
+  readonly disableUserNamespaces: boolean;
+  /** The system's directories as bwrap arguments: /usr read-only, /bin and the like as they are on this machine. */
+  readonly system: readonly string[];
+}
+
+/** Size of what is writable but in memory: /dev/shm, and a /tmp that cannot be the workspace's. */
+const SHM_BYTES = 64 << 20;
+
+const BASE_ENV = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  HOME,
+  USER: 'user',
+  LOGNAME: 'user',
+  SHELL: '/bin/sh',
+  LANG: 'C.UTF-8',
+  TMPDIR: TMP,
+} as const;
+
+/** Files of the machine's /etc that programs need and that say nothing about it. */
+const ETC_SHOWN = [
+  'alternatives',
+  'ld.so.cache',
+  'ld.so.conf',
+  'ld.so.conf.d',
+  'localtime',
+  'mime.types',
+  'ssl/certs',
+  'ssl/openssl.cnf',
+];
+const ETC_WITH_NETWORK = ['resolv.conf'];
+const ETC_MADE = ['passwd', 'group', 'hosts', 'nsswitch.conf'];
+
+/**
+ * Arguments for bwrap. The caller's environment is set at the very end of the chain, by env(1): nothing of it is seen by a program that
+ * still has rights to lose.
+ */
+export function toBubblewrapArgs(
+  tools: Toolbox,
+  spec: SandboxSpec,
+  workspace: Workspace,
+  options: { readonly limits: SandboxLimits; readonly newSession: boolean; readonly statusFd?: number },
+): string[] {
+  const env = Object.entries({ ...BASE_ENV, ...spec.env }).map(([name, value]) => `${name}=${value}`);
+  return [
+    ...namespaces(tools, spec),
+    ...(options.newSession ? ['--new-session'] : []),
+    ...(options.statusFd === undefined ? [] : ['--json-status-fd', String(options.statusFd)]),
+    ...mounts(tools, spec, workspace),
+    '--',
+    ...dropRights(tools, workspace),
+    '/usr/bin/prlimit',
+    ...toPrlimitArgs(options.limits),
+    '--',
+    '/usr/bin/env',
+    '-i',
+    '-C',
+    spec.cwd ?? HOME,
+    '--',
+    ...env,
+    ...spec.argv,
+  ];
+}
+
+function namespaces(tools: Toolbox, spec: SandboxSpec): string[] {
+  const rights = tools.isRoot
+    ? ['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID']
+    : [
+        '--unshare-user',
+        ...(tools.disableUserNamespaces && spec.nested !== true ? ['--disable-userns'] : []),
+        ...['--uid', String(UID_INSIDE), '--gid', String(UID_INSIDE), '--cap-drop', 'ALL'],
+      ];
+  return [
+    '--unshare-pid',
+    '--unshare-ipc',
+    '--unshare-uts',
+    '--unshare-cgroup-try',
+    ...(spec.network === true ? [] : ['--unshare-net']),
+    ...rights,
+    ...['--hostname', 'sandbox', '--die-with-parent', '--clearenv'],
+  ];
+}
+
+function dropRights(tools: Toolbox, { uid }: Workspace): string[] {
+  if (!tools.isRoot || uid === undefined) return [];
+  const drop = ['/usr/bin/setpriv', '--reuid', String(uid), '--regid', String(uid), '--clear-groups', '--'];
+  if (!tools.userNamespace) return drop;
+  const map = [`--map-user=${UID_INSIDE}`, `--map-group=${UID_INSIDE}`];
+  return [...drop, '/usr/bin/unshare', '--user', ...map, '--'];
+}
+
+function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace): string[] {
+  const shown = spec.network === true ? [...ETC_SHOWN, ...ETC_WITH_NETWORK] : ETC_SHOWN;
+  const extra = [...(spec.readOnlyPaths ?? []), ...(spec.writable === undefined ? [] : [spec.writable.to])];
+  return [
+    ...tools.system,
+    ...directories(['/etc/ssl/x', HOME, ...extra]),
+    ...shown.flatMap((name) => ['--ro-bind-try', `/etc/${name}`, `/etc/${name}`]),
+    ...ETC_MADE.flatMap((name) => ['--ro-bind', `${workspace.etc}/${name}`, `/etc/${name}`]),
+    ...['--proc', '/proc', '--dev', '/dev', '--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', '/dev/shm'],
+    ...['--dir', '/run', '--dir', '/var', '--symlink', '/tmp', '/var/tmp'],
+    ...own(workspace.tmp, TMP, extra),
+    ...own(workspace.home, HOME, extra),
+    ...(spec.readOnlyPaths ?? [])
+      .filter((path) => !path.startsWith('/usr/'))
+      .flatMap((path) => ['--ro-bind', path, path]),
+    ...(spec.writable === undefined ? [] : ['--bind', spec.writable.from, spec.writable.to]),
+    // What bwrap put on its own tmpfs is memory that no limit counts.
+    ...['--remount-ro', '/dev', '--remount-ro', '/'],
+  ];
+}
+
+/** The directories above some paths, for all to pass: those that bwrap makes on the way are for root alone. */
+function directories(paths: readonly string[]): string[] {
+  const above = new Set<string>();
+  for (const path of paths) {
+    for (let end = path.indexOf('/', 1); end > 0; end = path.indexOf('/', end + 1)) above.add(path.slice(0, end));
+  }
+  return [...above].flatMap((path) => ['--perms', '0755', '--dir', path]);
+}
+
+/**
+ * The caller's directory. Where something must be mounted inside it, an empty one in memory takes its place: bwrap makes mount points
+ * with its own rights, and in a directory that a caller has filled, a symlink could lead them anywhere.
+ */
+function own(from: string, to: string, extra: readonly string[]): string[] {
+  const isCrossed = extra.some((path) => path === to || path.startsWith(`${to}/`));
+  return isCrossed ? ['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', to] : ['--bind', from, to];
+}

@@ -1,0 +1,176 @@
+// The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap): namespaces by bwrap, limits by prlimit, a PID namespace per
+// command so that nothing survives it. Where the self-test fails, nothing runs.
+import { join } from 'node:path';
+import { RpcError } from '../errors.ts';
+import { toBubblewrapArgs } from './bubblewrap-command.ts';
+import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
+import { keep } from './output.ts';
+import type { RunResult, Sandbox, SandboxChild, SandboxCommand, SandboxSpec } from './sandbox.ts';
+import { GRACE_MS, type SandboxProcess, STATUS_FD, signalOf, startProcess, tame } from './sandbox-process.ts';
+import { type SelfTest, selfTest } from './self-test.ts';
+import { createSlots, LONG_SLOTS, SHORT_SLOTS } from './slots.ts';
+import { createWorkspaces } from './workspaces.ts';
+
+export interface BubblewrapOptions {
+  /** Directory of all workspaces on this machine; made when missing. */
+  readonly directory: string;
+  /** Where to look for bwrap, as in PATH. */
+  readonly path: string;
+}
+
+/** What env(1) answers when it cannot enter the directory. */
+const CANNOT_ENTER = 125;
+
+export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
+  const isRoot = process.getuid?.() === 0;
+  const workspaces = createWorkspaces(options.directory, isRoot);
+  const shortSlots = createSlots(SHORT_SLOTS);
+  const longSlots = createSlots(LONG_SLOTS);
+  const running = new Set<SandboxProcess>();
+  let tested: Promise<SelfTest> | undefined;
+  let isClosed = false;
+
+  const test = (): Promise<SelfTest> => {
+    tested ??= selfTest(workspaces, options.path, isRoot);
+    return tested;
+  };
+
+  return {
+    async available() {
+      const result = await test();
+      return result.ok ? { ok: true } : result;
+    },
+
+    async run(spec, { signal, timeoutMs, stdin, outputBytesMax, onOutput }) {
+      const args = toArgs(spec, { isLong: false, newSession: true, statusFd: STATUS_FD });
+      const release = await shortSlots.acquire(spec.keyId, signal);
+      try {
+        const startedMs = performance.now();
+        const child = await start(await args, stdin !== undefined);
+        const aborted = (): void => child.kill(GRACE_MS);
+        let timedOut = false;
+        const timer = setTimeout(() => {
+          timedOut = true;
+          child.kill(GRACE_MS);
+        }, timeoutMs);
+        if (signal.aborted) child.kill(0);
+        signal.addEventListener('abort', aborted, { once: true });
+        child.stdin?.end(stdin);
+        const [stdout, stderr, ended] = await Promise.all([
+          keep(child.stdout, outputBytesMax, onOutput && ((bytes) => onOutput('stdout', bytes))),
+          keep(child.stderr, outputBytesMax, onOutput && ((bytes) => onOutput('stderr', bytes))),
+          child.ended,
+        ]);
+        clearTimeout(timer);
+        signal.removeEventListener('abort', aborted);
+        signal.throwIfAborted();
+        const { exitCode } = ended;
+        const message = stderr.bytes.toString('utf8', 0, 500);
+        if (!ended.started) throw new RpcError('internal', { cause: new Error(`bwrap: ${message}`) });
+        if (exitCode === CANNOT_ENTER && /^\S*env: cannot change directory/.test(message)) throw noDirectory(spec);
+        return {
+          stdout: stdout.bytes,
+          stderr: stderr.bytes,
+          exitCode,
+          signal: signalOf(exitCode),
+          timedOut,
+          truncated: stdout.truncated || stderr.truncated,
+          durationMs: performance.now() - startedMs,
+        } satisfies RunResult;
+      } finally {
+        release();
+      }
+    },
+
+    async spawn(spec, { signal } = {}) {
+      const args = await toArgs(spec, { isLong: true, newSession: true, statusFd: STATUS_FD });
+      const release = await longSlots.acquire(spec.keyId, signal);
+      try {
+        const child = await start(args, true);
+        const { pid, stdin, stdout, stderr } = child;
+        if (stdin === undefined) throw new RpcError('internal');
+        void child.ended.then(release);
+        const aborted = (): void => child.kill(GRACE_MS);
+        signal?.addEventListener('abort', aborted, { once: true });
+        void child.ended.then(() => signal?.removeEventListener('abort', aborted));
+        const exited = child.ended.then(({ exitCode }) => ({ exitCode }));
+        return {
+          pid,
+          stdin,
+          stdout,
+          stderr,
+          exited,
+          async kill(graceMs = GRACE_MS) {
+            child.kill(graceMs);
+            // What nobody reads would keep the streams open.
+            stdout.resume();
+            stderr.resume();
+            await exited;
+          },
+        } satisfies SandboxChild;
+      } catch (error) {
+        release();
+        throw error;
+      }
+    },
+
+    async command(spec) {
+      const tools = await toolbox();
+      const args = await toArgs(spec, { isLong: true, newSession: false });
+      const release = await longSlots.acquire(spec.keyId);
+      return { file: tools.bwrap, args, env: {}, tame, release } satisfies SandboxCommand;
+    },
+
+    async close() {
+      isClosed = true;
+      const all = [...running];
+      for (const child of all) {
+        child.kill(0);
+        child.stdout.resume();
+        child.stderr.resume();
+      }
+      await Promise.all(all.map((child) => child.ended));
+    },
+  };
+
+  async function toolbox() {
+    const result = await test();
+    if (isClosed) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
+    if (result.ok) return result.tools;
+    const { reason, hint } = result;
+    throw new RpcError('sandbox_unavailable', { message: `Sandbox unavailable: ${reason}`, data: { hint } });
+  }
+
+  async function toArgs(
+    spec: SandboxSpec,
+    { isLong, ...how }: { readonly isLong: boolean; readonly newSession: boolean; readonly statusFd?: number },
+  ): Promise<string[]> {
+    const tools = await toolbox();
+    // env(1) would take such a program for a variable.
+    if (spec.argv[0].includes('=')) {
+      const issues = [{ path: 'command', message: 'must not contain "="' }];
+      throw new RpcError('invalid_params', { data: { issues } });
+    }
+    const workspace = await workspaces.open(spec.keyId);
+    const limits = { ...(isLong ? LONG_RUNNING_LIMITS : DEFAULT_LIMITS), ...spec.limits };
+    return toBubblewrapArgs(tools, spec, workspace, { limits, ...how });
+  }
+
+  async function start(args: readonly string[], hasStdin: boolean): Promise<SandboxProcess> {
+    const tools = await toolbox();
+    const child = await startProcess(tools.bwrap, args, hasStdin);
+    running.add(child);
+    void child.ended.then(() => running.delete(child));
+    return child;
+  }
+}
+
+/** Where the workspaces of a data directory are. */
+export function workspacesOf(dataDir: string): string {
+  return join(dataDir, 'workspaces');
+}
+
+function noDirectory(spec: SandboxSpec): RpcError {
+  const issues = [{ path: 'cwd', message: `${spec.cwd ?? ''} is not a directory of the workspace` }];
+  return new RpcError('invalid_params', { data: { issues } });
+}

@@ -1,0 +1,40 @@
+// What one sandbox may use, as resource limits of the kernel (setrlimit(2)), and what all of them together may.
+
+export interface SandboxLimits {
+  /** Processes and threads at a time. */
+  readonly processes: number;
+  /** Private writable memory of one process (RLIMIT_DATA). */
+  readonly memoryBytes: number;
+  /** Address space of one process. Wide, because runtimes reserve far more than they use; it bounds shared mappings. */
+  readonly addressBytes: number;
+  /** Size of one file. */
+  readonly fileBytes: number;
+  readonly openFiles: number;
+  /** Processor time of one process. */
+  readonly cpuSeconds: number;
+}
+
+export const DEFAULT_LIMITS: SandboxLimits = {
+  processes: 128,
+  memoryBytes: 1 << 30,
+  addressBytes: 2 ** 36,
+  fileBytes: 256 << 20,
+  openFiles: 1024,
+  cpuSeconds: 600,
+};
+
+/** What a long-running child gets where its spec says nothing else. */
+export const LONG_RUNNING_LIMITS: SandboxLimits = { ...DEFAULT_LIMITS, cpuSeconds: 86_400 };
+
+/** Arguments of prlimit(1), hard and soft alike; no core dumps. */
+export function toPrlimitArgs(limits: SandboxLimits): string[] {
+  return [
+    `--nproc=${limits.processes}`,
+    `--data=${limits.memoryBytes}`,
+    `--as=${limits.addressBytes}`,
+    `--fsize=${limits.fileBytes}`,
+    `--nofile=${limits.openFiles}`,
+    `--cpu=${limits.cpuSeconds}`,
+    '--core=0',
+  ];
+}

@@ -1,0 +1,52 @@
+// Keeps the first bytes of a stream and drops the rest, slowly: what nobody will see must not cost the gateway its processor.
+import type { Readable } from 'node:stream';
+
+export interface Kept {
+  readonly bytes: Buffer;
+  readonly truncated: boolean;
+}
+
+/** Between two reads of what is dropped: at most 64 KiB per pause, some tens of MB/s. */
+const DROP_PAUSE_MS = 1;
+const FIRST_BYTES = 4096;
+
+/** Resolves when the stream is closed. `hear` gets what is kept, as it comes; a promise pauses the stream. Never rejects. */
+export function keep(
+  stream: Readable,
+  bytesMax: number,
+  hear: ((bytes: Buffer) => void | Promise<void>) | undefined,
+): Promise<Kept> {
+  return new Promise((resolve) => {
+    // One growing buffer: a list of chunks would let a million one-byte writes cost a hundred bytes each.
+    let kept = Buffer.allocUnsafeSlow(Math.min(FIRST_BYTES, bytesMax));
+    let size = 0;
+    let truncated = false;
+
+    stream.on('data', (chunk: Buffer) => {
+      const part = chunk.subarray(0, bytesMax - size);
+      if (part.length < chunk.length) truncated = true;
+      if (part.length === 0) {
+        stream.pause();
+        setTimeout(() => stream.resume(), DROP_PAUSE_MS);
+        return;
+      }
+      append(part);
+      const heard = hear?.(part);
+      if (heard === undefined) return;
+      stream.pause();
+      void heard.catch(() => {}).then(() => stream.resume());
+    });
+    stream.on('error', () => {});
+    stream.once('close', () => resolve({ bytes: kept.subarray(0, size), truncated }));
+
+    function append(part: Buffer): void {
+      if (size + part.length > kept.length) {
+        const wider = Buffer.allocUnsafeSlow(Math.min(bytesMax, Math.max(kept.length * 2, size + part.length)));
+        kept.copy(wider, 0, 0, size);
+        kept = wider;
+      }
+      part.copy(kept, size);
+      size += part.length;
+    }
+  });
+}

@@ -1,0 +1,162 @@
+// One running bwrap: what its status says, how it ends, and how everything inside is made to end.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { constants, setPriority } from 'node:os';
+import type { Readable, Writable } from 'node:stream';
+import { RpcError } from '../errors.ts';
+
+/** The descriptor on which bwrap tells the pid of the sandbox's init and, at the end, the exit code (`--json-status-fd`). */
+export const STATUS_FD = 3;
+
+/** Between TERM and KILL. */
+export const GRACE_MS = 2_000;
+
+const NICE = 10;
+const STATUS_BYTES_MAX = 4096;
+
+export interface Ended {
+  readonly exitCode: number;
+  /** Whether the program ran at all; false: bwrap could not set the sandbox up. */
+  readonly started: boolean;
+}
+
+export interface SandboxProcess {
+  readonly pid: number;
+  readonly stdin: Writable | undefined;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /** Resolves when the process is gone and its streams are closed. Never rejects. */
+  readonly ended: Promise<Ended>;
+  /** TERM to the command's process group, after `graceMs` KILL to everything; later calls can only shorten the grace. */
+  kill(graceMs: number): void;
+}
+
+/** Starts bwrap with an empty environment. Throws RpcError `invalid_params` for an argument list too long, `internal` otherwise. */
+export async function startProcess(file: string, args: readonly string[], hasStdin: boolean): Promise<SandboxProcess> {
+  const child = start(file, args, hasStdin);
+  const [stdin, stdout, stderr, status] = child.stdio;
+  await spawned(child);
+  const { pid } = child;
+  if (pid === undefined || !isReadable(stdout) || !isReadable(stderr) || !isReadable(status)) {
+    throw new RpcError('internal', { cause: new Error('bwrap started without its pipes') });
+  }
+  tame(pid);
+
+  let initPid: number | undefined;
+  let exitCode: number | undefined;
+  let text = '';
+  let killTimer: NodeJS.Timeout | undefined;
+  let isGone = false;
+  let isDoomed = false;
+
+  status.on('error', () => {});
+  status.on('data', (bytes: Buffer) => {
+    if (text.length < STATUS_BYTES_MAX) text += bytes.toString('latin1');
+    exitCode ??= numberOf(text, 'exit-code');
+    if (initPid !== undefined) return;
+    initPid = numberOf(text, 'child-pid');
+    if (isDoomed) killAll();
+  });
+  // The scheduler shares by session where it groups processes by session; there the group is what must be nice.
+  status.once('data', () => void writeFile(`/proc/${initPid}/autogroup`, String(NICE)).catch(() => {}));
+  stdin?.on('error', () => {});
+
+  const ended = new Promise<Ended>((resolve) => {
+    child.once('exit', () => {
+      isGone = true;
+      clearTimeout(killTimer);
+    });
+    child.once('close', (code, signal) => {
+      const outer = code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+      resolve({ exitCode: exitCode ?? outer, started: exitCode !== undefined || signal !== null });
+    });
+  });
+
+  return {
+    pid,
+    stdin: stdin ?? undefined,
+    stdout,
+    stderr,
+    ended,
+    kill(graceMs) {
+      if (isGone) return;
+      clearTimeout(killTimer);
+      // Init leads the group and, being init, does not hear TERM.
+      const hears = graceMs > 0 && initPid !== undefined && send(-initPid, 'SIGTERM');
+      if (hears) killTimer = setTimeout(killAll, graceMs);
+      else killAll();
+    },
+  };
+
+  /**
+   * Killing init of a PID namespace kills all of it and waits for it; bwrap then says how it ended. Before bwrap has told init's pid it
+   * must live: killed between making init and releasing it, it would leave it behind.
+   */
+  function killAll(): void {
+    if (isGone) return;
+    isDoomed = true;
+    if (initPid !== undefined && exitCode === undefined) send(initPid, 'SIGKILL');
+    // Should bwrap itself hang, its death takes the rest along (--die-with-parent).
+    killTimer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS);
+  }
+}
+
+/** Commands come after the gateway: last for the processor, first for the out-of-memory killer. What is forked later inherits it. */
+export function tame(pid: number): void {
+  try {
+    setPriority(pid, NICE);
+    writeFileSync(`/proc/${pid}/oom_score_adj`, '1000');
+  } catch {
+    // It has ended already.
+  }
+}
+
+/** The name behind an exit code above 128, as shells count. */
+export function signalOf(exitCode: number): string | undefined {
+  if (exitCode <= 128) return undefined;
+  return Object.entries(constants.signals).find(([, number]) => number === exitCode - 128)?.[0];
+}
+
+function start(file: string, args: readonly string[], hasStdin: boolean): ChildProcess {
+  try {
+    return spawn(file, args, { stdio: [hasStdin ? 'pipe' : 'ignore', 'pipe', 'pipe', 'pipe'], env: {}, cwd: '/' });
+  } catch (error) {
+    throw spawnError(error);
+  }
+}
+
+function spawned(child: ChildProcess): Promise<void> {
+  return new Promise((resolve, reject) => {
+    child.once('spawn', resolve);
+    child.once('error', (error) => reject(spawnError(error)));
+  });
+}
+
+function spawnError(error: unknown): RpcError {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'E2BIG') {
+    const issues = [{ path: 'args', message: 'command, args and env are longer than a process can be given' }];
+    return new RpcError('invalid_params', { data: { issues } });
+  }
+  if (code === 'EAGAIN' || code === 'EMFILE' || code === 'ENOMEM')
+    return new RpcError('unavailable', { retryAfterMs: 1_000, cause: error });
+  return new RpcError('internal', { cause: error });
+}
+
+function send(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    return process.kill(pid, signal);
+  } catch {
+    return false;
+  }
+}
+
+function numberOf(text: string, name: string): number | undefined {
+  const digits = new RegExp(`"${name}": *(\\d+)`).exec(text)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+function isReadable(stream: Readable | Writable | null | undefined): stream is Readable {
+  return stream != null && 'read' in stream;
+}

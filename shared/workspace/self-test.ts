@@ -1,0 +1,128 @@
+// Finds bubblewrap and proves, by running it, which form of the sandbox this machine gives. Says in words what is missing when none does.
+import { execFile } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access, lstat, readlink } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { delimiter, dirname, isAbsolute, join } from 'node:path';
+import { type Toolbox, toBubblewrapArgs } from './bubblewrap-command.ts';
+import { DEFAULT_LIMITS } from './limits.ts';
+import type { Availability } from './sandbox.ts';
+import { UID_INSIDE, type Workspaces } from './workspaces.ts';
+
+export type SelfTest = { readonly ok: true; readonly tools: Toolbox } | (Availability & { readonly ok: false });
+
+const PROBE_MS = 10_000;
+const TOOLS = ['/usr/bin/prlimit', '/usr/bin/env'];
+const ROOT_TOOLS = ['/usr/bin/setpriv', '/usr/bin/unshare'];
+const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'];
+
+/** What must be so inside: our uid or the key's, no capability, no network device but lo, no sight of other processes. */
+const PROBE =
+  'id -u; grep CapEff /proc/self/status; ls /proc | grep -c "^[0-9]*$"; grep -c : /proc/net/dev; touch "$HOME/.probe"';
+
+/** Looks and tries; some tens of milliseconds. Never throws. */
+export async function selfTest(workspaces: Workspaces, path: string, isRoot: boolean): Promise<SelfTest> {
+  if (process.platform !== 'linux') {
+    return {
+      ok: false,
+      reason: 'sandboxes need Linux',
+      hint: 'run the gateway in a Linux container or virtual machine',
+    };
+  }
+  for (const tool of isRoot ? [...TOOLS, ...ROOT_TOOLS] : TOOLS) {
+    if (await isExecutable(tool)) continue;
+    return { ok: false, reason: `${tool} is missing`, hint: 'install the packages util-linux and coreutils' };
+  }
+  const found = await findBubblewrap(path);
+  if (found.length === 0) {
+    return { ok: false, reason: 'bubblewrap is not installed', hint: 'install it: apt-get install bubblewrap' };
+  }
+  const system = await describeSystem();
+  let reason = '';
+  for (const bwrap of found) {
+    for (const strong of [true, false]) {
+      const tools = { bwrap, isRoot, userNamespace: !isRoot || strong, disableUserNamespaces: strong, system };
+      const failure = await probe(tools, workspaces);
+      if (failure === undefined) return { ok: true, tools };
+      reason = failure;
+    }
+  }
+  return {
+    ok: false,
+    reason: `bubblewrap cannot make a sandbox here: ${reason}`,
+    hint: 'allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; on Cloud Run the second generation environment; in a container a seccomp profile that allows them)',
+  };
+}
+
+async function probe(tools: Toolbox, workspaces: Workspaces): Promise<string | undefined> {
+  try {
+    const workspace = await workspaces.open('\0self-test');
+    const spec = { keyId: '', argv: ['/bin/sh', '-c', PROBE] as const };
+    const args = toBubblewrapArgs(tools, spec, workspace, { limits: DEFAULT_LIMITS, newSession: true });
+    const [uid, capabilities, processes, devices] = (await output(tools.bwrap, args)).trim().split('\n');
+    const expected = tools.userNamespace ? UID_INSIDE : workspace.uid;
+    if (uid !== String(expected)) return `it runs as uid ${uid}`;
+    if (!/\s0+$/.test(capabilities ?? '')) return 'it keeps capabilities';
+    if (!(Number(processes) <= 6)) return `it sees ${processes} processes`;
+    if (Number(devices) !== 1) return 'it sees network devices';
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function output(file: string, args: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile(
+      file,
+      args,
+      { timeout: PROBE_MS, killSignal: 'SIGKILL', env: {}, maxBuffer: 1 << 16 },
+      (error, out, err) => {
+        if (error === null) resolve(out);
+        else reject(new Error(err.trim().split('\n').at(-1) || error.message.split('\n', 1)[0]));
+      },
+    );
+  });
+}
+
+/** The system's own, then the one that comes with Codex. */
+async function findBubblewrap(path: string): Promise<string[]> {
+  const directories = path.split(delimiter).filter((directory) => isAbsolute(directory));
+  const candidates = directories.map((directory) => join(directory, 'bwrap'));
+  const bundled = codexBubblewrap();
+  if (bundled !== undefined) candidates.push(bundled);
+  const usable = await Promise.all(candidates.map(isExecutable));
+  const system = candidates.filter((_, index) => usable[index]);
+  return [...new Set(system)].slice(0, 3);
+}
+
+function codexBubblewrap(): string | undefined {
+  const [cpu, triple] =
+    process.arch === 'arm64' ? ['arm64', 'aarch64-unknown-linux-musl'] : ['x64', 'x86_64-unknown-linux-musl'];
+  try {
+    const codex = createRequire(import.meta.url).resolve('@openai/codex/package.json');
+    const platform = createRequire(codex).resolve(`@openai/codex-linux-${cpu}/package.json`);
+    return join(dirname(platform), 'vendor', triple, 'codex-resources', 'bwrap');
+  } catch {
+    return undefined;
+  }
+}
+
+/** /usr as it is; /bin and the like are links into it on most machines and directories on others. */
+async function describeSystem(): Promise<string[]> {
+  const parts = await Promise.all(
+    SYSTEM.map(async (path) => {
+      const stats = await lstat(path).catch(() => undefined);
+      if (stats?.isSymbolicLink()) return ['--symlink', await readlink(path), path];
+      return stats?.isDirectory() ? ['--ro-bind', path, path] : [];
+    }),
+  );
+  return parts.flat();
+}
+
+function isExecutable(path: string): Promise<boolean> {
+  return access(path, constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+}

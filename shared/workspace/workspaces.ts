@@ -1,0 +1,85 @@
+// The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id. Nothing here is
+// shared between keys.
+import { createHash } from 'node:crypto';
+import { chown, mkdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { HOME } from './sandbox.ts';
+
+/** Uid inside every sandbox; no rights outside it. */
+export const UID_INSIDE = 1000;
+
+/** A gateway that runs as root gives each key a uid of its own from this range: the kernel counts processes per uid, and never root's. */
+const UID_BASE = 20_000;
+const UID_SPAN = 40_000;
+
+export interface Workspace {
+  /** Directories of the machine. */
+  readonly home: string;
+  readonly tmp: string;
+  /** Synthetic /etc files: passwd, group, hosts, nsswitch.conf. */
+  readonly etc: string;
+  /** The uid the key's processes run under when the gateway is root; undefined: the gateway's own. */
+  readonly uid: number | undefined;
+}
+
+export interface Workspaces {
+  /** Makes what is missing; cheap once it is there. */
+  open(keyId: string): Promise<Workspace>;
+}
+
+const ETC: Readonly<Record<string, string>> = {
+  passwd: `user:x:${UID_INSIDE}:${UID_INSIDE}:user:${HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n`,
+  group: `user:x:${UID_INSIDE}:\nnogroup:x:65534:\n`,
+  hosts: '127.0.0.1 localhost sandbox\n::1 localhost\n',
+  'nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\n',
+};
+
+/** Keys whose directories are known to be there; the oldest is asked for again beyond this many. */
+const OPEN_MAX = 1000;
+
+export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
+  const known = new Map<string, Promise<Workspace>>();
+  const base = resolve(root);
+  let etc: Promise<string> | undefined;
+
+  return {
+    open(keyId) {
+      let opened = known.get(keyId);
+      if (opened === undefined) {
+        opened = make(keyId);
+        known.set(keyId, opened);
+        // A failure is not remembered: the disk may have room the next time.
+        opened.catch(() => known.delete(keyId));
+        const oldest = known.keys().next();
+        if (known.size > OPEN_MAX && !oldest.done) known.delete(oldest.value);
+      }
+      return opened;
+    },
+  };
+
+  async function make(keyId: string): Promise<Workspace> {
+    etc ??= makeEtc().catch((error: unknown) => {
+      etc = undefined;
+      throw error;
+    });
+    const digest = createHash('sha256').update(keyId).digest();
+    const uid = isRoot ? UID_BASE + (digest.readUInt32BE(0) % UID_SPAN) : undefined;
+    const directory = join(base, digest.toString('hex').slice(0, 32));
+    const workspace = { home: join(directory, 'home'), tmp: join(directory, 'tmp'), etc: await etc, uid };
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    for (const path of [workspace.home, workspace.tmp]) {
+      await mkdir(path, { recursive: true, mode: 0o700 });
+      if (uid !== undefined) await chown(path, uid, uid);
+    }
+    return workspace;
+  }
+
+  async function makeEtc(): Promise<string> {
+    const directory = join(base, 'etc');
+    await mkdir(directory, { recursive: true, mode: 0o755 });
+    await Promise.all(
+      Object.entries(ETC).map(([name, text]) => writeFile(join(directory, name), text, { mode: 0o644 })),
+    );
+    return directory;
+  }
+}
