@@ -30,9 +30,6 @@ async function main(): Promise<void> {
   });
   const { port } = server.address() as AddressInfo;
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
-  services.log.flush();
-  process.stdout.write(`gateway ready at http://${host}:${port}\n${banner()}`);
-  services.engines.warm?.();
 
   let stopping = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -43,6 +40,11 @@ async function main(): Promise<void> {
       void stop().finally(() => process.exit(0));
     });
   }
+
+  // Last of all: who reads the line may send a signal at once.
+  services.log.flush();
+  process.stdout.write(`gateway ready at http://${host}:${port}\n${banner()}`);
+  services.engines.warm?.();
 
   async function stop(): Promise<void> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
