@@ -35,7 +35,8 @@ async function fail(
   const child = spawn(process.execPath, [join(ROOT, 'functions/local/main.ts')], {
     env: { PATH: process.env.PATH, PORT: '0', GATEWAY_DATA_DIR: data, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: 30_000,
+    timeout: 15_000,
+    killSignal: 'SIGKILL',
   });
   const exited = once(child, 'exit');
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);

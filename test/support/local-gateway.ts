@@ -45,8 +45,11 @@ export async function startLocalGateway(options: StartOptions = {}): Promise<Loc
     cwd: ROOT,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, PORT: '0', GATEWAY_DATA_DIR: data, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    // npm and its shell do not pass signals on: they are ended with their whole group, as a terminal would.
+    detached: options.command !== undefined,
   });
-  const exited = once(child, 'exit');
+  // Not 'exit': by then the last lines may not have been read.
+  const exited = once(child, 'close');
   const lines: string[] = [];
   const url = await new Promise<string>((ready, reject) => {
     const timer = setTimeout(() => {
@@ -77,7 +80,8 @@ export async function startLocalGateway(options: StartOptions = {}): Promise<Loc
     output: () => lines.join('\n'),
     rssBytes: () => Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]) * 1024,
     async stop() {
-      child.kill('SIGTERM');
+      if (options.command === undefined || child.pid === undefined) child.kill('SIGTERM');
+      else process.kill(-child.pid, 'SIGTERM');
       const [code] = await exited;
       rmSync(data, { recursive: true, force: true });
       return code;
