@@ -1,6 +1,7 @@
-// Builds what Google Cloud Functions deploys: one ESM bundle, split into chunks so that a function loads only what it uses, and a
-// package.json of its own. Refuses native addons, Codex and everything of the companion or the local server. Same input, same bytes.
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+// Builds what is deployed: one ESM bundle for all Google Cloud Functions, split into chunks so that a function loads only what it uses,
+// and one for the companion; each with a package.json of its own. Same input, same bytes. The functions' refuses native addons, Codex
+// and everything of the companion or the local server.
+import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
 
@@ -16,12 +17,37 @@ const FORBIDDEN = [/@openai\/codex/, /node-pty/, /\.node$/, /^functions\/(ws|loc
 const BANNER = `import { createRequire as gatewayCreateRequire } from 'node:module';
 const require = gatewayCreateRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;`;
 
-/** Bundles into `outdir` (emptied first) and answers esbuild's account of it. Throws when something forbidden got in. */
+/** Bundles the functions into `outdir` (emptied first) and answers esbuild's account of it. Throws when something forbidden got in. */
 export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions')): Promise<Metafile> {
+  const metafile = await bundle(outdir, { index: 'functions/index.ts' }, ['@google-cloud/functions-framework']);
+  const forbidden = Object.keys(metafile.inputs).filter((file) => FORBIDDEN.some((pattern) => pattern.test(file)));
+  if (forbidden.length > 0) throw new Error(`not for a function: ${forbidden.join(', ')}`);
+  const pinned = await pinnedDependencies(['@google-cloud/functions-framework']);
+  await writeManifest(outdir, 'functions', {
+    main: 'index.js',
+    scripts: { start: 'functions-framework' },
+    dependencies: pinned,
+  });
+  return metafile;
+}
+
+/** What the companion cannot carry in its bundle: installed in its image, at the versions pinned here, where package.json has them. */
+const COMPANION_EXTERNAL = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
+
+/** The companion: one program, `main.js`, and what its container image is made of. */
+export async function buildCompanion(outdir = path.join(ROOT, 'dist/ws')): Promise<Metafile> {
+  const metafile = await bundle(outdir, { main: 'functions/ws/main.ts' }, COMPANION_EXTERNAL);
+  const pinned = await pinnedDependencies(COMPANION_EXTERNAL);
+  await writeManifest(outdir, 'companion', { scripts: { start: 'node main.js' }, dependencies: pinned });
+  await copyFile(path.join(ROOT, 'functions/ws/Containerfile'), path.join(outdir, 'Dockerfile'));
+  return metafile;
+}
+
+async function bundle(outdir: string, entryPoints: Record<string, string>, external: string[]): Promise<Metafile> {
   await rm(outdir, { recursive: true, force: true });
   const { metafile } = await build({
     absWorkingDir: ROOT,
-    entryPoints: { index: 'functions/index.ts' },
+    entryPoints,
     outdir,
     bundle: true,
     splitting: true,
@@ -34,15 +60,12 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
     minifyWhitespace: true,
     minifySyntax: true,
     legalComments: 'linked',
-    external: ['@google-cloud/functions-framework'],
+    external,
     plugins: [namedDynamicImports],
     metafile: true,
     logLevel: 'warning',
   });
-  const forbidden = Object.keys(metafile.inputs).filter((file) => FORBIDDEN.some((pattern) => pattern.test(file)));
-  if (forbidden.length > 0) throw new Error(`not for a function: ${forbidden.join(', ')}`);
   await mkdir(outdir, { recursive: true });
-  await writeFile(path.join(outdir, 'package.json'), await manifest());
   return metafile;
 }
 
@@ -65,39 +88,62 @@ const namedDynamicImports: Plugin = {
   },
 };
 
-/** The package.json of the deployment: the buildpack installs these dependencies and starts the framework's CLI. */
-async function manifest(): Promise<string> {
-  const own: unknown = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'));
-  const { name, version, dependencies } = readManifest(own);
-  const framework = dependencies['@google-cloud/functions-framework'];
-  if (framework === undefined || !/^\d/.test(framework))
-    throw new Error('the functions-framework must be pinned exactly');
+/** The package.json of a deployment, from which its dependencies are installed. */
+async function writeManifest(outdir: string, name: string, fields: object): Promise<void> {
+  const own = await ownManifest();
   const deployed = {
-    name: `${name}-functions`,
-    version,
+    name: `${own.name}-${name}`,
+    version: own.version,
     private: true,
     type: 'module',
-    main: 'index.js',
     engines: { node: '24' },
-    scripts: { start: 'functions-framework' },
-    dependencies: { '@google-cloud/functions-framework': framework },
+    ...fields,
   };
-  return `${JSON.stringify(deployed, null, 2)}\n`;
+  await writeFile(path.join(outdir, 'package.json'), `${JSON.stringify(deployed, null, 2)}\n`);
 }
 
-function readManifest(json: unknown): {
+/** Of the given packages, those of our package.json, with their exact versions. */
+async function pinnedDependencies(names: readonly string[]): Promise<Record<string, string>> {
+  const { dependencies, devDependencies } = await ownManifest();
+  const known = { ...devDependencies, ...dependencies };
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const version = known[name];
+      if (version === undefined) return [];
+      if (!/^\d/.test(version)) throw new Error(`${name} must be pinned exactly`);
+      return [[name, version]];
+    }),
+  );
+}
+
+async function ownManifest(): Promise<Manifest> {
+  return readManifest(JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8')));
+}
+
+interface Manifest {
   readonly name: string;
   readonly version: string;
   readonly dependencies: Readonly<Record<string, string>>;
-} {
-  const isManifest = (value: unknown): value is ReturnType<typeof readManifest> =>
-    typeof value === 'object' && value !== null && 'name' in value && 'version' in value && 'dependencies' in value;
+  readonly devDependencies: Readonly<Record<string, string>>;
+}
+
+function readManifest(json: unknown): Manifest {
+  const isManifest = (value: unknown): value is Manifest =>
+    typeof value === 'object' &&
+    value !== null &&
+    ['name', 'version', 'dependencies', 'devDependencies'].every((field) => field in value);
   if (!isManifest(json)) throw new Error('package.json lacks name, version or dependencies');
   return json;
 }
 
 if (import.meta.main) {
-  const { outputs } = await buildFunctions(process.argv[2]);
+  // Two directories: the functions' and the companion's; with one only the functions, with none both under dist/.
+  const [, , functions, companion] = process.argv;
+  report('functions', await buildFunctions(functions));
+  if (functions === undefined || companion !== undefined) report('ws', await buildCompanion(companion));
+}
+
+function report(name: string, { outputs }: Metafile): void {
   const total = Object.values(outputs).reduce((sum, { bytes }) => sum + bytes, 0);
-  process.stdout.write(`functions: ${Object.keys(outputs).length} files, ${(total / 1e6).toFixed(1)} MB\n`);
+  process.stdout.write(`${name}: ${Object.keys(outputs).length} files, ${(total / 1e6).toFixed(1)} MB\n`);
 }

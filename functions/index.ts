@@ -1,7 +1,6 @@
 // The one `main` of every Cloud Function. Loads only what the function that FUNCTION_TARGET names needs, hosts it under the hardened
 // framework, and refuses to start with a configuration that is not valid: a bad deployment fails before it takes traffic.
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { parseArgs } from 'node:util';
 import { RpcError } from '../shared/errors.ts';
 import type { Gateway } from '../shared/gateway.ts';
 import { createLogger } from '../shared/log.ts';
@@ -9,6 +8,7 @@ import type { MethodContext } from '../shared/methods/define-method.ts';
 import type { AnyMethod } from '../shared/rpc/method.ts';
 import type { Services } from '../shared/services.ts';
 import { type HardenOptions, hardenFramework } from './framework.ts';
+import { createHealthHandler } from './health/handler.ts';
 import { sendError } from './http.ts';
 
 interface Parts {
@@ -16,11 +16,11 @@ interface Parts {
   readonly gateway: Gateway;
 }
 
-/** Functions by name, which is also their path. Every import here is dynamic: what a function does not need, it does not load. */
+/** Functions by name, which is also their path. Their imports are dynamic: what a function does not need, it does not load. */
 const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
   async health() {
-    // A probe touches nothing, so nothing is loaded for it; the parts are built for the first verbose one.
-    const { createHealthHandler } = await import('./health/handler.ts');
+    // A probe touches nothing, so nothing is loaded for it (its handler is a few lines, cheaper to carry than to fetch); the parts
+    // are built for the first verbose one.
     let parts: Promise<Parts> | undefined;
     const lazyParts = (): Promise<Parts> => {
       parts ??= buildParts().catch((error: unknown) => {
@@ -61,14 +61,17 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
 };
 
 async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Promise<Parts> {
-  const [{ loadConfig }, { createServices }, { createGateway }, { createRegistry }] = await Promise.all([
-    import('../shared/config.ts'),
-    import('../shared/create-services.ts'),
-    import('../shared/gateway.ts'),
-    import('../shared/rpc/method.ts'),
-  ]);
-  const services = await createServices(loadConfig(process.env));
-  return { services, gateway: createGateway(services, createRegistry(methods)) };
+  const [{ loadConfig }, { createServices }, { createGateway }, { createRegistry }, { connectCompanion }] =
+    await Promise.all([
+      import('../shared/config.ts'),
+      import('../shared/create-services.ts'),
+      import('../shared/gateway.ts'),
+      import('../shared/rpc/method.ts'),
+      import('../shared/forward/connect.ts'),
+    ]);
+  const config = loadConfig(process.env);
+  const services = await createServices(config);
+  return { services, gateway: createGateway(services, connectCompanion(createRegistry(methods), config)) };
 }
 
 /** Loads the SDKs and opens the connections the first request will need. What fails here is said when a request needs it. */
@@ -80,10 +83,12 @@ function settling({ log, conversations, close }: Services): Omit<HardenOptions, 
   return { log, finish: (graceMs) => conversations.drain(graceMs), close };
 }
 
-/** As the framework reads it: the last `--target` of its command line, else FUNCTION_TARGET. */
+/** As the framework reads it: `--target name` or `--target=name` of its command line, else FUNCTION_TARGET. */
 function functionTarget(argv: readonly string[], env: NodeJS.ProcessEnv): string | undefined {
-  const { values } = parseArgs({ args: argv.slice(2), options: { target: { type: 'string' } }, strict: false });
-  return typeof values.target === 'string' ? values.target : env.FUNCTION_TARGET;
+  const at = argv.findLastIndex((argument) => argument === '--target' || argument.startsWith('--target='));
+  const argument = argv[at];
+  if (argument === undefined) return env.FUNCTION_TARGET;
+  return argument === '--target' ? argv[at + 1] : argument.slice('--target='.length);
 }
 
 const target = functionTarget(process.argv, process.env);

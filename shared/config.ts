@@ -34,6 +34,15 @@ export interface Config {
   /** `whsec_...` and `github:...`. */
   readonly webhookSecrets: readonly string[];
   readonly allowedOrigins: ReadonlySet<string>;
+  /**
+   * The companion service: where the jsonrpc function forwards calls that need a process (undefined: nowhere), the audience of the ID
+   * tokens that go with them, and the service account whose tokens the companion accepts.
+   */
+  readonly companion: {
+    readonly url: string | undefined;
+    readonly audience: string | undefined;
+    readonly caller: string | undefined;
+  };
   /** Whose OIDC tokens the Pub/Sub push endpoint and the sweeper accept. */
   readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
   readonly logFormat: 'json' | 'pretty';
@@ -105,6 +114,9 @@ const Variables = z.object({
   PUBSUB_EMULATOR_HOST: z.string().min(1).optional(),
   WEBHOOK_SECRETS: readBy(readWebhookSecrets).prefault(''),
   ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
+  COMPANION_URL: url.optional(),
+  COMPANION_AUDIENCE: z.string().min(1).optional(),
+  COMPANION_CALLER: z.string().min(1).optional(),
   PUSH_AUDIENCE: z.string().min(1).optional(),
   PUSH_SERVICE_ACCOUNT: z.string().min(1).optional(),
   K_SERVICE: z.string().optional(),
@@ -142,6 +154,11 @@ export function loadConfig(env: Environment): Config {
     providers: readProviders(settings, inCloud),
     webhookSecrets: settings.WEBHOOK_SECRETS,
     allowedOrigins: settings.ALLOWED_ORIGINS,
+    companion: {
+      url: settings.COMPANION_URL,
+      audience: settings.COMPANION_AUDIENCE ?? settings.COMPANION_URL,
+      caller: settings.COMPANION_CALLER,
+    },
     push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,

@@ -172,7 +172,8 @@ export function createConnection(parts: ConnectionParts): SocketConnection {
       return caller;
     },
     refresh(now) {
-      const isSame = now.scopes.size === caller.scopes.size && caller.scopes.isSupersetOf(now.scopes);
+      const isSame =
+        now.scopes.size === caller.scopes.size && [...now.scopes].every((scope) => caller.scopes.has(scope));
       if (isSame) caller = now;
       else close(CLOSE.policy, 'the scopes of the key have changed');
     },

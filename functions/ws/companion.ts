@@ -1,0 +1,48 @@
+// The companion's HTTP server: `/ws` for everybody with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
+import { createServer, type Server } from 'node:http';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import type { OidcOptions } from '../../shared/events/oidc.ts';
+import { createGateway } from '../../shared/gateway.ts';
+import { errorFields } from '../../shared/log.ts';
+import type { MethodContext } from '../../shared/methods/define-method.ts';
+import type { Registry } from '../../shared/rpc/method.ts';
+import type { Services } from '../../shared/services.ts';
+import { type HttpHandler, handleCors, pathOf, requestIdOf, sendError, sendJson } from '../http.ts';
+import { answerBrokenRequest, SERVER_OPTIONS } from '../node-server.ts';
+import { createForwardedHandler } from './forwarded.ts';
+import { requireUpgrade } from './handshake.ts';
+import { attachWebSocket, type WebSocketEndpoint, type WebSocketOptions } from './server.ts';
+
+export type CompanionServer = Server & { readonly sockets: WebSocketEndpoint };
+
+/** Not listening yet. */
+export function createCompanionServer(
+  services: Services,
+  registry: Registry<MethodContext>,
+  options: WebSocketOptions & OidcOptions = {},
+): CompanionServer {
+  const gateway = createGateway(services, registry);
+  const { allowedOrigins } = services.config;
+  const health: HttpHandler = (req, res) => {
+    if (!handleCors(req, res, allowedOrigins, 'GET')) sendJson(res, 200, { status: 'healthy' });
+  };
+  const routes: ReadonlyMap<string, HttpHandler> = new Map([
+    ['/', health],
+    ['/health', health],
+    ['/jsonrpc', createForwardedHandler(services, gateway, options)],
+    ['/ws', requireUpgrade],
+  ]);
+  const server = createServer(SERVER_OPTIONS, async (req, res) => {
+    try {
+      const handler = routes.get(pathOf(req));
+      if (handler === undefined) throw new RpcError('not_found', { message: 'Not found: /ws and /health are here' });
+      await handler(req, res);
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      if (error.reason === 'internal') services.log.log('ERROR', 'request failed', errorFields(error.cause));
+      sendError(res, error, requestIdOf(req));
+    }
+  });
+  server.on('clientError', answerBrokenRequest);
+  return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, options) });
+}

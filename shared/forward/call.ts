@@ -1,0 +1,64 @@
+// What the jsonrpc function and the companion say to each other: one call, with its caller's identity and the rate decision already made.
+// Believed only because an ID token of the function's own service account comes with it.
+import { z } from 'zod';
+import { type Caller, SCOPES } from '../auth/keys.ts';
+import { RpcError } from '../errors.ts';
+import type { MethodContext } from '../methods/define-method.ts';
+
+/** Carries the facts of the call; the body is the JSON-RPC request. */
+export const CALL_HEADER = 'x-gateway-call';
+/** The answer: one JSON-RPC message a line, notifications before the response; empty lines keep the connection open. */
+export const CALL_CONTENT_TYPE = 'application/x-ndjson';
+const HEADER_CHARS_MAX = 12_288;
+
+const CallFacts = z.strictObject({
+  request_id: z.string().min(1).max(64),
+  transport: z.enum(['http', 'sse']),
+  key_id: z.string().min(1).max(128),
+  scopes: z.array(z.enum(SCOPES)),
+  limits: z.array(z.strictObject({ max: z.int().positive(), window_ms: z.int().positive() })),
+  /** Of the key, base64url; absent when the caller was not recognised by one. */
+  digest: z.string().max(64).optional(),
+  idempotency_key: z.string().max(1_024).optional(),
+  last_event_id: z.string().max(1_024).optional(),
+});
+
+/** What a forwarded call brings beside its JSON-RPC request. */
+export type ForwardedFacts = Pick<MethodContext, 'caller' | 'requestId' | 'hints'> & {
+  readonly transport: 'http' | 'sse';
+};
+
+export function encodeFacts({ caller, requestId, hints, transport }: ForwardedFacts): string {
+  const facts: z.input<typeof CallFacts> = {
+    request_id: requestId,
+    transport,
+    key_id: caller.keyId,
+    scopes: [...caller.scopes],
+    limits: caller.limits.map(({ max, windowMs }) => ({ max, window_ms: windowMs })),
+    ...(caller.digest && { digest: Buffer.from(caller.digest).toString('base64url') }),
+    ...(hints.idempotencyKey !== undefined && { idempotency_key: hints.idempotencyKey.slice(0, 1_024) }),
+    ...(hints.lastEventId !== undefined && { last_event_id: hints.lastEventId.slice(0, 1_024) }),
+  };
+  return Buffer.from(JSON.stringify(facts)).toString('base64url');
+}
+
+/** Throws RpcError `invalid_request` for anything `encodeFacts` did not make. */
+export function decodeFacts(header: string | string[] | undefined): ForwardedFacts {
+  try {
+    if (typeof header !== 'string' || header.length > HEADER_CHARS_MAX) throw new Error('missing or too long');
+    const facts = CallFacts.parse(JSON.parse(Buffer.from(header, 'base64url').toString('utf8')));
+    const caller: Caller = {
+      keyId: facts.key_id,
+      scopes: new Set(facts.scopes),
+      limits: facts.limits.map(({ max, window_ms }) => ({ max, windowMs: window_ms })),
+      ...(facts.digest !== undefined && { digest: Buffer.from(facts.digest, 'base64url') }),
+    };
+    const hints = {
+      ...(facts.idempotency_key !== undefined && { idempotencyKey: facts.idempotency_key }),
+      ...(facts.last_event_id !== undefined && { lastEventId: facts.last_event_id }),
+    };
+    return { caller, requestId: facts.request_id, hints, transport: facts.transport };
+  } catch (error) {
+    throw new RpcError('invalid_request', { message: 'not a forwarded call', cause: error });
+  }
+}

@@ -1,0 +1,27 @@
+// Connects a function to the companion its configuration names. What it needs is imported at the first forwarded call only.
+import type { Config } from '../config.ts';
+import type { MethodContext } from '../methods/define-method.ts';
+import type { Registry } from '../rpc/method.ts';
+import { type Companion, forwardToCompanion } from './forward.ts';
+
+/** The registry of a function, which starts no process: methods that need one are forwarded, or refused where there is no companion. */
+export function connectCompanion(
+  registry: Registry<MethodContext>,
+  { companion }: Pick<Config, 'companion'>,
+): Registry<MethodContext> {
+  const { url, audience } = companion;
+  if (url === undefined || audience === undefined) return forwardToCompanion(registry, undefined);
+  let opened: Promise<Companion> | undefined;
+  return forwardToCompanion(registry, async function* send(call) {
+    opened ??= open(url, audience);
+    yield* (await opened)(call);
+  });
+}
+
+async function open(url: string, audience: string): Promise<Companion> {
+  const [{ createHttpCompanion }, { createIdTokens }] = await Promise.all([
+    import('./http-companion.ts'),
+    import('./id-token.ts'),
+  ]);
+  return createHttpCompanion({ url, authorization: createIdTokens(audience) });
+}

@@ -1,0 +1,72 @@
+// Methods that need a process, on an instance that starts none: the call goes to the companion, after everything here has judged it
+// (scope, params, limit), and its notifications and its answer come back as if it had run here.
+import { z } from 'zod';
+import { ERRORS, type Reason, RpcError } from '../errors.ts';
+import type { MethodContext } from '../methods/define-method.ts';
+import type { AnyMethod, Registry } from '../rpc/method.ts';
+import type { ForwardedFacts } from './call.ts';
+
+export interface ForwardedCall extends ForwardedFacts {
+  readonly method: string;
+  readonly params: object;
+  readonly signal: AbortSignal;
+}
+
+/** Sends a call and yields the JSON-RPC messages that answer it. Throws RpcError `unavailable` when the companion cannot be reached. */
+export type Companion = (call: ForwardedCall) => AsyncIterable<unknown>;
+
+const Failure = z.object({ message: z.string(), data: z.looseObject({ reason: z.string() }) });
+/** Only what is passed on. */
+const Message = z.union([
+  z.object({ method: z.string(), params: z.record(z.string(), z.unknown()) }),
+  z.object({ error: Failure }),
+  z.object({ result: z.unknown() }),
+]);
+
+/**
+ * The same registry, in which methods that run on the companion are sent there. `companion` undefined: this deployment has none, and
+ * they answer `forbidden`.
+ */
+export function forwardToCompanion(
+  registry: Registry<MethodContext>,
+  companion: Companion | undefined,
+): Registry<MethodContext> {
+  return new Map([...registry].map(([name, method]) => [name, method.runs === 'companion' ? sent(method) : method]));
+
+  function sent(method: AnyMethod<MethodContext>): AnyMethod<MethodContext> {
+    return { ...method, handle: (params, context) => forward(method.name, params, context) };
+  }
+
+  async function forward(method: string, params: object, context: MethodContext): Promise<unknown> {
+    if (companion === undefined) {
+      throw new RpcError('forbidden', {
+        message: `Forbidden: this deployment has no companion service, which ${method} needs`,
+        data: { disabled: method },
+      });
+    }
+    const { caller, requestId, hints, signal } = context;
+    const transport = context.transport === 'http' ? 'http' : 'sse';
+    for await (const line of companion({ method, params, caller, requestId, hints, transport, signal })) {
+      const message = Message.safeParse(line);
+      if (!message.success) throw new RpcError('upstream_error', { cause: message.error });
+      if ('method' in message.data) await context.notify(message.data.method, message.data.params);
+      else if ('error' in message.data) throw toError(message.data.error);
+      else return message.data.result;
+    }
+    throw new RpcError('unavailable', { message: 'the companion broke off its answer', retryAfterMs: 1_000 });
+  }
+}
+
+function toError({ message, data }: z.output<typeof Failure>): RpcError {
+  const { reason, request_id: _id, retryable, retry_after_ms, ...rest } = data;
+  return new RpcError(isReason(reason) ? reason : 'internal', {
+    message,
+    data: rest,
+    ...(typeof retryable === 'boolean' && { retryable }),
+    ...(typeof retry_after_ms === 'number' && { retryAfterMs: retry_after_ms }),
+  });
+}
+
+function isReason(reason: string): reason is Reason {
+  return Object.hasOwn(ERRORS, reason);
+}
