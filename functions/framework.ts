@@ -11,7 +11,7 @@ export interface HardenOptions {
   /** Gets every request as node made it: nothing of the body is read yet. */
   readonly handler: HttpHandler;
   readonly log: Logger;
-  /** Settles within `graceMs` what runs without a request (turns whose client went away), while requests in flight finish. */
+  /** Settles within `graceMs` what is still running when requests are done or out of time (turns whose client went away). */
   readonly finish?: (graceMs: number) => Promise<void>;
   /** Releases connections when nothing is in flight any more; given one second. */
   readonly close?: () => Promise<void>;
@@ -21,7 +21,8 @@ export interface HardenOptions {
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 const DRAIN_TIMEOUT_MS = 8000;
-/** What `finish` interrupts still has to be written. */
+/** Requests in flight leave this much of the drain to `finish`; what it interrupts then still has to be written. */
+const FINISH_MS_MIN = 2000;
 const FINISH_MARGIN_MS = 1000;
 const CLOSE_TIMEOUT_MS = 1000;
 const IDLE_CHECK_MS = 25;
@@ -101,8 +102,11 @@ async function drainServer(server: Server, options: HardenOptions, signal: strin
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   const failed = (error: unknown): void =>
     log.log('ERROR', 'the drain could not settle everything', errorFields(error));
-  const finished = finish?.(Math.max(0, drainTimeoutMs - FINISH_MARGIN_MS)).catch(failed);
-  const inTime = await within(drainTimeoutMs, Promise.all([closed, finished]));
+  // Requests come first: settling may refuse what they still want to do. Only what is left of the time goes to the rest.
+  const leftMs = (): number => Math.max(0, drainTimeoutMs - (performance.now() - beganMs));
+  await within(leftMs() - FINISH_MS_MIN, closed);
+  const finished = finish?.(Math.max(0, leftMs() - FINISH_MARGIN_MS)).catch(failed);
+  const inTime = await within(leftMs(), Promise.all([closed, finished]));
   clearInterval(idle);
   server.closeAllConnections();
   if (close !== undefined) await within(CLOSE_TIMEOUT_MS, close().catch(failed));
