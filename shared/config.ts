@@ -45,6 +45,8 @@ export interface Config {
   };
   /** Whose OIDC tokens the Pub/Sub push endpoint and the sweeper accept. */
   readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
+  /** Backends of `bff.proxy` by name; `internal` ones may have addresses that are not public. */
+  readonly backends: ReadonlyMap<string, { readonly baseUrl: string; readonly internal: boolean }>;
   readonly logFormat: 'json' | 'pretty';
   /** PATH, for programs of the machine (bwrap). */
   readonly searchPath: string;
@@ -97,6 +99,8 @@ const Variables = z.object({
     .string()
     .regex(/^[A-Za-z][\w.~%+-]{2,254}$/, 'must be a Pub/Sub topic name')
     .default('gateway-events'),
+  BFF_BASE_URL: url.optional(),
+  BFF_BACKENDS: readBy(readBackends).optional(),
   GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
   GATEWAY_DAILY_TOKENS: z.coerce.number().int().min(1).optional(),
   GATEWAY_LEASE_MS: milliseconds.default(30_000),
@@ -160,6 +164,13 @@ export function loadConfig(env: Environment): Config {
       caller: settings.COMPANION_CALLER,
     },
     push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
+    backends: new Map([
+      ...(settings.BFF_BACKENDS ?? []),
+      // Named by the operator for this one purpose, so it may be internal.
+      ...(settings.BFF_BASE_URL === undefined
+        ? []
+        : [['default', { baseUrl: settings.BFF_BASE_URL, internal: true }] as const]),
+    ]),
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,
     searchPath: settings.PATH,
@@ -214,6 +225,24 @@ function inlineOrFile(value: string): string {
   } catch (error) {
     throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
   }
+}
+
+const Backends = z.record(
+  z.string().regex(/^[\w-]{1,64}$/),
+  z.strictObject({ base_url: url, internal: z.boolean().default(false) }),
+);
+
+function readBackends(value: string): readonly (readonly [string, { baseUrl: string; internal: boolean }])[] {
+  const form = 'must be JSON of the form {"name": {"base_url": "https://...", "internal": false}}';
+  let document: unknown;
+  try {
+    document = JSON.parse(inlineOrFile(value));
+  } catch {
+    throw new Error(form);
+  }
+  const parsed = Backends.safeParse(document);
+  if (!parsed.success) throw new Error(form);
+  return Object.entries(parsed.data).map(([name, { base_url, internal }]) => [name, { baseUrl: base_url, internal }]);
 }
 
 function readProviders(settings: Settings, inCloud: boolean): Config['providers'] {

@@ -1,0 +1,210 @@
+// HTTP to places that a caller has a say in, safe against SSRF (OWASP, CWE-918): the name is resolved once, every address it has is
+// judged, and the judged address is the one that is dialled, so that no second answer of a rebinding name server counts. Redirects are
+// judged like the first request, and lose the credentials when they leave the origin.
+import dns from 'node:dns';
+import type { LookupFunction } from 'node:net';
+import { Agent, Headers, type HeadersInit, type RequestInit, type Response, fetch as undiciFetch } from 'undici';
+import { RpcError } from '../errors.ts';
+import { isGloballyRoutable, literalOf } from './address.ts';
+
+export interface SafeFetchPolicy {
+  /** Origins the operator named as internal: their addresses are not judged. */
+  readonly internalOrigins?: ReadonlySet<string>;
+  readonly headersTimeoutMs?: number;
+  /** For the whole exchange, body included; undefined: as long as the caller's signal allows (event streams). */
+  readonly totalTimeoutMs?: number | undefined;
+  readonly redirectsMax?: number;
+  /** Resolves names; tests count its calls. */
+  readonly lookup?: typeof dns.lookup;
+}
+
+export interface SafeFetch {
+  (url: string | URL, init?: RequestInit): Promise<Response>;
+  close(): Promise<void>;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+/** Never sent on: they speak of this connection, of the gateway, or open the metadata server (RFC 9110 section 7.6.1). */
+const STRIPPED = [
+  'connection',
+  'content-length',
+  'cookie',
+  'expect',
+  'forwarded',
+  'host',
+  'keep-alive',
+  'metadata-flavor',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'x-api-key',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+  'x-google-metadata-request',
+  'x-real-ip',
+] as const;
+const CREDENTIALS = ['authorization', 'www-authenticate', 'x-goog-api-key', 'api-key'] as const;
+
+/**
+ * Makes a fetch with this policy. Throws RpcError `forbidden` for a place that may not be reached (data.reason_detail says which rule),
+ * `upstream_timeout` when a deadline passes, `upstream_error` for every other failure of the connection; the signal's reason when aborted.
+ */
+export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
+  const { internalOrigins = new Set<string>(), headersTimeoutMs = 10_000, redirectsMax = 3 } = policy;
+  const lookup = policy.lookup ?? dns.lookup;
+  const common = {
+    headersTimeout: headersTimeoutMs,
+    maxResponseSize: -1,
+    maxHeaderSize: 16_384,
+    pipelining: 1,
+  } as const;
+  const inside = new Agent({ ...common, connect: { timeout: CONNECT_TIMEOUT_MS } });
+  const outside = new Agent({ ...common, connect: { timeout: CONNECT_TIMEOUT_MS, lookup: judgedLookup(lookup) } });
+
+  const send = async (url: string | URL, init: RequestInit = {}): Promise<Response> => {
+    const deadline = policy.totalTimeoutMs === undefined ? [] : [AbortSignal.timeout(policy.totalTimeoutMs)];
+    const signal = AbortSignal.any([...deadline, ...(init.signal == null ? [] : [init.signal])]);
+    let target = toTarget(url);
+    let request: RequestInit = { ...init, headers: clean(init.headers) };
+    for (let hop = 0; ; hop++) {
+      const internal = internalOrigins.has(target.origin);
+      if (!internal) judge(target);
+      const response = await dial(target, {
+        ...request,
+        signal,
+        redirect: 'manual',
+        dispatcher: internal ? inside : outside,
+      });
+      const location = response.headers.get('location');
+      if (!REDIRECTS.has(response.status) || location === null) return response;
+      await response.body?.cancel();
+      if (hop >= redirectsMax)
+        throw new RpcError('upstream_error', { message: `more than ${redirectsMax} redirects`, retryable: false });
+      const next = toTarget(location, target);
+      request = redirected(request, response.status, target.origin === next.origin);
+      target = next;
+    }
+  };
+
+  const dial = async (target: URL, init: RequestInit): Promise<Response> => {
+    try {
+      return await undiciFetch(target, init);
+    } catch (error) {
+      throw toFailure(error, init.signal);
+    }
+  };
+
+  return Object.assign(send, {
+    async close() {
+      await Promise.all([inside.close(), outside.close()]);
+    },
+  });
+}
+
+/** Reads a body up to `maxBytes`; throws RpcError `upstream_error` beyond it. */
+export async function readLimited(response: Response, maxBytes: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of response.body ?? []) {
+      size += chunk.length;
+      if (size > maxBytes)
+        throw new RpcError('upstream_error', {
+          message: `the answer is larger than ${maxBytes} bytes`,
+          retryable: false,
+        });
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw toFailure(error, null);
+  }
+  return Buffer.concat(chunks, size);
+}
+
+function toTarget(url: string | URL, base?: URL): URL {
+  if (!URL.canParse(String(url), base?.href)) throw refused('not_a_url', 'not a URL');
+  const target = new URL(url, base);
+  if (target.protocol !== 'https:' && target.protocol !== 'http:')
+    throw refused('scheme', 'only http and https are allowed');
+  if (target.username !== '' || target.password !== '')
+    throw refused('userinfo', 'credentials in the URL are not allowed');
+  return target;
+}
+
+/** A literal address never meets the lookup, so it is judged here; a name whose only meaning is inside as well. */
+function judge({ hostname }: URL): void {
+  const literal = literalOf(hostname);
+  if (literal !== undefined && !isGloballyRoutable(literal))
+    throw refused('address', 'the address is not globally routable');
+  const name = hostname.replace(/\.$/, '');
+  if (
+    literal === undefined &&
+    (!name.includes('.') || /\.(localhost|local|internal|home\.arpa|localdomain)$/.test(name))
+  ) {
+    throw refused('name', 'the name is not a public one');
+  }
+}
+
+/** A lookup for `net.connect` that answers only when every address of the name is globally routable. */
+function judgedLookup(lookup: typeof dns.lookup): LookupFunction {
+  return (hostname, options, callback) => {
+    lookup(hostname, { ...options, all: true }, (error, addresses) => {
+      if (error !== null) return callback(error, []);
+      if (addresses.length === 0 || !addresses.every(({ address }) => isGloballyRoutable(address))) {
+        return callback(refused('address', 'the name has an address that is not globally routable'), []);
+      }
+      const [first] = addresses;
+      if (options.all === true || first === undefined) return callback(null, addresses);
+      return callback(null, first.address, first.family);
+    });
+  };
+}
+
+function clean(init: HeadersInit | undefined): Headers {
+  const headers = new Headers(init);
+  // What `Connection` names belongs to that hop too.
+  for (const named of headers.get('connection')?.split(',') ?? []) {
+    if (/^[\w-]+$/.test(named.trim())) headers.delete(named.trim());
+  }
+  for (const name of STRIPPED) headers.delete(name);
+  return headers;
+}
+
+/** The request after a redirect (Fetch standard, HTTP-redirect fetch): 303, and 301/302 after a POST, become a GET without a body. */
+function redirected(request: RequestInit, status: number, sameOrigin: boolean): RequestInit {
+  const headers = new Headers(request.headers);
+  if (!sameOrigin) for (const name of CREDENTIALS) headers.delete(name);
+  const becomesGet = status === 303 || ((status === 301 || status === 302) && request.method === 'POST');
+  if (!becomesGet) return { ...request, headers };
+  const { body: _, ...rest } = request;
+  headers.delete('content-type');
+  return { ...rest, method: 'GET', headers };
+}
+
+function toFailure(error: unknown, signal: AbortSignal | null | undefined): unknown {
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
+    if (cause instanceof RpcError) return cause;
+  const timedOut =
+    signal?.aborted === true && signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError';
+  if (signal?.aborted === true && !timedOut) return signal.reason;
+  const slow =
+    timedOut || /Timeout/.test(`${nameOf(error)} ${nameOf(error instanceof Error ? error.cause : undefined)}`);
+  return new RpcError(slow ? 'upstream_timeout' : 'upstream_error', {
+    message: slow ? 'the backend did not answer in time' : 'the backend could not be reached',
+    cause: error,
+  });
+}
+
+function nameOf(error: unknown): string {
+  return error instanceof Error ? error.name : '';
+}
+
+function refused(detail: string, message: string): RpcError {
+  return new RpcError('forbidden', { message: `Forbidden: ${message}`, data: { detail } });
+}
