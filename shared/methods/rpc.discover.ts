@@ -20,10 +20,13 @@ export const rpcDiscover = defineMethod({
     params: {},
     result: { openrpc: '1.4.0', info: { title: 'Codex Gateway', version: API_VERSION }, methods: [] },
   },
-  async handle(_params, { registry }) {
+  async handle(_params, { registry, services }) {
     const known = documents.get(registry);
     if (known !== undefined) return known;
-    const made = toOpenRpc(registry, API_VERSION);
+    // A deployment with a companion has its sandbox there.
+    const sandbox = services.config.companion.url === undefined ? await services.sandbox.available() : undefined;
+    const unavailable = sandbox?.ok === false ? { sandbox: `${sandbox.reason}; ${sandbox.hint}` } : {};
+    const made = toOpenRpc(registry, API_VERSION, unavailable);
     documents.set(registry, made);
     return made;
   },

@@ -8,8 +8,11 @@ const COMMON: readonly Reason[] = ['invalid_params', 'forbidden', 'rate_limited'
 
 type Json = Record<string, unknown>;
 
+/** Why the methods that need something cannot run here. */
+export type Unavailable = Readonly<Partial<Record<NonNullable<AnyMethod<unknown>['needs']>, string>>>;
+
 /** Builds the document; `version` is the API's. */
-export function toOpenRpc<Context>(registry: Registry<Context>, version: string): Json {
+export function toOpenRpc<Context>(registry: Registry<Context>, version: string, unavailable: Unavailable = {}): Json {
   return {
     openrpc: '1.4.0',
     info: {
@@ -18,11 +21,12 @@ export function toOpenRpc<Context>(registry: Registry<Context>, version: string)
       description:
         'JSON-RPC 2.0 over HTTP (`POST /jsonrpc`, JSON or SSE) and WebSocket (`GET /ws`). Params are given by name.',
     },
-    methods: [...registry.values()].map(toMethod),
+    methods: [...registry.values()].map((method) => toMethod(method, unavailable)),
   };
 }
 
-function toMethod<Context>(method: AnyMethod<Context>): Json {
+function toMethod<Context>(method: AnyMethod<Context>, unavailable: Unavailable): Json {
+  const missing = method.needs && unavailable[method.needs];
   const params = toSchema(method.params, 'input');
   const required = new Set(Array.isArray(params.required) ? params.required : []);
   return {
@@ -51,6 +55,8 @@ function toMethod<Context>(method: AnyMethod<Context>): Json {
     'x-scope': method.scope,
     'x-cost': method.cost,
     'x-runs': method.runs ?? 'anywhere',
+    ...(method.needs && { 'x-available': missing === undefined }),
+    ...(missing !== undefined && { 'x-unavailable-reason': missing }),
   };
 }
 

@@ -1,0 +1,73 @@
+// Shows a command to the caller while it runs: `workspace.event` notifications with Codex's event names. On a WebSocket a command that
+// ends at once is answered by its response alone, so that a client which reads one message reads the answer.
+
+export type WorkspaceEvent =
+  | {
+      readonly ExecCommandBegin: {
+        readonly call_id: string;
+        readonly command: readonly string[];
+        readonly cwd: string;
+      };
+    }
+  | {
+      readonly ExecCommandOutputDelta: {
+        readonly call_id: string;
+        readonly stream: 'stdout' | 'stderr';
+        readonly chunk: string;
+      };
+    }
+  | {
+      readonly ExecCommandEnd: {
+        readonly call_id: string;
+        readonly exit_code: number;
+        readonly timed_out: boolean;
+        readonly duration_ms: number;
+      };
+    };
+
+export interface EventSink {
+  /** Resolves when the caller can take more. */
+  send(event: WorkspaceEvent): void | Promise<void>;
+  /** Forgets what is still held back: the response says it all. */
+  end(): void;
+}
+
+export interface SinkOptions {
+  readonly callId: string;
+  readonly sessionId: string | undefined;
+  /** How long events wait for the command to end; 0: not at all. */
+  readonly holdMs: number;
+}
+
+/** Where notifications go. */
+export type Notify = (method: string, params: object, eventId: string) => void | Promise<void>;
+
+/** `notify` undefined: the transport cannot stream, nothing is sent. */
+export function createEventSink(notify: Notify | undefined, options: SinkOptions): EventSink {
+  if (notify === undefined) return { send() {}, end() {} };
+  const emit = notify;
+  const held: WorkspaceEvent[] = [];
+  let seq = 0;
+  let isHolding = options.holdMs > 0;
+  const timer = isHolding ? setTimeout(flush, options.holdMs) : undefined;
+  return {
+    send(event) {
+      // What is held is bounded by the output that is kept.
+      if (isHolding) held.push(event);
+      else return tell(event);
+    },
+    end: () => clearTimeout(timer),
+  };
+
+  function flush(): void {
+    isHolding = false;
+    for (const event of held.splice(0)) void tell(event);
+  }
+
+  function tell(event: WorkspaceEvent): void | Promise<void> {
+    const { callId, sessionId } = options;
+    seq++;
+    const params = { ...(sessionId !== undefined && { session_id: sessionId }), call_id: callId, seq, event };
+    return emit('workspace.event', params, `${callId}:${seq}`);
+  }
+}
