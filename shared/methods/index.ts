@@ -1,4 +1,5 @@
 // Every method, one line each; the only barrel. A new method is one file and one line here.
+export { apply } from './apply.ts';
 export { authTicket } from './auth.ticket.ts';
 export { bffProxy } from './bff.proxy.ts';
 export { conversationCancel } from './conversation.cancel.ts';
@@ -13,4 +14,5 @@ export { eventsList } from './events.list.ts';
 export { eventsSubscribe } from './events.subscribe.ts';
 export { eventsUnsubscribe } from './events.unsubscribe.ts';
 export { exec } from './exec.ts';
+export { proto } from './proto.ts';
 export { rpcDiscover } from './rpc.discover.ts';

@@ -1,0 +1,8 @@
+// What is said about a patch that is refused before anything is started.
+import { RpcError } from '../errors.ts';
+
+/** `line` counts from 0. */
+export function patchIssue(message: string, line?: number): RpcError {
+  const where = line === undefined ? '' : ` (line ${line + 1})`;
+  return new RpcError('invalid_params', { data: { issues: [{ path: 'patch', message: `${message}${where}` }] } });
+}
