@@ -12,6 +12,7 @@ locals {
       timeout = 10
       warm    = false
       served  = true
+      guarded = true
       uses    = []
     }
     jsonrpc = {
@@ -20,6 +21,7 @@ locals {
       timeout = 660
       warm    = true
       served  = true
+      guarded = true
       uses    = ["firestore", "keys", "kms", "models"]
     }
     webhook = {
@@ -27,6 +29,7 @@ locals {
       timeout = 60
       warm    = true
       served  = true
+      guarded = false
       uses    = ["firestore", "keys", "publish", "webhook_secrets"]
     }
     # Only Pub/Sub calls it, from inside Google's network.
@@ -35,6 +38,7 @@ locals {
       timeout = 30
       warm    = false
       served  = false
+      guarded = false
       uses    = ["firestore"]
     }
   }
@@ -59,8 +63,6 @@ locals {
     },
     var.model == null ? {} : { MODEL = var.model },
     length(var.allowed_origins) == 0 ? {} : { ALLOWED_ORIGINS = join(" ", sort(var.allowed_origins)) },
-    # Cloud Run takes the signature off a token that IAM has checked; without IAM the gateway checks it itself.
-    var.public_access ? {} : { PUSH_TOKENS_CHECKED_BY = "platform" },
   )
 
   # What one function alone reads.
@@ -142,17 +144,14 @@ resource "google_cloudfunctions2_function" "function" {
 }
 
 locals {
-  # Who gets past IAM to a function. With public access everybody does, and the code checks keys, signatures and tokens.
-  invocations = merge(
-    { for name in(var.public_access ? keys(local.functions) : []) : "${name} all" => { function = name, member = "allUsers" } },
-    var.public_access ? {} : merge(
-      { for pair in setproduct(local.served, var.invokers) : "${pair[0]} ${pair[1]}" => { function = pair[0], member = pair[1] } },
-      {
-        "deployments push" = { function = "deployments", member = google_service_account.push.member }
-        "webhook sweeper"  = { function = "webhook", member = google_service_account.sweeper.member }
-      },
-    ),
-  )
+  # Who gets past IAM to a function. With public access everybody does, and the code checks keys, signatures and tokens. Without, IAM asks
+  # first where callers can bring a token for it. It cannot for webhook and deployments: senders of webhooks have no Google identity, and
+  # from the token of Scheduler or Pub/Sub Cloud Run would take the signature that the code has to see.
+  invocations = merge([
+    for name, function in local.functions : var.public_access || !function.guarded
+    ? { "${name} all" = { function = name, member = "allUsers" } }
+    : { for member in var.invokers : "${name} ${member}" => { function = name, member = member } }
+  ]...)
 }
 
 # Replaced when the function is made anew, and only then. The id, not the whole function: an ordinary deployment changes the function in

@@ -20,7 +20,7 @@ output "curl" {
   value       = <<-EOT
     export GATEWAY_URL=${local.base_url}
     export GATEWAY_KEY=$(gcloud secrets versions access "$(gcloud secrets versions list ${google_secret_manager_secret.api_key.secret_id} --project=${var.project_id} --filter=state=enabled --limit=1 --format='value(name.basename())')" --secret=${google_secret_manager_secret.api_key.secret_id} --project=${var.project_id})
-    curl -sS "$GATEWAY_URL/jsonrpc" -H "X-API-Key: $GATEWAY_KEY" -H "Content-Type: application/json"${var.public_access ? "" : " -H \"Authorization: Bearer $(gcloud auth print-identity-token)\""} -d '{"jsonrpc":"2.0","method":"conversation.prompt","params":{"prompt":"Hello"},"id":1}'
+    curl -sS "$GATEWAY_URL/jsonrpc" -H "X-API-Key: $GATEWAY_KEY" -H "Content-Type: application/json"${var.public_access ? "" : " -H \"X-Serverless-Authorization: Bearer $(gcloud auth print-identity-token)\""} -d '{"jsonrpc":"2.0","method":"conversation.prompt","params":{"prompt":"Hello"},"id":1}'
   EOT
 }
 
@@ -42,4 +42,14 @@ output "push_account" {
 output "service_accounts" {
   description = "Account of each deployable."
   value       = merge({ for name, account in google_service_account.function : name => account.email }, { ws = google_service_account.ws.email })
+}
+
+output "ws_image_build" {
+  description = "What build-ws-image.sh needs to know."
+  value = {
+    project = var.project_id
+    image   = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.gateway.repository_id}/ws"
+    account = google_service_account.build.id
+    staging = "gs://${google_storage_bucket.source.name}/ws-image"
+  }
 }

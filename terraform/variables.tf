@@ -33,15 +33,16 @@ variable "deletion_protection" {
 
 variable "public_access" {
   description = <<-EOT
-    true: anybody may reach the endpoints, and the API key or signature decides. false: Google IAM also asks every caller for an ID token
-    of a member of `invokers`; webhooks of senders without a Google identity are then refused.
+    true: anybody may reach the endpoints, and the API key or signature decides. false: for health and jsonrpc Google IAM first asks for an
+    ID token of one of `invokers`, in the header X-Serverless-Authorization. webhook and ws are reached by senders and browsers that have
+    none, and go on checking keys, signatures and tickets alone.
   EOT
   type        = bool
   default     = true
 }
 
 variable "invokers" {
-  description = "IAM members that may call the endpoints when public_access is false, for example group:team@example.com."
+  description = "IAM members that may call health and jsonrpc when public_access is false, for example group:team@example.com."
   type        = set(string)
   default     = []
   validation {

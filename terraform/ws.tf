@@ -7,7 +7,9 @@ locals {
   companion_audience = "codex-gateway-ws.${var.project_id}"
   companion_light    = var.ws_image == null
   companion_env = merge(local.common_env, {
-    HOST               = "0.0.0.0"
+    HOST = "0.0.0.0"
+    # Workspaces; the only place an instance may write to, and gone with it.
+    GATEWAY_DATA_DIR   = "/tmp/gateway"
     COMPANION_AUDIENCE = local.companion_audience
     COMPANION_CALLER   = google_service_account.function["jsonrpc"].email
     KMS_KEY            = google_kms_crypto_key.credentials.id
@@ -27,8 +29,10 @@ resource "google_cloud_run_v2_service" "ws" {
   location    = var.region
   description = "Codex Gateway: WebSocket companion"
   # Holds no data: all of it is in Firestore.
-  deletion_protection  = false
-  invoker_iam_disabled = var.public_access
+  deletion_protection = false
+  # It checks keys, tickets and jsonrpc's token by itself: a browser cannot send IAM a token with a WebSocket, and from jsonrpc's Cloud Run
+  # would take the signature that the code has to see.
+  invoker_iam_disabled = true
   # jsonrpc reaches it through the front door, so the load balancer cannot be the only way in.
   ingress          = "INGRESS_TRAFFIC_ALL"
   custom_audiences = [local.companion_audience]
@@ -52,7 +56,7 @@ resource "google_cloud_run_v2_service" "ws" {
       image          = local.companion_light ? "scratch" : var.ws_image
       base_image_uri = local.companion_light ? "${var.region}-docker.pkg.dev/serverless-runtimes/google-24/runtimes/nodejs24" : null
       command        = local.companion_light ? ["node"] : null
-      args           = local.companion_light ? ["index.js"] : null
+      args           = local.companion_light ? ["main.js"] : null
 
       dynamic "source_code" {
         for_each = local.companion_light ? [google_storage_bucket_object.bundle["ws"]] : []
@@ -109,16 +113,4 @@ resource "google_cloud_run_v2_service" "ws" {
   }
 
   depends_on = [time_sleep.grants]
-}
-
-# Without public access IAM asks for callers here too.
-resource "google_cloud_run_v2_service_iam_member" "ws" {
-  for_each = var.public_access ? {} : merge(
-    { for member in var.invokers : member => member },
-    { jsonrpc = google_service_account.function["jsonrpc"].member },
-  )
-  location = var.region
-  name     = google_cloud_run_v2_service.ws.name
-  role     = "roles/run.invoker"
-  member   = each.value
 }

@@ -1,0 +1,60 @@
+# The topic, its subscriptions and what happens to what nobody takes.
+
+mock_provider "google" {
+  override_during = plan
+}
+mock_provider "google-beta" {
+  override_during = plan
+}
+mock_provider "archive" {
+  override_during = plan
+}
+mock_provider "random" {
+  override_during = plan
+}
+mock_provider "time" {
+  override_during = plan
+}
+
+variables {
+  project_id = "gateway-test"
+  bundle_dir = "tests/bundle"
+  subscribers = {
+    releases = { endpoint = "https://hooks.example.com/releases", events = ["deployment.success", "release.*"] }
+    audit    = { service_account = "audit@gateway-test.iam.gserviceaccount.com" }
+  }
+}
+
+run "subscriptions" {
+  # Addresses of functions are known after they exist.
+  command = apply
+
+  assert {
+    condition = { for name, subscription in google_pubsub_subscription.subscription : name => subscription.filter } == {
+      deployments = "hasPrefix(attributes.event, \"deployment.\")"
+      releases    = "attributes.event = \"deployment.success\" OR hasPrefix(attributes.event, \"release.\")"
+      audit       = ""
+    }
+    error_message = "Subscribers get the events they asked for."
+  }
+  assert {
+    condition     = alltrue([for subscription in google_pubsub_subscription.subscription : subscription.expiration_policy[0].ttl == "" && subscription.dead_letter_policy[0].max_delivery_attempts == 10])
+    error_message = "No subscription expires, and each files its dead letters."
+  }
+  assert {
+    condition     = google_pubsub_subscription.subscription["releases"].push_config[0].oidc_token[0].audience == "https://hooks.example.com/releases" && length(google_pubsub_subscription.subscription["audit"].push_config) == 0
+    error_message = "An endpoint is pushed to with a token for itself; a service account pulls."
+  }
+  assert {
+    condition     = google_pubsub_subscription.subscription["deployments"].push_config[0].oidc_token[0].audience == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_AUDIENCE"]
+    error_message = "The token that Pub/Sub brings is the one that deployments accepts."
+  }
+  assert {
+    condition     = google_cloud_scheduler_job.sweep.http_target[0].oidc_token[0].audience == google_cloudfunctions2_function.function["webhook"].service_config[0].environment_variables["PUSH_AUDIENCE"]
+    error_message = "The token that Scheduler brings is the one that the sweeper accepts."
+  }
+  assert {
+    condition     = google_pubsub_subscription.dead_letters.expiration_policy[0].ttl == "" && google_pubsub_subscription.dead_letters.message_retention_duration == "2678400s"
+    error_message = "Dead letters wait for 31 days."
+  }
+}

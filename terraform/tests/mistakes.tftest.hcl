@@ -1,0 +1,61 @@
+# Mistakes that a plan refuses, each with a message of its own.
+
+mock_provider "google" {
+  override_during = plan
+}
+mock_provider "google-beta" {
+  override_during = plan
+}
+mock_provider "archive" {
+  override_during = plan
+}
+mock_provider "random" {
+  override_during = plan
+}
+mock_provider "time" {
+  override_during = plan
+}
+
+run "each_is_refused" {
+  command = plan
+
+  variables {
+    project_id = "Not A Project"
+    bundle_dir = "tests/bundle"
+    region     = "somewhere"
+    # public_access says that.
+    invokers = ["allUsers"]
+    domain   = "https://gateway.example.com"
+    # A tag can be moved to another image.
+    ws_image           = "us-central1-docker.pkg.dev/gateway-test/gateway/ws:latest"
+    limits             = "100 per minute"
+    model              = "claude"
+    allowed_origins    = ["https://app.example.com/path"]
+    environment        = { ANTHROPIC_API_KEY = "sk-not-here" }
+    secret_environment = { ANTHROPIC_API_KEY = "latest" }
+    subscribers = {
+      both     = { endpoint = "https://a.example.com", service_account = "a@b.iam.gserviceaccount.com" }
+      breakout = { endpoint = "https://a.example.com", events = ["x\" OR attributes.event != \""] }
+    }
+    scaling     = { min_instances = 5, max_instances = 2 }
+    alert_email = "nobody"
+    budget      = { billing_account = "mine", amount = 1 }
+  }
+
+  expect_failures = [
+    var.project_id,
+    var.region,
+    var.invokers,
+    var.domain,
+    var.ws_image,
+    var.limits,
+    var.model,
+    var.allowed_origins,
+    var.environment,
+    var.secret_environment,
+    var.subscribers,
+    var.scaling,
+    var.alert_email,
+    var.budget,
+  ]
+}

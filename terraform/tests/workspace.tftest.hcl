@@ -1,0 +1,145 @@
+# What runs and how: the companion without and with workspace methods, the functions' form, the bundle's name.
+
+mock_provider "google" {
+  override_during = plan
+}
+mock_provider "google-beta" {
+  override_during = plan
+  mock_resource "google_cloud_run_v2_service" {
+    defaults = { uri = "https://ws-abc-uc.a.run.app" }
+  }
+}
+mock_provider "archive" {
+  override_during = plan
+}
+mock_provider "random" {
+  override_during = plan
+}
+mock_provider "time" {
+  override_during = plan
+}
+
+variables {
+  project_id = "gateway-test"
+  bundle_dir = "tests/bundle"
+}
+
+override_resource {
+  target          = google_service_account.function["jsonrpc"]
+  override_during = plan
+  values          = { email = "jsonrpc" }
+}
+override_resource {
+  target          = google_kms_crypto_key.credentials
+  override_during = plan
+  values          = { id = "credentials" }
+}
+
+run "light" {
+  command = plan
+
+  variables {
+    scaling = { min_instances = 2, max_instances = 30 }
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service.ws.template[0].containers[0].image == "scratch" && endswith(google_cloud_run_v2_service.ws.template[0].containers[0].base_image_uri, "/runtimes/nodejs24")
+    error_message = "The light form is a zip on Google's Node.js image."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.ws.template[0].containers[0].source_code[0].cloud_storage_source[0].object == google_storage_bucket_object.bundle["ws"].name
+    error_message = "It runs the companion's own bundle."
+  }
+  assert {
+    condition     = output.websocket_url == "wss://ws-abc-uc.a.run.app/ws"
+    error_message = "The WebSocket URL is the companion's."
+  }
+  assert {
+    condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_URL"] == "https://ws-abc-uc.a.run.app"
+    error_message = "jsonrpc knows where to forward."
+  }
+  assert {
+    condition = (google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_AUDIENCE"] == one([for env in google_cloud_run_v2_service.ws.template[0].containers[0].env : env.value if env.name == "COMPANION_AUDIENCE"])
+    && one([for env in google_cloud_run_v2_service.ws.template[0].containers[0].env : env.value if env.name == "COMPANION_CALLER"]) == google_service_account.function["jsonrpc"].email)
+    error_message = "What jsonrpc forwards is what the companion accepts."
+  }
+
+  assert {
+    condition = alltrue([
+      google_cloud_run_v2_service.ws.template[0].timeout == "3600s",
+      google_cloud_run_v2_service.ws.template[0].session_affinity,
+      google_cloud_run_v2_service.ws.template[0].execution_environment == "EXECUTION_ENVIRONMENT_GEN2",
+      google_cloud_run_v2_service.ws.template[0].containers[0].resources[0].cpu_idle,
+      !google_cloud_run_v2_service.ws.deletion_protection,
+    ])
+    error_message = "Sockets live an hour, stay on their instance, and namespaces work."
+  }
+
+  assert {
+    condition     = toset(keys(google_cloudfunctions2_function.function)) == toset(["health", "jsonrpc", "webhook", "deployments"])
+    error_message = "One map, four functions."
+  }
+
+  assert {
+    condition = alltrue([for name, function in google_cloudfunctions2_function.function : alltrue([
+      function.name == name,
+      function.build_config[0].entry_point == name,
+      function.build_config[0].runtime == "nodejs24",
+      function.service_config[0].available_cpu == "1",
+      function.service_config[0].max_instance_request_concurrency == 80,
+      function.service_config[0].max_instance_count == 30,
+    ])])
+    error_message = "Every function is named as its endpoint and shares its CPU among 80 calls."
+  }
+
+  assert {
+    condition     = { for name, function in google_cloudfunctions2_function.function : name => function.service_config[0].min_instance_count } == { health = 0, jsonrpc = 2, webhook = 2, deployments = 0 }
+    error_message = "Only what callers wait for is kept warm."
+  }
+
+  assert {
+    condition     = length(distinct([for function in google_cloudfunctions2_function.function : function.build_config[0].source[0].storage_source[0].object])) == 1 && can(regex("^functions-[0-9a-f]{16}\\.zip$", google_cloudfunctions2_function.function["health"].build_config[0].source[0].storage_source[0].object))
+    error_message = "All functions are one bundle, named by its content."
+  }
+
+  assert {
+    condition     = google_firestore_database.gateway.delete_protection_state == "DELETE_PROTECTION_ENABLED" && google_firestore_database.gateway.deletion_policy == "ABANDON"
+    error_message = "Destroy keeps the data unless it was told otherwise before."
+  }
+
+  assert {
+    condition     = alltrue([for field in google_firestore_field.field : length(field.ttl_config) == 1 if field.field == "expire_at"]) && length([for field in google_firestore_field.field : field if field.field == "data" && length(field.index_config[0].indexes) > 0]) == 0
+    error_message = "expire_at is every collection's lifetime, and data is not indexed."
+  }
+}
+
+run "workspace" {
+  command = plan
+
+  variables {
+    deletion_protection = false
+    ws_image            = "us-central1-docker.pkg.dev/gateway-test/gateway/ws@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service.ws.template[0].containers[0].image == var.ws_image && length(google_cloud_run_v2_service.ws.template[0].containers[0].source_code) == 0
+    error_message = "With an image the container runs, and nothing is laid over it."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.ws.template[0].containers[0].resources[0].limits["memory"] == "2Gi"
+    error_message = "Commands and Codex have room."
+  }
+
+  assert {
+    condition     = google_firestore_database.gateway.delete_protection_state == "DELETE_PROTECTION_DISABLED" && google_firestore_database.gateway.deletion_policy == "DELETE"
+    error_message = "With deletion_protection = false destroy erases the database."
+  }
+}
+
+run "no_bundle" {
+  command = plan
+  variables {
+    bundle_dir = "tests/nothing-here"
+  }
+  expect_failures = [data.archive_file.bundle]
+}
