@@ -1,34 +1,36 @@
 // `conversation.prompt`: one durable turn of a conversation.
 import { z } from 'zod';
-import { toAnswer } from '../conversations/answer.ts';
+import { type PromptAnswer, toAnswer } from '../conversations/answer.ts';
 import { RpcError } from '../errors.ts';
-import { defineMethod } from './define-method.ts';
+import { defineMethod, type MethodContext } from './define-method.ts';
 import { SessionId, UsageResult } from './schemas.ts';
 import { streamTurn } from './stream-turn.ts';
 
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
+
+const Params = z.strictObject({
+  prompt: z.string().min(1).describe('What to say to the model'),
+  session_id: SessionId.optional().describe('Continues this session, or starts it; a new one is made when absent'),
+  model: z.string().min(1).max(128).optional().describe('`provider/model`; the deployment’s default when absent'),
+  instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
+  on_busy: z
+    .enum(['reject', 'queue', 'interrupt'])
+    .default('reject')
+    .describe('What to do while another turn of the session runs'),
+  idempotency_key: z
+    .string()
+    .min(1)
+    .max(IDEMPOTENCY_KEY_CHARS_MAX)
+    .optional()
+    .describe('The same key within 24 h gives the same answer and runs once; also as header Idempotency-Key'),
+});
 
 export const conversationPrompt = defineMethod({
   name: 'conversation.prompt',
   summary: 'Sends a prompt and answers with the model’s reply; streams its events where the transport can',
   scope: 'conversation',
   cost: 'work',
-  params: z.strictObject({
-    prompt: z.string().min(1).describe('What to say to the model'),
-    session_id: SessionId.optional().describe('Continues this session, or starts it; a new one is made when absent'),
-    model: z.string().min(1).max(128).optional().describe('`provider/model`; the deployment’s default when absent'),
-    instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
-    on_busy: z
-      .enum(['reject', 'queue', 'interrupt'])
-      .default('reject')
-      .describe('What to do while another turn of the session runs'),
-    idempotency_key: z
-      .string()
-      .min(1)
-      .max(IDEMPOTENCY_KEY_CHARS_MAX)
-      .optional()
-      .describe('The same key within 24 h gives the same answer and runs once; also as header Idempotency-Key'),
-  }),
+  params: Params,
   result: z.object({
     type: z.literal('ai_response'),
     conversation_id: z.string(),
@@ -68,24 +70,27 @@ export const conversationPrompt = defineMethod({
       usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
     },
   },
-  async handle(params, context) {
-    const { services, caller, hints } = context;
-    const turn = await services.conversations.prompt(
-      {
-        owner: caller.keyId,
-        prompt: params.prompt,
-        sessionId: params.session_id,
-        model: params.model,
-        instructions: params.instructions,
-        onBusy: params.on_busy,
-        idempotencyKey: params.idempotency_key ?? checkKey(hints.idempotencyKey),
-      },
-      context.signal,
-    );
-    const ended = await streamTurn(turn, 0, context);
-    return toAnswer(turn.turnId, ended);
-  },
+  handle: (params, context) => answerPrompt(params, context),
 });
+
+/** Runs the turn and answers it; `proto` and binary frames run the very same. */
+export async function answerPrompt(params: z.output<typeof Params>, context: MethodContext): Promise<PromptAnswer> {
+  const { services, caller, hints } = context;
+  const turn = await services.conversations.prompt(
+    {
+      owner: caller.keyId,
+      prompt: params.prompt,
+      sessionId: params.session_id,
+      model: params.model,
+      instructions: params.instructions,
+      onBusy: params.on_busy,
+      idempotencyKey: params.idempotency_key ?? checkKey(hints.idempotencyKey),
+    },
+    context.signal,
+  );
+  const ended = await streamTurn(turn, 0, context);
+  return toAnswer(turn.turnId, ended);
+}
 
 /** The header must not be cut to fit: two long keys could become one. */
 function checkKey(key: string | undefined): string | undefined {

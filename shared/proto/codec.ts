@@ -1,0 +1,72 @@
+// Between the published protobuf messages (gateway.proto) and the params and answer of `conversation.prompt`. Encoding is deterministic:
+// fields in order of their numbers, no unknown fields, JSON payloads as they are stored.
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import type { PromptAnswer } from '../conversations/answer.ts';
+import { RpcError } from '../errors.ts';
+import { OnBusy, ReplySchema, type Submission, SubmissionSchema } from './gateway_pb.ts';
+
+/** Params of `conversation.prompt`, wire names. */
+export type PromptParams = Readonly<Record<string, unknown>>;
+
+const ON_BUSY = new Map<number, string | undefined>([
+  [OnBusy.UNSPECIFIED, undefined],
+  [OnBusy.REJECT, 'reject'],
+  [OnBusy.QUEUE, 'queue'],
+  [OnBusy.INTERRUPT, 'interrupt'],
+]);
+
+/** Reads base64 (RFC 4648 section 4, padded) of a Submission. Throws RpcError `invalid_params` with the reason. */
+export function decodeSubmission(base64: string): Submission {
+  if (base64.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(base64)) throw wrong('data is not base64');
+  try {
+    return fromBinary(SubmissionSchema, Buffer.from(base64, 'base64'), { readUnknownFields: false });
+  } catch (error) {
+    throw wrong(
+      `data is not a protobuf Submission: ${error instanceof Error ? error.message.slice(0, 100) : 'unreadable'}`,
+    );
+  }
+}
+
+/** A Submission as params of `conversation.prompt`, to be checked by that method's own schema. */
+export function toPromptParams(streamId: string, submission: Submission): PromptParams {
+  if (submission.prompt === '') throw wrong('the prompt (field 1) is empty');
+  if (!ON_BUSY.has(submission.onBusy)) throw wrong('on_busy (field 4) has an unknown value');
+  const given = {
+    model: submission.model,
+    instructions: submission.instructions,
+    on_busy: ON_BUSY.get(submission.onBusy) ?? '',
+    idempotency_key: submission.idempotencyKey,
+  };
+  return {
+    prompt: submission.prompt,
+    session_id: streamId,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
+  };
+}
+
+/** The bytes of a Reply. */
+export function encodeReply(answer: PromptAnswer): Uint8Array {
+  return toBinary(
+    ReplySchema,
+    create(ReplySchema, {
+      content: answer.content,
+      sessionId: answer.session_id,
+      conversationId: answer.conversation_id,
+      turnId: answer.turn_id,
+      model: answer.model,
+      timestamp: answer.timestamp,
+      usage: {
+        inputTokens: BigInt(answer.usage.input_tokens),
+        outputTokens: BigInt(answer.usage.output_tokens),
+        totalTokens: BigInt(answer.usage.total_tokens),
+      },
+      events: answer.events.flatMap((event) =>
+        Object.entries(event).map(([name, payload]) => ({ name, json: JSON.stringify(payload) })),
+      ),
+    }),
+  );
+}
+
+function wrong(message: string): RpcError {
+  return new RpcError('invalid_params', { data: { issues: [{ path: 'data', message }] } });
+}

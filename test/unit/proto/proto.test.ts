@@ -1,0 +1,102 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { PromptAnswer } from '../../../shared/conversations/answer.ts';
+import { decodeSubmission, encodeReply, toPromptParams } from '../../../shared/proto/codec.ts';
+import { OnBusy, ReplySchema, SubmissionSchema } from '../../../shared/proto/gateway_pb.ts';
+import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
+
+let gateway: InProcessGateway;
+beforeAll(async () => {
+  gateway = await startInProcess({ GATEWAY_API_KEY: 'k' });
+});
+afterAll(() => gateway.close());
+
+/** The members of a response these tests look at. */
+interface Answer {
+  readonly result: PromptAnswer & { stream_id: string; data: string; messages: { content: string }[] };
+  readonly error: { code: number; data: { issues: { path: string; message: string }[] } };
+}
+
+async function call(method: string, params: object): Promise<Answer> {
+  const response = await fetch(`${gateway.url}/jsonrpc`, {
+    method: 'POST',
+    headers: { 'X-API-Key': 'k' },
+    body: JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 }),
+  });
+  return (await response.json()) as Answer;
+}
+
+function submit(submission: Parameters<typeof create<typeof SubmissionSchema>>[1]): string {
+  return Buffer.from(toBinary(SubmissionSchema, create(SubmissionSchema, submission))).toString('base64');
+}
+
+describe('proto', () => {
+  it('answers the reference’s bytes, which say Hello, with a Reply of the session stream_id', async () => {
+    const { result } = await call('proto', { stream_id: 'session-123', data: 'CgVIZWxsbw==' });
+    const { stream_id, data } = result;
+    const reply = fromBinary(ReplySchema, Buffer.from(data, 'base64'));
+    expect(stream_id).toBe('session-123');
+    expect(reply.sessionId).toBe('session-123');
+    expect(reply.content).toMatch(/You said: Hello$/);
+    expect(reply.model).toBe('offline/echo');
+    expect(reply.events.map(({ name }) => name)).toEqual(['TaskStarted', 'AgentMessage', 'TaskComplete']);
+    expect(reply.usage?.totalTokens).toBeGreaterThan(0n);
+    const history = await call('conversation.history', { session_id: 'session-123' });
+    expect(history.result.messages.map(({ content }) => content)).toEqual(['Hello', reply.content]);
+  });
+
+  it('runs the same turn as conversation.prompt, reproducible byte for byte', async () => {
+    const prompt = { prompt: 'Same turn', session_id: 'bytes', idempotency_key: 'one' };
+    const { result } = await call('conversation.prompt', prompt);
+    const data = submit({ prompt: 'Same turn', idempotencyKey: 'one' });
+    const first = await call('proto', { stream_id: 'bytes', data });
+    const second = await call('proto', { stream_id: 'bytes', data });
+    expect(first).toEqual(second);
+    expect(first.result.data).toBe(Buffer.from(encodeReply(result)).toString('base64'));
+  });
+
+  it.each([
+    ['no base64 at all', '***'],
+    ['base64 without padding', 'CgVIZWxsbw'],
+    ['base64url', '_-__'],
+    ['a truncated field', 'CgVIZQ=='],
+    ['a group that never ends', 'Cw=='],
+    ['text that is not UTF-8', Buffer.from([0x0a, 2, 0xff, 0xfe]).toString('base64')],
+    ['an empty prompt', submit({ prompt: '' })],
+    ['no prompt', submit({ model: 'offline/echo' })],
+    ['an unknown on_busy', Buffer.from([0x0a, 1, 0x61, 0x20, 9]).toString('base64')],
+    ['an unknown model', submit({ prompt: 'a', model: 'nobody/knows' })],
+  ])('refuses %s with -32602 and the reason', async (_name, data) => {
+    const { error } = await call('proto', { stream_id: 's', data });
+    expect(error.code).toBe(-32602);
+    expect(error.data.issues[0]?.message).toBeTruthy();
+  });
+});
+
+it('maps every field of a Submission to its param and leaves out what is empty', () => {
+  const all = { prompt: 'p', model: 'a/b', instructions: 'i', onBusy: OnBusy.QUEUE, idempotencyKey: 'k' };
+  expect(toPromptParams('s', decodeSubmission(submit(all)))).toEqual({
+    prompt: 'p',
+    session_id: 's',
+    model: 'a/b',
+    instructions: 'i',
+    on_busy: 'queue',
+    idempotency_key: 'k',
+  });
+  expect(toPromptParams('s', decodeSubmission('CgVIZWxsbw=='))).toEqual({ prompt: 'Hello', session_id: 's' });
+});
+
+it('commits the code that gateway.proto generates (npm run proto)', () => {
+  const out = mkdtempSync(join(tmpdir(), 'proto-'));
+  const root = join(import.meta.dirname, '../../..');
+  const { status } = spawnSync(process.execPath, [join(root, 'shared/proto/generate.ts'), out], { stdio: 'ignore' });
+  expect(status).toBe(0);
+  expect(readFileSync(join(out, 'gateway_pb.ts'), 'utf8')).toBe(
+    readFileSync(join(root, 'shared/proto/gateway_pb.ts'), 'utf8'),
+  );
+  rmSync(out, { recursive: true });
+});
