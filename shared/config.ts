@@ -47,6 +47,8 @@ export interface Config {
   readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
   /** Backends of `bff.proxy` by name; `internal` ones may have addresses that are not public. */
   readonly backends: ReadonlyMap<string, { readonly baseUrl: string; readonly internal: boolean }>;
+  /** MCP servers registered by the administrator, by name (`mcp.connect` with nothing but it). */
+  readonly mcpServers: ReadonlyMap<string, McpServer>;
   readonly logFormat: 'json' | 'pretty';
   /** PATH, for programs of the machine (bwrap). */
   readonly searchPath: string;
@@ -55,6 +57,17 @@ export interface Config {
   /** Milliseconds; see design.md "Turns". Overridable so that fault tests need not wait half a minute. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };
 }
+
+/** `paths` are shown read-only inside the sandbox; with `env` or `network` the server gets a home of its own. */
+export type McpServer =
+  | {
+      readonly command: string;
+      readonly args: readonly string[];
+      readonly env: Readonly<Record<string, string>>;
+      readonly paths: readonly string[];
+      readonly network: boolean;
+    }
+  | { readonly url: string; readonly headers: Readonly<Record<string, string>> };
 
 export const LOCAL_KEY = 'dev-key';
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
@@ -101,6 +114,7 @@ const Variables = z.object({
     .default('gateway-events'),
   BFF_BASE_URL: url.optional(),
   BFF_BACKENDS: readBy(readBackends).optional(),
+  MCP_SERVERS: readBy(readMcpServers).optional(),
   GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
   GATEWAY_DAILY_TOKENS: z.coerce.number().int().min(1).optional(),
   GATEWAY_LEASE_MS: milliseconds.default(30_000),
@@ -171,6 +185,7 @@ export function loadConfig(env: Environment): Config {
         ? []
         : [['default', { baseUrl: settings.BFF_BASE_URL, internal: true }] as const]),
     ]),
+    mcpServers: settings.MCP_SERVERS ?? new Map(),
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,
     searchPath: settings.PATH,
@@ -243,6 +258,32 @@ function readBackends(value: string): readonly (readonly [string, { baseUrl: str
   const parsed = Backends.safeParse(document);
   if (!parsed.success) throw new Error(form);
   return Object.entries(parsed.data).map(([name, { base_url, internal }]) => [name, { baseUrl: base_url, internal }]);
+}
+
+const absolutePath = z.string().regex(/^\/[^\0]*$/);
+const McpServers = z.record(
+  z.string().regex(/^[\w.-]{1,64}$/),
+  z.union([
+    z.strictObject({
+      command: z.string().min(1),
+      args: z.array(z.string()).default([]),
+      env: z.record(z.string(), z.string()).default({}),
+      paths: z.array(absolutePath).default([]),
+      network: z.boolean().default(false),
+    }),
+    z.strictObject({ url, headers: z.record(z.string(), z.string()).default({}) }),
+  ]),
+);
+
+/** Values are never shown: they may hold credentials. */
+function readMcpServers(text: string): Config['mcpServers'] {
+  try {
+    return new Map(Object.entries(McpServers.parse(JSON.parse(inlineOrFile(text)))));
+  } catch {
+    throw new Error(
+      'must be JSON of the form {"name": {"command": "...", "args": [], "env": {}, "paths": ["/..."], "network": false}} or {"name": {"url": "https://...", "headers": {}}}',
+    );
+  }
 }
 
 function readProviders(settings: Settings, inCloud: boolean): Config['providers'] {
