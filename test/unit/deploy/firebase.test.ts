@@ -1,0 +1,42 @@
+// firebase.json against the Firebase CLI's own schema, and against what Terraform deploys.
+import { Ajv } from 'ajv';
+import { expect, it } from 'vitest';
+import { matches, read } from './project.ts';
+
+const config = JSON.parse(read('firebase.json'));
+const validate = new Ajv({ strict: false, allErrors: true }).compile(
+  JSON.parse(read('test/unit/deploy/firebase-config.json-schema')),
+);
+
+it('is valid by the official schema', () => {
+  validate(config);
+  expect(validate.errors).toBeNull();
+});
+
+it('would not be valid with a misspelt key', () => {
+  expect(validate({ ...config, hostings: {} })).toBe(false);
+  expect(validate({ ...config, hosting: { ...config.hosting, rewrites: [{ source: '/health', run: {} }] } })).toBe(
+    false,
+  );
+});
+
+it('leads each HTTP endpoint to the service of its name, in the region that Terraform deploys to', () => {
+  const rewrites: { source: string; run?: { serviceId: string; region: string } }[] = config.hosting.rewrites;
+  const [region] = matches(read('terraform/variables.tf'), /variable "region" \{[^}]*?default\s+= "([^"]+)"/g);
+  expect(rewrites.filter(({ run }) => run !== undefined)).toEqual(
+    ['health', 'jsonrpc', 'webhook'].map((name) => ({ source: `/${name}`, run: { serviceId: name, region } })),
+  );
+});
+
+it('serves the console for every other path, and deploys no function', () => {
+  expect(config.hosting.public).toBe('dist/console');
+  expect(config.hosting.rewrites.at(-1)).toEqual({ source: '**', destination: '/index.html' });
+  expect(config.functions).toBeUndefined();
+});
+
+it('keeps the emulators on loopback, each on a port of its own', () => {
+  const { firestore, pubsub, hosting } = config.emulators;
+  const ports = new Set([firestore, pubsub, hosting].map(({ port }) => port));
+  expect(ports.size).toBe(3);
+  for (const { host } of [firestore, pubsub, hosting]) expect(host).toBe('127.0.0.1');
+});

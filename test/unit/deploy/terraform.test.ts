@@ -1,0 +1,70 @@
+// What Terraform says about the code: names of functions and variables, texts of log lines, files of the bundles. Whether Terraform is right
+// in itself is terraform/tests.
+import { expect, it } from 'vitest';
+import { matches, read, sources, terraform } from './project.ts';
+
+/** Set for auth.login, whose adapter reads it. */
+const AWAITED = new Set(['KMS_KEY']);
+
+/** A `name = { ... }` block of a file; its closing brace is the first at the block's own indentation. */
+function block(text: string, start: RegExp): string {
+  const found = new RegExp(`^( *)${start.source}[^\\n]*\\n([\\s\\S]*?)\\n\\1[)}]`, 'm').exec(text);
+  if (found?.[2] === undefined) throw new Error(`no block ${start.source}`);
+  return found[2];
+}
+
+it('deploys exactly the functions of the index, under its names', () => {
+  const deployed = matches(block(read('terraform/functions.tf'), /functions = \{/), /^ {4}(\w+) = \{$/gm);
+  const written = matches(block(read('functions/index.ts'), /const FUNCTIONS/), /^ {2}async (\w+)\(\)/gm);
+  expect(deployed).toEqual(written);
+});
+
+it('sets no variable that the configuration does not read', () => {
+  const known = matches(read('shared/config.ts'), /^ {2}([A-Z][A-Z0-9_]*): /gm);
+  const functions = read('terraform/functions.tf');
+  const given = [
+    block(functions, /common_env = merge\(/),
+    block(functions, /function_env = \{/),
+    block(read('terraform/ws.tf'), /companion_env = merge\(/),
+    block(read('terraform/secrets.tf'), /environment_secrets = \{/),
+  ].join('\n');
+  const names = matches(given, /\b([A-Z][A-Z0-9_]{3,})\s+=/g);
+  expect(names.size).toBeGreaterThan(10);
+  expect([...names].filter((name) => !known.has(name) && !AWAITED.has(name))).toEqual([]);
+});
+
+it('watches for lines that the code logs, word for word', () => {
+  const monitoring = read('terraform/monitoring.tf');
+  const messages = Array.from(monitoring.matchAll(/messages\s+= \[([^\]]+)\]/g), ([, list]) => list ?? '').join();
+  const watched = [...matches(messages, /"([^"]+)"/g), 'call'];
+  expect(watched.length).toBeGreaterThan(5);
+  const code = sources();
+  expect(watched.filter((message) => !code.includes(`'${message}'`))).toEqual([]);
+});
+
+it('measures fields that the call line has', () => {
+  const fields = matches(read('terraform/monitoring.tf'), /EXTRACT\(jsonPayload\.(\w+)\)/g);
+  const line = block(read('shared/gateway.ts'), /log\.log\(severity, 'call', \{/);
+  expect([...fields].filter((field) => !new RegExp(`\\b${field}:`).test(line))).toEqual([]);
+});
+
+it('lists every grant in the table of privileges or of invokers', () => {
+  const grants = matches(terraform(), /^resource "(google_\w+_iam_member" "\w+)"/gm);
+  const tables = read('terraform/tests/privileges.tftest.hcl') + read('terraform/tests/access.tftest.hcl');
+  expect(grants.size).toBeGreaterThan(10);
+  expect([...grants].filter((grant) => !tables.includes(grant.replace('" "', '.')))).toEqual([]);
+});
+
+it('grants only to one member at a time, so that nobody else loses a role', () => {
+  expect(matches(terraform(), /^resource "(google_\w+_iam_(?:binding|policy))"/gm)).toEqual(new Set());
+});
+
+it('keeps secret values out of plan and state', () => {
+  expect(terraform()).not.toMatch(/\bsecret_data\s*=/);
+  expect(terraform()).not.toMatch(/resource "random_password"/);
+});
+
+it('starts the companion from the file that the build makes', () => {
+  const [file] = matches(read('terraform/ws.tf'), /args\s+= local\.companion_light \? \["([^"]+)"\]/g);
+  expect(read('functions/build.ts')).toContain(`start: 'node ${file}'`);
+});
