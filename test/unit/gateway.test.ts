@@ -1,0 +1,163 @@
+// The gates put together: what an outage of the store lets through, what a stranger's id looks like, what the log keeps of a call.
+import { afterEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../shared/clock.ts';
+import { createEmbeddedStore } from '../../shared/store/embedded.ts';
+import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
+import { cutOff, type Line } from './rate-limit/stores.ts';
+
+const KEYS = JSON.stringify({
+  keys: [
+    { id: 'alice', key: 'key-alice' },
+    { id: 'bob', key: 'key-bob' },
+    { id: 'reader', key: 'key-reader', scopes: ['webhook'] },
+  ],
+});
+
+const open: { gateway: InProcessGateway; store: Line }[] = [];
+afterEach(async () => {
+  for (const { gateway, store } of open.splice(0)) {
+    store.state = 'up';
+    await gateway.close();
+    await store.close();
+  }
+});
+
+async function start(): Promise<{ gateway: InProcessGateway; store: Line }> {
+  const store = cutOff(createEmbeddedStore({ path: ':memory:', clock: systemClock }));
+  const gateway = await startInProcess({ GATEWAY_KEYS: KEYS }, { store });
+  open.push({ gateway, store });
+  return { gateway, store };
+}
+
+async function call(gateway: InProcessGateway, method: string, params: object, key = 'key-alice') {
+  const response = await fetch(`${gateway.url}/jsonrpc`, {
+    method: 'POST',
+    headers: { 'x-api-key': key },
+    body: JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 }),
+  });
+  return { status: response.status, headers: response.headers, payload: (await response.json()) as unknown };
+}
+
+/** The audit lines so far. */
+function audit(gateway: InProcessGateway): Record<string, unknown>[] {
+  return gateway
+    .logged()
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .filter(({ message }) => message === 'call');
+}
+
+describe('while the store is down', () => {
+  it('what costs money fails closed with 503 and Retry-After, never 429', async () => {
+    const { gateway, store } = await start();
+    store.state = 'down';
+    const { status, headers, payload } = await call(gateway, 'conversation.prompt', { prompt: 'hi' });
+    expect(status).toBe(503);
+    expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(payload).toMatchObject({ error: { code: 503, data: { reason: 'unavailable', retryable: true } } });
+  });
+
+  it('a batch with anything that costs money in it fails closed as a whole', async () => {
+    const { gateway, store } = await start();
+    store.state = 'down';
+    const batch = ['rpc.discover', 'conversation.prompt'].map((method, id) => ({
+      jsonrpc: '2.0',
+      method,
+      params: { prompt: 'x' },
+      id,
+    }));
+    const response = await fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'key-alice' },
+      body: JSON.stringify(batch),
+    });
+    expect(response.status).toBe(503);
+    expect(await response.json()).toMatchObject([
+      { id: 0, error: { code: 503 } },
+      { id: 1, error: { code: 503 } },
+    ]);
+  });
+
+  it('a cheap read is admitted by the instance’s own bucket, and everything works again afterwards', async () => {
+    const { gateway, store } = await start();
+    store.state = 'down';
+    expect(await call(gateway, 'rpc.discover', {})).toMatchObject({
+      status: 200,
+      payload: { result: { openrpc: '1.4.0' } },
+    });
+    expect(audit(gateway).at(-1)).toMatchObject({ outcome: 'ok', rate: 'admitted (degraded)' });
+    store.state = 'up';
+    expect(await call(gateway, 'conversation.prompt', { prompt: 'hi' })).toMatchObject({ status: 200 });
+  });
+});
+
+describe('another key’s session', () => {
+  it('is answered exactly like one that does not exist, by every method', async () => {
+    const { gateway } = await start();
+    await call(gateway, 'conversation.prompt', { prompt: 'secret plan', session_id: 'plan' });
+    for (const method of [
+      'conversation.status',
+      'conversation.cancel',
+      'conversation.history',
+      'conversation.delete',
+      'conversation.resume',
+    ]) {
+      const answers = await Promise.all(
+        ['plan', 'none'].map((session_id) => call(gateway, method, { session_id }, 'key-bob')),
+      );
+      const [theirs, none] = answers.map(({ payload }) =>
+        JSON.stringify(payload)
+          .replace(/req_\w+/g, 'req')
+          .replace(/plan|none/g, 'session'),
+      );
+      expect(theirs, method).toBe(none);
+    }
+    expect(await call(gateway, 'conversation.status', { session_id: 'plan' })).toMatchObject({
+      payload: { result: { status: 'idle' } },
+    });
+  });
+});
+
+describe('the audit line of a call', () => {
+  it('says who, what, how it ended, how long it took and what the limiter said', async () => {
+    const { gateway } = await start();
+    await call(gateway, 'conversation.status', { session_id: 's' });
+    expect(audit(gateway)).toEqual([
+      expect.objectContaining({
+        severity: 'INFO',
+        message: 'call',
+        request_id: expect.stringMatching(/^req_/),
+        key_id: 'alice',
+        transport: 'http',
+        method: 'conversation.status',
+        outcome: 'ok',
+        ms: expect.any(Number),
+        rate: 'admitted',
+        remaining: expect.any(Number),
+      }),
+    ]);
+  });
+
+  it('is there for failures, one a call, with the reason', async () => {
+    const { gateway } = await start();
+    await call(gateway, 'conversation.prompt', { prompt: 'hi' }, 'key-reader');
+    await call(gateway, 'conversation.status', {});
+    await call(gateway, 'made.up', {});
+    expect(audit(gateway).map(({ key_id, method, outcome }) => [key_id, method, outcome])).toEqual([
+      ['reader', 'conversation.prompt', 'forbidden'],
+      ['alice', 'conversation.status', 'invalid_params'],
+      ['alice', 'unknown', 'method_not_found'],
+    ]);
+  });
+
+  it('keeps nothing of prompts, answers, params or keys', async () => {
+    const { gateway } = await start();
+    await call(gateway, 'conversation.prompt', { prompt: 'hunter2', session_id: 'hunter2-session' });
+    await call(gateway, 'conversation.prompt', { prompt: 5, hunter2: true });
+    await call(gateway, 'hunter2', {});
+    await call(gateway, 'conversation.status', { session_id: 'hunter2-session' });
+    expect(audit(gateway)).toHaveLength(4);
+    expect(gateway.logged()).not.toMatch(/hunter2|key-alice/);
+  });
+});
