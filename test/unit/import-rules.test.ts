@@ -72,9 +72,7 @@ function lint(imports: readonly (readonly [string, string])[], write: (specifier
     ['lint', '--only=style/noRestrictedImports', '--reporter=github', '--max-diagnostics=none', ...files],
     { cwd: tree, encoding: 'utf8' },
   );
-  return imports
-    .filter((_, n) => stdout.includes(`/${files[n]},`))
-    .map(([file, specifier]) => `${file}: ${specifier}`);
+  return imports.filter((_, n) => stdout.includes(`/${files[n]},`)).map(([file, specifier]) => `${file}: ${specifier}`);
 }
 
 const named = (imports: typeof FORBIDDEN): string[] => imports.map(([file, specifier]) => `${file}: ${specifier}`);
