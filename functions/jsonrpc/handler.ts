@@ -16,6 +16,7 @@ import {
   requestIdOf,
   sendJson,
   sendNothing,
+  socketUrlOf,
 } from '../http.ts';
 import { openEventStream } from './event-stream.ts';
 
@@ -65,7 +66,9 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
     if (body instanceof RpcError && body.reason === 'cancelled') return;
     const stream = acceptsEvents(req) ? openEventStream(res) : undefined;
     const left = new AbortController();
-    res.once('close', () => left.abort(new RpcError('cancelled', { message: 'the client went away' })));
+    res.once('close', () => {
+      if (!res.writableFinished) left.abort(new RpcError('cancelled', { message: 'the client went away' }));
+    });
     const request: GatewayRequest = {
       caller,
       body,
@@ -116,8 +119,10 @@ function acceptsEvents(req: IncomingMessage): boolean {
 function hintsOf(req: IncomingMessage): NonNullable<GatewayRequest['hints']> {
   const idempotencyKey = req.headers['idempotency-key'];
   const lastEventId = req.headers['last-event-id'];
+  const socketUrl = socketUrlOf(req);
   return {
     ...(typeof idempotencyKey === 'string' && idempotencyKey !== '' && { idempotencyKey }),
     ...(typeof lastEventId === 'string' && lastEventId !== '' && { lastEventId }),
+    ...(socketUrl !== undefined && { socketUrl }),
   };
 }

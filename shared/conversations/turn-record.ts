@@ -136,8 +136,7 @@ function fullPart(events: readonly NumberedEvent[]): number {
 
 function charsOf(event: TurnEvent): number {
   if ('AgentMessageDelta' in event) return event.AgentMessageDelta.delta.length + 3;
-  if ('AgentReasoning' in event) return event.AgentReasoning.text.length + 50;
-  return 250;
+  return 'AgentMessage' in event ? 4 : JSON.stringify(event).length;
 }
 
 /** The terminal document of a turn whose owner is gone, from what it had stored (`undefined`: nothing yet). */

@@ -106,6 +106,8 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
       conversationId: conversation.conversation_id,
       model: lease.model,
       messages,
+      trimmed: context.trimmed,
+      keyId: conversation.owner,
       ...(admitted.instructions === undefined ? {} : { instructions: admitted.instructions }),
     };
     controller.signal.throwIfAborted();

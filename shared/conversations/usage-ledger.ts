@@ -1,8 +1,8 @@
 // Tokens per key and UTC day, and the optional daily budget. A settled turn's tokens join the key's next write, so that turns of one key
-// never wait for each other and the turn's own commit stays one.
+// never wait for each other, the turn's own commit stays one, and a busy key costs ten writes a second at most.
 //
 // The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be overshot by at most the turns in
-// flight at that moment, on all instances; a turn is in flight until its tokens are on record (milliseconds after its end). An instance
+// flight at that moment, on all instances; a turn is in flight until its tokens are on record (GATHER_MS after its end). An instance
 // that is killed loses the count of its turns in flight, those it had not recorded; their sessions and turns have it all the same.
 import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
@@ -14,6 +14,7 @@ import { addUsage, NO_USAGE, type Usage } from './usage.ts';
 
 const DAY_MS = 86_400_000;
 const KEPT_MS = 40 * DAY_MS;
+const GATHER_MS = 100;
 const RETRY_MS = 1_000;
 /** Keys with counts that could not be written yet; beyond it the smallest trouble is to forget. */
 const KEYS_MAX = 10_000;
@@ -42,7 +43,10 @@ interface Pending {
   turns: number;
   cached: Snapshot | undefined;
   writing: Promise<void> | undefined;
+  timer: NodeJS.Timeout | undefined;
 }
+
+const NOTHING: Pending = { usage: NO_USAGE, turns: 0, cached: undefined, writing: undefined, timer: undefined };
 
 export interface UsageLedgerParts {
   readonly store: Store;
@@ -79,7 +83,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
         pending.turns += turns;
         pending.cached = undefined;
         log.log('WARNING', 'usage of the day not recorded, will be tried again', errorFields(error));
-        setTimeout(start, RETRY_MS, owner, pending).unref();
+        startIn(RETRY_MS, owner, pending);
         break;
       }
     }
@@ -87,8 +91,13 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
     pending.writing = undefined;
   };
   const start = async (owner: string, pending: Pending): Promise<void> => {
+    clearTimeout(pending.timer);
+    pending.timer = undefined;
     if (pending.turns > 0) pending.writing ??= write(owner, pending);
     await pending.writing;
+  };
+  const startIn = (ms: number, owner: string, pending: Pending): void => {
+    pending.timer ??= setTimeout(() => void start(owner, pending), ms).unref();
   };
   const today = async (owner: string): Promise<DailyUsage> => {
     const day = dayOf(clock.now());
@@ -104,12 +113,12 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
     today,
     add(owner, usage) {
       if (usage.total_tokens === 0) return;
-      const pending = keys.get(owner) ?? { usage: NO_USAGE, turns: 0, cached: undefined, writing: undefined };
+      const pending = keys.get(owner) ?? { ...NOTHING };
       if (keys.size >= KEYS_MAX && !keys.has(owner)) keys.clear();
       keys.set(owner, pending);
       pending.usage = addUsage(pending.usage, usage);
       pending.turns++;
-      void start(owner, pending);
+      startIn(GATHER_MS, owner, pending);
     },
     async admit(owner) {
       if (dailyTokens === undefined) return;

@@ -25,8 +25,8 @@ export interface CallGuard {
   release(): void;
   /** The end marker was seen; what follows must be short. */
   finishing(): void;
-  /** Aborts what still runs and drops the timers. */
-  close(): void;
+  /** Drops the timers, and aborts the call unless it was read to its end: an abort costs an error with its stack. */
+  close(whole: boolean): void;
 }
 
 export interface CallGuardOptions {
@@ -89,12 +89,12 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
       rearm();
     },
     finishing: () => wait(Math.min(DRAIN_MS, options.idleMs)),
-    close() {
+    close(whole) {
       closed = true;
       clearTimeout(silence);
       clearTimeout(total);
       options.signal.removeEventListener('abort', onCancel);
-      controller.abort();
+      if (!whole) controller.abort();
     },
   };
 }

@@ -65,16 +65,19 @@ export function createDirectEngine(
       guards.set(guard.signal, guard);
       const progress = { started: false };
       let failure: Failure;
+      let whole = false;
       try {
         const model = await Promise.race([models.get(provider, modelId).catch(maskAsInternal), guard.aborted]);
         const call = { ...models.callOptions(provider), prompt: toPrompt(turn), abortSignal: guard.signal };
-        return yield* answer(provider, modelId, model, call, guard, answerBytesMax, progress);
+        const outcome = yield* answer(provider, modelId, model, call, guard, answerBytesMax, progress);
+        whole = true;
+        return outcome;
       } catch (thrown) {
         signal.throwIfAborted();
         const reason = guard.signal.aborted ? guard.signal.reason : thrown;
         failure = toFailure(provider, modelId, reason, attempt, clock.now());
       } finally {
-        guard.close();
+        guard.close(whole);
       }
       const backoffMs = (options.retryMs ?? 500) * 2 ** (attempt - 1);
       const waitMs = (failure.retryAfterMs ?? 0) + random() * backoffMs;
