@@ -7,6 +7,7 @@ locals {
     "cloudbuild",
     "cloudfunctions",
     "cloudkms",
+    "cloudresourcemanager",
     "cloudscheduler",
     "firebaserules",
     "firestore",
@@ -20,7 +21,7 @@ locals {
     "storage",
     ],
     var.domain == null ? [] : ["compute"],
-    var.budget == null ? [] : ["billingbudgets", "cloudresourcemanager"],
+    var.budget == null ? [] : ["billingbudgets"],
   ))
 }
 

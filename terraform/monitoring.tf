@@ -1,5 +1,5 @@
-# What an operator is told without asking: log-based metrics on the gateway's own lines, alert policies, one dashboard, an uptime check and
-# a budget. The texts are those the code logs; a test holds them together.
+# What an operator is told without asking: alert policies on the gateway's own log lines and on what Google measures. The texts are those
+# the code logs; a test holds them together.
 
 locals {
   services      = sort(concat(keys(local.functions), ["ws"]))
@@ -15,8 +15,8 @@ locals {
     }
     lease_expired = {
       title    = "Turns left to their lease"
-      messages = ["turn could not be settled; its lease will expire", "turn heartbeat failed"]
-      help     = "An instance could not keep or end a turn; the session is usable again within 45 s. Single lines follow a crash or a Firestore hiccup; a series means Firestore refuses writes."
+      messages = ["turn could not be settled; its lease will expire"]
+      help     = "An instance could not write the end of a turn; the session is usable again within 45 s, its turn ends as interrupted. A series means that Firestore refuses writes: look at the error of the line."
     }
     events_stuck = {
       title    = "Events given up"
@@ -43,50 +43,10 @@ resource "google_logging_metric" "signal" {
   depends_on = [time_sleep.apis]
 }
 
-# One line per call (shared/gateway.ts): how many, how they ended, how long they took.
-resource "google_logging_metric" "calls" {
-  name        = "gateway/calls"
-  description = "Calls by method and outcome"
-  filter      = "${local.gateway_logs} AND jsonPayload.message=\"call\""
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "INT64"
-    labels {
-      key = "method"
-    }
-    labels {
-      key = "outcome"
-    }
-  }
-  label_extractors = {
-    method  = "EXTRACT(jsonPayload.method)"
-    outcome = "EXTRACT(jsonPayload.outcome)"
-  }
-  depends_on = [time_sleep.apis]
-}
-
-resource "google_logging_metric" "call_ms" {
-  name            = "gateway/call_ms"
-  description     = "Milliseconds of a call, the model's time included"
-  filter          = "${local.gateway_logs} AND jsonPayload.message=\"call\""
-  value_extractor = "EXTRACT(jsonPayload.ms)"
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "DISTRIBUTION"
-    unit        = "ms"
-    labels {
-      key = "method"
-    }
-  }
-  label_extractors = { method = "EXTRACT(jsonPayload.method)" }
-  bucket_options {
-    exponential_buckets {
-      num_finite_buckets = 40
-      growth_factor      = 1.5
-      scale              = 0.1
-    }
-  }
-  depends_on = [time_sleep.apis]
+# A policy on a metric that Monitoring does not know yet is refused.
+resource "time_sleep" "metrics" {
+  create_duration = "90s"
+  triggers        = { metrics = join(" ", sort([for metric in google_logging_metric.signal : metric.name])) }
 }
 
 resource "google_monitoring_notification_channel" "email" {
@@ -123,6 +83,7 @@ resource "google_monitoring_alert_policy" "signal" {
   alert_strategy {
     auto_close = "1800s"
   }
+  depends_on = [time_sleep.metrics]
 }
 
 locals {
@@ -195,106 +156,5 @@ resource "google_monitoring_alert_policy" "threshold" {
   alert_strategy {
     auto_close = "1800s"
   }
-  depends_on = [time_sleep.apis]
-}
-
-# From outside, as a caller sees it. Without public access no checker gets past IAM.
-resource "google_monitoring_uptime_check_config" "health" {
-  count        = var.public_access ? 1 : 0
-  display_name = "Codex Gateway: health"
-  timeout      = "10s"
-  period       = "60s"
-  http_check {
-    path         = "/health"
-    port         = 443
-    use_ssl      = true
-    validate_ssl = true
-  }
-  content_matchers {
-    content = "\"healthy\""
-  }
-  monitored_resource {
-    type = "uptime_url"
-    labels = {
-      project_id = var.project_id
-      host       = local.host
-    }
-  }
-  depends_on = [time_sleep.apis]
-}
-
-resource "google_monitoring_alert_policy" "uptime" {
-  count                 = var.public_access ? 1 : 0
-  display_name          = "Codex Gateway: not reachable"
-  combiner              = "OR"
-  severity              = "CRITICAL"
-  notification_channels = local.notifications
-  conditions {
-    display_name = "health check fails from two regions"
-    condition_threshold {
-      filter          = "resource.type = \"uptime_url\" AND metric.type = \"monitoring.googleapis.com/uptime_check/check_passed\" AND metric.labels.check_id = \"${google_monitoring_uptime_check_config.health[0].uptime_check_id}\""
-      comparison      = "COMPARISON_GT"
-      threshold_value = 1
-      duration        = "120s"
-      aggregations {
-        alignment_period     = "120s"
-        per_series_aligner   = "ALIGN_NEXT_OLDER"
-        cross_series_reducer = "REDUCE_COUNT_FALSE"
-        group_by_fields      = ["resource.label.host"]
-      }
-    }
-  }
-  documentation {
-    content = "GET https://${local.host}/health is not answered with healthy."
-  }
-}
-
-locals {
-  # Title, filter, aligner, reducer, what the lines are.
-  charts = [
-    ["Requests per second by service", local.requests, "ALIGN_RATE", "REDUCE_SUM", "resource.label.service_name"],
-    ["5xx per second by service", "${local.requests} AND metric.labels.response_code_class = \"5xx\"", "ALIGN_RATE", "REDUCE_SUM", "resource.label.service_name"],
-    ["Request latency p99 by service, ms", replace(local.requests, "request_count", "request_latencies"), "ALIGN_PERCENTILE_99", "REDUCE_MAX", "resource.label.service_name"],
-    ["Instances by service", replace(local.requests, "request_count", "container/instance_count"), "ALIGN_MAX", "REDUCE_SUM", "resource.label.service_name"],
-    ["Calls by outcome", "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.calls.name}\"", "ALIGN_RATE", "REDUCE_SUM", "metric.label.outcome"],
-    ["Call time p95 by method, ms", "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.call_ms.name}\"", "ALIGN_PERCENTILE_95", "REDUCE_MAX", "metric.label.method"],
-    ["Firestore operations per second", "resource.type = \"firestore.googleapis.com/Database\" AND metric.type = \"firestore.googleapis.com/document/write_ops_count\"", "ALIGN_RATE", "REDUCE_SUM", "metric.label.op"],
-    ["Unacknowledged events by subscription", "resource.type = \"pubsub_subscription\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\"", "ALIGN_MAX", "REDUCE_SUM", "resource.label.subscription_id"],
-  ]
-}
-
-resource "google_monitoring_dashboard" "gateway" {
-  dashboard_json = jsonencode({
-    displayName = "Codex Gateway"
-    mosaicLayout = {
-      columns = 48
-      tiles = [for index, chart in local.charts : {
-        xPos   = index % 2 * 24
-        yPos   = floor(index / 2) * 16
-        width  = 24
-        height = 16
-        widget = {
-          title = chart[0]
-          xyChart = {
-            dataSets = [{
-              plotType   = "LINE"
-              targetAxis = "Y1"
-              timeSeriesQuery = {
-                timeSeriesFilter = {
-                  filter = chart[1]
-                  aggregation = {
-                    alignmentPeriod    = "60s"
-                    perSeriesAligner   = chart[2]
-                    crossSeriesReducer = chart[3]
-                    groupByFields      = [chart[4]]
-                  }
-                }
-              }
-            }]
-          }
-        }
-      }]
-    }
-  })
   depends_on = [time_sleep.apis]
 }

@@ -62,8 +62,9 @@ resource "google_cloud_run_v2_service" "ws" {
         for_each = local.companion_light ? [google_storage_bucket_object.bundle["ws"]] : []
         content {
           cloud_storage_source {
-            bucket = google_storage_bucket.source.name
-            object = source_code.value.name
+            bucket     = google_storage_bucket.source.name
+            object     = source_code.value.name
+            generation = source_code.value.generation
           }
         }
       }
@@ -74,8 +75,9 @@ resource "google_cloud_run_v2_service" "ws" {
 
       resources {
         limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : { cpu = "2", memory = "2Gi" }
-        # CPU is paid while a request is open, and an open socket is one: heartbeats and streams run, an instance without clients is free.
-        cpu_idle          = true
+        # CPU also between requests: a turn goes on when its client's socket is cut. An instance is paid for while it lives, which without
+        # clients is some 15 minutes.
+        cpu_idle          = false
         startup_cpu_boost = true
       }
 

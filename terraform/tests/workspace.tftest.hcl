@@ -69,10 +69,10 @@ run "light" {
       google_cloud_run_v2_service.ws.template[0].timeout == "3600s",
       google_cloud_run_v2_service.ws.template[0].session_affinity,
       google_cloud_run_v2_service.ws.template[0].execution_environment == "EXECUTION_ENVIRONMENT_GEN2",
-      google_cloud_run_v2_service.ws.template[0].containers[0].resources[0].cpu_idle,
+      !google_cloud_run_v2_service.ws.template[0].containers[0].resources[0].cpu_idle,
       !google_cloud_run_v2_service.ws.deletion_protection,
     ])
-    error_message = "Sockets live an hour, stay on their instance, and namespaces work."
+    error_message = "Sockets live an hour, stay on their instance, turns outlive them, and namespaces work."
   }
 
   assert {

@@ -34,8 +34,7 @@ it('sets no variable that the configuration does not read', () => {
 });
 
 it('watches for lines that the code logs, word for word', () => {
-  const monitoring = read('terraform/monitoring.tf');
-  const messages = Array.from(monitoring.matchAll(/messages\s+= \[([^\]]+)\]/g), ([, list]) => list ?? '').join();
+  const messages = Array.from(terraform().matchAll(/messages\s+= \[([^\]]+)\]/g), ([, list]) => list ?? '').join();
   const watched = [...matches(messages, /"([^"]+)"/g), 'call'];
   expect(watched.length).toBeGreaterThan(5);
   const code = sources();
@@ -43,7 +42,7 @@ it('watches for lines that the code logs, word for word', () => {
 });
 
 it('measures fields that the call line has', () => {
-  const fields = matches(read('terraform/monitoring.tf'), /EXTRACT\(jsonPayload\.(\w+)\)/g);
+  const fields = matches(terraform(), /EXTRACT\(jsonPayload\.(\w+)\)/g);
   const line = block(read('shared/gateway.ts'), /log\.log\(severity, 'call', \{/);
   expect([...fields].filter((field) => !new RegExp(`\\b${field}:`).test(line))).toEqual([]);
 });
