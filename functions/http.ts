@@ -30,6 +30,15 @@ export function pathOf(req: IncomingMessage): string {
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
 }
 
+const HOST = /^[\w.:[\]-]{1,255}$/;
+
+/** Where the WebSocket of this server is, as the caller named the server; undefined when it did not. */
+export function socketUrlOf({ headers }: IncomingMessage): string | undefined {
+  const { host } = headers;
+  if (host === undefined || !HOST.test(host)) return undefined;
+  return `${headers['x-forwarded-proto'] === 'https' ? 'wss' : 'ws'}://${host}/ws`;
+}
+
 /** Query parameters; never used for credentials. */
 export function queryOf(req: IncomingMessage): URLSearchParams {
   const url = req.url ?? '/';

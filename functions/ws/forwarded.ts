@@ -7,7 +7,7 @@ import { CALL_CONTENT_TYPE, CALL_HEADER, decodeFacts } from '../../shared/forwar
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
-import { type HttpHandler, readBody, requestIdOf, sendError } from '../http.ts';
+import { type HttpHandler, readBody, requestIdOf, sendError, socketUrlOf } from '../http.ts';
 
 /** A request within the gateway's own limit, written out again, may have grown. */
 const BODY_BYTES_MAX = 4 << 20;
@@ -27,6 +27,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       }
       await verifier.verify(req.headers.authorization);
       const facts = decodeFacts(req.headers[CALL_HEADER]);
+      const socketUrl = socketUrlOf(req);
       const body = await readBody(req, BODY_BYTES_MAX);
       const left = new AbortController();
       res.once('close', () => left.abort(new RpcError('cancelled', { message: 'the client went away' })));
@@ -36,6 +37,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       res.once('close', () => clearInterval(keepAlive));
       const reply = await gateway.handle({
         ...facts,
+        hints: { ...facts.hints, ...(socketUrl !== undefined && { socketUrl }) },
         body,
         signal: left.signal,
         charged: true,

@@ -28,7 +28,12 @@ export interface MethodContext {
   readonly meter: Meter;
   readonly transport: 'http' | 'sse' | 'ws';
   /** What the transport said beside the params. */
-  readonly hints: { readonly idempotencyKey?: string; readonly lastEventId?: string };
+  readonly hints: {
+    readonly idempotencyKey?: string;
+    readonly lastEventId?: string;
+    /** This gateway's WebSocket as the caller would reach it, `ws://` or `wss://`. */
+    readonly socketUrl?: string;
+  };
   /** Undefined where every call stands alone (HTTP, SSE). */
   readonly connection?: Connection | undefined;
   /**

@@ -1,0 +1,21 @@
+// `interactive.close`: ends a terminal and everything in it.
+import { z } from 'zod';
+import { defineMethod } from './define-method.ts';
+import { SessionId } from './schemas.ts';
+
+export const interactiveClose = defineMethod({
+  name: 'interactive.close',
+  summary: 'Ends a terminal and everything that runs in it',
+  scope: 'workspace',
+  cost: 'work',
+  runs: 'companion',
+  needs: 'sandbox',
+  params: z.strictObject({ session_id: SessionId }),
+  result: z.object({ session_id: z.string(), closed: z.literal(true) }),
+  errors: ['not_found'],
+  example: { params: { session_id: 'tty-session-456' }, result: { session_id: 'tty-session-456', closed: true } },
+  async handle({ session_id: sessionId }, { services, caller }) {
+    await services.terminals.close({ owner: caller.keyId, sessionId });
+    return { session_id: sessionId, closed: true as const };
+  },
+});

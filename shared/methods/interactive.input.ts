@@ -1,0 +1,29 @@
+// `interactive.input`: keystrokes for a terminal.
+import { z } from 'zod';
+import { defineMethod } from './define-method.ts';
+import { SessionId } from './schemas.ts';
+
+const DATA_CHARS_MAX = 64 << 10;
+
+export const interactiveInput = defineMethod({
+  name: 'interactive.input',
+  summary: 'Writes to a terminal, as its keyboard would',
+  scope: 'workspace',
+  cost: 'work',
+  runs: 'companion',
+  needs: 'sandbox',
+  params: z.strictObject({
+    session_id: SessionId,
+    data: z.string().min(1).max(DATA_CHARS_MAX).describe('Text as typed: \\r is Enter, \\u0003 is Ctrl-C'),
+  }),
+  result: z.object({ session_id: z.string(), accepted: z.literal(true) }),
+  errors: ['not_found', 'unavailable'],
+  example: {
+    params: { session_id: 'tty-session-456', data: 'ls -l\r' },
+    result: { session_id: 'tty-session-456', accepted: true },
+  },
+  async handle({ session_id: sessionId, data }, { services, caller }) {
+    services.terminals.input({ owner: caller.keyId, sessionId }, data);
+    return { session_id: sessionId, accepted: true as const };
+  },
+});

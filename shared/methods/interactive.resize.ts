@@ -1,0 +1,25 @@
+// `interactive.resize`: tells a terminal the size of its window.
+import { z } from 'zod';
+import { defineMethod } from './define-method.ts';
+import { Columns, Rows } from './interactive-schemas.ts';
+import { SessionId } from './schemas.ts';
+
+export const interactiveResize = defineMethod({
+  name: 'interactive.resize',
+  summary: 'Changes the size of a terminal; what runs in it is told (SIGWINCH)',
+  scope: 'workspace',
+  cost: 'work',
+  runs: 'companion',
+  needs: 'sandbox',
+  params: z.strictObject({ session_id: SessionId, cols: Columns, rows: Rows }),
+  result: z.object({ session_id: z.string(), cols: z.int(), rows: z.int() }),
+  errors: ['not_found'],
+  example: {
+    params: { session_id: 'tty-session-456', cols: 120, rows: 40 },
+    result: { session_id: 'tty-session-456', cols: 120, rows: 40 },
+  },
+  async handle({ session_id: sessionId, cols, rows }, { services, caller }) {
+    services.terminals.resize({ owner: caller.keyId, sessionId }, { cols, rows });
+    return { session_id: sessionId, cols, rows };
+  },
+});

@@ -1,0 +1,119 @@
+// `interactive.start`: a terminal in the caller's sandbox, or the way back to one that runs.
+import { z } from 'zod';
+import { issueTicket } from '../auth/tickets.ts';
+import { checkEnvironment } from '../workspace/environment.ts';
+import type { Terminal } from '../workspace/terminal.ts';
+import { type Connection, defineMethod, type MethodContext } from './define-method.ts';
+import { Directory } from './exec.ts';
+import { Columns, Rows } from './interactive-schemas.ts';
+import { SessionId } from './schemas.ts';
+
+export const interactiveStart = defineMethod({
+  name: 'interactive.start',
+  summary: 'Starts a terminal in the caller’s sandbox, or returns to the running one of the session',
+  scope: 'workspace',
+  cost: 'work',
+  runs: 'companion',
+  needs: 'sandbox',
+  params: z.strictObject({
+    session_id: SessionId.optional().describe('Names the terminal; of a running one the output is replayed'),
+    shell: z
+      .string()
+      .min(1)
+      .max(4096)
+      .regex(/^[^\0=]+$/, 'must be a program, without "="')
+      .optional()
+      .describe('A program; bash, else sh, when absent'),
+    cols: Columns.optional(),
+    rows: Rows.optional(),
+    cwd: Directory.optional(),
+    env: z
+      .record(z.string(), z.string())
+      .superRefine((env, context) => {
+        for (const { path, message } of checkEnvironment(env)) {
+          context.addIssue({ code: 'custom', path: path.split('.').slice(1), message });
+        }
+      })
+      .default({}),
+    after_seq: z.int().min(0).default(0).describe('The last `seq` seen: replays only what came later'),
+  }),
+  result: z.object({
+    session_id: z.string(),
+    cols: z.int(),
+    rows: z.int(),
+    resumed: z.boolean().describe('The terminal was running already'),
+    seq: z.int().describe('Of the last output so far'),
+    attach: z
+      .object({
+        url: z.string().optional(),
+        ticket: z.string(),
+        protocols: z.array(z.string()).describe('For `new WebSocket(url, protocols)`'),
+        expires_at: z.string().describe('ISO 8601'),
+      })
+      .optional()
+      .describe(
+        'Where this call cannot stream: open the WebSocket and call interactive.start with this session_id there',
+      ),
+  }),
+  errors: ['sandbox_unavailable', 'unavailable'],
+  example: {
+    params: { session_id: 'tty-session-456', shell: '/bin/bash', cols: 80, rows: 24 },
+    result: { session_id: 'tty-session-456', cols: 80, rows: 24, resumed: false, seq: 0 },
+  },
+  async handle(params, context) {
+    const { services, caller, connection, requestId } = context;
+    const sessionId = params.session_id ?? services.ids.next('tty');
+    const { shell, cwd, env, cols, rows } = params;
+    const { terminal, resumed } = await services.terminals.start(
+      { owner: caller.keyId, sessionId },
+      { shell, cwd, env, requestId, ...(cols !== undefined && { cols }), ...(rows !== undefined && { rows }) },
+    );
+    const result = { session_id: sessionId, ...terminal.size, resumed, seq: terminal.lastSeq };
+    if (connection === undefined) return { ...result, attach: await attachTicket(context) };
+    watch(connection, terminal, sessionId, params.after_seq, context.notify);
+    return result;
+  },
+});
+
+/** From the response on, the connection hears the terminal; a second call on the same connection takes the place of the first. */
+function watch(
+  { streams, afterReply }: Connection,
+  terminal: Terminal,
+  sessionId: string,
+  afterSeq: number,
+  notify: MethodContext['notify'],
+): void {
+  const id = `tty_${sessionId}`;
+  let isOver = false;
+  let leave: (() => void) | undefined;
+  const stop = (): void => {
+    isOver = true;
+    leave?.();
+  };
+  streams.get(id)?.();
+  streams.set(id, stop);
+  afterReply(() => {
+    if (isOver) return;
+    leave = terminal.watch(
+      {
+        output: ({ seq, data, missed }) =>
+          notify('interactive.output', { session_id: sessionId, seq, data, ...(missed && { missed }) }),
+        exit(exitCode) {
+          if (streams.get(id) === stop) streams.delete(id);
+          return notify('interactive.exit', { session_id: sessionId, exit_code: exitCode });
+        },
+      },
+      afterSeq,
+    );
+  });
+}
+
+async function attachTicket({ services, caller, hints, signal }: MethodContext) {
+  const { ticket, expiresAtMs } = await issueTicket(services, caller, signal);
+  return {
+    ...(hints.socketUrl !== undefined && { url: hints.socketUrl }),
+    ticket,
+    protocols: ['gateway.v1', `gateway.ticket.${ticket}`],
+    expires_at: new Date(expiresAtMs).toISOString(),
+  };
+}

@@ -1,0 +1,24 @@
+// `mcp.disconnect`: ends a connection; nothing of the server's process is left when it answers.
+import { z } from 'zod';
+import { defineMethod } from './define-method.ts';
+import { ServerName } from './mcp-schemas.ts';
+import { SessionId } from './schemas.ts';
+
+export const mcpDisconnect = defineMethod({
+  name: 'mcp.disconnect',
+  summary: 'Ends the connection to an MCP server, and its process where it has one',
+  scope: 'mcp',
+  cost: 'work',
+  runs: 'companion',
+  params: z.strictObject({ name: ServerName, session_id: SessionId.optional() }),
+  result: z.object({ disconnected: z.literal(true), name: z.string(), session_id: z.string().optional() }),
+  errors: ['not_found'],
+  example: {
+    params: { name: 'my-mcp-server', session_id: 'my-session-123' },
+    result: { disconnected: true, name: 'my-mcp-server', session_id: 'my-session-123' },
+  },
+  async handle({ name, session_id: sessionId }, { services, caller }) {
+    await services.mcp.disconnect({ owner: caller.keyId, sessionId, name });
+    return { disconnected: true as const, name, ...(sessionId !== undefined && { session_id: sessionId }) };
+  },
+});

@@ -1,0 +1,49 @@
+// Cuts a stream of bytes into lines, in one growing buffer with a bound: a peer that writes byte by byte, or never a newline, costs no
+// more than the longest line it may send.
+
+export interface LineReader {
+  /** Calls `onLine` for each line that is complete, without its newline. Throws RangeError once a line is longer than the bound. */
+  push(chunk: Buffer, onLine: (line: Buffer) => void): void;
+}
+
+const NEWLINE = 0x0a;
+const FIRST_BYTES = 4096;
+
+/** A line given to `onLine` is valid during that call only. */
+export function createLineReader(lineBytesMax: number): LineReader {
+  let buffer = Buffer.alloc(0);
+  let used = 0;
+
+  function keep(bytes: Buffer): void {
+    const needed = used + bytes.length;
+    if (needed > lineBytesMax) throw new RangeError(`a line is longer than ${lineBytesMax} bytes`);
+    if (needed > buffer.length) {
+      const larger = Buffer.allocUnsafe(Math.max(FIRST_BYTES, needed, buffer.length * 2));
+      buffer.copy(larger, 0, 0, used);
+      buffer = larger;
+    }
+    bytes.copy(buffer, used);
+    used = needed;
+  }
+
+  return {
+    push(chunk, onLine) {
+      let start = 0;
+      for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
+        const rest = chunk.subarray(start, end);
+        start = end + 1;
+        if (used === 0) {
+          if (rest.length > lineBytesMax) throw new RangeError(`a line is longer than ${lineBytesMax} bytes`);
+          onLine(rest);
+        } else {
+          keep(rest);
+          const line = buffer.subarray(0, used);
+          used = 0;
+          onLine(line);
+        }
+      }
+      keep(chunk.subarray(start));
+      if (used === 0) buffer = Buffer.alloc(0);
+    },
+  };
+}

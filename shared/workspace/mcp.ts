@@ -1,0 +1,246 @@
+// The MCP servers that keys have connected: who owns which connection, how many there may be, and when they end. Speaks no protocol itself
+// (mcp-client.ts) and starts no process but in the sandbox.
+import { createHash } from 'node:crypto';
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config.ts';
+import { RpcError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import type { McpClient, McpTool } from './mcp-client.ts';
+import { createConnector, type ServerConfig } from './mcp-connect.ts';
+import { type McpToolset, toToolset } from './mcp-tools.ts';
+import type { Sandbox } from './sandbox.ts';
+
+export interface McpParts {
+  readonly sandbox: Sandbox;
+  readonly log: Logger;
+  readonly clock: Clock;
+  /** Registered by the administrator, by name. */
+  readonly servers: Config['mcpServers'];
+  /** Default 15 minutes without a call. */
+  readonly idleMs?: number;
+}
+
+/** Names one connection: of a key, in a session or in none. */
+export interface McpHandle {
+  readonly owner: string;
+  readonly sessionId: string | undefined;
+  readonly name: string;
+}
+
+export interface McpConnection {
+  readonly name: string;
+  readonly sessionId: string | undefined;
+  readonly transport: 'stdio' | 'http';
+  readonly server: McpClient['server'];
+  readonly protocolVersion: string;
+  /** Those on the allow-list. */
+  readonly tools: readonly McpTool[];
+  readonly connectedAtMs: number;
+}
+
+export interface McpCall {
+  readonly tool: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+export type McpResult = Awaited<ReturnType<McpClient['callTool']>>;
+
+/**
+ * Everything that names a connection throws RpcError `not_found` alike for one that is missing, has ended or is another key's.
+ */
+export interface Mcp {
+  /**
+   * Connects, or answers the connection that stands when it was made with the same configuration; another one is `conflict`. Throws
+   * `unavailable` when there are too many, else as mcp-client.ts.
+   */
+  connect(
+    handle: McpHandle,
+    request: {
+      readonly config: ServerConfig;
+      readonly allowedTools: readonly string[] | undefined;
+      readonly requestId: string;
+      readonly signal: AbortSignal;
+    },
+  ): Promise<McpConnection>;
+  call(handle: McpHandle, call: McpCall): Promise<McpResult>;
+  /** Connections of a key; of one session when `sessionId` is given. */
+  list(owner: string, sessionId: string | undefined): readonly McpConnection[];
+  disconnect(handle: McpHandle): Promise<void>;
+  /** What a prompt of this session may use; undefined when nothing is connected. */
+  toolset(owner: string, sessionId: string): McpToolset | undefined;
+  /** Ends all connections and takes no more. */
+  close(): Promise<void>;
+}
+
+const IDLE_MS = 15 * 60_000;
+const PER_KEY_MAX = 8;
+const TOTAL_MAX = 48;
+const CALLS_MAX = 16;
+
+interface Entry {
+  readonly handle: McpHandle;
+  readonly fingerprint: string;
+  readonly allowed: ReadonlySet<string> | undefined;
+  calls: number;
+  idle: NodeJS.Timeout | undefined;
+  /** Undefined while it is being connected. */
+  open: { readonly client: McpClient; readonly connection: McpConnection } | undefined;
+}
+
+export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: McpParts): Mcp {
+  const entries = new Map<string, Entry>();
+  const connector = createConnector({ sandbox, log, servers });
+  const closing = new AbortController();
+
+  const remove = (entry: Entry): void => {
+    clearTimeout(entry.idle);
+    const id = idOf(entry.handle);
+    if (entries.get(id) === entry) entries.delete(id);
+  };
+
+  const end = async (entry: Entry): Promise<void> => {
+    remove(entry);
+    await entry.open?.client.close();
+  };
+
+  const touch = (entry: Entry): void => {
+    clearTimeout(entry.idle);
+    entry.idle = entry.calls > 0 ? undefined : setTimeout(() => void end(entry), idleMs);
+    entry.idle?.unref();
+  };
+
+  /** Runs `work` with the connection, which does not go idle meanwhile. */
+  const using = async <R>(handle: McpHandle, work: (entry: Entry, open: NonNullable<Entry['open']>) => Promise<R>) => {
+    const entry = entries.get(idOf(handle));
+    if (entry?.open === undefined) throw notFound();
+    if (entry.calls >= CALLS_MAX) {
+      throw new RpcError('unavailable', {
+        message: `at most ${CALLS_MAX} calls to an MCP server may be in flight`,
+        retryAfterMs: 1_000,
+      });
+    }
+    entry.calls++;
+    touch(entry);
+    try {
+      return await work(entry, entry.open);
+    } finally {
+      entry.calls--;
+      if (entries.get(idOf(handle)) === entry) touch(entry);
+    }
+  };
+
+  const call = (handle: McpHandle, { tool, timeoutMs, signal, arguments: args }: McpCall): Promise<McpResult> =>
+    using(handle, async (entry, { client, connection }) => {
+      const isListed = connection.tools.some(({ name }) => name === tool);
+      // A server may have gained a tool since.
+      if (!isListed) {
+        const tools = await client.listTools(signal);
+        if (!pick(tools, entry.allowed).some(({ name }) => name === tool)) {
+          throw new RpcError('not_found', { message: `Not found: no such tool on "${handle.name}"` });
+        }
+      }
+      return client.callTool(tool, args, { signal: AbortSignal.any([signal, closing.signal]), timeoutMs });
+    });
+
+  return {
+    async connect(handle, { config, allowedTools, requestId, signal }) {
+      if (closing.signal.aborted) throw stopping();
+      const id = idOf(handle);
+      const fingerprint = createHash('sha256')
+        .update(JSON.stringify([config, allowedTools]))
+        .digest('base64');
+      const existing = entries.get(id);
+      if (existing !== undefined) {
+        if (existing.fingerprint === fingerprint && existing.open !== undefined) return existing.open.connection;
+        throw new RpcError('conflict', {
+          message: `"${handle.name}" is connected with another configuration, or just being connected: mcp.disconnect first`,
+          retryable: existing.open === undefined,
+        });
+      }
+      const own = [...entries.values()].filter((entry) => entry.handle.owner === handle.owner).length;
+      if (own >= PER_KEY_MAX || entries.size >= TOTAL_MAX) throw tooMany();
+      const entry: Entry = {
+        handle,
+        fingerprint,
+        allowed: allowedTools && new Set(allowedTools),
+        calls: 0,
+        idle: undefined,
+        open: undefined,
+      };
+      // The place is taken before anything is awaited, so that calls made at once cannot all find it free.
+      entries.set(id, entry);
+      let client: McpClient | undefined;
+      try {
+        const both = AbortSignal.any([signal, closing.signal]);
+        const { transport, open } = connector.plan(handle, config, requestId);
+        client = await open(both);
+        const tools = pick(await client.listTools(both), entry.allowed);
+        const { server, protocolVersion } = client;
+        const { name, sessionId } = handle;
+        const connection = { name, sessionId, transport, server, protocolVersion, tools, connectedAtMs: clock.now() };
+        entry.open = { client, connection };
+        void client.ended.then(() => remove(entry));
+        touch(entry);
+        return connection;
+      } catch (error) {
+        remove(entry);
+        await client?.close();
+        throw error;
+      }
+    },
+
+    call,
+
+    list: (owner, sessionId) =>
+      [...entries.values()].flatMap(({ handle, open }) =>
+        open !== undefined && handle.owner === owner && (sessionId === undefined || handle.sessionId === sessionId)
+          ? [open.connection]
+          : [],
+      ),
+
+    async disconnect(handle) {
+      const entry = entries.get(idOf(handle));
+      if (entry?.open === undefined) throw notFound();
+      await end(entry);
+    },
+
+    toolset(owner, sessionId) {
+      const connections = [...entries.values()].flatMap(({ handle, open }) =>
+        open !== undefined && handle.owner === owner && handle.sessionId === sessionId ? [open.connection] : [],
+      );
+      return toToolset(connections, (name, request) => call({ owner, sessionId, name }, request));
+    },
+
+    async close() {
+      closing.abort(stopping());
+      await Promise.all([...entries.values()].map(end));
+      await connector.close();
+    },
+  };
+}
+
+function pick(tools: readonly McpTool[], allowed: ReadonlySet<string> | undefined): readonly McpTool[] {
+  return allowed === undefined ? tools : tools.filter(({ name }) => allowed.has(name));
+}
+
+/** The owner is part of the id: a foreign handle names an absent connection, so no check can be forgotten. */
+function idOf({ owner, sessionId, name }: McpHandle): string {
+  return JSON.stringify([owner, sessionId ?? null, name]);
+}
+
+function notFound(): RpcError {
+  return new RpcError('not_found', { message: 'Not found: no such MCP server is connected' });
+}
+
+function tooMany(): RpcError {
+  return new RpcError('unavailable', {
+    message: `Too many MCP servers are connected (${PER_KEY_MAX} per key)`,
+    retryAfterMs: 10_000,
+  });
+}
+
+function stopping(): RpcError {
+  return new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
+}

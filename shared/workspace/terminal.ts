@@ -1,0 +1,141 @@
+// One running terminal and those who watch it. Each watcher reads the ring buffer at its own pace; what runs in the terminal waits for the
+// fastest of them, and who falls behind by more than the buffer is told that something is missing.
+import { RpcError } from '../errors.ts';
+import type { Pty, Size } from './pty.ts';
+import { createRingBuffer } from './ring-buffer.ts';
+
+/** Hears a terminal; a promise it returns holds back what follows. */
+export interface Watcher {
+  output(piece: { readonly seq: number; readonly data: string; readonly missed: boolean }): void | Promise<void>;
+  /** The last it hears. */
+  exit(exitCode: number): void | Promise<void>;
+}
+
+export interface Terminal {
+  readonly size: Size;
+  /** Number of the last piece of output. */
+  readonly lastSeq: number;
+  readonly watchers: number;
+  /** `performance.now()` of the last input or output. */
+  readonly activeMs: number;
+  /** Everything after piece `afterSeq`, then live, then the exit; also of a terminal that has ended. Returns what stops it. */
+  watch(watcher: Watcher, afterSeq: number): () => void;
+  /** Throws RpcError `unavailable` when what runs in the terminal does not read its input. */
+  write(data: string): void;
+  resize(size: Size): void;
+  kill(): void;
+  /** Resolves when nothing of it runs any more. */
+  readonly exited: Promise<{ readonly exitCode: number }>;
+}
+
+export const RING_BYTES = 100 << 10;
+const PIECE_BYTES = 16 << 10;
+/** Output that the fastest watcher has not taken before the terminal waits. */
+const AHEAD_BYTES_MAX = 64 << 10;
+const UNREAD_INPUT_BYTES_MAX = 64 << 10;
+
+interface Reader {
+  seq: number;
+  isGone: boolean;
+  wake: () => void;
+}
+
+/** `open` starts the terminal and gives its output to the function it gets. `onWatchers` hears how many watch, after each change. */
+export function createTerminal(
+  open: (onData: (text: string) => void) => Pty,
+  size: Size,
+  onWatchers: (count: number) => void,
+): Terminal {
+  const ring = createRingBuffer(RING_BYTES);
+  const readers = new Set<Reader>();
+  let activeMs = performance.now();
+  let current = size;
+  let isPaused = false;
+  let ended: { readonly exitCode: number } | undefined;
+
+  const pty = open((text) => {
+    if (text === '') return;
+    activeMs = performance.now();
+    ring.push(text);
+    for (const reader of readers) reader.wake();
+    pace();
+  });
+  const exited = pty.exited.then((how) => {
+    ended = how;
+    for (const reader of readers) reader.wake();
+    return how;
+  });
+
+  function pace(): void {
+    const behind = Math.min(...[...readers].map(({ seq }) => ring.bytesAfter(seq)));
+    const mustPause = readers.size > 0 && behind > AHEAD_BYTES_MAX;
+    if (mustPause === isPaused) return;
+    isPaused = mustPause;
+    if (mustPause) pty.pause();
+    else pty.resume();
+  }
+
+  async function read(reader: Reader, watcher: Watcher): Promise<void> {
+    while (!reader.isGone) {
+      const { promise: woken, resolve } = Promise.withResolvers<void>();
+      reader.wake = resolve;
+      const piece = ring.after(reader.seq, PIECE_BYTES);
+      if (piece !== undefined) {
+        await watcher.output(piece);
+        reader.seq = piece.seq;
+        pace();
+      } else if (ended !== undefined) {
+        await watcher.exit(ended.exitCode);
+        return;
+      } else await woken;
+    }
+  }
+
+  return {
+    get size() {
+      return current;
+    },
+    get lastSeq() {
+      return ring.lastSeq;
+    },
+    get watchers() {
+      return readers.size;
+    },
+    get activeMs() {
+      return activeMs;
+    },
+    watch(watcher, afterSeq) {
+      // A number from another life of the session means nothing here.
+      const reader: Reader = { seq: afterSeq > ring.lastSeq ? 0 : afterSeq, isGone: false, wake: () => {} };
+      const leave = (): void => {
+        if (reader.isGone) return;
+        reader.isGone = true;
+        reader.wake();
+        readers.delete(reader);
+        pace();
+        onWatchers(readers.size);
+      };
+      readers.add(reader);
+      onWatchers(readers.size);
+      // A watcher that fails has gone.
+      read(reader, watcher).then(leave, leave);
+      return leave;
+    },
+    write(data) {
+      if (pty.unreadBytes > UNREAD_INPUT_BYTES_MAX) {
+        throw new RpcError('unavailable', {
+          message: 'What runs in the terminal does not read its input',
+          retryAfterMs: 1_000,
+        });
+      }
+      activeMs = performance.now();
+      pty.write(data);
+    },
+    resize(to) {
+      current = to;
+      pty.resize(to);
+    },
+    kill: () => pty.kill(),
+    exited,
+  };
+}
