@@ -31,6 +31,10 @@ export interface Config {
     readonly openai?: { readonly apiKey: string; readonly baseUrl?: string };
     readonly google?: { readonly project: string; readonly location: string };
   };
+  /** Where the providers' APIs are: for calls with the credentials of a login, and for checking them. */
+  readonly providerUrls: Readonly<Record<keyof typeof PROVIDER_URLS, string>>;
+  /** Cloud KMS key that seals the credentials of logins; undefined: a key of this machine, where there is one. */
+  readonly kmsKey: string | undefined;
   /** `whsec_...` and `github:...`. */
   readonly webhookSecrets: readonly string[];
   readonly allowedOrigins: ReadonlySet<string>;
@@ -70,6 +74,13 @@ export type McpServer =
   | { readonly url: string; readonly headers: Readonly<Record<string, string>> };
 
 export const LOCAL_KEY = 'dev-key';
+/** `google` is the Gemini API, which takes API keys; `chatgpt` is the backend that ChatGPT's access tokens are for. */
+export const PROVIDER_URLS = {
+  anthropic: 'https://api.anthropic.com',
+  openai: 'https://api.openai.com',
+  google: 'https://generativelanguage.googleapis.com',
+  chatgpt: 'https://chatgpt.com/backend-api',
+} as const;
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
 
 /** All mistakes of an environment at once. */
@@ -125,6 +136,15 @@ const Variables = z.object({
   ANTHROPIC_BASE_URL: url.optional(),
   OPENAI_API_KEY: z.string().min(1).optional(),
   OPENAI_BASE_URL: url.optional(),
+  GOOGLE_BASE_URL: url.optional(),
+  CHATGPT_BASE_URL: url.optional(),
+  KMS_KEY: z
+    .string()
+    .regex(
+      /^projects\/[^/]+\/locations\/[^/]+\/keyRings\/[^/]+\/cryptoKeys\/[^/]+$/,
+      'must be projects/P/locations/L/keyRings/R/cryptoKeys/K',
+    )
+    .optional(),
   GOOGLE_APPLICATION_CREDENTIALS: z.string().min(1).optional(),
   GOOGLE_CLOUD_LOCATION: z.string().min(1).default('us-central1'),
   GOOGLE_CLOUD_PROJECT: z.string().min(1).optional(),
@@ -170,6 +190,13 @@ export function loadConfig(env: Environment): Config {
     topic: settings.GATEWAY_TOPIC,
     model: settings.MODEL,
     providers: readProviders(settings, inCloud),
+    providerUrls: {
+      anthropic: settings.ANTHROPIC_BASE_URL ?? PROVIDER_URLS.anthropic,
+      openai: settings.OPENAI_BASE_URL ?? PROVIDER_URLS.openai,
+      google: settings.GOOGLE_BASE_URL ?? PROVIDER_URLS.google,
+      chatgpt: settings.CHATGPT_BASE_URL ?? PROVIDER_URLS.chatgpt,
+    },
+    kmsKey: settings.KMS_KEY,
     webhookSecrets: settings.WEBHOOK_SECRETS,
     allowedOrigins: settings.ALLOWED_ORIGINS,
     companion: {

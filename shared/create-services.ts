@@ -1,11 +1,16 @@
 // Chooses the adapters a configuration asks for and puts them together, once per process. An adapter's module is imported only when it
 // is chosen: what a process does not use costs it no start-up time.
 import { join } from 'node:path';
+import type { KeyWrapper } from './auth/envelope.ts';
 import type { Keys } from './auth/keys.ts';
+import { createFileKeyWrapper, createMemoryKeyWrapper } from './auth/local-key.ts';
+import { createLoginCheck } from './auth/login-check.ts';
+import { createLogins } from './auth/logins.ts';
 import { randomIds, systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { createConversations } from './conversations/conversations.ts';
 import { createEngines } from './engines/engines.ts';
+import { toBaseUrl } from './engines/providers.ts';
 import { applyDeploymentEvent } from './events/deployments.ts';
 import type { EventBus } from './events/event.ts';
 import { createLogger } from './log.ts';
@@ -30,6 +35,7 @@ export async function createServices(config: Config, overrides: Partial<Services
     config,
     log,
     clock,
+  const wrapper = await createKeyWrapper(config);
     ids,
     store,
     bus,
@@ -38,6 +44,8 @@ export async function createServices(config: Config, overrides: Partial<Services
     limiter,
     conversations: overrides.conversations ?? createConversations({ config, store, engines, clock, ids, log }),
     sandbox,
+    logins:
+      overrides.logins ?? createLogins({ store, clock, ids, wrapper, check: createLoginCheck(loginApis(config)) }),
     async close() {
       if (overrides.sandbox === undefined) await sandbox.close();
       if (overrides.bus === undefined) await bus.close();
@@ -90,3 +98,25 @@ function projectOf(config: Config): string {
   if (config.projectId === undefined) throw new Error('GOOGLE_CLOUD_PROJECT is not set');
   return config.projectId;
 }
+/** Undefined where a key of this machine would be lost with the instance, and unknown to the others. */
+async function createKeyWrapper({ kmsKey, deployed, store, dataDir }: Config): Promise<KeyWrapper | undefined> {
+  if (kmsKey !== undefined) {
+    const { createKmsKeyWrapper } = await import('./auth/kms.ts');
+    return createKmsKeyWrapper({ keyName: kmsKey });
+  }
+  if (deployed) return undefined;
+  return store === 'memory' ? createMemoryKeyWrapper() : createFileKeyWrapper(join(dataDir, 'login.key'));
+}
+
+function loginApis({ providerUrls }: Config): Parameters<typeof createLoginCheck>[0] {
+  const { anthropic, openai, google, chatgpt } = providerUrls;
+  return {
+    baseUrls: {
+      anthropic: toBaseUrl(anthropic),
+      openai: toBaseUrl(openai),
+      google: toBaseUrl(google, 'v1beta'),
+      chatgpt: chatgpt.replace(/\/+$/, ''),
+    },
+  };
+}
+

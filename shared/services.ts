@@ -1,5 +1,6 @@
 // Everything the methods may use, on one object, built once and passed as an argument (never imported as a singleton).
 import type { Keys } from './auth/keys.ts';
+import type { Logins } from './auth/logins.ts';
 import type { Clock, Ids } from './clock.ts';
 import type { Config } from './config.ts';
 import type { Conversations } from './conversations/conversations.ts';
@@ -20,6 +21,7 @@ export interface Services {
   readonly keys: Keys;
   readonly limiter: Limiter;
   readonly engines: Engines;
+  readonly logins: Logins;
   readonly conversations: Conversations;
   /** The only way a process starts on behalf of a caller. */
   readonly sandbox: Sandbox;

@@ -2,7 +2,7 @@
 import type { Clock, Ids } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { contextTokens } from '../engines/context-tokens.ts';
-import type { Engines } from '../engines/engine.ts';
+import type { Credential, Engines } from '../engines/engine.ts';
 import type { Logger } from '../log.ts';
 import type { Span } from '../meter.ts';
 import type { Ref, Store } from '../store/store.ts';
@@ -36,6 +36,8 @@ export interface PromptParams {
   readonly instructions: string | undefined;
   readonly onBusy: OnBusy;
   readonly idempotencyKey: string | undefined;
+  /** The caller's own account, and the login it comes from. */
+  readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
 }
 
 /** A turn to watch: it runs here, runs elsewhere, or has ended. */
@@ -123,7 +125,7 @@ export function createConversations({ config, store, engines, clock, ids, log }:
     find: (owner, sessionId) => findConversation(store, owner, sessionId),
 
     async prompt(params, signal) {
-      const { engine, model } = engines.resolve(params.model);
+      const { engine, model } = engines.resolve(params.model, params.login?.credential);
       const { owner, prompt, onBusy, instructions, idempotencyKey } = params;
       const sessionId = params.sessionId ?? ids.next('sess');
       const startMs = performance.now();
@@ -146,6 +148,7 @@ export function createConversations({ config, store, engines, clock, ids, log }:
                   instructions,
                   session_id: params.sessionId,
                   onBusy,
+                  auth_session_id: params.login?.sessionId,
                 }),
               },
       });
@@ -156,6 +159,7 @@ export function createConversations({ config, store, engines, clock, ids, log }:
         ...admitted,
         engine,
         instructions,
+        credential: params.login?.credential,
         budgetTokens: contextTokens(model) - Math.ceil(Buffer.byteLength(instructions ?? '') / 3),
         spans: [{ stage: 'admission', startMs, endMs: performance.now() }],
       });

@@ -20,6 +20,8 @@ export interface DirectOptions {
   /** Bound of an answer and its reasoning, UTF-8. Default 4 MiB. */
   readonly answerBytesMax?: number;
   readonly google?: GoogleOptions;
+  /** Where the credentials of a login are used. Default: the providers' own. */
+  readonly providerUrls?: Config['providerUrls'];
   readonly clock?: Clock;
   /** 0 <= x < 1, for the jitter. */
   readonly random?: () => number;
@@ -44,6 +46,7 @@ export function createDirectEngine(
   const models = createModels(providers, {
     fetch: createGuardedFetch(guards),
     ...(options.google === undefined ? {} : { google: options.google }),
+    ...(options.providerUrls && { providerUrls: options.providerUrls }),
   });
 
   async function* run(
@@ -67,7 +70,8 @@ export function createDirectEngine(
       let failure: Failure;
       let whole = false;
       try {
-        const model = await Promise.race([models.get(provider, modelId).catch(maskAsInternal), guard.aborted]);
+        const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
+        const model = await Promise.race([loading, guard.aborted]);
         const call = { ...models.callOptions(provider), prompt: toPrompt(turn), abortSignal: guard.signal };
         const outcome = yield* answer(provider, modelId, model, call, guard, answerBytesMax, progress);
         whole = true;
@@ -75,7 +79,7 @@ export function createDirectEngine(
       } catch (thrown) {
         signal.throwIfAborted();
         const reason = guard.signal.aborted ? guard.signal.reason : thrown;
-        failure = toFailure(provider, modelId, reason, attempt, clock.now());
+        failure = toFailure(provider, modelId, reason, { attempt, now: clock.now(), credential: turn.credential });
       } finally {
         guard.close(whole);
       }

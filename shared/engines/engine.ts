@@ -7,6 +7,13 @@ export interface Message {
   readonly content: string;
 }
 
+/** Credentials of a caller's own account, for one turn. Never logged, stored, put into an event or into a process's environment. */
+export interface Credential {
+  readonly provider: 'chatgpt' | 'openai' | 'anthropic' | 'google';
+  /** A function, so that no logger or serialiser that meets the object shows the token. */
+  token(): string;
+}
+
 /** Everything an engine needs to answer one prompt. */
 export interface TurnInput {
   readonly turnId: string;
@@ -18,6 +25,12 @@ export interface TurnInput {
   readonly instructions?: string;
   /** Oldest first; the last one is the prompt. */
   readonly messages: readonly Message[];
+  /** To be used instead of the deployment's own; it fits the model. */
+  readonly credential?: Credential;
+  /** Older messages of the conversation that are not in `messages`: `messages[0]` is number `trimmed` + 1. Default 0. */
+  readonly trimmed?: number;
+  /** Whose turn it is, for engines that run processes: their workspace and processes belong to the key. */
+  readonly keyId?: string;
 }
 
 /**
@@ -52,8 +65,11 @@ export interface Engine {
 export interface Engines {
   /** What a prompt without `model` gets, e.g. `anthropic/claude-sonnet-4-5` or `offline/echo`. */
   readonly defaultModel: string;
-  /** Throws RpcError `invalid_params` when the provider is unknown or has no credentials, saying which variable to set. */
-  resolve(model: string | undefined): { readonly engine: Engine; readonly model: string };
+  /**
+   * Throws RpcError `invalid_params` when the provider is unknown or has no credentials, saying which variable to set, or when
+   * `credential` is another provider's. Without a model, a credential gets its provider's default one.
+   */
+  resolve(model: string | undefined, credential?: Credential): { readonly engine: Engine; readonly model: string };
   /** Starts loading what the default model needs, so that the first prompt does not pay for it. Never throws. */
   warm?(): void;
 }

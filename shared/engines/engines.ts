@@ -2,11 +2,19 @@
 import type { Config } from '../config.ts';
 import { RpcError } from '../errors.ts';
 import { createDirectEngine, type DirectOptions } from './direct.ts';
-import type { Engines } from './engine.ts';
+import type { Credential, Engines } from './engine.ts';
 import { createOfflineEngine, OFFLINE_MODEL } from './offline.ts';
 import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './providers.ts';
 
 const MODEL_CHARS_MAX = 128;
+/** What the credentials of a login are good for: providers of models, and the model that a prompt without one gets. */
+const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {
+  anthropic: { providers: ['anthropic'], defaultModel: PROVIDERS.anthropic.defaultModel },
+  openai: { providers: ['openai', 'codex'], defaultModel: PROVIDERS.openai.defaultModel },
+  google: { providers: ['google'], defaultModel: PROVIDERS.google.defaultModel },
+  // ChatGPT's access tokens work with Codex only.
+  chatgpt: { providers: ['codex'], defaultModel: PROVIDERS.openai.defaultModel.replace('openai/', 'codex/') },
+};
 /** The part after the provider may hold slashes (`endpoints/123`), but not be a path that climbs. */
 const MODEL_PATTERN = /^[a-z][a-z0-9-]*\/[A-Za-z0-9][A-Za-z0-9._:@-]*(?:\/[A-Za-z0-9][A-Za-z0-9._:@-]*)*$/;
 
@@ -18,23 +26,34 @@ export interface EnginesOptions {
  * Engines of a configuration. Default model: `config.model`, else that of the first provider with credentials (Anthropic, OpenAI,
  * Google), else `offline/echo`. Constructing costs nothing: a provider is imported by its first call, or by `warm()`.
  */
-export function createEngines(config: Pick<Config, 'model' | 'providers'>, options: EnginesOptions = {}): Engines {
+export function createEngines(
+  config: Pick<Config, 'model' | 'providers'> & Partial<Pick<Config, 'providerUrls'>>,
+  options: EnginesOptions = {},
+): Engines {
   const offline = createOfflineEngine();
-  const direct = createDirectEngine(config.providers, options.direct);
+  const direct = createDirectEngine(config.providers, {
+    ...(config.providerUrls && { providerUrls: config.providerUrls }),
+    ...options.direct,
+  });
   const first = PROVIDER_NAMES.find((name) => config.providers[name] !== undefined);
   const defaultModel = config.model ?? (first === undefined ? OFFLINE_MODEL : PROVIDERS[first].defaultModel);
   return {
     defaultModel,
-    resolve(model = defaultModel) {
-      if (model === OFFLINE_MODEL) return { engine: offline, model };
+    resolve(asked, credential) {
+      const login = credential && LOGINS[credential.provider];
+      const model = asked ?? login?.defaultModel ?? defaultModel;
+      if (model === OFFLINE_MODEL && login === undefined) return { engine: offline, model };
       if (model.length > MODEL_CHARS_MAX) throw refuse(`must be at most ${MODEL_CHARS_MAX} characters`);
       if (!MODEL_PATTERN.test(model))
         throw refuse(`must be provider/model, for example ${PROVIDERS.anthropic.defaultModel}`);
       const provider = model.slice(0, model.indexOf('/'));
+      if (login !== undefined && !login.providers.includes(provider)) {
+        throw refuse(`a login with ${credential?.provider} is for models of ${login.providers.join(' and ')}`);
+      }
       if (!isProviderName(provider)) {
         throw refuse(`unknown provider ${provider}; known: ${PROVIDER_NAMES.join(', ')}, and ${OFFLINE_MODEL}`);
       }
-      if (config.providers[provider] === undefined) {
+      if (login === undefined && config.providers[provider] === undefined) {
         throw refuse(`${PROVIDERS[provider].label} has no credentials here: set ${PROVIDERS[provider].variable}`);
       }
       return { engine: direct, model };

@@ -1,6 +1,7 @@
 // What a provider's failure means to the caller: which row of the error table, whether to try again, and what may be said. Owns the
 // only look into the SDK's errors; never passes on their bodies, headers or request.
 import { RpcError } from '../errors.ts';
+import type { Credential } from './engine.ts';
 import { PROVIDERS, type ProviderName } from './providers.ts';
 
 export interface Failure {
@@ -13,20 +14,26 @@ export interface Failure {
 
 const DETAIL_CHARS_MAX = 300;
 
-/**
- * Any error of the SDK, of `fetch` or of a stream's error event -> a failure. `attempt` is the number of the call, from 1; `now` is in
- * epoch milliseconds, for a Retry-After that is a date. An RpcError is kept as it is.
- */
+/** What the failure came in. */
+export interface FailedCall {
+  /** Number of the call, from 1. */
+  readonly attempt: number;
+  /** Epoch milliseconds, for a Retry-After that is a date. */
+  readonly now: number;
+  /** The caller's own, when the call was made with it: nothing that is said or logged may hold its token. */
+  readonly credential?: Credential | undefined;
+}
+
+/** Any error of the SDK, of `fetch` or of a stream's error event -> a failure. An RpcError is kept as it is. */
 export function toFailure(
   provider: ProviderName,
   modelId: string,
   thrown: unknown,
-  attempt: number,
-  now: number,
+  { attempt, now, credential }: FailedCall,
 ): Failure {
   if (thrown instanceof RpcError) return { error: thrown, retry: false, retryAfterMs: undefined };
   const { label } = PROVIDERS[provider];
-  const seen = inspect(thrown);
+  const seen = inspect(thrown, credential?.token());
   const status = seen.status;
   const data = { provider, attempts: attempt, ...(status === undefined || status < 300 ? {} : { status }) };
   const cause = new Error(`${label}, call ${attempt}: ${seen.summary}`);
@@ -42,7 +49,10 @@ export function toFailure(
     return fail(`${label} sent an answer that could not be read`, true, false);
   }
   if (status >= 200 && status < 300) return fail(`${label} cut its answer short`, true, false);
-  if (status === 401 || status === 403) return fail(`${label} refused the configured credentials (${status})`, false);
+  if (status === 401 || status === 403) {
+    const whose = credential === undefined ? 'the configured credentials' : 'the credentials of the login';
+    return fail(`${label} refused ${whose} (${status})`, false);
+  }
   if (status === 404) {
     const issues = [{ path: 'model', message: `${label} has no model ${modelId}, or not for this account` }];
     return { ...fail('', false), error: new RpcError('invalid_params', { data: { ...data, issues }, cause }) };
@@ -89,7 +99,7 @@ interface Seen {
 }
 
 /** Reads the SDK's two error shapes (APICallError, and the payload of a stream's error event) by their members. */
-function inspect(thrown: unknown): Seen {
+function inspect(thrown: unknown, token: string | undefined): Seen {
   const members = toRecord(thrown);
   const status = typeof members.statusCode === 'number' ? members.statusCode : undefined;
   const headers = toRecord(members.responseHeaders);
@@ -97,7 +107,7 @@ function inspect(thrown: unknown): Seen {
   const isCall = name === 'AI_APICallError' || status !== undefined || isRecord(members.data);
   const isAuth = /credentials|invalid_grant|reauth/i.test(String(members.message));
   // Errors of parsing quote what they could not parse, that is, the answer: their text stays out.
-  const detail = isCall || isAuth ? toDetail(members.message) : '';
+  const detail = isCall || isAuth ? toDetail(members.message, token) : '';
   const inner = toRecord(toRecord(members.data).error);
   return {
     status,
@@ -121,9 +131,10 @@ function toRetryAfterMs(headers: Readonly<Record<string, unknown>>, now: number)
   return Number.isFinite(wait) ? Math.max(0, wait) : undefined;
 }
 
-function toDetail(message: unknown): string {
+function toDetail(message: unknown, token: string | undefined): string {
   if (typeof message !== 'string') return '';
-  const clean = message.replace(/\s+/g, ' ').replace(/\b(?:sk-|AIza|ya29\.|Bearer )[\w.*-]*/g, '[redacted]');
+  const known = token === undefined ? message : message.replaceAll(token, '[redacted]');
+  const clean = known.replace(/\s+/g, ' ').replace(/\b(?:sk-|AIza|ya29\.|Bearer )[\w.*-]*/g, '[redacted]');
   return clean.length > DETAIL_CHARS_MAX ? `${clean.slice(0, DETAIL_CHARS_MAX)}…` : clean;
 }
 

@@ -1,9 +1,10 @@
-// The AI SDK providers: imported when first used, made once, given their credentials explicitly. Nothing here reads the environment,
-// and neither may the SDK.
+// The AI SDK providers: imported when first used, made once (and once per call for a caller's own credentials), given their credentials
+// explicitly. Nothing here reads the environment, and neither may the SDK.
 import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider';
 import type { OAuth2Client } from 'google-auth-library';
-import type { Config } from '../config.ts';
+import { type Config, PROVIDER_URLS } from '../config.ts';
 import type { Fetch } from './call-guard.ts';
+import type { Credential } from './engine.ts';
 
 export type ProviderName = keyof Config['providers'];
 
@@ -31,8 +32,8 @@ export interface GoogleOptions {
 }
 
 export interface Models {
-  /** The SDK's model; throws `Error` when the provider is not configured. */
-  get(provider: ProviderName, modelId: string): Promise<LanguageModelV4>;
+  /** The SDK's model, on a caller's own credentials when given; throws `Error` when there are none and the provider is not configured. */
+  get(provider: ProviderName, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
   /** Options of a call that differ by provider. */
   callOptions(provider: ProviderName): Pick<LanguageModelV4CallOptions, 'maxOutputTokens' | 'providerOptions'>;
 }
@@ -43,12 +44,16 @@ export interface Models {
  */
 const ANTHROPIC_OUTPUT_TOKENS_MAX = 32_000;
 
-type MakeModel = (modelId: string) => LanguageModelV4;
+type MakeModel = (modelId: string, credential: Credential | undefined) => LanguageModelV4;
 
-export function createModels(
-  providers: Config['providers'],
-  options: { readonly fetch: Fetch; readonly google?: GoogleOptions },
-): Models {
+interface ModelsOptions {
+  readonly fetch: Fetch;
+  readonly google?: GoogleOptions;
+  /** Where a caller's own credentials are used. */
+  readonly providerUrls?: Config['providerUrls'];
+}
+
+export function createModels(providers: Config['providers'], options: ModelsOptions): Models {
   const loading = new Map<ProviderName, Promise<MakeModel>>();
   const load = (provider: ProviderName): Promise<MakeModel> => {
     let made = loading.get(provider);
@@ -61,7 +66,7 @@ export function createModels(
     return made;
   };
   return {
-    get: async (provider, modelId) => (await load(provider))(modelId),
+    get: async (provider, modelId, credential) => (await load(provider))(modelId, credential),
     callOptions: (provider) => CALL_OPTIONS[provider],
   };
 }
@@ -73,48 +78,56 @@ const CALL_OPTIONS = {
   google: {},
 };
 
-type Loader = (
-  providers: Config['providers'],
-  options: { readonly fetch: Fetch; readonly google?: GoogleOptions },
-) => Promise<MakeModel>;
+type Loader = (providers: Config['providers'], options: ModelsOptions) => Promise<MakeModel>;
 
 const LOADERS: Readonly<Record<ProviderName, Loader>> = {
-  async anthropic({ anthropic }, { fetch }) {
-    if (anthropic === undefined) throw notConfigured('anthropic');
+  async anthropic({ anthropic }, { fetch, providerUrls = PROVIDER_URLS }) {
     const { createAnthropic } = await import('@ai-sdk/anthropic');
-    const baseURL = toBaseUrl(anthropic.baseUrl ?? 'https://api.anthropic.com');
-    const provider = createAnthropic({ apiKey: anthropic.apiKey, baseURL, fetch });
-    return (modelId) => provider.languageModel(modelId);
+    const connect = (apiKey: string, baseUrl: string) =>
+      createAnthropic({ apiKey, baseURL: toBaseUrl(baseUrl), fetch });
+    const own = anthropic && connect(anthropic.apiKey, anthropic.baseUrl ?? PROVIDER_URLS.anthropic);
+    return (modelId, credential) =>
+      choose('anthropic', own, credential && connect(credential.token(), providerUrls.anthropic)).languageModel(
+        modelId,
+      );
   },
-  async openai({ openai }, { fetch }) {
-    if (openai === undefined) throw notConfigured('openai');
+  async openai({ openai }, { fetch, providerUrls = PROVIDER_URLS }) {
     const { createOpenAI } = await import('@ai-sdk/openai');
-    const baseURL = toBaseUrl(openai.baseUrl ?? 'https://api.openai.com');
-    const provider = createOpenAI({ apiKey: openai.apiKey, baseURL, fetch });
-    return (modelId) => provider.responses(modelId);
+    const connect = (apiKey: string, baseUrl: string) => createOpenAI({ apiKey, baseURL: toBaseUrl(baseUrl), fetch });
+    const own = openai && connect(openai.apiKey, openai.baseUrl ?? PROVIDER_URLS.openai);
+    return (modelId, credential) =>
+      choose('openai', own, credential && connect(credential.token(), providerUrls.openai)).responses(modelId);
   },
-  async google({ google }, { fetch, google: extra }) {
-    if (google === undefined) throw notConfigured('google');
+  async google({ google }, { fetch, google: extra, providerUrls = PROVIDER_URLS }) {
     const { createGoogleVertex } = await import('@ai-sdk/google-vertex');
-    const provider = createGoogleVertex({
-      // Empty, not absent: otherwise the SDK looks for GOOGLE_VERTEX_API_KEY and, finding one, takes it instead of the credentials.
-      apiKey: '',
-      project: google.project,
-      location: google.location,
-      fetch,
-      ...(extra?.baseUrl === undefined ? {} : { baseURL: extra.baseUrl }),
-      ...(extra?.authClient === undefined ? {} : { googleAuthOptions: { authClient: extra.authClient } }),
-    });
-    return (modelId) => provider.languageModel(modelId);
+    // A login's API key is for the Gemini API, which has the paths and bodies of Vertex AI under another base URL.
+    const gemini = (apiKey: string) =>
+      createGoogleVertex({ apiKey, baseURL: toBaseUrl(providerUrls.google, 'v1beta'), fetch });
+    const own =
+      google &&
+      createGoogleVertex({
+        // Empty, not absent: otherwise the SDK looks for GOOGLE_VERTEX_API_KEY and, finding one, takes it instead of the credentials.
+        apiKey: '',
+        project: google.project,
+        location: google.location,
+        fetch,
+        ...(extra?.baseUrl === undefined ? {} : { baseURL: extra.baseUrl }),
+        ...(extra?.authClient === undefined ? {} : { googleAuthOptions: { authClient: extra.authClient } }),
+      });
+    return (modelId, credential) =>
+      choose('google', own, credential && gemini(credential.token())).languageModel(modelId);
   },
 };
 
-/** People write the base URL with and without `/v1` and a trailing slash; the SDK wants `/v1` without a slash. */
-export function toBaseUrl(url: string): string {
+/** People write the base URL with and without the version and a trailing slash; the SDK wants the version without a slash. */
+export function toBaseUrl(url: string, version = 'v1'): string {
   const bare = url.trim().replace(/\/+$/, '');
-  return /\/v\d+[a-z0-9]*$/.test(bare) ? bare : `${bare}/v1`;
+  return /\/v\d+[a-z0-9]*$/.test(bare) ? bare : `${bare}/${version}`;
 }
 
-function notConfigured(provider: ProviderName): Error {
-  return new Error(`${provider} has no credentials`);
+/** A caller's own credentials come first: a prompt that names a login is never answered on the deployment's account. */
+function choose<Provider>(name: ProviderName, own: Provider | undefined, login: Provider | undefined): Provider {
+  const provider = login ?? own;
+  if (provider === undefined) throw new Error(`${name} has no credentials`);
+  return provider;
 }

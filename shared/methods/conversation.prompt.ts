@@ -23,6 +23,7 @@ const Params = z.strictObject({
     .max(IDEMPOTENCY_KEY_CHARS_MAX)
     .optional()
     .describe('The same key within 24 h gives the same answer and runs once; also as header Idempotency-Key'),
+  auth_session_id: SessionId.optional().describe('A login (auth.login): the turn uses its credentials and no others'),
 });
 
 export const conversationPrompt = defineMethod({
@@ -51,6 +52,7 @@ export const conversationPrompt = defineMethod({
     'upstream_error',
     'upstream_timeout',
     'unavailable',
+    'not_found',
   ],
   example: {
     params: { prompt: 'Write a Rust function that adds two numbers', session_id: 'my-session-123' },
@@ -76,6 +78,7 @@ export const conversationPrompt = defineMethod({
 /** Runs the turn and answers it; `proto` and binary frames run the very same. */
 export async function answerPrompt(params: z.output<typeof Params>, context: MethodContext): Promise<PromptAnswer> {
   const { services, caller, hints } = context;
+  const login = params.auth_session_id;
   const turn = await services.conversations.prompt(
     {
       owner: caller.keyId,
@@ -85,6 +88,9 @@ export async function answerPrompt(params: z.output<typeof Params>, context: Met
       instructions: params.instructions,
       onBusy: params.on_busy,
       idempotencyKey: params.idempotency_key ?? checkKey(hints.idempotencyKey),
+      ...(login !== undefined && {
+        login: { sessionId: login, credential: await services.logins.use(caller.keyId, login, context.signal) },
+      }),
     },
     context.signal,
   );

@@ -1,5 +1,7 @@
 // Every method, one line each; the only barrel. A new method is one file and one line here.
 export { apply } from './apply.ts';
+export { authLogin } from './auth.login.ts';
+export { authLogout } from './auth.logout.ts';
 export { authTicket } from './auth.ticket.ts';
 export { bffProxy } from './bff.proxy.ts';
 export { conversationCancel } from './conversation.cancel.ts';
