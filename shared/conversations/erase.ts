@@ -14,6 +14,7 @@ import {
   turnEventsRef,
   turnRef,
 } from './documents.ts';
+import { eraseRollouts } from './rollouts.ts';
 
 const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
@@ -52,6 +53,7 @@ export async function eraseSession(store: Store, ref: Ref): Promise<void> {
   if (!snapshot?.version || conversation === undefined || !conversation.deleted) return;
   const id = conversation.conversation_id;
   await eraseTurns(store, id);
+  await eraseRollouts(store, id);
   await eraseTexts(store, id, conversation.recent);
   for (let chunk = 0; chunk < conversation.chunks.length; chunk++) {
     const [messages] = await store.get<MessagesDocument>([messagesRef(id, chunk)]);

@@ -13,6 +13,7 @@ import { appendMessage } from './history.ts';
 import { isHeldBy, settle } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { withdrawal } from './queue.ts';
+import { eraseRollouts } from './rollouts.ts';
 import { decodeTurn, type RecordWrite, readSealed, type TurnEnd, type TurnRecord } from './turn-record.ts';
 import type { AdmittedTurn, EndedTurn } from './turn-runner.ts';
 
@@ -132,6 +133,7 @@ async function leaveNothing(
 ): Promise<never> {
   const { turn_id } = admitted.lease;
   await eraseTurn(store, turn_id, record.sealedChunks);
+  await eraseRollouts(store, admitted.conversation.conversation_id);
   ledger.add(admitted.conversation.owner, end.usage);
   log.append({ TurnAborted: { turn_id, reason: 'cancelled' } });
   throw deleted();

@@ -40,7 +40,50 @@ export interface TurnInput {
 export type EngineEvent =
   | { readonly AgentMessageDelta: { readonly delta: string } }
   | { readonly AgentReasoning: { readonly text: string } }
-  | { readonly TokenCount: Usage };
+  | { readonly TokenCount: Usage }
+  | {
+      readonly ExecCommandBegin: {
+        readonly call_id: string;
+        readonly command: readonly string[];
+        readonly cwd: string;
+      };
+    }
+  | {
+      readonly ExecCommandOutputDelta: {
+        readonly call_id: string;
+        readonly stream: 'stdout' | 'stderr';
+        /** At most 8 KiB of characters; of one command at most 64 KiB are told. */
+        readonly chunk: string;
+      };
+    }
+  | {
+      readonly ExecCommandEnd: { readonly call_id: string; readonly exit_code: number; readonly duration_ms: number };
+    }
+  | { readonly PatchApplyBegin: { readonly call_id: string; readonly changes: readonly FileChange[] } }
+  | {
+      readonly PatchApplyEnd: {
+        readonly call_id: string;
+        readonly success: boolean;
+        readonly changes: readonly FileChange[];
+      };
+    }
+  | { readonly McpToolCallBegin: { readonly call_id: string; readonly server: string; readonly tool: string } }
+  | {
+      readonly McpToolCallEnd: {
+        readonly call_id: string;
+        readonly server: string;
+        readonly tool: string;
+        readonly success: boolean;
+        readonly duration_ms: number;
+      };
+    };
+
+/** One file of a patch, relative to the workspace; at most 100 are told. */
+export interface FileChange {
+  readonly path: string;
+  /** `add`, `delete` or `update`. */
+  readonly change: string;
+}
 
 /** How a turn ended well. `content` is the whole answer, equal to the concatenated deltas. */
 export interface Outcome {
@@ -61,6 +104,16 @@ export interface Engine {
   run(turn: TurnInput, options: { readonly signal: AbortSignal }): AsyncGenerator<EngineEvent, Outcome, void>;
 }
 
+/**
+ * Where an engine keeps what it must find again on another machine, per conversation. Kept as long as the conversation; whoever deletes a
+ * conversation erases it too.
+ */
+export interface EngineState {
+  load(conversationId: string, options: { readonly signal: AbortSignal }): Promise<Uint8Array | undefined>;
+  /** Replaces what was there. What is too large is forgotten instead; false says so. */
+  save(conversationId: string, bytes: Uint8Array, options: { readonly signal: AbortSignal }): Promise<boolean>;
+}
+
 /** Chooses an engine by model name. */
 export interface Engines {
   /** What a prompt without `model` gets, e.g. `anthropic/claude-sonnet-4-5` or `offline/echo`. */
@@ -72,4 +125,6 @@ export interface Engines {
   resolve(model: string | undefined, credential?: Credential): { readonly engine: Engine; readonly model: string };
   /** Starts loading what the default model needs, so that the first prompt does not pay for it. Never throws. */
   warm?(): void;
+  /** Ends the processes that engines have started. */
+  close?(): Promise<void>;
 }

@@ -1,0 +1,143 @@
+// The configuration of an app-server: one provider, commands in Codex's own sandbox without network, nothing that calls anybody else.
+// Holds no secret: the provider's key goes with each thread, over stdio (`threadConfig`).
+
+/** Paths inside the gateway's sandbox. */
+export const CODEX_HOME = '/codex';
+export const WORKSPACE = '/home/user';
+
+/** `gateway`: the API that keys are for. `chatgpt`: the backend that ChatGPT's access tokens are for. */
+export type ProviderId = 'gateway' | 'chatgpt';
+const COMMAND_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Features that reach out, start other programs or answer to somebody who is not there. */
+const FEATURES_OFF = [
+  'api_key_model_discovery',
+  'apps',
+  'auth_elicitation',
+  'browser_use',
+  'browser_use_external',
+  'browser_use_full_cdp_access',
+  'code_mode_host',
+  'computer_use',
+  'daemon_auto_start',
+  'enable_request_compression',
+  'goals',
+  'guardian_approval',
+  'hooks',
+  'image_generation',
+  'in_app_browser',
+  'in_app_chat',
+  'in_app_dictation',
+  'in_app_local_automation',
+  'in_app_updates',
+  'in_app_voice',
+  'memories',
+  'network_proxy',
+  'plugin_sharing',
+  'plugins',
+  'remote_plugin',
+  'request_permissions_tool',
+  'shell_snapshot',
+  'skill_mcp_dependency_install',
+  'tool_suggest',
+  'workspace_dependencies',
+] as const;
+
+export interface ConfigOptions {
+  /** Of the Responses API, without `/responses`. */
+  readonly baseUrls: Readonly<Record<ProviderId, string>>;
+  /** The program's directory: Codex re-executes itself inside its sandbox. */
+  readonly programDirectory: string;
+}
+
+/**
+ * config.toml. `shell_environment_policy`: without it every variable of the app-server reaches the commands of the model. The permission
+ * profile: a plain read-only or workspace-write mode reads the whole disk. Untrusted project: a `.codex/config.toml` in the workspace,
+ * which the caller can write, would otherwise start programs outside Codex's sandbox.
+ */
+export function toConfigToml({ baseUrls, programDirectory }: ConfigOptions): string {
+  return `model_provider = "gateway"
+approval_policy = "never"
+default_permissions = "gateway"
+allow_login_shell = false
+check_for_update_on_startup = false
+web_search = "disabled"
+cli_auth_credentials_store = "ephemeral"
+project_doc_max_bytes = 0
+
+[permissions.gateway.filesystem]
+":minimal" = "read"
+"/tmp" = "write"
+${quote(programDirectory)} = "read"
+
+[permissions.gateway.filesystem.":workspace_roots"]
+"." = "write"
+
+[permissions.gateway.network]
+enabled = false
+
+[projects.${quote(WORKSPACE)}]
+trust_level = "untrusted"
+
+${provider('gateway', baseUrls.gateway)}
+${provider('chatgpt', baseUrls.chatgpt)}
+
+[shell_environment_policy]
+inherit = "core"
+ignore_default_excludes = false
+set = { PATH = "${COMMAND_PATH}" }
+
+[analytics]
+enabled = false
+
+[feedback]
+enabled = false
+
+[history]
+persistence = "none"
+
+[agents]
+enabled = false
+
+[skills]
+include_instructions = false
+bundled = { enabled = false }
+
+[otel]
+exporter = "none"
+trace_exporter = "none"
+metrics_exporter = "none"
+
+[features]
+${FEATURES_OFF.map((name) => `${name} = false`).join('\n')}
+`;
+}
+
+/** The key of the provider, for one thread; kept in the app-server's memory only. */
+export function threadConfig(
+  id: ProviderId,
+  secret: string,
+  headers?: { [name: string]: string },
+): { [key: string]: string | { [name: string]: string } } {
+  return {
+    [`model_providers.${id}.experimental_bearer_token`]: secret,
+    ...(headers && { [`model_providers.${id}.http_headers`]: headers }),
+  };
+}
+
+function provider(id: ProviderId, baseUrl: string): string {
+  return `[model_providers.${id}]
+name = "${id}"
+base_url = ${quote(baseUrl)}
+wire_api = "responses"
+requires_openai_auth = false
+request_max_retries = 2
+stream_max_retries = 0
+stream_idle_timeout_ms = 120000
+`;
+}
+
+/** A TOML basic string: JSON's escapes are a subset of its own. */
+function quote(text: string): string {
+  return JSON.stringify(text);
+}

@@ -1,0 +1,31 @@
+// How the engine starts a process: inside the sandbox of a key. The Sandbox port fits this shape; the engine knows no other way.
+import type { Readable, Writable } from 'node:stream';
+
+/** Paths are as seen inside the sandbox, except `from`. */
+export interface LaunchSpec {
+  readonly keyId: string;
+  readonly argv: readonly [string, ...string[]];
+  readonly env: Readonly<Record<string, string>>;
+  readonly readOnlyPaths: readonly string[];
+  readonly writable: { readonly from: string; readonly to: string };
+  /** For the provider; commands run by the model are in Codex's own sandbox inside, without any. */
+  readonly network: true;
+  /** For Codex's own sandbox. */
+  readonly nested: true;
+}
+
+export interface Launched {
+  /** Outermost process; all others are its descendants. */
+  readonly pid: number;
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /** Never rejects. */
+  readonly exited: Promise<{ readonly exitCode: number }>;
+  kill(graceMs?: number): Promise<void>;
+}
+
+/** Throws RpcError `sandbox_unavailable` where nothing may run, `unavailable` when too much runs already. */
+export interface Launcher {
+  spawn(spec: LaunchSpec, options?: { readonly signal?: AbortSignal }): Promise<Launched>;
+}

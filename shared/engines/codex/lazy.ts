@@ -1,0 +1,66 @@
+// The codex engine before its first turn: says whether it can run here, and imports it when it is first used. Where it is not used,
+// nothing of it is loaded.
+import { join } from 'node:path';
+import { RpcError } from '../../errors.ts';
+import type { Engine, EngineState } from '../engine.ts';
+import { findCodex, INSTALL_HINT } from './binary.ts';
+import type { CodexOptions } from './engine.ts';
+import type { Launcher } from './launcher.ts';
+import type { PoolLimits } from './pool.ts';
+
+/** What the engine needs of the rest of the house. */
+export interface CodexParts {
+  readonly launcher: Launcher;
+  readonly state: EngineState;
+  /** The gateway's data directory on this machine. */
+  readonly dataDir: string;
+  readonly limits?: PoolLimits;
+  warn(message: string, error: unknown): void;
+}
+
+export interface CodexSettings {
+  /** Path of the native program; undefined: the installed package's. */
+  readonly program: string | undefined;
+  /** The deployment's own key; undefined: only callers' own credentials. */
+  readonly apiKey: string | undefined;
+  readonly baseUrls: CodexOptions['baseUrls'];
+}
+
+export interface LazyCodex {
+  /** Throws RpcError `invalid_params` about the model when Codex cannot run here, saying what is missing. */
+  readonly engine: () => Engine;
+  close(): Promise<void>;
+}
+
+export function createLazyCodex(settings: CodexSettings, parts: CodexParts | undefined): LazyCodex {
+  let opened: ReturnType<typeof open> | undefined;
+  const engine: Engine = {
+    async *run(turn, options) {
+      opened ??= open();
+      return yield* (await opened).run(turn, options);
+    },
+  };
+  return {
+    engine() {
+      if (parts === undefined) throw refuse('Codex does not run in this process');
+      if (findCodex(settings.program) === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
+      return engine;
+    },
+    async close() {
+      await opened?.then((codex) => codex.close());
+    },
+  };
+
+  async function open() {
+    const { createCodexEngine } = await import('./engine.ts');
+    const binary = findCodex(settings.program);
+    if (parts === undefined || binary === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
+    const { dataDir, ...rest } = parts;
+    const { apiKey, baseUrls } = settings;
+    return createCodexEngine({ ...rest, apiKey, baseUrls, binary, directory: join(dataDir, 'codex') });
+  }
+}
+
+function refuse(message: string): RpcError {
+  return new RpcError('invalid_params', { data: { issues: [{ path: 'model', message }] } });
+}

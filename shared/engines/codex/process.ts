@@ -1,0 +1,115 @@
+// One app-server of one key: its directory, its start, its threads and its end. Knows nothing of conversations' contents.
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { RpcError } from '../../errors.ts';
+import type { CodexBinary } from './binary.ts';
+import { type CodexClient, createCodexClient } from './client.ts';
+import { CODEX_HOME, type ConfigOptions, toConfigToml } from './config-toml.ts';
+import type { Launched, Launcher } from './launcher.ts';
+import { UNWANTED } from './protocol.ts';
+
+export interface ProcessOptions {
+  readonly launcher: Launcher;
+  readonly binary: CodexBinary;
+  readonly keyId: string;
+  /** Directory of the machine in which the process gets its own; removed with it. */
+  readonly directory: string;
+  readonly baseUrls: ConfigOptions['baseUrls'];
+}
+
+/** What the thread of a conversation holds, as of its last turn. */
+export interface KnownThread {
+  readonly threadId: string;
+  /** File of the thread on this machine; undefined: Codex keeps none. */
+  readonly file: string | undefined;
+  /** The last message of the conversation that is in the thread: its number, and a hash of it. */
+  readonly seq: number;
+  readonly hash: string;
+  /** Hash of the instructions that hold in the thread; empty: none. */
+  readonly instructions: string;
+}
+
+/** A thread that this process has loaded, and the account it calls the provider on. */
+export interface LoadedThread {
+  readonly known: KnownThread;
+  readonly accountId: string;
+}
+
+export interface CodexProcess {
+  readonly pid: number;
+  readonly client: CodexClient;
+  /** Where CODEX_HOME is on this machine. */
+  readonly home: string;
+  /** By conversation id. */
+  readonly threads: Map<string, LoadedThread>;
+  /** Resolves, with the last words, when the process and its directory are gone. */
+  readonly gone: Promise<string>;
+  /** Ends it; resolves with `gone`. */
+  end(): Promise<string>;
+}
+
+const START_TIMEOUT_MS = 20_000;
+const GRACE_MS = 500;
+
+/** Throws what the launcher throws, or RpcError `unavailable` when Codex does not come up. */
+export async function startCodex(options: ProcessOptions): Promise<CodexProcess> {
+  const { launcher, binary, keyId, directory, baseUrls } = options;
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const home = await mkdtemp(join(directory, 'home-'));
+  let child: Launched | undefined;
+  try {
+    await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls, programDirectory: binary.directory }));
+    // The process may have another uid than the gateway; nobody else gets past the directory above.
+    await chmod(home, 0o777);
+    child = await launcher.spawn({
+      keyId,
+      argv: [binary.file, 'app-server', '--strict-config'],
+      // No program of the machine is to be found: git, run by Codex in a directory that the caller fills, would run what its config says.
+      env: { CODEX_HOME, PATH: join(binary.directory, 'codex-path'), RUST_LOG: 'off' },
+      readOnlyPaths: [binary.directory],
+      writable: { from: home, to: CODEX_HOME },
+      network: true,
+      nested: true,
+    });
+    return await initialize(child, home);
+  } catch (error) {
+    await child?.kill(0);
+    await rm(home, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function initialize(child: Launched, home: string): Promise<CodexProcess> {
+  const client = createCodexClient(child);
+  try {
+    await client.request(
+      'initialize',
+      {
+        clientInfo: { name: 'codex-gateway', title: null, version: '1' },
+        capabilities: { experimentalApi: true, requestAttestation: false, optOutNotificationMethods: UNWANTED },
+      },
+      AbortSignal.timeout(START_TIMEOUT_MS),
+    );
+  } catch (error) {
+    await child.kill(0);
+    const cause = new Error(`codex app-server did not start: ${await client.closed}`, { cause: error });
+    throw new RpcError('unavailable', { message: 'Codex did not start', retryAfterMs: 5_000, cause });
+  }
+  client.initialized();
+  const gone = client.closed.then(async (lastWords) => {
+    await child.kill(GRACE_MS);
+    await rm(home, { recursive: true, force: true });
+    return lastWords;
+  });
+  return {
+    pid: child.pid,
+    client,
+    home,
+    threads: new Map(),
+    gone,
+    async end() {
+      await child.kill(GRACE_MS);
+      return gone;
+    },
+  };
+}

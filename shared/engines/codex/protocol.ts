@@ -1,0 +1,166 @@
+// What is said to `codex app-server` 0.169.0 and understood of what it says: only the methods on this page are ever sent, and only these
+// members are read. A test generates the types of the installed version and compares.
+import { z } from 'zod';
+
+/** Every request the gateway makes; nothing else can be sent. Whatever runs outside Codex's sandbox (`thread/shellCommand`, `fs/*`, ...) is absent. */
+export interface ClientRequests {
+  initialize: {
+    readonly clientInfo: { readonly name: string; readonly title: string | null; readonly version: string };
+    readonly capabilities: {
+      readonly experimentalApi: boolean;
+      readonly requestAttestation: boolean;
+      readonly optOutNotificationMethods?: string[];
+    };
+  };
+  'thread/start': {
+    readonly model: string;
+    readonly modelProvider: string;
+    readonly cwd: string;
+    readonly config: { [key: string]: string | { [name: string]: string } };
+  };
+  'thread/resume': {
+    readonly threadId: string;
+    readonly model: string;
+    readonly modelProvider: string;
+    readonly cwd: string;
+    readonly config: { [key: string]: string | { [name: string]: string } };
+    readonly excludeTurns: boolean;
+  };
+  'thread/delete': { readonly threadId: string };
+  'thread/inject_items': { readonly threadId: string; readonly items: ResponseMessage[] };
+  'turn/start': {
+    readonly threadId: string;
+    readonly input: { readonly type: 'text'; readonly text: string; readonly text_elements: never[] }[];
+    readonly model: string;
+  };
+  'turn/interrupt': { readonly threadId: string; readonly turnId: string };
+}
+
+export type ClientMethod = keyof ClientRequests;
+
+/** A message of the history, as the Responses API has it. */
+export interface ResponseMessage {
+  [member: string]: string | { [member: string]: string }[];
+  readonly type: 'message';
+  readonly role: 'user' | 'assistant' | 'developer';
+  readonly content: { readonly type: 'input_text' | 'output_text'; readonly text: string }[];
+}
+
+const Nothing = z.object({});
+const ThreadResult = z.object({ thread: z.object({ id: z.string(), path: z.string().nullable() }) });
+
+/** What of each answer is read. */
+export const RESULTS = {
+  initialize: z.object({ userAgent: z.string() }),
+  'thread/start': ThreadResult,
+  'thread/resume': ThreadResult,
+  'thread/delete': Nothing,
+  'thread/inject_items': Nothing,
+  'turn/start': z.object({ turn: z.object({ id: z.string() }) }),
+  'turn/interrupt': Nothing,
+} as const satisfies Record<ClientMethod, z.ZodType>;
+
+export type ClientResults = { [M in ClientMethod]: z.output<(typeof RESULTS)[M]> };
+
+/** An error of a turn: a name, or a name with the provider's status. */
+export const TurnFailure = z.object({
+  message: z.string(),
+  codexErrorInfo: z.unknown(),
+});
+export type TurnFailure = z.output<typeof TurnFailure>;
+
+/** The items of a turn that become events; others (`userMessage`, `plan`, ...) are not read. */
+export const Item = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('agentMessage'), id: z.string(), text: z.string() }),
+  z.object({
+    type: z.literal('reasoning'),
+    id: z.string(),
+    summary: z.array(z.string()),
+    content: z.array(z.string()),
+  }),
+  z.object({
+    type: z.literal('commandExecution'),
+    id: z.string(),
+    command: z.string(),
+    cwd: z.string(),
+    status: z.enum(['inProgress', 'completed', 'failed', 'declined']),
+    aggregatedOutput: z.string().nullable(),
+    exitCode: z.number().nullable(),
+    durationMs: z.number().nullable(),
+  }),
+  z.object({
+    type: z.literal('fileChange'),
+    id: z.string(),
+    changes: z.array(
+      z.object({ path: z.string(), kind: z.object({ type: z.enum(['add', 'delete', 'update']) }), diff: z.string() }),
+    ),
+    status: z.enum(['inProgress', 'completed', 'failed', 'declined']),
+  }),
+  z.object({
+    type: z.literal('mcpToolCall'),
+    id: z.string(),
+    server: z.string(),
+    tool: z.string(),
+    status: z.enum(['inProgress', 'completed', 'failed']),
+    durationMs: z.number().nullable(),
+    error: z.object({ message: z.string() }).nullable(),
+  }),
+]);
+export type Item = z.output<typeof Item>;
+
+const ofTurn = { threadId: z.string(), turnId: z.string() };
+const Tokens = z.object({ inputTokens: z.number(), outputTokens: z.number(), totalTokens: z.number() });
+
+/** The notifications that are read, by method. */
+export const NOTIFICATIONS = {
+  'item/started': z.object({ ...ofTurn, item: z.unknown() }),
+  'item/completed': z.object({ ...ofTurn, item: z.unknown() }),
+  'item/agentMessage/delta': z.object({ ...ofTurn, itemId: z.string(), delta: z.string() }),
+  'item/commandExecution/outputDelta': z.object({ ...ofTurn, itemId: z.string(), delta: z.string() }),
+  'thread/tokenUsage/updated': z.object({ ...ofTurn, tokenUsage: z.object({ last: Tokens, total: Tokens }) }),
+  error: z.object({ ...ofTurn, error: TurnFailure, willRetry: z.boolean() }),
+  'turn/completed': z.object({
+    threadId: z.string(),
+    turn: z.object({
+      id: z.string(),
+      status: z.enum(['completed', 'interrupted', 'failed', 'inProgress']),
+      error: TurnFailure.nullable(),
+    }),
+  }),
+} as const;
+
+export type NotificationMethod = keyof typeof NOTIFICATIONS;
+export type Notification = {
+  [M in NotificationMethod]: { readonly method: M; readonly params: z.output<(typeof NOTIFICATIONS)[M]> };
+}[NotificationMethod];
+
+/** Notifications of this version that the gateway has no use for: not sent at all. */
+export const UNWANTED = [
+  'account/rateLimits/updated',
+  'item/fileChange/outputDelta',
+  'item/fileChange/patchUpdated',
+  'item/plan/delta',
+  'item/reasoning/summaryPartAdded',
+  'item/reasoning/summaryTextDelta',
+  'item/reasoning/textDelta',
+  'remoteControl/status/changed',
+  'thread/readState/changed',
+  'thread/settings/updated',
+  'thread/started',
+  'thread/status/changed',
+  'turn/diff/updated',
+  'turn/plan/updated',
+  'turn/started',
+];
+
+/** Requests of the server, and the only answer each gets: nothing is ever approved, and nobody is there to be asked. */
+export const ANSWERS = {
+  'item/commandExecution/requestApproval': { decision: 'decline' },
+  'item/fileChange/requestApproval': { decision: 'decline' },
+  'item/permissions/requestApproval': { permissions: {}, scope: 'turn' },
+  'item/tool/requestUserInput': { answers: {} },
+  'item/tool/call': { contentItems: [], success: false },
+  'mcpServer/elicitation/request': { action: 'decline', content: null, _meta: null },
+  execCommandApproval: { decision: { denied: { rejection: 'not allowed here' } } },
+  applyPatchApproval: { decision: { denied: { rejection: 'not allowed here' } } },
+} as const;

@@ -1,0 +1,89 @@
+// The file in which Codex keeps a thread (its rollout), carried from machine to machine: packed with what the gateway knows about it,
+// compressed, and put back where Codex looks for it. Where it is kept is the EngineState port's business.
+import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { chmod, mkdir, open, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { gunzip, gzip } from 'node:zlib';
+import { z } from 'zod';
+import type { Message } from '../engine.ts';
+import { CODEX_HOME } from './config-toml.ts';
+import type { KnownThread } from './process.ts';
+
+/** A longer rollout is not carried: the next machine starts from the messages. */
+const ROLLOUT_BYTES_MAX = 48 << 20;
+const NEWLINE = 0x0a;
+
+const Head = z.object({
+  v: z.literal(1),
+  thread: z.string().regex(/^[\w-]{1,64}$/),
+  path: z.string().regex(/^sessions\/\d{4}\/\d\d\/\d\d\/rollout-[\w.-]{1,128}\.jsonl$/),
+  seq: z.int().min(0),
+  hash: z.string(),
+  instructions: z.string(),
+});
+
+export interface PackedThread {
+  readonly known: KnownThread;
+  /** Below CODEX_HOME. */
+  readonly path: string;
+  readonly rollout: Buffer;
+}
+
+/** Undefined when there is no file, or it is too long to be carried. */
+export async function packThread(home: string, known: KnownThread): Promise<Buffer | undefined> {
+  const { threadId: thread, file, seq, hash, instructions } = known;
+  const { data: head } = Head.safeParse({ v: 1, thread, path: toRelative(file), seq, hash, instructions });
+  if (head === undefined) return undefined;
+  const rollout = await readBounded(join(home, head.path));
+  if (rollout === undefined) return undefined;
+  return promisify(gzip)(Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), rollout]));
+}
+
+/** Throws when the bytes are not a packed thread. */
+export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
+  const whole = await promisify(gunzip)(bytes, { maxOutputLength: ROLLOUT_BYTES_MAX + 4096 });
+  const end = whole.indexOf(NEWLINE);
+  const { thread, path, ...rest } = Head.omit({ v: true }).parse(JSON.parse(whole.toString('utf8', 0, end)));
+  const known = {
+    threadId: thread,
+    file: `${CODEX_HOME}/${path}`,
+    seq: rest.seq,
+    hash: rest.hash,
+    instructions: rest.instructions,
+  };
+  return { known, path, rollout: whole.subarray(end + 1) };
+}
+
+/** Puts the rollout where `thread/resume` looks for it. */
+export async function restoreThread(home: string, { path, rollout }: PackedThread): Promise<void> {
+  const file = join(home, path);
+  await mkdir(dirname(file), { recursive: true });
+  // Codex may run under another uid than the gateway and must be able to append here.
+  for (let directory = dirname(file); directory.length > home.length; directory = dirname(directory)) {
+    await chmod(directory, 0o777).catch(() => undefined);
+  }
+  await writeFile(file, rollout, { flag: 'wx', mode: 0o666 });
+  await chmod(file, 0o666);
+}
+
+/** What tells one message of a conversation from another. */
+export function hashMessage({ role, content }: Message): string {
+  return createHash('sha256').update(`${role}\n`).update(content).digest('base64url');
+}
+
+function toRelative(file: string | undefined): string | undefined {
+  return file?.startsWith(`${CODEX_HOME}/`) ? file.slice(CODEX_HOME.length + 1) : undefined;
+}
+
+async function readBounded(file: string): Promise<Buffer | undefined> {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
+  if (handle === undefined) return undefined;
+  try {
+    const { size } = await handle.stat();
+    return size > ROLLOUT_BYTES_MAX ? undefined : await handle.readFile();
+  } finally {
+    await handle.close();
+  }
+}

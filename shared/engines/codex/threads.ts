@@ -1,0 +1,161 @@
+// Makes sure that the thread of a conversation holds all of it before the next prompt: the one in this process, the one that was saved by
+// another machine, or a new one; what is missing in it is injected as messages. Switching a session between engines keeps the context so.
+import { type Account, toAccount } from './account.ts';
+import type { EngineState, Message, TurnInput } from '../engine.ts';
+import { CodexRefusal } from './client.ts';
+import { WORKSPACE } from './config-toml.ts';
+import type { CodexProcess, KnownThread, LoadedThread } from './process.ts';
+import type { ResponseMessage } from './protocol.ts';
+import { hashMessage, type PackedThread, packThread, restoreThread, unpackThread } from './rollout.ts';
+
+export interface ThreadParts {
+  readonly state: EngineState;
+  /** The deployment's own; undefined: only callers' own credentials. */
+  readonly apiKey: string | undefined;
+  /** A saved thread that cannot be used is not an error of the turn, but should be known. */
+  warn(message: string, error: unknown): void;
+}
+
+const LOAD_TIMEOUT_MS = 5_000;
+const SAVE_TIMEOUT_MS = 5_000;
+const NO_LONGER = 'The instructions given for the previous turn no longer apply.';
+
+/** The thread in which the prompt of `turn` comes next. Throws what the client throws. */
+export async function openThread(
+  parts: ThreadParts,
+  process: CodexProcess,
+  turn: TurnInput,
+  signal: AbortSignal,
+): Promise<LoadedThread> {
+  const history = turn.messages.slice(0, -1);
+  const trimmed = turn.trimmed ?? 0;
+  const all = trimmed + history.length;
+  const isKnown = (known: KnownThread): boolean => {
+    const message = history[known.seq - trimmed - 1];
+    return message !== undefined && hashMessage(message) === known.hash;
+  };
+  const account = toAccount(turn, parts.apiKey);
+  const local = process.threads.get(turn.conversationId);
+  // A loaded thread keeps calling on the account it was loaded with.
+  const isUsable = local?.accountId === account.id && isKnown(local.known);
+  let known = isUsable ? local.known : undefined;
+  if (known?.seq !== all && all > 0) {
+    const saved = await load(parts, turn.conversationId, signal);
+    if (saved !== undefined && isKnown(saved.known) && saved.known.seq > (known?.seq ?? 0)) {
+      known = (await resume(parts, process, { turn, account, saved, local: local?.known }, signal)) ?? known;
+    }
+  }
+  known ??= await start(process, turn, account, signal);
+  const complete = await inject(process, turn, known, history.slice(Math.max(0, known.seq - trimmed)), signal);
+  return { known: complete, accountId: account.id };
+}
+
+/** Keeps the thread where another machine finds it; a failure costs that machine the details of the turn, not its messages. */
+export async function saveThread(
+  { state, warn }: ThreadParts,
+  process: CodexProcess,
+  conversationId: string,
+  loaded: LoadedThread,
+): Promise<void> {
+  const { known } = loaded;
+  process.threads.set(conversationId, loaded);
+  try {
+    const packed = await packThread(process.home, known);
+    if (packed === undefined) return;
+    const isKept = await state.save(conversationId, packed, { signal: AbortSignal.timeout(SAVE_TIMEOUT_MS) });
+    if (!isKept) warn('a codex thread is too long to be carried to another machine', undefined);
+  } catch (error) {
+    warn('a codex thread could not be saved', error);
+  }
+}
+
+async function load(
+  { state, warn }: ThreadParts,
+  conversationId: string,
+  signal: AbortSignal,
+): Promise<PackedThread | undefined> {
+  try {
+    const within = AbortSignal.any([signal, AbortSignal.timeout(LOAD_TIMEOUT_MS)]);
+    const bytes = await state.load(conversationId, { signal: within });
+    return bytes && (await unpackThread(bytes));
+  } catch (error) {
+    signal.throwIfAborted();
+    warn('a saved codex thread could not be read', error);
+    return undefined;
+  }
+}
+
+interface Resumption {
+  readonly turn: TurnInput;
+  readonly account: Account;
+  readonly saved: PackedThread;
+  readonly local: KnownThread | undefined;
+}
+
+async function resume(
+  { warn }: ThreadParts,
+  { client, home }: CodexProcess,
+  { turn, account, saved, local }: Resumption,
+  signal: AbortSignal,
+): Promise<KnownThread | undefined> {
+  const { threadId } = saved.known;
+  try {
+    // The conversation was here before it went elsewhere: what this process remembers of the thread is old.
+    if (local?.threadId === threadId) await client.request('thread/delete', { threadId }, signal);
+    await restoreThread(home, saved);
+    const { thread } = await client.request(
+      'thread/resume',
+      { threadId, ...settings(turn, account), excludeTurns: true },
+      signal,
+    );
+    return { ...saved.known, threadId: thread.id, file: thread.path ?? undefined };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof CodexRefusal) && !isFileError(error)) throw error;
+    warn('codex refused a saved thread', error);
+    return undefined;
+  }
+}
+
+async function start(
+  { client }: CodexProcess,
+  turn: TurnInput,
+  account: Account,
+  signal: AbortSignal,
+): Promise<KnownThread> {
+  const { thread } = await client.request('thread/start', settings(turn, account), signal);
+  return { threadId: thread.id, file: thread.path ?? undefined, seq: 0, hash: '', instructions: '' };
+}
+
+function settings(turn: TurnInput, account: Account) {
+  return { model: toModelId(turn.model), cwd: WORKSPACE, ...account.settings };
+}
+
+/** Adds what the thread lacks: messages of turns it did not run, and the instructions of this turn. */
+async function inject(
+  { client }: CodexProcess,
+  turn: TurnInput,
+  known: KnownThread,
+  missing: readonly Message[],
+  signal: AbortSignal,
+): Promise<KnownThread> {
+  const items = missing.filter(({ content }) => content !== '').map(({ role, content }) => toItem(role, content));
+  const given = turn.instructions ?? '';
+  const instructions = given === '' ? '' : hashMessage({ role: 'user', content: given });
+  if (instructions !== known.instructions) items.push(toItem('developer', given === '' ? NO_LONGER : given));
+  if (items.length > 0) await client.request('thread/inject_items', { threadId: known.threadId, items }, signal);
+  return { ...known, instructions };
+}
+
+function toItem(role: ResponseMessage['role'], text: string): ResponseMessage {
+  return { type: 'message', role, content: [{ type: role === 'assistant' ? 'output_text' : 'input_text', text }] };
+}
+
+/** `codex/gpt-5.5` -> `gpt-5.5`. */
+export function toModelId(model: string): string {
+  return model.slice(model.indexOf('/') + 1);
+}
+
+function isFileError(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error;
+}

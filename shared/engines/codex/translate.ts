@@ -1,0 +1,154 @@
+// Turns the notifications of one turn into the contract's events, and keeps the answer and the usage. Bounds what commands print.
+import { addUsage, NO_USAGE, type Usage } from '../../conversations/usage.ts';
+import type { EngineEvent } from '../engine.ts';
+import { WORKSPACE } from './config-toml.ts';
+import { Item, type Notification, type TurnFailure } from './protocol.ts';
+
+/** Characters of one event of a command's output, of one command, and of a whole turn. */
+const CHUNK_CHARS_MAX = 8 << 10;
+const COMMAND_CHARS_MAX = 64 << 10;
+const TURN_CHARS_MAX = 512 << 10;
+const CHANGES_MAX = 100;
+const NAME_CHARS_MAX = 4 << 10;
+/** Between two messages of one turn (a comment, then the answer). */
+const BETWEEN_MESSAGES = '\n\n';
+
+export interface TurnTranslation {
+  /** The events of a notification, in order. */
+  toEvents(notification: Notification): EngineEvent[];
+  /** What the model has said so far: equal to the concatenated deltas. */
+  readonly content: string;
+  readonly usage: Usage;
+  /** How the turn ended; undefined while it runs. */
+  readonly ended:
+    | { readonly status: 'completed' | 'interrupted' | 'failed'; readonly failure: TurnFailure | null }
+    | undefined;
+}
+
+export function createTranslation(turnId: string): TurnTranslation {
+  let content = '';
+  let usage = NO_USAGE;
+  let totalTokens = -1;
+  let lastMessage: string | undefined;
+  let turnCharsLeft = TURN_CHARS_MAX;
+  let ended: TurnTranslation['ended'];
+  const printed = new Map<string, number>();
+  const said = new Map<string, number>();
+
+  return {
+    get content() {
+      return content;
+    },
+    get usage() {
+      return usage;
+    },
+    get ended() {
+      return ended;
+    },
+    toEvents(notification) {
+      const { method, params } = notification;
+      if (method === 'turn/completed') {
+        const { id, status, error } = params.turn;
+        if (id === turnId && status !== 'inProgress') ended = { status, failure: error };
+        return [];
+      }
+      if (params.turnId !== turnId) return [];
+      switch (method) {
+        case 'item/agentMessage/delta':
+          return say(params.itemId, params.delta);
+        case 'item/commandExecution/outputDelta':
+          return print(params.itemId, params.delta);
+        case 'thread/tokenUsage/updated': {
+          const { last, total } = params.tokenUsage;
+          // The same figures are told again when something else about them changes.
+          if (total.totalTokens === totalTokens) return [];
+          totalTokens = total.totalTokens;
+          usage = addUsage(usage, {
+            input_tokens: last.inputTokens,
+            output_tokens: last.outputTokens,
+            total_tokens: last.totalTokens,
+          });
+          return [{ TokenCount: usage }];
+        }
+        case 'item/started':
+        case 'item/completed': {
+          const { data: item } = Item.safeParse(params.item);
+          if (item === undefined) return [];
+          return method === 'item/started' ? begin(item) : finish(item);
+        }
+        default:
+          return [];
+      }
+    },
+  };
+
+  function say(itemId: string, text: string): EngineEvent[] {
+    if (text === '') return [];
+    const delta = lastMessage !== undefined && lastMessage !== itemId ? BETWEEN_MESSAGES + text : text;
+    lastMessage = itemId;
+    said.set(itemId, (said.get(itemId) ?? 0) + text.length);
+    content += delta;
+    return [{ AgentMessageDelta: { delta } }];
+  }
+
+  function print(call_id: string, text: string): EngineEvent[] {
+    const soFar = printed.get(call_id) ?? 0;
+    const kept = text.slice(0, Math.max(0, Math.min(COMMAND_CHARS_MAX - soFar, turnCharsLeft)));
+    printed.set(call_id, soFar + text.length);
+    turnCharsLeft -= kept.length;
+    const events: EngineEvent[] = [];
+    for (let start = 0; start < kept.length; start += CHUNK_CHARS_MAX) {
+      const chunk = kept.slice(start, start + CHUNK_CHARS_MAX).toWellFormed();
+      events.push({ ExecCommandOutputDelta: { call_id, stream: 'stdout', chunk } });
+    }
+    return events;
+  }
+
+  function begin(item: Item): EngineEvent[] {
+    const call_id = item.id;
+    if (item.type === 'commandExecution') {
+      return [{ ExecCommandBegin: { call_id, command: [cut(item.command)], cwd: item.cwd } }];
+    }
+    if (item.type === 'fileChange') return [{ PatchApplyBegin: { call_id, changes: toChanges(item) } }];
+    if (item.type === 'mcpToolCall') return [{ McpToolCallBegin: { call_id, server: item.server, tool: item.tool } }];
+    return [];
+  }
+
+  function finish(item: Item): EngineEvent[] {
+    const call_id = item.id;
+    switch (item.type) {
+      case 'agentMessage':
+        // A message that came without deltas, or with fewer than it has.
+        return say(item.id, item.text.slice(said.get(item.id) ?? 0));
+      case 'reasoning': {
+        const text = (item.summary.length > 0 ? item.summary : item.content).join('\n\n');
+        return text === '' ? [] : [{ AgentReasoning: { text } }];
+      }
+      case 'commandExecution': {
+        const events = printed.has(call_id) ? [] : print(call_id, item.aggregatedOutput ?? '');
+        const exit_code = item.exitCode ?? (item.status === 'completed' ? 0 : -1);
+        events.push({ ExecCommandEnd: { call_id, exit_code, duration_ms: item.durationMs ?? 0 } });
+        printed.delete(call_id);
+        return events;
+      }
+      case 'fileChange':
+        return [{ PatchApplyEnd: { call_id, success: item.status === 'completed', changes: toChanges(item) } }];
+      case 'mcpToolCall': {
+        const success = item.status === 'completed' && item.error === null;
+        const { server, tool } = item;
+        return [{ McpToolCallEnd: { call_id, server, tool, success, duration_ms: item.durationMs ?? 0 } }];
+      }
+    }
+  }
+}
+
+function toChanges(item: Extract<Item, { type: 'fileChange' }>): { path: string; change: string }[] {
+  return item.changes.slice(0, CHANGES_MAX).map(({ path, kind }) => ({
+    path: cut(path.startsWith(`${WORKSPACE}/`) ? path.slice(WORKSPACE.length + 1) : path),
+    change: kind.type,
+  }));
+}
+
+function cut(text: string): string {
+  return text.length > NAME_CHARS_MAX ? `${text.slice(0, NAME_CHARS_MAX).toWellFormed()}…` : text;
+}

@@ -1,0 +1,7 @@
+// Which models are answered by a process, and so only where processes may be started. Apart from the engines, so that a function can ask
+// without loading them.
+
+/** Whether a prompt with this model (resolved: the deployment's default when the caller named none) must run on the companion. */
+export function needsCompanion(model: string): boolean {
+  return model.startsWith('codex/');
+}
