@@ -29,10 +29,7 @@ interface OpenRpc {
   }[];
 }
 
-// The package's types do not know what it exports.
-const { openrpcDocument }: { openrpcDocument: { properties: { openrpc: { enum: string[] } } } } = createRequire(
-  import.meta.url,
-)('@open-rpc/meta-schema');
+const openrpcDocument: object = createRequire(import.meta.url)('@open-rpc/spec/1_4/schema.json');
 
 /** The published meta-schema, which refers to its sister for JSON Schema; draft-07 itself, stricter, stands in for that. */
 function createMetaSchema(): ValidateFunction {
@@ -42,14 +39,7 @@ function createMetaSchema(): ValidateFunction {
     $id: 'https://meta.json-schema.tools/',
     definitions: { JSONSchemaObject: { properties: { $ref: { type: 'string' } } } },
   });
-  const { openrpc: version, ...properties } = openrpcDocument.properties;
-  // The package's list of versions ends at 1.3.2, whose documents differ from those of 1.4 by this member alone.
-  expect(version.enum).toContain('1.3.2');
-  return ajv.compile({
-    ...openrpcDocument,
-    $schema: undefined,
-    properties: { ...properties, openrpc: { type: 'string', pattern: '^1\\.4\\.\\d+$' } },
-  });
+  return ajv.compile({ ...openrpcDocument, $schema: undefined });
 }
 
 describe('the document', () => {
