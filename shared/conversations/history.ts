@@ -145,6 +145,8 @@ export function createHistory(store: Store): History {
         }
       }
       chosen.reverse();
+      // Providers want a user's message first; an answer without its question helps nobody.
+      while (chosen.length > 1 && chosen[0]?.role === 'assistant') chosen.shift();
       const messages = await Promise.all(
         chosen.map(async (message) => ({ role: message.role, content: await textOf(id, message) })),
       );

@@ -1,0 +1,130 @@
+// What happens to a prompt that finds its session busy: rejected, queued or let in, and how every place in a queue ends.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { QUEUE_ALIVE_MS, QUEUE_MAX } from '../../../shared/conversations/lease.ts';
+import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
+import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
+import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
+import { createStage, failure, type Instance, isDelta, isTerminal, type Stage } from './stage.ts';
+
+let stage: Stage;
+let a: Instance;
+beforeEach(async () => {
+  stage = await createStage({ env: { GATEWAY_HEARTBEAT_MS: '500' } });
+  a = await stage.instance();
+});
+afterEach(() => stage.close());
+
+/** A turn that runs until it is stopped. Prompts that follow it without an answer between them reach the model as one message. */
+async function occupy() {
+  stage.provider.behave(({ prompt }) => (prompt === 'occupy' ? { hang: 'stream' } : { text: `answer to ${prompt}` }));
+  const running = a.stream('occupy');
+  await running.until(isDelta);
+  return running;
+}
+
+async function untilQueued(count: number): Promise<void> {
+  for (;;) {
+    const status = await a.call(conversationStatus, { session_id: 's' });
+    if ('queued' in status ? status.queued === count : count === 0) return;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+describe('a busy session', () => {
+  it('runs exactly one of 200 prompts at once and tells the other 199 so', async () => {
+    const calls = Array.from({ length: 200 }, () => a.prompt('[[chunks 3 every 50]]'));
+    const settled = await Promise.allSettled(calls);
+    const reasons = settled.map((one) => (one.status === 'fulfilled' ? 'ran' : one.reason.reason));
+    expect(reasons.filter((reason) => reason === 'ran')).toHaveLength(1);
+    expect(reasons.filter((reason) => reason === 'session_busy')).toHaveLength(199);
+    expect(stage.provider.calls).toBe(1);
+    expect((await a.call(conversationHistory, { session_id: 's' })).messages).toHaveLength(2);
+  });
+
+  it('queues at most 8', async () => {
+    await occupy();
+    const queued = Array.from({ length: QUEUE_MAX }, (_, n) => a.prompt(`q${n}`, { on_busy: 'queue' }));
+    await untilQueued(QUEUE_MAX);
+    for (const on_busy of ['queue', 'interrupt'] as const) {
+      expect(await failure(a.prompt('one more', { on_busy }))).toMatchObject({ reason: 'queue_full', retryable: true });
+    }
+    expect(await failure(a.prompt('me'))).toMatchObject({ reason: 'session_busy' });
+    await a.call(conversationCancel, { session_id: 's' });
+    const ends = await Promise.all(queued.map(failure));
+    expect(new Set(ends.map(({ reason }) => reason))).toEqual(new Set(['cancelled']));
+    expect(stage.provider.calls).toBe(1);
+  });
+
+  it('goes on with the next in the queue when the running turn fails', async () => {
+    const gate = Promise.withResolvers<void>();
+    stage.provider.behave(({ prompt }) =>
+      prompt === 'bad' ? { cut: 'end', gate: () => gate.promise } : { text: prompt },
+    );
+    const asked = stage.provider.next();
+    const bad = a.prompt('bad');
+    await asked;
+    const next = a.prompt('good', { on_busy: 'queue' });
+    await untilQueued(1);
+    gate.resolve();
+    expect(await failure(bad)).toMatchObject({ reason: 'upstream_error' });
+    expect(await next).toMatchObject({ content: 'good' });
+  });
+
+  it('drops a queued prompt whose instance is gone, and runs the one behind it', async () => {
+    const gone = await stage.instance();
+    const gate = Promise.withResolvers<void>();
+    stage.provider.behave(({ prompt }) => ({
+      text: 'answer',
+      gate: () => (prompt === 'first' ? gate.promise : Promise.resolve()),
+    }));
+    const asked = stage.provider.next();
+    const first = a.prompt('first');
+    await asked;
+    const lost = failure(gone.prompt('lost', { on_busy: 'queue', idempotency_key: 'lost' }));
+    await untilQueued(1);
+    // The instance stops to exist for the others: it does not renew its place.
+    gone.line.state = 'down';
+    stage.clock.advance(QUEUE_ALIVE_MS + 1);
+    gate.resolve();
+    await first;
+    expect(await a.prompt('next', { on_busy: 'queue' })).toMatchObject({ content: 'answer' });
+    gone.line.state = 'up';
+    expect((await lost).reason).toMatch(/cancelled|unavailable/);
+    // The key was let go with the place: a retry runs.
+    expect(await a.prompt('lost', { on_busy: 'queue', idempotency_key: 'lost' })).toMatchObject({ content: 'answer' });
+  });
+
+  it('gives up the places of an instance that drains', async () => {
+    const other = await stage.instance();
+    await occupy();
+    const waiting = other.prompt('waiting', { on_busy: 'queue', idempotency_key: 'k' });
+    waiting.catch(() => {});
+    await untilQueued(1);
+    await other.services.conversations.drain(0);
+    expect(await failure(waiting)).toMatchObject({ reason: 'unavailable', retryable: true });
+    await untilQueued(0);
+    expect(await failure(other.prompt('too late', { session_id: 'other' }))).toMatchObject({ reason: 'unavailable' });
+    await a.call(conversationCancel, { session_id: 's' });
+    expect(await a.prompt('waiting', { on_busy: 'queue', idempotency_key: 'k' })).toMatchObject({
+      type: 'ai_response',
+    });
+  });
+
+  it('lets the last of several interrupts go first, and the others after it', async () => {
+    const running = await occupy();
+    const gate = Promise.withResolvers<void>();
+    stage.provider.behave(({ prompt }) => ({ text: prompt, gate: () => gate.promise }));
+    const asked = stage.provider.next();
+    const first = a.prompt('first', { on_busy: 'interrupt' });
+    expect((await asked).prompt).toBe('first');
+    expect(running.events.filter(isTerminal)).toMatchObject([{ event: { TurnAborted: { reason: 'replaced' } } }]);
+    const second = a.prompt('second', { on_busy: 'interrupt' });
+    expect(await failure(first)).toMatchObject({ reason: 'cancelled' });
+    gate.resolve();
+    expect((await second).content).toMatch(/second$/);
+  });
+
+  it('interrupts a session that is idle without ado', async () => {
+    expect(await a.prompt('hello', { on_busy: 'interrupt' })).toMatchObject({ content: 'You said: hello' });
+  });
+});

@@ -1,0 +1,191 @@
+// The memory of a conversation: whole, in order and cheap however long it gets; what of it the model sees; what erases it.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
+import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
+import { conversationList } from '../../../shared/methods/conversation.list.ts';
+import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
+import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
+import { createStage, failure, type Instance, type Stage } from './stage.ts';
+
+const NAUGHTY = [
+  'null',
+  '\u0000 \u0001 \u001b[31m',
+  'é\u0301 \u202e right to left \u2066',
+  '👩‍👩‍👧‍👦 𝒳 \u{10ffff}',
+  '__proto__ constructor toString',
+  "'; DROP TABLE documents; --",
+  '{"jsonrpc":"2.0"} [[1,2],[3]]',
+  '<script>alert(1)</script>\r\n\r\ndata: x\n\n',
+  ' '.repeat(1_000),
+  '\\u0000 \\" \\',
+];
+
+let stage: Stage;
+let a: Instance;
+let b: Instance;
+beforeEach(async () => {
+  stage = await createStage();
+  a = await stage.instance();
+  b = await stage.instance();
+  stage.provider.behave(({ index }) => ({ text: `answer ${index}` }));
+});
+afterEach(() => stage.close());
+
+async function readAll(instance: Instance, limit: number) {
+  const messages = [];
+  let cursor: string | undefined;
+  do {
+    const page = await instance.call(conversationHistory, { session_id: 's', limit, cursor });
+    messages.push(...page.messages);
+    cursor = page.next_cursor;
+  } while (cursor !== undefined);
+  return messages;
+}
+
+describe('history', () => {
+  it('holds every message in order, page by page, while the conversation document stays small', async () => {
+    for (let n = 0; n < 60; n++) await (n % 3 === 0 ? b : a).prompt(`prompt ${n}`);
+    for (const limit of [7, 50, 200]) {
+      const messages = await readAll(n(limit), limit);
+      expect(messages.map(({ seq }) => seq)).toEqual(Array.from({ length: 120 }, (_, index) => index + 1));
+      expect(messages.map(({ content }) => content)).toEqual(
+        Array.from({ length: 120 }, (_, index) =>
+          index % 2 === 0 ? `prompt ${index / 2}` : `answer ${(index - 1) / 2}`,
+        ),
+      );
+    }
+    expect((await stage.documents()).filter((id) => id.startsWith('messages/'))).toHaveLength(1);
+  });
+
+  it('pages without a duplicate while the conversation goes on', async () => {
+    for (let n = 0; n < 9; n++) await a.prompt(`prompt ${n}`);
+    const first = await a.call(conversationHistory, { session_id: 's', limit: 10 });
+    for (let n = 9; n < 20; n++) await b.prompt(`prompt ${n}`);
+    const rest = await a.call(conversationHistory, { session_id: 's', limit: 200, cursor: first.next_cursor });
+    expect([...first.messages, ...rest.messages].map(({ seq }) => seq)).toEqual(
+      Array.from({ length: 40 }, (_, index) => index + 1),
+    );
+  });
+
+  it('keeps long texts beside the document, whole: 33 KiB, a body’s worth, an answer of 3 MB', async () => {
+    stage.provider.behave();
+    const prompts = ['€'.repeat(12_000), '𝒳'.repeat(200_000), '[[size 3000000]]'];
+    for (const prompt of prompts) await a.prompt(prompt);
+    const messages = await readAll(b, 200);
+    expect(messages.filter(({ role }) => role === 'user').map(({ content }) => content)).toEqual(prompts);
+    expect(messages.at(-1)?.content).toHaveLength(46 * 65_536);
+    const resumed = await b.call(conversationResume, { session_id: 's' });
+    expect(resumed.content).toHaveLength(46 * 65_536);
+  });
+
+  it('brings any text back as it was', async () => {
+    stage.provider.behave(({ prompt }) => ({ text: `>${prompt}` }));
+    for (const text of NAUGHTY) expect((await a.prompt(text)).content).toBe(`>${text}`);
+    const messages = await readAll(b, 200);
+    expect(messages.map(({ content }) => content)).toEqual(NAUGHTY.flatMap((text) => [text, `>${text}`]));
+  });
+
+  it('shows the model what fits its budget, oldest left out first, and says so', async () => {
+    const long = 'x'.repeat(100_000);
+    for (let n = 0; n < 5; n++) await a.prompt(`${n}${long}`);
+    const asked = stage.provider.next();
+    const { events } = await a.prompt('last');
+    // 150,000 tokens of 3 bytes: four prompts of 100 kB and the answers between them.
+    expect(events[0]).toMatchObject({ TaskStarted: { context: { messages: 9, trimmed: 2 } } });
+    const { body, messages } = await asked;
+    expect(messages).toBe(9);
+    expect(JSON.stringify(body)).not.toContain('"0xxx');
+    expect((await readAll(a, 200)).length).toBe(12);
+  });
+
+  it('always shows the model the prompt, even one above the budget', async () => {
+    const { events } = await a.prompt('x'.repeat(600_000));
+    expect(events[0]).toMatchObject({ TaskStarted: { context: { messages: 1, trimmed: 0 } } });
+  });
+});
+
+describe('sessions', () => {
+  it('are listed, the one used last first, each once, own ones only', async () => {
+    for (let n = 0; n < 7; n++) {
+      await a.prompt('hi', { session_id: `l${n}` });
+      stage.clock.advance(10);
+    }
+    await a.prompt('hi', { session_id: 'theirs' }, { owner: 'another' });
+    const seen = [];
+    let cursor: string | undefined;
+    do {
+      const page = await b.call(conversationList, { limit: 3, cursor });
+      seen.push(...page.conversations.map(({ session_id }) => session_id));
+      cursor = page.next_cursor;
+    } while (cursor !== undefined);
+    expect(seen).toEqual(['l6', 'l5', 'l4', 'l3', 'l2', 'l1', 'l0']);
+  });
+
+  it('of another key are exactly like missing ones', async () => {
+    const { turn_id } = await a.prompt('secret');
+    const mine = { owner: 'default' };
+    const foreign = { owner: 'another' };
+    const normal = (error: { reason: string; message: string; data: object }) => [
+      error.reason,
+      error.message,
+      error.data,
+    ];
+    for (const how of [foreign, mine]) {
+      const session_id = how === mine ? 'missing' : 's';
+      const call = (method: typeof conversationStatus) => a.call(method, { session_id }, how);
+      expect(await call(conversationStatus)).toEqual({ status: 'not_found', session_id });
+      expect(await a.call(conversationDelete, { session_id }, how)).toEqual({
+        deleted: false,
+        status: 'not_found',
+        session_id,
+      });
+    }
+    const [theirs, missing] = await Promise.all([
+      failure(a.call(conversationResume, { session_id: 's', turn_id }, foreign)),
+      failure(a.call(conversationResume, { session_id: 'missing', turn_id }, mine)),
+    ]);
+    expect(normal(theirs)).toEqual(normal(missing));
+    await a.prompt('mine', { session_id: 'own' }, foreign);
+    const [stolen, invented] = await Promise.all([
+      failure(a.call(conversationResume, { session_id: 'own', turn_id }, foreign)),
+      failure(a.call(conversationResume, { session_id: 'own', turn_id: 'turn_invented' }, foreign)),
+    ]);
+    expect(normal(stolen)).toEqual(normal(invented));
+  });
+
+  it('start anew after deletion, with nothing of their former life, on any instance', async () => {
+    for (let n = 0; n < 15; n++) await a.prompt(`old ${n}`);
+    await readAll(a, 200);
+    await readAll(b, 200);
+    await b.call(conversationDelete, { session_id: 's' });
+    expect(await stage.documents()).toEqual(
+      [expect.stringMatching(/^usage\//)].slice(0, (await stage.documents()).length),
+    );
+    for (let n = 0; n < 15; n++) await b.prompt(`new ${n}`);
+    for (const instance of [a, b]) {
+      const messages = await readAll(instance, 200);
+      expect(messages).toHaveLength(30);
+      expect(messages.some(({ content }) => content.startsWith('old'))).toBe(false);
+    }
+  });
+
+  it('deleted by several at once are deleted once, whole, and not again when they live anew', async () => {
+    for (let n = 0; n < 12; n++) await a.prompt(`old ${n}`);
+    const outcomes = await Promise.all([
+      a.call(conversationDelete, { session_id: 's' }),
+      b.call(conversationDelete, { session_id: 's' }),
+      a.prompt('alive', { on_busy: 'queue' }).catch(() => undefined),
+      b.call(conversationDelete, { session_id: 's' }),
+    ]);
+    expect(JSON.stringify(outcomes)).toContain('"deleted":true');
+    await a.prompt('alive again', { on_busy: 'queue' });
+    const messages = await readAll(b, 200);
+    expect(messages.some(({ content }) => content.startsWith('old'))).toBe(false);
+    expect(messages.at(-2)?.content).toBe('alive again');
+  });
+});
+
+/** Reads from either instance. */
+function n(limit: number): Instance {
+  return limit % 2 === 0 ? a : b;
+}

@@ -1,0 +1,170 @@
+// Who owns a turn: leases that expire, owners that come back too late, cancels that race the end. Whatever happens, a turn ends once.
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ConversationDocument, TurnDocument } from '../../../shared/conversations/documents.ts';
+import { conversationRef, turnRef } from '../../../shared/conversations/documents.ts';
+import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
+import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
+import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
+import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
+import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
+import { createStage, failure, type Instance, isDelta, isTerminal, type Stage } from './stage.ts';
+
+let stage: Stage;
+let a: Instance;
+let b: Instance;
+beforeEach(async () => {
+  stage = await createStage({ env: { GATEWAY_LEASE_MS: '2000', GATEWAY_HEARTBEAT_MS: '200' } });
+  a = await stage.instance();
+  b = await stage.instance();
+});
+afterEach(() => stage.close());
+
+const stored = async (session: string): Promise<ConversationDocument> => {
+  const [snapshot] = await stage.store.get<ConversationDocument>([conversationRef('default', session)]);
+  if (snapshot?.data === undefined) throw new Error('no such session');
+  return snapshot.data;
+};
+
+describe('a lease', () => {
+  it('is renewed while the turn runs, however long', async () => {
+    const running = a.stream('[[chunks 30 every 100]]', { session_id: 's' });
+    await running.until(isDelta);
+    const first = await stored('s');
+    await running.until(({ seq }) => seq > 8);
+    const later = await stored('s');
+    expect(later.turn?.lease_until_ms).toBeGreaterThan(first.turn?.lease_until_ms ?? 0);
+    expect(await running.answer).toMatchObject({ type: 'ai_response' });
+  });
+
+  it('that has expired is seen by status, settled by resume, and its session is free', async () => {
+    stage.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
+    const running = a.stream('hang', { session_id: 's' });
+    await running.until(isDelta);
+    a.line.state = 'down';
+    stage.clock.advance(2_001);
+    const status = await b.call(conversationStatus, { session_id: 's' });
+    expect(status).toMatchObject({ status: 'cancelled', turn: { status: 'interrupted' } });
+    const resumed = await b.call(conversationResume, { session_id: 's' });
+    expect(resumed).toMatchObject({ status: 'interrupted' });
+    expect(resumed.events?.at(-1)?.event).toMatchObject({ TurnAborted: { reason: 'interrupted' } });
+    expect(await b.prompt('next')).toMatchObject({ content: 'answer' });
+    a.line.state = 'up';
+    expect(await failure(running.answer)).toMatchObject({ reason: 'unavailable' });
+    expect(await stage.provider.requests[0]?.done).toMatchObject({ by: 'client' });
+  });
+
+  it('fences an owner that lost it: nothing it writes later is kept', async () => {
+    const gate = Promise.withResolvers<void>();
+    stage.provider.behave(({ prompt }) =>
+      prompt === 'stale' ? { text: 'stale answer', gate: () => gate.promise } : { text: 'answer' },
+    );
+    const asked = stage.provider.next();
+    const stale = a.prompt('stale');
+    await asked;
+    a.line.state = 'down';
+    stage.clock.advance(2_001);
+    await b.prompt('fresh');
+    gate.resolve();
+    a.line.state = 'up';
+    expect(await failure(stale)).toMatchObject({ reason: 'unavailable', data: { turn_status: 'interrupted' } });
+    const { messages } = await b.call(conversationHistory, { session_id: 's' });
+    expect(messages.map(({ content }) => content)).toEqual(['stale', 'fresh', 'answer']);
+    expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ status: 'idle' });
+  });
+
+  it('of a deleted session gives its owner no hold on the session that took its name', async () => {
+    const gate = Promise.withResolvers<void>();
+    stage.provider.behave(({ prompt }) => ({
+      text: prompt,
+      gate: () => (prompt === 'third' ? Promise.resolve() : gate.promise),
+    }));
+    const asked = stage.provider.next();
+    const old = a.stream('old');
+    await asked;
+    a.line.state = 'down';
+    await b.call(conversationDelete, { session_id: 's' });
+    const askedAgain = stage.provider.next();
+    const fresh = b.prompt('fresh');
+    await askedAgain;
+    const turn = (await stored('s')).turn;
+    a.line.state = 'up';
+    expect(await failure(old.answer)).toMatchObject({ reason: 'cancelled' });
+    expect(old.events.filter(isTerminal)).toHaveLength(1);
+    expect((await stored('s')).turn?.turn_id).toBe(turn?.turn_id);
+    gate.resolve();
+    expect(await fresh).toMatchObject({ content: 'fresh' });
+    const { messages } = await b.call(conversationHistory, { session_id: 's' });
+    expect(messages.map(({ content }) => content)).toEqual(['fresh', 'fresh']);
+  });
+
+  it('answers a prompt whose commits were applied and never confirmed', async () => {
+    a.line.state = 'deaf';
+    const answer = a.prompt('hello').catch((error: unknown) => error);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    a.line.state = 'up';
+    const outcome = await answer;
+    // Either it found its own lease in time, or the caller was told 503 and the session frees itself.
+    if (outcome instanceof Error) {
+      expect(outcome).toMatchObject({ reason: 'unavailable' });
+      stage.clock.advance(2_001);
+    } else expect(outcome).toMatchObject({ content: 'You said: hello' });
+    expect((await b.prompt('next')).content).toMatch(/next$/);
+  });
+
+  it('keeps every event when the answers to its flushes are lost', async () => {
+    const running = a.stream('[[chunks 40 every 60]]');
+    await running.until(isDelta);
+    for (let round = 0; round < 5; round++) {
+      a.line.state = 'deaf';
+      await new Promise((resolve) => setTimeout(resolve, 250));
+      a.line.state = 'up';
+      await new Promise((resolve) => setTimeout(resolve, 150));
+    }
+    const { content } = await running.answer;
+    const resumed = await b.call(conversationResume, { session_id: 's' });
+    expect(resumed).toMatchObject({ status: 'completed', content });
+    expect(resumed.events?.map(({ seq }) => seq)).toEqual(running.events.map(({ seq }) => seq));
+    expect(resumed.events?.map(({ event }) => event)).toEqual(running.events.map(({ event }) => event));
+  });
+});
+
+describe('a cancel that races the end of its turn', () => {
+  it('agrees with the turn’s one terminal state, in any interleaving', async () => {
+    let sessions = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 0, max: 12 }), { minLength: 1, maxLength: 4 }),
+        fc.constantFrom('[[say quick]]', '[[chunks 3 every 2]]', '[[cut]]', '[[status 400]]'),
+        fc.boolean(),
+        async (delaysMs, prompt, fromOwner) => {
+          const session_id = `race${++sessions}`;
+          const running = a.stream(prompt, { session_id });
+          const cancels = delaysMs.map(async (ms) => {
+            await new Promise((resolve) => setTimeout(resolve, ms));
+            return (fromOwner ? a : b).call(conversationCancel, { session_id });
+          });
+          const outcomes = await Promise.all(cancels);
+          const before = (await stored(session_id)).last_turn;
+          const answer = await running.answer.then(
+            () => 'completed',
+            (error: { reason: string }) => error.reason,
+          );
+          const after = (await stored(session_id)).last_turn;
+          // A cancel is answered when the terminal state is on record, and that never changes.
+          if (outcomes.some((outcome) => outcome.cancelled && outcome.was_running)) expect(before).toEqual(after);
+          const expected = { completed: 'completed', cancelled: 'cancelled' }[answer] ?? 'failed';
+          expect(after?.status).toBe(expected);
+          expect(running.events.filter(isTerminal)).toHaveLength(1);
+          const [record] = await stage.store.get<TurnDocument>([turnRef(after?.turn_id ?? '')]);
+          expect(record?.data?.status).toBe(after?.status);
+          expect((await stored(session_id)).turn).toBeNull();
+          // A cancel that stopped a running turn, and came before its end, is what its caller sees.
+          if (outcomes.every((outcome) => !(outcome.cancelled && outcome.was_running)))
+            expect(answer).not.toBe('cancelled');
+        },
+      ),
+      { numRuns: 60 },
+    );
+  }, 60_000);
+});
