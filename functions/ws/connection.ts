@@ -119,11 +119,21 @@ export function createConnection(parts: ConnectionParts): SocketConnection {
     return open;
   }
 
-  function close(code: number, reason: string): void {
+  /** Nothing more is heard or told: what belongs to the connection ends. */
+  function finish(): void {
     inbox.stop();
+    const gone = new RpcError('cancelled', { message: 'the connection has ended' });
+    ended?.abort(gone);
+    for (const call of calls) call.abort(gone);
+    for (const stop of open?.streams.values() ?? []) stop();
+    outbox.stop();
+  }
+
+  function close(code: number, reason: string): void {
     socket.close(code, reason);
     // The answer to the close is to be read, whatever kept us from reading; ws itself bounds the wait.
     socket.resume();
+    finish();
   }
 
   function goodbye(reason: 'shutdown' | 'max_age', untilMs: number): void {
@@ -152,12 +162,7 @@ export function createConnection(parts: ConnectionParts): SocketConnection {
   // A broken frame or a reset; ws closes with the right code by itself.
   socket.on('error', () => {});
   socket.once('close', () => {
-    inbox.stop();
-    outbox.stop();
-    const gone = new RpcError('cancelled', { message: 'the connection has ended' });
-    ended?.abort(gone);
-    for (const call of calls) call.abort(gone);
-    for (const end of open?.streams.values() ?? []) end();
+    finish();
     parts.onClose();
   });
 

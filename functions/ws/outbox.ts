@@ -9,7 +9,10 @@ export const PAUSE_BYTES = 256 << 10;
 const STUCK_BYTES = 1 << 20;
 
 export interface Outbox {
-  /** Sends a text message; the promise, where there is one, resolves when a source may go on (also when the socket has ended). */
+  /**
+   * Sends a text message; the promise, where there is one, resolves when a source may go on, or when the socket has ended. While it is
+   * being closed nothing is sent and every source waits: one that did not would spin.
+   */
   send(text: string): void | Promise<void>;
   /** Sources are waiting. */
   readonly isPaused: boolean;
@@ -32,6 +35,8 @@ export function createOutbox(socket: WebSocket, stream: Duplex, { stuckMs, onPau
   let waiting: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
   let stuckSinceMs: number | undefined;
   let backlog = 0;
+  let stopped = false;
+  let end: PromiseWithResolvers<void> | undefined;
 
   function goOn(): void {
     const ended = waiting;
@@ -48,7 +53,11 @@ export function createOutbox(socket: WebSocket, stream: Duplex, { stuckMs, onPau
 
   return {
     send(text) {
-      if (socket.readyState !== socket.OPEN) return;
+      if (socket.readyState !== socket.OPEN) {
+        if (stopped) return;
+        end ??= Promise.withResolvers();
+        return end.promise;
+      }
       socket.send(text);
       if (stream.writableLength <= PAUSE_BYTES) return;
       if (waiting === undefined) {
@@ -73,6 +82,8 @@ export function createOutbox(socket: WebSocket, stream: Duplex, { stuckMs, onPau
       return waiting !== undefined && backlog < before;
     },
     stop() {
+      stopped = true;
+      end?.resolve();
       stream.off('drain', onDrain);
       goOn();
     },
