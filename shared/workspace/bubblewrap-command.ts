@@ -13,6 +13,8 @@ export interface Toolbox {
   readonly userNamespace: boolean;
   /** Whether bwrap can forbid user namespaces inside (`--disable-userns`). */
   readonly disableUserNamespaces: boolean;
+  /** Descriptors this process was born with and would hand down: closed before anything of the caller runs. */
+  readonly inheritedFds: readonly number[];
   /** The system's directories as bwrap arguments: /usr read-only, /bin and the like as they are on this machine. */
   readonly system: readonly string[];
 }
@@ -61,6 +63,7 @@ export function toBubblewrapArgs(
     ...(options.statusFd === undefined ? [] : ['--json-status-fd', String(options.statusFd)]),
     ...mounts(tools, spec, workspace),
     '--',
+    ...closeInherited(tools),
     ...dropRights(tools, workspace),
     '/usr/bin/prlimit',
     ...toPrlimitArgs(options.limits),
@@ -94,6 +97,13 @@ function namespaces(tools: Toolbox, spec: SandboxSpec): string[] {
   ];
 }
 
+/** sh(1) of Debian knows descriptors of one digit only. */
+function closeInherited({ inheritedFds }: Toolbox): string[] {
+  if (inheritedFds.length === 0) return [];
+  const closing = inheritedFds.map((fd) => `${fd}>&-`).join(' ');
+  return ['/bin/bash', '-c', `exec ${closing}; exec "$@"`, 'close'];
+}
+
 function dropRights(tools: Toolbox, { uid }: Workspace): string[] {
   if (!tools.isRoot || uid === undefined) return [];
   const drop = ['/usr/bin/setpriv', '--reuid', String(uid), '--regid', String(uid), '--clear-groups', '--'];
@@ -104,19 +114,20 @@ function dropRights(tools: Toolbox, { uid }: Workspace): string[] {
 
 function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace): string[] {
   const shown = spec.network === true ? [...ETC_SHOWN, ...ETC_WITH_NETWORK] : ETC_SHOWN;
-  const extra = [...(spec.readOnlyPaths ?? []), ...(spec.writable === undefined ? [] : [spec.writable.to])];
+  // What is below /usr is there already.
+  const readOnly = (spec.readOnlyPaths ?? []).filter((path) => !path.startsWith('/usr/'));
+  const extra = spec.writable === undefined ? readOnly : [...readOnly, spec.writable.to];
   return [
     ...tools.system,
-    ...directories(['/etc/ssl/x', HOME, ...extra]),
+    ...directories(['/etc/ssl/x', HOME]),
     ...shown.flatMap((name) => ['--ro-bind-try', `/etc/${name}`, `/etc/${name}`]),
     ...ETC_MADE.flatMap((name) => ['--ro-bind', `${workspace.etc}/${name}`, `/etc/${name}`]),
     ...['--proc', '/proc', '--dev', '/dev', '--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', '/dev/shm'],
     ...['--dir', '/run', '--dir', '/var', '--symlink', '/tmp', '/var/tmp'],
     ...own(workspace.tmp, TMP, extra),
     ...own(workspace.home, HOME, extra),
-    ...(spec.readOnlyPaths ?? [])
-      .filter((path) => !path.startsWith('/usr/'))
-      .flatMap((path) => ['--ro-bind', path, path]),
+    ...directories(extra),
+    ...readOnly.flatMap((path) => ['--ro-bind', path, path]),
     ...(spec.writable === undefined ? [] : ['--bind', spec.writable.from, spec.writable.to]),
     // What bwrap put on its own tmpfs is memory that no limit counts.
     ...['--remount-ro', '/dev', '--remount-ro', '/'],

@@ -3,10 +3,11 @@
 import { join } from 'node:path';
 import { RpcError } from '../errors.ts';
 import { toBubblewrapArgs } from './bubblewrap-command.ts';
+import { createDiskGuard, type DiskLimits } from './disk-guard.ts';
 import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
 import { keep } from './output.ts';
 import type { RunResult, Sandbox, SandboxChild, SandboxCommand, SandboxSpec } from './sandbox.ts';
-import { GRACE_MS, type SandboxProcess, STATUS_FD, signalOf, startProcess, tame } from './sandbox-process.ts';
+import { GRACE_MS, killPid, type SandboxProcess, STATUS_FD, signalOf, startProcess, tame } from './sandbox-process.ts';
 import { type SelfTest, selfTest } from './self-test.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from './slots.ts';
 import { createWorkspaces } from './workspaces.ts';
@@ -16,7 +17,14 @@ export interface BubblewrapOptions {
   readonly directory: string;
   /** Where to look for bwrap, as in PATH. */
   readonly path: string;
+  /** Whether the one that comes with Codex will do; default true. */
+  readonly bundled?: boolean;
+  /** Default: DISK_LIMITS. */
+  readonly disk?: DiskLimits;
 }
+
+/** Added to what a command says when it was killed for the room it took. */
+const OVER_DISK = Buffer.from('\nsandbox: killed, the workspace is full; delete something\n');
 
 /** What env(1) answers when it cannot enter the directory. */
 const CANNOT_ENTER = 125;
@@ -24,6 +32,7 @@ const CANNOT_ENTER = 125;
 export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   const isRoot = process.getuid?.() === 0;
   const workspaces = createWorkspaces(options.directory, isRoot);
+  const disk = createDiskGuard(options.directory, options.disk);
   const shortSlots = createSlots(SHORT_SLOTS);
   const longSlots = createSlots(LONG_SLOTS);
   const running = new Set<SandboxProcess>();
@@ -31,7 +40,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   let isClosed = false;
 
   const test = (): Promise<SelfTest> => {
-    tested ??= selfTest(workspaces, options.path, isRoot);
+    tested ??= selfTest(workspaces, { path: options.path, bundled: options.bundled ?? true, isRoot });
     return tested;
   };
 
@@ -42,11 +51,15 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     },
 
     async run(spec, { signal, timeoutMs, stdin, outputBytesMax, onOutput }) {
-      const args = toArgs(spec, { isLong: false, newSession: true, statusFd: STATUS_FD });
+      await toolbox();
       const release = await shortSlots.acquire(spec.keyId, signal);
       try {
         const startedMs = performance.now();
-        const child = await start(await args, stdin !== undefined);
+        const args = await toArgs(spec, { isLong: false, newSession: true, statusFd: STATUS_FD });
+        let isOverDisk = false;
+        const child = await start(spec, args, stdin !== undefined, () => {
+          isOverDisk = true;
+        });
         const aborted = (): void => child.kill(GRACE_MS);
         let timedOut = false;
         const timer = setTimeout(() => {
@@ -70,7 +83,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         if (exitCode === CANNOT_ENTER && /^\S*env: cannot change directory/.test(message)) throw noDirectory(spec);
         return {
           stdout: stdout.bytes,
-          stderr: stderr.bytes,
+          stderr: isOverDisk ? Buffer.concat([stderr.bytes, OVER_DISK]) : stderr.bytes,
           exitCode,
           signal: signalOf(exitCode),
           timedOut,
@@ -86,7 +99,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       const args = await toArgs(spec, { isLong: true, newSession: true, statusFd: STATUS_FD });
       const release = await longSlots.acquire(spec.keyId, signal);
       try {
-        const child = await start(args, true);
+        const child = await start(spec, args, true);
         const { pid, stdin, stdout, stderr } = child;
         if (stdin === undefined) throw new RpcError('internal');
         void child.ended.then(release);
@@ -117,8 +130,22 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     async command(spec) {
       const tools = await toolbox();
       const args = await toArgs(spec, { isLong: true, newSession: false });
+      const workspace = await workspaces.open(spec.keyId);
       const release = await longSlots.acquire(spec.keyId);
-      return { file: tools.bwrap, args, env: {}, tame, release } satisfies SandboxCommand;
+      let unwatch: (() => void) | undefined;
+      return {
+        file: tools.bwrap,
+        args,
+        env: {},
+        tame(pid) {
+          tame(pid);
+          unwatch ??= disk.watch(workspace, () => killPid(pid));
+        },
+        release() {
+          unwatch?.();
+          release();
+        },
+      } satisfies SandboxCommand;
     },
 
     async close() {
@@ -152,15 +179,33 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       throw new RpcError('invalid_params', { data: { issues } });
     }
     const workspace = await workspaces.open(spec.keyId);
-    const limits = { ...(isLong ? LONG_RUNNING_LIMITS : DEFAULT_LIMITS), ...spec.limits };
+    const mayWrite = await disk.mayWrite(workspace);
+    const limits = {
+      ...(isLong ? LONG_RUNNING_LIMITS : DEFAULT_LIMITS),
+      ...spec.limits,
+      ...(!mayWrite && { fileBytes: 0 }),
+    };
     return toBubblewrapArgs(tools, spec, workspace, { limits, ...how });
   }
 
-  async function start(args: readonly string[], hasStdin: boolean): Promise<SandboxProcess> {
+  async function start(
+    spec: SandboxSpec,
+    args: readonly string[],
+    hasStdin: boolean,
+    onOverDisk?: () => void,
+  ): Promise<SandboxProcess> {
     const tools = await toolbox();
+    const workspace = await workspaces.open(spec.keyId);
     const child = await startProcess(tools.bwrap, args, hasStdin);
     running.add(child);
-    void child.ended.then(() => running.delete(child));
+    const unwatch = disk.watch(workspace, () => {
+      onOverDisk?.();
+      child.kill(0);
+    });
+    void child.ended.then(() => {
+      running.delete(child);
+      unwatch();
+    });
     return child;
   }
 }

@@ -1,9 +1,10 @@
 // One running bwrap: what its status says, how it ends, and how everything inside is made to end.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as pause } from 'node:timers/promises';
 import { RpcError } from '../errors.ts';
 
 /** The descriptor on which bwrap tells the pid of the sandbox's init and, at the end, the exit code (`--json-status-fd`). */
@@ -12,12 +13,13 @@ export const STATUS_FD = 3;
 /** Between TERM and KILL. */
 export const GRACE_MS = 2_000;
 
+const GONE_CHECK_MS = 2;
 const NICE = 10;
 const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
   readonly exitCode: number;
-  /** Whether the program ran at all; false: bwrap could not set the sandbox up. */
+  /** False: bwrap could not set the sandbox up, and nobody had asked for its end. */
   readonly started: boolean;
 }
 
@@ -68,8 +70,11 @@ export async function startProcess(file: string, args: readonly string[], hasStd
       clearTimeout(killTimer);
     });
     child.once('close', (code, signal) => {
-      const outer = code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
-      resolve({ exitCode: exitCode ?? outer, started: exitCode !== undefined || signal !== null });
+      const outer = isDoomed
+        ? 128 + constants.signals.SIGKILL
+        : (code ?? 128 + (signal ? constants.signals[signal] : 0));
+      const started = exitCode !== undefined || signal !== null || isDoomed;
+      void gone(initPid).then(() => resolve({ exitCode: exitCode ?? outer, started }));
     });
   });
 
@@ -99,6 +104,17 @@ export async function startProcess(file: string, args: readonly string[], hasStd
     if (initPid !== undefined && exitCode === undefined) send(initPid, 'SIGKILL');
     // Should bwrap itself hang, its death takes the rest along (--die-with-parent).
     killTimer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS);
+  }
+}
+
+/** bwrap ends as soon as the command has; its init may still be busy killing what the command left behind. */
+async function gone(initPid: number | undefined): Promise<void> {
+  const deadlineMs = performance.now() + GRACE_MS;
+  while (initPid !== undefined && performance.now() < deadlineMs) {
+    const stat = await readFile(`/proc/${initPid}/stat`, 'latin1').catch(() => '');
+    // A zombie has no more children; reaping it is for whoever adopted it.
+    if (stat === '' || /^\d+ \(.*\) [ZX]/.test(stat)) return;
+    await pause(GONE_CHECK_MS);
   }
 }
 
@@ -142,6 +158,11 @@ function spawnError(error: unknown): RpcError {
   if (code === 'EAGAIN' || code === 'EMFILE' || code === 'ENOMEM')
     return new RpcError('unavailable', { retryAfterMs: 1_000, cause: error });
   return new RpcError('internal', { cause: error });
+}
+
+/** Everything inside goes with it. */
+export function killPid(pid: number): void {
+  send(pid, 'SIGKILL');
 }
 
 function send(pid: number, signal: NodeJS.Signals): boolean {

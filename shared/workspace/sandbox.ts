@@ -82,7 +82,10 @@ export interface SandboxCommand {
   readonly args: readonly string[];
   /** Environment of the outer process: holds nothing of the gateway's, nor of the caller's (that is inside `args`). */
   readonly env: Readonly<Record<string, string>>;
-  /** Lowers priority and offers the process first to the out-of-memory killer; call it with the new pid at once. */
+  /**
+   * Call it with the new pid at once: lowers its priority, offers it first to the out-of-memory killer, and kills it when the workspace
+   * outgrows its share of the disk.
+   */
   tame(pid: number): void;
   /** Gives the slot back; call it once, when the process has gone. KILL to its pid ends everything inside. */
   release(): void;

@@ -1,7 +1,7 @@
 // Finds bubblewrap and proves, by running it, which form of the sandbox this machine gives. Says in words what is missing when none does.
 import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
-import { access, lstat, readlink } from 'node:fs/promises';
+import { access, lstat, readdir, readFile, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
 import { type Toolbox, toBubblewrapArgs } from './bubblewrap-command.ts';
@@ -11,6 +11,8 @@ import { UID_INSIDE, type Workspaces } from './workspaces.ts';
 
 export type SelfTest = { readonly ok: true; readonly tools: Toolbox } | (Availability & { readonly ok: false });
 
+/** open(2): not in node's constants. */
+const O_CLOEXEC = 0o2000000;
 const PROBE_MS = 10_000;
 const TOOLS = ['/usr/bin/prlimit', '/usr/bin/env'];
 const ROOT_TOOLS = ['/usr/bin/setpriv', '/usr/bin/unshare'];
@@ -21,7 +23,10 @@ const PROBE =
   'id -u; grep CapEff /proc/self/status; ls /proc | grep -c "^[0-9]*$"; grep -c : /proc/net/dev; touch "$HOME/.probe"';
 
 /** Looks and tries; some tens of milliseconds. Never throws. */
-export async function selfTest(workspaces: Workspaces, path: string, isRoot: boolean): Promise<SelfTest> {
+export async function selfTest(
+  workspaces: Workspaces,
+  { path, bundled, isRoot }: { readonly path: string; readonly bundled: boolean; readonly isRoot: boolean },
+): Promise<SelfTest> {
   if (process.platform !== 'linux') {
     return {
       ok: false,
@@ -33,7 +38,12 @@ export async function selfTest(workspaces: Workspaces, path: string, isRoot: boo
     if (await isExecutable(tool)) continue;
     return { ok: false, reason: `${tool} is missing`, hint: 'install the packages util-linux and coreutils' };
   }
-  const found = await findBubblewrap(path);
+  const inheritedFds = await findInherited();
+  if (inheritedFds.length > 0 && !(await isExecutable('/bin/bash'))) {
+    const reason = `descriptors ${inheritedFds.join(', ')} were inherited from the process that started the gateway`;
+    return { ok: false, reason, hint: 'install bash, which can close them, or start the gateway without them' };
+  }
+  const found = await findBubblewrap(path, bundled);
   if (found.length === 0) {
     return { ok: false, reason: 'bubblewrap is not installed', hint: 'install it: apt-get install bubblewrap' };
   }
@@ -41,7 +51,14 @@ export async function selfTest(workspaces: Workspaces, path: string, isRoot: boo
   let reason = '';
   for (const bwrap of found) {
     for (const strong of [true, false]) {
-      const tools = { bwrap, isRoot, userNamespace: !isRoot || strong, disableUserNamespaces: strong, system };
+      const tools = {
+        bwrap,
+        isRoot,
+        userNamespace: !isRoot || strong,
+        disableUserNamespaces: strong,
+        inheritedFds,
+        system,
+      };
       const failure = await probe(tools, workspaces);
       if (failure === undefined) return { ok: true, tools };
       reason = failure;
@@ -86,10 +103,10 @@ function output(file: string, args: readonly string[]): Promise<string> {
 }
 
 /** The system's own, then the one that comes with Codex. */
-async function findBubblewrap(path: string): Promise<string[]> {
+async function findBubblewrap(path: string, withBundled: boolean): Promise<string[]> {
   const directories = path.split(delimiter).filter((directory) => isAbsolute(directory));
   const candidates = directories.map((directory) => join(directory, 'bwrap'));
-  const bundled = codexBubblewrap();
+  const bundled = withBundled ? codexBubblewrap() : undefined;
   if (bundled !== undefined) candidates.push(bundled);
   const usable = await Promise.all(candidates.map(isExecutable));
   const system = candidates.filter((_, index) => usable[index]);
@@ -118,6 +135,19 @@ async function describeSystem(): Promise<string[]> {
     }),
   );
   return parts.flat();
+}
+
+/** Node opens all of its own close-on-exec. */
+async function findInherited(): Promise<number[]> {
+  const names = await readdir('/proc/self/fdinfo');
+  const found = await Promise.all(
+    names.map(async (name) => {
+      const info = await readFile(`/proc/self/fdinfo/${name}`, 'utf8').catch(() => '');
+      const flags = Number.parseInt(/^flags:\s*([0-7]+)/m.exec(info)?.[1] ?? '2000000', 8);
+      return Number(name) > 2 && (flags & O_CLOEXEC) === 0 ? [Number(name)] : [];
+    }),
+  );
+  return found.flat();
 }
 
 function isExecutable(path: string): Promise<boolean> {
