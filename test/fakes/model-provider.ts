@@ -3,6 +3,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type Checks, createChecks } from './model-provider-checks.ts';
 import { isStream, type SeenRequest, toFormat, toRecord, toReport } from './model-provider-record.ts';
 import { type Script, toScript } from './model-provider-script.ts';
 import { type Answer, countTokens, WIRES } from './model-provider-wire.ts';
@@ -13,6 +14,8 @@ export interface ModelProvider {
   readonly url: string;
   /** The last 1,000 requests, oldest first. */
   readonly requests: readonly SeenRequest[];
+  /** Requests that check a token; they are not among `requests`. */
+  readonly checks: Omit<Checks, 'handle'>;
   /** Calls in all. */
   readonly calls: number;
   /** Replaces the behaviour; none: by the magic words in the prompt, as at the start. */
@@ -30,6 +33,7 @@ export async function startModelProvider(options: { readonly port?: number } = {
   const seen: SeenRequest[] = [];
   const repeats = new Map<string, number>();
   const waiting: ((request: SeenRequest) => void)[] = [];
+  const checks = createChecks();
   let calls = 0;
   const byMagicWords = (request: SeenRequest): Script => {
     const key = `${request.format} ${request.prompt}`;
@@ -49,6 +53,7 @@ export async function startModelProvider(options: { readonly port?: number } = {
       calls = 0;
       return sendJson(response, { calls });
     }
+    if (checks.handle(request, response)) return;
     const format = toFormat(request.method, path);
     const text = await readBody(request);
     if (format === undefined || text === undefined) return sendJson(response, { error: 'not found' }, 404);
@@ -67,6 +72,7 @@ export async function startModelProvider(options: { readonly port?: number } = {
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests: seen,
+    checks,
     get calls() {
       return calls;
     },
