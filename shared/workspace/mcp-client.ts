@@ -88,8 +88,8 @@ export async function connectStdio(options: StdioOptions): Promise<McpClient> {
 /** Throws RpcError `forbidden` for a place that may not be reached, else as `connectStdio`. */
 export async function connectHttp(options: HttpOptions): Promise<McpClient> {
   const deadline = AbortSignal.timeout(CONNECT_MS);
-  const { transport, endSession } = createHttpTransport(options.url, options.headers, options.safeFetch);
-  const facts = (): FailureFacts => ({ name: options.name });
+  const { transport, endSession, failure } = createHttpTransport(options.url, options.headers, options.safeFetch);
+  const facts = (): FailureFacts => ({ name: options.name, failure: failure() });
   try {
     const signal = AbortSignal.any([options.signal, deadline]);
     return await connect(transport, { facts, mode: 'auto', signal, beforeClose: endSession });

@@ -8,13 +8,16 @@ const DEPTH_MAX = 64;
 /** What is known of the server at the time. */
 export interface FailureFacts {
   readonly name: string;
+  /** Why this side ended the connection. */
+  readonly failure?: RpcError | undefined;
   /** It ended by itself. */
   readonly exitCode?: number | undefined;
   /** The end of its stderr, where the caller may see it. */
   readonly stderr?: string | undefined;
 }
 
-export function toMcpError(error: unknown, { name, exitCode, stderr }: FailureFacts): RpcError {
+export function toMcpError(error: unknown, { name, failure, exitCode, stderr }: FailureFacts): RpcError {
+  if (failure !== undefined) return failure;
   for (let cause: unknown = error, depth = 0; cause instanceof Error && depth < 5; cause = cause.cause, depth++) {
     if (cause instanceof RpcError) return cause;
   }

@@ -1,0 +1,136 @@
+// Remote MCP servers over Streamable HTTP: the official one as a process of its own, one of the stateless era, and some that misbehave.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
+import { afterAll, expect, it } from 'vitest';
+import { z } from 'zod';
+import { createMcpStage, MODULES } from './mcp-stage.ts';
+
+/** The SDK's stateless server behind node:http; refuses the older era. */
+function createModernListener(seen: IncomingMessage[]): RequestListener {
+  const handler = createMcpHandler(
+    () => {
+      const server = new McpServer({ name: 'modern', version: '2.0.0' }, { capabilities: { tools: {} } });
+      const inputSchema = z.object({ a: z.number(), b: z.number() });
+      server.registerTool('add', { description: 'Adds', inputSchema }, async ({ a, b }) => ({
+        content: [{ type: 'text', text: String(a + b) }],
+      }));
+      return server;
+    },
+    { legacy: 'reject' },
+  );
+  return async (req, res) => {
+    seen.push(req);
+    const chunks: Buffer[] = [];
+    for await (const chunk of req) chunks.push(chunk);
+    const headers = new Headers();
+    for (const [name, value] of Object.entries(req.headers)) headers.set(name, String(value));
+    const answer = await handler.fetch(
+      new Request(`http://${req.headers.host}${req.url}`, {
+        method: req.method ?? 'POST',
+        headers,
+        ...(chunks.length > 0 && { body: Buffer.concat(chunks) }),
+      }),
+    );
+    res.writeHead(answer.status, Object.fromEntries(answer.headers));
+    res.end(Buffer.from(await answer.arrayBuffer()));
+  };
+}
+
+async function listen(listener: RequestListener): Promise<string> {
+  const server = createServer(listener);
+  afterAll(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`;
+}
+
+async function startEverything(): Promise<string> {
+  const port = await freePort();
+  const file = join(MODULES, '@modelcontextprotocol/server-everything/dist/index.js');
+  const child = spawn(process.execPath, [file, 'streamableHttp'], {
+    env: { PORT: String(port) },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  afterAll(() => void child.kill('SIGKILL'));
+  await new Promise<void>((resolve, reject) => {
+    child.once('exit', () => reject(new Error('the server ended')));
+    child.stderr.on('data', (text) => String(text).includes('listening') && resolve());
+  });
+  return `http://127.0.0.1:${port}/mcp`;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+it('speaks the stateless protocol with a remote server, with the headers the administrator gave', async () => {
+  const seen: IncomingMessage[] = [];
+  const url = await listen(createModernListener(seen));
+  const stage = await createMcpStage({ remote: { url, headers: { Authorization: 'Bearer canary-secret' } } });
+  const { protocolVersion, transport } = await stage.connect({ name: 'remote' });
+  expect({ protocolVersion, transport }).toEqual({ protocolVersion: '2026-07-28', transport: 'http' });
+  expect(await stage.call({ name: 'remote' }, 'add', { a: 1, b: 2 })).toMatchObject({ content: [{ text: '3' }] });
+  expect(new Set(seen.map(({ headers }) => headers.authorization))).toEqual(new Set(['Bearer canary-secret']));
+  expect(stage.logged.join('')).not.toContain('canary-secret');
+});
+
+it('speaks the older protocol with the official server, and ends its session', async () => {
+  const url = await startEverything();
+  const stage = await createMcpStage({ remote: { url } });
+  const { protocolVersion } = await stage.connect({ name: 'remote' });
+  expect(protocolVersion).toBe('2025-11-25');
+  expect(await stage.call({ name: 'remote' }, 'get-sum', { a: 20, b: 22 })).toMatchObject({
+    content: [{ text: 'The sum of 20 and 22 is 42.' }],
+  });
+  await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'remote' });
+});
+
+it('does not follow a redirect to an address inside', async () => {
+  const url = await listen((_req, res) => res.writeHead(307, { location: 'http://169.254.169.254/mcp' }).end());
+  const stage = await createMcpStage({ remote: { url } });
+  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'forbidden' });
+});
+
+it.each([
+  ['an answer without end', 'application/json'],
+  ['a line without end', 'text/event-stream'],
+  ['an event of lines without end', 'text/event-stream'],
+])('ends %s', async (what, type) => {
+  const piece = what.includes('of lines') ? `data: ${'x'.repeat(1 << 16)}\n` : 'x'.repeat(1 << 16);
+  let sent = 0;
+  const url = await listen((_req, res) => {
+    res.writeHead(200, { 'content-type': type });
+    res.write(type === 'application/json' ? '"' : 'data: "');
+    const more = (): void => {
+      while (!res.destroyed && res.write(piece)) sent += 1 << 16;
+    };
+    res.on('drain', more);
+    more();
+  });
+  const stage = await createMcpStage({ remote: { url } });
+  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+  expect(sent).toBeLessThan(32 << 20);
+});
+
+it.each([401, 404, 500])('answers for a server that says HTTP %i', async (status) => {
+  const url = await listen((_req, res) => res.writeHead(status).end('no'));
+  const stage = await createMcpStage({ remote: { url } });
+  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+});
+
+it('answers for a server that nobody runs', async () => {
+  const stage = await createMcpStage({ remote: { url: `http://127.0.0.1:${await freePort()}/mcp` } });
+  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+});

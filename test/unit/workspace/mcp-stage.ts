@@ -1,0 +1,74 @@
+// MCP connections of real servers in real sandboxes, for the suites beside this file.
+import { join } from 'node:path';
+import { afterAll } from 'vitest';
+import { systemClock } from '../../../shared/clock.ts';
+import { loadConfig, type McpServer } from '../../../shared/config.ts';
+import { createLogger } from '../../../shared/log.ts';
+import { createMcp, type Mcp, type McpConnection, type McpHandle } from '../../../shared/workspace/mcp.ts';
+import type { ServerConfig } from '../../../shared/workspace/mcp-connect.ts';
+import { ROOT } from '../../support/local-gateway.ts';
+import { createScene, type Scene } from './scene.ts';
+
+export const MODULES = join(ROOT, 'node_modules');
+export const NODE = join(MODULES, 'node/bin/node');
+const FAKES = join(ROOT, 'test/fakes');
+
+/** `MCP_SERVERS` for the official example servers and the fake in each of its modes. */
+export function registeredServers(modes: readonly string[], marker = ''): Record<string, object> {
+  const official = (name: string, ...args: string[]) => ({
+    command: NODE,
+    args: [join(MODULES, `@modelcontextprotocol/server-${name}/dist/index.js`), ...args],
+    paths: [MODULES],
+  });
+  const fake = (mode: string) => ({
+    command: NODE,
+    args: [join(FAKES, 'mcp-server.ts'), mode, marker],
+    paths: [MODULES, FAKES],
+  });
+  return {
+    everything: official('everything', 'stdio', marker),
+    files: official('filesystem', '/home/user'),
+    ...Object.fromEntries(modes.map((mode) => [mode, fake(mode)])),
+  };
+}
+
+export interface McpStage extends Scene {
+  readonly mcp: Mcp;
+  readonly logged: string[];
+  connect(handle: Partial<McpHandle> & { name: string }, options?: ConnectOptions): Promise<McpConnection>;
+  call(handle: Partial<McpHandle> & { name: string }, tool: string, args?: object): ReturnType<Mcp['call']>;
+}
+
+export interface ConnectOptions {
+  readonly config?: ServerConfig;
+  readonly allowedTools?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+export async function createMcpStage(
+  servers: Record<string, object>,
+  options: { readonly idleMs?: number } = {},
+): Promise<McpStage> {
+  const scene = await createScene();
+  const logged: string[] = [];
+  const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
+  const registered: ReadonlyMap<string, McpServer> = loadConfig({ MCP_SERVERS: JSON.stringify(servers) }).mcpServers;
+  const mcp = createMcp({ sandbox: scene.sandbox, log, clock: systemClock, servers: registered, ...options });
+  afterAll(() => mcp.close());
+  const signal = new AbortController().signal;
+  const whole = (handle: Partial<McpHandle> & { name: string }) => ({ owner: 'a', sessionId: 's', ...handle });
+  return {
+    ...scene,
+    mcp,
+    logged,
+    connect: (handle, how = {}) =>
+      mcp.connect(whole(handle), {
+        config: how.config ?? { name: handle.name },
+        allowedTools: how.allowedTools,
+        requestId: 'req_1',
+        signal: how.signal ?? signal,
+      }),
+    call: (handle, tool, args = {}) =>
+      mcp.call(whole(handle), { tool, arguments: { ...args }, timeoutMs: 5_000, signal }),
+  };
+}

@@ -1,0 +1,209 @@
+// MCP servers as they come: the official ones, both eras of the protocol, and servers that do what none should.
+import { describe, expect, it } from 'vitest';
+import { describeWith } from '../../support/requirements.ts';
+import { createMcpStage, registeredServers } from './mcp-stage.ts';
+import { processesWith } from './scene.ts';
+
+describe('without a sandbox', () => {
+  it('refuses a server that is not registered and not described', async () => {
+    const stage = await createMcpStage({});
+    await expect(stage.connect({ name: 'nobody' })).rejects.toMatchObject({ reason: 'not_found' });
+  });
+
+  it('refuses variables and headers that would change more than the server', async () => {
+    const stage = await createMcpStage({});
+    const name = 'x';
+    const stdio = { name, command: 'true', args: [], env: { LD_PRELOAD: '/tmp/x.so' } };
+    await expect(stage.connect({ name }, { config: stdio })).rejects.toMatchObject({
+      reason: 'invalid_params',
+      data: { issues: [{ path: 'server_config.env.LD_PRELOAD' }] },
+    });
+    for (const header of ['Host', 'X-API-Key', 'Mcp-Session-Id', 'Content-Length', 'bad name', 'Cookie']) {
+      const http = { name, url: 'https://example.com/mcp', headers: { [header]: 'x' } };
+      await expect(stage.connect({ name }, { config: http })).rejects.toMatchObject({
+        reason: 'invalid_params',
+        data: { issues: [{ path: `server_config.headers.${header}` }] },
+      });
+    }
+  });
+
+  it('reaches no address inside, whatever a caller names', async () => {
+    const stage = await createMcpStage({});
+    for (const url of ['http://127.0.0.1:9/mcp', 'http://169.254.169.254/mcp', 'http://metadata.google.internal/mcp']) {
+      const config = { name: 'x', url, headers: {} };
+      await expect(stage.connect({ name: 'x' }, { config })).rejects.toMatchObject({ reason: 'forbidden' });
+    }
+    expect(stage.mcp.list('a', undefined)).toEqual([]);
+  });
+});
+
+describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
+  const marker = String(200_000 + Math.floor(Math.random() * 1e8));
+  const modes = ['modern', 'fragile', 'loud', 'huge', 'deep', 'failing', 'slow', 'many', 'deaf', 'family'];
+  const stage = await createMcpStage(registeredServers(modes, marker));
+
+  it('speaks with the official servers, in the caller’s own workspace', async () => {
+    const [everything, files] = await Promise.all([
+      stage.connect({ name: 'everything' }),
+      stage.connect({ name: 'files' }),
+    ]);
+    expect(everything).toMatchObject({
+      name: 'everything',
+      sessionId: 's',
+      transport: 'stdio',
+      server: { name: 'mcp-servers/everything' },
+      protocolVersion: '2025-11-25',
+    });
+    expect(everything.tools.find(({ name }) => name === 'get-sum')?.inputSchema).toMatchObject({ type: 'object' });
+    expect(files.server.name).toBe('secure-filesystem-server');
+    expect(await stage.call({ name: 'everything' }, 'get-sum', { a: 2, b: 3 })).toMatchObject({
+      content: [{ type: 'text', text: 'The sum of 2 and 3 is 5.' }],
+    });
+    await stage.call({ name: 'files' }, 'write_file', { path: '/home/user/note.txt', content: 'from the tool' });
+    expect((await stage.sh('cat note.txt')).stdout.toString()).toBe('from the tool');
+    expect(await stage.call({ name: 'files' }, 'read_text_file', { path: '/etc/passwd' })).toMatchObject({
+      isError: true,
+    });
+    await Promise.all([
+      stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'everything' }),
+      stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'files' }),
+    ]);
+    expect(await processesWith(marker)).toEqual([]);
+  });
+
+  it('speaks the stateless protocol of 2026 with a server that knows no other', async () => {
+    const { protocolVersion, tools } = await stage.connect({ name: 'modern' });
+    expect(protocolVersion).toBe('2026-07-28');
+    expect(tools.map(({ name }) => name)).toEqual(['add']);
+    expect(await stage.call({ name: 'modern' }, 'add', { a: 2, b: 40 })).toMatchObject({ content: [{ text: '42' }] });
+  });
+
+  it('connects a server that ends at an unknown first request, and one that prints to its stdout', async () => {
+    const [fragile, loud] = await Promise.all([stage.connect({ name: 'fragile' }), stage.connect({ name: 'loud' })]);
+    expect([fragile.protocolVersion, loud.protocolVersion]).toEqual(['2025-06-18', '2025-06-18']);
+    // Its schema for what it answers holds a pattern that would take for ever.
+    expect(await stage.call({ name: 'loud' }, 'act')).toMatchObject({ content: [{ text: 'loud' }] });
+  });
+
+  it('says what a command that is no server said last, and keeps nothing of it', async () => {
+    const config = {
+      name: 'none',
+      command: 'sh',
+      args: ['-c', 'echo "no module named mcp_server" >&2; exit 1'],
+      env: {},
+    };
+    await expect(stage.connect({ name: 'none' }, { config })).rejects.toMatchObject({
+      reason: 'upstream_error',
+      data: { server: 'none', exit_code: 1, stderr: 'no module named mcp_server\n' },
+    });
+    const missing = { ...config, command: 'no-such-program' };
+    await expect(stage.connect({ name: 'none' }, { config: missing })).rejects.toMatchObject({
+      reason: 'upstream_error',
+      data: { exit_code: 127 },
+    });
+    const chatter = { ...config, args: ['-c', 'yes x | head -c 100000 >&2; exit 1'] };
+    const error = await stage.connect({ name: 'none' }, { config: chatter }).catch((thrown: unknown) => thrown);
+    expect(JSON.stringify(error).length).toBeLessThan(10_000);
+    expect(stage.mcp.list('a', 's').map(({ name }) => name)).not.toContain('none');
+  });
+
+  it('stops connecting when the caller goes away, and leaves no process', async () => {
+    const config = { name: 'sleeper', command: 'sleep', args: [`${marker}.5`], env: {} };
+    const leaving = new AbortController();
+    const connecting = stage.connect({ name: 'sleeper' }, { config, signal: leaving.signal });
+    const caught = expect(connecting).rejects.toMatchObject({ reason: 'cancelled' });
+    await expect(stage.connect({ name: 'sleeper' }, { config })).rejects.toMatchObject({ reason: 'conflict' });
+    leaving.abort();
+    await caught;
+    expect(await processesWith(`${marker}.5`)).toEqual([]);
+  });
+
+  it('ends a server that says too much at once, and the call with it', async () => {
+    await stage.connect({ name: 'huge' });
+    await expect(stage.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
+    await expect(stage.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
+  });
+
+  it('ends a server that asks without reading the answers', async () => {
+    await stage.connect({ name: 'deaf' });
+    await expect(stage.call({ name: 'deaf' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
+  });
+
+  it.each([
+    [
+      'failing',
+      { reason: 'upstream_error', message: expect.stringContaining('no such luck'), data: { mcp_code: -32000 } },
+    ],
+    ['deep', { reason: 'upstream_error' }],
+  ])('answers for a server that is %s', async (name, error) => {
+    await stage.connect({ name });
+    await expect(stage.call({ name }, 'act')).rejects.toMatchObject(error);
+  });
+
+  it('refuses a server with more tools than anybody needs', async () => {
+    await expect(stage.connect({ name: 'many' })).rejects.toMatchObject({
+      reason: 'upstream_error',
+      message: expect.stringContaining('more than 256 tools'),
+    });
+  });
+
+  it('bounds a call in time', async () => {
+    await stage.connect({ name: 'slow' });
+    const { signal } = new AbortController();
+    const call = { tool: 'act', arguments: {}, timeoutMs: 100, signal };
+    await expect(stage.mcp.call({ owner: 'a', sessionId: 's', name: 'slow' }, call)).rejects.toMatchObject({
+      reason: 'upstream_timeout',
+    });
+  });
+
+  it('leaves nothing of a server and its daemons when it is disconnected', async () => {
+    await stage.connect({ name: 'family' });
+    expect((await processesWith(marker)).length).toBeGreaterThan(0);
+    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'family' });
+    expect((await processesWith(marker)).filter((line) => line.startsWith('sleep'))).toEqual([]);
+  });
+
+  it('offers only the tools on the allow-list', async () => {
+    const { tools } = await stage.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
+    expect(tools.map(({ name }) => name)).toEqual(['echo']);
+    await expect(stage.call({ name: 'everything' }, 'get-sum', { a: 1, b: 1 })).rejects.toMatchObject({
+      reason: 'not_found',
+    });
+    expect(stage.mcp.toolset('a', 's')?.tools.filter(({ server }) => server === 'everything')).toHaveLength(1);
+  });
+
+  it('answers the same connection for the same configuration, and no other under its name', async () => {
+    const first = await stage.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
+    expect(stage.mcp.list('a', 's')).toContain(first);
+    await expect(stage.connect({ name: 'everything' })).rejects.toMatchObject({ reason: 'conflict' });
+  });
+
+  it('ends a connection that nobody uses', async () => {
+    const idle = await createMcpStage(registeredServers(['loud']), { idleMs: 50 });
+    await idle.connect({ name: 'loud' });
+    await expect.poll(() => idle.mcp.list('a', undefined), { timeout: 10_000 }).toEqual([]);
+    await expect(idle.call({ name: 'loud' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
+  });
+
+  it('ends everything on close and connects nothing more', async () => {
+    const other = await createMcpStage(registeredServers(['family'], `${marker}9`));
+    await other.connect({ name: 'family' });
+    await other.mcp.close();
+    expect((await processesWith(`${marker}9`)).filter((line) => line.startsWith('sleep'))).toEqual([]);
+    await expect(other.connect({ name: 'family' })).rejects.toMatchObject({ reason: 'unavailable' });
+  });
+
+  it('gives a server that was trusted with secrets a home that no caller can write to', async () => {
+    const server = {
+      command: 'sh',
+      args: ['-c', 'ls ~ >&2; echo "$TOKEN" >&2; exit 9'],
+      env: { TOKEN: 'canary-secret' },
+    };
+    const trusted = await createMcpStage({ trusted: server });
+    await trusted.sh('echo planted > ~/planted.py');
+    const error = await trusted.connect({ name: 'trusted' }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ reason: 'upstream_error', data: { exit_code: 9 } });
+    // Nor does the caller see what it says on the way.
+    expect(JSON.stringify([error, trusted.logged])).not.toMatch(/planted|canary-secret/);
+  });
+});
