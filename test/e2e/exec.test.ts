@@ -1,0 +1,187 @@
+// `exec` and `apply` as callers meet them: the real gateway, over HTTP, SSE and WebSocket.
+import { request } from 'node:http';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import WebSocket from 'ws';
+import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { describeWith } from '../support/requirements.ts';
+import { processesWith } from '../unit/workspace/scene.ts';
+
+const KEYS = JSON.stringify({
+  keys: [
+    { id: 'one', key: 'key-of-one-000000', scopes: ['workspace'] },
+    { id: 'two', key: 'key-of-two-000000', scopes: ['workspace'] },
+    { id: 'talker', key: 'key-of-talker-000', scopes: ['conversation'] },
+  ],
+});
+const ONE = 'key-of-one-000000';
+const TWO = 'key-of-two-000000';
+
+const marker = (): string => `${300_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
+
+describeWith('bubblewrap', 'the workspace of a running gateway', () => {
+  let gateway: LocalGateway;
+  beforeAll(async () => {
+    gateway = await startLocalGateway({
+      env: { GATEWAY_KEYS: KEYS, GATEWAY_LOG: 'json', SECRET_OF_GATEWAY: 'hunter2' },
+    });
+  });
+  afterAll(() => gateway.stop());
+
+  const post = (method: string, params: object, key = ONE, headers: Record<string, string> = {}): Promise<Response> =>
+    fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-api-key': key, ...headers },
+      body: JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 }),
+    });
+  const call = async (method: string, params: object, key?: string): Promise<unknown> =>
+    (await post(method, params, key)).json();
+  const sh = (script: string, key?: string): Promise<unknown> =>
+    call('exec', { command: 'sh', args: ['-c', script] }, key);
+
+  it('answers the request of the reference', async () => {
+    const params = { command: 'echo', args: ['Hello from Codex Gateway'], env: { ENV_VAR: 'value' }, cwd: '/tmp' };
+    expect(await call('exec', params)).toMatchObject({
+      id: 1,
+      result: { stdout: 'Hello from Codex Gateway\n', stderr: '', exit_code: 0, timed_out: false, truncated: false },
+    });
+  });
+
+  it('keeps a repository between calls, patches it, and shows it to no other key', async () => {
+    await call('exec', { command: 'git', args: ['init', '/tmp/repo'] });
+    await sh('echo old content > /tmp/repo/file.txt');
+    const patch = '--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old content\n+new content';
+    const files = [{ path: 'file.txt', change: 'modified', additions: 1, deletions: 1 }];
+    const params = { patch, repo_path: '/tmp/repo', dry_run: false };
+    expect(await call('apply', params, TWO)).toMatchObject({ error: { code: -32602 } });
+    expect(await call('apply', params)).toMatchObject({ result: { applied: true, dry_run: false, files } });
+    expect(await call('apply', params)).toMatchObject({
+      error: { code: 409, data: { reason: 'patch_failed', file: 'file.txt', hunk: 1 } },
+    });
+    expect(await sh('cat /tmp/repo/file.txt')).toMatchObject({ result: { stdout: 'new content\n' } });
+    expect(await sh('ls /tmp', TWO)).toMatchObject({ result: { stdout: '' } });
+  });
+
+  it('refuses dangerous variables with their path, and a key without the scope', async () => {
+    const params = { command: 'env', env: { LD_PRELOAD: '/tmp/x.so', FINE: '1' } };
+    expect(await call('exec', params)).toMatchObject({
+      error: { code: -32602, data: { issues: [{ path: 'env.LD_PRELOAD' }] } },
+    });
+    expect(await call('exec', { command: 'env' }, 'key-of-talker-000')).toMatchObject({
+      error: { code: 403, data: { missing_scope: 'workspace' } },
+    });
+    expect(await call('exec', { command: 'env' })).toMatchObject({
+      result: { stdout: expect.not.stringMatching(/SECRET|hunter2|key-of|GATEWAY/) },
+    });
+  });
+
+  it('streams output as it comes over SSE', async () => {
+    const params = { command: 'sh', args: ['-c', 'echo one; sleep 0.1; echo two >&2; exit 3'], session_id: 's' };
+    const response = await post('exec', params, ONE, { accept: 'text/event-stream' });
+    const messages = (await response.text()).split('\n\n').flatMap((block) => {
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      return data === undefined ? [] : [JSON.parse(data)];
+    });
+    expect(messages.map((message) => message.params?.event ?? message.result)).toMatchObject([
+      { ExecCommandBegin: { command: ['sh', '-c', params.args[1]], cwd: '/home/user' } },
+      { ExecCommandOutputDelta: { stream: 'stdout', chunk: 'one\n' } },
+      { ExecCommandOutputDelta: { stream: 'stderr', chunk: 'two\n' } },
+      { ExecCommandEnd: { exit_code: 3, timed_out: false } },
+      { stdout: 'one\n', stderr: 'two\n', exit_code: 3 },
+    ]);
+    expect(messages.slice(0, 4).map((message) => message.params.seq)).toEqual([1, 2, 3, 4]);
+  });
+
+  it('answers a short command over WebSocket by its response alone, a long one with events', async () => {
+    const socket = new WebSocket(`${gateway.url.replace('http', 'ws')}/ws`, { headers: { 'x-api-key': ONE } });
+    const messages: { id?: number; params?: { event: object }; result?: object }[] = [];
+    const answered = new Map<number, () => void>();
+    socket.on('message', (data) => {
+      const message = JSON.parse(String(data));
+      messages.push(message);
+      answered.get(message.id)?.();
+    });
+    await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
+    const ask = (id: number, params: object): Promise<void> => {
+      socket.send(JSON.stringify({ jsonrpc: '2.0', method: 'exec', params, id }));
+      return new Promise((resolve) => answered.set(id, resolve));
+    };
+    await ask(1, { command: 'echo', args: ['WebSocket test'] });
+    expect(messages.splice(0)).toMatchObject([{ id: 1, result: { stdout: 'WebSocket test\n', exit_code: 0 } }]);
+    await ask(2, { command: 'sh', args: ['-c', 'echo a; sleep 0.8'] });
+    expect(messages.splice(0).map(({ params }) => Object.keys(params?.event ?? {})[0])).toEqual([
+      ...['ExecCommandBegin', 'ExecCommandOutputDelta', 'ExecCommandEnd'],
+      undefined,
+    ]);
+    await ask(3, { command: 'true', stream: true });
+    expect(messages).toHaveLength(3);
+    socket.close();
+  });
+
+  it('writes a line per command, with its arguments and end, without its output', async () => {
+    await sh('echo a-secret-$((40 + 2)); exit 5');
+    const find = (): string | undefined =>
+      gateway
+        .output()
+        .split('\n')
+        .find((text) => text.includes('"message":"command"') && text.includes('a-secret'));
+    await until(async () => find() !== undefined);
+    const line = find();
+    expect(JSON.parse(line ?? '{}')).toMatchObject({
+      key_id: 'one',
+      method: 'exec',
+      argv: ['sh', '-c', 'echo a-secret-$((40 + 2)); exit 5'],
+      exit_code: 5,
+      ms: expect.any(Number),
+    });
+    expect(gateway.output()).not.toContain('a-secret-42');
+  });
+
+  it('tells in rpc.discover which methods need the sandbox and that it is here', async () => {
+    const methods = (await call('rpc.discover', {})) as {
+      result: { methods: { name: string; 'x-available'?: boolean }[] };
+    };
+    const available = Object.fromEntries(methods.result.methods.map((method) => [method.name, method['x-available']]));
+    expect(available).toMatchObject({ exec: true, apply: true, 'conversation.status': undefined });
+  });
+
+  it('ends the command of a client that hangs up', async () => {
+    const mark = marker();
+    const body = { jsonrpc: '2.0', method: 'exec', params: { command: 'sleep', args: [mark] }, id: 1 };
+    const req = request(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-api-key': ONE, accept: 'text/event-stream' },
+    });
+    req.on('error', () => {});
+    req.end(JSON.stringify(body));
+    // The first event says that it runs.
+    await new Promise((resolve) => req.once('response', (res) => res.once('data', resolve)));
+    await until(async () => (await processesWith(mark)).length > 0);
+    req.destroy();
+    await until(async () => (await processesWith(mark)).length === 0);
+  });
+
+  it('leaves no process when the gateway itself is killed', async () => {
+    const mark = marker();
+    const other = await startLocalGateway({ env: { GATEWAY_API_KEY: ONE } });
+    const hung = fetch(`${other.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-api-key': ONE },
+      body: JSON.stringify({
+        jsonrpc: '2.0',
+        method: 'exec',
+        params: { command: 'sh', args: ['-c', `setsid sleep ${mark} & sleep ${mark}`] },
+        id: 1,
+      }),
+    }).catch(() => undefined);
+    await until(async () => (await processesWith(`sleep\0${mark}`)).length === 2);
+    other.child.kill('SIGKILL');
+    await hung;
+    await until(async () => (await processesWith(mark)).length === 0);
+    await other.stop();
+  });
+});
+
+/** The kernel tells nobody about other processes: asked until it is so, or the test's own time is up. */
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 10));
+}
