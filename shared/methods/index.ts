@@ -1,5 +1,6 @@
 // Every method, one line each; the only barrel. A new method is one file and one line here.
 export { apply } from './apply.ts';
+export { authLimits } from './auth.limits.ts';
 export { authLogin } from './auth.login.ts';
 export { authLogout } from './auth.logout.ts';
 export { authTicket } from './auth.ticket.ts';
@@ -16,5 +17,13 @@ export { eventsList } from './events.list.ts';
 export { eventsSubscribe } from './events.subscribe.ts';
 export { eventsUnsubscribe } from './events.unsubscribe.ts';
 export { exec } from './exec.ts';
+export { interactiveClose } from './interactive.close.ts';
+export { interactiveInput } from './interactive.input.ts';
+export { interactiveResize } from './interactive.resize.ts';
+export { interactiveStart } from './interactive.start.ts';
+export { mcpCall } from './mcp.call.ts';
+export { mcpConnect } from './mcp.connect.ts';
+export { mcpDisconnect } from './mcp.disconnect.ts';
+export { mcpList } from './mcp.list.ts';
 export { proto } from './proto.ts';
 export { rpcDiscover } from './rpc.discover.ts';

@@ -81,6 +81,18 @@ export function refuse(
   return refusal;
 }
 
+/** How each limit stands at `nowMs`, in the order of `limits`. Reads only. */
+export function report(
+  state: LimitState,
+  limits: readonly Limit[],
+  nowMs: number,
+): { readonly limit: Limit; readonly remaining: number; readonly resetAtMs: number }[] {
+  return limits.map((limit) => {
+    const { startMs, count } = usage(state, limit.windowMs, nowMs);
+    return { limit, remaining: Math.max(0, limit.max - count), resetAtMs: startMs + limit.windowMs };
+  });
+}
+
 /** Epoch milliseconds at which the last window of a state ends; 0 when it holds none. */
 export function endOf(state: LimitState): number {
   return state.windows.reduce((end, window) => Math.max(end, window.start_ms + window.window_ms), 0);

@@ -1,0 +1,50 @@
+// `auth.limits`: what the caller's key has left in each of its windows. Headers tell the tightest window only; this tells all.
+import { z } from 'zod';
+import { toLimitRef, toLimitState } from '../rate-limit/limit-document.ts';
+import { report } from '../rate-limit/windows.ts';
+import { defineMethod } from './define-method.ts';
+
+export const authLimits = defineMethod({
+  name: 'auth.limits',
+  summary: 'Tells who the key is, what it may do and what is left in each of its rate windows, this call included',
+  scope: null,
+  cost: 'read',
+  params: z.strictObject({}),
+  result: z.object({
+    key_id: z.string(),
+    scopes: z.array(z.string()),
+    windows: z.array(
+      z.object({
+        window_seconds: z.number(),
+        limit: z.int(),
+        remaining: z.int(),
+        reset: z.int().describe('When the window ends, epoch seconds'),
+      }),
+    ),
+  }),
+  errors: ['unavailable'],
+  example: {
+    params: {},
+    result: {
+      key_id: 'default',
+      scopes: ['conversation', 'workspace'],
+      windows: [
+        { window_seconds: 60, limit: 100, remaining: 99, reset: 1763043660 },
+        { window_seconds: 3600, limit: 1000, remaining: 993, reset: 1763046000 },
+      ],
+    },
+  },
+  async handle(_params, { services, caller, signal }) {
+    const [snapshot] = await services.store.get([toLimitRef(caller.keyId)], { signal });
+    return {
+      key_id: caller.keyId,
+      scopes: [...caller.scopes],
+      windows: report(toLimitState(snapshot?.data), caller.limits, services.clock.now()).map((window) => ({
+        window_seconds: window.limit.windowMs / 1_000,
+        limit: window.limit.max,
+        remaining: window.remaining,
+        reset: Math.ceil(window.resetAtMs / 1_000),
+      })),
+    };
+  },
+});
