@@ -45,6 +45,8 @@ async function main(): Promise<void> {
   services.log.flush();
   process.stdout.write(`gateway ready at http://${host}:${port}\n${banner()}`);
   services.engines.warm?.();
+  // The self-test is made now, not at the cost of the first caller.
+  void services.sandbox.available();
 
   async function stop(): Promise<void> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));

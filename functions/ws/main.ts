@@ -28,6 +28,8 @@ async function main(): Promise<void> {
   const address = server.address();
   log.log('INFO', 'companion listens', { port: typeof address === 'object' ? address?.port : address });
   services.engines.warm?.();
+  // The self-test is made now, not at the cost of the first caller.
+  void services.sandbox.available();
 
   let stopping = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
