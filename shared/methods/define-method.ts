@@ -43,9 +43,9 @@ export interface MethodContext {
   notify(method: string, params: object, eventId?: string): void | Promise<void>;
 }
 
-/** Declares a method; types flow from the zod schemas. */
-export function defineMethod<Params extends ZodObject, Result extends ZodType>(
-  definition: MethodDefinition<MethodContext, Params, Result> & { readonly scope: Scope | null },
-): MethodDefinition<MethodContext, Params, Result> {
+/** Declares a method; types flow from the zod schemas, and its name stays literal: the typed client finds it by that. */
+export function defineMethod<const Name extends string, Params extends ZodObject, Result extends ZodType>(
+  definition: MethodDefinition<MethodContext, Params, Result> & { readonly name: Name; readonly scope: Scope | null },
+): MethodDefinition<MethodContext, Params, Result> & { readonly name: Name } {
   return definition;
 }
