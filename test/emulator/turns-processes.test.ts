@@ -1,0 +1,204 @@
+// Turns across real gateway processes on the Firestore emulator: prompt here, cancel there; the owner killed in mid-stream; many at once;
+// providers and a store that fail.
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, inject, it } from 'vitest';
+import { type ModelProvider, startModelProvider } from '../fakes/model-provider.ts';
+import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { describeWith } from '../support/requirements.ts';
+import { type Emulator, startFirestoreEmulator } from './emulators.ts';
+import { follow, rpc, textOf, until } from './turns-client.ts';
+
+const LEASE_MS = 3_000;
+
+let provider: ModelProvider;
+const gateways: LocalGateway[] = [];
+
+async function startGateway(firestoreHost: string, project: string, env: Record<string, string> = {}) {
+  const gateway = await startLocalGateway({
+    env: {
+      FIRESTORE_EMULATOR_HOST: firestoreHost,
+      GOOGLE_CLOUD_PROJECT: project,
+      METADATA_SERVER_DETECTION: 'none',
+      GATEWAY_API_KEY: 'dev-key',
+      GATEWAY_BUS: 'local',
+      GATEWAY_LIMITS: '1000000/minute',
+      GATEWAY_LEASE_MS: String(LEASE_MS),
+      GATEWAY_HEARTBEAT_MS: '1000',
+      ANTHROPIC_API_KEY: 'sk-test',
+      ANTHROPIC_BASE_URL: provider.url,
+      MODEL: 'anthropic/claude-sonnet-4-5',
+      ...env,
+    },
+  });
+  gateways.push(gateway);
+  return gateway;
+}
+
+async function kill(gateway: LocalGateway): Promise<void> {
+  if (gateway.child.exitCode !== null || gateway.child.signalCode !== null) return;
+  const exited = once(gateway.child, 'exit');
+  gateway.child.kill('SIGKILL');
+  await exited;
+}
+
+beforeAll(async () => {
+  provider = await startModelProvider();
+});
+afterAll(async () => {
+  await Promise.all(gateways.map((gateway) => kill(gateway)));
+  await provider.close();
+});
+
+const isIdle = (answer: Awaited<ReturnType<typeof rpc>>): boolean => answer.result?.status !== 'running';
+
+describeWith('emulators', 'turns of several gateways on one Firestore', () => {
+  const project = `turns-${randomBytes(4).toString('hex')}`;
+  let a: LocalGateway;
+  let b: LocalGateway;
+
+  beforeAll(async () => {
+    const host = inject('firestoreHost');
+    [a, b] = await Promise.all([startGateway(host, project), startGateway(host, project)]);
+    // Both have loaded what a first turn and a first watch need.
+    for (const { url } of [a, b]) await rpc(url, 'conversation.prompt', { prompt: '[[chunks 5 every 50]]' });
+  });
+
+  it('a cancel on B closes A’s request to the model, p95 < 250 ms', async () => {
+    const latencies: number[] = [];
+    for (let round = 0; round < 20; round++) {
+      const session_id = `cancel-${round}`;
+      const asked = provider.next();
+      const running = follow(a.url, 'conversation.prompt', { prompt: '[[chunks 500 every 20]]', session_id });
+      await running.until(12);
+      const sentAt = Date.now();
+      const { result } = await rpc(b.url, 'conversation.cancel', { session_id });
+      expect(result).toMatchObject({ cancelled: true, was_running: true });
+      const ended = await (await asked).done;
+      expect(ended.by).toBe('client');
+      latencies.push(ended.at - sentAt);
+      expect((await running.answer)?.error).toMatchObject({ code: 499 });
+    }
+    latencies.sort((x, y) => x - y);
+    const p95 = latencies[Math.ceil(latencies.length * 0.95) - 1] ?? Number.NaN;
+    process.stdout.write(`cancel on another instance: p50 ${latencies[9]} ms, p95 ${p95} ms\n`);
+    expect(p95).toBeLessThan(250);
+  }, 60_000);
+
+  it('kill -9 in mid-stream: B settles the turn, tells its story from where the client was, and goes on', async () => {
+    const session_id = 'killed';
+    const victim = await startGateway(inject('firestoreHost'), project);
+    const running = follow(victim.url, 'conversation.prompt', { prompt: '[[chunks 500 every 40]]', session_id });
+    await running.until(40);
+    // What a client had seen is stored at most a second later; this one left a while before the end.
+    const lastSeen = running.events[9];
+    await kill(victim);
+    const killedMs = performance.now();
+    await running.answer;
+    const resumed = follow(b.url, 'conversation.resume', { session_id }, { 'last-event-id': lastSeen?.id ?? '' });
+    const { result } = (await resumed.answer) ?? {};
+    expect(result).toMatchObject({ status: 'interrupted', session_id });
+    expect(performance.now() - killedMs).toBeLessThan(LEASE_MS + 5_000);
+    // No gap, no duplicate, one end.
+    const seqs = resumed.events.slice(0, -1).map(({ seq }) => seq);
+    expect(seqs).toEqual(seqs.map((_, index) => (lastSeen?.seq ?? 0) + 1 + index));
+    expect(resumed.events.at(-1)?.event).toMatchObject({ TurnAborted: { reason: 'interrupted' } });
+    const { result: history } = await rpc(b.url, 'conversation.history', { session_id });
+    const partial = textOf([...running.events.slice(0, 10), ...resumed.events]);
+    expect(history?.messages).toMatchObject([{ role: 'user' }, { role: 'assistant', partial: true, content: partial }]);
+    const { result: next } = await rpc(a.url, 'conversation.prompt', { prompt: '[[say on we go]]', session_id });
+    expect(next).toMatchObject({ content: 'on we go' });
+  }, 60_000);
+
+  it('kill -9, then cancel on B: answered at once, the session is usable', async () => {
+    const session_id = 'killed-then-cancelled';
+    const victim = await startGateway(inject('firestoreHost'), project);
+    const running = follow(victim.url, 'conversation.prompt', { prompt: '[[chunks 500 every 40]]', session_id });
+    await running.until(50);
+    await kill(victim);
+    const startMs = performance.now();
+    const { result } = await rpc(b.url, 'conversation.cancel', { session_id });
+    const tookMs = performance.now() - startMs;
+    expect(result).toMatchObject({ cancelled: true });
+    expect(tookMs).toBeLessThan(3_000);
+    const { result: next } = await rpc(b.url, 'conversation.prompt', { prompt: 'again', session_id });
+    expect(next).toMatchObject({ type: 'ai_response' });
+  }, 60_000);
+
+  it('kill -9, then a prompt that waits on B runs once the lease is over', async () => {
+    const session_id = 'killed-then-prompted';
+    const victim = await startGateway(inject('firestoreHost'), project);
+    const running = follow(victim.url, 'conversation.prompt', { prompt: '[[chunks 500 every 40]]', session_id });
+    await running.until(50);
+    const waiting = rpc(b.url, 'conversation.prompt', { prompt: 'after you', session_id, on_busy: 'queue' });
+    await until(
+      () => rpc(a.url, 'conversation.status', { session_id }),
+      ({ result }) => result?.queued === 1,
+    );
+    await kill(victim);
+    const startMs = performance.now();
+    expect((await waiting).result).toMatchObject({ type: 'ai_response' });
+    expect(performance.now() - startMs).toBeLessThan(LEASE_MS + 3_000);
+  }, 60_000);
+
+  it('200 prompts at once on one session: one runs, 199 are told so, none is lost', async () => {
+    const session_id = 'crowd';
+    const before = provider.calls;
+    const answers = await Promise.all(
+      Array.from({ length: 200 }, (_, index) =>
+        rpc((index % 2 === 0 ? a : b).url, 'conversation.prompt', { prompt: '[[delay 3000]]', session_id }),
+      ),
+    );
+    expect(answers.filter(({ result }) => result !== undefined)).toHaveLength(1);
+    const reasons = answers.flatMap(({ error }) => (error === undefined ? [] : [error.data.reason]));
+    expect(reasons.filter((reason) => reason === 'session_busy')).toHaveLength(199);
+    expect(provider.calls - before).toBe(1);
+  }, 60_000);
+
+  it('a provider that hangs, says 429 for ever or cuts its stream ends the turn, in at most 3 calls', async () => {
+    const impatient = await startGateway(inject('firestoreHost'), project, { GATEWAY_TURN_TIMEOUT_MS: '1500' });
+    const cases = [
+      { prompt: '[[hang headers]]', reason: 'upstream_timeout', calls: 1 },
+      { prompt: '[[status 429]]', reason: 'upstream_error', calls: 3 },
+      { prompt: '[[chunks 10]] [[cut]]', reason: 'upstream_error', calls: 1 },
+    ];
+    for (const { prompt, reason, calls } of cases) {
+      const before = provider.calls;
+      const gateway = reason === 'upstream_timeout' ? impatient : a;
+      const { error } = await rpc(gateway.url, 'conversation.prompt', { prompt, session_id: prompt });
+      expect(error?.data).toMatchObject({ reason });
+      expect(provider.calls - before).toBeLessThanOrEqual(calls);
+      const status = await rpc(b.url, 'conversation.status', { session_id: prompt });
+      expect(status.result).toMatchObject({ status: 'failed', turn: { status: 'failed' } });
+    }
+  }, 60_000);
+});
+
+describeWith('emulators', 'turns while Firestore does not answer', () => {
+  let emulator: Emulator;
+  beforeAll(async () => {
+    emulator = await startFirestoreEmulator();
+  });
+  afterAll(() => emulator.stop());
+
+  it('a pause of 5 s in mid-turn loses nothing: the answer comes, whole and on record', async () => {
+    const gateway = await startGateway(emulator.host, 'paused', {
+      GATEWAY_LEASE_MS: '30000',
+      GATEWAY_HEARTBEAT_MS: '1000',
+    });
+    const session_id = 's';
+    await rpc(gateway.url, 'conversation.prompt', { prompt: 'warm up', session_id });
+    const running = follow(gateway.url, 'conversation.prompt', { prompt: '[[chunks 60 every 50]]', session_id });
+    await running.until(5);
+    emulator.suspend();
+    await sleep(5_000);
+    emulator.resume();
+    const { result } = (await running.answer) ?? {};
+    expect(result?.content).toBe(textOf(running.events));
+    await until(() => rpc(gateway.url, 'conversation.status', { session_id }), isIdle);
+    const { result: resumed } = await rpc(gateway.url, 'conversation.resume', { session_id });
+    expect(resumed).toMatchObject({ status: 'completed', content: result?.content });
+    expect(resumed?.events).toHaveLength(running.events.length);
+  }, 60_000);
+});
