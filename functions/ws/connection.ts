@@ -1,15 +1,16 @@
 // One socket: calls in, responses and notifications out, in order. It bounds what one peer can hold of this process (calls, bytes, time)
-// and ends what belongs to the connection when the connection ends. Turns are not among that: they go on.
+// and ends what belongs to the connection when the connection ends. Turns are not among that: they go on. A class, and lazy, because most
+// of many connections are idle.
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import type { Caller } from '../../shared/auth/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
-import type { Gateway, GatewayRequest } from '../../shared/gateway.ts';
+import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Connection } from '../../shared/methods/define-method.ts';
 import type { Services } from '../../shared/services.ts';
-import { CALLS_MAX, createInbox } from './inbox.ts';
-import { createOutbox } from './outbox.ts';
+import { CALLS_MAX, Inbox } from './inbox.ts';
+import { Outbox } from './outbox.ts';
 
 /** Close codes of RFC 6455 and the IANA registry. */
 export const CLOSE = { unsupported: 1003, policy: 1008, internal: 1011, restart: 1012, tryLater: 1013 } as const;
@@ -29,178 +30,188 @@ export interface ConnectionTimes {
   readonly stuckMs: number;
 }
 
-export interface SocketConnection {
-  readonly caller: Caller;
-  /** The key as it stands now: other scopes end the connection, other limits are taken over. */
-  refresh(caller: Caller): void;
-  /** Looks at the clock: pings, ages, gives up. To be called every second; `nowMs` is monotonic. */
-  tick(nowMs: number): void;
-  /** Announces a planned close; closes with 1012 once nothing is in flight, at the latest at `untilMs`. */
-  goodbye(reason: 'shutdown' | 'max_age', untilMs: number): void;
-  close(code: number, reason: string): void;
-  /** Ends it without a closing handshake. */
-  destroy(): void;
-}
-
-export interface ConnectionParts {
-  readonly socket: WebSocket;
-  /** The stream below `socket`: it knows what is not sent yet. */
-  readonly stream: Duplex;
-  readonly caller: Caller;
+/** What all connections of a server have in common. */
+export interface ConnectionHost {
   readonly services: Services;
   readonly gateway: Gateway;
   readonly times: ConnectionTimes;
-  readonly nowMs: number;
-  readonly onClose: () => void;
+  closed(connection: SocketConnection): void;
 }
 
-export function createConnection(parts: ConnectionParts): SocketConnection {
-  const { socket, stream, services, gateway, times } = parts;
-  const openedMs = parts.nowMs;
-  let { caller } = parts;
-  let pingedMs = parts.nowMs;
-  let isAlive = true;
-  let leaveAtMs: number | undefined;
-  let ended: AbortController | undefined;
-  const calls = new Set<AbortController>();
-  let open: { readonly signal: AbortSignal; readonly streams: Connection['streams'] } | undefined;
-  let pauses = 0;
+export class SocketConnection {
+  readonly #socket: WebSocket;
+  readonly #host: ConnectionHost;
+  readonly #outbox: Outbox;
+  readonly #openedMs: number;
+  #caller: Caller;
+  #inbox: Inbox | undefined;
+  #scope: { readonly ended: AbortController; readonly streams: Connection['streams'] } | undefined;
+  #calls: Set<AbortController> | undefined;
+  #pingedMs: number;
+  #isAlive = true;
+  #leaveAtMs: number | undefined;
+  #pauses = 0;
 
-  // Reading stops while the peer does not read (its responses would pile up), or while too many of its calls are being refused.
-  const onPause = (): void => {
-    if (++pauses === 1) socket.pause();
-  };
-  const onResume = (): void => {
-    if (--pauses === 0) socket.resume();
-  };
-  const outbox = createOutbox(socket, stream, { stuckMs: times.stuckMs, onPause, onResume });
-  const inbox = createInbox({
-    handle: (body) => answer(body),
-    refuse: (body) => answer(body, tooMany()),
-    onPause,
-    onResume,
-  });
+  /** `stream` is what lies below `socket`; `nowMs` is monotonic. */
+  constructor(host: ConnectionHost, socket: WebSocket, stream: Duplex, caller: Caller, nowMs: number) {
+    this.#host = host;
+    this.#socket = socket;
+    this.#outbox = new Outbox(socket, stream, this);
+    this.#caller = caller;
+    this.#openedMs = nowMs;
+    this.#pingedMs = nowMs;
+    const onLife = (): void => {
+      this.#isAlive = true;
+    };
+    socket.on('ping', onLife);
+    socket.on('pong', onLife);
+    socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
+    // A broken frame or a reset; ws closes with the right code by itself.
+    socket.on('error', ignore);
+    socket.once('close', () => {
+      this.#finish();
+      host.closed(this);
+    });
+  }
 
-  const notify: NonNullable<GatewayRequest['notify']> = (method, params) =>
-    outbox.send(JSON.stringify({ jsonrpc: '2.0', method, params }));
+  get caller(): Caller {
+    return this.#caller;
+  }
 
-  async function answer(body: Buffer, refuseWith?: RpcError): Promise<void> {
+  /** The key as it stands now: other scopes end the connection, other limits are taken over. */
+  refresh(now: Caller): void {
+    const { scopes } = this.#caller;
+    const isSame = now.scopes.size === scopes.size && [...now.scopes].every((scope) => scopes.has(scope));
+    if (isSame) this.#caller = now;
+    else this.close(CLOSE.policy, 'the scopes of the key have changed');
+  }
+
+  /** Looks at the clock: pings, ages, gives up. To be called every second; `nowMs` is monotonic. */
+  tick(nowMs: number): void {
+    const { times } = this.#host;
+    if (this.#outbox.isStuck(nowMs, times.stuckMs)) this.close(CLOSE.tryLater, 'too much is unread');
+    else if (this.#leaveAtMs !== undefined && nowMs >= this.#leaveAtMs) this.close(CLOSE.restart, 'reconnect');
+    else if (nowMs - this.#openedMs >= times.ageMaxMs) this.goodbye('max_age', nowMs + times.goodbyeMs);
+    if (nowMs - this.#pingedMs < times.pingMs) return;
+    this.#pingedMs = nowMs;
+    const hasMoved = this.#outbox.hasMoved();
+    if (!this.#isAlive && !hasMoved) {
+      this.destroy();
+      return;
+    }
+    this.#isAlive = false;
+    if (this.#socket.readyState === this.#socket.OPEN) this.#socket.ping();
+  }
+
+  /** Announces a planned close; closes with 1012 once nothing is in flight, at the latest at `untilMs`. */
+  goodbye(reason: 'shutdown' | 'max_age', untilMs: number): void {
+    if (this.#leaveAtMs !== undefined) return;
+    this.#leaveAtMs = untilMs;
+    const retryAfterMs = RECONNECT_MS + Math.round(Math.random() * RECONNECT_SPREAD_MS);
+    this.notify('gateway.reconnect', { reason, retry_after_ms: retryAfterMs });
+    this.#leaveWhenIdle();
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket.close(code, reason);
+    // The answer to the close is to be read, whatever kept us from reading; ws itself bounds the wait.
+    this.#socket.resume();
+    this.#finish();
+  }
+
+  /** Ends it without a closing handshake. */
+  destroy(): void {
+    this.#socket.terminate();
+  }
+
+  /** Reading stops while the peer does not read (its responses would pile up), or while too many of its calls are being refused. */
+  pause(): void {
+    if (++this.#pauses === 1) this.#socket.pause();
+  }
+
+  resume(): void {
+    if (--this.#pauses === 0) this.#socket.resume();
+  }
+
+  notify(method: string, params: object): void | Promise<void> {
+    return this.#outbox.send(JSON.stringify({ jsonrpc: '2.0', method, params }));
+  }
+
+  handle(body: Buffer): Promise<void> {
+    return this.#answer(body);
+  }
+
+  refuse(body: Buffer): Promise<void> {
+    return this.#answer(body, tooMany());
+  }
+
+  #receive(data: Buffer | ArrayBuffer | Buffer[], isBinary: boolean): void {
+    this.#isAlive = true;
+    if (isBinary) this.#refuseBinary();
+    else if (this.#leaveAtMs !== undefined) void this.#answer(toBuffer(data), leaving());
+    else {
+      this.#inbox ??= new Inbox(this);
+      this.#inbox.add(toBuffer(data));
+    }
+  }
+
+  async #answer(body: Buffer, refuseWith?: RpcError): Promise<void> {
+    const { services, gateway } = this.#host;
     const call = new AbortController();
-    calls.add(call);
+    this.#calls ??= new Set();
+    this.#calls.add(call);
+    this.#scope ??= { ended: new AbortController(), streams: new Map() };
+    const { ended, streams } = this.#scope;
     const later: (() => void)[] = [];
     try {
       const reply = await gateway.handle({
-        caller,
+        caller: this.#caller,
         body,
         requestId: services.ids.next('req'),
         transport: 'ws',
         signal: call.signal,
-        notify,
-        connection: { ...scope(), afterReply: (work) => later.push(work) },
+        notify: (method, params) => this.notify(method, params),
+        connection: { signal: ended.signal, streams, afterReply: (work) => later.push(work) },
         ...(refuseWith && { refuseWith }),
       });
-      if (reply.payload !== undefined && reply.unanswered !== true) outbox.send(JSON.stringify(reply.payload));
-      if (reply.refusal?.reason === 'unauthorized') close(CLOSE.policy, 'the key is revoked');
+      if (reply.payload !== undefined && reply.unanswered !== true) this.#outbox.send(JSON.stringify(reply.payload));
+      if (reply.refusal?.reason === 'unauthorized') this.close(CLOSE.policy, 'the key is revoked');
     } catch (error) {
       // Every failure of a method is answered; what comes here is a defect of ours.
       services.log.log('ERROR', 'a message could not be handled', errorFields(error));
-      close(CLOSE.internal, 'internal error');
+      this.close(CLOSE.internal, 'internal error');
     } finally {
-      calls.delete(call);
+      this.#calls.delete(call);
       for (const work of later) work();
-      leaveWhenIdle();
+      this.#leaveWhenIdle();
     }
   }
 
-  /** Made at the first call: most of many connections are idle. */
-  function scope(): NonNullable<typeof open> {
-    ended ??= new AbortController();
-    open ??= { signal: ended.signal, streams: new Map() };
-    return open;
+  #refuseBinary(): void {
+    const error = new RpcError('unsupported_media_type', { data: { detail: 'send JSON-RPC in text messages' } });
+    const wire = error.toWire(this.#host.services.ids.next('req'));
+    this.#outbox.send(JSON.stringify({ jsonrpc: '2.0', error: wire, id: null }));
+    this.close(CLOSE.unsupported, 'binary messages are not supported');
+  }
+
+  #leaveWhenIdle(): void {
+    if (this.#leaveAtMs === undefined) return;
+    if ((this.#calls?.size ?? 0) === 0 && this.#inbox?.isEmpty !== false) this.close(CLOSE.restart, 'reconnect');
   }
 
   /** Nothing more is heard or told: what belongs to the connection ends. */
-  function finish(): void {
-    inbox.stop();
+  #finish(): void {
+    this.#inbox?.stop();
     const gone = new RpcError('cancelled', { message: 'the connection has ended' });
-    ended?.abort(gone);
-    for (const call of calls) call.abort(gone);
-    for (const stop of open?.streams.values() ?? []) stop();
-    outbox.stop();
+    this.#scope?.ended.abort(gone);
+    for (const call of this.#calls ?? []) call.abort(gone);
+    for (const stop of this.#scope?.streams.values() ?? []) stop();
+    this.#outbox.stop();
   }
-
-  function close(code: number, reason: string): void {
-    socket.close(code, reason);
-    // The answer to the close is to be read, whatever kept us from reading; ws itself bounds the wait.
-    socket.resume();
-    finish();
-  }
-
-  function goodbye(reason: 'shutdown' | 'max_age', untilMs: number): void {
-    if (leaveAtMs !== undefined) return;
-    leaveAtMs = untilMs;
-    const retryAfterMs = RECONNECT_MS + Math.round(Math.random() * RECONNECT_SPREAD_MS);
-    notify('gateway.reconnect', { reason, retry_after_ms: retryAfterMs });
-    leaveWhenIdle();
-  }
-
-  function leaveWhenIdle(): void {
-    if (leaveAtMs !== undefined && calls.size === 0 && inbox.isEmpty) close(CLOSE.restart, 'reconnect');
-  }
-
-  const onLife = (): void => {
-    isAlive = true;
-  };
-  socket.on('ping', onLife);
-  socket.on('pong', onLife);
-  socket.on('message', (data, isBinary) => {
-    isAlive = true;
-    if (isBinary) refuseBinary();
-    else if (leaveAtMs !== undefined) void answer(toBuffer(data), leaving());
-    else inbox.add(toBuffer(data));
-  });
-  // A broken frame or a reset; ws closes with the right code by itself.
-  socket.on('error', () => {});
-  socket.once('close', () => {
-    finish();
-    parts.onClose();
-  });
-
-  function refuseBinary(): void {
-    const error = new RpcError('unsupported_media_type', { data: { detail: 'send JSON-RPC in text messages' } });
-    outbox.send(JSON.stringify({ jsonrpc: '2.0', error: error.toWire(services.ids.next('req')), id: null }));
-    close(CLOSE.unsupported, 'binary messages are not supported');
-  }
-
-  return {
-    get caller() {
-      return caller;
-    },
-    refresh(now) {
-      const isSame =
-        now.scopes.size === caller.scopes.size && [...now.scopes].every((scope) => caller.scopes.has(scope));
-      if (isSame) caller = now;
-      else close(CLOSE.policy, 'the scopes of the key have changed');
-    },
-    tick(nowMs) {
-      if (outbox.isStuck(nowMs)) close(CLOSE.tryLater, 'too much is unread');
-      else if (leaveAtMs !== undefined && nowMs >= leaveAtMs) close(CLOSE.restart, 'reconnect');
-      else if (nowMs - openedMs >= times.ageMaxMs) goodbye('max_age', nowMs + times.goodbyeMs);
-      if (nowMs - pingedMs < times.pingMs) return;
-      pingedMs = nowMs;
-      const hasMoved = outbox.hasMoved();
-      if (!isAlive && !hasMoved) {
-        socket.terminate();
-        return;
-      }
-      isAlive = false;
-      if (socket.readyState === socket.OPEN) socket.ping();
-    },
-    goodbye,
-    close,
-    destroy: () => socket.terminate(),
-  };
 }
+
+/** One function for all sockets. */
+function ignore(): void {}
 
 function tooMany(): RpcError {
   return new RpcError('unavailable', {

@@ -9,73 +9,68 @@ const WAITING_BYTES_MAX = 1 << 20;
 /** Refusals under way (each is charged to its key) above which the peer is not read from. */
 const REFUSING_MAX = 64;
 
-export interface Inbox {
-  add(body: Buffer): void;
-  readonly isEmpty: boolean;
-  /** Forgets what waits and takes no more. */
-  stop(): void;
-}
-
-export interface InboxOptions {
+export interface InboxOwner {
   /** Answers a message. Must not reject. */
   handle(body: Buffer): Promise<void>;
   /** Answers a message that finds no place. Must not reject. */
   refuse(body: Buffer): Promise<void>;
-  onPause(): void;
-  onResume(): void;
+  pause(): void;
+  resume(): void;
 }
 
-export function createInbox({ handle, refuse, onPause, onResume }: InboxOptions): Inbox {
-  const waiting: { readonly body: Buffer; readonly weight: number }[] = [];
-  let waitingBytes = 0;
-  let inFlight = 0;
-  let refusing = 0;
-  let stopped = false;
+export class Inbox {
+  readonly #owner: InboxOwner;
+  readonly #waiting: { readonly body: Buffer; readonly weight: number }[] = [];
+  #waitingBytes = 0;
+  #inFlight = 0;
+  #refusing = 0;
+  #stopped = false;
 
-  function fits(weight: number): boolean {
-    return inFlight === 0 || inFlight + weight <= CALLS_MAX;
+  constructor(owner: InboxOwner) {
+    this.#owner = owner;
   }
 
-  function start(body: Buffer, weight: number): void {
-    inFlight += weight;
-    void handle(body).then(() => {
-      inFlight -= weight;
-      startWaiting();
-    });
+  add(body: Buffer): void {
+    if (this.#stopped) return;
+    const weight = weightOf(body);
+    if (this.#waiting.length === 0 && this.#fits(weight)) void this.#run(body, weight);
+    else if (this.#waiting.length < WAITING_MAX && this.#waitingBytes + body.length <= WAITING_BYTES_MAX) {
+      this.#waiting.push({ body, weight });
+      this.#waitingBytes += body.length;
+    } else void this.#refuse(body);
   }
 
-  function startWaiting(): void {
-    for (let first = waiting[0]; first !== undefined && fits(first.weight); first = waiting[0]) {
-      waiting.shift();
-      waitingBytes -= first.body.length;
-      start(first.body, first.weight);
+  get isEmpty(): boolean {
+    return this.#waiting.length === 0;
+  }
+
+  /** Forgets what waits and takes no more. */
+  stop(): void {
+    this.#stopped = true;
+    this.#waiting.length = 0;
+    this.#waitingBytes = 0;
+  }
+
+  #fits(weight: number): boolean {
+    return this.#inFlight === 0 || this.#inFlight + weight <= CALLS_MAX;
+  }
+
+  async #run(body: Buffer, weight: number): Promise<void> {
+    this.#inFlight += weight;
+    await this.#owner.handle(body);
+    this.#inFlight -= weight;
+    for (let first = this.#waiting[0]; first !== undefined && this.#fits(first.weight); first = this.#waiting[0]) {
+      this.#waiting.shift();
+      this.#waitingBytes -= first.body.length;
+      void this.#run(first.body, first.weight);
     }
   }
 
-  return {
-    add(body) {
-      if (stopped) return;
-      const weight = weightOf(body);
-      if (waiting.length === 0 && fits(weight)) start(body, weight);
-      else if (waiting.length < WAITING_MAX && waitingBytes + body.length <= WAITING_BYTES_MAX) {
-        waiting.push({ body, weight });
-        waitingBytes += body.length;
-      } else {
-        if (++refusing === REFUSING_MAX) onPause();
-        void refuse(body).then(() => {
-          if (refusing-- === REFUSING_MAX) onResume();
-        });
-      }
-    },
-    get isEmpty() {
-      return waiting.length === 0;
-    },
-    stop() {
-      stopped = true;
-      waiting.length = 0;
-      waitingBytes = 0;
-    },
-  };
+  async #refuse(body: Buffer): Promise<void> {
+    if (++this.#refusing === REFUSING_MAX) this.#owner.pause();
+    await this.#owner.refuse(body);
+    if (this.#refusing-- === REFUSING_MAX) this.#owner.resume();
+  }
 }
 
 const OPEN_ARRAY = 0x5b;

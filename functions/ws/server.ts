@@ -10,7 +10,7 @@ import { errorFields } from '../../shared/log.ts';
 import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
 import { requestIdOf } from '../http.ts';
-import { CLOSE, type ConnectionTimes, createConnection, type SocketConnection } from './connection.ts';
+import { CLOSE, type ConnectionHost, type ConnectionTimes, SocketConnection } from './connection.ts';
 import { admitUpgrade, PROTOCOL, refuseUpgrade } from './handshake.ts';
 import { createKeyWatch } from './key-watch.ts';
 
@@ -86,7 +86,7 @@ export function attachWebSocket(
 
   server.on('upgrade', (req: IncomingMessage, stream: Duplex, head: Buffer) => {
     // From here on the socket is ours alone: an error without a listener would end the process.
-    stream.on('error', () => {});
+    stream.on('error', ignore);
     upgrade(req, stream, head).catch((thrown: unknown) => {
       const error = toRpcError(thrown);
       const internal = error.reason === 'internal';
@@ -107,8 +107,7 @@ export function attachWebSocket(
     handshakes++;
     let caller: Caller;
     try {
-      const signal = AbortSignal.timeout(HANDSHAKE_MS);
-      caller = await Promise.race([admitUpgrade(req, { gateway, store, isAllowedOrigin }, signal), rejectAt(signal)]);
+      caller = await withDeadline((signal) => admitUpgrade(req, { gateway, store, isAllowedOrigin }, signal));
     } finally {
       handshakes--;
     }
@@ -125,33 +124,31 @@ export function attachWebSocket(
   }
 
   function accept(socket: WebSocket, stream: Duplex, caller: Caller): void {
-    const { keyId } = caller;
-    perKey.set(keyId, (perKey.get(keyId) ?? 0) + 1);
-    const connection = createConnection({
-      socket,
-      stream,
-      caller,
-      services,
-      gateway,
-      times,
-      nowMs: performance.now(),
-      onClose() {
-        connections.delete(connection);
-        const left = (perKey.get(keyId) ?? 1) - 1;
-        if (left === 0) perKey.delete(keyId);
-        else perKey.set(keyId, left);
-        if (connections.size > 0) return;
-        keyWatch.stop();
-        clearInterval(timer);
-        timer = undefined;
-        emptied.resolve();
-      },
-    });
+    perKey.set(caller.keyId, (perKey.get(caller.keyId) ?? 0) + 1);
+    const connection = new SocketConnection(host, socket, stream, caller, performance.now());
     connections.add(connection);
     timer ??= setInterval(tick, tickMs);
     keyWatch.start();
     if (draining) connection.goodbye('shutdown', performance.now());
   }
+
+  const host: ConnectionHost = {
+    services,
+    gateway,
+    times,
+    closed(connection) {
+      const { keyId } = connection.caller;
+      connections.delete(connection);
+      const left = (perKey.get(keyId) ?? 1) - 1;
+      if (left === 0) perKey.delete(keyId);
+      else perKey.set(keyId, left);
+      if (connections.size > 0) return;
+      keyWatch.stop();
+      clearInterval(timer);
+      timer = undefined;
+      emptied.resolve();
+    },
+  };
 
   let timer: NodeJS.Timeout | undefined;
   function tick(): void {
@@ -187,12 +184,23 @@ export function attachWebSocket(
   };
 }
 
-function rejectAt(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(new RpcError('unavailable', { cause: signal.reason })), {
-      once: true,
-    });
-  });
+/** One function for all sockets: a closure made beside a request would keep the request. */
+function ignore(): void {}
+
+/** The timer goes with the answer: thousands of handshakes in a burst leave nothing behind. */
+async function withDeadline<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const deadline = new AbortController();
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    const error = new RpcError('unavailable', { message: 'the handshake took too long' });
+    deadline.abort(error);
+    late.reject(error);
+  }, HANDSHAKE_MS);
+  try {
+    return await Promise.race([work(deadline.signal), late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function within(timeoutMs: number, work: Promise<void>): Promise<void> {
