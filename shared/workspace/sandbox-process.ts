@@ -14,7 +14,10 @@ export const STATUS_FD = 3;
 export const GRACE_MS = 2_000;
 
 const GONE_CHECK_MS = 2;
-const NICE = 10;
+/** The lowest priority: what a command gets while the gateway has nothing to do is all the same. */
+const NICE = 19;
+const GROUP_TRIES = 5;
+const GROUP_PAUSE_MS = 150;
 const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
@@ -61,7 +64,7 @@ export async function startProcess(file: string, args: readonly string[], hasStd
     if (isDoomed) killAll();
   });
   // The scheduler shares by session where it groups processes by session; there the group is what must be nice.
-  status.once('data', () => void writeFile(`/proc/${initPid}/autogroup`, String(NICE)).catch(() => {}));
+  status.once('data', () => void niceGroup(initPid));
   stdin?.on('error', () => {});
 
   const ended = new Promise<Ended>((resolve) => {
@@ -125,6 +128,19 @@ export function tame(pid: number): void {
     writeFileSync(`/proc/${pid}/oom_score_adj`, '1000');
   } catch {
     // It has ended already.
+  }
+}
+
+/** Without root the kernel takes one such change in 100 ms from all of the machine. */
+async function niceGroup(pid: number | undefined): Promise<void> {
+  for (let left = GROUP_TRIES; left > 0; left--) {
+    try {
+      return await writeFile(`/proc/${pid}/autogroup`, String(NICE));
+    } catch (error) {
+      // Anything but EAGAIN: no such groups on this machine, or the process has ended.
+      if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) return;
+      await pause(GROUP_PAUSE_MS * (1 + Math.random()), undefined, { ref: false });
+    }
   }
 }
 
