@@ -27,6 +27,7 @@ export function openEventStream(res: ServerResponse): EventStream {
   const start = (headers: OutgoingHttpHeaders = stream.headers): void => {
     if (started || res.headersSent || res.destroyed) return;
     started = true;
+    clearTimeout(silent);
     res.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',
       'Cache-Control': 'no-store',
@@ -37,6 +38,9 @@ export function openEventStream(res: ServerResponse): EventStream {
     keepAlive = setInterval(() => res.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
     res.once('close', () => clearInterval(keepAlive));
   };
+  // A prompt that waits in a queue says nothing for long.
+  const silent = setTimeout(() => start(), KEEP_ALIVE_MS);
+  res.once('close', () => clearTimeout(silent));
 
   const stream: EventStream = {
     get started() {

@@ -1,0 +1,124 @@
+// A prompt through the gateway, everything on (auth, limits, session, log), against the same model asked directly; and against
+// @portkey-ai/gateway in front of the same model with none of that, where it is installed.
+import { existsSync } from 'node:fs';
+import { type BenchLine, median, printLines } from './bench.ts';
+import { type Server, startServer } from './processes.ts';
+import { direct, load, messagesBody, post, prompt, type Setup, startPromptSetup } from './prompt-client.ts';
+
+const ROUNDS = 3;
+const CALLS = 300;
+const BURST = 600;
+const CONCURRENCY = 20;
+/** Sessions of this many turns: a conversation that grows for ever measures the model's input. */
+const TURNS = 5;
+const PORTKEY = 'node_modules/@portkey-ai/gateway/build/start-server.js';
+const PORTKEY_PORT = 18_787;
+
+interface Round {
+  readonly gatewayMs: number;
+  readonly overheadMs: number;
+  readonly directMs: number;
+  readonly perSecond: number;
+  readonly portkeyMs: number;
+  readonly portkeyPerSecond: number;
+}
+
+export async function run(): Promise<BenchLine[]> {
+  const setup = await startPromptSetup();
+  const portkey = existsSync(PORTKEY) ? await startPortkey() : undefined;
+  try {
+    const rounds: Round[] = [];
+    for (let round = 0; round <= ROUNDS; round++) {
+      const measured = await measure(setup, portkey, round);
+      // The first round warms everything up.
+      if (round > 0) rounds.push(measured);
+    }
+    return toLines(rounds, portkey !== undefined);
+  } finally {
+    await portkey?.stop();
+    await setup.stop();
+  }
+}
+
+async function measure({ gateway, provider }: Setup, portkey: Server | undefined, round: number): Promise<Round> {
+  const overheads: number[] = [];
+  const one = await load(CALLS, 1, async (index) => {
+    const session_id = `r${round}-${Math.floor(index / TURNS)}`;
+    const { ms, headers } = await prompt(gateway.url, { prompt: 'hello there', session_id });
+    overheads.push(Number(headers['x-gateway-overhead-ms']));
+    return ms;
+  });
+  const model = await load(CALLS, 1, async () => (await direct(provider.url, 'hello there')).ms);
+  const many = await load(BURST, CONCURRENCY, async () => (await prompt(gateway.url, { prompt: 'hello there' })).ms);
+  const through = async (): Promise<number> => {
+    const { status, ms, body } = await askPortkey(portkey, provider);
+    if (status !== 200) throw new Error(`portkey failed: ${status} ${body}`);
+    return ms;
+  };
+  const portkeyOne = portkey && (await load(CALLS, 1, through));
+  const portkeyMany = portkey && (await load(BURST, CONCURRENCY, through));
+  return {
+    gatewayMs: median(one.ms),
+    overheadMs: median(overheads),
+    directMs: median(model.ms),
+    perSecond: many.perSecond,
+    portkeyMs: median(portkeyOne?.ms ?? []),
+    portkeyPerSecond: portkeyMany?.perSecond ?? 0,
+  };
+}
+
+function toLines(rounds: readonly Round[], withPortkey: boolean): BenchLine[] {
+  const directMs = median(rounds.map((round) => round.directMs));
+  const addedMs = median(rounds.map((round) => round.gatewayMs - round.directMs));
+  const overheadMs = median(rounds.map((round) => round.overheadMs));
+  const perSecond = median(rounds.map((round) => round.perSecond));
+  const portkeyAddedMs = median(rounds.map((round) => round.portkeyMs - round.directMs));
+  const portkeyPerSecond = median(rounds.map((round) => round.portkeyPerSecond));
+  const against = (baseline: number, ratio: number): Partial<BenchLine> =>
+    withPortkey
+      ? { baseline, baselineName: '@portkey-ai/gateway, no auth, limits, session or stream', ratio }
+      : { notes: '@portkey-ai/gateway is not installed: nothing to compare with' };
+  return [
+    {
+      name: 'prompt, embedded, p50 added to the model’s own',
+      value: addedMs,
+      unit: 'ms',
+      target: withPortkey ? '<= 3 and within 2x of portkey' : '<= 3',
+      met: addedMs <= 3 && (!withPortkey || addedMs <= 2 * portkeyAddedMs),
+      ...against(portkeyAddedMs, portkeyAddedMs / addedMs),
+    },
+    {
+      name: 'prompt, embedded, p50 of x-gateway-overhead-ms',
+      value: overheadMs,
+      unit: 'ms',
+      target: '<= 3',
+      met: overheadMs <= 3,
+      notes: `the model alone ${directMs.toFixed(2)} ms`,
+    },
+    {
+      name: `prompt, embedded, throughput at concurrency ${CONCURRENCY}`,
+      value: perSecond,
+      unit: 'prompts/s',
+      target: withPortkey ? '>= portkey' : 'reported',
+      met: perSecond >= portkeyPerSecond,
+      ...against(portkeyPerSecond, perSecond / portkeyPerSecond),
+    },
+  ];
+}
+
+function startPortkey(): Promise<Server> {
+  const args = [PORTKEY, '--headless', `--port=${PORTKEY_PORT}`];
+  return startServer(args, /(http:\/\/localhost:\d+)/, { NODE_ENV: 'production' });
+}
+
+function askPortkey(portkey: Server | undefined, provider: Server) {
+  if (portkey === undefined) throw new Error('not installed');
+  // Not streamed: 1.15.2 answers 500 to a streamed call here ("immutable" headers). That is less work than ours, which streams.
+  return post(`http://127.0.0.1:${PORTKEY_PORT}/v1/messages`, messagesBody('hello there', false), {
+    'x-api-key': 'sk-bench',
+    'x-portkey-provider': 'anthropic',
+    'x-portkey-custom-host': `${provider.url}/v1`,
+  });
+}
+
+if (import.meta.main) printLines(await run());

@@ -1,0 +1,135 @@
+// What turns cost and who is told: tokens by turn, session, key and day; the daily budget and its bound; the time that is ours.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createMeter } from '../../../shared/meter.ts';
+import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
+import { conversationList } from '../../../shared/methods/conversation.list.ts';
+import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
+import { createStage, failure, type Instance, isDelta, type Stage } from './stage.ts';
+
+let stage: Stage;
+let a: Instance;
+beforeEach(async () => {
+  stage = await createStage();
+  a = await stage.instance();
+});
+afterEach(() => stage.close());
+
+const usageOf = async (instance: Instance, session_id = 's') => {
+  const status = await instance.call(conversationStatus, { session_id });
+  return 'metadata' in status ? status.metadata.usage : undefined;
+};
+
+describe('usage', () => {
+  it('adds up over the turns of a session and the sessions of a key, on all instances', async () => {
+    const b = await stage.instance();
+    const one = await a.prompt('one');
+    const two = await b.prompt('two');
+    const three = await b.prompt('three', { session_id: 't' });
+    const total = one.usage.total_tokens + two.usage.total_tokens;
+    expect(await usageOf(a)).toMatchObject({ total_tokens: total });
+    await Promise.all([a.services.conversations.ledger.flush(), b.services.conversations.ledger.flush()]);
+    const { usage_today } = await a.call(conversationList, {});
+    expect(usage_today).toMatchObject({ total_tokens: total + three.usage.total_tokens });
+    expect((await a.call(conversationList, {}, { owner: 'another' })).usage_today).toMatchObject({ total_tokens: 0 });
+  });
+
+  it('of a turn that was cut off is estimated, and says so; a refused one costs nothing', async () => {
+    const running = a.stream(`[[chunks 400 every 5]] ${'word '.repeat(100)}`);
+    await running.until(({ seq }) => seq > 20);
+    await a.call(conversationCancel, { session_id: 's' });
+    const usage = await usageOf(a);
+    expect(usage).toMatchObject({ estimated: true });
+    expect(usage?.input_tokens).toBeGreaterThan(100);
+    expect(usage?.output_tokens).toBeGreaterThan(5);
+    await failure(a.prompt('[[status 400]]', { session_id: 'refused' }));
+    expect(await usageOf(a, 'refused')).toEqual({ input_tokens: 0, output_tokens: 0, total_tokens: 0 });
+  });
+});
+
+describe('a daily budget', () => {
+  it('refuses the prompt after the one that used it up, until midnight UTC, on every instance', async () => {
+    const env = { GATEWAY_DAILY_TOKENS: '10' };
+    const [c, d] = [await stage.instance(env), await stage.instance(env)];
+    await c.prompt('[[say a long enough answer to use the budget up]]');
+    const error = await failure(c.prompt('more'));
+    expect(error).toMatchObject({ reason: 'rate_limited', retryable: true });
+    expect(error.data).toMatchObject({ detail: 'daily_tokens', limit: 10, remaining: 0 });
+    await c.services.conversations.ledger.flush();
+    expect(await failure(d.prompt('more'))).toMatchObject({ reason: 'rate_limited' });
+    expect(await d.prompt('mine is untouched', { session_id: 'x' }, { owner: 'another' })).toBeDefined();
+    stage.clock.advance(error.retryAfterMs ?? 0);
+    expect(await d.prompt('a new day')).toMatchObject({ type: 'ai_response' });
+  });
+
+  it('is overshot by at most the turns in flight', async () => {
+    const c = await stage.instance({ GATEWAY_DAILY_TOKENS: '10' });
+    const prompts = Array.from({ length: 5 }, (_, n) =>
+      c.prompt('[[delay 50]] [[say twelve tokens or more of an answer]]', { session_id: `p${n}` }),
+    );
+    await Promise.all(prompts);
+    expect(stage.provider.calls).toBe(5);
+    for (let n = 0; n < 5; n++) expect(await failure(c.prompt('more'))).toMatchObject({ reason: 'rate_limited' });
+    expect(stage.provider.calls).toBe(5);
+  });
+
+  it('costs a prompt no commit of its own, and no read where there is none', async () => {
+    await a.prompt('warm up');
+    await a.services.conversations.ledger.flush();
+    a.counted.reset();
+    await Promise.all(Array.from({ length: 10 }, (_, n) => a.prompt('hi', { session_id: `c${n}` })));
+    await a.services.conversations.ledger.flush();
+    // Per prompt: a read of a session this instance does not know, the admission, and the end with its record. The usage of all shares a
+    // write, or a few on a slow machine.
+    const { reads, commits, locks } = a.counted.operations;
+    expect({ reads, locks }).toEqual({ reads: 10, locks: 0 });
+    expect(commits - 10 * 3).toBeLessThan(5);
+  });
+});
+
+describe('a warm session', () => {
+  it('costs no read, one write to be admitted and two in the one commit that ends the turn', async () => {
+    await a.prompt('warm up');
+    await a.services.conversations.ledger.flush();
+    a.counted.reset();
+    await a.prompt('hi');
+    expect(a.counted.operations).toMatchObject({ reads: 0, commits: 3, locks: 0 });
+  });
+
+  it('costs no read with an idempotency key either, nor does a new session', async () => {
+    await a.prompt('warm up');
+    await a.services.conversations.ledger.flush();
+    a.counted.reset();
+    await a.prompt('hi', { idempotency_key: 'k' });
+    await a.prompt('hi', { session_id: undefined, idempotency_key: 'l' });
+    expect(a.counted.operations).toMatchObject({ reads: 0, commits: 8, locks: 0 });
+  });
+});
+
+describe('the meter', () => {
+  it('leaves out the time in which any model was at work, once', async () => {
+    const now = performance.now();
+    const meter = createMeter(now - 100);
+    meter.add({ stage: 'limit', startMs: now - 100, endMs: now - 98 });
+    meter.add({ stage: 'model', startMs: now - 90, endMs: now - 40 });
+    meter.add({ stage: 'model', startMs: now - 80, endMs: now - 30 });
+    expect(meter.stages()).toEqual({ limit: 2, model: 100 });
+    expect(meter.overheadMs()).toBeGreaterThanOrEqual(40);
+    expect(meter.overheadMs()).toBeLessThan(100);
+  });
+});
+
+describe('without its watch', () => {
+  it('an owner hears of a cancel by its heartbeat', async () => {
+    const deaf = await stage.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '3000' });
+    deaf.line.watch = () => () => {};
+    const running = deaf.stream('[[hang]]');
+    await running.until(isDelta);
+    const asked = stage.provider.requests.at(-1);
+    const startMs = Date.now();
+    await a.call(conversationCancel, { session_id: 's' });
+    const ended = await asked?.done;
+    expect(ended).toMatchObject({ by: 'client' });
+    expect((ended?.at ?? 0) - startMs).toBeLessThan(1_500);
+    expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
+  });
+});
