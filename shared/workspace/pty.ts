@@ -1,5 +1,6 @@
 // A pseudoterminal around a command line of the sandbox. The binding is native and optional: it is loaded when the first terminal starts, and
 // where it is missing the caller is told so.
+import { writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Duplex } from 'node:stream';
 import { RpcError } from '../errors.ts';
@@ -28,6 +29,8 @@ export interface Pty {
 
 /** A sandbox killed while it is being set up could leave a process behind: it has this long to say something first. */
 const SETUP_MS = 250;
+/** Between two tries to write what the terminal had no room for. */
+const RETRY_MS = 10;
 /** Reads as UTF-8; the stream below keeps a character that is cut between two reads. */
 const ENCODING = 'utf8';
 
@@ -51,6 +54,10 @@ function open(command: SandboxCommand, { cols, rows }: Size, onData: (text: stri
   });
   command.tame(pty.pid);
   const below: unknown = Reflect.get(pty, '_socket');
+  const fd: unknown = Reflect.get(pty, 'fd');
+  if (typeof fd !== 'number' || !(below instanceof Duplex)) throw new Error('the PTY binding is not the one we know');
+  const isOpen = (): boolean => !below.destroyed;
+  const input = createInput(fd, isOpen);
   const startedMs = performance.now();
   let isSetUp = false;
   let hasEnded = false;
@@ -68,18 +75,20 @@ function open(command: SandboxCommand, { cols, rows }: Size, onData: (text: stri
   });
   const ifAlive = (work: () => void): void => {
     // Its pid may be another's by now, and its descriptor as well.
-    if (!hasEnded) work();
+    if (!hasEnded && isOpen()) work();
   };
   return {
     get unreadBytes() {
-      return below instanceof Duplex ? below.writableLength : 0;
+      return input.pendingBytes;
     },
-    write: (text) => ifAlive(() => pty.write(text)),
+    write: input.write,
     resize: (to) => ifAlive(() => pty.resize(to.cols, to.rows)),
     pause: () => ifAlive(() => pty.pause()),
     resume: () => ifAlive(() => pty.resume()),
     kill() {
-      const kill = (): void => ifAlive(() => pty.kill('SIGKILL'));
+      const kill = (): void => {
+        if (!hasEnded) pty.kill('SIGKILL');
+      };
       // What waits to be read would keep the terminal open.
       ifAlive(() => pty.resume());
       const waitMs = isSetUp ? 0 : Math.max(0, SETUP_MS - (performance.now() - startedMs));
@@ -87,6 +96,40 @@ function open(command: SandboxCommand, { cols, rows }: Size, onData: (text: stri
       else killTimer ??= setTimeout(kill, waitMs);
     },
     exited,
+  };
+}
+
+/**
+ * Writes to the descriptor, which does not block. The binding's own write does: libuv takes a terminal's master for one that must be written
+ * to in full, and spins until a program that does not read its input reads it, the whole gateway with it.
+ */
+function createInput(fd: number, isOpen: () => boolean) {
+  let pending = Buffer.alloc(0);
+  let timer: NodeJS.Timeout | undefined;
+
+  function flush(): void {
+    timer = undefined;
+    while (pending.length > 0 && isOpen()) {
+      try {
+        pending = pending.subarray(writeSync(fd, pending));
+      } catch (error) {
+        const code = error instanceof Error && 'code' in error ? error.code : undefined;
+        if (code === 'EAGAIN') timer = setTimeout(flush, RETRY_MS);
+        else if (code !== 'EINTR') pending = Buffer.alloc(0);
+        if (code !== 'EINTR') return;
+      }
+    }
+  }
+
+  return {
+    get pendingBytes() {
+      return pending.length;
+    },
+    write(text: string) {
+      if (!isOpen()) return;
+      pending = Buffer.concat([pending, Buffer.from(text)]);
+      if (timer === undefined) flush();
+    },
   };
 }
 
