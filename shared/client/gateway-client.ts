@@ -1,0 +1,233 @@
+// The client of the gateway, for Node 20 and later and for browsers. The methods of the reference's client come first and behave as there;
+// the others throw GatewayError, retry what may be retried, and stream.
+import { cancelWhenAborted } from './cancel-turn.ts';
+import type { Notification, TurnEvent } from './events.ts';
+import { GatewayError, networkError } from './gateway-error.ts';
+import {
+  type Call,
+  callOnce,
+  createEventStreams,
+  type Endpoint,
+  type Fetch,
+  type OpenStream,
+  postJson,
+  readJson,
+} from './http.ts';
+import type { Methods } from './methods.ts';
+import { isRepeatable, withRetries } from './retry.ts';
+import { createSockets, type SocketConstructor } from './socket.ts';
+import { startDeadline } from './timer.ts';
+import { followTurn, type TurnRequest, type TurnStream, toTurnStream } from './turn-stream.ts';
+
+/** A response as the reference's client types it. */
+export interface JsonRpcResponse {
+  jsonrpc: '2.0';
+  // biome-ignore lint/suspicious/noExplicitAny: the reference's own type; code written against it reads members of it.
+  result?: any;
+  error?: { code: number; message: string; data?: Record<string, unknown> };
+  /** Null when the request could not be read. */
+  id: number | null;
+}
+
+export interface ClientOptions {
+  /** How prompts stream: Server-Sent Events (default), or WebSocket, which needs `socketUrl` where `/ws` is another service. */
+  readonly streaming?: 'sse' | 'websocket';
+  /** Default: `/ws` below the gateway's URL. */
+  readonly socketUrl?: string;
+  /** Default: the platform's. Node 20 has none: pass that of the package `ws`. */
+  readonly WebSocket?: SocketConstructor;
+  /** Default: the platform's. */
+  readonly fetch?: Fetch;
+  /** Retries of one call, and reconnections in a row of a stream that bring nothing new. Default 4. */
+  readonly retries?: number;
+}
+
+export interface CallOptions {
+  /** Ends the call; it rejects with the signal's reason. The gateway goes on unless told otherwise. */
+  readonly signal?: AbortSignal;
+  /** For the whole call with its retries. Default: 1 minute; 11 minutes where a model or a process works. */
+  readonly timeoutMs?: number;
+  /** Default: the client's. */
+  readonly retries?: number;
+}
+
+export interface StreamOptions extends CallOptions {
+  /** An abort of `signal` also cancels the turn at the gateway. Default false. */
+  readonly cancelOnAbort?: boolean;
+}
+
+/** Methods by name. Own ones are added so: `new CodexGatewayClient<Methods & { 'hello.world': { params: ...; result: ... } }>(...)`. */
+export type MethodTable = Readonly<Record<string, { readonly params: object; readonly result: unknown }>>;
+
+type Prompt = Methods['conversation.prompt'];
+type Resume = Methods['conversation.resume'];
+
+const TIMEOUT_MS = 60_000;
+/** Longer than a turn may take at the gateway. */
+const LONG_TIMEOUT_MS = 660_000;
+const LONG: ReadonlySet<string> = new Set<keyof Methods>([
+  'apply',
+  'conversation.prompt',
+  'conversation.resume',
+  'exec',
+  'mcp.call',
+  'mcp.connect',
+  'proto',
+]);
+const RETRIES = 4;
+
+export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: MethodTable[string] } = Methods> {
+  readonly #endpoint: Endpoint;
+  readonly #open: OpenStream;
+  readonly #retries: number;
+
+  /** `gatewayUrl` as in `GATEWAY_URL`, e.g. `http://127.0.0.1:8080`. Throws TypeError for a URL or a key that cannot be sent. */
+  constructor(gatewayUrl: string, apiKey: string, options: ClientOptions = {}) {
+    const url = new URL(gatewayUrl);
+    if (!/^https?:$/.test(url.protocol))
+      throw new TypeError('the URL of the gateway must begin with http:// or https://');
+    // fetch would name the key in its complaint.
+    if (!/^[\x21-\x7e]+$/.test(apiKey)) throw new TypeError('the API key has characters that a header cannot carry');
+    const base = `${url.origin}${url.pathname}`.replace(/\/+$/, '');
+    this.#endpoint = {
+      url: base,
+      key: apiKey,
+      fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
+    };
+    this.#retries = options.retries ?? RETRIES;
+    if (options.streaming === 'websocket') {
+      const Socket = options.WebSocket ?? (typeof WebSocket === 'undefined' ? undefined : WebSocket);
+      if (Socket === undefined) throw new TypeError('this platform has no WebSocket: pass one in the options');
+      this.#open = createSockets(this.#endpoint, options.socketUrl ?? `${base.replace(/^http/, 'ws')}/ws`, Socket);
+    } else this.#open = createEventStreams(this.#endpoint);
+  }
+
+  /** `GET /health`, no key needed. */
+  async healthCheck(): Promise<{ status: string }> {
+    const { signal, end } = startDeadline(TIMEOUT_MS, undefined);
+    try {
+      const response = await this.#endpoint.fetch(`${this.#endpoint.url}/health`, { redirect: 'error', signal });
+      const body = await readJson(response, signal);
+      if (isHealth(body)) return body;
+      throw new GatewayError({ reason: 'bad_response', message: 'this is not the health of a gateway' });
+    } catch (error) {
+      throw error instanceof GatewayError || signal.aborted
+        ? error
+        : networkError('the gateway cannot be reached', error);
+    } finally {
+      end();
+    }
+  }
+
+  /** One request, one response, as it came: errors of the gateway are returned, not thrown, and nothing is retried. */
+  async jsonrpcCall(method: string, params: object, id = 1): Promise<JsonRpcResponse> {
+    const { signal, end } = startDeadline(LONG_TIMEOUT_MS, undefined);
+    try {
+      const response = await postJson(this.#endpoint, { jsonrpc: '2.0', method, params, id }, signal);
+      return response as JsonRpcResponse;
+    } finally {
+      end();
+    }
+  }
+
+  async conversationPrompt(prompt: string, sessionId?: string): Promise<JsonRpcResponse> {
+    return this.jsonrpcCall('conversation.prompt', { prompt, ...(sessionId && { session_id: sessionId }) });
+  }
+
+  async conversationStatus(sessionId: string): Promise<JsonRpcResponse> {
+    return this.jsonrpcCall('conversation.status', { session_id: sessionId });
+  }
+
+  async conversationCancel(sessionId: string): Promise<JsonRpcResponse> {
+    return this.jsonrpcCall('conversation.cancel', { session_id: sessionId });
+  }
+
+  /**
+   * Calls a method. A prompt without an `idempotency_key` gets one, so that a retry cannot make it run twice. Throws GatewayError, or
+   * the reason of an aborted `signal`.
+   */
+  async call<Name extends keyof Table & string>(
+    method: Name,
+    params: Table[Name]['params'],
+    options: CallOptions = {},
+  ): Promise<Table[Name]['result']> {
+    const deadline = startDeadline(timeoutOf(method, options), options.signal);
+    const sent = method === 'conversation.prompt' ? { idempotency_key: crypto.randomUUID(), ...params } : params;
+    try {
+      return await this.#call({ method, params: sent, signal: deadline.signal }, options.retries, deadline.leftMs);
+    } finally {
+      deadline.end();
+    }
+  }
+
+  /** Sends a prompt and brings its events as they come. Nothing is sent before the first one is asked for. */
+  stream(prompt: string | Prompt['params'], options: StreamOptions = {}): TurnStream<Prompt['result']> {
+    const given = typeof prompt === 'string' ? { prompt } : prompt;
+    // Both are made here when absent: a prompt must be known again however early its connection breaks.
+    const session_id = given.session_id ?? `sess_${crypto.randomUUID()}`;
+    const idempotency_key = given.idempotency_key ?? crypto.randomUUID();
+    const params = { ...given, session_id, idempotency_key };
+    return this.#turn<Prompt['result']>({ method: 'conversation.prompt', params }, session_id, options);
+  }
+
+  /** Follows a turn that runs, or tells one that has ended, after `after_seq`. */
+  resume(params: Resume['params'], options: StreamOptions = {}): TurnStream<Resume['result']> {
+    return this.#turn<Resume['result']>({ method: 'conversation.resume', params }, params.session_id, options);
+  }
+
+  /** One call on a stream, without retries: yields its notifications, returns its result (e.g. `events.subscribe`). */
+  async *notifications<Name extends keyof Table & string>(
+    method: Name,
+    params: Table[Name]['params'],
+    options: CallOptions = {},
+  ): AsyncGenerator<Notification, Table[Name]['result'], void> {
+    const { signal, end } = startDeadline(options.timeoutMs ?? Number.POSITIVE_INFINITY, options.signal);
+    try {
+      return yield* this.#open({ method, params, signal });
+    } finally {
+      end();
+    }
+  }
+
+  #turn<Answer>(request: TurnRequest, sessionId: string, options: StreamOptions): TurnStream<Answer> {
+    const start = () => this.#follow(request, sessionId, options);
+    return toTurnStream(
+      (async function* () {
+        // What the gateway answers has passed the schema that this type is made of.
+        return (yield* start()) as Answer;
+      })(),
+    );
+  }
+
+  async *#follow(
+    request: TurnRequest,
+    sessionId: string,
+    options: StreamOptions,
+  ): AsyncGenerator<TurnEvent, unknown, void> {
+    const deadline = startDeadline(timeoutOf(request.method, options), options.signal);
+    const call = (sent: Call): Promise<unknown> => this.#call(sent, options.retries, deadline.leftMs);
+    const events = followTurn({ open: this.#open, call, deadline, retries: options.retries ?? this.#retries }, request);
+    try {
+      const { signal } = deadline;
+      return yield* options.cancelOnAbort === true ? cancelWhenAborted(events, { signal, sessionId, call }) : events;
+    } finally {
+      deadline.end();
+    }
+  }
+
+  #call(call: Call, retries: number | undefined, leftMs: () => number): Promise<unknown> {
+    return withRetries(() => callOnce(this.#endpoint, call), {
+      retries: retries ?? this.#retries,
+      repeatable: isRepeatable(call.method),
+      deadline: { signal: call.signal, leftMs },
+    });
+  }
+}
+
+function timeoutOf(method: string, { timeoutMs }: CallOptions): number {
+  return timeoutMs ?? (LONG.has(method) ? LONG_TIMEOUT_MS : TIMEOUT_MS);
+}
+
+function isHealth(body: unknown): body is { status: string } {
+  return typeof body === 'object' && body !== null && 'status' in body && typeof body.status === 'string';
+}

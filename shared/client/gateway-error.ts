@@ -1,0 +1,129 @@
+// The one error of the client: what the gateway answered, or why there was no answer. Never holds the key.
+import { ERRORS } from '../errors.ts';
+import { isObject, type TurnEvent } from './events.ts';
+import type { Reason } from './methods.ts';
+
+/** Reasons of the gateway's error table, and those of the client itself: no answer came, in time or at all, or it was not one. */
+export type ErrorReason = Reason | 'network' | 'timeout' | 'bad_response';
+
+export interface GatewayErrorInit {
+  readonly reason: string;
+  readonly message: string;
+  readonly code?: number;
+  readonly status?: number;
+  readonly retryable?: boolean;
+  readonly data?: Readonly<Record<string, unknown>>;
+  readonly requestId?: string | undefined;
+  readonly retryAfterMs?: number | undefined;
+  readonly cause?: unknown;
+}
+
+export class GatewayError extends Error {
+  /** JSON-RPC code of the gateway's table; 0 when there was no such answer. */
+  readonly code: number;
+  /** A newer gateway may know more of them. */
+  readonly reason: ErrorReason | (string & {});
+  /** `error.data` as it came. */
+  readonly data: Readonly<Record<string, unknown>>;
+  /** HTTP status; 0 without one (WebSocket, network). */
+  readonly status: number;
+  /** For the operator of the gateway: names the call in its log. */
+  readonly requestId: string | undefined;
+  /** The same request may succeed later without being changed. */
+  readonly retryable: boolean;
+  /** When to try again, if the gateway said so. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(init: GatewayErrorInit) {
+    super(init.message, init.cause === undefined ? undefined : { cause: init.cause });
+    this.name = 'GatewayError';
+    this.code = init.code ?? 0;
+    this.reason = init.reason;
+    this.data = init.data ?? {};
+    this.status = init.status ?? 0;
+    this.requestId = init.requestId;
+    this.retryable = init.retryable ?? false;
+    this.retryAfterMs = init.retryAfterMs;
+  }
+}
+
+/** What HTTP said beside the body. */
+export interface HttpFacts {
+  readonly status: number;
+  readonly headers: Headers;
+}
+
+/** The `error` member of a response, JSON-RPC or not; undefined when it is none. */
+export function fromWire(error: unknown, http?: HttpFacts): GatewayError | undefined {
+  if (!isObject(error) || typeof error.code !== 'number' || typeof error.message !== 'string') return undefined;
+  const data = isObject(error.data) ? error.data : {};
+  const { reason, request_id, retryable, retry_after_ms } = data;
+  return new GatewayError({
+    reason: typeof reason === 'string' ? reason : 'bad_response',
+    message: error.message,
+    code: error.code,
+    data,
+    retryable: retryable === true,
+    status: http?.status ?? 0,
+    requestId: typeof request_id === 'string' ? request_id : requestIdOf(http),
+    retryAfterMs: typeof retry_after_ms === 'number' ? retry_after_ms : retryAfterOf(http),
+  });
+}
+
+/** By these statuses something before the gateway says the same as its table would. */
+const BY_STATUS: Readonly<Record<number, Reason>> = {
+  401: 'unauthorized',
+  403: 'forbidden',
+  404: 'not_found',
+  413: 'payload_too_large',
+  429: 'rate_limited',
+  503: 'unavailable',
+};
+
+/** An answer that is not the gateway's: of a proxy, a load balancer, another server. */
+export function fromStatus(http: HttpFacts): GatewayError {
+  const { status } = http;
+  return new GatewayError({
+    reason: BY_STATUS[status] ?? 'bad_response',
+    message: `the answer is not the gateway’s (HTTP ${status})`,
+    status,
+    retryable: [408, 429, 502, 503, 504].includes(status),
+    requestId: requestIdOf(http),
+    retryAfterMs: retryAfterOf(http),
+  });
+}
+
+/** No answer came: refused, cut, or silent for too long. The call may have run. */
+export function networkError(message: string, cause?: unknown): GatewayError {
+  return new GatewayError({ reason: 'network', message, retryable: true, cause });
+}
+
+/** How a turn ended badly, from its last event: for whoever resumed it, and so was not answered by its prompt. */
+export function fromTurnEnd(status: string, { event, ...where }: TurnEvent): GatewayError {
+  const failure = event.Error;
+  const reason = failure?.reason ?? (status === 'cancelled' ? 'cancelled' : 'unavailable');
+  const row = isReason(reason) ? ERRORS[reason] : ERRORS.internal;
+  return new GatewayError({
+    reason,
+    message: failure?.message ?? row.message,
+    code: row.code,
+    retryable: row.retryable,
+    data: { reason, turn_status: status, session_id: where.session_id, turn_id: where.turn_id },
+  });
+}
+
+function isReason(reason: string): reason is Reason {
+  return Object.hasOwn(ERRORS, reason);
+}
+
+function requestIdOf(http: HttpFacts | undefined): string | undefined {
+  return http?.headers.get('x-request-id') ?? undefined;
+}
+
+/** Seconds or a date (RFC 9110, 10.2.3). */
+function retryAfterOf(http: HttpFacts | undefined): number | undefined {
+  const value = http?.headers.get('retry-after');
+  if (value === null || value === undefined) return undefined;
+  const ms = /^\d+$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - Date.now();
+  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
+}

@@ -1,0 +1,108 @@
+// One JSON-RPC call over fetch: as JSON, or as a stream of Server-Sent Events. One attempt; whoever calls retries.
+import { isObject, type Notification } from './events.ts';
+import { fromStatus, fromWire, GatewayError, networkError } from './gateway-error.ts';
+import { readEvents, readText } from './read-body.ts';
+import { startWatch } from './timer.ts';
+
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+
+export interface Endpoint {
+  /** Base URL of the gateway, without a trailing slash. */
+  readonly url: string;
+  readonly key: string;
+  readonly fetch: Fetch;
+}
+
+export interface Call {
+  readonly method: string;
+  readonly params: object;
+  readonly signal: AbortSignal;
+}
+
+/** A stream brings notifications and returns the result. Ends with a GatewayError, `network` when it is cut before the response. */
+export type OpenStream = (call: Call) => AsyncGenerator<Notification, unknown, void>;
+
+/** The gateway sends a comment every 15 s; three missing mean that the connection is dead. */
+const SILENCE_MS = 50_000;
+
+/** Any JSON the gateway answers, error or not. Throws GatewayError where it is not JSON, or nothing came. */
+export async function postJson(endpoint: Endpoint, body: object, signal: AbortSignal): Promise<unknown> {
+  const response = await post(endpoint, body, 'application/json', signal);
+  return readJson(response, signal);
+}
+
+/** The result of one call. */
+export async function callOnce(endpoint: Endpoint, { method, params, signal }: Call): Promise<unknown> {
+  const response = await post(endpoint, { jsonrpc: '2.0', method, params, id: 1 }, 'application/json', signal);
+  return toResult(await readJson(response, signal), response);
+}
+
+export function createEventStreams(endpoint: Endpoint): OpenStream {
+  return async function* open({ method, params, signal }) {
+    const watch = startWatch(SILENCE_MS, signal);
+    try {
+      const body = { jsonrpc: '2.0', method, params, id: 1 };
+      const response = await post(endpoint, body, 'text/event-stream, application/json', watch.signal);
+      if (response.headers.get('content-type')?.startsWith('text/event-stream') !== true) {
+        return toResult(await readJson(response, watch.signal), response);
+      }
+      for await (const text of readEvents(response, watch)) {
+        const message = toMessage(text);
+        if ('method' in message) yield message;
+        else return toResult(message.response, response);
+      }
+      throw networkError('the stream was cut before its end');
+    } finally {
+      watch.end();
+    }
+  };
+}
+
+/** One message of a stream: a notification, or the response. */
+export function toMessage(text: string): Notification | { readonly response: unknown } {
+  let message: unknown;
+  try {
+    message = JSON.parse(text);
+  } catch (cause) {
+    throw networkError('the stream brought something that is not JSON', cause);
+  }
+  if (!isObject(message) || typeof message.method !== 'string') return { response: message };
+  return { method: message.method, params: isObject(message.params) ? message.params : {} };
+}
+
+/** The `result` of a response; throws its error. */
+export function toResult(message: unknown, http?: Response): unknown {
+  if (isObject(message) && 'result' in message) return message.result;
+  const error = isObject(message) ? fromWire(message.error, http) : undefined;
+  if (error !== undefined) throw error;
+  throw http === undefined
+    ? new GatewayError({ reason: 'bad_response', message: 'the answer is not JSON-RPC' })
+    : fromStatus(http);
+}
+
+async function post(endpoint: Endpoint, body: object, accept: string, signal: AbortSignal): Promise<Response> {
+  signal.throwIfAborted();
+  try {
+    return await endpoint.fetch(`${endpoint.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'X-API-Key': endpoint.key, 'Content-Type': 'application/json', Accept: accept },
+      body: JSON.stringify(body),
+      // A redirect would carry the key to wherever it points.
+      redirect: 'error',
+      signal,
+    });
+  } catch (cause) {
+    signal.throwIfAborted();
+    throw networkError('the gateway cannot be reached', cause);
+  }
+}
+
+/** Parses the body of an answer. Throws GatewayError by its status when it is not JSON. */
+export async function readJson(response: Response, signal: AbortSignal): Promise<unknown> {
+  const text = await readText(response, signal);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw fromStatus(response);
+  }
+}
