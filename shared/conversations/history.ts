@@ -1,4 +1,4 @@
-// The messages of a conversation: the newest travel in its document, older ones move to chunk documents of about 64 KiB, so that the
+// The messages of a conversation: the newest travel in its document, older ones move to chunk documents of some KiB, so that the
 // cost of a prompt does not grow with the length of the conversation. Also what of it the model gets to see.
 import { LRUCache } from 'lru-cache';
 import type { Message } from '../engines/engine.ts';
@@ -11,10 +11,12 @@ import { estimateTokens } from './usage.ts';
 const RECENT_MAX = 20;
 /** ... and at most this many bytes of them. */
 const RECENT_BYTES_MAX = 192 << 10;
-/** A chunk that has reached this size is sealed. */
-const CHUNK_BYTES = 64 << 10;
-/** Most chunks read for one prompt or page. */
-const CHUNKS_READ_MAX = 32;
+/** A chunk that has reached this size is sealed. Small, because the open one is written again whenever messages move to it. */
+const CHUNK_BYTES = 16 << 10;
+/** Most chunks read for one prompt: with the messages of the document, more than any model's budget needs of usual chat. */
+const CHUNKS_READ_MAX = 256;
+/** Chunks read at once at first; doubles, since a model that has seen so many has room for more. */
+const CHUNKS_AT_ONCE = 8;
 const CACHE_BYTES_MAX = 32 << 20;
 /** Bytes of UTF-8 per token, low on purpose: English has about 4, so a budget is never exceeded by an estimate. */
 const BYTES_PER_TOKEN = 3;
@@ -129,7 +131,9 @@ export function createHistory(store: Store): History {
       let left = budgetTokens * BYTES_PER_TOKEN;
       const chosen: StoredMessage[] = [];
       const takeFrom = (messages: readonly StoredMessage[]): boolean => {
-        for (const message of messages.toReversed()) {
+        for (let index = messages.length - 1; index >= 0; index--) {
+          const message = messages[index];
+          if (message === undefined) break;
           left -= message.bytes;
           if (left < 0 && chosen.length > 0) return false;
           chosen.push(message);
@@ -138,18 +142,23 @@ export function createHistory(store: Store): History {
       };
       let fits = takeFrom(conversation.recent);
       const oldest = Math.max(0, conversation.chunks.length - CHUNKS_READ_MAX);
-      for (let chunk = conversation.chunks.length; fits && chunk > oldest; chunk -= 4) {
-        const from = Math.max(oldest, chunk - 4);
-        for (const document of (await readChunks(conversation, from, chunk)).toReversed()) {
+      let atOnce = CHUNKS_AT_ONCE;
+      for (let to = conversation.chunks.length; fits && to > oldest; atOnce *= 2) {
+        const from = Math.max(oldest, to - atOnce);
+        for (const document of (await readChunks(conversation, from, to)).toReversed()) {
           fits &&= takeFrom(document.messages);
         }
+        to = from;
       }
       chosen.reverse();
       // Providers want a user's message first; an answer without its question helps nobody.
       while (chosen.length > 1 && chosen[0]?.role === 'assistant') chosen.shift();
-      const messages = await Promise.all(
-        chosen.map(async (message) => ({ role: message.role, content: await textOf(id, message) })),
-      );
+      // Thousands of short messages must cost next to nothing here: only long ones are waited for, the rest are passed as they are.
+      const messages: Message[] = [...chosen];
+      const long = [...chosen.entries()].filter(([, message]) => message.parts > 0);
+      const texts = await Promise.all(long.map(([, message]) => textOf(id, message)));
+      for (const [position, [index, { role }]] of long.entries())
+        messages[index] = { role, content: texts[position] ?? '' };
       const sizeBytes = chosen.reduce((sum, message) => sum + message.bytes, 0);
       return { messages, tokens: estimateTokens(sizeBytes), trimmed: conversation.message_count - chosen.length };
     },

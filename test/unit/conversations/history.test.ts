@@ -54,7 +54,7 @@ describe('history', () => {
         ),
       );
     }
-    expect((await stage.documents()).filter((id) => id.startsWith('messages/'))).toHaveLength(1);
+    expect((await stage.documents()).filter((id) => id.startsWith('messages/'))).toHaveLength(2);
   });
 
   it('pages without a duplicate while the conversation goes on', async () => {
