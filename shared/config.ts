@@ -26,6 +26,10 @@ export interface Config {
   readonly emulators: { readonly firestore: string | undefined; readonly pubsub: string | undefined };
   readonly topic: string;
   readonly model: string | undefined;
+  /** `codex`: prompts without a model are answered by the Codex agent. */
+  readonly engine: 'direct' | 'codex';
+  /** Path of the native Codex program; undefined: the installed package's. */
+  readonly codexProgram: string | undefined;
   readonly providers: {
     readonly anthropic?: { readonly apiKey: string; readonly baseUrl?: string };
     readonly openai?: { readonly apiKey: string; readonly baseUrl?: string };
@@ -131,6 +135,8 @@ const Variables = z.object({
   GATEWAY_LEASE_MS: milliseconds.default(30_000),
   GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
+  ENGINE: z.enum(['direct', 'codex']).default('direct'),
+  CODEX_BIN: z.string().min(1).optional(),
   MODEL: z.string().min(1).max(128).optional(),
   ANTHROPIC_API_KEY: z.string().min(1).optional(),
   ANTHROPIC_BASE_URL: url.optional(),
@@ -189,6 +195,8 @@ export function loadConfig(env: Environment): Config {
     emulators: { firestore: settings.FIRESTORE_EMULATOR_HOST, pubsub: settings.PUBSUB_EMULATOR_HOST },
     topic: settings.GATEWAY_TOPIC,
     model: settings.MODEL,
+    engine: settings.ENGINE,
+    codexProgram: settings.CODEX_BIN,
     providers: readProviders(settings, inCloud),
     providerUrls: {
       anthropic: settings.ANTHROPIC_BASE_URL ?? PROVIDER_URLS.anthropic,

@@ -57,7 +57,13 @@ export type EngineEvent =
       };
     }
   | {
-      readonly ExecCommandEnd: { readonly call_id: string; readonly exit_code: number; readonly duration_ms: number };
+      readonly ExecCommandEnd: {
+        readonly call_id: string;
+        readonly exit_code: number;
+        readonly duration_ms: number;
+        /** All output, stdout and stderr as they came, cut at 16 KiB of characters; the deltas are live and may lack the first of it. */
+        readonly aggregated_output: string;
+      };
     }
   | { readonly PatchApplyBegin: { readonly call_id: string; readonly changes: readonly FileChange[] } }
   | {

@@ -1,10 +1,11 @@
 // Chooses an engine by model name, and says what is missing when there is none. Owns no engine's details.
-import type { Config } from '../config.ts';
+import { type Config, PROVIDER_URLS } from '../config.ts';
 import { RpcError } from '../errors.ts';
+import { type CodexParts, createLazyCodex } from './codex/lazy.ts';
 import { createDirectEngine, type DirectOptions } from './direct.ts';
 import type { Credential, Engines } from './engine.ts';
 import { createOfflineEngine, OFFLINE_MODEL } from './offline.ts';
-import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './providers.ts';
+import { isProviderName, PROVIDER_NAMES, PROVIDERS, toBaseUrl } from './providers.ts';
 
 const MODEL_CHARS_MAX = 128;
 /** What the credentials of a login are good for: providers of models, and the model that a prompt without one gets. */
@@ -20,14 +21,19 @@ const MODEL_PATTERN = /^[a-z][a-z0-9-]*\/[A-Za-z0-9][A-Za-z0-9._:@-]*(?:\/[A-Za-
 
 export interface EnginesOptions {
   readonly direct?: DirectOptions;
+  /** Where processes may be started; absent: `codex/...` is refused. */
+  readonly codex?: CodexParts;
 }
+
+/** What `ENGINE=codex` answers with when no model is named. */
+const CODEX_MODEL = PROVIDERS.openai.defaultModel.replace('openai/', 'codex/');
 
 /**
  * Engines of a configuration. Default model: `config.model`, else that of the first provider with credentials (Anthropic, OpenAI,
  * Google), else `offline/echo`. Constructing costs nothing: a provider is imported by its first call, or by `warm()`.
  */
 export function createEngines(
-  config: Pick<Config, 'model' | 'providers'> & Partial<Pick<Config, 'providerUrls'>>,
+  config: Pick<Config, 'model' | 'providers'> & Partial<Pick<Config, 'providerUrls' | 'engine' | 'codexProgram'>>,
   options: EnginesOptions = {},
 ): Engines {
   const offline = createOfflineEngine();
@@ -35,8 +41,22 @@ export function createEngines(
     ...(config.providerUrls && { providerUrls: config.providerUrls }),
     ...options.direct,
   });
+  const { openai, chatgpt } = config.providerUrls ?? PROVIDER_URLS;
+  const codex = createLazyCodex(
+    {
+      program: config.codexProgram,
+      apiKey: config.providers.openai?.apiKey,
+      baseUrls: {
+        gateway: toBaseUrl(config.providers.openai?.baseUrl ?? openai),
+        chatgpt: `${chatgpt.replace(/\/+$/, '')}/codex`,
+      },
+    },
+    options.codex,
+  );
   const first = PROVIDER_NAMES.find((name) => config.providers[name] !== undefined);
-  const defaultModel = config.model ?? (first === undefined ? OFFLINE_MODEL : PROVIDERS[first].defaultModel);
+  const directModel = config.model ?? (first === undefined ? OFFLINE_MODEL : PROVIDERS[first].defaultModel);
+  const defaultModel =
+    config.engine === 'codex' ? (config.model?.replace(/^openai\//, 'codex/') ?? CODEX_MODEL) : directModel;
   return {
     defaultModel,
     resolve(asked, credential) {
@@ -50,14 +70,20 @@ export function createEngines(
       if (login !== undefined && !login.providers.includes(provider)) {
         throw refuse(`a login with ${credential?.provider} is for models of ${login.providers.join(' and ')}`);
       }
+      if (provider === 'codex') {
+        if (login === undefined && config.providers.openai === undefined)
+          throw refuse(`Codex has no credentials here: set ${PROVIDERS.openai.variable}`);
+        return { engine: codex.engine(), model };
+      }
       if (!isProviderName(provider)) {
-        throw refuse(`unknown provider ${provider}; known: ${PROVIDER_NAMES.join(', ')}, and ${OFFLINE_MODEL}`);
+        throw refuse(`unknown provider ${provider}; known: ${PROVIDER_NAMES.join(', ')}, codex, and ${OFFLINE_MODEL}`);
       }
       if (login === undefined && config.providers[provider] === undefined) {
         throw refuse(`${PROVIDERS[provider].label} has no credentials here: set ${PROVIDERS[provider].variable}`);
       }
       return { engine: direct, model };
     },
+    close: () => codex.close(),
     warm() {
       const provider = defaultModel.slice(0, defaultModel.indexOf('/'));
       if (isProviderName(provider) && config.providers[provider] !== undefined) direct.warm(provider);

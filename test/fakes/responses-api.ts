@@ -7,7 +7,10 @@ import type { AddressInfo } from 'node:net';
 export interface AgentRequest {
   /** From 0, over the life of the server. */
   readonly index: number;
+  readonly path: string;
   readonly authorization: string | undefined;
+  /** Of ChatGPT's backend, which wants to be told. */
+  readonly account: string | undefined;
   readonly model: string;
   readonly instructions: string;
   /** `input` of the request: messages, tool calls and their outputs. */
@@ -38,7 +41,8 @@ export type Step =
       readonly gate?: Promise<void>;
       readonly delayMs?: number;
     }
-  | { readonly call: string; readonly args: object }
+  /** `texts`: a message before the call. */
+  | { readonly call: string; readonly args: object; readonly texts?: string }
   | { readonly custom: string; readonly input: string }
   | { readonly status: number; readonly message?: string; readonly headers?: Readonly<Record<string, string>> }
   /** The body ends after the first delta, without the end marker. */
@@ -112,6 +116,10 @@ async function play(request: AgentRequest, step: Step, response: ServerResponse)
     response.end();
     return;
   }
+  if ('texts' in step && step.texts !== undefined) {
+    const item = await say(send, request.index, { text: step.texts });
+    send('response.output_item.done', { output_index: 0, item });
+  }
   const item = 'text' in step ? await say(send, request.index, step) : toCall(request.index, step);
   send('response.output_item.done', { output_index: 0, item });
   const usage = {
@@ -163,7 +171,9 @@ function toRequest(index: number, request: IncomingMessage, response: ServerResp
   const last = input.at(-1);
   return {
     index,
+    path: request.url ?? '',
     authorization: request.headers.authorization,
+    account: request.headers['chatgpt-account-id']?.toString(),
     model: String(member(body, 'model')),
     instructions: String(member(body, 'instructions') ?? ''),
     input,

@@ -4,9 +4,10 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { describe, inject, it } from 'vitest';
+import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/binary.ts';
 import { findEmulators } from '../emulator/emulators.ts';
 
-export type Requirement = 'emulators' | 'chromium' | 'bubblewrap' | 'shell' | 'python';
+export type Requirement = 'emulators' | 'chromium' | 'bubblewrap' | 'codex' | 'strace' | 'shell' | 'python';
 
 /** Empty when present, else how to get it. */
 export type Missing = Readonly<Record<Requirement, string>>;
@@ -15,6 +16,8 @@ const NAMES: Readonly<Record<Requirement, string>> = {
   emulators: 'Firestore and Pub/Sub emulators',
   chromium: 'Chromium',
   bubblewrap: 'bubblewrap',
+  codex: 'Codex and bubblewrap',
+  strace: 'Codex, bubblewrap and strace',
   shell: 'bash, curl and jq',
   python: 'Python 3 with requests and websockets',
 };
@@ -30,10 +33,14 @@ declare module 'vitest' {
 
 /** Looks at the machine; some tens of milliseconds. */
 export function findMissing(): Missing {
+  const bubblewrap = bubblewrapWorks() ? '' : 'install bubblewrap, with user namespaces allowed';
+  const codex = bubblewrap || (findCodex(undefined) === undefined ? INSTALL_HINT : '');
   return {
     emulators: findEmulators().reason,
     chromium: findChromium() === undefined ? 'install Chromium or set CHROMIUM' : '',
-    bubblewrap: bubblewrapWorks() ? '' : 'install bubblewrap, with user namespaces allowed',
+    bubblewrap,
+    codex,
+    strace: codex || (pathCandidates('strace').some(isExecutable) ? '' : 'install strace'),
     shell: ['bash', 'curl', 'jq'].every((name) => pathCandidates(name).some(isExecutable)) ? '' : 'install them',
     python: findPython() === undefined ? 'install Debian’s python3-requests and python3-websockets' : '',
   };
@@ -74,7 +81,7 @@ export function findChromium(): string | undefined {
 }
 
 function requirements(missing: Missing): Requirement[] {
-  const all: Requirement[] = ['emulators', 'chromium', 'bubblewrap', 'shell', 'python'];
+  const all: Requirement[] = ['emulators', 'chromium', 'bubblewrap', 'codex', 'strace', 'shell', 'python'];
   return all.filter((requirement) => missing[requirement] !== '');
 }
 

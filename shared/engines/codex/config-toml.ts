@@ -40,6 +40,8 @@ const FEATURES_OFF = [
   'shell_snapshot',
   'skill_mcp_dependency_install',
   'tool_suggest',
+  // A provider that cannot be reached is an error of the turn, not a reason to wait for ever.
+  'unbounded_connection_retries',
   'workspace_dependencies',
 ] as const;
 

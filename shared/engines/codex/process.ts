@@ -86,7 +86,7 @@ async function initialize(child: Launched, home: string): Promise<CodexProcess> 
       'initialize',
       {
         clientInfo: { name: 'codex-gateway', title: null, version: '1' },
-        capabilities: { experimentalApi: true, requestAttestation: false, optOutNotificationMethods: UNWANTED },
+        capabilities: { experimentalApi: true, requestAttestation: false, optOutNotificationMethods: [...UNWANTED] },
       },
       AbortSignal.timeout(START_TIMEOUT_MS),
     );

@@ -151,7 +151,7 @@ export const UNWANTED = [
   'turn/diff/updated',
   'turn/plan/updated',
   'turn/started',
-];
+] as const;
 
 /** Requests of the server, and the only answer each gets: nothing is ever approved, and nobody is there to be asked. */
 export const ANSWERS = {

@@ -45,7 +45,7 @@ export async function packThread(home: string, known: KnownThread): Promise<Buff
 export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
   const whole = await promisify(gunzip)(bytes, { maxOutputLength: ROLLOUT_BYTES_MAX + 4096 });
   const end = whole.indexOf(NEWLINE);
-  const { thread, path, ...rest } = Head.omit({ v: true }).parse(JSON.parse(whole.toString('utf8', 0, end)));
+  const { thread, path, ...rest } = Head.parse(JSON.parse(whole.toString('utf8', 0, end)));
   const known = {
     threadId: thread,
     file: `${CODEX_HOME}/${path}`,

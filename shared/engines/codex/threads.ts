@@ -1,7 +1,8 @@
 // Makes sure that the thread of a conversation holds all of it before the next prompt: the one in this process, the one that was saved by
 // another machine, or a new one; what is missing in it is injected as messages. Switching a session between engines keeps the context so.
-import { type Account, toAccount } from './account.ts';
+
 import type { EngineState, Message, TurnInput } from '../engine.ts';
+import { type Account, toAccount } from './account.ts';
 import { CodexRefusal } from './client.ts';
 import { WORKSPACE } from './config-toml.ts';
 import type { CodexProcess, KnownThread, LoadedThread } from './process.ts';

@@ -8,6 +8,8 @@ import { Item, type Notification, type TurnFailure } from './protocol.ts';
 const CHUNK_CHARS_MAX = 8 << 10;
 const COMMAND_CHARS_MAX = 64 << 10;
 const TURN_CHARS_MAX = 512 << 10;
+/** Of the whole output of a command in its last event. */
+const OUTPUT_CHARS_MAX = 16 << 10;
 const CHANGES_MAX = 100;
 const NAME_CHARS_MAX = 4 << 10;
 /** Between two messages of one turn (a comment, then the answer). */
@@ -127,7 +129,9 @@ export function createTranslation(turnId: string): TurnTranslation {
       case 'commandExecution': {
         const events = printed.has(call_id) ? [] : print(call_id, item.aggregatedOutput ?? '');
         const exit_code = item.exitCode ?? (item.status === 'completed' ? 0 : -1);
-        events.push({ ExecCommandEnd: { call_id, exit_code, duration_ms: item.durationMs ?? 0 } });
+        const aggregated_output = (item.aggregatedOutput ?? '').slice(0, OUTPUT_CHARS_MAX).toWellFormed();
+        const duration_ms = item.durationMs ?? 0;
+        events.push({ ExecCommandEnd: { call_id, exit_code, duration_ms, aggregated_output } });
         printed.delete(call_id);
         return events;
       }

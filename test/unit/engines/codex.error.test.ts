@@ -1,0 +1,107 @@
+// How turns of the real Codex fail and stop: the provider's refusals, a broken stream, a cancelled turn, a process that dies.
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { RpcError } from '../../../shared/errors.ts';
+import { describeWith } from '../../support/requirements.ts';
+import {
+  appServers,
+  byPrompt,
+  type Conversation,
+  descendants,
+  type Stage,
+  saidIn,
+  setUpStage,
+  startConversation,
+} from './codex-harness.ts';
+
+describeWith('codex', 'a codex turn that does not complete', () => {
+  let stage: Stage;
+  let engine: ReturnType<Stage['machine']>;
+  let conversation: Conversation;
+  beforeAll(async () => {
+    stage = await setUpStage();
+    engine = stage.machine();
+    conversation = startConversation();
+  });
+  afterAll(() => stage.close());
+
+  const NO = { reason: 'upstream_error', retryable: false };
+  const AGAIN = { reason: 'upstream_error', retryable: true };
+
+  it.each([
+    ['status 401', { ...NO, message: 'OpenAI refused the configured credentials (401)', data: { status: 401 } }],
+    ['status 404', { reason: 'invalid_params', data: { issues: [{ path: 'model' }] } }],
+    ['status 400', { ...NO, message: 'OpenAI refused the request: no, said [redacted] at 400' }],
+    ['status 429', { ...AGAIN, message: 'OpenAI is limiting the rate of calls (429)', retryAfterMs: 5_000 }],
+    ['status 500', AGAIN],
+    ['cut half', { ...AGAIN, message: 'OpenAI cut its answer short' }],
+  ])('answers %s of the provider as an error of the table, without its words', async (prompt, expected) => {
+    const error = await conversation.fail(engine, prompt);
+    expect(error).toMatchObject(expected);
+    expect(JSON.stringify([error.message, error.data])).not.toMatch(/127\.0\.0\.1|sk-leaked/);
+  });
+
+  it('refuses a provider that cannot be reached, and keeps the session usable', async () => {
+    const away = stage.machine({ baseUrls: { gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' } });
+    const error = await startConversation('key-away').fail(away, 'hello');
+    expect(error).toMatchObject({ ...AGAIN, message: 'OpenAI could not be reached' });
+    await away.close();
+    expect((await conversation.ask(engine, 'still there?')).outcome.content).toBe('You said: still there?');
+  });
+
+  it('closes the provider’s socket when the turn is cancelled, and the session goes on', async () => {
+    const controller = new AbortController();
+    stage.api.behave(() => ({ text: ['one ', 'two '], gate: new Promise(() => {}) }));
+    const arrived = stage.api.next();
+    const failed = conversation.fail(engine, 'count', {}, controller.signal);
+    const request = await arrived;
+    const reason = new RpcError('cancelled');
+    controller.abort(reason);
+    expect(await failed).toBe(reason);
+    expect(await request.ended).toBe('client');
+    stage.api.behave(byPrompt);
+    conversation.messages.push({ role: 'assistant', content: 'one two ' });
+    await conversation.ask(engine, 'and then?');
+    expect(saidIn(stage.api.requests.at(-1)).slice(-3)).toEqual(['count', 'one two ', 'and then?']);
+  });
+
+  it('stops a running command with its turn', async () => {
+    const isRunning = (argv: readonly string[]): boolean => argv[0] === 'sleep' && argv[1] === '4242';
+    const controller = new AbortController();
+    const conversation = startConversation();
+    const failed = conversation.fail(engine, 'run echo begun; sleep 4242', {}, controller.signal);
+    await vi.waitFor(() => expect(descendants(isRunning)).toHaveLength(1), { timeout: 10_000 });
+    controller.abort(new RpcError('cancelled'));
+    await failed;
+    await vi.waitFor(() => expect(descendants(isRunning)).toEqual([]), { timeout: 10_000 });
+  });
+
+  it('ends the turn, not the gateway, when the process is killed; the next turn starts a new one', async () => {
+    stage.api.behave(() => ({ text: 'never', gate: new Promise(() => {}) }));
+    const arrived = stage.api.next();
+    const failed = conversation.fail(engine, 'die');
+    await arrived;
+    const [pid] = appServers();
+    expect(pid).toBeDefined();
+    process.kill(pid ?? 0, 'SIGKILL');
+    expect(await failed).toMatchObject({ reason: 'upstream_error', message: 'Codex ended during the turn' });
+    stage.api.behave(byPrompt);
+    await conversation.ask(engine, 'alive?');
+    expect(saidIn(stage.api.requests.at(-1))).toEqual(
+      expect.arrayContaining(['still there?', 'count', 'die', 'alive?']),
+    );
+  });
+
+  it('does not start for a turn that is cancelled already', async () => {
+    const requests = stage.api.requests.length;
+    const reason = new RpcError('cancelled');
+    expect(await conversation.fail(engine, 'too late', {}, AbortSignal.abort(reason))).toBe(reason);
+    expect(stage.api.requests.length).toBe(requests);
+  });
+
+  it('leaves no process behind when it is closed', async () => {
+    expect(appServers().length).toBeGreaterThan(0);
+    await engine.close();
+    expect(appServers()).toEqual([]);
+    await expect(conversation.fail(engine, 'after the end')).resolves.toMatchObject({ reason: 'unavailable' });
+  });
+});

@@ -1,0 +1,113 @@
+// A conversation with Codex that goes from machine to machine, from engine to engine, and outlives its process: nothing of it is lost.
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { describeWith } from '../../support/requirements.ts';
+import { appServers, type Stage, saidIn, setUpStage, startConversation } from './codex-harness.ts';
+
+describeWith('codex', 'a conversation with Codex', () => {
+  let stage: Stage;
+  let here: ReturnType<Stage['machine']>;
+  let there: ReturnType<Stage['machine']>;
+  beforeAll(async () => {
+    stage = await setUpStage();
+    here = stage.machine();
+    there = stage.machine();
+  });
+  afterAll(() => stage.close());
+
+  /** Tool calls and their outputs that the model was shown last. */
+  const callsShown = (): number =>
+    stage.api.requests.at(-1)?.input.filter(({ type }) => type === 'function_call_output').length ?? -1;
+
+  it('goes on in another CODEX_HOME after kill -9, with what its tools said', async () => {
+    const conversation = startConversation();
+    await conversation.ask(here, 'run echo remember me');
+    const [pid] = appServers();
+    process.kill(pid ?? 0, 'SIGKILL');
+    await conversation.ask(there, 'what did it print?');
+    expect(callsShown()).toBe(1);
+    expect(saidIn(stage.api.requests.at(-1)).at(0)).toBe('run echo remember me');
+    expect(saidIn(stage.api.requests.at(-1)).at(-1)).toBe('what did it print?');
+  });
+
+  it('goes back and forth between machines', async () => {
+    const conversation = startConversation();
+    await conversation.ask(here, 'run echo 1');
+    await conversation.ask(there, 'run echo 2');
+    await conversation.ask(here, 'run echo 3');
+    await conversation.ask(there, 'four');
+    expect(callsShown()).toBe(3);
+    const prompts = saidIn(stage.api.requests.at(-1)).filter((text) => /^(run|four)/.test(text));
+    expect(prompts).toEqual(['run echo 1', 'run echo 2', 'run echo 3', 'four']);
+  });
+
+  it('knows the turns that another engine answered, each once and in order', async () => {
+    const conversation = startConversation();
+    conversation.messages.push({ role: 'user', content: 'direct 1' }, { role: 'assistant', content: 'answer 1' });
+    await conversation.ask(here, 'codex 1');
+    conversation.messages.push({ role: 'user', content: 'direct 2' }, { role: 'assistant', content: 'answer 2' });
+    await conversation.ask(here, 'codex 2');
+    conversation.messages.push({ role: 'user', content: 'direct 3' }, { role: 'assistant', content: 'answer 3' });
+    await conversation.ask(there, 'codex 3');
+    expect(saidIn(stage.api.requests.at(-1))).toEqual(conversation.messages.slice(0, -1).map(({ content }) => content));
+  });
+
+  it.each([
+    ['is lost', () => undefined],
+    ['is damaged', () => Buffer.from('not a thread')],
+    ['has a rollout that Codex refuses', (bytes: Uint8Array) => gzipSync(`${headOf(bytes)}\nnot a rollout\n`)],
+    ['was saved by a later version', (bytes: Uint8Array) => gzipSync(headOf(bytes).replace('"v":1', '"v":2'))],
+    ['names a file elsewhere', (bytes: Uint8Array) => gzipSync(headOf(bytes).replace('sessions/', '../../sessions/'))],
+  ])('starts from the messages when the saved thread %s', async (_, damage) => {
+    const conversation = startConversation();
+    await conversation.ask(here, 'first');
+    const { saved } = stage.state;
+    const damaged = damage(saved.get(conversation.id) ?? Buffer.of());
+    if (damaged === undefined) saved.delete(conversation.id);
+    else saved.set(conversation.id, damaged);
+    await conversation.ask(there, 'second');
+    expect(saidIn(stage.api.requests.at(-1))).toEqual(['first', 'You said: first', 'second']);
+  });
+
+  it('starts anew from what still fits when the thread is older than all of it', async () => {
+    const conversation = startConversation();
+    await conversation.ask(here, 'old');
+    conversation.messages.splice(0, 2, { role: 'user', content: 'late' }, { role: 'assistant', content: 'later' });
+    await conversation.ask(here, 'now', { trimmed: 40 });
+    expect(saidIn(stage.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
+  });
+
+  it('gives instructions for the turns they were given for', async () => {
+    const conversation = startConversation();
+    const instructed = (): string[] =>
+      stage.api.requests.at(-1)?.input.flatMap(({ role, text }) => (role === 'developer' ? [text] : [])) ?? [];
+    await conversation.ask(here, 'one', { instructions: 'Answer in rhymes.' });
+    expect(instructed().at(-1)).toBe('Answer in rhymes.');
+    await conversation.ask(here, 'two', { instructions: 'Answer in rhymes.' });
+    expect(instructed().filter((text) => text === 'Answer in rhymes.')).toHaveLength(1);
+    await conversation.ask(there, 'three');
+    expect(instructed().at(-1)).toContain('no longer apply');
+  });
+
+  it('calls on the account of the turn, and keeps the thread', async () => {
+    const conversation = startConversation();
+    await conversation.ask(here, 'ours');
+    const credential = { provider: 'openai', token: () => 'sk-of-the-caller' } as const;
+    await conversation.ask(here, 'mine', { credential });
+    expect(stage.api.requests.at(-1)?.authorization).toBe('Bearer sk-of-the-caller');
+    const claims = Buffer.from('{"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}').toString('base64url');
+    const token = `e30.${claims}.x`;
+    await conversation.ask(here, 'chatgpt', { credential: { provider: 'chatgpt', token: () => token } });
+    expect(stage.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${token}`, account: 'acc-1' });
+    expect(stage.api.requests.at(-1)?.path).toBe('/chatgpt/v1/responses');
+    expect(saidIn(stage.api.requests.at(-1)).filter((text) => !text.startsWith('You'))).toEqual([
+      'ours',
+      'mine',
+      'chatgpt',
+    ]);
+  });
+});
+
+function headOf(bytes: Uint8Array): string {
+  return gunzipSync(bytes).toString().split('\n', 1)[0] ?? '';
+}
