@@ -9,11 +9,12 @@ import { createLogins } from './auth/logins.ts';
 import { randomIds, systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { createConversations } from './conversations/conversations.ts';
+import { createRollouts } from './conversations/rollouts.ts';
 import { createEngines } from './engines/engines.ts';
 import { toBaseUrl } from './engines/providers.ts';
 import { applyDeploymentEvent } from './events/deployments.ts';
 import type { EventBus } from './events/event.ts';
-import { createLogger } from './log.ts';
+import { createLogger, errorFields } from './log.ts';
 import { createDocumentLimiter } from './rate-limit/document-limiter.ts';
 import type { Services } from './services.ts';
 import type { Store } from './store/store.ts';
@@ -27,9 +28,15 @@ export async function createServices(config: Config, overrides: Partial<Services
   const parts = { config, log, clock };
   const [store, keys] = await Promise.all([overrides.store ?? createStore(parts), overrides.keys ?? createKeys(parts)]);
   const bus = overrides.bus ?? (await createBus(parts, store));
-  const engines = overrides.engines ?? createEngines(config);
   const sandbox =
     overrides.sandbox ?? createBubblewrapSandbox({ directory: workspacesOf(config.dataDir), path: config.searchPath });
+  const codex = {
+    launcher: sandbox,
+    state: createRollouts(store, clock),
+    dataDir: config.dataDir,
+    warn: (message: string, error: unknown) => log.log('WARNING', message, error === undefined ? {} : errorFields(error)),
+  };
+  const engines = overrides.engines ?? createEngines(config, { codex });
   const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log });
   return {
     config,
@@ -47,6 +54,7 @@ export async function createServices(config: Config, overrides: Partial<Services
     logins:
       overrides.logins ?? createLogins({ store, clock, ids, wrapper, check: createLoginCheck(loginApis(config)) }),
     async close() {
+      if (overrides.engines === undefined) await engines.close?.();
       if (overrides.sandbox === undefined) await sandbox.close();
       if (overrides.bus === undefined) await bus.close();
       if (overrides.store === undefined) await store.close();
