@@ -14,13 +14,17 @@ export const authLogin = defineMethod({
     provider: z
       .enum(LOGIN_PROVIDERS)
       .describe('API key of openai, anthropic or google (Gemini API); access token of chatgpt, for codex models'),
-    credentials: z.strictObject({
-      token: z
-        .string()
-        .min(1)
-        .max(16_384)
-        .regex(/^[\x21-\x7e]+$/, 'must be one word of printable ASCII characters'),
-    }),
+    credentials: z.strictObject(
+      {
+        token: z
+          .string()
+          .min(1)
+          .max(16_384)
+          .regex(/^[\x21-\x7e]+$/, 'must be one word of printable ASCII characters'),
+      },
+      // The usual message names the member that is too many, which may be a token in the wrong place.
+      { error: ({ code }) => (code === 'unrecognized_keys' ? 'takes a token and nothing else' : undefined) },
+    ),
   }),
   result: z.object({
     session_id: z.string().describe('For `auth_session_id` of conversation.prompt, and for auth.logout'),
