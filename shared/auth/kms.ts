@@ -27,15 +27,14 @@ export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_T
     work: (client: KeyManagementServiceClient, options: object) => Promise<unknown>,
   ): Promise<Uint8Array> => {
     signal.throwIfAborted();
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    client ??= connect(clientOptions);
+    client ??= connect(clientOptions, timeoutMs);
     const current = client;
     try {
+      // Loading the SDK is not KMS's time.
+      const connected = await untilAborted(current, signal);
+      const deadline = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
       const options = { timeout: timeoutMs, signal: deadline, retry: { retryCodes: [] } };
-      const answer = await untilAborted(
-        current.then((connected) => work(connected, options)),
-        deadline,
-      );
+      const answer = await untilAborted(work(connected, options), deadline);
       if (answer instanceof Uint8Array && answer.length > 0) return answer;
       throw new Error('KMS answered without a value');
     } catch (error) {
@@ -74,12 +73,17 @@ export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_T
   };
 }
 
-async function connect(clientOptions: ClientOptions | undefined): Promise<KeyManagementServiceClient> {
+async function connect(
+  clientOptions: ClientOptions | undefined,
+  timeoutMs: number,
+): Promise<KeyManagementServiceClient> {
   // biome-ignore lint/style/noRestrictedImports: this is the adapter of Cloud KMS.
   const { KeyManagementServiceClient } = await import('@google-cloud/kms');
   const client = new KeyManagementServiceClient(clientOptions);
   // Without this, missing credentials would surface as an unhandled rejection inside the SDK, which ends the process.
-  if (clientOptions?.sslCreds === undefined) await client.auth.getClient();
+  if (clientOptions?.sslCreds === undefined) {
+    await untilAborted(client.auth.getClient(), AbortSignal.timeout(timeoutMs));
+  }
   return client;
 }
 
