@@ -61,6 +61,11 @@ export const bffProxy = defineMethod({
         data: { disabled_by: 'deployment', backend: name },
       });
     }
+    // The HTTP client refuses to send one, and its meaning is undefined (RFC 9110 section 9.3.1).
+    if (params.body !== undefined && (params.method === 'GET' || params.method === 'HEAD')) {
+      const issues = [{ path: 'body', message: `must not be given with ${params.method}` }];
+      throw new RpcError('invalid_params', { data: { issues } });
+    }
     const url = toBackendUrl(backend.baseUrl, params.endpoint);
     for (const [key, value] of Object.entries(params.query ?? {})) {
       for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(key, String(one));
