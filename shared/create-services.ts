@@ -19,6 +19,8 @@ import { createDocumentLimiter } from './rate-limit/document-limiter.ts';
 import type { Services } from './services.ts';
 import type { Store } from './store/store.ts';
 import { createBubblewrapSandbox, workspacesOf } from './workspace/bubblewrap.ts';
+import { createMcp } from './workspace/mcp.ts';
+import { createTerminals } from './workspace/terminals.ts';
 
 /** Anything given in `overrides` is used instead of the configured adapter; the caller then closes it. */
 export async function createServices(config: Config, overrides: Partial<Services> = {}): Promise<Services> {
@@ -37,23 +39,29 @@ export async function createServices(config: Config, overrides: Partial<Services
     warn: (message: string, error: unknown) => log.log('WARNING', message, error === undefined ? {} : errorFields(error)),
   };
   const engines = overrides.engines ?? createEngines(config, { codex });
+  const terminals = overrides.terminals ?? createTerminals({ sandbox, log });
+  const mcp = overrides.mcp ?? createMcp({ sandbox, log, clock, servers: config.mcpServers });
   const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log });
+  const wrapper = await createKeyWrapper(config);
   return {
     config,
     log,
     clock,
-  const wrapper = await createKeyWrapper(config);
     ids,
     store,
     bus,
     keys,
+    logins:
+      overrides.logins ?? createLogins({ store, clock, ids, wrapper, check: createLoginCheck(loginApis(config)) }),
     engines,
     limiter,
     conversations: overrides.conversations ?? createConversations({ config, store, engines, clock, ids, log }),
     sandbox,
-    logins:
-      overrides.logins ?? createLogins({ store, clock, ids, wrapper, check: createLoginCheck(loginApis(config)) }),
+    terminals,
+    mcp,
     async close() {
+      if (overrides.terminals === undefined) await terminals.drain();
+      if (overrides.mcp === undefined) await mcp.close();
       if (overrides.engines === undefined) await engines.close?.();
       if (overrides.sandbox === undefined) await sandbox.close();
       if (overrides.bus === undefined) await bus.close();
@@ -101,11 +109,6 @@ async function createKeys({ config, log, clock }: Parts): Promise<Keys> {
   return createSecretManagerKeys({ projectId: projectOf(config), clock, log });
 }
 
-/** loadConfig refuses a Google Cloud adapter without a project. */
-function projectOf(config: Config): string {
-  if (config.projectId === undefined) throw new Error('GOOGLE_CLOUD_PROJECT is not set');
-  return config.projectId;
-}
 /** Undefined where a key of this machine would be lost with the instance, and unknown to the others. */
 async function createKeyWrapper({ kmsKey, deployed, store, dataDir }: Config): Promise<KeyWrapper | undefined> {
   if (kmsKey !== undefined) {
@@ -128,3 +131,8 @@ function loginApis({ providerUrls }: Config): Parameters<typeof createLoginCheck
   };
 }
 
+/** loadConfig refuses a Google Cloud adapter without a project. */
+function projectOf(config: Config): string {
+  if (config.projectId === undefined) throw new Error('GOOGLE_CLOUD_PROJECT is not set');
+  return config.projectId;
+}

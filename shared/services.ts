@@ -9,7 +9,9 @@ import type { EventBus } from './events/event.ts';
 import type { Logger } from './log.ts';
 import type { Limiter } from './rate-limit/limiter.ts';
 import type { Store } from './store/store.ts';
+import type { Mcp } from './workspace/mcp.ts';
 import type { Sandbox } from './workspace/sandbox.ts';
+import type { Terminals } from './workspace/terminals.ts';
 
 export interface Services {
   readonly config: Config;
@@ -19,12 +21,14 @@ export interface Services {
   readonly store: Store;
   readonly bus: EventBus;
   readonly keys: Keys;
+  readonly logins: Logins;
   readonly limiter: Limiter;
   readonly engines: Engines;
-  readonly logins: Logins;
   readonly conversations: Conversations;
   /** The only way a process starts on behalf of a caller. */
   readonly sandbox: Sandbox;
+  readonly terminals: Terminals;
+  readonly mcp: Mcp;
   /** Releases files, connections and listeners; call after draining. */
   close(): Promise<void>;
 }
