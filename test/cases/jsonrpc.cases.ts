@@ -14,6 +14,8 @@ export interface Answer {
 export interface Transport {
   /** Sends the bytes as one request under the key and resolves with its answer; for a notification once it has been taken. */
   call(body: string | Uint8Array, key?: CaseKey): Promise<Answer>;
+  /** The transport itself ends the conversation over bytes that are not UTF-8 (WebSocket, 1007): it answers `{closed: 1007}`. */
+  readonly isText?: true;
   close(): Promise<void>;
 }
 
@@ -94,6 +96,10 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       ])('is single, with its code, reason, request id and retryability: %s', async (_name, body, code, status, id) => {
         const answer = await transport.call(body);
         expectStatus(answer, status);
+        if (transport.isText === true && typeof body !== 'string') {
+          expect(answer.payload).toEqual({ closed: 1007 });
+          return;
+        }
         expect(answer.payload).toEqual({
           jsonrpc: '2.0',
           id,

@@ -37,6 +37,7 @@ export async function startInProcess(
       return lines.join('');
     },
     async close() {
+      server.sockets.close();
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       await services.conversations.drain(1_000);
