@@ -36,7 +36,8 @@ export async function createServices(config: Config, overrides: Partial<Services
     launcher: sandbox,
     state: createRollouts(store, clock),
     dataDir: config.dataDir,
-    warn: (message: string, error: unknown) => log.log('WARNING', message, error === undefined ? {} : errorFields(error)),
+    warn: (message: string, error: unknown) =>
+      log.log('WARNING', message, error === undefined ? {} : errorFields(error)),
   };
   const engines = overrides.engines ?? createEngines(config, { codex });
   const terminals = overrides.terminals ?? createTerminals({ sandbox, log });
@@ -55,7 +56,8 @@ export async function createServices(config: Config, overrides: Partial<Services
       overrides.logins ?? createLogins({ store, clock, ids, wrapper, check: createLoginCheck(loginApis(config)) }),
     engines,
     limiter,
-    conversations: overrides.conversations ?? createConversations({ config, store, engines, clock, ids, log }),
+    conversations:
+      overrides.conversations ?? createConversations({ config, store, engines, clock, ids, log, toolset: mcp.toolset }),
     sandbox,
     terminals,
     mcp,

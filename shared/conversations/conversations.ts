@@ -2,7 +2,7 @@
 import type { Clock, Ids } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { contextTokens } from '../engines/context-tokens.ts';
-import type { Credential, Engines } from '../engines/engine.ts';
+import type { Credential, Engines, Toolset } from '../engines/engine.ts';
 import type { Logger } from '../log.ts';
 import type { Span } from '../meter.ts';
 import type { Ref, Store } from '../store/store.ts';
@@ -86,9 +86,19 @@ export interface ConversationsParts {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Logger;
+  /** The tools that prompts of a session may use. */
+  readonly toolset?: (owner: string, sessionId: string) => Toolset | undefined;
 }
 
-export function createConversations({ config, store, engines, clock, ids, log }: ConversationsParts): Conversations {
+export function createConversations({
+  config,
+  store,
+  engines,
+  clock,
+  ids,
+  log,
+  toolset,
+}: ConversationsParts): Conversations {
   const running = new Map<string, RunningTurn>();
   const history = createHistory(store);
   const ledger = createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens });
@@ -155,12 +165,15 @@ export function createConversations({ config, store, engines, clock, ids, log }:
       if (admitted.kind === 'duplicate') {
         return follow(await locateTurn(store, owner, admitted.sessionId, admitted.turnId), signal);
       }
+      const tools = toolset?.(owner, sessionId);
+      const besideChars = Buffer.byteLength(instructions ?? '') + (tools?.chars ?? 0);
       const turn = startTurn(runner, {
         ...admitted,
         engine,
         instructions,
         credential: params.login?.credential,
-        budgetTokens: contextTokens(model) - Math.ceil(Buffer.byteLength(instructions ?? '') / 3),
+        tools,
+        budgetTokens: contextTokens(model) - Math.ceil(besideChars / 3),
         spans: [{ stage: 'admission', startMs, endMs: performance.now() }],
       });
       running.set(turn.turnId, turn);

@@ -1,6 +1,6 @@
 // Runs one admitted turn on this instance: engine -> log, kept alive by its lease, followed by the store, ended by one commit. A client
 // that goes away does not stop it; a stop request, the deadline and the loss of the lease do.
-import type { Credential, Engine, TurnInput } from '../engines/engine.ts';
+import type { Credential, Engine, Toolset, TurnInput } from '../engines/engine.ts';
 import { RpcError, toRpcError } from '../errors.ts';
 import { errorFields } from '../log.ts';
 import type { Span } from '../meter.ts';
@@ -24,6 +24,7 @@ export interface AdmittedTurn {
   readonly engine: Engine;
   readonly instructions: string | undefined;
   readonly credential: Credential | undefined;
+  readonly tools: Toolset | undefined;
   readonly budgetTokens: number;
   /** What it took to get here. */
   readonly spans: readonly Span[];
@@ -111,6 +112,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
       keyId: conversation.owner,
       ...(admitted.instructions === undefined ? {} : { instructions: admitted.instructions }),
       ...(admitted.credential === undefined ? {} : { credential: admitted.credential }),
+      ...(admitted.tools === undefined ? {} : { tools: admitted.tools }),
     };
     controller.signal.throwIfAborted();
     return timed('model', async () => {

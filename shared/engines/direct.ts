@@ -1,16 +1,17 @@
-// The engine that calls a provider's API itself, at the provider level of the AI SDK: one streamed call per turn, retried at most twice
-// before the first token. Owns the way from a stream to events; refuses to call an answer complete without the provider's end marker.
+// The engine that calls a provider's API itself, at the provider level of the AI SDK: one streamed call per turn, or one per round where the
+// model uses tools, each retried at most twice before its first token.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4Prompt } from '@ai-sdk/provider';
+import type { LanguageModelV4Prompt } from '@ai-sdk/provider';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
-import { NO_USAGE, type Usage } from '../conversations/usage.ts';
 import { RpcError } from '../errors.ts';
+import { type Answer, readAnswer } from './answer-stream.ts';
 import { type CallGuard, createCallGuard, createGuardedFetch, type Deadlines } from './call-guard.ts';
 import type { Engine, EngineEvent, Outcome, TurnInput } from './engine.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge, withRetryAfter } from './failures.ts';
-import { createModels, type GoogleOptions, isProviderName, PROVIDERS, type ProviderName } from './providers.ts';
+import { createModels, type GoogleOptions, isProviderName, type ProviderName } from './providers.ts';
+import { runRounds, toCallTools } from './tool-rounds.ts';
 
 export interface DirectOptions {
   /** Default: 60 s to the first byte, 120 s of silence, 10 min in all. */
@@ -55,123 +56,52 @@ export function createDirectEngine(
   ): AsyncGenerator<EngineEvent, Outcome, void> {
     const { provider, modelId } = split(turn.model);
     const endsAtMs = performance.now() + deadlines.totalMs;
-    for (let attempt = 1; ; attempt += 1) {
-      signal.throwIfAborted();
-      const guard = createCallGuard({
-        ...deadlines,
-        totalMs: endsAtMs - performance.now(),
-        signal,
-        receivedBytesMax: Math.max(RECEIVED_BYTES_MAX, answerBytesMax * 2),
-        toTimeout: (waitedMs) => toTimeout(provider, waitedMs),
-        toTooLarge: () => toTooLarge(provider),
-      });
-      guards.set(guard.signal, guard);
-      const progress = { started: false };
-      let failure: Failure;
-      let whole = false;
-      try {
-        const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
-        const model = await Promise.race([loading, guard.aborted]);
-        const call = { ...models.callOptions(provider), prompt: toPrompt(turn), abortSignal: guard.signal };
-        const outcome = yield* answer(provider, modelId, model, call, guard, answerBytesMax, progress);
-        whole = true;
-        return outcome;
-      } catch (thrown) {
+    const size = { bytes: 0, bytesMax: answerBytesMax };
+    const tools = toCallTools(turn.tools);
+    return yield* runRounds(provider, turn.tools, toPrompt(turn), call, signal);
+
+    async function* call(prompt: LanguageModelV4Prompt): AsyncGenerator<EngineEvent, Answer, void> {
+      for (let attempt = 1; ; attempt += 1) {
         signal.throwIfAborted();
-        const reason = guard.signal.aborted ? guard.signal.reason : thrown;
-        failure = toFailure(provider, modelId, reason, { attempt, now: clock.now(), credential: turn.credential });
-      } finally {
-        guard.close(whole);
+        const guard = createCallGuard({
+          ...deadlines,
+          totalMs: endsAtMs - performance.now(),
+          signal,
+          receivedBytesMax: Math.max(RECEIVED_BYTES_MAX, answerBytesMax * 2),
+          toTimeout: (waitedMs) => toTimeout(provider, waitedMs),
+          toTooLarge: () => toTooLarge(provider),
+        });
+        guards.set(guard.signal, guard);
+        const progress = { started: false };
+        let failure: Failure;
+        let whole = false;
+        try {
+          const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
+          const model = await Promise.race([loading, guard.aborted]);
+          const request = { ...models.callOptions(provider), ...tools, prompt, abortSignal: guard.signal };
+          const { stream } = await Promise.race([model.doStream(request), guard.aborted]);
+          const answer = yield* readAnswer(stream, { provider, modelId, guard, size, progress });
+          whole = true;
+          return answer;
+        } catch (thrown) {
+          signal.throwIfAborted();
+          const reason = guard.signal.aborted ? guard.signal.reason : thrown;
+          failure = toFailure(provider, modelId, reason, { attempt, now: clock.now(), credential: turn.credential });
+        } finally {
+          guard.close(whole);
+        }
+        const backoffMs = (options.retryMs ?? 500) * 2 ** (attempt - 1);
+        const waitMs = (failure.retryAfterMs ?? 0) + random() * backoffMs;
+        const patience = Math.min(RETRY_AFTER_MAX_MS + backoffMs, endsAtMs - performance.now());
+        if (progress.started || !failure.retry || attempt === CALLS_MAX || waitMs > patience) {
+          throw withRetryAfter(failure.error, failure.retryAfterMs ?? (failure.retry ? backoffMs * 2 : undefined));
+        }
+        await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
       }
-      const backoffMs = (options.retryMs ?? 500) * 2 ** (attempt - 1);
-      const waitMs = (failure.retryAfterMs ?? 0) + random() * backoffMs;
-      const patience = Math.min(RETRY_AFTER_MAX_MS + backoffMs, endsAtMs - performance.now());
-      if (progress.started || !failure.retry || attempt === CALLS_MAX || waitMs > patience) {
-        throw withRetryAfter(failure.error, failure.retryAfterMs ?? (failure.retry ? backoffMs * 2 : undefined));
-      }
-      await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
   }
 
   return { run, warm: (provider) => void models.get(provider, 'warm').catch(() => undefined) };
-}
-
-/** One call: yields its events, returns its outcome; throws what the SDK throws, or an RpcError for an answer that is not one. */
-async function* answer(
-  provider: ProviderName,
-  modelId: string,
-  model: LanguageModelV4,
-  call: LanguageModelV4CallOptions,
-  guard: CallGuard,
-  answerBytesMax: number,
-  progress: { started: boolean },
-): AsyncGenerator<EngineEvent, Outcome, void> {
-  const { stream } = await Promise.race([model.doStream(call), guard.aborted]);
-  const reader = stream.getReader();
-  let content = '';
-  let reasoning = '';
-  let sizeBytes = 0;
-  let answeredBy = modelId;
-  let finish: { readonly reason: string; readonly usage: Usage } | undefined;
-  const grow = (delta: string): void => {
-    sizeBytes += Buffer.byteLength(delta);
-    if (sizeBytes > answerBytesMax) throw toTooLarge(provider);
-  };
-  const read = () => reader.read().catch((error: unknown) => (finish === undefined ? Promise.reject(error) : DONE));
-  for (let step = await read(); !step.done; step = await read()) {
-    const part = step.value;
-    let event: EngineEvent | undefined;
-    if (part.type === 'text-delta' && part.delta !== '') {
-      grow(part.delta);
-      content += part.delta;
-      event = { AgentMessageDelta: { delta: part.delta } };
-    } else if (part.type === 'reasoning-delta') {
-      grow(part.delta);
-      reasoning += part.delta;
-    } else if (part.type === 'reasoning-end' && reasoning !== '') {
-      event = { AgentReasoning: { text: reasoning } };
-      reasoning = '';
-    } else if (part.type === 'response-metadata') {
-      answeredBy = part.modelId ?? answeredBy;
-    } else if (part.type === 'error') {
-      throw part.error;
-    } else if (part.type === 'finish') {
-      finish = {
-        reason: part.finishReason.unified,
-        usage: toUsage(part.usage.inputTokens.total, part.usage.outputTokens.total),
-      };
-      guard.finishing();
-    }
-    if (event === undefined) continue;
-    progress.started = true;
-    guard.hold();
-    yield event;
-    guard.release();
-  }
-  const finishReason = toFinishReason(provider, finish?.reason, content);
-  const usage = finish?.usage ?? NO_USAGE;
-  progress.started = true;
-  yield { TokenCount: usage };
-  return { content, usage, model: `${provider}/${answeredBy}`, finishReason };
-}
-
-const DONE = { done: true, value: undefined } as const;
-
-/** The SDK says `interrupted` for a body that ends before the end marker, or leaves the finish out when nothing had come. */
-function toFinishReason(
-  provider: ProviderName,
-  reason: string | undefined,
-  content: string,
-): NonNullable<Outcome['finishReason']> {
-  const { label } = PROVIDERS[provider];
-  const fail = (message: string, retryable: boolean) =>
-    new RpcError('upstream_error', { message, data: { provider }, retryable });
-  if (reason === undefined || reason === 'interrupted' || reason === 'error')
-    throw fail(`${label} cut its answer short`, true);
-  if (reason === 'stop') return 'stop';
-  if (content !== '') return reason === 'length' ? 'length' : reason === 'content-filter' ? 'content_filter' : 'other';
-  if (reason === 'content-filter') throw fail(`${label} declined to answer (content filter)`, false);
-  throw fail(`${label} ended without an answer (${reason})`, false);
 }
 
 /** A provider that cannot even be loaded is the deployment's mistake, not the provider's. */
@@ -188,10 +118,6 @@ function toPrompt(turn: TurnInput): LanguageModelV4Prompt {
     if (content !== '') prompt.push({ role, content: [{ type: 'text', text: content }] });
   }
   return prompt;
-}
-
-function toUsage(input_tokens = 0, output_tokens = 0): Usage {
-  return { input_tokens, output_tokens, total_tokens: input_tokens + output_tokens };
 }
 
 function split(model: string): { provider: ProviderName; modelId: string } {

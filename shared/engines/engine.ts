@@ -14,6 +14,30 @@ export interface Credential {
   token(): string;
 }
 
+/** One tool as a model sees it. */
+export interface EngineTool {
+  /** Unique among the tools of a turn, `^[\w-]{1,64}$`. */
+  readonly name: string;
+  /** Where it comes from, for the events. */
+  readonly server: string;
+  readonly tool: string;
+  readonly description?: string;
+  /** A JSON Schema. */
+  readonly inputSchema: Readonly<Record<string, unknown>>;
+}
+
+export interface Toolset {
+  readonly tools: readonly EngineTool[];
+  /** Characters of their names, descriptions and schemas together: they count against the model's context. */
+  readonly chars: number;
+  /** Of bounded length. Rejects only when `signal` is aborted; every other failure is an answer to the model. */
+  call(
+    tool: EngineTool,
+    args: Readonly<Record<string, unknown>>,
+    signal: AbortSignal,
+  ): Promise<{ readonly content: string; readonly isError: boolean }>;
+}
+
 /** Everything an engine needs to answer one prompt. */
 export interface TurnInput {
   readonly turnId: string;
@@ -29,6 +53,8 @@ export interface TurnInput {
   readonly credential?: Credential;
   /** Older messages of the conversation that are not in `messages`: `messages[0]` is number `trimmed` + 1. Default 0. */
   readonly trimmed?: number;
+  /** What the model may call during the turn, for engines that can let it. */
+  readonly tools?: Toolset;
   /** Whose turn it is, for engines that run processes: their workspace and processes belong to the key. */
   readonly keyId?: string;
 }
@@ -73,7 +99,15 @@ export type EngineEvent =
         readonly changes: readonly FileChange[];
       };
     }
-  | { readonly McpToolCallBegin: { readonly call_id: string; readonly server: string; readonly tool: string } }
+  | {
+      readonly McpToolCallBegin: {
+        readonly call_id: string;
+        readonly server: string;
+        readonly tool: string;
+        /** Left out when they are more than 4 KiB of JSON. */
+        readonly arguments?: Readonly<Record<string, unknown>>;
+      };
+    }
   | {
       readonly McpToolCallEnd: {
         readonly call_id: string;
@@ -81,6 +115,8 @@ export type EngineEvent =
         readonly tool: string;
         readonly success: boolean;
         readonly duration_ms: number;
+        /** Text, cut at 4 KiB of characters. */
+        readonly result?: string;
       };
     };
 
