@@ -13,7 +13,7 @@ const OUTPUT_BYTES_MAX = 1 << 20;
 const TIMEOUT_MS = 30_000;
 const TIMEOUT_MS_MAX = 300_000;
 /** On a WebSocket: how long events wait for the command to end. */
-const HOLD_MS = 500;
+const HOLD_MS = 1_000;
 /** Linux takes no longer one (MAX_ARG_STRLEN). */
 const ARG_BYTES_MAX = (128 << 10) - 1;
 
@@ -56,7 +56,7 @@ export const exec = defineMethod({
     stream: z
       .boolean()
       .optional()
-      .describe('Events at once; when absent, on a WebSocket, only of commands that take longer than half a second'),
+      .describe('Events at once; when absent, on a WebSocket, only of commands that take longer than a second'),
   }),
   result: z.object({
     stdout: z.string(),

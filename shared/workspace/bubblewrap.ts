@@ -7,7 +7,7 @@ import { createDiskGuard, type DiskLimits } from './disk-guard.ts';
 import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
 import { keep } from './output.ts';
 import type { RunResult, Sandbox, SandboxChild, SandboxCommand, SandboxSpec } from './sandbox.ts';
-import { GRACE_MS, killPid, type SandboxProcess, STATUS_FD, signalOf, startProcess, tame } from './sandbox-process.ts';
+import { GRACE_MS, killPid, type SandboxProcess, STATUS_FD, signalOf, startProcess } from './sandbox-process.ts';
 import { type SelfTest, selfTest } from './self-test.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from './slots.ts';
 import { createWorkspaces } from './workspaces.ts';
@@ -138,7 +138,6 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         args,
         env: {},
         tame(pid) {
-          tame(pid);
           unwatch ??= disk.watch(workspace, () => killPid(pid));
         },
         release() {

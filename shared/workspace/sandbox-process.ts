@@ -1,8 +1,7 @@
 // One running bwrap: what its status says, how it ends, and how everything inside is made to end.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
-import { constants, setPriority } from 'node:os';
+import { readFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { RpcError } from '../errors.ts';
@@ -14,10 +13,6 @@ export const STATUS_FD = 3;
 export const GRACE_MS = 2_000;
 
 const GONE_CHECK_MS = 2;
-/** The lowest priority: what a command gets while the gateway has nothing to do is all the same. */
-const NICE = 19;
-const GROUP_TRIES = 5;
-const GROUP_PAUSE_MS = 150;
 const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
@@ -46,7 +41,6 @@ export async function startProcess(file: string, args: readonly string[], hasStd
   if (pid === undefined || !isReadable(stdout) || !isReadable(stderr) || !isReadable(status)) {
     throw new RpcError('internal', { cause: new Error('bwrap started without its pipes') });
   }
-  tame(pid);
 
   let initPid: number | undefined;
   let exitCode: number | undefined;
@@ -63,8 +57,6 @@ export async function startProcess(file: string, args: readonly string[], hasStd
     initPid = numberOf(text, 'child-pid');
     if (isDoomed) killAll();
   });
-  // The scheduler shares by session where it groups processes by session; there the group is what must be nice.
-  status.once('data', () => void niceGroup(initPid));
   stdin?.on('error', () => {});
 
   const ended = new Promise<Ended>((resolve) => {
@@ -118,29 +110,6 @@ async function gone(initPid: number | undefined): Promise<void> {
     // A zombie has no more children; reaping it is for whoever adopted it.
     if (stat === '' || /^\d+ \(.*\) [ZX]/.test(stat)) return;
     await pause(GONE_CHECK_MS);
-  }
-}
-
-/** Commands come after the gateway: last for the processor, first for the out-of-memory killer. What is forked later inherits it. */
-export function tame(pid: number): void {
-  try {
-    setPriority(pid, NICE);
-    writeFileSync(`/proc/${pid}/oom_score_adj`, '1000');
-  } catch {
-    // It has ended already.
-  }
-}
-
-/** Without root the kernel takes one such change in 100 ms from all of the machine. */
-async function niceGroup(pid: number | undefined): Promise<void> {
-  for (let left = GROUP_TRIES; left > 0; left--) {
-    try {
-      return await writeFile(`/proc/${pid}/autogroup`, String(NICE));
-    } catch (error) {
-      // Anything but EAGAIN: no such groups on this machine, or the process has ended.
-      if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) return;
-      await pause(GROUP_PAUSE_MS * (1 + Math.random()), undefined, { ref: false });
-    }
   }
 }
 

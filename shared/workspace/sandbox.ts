@@ -83,8 +83,7 @@ export interface SandboxCommand {
   /** Environment of the outer process: holds nothing of the gateway's, nor of the caller's (that is inside `args`). */
   readonly env: Readonly<Record<string, string>>;
   /**
-   * Call it with the new pid at once: lowers its priority, offers it first to the out-of-memory killer, and kills it when the workspace
-   * outgrows its share of the disk.
+   * Call it with the new pid at once: from then on the process is killed when its workspace outgrows its share of the disk.
    */
   tame(pid: number): void;
   /** Gives the slot back; call it once, when the process has gone. KILL to its pid ends everything inside. */

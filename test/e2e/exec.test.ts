@@ -107,7 +107,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     };
     await ask(1, { command: 'echo', args: ['WebSocket test'] });
     expect(messages.splice(0)).toMatchObject([{ id: 1, result: { stdout: 'WebSocket test\n', exit_code: 0 } }]);
-    await ask(2, { command: 'sh', args: ['-c', 'echo a; sleep 0.8'] });
+    await ask(2, { command: 'sh', args: ['-c', 'echo a; sleep 1.3'] });
     expect(messages.splice(0).map(({ params }) => Object.keys(params?.event ?? {})[0])).toEqual([
       ...['ExecCommandBegin', 'ExecCommandOutputDelta', 'ExecCommandEnd'],
       undefined,

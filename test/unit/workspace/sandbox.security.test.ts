@@ -1,4 +1,5 @@
 // What cannot be reached from inside, and what cannot be left behind.
+import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -138,10 +139,25 @@ describeWith('bubblewrap', 'the sandbox', async () => {
 
   it('keeps 1 MiB of ten gigabytes and drops the rest without keeping it in memory', async () => {
     const before = process.memoryUsage().rss;
-    const result = await scene.sh('head -c 10000000000 /dev/zero', { timeoutMs: 1000 });
+    const result = await scene.sh('head -c 10000000000 /dev/zero', { timeoutMs: 2500 });
     expect(result.truncated).toBe(true);
     expect(result.stdout.length).toBe(1 << 20);
     expect(process.memoryUsage().rss - before).toBeLessThan(100 << 20);
+  });
+
+  it('comes behind the gateway for the processor and first for the out-of-memory killer, and leaves the gateway where it is', async () => {
+    const group = (): string => {
+      // Where the scheduler has no such groups there is nothing to compare.
+      try {
+        return readFileSync('/proc/self/autogroup', 'utf8');
+      } catch {
+        return '';
+      }
+    };
+    const before = group();
+    const { stdout } = await scene.sh('nice; cat /proc/self/oom_score_adj');
+    expect(stdout.toString()).toBe('10\n1000\n');
+    expect(group()).toBe(before);
   });
 
   it('bounds memory, file size and open files', async () => {
