@@ -5,6 +5,7 @@ import { sleep, type Timer } from './timer.ts';
 
 /** Called twice they do what one call does: they read, or the gateway knows them again (a prompt by its idempotency key). */
 const REPEATABLE: ReadonlySet<string> = new Set<keyof Methods>([
+  'auth.limits',
   'auth.ticket',
   'conversation.cancel',
   'conversation.delete',

@@ -1,0 +1,161 @@
+// Reads the command line. The key is not among it: arguments are seen by every process of the machine.
+import { readFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+
+export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>' | @file | -]
+       codex-gateway [options] prompt [--session ID] [--model MODEL] ['text' | @file | -]
+
+  codex-gateway prompt 'Write a haiku' --session demo
+  codex-gateway conversation.status '{"session_id": "demo"}'
+  codex-gateway rpc.discover
+
+The text of a prompt's answer goes to stdout as it comes; of any other method the result, as JSON. Ctrl-C cancels the turn.
+
+options
+  --session ID     session of a prompt; a new one when absent
+  --model MODEL    model of a prompt
+  --json           what the gateway sends, one JSON-RPC message a line
+  --ws             stream over WebSocket instead of Server-Sent Events
+  --timeout MS     give up after this time; a prompt is cancelled
+  --url URL        the gateway, instead of GATEWAY_URL
+  --help
+
+environment
+  GATEWAY_URL      default http://127.0.0.1:8080
+  GATEWAY_KEY      the API key; for a gateway on this machine the default is dev-key
+  GATEWAY_WS_URL   the WebSocket, where it is not /ws below GATEWAY_URL
+
+exit codes
+  0 ok             1 anything else         2 usage
+  3 key or scope   4 rate limited          5 refused: not found, not valid, in conflict
+  6 model or other upstream                7 gateway unavailable or not reached
+  130 interrupted
+`;
+
+const INPUT_BYTES_MAX = 1 << 20;
+
+/** What is wrong with the command line, for a human. */
+export class UsageError extends Error {}
+
+export interface Command {
+  readonly kind: 'call';
+  readonly method: string;
+  readonly params: Readonly<Record<string, unknown>>;
+  readonly json: boolean;
+  readonly streaming: 'sse' | 'websocket';
+  readonly timeoutMs: number | undefined;
+  readonly url: string;
+  readonly key: string;
+  readonly socketUrl: string | undefined;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Throws UsageError. `stdin` is read only where an argument says `-`, or a prompt has no text. */
+export async function readCommand(
+  argv: readonly string[],
+  env: Environment,
+  stdin: AsyncIterable<Uint8Array>,
+): Promise<Command | { readonly kind: 'help' }> {
+  const { values, positionals } = parse(argv);
+  if (values.help === true) return { kind: 'help' };
+  const [name, argument, ...rest] = positionals;
+  if (name === undefined) throw new UsageError('which method? see --help');
+  if (rest.length > 0) throw new UsageError('too many arguments: quote the text or the JSON');
+  const isPrompt = name === 'prompt';
+  if (!isPrompt && (values.session !== undefined || values.model !== undefined)) {
+    throw new UsageError('--session and --model go with prompt; other methods take them in their params');
+  }
+  const url = values.url ?? nonEmpty(env.GATEWAY_URL) ?? 'http://127.0.0.1:8080';
+  const common = {
+    kind: 'call',
+    json: values.json === true,
+    streaming: values.ws === true ? 'websocket' : 'sse',
+    timeoutMs: values.timeout === undefined ? undefined : toMs(values.timeout),
+    url,
+    key: nonEmpty(env.GATEWAY_KEY) ?? localKey(url),
+    socketUrl: nonEmpty(env.GATEWAY_WS_URL),
+  } as const;
+  if (!isPrompt) {
+    const text = argument === undefined ? '{}' : await readInput(argument, stdin);
+    return { ...common, method: name, params: toParams(text) };
+  }
+  const prompt = await readInput(argument ?? '-', stdin);
+  if (prompt === '') throw new UsageError('the prompt is empty');
+  const params = {
+    prompt,
+    ...(values.session !== undefined && { session_id: values.session }),
+    ...(values.model !== undefined && { model: values.model }),
+  };
+  return { ...common, method: 'conversation.prompt', params };
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        session: { type: 'string' },
+        model: { type: 'string' },
+        json: { type: 'boolean' },
+        ws: { type: 'boolean' },
+        timeout: { type: 'string' },
+        url: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** The text itself, of a file, or of stdin. */
+async function readInput(argument: string, stdin: AsyncIterable<Uint8Array>): Promise<string> {
+  if (argument === '-') {
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    for await (const chunk of stdin) {
+      chunks.push(chunk);
+      sizeBytes += chunk.length;
+      if (sizeBytes > INPUT_BYTES_MAX) throw new UsageError('the input is larger than 1 MiB, which no gateway takes');
+    }
+    return Buffer.concat(chunks).toString('utf8').trimEnd();
+  }
+  if (!argument.startsWith('@')) return argument;
+  try {
+    return await readFile(argument.slice(1), 'utf8');
+  } catch {
+    throw new UsageError(`cannot read ${argument.slice(1)}`);
+  }
+}
+
+function toParams(text: string): Record<string, unknown> {
+  let params: unknown;
+  try {
+    params = JSON.parse(text);
+  } catch {
+    throw new UsageError('the params are not valid JSON');
+  }
+  if (typeof params !== 'object' || params === null || Array.isArray(params)) {
+    throw new UsageError('the params must be a JSON object');
+  }
+  return { ...params };
+}
+
+function toMs(text: string): number {
+  const ms = Number(text);
+  if (!Number.isInteger(ms) || ms <= 0) throw new UsageError('--timeout takes milliseconds');
+  return ms;
+}
+
+/** The development key is no secret, and good for this machine only. */
+function localKey(url: string): string {
+  const isLocal = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\])([:/]|$)/.test(url);
+  if (!isLocal) throw new UsageError('set GATEWAY_KEY to the API key of this gateway');
+  return 'dev-key';
+}
+
+function nonEmpty(text: string | undefined): string | undefined {
+  return text === undefined || text === '' ? undefined : text;
+}

@@ -1,0 +1,110 @@
+// Builds the npm package of the client and the command line: one ES module for Node 20 and browsers, one program, declarations that stand
+// alone. No server code is in it; the types of the methods are written out from their schemas.
+import { spawnSync } from 'node:child_process';
+import { chmod, copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { build, type Metafile } from 'esbuild';
+import { ERRORS } from '../../shared/errors.ts';
+import * as methods from '../../shared/methods/index.ts';
+import { toType } from './json-schema-types.ts';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+
+/** What may be in the package's code. */
+const ALLOWED = /^(shared\/client\/|functions\/cli\/|shared\/errors\.ts$)/;
+
+/** Builds into `outdir` (emptied first) and answers esbuild's account of it. Throws when server code got in. */
+export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Promise<Metafile> {
+  await rm(outdir, { recursive: true, force: true });
+  const { metafile } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: { index: 'shared/client/index.ts', cli: 'functions/cli/main.ts' },
+    outdir,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'neutral',
+    target: 'es2022',
+    external: ['node:*'],
+    chunkNames: 'chunk-[hash]',
+    metafile: true,
+    logLevel: 'warning',
+  });
+  const foreign = Object.keys(metafile.inputs).filter((file) => !ALLOWED.test(file));
+  if (foreign.length > 0) throw new Error(`not for the client: ${foreign.join(', ')}`);
+  await chmod(path.join(outdir, 'cli.js'), 0o755);
+  await writeDeclarations(outdir);
+  await writeManifest(outdir);
+  await copyFile(path.join(ROOT, 'shared/client/README.md'), path.join(outdir, 'README.md'));
+  return metafile;
+}
+
+/** The file that stands in for shared/client/methods.ts in the package. */
+export function methodTypes(): string {
+  const reasons = Object.keys(ERRORS).map((reason) => JSON.stringify(reason));
+  const members = Object.values(methods).map(
+    ({ name, summary, params, result }) =>
+      `  /** ${summary} */\n  readonly ${JSON.stringify(name)}: {\n` +
+      `    readonly params: ${toType(params, 'input')};\n    readonly result: ${toType(result, 'output')};\n  };\n`,
+  );
+  return `export type Reason = ${reasons.join(' | ')};\n\nexport type Methods = {\n${members.join('')}};\n`;
+}
+
+/** The compiler writes them from the sources, in which the one file that knows the server's schemas is replaced. */
+async function writeDeclarations(outdir: string): Promise<void> {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'gateway-client-'));
+  try {
+    await cp(path.join(ROOT, 'shared/client'), path.join(scratch, 'client'), { recursive: true });
+    await copyFile(path.join(ROOT, 'shared/errors.ts'), path.join(scratch, 'errors.ts'));
+    await writeFile(path.join(scratch, 'client/methods.ts'), methodTypes());
+    const config = {
+      extends: path.join(ROOT, 'tsconfig.json'),
+      compilerOptions: {
+        noEmit: false,
+        declaration: true,
+        emitDeclarationOnly: true,
+        rootDir: scratch,
+        outDir: path.join(scratch, 'out'),
+        typeRoots: [path.join(ROOT, 'node_modules/@types')],
+      },
+      files: ['client/index.ts'],
+      include: [],
+    };
+    await writeFile(path.join(scratch, 'tsconfig.json'), JSON.stringify(config));
+    await writeFile(path.join(scratch, 'package.json'), '{"type": "module"}');
+    const compiler = path.join(ROOT, 'node_modules/typescript/bin/tsc');
+    const { status, stdout } = spawnSync(process.execPath, [compiler, '-p', scratch], { encoding: 'utf8' });
+    if (status !== 0) throw new Error(`the client's declarations: ${stdout}`);
+    await mkdir(outdir, { recursive: true });
+    const made = path.join(scratch, 'out/client');
+    for (const file of await readdir(made)) {
+      const text = await readFile(path.join(made, file), 'utf8');
+      await writeFile(
+        path.join(outdir, file),
+        text.replace(/(from|import\()( ?['"]\.\/[\w-]+)\.ts(['"])/g, '$1$2.js$3'),
+      );
+    }
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+async function writeManifest(outdir: string): Promise<void> {
+  const own: unknown = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'));
+  if (typeof own !== 'object' || own === null || !('version' in own) || !('license' in own)) {
+    throw new Error('package.json lacks version or license');
+  }
+  const manifest = {
+    name: 'codex-gateway-client',
+    version: own.version,
+    description: 'Typed client and command line of the Codex Gateway',
+    license: own.license,
+    type: 'module',
+    engines: { node: '>=20' },
+    exports: { '.': { types: './index.d.ts', default: './index.js' } },
+    bin: { 'codex-gateway': './cli.js' },
+    sideEffects: false,
+  };
+  await writeFile(path.join(outdir, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+}

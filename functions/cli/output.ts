@@ -1,0 +1,63 @@
+// What is shown: text and JSON on stdout, everything about it on stderr. A progress line lives on a terminal only, and leaves nothing.
+import type { WriteStream } from 'node:tty';
+
+type Out = Pick<WriteStream, 'write'> & { readonly isTTY?: boolean };
+
+/** What a model says must not drive the terminal: all control characters but tab and line break go. Bytes for a file stay as they are. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to be removed.
+const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
+
+export function printable(text: string): string {
+  return text.replace(CONTROL, '');
+}
+
+/** Writes text as it comes; ends it with a line break of its own. */
+export function createTextWriter(out: Out): { write(text: string): void; end(): void } {
+  let last = '\n';
+  return {
+    write(text) {
+      if (text === '') return;
+      out.write(out.isTTY === true ? printable(text) : text);
+      last = text;
+    },
+    end() {
+      if (!last.endsWith('\n')) out.write('\n');
+      last = '\n';
+    },
+  };
+}
+
+export interface Progress {
+  /** What happens now. */
+  show(what: string): void;
+  /** Takes the line away, for good. */
+  end(): void;
+}
+
+const FRAMES = '⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏';
+const FRAME_MS = 100;
+
+/** A line with the seconds since now, on `out` if that is a terminal. */
+export function startProgress(out: Out): Progress {
+  if (out.isTTY !== true) return { show() {}, end() {} };
+  let ended = false;
+  const startedMs = Date.now();
+  let what = 'waiting';
+  let frame = 0;
+  const timer = setInterval(() => {
+    frame = (frame + 1) % FRAMES.length;
+    const seconds = Math.floor((Date.now() - startedMs) / 1_000);
+    out.write(`\r\x1b[K${FRAMES[frame]} ${seconds} s  ${printable(what).slice(0, 60)}`);
+  }, FRAME_MS);
+  return {
+    show(next) {
+      what = next.replaceAll('\n', ' ');
+    },
+    end() {
+      if (ended) return;
+      ended = true;
+      clearInterval(timer);
+      out.write('\r\x1b[K');
+    },
+  };
+}
