@@ -11,8 +11,10 @@ export interface SeenRequest {
   readonly headers: IncomingHttpHeaders;
   readonly body: unknown;
   readonly model: string;
-  /** Text of the last user message. */
+  /** Text of the last user message that has any. */
   readonly prompt: string;
+  /** What tools answered since then. */
+  readonly toolResults: readonly string[];
   readonly messages: number;
   readonly at: number;
   /** Client's port: equal for requests on one kept-alive connection. */
@@ -37,6 +39,7 @@ export function toRecord(
   const body: unknown = JSON.parse(text);
   const { promise: done, resolve } = Promise.withResolvers<{ at: number; by: 'server' | 'client' }>();
   const messages = toMessages(body);
+  const promptAt = messages.findLastIndex((message) => member(message, 'role') === 'user' && toText(message) !== '');
   const model = /models\/([^:]+):/.exec(path)?.[1] ?? String(member(body, 'model'));
   const record: SeenRequest = {
     index,
@@ -45,7 +48,8 @@ export function toRecord(
     headers: request.headers,
     body,
     model,
-    prompt: toText(messages.findLast((message) => member(message, 'role') === 'user')),
+    prompt: toText(messages[promptAt]),
+    toolResults: messages.slice(promptAt + 1).flatMap(toToolResults),
     messages: messages.length,
     at: Date.now(),
     port: request.socket.remotePort ?? 0,
@@ -82,6 +86,25 @@ function toText(message: unknown): string {
   const content = member(message, 'content') ?? member(message, 'parts');
   if (typeof content === 'string') return content;
   return Array.isArray(content) ? content.map((part) => String(member(part, 'text') ?? '')).join('') : '';
+}
+
+/** In the three wires: `tool_result` blocks, `function_call_output` items, `functionResponse` parts. */
+function toToolResults(message: unknown): string[] {
+  if (member(message, 'type') === 'function_call_output') return [toPlain(member(message, 'output'))];
+  const parts = member(message, 'content') ?? member(message, 'parts');
+  if (!Array.isArray(parts)) return [];
+  return parts.flatMap((part) => {
+    if (member(part, 'type') === 'tool_result') return [toPlain(member(part, 'content'))];
+    const answer = member(member(part, 'functionResponse'), 'response');
+    return answer === undefined ? [] : [toPlain(member(answer, 'content') ?? answer)];
+  });
+}
+
+function toPlain(value: unknown): string {
+  if (typeof value === 'string') return value;
+  return Array.isArray(value)
+    ? value.map((part) => String(member(part, 'text') ?? '')).join('')
+    : JSON.stringify(value);
 }
 
 function member(value: unknown, name: string): unknown {

@@ -1,6 +1,6 @@
 // How the fake provider behaves for one request, and the magic words by which a prompt asks for it, so that a test in another process
 // can drive it through the gateway.
-import type { EndReason } from './model-provider-wire.ts';
+import type { EndReason, ToolCall } from './model-provider-wire.ts';
 
 export interface Script {
   /** Default: `You said: ` and the prompt without its magic words. */
@@ -30,6 +30,8 @@ export interface Script {
   /** An error event after the first chunk, or before it. */
   readonly streamError?: 'first' | 'middle';
   readonly end?: EndReason;
+  /** Ask for this tool instead of ending with an answer. */
+  readonly toolCall?: ToolCall;
   /** Keep the body open after the end marker. */
   readonly keepOpen?: boolean;
 }
@@ -39,6 +41,8 @@ export interface ScriptContext {
   readonly prompt: string;
   /** Messages in the request. */
   readonly messages: number;
+  /** What tools answered to this prompt so far. */
+  readonly toolResults: readonly string[];
   /** How often exactly this prompt was asked before. */
   readonly repeats: number;
 }
@@ -49,17 +53,20 @@ const WORDS = /\[\[([a-z]+)((?:\s[^\]]*)?)\]\]/g;
  * - `[[hang]]`, `[[hang headers]]`, `[[hang ping 20]]`; `[[cut]]`, `[[cut first]]`; `[[early]]`, `[[early first]]`; `[[open]]`
  * - `[[status 429 retry-after 1 times 2]]`: times n fails only the first n calls with this exact prompt
  * - `[[delay 50]]`, `[[chunks 100 every 20]]`, `[[size 5000000]]`, `[[say text]]`, `[[think text]]`, `[[count]]` (messages seen)
+ * - `[[tool name {"json": 1}]]`, `[[tool name {} times 3]]`: asks for the tool until it was answered (so often), then says what it said last
  * - `[[error]]`, `[[error first]]` (an error event), `[[length]]`, `[[refuse]]` (end reasons)
  */
-export function toScript({ prompt, messages, repeats }: ScriptContext): Script {
+export function toScript(context: ScriptContext): Script {
+  const { prompt } = context;
   let script: Script = { text: `You said: ${prompt.replace(WORDS, '').trim()}` };
   for (const [, word = '', rest = ''] of prompt.matchAll(WORDS)) {
-    script = { ...script, ...toChange(word, rest.trim(), script, { prompt, messages, repeats }) };
+    script = { ...script, ...toChange(word, rest.trim(), script, context) };
   }
   return script;
 }
 
-function toChange(word: string, rest: string, script: Script, { messages, repeats }: ScriptContext): Script {
+function toChange(word: string, rest: string, script: Script, context: ScriptContext): Script {
+  const { messages, repeats, toolResults } = context;
   const text = script.text ?? '';
   switch (word) {
     case 'hang': {
@@ -95,6 +102,11 @@ function toChange(word: string, rest: string, script: Script, { messages, repeat
       return { reasoning: rest };
     case 'count':
       return { text: `${text} (${messages} messages)` };
+    case 'tool': {
+      if (toolResults.length >= (named(rest, 'times') ?? 1)) return { text: `The tool said: ${toolResults.at(-1)}` };
+      const [, name = '', json = '{}'] = /^(\S+)\s*({.*})?/.exec(rest) ?? [];
+      return { text: '', toolCall: { name, arguments: JSON.parse(json) } };
+    }
     case 'error':
       return { streamError: rest === 'first' ? 'first' : 'middle' };
     case 'length':

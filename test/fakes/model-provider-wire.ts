@@ -16,6 +16,8 @@ export interface Wire {
   delta(answer: Answer, text: string): string;
   /** One block of reasoning, before the text. */
   reasoning(answer: Answer, text: string): string;
+  /** A request to call a tool, after the text; the answer then ends with reason `tool`. */
+  toolCall(answer: Answer, call: ToolCall): string;
   /** A keep-alive that carries nothing. */
   ping(): string;
   /** After the last delta, the provider's end marker included. */
@@ -28,7 +30,12 @@ export interface Wire {
   whole(answer: Answer, text: string): string;
 }
 
-export type EndReason = 'stop' | 'length' | 'refusal';
+export type EndReason = 'stop' | 'length' | 'refusal' | 'tool';
+
+export interface ToolCall {
+  readonly name: string;
+  readonly arguments: object;
+}
 
 const sse = (value: { readonly type: string; readonly [member: string]: unknown }): string =>
   `event: ${value.type}\ndata: ${JSON.stringify(value)}\n\n`;
@@ -36,7 +43,7 @@ const data = (value: object): string => `data: ${JSON.stringify(value)}\n\n`;
 /** One token per four characters: close enough, and easy to check in a test. */
 export const countTokens = (text: string): number => Math.ceil(text.length / 4);
 
-const ANTHROPIC_END = { stop: 'end_turn', length: 'max_tokens', refusal: 'refusal' };
+const ANTHROPIC_END = { stop: 'end_turn', length: 'max_tokens', refusal: 'refusal', tool: 'tool_use' };
 
 const anthropic: Wire = {
   start: ({ id, model, inputTokens }) =>
@@ -58,6 +65,16 @@ const anthropic: Wire = {
     block('content_block_start', { index: 1, content_block: { type: 'thinking', thinking: '', signature: '' } }) +
     block('content_block_delta', { index: 1, delta: { type: 'thinking_delta', thinking: text } }) +
     block('content_block_stop', { index: 1 }),
+  toolCall: ({ id }, { name, arguments: args }) =>
+    block('content_block_start', {
+      index: 2,
+      content_block: { type: 'tool_use', id: `toolu_${id}`, name, input: {} },
+    }) +
+    block('content_block_delta', {
+      index: 2,
+      delta: { type: 'input_json_delta', partial_json: JSON.stringify(args) },
+    }) +
+    block('content_block_stop', { index: 2 }),
   ping: () => block('ping', {}),
   end: (_, text, reason) =>
     block('content_block_stop', { index: 0 }) +
@@ -109,6 +126,17 @@ const openai: Wire = {
     block('response.reasoning_summary_text.delta', { item_id: `rs_${id}`, output_index: 1, summary_index: 0, delta }) +
     block('response.reasoning_summary_part.done', { item_id: `rs_${id}`, output_index: 1, summary_index: 0 }) +
     block('response.output_item.done', { output_index: 1, item: { type: 'reasoning', id: `rs_${id}`, summary: [] } }),
+  toolCall: ({ id }, { name, arguments: args }) => {
+    const item = { type: 'function_call', id: `fc_${id}`, call_id: `call_${id}`, name, arguments: '' };
+    const done = { ...item, arguments: JSON.stringify(args), status: 'completed' };
+    const where = { item_id: item.id, output_index: 2 };
+    return (
+      block('response.output_item.added', { output_index: 2, item }) +
+      block('response.function_call_arguments.delta', { ...where, delta: done.arguments }) +
+      block('response.function_call_arguments.done', { ...where, arguments: done.arguments }) +
+      block('response.output_item.done', { output_index: 2, item: done })
+    );
+  },
   ping: () => block('keepalive', { sequence_number: 0 }),
   end: (answer, text, reason) => {
     const item = toMessage(answer, text, reason);
@@ -148,6 +176,12 @@ const google: Wire = {
       modelVersion: model,
       responseId: id,
     }),
+  toolCall: ({ model, id }, { name, arguments: args }) =>
+    data({
+      candidates: [{ content: { role: 'model', parts: [{ functionCall: { name, args } }] }, index: 0 }],
+      modelVersion: model,
+      responseId: id,
+    }),
   ping: () => ': keep-alive\n\n',
   end: (answer, text, reason) => data(toGeminiEnd(answer, '', text, reason)),
   streamError: (message) => data({ error: { code: 503, message, status: 'UNAVAILABLE' } }),
@@ -182,7 +216,7 @@ function toGeminiEnd({ id, model, inputTokens }: Answer, part: string, text: str
     candidates: [
       {
         content: { role: 'model', parts: [{ text: part }] },
-        finishReason: { stop: 'STOP', length: 'MAX_TOKENS', refusal: 'SAFETY' }[reason],
+        finishReason: { stop: 'STOP', tool: 'STOP', length: 'MAX_TOKENS', refusal: 'SAFETY' }[reason],
         index: 0,
       },
     ],

@@ -39,7 +39,7 @@ export async function startModelProvider(options: { readonly port?: number } = {
     const key = `${request.format} ${request.prompt}`;
     const times = repeats.get(key) ?? 0;
     if (repeats.size < SEEN_MAX || times > 0) repeats.set(key, times + 1);
-    return toScript({ prompt: request.prompt, messages: request.messages, repeats: times });
+    return toScript({ ...request, repeats: times });
   };
   let behaviour = byMagicWords;
 
@@ -128,8 +128,9 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
     if (script.streamError === 'middle') return void response.end(wire.streamError('error event as asked'));
   }
   if (script.cut !== undefined) return cut(record, response, script.cut);
+  if (script.toolCall !== undefined) await send(response, wire.toolCall(answer, script.toolCall));
   await script.gate?.(chunks.length);
-  const end = wire.end(answer, chunks.join(''), script.end ?? 'stop');
+  const end = wire.end(answer, chunks.join(''), script.end ?? (script.toolCall === undefined ? 'stop' : 'tool'));
   if (script.keepOpen === true) response.write(end);
   else response.end(end);
 }

@@ -1,0 +1,114 @@
+// A model that uses tools: asked, run, told, asked again, in every wire format through the real SDK providers; and where it ends.
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { EngineEvent, Outcome, Toolset, TurnInput } from '../../../shared/engines/engine.ts';
+import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
+import { CASES, createTestEngine, textOf } from './harness.ts';
+
+let provider: ModelProvider;
+beforeAll(async () => {
+  provider = await startModelProvider();
+});
+afterEach(() => provider.behave());
+afterAll(() => provider.close());
+
+/** Adds two numbers; remembers what it was asked. */
+function createAdder(): Toolset & { readonly asked: object[] } {
+  const asked: object[] = [];
+  return {
+    asked,
+    chars: 100,
+    tools: [
+      {
+        name: 'math__add',
+        server: 'math',
+        tool: 'add',
+        description: 'Adds two numbers',
+        inputSchema: { type: 'object', properties: { a: { type: 'number' }, b: { type: 'number' } } },
+      },
+    ],
+    async call(_tool, args) {
+      asked.push(args);
+      const { a, b } = args;
+      if (typeof a !== 'number' || typeof b !== 'number') return { content: 'a and b must be numbers', isError: true };
+      return { content: String(a + b), isError: false };
+    },
+  };
+}
+
+async function run(
+  model: string,
+  prompt: string,
+  tools: Toolset,
+  signal = new AbortController().signal,
+): Promise<{ events: EngineEvent[]; outcome: Outcome }> {
+  const messages = [{ role: 'user' as const, content: prompt }];
+  const turn: TurnInput = { turnId: 'turn_1', conversationId: 'conv_1', model, messages, tools };
+  const running = createTestEngine(provider).run(turn, { signal });
+  const events: EngineEvent[] = [];
+  for (;;) {
+    const step = await running.next();
+    if (step.done) return { events, outcome: step.value };
+    events.push(step.value);
+  }
+}
+
+describe.each(CASES)('$provider', ({ model }) => {
+  it('runs the tool the model asks for and answers with what the model makes of it', async () => {
+    const adder = createAdder();
+    const from = provider.calls;
+    const { events, outcome } = await run(model, '[[tool math__add {"a": 2, "b": 40}]] please', adder);
+    expect(adder.asked).toEqual([{ a: 2, b: 40 }]);
+    expect(outcome).toMatchObject({ content: 'The tool said: 42', finishReason: 'stop' });
+    expect(textOf(events)).toBe(outcome.content);
+    const named = { call_id: expect.any(String), server: 'math', tool: 'add' };
+    expect(events.filter((event) => 'McpToolCallBegin' in event || 'McpToolCallEnd' in event)).toEqual([
+      { McpToolCallBegin: { ...named, arguments: { a: 2, b: 40 } } },
+      { McpToolCallEnd: { ...named, success: true, duration_ms: expect.any(Number), result: '42' } },
+    ]);
+    // Both calls are paid for.
+    expect(provider.calls - from).toBe(2);
+    expect(events.at(-1)).toEqual({ TokenCount: outcome.usage });
+    expect(outcome.usage.output_tokens).toBeGreaterThan(4);
+  });
+
+  it('tells the model of a tool that fails, and of one that is not there', async () => {
+    const failing = await run(model, '[[tool math__add {"a": "x"}]]', createAdder());
+    expect(failing.outcome.content).toContain('a and b must be numbers');
+    expect(failing.events).toContainEqual({
+      McpToolCallEnd: expect.objectContaining({ success: false, result: 'a and b must be numbers' }),
+    });
+    const missing = await run(model, '[[tool no__such]]', createAdder());
+    expect(missing.outcome.content).toContain('There is no such tool.');
+    expect(textOf(missing.events)).toBe(missing.outcome.content);
+  });
+
+  it('runs no more than eight rounds, and then lets the model answer', async () => {
+    const adder = createAdder();
+    const { outcome } = await run(model, '[[tool math__add {"a": 1, "b": 1} times 9]]', adder);
+    expect(adder.asked).toHaveLength(8);
+    expect(outcome.content).toContain('No more tool calls');
+  });
+
+  it('gives a model up that never stops asking', async () => {
+    const adder = createAdder();
+    const from = provider.calls;
+    await expect(run(model, '[[tool math__add {"a": 1, "b": 1} times 99]]', adder)).rejects.toMatchObject({
+      reason: 'upstream_error',
+    });
+    expect(adder.asked).toHaveLength(8);
+    expect(provider.calls - from).toBe(10);
+  });
+
+  it('stops with the turn, also in the middle of a tool', async () => {
+    const leaving = new AbortController();
+    const slow: Toolset = {
+      ...createAdder(),
+      call: (_tool, _args, signal) =>
+        new Promise((_, reject) => {
+          signal.addEventListener('abort', () => reject(signal.reason));
+          leaving.abort(new Error('stopped'));
+        }),
+    };
+    await expect(run(model, '[[tool math__add {}]]', slow, leaving.signal)).rejects.toThrow('stopped');
+  });
+});
