@@ -17,6 +17,7 @@ const REPEATABLE: ReadonlySet<string> = new Set<keyof Methods>([
   'deployment.list',
   'events.list',
   'events.subscribe',
+  'events.unsubscribe',
   'interactive.resize',
   'mcp.list',
   'rpc.discover',

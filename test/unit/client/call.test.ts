@@ -1,0 +1,212 @@
+// What a call promises: typed errors, retries that change nothing and come when the gateway says, the reference's methods as they were.
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { inspect } from 'node:util';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';
+import type { Methods } from '../../../shared/client/methods.ts';
+import { createStage, failure, KEY, type Stage } from './stage.ts';
+
+let stage: Stage;
+beforeAll(async () => {
+  stage = await createStage();
+});
+afterAll(() => stage.close());
+
+const servers: Server[] = [];
+afterEach(() => {
+  for (const server of servers.splice(0)) server.close().closeAllConnections();
+});
+
+interface Answer {
+  readonly status?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** Something at the edge of the world that answers one thing after the other, the last one for ever, and notes when it was asked. */
+async function answering(...answers: Answer[]): Promise<{ url: string; askedMs: number[] }> {
+  const askedMs: number[] = [];
+  const server = createServer((_req, res) => {
+    const answer = answers[Math.min(askedMs.length, answers.length - 1)];
+    askedMs.push(performance.now());
+    res.writeHead(answer?.status ?? 200, { 'content-type': 'application/json', ...answer?.headers }).end(answer?.body);
+  });
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, askedMs };
+}
+
+const STATUS = { session_id: 's' };
+const ok: Answer = { body: JSON.stringify({ jsonrpc: '2.0', id: 1, result: { status: 'not_found', ...STATUS } }) };
+const refusal = (code: number, reason: string, retryable: boolean, retry_after_ms?: number): Answer => ({
+  status: code,
+  body: JSON.stringify({
+    jsonrpc: '2.0',
+    id: 1,
+    error: { code, message: reason, data: { reason, request_id: 'req_1', retryable, retry_after_ms } },
+  }),
+});
+
+describe('the methods of the reference', () => {
+  it('answer with the raw response, errors too', async () => {
+    const client = stage.client();
+    expect(await client.healthCheck()).toEqual({ status: 'healthy' });
+    const answer = await client.conversationPrompt('Hi', 'reference');
+    expect(answer).toMatchObject({
+      jsonrpc: '2.0',
+      id: 1,
+      result: { content: 'You said: Hi', session_id: 'reference' },
+    });
+    expect((await client.conversationStatus('reference')).result.status).toBe('idle');
+    expect((await client.conversationCancel('reference')).result.cancelled).toBe(true);
+    expect(await client.jsonrpcCall('no.such', {}, 7)).toMatchObject({ error: { code: -32601 }, id: 7 });
+    const stranger = new CodexGatewayClient(`${stage.gateway.url}/`, 'wrong');
+    expect(await stranger.conversationStatus('s')).toMatchObject({ error: { code: 401 } });
+  });
+});
+
+describe('an error', () => {
+  it('tells code, reason, status, request and what to do', async () => {
+    const stranger = new CodexGatewayClient(stage.gateway.url, 'wrong');
+    const unauthorized = await failure(stranger.call('conversation.status', STATUS));
+    expect(unauthorized).toMatchObject({ code: 401, reason: 'unauthorized', status: 401, retryable: false });
+    const missing = await failure(stage.client().call('conversation.history', { session_id: 'none' }));
+    expect(missing).toMatchObject({ code: 404, reason: 'not_found', status: 200, data: { session_id: 'none' } });
+    expect(stage.gateway.logged()).toContain(`"${missing.requestId}"`);
+    const invalid = await failure(stage.client().call('conversation.prompt', { prompt: '' }));
+    expect(invalid).toMatchObject({ code: -32602, reason: 'invalid_params', data: { issues: [{ path: 'prompt' }] } });
+  });
+
+  it('of something that is not the gateway says so by its status', async () => {
+    const page = await answering({ status: 404, headers: { 'content-type': 'text/html' }, body: '<html>' });
+    const client = new CodexGatewayClient(page.url, KEY);
+    expect(await failure(client.call('conversation.status', STATUS))).toMatchObject({
+      reason: 'not_found',
+      status: 404,
+      code: 0,
+    });
+    const odd = await answering({ body: '{"hello": 1}' });
+    const error = await failure(new CodexGatewayClient(odd.url, KEY).call('conversation.status', STATUS));
+    expect(error).toMatchObject({ reason: 'bad_response', status: 200, retryable: false });
+    expect(odd.askedMs).toHaveLength(1);
+  });
+
+  it('never shows the key, nor does the client', async () => {
+    const secret = 'secret-key-12345';
+    expect(inspect(new CodexGatewayClient('http://127.0.0.1:9', secret), { depth: 9, showHidden: true })).not.toContain(
+      secret,
+    );
+    expect(() => new CodexGatewayClient('http://127.0.0.1:9', `${secret}\n`)).toThrow(/^(?!.*secret-key)/);
+    const closed = new CodexGatewayClient('http://127.0.0.1:9', secret, { retries: 0 });
+    const error = await failure(closed.call('conversation.status', STATUS));
+    expect(error.reason).toBe('network');
+    expect(inspect(error, { depth: 9 })).not.toContain(secret);
+  });
+
+  it('is a redirect’s too: the key is not carried elsewhere', async () => {
+    const other = await answering(ok);
+    const moved = await answering({ status: 307, headers: { location: other.url }, body: '' });
+    const client = new CodexGatewayClient(moved.url, KEY, { retries: 0 });
+    expect(await failure(client.call('conversation.status', STATUS))).toMatchObject({ reason: 'network' });
+    expect(other.askedMs).toHaveLength(0);
+  });
+});
+
+describe('a retry', () => {
+  it('after a lost answer runs a prompt once and answers as if nothing had happened', async () => {
+    const { provider, proxy, client } = stage;
+    const before = provider.calls;
+    proxy.loseAnswer();
+    const answer = await client().call('conversation.prompt', { prompt: 'once only', session_id: 'retried' });
+    expect(answer.content).toBe('You said: once only');
+    expect(provider.calls - before).toBe(1);
+    expect((await client().call('conversation.history', { session_id: 'retried' })).messages).toHaveLength(2);
+  });
+
+  it('is not made of what may have run and would run again', async () => {
+    const { proxy, client } = stage;
+    proxy.loseAnswer();
+    const before = stage.gateway.logged().split('"auth.logout"').length;
+    expect(await failure(client().call('auth.logout', { session_id: 'x' }))).toMatchObject({ reason: 'network' });
+    expect(stage.gateway.logged().split('"auth.logout"').length - before).toBe(1);
+    const down = await answering(refusal(503, 'unavailable', true));
+    await failure(new CodexGatewayClient(down.url, KEY).call('auth.logout', { session_id: 'x' }));
+    expect(down.askedMs).toHaveLength(1);
+  });
+
+  it('comes no sooner than the gateway says, in the body or the header', async () => {
+    const header = { status: 503, headers: { 'retry-after': '1', 'content-type': 'text/html' }, body: 'try later' };
+    const server = await answering(refusal(429, 'rate_limited', true, 400), header, ok);
+    const result = await new CodexGatewayClient(server.url, KEY).call('conversation.status', STATUS);
+    expect(result).toMatchObject({ status: 'not_found' });
+    const [first = 0, second = 0, third = 0] = server.askedMs;
+    expect(second - first).toBeGreaterThanOrEqual(399);
+    expect(third - second).toBeGreaterThanOrEqual(999);
+  });
+
+  it('is left out when it would come after the deadline, or the error is not worth one', async () => {
+    const later = await answering(refusal(429, 'rate_limited', true, 60_000));
+    const startedMs = performance.now();
+    const error = await failure(
+      new CodexGatewayClient(later.url, KEY).call('conversation.status', STATUS, { timeoutMs: 5_000 }),
+    );
+    expect(error).toMatchObject({ reason: 'rate_limited', retryAfterMs: 60_000 });
+    expect(performance.now() - startedMs).toBeLessThan(4_000);
+    for (const answer of [refusal(404, 'not_found', false), refusal(409, 'session_busy', true, 1)]) {
+      const server = await answering(answer);
+      await failure(new CodexGatewayClient(server.url, KEY).call('conversation.prompt', { prompt: 'x' }));
+      expect(server.askedMs).toHaveLength(1);
+    }
+  });
+
+  it('of a real limit waits for its window', async () => {
+    const limited = await createStage({ GATEWAY_LIMITS: '2/second' });
+    const calls = Array.from({ length: 5 }, () => limited.client().call('conversation.status', STATUS));
+    expect(await Promise.all(calls)).toHaveLength(5);
+    await limited.close();
+  });
+
+  it('ends with the caller’s patience', async () => {
+    const down = await answering(refusal(503, 'unavailable', true, 10_000));
+    const stop = new AbortController();
+    const call = new CodexGatewayClient(down.url, KEY).call('conversation.status', STATUS, { signal: stop.signal });
+    setTimeout(() => stop.abort(new Error('enough')), 50);
+    await expect(call).rejects.toThrow('enough');
+    const hanging = stage.client().call('conversation.prompt', { prompt: '[[hang]]' }, { timeoutMs: 200 });
+    expect(await failure(hanging)).toMatchObject({ reason: 'timeout', code: 0 });
+  });
+});
+
+it('knows methods of one’s own by their types', async () => {
+  type Own = Methods & { readonly 'no.such': { readonly params: { readonly name: string }; readonly result: string } };
+  const client = new CodexGatewayClient<Own>(stage.gateway.url, KEY);
+  expect(await failure(client.call('no.such', { name: 'Ada' }))).toMatchObject({ reason: 'method_not_found' });
+  // @ts-expect-error: the name is missing
+  await failure(client.call('no.such', {}));
+  // @ts-expect-error: no such method
+  await failure(stage.client().call('no.such', {}));
+});
+
+it('brings the notifications of any streaming method', async () => {
+  const client = stage.client();
+  const stop = new AbortController();
+  const seen: string[] = [];
+  const read = (async () => {
+    for await (const { method, params } of client.notifications('events.subscribe', {}, { signal: stop.signal })) {
+      seen.push(method);
+      if (method === 'events.subscribed') {
+        await fetch(`${stage.gateway.url}/webhook`, {
+          method: 'POST',
+          headers: { 'x-api-key': KEY },
+          body: '{"event":"a.b"}',
+        });
+      } else {
+        expect(params).toMatchObject({ event: 'a.b' });
+        stop.abort();
+      }
+    }
+  })();
+  await expect(read).rejects.toMatchObject({ name: 'AbortError' });
+  expect(seen).toEqual(['events.subscribed', 'event']);
+});

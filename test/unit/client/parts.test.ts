@@ -1,0 +1,90 @@
+// The client's small parts: the reader of Server-Sent Events, the waits between attempts, what may be repeated, and that its types follow
+// the gateway's.
+import fc from 'fast-check';
+import { describe, expect, expectTypeOf, it } from 'vitest';
+import type { EventBody } from '../../../shared/client/events.ts';
+import { GatewayError } from '../../../shared/client/gateway-error.ts';
+import { readEvents } from '../../../shared/client/read-body.ts';
+import { isRepeatable, mayRetry, retryDelayMs } from '../../../shared/client/retry.ts';
+import { startWatch } from '../../../shared/client/timer.ts';
+import type { TurnEvent } from '../../../shared/conversations/documents.ts';
+import * as methods from '../../../shared/methods/index.ts';
+
+/** Reads a body that arrives in these pieces. */
+async function read(pieces: readonly Uint8Array[]): Promise<string[]> {
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      for (const piece of pieces) controller.enqueue(piece);
+      controller.close();
+    },
+  });
+  const watch = startWatch(5_000, new AbortController().signal);
+  const events: string[] = [];
+  for await (const data of readEvents(new Response(body), watch)) events.push(data);
+  watch.end();
+  return events;
+}
+
+describe('the reader of events', () => {
+  it('finds the same events however the bytes are cut and lines are ended', async () => {
+    const line = fc.string({ unit: 'grapheme', maxLength: 12 }).map((text) => text.replaceAll(/[\r\n]/g, '').trim());
+    const events = fc.array(fc.array(line, { minLength: 1, maxLength: 3 }), { maxLength: 5 });
+    const property = fc.asyncProperty(
+      events,
+      fc.constantFrom('\n', '\r\n', '\r'),
+      fc.infiniteStream(fc.integer({ min: 1, max: 7 })),
+      async (wanted, end, sizes) => {
+        const text = wanted
+          .map((lines) => `id: 1${end}: a comment${end}${lines.map((data) => `data: ${data}${end}`).join('')}${end}`)
+          .join('');
+        // One more line, so that a last carriage return is known to be whole.
+        const bytes = new TextEncoder().encode(`${text}: end${end}x`);
+        const pieces: Uint8Array[] = [];
+        for (let at = 0; at < bytes.length; ) {
+          const size = sizes.next().value ?? 1;
+          pieces.push(bytes.subarray(at, at + size));
+          at += size;
+        }
+        expect(await read(pieces)).toEqual(wanted.map((lines) => lines.join('\n')));
+      },
+    );
+    await fc.assert(property, { numRuns: 100 });
+  });
+
+  it('leaves out an event whose end did not come', async () => {
+    expect(await read([new TextEncoder().encode('data: a\n\ndata: b\n')])).toEqual(['a']);
+  });
+});
+
+describe('a wait', () => {
+  it('is never shorter than what the gateway said, never longer than 8 s otherwise', () => {
+    fc.assert(
+      fc.property(fc.option(fc.nat(60_000), { nil: undefined }), fc.nat(40), (retryAfterMs, attempt) => {
+        const delayMs = retryDelayMs(new GatewayError({ reason: 'unavailable', message: '', retryAfterMs }), attempt);
+        if (retryAfterMs === undefined) expect(delayMs).toBeLessThanOrEqual(8_000);
+        else expect(delayMs).toBeGreaterThanOrEqual(retryAfterMs);
+      }),
+    );
+  });
+});
+
+describe('repetition', () => {
+  it('is allowed for everything that only reads', () => {
+    const reads = Object.values(methods).filter(({ cost }) => cost === 'read');
+    expect(reads.filter(({ name }) => !isRepeatable(name)).map(({ name }) => name)).toEqual([]);
+  });
+
+  it.each(['exec', 'apply', 'interactive.input', 'mcp.call', 'bff.proxy', 'auth.login'])(
+    'is not allowed for %s, but where the limit refused it',
+    (method) => {
+      const unavailable = new GatewayError({ reason: 'unavailable', message: '', code: 503, retryable: true });
+      const limited = new GatewayError({ reason: 'rate_limited', message: '', code: 429, retryable: true });
+      expect(mayRetry(unavailable, isRepeatable(method))).toBe(false);
+      expect(mayRetry(limited, isRepeatable(method))).toBe(true);
+    },
+  );
+});
+
+it('every event of the gateway fits the client’s type', () => {
+  expectTypeOf<TurnEvent>().toExtend<EventBody>();
+});

@@ -1,0 +1,192 @@
+// What a stream promises over both transports: each event exactly once, in order, whatever breaks; one model call; an end like any other.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { TurnEvent } from '../../../shared/client/events.ts';
+import type { ClientOptions } from '../../../shared/client/gateway-client.ts';
+import { createStage, failure, type Stage } from './stage.ts';
+
+let stage: Stage;
+beforeAll(async () => {
+  stage = await createStage();
+});
+afterAll(() => stage.close());
+
+const textOf = (events: readonly TurnEvent[]): string =>
+  events.map(({ event }) => event.AgentMessageDelta?.delta ?? '').join('');
+
+describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a stream over %s', (streaming) => {
+  const session = (name: string): string => `${streaming}-${name}`;
+
+  it('brings the text as it comes, then the answer', async () => {
+    const gate = Promise.withResolvers<void>();
+    stage.provider.behave(() => ({
+      chunks: ['one ', 'two'],
+      gate: (index) => (index === 1 ? gate.promise : Promise.resolve()),
+    }));
+    const turn = stage.client({ streaming }).stream({ prompt: 'count', session_id: session('text') });
+    const pieces: string[] = [];
+    for await (const piece of turn.text()) {
+      pieces.push(piece);
+      // The second piece is sent only after the first has arrived here.
+      gate.resolve();
+    }
+    stage.provider.behave();
+    expect(pieces).toEqual(['one ', 'two']);
+    expect(await turn.answer()).toMatchObject({ type: 'ai_response', content: 'one two', session_id: session('text') });
+  });
+
+  it('cut again and again, brings every event once and in order, and the very answer of its one model call', async () => {
+    const { client, provider, proxy } = stage;
+    const before = provider.calls;
+    const connections = proxy.connections;
+    const steps = Array.from({ length: 13 }, () => Promise.withResolvers<void>());
+    provider.behave(() => ({
+      chunks: Array.from({ length: 12 }, (_, index) => `${index} `),
+      gate: (index) => steps[index]?.promise ?? Promise.resolve(),
+    }));
+    steps[0]?.resolve();
+    const turn = client({ streaming }).stream({ prompt: 'long story', session_id: session('cut') });
+    const events: TurnEvent[] = [];
+    for await (const event of turn) {
+      events.push(event);
+      const told = events.filter((one) => one.event.AgentMessageDelta).length;
+      if (told > 0 && told % 4 === 0 && event.event.AgentMessageDelta) proxy.cut();
+      steps[told]?.resolve();
+    }
+    const answer = await turn.answer();
+    provider.behave();
+    expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index + 1));
+    expect(textOf(events)).toBe('0 1 2 3 4 5 6 7 8 9 10 11 ');
+    expect(answer.content).toBe(textOf(events));
+    expect(events.at(-1)?.event).toHaveProperty('TaskComplete');
+    expect(provider.calls - before).toBe(1);
+    expect(proxy.connections - connections).toBeGreaterThan(3);
+    const history = await client().call('conversation.history', { session_id: session('cut') });
+    expect(history.messages).toHaveLength(2);
+  });
+
+  it('that loses its connection before the first event does not prompt twice', async () => {
+    const { client, provider, proxy } = stage;
+    const before = provider.calls;
+    const { losses } = proxy;
+    const prompts = (): number => stage.gateway.logged().split('"conversation.prompt"').length;
+    const promptsBefore = prompts();
+    // Over WebSocket the ticket and the handshake are answered first.
+    proxy.loseAnswer(streaming === 'websocket' ? 2 : 0);
+    const answer = await client({ streaming })
+      .stream({ prompt: 'once', session_id: session('first') })
+      .answer();
+    expect(answer.content).toBe('You said: once');
+    expect(proxy.losses - losses).toBe(1);
+    expect(prompts() - promptsBefore).toBe(2);
+    expect(provider.calls - before).toBe(1);
+    expect((await client().call('conversation.history', { session_id: session('first') })).messages).toHaveLength(2);
+  });
+
+  it('ends with the error that ended its turn, also when it saw it on another connection', async () => {
+    const { client, provider, proxy } = stage;
+    const error = await failure(client({ streaming }).stream('[[chunks 4]] [[cut]]').answer());
+    expect(error).toMatchObject({ reason: 'upstream_error', code: 502, retryable: true });
+
+    const gate = Promise.withResolvers<void>();
+    provider.behave(() => ({
+      chunks: ['a', 'b', 'c', 'd'],
+      cut: 'socket',
+      gate: (i) => (i === 1 ? gate.promise : Promise.resolve()),
+    }));
+    const before = provider.calls;
+    const turn = client({ streaming }).stream('fail later');
+    const again = failure(
+      (async () => {
+        for await (const { event } of turn) {
+          if (!event.AgentMessageDelta) continue;
+          proxy.cut();
+          gate.resolve();
+        }
+      })(),
+    );
+    expect(await again).toMatchObject({ reason: 'upstream_error', code: 502, data: { turn_status: 'failed' } });
+    provider.behave();
+    expect(provider.calls - before).toBe(1);
+    // Asked again, it says the same.
+    expect(await failure(turn.answer())).toBe(await again);
+  });
+
+  it('left by its reader leaves the turn running, to be resumed by its number', async () => {
+    const { client, provider } = stage;
+    const gate = Promise.withResolvers<void>();
+    provider.behave(() => ({ chunks: ['head ', 'tail'], gate: (i) => (i === 1 ? gate.promise : Promise.resolve()) }));
+    const session_id = session('left');
+    let seen = 0;
+    for await (const { seq, event } of client({ streaming }).stream({ prompt: 'go', session_id })) {
+      seen = seq;
+      if (event.AgentMessageDelta) break;
+    }
+    expect(await client().call('conversation.status', { session_id })).toMatchObject({ status: 'running' });
+    gate.resolve();
+    const rest = client({ streaming }).resume({ session_id, after_seq: seen });
+    const events: TurnEvent[] = [];
+    for await (const event of rest) events.push(event);
+    provider.behave();
+    expect(events[0]?.seq).toBe(seen + 1);
+    expect(textOf(events)).toBe('tail');
+    expect(await rest.answer()).toMatchObject({ status: 'completed', content: 'head tail' });
+  });
+
+  it('aborted with cancelOnAbort stops the model call; without, only the reading', async () => {
+    const { client, provider } = stage;
+    for (const cancelOnAbort of [true, false]) {
+      const stop = new AbortController();
+      const session_id = session(`abort-${cancelOnAbort}`);
+      const asked = provider.next();
+      const turn = client({ streaming }).stream(
+        { prompt: '[[hang]]', session_id },
+        { signal: stop.signal, cancelOnAbort },
+      );
+      const reason = new Error('enough');
+      const read = (async () => {
+        for await (const { event } of turn) if (event.AgentMessageDelta) stop.abort(reason);
+      })();
+      await expect(read).rejects.toBe(reason);
+      const request = await asked;
+      const { status } = await client().call('conversation.status', { session_id });
+      if (cancelOnAbort) {
+        expect(await request.done).toMatchObject({ by: 'client' });
+        expect(status).toBe('cancelled');
+      } else {
+        expect(status).toBe('running');
+        await client().call('conversation.cancel', { session_id });
+      }
+    }
+  });
+
+  it('aborted before anything was heard still cancels a prompt that is on its way', async () => {
+    const stop = new AbortController();
+    const asked = stage.provider.next();
+    const session_id = session('early');
+    const options = { signal: stop.signal, cancelOnAbort: true };
+    const answer = stage.client({ streaming }).stream({ prompt: '[[hang headers]]', session_id }, options).answer();
+    const request = await asked;
+    stop.abort();
+    await expect(answer).rejects.toMatchObject({ name: 'AbortError' });
+    expect(await request.done).toMatchObject({ by: 'client' });
+  });
+
+  it('gives up at its deadline', async () => {
+    const turn = stage.client({ streaming }).stream('[[hang]]', { timeoutMs: 300, cancelOnAbort: true });
+    expect(await failure(turn.answer())).toMatchObject({ reason: 'timeout', retryable: true });
+  });
+
+  it('does not wait for a gateway that stays away: so many attempts, then the network error', async () => {
+    const { client, proxy } = stage;
+    const before = proxy.connections;
+    const turn = client({ streaming, retries: 2 }).stream('[[chunks 3 every 20]]');
+    const read = (async () => {
+      for await (const _event of turn) {
+        proxy.loseAll(true);
+      }
+    })();
+    expect(await failure(read)).toMatchObject({ reason: 'network', code: 0, status: 0, retryable: true });
+    proxy.loseAll(false);
+    expect(proxy.connections - before).toBeLessThanOrEqual(streaming === 'websocket' ? 4 : 3);
+  });
+});
