@@ -28,7 +28,8 @@ beforeEach(async () => {
 afterEach(() => stage.close());
 
 function post(path: string, headers: Record<string, string>, body: unknown = REFERENCE_EVENT): Promise<Response> {
-  const text = typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body);
+  const text =
+    typeof body === 'string' ? body : body instanceof Uint8Array ? new Uint8Array(body) : JSON.stringify(body);
   return fetch(url + path, { method: 'POST', headers: { 'Content-Type': 'application/json', ...headers }, body: text });
 }
 
