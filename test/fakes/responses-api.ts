@@ -109,10 +109,12 @@ async function play(request: AgentRequest, step: Step, response: ServerResponse)
     response.write(`event: ${type}\ndata: ${JSON.stringify({ type, ...members })}\n\n`);
   };
   const id = `resp_${request.index}`;
-  send('response.created', { response: { id, status: 'in_progress' } });
+  const answer = { id, object: 'response', created_at: 1_700_000_000, model: request.model };
+  send('response.created', { response: { ...answer, status: 'in_progress', output: [] } });
   if ('cut' in step) {
     open(send, request.index);
-    send('response.output_text.delta', { item_id: `msg_${request.index}`, delta: step.cut });
+    const place = { item_id: `msg_${request.index}`, output_index: 0, content_index: 0, logprobs: [] };
+    send('response.output_text.delta', { ...place, delta: step.cut });
     response.end();
     return;
   }
@@ -129,7 +131,7 @@ async function play(request: AgentRequest, step: Step, response: ServerResponse)
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: 110,
   };
-  send('response.completed', { response: { id, status: 'completed', output: [item], usage } });
+  send('response.completed', { response: { ...answer, status: 'completed', output: [item], usage } });
   response.end();
 }
 
@@ -144,13 +146,15 @@ async function say(send: Send, index: number, step: Extract<Step, { text: unknow
   if (step.reasoning !== undefined) {
     const item = { type: 'reasoning', id: `rs_${index}`, summary: [{ type: 'summary_text', text: step.reasoning }] };
     send('response.output_item.added', { output_index: 0, item: { ...item, summary: [] } });
-    send('response.reasoning_summary_part.added', { item_id: item.id, summary_index: 0 });
-    send('response.reasoning_summary_text.delta', { item_id: item.id, summary_index: 0, delta: step.reasoning });
+    send('response.reasoning_summary_part.added', { item_id: item.id, output_index: 0, summary_index: 0 });
+    const delta = { item_id: item.id, output_index: 0, summary_index: 0, delta: step.reasoning };
+    send('response.reasoning_summary_text.delta', delta);
     send('response.output_item.done', { output_index: 0, item });
   }
   open(send, index);
   const deltas = typeof step.text === 'string' ? [step.text] : step.text;
-  for (const delta of deltas) send('response.output_text.delta', { item_id: `msg_${index}`, delta });
+  const place = { item_id: `msg_${index}`, output_index: 0, content_index: 0, logprobs: [] };
+  for (const delta of deltas) send('response.output_text.delta', { ...place, delta });
   await step.gate;
   const content = [{ type: 'output_text', text: deltas.join(''), annotations: [] }];
   return { type: 'message', id: `msg_${index}`, role: 'assistant', content };

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { vi } from 'vitest';
 import { findCodex, INSTALL_HINT } from '../../../shared/engines/codex/binary.ts';
 import { type CodexOptions, createCodexEngine } from '../../../shared/engines/codex/engine.ts';
 import type { Engine, EngineEvent, EngineState, Message, Outcome, TurnInput } from '../../../shared/engines/engine.ts';
@@ -11,6 +12,9 @@ import { RpcError } from '../../../shared/errors.ts';
 import { createBubblewrapSandbox } from '../../../shared/workspace/bubblewrap.ts';
 import type { Sandbox } from '../../../shared/workspace/sandbox.ts';
 import { type AgentRequest, type ResponsesApi, type Step, startResponsesApi } from '../../fakes/responses-api.ts';
+
+/** Codex yields to everything else on the machine: where that is busy, it takes its time. */
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 export const API_KEY = 'sk-secret-of-the-deployment';
 /** Of Codex's own catalogue, so that it knows the model's tools. */

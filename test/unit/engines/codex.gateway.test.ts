@@ -1,0 +1,120 @@
+// Codex through the whole gateway: a prompt over JSON-RPC, its events over SSE, its rollout in the store and gone with the session.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createEngines } from '../../../shared/engines/engines.ts';
+import { needsCompanion } from '../../../shared/engines/needs-companion.ts';
+import { type ResponsesApi, startResponsesApi } from '../../fakes/responses-api.ts';
+import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
+import { describeWith } from '../../support/requirements.ts';
+import { API_KEY, byPrompt, saidIn } from './codex-harness.ts';
+
+describeWith('codex', 'a gateway with ENGINE=codex', () => {
+  let api: ResponsesApi;
+  let gateway: InProcessGateway;
+  let directory: string;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'codex-gateway-'));
+    api = await startResponsesApi();
+    api.behave(byPrompt);
+    gateway = await startInProcess({
+      ENGINE: 'codex',
+      GATEWAY_DATA_DIR: directory,
+      OPENAI_API_KEY: API_KEY,
+      OPENAI_BASE_URL: api.url,
+      PATH: process.env.PATH,
+    });
+  });
+  afterAll(async () => {
+    await gateway.close();
+    await api.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  const post = (method: string, params: object, accept = 'application/json'): Promise<Response> =>
+    fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'X-API-Key': 'dev-key', 'Content-Type': 'application/json', Accept: accept },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
+    });
+  const rollouts = async (): Promise<number> =>
+    (await gateway.services.store.query({ collection: 'rollouts', orderBy: 'saved_at_ms', limit: 10 })).length;
+
+  it('answers a prompt without a model by Codex, and streams what it does', async () => {
+    const prompt = { prompt: 'run echo $((40+2))', session_id: 's1' };
+    const stream = await (await post('conversation.prompt', prompt, 'text/event-stream')).text();
+    const order = [
+      'TaskStarted',
+      'ExecCommandBegin',
+      'ExecCommandEnd',
+      'AgentMessageDelta',
+      'AgentMessage',
+      'TaskComplete',
+    ];
+    const places = order.map((name) => stream.indexOf(`{"${name}":`));
+    expect(places).toEqual(places.toSorted((a, b) => a - b));
+    expect(places[0]).toBeGreaterThan(-1);
+    expect(stream).toContain('"model":"codex/gpt-6.1-sol"');
+    expect(stream).toContain('"aggregated_output":"42\\n"');
+  });
+
+  it('keeps the context when a session goes from Codex to the model itself and back', async () => {
+    const direct = { prompt: 'directly', session_id: 's1', model: 'openai/gpt-6.1-sol' };
+    expect(await (await post('conversation.prompt', direct)).json()).toMatchObject({
+      result: { content: 'You said: directly', model: 'openai/gpt-6.1-sol' },
+    });
+    await post('conversation.prompt', { prompt: 'back', session_id: 's1' });
+    const said = saidIn(api.requests.at(-1)).filter((text) => !text.startsWith('Chunk ID'));
+    expect(said).toEqual(['run echo $((40+2))', 'directly', 'You said: directly', 'back']);
+  });
+
+  it('erases the rollout with its session', async () => {
+    expect(await rollouts()).toBe(1);
+    await post('conversation.delete', { session_id: 's1' });
+    expect(await rollouts()).toBe(0);
+  });
+
+  it('logs and stores no key', async () => {
+    await post('conversation.prompt', { prompt: 'status 401', session_id: 's2' });
+    expect(gateway.logged()).not.toContain(API_KEY);
+    expect(gateway.logged()).not.toContain('sk-leaked');
+  });
+});
+
+describe('a gateway without Codex', () => {
+  const config = { model: undefined, providers: { openai: { apiKey: API_KEY } } };
+
+  it('refuses codex models, saying what is missing', () => {
+    const parts = {
+      launcher: { spawn: () => Promise.reject(new Error('not used')) },
+      state: { load: async () => undefined, save: async () => true },
+      dataDir: '',
+      warn() {},
+    };
+    const refusal = (message: RegExp) =>
+      expect.objectContaining({
+        reason: 'invalid_params',
+        data: { issues: [{ path: 'model', message: expect.stringMatching(message) }] },
+      });
+    const missing = createEngines({ ...config, codexProgram: '/nowhere/codex' }, { codex: parts });
+    expect(() => missing.resolve('codex/gpt-5.5')).toThrow(refusal(/npm install @openai\/codex/));
+    const elsewhere = createEngines(config);
+    expect(() => elsewhere.resolve('codex/gpt-5.5')).toThrow(refusal(/does not run in this process/));
+    const poor = createEngines({ ...config, providers: {} }, { codex: parts });
+    expect(() => poor.resolve('codex/gpt-5.5')).toThrow(refusal(/OPENAI_API_KEY/));
+  });
+
+  it('tells which models need a process', () => {
+    expect(['codex/gpt-5.5', 'openai/gpt-5.5', 'offline/echo'].map(needsCompanion)).toEqual([true, false, false]);
+  });
+
+  it.each([
+    [{ engine: 'codex' as const, model: undefined }, 'codex/gpt-6.1-sol'],
+    [{ engine: 'codex' as const, model: 'openai/gpt-5.5' }, 'codex/gpt-5.5'],
+    [{ engine: 'direct' as const, model: 'codex/gpt-5.5' }, 'codex/gpt-5.5'],
+    [{ engine: 'direct' as const, model: undefined }, 'openai/gpt-6.1-sol'],
+  ])('takes its default model from ENGINE and MODEL: %o', (chosen, model) => {
+    expect(createEngines({ ...config, ...chosen }).defaultModel).toBe(model);
+  });
+});
