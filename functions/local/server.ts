@@ -1,18 +1,19 @@
 // The local gateway: every endpoint on one port, the same handlers as in the cloud.
 import { createServer, type Server } from 'node:http';
-import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { toRpcError } from '../../shared/errors.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
 import { createHealthHandler } from '../health/handler.ts';
-import { type HttpHandler, pathOf, requestIdOf, sendError, sendJson } from '../http.ts';
+import { type HttpHandler, pathOf, requestIdOf, sendError } from '../http.ts';
 import { createJsonRpcHandler } from '../jsonrpc/handler.ts';
 import { answerBrokenRequest, SERVER_OPTIONS } from '../node-server.ts';
 import { createWebhookHandler } from '../webhook/handler.ts';
 import { requireUpgrade } from '../ws/handshake.ts';
 import { attachWebSocket, type WebSocketEndpoint } from '../ws/server.ts';
+import { createConsoleHandler } from './console.ts';
 
 /** The server, and the sockets on it, which outlive their requests. */
 export type LocalServer = Server & { readonly sockets: WebSocketEndpoint };
@@ -26,17 +27,12 @@ export function createLocalServer(services: Services): LocalServer {
     ['webhook', createWebhookHandler(services, gateway)],
     ['ws', requireUpgrade],
   ]);
+  const page = createConsoleHandler([...routes.keys()].map((name) => `/${name}`));
   const server = createServer(SERVER_OPTIONS, async (req, res) => {
     const path = pathOf(req);
-    const handler = routes.get(path.split('/', 2)[1] ?? '');
+    const handler = routes.get(path.split('/', 2)[1] ?? '') ?? page;
     try {
-      if (handler !== undefined) await handler(req, res);
-      else if (path === '/')
-        sendJson(res, 200, { name: 'codex-gateway', endpoints: [...routes.keys()].map((name) => `/${name}`) });
-      else
-        throw new RpcError('not_found', {
-          message: `Not found: ${[...routes.keys()].map((name) => `/${name}`).join(', ')} are here`,
-        });
+      await handler(req, res);
     } catch (thrown) {
       const error = toRpcError(thrown);
       if (error.reason === 'internal') services.log.log('ERROR', 'request failed', errorFields(error.cause));

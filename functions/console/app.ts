@@ -1,0 +1,113 @@
+// The page as a whole: signed in or not, where it is, and what is above everything.
+import { type ComponentChild, type ComponentChildren, h } from 'preact';
+import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
+import { Chat } from './chat.ts';
+import { type Client, openClient } from './client.ts';
+import { EventsPage } from './events.ts';
+import { Failure, toFailure } from './failure.ts';
+import { Gauges } from './gauges.ts';
+import { Methods } from './methods.ts';
+import { Banners } from './notice.ts';
+import { type Route, watchRoute } from './route.ts';
+import { SignIn } from './sign-in.ts';
+import { TerminalPage } from './terminal.ts';
+import { el, useValue } from './view.ts';
+
+const KEY = 'gateway-key';
+const PAGES = [
+  ['chat', 'Chat'],
+  ['terminal', 'Terminal'],
+  ['events', 'Events'],
+  ['methods', 'Methods'],
+] as const;
+
+export function App(): ComponentChild {
+  const [client, setClient] = useState<Client>();
+  const [busy, setBusy] = useState(sessionStorage.getItem(KEY) !== null);
+  const [failure, setFailure] = useState<Failure>();
+  const signOut = useCallback((why?: Failure) => {
+    sessionStorage.removeItem(KEY);
+    setClient((open) => void open?.close());
+    setFailure(why);
+  }, []);
+  const signIn = useCallback(
+    async (key: string) => {
+      setBusy(true);
+      setFailure(undefined);
+      try {
+        const invalid = new Failure({ reason: 'unauthorized', message: 'This key is not valid any more' });
+        setClient(await openClient(key, () => signOut(invalid)));
+        sessionStorage.setItem(KEY, key);
+      } catch (error) {
+        const why = toFailure(error);
+        if (why.reason === 'unauthorized') sessionStorage.removeItem(KEY);
+        setFailure(why);
+      }
+      setBusy(false);
+    },
+    [signOut],
+  );
+  useEffect(() => {
+    const kept = sessionStorage.getItem(KEY);
+    if (kept !== null) void signIn(kept);
+  }, [signIn]);
+  if (client === undefined) return h(SignIn, { busy, failure, onKey: (key) => void signIn(key) });
+  return h(Shell, { client, onSignOut: () => signOut() });
+}
+
+function Shell({ client, onSignOut }: { client: Client; onSignOut: () => void }): ComponentChild {
+  const route = useValue(useMemo(watchRoute, []));
+  const link = useValue(client.link);
+  useEffect(() => {
+    document.title = `${PAGES.find(([page]) => page === route.page)?.[1]} - Codex Gateway`;
+  }, [route]);
+  return el(
+    'div',
+    { class: 'shell' },
+    el('a', { class: 'skip', href: '#content', onClick: skip }, 'Skip to content'),
+    el(
+      'header',
+      null,
+      el('strong', { class: 'brand' }, 'Codex Gateway'),
+      el(
+        'nav',
+        { 'aria-label': 'Pages' },
+        ...PAGES.map(([page, title]) =>
+          el('a', { href: `#/${page}`, 'aria-current': route.page === page ? 'page' : undefined }, title),
+        ),
+      ),
+      h(Gauges, { client }),
+      el(
+        'span',
+        { class: `link-state ${link}`, title: 'The WebSocket, for streams and live events' },
+        { open: 'live', connecting: 'connecting', reconnecting: 'reconnecting', absent: 'HTTP only' }[link],
+      ),
+      el(
+        'button',
+        { type: 'button', class: 'small', title: `Signed in as ${client.keyId}`, onClick: onSignOut },
+        'Sign out',
+      ),
+    ),
+    h(Banners, { client }),
+    el('main', { id: 'content', tabIndex: -1 }, toPage(route, client)),
+  );
+}
+
+function toPage(route: Route, client: Client): ComponentChildren {
+  switch (route.page) {
+    case 'chat':
+      return h(Chat, { client, sessionId: route.sessionId });
+    case 'terminal':
+      return h(TerminalPage, { client });
+    case 'events':
+      return h(EventsPage, { client });
+    case 'methods':
+      return h(Methods, { client, selected: route.method });
+  }
+}
+
+/** The hash is the route: the link must not change it. */
+function skip(event: Event): void {
+  event.preventDefault();
+  document.getElementById('content')?.focus();
+}

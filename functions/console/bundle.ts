@@ -1,0 +1,71 @@
+// Makes the page's files from its sources, for the local server (in memory) and for Firebase Hosting (dist/console): same input, same
+// bytes. The policy of the page is written here, once.
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { build } from 'esbuild';
+
+export interface PageFile {
+  readonly type: string;
+  readonly body: Uint8Array;
+}
+
+const HERE = import.meta.dirname;
+const TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.svg': 'image/svg+xml',
+  '.txt': 'text/plain; charset=utf-8',
+};
+
+/**
+ * Nothing but the page's own files, and no inline script or style at all. 'self' covers the WebSocket of the same origin (CSP 3); another
+ * place of it must be named when the page is built. `frame-ancestors` counts in a header only.
+ */
+export function contentPolicy(socketUrl?: string): string {
+  const connect = socketUrl === undefined ? "'self'" : `'self' ${new URL(socketUrl).origin}`;
+  return [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    `connect-src ${connect}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+  ].join('; ');
+}
+
+/** Files by path (`/index.html`, `/main.js` ...). `socketUrl`: where the WebSocket is, when not beside the page. */
+export async function bundleConsole(options: { readonly socketUrl?: string } = {}): Promise<Map<string, PageFile>> {
+  const { socketUrl } = options;
+  const { outputFiles } = await build({
+    absWorkingDir: HERE,
+    entryPoints: { main: 'main.ts', style: 'style.css' },
+    outdir: HERE,
+    write: false,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'browser',
+    target: 'es2024',
+    minify: true,
+    entryNames: '[name]',
+    chunkNames: '[name]-[hash]',
+    legalComments: 'linked',
+    logLevel: 'silent',
+  });
+  const files = new Map<string, PageFile>();
+  const add = (name: string, body: Uint8Array): void => {
+    files.set(`/${name}`, { type: TYPES[path.extname(name)] ?? 'application/octet-stream', body });
+  };
+  for (const { path: file, contents } of outputFiles) add(path.relative(HERE, file), contents);
+  const page = await readFile(path.join(HERE, 'index.html'), 'utf8');
+  const filled = page.replace('%POLICY%', contentPolicy(socketUrl)).replace('%SOCKET%', toAttribute(socketUrl ?? ''));
+  add('index.html', Buffer.from(filled));
+  add('icon.svg', await readFile(path.join(HERE, 'icon.svg')));
+  return files;
+}
+
+function toAttribute(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('"', '&quot;').replaceAll('<', '&lt;');
+}

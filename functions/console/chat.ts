@@ -1,0 +1,160 @@
+// The chat: the sessions of the key beside the one that is open.
+import { h, type VNode } from 'preact';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import type { Client } from './client.ts';
+import { type Conversation, createConversation } from './conversation.ts';
+import { MessageView } from './message-view.ts';
+import { Empty, FailureNotice, Loading, useBlockedMs } from './notice.ts';
+import { Sessions } from './sessions.ts';
+import { createValue, el, toSpan, useValue } from './view.ts';
+
+export function Chat({ client, sessionId }: { client: Client; sessionId: string }): VNode {
+  // Told after every turn, so that the list shows it.
+  const turns = useMemo(() => createValue(0), []);
+  const conversation = useMemo(
+    () => createConversation(client, sessionId, () => turns.set(turns.current + 1)),
+    [client, sessionId],
+  );
+  useEffect(() => {
+    void conversation.load();
+    return () => conversation.leave();
+  }, [conversation]);
+  return el(
+    'div',
+    { class: 'chat' },
+    h(Sessions, { client, sessionId, turns }),
+    h(Thread, { key: sessionId, client, conversation }),
+  );
+}
+
+function Thread({ client, conversation }: { client: Client; conversation: Conversation }): VNode {
+  const { phase, messages, failure } = useValue(conversation.state);
+  const end = useRef<HTMLDivElement>(null);
+  const isNearEnd = useRef(true);
+  useEffect(() => {
+    if (isNearEnd.current) end.current?.scrollIntoView({ block: 'end' });
+  }, [messages]);
+  return el(
+    'section',
+    { class: 'thread', 'aria-label': `Session ${conversation.sessionId}` },
+    el(
+      'div',
+      {
+        class: 'messages',
+        role: 'log',
+        'aria-label': 'Messages',
+        'aria-busy': phase === 'running',
+        tabIndex: 0,
+        onScroll: ({ currentTarget: list }) => {
+          isNearEnd.current = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+        },
+      },
+      phase === 'loading' && h(Loading, { what: 'the conversation' }),
+      phase === 'ready' &&
+        messages.length === 0 &&
+        h(Empty, { title: 'A new session', text: 'Say something. The answer streams; you can cancel it at any time.' }),
+      ...messages.map((message, index) =>
+        h(MessageView, {
+          key: index,
+          message,
+          onRetry: index === messages.length - 1 && phase === 'ready' ? () => void conversation.retry() : undefined,
+        }),
+      ),
+      failure && h(FailureNotice, { failure, onRetry: () => void conversation.load() }),
+      el('div', { ref: end }),
+    ),
+    h(Composer, { client, conversation }),
+  );
+}
+
+function Composer({ client, conversation }: { client: Client; conversation: Conversation }): VNode {
+  const { phase, cancelling } = useValue(conversation.state);
+  const blockedMs = useBlockedMs(client);
+  const [prompt, setPrompt] = useState('');
+  const [model, setModel] = useState('');
+  const [instructions, setInstructions] = useState('');
+  const box = useRef<HTMLTextAreaElement>(null);
+  const isRunning = phase === 'running';
+  useEffect(() => box.current?.focus(), [conversation]);
+
+  const send = (): void => {
+    if (isRunning || phase === 'loading' || blockedMs > 0 || prompt.trim() === '') return;
+    setPrompt('');
+    void conversation.send(prompt, { ...(model && { model }), ...(instructions && { instructions }) });
+  };
+  return el(
+    'form',
+    {
+      class: 'composer',
+      onSubmit: (event) => {
+        event.preventDefault();
+        send();
+      },
+      onKeyDown: (event) => {
+        if (event.key === 'Escape' && isRunning && !cancelling) void conversation.cancel();
+      },
+    },
+    el('label', { for: 'prompt', class: 'hidden' }, 'Prompt'),
+    el('textarea', {
+      id: 'prompt',
+      ref: box,
+      rows: 2,
+      value: prompt,
+      placeholder: 'Ask anything',
+      'aria-describedby': 'prompt-keys',
+      onInput: (event) => setPrompt(event.currentTarget.value),
+      onKeyDown: (event) => {
+        if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+        event.preventDefault();
+        send();
+      },
+    }),
+    isRunning
+      ? el(
+          'button',
+          {
+            key: 'cancel',
+            type: 'button',
+            class: 'danger',
+            disabled: cancelling,
+            onClick: () => void conversation.cancel(),
+          },
+          cancelling ? 'Cancelling …' : 'Cancel',
+        )
+      : el(
+          'button',
+          { key: 'send', type: 'submit', class: 'primary', disabled: blockedMs > 0 || phase === 'loading' },
+          blockedMs > 0 ? `Wait ${toSpan(blockedMs)}` : 'Send',
+        ),
+    el(
+      'p',
+      { id: 'prompt-keys', class: 'quiet keys' },
+      isRunning ? 'Escape cancels.' : 'Enter sends, Shift+Enter makes a new line.',
+    ),
+    el(
+      'details',
+      null,
+      el('summary', null, 'Options'),
+      el(
+        'label',
+        null,
+        'Model',
+        el('input', {
+          value: model,
+          placeholder: 'provider/model; the default when empty',
+          onInput: (event) => setModel(event.currentTarget.value),
+        }),
+      ),
+      el(
+        'label',
+        null,
+        'Instructions',
+        el('input', {
+          value: instructions,
+          placeholder: 'System instructions for the next turns',
+          onInput: (event) => setInstructions(event.currentTarget.value),
+        }),
+      ),
+    ),
+  );
+}

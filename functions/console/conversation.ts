@@ -1,0 +1,207 @@
+// One conversation as the page holds it: its messages, the turn that runs, and how that turn is found again after a cut or a reload.
+// A prompt is sent once: whatever happens to the connection, it is asked for by its idempotency key or resumed, never repeated.
+import type { Client } from './client.ts';
+import { Failure, toFailure } from './failure.ts';
+import { Answered, Anything, History, Resumed, Status, TurnNotification } from './results.ts';
+import { createValue, type Value } from './view.ts';
+
+export interface Message {
+  readonly role: 'user' | 'assistant';
+  readonly content: string;
+  readonly reasoning?: string;
+  /** What the agent did on the way, a line each. */
+  readonly steps?: readonly string[];
+  readonly state: 'done' | 'running' | 'cancelled' | 'failed' | 'partial';
+  readonly failure?: Failure;
+}
+
+export interface ConversationState {
+  readonly phase: 'loading' | 'ready' | 'running' | 'error';
+  readonly messages: readonly Message[];
+  readonly cancelling: boolean;
+  readonly failure?: Failure | undefined;
+}
+
+export interface PromptOptions {
+  readonly model?: string;
+  readonly instructions?: string;
+}
+
+export interface Conversation {
+  readonly sessionId: string;
+  readonly state: Value<ConversationState>;
+  load(): Promise<void>;
+  send(prompt: string, options: PromptOptions): Promise<void>;
+  /** The last prompt once more, after its turn failed. */
+  retry(): Promise<void>;
+  cancel(): Promise<void>;
+  /** Stops watching; a running turn goes on at the gateway. */
+  leave(): void;
+}
+
+const STEPS_MAX = 100;
+const HISTORY_PAGES_MAX = 10;
+
+export function createConversation(client: Client, sessionId: string, onTurnEnd: () => void): Conversation {
+  const state = createValue<ConversationState>({ phase: 'loading', messages: [], cancelling: false });
+  const left = new AbortController();
+  const { signal } = left;
+  const change = (part: Partial<ConversationState>): void => state.set({ ...state.current, ...part });
+  const changeLast = (part: Partial<Message>): void => {
+    const { messages } = state.current;
+    const last = messages.at(-1);
+    if (last !== undefined) change({ messages: [...messages.slice(0, -1), { ...last, ...part }] });
+  };
+  const session = { session_id: sessionId };
+  let lastOptions: PromptOptions = {};
+
+  async function load(): Promise<void> {
+    change({ phase: 'loading', failure: undefined });
+    try {
+      const found = await client.call(Status, 'conversation.status', session, { signal });
+      if (found.status === 'not_found') return change({ phase: 'ready', messages: [] });
+      const messages = await readHistory();
+      if (found.status !== 'running' || found.turn === undefined) return change({ phase: 'ready', messages });
+      change({ messages });
+      await run('conversation.resume', { ...session, turn_id: found.turn.turn_id, after_seq: 0 });
+    } catch (error) {
+      if (!signal.aborted) change({ phase: 'error', failure: toFailure(error) });
+    }
+  }
+
+  async function readHistory(): Promise<Message[]> {
+    const messages: Message[] = [];
+    let cursor: string | undefined;
+    for (let page = 0; page < HISTORY_PAGES_MAX; page++) {
+      const params = { ...session, limit: 200, ...(cursor !== undefined && { cursor }) };
+      const found = await client.call(History, 'conversation.history', params, { signal });
+      for (const { role, content, partial } of found.messages) {
+        messages.push({ role, content, state: partial ? 'partial' : 'done' });
+      }
+      cursor = found.next_cursor;
+      if (cursor === undefined) break;
+    }
+    return messages;
+  }
+
+  async function send(prompt: string, options: PromptOptions): Promise<void> {
+    if (state.current.phase === 'running') return;
+    lastOptions = options;
+    change({ messages: [...state.current.messages, { role: 'user', content: prompt, state: 'done' }] });
+    await run('conversation.prompt', { ...session, prompt, ...options, idempotency_key: crypto.randomUUID() });
+  }
+
+  /** Follows one turn to its end, over as many connections as it takes. */
+  async function run(first: 'conversation.prompt' | 'conversation.resume', firstParams: object): Promise<void> {
+    let turnId: string | undefined;
+    let seq = 0;
+    let [method, params]: readonly [string, object] = [first, firstParams];
+    change({
+      phase: 'running',
+      cancelling: false,
+      messages: [...state.current.messages, { role: 'assistant', content: '', state: 'running' }],
+    });
+    const hear = (name: string, payload: unknown): void => {
+      const heard = name === 'conversation.event' ? TurnNotification.safeParse(payload) : undefined;
+      if (!heard?.success || heard.data.session_id !== sessionId || signal.aborted) return;
+      if (turnId !== undefined && heard.data.turn_id !== turnId) return;
+      if (heard.data.seq <= seq) return;
+      turnId = heard.data.turn_id;
+      seq = heard.data.seq;
+      show(heard.data.event);
+    };
+    for (;;) {
+      try {
+        if (method === 'conversation.prompt') {
+          const { content } = await client.stream(Answered, method, params, hear, { signal });
+          changeLast({ content, state: 'done' });
+        } else {
+          const { content, status } = await client.stream(Resumed, method, params, hear, { signal });
+          const isDone = status === 'completed';
+          changeLast({ content, state: isDone ? 'done' : status === 'cancelled' ? 'cancelled' : 'failed' });
+        }
+        break;
+      } catch (error) {
+        if (signal.aborted) return;
+        const failure = toFailure(error);
+        if (failure.reason === 'connection_lost' || failure.reason === 'unreachable') {
+          // Known to have begun: follow it. Not known: ask again with the same idempotency key, which runs it once.
+          if (turnId !== undefined)
+            [method, params] = ['conversation.resume', { ...session, turn_id: turnId, after_seq: seq }];
+          if (await reconnected()) continue;
+        } else if (failure.reason === 'idempotency_in_flight') {
+          [method, params] = ['conversation.resume', { ...session, after_seq: seq }];
+          continue;
+        }
+        const isCancelled = failure.reason === 'cancelled';
+        changeLast({ state: isCancelled ? 'cancelled' : 'failed', ...(isCancelled ? {} : { failure }) });
+        break;
+      }
+    }
+    change({ phase: 'ready', cancelling: false });
+    onTurnEnd();
+  }
+
+  /** Over HTTP there is nothing to wait for: a moment, then once more. */
+  async function reconnected(): Promise<boolean> {
+    try {
+      await new Promise((resolve) => setTimeout(resolve, client.link.current === 'absent' ? 2_000 : 0));
+      await client.settled(signal);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  function show(event: Readonly<Record<string, Readonly<Record<string, unknown>>>>): void {
+    const last = state.current.messages.at(-1);
+    if (last === undefined) return;
+    for (const [name, body] of Object.entries(event)) {
+      if (name === 'AgentMessageDelta') changeLast({ content: last.content + String(body.delta ?? '') });
+      else if (name === 'AgentReasoning') changeLast({ reasoning: (last.reasoning ?? '') + String(body.text ?? '') });
+      else {
+        const step = toStep(name, body);
+        if (step !== undefined) changeLast({ steps: [...(last.steps ?? []), step].slice(-STEPS_MAX) });
+      }
+    }
+  }
+
+  return {
+    sessionId,
+    state,
+    load,
+    send,
+    async retry() {
+      const [asked, answer] = state.current.messages.slice(-2);
+      if (asked?.role !== 'user' || answer?.state !== 'failed') return;
+      change({ messages: state.current.messages.slice(0, -2) });
+      await send(asked.content, lastOptions);
+    },
+    async cancel() {
+      change({ cancelling: true });
+      try {
+        await client.call(Anything, 'conversation.cancel', session, { signal });
+      } catch (error) {
+        if (!signal.aborted) change({ cancelling: false, failure: toFailure(error) });
+      }
+    },
+    leave: () => left.abort(new Failure({ reason: 'stopped', message: 'Stopped' })),
+  };
+}
+
+function toStep(name: string, body: Readonly<Record<string, unknown>>): string | undefined {
+  switch (name) {
+    case 'ExecCommandBegin':
+      return `ran ${Array.isArray(body.command) ? body.command.join(' ') : ''}`;
+    case 'ExecCommandEnd':
+      return `exit code ${String(body.exit_code)}`;
+    case 'McpToolCallBegin':
+      return `called ${String(body.server)}.${String(body.tool)}`;
+    case 'McpToolCallEnd':
+      return body.success === true ? 'the tool answered' : 'the tool failed';
+    case 'PatchApplyBegin':
+      return `changes ${Array.isArray(body.changes) ? body.changes.length : 0} file(s)`;
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,66 @@
+// How failures and states are told: in words, with what to do next, and a countdown where waiting helps.
+import type { VNode } from 'preact';
+import type { Client } from './client.ts';
+import type { Failure } from './failure.ts';
+import { el, toSpan, useNow, useValue } from './view.ts';
+
+const HINTS: Readonly<Record<string, string>> = {
+  sandbox_unavailable: 'Commands and terminals need bubblewrap on the machine of the gateway.',
+  forbidden: 'Another key may be allowed to do this.',
+  session_busy: 'A turn of this session is running: wait for it or cancel it.',
+  unreachable: 'Is the gateway running? Nothing is lost: try again.',
+  upstream_error: 'The model’s provider refused or failed.',
+};
+
+export function FailureNotice({ failure, onRetry }: { failure: Failure; onRetry?: (() => void) | undefined }): VNode {
+  const { reason, message, requestId, issues = [] } = failure.facts;
+  const hint = HINTS[reason];
+  return el(
+    'div',
+    { class: 'notice bad', role: 'alert' },
+    el('p', null, el('strong', null, message), ' ', el('code', null, reason)),
+    hint && el('p', null, hint),
+    issues.length > 0 &&
+      el(
+        'ul',
+        null,
+        ...issues.map((issue) => el('li', null, issue.path && el('code', null, issue.path), ' ', issue.message)),
+      ),
+    requestId && el('p', { class: 'quiet' }, `Request ${requestId}`),
+    onRetry && el('button', { type: 'button', onClick: onRetry }, 'Try again'),
+  );
+}
+
+/** Milliseconds for which calls are refused; counts down. */
+export function useBlockedMs({ limits }: Client): number {
+  const untilMs = useValue(limits.blockedUntilMs);
+  const nowMs = useNow(untilMs > Date.now());
+  return Math.max(0, untilMs - nowMs);
+}
+
+/** Above everything: what keeps the whole page from working as usual. */
+export function Banners({ client }: { client: Client }): VNode {
+  const link = useValue(client.link);
+  const blockedMs = useBlockedMs(client);
+  return el(
+    'div',
+    { class: 'banners', role: 'status' },
+    blockedMs > 0 &&
+      el('p', { class: 'notice warn' }, `Rate limited: this key may call again in ${toSpan(blockedMs)}.`),
+    link === 'reconnecting' &&
+      el(
+        'p',
+        { class: 'notice warn' },
+        'The connection was cut. Reconnecting … ',
+        el('button', { type: 'button', onClick: () => client.retry() }, 'Now'),
+      ),
+  );
+}
+
+export function Empty({ title, text }: { title: string; text: string }): VNode {
+  return el('div', { class: 'empty' }, el('h2', null, title), el('p', null, text));
+}
+
+export function Loading({ what }: { what: string }): VNode {
+  return el('p', { class: 'quiet loading', role: 'status' }, `Loading ${what} …`);
+}

@@ -1,0 +1,91 @@
+// The key's own sessions, the one used last first.
+import { h, type VNode } from 'preact';
+import { useCallback, useEffect, useState } from 'preact/hooks';
+import type { Client } from './client.ts';
+import { type Failure, toFailure } from './failure.ts';
+import { FailureNotice, Loading } from './notice.ts';
+import { Anything, type ConversationRow, Conversations } from './results.ts';
+import { newSessionId } from './route.ts';
+import { el, toSpan, useValue, type Value } from './view.ts';
+
+const PAGE = 30;
+
+export function Sessions(props: { client: Client; sessionId: string; turns: Value<number> }): VNode {
+  const { client, sessionId } = props;
+  const turns = useValue(props.turns);
+  const [rows, setRows] = useState<readonly ConversationRow[]>();
+  const [cursor, setCursor] = useState<string>();
+  const [failure, setFailure] = useState<Failure>();
+  const load = useCallback(
+    async (after?: string) => {
+      try {
+        setFailure(undefined);
+        const params = { limit: PAGE, ...(after !== undefined && { cursor: after }) };
+        const page = await client.call(Conversations, 'conversation.list', params);
+        setRows((known = []) => (after === undefined ? page.conversations : [...known, ...page.conversations]));
+        setCursor(page.next_cursor);
+      } catch (error) {
+        setFailure(toFailure(error));
+      }
+    },
+    [client],
+  );
+  useEffect(() => void load(), [load, turns]);
+  const erase = async (row: ConversationRow): Promise<void> => {
+    try {
+      await client.call(Anything, 'conversation.delete', { session_id: row.session_id });
+      setRows((known = []) => known.filter((other) => other !== row));
+      if (row.session_id === sessionId) location.hash = `#/chat/${newSessionId()}`;
+    } catch (error) {
+      setFailure(toFailure(error));
+    }
+  };
+  return el(
+    'details',
+    { class: 'sessions', open: matchMedia('(min-width: 50rem)').matches },
+    el('summary', null, 'Sessions'),
+    el('a', { class: 'button', href: `#/chat/${newSessionId()}` }, 'New session'),
+    // The banner tells about the limit already.
+    failure && failure.reason !== 'rate_limited' && h(FailureNotice, { failure, onRetry: () => void load() }),
+    rows === undefined && failure === undefined && h(Loading, { what: 'sessions' }),
+    rows?.length === 0 && failure === undefined && el('p', { class: 'quiet' }, 'None yet. The first prompt makes one.'),
+    el(
+      'ul',
+      null,
+      ...(rows ?? []).map((row) =>
+        h(Row, { key: row.session_id, row, isOpen: row.session_id === sessionId, onErase: () => void erase(row) }),
+      ),
+    ),
+    cursor !== undefined && el('button', { type: 'button', onClick: () => void load(cursor) }, 'More'),
+  );
+}
+
+function Row({ row, isOpen, onErase }: { row: ConversationRow; isOpen: boolean; onErase: () => void }): VNode {
+  const [asked, setAsked] = useState(false);
+  const age = toSpan(Date.now() - Date.parse(row.updated_at));
+  return el(
+    'li',
+    { class: 'session' },
+    el(
+      'a',
+      { href: `#/chat/${encodeURIComponent(row.session_id)}`, 'aria-current': isOpen ? 'page' : undefined },
+      el('span', { class: 'name' }, row.session_id),
+      el(
+        'span',
+        { class: 'quiet' },
+        `${row.message_count} messages${row.status === 'idle' ? '' : `, ${row.status}`}, ${age} ago`,
+      ),
+    ),
+    el(
+      'button',
+      {
+        type: 'button',
+        class: asked ? 'danger small' : 'small',
+        'aria-label': `${asked ? 'Really erase' : 'Erase'} session ${row.session_id}`,
+        onClick: () => (asked ? onErase() : setAsked(true)),
+        onBlur: () => setAsked(false),
+      },
+      asked ? 'Sure?' : 'Erase',
+    ),
+  );
+}

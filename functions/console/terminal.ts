@@ -1,0 +1,69 @@
+// The terminal page: xterm.js on an interactive session. The program is loaded when somebody comes here.
+import '@xterm/xterm/css/xterm.css';
+import { type ComponentChild, h } from 'preact';
+import { useEffect, useMemo, useRef } from 'preact/hooks';
+import type { Client } from './client.ts';
+import { Empty, FailureNotice, Loading } from './notice.ts';
+import { createTerminalSession } from './terminal-session.ts';
+import { el, useValue } from './view.ts';
+
+export function TerminalPage({ client }: { client: Client }): ComponentChild {
+  const link = useValue(client.link);
+  if (link === 'absent') {
+    return h(Empty, {
+      title: 'No terminal here',
+      text: 'A terminal needs the WebSocket, which does not come through at this address.',
+    });
+  }
+  return h(Screen, { client });
+}
+
+function Screen({ client }: { client: Client }): ComponentChild {
+  const session = useMemo(() => createTerminalSession(client), [client]);
+  const { phase, failure, exitCode, paced } = useValue(session.state);
+  const host = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (host.current === null) return;
+    const gone = new AbortController();
+    void attach(host.current, gone.signal);
+    return () => {
+      gone.abort();
+      session.leave();
+    };
+  }, [session]);
+
+  async function attach(element: HTMLElement, signal: AbortSignal): Promise<void> {
+    const { openScreen } = await import('./screen.ts');
+    if (signal.aborted) return;
+    const screen = openScreen(element, { onInput: session.input, onResize: session.resize });
+    signal.addEventListener('abort', () => screen.close());
+    await session.start(screen);
+  }
+
+  return el(
+    'section',
+    { class: 'terminal-page', 'aria-label': 'Terminal' },
+    phase === 'starting' && h(Loading, { what: 'the terminal' }),
+    failure && h(FailureNotice, { failure, onRetry: () => void session.restart() }),
+    phase === 'ended' &&
+      el(
+        'p',
+        { class: 'notice' },
+        `The shell has ended${exitCode === null ? '' : ` with ${exitCode}`}. `,
+        el('button', { type: 'button', onClick: () => void session.restart() }, 'Start another'),
+      ),
+    el('div', { class: 'screen', ref: host, 'data-phase': phase }),
+    el(
+      'p',
+      { class: 'quiet' },
+      'The shell runs in this key’s sandbox, without network. ',
+      paced && 'Keys are gathered before they are sent, to spare the rate windows. ',
+      'Ctrl+Shift+E leaves the terminal for the keyboard.',
+    ),
+    el(
+      'button',
+      { type: 'button', class: 'small', disabled: phase !== 'running', onClick: () => void session.end() },
+      'End the shell',
+    ),
+  );
+}

@@ -1,0 +1,50 @@
+// The console at `/` of the local gateway: bundled from its sources at the first visit and kept in memory, so that `npm start` waits for
+// nothing and never serves yesterday's build.
+import { RpcError } from '../../shared/errors.ts';
+import { type HttpHandler, pathOf, sendJson } from '../http.ts';
+
+type Files = ReadonlyMap<string, { readonly type: string; readonly body: Uint8Array }>;
+
+/** Serves `/` and the files beside it; throws RpcError `not_found` for everything else. */
+export function createConsoleHandler(endpoints: readonly string[]): HttpHandler {
+  let made: Promise<{ readonly files: Files; readonly policy: string } | undefined> | undefined;
+
+  return async (req, res) => {
+    const path = pathOf(req);
+    // Who asks for JSON at `/` is a program looking for the endpoints, and so is every machine without the bundler.
+    const wantsPage = path !== '/' || (req.headers.accept ?? '').includes('text/html');
+    if (req.method === 'GET' && (path === '/' || FILE.test(path)) && wantsPage) {
+      made ??= make();
+      const page = await made;
+      const file = page?.files.get(path === '/' ? '/index.html' : path);
+      if (page !== undefined && file !== undefined) {
+        res.writeHead(200, {
+          'Content-Type': file.type,
+          'Content-Length': file.body.length,
+          'Content-Security-Policy': `${page.policy}; frame-ancestors 'none'`,
+          'X-Content-Type-Options': 'nosniff',
+          'Referrer-Policy': 'no-referrer',
+          'Cross-Origin-Opener-Policy': 'same-origin',
+          'Cache-Control': 'no-cache',
+        });
+        res.end(file.body);
+        return;
+      }
+    }
+    if (path === '/') return sendJson(res, 200, { name: 'codex-gateway', endpoints });
+    throw new RpcError('not_found', { message: `Not found: ${endpoints.join(', ')} are here` });
+  };
+}
+
+const FILE = /^\/[\w.-]{1,100}\.(?:html|js|css|svg|txt)$/;
+
+/** Undefined where the development dependencies are not installed. */
+async function make(): Promise<{ readonly files: Files; readonly policy: string } | undefined> {
+  try {
+    const { bundleConsole, contentPolicy } = await import('../console/bundle.ts');
+    return { files: await bundleConsole(), policy: contentPolicy() };
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND') return undefined;
+    throw error;
+  }
+}
