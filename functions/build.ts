@@ -4,6 +4,7 @@
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
+import { bundleConsole } from './console/bundle.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
 
@@ -67,6 +68,16 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
   });
   await mkdir(outdir, { recursive: true });
   return metafile;
+}
+
+/** The console, for Firebase Hosting. `socketUrl`: where the companion is, when Hosting's own origin has no `/ws`. */
+export async function buildConsole(outdir = path.join(ROOT, 'dist/console'), socketUrl?: string): Promise<void> {
+  const files = await bundleConsole(socketUrl === undefined ? {} : { socketUrl });
+  await rm(outdir, { recursive: true, force: true });
+  await mkdir(outdir, { recursive: true });
+  for (const [name, { body }] of files) await writeFile(path.join(outdir, name), body);
+  const bytes = [...files.values()].reduce((sum, { body }) => sum + body.length, 0);
+  process.stdout.write(`console: ${files.size} files, ${(bytes / 1e6).toFixed(1)} MB\n`);
 }
 
 /**
@@ -137,10 +148,12 @@ function readManifest(json: unknown): Manifest {
 }
 
 if (import.meta.main) {
-  // Two directories: the functions' and the companion's; with one only the functions, with none both under dist/.
-  const [, , functions, companion] = process.argv;
+  // Directories of the functions, the companion and the console: with one only the functions, with none all under dist/. After them the
+  // console's WebSocket, `wss://...`, where it is not on the console's own origin.
+  const [, , functions, companion, page, socketUrl] = process.argv;
   report('functions', await buildFunctions(functions));
   if (functions === undefined || companion !== undefined) report('ws', await buildCompanion(companion));
+  if (functions === undefined || page !== undefined) await buildConsole(page, socketUrl);
 }
 
 function report(name: string, { outputs }: Metafile): void {
