@@ -1,0 +1,256 @@
+// The console in a real browser: what it promises about conversations, keys, events and forms.
+import type { Browser } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import * as methods from '../../shared/methods/index.ts';
+import { launchBrowser, type OpenPage, openPage, takeScreenshot } from '../support/browser.ts';
+import { describeWith } from '../support/requirements.ts';
+import { lastAnswer, type Scene, say, signIn, startDoor, startScene } from './console-fixture.ts';
+
+const NAUGHTY = [
+  '<img src=x onerror="window.pwned=1">',
+  '<script>window.pwned=1</script>',
+  'javascript:window.pwned=1',
+  '{{constructor.constructor("window.pwned=1")()}}',
+  '</textarea></p><svg onload="window.pwned=1">',
+  '\u202eright to left\u202c \u{1f468}\u200d\u{1f469}\u200d\u{1f467} z\u0335\u0321a\u0328l\u0358g\u035co',
+];
+
+/** Lets the model's chunks out one by one. */
+function createGate() {
+  const opened = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  return {
+    script: {
+      chunks: ['The first half, ', 'the second half.'],
+      gate: async (index: number) => opened[index - 1]?.promise,
+    },
+    release: () => opened.forEach(({ resolve }) => void resolve()),
+  };
+}
+
+describeWith('chromium', 'the console', () => {
+  let browser: Browser;
+  let scene: Scene;
+  let open: OpenPage;
+  beforeAll(async () => {
+    browser = await launchBrowser();
+    scene = await startScene({ GATEWAY_LIMITS: '2000/minute,20000/hour,200000/day' });
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await scene?.[Symbol.asyncDispose]();
+  });
+  beforeEach(async () => {
+    scene.provider.behave();
+    open = await openPage(browser, scene.gateway.url);
+  });
+  afterEach(async () => {
+    await open[Symbol.asyncDispose]();
+    expect(open.faults).toEqual([]);
+  });
+
+  it('refuses a wrong key in words and keeps a right one in this tab only', async () => {
+    const { page } = open;
+    await page.getByLabel('API key').fill('not-the-key');
+    await page.getByLabel('API key').press('Enter');
+    await page.getByRole('alert').getByText('the API key is not valid').waitFor();
+    await takeScreenshot(page, 'sign-in');
+    await page.getByLabel('API key').fill('dev-key');
+    await page.getByLabel('API key').press('Enter');
+    await page.getByText('live', { exact: true }).waitFor();
+    const kept = await page.evaluate(() => [Object.values(sessionStorage), localStorage.length, document.cookie]);
+    expect(kept).toEqual([['dev-key'], 0, '']);
+    expect(page.url()).not.toContain('dev-key');
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByLabel('API key').waitFor();
+    expect(await page.evaluate(() => sessionStorage.length)).toBe(0);
+  });
+
+  it('runs under a policy without inline code or styles', async () => {
+    const page = await fetch(scene.gateway.url, { headers: { accept: 'text/html' } });
+    const policy = page.headers.get('content-security-policy');
+    expect(policy).toContain("default-src 'none'; script-src 'self'; style-src 'self'");
+    expect(policy).toContain("frame-ancestors 'none'");
+    expect(policy).not.toMatch(/unsafe|\*/);
+    const index = await fetch(scene.gateway.url);
+    expect(await index.json()).toMatchObject({ endpoints: ['/health', '/jsonrpc', '/webhook', '/ws'] });
+  });
+
+  it('streams an answer while the model still writes it', async () => {
+    const { page } = open;
+    const { script, release } = createGate();
+    scene.provider.behave(() => script);
+    await signIn(page);
+    await say(page, 'Tell me in two parts');
+    await lastAnswer(page, 'running').getByText('The first half,').waitFor();
+    await takeScreenshot(page, 'chat-streaming');
+    release();
+    await lastAnswer(page, 'done').getByText('The first half, the second half.', { exact: true }).waitFor();
+    await page.locator('.session').getByText('2 messages').first().waitFor();
+  });
+
+  it.each(['button', 'Escape'])(
+    'Cancel (%s) stops the model call, keeps what came and leaves the session usable',
+    async (how) => {
+      const { page } = open;
+      await signIn(page);
+      const asked = scene.provider.next();
+      await say(page, 'Never stop [[hang]]');
+      const { done } = await asked;
+      await lastAnswer(page, 'running').getByText('You said').waitFor();
+      if (how === 'button') await page.getByRole('button', { name: 'Cancel' }).click();
+      else await page.getByLabel('Prompt').press('Escape');
+      expect(await done).toMatchObject({ by: 'client' });
+      await lastAnswer(page, 'cancelled').getByText('You said: Never stop').waitFor();
+      await say(page, 'And now?');
+      await lastAnswer(page, 'done').getByText('You said: And now?').waitFor();
+    },
+  );
+
+  it('finds the conversation again after a reload, also in the middle of a turn', async () => {
+    const { page } = open;
+    await signIn(page);
+    await say(page, 'Remember me');
+    await lastAnswer(page, 'done').getByText('You said: Remember me').waitFor();
+    const { script, release } = createGate();
+    scene.provider.behave(() => script);
+    const before = scene.provider.calls;
+    await say(page, 'Go on');
+    await lastAnswer(page, 'running').getByText('The first half,').waitFor();
+    await page.reload();
+    await page.getByText('You said: Remember me').waitFor();
+    await lastAnswer(page, 'running').getByText('The first half,').waitFor();
+    release();
+    await lastAnswer(page, 'done').getByText('The first half, the second half.', { exact: true }).waitFor();
+    expect(scene.provider.calls - before).toBe(1);
+    expect(await page.locator('.message').count()).toBe(4);
+  });
+
+  it('shows a deployment event the moment it is delivered, and what runs where', async () => {
+    const { page } = open;
+    await signIn(page);
+    await page.getByRole('link', { name: 'Events' }).click();
+    await page.locator('.tag.live').waitFor();
+    const data = { service: 'checkout', version: '1.2.3', region: 'europe-west1', status: 'healthy' };
+    const delivered = await fetch(`${scene.gateway.url}/webhook`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json' },
+      body: JSON.stringify({ event: 'deployment.success', timestamp: new Date().toISOString(), data }),
+    });
+    expect(delivered.status).toBe(200);
+    await page.locator('.card.fresh summary').getByText('checkout').waitFor();
+    await page.getByRole('row', { name: 'checkout europe-west1 1.2.3 healthy' }).waitFor();
+    await page.getByRole('button', { name: 'Send a test deployment event' }).click();
+    await page.locator('.card.fresh summary').getByText('console-test').waitFor();
+    await takeScreenshot(page, 'events');
+  });
+
+  it('shows what people, models and senders write as text, never as markup', async () => {
+    const { page } = open;
+    const prompt = NAUGHTY.join('\n');
+    const data = { service: NAUGHTY[0], region: NAUGHTY[1], version: NAUGHTY[4], status: NAUGHTY[2] };
+    await signIn(page);
+    await say(page, prompt);
+    await lastAnswer(page, 'done').waitFor();
+    expect(await page.locator('.message.user .text').textContent()).toBe(prompt);
+    expect(await lastAnswer(page, 'done').locator('.text').textContent()).toBe(`You said: ${prompt}`);
+    await fetch(`${scene.gateway.url}/webhook`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json' },
+      body: JSON.stringify({ event: 'deployment.success', data }),
+    });
+    await page.getByRole('link', { name: 'Events' }).click();
+    await page
+      .locator('td')
+      .getByText(NAUGHTY[4] ?? '', { exact: true })
+      .waitFor();
+    const found = await page.evaluate(() => [
+      'pwned' in window,
+      document.querySelectorAll('#app img, #app script, #app svg').length,
+    ]);
+    expect(found).toEqual([false, 0]);
+  });
+
+  it('makes a form of every method, with the same call for a shell', async () => {
+    const { page } = open;
+    await signIn(page);
+    await page.getByRole('link', { name: 'Methods' }).click();
+    for (const { name, params } of Object.values(methods)) {
+      await page.locator('.sessions').getByRole('link', { name, exact: true }).click();
+      await page.getByRole('heading', { name, exact: true }).waitFor();
+      const count = await page.locator('.method .field').count();
+      expect(count, name).toBe(Object.keys(params.shape).length);
+    }
+    await page.locator('.sessions').getByRole('link', { name: 'conversation.status' }).click();
+    await page.getByLabel('session_id').fill("it's new");
+    await page.getByRole('button', { name: 'Call', exact: true }).click();
+    await page.getByLabel('Result').getByText('"status": "not_found"').waitFor();
+    const curl = await page.getByLabel('The same call with curl').textContent();
+    expect(curl).toContain(`${scene.gateway.url}/jsonrpc`);
+    expect(curl).toContain(`"params":{"session_id":"it'\\''s new"}`);
+    expect(curl).not.toContain('dev-key');
+    await page.getByRole('button', { name: 'Edit as JSON' }).click();
+    await page.getByLabel('Params').fill('{"session_id": 5}');
+    await page.getByRole('button', { name: 'Call', exact: true }).click();
+    await page.getByRole('alert').getByText('invalid_params').waitFor();
+    await takeScreenshot(page, 'methods');
+  });
+
+  it('erases a session when asked twice', async () => {
+    const { page } = open;
+    await signIn(page);
+    await say(page, 'Forget me');
+    const name = decodeURIComponent(page.url().split('/chat/')[1] ?? '');
+    const row = page.locator('.session', { hasText: name });
+    await row.getByRole('button', { name: 'Erase' }).click();
+    await row.getByRole('button', { name: 'Really erase' }).click();
+    await row.waitFor({ state: 'detached' });
+    await page.getByText('A new session').waitFor();
+  });
+
+  it('resumes the running turn after a cut, asking the model once and showing nothing twice', async () => {
+    await using door = await startDoor();
+    await using cut = await startScene({ ALLOWED_ORIGINS: door.url });
+    door.to(cut.gateway.url);
+    const { script, release } = createGate();
+    cut.provider.behave(() => script);
+    await using own = await openPage(browser, door.url);
+    const { page } = own;
+    await signIn(page);
+    await say(page, 'Survive this');
+    await lastAnswer(page, 'running').getByText('The first half,').waitFor();
+    door.shut();
+    await page.getByText('The connection was cut').waitFor();
+    await takeScreenshot(page, 'reconnecting');
+    release();
+    door.open();
+    await page.getByRole('button', { name: 'Now' }).click();
+    await lastAnswer(page, 'done').getByText('The first half, the second half.', { exact: true }).waitFor();
+    await page.getByText('live', { exact: true }).waitFor();
+    expect(cut.provider.calls).toBe(1);
+    expect(await page.locator('.message').count()).toBe(2);
+  });
+
+  it('shows the three windows of the key, and counts down when they are used up', async () => {
+    await using tight = await startScene({ GATEWAY_LIMITS: '5000/minute,6000/hour,12/day' });
+    await using own = await openPage(browser, tight.gateway.url);
+    const { page } = own;
+    await signIn(page);
+    await page.getByRole('meter', { name: 'Calls left this minute' }).waitFor();
+    await page.getByRole('meter', { name: 'Calls left this hour' }).waitFor();
+    const day = page.getByRole('meter', { name: 'Calls left this day' });
+    const leftOf = async (): Promise<number> => Number(await day.getAttribute('aria-valuenow'));
+    expect(await leftOf()).toBeLessThan(12);
+    // Someone else with the same key uses it up.
+    for (let status = 200; status !== 429; ) {
+      const call = { jsonrpc: '2.0', method: 'auth.limits', params: {}, id: 1 };
+      const headers = { 'x-api-key': 'dev-key' };
+      status = (await fetch(`${tight.gateway.url}/jsonrpc`, { method: 'POST', headers, body: JSON.stringify(call) }))
+        .status;
+    }
+    await say(page, 'One too many');
+    await page.getByRole('alert').getByRole('button', { name: 'Try again' }).waitFor();
+    await page.getByText(/Rate limited: this key may call again in \d+/).waitFor();
+    expect(await page.getByRole('button', { name: /^Wait \d+/ }).isDisabled()).toBe(true);
+    await takeScreenshot(page, 'rate-limited');
+  });
+});
