@@ -154,6 +154,8 @@ if (import.meta.main) {
   report('functions', await buildFunctions(functions));
   if (functions === undefined || companion !== undefined) report('ws', await buildCompanion(companion));
   if (functions === undefined || page !== undefined) await buildConsole(page, socketUrl);
+  // The npm package of the client: deployed nowhere, so only with all of them.
+  if (functions === undefined) report('client', await (await import('./cli/build.ts')).buildClient());
 }
 
 function report(name: string, { outputs }: Metafile): void {

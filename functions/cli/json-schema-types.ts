@@ -32,7 +32,7 @@ function write(schema: Schema | boolean, indent: string): string {
       const items = schema.items;
       if (schema.prefixItems !== undefined || Array.isArray(items)) throw new Error('no type for tuples');
       const type = write(items ?? true, indent);
-      return /^\w+$/.test(type) ? `${type}[]` : `(${type})[]`;
+      return `${schema.readOnly === true ? 'readonly ' : ''}${/^\w+$/.test(type) ? type : `(${type})`}[]`;
     }
     case 'object':
       return writeObject(schema, indent);

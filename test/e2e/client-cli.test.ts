@@ -1,0 +1,178 @@
+// `codex-gateway` as a process: what it prints, how it ends, and that Ctrl-C ends the turn at the gateway.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createTextWriter, startProgress } from '../../functions/cli/output.ts';
+import { ROOT } from '../support/local-gateway.ts';
+import { createStage, KEY, type Stage } from '../unit/client/stage.ts';
+
+let stage: Stage;
+beforeAll(async () => {
+  stage = await createStage();
+});
+afterAll(() => stage.close());
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+}
+
+function start(
+  args: readonly string[],
+  { env = {}, input }: { env?: Record<string, string>; input?: string } = {},
+): Started {
+  const child = spawn(process.execPath, [join(ROOT, 'functions/cli/main.ts'), ...args], {
+    env: { PATH: process.env.PATH, GATEWAY_URL: stage.gateway.url, GATEWAY_KEY: KEY, ...env },
+    timeout: 15_000,
+    killSignal: 'SIGKILL',
+  });
+  child.stdin.end(input);
+  const exited = once(child, 'close');
+  const ended = Promise.all([text(child.stdout), text(child.stderr), exited]).then(([stdout, stderr, [code]]) => {
+    return { code, stdout, stderr } as Ended;
+  });
+  return { child, ended };
+}
+
+const cli = (...args: Parameters<typeof start>): Promise<Ended> => start(...args).ended;
+
+describe('codex-gateway', () => {
+  it('prints the text of an answer, and nothing else where nobody looks on', async () => {
+    expect(await cli(['prompt', 'Hello there', '--session', 'cli'])).toEqual({
+      code: 0,
+      stdout: 'You said: Hello there\n',
+      stderr: '',
+    });
+    const piped = await cli(['prompt', '--session', 'cli', '--ws'], { input: 'from [[count]] stdin\n' });
+    expect(piped).toEqual({ code: 0, stdout: 'You said: from  stdin (3 messages)\n', stderr: '' });
+  });
+
+  it('prints the result of any method as JSON', async () => {
+    const { code, stdout } = await cli(['conversation.status', '{"session_id": "nobody"}']);
+    expect({ code, result: JSON.parse(stdout) }).toEqual({
+      code: 0,
+      result: { status: 'not_found', session_id: 'nobody' },
+    });
+  });
+
+  it('with --json prints every message, the error too', async () => {
+    const { code, stdout } = await cli(['prompt', '[[chunks 3]]', '--json']);
+    const lines = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(code).toBe(0);
+    expect(lines.slice(0, -1).map(({ method, params }) => [method, params.seq])).toEqual(
+      lines.slice(0, -1).map((_, index) => ['conversation.event', index + 1]),
+    );
+    expect(lines.at(-1)).toMatchObject({ jsonrpc: '2.0', result: { content: '0 1 2 ' } });
+    const failed = await cli(['no.such', '--json']);
+    expect(JSON.parse(failed.stdout)).toMatchObject({ error: { code: -32601, data: { reason: 'method_not_found' } } });
+  });
+
+  it.each<readonly [number, string, string[], Record<string, string>, RegExp]>([
+    [0, 'help', ['--help'], {}, /^$/],
+    [2, 'no method', [], {}, /which method/],
+    [2, 'an unknown option', ['prompt', 'x', '--frobnicate'], {}, /frobnicate/],
+    [2, 'params that are not JSON', ['conversation.status', '{session'], {}, /not valid JSON/],
+    [
+      2,
+      'no key for a gateway elsewhere',
+      ['rpc.discover'],
+      { GATEWAY_URL: 'https://gateway.example', GATEWAY_KEY: '' },
+      /GATEWAY_KEY/,
+    ],
+    [3, 'a wrong key', ['conversation.list'], { GATEWAY_KEY: 'wrong' }, /unauthorized/],
+    [5, 'a missing session', ['conversation.history', '{"session_id": "none"}'], {}, /not_found.*\(request req_/],
+    [5, 'params the gateway refuses', ['conversation.status', '{}'], {}, /invalid_params[\s\S]*session_id/],
+    [6, 'a model that breaks off', ['prompt', '[[cut]]'], {}, /upstream_error/],
+    [
+      7,
+      'nobody there',
+      ['conversation.list', '--timeout', '1'],
+      { GATEWAY_URL: 'http://127.0.0.1:9' },
+      /network|timeout/,
+    ],
+  ])('ends with %i for %s', async (expected, _name, args, env, message) => {
+    const { code, stderr } = await cli(args, { env });
+    expect(stderr).toMatch(message);
+    expect(code).toBe(expected);
+    expect(stderr).not.toContain('    at ');
+  });
+
+  it('ends with 4 when the limit is used up and will be for longer than it may wait', async () => {
+    const limited = await createStage({ GATEWAY_LIMITS: '1/day' });
+    const env = { GATEWAY_URL: limited.gateway.url };
+    expect((await cli(['conversation.list'], { env })).code).toBe(0);
+    const { code, stderr } = await cli(['conversation.list'], { env });
+    await limited.close();
+    expect(stderr).toMatch(/rate_limited: .*; again in \d+ s/);
+    expect(code).toBe(4);
+  });
+
+  it('on Ctrl-C cancels the turn and ends with 130', async () => {
+    const asked = stage.provider.next();
+    const { child, ended } = start(['prompt', '[[hang]]', '--session', 'ctrl-c']);
+    const request = await asked;
+    if (child.stdout !== null) await once(child.stdout, 'data');
+    child.kill('SIGINT');
+    expect(await ended).toMatchObject({ code: 130, stderr: 'interrupted\n' });
+    expect(await request.done).toMatchObject({ by: 'client' });
+    const status = await stage.client().call('conversation.status', { session_id: 'ctrl-c' });
+    expect(status.status).toBe('cancelled');
+  });
+
+  it('stops quietly when its reader has enough', async () => {
+    const { child, ended } = start(['prompt', '[[chunks 400 every 5]]', '--session', 'head']);
+    if (child.stdout !== null) await once(child.stdout, 'data');
+    // Its output will not be read to the end, as was to be.
+    ended.catch(() => {});
+    child.stdout?.destroy();
+    const [code] = await once(child, 'exit');
+    expect(code).toBe(0);
+    await stage.client().call('conversation.cancel', { session_id: 'head' });
+  });
+});
+
+describe('on a terminal', () => {
+  const terminal = () => {
+    const written: string[] = [];
+    const write = (piece: string | Uint8Array): boolean => written.push(String(piece)) > 0;
+    return { isTTY: true, write, written };
+  };
+
+  it('a model cannot drive the terminal', () => {
+    const out = terminal();
+    const writer = createTextWriter(out);
+    writer.write('a\x1b]52;c;ZXZpbA==\x07b\tc\r\n\x9b2Jd');
+    writer.end();
+    expect(out.written.join('')).toBe('a]52;c;ZXZpbA==b\tc\n2Jd\n');
+  });
+
+  it('the progress line says what happens and leaves nothing behind', async () => {
+    const out = terminal();
+    const drawn = new Promise<void>((resolve) => {
+      const { write } = out;
+      out.write = (piece) => {
+        resolve();
+        return write(piece);
+      };
+    });
+    const progress = startProgress(out);
+    progress.show('cargo\x1b[2J test');
+    await drawn;
+    progress.end();
+    progress.end();
+    expect(out.written[0]).toMatch(/0 s {2}cargo\[2J test$/);
+    expect(out.written.filter((piece) => piece === '\r\x1b[K')).toHaveLength(1);
+    expect(out.written.at(-1)).toBe('\r\x1b[K');
+  });
+});
