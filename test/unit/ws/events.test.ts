@@ -4,7 +4,6 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { eventWrite, type EventDocument } from '../../../shared/events/documents.ts';
 import { followEvents } from '../../../shared/events/follow-events.ts';
 import { createGateway } from '../../../shared/gateway.ts';
-import { defineMethod } from '../../../shared/methods/define-method.ts';
 import { eventsSubscribe } from '../../../shared/methods/events.subscribe.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import type { Services } from '../../../shared/services.ts';
@@ -258,7 +257,7 @@ describe('other transports', () => {
     leave = new AbortController(),
     notify: (method: string, params: object, eventId?: string) => unknown = () => {},
   ): Promise<unknown> {
-    const gateway = createGateway(services, createRegistry([defineMethod(eventsSubscribe)]));
+    const gateway = createGateway(services, createRegistry([eventsSubscribe]));
     const reply = await gateway.handle({
       caller: await gateway.authenticate({ 'x-api-key': 'dev-key' }),
       body: Buffer.from('{"jsonrpc":"2.0","method":"events.subscribe","id":1}'),

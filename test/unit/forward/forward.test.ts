@@ -1,0 +1,306 @@
+// A call that needs a process, from a function that has none to the companion that does: two real servers on loopback, tokens signed by a
+// key that plays Google's.
+import { createSign, generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { createJsonRpcHandler } from '../../../functions/jsonrpc/handler.ts';
+import { type CompanionServer, createCompanionServer } from '../../../functions/ws/companion.ts';
+import { loadConfig } from '../../../shared/config.ts';
+import { createServices } from '../../../shared/create-services.ts';
+import { RpcError } from '../../../shared/errors.ts';
+import { CALL_HEADER, encodeFacts } from '../../../shared/forward/call.ts';
+import { connectCompanion } from '../../../shared/forward/connect.ts';
+import { forwardToCompanion } from '../../../shared/forward/forward.ts';
+import { createHttpCompanion } from '../../../shared/forward/http-companion.ts';
+import { createIdTokens } from '../../../shared/forward/id-token.ts';
+import { createGateway } from '../../../shared/gateway.ts';
+import { createLogger } from '../../../shared/log.ts';
+import { defineMethod } from '../../../shared/methods/define-method.ts';
+import { createRegistry } from '../../../shared/rpc/method.ts';
+import type { Services } from '../../../shared/services.ts';
+
+const AUDIENCE = 'https://companion.example.com';
+const FUNCTION = 'jsonrpc@project.iam.gserviceaccount.com';
+const google = generateKeyPairSync('rsa', { modulusLength: 2048 });
+
+function token(claims: object = {}): string {
+  const seconds = Math.floor(Date.now() / 1_000);
+  const payload = {
+    iss: 'https://accounts.google.com',
+    aud: AUDIENCE,
+    email: FUNCTION,
+    email_verified: true,
+    sub: '1',
+    iat: seconds,
+    exp: seconds + 3_600,
+    ...claims,
+  };
+  const encode = (part: object): string => Buffer.from(JSON.stringify(part)).toString('base64url');
+  const text = `${encode({ alg: 'RS256', kid: 'k1', typ: 'JWT' })}.${encode(payload)}`;
+  return `${text}.${createSign('RSA-SHA256').update(text).sign(google.privateKey, 'base64url')}`;
+}
+
+let aborted = Promise.withResolvers<void>();
+const run = defineMethod({
+  name: 'test.run',
+  summary: 'Needs a process',
+  scope: 'workspace',
+  cost: 'work',
+  runs: 'companion',
+  params: z.strictObject({ mode: z.enum(['answer', 'fail', 'crash', 'wait']).default('answer') }),
+  result: z.object({}).loose(),
+  example: { params: {}, result: {} },
+  async handle({ mode }, { caller, requestId, hints, transport, notify, signal }) {
+    if (mode === 'fail') throw new RpcError('patch_failed', { message: 'does not fit', data: { file: 'a.ts' } });
+    if (mode === 'crash') throw new Error('a defect with a secret in it');
+    if (mode === 'wait') {
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+      aborted.resolve();
+      throw new RpcError('cancelled');
+    }
+    for (const n of [1, 2]) await notify('test.event', { n, text: 'é\n' });
+    return {
+      key: caller.keyId,
+      scopes: [...caller.scopes],
+      digest: caller.digest?.length,
+      requestId,
+      hints,
+      transport,
+    };
+  },
+});
+const registry = createRegistry([run]);
+
+let certificates: Server;
+let services: Services;
+let companion: CompanionServer;
+let companionUrl: string;
+let functionUrl: string;
+let functionServer: Server;
+let bearer = (): string => token();
+const logged: string[] = [];
+
+async function listen(server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+beforeAll(async () => {
+  certificates = createServer((_, res) => {
+    res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'public, max-age=3600' });
+    res.end(JSON.stringify({ k1: google.publicKey.export({ type: 'spki', format: 'pem' }) }));
+  });
+  const certificatesUrl = `${await listen(certificates)}/certs`;
+  const config = loadConfig({
+    GATEWAY_STORE: 'memory',
+    GATEWAY_BUS: 'local',
+    GATEWAY_LIMITS: '1000/hour',
+    COMPANION_AUDIENCE: AUDIENCE,
+    COMPANION_CALLER: FUNCTION,
+  });
+  services = await createServices(config, {
+    log: createLogger({ format: 'json', write: (text) => logged.push(text) }),
+  });
+  companion = createCompanionServer(services, registry, { certificatesUrl });
+  companionUrl = await listen(companion);
+  const remote = createHttpCompanion({ url: companionUrl, authorization: async () => `Bearer ${bearer()}` });
+  const gateway = createGateway(services, forwardToCompanion(registry, remote));
+  functionServer = createServer(createJsonRpcHandler(services, gateway));
+  functionUrl = await listen(functionServer);
+});
+afterAll(async () => {
+  for (const server of [certificates, companion, functionServer]) {
+    server.closeAllConnections();
+    server.close();
+  }
+  await services.close();
+});
+
+function call(
+  params: object = {},
+  headers: Readonly<Record<string, string>> = {},
+  signal?: AbortSignal,
+): Promise<Response> {
+  return fetch(`${functionUrl}/jsonrpc`, {
+    method: 'POST',
+    headers: { 'X-API-Key': 'dev-key', 'X-Request-Id': 'req-7', ...headers },
+    body: JSON.stringify({ jsonrpc: '2.0', method: 'test.run', params, id: 'mine' }),
+    ...(signal && { signal }),
+  });
+}
+
+describe('a forwarded call', () => {
+  it('is answered as if it had run in the function, under the caller’s identity, and is charged once', async () => {
+    const first = await call({}, { 'Idempotency-Key': 'once' });
+    expect(first.status).toBe(200);
+    expect(await first.json()).toMatchObject({
+      jsonrpc: '2.0',
+      id: 'mine',
+      result: {
+        key: 'default',
+        scopes: expect.arrayContaining(['workspace', 'admin']),
+        digest: 32,
+        requestId: 'req-7',
+        hints: { idempotencyKey: 'once' },
+        transport: 'http',
+      },
+    });
+    const second = await call();
+    expect(
+      Number(first.headers.get('x-ratelimit-remaining')) - Number(second.headers.get('x-ratelimit-remaining')),
+    ).toBe(1);
+  });
+
+  it('streams its notifications, in order, before the response', async () => {
+    const text = await (await call({}, { Accept: 'text/event-stream' })).text();
+    const messages = text.split('\n').flatMap((line) => (line.startsWith('data: ') ? [JSON.parse(line.slice(6))] : []));
+    expect(messages).toMatchObject([
+      { method: 'test.event', params: { n: 1, text: 'é\n' } },
+      { method: 'test.event', params: { n: 2 } },
+      { id: 'mine', result: { transport: 'sse' } },
+    ]);
+  });
+
+  it('fails as it failed there, and a defect stays masked', async () => {
+    expect(await (await call({ mode: 'fail' })).json()).toMatchObject({
+      id: 'mine',
+      error: {
+        code: 409,
+        message: 'does not fit',
+        data: { reason: 'patch_failed', file: 'a.ts', request_id: 'req-7', retryable: false },
+      },
+    });
+    const crash = await call({ mode: 'crash' });
+    expect(crash.status).toBe(500);
+    expect(await crash.text()).not.toContain('secret');
+  });
+
+  it('is judged before it is sent: params and scope', async () => {
+    expect(await (await call({ mode: 'nonsense' })).json()).toMatchObject({ error: { code: -32602 } });
+  });
+
+  it('hears there that its caller has gone', async () => {
+    aborted = Promise.withResolvers();
+    const leave = new AbortController();
+    const answer = call({ mode: 'wait' }, {}, leave.signal).catch(() => 'gone');
+    setTimeout(() => leave.abort(), 200);
+    await aborted.promise;
+    expect(await answer).toBe('gone');
+  });
+
+  it('is unavailable, with when to try again, where the companion refuses or cannot be reached', async () => {
+    const before = bearer;
+    bearer = () => token({ email: 'stranger@project.iam.gserviceaccount.com' });
+    const refused = await call();
+    bearer = before;
+    expect(refused.status).toBe(503);
+    expect(await refused.json()).toMatchObject({
+      error: { code: 503, data: { reason: 'unavailable', retry_after_ms: 1_000 } },
+    });
+    const nobody = createHttpCompanion({ url: 'http://127.0.0.1:1', authorization: async () => 'Bearer x' });
+    const facts = {
+      caller: { keyId: 'k', scopes: new Set<never>(), limits: [] },
+      requestId: 'r',
+      hints: {},
+      transport: 'http',
+    } as const;
+    const sent = nobody({ ...facts, method: 'test.run', params: {}, signal: new AbortController().signal });
+    await expect(sent[Symbol.asyncIterator]().next()).rejects.toMatchObject({ reason: 'unavailable' });
+  });
+
+  it('is forbidden where the deployment has no companion', async () => {
+    const alone = createGateway(
+      services,
+      connectCompanion(registry, { companion: { url: undefined, audience: undefined, caller: undefined } }),
+    );
+    const reply = await alone.handle({
+      caller: await alone.authenticate({ 'x-api-key': 'dev-key' }),
+      body: Buffer.from('{"jsonrpc":"2.0","method":"test.run","id":1}'),
+      requestId: 'r',
+      transport: 'http',
+      signal: new AbortController().signal,
+    });
+    expect(reply.payload).toMatchObject({ error: { code: 403, data: { disabled: 'test.run' } } });
+  });
+});
+
+describe('the companion', () => {
+  const facts = encodeFacts({
+    caller: { keyId: 'forged', scopes: new Set(['workspace']), limits: [] },
+    requestId: 'r',
+    hints: {},
+    transport: 'http',
+  });
+  const post = (headers: Readonly<Record<string, string>>): Promise<Response> =>
+    fetch(`${companionUrl}/jsonrpc`, { method: 'POST', headers, body: '{"jsonrpc":"2.0","method":"test.run","id":1}' });
+
+  it.each([
+    ['nobody', {}],
+    ['an API key', { 'X-API-Key': 'dev-key' }],
+    ['an API key as Bearer', { Authorization: 'Bearer dev-key' }],
+    ['another account', { Authorization: `Bearer ${token({ email: 'x@y.z' })}` }],
+    ['another audience', { Authorization: `Bearer ${token({ aud: 'https://elsewhere.example.com' })}` }],
+    ['an expired token', { Authorization: `Bearer ${token({ iat: 1, exp: 2 })}` }],
+  ])('takes no forwarded call from %s', async (_, headers) => {
+    const answer = await post({ ...headers, [CALL_HEADER]: facts });
+    expect(answer.status).toBe(401);
+    expect(await answer.json()).toMatchObject({ error: { data: { reason: 'unauthorized' } } });
+  });
+
+  it.each([
+    ['', 400],
+    ['bm9uc2Vuc2U', 400],
+  ])('refuses facts that are none: %j', async (header, status) => {
+    expect((await post({ Authorization: `Bearer ${token()}`, [CALL_HEADER]: header })).status).toBe(status);
+  });
+
+  it('is healthy for everybody', async () => {
+    const answer = await fetch(`${companionUrl}/health`);
+    expect(await answer.json()).toEqual({ status: 'healthy' });
+    expect((await fetch(`${companionUrl}/nothing`)).status).toBe(404);
+  });
+
+  it('never logs a token or a body', () => {
+    services.log.flush();
+    expect(logged.join('')).not.toMatch(/eyJ|a defect with a secret in it.*result/);
+  });
+});
+
+describe('an ID token', () => {
+  it('comes from the metadata server, for the audience, and is fetched once', async () => {
+    const asked: string[] = [];
+    const metadata = createServer((req, res) => {
+      asked.push(req.url ?? '');
+      res.setHeader('Metadata-Flavor', 'Google');
+      res.end(req.url?.includes('/identity') === true ? token() : 'ok');
+    });
+    const { host } = new URL(await listen(metadata));
+    const before = { ...process.env };
+    Object.assign(process.env, {
+      GCE_METADATA_HOST: host,
+      METADATA_SERVER_DETECTION: 'assume-present',
+      GOOGLE_CLOUD_PROJECT: 'project',
+      HOME: '/nonexistent',
+    });
+    try {
+      const authorization = createIdTokens(AUDIENCE);
+      const signal = new AbortController().signal;
+      expect(await authorization(signal)).toMatch(/^Bearer eyJ/);
+      await authorization(signal);
+      const identities = asked.filter((url) => url.includes('/identity'));
+      expect(identities).toHaveLength(1);
+      expect(decodeURIComponent(identities[0] ?? '')).toContain(`audience=${AUDIENCE}`);
+    } finally {
+      for (const name of ['GCE_METADATA_HOST', 'METADATA_SERVER_DETECTION', 'GOOGLE_CLOUD_PROJECT', 'HOME']) {
+        if (before[name] === undefined) delete process.env[name];
+        else process.env[name] = before[name];
+      }
+      metadata.closeAllConnections();
+      metadata.close();
+    }
+  });
+});
