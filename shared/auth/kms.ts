@@ -1,5 +1,4 @@
 // Wraps data keys with a Cloud KMS key, whose bytes never leave KMS. Only this file knows the SDK; it is loaded at the first call.
-// biome-ignore lint/style/noRestrictedImports: this is the adapter of Cloud KMS.
 import type { KeyManagementServiceClient } from '@google-cloud/kms';
 import { RpcError } from '../errors.ts';
 import type { KeyWrapper } from './envelope.ts';
@@ -77,7 +76,6 @@ async function connect(
   clientOptions: ClientOptions | undefined,
   timeoutMs: number,
 ): Promise<KeyManagementServiceClient> {
-  // biome-ignore lint/style/noRestrictedImports: this is the adapter of Cloud KMS.
   const { KeyManagementServiceClient } = await import('@google-cloud/kms');
   const client = new KeyManagementServiceClient(clientOptions);
   // Without this, missing credentials would surface as an unhandled rejection inside the SDK, which ends the process.
