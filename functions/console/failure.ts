@@ -8,6 +8,7 @@ const WireError = z.object({
     z.looseObject({
       reason: z.optional(z.string()),
       request_id: z.optional(z.string()),
+      hint: z.optional(z.string()),
       retry_after_ms: z.optional(z.number()),
       issues: z.optional(z.array(z.object({ path: z.string(), message: z.string() }))),
     }),
@@ -19,9 +20,10 @@ interface FailureFacts {
   readonly reason: string;
   readonly message: string;
   readonly requestId?: string | undefined;
+  /** What to do about it, as the gateway says. */
+  readonly hint?: string | undefined;
   readonly retryAfterMs?: number | undefined;
   readonly issues?: readonly { readonly path: string; readonly message: string }[] | undefined;
-  readonly data?: unknown;
 }
 
 export class Failure extends Error {
@@ -44,9 +46,9 @@ export function fromWireError(error: unknown): Failure {
     reason: data.reason ?? 'unexpected',
     message,
     requestId: data.request_id,
+    hint: data.hint,
     retryAfterMs: data.retry_after_ms,
     issues: data.issues,
-    data,
   });
 }
 

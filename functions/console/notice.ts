@@ -5,7 +5,6 @@ import type { Failure } from './failure.ts';
 import { el, toSpan, useNow, useValue } from './view.ts';
 
 const HINTS: Readonly<Record<string, string>> = {
-  sandbox_unavailable: 'Commands and terminals need bubblewrap on the machine of the gateway.',
   forbidden: 'Another key may be allowed to do this.',
   session_busy: 'A turn of this session is running: wait for it or cancel it.',
   unreachable: 'Is the gateway running? Nothing is lost: try again.',
@@ -14,7 +13,7 @@ const HINTS: Readonly<Record<string, string>> = {
 
 export function FailureNotice({ failure, onRetry }: { failure: Failure; onRetry?: (() => void) | undefined }): VNode {
   const { reason, message, requestId, issues = [] } = failure.facts;
-  const hint = HINTS[reason];
+  const hint = failure.facts.hint ?? HINTS[reason];
   return el(
     'div',
     { class: 'notice bad', role: 'alert' },

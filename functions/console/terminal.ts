@@ -53,17 +53,19 @@ function Screen({ client }: { client: Client }): ComponentChild {
         el('button', { type: 'button', onClick: () => void session.restart() }, 'Start another'),
       ),
     el('div', { class: 'screen', ref: host, 'data-phase': phase }),
-    el(
-      'p',
-      { class: 'quiet' },
-      'The shell runs in this key’s sandbox, without network. ',
-      paced && 'Keys are gathered before they are sent, to spare the rate windows. ',
-      'Ctrl+Shift+E leaves the terminal for the keyboard.',
-    ),
-    el(
-      'button',
-      { type: 'button', class: 'small', disabled: phase !== 'running', onClick: () => void session.end() },
-      'End the shell',
-    ),
+    phase !== 'failed' &&
+      el(
+        'p',
+        { class: 'quiet' },
+        'The shell runs in this key’s sandbox, without network. ',
+        paced && 'Keys are gathered before they are sent, to spare the rate windows. ',
+        'Ctrl+Shift+E leaves the terminal for the keyboard.',
+      ),
+    phase !== 'failed' &&
+      el(
+        'button',
+        { type: 'button', class: 'small', disabled: phase !== 'running', onClick: () => void session.end() },
+        'End the shell',
+      ),
   );
 }

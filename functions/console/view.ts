@@ -69,11 +69,6 @@ export function useNow(active: boolean): number {
   return nowMs;
 }
 
-/** Runs `start` when the component appears and what it returned when it goes; again when `keys` change. */
-export function useLife(start: () => (() => void) | undefined, keys: readonly unknown[]): void {
-  useEffect(start, keys);
-}
-
 /** `12 s`, `3 min`, `2 h`: for countdowns and ages. */
 export function toSpan(ms: number): string {
   const seconds = Math.max(0, Math.ceil(ms / 1_000));

@@ -14,7 +14,10 @@ export function createConsoleHandler(endpoints: readonly string[]): HttpHandler 
     // Who asks for JSON at `/` is a program looking for the endpoints, and so is every machine without the bundler.
     const wantsPage = path !== '/' || (req.headers.accept ?? '').includes('text/html');
     if (req.method === 'GET' && (path === '/' || FILE.test(path)) && wantsPage) {
-      made ??= make();
+      made ??= make().catch((error: unknown) => {
+        made = undefined;
+        throw error;
+      });
       const page = await made;
       const file = page?.files.get(path === '/' ? '/index.html' : path);
       if (page !== undefined && file !== undefined) {

@@ -44,8 +44,7 @@ describeWith('chromium', 'the console is usable', () => {
 
   describe.each([
     ['light', WIDE],
-    ['dark', WIDE],
-    ['light', PHONE],
+    ['dark', PHONE],
   ] as const)('%s at %o', (colorScheme, viewport) => {
     const suffix = `${colorScheme}-${viewport.width}`;
 

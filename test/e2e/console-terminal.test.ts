@@ -25,7 +25,7 @@ describeWith('chromium', 'the console’s terminal', () => {
     await signIn(open.page);
     await open.page.getByRole('link', { name: 'Terminal' }).click();
     await open.page.getByRole('alert').getByText('sandbox_unavailable').waitFor();
-    await open.page.getByText('need bubblewrap').waitFor();
+    await open.page.getByText('apt-get install').waitFor();
     expect(open.faults).toEqual([]);
   });
 

@@ -221,13 +221,36 @@ describeWith('chromium', 'the console', () => {
     door.shut();
     await page.getByText('The connection was cut').waitFor();
     await takeScreenshot(page, 'reconnecting');
+    await page.getByRole('button', { name: 'Now' }).click();
     release();
     door.open();
-    await page.getByRole('button', { name: 'Now' }).click();
     await lastAnswer(page, 'done').getByText('The first half, the second half.', { exact: true }).waitFor();
     await page.getByText('live', { exact: true }).waitFor();
     expect(cut.provider.calls).toBe(1);
     expect(await page.locator('.message').count()).toBe(2);
+  });
+
+  it('chats and shows events where no WebSocket comes through', async () => {
+    await using door = await startDoor();
+    // The origin is not in the allow-list: the socket is refused, as it is where a host passes none on.
+    await using closed = await startScene({ GATEWAY_LIMITS: '2000/minute' });
+    door.to(closed.gateway.url);
+    await using own = await openPage(browser, door.url);
+    const { page } = own;
+    const { script, release } = createGate();
+    closed.provider.behave(() => script);
+    await page.getByRole('button', { name: 'use dev-key' }).click();
+    await page.getByText('HTTP only').waitFor();
+    await say(page, 'Without a socket');
+    await lastAnswer(page, 'running').getByText('The first half,').waitFor();
+    release();
+    await lastAnswer(page, 'done').getByText('The first half, the second half.', { exact: true }).waitFor();
+    await page.getByRole('link', { name: 'Events' }).click();
+    await page.locator('.tag.polling').waitFor();
+    await page.getByRole('button', { name: 'Send a test deployment event' }).click();
+    await page.locator('.card.fresh summary').getByText('console-test').waitFor();
+    await page.getByRole('link', { name: 'Terminal' }).click();
+    await page.getByText('A terminal needs the WebSocket').waitFor();
   });
 
   it('shows the three windows of the key, and counts down when they are used up', async () => {
