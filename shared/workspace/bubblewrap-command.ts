@@ -1,5 +1,5 @@
 // The command line of one sandbox: which namespaces, which mounts, which rights. Pure: it starts nothing and touches no disk.
-import { type SandboxLimits, toPrlimitArgs } from './limits.ts';
+import { type SandboxLimits, toUlimits } from './limits.ts';
 import { HOME, type SandboxSpec, TMP } from './sandbox.ts';
 import { UID_INSIDE, type Workspace } from './workspaces.ts';
 
@@ -19,6 +19,12 @@ export interface Toolbox {
   readonly system: readonly string[];
 }
 
+export interface CommandOptions {
+  readonly limits: SandboxLimits;
+  readonly newSession: boolean;
+  readonly statusFd?: number;
+}
+
 /** Size of what is writable but in memory: /dev/shm, and a /tmp that cannot be the workspace's. */
 const SHM_BYTES = 64 << 20;
 
@@ -32,26 +38,9 @@ const BASE_ENV = {
   TMPDIR: TMP,
 } as const;
 
-/**
- * Commands come after the gateway: first for the out-of-memory killer, behind it for the processor, also where the scheduler shares by session
- * (the kernel takes one such change in 100 ms from all of a machine: not every command gets it). Done inside, by the command's own
- * process: from outside, before it has its session, it would be the gateway's that is lowered.
- */
-const YIELD =
-  '{ echo 1000 > /proc/self/oom_score_adj; echo 10 > /proc/self/autogroup; } 2>/dev/null; exec /usr/bin/nice -n 10 "$@"';
-
-/** Files of the machine's /etc that programs need and that say nothing about it. */
-const ETC_SHOWN = [
-  'alternatives',
-  'ld.so.cache',
-  'ld.so.conf',
-  'ld.so.conf.d',
-  'localtime',
-  'mime.types',
-  'ssl/certs',
-  'ssl/openssl.cnf',
-];
-const ETC_WITH_NETWORK = ['resolv.conf'];
+/** Files of the machine's /etc that programs need and that say nothing about it. Every mount costs a tenth of a millisecond. */
+const ETC_SHOWN = ['alternatives', 'ld.so.cache', 'localtime'];
+const ETC_WITH_NETWORK = ['resolv.conf', 'ssl/certs', 'ssl/openssl.cnf'];
 const ETC_MADE = ['passwd', 'group', 'hosts', 'nsswitch.conf'];
 
 /**
@@ -62,7 +51,7 @@ export function toBubblewrapArgs(
   tools: Toolbox,
   spec: SandboxSpec,
   workspace: Workspace,
-  options: { readonly limits: SandboxLimits; readonly newSession: boolean; readonly statusFd?: number },
+  options: CommandOptions,
 ): string[] {
   const env = Object.entries({ ...BASE_ENV, ...spec.env }).map(([name, value]) => `${name}=${value}`);
   return [
@@ -71,12 +60,8 @@ export function toBubblewrapArgs(
     ...(options.statusFd === undefined ? [] : ['--json-status-fd', String(options.statusFd)]),
     ...mounts(tools, spec, workspace),
     '--',
-    ...closeInherited(tools),
     ...dropRights(tools, workspace),
-    '/usr/bin/prlimit',
-    ...toPrlimitArgs(options.limits),
-    '--',
-    ...['/bin/sh', '-c', YIELD, 'yield'],
+    ...toShell(tools, options),
     '/usr/bin/env',
     '-i',
     '-C',
@@ -106,11 +91,21 @@ function namespaces(tools: Toolbox, spec: SandboxSpec): string[] {
   ];
 }
 
-/** sh(1) of Debian knows descriptors of one digit only. */
-function closeInherited({ inheritedFds }: Toolbox): string[] {
-  if (inheritedFds.length === 0) return [];
-  const closing = inheritedFds.map((fd) => `${fd}>&-`).join(' ');
-  return ['/bin/bash', '-c', `exec ${closing}; exec "$@"`, 'close'];
+/**
+ * A shell that takes the limits upon itself and becomes the rest. First for the out-of-memory killer; behind the gateway for the
+ * processor where the scheduler shares by session (the kernel takes one such change in 100 ms from all of a machine: not every command
+ * gets it). Done in here, and only in a session of its own: it would be the gateway's that is lowered.
+ */
+function toShell({ inheritedFds }: Toolbox, { limits, newSession }: CommandOptions): string[] {
+  const script = [
+    '{ echo 1000 > /proc/self/oom_score_adj; } 2>/dev/null',
+    ...(newSession ? ['{ echo 10 > /proc/self/autogroup; } 2>/dev/null'] : []),
+    ...(inheritedFds.length === 0 ? [] : [`exec ${inheritedFds.map((fd) => `${fd}>&-`).join(' ')}`]),
+    `${toUlimits(limits)} && exec "$@"`,
+  ];
+  // sh(1) of Debian knows descriptors of one digit only.
+  const shell = inheritedFds.length === 0 ? ['/bin/sh'] : ['/bin/bash', '--posix'];
+  return [...shell, '-c', script.join('\n'), 'limit'];
 }
 
 function dropRights(tools: Toolbox, { uid }: Workspace): string[] {
@@ -128,7 +123,7 @@ function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace): string
   const extra = spec.writable === undefined ? readOnly : [...readOnly, spec.writable.to];
   return [
     ...tools.system,
-    ...directories(['/etc/ssl/x', HOME]),
+    ...directories([...shown.map((name) => `/etc/${name}`), HOME]),
     ...shown.flatMap((name) => ['--ro-bind-try', `/etc/${name}`, `/etc/${name}`]),
     ...ETC_MADE.flatMap((name) => ['--ro-bind', `${workspace.etc}/${name}`, `/etc/${name}`]),
     ...['--proc', '/proc', '--dev', '/dev', '--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', '/dev/shm'],

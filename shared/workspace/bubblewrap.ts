@@ -1,4 +1,4 @@
-// The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap): namespaces by bwrap, limits by prlimit, a PID namespace per
+// The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap): namespaces by bwrap, limits by setrlimit, a PID namespace per
 // command so that nothing survives it. Where the self-test fails, nothing runs.
 import { join } from 'node:path';
 import { RpcError } from '../errors.ts';

@@ -26,15 +26,15 @@ export const DEFAULT_LIMITS: SandboxLimits = {
 /** What a long-running child gets where its spec says nothing else. */
 export const LONG_RUNNING_LIMITS: SandboxLimits = { ...DEFAULT_LIMITS, cpuSeconds: 86_400 };
 
-/** Arguments of prlimit(1), hard and soft alike; no core dumps. */
-export function toPrlimitArgs(limits: SandboxLimits): string[] {
+/** Lines of sh(1) that set them, hard and soft alike; no core dumps. Debian's sh calls `-p` what bash calls `-u`. */
+export function toUlimits(limits: SandboxLimits): string {
   return [
-    `--nproc=${limits.processes}`,
-    `--data=${limits.memoryBytes}`,
-    `--as=${limits.addressBytes}`,
-    `--fsize=${limits.fileBytes}`,
-    `--nofile=${limits.openFiles}`,
-    `--cpu=${limits.cpuSeconds}`,
-    '--core=0',
-  ];
+    'ulimit -c 0',
+    `ulimit -t ${limits.cpuSeconds}`,
+    `ulimit -n ${limits.openFiles}`,
+    `ulimit -d ${Math.floor(limits.memoryBytes / 1024)}`,
+    `ulimit -v ${Math.floor(limits.addressBytes / 1024)}`,
+    `ulimit -f ${Math.floor(limits.fileBytes / 512)}`,
+    `{ ulimit -p ${limits.processes} 2>/dev/null || ulimit -u ${limits.processes}; }`,
+  ].join(' && ');
 }

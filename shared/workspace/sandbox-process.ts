@@ -1,9 +1,9 @@
 // One running bwrap: what its status says, how it ends, and how everything inside is made to end.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { constants } from 'node:os';
+import { constants, setPriority } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
-import { setTimeout as pause } from 'node:timers/promises';
+import { setImmediate as immediately, setTimeout as pause } from 'node:timers/promises';
 import { RpcError } from '../errors.ts';
 
 /** The descriptor on which bwrap tells the pid of the sandbox's init and, at the end, the exit code (`--json-status-fd`). */
@@ -12,7 +12,9 @@ export const STATUS_FD = 3;
 /** Between TERM and KILL. */
 export const GRACE_MS = 2_000;
 
-const GONE_CHECK_MS = 2;
+const QUICK_CHECKS = 50;
+const GONE_CHECK_MS = 1;
+const NICE = 10;
 const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
@@ -55,6 +57,7 @@ export async function startProcess(file: string, args: readonly string[], hasStd
     exitCode ??= numberOf(text, 'exit-code');
     if (initPid !== undefined) return;
     initPid = numberOf(text, 'child-pid');
+    if (initPid !== undefined) lower(initPid);
     if (isDoomed) killAll();
   });
   stdin?.on('error', () => {});
@@ -104,12 +107,27 @@ export async function startProcess(file: string, args: readonly string[], hasStd
 
 /** bwrap ends as soon as the command has; its init may still be busy killing what the command left behind. */
 async function gone(initPid: number | undefined): Promise<void> {
+  if (initPid === undefined) return;
   const deadlineMs = performance.now() + GRACE_MS;
-  while (initPid !== undefined && performance.now() < deadlineMs) {
+  // Most are gone before anybody can look: asked without a file or a timer first.
+  for (let left = QUICK_CHECKS; left > 0; left--) {
+    if (!send(initPid, 0)) return;
+    await immediately();
+  }
+  while (performance.now() < deadlineMs) {
     const stat = await readFile(`/proc/${initPid}/stat`, 'latin1').catch(() => '');
     // A zombie has no more children; reaping it is for whoever adopted it.
     if (stat === '' || /^\d+ \(.*\) [ZX]/.test(stat)) return;
     await pause(GONE_CHECK_MS);
+  }
+}
+
+/** Behind the gateway for the processor. Init has mounts to make before it starts the command, which inherits it. */
+function lower(pid: number): void {
+  try {
+    setPriority(pid, NICE);
+  } catch {
+    // It has ended already.
   }
 }
 
@@ -150,7 +168,7 @@ export function killPid(pid: number): void {
   send(pid, 'SIGKILL');
 }
 
-function send(pid: number, signal: NodeJS.Signals): boolean {
+function send(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, signal);
   } catch {

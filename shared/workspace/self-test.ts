@@ -14,7 +14,7 @@ export type SelfTest = { readonly ok: true; readonly tools: Toolbox } | (Availab
 /** open(2): not in node's constants. */
 const O_CLOEXEC = 0o2000000;
 const PROBE_MS = 10_000;
-const TOOLS = ['/bin/sh', '/usr/bin/prlimit', '/usr/bin/nice', '/usr/bin/env'];
+const TOOLS = ['/bin/sh', '/usr/bin/env'];
 const ROOT_TOOLS = ['/usr/bin/setpriv', '/usr/bin/unshare'];
 const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'];
 
