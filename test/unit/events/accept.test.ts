@@ -57,7 +57,7 @@ describe('a delivery', () => {
   test('costs four document writes and no read when it is new', async () => {
     stage.counted.reset();
     await accept();
-    expect(stage.counted.operations).toEqual({ reads: 0, commits: 4, locks: 0 });
+    expect(stage.counted.operations).toEqual({ reads: 0, commits: 4, lost: 0, locks: 0 });
   });
 
   test('that is repeated gets the first answer again and is not published again', async () => {
