@@ -91,15 +91,10 @@ function namespaces(tools: Toolbox, spec: SandboxSpec): string[] {
   ];
 }
 
-/**
- * A shell that takes the limits upon itself and becomes the rest. First for the out-of-memory killer; behind the gateway for the
- * processor where the scheduler shares by session (the kernel takes one such change in 100 ms from all of a machine: not every command
- * gets it). Done in here, and only in a session of its own: it would be the gateway's that is lowered.
- */
-function toShell({ inheritedFds }: Toolbox, { limits, newSession }: CommandOptions): string[] {
+/** A shell that takes the limits upon itself, offers itself first to the out-of-memory killer, and becomes the rest. */
+function toShell({ inheritedFds }: Toolbox, { limits }: CommandOptions): string[] {
   const script = [
     '{ echo 1000 > /proc/self/oom_score_adj; } 2>/dev/null',
-    ...(newSession ? ['{ echo 10 > /proc/self/autogroup; } 2>/dev/null'] : []),
     ...(inheritedFds.length === 0 ? [] : [`exec ${inheritedFds.map((fd) => `${fd}>&-`).join(' ')}`]),
     `${toUlimits(limits)} && exec "$@"`,
   ];

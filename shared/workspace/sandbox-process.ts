@@ -1,6 +1,6 @@
 // One running bwrap: what its status says, how it ends, and how everything inside is made to end.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { setImmediate as immediately, setTimeout as pause } from 'node:timers/promises';
@@ -14,7 +14,11 @@ export const GRACE_MS = 2_000;
 
 const QUICK_CHECKS = 50;
 const GONE_CHECK_MS = 1;
-const NICE = 10;
+const NICE = 15;
+/** What ends sooner is not worth the trouble. */
+const LOWER_AFTER_MS = 50;
+const GROUP_TRIES = 30;
+const GROUP_PAUSE_MS = 100;
 const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
@@ -48,6 +52,7 @@ export async function startProcess(file: string, args: readonly string[], hasStd
   let exitCode: number | undefined;
   let text = '';
   let killTimer: NodeJS.Timeout | undefined;
+  let lowerTimer: NodeJS.Timeout | undefined;
   let isGone = false;
   let isDoomed = false;
 
@@ -57,7 +62,9 @@ export async function startProcess(file: string, args: readonly string[], hasStd
     exitCode ??= numberOf(text, 'exit-code');
     if (initPid !== undefined) return;
     initPid = numberOf(text, 'child-pid');
-    if (initPid !== undefined) lower(initPid);
+    if (initPid === undefined) return;
+    const pid = initPid;
+    lowerTimer = setTimeout(() => void lower(pid), LOWER_AFTER_MS).unref();
     if (isDoomed) killAll();
   });
   stdin?.on('error', () => {});
@@ -65,6 +72,7 @@ export async function startProcess(file: string, args: readonly string[], hasStd
   const ended = new Promise<Ended>((resolve) => {
     child.once('exit', () => {
       isGone = true;
+      clearTimeout(lowerTimer);
       clearTimeout(killTimer);
     });
     child.once('close', (code, signal) => {
@@ -122,12 +130,33 @@ async function gone(initPid: number | undefined): Promise<void> {
   }
 }
 
-/** Behind the gateway for the processor. Init has mounts to make before it starts the command, which inherits it. */
-function lower(pid: number): void {
+/** Behind the gateway for the processor: init, which hands it on, and what it has started. Group by group where the scheduler has groups. */
+async function lower(initPid: number): Promise<void> {
   try {
-    setPriority(pid, NICE);
+    setPriority(initPid, NICE);
+    const children = await readFile(`/proc/${initPid}/task/${initPid}/children`, 'latin1').catch(() => '');
+    for (const child of children.split(' ').filter((text) => text !== '')) setPriority(Number(child), NICE);
+    for (let left = GROUP_TRIES; left > 0; left--) {
+      const stat = await readFile(`/proc/${initPid}/stat`, 'latin1');
+      // Fields after the name: state, parent, group, session. Until init has a session of its own, it is in the gateway's.
+      const session = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3];
+      const isDone = session === String(initPid) && (await lowerGroup(initPid));
+      if (isDone) return;
+      await pause(session === String(initPid) ? GROUP_PAUSE_MS : GONE_CHECK_MS, undefined, { ref: false });
+    }
   } catch {
     // It has ended already.
+  }
+}
+
+/** Where the scheduler shares by session, it is the session that must be lowered; without root, one in 100 ms on all of a machine. */
+async function lowerGroup(pid: number): Promise<boolean> {
+  try {
+    await writeFile(`/proc/${pid}/autogroup`, String(NICE));
+    return true;
+  } catch (error) {
+    // Anything but "try again": the machine has no such groups.
+    return !(error instanceof Error && 'code' in error && error.code === 'EAGAIN');
   }
 }
 
