@@ -7,7 +7,7 @@ import type { Caller } from '../../shared/auth/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
-import type { Connection } from '../../shared/methods/define-method.ts';
+import type { Connection, MethodContext } from '../../shared/methods/define-method.ts';
 import type { Services } from '../../shared/services.ts';
 import { CALLS_MAX, Inbox } from './inbox.ts';
 import { Outbox } from './outbox.ts';
@@ -45,7 +45,7 @@ export class SocketConnection {
   readonly #openedMs: number;
   #caller: Caller;
   #inbox: Inbox | undefined;
-  #scope: { readonly ended: AbortController; readonly streams: Connection['streams'] } | undefined;
+  #scope: Scope | undefined;
   #calls: Set<AbortController> | undefined;
   #pingedMs: number;
   #isAlive = true;
@@ -160,9 +160,9 @@ export class SocketConnection {
     const call = new AbortController();
     this.#calls ??= new Set();
     this.#calls.add(call);
-    this.#scope ??= { ended: new AbortController(), streams: new Map() };
-    const { ended, streams } = this.#scope;
-    const later: (() => void)[] = [];
+    this.#scope ??= this.#openScope();
+    const { ended, streams, notify } = this.#scope;
+    let later: (() => void)[] | undefined;
     try {
       const reply = await gateway.handle({
         caller: this.#caller,
@@ -170,8 +170,15 @@ export class SocketConnection {
         requestId: services.ids.next('req'),
         transport: 'ws',
         signal: call.signal,
-        notify: (method, params) => this.notify(method, params),
-        connection: { signal: ended.signal, streams, afterReply: (work) => later.push(work) },
+        notify,
+        connection: {
+          signal: ended.signal,
+          streams,
+          afterReply(work) {
+            later ??= [];
+            later.push(work);
+          },
+        },
         ...(refuseWith && { refuseWith }),
       });
       if (reply.payload !== undefined && reply.unanswered !== true) this.#outbox.send(JSON.stringify(reply.payload));
@@ -182,9 +189,17 @@ export class SocketConnection {
       this.close(CLOSE.internal, 'internal error');
     } finally {
       this.#calls.delete(call);
-      for (const work of later) work();
+      if (later !== undefined) for (const work of later) work();
       this.#leaveWhenIdle();
     }
+  }
+
+  #openScope(): Scope {
+    return {
+      ended: new AbortController(),
+      streams: new Map(),
+      notify: (method, params) => this.notify(method, params),
+    };
   }
 
   #refuseBinary(): void {
@@ -208,6 +223,13 @@ export class SocketConnection {
     for (const stop of this.#scope?.streams.values() ?? []) stop();
     this.#outbox.stop();
   }
+}
+
+/** What calls share; made at the first one. */
+interface Scope {
+  readonly ended: AbortController;
+  readonly streams: Connection['streams'];
+  readonly notify: MethodContext['notify'];
 }
 
 /** One function for all sockets. */

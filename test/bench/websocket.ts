@@ -1,12 +1,14 @@
 // WebSockets: calls per second and memory per idle connection against a bare ws server, and what a reader that does not read costs. Run
 // alone with `node test/bench/websocket.ts`.
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import WebSocket from 'ws';
 import { type BenchLine, median, printLines } from './bench.ts';
 
 const SERVER = fileURLToPath(new URL('./websocket-server.ts', import.meta.url));
+/** Whether the server can have a core of its own. */
+const CAN_PIN = spawnSync('taskset', ['-V']).status === 0;
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const CLIENTS = 32;
 /** Calls a client has under way: below what a connection may have in flight. */
@@ -133,7 +135,12 @@ async function connect(url: string): Promise<WebSocket> {
 }
 
 async function withServer<T>(kind: 'bare' | 'gateway', measure: (server: BenchServer) => Promise<T>): Promise<T> {
-  const child: ChildProcess = fork(SERVER, [kind], { execArgv: ['--expose-gc'], env: { PATH: process.env.PATH } });
+  const pinned = CAN_PIN ? { execPath: 'taskset', execArgv: ['-c', '0', process.execPath, '--expose-gc'] } : {};
+  const child: ChildProcess = fork(SERVER, [kind], {
+    execArgv: ['--expose-gc'],
+    ...pinned,
+    env: { PATH: process.env.PATH },
+  });
   const exited = once(child, 'exit');
   const ask = async (): Promise<Record<string, number>> => (await once(child, 'message'))[0];
   const { port } = await ask();
