@@ -12,7 +12,7 @@ const CAN_PIN = spawnSync('taskset', ['-V']).status === 0;
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const CLIENTS = 32;
 /** Calls a client has under way: below what a connection may have in flight. */
-const DEPTH = 8;
+const DEPTH = 16;
 const MEASURE_MS = 3_000;
 const WARM_UP_MS = 1_000;
 const IDLE = 5_000;

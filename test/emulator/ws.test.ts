@@ -2,6 +2,7 @@
 // events recorded here and heard there, tickets issued here and used there.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
+import { z } from 'zod';
 import { type ModelProvider, startModelProvider } from '../fakes/model-provider.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
@@ -89,7 +90,7 @@ describeWith('emulators', 'two gateways on one Firestore', () => {
     };
     const numbers = ({ received }: Client): number[] =>
       received.flatMap(({ method, params }) =>
-        method === 'event' ? [(params?.data as { readonly n: number }).n] : [],
+        method === 'event' ? [z.object({ data: z.object({ n: z.number() }) }).parse(params).data.n] : [],
       );
     const heard = (client: Client, count: number) =>
       expect.poll(() => numbers(client).length, { interval: 20, timeout: SLOW_MS }).toBeGreaterThanOrEqual(count);

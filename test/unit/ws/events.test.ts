@@ -1,7 +1,8 @@
 // `events.subscribe`: every event once, live or replayed, whatever order it was committed in.
 import { createHash } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
-import { eventWrite, type EventDocument } from '../../../shared/events/documents.ts';
+import { z } from 'zod';
+import { type EventDocument, eventWrite } from '../../../shared/events/documents.ts';
 import { followEvents } from '../../../shared/events/follow-events.ts';
 import { createGateway } from '../../../shared/gateway.ts';
 import { eventsSubscribe } from '../../../shared/methods/events.subscribe.ts';
@@ -42,8 +43,9 @@ async function put({ store }: Services, n: number, atMs: number, event = 'deploy
 }
 
 const isEvent = ({ method }: Message): boolean => method === 'event';
-const seen = (client: Client): unknown[] =>
-  client.received.filter(isEvent).map(({ params }) => (params?.data as { n: number }).n);
+const numberOf = (params: Message['params']): number =>
+  z.object({ data: z.object({ n: z.number() }) }).parse(params).data.n;
+const seen = (client: Client): unknown[] => client.received.filter(isEvent).map(({ params }) => numberOf(params));
 async function untilEvents(client: Client, count: number): Promise<Message[]> {
   await expect
     .poll(() => client.received.filter(isEvent).length, { interval: 5, timeout: SLOW_MS })
