@@ -23,7 +23,7 @@ export const interactiveInput = defineMethod({
     result: { session_id: 'tty-session-456', accepted: true },
   },
   async handle({ session_id: sessionId, data }, { services, caller }) {
-    services.terminals.input({ owner: caller.keyId, sessionId }, data);
+    await services.terminals.input({ owner: caller.keyId, sessionId }, data);
     return { session_id: sessionId, accepted: true as const };
   },
 });

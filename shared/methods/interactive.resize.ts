@@ -19,7 +19,7 @@ export const interactiveResize = defineMethod({
     result: { session_id: 'tty-session-456', cols: 120, rows: 40 },
   },
   async handle({ session_id: sessionId, cols, rows }, { services, caller }) {
-    services.terminals.resize({ owner: caller.keyId, sessionId }, { cols, rows });
+    await services.terminals.resize({ owner: caller.keyId, sessionId }, { cols, rows });
     return { session_id: sessionId, cols, rows };
   },
 });

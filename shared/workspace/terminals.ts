@@ -39,8 +39,8 @@ export interface Terminals {
     handle: TerminalHandle,
     request: Omit<TerminalRequest, 'cols' | 'rows'> & Partial<Size>,
   ): Promise<{ readonly terminal: Terminal; readonly resumed: boolean }>;
-  input(handle: TerminalHandle, data: string): void;
-  resize(handle: TerminalHandle, size: Size): void;
+  input(handle: TerminalHandle, data: string): Promise<void>;
+  resize(handle: TerminalHandle, size: Size): Promise<void>;
   /** Resolves when everything in it is gone. */
   close(handle: TerminalHandle): Promise<{ readonly exitCode: number }>;
   /** Ends all terminals and takes no more. */
@@ -49,8 +49,12 @@ export interface Terminals {
 
 const SIZE: Size = { cols: 80, rows: 24 };
 const TERM = 'xterm-256color';
-/** Bash where there is one: a plain sh has no history and no line editing. */
-const DEFAULT_SHELL = ['/bin/sh', '-c', 'if [ -x /bin/bash ]; then exec /bin/bash; else exec /bin/sh; fi'] as const;
+/**
+ * The leader of the terminal's session is outside the PID namespace, so what starts in it is of no process group that it can name, and a
+ * plain sh stumbles over that (`exec`, `exit`). An interactive bash makes itself a group in the foreground; what it becomes keeps it.
+ * Without a shell named: bash where there is one, for its history and line editing.
+ */
+const LAUNCH = `[ -x /bin/bash ] || exec "\${1:-/bin/sh}"; exec /bin/bash --norc --noprofile -ic 'exec "$0"' "\${1:-/bin/bash}"`;
 
 interface Entry {
   readonly handle: TerminalHandle;
@@ -66,33 +70,53 @@ export function createTerminals(
   const { leftMs = 60_000, idleMs = 15 * 60_000, perKeyMax = 8, totalMax = 32 } = options;
   const entries = new Map<string, Promise<Entry>>();
   const running = new Map<string, Entry>();
+  /** Those being ended too. */
+  const alive = new Set<Entry>();
   let isDraining = false;
 
-  const find = (handle: TerminalHandle): Entry => {
-    const entry = running.get(idOf(handle));
+  /** At once for one that runs; calls that come while it is being started wait for it, in order. */
+  const find = (handle: TerminalHandle): Entry | Promise<Entry> => {
+    const id = idOf(handle);
+    const entry = running.get(id) ?? entries.get(id);
     if (entry === undefined) throw new RpcError('not_found', { message: 'Not found: no such terminal is running' });
     return entry;
+  };
+
+  /** Its name is free at once: who starts a session again gets a new terminal, not the end of the old one. */
+  const end = (entry: Entry): void => {
+    const id = idOf(entry.handle);
+    if (running.get(id) === entry) {
+      running.delete(id);
+      entries.delete(id);
+    }
+    clearTimeout(entry.left);
+    clearTimeout(entry.idle);
+    entry.terminal.kill();
   };
 
   /** Starts the time that a terminal without watchers has left, or stops it. */
   const visit = (entry: Entry): void => {
     clearTimeout(entry.left);
     entry.left = undefined;
-    if (entry.terminal.watchers === 0) entry.left = setTimeout(() => entry.terminal.kill(), leftMs).unref();
+    if (alive.has(entry) && entry.terminal.watchers === 0) entry.left = setTimeout(() => end(entry), leftMs).unref();
   };
 
   const watchIdle = (entry: Entry, waitMs: number): void => {
     entry.idle = setTimeout(() => {
       const restMs = idleMs - (performance.now() - entry.terminal.activeMs);
-      if (restMs <= 0) entry.terminal.kill();
+      if (restMs <= 0) end(entry);
       else watchIdle(entry, restMs);
     }, waitMs).unref();
   };
 
   async function create(handle: TerminalHandle, request: TerminalRequest): Promise<Entry> {
-    const argv = request.shell === undefined ? DEFAULT_SHELL : ([request.shell] as const);
-    const spec = { keyId: handle.owner, argv: [...argv] as const, cwd: request.cwd, env: { TERM, ...request.env } };
-    const command = await sandbox.command(spec);
+    const argv = request.shell === undefined ? [] : [request.shell];
+    const command = await sandbox.command({
+      keyId: handle.owner,
+      argv: ['/bin/sh', '-c', LAUNCH, 'launch', ...argv],
+      cwd: request.cwd,
+      env: { TERM, ...request.env },
+    });
     const startedMs = performance.now();
     const size = { cols: request.cols, rows: request.rows };
     const terminal = createTerminal(
@@ -103,18 +127,17 @@ export function createTerminals(
     const entry: Entry = { handle, terminal, left: undefined, idle: undefined };
     const id = idOf(handle);
     running.set(id, entry);
+    alive.add(entry);
     visit(entry);
     watchIdle(entry, idleMs);
     void terminal.exited.then(({ exitCode }) => {
-      clearTimeout(entry.left);
-      clearTimeout(entry.idle);
-      running.delete(id);
-      entries.delete(id);
+      alive.delete(entry);
+      end(entry);
       const { requestId } = request;
       const durationMs = performance.now() - startedMs;
       auditCommand(log, { requestId, keyId: handle.owner, method: 'interactive.start', argv, exitCode, durationMs });
     });
-    if (isDraining) terminal.kill();
+    if (isDraining) end(entry);
     return entry;
   }
 
@@ -145,29 +168,32 @@ export function createTerminals(
       return { terminal: (await making).terminal, resumed: false };
     },
 
-    input(handle, data) {
-      const entry = find(handle);
+    async input(handle, data) {
+      const found = find(handle);
+      const entry = found instanceof Promise ? await found : found;
       entry.terminal.write(data);
       if (entry.left !== undefined) visit(entry);
     },
 
-    resize(handle, size) {
-      const entry = find(handle);
+    async resize(handle, size) {
+      const found = find(handle);
+      const entry = found instanceof Promise ? await found : found;
       entry.terminal.resize(size);
       if (entry.left !== undefined) visit(entry);
     },
 
     async close(handle) {
-      const { terminal } = find(handle);
-      terminal.kill();
-      return terminal.exited;
+      const found = find(handle);
+      const entry = found instanceof Promise ? await found : found;
+      end(entry);
+      return entry.terminal.exited;
     },
 
     async drain() {
       isDraining = true;
       await Promise.allSettled(entries.values());
-      const all = [...running.values()];
-      for (const { terminal } of all) terminal.kill();
+      const all = [...alive];
+      for (const entry of all) end(entry);
       await Promise.all(all.map(({ terminal }) => terminal.exited));
     },
   };

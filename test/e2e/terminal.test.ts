@@ -47,15 +47,27 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     await type('stty size\r');
     await until(client, 'tty-session-456', /43 132/);
     // Job control: Ctrl-C ends the sleep, not the shell.
-    await type('echo sl""eeping; sleep 1000\r');
+    await type(`sh -c 'echo sl""eeping; exec sleep 1000'\r`);
     await until(client, 'tty-session-456', /sleeping/);
     await type('\u0003');
+    await until(client, 'tty-session-456', /\^C[\s\S]*[#$] $/);
     await type('echo st""ill here $?\r');
     await until(client, 'tty-session-456', /still here 130/);
     await type('exit 7\r');
     const exit = await client.until(({ method }) => method === 'interactive.exit');
     expect(exit.params).toEqual({ session_id: 'tty-session-456', exit_code: 7 });
     expect((await type('x')).error?.data.reason).toBe('not_found');
+    client.socket.close();
+  });
+
+  it('takes input that is sent before the terminal has started, in order', async () => {
+    const client = await open('alice');
+    client.send({ jsonrpc: '2.0', id: 1, method: 'interactive.start', params: { session_id: 'early' } });
+    for (const data of ['echo a', 'b""c', 'd\r']) {
+      client.send({ jsonrpc: '2.0', method: 'interactive.input', params: { session_id: 'early', data } });
+    }
+    await until(client, 'early', /abcd\r\n/);
+    await client.call('interactive.close', { session_id: 'early' });
     client.socket.close();
   });
 

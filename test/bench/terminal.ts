@@ -1,0 +1,124 @@
+// A keystroke's way: WebSocket -> gateway -> PTY in the sandbox -> echo -> WebSocket, one at a time, against a bare PTY in this process
+// without socket, gateway and sandbox.
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { WebSocket } from 'ws';
+import { type BenchLine, median, printLines } from './bench.ts';
+import { startServer } from './processes.ts';
+
+const KEYSTROKES = 1_000;
+const WARM_UP = 100;
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
+const TARGET_MS = 10;
+const KEY = 'bench-key';
+const LETTERS = 'abcdefghijklmnopqrstuvwxyz';
+
+/** Types one letter and resolves when it is back. */
+type Type = (letter: string) => Promise<void>;
+
+export async function run(): Promise<BenchLine[]> {
+  const main = join(import.meta.dirname, '../../functions/local/main.ts');
+  const gateway = await startServer([main], /gateway ready at (http:\S+)/, {
+    PORT: '0',
+    GATEWAY_STORE: 'memory',
+    GATEWAY_API_KEY: KEY,
+    GATEWAY_LIMITS: '1000000000/minute',
+  });
+  try {
+    const ours: number[] = [];
+    const bare: number[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      ours.push(await withTerminal(gateway.url, p99));
+      bare.push(await withBarePty(p99));
+    }
+    const value = median(ours);
+    return [
+      {
+        name: 'keystroke echo through a sandboxed terminal over WebSocket, p99',
+        value,
+        unit: 'ms',
+        baseline: median(bare),
+        baselineName: 'bare PTY in the same process',
+        target: `<= ${TARGET_MS} ms`,
+        met: value <= TARGET_MS,
+        notes: `${KEYSTROKES} keystrokes, median of ${ROUNDS} rounds, each keystroke charged and logged`,
+      },
+    ];
+  } finally {
+    await gateway.stop();
+  }
+}
+
+async function p99(type: Type): Promise<number> {
+  const times: number[] = [];
+  for (let n = 0; n < WARM_UP + KEYSTROKES; n++) {
+    const letter = LETTERS[n % LETTERS.length] ?? 'a';
+    const startedMs = performance.now();
+    await type(letter);
+    if (n >= WARM_UP) times.push(performance.now() - startedMs);
+  }
+  return times.sort((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? Number.NaN;
+}
+
+async function withTerminal(url: string, measure: (type: Type) => Promise<number>): Promise<number> {
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/ws`, { headers: { 'X-API-Key': KEY } });
+  await once(socket, 'open');
+  let text = '';
+  let heard = (): void => {};
+  socket.on('message', (data) => {
+    const { method, params, error } = JSON.parse(String(data));
+    if (error !== undefined) throw new Error(JSON.stringify(error));
+    if (method !== 'interactive.output') return;
+    text += params.data;
+    heard();
+  });
+  let id = 0;
+  const call = (method: string, params: object): void =>
+    socket.send(JSON.stringify({ jsonrpc: '2.0', id: ++id, method, params }));
+  const until = (isThere: () => boolean): Promise<void> =>
+    new Promise((resolve) => {
+      heard = () => isThere() && resolve();
+      heard();
+    });
+  call('interactive.start', { session_id: 'bench', shell: '/bin/sh' });
+  // What echoes is the terminal itself: cat reads a line only at Enter. Lines are bounded, so one is ended now and then.
+  call('interactive.input', { session_id: 'bench', data: "echo rea''dy; exec cat >/dev/null\r" });
+  await until(() => text.includes('ready'));
+  let typed = 0;
+  const value = await measure(async (letter) => {
+    text = '';
+    call('interactive.input', { session_id: 'bench', data: ++typed % 1000 === 0 ? `\r${letter}` : letter });
+    await until(() => text.includes(letter));
+  });
+  call('interactive.close', { session_id: 'bench' });
+  socket.close();
+  await once(socket, 'close');
+  return value;
+}
+
+async function withBarePty(measure: (type: Type) => Promise<number>): Promise<number> {
+  const binding: typeof import('@lydell/node-pty') = createRequire(import.meta.url)('@lydell/node-pty');
+  const pty = binding.spawn('/bin/sh', ['-c', 'exec cat >/dev/null'], { cols: 80, rows: 24 });
+  let text = '';
+  let heard = (): void => {};
+  pty.onData((data) => {
+    text += data;
+    heard();
+  });
+  let typed = 0;
+  const value = await measure((letter) => {
+    text = '';
+    pty.write(++typed % 1000 === 0 ? `\r${letter}` : letter);
+    return new Promise((resolve) => {
+      heard = () => text.includes(letter) && resolve();
+      heard();
+    });
+  });
+  const exited = new Promise<void>((resolve) => pty.onExit(() => resolve()));
+  pty.kill('SIGKILL');
+  await exited;
+  return value;
+}
+
+if (import.meta.main) printLines(await run());
