@@ -57,7 +57,23 @@ export function errorFields(error: unknown): Fields {
 }
 
 function renderJson(severity: Severity, message: string, fields: Fields): string {
-  return `${JSON.stringify({ severity, time: new Date().toISOString(), message, ...fields })}\n`;
+  // A line per call: put together from parts, half the work of one object of everything.
+  const rest = JSON.stringify(fields);
+  const head = `{"severity":"${severity}","time":"${isoNow()}","message":${JSON.stringify(message)}`;
+  return rest === '{}' ? `${head}}\n` : `${head},${rest.slice(1)}\n`;
+}
+
+let isoMs = 0;
+let iso = '';
+
+/** The present time in ISO 8601; lines of the same millisecond share the text. */
+function isoNow(): string {
+  const nowMs = Date.now();
+  if (nowMs !== isoMs) {
+    isoMs = nowMs;
+    iso = new Date(nowMs).toISOString();
+  }
+  return iso;
 }
 
 function renderPretty(severity: Severity, message: string, fields: Fields): string {

@@ -167,7 +167,7 @@ export class SocketConnection {
       const reply = await gateway.handle({
         caller: this.#caller,
         body,
-        requestId: services.ids.next('req'),
+        requestId: this.#scope.nextRequestId(),
         transport: 'ws',
         signal: call.signal,
         notify,
@@ -199,6 +199,7 @@ export class SocketConnection {
       ended: new AbortController(),
       streams: new Map(),
       notify: (method, params) => this.notify(method, params),
+      nextRequestId: createRequestIds(this.#host.services.ids.next('req')),
     };
   }
 
@@ -230,6 +231,14 @@ interface Scope {
   readonly ended: AbortController;
   readonly streams: Connection['streams'];
   readonly notify: MethodContext['notify'];
+  readonly nextRequestId: () => string;
+}
+
+/** Ids like any request's, which share all but the last 8 digits within a connection: drawing each anew would cost more than parsing it. */
+function createRequestIds(first: string): () => string {
+  const prefix = first.slice(0, -8);
+  let count = 0;
+  return () => prefix + (count++ >>> 0).toString(16).padStart(8, '0');
 }
 
 /** One function for all sockets. */
