@@ -69,6 +69,6 @@ export async function createMcpStage(
         signal: how.signal ?? signal,
       }),
     call: (handle, tool, args = {}) =>
-      mcp.call(whole(handle), { tool, arguments: { ...args }, timeoutMs: 5_000, signal }),
+      mcp.call(whole(handle), { tool, arguments: { ...args }, timeoutMs: 15_000, signal }),
   };
 }

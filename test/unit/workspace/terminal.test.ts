@@ -65,7 +65,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     expect(hasEnded).toBe(false);
     second.leave();
     await terminal.exited;
-    expect(() => terminals.input(HANDLE, 'x')).toThrow(expect.objectContaining({ reason: 'not_found' }));
+    await expect(terminals.input(HANDLE, 'x')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
   it('ends one that nobody ever watched', async () => {
@@ -86,12 +86,13 @@ describeWith('bubblewrap', 'terminals', async () => {
     const marker = `${300_000 + Math.floor(Math.random() * 1e8)}`;
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const watching = listen(terminal);
-    terminals.input(
+    await terminals.input(
       HANDLE,
       `setsid sleep ${marker}.1 & nohup sleep ${marker}.2 & (sleep ${marker}.3 &) ; echo st''arted\r`,
     );
     await watching.until(/started/);
-    expect((await processesWith(marker)).filter((line) => /^(?:sleep|setsid)/.test(line))).toHaveLength(3);
+    const sleeping = async () => (await processesWith(marker)).filter((line) => line.startsWith('sleep')).length;
+    await expect.poll(sleeping, { timeout: 10_000 }).toBe(3);
     await terminals.close(HANDLE);
     expect(await processesWith(marker)).toEqual([]);
     expect(logged.join('')).toMatch(/"method":"interactive.start","argv":\["\/bin\/sh"\]/);
@@ -120,6 +121,18 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.drain();
   });
 
+  it('starts a new one under the name of one that is being closed', async () => {
+    const terminals = create();
+    const { terminal } = await terminals.start(HANDLE, REQUEST);
+    const closing = terminals.close(HANDLE);
+    const next = await terminals.start(HANDLE, REQUEST);
+    expect(next.resumed).toBe(false);
+    await closing;
+    await terminal.exited;
+    await terminals.input(HANDLE, 'echo still here\r');
+    await terminals.drain();
+  });
+
   it('makes what runs in it wait for its only watcher, who misses nothing', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
@@ -138,7 +151,7 @@ describeWith('bubblewrap', 'terminals', async () => {
       },
       0,
     );
-    terminals.input(HANDLE, "seq 100000; echo d''one\r");
+    await terminals.input(HANDLE, "seq 100000; echo d''one\r");
     await expect.poll(() => terminal.lastSeq, { timeout: 5_000 }).toBeGreaterThan(5);
     await new Promise((resolve) => setTimeout(resolve, 100));
     const seq = terminal.lastSeq;
@@ -171,7 +184,7 @@ describeWith('bubblewrap', 'terminals', async () => {
       0,
     );
     const fast = listen(terminal);
-    terminals.input(HANDLE, "seq 100000; echo d''one\r");
+    await terminals.input(HANDLE, "seq 100000; echo d''one\r");
     await fast.until(/done/);
     expect(fast.missed()).toBe(false);
     gate.resolve();
@@ -185,12 +198,10 @@ describeWith('bubblewrap', 'terminals', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const watching = listen(terminal);
-    terminals.input(HANDLE, "stty raw -echo; echo rea''dy; sleep 1000\r");
+    await terminals.input(HANDLE, "stty raw -echo; echo rea''dy; sleep 1000\r");
     await watching.until(/ready/);
-    const flood = (): void => {
-      for (let n = 0; n < 100; n++) terminals.input(HANDLE, 'x'.repeat(16 << 10));
-    };
-    expect(flood).toThrow(expect.objectContaining({ reason: 'unavailable' }));
+    const flood = Array.from({ length: 100 }, () => terminals.input(HANDLE, 'x'.repeat(16 << 10)));
+    await expect(Promise.all(flood)).rejects.toMatchObject({ reason: 'unavailable' });
     await terminals.close(HANDLE);
   });
 
@@ -198,7 +209,10 @@ describeWith('bubblewrap', 'terminals', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const watching = listen(terminal);
-    terminals.input(HANDLE, `i=0; while [ $i -lt 3000 ]; do printf 'héé€😀'; i=$((i+1)); done; echo; echo al''l\r`);
+    await terminals.input(
+      HANDLE,
+      `i=0; while [ $i -lt 3000 ]; do printf 'héé€😀'; i=$((i+1)); done; echo; echo al''l\r`,
+    );
     await watching.until(/all/);
     expect(watching.text()).not.toContain('\ufffd');
     expect(watching.text()).toContain('héé€😀'.repeat(3000));
@@ -209,25 +223,45 @@ describeWith('bubblewrap', 'terminals', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, { ...REQUEST, cols: 90, rows: 20 });
     const watching = listen(terminal);
-    terminals.input(HANDLE, "command -v vi top; echo loo''ked\r");
+    await terminals.input(HANDLE, "command -v vi top; echo loo''ked\r");
     await watching.until(/looked/);
     if (watching.text().includes('/top')) {
-      terminals.input(HANDLE, 'top\r');
+      await terminals.input(HANDLE, 'top\r');
       // biome-ignore lint/suspicious/noControlCharactersInRegex: what a terminal says when the cursor goes home
       await watching.until(/\u001b\[H[\s\S]*PID/);
-      terminals.input(HANDLE, 'q');
+      await terminals.input(HANDLE, 'q');
     }
     if (watching.text().includes('/vi')) {
-      terminals.input(HANDLE, 'vi made-in-vi.txt\r');
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: the alternate screen
-      await watching.until(/\u001b\[\?1049h/);
-      terminals.input(HANDLE, 'ihello from vi\u001b:wq\r');
+      await terminals.input(HANDLE, 'vi made-in-vi.txt\r');
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: the alternate screen, and its last empty line
+      await watching.until(/\u001b\[\?1049h[\s\S]*~/);
+      await terminals.input(HANDLE, 'i');
+      await terminals.input(HANDLE, 'hello from vi');
+      await watching.until(/hello from vi/);
+      // Ctrl-O for one command: Escape and what follows could be taken for one key.
+      await terminals.input(HANDLE, '\u000f:wq\r');
       // biome-ignore lint/suspicious/noControlCharactersInRegex: and back
       await watching.until(/\u001b\[\?1049l/);
-      terminals.input(HANDLE, 'cat made-in-vi.txt\r');
-      await watching.until(/cat made-in-vi.txt\s+hello from vi/);
+      await terminals.input(HANDLE, 'cat made-in-vi.txt\r');
+      await watching.until(/cat made-in-vi.txt\s+(?:[$] )?hello from vi/);
     }
     await terminals.drain();
+  });
+
+  it('exits as its shell does, and lets a shell become another program', async () => {
+    const terminals = create();
+    for (const [shell, input, exitCode] of [
+      ['/bin/sh', 'exit 7\r', 7],
+      ['/bin/sh', 'exec cat /dev/null\r', 0],
+      [undefined, 'exit 8\r', 8],
+    ] as const) {
+      const { terminal } = await terminals.start(HANDLE, { ...REQUEST, shell });
+      const watching = listen(terminal);
+      await watching.until(/[$] $/);
+      await terminals.input(HANDLE, input);
+      expect(await watching.exited).toBe(exitCode);
+      expect(watching.text()).not.toMatch(/process group|job control/);
+    }
   });
 
   it('says so when the program is not there', async () => {
