@@ -1,8 +1,13 @@
 // The configuration of an app-server: one provider, commands in Codex's own sandbox without network, nothing that calls anybody else.
 // Holds no secret: the provider's key goes with each thread, over stdio (`threadConfig`).
 
-/** Paths inside the gateway's sandbox. */
-export const CODEX_HOME = '/codex';
+/**
+ * Paths inside the gateway's sandbox. Codex's own sandbox, inside, gives commands a /dev of their own: what is below the outer one is out of
+ * their sight, without a rule that Codex would have to enforce (and for which it starts two processes more per turn).
+ */
+export const CODEX_HOME = '/dev/shm/codex';
+/** Has Codex take CODEX_HOME for a directory not to put programs in. */
+export const HIDDEN_TMP = '/dev/shm';
 export const WORKSPACE = '/home/user';
 
 /** `gateway`: the API that keys are for. `chatgpt`: the backend that ChatGPT's access tokens are for. */
@@ -48,16 +53,17 @@ const FEATURES_OFF = [
 export interface ConfigOptions {
   /** Of the Responses API, without `/responses`. */
   readonly baseUrls: Readonly<Record<ProviderId, string>>;
-  /** The program's directory: Codex re-executes itself inside its sandbox. */
-  readonly programDirectory: string;
+  /** Where Codex finds itself under the names it has inside its sandbox. */
+  readonly helperDirectory: string;
 }
 
 /**
  * config.toml. `shell_environment_policy`: without it every variable of the app-server reaches the commands of the model. The permission
- * profile: a plain read-only or workspace-write mode reads the whole disk. Untrusted project: a `.codex/config.toml` in the workspace,
- * which the caller can write, would otherwise start programs outside Codex's sandbox.
+ * profile reads all there is, which in the gateway's sandbox is the system, the workspace and nothing else; a narrower one would have Codex
+ * start its sandbox in every turn only to look for files (60 ms). Untrusted project: a `.codex/config.toml` in the workspace, which the
+ * caller can write, would otherwise start programs outside Codex's sandbox.
  */
-export function toConfigToml({ baseUrls, programDirectory }: ConfigOptions): string {
+export function toConfigToml({ baseUrls, helperDirectory }: ConfigOptions): string {
   return `model_provider = "gateway"
 approval_policy = "never"
 default_permissions = "gateway"
@@ -68,9 +74,8 @@ cli_auth_credentials_store = "ephemeral"
 project_doc_max_bytes = 0
 
 [permissions.gateway.filesystem]
-":minimal" = "read"
+":root" = "read"
 "/tmp" = "write"
-${quote(programDirectory)} = "read"
 
 [permissions.gateway.filesystem.":workspace_roots"]
 "." = "write"
@@ -87,7 +92,7 @@ ${provider('chatgpt', baseUrls.chatgpt)}
 [shell_environment_policy]
 inherit = "core"
 ignore_default_excludes = false
-set = { PATH = "${COMMAND_PATH}" }
+set = { PATH = ${quote(`${helperDirectory}:${COMMAND_PATH}`)}, TMPDIR = "/tmp" }
 
 [analytics]
 enabled = false

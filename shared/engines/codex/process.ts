@@ -1,10 +1,10 @@
 // One app-server of one key: its directory, its start, its threads and its end. Knows nothing of conversations' contents.
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { RpcError } from '../../errors.ts';
 import type { CodexBinary } from './binary.ts';
 import { type CodexClient, createCodexClient } from './client.ts';
-import { CODEX_HOME, type ConfigOptions, toConfigToml } from './config-toml.ts';
+import { CODEX_HOME, type ConfigOptions, HIDDEN_TMP, toConfigToml } from './config-toml.ts';
 import type { Launched, Launcher } from './launcher.ts';
 import { UNWANTED } from './protocol.ts';
 
@@ -58,15 +58,21 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
   const home = await mkdtemp(join(directory, 'home-'));
   let child: Launched | undefined;
   try {
-    await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls, programDirectory: binary.directory }));
+    const helpers = await linkHelpers(directory, binary);
+    await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls, helperDirectory: helpers }));
     // The process may have another uid than the gateway; nobody else gets past the directory above.
     await chmod(home, 0o777);
     child = await launcher.spawn({
       keyId,
       argv: [binary.file, 'app-server', '--strict-config'],
       // No program of the machine is to be found: git, run by Codex in a directory that the caller fills, would run what its config says.
-      env: { CODEX_HOME, PATH: join(binary.directory, 'codex-path'), RUST_LOG: 'off' },
-      readOnlyPaths: [binary.directory],
+      env: {
+        CODEX_HOME,
+        TMPDIR: HIDDEN_TMP,
+        PATH: `${helpers}:${join(binary.directory, 'codex-path')}`,
+        RUST_LOG: 'off',
+      },
+      readOnlyPaths: [binary.directory, helpers],
       writable: { from: home, to: CODEX_HOME },
       network: true,
       nested: true,
@@ -77,6 +83,21 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
     await rm(home, { recursive: true, force: true });
     throw error;
   }
+}
+
+/**
+ * Codex runs itself under these names inside its sandbox. It would link them below CODEX_HOME, which commands cannot see; the links are the
+ * gateway's, and the same for all.
+ */
+async function linkHelpers(directory: string, { file }: CodexBinary): Promise<string> {
+  const helpers = resolve(directory, 'bin');
+  await mkdir(helpers, { recursive: true, mode: 0o755 });
+  for (const name of ['codex-linux-sandbox', 'apply_patch', 'applypatch']) {
+    await symlink(file, join(helpers, name)).catch((error: unknown) => {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+    });
+  }
+  return helpers;
 }
 
 async function initialize(child: Launched, home: string): Promise<CodexProcess> {

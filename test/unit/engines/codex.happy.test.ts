@@ -78,18 +78,25 @@ describeWith('codex', 'the codex engine', () => {
     const { events } = await conversation.ask(engine, `patch ${patch}`);
     expect(events.some((event) => 'PatchApplyEnd' in event && event.PatchApplyEnd.success)).toBe(false);
     expect(existsSync('/usr/local/evil.txt')).toBe(false);
-    expect(await run('touch /usr/local/evil.txt; touch /codex/evil; echo done')).toContain('Read-only file system');
+    expect(await run('touch /usr/local/evil.txt; touch /etc/evil; echo done')).toContain('Read-only file system');
   });
 
   it('gives commands no key, no look at Codex’s own files or processes, and no network', async () => {
     const { port } = new URL(stage.api.url);
     const told = await run(
-      `env; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; ls -R /codex; bash -c 'echo > /dev/tcp/127.0.0.1/${port}'`,
+      `env; cat /proc/*/cmdline; ls /proc/*/root/dev/shm/codex; ls -R /dev/shm /tmp; bash -c 'echo > /dev/tcp/127.0.0.1/${port}'`,
     );
     expect(told).not.toContain(API_KEY);
     expect(told).not.toContain('config.toml');
-    expect(told).not.toContain('app-server');
+    expect(await run('cat /proc/*/environ')).not.toContain('CODEX_HOME=');
     expect(told).toMatch(/unreachable|refused|not permitted/i);
+  });
+
+  it('shows commands nothing of other conversations', async () => {
+    await startConversation().ask(engine, 'the secret word is xylophone-4711');
+    const told = await run('grep -rl xylophone-4[7] / --exclude-dir=proc --exclude-dir=usr 2>/dev/null; echo searched');
+    expect(told).toContain('searched');
+    expect(told).not.toMatch(/jsonl|sqlite/);
   });
 
   it('does not let the machine’s disk be read', async () => {

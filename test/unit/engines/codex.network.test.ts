@@ -23,7 +23,7 @@ describeWith('strace', 'an app-server, traced', () => {
           '-e',
           'trace=%network',
           '-o',
-          '/tmp/trace',
+          '/home/user/trace',
           ...spec.argv,
         ] as const;
         return stage.sandbox.spawn({ ...spec, argv: [...argv] }, options);

@@ -1,0 +1,136 @@
+// What Codex costs above the model: a warm turn, the first turn of a new instance on a thread of ten turns, and memory with eight turns
+// side by side. The model answers at once, on loopback; the baseline is the same request made by hand.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/binary.ts';
+import { createCodexEngine } from '../../shared/engines/codex/engine.ts';
+import { residentBytes } from '../../shared/engines/codex/pool.ts';
+import type { Engine, EngineState, Message } from '../../shared/engines/engine.ts';
+import { createBubblewrapSandbox } from '../../shared/workspace/bubblewrap.ts';
+import { startResponsesApi } from '../fakes/responses-api.ts';
+import { type BenchLine, median } from './bench.ts';
+
+const MODEL = 'codex/gpt-6.1-sol';
+const WARM_TURNS = 30;
+const NEW_INSTANCES = 7;
+const PARALLEL = 8;
+
+export async function run(): Promise<BenchLine[]> {
+  const directory = await mkdtemp(join(tmpdir(), 'codex-bench-'));
+  const api = await startResponsesApi();
+  const sandbox = createBubblewrapSandbox({ directory: join(directory, 'workspaces'), path: process.env.PATH ?? '' });
+  const binary = findCodex(undefined);
+  if (binary === undefined) throw new Error(INSTALL_HINT);
+  const saved = new Map<string, Uint8Array>();
+  const state: EngineState = {
+    load: async (id) => saved.get(id),
+    async save(id, bytes) {
+      saved.set(id, bytes);
+      return true;
+    },
+  };
+  const machine = () =>
+    createCodexEngine({
+      launcher: sandbox,
+      binary,
+      directory: join(directory, 'codex'),
+      baseUrls: { gateway: `${api.url}/v1`, chatgpt: `${api.url}/v1` },
+      apiKey: 'sk-bench',
+      state,
+      warn: (message) => console.log(message),
+    });
+  try {
+    const engine = machine();
+    const talk: Message[] = [];
+    await ask(engine, 'c1', talk);
+    const warm: number[] = [];
+    for (let turn = 0; turn < WARM_TURNS; turn++) warm.push(await ask(engine, 'c1', talk));
+    const bare: number[] = [];
+    for (let turn = 0; turn < WARM_TURNS; turn++) bare.push(await callModel(api.url));
+
+    const ten: Message[] = [];
+    for (let turn = 0; turn < 10; turn++) await ask(engine, 'c10', ten);
+    const thread = saved.get('c10') ?? new Uint8Array();
+    const fresh: number[] = [];
+    for (let instance = 0; instance < NEW_INSTANCES; instance++) {
+      const other = machine();
+      saved.set('c10', thread);
+      fresh.push(await ask(other, 'c10', [...ten]));
+      await other.close();
+    }
+
+    let release = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const before = api.requests.length;
+    api.behave(() => ({ text: 'x'.repeat(2_000), gate }));
+    const turns = Array.from({ length: PARALLEL }, (_, index) => ask(engine, `p${index}`, []));
+    while (api.requests.length < before + PARALLEL) await api.next();
+    const bytes = await residentBytes(process.pid);
+    release();
+    await Promise.all(turns);
+    await engine.close();
+
+    const fastest = (values: readonly number[]): string =>
+      `fastest ${(Math.min(...values) - median(bare)).toFixed(0)} ms`;
+    const bareMs = median(bare);
+    const warmMs = median(warm) - bareMs;
+    const freshMs = median(fresh) - bareMs;
+    const mib = bytes / (1 << 20);
+    const baseline = { baseline: bareMs, baselineName: 'the model call itself' };
+    return [
+      {
+        name: 'codex warm turn above the model',
+        value: warmMs,
+        unit: 'ms',
+        ...baseline,
+        target: '<= 60',
+        met: warmMs <= 60,
+        notes: fastest(warm),
+      },
+      {
+        name: 'codex first turn of a new instance, thread of 10 turns',
+        value: freshMs,
+        unit: 'ms',
+        ...baseline,
+        target: '<= 350',
+        met: freshMs <= 350,
+        notes: `${fastest(fresh)}; rollout ${thread.byteLength} bytes compressed`,
+      },
+      {
+        name: 'codex resident memory at 8 parallel turns, this process and all below it',
+        value: mib,
+        unit: 'MiB',
+        target: '<= 400',
+        met: mib <= 400,
+      },
+    ];
+  } finally {
+    await sandbox.close();
+    await api.close();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** One turn of a conversation to its end; milliseconds. */
+async function ask(engine: Engine, conversationId: string, messages: Message[]): Promise<number> {
+  messages.push({ role: 'user', content: `question ${messages.length}` });
+  const startMs = performance.now();
+  const turn = { turnId: 't', conversationId, model: MODEL, keyId: 'bench', messages: [...messages] };
+  const events = engine.run(turn, { signal: new AbortController().signal });
+  for (;;) {
+    const step = await events.next();
+    if (!step.done) continue;
+    messages.push({ role: 'assistant', content: step.value.content });
+    return performance.now() - startMs;
+  }
+}
+
+async function callModel(url: string): Promise<number> {
+  const startMs = performance.now();
+  const body = JSON.stringify({ model: 'gpt-6.1-sol', stream: true, input: [{ role: 'user', content: 'question' }] });
+  await (await fetch(`${url}/v1/responses`, { method: 'POST', body })).text();
+  return performance.now() - startMs;
+}
