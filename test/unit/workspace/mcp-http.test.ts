@@ -5,9 +5,9 @@ import { createServer, type IncomingMessage, type RequestListener } from 'node:h
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
-import { afterAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { z } from 'zod';
-import { createMcpStage, MODULES } from './mcp-stage.ts';
+import { createMcpStage, endAfterwards, MODULES } from './mcp-stage.ts';
 
 /** The SDK's stateless server behind node:http; refuses the older era. */
 function createModernListener(seen: IncomingMessage[]): RequestListener {
@@ -42,7 +42,7 @@ function createModernListener(seen: IncomingMessage[]): RequestListener {
 
 async function listen(listener: RequestListener): Promise<string> {
   const server = createServer(listener);
-  afterAll(() => {
+  endAfterwards(() => {
     server.closeAllConnections();
     server.close();
   });
@@ -58,7 +58,7 @@ async function startEverything(): Promise<string> {
     env: { PORT: String(port) },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  afterAll(() => void child.kill('SIGKILL'));
+  endAfterwards(() => child.kill('SIGKILL'));
   await new Promise<void>((resolve, reject) => {
     child.once('exit', () => reject(new Error('the server ended')));
     child.stderr.on('data', (text) => String(text).includes('listening') && resolve());

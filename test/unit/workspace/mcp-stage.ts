@@ -1,13 +1,16 @@
 // MCP connections of real servers in real sandboxes, for the suites beside this file.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';
 import { loadConfig, type McpServer } from '../../../shared/config.ts';
 import { createLogger } from '../../../shared/log.ts';
+import { createBubblewrapSandbox } from '../../../shared/workspace/bubblewrap.ts';
 import { createMcp, type Mcp, type McpConnection, type McpHandle } from '../../../shared/workspace/mcp.ts';
 import type { ServerConfig } from '../../../shared/workspace/mcp-connect.ts';
+import type { RunResult } from '../../../shared/workspace/sandbox.ts';
 import { ROOT } from '../../support/local-gateway.ts';
-import { createScene, type Scene } from './scene.ts';
 
 export const MODULES = join(ROOT, 'node_modules');
 export const NODE = join(MODULES, 'node/bin/node');
@@ -32,9 +35,22 @@ export function registeredServers(modes: readonly string[], marker = ''): Record
   };
 }
 
-export interface McpStage extends Scene {
+/** What the stages of a file leave to be ended, last first; a hook called inside a test would never run. */
+const endings: (() => unknown)[] = [];
+afterAll(async () => {
+  for (const end of endings.splice(0).reverse()) await end();
+});
+
+/** Runs after the file's last test. */
+export function endAfterwards(end: () => unknown): void {
+  endings.push(end);
+}
+
+export interface McpStage {
   readonly mcp: Mcp;
   readonly logged: string[];
+  /** A command in the workspace of the key that connects. */
+  sh(script: string): Promise<RunResult>;
   connect(handle: Partial<McpHandle> & { name: string }, options?: ConnectOptions): Promise<McpConnection>;
   call(handle: Partial<McpHandle> & { name: string }, tool: string, args?: object): ReturnType<Mcp['call']>;
 }
@@ -49,18 +65,25 @@ export async function createMcpStage(
   servers: Record<string, object>,
   options: { readonly idleMs?: number } = {},
 ): Promise<McpStage> {
-  const scene = await createScene();
+  const directory = await mkdtemp(join(tmpdir(), 'mcp-'));
+  const sandbox = createBubblewrapSandbox({ directory, path: process.env.PATH ?? '' });
+  endAfterwards(() => rm(directory, { recursive: true, force: true }));
+  endAfterwards(() => sandbox.close());
   const logged: string[] = [];
   const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
   const registered: ReadonlyMap<string, McpServer> = loadConfig({ MCP_SERVERS: JSON.stringify(servers) }).mcpServers;
-  const mcp = createMcp({ sandbox: scene.sandbox, log, clock: systemClock, servers: registered, ...options });
-  afterAll(() => mcp.close());
+  const mcp = createMcp({ sandbox, log, clock: systemClock, servers: registered, ...options });
+  endAfterwards(() => mcp.close());
   const signal = new AbortController().signal;
   const whole = (handle: Partial<McpHandle> & { name: string }) => ({ owner: 'a', sessionId: 's', ...handle });
   return {
-    ...scene,
     mcp,
     logged,
+    sh: (script) =>
+      sandbox.run(
+        { keyId: 'a', argv: ['/bin/sh', '-c', script] },
+        { signal, timeoutMs: 10_000, outputBytesMax: 1 << 16 },
+      ),
     connect: (handle, how = {}) =>
       mcp.connect(whole(handle), {
         config: how.config ?? { name: handle.name },
