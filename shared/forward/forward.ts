@@ -31,10 +31,20 @@ export function forwardToCompanion(
   registry: Registry<MethodContext>,
   companion: Companion | undefined,
 ): Registry<MethodContext> {
-  return new Map([...registry].map(([name, method]) => [name, method.runs === 'companion' ? sent(method) : method]));
+  return new Map([...registry].map(([name, method]) => [name, sent(method)]));
 
   function sent(method: AnyMethod<MethodContext>): AnyMethod<MethodContext> {
-    return { ...method, handle: (params, context) => forward(method.name, params, context) };
+    if (method.runs === 'companion') {
+      return { ...method, handle: (params, context) => forward(method.name, params, context) };
+    }
+    if (method.needsProcess === undefined) return method;
+    return {
+      ...method,
+      async handle(params, context) {
+        const isSent = await method.needsProcess?.(params, context);
+        return isSent === true ? forward(method.name, params, context) : method.handle(params, context);
+      },
+    };
   }
 
   async function forward(method: string, params: object, context: MethodContext): Promise<unknown> {
@@ -49,12 +59,19 @@ export function forwardToCompanion(
     for await (const line of companion({ method, params, caller, requestId, hints, transport, signal })) {
       const message = Message.safeParse(line);
       if (!message.success) throw new RpcError('upstream_error', { cause: message.error });
-      if ('method' in message.data) await context.notify(message.data.method, message.data.params);
-      else if ('error' in message.data) throw toError(message.data.error);
+      if ('method' in message.data) {
+        const { method: name, params: told } = message.data;
+        await context.notify(name, told, toEventId(told));
+      } else if ('error' in message.data) throw toError(message.data.error);
       else return message.data.result;
     }
     throw new RpcError('unavailable', { message: 'the companion broke off its answer', retryAfterMs: 1_000 });
   }
+}
+
+/** An event of a turn is told under the id by which a client resumes after it. */
+function toEventId({ turn_id, seq }: Readonly<Record<string, unknown>>): string | undefined {
+  return typeof turn_id === 'string' && typeof seq === 'number' ? `${turn_id}:${seq}` : undefined;
 }
 
 function toError({ message, data }: z.output<typeof Failure>): RpcError {

@@ -1,6 +1,7 @@
 // `conversation.prompt`: one durable turn of a conversation.
 import { z } from 'zod';
 import { type PromptAnswer, toAnswer } from '../conversations/answer.ts';
+import { needsCompanion } from '../engines/needs-companion.ts';
 import { RpcError } from '../errors.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { SessionId, UsageResult } from './schemas.ts';
@@ -72,6 +73,7 @@ export const conversationPrompt = defineMethod({
       usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
     },
   },
+  needsProcess: ({ model }, { services }) => needsCompanion(model ?? services.engines.defaultModel),
   handle: (params, context) => answerPrompt(params, context),
 });
 

@@ -1,5 +1,6 @@
 // `proto`: the same turn as `conversation.prompt`, in binary (shared/proto/gateway.proto).
 import { z } from 'zod';
+import { needsCompanion } from '../engines/needs-companion.ts';
 import { RpcError } from '../errors.ts';
 import { answerPrompt, conversationPrompt } from './conversation.prompt.ts';
 import { defineMethod } from './define-method.ts';
@@ -19,6 +20,11 @@ export const proto = defineMethod({
   example: {
     params: { stream_id: 'session-123', data: 'CgVIZWxsbw==' },
     result: { stream_id: 'session-123', data: 'CgJIaRILc2Vzc2lvbi0xMjM=' },
+  },
+  async needsProcess({ stream_id, data }, { services }) {
+    const { decodeSubmission, toPromptParams } = await import('../proto/codec.ts');
+    const { model } = toPromptParams(stream_id, decodeSubmission(data));
+    return needsCompanion(typeof model === 'string' ? model : services.engines.defaultModel);
   },
   async handle({ stream_id, data }, context) {
     const { decodeSubmission, encodeReply, toPromptParams } = await import('../proto/codec.ts');

@@ -72,7 +72,21 @@ const run = defineMethod({
     };
   },
 });
-const registry = createRegistry([run]);
+const sometimes = defineMethod({
+  name: 'test.sometimes',
+  summary: 'Needs a process for some params',
+  scope: 'workspace',
+  cost: 'work',
+  params: z.strictObject({ process: z.boolean() }),
+  result: z.object({ turns: z.number() }),
+  example: { params: { process: true }, result: { turns: 0 } },
+  needsProcess: ({ process }) => process,
+  async handle(_, { notify }) {
+    await notify('conversation.event', { turn_id: 'turn_1', seq: 7 });
+    return { turns: 1 };
+  },
+});
+const registry = createRegistry([run, sometimes]);
 
 let certificates: Server;
 let services: Services;
@@ -80,6 +94,7 @@ let companion: CompanionServer;
 let companionUrl: string;
 let functionUrl: string;
 let functionServer: Server;
+let calls = 0;
 let bearer = (): string => token();
 const logged: string[] = [];
 
@@ -107,6 +122,9 @@ beforeAll(async () => {
   });
   companion = createCompanionServer(services, registry, { certificatesUrl });
   companionUrl = await listen(companion);
+  companion.on('request', () => {
+    calls++;
+  });
   const remote = createHttpCompanion({ url: companionUrl, authorization: async () => `Bearer ${bearer()}` });
   const gateway = createGateway(services, forwardToCompanion(registry, remote));
   functionServer = createServer(createJsonRpcHandler(services, gateway));
@@ -163,6 +181,22 @@ describe('a forwarded call', () => {
       { method: 'test.event', params: { n: 2 } },
       { id: 'mine', result: { transport: 'sse' } },
     ]);
+  });
+
+  it('is forwarded only when its params need a process, and tells the events of a turn under their ids', async () => {
+    const ask = async (process: boolean): Promise<string> => {
+      const response = await fetch(`${functionUrl}/jsonrpc`, {
+        method: 'POST',
+        headers: { 'X-API-Key': 'dev-key', Accept: 'text/event-stream' },
+        body: JSON.stringify({ jsonrpc: '2.0', method: 'test.sometimes', params: { process }, id: 1 }),
+      });
+      return response.text();
+    };
+    const before = calls;
+    expect(await ask(false)).toContain('"turns":1');
+    expect(calls).toBe(before);
+    expect(await ask(true)).toContain('id: turn_1:7\n');
+    expect(calls).toBe(before + 1);
   });
 
   it('fails as it failed there, and a defect stays masked', async () => {
