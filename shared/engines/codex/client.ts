@@ -12,6 +12,8 @@ import {
   type Notification,
   type NotificationMethod,
   RESULTS,
+  type ToolAnswer,
+  ToolCall,
 } from './protocol.ts';
 
 /** A notification may carry the whole output of a command, and an answer a whole thread. */
@@ -38,14 +40,20 @@ export interface CodexClient {
   ): Promise<ClientResults[M]>;
   /** Tells that the connection is set up; the only notification there is. */
   initialized(): void;
-  /** Notifications of one thread, until the returned function is called. */
-  listen(threadId: string, listener: (notification: Notification) => void): () => void;
+  /** Notifications and tool calls of one thread, until the returned function is called. */
+  listen(threadId: string, listener: ThreadListener): () => void;
   /** Resolves, with the last words of stderr, when the process is gone or has said something unreadable. */
   readonly closed: Promise<string>;
 }
 
 /** The same table, typed so that a method's schema is known to make its result. */
 const SCHEMAS: { readonly [M in ClientMethod]: ZodType<ClientResults[M]> } = RESULTS;
+
+export interface ThreadListener {
+  notified(notification: Notification): void;
+  /** Undefined: the thread has no tools. Rejections are answered as failures. */
+  called?: ((call: ToolCall) => Promise<ToolAnswer>) | undefined;
+}
 
 interface Waiting {
   settle(answer: { readonly result?: unknown; readonly error?: unknown }): void;
@@ -54,7 +62,7 @@ interface Waiting {
 
 export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'stderr' | 'exited'>): CodexClient {
   const waiting = new Map<number, Waiting>();
-  const listeners = new Map<string, (notification: Notification) => void>();
+  const listeners = new Map<string, ThreadListener>();
   const { promise: closed, resolve: close } = Promise.withResolvers<string>();
   let lastId = 0;
   let isOpen = true;
@@ -145,16 +153,24 @@ export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'st
       if (typeof id !== 'number') return;
       waiting.get(id)?.settle({ result: member(message, 'result'), error: member(message, 'error') });
     } else if (id !== undefined) {
-      if (isAnswered(method)) write({ id, result: ANSWERS[method] });
+      if (method === 'item/tool/call') void callTool(id, member(message, 'params'));
+      else if (isAnswered(method)) write({ id, result: ANSWERS[method] });
       else write({ id, error: { code: -32601, message: 'not supported by this client' } });
     } else if (isRead(method)) {
       notify(method, member(message, 'params'));
     }
   }
 
+  async function callTool(id: unknown, params: unknown): Promise<void> {
+    const { data: call } = ToolCall.safeParse(params);
+    const called = call && listeners.get(call.threadId)?.called;
+    const answer = call && (await called?.(call).catch(() => undefined));
+    write({ id, result: answer ?? ANSWERS['item/tool/call'] });
+  }
+
   function notify(method: NotificationMethod, params: unknown): void {
     const parsed = toNotification(method, params);
-    if (parsed !== undefined) listeners.get(parsed.params.threadId)?.(parsed);
+    if (parsed !== undefined) listeners.get(parsed.params.threadId)?.notified(parsed);
   }
 }
 

@@ -12,6 +12,7 @@ import { type CodexProcess, type LoadedThread, startCodex } from './process.ts';
 import type { Notification } from './protocol.ts';
 import { hashMessage } from './rollout.ts';
 import { openThread, saveThread, type ThreadParts, toModelId } from './threads.ts';
+import { createToolRunner } from './tools.ts';
 import { createTranslation, type TurnTranslation } from './translate.ts';
 
 export interface CodexOptions {
@@ -69,7 +70,8 @@ async function* runTurn(
   const { client } = process;
   const { threadId } = thread.known;
   const inbox = createInbox();
-  const unlisten = client.listen(threadId, inbox.push);
+  const called = createToolRunner(turn.tools, (event) => inbox.push({ event }), signal);
+  const unlisten = client.listen(threadId, { notified: inbox.push, called });
   void client.closed.then((lastWords) => inbox.fail(ended(lastWords)));
   const prompt = turn.messages.at(-1)?.content ?? '';
   let run: { readonly turnId: string; readonly translation: TurnTranslation } | undefined;
@@ -84,8 +86,8 @@ async function* runTurn(
     const translation = createTranslation(turnId);
     run = { turnId, translation };
     while (translation.ended === undefined) {
-      const notification = await inbox.next(signal);
-      for (const event of translation.toEvents(notification)) yield event;
+      const news = await inbox.next(signal);
+      for (const event of 'event' in news ? [news.event] : translation.toEvents(news)) yield event;
       if (translation.content.length > ANSWER_CHARS_MAX) throw tooLong();
     }
     const { status, failure } = translation.ended;
@@ -125,26 +127,32 @@ async function interrupt(
       // "no active turn to interrupt": it has just ended by itself.
       if (!(error instanceof CodexRefusal)) throw error;
     });
-    while (translation.ended === undefined) translation.toEvents(await inbox.next(within));
+    while (translation.ended === undefined) {
+      const news = await inbox.next(within);
+      if (!('event' in news)) translation.toEvents(news);
+    }
   } catch {
     await process.end();
   }
 }
 
+/** What the app-server says, and what the gateway does for it. */
+type News = Notification | { readonly event: EngineEvent };
+
 interface Inbox {
-  push(notification: Notification): void;
+  push(news: News): void;
   fail(error: Error): void;
-  /** The next notification; throws the signal's reason, or what `fail` was given once all is read. */
-  next(signal: AbortSignal): Promise<Notification>;
+  /** The next one; throws the signal's reason, or what `fail` was given once all is read. */
+  next(signal: AbortSignal): Promise<News>;
 }
 
 function createInbox(): Inbox {
-  const queue: Notification[] = [];
+  const queue: News[] = [];
   let failure: Error | undefined;
   let wake = (): void => {};
   return {
-    push(notification) {
-      if (queue.length < QUEUE_MAX) queue.push(notification);
+    push(news) {
+      if (queue.length < QUEUE_MAX) queue.push(news);
       else failure ??= tooLong();
       wake();
     },

@@ -27,6 +27,8 @@ export interface KnownThread {
   readonly hash: string;
   /** Hash of the instructions that hold in the thread; empty: none. */
   readonly instructions: string;
+  /** Hash of the tools that the thread was started with; empty: none. */
+  readonly tools: string;
 }
 
 /** A thread that this process has loaded, and the account it calls the provider on. */

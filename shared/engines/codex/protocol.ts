@@ -17,6 +17,8 @@ export interface ClientRequests {
     readonly modelProvider: string;
     readonly cwd: string;
     readonly config: { [key: string]: string | { [name: string]: string } };
+    /** Kept with the thread: a resumed one has them again. */
+    readonly dynamicTools?: DynamicTool[];
   };
   'thread/resume': {
     readonly threadId: string;
@@ -37,6 +39,15 @@ export interface ClientRequests {
 }
 
 export type ClientMethod = keyof ClientRequests;
+
+/** A tool that the gateway runs itself, when the server asks it to (`item/tool/call`). */
+export interface DynamicTool {
+  readonly type: 'function';
+  readonly name: string;
+  readonly description: string;
+  readonly inputSchema: z.output<typeof JsonObject>;
+}
+export const JsonObject = z.record(z.string(), z.json());
 
 /** A message of the history, as the Responses API has it. */
 export interface ResponseMessage {
@@ -152,6 +163,22 @@ export const UNWANTED = [
   'turn/plan/updated',
   'turn/started',
 ] as const;
+
+/** The request to run one of the thread's dynamic tools. */
+export const ToolCall = z.object({
+  threadId: z.string(),
+  turnId: z.string(),
+  callId: z.string(),
+  tool: z.string(),
+  arguments: z.unknown(),
+});
+export type ToolCall = z.output<typeof ToolCall>;
+
+/** What a tool call is answered with. */
+export interface ToolAnswer {
+  readonly contentItems: { readonly type: 'inputText'; readonly text: string }[];
+  readonly success: boolean;
+}
 
 /** Requests of the server, and the only answer each gets: nothing is ever approved, and nobody is there to be asked. */
 export const ANSWERS = {

@@ -22,6 +22,7 @@ const Head = z.object({
   seq: z.int().min(0),
   hash: z.string(),
   instructions: z.string(),
+  tools: z.string(),
 });
 
 export interface PackedThread {
@@ -33,8 +34,8 @@ export interface PackedThread {
 
 /** Undefined when there is no file, or it is too long to be carried. */
 export async function packThread(home: string, known: KnownThread): Promise<Buffer | undefined> {
-  const { threadId: thread, file, seq, hash, instructions } = known;
-  const { data: head } = Head.safeParse({ v: 1, thread, path: toRelative(file), seq, hash, instructions });
+  const { threadId: thread, file, seq, hash, instructions, tools } = known;
+  const { data: head } = Head.safeParse({ v: 1, thread, path: toRelative(file), seq, hash, instructions, tools });
   if (head === undefined) return undefined;
   const rollout = await readBounded(join(home, head.path));
   if (rollout === undefined) return undefined;
@@ -52,6 +53,7 @@ export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
     seq: rest.seq,
     hash: rest.hash,
     instructions: rest.instructions,
+    tools: rest.tools,
   };
   return { known, path, rollout: whole.subarray(end + 1) };
 }

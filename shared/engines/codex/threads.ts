@@ -6,8 +6,9 @@ import { type Account, toAccount } from './account.ts';
 import { CodexRefusal } from './client.ts';
 import { WORKSPACE } from './config-toml.ts';
 import type { CodexProcess, KnownThread, LoadedThread } from './process.ts';
-import type { ResponseMessage } from './protocol.ts';
+import type { ClientRequests, ResponseMessage } from './protocol.ts';
 import { hashMessage, type PackedThread, packThread, restoreThread, unpackThread } from './rollout.ts';
+import { hashTools, toDynamicTools } from './tools.ts';
 
 export interface ThreadParts {
   readonly state: EngineState;
@@ -31,7 +32,11 @@ export async function openThread(
   const history = turn.messages.slice(0, -1);
   const trimmed = turn.trimmed ?? 0;
   const all = trimmed + history.length;
+  const tools = toDynamicTools(turn.tools);
+  const toolsHash = hashTools(tools);
   const isKnown = (known: KnownThread): boolean => {
+    // Tools are given to a thread when it starts.
+    if (known.tools !== toolsHash) return false;
     const message = history[known.seq - trimmed - 1];
     return message !== undefined && hashMessage(message) === known.hash;
   };
@@ -46,7 +51,11 @@ export async function openThread(
       known = (await resume(parts, process, { turn, account, saved, local: local?.known }, signal)) ?? known;
     }
   }
-  known ??= await start(process, turn, account, signal);
+  known ??= await start(
+    process,
+    { ...settings(turn, account), ...(tools.length > 0 && { dynamicTools: tools }) },
+    signal,
+  );
   const complete = await inject(process, turn, known, history.slice(Math.max(0, known.seq - trimmed)), signal);
   return { known: complete, accountId: account.id };
 }
@@ -120,12 +129,12 @@ async function resume(
 
 async function start(
   { client }: CodexProcess,
-  turn: TurnInput,
-  account: Account,
+  params: ClientRequests['thread/start'],
   signal: AbortSignal,
 ): Promise<KnownThread> {
-  const { thread } = await client.request('thread/start', settings(turn, account), signal);
-  return { threadId: thread.id, file: thread.path ?? undefined, seq: 0, hash: '', instructions: '' };
+  const { thread } = await client.request('thread/start', params, signal);
+  const tools = hashTools(params.dynamicTools ?? []);
+  return { threadId: thread.id, file: thread.path ?? undefined, seq: 0, hash: '', instructions: '', tools };
 }
 
 function settings(turn: TurnInput, account: Account) {

@@ -81,10 +81,11 @@ export async function setUpStage(): Promise<Stage> {
 /** `run CMD` has the model run a command, `patch TEXT` apply a patch; what came of it is the answer. Anything else is repeated. */
 export function byPrompt(request: AgentRequest): Step {
   if (request.toolOutput !== undefined) return { text: request.toolOutput };
-  const [, word, rest = ''] = /^(run|patch|status|cut|escalate) (.*)$/s.exec(request.prompt) ?? [];
+  const [, word, rest = ''] = /^(run|patch|status|cut|escalate|tool) (.*)$/s.exec(request.prompt) ?? [];
   if (word === 'run') return { call: 'exec_command', args: { cmd: rest, yield_time_ms: 10_000 } };
   if (word === 'escalate')
     return { call: 'exec_command', args: { cmd: rest, sandbox_permissions: 'require_escalated', justification: 'x' } };
+  if (word === 'tool') return { call: 'tests__echo', args: JSON.parse(rest) };
   if (word === 'patch') return { custom: 'apply_patch', input: rest };
   if (word === 'status') return { status: Number(rest), message: `no, said sk-leaked at ${rest}` };
   if (word === 'cut') return { cut: rest };

@@ -51,6 +51,8 @@ export type Items = AllFit<{
   [T in ItemType]: Fits<Extract<v2.ThreadItem, { type: T }>, Extract<input<typeof ours.Item>, { type: T }>>;
 }>;
 
+export type Called = AllFit<{ call: Fits<v2.DynamicToolCallParams, input<typeof ours.ToolCall>>; answer: Fits<ours.ToolAnswer, v2.DynamicToolCallResponse> }>;
+
 type Refusals = {
   'item/commandExecution/requestApproval': v2.CommandExecutionRequestApprovalResponse;
   'item/fileChange/requestApproval': v2.FileChangeRequestApprovalResponse;

@@ -1,0 +1,50 @@
+// The tools of a session, run by the gateway when Codex asks for one: the same connections, bounds and events as with any other engine, and
+// no second client of a server inside Codex.
+import { createHash } from 'node:crypto';
+import type { EngineEvent, Toolset } from '../engine.ts';
+import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
+
+/** Calls of one turn. */
+const CALLS_MAX = 32;
+const SHOWN_CHARS_MAX = 4096;
+
+export function toDynamicTools(toolset: Toolset | undefined): DynamicTool[] {
+  return (toolset?.tools ?? []).flatMap(({ name, description, inputSchema }) => {
+    const { data } = JsonObject.safeParse(inputSchema);
+    return data === undefined ? [] : [{ type: 'function', name, description: description ?? '', inputSchema: data }];
+  });
+}
+
+/** Empty: no tools. */
+export function hashTools(tools: readonly DynamicTool[]): string {
+  return tools.length === 0 ? '' : createHash('sha256').update(JSON.stringify(tools)).digest('base64url');
+}
+
+/** Runs calls for one turn; `tell` hears their events as they happen. Undefined when the turn has no tools. */
+export function createToolRunner(
+  toolset: Toolset | undefined,
+  tell: (event: EngineEvent) => void,
+  signal: AbortSignal,
+): ((call: ToolCall) => Promise<ToolAnswer>) | undefined {
+  if (toolset === undefined) return undefined;
+  let calls = 0;
+  return async ({ callId: call_id, tool: asked, arguments: given }) => {
+    const found = toolset.tools.find(({ name }) => name === asked);
+    if (found === undefined) return refuse('There is no such tool.');
+    if (++calls > CALLS_MAX) return refuse('No more tool calls are possible in this turn.');
+    const { data: args = {} } = JsonObject.safeParse(given);
+    const { server, tool } = found;
+    const isShown = JSON.stringify(args).length <= SHOWN_CHARS_MAX;
+    tell({ McpToolCallBegin: { call_id, server, tool, ...(isShown && { arguments: args }) } });
+    const startedMs = performance.now();
+    const { content, isError } = await toolset.call(found, args, signal);
+    const duration_ms = Math.round(performance.now() - startedMs);
+    const result = content.slice(0, SHOWN_CHARS_MAX).toWellFormed();
+    tell({ McpToolCallEnd: { call_id, server, tool, success: !isError, duration_ms, result } });
+    return { contentItems: [{ type: 'inputText', text: content }], success: !isError };
+  };
+}
+
+function refuse(text: string): ToolAnswer {
+  return { contentItems: [{ type: 'inputText', text }], success: false };
+}
