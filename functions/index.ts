@@ -43,19 +43,19 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
       import('../shared/methods/index.ts'),
     ]);
     const { services, gateway } = await buildParts(Object.values(methods));
-    warm(services, ['keys', 'store']);
+    await warm(services, ['keys', 'store']);
     return { handler: createJsonRpcHandler(services, gateway), ...settling(services) };
   },
   async webhook() {
     const { createWebhookHandler } = await import('./webhook/handler.ts');
     const { services, gateway } = await buildParts();
-    warm(services, ['keys', 'store', 'bus']);
+    await warm(services, ['keys', 'store', 'bus']);
     return { handler: createWebhookHandler(services, gateway), ...settling(services) };
   },
   async deployments() {
     const { createDeploymentsHandler } = await import('./deployments/handler.ts');
     const { services } = await buildParts();
-    warm(services, ['store']);
+    await warm(services, ['store']);
     return { handler: createDeploymentsHandler(services), ...settling(services) };
   },
 };
@@ -74,9 +74,23 @@ async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Pr
   return { services, gateway: createGateway(services, connectCompanion(createRegistry(methods), config)) };
 }
 
-/** Loads the SDKs and opens the connections the first request will need. What fails here is said when a request needs it. */
-function warm(services: Services, names: readonly ('keys' | 'store' | 'bus')[]): void {
-  for (const name of names) services[name].ping({ signal: AbortSignal.timeout(10_000) }).catch(() => {});
+/** An instance that cannot reach its store serves all the same, after this long: its answers say what is wrong. */
+const WARM_MS_MAX = 3_000;
+
+/**
+ * Loads the SDKs and opens the connections the first request will need. Waits for the store, within bounds: the limiter gives a call less
+ * time than a cold connection may take, so an instance that listened sooner would answer its first callers 503.
+ */
+async function warm(services: Services, names: readonly ('keys' | 'store' | 'bus')[]): Promise<void> {
+  const pings = names.map(async (name) => {
+    await services[name].ping({ signal: AbortSignal.timeout(10_000) }).catch(() => {});
+    return name;
+  });
+  const store = pings[names.indexOf('store')];
+  const giveUp = Promise.withResolvers<void>();
+  const timer = setTimeout(giveUp.resolve, WARM_MS_MAX);
+  await Promise.race([store, giveUp.promise]);
+  clearTimeout(timer);
 }
 
 function settling({ log, conversations, close }: Services): Omit<HardenOptions, 'handler'> {

@@ -15,8 +15,8 @@ locals {
     }
     lease_expired = {
       title    = "Turns left to their lease"
-      messages = ["turn could not be settled; its lease will expire"]
-      help     = "An instance could not write the end of a turn; the session is usable again within 45 s, its turn ends as interrupted. A series means that Firestore refuses writes: look at the error of the line."
+      messages = ["turn could not be settled; its lease will expire", "turn ended for an owner that did not answer"]
+      help     = "An instance died in mid-turn, or could not write the end of a turn; the session is usable again within 45 s, its turn ends as interrupted. A series means that Firestore refuses writes: look at the error of the line."
     }
     events_stuck = {
       title    = "Events given up"

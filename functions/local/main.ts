@@ -5,6 +5,7 @@ import { createServices } from '../../shared/create-services.ts';
 import { OFFLINE_MODEL } from '../../shared/engines/offline.ts';
 import { applyDeploymentEvent } from '../../shared/events/deployments.ts';
 import { startSweeper } from '../../shared/events/sweep.ts';
+import { errorFields } from '../../shared/log.ts';
 import { createLocalServer } from './server.ts';
 
 const SWEEP_MS = 5_000;
@@ -20,6 +21,10 @@ try {
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
   const services = await createServices(config);
+  // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every call in flight.
+  process.on('unhandledRejection', (error) =>
+    services.log.log('ERROR', 'a rejection was not handled', errorFields(error)),
+  );
   const server = createLocalServer(services);
   const stopSweeper = startSweeper(services, SWEEP_MS);
   const stopPull = await startSubscriber();

@@ -2,6 +2,7 @@
 // follows with SIGKILL ten seconds later.
 import { ConfigError, loadConfig } from '../../shared/config.ts';
 import { createServices } from '../../shared/create-services.ts';
+import { errorFields } from '../../shared/log.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
 import { createCompanionServer } from './companion.ts';
@@ -19,6 +20,10 @@ try {
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
   const services = await createServices(config);
+  // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every call in flight.
+  process.on('unhandledRejection', (error) =>
+    services.log.log('ERROR', 'a rejection was not handled', errorFields(error)),
+  );
   const { log, conversations } = services;
   const server = createCompanionServer(services, createRegistry(Object.values(methods)));
   await new Promise<void>((resolve, reject) => {

@@ -35,7 +35,7 @@ export async function settleAbandoned(
 
 /** False when the turn's record changed between the reads and the commit: its owner lives and has written. */
 async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: AbandonedOptions): Promise<boolean> {
-  const { store, clock, history, cache, ledger } = parts;
+  const { store, clock, history, cache, ledger, log } = parts;
   const recordRef = turnRef(lease.turn_id);
   const [conversationSnapshot, recordSnapshot] = await store.get([ref, recordRef]);
   const before = cache.read(conversationSnapshot);
@@ -70,7 +70,13 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
     };
   });
   cache.set(ref, snapshots[0]);
-  if (result === 'settled') ledger.add(before.owner, usage);
+  if (result === 'settled') {
+    ledger.add(before.owner, usage);
+    log.log('WARNING', 'turn ended for an owner that did not answer', {
+      turn_id: lease.turn_id,
+      reason: options.reason,
+    });
+  }
   return result !== 'changed';
 }
 
