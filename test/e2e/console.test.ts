@@ -57,7 +57,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByLabel('API key').fill('dev-key');
     await page.getByLabel('API key').press('Enter');
     await page.getByText('live', { exact: true }).waitFor();
-    const kept = await page.evaluate(() => [Object.values(sessionStorage), localStorage.length, document.cookie]);
+    const kept = await page.evaluate('[Object.values(sessionStorage), localStorage.length, document.cookie]');
     expect(kept).toEqual([['dev-key'], 0, '']);
     expect(page.url()).not.toContain('dev-key');
     await page.getByRole('button', { name: 'Sign out' }).click();
@@ -163,10 +163,9 @@ describeWith('chromium', 'the console', () => {
       .locator('td')
       .getByText(NAUGHTY[4] ?? '', { exact: true })
       .waitFor();
-    const found = await page.evaluate(() => [
-      'pwned' in window,
-      document.querySelectorAll('#app img, #app script, #app svg').length,
-    ]);
+    const found = await page.evaluate(
+      "['pwned' in window, document.querySelectorAll('#app img, #app script, #app svg').length]",
+    );
     expect(found).toEqual([false, 0]);
   });
 

@@ -30,6 +30,10 @@ const FORBIDDEN: readonly (readonly [file: string, specifier: string])[] = [
   ['shared/workspace/a.ts', '../methods/index.ts'],
   ['shared/methods/a.ts', '../gateway.ts'],
   ['shared/methods/a.ts', '../../functions/http.ts'],
+  ['shared/client/a.ts', '../config.ts'],
+  ['shared/client/a.ts', '../rpc/parse.ts'],
+  ['shared/client/a.ts', '../methods/exec.ts'],
+  ['shared/client/a.ts', '@google-cloud/pubsub'],
   ['shared/a.ts', '../functions/http.ts'],
   ['shared/a.ts', '@google-cloud/pubsub'],
   ['functions/jsonrpc/a.ts', '../webhook/handler.ts'],
@@ -51,6 +55,9 @@ const ALLOWED: readonly (readonly [file: string, specifier: string])[] = [
   ['shared/engines/codex/b.ts', '../engine.ts'],
   ['shared/rate-limit/b.ts', '../store/transact.ts'],
   ['shared/methods/b.ts', '../conversations/conversations.ts'],
+  ['shared/client/b.ts', '../errors.ts'],
+  ['shared/client/b.ts', '../methods/index.ts'],
+  ['shared/client/b.ts', './http.ts'],
   ['shared/gateway.ts', './methods/define-method.ts'],
   ['functions/jsonrpc/b.ts', '../http.ts'],
   ['functions/jsonrpc/b.ts', '../../shared/gateway.ts'],
@@ -88,4 +95,9 @@ it.each<readonly [string, (specifier: string) => string]>([
 
 it('what the design allows is no error', () => {
   expect(lint(ALLOWED, (specifier) => `import { a } from '${specifier}';\na();\n`)).toEqual([]);
+});
+
+it('only the console knows a page: a dependency’s types have not brought the DOM into the whole program', () => {
+  // @ts-expect-error: to the compiler, too, there is none.
+  expect(globalThis.document).toBeUndefined();
 });
