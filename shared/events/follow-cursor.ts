@@ -1,7 +1,7 @@
 // Where a reader of events stands: a time before which it wants nothing more, and what it has had since. Events are not committed in the
 // order of their times, so that a time alone would lose those that were late, and a time minus a margin would repeat the others.
 import { z } from 'zod';
-import { RpcError } from '../errors.ts';
+import { decodeCursor } from '../store/cursor.ts';
 import { OVERLAP_MS } from './follow-feed.ts';
 
 /** Events a reader remembers one by one; in a burst of more within the overlap, the time before which nothing more is wanted moves up. */
@@ -43,16 +43,9 @@ export function positionAt(cursor: string): Position {
     const names = live[2]?.match(/.{8}/g) ?? [];
     return createPosition(Number.parseInt(live[1] ?? '0', 36), new Set(names), undefined);
   }
-  try {
-    const [, value, id] = Listed.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8')));
-    return createPosition(value, new Set(), { value, id });
-  } catch {
-    throw new RpcError('invalid_params', {
-      data: {
-        issues: [{ path: 'after', message: 'not a cursor of events.subscribe or of events.list, oldest first' }],
-      },
-    });
-  }
+  const message = 'not a cursor of events.subscribe or of events.list, oldest first';
+  const [, value, id] = decodeCursor(cursor, Listed, 'after', message);
+  return createPosition(value, new Set(), { value, id });
 }
 
 function createPosition(

@@ -1,7 +1,7 @@
 // Reads recorded events and deployments page by page. A page is bounded in entries and in bytes; cursors are opaque to the caller and
 // checked on the way in.
 import { z } from 'zod';
-import { RpcError } from '../errors.ts';
+import { badCursor, decodeCursor, encodeCursor } from '../store/cursor.ts';
 import type { CallOptions, Query, Store } from '../store/store.ts';
 import { type DeploymentDocument, readDeployment } from './deployments.ts';
 import { type EventDocument, readEvent } from './documents.ts';
@@ -38,8 +38,8 @@ export async function listEvents(
   { event, after, order, limit }: EventPageRequest,
   options: CallOptions = {},
 ): Promise<Page<{ readonly id: string; readonly document: EventDocument }>> {
-  const start = after === undefined ? undefined : decodeCursor(after, EventCursor);
-  if (start !== undefined && start[0] !== order) throw badCursor('the cursor belongs to another order');
+  const start = after === undefined ? undefined : decodeCursor(after, EventCursor, 'after');
+  if (start !== undefined && start[0] !== order) throw badCursor('after', 'the cursor belongs to another order');
   const items: { id: string; document: EventDocument }[] = [];
   let position = start === undefined ? undefined : { value: start[1], id: start[2] };
   let chars = 0;
@@ -73,7 +73,7 @@ export async function listDeployments(
   { after, limit }: { readonly after?: string | undefined; readonly limit: number },
   options: CallOptions = {},
 ): Promise<Page<DeploymentDocument>> {
-  const start = after === undefined ? undefined : decodeCursor(after, DeploymentCursor);
+  const start = after === undefined ? undefined : decodeCursor(after, DeploymentCursor, 'after');
   const query: Query = {
     collection: 'deployments',
     orderBy: 'service',
@@ -90,20 +90,4 @@ export async function listDeployments(
 function page<T>(items: readonly T[], position: { value: number; id: string } | undefined, order: Order): Page<T> {
   if (position === undefined) return { items };
   return { items, nextCursor: encodeCursor([order, position.value, position.id]) };
-}
-
-function encodeCursor(parts: readonly (string | number)[]): string {
-  return Buffer.from(JSON.stringify(parts)).toString('base64url');
-}
-
-function decodeCursor<T>(cursor: string, schema: z.ZodType<T>): T {
-  try {
-    return schema.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8')));
-  } catch {
-    throw badCursor('not a cursor of this list');
-  }
-}
-
-function badCursor(message: string): RpcError {
-  return new RpcError('invalid_params', { data: { issues: [{ path: 'after', message }] } });
 }

@@ -1,7 +1,7 @@
 // `conversation.history`: all messages of a session, page by page, oldest first.
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
-import { decodeCursor, encodeCursor } from './cursor.ts';
+import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
 import { Cursor, SessionId } from './schemas.ts';
 

@@ -1,6 +1,6 @@
 // `conversation.list`: the caller's own sessions.
 import { z } from 'zod';
-import { decodeCursor, encodeCursor } from './cursor.ts';
+import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
 import { Cursor, UsageResult } from './schemas.ts';
 

@@ -1,0 +1,25 @@
+// Opaque cursors of lists: base64url of a JSON tuple, which says where in an ordered query a page ended; checked on the way back in.
+import type { z } from 'zod';
+import { RpcError } from '../errors.ts';
+
+export function encodeCursor(position: readonly (string | number)[]): string {
+  return Buffer.from(JSON.stringify(position)).toString('base64url');
+}
+
+/** Throws RpcError `invalid_params`, about the param `path`, for anything this list did not hand out. */
+export function decodeCursor<T>(
+  cursor: string,
+  schema: z.ZodType<T>,
+  path = 'cursor',
+  message = 'not a cursor of this list',
+): T {
+  try {
+    return schema.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8')));
+  } catch {
+    throw badCursor(path, message);
+  }
+}
+
+export function badCursor(path: string, message: string): RpcError {
+  return new RpcError('invalid_params', { data: { issues: [{ path, message }] } });
+}
