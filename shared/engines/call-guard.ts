@@ -98,38 +98,3 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
     },
   };
 }
-
-export type Fetch = typeof globalThis.fetch;
-
-/**
- * A `fetch` that tells the guard of a call about every byte of its answer. Providers are made once and calls are many: the guard is found
- * by the signal, which the SDK hands on untouched. Redirects are not followed: they would carry the key to another host.
- */
-export function createGuardedFetch(guards: WeakMap<AbortSignal, CallGuard>): Fetch {
-  return async (input, init) => {
-    const response = await fetch(input, { ...init, redirect: 'manual' });
-    const guard = init?.signal ? guards.get(init.signal) : undefined;
-    if (guard === undefined || response.body === null) return response;
-    const { status, statusText, headers } = response;
-    return new Response(countBytes(response.body, guard), { status, statusText, headers });
-  };
-}
-
-function countBytes(
-  body: ReadableStream<Uint8Array<ArrayBuffer>>,
-  guard: CallGuard,
-): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const reader = body.getReader();
-  return new ReadableStream(
-    {
-      async pull(controller) {
-        const { done, value } = await reader.read();
-        if (done) return controller.close();
-        guard.received(value.byteLength);
-        controller.enqueue(value);
-      },
-      cancel: (reason) => reader.cancel(reason),
-    },
-    { highWaterMark: 0 },
-  );
-}

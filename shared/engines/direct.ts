@@ -7,9 +7,10 @@ import { type Clock, systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { RpcError } from '../errors.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
-import { type CallGuard, createCallGuard, createGuardedFetch, type Deadlines } from './call-guard.ts';
+import { type CallGuard, createCallGuard, type Deadlines } from './call-guard.ts';
 import type { Engine, EngineEvent, Outcome, TurnInput } from './engine.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge, withRetryAfter } from './failures.ts';
+import { createGuardedFetch } from './provider-fetch.ts';
 import { createModels, type GoogleOptions, isProviderName, type ProviderName } from './providers.ts';
 import { runRounds, toCallTools } from './tool-rounds.ts';
 

@@ -3,8 +3,8 @@
 import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider';
 import type { OAuth2Client } from 'google-auth-library';
 import { type Config, PROVIDER_URLS } from '../config.ts';
-import type { Fetch } from './call-guard.ts';
 import type { Credential } from './engine.ts';
+import type { Fetch } from './provider-fetch.ts';
 
 export type ProviderName = keyof Config['providers'];
 

@@ -1,0 +1,97 @@
+// The `fetch` that the AI SDK calls providers with: node:http underneath, every byte of an answer told to the guard of its call.
+// Measured: the runtime's own fetch takes twice the processor time of a streamed call (0.62 against 0.34 ms), half of a whole prompt's.
+import http, { type IncomingMessage } from 'node:http';
+import https from 'node:https';
+import type { CallGuard } from './call-guard.ts';
+
+export type Fetch = typeof globalThis.fetch;
+
+/** Connections of one process to one provider; prompts beyond wait within their deadline. */
+const SOCKETS_MAX = 1_024;
+/** An idle connection is dropped before a provider or a frozen instance's network has forgotten it. */
+const IDLE_SOCKET_MS = 4_000;
+/** Of an answer held for a reader that is busy; then the provider is paused. */
+const HELD_BYTES_MAX = 64 << 10;
+const BODILESS = new Set([204, 205, 304]);
+
+/**
+ * Providers are made once and calls are many: the guard of a call is found by its signal, which the SDK hands on untouched. Serves what
+ * the SDK sends (a URL, plain headers, a text). Redirects are not followed: they would carry the key to another host. Fails as `fetch`
+ * does: with the signal's reason, else `TypeError('fetch failed')`, by which the SDK tells the network's failures.
+ */
+export function createGuardedFetch(guards: WeakMap<AbortSignal, CallGuard>): Fetch {
+  const options = { keepAlive: true, maxSockets: SOCKETS_MAX, timeout: IDLE_SOCKET_MS };
+  const plain = { request: http.request, agent: new http.Agent(options) };
+  const secure = { request: https.request, agent: new https.Agent(options) };
+
+  return (input, init = {}) =>
+    new Promise((resolve, reject) => {
+      const url = new URL(input instanceof Request ? input.url : input);
+      const { request, agent } = url.protocol === 'http:' ? plain : secure;
+      const signal = init.signal ?? undefined;
+      const guard = signal && guards.get(signal);
+      const headers = { ...Object.fromEntries(new Headers(init.headers)), 'accept-encoding': 'identity' };
+      const method = init.method ?? 'GET';
+      const toFailure = (cause: unknown): unknown =>
+        signal?.aborted ? signal.reason : new TypeError('fetch failed', { cause });
+      request(url, { agent, method, headers, ...(signal && { signal }) }, (message) => {
+        try {
+          resolve(toResponse(message, toFailure, guard));
+        } catch (error) {
+          message.destroy();
+          reject(toFailure(error));
+        }
+      })
+        .on('error', (error) => reject(toFailure(error)))
+        .end(typeof init.body === 'string' ? init.body : undefined);
+    });
+}
+
+function toResponse(
+  message: IncomingMessage,
+  toFailure: (cause: unknown) => unknown,
+  guard: CallGuard | undefined,
+): Response {
+  const { statusCode: status = 0, statusMessage: statusText = '' } = message;
+  const headers = new Headers();
+  for (const [name, values] of Object.entries(message.headersDistinct)) {
+    for (const value of values ?? []) headers.append(name, value);
+  }
+  if (!BODILESS.has(status)) return new Response(toBody(message, toFailure, guard), { status, statusText, headers });
+  message.resume();
+  return new Response(null, { status, statusText, headers });
+}
+
+function toBody(
+  message: IncomingMessage,
+  toFailure: (cause: unknown) => unknown,
+  guard: CallGuard | undefined,
+): ReadableStream<Uint8Array> {
+  let over = false;
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        message.on('data', (chunk: Buffer) => {
+          if (over) return;
+          guard?.received(chunk.byteLength);
+          controller.enqueue(chunk);
+          if ((controller.desiredSize ?? 0) <= 0) message.pause();
+        });
+        message.once('end', () => {
+          if (!over) controller.close();
+          over = true;
+        });
+        message.on('error', (error) => {
+          if (!over) controller.error(toFailure(error));
+          over = true;
+        });
+      },
+      pull: () => void message.resume(),
+      cancel() {
+        over = true;
+        message.destroy();
+      },
+    },
+    new ByteLengthQueuingStrategy({ highWaterMark: HELD_BYTES_MAX }),
+  );
+}
