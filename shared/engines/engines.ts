@@ -4,10 +4,11 @@ import { RpcError } from '../errors.ts';
 import { type CodexParts, createLazyCodex } from './codex/lazy.ts';
 import { createDirectEngine, type DirectOptions } from './direct.ts';
 import type { Credential, Engines } from './engine.ts';
-import { createOfflineEngine, OFFLINE_MODEL } from './offline.ts';
+import { createOfflineEngine, OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from './offline.ts';
 import { isProviderName, PROVIDER_NAMES, PROVIDERS, toBaseUrl } from './providers.ts';
 
 const MODEL_CHARS_MAX = 128;
+const OFFLINE_MODELS: ReadonlySet<string> = new Set([OFFLINE_MODEL, OFFLINE_SLOW_MODEL]);
 /** What the credentials of a login are good for: providers of models, and the model that a prompt without one gets. */
 const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {
   anthropic: { providers: ['anthropic'], defaultModel: PROVIDERS.anthropic.defaultModel },
@@ -62,7 +63,7 @@ export function createEngines(
     resolve(asked, credential) {
       const login = credential && LOGINS[credential.provider];
       const model = asked ?? login?.defaultModel ?? defaultModel;
-      if (model === OFFLINE_MODEL && login === undefined) return { engine: offline, model };
+      if (OFFLINE_MODELS.has(model) && login === undefined) return { engine: offline, model };
       if (model.length > MODEL_CHARS_MAX) throw refuse(`must be at most ${MODEL_CHARS_MAX} characters`);
       if (!MODEL_PATTERN.test(model))
         throw refuse(`must be provider/model, for example ${PROVIDERS.anthropic.defaultModel}`);

@@ -1,19 +1,25 @@
 // The engine of a machine without any provider: repeats the prompt and says so. It calls nothing, knows nothing and never fails.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Usage } from '../conversations/usage.ts';
 import type { Engine } from './engine.ts';
 
-/** The only model of this engine; always resolvable. */
+/** Answers at once; always resolvable, as all of this engine's. */
 export const OFFLINE_MODEL = 'offline/echo';
+/** The same answer word by word, so that streams and Cancel can be tried without any account. */
+export const OFFLINE_SLOW_MODEL = 'offline/slow';
 
 const CHARS_PER_TOKEN = 4;
 const QUOTED_CHARS_MAX = 4_000;
 const DELTA_CHARS_MAX = 2_048;
+/** Per word: a sentence takes seconds, the longest quote less than a turn may. */
+const WORD_MS = 200;
 const PREFACE =
-  'This is offline/echo: no AI model is configured here (set ANTHROPIC_API_KEY or OPENAI_API_KEY, or Google credentials). You said: ';
+  'This is %MODEL%: no AI model is configured here (set ANTHROPIC_API_KEY or OPENAI_API_KEY, or Google credentials). You said: ';
 
 /**
- * Echoes the prompt in a few deltas, at once and deterministically; a prompt over 4,000 characters is quoted in part. Usage is an
- * estimate of one token per four characters, since no tokenizer is involved. Throws the signal's reason when aborted.
+ * Echoes the prompt in a few deltas, at once and deterministically; a prompt over 4,000 characters is quoted in part. `offline/slow` waits
+ * 200 ms before each word. Usage is an estimate of one token per four characters, since no tokenizer is involved. Throws the signal's
+ * reason when aborted.
  */
 export function createOfflineEngine(): Engine {
   return {
@@ -21,8 +27,12 @@ export function createOfflineEngine(): Engine {
       const prompt = turn.messages.at(-1)?.content ?? '';
       const quoted =
         prompt.length > QUOTED_CHARS_MAX ? `${prompt.slice(0, toBoundary(prompt, QUOTED_CHARS_MAX))}…` : prompt;
+      const isSlow = turn.model === OFFLINE_SLOW_MODEL;
+      const model = isSlow ? OFFLINE_SLOW_MODEL : OFFLINE_MODEL;
+      const preface = PREFACE.replace('%MODEL%', model);
       let content = '';
-      for (const delta of [PREFACE, ...pieces(quoted)]) {
+      for (const delta of isSlow ? words(`${preface}${quoted}`) : [preface, ...pieces(quoted)]) {
+        if (isSlow) await sleep(WORD_MS, undefined, { signal }).catch(() => {});
         signal.throwIfAborted();
         content += delta;
         yield { AgentMessageDelta: { delta } };
@@ -31,9 +41,14 @@ export function createOfflineEngine(): Engine {
       const sent = turn.messages.reduce((sum, message) => sum + message.content.length, turn.instructions?.length ?? 0);
       const usage = estimate(sent, content.length);
       yield { TokenCount: usage };
-      return { content, usage, model: OFFLINE_MODEL, finishReason: 'stop' };
+      return { content, usage, model, finishReason: 'stop' };
     },
   };
+}
+
+/** All of the text, cut before each word; what is too long to be one is cut anywhere. */
+function* words(text: string): Generator<string> {
+  for (const [word] of text.matchAll(/\s*\S{1,64}|\s+$/gu)) yield word;
 }
 
 function* pieces(text: string): Generator<string> {

@@ -65,7 +65,7 @@ describe('resolve', () => {
     expect(issues).toContain('"path":"model"');
   });
 
-  it.each(['openai/gpt-5', 'openai/ft:gpt-4o:org::id', 'offline/echo'])('accepts %s', (model) => {
+  it.each(['openai/gpt-5', 'openai/ft:gpt-4o:org::id', 'offline/echo', 'offline/slow'])('accepts %s', (model) => {
     expect(engines.resolve(model).model).toBe(model);
   });
 });

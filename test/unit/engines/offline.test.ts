@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { EngineEvent } from '../../../shared/engines/engine.ts';
 import { createOfflineEngine } from '../../../shared/engines/offline.ts';
 import { ask, textOf } from './harness.ts';
 
@@ -39,6 +40,19 @@ describe('offline/echo', () => {
     expect(outcome.content.length).toBeLessThan(5_000);
     expect(outcome.content.isWellFormed()).toBe(true);
     expect(outcome.content).toMatch(/…$/);
+  });
+
+  it('offline/slow says the same word by word, and stops between two words when aborted', async () => {
+    const stop = new AbortController();
+    const reason = new Error('stop');
+    const heard: string[] = [];
+    const onEvent = (event: EngineEvent): void => {
+      if ('AgentMessageDelta' in event) heard.push(event.AgentMessageDelta.delta);
+      if (heard.length === 2) stop.abort(reason);
+    };
+    const turn = ask(createOfflineEngine(), { model: 'offline/slow', signal: stop.signal, onEvent });
+    await expect(turn).rejects.toBe(reason);
+    expect(heard).toEqual(['This', ' is']);
   });
 
   it('throws the reason of an aborted signal', async () => {
