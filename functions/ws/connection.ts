@@ -1,19 +1,15 @@
-// One socket: calls in, responses and notifications out, in order. It bounds what one peer can hold of this process (calls, bytes, time)
-// and ends what belongs to the connection when the connection ends. Turns are not among that: they go on. A class, and lazy, because most
-// of many connections are idle.
+// One socket: messages in, responses and notifications out, in order. It bounds what one peer can hold of this process (calls, bytes,
+// time) and ends what belongs to the connection when the connection ends. A class, and lazy, because most of many connections are idle.
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import type { Caller } from '../../shared/auth/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
-import { errorFields } from '../../shared/log.ts';
-import type { Connection, MethodContext } from '../../shared/methods/define-method.ts';
 import type { Services } from '../../shared/services.ts';
+import { Calls } from './calls.ts';
+import { CLOSE } from './close-codes.ts';
 import { CALLS_MAX, Inbox } from './inbox.ts';
 import { Outbox } from './outbox.ts';
-
-/** Close codes of RFC 6455 and the IANA registry. */
-export const CLOSE = { unsupported: 1003, policy: 1008, internal: 1011, restart: 1012, tryLater: 1013 } as const;
 
 /** A planned close is announced with the time after which to reconnect: this, and a random part that spreads a crowd of clients. */
 const RECONNECT_MS = 250;
@@ -45,8 +41,7 @@ export class SocketConnection {
   readonly #openedMs: number;
   #caller: Caller;
   #inbox: Inbox | undefined;
-  #scope: Scope | undefined;
-  #calls: Set<AbortController> | undefined;
+  #calls: Calls | undefined;
   #pingedMs: number;
   #isAlive = true;
   #leaveAtMs: number | undefined;
@@ -133,81 +128,39 @@ export class SocketConnection {
     if (--this.#pauses === 0) this.#socket.resume();
   }
 
+  send(message: string | Uint8Array): void | Promise<void> {
+    return this.#outbox.send(message);
+  }
+
   notify(method: string, params: object): void | Promise<void> {
     return this.#outbox.send(JSON.stringify({ jsonrpc: '2.0', method, params }));
   }
 
-  handle(body: Buffer): Promise<void> {
-    return this.#answer(body);
+  handle(message: Buffer, isBinary: boolean): Promise<void> {
+    return this.#answer(message, isBinary);
   }
 
-  refuse(body: Buffer): Promise<void> {
-    return this.#answer(body, tooMany());
+  refuse(message: Buffer, isBinary: boolean): Promise<void> {
+    return this.#answer(message, isBinary, tooMany());
+  }
+
+  settled(): void {
+    this.#leaveWhenIdle();
   }
 
   #receive(data: Buffer | ArrayBuffer | Buffer[], isBinary: boolean): void {
     this.#isAlive = true;
-    if (isBinary) this.#refuseBinary();
-    else if (this.#leaveAtMs !== undefined) void this.#answer(toBuffer(data), leaving());
+    if (this.#leaveAtMs !== undefined) void this.#answer(toBuffer(data), isBinary, leaving());
     else {
       this.#inbox ??= new Inbox(this);
-      this.#inbox.add(toBuffer(data));
+      this.#inbox.add(toBuffer(data), isBinary);
     }
   }
 
-  async #answer(body: Buffer, refuseWith?: RpcError): Promise<void> {
+  #answer(message: Buffer, isBinary: boolean, refuseWith?: RpcError): Promise<void> {
     const { services, gateway } = this.#host;
-    const call = new AbortController();
-    this.#calls ??= new Set();
-    this.#calls.add(call);
-    this.#scope ??= this.#openScope();
-    const { ended, streams, notify } = this.#scope;
-    let later: (() => void)[] | undefined;
-    try {
-      const reply = await gateway.handle({
-        caller: this.#caller,
-        body,
-        requestId: this.#scope.nextRequestId(),
-        transport: 'ws',
-        signal: call.signal,
-        notify,
-        connection: {
-          signal: ended.signal,
-          streams,
-          afterReply(work) {
-            later ??= [];
-            later.push(work);
-          },
-        },
-        ...(refuseWith && { refuseWith }),
-      });
-      if (reply.payload !== undefined && reply.unanswered !== true) this.#outbox.send(JSON.stringify(reply.payload));
-      if (reply.refusal?.reason === 'unauthorized') this.close(CLOSE.policy, 'the key is revoked');
-    } catch (error) {
-      // Every failure of a method is answered; what comes here is a defect of ours.
-      services.log.log('ERROR', 'a message could not be handled', errorFields(error));
-      this.close(CLOSE.internal, 'internal error');
-    } finally {
-      this.#calls.delete(call);
-      if (later !== undefined) for (const work of later) work();
-      this.#leaveWhenIdle();
-    }
-  }
-
-  #openScope(): Scope {
-    return {
-      ended: new AbortController(),
-      streams: new Map(),
-      notify: (method, params) => this.notify(method, params),
-      nextRequestId: createRequestIds(this.#host.services.ids.next('req')),
-    };
-  }
-
-  #refuseBinary(): void {
-    const error = new RpcError('unsupported_media_type', { data: { detail: 'send JSON-RPC in text messages' } });
-    const wire = error.toWire(this.#host.services.ids.next('req'));
-    this.#outbox.send(JSON.stringify({ jsonrpc: '2.0', error: wire, id: null }));
-    this.close(CLOSE.unsupported, 'binary messages are not supported');
+    this.#calls ??= new Calls(services, gateway, this);
+    return this.#calls.answer(message, isBinary, refuseWith);
   }
 
   #leaveWhenIdle(): void {
@@ -218,27 +171,9 @@ export class SocketConnection {
   /** Nothing more is heard or told: what belongs to the connection ends. */
   #finish(): void {
     this.#inbox?.stop();
-    const gone = new RpcError('cancelled', { message: 'the connection has ended' });
-    this.#scope?.ended.abort(gone);
-    for (const call of this.#calls ?? []) call.abort(gone);
-    for (const stop of this.#scope?.streams.values() ?? []) stop();
+    this.#calls?.end();
     this.#outbox.stop();
   }
-}
-
-/** What calls share; made at the first one. */
-interface Scope {
-  readonly ended: AbortController;
-  readonly streams: Connection['streams'];
-  readonly notify: MethodContext['notify'];
-  readonly nextRequestId: () => string;
-}
-
-/** Ids like any request's, which share all but the last 8 digits within a connection: drawing each anew would cost more than parsing it. */
-function createRequestIds(first: string): () => string {
-  const prefix = first.slice(0, -8);
-  let count = 0;
-  return () => prefix + (count++ >>> 0).toString(16).padStart(8, '0');
 }
 
 /** One function for all sockets. */

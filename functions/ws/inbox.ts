@@ -11,16 +11,16 @@ const REFUSING_MAX = 64;
 
 export interface InboxOwner {
   /** Answers a message. Must not reject. */
-  handle(body: Buffer): Promise<void>;
+  handle(body: Buffer, isBinary: boolean): Promise<void>;
   /** Answers a message that finds no place. Must not reject. */
-  refuse(body: Buffer): Promise<void>;
+  refuse(body: Buffer, isBinary: boolean): Promise<void>;
   pause(): void;
   resume(): void;
 }
 
 export class Inbox {
   readonly #owner: InboxOwner;
-  readonly #waiting: { readonly body: Buffer; readonly weight: number }[] = [];
+  readonly #waiting: { readonly body: Buffer; readonly isBinary: boolean; readonly weight: number }[] = [];
   #waitingBytes = 0;
   #inFlight = 0;
   #refusing = 0;
@@ -30,14 +30,14 @@ export class Inbox {
     this.#owner = owner;
   }
 
-  add(body: Buffer): void {
+  add(body: Buffer, isBinary: boolean): void {
     if (this.#stopped) return;
-    const weight = weightOf(body);
-    if (this.#waiting.length === 0 && this.#fits(weight)) void this.#run(body, weight);
+    const weight = isBinary ? 1 : weightOf(body);
+    if (this.#waiting.length === 0 && this.#fits(weight)) void this.#run(body, isBinary, weight);
     else if (this.#waiting.length < WAITING_MAX && this.#waitingBytes + body.length <= WAITING_BYTES_MAX) {
-      this.#waiting.push({ body, weight });
+      this.#waiting.push({ body, isBinary, weight });
       this.#waitingBytes += body.length;
-    } else void this.#refuse(body);
+    } else void this.#refuse(body, isBinary);
   }
 
   get isEmpty(): boolean {
@@ -55,20 +55,20 @@ export class Inbox {
     return this.#inFlight === 0 || this.#inFlight + weight <= CALLS_MAX;
   }
 
-  async #run(body: Buffer, weight: number): Promise<void> {
+  async #run(body: Buffer, isBinary: boolean, weight: number): Promise<void> {
     this.#inFlight += weight;
-    await this.#owner.handle(body);
+    await this.#owner.handle(body, isBinary);
     this.#inFlight -= weight;
     for (let first = this.#waiting[0]; first !== undefined && this.#fits(first.weight); first = this.#waiting[0]) {
       this.#waiting.shift();
       this.#waitingBytes -= first.body.length;
-      void this.#run(first.body, first.weight);
+      void this.#run(first.body, first.isBinary, first.weight);
     }
   }
 
-  async #refuse(body: Buffer): Promise<void> {
+  async #refuse(body: Buffer, isBinary: boolean): Promise<void> {
     if (++this.#refusing === REFUSING_MAX) this.#owner.pause();
-    await this.#owner.refuse(body);
+    await this.#owner.refuse(body, isBinary);
     if (this.#refusing-- === REFUSING_MAX) this.#owner.resume();
   }
 }

@@ -6,7 +6,8 @@ import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
 import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { CLOSE, type SocketConnection } from './connection.ts';
+import { CLOSE } from './close-codes.ts';
+import type { SocketConnection } from './connection.ts';
 
 /**
  * Keys are cached for less than 60 s and refreshed in the background from 45..55 s on by whoever asks: asking often, which costs nothing,

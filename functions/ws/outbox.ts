@@ -33,17 +33,17 @@ export class Outbox {
   }
 
   /**
-   * Sends a text message; the promise, where there is one, resolves when a source may go on, or when the socket has ended. While it is
+   * Sends a message, text or bytes; the promise, where there is one, resolves when a source may go on, or when the socket has ended. While it is
    * being closed nothing is sent and every source waits: one that did not would spin.
    */
-  send(text: string): void | Promise<void> {
+  send(message: string | Uint8Array): void | Promise<void> {
     if (this.#socket.readyState !== this.#socket.OPEN) {
       if (this.#stopped) return;
       this.#end ??= Promise.withResolvers();
       return this.#end.promise;
     }
     this.#cork();
-    this.#socket.send(text);
+    this.#socket.send(message);
     if (this.#stream.writableLength <= PAUSE_BYTES) return;
     if (this.#waiting === undefined) {
       this.#waiting = Promise.withResolvers();

@@ -10,7 +10,8 @@ import { errorFields } from '../../shared/log.ts';
 import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
 import { requestIdOf } from '../http.ts';
-import { CLOSE, type ConnectionHost, type ConnectionTimes, SocketConnection } from './connection.ts';
+import { CLOSE } from './close-codes.ts';
+import { type ConnectionHost, type ConnectionTimes, SocketConnection } from './connection.ts';
 import { admitUpgrade, PROTOCOL, refuseUpgrade } from './handshake.ts';
 import { createKeyWatch } from './key-watch.ts';
 

@@ -1,6 +1,6 @@
 // Between the published protobuf messages (gateway.proto) and the params and answer of `conversation.prompt`. Encoding is deterministic:
 // fields in order of their numbers, no unknown fields, JSON payloads as they are stored.
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import type { PromptAnswer } from '../conversations/answer.ts';
 import { RpcError } from '../errors.ts';
 import { OnBusy, ReplySchema, type Submission, SubmissionSchema } from './gateway_pb.ts';
@@ -17,25 +17,34 @@ const ON_BUSY = new Map<number, string | undefined>([
 
 /** Reads base64 (RFC 4648 section 4, padded) of a Submission. Throws RpcError `invalid_params` with the reason. */
 export function decodeSubmission(base64: string): Submission {
-  if (base64.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(base64)) throw wrong('data is not base64');
+  if (base64.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(base64)) throw wrong('data', 'is not base64');
+  return readMessage(SubmissionSchema, Buffer.from(base64, 'base64'), 'data');
+}
+
+/** Reads a message without the fields we do not know. Throws RpcError `invalid_params` about `path`, with the reason. */
+export function readMessage<Desc extends DescMessage>(
+  schema: Desc,
+  bytes: Uint8Array,
+  path: string,
+): MessageShape<Desc> {
   try {
-    return fromBinary(SubmissionSchema, Buffer.from(base64, 'base64'), { readUnknownFields: false });
+    return fromBinary(schema, bytes, { readUnknownFields: false });
   } catch (error) {
-    throw wrong(
-      `data is not a protobuf Submission: ${error instanceof Error ? error.message.slice(0, 100) : 'unreadable'}`,
-    );
+    const reason = error instanceof Error ? error.message.slice(0, 100) : 'unreadable';
+    throw wrong(path, `is not a protobuf ${schema.name}: ${reason}`);
   }
 }
 
 /** A Submission as params of `conversation.prompt`, to be checked by that method's own schema. */
 export function toPromptParams(streamId: string, submission: Submission): PromptParams {
-  if (submission.prompt === '') throw wrong('the prompt (field 1) is empty');
-  if (!ON_BUSY.has(submission.onBusy)) throw wrong('on_busy (field 4) has an unknown value');
+  if (submission.prompt === '') throw wrong('data', 'the prompt (field 1) is empty');
+  if (!ON_BUSY.has(submission.onBusy)) throw wrong('data', 'on_busy (field 4) has an unknown value');
   const given = {
     model: submission.model,
     instructions: submission.instructions,
     on_busy: ON_BUSY.get(submission.onBusy) ?? '',
     idempotency_key: submission.idempotencyKey,
+    auth_session_id: submission.authSessionId,
   };
   return {
     prompt: submission.prompt,
@@ -67,6 +76,7 @@ export function encodeReply(answer: PromptAnswer): Uint8Array {
   );
 }
 
-function wrong(message: string): RpcError {
-  return new RpcError('invalid_params', { data: { issues: [{ path: 'data', message }] } });
+/** The caller's mistake, as an issue about a param. */
+export function wrong(path: string, message: string): RpcError {
+  return new RpcError('invalid_params', { data: { issues: [{ path, message }] } });
 }

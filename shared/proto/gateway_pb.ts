@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gateway.proto.
  */
 export const file_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Cg1nYXRld2F5LnByb3RvEhBjb2RleC5nYXRld2F5LnYxIoUBCgpTdWJtaXNzaW9uEg4KBnByb21wdBgBIAEoCRINCgVtb2RlbBgCIAEoCRIUCgxpbnN0cnVjdGlvbnMYAyABKAkSKQoHb25fYnVzeRgEIAEoDjIYLmNvZGV4LmdhdGV3YXkudjEuT25CdXN5EhcKD2lkZW1wb3RlbmN5X2tleRgFIAEoCSJKCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAQSFQoNb3V0cHV0X3Rva2VucxgCIAEoBBIUCgx0b3RhbF90b2tlbnMYAyABKAQiMAoFRXZlbnQSDAoEbmFtZRgBIAEoCRIMCgRqc29uGAIgASgJEgsKA3NlcRgDIAEoBCLJAQoFUmVwbHkSDwoHY29udGVudBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhcKD2NvbnZlcnNhdGlvbl9pZBgDIAEoCRIPCgd0dXJuX2lkGAQgASgJEg0KBW1vZGVsGAUgASgJEhEKCXRpbWVzdGFtcBgGIAEoCRImCgV1c2FnZRgHIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuVXNhZ2USJwoGZXZlbnRzGAggAygLMhcuY29kZXguZ2F0ZXdheS52MS5FdmVudCJJCgVFcnJvchIMCgRjb2RlGAEgASgFEg4KBnJlYXNvbhgCIAEoCRIPCgdtZXNzYWdlGAMgASgJEhEKCWRhdGFfanNvbhgEIAEoCSLgAQoFRnJhbWUSCgoCaWQYASABKAkSEQoJc3RyZWFtX2lkGAIgASgJEjIKCnN1Ym1pc3Npb24YAyABKAsyHC5jb2RleC5nYXRld2F5LnYxLlN1Ym1pc3Npb25IABIoCgVldmVudBgEIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnRIABIoCgVyZXBseRgFIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuUmVwbHlIABIoCgVlcnJvchgGIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXJyb3JIAEIGCgRib2R5Kl8KBk9uQnVzeRIXChNPTl9CVVNZX1VOU1BFQ0lGSUVEEAASEgoOT05fQlVTWV9SRUpFQ1QQARIRCg1PTl9CVVNZX1FVRVVFEAISFQoRT05fQlVTWV9JTlRFUlJVUFQQA2IGcHJvdG8z");
+  fileDesc("Cg1nYXRld2F5LnByb3RvEhBjb2RleC5nYXRld2F5LnYxIp4BCgpTdWJtaXNzaW9uEg4KBnByb21wdBgBIAEoCRINCgVtb2RlbBgCIAEoCRIUCgxpbnN0cnVjdGlvbnMYAyABKAkSKQoHb25fYnVzeRgEIAEoDjIYLmNvZGV4LmdhdGV3YXkudjEuT25CdXN5EhcKD2lkZW1wb3RlbmN5X2tleRgFIAEoCRIXCg9hdXRoX3Nlc3Npb25faWQYBiABKAkiSgoFVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgEEhUKDW91dHB1dF90b2tlbnMYAiABKAQSFAoMdG90YWxfdG9rZW5zGAMgASgEIjAKBUV2ZW50EgwKBG5hbWUYASABKAkSDAoEanNvbhgCIAEoCRILCgNzZXEYAyABKAQiyQEKBVJlcGx5Eg8KB2NvbnRlbnQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAyABKAkSDwoHdHVybl9pZBgEIAEoCRINCgVtb2RlbBgFIAEoCRIRCgl0aW1lc3RhbXAYBiABKAkSJgoFdXNhZ2UYByABKAsyFy5jb2RleC5nYXRld2F5LnYxLlVzYWdlEicKBmV2ZW50cxgIIAMoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnQijAEKBUVycm9yEgwKBGNvZGUYASABKAUSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEQoJZGF0YV9qc29uGAQgASgJEhEKCXJldHJ5YWJsZRgFIAEoCBIbCg5yZXRyeV9hZnRlcl9tcxgGIAEoDUgAiAEBQhEKD19yZXRyeV9hZnRlcl9tcyLgAQoFRnJhbWUSCgoCaWQYASABKAkSEQoJc3RyZWFtX2lkGAIgASgJEjIKCnN1Ym1pc3Npb24YAyABKAsyHC5jb2RleC5nYXRld2F5LnYxLlN1Ym1pc3Npb25IABIoCgVldmVudBgEIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnRIABIoCgVyZXBseRgFIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuUmVwbHlIABIoCgVlcnJvchgGIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXJyb3JIAEIGCgRib2R5Kl8KBk9uQnVzeRIXChNPTl9CVVNZX1VOU1BFQ0lGSUVEEAASEgoOT05fQlVTWV9SRUpFQ1QQARIRCg1PTl9CVVNZX1FVRVVFEAISFQoRT05fQlVTWV9JTlRFUlJVUFQQA2IGcHJvdG8z");
 
 /**
  * @generated from message codex.gateway.v1.Submission
@@ -51,6 +51,13 @@ export type Submission = Message<"codex.gateway.v1.Submission"> & {
    * @generated from field: string idempotency_key = 5;
    */
   idempotencyKey: string;
+
+  /**
+   * A login (auth.login): the turn uses its credentials and no others.
+   *
+   * @generated from field: string auth_session_id = 6;
+   */
+  authSessionId: string;
 };
 
 /**
@@ -194,9 +201,23 @@ export type Error = Message<"codex.gateway.v1.Error"> & {
   message: string;
 
   /**
+   * All of `error.data` as JSON: request_id, issues and what else there is to say.
+   *
    * @generated from field: string data_json = 4;
    */
   dataJson: string;
+
+  /**
+   * Whether the same submission may succeed later, and when to try again where that is known.
+   *
+   * @generated from field: bool retryable = 5;
+   */
+  retryable: boolean;
+
+  /**
+   * @generated from field: optional uint32 retry_after_ms = 6;
+   */
+  retryAfterMs?: number | undefined;
 };
 
 /**
@@ -208,7 +229,7 @@ export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
 
 /**
  * One binary WebSocket message. The client sends submissions; the gateway answers each with events and then one reply or error, under
- * the id and stream_id of the submission.
+ * the id and stream_id of the submission (both empty where they could not be read).
  *
  * @generated from message codex.gateway.v1.Frame
  */

@@ -78,7 +78,14 @@ describe('proto', () => {
 });
 
 it('maps every field of a Submission to its param and leaves out what is empty', () => {
-  const all = { prompt: 'p', model: 'a/b', instructions: 'i', onBusy: OnBusy.QUEUE, idempotencyKey: 'k' };
+  const all = {
+    prompt: 'p',
+    model: 'a/b',
+    instructions: 'i',
+    onBusy: OnBusy.QUEUE,
+    idempotencyKey: 'k',
+    authSessionId: 'auth_1',
+  };
   expect(toPromptParams('s', decodeSubmission(submit(all)))).toEqual({
     prompt: 'p',
     session_id: 's',
@@ -86,6 +93,7 @@ it('maps every field of a Submission to its param and leaves out what is empty',
     instructions: 'i',
     on_busy: 'queue',
     idempotency_key: 'k',
+    auth_session_id: 'auth_1',
   });
   expect(toPromptParams('s', decodeSubmission('CgVIZWxsbw=='))).toEqual({ prompt: 'Hello', session_id: 's' });
 });

@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => stage.close());
 
-const { text, binary, continuation, ping, pong, close } = OPCODE;
+const { text, continuation, ping, pong, close } = OPCODE;
 const request = (id: string | number, pad = 0): string =>
   `{"jsonrpc":"2.0","method":"conversation.status","params":{"session_id":"é✓😀"},"id":${JSON.stringify(id)}}${' '.repeat(pad)}`;
 const sized = (bytes: number): string => request('sized', bytes - Buffer.byteLength(request('sized')));
@@ -83,13 +83,6 @@ describe('framing', () => {
     await expectAlive(client);
   });
   it('refuses frames without a mask', ends(1002, frame(text, request('a'), { masked: false })));
-  it('says politely that binary messages are not taken', async () => {
-    const client = await openRaw(stage.port, KEY);
-    client.write(frame(binary, Uint8Array.of(0, 255, 128)));
-    const { payload } = await client.until(({ opcode }) => opcode === text);
-    expect(JSON.parse(String(payload))).toMatchObject({ id: null, error: { code: 415 } });
-    expect(await client.ended).toBe(1003);
-  });
 });
 
 describe('pings and pongs', () => {

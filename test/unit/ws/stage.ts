@@ -92,7 +92,7 @@ export interface Message {
 
 export interface Client {
   readonly socket: WebSocket;
-  /** Everything received so far, in order; a batch response is flattened. */
+  /** All text received so far, in order; a batch response is flattened. */
   readonly received: Message[];
   /** Resolves to the first message, past or future, that matches. */
   until(matches: (message: Message) => boolean): Promise<Message>;
@@ -125,7 +125,8 @@ export function clientOf(socket: WebSocket): Client {
       resolve({ code, reason: String(reason) });
     });
   });
-  socket.on('message', (data) => {
+  socket.on('message', (data, isBinary) => {
+    if (isBinary) return;
     const value: Message | Message[] = JSON.parse(String(data));
     received.push(...(Array.isArray(value) ? value : [value]));
     for (const check of [...waiting]) check();
