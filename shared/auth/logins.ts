@@ -36,6 +36,8 @@ export interface Logins {
     sessionId: string,
     signal: AbortSignal,
   ): Promise<{ readonly provider: LoginProvider; token(): string }>;
+  /** Whose token a login holds, without opening it; undefined for a login that `use` would not find. Throws RpcError `unavailable`. */
+  providerOf(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginProvider | undefined>;
 }
 
 /** `logins/<hash of owner and session id>`. TTL: `expires_at_ms`. */
@@ -57,6 +59,14 @@ export interface LoginsParts {
 }
 
 export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts): Logins {
+  /** The binding names the end, so it is looked at even where the store has not noticed it yet. */
+  async function find(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginDocument | undefined> {
+    const options = { timeoutMs: STORE_TIMEOUT_MS, signal };
+    const [snapshot] = await store.get<LoginDocument>([loginRef(owner, sessionId)], options);
+    const login = snapshot?.data;
+    return login === undefined || login.expires_at_ms <= clock.now() ? undefined : login;
+  }
+
   return {
     async login(owner, provider, token, signal) {
       if (wrapper === undefined) throw noKey();
@@ -90,15 +100,14 @@ export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts)
     },
 
     async use(owner, sessionId, signal) {
-      const options = { timeoutMs: STORE_TIMEOUT_MS, signal };
-      const [snapshot] = await store.get<LoginDocument>([loginRef(owner, sessionId)], options);
-      const login = snapshot?.data;
-      // The binding names the end, so it is looked at even where the store has not noticed it yet.
-      if (login === undefined || wrapper === undefined || login.expires_at_ms <= clock.now()) throw notFound();
+      const login = await find(owner, sessionId, signal);
+      if (login === undefined || wrapper === undefined) throw notFound();
       const token = await open(wrapper, login, bindingOf(owner, sessionId, login), signal);
       if (token === undefined) throw notFound();
       return { provider: login.provider, token: () => token };
     },
+
+    providerOf: async (owner, sessionId, signal) => (await find(owner, sessionId, signal))?.provider,
   };
 }
 

@@ -1,7 +1,7 @@
 // `conversation.prompt`: one durable turn of a conversation.
 import { z } from 'zod';
 import { type PromptAnswer, toAnswer } from '../conversations/answer.ts';
-import { needsCompanion } from '../engines/needs-companion.ts';
+import { loginNeedsCompanion, needsCompanion } from '../engines/needs-companion.ts';
 import { RpcError } from '../errors.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { SessionId, UsageResult } from './schemas.ts';
@@ -73,9 +73,20 @@ export const conversationPrompt = defineMethod({
       usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
     },
   },
-  needsProcess: ({ model }, { services }) => needsCompanion(model ?? services.engines.defaultModel),
+  needsProcess: (params, context) => promptNeedsProcess(params, context),
   handle: (params, context) => answerPrompt(params, context),
 });
+
+/** Whether the turn is one of Codex; only a prompt that names a login and no model costs a read to know. */
+export function promptNeedsProcess(
+  { model, auth_session_id: login }: z.output<typeof Params>,
+  { services, caller, signal }: MethodContext,
+): boolean | Promise<boolean> {
+  if (model !== undefined || login === undefined) return needsCompanion(model ?? services.engines.defaultModel);
+  return services.logins
+    .providerOf(caller.keyId, login, signal)
+    .then((provider) => provider !== undefined && loginNeedsCompanion(provider));
+}
 
 /** Runs the turn and answers it; `proto` and binary frames run the very same. */
 export async function answerPrompt(params: z.output<typeof Params>, context: MethodContext): Promise<PromptAnswer> {

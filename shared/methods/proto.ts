@@ -1,8 +1,7 @@
 // `proto`: the same turn as `conversation.prompt`, in binary (shared/proto/gateway.proto).
 import { z } from 'zod';
-import { needsCompanion } from '../engines/needs-companion.ts';
 import { RpcError } from '../errors.ts';
-import { answerPrompt, conversationPrompt } from './conversation.prompt.ts';
+import { answerPrompt, conversationPrompt, promptNeedsProcess } from './conversation.prompt.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas.ts';
 
@@ -21,19 +20,19 @@ export const proto = defineMethod({
     params: { stream_id: 'session-123', data: 'CgVIZWxsbw==' },
     result: { stream_id: 'session-123', data: 'CgJIaRILc2Vzc2lvbi0xMjM=' },
   },
-  async needsProcess({ stream_id, data }, { services }) {
-    const { decodeSubmission, toPromptParams } = await import('../proto/codec.ts');
-    const { model } = toPromptParams(stream_id, decodeSubmission(data));
-    return needsCompanion(typeof model === 'string' ? model : services.engines.defaultModel);
-  },
-  async handle({ stream_id, data }, context) {
-    const { decodeSubmission, encodeReply, toPromptParams } = await import('../proto/codec.ts');
-    const parsed = conversationPrompt.params.safeParse(toPromptParams(stream_id, decodeSubmission(data)));
-    if (!parsed.success) {
-      const issues = parsed.error.issues.map(({ path, message }) => ({ path: `data.${path.join('.')}`, message }));
-      throw new RpcError('invalid_params', { data: { issues } });
-    }
-    const answer = await answerPrompt(parsed.data, context);
-    return { stream_id, data: Buffer.from(encodeReply(answer)).toString('base64') };
+  needsProcess: async (params, context) => promptNeedsProcess(await toPrompt(params), context),
+  async handle(params, context) {
+    const { encodeReply } = await import('../proto/codec.ts');
+    const answer = await answerPrompt(await toPrompt(params), context);
+    return { stream_id: params.stream_id, data: Buffer.from(encodeReply(answer)).toString('base64') };
   },
 });
+
+/** The Submission as params of `conversation.prompt`, judged by that method's schema. Throws RpcError `invalid_params`. */
+async function toPrompt({ stream_id, data }: { readonly stream_id: string; readonly data: string }) {
+  const { decodeSubmission, toPromptParams } = await import('../proto/codec.ts');
+  const parsed = conversationPrompt.params.safeParse(toPromptParams(stream_id, decodeSubmission(data)));
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.map(({ path, message }) => ({ path: `data.${path.join('.')}`, message }));
+  throw new RpcError('invalid_params', { data: { issues } });
+}
