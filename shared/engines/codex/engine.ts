@@ -6,10 +6,11 @@ import type { CodexBinary } from './binary.ts';
 import { CodexRefusal } from './client.ts';
 import type { ConfigOptions } from './config-toml.ts';
 import { toError } from './failures.ts';
+import { createInbox, type Inbox } from './inbox.ts';
 import type { Launcher } from './launcher.ts';
 import { createPool, type PoolLimits } from './pool.ts';
 import { type CodexProcess, type LoadedThread, startCodex } from './process.ts';
-import type { Notification } from './protocol.ts';
+import { type Relay, startRelay } from './relay.ts';
 import { hashMessage } from './rollout.ts';
 import { openThread, saveThread, type ThreadParts, toModelId } from './threads.ts';
 import { createToolRunner } from './tools.ts';
@@ -33,15 +34,21 @@ export interface CodexOptions {
 const INTERRUPT_MS = 3_000;
 const TURN_TIMEOUT_MS = 900_000;
 const ANSWER_CHARS_MAX = 4 << 20;
-const QUEUE_MAX = 100_000;
 
 /** Errors: see Engine; also `sandbox_unavailable` and `unavailable`. Call `close` before the process ends. */
 export function createCodexEngine(options: CodexOptions): Engine & { close(): Promise<void> } {
   const { launcher, binary, directory, baseUrls } = options;
-  const pool = createPool((keyId) => startCodex({ launcher, binary, keyId, directory, baseUrls }), options.limits);
+  let relay: Promise<Relay> | undefined;
+  const pool = createPool(async (keyId) => {
+    relay ??= startRelay(baseUrls);
+    return startCodex({ launcher, binary, keyId, directory, baseUrls: (await relay).baseUrls });
+  }, options.limits);
 
   return {
-    close: () => pool.close(),
+    async close() {
+      await pool.close();
+      await relay?.then((open) => open.close());
+    },
     async *run(turn, { signal: given }) {
       if (turn.keyId === undefined) throw new RpcError('internal', { cause: new Error('codex needs a key id') });
       const signal = AbortSignal.any([given, AbortSignal.timeout(TURN_TIMEOUT_MS)]);
@@ -69,18 +76,23 @@ async function* runTurn(
 ): AsyncGenerator<EngineEvent, Outcome, void> {
   const { client } = process;
   const { threadId } = thread.known;
-  const inbox = createInbox();
+  const inbox = createInbox(tooLong);
   const called = createToolRunner(turn.tools, (event) => inbox.push({ event }), signal);
   const unlisten = client.listen(threadId, { notified: inbox.push, called });
   void client.closed.then((lastWords) => inbox.fail(ended(lastWords)));
   const prompt = turn.messages.at(-1)?.content ?? '';
+  const modelId = toModelId(turn.model);
+  // Naming the model again has Codex make up its settings anew.
+  const isSwitched = modelId !== thread.modelId;
+  const loaded = process.threads.get(turn.conversationId);
+  if (isSwitched && loaded !== undefined) process.threads.set(turn.conversationId, { ...loaded, modelId: undefined });
   let run: { readonly turnId: string; readonly translation: TurnTranslation } | undefined;
   try {
     // Not bound to the signal: a turn whose id is not known could not be interrupted.
     const started = await client.request('turn/start', {
       threadId,
       input: [{ type: 'text', text: prompt, text_elements: [] }],
-      model: toModelId(turn.model),
+      ...(isSwitched && { model: modelId }),
     });
     const turnId = started.turn.id;
     const translation = createTranslation(turnId);
@@ -91,7 +103,7 @@ async function* runTurn(
       if (translation.content.length > ANSWER_CHARS_MAX) throw tooLong();
     }
     const { status, failure } = translation.ended;
-    if (status !== 'completed') throw status === 'failed' ? toError(failure, toModelId(turn.model)) : interrupted();
+    if (status !== 'completed') throw status === 'failed' ? toError(failure, modelId) : interrupted();
     const { content, usage } = translation;
     return { content, usage, model: turn.model, finishReason: 'stop' };
   } finally {
@@ -106,6 +118,7 @@ async function* runTurn(
       if (translation.ended !== undefined)
         await saveThread(parts, process, turn.conversationId, {
           ...thread,
+          modelId,
           known: { ...thread.known, seq, hash: hashMessage(last) },
         });
     }
@@ -134,50 +147,6 @@ async function interrupt(
   } catch {
     await process.end();
   }
-}
-
-/** What the app-server says, and what the gateway does for it. */
-type News = Notification | { readonly event: EngineEvent };
-
-interface Inbox {
-  push(news: News): void;
-  fail(error: Error): void;
-  /** The next one; throws the signal's reason, or what `fail` was given once all is read. */
-  next(signal: AbortSignal): Promise<News>;
-}
-
-function createInbox(): Inbox {
-  const queue: News[] = [];
-  let failure: Error | undefined;
-  let wake = (): void => {};
-  return {
-    push(news) {
-      if (queue.length < QUEUE_MAX) queue.push(news);
-      else failure ??= tooLong();
-      wake();
-    },
-    fail(error) {
-      failure ??= error;
-      wake();
-    },
-    async next(signal) {
-      for (;;) {
-        signal.throwIfAborted();
-        const first = queue.shift();
-        if (first !== undefined) return first;
-        if (failure !== undefined) throw failure;
-        await new Promise<void>((resolve) => {
-          const woken = (): void => {
-            signal.removeEventListener('abort', woken);
-            wake = (): void => {};
-            resolve();
-          };
-          wake = woken;
-          signal.addEventListener('abort', woken, { once: true });
-        });
-      }
-    },
-  };
 }
 
 function ended(lastWords: string): RpcError {

@@ -2,13 +2,16 @@
 // cut short; never a URL, a header or a key.
 import { RpcError } from '../../errors.ts';
 import type { TurnFailure } from './protocol.ts';
+import { UNREACHABLE } from './relay.ts';
 
 const DETAIL_CHARS_MAX = 300;
 const RETRY_AFTER_MS = 5_000;
 
 /** Errors of names (`modelNotFound`), or of a name with the provider's status (`{httpConnectionFailed: {httpStatusCode}}`). */
 export function toError(failure: TurnFailure | null, model: string): RpcError {
-  const { kind, status } = inspect(failure?.codexErrorInfo);
+  const { kind, status: told } = inspect(failure?.codexErrorInfo);
+  const isUnreachable = told === UNREACHABLE;
+  const status = isUnreachable ? undefined : told;
   const said = failure?.message ?? '';
   const data = { provider: 'codex', ...(status === undefined ? {} : { status }) };
   const cause = new Error(`codex: ${kind}${status === undefined ? '' : ` ${status}`}`);
@@ -20,6 +23,7 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
       cause,
       ...(retryable && { retryAfterMs: RETRY_AFTER_MS }),
     });
+  if (isUnreachable) return fail('OpenAI could not be reached', true);
   if (status === 401 || status === 403 || kind === 'unauthorized')
     return fail(`OpenAI refused the configured credentials (${status ?? 401})`, false);
   if (status === 404 || kind === 'modelNotFound') {

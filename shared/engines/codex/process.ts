@@ -31,10 +31,12 @@ export interface KnownThread {
   readonly tools: string;
 }
 
-/** A thread that this process has loaded, and the account it calls the provider on. */
+/** A thread that this process has loaded, with the account it calls the provider on. */
 export interface LoadedThread {
   readonly known: KnownThread;
   readonly accountId: string;
+  /** The model it asks when it is told no other; undefined: not known. */
+  readonly modelId: string | undefined;
 }
 
 export interface CodexProcess {
@@ -64,6 +66,8 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
     await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls, helperDirectory: helpers }));
     // The process may have another uid than the gateway; nobody else gets past the directory above.
     await chmod(home, 0o777);
+    // Codex watches where skills could be; if there is no such directory, the one above, in which it writes all the time itself.
+    await mkdir(join(home, 'skills'));
     child = await launcher.spawn({
       keyId,
       argv: [binary.file, 'app-server', '--strict-config'],
@@ -73,6 +77,8 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
         TMPDIR: HIDDEN_TMP,
         PATH: `${helpers}:${join(binary.directory, 'codex-path')}`,
         RUST_LOG: 'off',
+        // The relay speaks no TLS: all certificates of the machine would be read in every turn for nothing.
+        SSL_CERT_FILE: '/dev/null',
       },
       readOnlyPaths: [binary.directory, helpers],
       writable: { from: home, to: CODEX_HOME },

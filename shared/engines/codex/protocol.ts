@@ -17,6 +17,8 @@ export interface ClientRequests {
     readonly modelProvider: string;
     readonly cwd: string;
     readonly config: { [key: string]: string | { [name: string]: string } };
+    /** `legacy`: its file is its history. `paginated` keeps another in a database, written in every turn and read by nobody here. */
+    readonly historyMode: 'legacy';
     /** Kept with the thread: a resumed one has them again. */
     readonly dynamicTools?: DynamicTool[];
   };
@@ -33,7 +35,8 @@ export interface ClientRequests {
   'turn/start': {
     readonly threadId: string;
     readonly input: { readonly type: 'text'; readonly text: string; readonly text_elements: never[] }[];
-    readonly model: string;
+    /** For this turn and those after it. */
+    readonly model?: string;
   };
   'turn/interrupt': { readonly threadId: string; readonly turnId: string };
 }

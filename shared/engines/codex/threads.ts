@@ -45,19 +45,24 @@ export async function openThread(
   // A loaded thread keeps calling on the account it was loaded with.
   const isUsable = local?.accountId === account.id && isKnown(local.known);
   let known = isUsable ? local.known : undefined;
+  let modelId = isUsable ? local.modelId : toModelId(turn.model);
   if (known?.seq !== all && all > 0) {
     const saved = await load(parts, turn.conversationId, signal);
     if (saved !== undefined && isKnown(saved.known) && saved.known.seq > (known?.seq ?? 0)) {
-      known = (await resume(parts, process, { turn, account, saved, local: local?.known }, signal)) ?? known;
+      const resumed = await resume(parts, process, { turn, account, saved, local: local?.known }, signal);
+      if (resumed !== undefined) {
+        known = resumed;
+        modelId = toModelId(turn.model);
+      }
     }
   }
   known ??= await start(
     process,
-    { ...settings(turn, account), ...(tools.length > 0 && { dynamicTools: tools }) },
+    { ...settings(turn, account), historyMode: 'legacy', ...(tools.length > 0 && { dynamicTools: tools }) },
     signal,
   );
   const complete = await inject(process, turn, known, history.slice(Math.max(0, known.seq - trimmed)), signal);
-  return { known: complete, accountId: account.id };
+  return { known: complete, accountId: account.id, modelId };
 }
 
 /** Keeps the thread where another machine finds it; a failure costs that machine the details of the turn, not its messages. */

@@ -13,7 +13,7 @@ describeWith('strace', 'an app-server, traced', () => {
   });
   afterAll(() => stage.close());
 
-  it('connects to the provider and to nothing else, from its start to its end', async () => {
+  it('connects to the relay to the provider and to nothing else, from its start to its end', async () => {
     const traced: Launcher = {
       spawn: (spec, options) => {
         const argv = [
@@ -33,15 +33,17 @@ describeWith('strace', 'an app-server, traced', () => {
     const conversation = startConversation();
     await conversation.ask(engine, 'run echo hello');
     await conversation.ask(engine, 'bye');
+    const [configuration = ''] = filesBelow(stage.directory, 'config.toml');
+    const { port } = new URL(/base_url = "([^"]+)"/.exec(readFileSync(configuration, 'utf8'))?.[1] ?? '');
     await engine.close();
     const trace = filesBelow(stage.directory, 'trace')
       .map((file) => readFileSync(file, 'utf8'))
       .join('');
     const reached = trace.split('\n').filter((line) => /(connect|sendto|sendmsg)\(.*sin6?_port/.test(line));
-    const { port } = new URL(stage.api.url);
     expect(reached.length).toBeGreaterThan(0);
     expect(reached.filter((line) => !line.includes(`sin_port=htons(${port})`))).toEqual([]);
     expect(stage.api.strays).toEqual([]);
+    expect(stage.api.requests.map(({ path }) => path)).toEqual(Array(3).fill('/v1/responses'));
   });
 });
 

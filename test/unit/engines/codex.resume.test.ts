@@ -89,6 +89,24 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(instructed().at(-1)).toContain('no longer apply');
   });
 
+  it('asks the model of the turn: another one, the first again, and elsewhere', async () => {
+    const conversation = startConversation();
+    const models: string[] = [];
+    for (const [machine, model] of [
+      [here, 'codex/gpt-6.1-sol'],
+      [here, 'codex/gpt-5.5'],
+      [here, 'codex/gpt-5.5'],
+      [here, 'codex/gpt-6.1-sol'],
+      [there, 'codex/gpt-5.5'],
+      [there, 'codex/gpt-5.5'],
+    ] as const) {
+      await conversation.ask(machine, 'which?', { model });
+      models.push(`codex/${stage.api.requests.at(-1)?.model}`);
+    }
+    const [sol, other] = ['codex/gpt-6.1-sol', 'codex/gpt-5.5'];
+    expect(models).toEqual([sol, other, other, sol, other, other]);
+  });
+
   it('calls on the account of the turn, and keeps the thread', async () => {
     const conversation = startConversation();
     await conversation.ask(here, 'ours');
