@@ -1,0 +1,99 @@
+// The security every method owes its callers, looped over the registry: a new method is covered by existing.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SCOPES } from '../../shared/auth/keys.ts';
+import * as methods from '../../shared/methods/index.ts';
+import { createFuzzStage, type FuzzStage } from './stage.ts';
+import { type Heard, memberOf, openHttp, openWebSocket } from './transports.ts';
+
+const ALL = 'all-scopes';
+/** A key per scope, which has every other one; and one that has none. */
+const KEYS = [
+  { id: ALL, key: ALL },
+  { id: 'no-scope', key: 'no-scope', scopes: [] },
+  ...SCOPES.map((scope) => ({
+    id: `not-${scope}`,
+    key: `not-${scope}`,
+    scopes: SCOPES.filter((one) => one !== scope),
+  })),
+];
+
+let stage: FuzzStage;
+beforeAll(async () => {
+  stage = await createFuzzStage({ env: { GATEWAY_KEYS: JSON.stringify({ keys: KEYS }) } });
+});
+afterAll(() => stage.close());
+
+async function over(transport: 'http' | 'sse' | 'ws', key: string, request: object): Promise<Heard> {
+  const { url } = stage.gateway;
+  const opened = transport === 'ws' ? openWebSocket(url, key) : openHttp(url, key, transport);
+  try {
+    return await opened.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', ...request })));
+  } finally {
+    opened.close();
+  }
+}
+
+/** How many calls of the method the log tells of, by their outcome. */
+function audited(method: string, outcome: string): number {
+  const lines = stage.gateway.logged().split('\n');
+  return lines.filter((line) => line.includes(`"method":"${method}"`) && line.includes(`"outcome":"${outcome}"`))
+    .length;
+}
+
+const CASES = Object.values(methods).map((method) => [method.name, method] as const);
+
+describe.each(CASES)('%s', (name, method) => {
+  it.each(['http', 'sse'] as const)('is 401 without a valid key (%s)', async (transport) => {
+    for (const key of ['', 'wrong']) {
+      const { status, answers } = await over(transport, key, { method: name, params: method.example.params, id: 1 });
+      expect(status).toBe(401);
+      expect(answers).toMatchObject([{ id: null, error: { code: 401, data: { reason: 'unauthorized' } } }]);
+    }
+  });
+
+  it.each(['http', 'sse', 'ws'] as const)(
+    'is 403 to a key without its scope, whatever the params (%s)',
+    async (transport) => {
+      const { scope } = method;
+      for (const params of [method.example.params, { undeclared: true }, []]) {
+        const request = { method: name, params, id: 1 };
+        if (scope === null) {
+          const { answers } = await over(transport, 'no-scope', request);
+          expect(answers).not.toMatchObject([{ error: { code: 403 } }]);
+          continue;
+        }
+        for (const key of [`not-${scope}`, 'no-scope']) {
+          const { answers } = await over(transport, key, request);
+          const data = { reason: 'forbidden', missing_scope: scope };
+          expect(answers).toMatchObject([{ id: 1, error: { code: 403, data } }]);
+        }
+      }
+    },
+  );
+
+  it.each(['http', 'sse', 'ws'] as const)(
+    'takes params by name, and none that it does not declare (%s)',
+    async (transport) => {
+      const byPosition = await over(transport, ALL, {
+        method: name,
+        params: Object.values(method.example.params),
+        id: 1,
+      });
+      expect(byPosition.answers).toMatchObject([
+        { id: 1, error: { code: -32602, data: { reason: 'invalid_params' } } },
+      ]);
+      const params = { ...method.example.params, is_admin: true };
+      const undeclared = await over(transport, ALL, { method: name, params, id: 1 });
+      expect(undeclared.answers).toMatchObject([{ id: 1, error: { code: -32602 } }]);
+      expect(JSON.stringify(memberOf(undeclared.answers[0], 'error'))).toContain('is_admin');
+    },
+  );
+
+  it.each(['http', 'sse', 'ws'] as const)('is heard and not answered as a notification (%s)', async (transport) => {
+    const before = audited(name, 'invalid_params');
+    const heard = await over(transport, ALL, { method: name, params: { is_admin: true } });
+    expect(heard.answers).toEqual([]);
+    if (transport !== 'ws') expect([heard.status, heard.type]).toEqual([204, undefined]);
+    expect(audited(name, 'invalid_params')).toBe(before + 1);
+  });
+});

@@ -1,0 +1,114 @@
+// The fuzz gate: malformed and hostile requests about every method, through every transport, are answered as the contract says, and the
+// gateway goes on. FUZZ_SEED and FUZZ_CASES vary it; a failure prints its seed and the smallest request that shows it.
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import * as methods from '../../shared/methods/index.ts';
+import { describeWith } from '../support/requirements.ts';
+import { createJudge, type Judge } from './judge.ts';
+import type { FuzzedMethod, Known } from './params.ts';
+import { requestAbout } from './requests.ts';
+import { createFuzzStage, type FuzzStage, MCP_NAMES } from './stage.ts';
+import { memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
+
+const KEY = 'dev-key';
+const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
+/** Requests times transports. */
+const CASES = Number(process.env.FUZZ_CASES ?? 10_000);
+const TRANSPORTS = 3;
+const registry: readonly FuzzedMethod[] = Object.values(methods);
+const names = new Set(registry.map(({ name }) => name));
+const RUNS = Math.ceil(CASES / TRANSPORTS / registry.length);
+
+let stage: FuzzStage;
+let transports: readonly Transport[];
+
+async function open(sandbox: boolean): Promise<void> {
+  stage = await createFuzzStage({ sandbox });
+  const { url } = stage.gateway;
+  transports = [openHttp(url, KEY, 'http'), openHttp(url, KEY, 'sse'), openWebSocket(url, KEY)];
+}
+
+async function close(): Promise<void> {
+  for (const transport of transports) transport.close();
+  await stage.close();
+}
+
+/** A call that must work whatever came before; its result. */
+async function plain(method: string, params: object): Promise<unknown> {
+  const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', method, params, id: 'plain' }));
+  const heard = await transports[0]?.send(body);
+  const [answer] = heard?.answers ?? [];
+  expect(answer).toMatchObject({ id: 'plain', result: {} });
+  return memberOf(answer, 'result');
+}
+
+async function attack(method: FuzzedMethod, known: Known, judge: Judge, numRuns: number): Promise<void> {
+  const property = fc.asyncProperty(requestAbout(method, known), async (request) => {
+    const heard = await Promise.all(transports.map((transport) => transport.send(request.body, request.headers)));
+    for (const one of heard) judge.judge(request, one);
+  });
+  await fc.assert(property, { seed: SEED + registry.indexOf(method), numRuns });
+  await plain('conversation.status', { session_id: 'nobody' });
+}
+
+function expectNoDefect(): void {
+  const defects = stage.gateway
+    .logged()
+    .split('\n')
+    .filter((line) => /"severity":"(ERROR|CRITICAL)"/.test(line));
+  expect(defects).toEqual([]);
+}
+
+describe(`${RUNS} fuzzed requests through each transport`, () => {
+  let known: Known;
+  beforeAll(async () => {
+    await open(false);
+    const prompt = (session_id: string): Promise<unknown> => plain('conversation.prompt', { prompt: 'hi', session_id });
+    const turns = await Promise.all(['fuzz-1', 'fuzz-2'].map(prompt));
+    const login = await plain('auth.login', { provider: 'anthropic', credentials: { token: 'token-of-the-test' } });
+    await plain('mcp.connect', { server_config: { name: MCP_NAMES[0] } });
+    known = {
+      session_id: ['fuzz-1', 'fuzz-2', 'fuzz-3'],
+      stream_id: ['fuzz-1'],
+      turn_id: turns.map((turn) => String(memberOf(turn, 'turn_id'))),
+      auth_session_id: [String(memberOf(login, 'session_id'))],
+      'auth.logout.session_id': ['nobody'],
+      'mcp.call.name': [MCP_NAMES[0]],
+      'mcp.call.session_id': [],
+    };
+  });
+  afterAll(close);
+
+  it.each(registry.map((method) => [method.name, method] as const))(
+    'about %s are answered in order',
+    async (_name, method) => {
+      const judge = createJudge(names);
+      await attack(method, known, judge, RUNS);
+      const reached = [...judge.outcomes].filter(
+        ([reason]) => !/^(parse_error|invalid_\w+|method_not_found)$/.test(reason),
+      );
+      expect(reached, 'some of them reach the method').not.toEqual([]);
+    },
+  );
+
+  it('leave no trace of a defect in the log', () => {
+    expectNoDefect();
+  });
+});
+
+describeWith('bubblewrap', 'with a sandbox', () => {
+  const starting = registry.filter(({ name }) => /^(exec|apply|interactive\.)/.test(name));
+  const isCrowded = (error: unknown): boolean => /^Too many terminals/.test(String(memberOf(error, 'message')));
+  beforeAll(() => open(true));
+  afterAll(close);
+
+  it.each(starting.map((method) => [method.name, method] as const))(
+    'requests about %s are answered too',
+    async (_name, method) => {
+      await plain('interactive.start', { session_id: 'tty' });
+      const known = { session_id: ['tty'], cwd: ['/tmp'], repo_path: ['/tmp'], command: ['true'], shell: ['/bin/sh'] };
+      await attack(method, known, createJudge(names, isCrowded), Math.ceil(RUNS / 12));
+      expectNoDefect();
+    },
+  );
+});
