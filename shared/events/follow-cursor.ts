@@ -6,14 +6,14 @@ import { OVERLAP_MS } from './follow-feed.ts';
 
 /** Events a reader remembers one by one; in a burst of more within the overlap, the time before which nothing more is wanted moves up. */
 const DELIVERED_MAX = 4_096;
-/** Of those, events named in a cursor. */
-const NAMED_MAX = 64;
-/** Characters of an event's id that name it: 48 bits of its hash. */
-const NAME_CHARS = 8;
+/** Of those, events named in a cursor: a burst of more within the overlap loses a late one to a reader that comes back. */
+const NAMED_MAX = 128;
+/** Characters of an event's id that name it: 36 bits of its hash. */
+const NAME_CHARS = 6;
 /** Characters of the longest cursor. */
-export const CURSOR_CHARS_MAX = 640;
+export const CURSOR_CHARS_MAX = 800;
 
-const LIVE = /^live\.([0-9a-z]{1,9})\.((?:[\w-]{8})*)$/;
+const LIVE = /^live\.([0-9a-z]{1,9})\.((?:[\w-]{6})*)$/;
 /** `next_cursor` of `events.list` with `order: oldest`: what follows that page. */
 const Listed = z.tuple([z.literal('oldest'), z.number(), z.string().max(128)]);
 
@@ -40,7 +40,7 @@ export function positionNow(known: ReadonlyMap<string, number>, nowMs: number): 
 export function positionAt(cursor: string): Position {
   const live = LIVE.exec(cursor);
   if (live !== null) {
-    const names = live[2]?.match(/.{8}/g) ?? [];
+    const names = live[2]?.match(/.{6}/g) ?? [];
     return createPosition(Number.parseInt(live[1] ?? '0', 36), new Set(names), undefined);
   }
   const message = 'not a cursor of events.subscribe or of events.list, oldest first';

@@ -26,6 +26,8 @@ export interface Documents {
   apply(prepared: Prepared): Version | null;
   /** Runs `work` under the database's write lock (or, `DEFERRED`, on one consistent state): all of it or nothing. */
   transaction<R>(mode: 'IMMEDIATE' | 'DEFERRED', work: () => R): R;
+  /** Runs `work` within a transaction: all of it or nothing, whatever becomes of the rest. */
+  nested<R>(work: () => R): R;
   /** Removes some documents that are past their expiry. */
   purge(): void;
   /** Changes whenever another connection has committed. */
@@ -53,6 +55,11 @@ export function createDocuments(database: DatabaseSync, clock: Clock): Documents
     'DELETE FROM documents WHERE rowid IN (SELECT rowid FROM documents WHERE expire_at <= ? LIMIT ?)',
   );
   const dataVersion = database.prepare('PRAGMA data_version');
+  const begin = { IMMEDIATE: database.prepare('BEGIN IMMEDIATE'), DEFERRED: database.prepare('BEGIN DEFERRED') };
+  const [end, undo] = [database.prepare('COMMIT'), database.prepare('ROLLBACK')];
+  const savepoint = database.prepare('SAVEPOINT one');
+  const rollbackTo = database.prepare('ROLLBACK TO one');
+  const release = database.prepare('RELEASE one');
   const queries = new Map<string, StatementSync>();
   // A nonce for this handle and a counter: whoever else writes to the file, no version is ever seen twice.
   const nonce = randomBytes(9).toString('base64url');
@@ -109,15 +116,26 @@ export function createDocuments(database: DatabaseSync, clock: Clock): Documents
       return version;
     },
     transaction(mode, work) {
-      database.exec(`BEGIN ${mode}`);
+      begin[mode].run();
       try {
         const result = work();
-        database.exec('COMMIT');
+        end.run();
         return result;
       } catch (error) {
         // Some failures (disk full, I/O) have already rolled back; asking again would hide the first error.
-        if (database.isTransaction) database.exec('ROLLBACK');
+        if (database.isTransaction) undo.run();
         throw error;
+      }
+    },
+    nested(work) {
+      savepoint.run();
+      try {
+        return work();
+      } catch (error) {
+        if (database.isTransaction) rollbackTo.run();
+        throw error;
+      } finally {
+        if (database.isTransaction) release.run();
       }
     },
     purge: () => void purge.run(clock.now(), PURGE_BATCH),

@@ -3,6 +3,7 @@
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { checkQuery, checkRef, checkWrites, withoutImpliedPreconditions } from './document.ts';
+import { createCommits } from './embedded-commits.ts';
 import { isBusy, openDatabase, toStoreError } from './embedded-database.ts';
 import { createDocuments, prepareWrite } from './embedded-documents.ts';
 import { pause } from './pause.ts';
@@ -27,7 +28,8 @@ export interface EmbeddedStoreOptions {
 export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Store {
   const database = openDatabase(path);
   const documents = createDocuments(database, clock);
-  let commits = 0;
+  const commits = createCommits(documents, (prepared) => afterCommit(prepared.map(({ write }) => write)));
+  let commitsMade = 0;
   let closed = false;
   let poll: NodeJS.Timeout | undefined;
   let heard: unknown;
@@ -63,7 +65,7 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
   function afterCommit(writes: readonly Write[]): void {
     if (watchers.size > 0) for (const { ref } of writes) watchers.notify(ref, () => documents.read(ref));
     if (queryWatchers.size > 0) queryWatchers.notify(new Set(writes.map(({ ref }) => ref.collection)));
-    if (++commits % PURGE_EVERY_COMMITS === 0) purge();
+    if (++commitsMade % PURGE_EVERY_COMMITS === 0) purge();
   }
 
   function purge(): void {
@@ -74,12 +76,16 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
     }
   }
 
+  function checkOpen(signal: AbortSignal | undefined): void {
+    signal?.throwIfAborted();
+    if (closed) throw new RpcError('unavailable', { cause: new Error('embedded store: closed') });
+  }
+
   /** Runs `work`, waiting for other processes' locks until the deadline without blocking the event loop. */
   async function attempt<R>({ signal, timeoutMs = TIMEOUT_DEFAULT_MS }: CallOptions, work: () => R): Promise<R> {
     const start = performance.now();
     for (;;) {
-      signal?.throwIfAborted();
-      if (closed) throw new RpcError('unavailable', { cause: new Error('embedded store: closed') });
+      checkOpen(signal);
       try {
         return work();
       } catch (error) {
@@ -100,14 +106,8 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
 
     async commit(writes, options = {}) {
       checkWrites(writes);
-      const prepared = writes.map(prepareWrite);
-      const work = () => prepared.map(documents.apply);
-      return attempt(options, () => {
-        // A single statement is a transaction of its own.
-        const versions = prepared.length > 1 ? documents.transaction('IMMEDIATE', work) : work();
-        afterCommit(writes);
-        return versions;
-      });
+      checkOpen(options.signal);
+      return commits.commit(writes.map(prepareWrite), options);
     },
 
     async query<T extends object>(query: Query, options: CallOptions = {}): Promise<Snapshot<T>[]> {
@@ -148,6 +148,7 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
 
     async close() {
       if (closed) return;
+      commits.close();
       closed = true;
       watchers.clear();
       queryWatchers.clear();

@@ -43,14 +43,14 @@ describe('a busy session', () => {
 
   it('queues at most 8', async () => {
     await occupy();
-    const queued = Array.from({ length: QUEUE_MAX }, (_, n) => a.prompt(`q${n}`, { on_busy: 'queue' }));
+    const queued = Array.from({ length: QUEUE_MAX }, (_, n) => failure(a.prompt(`q${n}`, { on_busy: 'queue' })));
     await untilQueued(QUEUE_MAX);
     for (const on_busy of ['queue', 'interrupt'] as const) {
       expect(await failure(a.prompt('one more', { on_busy }))).toMatchObject({ reason: 'queue_full', retryable: true });
     }
     expect(await failure(a.prompt('me'))).toMatchObject({ reason: 'session_busy' });
     await a.call(conversationCancel, { session_id: 's' });
-    const ends = await Promise.all(queued.map(failure));
+    const ends = await Promise.all(queued);
     expect(new Set(ends.map(({ reason }) => reason))).toEqual(new Set(['cancelled']));
     expect(stage.provider.calls).toBe(1);
   });
