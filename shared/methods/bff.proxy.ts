@@ -5,8 +5,6 @@ import { toBackendUrl } from '../net/backend-url.ts';
 import { defineMethod } from './define-method.ts';
 
 const BODY_BYTES_MAX = 5 << 20;
-const HEADERS_TIMEOUT_MS = 10_000;
-const TOTAL_TIMEOUT_MS = 30_000;
 /** Of the backend's headers these are about its connection to us, or would plant cookies. */
 const HIDDEN = new Set([
   'connection',
@@ -28,78 +26,89 @@ const HeaderValue = z
   .regex(/^[^\r\n\0]*$/, 'must be one line');
 const QueryValue = z.union([z.string(), z.number(), z.boolean()]);
 
-export const bffProxy = defineMethod({
-  name: 'bff.proxy',
-  summary: 'Sends one HTTP request to a backend that the operator has configured',
-  scope: 'proxy',
-  cost: 'work',
-  params: z.strictObject({
-    endpoint: z.string().min(1).max(2_048).describe('Path below the backend’s base URL, e.g. `/api/users`'),
-    method: z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']).default('GET'),
-    backend: z.string().max(64).optional().describe('Name of a configured backend; the default one when absent'),
-    headers: z.record(HeaderName, HeaderValue).optional(),
-    query: z.record(z.string().max(256), z.union([QueryValue, z.array(QueryValue).max(100)])).optional(),
-    body: z.unknown().optional().describe('A string is sent as it is, anything else as JSON'),
-  }),
-  result: z.object({
-    status: z.int(),
-    headers: z.record(z.string(), z.string()),
-    body: z.unknown().describe('Parsed when it is JSON, text when it is text, else base64'),
-    body_encoding: z.enum(['json', 'text', 'base64']),
-  }),
-  errors: ['forbidden', 'upstream_error', 'upstream_timeout'],
-  example: {
-    params: { endpoint: '/api/users', method: 'GET', query: { page: 1, limit: 10 } },
-    result: { status: 200, headers: { 'content-type': 'application/json' }, body: [], body_encoding: 'json' },
-  },
-  async handle(params, { services, signal }) {
-    const name = params.backend ?? 'default';
-    const backend = services.config.backends.get(name);
-    if (backend === undefined) {
-      throw new RpcError('forbidden', {
-        message: `Forbidden: this deployment has no backend "${name}"; its operator sets BFF_BASE_URL or BFF_BACKENDS`,
-        data: { disabled_by: 'deployment', backend: name },
-      });
-    }
-    // The HTTP client refuses to send one, and its meaning is undefined (RFC 9110 section 9.3.1).
-    if (params.body !== undefined && (params.method === 'GET' || params.method === 'HEAD')) {
-      const issues = [{ path: 'body', message: `must not be given with ${params.method}` }];
-      throw new RpcError('invalid_params', { data: { issues } });
-    }
-    const url = toBackendUrl(backend.baseUrl, params.endpoint);
-    for (const [key, value] of Object.entries(params.query ?? {})) {
-      for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(key, String(one));
-    }
-    const { createSafeFetch, readLimited } = await import('../net/safe-fetch.ts');
-    const safeFetch = createSafeFetch({
-      internalOrigins: new Set(backend.internal ? [new URL(backend.baseUrl).origin] : []),
-      headersTimeoutMs: HEADERS_TIMEOUT_MS,
-      totalTimeoutMs: TOTAL_TIMEOUT_MS,
-    });
-    try {
-      const headers = new Headers(params.headers);
-      if (params.body !== undefined && typeof params.body !== 'string' && !headers.has('content-type')) {
-        headers.set('content-type', 'application/json');
+export interface BffProxyDeadlines {
+  /** From the request to the headers of its answer. Default 10 s. */
+  readonly headersTimeoutMs?: number;
+  /** For the whole exchange, redirects and body included. Default 30 s. */
+  readonly totalTimeoutMs?: number;
+}
+
+export const bffProxy = createBffProxy();
+
+export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_000 }: BffProxyDeadlines = {}) {
+  return defineMethod({
+    name: 'bff.proxy',
+    summary: 'Sends one HTTP request to a backend that the operator has configured',
+    scope: 'proxy',
+    cost: 'work',
+    params: z.strictObject({
+      endpoint: z.string().min(1).max(2_048).describe('Path below the backend’s base URL, e.g. `/api/users`'),
+      method: z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']).default('GET'),
+      backend: z.string().max(64).optional().describe('Name of a configured backend; the default one when absent'),
+      headers: z.record(HeaderName, HeaderValue).optional(),
+      query: z.record(z.string().max(256), z.union([QueryValue, z.array(QueryValue).max(100)])).optional(),
+      body: z.unknown().optional().describe('A string is sent as it is, anything else as JSON'),
+    }),
+    result: z.object({
+      status: z.int(),
+      headers: z.record(z.string(), z.string()),
+      body: z.unknown().describe('Parsed when it is JSON, text when it is text, else base64'),
+      body_encoding: z.enum(['json', 'text', 'base64']),
+    }),
+    errors: ['forbidden', 'upstream_error', 'upstream_timeout'],
+    example: {
+      params: { endpoint: '/api/users', method: 'GET', query: { page: 1, limit: 10 } },
+      result: { status: 200, headers: { 'content-type': 'application/json' }, body: [], body_encoding: 'json' },
+    },
+    async handle(params, { services, signal }) {
+      const name = params.backend ?? 'default';
+      const backend = services.config.backends.get(name);
+      if (backend === undefined) {
+        throw new RpcError('forbidden', {
+          message: `Forbidden: this deployment has no backend "${name}"; its operator sets BFF_BASE_URL or BFF_BACKENDS`,
+          data: { disabled_by: 'deployment', backend: name },
+        });
       }
-      const response = await safeFetch(url, {
-        method: params.method,
-        headers: [...headers],
-        signal,
-        ...(params.body === undefined
-          ? {}
-          : { body: typeof params.body === 'string' ? params.body : JSON.stringify(params.body) }),
+      // The HTTP client refuses to send one, and its meaning is undefined (RFC 9110 section 9.3.1).
+      if (params.body !== undefined && (params.method === 'GET' || params.method === 'HEAD')) {
+        const issues = [{ path: 'body', message: `must not be given with ${params.method}` }];
+        throw new RpcError('invalid_params', { data: { issues } });
+      }
+      const url = toBackendUrl(backend.baseUrl, params.endpoint);
+      for (const [key, value] of Object.entries(params.query ?? {})) {
+        for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(key, String(one));
+      }
+      const { createSafeFetch, readLimited } = await import('../net/safe-fetch.ts');
+      const safeFetch = createSafeFetch({
+        internalOrigins: new Set(backend.internal ? [new URL(backend.baseUrl).origin] : []),
+        headersTimeoutMs,
+        totalTimeoutMs,
       });
-      const bytes = await readLimited(response, BODY_BYTES_MAX);
-      return {
-        status: response.status,
-        headers: Object.fromEntries([...response.headers].filter(([header]) => !HIDDEN.has(header))),
-        ...toBody(bytes, response.headers.get('content-type') ?? ''),
-      };
-    } finally {
-      void safeFetch.close();
-    }
-  },
-});
+      try {
+        const headers = new Headers(params.headers);
+        if (params.body !== undefined && typeof params.body !== 'string' && !headers.has('content-type')) {
+          headers.set('content-type', 'application/json');
+        }
+        const response = await safeFetch(url, {
+          method: params.method,
+          headers: [...headers],
+          signal,
+          ...(params.body === undefined
+            ? {}
+            : { body: typeof params.body === 'string' ? params.body : JSON.stringify(params.body) }),
+        });
+        const bytes = await readLimited(response, BODY_BYTES_MAX);
+        return {
+          status: response.status,
+          headers: Object.fromEntries([...response.headers].filter(([header]) => !HIDDEN.has(header))),
+          ...toBody(bytes, response.headers.get('content-type') ?? ''),
+        };
+      } finally {
+        void safeFetch.close();
+      }
+    },
+  });
+}
 
 type Body = { readonly body: unknown; readonly body_encoding: 'json' | 'text' | 'base64' };
 

@@ -5,6 +5,10 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createJsonRpcHandler } from '../../functions/jsonrpc/handler.ts';
+import { createGateway } from '../../shared/gateway.ts';
+import { createBffProxy } from '../../shared/methods/bff.proxy.ts';
+import { createRegistry } from '../../shared/rpc/method.ts';
 import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
 
 const KEY = 'key-of-the-proxy-test';
@@ -94,7 +98,7 @@ interface Answer {
   };
 }
 
-async function proxy(params: object, key = KEY, at = gateway): Promise<Answer> {
+async function proxy(params: object, key = KEY, at: { readonly url: string } = gateway): Promise<Answer> {
   const response = await fetch(`${at.url}/jsonrpc`, {
     method: 'POST',
     headers: { 'x-api-key': key, 'content-type': 'application/json', cookie: 'gateway=1', 'x-mine': 'not sent on' },
@@ -297,6 +301,35 @@ describe('an answer', () => {
 
   it('of a backend that is not there is upstream_error', async () => {
     expect((await proxy({ endpoint: '/x', backend: 'gone' })).error).toMatchObject({ code: 502 });
+  });
+});
+
+describe('a backend that is slow', () => {
+  it.each([
+    ['never sends headers', { headersTimeoutMs: 100 }, () => {}],
+    [
+      'never ends its body',
+      { totalTimeoutMs: 300 },
+      (response: ServerResponse) => void response.writeHead(200, { 'content-length': '10' }).write('half'),
+    ],
+  ])('and %s is upstream_timeout at the deadline, and sees its connection closed', async (_name, deadlines, answer) => {
+    const { services } = gateway;
+    const registry = createRegistry([createBffProxy(deadlines)]);
+    const server = createServer(createJsonRpcHandler(services, createGateway(services, registry)));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    backend.answer = answer;
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const { status, error } = await proxy({ endpoint: '/x' }, KEY, { url });
+    expect({ status, error }).toMatchObject({
+      status: 200,
+      error: { code: 504, data: { reason: 'upstream_timeout', retryable: true } },
+    });
+    const connections = (): Promise<number> =>
+      new Promise((resolve) => backend.server.getConnections((_, count) => resolve(count)));
+    await expect.poll(connections, { timeout: 10_000 }).toBe(0);
+    server.closeAllConnections();
+    server.close();
   });
 });
 
