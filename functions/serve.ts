@@ -1,0 +1,84 @@
+// The life of a process with a server of its own (the companion, `npm start`): the environment read, the port opened, SIGTERM and SIGINT
+// drained. Functions live under the framework instead (framework.ts). Knows no endpoint.
+import type { Server } from 'node:http';
+import { ConfigError, loadConfig } from '../shared/config.ts';
+import { createServices } from '../shared/create-services.ts';
+import { errorFields } from '../shared/log.ts';
+import type { Services } from '../shared/services.ts';
+
+export interface Served {
+  /** Not listening yet; `sockets` outlive the requests they began with. */
+  readonly server: Server & { readonly sockets: { drain(graceMs: number): Promise<void> } };
+  /** Told once the process listens, and would drain if it were asked to. */
+  announce(port: number): void;
+  /** Ends what runs beside the server, after the last call. */
+  stop?(): Promise<void>;
+}
+
+/** Cloud Run kills 10 s after SIGTERM: the calls' part of it, and what is left for connections and for files. */
+const DRAIN_MS = 8_000;
+const LINGER_MS = 500;
+const CLOSE_MS = 1_000;
+const IDLE_CHECK_MS = 50;
+
+/** Never rejects: what keeps the process from starting is said on stderr, a line each, and it ends with 1. */
+export async function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
+  try {
+    const services = await createServices(loadConfig(process.env));
+    // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every call in flight.
+    process.on('unhandledRejection', (error) =>
+      services.log.log('ERROR', 'a rejection was not handled', errorFields(error)),
+    );
+    await serve(services, await create(services));
+  } catch (error) {
+    process.stderr.write(`${error instanceof ConfigError ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}
+
+async function serve(services: Services, served: Served): Promise<void> {
+  const { config, engines, log, sandbox } = services;
+  const { server } = served;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(config.port, config.host, resolve);
+  });
+  let stopping = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      // A second signal means now.
+      if (stopping) process.exit(1);
+      stopping = true;
+      const beganMs = performance.now();
+      void stop(services, served).finally(() => {
+        log.log('INFO', 'drained', { signal, duration_ms: Math.round(performance.now() - beganMs) });
+        log.flush();
+        process.exit(0);
+      });
+    });
+  }
+  // Last of all: who reads the announcement may send a signal at once.
+  const address = server.address();
+  served.announce(typeof address === 'object' && address !== null ? address.port : config.port);
+  log.flush();
+  engines.warm?.();
+  // The self-test is made now, not at the cost of the first caller.
+  void sandbox.available();
+}
+
+/** Sockets hear of it first: their clients go elsewhere while turns finish. */
+async function stop(services: Services, { server, stop: stopRest }: Served): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  // server.close() closes connections that are idle now, not those that become idle when their response ends.
+  const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
+  await Promise.all([server.sockets.drain(DRAIN_MS), services.conversations.drain(DRAIN_MS)]);
+  const rest = setTimeout(() => server.closeAllConnections(), LINGER_MS);
+  await closed;
+  clearTimeout(rest);
+  clearInterval(idle);
+  const release = async (): Promise<void> => {
+    await stopRest?.();
+    await services.close();
+  };
+  await Promise.race([release(), new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
+}
