@@ -18,7 +18,7 @@ const NAMES: Readonly<Record<Requirement, string>> = {
   bubblewrap: 'bubblewrap',
   codex: 'Codex and bubblewrap',
   strace: 'Codex, bubblewrap and strace',
-  shell: 'bash, curl and jq',
+  shell: 'bash, curl, jq and openssl',
   python: 'Python 3 with requests and websockets',
 };
 
@@ -41,7 +41,9 @@ export function findMissing(): Missing {
     bubblewrap,
     codex,
     strace: codex || (pathCandidates('strace').some(isExecutable) ? '' : 'install strace'),
-    shell: ['bash', 'curl', 'jq'].every((name) => pathCandidates(name).some(isExecutable)) ? '' : 'install them',
+    shell: ['bash', 'curl', 'jq', 'openssl'].every((name) => pathCandidates(name).some(isExecutable))
+      ? ''
+      : 'install them',
     python: findPython() === undefined ? 'install Debian’s python3-requests and python3-websockets' : '',
   };
 }

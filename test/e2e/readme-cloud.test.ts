@@ -1,0 +1,112 @@
+// The blocks of README.md that need a cloud project: run by bash with stand-ins for gcloud, terraform, npm and curl, which note their
+// calls; then what they name must exist, and what they compute must be right. Whether gcloud has the flags that they use no test can say.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { z } from 'zod';
+import { toLimitRef } from '../../shared/rate-limit/limit-document.ts';
+import { type CodeBlock, kindOf, readCodeBlocks } from '../support/code-blocks.ts';
+import { ROOT } from '../support/local-gateway.ts';
+import { describeWith } from '../support/requirements.ts';
+import { type CloudCall, runCloud } from '../support/run-block.ts';
+
+const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+const readme = read('README.md');
+const blocks = readCodeBlocks(readme).filter((block) => kindOf(block) === 'cloud');
+const scripts = Object.keys(
+  z.object({ scripts: z.record(z.string(), z.string()) }).parse(JSON.parse(read('package.json'))).scripts,
+);
+
+const pulled = [
+  {
+    ackId: 'ack-1',
+    message: {
+      data: 'e30=',
+      orderingKey: 'wrapper',
+      messageId: '1',
+      attributes: { 'ce-id': 'evt_1', event: 'a.b', CloudPubSubDeadLetterSourceSubscription: 'deployments' },
+    },
+  },
+  { ackId: 'ack-2', message: { data: 'e30=', messageId: '2', attributes: { 'ce-id': 'evt_2' } } },
+];
+
+function runBlock(containing: string): CloudCall[] {
+  const found = blocks.filter(({ text }) => text.includes(containing));
+  expect(found).toHaveLength(1);
+  return found.flatMap(({ text }) => runCloud(text, { pulled }));
+}
+
+const named = (list: readonly CodeBlock[]) =>
+  list.map((block) => [`${block.heading}, line ${block.line}`, block] as const);
+
+describeWith('shell', 'cloud blocks', () => {
+  it.each(named(blocks))('%s: runs to its end, and Terraform and npm know what it names', (_name, { text }) => {
+    const calls = runCloud(text, { pulled });
+    expect(calls.length).toBeGreaterThan(0);
+    for (const { program, args } of calls) {
+      if (program === 'terraform') expectTerraform(args);
+      if (program === 'npm' && args[0] === 'run') expect(scripts).toContain(args[1]);
+      if (program === 'curl') expect(args.join(' ')).toMatch(/https:\/\/(\w+\.)+(googleapis|example)\.com\//);
+    }
+  });
+
+  it('revoking writes the document that the limiter reads', () => {
+    const [token, patch] = runBlock('data.revoked');
+    expect(token?.args).toEqual(['auth', 'print-access-token']);
+    expect(patch?.args.find((arg) => arg.startsWith('https://'))).toContain(
+      `/documents/limits/${toLimitRef('KEY_ID').id}?`,
+    );
+    const body = patch?.args.at((patch?.args.indexOf('-d') ?? 0) + 1) ?? '';
+    expect(JSON.parse(body)).toEqual({
+      fields: { data: { mapValue: { fields: { revoked: { booleanValue: true } } } } },
+    });
+  });
+
+  it('replaying publishes what was pulled, without the marks of the dead letter, and then acknowledges it', () => {
+    const calls = runBlock('subscriptions pull').map(({ args, stdin }) => ({ args: args.join(' '), stdin }));
+    const [published, acknowledged] = calls.filter(({ args }) => /:publish|subscriptions ack/.test(args));
+    expect(JSON.parse(published?.stdin ?? '')).toEqual({
+      messages: [
+        { data: 'e30=', orderingKey: 'wrapper', attributes: { 'ce-id': 'evt_1', event: 'a.b' } },
+        { data: 'e30=', orderingKey: null, attributes: { 'ce-id': 'evt_2' } },
+      ],
+    });
+    expect(acknowledged?.args).toContain('--ack-ids=ack-1,ack-2');
+  });
+});
+
+/** Its directory, variables and outputs are there. */
+function expectTerraform(args: readonly string[]): void {
+  const [directory, command] = args;
+  expect(directory).toBe('-chdir=terraform');
+  expect(['init', 'apply', 'output', 'destroy']).toContain(command);
+  if (command === 'output') expect(read('terraform/outputs.tf')).toContain(`output "${args.at(-1)}"`);
+  for (const [index, arg] of args.entries()) {
+    if (arg === '-var')
+      expect(read('terraform/variables.tf')).toContain(`variable "${args[index + 1]?.split('=')[0]}"`);
+  }
+}
+
+it('every npm script and every file that the README names exists', () => {
+  const named = [...readme.matchAll(/\bnpm run (?:-s )?([\w:]+)/g)].map(([, name]) => name ?? '');
+  expect(named.filter((name) => !scripts.includes(name))).toEqual([]);
+  const paths = [...readme.matchAll(/\b(?:shared|functions|terraform|test)\/[\w./-]*\w/g)].map(([path]) => path);
+  expect(paths.length).toBeGreaterThan(10);
+  const made = new Set(['shared/methods/hello.world.ts']);
+  expect(paths.filter((path) => !made.has(path) && !existsSync(join(ROOT, path)))).toEqual([]);
+});
+
+it('every variable that the configuration reads is in the README, and no other', () => {
+  const source = read('shared/config.ts');
+  const table = source.slice(source.indexOf('const Variables'), source.indexOf('type Settings'));
+  // What the platform sets is nobody's to choose.
+  const known = names(table, /^ {2}([A-Z][A-Z_]+):/gm).filter((name) => !['K_SERVICE', 'PATH'].includes(name));
+  const section = readme.slice(readme.indexOf('## Configuration'), readme.indexOf('## Data model'));
+  const cells = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell).join();
+  expect(known.length).toBeGreaterThan(30);
+  expect(names(cells, /`([A-Z_]+)`/g)).toEqual(known);
+});
+
+function names(text: string, pattern: RegExp): string[] {
+  return [...text.matchAll(pattern)].map(([, name]) => name ?? '').toSorted();
+}

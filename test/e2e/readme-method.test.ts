@@ -1,0 +1,72 @@
+// "Add a method" of the README, followed to the letter in a copy of the sources: one file, one line, and everything that is said to follow.
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { z } from 'zod';
+import { kindOf, readCodeBlocks } from '../support/code-blocks.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
+
+const REGISTRY_TESTS = 'test/unit/rpc/openrpc.test.ts';
+const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const copy = mkdtempSync(join(tmpdir(), 'readme-method-'));
+let gateway: LocalGateway;
+
+beforeAll(async () => {
+  const blocks = readCodeBlocks(readme).filter((block) => kindOf(block) === 'method');
+  expect(blocks).toHaveLength(1);
+  for (const name of ['shared', 'functions', 'package.json', 'tsconfig.json', REGISTRY_TESTS]) {
+    cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+  }
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+
+  const [block] = blocks;
+  writeFileSync(join(copy, block?.told.get('file') ?? ''), block?.text ?? '');
+  const [, index = '', line = ''] = /^and in `(\S+)`: `(export \{ \w+ \} from .*;)`\./m.exec(readme) ?? [];
+  appendFileSync(join(copy, index), `${line}\n`);
+
+  const command = [process.execPath, join(copy, 'functions/local/main.ts')] as const;
+  gateway = await startLocalGateway({ command });
+});
+afterAll(async () => {
+  await gateway.stop();
+  rmSync(copy, { recursive: true });
+});
+
+const Document = z.object({ result: z.object({ methods: z.array(z.object({ name: z.string() })) }) });
+
+async function call(method: string, params: object): Promise<unknown> {
+  const response = await fetch(`${gateway.url}/jsonrpc`, {
+    method: 'POST',
+    headers: { 'X-API-Key': 'dev-key' },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
+  });
+  return response.json();
+}
+
+function run(...args: readonly string[]): void {
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, args, {
+    cwd: copy,
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH, HOME: copy, CI: 'false' },
+    timeout: 60_000,
+  });
+  if (status !== 0) throw new Error(`${args.join(' ')}: ${stdout}${stderr}`, { cause: error });
+}
+
+it('answers, judges its params, and is in rpc.discover', async () => {
+  expect(await call('hello.world', { name: 'Ada' })).toMatchObject({ result: { greeting: 'Hello, Ada' } });
+  expect(await call('hello.world', { name: '' })).toMatchObject({
+    error: { code: -32602, data: { issues: [{ path: 'name' }] } },
+  });
+  const { result } = Document.parse(await call('rpc.discover', {}));
+  expect(result.methods.map(({ name }) => name)).toContain('hello.world');
+});
+
+it('passes the compiler and the tests that loop over the registry', () => {
+  const files = ['shared/methods/hello.world.ts'];
+  writeFileSync(join(copy, 'method.json'), JSON.stringify({ extends: './tsconfig.json', files, include: [] }));
+  run('node_modules/typescript/bin/tsc', '-p', 'method.json');
+  run('node_modules/vitest/vitest.mjs', 'run', REGISTRY_TESTS);
+}, 60_000);
