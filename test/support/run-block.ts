@@ -98,10 +98,10 @@ export function runCloud(text: string, { pulled }: { readonly pulled: unknown })
   }
 }
 
-function bash(script: string, env: Readonly<Record<string, string>>, cwd: string): string {
+function bash(script: string, env: Readonly<Record<string, string>> & { SCRATCH: string }, cwd: string): string {
   const { status, stdout, stderr, error } = spawnSync('bash', ['-c', script], {
     cwd,
-    env: { PATH: process.env.PATH, HOME: tmpdir(), LANG: 'C.UTF-8', ...env },
+    env: { PATH: process.env.PATH, LANG: 'C.UTF-8', ...env, HOME: env.SCRATCH },
     encoding: 'utf8',
     timeout: TIMEOUT_MS,
     killSignal: 'SIGKILL',
