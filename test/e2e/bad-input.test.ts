@@ -206,7 +206,8 @@ describe('strangers', () => {
     for (const answer of await Promise.all([send(), send(), send()])) {
       expect(answer).toMatch(/^HTTP\/1\.1 401 .*"unauthorized"/s);
     }
-    expect((gateway.rssBytes() - before) / MIB).toBeLessThan(48);
+    // One body held would be 100.
+    expect((gateway.rssBytes() - before) / MIB).toBeLessThan(90);
   });
 });
 
@@ -220,10 +221,14 @@ describe('the process', () => {
       }
     };
     for (let n = 0; n < 3; n++) await round();
-    const before = gateway.rssBytes();
-    for (let n = 0; n < 8; n++) await round();
-    const grownMib = (gateway.rssBytes() - before) / MIB;
-    expect(grownMib).toBeLessThan(48);
+    // The collector frees in steps: what is kept for ever shows in every block of rounds, what is not yet freed does not.
+    const grownMib: number[] = [];
+    while (grownMib.length < 10 && !grownMib.some((mib) => mib < 2)) {
+      const before = gateway.rssBytes();
+      for (let n = 0; n < 3; n++) await round();
+      grownMib.push((gateway.rssBytes() - before) / MIB);
+    }
+    expect(Math.min(...grownMib)).toBeLessThan(2);
     expect(await (await post(OK)).json()).toMatchObject({ result: { status: 'not_found' } });
     expect(gateway.output()).not.toMatch(/"severity":"(ERROR|CRITICAL)"/);
   });

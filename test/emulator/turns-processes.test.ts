@@ -65,25 +65,27 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     for (const { url } of [a, b]) await rpc(url, 'conversation.prompt', { prompt: '[[chunks 5 every 50]]' });
   });
 
-  it('a cancel on B closes A’s request to the model, p95 < 250 ms', async () => {
-    const latencies: number[] = [];
-    for (let round = 0; round < 20; round++) {
+  it('a cancel on B closes the owner’s request to the model, told by the watch, long before any heartbeat', async () => {
+    const heartbeatMs = 20_000;
+    const owner = await startGateway(inject('firestoreHost'), project, {
+      GATEWAY_LEASE_MS: String(3 * heartbeatMs),
+      GATEWAY_HEARTBEAT_MS: String(heartbeatMs),
+    });
+    for (let round = 0; round < 5; round++) {
       const session_id = `cancel-${round}`;
       const asked = provider.next();
-      const running = follow(a.url, 'conversation.prompt', { prompt: '[[chunks 500 every 20]]', session_id });
+      const running = follow(owner.url, 'conversation.prompt', { prompt: '[[chunks 500 every 20]]', session_id });
       await running.until(12);
       const sentAt = Date.now();
       const { result } = await rpc(b.url, 'conversation.cancel', { session_id });
       expect(result).toMatchObject({ cancelled: true, was_running: true });
       const ended = await (await asked).done;
       expect(ended.by).toBe('client');
-      latencies.push(ended.at - sentAt);
+      // How fast it is, is for the bench to say.
+      expect(ended.at - sentAt).toBeLessThan(heartbeatMs / 4);
       expect((await running.answer)?.error).toMatchObject({ code: 499 });
     }
-    latencies.sort((x, y) => x - y);
-    const p95 = latencies[Math.ceil(latencies.length * 0.95) - 1] ?? Number.NaN;
-    process.stdout.write(`cancel on another instance: p50 ${latencies[9]} ms, p95 ${p95} ms\n`);
-    expect(p95).toBeLessThan(250);
+    await kill(owner);
   }, 60_000);
 
   it('kill -9 in mid-stream: B settles the turn, tells its story from where the client was, and goes on', async () => {
