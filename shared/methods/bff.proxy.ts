@@ -20,10 +20,11 @@ const HIDDEN = new Set([
 ]);
 
 const HeaderName = z.string().regex(/^[!#$%&'*+.^_`|~\w-]{1,256}$/, 'is not a header name');
+/** What HTTP can carry (RFC 9110 section 5.5); the HTTP client throws at anything else. */
 const HeaderValue = z
   .string()
   .max(8_192)
-  .regex(/^[^\r\n\0]*$/, 'must be one line');
+  .regex(/^[\t\x20-\x7e\x80-\xff]*$/, 'must be one line of Latin-1 characters');
 const QueryValue = z.union([z.string(), z.number(), z.boolean()]);
 
 export interface BffProxyDeadlines {

@@ -395,6 +395,8 @@ describe('refused without a connection', () => {
     ['CONNECT', { method: 'CONNECT' }],
     ['a base URL of the caller’s', { base_url: 'http://evil.example' }],
     ['a query that nests', { query: { a: { b: 1 } } }],
+    ['a header value that HTTP cannot carry', { headers: { 'x-name': '\u0100' } }],
+    ['a control character in a header value', { headers: { 'x-name': 'a\u0001' } }],
   ])('is %s: -32602', async (_name, params) => {
     expect((await proxy({ endpoint: '/x', ...params })).error).toMatchObject({ code: -32602 });
     expect(backend.connections).toBe(0);
