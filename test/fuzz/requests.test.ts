@@ -15,6 +15,8 @@ const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
 /** Requests times transports. */
 const CASES = Number(process.env.FUZZ_CASES ?? 10_000);
 const TRANSPORTS = 3;
+/** Also for finding the smallest request that fails. */
+const TIMEOUT_MS = 120_000;
 const registry: readonly FuzzedMethod[] = Object.values(methods);
 const names = new Set(registry.map(({ name }) => name));
 const RUNS = Math.ceil(CASES / TRANSPORTS / registry.length);
@@ -47,7 +49,11 @@ async function attack(method: FuzzedMethod, known: Known, judge: Judge, numRuns:
     const heard = await Promise.all(transports.map((transport) => transport.send(request.body, request.headers)));
     for (const one of heard) judge.judge(request, one);
   });
-  await fc.assert(property, { seed: SEED + registry.indexOf(method), numRuns });
+  await fc.assert(property, {
+    seed: SEED + registry.indexOf(method),
+    numRuns,
+    endOnFailure: process.env.CI === 'true',
+  });
   await plain('conversation.status', { session_id: 'nobody' });
 }
 
@@ -89,6 +95,7 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
       );
       expect(reached, 'some of them reach the method').not.toEqual([]);
     },
+    TIMEOUT_MS,
   );
 
   it('leave no trace of a defect in the log', () => {
@@ -110,5 +117,6 @@ describeWith('bubblewrap', 'with a sandbox', () => {
       await attack(method, known, createJudge(names, isCrowded), Math.ceil(RUNS / 12));
       expectNoDefect();
     },
+    TIMEOUT_MS,
   );
 });
