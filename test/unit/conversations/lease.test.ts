@@ -54,6 +54,32 @@ describe('a lease', () => {
     expect(await stage.provider.requests[0]?.done).toMatchObject({ by: 'client' });
   });
 
+  it('once shown as over stays over: an owner that was only late does not complete the turn', async () => {
+    const gate = Promise.withResolvers<void>();
+    stage.provider.behave(() => ({ text: 'late answer', gate: () => gate.promise }));
+    const asked = stage.provider.next();
+    const late = a.prompt('slowly');
+    await asked;
+    a.line.state = 'down';
+    stage.clock.advance(2_001);
+    const shown = await b.call(conversationStatus, { session_id: 's' });
+    expect(shown).toMatchObject({ turn: { status: 'interrupted' } });
+    a.line.state = 'up';
+    gate.resolve();
+    expect(await failure(late)).toMatchObject({ data: { turn_status: 'interrupted' } });
+    expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ turn: { status: 'interrupted' } });
+  });
+
+  it('taken from an owner that has not heard of it: the owner does not tell of a running turn either', async () => {
+    const running = a.stream('[[hang]]');
+    await running.until(isDelta);
+    a.line.state = 'down';
+    await b.call(conversationCancel, { session_id: 's' });
+    a.line.state = 'up';
+    expect(await a.call(conversationResume, { session_id: 's' })).toMatchObject({ status: 'cancelled' });
+    expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
+  });
+
   it('fences an owner that lost it: nothing it writes later is kept', async () => {
     const gate = Promise.withResolvers<void>();
     stage.provider.behave(({ prompt }) =>
@@ -146,7 +172,9 @@ describe('a cancel that races the end of its turn', () => {
           });
           const outcomes = await Promise.all(cancels);
           // A cancel may come before the prompt is admitted; then there is no session yet.
-          const before = outcomes.some(({ was_running }) => was_running) ? (await stored(session_id)).last_turn : null;
+          const before = outcomes.some((outcome) => outcome.cancelled && outcome.was_running)
+            ? (await stored(session_id)).last_turn
+            : null;
           const answer = await running.answer.then(
             () => 'completed',
             (error: { reason: string }) => error.reason,
