@@ -33,6 +33,7 @@ export function printLines(lines: readonly BenchLine[]): void {
   }
 }
 
-function round(value: number): number {
+/** To four digits. */
+export function round(value: number): number {
   return Number(value.toPrecision(4));
 }

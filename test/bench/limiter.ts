@@ -1,5 +1,7 @@
 // The limiter on the Firestore emulator: a burst against the naive limiter (one runTransaction per request), several processes on one key,
 // and what calls cost in billed operations. Run alone with `node test/bench/limiter.ts`.
+import { spawn } from 'node:child_process';
+import { text } from 'node:stream/consumers';
 import { Firestore } from '@google-cloud/firestore';
 import type { Limit } from '../../shared/rate-limit/limiter.ts';
 import { charge, type LimitState } from '../../shared/rate-limit/windows.ts';
@@ -92,6 +94,11 @@ async function bursts(processes: readonly LimiterProcess[], host: string): Promi
       'calls',
       '= 100, nobody undecided',
       decided && crowdAdmitted.every((n) => n === 100),
+      {
+        baseline: await admittedByInstances(),
+        baselineName: 'rate-limiter-flexible in the memory of each process',
+        notes: 'no adapter of it speaks to Firestore',
+      },
     ),
     line('limiter 4 processes x 300 at once: p99', crowdMs, 'ms', '< 500', crowdMs < 500, {
       notes: `operations per process ${crowded
@@ -151,6 +158,21 @@ async function steady(processes: readonly LimiterProcess[]): Promise<BenchLine[]
     }),
     line('limiter refused calls after the first', perRefused, unit, '= 0', perRefused === 0),
   ];
+}
+
+/** Calls admitted by as many processes with a limiter each, as gateways without a shared store have it. */
+async function admittedByInstances(): Promise<number> {
+  const code = `const { RateLimiterMemory } = require('rate-limiter-flexible');
+    const limiter = new RateLimiterMemory({ points: 100, duration: 60 });
+    const calls = Array.from({ length: 300 }, () => limiter.consume('key').then(() => 1, () => 0));
+    Promise.all(calls).then((admitted) => console.log(admitted.reduce((sum, n) => sum + n)));`;
+  const counts = await Promise.all(
+    Array.from({ length: PROCESSES }, async () => {
+      const child = spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'inherit'] });
+      return Number(await text(child.stdout));
+    }),
+  );
+  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 /** What most gateways do: one transaction per request, the SDK's own retries. */

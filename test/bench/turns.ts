@@ -1,0 +1,83 @@
+// Turns across two real gateways on the Firestore emulator, everything at its default: how soon a cancel on the other instance closes the
+// model's socket, and how soon a session is usable again after its owner was killed.
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { startFirestoreEmulator } from '../emulator/emulators.ts';
+import { follow, rpc } from '../emulator/turns-client.ts';
+import { startModelProvider } from '../fakes/model-provider.ts';
+import { startLocalGateway } from '../support/local-gateway.ts';
+import { type BenchLine, median, printLines } from './bench.ts';
+
+const CANCELS = 40;
+const HEARTBEAT_MS = 10_000;
+
+export async function run(): Promise<BenchLine[]> {
+  const emulator = await startFirestoreEmulator();
+  const provider = await startModelProvider();
+  const project = `bench-${randomBytes(4).toString('hex')}`;
+  const env = {
+    FIRESTORE_EMULATOR_HOST: emulator.host,
+    GOOGLE_CLOUD_PROJECT: project,
+    METADATA_SERVER_DETECTION: 'none',
+    GATEWAY_API_KEY: 'dev-key',
+    GATEWAY_BUS: 'local',
+    GATEWAY_LIMITS: '1000000/minute',
+    ANTHROPIC_API_KEY: 'sk-bench',
+    ANTHROPIC_BASE_URL: provider.url,
+    MODEL: 'anthropic/claude-sonnet-4-5',
+  };
+  const owner = await startLocalGateway({ env });
+  const other = await startLocalGateway({ env });
+  try {
+    for (const { url } of [owner, other]) await rpc(url, 'conversation.prompt', { prompt: '[[chunks 5 every 50]]' });
+    const latenciesMs: number[] = [];
+    for (let round = 0; round < CANCELS; round++) {
+      const session_id = `cancel-${round}`;
+      const asked = provider.next();
+      const running = follow(owner.url, 'conversation.prompt', { prompt: '[[chunks 500 every 20]]', session_id });
+      await running.until(12);
+      const sentAt = Date.now();
+      await rpc(other.url, 'conversation.cancel', { session_id });
+      latenciesMs.push((await (await asked).done).at - sentAt);
+      await running.answer;
+    }
+    latenciesMs.sort((a, b) => a - b);
+    const p95Ms = latenciesMs[Math.ceil(CANCELS * 0.95) - 1] ?? Number.NaN;
+
+    const session_id = 'killed';
+    const running = follow(owner.url, 'conversation.prompt', { prompt: '[[chunks 5000 every 20]]', session_id });
+    await running.until(50);
+    const killed = once(owner.child, 'exit');
+    owner.child.kill('SIGKILL');
+    await killed;
+    const startMs = performance.now();
+    const { result } = await rpc(other.url, 'conversation.prompt', { prompt: 'go on', session_id, on_busy: 'queue' });
+    const usableS = (performance.now() - startMs) / 1_000;
+    return [
+      {
+        name: 'cancel on another instance until the model’s socket is closed, p95',
+        value: p95Ms,
+        unit: 'ms',
+        baseline: HEARTBEAT_MS,
+        baselineName: 'told by the heartbeat alone, at most',
+        ratio: HEARTBEAT_MS / p95Ms,
+        target: '< 250',
+        met: p95Ms < 250,
+        notes: `p50 ${median(latenciesMs)} ms`,
+      },
+      {
+        name: 'session usable again after kill -9 of its owner, default lease',
+        value: usableS,
+        unit: 's',
+        target: '<= 45',
+        met: usableS <= 45 && result?.type === 'ai_response',
+      },
+    ];
+  } finally {
+    await other.stop();
+    await provider.close();
+    await emulator.stop();
+  }
+}
+
+if (import.meta.main) printLines(await run());
