@@ -188,7 +188,9 @@ export function createConversations({
     async snapshot(owner, sessionId, turnId) {
       const located = await locateTurn(store, owner, sessionId, turnId);
       const local = running.get(located.turnId);
-      if (local === undefined) return snapshotTurn(runner, located);
+      // A turn that was ended for this instance goes on here until it is told.
+      const isOurs = located.conversation.turn?.turn_id === located.turnId;
+      if (local === undefined || !isOurs) return snapshotTurn(runner, located);
       return { ...toNames(located), status: 'running', events: local.log.events, usage: undefined };
     },
 

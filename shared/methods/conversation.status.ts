@@ -48,11 +48,16 @@ export const conversationStatus = defineMethod({
     },
   },
   async handle({ session_id }, { services, caller }) {
-    const found = await services.conversations.find(caller.keyId, session_id);
+    const { conversations, clock } = services;
+    let found = await conversations.find(caller.keyId, session_id);
+    const running = found?.conversation.turn ?? null;
+    if (running !== null && isAbandoned(running, clock.now())) {
+      // Its owner is gone. Said only once it is on record: an owner that is merely late would go on to complete it.
+      await conversations.snapshot(caller.keyId, session_id, running.turn_id);
+      found = await conversations.find(caller.keyId, session_id);
+    }
     if (found === undefined) return { status: 'not_found' as const, session_id };
     const { turn, last_turn, queue, ...conversation } = found.conversation;
-    // A turn whose owner is gone is over, though nobody has written that down yet.
-    const lost = turn !== null && isAbandoned(turn, services.clock.now());
     return {
       conversation_id: conversation.conversation_id,
       metadata: {
@@ -62,13 +67,13 @@ export const conversationStatus = defineMethod({
         message_count: conversation.message_count,
         usage: conversation.usage,
       },
-      status: lost ? ('cancelled' as const) : conversation.status,
+      status: conversation.status,
       session_id,
       ...(turn !== null
         ? {
             turn: {
               turn_id: turn.turn_id,
-              status: lost ? ('interrupted' as const) : ('running' as const),
+              status: 'running' as const,
               started_at: turn.started_at,
             },
           }
