@@ -120,10 +120,15 @@ export function createGateway(services: Services, registry: Registry<MethodConte
           },
           authorize: (method) => authorize(method, caller),
           context: () => shared,
-          audit: (record) => audit(record, request, rate, meter),
+          audit(record) {
+            audit(record, request, rate, meter);
+            // A method may find the store gone or a budget spent after the limiter has let the call through.
+            if (record.error?.status === 429 || record.error?.status === 503) refusal ??= record.error;
+          },
         },
       });
-      return { ...reply, rate, refusal };
+      // Within a batch a failure is its own response's matter.
+      return { ...reply, rate, refusal: reply.status === 200 ? undefined : refusal };
     },
   };
 

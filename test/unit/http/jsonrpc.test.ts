@@ -50,6 +50,24 @@ describe('POST /jsonrpc', () => {
     fetch(`${gateway.url}${init.path ?? '/jsonrpc'}`, { method: 'POST', body: STATUS, headers, ...init }).then(read);
   const KEY = { 'x-api-key': 'key-one' };
 
+  it('says when to come back also where the method refuses, here for the tokens of the day', async () => {
+    const spent = await startInProcess({ GATEWAY_API_KEY: 'dev-key', GATEWAY_DAILY_TOKENS: '1' });
+    const prompt = () =>
+      fetch(`${spent.url}/jsonrpc`, {
+        method: 'POST',
+        headers: { 'x-api-key': 'dev-key' },
+        body: JSON.stringify(call('conversation.prompt', { prompt: 'hello' })),
+      }).then(read);
+    expect(await prompt()).toMatchObject({ status: 200 });
+    const { status, headers, payload } = await prompt();
+    await spent.close();
+    expect(status).toBe(429);
+    expect(payload).toMatchObject({ error: { code: 429, data: { reason: 'rate_limited' } } });
+    // Less than a day, and not the second of an error that does not know.
+    expect(Number(headers?.get('retry-after'))).toBeGreaterThan(1);
+    expect(Number(headers?.get('retry-after'))).toBeLessThanOrEqual(86_400);
+  });
+
   describe('authentication', () => {
     it.each<readonly [string, Record<string, string>]>([
       ['X-API-Key', KEY],
