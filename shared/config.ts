@@ -137,7 +137,14 @@ const Variables = z.object({
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
   ENGINE: z.enum(['direct', 'codex']).default('direct'),
   CODEX_BIN: z.string().min(1).optional(),
-  MODEL: z.string().min(1).max(128).optional(),
+  MODEL: z
+    .string()
+    .max(128)
+    .regex(
+      /^(anthropic|openai|google|codex|offline)\/\S+$/,
+      'must be anthropic/…, openai/…, google/…, codex/… or offline/…',
+    )
+    .optional(),
   ANTHROPIC_API_KEY: z.string().min(1).optional(),
   ANTHROPIC_BASE_URL: url.optional(),
   OPENAI_API_KEY: z.string().min(1).optional(),

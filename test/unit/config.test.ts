@@ -102,6 +102,8 @@ describe('keys', () => {
 
 describe('a mistake', () => {
   it.each<readonly [string, Environment, string]>([
+    ['a model of nobody', { MODEL: 'nobody/nothing' }, 'MODEL'],
+    ['a model without its provider', { MODEL: 'gpt-4o' }, 'MODEL'],
     ['a port that is no number', { PORT: 'http' }, 'PORT: '],
     ['a port out of range', { PORT: '65536' }, 'PORT: '],
     ['a fractional port', { PORT: '80.5' }, 'PORT: '],
