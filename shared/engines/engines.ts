@@ -87,6 +87,7 @@ export function createEngines(
     close: () => codex.close(),
     warm() {
       const provider = defaultModel.slice(0, defaultModel.indexOf('/'));
+      if (provider === 'codex') void codex.warm();
       if (isProviderName(provider) && config.providers[provider] !== undefined) direct.warm(provider);
     },
   };

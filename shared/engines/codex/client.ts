@@ -18,7 +18,8 @@ import {
 
 /** A notification may carry the whole output of a command, and an answer a whole thread. */
 const LINE_CHARS_MAX = 32 << 20;
-const REQUEST_TIMEOUT_MS = 15_000;
+/** Long: Codex comes after the gateway for the processor, and the machine may be busy. */
+const REQUEST_TIMEOUT_MS = 30_000;
 const STDERR_CHARS_MAX = 2_000;
 
 /** Codex refused a request. */
@@ -32,7 +33,7 @@ export class CodexRefusal extends Error {
 }
 
 export interface CodexClient {
-  /** Throws CodexRefusal, RpcError `unavailable` when the process has ended, `upstream_timeout` after 15 s, or the signal's reason. */
+  /** Throws CodexRefusal, RpcError `unavailable` when the process has ended, `upstream_timeout` after 30 s, or the signal's reason. */
   request<M extends ClientMethod>(
     method: M,
     params: ClientRequests[M],

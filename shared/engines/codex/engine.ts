@@ -12,7 +12,8 @@ import { createPool, type PoolLimits } from './pool.ts';
 import { type CodexProcess, type LoadedThread, startCodex } from './process.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { hashMessage } from './rollout.ts';
-import { openThread, saveThread, type ThreadParts, toModelId } from './threads.ts';
+import { makeTemplate, type Template } from './template.ts';
+import { loadThread, openThread, saveThread, type ThreadParts, toModelId } from './threads.ts';
 import { createToolRunner } from './tools.ts';
 import { createTranslation, type TurnTranslation } from './translate.ts';
 
@@ -35,26 +36,59 @@ const INTERRUPT_MS = 3_000;
 const TURN_TIMEOUT_MS = 900_000;
 const ANSWER_CHARS_MAX = 4 << 20;
 
-/** Errors: see Engine; also `sandbox_unavailable` and `unavailable`. Call `close` before the process ends. */
-export function createCodexEngine(options: CodexOptions): Engine & { close(): Promise<void> } {
+export interface CodexEngine extends Engine {
+  /** Does ahead of the first turn what every app-server needs at its start. Never throws; turns do not wait for it. */
+  warm(): Promise<void>;
+  /** Call before the process ends. */
+  close(): Promise<void>;
+}
+
+/** Errors: see Engine; also `sandbox_unavailable` and `unavailable`. */
+export function createCodexEngine(options: CodexOptions): CodexEngine {
   const { launcher, binary, directory, baseUrls } = options;
   let relay: Promise<Relay> | undefined;
-  const pool = createPool(async (keyId) => {
-    relay ??= startRelay(baseUrls);
-    return startCodex({ launcher, binary, keyId, directory, baseUrls: (await relay).baseUrls });
-  }, options.limits);
+  let template: Template | undefined;
+  let warming: Promise<void> | undefined;
+  const settings = async () => {
+    relay ??= startRelay(baseUrls).catch((error: unknown) => {
+      relay = undefined;
+      throw error;
+    });
+    return { launcher, binary, directory, baseUrls: (await relay).baseUrls };
+  };
+  const pool = createPool(
+    async (keyId) => startCodex({ ...(await settings()), keyId, fill: template?.copyTo }),
+    options.limits,
+  );
+
+  const warm = async (): Promise<void> => {
+    try {
+      template = await makeTemplate(await settings());
+    } catch (error) {
+      options.warn('codex could not be warmed up', error);
+    }
+  };
 
   return {
+    warm() {
+      warming ??= warm();
+      return warming;
+    },
     async close() {
-      await pool.close();
+      await Promise.all([pool.close(), warming]);
+      await template?.close();
       await relay?.then((open) => open.close());
     },
     async *run(turn, { signal: given }) {
       if (turn.keyId === undefined) throw new RpcError('internal', { cause: new Error('codex needs a key id') });
       const signal = AbortSignal.any([given, AbortSignal.timeout(TURN_TIMEOUT_MS)]);
+      // A new process takes longer to start than a saved thread to be read; one that runs most likely has the thread.
+      const isAhead = turn.messages.length > 1 && !pool.has(turn.keyId);
+      const ahead = isAhead ? loadThread(options, turn.conversationId, signal) : undefined;
+      ahead?.catch(() => undefined);
       const { process, release } = await pool.borrow(turn.keyId, signal);
       try {
-        const thread = await openThread(options, process, turn, signal);
+        const thread = await openThread(options, process, turn, signal, ahead);
         return yield* runTurn(options, process, thread, turn, signal);
       } catch (error) {
         given.throwIfAborted();

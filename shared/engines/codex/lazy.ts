@@ -29,6 +29,8 @@ export interface CodexSettings {
 export interface LazyCodex {
   /** Throws RpcError `invalid_params` about the model when Codex cannot run here, saying what is missing. */
   readonly engine: () => Engine;
+  /** Prepares for the first turn, where Codex can run here. Never throws. */
+  warm(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -45,6 +47,11 @@ export function createLazyCodex(settings: CodexSettings, parts: CodexParts | und
       if (parts === undefined) throw refuse('Codex does not run in this process');
       if (findCodex(settings.program) === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
       return engine;
+    },
+    async warm() {
+      if (parts === undefined || findCodex(settings.program) === undefined) return;
+      opened ??= open();
+      await opened.then((codex) => codex.warm()).catch(() => undefined);
     },
     async close() {
       await opened?.then((codex) => codex.close());

@@ -31,6 +31,8 @@ export interface Borrowed {
 }
 
 export interface CodexPool {
+  /** Whether the key has a process, or one that is starting. */
+  has(keyId: string): boolean;
   /** Throws RpcError `unavailable` when too many are busy, whatever starting one throws, or the signal's reason. */
   borrow(keyId: string, signal: AbortSignal): Promise<Borrowed>;
   /** Ends all processes and waits for them. */
@@ -58,6 +60,7 @@ export function createPool(
   let isClosed = false;
 
   return {
+    has: (keyId) => current.has(keyId),
     async borrow(keyId, signal) {
       signal.throwIfAborted();
       const entry = take(keyId);

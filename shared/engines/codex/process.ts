@@ -15,6 +15,10 @@ export interface ProcessOptions {
   /** Directory of the machine in which the process gets its own; removed with it. */
   readonly directory: string;
   readonly baseUrls: ConfigOptions['baseUrls'];
+  /** Fills its home before it starts. */
+  readonly fill?: ((home: string) => Promise<void>) | undefined;
+  /** Takes what is wanted of its home when it has ended. */
+  readonly keep?: (home: string) => Promise<void>;
 }
 
 /** What the thread of a conversation holds, as of its last turn. */
@@ -52,12 +56,12 @@ export interface CodexProcess {
   end(): Promise<string>;
 }
 
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 30_000;
 const GRACE_MS = 500;
 
 /** Throws what the launcher throws, or RpcError `unavailable` when Codex does not come up. */
 export async function startCodex(options: ProcessOptions): Promise<CodexProcess> {
-  const { launcher, binary, keyId, directory, baseUrls } = options;
+  const { launcher, binary, keyId, directory, baseUrls, fill, keep } = options;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const home = await mkdtemp(join(directory, 'home-'));
   let child: Launched | undefined;
@@ -68,6 +72,7 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
     await chmod(home, 0o777);
     // Codex watches where skills could be; if there is no such directory, the one above, in which it writes all the time itself.
     await mkdir(join(home, 'skills'));
+    await fill?.(home);
     child = await launcher.spawn({
       keyId,
       argv: [binary.file, 'app-server', '--strict-config'],
@@ -85,7 +90,7 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
       network: true,
       nested: true,
     });
-    return await initialize(child, home);
+    return await initialize(child, home, keep);
   } catch (error) {
     await child?.kill(0);
     await rm(home, { recursive: true, force: true });
@@ -108,7 +113,7 @@ async function linkHelpers(directory: string, { file }: CodexBinary): Promise<st
   return helpers;
 }
 
-async function initialize(child: Launched, home: string): Promise<CodexProcess> {
+async function initialize(child: Launched, home: string, keep: ProcessOptions['keep']): Promise<CodexProcess> {
   const client = createCodexClient(child);
   try {
     await client.request(
@@ -127,6 +132,7 @@ async function initialize(child: Launched, home: string): Promise<CodexProcess> 
   client.initialized();
   const gone = client.closed.then(async (lastWords) => {
     await child.kill(GRACE_MS);
+    await keep?.(home).catch(() => undefined);
     await rm(home, { recursive: true, force: true });
     return lastWords;
   });

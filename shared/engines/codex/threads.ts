@@ -22,12 +22,16 @@ const LOAD_TIMEOUT_MS = 5_000;
 const SAVE_TIMEOUT_MS = 5_000;
 const NO_LONGER = 'The instructions given for the previous turn no longer apply.';
 
-/** The thread in which the prompt of `turn` comes next. Throws what the client throws. */
+/**
+ * The thread in which the prompt of `turn` comes next. `ahead`: the saved thread, where it is being read already. Throws what the client
+ * throws.
+ */
 export async function openThread(
   parts: ThreadParts,
   process: CodexProcess,
   turn: TurnInput,
   signal: AbortSignal,
+  ahead?: Promise<PackedThread | undefined>,
 ): Promise<LoadedThread> {
   const history = turn.messages.slice(0, -1);
   const trimmed = turn.trimmed ?? 0;
@@ -47,7 +51,7 @@ export async function openThread(
   let known = isUsable ? local.known : undefined;
   let modelId = isUsable ? local.modelId : toModelId(turn.model);
   if (known?.seq !== all && all > 0) {
-    const saved = await load(parts, turn.conversationId, signal);
+    const saved = await (ahead ?? loadThread(parts, turn.conversationId, signal));
     if (saved !== undefined && isKnown(saved.known) && saved.known.seq > (known?.seq ?? 0)) {
       const resumed = await resume(parts, process, { turn, account, saved, local: local?.known }, signal);
       if (resumed !== undefined) {
@@ -84,7 +88,8 @@ export async function saveThread(
   }
 }
 
-async function load(
+/** The thread as it was saved last, wherever; undefined when there is none that could be read. Throws the signal's reason only. */
+export async function loadThread(
   { state, warn }: ThreadParts,
   conversationId: string,
   signal: AbortSignal,

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { vi } from 'vitest';
 import { findCodex, INSTALL_HINT } from '../../../shared/engines/codex/binary.ts';
-import { type CodexOptions, createCodexEngine } from '../../../shared/engines/codex/engine.ts';
+import { type CodexEngine, type CodexOptions, createCodexEngine } from '../../../shared/engines/codex/engine.ts';
 import type { Engine, EngineEvent, EngineState, Message, Outcome, TurnInput } from '../../../shared/engines/engine.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createBubblewrapSandbox } from '../../../shared/workspace/bubblewrap.ts';
@@ -27,7 +27,7 @@ export interface Stage {
   readonly state: EngineState & { readonly saved: Map<string, Uint8Array> };
   readonly warnings: string[];
   /** Another machine of the same deployment: own processes and files, the same state. */
-  machine(options?: Partial<CodexOptions>): Engine & { close(): Promise<void> };
+  machine(options?: Partial<CodexOptions>): CodexEngine;
   close(): Promise<void>;
 }
 
@@ -40,7 +40,7 @@ export async function setUpStage(): Promise<Stage> {
   if (binary === undefined) throw new Error(INSTALL_HINT);
   const saved = new Map<string, Uint8Array>();
   const warnings: string[] = [];
-  const engines: (Engine & { close(): Promise<void> })[] = [];
+  const engines: CodexEngine[] = [];
   const state: Stage['state'] = {
     saved,
     load: async (id) => saved.get(id),

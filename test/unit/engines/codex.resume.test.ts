@@ -1,4 +1,6 @@
 // A conversation with Codex that goes from machine to machine, from engine to engine, and outlives its process: nothing of it is lost.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../../support/requirements.ts';
@@ -28,6 +30,20 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(callsShown()).toBe(1);
     expect(saidIn(stage.api.requests.at(-1)).at(0)).toBe('run echo remember me');
     expect(saidIn(stage.api.requests.at(-1)).at(-1)).toBe('what did it print?');
+  });
+
+  it('goes on where everything was prepared before the first turn, and nothing of it is left in the end', async () => {
+    const directory = join(stage.directory, 'warmed');
+    const warmed = stage.machine({ directory });
+    const conversation = startConversation();
+    await conversation.ask(here, 'run echo remember me');
+    await warmed.warm();
+    await conversation.ask(warmed, 'what did it print?');
+    expect(callsShown()).toBe(1);
+    expect(readdirSync(directory).filter((name) => /^(template|home)-/.test(name))).toHaveLength(2);
+    await warmed.close();
+    expect(readdirSync(directory)).toEqual(['bin']);
+    expect(stage.warnings).toEqual([]);
   });
 
   it('goes back and forth between machines', async () => {

@@ -1,0 +1,49 @@
+// What every app-server makes at its start before it can answer: its databases, empty, by some sixty migrations each written to disk. Made
+// once, by an app-server that belongs to no key and is asked nothing, and given to the others as files.
+import { chmod, copyFile, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ProcessOptions, startCodex } from './process.ts';
+
+export interface Template {
+  /** Puts the databases into the home of an app-server that has not been started. */
+  copyTo(home: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** No key has it; the sandbox tests itself under it. */
+const NO_KEY = '';
+/** A database, and what of it is in its log still. */
+const DATABASE = /^\w{1,64}\.sqlite(-wal)?$/;
+
+/** Throws what `startCodex` throws. */
+export async function makeTemplate(options: Omit<ProcessOptions, 'keyId'>): Promise<Template> {
+  let kept: string | undefined;
+  const made = await startCodex({
+    ...options,
+    keyId: NO_KEY,
+    async keep(home) {
+      const directory = await mkdtemp(join(options.directory, 'template-'));
+      await copyDatabases(home, directory);
+      kept = directory;
+    },
+  });
+  await made.end();
+  const directory = kept;
+  if (directory === undefined) throw new Error('codex left no databases');
+  return {
+    copyTo: (home) => copyDatabases(directory, home),
+    close: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+async function copyDatabases(from: string, to: string): Promise<void> {
+  const entries = await readdir(from, { withFileTypes: true });
+  const names = entries.filter((entry) => entry.isFile() && DATABASE.test(entry.name)).map(({ name }) => name);
+  await Promise.all(
+    names.map(async (name) => {
+      await copyFile(join(from, name), join(to, name));
+      // The app-server may have another uid than the gateway.
+      await chmod(join(to, name), 0o666);
+    }),
+  );
+}
