@@ -105,7 +105,8 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
 
 describeWith('bubblewrap', 'with a sandbox', () => {
   const starting = registry.filter(({ name }) => /^(exec|apply|interactive\.)/.test(name));
-  const isCrowded = (error: unknown): boolean => /^Too many terminals/.test(String(memberOf(error, 'message')));
+  /** Batches start more at once than the sandbox has room for: it says so in words of its own. */
+  const isCrowded = (error: unknown): boolean => /^Too many|not read/.test(String(memberOf(error, 'message')));
   beforeAll(() => open(true));
   afterAll(close);
 

@@ -24,7 +24,8 @@ export interface Transport {
   close(): void;
 }
 
-const TIMEOUT_MS = 15_000;
+/** Far beyond what any answer takes, on a machine that does much else. */
+const TIMEOUT_MS = 60_000;
 
 export function openHttp(url: string, key: string, transport: 'http' | 'sse'): Transport {
   const agent = new Agent({ keepAlive: true, maxSockets: 4 });

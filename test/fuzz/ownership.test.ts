@@ -1,0 +1,189 @@
+// Invariant: no id of another key can be told from a missing one. Every method that takes a handle is called by a stranger with the real
+// handles of another key and with handles of nothing, in random order; both are answered alike, and the owner's things stay as they were.
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describeWith } from '../support/requirements.ts';
+import { type Handles, normalise, paramsWith, TAKING, type Taking, unknownHandles } from './handles.ts';
+import { createFuzzStage, type FuzzStage, MCP_NAMES } from './stage.ts';
+import { type Heard, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
+
+const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
+const TIMEOUT_MS = 120_000;
+const KEYS = JSON.stringify({ keys: ['owner', 'stranger'].map((id) => ({ id, key: id })) });
+const SECRET = 'the-secret-of-the-owner';
+
+interface Step {
+  readonly method: Taking;
+  readonly pick: number;
+  readonly transport: number;
+  readonly isRealFirst: boolean;
+}
+
+let stage: FuzzStage;
+let owner: Transport;
+let strangers: readonly Transport[];
+let count = 0;
+
+async function open(sandbox: boolean): Promise<void> {
+  stage = await createFuzzStage({ sandbox, env: { GATEWAY_KEYS: KEYS } });
+  const { url } = stage.gateway;
+  owner = openWebSocket(url, 'owner');
+  strangers = [openHttp(url, 'stranger', 'http'), openHttp(url, 'stranger', 'sse'), openWebSocket(url, 'stranger')];
+}
+
+async function close(): Promise<void> {
+  for (const transport of [owner, ...strangers]) transport.close();
+  await stage.close();
+}
+
+function send(transport: Transport, method: string, params: object): Promise<Heard> {
+  return transport.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 })));
+}
+
+async function own(method: string, params: object): Promise<unknown> {
+  const { answers } = await send(owner, method, params);
+  expect(answers, method).toMatchObject([{ result: {} }]);
+  return memberOf(answers[0], 'result');
+}
+
+/** What takes long to make is made only where it is tried. */
+interface Uses {
+  readonly hasTerminal: boolean;
+  readonly hasMcp: boolean;
+}
+
+/** Everything the owner has, made anew, and handles of the same form that name nothing. */
+async function makeHandles({ hasTerminal, hasMcp }: Uses): Promise<{ readonly real: Handles; readonly none: Handles }> {
+  const n = ++count;
+  const [session, terminal] = [`real-session-${n}`, `real-terminal-${n}`];
+  const turn = await own('conversation.prompt', { prompt: SECRET, session_id: session });
+  const login = await own('auth.login', { provider: 'anthropic', credentials: { token: 'token-of-the-owner' } });
+  const subscription = await own('events.subscribe', {});
+  for (const session_id of hasMcp ? [undefined, session] : []) {
+    await own('mcp.connect', { server_config: { name: MCP_NAMES[0] }, session_id });
+  }
+  if (hasTerminal) await own('interactive.start', { session_id: terminal });
+  const { ids } = stage.gateway.services;
+  return {
+    real: {
+      session,
+      terminal,
+      turn: String(memberOf(turn, 'turn_id')),
+      login: String(memberOf(login, 'session_id')),
+      subscription: String(memberOf(subscription, 'subscription_id')),
+      mcp: MCP_NAMES[0],
+    },
+    none: {
+      session: `none-session-${n}`,
+      terminal: `none-terminal-${n}`,
+      turn: ids.next('turn'),
+      login: ids.next('auth'),
+      subscription: ids.next('sub'),
+      mcp: MCP_NAMES[1],
+    },
+  };
+}
+
+/** What the stranger has come to own on the way is given up. */
+async function leave(handles: readonly Handles[], { hasTerminal, hasMcp }: Uses): Promise<void> {
+  const [http] = strangers;
+  if (http === undefined) return;
+  for (const { session, login, mcp, terminal } of handles) {
+    for (const session_id of [undefined, session, login, terminal]) {
+      if (hasMcp) await send(http, 'mcp.disconnect', { name: mcp, session_id });
+      if (hasTerminal && session_id !== undefined) await send(http, 'interactive.close', { session_id });
+    }
+  }
+}
+
+/** The owner finds everything as it was, and gives it up. */
+async function expectUntouched(
+  { session, turn, subscription, mcp, login, terminal }: Handles,
+  { hasTerminal, hasMcp }: Uses,
+): Promise<void> {
+  const { messages } = Object(await own('conversation.history', { session_id: session }));
+  expect(messages).toMatchObject([{ content: SECRET, turn_id: turn }, { turn_id: turn }]);
+  expect(await own('conversation.status', { session_id: session })).toMatchObject({
+    status: 'idle',
+    turn: { turn_id: turn },
+  });
+  expect(await own('events.unsubscribe', { subscription_id: subscription })).toMatchObject({ unsubscribed: true });
+  if (hasMcp) {
+    expect(await own('mcp.disconnect', { name: mcp, session_id: session })).toMatchObject({ disconnected: true });
+    const sum = await own('mcp.call', { name: mcp, tool: 'add', arguments: { a: 1, b: 2 } });
+    expect(sum).toMatchObject({ content: [{ text: '3' }], is_error: false });
+  }
+  if (hasTerminal) expect(await own('interactive.close', { session_id: terminal })).toMatchObject({ closed: true });
+  expect(await own('auth.logout', { session_id: login })).toMatchObject({ logged_out: true });
+}
+
+async function attack(among: readonly Taking[], numRuns: number, hasTerminal: boolean): Promise<number> {
+  let compared = 0;
+  const step: fc.Arbitrary<Step> = fc.record({
+    method: fc.constantFrom(...among),
+    pick: fc.nat(511),
+    transport: fc.nat(2),
+    isRealFirst: fc.boolean(),
+  });
+  const property = fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 12, size: 'max' }), async (steps) => {
+    const uses = { hasTerminal, hasMcp: steps.some(({ method }) => method.name.startsWith('mcp.')) };
+    const { real, none } = await makeHandles(uses);
+    for (const { method, pick, transport, isRealFirst } of steps) {
+      const stranger = strangers[transport];
+      if (stranger === undefined) continue;
+      const said = new Map<Handles, string>();
+      for (const handles of isRealFirst ? [real, none] : [none, real]) {
+        const heard = await send(stranger, method.name, paramsWith(method, handles, pick));
+        expect(JSON.stringify(heard)).not.toContain(SECRET);
+        said.set(handles, normalise(heard, handles));
+      }
+      expect(said.get(real), method.name).toBe(said.get(none));
+      compared++;
+    }
+    await leave([real, none], uses);
+    await expectUntouched(real, uses);
+  });
+  await fc.assert(property, { seed: SEED, numRuns, endOnFailure: process.env.CI === 'true' });
+  return compared;
+}
+
+describe('handles', () => {
+  it('are known to this suite: a new one must be told here', () => {
+    expect(unknownHandles()).toEqual([]);
+  });
+});
+
+describe('a stranger with the handles of another key', () => {
+  beforeAll(() => open(false));
+  afterAll(close);
+
+  it.each(TAKING.map((method) => [method.name, method] as const))(
+    'learns and changes nothing by %s',
+    async (_name, method) => {
+      await attack([method], 1, false);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'learns and changes nothing by any of them in any order',
+    async () => {
+      expect(await attack(TAKING, 40, false)).toBeGreaterThan(200);
+    },
+    TIMEOUT_MS,
+  );
+});
+
+describeWith('bubblewrap', 'a stranger with the terminals of another key', () => {
+  beforeAll(() => open(true));
+  afterAll(close);
+
+  it(
+    'learns and changes nothing',
+    async () => {
+      const among = TAKING.filter(({ name }) => /^(interactive\.|exec$|conversation\.status$)/.test(name));
+      await attack(among, 8, true);
+    },
+    TIMEOUT_MS,
+  );
+});
