@@ -68,16 +68,23 @@ function toBody(
   guard: CallGuard | undefined,
 ): ReadableStream<Uint8Array> {
   let over = false;
+  let held: Buffer[] = [];
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        message.on('data', (chunk: Buffer) => {
-          if (over) return;
-          guard?.received(chunk.byteLength);
-          controller.enqueue(chunk);
+        const pass = (): void => {
+          if (over || held.length === 0) return;
+          controller.enqueue(Buffer.concat(held));
+          held = [];
           if ((controller.desiredSize ?? 0) <= 0) message.pause();
+        };
+        message.on('data', (chunk: Buffer) => {
+          guard?.received(chunk.byteLength);
+          // What one read of the socket brought is passed on as one: each piece costs the SDK's four streams a round.
+          if (held.push(chunk) === 1) queueMicrotask(pass);
         });
         message.once('end', () => {
+          pass();
           if (!over) controller.close();
           over = true;
         });
