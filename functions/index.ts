@@ -10,6 +10,7 @@ import type { Services } from '../shared/services.ts';
 import { type HardenOptions, hardenFramework } from './framework.ts';
 import { createHealthHandler } from './health/handler.ts';
 import { sendError } from './http.ts';
+import { warm } from './warm.ts';
 
 interface Parts {
   readonly services: Services;
@@ -72,25 +73,6 @@ async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Pr
   const config = loadConfig(process.env);
   const services = await createServices(config);
   return { services, gateway: createGateway(services, connectCompanion(createRegistry(methods), config)) };
-}
-
-/** An instance that cannot reach its store serves all the same, after this long: its answers say what is wrong. */
-const WARM_MS_MAX = 3_000;
-
-/**
- * Loads the SDKs and opens the connections the first request will need. Waits for the store, within bounds: the limiter gives a call less
- * time than a cold connection may take, so an instance that listened sooner would answer its first callers 503.
- */
-async function warm(services: Services, names: readonly ('keys' | 'store' | 'bus')[]): Promise<void> {
-  const pings = names.map(async (name) => {
-    await services[name].ping({ signal: AbortSignal.timeout(10_000) }).catch(() => {});
-    return name;
-  });
-  const store = pings[names.indexOf('store')];
-  const giveUp = Promise.withResolvers<void>();
-  const timer = setTimeout(giveUp.resolve, WARM_MS_MAX);
-  await Promise.race([store, giveUp.promise]);
-  clearTimeout(timer);
 }
 
 function settling({ log, conversations, close }: Services): Omit<HardenOptions, 'handler'> {

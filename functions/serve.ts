@@ -5,6 +5,7 @@ import { ConfigError, loadConfig } from '../shared/config.ts';
 import { createServices } from '../shared/create-services.ts';
 import { errorFields } from '../shared/log.ts';
 import type { Services } from '../shared/services.ts';
+import { warm } from './warm.ts';
 
 export interface Served {
   /** Not listening yet; `sockets` outlive the requests they began with. */
@@ -29,7 +30,8 @@ export async function runProcess(create: (services: Services) => Served | Promis
     process.on('unhandledRejection', (error) =>
       services.log.log('ERROR', 'a rejection was not handled', errorFields(error)),
     );
-    await serve(services, await create(services));
+    const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
+    await serve(services, served);
   } catch (error) {
     process.stderr.write(`${error instanceof ConfigError ? error.message : String(error)}\n`);
     process.exitCode = 1;
