@@ -1,0 +1,61 @@
+// What this project is made of, as package.json and the lockfile say: nothing is asked of the network.
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+
+const Manifest = z.object({
+  allowScripts: z.record(z.string(), z.boolean()),
+  dependencies: z.record(z.string(), z.string()),
+  devDependencies: z.record(z.string(), z.string()),
+});
+/** A member is absent where npm has nothing to say. */
+const Entry = z.object({
+  version: z.string().optional(),
+  resolved: z.string().optional(),
+  integrity: z.string().optional(),
+  link: z.boolean().optional(),
+  license: z.string().optional(),
+  dev: z.boolean().optional(),
+  devOptional: z.boolean().optional(),
+  optional: z.boolean().optional(),
+  hasInstallScript: z.boolean().optional(),
+  dependencies: z.record(z.string(), z.string()).optional(),
+  optionalDependencies: z.record(z.string(), z.string()).optional(),
+});
+const Lockfile = z.object({ lockfileVersion: z.literal(3), packages: z.record(z.string(), Entry) });
+
+export interface LockedPackage extends z.output<typeof Entry> {
+  readonly name: string;
+  /** Where it is installed, `node_modules/...`. */
+  readonly path: string;
+}
+
+export function readManifest(): z.output<typeof Manifest> {
+  return Manifest.parse(readJson('package.json'));
+}
+
+/** Every package of package-lock.json but the project itself. */
+export function readLockedPackages(): readonly LockedPackage[] {
+  const { packages } = Lockfile.parse(readJson('package-lock.json'));
+  return Object.entries(packages)
+    .filter(([path]) => path !== '')
+    .map(([path, entry]) => ({ ...entry, path, name: path.split('node_modules/').at(-1) ?? path }));
+}
+
+/** What a deployment installs: neither for development only nor there by chance. */
+export function isProduction({ dev, devOptional }: LockedPackage): boolean {
+  return dev !== true && devOptional !== true;
+}
+
+/** The names in the first column of the README's tables of dependencies, by the table's heading. */
+export function readDependencyTable(readme: string, heading: string): readonly string[] {
+  const [, after = ''] = readme.split(`\n| ${heading} |`);
+  const [table = ''] = after.split('\n\n');
+  return table
+    .split('\n')
+    .slice(2)
+    .flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`([^`]+)`/g)].map(([, name]) => name ?? ''));
+}
+
+function readJson(name: string): unknown {
+  return JSON.parse(readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8'));
+}

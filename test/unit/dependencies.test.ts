@@ -1,0 +1,89 @@
+// The supply chain: what is installed is what was locked, from the registry, under licences we can keep, with no script that nobody
+// allowed, and for a reason that the README gives.
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { isProduction, readDependencyTable, readLockedPackages, readManifest } from '../support/dependencies.ts';
+import { isAllowed, licencesOf } from '../support/licences.ts';
+import { README } from '../support/readme.ts';
+import { toBom } from '../support/sbom.ts';
+
+const manifest = readManifest();
+const locked = readLockedPackages();
+const deployed = locked.filter(isProduction);
+
+describe('the lockfile', () => {
+  it('has a hash of every package', () => {
+    expect(locked.length).toBeGreaterThan(100);
+    expect(locked.filter(({ integrity }) => integrity?.startsWith('sha512-') !== true)).toEqual([]);
+  });
+
+  it('takes every package from the registry: no repository, no address, no directory', () => {
+    const elsewhere = locked.filter(
+      ({ resolved, link }) => link === true || resolved?.startsWith('https://registry.npmjs.org/') === false,
+    );
+    expect(elsewhere).toEqual([]);
+  });
+
+  it('holds exact versions of what package.json names', () => {
+    for (const [name, version] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })) {
+      expect([name, version]).toEqual([name, locked.find(({ path }) => path === `node_modules/${name}`)?.version]);
+    }
+  });
+});
+
+describe('install scripts', () => {
+  it('are allowed or refused one by one: nothing runs that nobody has looked at', () => {
+    const scripted = locked.filter(({ hasInstallScript }) => hasInstallScript === true);
+    // A decision may be about one version only.
+    const decided = Object.keys(manifest.allowScripts).map((key) => key.replace(/(?<=.)@[^@/]*$/, ''));
+    expect(decided.toSorted()).toEqual([...new Set(scripted.map(({ name }) => name))].toSorted());
+    for (const key of Object.keys(manifest.allowScripts).filter((key) => /.@/.test(key))) {
+      expect(scripted.map(({ name, version }) => `${name}@${version}`)).toContain(key);
+    }
+  });
+});
+
+describe('licences of what is deployed', () => {
+  it('are on the list', () => {
+    const licences = licencesOf(locked);
+    expect(licences.size).toBeGreaterThan(3);
+    expect([...licences].filter(([licence]) => !isAllowed(licence))).toEqual([]);
+  });
+
+  it.each([
+    ['MIT', true],
+    ['(MIT OR GPL-3.0)', true],
+    ['(MIT AND GPL-3.0)', false],
+    ['GPL-3.0', false],
+    ['SEE LICENSE IN LICENSE', false],
+    ['none', false],
+  ])('%s: %s', (expression, allowed) => {
+    expect(isAllowed(expression)).toBe(allowed);
+  });
+});
+
+describe('the bill of materials', () => {
+  const bom = toBom();
+
+  it('lists every package that is deployed, by its address', () => {
+    expect(bom.components.map((component) => component['bom-ref'])).toEqual(deployed.map(({ path }) => path));
+    for (const { purl } of bom.components) expect(purl).toMatch(/^pkg:npm\/(%40[\w.-]+\/)?[\w.-]+@\d[\w.+-]*$/);
+  });
+
+  it('leads from the gateway to each of them', () => {
+    const edges = new Map(bom.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn]));
+    const reached = new Set(edges.get('codex-gateway'));
+    // A set goes on to what is added while it is walked.
+    for (const ref of reached) for (const next of edges.get(ref) ?? []) reached.add(next);
+    const unreached = deployed.filter(({ path }) => !reached.has(path)).map(({ name }) => name);
+    expect(unreached).toEqual([]);
+  });
+});
+
+describe('the README', () => {
+  it.each(['dependencies', 'devDependencies'] as const)('gives a reason for each of the %s', (kind) => {
+    const readme = readFileSync(README, 'utf8');
+    const heading = kind === 'dependencies' ? 'deployed' : 'development';
+    expect(readDependencyTable(readme, heading).toSorted()).toEqual(Object.keys(manifest[kind]).toSorted());
+  });
+});
