@@ -2,6 +2,7 @@
 // so that an agent can be driven through tool calls. Remembers what it saw and who ended each answer. Knows nothing of the gateway.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { type Checks, createChecks } from './model-provider-checks.ts';
 
 /** One request as the provider saw it. */
 export interface AgentRequest {
@@ -51,7 +52,9 @@ export type Step =
 export interface ResponsesApi {
   readonly url: string;
   readonly requests: readonly AgentRequest[];
-  /** Paths other than the Responses API's that were asked for; there should be none. */
+  /** Of tokens, before a login. */
+  readonly checks: Checks;
+  /** Other paths that were asked for; there should be none. */
   readonly strays: readonly string[];
   behave(behaviour: (request: AgentRequest) => Step): void;
   /** The next request to arrive, from this call on. */
@@ -66,11 +69,13 @@ export async function startResponsesApi(): Promise<ResponsesApi> {
   const requests: AgentRequest[] = [];
   const strays: string[] = [];
   const waiting: ((request: AgentRequest) => void)[] = [];
+  const checks = createChecks();
   let behaviour = (request: AgentRequest): Step => ({ text: `You said: ${request.prompt}` });
   const server = createServer(async (request, response) => {
     const path = request.url ?? '/';
+    if (checks.handle(request, response)) return;
     const body = await read(request);
-    if (request.method !== 'POST' || !path.endsWith('/v1/responses')) {
+    if (request.method !== 'POST' || !/\/(v1|codex)\/responses$/.test(path)) {
       strays.push(`${request.method} ${path}`);
       response.writeHead(404).end('{}');
       return;
@@ -84,6 +89,7 @@ export async function startResponsesApi(): Promise<ResponsesApi> {
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests,
+    checks,
     strays,
     behave(next) {
       behaviour = next;
