@@ -1,0 +1,192 @@
+// The processes under test: three gateways on one Firestore and one Pub/Sub emulator, and the model behind them. Starts, kills, stops and
+// freezes them, and looks at what they wrote and how much memory they hold.
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { startFirestoreEmulator, startPubsubEmulator } from '../emulator/emulators.ts';
+import { startModelProvider } from '../fakes/model-provider.ts';
+import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import type { Checks } from './guarantees.ts';
+import { PROMPT_MARK } from './prompts.ts';
+
+export const INSTANCES = 3;
+/** As in a small container: what the collector may leave lying about counts as memory too. */
+const HEAP_MB = 256;
+const RSS_EVERY_MS = 1_000;
+const ERROR_LINES_MAX = 40;
+const SHIM = join(import.meta.dirname, 'clock-shim.ts');
+
+export interface Instance {
+  /** `a`, `b`, `c`. */
+  readonly name: string;
+  /** Where its latest process listens or listened. */
+  readonly url: string;
+  /** Counts its processes from 1. */
+  readonly life: number;
+}
+
+export interface MemorySample {
+  readonly atMs: number;
+  readonly instance: string;
+  readonly life: number;
+  readonly rssBytes: number;
+}
+
+export interface Fleet {
+  readonly projectId: string;
+  readonly topic: string;
+  readonly firestoreHost: string;
+  readonly pubsubHost: string;
+  readonly provider: Awaited<ReturnType<typeof startModelProvider>>;
+  readonly instances: readonly Instance[];
+  readonly memory: readonly MemorySample[];
+  /** SIGKILL; resolves when it is gone. */
+  kill(index: number): Promise<void>;
+  /** SIGTERM; resolves when it has drained. */
+  terminate(index: number): Promise<void>;
+  /** `skewMs`: how far the new process's clock is ahead. */
+  start(index: number, skewMs?: number): Promise<void>;
+  /** Freezes or thaws an emulator. */
+  freeze(which: 'firestore' | 'pubsub'): void;
+  thaw(which: 'firestore' | 'pubsub'): void;
+  /** Lines of the gateways at severity ERROR: how many by message, and the first of them. */
+  errorsLogged(): { readonly counts: Readonly<Record<string, number>>; readonly lines: readonly string[] };
+  close(): Promise<void>;
+}
+
+export interface FleetOptions {
+  readonly projectId: string;
+  /** Beside what every instance needs: keys, limits. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Must not be found in any output. */
+  readonly secrets: readonly string[];
+  readonly checks: Checks;
+  /** Shared with the provider, so that it is among the secrets. */
+  readonly providerKey: string;
+}
+
+export async function startFleet({ projectId, env, secrets, checks, providerKey }: FleetOptions): Promise<Fleet> {
+  const [firestore, pubsub, provider] = await Promise.all([
+    startFirestoreEmulator(),
+    startPubsubEmulator(),
+    startModelProvider(),
+  ]);
+  const emulators = { firestore, pubsub };
+  const topic = 'gateway-events';
+  const forbidden = [...secrets, PROMPT_MARK];
+  const processes: (LocalGateway | undefined)[] = [];
+  const instances = Array.from({ length: INSTANCES }, (_, index) => ({ name: 'abc'.charAt(index), url: '', life: 0 }));
+  const memory: MemorySample[] = [];
+  const errors: Record<string, number> = {};
+  const errorLines: string[] = [];
+
+  const read = (instance: Instance, output: string): void => {
+    checks.check('secrets', !forbidden.some((secret) => output.includes(secret)), () => {
+      const line = output.split('\n').find((text) => forbidden.some((secret) => text.includes(secret)));
+      return `${instance.name}: ${line}`;
+    });
+    for (const [line, message = ''] of output.matchAll(/^\{"severity":"ERROR".*?"message":"([^"]*)".*$/gm)) {
+      errors[message] = (errors[message] ?? 0) + 1;
+      if (errorLines.length < ERROR_LINES_MAX) errorLines.push(`${instance.name}${instance.life} ${line}`);
+    }
+    const unhandled = output.split('\n').find((line) => line.includes('a rejection was not handled'));
+    checks.check('crashes', unhandled === undefined, () => `${instance.name}: ${unhandled}`);
+  };
+
+  const start = async (index: number, skewMs = 0): Promise<void> => {
+    const instance = instances[index];
+    if (instance === undefined || processes[index] !== undefined) throw new Error(`instance ${index} runs already`);
+    const gateway = await startLocalGateway({
+      nodeArgs: [`--max-old-space-size=${HEAP_MB}`, ...(skewMs === 0 ? [] : ['--import', SHIM])],
+      env: {
+        FIRESTORE_EMULATOR_HOST: firestore.host,
+        PUBSUB_EMULATOR_HOST: pubsub.host,
+        GOOGLE_CLOUD_PROJECT: projectId,
+        GATEWAY_TOPIC: topic,
+        METADATA_SERVER_DETECTION: 'none',
+        ANTHROPIC_API_KEY: providerKey,
+        ANTHROPIC_BASE_URL: provider.url,
+        MODEL: 'anthropic/claude-sonnet-4-5',
+        SOAK_CLOCK_SKEW_MS: String(skewMs),
+        ...env,
+      },
+    });
+    processes[index] = gateway;
+    Object.assign(instance, { url: gateway.url, life: instance.life + 1 });
+    gateway.child.once('exit', (code, signal) => {
+      const expected = processes[index] !== gateway;
+      checks.check(
+        'crashes',
+        expected,
+        () => `${instance.name} ended by itself: ${code ?? signal}: ${gateway.output().slice(-400)}`,
+      );
+    });
+  };
+
+  /** From here on its end is no accident. */
+  const release = (index: number): LocalGateway | undefined => {
+    const gateway = processes[index];
+    processes[index] = undefined;
+    return gateway;
+  };
+
+  const sample = (): void => {
+    for (const [index, { name, life }] of instances.entries()) {
+      const gateway = processes[index];
+      if (gateway === undefined) continue;
+      try {
+        memory.push({ atMs: Date.now(), instance: name, life, rssBytes: gateway.rssBytes() });
+      } catch {
+        // It is going away at this moment, or the machine has no /proc.
+      }
+    }
+  };
+
+  await Promise.all(instances.map((_, index) => start(index)));
+  const sampler = setInterval(sample, RSS_EVERY_MS);
+
+  // Whatever ends this process ends them: the emulators look after themselves.
+  process.once('exit', () => {
+    for (const gateway of processes) gateway?.child.kill('SIGKILL');
+  });
+
+  const terminate = async (index: number): Promise<void> => {
+    const gateway = release(index);
+    const instance = instances[index];
+    if (gateway === undefined || instance === undefined) return;
+    const code = await gateway.stop();
+    checks.check('crashes', code === 0, () => `${instance.name} ended with ${code} on SIGTERM`);
+    read(instance, gateway.output());
+  };
+
+  return {
+    projectId,
+    topic,
+    firestoreHost: firestore.host,
+    pubsubHost: pubsub.host,
+    provider,
+    instances,
+    memory,
+    start,
+    async kill(index) {
+      const gateway = release(index);
+      const instance = instances[index];
+      if (gateway === undefined || instance === undefined) return;
+      const exited = once(gateway.child, 'exit');
+      gateway.child.kill('SIGKILL');
+      await exited;
+      await gateway.stop();
+      read(instance, gateway.output());
+    },
+    terminate,
+    freeze: (which) => emulators[which].suspend(),
+    thaw: (which) => emulators[which].resume(),
+    errorsLogged: () => ({ counts: errors, lines: errorLines }),
+    async close() {
+      clearInterval(sampler);
+      firestore.resume();
+      pubsub.resume();
+      for (const index of instances.keys()) await terminate(index);
+      await Promise.all([firestore.stop(), pubsub.stop(), provider.close()]);
+    },
+  };
+}

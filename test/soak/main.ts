@@ -1,0 +1,107 @@
+// `npm run soak [minutes] [seed] [fault]`: traffic, faults (all, or those whose name contains the third word), audit, report; exit code 1
+// when a guarantee did not hold. Ends what it started, however it ends.
+import { randomBytes, randomInt } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { findEmulators } from '../emulator/emulators.ts';
+import { auditTurns } from './audit.ts';
+import { auditEvents, auditLimits, auditMemory } from './audit-counts.ts';
+import { startFaults } from './faults.ts';
+import { startFleet } from './fleet.ts';
+import { createChecks } from './guarantees.ts';
+import { createJournal } from './journal.ts';
+import { observeStore } from './observer.ts';
+import { answerAsks } from './prompts.ts';
+import { createRandom } from './random.ts';
+import { toMarkdown, toResults } from './report.ts';
+import { startSubscriber } from './subscriber.ts';
+import { createKeys, startTraffic } from './traffic.ts';
+
+const MINUTES_MAX = 60;
+
+const minutes = Number(process.argv[2] ?? 10);
+const seed = Number(process.argv[3] ?? randomInt(2 ** 31));
+const only = process.argv[4] ?? '';
+const emulators = findEmulators();
+
+if (!(minutes > 0 && minutes <= MINUTES_MAX) || !Number.isInteger(seed)) {
+  say(`usage: npm run soak [minutes, at most ${MINUTES_MAX}] [seed] [fault]`);
+  process.exitCode = 2;
+} else if (!emulators.available) {
+  say(`the soak needs the Firestore and Pub/Sub emulators: ${emulators.reason}`);
+  process.exitCode = 2;
+} else {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+  process.exitCode = await soak();
+}
+
+async function soak(): Promise<number> {
+  // The subscriber's client would look for a cloud that is not there.
+  process.env.METADATA_SERVER_DETECTION = 'none';
+  say(`soak: ${minutes} minutes, seed ${seed}`);
+  const random = createRandom(seed);
+  const checks = createChecks((text) => say(`VIOLATION ${text}`));
+  const journal = createJournal(checks);
+  const keys = createKeys();
+  const providerKey = `sk-soak-${randomBytes(16).toString('hex')}`;
+  const fleet = await startFleet({
+    projectId: `soak-${randomBytes(4).toString('hex')}`,
+    env: {
+      GATEWAY_KEYS: JSON.stringify({ keys: keys.map(({ id, key, limits }) => ({ id, key, limits })) }),
+      // A model that hangs must not hold a session for ten minutes.
+      GATEWAY_TURN_TIMEOUT_MS: '12000',
+    },
+    secrets: [providerKey, ...keys.map(({ key }) => key)],
+    checks,
+    providerKey,
+  });
+  const { projectId, pubsubHost, topic } = fleet;
+  const subscriber = await startSubscriber({ projectId, emulatorHost: pubsubHost, topic });
+  const observer = observeStore(fleet);
+  const startMs = Date.now();
+  const faults = startFaults({ fleet, random: random.fork(), runMs: minutes * 60_000, only, say });
+  answerAsks(fleet.provider, random.fork(), faults.providerFault);
+  const isDisturbed = (): boolean => faults.isDisturbed() || !observer.isStoreFine();
+  const traffic = startTraffic({ keys, fleet, journal, random: random.fork(), isDisturbed });
+  try {
+    await faults.finished;
+    const endMs = Date.now();
+    await traffic.stop();
+    say(
+      `audit of ${journal.turns.size} turns, ${journal.sessions.length} sessions, ${journal.deliveries.length} deliveries`,
+    );
+    const parts = { journal, fleet, clients: traffic.clients };
+    await auditTurns(parts);
+    await auditEvents(parts, subscriber);
+    await auditLimits(parts, keys);
+    const memory = auditMemory(journal, fleet, startMs, endMs);
+    journal.count('seconds in which the store did not answer', Math.round(observer.slowMs / 1_000));
+    await Promise.all([observer.close(), subscriber.close()]);
+    await fleet.close();
+    const { counts: errorsLogged, lines } = fleet.errorsLogged();
+    // For whoever looks into a violation; they name paths, so they are not part of the report.
+    if (checks.violations > 0) say(`errors logged:\n${lines.join('\n')}`);
+    const results = toResults({
+      seed,
+      minutes,
+      checks,
+      faults: faults.done,
+      counts: journal.counts,
+      memory,
+      errorsLogged,
+    });
+    const markdown = toMarkdown(results);
+    writeFileSync(join(import.meta.dirname, 'RESULTS.json'), `${JSON.stringify(results, undefined, 2)}\n`);
+    writeFileSync(join(import.meta.dirname, 'RESULTS.md'), markdown);
+    say(`\n${markdown}`);
+    return checks.violations === 0 ? 0 : 1;
+  } catch (error) {
+    say(`the soak could not be finished: ${error instanceof Error ? error.stack : String(error)}`);
+    await Promise.allSettled([observer.close(), subscriber.close(), fleet.close()]);
+    return 1;
+  }
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

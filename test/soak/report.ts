@@ -1,0 +1,89 @@
+// The report of a run: a table of guarantees, the faults, the traffic. As markdown for people and JSON for machines, without names of
+// hosts or paths.
+import { cpus, totalmem } from 'node:os';
+import type { MemoryLine } from './audit-counts.ts';
+import type { DoneFault } from './faults.ts';
+import { type Checks, GUARANTEES, type Guarantee } from './guarantees.ts';
+
+export interface Run {
+  readonly seed: number;
+  readonly minutes: number;
+  readonly checks: Checks;
+  readonly faults: readonly DoneFault[];
+  readonly counts: Readonly<Record<string, number>>;
+  readonly memory: readonly MemoryLine[];
+  /** Lines at severity ERROR, by message. */
+  readonly errorsLogged: Readonly<Record<string, number>>;
+}
+
+/** The run as data. */
+export function toResults(run: Run) {
+  const names = Object.keys(GUARANTEES) as Guarantee[];
+  return {
+    seed: run.seed,
+    minutes: run.minutes,
+    machine: {
+      cores: cpus().length,
+      memory_gb: Math.round(totalmem() / 2 ** 30),
+      node: process.version,
+      platform: `${process.platform} ${process.arch}`,
+    },
+    violations: run.checks.violations,
+    guarantees: names.map((name) => ({ name, says: GUARANTEES[name], ...run.checks.tally(name) })),
+    faults: run.faults.map(({ atMs, kind, detail, lastedMs }) => ({
+      at_s: Math.round(atMs / 1_000),
+      kind,
+      detail,
+      lasted_s: Math.round(lastedMs / 100) / 10,
+    })),
+    traffic: run.counts,
+    memory: run.memory.map(({ instance, secondQuarterMb, lastQuarterMb }) => ({
+      instance,
+      second_quarter_mb: Math.round(secondQuarterMb),
+      last_quarter_mb: Math.round(lastQuarterMb),
+    })),
+    errors_logged: run.errorsLogged,
+  };
+}
+
+export function toMarkdown(results: ReturnType<typeof toResults>): string {
+  const { machine, guarantees, faults, traffic, memory } = results;
+  const kinds = Map.groupBy(faults, ({ kind }) => kind);
+  const broken = guarantees.filter(({ cases }) => cases.length > 0);
+  return [
+    '# What survives',
+    '',
+    `\`npm run soak ${results.minutes}\`, seed ${results.seed}: 20 keys on 3 gateway processes, one Firestore and one Pub/Sub emulator and a model`,
+    `provider, for ${results.minutes} minutes with a fault every 15 s, then the audit. ${machine.cores} cores, ${machine.memory_gb} GB, Node ${machine.node}, ${machine.platform}.`,
+    '',
+    `**${faults.length} faults, ${traffic.calls ?? 0} calls, ${traffic.turns ?? 0} turns, ${results.violations} violations.**`,
+    '',
+    '| guarantee | checked | violations |',
+    '|---|---:|---:|',
+    ...guarantees.map(({ says, checked, violations }) => `| ${says} | ${checked} | ${violations} |`),
+    '',
+    ...broken.flatMap(({ name, cases }) => [`Violations of \`${name}\`:`, '', ...cases.map((text) => `- ${text}`), '']),
+    '## Faults',
+    '',
+    '| fault | times | at second |',
+    '|---|---:|---|',
+    ...[...kinds].map(([kind, list]) => `| ${kind} | ${list.length} | ${list.map(({ at_s }) => at_s).join(', ')} |`),
+    '',
+    'All the while: clients that leave in mid-stream and resume elsewhere, cancels from another instance, idempotency keys and webhook',
+    'deliveries sent to several instances at once, readers that stall, keys that try each other’s sessions, and keys at their limits.',
+    '',
+    '## Traffic',
+    '',
+    '| what | count |',
+    '|---|---:|',
+    ...Object.entries(traffic)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([what, count]) => `| ${what} | ${count} |`),
+    '',
+    ...memory.map(
+      (line) =>
+        `Resident memory of instance ${line.instance}, medians: ${line.second_quarter_mb} MB in the second quarter, ${line.last_quarter_mb} MB in the last.`,
+    ),
+    '',
+  ].join('\n');
+}
