@@ -8,7 +8,7 @@ import { lastAnswer, type Scene, say, signIn, startDoor, startScene } from './co
 
 const NAUGHTY = [
   '<img src=x onerror="window.pwned=1">',
-  '<script>window.pwned=1</script>',
+  '<script>window.pwned=1;alert(1)</script>',
   'javascript:window.pwned=1',
   '{{constructor.constructor("window.pwned=1")()}}',
   '</textarea></p><svg onload="window.pwned=1">',
@@ -148,11 +148,20 @@ describeWith('chromium', 'the console', () => {
     const { page } = open;
     const prompt = NAUGHTY.join('\n');
     const data = { service: NAUGHTY[0], region: NAUGHTY[1], version: NAUGHTY[4], status: NAUGHTY[2] };
+    const dialogs: string[] = [];
+    page.on('dialog', async (dialog) => {
+      dialogs.push(dialog.message());
+      await dialog.dismiss();
+    });
     await signIn(page);
     await say(page, prompt);
     await lastAnswer(page, 'done').waitFor();
     expect(await page.locator('.message.user .text').textContent()).toBe(prompt);
     expect(await lastAnswer(page, 'done').locator('.text').textContent()).toBe(`You said: ${prompt}`);
+    // The same from the history.
+    await page.reload();
+    await lastAnswer(page, 'done').waitFor();
+    expect(await page.locator('.message .text').allTextContents()).toEqual([prompt, `You said: ${prompt}`]);
     await fetch(`${scene.gateway.url}/webhook`, {
       method: 'POST',
       headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json' },
@@ -166,7 +175,7 @@ describeWith('chromium', 'the console', () => {
     const found = await page.evaluate(
       "['pwned' in window, document.querySelectorAll('#app img, #app script, #app svg').length]",
     );
-    expect(found).toEqual([false, 0]);
+    expect([found, dialogs]).toEqual([[false, 0], []]);
   });
 
   it('makes a form of every method, with the same call for a shell', async () => {
