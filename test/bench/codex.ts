@@ -1,5 +1,6 @@
 // What Codex costs above the model: a warm turn, the first turn of a new instance on a thread of ten turns, and memory with eight turns
-// side by side. The model answers at once, on loopback; the baseline is the same request made by hand.
+// side by side. The model answers at once, on loopback; the baseline is the same request made by hand, in turns with what is measured. Codex
+// comes after everything else on the machine for the processor: where that is busy, the fastest turn tells more than the middle one.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,11 +31,12 @@ export async function run(): Promise<BenchLine[]> {
       return true;
     },
   };
+  let machines = 0;
   const machine = () =>
     createCodexEngine({
       launcher: sandbox,
       binary,
-      directory: join(directory, 'codex'),
+      directory: join(directory, `codex-${machines++}`),
       baseUrls: { gateway: `${api.url}/v1`, chatgpt: `${api.url}/v1` },
       apiKey: 'sk-bench',
       state,
@@ -45,18 +47,24 @@ export async function run(): Promise<BenchLine[]> {
     const talk: Message[] = [];
     await ask(engine, 'c1', talk);
     const warm: number[] = [];
-    for (let turn = 0; turn < WARM_TURNS; turn++) warm.push(await ask(engine, 'c1', talk));
     const bare: number[] = [];
-    for (let turn = 0; turn < WARM_TURNS; turn++) bare.push(await callModel(api.url));
+    for (let turn = 0; turn < WARM_TURNS; turn++) {
+      warm.push(await ask(engine, 'c1', talk));
+      bare.push(await callModel(api.url));
+    }
 
     const ten: Message[] = [];
     for (let turn = 0; turn < 10; turn++) await ask(engine, 'c10', ten);
     const thread = saved.get('c10') ?? new Uint8Array();
     const fresh: number[] = [];
-    for (let instance = 0; instance < NEW_INSTANCES; instance++) {
+    const unprepared: number[] = [];
+    for (let instance = 0; instance < 2 * NEW_INSTANCES; instance++) {
       const other = machine();
+      const isPrepared = instance % 2 === 0;
+      // As an instance whose default model is Codex's does when it starts.
+      if (isPrepared) await other.warm();
       saved.set('c10', thread);
-      fresh.push(await ask(other, 'c10', [...ten]));
+      (isPrepared ? fresh : unprepared).push(await ask(other, 'c10', [...ten]));
       await other.close();
     }
 
@@ -97,7 +105,7 @@ export async function run(): Promise<BenchLine[]> {
         ...baseline,
         target: '<= 350',
         met: freshMs <= 350,
-        notes: `${fastest(fresh)}; rollout ${thread.byteLength} bytes compressed`,
+        notes: `${fastest(fresh)}; rollout ${thread.byteLength} bytes compressed; unprepared ${(median(unprepared) - bareMs).toFixed(0)} ms, ${fastest(unprepared)}`,
       },
       {
         name: 'codex resident memory at 8 parallel turns, this process and all below it',
