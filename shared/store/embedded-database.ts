@@ -8,6 +8,8 @@ const SCHEMA_VERSION = 1;
 /** How long SQLite itself may block the event loop for another process's lock; longer waits are ours and asynchronous. */
 const BUSY_BLOCK_MS = 50;
 const BUSY_OPEN_MS = 5_000;
+/** A checkpoint waits for the disk (fsync) on the event loop. SQLite's own 1,000 pages make that every hundred prompts; 16 MiB, every 400. */
+const CHECKPOINT_PAGES = 4_000;
 
 /** SQLite primary result codes, https://sqlite.org/rescode.html */
 const BUSY = 5;
@@ -59,7 +61,8 @@ export function toStoreError(error: unknown): unknown {
 }
 
 function prepareDatabase(database: DatabaseSync): void {
-  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 16777216;');
+  database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 33554432;
+    PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};`);
   const found = database.prepare('PRAGMA user_version').get()?.user_version;
   if (found !== SCHEMA_VERSION) {
     if (found !== 0) throw new Error(`its schema version is ${String(found)}, this gateway knows ${SCHEMA_VERSION}`);
