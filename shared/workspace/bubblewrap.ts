@@ -2,7 +2,7 @@
 // command so that nothing survives it. Where the self-test fails, nothing runs.
 import { join } from 'node:path';
 import { RpcError } from '../errors.ts';
-import { toBubblewrapArgs } from './bubblewrap-command.ts';
+import { CANNOT_ENTER, type CommandOptions, toBubblewrapArgs } from './bubblewrap-command.ts';
 import { createDiskGuard, type DiskLimits } from './disk-guard.ts';
 import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
 import { keep } from './output.ts';
@@ -10,6 +10,7 @@ import type { RunResult, Sandbox, SandboxChild, SandboxCommand, SandboxSpec } fr
 import { GRACE_MS, killPid, type SandboxProcess, STATUS_FD, signalOf, startProcess } from './sandbox-process.ts';
 import { type SelfTest, selfTest } from './self-test.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from './slots.ts';
+import { createSpawner } from './spawner.ts';
 import { createWorkspaces } from './workspaces.ts';
 
 export interface BubblewrapOptions {
@@ -23,11 +24,12 @@ export interface BubblewrapOptions {
   readonly disk?: DiskLimits;
 }
 
+/** A command may use all that is left of the processor; a server somebody talks to must still be able to answer. */
+const NICE_COMMAND = 15;
+const NICE_LONG = 5;
+
 /** Added to what a command says when it was killed for the room it took. */
 const OVER_DISK = Buffer.from('\nsandbox: killed, the workspace is full; delete something\n');
-
-/** What env(1) answers when it cannot enter the directory. */
-const CANNOT_ENTER = 125;
 
 export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   const isRoot = process.getuid?.() === 0;
@@ -36,6 +38,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   const shortSlots = createSlots(SHORT_SLOTS);
   const longSlots = createSlots(LONG_SLOTS);
   const running = new Set<SandboxProcess>();
+  const spawner = createSpawner();
   let tested: Promise<SelfTest> | undefined;
   let isClosed = false;
 
@@ -57,7 +60,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         const startedMs = performance.now();
         const args = await toArgs(spec, { isLong: false, newSession: true, statusFd: STATUS_FD });
         let isOverDisk = false;
-        const child = await start(spec, args, stdin !== undefined, () => {
+        const child = await start(spec, args, { hasStdin: stdin !== undefined, nice: NICE_COMMAND }, () => {
           isOverDisk = true;
         });
         const aborted = (): void => child.kill(GRACE_MS);
@@ -80,7 +83,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         const { exitCode } = ended;
         const message = stderr.bytes.toString('utf8', 0, 500);
         if (!ended.started) throw new RpcError('internal', { cause: new Error(`bwrap: ${message}`) });
-        if (exitCode === CANNOT_ENTER && /^\S*env: cannot change directory/.test(message)) throw noDirectory(spec);
+        if (exitCode === CANNOT_ENTER.exitCode && CANNOT_ENTER.message.test(message)) throw noDirectory(spec);
         return {
           stdout: stdout.bytes,
           stderr: isOverDisk ? Buffer.concat([stderr.bytes, OVER_DISK]) : stderr.bytes,
@@ -99,7 +102,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       const args = await toArgs(spec, { isLong: true, newSession: true, statusFd: STATUS_FD });
       const release = await longSlots.acquire(spec.keyId, signal);
       try {
-        const child = await start(spec, args, true);
+        const child = await start(spec, args, { hasStdin: true, nice: NICE_LONG });
         const { pid, stdin, stdout, stderr } = child;
         if (stdin === undefined) throw new RpcError('internal');
         void child.ended.then(release);
@@ -129,7 +132,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
 
     async command(spec) {
       const tools = await toolbox();
-      const args = await toArgs(spec, { isLong: true, newSession: false });
+      const args = await toArgs(spec, { isLong: true, newSession: false, closesFds: true });
       const workspace = await workspaces.open(spec.keyId);
       const release = await longSlots.acquire(spec.keyId);
       let unwatch: (() => void) | undefined;
@@ -156,6 +159,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         child.stderr.resume();
       }
       await Promise.all(all.map((child) => child.ended));
+      spawner.close();
     },
   };
 
@@ -169,7 +173,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
 
   async function toArgs(
     spec: SandboxSpec,
-    { isLong, ...how }: { readonly isLong: boolean; readonly newSession: boolean; readonly statusFd?: number },
+    { isLong, ...how }: { readonly isLong: boolean } & Omit<CommandOptions, 'limits'>,
   ): Promise<string[]> {
     const tools = await toolbox();
     // env(1) would take such a program for a variable.
@@ -190,12 +194,12 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   async function start(
     spec: SandboxSpec,
     args: readonly string[],
-    hasStdin: boolean,
+    how: { readonly hasStdin: boolean; readonly nice: number },
     onOverDisk?: () => void,
   ): Promise<SandboxProcess> {
     const tools = await toolbox();
     const workspace = await workspaces.open(spec.keyId);
-    const child = await startProcess(tools.bwrap, args, hasStdin);
+    const child = await startProcess(spawner, tools.bwrap, args, how);
     running.add(child);
     const unwatch = disk.watch(workspace, () => {
       onOverDisk?.();

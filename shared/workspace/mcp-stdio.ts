@@ -70,7 +70,7 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
     } catch (error) {
       fail(error instanceof Error ? error : new Error(String(error)));
     }
-    if (spentBytes > WINDOW_BYTES || spentMessages > WINDOW_MESSAGES) child.stdout.pause();
+    if (!isClosed && (spentBytes > WINDOW_BYTES || spentMessages > WINDOW_MESSAGES)) child.stdout.pause();
   };
 
   async function close(): Promise<void> {

@@ -37,7 +37,10 @@ export function keep(
       void heard.catch(() => {}).then(() => stream.resume());
     });
     stream.on('error', () => {});
-    stream.once('close', () => resolve({ bytes: kept.subarray(0, size), truncated }));
+    // One without a byte may have been closed before anybody could listen.
+    const done = (): void => resolve({ bytes: kept.subarray(0, size), truncated });
+    if (stream.closed) done();
+    else stream.once('close', done);
 
     function append(part: Buffer): void {
       if (size + part.length > kept.length) {

@@ -75,7 +75,11 @@ async function probe(tools: Toolbox, workspaces: Workspaces): Promise<string | u
   try {
     const workspace = await workspaces.open('\0self-test');
     const spec = { keyId: '', argv: ['/bin/sh', '-c', PROBE] as const };
-    const args = toBubblewrapArgs(tools, spec, workspace, { limits: DEFAULT_LIMITS, newSession: true });
+    const args = toBubblewrapArgs(tools, spec, workspace, {
+      limits: DEFAULT_LIMITS,
+      newSession: true,
+      closesFds: true,
+    });
     const [uid, capabilities, processes, devices] = (await output(tools.bwrap, args)).trim().split('\n');
     const expected = tools.userNamespace ? UID_INSIDE : workspace.uid;
     if (uid !== String(expected)) return `it runs as uid ${uid}`;

@@ -1,7 +1,7 @@
 // The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id. Nothing here is
 // shared between keys.
 import { createHash } from 'node:crypto';
-import { chown, mkdir, writeFile } from 'node:fs/promises';
+import { chown, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { HOME } from './sandbox.ts';
 
@@ -16,7 +16,7 @@ export interface Workspace {
   /** Directories of the machine. */
   readonly home: string;
   readonly tmp: string;
-  /** Synthetic /etc files: passwd, group, hosts, nsswitch.conf. */
+  /** What stands for /etc inside: ETC_NAMES and mount points. */
   readonly etc: string;
   /** The uid the key's processes run under when the gateway is root; undefined: the gateway's own. */
   readonly uid: number | undefined;
@@ -33,6 +33,12 @@ const ETC: Readonly<Record<string, string>> = {
   hosts: '127.0.0.1 localhost sandbox\n::1 localhost\n',
   'nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\n',
 };
+
+/** Of the machine's /etc, what programs need and what says nothing about it. Copied: a mount of each would cost every command. */
+const ETC_COPIED = ['ld.so.cache', 'localtime'];
+/** What names like /usr/bin/awk and /usr/bin/vi lead through on Debian. */
+const ALTERNATIVES = 'alternatives';
+export const ETC_NAMES: readonly string[] = [...Object.keys(ETC), ...ETC_COPIED, ALTERNATIVES];
 
 /** Keys whose directories are known to be there; the oldest is asked for again beyond this many. */
 const OPEN_MAX = 1000;
@@ -76,10 +82,40 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
 
   async function makeEtc(): Promise<string> {
     const directory = join(base, 'etc');
-    await mkdir(directory, { recursive: true, mode: 0o755 });
-    await Promise.all(
-      Object.entries(ETC).map(([name, text]) => writeFile(join(directory, name), text, { mode: 0o644 })),
-    );
+    // Mount points, for those that get the network.
+    await mkdir(join(directory, 'ssl/certs'), { recursive: true, mode: 0o755 });
+    const files = Object.entries({ ...ETC, 'resolv.conf': '', 'ssl/openssl.cnf': '' });
+    await Promise.all([
+      ...files.map(([name, text]) => put(join(directory, name), Buffer.from(text))),
+      ...ETC_COPIED.map(async (name) => {
+        const bytes = await readFile(join('/etc', name)).catch(ignoreMissing);
+        if (bytes !== undefined) await put(join(directory, name), bytes);
+      }),
+      copyLinks(join('/etc', ALTERNATIVES), join(directory, ALTERNATIVES)),
+    ]);
     return directory;
   }
+}
+
+/** What is there already is left alone: sandboxes that run are looking at it, and a full disk would leave it empty. */
+async function put(path: string, bytes: Buffer): Promise<void> {
+  const present = await readFile(path).catch(ignoreMissing);
+  if (present?.equals(bytes) !== true) await writeFile(path, bytes, { mode: 0o644 });
+}
+
+async function copyLinks(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true, mode: 0o755 });
+  const entries = await readdir(from, { withFileTypes: true }).catch(() => []);
+  for (const { name } of entries.filter((entry) => entry.isSymbolicLink())) {
+    const target = await readlink(join(from, name));
+    const present = await readlink(join(to, name)).catch(() => undefined);
+    if (present === target) continue;
+    await rm(join(to, name), { force: true });
+    await symlink(target, join(to, name));
+  }
+}
+
+/** Not every machine has it. */
+function ignoreMissing(error: unknown): undefined {
+  if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
 }

@@ -1,0 +1,100 @@
+// The program of the helper process that starts sandboxes (spawner.ts). It travels as its own source (`node -e`), so that it needs no file
+// beside the bundle, and must use nothing from outside its body.
+
+/** To the helper: start this. */
+export interface SpawnRequest {
+  readonly id: number;
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly hasStdin: boolean;
+}
+
+/** To the helper: KILL what was started under this id. */
+export interface KillRequest {
+  readonly id: number;
+  readonly kill: true;
+}
+
+/** From the helper, in this order: one `error`, or `pid` and `stream`s, each with its handle, then `status` texts and one `exit`. */
+export type SpawnReport =
+  | { readonly id: number; readonly error: string }
+  | { readonly id: number; readonly pid: number }
+  | { readonly id: number; readonly stream: 'stdin' | 'stdout' | 'stderr' }
+  | { readonly id: number; readonly status: string }
+  | { readonly id: number; readonly exit: { readonly code: number | null; readonly signal: NodeJS.Signals | null } };
+
+/** What the helper runs. It ends with the gateway: when the channel closes, and what it has started dies with it (`--die-with-parent`). */
+export function helperMain(): void {
+  const { spawn } = process.getBuiltinModule('node:child_process');
+  const fs = process.getBuiltinModule('node:fs');
+  type Started = ReturnType<typeof spawn>;
+  const started = new Map<number, Started>();
+  /** Where Node puts the channel to who started it. */
+  const channelFd = 3;
+
+  // What the gateway was born with and would hand down; everything of Node's own is close-on-exec (02000000).
+  for (const name of fs.readdirSync('/proc/self/fdinfo')) {
+    const fd = Number(name);
+    try {
+      const flags = /^flags:\s*([0-7]+)/m.exec(fs.readFileSync(`/proc/self/fdinfo/${name}`, 'utf8'))?.[1];
+      const isInherited = flags !== undefined && (Number.parseInt(flags, 8) & 0o2000000) === 0;
+      if (fd > 2 && fd !== channelFd && isInherited) fs.closeSync(fd);
+    } catch {
+      // The descriptor of the directory itself has gone.
+    }
+  }
+
+  const send = (report: SpawnReport, handle?: import('node:net').Socket): void => {
+    if (process.connected) process.send?.(report, handle);
+  };
+
+  /** Hands a stream over, unread: the descriptors are the gateway's from here on. */
+  const hand = (id: number, stream: 'stdin' | 'stdout' | 'stderr', socket: unknown): void => {
+    const { Socket } = process.getBuiltinModule('node:net');
+    if (socket instanceof Socket) send({ id, stream }, socket);
+  };
+
+  const start = ({ id, file, args, hasStdin }: SpawnRequest): void => {
+    let child: Started;
+    try {
+      child = spawn(file, args, { stdio: [hasStdin ? 'pipe' : 'ignore', 'pipe', 'pipe', 'pipe'], env: {}, cwd: '/' });
+    } catch (error) {
+      send({ id, error: error instanceof Error && 'code' in error ? String(error.code) : String(error) });
+      return;
+    }
+    const [stdin, stdout, stderr, status] = child.stdio;
+    // Node reads at once, and again when the process ends; what it would read here were lost to the gateway.
+    for (const stream of [stdout, stderr]) {
+      if (stream === null || !('resume' in stream)) continue;
+      Reflect.get(stream, '_handle').readStop();
+      stream.resume = () => stream;
+    }
+    child.once('error', (error) => {
+      started.delete(id);
+      send({ id, error: 'code' in error ? String(error.code) : error.message });
+    });
+    if (child.pid === undefined) return;
+    started.set(id, child);
+    send({ id, pid: child.pid });
+    hand(id, 'stdout', stdout);
+    hand(id, 'stderr', stderr);
+    if (hasStdin) hand(id, 'stdin', stdin);
+    status?.on('error', () => {});
+    status?.on('data', (bytes: Buffer) => send({ id, status: bytes.toString('latin1') }));
+    const exited = Promise.withResolvers<SpawnReport>();
+    child.once('exit', (code, signal) => {
+      started.delete(id);
+      exited.resolve({ id, exit: { code, signal } });
+    });
+    const told = new Promise((resolve) => status?.once('close', resolve));
+    void Promise.all([exited.promise, told]).then(([report]) => send(report));
+  };
+
+  process.on('message', (message: SpawnRequest | KillRequest) => {
+    if ('kill' in message) started.get(message.id)?.kill('SIGKILL');
+    else start(message);
+  });
+  // Ctrl-C in a terminal reaches the whole group; the gateway decides when what runs here ends.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
+  process.once('disconnect', () => process.exit(0));
+}

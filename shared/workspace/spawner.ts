@@ -1,0 +1,161 @@
+// Starts processes by way of a small helper process. Starting one copies the page tables of who starts it: a gateway of 100 MB stands still
+// for milliseconds, the helper's 50 MB are copied elsewhere. The streams are handed over: nothing is read or copied on the way.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { Socket } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
+import { helperMain, type KillRequest, type SpawnReport, type SpawnRequest } from './spawn-helper.ts';
+
+export interface SpawnedProcess {
+  readonly pid: number;
+  readonly stdin: Writable | undefined;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /** Resolves when the process has ended; after the last text on its descriptor 3. Never rejects. */
+  readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
+  kill(): void;
+}
+
+export interface Spawner {
+  /**
+   * Starts a program with an empty environment, at `/`; `onStatus` hears what it writes to descriptor 3. Rejects with an Error that has
+   * the `code` of the failure (E2BIG, ENOENT, EAGAIN ...).
+   */
+  spawn(
+    file: string,
+    args: readonly string[],
+    options: { readonly hasStdin: boolean; onStatus(text: string): void },
+  ): Promise<SpawnedProcess>;
+  /** Ends the helper, and with it whatever still runs. */
+  close(): void;
+}
+
+/** Small young generations: it is the size of the helper that makes a start cheap. */
+const FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=64', '--v8-pool-size=1'];
+
+interface Entry {
+  readonly hasStdin: boolean;
+  onStatus(text: string): void;
+  readonly started: PromiseWithResolvers<SpawnedProcess>;
+  readonly exited: PromiseWithResolvers<Awaited<SpawnedProcess['exited']>>;
+  pid?: number;
+  stdin?: Socket;
+  stdout?: Socket;
+  stderr?: Socket;
+}
+
+/** The helper starts with the first process, and anew when it has died: what it had started is dead then, too. */
+export function createSpawner(): Spawner {
+  const entries = new Map<number, Entry>();
+  let helper: ChildProcess | undefined;
+  let lastId = 0;
+
+  return {
+    spawn(file, args, { hasStdin, onStatus }) {
+      const to = helper ?? open();
+      const id = ++lastId;
+      const entry: Entry = {
+        hasStdin,
+        onStatus,
+        started: Promise.withResolvers(),
+        exited: Promise.withResolvers(),
+      };
+      entries.set(id, entry);
+      // The helper alone does not keep the gateway alive; what it has started does.
+      to.channel?.ref();
+      to.send({ id, file, args, hasStdin } satisfies SpawnRequest, (error) => {
+        if (error !== null) fail(id, 'EAGAIN');
+      });
+      return entry.started.promise;
+    },
+    close() {
+      helper?.disconnect();
+      helper = undefined;
+    },
+  };
+
+  function open(): ChildProcess {
+    const opened = spawn(process.execPath, [...FLAGS, '-e', `(${helperMain})()`], {
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      env: {},
+      cwd: '/',
+      // A session of its own: signals of a terminal pass it by, and schedulers that share by session count it apart from the gateway.
+      detached: true,
+    });
+    helper = opened;
+    const lost = (): void => {
+      if (helper !== opened && helper !== undefined) return;
+      helper = undefined;
+      for (const id of [...entries.keys()]) end(id, { code: null, signal: 'SIGKILL' });
+    };
+    opened.once('error', lost).once('exit', lost);
+    opened.on('message', (message, handle) => {
+      const socket = handle instanceof Socket ? handle : undefined;
+      if (isReport(message)) hear(message, socket);
+      else socket?.destroy();
+    });
+    opened.unref();
+    opened.channel?.unref();
+    return opened;
+  }
+
+  function hear(report: SpawnReport, socket: Socket | undefined): void {
+    const { id } = report;
+    const entry = entries.get(id);
+    if (entry === undefined) socket?.destroy();
+    else if ('error' in report) fail(id, report.error);
+    else if ('status' in report) entry.onStatus(report.status);
+    else if ('exit' in report) end(id, report.exit);
+    else {
+      if ('pid' in report) entry.pid = report.pid;
+      // Without one: the process has ended before it could be handed over.
+      else entry[report.stream] = socket ?? new Socket().destroy();
+      // Who hears it is there before anything can go wrong with it.
+      if ('stream' in report) entry[report.stream]?.on('error', () => {});
+      settle(id, entry);
+    }
+  }
+
+  /** The process is there once its pid and all of its streams are. */
+  function settle(id: number, { pid, stdin, stdout, stderr, hasStdin, started, exited }: Entry): void {
+    if (pid === undefined || stdout === undefined || stderr === undefined || (hasStdin && stdin === undefined)) return;
+    // Nothing comes from there; unread, its end would not be seen.
+    stdin?.resume();
+    started.resolve({
+      pid,
+      stdin,
+      stdout,
+      stderr,
+      exited: exited.promise,
+      kill: () => helper?.send({ id, kill: true } satisfies KillRequest, () => {}),
+    });
+  }
+
+  function end(id: number, how: Awaited<SpawnedProcess['exited']>): void {
+    const entry = remove(id);
+    // Before it was there: the helper died. Harmless afterwards.
+    entry?.started.reject(toError('EAGAIN'));
+    entry?.stdin?.destroy();
+    entry?.exited.resolve(how);
+  }
+
+  function fail(id: number, code: string): void {
+    const entry = remove(id);
+    for (const stream of [entry?.stdin, entry?.stdout, entry?.stderr]) stream?.destroy();
+    entry?.started.reject(toError(code));
+  }
+
+  function remove(id: number): Entry | undefined {
+    const entry = entries.get(id);
+    entries.delete(id);
+    if (entries.size === 0) helper?.channel?.unref();
+    return entry;
+  }
+}
+
+function toError(code: string): Error {
+  return Object.assign(new Error(`cannot start a process: ${code}`), { code });
+}
+
+function isReport(message: unknown): message is SpawnReport {
+  return typeof message === 'object' && message !== null && 'id' in message;
+}
