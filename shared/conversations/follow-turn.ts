@@ -31,6 +31,7 @@ export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: A
   const startMs = performance.now();
   const spans: Span[] = [];
   let seen = false;
+  let watching = true;
   let feeding: Promise<void> = Promise.resolve();
 
   const feed = async (turn: TurnDocument): Promise<void> => {
@@ -45,7 +46,15 @@ export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: A
       return;
     }
     seen = true;
-    feeding = feeding.then(() => feed(data)).catch(ended.reject);
+    feeding = feeding.then(() => feed(data)).catch(onTrouble);
+  };
+  /** An outage is no end: the next check asks again, the reader's signal bounds the wait. */
+  const onTrouble = (error: unknown): void => {
+    if (toRpcError(error).reason !== 'unavailable') ended.reject(error);
+  };
+  const readRecord = async (): Promise<Snapshot<TurnDocument> | undefined> => {
+    const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
+    return record;
   };
   /** Without a record, the turn must be running or queued in its conversation; with one, its owner must live. */
   const check = async (): Promise<void> => {
@@ -54,6 +63,9 @@ export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: A
     const turn = conversation?.turn;
     if (turn?.turn_id === turnId) {
       if (isAbandoned(turn, clock.now())) await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
+      if (watching) return;
+      const record = await readRecord();
+      if (record !== undefined) onSnapshot(record);
       return;
     }
     const waiting = conversation?.queue.find((entry) => entry.turn_id === turnId);
@@ -63,19 +75,17 @@ export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: A
       }
       return;
     }
-    const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
+    const record = await readRecord();
     if (record?.data === undefined)
       ended.reject(new RpcError('not_found', { message: 'no such turn, or its record has expired' }));
     else onSnapshot(record);
   };
 
-  const unwatch = store.watch<TurnDocument>(turnRef(turnId), onSnapshot, (error) => ended.reject(toRpcError(error)));
-  const runCheck = (): void => {
-    check().catch((error: unknown) => {
-      // An outage is no end: the next check asks again, the reader's signal bounds the wait.
-      if (toRpcError(error).reason !== 'unavailable') ended.reject(error);
-    });
-  };
+  const runCheck = (): void => void check().catch(onTrouble);
+  // A watch may end for good, in an outage above all; from then on the checks bring the events, a little later.
+  const unwatch = store.watch<TurnDocument>(turnRef(turnId), onSnapshot, () => {
+    watching = false;
+  });
   runCheck();
   const timer = setInterval(runCheck, CHECK_MS);
   const onAbort = (): void => ended.reject(signal.reason);

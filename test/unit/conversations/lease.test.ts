@@ -155,6 +155,22 @@ describe('a lease', () => {
   });
 });
 
+it('follows a turn to its end although the watch of the store has failed for good', async () => {
+  const follower = await stage.instance();
+  // As the SDK's listeners end when they have met too many errors in a row.
+  follower.line.watch = (_ref, _listener, onError) => {
+    queueMicrotask(() => onError?.(new Error('Exceeded maximum number of retries')));
+    return () => {};
+  };
+  const running = a.stream('[[chunks 10 every 100]]');
+  await running.until(isDelta);
+  const seqs: number[] = [];
+  const onEvent = ({ seq }: { readonly seq: number }): void => void seqs.push(seq);
+  const resumed = await follower.call(conversationResume, { session_id: 's' }, { transport: 'sse', onEvent });
+  expect(resumed).toMatchObject({ status: 'completed', content: (await running.answer).content });
+  expect(seqs).toEqual(running.events.map(({ seq }) => seq));
+});
+
 describe('a cancel that races the end of its turn', () => {
   it('agrees with the turn’s one terminal state, in any interleaving', async () => {
     let sessions = 0;
