@@ -25,6 +25,8 @@ export interface PromptRequest {
   readonly model: string;
   readonly onBusy: OnBusy;
   readonly idempotency: { readonly key: string; readonly paramsHash: string } | undefined;
+  /** Why no new turn may begin; a duplicate is answered all the same. */
+  readonly refusal: RpcError | undefined;
 }
 
 export type Admitted =

@@ -3,6 +3,7 @@ import type { Clock, Ids } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { contextTokens } from '../engines/context-tokens.ts';
 import type { Credential, Engines, Toolset } from '../engines/engine.ts';
+import { toRpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Span } from '../meter.ts';
 import type { Ref, Store } from '../store/store.ts';
@@ -139,7 +140,9 @@ export function createConversations({
       const { owner, prompt, onBusy, instructions, idempotencyKey } = params;
       const sessionId = params.sessionId ?? ids.next('sess');
       const startMs = performance.now();
-      await ledger.admit(owner);
+      const spent = await ledger.admit(owner).then(() => undefined, toRpcError);
+      // An answer that was paid for is told again, however little is left.
+      if (spent !== undefined && idempotencyKey === undefined) throw spent;
       const admitted = await admitPrompt(admission, {
         owner,
         sessionId,
@@ -147,6 +150,7 @@ export function createConversations({
         prompt,
         model,
         onBusy,
+        refusal: spent,
         idempotency:
           idempotencyKey === undefined
             ? undefined

@@ -46,6 +46,8 @@ export async function decide(
       if (record !== undefined && record.turn_id !== turnId) {
         return { writes: [], result: () => duplicate(record, request) };
       }
+      const { refusal } = request;
+      if (refusal !== undefined) return { writes: [], result: () => refuse(refusal) };
       if (isTombstone(snapshot)) return { writes: [], result: () => ({ kind: 'erasing' }) };
       const current =
         cache.read(snapshot) ?? newConversation(request.owner, request.sessionId, conversationId, request.model, now);
@@ -100,7 +102,7 @@ export async function decide(
         }
       }
     },
-    { cached: queued ? undefined : expected(parts, ref, keyRef, request) },
+    { cached: queued || request.refusal !== undefined ? undefined : expected(parts, ref, keyRef, request) },
   );
   cache.set(ref, snapshots[0]);
   return result();
@@ -122,6 +124,10 @@ function expected(
 
 function absent(ref: Ref): Snapshot {
   return { ref, data: undefined, version: null };
+}
+
+function refuse(error: RpcError): never {
+  throw error;
 }
 
 function admitted(conversation: ConversationDocument): Step {

@@ -61,6 +61,15 @@ describe('a daily budget', () => {
     expect(await d.prompt('a new day')).toMatchObject({ type: 'ai_response' });
   });
 
+  it('does not keep a paid answer from who asks again with its idempotency key', async () => {
+    const c = await stage.instance({ GATEWAY_DAILY_TOKENS: '10' });
+    const params = { idempotency_key: 'k' };
+    const paid = await c.prompt('[[say a long enough answer to use the budget up]]', params);
+    expect(await c.prompt('[[say a long enough answer to use the budget up]]', params)).toEqual(paid);
+    expect(await failure(c.prompt('more', { idempotency_key: 'l' }))).toMatchObject({ reason: 'rate_limited' });
+    expect(stage.provider.calls).toBe(1);
+  });
+
   it('is overshot by at most the turns in flight', async () => {
     const c = await stage.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const prompts = Array.from({ length: 5 }, (_, n) =>
