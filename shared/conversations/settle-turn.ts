@@ -45,7 +45,10 @@ export async function settleTurn(parts: TurnParts, turn: TurnToSettle): Promise<
       await turn.flusher.finish();
       return await commitEnd(parts, turn, await withAnswer(parts, turn));
     } catch (error) {
-      if (toRpcError(error).reason !== 'unavailable' || clock.now() >= giveUpAtMs) {
+      const { reason } = toRpcError(error);
+      // Deleted while it ran: nothing is left to settle.
+      if (reason === 'cancelled') throw error;
+      if (reason !== 'unavailable' || clock.now() >= giveUpAtMs) {
         log.log('ERROR', 'turn could not be settled; its lease will expire', {
           turn_id: turn.admitted.lease.turn_id,
           ...errorFields(error),
