@@ -111,29 +111,28 @@ export async function auditEvents({ journal, fleet, clients }: AuditParts, subsc
 
 export interface MemoryLine {
   readonly instance: string;
-  readonly secondQuarterMb: number;
-  readonly lastQuarterMb: number;
-  /** Undefined when the run was too short to judge. */
-  readonly flat: boolean | undefined;
+  /** Median resident memory of each quarter of the run. */
+  readonly quartersMb: readonly number[];
 }
 
 /** Of processes that lived through the whole run. */
 export function auditMemory(journal: Journal, { memory }: Fleet, fromMs: number, toMs: number): MemoryLine[] {
-  const quarter = (toMs - fromMs) / 4;
+  const quarterMs = (toMs - fromMs) / 4;
   const lines: MemoryLine[] = [];
   for (const [instance, samples] of Map.groupBy(memory, (sample) => sample.instance)) {
     if (new Set(samples.map(({ life }) => life)).size > 1) continue;
-    const median = (from: number): number => {
-      const values = samples
-        .filter(({ atMs }) => atMs >= from && atMs < from + quarter)
-        .map(({ rssBytes }) => rssBytes);
-      return (values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN) / 2 ** 20;
-    };
-    const [secondQuarterMb, lastQuarterMb] = [median(fromMs + quarter), median(toMs - quarter)];
-    const flat = toMs - fromMs < MEMORY_MS_MIN ? undefined : lastQuarterMb <= secondQuarterMb * GROWTH_MAX;
-    const told = (): string => `${instance}: ${secondQuarterMb.toFixed(0)} MB, then ${lastQuarterMb.toFixed(0)} MB`;
-    if (flat !== undefined) journal.checks.check('memory', flat, told);
-    lines.push({ instance, secondQuarterMb, lastQuarterMb, flat });
+    const quartersMb = [0, 1, 2, 3].map((quarter) => {
+      const startMs = fromMs + quarter * quarterMs;
+      const inside = samples.filter(({ atMs }) => atMs >= startMs && atMs < startMs + quarterMs);
+      const sizes = inside.map(({ rssBytes }) => rssBytes).sort((a, b) => a - b);
+      return Math.round((sizes[sizes.length >> 1] ?? Number.NaN) / 2 ** 20);
+    });
+    const [, second = Number.NaN, , last = Number.NaN] = quartersMb;
+    if (toMs - fromMs >= MEMORY_MS_MIN) {
+      const told = (): string => `${instance}: ${quartersMb.join(', ')} MB`;
+      journal.checks.check('memory', last <= second * GROWTH_MAX, told);
+    }
+    lines.push({ instance, quartersMb });
   }
   return lines;
 }

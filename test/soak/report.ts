@@ -37,11 +37,7 @@ export function toResults(run: Run) {
       lasted_s: Math.round(lastedMs / 100) / 10,
     })),
     traffic: run.counts,
-    memory: run.memory.map(({ instance, secondQuarterMb, lastQuarterMb }) => ({
-      instance,
-      second_quarter_mb: Math.round(secondQuarterMb),
-      last_quarter_mb: Math.round(lastQuarterMb),
-    })),
+    memory: run.memory.map(({ instance, quartersMb }) => ({ instance, quarters_mb: quartersMb })),
     errors_logged: run.errorsLogged,
   };
 }
@@ -80,10 +76,9 @@ export function toMarkdown(results: ReturnType<typeof toResults>): string {
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([what, count]) => `| ${what} | ${count} |`),
     '',
-    ...memory.map(
-      (line) =>
-        `Resident memory of instance ${line.instance}, medians: ${line.second_quarter_mb} MB in the second quarter, ${line.last_quarter_mb} MB in the last.`,
-    ),
+    ...memory.map(({ instance, quarters_mb }) => {
+      return `Resident memory of instance ${instance}, median of each quarter: ${quarters_mb.join(', ')} MB.`;
+    }),
     '',
   ].join('\n');
 }
