@@ -1,10 +1,6 @@
 // The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { z } from 'zod';
-import { parseKeyDocument } from './auth/key-document.ts';
-import type { ApiKey } from './auth/keys.ts';
-import { parseLimits } from './auth/limits-text.ts';
+import { type Settings, Variables } from './config-variables.ts';
 import type { Limit } from './rate-limit/limiter.ts';
 
 /** What the rest of the house may know of its environment. */
@@ -99,83 +95,6 @@ export class ConfigError extends Error {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-const url = z.string().refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http(s) URL');
-/** A reader that throws, as a schema: its message becomes the line about the mistake. */
-const readBy = <T>(read: (text: string) => T) =>
-  z.string().transform((text, context) => {
-    try {
-      return read(text);
-    } catch (error) {
-      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
-      return z.NEVER;
-    }
-  });
-const milliseconds = z.coerce.number().int().min(100).max(3_600_000);
-
-/** One row per variable: the README's table and the messages come from these names. */
-const Variables = z.object({
-  PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(8080),
-  HOST: z.string().min(1).default('127.0.0.1'),
-  GATEWAY_API_KEY: readBy(readKeys).optional(),
-  GATEWAY_KEYS: readBy((text) => readKeys(inlineOrFile(text))).optional(),
-  GATEWAY_KEY_SOURCE: z.enum(['environment', 'secret-manager']).optional(),
-  GATEWAY_LIMITS: readBy(parseLimits).prefault('100/minute,1000/hour,10000/day'),
-  GATEWAY_DATA_DIR: z.string().min(1).default('.data'),
-  GATEWAY_STORE: z.enum(['embedded', 'memory', 'firestore']).optional(),
-  GATEWAY_BUS: z.enum(['local', 'pubsub']).optional(),
-  GATEWAY_TOPIC: z
-    .string()
-    .regex(/^[A-Za-z][\w.~%+-]{2,254}$/, 'must be a Pub/Sub topic name')
-    .default('gateway-events'),
-  BFF_BASE_URL: url.optional(),
-  BFF_BACKENDS: readBy(readBackends).optional(),
-  MCP_SERVERS: readBy(readMcpServers).optional(),
-  GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
-  GATEWAY_DAILY_TOKENS: z.coerce.number().int().min(1).optional(),
-  GATEWAY_LEASE_MS: milliseconds.default(30_000),
-  GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
-  GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
-  ENGINE: z.enum(['direct', 'codex']).default('direct'),
-  CODEX_BIN: z.string().min(1).optional(),
-  MODEL: z
-    .string()
-    .max(128)
-    .regex(
-      /^(anthropic|openai|google|codex|offline)\/\S+$/,
-      'must be anthropic/…, openai/…, google/…, codex/… or offline/…',
-    )
-    .optional(),
-  ANTHROPIC_API_KEY: z.string().min(1).optional(),
-  ANTHROPIC_BASE_URL: url.optional(),
-  OPENAI_API_KEY: z.string().min(1).optional(),
-  OPENAI_BASE_URL: url.optional(),
-  GOOGLE_BASE_URL: url.optional(),
-  CHATGPT_BASE_URL: url.optional(),
-  KMS_KEY: z
-    .string()
-    .regex(
-      /^projects\/[^/]+\/locations\/[^/]+\/keyRings\/[^/]+\/cryptoKeys\/[^/]+$/,
-      'must be projects/P/locations/L/keyRings/R/cryptoKeys/K',
-    )
-    .optional(),
-  GOOGLE_APPLICATION_CREDENTIALS: z.string().min(1).optional(),
-  GOOGLE_CLOUD_LOCATION: z.string().min(1).default('us-central1'),
-  GOOGLE_CLOUD_PROJECT: z.string().min(1).optional(),
-  FIRESTORE_EMULATOR_HOST: z.string().min(1).optional(),
-  PUBSUB_EMULATOR_HOST: z.string().min(1).optional(),
-  WEBHOOK_SECRETS: readBy(readWebhookSecrets).prefault(''),
-  ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
-  COMPANION_URL: url.optional(),
-  COMPANION_AUDIENCE: z.string().min(1).optional(),
-  COMPANION_CALLER: z.string().min(1).optional(),
-  PUSH_AUDIENCE: z.string().min(1).optional(),
-  PUSH_SERVICE_ACCOUNT: z.string().min(1).optional(),
-  K_SERVICE: z.string().optional(),
-  PATH: z.string().default('/usr/local/bin:/usr/bin:/bin'),
-});
-
-type Settings = z.output<typeof Variables>;
-
 /** Reads and validates an environment. Throws ConfigError with every mistake in it, a line each; never shows a secret's value. */
 export function loadConfig(env: Environment): Config {
   // An empty variable counts as unset, as in docker and CI settings.
@@ -269,65 +188,6 @@ function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): C
   return { source, documents };
 }
 
-/** The document with what it says, so that a mistake in it is found at start. */
-function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
-  return { document, keys: parseKeyDocument(document) };
-}
-
-/** `@path` reads a file, anything else is the value itself. */
-function inlineOrFile(value: string): string {
-  if (!value.startsWith('@')) return value;
-  try {
-    return readFileSync(value.slice(1), 'utf8');
-  } catch (error) {
-    throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
-  }
-}
-
-const Backends = z.record(
-  z.string().regex(/^[\w-]{1,64}$/),
-  z.strictObject({ base_url: url, internal: z.boolean().default(false) }),
-);
-
-function readBackends(value: string): readonly (readonly [string, { baseUrl: string; internal: boolean }])[] {
-  const form = 'must be JSON of the form {"name": {"base_url": "https://...", "internal": false}}';
-  let document: unknown;
-  try {
-    document = JSON.parse(inlineOrFile(value));
-  } catch {
-    throw new Error(form);
-  }
-  const parsed = Backends.safeParse(document);
-  if (!parsed.success) throw new Error(form);
-  return Object.entries(parsed.data).map(([name, { base_url, internal }]) => [name, { baseUrl: base_url, internal }]);
-}
-
-const absolutePath = z.string().regex(/^\/[^\0]*$/);
-const McpServers = z.record(
-  z.string().regex(/^[\w.-]{1,64}$/),
-  z.union([
-    z.strictObject({
-      command: z.string().min(1),
-      args: z.array(z.string()).default([]),
-      env: z.record(z.string(), z.string()).default({}),
-      paths: z.array(absolutePath).default([]),
-      network: z.boolean().default(false),
-    }),
-    z.strictObject({ url, headers: z.record(z.string(), z.string()).default({}) }),
-  ]),
-);
-
-/** Values are never shown: they may hold credentials. */
-function readMcpServers(text: string): Config['mcpServers'] {
-  try {
-    return new Map(Object.entries(McpServers.parse(JSON.parse(inlineOrFile(text)))));
-  } catch {
-    throw new Error(
-      'must be JSON of the form {"name": {"command": "...", "args": [], "env": {}, "paths": ["/..."], "network": false}} or {"name": {"url": "https://...", "headers": {}}}',
-    );
-  }
-}
-
 function readProviders(settings: Settings, inCloud: boolean): Config['providers'] {
   const { ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, OPENAI_API_KEY, OPENAI_BASE_URL } = settings;
   const hasGoogleCredentials =
@@ -343,23 +203,6 @@ function readProviders(settings: Settings, inCloud: boolean): Config['providers'
       ? { google: { project: settings.GOOGLE_CLOUD_PROJECT, location: settings.GOOGLE_CLOUD_LOCATION } }
       : {}),
   };
-}
-
-function readWebhookSecrets(text: string): string[] {
-  const secrets = text.split(/\s+/).filter((part) => part !== '');
-  const wrong = secrets.findIndex((secret) => !/^whsec_[A-Za-z0-9+/=]{24,}$|^github:.{8,}$/.test(secret));
-  if (wrong !== -1)
-    throw new Error(
-      `entry ${wrong + 1} must be whsec_<base64 of at least 16 bytes> or github:<secret of at least 8 characters>`,
-    );
-  return secrets;
-}
-
-function readOrigins(text: string): Set<string> {
-  const origins = text.split(/[\s,]+/).filter((part) => part !== '');
-  const wrong = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
-  if (wrong !== undefined) throw new Error(`${wrong} must be an exact origin such as https://app.example.com`);
-  return new Set(origins);
 }
 
 function sha256(text: string): Buffer {
