@@ -8,7 +8,7 @@ import { createFirestoreStore } from '../../shared/store/firestore.ts';
 import type { AuditParts } from './audit.ts';
 import { call } from './call.ts';
 import type { Fleet } from './fleet.ts';
-import type { Admission, Journal } from './journal.ts';
+import type { Journal } from './journal.ts';
 import type { Subscriber } from './subscriber.ts';
 import type { Key } from './traffic.ts';
 
@@ -22,32 +22,33 @@ const GROWTH_MAX = 1.2;
 const MEMORY_MS_MIN = 230_000;
 
 /** Admissions of one window take places of their own in it, however many instances hand them out. */
-export async function auditLimits({ journal, fleet }: AuditParts, keys: readonly Key[]): Promise<void> {
-  const { checks } = journal;
-  const limits = new Map(keys.map(({ id, limits: text }) => [id, parseLimits(text)]));
-  const isDegraded = ({ limit }: Admission): boolean => limit === BUCKET_MAX;
-  const windows = Map.groupBy(
-    journal.admissions.filter((admission) => !isDegraded(admission)),
-    ({ keyId, limit, reset }) => `${keyId}, ${limit} until ${reset}`,
-  );
-  for (const [window, admissions] of windows) {
+export function auditWindows({ journal }: Pick<AuditParts, 'journal'>): void {
+  const { checks, admissions } = journal;
+  const [degraded, counted] = [true, false].map((is) => {
+    return admissions.filter(({ limit }) => (limit === BUCKET_MAX) === is);
+  });
+  const windows = Map.groupBy(counted ?? [], ({ keyId, limit, reset }) => `${keyId}, ${limit} until ${reset}`);
+  for (const [window, own] of windows) {
     let takenTo = 0;
-    for (const { remaining, cost, limit } of admissions.sort((a, b) => a.remaining - b.remaining)) {
-      const own = remaining >= takenTo && remaining + cost <= limit;
-      checks.check('admissions', own, () => `${window}: ${remaining} left after ${cost}, taken before`);
+    for (const { remaining, cost, limit } of own.sort((a, b) => a.remaining - b.remaining)) {
+      const free = remaining >= takenTo && remaining + cost <= limit;
+      checks.check('admissions', free, () => `${window}: admitted again with ${remaining} left after ${cost}`);
       takenTo = remaining + cost;
     }
-    if (admissions.some(({ remaining }) => remaining === 0)) journal.count('windows used up');
+    if (own.some(({ remaining }) => remaining === 0)) journal.count('windows used up');
   }
-  const buckets = Map.groupBy(
-    journal.admissions.filter(isDegraded),
-    ({ keyId, process, reset }) => `${keyId} on ${process} until ${reset}`,
-  );
-  for (const [bucket, admissions] of buckets) {
-    const used = admissions.reduce((sum, { cost }) => sum + cost, 0);
+  const buckets = Map.groupBy(degraded ?? [], ({ keyId, process, reset }) => `${keyId} on ${process} until ${reset}`);
+  for (const [bucket, own] of buckets) {
+    const used = own.reduce((sum, { cost }) => sum + cost, 0);
     checks.check('degraded', used <= BUCKET_MAX, () => `${bucket}: ${used}`);
   }
+}
 
+/** The same, and what the store has counted: not more than the limit, and not less than was admitted. */
+export async function auditLimits({ journal, fleet }: AuditParts, keys: readonly Key[]): Promise<void> {
+  auditWindows({ journal });
+  const { checks } = journal;
+  const limits = new Map(keys.map(({ id, limits: text }) => [id, parseLimits(text)]));
   const store = createFirestoreStore({ projectId: fleet.projectId, emulatorHost: fleet.firestoreHost, clock: Date });
   try {
     for (const { id } of keys) {
