@@ -178,6 +178,8 @@ async function interrupt(
       const news = await inbox.next(within);
       if (!('event' in news)) translation.toEvents(news);
     }
+    // An interrupted turn leaves its command running, now and then or always, as versions differ.
+    await process.client.request('thread/backgroundTerminals/clean', { threadId }, within);
   } catch {
     await process.end();
   }

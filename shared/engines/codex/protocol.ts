@@ -39,6 +39,8 @@ export interface ClientRequests {
     readonly model?: string;
   };
   'turn/interrupt': { readonly threadId: string; readonly turnId: string };
+  /** Ends commands of the thread that run still. */
+  'thread/backgroundTerminals/clean': { readonly threadId: string };
 }
 
 export type ClientMethod = keyof ClientRequests;
@@ -72,6 +74,7 @@ export const RESULTS = {
   'thread/inject_items': Nothing,
   'turn/start': z.object({ turn: z.object({ id: z.string() }) }),
   'turn/interrupt': Nothing,
+  'thread/backgroundTerminals/clean': Nothing,
 } as const satisfies Record<ClientMethod, z.ZodType>;
 
 export type ClientResults = { [M in ClientMethod]: z.output<(typeof RESULTS)[M]> };

@@ -5,7 +5,7 @@ import { constants } from 'node:fs';
 import { chmod, mkdir, open, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { gunzip, gzip } from 'node:zlib';
+import { constants as zlib, zstdCompress, zstdDecompress } from 'node:zlib';
 import { z } from 'zod';
 import type { Message } from '../engine.ts';
 import { CODEX_HOME } from './config-toml.ts';
@@ -14,6 +14,8 @@ import type { KnownThread } from './process.ts';
 /** A longer rollout is not carried: the next machine starts from the messages. */
 const ROLLOUT_BYTES_MAX = 48 << 20;
 const NEWLINE = 0x0a;
+/** A reply waits for it: smaller than gzip’s best, in a fifth of its time. */
+const COMPRESSION = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
 
 const Head = z.object({
   v: z.literal(1),
@@ -39,12 +41,12 @@ export async function packThread(home: string, known: KnownThread): Promise<Buff
   if (head === undefined) return undefined;
   const rollout = await readBounded(join(home, head.path));
   if (rollout === undefined) return undefined;
-  return promisify(gzip)(Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), rollout]));
+  return promisify(zstdCompress)(Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), rollout]), COMPRESSION);
 }
 
 /** Throws when the bytes are not a packed thread. */
 export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
-  const whole = await promisify(gunzip)(bytes, { maxOutputLength: ROLLOUT_BYTES_MAX + 4096 });
+  const whole = await promisify(zstdDecompress)(bytes, { maxOutputLength: ROLLOUT_BYTES_MAX + 4096 });
   const end = whole.indexOf(NEWLINE);
   const { thread, path, ...rest } = Head.parse(JSON.parse(whole.toString('utf8', 0, end)));
   const known = {

@@ -1,7 +1,7 @@
 // The real `codex app-server` against a fake Responses API: what a turn tells, what it may touch, and who it calls.
 import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { EngineEvent, Toolset } from '../../../shared/engines/engine.ts';
 import { describeWith } from '../../support/requirements.ts';
@@ -128,7 +128,7 @@ describeWith('codex', 'the codex engine', () => {
     const files = filesBelow(stage.directory);
     expect(files.length).toBeGreaterThan(5);
     expect(files.filter((file) => readFileSync(file).includes(API_KEY))).toEqual([]);
-    const saved = [...stage.state.saved.values()].map((bytes) => gunzipSync(bytes).toString());
+    const saved = [...stage.state.saved.values()].map((bytes) => zstdDecompressSync(bytes).toString());
     expect(saved.length).toBeGreaterThan(0);
     expect(saved.filter((text) => text.includes(API_KEY))).toEqual([]);
   });

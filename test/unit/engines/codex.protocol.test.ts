@@ -40,6 +40,7 @@ type Answers = {
   'thread/inject_items': v2.ThreadInjectItemsResponse;
   'turn/start': v2.TurnStartResponse;
   'turn/interrupt': v2.TurnInterruptResponse;
+  'thread/backgroundTerminals/clean': v2.ThreadBackgroundTerminalsCleanResponse;
 };
 export type Results = AllFit<{ [M in ours.ClientMethod]: Fits<Answers[M], input<(typeof ours.RESULTS)[M]>> }>;
 
@@ -122,6 +123,7 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
   it('sends nothing that runs or reads outside Codex’s own sandbox', () => {
     expect(Object.keys(RESULTS).toSorted()).toEqual([
       'initialize',
+      'thread/backgroundTerminals/clean',
       'thread/delete',
       'thread/inject_items',
       'thread/resume',

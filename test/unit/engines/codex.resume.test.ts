@@ -1,7 +1,7 @@
 // A conversation with Codex that goes from machine to machine, from engine to engine, and outlives its process: nothing of it is lost.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeWith } from '../../support/requirements.ts';
 import { appServers, type Stage, saidIn, setUpStage, startConversation } from './codex-harness.ts';
@@ -71,9 +71,12 @@ describeWith('codex', 'a conversation with Codex', () => {
   it.each([
     ['is lost', () => undefined],
     ['is damaged', () => Buffer.from('not a thread')],
-    ['has a rollout that Codex refuses', (bytes: Uint8Array) => gzipSync(`${headOf(bytes)}\nnot a rollout\n`)],
-    ['was saved by a later version', (bytes: Uint8Array) => gzipSync(headOf(bytes).replace('"v":1', '"v":2'))],
-    ['names a file elsewhere', (bytes: Uint8Array) => gzipSync(headOf(bytes).replace('sessions/', '../../sessions/'))],
+    ['has a rollout that Codex refuses', (bytes: Uint8Array) => zstdCompressSync(`${headOf(bytes)}\nnot a rollout\n`)],
+    ['was saved by a later version', (bytes: Uint8Array) => zstdCompressSync(headOf(bytes).replace('"v":1', '"v":2'))],
+    [
+      'names a file elsewhere',
+      (bytes: Uint8Array) => zstdCompressSync(headOf(bytes).replace('sessions/', '../../sessions/')),
+    ],
   ])('starts from the messages when the saved thread %s', async (_, damage) => {
     const conversation = startConversation();
     await conversation.ask(here, 'first');
@@ -143,5 +146,5 @@ describeWith('codex', 'a conversation with Codex', () => {
 });
 
 function headOf(bytes: Uint8Array): string {
-  return gunzipSync(bytes).toString().split('\n', 1)[0] ?? '';
+  return zstdDecompressSync(bytes).toString().split('\n', 1)[0] ?? '';
 }
