@@ -114,7 +114,7 @@ const STRINGS = [
   '////',
   'x'.repeat(129),
   'x'.repeat(5_000),
-  'ü'.repeat(40_000),
+  'ü'.repeat(10_000),
 ] as const;
 
 export const naughtyString: fc.Arbitrary<string> = fc.oneof(

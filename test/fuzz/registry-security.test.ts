@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SCOPES } from '../../shared/auth/keys.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { createFuzzStage, type FuzzStage } from './stage.ts';
-import { type Heard, memberOf, openHttp, openWebSocket } from './transports.ts';
+import { type Heard, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 const ALL = 'all-scopes';
 /** A key per scope, which has every other one; and one that has none. */
@@ -18,19 +18,22 @@ const KEYS = [
 ];
 
 let stage: FuzzStage;
+/** By transport and key. */
+const opened = new Map<string, Transport>();
 beforeAll(async () => {
   stage = await createFuzzStage({ env: { GATEWAY_KEYS: JSON.stringify({ keys: KEYS }) } });
 });
-afterAll(() => stage.close());
+afterAll(async () => {
+  for (const transport of opened.values()) transport.close();
+  await stage.close();
+});
 
-async function over(transport: 'http' | 'sse' | 'ws', key: string, request: object): Promise<Heard> {
+function over(transport: 'http' | 'sse' | 'ws', key: string, request: object): Promise<Heard> {
   const { url } = stage.gateway;
-  const opened = transport === 'ws' ? openWebSocket(url, key) : openHttp(url, key, transport);
-  try {
-    return await opened.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', ...request })));
-  } finally {
-    opened.close();
-  }
+  const name = `${transport} ${key}`;
+  const way = opened.get(name) ?? (transport === 'ws' ? openWebSocket(url, key) : openHttp(url, key, transport));
+  opened.set(name, way);
+  return way.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', ...request })));
 }
 
 /** How many calls of the method the log tells of, by their outcome. */

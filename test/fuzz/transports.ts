@@ -81,37 +81,59 @@ async function read(response: IncomingMessage, transport: 'http' | 'sse'): Promi
 
 /** As many calls as a connection may have in flight: such a batch runs alone, so all that came before it has been answered by then. */
 const BARRIER_CALLS = 32;
+/** What is not answered by then may be a notification: the barrier tells. How long it is changes nothing but the costs. */
+const QUIET_MS = 5;
 
-/** `url` as of HTTP. One request at a time. */
+/** `url` as of HTTP. One request at a time; an answer too many is heard as one of the next request. */
 export function openWebSocket(url: string, key: string): Transport {
   let socket: WebSocket | undefined;
   let barriers = 0;
+  let messages: unknown[] = [];
+  let onHeard: (message: unknown) => void = () => {};
+
+  const open = async (): Promise<WebSocket> => {
+    const opened = await connect(url, key);
+    opened.on('message', (data) => {
+      const message: unknown = JSON.parse(String(data));
+      messages.push(message);
+      onHeard(message);
+    });
+    return opened;
+  };
+
   return {
     async send(body) {
-      socket ??= await connect(url, key);
+      socket ??= await open();
       const current = socket;
       const barrier = `barrier-${++barriers}`;
-      const messages: unknown[] = [];
-      const heard = await new Promise<Heard>((resolve, reject) => {
+      const isBarrier = (message: unknown): boolean =>
+        Array.isArray(message) && message.some((one) => memberOf(one, 'id') === barrier);
+      let isWaiting = false;
+      const closed = await new Promise<number | undefined>((resolve, reject) => {
         const timer = setTimeout(() => reject(new Error(`no answer: ${body.toString().slice(0, 200)}`)), TIMEOUT_MS);
-        const done = (more: { readonly closed?: number } = {}): void => {
+        const quiet = setTimeout(() => {
+          isWaiting = true;
+          const silent = Array.from({ length: BARRIER_CALLS - 1 }, () => ({ jsonrpc: '2.0', method: 'barrier' }));
+          current.send(JSON.stringify([...silent, { jsonrpc: '2.0', method: 'barrier', id: barrier }]));
+        }, QUIET_MS);
+        const done = (code?: number): void => {
           clearTimeout(timer);
-          current.off('message', onMessage).off('close', onClose);
-          resolve({ transport: 'ws', ...sort(messages), ...more });
+          clearTimeout(quiet);
+          current.off('close', done);
+          onHeard = () => {};
+          resolve(code);
         };
-        const onMessage = (data: WebSocket.RawData): void => {
-          const message: unknown = JSON.parse(String(data));
-          if (Array.isArray(message) && message.some((one) => memberOf(one, 'id') === barrier)) done();
-          else messages.push(message);
+        onHeard = (message) => {
+          if (isWaiting ? isBarrier(message) : !isNotification(message)) done();
         };
-        const onClose = (closed: number): void => done({ closed });
-        current.on('message', onMessage).once('close', onClose);
+        current.once('close', done);
         current.send(body, { binary: false });
-        const silent = Array.from({ length: BARRIER_CALLS - 1 }, () => ({ jsonrpc: '2.0', method: 'barrier' }));
-        current.send(JSON.stringify([...silent, { jsonrpc: '2.0', method: 'barrier', id: barrier }]));
       });
-      if (heard.closed !== undefined) socket = undefined;
-      return heard;
+      const heard = sort(messages.filter((message) => !isBarrier(message)));
+      messages = [];
+      if (closed === undefined) return { transport: 'ws', ...heard };
+      socket = undefined;
+      return { transport: 'ws', ...heard, closed };
     },
     close: () => socket?.terminate(),
   };
@@ -126,11 +148,14 @@ async function connect(url: string, key: string): Promise<WebSocket> {
 }
 
 function sort(messages: readonly unknown[]): Pick<Heard, 'answers' | 'notifications'> {
-  const isNotification = (message: unknown): boolean => memberOf(message, 'method') !== undefined;
   return {
     answers: messages.filter((message) => !isNotification(message)),
     notifications: messages.filter(isNotification),
   };
+}
+
+function isNotification(message: unknown): boolean {
+  return memberOf(message, 'method') !== undefined;
 }
 
 /** A member of what should be an object; undefined where it is none. */

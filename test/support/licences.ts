@@ -2,7 +2,7 @@
 import { isProduction, type LockedPackage, readLockedPackages } from './dependencies.ts';
 
 /** SPDX identifiers that ask for no more than naming the authors. CC-BY-3.0 and CC0-1.0 are those of SPDX's own lists of licences. */
-export const ALLOWED_LICENCES: ReadonlySet<string> = new Set([
+const ALLOWED_LICENCES: ReadonlySet<string> = new Set([
   '0BSD',
   'Apache-2.0',
   'BSD-2-Clause',
