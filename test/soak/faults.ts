@@ -12,7 +12,7 @@ const SKEW_MS = 30_000;
 /** The first instance is never restarted, so that its memory tells of the whole run. */
 const RESTARTABLE = [1, 2] as const;
 /** Only these make a 503 the right answer: the store is away, or an instance goes. A model or Pub/Sub that is down does not. */
-const EXCUSES: ReadonlySet<string> = new Set(['SIGTERM', 'Firestore', 'clock 30 s ahead', 'clock 30 s behind']);
+const EXCUSES: ReadonlySet<string> = new Set(['SIGTERM', 'Firestore frozen', 'clock 30 s ahead', 'clock 30 s behind']);
 
 export interface DoneFault {
   /** Since the start of the run. */
@@ -79,8 +79,8 @@ export function startFaults({ fleet, random, runMs, only, say }: FaultParts): Fa
   const kinds: Readonly<Record<string, Fault>> = {
     'kill -9': async () => `${name(await restart('kill'))}, started again`,
     SIGTERM: async () => `${name(await restart('terminate'))}, started again`,
-    Firestore: outage('firestore'),
-    'Pub/Sub': outage('pubsub'),
+    'Firestore frozen': outage('firestore'),
+    'Pub/Sub frozen': outage('pubsub'),
     'provider 429': provider('429'),
     'provider 500': provider('500'),
     'provider hangs': provider('hang'),

@@ -67,6 +67,8 @@ export function toMarkdown(results: ReturnType<typeof toResults>): string {
     '',
     'All the while: clients that leave in mid-stream and resume elsewhere, cancels from another instance, idempotency keys and webhook',
     'deliveries sent to several instances at once, readers that stall, keys that try each other’s sessions, and keys at their limits.',
+    'Outages of Firestore and Pub/Sub are SIGSTOP and SIGCONT, because an emulator that ends forgets its data. One instance is never',
+    'restarted, so that its memory tells of the whole run; heaps are capped at 256 MB, as in a small container.',
     '',
     '## Traffic',
     '',
