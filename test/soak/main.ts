@@ -13,7 +13,7 @@ import { createJournal } from './journal.ts';
 import { observeStore } from './observer.ts';
 import { answerAsks } from './prompts.ts';
 import { createRandom } from './random.ts';
-import { toMarkdown, toResults } from './report.ts';
+import { toJson, toMarkdown, toResults } from './report.ts';
 import { startSubscriber } from './subscriber.ts';
 import { createKeys, startTraffic } from './traffic.ts';
 
@@ -91,7 +91,7 @@ async function soak(): Promise<number> {
       errorsLogged,
     });
     const markdown = toMarkdown(results);
-    writeFileSync(join(import.meta.dirname, 'RESULTS.json'), `${JSON.stringify(results, undefined, 2)}\n`);
+    writeFileSync(join(import.meta.dirname, 'RESULTS.json'), toJson(results));
     writeFileSync(join(import.meta.dirname, 'RESULTS.md'), markdown);
     say(`\n${markdown}`);
     return checks.violations === 0 ? 0 : 1;

@@ -42,6 +42,13 @@ export function toResults(run: Run) {
   };
 }
 
+/** Laid out as the formatter of this repository would: lists of numbers on one line. */
+export function toJson(results: ReturnType<typeof toResults>): string {
+  const text = JSON.stringify(results, undefined, 2);
+  const flat = text.replace(/\[\s+([\d.,\s]+?)\s+\]/g, (_, numbers: string) => `[${numbers.replace(/\s+/g, ' ')}]`);
+  return `${flat}\n`;
+}
+
 export function toMarkdown(results: ReturnType<typeof toResults>): string {
   const { machine, guarantees, faults, traffic, memory } = results;
   const kinds = Map.groupBy(faults, ({ kind }) => kind);
