@@ -2,6 +2,7 @@
 // turn is ours to run, answered by another, or refused.
 import { createHash } from 'node:crypto';
 import type { Ids } from '../clock.ts';
+import { NeedsCompanion } from '../engines/needs-companion.ts';
 import { RpcError, toRpcError } from '../errors.ts';
 import type { Ref } from '../store/store.ts';
 import { settleAbandoned } from './abandoned.ts';
@@ -25,6 +26,10 @@ export interface PromptRequest {
   readonly model: string;
   readonly onBusy: OnBusy;
   readonly idempotency: { readonly key: string; readonly paramsHash: string } | undefined;
+  /** The prompt can go to the companion instead, and must when that holds the session's tools. */
+  readonly canForward: boolean;
+  /** Whether this instance has tools for the session, now. */
+  hasTools(): boolean;
   /** Why no new turn may begin; a duplicate is answered all the same. */
   readonly refusal: RpcError | undefined;
 }
@@ -35,6 +40,7 @@ export type Admitted =
       readonly ref: Ref;
       readonly conversation: ConversationDocument;
       readonly lease: Lease;
+      readonly mcpLost: boolean;
     }
   /** The idempotency key is taken: this turn answers for it. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string };
@@ -59,7 +65,7 @@ export function hashParams(params: Readonly<Record<string, unknown>>): string {
   return createHash('sha256').update(JSON.stringify(sorted)).digest('base64url');
 }
 
-/** Resolves once the turn runs under our lease, or is found to be a duplicate. Throws `session_busy`, `queue_full`, `cancelled`. */
+/** Resolves once the turn runs under our lease, or is found to be a duplicate. Throws `session_busy`, `queue_full`, `cancelled`, NeedsCompanion. */
 export async function admitPrompt(parts: AdmissionParts, request: PromptRequest): Promise<Admitted> {
   const { clock, turns, closing } = parts;
   const ref = conversationRef(request.owner, request.sessionId);
@@ -90,6 +96,8 @@ export async function admitPrompt(parts: AdmissionParts, request: PromptRequest)
       continue;
     }
     switch (step.kind) {
+      case 'elsewhere':
+        throw new NeedsCompanion();
       case 'admitted':
         return { ...step, ref };
       case 'duplicate':

@@ -8,8 +8,9 @@ import type { Logger } from '../log.ts';
 import type { Span } from '../meter.ts';
 import type { Ref, Store } from '../store/store.ts';
 import { admitPrompt, hashParams } from './admission.ts';
+import { hold, release, type SessionName } from './companion-mark.ts';
 import { createConversationCache } from './conversation-cache.ts';
-import { type ConversationDocument, conversationRef } from './documents.ts';
+import { type ConversationDocument, conversationRef, type Held } from './documents.ts';
 import { eraseSession, markDeleted } from './erase.ts';
 import type { NumberedEvent } from './event-log.ts';
 import { followTurn } from './follow-turn.ts';
@@ -37,6 +38,8 @@ export interface PromptParams {
   readonly instructions: string | undefined;
   readonly onBusy: OnBusy;
   readonly idempotencyKey: string | undefined;
+  /** The call can go to the companion: it does, as NeedsCompanion, when that holds the session's tools. */
+  readonly canForward?: boolean;
   /** The caller's own account, and the login it comes from. */
   readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
 }
@@ -68,8 +71,11 @@ export interface Conversations {
   /** As `resume`, without following: what is there now. */
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
-  /** False when there was nothing to delete. */
-  delete(owner: string, sessionId: string): Promise<boolean>;
+  /** False when there was nothing to delete. Throws NeedsCompanion when that holds something of the session and `canForward`. */
+  delete(owner: string, sessionId: string, canForward?: boolean): Promise<boolean>;
+  /** Notes that this instance holds something for the session (companion-mark.ts). */
+  hold(session: SessionName, held: Held, options: { readonly isStarted: boolean }): Promise<void>;
+  release(session: SessionName, held: Held): Promise<void>;
   /** Sessions of a key, the one used last first. */
   list(
     owner: string,
@@ -113,6 +119,7 @@ export function createConversations({
     ledger,
     turns: config.turns,
   };
+  const marks = { store, cache: runner.cache, clock, ids, defaultModel: engines.defaultModel };
   const admission = {
     ...runner,
     ids,
@@ -150,6 +157,8 @@ export function createConversations({
         prompt,
         model,
         onBusy,
+        canForward: params.canForward === true,
+        hasTools: () => toolset?.(owner, sessionId) !== undefined,
         refusal: spent,
         idempotency:
           idempotencyKey === undefined
@@ -200,9 +209,9 @@ export function createConversations({
 
     cancel: (owner, sessionId) => cancelSession(runner, conversationRef(owner, sessionId), running),
 
-    async delete(owner, sessionId) {
+    async delete(owner, sessionId, canForward = false) {
       const ref = conversationRef(owner, sessionId);
-      const lease = await markDeleted(store, ref, clock);
+      const lease = await markDeleted(store, ref, clock, canForward);
       if (lease === undefined) return false;
       runner.cache.set(ref, undefined);
       const local = lease === null ? undefined : running.get(lease.turn_id);
@@ -211,6 +220,9 @@ export function createConversations({
       await eraseSession(store, ref);
       return true;
     },
+
+    hold: (session, held, { isStarted }) => hold(marks, session, held, isStarted),
+    release: (session, held) => release(marks, session, held),
 
     async list(owner, after, limit) {
       const snapshots = await store.query<ConversationDocument>({

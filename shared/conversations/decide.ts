@@ -4,6 +4,7 @@ import { RpcError } from '../errors.ts';
 import type { Ref, Snapshot, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import type { AdmissionParts, PromptRequest } from './admission.ts';
+import { holds, withHeld } from './companion-mark.ts';
 import {
   type ConversationDocument,
   IDEMPOTENCY_KEPT_MS,
@@ -16,7 +17,15 @@ import { admit, liveQueue, newConversation } from './lease.ts';
 import { dropExpired } from './queue.ts';
 
 export type Step =
-  | { readonly kind: 'admitted'; readonly conversation: ConversationDocument; readonly lease: Lease }
+  | {
+      readonly kind: 'admitted';
+      readonly conversation: ConversationDocument;
+      readonly lease: Lease;
+      /** The session had MCP servers, and here are none. */
+      readonly mcpLost: boolean;
+    }
+  /** The companion holds the session's tools. */
+  | { readonly kind: 'elsewhere' }
   /** The idempotency key is taken: this turn answers for it. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string }
   | { readonly kind: 'erasing' }
@@ -52,6 +61,7 @@ export async function decide(
       const current =
         cache.read(snapshot) ?? newConversation(request.owner, request.sessionId, conversationId, request.model, now);
       if (queued && !isKnown(current, turnId)) return { writes: [], result: dropped };
+      if (!queued && request.canForward && holds(current, 'mcp')) return { writes: [], result: elsewhere };
       const admission = admit(current, {
         turnId,
         model: request.model,
@@ -71,7 +81,7 @@ export async function decide(
           return { writes: [], result: () => busy(admission, current) };
         case 'running':
           // Our own commit, found again after an unconfirmed answer.
-          return { writes: [], result: () => admitted(current) };
+          return { writes: [], result: () => admitted(current, false) };
         case 'waiting': {
           const { conversation } = admission;
           return {
@@ -91,14 +101,19 @@ export async function decide(
           };
         }
         case 'admitted': {
-          const { conversation, writes } = appendMessage(admission.conversation, {
+          const hasTools = request.canForward ? holds(current, 'mcp') : request.hasTools();
+          const marked = withHeld(admission.conversation, 'mcp', hasTools);
+          const { conversation, writes } = appendMessage(marked, {
             role: 'user',
             text: request.prompt,
             turnId,
             now,
             partial: false,
           });
-          return { writes: [{ ref, data: conversation }, ...writes, ...more()], result: () => admitted(conversation) };
+          return {
+            writes: [{ ref, data: conversation }, ...writes, ...more()],
+            result: () => admitted(conversation, holds(current, 'mcp') && !hasTools),
+          };
         }
       }
     },
@@ -130,9 +145,13 @@ function refuse(error: RpcError): never {
   throw error;
 }
 
-function admitted(conversation: ConversationDocument): Step {
+function elsewhere(): Step {
+  return { kind: 'elsewhere' };
+}
+
+function admitted(conversation: ConversationDocument, mcpLost: boolean): Step {
   if (conversation.turn === null) throw new Error('an admitted conversation has a lease');
-  return { kind: 'admitted', conversation, lease: conversation.turn };
+  return { kind: 'admitted', conversation, lease: conversation.turn, mcpLost };
 }
 
 function duplicate(record: IdempotencyDocument, request: PromptRequest): Step {

@@ -20,6 +20,8 @@ export type TurnEvent =
         readonly started_at: string;
         /** How many messages the model sees, about how many tokens they are, and how many older ones did not fit into its budget. */
         readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
+        /** The session's MCP servers have ended since they were connected: the turn runs without them. */
+        readonly mcp_lost?: true;
       };
     }
   | { readonly AgentMessage: { readonly message: string } }
@@ -64,6 +66,9 @@ export interface QueuedPrompt {
   readonly idempotency_id: string | null;
 }
 
+/** What of a session can be in the memory of the companion: connected MCP servers, a terminal. */
+export type Held = 'mcp' | 'terminal';
+
 /** `conversations/<hash of owner and session id>`: state, lease and recent history of one session. No TTL. */
 export interface ConversationDocument {
   /** Key id; empty in a tombstone. */
@@ -85,6 +90,8 @@ export interface ConversationDocument {
   readonly chunks: readonly number[];
   /** Tombstone: the session is being erased and looks absent to everybody. */
   readonly deleted: boolean;
+  /** What the companion holds for the session, or held: it may have gone with its instance. */
+  readonly companion?: readonly Held[];
 }
 
 /** `messages/<conversation id>-<n>`: older messages, oldest first; the last chunk grows until it is full. No TTL. */

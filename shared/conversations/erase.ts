@@ -1,6 +1,7 @@
 // conversation.delete: every document of a session goes. First a tombstone (nobody sees or runs the session any more, its owner is
 // fenced), then the rest in bounded steps, then the tombstone: a crash in between is finished by the next delete or prompt.
 import type { Clock } from '../clock.ts';
+import { NeedsCompanion } from '../engines/needs-companion.ts';
 import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import {
@@ -21,13 +22,19 @@ const WRITES_PER_COMMIT = 200;
 
 /**
  * Hides the session, and lets go of the idempotency keys of what ran and waited in it. The turn that was running (null: none), or
- * undefined when there is no such session.
+ * undefined when there is no such session. With `canForward`, throws NeedsCompanion when the companion must end something of it.
  */
-export async function markDeleted(store: Store, ref: Ref, clock: Clock): Promise<Lease | null | undefined> {
+export async function markDeleted(
+  store: Store,
+  ref: Ref,
+  clock: Clock,
+  canForward: boolean,
+): Promise<Lease | null | undefined> {
   const { result } = await transact(store, [ref], ([snapshot]) => {
     const current = snapshot?.data as ConversationDocument | undefined;
     if (current === undefined) return { writes: [], result: undefined };
     if (current.deleted) return { writes: [], result: null };
+    if (canForward && (current.companion?.length ?? 0) > 0) throw new NeedsCompanion();
     const tombstone: ConversationDocument = {
       ...current,
       owner: '',

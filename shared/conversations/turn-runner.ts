@@ -21,6 +21,8 @@ export interface AdmittedTurn {
   readonly ref: Ref;
   readonly conversation: ConversationDocument;
   readonly lease: Lease;
+  /** The session had MCP servers that are no more. */
+  readonly mcpLost: boolean;
   readonly engine: Engine;
   readonly instructions: string | undefined;
   readonly credential: Credential | undefined;
@@ -95,12 +97,14 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
     const context = await parts.history.context(conversation, admitted.budgetTokens);
     contextTokens = context.tokens;
     const { messages, ...seen } = context;
+    if (admitted.mcpLost) parts.log.log('WARNING', 'MCP servers of the session are gone', { turn_id: lease.turn_id });
     append({
       TaskStarted: {
         turn_id: lease.turn_id,
         model: lease.model,
         started_at: lease.started_at,
         context: { ...seen, messages: messages.length },
+        ...(admitted.mcpLost && { mcp_lost: true as const }),
       },
     });
     const input: TurnInput = {

@@ -1,6 +1,7 @@
 // Methods that need a process, on an instance that starts none: the call goes to the companion, after everything here has judged it
 // (scope, params, limit), and its notifications and its answer come back as if it had run here.
 import { z } from 'zod';
+import { NeedsCompanion } from '../engines/needs-companion.ts';
 import { ERRORS, type Reason, RpcError } from '../errors.ts';
 import type { MethodContext } from '../methods/define-method.ts';
 import type { AnyMethod, Registry } from '../rpc/method.ts';
@@ -42,7 +43,13 @@ export function forwardToCompanion(
       ...method,
       async handle(params, context) {
         const isSent = await method.needsProcess?.(params, context);
-        return isSent === true ? forward(method.name, params, context) : method.handle(params, context);
+        if (isSent === true) return forward(method.name, params, context);
+        try {
+          return await method.handle(params, { ...context, canForward: companion !== undefined });
+        } catch (error) {
+          if (error instanceof NeedsCompanion) return forward(method.name, params, context);
+          throw error;
+        }
       },
     };
   }

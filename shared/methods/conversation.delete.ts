@@ -5,7 +5,8 @@ import { SessionId } from './schemas.ts';
 
 export const conversationDelete = defineMethod({
   name: 'conversation.delete',
-  summary: 'Erases a session: its messages, turns and events; a running turn is cancelled',
+  summary:
+    'Erases a session: its messages, turns and events; a running turn is cancelled, its MCP servers and terminal end',
   scope: 'conversation',
   cost: 'work',
   params: z.strictObject({ session_id: SessionId }),
@@ -14,8 +15,12 @@ export const conversationDelete = defineMethod({
     z.object({ deleted: z.literal(false), status: z.literal('not_found'), session_id: z.string() }),
   ]),
   example: { params: { session_id: 'my-session-123' }, result: { deleted: true, session_id: 'my-session-123' } },
-  async handle({ session_id }, { services, caller }) {
-    const deleted = await services.conversations.delete(caller.keyId, session_id);
+  needsProcess: () => false,
+  async handle({ session_id }, { services, caller, canForward }) {
+    const { conversations, mcp, terminals } = services;
+    const deleted = await conversations.delete(caller.keyId, session_id, canForward);
+    const session = { owner: caller.keyId, sessionId: session_id };
+    await Promise.all([mcp.endSession(session), terminals.endSession(session)]);
     return deleted
       ? { deleted: true as const, session_id }
       : { deleted: false as const, status: 'not_found' as const, session_id };

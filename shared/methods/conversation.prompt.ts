@@ -100,6 +100,7 @@ export async function answerPrompt(params: z.output<typeof Params>, context: Met
       model: params.model,
       instructions: params.instructions,
       onBusy: params.on_busy,
+      canForward: context.canForward === true,
       idempotencyKey: params.idempotency_key ?? checkKey(hints.idempotencyKey),
       ...(login !== undefined && {
         login: { sessionId: login, credential: await services.logins.use(caller.keyId, login, context.signal) },

@@ -34,6 +34,8 @@ export interface MethodContext {
     /** This gateway's WebSocket as the caller would reach it, `ws://` or `wss://`. */
     readonly socketUrl?: string;
   };
+  /** The call can still be forwarded to the companion: the handler may throw NeedsCompanion before it has changed anything. */
+  readonly canForward?: boolean;
   /** Undefined where every call stands alone (HTTP, SSE). */
   readonly connection?: Connection | undefined;
   /**

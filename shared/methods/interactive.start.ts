@@ -64,6 +64,9 @@ export const interactiveStart = defineMethod({
     const { services, caller, connection, requestId } = context;
     const sessionId = params.session_id ?? services.ids.next('tty');
     const { shell, cwd, env, cols, rows } = params;
+    if (params.session_id !== undefined) {
+      await services.conversations.hold({ owner: caller.keyId, sessionId }, 'terminal', { isStarted: false });
+    }
     const { terminal, resumed } = await services.terminals.start(
       { owner: caller.keyId, sessionId },
       { shell, cwd, env, requestId, ...(cols !== undefined && { cols }), ...(rows !== undefined && { rows }) },

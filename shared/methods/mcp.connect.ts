@@ -62,6 +62,10 @@ export const mcpConnect = defineMethod({
   async handle(params, { services, caller, signal, requestId }) {
     const { server_config: config, session_id: sessionId, allowed_tools: allowedTools } = params;
     const handle = { owner: caller.keyId, sessionId, name: config.name };
-    return toConnectionResult(await services.mcp.connect(handle, { config, allowedTools, requestId, signal }));
+    const connection = await services.mcp.connect(handle, { config, allowedTools, requestId, signal });
+    if (sessionId !== undefined) {
+      await services.conversations.hold({ owner: caller.keyId, sessionId }, 'mcp', { isStarted: true });
+    }
+    return toConnectionResult(connection);
   },
 });

@@ -18,7 +18,12 @@ export const mcpDisconnect = defineMethod({
     result: { disconnected: true, name: 'my-mcp-server', session_id: 'my-session-123' },
   },
   async handle({ name, session_id: sessionId }, { services, caller }) {
-    await services.mcp.disconnect({ owner: caller.keyId, sessionId, name });
+    const { mcp, conversations } = services;
+    const owner = caller.keyId;
+    await mcp.disconnect({ owner, sessionId, name });
+    if (sessionId !== undefined && mcp.list(owner, sessionId).length === 0) {
+      await conversations.release({ owner, sessionId }, 'mcp');
+    }
     return { disconnected: true as const, name, ...(sessionId !== undefined && { session_id: sessionId }) };
   },
 });

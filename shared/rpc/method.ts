@@ -24,7 +24,10 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   /** Reasons of errors.ts this method itself answers, beyond those every call can meet. */
   readonly errors?: readonly Reason[];
   readonly example: { readonly params: z.input<Params>; readonly result: z.input<Result> };
-  /** For a method that runs anywhere: whether this call of it needs a process all the same, and is forwarded as if it ran on the companion. */
+  /**
+   * For a method that runs anywhere: whether this call of it needs a process all the same, and is forwarded as if it ran on the companion.
+   * A method that has this may also find out later (`canForward` of its context).
+   */
   needsProcess?(params: z.output<Params>, context: Context): boolean | Promise<boolean>;
   handle(params: z.output<Params>, context: Context): Promise<z.input<Result>>;
 }

@@ -68,6 +68,8 @@ export interface Mcp {
   /** Connections of a key; of one session when `sessionId` is given. */
   list(owner: string, sessionId: string | undefined): readonly McpConnection[];
   disconnect(handle: McpHandle): Promise<void>;
+  /** Ends all connections of a session. */
+  endSession(session: { readonly owner: string; readonly sessionId: string }): Promise<void>;
   /** What a prompt of this session may use; undefined when nothing is connected. */
   toolset(owner: string, sessionId: string): McpToolset | undefined;
   /** Ends all connections and takes no more. */
@@ -204,6 +206,13 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
       const entry = entries.get(idOf(handle));
       if (entry?.open === undefined) throw notFound();
       await end(entry);
+    },
+
+    async endSession({ owner, sessionId }) {
+      const own = [...entries.values()].filter(
+        ({ handle }) => handle.owner === owner && handle.sessionId === sessionId,
+      );
+      await Promise.all(own.filter(({ open }) => open !== undefined).map(end));
     },
 
     toolset(owner, sessionId) {

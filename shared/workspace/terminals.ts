@@ -43,6 +43,8 @@ export interface Terminals {
   resize(handle: TerminalHandle, size: Size): Promise<void>;
   /** Resolves when everything in it is gone. */
   close(handle: TerminalHandle): Promise<{ readonly exitCode: number }>;
+  /** Ends the terminal of a session, if there is one. */
+  endSession(handle: TerminalHandle): Promise<void>;
   /** Ends all terminals and takes no more. */
   drain(): Promise<void>;
 }
@@ -187,6 +189,13 @@ export function createTerminals(
       const entry = found instanceof Promise ? await found : found;
       end(entry);
       return entry.terminal.exited;
+    },
+
+    async endSession(handle) {
+      const entry = await entries.get(idOf(handle))?.catch(() => undefined);
+      if (entry === undefined) return;
+      end(entry);
+      await entry.terminal.exited;
     },
 
     async drain() {

@@ -1,0 +1,121 @@
+// What a session has in the companion's memory (MCP servers, a terminal), seen from the function: its prompts and its end go there, and
+// only its.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
+import { afterAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { startModelProvider } from '../../fakes/model-provider.ts';
+import { describeWith } from '../../support/requirements.ts';
+import { createCloudStage, listen } from './stage.ts';
+
+const MODEL = 'anthropic/claude-sonnet-4-5';
+const PROMPT = '[[tool modern__add {"a": 2, "b": 40}]] add them';
+
+describe('a session with MCP servers on the companion', async () => {
+  const provider = await startModelProvider();
+  const server = await startMcpServer();
+  const cloud = await createCloudStage({
+    ANTHROPIC_API_KEY: 'test',
+    ANTHROPIC_BASE_URL: provider.url,
+    MODEL,
+    MCP_SERVERS: JSON.stringify({ modern: { url: `${server.url}/mcp` } }),
+  });
+  afterAll(async () => {
+    await cloud.close();
+    server.close();
+    await provider.close();
+  });
+  const connect = (session_id: string) => cloud.call('mcp.connect', { server_config: { name: 'modern' }, session_id });
+  const prompt = async (session_id: string, text = PROMPT) => {
+    const before = cloud.forwarded();
+    const { result } = await cloud.call('conversation.prompt', { prompt: text, session_id });
+    return { content: result?.content, events: JSON.stringify(result?.events), forwarded: cloud.forwarded() - before };
+  };
+
+  it('uses them in prompts that come over HTTP, from the first one on; other sessions stay in the function', async () => {
+    await connect('new');
+    expect(await prompt('new')).toMatchObject({ content: 'The tool said: 42', forwarded: 1 });
+    expect(await prompt('other', 'hello')).toMatchObject({ content: 'You said: hello', forwarded: 0 });
+  });
+
+  it('uses them too when it was warm in the function before they were connected, and no longer when they have been disconnected', async () => {
+    expect(await prompt('warm', 'hello')).toMatchObject({ forwarded: 0 });
+    await connect('warm');
+    expect(await prompt('warm')).toMatchObject({ content: 'The tool said: 42', forwarded: 1 });
+    await cloud.call('mcp.disconnect', { name: 'modern', session_id: 'warm' });
+    expect(await prompt('warm', 'hello')).toMatchObject({ content: 'You said: hello', forwarded: 0 });
+  });
+
+  it('runs without them, and says so once, when the companion’s instance was recycled', async () => {
+    await connect('lost');
+    await cloud.recycle();
+    const first = await prompt('lost', 'hello');
+    expect(first).toMatchObject({ content: 'You said: hello', forwarded: 1 });
+    expect(first.events).toContain('"mcp_lost":true');
+    expect(cloud.logged()).toContain('MCP servers of the session are gone');
+    const second = await prompt('lost', 'hello');
+    expect(second).toMatchObject({ forwarded: 0 });
+    expect(second.events).not.toContain('mcp_lost');
+  });
+
+  it('ends them when it is deleted; the delete of another session is not forwarded', async () => {
+    await connect('deleted');
+    const servers = async () => (await cloud.call('mcp.list', { session_id: 'deleted' })).result?.servers;
+    expect(await servers()).toHaveLength(1);
+    expect((await cloud.call('conversation.delete', { session_id: 'deleted' })).result).toMatchObject({
+      deleted: true,
+    });
+    expect(await servers()).toEqual([]);
+    await prompt('plain', 'hello');
+    const before = cloud.forwarded();
+    await cloud.call('conversation.delete', { session_id: 'plain' });
+    expect(cloud.forwarded()).toBe(before);
+  });
+});
+
+describeWith('bubblewrap', 'a session with a terminal on the companion', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'held-'));
+  const cloud = await createCloudStage({ GATEWAY_DATA_DIR: directory, PATH: process.env.PATH });
+  afterAll(async () => {
+    await cloud.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  it('ends it when it is deleted', async () => {
+    const session_id = 'tty';
+    await cloud.call('conversation.prompt', { prompt: 'hello', session_id });
+    expect((await cloud.call('interactive.start', { session_id })).result).toMatchObject({ resumed: false });
+    expect((await cloud.call('conversation.delete', { session_id })).result).toMatchObject({ deleted: true });
+    const { error } = await cloud.call('interactive.input', { session_id, data: 'x' });
+    expect(error?.data.reason).toBe('not_found');
+  });
+});
+
+/** A stateless MCP server with one tool, on loopback. */
+function startMcpServer() {
+  const handler = createMcpHandler(() => {
+    const server = new McpServer({ name: 'modern', version: '2.0.0' }, { capabilities: { tools: {} } });
+    const inputSchema = z.object({ a: z.number(), b: z.number() });
+    server.registerTool('add', { description: 'Adds', inputSchema }, async ({ a, b }) => ({
+      content: [{ type: 'text', text: String(a + b) }],
+    }));
+    return server;
+  });
+  return listen(async (req, res) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of req) chunks.push(chunk);
+    const headers = new Headers();
+    for (const [name, value] of Object.entries(req.headers)) headers.set(name, String(value));
+    const answer = await handler.fetch(
+      new Request(`http://${req.headers.host}${req.url}`, {
+        method: req.method ?? 'POST',
+        headers,
+        ...(chunks.length > 0 && { body: Buffer.concat(chunks) }),
+      }),
+    );
+    res.writeHead(answer.status, Object.fromEntries(answer.headers));
+    res.end(Buffer.from(await answer.arrayBuffer()));
+  });
+}
