@@ -184,6 +184,29 @@ variable "scaling" {
   }
 }
 
+variable "companion" {
+  description = <<-EOT
+    Size of the WebSocket companion with ws_image. max_instances is 1 unless you say otherwise: a key's files, terminals and MCP servers live
+    in one instance, and Cloud Run cannot be told which instance a forwarded call is for. With more of them a call can meet an instance that
+    knows nothing of what the last one did, so give the one more cpu and memory first. Without ws_image it holds nothing, and max_instances
+    is that of scaling.
+  EOT
+  type = object({
+    max_instances = optional(number)
+    cpu           = optional(number, 2)
+    memory_gib    = optional(number, 2)
+  })
+  default = {}
+  validation {
+    condition     = try(var.companion.max_instances >= 1 && var.companion.max_instances <= 1000, var.companion.max_instances == null)
+    error_message = "companion.max_instances is 1 to 1000."
+  }
+  validation {
+    condition     = contains([1, 2, 4, 6, 8], var.companion.cpu) && var.companion.memory_gib >= 1 && var.companion.memory_gib <= 4 * var.companion.cpu
+    error_message = "companion: cpu is 1, 2, 4, 6 or 8, memory_gib from 1 to four times that, as Cloud Run allows."
+  }
+}
+
 variable "alert_email" {
   description = "Who is told when something is wrong. Default: incidents are only shown in the console."
   type        = string

@@ -8,8 +8,8 @@ locals {
   companion_light    = var.ws_image == null
   companion_env = merge(local.common_env, {
     HOST = "0.0.0.0"
-    # Workspaces; the only place an instance may write to, and gone with it.
-    GATEWAY_DATA_DIR   = "/tmp/gateway"
+    # Workspaces, gone with the instance. In the image, a directory of the user it runs as; Google's base image has only /tmp.
+    GATEWAY_DATA_DIR   = local.companion_light ? "/tmp/gateway" : "/var/lib/gateway"
     COMPANION_AUDIENCE = local.companion_audience
     COMPANION_CALLER   = google_service_account.function["jsonrpc"].email
     KMS_KEY            = google_kms_crypto_key.credentials.id
@@ -42,13 +42,15 @@ resource "google_cloud_run_v2_service" "ws" {
     execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
     # The longest Cloud Run allows; the companion itself closes its sockets at 55 minutes, with a hint to come back.
     timeout = "3600s"
-    # A terminal and its files are on one instance.
-    session_affinity                 = true
-    max_instance_request_concurrency = local.companion_light ? 250 : 80
+    # Files, terminals and MCP servers are on one instance: by default there is only that one (see the variable `companion`), and with more a
+    # client that keeps the cookie comes back to its own.
+    session_affinity = true
+    # Sockets count, each as long as it is open; idle ones cost next to nothing.
+    max_instance_request_concurrency = local.companion_light ? 250 : 1000
 
     scaling {
       min_instance_count = 0
-      max_instance_count = var.scaling.max_instances
+      max_instance_count = coalesce(var.companion.max_instances, local.companion_light ? var.scaling.max_instances : 1)
     }
 
     containers {
@@ -74,7 +76,7 @@ resource "google_cloud_run_v2_service" "ws" {
       }
 
       resources {
-        limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : { cpu = "2", memory = "2Gi" }
+        limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : { cpu = tostring(var.companion.cpu), memory = "${var.companion.memory_gib}Gi" }
         # CPU also between requests: a turn goes on when its client's socket is cut. An instance is paid for while it lives, which without
         # clients is some 15 minutes.
         cpu_idle          = false

@@ -38,6 +38,7 @@ run "each_is_refused" {
       breakout = { endpoint = "https://a.example.com", events = ["x\" OR attributes.event != \""] }
     }
     scaling     = { min_instances = 5, max_instances = 2 }
+    companion   = { max_instances = 0, cpu = 3 }
     alert_email = "nobody"
     budget      = { billing_account = "mine", amount = 1 }
   }
@@ -55,6 +56,7 @@ run "each_is_refused" {
     var.secret_environment,
     var.subscribers,
     var.scaling,
+    var.companion,
     var.alert_email,
     var.budget,
   ]

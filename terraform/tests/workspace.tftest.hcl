@@ -74,6 +74,10 @@ run "light" {
     ])
     error_message = "Sockets live an hour, stay on their instance, turns outlive them, and namespaces work."
   }
+  assert {
+    condition     = google_cloud_run_v2_service.ws.template[0].scaling[0].max_instance_count == 30
+    error_message = "What holds nothing scales as the functions do."
+  }
 
   assert {
     condition     = toset(keys(google_cloudfunctions2_function.function)) == toset(["health", "jsonrpc", "webhook", "deployments"])
@@ -128,6 +132,18 @@ run "workspace" {
   assert {
     condition     = google_cloud_run_v2_service.ws.template[0].containers[0].resources[0].limits["memory"] == "2Gi"
     error_message = "Commands and Codex have room."
+  }
+  assert {
+    condition = alltrue([
+      google_cloud_run_v2_service.ws.template[0].scaling[0].max_instance_count == 1,
+      google_cloud_run_v2_service.ws.template[0].session_affinity,
+      google_cloud_run_v2_service.ws.template[0].max_instance_request_concurrency == 1000,
+    ])
+    error_message = "A forwarded call meets the instance that has the key's files, terminals and MCP servers, because there is one."
+  }
+  assert {
+    condition     = one([for env in google_cloud_run_v2_service.ws.template[0].containers[0].env : env.value if env.name == "GATEWAY_DATA_DIR"]) == "/var/lib/gateway"
+    error_message = "Workspaces are in the directory that the image made for them."
   }
 
   assert {
