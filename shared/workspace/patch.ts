@@ -17,6 +17,9 @@ const TIMEOUT_MS = 60_000;
 const OUTPUT_BYTES_MAX = 1 << 20;
 const SAID_CHARS_MAX = 2000;
 
+/** How programs say it with LC_ALL=C. */
+const NO_ROOM = /No space left on device|Disk quota exceeded/;
+
 /** Exit codes of the script below, apart from git's own. */
 const STEP = { read: 91, check: 92, write: 93 } as const;
 
@@ -78,7 +81,7 @@ export async function applyPatch(sandbox: Sandbox, request: PatchRequest): Promi
   if (result.exitCode === STEP.read) throw patchIssue(`cannot be read: ${firstError(said)}`);
   if (!isSame(files, result.stdout.toString('utf8'))) throw patchIssue('is read differently by git');
   if (result.timedOut) throw new RpcError('patch_failed', { message: 'Patch took too long; nothing was changed' });
-  if (result.exitCode !== 0) throw failed(files, said);
+  if (result.exitCode !== 0) throw NO_ROOM.test(said) ? noRoom(files, said) : failed(files, said);
   return files;
 }
 
@@ -121,6 +124,16 @@ function failed(files: readonly PatchedFile[], said: string): RpcError {
   return new RpcError('patch_failed', {
     message: `Patch does not apply: ${first}`,
     ...(file && { data: { file: file.path } }),
+  });
+}
+
+function noRoom(files: readonly PatchedFile[], said: string): RpcError {
+  const file = files.find(({ path }) => said.includes(path));
+  return new RpcError('patch_failed', {
+    message:
+      'Patch not applied, nothing was changed: the disk of the workspace is full; delete something and apply it again',
+    data: { disk_full: true, ...(file && { file: file.path }) },
+    retryable: true,
   });
 }
 

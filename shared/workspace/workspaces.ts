@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { chown, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { RpcError } from '../errors.ts';
 import { HOME } from './sandbox.ts';
 
 /** Uid inside every sandbox; no rights outside it. */
@@ -23,7 +24,7 @@ export interface Workspace {
 }
 
 export interface Workspaces {
-  /** Makes what is missing; cheap once it is there. */
+  /** Makes what is missing; cheap once it is there. Throws RpcError `unavailable` when the disk has no room for it. */
   open(keyId: string): Promise<Workspace>;
 }
 
@@ -52,7 +53,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     open(keyId) {
       let opened = known.get(keyId);
       if (opened === undefined) {
-        opened = make(keyId);
+        opened = make(keyId).catch(refuseFull);
         known.set(keyId, opened);
         // A failure is not remembered: the disk may have room the next time.
         opened.catch(() => known.delete(keyId));
@@ -113,6 +114,17 @@ async function copyLinks(from: string, to: string): Promise<void> {
     await rm(join(to, name), { force: true });
     await symlink(target, join(to, name));
   }
+}
+
+/** Nothing of the caller's is wrong, and nothing it could do would help. */
+function refuseFull(error: unknown): never {
+  if (!(error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT'))) throw error;
+  throw new RpcError('unavailable', {
+    message: 'The disk of the workspaces is full, there is no room for one more: its operator has to free some',
+    data: { disk_full: true },
+    retryAfterMs: 10_000,
+    cause: error,
+  });
 }
 
 /** Not every machine has it. */

@@ -7,7 +7,7 @@ import { describe, inject, it } from 'vitest';
 import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/binary.ts';
 import { findEmulators } from '../emulator/emulators.ts';
 
-export type Requirement = 'emulators' | 'chromium' | 'bubblewrap' | 'codex' | 'strace' | 'shell' | 'python';
+export type Requirement = 'emulators' | 'chromium' | 'bubblewrap' | 'codex' | 'strace' | 'shell' | 'python' | 'mounts';
 
 /** Empty when present, else how to get it. */
 export type Missing = Readonly<Record<Requirement, string>>;
@@ -20,6 +20,7 @@ const NAMES: Readonly<Record<Requirement, string>> = {
   strace: 'Codex, bubblewrap and strace',
   shell: 'bash, curl, jq and openssl',
   python: 'Python 3 with requests and websockets',
+  mounts: 'disks of their own to fill (root, unshare, bubblewrap)',
 };
 
 declare module 'vitest' {
@@ -44,6 +45,7 @@ export function findMissing(): Missing {
     shell: ['bash', 'curl', 'jq', 'openssl'].every((name) => pathCandidates(name).some(isExecutable))
       ? ''
       : 'install them',
+    mounts: bubblewrap || (canMount() ? '' : 'run as root, with CAP_SYS_ADMIN'),
     python: findPython() === undefined ? 'install Debian’s python3-requests and python3-websockets' : '',
   };
 }
@@ -83,7 +85,7 @@ export function findChromium(): string | undefined {
 }
 
 function requirements(missing: Missing): Requirement[] {
-  const all: Requirement[] = ['emulators', 'chromium', 'bubblewrap', 'codex', 'strace', 'shell', 'python'];
+  const all: Requirement[] = ['emulators', 'chromium', 'bubblewrap', 'codex', 'strace', 'shell', 'python', 'mounts'];
   return all.filter((requirement) => missing[requirement] !== '');
 }
 
@@ -91,6 +93,12 @@ function bubblewrapWorks(): boolean {
   if (!pathCandidates('bwrap').some(isExecutable)) return false;
   const args = ['--unshare-all', '--die-with-parent', '--ro-bind', '/', '/', 'true'];
   return spawnSync('bwrap', args, { timeout: 5_000, stdio: 'ignore' }).status === 0;
+}
+
+/** A mount namespace of its own with a tmpfs in it; nothing of that is seen outside. */
+function canMount(): boolean {
+  const args = ['--mount', '/bin/sh', '-c', 'mount -t tmpfs tmpfs /mnt'];
+  return process.getuid?.() === 0 && spawnSync('unshare', args, { timeout: 5_000, stdio: 'ignore' }).status === 0;
 }
 
 function pathCandidates(name: string): string[] {
