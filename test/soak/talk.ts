@@ -7,7 +7,6 @@ import { look, newAsk, newSession, pickInstance, prompt, resume, type Talker, wi
 type Scene = (talker: Talker) => Promise<void>;
 
 const SLOW_READERS_MAX = 4;
-let slowReaders = 0;
 
 /** Scenes by how often they are played. */
 const SCENES: readonly (readonly [number, Scene])[] = [
@@ -170,9 +169,9 @@ async function probe(talker: Talker): Promise<void> {
 
 /** A reader that stalls in the middle of an answer too large for any buffer. */
 async function slow(talker: Talker): Promise<void> {
-  const { random, journal } = talker;
-  if (slowReaders >= SLOW_READERS_MAX) return plain(talker);
-  slowReaders++;
+  const { random, journal, shared } = talker;
+  if (shared.slowReaders >= SLOW_READERS_MAX) return plain(talker);
+  shared.slowReaders++;
   try {
     const session = newSession(talker);
     const asked = newAsk(talker, { chunks: 60, everyMs: 5, padding: 40_000 });
@@ -186,6 +185,6 @@ async function slow(talker: Talker): Promise<void> {
     journal.count('slow readers');
     if (end.kind === 'broken' && turnId !== undefined) await resume(talker, session, turnId, lastSeq);
   } finally {
-    slowReaders--;
+    shared.slowReaders--;
   }
 }

@@ -1,10 +1,11 @@
 // A client that holds conversations: what it needs to do so, and the steps that its ways of talking (talk.ts) are made of.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Client, call, type OnEvent, type StreamEnd, socketStream, stream } from './call.ts';
+import { type Client, call } from './call.ts';
 import type { Fleet, Instance } from './fleet.ts';
 import type { Session, Turn } from './journal.ts';
 import { type Ask, type AskShape, createAsk } from './prompts.ts';
 import type { Random } from './random.ts';
+import { type OnEvent, type StreamEnd, socketStream, stream } from './stream.ts';
 
 export interface Talker extends Client {
   readonly fleet: Fleet;
@@ -15,6 +16,8 @@ export interface Talker extends Client {
   readonly strangers: () => readonly Session[];
   /** Numbers its sessions, prompts and idempotency keys. */
   serial: number;
+  /** Of all clients together. */
+  readonly shared: { slowReaders: number };
 }
 
 /** A lost owner's lease is 30 s; what follows it takes seconds. */

@@ -1,8 +1,7 @@
 // The traffic: twenty keys, each a client with loops of its own. Most talk, some deliver webhooks, some lean on small limits.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Client } from './call.ts';
-import { call, post } from './call.ts';
+import { type Client, call, post } from './call.ts';
 import type { Fleet } from './fleet.ts';
 import type { Delivery, Journal, Session } from './journal.ts';
 import type { Random } from './random.ts';
@@ -57,9 +56,10 @@ export function startTraffic({ keys, fleet, journal, random, isDisturbed }: Traf
   const stopping = new AbortController();
   const clients = new Map<string, Talker>();
   const loops: Promise<void>[] = [];
+  const shared = { slowReaders: 0 };
   for (const { id, key, part } of keys) {
     const strangers = (): readonly Session[] => journal.sessions.filter(({ keyId, exists }) => keyId !== id && exists);
-    const own = { fleet, random: random.fork(), open: [], strangers, serial: 0 };
+    const own = { fleet, random: random.fork(), open: [], strangers, serial: 0, shared };
     const client: Talker = { keyId: id, key, journal, isDisturbed, ...own };
     clients.set(id, client);
     const count = PARTS.find((row) => row.part === part)?.loops ?? 1;
