@@ -23,6 +23,8 @@ export interface CommandOptions {
   readonly limits: SandboxLimits;
   readonly newSession: boolean;
   readonly statusFd?: number;
+  /** Taken by what has a session of its own, at once; the gateway sees to the rest when it lasts (priority.ts). */
+  readonly nice?: number;
   /** Started by this process itself, not by the helper, which has let go of `inheritedFds`. */
   readonly closesFds?: boolean;
 }
@@ -93,10 +95,11 @@ function namespaces(tools: Toolbox, spec: SandboxSpec): string[] {
 }
 
 /** A shell that offers itself first to the out-of-memory killer, enters the directory, takes the limits upon itself and becomes the rest. */
-function toShell({ inheritedFds }: Toolbox, { limits, closesFds }: CommandOptions): string[] {
+function toShell({ inheritedFds }: Toolbox, { limits, closesFds, nice }: CommandOptions): string[] {
   const fds = closesFds === true ? inheritedFds : [];
   const script = [
     '{ echo 1000 > /proc/self/oom_score_adj; } 2>/dev/null',
+    ...(nice === undefined ? [] : [`{ echo ${nice} > /proc/self/autogroup; } 2>/dev/null`]),
     ...(fds.length === 0 ? [] : [`exec ${fds.map((fd) => `${fd}>&-`).join(' ')}`]),
     `cd -- "$1" || exit ${CANNOT_ENTER.exitCode}`,
     'shift; unset OLDPWD',

@@ -58,7 +58,12 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       const release = await shortSlots.acquire(spec.keyId, signal);
       try {
         const startedMs = performance.now();
-        const args = await toArgs(spec, { isLong: false, newSession: true, statusFd: STATUS_FD });
+        const args = await toArgs(spec, {
+          isLong: false,
+          newSession: true,
+          statusFd: STATUS_FD,
+          nice: NICE_COMMAND,
+        });
         let isOverDisk = false;
         const child = await start(spec, args, { hasStdin: stdin !== undefined, nice: NICE_COMMAND }, () => {
           isOverDisk = true;
@@ -99,7 +104,12 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     },
 
     async spawn(spec, { signal } = {}) {
-      const args = await toArgs(spec, { isLong: true, newSession: true, statusFd: STATUS_FD });
+      const args = await toArgs(spec, {
+        isLong: true,
+        newSession: true,
+        statusFd: STATUS_FD,
+        nice: NICE_LONG,
+      });
       const release = await longSlots.acquire(spec.keyId, signal);
       try {
         const child = await start(spec, args, { hasStdin: true, nice: NICE_LONG });

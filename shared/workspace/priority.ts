@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 const GROUP_TRIES = 30;
 const GROUP_PAUSE_MS = 100;
-const SESSION_PAUSE_MS = 2;
+const SESSION_PAUSE_MS = 5;
 
 /** The process, its children and its session, once it leads one of its own. Never throws: it may have ended already. */
 export async function lowerSession(pid: number, nice: number): Promise<void> {

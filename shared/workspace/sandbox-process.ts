@@ -16,7 +16,7 @@ export const GRACE_MS = 2_000;
 const QUICK_CHECKS = 50;
 const GONE_CHECK_MS = 1;
 /** What ends sooner is not worth the trouble. */
-const LOWER_AFTER_MS = 50;
+const LOWER_AFTER_MS = 15;
 const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
