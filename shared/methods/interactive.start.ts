@@ -64,13 +64,19 @@ export const interactiveStart = defineMethod({
     const { services, caller, connection, requestId } = context;
     const sessionId = params.session_id ?? services.ids.next('tty');
     const { shell, cwd, env, cols, rows } = params;
-    if (params.session_id !== undefined) {
-      await services.conversations.hold({ owner: caller.keyId, sessionId }, 'terminal', { isStarted: false });
-    }
-    const { terminal, resumed } = await services.terminals.start(
-      { owner: caller.keyId, sessionId },
-      { shell, cwd, env, requestId, ...(cols !== undefined && { cols }), ...(rows !== undefined && { rows }) },
-    );
+    const handle = { owner: caller.keyId, sessionId };
+    // Input may follow on the heels of this call: nothing is waited for before the terminal is known.
+    const [{ terminal, resumed }] = await Promise.all([
+      services.terminals.start(handle, {
+        shell,
+        cwd,
+        env,
+        requestId,
+        ...(cols !== undefined && { cols }),
+        ...(rows !== undefined && { rows }),
+      }),
+      params.session_id !== undefined && services.conversations.hold(handle, 'terminal', { isStarted: false }),
+    ]);
     const result = { session_id: sessionId, ...terminal.size, resumed, seq: terminal.lastSeq };
     if (connection === undefined) return { ...result, attach: await attachTicket(context) };
     watch(connection, terminal, sessionId, params.after_seq, context.notify);
