@@ -30,21 +30,31 @@ export function createGuardedFetch(guards: WeakMap<AbortSignal, CallGuard>): Fet
       const { request, agent } = url.protocol === 'http:' ? plain : secure;
       const signal = init.signal ?? undefined;
       const guard = signal && guards.get(signal);
-      const headers = { ...Object.fromEntries(new Headers(init.headers)), 'accept-encoding': 'identity' };
+      const headers = { ...toRecord(init.headers), 'accept-encoding': 'identity' };
       const method = init.method ?? 'GET';
       const toFailure = (cause: unknown): unknown =>
         signal?.aborted ? signal.reason : new TypeError('fetch failed', { cause });
-      request(url, { agent, method, headers, ...(signal && { signal }) }, (message) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const sent = request(url, { agent, method, headers }, (message) => {
         try {
           resolve(toResponse(message, toFailure, guard));
         } catch (error) {
           message.destroy();
           reject(toFailure(error));
         }
-      })
-        .on('error', (error) => reject(toFailure(error)))
-        .end(typeof init.body === 'string' ? init.body : undefined);
+      });
+      // The option of `request` would watch the ends of both streams for it.
+      signal?.addEventListener('abort', () => sent.destroy(), { once: true });
+      sent.on('error', (error) => reject(toFailure(error)));
+      sent.end(typeof init.body === 'string' ? init.body : undefined);
     });
+}
+
+function toRecord(headers: RequestInit['headers']): Record<string, string> {
+  if (headers === undefined || headers instanceof Headers || Array.isArray(headers)) {
+    return Object.fromEntries(new Headers(headers));
+  }
+  return headers;
 }
 
 function toResponse(
