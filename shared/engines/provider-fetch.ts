@@ -50,7 +50,7 @@ export function createGuardedFetch(guards: WeakMap<AbortSignal, CallGuard>): Fet
     });
 }
 
-function toRecord(headers: RequestInit['headers']): Record<string, string> {
+function toRecord(headers: RequestInit['headers']): Readonly<Record<string, string | undefined>> {
   if (headers === undefined || headers instanceof Headers || Array.isArray(headers)) {
     return Object.fromEntries(new Headers(headers));
   }
