@@ -1,6 +1,7 @@
 // Starts processes by way of a small helper process. Starting one copies the page tables of who starts it: a gateway of 100 MB stands still
 // for milliseconds, the helper's 50 MB are copied elsewhere. The streams are handed over: nothing is read or copied on the way.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { helperMain, type KillRequest, type SpawnReport, type SpawnRequest } from './spawn-helper.ts';
@@ -74,7 +75,8 @@ export function createSpawner(): Spawner {
   };
 
   function open(): ChildProcess {
-    const opened = spawn(process.execPath, [...FLAGS, '-e', `(${helperMain})()`], {
+    const [file = process.execPath, ...before] = [...keepCoreFree(), process.execPath];
+    const opened = spawn(file, [...before, ...FLAGS, '-e', `(${helperMain})()`], {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       env: {},
       cwd: '/',
@@ -149,6 +151,27 @@ export function createSpawner(): Spawner {
     entries.delete(id);
     if (entries.size === 0) helper?.channel?.unref();
     return entry;
+  }
+}
+
+/**
+ * A program and arguments that put what follows on all cores but the first of those this process may use: a command that is busy holds a
+ * core for some milliseconds even when it is last in line, and with one of them always free the gateway need not wait.
+ */
+function keepCoreFree(): readonly string[] {
+  const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readProc('/proc/self/status'))?.[1] ?? '';
+  const [first = '', ...rest] = list.split(',');
+  const [from, to] = first.split('-').map(Number);
+  const cores = from !== undefined && to !== undefined ? [`${from + 1}-${to}`, ...rest] : rest;
+  const taskset = '/usr/bin/taskset';
+  return cores.length === 0 || !existsSync(taskset) ? [] : [taskset, '-c', cores.join(',')];
+}
+
+function readProc(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
   }
 }
 

@@ -11,14 +11,14 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** Starts `node args...` on a core (default 0) and waits for a line that matches `ready` (its first group is the URL). */
+/** Starts `node args...` on a core (default 0; `any`: on all of them) and waits for a line that matches `ready` (its first group is the URL). */
 export async function startServer(
   args: readonly string[],
   ready: RegExp,
   env: Readonly<Record<string, string>> = {},
-  core = 0,
+  core: number | 'any' = 0,
 ): Promise<Server> {
-  const command = CAN_PIN ? ['taskset', '-c', String(core), process.execPath] : [process.execPath];
+  const command = CAN_PIN && core !== 'any' ? ['taskset', '-c', String(core), process.execPath] : [process.execPath];
   const [program = process.execPath, ...rest] = command;
   const child = spawn(program, [...rest, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
