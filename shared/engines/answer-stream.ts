@@ -62,9 +62,15 @@ export async function* readAnswer(
     if (metadata !== undefined) piece.providerOptions = { ...piece.providerOptions, ...metadata };
     return piece;
   };
-  const read = () => reader.read().catch((error: unknown) => (finish === undefined ? Promise.reject(error) : DONE));
-  for (let step = await read(); !step.done; step = await read()) {
-    const part = step.value;
+  for (;;) {
+    let part: LanguageModelV4StreamPart | undefined;
+    try {
+      part = (await reader.read()).value;
+    } catch (error) {
+      // After its end marker nothing of an answer is missing, whatever becomes of the connection.
+      if (finish === undefined) throw error;
+    }
+    if (part === undefined) break;
     let event: EngineEvent | undefined;
     switch (part.type) {
       case 'text-start':
@@ -119,8 +125,6 @@ export async function* readAnswer(
   progress.started = true;
   return { content, said, toolCalls, usage: finish?.usage ?? NO_USAGE, answeredBy, finishReason };
 }
-
-const DONE = { done: true, value: undefined } as const;
 
 /** The SDK says `interrupted` for a body that ends before the end marker, or leaves the finish out when nothing had come. */
 function toFinishReason(

@@ -12,6 +12,8 @@ const SOCKETS_MAX = 1_024;
 const IDLE_SOCKET_MS = 4_000;
 /** Of an answer held for a reader that is busy; then the provider is paused. */
 const HELD_BYTES_MAX = 64 << 10;
+/** Of the connection, not of the answer. */
+const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'transfer-encoding']);
 const BODILESS = new Set([204, 205, 304]);
 
 /**
@@ -64,8 +66,8 @@ function toResponse(
 ): Response {
   const { statusCode: status = 0, statusMessage: statusText = '' } = message;
   const headers = new Headers();
-  for (const [name, values] of Object.entries(message.headersDistinct)) {
-    for (const value of values ?? []) headers.append(name, value);
+  for (const [name, value] of Object.entries(message.headers)) {
+    if (value !== undefined && !HOP_BY_HOP.has(name)) headers.set(name, String(value));
   }
   if (!BODILESS.has(status)) return new Response(toBody(message, toFailure, guard), { status, statusText, headers });
   message.resume();
