@@ -11,7 +11,9 @@ const server = createServer((req, res) => {
     res.end(text);
   });
 });
-server.listen(0, '127.0.0.1', () => {
-  process.stdout.write(`echo ready at http://127.0.0.1:${(server.address() as AddressInfo).port}\n`);
-});
-process.on('SIGTERM', () => process.exit(0));
+if (import.meta.main) {
+  server.listen(0, '127.0.0.1', () => {
+    process.stdout.write(`echo ready at http://127.0.0.1:${(server.address() as AddressInfo).port}\n`);
+  });
+  process.on('SIGTERM', () => process.exit(0));
+}

@@ -8,16 +8,13 @@ interface Bench {
   run(): Promise<BenchLine[]>;
 }
 
-/** Files here that are parts of benches, not benches. */
-const PARTS = new Set(['main']);
-
 const wanted = process.argv.slice(2);
 const files = (await readdir(import.meta.dirname)).filter((file) => file.endsWith('.ts')).sort();
 const sections: Section[] = [];
 const startMs = performance.now();
 for (const file of files) {
   const name = file.slice(0, -'.ts'.length);
-  if (PARTS.has(name) || (wanted.length > 0 && !wanted.includes(name))) continue;
+  if (name === 'main' || (wanted.length > 0 && !wanted.includes(name))) continue;
   const module: unknown = await import(new URL(file, import.meta.url).href);
   if (!isBench(module)) continue;
   console.log(`# ${name}`);
