@@ -7,6 +7,7 @@ import { createMeter, type Meter } from './meter.ts';
 import type { Connection, MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import { type CallRecord, dispatch, type Reply } from './rpc/dispatch.ts';
+import type { Call } from './rpc/envelope.ts';
 import type { AnyMethod, Registry } from './rpc/method.ts';
 import type { Services } from './services.ts';
 
@@ -119,7 +120,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             }
           },
           authorize: (method) => authorize(method, caller),
-          context: () => shared,
+          context: (_, { id }, batch) => (batch ? { ...shared, hints: hintsInBatch(shared.hints, id) } : shared),
           audit(record) {
             audit(record, request, rate, meter);
             // A method may find the store gone or a budget spent after the limiter has let the call through.
@@ -131,6 +132,13 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       return { ...reply, rate, refusal: reply.status === 200 ? undefined : refusal };
     },
   };
+
+  /** The header is one and the calls are many: the id of each makes its key, so that a batch sent again is answered as before. */
+  function hintsInBatch(hints: MethodContext['hints'], id: Call['id']): MethodContext['hints'] {
+    const { idempotencyKey, ...rest } = hints;
+    if (idempotencyKey === undefined || id === undefined || id === null) return rest;
+    return { ...rest, idempotencyKey: `${idempotencyKey}#${id}` };
+  }
 
   function audit(record: CallRecord, request: GatewayRequest, rate: RateDecision | undefined, meter: Meter): void {
     const internal = record.outcome === 'internal';

@@ -21,7 +21,8 @@ export interface Gates<Context> {
   limit(cost: number, methods: readonly (AnyMethod<Context> | undefined)[]): Promise<void>;
   /** Throws RpcError `forbidden` when the caller may not call this method. */
   authorize(method: AnyMethod<Context>): void;
-  context(method: AnyMethod<Context>, call: Call): Context;
+  /** `batch`: the request holds other calls, too. */
+  context(method: AnyMethod<Context>, call: Call, batch: boolean): Context;
   audit(record: CallRecord): void;
 }
 
@@ -70,7 +71,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
     return { status: refused.status, payload: answered.map((call) => failure(call.id ?? null, refused, requestId)) };
   }
 
-  const responses = await Promise.all(calls.map((call, index) => answer(call, methods[index], exchange)));
+  const responses = await Promise.all(calls.map((call, index) => answer(call, methods[index], batch, exchange)));
   if (!batch) return single(responses[0]);
   const payload = responses.filter((response) => response !== undefined);
   return payload.length === 0 ? NO_CONTENT : { status: 200, payload };
@@ -93,13 +94,14 @@ async function charge<Context>(
 async function answer<Context>(
   call: Call | BadCall,
   method: AnyMethod<Context> | undefined,
+  batch: boolean,
   { gates, requestId }: Exchange<Context>,
 ): Promise<Response | undefined> {
   const startedMs = performance.now();
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
   try {
     if (isBad(call)) throw call.error;
-    const result = await run(call, method, gates);
+    const result = await run(call, method, batch, gates);
     gates.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
     return call.id === undefined ? undefined : { jsonrpc: '2.0', result, id: call.id };
   } catch (thrown) {
@@ -112,13 +114,14 @@ async function answer<Context>(
 async function run<Context>(
   call: Call,
   method: AnyMethod<Context> | undefined,
+  batch: boolean,
   gates: Gates<Context>,
 ): Promise<unknown> {
   if (method === undefined)
     throw new RpcError('method_not_found', { data: { hint: 'rpc.discover lists the methods' } });
   gates.authorize(method);
   const params = readParams(method, call.params);
-  const result = await method.handle(params, gates.context(method, call));
+  const result = await method.handle(params, gates.context(method, call, batch));
   // The result passes its schema too, so that an undeclared field cannot leak.
   const parsed = method.result.safeParse(result);
   if (!parsed.success) throw new RpcError('internal', { cause: parsed.error });

@@ -68,6 +68,15 @@ describe('POST /jsonrpc', () => {
     expect(Number(headers?.get('retry-after'))).toBeLessThanOrEqual(86_400);
   });
 
+  it('takes an Idempotency-Key for each call of a batch by its id: sent again, all are answered as before', async () => {
+    const ask = (id: number, prompt: string) => ({ ...call('conversation.prompt', { prompt }), id });
+    const body = JSON.stringify([ask(1, 'one'), ask(2, 'two')]);
+    const headers = { ...KEY, 'idempotency-key': 'batch-1' };
+    const first = await post(headers, { body });
+    expect(first.payload).toMatchObject([{ result: { type: 'ai_response' } }, { result: { type: 'ai_response' } }]);
+    expect((await post(headers, { body })).payload).toEqual(first.payload);
+  });
+
   describe('authentication', () => {
     it.each<readonly [string, Record<string, string>]>([
       ['X-API-Key', KEY],
