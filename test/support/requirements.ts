@@ -56,11 +56,14 @@ export function describeMissing(missing: Missing): string | undefined {
   return parts.length === 0 ? undefined : `not run here: suites that need ${parts.join(', ')}`;
 }
 
+/** Not to be had by installing something: a container may forbid mounts to its root. Named when missing, in CI too. */
+const OF_THE_MACHINE: ReadonlySet<Requirement> = new Set(['mounts']);
+
 /** A `describe` that runs where the requirement is met; where not, it is skipped, and with CI=true it fails. */
 export function describeWith(requirement: Requirement, name: string, suite: () => void): void {
   const reason = inject('missing')[requirement];
   if (reason === '') describe(name, suite);
-  else if (process.env.CI === 'true') {
+  else if (process.env.CI === 'true' && !OF_THE_MACHINE.has(requirement)) {
     describe(name, () => {
       it(`needs ${NAMES[requirement]}`, () => {
         throw new Error(`CI=true requires ${NAMES[requirement]}: ${reason}`);
