@@ -1,5 +1,6 @@
-// `npm run bench [name ...]`: runs every bench beside this file (or the named ones) and prints the table; a run of all of them is written
-// to RESULTS.md and RESULTS.json. Figures are ratios against a baseline of the same run; absolute values belong to the machine.
+// `npm run bench [name ...]`: runs every bench beside this file (or the named ones), prints the table and writes it to RESULTS.md and
+// RESULTS.json, where a run of some leaves the others as they were. Figures are ratios against a baseline of the same run; absolute
+// values belong to the machine.
 import { readdir } from 'node:fs/promises';
 import { type BenchLine, printLines } from './bench.ts';
 import { type Section, writeReport } from './report.ts';
@@ -11,7 +12,6 @@ interface Bench {
 const wanted = process.argv.slice(2);
 const files = (await readdir(import.meta.dirname)).filter((file) => file.endsWith('.ts')).sort();
 const sections: Section[] = [];
-const startMs = performance.now();
 for (const file of files) {
   const name = file.slice(0, -'.ts'.length);
   if (name === 'main' || (wanted.length > 0 && !wanted.includes(name))) continue;
@@ -20,12 +20,9 @@ for (const file of files) {
   console.log(`# ${name}`);
   const lines = await module.run();
   printLines(lines);
-  sections.push({ name, lines });
+  sections.push({ name, at: new Date().toISOString(), lines });
 }
-if (wanted.length === 0) {
-  const minutes = (performance.now() - startMs) / 60_000;
-  console.log(`written: ${(await writeReport(import.meta.dirname, sections, minutes)).join(', ')}`);
-} else console.log(JSON.stringify(sections));
+console.log(`written: ${(await writeReport(import.meta.dirname, sections)).join(', ')}`);
 process.exitCode = sections.every(({ lines }) => lines.every(({ met }) => met)) ? 0 : 1;
 
 function isBench(module: unknown): module is Bench {

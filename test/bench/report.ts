@@ -1,16 +1,18 @@
 // The report of a whole run: one table for people, the same as JSON for programs, with the machine it was made on.
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { type BenchLine, round } from './bench.ts';
 
 export interface Section {
   readonly name: string;
+  /** When it was measured, ISO 8601. */
+  readonly at: string;
   readonly lines: readonly BenchLine[];
 }
 
-/** Writes RESULTS.md and RESULTS.json into `directory`; resolves to their names. `minutes`: how long the run took. */
-export async function writeReport(directory: string, sections: readonly Section[], minutes: number): Promise<string[]> {
+/** Writes RESULTS.md and RESULTS.json into `directory`, `measured` in the place of what they said of those; resolves to their names. */
+export async function writeReport(directory: string, measured: readonly Section[]): Promise<string[]> {
   const machine = {
     cores: cpus().length,
     processor: cpus()[0]?.model.trim() ?? 'unknown',
@@ -18,24 +20,34 @@ export async function writeReport(directory: string, sections: readonly Section[
     kernel: release().split('-')[0],
     node: process.version,
   };
-  const at = new Date().toISOString();
-  await writeFile(
-    join(directory, 'RESULTS.json'),
-    `${JSON.stringify({ at, minutes: round(minutes), machine, sections }, null, 2)}\n`,
-  );
+  const known = await readSections(join(directory, 'RESULTS.json'));
+  for (const section of measured) known.set(section.name, section);
+  const sections = [...known.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  await writeFile(join(directory, 'RESULTS.json'), `${JSON.stringify({ machine, sections }, null, 2)}\n`);
   const all = sections.flatMap(({ lines }) => lines);
   const text = [
     '# Speed, with everything on',
     '',
-    `\`npm run bench\`, ${at.slice(0, 10)}, ${Math.round(minutes)} min on ${machine.cores} cores (${machine.processor}), ${machine.memory_gib} GiB, ` +
-      `Linux ${machine.kernel}, Node ${machine.node}. ${all.filter(({ met }) => met).length} of ${all.length} targets met.`,
+    `\`npm run bench\` on ${machine.cores} cores (${machine.processor}), ${machine.memory_gib} GiB, Linux ${machine.kernel}, Node ` +
+      `${machine.node}. **${all.filter(({ met }) => met).length} of ${all.length} targets met.**`,
     'Each line is a median of interleaved rounds beside its baseline of the same run. The ratio says how many times better than the baseline',
     'a line is; it is the result, absolute values belong to the machine.',
-    ...sections.flatMap(({ name, lines }) => ['', `## ${name}`, '', ...toTable(lines)]),
+    ...sections.flatMap(({ name, at, lines }) => [
+      '',
+      `## ${name}, ${at.slice(0, 16).replace('T', ' ')} UTC`,
+      '',
+      ...toTable(lines),
+    ]),
     '',
   ].join('\n');
   await writeFile(join(directory, 'RESULTS.md'), text);
   return ['RESULTS.md', 'RESULTS.json'];
+}
+
+async function readSections(path: string): Promise<Map<string, Section>> {
+  const text = await readFile(path, 'utf8').catch(() => '{"sections":[]}');
+  const { sections }: { readonly sections: readonly Section[] } = JSON.parse(text);
+  return new Map(sections.map((section) => [section.name, section]));
 }
 
 function toTable(lines: readonly BenchLine[]): string[] {

@@ -51,8 +51,12 @@ export async function run(): Promise<BenchLine[]> {
     owner.child.kill('SIGKILL');
     await killed;
     const startMs = performance.now();
-    const { result } = await rpc(other.url, 'conversation.prompt', { prompt: 'go on', session_id, on_busy: 'queue' });
+    // To the first event of the next turn: what the model makes of what came before is its own matter.
+    const next = follow(other.url, 'conversation.prompt', { prompt: 'go on', session_id, on_busy: 'queue' });
+    await next.until(1);
     const usableS = (performance.now() - startMs) / 1_000;
+    const isStarted = 'TaskStarted' in (next.events[0]?.event ?? {});
+    next.abort();
     return [
       {
         name: 'cancel on another instance until the model’s socket is closed, p95',
@@ -70,7 +74,7 @@ export async function run(): Promise<BenchLine[]> {
         value: usableS,
         unit: 's',
         target: '<= 45',
-        met: usableS <= 45 && result?.type === 'ai_response',
+        met: usableS <= 45 && isStarted,
       },
     ];
   } finally {
