@@ -86,7 +86,8 @@ function toBody(
       start(controller) {
         const pass = (): void => {
           if (over || held.length === 0) return;
-          controller.enqueue(Buffer.concat(held));
+          const [only] = held;
+          controller.enqueue(held.length === 1 && only !== undefined ? only : Buffer.concat(held));
           held = [];
           if ((controller.desiredSize ?? 0) <= 0) message.pause();
         };
@@ -105,7 +106,9 @@ function toBody(
           over = true;
         });
       },
-      pull: () => void message.resume(),
+      pull() {
+        if (message.isPaused()) message.resume();
+      },
       cancel() {
         over = true;
         message.destroy();
