@@ -32,6 +32,15 @@ it('finds nothing wrong with a turn that was cut, resumed, ended for its owner a
   expect(journal.checks.violations).toBe(0);
 });
 
+it('lets an answer say running that was asked for before the end was shown', () => {
+  const journal = createJournal(createChecks(() => {}));
+  const session = journal.open('key', 's');
+  const askedMs = performance.now() - 1;
+  tell(journal, session, [1, complete, 0]);
+  journal.status(session, 't', 'running', 'status', askedMs);
+  expect(journal.checks.violations).toBe(0);
+});
+
 const broken: readonly (readonly [string, Guarantee, (journal: Journal, session: Session) => void])[] = [
   ['a gap', 'streams', (journal, session) => tell(journal, session, [1, delta('a'), 0], [3, delta('c'), 1])],
   ['a duplicate', 'streams', (journal, session) => tell(journal, session, [1, delta('a'), 0], [1, delta('a'), 1])],

@@ -40,6 +40,8 @@ export interface Turn {
   /** Digests of the events that were seen, by seq. */
   readonly events: Map<number, string>;
   status: string | undefined;
+  /** When somebody was first shown its end, by performance.now(). */
+  endShownMs: number | undefined;
   lastSeq: number | undefined;
   /** The answer that was acknowledged. */
   answer: string | undefined;
@@ -68,8 +70,11 @@ export interface Journal {
   open(keyId: string, id: string): Session;
   /** An event as a connection brought it, after the one numbered `previous`. */
   event(session: Session, event: TurnEvent, previous: number): Turn;
-  /** Somebody said how a turn stands. */
-  status(session: Session, turnId: string, status: string, source: string): Turn;
+  /**
+   * Somebody said how a turn stands, having been asked at `askedMs` (default: now): an end that was shown to another client while the answer
+   * was on its way does not make that wrong.
+   */
+  status(session: Session, turnId: string, status: string, source: string, askedMs?: number): Turn;
   /** The answer of a prompt: its result, or the error that tells how it ended. Returns the turn that completed. */
   answer(session: Session, ask: Ask, result: Json | undefined, error: Json | undefined): Turn | undefined;
   deliver(delivery: Delivery): void;
@@ -92,7 +97,15 @@ export function createJournal(checks: Checks): Journal {
     let turn = turns.get(id);
     if (turn === undefined) {
       enter();
-      turn = { id, session, events: new Map(), status: undefined, lastSeq: undefined, answer: undefined };
+      turn = {
+        id,
+        session,
+        events: new Map(),
+        status: undefined,
+        endShownMs: undefined,
+        lastSeq: undefined,
+        answer: undefined,
+      };
       turns.set(id, turn);
       count('turns');
     }
@@ -101,16 +114,18 @@ export function createJournal(checks: Checks): Journal {
     return turn;
   };
 
-  const status: Journal['status'] = (session, turnId, found, source) => {
+  const status: Journal['status'] = (session, turnId, found, source, askedMs = performance.now()) => {
     const turn = turnOf(session, turnId);
     if (found === 'running') {
-      checks.check('terminal', turn.status === undefined, () => `${turnId}: ${turn.status}, then running (${source})`);
+      const wasOver = turn.endShownMs !== undefined && turn.endShownMs < askedMs;
+      checks.check('terminal', !wasOver, () => `${turnId}: ${turn.status}, then running (${source})`);
       return turn;
     }
     const same = turn.status === undefined || turn.status === found;
     checks.check('terminal', same, () => `${turnId}: ${turn.status}, then ${found} (${source})`);
     if (turn.status === undefined) count(`turns ${found}`);
     turn.status ??= found;
+    turn.endShownMs ??= performance.now();
     return turn;
   };
 

@@ -138,9 +138,11 @@ function duplicates(talker: Talker): Promise<void> {
 
 function ask(talker: Talker): Promise<void> {
   return withSession(talker, async (session) => {
+    const askedMs = performance.now();
     const reply = await call(talker, pickInstance(talker), 'conversation.status', { session_id: session.id });
     const turn = isObject(reply?.result?.turn) ? reply.result.turn : undefined;
-    if (turn !== undefined) talker.journal.status(session, String(turn.turn_id), String(turn.status), 'status');
+    if (turn !== undefined)
+      talker.journal.status(session, String(turn.turn_id), String(turn.status), 'status', askedMs);
   });
 }
 

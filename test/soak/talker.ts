@@ -139,9 +139,10 @@ export async function resume(talker: Talker, session: Session, turnId: string, a
 
 /** A turn by its id, as any instance tells it; undefined when none could. */
 export async function look(talker: Talker, instance: Instance, session: Session, turnId: string) {
+  const askedMs = performance.now();
   const reply = await call(talker, instance, 'conversation.resume', { session_id: session.id, turn_id: turnId });
   if (reply?.result === undefined) return undefined;
   const status = String(reply.result.status);
-  talker.journal.status(session, turnId, status, 'look');
+  talker.journal.status(session, turnId, status, 'look', askedMs);
   return status;
 }
