@@ -1,29 +1,46 @@
 // `npm run bench [name ...]`: runs every bench beside this file (or the named ones), prints the table and writes it to RESULTS.md and
 // RESULTS.json, where a run of some leaves the others as they were. Figures are ratios against a baseline of the same run; absolute
 // values belong to the machine.
-import { readdir } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type BenchLine, printLines } from './bench.ts';
-import { type Section, writeReport } from './report.ts';
+import { writeReport } from './report.ts';
 
 interface Bench {
   run(): Promise<BenchLine[]>;
 }
 
-const wanted = process.argv.slice(2);
-const files = (await readdir(import.meta.dirname)).filter((file) => file.endsWith('.ts')).sort();
-const sections: Section[] = [];
-for (const file of files) {
-  const name = file.slice(0, -'.ts'.length);
-  if (name === 'main' || (wanted.length > 0 && !wanted.includes(name))) continue;
-  const module: unknown = await import(new URL(file, import.meta.url).href);
-  if (!isBench(module)) continue;
+const directory = import.meta.dirname;
+const [only, ...others] = process.argv.slice(2);
+if (only !== undefined && others.length === 0) await runOne(only);
+else {
+  // Each in a process of its own: starting a process takes the longer the larger who starts it, and benches start many.
+  const names = only === undefined ? allNames() : [only, ...others];
+  const failed = names.filter(
+    (name) => spawnSync(process.execPath, [import.meta.filename, name], { stdio: 'inherit' }).status !== 0,
+  );
+  process.exitCode = failed.length === 0 ? 0 : 1;
+}
+
+async function runOne(name: string): Promise<void> {
+  const module: unknown = await import(new URL(`${name}.ts`, import.meta.url).href);
+  if (!isBench(module)) throw new Error(`${name} is no bench: one of ${allNames().join(', ')}`);
   console.log(`# ${name}`);
   const lines = await module.run();
   printLines(lines);
-  sections.push({ name, at: new Date().toISOString(), lines });
+  await writeReport(directory, [{ name, at: new Date().toISOString(), lines }]);
+  process.exitCode = lines.every(({ met }) => met) ? 0 : 1;
 }
-console.log(`written: ${(await writeReport(import.meta.dirname, sections)).join(', ')}`);
-process.exitCode = sections.every(({ lines }) => lines.every(({ met }) => met)) ? 0 : 1;
+
+function allNames(): string[] {
+  const isBenchFile = (file: string): boolean =>
+    /^export async function run\(/m.test(readFileSync(join(directory, file), 'utf8'));
+  return readdirSync(directory)
+    .filter((file) => file.endsWith('.ts') && isBenchFile(file))
+    .map((file) => file.slice(0, -'.ts'.length))
+    .sort();
+}
 
 function isBench(module: unknown): module is Bench {
   return typeof module === 'object' && module !== null && 'run' in module && typeof module.run === 'function';

@@ -11,8 +11,8 @@ export interface Section {
   readonly lines: readonly BenchLine[];
 }
 
-/** Writes RESULTS.md and RESULTS.json into `directory`, `measured` in the place of what they said of those; resolves to their names. */
-export async function writeReport(directory: string, measured: readonly Section[]): Promise<string[]> {
+/** Writes RESULTS.md and RESULTS.json into `directory`, `measured` in the place of what they said of those. */
+export async function writeReport(directory: string, measured: readonly Section[]): Promise<void> {
   const machine = {
     cores: cpus().length,
     processor: cpus()[0]?.model.trim() ?? 'unknown',
@@ -41,7 +41,6 @@ export async function writeReport(directory: string, measured: readonly Section[
     '',
   ].join('\n');
   await writeFile(join(directory, 'RESULTS.md'), text);
-  return ['RESULTS.md', 'RESULTS.json'];
 }
 
 async function readSections(path: string): Promise<Map<string, Section>> {
