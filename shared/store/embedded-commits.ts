@@ -1,11 +1,14 @@
 // Commits of the embedded store, made together: what is asked for within one turn of the event loop shares one transaction of the
 // database, each commit still all or nothing by itself. Measured: 16 % of a prompt's processor time went to locks and pages of its own commits.
+import { RpcError } from '../errors.ts';
 import { isBusy, toStoreError } from './embedded-database.ts';
 import type { Documents, Prepared } from './embedded-documents.ts';
 import { type CallOptions, Conflict, type Version } from './store.ts';
 
 /** In one transaction: other processes wait for its lock, and this one's event loop for its end. */
 const TOGETHER_MAX = 64;
+/** More than wait for each other's turn are waiting for a lock that does not come free. */
+const WAITING_MAX = 10_000;
 const TIMEOUT_DEFAULT_MS = 10_000;
 const BUSY_PAUSE_MS = 15;
 
@@ -46,7 +49,6 @@ export function createCommits(documents: Documents, onCommitted: (writes: readon
   function flush(): void {
     armed = false;
     const batch = takeBatch();
-    if (batch.length === 0) return;
     let made: Made[];
     try {
       made = make(batch);
@@ -79,8 +81,10 @@ export function createCommits(documents: Documents, onCommitted: (writes: readon
 
   function make(batch: readonly Waiting[]): Made[] {
     const [only] = batch;
+    // All of them may have left.
+    if (only === undefined) return [];
     // A single statement is a transaction of its own.
-    if (batch.length === 1 && only?.writes.length === 1) return [apply(only)];
+    if (batch.length === 1 && only.writes.length === 1) return [apply(only)];
     return documents.transaction('IMMEDIATE', () => batch.map(apply));
   }
 
@@ -97,6 +101,10 @@ export function createCommits(documents: Documents, onCommitted: (writes: readon
   return {
     commit: (writes, { signal, timeoutMs = TIMEOUT_DEFAULT_MS }) =>
       new Promise((resolve, reject) => {
+        if (waiting.length >= WAITING_MAX) {
+          reject(new RpcError('unavailable', { cause: new Error('embedded store: too many commits wait') }));
+          return;
+        }
         waiting.push({ writes, signal, endsAtMs: performance.now() + timeoutMs, resolve, reject });
         arm();
       }),

@@ -25,6 +25,44 @@ const open = (path: string): Store => createEmbeddedStore({ path, clock: systemC
 storeCases('embedded store in memory', (clock) => createEmbeddedStore({ path: ':memory:', clock }));
 storeCases('embedded store in a file', (clock) => createEmbeddedStore({ path: freshPath(), clock }));
 
+describe('commits made together', () => {
+  it('go on behind a whole batch of callers who have left', async () => {
+    const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
+    const caller = new AbortController();
+    const left = Array.from({ length: 200 }, () =>
+      store.commit([{ ref: freshRef(), data: {} }], { signal: caller.signal }).then(
+        () => 'made',
+        (reason: unknown) => reason,
+      ),
+    );
+    const ref = freshRef();
+    const mine = store.commit([{ ref, data: { n: 1 } }]);
+    caller.abort('gone');
+    await mine;
+    expect(new Set(await Promise.all(left))).toEqual(new Set(['gone']));
+    expect((await read(store, ref)).data).toEqual({ n: 1 });
+    await store.close();
+  });
+
+  it('conflict one by one: what loses takes nothing of its neighbours with it, and leaves nothing behind', async () => {
+    const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
+    const [taken, half, free] = [freshRef(), freshRef(), freshRef()];
+    await put(store, taken, { n: 1 });
+    const [first, second, third] = await Promise.allSettled([
+      store.commit([{ ref: free, data: { n: 2 }, if: 'absent' }]),
+      store.commit([
+        { ref: half, data: { n: 3 } },
+        { ref: taken, data: { n: 3 }, if: 'absent' },
+      ]),
+      store.commit([{ ref: free, data: { n: 4 }, if: 'absent' }]),
+    ]);
+    expect([first?.status, second?.status, third?.status]).toEqual(['fulfilled', 'rejected', 'rejected']);
+    expect((await read(store, free)).data).toEqual({ n: 2 });
+    expect((await read(store, half)).data).toBeUndefined();
+    await store.close();
+  });
+});
+
 describe('embedded store file', () => {
   it('survives closing and opening again, versions included', async () => {
     const path = freshPath();
