@@ -6,12 +6,11 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
-import { z } from 'zod';
 import type { Environment } from '../../shared/config.ts';
 import { createBubblewrapSandbox } from '../../shared/workspace/bubblewrap.ts';
 import { startModelProvider } from '../fakes/model-provider.ts';
 import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
+import { createMcpListener } from '../support/mcp-listener.ts';
 
 /** Administrator's names of one and the same MCP server. */
 export const MCP_NAMES = ['tools-a', 'tools-b'] as const;
@@ -34,7 +33,7 @@ export async function createFuzzStage({ env = {}, sandbox = false }: FuzzStageOp
   const backend = await listen((req, res) => {
     req.resume().once('end', () => res.writeHead(200, { 'content-type': 'application/json' }).end('{"ok":true}'));
   });
-  const mcp = await listen(mcpListener());
+  const mcp = await listen(createMcpListener('calculator'));
   const gateway = await startInProcess(
     {
       GATEWAY_LIMITS: '1000000000/minute',
@@ -57,33 +56,6 @@ export async function createFuzzStage({ env = {}, sandbox = false }: FuzzStageOp
       await Promise.all([provider.close(), end(backend.server), end(mcp.server)]);
       rmSync(directory, { recursive: true, force: true });
     },
-  };
-}
-
-/** One tool, `add`, behind Streamable HTTP. */
-function mcpListener(): RequestListener {
-  const handler = createMcpHandler(() => {
-    const server = new McpServer({ name: 'calculator', version: '1.0.0' }, { capabilities: { tools: {} } });
-    const inputSchema = z.object({ a: z.number(), b: z.number() });
-    server.registerTool('add', { description: 'Adds', inputSchema }, async ({ a, b }) => ({
-      content: [{ type: 'text', text: String(a + b) }],
-    }));
-    return server;
-  });
-  return async (req, res) => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of req) chunks.push(chunk);
-    const headers = new Headers();
-    for (const [name, value] of Object.entries(req.headers)) headers.set(name, String(value));
-    const answer = await handler.fetch(
-      new Request(`http://${req.headers.host}${req.url}`, {
-        method: req.method ?? 'POST',
-        headers,
-        ...(chunks.length > 0 && { body: Buffer.concat(chunks) }),
-      }),
-    );
-    res.writeHead(answer.status, Object.fromEntries(answer.headers));
-    res.end(Buffer.from(await answer.arrayBuffer()));
   };
 }
 

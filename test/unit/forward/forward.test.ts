@@ -1,6 +1,6 @@
 // A call that needs a process, from a function that has none to the companion that does: two real servers on loopback, tokens signed by a
 // key that plays Google's.
-import { createSign, generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -21,27 +21,13 @@ import { createLogger } from '../../../shared/log.ts';
 import { defineMethod } from '../../../shared/methods/define-method.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import type { Services } from '../../../shared/services.ts';
+import { KEY_ID, signIdToken } from '../../support/google-id-token.ts';
 
 const AUDIENCE = 'https://companion.example.com';
 const FUNCTION = 'jsonrpc@project.iam.gserviceaccount.com';
 const google = generateKeyPairSync('rsa', { modulusLength: 2048 });
 
-function token(claims: object = {}): string {
-  const seconds = Math.floor(Date.now() / 1_000);
-  const payload = {
-    iss: 'https://accounts.google.com',
-    aud: AUDIENCE,
-    email: FUNCTION,
-    email_verified: true,
-    sub: '1',
-    iat: seconds,
-    exp: seconds + 3_600,
-    ...claims,
-  };
-  const encode = (part: object): string => Buffer.from(JSON.stringify(part)).toString('base64url');
-  const text = `${encode({ alg: 'RS256', kid: 'k1', typ: 'JWT' })}.${encode(payload)}`;
-  return `${text}.${createSign('RSA-SHA256').update(text).sign(google.privateKey, 'base64url')}`;
-}
+const token = (claims: object = {}): string => signIdToken(google.privateKey, AUDIENCE, FUNCTION, claims);
 
 let aborted = Promise.withResolvers<void>();
 const run = defineMethod({
@@ -107,7 +93,7 @@ async function listen(server: Server): Promise<string> {
 beforeAll(async () => {
   certificates = createServer((_, res) => {
     res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'public, max-age=3600' });
-    res.end(JSON.stringify({ k1: google.publicKey.export({ type: 'spki', format: 'pem' }) }));
+    res.end(JSON.stringify({ [KEY_ID]: google.publicKey.export({ type: 'spki', format: 'pem' }) }));
   });
   const certificatesUrl = `${await listen(certificates)}/certs`;
   const config = loadConfig({

@@ -3,10 +3,9 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import { afterAll, describe, expect, it } from 'vitest';
-import { z } from 'zod';
 import { startModelProvider } from '../../fakes/model-provider.ts';
+import { createMcpListener } from '../../support/mcp-listener.ts';
 import { describeWith } from '../../support/requirements.ts';
 import { createCloudStage, listen } from './stage.ts';
 
@@ -15,7 +14,7 @@ const PROMPT = '[[tool modern__add {"a": 2, "b": 40}]] add them';
 
 describe('a session with MCP servers on the companion', async () => {
   const provider = await startModelProvider();
-  const server = await startMcpServer();
+  const server = await listen(createMcpListener('modern'));
   const cloud = await createCloudStage({
     ANTHROPIC_API_KEY: 'test',
     ANTHROPIC_BASE_URL: provider.url,
@@ -92,30 +91,3 @@ describeWith('bubblewrap', 'a session with a terminal on the companion', async (
     expect(error?.data.reason).toBe('not_found');
   });
 });
-
-/** A stateless MCP server with one tool, on loopback. */
-function startMcpServer() {
-  const handler = createMcpHandler(() => {
-    const server = new McpServer({ name: 'modern', version: '2.0.0' }, { capabilities: { tools: {} } });
-    const inputSchema = z.object({ a: z.number(), b: z.number() });
-    server.registerTool('add', { description: 'Adds', inputSchema }, async ({ a, b }) => ({
-      content: [{ type: 'text', text: String(a + b) }],
-    }));
-    return server;
-  });
-  return listen(async (req, res) => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of req) chunks.push(chunk);
-    const headers = new Headers();
-    for (const [name, value] of Object.entries(req.headers)) headers.set(name, String(value));
-    const answer = await handler.fetch(
-      new Request(`http://${req.headers.host}${req.url}`, {
-        method: req.method ?? 'POST',
-        headers,
-        ...(chunks.length > 0 && { body: Buffer.concat(chunks) }),
-      }),
-    );
-    res.writeHead(answer.status, Object.fromEntries(answer.headers));
-    res.end(Buffer.from(await answer.arrayBuffer()));
-  });
-}

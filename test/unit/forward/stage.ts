@@ -1,6 +1,6 @@
 // A function and its companion as the cloud has them: two instances on one store, the function's calls forwarded over HTTP with tokens signed
 // by a key that plays Google's. The companion can be recycled: a new one, on the same address, with an empty memory.
-import { createSign, generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -17,6 +17,7 @@ import type { MethodContext } from '../../../shared/methods/define-method.ts';
 import * as methods from '../../../shared/methods/index.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
+import { KEY_ID, signIdToken } from '../../support/google-id-token.ts';
 
 const AUDIENCE = 'https://companion.example.com';
 const FUNCTION = 'jsonrpc@project.iam.gserviceaccount.com';
@@ -55,7 +56,7 @@ export async function createCloudStage(env: Environment): Promise<CloudStage> {
   const google = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const certificates = await listen((_, res) => {
     res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'public, max-age=3600' });
-    res.end(JSON.stringify({ k1: google.publicKey.export({ type: 'spki', format: 'pem' }) }));
+    res.end(JSON.stringify({ [KEY_ID]: google.publicKey.export({ type: 'spki', format: 'pem' }) }));
   });
   const registry = createRegistry<MethodContext>(Object.values(methods));
   const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
@@ -87,7 +88,10 @@ export async function createCloudStage(env: Environment): Promise<CloudStage> {
   let companion = await startCompanion();
   const services = await createServices(config, { store, log: silent });
   const sent = forwardToCompanion(registry, (call) =>
-    createHttpCompanion({ url: companion.url, authorization: async () => `Bearer ${sign(google.privateKey)}` })(call),
+    createHttpCompanion({
+      url: companion.url,
+      authorization: async () => `Bearer ${signIdToken(google.privateKey, AUDIENCE, FUNCTION)}`,
+    })(call),
   );
   const front = await listen(createJsonRpcHandler(services, createGateway(services, sent)));
 
@@ -117,20 +121,4 @@ export async function createCloudStage(env: Environment): Promise<CloudStage> {
       await store.close();
     },
   };
-}
-
-function sign(key: Parameters<ReturnType<typeof createSign>['sign']>[0]): string {
-  const seconds = Math.floor(Date.now() / 1_000);
-  const payload = {
-    iss: 'https://accounts.google.com',
-    aud: AUDIENCE,
-    email: FUNCTION,
-    email_verified: true,
-    sub: '1',
-    iat: seconds,
-    exp: seconds + 3_600,
-  };
-  const encode = (part: object): string => Buffer.from(JSON.stringify(part)).toString('base64url');
-  const text = `${encode({ alg: 'RS256', kid: 'k1', typ: 'JWT' })}.${encode(payload)}`;
-  return `${text}.${createSign('RSA-SHA256').update(text).sign(key, 'base64url')}`;
 }

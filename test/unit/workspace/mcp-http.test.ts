@@ -4,39 +4,16 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import { expect, it } from 'vitest';
-import { z } from 'zod';
+import { createMcpListener } from '../../support/mcp-listener.ts';
 import { createMcpStage, endAfterwards, MODULES } from './mcp-stage.ts';
 
-/** The SDK's stateless server behind node:http; refuses the older era. */
+/** The SDK's stateless server, which refuses the older era; notes what it was asked. */
 function createModernListener(seen: IncomingMessage[]): RequestListener {
-  const handler = createMcpHandler(
-    () => {
-      const server = new McpServer({ name: 'modern', version: '2.0.0' }, { capabilities: { tools: {} } });
-      const inputSchema = z.object({ a: z.number(), b: z.number() });
-      server.registerTool('add', { description: 'Adds', inputSchema }, async ({ a, b }) => ({
-        content: [{ type: 'text', text: String(a + b) }],
-      }));
-      return server;
-    },
-    { legacy: 'reject' },
-  );
-  return async (req, res) => {
+  const answer = createMcpListener('modern', { legacy: 'reject' });
+  return (req, res) => {
     seen.push(req);
-    const chunks: Buffer[] = [];
-    for await (const chunk of req) chunks.push(chunk);
-    const headers = new Headers();
-    for (const [name, value] of Object.entries(req.headers)) headers.set(name, String(value));
-    const answer = await handler.fetch(
-      new Request(`http://${req.headers.host}${req.url}`, {
-        method: req.method ?? 'POST',
-        headers,
-        ...(chunks.length > 0 && { body: Buffer.concat(chunks) }),
-      }),
-    );
-    res.writeHead(answer.status, Object.fromEntries(answer.headers));
-    res.end(Buffer.from(await answer.arrayBuffer()));
+    return answer(req, res);
   };
 }
 
