@@ -55,8 +55,14 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
     reject(reason);
   };
   const onSilence = (): void => {
-    if (held) silence.refresh();
-    else abort(options.toTimeout(waitMs));
+    if (held) return void silence.refresh();
+    const knownBytes = receivedBytes;
+    // After a stall of this process (a busy loop, a frozen instance) bytes may be waiting to be read: they are, before this runs.
+    setImmediate(() => {
+      if (closed) return;
+      if (held || receivedBytes > knownBytes) silence.refresh();
+      else abort(options.toTimeout(waitMs));
+    });
   };
   let silence = setTimeout(onSilence, waitMs);
   const total = setTimeout(() => abort(options.toTimeout(options.totalMs)), options.totalMs);
