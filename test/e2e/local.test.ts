@@ -89,6 +89,7 @@ describe('npm start', () => {
     expect(await (await call(second, 'events.list', {})).json()).toMatchObject({
       result: { events: [{ event: 'a.b' }] },
     });
+    expect(await second.stop()).toBe(0);
     rmSync(data, { recursive: true, force: true });
   });
 });
