@@ -78,7 +78,7 @@ function toCurrentDocument(condition: Precondition): NonNullable<WireWrite['curr
   return { updateTime };
 }
 
-function nameOf(client: FirestoreClient, ref: Ref): string {
+export function nameOf(client: FirestoreClient, ref: Ref): string {
   return client.nameOf(ref.collection, toDocumentId(ref.id));
 }
 
