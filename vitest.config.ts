@@ -7,8 +7,10 @@ export default defineConfig({
     pool: 'forks',
     // Half of the suite waits (leases, outages, restarts): a third worker uses that time on two cores.
     maxWorkers: 3,
-    testTimeout: 20_000,
+    // Bounds against hanging, not expectations: a busy machine may take several times what an idle one does.
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
+    expect: { poll: { timeout: 30_000 } },
   },
 });

@@ -83,6 +83,8 @@ describeWith('chromium', 'the console is usable', () => {
   it('without a mouse: sign in, go to a page, skip the navigation', async () => {
     await using open = await openPage(browser, scene.gateway.url);
     const { page } = open;
+    // The field takes the focus with the first frame after it is there.
+    await page.locator('#key:focus').waitFor();
     await page.keyboard.type('dev-key');
     await page.keyboard.press('Enter');
     await page.getByText('live', { exact: true }).waitFor();

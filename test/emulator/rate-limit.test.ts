@@ -6,13 +6,7 @@ import { setRevoked } from '../../shared/rate-limit/limit-document.ts';
 import type { Limit } from '../../shared/rate-limit/limiter.ts';
 import { createFirestoreStore } from '../../shared/store/firestore.ts';
 import { describeWith } from '../support/requirements.ts';
-import {
-  type LimiterProcess,
-  quantileMs,
-  startLimiterProcess,
-  startLimiterProcesses,
-  total,
-} from './rate-limit-processes.ts';
+import { type LimiterProcess, startLimiterProcess, startLimiterProcesses, total } from './rate-limit-processes.ts';
 
 const PROJECT = 'rate-limit-test';
 /** A day: no reset can fall into a test. Exactness over resets is windows.test.ts. */
@@ -52,7 +46,6 @@ describeWith('emulators', 'limiter: several processes on one key', () => {
     const job = { keyId: newKey(), limits: WIDE, calls: 10, sequential: true };
     const reports = await Promise.all(processes.map((process) => process.run(job)));
     expect(reports.map(({ outcomes }) => outcomes)).toEqual(Array(20).fill({ admitted: 10 }));
-    expect(quantileMs(reports, 1)).toBeLessThan(20_000);
   });
 });
 

@@ -66,23 +66,19 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
   });
 
   it('a cancel on B closes the owner’s request to the model, told by the watch, long before any heartbeat', async () => {
-    const heartbeatMs = 20_000;
+    // Neither a heartbeat nor the end of the lease comes before the test is over. How fast the watch is, is for the bench to say.
     const owner = await startGateway(inject('firestoreHost'), project, {
-      GATEWAY_LEASE_MS: String(3 * heartbeatMs),
-      GATEWAY_HEARTBEAT_MS: String(heartbeatMs),
+      GATEWAY_LEASE_MS: '600000',
+      GATEWAY_HEARTBEAT_MS: '200000',
     });
     for (let round = 0; round < 5; round++) {
       const session_id = `cancel-${round}`;
       const asked = provider.next();
       const running = follow(owner.url, 'conversation.prompt', { prompt: '[[chunks 500 every 20]]', session_id });
       await running.until(12);
-      const sentAt = Date.now();
       const { result } = await rpc(b.url, 'conversation.cancel', { session_id });
       expect(result).toMatchObject({ cancelled: true, was_running: true });
-      const ended = await (await asked).done;
-      expect(ended.by).toBe('client');
-      // How fast it is, is for the bench to say.
-      expect(ended.at - sentAt).toBeLessThan(heartbeatMs / 4);
+      expect((await (await asked).done).by).toBe('client');
       expect((await running.answer)?.error).toMatchObject({ code: 499 });
     }
     await kill(owner);
@@ -96,12 +92,10 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     // What a client had seen is stored at most a second later; this one left a while before the end.
     const lastSeen = running.events[9];
     await kill(victim);
-    const killedMs = performance.now();
     await running.answer;
     const resumed = follow(b.url, 'conversation.resume', { session_id }, { 'last-event-id': lastSeen?.id ?? '' });
     const { result } = (await resumed.answer) ?? {};
     expect(result).toMatchObject({ status: 'interrupted', session_id });
-    expect(performance.now() - killedMs).toBeLessThan(LEASE_MS + 5_000);
     // No gap, no duplicate, one end.
     const seqs = resumed.events.slice(0, -1).map(({ seq }) => seq);
     expect(seqs).toEqual(seqs.map((_, index) => (lastSeen?.seq ?? 0) + 1 + index));
@@ -113,17 +107,14 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     expect(next).toMatchObject({ content: 'on we go' });
   }, 60_000);
 
-  it('kill -9, then cancel on B: answered at once, the session is usable', async () => {
+  it('kill -9, then cancel on B: answered without waiting for the lease, the session is usable', async () => {
     const session_id = 'killed-then-cancelled';
-    const victim = await startGateway(inject('firestoreHost'), project);
+    const victim = await startGateway(inject('firestoreHost'), project, { GATEWAY_LEASE_MS: '600000' });
     const running = follow(victim.url, 'conversation.prompt', { prompt: '[[chunks 500 every 40]]', session_id });
     await running.until(50);
     await kill(victim);
-    const startMs = performance.now();
     const { result } = await rpc(b.url, 'conversation.cancel', { session_id });
-    const tookMs = performance.now() - startMs;
     expect(result).toMatchObject({ cancelled: true });
-    expect(tookMs).toBeLessThan(3_000);
     const { result: next } = await rpc(b.url, 'conversation.prompt', { prompt: 'again', session_id });
     expect(next).toMatchObject({ type: 'ai_response' });
   }, 60_000);
@@ -139,19 +130,25 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
       ({ result }) => result?.queued === 1,
     );
     await kill(victim);
-    const startMs = performance.now();
     expect((await waiting).result).toMatchObject({ type: 'ai_response' });
-    expect(performance.now() - startMs).toBeLessThan(LEASE_MS + 3_000);
   }, 60_000);
 
   it('200 prompts at once on one session: one runs, 199 are told so, none is lost', async () => {
     const session_id = 'crowd';
     const before = provider.calls;
+    // The one that runs is answered after all the others have been.
+    const gate = Promise.withResolvers<void>();
+    provider.behave(() => ({ text: 'for one', gate: () => gate.promise }));
+    let answered = 0;
     const answers = await Promise.all(
-      Array.from({ length: 200 }, (_, index) =>
-        rpc((index % 2 === 0 ? a : b).url, 'conversation.prompt', { prompt: '[[delay 3000]]', session_id }),
-      ),
+      Array.from({ length: 200 }, async (_, index) => {
+        const answer = await rpc((index % 2 === 0 ? a : b).url, 'conversation.prompt', { prompt: 'me', session_id });
+        answered += 1;
+        if (answered === 199) gate.resolve();
+        return answer;
+      }),
     );
+    provider.behave();
     expect(answers.filter(({ result }) => result !== undefined)).toHaveLength(1);
     const reasons = answers.flatMap(({ error }) => (error === undefined ? [] : [error.data.reason]));
     expect(reasons.filter((reason) => reason === 'session_busy')).toHaveLength(199);

@@ -6,7 +6,8 @@ import { ROOT } from './local-gateway.ts';
 import { findChromium } from './requirements.ts';
 
 const SCREENSHOTS = join(ROOT, 'test/screenshots');
-const STEP_MS = 10_000;
+/** Against hanging; an idle machine takes a tenth of a second. */
+const STEP_MS = 30_000;
 
 /** Starts it headless; Playwright makes a new profile and removes it. Nothing of it speaks to anybody but the test's servers. */
 export async function launchBrowser(): Promise<Browser> {

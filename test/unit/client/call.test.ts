@@ -147,12 +147,11 @@ describe('a retry', () => {
 
   it('is left out when it would come after the deadline, or the error is not worth one', async () => {
     const later = await answering(refusal(429, 'rate_limited', true, 60_000));
-    const startedMs = performance.now();
     const error = await failure(
       new CodexGatewayClient(later.url, KEY).call('conversation.status', STATUS, { timeoutMs: 5_000 }),
     );
     expect(error).toMatchObject({ reason: 'rate_limited', retryAfterMs: 60_000 });
-    expect(performance.now() - startedMs).toBeLessThan(4_000);
+    expect(later.askedMs).toHaveLength(1);
     for (const answer of [refusal(404, 'not_found', false), refusal(409, 'session_busy', true, 1)]) {
       const server = await answering(answer);
       await failure(new CodexGatewayClient(server.url, KEY).call('conversation.prompt', { prompt: 'x' }));

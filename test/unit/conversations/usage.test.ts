@@ -117,28 +117,29 @@ describe('a warm session', () => {
 describe('the meter', () => {
   it('leaves out the time in which any model was at work, once', async () => {
     const now = performance.now();
-    const meter = createMeter(now - 100);
+    const began = now - 100;
+    const meter = createMeter(began);
     meter.add({ stage: 'limit', startMs: now - 100, endMs: now - 98 });
     meter.add({ stage: 'model', startMs: now - 90, endMs: now - 40 });
     meter.add({ stage: 'model', startMs: now - 80, endMs: now - 30 });
     expect(meter.stages()).toEqual({ limit: 2, model: 100 });
-    expect(meter.overheadMs()).toBeGreaterThanOrEqual(40);
-    expect(meter.overheadMs()).toBeLessThan(100);
+    const overheadMs = meter.overheadMs();
+    // The models took 60 of all that has passed until now.
+    expect(overheadMs).toBeGreaterThanOrEqual(40);
+    expect(overheadMs).toBeLessThanOrEqual(performance.now() - began - 60 + 0.001);
   });
 });
 
 describe('without its watch', () => {
   it('an owner hears of a cancel by its heartbeat', async () => {
-    const deaf = await stage.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '3000' });
+    // A lease that outlasts the test: nothing but the heartbeat can tell it.
+    const deaf = await stage.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '600000' });
     deaf.line.watch = () => () => {};
     const running = deaf.stream('[[hang]]');
     await running.until(isDelta);
     const asked = stage.provider.requests.at(-1);
-    const startMs = Date.now();
     await a.call(conversationCancel, { session_id: 's' });
-    const ended = await asked?.done;
-    expect(ended).toMatchObject({ by: 'client' });
-    expect((ended?.at ?? 0) - startMs).toBeLessThan(3_000);
+    expect(await asked?.done).toMatchObject({ by: 'client' });
     expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
   });
 });

