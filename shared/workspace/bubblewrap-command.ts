@@ -1,5 +1,6 @@
 // The command line of one sandbox: which namespaces, which mounts, which rights. Pure: it starts nothing and touches no disk.
 import { type SandboxLimits, toUlimits } from './limits.ts';
+import { takeUid } from './own-uid.ts';
 import { HOME, type SandboxSpec, TMP } from './sandbox.ts';
 import { ETC_NAMES, UID_INSIDE, type Workspace } from './workspaces.ts';
 
@@ -7,8 +8,9 @@ import { ETC_NAMES, UID_INSIDE, type Workspace } from './workspaces.ts';
 export interface Toolbox {
   /** Absolute path of bwrap. */
   readonly bwrap: string;
-  /** The gateway is root: bwrap mounts as root, then setpriv(1) takes the key's uid and unshare(1) a user namespace. */
   readonly isRoot: boolean;
+  /** The gateway is root, and bwrap can be started under the key's uid (own-uid.ts). */
+  readonly ownUid: boolean;
   /** Whether a user namespace of its own can be had; without root there is no sandbox without one. */
   readonly userNamespace: boolean;
   /** Whether bwrap can forbid user namespaces inside (`--disable-userns`). */
@@ -21,6 +23,8 @@ export interface Toolbox {
 
 export interface CommandOptions {
   readonly limits: SandboxLimits;
+  /** bwrap is started by root: it mounts as root, then setpriv(1) takes the key's uid and unshare(1) a user namespace. */
+  readonly asRoot: boolean;
   readonly newSession: boolean;
   readonly statusFd?: number;
   /** Taken by what has a session of its own, at once; the gateway sees to the rest when it lasts (priority.ts). */
@@ -61,13 +65,13 @@ export function toBubblewrapArgs(
 ): string[] {
   const env = Object.entries(spec.env ?? {}).map(([name, value]) => `${name}=${value}`);
   return [
-    ...namespaces(tools, spec),
+    ...namespaces(tools, spec, options),
     ...(options.newSession ? ['--new-session'] : []),
     ...(options.statusFd === undefined ? [] : ['--json-status-fd', String(options.statusFd)]),
     ...mounts(tools, spec, workspace),
     ...Object.entries(BASE_ENV).flatMap(([name, value]) => ['--setenv', name, value]),
     '--',
-    ...dropRights(tools, workspace),
+    ...(options.asRoot ? dropRights(tools, workspace) : []),
     ...toShell(tools, options),
     spec.cwd ?? HOME,
     ...(env.length === 0 ? [] : ['/usr/bin/env', '--', ...env]),
@@ -75,8 +79,8 @@ export function toBubblewrapArgs(
   ];
 }
 
-function namespaces(tools: Toolbox, spec: SandboxSpec): string[] {
-  const rights = tools.isRoot
+function namespaces(tools: Toolbox, spec: SandboxSpec, { asRoot }: CommandOptions): string[] {
+  const rights = asRoot
     ? ['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID']
     : [
         '--unshare-user',
@@ -111,11 +115,10 @@ function toShell({ inheritedFds }: Toolbox, { limits, closesFds, nice }: Command
 }
 
 function dropRights(tools: Toolbox, { uid }: Workspace): string[] {
-  if (!tools.isRoot || uid === undefined) return [];
-  const drop = ['/usr/bin/setpriv', '--reuid', String(uid), '--regid', String(uid), '--clear-groups', '--'];
-  if (!tools.userNamespace) return drop;
+  if (uid === undefined) return [];
+  if (!tools.userNamespace) return [...takeUid(uid)];
   const map = [`--map-user=${UID_INSIDE}`, `--map-group=${UID_INSIDE}`];
-  return [...drop, '/usr/bin/unshare', '--user', ...map, '--'];
+  return [...takeUid(uid), '/usr/bin/unshare', '--user', ...map, '--'];
 }
 
 function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace): string[] {

@@ -6,6 +6,7 @@ import { CANNOT_ENTER, type CommandOptions, toBubblewrapArgs } from './bubblewra
 import { createDiskGuard, type DiskLimits } from './disk-guard.ts';
 import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
 import { keep } from './output.ts';
+import { showWorkspaces, toShown } from './own-uid.ts';
 import type { RunResult, Sandbox, SandboxChild, SandboxCommand, SandboxSpec } from './sandbox.ts';
 import { GRACE_MS, killPid, type SandboxProcess, STATUS_FD, signalOf, startProcess } from './sandbox-process.ts';
 import { type SelfTest, selfTest } from './self-test.ts';
@@ -33,17 +34,19 @@ const OVER_DISK = Buffer.from('\nsandbox: killed, the workspace is full; delete 
 
 export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   const isRoot = process.getuid?.() === 0;
-  const workspaces = createWorkspaces(options.directory, isRoot);
-  const disk = createDiskGuard(options.directory, options.disk);
+  const { directory } = options;
+  const workspaces = createWorkspaces(directory, isRoot);
+  const disk = createDiskGuard(directory, options.disk);
   const shortSlots = createSlots(SHORT_SLOTS);
   const longSlots = createSlots(LONG_SLOTS);
   const running = new Set<SandboxProcess>();
-  const spawner = createSpawner();
+  let ownUid = false;
+  const spawner = createSpawner(() => (ownUid ? showWorkspaces(directory) : []));
   let tested: Promise<SelfTest> | undefined;
   let isClosed = false;
 
   const test = (): Promise<SelfTest> => {
-    tested ??= selfTest(workspaces, { path: options.path, bundled: options.bundled ?? true, isRoot });
+    tested ??= selfTest(workspaces, { directory, path: options.path, bundled: options.bundled ?? true, isRoot });
     return tested;
   };
 
@@ -58,14 +61,9 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       const release = await shortSlots.acquire(spec.keyId, signal);
       try {
         const startedMs = performance.now();
-        const args = await toArgs(spec, {
-          isLong: false,
-          newSession: true,
-          statusFd: STATUS_FD,
-          nice: NICE_COMMAND,
-        });
         let isOverDisk = false;
-        const child = await start(spec, args, { hasStdin: stdin !== undefined, nice: NICE_COMMAND }, () => {
+        const how = { isLong: false, hasStdin: stdin !== undefined, nice: NICE_COMMAND };
+        const child = await start(spec, how, () => {
           isOverDisk = true;
         });
         const aborted = (): void => child.kill(GRACE_MS);
@@ -104,15 +102,10 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     },
 
     async spawn(spec, { signal } = {}) {
-      const args = await toArgs(spec, {
-        isLong: true,
-        newSession: true,
-        statusFd: STATUS_FD,
-        nice: NICE_LONG,
-      });
+      await toolbox();
       const release = await longSlots.acquire(spec.keyId, signal);
       try {
-        const child = await start(spec, args, { hasStdin: true, nice: NICE_LONG });
+        const child = await start(spec, { isLong: true, hasStdin: true, nice: NICE_LONG });
         const { pid, stdin, stdout, stderr } = child;
         if (stdin === undefined) throw new RpcError('internal');
         void child.ended.then(release);
@@ -142,7 +135,8 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
 
     async command(spec) {
       const tools = await toolbox();
-      const args = await toArgs(spec, { isLong: true, newSession: false, closesFds: true });
+      const asRoot = tools.isRoot;
+      const args = await toArgs(spec, { isLong: true, asRoot, newSession: false, closesFds: true });
       const workspace = await workspaces.open(spec.keyId);
       const release = await longSlots.acquire(spec.keyId);
       let unwatch: (() => void) | undefined;
@@ -176,7 +170,10 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   async function toolbox() {
     const result = await test();
     if (isClosed) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
-    if (result.ok) return result.tools;
+    if (result.ok) {
+      ownUid = result.tools.ownUid;
+      return result.tools;
+    }
     const { reason, hint } = result;
     throw new RpcError('sandbox_unavailable', { message: `Sandbox unavailable: ${reason}`, data: { hint } });
   }
@@ -198,18 +195,22 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       ...spec.limits,
       ...(!mayWrite && { fileBytes: 0 }),
     };
-    return toBubblewrapArgs(tools, spec, workspace, { limits, ...how });
+    const seen = tools.isRoot && !how.asRoot ? toShown(workspace, directory) : workspace;
+    return toBubblewrapArgs(tools, spec, seen, { limits, ...how });
   }
 
   async function start(
     spec: SandboxSpec,
-    args: readonly string[],
-    how: { readonly hasStdin: boolean; readonly nice: number },
+    { isLong, hasStdin, nice }: { readonly isLong: boolean; readonly hasStdin: boolean; readonly nice: number },
     onOverDisk?: () => void,
   ): Promise<SandboxProcess> {
     const tools = await toolbox();
     const workspace = await workspaces.open(spec.keyId);
-    const child = await startProcess(spawner, tools.bwrap, args, how);
+    // Paths that the administrator has given may be where a key's uid cannot go.
+    const asRoot = tools.isRoot && !(tools.ownUid && spec.readOnlyPaths === undefined && spec.writable === undefined);
+    const args = await toArgs(spec, { isLong, asRoot, newSession: true, statusFd: STATUS_FD, nice });
+    const uid = asRoot ? undefined : workspace.uid;
+    const child = await startProcess(spawner, tools.bwrap, args, { hasStdin, nice, uid });
     running.add(child);
     const unwatch = disk.watch(workspace, () => {
       onOverDisk?.();

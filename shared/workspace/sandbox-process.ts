@@ -36,12 +36,19 @@ export interface SandboxProcess {
   kill(graceMs: number): void;
 }
 
+export interface StartOptions {
+  readonly hasStdin: boolean;
+  readonly nice: number;
+  /** Who bwrap runs as; default: who the gateway runs as. */
+  readonly uid?: number | undefined;
+}
+
 /** Starts bwrap with an empty environment. Throws RpcError `invalid_params` for an argument list too long, `internal` otherwise. */
 export async function startProcess(
   spawner: Spawner,
   file: string,
   args: readonly string[],
-  { hasStdin, nice }: { readonly hasStdin: boolean; readonly nice: number },
+  { hasStdin, nice, uid }: StartOptions,
 ): Promise<SandboxProcess> {
   let initPid: number | undefined;
   let exitCode: number | undefined;
@@ -63,7 +70,7 @@ export async function startProcess(
   };
   let child: SpawnedProcess;
   try {
-    child = await spawner.spawn(file, args, { hasStdin, onStatus });
+    child = await spawner.spawn(file, args, { hasStdin, uid, onStatus });
   } catch (error) {
     throw spawnError(error);
   }

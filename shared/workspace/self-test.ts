@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
 import { type Toolbox, toBubblewrapArgs } from './bubblewrap-command.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
+import { showWorkspaces, takeUid, toShown } from './own-uid.ts';
 import type { Availability } from './sandbox.ts';
 import { UID_INSIDE, type Workspaces } from './workspaces.ts';
 
@@ -22,10 +23,18 @@ const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'];
 const PROBE =
   'id -u; grep CapEff /proc/self/status; ls /proc | grep -c "^[0-9]*$"; grep -c : /proc/net/dev; touch "$HOME/.probe"';
 
+export interface SelfTestOptions {
+  /** Where the workspaces are. */
+  readonly directory: string;
+  readonly path: string;
+  readonly bundled: boolean;
+  readonly isRoot: boolean;
+}
+
 /** Looks and tries; some tens of milliseconds. Never throws. */
 export async function selfTest(
   workspaces: Workspaces,
-  { path, bundled, isRoot }: { readonly path: string; readonly bundled: boolean; readonly isRoot: boolean },
+  { directory, path, bundled, isRoot }: SelfTestOptions,
 ): Promise<SelfTest> {
   if (process.platform !== 'linux') {
     return {
@@ -54,13 +63,14 @@ export async function selfTest(
       const tools = {
         bwrap,
         isRoot,
+        ownUid: false,
         userNamespace: !isRoot || strong,
         disableUserNamespaces: strong,
         inheritedFds,
         system,
       };
-      const failure = await probe(tools, workspaces);
-      if (failure === undefined) return { ok: true, tools };
+      const failure = await probe(tools, workspaces, directory);
+      if (failure === undefined) return { ok: true, tools: await withOwnUid(tools, workspaces, directory) };
       reason = failure;
     }
   }
@@ -71,17 +81,31 @@ export async function selfTest(
   };
 }
 
-async function probe(tools: Toolbox, workspaces: Workspaces): Promise<string | undefined> {
+/** Whether root can start bwrap under a key's uid, too; with or without user namespaces inside. */
+async function withOwnUid(tools: Toolbox, workspaces: Workspaces, directory: string): Promise<Toolbox> {
+  if (!tools.isRoot) return tools;
+  for (const disableUserNamespaces of [true, false]) {
+    const changed = { ...tools, ownUid: true, disableUserNamespaces };
+    if ((await probe(changed, workspaces, directory)) === undefined) return changed;
+  }
+  return tools;
+}
+
+async function probe(tools: Toolbox, workspaces: Workspaces, directory: string): Promise<string | undefined> {
   try {
     const workspace = await workspaces.open('\0self-test');
     const spec = { keyId: '', argv: ['/bin/sh', '-c', PROBE] as const };
-    const args = toBubblewrapArgs(tools, spec, workspace, {
+    const isShown = tools.ownUid && workspace.uid !== undefined;
+    const args = toBubblewrapArgs(tools, spec, isShown ? toShown(workspace, directory) : workspace, {
       limits: DEFAULT_LIMITS,
+      asRoot: tools.isRoot && !isShown,
       newSession: true,
       closesFds: true,
     });
-    const [uid, capabilities, processes, devices] = (await output(tools.bwrap, args)).trim().split('\n');
-    const expected = tools.userNamespace ? UID_INSIDE : workspace.uid;
+    const before = isShown ? [...showWorkspaces(directory), ...takeUid(workspace.uid)] : [];
+    const [file = tools.bwrap, ...rest] = [...before, tools.bwrap, ...args];
+    const [uid, capabilities, processes, devices] = (await output(file, rest)).trim().split('\n');
+    const expected = isShown || tools.userNamespace ? UID_INSIDE : workspace.uid;
     if (uid !== String(expected)) return `it runs as uid ${uid}`;
     if (!/\s0+$/.test(capabilities ?? '')) return 'it keeps capabilities';
     if (!(Number(processes) <= 6)) return `it sees ${processes} processes`;

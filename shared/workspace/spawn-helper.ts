@@ -7,6 +7,8 @@ export interface SpawnRequest {
   readonly file: string;
   readonly args: readonly string[];
   readonly hasStdin: boolean;
+  /** User and group it runs as; default: the helper's own. */
+  readonly uid?: number | undefined;
 }
 
 /** To the helper: KILL what was started under this id. */
@@ -15,11 +17,10 @@ export interface KillRequest {
   readonly kill: true;
 }
 
-/** From the helper, in this order: one `error`, or `pid` and `stream`s, each with its handle, then `status` texts and one `exit`. */
+/** From the helper, in this order: one `error`, or `stream`s, each with its handle, then lines of `status` and one `exit`. */
 export type SpawnReport =
   | { readonly id: number; readonly error: string }
-  | { readonly id: number; readonly pid: number }
-  | { readonly id: number; readonly stream: 'stdin' | 'stdout' | 'stderr' }
+  | { readonly id: number; readonly pid: number; readonly stream: 'stdin' | 'stdout' | 'stderr' }
   | { readonly id: number; readonly status: string }
   | { readonly id: number; readonly exit: { readonly code: number | null; readonly signal: NodeJS.Signals | null } };
 
@@ -49,15 +50,16 @@ export function helperMain(): void {
   };
 
   /** Hands a stream over, unread: the descriptors are the gateway's from here on. */
-  const hand = (id: number, stream: 'stdin' | 'stdout' | 'stderr', socket: unknown): void => {
+  const hand = (id: number, pid: number, stream: 'stdin' | 'stdout' | 'stderr', socket: unknown): void => {
     const { Socket } = process.getBuiltinModule('node:net');
-    if (socket instanceof Socket) send({ id, stream }, socket);
+    if (socket instanceof Socket) send({ id, pid, stream }, socket);
   };
 
-  const start = ({ id, file, args, hasStdin }: SpawnRequest): void => {
+  const start = ({ id, file, args, hasStdin, uid }: SpawnRequest): void => {
     let child: Started;
     try {
-      child = spawn(file, args, { stdio: [hasStdin ? 'pipe' : 'ignore', 'pipe', 'pipe', 'pipe'], env: {}, cwd: '/' });
+      const stdio = [hasStdin ? 'pipe' : 'ignore', 'pipe', 'pipe', 'pipe'] as const;
+      child = spawn(file, args, { stdio: [...stdio], env: {}, cwd: '/', ...(uid !== undefined && { uid, gid: uid }) });
     } catch (error) {
       send({ id, error: error instanceof Error && 'code' in error ? String(error.code) : String(error) });
       return;
@@ -73,14 +75,21 @@ export function helperMain(): void {
       started.delete(id);
       send({ id, error: 'code' in error ? String(error.code) : error.message });
     });
-    if (child.pid === undefined) return;
+    const { pid } = child;
+    if (pid === undefined) return;
     started.set(id, child);
-    send({ id, pid: child.pid });
-    hand(id, 'stdout', stdout);
-    hand(id, 'stderr', stderr);
-    if (hasStdin) hand(id, 'stdin', stdin);
+    hand(id, pid, 'stdout', stdout);
+    hand(id, pid, 'stderr', stderr);
+    if (hasStdin) hand(id, pid, 'stdin', stdin);
+    // Whole lines: bwrap writes one in several pieces, and each message wakes the gateway.
+    let line = '';
     status?.on('error', () => {});
-    status?.on('data', (bytes: Buffer) => send({ id, status: bytes.toString('latin1') }));
+    status?.on('data', (bytes: Buffer) => {
+      if (line.length < 4096) line += bytes.toString('latin1');
+      if (!line.endsWith('\n')) return;
+      send({ id, status: line });
+      line = '';
+    });
     const exited = Promise.withResolvers<SpawnReport>();
     child.once('exit', (code, signal) => {
       started.delete(id);

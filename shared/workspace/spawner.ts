@@ -16,16 +16,18 @@ export interface SpawnedProcess {
   kill(): void;
 }
 
+export interface SpawnOptions {
+  readonly hasStdin: boolean;
+  readonly uid?: number | undefined;
+  onStatus(text: string): void;
+}
+
 export interface Spawner {
   /**
-   * Starts a program with an empty environment, at `/`; `onStatus` hears what it writes to descriptor 3. Rejects with an Error that has
-   * the `code` of the failure (E2BIG, ENOENT, EAGAIN ...).
+   * Starts a program with an empty environment, at `/`, as user and group `uid` when given; `onStatus` hears what it writes to
+   * descriptor 3. Rejects with an Error that has the `code` of the failure (E2BIG, ENOENT, EAGAIN ...).
    */
-  spawn(
-    file: string,
-    args: readonly string[],
-    options: { readonly hasStdin: boolean; onStatus(text: string): void },
-  ): Promise<SpawnedProcess>;
+  spawn(file: string, args: readonly string[], options: SpawnOptions): Promise<SpawnedProcess>;
   /** Ends the helper, and with it whatever still runs. */
   close(): void;
 }
@@ -44,14 +46,17 @@ interface Entry {
   stderr?: Socket;
 }
 
-/** The helper starts with the first process, and anew when it has died: what it had started is dead then, too. */
-export function createSpawner(): Spawner {
+/**
+ * The helper starts with the first process, and anew when it has died: what it had started is dead then, too. `before()` goes in front of
+ * its command line.
+ */
+export function createSpawner(before: () => readonly string[] = () => []): Spawner {
   const entries = new Map<number, Entry>();
   let helper: ChildProcess | undefined;
   let lastId = 0;
 
   return {
-    spawn(file, args, { hasStdin, onStatus }) {
+    spawn(file, args, { hasStdin, uid, onStatus }) {
       const to = helper ?? open();
       const id = ++lastId;
       const entry: Entry = {
@@ -63,7 +68,7 @@ export function createSpawner(): Spawner {
       entries.set(id, entry);
       // The helper alone does not keep the gateway alive; what it has started does.
       to.channel?.ref();
-      to.send({ id, file, args, hasStdin } satisfies SpawnRequest, (error) => {
+      to.send({ id, file, args, hasStdin, uid } satisfies SpawnRequest, (error) => {
         if (error !== null) fail(id, 'EAGAIN');
       });
       return entry.started.promise;
@@ -75,8 +80,8 @@ export function createSpawner(): Spawner {
   };
 
   function open(): ChildProcess {
-    const [file = process.execPath, ...before] = [...keepCoreFree(), process.execPath];
-    const opened = spawn(file, [...before, ...FLAGS, '-e', `(${helperMain})()`], {
+    const [file = process.execPath, ...args] = [...keepCoreFree(), ...before(), process.execPath, ...FLAGS];
+    const opened = spawn(file, [...args, '-e', `(${helperMain})()`], {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       env: {},
       cwd: '/',
@@ -108,16 +113,17 @@ export function createSpawner(): Spawner {
     else if ('status' in report) entry.onStatus(report.status);
     else if ('exit' in report) end(id, report.exit);
     else {
-      if ('pid' in report) entry.pid = report.pid;
+      entry.pid = report.pid;
       // Without one: the process has ended before it could be handed over.
-      else entry[report.stream] = socket ?? new Socket().destroy();
+      const stream = socket ?? new Socket().destroy();
       // Who hears it is there before anything can go wrong with it.
-      if ('stream' in report) entry[report.stream]?.on('error', () => {});
+      stream.on('error', () => {});
+      entry[report.stream] = stream;
       settle(id, entry);
     }
   }
 
-  /** The process is there once its pid and all of its streams are. */
+  /** The process is there once all of its streams are. */
   function settle(id: number, { pid, stdin, stdout, stderr, hasStdin, started, exited }: Entry): void {
     if (pid === undefined || stdout === undefined || stderr === undefined || (hasStdin && stdin === undefined)) return;
     // Nothing comes from there; unread, its end would not be seen.

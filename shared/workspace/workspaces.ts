@@ -1,7 +1,7 @@
 // The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id. Nothing here is
 // shared between keys.
 import { createHash } from 'node:crypto';
-import { chown, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { RpcError } from '../errors.ts';
 import { HOME } from './sandbox.ts';
@@ -74,6 +74,8 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     const directory = join(base, digest.toString('hex').slice(0, 32));
     const workspace = { home: join(directory, 'home'), tmp: join(directory, 'tmp'), etc: await etc, uid };
     await mkdir(directory, { recursive: true, mode: 0o700 });
+    // Its uid must pass through what is root's (own-uid.ts).
+    if (uid !== undefined) await chmod(directory, 0o711);
     for (const path of [workspace.home, workspace.tmp]) {
       await mkdir(path, { recursive: true, mode: 0o700 });
       if (uid !== undefined) await chown(path, uid, uid);

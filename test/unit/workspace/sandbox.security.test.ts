@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { createBubblewrapSandbox } from '../../../shared/workspace/bubblewrap.ts';
 import { DISK_LIMITS } from '../../../shared/workspace/disk-guard.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { createScene, processesWith } from './scene.ts';
+import { createScene, ownersOf, processesWith } from './scene.ts';
 
 /** A duration for sleep(1) that no other process uses: found again in command lines. */
 const marker = (): string => `${100_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
@@ -54,6 +54,23 @@ describeWith('bubblewrap', 'the sandbox', async () => {
       '0 1 2 3 fine',
       '',
     ]);
+  });
+
+  it('has no process of root’s, not even the one that sets it up', async () => {
+    const mark = marker();
+    const looked = new AbortController();
+    let owners: number[] = [];
+    const running = scene.sh(`echo started; sleep ${mark}`, {
+      signal: looked.signal,
+      async onOutput() {
+        owners = await ownersOf(mark);
+        looked.abort(new Error('looked'));
+      },
+    });
+    await expect(running).rejects.toThrow('looked');
+    // bwrap, its init, the shell.
+    expect(owners.length).toBeGreaterThan(1);
+    expect(owners).not.toContain(0);
   });
 
   it('sees nothing of the gateway: not its environment, processes, data, nor the workspace of another key', async () => {

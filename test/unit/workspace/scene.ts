@@ -36,11 +36,24 @@ export async function createScene(disk?: DiskLimits): Promise<Scene> {
   };
 }
 
-/** Processes of the machine whose command line holds the text. */
+/** Command lines of the machine's processes that hold the text. */
 export async function processesWith(text: string): Promise<string[]> {
+  return (await lookFor(text)).map(({ line }) => line);
+}
+
+/** Effective uids of the machine's processes whose command line holds the text. */
+export async function ownersOf(text: string): Promise<number[]> {
+  const found = await lookFor(text);
+  const statuses = await Promise.all(found.map(({ pid }) => readFile(`/proc/${pid}/status`, 'utf8')));
+  return statuses.map((status) => Number(/^Uid:\s+\d+\s+(\d+)/m.exec(status)?.[1]));
+}
+
+async function lookFor(text: string): Promise<{ readonly pid: string; readonly line: string }[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && name !== String(process.pid));
-  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
-  return lines.filter((line) => line.includes(text));
+  const all = await Promise.all(
+    pids.map(async (pid) => ({ pid, line: await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '') })),
+  );
+  return all.filter(({ line }) => line.includes(text));
 }
 
 /** Every name, link target and byte below a directory, as one hash. */
