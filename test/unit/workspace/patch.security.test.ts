@@ -1,6 +1,6 @@
 // Hostile patches: each is refused or fails, and not a byte outside the repository, nor inside it, changes.
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/workspace/patch.ts';
 import { describeWith } from '../../support/requirements.ts';
 import { createScene, hashTree } from './scene.ts';
@@ -117,6 +117,8 @@ describeWith('bubblewrap', 'a hostile patch', async () => {
     git init -q /tmp/repo; cd /tmp/repo; echo old > file.txt; echo old > ../outside.txt; echo old > other.txt
     ln -s .. out; ln -s /etc etc; ln -s ../outside.txt file-link
     mkdir locked; echo old > locked/file.txt; chmod 555 locked`);
+  // Who is not root could not remove it.
+  afterAll(() => scene.sh('chmod 755 /tmp/repo/locked'));
   const workspaces = join(scene.directory, 'workspaces');
   const before = await hashTree(workspaces);
   const run = (patch: string) => {
