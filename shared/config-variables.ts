@@ -142,10 +142,7 @@ function readMcpServers(text: string): ReadonlyMap<string, z.output<typeof McpSe
 function readWebhookSecrets(text: string): string[] {
   const secrets = text.split(/\s+/).filter((part) => part !== '');
   const wrong = secrets.findIndex((secret) => !/^whsec_[A-Za-z0-9+/]{2,}={0,2}$|^github:.+$/.test(secret));
-  if (wrong !== -1)
-    throw new Error(
-      `entry ${wrong + 1} must be whsec_<base64> or github:<secret>`,
-    );
+  if (wrong !== -1) throw new Error(`entry ${wrong + 1} must be whsec_<base64> or github:<secret>`);
   return secrets;
 }
 
