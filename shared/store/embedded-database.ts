@@ -8,6 +8,7 @@ const SCHEMA_VERSION = 1;
 /** How long SQLite itself may block the event loop for another process's lock; longer waits are ours and asynchronous. */
 const BUSY_BLOCK_MS = 50;
 const BUSY_OPEN_MS = 5_000;
+const BUSY_OPEN_PAUSE_MS = 10;
 /** A checkpoint waits for the disk (fsync) on the event loop. SQLite's own 1,000 pages make that every hundred prompts; 16 MiB, every 400. */
 const CHECKPOINT_PAGES = 4_000;
 
@@ -61,7 +62,8 @@ export function toStoreError(error: unknown): unknown {
 }
 
 function prepareDatabase(database: DatabaseSync): void {
-  database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 33554432;
+  switchToWal(database);
+  database.exec(`PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 33554432;
     PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};`);
   const found = database.prepare('PRAGMA user_version').get()?.user_version;
   if (found !== SCHEMA_VERSION) {
@@ -69,6 +71,21 @@ function prepareDatabase(database: DatabaseSync): void {
     database.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
   }
   database.exec(`PRAGMA busy_timeout = ${BUSY_BLOCK_MS};`);
+}
+
+/** Of processes that open a new file together one switches it; SQLite refuses the others at once, whatever its timeout. */
+function switchToWal(database: DatabaseSync): void {
+  const deadlineMs = performance.now() + BUSY_OPEN_MS;
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    try {
+      database.exec('PRAGMA journal_mode = WAL');
+      return;
+    } catch (error) {
+      if (!isBusy(error) || performance.now() >= deadlineMs) throw error;
+    }
+    Atomics.wait(never, 0, 0, BUSY_OPEN_PAUSE_MS);
+  }
 }
 
 function primaryCode(error: unknown): number | undefined {

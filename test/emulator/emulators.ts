@@ -1,7 +1,7 @@
 // Starts and stops the real Firestore and Pub/Sub emulators of the Google Cloud SDK: their jars, run by java directly, on free loopback
 // ports. Owns their lives: an emulator does not outlive the process that started it, however that ends.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, realpathSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,8 +18,8 @@ export interface Emulator {
   stop(): Promise<void>;
   /** Ends it if it runs and starts it again at the same address, empty. */
   restart(): Promise<void>;
-  /** Freezes it (SIGSTOP): connections stay open, nobody answers. */
-  suspend(): void;
+  /** Freezes it (SIGSTOP): connections stay open, nobody answers once this has resolved. */
+  suspend(): Promise<void>;
   /** Undoes `suspend`. */
   resume(): void;
 }
@@ -91,7 +91,11 @@ async function start(name: string, toArgs: (installation: Installation) => strin
       await current.stop();
       current = await launch(port);
     },
-    suspend: () => current.signal('SIGSTOP'),
+    async suspend() {
+      current.signal('SIGSTOP');
+      // Until the last of its threads has stopped, it answers.
+      while (!current.isStopped()) await sleep(1);
+    },
     resume: () => current.signal('SIGCONT'),
   };
 }
@@ -99,6 +103,8 @@ async function start(name: string, toArgs: (installation: Installation) => strin
 interface Running {
   stop(): Promise<void>;
   signal(signal: NodeJS.Signals): void;
+  /** Whether every thread stands still. */
+  isStopped(): boolean;
 }
 
 // The shell stays between us and java: when we end, whatever the reason, its standard input closes and it kills java. Its first line of
@@ -119,11 +125,17 @@ async function launchJava(name: string, java: string, args: readonly string[], p
   const output = collect(child);
   const group = -(child.pid ?? 0);
   if (group === 0) throw new Error(`the ${name} emulator cannot be started: no shell`);
+  const pidOf = (): number => Number(output.text.split('\n', 1)[0]);
   const running: Running = {
     stop: () => endGroup(group),
     signal(signal) {
-      const pid = Number(output.text.split('\n', 1)[0]);
-      if (pid > 0) process.kill(pid, signal);
+      if (pidOf() > 0) process.kill(pidOf(), signal);
+    },
+    isStopped() {
+      // Only Linux tells.
+      if (!existsSync('/proc/self')) return true;
+      const tasks = `/proc/${pidOf()}/task`;
+      return readdirSync(tasks).every((id) => isStopped(`${tasks}/${id}/status`));
     },
   };
   const deadline = Date.now() + START_TIMEOUT_MS;
@@ -135,6 +147,15 @@ async function launchJava(name: string, java: string, args: readonly string[], p
     await sleep(POLL_MS);
   }
   return running;
+}
+
+function isStopped(statusFile: string): boolean {
+  try {
+    return /^State:\s+T/m.test(readFileSync(statusFile, 'latin1'));
+  } catch {
+    // A thread that has just ended: look again.
+    return false;
+  }
 }
 
 /** Keeps the first and last of what the emulator says, for the error message. */

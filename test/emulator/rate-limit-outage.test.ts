@@ -26,7 +26,7 @@ describeWith('emulators', 'limiter: Firestore stops answering', () => {
     timeout: 60_000,
   }, async () => {
     expect((await gateway.run({ keyId, limits: LIMITS, calls: 30 })).outcomes).toEqual({ admitted: 30 });
-    emulator.suspend();
+    await emulator.suspend();
     const first = await gateway.run({ keyId, limits: LIMITS, calls: 3, sequential: true });
     expect(first.outcomes).toEqual({ unavailable: 3 });
     const reads = await gateway.run({ keyId, limits: LIMITS, calls: 200, mayDegrade: true });

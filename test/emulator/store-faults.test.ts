@@ -42,7 +42,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     const store = open();
     const ref = freshRef();
     await put(store, ref, { n: 1 });
-    emulator.suspend();
+    await emulator.suspend();
     try {
       const call = { timeoutMs: 100 };
       const calls = [

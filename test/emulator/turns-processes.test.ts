@@ -190,7 +190,7 @@ describeWith('emulators', 'turns while Firestore does not answer', () => {
     await rpc(gateway.url, 'conversation.prompt', { prompt: 'warm up', session_id });
     const running = follow(gateway.url, 'conversation.prompt', { prompt: '[[chunks 60 every 50]]', session_id });
     await running.until(5);
-    emulator.suspend();
+    await emulator.suspend();
     await sleep(5_000);
     emulator.resume();
     const { result } = (await running.answer) ?? {};

@@ -58,7 +58,7 @@ export function startFaults({ fleet, random, runMs, only, say }: FaultParts): Fa
   const name = (index: number): string => `instance ${fleet.instances[index]?.name}`;
   const outage = (which: 'firestore' | 'pubsub') => async (): Promise<string> => {
     const ms = random.int(2_000, 10_000);
-    fleet.freeze(which);
+    await fleet.freeze(which);
     await sleep(ms);
     fleet.thaw(which);
     return `does not answer for ${(ms / 1_000).toFixed(1)} s (SIGSTOP, SIGCONT)`;

@@ -46,7 +46,7 @@ export interface Fleet {
   /** `skewMs`: how far the new process's clock is ahead. */
   start(index: number, skewMs?: number): Promise<void>;
   /** Freezes or thaws an emulator. */
-  freeze(which: 'firestore' | 'pubsub'): void;
+  freeze(which: 'firestore' | 'pubsub'): Promise<void>;
   thaw(which: 'firestore' | 'pubsub'): void;
   /** Lines of the gateways at severity ERROR: how many by message, and the first of them. */
   errorsLogged(): { readonly counts: Readonly<Record<string, number>>; readonly lines: readonly string[] };

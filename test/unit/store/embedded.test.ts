@@ -1,10 +1,12 @@
 // The embedded store: every case of the port in memory and in a file, and what only files have: restarts, second processes, damage.
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';
 import { RpcError } from '../../../shared/errors.ts';
@@ -14,6 +16,7 @@ import { Conflict, type Query, type Store } from '../../../shared/store/store.ts
 import { transact } from '../../../shared/store/transact.ts';
 import { storeCases } from '../../cases/store.cases.ts';
 import { freshRef, put, read } from '../../cases/store-fixture.ts';
+import type { Opening } from './opener.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -115,6 +118,17 @@ describe('embedded store file', () => {
     await heard;
     expect(seen.at(-1)).toBe(1);
     await Promise.all([one.close(), two.close()]);
+  });
+
+  it('is opened by several at the same moment, new as it is', async () => {
+    const openers = Array.from({ length: 6 }, () => new Worker(new URL('./opener.ts', import.meta.url)));
+    for (let round = 0; round < 60; round++) {
+      const opening: Opening = { path: freshPath(), atMs: Date.now() + 10 };
+      const answers = openers.map((opener) => once(opener, 'message'));
+      for (const opener of openers) opener.postMessage(opening);
+      expect((await Promise.all(answers)).flat()).toEqual(openers.map(() => 'opened'));
+    }
+    await Promise.all(openers.map((opener) => opener.terminate()));
   });
 
   it('loses no increment of several processes', { timeout: 30_000 }, async () => {
