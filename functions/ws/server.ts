@@ -128,7 +128,8 @@ export function attachWebSocket(
     perKey.set(caller.keyId, (perKey.get(caller.keyId) ?? 0) + 1);
     const connection = new SocketConnection(host, socket, stream, caller, performance.now());
     connections.add(connection);
-    timer ??= setInterval(tick, tickMs);
+    // After a stall of this process pongs may be waiting to be read: they are, before anybody is judged.
+    timer ??= setInterval(() => setImmediate(tick), tickMs);
     keyWatch.start();
     if (draining) connection.goodbye('shutdown', performance.now());
   }

@@ -265,7 +265,7 @@ describe('a reader that is slow', () => {
 
 describe('a peer', () => {
   it('that is alive is pinged and kept', async () => {
-    const stage = await stageOf({ sockets: { tickMs: 10, pingMs: 40 } });
+    const stage = await stageOf({ sockets: { tickMs: 10, pingMs: 400 } });
     const client = await stage.connect();
     for (let pings = 0; pings < 4; pings++) await once(client.socket, 'ping');
     expect(stage.sockets.size).toBe(1);
@@ -280,7 +280,7 @@ describe('a peer', () => {
   });
 
   it('that goes on calling needs no pongs', async () => {
-    const stage = await stageOf({ sockets: { tickMs: 10, pingMs: 60 } });
+    const stage = await stageOf({ sockets: { tickMs: 10, pingMs: 400 } });
     const client = await openRaw(stage.port, KEY);
     for (let pings = 1; pings <= 4; pings++) {
       await expect
