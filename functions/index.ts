@@ -10,6 +10,7 @@ import type { Services } from '../shared/services.ts';
 import { type HardenOptions, hardenFramework } from './framework.ts';
 import { createHealthHandler } from './health/handler.ts';
 import { sendError } from './http.ts';
+import { tuneRuntime } from './runtime.ts';
 import { warm } from './warm.ts';
 
 interface Parts {
@@ -87,6 +88,7 @@ function functionTarget(argv: readonly string[], env: NodeJS.ProcessEnv): string
   return argument === '--target' ? argv[at + 1] : argument.slice('--target='.length);
 }
 
+tuneRuntime();
 const target = functionTarget(process.argv, process.env);
 const start = target !== undefined && Object.hasOwn(FUNCTIONS, target) ? FUNCTIONS[target] : undefined;
 // An unknown target is left to the framework, which says so and exits.

@@ -5,6 +5,7 @@ import { ConfigError, loadConfig } from '../shared/config.ts';
 import { createServices } from '../shared/create-services.ts';
 import { errorFields } from '../shared/log.ts';
 import type { Services } from '../shared/services.ts';
+import { tuneRuntime } from './runtime.ts';
 import { warm } from './warm.ts';
 
 export interface Served {
@@ -24,6 +25,7 @@ const IDLE_CHECK_MS = 50;
 
 /** Never rejects: what keeps the process from starting is said on stderr, a line each, and it ends with 1. */
 export async function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
+  tuneRuntime();
   try {
     const services = await createServices(loadConfig(process.env));
     // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every call in flight.

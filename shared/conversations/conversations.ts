@@ -25,6 +25,7 @@ import {
   toNames,
 } from './locate-turn.ts';
 import type { TurnParts } from './parts.ts';
+import { createRunningTurns } from './running-turns.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './stop-turn.ts';
 import { type EndedTurn, type RunningTurn, startTurn } from './turn-runner.ts';
 import { createUsageLedger, type UsageLedger } from './usage-ledger.ts';
@@ -106,7 +107,7 @@ export function createConversations({
   log,
   toolset,
 }: ConversationsParts): Conversations {
-  const running = new Map<string, RunningTurn>();
+  const running = createRunningTurns();
   const history = createHistory(store);
   const ledger = createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens });
   const closing = new AbortController();
@@ -124,14 +125,14 @@ export function createConversations({
     ...runner,
     ids,
     closing: closing.signal,
-    stopLocal: (turnId: string, reason: 'replaced') => running.get(turnId)?.stop(reason),
+    stopLocal: (turnId: string, reason: 'replaced') => running.find(turnId)?.stop(reason),
     awaitStop: (ref: Ref, lease: NonNullable<ConversationDocument['turn']>) =>
       awaitStop(runner, ref, lease, 'replaced'),
     erase: (ref: Ref) => eraseSession(store, ref),
   };
 
   const follow = (located: LocatedTurn, signal: AbortSignal): TurnHandle => {
-    const local = running.get(located.turnId);
+    const local = running.find(located.turnId);
     if (local !== undefined) return toHandle(located, local);
     const { log: events, done, spans } = followTurn(runner, located.ref, located.turnId, signal);
     return { ...toNames(located), read: events.read, done, spans };
@@ -189,8 +190,7 @@ export function createConversations({
         budgetTokens: contextTokens(model) - Math.ceil(besideChars / 3),
         spans: [{ stage: 'admission', startMs, endMs: performance.now() }],
       });
-      running.set(turn.turnId, turn);
-      turn.done.catch(() => {}).finally(() => running.delete(turn.turnId));
+      running.add(turn);
       return toHandle({ conversation: admitted.conversation, turnId: turn.turnId }, turn);
     },
 
@@ -200,7 +200,7 @@ export function createConversations({
 
     async snapshot(owner, sessionId, turnId) {
       const located = await locateTurn(store, owner, sessionId, turnId);
-      const local = running.get(located.turnId);
+      const local = running.find(located.turnId);
       // A turn that was ended for this instance goes on here until it is told.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
       if (local === undefined || !isOurs) return snapshotTurn(runner, located);
@@ -214,7 +214,7 @@ export function createConversations({
       const lease = await markDeleted(store, ref, clock, canForward);
       if (lease === undefined) return false;
       runner.cache.set(ref, undefined);
-      const local = lease === null ? undefined : running.get(lease.turn_id);
+      const local = lease === null ? undefined : running.find(lease.turn_id);
       local?.stop('cancelled');
       await local?.done.catch(() => {});
       await eraseSession(store, ref);
@@ -238,7 +238,7 @@ export function createConversations({
 
     async drain(graceMs) {
       closing.abort();
-      const turns = [...running.values()];
+      const turns = running.all();
       const timer = setTimeout(() => {
         for (const turn of turns) turn.stop('interrupted');
       }, graceMs);

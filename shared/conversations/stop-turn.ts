@@ -8,7 +8,7 @@ import type { ConversationDocument, Lease } from './documents.ts';
 import { isAbandoned, isHeldBy } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { dropQueued } from './queue.ts';
-import type { RunningTurn } from './turn-runner.ts';
+import type { RunningTurns } from './running-turns.ts';
 
 /** An owner that lives ends its turn within milliseconds of the flag; past this the turn is ended for it. */
 const OWNER_ANSWERS_MS = 1_500;
@@ -18,11 +18,7 @@ export type CancelOutcome =
   | { readonly kind: 'cancelled'; readonly conversationId: string; readonly wasRunning: boolean };
 
 /** Cancels the running turn and everything queued behind it. Idempotent; the session stays usable. */
-export async function cancelSession(
-  parts: TurnParts,
-  ref: Ref,
-  running: ReadonlyMap<string, RunningTurn>,
-): Promise<CancelOutcome> {
+export async function cancelSession(parts: TurnParts, ref: Ref, running: RunningTurns): Promise<CancelOutcome> {
   const { store, cache, clock } = parts;
   const { result, snapshots } = await transact(store, [ref], ([snapshot]) => {
     const current = cache.read(snapshot);
@@ -44,7 +40,7 @@ export async function cancelSession(
   cache.set(ref, snapshots[0]);
   const { turn, current } = result;
   if (turn !== null) {
-    running.get(turn.turn_id)?.stop('cancelled');
+    running.find(turn.turn_id)?.stop('cancelled');
     await awaitStop(parts, ref, turn, 'cancelled');
   }
   return { kind: 'cancelled', conversationId: current.conversation_id, wasRunning: turn !== null };

@@ -42,6 +42,9 @@ export interface CallGuardOptions {
   readonly toTooLarge: () => Error;
 }
 
+/** On the signal itself: what a WeakMap holds outlives the collections of the young generation (a twentieth of a prompt's time). */
+const GUARD = Symbol('guard');
+
 export function createCallGuard(options: CallGuardOptions): CallGuard {
   const controller = new AbortController();
   const { promise: aborted, reject } = Promise.withResolvers<never>();
@@ -78,7 +81,7 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
   };
   const onCancel = (): void => abort(options.signal.reason);
   options.signal.addEventListener('abort', onCancel, { once: true });
-  return {
+  const guard: CallGuard = {
     signal: controller.signal,
     aborted,
     received(sizeBytes) {
@@ -103,4 +106,11 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
       if (!whole) controller.abort();
     },
   };
+  Reflect.set(controller.signal, GUARD, guard);
+  return guard;
+}
+
+/** The guard of a signal that has one. */
+export function guardOf(signal: AbortSignal): CallGuard | undefined {
+  return Reflect.get(signal, GUARD);
 }

@@ -7,7 +7,7 @@ import { type Clock, systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { RpcError } from '../errors.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
-import { type CallGuard, createCallGuard, type Deadlines } from './call-guard.ts';
+import { createCallGuard, type Deadlines } from './call-guard.ts';
 import type { Engine, EngineEvent, Outcome, TurnInput } from './engine.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge, withRetryAfter } from './failures.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
@@ -44,9 +44,8 @@ export function createDirectEngine(
   const clock = options.clock ?? systemClock;
   const random = options.random ?? Math.random;
   const answerBytesMax = options.answerBytesMax ?? 4 << 20;
-  const guards = new WeakMap<AbortSignal, CallGuard>();
   const models = createModels(providers, {
-    fetch: createGuardedFetch(guards),
+    fetch: createGuardedFetch(),
     ...(options.google === undefined ? {} : { google: options.google }),
     ...(options.providerUrls && { providerUrls: options.providerUrls }),
   });
@@ -72,7 +71,6 @@ export function createDirectEngine(
           toTimeout: (waitedMs) => toTimeout(provider, waitedMs),
           toTooLarge: () => toTooLarge(provider),
         });
-        guards.set(guard.signal, guard);
         const progress = { started: false };
         let failure: Failure;
         let whole = false;

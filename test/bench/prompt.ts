@@ -5,7 +5,7 @@ import { type BenchLine, median, printLines } from './bench.ts';
 import { type Server, startServer } from './processes.ts';
 import { direct, load, messagesBody, post, prompt, type Setup, startPromptSetup } from './prompt-client.ts';
 
-const ROUNDS = 3;
+const ROUNDS = 7;
 const CALLS = 300;
 const BURST = 600;
 const CONCURRENCY = 20;
