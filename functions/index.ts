@@ -10,7 +10,6 @@ import type { Services } from '../shared/services.ts';
 import { type HardenOptions, hardenFramework } from './framework.ts';
 import { createHealthHandler } from './health/handler.ts';
 import { sendError } from './http.ts';
-import { tuneRuntime } from './runtime.ts';
 import { warm } from './warm.ts';
 
 interface Parts {
@@ -40,12 +39,14 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
     };
   },
   async jsonrpc() {
-    const [{ createJsonRpcHandler }, methods] = await Promise.all([
+    const [{ createJsonRpcHandler }, methods, { tuneRuntime }] = await Promise.all([
       import('./jsonrpc/handler.ts'),
       import('../shared/methods/index.ts'),
+      import('./runtime.ts'),
     ]);
     const { services, gateway } = await buildParts(Object.values(methods));
     await warm(services, ['keys', 'store']);
+    tuneRuntime();
     return { handler: createJsonRpcHandler(services, gateway), ...settling(services) };
   },
   async webhook() {
@@ -88,7 +89,6 @@ function functionTarget(argv: readonly string[], env: NodeJS.ProcessEnv): string
   return argument === '--target' ? argv[at + 1] : argument.slice('--target='.length);
 }
 
-tuneRuntime();
 const target = functionTarget(process.argv, process.env);
 const start = target !== undefined && Object.hasOwn(FUNCTIONS, target) ? FUNCTIONS[target] : undefined;
 // An unknown target is left to the framework, which says so and exits.

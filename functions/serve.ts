@@ -25,7 +25,6 @@ const IDLE_CHECK_MS = 50;
 
 /** Never rejects: what keeps the process from starting is said on stderr, a line each, and it ends with 1. */
 export async function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
-  tuneRuntime();
   try {
     const services = await createServices(loadConfig(process.env));
     // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every call in flight.
@@ -65,6 +64,7 @@ async function serve(services: Services, served: Served): Promise<void> {
   const address = server.address();
   served.announce(typeof address === 'object' && address !== null ? address.port : config.port);
   log.flush();
+  tuneRuntime();
   engines.warm?.();
   // The self-test is made now, not at the cost of the first caller.
   void sandbox.available();

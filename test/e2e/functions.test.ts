@@ -74,6 +74,17 @@ describe('the build', () => {
     expect(manifest).toMatchObject({ type: 'module', main: 'index.js', engines: { node: '24' } });
     expect(manifest).toHaveProperty('dependencies', { '@google-cloud/functions-framework': '5.0.5' });
   });
+
+  it.each(['health', 'jsonrpc'])('starts %s without loading a module of node nobody uses', async (target) => {
+    const script = `await import(${JSON.stringify(path.join(bundle, 'index.js'))});
+      console.log(JSON.stringify(process.moduleLoadList)); process.exit(0);`;
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+      env: { ...LOCAL, FUNCTION_TARGET: target },
+    });
+    const loaded: unknown = JSON.parse(stdout);
+    expect(loaded).toContain('NativeModule http');
+    expect(loaded).not.toContain('NativeModule internal/deps/undici/undici');
+  });
 });
 
 describe('every target answers under the stock CLI, at / and at its name', () => {
