@@ -5,7 +5,7 @@ import http, { type IncomingMessage, type RequestListener, type Server, type Ser
 import { RpcError } from '../shared/errors.ts';
 import { errorFields, type Logger } from '../shared/log.ts';
 import { type HttpHandler, requestIdOf, sendJson } from './http.ts';
-import { answerBrokenRequest, SERVER_OPTIONS } from './node-server.ts';
+import { createHttpServer } from './node-server.ts';
 
 export interface HardenOptions {
   /** Gets every request as node made it: nothing of the body is read yet. */
@@ -17,6 +17,8 @@ export interface HardenOptions {
   readonly close?: () => Promise<void>;
   /** How long requests in flight may take after SIGTERM; Cloud Run kills 10 s after it. Default 8000. */
   readonly drainTimeoutMs?: number;
+  /** Where to listen; default: everywhere, as the framework does. */
+  readonly host?: string | undefined;
 }
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
@@ -56,15 +58,12 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
       fail(error, req, res, log);
     }
   };
-  const server = http.createServer(SERVER_OPTIONS, listener);
-  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    // `Expect: 100-continue`: the client is told to send its body when the handler starts to read it, so after authentication.
-    req.once('resume', () => {
-      if (!res.headersSent) res.writeContinue();
-    });
-    listener(req, res);
-  });
-  server.on('clientError', answerBrokenRequest);
+  const server = createHttpServer(listener);
+  const { host } = options;
+  if (host !== undefined) {
+    const listen = server.listen.bind(server);
+    Reflect.set(server, 'listen', (port: number, listening: () => void) => listen(port, host, listening));
+  }
   server.once('listening', () => {
     const address = server.address();
     log.log('INFO', 'function listens', { port: typeof address === 'object' ? address?.port : address });

@@ -26,7 +26,9 @@ export function requestIdOf(req: IncomingMessage): string {
 export function pathOf(req: IncomingMessage): string {
   const url = req.url ?? '/';
   const mark = url.indexOf('?');
-  const path = mark === -1 ? url : url.slice(0, mark);
+  const target = mark === -1 ? url : url.slice(0, mark);
+  // What a proxy sends may name the host, too (RFC 9112, 3.2.2).
+  const path = target.startsWith('/') ? target : target.replace(/^https?:\/\/[^/]*/i, '') || '/';
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
 }
 

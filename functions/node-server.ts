@@ -1,10 +1,18 @@
 // What every node:http server of ours has in common: limits on headers and time, and JSON even for what is not HTTP.
-import { maxHeaderSize, type ServerOptions } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  maxHeaderSize,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
 import type { Duplex } from 'node:stream';
 import { RpcError } from '../shared/errors.ts';
+import { requestIdOf, sendError } from './http.ts';
 
-/** Options of `http.createServer`. */
-export const SERVER_OPTIONS: ServerOptions = {
+const SERVER_OPTIONS: ServerOptions = {
   maxHeaderSize: Math.min(16_384, maxHeaderSize),
   // A client has this long to send its headers, and its whole request: closes slow-loris. Responses may stream for longer.
   headersTimeout: 15_000,
@@ -14,8 +22,36 @@ export const SERVER_OPTIONS: ServerOptions = {
   keepAliveTimeout: 620_000,
 };
 
+/**
+ * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other protocol that a client
+ * offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is (RFC 9110, 7.8).
+ */
+export function createHttpServer(listener: RequestListener): Server {
+  const server: Server = createServer(
+    {
+      ...SERVER_OPTIONS,
+      shouldUpgradeCallback: ({ headers }) =>
+        headers.upgrade?.toLowerCase() === 'websocket' && server.listenerCount('upgrade') > 0,
+    },
+    listener,
+  );
+  server.on('clientError', answerBrokenRequest);
+  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
+    // `Expect: 100-continue`: the client is told to send its body when the handler starts to read it, so after authentication.
+    req.once('resume', () => {
+      if (!res.headersSent) res.writeContinue();
+    });
+    listener(req, res);
+  });
+  server.on('checkExpectation', (req: IncomingMessage, res: ServerResponse) => {
+    const message = 'Expect: only 100-continue is understood';
+    sendError(res, new RpcError('invalid_request', { message }), requestIdOf(req));
+  });
+  return server;
+}
+
 /** Listener for `clientError`: what is not HTTP at all never becomes a request; it gets JSON too, then the connection ends. */
-export function answerBrokenRequest(error: Error, socket: Duplex): void {
+function answerBrokenRequest(error: Error, socket: Duplex): void {
   if (!socket.writable || ('code' in error && error.code === 'ECONNRESET')) {
     socket.destroy();
     return;

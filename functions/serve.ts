@@ -19,6 +19,8 @@ export interface Served {
 
 /** Cloud Run kills 10 s after SIGTERM: the calls' part of it, and what is left for connections and for files. */
 const DRAIN_MS = 8_000;
+/** Turns are interrupted so much earlier than their sockets are closed: the last event and the answer still go out. */
+const FAREWELL_MS = 500;
 const LINGER_MS = 500;
 const CLOSE_MS = 1_000;
 const IDLE_CHECK_MS = 50;
@@ -34,7 +36,9 @@ export async function runProcess(create: (services: Services) => Served | Promis
     const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
     await serve(services, served);
   } catch (error) {
-    process.stderr.write(`${error instanceof ConfigError ? error.message : String(error)}\n`);
+    const isTaken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
+    const hint = isTaken ? ' (set PORT to a free one)' : '';
+    process.stderr.write(`${error instanceof ConfigError ? error.message : `${error}${hint}`}\n`);
     process.exitCode = 1;
   }
 }
@@ -75,7 +79,7 @@ async function stop(services: Services, { server, stop: stopRest }: Served): Pro
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // server.close() closes connections that are idle now, not those that become idle when their response ends.
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
-  await Promise.all([server.sockets.drain(DRAIN_MS), services.conversations.drain(DRAIN_MS)]);
+  await Promise.all([server.sockets.drain(DRAIN_MS), services.conversations.drain(DRAIN_MS - FAREWELL_MS)]);
   const rest = setTimeout(() => server.closeAllConnections(), LINGER_MS);
   await closed;
   clearTimeout(rest);

@@ -120,7 +120,11 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             }
           },
           authorize: (method) => authorize(method, caller),
-          context: (_, { id }, batch) => (batch ? { ...shared, hints: hintsInBatch(shared.hints, id) } : shared),
+          context(_, { id }, batch) {
+            const context = batch ? { ...shared, hints: hintsInBatch(shared.hints, id) } : shared;
+            // Over HTTP a notification is answered with 204 alone, also where events are accepted.
+            return id === undefined && transport === 'sse' ? { ...context, notify: NO_NOTIFY } : context;
+          },
           audit(record) {
             audit(record, request, rate, meter);
             // A method may find the store gone or a budget spent after the limiter has let the call through.

@@ -22,7 +22,15 @@ export function createMeter(startMs = performance.now()): Meter {
   const spans: Span[] = [];
   return {
     add: (span) => void spans.push(span),
-    overheadMs: () => round(performance.now() - startMs - covered(spans.filter(({ stage }) => stage === 'model'))),
+    overheadMs: () =>
+      round(
+        performance.now() -
+          startMs -
+          covered(
+            spans.filter(({ stage }) => stage === 'model'),
+            startMs,
+          ),
+      ),
     stages() {
       if (spans.length === 0) return undefined;
       const stages: Record<string, number> = {};
@@ -32,10 +40,10 @@ export function createMeter(startMs = performance.now()): Meter {
   };
 }
 
-/** Length of the union: the models of a batch answer at the same time. */
-function covered(spans: readonly Span[]): number {
+/** Length of the union from `fromMs` on: the models of a batch answer at the same time, and a duplicate's began before it came. */
+function covered(spans: readonly Span[], fromMs: number): number {
   let totalMs = 0;
-  let untilMs = 0;
+  let untilMs = fromMs;
   for (const { startMs, endMs } of spans.toSorted((a, b) => a.startMs - b.startMs)) {
     totalMs += Math.max(0, endMs - Math.max(startMs, untilMs));
     untilMs = Math.max(untilMs, endMs);

@@ -39,7 +39,10 @@ export function openEventStream(res: ServerResponse): EventStream {
     res.once('close', () => clearInterval(keepAlive));
   };
   // A prompt that waits in a queue says nothing for long.
-  const silent = setTimeout(() => start(), KEEP_ALIVE_MS);
+  const silent = setTimeout(() => {
+    start();
+    res.flushHeaders();
+  }, KEEP_ALIVE_MS);
   res.once('close', () => clearTimeout(silent));
 
   const stream: EventStream = {

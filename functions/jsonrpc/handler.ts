@@ -112,8 +112,10 @@ function overheadHeader(meter: Meter): OutgoingHttpHeaders {
   return { 'X-Gateway-Overhead-Ms': meter.overheadMs() };
 }
 
-function acceptsEvents(req: IncomingMessage): boolean {
-  return req.headers.accept?.includes('text/event-stream') === true;
+const EVENT_STREAM = /^\s*text\/event-stream\s*(?:;(?!\s*q=0(?:\.0*)?\s*(?:;|$)).*)?$/i;
+
+function acceptsEvents({ headers }: IncomingMessage): boolean {
+  return headers.accept?.split(',').some((range) => EVENT_STREAM.test(range)) === true;
 }
 
 function hintsOf(req: IncomingMessage): NonNullable<GatewayRequest['hints']> {

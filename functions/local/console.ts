@@ -11,6 +11,12 @@ export function createConsoleHandler(endpoints: readonly string[]): HttpHandler 
 
   return async (req, res) => {
     const path = pathOf(req);
+    if (path === '/' && req.method !== 'GET' && req.method !== 'HEAD') {
+      throw new RpcError('method_not_allowed', {
+        message: `Method not allowed: ${endpoints.join(', ')} are here`,
+        data: { allow: 'GET, HEAD' },
+      });
+    }
     // Who asks for JSON at `/` is a program looking for the endpoints, and so is every machine without the bundler.
     const wantsPage = path !== '/' || (req.headers.accept ?? '').includes('text/html');
     if (req.method === 'GET' && (path === '/' || FILE.test(path)) && wantsPage) {

@@ -1,5 +1,5 @@
 // The local gateway: every endpoint on one port, the same handlers as in the cloud.
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import { toRpcError } from '../../shared/errors.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
@@ -9,7 +9,7 @@ import type { Services } from '../../shared/services.ts';
 import { createHealthHandler } from '../health/handler.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendError } from '../http.ts';
 import { createJsonRpcHandler } from '../jsonrpc/handler.ts';
-import { answerBrokenRequest, SERVER_OPTIONS } from '../node-server.ts';
+import { createHttpServer } from '../node-server.ts';
 import { createWebhookHandler } from '../webhook/handler.ts';
 import { requireUpgrade } from '../ws/handshake.ts';
 import { attachWebSocket, type WebSocketEndpoint } from '../ws/server.ts';
@@ -28,7 +28,7 @@ export function createLocalServer(services: Services): LocalServer {
     ['ws', requireUpgrade],
   ]);
   const page = createConsoleHandler([...routes.keys()].map((name) => `/${name}`));
-  const server = createServer(SERVER_OPTIONS, async (req, res) => {
+  const server = createHttpServer(async (req, res) => {
     const path = pathOf(req);
     const handler = routes.get(path.split('/', 2)[1] ?? '') ?? page;
     try {
@@ -39,6 +39,5 @@ export function createLocalServer(services: Services): LocalServer {
       sendError(res, error, requestIdOf(req));
     }
   });
-  server.on('clientError', answerBrokenRequest);
   return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, { allowOwnOrigin: true }) });
 }

@@ -1,5 +1,5 @@
 // The companion's HTTP server: `/ws` for everybody with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { OidcOptions } from '../../shared/events/oidc.ts';
 import { createGateway } from '../../shared/gateway.ts';
@@ -8,7 +8,7 @@ import type { MethodContext } from '../../shared/methods/define-method.ts';
 import type { Registry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
 import { type HttpHandler, handleCors, pathOf, requestIdOf, sendError, sendJson } from '../http.ts';
-import { answerBrokenRequest, SERVER_OPTIONS } from '../node-server.ts';
+import { createHttpServer } from '../node-server.ts';
 import { createForwardedHandler } from './forwarded.ts';
 import { requireUpgrade } from './handshake.ts';
 import { attachWebSocket, type WebSocketEndpoint, type WebSocketOptions } from './server.ts';
@@ -32,7 +32,7 @@ export function createCompanionServer(
     ['/jsonrpc', createForwardedHandler(services, gateway, options)],
     ['/ws', requireUpgrade],
   ]);
-  const server = createServer(SERVER_OPTIONS, async (req, res) => {
+  const server = createHttpServer(async (req, res) => {
     try {
       const handler = routes.get(pathOf(req));
       if (handler === undefined) throw new RpcError('not_found', { message: 'Not found: /ws and /health are here' });
@@ -43,6 +43,5 @@ export function createCompanionServer(
       sendError(res, error, requestIdOf(req));
     }
   });
-  server.on('clientError', answerBrokenRequest);
   return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, options) });
 }

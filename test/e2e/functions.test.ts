@@ -128,6 +128,22 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
   });
 });
 
+describe('a function that is not deployed', () => {
+  it('is reached from its own machine alone, as its key is public', async () => {
+    const { url } = await start('jsonrpc', { GATEWAY_STORE: 'memory' });
+    const ask = async (host: string): Promise<number> => {
+      const headers = { 'x-api-key': 'dev-key' };
+      const at = url.replace('127.0.0.1', host);
+      return (await fetch(at, { method: 'POST', body: call('conversation.list', {}), headers })).status;
+    };
+    expect(await ask('127.0.0.1')).toBe(200);
+    // The same machine under another address: whoever listens everywhere is here, too.
+    await expect(ask('127.0.0.2')).rejects.toThrow('fetch failed');
+    const container = await start('jsonrpc', { GATEWAY_STORE: 'memory', GATEWAY_API_KEY: KEY, K_SERVICE: 'jsonrpc' });
+    expect((await fetch(container.url.replace('127.0.0.1', '127.0.0.2'))).status).toBe(405);
+  });
+});
+
 describe('a start that cannot be right', () => {
   it('ends with a line per mistake', async () => {
     const mistakes = { ...LOCAL, GATEWAY_LIMITS: 'many', ALLOWED_ORIGINS: 'not an origin' };

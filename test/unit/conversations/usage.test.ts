@@ -130,6 +130,15 @@ describe('the meter', () => {
   });
 });
 
+describe("a duplicate's meter", () => {
+  it('leaves out the time of the model from its own beginning on, not from before', () => {
+    const now = performance.now();
+    const meter = createMeter(now - 10);
+    meter.add({ stage: 'model', startMs: now - 300, endMs: now - 2 });
+    expect(meter.overheadMs()).toBeGreaterThanOrEqual(2);
+  });
+});
+
 describe('without its watch', () => {
   it('an owner hears of a cancel by its heartbeat', async () => {
     // A lease that outlasts the test: nothing but the heartbeat can tell it.

@@ -8,10 +8,15 @@ interface Streamed extends Answer {
   readonly events: readonly { readonly id: string | undefined; readonly data: unknown }[];
 }
 
-async function post(gateway: InProcessGateway, body: string | Uint8Array, key: string): Promise<Streamed> {
+async function post(
+  gateway: InProcessGateway,
+  body: string | Uint8Array,
+  key: string,
+  accept = 'text/event-stream',
+): Promise<Streamed> {
   const response = await fetch(`${gateway.url}/jsonrpc`, {
     method: 'POST',
-    headers: { 'x-api-key': key, accept: 'text/event-stream' },
+    headers: { 'x-api-key': key, accept },
     body: Buffer.from(body),
   });
   const { status, headers } = response;
@@ -40,6 +45,25 @@ describe('a streamed answer', () => {
     gateway = await startInProcess({ GATEWAY_KEYS: CASE_KEYS });
   });
   afterAll(() => gateway.close());
+
+  it('is not given to a notification, which is answered with 204', async () => {
+    const body = JSON.stringify({ jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 'hi' } });
+    expect(await post(gateway, body, 'wide')).toMatchObject({ status: 204, payload: undefined, events: [] });
+  });
+
+  it.each([
+    ['text/event-stream', true],
+    ['application/json, TEXT/EVENT-STREAM;q=0.9', true],
+    ['text/event-stream; charset=utf-8', true],
+    ['text/event-stream;q=0, application/json', false],
+    ['text/event-stream; q=0.000', false],
+    ['application/x-text/event-stream', false],
+    ['*/*', false],
+  ])('is given to who accepts it: %s', async (accept, streams) => {
+    const body = JSON.stringify(call('conversation.prompt', { prompt: 'hi' }));
+    const { status, events } = await post(gateway, body, 'wide', accept);
+    expect([status, events.length > 0]).toEqual([200, streams]);
+  });
 
   it('is a turn’s events, numbered, then the ordinary response, under the headers of any answer', async () => {
     const { headers, events } = await post(

@@ -1,0 +1,65 @@
+// What HTTP itself lets a client do to a port that also serves sockets: other upgrades, expectations, other forms of a target.
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
+
+const BODY = '{"jsonrpc":"2.0","id":1,"method":"conversation.list"}';
+
+let gateway: InProcessGateway;
+beforeAll(async () => {
+  gateway = await startInProcess();
+});
+afterAll(() => gateway.close());
+
+/** All that the gateway writes until it ends the connection. */
+async function exchange(head: string, body = ''): Promise<string> {
+  const socket = connect(Number(new URL(gateway.url).port), '127.0.0.1');
+  socket.write(`${head}\r\nHost: gateway\r\n\r\n${body}`);
+  return text(socket);
+}
+
+const post = (lines: string): string => `POST /jsonrpc HTTP/1.1\r\nContent-Length: ${BODY.length}\r\n${lines}`;
+const KEY = 'X-API-Key: dev-key';
+
+describe('an upgrade to anything but WebSocket', () => {
+  const H2C = 'Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__';
+
+  it('is not taken up: the request is answered as it is (Java offers h2c with every one)', async () => {
+    expect(await exchange(`GET /health HTTP/1.1\r\n${H2C}`)).toMatch(/^HTTP\/1\.1 200 OK.*\{"status":"healthy"\}$/s);
+    expect(await exchange(post(`${KEY}\r\n${H2C}`), BODY)).toMatch(/^HTTP\/1\.1 200 OK.*"result":/s);
+  });
+});
+
+describe('Expect', () => {
+  it('100-continue asks for the body only once the key and the size are judged', async () => {
+    const expects = 'Connection: close\r\nExpect: 100-continue';
+    expect(await exchange(post(expects))).toMatch(/^HTTP\/1\.1 401 /);
+    const huge = `POST /jsonrpc HTTP/1.1\r\nContent-Length: 5000000\r\n${KEY}\r\n${expects}`;
+    expect(await exchange(huge)).toMatch(/^HTTP\/1\.1 413 /);
+    expect(await exchange(post(`${KEY}\r\n${expects}`), BODY)).toMatch(
+      /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 /,
+    );
+  });
+
+  it('anything else is refused in JSON', async () => {
+    const answer = await exchange(post(`${KEY}\r\nConnection: close\r\nExpect: miracles`), BODY);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 .*"reason":"invalid_request"/s);
+  });
+});
+
+describe('a target', () => {
+  it('may name the host, too, as a proxy sends it', async () => {
+    const answer = await exchange('GET http://gateway/health?x=1 HTTP/1.1\r\nConnection: close');
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  it.each(['POST', 'PUT', 'DELETE', 'OPTIONS'])(
+    '/ is read and nothing else: %s is answered with 405',
+    async (method) => {
+      const response = await fetch(gateway.url, { method, ...(method === 'OPTIONS' ? {} : { body: BODY }) });
+      expect([response.status, response.headers.get('allow')]).toEqual([405, 'GET, HEAD']);
+      expect(await response.json()).toMatchObject({ error: { data: { reason: 'method_not_allowed' } } });
+    },
+  );
+});
