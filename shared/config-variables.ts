@@ -16,14 +16,17 @@ const readBy = <T>(read: (text: string) => T) =>
       return z.NEVER;
     }
   });
-const milliseconds = z.coerce.number().int().min(100).max(3_600_000);
+const milliseconds = z.coerce.number({ error: 'must be a number of milliseconds' }).int().min(100).max(3_600_000);
+const hostAndPort = z.string().regex(/^([\w.-]+|\[[0-9a-f:.]+\]):\d{1,5}$/i, 'must be host:port');
+/** What fits into a header. */
+const apiKey = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces');
 
 /** One row per variable: the README's table and the messages come from these names. */
 export const Variables = z.object({
   PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(8080),
   HOST: z.string().min(1).default('127.0.0.1'),
   GATEWAY_API_KEY: readBy(readKeys).optional(),
-  GATEWAY_KEYS: readBy((text) => readKeys(inlineOrFile(text))).optional(),
+  GATEWAY_KEYS: readBy(readKeyDocument).optional(),
   GATEWAY_KEY_SOURCE: z.enum(['environment', 'secret-manager']).optional(),
   GATEWAY_LIMITS: readBy(parseLimits).prefault('100/minute,1000/hour,10000/day'),
   GATEWAY_DATA_DIR: z.string().min(1).default('.data'),
@@ -37,7 +40,7 @@ export const Variables = z.object({
   BFF_BACKENDS: readBy(readBackends).optional(),
   MCP_SERVERS: readBy(readMcpServers).optional(),
   GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
-  GATEWAY_DAILY_TOKENS: z.coerce.number().int().min(1).optional(),
+  GATEWAY_DAILY_TOKENS: z.coerce.number({ error: 'must be a number of tokens' }).int().min(1).optional(),
   GATEWAY_LEASE_MS: milliseconds.default(30_000),
   GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
@@ -47,13 +50,13 @@ export const Variables = z.object({
     .string()
     .max(128)
     .regex(
-      /^(anthropic|openai|google|codex|offline)\/\S+$/,
-      'must be anthropic/…, openai/…, google/…, codex/… or offline/…',
+      /^((anthropic|openai|google|codex)\/\S+|offline\/(echo|slow))$/,
+      'must be anthropic/…, openai/…, google/…, codex/…, offline/echo or offline/slow',
     )
     .optional(),
-  ANTHROPIC_API_KEY: z.string().min(1).optional(),
+  ANTHROPIC_API_KEY: apiKey.optional(),
   ANTHROPIC_BASE_URL: url.optional(),
-  OPENAI_API_KEY: z.string().min(1).optional(),
+  OPENAI_API_KEY: apiKey.optional(),
   OPENAI_BASE_URL: url.optional(),
   GOOGLE_BASE_URL: url.optional(),
   CHATGPT_BASE_URL: url.optional(),
@@ -67,8 +70,8 @@ export const Variables = z.object({
   GOOGLE_APPLICATION_CREDENTIALS: z.string().min(1).optional(),
   GOOGLE_CLOUD_LOCATION: z.string().min(1).default('us-central1'),
   GOOGLE_CLOUD_PROJECT: z.string().min(1).optional(),
-  FIRESTORE_EMULATOR_HOST: z.string().min(1).optional(),
-  PUBSUB_EMULATOR_HOST: z.string().min(1).optional(),
+  FIRESTORE_EMULATOR_HOST: hostAndPort.optional(),
+  PUBSUB_EMULATOR_HOST: hostAndPort.optional(),
   WEBHOOK_SECRETS: readBy(readWebhookSecrets).prefault(''),
   ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
   COMPANION_URL: url.optional(),
@@ -77,6 +80,7 @@ export const Variables = z.object({
   PUSH_AUDIENCE: z.string().min(1).optional(),
   PUSH_SERVICE_ACCOUNT: z.string().min(1).optional(),
   K_SERVICE: z.string().optional(),
+  HOME: z.string().default('/'),
   PATH: z.string().default('/usr/local/bin:/usr/bin:/bin'),
 });
 
@@ -85,6 +89,15 @@ export type Settings = z.output<typeof Variables>;
 /** The document with what it says, so that a mistake in it is found at start. */
 function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
   return { document, keys: parseKeyDocument(document) };
+}
+
+function readKeyDocument(text: string): ReturnType<typeof readKeys> {
+  const document = inlineOrFile(text);
+  // A file's name without its @ would become a key.
+  if (document.trimStart().startsWith('{')) return readKeys(document);
+  throw new Error(
+    'must be the JSON document {"keys": [{"id": "...", "key": "..."}]}, inline or @file; one bare key is GATEWAY_API_KEY',
+  );
 }
 
 /** `@path` reads a file, anything else is the value itself. */

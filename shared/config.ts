@@ -1,5 +1,8 @@
-// The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env.
+// The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env, but the functions'
+// entry, which must not load this for a health probe.
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import { type Settings, Variables } from './config-variables.ts';
 import type { Limit } from './rate-limit/limiter.ts';
 
@@ -81,6 +84,8 @@ export const PROVIDER_URLS = {
   google: 'https://generativelanguage.googleapis.com',
   chatgpt: 'https://chatgpt.com/backend-api',
 } as const;
+/** Application default credentials, where `gcloud auth application-default login` leaves them. */
+const GCLOUD_LOGIN = '.config/gcloud/application_default_credentials.json';
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
 
 /** All mistakes of an environment at once. */
@@ -100,11 +105,11 @@ export function loadConfig(env: Environment): Config {
   // An empty variable counts as unset, as in docker and CI settings.
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
   const parsed = Variables.safeParse(given);
-  if (!parsed.success) {
-    throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
-  }
-  const settings = parsed.data;
-  const problems: string[] = [];
+  const wrong = new Map(parsed.error?.issues.map(({ path, message }) => [String(path[0]), message]));
+  const problems = [...wrong].map(([name, message]) => `${name}: ${message}`);
+  // What the others say together is judged beside a mistake, too: nobody should have to start once for each.
+  const settings =
+    parsed.data ?? Variables.parse(Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name))));
   const onEmulator = settings.FIRESTORE_EMULATOR_HOST !== undefined || settings.PUBSUB_EMULATOR_HOST !== undefined;
   const projectId = settings.GOOGLE_CLOUD_PROJECT ?? (onEmulator ? 'demo-gateway' : undefined);
   const inCloud = settings.GOOGLE_CLOUD_PROJECT !== undefined && !onEmulator;
@@ -179,7 +184,7 @@ function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): C
   const isLoopback = LOOPBACK.has(settings.HOST) && settings.K_SERVICE === undefined;
   const documents = given.map(({ document }) => document);
   if (isLoopback) return { source, documents: documents.length === 0 ? [LOCAL_KEY] : documents };
-  if (documents.length === 0) {
+  if (documents.length === 0 && !problems.some((problem) => /^GATEWAY_(API_KEY|KEYS):/.test(problem))) {
     problems.push(`GATEWAY_API_KEY: must be set when others can reach the gateway (HOST is ${settings.HOST})`);
   }
   if (given.some(({ keys }) => keys.some((key) => sha256(LOCAL_KEY).equals(key.digest)))) {
@@ -191,7 +196,9 @@ function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): C
 function readProviders(settings: Settings, inCloud: boolean): Config['providers'] {
   const { ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, OPENAI_API_KEY, OPENAI_BASE_URL } = settings;
   const hasGoogleCredentials =
-    settings.GOOGLE_APPLICATION_CREDENTIALS !== undefined || (inCloud && settings.K_SERVICE !== undefined);
+    settings.GOOGLE_APPLICATION_CREDENTIALS !== undefined ||
+    (inCloud && settings.K_SERVICE !== undefined) ||
+    (settings.GOOGLE_CLOUD_PROJECT !== undefined && existsSync(path.join(settings.HOME, GCLOUD_LOGIN)));
   return {
     ...(ANTHROPIC_API_KEY === undefined
       ? {}

@@ -1,5 +1,6 @@
 // `npm start`: the gateway on a laptop. Says on stdout where it is; sweeps and, on the emulator, pulls beside the server.
 import { type Config, LOCAL_KEY } from '../../shared/config.ts';
+import type { Engines } from '../../shared/engines/engine.ts';
 import { OFFLINE_MODEL } from '../../shared/engines/offline.ts';
 import { applyDeploymentEvent } from '../../shared/events/deployments.ts';
 import { startSweeper } from '../../shared/events/sweep.ts';
@@ -19,7 +20,7 @@ await runProcess(async (services) => {
     announce(port) {
       const host = config.host.includes(':') ? `[${config.host}]` : config.host;
       log.flush();
-      process.stdout.write(`gateway ready at http://${host}:${port}\n${banner(config, engines.defaultModel)}`);
+      process.stdout.write(`gateway ready at http://${host}:${port}\n${banner(config, engines)}`);
     },
     async stop() {
       await stopSweeper();
@@ -45,12 +46,24 @@ async function startSubscriber(services: Services): Promise<() => Promise<void>>
   });
 }
 
-function banner({ keys, store, dataDir }: Config, model: string): string {
+function banner({ keys, store, dataDir }: Config, engines: Engines): string {
   const isLocalKey = keys.source === 'environment' && keys.documents.includes(LOCAL_KEY);
   return [
-    `  model  ${model}${model === OFFLINE_MODEL ? ' (echoes prompts; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real model)' : ''}`,
+    `  model  ${engines.defaultModel}${remarkOn(engines)}`,
     `  key    ${isLocalKey ? `${LOCAL_KEY} (X-API-Key; for this machine only)` : 'as configured'}`,
     `  store  ${store === 'embedded' ? dataDir : store}`,
     '',
   ].join('\n');
+}
+
+/** A model that cannot answer yet is no mistake: callers may bring credentials of their own (`auth.login`). */
+function remarkOn({ defaultModel, resolve }: Engines): string {
+  if (defaultModel === OFFLINE_MODEL)
+    return ' (echoes prompts; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real model)';
+  try {
+    resolve(undefined);
+    return '';
+  } catch {
+    return ' (has no credentials here: only prompts with an auth_session_id are answered)';
+  }
 }

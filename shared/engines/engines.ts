@@ -77,7 +77,8 @@ export function createEngines(
         return { engine: codex.engine(), model };
       }
       if (!isProviderName(provider)) {
-        throw refuse(`unknown provider ${provider}; known: ${PROVIDER_NAMES.join(', ')}, codex, and ${OFFLINE_MODEL}`);
+        const known = [...PROVIDER_NAMES.map((name) => `${name}/…`), 'codex/…', ...OFFLINE_MODELS];
+        throw refuse(`unknown model ${model}; known: ${known.join(', ')}`);
       }
       if (login === undefined && config.providers[provider] === undefined) {
         throw refuse(`${PROVIDERS[provider].label} has no credentials here: set ${PROVIDERS[provider].variable}`);

@@ -104,6 +104,13 @@ describe('a mistake', () => {
   it.each<readonly [string, Environment, string]>([
     ['a model of nobody', { MODEL: 'nobody/nothing' }, 'MODEL'],
     ['a model without its provider', { MODEL: 'gpt-4o' }, 'MODEL'],
+    ['an offline model that there is not', { MODEL: 'offline/none' }, 'MODEL: '],
+    ['a lease that is no number', { GATEWAY_LEASE_MS: 'abc' }, 'GATEWAY_LEASE_MS: must be a number'],
+    ['an emulator without a port', { FIRESTORE_EMULATOR_HOST: 'localhost' }, 'FIRESTORE_EMULATOR_HOST: '],
+    ['an emulator that is a URL', { PUBSUB_EMULATOR_HOST: 'http://localhost:1' }, 'PUBSUB_EMULATOR_HOST: '],
+    ["a provider's key of two lines", { ANTHROPIC_API_KEY: 'sk\nant' }, 'ANTHROPIC_API_KEY: '],
+    ['keys in a list', { GATEWAY_KEYS: '[]' }, 'GATEWAY_KEYS: '],
+    ["a file's name without its @", { GATEWAY_KEYS: 'keys.json' }, 'GATEWAY_KEYS: '],
     ['a port that is no number', { PORT: 'http' }, 'PORT: '],
     ['a port out of range', { PORT: '65536' }, 'PORT: '],
     ['a fractional port', { PORT: '80.5' }, 'PORT: '],
@@ -144,12 +151,21 @@ describe('a mistake', () => {
     ]);
   });
 
+  it('does not hide what the others say together', () => {
+    const found = problems({ PORT: 'x', HOST: '0.0.0.0', GATEWAY_STORE: 'firestore' });
+    expect(found.map((line) => line.split(':')[0])).toEqual(['PORT', 'GATEWAY_API_KEY', 'GOOGLE_CLOUD_PROJECT']);
+    const wrongKey = problems({ HOST: '0.0.0.0', GATEWAY_API_KEY: 'a b' });
+    expect(wrongKey.map((line) => line.split(':')[0])).toEqual(['GATEWAY_API_KEY']);
+  });
+
   it('in a secret does not show the secret', () => {
     const text = [
       ...problems({ WEBHOOK_SECRETS: 'hunter2' }),
       ...problems({ GATEWAY_API_KEY: 'hunter2 hunter2' }),
       ...problems({ GATEWAY_KEYS: '{"keys":[{"id":"a","key":"hunter2 "}]}' }),
       ...problems({ GATEWAY_KEYS: '{"keys": hunter2}' }),
+      ...problems({ GATEWAY_KEYS: 'hunter2' }),
+      ...problems({ OPENAI_API_KEY: 'hunter2 hunter2' }),
     ].join('\n');
     expect(text).not.toContain('hunter2');
   });

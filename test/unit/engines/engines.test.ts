@@ -54,9 +54,9 @@ describe('resolve', () => {
     ['openai/gpt-5?x=1', 'provider/model'],
     ['openai/gpt 5\r\nx: y', 'provider/model'],
     [`openai/${'x'.repeat(122)}`, 'at most 128'],
-    ['mistral/large', 'unknown provider mistral'],
-    ['constructor/x', 'unknown provider'],
-    ['offline/other', 'unknown provider'],
+    ['mistral/large', 'unknown model mistral/large'],
+    ['constructor/x', 'unknown model'],
+    ['offline/other', 'unknown model offline/other; known: anthropic'],
     ['anthropic/claude-sonnet-4-5', 'ANTHROPIC_API_KEY'],
     ['google/gemini-2.5-flash', 'GOOGLE_CLOUD_PROJECT'],
   ])('refuses %j and says why', (model, hint) => {
