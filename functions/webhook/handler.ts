@@ -5,7 +5,7 @@ import type { Caller } from '../../shared/auth/keys.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { acceptDelivery } from '../../shared/events/accept.ts';
 import { type Delivery, EVENT_BODY_BYTES_MAX } from '../../shared/events/interpret.ts';
-import { createOidcVerifier, type OidcOptions, type OidcVerifier } from '../../shared/events/oidc.ts';
+import { createOidcVerifier, type OidcOptions } from '../../shared/events/oidc.ts';
 import { createSignatureVerifier, type Signer } from '../../shared/events/signatures.ts';
 import { sweep } from '../../shared/events/sweep.ts';
 import { type Gateway, Refused } from '../../shared/gateway.ts';
@@ -42,13 +42,13 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
 
   /** Credentials are judged before the body is read, except a signature, which is about the body. */
   const admit = async (req: IncomingMessage): Promise<Admitted> => {
-    if (hasKey(req)) {
+    const isSigned = config.webhookSecrets.length > 0 && signatures.isSigned(req.headers);
+    if (hasKey(req, isSigned)) {
       const caller = await gates.authenticate(req.headers);
-      requireScope(caller, 'webhook');
       const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
       return { caller, about: fromKey(caller, req), body };
     }
-    if (config.webhookSecrets.length === 0 || !signatures.isSigned(req.headers)) {
+    if (!isSigned) {
       throw new RpcError('unauthorized', {
         message: 'Unauthorized: send an API key in the X-API-Key header, or sign the request',
       });
@@ -69,8 +69,9 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
       fields = { key_id: caller.keyId };
       // A body that cannot be read costs its caller a call like any other.
       headers = rateHeaders(await gates.charge(caller, { mayDegrade: false }));
+      requireScope(caller, 'webhook');
       if (body instanceof RpcError) throw body;
-      const receipt = await acceptDelivery(services, { ...about, body });
+      const receipt = await acceptDelivery(services, { ...about, body: contentOf(body, req) });
       fields = { ...fields, event_id: receipt.event_id, duplicate: receipt.duplicate };
       audit(requestId, receipt.status, started, fields);
       sendJson(res, receipt.status === 'queued' ? 202 : 200, receipt, headers);
@@ -84,15 +85,24 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
 
   const runSweep = async (req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> => {
     const started = performance.now();
+    let headers: OutgoingHttpHeaders = {};
     try {
-      await admitSweep(req, gates, scheduler);
+      // A key with the scope `admin`, or the configured service account (Cloud Scheduler).
+      if (scheduler !== undefined && req.headers['x-api-key'] === undefined) {
+        await scheduler.verify(req.headers.authorization);
+      } else {
+        const caller = await gates.authenticate(req.headers);
+        headers = rateHeaders(await gates.charge(caller, { mayDegrade: false }));
+        requireScope(caller, 'admin');
+      }
       const result = await sweep(services);
       audit(requestId, 'swept', started, { ...result });
-      sendJson(res, 200, result);
+      sendJson(res, 200, result, headers);
     } catch (thrown) {
       const error = toRpcError(thrown);
+      if (error instanceof Refused) headers = rateHeaders(error.decision);
       audit(requestId, error.reason, started, causeOf(error));
-      sendError(res, error, requestId);
+      sendError(res, error, requestId, headers);
     }
   };
 
@@ -116,22 +126,18 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
   };
 }
 
-/** A key with the scope `admin`, or the configured service account (Cloud Scheduler). */
-async function admitSweep(
-  req: IncomingMessage,
-  gates: WebhookGates,
-  scheduler: OidcVerifier | undefined,
-): Promise<void> {
-  if (scheduler !== undefined && req.headers['x-api-key'] === undefined) {
-    return scheduler.verify(req.headers.authorization);
-  }
-  const caller = await gates.authenticate(req.headers);
-  requireScope(caller, 'admin');
-  await gates.charge(caller, { mayDegrade: false });
+/** Beside a signature another scheme of `Authorization` is not for us: senders with a user in their URL send Basic. */
+function hasKey({ headers }: IncomingMessage, isSigned: boolean): boolean {
+  if (headers['x-api-key'] !== undefined) return true;
+  return headers.authorization !== undefined && !(isSigned && !/^bearer /i.test(headers.authorization));
 }
 
-function hasKey(req: IncomingMessage): boolean {
-  return req.headers['x-api-key'] !== undefined || req.headers.authorization !== undefined;
+/** GitHub sends a form with the JSON in `payload`, unless its hook says `application/json`; the signature is over the form. */
+function contentOf(body: Uint8Array, { headers }: IncomingMessage): Uint8Array {
+  if (headers['x-github-event'] === undefined) return body;
+  if (headers['content-type']?.startsWith('application/x-www-form-urlencoded') !== true) return body;
+  const payload = new URLSearchParams(Buffer.from(body).toString()).get('payload');
+  return payload === null ? body : Buffer.from(payload);
 }
 
 function requireScope(caller: Caller, scope: 'webhook' | 'admin'): void {
@@ -150,11 +156,15 @@ function fromKey(caller: Caller, req: IncomingMessage): Omit<Delivery, 'body'> {
   };
 }
 
-/** Of the unsigned headers only GitHub's own are believed, and only beside GitHub's signature, which has no place for them. */
+/**
+ * Of the unsigned headers only GitHub's own are believed, and only beside GitHub's signature, which has no place for them. An id is the
+ * same delivery under any of the secrets: they are replaced while deliveries are sent again.
+ */
 function fromSigner({ kind, fingerprint }: Signer, req: IncomingMessage): Omit<Delivery, 'body'> {
   const source = `/webhook/${kind}/${fingerprint}`;
-  if (kind === 'standard') return { source, deliveryId: header(req, 'webhook-id') };
-  return { source, deliveryId: header(req, 'x-github-delivery'), eventHeader: header(req, 'x-github-event') };
+  const idScope = `/webhook/${kind}`;
+  if (kind === 'standard') return { source, idScope, deliveryId: header(req, 'webhook-id') };
+  return { source, idScope, deliveryId: header(req, 'x-github-delivery'), eventHeader: header(req, 'x-github-event') };
 }
 
 function header(req: IncomingMessage, name: string): string | undefined {

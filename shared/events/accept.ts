@@ -10,6 +10,9 @@ import { type Claimed, markSent, record } from './outbox.ts';
 /** Deadline of one publish; the Pub/Sub SDK's own default is ten minutes. */
 export const PUBLISH_TIMEOUT_MS = 5_000;
 
+/** How far arrivals of a burst may run ahead of the clock, a millisecond each. */
+const ARRIVAL_AHEAD_MS_MAX = 1_000;
+
 /** What the pipeline needs of the services. */
 export type Pipeline = Pick<Services, 'store' | 'bus' | 'clock' | 'log'>;
 
@@ -26,8 +29,9 @@ export interface Receipt {
  * be recorded (nothing is acknowledged then; the sender repeats it). A failing bus is not an error: the event is queued.
  */
 export async function acceptDelivery(services: Pipeline, delivery: Delivery): Promise<Receipt> {
-  const event = toEvent(delivery, services.clock.now());
-  const recorded = await record(services.store, event, services.clock.now());
+  const nowMs = services.clock.now();
+  const event = toEvent(delivery, arrivalMs(nowMs));
+  const recorded = await record(services.store, event, nowMs);
   const duplicate = recorded.kind !== 'claimed' || recorded.duplicate;
   const messageId =
     recorded.kind === 'sent'
@@ -37,6 +41,16 @@ export async function acceptDelivery(services: Pipeline, delivery: Delivery): Pr
         : undefined;
   if (messageId === undefined) return { status: 'queued', event_id: event.id, message_id: null, duplicate };
   return { status: 'accepted', event_id: event.id, message_id: messageId, duplicate };
+}
+
+let lastArrivalMs = 0;
+
+/** Events of one millisecond keep the order in which they came. */
+function arrivalMs(nowMs: number): number {
+  const nextMs = lastArrivalMs + 1;
+  const isAhead = nextMs > nowMs && nextMs <= nowMs + ARRIVAL_AHEAD_MS_MAX;
+  lastArrivalMs = isAhead ? nextMs : nowMs;
+  return lastArrivalMs;
 }
 
 /** Publishes a claimed event and marks it sent. Resolves to undefined when the bus did not take it: the outbox keeps it. */

@@ -1,5 +1,6 @@
 // GatewayEvent <-> Pub/Sub message: CloudEvents 1.0, Pub/Sub binding, binary mode
-// (https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md), plus `event` for subscription filters.
+// (https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md), the extension `recordedtime`
+// (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/recordedtime.md), and `event` for subscription filters.
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import type { GatewayEvent } from './event.ts';
@@ -11,11 +12,15 @@ export interface BusMessage {
   readonly orderingKey: string;
 }
 
+/** RFC 3339, of a day that exists. */
+export const EventTime = z.iso.datetime({ offset: true });
+
 const Attributes = z.object({
   'ce-id': z.string().min(1).max(128),
   'ce-type': z.string().min(1).max(1024),
   'ce-source': z.string().min(1).max(1024),
-  'ce-time': z.iso.datetime({ offset: true }),
+  'ce-time': EventTime,
+  'ce-recordedtime': EventTime.optional(),
   'ce-specversion': z.literal('1.0'),
 });
 
@@ -29,6 +34,7 @@ export function toMessage(event: GatewayEvent): BusMessage {
       'ce-type': event.type,
       'ce-source': event.source,
       'ce-time': event.time,
+      'ce-recordedtime': new Date(event.recordedAtMs).toISOString(),
       'content-type': 'application/json',
       event: event.type,
     },
@@ -55,6 +61,7 @@ export function fromMessage(message: {
     type: attributes['ce-type'],
     source: attributes['ce-source'],
     time: attributes['ce-time'],
+    recordedAtMs: Date.parse(attributes['ce-recordedtime'] ?? attributes['ce-time']),
     body: message.data.toString('utf8'),
     orderingKey: message.orderingKey || attributes['ce-source'],
   };

@@ -8,12 +8,20 @@ import type { GatewayEvent } from './event.ts';
 const TIMEOUT_MS = 5_000;
 const PREFIX = 'deployment.';
 
+/** Senders write `"version": 3` or null: what can be shown is shown, cut to a bound, and the rest counts as not said. */
+const text = (charsMax: number) =>
+  z
+    .union([z.string().min(1), z.number(), z.boolean()])
+    .optional()
+    .catch(undefined)
+    .transform((value) => (value === undefined ? undefined : String(value).slice(0, charsMax)));
+
 const Body = z.object({
   data: z.object({
     service: z.string().min(1).max(128),
-    region: z.string().min(1).max(64).default('global'),
-    version: z.string().max(256).optional(),
-    status: z.string().max(64).optional(),
+    region: text(64).transform((region) => region ?? 'global'),
+    version: text(256),
+    status: text(64),
   }),
 });
 
@@ -27,6 +35,8 @@ const DeploymentDocument = z.object({
   event_id: z.string(),
   updated_at: z.string(),
   updated_at_ms: z.number(),
+  /** When that event arrived. */
+  recorded_at_ms: z.number().default(0),
   /** How many events have changed this document: each of them counts once, however often it is delivered. */
   changes: z.number(),
 });
@@ -38,7 +48,7 @@ export type DeploymentDocument = z.output<typeof DeploymentDocument>;
 export type Applied = 'applied' | 'duplicate' | 'stale' | 'ignored';
 
 /**
- * Applies one event, at most once. Events of a service and region are totally ordered by time, then id, and the document only ever moves
+ * Applies one event, at most once. Events of a service and region are totally ordered by time, arrival and id, and the document only ever moves
  * forward in that order: an event that comes again finds itself, or one that is newer, in the same transaction that would apply it, so
  * that no memory of deliveries is needed and none can expire too early. Throws RpcError `unavailable`: deliver it again.
  */
@@ -61,7 +71,7 @@ export async function applyDeploymentEvent(
       if (read === undefined) throw new Error('the store answered with fewer documents than asked for');
       const current = read.data === undefined ? undefined : DeploymentDocument.parse(read.data);
       if (current?.event_id === event.id) return { writes: [], result: 'duplicate' as const };
-      if (current !== undefined && !isNewer(timeMs, event.id, current)) return { writes: [], result: 'stale' as const };
+      if (current !== undefined && !isNewer(event, timeMs, current)) return { writes: [], result: 'stale' as const };
       const next: DeploymentDocument = {
         service: data.service,
         region: data.region,
@@ -71,6 +81,7 @@ export async function applyDeploymentEvent(
         event_id: event.id,
         updated_at: event.time,
         updated_at_ms: timeMs,
+        recorded_at_ms: event.recordedAtMs,
         changes: (current?.changes ?? 0) + 1,
       };
       return { writes: [{ ref: read.ref, data: next }], result: 'applied' as const };
@@ -91,8 +102,9 @@ function deploymentId(service: string, region: string): string {
     .digest('base64url');
 }
 
-function isNewer(timeMs: number, id: string, current: DeploymentDocument): boolean {
-  return timeMs === current.updated_at_ms ? id > current.event_id : timeMs > current.updated_at_ms;
+function isNewer({ recordedAtMs, id }: GatewayEvent, timeMs: number, current: DeploymentDocument): boolean {
+  if (timeMs !== current.updated_at_ms) return timeMs > current.updated_at_ms;
+  return recordedAtMs === current.recorded_at_ms ? id > current.event_id : recordedAtMs > current.recorded_at_ms;
 }
 
 function dataOf(body: string): z.output<typeof Body>['data'] | undefined {

@@ -60,14 +60,14 @@ export function outboxWrite(id: string, data: OutboxDocument): Write {
 }
 
 /** A new event as it is stored before it is published. */
-export function toDocument(event: GatewayEvent, nowMs: number): EventDocument {
+export function toDocument(event: GatewayEvent): EventDocument {
   return {
     event: event.type,
     source: event.source,
     time: event.time,
     ordering_key: event.orderingKey,
     body: event.body,
-    received_at_ms: nowMs,
+    received_at_ms: event.recordedAtMs,
     state: 'recorded',
     message_id: null,
   };
@@ -80,6 +80,7 @@ export function fromDocument(id: string, document: EventDocument): GatewayEvent 
     type: document.event,
     source: document.source,
     time: document.time,
+    recordedAtMs: document.received_at_ms,
     body: document.body,
     orderingKey: document.ordering_key,
   };

@@ -10,6 +10,8 @@ export interface GatewayEvent {
   readonly source: string;
   /** ISO 8601 time of the event; CloudEvents `time`. */
   readonly time: string;
+  /** When it arrived, epoch ms; CloudEvents extension `recordedtime`. Orders events that claim the same time. */
+  readonly recordedAtMs: number;
   /** The whole body as received, JSON text. */
   readonly body: string;
   /** Pub/Sub ordering key: the service the event is about, else the source. */

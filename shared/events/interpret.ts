@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { RpcError } from '../errors.ts';
 import { parseJson } from '../rpc/parse.ts';
+import { EventTime } from './cloud-event.ts';
 import type { GatewayEvent } from './event.ts';
 
 /** Cap of a webhook body: the document that keeps it must stay under Firestore's 1 MiB with all its other fields. */
@@ -10,12 +11,13 @@ export const EVENT_BODY_BYTES_MAX = 900 << 10;
 /** An event that claims to be from further ahead than this takes the time of its arrival: it must not outrank all later ones. */
 const FUTURE_MS_MAX = 5 * 60_000;
 const NAME = /^[^\p{Cc}\p{Zl}\p{Zp}]{1,128}$/u;
-const RFC3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/;
 
 /** One request to `/webhook` after its sender is known. */
 export interface Delivery {
-  /** CloudEvents `source`: who sent it. Part of the event's id, so that no sender can occupy another one's delivery ids. */
+  /** CloudEvents `source`: who sent it. */
   readonly source: string;
+  /** Within which an id names one delivery. Default: `source`, so that no sender can occupy another one's ids. */
+  readonly idScope?: string | undefined;
   /** `webhook-id` or `X-GitHub-Delivery`: the sender's own name of this delivery. */
   readonly deliveryId?: string | undefined;
   /** `X-GitHub-Event`, used when the body has no `event` of its own. */
@@ -45,18 +47,19 @@ export function toEvent(delivery: Delivery, nowMs: number): GatewayEvent {
     type,
     source: delivery.source,
     time: timeOf(value.timestamp, nowMs),
+    recordedAtMs: nowMs,
     body: Buffer.from(delivery.body).toString('utf8'),
     orderingKey: serviceOf(value) ?? delivery.source,
   };
 }
 
 /**
- * `evt_` + 43 characters, the same for every repetition of a delivery by the same sender. Senders that give no delivery id are
+ * `evt_` + 43 characters, the same for every repetition of a delivery. Senders that give no delivery id are
  * recognised by the bytes of the body.
  */
 export function eventId(delivery: Delivery): string {
   const named = delivery.deliveryId !== undefined && delivery.deliveryId !== '';
-  const parts = [delivery.source, named ? 'delivery' : 'body'];
+  const parts = [delivery.idScope ?? delivery.source, named ? 'delivery' : 'body'];
   const hash = createHash('sha256').update(`${JSON.stringify(parts)}\n`);
   return `evt_${hash.update(named ? (delivery.deliveryId ?? '') : delivery.body).digest('base64url')}`;
 }
@@ -73,10 +76,8 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 
 /** A valid RFC 3339 time is kept letter by letter; everything else becomes the time of arrival. */
 function timeOf(claimed: unknown, nowMs: number): string {
-  if (typeof claimed === 'string' && RFC3339.test(claimed)) {
-    const ms = Date.parse(claimed);
-    if (ms <= nowMs + FUTURE_MS_MAX) return claimed;
-  }
+  const { data: time } = EventTime.safeParse(claimed);
+  if (time !== undefined && Date.parse(time) <= nowMs + FUTURE_MS_MAX) return time;
   return new Date(nowMs).toISOString();
 }
 

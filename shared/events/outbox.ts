@@ -52,10 +52,10 @@ export async function record(store: Store, event: GatewayEvent, nowMs: number): 
     (read): Decision<Verdict> => {
       const stored = readEvent(read[0]?.data);
       if (stored === undefined) {
-        const document = toDocument(event, nowMs);
+        const document = toDocument(event);
         const entry = {
           ordering_key: event.orderingKey,
-          created_at_ms: nowMs,
+          created_at_ms: event.recordedAtMs,
           due_at_ms: nowMs + CLAIM_MS,
           attempts: 1,
         };

@@ -75,6 +75,7 @@ function eventOf(id: string, fields: Partial<GatewayEvent> = {}): GatewayEvent {
     type: 'test.event',
     source: '/webhook/key/default',
     time: '2025-01-13T10:30:00Z',
+    recordedAtMs: Date.parse('2025-01-13T10:30:00.123Z'),
     body: '{}',
     orderingKey: 'wrapper',
     ...fields,

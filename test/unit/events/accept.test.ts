@@ -41,6 +41,7 @@ describe('a delivery', () => {
         type: 'deployment.success',
         source: '/webhook/key/default',
         time: '2025-01-13T10:30:00Z',
+        recordedAtMs: expect.any(Number),
         body: JSON.stringify(REFERENCE_EVENT),
         orderingKey: 'wrapper',
       },
@@ -65,6 +66,13 @@ describe('a delivery', () => {
     const again = await accept({ ...REFERENCE_EVENT, extra: 1 }, { deliveryId: 'msg_1' });
     expect(again).toEqual({ ...first, duplicate: true });
     expect(heard).toHaveLength(1);
+  });
+
+  test('arrives after the one before it, within the same millisecond too', async () => {
+    for (let n = 0; n < 3; n++) await accept({ event: 'step', data: { n } });
+    const arrivals = heard.map(({ recordedAtMs }) => recordedAtMs);
+    expect(new Set(arrivals).size).toBe(3);
+    expect(arrivals).toEqual(arrivals.toSorted((a, b) => a - b));
   });
 
   test('that is repeated a hundred times at once is published once', async () => {
@@ -249,12 +257,18 @@ describe('reading an event', () => {
     },
   );
 
-  test.each([[undefined], [12], ['yesterday'], ['2025-13-01T00:00:00Z'], ['2025-01-01'], ['2026-01-01T00:05:01Z']])(
-    'takes the time of arrival instead of %j',
-    (timestamp) => {
-      expect(read({ event: 'a', timestamp }).time).toBe('2026-01-01T00:00:00.000Z');
-    },
-  );
+  test.each([
+    [undefined],
+    [12],
+    ['yesterday'],
+    ['2025-13-01T00:00:00Z'],
+    ['2025-02-30T00:00:00Z'],
+    ['2025-01-13T24:00:00Z'],
+    ['2025-01-01'],
+    ['2026-01-01T00:05:01Z'],
+  ])('takes the time of arrival instead of %j', (timestamp) => {
+    expect(read({ event: 'a', timestamp }).time).toBe('2026-01-01T00:00:00.000Z');
+  });
 
   test.each([['2025-01-13T10:30:00Z'], ['2025-01-13T10:30:00.123456+02:00'], ['2026-01-01T00:04:59Z']])(
     'keeps the time %j as it is written',

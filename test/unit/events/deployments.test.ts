@@ -14,15 +14,18 @@ beforeEach(async () => {
 });
 afterEach(() => stage.close());
 
-function eventOf(fields: { id?: string; time?: string; type?: string; data?: unknown } = {}): GatewayEvent {
+function eventOf(
+  fields: { id?: string; time?: string; type?: string; data?: unknown; recordedAtMs?: number } = {},
+): GatewayEvent {
   const {
     id = 'evt_1',
+    recordedAtMs = 0,
     time = '2025-01-13T10:30:00Z',
     type = 'deployment.success',
     data = REFERENCE_EVENT.data,
   } = fields;
   const body = JSON.stringify({ event: type, timestamp: time, data });
-  return { id, type, time, source: '/webhook/key/default', body, orderingKey: 'wrapper' };
+  return { id, type, time, recordedAtMs, source: '/webhook/key/default', body, orderingKey: 'wrapper' };
 }
 
 const apply = (event: GatewayEvent) => applyDeploymentEvent(stage.services, event);
@@ -39,6 +42,7 @@ describe('the latest state', () => {
         status: 'healthy',
         event: 'deployment.success',
         event_id: 'evt_1',
+        recorded_at_ms: 0,
         updated_at: '2025-01-13T10:30:00Z',
         updated_at_ms: Date.UTC(2025, 0, 13, 10, 30),
         changes: 1,
@@ -58,6 +62,35 @@ describe('the latest state', () => {
     expect(await all()).toMatchObject([{ event_id: 'evt_new' }]);
   });
 
+  test('is the one that arrived last of those that claim the same time, in any order of delivery', async () => {
+    const [first, second] = [eventOf({ id: 'z', recordedAtMs: 1 }), eventOf({ id: 'a', recordedAtMs: 2 })];
+    expect(await apply(second)).toBe('applied');
+    expect(await apply(first)).toBe('stale');
+    expect(await all()).toMatchObject([{ event_id: 'a' }]);
+  });
+
+  test.each([
+    [
+      { version: 3, status: true },
+      { version: '3', status: 'true', region: 'global' },
+    ],
+    [
+      { version: null, status: null, region: null },
+      { version: null, status: 'success', region: 'global' },
+    ],
+    [
+      { version: {}, status: [], region: '' },
+      { version: null, status: 'success', region: 'global' },
+    ],
+    [
+      { version: 'v'.repeat(300), region: 'r'.repeat(70) },
+      { version: 'v'.repeat(256), region: 'r'.repeat(64) },
+    ],
+  ])('is shown as far as it can be of %j', async (data, shown) => {
+    expect(await apply(eventOf({ data: { service: 'wrapper', ...data } }))).toBe('applied');
+    expect(await all()).toMatchObject([shown]);
+  });
+
   test('is kept per service and region', async () => {
     await apply(eventOf({ id: 'a', data: { service: 'one', region: 'r1' } }));
     await apply(eventOf({ id: 'b', data: { service: 'one', region: 'r2' } }));
@@ -72,15 +105,18 @@ describe('the latest state', () => {
   });
 
   test('is the same whatever the order of delivery and however many repetitions', async () => {
-    const event = fc.record({ id: fc.constantFrom('a', 'b', 'c', 'd'), second: fc.nat(3) });
+    const event = fc.record({ id: fc.constantFrom('a', 'b', 'c', 'd'), second: fc.nat(3), recordedAtMs: fc.nat(2) });
     const sequence = fc.uniqueArray(event, { selector: ({ id }) => id, minLength: 1 });
     await fc.assert(
       fc.asyncProperty(sequence, fc.infiniteStream(fc.nat()), async (events, picks) => {
         const store = createEmbeddedStore({ path: ':memory:', clock: stage.clock });
-        const times = events.map(({ id, second }) => eventOf({ id, time: `2025-01-13T10:30:0${second}Z` }));
+        const times = events.map(({ id, second, recordedAtMs }) =>
+          eventOf({ id, recordedAtMs, time: `2025-01-13T10:30:0${second}Z` }),
+        );
         const order = [...times, ...times].toSorted(() => ((picks.next().value ?? 0) % 3) - 1);
         for (const each of order) await applyDeploymentEvent({ ...stage.services, store }, each);
-        const newest = times.toSorted((a, b) => (a.time + a.id < b.time + b.id ? 1 : -1))[0];
+        const rank = ({ time, recordedAtMs, id }: GatewayEvent) => time + recordedAtMs + id;
+        const newest = times.toSorted((a, b) => (rank(a) < rank(b) ? 1 : -1))[0];
         const [state] = (await listDeployments(store, { limit: 10 })).items;
         expect(state?.event_id).toBe(newest?.id);
         expect(state?.changes).toBeLessThanOrEqual(events.length);

@@ -10,6 +10,7 @@ const event: GatewayEvent = {
   type: 't',
   source: '/s',
   time: '2025-01-13T10:30:00Z',
+  recordedAtMs: 0,
   body: '{}',
   orderingKey: 'k',
 };

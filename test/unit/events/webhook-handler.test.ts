@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Receipt } from '../../../shared/events/accept.ts';
 import { applyDeploymentEvent } from '../../../shared/events/deployments.ts';
+import { listDeployments } from '../../../shared/events/list.ts';
 import { CLAIM_MS } from '../../../shared/events/outbox.ts';
 import { createStage, REFERENCE_EVENT, type Stage } from './stage.ts';
 
@@ -21,7 +22,10 @@ let stage: Stage;
 let url: string;
 
 beforeEach(async () => {
-  stage = await createStage({ GATEWAY_KEYS: JSON.stringify(KEYS), WEBHOOK_SECRETS: `${WHSEC} github:hub-secret` });
+  stage = await createStage({
+    GATEWAY_KEYS: JSON.stringify(KEYS),
+    WEBHOOK_SECRETS: `${WHSEC} github:hub-secret github:old-secret`,
+  });
   stage.local.subscribe('deployments', (event) => applyDeploymentEvent(stage.services, event));
   url = await stage.listen();
 });
@@ -44,8 +48,8 @@ function standard(body: string, id = 'msg_1') {
   return { 'webhook-id': id, 'webhook-timestamp': `${seconds}`, 'webhook-signature': `v1,${mac}` };
 }
 
-function github(body: string) {
-  return { 'X-Hub-Signature-256': `sha256=${createHmac('sha256', 'hub-secret').update(body).digest('hex')}` };
+function github(body: string, secret = 'hub-secret') {
+  return { 'X-Hub-Signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}` };
 }
 
 describe('POST /webhook', () => {
@@ -164,6 +168,53 @@ describe('POST /webhook', () => {
     expect(first.status).toBe(200);
     const again = await receiptOf(await post('/webhook', headers, body));
     expect(again).toEqual({ ...(await receiptOf(first)), duplicate: true });
+  });
+
+  test('knows a delivery that comes again under another of the secrets', async () => {
+    const body = '{"action":"opened"}';
+    const headers = { 'X-GitHub-Event': 'issues', 'X-GitHub-Delivery': 'one' };
+    const first = await receiptOf(await post('/webhook', { ...headers, ...github(body, 'old-secret') }, body));
+    const again = await receiptOf(await post('/webhook', { ...headers, ...github(body) }, body));
+    expect(again).toEqual({ ...first, duplicate: true });
+  });
+
+  test('reads the JSON in the form that GitHub sends unless its hook says otherwise', async () => {
+    const payload = JSON.stringify({ action: 'opened', title: 'a & b = ü' });
+    const body = new URLSearchParams({ payload }).toString();
+    const form = { 'Content-Type': 'application/x-www-form-urlencoded', 'X-GitHub-Event': 'issues' };
+    const heard: string[] = [];
+    stage.local.subscribe('form', async (event) => void heard.push(event.type, event.body));
+    expect((await post('/webhook', { ...form, ...github(body) }, body)).status).toBe(200);
+    expect(heard).toEqual(['issues', payload]);
+  });
+
+  test.each([
+    ['an Authorization that is no key', (body: string) => ({ Authorization: 'Basic dTpw', ...github(body) })],
+    [
+      'a signature of the other kind that is not valid',
+      (body: string) => ({ 'webhook-signature': 'v1,x', ...github(body) }),
+    ],
+  ])('accepts a valid signature beside %s', async (_, headersOf) => {
+    const body = JSON.stringify({ event: 'a', data: {} });
+    expect((await post('/webhook', headersOf(body), body)).status).toBe(200);
+  });
+
+  test('keeps the latest deployment of senders whose clock stands still, as the reference shows it', async () => {
+    for (const version of ['v1', 'v2', 'v3', 'v4']) {
+      const data = { ...REFERENCE_EVENT.data, version };
+      expect((await post('/webhook', CI, { ...REFERENCE_EVENT, data })).status).toBe(200);
+      const { items } = await listDeployments(stage.store, { limit: 10 });
+      expect(items.map((item) => item.version)).toEqual([version]);
+    }
+  });
+
+  test('charges a key without the scope, too, and says so', async () => {
+    const ops = { 'X-API-Key': 'key-of-ops-00000' };
+    const remaining = [];
+    for (const path of ['/webhook', '/webhook', '/webhook/sweep']) {
+      remaining.push((await post(path, ops)).headers.get('x-ratelimit-remaining'));
+    }
+    expect(remaining).toEqual(['99', '98', '97']);
   });
 
   test('answers other methods and paths with 405 and 404', async () => {
