@@ -137,9 +137,12 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     },
   };
 
-  /** The header is one and the calls are many: the id of each makes its key, so that a batch sent again is answered as before. */
+  /**
+   * The headers are one and the calls are many: the id of each makes its key, so that a batch sent again is answered as before; the
+   * position in a stream is none of them's.
+   */
   function hintsInBatch(hints: MethodContext['hints'], id: Call['id']): MethodContext['hints'] {
-    const { idempotencyKey, ...rest } = hints;
+    const { idempotencyKey, lastEventId: _, ...rest } = hints;
     if (idempotencyKey === undefined || id === undefined || id === null) return rest;
     return { ...rest, idempotencyKey: `${idempotencyKey}#${id}` };
   }

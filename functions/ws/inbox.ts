@@ -1,11 +1,14 @@
 // The calls of one socket: as many at once as it may have in flight, a bounded number waiting in order, the rest refused. What a message
-// says is not judged here.
+// says is not judged here, but for a cancel: it passes those that wait, or a full socket could not stop what fills it.
 
 /** Calls in flight; a batch counts as its calls, and one of more runs alone. */
 export const CALLS_MAX = 32;
 /** Messages waiting for a place, and their bytes. */
 const WAITING_MAX = 256;
 const WAITING_BYTES_MAX = 1 << 20;
+/** Cancels in flight beside them, and what one may measure. */
+const CANCELS_MAX = 32;
+const CANCEL_BYTES_MAX = 4 << 10;
 /** Refusals under way (each is charged to its key) above which the peer is not read from. */
 const REFUSING_MAX = 64;
 
@@ -23,6 +26,7 @@ export class Inbox {
   readonly #waiting: { readonly body: Buffer; readonly isBinary: boolean; readonly weight: number }[] = [];
   #waitingBytes = 0;
   #inFlight = 0;
+  #cancelling = 0;
   #refusing = 0;
   #stopped = false;
 
@@ -34,6 +38,7 @@ export class Inbox {
     if (this.#stopped) return;
     const weight = isBinary ? 1 : weightOf(body);
     if (this.#waiting.length === 0 && this.#fits(weight)) void this.#run(body, isBinary, weight);
+    else if (!isBinary && this.#cancelling < CANCELS_MAX && isCancel(body)) void this.#cancel(body);
     else if (this.#waiting.length < WAITING_MAX && this.#waitingBytes + body.length <= WAITING_BYTES_MAX) {
       this.#waiting.push({ body, isBinary, weight });
       this.#waitingBytes += body.length;
@@ -66,6 +71,12 @@ export class Inbox {
     }
   }
 
+  async #cancel(body: Buffer): Promise<void> {
+    this.#cancelling++;
+    await this.#owner.handle(body, false);
+    this.#cancelling--;
+  }
+
   async #refuse(body: Buffer, isBinary: boolean): Promise<void> {
     if (++this.#refusing === REFUSING_MAX) this.#owner.pause();
     await this.#owner.refuse(body, isBinary);
@@ -83,6 +94,16 @@ function weightOf(body: Buffer): number {
     return Array.isArray(calls) ? Math.min(CALLS_MAX, Math.max(1, calls.length)) : 1;
   } catch {
     return 1;
+  }
+}
+
+function isCancel(body: Buffer): boolean {
+  if (body.length > CANCEL_BYTES_MAX) return false;
+  try {
+    const call: unknown = JSON.parse(body.toString('utf8'));
+    return typeof call === 'object' && call !== null && 'method' in call && call.method === 'conversation.cancel';
+  } catch {
+    return false;
   }
 }
 

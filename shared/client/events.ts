@@ -33,7 +33,12 @@ export interface EventBody {
     readonly success: boolean;
     readonly changes: readonly FileChange[];
   };
-  readonly TaskComplete?: { readonly turn_id: string; readonly usage: Usage };
+  readonly TaskComplete?: {
+    readonly turn_id: string;
+    readonly usage: Usage;
+    /** Present when the answer was cut. */
+    readonly finish_reason?: 'length' | 'content_filter' | 'other';
+  };
   readonly TurnAborted?: { readonly turn_id: string; readonly reason: string };
   readonly Error?: { readonly turn_id: string; readonly reason: string; readonly message: string };
 }

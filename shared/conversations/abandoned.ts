@@ -65,7 +65,7 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
       TurnAborted: { turn_id: lease.turn_id, reason },
     });
     return {
-      writes: [{ ref, data: next }, record, ...added.writes, ...compacted.writes, ...withdrawal(status, lease)],
+      writes: [{ ref, data: next }, record, ...added.writes, ...compacted.writes, ...withdrawal(end, lease)],
       result: 'settled' as const,
     };
   });

@@ -1,7 +1,7 @@
 // What a caller is told about a turn that has ended: one function for the caller who waited, for a duplicate of an idempotency key and
 // for whoever resumes, so that all of them are told the same.
 import { ERRORS, type Reason, RpcError } from '../errors.ts';
-import type { TurnEvent } from './documents.ts';
+import type { CutReason, TurnEvent } from './documents.ts';
 import type { EndedTurn } from './turn-runner.ts';
 import type { Usage } from './usage.ts';
 
@@ -15,6 +15,8 @@ export interface PromptAnswer {
   readonly session_id: string;
   readonly turn_id: string;
   readonly usage: Usage;
+  /** Present when the model's answer was cut. */
+  readonly finish_reason?: CutReason;
 }
 
 /** The answer of a completed turn; throws the error of any other end (`cancelled`, `unavailable` for interrupted, the failure's own). */
@@ -31,6 +33,7 @@ export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAns
       session_id: turn.session_id,
       turn_id: turnId,
       usage: turn.usage,
+      ...finishOf(events.at(-1)?.event),
     };
   }
   if (turn.failure !== null) {
@@ -49,6 +52,12 @@ export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAns
     });
   }
   throw new RpcError('cancelled', { data: { ...where, turn_status: turn.status } });
+}
+
+function finishOf(last: TurnEvent | undefined): Pick<PromptAnswer, 'finish_reason'> {
+  if (last === undefined || !('TaskComplete' in last)) return {};
+  const { finish_reason } = last.TaskComplete;
+  return finish_reason === undefined ? {} : { finish_reason };
 }
 
 /** The text answered so far, or in the end. */

@@ -67,8 +67,13 @@ export interface Conversations {
     owner: string,
     sessionId: string,
   ): Promise<{ readonly ref: Ref; readonly conversation: ConversationDocument } | undefined>;
-  /** A turn of this session; the present or last one when `turnId` is undefined. Throws `not_found`. */
-  resume(owner: string, sessionId: string, turnId: string | undefined, signal: AbortSignal): Promise<TurnHandle>;
+  /** A turn to follow (locateTurn says which). Throws `not_found`. */
+  resume(
+    owner: string,
+    sessionId: string | undefined,
+    turnId: string | undefined,
+    signal: AbortSignal,
+  ): Promise<TurnHandle>;
   /** As `resume`, without following: what is there now. */
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
@@ -195,7 +200,9 @@ export function createConversations({
     },
 
     async resume(owner, sessionId, turnId, signal) {
-      return follow(await locateTurn(store, owner, sessionId, turnId), signal);
+      // A turn that began a moment ago is on record only here.
+      const session = sessionId ?? (turnId === undefined ? undefined : running.find(turnId)?.sessionId);
+      return follow(await locateTurn(store, owner, session, turnId), signal);
     },
 
     async snapshot(owner, sessionId, turnId) {
@@ -204,7 +211,7 @@ export function createConversations({
       // A turn that was ended for this instance goes on here until it is told.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
       if (local === undefined || !isOurs) return snapshotTurn(runner, located);
-      return { ...toNames(located), status: 'running', events: local.log.events, usage: undefined };
+      return { ...toNames(located), status: 'running', events: local.log.events, usage: undefined, last_event: null };
     },
 
     cancel: (owner, sessionId) => cancelSession(runner, conversationRef(owner, sessionId), running),

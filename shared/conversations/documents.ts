@@ -25,9 +25,12 @@ export type TurnEvent =
       };
     }
   | { readonly AgentMessage: { readonly message: string } }
-  | { readonly TaskComplete: { readonly turn_id: string; readonly usage: Usage } }
+  | { readonly TaskComplete: { readonly turn_id: string; readonly usage: Usage; readonly finish_reason?: CutReason } }
   | { readonly TurnAborted: { readonly turn_id: string; readonly reason: AbortReason } }
   | { readonly Error: { readonly turn_id: string; readonly reason: string; readonly message: string } };
+
+/** Why a model stopped before it was done: its output limit, its provider's policy, or something else. */
+export type CutReason = 'length' | 'content_filter' | 'other';
 
 /** One message. Text above INLINE_BYTES_MAX lives in `parts` documents of their own (texts.ts) and `content` is empty. */
 export interface StoredMessage {

@@ -31,6 +31,7 @@ export interface TurnSnapshot {
   readonly events: readonly NumberedEvent[];
   /** Undefined while the turn runs. */
   readonly usage: Usage | undefined;
+  readonly last_event: TurnDocument['last_event'];
 }
 
 /** The session's document; undefined when it is missing, another key's, or being erased. */
@@ -45,14 +46,18 @@ export async function findConversation(
   return conversation === undefined || conversation.deleted ? undefined : { ref, conversation };
 }
 
-/** The turn a caller means: the present or last one when `turnId` is undefined. Throws `not_found`. */
+/**
+ * The turn a caller means: the present or last one when `turnId` is undefined, in the turn's own session when `sessionId` is. Throws
+ * `not_found`.
+ */
 export async function locateTurn(
   store: Store,
   owner: string,
-  sessionId: string,
+  sessionId: string | undefined,
   turnId: string | undefined,
 ): Promise<LocatedTurn> {
-  const found = await findConversation(store, owner, sessionId);
+  const session = sessionId ?? (await sessionOf(store, turnId));
+  const found = session === undefined ? undefined : await findConversation(store, owner, session);
   if (found === undefined) throw new RpcError('not_found', { message: 'no such session' });
   const { conversation } = found;
   const wanted = turnId ?? conversation.turn?.turn_id ?? conversation.last_turn?.turn_id;
@@ -79,7 +84,7 @@ export async function snapshotTurn(parts: TurnParts, located: LocatedTurn): Prom
   if (record === undefined) {
     const pending = turn?.turn_id === turnId || queue.some((entry) => entry.turn_id === turnId);
     if (!pending) throw noSuchTurn();
-    return { ...toNames(located), status: 'running', events: [], usage: undefined };
+    return { ...toNames(located), status: 'running', events: [], usage: undefined, last_event: null };
   }
   const sealed = await readSealed(store, turnId, 0, record.chunks.length);
   return {
@@ -87,12 +92,19 @@ export async function snapshotTurn(parts: TurnParts, located: LocatedTurn): Prom
     status: record.status,
     events: decodeTurn(record, sealed),
     usage: record.status === 'running' ? undefined : record.usage,
+    last_event: record.last_event,
   };
 }
 
 /** A turn and its session by the names the wire uses. */
 export function toNames({ conversation, turnId }: Pick<LocatedTurn, 'conversation' | 'turnId'>) {
   return { sessionId: conversation.session_id, conversationId: conversation.conversation_id, turnId };
+}
+
+async function sessionOf(store: Store, turnId: string | undefined): Promise<string | undefined> {
+  if (turnId === undefined) return undefined;
+  const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
+  return record?.data?.session_id;
 }
 
 function noSuchTurn(): RpcError {

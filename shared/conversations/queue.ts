@@ -21,7 +21,7 @@ export function dropQueued(
   return entries.flatMap((entry) => {
     const lease = { ...entry, started_at: entry.enqueued_at };
     const event = { TurnAborted: { turn_id: entry.turn_id, reason } };
-    return [endedByOther({ conversation, lease }, undefined, end, event), ...withdrawal(status, entry)];
+    return [endedByOther({ conversation, lease }, undefined, end, event), ...withdrawal(end, entry)];
   });
 }
 
@@ -52,8 +52,12 @@ export async function leaveQueue(
   cache.set(ref, snapshots[0]);
 }
 
-/** A turn that never got to its end must not answer for its idempotency key. */
-export function withdrawal(status: TurnEnd['status'], turn: { readonly idempotency_id: string | null }): Write[] {
-  if (status === 'completed' || status === 'cancelled' || turn.idempotency_id === null) return [];
+/** A turn that never got to its end must not answer for its idempotency key, unless the same prompt would only fail again. */
+export function withdrawal(
+  { status, failure }: Pick<TurnEnd, 'status' | 'failure'>,
+  turn: { readonly idempotency_id: string | null },
+): Write[] {
+  const isFinal = status === 'completed' || status === 'cancelled' || failure?.retryable === false;
+  if (isFinal || turn.idempotency_id === null) return [];
   return [{ ref: { collection: 'idempotency', id: turn.idempotency_id }, delete: true }];
 }

@@ -5,7 +5,13 @@ import { RpcError, toRpcError } from '../errors.ts';
 import { errorFields } from '../log.ts';
 import type { Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
-import { type AbortReason, type ConversationDocument, type TurnDocument, turnRef } from './documents.ts';
+import {
+  type AbortReason,
+  type ConversationDocument,
+  type CutReason,
+  type TurnDocument,
+  turnRef,
+} from './documents.ts';
 import { eraseTurn } from './erase.ts';
 import type { EventFlusher } from './event-flusher.ts';
 import type { EventLog, NumberedEvent } from './event-log.ts';
@@ -14,7 +20,7 @@ import { isHeldBy, settle } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { withdrawal } from './queue.ts';
 import { eraseRollouts } from './rollouts.ts';
-import { decodeTurn, type RecordWrite, readSealed, type TurnEnd, type TurnRecord } from './turn-record.ts';
+import { decodeTurn, endBeyond, type RecordWrite, readSealed, type TurnEnd, type TurnRecord } from './turn-record.ts';
 import type { AdmittedTurn, EndedTurn } from './turn-runner.ts';
 
 const SETTLE_RETRY_MS = 500;
@@ -102,7 +108,7 @@ async function commitEnd(
         { status: end.status, usage: end.usage, now: new Date(end.nowMs).toISOString() },
       );
       return {
-        writes: [{ ref, data: next }, ...writes, ...answered.writes, ...withdrawal(end.status, lease)],
+        writes: [{ ref, data: next }, ...writes, ...answered.writes, ...withdrawal(end, lease)],
         result: { kind: 'settled', record: writes[0], events },
       };
     },
@@ -125,7 +131,8 @@ async function adoptEnd({ store }: TurnParts, { admitted, log }: TurnToSettle): 
   if (turn === undefined || turn.status === 'running') throw deleted();
   const known = log.events.at(-1)?.seq ?? 0;
   const stored = decodeTurn(turn, await readSealed(store, turn_id, 0, turn.chunks.length));
-  for (const numbered of stored) if (numbered.seq > known) log.adopt(numbered);
+  const beyond = endBeyond(turn, known);
+  for (const numbered of beyond ? [beyond] : stored) if (numbered.seq > known) log.adopt(numbered);
   return { turn, events: log.events };
 }
 
@@ -157,7 +164,7 @@ function terminalEvents(
   if (end.status === 'completed') {
     return [
       { seq: count + 1, event: { AgentMessage: { message: text } } },
-      { seq: count + 2, event: { TaskComplete: { turn_id: turnId, usage: end.usage } } },
+      { seq: count + 2, event: { TaskComplete: { turn_id: turnId, usage: end.usage, ...finishOf(end) } } },
     ];
   }
   if (end.failure !== null) {
@@ -165,6 +172,11 @@ function terminalEvents(
     return [{ seq: count + 1, event: { Error: { turn_id: turnId, reason: failed, message } } }];
   }
   return [{ seq: count + 1, event: { TurnAborted: { turn_id: turnId, reason } } }];
+}
+
+/** An answer that was cut is told from one that the model ended itself. */
+function finishOf({ finishReason }: TurnEnd): { readonly finish_reason?: CutReason } {
+  return finishReason === undefined || finishReason === 'stop' ? {} : { finish_reason: finishReason };
 }
 
 function markPartial(

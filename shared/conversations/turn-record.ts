@@ -2,6 +2,7 @@
 import type { Precondition, Ref, Store, Version, Write } from '../store/store.ts';
 import {
   type ConversationDocument,
+  type CutReason,
   type Lease,
   TURN_KEPT_MS,
   type TurnDocument,
@@ -18,12 +19,6 @@ import { NO_USAGE, type Usage } from './usage.ts';
 const CHUNK_CHARS = 64 << 10;
 /** Chunks in one commit of a running turn: Firestore takes 10 MiB, and a character may need six bytes in JSON. */
 const SEALED_PER_FLUSH = 8;
-/**
- * Sequence numbers left free when somebody else ends a turn: its owner may have streamed events it never stored, and the terminal event
- * must come after all of them.
- */
-export const SEQ_LOST_MAX = 10_000;
-
 /** What identifies a turn, running or waiting. */
 export interface TurnFacts {
   readonly conversation: Pick<ConversationDocument, 'conversation_id' | 'session_id'>;
@@ -35,6 +30,7 @@ export interface TurnEnd {
   readonly usage: Usage;
   readonly nowMs: number;
   readonly failure: TurnDocument['failure'];
+  readonly finishReason?: 'stop' | CutReason | undefined;
 }
 
 /** The write of the turn's own document. */
@@ -146,7 +142,7 @@ export function endedByOther(
   end: TurnEnd,
   event: TurnEvent,
 ): Write {
-  const seq = (stored?.seq ?? 0) + SEQ_LOST_MAX;
+  const seq = (stored?.seq ?? 0) + 1;
   const data: TurnDocument = {
     conversation: facts.conversation.conversation_id,
     session_id: facts.conversation.session_id,
@@ -164,6 +160,17 @@ export function endedByOther(
     last_event: { seq, event },
   };
   return { ref: turnRef(facts.lease.turn_id), data, expireAtMs: end.nowMs + TURN_KEPT_MS };
+}
+
+/**
+ * The end of a turn as a reader's next event who has seen more than the turn's owner had stored when somebody else ended it; undefined
+ * for any other reader. So each counts on without a gap, and none misses how it ended.
+ */
+export function endBeyond(
+  { last_event: end }: Pick<TurnDocument, 'last_event'>,
+  afterSeq: number,
+): NumberedEvent | undefined {
+  return end === null || afterSeq < end.seq ? undefined : { seq: afterSeq + 1, event: end.event };
 }
 
 /**

@@ -1,6 +1,6 @@
 // Runs one admitted turn on this instance: engine -> log, kept alive by its lease, followed by the store, ended by one commit. A client
 // that goes away does not stop it; a stop request, the deadline and the loss of the lease do.
-import type { Credential, Engine, Toolset, TurnInput } from '../engines/engine.ts';
+import type { Credential, Engine, Outcome, Toolset, TurnInput } from '../engines/engine.ts';
 import { RpcError, toRpcError } from '../errors.ts';
 import { errorFields } from '../log.ts';
 import type { Span } from '../meter.ts';
@@ -12,7 +12,7 @@ import { keepLease } from './lease-keeper.ts';
 import type { TurnParts } from './parts.ts';
 import { settleTurn } from './settle-turn.ts';
 import { createTurnRecord, type TurnEnd } from './turn-record.ts';
-import { estimateUsage, type Usage } from './usage.ts';
+import { estimateUsage } from './usage.ts';
 
 /** Longer texts in events are cut, so that no event outgrows its chunk document. */
 const EVENT_CHARS_MAX = 16 << 10;
@@ -40,6 +40,7 @@ export interface EndedTurn {
 
 export interface RunningTurn {
   readonly turnId: string;
+  readonly sessionId: string;
   readonly log: EventLog;
   /** Rejects when the store could not be reached to settle the turn, or the session was deleted. */
   readonly done: Promise<EndedTurn>;
@@ -80,20 +81,20 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
   });
   // Whoever waits handles it; when nobody does, the failure has been logged already.
   done.catch(() => {});
-  return { turnId: lease.turn_id, log, done, spans, stop };
+  return { turnId: lease.turn_id, sessionId: conversation.session_id, log, done, spans, stop };
 
   async function run(): Promise<EndedTurn> {
     let end: TurnEnd;
     try {
-      const usage = await runEngine();
-      end = { status: 'completed', usage, nowMs: clock.now(), failure: null };
+      const { usage, finishReason } = await runEngine();
+      end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason };
     } catch (error) {
       end = endOf(error);
     }
     return timed('settle', () => settleTurn(parts, { admitted, log, record, flusher, text, end, stopped }));
   }
 
-  async function runEngine(): Promise<Usage> {
+  async function runEngine(): Promise<Outcome> {
     const context = await parts.history.context(conversation, admitted.budgetTokens);
     contextTokens = context.tokens;
     const { messages, ...seen } = context;
@@ -123,7 +124,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
       const generator = admitted.engine.run(input, { signal: controller.signal });
       for (;;) {
         const step = await generator.next();
-        if (step.done) return step.value.usage;
+        if (step.done) return step.value;
         for (const event of inPieces(step.value)) append(event);
         if ('AgentMessageDelta' in step.value) text += step.value.AgentMessageDelta.delta;
       }

@@ -5,7 +5,7 @@ import { loginNeedsCompanion, needsCompanion } from '../engines/needs-companion.
 import { RpcError } from '../errors.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { SessionId, UsageResult } from './schemas.ts';
-import { streamTurn } from './stream-turn.ts';
+import { readLastEventId, streamTurn } from './stream-turn.ts';
 
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
 
@@ -43,6 +43,10 @@ export const conversationPrompt = defineMethod({
     session_id: z.string(),
     turn_id: z.string(),
     usage: UsageResult,
+    finish_reason: z
+      .enum(['length', 'content_filter', 'other'])
+      .optional()
+      .describe('Present when the model stopped before it was done'),
   }),
   errors: [
     'session_busy',
@@ -91,6 +95,12 @@ export function promptNeedsProcess(
 /** Runs the turn and answers it; `proto` and binary frames run the very same. */
 export async function answerPrompt(params: z.output<typeof Params>, context: MethodContext): Promise<PromptAnswer> {
   const { services, caller, hints } = context;
+  // The request of a stream that was cut, made once more: its turn goes on where the reader stopped, and nothing runs again.
+  const stopped = context.transport === 'sse' ? readLastEventId(hints.lastEventId) : undefined;
+  if (stopped !== undefined) {
+    const turn = await services.conversations.resume(caller.keyId, params.session_id, stopped.turnId, context.signal);
+    return toAnswer(turn.turnId, await streamTurn(turn, stopped.afterSeq, context));
+  }
   const login = params.auth_session_id;
   const turn = await services.conversations.prompt(
     {

@@ -1,10 +1,10 @@
 // `conversation.resume`: a turn's events from a sequence number on, then live, from any instance.
 import { z } from 'zod';
 import { textOf } from '../conversations/answer.ts';
-import { RpcError } from '../errors.ts';
+import { endBeyond } from '../conversations/turn-record.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas.ts';
-import { streamTurn } from './stream-turn.ts';
+import { readLastEventId, streamTurn } from './stream-turn.ts';
 
 export const conversationResume = defineMethod({
   name: 'conversation.resume',
@@ -46,22 +46,27 @@ export const conversationResume = defineMethod({
   async handle(params, context) {
     const { services, caller, hints } = context;
     const { session_id } = params;
-    const { turnId, afterSeq } = positionOf(params, hints.lastEventId);
+    // Params say better than the header of a stream that was cut, where both are there.
+    const stopped = readLastEventId(hints.lastEventId);
+    const turnId = params.turn_id ?? stopped?.turnId;
+    const afterSeq = params.after_seq ?? stopped?.afterSeq ?? 0;
     if (context.transport === 'http') {
       const { sessionId, conversationId, events, status, usage, ...turn } = await services.conversations.snapshot(
         caller.keyId,
         session_id,
         turnId,
       );
+      const beyond = endBeyond(turn, afterSeq);
+      const shown = beyond ? [beyond] : events.filter(({ seq }) => seq > afterSeq);
       return {
         session_id: sessionId,
         conversation_id: conversationId,
         turn_id: turn.turnId,
         status,
-        last_seq: events.at(-1)?.seq ?? 0,
+        last_seq: (shown.at(-1) ?? events.at(-1))?.seq ?? 0,
         content: textOf(events),
         ...(usage && { usage }),
-        events: events.filter(({ seq }) => seq > afterSeq),
+        events: shown,
       };
     }
     const turn = await services.conversations.resume(caller.keyId, session_id, turnId, context.signal);
@@ -71,26 +76,9 @@ export const conversationResume = defineMethod({
       conversation_id: turn.conversationId,
       turn_id: turn.turnId,
       status: ended.turn.status,
-      last_seq: ended.events.at(-1)?.seq ?? 0,
+      last_seq: ended.lastSeq,
       content: textOf(ended.events),
       usage: ended.turn.usage,
     };
   },
 });
-
-/** `Last-Event-ID: <turn_id>:<seq>` says where a broken SSE stream stopped; params say it better when both are there. */
-function positionOf(
-  params: { readonly turn_id?: string | undefined; readonly after_seq?: number | undefined },
-  lastEventId: string | undefined,
-): { readonly turnId: string | undefined; readonly afterSeq: number } {
-  const stopped = lastEventId === undefined ? undefined : /^([\w-]{1,128}):(\d{1,15})$/.exec(lastEventId);
-  if (lastEventId !== undefined && stopped === null) {
-    throw new RpcError('invalid_params', {
-      data: { issues: [{ path: 'Last-Event-ID', message: 'must be <turn_id>:<seq>, as sent in the stream' }] },
-    });
-  }
-  return {
-    turnId: params.turn_id ?? stopped?.[1],
-    afterSeq: params.after_seq ?? Number(stopped?.[2] ?? 0),
-  };
-}

@@ -1,13 +1,21 @@
 // Shows a turn to the caller while it runs: `conversation.event` notifications (contract section 4), each after the caller has taken the
 // one before, so that a slow reader slows only itself.
 import type { TurnHandle } from '../conversations/conversations.ts';
+import type { NumberedEvent } from '../conversations/event-log.ts';
+import { endBeyond } from '../conversations/turn-record.ts';
 import type { EndedTurn } from '../conversations/turn-runner.ts';
+import { RpcError } from '../errors.ts';
 import type { MethodContext } from './define-method.ts';
 
-/** Resolves with the turn's end once every event after `afterSeq` has been sent, or the reader has gone. */
-export async function streamTurn(turn: TurnHandle, afterSeq: number, context: MethodContext): Promise<EndedTurn> {
-  if (context.transport === 'http') return metered(turn, context);
-  for await (const { seq, event } of turn.read(afterSeq, context.signal)) {
+/** Resolves with the turn's end once every event after `afterSeq` has been sent (`lastSeq` is the last, 0 where nothing streams), or the reader has gone. */
+export async function streamTurn(
+  turn: TurnHandle,
+  afterSeq: number,
+  context: MethodContext,
+): Promise<EndedTurn & { readonly lastSeq: number }> {
+  if (context.transport === 'http') return { ...(await metered(turn, context)), lastSeq: 0 };
+  let lastSeq = afterSeq;
+  const send = async ({ seq, event }: NumberedEvent): Promise<void> => {
     const params = {
       session_id: turn.sessionId,
       conversation_id: turn.conversationId,
@@ -15,9 +23,26 @@ export async function streamTurn(turn: TurnHandle, afterSeq: number, context: Me
       seq,
       event,
     };
+    lastSeq = seq;
     await context.notify('conversation.event', params, `${turn.turnId}:${seq}`);
-  }
-  return metered(turn, context);
+  };
+  for await (const numbered of turn.read(afterSeq, context.signal)) await send(numbered);
+  const ended = await metered(turn, context);
+  const beyond = lastSeq === afterSeq ? endBeyond(ended.turn, afterSeq) : undefined;
+  if (beyond !== undefined) await send(beyond);
+  return { ...ended, lastSeq: lastSeq === afterSeq ? (ended.events.at(-1)?.seq ?? 0) : lastSeq };
+}
+
+/** Where a broken SSE stream stopped: `Last-Event-ID: <turn_id>:<seq>`, undefined without the header. Throws `invalid_params`. */
+export function readLastEventId(
+  header: string | undefined,
+): { readonly turnId: string; readonly afterSeq: number } | undefined {
+  if (header === undefined) return undefined;
+  const [, turnId, seq] = /^([\w-]{1,128}):(\d{1,15})$/.exec(header) ?? [];
+  if (turnId !== undefined) return { turnId, afterSeq: Number(seq) };
+  throw new RpcError('invalid_params', {
+    data: { issues: [{ path: 'Last-Event-ID', message: 'must be <turn_id>:<seq>, as sent in the stream' }] },
+  });
 }
 
 /** The turn's end, with its time told to the meter of the request. */

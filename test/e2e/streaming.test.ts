@@ -93,6 +93,55 @@ it('a client that leaves does not cancel; one that comes back misses nothing and
   expect(later.events).toEqual(all);
 });
 
+it.each([
+  ['in its session', { session_id: 'same-request' }],
+  ['in a session that the gateway named', {}],
+])(
+  'the request of a stream that was cut, made again with Last-Event-ID, goes on with its turn: %s',
+  async (_, where) => {
+    const calls = provider.calls;
+    const params = { prompt: '[[chunks 40 every 20]]', ...where };
+    const first = follow(url, 'conversation.prompt', params);
+    await first.until(8);
+    first.abort();
+    await first.answer;
+    const second = follow(url, 'conversation.prompt', params, { 'last-event-id': first.events.at(-1)?.id ?? '' });
+    const { result } = (await second.answer) ?? {};
+    const all = [...first.events, ...second.events];
+    expect(all.map(({ seq }) => seq)).toEqual(all.map((_, index) => index + 1));
+    expect(result).toMatchObject({ type: 'ai_response', content: textOf(all) });
+    // After its end, too.
+    const again = follow(url, 'conversation.prompt', params, { 'last-event-id': all.at(-2)?.id ?? '' });
+    expect((await again.answer)?.result).toEqual(result);
+    expect(again.events).toEqual(all.slice(-1));
+    expect(provider.calls).toBe(calls + 1);
+  },
+);
+
+it('a Last-Event-ID of another key’s turn is that of no turn', async () => {
+  const foreign = await startInProcess({ GATEWAY_API_KEY: 'dev-key', GATEWAY_LIMITS: '100000/minute' });
+  const { result } = await rpc(url, 'conversation.prompt', { prompt: 'mine' });
+  const headers = { 'last-event-id': `${result?.turn_id}:1` };
+  const asked = await follow(url, 'conversation.prompt', { prompt: 'x', session_id: 'other' }, headers).answer;
+  const missing = await follow(foreign.url, 'conversation.prompt', { prompt: 'x' }, headers).answer;
+  expect(asked?.error).toMatchObject({ code: 404 });
+  expect(missing?.error).toMatchObject({ code: 404 });
+  await foreign.close();
+});
+
+it('an answer that the model cut is told from one that it ended', async () => {
+  for (const [prompt, finish_reason] of [
+    ['[[length]]', 'length'],
+    ['[[refuse]]', 'content_filter'],
+  ] as const) {
+    const { events, answer } = follow(url, 'conversation.prompt', { prompt });
+    expect((await answer)?.result).toMatchObject({ type: 'ai_response', finish_reason });
+    expect(events.at(-1)?.event).toMatchObject({ TaskComplete: { finish_reason } });
+  }
+  const { result } = await rpc(url, 'conversation.prompt', { prompt: 'whole' });
+  expect(result).not.toHaveProperty('finish_reason');
+});
+
 it('a plain resume tells how the turn stands, while it runs and after', async () => {
   const session_id = 'plain';
   const running = follow(url, 'conversation.prompt', { prompt: '[[chunks 20 every 20]]', session_id });

@@ -76,6 +76,15 @@ describe('an idempotency key', () => {
     });
   });
 
+  it('still tells of a failure that the same prompt would only meet again: parallel or later, one model call', async () => {
+    stage.provider.behave(() => ({ status: 401 }));
+    const ask = () => failure(a.prompt('hello', { idempotency_key: 'refused' }));
+    const failures = [...(await Promise.all(Array.from({ length: 20 }, ask))), await ask()];
+    expect(new Set(failures.map(({ reason, message, retryable }) => `${reason} ${message} ${retryable}`)).size).toBe(1);
+    expect(failures[0]).toMatchObject({ reason: 'upstream_error', retryable: false });
+    expect(stage.provider.requests).toHaveLength(1);
+  });
+
   it('is forgotten after 24 hours, and with its session', async () => {
     const first = await a.prompt('hi', { idempotency_key });
     stage.clock.advance(DAY_MS - 60_000);

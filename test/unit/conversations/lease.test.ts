@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ConversationDocument, TurnDocument } from '../../../shared/conversations/documents.ts';
 import { conversationRef, turnRef } from '../../../shared/conversations/documents.ts';
+import type { NumberedEvent } from '../../../shared/conversations/event-log.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
@@ -52,6 +53,28 @@ describe('a lease', () => {
     a.line.state = 'up';
     expect(await failure(running.answer)).toMatchObject({ reason: 'unavailable' });
     expect(await stage.provider.requests[0]?.done).toMatchObject({ by: 'client' });
+  });
+
+  it('that has expired ends for every reader right after what it has seen, stored or not', async () => {
+    const running = a.stream('[[hang]]');
+    await running.until(isDelta);
+    a.line.state = 'down';
+    const seen = running.events.length;
+    stage.clock.advance(2_001);
+    for (const after_seq of [0, 1, seen, seen + 7]) {
+      for (const transport of ['http', 'sse'] as const) {
+        const streamed: NumberedEvent[] = [];
+        const how = { transport, onEvent: (event: NumberedEvent) => void streamed.push(event) };
+        const resumed = await b.call(conversationResume, { session_id: 's', after_seq }, how);
+        const events = resumed.events ?? streamed;
+        expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => after_seq + 1 + index));
+        expect(events.filter(({ event }) => 'TurnAborted' in event)).toMatchObject([{ seq: resumed.last_seq }]);
+      }
+    }
+    a.line.state = 'up';
+    await failure(running.answer);
+    expect(running.events.map(({ seq }) => seq)).toEqual(running.events.map((_, index) => index + 1));
+    expect(running.events.filter(isTerminal)).toHaveLength(1);
   });
 
   it('once shown as over stays over: an owner that was only late does not complete the turn', async () => {

@@ -123,6 +123,22 @@ describe('calls', () => {
     expect(new Set(responses(client).map(({ id }) => id)).size).toBe(40);
   });
 
+  it('leave a way for a cancel when all places are taken, and for nothing that only speaks of one', async () => {
+    const gate = createGate();
+    const stage = await stageOf({ methods: [gate.method] });
+    const client = await stage.connect();
+    for (let id = 1; id <= 33; id++) client.send(call(id));
+    await gate.begun(32);
+    client.send({ ...call(34), id: 'conversation.cancel' });
+    client.send(call(35, 'conversation.cancel', { session_id: 'none' }));
+    expect(await client.until(({ id }) => id !== undefined)).toMatchObject({ id: 35, result: { status: 'not_found' } });
+    expect(gate.waiting).toHaveLength(32);
+    gate.letGo();
+    await gate.begun(2);
+    gate.letGo();
+    await client.until(({ id }) => id === 'conversation.cancel');
+  });
+
   it('that find no place are refused one by one, with a hint, and nothing is lost of the others', async () => {
     const gate = createGate();
     const stage = await stageOf({ methods: [gate.method] });
