@@ -22,11 +22,20 @@ const SERVER_OPTIONS: ServerOptions = {
   keepAliveTimeout: 620_000,
 };
 
+/** Also knows the responses that are not ended yet; a socket that has sent nothing, as browsers open ahead, is not among them. */
+export type HttpServer = Server & { readonly inFlight: ReadonlySet<ServerResponse> };
+
 /**
  * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other protocol that a client
  * offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is (RFC 9110, 7.8).
  */
-export function createHttpServer(listener: RequestListener): Server {
+export function createHttpServer(handle: RequestListener): HttpServer {
+  const inFlight = new Set<ServerResponse>();
+  const listener: RequestListener = (req, res) => {
+    inFlight.add(res);
+    res.once('close', () => inFlight.delete(res));
+    handle(req, res);
+  };
   const server: Server = createServer(
     {
       ...SERVER_OPTIONS,
@@ -47,7 +56,7 @@ export function createHttpServer(listener: RequestListener): Server {
     const message = 'Expect: only 100-continue is understood';
     sendError(res, new RpcError('invalid_request', { message }), requestIdOf(req));
   });
-  return server;
+  return Object.assign(server, { inFlight });
 }
 
 /** Listener for `clientError`: what is not HTTP at all never becomes a request; it gets JSON too, then the connection ends. */

@@ -1,16 +1,17 @@
 // The life of a process with a server of its own (the companion, `npm start`): the environment read, the port opened, SIGTERM and SIGINT
 // drained. Functions live under the framework instead (framework.ts). Knows no endpoint.
-import type { Server } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
 import { ConfigError, loadConfig } from '../shared/config.ts';
 import { createServices } from '../shared/create-services.ts';
 import { errorFields } from '../shared/log.ts';
 import type { Services } from '../shared/services.ts';
+import type { HttpServer } from './node-server.ts';
 import { tuneRuntime } from './runtime.ts';
 import { warm } from './warm.ts';
 
 export interface Served {
   /** Not listening yet; `sockets` outlive the requests they began with. */
-  readonly server: Server & { readonly sockets: { drain(graceMs: number): Promise<void> } };
+  readonly server: HttpServer & { readonly sockets: { drain(graceMs: number): Promise<void> } };
   /** Told once the process listens, and would drain if it were asked to. */
   announce(port: number): void;
   /** Ends what runs beside the server, after the last call. */
@@ -79,7 +80,12 @@ async function stop(services: Services, { server, stop: stopRest }: Served): Pro
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // server.close() closes connections that are idle now, not those that become idle when their response ends.
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
-  await Promise.all([server.sockets.drain(DRAIN_MS), services.conversations.drain(DRAIN_MS - FAREWELL_MS)]);
+  await Promise.all([
+    server.sockets.drain(DRAIN_MS),
+    services.conversations.drain(DRAIN_MS - FAREWELL_MS),
+    // Commands and calls to others finish, too.
+    answered(server, DRAIN_MS - FAREWELL_MS),
+  ]);
   const rest = setTimeout(() => server.closeAllConnections(), LINGER_MS);
   await closed;
   clearTimeout(rest);
@@ -88,5 +94,11 @@ async function stop(services: Services, { server, stop: stopRest }: Served): Pro
     await stopRest?.();
     await services.close();
   };
-  await Promise.race([release(), new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
+  await Promise.race([release(), pause(CLOSE_MS, undefined, { ref: false })]);
+}
+
+/** Resolves when no request is in flight, or the time is up. */
+async function answered({ inFlight }: HttpServer, timeoutMs: number): Promise<void> {
+  const endMs = performance.now() + timeoutMs;
+  while (inFlight.size > 0 && performance.now() < endMs) await pause(IDLE_CHECK_MS);
 }

@@ -1,5 +1,4 @@
 // The local gateway: every endpoint on one port, the same handlers as in the cloud.
-import type { Server } from 'node:http';
 import { toRpcError } from '../../shared/errors.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
@@ -9,14 +8,14 @@ import type { Services } from '../../shared/services.ts';
 import { createHealthHandler } from '../health/handler.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendError } from '../http.ts';
 import { createJsonRpcHandler } from '../jsonrpc/handler.ts';
-import { createHttpServer } from '../node-server.ts';
+import { createHttpServer, type HttpServer } from '../node-server.ts';
 import { createWebhookHandler } from '../webhook/handler.ts';
 import { requireUpgrade } from '../ws/handshake.ts';
 import { attachWebSocket, type WebSocketEndpoint } from '../ws/server.ts';
 import { createConsoleHandler } from './console.ts';
 
 /** The server, and the sockets on it, which outlive their requests. */
-export type LocalServer = Server & { readonly sockets: WebSocketEndpoint };
+export type LocalServer = HttpServer & { readonly sockets: WebSocketEndpoint };
 
 /** Routes by the first segment of the path; the handlers judge the rest. */
 export function createLocalServer(services: Services): LocalServer {

@@ -1,5 +1,4 @@
 // The companion's HTTP server: `/ws` for everybody with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
-import type { Server } from 'node:http';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { OidcOptions } from '../../shared/events/oidc.ts';
 import { createGateway } from '../../shared/gateway.ts';
@@ -8,12 +7,12 @@ import type { MethodContext } from '../../shared/methods/define-method.ts';
 import type { Registry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
 import { type HttpHandler, handleCors, pathOf, requestIdOf, sendError, sendJson } from '../http.ts';
-import { createHttpServer } from '../node-server.ts';
+import { createHttpServer, type HttpServer } from '../node-server.ts';
 import { createForwardedHandler } from './forwarded.ts';
 import { requireUpgrade } from './handshake.ts';
 import { attachWebSocket, type WebSocketEndpoint, type WebSocketOptions } from './server.ts';
 
-export type CompanionServer = Server & { readonly sockets: WebSocketEndpoint };
+export type CompanionServer = HttpServer & { readonly sockets: WebSocketEndpoint };
 
 /** Not listening yet. */
 export function createCompanionServer(

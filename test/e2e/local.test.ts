@@ -3,7 +3,8 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer as createHttpServer, type ServerResponse } from 'node:http';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -61,6 +62,38 @@ describe('npm start', () => {
     expect(code).toBe(0);
     expect(gateway.output()).toContain('offline/echo');
     expect(gateway.output()).not.toContain('hunter2');
+  });
+
+  it('answers a call to somebody else that was in flight at SIGTERM, and waits for no connection that says nothing', async () => {
+    const asked = Promise.withResolvers<ServerResponse>();
+    const backend = createHttpServer((_, res) => asked.resolve(res)).listen(0, '127.0.0.1');
+    await once(backend, 'listening');
+    const { port } = backend.address() as AddressInfo;
+    const gateway = await startLocalGateway({ env: { BFF_BASE_URL: `http://127.0.0.1:${port}` } });
+    const silent = connect(Number(new URL(gateway.url).port), '127.0.0.1');
+    silent.on('error', () => {});
+    await once(silent, 'connect');
+    const answer = fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'dev-key' },
+      body: JSON.stringify({ jsonrpc: '2.0', method: 'bff.proxy', params: { endpoint: '/', method: 'GET' }, id: 1 }),
+    });
+    const waiting = await asked.promise;
+    const stopped = gateway.stop();
+    // The signal has been heard once nobody new is let in; then the backend answers.
+    await expect
+      .poll(() =>
+        fetch(`${gateway.url}/health`).then(
+          () => 'open',
+          () => 'closed',
+        ),
+      )
+      .toBe('closed');
+    waiting.writeHead(200, { 'content-type': 'application/json' }).end('{"late":true}');
+    expect(await (await answer).json()).toMatchObject({ result: { status: 200, body: { late: true } } });
+    expect(await stopped).toBe(0);
+    silent.destroy();
+    backend.close();
   });
 
   it('keeps conversations, limits and events over a restart', async () => {
