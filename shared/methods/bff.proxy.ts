@@ -16,7 +16,10 @@ const HIDDEN = new Set([
   'content-length',
   'upgrade',
   'trailer',
+  'te',
   'proxy-authenticate',
+  'proxy-authentication-info',
+  'proxy-connection',
 ]);
 
 const HeaderName = z.string().regex(/^[!#$%&'*+.^_`|~\w-]{1,256}$/, 'is not a header name');
@@ -101,7 +104,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
         const bytes = await readLimited(response, BODY_BYTES_MAX);
         return {
           status: response.status,
-          headers: Object.fromEntries([...response.headers].filter(([header]) => !HIDDEN.has(header))),
+          headers: shownHeaders(response.headers),
           ...toBody(bytes, response.headers.get('content-type') ?? ''),
         };
       } finally {
@@ -109,6 +112,12 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       }
     },
   });
+}
+
+/** Without those of the one hop between the backend and us: the known ones, and what its `Connection` names (RFC 9110 section 7.6.1). */
+function shownHeaders(headers: Headers): Record<string, string> {
+  const named = new Set(headers.get('connection')?.toLowerCase().split(/\s*,\s*/));
+  return Object.fromEntries([...headers].filter(([header]) => !HIDDEN.has(header) && !named.has(header)));
 }
 
 type Body = { readonly body: unknown; readonly body_encoding: 'json' | 'text' | 'base64' };

@@ -12,7 +12,7 @@ export const interactiveClose = defineMethod({
   needs: 'sandbox',
   params: z.strictObject({ session_id: SessionId }),
   result: z.object({ session_id: z.string(), closed: z.literal(true) }),
-  errors: ['not_found'],
+  errors: ['not_found', 'sandbox_unavailable'],
   example: { params: { session_id: 'tty-session-456' }, result: { session_id: 'tty-session-456', closed: true } },
   async handle({ session_id: sessionId }, { services, caller }) {
     await services.terminals.close({ owner: caller.keyId, sessionId });

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas.ts';
+import { watchUnlessWatched } from './watch-terminal.ts';
 
 const DATA_CHARS_MAX = 64 << 10;
 
@@ -17,13 +18,15 @@ export const interactiveInput = defineMethod({
     data: z.string().min(1).max(DATA_CHARS_MAX).describe('Text as typed: \\r is Enter, \\u0003 is Ctrl-C'),
   }),
   result: z.object({ session_id: z.string(), accepted: z.literal(true) }),
-  errors: ['not_found', 'unavailable'],
+  errors: ['not_found', 'unavailable', 'sandbox_unavailable'],
   example: {
     params: { session_id: 'tty-session-456', data: 'ls -l\r' },
     result: { session_id: 'tty-session-456', accepted: true },
   },
-  async handle({ session_id: sessionId, data }, { services, caller }) {
-    await services.terminals.input({ owner: caller.keyId, sessionId }, data);
+  async handle({ session_id: sessionId, data }, context) {
+    const { services, caller } = context;
+    const terminal = await services.terminals.input({ owner: caller.keyId, sessionId }, data);
+    watchUnlessWatched(context, terminal, sessionId);
     return { session_id: sessionId, accepted: true as const };
   },
 });

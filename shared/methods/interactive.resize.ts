@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { Columns, Rows } from './interactive-schemas.ts';
 import { SessionId } from './schemas.ts';
+import { watchUnlessWatched } from './watch-terminal.ts';
 
 export const interactiveResize = defineMethod({
   name: 'interactive.resize',
@@ -13,13 +14,15 @@ export const interactiveResize = defineMethod({
   needs: 'sandbox',
   params: z.strictObject({ session_id: SessionId, cols: Columns, rows: Rows }),
   result: z.object({ session_id: z.string(), cols: z.int(), rows: z.int() }),
-  errors: ['not_found'],
+  errors: ['not_found', 'sandbox_unavailable'],
   example: {
     params: { session_id: 'tty-session-456', cols: 120, rows: 40 },
     result: { session_id: 'tty-session-456', cols: 120, rows: 40 },
   },
-  async handle({ session_id: sessionId, cols, rows }, { services, caller }) {
-    await services.terminals.resize({ owner: caller.keyId, sessionId }, { cols, rows });
+  async handle({ session_id: sessionId, cols, rows }, context) {
+    const { services, caller } = context;
+    const terminal = await services.terminals.resize({ owner: caller.keyId, sessionId }, { cols, rows });
+    watchUnlessWatched(context, terminal, sessionId);
     return { session_id: sessionId, cols, rows };
   },
 });

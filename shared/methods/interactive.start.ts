@@ -2,11 +2,11 @@
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
 import { checkEnvironment } from '../workspace/environment.ts';
-import type { Terminal } from '../workspace/terminal.ts';
-import { type Connection, defineMethod, type MethodContext } from './define-method.ts';
+import { defineMethod, type MethodContext } from './define-method.ts';
 import { Directory } from './exec.ts';
 import { Columns, Rows } from './interactive-schemas.ts';
 import { SessionId } from './schemas.ts';
+import { watchTerminal } from './watch-terminal.ts';
 
 export const interactiveStart = defineMethod({
   name: 'interactive.start',
@@ -52,7 +52,7 @@ export const interactiveStart = defineMethod({
       })
       .optional()
       .describe(
-        'Where this call cannot stream: open the WebSocket and call interactive.start with this session_id there',
+        'Where this call cannot stream: open the WebSocket; its first call with this session_id brings the output',
       ),
   }),
   errors: ['sandbox_unavailable', 'unavailable'],
@@ -79,43 +79,10 @@ export const interactiveStart = defineMethod({
     ]);
     const result = { session_id: sessionId, ...terminal.size, resumed, seq: terminal.lastSeq };
     if (connection === undefined) return { ...result, attach: await attachTicket(context) };
-    watch(connection, terminal, sessionId, params.after_seq, context.notify);
+    watchTerminal(connection, terminal, sessionId, params.after_seq, context.notify);
     return result;
   },
 });
-
-/** From the response on, the connection hears the terminal; a second call on the same connection takes the place of the first. */
-function watch(
-  { streams, afterReply }: Connection,
-  terminal: Terminal,
-  sessionId: string,
-  afterSeq: number,
-  notify: MethodContext['notify'],
-): void {
-  const id = `tty_${sessionId}`;
-  let isOver = false;
-  let leave: (() => void) | undefined;
-  const stop = (): void => {
-    isOver = true;
-    leave?.();
-  };
-  streams.get(id)?.();
-  streams.set(id, stop);
-  afterReply(() => {
-    if (isOver) return;
-    leave = terminal.watch(
-      {
-        output: ({ seq, data, missed }) =>
-          notify('interactive.output', { session_id: sessionId, seq, data, ...(missed && { missed }) }),
-        exit(exitCode) {
-          if (streams.get(id) === stop) streams.delete(id);
-          return notify('interactive.exit', { session_id: sessionId, exit_code: exitCode });
-        },
-      },
-      afterSeq,
-    );
-  });
-}
 
 async function attachTicket({ services, caller, hints, signal }: MethodContext) {
   const { ticket, expiresAtMs } = await issueTicket(services, caller, signal);

@@ -7,7 +7,14 @@ import { createDiskGuard, type DiskLimits } from './disk-guard.ts';
 import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
 import { keep } from './output.ts';
 import { showWorkspaces, toShown } from './own-uid.ts';
-import type { RunResult, Sandbox, SandboxChild, SandboxCommand, SandboxSpec } from './sandbox.ts';
+import {
+  type RunResult,
+  type Sandbox,
+  type SandboxChild,
+  type SandboxCommand,
+  type SandboxSpec,
+  sandboxUnavailable,
+} from './sandbox.ts';
 import { GRACE_MS, killPid, type SandboxProcess, STATUS_FD, signalOf, startProcess } from './sandbox-process.ts';
 import { type SelfTest, selfTest } from './self-test.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from './slots.ts';
@@ -174,8 +181,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       ownUid = result.tools.ownUid;
       return result.tools;
     }
-    const { reason, hint } = result;
-    throw new RpcError('sandbox_unavailable', { message: `Sandbox unavailable: ${reason}`, data: { hint } });
+    throw sandboxUnavailable(result);
   }
 
   async function toArgs(

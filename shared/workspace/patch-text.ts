@@ -29,10 +29,12 @@ export function readPatch(patch: string): PatchedFile[] {
   if (patch.includes('\0')) throw patchIssue('must not contain NUL');
   const lines = patch.split('\n');
   if (lines.at(-1) === '') lines.pop();
+  /** A line of a header; patches that were kept on Windows end theirs with CR, too. */
+  const headerAt = (index: number): string => (lines[index] ?? '').replace(/\r$/, '');
   const files: PatchedFile[] = [];
   let at = 0;
   while (at < lines.length) {
-    const line = lines[at] ?? '';
+    const line = headerAt(at);
     if (line.startsWith('diff --git ')) readFile(line);
     else if (isPlainHeader(at)) readFile(undefined);
     else if (HUNK.test(line)) throw patchIssue('a hunk stands without a file', at);
@@ -58,12 +60,12 @@ export function readPatch(patch: string): PatchedFile[] {
     const header = new Map<string, string>();
     if (gitLine !== undefined) at++;
     for (; at < lines.length; at++) {
-      const [, name, value] = HEADER.exec(lines[at] ?? '') ?? [];
+      const [, name, value] = HEADER.exec(headerAt(at)) ?? [];
       if (name === undefined || value === undefined || gitLine === undefined) break;
       header.set(name, value);
     }
     checkModes(header, startedAt);
-    const line = lines[at] ?? '';
+    const line = headerAt(at);
     if (line.startsWith('GIT binary patch') || /^Binary files .* differ$/.test(line)) throw binary(at);
     const names = readNames(gitLine, header, startedAt);
     const counted = readHunks();
@@ -76,8 +78,8 @@ export function readPatch(patch: string): PatchedFile[] {
     let before: string | undefined;
     let after: string | undefined;
     if (isPlainHeader(at)) {
-      before = stripPrefix(readName((lines[at] ?? '').slice(4), at), at);
-      after = stripPrefix(readName((lines[at + 1] ?? '').slice(4), at + 1), at + 1);
+      before = stripPrefix(readName(headerAt(at).slice(4), at), at);
+      after = stripPrefix(readName(headerAt(at + 1).slice(4), at + 1), at + 1);
       at += 2;
       if (before === undefined && after === undefined) throw patchIssue('a file has no name', at);
     }
@@ -98,6 +100,13 @@ export function readPatch(patch: string): PatchedFile[] {
     if (named !== undefined && named !== path) throw patchIssue('a file has two names', startedAt);
     const change = isAdded ? ('added' as const) : isDeleted ? ('deleted' as const) : ('modified' as const);
     return { path, oldPath: undefined, change };
+  }
+
+  /** Lines of a change after a hunk's last: git would leave them out and say nothing. `-- ` is a mail's signature. */
+  function hasMore(): boolean {
+    let next = at;
+    while (headerAt(next) === '' && next < lines.length) next++;
+    return /^[-+ ]/.test(headerAt(next)) && headerAt(next).trimEnd() !== '--' && !isPlainHeader(next);
   }
 
   function readHunks() {
@@ -128,6 +137,7 @@ export function readPatch(patch: string): PatchedFile[] {
       }
       if ((lines[at] ?? '').startsWith('\\')) at++;
     }
+    if (hunks.length > 0 && hasMore()) throw patchIssue(`hunk ${hunks.length} has more lines than it announces`, at);
     return { hunks, additions, deletions };
   }
 }

@@ -21,7 +21,7 @@ const SAID_CHARS_MAX = 2000;
 const NO_ROOM = /No space left on device|Disk quota exceeded/;
 
 /** Exit codes of the script below, apart from git's own. */
-const STEP = { read: 91, check: 92, write: 93 } as const;
+const STEP = { read: 91, check: 92, write: 93, directory: 94 } as const;
 
 /**
  * The patch comes on stdin. Arguments: `1` for a dry run, then every path it touches. The old files are kept as hard links until the new
@@ -32,10 +32,17 @@ dry=$1; shift
 patch=/dev/shm/patch
 here=$(pwd -P)
 export LC_ALL=C GIT_CEILING_DIRECTORIES="\${here%/*}" GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
+refuse() { echo "error: $1" >&2; exit "$2"; }
+case "$here/" in */.git/*) refuse "is inside .git" ${STEP.directory} ;; esac
+[ -w . ] || refuse "cannot be written to" ${STEP.directory}
 cat > "$patch" || exit ${STEP.read}
 apply() { git -c core.fsmonitor=false -c core.quotePath=false apply -p1 --whitespace=nowarn "$@" "$patch"; }
 apply --numstat -z || exit ${STEP.read}
 apply --check || exit ${STEP.check}
+# What git only finds when it writes.
+for path in "$@"; do
+  [ -d "$path" ] && [ ! -L "$path" ] && [ -n "$(ls -A -- "$path")" ] && refuse "$path: is a directory" ${STEP.check}
+done
 [ "$dry" = 1 ] && exit 0
 kept=$(mktemp -d "$here/.apply-XXXXXXXX") || exit ${STEP.write}
 undo() {
@@ -78,6 +85,7 @@ export async function applyPatch(sandbox: Sandbox, request: PatchRequest): Promi
       data: { hint: 'install it: apt-get install git' },
     });
   }
+  if (result.exitCode === STEP.directory) throw repoIssue(request.directory, firstError(said));
   if (result.exitCode === STEP.read) throw patchIssue(`cannot be read: ${firstError(said)}`);
   if (!isSame(files, result.stdout.toString('utf8'))) throw patchIssue('is read differently by git');
   if (result.timedOut) throw new RpcError('patch_failed', { message: 'Patch took too long; nothing was changed' });
@@ -95,9 +103,13 @@ async function run(sandbox: Sandbox, request: PatchRequest, text: string, paths:
   } catch (error) {
     const isDirectory = error instanceof RpcError && error.reason === 'invalid_params';
     if (!isDirectory) throw error;
-    const issues = [{ path: 'repo_path', message: `${directory} is not a directory of the workspace` }];
-    throw new RpcError('invalid_params', { data: { issues } });
+    throw repoIssue(directory, 'is not a directory of the workspace');
   }
+}
+
+function repoIssue(directory: string, what: string): RpcError {
+  const issues = [{ path: 'repo_path', message: `${directory} ${what}` }];
+  return new RpcError('invalid_params', { data: { issues } });
 }
 
 /** Git's count of each file (`additions TAB deletions TAB path NUL`) against ours. */
@@ -120,10 +132,13 @@ function failed(files: readonly PatchedFile[], said: string): RpcError {
       data: { file: hunkPath, ...(hunk > 0 && { hunk }), line },
     });
   }
-  const file = files.find(({ path, oldPath }) => first.includes(path) || (oldPath && first.includes(oldPath)));
+  // The whole file is in the way, or missing: its first hunk already does not fit.
+  const names = files.flatMap(({ path, oldPath, hunks }) => [path, oldPath ?? path].map((name) => ({ name, hunks })));
+  const file =
+    names.find(({ name }) => first.startsWith(`${name}: `)) ?? names.find(({ name }) => first.includes(name));
   return new RpcError('patch_failed', {
     message: `Patch does not apply: ${first}`,
-    ...(file && { data: { file: file.path } }),
+    ...(file && { data: { file: file.name, ...(file.hunks.length > 0 && { hunk: 1 }) } }),
   });
 }
 

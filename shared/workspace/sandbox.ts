@@ -1,6 +1,7 @@
 // The Sandbox port: the only way a process starts on behalf of a caller. No network, a cleared environment, a read-only system, a home
 // and a /tmp per key; where the machine cannot give that, every call answers 403 `sandbox_unavailable` and nothing runs.
 import type { Readable, Writable } from 'node:stream';
+import { RpcError } from '../errors.ts';
 import type { SandboxLimits } from './limits.ts';
 
 /** Where the caller's own directories appear inside. Both are kept between the calls of one key on one machine. */
@@ -37,6 +38,11 @@ export type Availability =
       /** What to install or allow. */
       readonly hint: string;
     };
+
+/** The error of a machine that cannot give a sandbox. */
+export function sandboxUnavailable({ reason, hint }: Extract<Availability, { ok: false }>): RpcError {
+  return new RpcError('sandbox_unavailable', { message: `Sandbox unavailable: ${reason}`, data: { hint } });
+}
 
 export interface RunOptions {
   /** Aborted: TERM, 2 s, KILL of everything inside; `run` then rejects with the signal's reason. */

@@ -4,7 +4,7 @@ import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { auditCommand } from './audit.ts';
 import { openPty, type Size } from './pty.ts';
-import type { Sandbox } from './sandbox.ts';
+import { type Sandbox, sandboxUnavailable } from './sandbox.ts';
 import { createTerminal, type Terminal } from './terminal.ts';
 
 /** Names one terminal: a session id of a key. */
@@ -29,18 +29,21 @@ export interface TerminalsOptions {
   readonly totalMax?: number;
 }
 
-/** Everything that names a terminal throws RpcError `not_found` alike for one that is missing, has ended or is another key's. */
+/**
+ * Everything that names a terminal throws RpcError `not_found` alike for one that is missing, has ended or is another key's, and
+ * `sandbox_unavailable` where there can be none.
+ */
 export interface Terminals {
   /**
    * The running terminal of this handle, resized to what is asked for, else a new one. Throws `sandbox_unavailable`, `unavailable` when
-   * there are too many.
+   * there are too many, `invalid_params` for a cwd that is not there.
    */
   start(
     handle: TerminalHandle,
     request: Omit<TerminalRequest, 'cols' | 'rows'> & Partial<Size>,
   ): Promise<{ readonly terminal: Terminal; readonly resumed: boolean }>;
-  input(handle: TerminalHandle, data: string): Promise<void>;
-  resize(handle: TerminalHandle, size: Size): Promise<void>;
+  input(handle: TerminalHandle, data: string): Promise<Terminal>;
+  resize(handle: TerminalHandle, size: Size): Promise<Terminal>;
   /** Resolves when everything in it is gone. */
   close(handle: TerminalHandle): Promise<{ readonly exitCode: number }>;
   /** Ends the terminal of a session, if there is one. */
@@ -49,6 +52,7 @@ export interface Terminals {
   drain(): Promise<void>;
 }
 
+const ENTER_MS = 5_000;
 const SIZE: Size = { cols: 80, rows: 24 };
 const TERM = 'xterm-256color';
 /**
@@ -79,9 +83,13 @@ export function createTerminals(
   /** At once for one that runs; calls that come while it is being started wait for it, in order. */
   const find = (handle: TerminalHandle): Entry | Promise<Entry> => {
     const id = idOf(handle);
-    const entry = running.get(id) ?? entries.get(id);
-    if (entry === undefined) throw new RpcError('not_found', { message: 'Not found: no such terminal is running' });
-    return entry;
+    return running.get(id) ?? entries.get(id) ?? missing();
+  };
+
+  const missing = async (): Promise<never> => {
+    const state = await sandbox.available();
+    if (!state.ok) throw sandboxUnavailable(state);
+    throw new RpcError('not_found', { message: 'Not found: no such terminal is running' });
   };
 
   /** Its name is free at once: who starts a session again gets a new terminal, not the end of the old one. */
@@ -113,10 +121,16 @@ export function createTerminals(
 
   async function create(handle: TerminalHandle, request: TerminalRequest): Promise<Entry> {
     const argv = request.shell === undefined ? [] : [request.shell];
+    const { cwd } = request;
+    // Asked before, because nobody reads the terminal yet: a directory that is not there is the caller's mistake.
+    if (cwd !== undefined) {
+      const bounds = { signal: AbortSignal.timeout(ENTER_MS), timeoutMs: ENTER_MS, outputBytesMax: 1_000 };
+      await sandbox.run({ keyId: handle.owner, argv: ['true'], cwd }, bounds);
+    }
     const command = await sandbox.command({
       keyId: handle.owner,
       argv: ['/bin/sh', '-c', LAUNCH, 'launch', ...argv],
-      cwd: request.cwd,
+      cwd,
       env: { TERM, ...request.env },
     });
     const startedMs = performance.now();
@@ -175,6 +189,7 @@ export function createTerminals(
       const entry = found instanceof Promise ? await found : found;
       entry.terminal.write(data);
       if (entry.left !== undefined) visit(entry);
+      return entry.terminal;
     },
 
     async resize(handle, size) {
@@ -182,6 +197,7 @@ export function createTerminals(
       const entry = found instanceof Promise ? await found : found;
       entry.terminal.resize(size);
       if (entry.left !== undefined) visit(entry);
+      return entry.terminal;
     },
 
     async close(handle) {

@@ -205,6 +205,8 @@ describe('an answer', () => {
           'cache-control': 'no-store',
           'keep-alive': 'timeout=5',
           'proxy-authenticate': 'Basic',
+          connection: 'close, X-Hop',
+          'x-hop': '1',
         })
         .end('x');
     const headers = (await proxy({ endpoint: '/x' })).result?.headers ?? {};
@@ -216,6 +218,7 @@ describe('an answer', () => {
       'transfer-encoding',
       'content-length',
       'proxy-authenticate',
+      'x-hop',
     ])
       expect(headers).not.toHaveProperty([name]);
   });

@@ -123,8 +123,13 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     expect({ cols, url: attach.url }).toEqual({ cols: 100, url });
     await rpc('interactive.input', { session_id, data: 'echo over""http\r' });
     const client = await connect(attach.url, { headers: {}, protocols: attach.protocols });
-    await client.call('interactive.start', { session_id });
-    await until(client, session_id, /overhttp\r\n/);
+    // The first call that names the terminal brings its output, from the beginning.
+    await client.call('interactive.input', { session_id, data: 'echo over""the socket\r' });
+    await until(client, session_id, /overhttp\r\n.*overthe socket\r\n/s);
+    await client.call('interactive.start', { session_id, after_seq: 1_000_000 });
+    await client.call('interactive.input', { session_id, data: 'echo on""ce\r' });
+    await until(client, session_id, /once\r\n/);
+    expect(output(client, session_id).match(/once\r\n/g)).toHaveLength(1);
     expect((await rpc('interactive.close', { session_id })).result).toMatchObject({ closed: true });
     client.socket.close();
   });

@@ -46,6 +46,32 @@ it('reads what a patch does to each file', () => {
   ]);
 });
 
+const ONE = ['--- a/f', '+++ b/f', '@@ -1 +1 @@', '-b', '+c'];
+
+it.each([
+  ['an added line', ['+d']],
+  ['a deleted line', ['-d']],
+  ['a line of context', [' d']],
+  ['a line after an empty one', ['', '+d']],
+])('refuses a hunk of more lines than it announces, which git would leave out: %s', (_, more) => {
+  expect(() => readPatch([...ONE, ...more].join('\n'))).toThrow(
+    expect.objectContaining({
+      data: {
+        issues: [{ path: 'patch', message: expect.stringContaining('hunk 1 has more lines than it announces') }],
+      },
+    }),
+  );
+});
+
+it.each([
+  ['another hunk', ['@@ -9 +9 @@', '-x', '+y']],
+  ['another file', ['--- a/g', '+++ b/g', '@@ -1 +1 @@', '-x', '+y']],
+  ["a mail's signature", ['-- ', '2.39.5', '']],
+  ['empty lines', ['', '', '']],
+])('takes after a hunk %s', (_, more) => {
+  expect(readPatch([...ONE, ...more].join('\n'))[0]).toMatchObject({ path: 'f', additions: expect.any(Number) });
+});
+
 describeWith('bubblewrap', 'apply', async () => {
   const scene = await createScene();
   const { signal } = new AbortController();
@@ -92,6 +118,54 @@ describeWith('bubblewrap', 'apply', async () => {
     await run(REFERENCE, { directory: '/home/user/plain' });
     const { stdout } = await scene.sh('cat /tmp/repo/sub/file.txt ~/plain/file.txt');
     expect(stdout.toString()).toBe('new content\nnew content\n');
+  });
+
+  it('applies a patch that was kept on Windows', async () => {
+    await scene.sh('mkdir ~/windows');
+    const lines = [
+      'diff --git a/cn b/cn',
+      'new file mode 100644',
+      'index 0000000..975fbec',
+      '--- /dev/null',
+      '+++ b/cn',
+    ];
+    await run([...lines, '@@ -0,0 +1 @@', '+y', ''].join('\r\n'), { directory: '/home/user/windows' });
+    expect((await scene.sh('cat ~/windows/cn')).stdout.toString()).toBe('y\r\n');
+  });
+
+  it.each([
+    ['missing', '--- a/missing\n+++ b/missing\n@@ -1 +1 @@\n-a\n+b\n', { file: 'missing', hunk: 1 }],
+    ['already there', '--- /dev/null\n+++ b/there\n@@ -0,0 +1 @@\n+b\n', { file: 'there', hunk: 1 }],
+    [
+      'missing under the name it had',
+      'diff --git a/zz b/yy\nsimilarity index 100%\nrename from zz\nrename to yy\n',
+      { file: 'zz' },
+    ],
+    ['a directory', '--- /dev/null\n+++ b/full\n@@ -0,0 +1 @@\n+b\n', { file: 'full', hunk: 1 }],
+  ])('names the file that is %s, in a dry run as in earnest', async (_, patch, data) => {
+    await scene.sh('mkdir -p ~/whole/full; touch ~/whole/there ~/whole/full/file');
+    for (const dryRun of [true, false]) {
+      await expect(run(patch, { directory: '/home/user/whole', dryRun })).rejects.toMatchObject({
+        reason: 'patch_failed',
+        data,
+      });
+    }
+  });
+
+  it.each([
+    ['inside .git', '/home/user/hooked/.git', /is inside \.git$/],
+    ['a way into .git', '/home/user/way/hooks', /is inside \.git$/],
+    ['read-only', '/etc', /cannot be written to$/],
+  ])('refuses a directory that is %s', async (_, directory, message) => {
+    await scene.sh('git init -q ~/hooked; ln -sfn ~/hooked/.git ~/way');
+    const patch = '--- /dev/null\n+++ b/post-checkout\n@@ -0,0 +1 @@\n+true\n';
+    for (const dryRun of [true, false]) {
+      await expect(run(patch, { directory, dryRun })).rejects.toMatchObject({
+        reason: 'invalid_params',
+        data: { issues: [{ path: 'repo_path', message: expect.stringMatching(message) }] },
+      });
+    }
+    expect((await scene.sh('ls ~/hooked/.git/hooks')).stdout.toString()).not.toContain('post-checkout\n');
   });
 
   it('names the hunk that does not fit', async () => {

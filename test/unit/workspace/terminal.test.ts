@@ -1,6 +1,7 @@
 // Terminals as their manager has them: whose they are, how many, when they end, and how a slow watcher is treated.
 import { expect, it } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';
+import { createBubblewrapSandbox } from '../../../shared/workspace/bubblewrap.ts';
 import type { Terminal, Watcher } from '../../../shared/workspace/terminal.ts';
 import { createTerminals, type Terminals, type TerminalsOptions } from '../../../shared/workspace/terminals.ts';
 import { describeWith } from '../../support/requirements.ts';
@@ -264,6 +265,19 @@ describeWith('bubblewrap', 'terminals', async () => {
     }
   });
 
+  it('refuses a directory that is not there, and keeps no place for it', async () => {
+    const terminals = create({ perKeyMax: 1 });
+    await expect(terminals.start(HANDLE, { ...REQUEST, cwd: '/nope' })).rejects.toMatchObject({
+      reason: 'invalid_params',
+      data: { issues: [{ path: 'cwd' }] },
+    });
+    const { terminal } = await terminals.start(HANDLE, { ...REQUEST, cwd: '/tmp' });
+    const watching = listen(terminal);
+    await terminals.input(HANDLE, 'pwd; exit\r');
+    await watching.exited;
+    expect(watching.text()).toMatch(/^(\$ )?\/tmp\r$/m);
+  });
+
   it('says so when the program is not there', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, { ...REQUEST, shell: '/no/such/shell' });
@@ -271,4 +285,17 @@ describeWith('bubblewrap', 'terminals', async () => {
     expect(await watching.exited).toBe(127);
     expect(watching.text()).toMatch(/No such file/);
   });
+});
+
+it('says of every terminal that there is no sandbox where there is none', async () => {
+  const sandbox = createBubblewrapSandbox({ directory: '/nowhere', path: '', bundled: false });
+  const terminals = createTerminals({ sandbox, log: createLogger({ format: 'json', write: () => {} }) });
+  for (const call of [
+    () => terminals.start(HANDLE, REQUEST),
+    () => terminals.input(HANDLE, 'x'),
+    () => terminals.resize(HANDLE, { cols: 80, rows: 24 }),
+    () => terminals.close(HANDLE),
+  ]) {
+    await expect(call()).rejects.toMatchObject({ reason: 'sandbox_unavailable', data: { hint: expect.any(String) } });
+  }
 });
