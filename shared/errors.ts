@@ -77,6 +77,9 @@ export interface WireError {
   readonly data: WireErrorData;
 }
 
+/** When to come back after an outage whose end nobody knows. */
+const UNAVAILABLE_MS = 1_000;
+
 /** The only error a caller sees. Throw it with a reason of the table; everything else becomes `internal`. */
 export class RpcError extends Error {
   readonly reason: Reason;
@@ -92,7 +95,7 @@ export class RpcError extends Error {
     this.name = 'RpcError';
     this.reason = reason;
     this.data = options.data ?? {};
-    this.retryAfterMs = options.retryAfterMs;
+    this.retryAfterMs = options.retryAfterMs ?? (reason === 'unavailable' ? UNAVAILABLE_MS : undefined);
     this.retryable = options.retryable ?? ERRORS[reason].retryable;
   }
 

@@ -74,7 +74,11 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       mayDegrade,
       ...(signal && { signal }),
     });
-    if (decision.outcome !== 'admitted') throw new Refused(decision);
+    if (decision.outcome !== 'admitted')
+      throw new Refused(
+        decision,
+        caller.limits.every(({ max }) => cost <= max),
+      );
     return decision;
   };
 
@@ -171,7 +175,8 @@ export function createGateway(services: Services, registry: Registry<MethodConte
 export class Refused extends RpcError {
   readonly decision: RateDecision;
 
-  constructor(decision: RateDecision) {
+  /** `mayPass`: the same request may pass later; a batch larger than a whole window never does. */
+  constructor(decision: RateDecision, mayPass = true) {
     const reason =
       decision.outcome === 'rate_limited'
         ? 'rate_limited'
@@ -180,6 +185,8 @@ export class Refused extends RpcError {
           : 'unavailable';
     super(reason, {
       ...(decision.retryAfterMs === undefined ? {} : { retryAfterMs: decision.retryAfterMs }),
+      ...(reason === 'rate_limited' &&
+        !mayPass && { retryable: false, message: 'Too Many Requests: the batch is larger than the limit' }),
       ...(reason === 'rate_limited'
         ? {
             data: {

@@ -1,11 +1,14 @@
 // The documents of the webhook pipeline: shapes, addresses, lifetimes. `events/<id>` is the event (30 days); `outbox/<id>` exists
 // exactly as long as the event is not known to be published. Who may change them when is outbox.ts.
 import { z } from 'zod';
-import type { Data, Ref, Write } from '../store/store.ts';
+import { badCursor } from '../store/cursor.ts';
+import type { CallOptions, Data, Ref, Store, Write } from '../store/store.ts';
 import type { GatewayEvent } from './event.ts';
 
 /** How long events, and with them the memory of delivery ids, are kept. */
 export const EVENT_TTL_MS = 30 * 86_400_000;
+
+const EVENT_ID = /^evt_[\w-]{43}$/;
 
 const EventDocument = z.object({
   event: z.string(),
@@ -49,6 +52,19 @@ export function readEvent(data: Data | undefined): EventDocument | undefined {
 /** Stored data -> outbox entry; undefined for an absent one. */
 export function readOutbox(data: Data | undefined): OutboxDocument | undefined {
   return data === undefined ? undefined : OutboxDocument.parse(data);
+}
+
+/** Where an event that a caller names stands among the others; undefined when `text` names none. Throws `invalid_params` for one that is gone. */
+export async function standingOf(
+  store: Store,
+  text: string,
+  options: CallOptions = {},
+): Promise<{ readonly value: number; readonly id: string } | undefined> {
+  if (!EVENT_ID.test(text)) return undefined;
+  const [snapshot] = await store.get([eventRef(text)], options);
+  const event = readEvent(snapshot?.data);
+  if (event === undefined) throw badCursor('after', 'no such event');
+  return { value: event.received_at_ms, id: text };
 }
 
 export function eventWrite(id: string, data: EventDocument): Write {

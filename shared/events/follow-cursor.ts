@@ -36,6 +36,11 @@ export function positionNow(known: ReadonlyMap<string, number>, nowMs: number): 
   return position;
 }
 
+/** Right after one event. */
+export function positionAfter(event: { readonly value: number; readonly id: string }): Position {
+  return createPosition(event.value, new Set(), event);
+}
+
 /** Throws RpcError `invalid_params` for what is no cursor of events. */
 export function positionAt(cursor: string): Position {
   const live = LIVE.exec(cursor);
@@ -45,7 +50,7 @@ export function positionAt(cursor: string): Position {
   }
   const message = 'not a cursor of events.subscribe or of events.list, oldest first';
   const [, value, id] = decodeCursor(cursor, Listed, 'after', message);
-  return createPosition(value, new Set(), { value, id });
+  return positionAfter({ value, id });
 }
 
 function createPosition(

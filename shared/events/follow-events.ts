@@ -5,7 +5,8 @@ import type { Clock } from '../clock.ts';
 import { errorFields, type Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
 import { orAbort } from './deadline.ts';
-import { positionAt, positionNow } from './follow-cursor.ts';
+import { standingOf } from './documents.ts';
+import { type Position, positionAfter, positionAt, positionNow } from './follow-cursor.ts';
 import { createFeed, type Feed, type FeedEntry, readEvents } from './follow-feed.ts';
 
 const RETRY_MS = 1_000;
@@ -13,7 +14,7 @@ const RETRY_MS = 1_000;
 export interface FollowOptions {
   /** Only events of this name. */
   readonly event?: string | undefined;
-  /** Cursor of an earlier reader, or of `events.list` oldest first; undefined: from now on. */
+  /** Cursor of an earlier reader, or of `events.list` oldest first, or the id of an event; undefined: from now on. */
   readonly after?: string | undefined;
 }
 
@@ -42,6 +43,11 @@ function feedOf({ store, clock, log }: Parts): Feed {
   return made;
 }
 
+async function resolve(store: Store, after: string, signal: AbortSignal): Promise<Position> {
+  const event = await standingOf(store, after, { signal });
+  return event === undefined ? positionAt(after) : positionAfter(event);
+}
+
 /**
  * Throws RpcError `invalid_params` for a foreign cursor, `unavailable` when the store cannot be reached. From here on no event is missed;
  * `read` must be called, or the feed is held for nothing.
@@ -49,7 +55,7 @@ function feedOf({ store, clock, log }: Parts): Feed {
 export async function followEvents(parts: Parts, options: FollowOptions, signal: AbortSignal): Promise<Follower> {
   const { store, clock, log } = parts;
   const feed = feedOf(parts);
-  const given = options.after === undefined ? undefined : positionAt(options.after);
+  const given = options.after === undefined ? undefined : await resolve(store, options.after, signal);
   const leave = await orLeave(feed.join(), signal);
   let next = feed.next;
   const position = given ?? positionNow(feed.known(), clock.now());

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { badCursor, decodeCursor, encodeCursor } from '../store/cursor.ts';
 import type { CallOptions, Query, Store } from '../store/store.ts';
 import { type DeploymentDocument, readDeployment } from './deployments.ts';
-import { type EventDocument, readEvent } from './documents.ts';
+import { type EventDocument, readEvent, standingOf } from './documents.ts';
 
 /** A page ends early once its bodies exceed this; a single event may be larger. */
 const PAGE_CHARS_MAX = 512 << 10;
@@ -16,7 +16,7 @@ export type Order = 'newest' | 'oldest';
 export interface EventPageRequest {
   /** Only events of this name. */
   readonly event?: string | undefined;
-  /** `next_cursor` of the page before, asked for with the same order. */
+  /** `next_cursor` of the page before, asked for with the same order; or the id of an event. */
   readonly after?: string | undefined;
   readonly order: Order;
   /** 1..100. */
@@ -38,10 +38,9 @@ export async function listEvents(
   { event, after, order, limit }: EventPageRequest,
   options: CallOptions = {},
 ): Promise<Page<{ readonly id: string; readonly document: EventDocument }>> {
-  const start = after === undefined ? undefined : decodeCursor(after, EventCursor, 'after');
-  if (start !== undefined && start[0] !== order) throw badCursor('after', 'the cursor belongs to another order');
   const items: { id: string; document: EventDocument }[] = [];
-  let position = start === undefined ? undefined : { value: start[1], id: start[2] };
+  let position =
+    after === undefined ? undefined : ((await standingOf(store, after, options)) ?? readCursor(after, order));
   let chars = 0;
   for (;;) {
     const size = Math.min(FETCH_MAX, limit - items.length);
@@ -65,6 +64,12 @@ export async function listEvents(
     if (found.length < size) return { items };
     if (items.length === limit) return page(items, position, order);
   }
+}
+
+function readCursor(after: string, order: Order): { readonly value: number; readonly id: string } {
+  const [listed, value, id] = decodeCursor(after, EventCursor, 'after');
+  if (listed !== order) throw badCursor('after', 'the cursor belongs to another order');
+  return { value, id };
 }
 
 /** Latest state per service and region, by service. Throws RpcError `invalid_params` for a foreign cursor, `unavailable`. */

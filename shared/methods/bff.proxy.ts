@@ -116,7 +116,12 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
 
 /** Without those of the one hop between the backend and us: the known ones, and what its `Connection` names (RFC 9110 section 7.6.1). */
 function shownHeaders(headers: Headers): Record<string, string> {
-  const named = new Set(headers.get('connection')?.toLowerCase().split(/\s*,\s*/));
+  const named = new Set(
+    headers
+      .get('connection')
+      ?.toLowerCase()
+      .split(/\s*,\s*/),
+  );
   return Object.fromEntries([...headers].filter(([header]) => !HIDDEN.has(header) && !named.has(header)));
 }
 

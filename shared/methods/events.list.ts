@@ -23,7 +23,7 @@ export const eventsList = defineMethod({
   cost: 'read',
   params: z.strictObject({
     event: z.string().min(1).max(128).optional().describe('Only events of this name'),
-    after: z.string().min(1).max(512).optional().describe('`next_cursor` of the page before'),
+    after: z.string().min(1).max(512).optional().describe('`next_cursor` of the page before, or an `event_id`'),
     order: z.enum(['newest', 'oldest']).default('newest'),
     limit: z.int().min(1).max(100).default(20),
   }),

@@ -24,7 +24,7 @@ export const eventsSubscribe = defineMethod({
       .max(CURSOR_CHARS_MAX)
       .optional()
       .describe(
-        '`cursor` of the last event seen, or `next_cursor` of events.list oldest first; from now on when absent',
+        '`cursor` or `event_id` of the last event seen, or `next_cursor` of events.list oldest first; from now on when absent',
       ),
   }),
   result: z.object({

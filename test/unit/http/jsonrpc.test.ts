@@ -210,7 +210,12 @@ describe('POST /jsonrpc', () => {
       const batch = await post(key, { body: JSON.stringify([call('nope'), call('nope'), call('nope')]) });
       expect(batch.status).toBe(429);
       expect(batch.headers?.get('x-ratelimit-remaining')).toBe('2');
-      expect((await post(key)).headers?.get('x-ratelimit-remaining')).toBe('1');
+      // Three never fit into two a day: coming back does not help, as it would otherwise.
+      expect(batch.payload).toMatchObject(Array(3).fill({ error: { data: { retryable: false } } }));
+      await post(key, { body: JSON.stringify([call('nope')]) });
+      const again = await post(key, { body: JSON.stringify([call('nope'), call('nope')]) });
+      expect(again.payload).toMatchObject(Array(2).fill({ error: { data: { retryable: true } } }));
+      expect((await post(key)).headers?.get('x-ratelimit-remaining')).toBe('0');
     });
 
     it('name the request: the caller’s own id where it is harmless, else a new one', async () => {

@@ -186,6 +186,28 @@ describe('a cursor', () => {
     expect([...got, ...seen(client)]).toHaveLength(n);
   });
 
+  it('begins after an event that is named by its id, as a list does', async () => {
+    const stage = await stageOf();
+    const now = Date.now();
+    for (let n = 1; n <= 5; n++) await put(stage.services, n, now - 1_000 + n);
+    const client = await stage.connect();
+    await client.call('events.subscribe', { after: idOf(3) });
+    await untilEvents(client, 2);
+    expect(seen(client)).toEqual([4, 5]);
+    const list = async (order: string): Promise<unknown> => {
+      const { result } = await client.call('events.list', { after: idOf(3), order });
+      return z.object({ events: z.array(z.object({ event_id: z.string() })) }).parse(result).events;
+    };
+    expect(await list('newest')).toEqual([{ event_id: idOf(2) }, { event_id: idOf(1) }]);
+    expect(await list('oldest')).toEqual([{ event_id: idOf(4) }, { event_id: idOf(5) }]);
+    for (const method of ['events.list', 'events.subscribe']) {
+      expect((await client.call(method, { after: idOf(99) })).error).toMatchObject({
+        code: -32602,
+        data: { issues: [{ path: 'after', message: 'no such event' }] },
+      });
+    }
+  });
+
   it('of the last page of events.list, oldest first, continues that list', async () => {
     const stage = await stageOf();
     const now = Date.now() - 60_000;
