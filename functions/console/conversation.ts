@@ -1,5 +1,6 @@
 // One conversation as the page holds it: its messages, the turn that runs, and how that turn is found again after a cut or a reload.
 // A prompt is sent once: whatever happens to the connection, it is asked for by its idempotency key or resumed, never repeated.
+import { randomId } from '../../shared/client/random-id.ts';
 import type { Client } from './client.ts';
 import { Failure, toFailure } from './failure.ts';
 import { Answered, Anything, History, Resumed, Status, TurnNotification } from './results.ts';
@@ -88,7 +89,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     if (state.current.phase === 'running') return;
     lastOptions = options;
     change({ messages: [...state.current.messages, { role: 'user', content: prompt, state: 'done' }] });
-    await run('conversation.prompt', { ...session, prompt, ...options, idempotency_key: crypto.randomUUID() });
+    await run('conversation.prompt', { ...session, prompt, ...options, idempotency_key: randomId() });
   }
 
   /** Follows one turn to its end, over as many connections as it takes. */

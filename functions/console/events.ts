@@ -1,6 +1,7 @@
 // Webhook events as they arrive, and what runs where according to them.
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
+import { randomId } from '../../shared/client/random-id.ts';
 import type { Client } from './client.ts';
 import { type EventFeed, openEventFeed } from './event-feed.ts';
 import { type Failure, toFailure } from './failure.ts';
@@ -106,7 +107,7 @@ function TryIt({ client, feed }: { client: Client; feed: EventFeed }): VNode {
     setFailure(undefined);
     const data = {
       service: 'console-test',
-      version: crypto.randomUUID().slice(0, 8),
+      version: randomId().slice(0, 8),
       region: 'us-central1',
       status: 'healthy',
     };

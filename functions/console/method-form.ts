@@ -159,8 +159,13 @@ function readRaw(raw: string): { params: object; problems: Texts } {
 
 function Copyable({ text }: { text: string }): VNode {
   const [copied, setCopied] = useState(false);
+  const box = useRef<HTMLPreElement>(null);
+  // Only pages of this machine or over https are given the clipboard; a selection is ready for Ctrl+C anywhere.
+  const hasClipboard = 'clipboard' in navigator;
   const copy = (): void => {
-    navigator.clipboard?.writeText(text).then(
+    if (box.current !== null) getSelection()?.selectAllChildren(box.current);
+    if (!hasClipboard) return;
+    navigator.clipboard.writeText(text).then(
       () => setCopied(true),
       () => setCopied(false),
     );
@@ -168,11 +173,11 @@ function Copyable({ text }: { text: string }): VNode {
   return el(
     'div',
     { class: 'copyable' },
-    el('pre', { tabIndex: 0, 'aria-label': 'The same call with curl' }, text),
+    el('pre', { ref: box, tabIndex: 0, 'aria-label': 'The same call with curl' }, text),
     el(
       'button',
       { type: 'button', class: 'small', onClick: copy, onBlur: () => setCopied(false) },
-      copied ? 'Copied' : 'Copy',
+      copied ? 'Copied' : hasClipboard ? 'Copy' : 'Select',
     ),
   );
 }

@@ -1,4 +1,5 @@
 // Where the page is, in its hash, so that a reload and the browser's history keep it.
+import { randomId } from '../../shared/client/random-id.ts';
 import { createValue, type Value } from './view.ts';
 
 export type Route =
@@ -7,7 +8,7 @@ export type Route =
   | { readonly page: 'methods'; readonly method: string | undefined };
 
 export function newSessionId(): string {
-  return `web-${crypto.randomUUID().slice(0, 13)}`;
+  return `web-${randomId().slice(0, 12)}`;
 }
 
 /** Follows the hash as long as the page lives. A chat without a session gets a new one. */

@@ -1,5 +1,6 @@
 // One shell as the page holds it: named, so that a reload or a cut finds it again; input gathered, since every message counts against
 // the key's rate windows.
+import { randomId } from '../../shared/client/random-id.ts';
 import type { Client } from './client.ts';
 import { type Failure, toFailure } from './failure.ts';
 import { roll } from './limits.ts';
@@ -155,7 +156,7 @@ export function createTerminalSession(client: Client): TerminalSession {
 }
 
 function newName(): string {
-  const name = `tty-${crypto.randomUUID().slice(0, 13)}`;
+  const name = `tty-${randomId().slice(0, 12)}`;
   sessionStorage.setItem(NAME, name);
   return name;
 }

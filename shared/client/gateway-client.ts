@@ -14,6 +14,7 @@ import {
   readJson,
 } from './http.ts';
 import type { Methods } from './methods.ts';
+import { randomId } from './random-id.ts';
 import { isRepeatable, withRetries } from './retry.ts';
 import { createSockets, type SocketConstructor } from './socket.ts';
 import { startDeadline } from './timer.ts';
@@ -152,7 +153,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     options: CallOptions = {},
   ): Promise<Table[Name]['result']> {
     const deadline = startDeadline(timeoutOf(method, options), options.signal);
-    const sent = method === 'conversation.prompt' ? { idempotency_key: crypto.randomUUID(), ...params } : params;
+    const sent = method === 'conversation.prompt' ? { idempotency_key: randomId(), ...params } : params;
     try {
       return await this.#call({ method, params: sent, signal: deadline.signal }, options.retries, deadline.leftMs);
     } finally {
@@ -164,8 +165,8 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   stream(prompt: string | Prompt['params'], options: StreamOptions = {}): TurnStream<Prompt['result']> {
     const given = typeof prompt === 'string' ? { prompt } : prompt;
     // Both are made here when absent: a prompt must be known again however early its connection breaks.
-    const session_id = given.session_id ?? `sess_${crypto.randomUUID()}`;
-    const idempotency_key = given.idempotency_key ?? crypto.randomUUID();
+    const session_id = given.session_id ?? `sess_${randomId()}`;
+    const idempotency_key = given.idempotency_key ?? randomId();
     const params = { ...given, session_id, idempotency_key };
     return this.#turn<Prompt['result']>({ method: 'conversation.prompt', params }, session_id, options);
   }

@@ -2,7 +2,7 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
-import { launchBrowser, type OpenPage, openPage, takeScreenshot } from '../support/browser.ts';
+import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../support/browser.ts';
 import { describeWith } from '../support/requirements.ts';
 import { lastAnswer, type Scene, say, signIn, startDoor, startScene } from './console-fixture.ts';
 
@@ -259,6 +259,27 @@ describeWith('chromium', 'the console', () => {
     await page.locator('.card.fresh summary').getByText('console-test').waitFor();
     await page.getByRole('link', { name: 'Terminal' }).click();
     await page.getByText('A terminal needs the WebSocket').waitFor();
+  });
+
+  it('works over plain http from another host, where browsers give a page less', async () => {
+    await using own = await openPage(browser, scene.gateway.url.replace('127.0.0.1', REMOTE_HOST));
+    const { page } = own;
+    expect(await page.evaluate('isSecureContext')).toBe(false);
+    await page.getByLabel('API key').fill('dev-key');
+    await page.getByLabel('API key').press('Enter');
+    // The gateway’s own origin, which may open a WebSocket unasked, is on loopback only.
+    await page.getByText('HTTP only').waitFor();
+    await say(page, 'From the sofa');
+    await lastAnswer(page, 'done').getByText('You said: From the sofa').waitFor();
+    await page.getByRole('link', { name: 'Events' }).click();
+    await page.getByRole('button', { name: 'Send a test deployment event' }).click();
+    await page.locator('.card.fresh summary').getByText('console-test').first().waitFor();
+    await page.getByRole('link', { name: 'Methods' }).click();
+    await page.locator('.sessions').getByRole('link', { name: 'auth.limits' }).click();
+    await page.getByRole('button', { name: 'Select' }).click();
+    const line = await page.getByLabel('The same call with curl').textContent();
+    expect(await page.evaluate('String(getSelection())')).toBe(line);
+    expect(own.faults).toEqual([]);
   });
 
   it('shows the three windows of the key, and counts down when they are used up', async () => {
