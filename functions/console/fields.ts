@@ -78,13 +78,14 @@ export function toText(field: Field, value: unknown): string {
     : JSON.stringify(value, null, field.kind === 'json' ? 2 : 0);
 }
 
-/** The call as a shell line; the key is named, not shown. */
-export function toCurl(origin: string, method: string, params: object): string {
+/** The call as a shell line, with its events where it streams; the key is named, not shown. */
+export function toCurl(origin: string, method: string, params: object, streams: boolean): string {
   const body = JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 });
   const lines = [
-    `curl -sS ${origin}/jsonrpc`,
-    `-H "X-API-Key: $GATEWAY_API_KEY"`,
+    `curl -sS${streams ? 'N' : ''} ${origin}/jsonrpc`,
+    `-H "X-API-Key: $GATEWAY_KEY"`,
     `-H 'Content-Type: application/json'`,
+    ...(streams ? [`-H 'Accept: text/event-stream'`] : []),
     `-d '${body.replaceAll("'", `'\\''`)}'`,
   ];
   return lines.join(' \\\n  ');

@@ -7,6 +7,7 @@ import { FieldView } from './field-view.ts';
 import { type Texts, toCurl, toField, toParams, toText } from './fields.ts';
 import { FailureNotice, useBlockedMs } from './notice.ts';
 import { Anything, type MethodDescription } from './results.ts';
+import { SUBSCRIBE, subscribe } from './subscription.ts';
 import { el, toSpan } from './view.ts';
 
 interface Answer {
@@ -22,10 +23,12 @@ export function MethodForm({ client, method }: { client: Client; method: MethodD
   const fields = useMemo(() => method.params.map(toField), [method]);
   const [texts, setTexts] = useState<Texts>({});
   const [raw, setRaw] = useState<string>();
-  const [streams, setStreams] = useState(false);
+  // A subscription is nothing without its events.
+  const [streams, setStreams] = useState(method.name === SUBSCRIBE);
   const [running, setRunning] = useState<AbortController>();
   const [answer, setAnswer] = useState<Answer>();
   const blockedMs = useBlockedMs(client);
+  useEffect(() => () => running?.abort(), [running]);
   const { params, problems } = raw === undefined ? toParams(fields, texts) : readRaw(raw);
 
   const fillIn = (): void => {
@@ -40,24 +43,21 @@ export function MethodForm({ client, method }: { client: Client; method: MethodD
     const startedMs = performance.now();
     const show = (rest: Partial<Answer>): void =>
       setAnswer({ ms: performance.now() - startedMs, text: '', notifications: [...notifications], ...rest });
+    const hear = (name: string, body: unknown): void => {
+      if (notifications.push(JSON.stringify({ method: name, params: body })) > NOTIFICATIONS_MAX) notifications.shift();
+      show({});
+    };
     setRunning(control);
     setAnswer(undefined);
     try {
       const { signal } = control;
-      const result = streams
-        ? await client.stream(
-            Anything,
-            method.name,
-            params,
-            (name, body) => {
-              if (notifications.push(JSON.stringify({ method: name, params: body })) > NOTIFICATIONS_MAX)
-                notifications.shift();
-              show({});
-            },
-            { signal },
-          )
-        : await client.call(Anything, method.name, params, { signal });
-      show({ text: JSON.stringify(result, null, 2) });
+      if (streams && method.name === SUBSCRIBE) await subscribe(client, params, hear, signal);
+      else {
+        const result = streams
+          ? await client.stream(Anything, method.name, params, hear, { signal })
+          : await client.call(Anything, method.name, params, { signal });
+        show({ text: JSON.stringify(result, null, 2) });
+      }
     } catch (error) {
       show({ failure: toFailure(error) });
     }
@@ -65,7 +65,7 @@ export function MethodForm({ client, method }: { client: Client; method: MethodD
   };
 
   const unavailable = method['x-unavailable-reason'];
-  const curl = toCurl(location.origin, method.name, params);
+  const curl = toCurl(location.origin, method.name, params, streams);
   return el(
     'section',
     { class: 'method', 'aria-labelledby': 'method-title' },
@@ -126,10 +126,15 @@ export function MethodForm({ client, method }: { client: Client; method: MethodD
         running === undefined
           ? el(
               'button',
-              { type: 'submit', class: 'primary', disabled: blockedMs > 0 },
+              { key: 'call', type: 'submit', class: 'primary', disabled: blockedMs > 0 },
               blockedMs > 0 ? `Wait ${toSpan(blockedMs)}` : 'Call',
             )
-          : el('button', { type: 'button', class: 'danger', onClick: () => running.abort() }, 'Stop waiting'),
+          : // Keyed apart: one element that becomes the other during a click would submit the form.
+            el(
+              'button',
+              { key: 'stop', type: 'button', class: 'danger', onClick: () => running.abort() },
+              'Stop waiting',
+            ),
         el(
           'label',
           { class: 'check' },

@@ -195,12 +195,53 @@ describeWith('chromium', 'the console', () => {
     const curl = await page.getByLabel('The same call with curl').textContent();
     expect(curl).toContain(`${scene.gateway.url}/jsonrpc`);
     expect(curl).toContain(`"params":{"session_id":"it'\\''s new"}`);
-    expect(curl).not.toContain('dev-key');
+    expect(curl).toContain('"X-API-Key: $GATEWAY_KEY"');
+    expect(curl).not.toMatch(/dev-key|event-stream/);
     await page.getByRole('button', { name: 'Edit as JSON' }).click();
     await page.getByLabel('Params').fill('{"session_id": 5}');
     await page.getByRole('button', { name: 'Call', exact: true }).click();
     await page.getByRole('alert').getByText('invalid_params').waitFor();
     await takeScreenshot(page, 'methods');
+  });
+
+  it.each(['WebSocket', 'HTTP'])('shows the events of a subscription until it is stopped, over %s', async (how) => {
+    await using door = await startDoor();
+    const allowed: Record<string, string> = how === 'WebSocket' ? { ALLOWED_ORIGINS: door.url } : {};
+    await using own = await startScene({ GATEWAY_LIMITS: '2000/minute', ...allowed });
+    door.to(own.gateway.url);
+    await using subscriber = await openPage(browser, door.url);
+    const { page } = subscriber;
+    const deliver = (event: string) =>
+      fetch(`${own.gateway.url}/webhook`, {
+        method: 'POST',
+        headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json' },
+        body: JSON.stringify({ event, data: {} }),
+      });
+    await page.getByRole('button', { name: 'use dev-key' }).click();
+    await page.getByText(how === 'WebSocket' ? 'live' : 'HTTP only', { exact: true }).waitFor();
+    await page.evaluate("location.hash = '#/methods/events.subscribe'");
+    expect(await page.getByLabel('The same call with curl').textContent()).toMatch(
+      /^curl -sSN [\s\S]*-H 'Accept: text\/event-stream'/,
+    );
+    const call = page.getByRole('button', { name: 'Call', exact: true });
+    await call.click();
+    const events = page.getByLabel('Events', { exact: true });
+    await events.getByText('events.subscribed').waitFor();
+    await deliver('first.event');
+    await events.getByText('first.event').waitFor();
+    await deliver('second.event');
+    await events.getByText('second.event').waitFor();
+    await page.getByRole('button', { name: 'Stop waiting' }).click();
+    await call.waitFor();
+    expect(await page.getByRole('alert').count()).toBe(0);
+    // Nothing is left of it: as many again as one connection may have.
+    for (let round = 0; round < 8; round++) {
+      await call.click();
+      await events.getByText('events.subscribed').waitFor();
+      await page.getByRole('button', { name: 'Stop waiting' }).click();
+      await call.waitFor();
+    }
+    expect(await page.getByRole('alert').count()).toBe(0);
   });
 
   it('erases a session when asked twice', async () => {
