@@ -15,13 +15,15 @@ const WireError = z.object({
   ),
 });
 
-interface FailureFacts {
+export interface FailureFacts {
   /** `reason` of the gateway's error table, else `unreachable`, `connection_lost`, `unexpected` or `stopped`. */
   readonly reason: string;
   readonly message: string;
   readonly requestId?: string | undefined;
   /** What to do about it, as the gateway says. */
   readonly hint?: string | undefined;
+  /** Of `error.data`, for what the reason alone leaves open. */
+  readonly data?: Readonly<Record<string, unknown>>;
   readonly retryAfterMs?: number | undefined;
   readonly issues?: readonly { readonly path: string; readonly message: string }[] | undefined;
 }
@@ -47,6 +49,7 @@ export function fromWireError(error: unknown): Failure {
     message,
     requestId: data.request_id,
     hint: data.hint,
+    data,
     retryAfterMs: data.retry_after_ms,
     issues: data.issues,
   });

@@ -1,19 +1,12 @@
 // How failures and states are told: in words, with what to do next, and a countdown where waiting helps.
 import type { VNode } from 'preact';
 import type { Client } from './client.ts';
-import type { Failure } from './failure.ts';
+import type { Failure, FailureFacts } from './failure.ts';
 import { el, toSpan, useNow, useValue } from './view.ts';
-
-const HINTS: Readonly<Record<string, string>> = {
-  forbidden: 'Another key may be allowed to do this.',
-  session_busy: 'A turn of this session is running: wait for it or cancel it.',
-  unreachable: 'Is the gateway running? Nothing is lost: try again.',
-  upstream_error: 'The model’s provider refused or failed.',
-};
 
 export function FailureNotice({ failure, onRetry }: { failure: Failure; onRetry?: (() => void) | undefined }): VNode {
   const { reason, message, requestId, issues = [] } = failure.facts;
-  const hint = failure.facts.hint ?? HINTS[reason];
+  const hint = failure.facts.hint ?? toHint(failure.facts);
   return el(
     'div',
     { class: 'notice bad', role: 'alert' },
@@ -28,6 +21,24 @@ export function FailureNotice({ failure, onRetry }: { failure: Failure; onRetry?
     requestId && el('p', { class: 'quiet' }, `Request ${requestId}`),
     onRetry && el('button', { type: 'button', onClick: onRetry }, 'Try again'),
   );
+}
+
+/** What to do about it, where the gateway has not said so. */
+function toHint({ reason, data = {} }: FailureFacts): string | undefined {
+  switch (reason) {
+    case 'forbidden':
+      if ('missing_scope' in data) return 'Another key may be allowed to do this.';
+      return 'disabled' in data || 'disabled_by' in data ? 'No key is allowed to do this here.' : undefined;
+    case 'session_busy':
+      return 'A turn of this session is running: wait for it or cancel it.';
+    case 'unreachable':
+      return 'Is the gateway running? Nothing is lost: try again.';
+    case 'upstream_error':
+      // MCP servers and backends fail by this reason, too.
+      return 'provider' in data ? 'The model’s provider refused or failed.' : undefined;
+    default:
+      return undefined;
+  }
 }
 
 /** Milliseconds for which calls are refused; counts down. */

@@ -204,6 +204,34 @@ describeWith('chromium', 'the console', () => {
     await takeScreenshot(page, 'methods');
   });
 
+  it('says whose doing a failure is: the key’s, the deployment’s, the model’s or another’s', async () => {
+    const keys = [{ id: 'narrow', key: 'narrow-key-of-twenty-letters', scopes: ['conversation', 'proxy', 'mcp'] }];
+    await using narrow = await startScene({
+      GATEWAY_KEYS: JSON.stringify({ keys }),
+      MCP_SERVERS: '{"gone": {"url": "http://127.0.0.1:9/mcp"}}',
+    });
+    await using own = await openPage(browser, narrow.gateway.url);
+    const { page } = own;
+    await page.getByLabel('API key').fill('narrow-key-of-twenty-letters');
+    await page.getByLabel('API key').press('Enter');
+    await page.getByText('live', { exact: true }).waitFor();
+    for (const [method, params, told] of [
+      ['exec', { command: 'true' }, /lacks the scope "workspace".*forbidden.*Another key may be allowed/],
+      ['bff.proxy', { endpoint: '/', method: 'GET' }, /BFF_BASE_URL.*forbidden.*No key is allowed to do this here/],
+      ['conversation.prompt', { prompt: '[[cut]]' }, /upstream_error.*model’s provider/],
+      ['mcp.connect', { server_config: { name: 'gone' } }, /backend could not be reached upstream_error(?!.*model)/],
+    ] as const) {
+      await page.evaluate(`location.hash = '#/methods/${method}'`);
+      await page.getByRole('heading', { name: method, exact: true }).waitFor();
+      await page.getByRole('button', { name: 'Edit as JSON' }).click();
+      await page.getByLabel('Params').fill(JSON.stringify(params));
+      await page.getByRole('button', { name: 'Call', exact: true }).click();
+      const alert = page.getByRole('alert');
+      await alert.waitFor();
+      expect(await alert.textContent()).toMatch(told);
+    }
+  });
+
   it.each(['WebSocket', 'HTTP'])('shows the events of a subscription until it is stopped, over %s', async (how) => {
     await using door = await startDoor();
     const allowed: Record<string, string> = how === 'WebSocket' ? { ALLOWED_ORIGINS: door.url } : {};
