@@ -15,7 +15,7 @@ options
   --session ID     session of a prompt; a new one when absent
   --model MODEL    model of a prompt
   --json           what the gateway sends, one JSON-RPC message a line
-  --ws             stream over WebSocket instead of Server-Sent Events
+  --ws             stream over WebSocket instead of Server-Sent Events; needs Node 22
   --timeout MS     give up after this time; a prompt is cancelled
   --url URL        the gateway, instead of GATEWAY_URL
   --help

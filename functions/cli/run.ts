@@ -73,6 +73,8 @@ export async function run(command: Command, { stdout, stderr }: Streams, signal:
 
 /** Any method may be called: the gateway knows them, and its own ones. */
 function createClient({ url, key, streaming, socketUrl }: Command): CodexGatewayClient<MethodTable> {
+  if (streaming === 'websocket' && typeof WebSocket === 'undefined')
+    throw new UsageError('--ws needs Node 22 or later');
   try {
     return new CodexGatewayClient<MethodTable>(url, key, { streaming, ...(socketUrl !== undefined && { socketUrl }) });
   } catch (error) {
