@@ -2,7 +2,7 @@
 // the others throw GatewayError, retry what may be retried, and stream.
 import { cancelWhenAborted } from './cancel-turn.ts';
 import type { Notification, TurnEvent } from './events.ts';
-import { GatewayError, networkError } from './gateway-error.ts';
+import { GatewayError, unreachable } from './gateway-error.ts';
 import {
   type Call,
   callOnce,
@@ -112,9 +112,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
       if (isHealth(body)) return body;
       throw new GatewayError({ reason: 'bad_response', message: 'this is not the health of a gateway' });
     } catch (error) {
-      throw error instanceof GatewayError || signal.aborted
-        ? error
-        : networkError('the gateway cannot be reached', error);
+      throw error instanceof GatewayError || signal.aborted ? error : unreachable(this.#endpoint.url, error);
     } finally {
       end();
     }

@@ -98,6 +98,11 @@ export function networkError(message: string, cause?: unknown): GatewayError {
   return new GatewayError({ reason: 'network', message, retryable: true, cause });
 }
 
+/** Nobody answers at this URL. */
+export function unreachable(url: string, cause: unknown): GatewayError {
+  return networkError(`the gateway cannot be reached at ${url}`, cause);
+}
+
 /** How a turn ended badly, from its last event: for whoever resumed it, and so was not answered by its prompt. */
 export function fromTurnEnd(status: string, { event, ...where }: TurnEvent): GatewayError {
   const failure = event.Error;

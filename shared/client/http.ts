@@ -1,6 +1,6 @@
 // One JSON-RPC call over fetch: as JSON, or as a stream of Server-Sent Events. One attempt; whoever calls retries.
 import { isObject, type Notification } from './events.ts';
-import { fromStatus, fromWire, GatewayError, networkError } from './gateway-error.ts';
+import { fromStatus, fromWire, GatewayError, networkError, unreachable } from './gateway-error.ts';
 import { readEvents, readText } from './read-body.ts';
 import { startWatch } from './timer.ts';
 
@@ -93,7 +93,7 @@ async function post(endpoint: Endpoint, body: object, accept: string, signal: Ab
     });
   } catch (cause) {
     signal.throwIfAborted();
-    throw networkError('the gateway cannot be reached', cause);
+    throw unreachable(endpoint.url, cause);
   }
 }
 

@@ -90,6 +90,13 @@ describe('codex-gateway', () => {
       { GATEWAY_URL: 'https://gateway.example', GATEWAY_KEY: '' },
       /GATEWAY_KEY/,
     ],
+    [
+      2,
+      '--ws on a Node without a WebSocket',
+      ['prompt', 'x', '--ws'],
+      { NODE_OPTIONS: '--no-experimental-websocket' },
+      /--ws needs Node 22/,
+    ],
     [3, 'a wrong key', ['conversation.list'], { GATEWAY_KEY: 'wrong' }, /unauthorized/],
     [5, 'a missing session', ['conversation.history', '{"session_id": "none"}'], {}, /not_found.*\(request req_/],
     [5, 'params the gateway refuses', ['conversation.status', '{}'], {}, /invalid_params[\s\S]*session_id/],
@@ -97,9 +104,9 @@ describe('codex-gateway', () => {
     [
       7,
       'nobody there',
-      ['conversation.list', '--timeout', '1'],
+      ['exec', '{"command": "true"}'],
       { GATEWAY_URL: 'http://127.0.0.1:9' },
-      /network|timeout/,
+      /network: .* at http:\/\/127\.0\.0\.1:9$/m,
     ],
   ])('ends with %i for %s', async (expected, _name, args, env, message) => {
     const { code, stderr } = await cli(args, { env });
