@@ -1,8 +1,9 @@
 // The terminal page: xterm.js on an interactive session. The program is loaded when somebody comes here.
 import '@xterm/xterm/css/xterm.css';
 import { type ComponentChild, h } from 'preact';
-import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Client } from './client.ts';
+import { type Failure, toFailure } from './failure.ts';
 import { Empty, FailureNotice, Loading } from './notice.ts';
 import { createTerminalSession } from './terminal-session.ts';
 import { el, useValue } from './view.ts';
@@ -21,11 +22,12 @@ export function TerminalPage({ client }: { client: Client }): ComponentChild {
 function Screen({ client }: { client: Client }): ComponentChild {
   const session = useMemo(() => createTerminalSession(client), [client]);
   const { phase, failure, exitCode, paced } = useValue(session.state);
+  const [notLoaded, setNotLoaded] = useState<Failure>();
   const host = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (host.current === null) return;
     const gone = new AbortController();
-    void attach(host.current, gone.signal);
+    attach(host.current, gone.signal).catch((error: unknown) => setNotLoaded(toFailure(error)));
     return () => {
       gone.abort();
       session.leave();
@@ -40,6 +42,8 @@ function Screen({ client }: { client: Client }): ComponentChild {
     await session.start(screen);
   }
 
+  // A module that could not be fetched stays so for as long as the page is there.
+  if (notLoaded) return h(FailureNotice, { failure: notLoaded, onRetry: () => location.reload() });
   return el(
     'section',
     { class: 'terminal-page', 'aria-label': 'Terminal' },

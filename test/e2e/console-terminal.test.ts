@@ -29,6 +29,21 @@ describeWith('chromium', 'the console’s terminal', () => {
     expect(open.faults).toEqual([]);
   });
 
+  it('says when its program could not be fetched, and fetches it again when asked', async () => {
+    await using scene = await startScene({ GATEWAY_DATA_DIR: data }, withoutSandbox());
+    await using open = await openPage(browser, scene.gateway.url);
+    const { page } = open;
+    await signIn(page);
+    await page.route('**/screen-*.js', (route) => route.abort('connectionrefused'));
+    await page.getByRole('link', { name: 'Terminal' }).click();
+    await page.getByRole('alert').getByText('The gateway cannot be reached').waitFor();
+    expect(await page.getByText('Loading the terminal').count()).toBe(0);
+    await page.unroute('**/screen-*.js');
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByRole('alert').getByText('sandbox_unavailable').waitFor();
+    expect(open.faults).toEqual([]);
+  });
+
   describeWith('bubblewrap', 'on a shell', () => {
     it('echoes what is typed, colours what is coloured, and finds the shell again after a reload', async () => {
       await using scene = await startScene({ GATEWAY_DATA_DIR: data });
