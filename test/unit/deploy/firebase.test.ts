@@ -34,6 +34,18 @@ it('serves the console for every other path, and deploys no function', () => {
   expect(config.functions).toBeUndefined();
 });
 
+it('has browsers ask whether a page is still the deployed one, and keep no answer of an endpoint', () => {
+  const rules: { source: string; headers: { key: string; value: string }[] }[] = config.hosting.headers;
+  const caching = rules.flatMap(({ source, headers }) =>
+    headers.filter(({ key }) => key === 'Cache-Control').map(({ value }) => [source, value]),
+  );
+  // Of two rules for one path, Hosting takes the last.
+  expect(caching).toEqual([
+    ['**', 'no-cache'],
+    ['/@(health|jsonrpc|webhook)', 'no-store'],
+  ]);
+});
+
 it('keeps the emulators on loopback, each on a port of its own', () => {
   const { firestore, pubsub, hosting } = config.emulators;
   const ports = new Set([firestore, pubsub, hosting].map(({ port }) => port));
