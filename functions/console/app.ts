@@ -9,7 +9,7 @@ import { Gauges } from './gauges.ts';
 import { Methods } from './methods.ts';
 import { Banners } from './notice.ts';
 import { type Route, watchRoute } from './route.ts';
-import { SignIn } from './sign-in.ts';
+import { KeptKey, SignIn } from './sign-in.ts';
 import { TerminalPage } from './terminal.ts';
 import { el, useValue } from './view.ts';
 
@@ -51,8 +51,11 @@ export function App(): ComponentChild {
     const kept = sessionStorage.getItem(KEY);
     if (kept !== null) void signIn(kept);
   }, [signIn]);
-  if (client === undefined) return h(SignIn, { busy, failure, onKey: (key) => void signIn(key) });
-  return h(Shell, { client, onSignOut: () => signOut() });
+  if (client !== undefined) return h(Shell, { client, onSignOut: () => signOut() });
+  // A kept key was valid: what keeps it out now will pass, and the form would lose it.
+  const kept = sessionStorage.getItem(KEY);
+  if (kept === null) return h(SignIn, { busy, failure, onKey: (key) => void signIn(key) });
+  return h(KeptKey, { failure, onRetry: () => void signIn(kept), onSignOut: () => signOut() });
 }
 
 function Shell({ client, onSignOut }: { client: Client; onSignOut: () => void }): ComponentChild {

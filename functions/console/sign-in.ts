@@ -1,10 +1,12 @@
-// Asking for the key. It is checked with the gateway and kept in sessionStorage: gone with the tab.
+// Asking for the key, or waiting until the one that is kept is let in. It is checked with the gateway and kept in sessionStorage: gone with the tab.
 import { h, type VNode } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import type { Failure } from './failure.ts';
-import { FailureNotice } from './notice.ts';
-import { el } from './view.ts';
+import { FailureNotice, Loading } from './notice.ts';
+import { el, toSpan, useNow } from './view.ts';
 
+/** Where the gateway has not said when to try again. */
+const RETRY_MS = 5_000;
 const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]'];
 
 export function SignIn(props: { busy: boolean; failure: Failure | undefined; onKey: (key: string) => void }): VNode {
@@ -45,5 +47,27 @@ export function SignIn(props: { busy: boolean; failure: Failure | undefined; onK
         ),
       el('p', { class: 'quiet' }, 'The key stays in this tab and is forgotten with it.'),
     ),
+  );
+}
+
+/** Before the kept key is let in. Where something else than the key keeps it out, tries again by itself: when the gateway said so, or soon. */
+export function KeptKey(props: { failure: Failure | undefined; onRetry: () => void; onSignOut: () => void }): VNode {
+  const { failure, onRetry, onSignOut } = props;
+  const retryAtMs = useMemo(() => Date.now() + (failure?.facts.retryAfterMs ?? RETRY_MS), [failure]);
+  const nowMs = useNow(failure !== undefined);
+  useEffect(() => {
+    if (failure === undefined) return;
+    const timer = setTimeout(onRetry, retryAtMs - Date.now());
+    return () => clearTimeout(timer);
+  }, [failure]);
+  const waiting = failure && [
+    h(FailureNotice, { failure, onRetry }),
+    el('p', { role: 'timer' }, `Trying again in ${toSpan(retryAtMs - nowMs)}.`),
+    el('button', { type: 'button', class: 'small', onClick: onSignOut }, 'Use another key'),
+  ];
+  return el(
+    'main',
+    { class: 'sign-in' },
+    el('div', null, el('h1', null, 'Codex Gateway'), waiting ?? h(Loading, { what: 'the console' })),
   );
 }

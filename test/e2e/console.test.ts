@@ -15,6 +15,17 @@ const NAUGHTY = [
   '\u202eright to left\u202c \u{1f468}\u200d\u{1f469}\u200d\u{1f467} z\u0335\u0321a\u0328l\u0358g\u035co',
 ];
 
+const DAY_MS = 86_400_000;
+
+/** Someone else with the same key uses up what it may call. */
+async function useUp(url: string): Promise<void> {
+  for (let status = 200; status !== 429; ) {
+    const call = { jsonrpc: '2.0', method: 'auth.limits', params: {}, id: 1 };
+    const headers = { 'x-api-key': 'dev-key' };
+    status = (await fetch(`${url}/jsonrpc`, { method: 'POST', headers, body: JSON.stringify(call) })).status;
+  }
+}
+
 /** Lets the model's chunks out one by one. */
 function createGate() {
   const opened = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
@@ -284,6 +295,39 @@ describeWith('chromium', 'the console', () => {
     await page.getByText('A new session').waitFor();
   });
 
+  it('comes back by itself after a reload while the gateway was away', async () => {
+    const { page } = open;
+    await signIn(page);
+    await say(page, 'Keep me');
+    await lastAnswer(page, 'done').waitFor();
+    // The page is there, its calls are not.
+    await page.route('**/jsonrpc', (route) => route.abort('connectionrefused'));
+    await page.reload();
+    await page.getByRole('alert').getByText('The gateway cannot be reached').waitFor();
+    await page.getByText(/Trying again in \d+ s/).waitFor();
+    expect(await page.getByLabel('API key').count()).toBe(0);
+    await takeScreenshot(page, 'kept-key');
+    await page.unroute('**/jsonrpc');
+    await lastAnswer(page, 'done').getByText('You said: Keep me').waitFor();
+  });
+
+  it('keeps the key over a reload while it is rate limited, and says for how long', async () => {
+    // It is noon at the gateway.
+    let aheadMs = DAY_MS / 2 - (Date.now() % DAY_MS);
+    const clock = { now: () => Date.now() + aheadMs };
+    await using tight = await startScene({ GATEWAY_LIMITS: '12/day' }, { clock });
+    await using own = await openPage(browser, tight.gateway.url);
+    const { page } = own;
+    await signIn(page);
+    await useUp(tight.gateway.url);
+    await page.reload();
+    await page.getByRole('alert').getByText('rate_limited').waitFor();
+    await page.getByText('Trying again in 12 h').waitFor();
+    aheadMs += DAY_MS;
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByText('live', { exact: true }).waitFor();
+  });
+
   it('resumes the running turn after a cut, asking the model once and showing nothing twice', async () => {
     await using door = await startDoor();
     await using cut = await startScene({ ALLOWED_ORIGINS: door.url });
@@ -361,13 +405,7 @@ describeWith('chromium', 'the console', () => {
     const day = page.getByRole('meter', { name: 'Calls left this day' });
     const leftOf = async (): Promise<number> => Number(await day.getAttribute('aria-valuenow'));
     expect(await leftOf()).toBeLessThan(12);
-    // Someone else with the same key uses it up.
-    for (let status = 200; status !== 429; ) {
-      const call = { jsonrpc: '2.0', method: 'auth.limits', params: {}, id: 1 };
-      const headers = { 'x-api-key': 'dev-key' };
-      status = (await fetch(`${tight.gateway.url}/jsonrpc`, { method: 'POST', headers, body: JSON.stringify(call) }))
-        .status;
-    }
+    await useUp(tight.gateway.url);
     await say(page, 'One too many');
     await page.getByRole('alert').getByRole('button', { name: 'Try again' }).waitFor();
     await page.getByText(/Rate limited: this key may call again in \d+/).waitFor();
