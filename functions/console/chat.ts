@@ -2,7 +2,7 @@
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Client } from './client.ts';
-import { type Conversation, createConversation } from './conversation.ts';
+import { type Conversation, createConversation, type PromptOptions } from './conversation.ts';
 import { MessageView } from './message-view.ts';
 import { Empty, FailureNotice, Loading, useBlockedMs } from './notice.ts';
 import { Sessions } from './sessions.ts';
@@ -29,6 +29,7 @@ export function Chat({ client, sessionId }: { client: Client; sessionId: string 
 
 function Thread({ client, conversation }: { client: Client; conversation: Conversation }): VNode {
   const { phase, messages, failure } = useValue(conversation.state);
+  const [options, setOptions] = useState<PromptOptions>({ model: '', instructions: '' });
   const end = useRef<HTMLDivElement>(null);
   const isNearEnd = useRef(true);
   useEffect(() => {
@@ -57,22 +58,27 @@ function Thread({ client, conversation }: { client: Client; conversation: Conver
         h(MessageView, {
           key: index,
           message,
-          onRetry: index === messages.length - 1 && phase === 'ready' ? () => void conversation.retry() : undefined,
+          onRetry:
+            index === messages.length - 1 && phase === 'ready' ? () => void conversation.retry(options) : undefined,
         }),
       ),
       failure && h(FailureNotice, { failure, onRetry: () => void conversation.load() }),
       el('div', { ref: end }),
     ),
-    h(Composer, { client, conversation }),
+    h(Composer, { client, conversation, options, onOptions: setOptions }),
   );
 }
 
-function Composer({ client, conversation }: { client: Client; conversation: Conversation }): VNode {
+function Composer(props: {
+  client: Client;
+  conversation: Conversation;
+  options: PromptOptions;
+  onOptions: (options: PromptOptions) => void;
+}): VNode {
+  const { client, conversation, options, onOptions } = props;
   const { phase, cancelling } = useValue(conversation.state);
   const blockedMs = useBlockedMs(client);
   const [prompt, setPrompt] = useState('');
-  const [model, setModel] = useState('');
-  const [instructions, setInstructions] = useState('');
   const box = useRef<HTMLTextAreaElement>(null);
   const isRunning = phase === 'running';
   useEffect(() => box.current?.focus(), [conversation]);
@@ -80,7 +86,7 @@ function Composer({ client, conversation }: { client: Client; conversation: Conv
   const send = (): void => {
     if (isRunning || phase === 'loading' || blockedMs > 0 || prompt.trim() === '') return;
     setPrompt('');
-    void conversation.send(prompt, { ...(model && { model }), ...(instructions && { instructions }) });
+    void conversation.send(prompt, options);
   };
   return el(
     'form',
@@ -140,9 +146,9 @@ function Composer({ client, conversation }: { client: Client; conversation: Conv
         null,
         'Model',
         el('input', {
-          value: model,
+          value: options.model,
           placeholder: 'provider/model; the default when empty',
-          onInput: (event) => setModel(event.currentTarget.value),
+          onInput: (event) => onOptions({ ...options, model: event.currentTarget.value }),
         }),
       ),
       el(
@@ -150,9 +156,9 @@ function Composer({ client, conversation }: { client: Client; conversation: Conv
         null,
         'Instructions',
         el('input', {
-          value: instructions,
+          value: options.instructions,
           placeholder: 'System instructions for the next turns',
-          onInput: (event) => setInstructions(event.currentTarget.value),
+          onInput: (event) => onOptions({ ...options, instructions: event.currentTarget.value }),
         }),
       ),
     ),

@@ -23,9 +23,10 @@ export interface ConversationState {
   readonly failure?: Failure | undefined;
 }
 
+/** As typed: what is empty is not sent. */
 export interface PromptOptions {
-  readonly model?: string;
-  readonly instructions?: string;
+  readonly model: string;
+  readonly instructions: string;
 }
 
 export interface Conversation {
@@ -34,7 +35,7 @@ export interface Conversation {
   load(): Promise<void>;
   send(prompt: string, options: PromptOptions): Promise<void>;
   /** The last prompt once more, after its turn failed. */
-  retry(): Promise<void>;
+  retry(options: PromptOptions): Promise<void>;
   cancel(): Promise<void>;
   /** Stops watching; a running turn goes on at the gateway. */
   leave(): void;
@@ -54,7 +55,6 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     if (last !== undefined) change({ messages: [...messages.slice(0, -1), { ...last, ...part }] });
   };
   const session = { session_id: sessionId };
-  let lastOptions: PromptOptions = {};
 
   async function load(): Promise<void> {
     change({ phase: 'loading', failure: undefined });
@@ -85,9 +85,9 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     return messages;
   }
 
-  async function send(prompt: string, options: PromptOptions): Promise<void> {
+  async function send(prompt: string, { model, instructions }: PromptOptions): Promise<void> {
     if (state.current.phase === 'running') return;
-    lastOptions = options;
+    const options = { ...(model && { model }), ...(instructions && { instructions }) };
     change({ messages: [...state.current.messages, { role: 'user', content: prompt, state: 'done' }] });
     await run('conversation.prompt', { ...session, prompt, ...options, idempotency_key: randomId() });
   }
@@ -172,11 +172,11 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     state,
     load,
     send,
-    async retry() {
+    async retry(options) {
       const [asked, answer] = state.current.messages.slice(-2);
       if (asked?.role !== 'user' || answer?.state !== 'failed') return;
       change({ messages: state.current.messages.slice(0, -2) });
-      await send(asked.content, lastOptions);
+      await send(asked.content, options);
     },
     async cancel() {
       change({ cancelling: true });

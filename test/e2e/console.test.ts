@@ -117,6 +117,19 @@ describeWith('chromium', 'the console', () => {
     },
   );
 
+  it('tries a failed prompt again with the options as they are now', async () => {
+    const { page } = open;
+    await signIn(page);
+    await page.getByText('Options').click();
+    await page.getByLabel('Model').fill('no-such/model');
+    await say(page, 'Which model?');
+    await lastAnswer(page, 'failed').getByText('invalid_params').waitFor();
+    await page.getByLabel('Model').fill('');
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await lastAnswer(page, 'done').getByText('You said: Which model?').waitFor();
+    expect(await page.locator('.message').count()).toBe(2);
+  });
+
   it('finds the conversation again after a reload, also in the middle of a turn', async () => {
     const { page } = open;
     await signIn(page);
