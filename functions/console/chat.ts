@@ -28,7 +28,7 @@ export function Chat({ client, sessionId }: { client: Client; sessionId: string 
 }
 
 function Thread({ client, conversation }: { client: Client; conversation: Conversation }): VNode {
-  const { phase, messages, failure } = useValue(conversation.state);
+  const { phase, messages, failure, cancelling } = useValue(conversation.state);
   const [options, setOptions] = useState<PromptOptions>({ model: '', instructions: '' });
   const end = useRef<HTMLDivElement>(null);
   const isNearEnd = useRef(true);
@@ -37,7 +37,13 @@ function Thread({ client, conversation }: { client: Client; conversation: Conver
   }, [messages]);
   return el(
     'section',
-    { class: 'thread', 'aria-label': `Session ${conversation.sessionId}` },
+    {
+      class: 'thread',
+      'aria-label': `Session ${conversation.sessionId}`,
+      onKeyDown: (event) => {
+        if (event.key === 'Escape' && phase === 'running' && !cancelling) void conversation.cancel();
+      },
+    },
     el(
       'div',
       {
@@ -82,6 +88,10 @@ function Composer(props: {
   const box = useRef<HTMLTextAreaElement>(null);
   const isRunning = phase === 'running';
   useEffect(() => box.current?.focus(), [conversation]);
+  // Send and Cancel go when pressed, and the focus with them.
+  useEffect(() => {
+    if (document.activeElement === document.body) box.current?.focus();
+  }, [isRunning]);
 
   const send = (): void => {
     if (isRunning || phase === 'loading' || blockedMs > 0 || prompt.trim() === '') return;
@@ -95,9 +105,6 @@ function Composer(props: {
       onSubmit: (event) => {
         event.preventDefault();
         send();
-      },
-      onKeyDown: (event) => {
-        if (event.key === 'Escape' && isRunning && !cancelling) void conversation.cancel();
       },
     },
     el('label', { for: 'prompt', class: 'hidden' }, 'Prompt'),

@@ -99,7 +99,7 @@ describeWith('chromium', 'the console', () => {
     await page.locator('.session').getByText('2 messages').first().waitFor();
   });
 
-  it.each(['button', 'Escape'])(
+  it.each(['button', 'Escape', 'Escape among the messages'])(
     'Cancel (%s) stops the model call, keeps what came and leaves the session usable',
     async (how) => {
       const { page } = open;
@@ -109,9 +109,11 @@ describeWith('chromium', 'the console', () => {
       const { done } = await asked;
       await lastAnswer(page, 'running').getByText('You said').waitFor();
       if (how === 'button') await page.getByRole('button', { name: 'Cancel' }).click();
-      else await page.getByLabel('Prompt').press('Escape');
+      else await page.getByLabel(how === 'Escape' ? 'Prompt' : 'Messages').press('Escape');
       expect(await done).toMatchObject({ by: 'client' });
       await lastAnswer(page, 'cancelled').getByText('You said: Never stop').waitFor();
+      // Never lost: a reader of the messages keeps it there.
+      await page.locator(how.endsWith('messages') ? '.messages:focus' : '#prompt:focus').waitFor();
       await say(page, 'And now?');
       await lastAnswer(page, 'done').getByText('You said: And now?').waitFor();
     },
