@@ -68,7 +68,8 @@ function Thread({ client, conversation }: { client: Client; conversation: Conver
             index === messages.length - 1 && phase === 'ready' ? () => void conversation.retry(options) : undefined,
         }),
       ),
-      failure && h(FailureNotice, { failure, onRetry: () => void conversation.load() }),
+      failure &&
+        h(FailureNotice, { failure, onRetry: phase === 'running' ? undefined : () => void conversation.load() }),
       el('div', { ref: end }),
     ),
     h(Composer, { client, conversation, options, onOptions: setOptions }),
@@ -82,12 +83,15 @@ function Composer(props: {
   onOptions: (options: PromptOptions) => void;
 }): VNode {
   const { client, conversation, options, onOptions } = props;
-  const { phase, cancelling } = useValue(conversation.state);
+  const { phase, cancelling, refused } = useValue(conversation.state);
   const blockedMs = useBlockedMs(client);
   const [prompt, setPrompt] = useState('');
   const box = useRef<HTMLTextAreaElement>(null);
   const isRunning = phase === 'running';
   useEffect(() => box.current?.focus(), [conversation]);
+  useEffect(() => {
+    if (refused !== undefined) setPrompt((typed) => [refused, typed].filter(Boolean).join('\n'));
+  }, [refused]);
   // Send and Cancel go when pressed, and the focus with them.
   useEffect(() => {
     if (document.activeElement === document.body) box.current?.focus();

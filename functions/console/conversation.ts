@@ -21,6 +21,8 @@ export interface ConversationState {
   readonly messages: readonly Message[];
   readonly cancelling: boolean;
   readonly failure?: Failure | undefined;
+  /** A prompt that the gateway did not take: its writer has it back. */
+  readonly refused?: string | undefined;
 }
 
 /** As typed: what is empty is not sent. */
@@ -56,15 +58,18 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
   };
   const session = { session_id: sessionId };
 
-  async function load(): Promise<void> {
-    change({ phase: 'loading', failure: undefined });
+  /** `why` it is loaded once more is told for as long as the turn runs that it follows then. */
+  async function load(why: Pick<ConversationState, 'failure' | 'refused'> = {}): Promise<void> {
+    change({ phase: 'loading', failure: undefined, ...why });
     try {
       const found = await client.call(Status, 'conversation.status', session, { signal });
       if (found.status === 'not_found') return change({ phase: 'ready', messages: [] });
       const messages = await readHistory();
-      if (found.status !== 'running' || found.turn === undefined) return change({ phase: 'ready', messages });
       change({ messages });
-      await run('conversation.resume', { ...session, turn_id: found.turn.turn_id, after_seq: 0 });
+      if (found.status === 'running' && found.turn !== undefined) {
+        await run('conversation.resume', { ...session, turn_id: found.turn.turn_id, after_seq: 0 });
+      }
+      change({ phase: 'ready', failure: undefined });
     } catch (error) {
       if (!signal.aborted) change({ phase: 'error', failure: toFailure(error) });
     }
@@ -88,8 +93,17 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
   async function send(prompt: string, { model, instructions }: PromptOptions): Promise<void> {
     if (state.current.phase === 'running') return;
     const options = { ...(model && { model }), ...(instructions && { instructions }) };
-    change({ messages: [...state.current.messages, { role: 'user', content: prompt, state: 'done' }] });
+    change({
+      messages: [...state.current.messages, { role: 'user', content: prompt, state: 'done' }],
+      refused: undefined,
+    });
     await run('conversation.prompt', { ...session, prompt, ...options, idempotency_key: randomId() });
+    const { messages } = state.current;
+    const failure = messages.at(-1)?.failure;
+    if (failure?.reason !== 'session_busy') return;
+    // Another turn runs, begun elsewhere: follow that, so that it can be cancelled here.
+    change({ messages: messages.slice(0, -2) });
+    await load({ failure, refused: prompt });
   }
 
   /** Follows one turn to its end, over as many connections as it takes. */
@@ -170,7 +184,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
   return {
     sessionId,
     state,
-    load,
+    load: () => load(),
     send,
     async retry(options) {
       const [asked, answer] = state.current.messages.slice(-2);

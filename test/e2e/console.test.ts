@@ -119,6 +119,37 @@ describeWith('chromium', 'the console', () => {
     },
   );
 
+  it('follows the turn that makes a session busy, so that it can be cancelled, and gives the prompt back', async () => {
+    const { page } = open;
+    await signIn(page);
+    await page.getByText('A new session').waitFor();
+    const session_id = decodeURIComponent(page.url().split('/chat/')[1] ?? '');
+    const asked = scene.provider.next();
+    const elsewhere = fetch(`${scene.gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'dev-key' },
+      body: JSON.stringify({
+        jsonrpc: '2.0',
+        method: 'conversation.prompt',
+        params: { session_id, prompt: 'From elsewhere [[hang]]' },
+        id: 1,
+      }),
+    });
+    const { done } = await asked;
+    await say(page, 'Me too');
+    await page.getByRole('alert').getByText('session_busy').waitFor();
+    await lastAnswer(page, 'running').getByText('You said: From elsewhere').waitFor();
+    expect(await page.locator('.message').count()).toBe(2);
+    expect(await page.getByLabel('Prompt').inputValue()).toBe('Me too');
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    expect(await done).toMatchObject({ by: 'client' });
+    await elsewhere;
+    await lastAnswer(page, 'cancelled').waitFor();
+    await page.getByRole('alert').waitFor({ state: 'detached' });
+    await page.getByLabel('Prompt').press('Enter');
+    await lastAnswer(page, 'done').getByText('You said: Me too').waitFor();
+  });
+
   it('tries a failed prompt again with the options as they are now', async () => {
     const { page } = open;
     await signIn(page);
