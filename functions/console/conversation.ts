@@ -132,8 +132,8 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
           changeLast({ content, state: 'done' });
         } else {
           const { content, status } = await client.stream(Resumed, method, params, hear, { signal });
-          const isDone = status === 'completed';
-          changeLast({ content, state: isDone ? 'done' : status === 'cancelled' ? 'cancelled' : 'failed' });
+          if (status === 'completed') changeLast({ content, state: 'done' });
+          else endEarly(status, content);
         }
         break;
       } catch (error) {
@@ -157,6 +157,18 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     onTurnEnd();
   }
 
+  /** A turn that is known only by its end, and did not complete. */
+  function endEarly(status: string, stored: string): void {
+    const { content = '', failure } = state.current.messages.at(-1) ?? {};
+    // A gateway that dies has told more than it has stored.
+    if (stored.length > content.length) changeLast({ content: stored });
+    if (status === 'cancelled') changeLast({ state: 'cancelled' });
+    else {
+      const why = failure ?? new Failure({ reason: status, message: 'The turn did not complete' });
+      changeLast({ state: 'failed', failure: why });
+    }
+  }
+
   /** Over HTTP there is nothing to wait for: a moment, then once more. */
   async function reconnected(): Promise<boolean> {
     try {
@@ -174,7 +186,9 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     for (const [name, body] of Object.entries(event)) {
       if (name === 'AgentMessageDelta') changeLast({ content: last.content + String(body.delta ?? '') });
       else if (name === 'AgentReasoning') changeLast({ reasoning: (last.reasoning ?? '') + String(body.text ?? '') });
-      else {
+      else if (name === 'Error') {
+        changeLast({ failure: new Failure({ reason: String(body.reason), message: String(body.message) }) });
+      } else {
         const step = toStep(name, body);
         if (step !== undefined) changeLast({ steps: [...(last.steps ?? []), step].slice(-STEPS_MAX) });
       }

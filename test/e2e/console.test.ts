@@ -1,8 +1,12 @@
 // The console in a real browser: what it promises about conversations, keys, events and forms.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
 import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../support/browser.ts';
+import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 import { lastAnswer, type Scene, say, signIn, startDoor, startScene } from './console-fixture.ts';
 
@@ -395,6 +399,40 @@ describeWith('chromium', 'the console', () => {
     await page.getByText('live', { exact: true }).waitFor();
     expect(cut.provider.calls).toBe(1);
     expect(await page.locator('.message').count()).toBe(2);
+  });
+
+  it('keeps the text of a turn whose gateway was killed, and offers to try again', async () => {
+    await using door = await startDoor();
+    const data = mkdtempSync(join(tmpdir(), 'console-'));
+    const env = {
+      ALLOWED_ORIGINS: door.url,
+      GATEWAY_DATA_DIR: data,
+      GATEWAY_LEASE_MS: '1000',
+      GATEWAY_HEARTBEAT_MS: '300',
+      MODEL: 'openai/fake',
+      OPENAI_API_KEY: 'sk-fake',
+      OPENAI_BASE_URL: `${scene.provider.url}/v1`,
+    };
+    const start = async (): Promise<LocalGateway> => {
+      const gateway = await startLocalGateway({ env });
+      onTestFinished(async () => void (await gateway.stop()));
+      return gateway;
+    };
+    onTestFinished(() => rmSync(data, { recursive: true }));
+    const killed = await start();
+    door.to(killed.url);
+    await using own = await openPage(browser, door.url);
+    const { page } = own;
+    await signIn(page);
+    await say(page, 'Outlive it [[hang]]');
+    await lastAnswer(page, 'running').getByText('You said: Outlive it').waitFor();
+    killed.child.kill('SIGKILL');
+    await page.getByText('The connection was cut').waitFor();
+    door.to((await start()).url);
+    await lastAnswer(page, 'failed').getByText('You said: Outlive it').waitFor();
+    scene.provider.behave(() => ({ text: 'At last.' }));
+    await lastAnswer(page, 'failed').getByRole('button', { name: 'Try again' }).click();
+    await lastAnswer(page, 'done').getByText('At last.').waitFor();
   });
 
   it('chats and shows events where no WebSocket comes through', async () => {
