@@ -23,6 +23,10 @@ variable "firestore_location" {
   description = "Location of the database, which can never be changed: a region, or nam5 or eur3 for several. Default: region."
   type        = string
   default     = null
+  validation {
+    condition     = var.firestore_location == null || can(regex("^([a-z]+[0-9]|[a-z]+-[a-z]+[0-9]{1,2})$", var.firestore_location))
+    error_message = "firestore_location is a region such as us-central1, or nam5 or eur3."
+  }
 }
 
 variable "deletion_protection" {
@@ -82,6 +86,10 @@ variable "limits" {
     condition     = can(regex("^[1-9][0-9]*/(minute|hour|day)(,[1-9][0-9]*/(minute|hour|day))*$", var.limits))
     error_message = "limits are written as 100/minute,1000/hour,10000/day."
   }
+  validation {
+    condition     = can(regex("/", var.limits)) && length(distinct([for limit in split(",", var.limits) : reverse(split("/", limit))[0]])) == length(split(",", var.limits))
+    error_message = "limits name each window once."
+  }
 }
 
 variable "model" {
@@ -89,8 +97,8 @@ variable "model" {
   type        = string
   default     = null
   validation {
-    condition     = var.model == null || can(regex("^[a-z]+/.+$", var.model))
-    error_message = "model is written provider/model."
+    condition     = var.model == null || can(regex("^((anthropic|openai|google|codex)/\\S+|offline/(echo|slow))$", var.model))
+    error_message = "model is anthropic/..., openai/..., google/..., codex/..., offline/echo or offline/slow."
   }
 }
 
@@ -160,6 +168,14 @@ variable "subscribers" {
   validation {
     condition     = alltrue([for subscriber in values(var.subscribers) : subscriber.endpoint == null || can(regex("^https://[^/]+", subscriber.endpoint))])
     error_message = "An endpoint is an https URL."
+  }
+  validation {
+    condition     = alltrue([for subscriber in values(var.subscribers) : subscriber.service_account == null || can(regex("^[^@ ]+@[^@ ]+[.]gserviceaccount[.]com$", subscriber.service_account))])
+    error_message = "A service_account is its e-mail address: name@project.iam.gserviceaccount.com."
+  }
+  validation {
+    condition     = alltrue([for subscriber in values(var.subscribers) : subscriber.ack_deadline_seconds >= 10 && subscriber.ack_deadline_seconds <= 600])
+    error_message = "ack_deadline_seconds is 10 to 600, as Pub/Sub allows."
   }
   validation {
     condition     = alltrue(flatten([for subscriber in values(var.subscribers) : [for event in subscriber.events : can(regex("^[A-Za-z0-9._-]+\\*?$", event))]]))

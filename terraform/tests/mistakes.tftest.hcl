@@ -61,3 +61,26 @@ run "each_is_refused" {
     var.budget,
   ]
 }
+
+run "what_only_the_cloud_or_the_gateway_would_find_is_refused" {
+  command = plan
+
+  variables {
+    project_id         = "gateway-test"
+    bundle_dir         = "tests/bundle"
+    firestore_location = "not a place"
+    limits             = "100/minute,200/minute"
+    model              = "nobody/nothing"
+    subscribers = {
+      hasty   = { endpoint = "https://a.example.com", ack_deadline_seconds = 5 }
+      unknown = { service_account = "nobody" }
+    }
+  }
+
+  expect_failures = [
+    var.firestore_location,
+    var.limits,
+    var.model,
+    var.subscribers,
+  ]
+}

@@ -98,8 +98,7 @@ it('every npm script and every file that the README names exists', () => {
 });
 
 it('every variable that the configuration reads is in the README, and no other', () => {
-  // What the platform sets is nobody's to choose.
-  const known = Object.keys(Variables.shape).filter((name) => !['K_SERVICE', 'PATH'].includes(name));
+  const known = Object.keys(Variables.shape);
   const section = readme.slice(readme.indexOf('## Configuration'), readme.indexOf('## Data model'));
   const cells = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell).join();
   expect(known.length).toBeGreaterThan(30);

@@ -1,6 +1,6 @@
 // "Add a method" of the README, followed to the letter in a copy of the sources: one file, one line, and everything that is said to follow.
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -16,15 +16,18 @@ let gateway: LocalGateway;
 beforeAll(async () => {
   const blocks = readCodeBlocks(readme).filter((block) => kindOf(block) === 'method');
   expect(blocks).toHaveLength(1);
-  for (const name of ['shared', 'functions', 'package.json', 'tsconfig.json', REGISTRY_TESTS]) {
+  for (const name of ['shared', 'functions', 'package.json', 'tsconfig.json', 'biome.json', REGISTRY_TESTS]) {
     cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   }
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
 
   const [block] = blocks;
   writeFileSync(join(copy, block?.told.get('file') ?? ''), block?.text ?? '');
-  const [, index = '', line = ''] = /^and in `(\S+)`: `(export \{ \w+ \} from .*;)`\./m.exec(readme) ?? [];
-  appendFileSync(join(copy, index), `${line}\n`);
+  const [, index = '', line = ''] =
+    /^and in `(\S+)`, which is sorted by name: `(export \{ \w+ \} from .*;)`\./m.exec(readme) ?? [];
+  const lines = readFileSync(join(copy, index), 'utf8').split('\n');
+  const place = lines.findIndex((other) => other.startsWith('export') && other > line);
+  writeFileSync(join(copy, index), lines.toSpliced(place, 0, line).join('\n'));
 
   const command = [process.execPath, join(copy, 'functions/local/main.ts')] as const;
   gateway = await startLocalGateway({ command });
@@ -64,9 +67,10 @@ it('answers, judges its params, and is in rpc.discover', async () => {
   expect(result.methods.map(({ name }) => name)).toContain('hello.world');
 });
 
-it('passes the compiler and the tests that loop over the registry', () => {
+it('passes the compiler, the linter and the tests that loop over the registry', () => {
   const files = ['shared/methods/hello.world.ts'];
   writeFileSync(join(copy, 'method.json'), JSON.stringify({ extends: './tsconfig.json', files, include: [] }));
   run('node_modules/typescript/bin/tsc', '-p', 'method.json');
+  run('node_modules/@biomejs/biome/bin/biome', 'check', '--vcs-enabled=false', 'shared/methods');
   run('node_modules/vitest/vitest.mjs', 'run', REGISTRY_TESTS);
 }, 60_000);

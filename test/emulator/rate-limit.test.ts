@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, inject, test } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
-import { setRevoked } from '../../shared/rate-limit/limit-document.ts';
+import { setRevoked, toLimitRef } from '../../shared/rate-limit/limit-document.ts';
 import type { Limit } from '../../shared/rate-limit/limiter.ts';
 import { createFirestoreStore } from '../../shared/store/firestore.ts';
 import { describeWith } from '../support/requirements.ts';
@@ -88,4 +88,23 @@ describeWith('emulators', 'limiter: instances of one mind', () => {
     for (const process of processes)
       expect((await process.run({ ...job, calls: 20 })).outcomes).toEqual({ revoked: 20 });
   });
+
+  test.each(['used', 'idle'])(
+    "an operator's PATCH, as the README shows it, revokes a key that is %s",
+    async (state) => {
+      processes = await startLimiterProcesses(1, inject('firestoreHost'), { projectId: PROJECT });
+      const [process] = processes;
+      const job = { keyId: newKey(), limits: WIDE, calls: 1 };
+      if (state === 'used') expect((await process?.run(job))?.outcomes).toEqual({ admitted: 1 });
+      const document = `projects/${PROJECT}/databases/(default)/documents/limits/${toLimitRef(job.keyId).id}`;
+      const mask = 'updateMask.fieldPaths=data.revoked&updateMask.fieldPaths=expire_at';
+      const patched = await fetch(`http://${inject('firestoreHost')}/v1/${document}?${mask}`, {
+        method: 'PATCH',
+        headers: { authorization: 'Bearer owner', 'content-type': 'application/json' },
+        body: '{"fields":{"data":{"mapValue":{"fields":{"revoked":{"booleanValue":true}}}}}}',
+      });
+      expect(patched.status).toBe(200);
+      expect((await process?.run({ ...job, calls: 5 }))?.outcomes).toEqual({ revoked: 5 });
+    },
+  );
 });
