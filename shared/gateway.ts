@@ -126,8 +126,10 @@ export function createGateway(services: Services, registry: Registry<MethodConte
           authorize: (method) => authorize(method, caller),
           context(_, { id }, batch) {
             const context = batch ? { ...shared, hints: hintsInBatch(shared.hints, id) } : shared;
-            // Over HTTP a notification is answered with 204 alone, also where events are accepted.
-            return id === undefined && transport === 'sse' ? { ...context, notify: NO_NOTIFY } : context;
+            // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.
+            return id === undefined && transport === 'sse'
+              ? { ...context, transport: 'http', notify: NO_NOTIFY }
+              : context;
           },
           audit(record) {
             audit(record, request, rate, meter);

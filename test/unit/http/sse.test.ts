@@ -46,8 +46,11 @@ describe('a streamed answer', () => {
   });
   afterAll(() => gateway.close());
 
-  it('is not given to a notification, which is answered with 204', async () => {
-    const body = JSON.stringify({ jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 'hi' } });
+  it.each([
+    ['conversation.prompt', { prompt: 'hi' }],
+    ['events.subscribe', {}],
+  ])('is not given to a notification, which is answered with 204: %s', async (method, params) => {
+    const body = JSON.stringify({ jsonrpc: '2.0', method, params });
     expect(await post(gateway, body, 'wide')).toMatchObject({ status: 204, payload: undefined, events: [] });
   });
 
