@@ -46,7 +46,10 @@ export function hardenFramework(options: HardenOptions): void {
 export function createHardenedServer(options: HardenOptions, signals: NodeJS.Process): Server {
   const { log } = options;
   const drain = { started: false };
+  const inFlight = new Set<ServerResponse>();
   const listener: RequestListener = (req, res) => {
+    inFlight.add(res);
+    res.once('close', () => inFlight.delete(res));
     if (drain.started) res.setHeader('Connection', 'close');
     try {
       const done = options.handler(req, res);
@@ -77,7 +80,7 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
         signals.on(signal, () => {
           if (drain.started) return;
           drain.started = true;
-          for (const res of server.inFlight) if (!res.headersSent) res.setHeader('Connection', 'close');
+          for (const res of inFlight) if (!res.headersSent) res.setHeader('Connection', 'close');
           void drainServer(server, options, signal).then(() => {
             log.flush();
             signals.exit(0);

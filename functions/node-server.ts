@@ -8,6 +8,7 @@ import {
   type ServerOptions,
   type ServerResponse,
 } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RpcError } from '../shared/errors.ts';
 import { requestIdOf, sendError } from './http.ts';
@@ -22,20 +23,15 @@ const SERVER_OPTIONS: ServerOptions = {
   keepAliveTimeout: 620_000,
 };
 
-/** Also knows the responses that are not ended yet; a socket that has sent nothing, as browsers open ahead, is not among them. */
-export type HttpServer = Server & { readonly inFlight: ReadonlySet<ServerResponse> };
+/** `closeSilent` ends connections that have sent nothing yet, as browsers open them ahead: node takes them for busy ones. */
+export type HttpServer = Server & { closeSilent(): void };
 
 /**
  * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other protocol that a client
  * offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is (RFC 9110, 7.8).
  */
-export function createHttpServer(handle: RequestListener): HttpServer {
-  const inFlight = new Set<ServerResponse>();
-  const listener: RequestListener = (req, res) => {
-    inFlight.add(res);
-    res.once('close', () => inFlight.delete(res));
-    handle(req, res);
-  };
+export function createHttpServer(listener: RequestListener): HttpServer {
+  const sockets = new Set<Socket>();
   const server: Server = createServer(
     {
       ...SERVER_OPTIONS,
@@ -44,6 +40,10 @@ export function createHttpServer(handle: RequestListener): HttpServer {
     },
     listener,
   );
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   server.on('clientError', answerBrokenRequest);
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
     // `Expect: 100-continue`: the client is told to send its body when the handler starts to read it, so after authentication.
@@ -56,7 +56,10 @@ export function createHttpServer(handle: RequestListener): HttpServer {
     const message = 'Expect: only 100-continue is understood';
     sendError(res, new RpcError('invalid_request', { message }), requestIdOf(req));
   });
-  return Object.assign(server, { inFlight });
+  const closeSilent = (): void => {
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  };
+  return Object.assign(server, { closeSilent });
 }
 
 /** Listener for `clientError`: what is not HTTP at all never becomes a request; it gets JSON too, then the connection ends. */

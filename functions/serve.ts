@@ -80,11 +80,12 @@ async function stop(services: Services, { server, stop: stopRest }: Served): Pro
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // server.close() closes connections that are idle now, not those that become idle when their response ends.
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
+  server.closeSilent();
   await Promise.all([
     server.sockets.drain(DRAIN_MS),
     services.conversations.drain(DRAIN_MS - FAREWELL_MS),
     // Commands and calls to others finish, too.
-    answered(server, DRAIN_MS - FAREWELL_MS),
+    Promise.race([closed, pause(DRAIN_MS - FAREWELL_MS, undefined, { ref: false })]),
   ]);
   const rest = setTimeout(() => server.closeAllConnections(), LINGER_MS);
   await closed;
@@ -95,10 +96,4 @@ async function stop(services: Services, { server, stop: stopRest }: Served): Pro
     await services.close();
   };
   await Promise.race([release(), pause(CLOSE_MS, undefined, { ref: false })]);
-}
-
-/** Resolves when no request is in flight, or the time is up. */
-async function answered({ inFlight }: HttpServer, timeoutMs: number): Promise<void> {
-  const endMs = performance.now() + timeoutMs;
-  while (inFlight.size > 0 && performance.now() < endMs) await pause(IDLE_CHECK_MS);
 }

@@ -27,7 +27,6 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
   return async (req, res) => {
     const meter = createMeter();
     const requestId = requestIdOf(req);
-    res.setHeader('X-Request-Id', requestId);
     if (handleCors(req, res, config.allowedOrigins, 'POST')) return;
     try {
       checkTarget(req);
@@ -49,7 +48,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
           error: error.toWire(requestId),
           id: null,
         },
-        errorHeaders(error),
+        { ...errorHeaders(error), 'X-Request-Id': requestId },
       );
     }
   };
@@ -81,12 +80,13 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
         notify: stream.notify,
         onRate: (rate) => {
           // A stream's headers go out before the model has answered: all that came before is overhead.
-          stream.headers = { ...rateHeaders(rate), ...overheadHeader(meter) };
+          stream.headers = { 'X-Request-Id': requestId, ...rateHeaders(rate), ...overheadHeader(meter) };
         },
       }),
     };
     const reply = await gateway.handle(request);
     const headers: OutgoingHttpHeaders = {
+      'X-Request-Id': requestId,
       ...rateHeaders(reply.rate),
       ...overheadHeader(meter),
       ...(reply.refusal && errorHeaders(reply.refusal)),

@@ -1,5 +1,5 @@
 // The documents of a conversation and where they live. Stored names are snake_case, because the owner reads them in the console.
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { EngineEvent } from '../engines/engine.ts';
 import type { Ref } from '../store/store.ts';
 import type { Usage } from './usage.ts';
@@ -182,5 +182,5 @@ export function idempotencyRef(owner: string, key: string): Ref {
 }
 
 function hashId(owner: string, name: string): string {
-  return createHash('sha256').update(`${owner.length}:${owner}${name}`).digest('base64url');
+  return hash('sha256', `${owner.length}:${owner}${name}`, 'base64url');
 }
