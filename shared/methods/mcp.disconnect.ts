@@ -17,10 +17,10 @@ export const mcpDisconnect = defineMethod({
     params: { name: 'my-mcp-server', session_id: 'my-session-123' },
     result: { disconnected: true, name: 'my-mcp-server', session_id: 'my-session-123' },
   },
-  async handle({ name, session_id: sessionId }, { services, caller }) {
+  async handle({ name, session_id }, { services, caller }) {
     const { mcp, conversations } = services;
     const owner = caller.keyId;
-    await mcp.disconnect({ owner, sessionId, name });
+    const { sessionId } = await mcp.disconnect({ owner, sessionId: session_id, name });
     if (sessionId !== undefined && mcp.list(owner, sessionId).length === 0) {
       await conversations.release({ owner, sessionId }, 'mcp');
     }

@@ -48,7 +48,8 @@ export interface McpCall {
 export type McpResult = Awaited<ReturnType<McpClient['callTool']>>;
 
 /**
- * Everything that names a connection throws RpcError `not_found` alike for one that is missing, has ended or is another key's.
+ * Everything that names a connection throws RpcError `not_found` alike for one that is missing, has ended or is another key's. The session
+ * may be left out of a handle as long as the name is not connected twice.
  */
 export interface Mcp {
   /**
@@ -67,7 +68,8 @@ export interface Mcp {
   call(handle: McpHandle, call: McpCall): Promise<McpResult>;
   /** Connections of a key; of one session when `sessionId` is given. */
   list(owner: string, sessionId: string | undefined): readonly McpConnection[];
-  disconnect(handle: McpHandle): Promise<void>;
+  /** Resolves with the handle it was connected by. */
+  disconnect(handle: McpHandle): Promise<McpHandle>;
   /** Ends all connections of a session. */
   endSession(session: { readonly owner: string; readonly sessionId: string }): Promise<void>;
   /** What a prompt of this session may use; undefined when nothing is connected. */
@@ -91,6 +93,8 @@ interface Entry {
   open: { readonly client: McpClient; readonly connection: McpConnection } | undefined;
 }
 
+type OpenEntry = Entry & { readonly open: NonNullable<Entry['open']> };
+
 export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: McpParts): Mcp {
   const entries = new Map<string, Entry>();
   const connector = createConnector({ sandbox, log, servers });
@@ -113,10 +117,22 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
     entry.idle?.unref();
   };
 
+  const find = (handle: McpHandle): OpenEntry => {
+    const entry = entries.get(idOf(handle)) ?? findElsewhere(handle);
+    if (!isOpen(entry)) throw notFound();
+    return entry;
+  };
+
+  /** For a session that has none of that name, what is connected in no session; for no session, the only one of the key. */
+  const findElsewhere = ({ owner, name, sessionId }: McpHandle): Entry | undefined => {
+    if (sessionId !== undefined) return entries.get(idOf({ owner, name, sessionId: undefined }));
+    const named = [...entries.values()].filter(({ handle }) => handle.owner === owner && handle.name === name);
+    return named.length === 1 ? named[0] : undefined;
+  };
+
   /** Runs `work` with the connection, which does not go idle meanwhile. */
-  const using = async <R>(handle: McpHandle, work: (entry: Entry, open: NonNullable<Entry['open']>) => Promise<R>) => {
-    const entry = entries.get(idOf(handle));
-    if (entry?.open === undefined) throw notFound();
+  const using = async <R>(handle: McpHandle, work: (entry: OpenEntry) => Promise<R>) => {
+    const entry = find(handle);
     if (entry.calls >= CALLS_MAX) {
       throw new RpcError('unavailable', {
         message: `at most ${CALLS_MAX} calls to an MCP server may be in flight`,
@@ -126,20 +142,20 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
     entry.calls++;
     touch(entry);
     try {
-      return await work(entry, entry.open);
+      return await work(entry);
     } finally {
       entry.calls--;
-      if (entries.get(idOf(handle)) === entry) touch(entry);
+      if (entries.get(idOf(entry.handle)) === entry) touch(entry);
     }
   };
 
   const call = (handle: McpHandle, { tool, timeoutMs, signal, arguments: args }: McpCall): Promise<McpResult> =>
-    using(handle, async (entry, { client, connection }) => {
+    using(handle, async ({ allowed, open: { client, connection } }) => {
       const isListed = connection.tools.some(({ name }) => name === tool);
       // A server may have gained a tool since.
       if (!isListed) {
         const tools = await client.listTools(signal);
-        if (!pick(tools, entry.allowed).some(({ name }) => name === tool)) {
+        if (!pick(tools, allowed).some(({ name }) => name === tool)) {
           throw new RpcError('not_found', { message: `Not found: no such tool on "${handle.name}"` });
         }
       }
@@ -203,9 +219,9 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
       ),
 
     async disconnect(handle) {
-      const entry = entries.get(idOf(handle));
-      if (entry?.open === undefined) throw notFound();
+      const entry = find(handle);
       await end(entry);
+      return entry.handle;
     },
 
     async endSession({ owner, sessionId }) {
@@ -228,6 +244,10 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
       await connector.close();
     },
   };
+}
+
+function isOpen(entry: Entry | undefined): entry is OpenEntry {
+  return entry?.open !== undefined;
 }
 
 function pick(tools: readonly McpTool[], allowed: ReadonlySet<string> | undefined): readonly McpTool[] {

@@ -71,6 +71,26 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await processesWith(marker)).toEqual([]);
   });
 
+  it('is found without its session while its name is connected once, and never by way of another session', async () => {
+    const act = (sessionId: string | undefined) => stage.call({ name: 'fragile', sessionId }, 'act');
+    const missing = { reason: 'not_found' };
+    await stage.connect({ name: 'fragile', sessionId: 'one' });
+    expect(await act(undefined)).toMatchObject({ content: expect.any(Array) });
+    await expect(act('two')).rejects.toMatchObject(missing);
+    await expect(stage.call({ owner: 'b', name: 'fragile', sessionId: undefined }, 'act')).rejects.toMatchObject(
+      missing,
+    );
+    await stage.connect({ name: 'fragile', sessionId: 'two' });
+    await expect(act(undefined)).rejects.toMatchObject(missing);
+    await stage.mcp.disconnect({ owner: 'a', sessionId: 'one', name: 'fragile' });
+    const handle = { owner: 'a', sessionId: undefined, name: 'fragile' };
+    expect(await stage.mcp.disconnect(handle)).toEqual({ ...handle, sessionId: 'two' });
+    // Connected in no session, it serves each that has none of its name.
+    await stage.connect(handle);
+    expect(await act('three')).toMatchObject({ content: expect.any(Array) });
+    await stage.mcp.disconnect(handle);
+  });
+
   it('speaks the stateless protocol of 2026 with a server that knows no other', async () => {
     const { protocolVersion, tools } = await stage.connect({ name: 'modern' });
     expect(protocolVersion).toBe('2026-07-28');
