@@ -24,9 +24,9 @@ export function keepLease(parts: TurnParts, ref: Ref, lease: Lease, events: Leas
   const warn = (message: string) => (error: unknown) =>
     parts.log.log('WARNING', message, { turn_id: lease.turn_id, ...errorFields(error) });
 
-  const inspect = (conversation: ConversationDocument | undefined): void => {
+  const inspect = (conversation: ConversationDocument | undefined, otherwise: () => void): void => {
     const turn = conversation?.turn;
-    if (!isHeldBy(turn, lease)) events.lost();
+    if (!isHeldBy(turn, lease)) otherwise();
     else if (turn.stop !== null) events.stop(turn.stop);
   };
   const beat = async (): Promise<void> => {
@@ -41,14 +41,16 @@ export function keepLease(parts: TurnParts, ref: Ref, lease: Lease, events: Leas
       { cached: cache.get(ref) },
     );
     cache.set(ref, snapshots[0]);
-    inspect(result);
+    inspect(result, events.lost);
   };
+  const beatNow = (): void => void beat().catch(warn('turn heartbeat failed'));
 
-  const heartbeat = setInterval(() => void beat().catch(warn('turn heartbeat failed')), turns.heartbeatMs);
+  const heartbeat = setInterval(beatNow, turns.heartbeatMs);
   const watcher = setTimeout(() => {
     unwatch = store.watch<ConversationDocument>(
       ref,
-      ({ data }) => inspect(data),
+      // What a watch shows may be behind: only the store itself says that a lease is lost.
+      ({ data }) => inspect(data, beatNow),
       warn('turn watch failed, the heartbeat goes on'),
     );
   }, WATCH_AFTER_MS);

@@ -97,7 +97,8 @@ async function commitEnd(
         const erased = current?.conversation_id !== admitted.conversation.conversation_id;
         return { writes: [], result: { kind: erased ? 'erased' : 'taken' } };
       }
-      const reason = current.turn.stop ?? turn.stopped ?? 'cancelled';
+      const unasked = turn.end.status === 'interrupted' ? 'interrupted' : 'cancelled';
+      const reason = current.turn.stop ?? turn.stopped ?? unasked;
       // A stop that is on record before this commit wins: whoever asked is promised that end.
       const end: TurnEnd = current.turn.stop === null ? turn.end : { ...turn.end, status: 'cancelled', failure: null };
       const events = [...log.events, ...terminalEvents(end, reason, lease.turn_id, text, log.events.length)];

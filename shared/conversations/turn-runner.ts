@@ -151,8 +151,10 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
       return { ...ended, status: stopped === 'interrupted' ? 'interrupted' : 'cancelled', failure: null };
     }
     const cause: unknown = controller.signal.aborted ? controller.signal.reason : error;
+    // Whoever has the turn now has ended it, or will; were it nobody, this is its end.
+    if (cause instanceof LeaseLost) return { ...ended, status: 'interrupted', failure: null };
     const failure = toRpcError(cause);
-    if (failure.reason === 'internal' && !(cause instanceof LeaseLost)) {
+    if (failure.reason === 'internal') {
       parts.log.log('ERROR', 'turn failed', { turn_id: lease.turn_id, ...errorFields(failure.cause) });
     }
     return {

@@ -86,7 +86,9 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
     });
     for (const [line, message = ''] of output.matchAll(/^\{"severity":"ERROR".*?"message":"([^"]*)".*$/gm)) {
       errors[message] = (errors[message] ?? 0) + 1;
-      if (errorLines.length < ERROR_LINES_MAX) errorLines.push(`${instance.name}${instance.life} ${line}`);
+      // An outage fills the list; what no outage explains is kept all the same.
+      const isOurs = line.includes('"outcome":"internal"') && errorLines.length < 2 * ERROR_LINES_MAX;
+      if (isOurs || errorLines.length < ERROR_LINES_MAX) errorLines.push(`${instance.name}${instance.life} ${line}`);
     }
     const unhandled = output.split('\n').find((line) => line.includes('a rejection was not handled'));
     checks.check('crashes', unhandled === undefined, () => `${instance.name}: ${unhandled}`);

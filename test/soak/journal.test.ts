@@ -25,7 +25,8 @@ it('finds nothing wrong with a turn that was cut, resumed, ended for its owner a
   const journal = createJournal(createChecks(() => {}));
   const session = journal.open('k', 's');
   tell(journal, session, [1, delta('a'), 0], [2, delta('b'), 1], [2, delta('b'), 1], [3, delta('c'), 2]);
-  tell(journal, session, [10_002, aborted, 3], [10_002, aborted, 10_001]);
+  // It was stored as far as b: the end is each reader's next event.
+  tell(journal, session, [4, aborted, 3], [3, aborted, 2]);
   journal.status(session, 't', 'interrupted', 'look');
   for (const remaining of [0, 2, 1]) journal.admitted({ ...admission, limit: 3, remaining });
   auditWindows({ journal });
@@ -43,6 +44,7 @@ it('lets an answer say running that was asked for before the end was shown', () 
 
 const broken: readonly (readonly [string, Guarantee, (journal: Journal, session: Session) => void])[] = [
   ['a gap', 'streams', (journal, session) => tell(journal, session, [1, delta('a'), 0], [3, delta('c'), 1])],
+  ['a gap before an end', 'streams', (journal, session) => tell(journal, session, [1, delta('a'), 0], [9, aborted, 1])],
   ['a duplicate', 'streams', (journal, session) => tell(journal, session, [1, delta('a'), 0], [1, delta('a'), 1])],
   ['a changed event', 'streams', (journal, session) => tell(journal, session, [1, delta('a'), 0], [1, delta('b'), 0])],
   ['a second end', 'ends', (journal, session) => tell(journal, session, [1, complete, 0], [2, aborted, 1])],

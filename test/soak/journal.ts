@@ -8,8 +8,6 @@ import type { Ask } from './prompts.ts';
 export type Json = Readonly<Record<string, unknown>>;
 
 const ENTRIES_MAX = 1_000_000;
-/** Whoever ends a turn for a lost owner leaves this much room for events that were told and never stored. */
-const SEQ_LOST_MAX = 10_000;
 
 export interface Admission {
   readonly keyId: string;
@@ -42,6 +40,9 @@ export interface Turn {
   status: string | undefined;
   /** When somebody was first shown its end, by performance.now(). */
   endShownMs: number | undefined;
+  /** Somebody was told the event that ends it. */
+  endSeen: boolean;
+  /** Of its end, but for one that may have been written for a lost owner. */
   lastSeq: number | undefined;
   /** The answer that was acknowledged. */
   answer: string | undefined;
@@ -103,6 +104,7 @@ export function createJournal(checks: Checks): Journal {
         events: new Map(),
         status: undefined,
         endShownMs: undefined,
+        endSeen: false,
         lastSeq: undefined,
         answer: undefined,
       };
@@ -154,19 +156,24 @@ export function createJournal(checks: Checks): Journal {
       const ends = isTerminal(told);
       session.exists = true;
       count('events');
-      const jump = ends && event.TurnAborted !== undefined && seq > previous && seq - previous <= SEQ_LOST_MAX;
-      checks.check('streams', seq === previous + 1 || jump, () => `${turn.id}: ${seq} after ${previous}`);
-      const digest = digestOf(event);
-      const known = turn.events.get(seq);
-      checks.check('streams', known === undefined || known === digest, () => `${turn.id}: event ${seq} has changed`);
-      if (known === undefined) {
-        enter();
-        turn.events.set(seq, digest);
+      checks.check('streams', seq === previous + 1, () => `${turn.id}: ${seq} after ${previous}`);
+      // An owner that is lost takes along what it has told and not stored: the end that is written for it is each reader's next event.
+      const isForLost = event.TurnAborted !== undefined;
+      if (isForLost) checks.check('ends', turn.lastSeq === undefined, () => `${turn.id}: ${seq} beside its end`);
+      else {
+        const digest = digestOf(event);
+        const known = turn.events.get(seq);
+        checks.check('streams', known === undefined || known === digest, () => `${turn.id}: event ${seq} has changed`);
+        if (known === undefined) {
+          enter();
+          turn.events.set(seq, digest);
+        }
+        const after = turn.lastSeq !== undefined && (ends ? seq !== turn.lastSeq : seq >= turn.lastSeq);
+        checks.check('ends', !after, () => `${turn.id}: event ${seq} beside its end ${turn.lastSeq}`);
       }
-      const after = turn.lastSeq !== undefined && (ends ? seq !== turn.lastSeq : seq >= turn.lastSeq);
-      checks.check('ends', !after, () => `${turn.id}: event ${seq} beside its end ${turn.lastSeq}`);
       if (ends) {
-        turn.lastSeq = seq;
+        turn.endSeen = true;
+        if (!isForLost) turn.lastSeq = seq;
         status(session, turn.id, statusOf(told), 'event');
       }
       return turn;

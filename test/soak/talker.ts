@@ -95,7 +95,7 @@ export async function prompt(
     const { result, error } = end.reply;
     const turn = talker.journal.answer(session, ask, result, error);
     if (turn !== undefined) {
-      talker.journal.checks.check('ends', turn.lastSeq !== undefined, () => `${turn.id}: answered before its end`);
+      talker.journal.checks.check('ends', turn.endSeen, () => `${turn.id}: answered before its end`);
     }
   }
   return { end, turnId, lastSeq };
@@ -127,7 +127,7 @@ export async function resume(talker: Talker, session: Session, turnId: string, a
     const { result, error } = end.reply ?? {};
     if (result !== undefined) {
       const turn: Turn = journal.status(session, turnId, String(result.status), 'resume');
-      journal.checks.check('ends', turn.lastSeq !== undefined, () => `${turnId}: resumed without its end`);
+      journal.checks.check('ends', turn.endSeen, () => `${turnId}: resumed without its end`);
       return;
     }
     journal.checks.check('streams', error?.code !== 404, () => `${turnId}: not found when resumed`);
