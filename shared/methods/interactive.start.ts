@@ -6,7 +6,7 @@ import { defineMethod, type MethodContext } from './define-method.ts';
 import { Directory } from './exec.ts';
 import { Columns, Rows } from './interactive-schemas.ts';
 import { SessionId } from './schemas.ts';
-import { watchTerminal } from './watch-terminal.ts';
+import { expectWatch, watchTerminal } from './watch-terminal.ts';
 
 export const interactiveStart = defineMethod({
   name: 'interactive.start',
@@ -65,6 +65,7 @@ export const interactiveStart = defineMethod({
     const sessionId = params.session_id ?? services.ids.next('tty');
     const { shell, cwd, env, cols, rows } = params;
     const handle = { owner: caller.keyId, sessionId };
+    const unexpect = connection && expectWatch(connection, sessionId);
     // Input may follow on the heels of this call: nothing is waited for before the terminal is known.
     const [{ terminal, resumed }] = await Promise.all([
       services.terminals.start(handle, {
@@ -76,7 +77,10 @@ export const interactiveStart = defineMethod({
         ...(rows !== undefined && { rows }),
       }),
       params.session_id !== undefined && services.conversations.hold(handle, 'terminal', { isStarted: false }),
-    ]);
+    ]).catch((error: unknown) => {
+      unexpect?.();
+      throw error;
+    });
     const result = { session_id: sessionId, ...terminal.size, resumed, seq: terminal.lastSeq };
     if (connection === undefined) return { ...result, attach: await attachTicket(context) };
     watchTerminal(connection, terminal, sessionId, params.after_seq, context.notify);

@@ -8,6 +8,20 @@ export function watchUnlessWatched({ connection, notify }: MethodContext, termin
   watchTerminal(connection, terminal, sessionId, 0, notify);
 }
 
+/**
+ * Says ahead that a start will watch the terminal, so that input on its heels begins no watch of its own. The returned function takes it
+ * back.
+ */
+export function expectWatch({ streams }: Connection, sessionId: string): () => void {
+  const id = streamOf(sessionId);
+  if (streams.has(id)) return () => {};
+  const expected = (): void => {};
+  streams.set(id, expected);
+  return () => {
+    if (streams.get(id) === expected) streams.delete(id);
+  };
+}
+
 /** From the response on, the connection hears the terminal; a second call on the same connection takes the place of the first. */
 export function watchTerminal(
   { streams, afterReply }: Connection,

@@ -67,7 +67,16 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
       client.send({ jsonrpc: '2.0', method: 'interactive.input', params: { session_id: 'early', data } });
     }
     await until(client, 'early', /abcd\r\n/);
-    await client.call('interactive.close', { session_id: 'early' });
+    await client.call('interactive.input', { session_id: 'early', data: 'exit\r' });
+    await client.until(({ method }) => method === 'interactive.exit');
+    // Watched once, from the answer of the start on.
+    const seqs = client.received
+      .filter(({ method }) => method === 'interactive.output')
+      .map(({ params }) => params?.seq);
+    expect(seqs).toEqual([...new Set(seqs)].toSorted((a, b) => Number(a) - Number(b)));
+    expect(client.received.findIndex(({ id }) => id === 1)).toBeLessThan(
+      client.received.findIndex(({ method }) => method === 'interactive.output'),
+    );
     client.socket.close();
   });
 
