@@ -1,10 +1,11 @@
 // A pseudoterminal around a command line of the sandbox. The binding is native and optional: it is loaded when the first terminal starts, and
 // where it is missing the caller is told so.
-import { writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Duplex } from 'node:stream';
 import { RpcError } from '../errors.ts';
 import type { SandboxCommand } from './sandbox.ts';
+import { gone } from './sandbox-process.ts';
 
 type Binding = typeof import('@lydell/node-pty');
 
@@ -60,10 +61,12 @@ function open(command: SandboxCommand, { cols, rows }: Size, onData: (text: stri
   const input = createInput(fd, isOpen);
   const startedMs = performance.now();
   let isSetUp = false;
+  let initPid: number | undefined;
   let hasEnded = false;
   let killTimer: NodeJS.Timeout | undefined;
   const { promise: exited, resolve } = Promise.withResolvers<{ readonly exitCode: number }>();
   pty.onData((text) => {
+    if (!isSetUp) initPid = childOf(pty.pid);
     isSetUp = true;
     onData(text);
   });
@@ -71,7 +74,7 @@ function open(command: SandboxCommand, { cols, rows }: Size, onData: (text: stri
     hasEnded = true;
     clearTimeout(killTimer);
     command.release();
-    resolve({ exitCode: signal ? 128 + signal : exitCode });
+    void gone(initPid).then(() => resolve({ exitCode: signal ? 128 + signal : exitCode }));
   });
   const ifAlive = (work: () => void): void => {
     // Its pid may be another's by now, and its descriptor as well.
@@ -97,6 +100,15 @@ function open(command: SandboxCommand, { cols, rows }: Size, onData: (text: stri
     },
     exited,
   };
+}
+
+/** The init of the sandbox, bwrap's only child; undefined where the machine does not tell. */
+function childOf(pid: number): number | undefined {
+  try {
+    return Number.parseInt(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1'), 10) || undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -123,7 +123,7 @@ export async function startProcess(
 }
 
 /** bwrap ends as soon as the command has; its init may still be busy killing what the command left behind. */
-async function gone(initPid: number | undefined): Promise<void> {
+export async function gone(initPid: number | undefined): Promise<void> {
   if (initPid === undefined) return;
   const deadlineMs = performance.now() + GRACE_MS;
   // Most are gone before anybody can look: asked without a file or a timer first.
