@@ -41,6 +41,8 @@ apply --numstat -z || exit ${STEP.read}
 apply --check || exit ${STEP.check}
 # What git only finds when it writes.
 for path in "$@"; do
+  # A directory that this patch empties can become a file.
+  for other in "$@"; do case "$other" in "$path"/*) continue 2 ;; esac; done
   [ -d "$path" ] && [ ! -L "$path" ] && [ -n "$(ls -A -- "$path")" ] && refuse "$path: is a directory" ${STEP.check}
 done
 [ "$dry" = 1 ] && exit 0

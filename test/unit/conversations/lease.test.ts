@@ -9,6 +9,8 @@ import { conversationDelete } from '../../../shared/methods/conversation.delete.
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
+import type { Store } from '../../../shared/store/store.ts';
 import { createStage, failure, type Instance, isDelta, isTerminal, type Stage } from './stage.ts';
 
 let stage: Stage;
@@ -101,6 +103,22 @@ describe('a lease', () => {
     a.line.state = 'up';
     expect(await a.call(conversationResume, { session_id: 's' })).toMatchObject({ status: 'cancelled' });
     expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
+  });
+
+  it('is not taken for lost because a watch shows something older', async () => {
+    const behind = await createStage({
+      openStore(clock) {
+        const store = createEmbeddedStore({ path: ':memory:', clock });
+        const watch: Store['watch'] = (ref, listener, onError) => {
+          listener({ ref, data: undefined, version: null });
+          return store.watch(ref, listener, onError);
+        };
+        return { ...store, watch };
+      },
+    });
+    const instance = await behind.instance();
+    expect(await instance.prompt('[[chunks 12 every 30]]')).toMatchObject({ type: 'ai_response' });
+    await behind.close();
   });
 
   it('fences an owner that lost it: nothing it writes later is kept', async () => {

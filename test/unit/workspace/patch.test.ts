@@ -152,6 +152,21 @@ describeWith('bubblewrap', 'apply', async () => {
     }
   });
 
+  it('makes a file of a directory whose files it deletes', async () => {
+    await scene.sh('mkdir -p ~/turned/d; echo x > ~/turned/d/x');
+    const gone = [
+      'diff --git a/d/x b/d/x',
+      'deleted file mode 100644',
+      '--- a/d/x',
+      '+++ /dev/null',
+      '@@ -1 +0,0 @@',
+      '-x',
+    ];
+    const made = ['diff --git a/d b/d', 'new file mode 100644', '--- /dev/null', '+++ b/d', '@@ -0,0 +1 @@', '+y', ''];
+    await run([...gone, ...made].join('\n'), { directory: '/home/user/turned' });
+    expect((await scene.sh('cat ~/turned/d')).stdout.toString()).toBe('y\n');
+  });
+
   it.each([
     ['inside .git', '/home/user/hooked/.git', /is inside \.git$/],
     ['a way into .git', '/home/user/way/hooks', /is inside \.git$/],
