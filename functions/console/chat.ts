@@ -97,11 +97,20 @@ function Composer(props: {
     if (document.activeElement === document.body) box.current?.focus();
   }, [isRunning]);
 
+  const [isWanted, setWanted] = useState(false);
   const send = (): void => {
-    if (isRunning || phase === 'loading' || blockedMs > 0 || prompt.trim() === '') return;
+    if (isRunning || blockedMs > 0 || prompt.trim() === '') return;
+    // Whoever types faster than the session loads need not press again.
+    setWanted(phase === 'loading');
+    if (phase === 'loading') return;
     setPrompt('');
     void conversation.send(prompt, options);
   };
+  useEffect(() => {
+    if (!isWanted || phase === 'loading') return;
+    setWanted(false);
+    send();
+  }, [phase]);
   return el(
     'form',
     {

@@ -90,6 +90,24 @@ describeWith('chromium', 'the console', () => {
     expect(await index.json()).toMatchObject({ endpoints: ['/health', '/jsonrpc', '/webhook', '/ws'] });
   });
 
+  it('sends a prompt that was entered before the session had loaded', async () => {
+    const { page } = open;
+    const [asked, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    await page.route('**/jsonrpc', async (route) => {
+      if (route.request().postData()?.includes('"conversation.status"')) {
+        asked.resolve();
+        await gate.promise;
+      }
+      await route.continue();
+    });
+    await signIn(page);
+    await asked.promise;
+    await say(page, '[[say in time]]');
+    gate.resolve();
+    await lastAnswer(page, 'done').waitFor();
+    expect(await lastAnswer(page, 'done').textContent()).toContain('in time');
+  });
+
   it('streams an answer while the model still writes it', async () => {
     const { page } = open;
     const { script, release } = createGate();
