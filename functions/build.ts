@@ -5,6 +5,7 @@ import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
+import { CODEX_VERSION } from '../shared/engines/codex/version.ts';
 import { bundleConsole } from './console/bundle.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
@@ -40,7 +41,10 @@ const COMPANION_EXTERNAL = ['@lydell/node-pty', '@openai/codex', 'bufferutil', '
 export async function buildCompanion(outdir = path.join(ROOT, 'dist/ws')): Promise<Metafile> {
   const metafile = await bundle(outdir, { main: 'functions/ws/main.ts' }, COMPANION_EXTERNAL);
   const pinned = await pinnedDependencies(COMPANION_EXTERNAL);
-  await writeManifest(outdir, 'companion', { scripts: { start: 'node main.js' }, dependencies: pinned });
+  await writeManifest(outdir, 'companion', {
+    scripts: { start: 'node main.js' },
+    dependencies: { ...pinned, '@openai/codex': CODEX_VERSION },
+  });
   await copyFile(path.join(ROOT, 'functions/ws/Containerfile'), path.join(outdir, 'Dockerfile'));
   return metafile;
 }

@@ -1,5 +1,6 @@
 // `npm start`: the gateway on a laptop. Says on stdout where it is; sweeps and, on the emulator, pulls beside the server.
 import { type Config, LOCAL_KEY } from '../../shared/config.ts';
+import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/binary.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { OFFLINE_MODEL } from '../../shared/engines/offline.ts';
 import { applyDeploymentEvent } from '../../shared/events/deployments.ts';
@@ -46,12 +47,13 @@ async function startSubscriber(services: Services): Promise<() => Promise<void>>
   });
 }
 
-function banner({ keys, store, dataDir }: Config, engines: Engines): string {
+function banner({ codexProgram, dataDir, keys, store }: Config, engines: Engines): string {
   const isLocalKey = keys.source === 'environment' && keys.documents.includes(LOCAL_KEY);
   return [
     `  model  ${engines.defaultModel}${remarkOn(engines)}`,
     `  key    ${isLocalKey ? `${LOCAL_KEY} (X-API-Key; for this machine only)` : 'as configured'}`,
     `  store  ${store === 'embedded' ? dataDir : store}`,
+    ...(findCodex(codexProgram) === undefined ? [`  codex  not installed: ${INSTALL_HINT}`] : []),
     '',
   ].join('\n');
 }

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 
 const here = import.meta.dirname;
-const bin = join(here, '../../node_modules/.bin');
+const bin = join(here, '../../test/node_modules/.bin');
 const template = {
   version: 'v2',
   plugins: [

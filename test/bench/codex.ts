@@ -21,7 +21,7 @@ export async function run(): Promise<BenchLine[]> {
   const directory = await mkdtemp(join(tmpdir(), 'codex-bench-'));
   const api = await startResponsesApi();
   const sandbox = createBubblewrapSandbox({ directory: join(directory, 'workspaces'), path: process.env.PATH ?? '' });
-  const binary = findCodex(undefined);
+  const binary = findCodex(undefined, import.meta.url);
   if (binary === undefined) throw new Error(INSTALL_HINT);
   const saved = new Map<string, Uint8Array>();
   const state: EngineState = {

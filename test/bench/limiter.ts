@@ -168,7 +168,7 @@ async function admittedByInstances(): Promise<number> {
     Promise.all(calls).then((admitted) => console.log(admitted.reduce((sum, n) => sum + n)));`;
   const counts = await Promise.all(
     Array.from({ length: PROCESSES }, async () => {
-      const child = spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, ['-e', code], { cwd: 'test', stdio: ['ignore', 'pipe', 'inherit'] });
       return Number(await text(child.stdout));
     }),
   );

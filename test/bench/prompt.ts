@@ -11,7 +11,7 @@ const BURST = 600;
 const CONCURRENCY = 20;
 /** Sessions of this many turns: a conversation that grows for ever measures the model's input. */
 const TURNS = 5;
-const PORTKEY = 'node_modules/@portkey-ai/gateway/build/start-server.js';
+const PORTKEY = 'test/node_modules/@portkey-ai/gateway/build/start-server.js';
 const PORTKEY_PORT = 18_787;
 /**
  * Its 1.15.2 answers 500 to a streamed call here: it changes the headers of what `fetch` gave it, which are immutable. With this line in

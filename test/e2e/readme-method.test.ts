@@ -19,7 +19,7 @@ beforeAll(async () => {
   for (const name of ['shared', 'functions', 'package.json', 'tsconfig.json', 'biome.json', REGISTRY_TESTS]) {
     cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   }
-  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+  for (const modules of ['node_modules', 'test/node_modules']) symlinkSync(join(ROOT, modules), join(copy, modules));
 
   const [block] = blocks;
   writeFileSync(join(copy, block?.told.get('file') ?? ''), block?.text ?? '');

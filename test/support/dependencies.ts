@@ -5,7 +5,7 @@ import { z } from 'zod';
 const Manifest = z.object({
   allowScripts: z.record(z.string(), z.boolean()),
   dependencies: z.record(z.string(), z.string()),
-  devDependencies: z.record(z.string(), z.string()),
+  devDependencies: z.record(z.string(), z.string()).default({}),
 });
 /** A member is absent where npm has nothing to say. */
 const Entry = z.object({
@@ -29,13 +29,17 @@ export interface LockedPackage extends z.output<typeof Entry> {
   readonly path: string;
 }
 
-export function readManifest(): z.output<typeof Manifest> {
-  return Manifest.parse(readJson('package.json'));
+/** The directories that have a package.json and a lockfile: the gateway's, and that of the packages which only tests use. */
+export const MANIFESTS = ['', 'test/'] as const;
+type ManifestDirectory = (typeof MANIFESTS)[number];
+
+export function readManifest(directory: ManifestDirectory = ''): z.output<typeof Manifest> {
+  return Manifest.parse(readJson(`${directory}package.json`));
 }
 
-/** Every package of package-lock.json but the project itself. */
-export function readLockedPackages(): readonly LockedPackage[] {
-  const { packages } = Lockfile.parse(readJson('package-lock.json'));
+/** Every package of a package-lock.json but the project itself. */
+export function readLockedPackages(directory: ManifestDirectory = ''): readonly LockedPackage[] {
+  const { packages } = Lockfile.parse(readJson(`${directory}package-lock.json`));
   return Object.entries(packages)
     .filter(([path]) => path !== '')
     .map(([path, entry]) => ({ ...entry, path, name: path.split('node_modules/').at(-1) ?? path }));

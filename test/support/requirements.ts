@@ -35,7 +35,7 @@ declare module 'vitest' {
 /** Looks at the machine; some tens of milliseconds. */
 export function findMissing(): Missing {
   const bubblewrap = bubblewrapWorks() ? '' : 'install bubblewrap, with user namespaces allowed';
-  const codex = bubblewrap || (findCodex(undefined) === undefined ? INSTALL_HINT : '');
+  const codex = bubblewrap || (findCodex(undefined, import.meta.url) === undefined ? INSTALL_HINT : '');
   return {
     emulators: findEmulators().reason,
     chromium: findChromium() === undefined ? 'install Chromium or set CHROMIUM' : '',

@@ -2,16 +2,23 @@
 // allowed, and for a reason that the README gives.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { isProduction, readDependencyTable, readLockedPackages, readManifest } from '../support/dependencies.ts';
+import {
+  isProduction,
+  MANIFESTS,
+  readDependencyTable,
+  readLockedPackages,
+  readManifest,
+} from '../support/dependencies.ts';
 import { isAllowed, licencesOf } from '../support/licences.ts';
 import { README } from '../support/readme.ts';
 import { toBom } from '../support/sbom.ts';
 
-const manifest = readManifest();
-const locked = readLockedPackages();
-const deployed = locked.filter(isProduction);
+const deployed = readLockedPackages().filter(isProduction);
 
-describe('the lockfile', () => {
+describe.each(MANIFESTS)('%spackage-lock.json', (directory) => {
+  const manifest = readManifest(directory);
+  const locked = readLockedPackages(directory);
+
   it('has a hash of every package', () => {
     expect(locked.length).toBeGreaterThan(100);
     expect(locked.filter(({ integrity }) => integrity?.startsWith('sha512-') !== true)).toEqual([]);
@@ -29,10 +36,8 @@ describe('the lockfile', () => {
       expect([name, version]).toEqual([name, locked.find(({ path }) => path === `node_modules/${name}`)?.version]);
     }
   });
-});
 
-describe('install scripts', () => {
-  it('are allowed or refused one by one: nothing runs that nobody has looked at', () => {
+  it('has install scripts that are allowed or refused one by one: nothing runs that nobody has looked at', () => {
     const scripted = locked.filter(({ hasInstallScript }) => hasInstallScript === true);
     // A decision may be about one version only.
     const decided = Object.keys(manifest.allowScripts).map((key) => key.replace(/(?<=.)@[^@/]*$/, ''));
@@ -45,7 +50,7 @@ describe('install scripts', () => {
 
 describe('licences of what is deployed', () => {
   it('are on the list', () => {
-    const licences = licencesOf(locked);
+    const licences = licencesOf(readLockedPackages());
     expect(licences.size).toBeGreaterThan(3);
     expect([...licences].filter(([licence]) => !isAllowed(licence))).toEqual([]);
   });
@@ -81,9 +86,12 @@ describe('the bill of materials', () => {
 });
 
 describe('the README', () => {
-  it.each(['dependencies', 'devDependencies'] as const)('gives a reason for each of the %s', (kind) => {
+  it.each([
+    ['deployed', readManifest().dependencies],
+    ['development', readManifest().devDependencies],
+    ['tests and benches', readManifest('test/').dependencies],
+  ])('gives a reason for each package of the table "%s"', (heading, packages) => {
     const readme = readFileSync(README, 'utf8');
-    const heading = kind === 'dependencies' ? 'deployed' : 'development';
-    expect(readDependencyTable(readme, heading).toSorted()).toEqual(Object.keys(manifest[kind]).toSorted());
+    expect(readDependencyTable(readme, heading).toSorted()).toEqual(Object.keys(packages).toSorted());
   });
 });

@@ -11,21 +11,21 @@ export interface CodexBinary {
 }
 
 /** How to get it, for errors. */
-export const INSTALL_HINT = `npm install @openai/codex@${CODEX_VERSION}, or set CODEX_BIN to its native program`;
+export const INSTALL_HINT = `npm install --no-save @openai/codex@${CODEX_VERSION}, or set CODEX_BIN to its native program`;
 
 /**
- * `named`: the configured path of the program (`.../vendor/<target>/bin/codex`); else the installed package `@openai/codex` is looked for
- * from here. Undefined when there is none.
+ * Finds the native program. `named` is the configured path (`.../vendor/<target>/bin/codex`); without it, the package `@openai/codex` is
+ * resolved from the module `from`, by default this one. Returns undefined when neither gives an executable file.
  */
-export function findCodex(named: string | undefined): CodexBinary | undefined {
-  const file = named ?? installed();
+export function findCodex(named: string | undefined, from: string = import.meta.url): CodexBinary | undefined {
+  const file = named ?? installed(from);
   if (file === undefined || !isExecutable(file)) return undefined;
   return { file, directory: dirname(dirname(file)) };
 }
 
-function installed(): string | undefined {
+function installed(from: string): string | undefined {
   try {
-    const launcher = createRequire(import.meta.url).resolve('@openai/codex/package.json');
+    const launcher = createRequire(from).resolve('@openai/codex/package.json');
     // The launcher's own dependency: not always visible from here.
     const platform = createRequire(launcher).resolve(`@openai/codex-${process.platform}-${process.arch}/package.json`);
     const vendor = join(dirname(platform), 'vendor');

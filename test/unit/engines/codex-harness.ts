@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { vi } from 'vitest';
-import { findCodex, INSTALL_HINT } from '../../../shared/engines/codex/binary.ts';
+import { type CodexBinary, findCodex, INSTALL_HINT } from '../../../shared/engines/codex/binary.ts';
 import { type CodexEngine, type CodexOptions, createCodexEngine } from '../../../shared/engines/codex/engine.ts';
 import type { Engine, EngineEvent, EngineState, Message, Outcome, TurnInput } from '../../../shared/engines/engine.ts';
 import { RpcError } from '../../../shared/errors.ts';
@@ -31,13 +31,23 @@ export interface Stage {
   close(): Promise<void>;
 }
 
+/** The program that test/package.json installs. */
+export function codexProgram(): string {
+  return installedCodex().file;
+}
+
+function installedCodex(): CodexBinary {
+  const binary = findCodex(undefined, import.meta.url);
+  if (binary === undefined) throw new Error(INSTALL_HINT);
+  return binary;
+}
+
 export async function setUpStage(): Promise<Stage> {
   const directory = await mkdtemp(join(tmpdir(), 'codex-test-'));
   const api = await startResponsesApi();
   api.behave(byPrompt);
   const sandbox = createBubblewrapSandbox({ directory: join(directory, 'workspaces'), path: process.env.PATH ?? '' });
-  const binary = findCodex(undefined);
-  if (binary === undefined) throw new Error(INSTALL_HINT);
+  const binary = installedCodex();
   const saved = new Map<string, Uint8Array>();
   const warnings: string[] = [];
   const engines: CodexEngine[] = [];

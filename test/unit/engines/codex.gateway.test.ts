@@ -8,7 +8,7 @@ import { needsCompanion } from '../../../shared/engines/needs-companion.ts';
 import { type ResponsesApi, startResponsesApi } from '../../fakes/responses-api.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { API_KEY, byPrompt, saidIn } from './codex-harness.ts';
+import { API_KEY, byPrompt, codexProgram, saidIn } from './codex-harness.ts';
 
 describeWith('codex', 'a gateway with ENGINE=codex', () => {
   let api: ResponsesApi;
@@ -20,6 +20,7 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
     api.behave(byPrompt);
     gateway = await startInProcess({
       ENGINE: 'codex',
+      CODEX_BIN: codexProgram(),
       GATEWAY_DATA_DIR: directory,
       OPENAI_API_KEY: API_KEY,
       OPENAI_BASE_URL: api.url,
@@ -98,10 +99,10 @@ describe('a gateway without Codex', () => {
         data: { issues: [{ path: 'model', message: expect.stringMatching(message) }] },
       });
     const missing = createEngines({ ...config, codexProgram: '/nowhere/codex' }, { codex: parts });
-    expect(() => missing.resolve('codex/gpt-5.5')).toThrow(refusal(/npm install @openai\/codex/));
+    expect(() => missing.resolve('codex/gpt-5.5')).toThrow(refusal(/npm install --no-save @openai\/codex/));
     const elsewhere = createEngines(config);
     expect(() => elsewhere.resolve('codex/gpt-5.5')).toThrow(refusal(/does not run in this process/));
-    const poor = createEngines({ ...config, providers: {} }, { codex: parts });
+    const poor = createEngines({ ...config, codexProgram: process.execPath, providers: {} }, { codex: parts });
     expect(() => poor.resolve('codex/gpt-5.5')).toThrow(refusal(/OPENAI_API_KEY/));
   });
 

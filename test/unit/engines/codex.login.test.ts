@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type ResponsesApi, startResponsesApi } from '../../fakes/responses-api.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { API_KEY, appServers, byPrompt } from './codex-harness.ts';
+import { API_KEY, appServers, byPrompt, codexProgram } from './codex-harness.ts';
 
 const CLAIMS = { exp: 4_000_000_000, 'https://api.openai.com/auth': { chatgpt_account_id: 'account-1' } };
 const TOKEN = `e30.${Buffer.from(JSON.stringify(CLAIMS)).toString('base64url')}.c2lnbmF0dXJlLW9mLWEtdG9rZW4`;
@@ -27,6 +27,7 @@ describeWith('codex', 'a ChatGPT login used with Codex', () => {
     api.behave(byPrompt);
     gateway = await startInProcess({
       GATEWAY_STORE: 'embedded',
+      CODEX_BIN: codexProgram(),
       GATEWAY_DATA_DIR: directory,
       OPENAI_API_KEY: API_KEY,
       OPENAI_BASE_URL: api.url,

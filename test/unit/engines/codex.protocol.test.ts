@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import manifest from '../../../package.json' with { type: 'json' };
 import { findCodex } from '../../../shared/engines/codex/binary.ts';
 import { RESULTS } from '../../../shared/engines/codex/protocol.ts';
 import { CODEX_VERSION } from '../../../shared/engines/codex/version.ts';
+import testManifest from '../../package.json' with { type: 'json' };
 import { describeWith } from '../../support/requirements.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
@@ -102,15 +102,21 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
       (error: { stdout?: string }) => error.stdout ?? 'tsc did not run',
     );
 
-  it('is of the version that package.json pins', async () => {
-    const { stdout } = await exec(findCodex(undefined)?.file ?? '', ['--version']);
+  it('is of the version that test/package.json pins', async () => {
+    const { stdout } = await exec(findCodex(undefined, import.meta.url)?.file ?? '', ['--version']);
     expect(stdout.trim()).toBe(`codex-cli ${CODEX_VERSION}`);
-    expect(manifest.devDependencies['@openai/codex']).toBe(CODEX_VERSION);
+    expect(testManifest.dependencies['@openai/codex']).toBe(CODEX_VERSION);
   });
 
   it('still has every method, answer, notification and item the gateway uses, in the form it uses', async () => {
     const generated = join(directory, 'generated');
-    await exec(findCodex(undefined)?.file ?? '', ['app-server', 'generate-ts', '--experimental', '--out', generated]);
+    await exec(findCodex(undefined, import.meta.url)?.file ?? '', [
+      'app-server',
+      'generate-ts',
+      '--experimental',
+      '--out',
+      generated,
+    ]);
     await writeFile(join(directory, 'tsconfig.json'), JSON.stringify(TSCONFIG));
     await writeFile(join(directory, 'check.ts'), CHECK);
     // The check itself must be able to fail.

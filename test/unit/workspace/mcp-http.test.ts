@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { createMcpListener } from '../../support/mcp-listener.ts';
-import { createMcpStage, endAfterwards, MODULES } from './mcp-stage.ts';
+import { createMcpStage, endAfterwards, TEST_MODULES } from './mcp-stage.ts';
 
 /** The SDK's stateless server, which refuses the older era; notes what it was asked. */
 function createModernListener(seen: IncomingMessage[]): RequestListener {
@@ -30,7 +30,7 @@ async function listen(listener: RequestListener): Promise<string> {
 
 async function startEverything(): Promise<string> {
   const port = await freePort();
-  const file = join(MODULES, '@modelcontextprotocol/server-everything/dist/index.js');
+  const file = join(TEST_MODULES, '@modelcontextprotocol/server-everything/dist/index.js');
   const child = spawn(process.execPath, [file, 'streamableHttp'], {
     env: { PORT: String(port) },
     stdio: ['ignore', 'ignore', 'pipe'],

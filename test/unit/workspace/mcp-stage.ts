@@ -12,7 +12,8 @@ import type { ServerConfig } from '../../../shared/workspace/mcp-connect.ts';
 import type { RunResult } from '../../../shared/workspace/sandbox.ts';
 import { ROOT } from '../../support/local-gateway.ts';
 
-export const MODULES = join(ROOT, 'node_modules');
+const MODULES = join(ROOT, 'node_modules');
+export const TEST_MODULES = join(ROOT, 'test/node_modules');
 export const NODE = join(MODULES, 'node/bin/node');
 const FAKES = join(ROOT, 'test/fakes');
 
@@ -20,13 +21,13 @@ const FAKES = join(ROOT, 'test/fakes');
 export function registeredServers(modes: readonly string[], marker = ''): Record<string, object> {
   const official = (name: string, ...args: string[]) => ({
     command: NODE,
-    args: [join(MODULES, `@modelcontextprotocol/server-${name}/dist/index.js`), ...args],
-    paths: [MODULES],
+    args: [join(TEST_MODULES, `@modelcontextprotocol/server-${name}/dist/index.js`), ...args],
+    paths: [MODULES, TEST_MODULES],
   });
   const fake = (mode: string) => ({
     command: NODE,
     args: [join(FAKES, 'mcp-server.ts'), mode, marker],
-    paths: [MODULES, FAKES],
+    paths: [MODULES, TEST_MODULES, FAKES],
   });
   return {
     everything: official('everything', 'stdio', marker),
