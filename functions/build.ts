@@ -1,11 +1,12 @@
 // Builds what is deployed: one ESM bundle for all Google Cloud Functions, split into chunks so that a function loads only what it uses,
 // and one for the companion; each with a package.json of its own. Same input, same bytes. The functions' refuses native addons, Codex
 // and everything of the companion or the local server.
-import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { CODEX_VERSION } from '../shared/engines/codex/version.ts';
+import { makeDirectory } from '../shared/make-directory.ts';
 import { bundleConsole } from './console/bundle.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
@@ -71,7 +72,7 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
     metafile: true,
     logLevel: 'warning',
   });
-  await mkdir(outdir, { recursive: true });
+  await makeDirectory(outdir);
   return metafile;
 }
 
@@ -79,7 +80,7 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
 export async function buildConsole(outdir = path.join(ROOT, 'dist/console'), socketUrl?: string): Promise<void> {
   const files = await bundleConsole(socketUrl === undefined ? {} : { socketUrl });
   await rm(outdir, { recursive: true, force: true });
-  await mkdir(outdir, { recursive: true });
+  await makeDirectory(outdir);
   for (const [name, { body }] of files) await writeFile(path.join(outdir, name), body);
   const bytes = [...files.values()].reduce((sum, { body }) => sum + body.length, 0);
   process.stdout.write(`console: ${files.size} files, ${(bytes / 1e6).toFixed(1)} MB\n`);

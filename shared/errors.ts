@@ -121,6 +121,15 @@ export class RpcError extends Error {
   }
 }
 
+/** What is kept on this machine cannot be reached: what follows would be lost, so nothing is accepted. */
+export function dataDirectoryGone(cause: unknown): RpcError {
+  return new RpcError('unavailable', {
+    message: 'The data directory of the gateway has gone; its operator has to restore it and restart the gateway',
+    retryAfterMs: 10_000,
+    cause,
+  });
+}
+
 /** An RpcError stays what it is; anything else is masked as `internal` with the original kept as its cause. */
 export function toRpcError(error: unknown): RpcError {
   return error instanceof RpcError ? error : new RpcError('internal', { cause: error });

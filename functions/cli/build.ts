@@ -1,11 +1,12 @@
 // Builds the npm package of the client and the command line: one ES module for Node 20 and browsers, one program, declarations that stand
 // alone. No server code is in it; the types of the methods are written out from their schemas.
 import { spawnSync } from 'node:child_process';
-import { chmod, copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { build, type Metafile } from 'esbuild';
 import { ERRORS } from '../../shared/errors.ts';
+import { makeDirectory } from '../../shared/make-directory.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { toType } from './json-schema-types.ts';
 
@@ -76,7 +77,7 @@ async function writeDeclarations(outdir: string): Promise<void> {
     const compiler = path.join(ROOT, 'node_modules/typescript/bin/tsc');
     const { status, stdout } = spawnSync(process.execPath, [compiler, '-p', scratch], { encoding: 'utf8' });
     if (status !== 0) throw new Error(`the client's declarations: ${stdout}`);
-    await mkdir(outdir, { recursive: true });
+    await makeDirectory(outdir);
     const made = path.join(scratch, 'out/client');
     for (const file of await readdir(made)) {
       const text = await readFile(path.join(made, file), 'utf8');

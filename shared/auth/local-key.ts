@@ -1,9 +1,10 @@
 // Wraps data keys with a key of this machine: a file that only its owner may read, or memory for a store that is lost with the process.
 // For one machine only; a deployment uses Cloud KMS (kms.ts).
 import { createHash, randomBytes } from 'node:crypto';
-import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { link, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { RpcError } from '../errors.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { decrypt, encrypt, type KeyWrapper } from './envelope.ts';
 
 const KEY_BYTES = 32;
@@ -62,7 +63,7 @@ async function readOrCreate(path: string): Promise<Buffer> {
 
 /** Written beside its place and then linked into it: who finds the file finds all of it, and the first one wins. */
 async function create(path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
+  await makeDirectory(dirname(path));
   const draft = `${path}.${randomBytes(8).toString('hex')}`;
   const file = await open(draft, 'wx', 0o600);
   try {

@@ -1,14 +1,17 @@
 // Opens the SQLite file of the embedded store, with its schema, and says in words what went wrong with it. Knows no documents.
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { RpcError } from '../errors.ts';
+import { dataDirectoryGone, RpcError } from '../errors.ts';
+import { makeDirectorySync } from '../make-directory.ts';
 
 const SCHEMA_VERSION = 1;
 /** How long SQLite itself may block the event loop for another process's lock; longer waits are ours and asynchronous. */
 const BUSY_BLOCK_MS = 50;
 const BUSY_OPEN_MS = 5_000;
 const BUSY_OPEN_PAUSE_MS = 10;
+/** A file that was there so recently is not looked for again. */
+const PRESENT_MS = 1_000;
 /** A checkpoint waits for the disk (fsync) on the event loop. SQLite's own 1,000 pages make that every hundred prompts; 16 MiB, every 400. */
 const CHECKPOINT_PAGES = 4_000;
 
@@ -37,7 +40,7 @@ export function openDatabase(path: string): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     if (path !== ':memory:') {
-      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      makeDirectorySync(dirname(path), 0o700);
       closeSync(openSync(path, 'a', 0o600));
     }
     database = new DatabaseSync(path, { timeout: BUSY_OPEN_MS });
@@ -46,8 +49,33 @@ export function openDatabase(path: string): DatabaseSync {
   } catch (error) {
     database?.close();
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`embedded store: cannot open ${path}: ${reason}`, { cause: error });
+    throw new Error(
+      `embedded store: cannot open ${path}: ${reason} (GATEWAY_DATA_DIR must be a directory that can be written to)`,
+      { cause: error },
+    );
   }
+}
+
+/**
+ * Throws RpcError `unavailable` once the file at `path` is not the one that was opened: the open file would go on taking writes, which are
+ * lost with the process. `now` looks at once, otherwise at most once a second.
+ */
+export function createPresenceCheck(path: string): (how?: 'now') => void {
+  if (path === ':memory:') return () => {};
+  const opened = statSync(path);
+  let presentMs = performance.now();
+  return (how) => {
+    if (how !== 'now' && performance.now() - presentMs < PRESENT_MS) return;
+    let found: Stats;
+    try {
+      found = statSync(path);
+      if (found.ino !== opened.ino || found.dev !== opened.dev) throw new Error(`another file is at ${path}`);
+    } catch (cause) {
+      presentMs = Number.NEGATIVE_INFINITY;
+      throw dataDirectoryGone(cause);
+    }
+    presentMs = performance.now();
+  };
 }
 
 /** Whether the error is another connection's lock, which passes. */

@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { checkQuery, checkRef, checkWrites, withoutImpliedPreconditions } from './document.ts';
 import { createCommits } from './embedded-commits.ts';
-import { isBusy, openDatabase, toStoreError } from './embedded-database.ts';
+import { createPresenceCheck, isBusy, openDatabase, toStoreError } from './embedded-database.ts';
 import { createDocuments, prepareWrite } from './embedded-documents.ts';
 import { pause } from './pause.ts';
 import { createQueryWatchers } from './query-watchers.ts';
@@ -27,6 +27,7 @@ export interface EmbeddedStoreOptions {
 /** Opens the store; throws an Error naming the path when the file cannot be opened, created or understood. */
 export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Store {
   const database = openDatabase(path);
+  const checkPresence = createPresenceCheck(path);
   const documents = createDocuments(database, clock);
   const commits = createCommits(documents, (prepared) => afterCommit(prepared.map(({ write }) => write)));
   let commitsMade = 0;
@@ -79,6 +80,7 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
   function checkOpen(signal: AbortSignal | undefined): void {
     signal?.throwIfAborted();
     if (closed) throw new RpcError('unavailable', { cause: new Error('embedded store: closed') });
+    checkPresence();
   }
 
   /** Runs `work`, waiting for other processes' locks until the deadline without blocking the event loop. */
@@ -143,6 +145,7 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
     },
 
     async ping(options = {}) {
+      checkPresence('now');
       await attempt(options, documents.foreignChanges);
     },
 

@@ -1,9 +1,11 @@
 // The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id. Nothing here is
 // shared between keys.
 import { createHash } from 'node:crypto';
-import { chmod, chown, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { existsSync, statSync } from 'node:fs';
+import { chmod, chown, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { RpcError } from '../errors.ts';
+import { dataDirectoryGone, RpcError } from '../errors.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { HOME } from './sandbox.ts';
 
 /** Uid inside every sandbox; no rights outside it. */
@@ -24,7 +26,10 @@ export interface Workspace {
 }
 
 export interface Workspaces {
-  /** Makes what is missing; cheap once it is there. Throws RpcError `unavailable` when the disk has no room for it. */
+  /**
+   * Makes what is missing; cheap once it is there. Throws RpcError `unavailable` when the disk has no room for it, and once `root` is no
+   * longer the directory that it was: the helper that starts processes goes on seeing the old one (own-uid.ts).
+   */
   open(keyId: string): Promise<Workspace>;
 }
 
@@ -48,10 +53,16 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
   const known = new Map<string, Promise<Workspace>>();
   const base = resolve(root);
   let etc: Promise<string> | undefined;
+  let firstInode: number | undefined;
 
   return {
-    open(keyId) {
+    async open(keyId) {
+      checkRoot();
       let opened = known.get(keyId);
+      if (opened !== undefined && !existsSync((await opened).home)) {
+        known.delete(keyId);
+        opened = undefined;
+      }
       if (opened === undefined) {
         opened = make(keyId).catch(refuseFull);
         known.set(keyId, opened);
@@ -64,6 +75,15 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     },
   };
 
+  function checkRoot(): void {
+    if (firstInode === undefined) return;
+    try {
+      if (statSync(base).ino !== firstInode) throw new Error(`another directory is at ${base}`);
+    } catch (cause) {
+      throw dataDirectoryGone(cause);
+    }
+  }
+
   async function make(keyId: string): Promise<Workspace> {
     etc ??= makeEtc().catch((error: unknown) => {
       etc = undefined;
@@ -73,11 +93,12 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     const uid = isRoot ? UID_BASE + (digest.readUInt32BE(0) % UID_SPAN) : undefined;
     const directory = join(base, digest.toString('hex').slice(0, 32));
     const workspace = { home: join(directory, 'home'), tmp: join(directory, 'tmp'), etc: await etc, uid };
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    firstInode ??= statSync(base).ino;
+    await makeDirectory(directory, 0o700);
     // Its uid must pass through what is root's (own-uid.ts).
     if (uid !== undefined) await chmod(directory, 0o711);
     for (const path of [workspace.home, workspace.tmp]) {
-      await mkdir(path, { recursive: true, mode: 0o700 });
+      await makeDirectory(path, 0o700);
       if (uid !== undefined) await chown(path, uid, uid);
     }
     return workspace;
@@ -86,7 +107,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
   async function makeEtc(): Promise<string> {
     const directory = join(base, 'etc');
     // Mount points, for those that get the network.
-    await mkdir(join(directory, 'ssl/certs'), { recursive: true, mode: 0o755 });
+    await makeDirectory(join(directory, 'ssl/certs'), 0o755);
     const files = Object.entries({ ...ETC, 'resolv.conf': '', 'ssl/openssl.cnf': '' });
     await Promise.all([
       ...files.map(([name, text]) => put(join(directory, name), Buffer.from(text))),
@@ -107,7 +128,7 @@ async function put(path: string, bytes: Buffer): Promise<void> {
 }
 
 async function copyLinks(from: string, to: string): Promise<void> {
-  await mkdir(to, { recursive: true, mode: 0o755 });
+  await makeDirectory(to, 0o755);
   const entries = await readdir(from, { withFileTypes: true }).catch(() => []);
   for (const { name } of entries.filter((entry) => entry.isSymbolicLink())) {
     const target = await readlink(join(from, name));

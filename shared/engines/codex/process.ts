@@ -2,6 +2,7 @@
 import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { RpcError } from '../../errors.ts';
+import { makeDirectory } from '../../make-directory.ts';
 import type { CodexBinary } from './binary.ts';
 import { type CodexClient, createCodexClient } from './client.ts';
 import { CODEX_HOME, type ConfigOptions, HIDDEN_TMP, toConfigToml } from './config-toml.ts';
@@ -62,7 +63,7 @@ const GRACE_MS = 500;
 /** Throws what the launcher throws, or RpcError `unavailable` when Codex does not come up. */
 export async function startCodex(options: ProcessOptions): Promise<CodexProcess> {
   const { launcher, binary, keyId, directory, baseUrls, fill, keep } = options;
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectory(directory, 0o700);
   const home = await mkdtemp(join(directory, 'home-'));
   let child: Launched | undefined;
   try {
@@ -104,7 +105,7 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
  */
 async function linkHelpers(directory: string, { file }: CodexBinary): Promise<string> {
   const helpers = resolve(directory, 'bin');
-  await mkdir(helpers, { recursive: true, mode: 0o755 });
+  await makeDirectory(helpers, 0o755);
   for (const name of ['codex-linux-sandbox', 'apply_patch', 'applypatch']) {
     await symlink(file, join(helpers, name)).catch((error: unknown) => {
       if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;

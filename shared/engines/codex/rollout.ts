@@ -2,11 +2,12 @@
 // compressed, and put back where Codex looks for it. Where it is kept is the EngineState port's business.
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { chmod, mkdir, open, writeFile } from 'node:fs/promises';
+import { chmod, open, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { constants as zlib, zstdCompress, zstdDecompress } from 'node:zlib';
 import { z } from 'zod';
+import { makeDirectory } from '../../make-directory.ts';
 import type { Message } from '../engine.ts';
 import { CODEX_HOME } from './config-toml.ts';
 import type { KnownThread } from './process.ts';
@@ -63,7 +64,7 @@ export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
 /** Puts the rollout where `thread/resume` looks for it. */
 export async function restoreThread(home: string, { path, rollout }: PackedThread): Promise<void> {
   const file = join(home, path);
-  await mkdir(dirname(file), { recursive: true });
+  await makeDirectory(dirname(file));
   // Codex may run under another uid than the gateway and must be able to append here.
   for (let directory = dirname(file); directory.length > home.length; directory = dirname(directory)) {
     await chmod(directory, 0o777).catch(() => undefined);

@@ -1,10 +1,10 @@
 // How commands run, when all is well.
 import { once } from 'node:events';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkEnvironment } from '../../../shared/workspace/environment.ts';
-import { createSlots } from '../../../shared/workspace/slots.ts';
+import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../../../shared/workspace/slots.ts';
 import { describeWith } from '../../support/requirements.ts';
 import { createScene, processesWith } from './scene.ts';
 
@@ -90,6 +90,20 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(text).toBe('shownrefused\ntools\n');
   });
 
+  it('answers 503 when the directory of the workspaces has gone, and makes a workspace that was removed anew', async () => {
+    const { sandbox, directory, sh } = await createScene();
+    expect(await sh('echo x > ~/file')).toMatchObject({ exitCode: 0 });
+    const workspaces = join(directory, 'workspaces');
+    for (const name of await readdir(workspaces))
+      if (name !== 'etc') await rm(join(workspaces, name), { recursive: true });
+    expect((await sh('ls ~')).stdout.toString()).toBe('');
+    await rm(workspaces, { recursive: true });
+    const gone = { reason: 'unavailable', message: expect.stringContaining('data directory of the gateway has gone') };
+    await expect(sh('true')).rejects.toMatchObject(gone);
+    await mkdir(workspaces);
+    await expect(sandbox.command({ keyId: 'a', argv: ['true'] })).rejects.toMatchObject(gone);
+  });
+
   it('gives the same command line to who starts the process by other means', async () => {
     const command = await scene.sandbox.command({ keyId: 'a', argv: ['tty'] });
     expect(command.file).toMatch(/bwrap$/);
@@ -130,6 +144,31 @@ describe('slots', () => {
     await expect(waiting).rejects.toMatchObject({ reason: 'unavailable' });
     release();
     (await slots.acquire('b'))();
+  });
+
+  it('give one key at most half of the running and half of the waiting places', async () => {
+    for (const { perKey, total } of [SHORT_SLOTS, LONG_SLOTS]) expect(perKey).toBeLessThanOrEqual(total / 2);
+    const { perKey, waiting } = SHORT_SLOTS;
+    const slots = createSlots(SHORT_SLOTS);
+    const calls = Array.from({ length: perKey + waiting + 10 }, () => slots.acquire('a'));
+    const settled = calls.map((call) =>
+      call.then(
+        (release) => release,
+        () => undefined,
+      ),
+    );
+    // Another key starts at once, and when its running places are taken, it still finds one to wait in.
+    const others = await Promise.all(Array.from({ length: perKey }, () => slots.acquire('b')));
+    const order: string[] = [];
+    const waits = [slots.acquire('b').then(() => order.push('b')), slots.acquire('c').then(() => order.push('c'))];
+    const refused = (await Promise.all(settled.slice(perKey + waiting / 2))).filter((release) => release === undefined);
+    expect(refused).toHaveLength(waiting / 2 + 10);
+    // The key with the fewest running comes first, however long the others have waited.
+    const release = await settled[0];
+    release?.();
+    for (const each of others) each();
+    await Promise.all(waits);
+    expect(order).toEqual(['c', 'b']);
   });
 
   it('forget a caller that gave up waiting', async () => {
