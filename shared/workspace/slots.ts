@@ -1,10 +1,11 @@
-// How many sandboxes run at a time, per key and in all. A short command waits a little for its turn; everything else is refused at once.
+// How many sandboxes run at a time, per key and in all: one key has at most half of the places, running and waiting, so that it cannot keep
+// the others out. A short command waits for a place for some seconds; everything else is refused at once.
 import { RpcError } from '../errors.ts';
 
 export interface SlotLimits {
   readonly perKey: number;
   readonly total: number;
-  /** Who may wait, and how long; 0: nobody. */
+  /** Calls that may wait, half of them of one key, and for how long; 0: none. */
   readonly waiting: number;
   readonly waitMs: number;
 }
@@ -35,7 +36,8 @@ export function createSlots(limits: SlotLimits): Slots {
     async acquire(keyId, signal) {
       signal?.throwIfAborted();
       if (isFree(keyId)) return take(keyId);
-      if (queue.length >= limits.waiting) throw full();
+      const own = queue.filter((waiting) => waiting.keyId === keyId).length;
+      if (queue.length >= limits.waiting || own >= Math.ceil(limits.waiting / 2)) throw full();
       return wait(keyId, signal);
     },
   };
@@ -64,12 +66,23 @@ export function createSlots(limits: SlotLimits): Slots {
   }
 
   function isFree(keyId: string): boolean {
-    return total < limits.total && (running.get(keyId) ?? 0) < limits.perKey;
+    return total < limits.total && runningOf(keyId) < limits.perKey;
+  }
+
+  function runningOf(keyId: string): number {
+    return running.get(keyId) ?? 0;
+  }
+
+  /** Of the keys with the fewest running, the call that has waited longest; a key at its limit is passed over. */
+  function next(): Waiting | undefined {
+    const free = queue.filter(({ keyId }) => isFree(keyId));
+    const fewest = Math.min(...free.map(({ keyId }) => runningOf(keyId)));
+    return free.find(({ keyId }) => runningOf(keyId) === fewest);
   }
 
   function take(keyId: string): () => void {
     total++;
-    running.set(keyId, (running.get(keyId) ?? 0) + 1);
+    running.set(keyId, runningOf(keyId) + 1);
     let isGiven = false;
     return () => {
       if (isGiven) return;
@@ -78,8 +91,7 @@ export function createSlots(limits: SlotLimits): Slots {
       const left = (running.get(keyId) ?? 1) - 1;
       if (left === 0) running.delete(keyId);
       else running.set(keyId, left);
-      // The first in line whose key has room: a key at its limit does not hold up the others.
-      queue.find((waiting) => isFree(waiting.keyId))?.start();
+      next()?.start();
     };
   }
 }
