@@ -92,8 +92,17 @@ export function readBody(req: IncomingMessage, maxBytes = BODY_BYTES_MAX): Promi
  * answer while it still sends; `Connection: close` would reset the connection under it.
  */
 export function sendJson(res: ServerResponse, status: number, body: unknown, headers: OutgoingHttpHeaders = {}): void {
+  sendJsonText(res, status, JSON.stringify(body), headers);
+}
+
+/** As `sendJson`, for a body that is JSON text already. */
+export function sendJsonText(
+  res: ServerResponse,
+  status: number,
+  text: string,
+  headers: OutgoingHttpHeaders = {},
+): void {
   if (res.headersSent || res.destroyed) return;
-  const text = JSON.stringify(body);
   const unread = !res.req.complete;
   res.writeHead(status, {
     'Content-Type': 'application/json; charset=utf-8',

@@ -6,6 +6,7 @@ import { errorFields } from './log.ts';
 import { createMeter, type Meter } from './meter.ts';
 import type { Connection, MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
+import { HTTP_ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX } from './rpc/answers.ts';
 import { type CallRecord, dispatch, type Reply } from './rpc/dispatch.ts';
 import type { Call } from './rpc/envelope.ts';
 import type { AnyMethod, Registry } from './rpc/method.ts';
@@ -22,6 +23,8 @@ export interface GatewayRequest {
   readonly hints?: MethodContext['hints'];
   readonly notify?: MethodContext['notify'];
   readonly connection?: Connection;
+  /** Most bytes of the answer as JSON; default: what the transport may carry. */
+  readonly answerBytesMax?: number;
   /** Every call of this request is to be refused with this error, after it was read and charged. */
   readonly refuseWith?: RpcError;
   /** The instance that forwards this request has charged it already. */
@@ -92,6 +95,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       const { caller, requestId, signal, transport, meter = createMeter() } = request;
       let rate: RateDecision | undefined;
       let refusal: RpcError | undefined;
+      const answerBytesMax = request.answerBytesMax ?? (transport === 'ws' ? MESSAGE_BYTES_MAX : HTTP_ANSWER_BYTES_MAX);
       const shared = {
         services,
         registry,
@@ -103,10 +107,13 @@ export function createGateway(services: Services, registry: Registry<MethodConte
         hints: request.hints ?? {},
         notify: request.notify ?? NO_NOTIFY,
         connection: request.connection,
+        answerBytesMax,
       };
       const reply = await dispatch<MethodContext>(registry, {
         body: request.body,
         requestId,
+        signal,
+        answerBytesMax,
         gates: {
           async limit(cost, methods) {
             if (request.charged === true) return;

@@ -16,8 +16,8 @@ export interface EventStream {
   /** Headers that must be known when the first event goes out. */
   headers: OutgoingHttpHeaders;
   start(headers?: OutgoingHttpHeaders): void;
-  /** Sends the response (or all of a batch) as the last event and ends the stream. */
-  end(payload: unknown): void;
+  /** Sends the response (or all of a batch), JSON text, as the last event and ends the stream. */
+  end(text: string | undefined): void;
 }
 
 export function openEventStream(res: ServerResponse): EventStream {
@@ -58,11 +58,11 @@ export function openEventStream(res: ServerResponse): EventStream {
       res.write(`${id}data: ${JSON.stringify({ jsonrpc: '2.0', method, params })}\n\n`);
       return res.writableLength > PAUSE_BYTES ? taken(res) : undefined;
     },
-    end(payload) {
+    end(text) {
       if (res.destroyed || res.writableEnded) return;
       clearInterval(keepAlive);
-      if (payload === undefined) res.end();
-      else res.end(`data: ${JSON.stringify(payload)}\n\n`);
+      if (text === undefined) res.end();
+      else res.end(`data: ${text}\n\n`);
     },
   };
   return stream;

@@ -15,6 +15,7 @@ import {
   readBody,
   requestIdOf,
   sendJson,
+  sendJsonText,
   sendNothing,
   socketUrlOf,
 } from '../http.ts';
@@ -35,6 +36,8 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       await answer(req, res, caller, requestId, meter);
     } catch (thrown) {
       const error = toRpcError(thrown);
+      // A stream that has begun can say nothing more in its form; its reader must not wait for an end that never comes.
+      if (res.headersSent) res.destroy();
       log.log(error.reason === 'internal' ? 'ERROR' : 'INFO', 'call refused', {
         request_id: requestId,
         outcome: error.reason,
@@ -91,12 +94,12 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       ...overheadHeader(meter),
       ...(reply.refusal && errorHeaders(reply.refusal)),
     };
-    if (stream?.started === true) stream.end(reply.payload);
-    else if (reply.payload === undefined) sendNothing(res, headers);
+    if (stream?.started === true) stream.end(reply.text);
+    else if (reply.text === undefined) sendNothing(res, headers);
     else if (stream !== undefined && reply.status === 200) {
       stream.start(headers);
-      stream.end(reply.payload);
-    } else sendJson(res, reply.status, reply.payload, headers);
+      stream.end(reply.text);
+    } else sendJsonText(res, reply.status, reply.text, headers);
   }
 }
 

@@ -6,8 +6,12 @@ import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Connection, MethodContext } from '../../shared/methods/define-method.ts';
 import type { FrameCall } from '../../shared/proto/frames.ts';
+import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
 import type { Services } from '../../shared/services.ts';
 import { CLOSE } from './close-codes.ts';
+
+/** What a binary answer of the largest size has as JSON, in base64; its own size is checked once it is made. */
+const FRAME_ANSWER_BYTES_MAX = 2 * MESSAGE_BYTES_MAX;
 
 export interface CallsOwner {
   readonly caller: Caller;
@@ -49,10 +53,11 @@ export class Calls {
     let later: (() => void)[] | undefined;
     try {
       const frame = isBinary ? await readFrame(message) : undefined;
+      const requestId = this.#nextRequestId();
       const reply = await this.#gateway.handle({
         caller: owner.caller,
         body: frame === undefined ? message : frame.body,
-        requestId: this.#nextRequestId(),
+        requestId,
         transport: 'ws',
         signal: call.signal,
         notify: frame === undefined ? this.#notify : (method, params) => this.#tell(frame, method, params),
@@ -64,10 +69,11 @@ export class Calls {
             later.push(work);
           },
         },
+        ...(frame && { answerBytesMax: FRAME_ANSWER_BYTES_MAX }),
         ...(refuseWith && { refuseWith }),
       });
-      if (reply.payload !== undefined && reply.unanswered !== true) {
-        owner.send(frame === undefined ? JSON.stringify(reply.payload) : frame.toAnswer(reply.payload));
+      if (reply.text !== undefined && reply.unanswered !== true) {
+        owner.send(frame === undefined ? reply.text : frame.toAnswer(reply.text, requestId));
       }
       if (reply.refusal?.reason === 'unauthorized') owner.close(CLOSE.policy, 'the key is revoked');
     } catch (error) {

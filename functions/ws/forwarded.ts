@@ -41,10 +41,10 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
         body,
         signal: left.signal,
         charged: true,
-        notify: (method, params) => send(res, { jsonrpc: '2.0', method, params }),
+        notify: (method, params) => send(res, JSON.stringify({ jsonrpc: '2.0', method, params })),
       });
       clearInterval(keepAlive);
-      await send(res, reply.payload);
+      if (reply.text !== undefined) await send(res, reply.text);
       res.end();
     } catch (thrown) {
       const error = toRpcError(thrown);
@@ -59,8 +59,8 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
 }
 
 /** Writes a line; resolves when the reader can take more. */
-function send(res: ServerResponse, message: unknown): void | Promise<void> {
-  if (res.destroyed || res.write(`${JSON.stringify(message)}\n`)) return;
+function send(res: ServerResponse, line: string): void | Promise<void> {
+  if (res.destroyed || res.write(`${line}\n`)) return;
   return new Promise((resolve) => {
     const done = (): void => {
       res.off('drain', done).off('close', done);

@@ -38,6 +38,8 @@ export interface MethodContext {
   readonly canForward?: boolean;
   /** Undefined where every call stands alone (HTTP, SSE). */
   readonly connection?: Connection | undefined;
+  /** Bytes that the whole answer may have as JSON. */
+  readonly answerBytesMax: number;
   /**
    * Sends a JSON-RPC notification to the caller before the response; a no-op where the transport cannot stream. Resolves when the
    * caller can take more: a source that can wait should.

@@ -16,6 +16,7 @@ export const eventsSubscribe = defineMethod({
   summary: 'Sends webhook events as `event` notifications, live, after those missed since a cursor (WebSocket and SSE)',
   scope: 'webhook',
   cost: 'work',
+  isEndless: true,
   params: z.strictObject({
     event: z.string().min(1).max(128).optional().describe('Only events of this name'),
     after: z

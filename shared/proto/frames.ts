@@ -3,6 +3,7 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { z } from 'zod';
 import { type RpcError, toRpcError } from '../errors.ts';
+import { failureText, MESSAGE_BYTES_MAX, tooLarge } from '../rpc/answers.ts';
 import { readMessage, wrong } from './codec.ts';
 import { FrameSchema, ReplySchema, SubmissionSchema } from './gateway_pb.ts';
 
@@ -14,8 +15,8 @@ export interface FrameCall {
   readonly body: Uint8Array | RpcError;
   /** A notification of the call; undefined for one that has no binary form. */
   toEvent(method: string, params: object): Uint8Array | undefined;
-  /** The JSON-RPC response to the call. Throws for what is none. */
-  toAnswer(response: unknown): Uint8Array;
+  /** The JSON-RPC response to the call, given as text; one that makes a frame above MESSAGE_BYTES_MAX becomes `payload_too_large`. */
+  toAnswer(text: string, requestId: string): Uint8Array;
 }
 
 const TurnEvent = z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) });
@@ -58,11 +59,13 @@ function toCall(id: string, streamId: string, body: Uint8Array | RpcError): Fram
       const [name, payload] = named;
       return encode({ case: 'event', value: { name, json: JSON.stringify(payload), seq: BigInt(told.seq) } });
     },
-    toAnswer(response) {
-      const answer = Answer.parse(response);
+    toAnswer(text, requestId) {
+      const answer = Answer.parse(JSON.parse(text));
       if ('result' in answer) {
         const value = fromBinary(ReplySchema, Buffer.from(answer.result.data, 'base64'));
-        return encode({ case: 'reply', value });
+        const bytes = encode({ case: 'reply', value });
+        if (bytes.length <= MESSAGE_BYTES_MAX) return bytes;
+        return this.toAnswer(failureText(id, tooLarge(bytes.length, MESSAGE_BYTES_MAX), requestId), requestId);
       }
       const { code, message, data } = answer.error;
       const { reason, retryable, retry_after_ms: retryAfterMs } = data;

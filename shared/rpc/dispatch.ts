@@ -1,7 +1,8 @@
 // Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one code path of
 // every transport; what a gate does (limits, scopes, audit) is handed in.
 import type { z } from 'zod';
-import { ERRORS, type Issue, RpcError, toRpcError, type WireError } from '../errors.ts';
+import { type Issue, RpcError, toRpcError } from '../errors.ts';
+import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
 import type { AnyMethod, Registry } from './method.ts';
 import { parseJson } from './parse.ts';
@@ -31,22 +32,30 @@ export interface Exchange<Context> {
   readonly body: Uint8Array | RpcError;
   readonly requestId: string;
   readonly gates: Gates<Context>;
+  /** Most bytes of the answer; default HTTP_ANSWER_BYTES_MAX. */
+  readonly answerBytesMax?: number;
+  /** Aborted when the client has gone. */
+  readonly signal?: AbortSignal;
 }
-
-export type Response =
-  | { readonly jsonrpc: '2.0'; readonly result: unknown; readonly id: Id }
-  | { readonly jsonrpc: '2.0'; readonly error: WireError; readonly id: Id };
 
 export interface Reply {
   /** HTTP status (contract section 3); other transports ignore it. */
   readonly status: number;
-  /** Undefined: nothing to answer (only notifications). */
-  readonly payload: Response | readonly Response[] | undefined;
-  /** The request was a notification that was refused: HTTP answers it with a status and this payload, other transports not at all. */
+  /** The response, or the array of a batch's responses, as JSON text; undefined: nothing to answer (only notifications). */
+  readonly text: string | undefined;
+  /** The request was a notification that was refused: HTTP answers it with a status and this text, other transports not at all. */
   readonly unanswered?: true;
 }
 
-const NO_CONTENT: Reply = { status: 204, payload: undefined };
+/** Calls of one batch that run at a time: what they hold meanwhile is bounded, however many they are. */
+export const BATCH_RUNNING_MAX = 8;
+const NO_CONTENT: Reply = { status: 204, text: undefined };
+
+/** One call's answer: the text is undefined for a notification. */
+interface Answer {
+  readonly text: string | undefined;
+  readonly status: number;
+}
 
 /** Answers one request. Never throws: whatever happens becomes a response of the error table. */
 export async function dispatch<Context>(registry: Registry<Context>, exchange: Exchange<Context>): Promise<Reply> {
@@ -64,17 +73,52 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   const methods = calls.map((call) => (isBad(call) ? undefined : registry.get(call.method)));
   const refused = await charge(gates, calls.length, methods);
   if (refused !== undefined) {
-    const answered = calls.filter((call) => call.id !== undefined);
-    if (answered.length === 0) return { ...refusal(refused, requestId, gates), unanswered: true };
-    if (!batch) return refusal(refused, requestId, gates, answered[0]?.id ?? null);
+    const refusedCalls = calls.filter((call) => call.id !== undefined);
+    if (refusedCalls.length === 0) return { ...refusal(refused, requestId, gates), unanswered: true };
+    if (!batch) return refusal(refused, requestId, gates, refusedCalls[0]?.id ?? null);
     gates.audit({ method: 'batch', outcome: refused.reason, durationMs: 0, error: refused });
-    return { status: refused.status, payload: answered.map((call) => failure(call.id ?? null, refused, requestId)) };
+    const texts = refusedCalls.map((call) => failureText(call.id ?? null, refused, requestId));
+    return { status: refused.status, text: `[${texts.join()}]` };
   }
 
-  const responses = await Promise.all(calls.map((call, index) => answer(call, methods[index], batch, exchange)));
-  if (!batch) return single(responses[0]);
-  const payload = responses.filter((response) => response !== undefined);
-  return payload.length === 0 ? NO_CONTENT : { status: 200, payload };
+  const answered = calls.reduce((count, { id }) => (id === undefined ? count : count + 1), 0);
+  const answers = createAnswers(requestId, exchange.answerBytesMax ?? HTTP_ANSWER_BYTES_MAX, answered);
+  const [first] = calls;
+  if (!batch && first !== undefined) {
+    const { text, status } = await answer(first, methods[0], false, exchange, answers);
+    return text === undefined ? NO_CONTENT : { status, text };
+  }
+  const texts = await answerBatch(calls, methods, exchange, answers);
+  return texts.length === 0 ? NO_CONTENT : { status: 200, text: `[${texts.join()}]` };
+}
+
+/**
+ * Runs BATCH_RUNNING_MAX calls at a time and returns their answers in the order of the calls. A call that lasts as long as its reader
+ * takes no place: the calls behind it would never run.
+ */
+async function answerBatch<Context>(
+  calls: Envelope['calls'],
+  methods: readonly (AnyMethod<Context> | undefined)[],
+  exchange: Exchange<Context>,
+  answers: Answers,
+): Promise<string[]> {
+  const found: (string | undefined)[] = [];
+  const endless: Promise<void>[] = [];
+  let next = 0;
+  const runOne = async (call: Call | BadCall, index: number): Promise<void> => {
+    found[index] = (await answer(call, methods[index], true, exchange, answers)).text;
+  };
+  const work = async (): Promise<void> => {
+    for (let call = calls[next]; call !== undefined; call = calls[next]) {
+      const index = next++;
+      const running = runOne(call, index);
+      if (methods[index]?.isEndless === true) endless.push(running);
+      else await running;
+    }
+  };
+  await Promise.all(Array.from({ length: BATCH_RUNNING_MAX }, work));
+  await Promise.all(endless);
+  return found.filter((text) => text !== undefined);
 }
 
 async function charge<Context>(
@@ -90,24 +134,27 @@ async function charge<Context>(
   }
 }
 
-/** One call: undefined for a notification, else its response. */
 async function answer<Context>(
   call: Call | BadCall,
   method: AnyMethod<Context> | undefined,
   batch: boolean,
-  { gates, requestId }: Exchange<Context>,
-): Promise<Response | undefined> {
+  { gates, signal }: Exchange<Context>,
+  answers: Answers,
+): Promise<Answer> {
   const startedMs = performance.now();
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
   try {
     if (isBad(call)) throw call.error;
+    // What only reads is of no use to a client that has gone; a call that changes something was accepted, and does not depend on it.
+    if (signal?.aborted === true && method?.cost === 'read') throw new RpcError('cancelled');
     const result = await run(call, method, batch, gates);
+    const text = call.id === undefined ? undefined : answers.success(call.id, result);
     gates.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
-    return call.id === undefined ? undefined : { jsonrpc: '2.0', result, id: call.id };
+    return { text, status: 200 };
   } catch (thrown) {
     const error = toRpcError(thrown);
     gates.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
-    return call.id === undefined ? undefined : failure(call.id, error, requestId);
+    return { text: call.id === undefined ? undefined : answers.failure(call.id, error), status: error.status };
   }
 }
 
@@ -146,17 +193,7 @@ function toIssues(error: z.ZodError): Issue[] {
     .map((issue) => ({ path: issue.path.map(String).join('.').slice(0, 200), message: issue.message.slice(0, 200) }));
 }
 
-function single(response: Response | undefined): Reply {
-  if (response === undefined) return NO_CONTENT;
-  const status = 'error' in response ? ERRORS[response.error.data.reason].status : 200;
-  return { status, payload: response };
-}
-
 function refusal<Context>(error: RpcError, requestId: string, gates: Gates<Context>, id: Id = null): Reply {
   gates.audit({ method: 'request', outcome: error.reason, durationMs: 0, error });
-  return { status: error.status, payload: failure(id, error, requestId) };
-}
-
-function failure(id: Id, error: RpcError, requestId: string): Response {
-  return { jsonrpc: '2.0', error: error.toWire(requestId), id };
+  return { status: error.status, text: failureText(id, error, requestId) };
 }

@@ -50,7 +50,7 @@ export async function run(): Promise<BenchLine[]> {
       transport: 'http',
       signal: new AbortController().signal,
     });
-    if (!JSON.stringify(reply.payload).includes('ai_response')) throw new Error(JSON.stringify(reply.payload));
+    if (reply.text?.includes('ai_response') !== true) throw new Error(reply.text);
     return asked;
   };
   try {

@@ -12,6 +12,7 @@ import { createLogger } from '../../../shared/log.ts';
 import { createMeter } from '../../../shared/meter.ts';
 import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
 import type { MethodContext } from '../../../shared/methods/define-method.ts';
+import { HTTP_ANSWER_BYTES_MAX } from '../../../shared/rpc/answers.ts';
 import type { MethodDefinition } from '../../../shared/rpc/method.ts';
 import type { Services } from '../../../shared/services.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
@@ -134,6 +135,7 @@ function toInstance(services: Services, counted: Counted, line: Line, logged: st
       hints,
       notify: (_, params) => how.onEvent?.(params as NumberedEvent),
       connection: undefined,
+      answerBytesMax: HTTP_ANSWER_BYTES_MAX,
     };
     return method.result.parse(await method.handle(method.params.parse(params), context));
   };

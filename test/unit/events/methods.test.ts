@@ -29,7 +29,7 @@ async function call(method: string, params: object = {}): Promise<Answer> {
   const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }));
   const signal = new AbortController().signal;
   const reply = await gateway.handle({ caller, body, requestId: 'r', transport: 'http', signal });
-  return JSON.parse(JSON.stringify(reply.payload));
+  return JSON.parse(reply.text ?? '');
 }
 
 async function events(params: object = {}): Promise<z.output<typeof eventsList.result>> {

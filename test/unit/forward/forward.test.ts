@@ -244,7 +244,7 @@ describe('a forwarded call', () => {
       transport: 'http',
       signal: new AbortController().signal,
     });
-    expect(reply.payload).toMatchObject({ error: { code: 403, data: { disabled: 'test.run' } } });
+    expect(JSON.parse(reply.text ?? '')).toMatchObject({ error: { code: 403, data: { disabled: 'test.run' } } });
   });
 });
 

@@ -92,7 +92,7 @@ async function call(method: string, params: object): Promise<unknown> {
     transport: 'http',
     signal: new AbortController().signal,
   });
-  return reply.payload;
+  return JSON.parse(reply.text ?? '');
 }
 
 describe('a prompt with a login of ChatGPT and no model', () => {

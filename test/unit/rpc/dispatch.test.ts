@@ -41,7 +41,7 @@ const registry = createRegistry<Trace>([
 ]);
 
 interface Asked {
-  readonly reply: Reply;
+  readonly reply: Pick<Reply, 'status'> & { readonly payload: unknown };
   readonly trace: readonly string[];
   readonly audit: readonly CallRecord[];
 }
@@ -65,7 +65,8 @@ async function ask(body: string | RpcError, gates: Partial<Gates<Trace>> = {}): 
       audit: (record) => audit.push(record),
     },
   });
-  return { reply, trace, audit };
+  const { text, ...rest } = reply;
+  return { reply: { ...rest, payload: text === undefined ? undefined : JSON.parse(text) }, trace, audit };
 }
 
 function call(name: string, params: unknown = { text: 'hi' }, id: unknown = 1): object {
@@ -257,5 +258,54 @@ describe('a registry', () => {
     expect(() => createRegistry([method('a', async () => ({})), method('a', async () => ({}))])).toThrow(
       'defined twice',
     );
+  });
+});
+
+describe('a client that has gone', () => {
+  it('gets no more reads of its batch run, but what changes something', async () => {
+    const gone = new AbortController();
+    const ran: string[] = [];
+    const note = (name: string, cost: 'read' | 'work'): AnyMethod<Trace> => ({
+      ...method(name, async ({ text }) => {
+        ran.push(`${name} ${text}`);
+        if (ran.length === 8) gone.abort();
+        return { text };
+      }),
+      cost,
+    });
+    const calls = Array.from({ length: 20 }, (_, n) => call(n % 2 === 0 ? 'look' : 'change', { text: String(n) }, n));
+    const { text } = await dispatch(createRegistry([note('look', 'read'), note('change', 'work')]), {
+      body: Buffer.from(JSON.stringify(calls)),
+      requestId: 'req_1',
+      signal: gone.signal,
+      gates: { async limit() {}, authorize() {}, context: () => ({ trace: [] }), audit() {} },
+    });
+    expect(ran.filter((name) => name.startsWith('change'))).toHaveLength(10);
+    expect(ran.filter((name) => name.startsWith('look')).length).toBeLessThan(10);
+    expect(JSON.parse(text ?? '').at(-2)).toMatchObject({ id: 18, error: { code: 499 } });
+  });
+});
+
+describe('a call that lasts as long as its reader', () => {
+  it('takes no place of a batch', async () => {
+    const open = Promise.withResolvers<void>();
+    const endless: AnyMethod<Trace> = {
+      ...method('endless', async ({ text }) => {
+        await open.promise;
+        return { text };
+      }),
+      isEndless: true,
+    };
+    const last = method('last', async ({ text }) => {
+      open.resolve();
+      return { text };
+    });
+    const calls = [...Array.from({ length: 20 }, (_, n) => call('endless', { text: 'a' }, n)), call('last')];
+    const { text } = await dispatch(createRegistry([endless, last]), {
+      body: Buffer.from(JSON.stringify(calls)),
+      requestId: 'req_1',
+      gates: { async limit() {}, authorize() {}, context: () => ({ trace: [] }), audit() {} },
+    });
+    expect(JSON.parse(text ?? '')).toHaveLength(21);
   });
 });

@@ -290,6 +290,6 @@ describe('other transports', () => {
       signal: leave.signal,
       notify: (method, params, eventId) => void notify(method, params, eventId),
     });
-    return reply.payload;
+    return JSON.parse(reply.text ?? '');
   }
 });

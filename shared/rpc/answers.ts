@@ -1,0 +1,80 @@
+// The answers of one request as JSON text, within the bytes that its transport carries. Serialising is part of a call: what cannot be
+// serialised, or does not fit any more, is that call's error, and the other calls of the request keep their answers.
+import { RpcError } from '../errors.ts';
+import type { Id } from './envelope.ts';
+
+/** Most bytes of an answer over HTTP, one call or all of a batch; larger ones, sent side by side, would use up the memory. */
+export const HTTP_ANSWER_BYTES_MAX = 8 << 20;
+/** Most bytes of a WebSocket message, in both directions. */
+export const MESSAGE_BYTES_MAX = 1 << 20;
+/** Kept free for each call of a batch that has no answer yet: an error with the longest id. */
+const RESERVED_BYTES = 2 << 10;
+
+export interface Answers {
+  /** The response with a result. Throws RpcError `internal` for what JSON cannot hold, `payload_too_large` for what does not fit. */
+  success(id: Id, result: unknown): string;
+  /** The response with an error; without its details where they do not fit. */
+  failure(id: Id, error: RpcError): string;
+}
+
+/** `answered`: how many calls share the bytes. */
+export function createAnswers(requestId: string, bytesMax: number, answered: number): Answers {
+  let waiting = answered;
+  /** Without the brackets of a batch. */
+  let leftBytes = bytesMax - 2;
+
+  /** Counts the text, with the comma behind it, when it fits beside the errors that may still come. */
+  function fits(text: string): boolean {
+    const bytes = Buffer.byteLength(text) + 1;
+    if (bytes > leftBytes - (waiting - 1) * RESERVED_BYTES) return false;
+    leftBytes -= bytes;
+    waiting--;
+    return true;
+  }
+
+  return {
+    success(id, result) {
+      const text = toText({ jsonrpc: '2.0', result: result === undefined ? null : result, id });
+      if (fits(text)) return text;
+      throw tooLarge(Buffer.byteLength(text), bytesMax);
+    },
+    failure(id, error) {
+      const text = failureText(id, error, requestId);
+      if (fits(text)) return text;
+      const { reason, retryable, retryAfterMs } = error;
+      const short = new RpcError(reason, { retryable, ...(retryAfterMs !== undefined && { retryAfterMs }) });
+      const shortText = failureText(id, short, requestId);
+      fits(shortText);
+      return shortText;
+    },
+  };
+}
+
+/** The call has run, and its answer of `bytes` is more than may be sent. */
+export function tooLarge(bytes: number, bytesMax: number): RpcError {
+  return new RpcError('payload_too_large', {
+    message:
+      `Payload too large: the call was carried out and its effect stands, but its answer of ${bytes} bytes does not fit into ` +
+      `the ${bytesMax} bytes of the whole answer; ask for less, or send the call by itself over HTTP`,
+    data: { limit_bytes: bytesMax, answer_bytes: bytes, carried_out: true },
+  });
+}
+
+/** The response with an error as JSON text; details that JSON cannot hold are left out. */
+export function failureText(id: Id, error: RpcError, requestId: string): string {
+  try {
+    return JSON.stringify({ jsonrpc: '2.0', error: error.toWire(requestId), id });
+  } catch {
+    const { reason, message } = error;
+    return JSON.stringify({ jsonrpc: '2.0', error: new RpcError(reason, { message }).toWire(requestId), id });
+  }
+}
+
+/** Throws RpcError `internal` for a cycle, a BigInt, a `toJSON` that throws, or nesting beyond the stack. */
+function toText(response: object): string {
+  try {
+    return JSON.stringify(response);
+  } catch (error) {
+    throw new RpcError('internal', { cause: error });
+  }
+}
