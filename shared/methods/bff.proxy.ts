@@ -2,6 +2,9 @@
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { toBackendUrl } from '../net/backend-url.ts';
+import { isUnsent } from '../net/fetch-failure.ts';
+import { inspectJson } from '../rpc/json-numbers.ts';
+import { DEPTH_MAX } from '../rpc/parse.ts';
 import { defineMethod } from './define-method.ts';
 
 const BODY_BYTES_MAX = 5 << 20;
@@ -21,6 +24,9 @@ const HIDDEN = new Set([
   'proxy-authentication-info',
   'proxy-connection',
 ]);
+
+/** Of the methods of HTTP those that a repetition may apply twice (RFC 9110 section 9.2.2). */
+const NOT_IDEMPOTENT: ReadonlySet<string> = new Set(['POST', 'PATCH']);
 
 const HeaderName = z.string().regex(/^[!#$%&'*+.^_`|~\w-]{1,256}$/, 'is not a header name');
 /** What HTTP can carry (RFC 9110 section 5.5); the HTTP client throws at anything else. */
@@ -56,7 +62,11 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
     result: z.object({
       status: z.int(),
       headers: z.record(z.string(), z.string()),
-      body: z.unknown().describe('Parsed when it is JSON, text when it is text, else base64'),
+      body: z
+        .unknown()
+        .describe(
+          'Parsed when it is JSON; text when it is text, or JSON that is nested deeper than 64 or would lose digits of a number; else base64',
+        ),
       body_encoding: z.enum(['json', 'text', 'base64']),
     }),
     errors: ['forbidden', 'upstream_error', 'upstream_timeout'],
@@ -85,11 +95,12 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       const { createSafeFetch, readLimited } = await import('../net/safe-fetch.ts');
       const safeFetch = createSafeFetch({
         internalOrigins: new Set(backend.internal ? [new URL(backend.baseUrl).origin] : []),
+        redirectsWithin: new URL(backend.baseUrl),
         headersTimeoutMs,
         totalTimeoutMs,
       });
+      const headers = new Headers(params.headers);
       try {
-        const headers = new Headers(params.headers);
         if (params.body !== undefined && typeof params.body !== 'string' && !headers.has('content-type')) {
           headers.set('content-type', 'application/json');
         }
@@ -107,6 +118,12 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
           headers: shownHeaders(response.headers),
           ...toBody(bytes, response.headers.get('content-type') ?? ''),
         };
+      } catch (error) {
+        // The backend may have done what a POST asked for, and would do it once more.
+        const isRepeatable = !NOT_IDEMPOTENT.has(params.method) || headers.has('idempotency-key');
+        if (!(error instanceof RpcError) || isRepeatable || isUnsent(error)) throw error;
+        const { reason, message, data, cause } = error;
+        throw new RpcError(reason, { message, data, retryable: false, cause });
       } finally {
         void safeFetch.close();
       }
@@ -136,9 +153,11 @@ function toBody(bytes: Uint8Array, contentType: string): Body {
   }
   if (/[/+]json\b/i.test(contentType)) {
     try {
-      return { body: JSON.parse(text) as unknown, body_encoding: 'json' };
+      const body: unknown = JSON.parse(text);
+      const { depth, inexact } = inspectJson(text);
+      if (depth <= DEPTH_MAX && inexact.length === 0) return { body, body_encoding: 'json' };
     } catch {
-      // A backend that lies about its body is shown as it is.
+      // The body is not the JSON that its type announces: it is passed on as text.
     }
   }
   return { body: text, body_encoding: 'text' };

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { EventDocument } from '../events/documents.ts';
 import { isObject } from '../events/interpret.ts';
 import { listEvents } from '../events/list.ts';
+import { hasMarks, parseMarked, toExactText } from '../rpc/exact-json.ts';
 import { defineMethod } from './define-method.ts';
 
 export const RecordedEvent = z.object({
@@ -11,7 +12,11 @@ export const RecordedEvent = z.object({
   timestamp: z.string().describe('Time of the event as its sender gave it, ISO 8601'),
   received_at: z.string().describe('Time of its arrival, ISO 8601'),
   source: z.string().describe('Who sent it: a key or a webhook secret'),
-  data: z.unknown().describe('`data` of the body; the whole body when it has none'),
+  data: z
+    .unknown()
+    .describe(
+      '`data` of the body; the whole body when it has none. JSON text where parsing would lose digits of a number',
+    ),
   status: z.enum(['recorded', 'sent']).describe('`recorded` until it is published'),
   message_id: z.string().nullable(),
 });
@@ -72,6 +77,7 @@ export function toRecordedEvent(id: string, document: EventDocument): z.input<ty
 }
 
 function dataOf(body: string): unknown {
-  const value: unknown = JSON.parse(body);
-  return isObject(value) && Object.hasOwn(value, 'data') ? value.data : value;
+  const value = parseMarked(body);
+  const data = isObject(value) && Object.hasOwn(value, 'data') ? value.data : value;
+  return hasMarks(data) ? toExactText(data) : data;
 }

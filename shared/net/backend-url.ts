@@ -1,10 +1,15 @@
 // Joins a caller's path to an operator's base URL so that the result cannot leave it.
 import { RpcError } from '../errors.ts';
 
+/** A path that takes more rounds of percent-decoding than this is refused. */
+const DECODINGS_MAX = 8;
+/** Bytes that no UTF-8 text holds and some servers decode to `.` or `/` (overlong forms), and the `%uXXXX` of old servers. */
+const DISGUISED = /%c[01]%[89ab][\da-f]|%e0%[89][\da-f]%|%f0%8[\da-f]%|%u[\da-f]{4}/i;
+
 /**
  * `https://api.example.com/base` + `/users?a=1` -> `https://api.example.com/base/users?a=1`. Throws RpcError `invalid_params` for anything
  * that is not a plain absolute path: a scheme or authority, a backslash, a control character, `.` or `..` segments and slashes in disguise
- * (`%2e`, `%2f`, `%5c`), which servers and proxies resolve differently.
+ * (`%2e`, `%2f`, `%5c`, encoded once or more often), which servers and proxies resolve differently.
  */
 export function toBackendUrl(baseUrl: string, endpoint: string): URL {
   const mark = endpoint.search(/[?#]/);
@@ -12,18 +17,40 @@ export function toBackendUrl(baseUrl: string, endpoint: string): URL {
   const query = mark === -1 || endpoint[mark] === '#' ? '' : endpoint.slice(mark).replace(/#.*$/s, '');
   if (!path.startsWith('/') || path.startsWith('//')) throw wrong('must be a path that starts with one slash');
   if (/[\\\p{Cc}]/u.test(endpoint)) throw wrong('must not contain backslashes or control characters');
-  if (/%(?:2f|5c|00)/i.test(path)) throw wrong('must not contain encoded slashes');
-  if (path.split('/').some((segment) => /^(?:\.|%2e){1,2}$/i.test(segment.replace(/;.*$/s, '')))) {
-    throw wrong('must not contain . or .. segments');
-  }
+  const problem = findPathProblem(path);
+  if (problem !== undefined) throw wrong(problem);
   const base = new URL(baseUrl);
   const url = new URL(base);
   url.pathname = `${base.pathname.replace(/\/+$/, '')}${path}`;
   url.search = query;
   url.hash = '';
-  const prefix = base.pathname.replace(/\/+$/, '');
-  if (url.origin !== base.origin || !`${url.pathname}/`.startsWith(`${prefix}/`)) throw wrong('leaves the backend');
+  if (!isBelow(base, url)) throw wrong('leaves the backend');
   return url;
+}
+
+/** Whether `url` is of the origin of `base`, at or below its path, and means the same place to every server on the way. */
+export function isBelow(base: URL, url: URL): boolean {
+  const prefix = base.pathname.replace(/\/+$/, '');
+  if (url.origin !== base.origin || !`${url.pathname}/`.startsWith(`${prefix}/`)) return false;
+  return findPathProblem(url.pathname.slice(prefix.length)) === undefined;
+}
+
+/** What a server might read in the path that another one does not, however often it decodes. */
+function findPathProblem(path: string): string | undefined {
+  let decoded = path;
+  for (let round = 0; ; round++) {
+    if (DISGUISED.test(decoded)) return 'must not contain encoded dots or slashes';
+    if (/%(?:2f|5c|[01][\da-f]|7f)/i.test(decoded)) return 'must not contain encoded slashes or control characters';
+    if (decoded.split('/').some((segment) => /^(?:\.|%2e){1,2}$/i.test(segment.replace(/(?:;|%3b).*$/is, '')))) {
+      return 'must not contain . or .. segments';
+    }
+    const next = decoded.replaceAll(/%([\da-f]{2})/gi, (_, hex: string) =>
+      String.fromCharCode(Number.parseInt(hex, 16)),
+    );
+    if (next === decoded) return undefined;
+    if (round === DECODINGS_MAX) return 'is encoded too often';
+    decoded = next;
+  }
 }
 
 function wrong(message: string): RpcError {

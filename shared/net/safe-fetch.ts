@@ -1,11 +1,13 @@
 // HTTP to places that a caller has a say in, safe against SSRF (OWASP, CWE-918): the name is resolved once, every address it has is
 // judged, and the judged address is the one that is dialled, so that no second answer of a rebinding name server counts. Redirects are
-// judged like the first request, and lose the credentials when they leave the origin.
+// judged like the first request, and lose the headers of the caller and of the administrator when they leave the origin.
 import dns from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { Agent, Headers, type HeadersInit, type RequestInit, type Response, fetch as undiciFetch } from 'undici';
 import { RpcError } from '../errors.ts';
 import { isGloballyRoutable, literalOf } from './address.ts';
+import { isBelow } from './backend-url.ts';
+import { toFailure } from './fetch-failure.ts';
 
 export interface SafeFetchPolicy {
   /** Origins the operator named as internal: their addresses are not judged. */
@@ -14,6 +16,8 @@ export interface SafeFetchPolicy {
   /** For the whole exchange, body included; undefined: as long as the caller's signal allows (event streams). */
   readonly totalTimeoutMs?: number | undefined;
   readonly redirectsMax?: number;
+  /** Redirects may lead to this URL and below it only; undefined: to every place that may be reached. */
+  readonly redirectsWithin?: URL;
   /** Resolves names; tests count its calls. */
   readonly lookup?: typeof dns.lookup;
 }
@@ -49,14 +53,18 @@ const STRIPPED = [
   'x-google-metadata-request',
   'x-real-ip',
 ] as const;
-const CREDENTIALS = ['authorization', 'www-authenticate', 'x-goog-api-key', 'api-key'] as const;
+/**
+ * All that a request keeps when a redirect leads it to another origin: any other header may be a credential, whatever its name. They say how
+ * to read the request and its answer.
+ */
+const KEPT_ACROSS_ORIGINS: ReadonlySet<string> = new Set(['accept', 'content-type', 'mcp-protocol-version']);
 
 /**
  * Makes a fetch with this policy. Throws RpcError `forbidden` for a place that may not be reached (data.reason_detail says which rule),
  * `upstream_timeout` when a deadline passes, `upstream_error` for every other failure of the connection; the signal's reason when aborted.
  */
 export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
-  const { internalOrigins = new Set<string>(), headersTimeoutMs = 10_000, redirectsMax = 3 } = policy;
+  const { internalOrigins = new Set<string>(), headersTimeoutMs = 10_000, redirectsMax = 3, redirectsWithin } = policy;
   const lookup = policy.lookup ?? dns.lookup;
   const common = {
     headersTimeout: headersTimeoutMs,
@@ -87,6 +95,8 @@ export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
       if (hop >= redirectsMax)
         throw new RpcError('upstream_error', { message: `more than ${redirectsMax} redirects`, retryable: false });
       const next = toTarget(location, target);
+      if (redirectsWithin !== undefined && !isBelow(redirectsWithin, next))
+        throw refused('redirect', 'the backend redirects to a place outside its base URL');
       request = redirected(request, response.status, target.origin === next.origin);
       target = next;
     }
@@ -178,31 +188,14 @@ function clean(init: HeadersInit | undefined): Headers {
 
 /** The request after a redirect (Fetch standard, HTTP-redirect fetch): 303, and 301/302 after a POST, become a GET without a body. */
 function redirected(request: RequestInit, status: number, sameOrigin: boolean): RequestInit {
-  const headers = new Headers(request.headers);
-  if (!sameOrigin) for (const name of CREDENTIALS) headers.delete(name);
+  const headers = new Headers(
+    [...new Headers(request.headers)].filter(([name]) => sameOrigin || KEPT_ACROSS_ORIGINS.has(name)),
+  );
   const becomesGet = status === 303 || ((status === 301 || status === 302) && request.method === 'POST');
   if (!becomesGet) return { ...request, headers };
   const { body: _, ...rest } = request;
   headers.delete('content-type');
   return { ...rest, method: 'GET', headers };
-}
-
-function toFailure(error: unknown, signal: AbortSignal | null | undefined): unknown {
-  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
-    if (cause instanceof RpcError) return cause;
-  const timedOut =
-    signal?.aborted === true && signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError';
-  if (signal?.aborted === true && !timedOut) return signal.reason;
-  const slow =
-    timedOut || /Timeout/.test(`${nameOf(error)} ${nameOf(error instanceof Error ? error.cause : undefined)}`);
-  return new RpcError(slow ? 'upstream_timeout' : 'upstream_error', {
-    message: slow ? 'the backend did not answer in time' : 'the backend could not be reached',
-    cause: error,
-  });
-}
-
-function nameOf(error: unknown): string {
-  return error instanceof Error ? error.name : '';
 }
 
 function refused(detail: string, message: string): RpcError {

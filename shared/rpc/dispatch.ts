@@ -5,7 +5,7 @@ import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
 import type { AnyMethod, Registry } from './method.ts';
-import { parseJson } from './parse.ts';
+import { parseRequest } from './parse.ts';
 
 /** What one call came to, for the audit line. */
 export interface CallRecord {
@@ -49,6 +49,7 @@ export interface Reply {
 
 /** Calls of one batch that run at a time: what they hold meanwhile is bounded, however many they are. */
 export const BATCH_RUNNING_MAX = 8;
+const UNSAFE_NUMBER = 'is a number that would lose digits (integers are exact up to 2^53): send it as a string';
 const NO_CONTENT: Reply = { status: 204, text: undefined };
 
 /** One call's answer: the text is undefined for a notification. */
@@ -63,7 +64,8 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   let envelope: Envelope;
   try {
     if (exchange.body instanceof RpcError) throw exchange.body;
-    envelope = readEnvelope(parseJson(exchange.body));
+    const { value, unsafeNumbers } = parseRequest(exchange.body);
+    envelope = readEnvelope(value, unsafeNumbers);
   } catch (error) {
     const charged = await charge(gates, 1, []);
     return refusal(charged ?? toRpcError(error), requestId, gates);
@@ -167,7 +169,7 @@ async function run<Context>(
   if (method === undefined)
     throw new RpcError('method_not_found', { data: { hint: 'rpc.discover lists the methods' } });
   gates.authorize(method);
-  const params = readParams(method, call.params);
+  const params = readParams(method, call);
   const result = await method.handle(params, gates.context(method, call, batch));
   // The result passes its schema too, so that an undeclared field cannot leak.
   const parsed = method.result.safeParse(result);
@@ -175,7 +177,14 @@ async function run<Context>(
   return parsed.data;
 }
 
-function readParams<Context>(method: AnyMethod<Context>, params: unknown): Record<string, unknown> {
+function readParams<Context>(
+  method: AnyMethod<Context>,
+  { params, unsafeNumbers = [] }: Call,
+): Record<string, unknown> {
+  if (unsafeNumbers.length > 0) {
+    const issues = unsafeNumbers.map((path) => ({ path: path.slice(0, 200), message: UNSAFE_NUMBER }));
+    throw new RpcError('invalid_params', { data: { issues } });
+  }
   if (Array.isArray(params)) {
     throw new RpcError('invalid_params', {
       data: { issues: [{ path: '', message: 'params must be given by name, in an object' } satisfies Issue] },

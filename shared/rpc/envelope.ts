@@ -12,6 +12,8 @@ export interface Call {
   readonly id: Id | undefined;
   readonly method: string;
   readonly params: unknown;
+  /** Where params hold numbers that parsing has changed, in dotted form. */
+  readonly unsafeNumbers?: readonly string[];
 }
 
 /** One member of a request that is not a call: it is answered with its error under the id that could be read, else null. */
@@ -25,24 +27,28 @@ export interface Envelope {
   readonly calls: readonly (Call | BadCall)[];
 }
 
-/** Reads a single request or a batch. Throws RpcError `invalid_request` when there is nothing to answer one by one. */
-export function readEnvelope(value: unknown): Envelope {
-  if (!Array.isArray(value)) return { batch: false, calls: [readCall(value)] };
+/**
+ * Reads a single request or a batch, with the paths of the numbers in it that parsing has changed. Throws RpcError `invalid_request` when
+ * there is nothing to answer one by one.
+ */
+export function readEnvelope(value: unknown, unsafeNumbers: readonly (readonly string[])[] = []): Envelope {
+  if (!Array.isArray(value)) return { batch: false, calls: [readCall(value, unsafeNumbers)] };
   if (value.length === 0) throw invalid('a batch must not be empty');
   if (value.length > BATCH_MAX) throw invalid(`a batch holds at most ${BATCH_MAX} calls, this one has ${value.length}`);
-  return { batch: true, calls: value.map(readCall) };
+  const within = (index: number) => unsafeNumbers.filter(([at]) => at === String(index)).map((path) => path.slice(1));
+  return { batch: true, calls: value.map((call, index) => readCall(call, within(index))) };
 }
 
 export function isBad(call: Call | BadCall): call is BadCall {
   return 'error' in call;
 }
 
-function readCall(value: unknown): Call | BadCall {
+function readCall(value: unknown, unsafeNumbers: readonly (readonly string[])[]): Call | BadCall {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { id: null, error: invalid('a request must be an object') };
   }
   const { jsonrpc, id, method, params } = value as Record<string, unknown>;
-  if (id !== undefined && !isId(id)) {
+  if (id !== undefined && (!isId(id) || unsafeNumbers.some(([member]) => member === 'id'))) {
     return {
       id: null,
       error: invalid(`id must be a string of at most ${ID_CHARS_MAX} characters, a safe integer or null`),
@@ -55,7 +61,8 @@ function readCall(value: unknown): Call | BadCall {
   if (params !== undefined && (typeof params !== 'object' || params === null)) {
     return { id: answerId, error: invalid('params must be an object') };
   }
-  return { id, method, params };
+  const inParams = unsafeNumbers.filter(([member]) => member === 'params').map((path) => path.slice(1).join('.'));
+  return { id, method, params, ...(inParams.length > 0 && { unsafeNumbers: inParams }) };
 }
 
 function isId(id: unknown): id is Id {

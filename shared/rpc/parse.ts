@@ -1,11 +1,15 @@
 // Bytes are judged here, once, for every transport: fatal UTF-8, JSON syntax, depth, duplicate keys, `__proto__`, unpaired surrogates.
 // V8's own parser decides about syntax; the scan behind it looks at what that parser lets through silently.
 import { RpcError } from '../errors.ts';
+import { endOfNumber, findUnsafeNumbers, isSafeNumber, startsNumber } from './json-numbers.ts';
 
 /** Cap of a request body or WebSocket message. */
 export const BODY_BYTES_MAX = 1 << 20;
 /** Deepest nesting of arrays and objects, the outermost counting as 1. */
 export const DEPTH_MAX = 64;
+
+/** Numbers that are named in one request's errors. */
+const UNSAFE_MAX = 20;
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -15,6 +19,19 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  * (prototype pollution), a string with an unpaired surrogate (it cannot be stored and read back unchanged).
  */
 export function parseJson(bytes: Uint8Array): unknown {
+  return parse(bytes).value;
+}
+
+/** As `parseJson`, with the places of numbers that JavaScript would round (and of integers beyond 2^53): at most UNSAFE_MAX. */
+export function parseRequest(bytes: Uint8Array): {
+  readonly value: unknown;
+  readonly unsafeNumbers: readonly (readonly string[])[];
+} {
+  const { value, text, isSafe } = parse(bytes);
+  return { value, unsafeNumbers: isSafe ? [] : findUnsafeNumbers(text, UNSAFE_MAX) };
+}
+
+function parse(bytes: Uint8Array): { readonly value: unknown; readonly text: string; readonly isSafe: boolean } {
   const text = decode(bytes);
   let value: unknown;
   try {
@@ -22,8 +39,7 @@ export function parseJson(bytes: Uint8Array): unknown {
   } catch (error) {
     throw new RpcError('parse_error', { data: { detail: syntaxDetail(error, text) } });
   }
-  scan(text);
-  return value;
+  return { value, text, isSafe: scan(text) };
 }
 
 function decode(bytes: Uint8Array): string {
@@ -51,13 +67,15 @@ const CLOSE_ARRAY = 93;
 const OPEN_OBJECT = 123;
 const CLOSE_OBJECT = 125;
 
-/** Walks text that is known to be valid JSON. */
-function scan(text: string): void {
+/** Walks text that is known to be valid JSON; false when it holds a number that is not safe. */
+function scan(text: string): boolean {
+  let isSafe = true;
   // One entry per open container: the keys seen so far, or null for an array.
   const open: (Set<string> | null)[] = [];
   let expectsKey = false;
   for (let index = 0; index < text.length; index++) {
-    switch (text.charCodeAt(index)) {
+    const code = text.charCodeAt(index);
+    switch (code) {
       case QUOTE: {
         const end = endOfString(text, index);
         if (expectsKey) {
@@ -69,7 +87,7 @@ function scan(text: string): void {
       }
       case OPEN_OBJECT:
       case OPEN_ARRAY: {
-        const isObject = text.charCodeAt(index) === OPEN_OBJECT;
+        const isObject = code === OPEN_OBJECT;
         if (open.push(isObject ? new Set() : null) > DEPTH_MAX) {
           throw refused(`nesting is deeper than ${DEPTH_MAX}`);
         }
@@ -84,8 +102,15 @@ function scan(text: string): void {
       case COMMA:
         expectsKey = open.at(-1) instanceof Set;
         break;
+      default:
+        if (startsNumber(code)) {
+          const end = endOfNumber(text, index);
+          isSafe &&= isSafeNumber(text.slice(index, end));
+          index = end - 1;
+        }
     }
   }
+  return isSafe;
 }
 
 /** Index of the closing quote of the string that opens at `start`. */

@@ -10,6 +10,7 @@ import { createGateway } from '../../shared/gateway.ts';
 import { createBffProxy } from '../../shared/methods/bff.proxy.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
 import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
+import { connect } from '../unit/ws/stage.ts';
 
 const KEY = 'key-of-the-proxy-test';
 const BODY_BYTES_MAX = 5 << 20;
@@ -352,6 +353,10 @@ describe('a redirect', () => {
     ['the same address by another name', () => `${backend.url.replace('127.0.0.1', 'localhost')}/admin`],
     ['the metadata server', () => 'http://169.254.169.254/computeMetadata/v1/'],
     ['a file', () => 'file:///etc/passwd'],
+    ['a place beside its base path', () => '/secret'],
+    ['a place that only looks like its base path', () => '/basement'],
+    ['a place above its base path', () => '/base/../secret'],
+    ['a disguised place above its base path', () => '/base/%252e%252e/secret'],
   ])('to %s is refused, and nothing is dialled', async (_name, location) => {
     backend.answer = (response) => response.writeHead(307, { location: location() }).end();
     expect((await proxy({ endpoint: '/x' })).error).toMatchObject({ code: 403, data: { reason: 'forbidden' } });
@@ -360,8 +365,90 @@ describe('a redirect', () => {
   });
 });
 
+describe('numbers and nesting', () => {
+  it.each([
+    ['an integer beyond 2^53', '{"id":9007199254740993}'],
+    ['more digits than a double has', '{"rate":1.0000000000000000001}'],
+    ['what would become infinite', '[1e400]'],
+    ['nesting of 5,000 levels', `${'['.repeat(5_000)}${']'.repeat(5_000)}`],
+  ])('of an answer that has %s arrive as text', async (_name, text) => {
+    backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(text);
+    expect((await proxy({ endpoint: '/x' })).result).toMatchObject({ status: 200, body: text, body_encoding: 'text' });
+  });
+
+  it('of an answer that JavaScript can carry arrive as JSON', async () => {
+    const text = `{"a":9007199254740991,"b":0.1,"c":1e300,"d":-0.0,"e":${'['.repeat(63)}${']'.repeat(63)}}`;
+    backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(text);
+    expect((await proxy({ endpoint: '/x' })).result).toMatchObject({
+      body: { a: 9007199254740991 },
+      body_encoding: 'json',
+    });
+  });
+
+  it('of a deep answer end every call of a batch, a stream and a socket', async () => {
+    const deep = `${'{"a":'.repeat(5_000)}1${'}'.repeat(5_000)}`;
+    backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(deep);
+    const call = (id: number) => ({ jsonrpc: '2.0', method: 'bff.proxy', params: { endpoint: '/x' }, id });
+    const post = (body: unknown, accept: string) =>
+      fetch(`${gateway.url}/jsonrpc`, {
+        method: 'POST',
+        headers: { 'x-api-key': KEY, 'content-type': 'application/json', accept },
+        body: JSON.stringify(body),
+      });
+    const batch = await post([call(1), call(2)], 'application/json');
+    expect(await batch.json()).toMatchObject([1, 2].map((id) => ({ id, result: { body: deep } })));
+    const stream = await (await post(call(3), 'text/event-stream')).text();
+    expect(stream).toContain('"body_encoding":"text"');
+    const client = await connect(`${gateway.url.replace('http', 'ws')}/ws`, { headers: { 'X-API-Key': KEY } });
+    expect((await client.call('bff.proxy', { endpoint: '/x' })).result).toMatchObject({ body: deep });
+    client.socket.close();
+  });
+
+  it.each(['{"id":9007199254740993}', '[1.0000000000000000001]', '{"a":{"b":[1e400]}}', '-9007199254740994'])(
+    'of a body that would be sent on rounded are refused: %s',
+    async (body) => {
+      const send = async (text: string): Promise<Answer> => {
+        const response = await fetch(`${gateway.url}/jsonrpc`, {
+          method: 'POST',
+          headers: { 'x-api-key': KEY, 'content-type': 'application/json' },
+          body: text,
+        });
+        return { ...((await response.json()) as Omit<Answer, 'status'>), status: response.status };
+      };
+      const wrap = (given: string): string =>
+        `{"jsonrpc":"2.0","method":"bff.proxy","id":8,"params":{"endpoint":"/x","method":"POST","body":${given}}}`;
+      expect(await send(wrap(body))).toMatchObject({
+        status: 200,
+        error: { code: -32602, data: { issues: [{ path: expect.stringMatching(/^body/) }] } },
+      });
+      expect(backend.seen).toEqual([]);
+      // As a text it arrives digit by digit.
+      expect((await send(wrap(JSON.stringify(body)))).result).toMatchObject({ status: 200 });
+      expect(backend.seen).toMatchObject([{ body }]);
+    },
+  );
+});
+
+describe('a failure after a request was sent', () => {
+  it.each([
+    ['POST', {}, false],
+    ['PATCH', {}, false],
+    ['POST', { 'Idempotency-Key': 'k1' }, true],
+    ['PUT', {}, true],
+    ['GET', {}, true],
+  ])('of %s with headers %j is retryable: %s', async (method, headers, retryable) => {
+    backend.answer = (response) => response.socket?.resetAndDestroy();
+    const { error } = await proxy({ endpoint: '/x', method, headers });
+    expect(error).toMatchObject({ code: 502, data: { retryable } });
+  });
+});
+
 describe('refused without a connection', () => {
   it.each([
+    '/%252e%252e/secret',
+    '%252e%252e/secret',
+    '/..%252fsecret',
+    '/..%3b/secret',
     '',
     'api/users',
     '//evil.example/x',

@@ -63,6 +63,17 @@ describe('events.list', () => {
     ]);
   });
 
+  test('keeps every digit: published byte for byte, and listed as text where JSON would round', async () => {
+    const published: string[] = [];
+    stage.local.subscribe('copy', async ({ body }) => void published.push(body));
+    const data = '{"id":9007199254740993,"rate":1.0000000000000000001,"text":"1e400"}';
+    const body = `{ "event": "big", "run": 12345678901234567890, "data": ${data} }`;
+    const { status } = await acceptDelivery(stage.services, { ...deliveryOf({}), body: Buffer.from(body) });
+    expect(status).toBe('accepted');
+    expect((await events()).events).toMatchObject([{ event: 'big', data }]);
+    expect(published).toEqual([body]);
+  });
+
   test.each(['newest', 'oldest'] as const)('pages through everything once, %s first', async (order) => {
     for (let n = 0; n < 57; n++) {
       await accept({ event: n % 2 ? 'odd' : 'even', data: n });

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
-import { toBackendUrl } from '../../../shared/net/backend-url.ts';
+import { isBelow, toBackendUrl } from '../../../shared/net/backend-url.ts';
 
 const BASE = 'https://api.example.com/base/';
 
@@ -11,6 +11,8 @@ it.each([
   ['/', 'https://api.example.com/base/'],
   ['/a:b@c', 'https://api.example.com/base/a:b@c'],
   ['/..a/b..', 'https://api.example.com/base/..a/b..'],
+  ['/a;v=1/100%2525', 'https://api.example.com/base/a;v=1/100%2525'],
+  ['/caf%C3%A9/caf%E9', 'https://api.example.com/base/caf%C3%A9/caf%E9'],
 ])('joins %s', (endpoint, expected) => {
   expect(toBackendUrl(BASE, endpoint).href).toBe(expected);
 });
@@ -39,6 +41,39 @@ it.each([
   '@evil.example/',
   ':80/',
   '/..',
+  '/%252e%252e/admin',
+  '%252e%252e/secret',
+  '/%25252e%25252e/admin',
+  '/%25%32%65%25%32%65/admin',
+  '/%2%35%32e./admin',
+  '/a/%252e%252e%252fadmin',
+  '/..%252fadmin',
+  '/..%255cadmin',
+  '/a%252fb',
+  '/..%3b/admin',
+  '/..%253bx/admin',
+  '/.;/admin',
+  '/%c0%ae%c0%ae/admin',
+  '/%25c0%25ae/admin',
+  '/%u002e%u002e/admin',
+  '/a%250d%250aX',
+  `/%${'25'.repeat(20)}2e`,
 ])('refuses %j', (endpoint) => {
   expect(() => toBackendUrl(BASE, endpoint)).toThrow(RpcError);
+});
+
+it.each([
+  ['https://api.example.com/base', true],
+  ['https://api.example.com/base/a/b?c', true],
+  ['https://api.example.com/base/../secret', false],
+  ['https://api.example.com/basement', false],
+  ['https://api.example.com/', false],
+  ['https://api.example.com/base/%252e%252e/secret', false],
+  ['https://api.example.com/base/..%2fsecret', false],
+  ['https://api.example.com/base/..;/secret', false],
+  ['http://api.example.com/base/a', false],
+  ['https://api.example.com:444/base/a', false],
+  ['https://evil.example/base/a', false],
+])('%s is below the base: %s', (url, expected) => {
+  expect(isBelow(new URL(BASE), new URL(url))).toBe(expected);
 });

@@ -123,19 +123,81 @@ describe('a request to an internal origin the operator named', () => {
     expect(seen).toEqual(['POST /307 b', 'POST /303 b', 'GET /end ']);
   });
 
-  it('drops the credentials when a redirect leaves the origin', async () => {
-    let authorization: string | undefined = 'never asked';
+  it.each([301, 302, 303, 307, 308])('drops every header of its caller when a %i leaves the origin', async (status) => {
+    const seen: IncomingMessage['headers'][] = [];
     const other = createServer((req, res) => {
-      authorization = req.headers.authorization;
+      seen.push(req.headers);
       res.end();
     }).listen(0, '127.0.0.1');
     await once(other, 'listening');
     const otherOrigin = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
-    handler = (_req, res) => res.writeHead(302, { location: otherOrigin }).end();
-    await make({ internalOrigins: new Set([origin, otherOrigin]) })(origin, { headers: { Authorization: 'Bearer t' } });
-    expect(authorization).toBeUndefined();
+    handler = (req, res) => {
+      const location = req.url === '/' ? '/again' : otherOrigin;
+      res.writeHead(status, { location }).end();
+      if (req.url === '/again') seen.push(req.headers);
+    };
+    await make({ internalOrigins: new Set([origin, otherOrigin]) })(origin, {
+      method: 'POST',
+      body: '{}',
+      headers: {
+        Accept: 'application/json',
+        Authorization: 'Bearer t',
+        'X-Custom-Token': 'canary',
+        'MCP-Session-Id': 'canary',
+        'Private-Token': 'canary',
+        Cookie: 'canary',
+      },
+    });
+    // Within the origin they stay.
+    expect(seen[0]).toMatchObject({ authorization: 'Bearer t', 'x-custom-token': 'canary' });
+    expect(seen[1]).toMatchObject({ accept: 'application/json' });
+    expect(JSON.stringify(seen[1])).not.toMatch(/canary|Bearer/);
     other.closeAllConnections();
     other.close();
+  });
+
+  it('follows no redirect that leaves the place it is bound to, at any hop', async () => {
+    const seen: (string | undefined)[] = [];
+    const locations: Record<string, string> = {
+      '/base/a': '/base/b',
+      '/base/b': '/secret',
+      '/base/c': '/base/%252e%252e/secret',
+      '/base/d': '/base/../secret',
+      '/base/e': '/base/f',
+    };
+    handler = (req, res) => {
+      seen.push(req.url);
+      const location = locations[req.url ?? ''];
+      if (location === undefined) res.end('reached');
+      else res.writeHead(302, { location }).end();
+    };
+    const redirectsWithin = new URL(`${origin}/base/`);
+    const safeFetch = make({ internalOrigins: new Set([origin]), redirectsWithin });
+    for (const path of ['a', 'c', 'd']) {
+      await expect(safeFetch(`${origin}/base/${path}`)).rejects.toMatchObject({
+        reason: 'forbidden',
+        data: { detail: 'redirect' },
+      });
+    }
+    expect(seen).toEqual(['/base/a', '/base/b', '/base/c', '/base/d']);
+    expect(await (await safeFetch(`${origin}/base/e`)).text()).toBe('reached');
+  });
+
+  it.each([
+    ['refuses the connection', 'upstream_error', /refused the connection/, true],
+    ['cuts its answer', 'upstream_error', /ended before its answer was complete/, true],
+  ])('of a server that %s fails in words', async (what, reason, message, retryable) => {
+    handler = (_req, res) => res.socket?.resetAndDestroy();
+    const safeFetch = make({ internalOrigins: new Set([origin]) });
+    if (what.startsWith('refuses')) {
+      server.close();
+      await once(server, 'close');
+    }
+    await expect(safeFetch(origin)).rejects.toMatchObject({
+      reason,
+      message: expect.stringMatching(message),
+      retryable,
+    });
   });
 
   it('ends with upstream_timeout when the headers do not come', async () => {

@@ -309,3 +309,19 @@ describe('a call that lasts as long as its reader', () => {
     expect(JSON.parse(text ?? '')).toHaveLength(21);
   });
 });
+
+describe('a number that JavaScript would round', () => {
+  it('is -32602 of its call alone, with its place', async () => {
+    const echo = (id: number, params: string) => `{"jsonrpc":"2.0","id":${id},"method":"echo","params":${params}}`;
+    const { reply } = await ask(`[${echo(1, '{"a":[{"b":9007199254740993}]}')},${echo(2, '{"text":"x"}')}]`);
+    expect(reply.payload).toMatchObject([
+      { id: 1, error: { code: -32602, data: { issues: [{ path: 'a.0.b' }] } } },
+      { id: 2, result: { text: 'x' } },
+    ]);
+  });
+
+  it('is no id', async () => {
+    const { reply } = await ask('{"jsonrpc":"2.0","id":1.0000000000000000001,"method":"echo","params":{"text":"x"}}');
+    expect(reply.payload).toMatchObject({ id: null, error: { code: -32600 } });
+  });
+});

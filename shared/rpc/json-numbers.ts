@@ -1,0 +1,146 @@
+// Which numbers of a JSON text JavaScript cannot carry, and how deep the text nests. JSON.parse rounds such a number silently, so that what
+// is passed on would differ from what was sent. Every function here expects text that JSON.parse accepts.
+
+/** A number literal by its place in the text. */
+export interface NumberLiteral {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Literals of up to this many characters without an exponent have at most 15 digits, which every double keeps. */
+const SHORT_CHARS = 15;
+/** Longer literals count as inexact unread: no double needs more, and reading them costs time. */
+const LITERAL_CHARS_MAX = 800;
+const LITERAL = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
+const INTEGER_MAX = 2 ** 53;
+
+const QUOTE = 34;
+const COMMA = 44;
+const MINUS = 45;
+const ZERO = 48;
+const NINE = 57;
+const COLON = 58;
+const OPEN_ARRAY = 91;
+const BACKSLASH = 92;
+const CLOSE_ARRAY = 93;
+const OPEN_OBJECT = 123;
+const CLOSE_OBJECT = 125;
+
+/** Whether the literal and the number that JSON.parse makes of it have the same value, written in the fewest digits: `1.50` and `1e2` have. */
+export function isExactNumber(literal: string): boolean {
+  if (literal.length <= SHORT_CHARS && !/[eE]/.test(literal)) return true;
+  if (literal.length > LITERAL_CHARS_MAX) return false;
+  const value = Number(literal);
+  return Number.isFinite(value) && toDigits(literal) === toDigits(String(value));
+}
+
+/** Exact, and no integer beyond 2^53: a reader of such an integer cannot know whether it was rounded before. */
+export function isSafeNumber(literal: string): boolean {
+  if (!isExactNumber(literal)) return false;
+  return literal.length <= SHORT_CHARS || !/^-?\d+$/.test(literal) || Math.abs(Number(literal)) <= INTEGER_MAX;
+}
+
+/** Deepest nesting of arrays and objects, the outermost counting as 1, and the numbers that JSON.parse would change. */
+export function inspectJson(text: string): { readonly depth: number; readonly inexact: readonly NumberLiteral[] } {
+  const inexact: NumberLiteral[] = [];
+  let open = 0;
+  let depth = 0;
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    if (code === QUOTE) index = endOfString(text, index);
+    else if (code === OPEN_OBJECT || code === OPEN_ARRAY) depth = Math.max(depth, ++open);
+    else if (code === CLOSE_OBJECT || code === CLOSE_ARRAY) open--;
+    else if (startsNumber(code)) {
+      const end = endOfNumber(text, index);
+      if (!isExactNumber(text.slice(index, end))) inexact.push({ start: index, end });
+      index = end - 1;
+    }
+  }
+  return { depth, inexact };
+}
+
+/** The text with each literal replaced. `literals` in the order of the text. */
+export function replaceLiterals(
+  text: string,
+  literals: readonly NumberLiteral[],
+  toReplacement: (literal: string) => string,
+): string {
+  let replaced = '';
+  let from = 0;
+  for (const { start, end } of literals) {
+    replaced += text.slice(from, start) + toReplacement(text.slice(start, end));
+    from = end;
+  }
+  return replaced + text.slice(from);
+}
+
+/**
+ * Where the numbers are that are not safe: the keys and indexes that lead to each. At most `eachMax` in each element of an outermost array,
+ * so that one call of a batch cannot hide those of the next.
+ */
+export function findUnsafeNumbers(text: string, eachMax: number): string[][] {
+  const found: string[][] = [];
+  let element = 0;
+  let ofElement = 0;
+  const path: { isArray: boolean; name: string; index: number }[] = [];
+  let lastString = '';
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    const top = path.at(-1);
+    if (code === QUOTE) {
+      const end = endOfString(text, index);
+      lastString = text.slice(index, end + 1);
+      index = end;
+    } else if (code === COLON && top !== undefined) top.name = String(JSON.parse(lastString));
+    else if (code === COMMA && top !== undefined) top.index++;
+    else if (code === OPEN_OBJECT || code === OPEN_ARRAY) {
+      path.push({ isArray: code === OPEN_ARRAY, name: '', index: 0 });
+    } else if (code === CLOSE_OBJECT || code === CLOSE_ARRAY) path.pop();
+    else if (startsNumber(code)) {
+      const end = endOfNumber(text, index);
+      const [outermost] = path;
+      const current = outermost?.isArray === true ? outermost.index : 0;
+      if (current !== element) ofElement = 0;
+      element = current;
+      if (!isSafeNumber(text.slice(index, end)) && ofElement++ < eachMax) {
+        found.push(path.map((step) => (step.isArray ? String(step.index) : step.name)));
+      }
+      index = end - 1;
+    }
+  }
+  return found;
+}
+
+export function startsNumber(code: number): boolean {
+  return code === MINUS || (code >= ZERO && code <= NINE);
+}
+
+/** Index behind the literal that begins at `start`. */
+export function endOfNumber(text: string, start: number): number {
+  let end = start + 1;
+  // Nothing but digits, sign, point and exponent can stand before the next separator.
+  for (; end < text.length; end++) {
+    const code = text.charCodeAt(end);
+    if (code === COMMA || code === CLOSE_ARRAY || code === CLOSE_OBJECT || code <= 32) break;
+  }
+  return end;
+}
+
+/** Index of the closing quote of the string that begins at `start`. */
+function endOfString(text: string, start: number): number {
+  let index = start + 1;
+  for (; text.charCodeAt(index) !== QUOTE; index++) if (text.charCodeAt(index) === BACKSLASH) index++;
+  return index;
+}
+
+/** Sign, digits without zeros at either end, and the power of ten: equal for equal values. */
+function toDigits(literal: string): string {
+  const [, sign = '', whole = '', fraction = '', exponent = '0'] = LITERAL.exec(literal) ?? [];
+  const digits = whole + fraction;
+  let start = 0;
+  let end = digits.length;
+  while (start < end && digits[start] === '0') start++;
+  while (end > start && digits[end - 1] === '0') end--;
+  if (start === end) return '0';
+  return `${sign}${digits.slice(start, end)}e${Number(exponent) - fraction.length + digits.length - end}`;
+}
