@@ -18,6 +18,8 @@ const CHUNKS_READ_MAX = 256;
 /** Chunks read at once at first; doubles, since a model that has seen so many has room for more. */
 const CHUNKS_AT_ONCE = 8;
 const CACHE_BYTES_MAX = 32 << 20;
+/** Texts that are read at once: a longer one is read alone. */
+const STEP_BYTES = 512 << 10;
 /** Bytes of UTF-8 per token, low on purpose: English has about 4, so a budget is never exceeded by an estimate. */
 const BYTES_PER_TOKEN = 3;
 
@@ -61,6 +63,9 @@ export interface Context {
   readonly trimmed: number;
 }
 
+/** A message with the whole of its text. */
+export type MessageText = StoredMessage & { readonly text: string };
+
 export interface History {
   /** What the model sees: the newest messages that fit into `budgetTokens`, oldest first; always at least the last one. */
   context(conversation: ConversationDocument, budgetTokens: number): Promise<Context>;
@@ -68,12 +73,11 @@ export interface History {
   compact(
     conversation: ConversationDocument,
   ): Promise<{ readonly conversation: ConversationDocument; readonly writes: readonly Write[] }>;
-  /** Messages with seq > `afterSeq`, oldest first, at most `limit`. */
-  page(
-    conversation: ConversationDocument,
-    afterSeq: number,
-    limit: number,
-  ): Promise<readonly (StoredMessage & { readonly text: string })[]>;
+  /**
+   * Messages with seq > `afterSeq`, oldest first. They are read in steps as the caller takes them: one that stops early has read about
+   * STEP_BYTES more than it took.
+   */
+  read(conversation: ConversationDocument, afterSeq: number): AsyncGenerator<MessageText, void, void>;
 }
 
 export function createHistory(store: Store): History {
@@ -124,6 +128,21 @@ export function createHistory(store: Store): History {
     if (text !== '') textCache.set(key, text);
     return text;
   };
+
+  /** Chunk by chunk, then those in the document. */
+  async function* messagesAfter(
+    conversation: ConversationDocument,
+    afterSeq: number,
+  ): AsyncGenerator<readonly StoredMessage[], void, void> {
+    const { chunks, recent } = conversation;
+    const isAfter = (message: StoredMessage): boolean => message.seq > afterSeq;
+    const first = chunks.findLastIndex((firstSeq) => firstSeq <= afterSeq + 1);
+    for (let chunk = Math.max(0, first); chunk < chunks.length; chunk++) {
+      const [document] = await readChunks(conversation, chunk, chunk + 1);
+      yield (document?.messages ?? []).filter(isAfter);
+    }
+    yield recent.filter(isAfter);
+  }
 
   return {
     async context(conversation, budgetTokens) {
@@ -189,25 +208,29 @@ export function createHistory(store: Store): History {
       };
     },
 
-    async page(conversation, afterSeq, limit) {
-      const { chunks, recent } = conversation;
-      const found: StoredMessage[] = [];
-      let chunk = Math.max(
-        0,
-        chunks.findLastIndex((firstSeq) => firstSeq <= afterSeq + 1),
-      );
-      for (; found.length < limit && chunk < chunks.length; chunk++) {
-        const [document] = await readChunks(conversation, chunk, chunk + 1);
-        found.push(...(document?.messages ?? []).filter((message) => message.seq > afterSeq));
+    async *read(conversation, afterSeq) {
+      const id = conversation.conversation_id;
+      for await (const messages of messagesAfter(conversation, afterSeq)) {
+        for (let start = 0; start < messages.length; ) {
+          const step = messages.slice(start, start + stepLength(messages, start));
+          const texts = await Promise.all(step.map((message) => textOf(id, message)));
+          for (const [index, message] of step.entries()) yield { ...message, text: texts[index] ?? '' };
+          start += step.length;
+        }
       }
-      if (found.length < limit) found.push(...recent.filter((message) => message.seq > afterSeq));
-      return Promise.all(
-        found
-          .slice(0, limit)
-          .map(async (message) => ({ ...message, text: await textOf(conversation.conversation_id, message) })),
-      );
     },
   };
+}
+
+/** How many messages from `start` on are read at once: as many as STEP_BYTES hold, at least one. */
+function stepLength(messages: readonly StoredMessage[], start: number): number {
+  let bytes = 0;
+  let end = start;
+  for (let message = messages[end]; message !== undefined; message = messages[++end]) {
+    bytes += message.bytes;
+    if (bytes > STEP_BYTES && end > start) break;
+  }
+  return end - start;
 }
 
 /** A chunk's content is fixed by its place and by the first seq that is no longer in it. */

@@ -1,15 +1,15 @@
-// Reads recorded events and deployments page by page. A page is bounded in entries and in bytes; cursors are opaque to the caller and
-// checked on the way in.
+// Reads recorded events and deployments page by page. A page is bounded in entries and by what its caller finds to fit; cursors are opaque
+// to the caller and checked on the way in.
 import { z } from 'zod';
 import { badCursor, decodeCursor, encodeCursor } from '../store/cursor.ts';
 import type { CallOptions, Query, Store } from '../store/store.ts';
 import { type DeploymentDocument, readDeployment } from './deployments.ts';
 import { type EventDocument, readEvent, standingOf } from './documents.ts';
 
-/** A page ends early once its bodies exceed this; a single event may be larger. */
-const PAGE_CHARS_MAX = 512 << 10;
-/** Events fetched at a time, so that a page of the largest bodies stays small in memory. */
-const FETCH_MAX = 20;
+/** Documents fetched at a time, at first; then as many as have about FETCH_CHARS together, so that large ones are not held in number. */
+const FETCH_FIRST = 8;
+const FETCH_MAX = 100;
+const FETCH_CHARS = 1 << 20;
 
 export type Order = 'newest' | 'oldest';
 
@@ -21,6 +21,16 @@ export interface EventPageRequest {
   readonly order: Order;
   /** 1..100. */
   readonly limit: number;
+}
+
+export interface ListOptions<T> extends CallOptions {
+  /** Whether the page takes this item, asked in order; the page ends before one that it does not take. Default: all. */
+  readonly fits?: (item: T) => boolean;
+}
+
+export interface EventItem {
+  readonly id: string;
+  readonly document: EventDocument;
 }
 
 export interface Page<T> {
@@ -36,14 +46,14 @@ const DeploymentCursor = z.tuple([z.literal('service'), z.string().max(128), z.s
 export async function listEvents(
   store: Store,
   { event, after, order, limit }: EventPageRequest,
-  options: CallOptions = {},
-): Promise<Page<{ readonly id: string; readonly document: EventDocument }>> {
-  const items: { id: string; document: EventDocument }[] = [];
+  options: ListOptions<EventItem> = {},
+): Promise<Page<EventItem>> {
+  const items: EventItem[] = [];
   let position =
     after === undefined ? undefined : ((await standingOf(store, after, options)) ?? readCursor(after, order));
-  let chars = 0;
+  const fetched = createFetchSize(limit);
   for (;;) {
-    const size = Math.min(FETCH_MAX, limit - items.length);
+    const size = fetched.next(items.length);
     const query: Query = {
       collection: 'events',
       orderBy: 'received_at_ms',
@@ -56,9 +66,10 @@ export async function listEvents(
     for (const { ref, data } of found) {
       const document = readEvent(data);
       if (document === undefined) continue;
-      if (items.length > 0 && chars + document.body.length > PAGE_CHARS_MAX) return page(items, position, order);
-      chars += document.body.length;
-      items.push({ id: ref.id, document });
+      const item = { id: ref.id, document };
+      if (options.fits?.(item) === false) return page(items, position, order);
+      fetched.count(document.body.length);
+      items.push(item);
       position = { value: document.received_at_ms, id: ref.id };
     }
     if (found.length < size) return { items };
@@ -76,7 +87,7 @@ function readCursor(after: string, order: Order): { readonly value: number; read
 export async function listDeployments(
   store: Store,
   { after, limit }: { readonly after?: string | undefined; readonly limit: number },
-  options: CallOptions = {},
+  options: ListOptions<DeploymentDocument> = {},
 ): Promise<Page<DeploymentDocument>> {
   const start = after === undefined ? undefined : decodeCursor(after, DeploymentCursor, 'after');
   const query: Query = {
@@ -86,10 +97,32 @@ export async function listDeployments(
     ...(start === undefined ? {} : { after: { value: start[1], id: start[2] } }),
   };
   const found = await store.query(query, options);
-  const items = found.flatMap(({ data }) => (data === undefined ? [] : [readDeployment(data)]));
-  const last = found.at(-1);
-  if (found.length < limit || last?.data === undefined) return { items };
-  return { items, nextCursor: encodeCursor(['service', readDeployment(last.data).service, last.ref.id]) };
+  const items: DeploymentDocument[] = [];
+  let nextCursor: string | undefined;
+  for (const { ref, data } of found) {
+    if (data === undefined) continue;
+    const item = readDeployment(data);
+    if (options.fits?.(item) === false) return { items, ...(nextCursor !== undefined && { nextCursor }) };
+    items.push(item);
+    nextCursor = encodeCursor(['service', item.service, ref.id]);
+  }
+  return { items, ...(found.length === limit && nextCursor !== undefined && { nextCursor }) };
+}
+
+/** How many documents to fetch next, by the size of those counted so far. */
+function createFetchSize(limit: number) {
+  let count = 0;
+  let chars = 0;
+  return {
+    count(bodyChars: number): void {
+      count++;
+      chars += bodyChars;
+    },
+    next(taken: number): number {
+      const bySize = count === 0 ? FETCH_FIRST : Math.floor(FETCH_CHARS / Math.max(1, chars / count));
+      return Math.max(1, Math.min(bySize, FETCH_MAX, limit - taken));
+    },
+  };
 }
 
 function page<T>(items: readonly T[], position: { value: number; id: string } | undefined, order: Order): Page<T> {

@@ -1,15 +1,25 @@
 // `conversation.history`: all messages of a session, page by page, oldest first.
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
+import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
 import { Cursor, SessionId } from './schemas.ts';
 
 const Position = z.tuple([z.int().min(0)]);
 
+const HistoryMessage = z.object({
+  seq: z.int().describe('From 1, without gaps'),
+  role: z.enum(['user', 'assistant']),
+  content: z.string(),
+  created_at: z.string(),
+  turn_id: z.string(),
+  partial: z.boolean().optional().describe('True: the turn did not complete, this is what there is of the answer'),
+});
+
 export const conversationHistory = defineMethod({
   name: 'conversation.history',
-  summary: 'Pages through the messages of a session, oldest first',
+  summary: 'Pages through the messages of a session, oldest first; a page ends at 1 MiB',
   scope: 'conversation',
   cost: 'read',
   params: z.strictObject({
@@ -20,19 +30,7 @@ export const conversationHistory = defineMethod({
   result: z.object({
     session_id: z.string(),
     conversation_id: z.string(),
-    messages: z.array(
-      z.object({
-        seq: z.int().describe('From 1, without gaps'),
-        role: z.enum(['user', 'assistant']),
-        content: z.string(),
-        created_at: z.string(),
-        turn_id: z.string(),
-        partial: z
-          .boolean()
-          .optional()
-          .describe('True: the turn did not complete, this is what there is of the answer'),
-      }),
-    ),
+    messages: z.array(HistoryMessage),
     next_cursor: z.string().optional().describe('Present when there are more'),
   }),
   errors: ['not_found'],
@@ -44,25 +42,29 @@ export const conversationHistory = defineMethod({
       messages: [{ seq: 1, role: 'user', content: 'Hello', created_at: '2026-11-13T14:00:00.000Z', turn_id: 'turn_1' }],
     },
   },
-  async handle({ session_id, cursor, limit }, { services, caller }) {
+  async handle({ session_id, cursor, limit }, { services, caller, answerBytesMax }) {
     const [afterSeq] = cursor === undefined ? [0] : decodeCursor(cursor, Position);
-    const found = await services.conversations.find(caller.keyId, session_id);
+    const { conversations } = services;
+    const found = await conversations.find(caller.keyId, session_id);
     if (found === undefined) throw new RpcError('not_found', { message: 'no such session', data: { session_id } });
     const { conversation } = found;
-    const page = await services.conversations.history.page(conversation, afterSeq, limit);
-    const last = page.at(-1);
+    const page = createPage<z.output<typeof HistoryMessage>>();
+    for await (const { seq, role, text, created_at, turn_id, partial } of conversations.history.read(
+      conversation,
+      afterSeq,
+    )) {
+      const isOnPage = page.add({ seq, role, content: text, created_at, turn_id, ...(partial && { partial }) });
+      if (!isOnPage || page.items.length === limit) break;
+    }
+    const last = page.items.at(-1);
+    const isMore = last !== undefined && last.seq < conversation.message_count;
+    const nextCursor = isMore ? encodeCursor([last.seq]) : undefined;
+    page.check(answerBytesMax, nextCursor, { session_id, seq: last?.seq });
     return {
       session_id,
       conversation_id: conversation.conversation_id,
-      messages: page.map(({ seq, role, text, created_at, turn_id, partial }) => ({
-        seq,
-        role,
-        content: text,
-        created_at,
-        turn_id,
-        ...(partial && { partial }),
-      })),
-      ...(last !== undefined && last.seq < conversation.message_count && { next_cursor: encodeCursor([last.seq]) }),
+      messages: [...page.items],
+      ...(nextCursor !== undefined && { next_cursor: nextCursor }),
     };
   },
 });

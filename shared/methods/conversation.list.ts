@@ -1,10 +1,26 @@
 // `conversation.list`: the caller's own sessions.
 import { z } from 'zod';
+import type { ConversationDocument } from '../conversations/documents.ts';
+import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
 import { Cursor, UsageResult } from './schemas.ts';
 
 const Position = z.tuple([z.string().max(64), z.string().max(128)]);
+
+/** Documents read at a time: each carries the newest messages of its session. */
+const STEP = 20;
+
+const Listed = z.object({
+  session_id: z.string(),
+  conversation_id: z.string(),
+  status: z.enum(['idle', 'running', 'cancelled', 'failed']),
+  model: z.string(),
+  created_at: z.string(),
+  updated_at: z.string(),
+  message_count: z.int(),
+  usage: UsageResult,
+});
 
 export const conversationList = defineMethod({
   name: 'conversation.list',
@@ -13,18 +29,7 @@ export const conversationList = defineMethod({
   cost: 'read',
   params: z.strictObject({ cursor: Cursor.optional(), limit: z.int().min(1).max(100).default(20) }),
   result: z.object({
-    conversations: z.array(
-      z.object({
-        session_id: z.string(),
-        conversation_id: z.string(),
-        status: z.enum(['idle', 'running', 'cancelled', 'failed']),
-        model: z.string(),
-        created_at: z.string(),
-        updated_at: z.string(),
-        message_count: z.int(),
-        usage: UsageResult,
-      }),
-    ),
+    conversations: z.array(Listed),
     next_cursor: z.string().optional().describe('Present when there may be more'),
     usage_today: UsageResult.extend({ day: z.string() }).describe('Tokens of this key on the present UTC day'),
   }),
@@ -47,27 +52,45 @@ export const conversationList = defineMethod({
     },
   },
   async handle({ cursor, limit }, { services, caller }) {
+    const { conversations } = services;
     const position = cursor === undefined ? undefined : decodeCursor(cursor, Position);
-    const after = position && { value: position[0], id: position[1] };
-    const [page, today] = await Promise.all([
-      services.conversations.list(caller.keyId, after, limit),
-      services.conversations.ledger.today(caller.keyId),
-    ]);
-    const last = page.at(-1);
-    return {
-      conversations: page.map(({ conversation }) => ({
-        session_id: conversation.session_id,
-        conversation_id: conversation.conversation_id,
-        status: conversation.status,
-        model: conversation.model,
-        created_at: conversation.created_at,
-        updated_at: conversation.updated_at,
-        message_count: conversation.message_count,
-        usage: conversation.usage,
-      })),
-      usage_today: today,
-      ...(last !== undefined &&
-        page.length === limit && { next_cursor: encodeCursor([last.conversation.updated_at, last.id]) }),
-    };
+    let after = position && { value: position[0], id: position[1] };
+    const today = conversations.ledger.today(caller.keyId);
+    // Awaited only after the pages: until then a failure has no other handler.
+    today.catch(() => {});
+    const page = createPage<z.input<typeof Listed>>();
+    let isMore = true;
+    while (isMore && page.items.length < limit) {
+      const size = Math.min(STEP, limit - page.items.length);
+      const found = await conversations.list(caller.keyId, after, size);
+      isMore = found.length === size;
+      for (const { id, conversation } of found) {
+        if (!page.add(toListed(conversation))) return answer(true);
+        after = { value: conversation.updated_at, id };
+      }
+    }
+    return answer(isMore);
+
+    async function answer(hasMore: boolean) {
+      const isOpen = hasMore && after !== undefined && page.items.length > 0;
+      return {
+        conversations: [...page.items],
+        usage_today: await today,
+        ...(isOpen && { next_cursor: encodeCursor([after?.value ?? '', after?.id ?? '']) }),
+      };
+    }
   },
 });
+
+function toListed(conversation: ConversationDocument): z.input<typeof Listed> {
+  return {
+    session_id: conversation.session_id,
+    conversation_id: conversation.conversation_id,
+    status: conversation.status,
+    model: conversation.model,
+    created_at: conversation.created_at,
+    updated_at: conversation.updated_at,
+    message_count: conversation.message_count,
+    usage: conversation.usage,
+  };
+}

@@ -1,7 +1,9 @@
 // `conversation.resume`: a turn's events from a sequence number on, then live, from any instance.
 import { z } from 'zod';
 import { textOf } from '../conversations/answer.ts';
+import type { NumberedEvent } from '../conversations/event-log.ts';
 import { endBeyond } from '../conversations/turn-record.ts';
+import { createPage } from '../rpc/page.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas.ts';
 import { readLastEventId, streamTurn } from './stream-turn.ts';
@@ -28,7 +30,8 @@ export const conversationResume = defineMethod({
     events: z
       .array(z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) }))
       .optional()
-      .describe('The events after `after_seq`, where they could not be streamed'),
+      .describe('The events after `after_seq`, where they could not be streamed; they end at 1 MiB'),
+    more: z.literal(true).optional().describe('Events are left: call again with `after_seq` = `last_seq`'),
   }),
   errors: ['not_found'],
   example: {
@@ -57,16 +60,19 @@ export const conversationResume = defineMethod({
         turnId,
       );
       const beyond = endBeyond(turn, afterSeq);
-      const shown = beyond ? [beyond] : events.filter(({ seq }) => seq > afterSeq);
+      const after = beyond ? [beyond] : events.filter(({ seq }) => seq > afterSeq);
+      const page = createPage<NumberedEvent>();
+      const isWhole = after.every((numbered) => page.add(numbered));
       return {
         session_id: sessionId,
         conversation_id: conversationId,
         turn_id: turn.turnId,
         status,
-        last_seq: (shown.at(-1) ?? events.at(-1))?.seq ?? 0,
+        last_seq: (page.items.at(-1) ?? events.at(-1))?.seq ?? 0,
         content: textOf(events),
         ...(usage && { usage }),
-        events: shown,
+        events: [...page.items],
+        ...(!isWhole && { more: true as const }),
       };
     }
     const turn = await services.conversations.resume(caller.keyId, session_id, turnId, context.signal);

@@ -1,6 +1,7 @@
 // `deployment.list`: what runs where, as the newest deployment event of each service and region says.
 import { z } from 'zod';
 import { listDeployments } from '../events/list.ts';
+import { createPage } from '../rpc/page.ts';
 import { defineMethod } from './define-method.ts';
 
 const Deployment = z.object({
@@ -15,7 +16,7 @@ const Deployment = z.object({
 
 export const deploymentList = defineMethod({
   name: 'deployment.list',
-  summary: 'Lists the latest deployment state per service and region',
+  summary: 'Lists the latest deployment state per service and region; a page ends at 1 MiB',
   scope: 'webhook',
   cost: 'read',
   params: z.strictObject({
@@ -43,18 +44,12 @@ export const deploymentList = defineMethod({
     },
   },
   async handle(params, { services, signal }) {
-    const page = await listDeployments(services.store, params, { signal });
-    return {
-      deployments: page.items.map((item) => ({
-        service: item.service,
-        region: item.region,
-        version: item.version,
-        status: item.status,
-        event: item.event,
-        event_id: item.event_id,
-        updated_at: item.updated_at,
-      })),
-      ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }),
-    };
+    const page = createPage<z.input<typeof Deployment>>();
+    const { nextCursor } = await listDeployments(services.store, params, {
+      signal,
+      fits: ({ service, region, version, status, event, event_id, updated_at }) =>
+        page.add({ service, region, version, status, event, event_id, updated_at }),
+    });
+    return { deployments: [...page.items], ...(nextCursor === undefined ? {} : { next_cursor: nextCursor }) };
   },
 });

@@ -4,6 +4,7 @@ import type { EventDocument } from '../events/documents.ts';
 import { isObject } from '../events/interpret.ts';
 import { listEvents } from '../events/list.ts';
 import { hasMarks, parseMarked, toExactText } from '../rpc/exact-json.ts';
+import { createPage } from '../rpc/page.ts';
 import { defineMethod } from './define-method.ts';
 
 export const RecordedEvent = z.object({
@@ -23,7 +24,7 @@ export const RecordedEvent = z.object({
 
 export const eventsList = defineMethod({
   name: 'events.list',
-  summary: 'Lists recorded webhook events',
+  summary: 'Lists recorded webhook events; a page ends at 1 MiB',
   scope: 'webhook',
   cost: 'read',
   params: z.strictObject({
@@ -53,12 +54,14 @@ export const eventsList = defineMethod({
       ],
     },
   },
-  async handle(params, { services, signal }) {
-    const page = await listEvents(services.store, params, { signal });
-    return {
-      events: page.items.map(({ id, document }) => toRecordedEvent(id, document)),
-      ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }),
-    };
+  async handle(params, { services, signal, answerBytesMax }) {
+    const page = createPage<z.input<typeof RecordedEvent>>();
+    const { nextCursor } = await listEvents(services.store, params, {
+      signal,
+      fits: ({ id, document }) => page.add(toRecordedEvent(id, document)),
+    });
+    page.check(answerBytesMax, nextCursor, { event_id: page.items[0]?.event_id });
+    return { events: [...page.items], ...(nextCursor === undefined ? {} : { next_cursor: nextCursor }) };
   },
 });
 

@@ -102,8 +102,8 @@ describe('events.list', () => {
   test('ends a page early rather than answering with megabytes', async () => {
     for (let n = 0; n < 5; n++) await accept({ event: 'big', data: 'x'.repeat(300 << 10), n });
     const first = await events({ limit: 100 });
-    expect(first.events).toHaveLength(1);
-    let count = 1;
+    expect(first.events).toHaveLength(3);
+    let count = 3;
     for (let after = first.next_cursor; after !== undefined; ) {
       const page = await events({ limit: 100, after });
       count += page.events.length;
