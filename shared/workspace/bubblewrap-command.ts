@@ -26,6 +26,8 @@ export interface CommandOptions {
   /** bwrap is started by root: it mounts as root, then setpriv(1) takes the key's uid and unshare(1) a user namespace. */
   readonly asRoot: boolean;
   readonly newSession: boolean;
+  /** The workspace can only be read. */
+  readonly readOnly?: boolean;
   readonly statusFd?: number;
   /** Taken by what has a session of its own, at once; the gateway sees to the rest when it lasts (priority.ts). */
   readonly nice?: number;
@@ -68,7 +70,7 @@ export function toBubblewrapArgs(
     ...namespaces(tools, spec, options),
     ...(options.newSession ? ['--new-session'] : []),
     ...(options.statusFd === undefined ? [] : ['--json-status-fd', String(options.statusFd)]),
-    ...mounts(tools, spec, workspace),
+    ...mounts(tools, spec, workspace, options.readOnly === true ? '--ro-bind' : '--bind'),
     ...Object.entries(BASE_ENV).flatMap(([name, value]) => ['--setenv', name, value]),
     '--',
     ...(options.asRoot ? dropRights(tools, workspace) : []),
@@ -121,7 +123,7 @@ function dropRights(tools: Toolbox, { uid }: Workspace): string[] {
   return [...takeUid(uid), '/usr/bin/unshare', '--user', ...map, '--'];
 }
 
-function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace): string[] {
+function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace, bind: '--bind' | '--ro-bind'): string[] {
   // What is below /usr is there already.
   const readOnly = (spec.readOnlyPaths ?? []).filter((path) => !path.startsWith('/usr/'));
   const extra = spec.writable === undefined ? readOnly : [...readOnly, spec.writable.to];
@@ -136,8 +138,8 @@ function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace): string
     ...directories([HOME]),
     ...['--proc', '/proc', '--dev', '/dev', '--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', '/dev/shm'],
     ...['--dir', '/run', '--dir', '/var', '--symlink', '/tmp', '/var/tmp'],
-    ...own(workspace.tmp, TMP, extra),
-    ...own(workspace.home, HOME, extra),
+    ...own(bind, workspace.tmp, TMP, extra),
+    ...own(bind, workspace.home, HOME, extra),
     ...directories(extra),
     ...readOnly.flatMap((path) => ['--ro-bind', path, path]),
     ...(spec.writable === undefined ? [] : ['--bind', spec.writable.from, spec.writable.to]),
@@ -168,7 +170,7 @@ function directories(paths: readonly string[]): string[] {
  * The caller's directory. Where something must be mounted inside it, an empty one in memory takes its place: bwrap makes mount points
  * with its own rights, and in a directory that a caller has filled, a symlink could lead them anywhere.
  */
-function own(from: string, to: string, extra: readonly string[]): string[] {
+function own(bind: string, from: string, to: string, extra: readonly string[]): string[] {
   const isCrossed = extra.some((path) => path === to || path.startsWith(`${to}/`));
-  return isCrossed ? ['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', to] : ['--bind', from, to];
+  return isCrossed ? ['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', to] : [bind, from, to];
 }

@@ -3,7 +3,8 @@
 import { join } from 'node:path';
 import { RpcError } from '../errors.ts';
 import { CANNOT_ENTER, type CommandOptions, toBubblewrapArgs } from './bubblewrap-command.ts';
-import { createDiskGuard, type DiskLimits } from './disk-guard.ts';
+import { createDiskGuard, type DiskAccess, type DiskLimits } from './disk-guard.ts';
+import { diskFull, diskNotice, toDeleter, withNotice } from './disk-notice.ts';
 import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
 import { keep } from './output.ts';
 import { showWorkspaces, toShown } from './own-uid.ts';
@@ -19,7 +20,7 @@ import { GRACE_MS, killPid, type SandboxProcess, STATUS_FD, signalOf, startProce
 import { type SelfTest, selfTest } from './self-test.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from './slots.ts';
 import { createSpawner } from './spawner.ts';
-import { createWorkspaces } from './workspaces.ts';
+import { createWorkspaces, type Workspace } from './workspaces.ts';
 
 export interface BubblewrapOptions {
   /** Directory of all workspaces on this machine; made when missing. */
@@ -35,9 +36,6 @@ export interface BubblewrapOptions {
 /** A command may use all that is left of the processor; a server somebody talks to must still be able to answer. */
 const NICE_COMMAND = 15;
 const NICE_LONG = 5;
-
-/** Added to what a command says when it was killed for the room it took. */
-const OVER_DISK = Buffer.from('\nsandbox: killed, the workspace is full; delete something\n');
 
 export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   const isRoot = process.getuid?.() === 0;
@@ -68,10 +66,10 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       const release = await shortSlots.acquire(spec.keyId, signal);
       try {
         const startedMs = performance.now();
-        let isOverDisk = false;
+        let isKilled = false;
         const how = { isLong: false, hasStdin: stdin !== undefined, nice: NICE_COMMAND };
-        const child = await start(spec, how, () => {
-          isOverDisk = true;
+        const { child, access } = await start(spec, how, () => {
+          isKilled = true;
         });
         const aborted = (): void => child.kill(GRACE_MS);
         let timedOut = false;
@@ -96,11 +94,12 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         if (exitCode === CANNOT_ENTER.exitCode && CANNOT_ENTER.message.test(message)) throw noDirectory(spec);
         return {
           stdout: stdout.bytes,
-          stderr: isOverDisk ? Buffer.concat([stderr.bytes, OVER_DISK]) : stderr.bytes,
+          stderr: Buffer.concat([stderr.bytes, ...(exitCode === 0 ? [] : diskNotice(access, isKilled))]),
           exitCode,
           signal: signalOf(exitCode),
           timedOut,
           truncated: stdout.truncated || stderr.truncated,
+          isFull: isKilled || access !== 'write',
           durationMs: performance.now() - startedMs,
         } satisfies RunResult;
       } finally {
@@ -112,7 +111,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       await toolbox();
       const release = await longSlots.acquire(spec.keyId, signal);
       try {
-        const child = await start(spec, { isLong: true, hasStdin: true, nice: NICE_LONG });
+        const { child } = await start(spec, { isLong: true, hasStdin: true, nice: NICE_LONG });
         const { pid, stdin, stdout, stderr } = child;
         if (stdin === undefined) throw new RpcError('internal');
         void child.ended.then(release);
@@ -143,8 +142,10 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     async command(spec) {
       const tools = await toolbox();
       const asRoot = tools.isRoot;
-      const args = await toArgs(spec, { isLong: true, asRoot, newSession: false, closesFds: true });
       const workspace = await workspaces.open(spec.keyId);
+      const access = await disk.admit(workspace);
+      const how = { isLong: true, asRoot, newSession: false, closesFds: true };
+      const args = await toArgs({ ...spec, argv: withNotice(spec.argv, access) }, workspace, access, how);
       const release = await longSlots.acquire(spec.keyId);
       let unwatch: (() => void) | undefined;
       return {
@@ -152,7 +153,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         args,
         env: {},
         tame(pid) {
-          unwatch ??= disk.watch(workspace, () => killPid(pid));
+          unwatch ??= disk.watch(workspace, access, () => killPid(pid));
         },
         release() {
           unwatch?.();
@@ -170,6 +171,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         child.stderr.resume();
       }
       await Promise.all(all.map((child) => child.ended));
+      disk.close();
       spawner.close();
     },
   };
@@ -186,6 +188,8 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
 
   async function toArgs(
     spec: SandboxSpec,
+    workspace: Workspace,
+    access: DiskAccess,
     { isLong, ...how }: { readonly isLong: boolean } & Omit<CommandOptions, 'limits'>,
   ): Promise<string[]> {
     const tools = await toolbox();
@@ -194,39 +198,44 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       const issues = [{ path: 'command', message: 'must not contain "="' }];
       throw new RpcError('invalid_params', { data: { issues } });
     }
-    const workspace = await workspaces.open(spec.keyId);
-    const mayWrite = await disk.mayWrite(workspace);
+    const deleter = access === 'remove' ? toDeleter(spec.argv[0]) : undefined;
+    const readOnly = access === 'remove' && deleter === undefined;
+    const allowed = deleter === undefined ? spec : { ...spec, argv: [deleter, ...spec.argv.slice(1)] as const };
     const limits = {
       ...(isLong ? LONG_RUNNING_LIMITS : DEFAULT_LIMITS),
       ...spec.limits,
-      ...(!mayWrite && { fileBytes: 0 }),
+      ...(access !== 'write' && { fileBytes: 0 }),
     };
     const seen = tools.isRoot && !how.asRoot ? toShown(workspace, directory) : workspace;
-    return toBubblewrapArgs(tools, spec, seen, { limits, ...how });
+    return toBubblewrapArgs(tools, allowed, seen, { limits, readOnly, ...how });
   }
 
   async function start(
     spec: SandboxSpec,
     { isLong, hasStdin, nice }: { readonly isLong: boolean; readonly hasStdin: boolean; readonly nice: number },
     onOverDisk?: () => void,
-  ): Promise<SandboxProcess> {
+  ): Promise<{ readonly child: SandboxProcess; readonly access: DiskAccess }> {
     const tools = await toolbox();
     const workspace = await workspaces.open(spec.keyId);
+    const access = await disk.admit(workspace);
+    // What runs for long has no use for a workspace that cannot be written to, and would only fail later, and obscurely.
+    if (isLong && access !== 'write') throw diskFull();
     // Paths that the administrator has given may be where a key's uid cannot go.
     const asRoot = tools.isRoot && !(tools.ownUid && spec.readOnlyPaths === undefined && spec.writable === undefined);
-    const args = await toArgs(spec, { isLong, asRoot, newSession: true, statusFd: STATUS_FD, nice });
+    const args = await toArgs(spec, workspace, access, { isLong, asRoot, newSession: true, statusFd: STATUS_FD, nice });
     const uid = asRoot ? undefined : workspace.uid;
     const child = await startProcess(spawner, tools.bwrap, args, { hasStdin, nice, uid });
     running.add(child);
-    const unwatch = disk.watch(workspace, () => {
+    const kill = (): void => {
       onOverDisk?.();
       child.kill(0);
-    });
+    };
+    const unwatch = disk.watch(workspace, access, kill, spec.writable === undefined ? [] : [spec.writable.from]);
     void child.ended.then(() => {
       running.delete(child);
       unwatch();
     });
-    return child;
+    return { child, access };
   }
 }
 

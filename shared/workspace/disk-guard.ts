@@ -1,8 +1,8 @@
-// Keeps workspaces within their share of the disk. The kernel bounds one file (RLIMIT_FSIZE) but not a directory: while commands run, the
-// free space is watched; when it shrinks, workspaces in use are measured, and what runs in one that is too big is killed. A workspace
-// that is too big can still be cleaned up: its commands may delete, but not write.
-import { lstat, opendir, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+// Keeps workspaces within their share of the disk, and the disk from filling up. The kernel bounds one file (RLIMIT_FSIZE) but not a
+// directory: a workspace is measured when what ran in it has ended, before the next command starts, and while commands run when free space
+// shrinks. What runs in one that is too big is killed. It can still be cleaned up: its commands may delete, but not write.
+import { statfs } from 'node:fs/promises';
+import { createUsageMeter } from './disk-usage.ts';
 import type { Workspace } from './workspaces.ts';
 
 export interface DiskLimits {
@@ -10,7 +10,10 @@ export interface DiskLimits {
   readonly workspaceBytes: number;
   /** Files and directories of one workspace. */
   readonly workspaceEntries: number;
-  /** Free space of the disk below which every workspace in use is measured against a tenth of its share. */
+  /**
+   * Free space that is kept for the store and the rest of the machine, at most a twentieth of the disk: with less, a workspace may have a
+   * tenth of its share, with half of it a hundredth, with an eighth nothing may be written.
+   */
   readonly reserveBytes: number;
   readonly checkMs: number;
 }
@@ -19,117 +22,210 @@ export const DISK_LIMITS: DiskLimits = {
   workspaceBytes: 2 ** 30,
   workspaceEntries: 100_000,
   reserveBytes: 512 << 20,
-  checkMs: 500,
+  checkMs: 200,
 };
 
-/** Space or inodes lost since the last measurement that make another one worth its cost. */
-const LOST_SHARE = 8;
+/**
+ * What a process may do: `write`; `delete`: nothing but empty files can be made; `remove`: the workspace is read-only but for programs that
+ * can only delete, because it has grown even so.
+ */
+export type DiskAccess = 'write' | 'delete' | 'remove';
 
 export interface DiskGuard {
-  /** Whether the workspace may be written to; measures again what was too big the last time. */
-  mayWrite(workspace: Workspace): Promise<boolean>;
-  /** Watches while something runs; `kill` ends it, unless it may only delete. Call the result when it has ended. */
-  watch(workspace: Workspace, kill: () => void): () => void;
+  /** What a process that starts now may do; waits until what has ended before is measured. */
+  admit(workspace: Workspace): Promise<DiskAccess>;
+  /** Watches while something runs; `kill` ends it when it may not go on. Call the result when it has ended. */
+  watch(workspace: Workspace, access: DiskAccess, kill: () => void, more?: readonly string[]): () => void;
+  close(): void;
 }
 
 interface Watched {
-  readonly workspace: Workspace;
-  /** False: it was started to clean up, and can make nothing but empty files. */
-  readonly mayWrite: boolean;
+  readonly access: DiskAccess;
   readonly kill: () => void;
+  /** Directories of the machine that it writes to, beside the workspace. */
+  readonly more: readonly string[];
 }
+
+interface Free {
+  readonly bytes: number;
+  readonly entries: number;
+  /** Share of the limit that a workspace may have while the disk is as full as this. */
+  readonly share: number;
+  /** Less than some times the reserve is left. */
+  readonly isNear: boolean;
+}
+
+/** What is known of a workspace. */
+interface State {
+  readonly workspace: Workspace;
+  readonly watched: Set<Watched>;
+  /** Something may have changed since it was measured. */
+  isDirty: boolean;
+  measuring: Promise<void> | undefined;
+  bytes: number;
+  entries: number;
+  isComplete: boolean;
+  /** Since it became too big, its smallest size. */
+  full: { bytes: number; entries: number } | undefined;
+  measured: { readonly atMs: number; readonly tookMs: number; readonly free: Free } | undefined;
+}
+
+/** Share of the limits lost on the disk since the last measurement that makes another one necessary: while commands run, and between. */
+const LOST_RUNNING = 1 / 8;
+const LOST_BETWEEN = 1 / 64;
+/** A workspace with more entries is not measured for every command: at most a twentieth of the time, unless the disk loses space. */
+const ENTRIES_CHEAP = 2_000;
+const REST_FACTOR = 20;
+/** With less free than so many times the reserve, it is looked at more often. */
+const NEAR_RESERVES = 4;
+const NEAR_FACTOR = 10;
+/** What a command may leave in a full workspace without having grown it: names of temporary files, a longer directory. */
+const SLACK = { bytes: 1 << 20, entries: 100 };
+/** Workspaces that are remembered; another one is measured again before its next command. */
+const STATES_MAX = 1_000;
 
 export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIMITS): DiskGuard {
-  const watched = new Set<Watched>();
-  const full = new Set<string>();
-  let measuredFree: { readonly bytes: number; readonly entries: number } | undefined;
+  const states = new Map<string, State>();
+  const active = new Set<State>();
+  const meter = createUsageMeter();
+  let checkedFree: Free | undefined;
   let timer: NodeJS.Timeout | undefined;
-  let isChecking = false;
 
   return {
-    async mayWrite(workspace) {
-      if (!full.has(workspace.home)) return true;
-      return !(await isFull(workspace, limits.workspaceBytes));
+    async admit(workspace) {
+      const state = stateOf(workspace);
+      const free = await freeSpace();
+      await measure(state, free);
+      return accessOf(state, free.share);
     },
-    watch(workspace, kill) {
-      const entry = { workspace, mayWrite: !full.has(workspace.home), kill };
-      watched.add(entry);
-      timer ??= setInterval(() => void check(), limits.checkMs);
+    watch(workspace, access, kill, more = []) {
+      const state = stateOf(workspace);
+      const entry = { access, kill, more };
+      state.watched.add(entry);
+      active.add(state);
+      if (timer === undefined) schedule(limits.checkMs);
       return () => {
-        watched.delete(entry);
-        if (watched.size > 0) return;
-        clearInterval(timer);
+        if (!state.watched.delete(entry)) return;
+        state.isDirty = true;
+        // Not awaited: what has ended is answered at once, and the next command waits for the measurement.
+        void freeSpace().then((free) => measure(state, free));
+        if (state.watched.size > 0) return;
+        active.delete(state);
+        if (active.size > 0) return;
+        clearTimeout(timer);
         timer = undefined;
-        measuredFree = undefined;
+        checkedFree = undefined;
       };
     },
+    close: () => meter.close(),
   };
 
-  async function check(): Promise<void> {
-    if (isChecking) return;
-    isChecking = true;
+  function stateOf(workspace: Workspace): State {
+    const known = states.get(workspace.home);
+    const state: State = known ?? {
+      workspace,
+      watched: new Set(),
+      isDirty: true,
+      measuring: undefined,
+      bytes: 0,
+      entries: 0,
+      isComplete: true,
+      full: undefined,
+      measured: undefined,
+    };
+    states.delete(workspace.home);
+    states.set(workspace.home, state);
+    for (const [home, { watched, measuring }] of states) {
+      if (states.size <= STATES_MAX) break;
+      if (watched.size === 0 && measuring === undefined) states.delete(home);
+    }
+    return state;
+  }
+
+  /** Free space that cannot be read does not stop anybody: what is missing then is noticed by the commands themselves. */
+  async function freeSpace(): Promise<Free> {
     try {
-      const { bavail, bsize, ffree } = await statfs(directory);
-      const free = { bytes: bavail * bsize, entries: ffree };
-      const isLow = free.bytes < limits.reserveBytes;
-      const lost =
-        measuredFree === undefined ||
-        measuredFree.bytes - free.bytes > limits.workspaceBytes / LOST_SHARE ||
-        measuredFree.entries - free.entries > limits.workspaceEntries / LOST_SHARE;
-      if (!isLow && !lost) return;
-      measuredFree = free;
-      await measureAll(isLow ? limits.workspaceBytes / 10 : limits.workspaceBytes);
+      const { blocks, bavail, bsize, ffree } = await statfs(directory);
+      const reserve = Math.min(limits.reserveBytes, (blocks * bsize) / 20);
+      const bytes = bavail * bsize;
+      const share = bytes >= reserve ? 1 : bytes >= reserve / 2 ? 1 / 10 : bytes >= reserve / 8 ? 1 / 100 : 0;
+      return { bytes, entries: ffree, share, isNear: bytes < reserve * NEAR_RESERVES };
     } catch {
-      // Free space that cannot be told is looked at again at the next check.
-    } finally {
-      isChecking = false;
+      return { bytes: 0, entries: 0, share: 1, isNear: false };
     }
   }
 
-  async function measureAll(bytesMax: number): Promise<void> {
-    const judged = new Map<string, boolean>();
-    for (const { workspace, mayWrite, kill } of watched) {
-      const known = judged.get(workspace.home) ?? (await isFull(workspace, bytesMax));
-      judged.set(workspace.home, known);
-      if (known && mayWrite) kill();
+  function schedule(waitMs: number): void {
+    timer = setTimeout(() => void check(), waitMs);
+  }
+
+  async function check(): Promise<void> {
+    const free = await freeSpace();
+    if (checkedFree === undefined || free.share < 1 || hasLost(checkedFree, free, LOST_RUNNING)) {
+      checkedFree = free;
+      await Promise.all([...active].map((state) => enforce(state, free)));
+    }
+    // A fast writer must not be past the reserve before it is looked at again.
+    if (active.size > 0) schedule(free.isNear ? limits.checkMs / NEAR_FACTOR : limits.checkMs);
+    else timer = undefined;
+  }
+
+  async function enforce(state: State, free: Free): Promise<void> {
+    state.isDirty = true;
+    await measure(state, free);
+    const allowed = accessOf(state, free.share);
+    for (const { access, kill } of state.watched) {
+      if ((access === 'write' && allowed !== 'write') || (access === 'delete' && allowed === 'remove')) kill();
     }
   }
 
-  async function isFull(workspace: Workspace, bytesMax: number): Promise<boolean> {
-    const left = { bytes: bytesMax, entries: limits.workspaceEntries };
-    const fits = (await fitsIn(workspace.home, left)) && (await fitsIn(workspace.tmp, left));
-    if (fits) full.delete(workspace.home);
-    else full.add(workspace.home);
-    return !fits;
+  function accessOf({ bytes, entries, isComplete, full }: State, share: number): DiskAccess {
+    const isFull = full !== undefined;
+    const hasGrown = isFull && (entries > full.entries + SLACK.entries || bytes > full.bytes + SLACK.bytes);
+    if (hasGrown || entries > 2 * limits.workspaceEntries) return 'remove';
+    return isFull || !isComplete || share === 0 || bytes > limits.workspaceBytes * share ? 'delete' : 'write';
   }
-}
 
-/** Counts down; never follows a link. A directory that cannot be read counts as too big. */
-async function fitsIn(directory: string, left: { bytes: number; entries: number }): Promise<boolean> {
-  try {
-    for await (const entry of await opendir(directory)) {
-      const path = join(directory, entry.name);
-      left.entries--;
-      left.bytes -= await sizeOf(path);
-      if (left.entries < 0 || left.bytes < 0) return false;
-      if (entry.isDirectory() && !(await fitsIn(path, left))) return false;
+  /** Calls that come while it is measured wait for that and, if something has ended meanwhile, for one more together. */
+  async function measure(state: State, free: Free): Promise<void> {
+    while (state.measuring !== undefined || (state.isDirty && !canWait(state, free))) {
+      state.measuring ??= take(state, free).finally(() => {
+        state.measuring = undefined;
+      });
+      await state.measuring;
     }
-    return true;
-  } catch (error) {
-    return isGone(error);
   }
-}
 
-async function sizeOf(path: string): Promise<number> {
-  try {
-    const { blocks } = await lstat(path);
-    return blocks * 512;
-  } catch (error) {
-    if (isGone(error)) return 0;
-    throw error;
+  async function take(state: State, free: Free): Promise<void> {
+    const { home, tmp } = state.workspace;
+    const more = [...state.watched].flatMap((watched) => watched.more);
+    state.isDirty = false;
+    const startedMs = performance.now();
+    const usage = await meter.measure([home, tmp, ...more], 2 * limits.workspaceEntries);
+    const atMs = performance.now();
+    const { bytes, entries, isComplete } = usage;
+    Object.assign(state, usage, { measured: { atMs, tookMs: atMs - startedMs, free } });
+    // What could not be measured whole is treated as full by `accessOf`, and says nothing about growth.
+    if (!isComplete) return;
+    if (bytes <= limits.workspaceBytes && entries <= limits.workspaceEntries) state.full = undefined;
+    else {
+      const { full } = state;
+      state.full = {
+        bytes: Math.min(full?.bytes ?? bytes, bytes),
+        entries: Math.min(full?.entries ?? entries, entries),
+      };
+    }
   }
-}
 
-function isGone(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+  /** Whether a workspace that is large to measure cannot have grown by much since the last time. */
+  function canWait({ measured, entries, full }: State, free: Free): boolean {
+    if (measured === undefined || entries <= ENTRIES_CHEAP || full !== undefined) return false;
+    const isRecent = performance.now() - measured.atMs < measured.tookMs * REST_FACTOR;
+    return isRecent && free.share === 1 && !hasLost(measured.free, free, LOST_BETWEEN);
+  }
+
+  function hasLost(before: Free, now: Free, share: number): boolean {
+    const { workspaceBytes, workspaceEntries } = limits;
+    return before.bytes - now.bytes > workspaceBytes * share || before.entries - now.entries > workspaceEntries * share;
+  }
 }

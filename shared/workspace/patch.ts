@@ -87,6 +87,7 @@ export async function applyPatch(sandbox: Sandbox, request: PatchRequest): Promi
       data: { hint: 'install it: apt-get install git' },
     });
   }
+  if (result.isFull && result.exitCode !== 0) throw noRoom(files, said);
   if (result.exitCode === STEP.directory) throw repoIssue(request.directory, firstError(said));
   if (result.exitCode === STEP.read) throw patchIssue(`cannot be read: ${firstError(said)}`);
   if (!isSame(files, result.stdout.toString('utf8'))) throw patchIssue('is read differently by git');

@@ -66,6 +66,8 @@ export interface RunResult {
   readonly signal: string | undefined;
   readonly timedOut: boolean;
   readonly truncated: boolean;
+  /** It was killed for the room it took on the disk, or could write nothing because there is none left. */
+  readonly isFull?: boolean;
   readonly durationMs: number;
 }
 

@@ -17,11 +17,11 @@ interface Answer {
 }
 
 /** A gateway whose data directory has a small disk mounted on it, or on a directory below it. */
-async function startOnSmallDisk(below: string) {
+async function startOnSmallDisk(below: string, megabytes = 8) {
   const data = mkdtempSync(join(tmpdir(), 'full-disk-'));
   const disk = join(data, below);
   mkdirSync(disk, { recursive: true });
-  const script = 'mount -t tmpfs -o size=8m,nr_inodes=600 tmpfs "$0" && exec "$@"';
+  const script = `mount -t tmpfs -o size=${megabytes}m,nr_inodes=600 tmpfs "$0" && exec "$@"`;
   const gateway: LocalGateway = await startLocalGateway({
     command: [
       'unshare',
@@ -115,6 +115,27 @@ describeWith('mounts', 'a full disk', () => {
     on.free();
     expect(await apply()).toMatchObject({ result: { applied: true } });
     expect(await on.sh('echo x > ~/file; cat ~/file', 'two')).toMatchObject({ result: { stdout: 'x\n' } });
+  });
+
+  it('is not what one key can make of the disk that the store is on, too', async () => {
+    await using on = await startOnSmallDisk('', 200);
+    const greedy =
+      'head -c 184M /dev/zero > ~/0; i=1; while :; do head -c 1M /dev/zero > ~/$i; i=$((i + 1)); sleep 0.04; done';
+    expect(await on.sh(greedy)).toMatchObject({
+      result: { exit_code: 137, stderr: expect.stringContaining('sandbox: killed, the workspace is full') },
+    });
+    expect(await on.sh('echo x > ~/more && cat ~/more')).toMatchObject({
+      result: {
+        exit_code: expect.toSatisfy((code) => code !== 0),
+        stderr: expect.stringContaining('delete something'),
+      },
+    });
+    expect(await on.call('conversation.prompt', { prompt: 'hello', session_id: 's' }, 'two')).toMatchObject({
+      status: 200,
+    });
+    expect(await on.sh('echo x > ~/file && cat ~/file', 'two')).toMatchObject({ result: { stdout: 'x\n' } });
+    expect(await on.sh('rm ~/*')).toMatchObject({ result: { exit_code: 0, stderr: '' } });
+    expect(await on.sh('echo x > ~/more && cat ~/more')).toMatchObject({ result: { stdout: 'x\n' } });
   });
 
   it('of the store: answers 503, to be tried again, until there is room, and has lost nothing', async () => {
