@@ -22,6 +22,7 @@ export interface GatewayRequest {
   /** Transport facts a method may use (`Idempotency-Key`, `Last-Event-ID`). */
   readonly hints?: MethodContext['hints'];
   readonly notify?: MethodContext['notify'];
+  readonly notifyShared?: MethodContext['notifyShared'];
   readonly connection?: Connection;
   /** Most bytes of the answer as JSON; default: what the transport may carry. */
   readonly answerBytesMax?: number;
@@ -106,6 +107,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
         transport,
         hints: request.hints ?? {},
         notify: request.notify ?? NO_NOTIFY,
+        notifyShared: request.notifyShared,
         connection: request.connection,
         answerBytesMax,
       };
@@ -135,7 +137,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             const context = batch ? { ...shared, hints: hintsInBatch(shared.hints, id) } : shared;
             // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.
             return id === undefined && transport === 'sse'
-              ? { ...context, transport: 'http', notify: NO_NOTIFY }
+              ? { ...context, transport: 'http', notify: NO_NOTIFY, notifyShared: undefined }
               : context;
           },
           audit(record) {

@@ -2,6 +2,7 @@
 // ordinary response. The reader sets the pace: a notification resolves when the socket has taken it.
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
+import { aroundShared, notificationText } from '../../shared/rpc/notification.ts';
 
 /** Proxies cut streams that are silent for longer; comments keep them open. */
 const KEEP_ALIVE_MS = 15_000;
@@ -13,6 +14,7 @@ const STUCK_MS = 30_000;
 export interface EventStream {
   readonly started: boolean;
   readonly notify: MethodContext['notify'];
+  readonly notifyShared: NonNullable<MethodContext['notifyShared']>;
   /** Headers that must be known when the first event goes out. */
   headers: OutgoingHttpHeaders;
   start(headers?: OutgoingHttpHeaders): void;
@@ -54,8 +56,19 @@ export function openEventStream(res: ServerResponse): EventStream {
     notify(method, params, eventId) {
       if (res.destroyed || res.writableEnded) return;
       start();
-      const id = eventId === undefined ? '' : `id: ${eventId}\n`;
-      res.write(`${id}data: ${JSON.stringify({ jsonrpc: '2.0', method, params })}\n\n`);
+      res.write(`${idLine(eventId)}data: ${notificationText(method, params)}\n\n`);
+      return res.writableLength > PAUSE_BYTES ? taken(res) : undefined;
+    },
+    notifyShared(method, params, shared, eventId) {
+      if (res.destroyed || res.writableEnded) return;
+      start();
+      const { head, tail } = aroundShared(method, params);
+      res.cork();
+      res.write(`${idLine(eventId)}data: ${head}`);
+      // The buffer itself, not a copy: all readers of the event wait with the same bytes.
+      res.write(shared.bytes);
+      res.write(`${tail}\n\n`);
+      res.uncork();
       return res.writableLength > PAUSE_BYTES ? taken(res) : undefined;
     },
     end(text) {
@@ -66,6 +79,10 @@ export function openEventStream(res: ServerResponse): EventStream {
     },
   };
   return stream;
+}
+
+function idLine(eventId: string | undefined): string {
+  return eventId === undefined ? '' : `id: ${eventId}\n`;
 }
 
 /** Resolves when the socket is empty again or closed; cuts it when it does not move. */

@@ -81,6 +81,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       meter,
       ...(stream && {
         notify: stream.notify,
+        notifyShared: stream.notifyShared,
         onRate: (rate) => {
           // A stream's headers go out before the model has answered: all that came before is overhead.
           stream.headers = { 'X-Request-Id': requestId, ...rateHeaders(rate), ...overheadHeader(meter) };

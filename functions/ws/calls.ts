@@ -7,6 +7,7 @@ import { errorFields } from '../../shared/log.ts';
 import type { Connection, MethodContext } from '../../shared/methods/define-method.ts';
 import type { FrameCall } from '../../shared/proto/frames.ts';
 import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
+import type { SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
 import { CLOSE } from './close-codes.ts';
 
@@ -18,6 +19,7 @@ export interface CallsOwner {
   /** A string leaves as a text message, bytes as a binary one. Resolves when a source may go on. */
   send(message: string | Uint8Array): void | Promise<void>;
   notify(method: string, params: object): void | Promise<void>;
+  notifyShared(method: string, params: object, shared: SharedParams): void | Promise<void>;
   close(code: number, reason: string): void;
   /** A call has been answered. */
   settled(): void;
@@ -31,6 +33,7 @@ export class Calls {
   readonly #ended = new AbortController();
   readonly #streams: Connection['streams'] = new Map();
   readonly #notify: MethodContext['notify'];
+  readonly #notifyShared: MethodContext['notifyShared'];
   readonly #nextRequestId: () => string;
 
   constructor(services: Services, gateway: Gateway, owner: CallsOwner) {
@@ -38,6 +41,7 @@ export class Calls {
     this.#gateway = gateway;
     this.#owner = owner;
     this.#notify = (method, params) => owner.notify(method, params);
+    this.#notifyShared = (method, params, shared) => owner.notifyShared(method, params, shared);
     this.#nextRequestId = createRequestIds(services.ids.next('req'));
   }
 
@@ -61,6 +65,7 @@ export class Calls {
         transport: 'ws',
         signal: call.signal,
         notify: frame === undefined ? this.#notify : (method, params) => this.#tell(frame, method, params),
+        notifyShared: this.#notifyShared,
         connection: {
           signal: this.#ended.signal,
           streams: this.#streams,

@@ -5,6 +5,8 @@ import type { WebSocket } from 'ws';
 import type { Caller } from '../../shared/auth/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
+import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
+import { aroundShared, notificationText, type SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
 import { Calls } from './calls.ts';
 import { CLOSE } from './close-codes.ts';
@@ -14,6 +16,8 @@ import { Outbox } from './outbox.ts';
 /** A planned close is announced with the time after which to reconnect: this, and a random part that spreads a crowd of clients. */
 const RECONNECT_MS = 250;
 const RECONNECT_SPREAD_MS = 1_500;
+/** Below it, copying what many sockets send costs less than a message in fragments. */
+const SHARED_BYTES_MIN = 16 << 10;
 
 export interface ConnectionTimes {
   /** Between pings; a peer that shows no life for two of them is gone. */
@@ -133,7 +137,15 @@ export class SocketConnection {
   }
 
   notify(method: string, params: object): void | Promise<void> {
-    return this.#outbox.send(JSON.stringify({ jsonrpc: '2.0', method, params }));
+    return this.#outbox.send(notificationText(method, params, MESSAGE_BYTES_MAX));
+  }
+
+  notifyShared(method: string, params: object, { bytes, brief }: SharedParams): void | Promise<void> {
+    const { head, tail } = aroundShared(method, params);
+    const size = head.length + bytes.length + tail.length;
+    if (size > MESSAGE_BYTES_MAX) return this.#outbox.send(`${head}${brief}${tail}`);
+    if (bytes.length < SHARED_BYTES_MIN) return this.#outbox.send(`${head}${bytes}${tail}`);
+    return this.#outbox.sendShared(head, bytes, tail);
   }
 
   handle(message: Buffer, isBinary: boolean): Promise<void> {

@@ -14,7 +14,10 @@ export const OVERLAP_MS = 15_000;
 const WINDOW = 20;
 /** While more than a window came within the overlap, a late one may be outside of the window: look for it this often. */
 const SWEEP_MS = 2_000;
-const PAGE = 10;
+/** Events read at a time, at first; then as many as have about PAGE_CHARS: a slow reader holds what it has read. */
+const PAGE_FIRST = 4;
+const PAGE_MAX = 20;
+const PAGE_CHARS = 512 << 10;
 const RING_MAX = 256;
 const RING_CHARS_MAX = 4 << 20;
 const KNOWN_MAX = 8_192;
@@ -227,20 +230,27 @@ export async function* readEvents(
   event: string | undefined,
 ): AsyncGenerator<FeedEntry, void, void> {
   let after = start;
+  let limit = PAGE_FIRST;
   for (;;) {
     const found = await store.query({
       collection: 'events',
       orderBy: 'received_at_ms',
-      limit: PAGE,
+      limit,
       after,
       ...(event === undefined ? {} : { where: { event } }),
     });
-    for (const { ref, data } of found) {
-      const document = readEvent(data);
+    const isLast = found.length < limit;
+    const count = found.length;
+    let chars = 0;
+    // Taken out one by one: what has been sent is not held until the rest is.
+    for (let first = found.shift(); first !== undefined; first = found.shift()) {
+      const document = readEvent(first.data);
       if (document === undefined) continue;
-      after = { value: document.received_at_ms, id: ref.id };
-      yield { id: ref.id, document };
+      chars += document.body.length;
+      after = { value: document.received_at_ms, id: first.ref.id };
+      yield { id: first.ref.id, document };
     }
-    if (found.length < PAGE) return;
+    if (isLast) return;
+    limit = Math.max(1, Math.min(PAGE_MAX, Math.floor((PAGE_CHARS * count) / Math.max(1, chars))));
   }
 }

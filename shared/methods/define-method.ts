@@ -3,6 +3,7 @@ import type { ZodObject, ZodType } from 'zod';
 import type { Caller, Scope } from '../auth/keys.ts';
 import type { Meter } from '../meter.ts';
 import type { MethodDefinition, Registry } from '../rpc/method.ts';
+import type { SharedParams } from '../rpc/notification.ts';
 import type { Services } from '../services.ts';
 
 /** A transport that stays open between calls (WebSocket), as the methods see it. */
@@ -45,6 +46,10 @@ export interface MethodContext {
    * caller can take more: a source that can wait should.
    */
   notify(method: string, params: object, eventId?: string): void | Promise<void>;
+  /** As `notify`, for a notification whose `shared` members are sent to many readers; undefined where the transport has no such way. */
+  readonly notifyShared?:
+    | ((method: string, params: object, shared: SharedParams, eventId?: string) => void | Promise<void>)
+    | undefined;
 }
 
 /** Declares a method; types flow from the zod schemas, and its name stays literal: the typed client finds it by that. */

@@ -1,19 +1,24 @@
 // `events.subscribe`: webhook events as they arrive, after a replay of what was missed.
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
+import type { EventDocument } from '../events/documents.ts';
 import { CURSOR_CHARS_MAX } from '../events/follow-cursor.ts';
 import { type Follower, followEvents } from '../events/follow-events.ts';
+import { takePlace } from '../events/places.ts';
 import { errorFields } from '../log.ts';
-import { type Connection, defineMethod, type MethodContext } from './define-method.ts';
+import type { SharedParams } from '../rpc/notification.ts';
+import { defineMethod, type MethodContext } from './define-method.ts';
 import { toRecordedEvent } from './events.list.ts';
 
 /** Prefix of the ids under which a connection keeps its subscriptions. */
 export const SUBSCRIPTION_PREFIX = 'sub';
-const SUBSCRIPTIONS_MAX = 8;
+/** Events in the form they are sent, as long as their documents are held: the feed gives one document to all its readers. */
+const forms = new WeakMap<EventDocument, SharedParams>();
 
 export const eventsSubscribe = defineMethod({
   name: 'events.subscribe',
-  summary: 'Sends webhook events as `event` notifications, live, after those missed since a cursor (WebSocket and SSE)',
+  summary:
+    'Sends webhook events as `event` notifications, live, after those missed since a cursor (WebSocket and SSE; at most 8 per key)',
   scope: 'webhook',
   cost: 'work',
   isEndless: true,
@@ -47,29 +52,40 @@ export const eventsSubscribe = defineMethod({
         },
       });
     }
-    if (connection !== undefined) checkRoom(connection);
+    // The place is taken before anything is awaited, so that calls made at once cannot all find it free.
+    const leave = takePlace(services.store, context.caller.keyId);
     const subscriptionId = services.ids.next(SUBSCRIPTION_PREFIX);
     const stop = new AbortController();
-    // The place is taken before anything is awaited, so that calls made at once cannot all find it free.
-    connection?.streams.set(subscriptionId, () => stop.abort());
+    connection?.streams.set(subscriptionId, () => {
+      stop.abort();
+      leave();
+    });
     const after = params.after ?? hints.lastEventId;
     let follower: Follower;
     try {
       follower = await followEvents(services, { event: params.event, after }, AbortSignal.any([signal, stop.signal]));
     } catch (error) {
       connection?.streams.delete(subscriptionId);
+      leave();
       throw error;
     }
     const result = { subscribed: true as const, subscription_id: subscriptionId, cursor: follower.cursor };
     if (connection === undefined) {
       // The stream is the call: it is answered when the reader goes.
-      await context.notify('events.subscribed', result, follower.cursor);
-      await send(follower, subscriptionId, context, signal);
+      try {
+        await context.notify('events.subscribed', result, follower.cursor);
+        await send(follower, subscriptionId, context, signal);
+      } finally {
+        leave();
+      }
     } else {
       connection.afterReply(() => {
         send(follower, subscriptionId, context, stop.signal)
           .catch((error: unknown) => services.log.log('ERROR', 'a subscription ended', errorFields(error)))
-          .finally(() => connection.streams.delete(subscriptionId));
+          .finally(() => {
+            connection.streams.delete(subscriptionId);
+            leave();
+          });
       });
     }
     return result;
@@ -79,22 +95,24 @@ export const eventsSubscribe = defineMethod({
 async function send(
   follower: Follower,
   subscriptionId: string,
-  { notify }: MethodContext,
+  { notify, notifyShared }: MethodContext,
   signal: AbortSignal,
 ): Promise<void> {
   for await (const { id, document, cursor } of follower.read(signal)) {
     if (signal.aborted) return;
-    const params = { subscription_id: subscriptionId, ...toRecordedEvent(id, document), cursor };
-    await notify('event', params, cursor);
+    const own = { subscription_id: subscriptionId, cursor };
+    if (notifyShared === undefined) await notify('event', { ...own, ...toRecordedEvent(id, document) }, cursor);
+    else await notifyShared('event', own, formOf(id, document), cursor);
   }
 }
 
-function checkRoom({ streams }: Connection): void {
-  const count = [...streams.keys()].filter((id) => id.startsWith(`${SUBSCRIPTION_PREFIX}_`)).length;
-  if (count < SUBSCRIPTIONS_MAX) return;
-  throw new RpcError('conflict', {
-    message: `at most ${SUBSCRIPTIONS_MAX} subscriptions per connection`,
-    data: { limit: SUBSCRIPTIONS_MAX },
-    retryable: false,
-  });
+function formOf(id: string, document: EventDocument): SharedParams {
+  const known = forms.get(document);
+  if (known !== undefined) return known;
+  const event = toRecordedEvent(id, document);
+  const bytes = Buffer.from(JSON.stringify(event).slice(1, -1));
+  const omitted = { bytes: bytes.length, message: 'larger than a message: events.list over HTTP has the whole event' };
+  const made = { bytes, brief: JSON.stringify({ ...event, data: null, omitted }).slice(1, -1) };
+  forms.set(document, made);
+  return made;
 }

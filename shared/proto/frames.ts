@@ -4,6 +4,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/p
 import { z } from 'zod';
 import { type RpcError, toRpcError } from '../errors.ts';
 import { failureText, MESSAGE_BYTES_MAX, tooLarge } from '../rpc/answers.ts';
+import { cutText } from '../rpc/notification.ts';
 import { readMessage, wrong } from './codec.ts';
 import { FrameSchema, ReplySchema, SubmissionSchema } from './gateway_pb.ts';
 
@@ -57,7 +58,10 @@ function toCall(id: string, streamId: string, body: Uint8Array | RpcError): Fram
       const [named] = Object.entries(told?.event ?? {});
       if (told === undefined || named === undefined) return undefined;
       const [name, payload] = named;
-      return encode({ case: 'event', value: { name, json: JSON.stringify(payload), seq: BigInt(told.seq) } });
+      const seq = BigInt(told.seq);
+      const bytes = encode({ case: 'event', value: { name, json: JSON.stringify(payload), seq } });
+      if (bytes.length <= MESSAGE_BYTES_MAX || typeof payload !== 'object') return bytes;
+      return encode({ case: 'event', value: { name, json: cutText({ ...payload, truncated: true }), seq } });
     },
     toAnswer(text, requestId) {
       const answer = Answer.parse(JSON.parse(text));

@@ -260,7 +260,7 @@ describe('a reader that is slow', () => {
     const stage = await stageOf({ methods: [flood.method], sockets: { tickMs: 20, stuckMs: 200 } });
     const client = await stage.connect();
     client.socket.pause();
-    client.send(call(1, 'test.flood', { bytes: 2 << 20 }));
+    for (const id of [1, 2, 3]) client.send(call(id, 'test.flood', { bytes: 1_000_000 }));
     await expect.poll(() => stage.sockets.size, { timeout: 15_000 }).toBe(0);
     expect(flood.state.ended).toBe(true);
     client.socket.resume();
@@ -272,7 +272,7 @@ describe('a reader that is slow', () => {
     const stage = await stageOf({ methods: [flood.method], sockets: { tickMs: 20, stuckMs: 200 } });
     const client = await stage.connect();
     client.socket.pause();
-    client.send(call(1, 'test.flood', { bytes: 2 << 20 }));
+    for (const id of [1, 2, 3]) client.send(call(id, 'test.flood', { bytes: 1_000_000 }));
     await expect.poll(() => flood.state.sent).toBeGreaterThan(0);
     // Its calls are aborted when the close is decided.
     await expect.poll(() => flood.state.ended, { timeout: 5_000 }).toBe(true);

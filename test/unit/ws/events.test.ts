@@ -7,6 +7,7 @@ import { followEvents } from '../../../shared/events/follow-events.ts';
 import { createGateway } from '../../../shared/gateway.ts';
 import { eventsSubscribe } from '../../../shared/methods/events.subscribe.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
+import type { SharedParams } from '../../../shared/rpc/notification.ts';
 import type { Services } from '../../../shared/services.ts';
 import { type Client, createStage, type Message, type Stage } from './stage.ts';
 
@@ -26,14 +27,20 @@ afterEach(async () => {
 const idOf = (n: number): string => `evt_${createHash('sha256').update(String(n)).digest('base64url')}`;
 
 /** Records an event as the webhook function does, arrived `atMs`. */
-async function put({ store }: Services, n: number, atMs: number, event = 'deployment.success'): Promise<string> {
+async function put(
+  { store }: Services,
+  n: number,
+  atMs: number,
+  event = 'deployment.success',
+  data: object | string = { n },
+): Promise<string> {
   const id = idOf(n);
   const document: EventDocument = {
     event,
     source: '/webhook/key/default',
     time: new Date(atMs).toISOString(),
     ordering_key: 'wrapper',
-    body: JSON.stringify({ event, data: { n } }),
+    body: `{"event":"${event}","data":${typeof data === 'string' ? data : JSON.stringify(data)}}`,
     received_at_ms: atMs,
     state: 'recorded',
     message_id: null,
@@ -145,18 +152,69 @@ describe('a subscription', () => {
     expect(seen(first)).toEqual([]);
   });
 
-  it('is one of at most eight of a connection, also when they are asked for at once', async () => {
+  it('is one of at most eight of a key, over all its connections and streams, also when asked for at once', async () => {
     const stage = await stageOf();
     const client = await stage.connect();
-    const answers = await Promise.all(Array.from({ length: 12 }, () => client.call('events.subscribe')));
+    const other = await stage.connect();
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, (_, n) => (n % 2 === 0 ? client : other).call('events.subscribe')),
+    );
     expect(answers.filter(({ result }) => result !== undefined)).toHaveLength(8);
     expect(answers.find(({ error }) => error !== undefined)?.error).toMatchObject({
       code: 409,
       data: { limit: 8, retryable: false },
     });
+    expect(await call(stage.services, 'sse')).toMatchObject({ error: { code: 409, data: { reason: 'conflict' } } });
     const freed = answers.find(({ result }) => result !== undefined);
     await client.call('events.unsubscribe', { subscription_id: freed?.result?.subscription_id });
+    const leave = new AbortController();
+    const begun = Promise.withResolvers<void>();
+    const stream = call(stage.services, 'sse', leave, () => begun.resolve());
+    await begun.promise;
+    expect((await client.call('events.subscribe')).error).toMatchObject({ code: 409 });
+    leave.abort();
+    await stream;
     expect((await client.call('events.subscribe')).result).toBeDefined();
+    client.socket.terminate();
+    await client.closed;
+    const subscribe = async () => (await other.call('events.subscribe')).result !== undefined;
+    await expect.poll(subscribe, { timeout: SLOW_MS }).toBe(true);
+  });
+
+  it('is sent an event in the bytes that every other reader is sent, made once', async () => {
+    const { services } = await stageOf();
+    const leave = new AbortController();
+    const shared: unknown[] = [];
+    const streams = Array.from({ length: 8 }, () =>
+      call(
+        services,
+        'sse',
+        leave,
+        () => {},
+        (form) => {
+          shared.push(form);
+          if (shared.length === 8) leave.abort();
+        },
+      ),
+    );
+    const listen = setInterval(() => void put(services, 1, Date.now()), 20);
+    await Promise.all(streams);
+    clearInterval(listen);
+    expect(shared).toHaveLength(8);
+    expect(new Set(shared).size).toBe(1);
+  });
+
+  it('gets a large event whole, and one larger than a message without its data', async () => {
+    const stage = await stageOf();
+    const client = await stage.connect();
+    await client.call('events.subscribe');
+    const large = { n: 1, text: `${'x'.repeat(100_000)}€` };
+    await put(stage.services, 1, Date.now(), 'large', large);
+    // Numbers that are five times as long as they were sent.
+    await put(stage.services, 2, Date.now(), 'huge', `{"n":2,"list":[${Array(60_000).fill('1e20').join()}]}`);
+    const [first, second] = await untilEvents(client, 2);
+    expect(first?.params).toMatchObject({ event: 'large', data: large, cursor: expect.any(String) });
+    expect(second?.params).toMatchObject({ event_id: idOf(2), data: null, omitted: { bytes: expect.any(Number) } });
   });
 });
 
@@ -274,22 +332,24 @@ describe('other transports', () => {
       ['event', true],
     ]);
   });
-
-  async function call(
-    services: Services,
-    transport: 'http' | 'sse',
-    leave = new AbortController(),
-    notify: (method: string, params: object, eventId?: string) => unknown = () => {},
-  ): Promise<unknown> {
-    const gateway = createGateway(services, createRegistry([eventsSubscribe]));
-    const reply = await gateway.handle({
-      caller: await gateway.authenticate({ 'x-api-key': 'dev-key' }),
-      body: Buffer.from('{"jsonrpc":"2.0","method":"events.subscribe","id":1}'),
-      requestId: 'r',
-      transport,
-      signal: leave.signal,
-      notify: (method, params, eventId) => void notify(method, params, eventId),
-    });
-    return JSON.parse(reply.text ?? '');
-  }
 });
+
+async function call(
+  services: Services,
+  transport: 'http' | 'sse',
+  leave = new AbortController(),
+  notify: (method: string, params: object, eventId?: string) => unknown = () => {},
+  notifyShared?: (shared: SharedParams) => void,
+): Promise<unknown> {
+  const gateway = createGateway(services, createRegistry([eventsSubscribe]));
+  const reply = await gateway.handle({
+    caller: await gateway.authenticate({ 'x-api-key': 'dev-key' }),
+    body: Buffer.from('{"jsonrpc":"2.0","method":"events.subscribe","id":1}'),
+    requestId: 'r',
+    transport,
+    signal: leave.signal,
+    notify: (method, params, eventId) => void notify(method, params, eventId),
+    ...(notifyShared && { notifyShared: (_method, _params, shared) => notifyShared(shared) }),
+  });
+  return JSON.parse(reply.text ?? '');
+}
