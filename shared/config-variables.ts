@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { parseKeyDocument } from './auth/key-document.ts';
 import type { ApiKey } from './auth/keys.ts';
 import { parseLimits } from './auth/limits-text.ts';
+import { modelIdIssue } from './engines/model-id.ts';
 
 const url = z.string().refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http(s) URL');
 /** A reader that throws, as a schema: its message becomes the line about the mistake. */
@@ -48,11 +49,10 @@ export const Variables = z.object({
   CODEX_BIN: z.string().min(1).optional(),
   MODEL: z
     .string()
-    .max(128)
-    .regex(
-      /^((anthropic|openai|google|codex)\/\S+|offline\/(echo|slow))$/,
-      'must be anthropic/…, openai/…, google/…, codex/…, offline/echo or offline/slow',
-    )
+    .superRefine((model, context) => {
+      const message = modelIdIssue(model);
+      if (message !== undefined) context.addIssue({ code: 'custom', message });
+    })
     .optional(),
   ANTHROPIC_API_KEY: apiKey.optional(),
   ANTHROPIC_BASE_URL: url.optional(),

@@ -4,11 +4,10 @@ import { RpcError } from '../errors.ts';
 import { type CodexParts, createLazyCodex } from './codex/lazy.ts';
 import { createDirectEngine, type DirectOptions } from './direct.ts';
 import type { Credential, Engines } from './engine.ts';
-import { createOfflineEngine, OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from './offline.ts';
+import { modelIdIssue, OFFLINE_MODELS } from './model-id.ts';
+import { createOfflineEngine, OFFLINE_MODEL } from './offline.ts';
 import { isProviderName, PROVIDER_NAMES, PROVIDERS, toBaseUrl } from './providers.ts';
 
-const MODEL_CHARS_MAX = 128;
-const OFFLINE_MODELS: ReadonlySet<string> = new Set([OFFLINE_MODEL, OFFLINE_SLOW_MODEL]);
 /** What the credentials of a login are good for: providers of models, and the model that a prompt without one gets. */
 const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {
   anthropic: { providers: ['anthropic'], defaultModel: PROVIDERS.anthropic.defaultModel },
@@ -17,8 +16,6 @@ const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly stri
   // ChatGPT's access tokens work with Codex only.
   chatgpt: { providers: ['codex'], defaultModel: PROVIDERS.openai.defaultModel.replace('openai/', 'codex/') },
 };
-/** The part after the provider may hold slashes (`endpoints/123`), but not be a path that climbs. */
-const MODEL_PATTERN = /^[a-z][a-z0-9-]*\/[A-Za-z0-9][A-Za-z0-9._:@-]*(?:\/[A-Za-z0-9][A-Za-z0-9._:@-]*)*$/;
 
 export interface EnginesOptions {
   readonly direct?: DirectOptions;
@@ -64,9 +61,8 @@ export function createEngines(
       const login = credential && LOGINS[credential.provider];
       const model = asked ?? login?.defaultModel ?? defaultModel;
       if (OFFLINE_MODELS.has(model) && login === undefined) return { engine: offline, model };
-      if (model.length > MODEL_CHARS_MAX) throw refuse(`must be at most ${MODEL_CHARS_MAX} characters`);
-      if (!MODEL_PATTERN.test(model))
-        throw refuse(`must be provider/model, for example ${PROVIDERS.anthropic.defaultModel}`);
+      const issue = modelIdIssue(model);
+      if (issue !== undefined) throw refuse(issue);
       const provider = model.slice(0, model.indexOf('/'));
       if (login !== undefined && !login.providers.includes(provider)) {
         throw refuse(`a login with ${credential?.provider} is for models of ${login.providers.join(' and ')}`);
@@ -76,10 +72,7 @@ export function createEngines(
           throw refuse(`Codex has no credentials here: set ${PROVIDERS.openai.variable}`);
         return { engine: codex.engine(), model };
       }
-      if (!isProviderName(provider)) {
-        const known = [...PROVIDER_NAMES.map((name) => `${name}/…`), 'codex/…', ...OFFLINE_MODELS];
-        throw refuse(`unknown model ${model}; known: ${known.join(', ')}`);
-      }
+      if (!isProviderName(provider)) throw refuse(`${provider} has no engine here`);
       if (login === undefined && config.providers[provider] === undefined) {
         throw refuse(`${PROVIDERS[provider].label} has no credentials here: set ${PROVIDERS[provider].variable}`);
       }
