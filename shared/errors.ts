@@ -89,7 +89,7 @@ export class RpcError extends Error {
 
   constructor(reason: Reason, options: RpcErrorOptions = {}) {
     super(
-      options.message ?? ERRORS[reason].message,
+      options.message ?? (reason === 'invalid_params' ? toSentence(options.data?.issues) : ERRORS[reason].message),
       options.cause === undefined ? undefined : { cause: options.cause },
     );
     this.name = 'RpcError';
@@ -128,6 +128,20 @@ export function dataDirectoryGone(cause: unknown): RpcError {
     retryAfterMs: 10_000,
     cause,
   });
+}
+
+/** In a message; all of them are in `data.issues`. */
+const ISSUES_IN_MESSAGE = 3;
+
+/** The message of -32602: what is wrong with which param. */
+function toSentence(issues: unknown): string {
+  const list: readonly Issue[] = Array.isArray(issues) ? issues : [];
+  if (list.length === 0) return ERRORS.invalid_params.message;
+  const shown = list
+    .slice(0, ISSUES_IN_MESSAGE)
+    .map(({ path, message }) => (path === '' || message.startsWith(path) ? message : `${path}: ${message}`));
+  const more = list.length - shown.length;
+  return more === 0 ? shown.join('; ') : `${shown.join('; ')}; and ${more} more`;
 }
 
 /** An RpcError stays what it is; anything else is masked as `internal` with the original kept as its cause. */

@@ -16,7 +16,10 @@ export function FailureNotice({ failure, onRetry }: { failure: Failure; onRetry?
       el(
         'ul',
         null,
-        ...issues.map((issue) => el('li', null, issue.path && el('code', null, issue.path), ' ', issue.message)),
+        // A message may begin with the path itself.
+        ...issues.map(({ path, message }) =>
+          message.startsWith(path) ? el('li', null, message) : el('li', null, el('code', null, path), ' ', message),
+        ),
       ),
     requestId && el('p', { class: 'quiet' }, `Request ${requestId}`),
     onRetry && el('button', { type: 'button', onClick: onRetry }, 'Try again'),

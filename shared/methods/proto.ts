@@ -1,6 +1,7 @@
 // `proto`: the same turn as `conversation.prompt`, in binary (shared/proto/gateway.proto).
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
+import { checkParams } from '../rpc/issues.ts';
 import { answerPrompt, conversationPrompt, promptNeedsProcess } from './conversation.prompt.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas.ts';
@@ -31,8 +32,8 @@ export const proto = defineMethod({
 /** The Submission as params of `conversation.prompt`, judged by that method's schema. Throws RpcError `invalid_params`. */
 async function toPrompt({ stream_id, data }: { readonly stream_id: string; readonly data: string }) {
   const { decodeSubmission, toPromptParams } = await import('../proto/codec.ts');
-  const parsed = conversationPrompt.params.safeParse(toPromptParams(stream_id, decodeSubmission(data)));
-  if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.map(({ path, message }) => ({ path: `data.${path.join('.')}`, message }));
+  const checked = checkParams(conversationPrompt.params, toPromptParams(stream_id, decodeSubmission(data)));
+  if ('params' in checked) return checked.params;
+  const issues = checked.issues.map(({ path, message }) => ({ path: `data.${path}`, message }));
   throw new RpcError('invalid_params', { data: { issues } });
 }

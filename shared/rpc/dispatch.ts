@@ -1,9 +1,9 @@
 // Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one code path of
 // every transport; what a gate does (limits, scopes, audit) is handed in.
-import type { z } from 'zod';
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
+import { checkParams } from './issues.ts';
 import type { AnyMethod, Registry } from './method.ts';
 import { parseRequest } from './parse.ts';
 
@@ -185,21 +185,15 @@ function readParams<Context>(
     const issues = unsafeNumbers.map((path) => ({ path: path.slice(0, 200), message: UNSAFE_NUMBER }));
     throw new RpcError('invalid_params', { data: { issues } });
   }
-  if (Array.isArray(params)) {
-    throw new RpcError('invalid_params', {
-      data: { issues: [{ path: '', message: 'params must be given by name, in an object' } satisfies Issue] },
-    });
+  // An empty list says as little as no params at all; there is no order in which a longer one could be read.
+  const isList = Array.isArray(params);
+  if (isList && params.length > 0) {
+    const message = 'params must be given by name, in an object';
+    throw new RpcError('invalid_params', { data: { issues: [{ path: '', message } satisfies Issue] } });
   }
-  const parsed = method.params.safeParse(params ?? {});
-  if (parsed.success) return parsed.data;
-  throw new RpcError('invalid_params', { data: { issues: toIssues(parsed.error) } });
-}
-
-/** At most 20 findings, paths in dotted form. */
-function toIssues(error: z.ZodError): Issue[] {
-  return error.issues
-    .slice(0, 20)
-    .map((issue) => ({ path: issue.path.map(String).join('.').slice(0, 200), message: issue.message.slice(0, 200) }));
+  const checked = checkParams(method.params, isList ? {} : (params ?? {}));
+  if ('params' in checked) return checked.params;
+  throw new RpcError('invalid_params', { data: { issues: checked.issues } });
 }
 
 function refusal<Context>(error: RpcError, requestId: string, gates: Gates<Context>, id: Id = null): Reply {

@@ -46,13 +46,20 @@ function decode(bytes: Uint8Array): string {
   try {
     return decoder.decode(bytes);
   } catch {
-    throw new RpcError('parse_error', { data: { detail: 'the body is not valid UTF-8' } });
+    throw new RpcError('parse_error', { data: { detail: isUtf16(bytes) ? UTF_16 : 'the body is not valid UTF-8' } });
   }
+}
+
+const UTF_16 = 'the body is UTF-16 (it begins with its byte order mark); send UTF-8';
+
+function isUtf16([first, second]: Uint8Array): boolean {
+  return (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
 }
 
 /** Says where, never what: the body may hold secrets, and V8's message quotes it. */
 function syntaxDetail(error: unknown, text: string): string {
   if (text.trim() === '') return 'the body is empty';
+  if (text.startsWith('\ufeff')) return 'the body begins with a byte order mark (BOM); send JSON without one';
   // Anchored: some of V8's messages quote the body, which may itself talk of positions.
   const position =
     error instanceof Error ? /position (\d+)(?: \(line \d+ column \d+\))?$/.exec(error.message)?.[1] : undefined;

@@ -130,6 +130,45 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         });
       });
 
+      it.each<readonly [string, string, unknown, string]>([
+        ['a missing param', STATUS, {}, 'session_id is required'],
+        [
+          'a misspelt one',
+          STATUS,
+          { sessionId: 'a' },
+          'session_id is required; sessionId is not known, did you mean session_id?',
+        ],
+        ['an unknown one', STATUS, { session_id: 'a', verbose: true }, 'verbose is not known'],
+        ['one of another type', STATUS, { session_id: 5 }, 'session_id must be a string'],
+        [
+          'a word that is none of its',
+          'conversation.prompt',
+          { prompt: 'a', on_busy: 'panic' },
+          'on_busy must be "reject", "queue" or "interrupt"',
+        ],
+        ['an empty one', 'conversation.prompt', { prompt: '' }, 'prompt must not be empty'],
+        ['params by position', STATUS, ['a'], 'params must be given by name, in an object'],
+      ])('about params says in plain words what is wrong: %s', async (_name, method, params, message) => {
+        const { payload } = await say(call(method, params));
+        expect(payload).toMatchObject({ error: { code: -32602, message } });
+        expect(dataOf(payload).issues).toMatchObject(message.split('; ').map((words) => ({ message: words })));
+      });
+
+      it.each([
+        ['UTF-8', '\ufeff{}', /byte order mark/],
+        ['UTF-16', Uint8Array.of(0xff, 0xfe, 0x7b, 0, 0x7d, 0), /UTF-16/],
+      ])('about a byte order mark names it: %s', async (_name, body, words) => {
+        const answer = await transport.call(body);
+        if (transport.isText === true && typeof body !== 'string') expect(answer.payload).toEqual({ closed: 1007 });
+        else expect(dataOf(answer.payload).detail).toMatch(words);
+      });
+
+      it('is none for an empty list of params, which says as little as no params', async () => {
+        expect((await say(call('rpc.discover', []))).payload).toMatchObject({ result: { openrpc: '1.4.0' } });
+        expect((await say(call('conversation.list', []))).payload).toMatchObject({ result: { conversations: [] } });
+        expect((await say(call(STATUS, []))).payload).toMatchObject({ error: { message: 'session_id is required' } });
+      });
+
       it('about a missing scope names it, before the params are looked at', async () => {
         const answer = await say(call('conversation.prompt', { wrong: true }), 'webhook-only');
         expectStatus(answer, 200);

@@ -94,7 +94,7 @@ describe('the check of a token', () => {
     const error = await failure(logins.login('a', name, TOKEN, signal));
     expect(error.toWire('req_1')).toEqual({
       code: -32602,
-      message: 'Invalid params',
+      message: 'credentials.token: the provider refused this token',
       data: {
         reason: 'invalid_params',
         request_id: 'req_1',

@@ -116,7 +116,7 @@ describe('a call', () => {
     ['of the wrong type', { text: 5 }, ['text']],
     ['missing', {}, ['text']],
     ['absent', ABSENT, ['text']],
-    ['undeclared', { text: 'hi', role: 'admin' }, ['']],
+    ['undeclared', { text: 'hi', role: 'admin' }, ['role']],
   ])('with params %s is -32602 with paths, and its method is not run', async (_name, params, paths) => {
     const { reply, trace } = await ask(say(call('echo', params)));
     expect(trace).not.toContain('handle');
