@@ -14,7 +14,14 @@ const DRAIN_MS_MAX = 2_000;
 
 const EXPOSED_HEADERS =
   'X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, X-Request-Id, X-Gateway-Overhead-Ms';
-const ALLOWED_HEADERS = 'Content-Type, X-API-Key, Authorization, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id';
+const ALLOWED_HEADERS = [
+  'Content-Type, X-API-Key, Authorization, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id',
+  // What tracing in browsers adds to every request: W3C Trace Context and Baggage, B3, and the headers of common vendors.
+  'traceparent, tracestate, baggage, b3, X-B3-TraceId, X-B3-SpanId, X-B3-ParentSpanId, X-B3-Sampled, X-B3-Flags',
+  'X-Cloud-Trace-Context, X-Amzn-Trace-Id, uber-trace-id, sentry-trace, Request-Id, Request-Context, newrelic',
+  'X-Datadog-Trace-Id, X-Datadog-Parent-Id, X-Datadog-Origin, X-Datadog-Sampling-Priority, X-Datadog-Tags',
+  'elastic-apm-traceparent',
+].join(', ');
 
 /** The caller's `X-Request-Id` when it is harmless, else a new one. */
 export function requestIdOf(req: IncomingMessage): string {
@@ -38,7 +45,9 @@ const HOST = /^[\w.:[\]-]{1,255}$/;
 export function socketUrlOf({ headers }: IncomingMessage): string | undefined {
   const { host } = headers;
   if (host === undefined || !HOST.test(host)) return undefined;
-  return `${headers['x-forwarded-proto'] === 'https' ? 'wss' : 'ws'}://${host}/ws`;
+  // Each proxy on the way appends its own value: the first is what the caller used.
+  const [scheme] = String(headers['x-forwarded-proto'] ?? '').split(',', 1);
+  return `${scheme?.trim().toLowerCase() === 'https' ? 'wss' : 'ws'}://${host}/ws`;
 }
 
 /** Query parameters; never used for credentials. */

@@ -56,11 +56,24 @@ export function errorFields(error: unknown): Fields {
   return { error: chain.join('\ncaused by: ') };
 }
 
+/**
+ * What changes how a terminal or an editor shows the text around it: C0 (but for tab), DEL and C1 controls, line and paragraph separators,
+ * bidirectional marks, embeddings and isolates, and the byte order mark. Callers choose some of what is logged, so none is written as it is.
+ */
+const UNSAFE = /[^\P{Cc}\t]|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
+
+function escapeUnsafe(text: string): string {
+  return text.replace(UNSAFE, (found) =>
+    found === '\n' ? '\\n' : `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
 function renderJson(severity: Severity, message: string, fields: Fields): string {
   // A line per call: put together from parts, half the work of one object of everything.
   const rest = JSON.stringify(fields);
   const head = `{"severity":"${severity}","time":"${isoNow()}","message":${JSON.stringify(message)}`;
-  return rest === '{}' ? `${head}}\n` : `${head},${rest.slice(1)}\n`;
+  // JSON has escaped C0; the others can only stand inside its strings, where an escape means the same character.
+  return `${escapeUnsafe(rest === '{}' ? `${head}}` : `${head},${rest.slice(1)}`)}\n`;
 }
 
 let isoMs = 0;
@@ -80,9 +93,15 @@ function renderPretty(severity: Severity, message: string, fields: Fields): stri
   const time = new Date().toISOString().slice(11, 23);
   const rest = Object.entries(fields)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .map(([name, value]) => `${escapeUnsafe(name)}=${toPretty(name, value)}`)
     .join(' ');
-  return `${time} ${severity.padEnd(7)} ${message} ${rest}\n`;
+  return `${time} ${severity.padEnd(7)} ${escapeUnsafe(message)} ${rest}\n`;
+}
+
+/** A stack keeps its lines, each set off by an indent that no line of the log has: text within it cannot pass for a line of its own. */
+function toPretty(name: string, value: unknown): string {
+  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
+  return name === 'error' ? text.split('\n').map(escapeUnsafe).join('\n      ') : escapeUnsafe(text);
 }
 
 function writeStdout(text: string): void {

@@ -2,6 +2,7 @@
 // ordinary response. The reader sets the pace: a notification resolves when the socket has taken it.
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
+import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
 import { aroundShared, notificationText } from '../../shared/rpc/notification.ts';
 
 /** Proxies cut streams that are silent for longer; comments keep them open. */
@@ -32,7 +33,8 @@ export function openEventStream(res: ServerResponse): EventStream {
     clearTimeout(silent);
     res.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',
-      'Cache-Control': 'no-store',
+      // `no-transform`: a proxy that compressed the stream would hold it back until its end.
+      'Cache-Control': 'no-store, no-transform',
       'X-Accel-Buffering': 'no',
       'X-Content-Type-Options': 'nosniff',
       ...headers,
@@ -56,7 +58,7 @@ export function openEventStream(res: ServerResponse): EventStream {
     notify(method, params, eventId) {
       if (res.destroyed || res.writableEnded) return;
       start();
-      res.write(`${idLine(eventId)}data: ${notificationText(method, params)}\n\n`);
+      res.write(`${idLine(eventId)}${toData(notificationText(method, params))}`);
       return res.writableLength > PAUSE_BYTES ? taken(res) : undefined;
     },
     notifyShared(method, params, shared, eventId) {
@@ -75,7 +77,7 @@ export function openEventStream(res: ServerResponse): EventStream {
       if (res.destroyed || res.writableEnded) return;
       clearInterval(keepAlive);
       if (text === undefined) res.end();
-      else res.end(`data: ${text}\n\n`);
+      else res.end(toData(text));
     },
   };
   return stream;
@@ -83,6 +85,11 @@ export function openEventStream(res: ServerResponse): EventStream {
 
 function idLine(eventId: string | undefined): string {
   return eventId === undefined ? '' : `id: ${eventId}\n`;
+}
+
+/** One event of JSON. */
+function toData(json: string): string {
+  return `data: ${escapeLineEnds(json)}\n\n`;
 }
 
 /** Resolves when the socket is empty again or closed; cuts it when it does not move. */

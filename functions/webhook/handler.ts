@@ -135,7 +135,8 @@ function hasKey({ headers }: IncomingMessage, isSigned: boolean): boolean {
 /** GitHub sends a form with the JSON in `payload`, unless its hook says `application/json`; the signature is over the form. */
 function contentOf(body: Uint8Array, { headers }: IncomingMessage): Uint8Array {
   if (headers['x-github-event'] === undefined) return body;
-  if (headers['content-type']?.startsWith('application/x-www-form-urlencoded') !== true) return body;
+  const [type] = (headers['content-type'] ?? '').split(';', 1);
+  if (type?.trim().toLowerCase() !== 'application/x-www-form-urlencoded') return body;
   const payload = new URLSearchParams(Buffer.from(body).toString()).get('payload');
   return payload === null ? body : Buffer.from(payload);
 }

@@ -31,7 +31,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       const body = await readBody(req, BODY_BYTES_MAX);
       const left = new AbortController();
       res.once('close', () => left.abort(new RpcError('cancelled', { message: 'the client went away' })));
-      res.writeHead(200, { 'Content-Type': CALL_CONTENT_TYPE, 'Cache-Control': 'no-store' });
+      res.writeHead(200, { 'Content-Type': CALL_CONTENT_TYPE, 'Cache-Control': 'no-store, no-transform' });
       res.flushHeaders();
       const keepAlive = setInterval(() => res.write('\n'), KEEP_ALIVE_MS);
       res.once('close', () => clearInterval(keepAlive));

@@ -43,7 +43,7 @@ export function createEventStreams(endpoint: Endpoint): OpenStream {
     try {
       const body = { jsonrpc: '2.0', method, params, id: 1 };
       const response = await post(endpoint, body, 'text/event-stream, application/json', watch.signal);
-      if (response.headers.get('content-type')?.startsWith('text/event-stream') !== true) {
+      if (!/^\s*text\/event-stream/i.test(response.headers.get('content-type') ?? '')) {
         return toResult(await readJson(response, watch.signal), response);
       }
       for await (const text of readEvents(response, watch)) {

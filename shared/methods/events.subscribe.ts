@@ -6,6 +6,7 @@ import { CURSOR_CHARS_MAX } from '../events/follow-cursor.ts';
 import { type Follower, followEvents } from '../events/follow-events.ts';
 import { takePlace } from '../events/places.ts';
 import { errorFields } from '../log.ts';
+import { escapeLineEnds } from '../rpc/line-ends.ts';
 import type { SharedParams } from '../rpc/notification.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { toRecordedEvent } from './events.list.ts';
@@ -110,7 +111,7 @@ function formOf(id: string, document: EventDocument): SharedParams {
   const known = forms.get(document);
   if (known !== undefined) return known;
   const event = toRecordedEvent(id, document);
-  const bytes = Buffer.from(JSON.stringify(event).slice(1, -1));
+  const bytes = Buffer.from(escapeLineEnds(JSON.stringify(event)).slice(1, -1));
   const omitted = { bytes: bytes.length, message: 'larger than a message: events.list over HTTP has the whole event' };
   const made = { bytes, brief: JSON.stringify({ ...event, data: null, omitted }).slice(1, -1) };
   forms.set(document, made);

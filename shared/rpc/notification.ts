@@ -6,7 +6,7 @@ const KEPT_CHARS = 64 << 10;
 
 /** Members of the params of a notification, serialised once for all its readers. */
 export interface SharedParams {
-  /** JSON text of the members, without braces, as UTF-8. Never changed: connections send this very buffer. */
+  /** JSON text of the members, without braces and without line ends of Unicode, as UTF-8. Never changed: connections send this very buffer. */
   readonly bytes: Buffer;
   /** The same without the large ones, for a transport whose messages cannot carry `bytes`. */
   readonly brief: string;

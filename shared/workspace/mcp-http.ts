@@ -67,7 +67,7 @@ async function send(
   const { status, statusText } = answer;
   const headers = [...answer.headers];
   if (answer.body === null || NULL_BODY.has(status)) return new Response(null, { status, statusText, headers });
-  const isStream = answer.headers.get('content-type')?.startsWith('text/event-stream') ?? false;
+  const isStream = /^\s*text\/event-stream/i.test(answer.headers.get('content-type') ?? '');
   return new Response(bounded(answer.body.getReader(), isStream, onTooLarge), { status, statusText, headers });
 }
 

@@ -54,6 +54,43 @@ describe('pretty lines', () => {
   });
 });
 
+describe('characters that change how a terminal shows a line', () => {
+  const UNSAFE = [
+    ...['\0', '\x07', '\b', '\n', '\r', '\x1b', '\x7f', '\x85', '\x9b', '\x9f', '\ufeff'],
+    ...['\u061c', '\u200e', '\u200f', '\u2028', '\u2029', '\u202a', '\u202e', '\u2066', '\u2069'],
+  ];
+  const RAW = new RegExp(`[${UNSAFE.join('')}]`);
+  const text = `a${UNSAFE.join('b')}c`;
+  const write = (format: 'json' | 'pretty', message: string, fields: object): string => {
+    const { writes, log } = capture(format);
+    log.log('INFO', message, { ...fields });
+    log.flush();
+    return writes.join('');
+  };
+
+  it.each(['json', 'pretty'] as const)('are escaped in the message, names and values: %s', (format) => {
+    const line = write(format, text, { [text]: text, list: [text], map: { [text]: text } });
+    expect(line.endsWith('\n')).toBe(true);
+    expect(line.slice(0, -1)).not.toMatch(RAW);
+    expect(line).toContain('\\u009b');
+    expect(line).toContain('\\u202e');
+  });
+
+  it('mean the same in JSON', () => {
+    expect(JSON.parse(write('json', text, { [text]: text }))).toMatchObject({ message: text, [text]: text });
+  });
+
+  it('are escaped in a pretty stack, whose own lines are set off from the lines of the log', () => {
+    const cause = new Error(`cause \x1b[2J\u202e\n00:00:00.000 ERROR   forged`);
+    const lines = write('pretty', 'failed', errorFields(new Error('above', { cause })))
+      .trimEnd()
+      .split('\n');
+    expect(lines.length).toBeGreaterThan(3);
+    for (const line of lines.slice(1)) expect(line).toMatch(/^ {6}/);
+    expect(lines.join('')).not.toMatch(RAW);
+  });
+});
+
 describe('the fields of an error', () => {
   it('are its chain of causes, at most four deep', () => {
     const chain = Array.from({ length: 6 }).reduce<Error | undefined>(

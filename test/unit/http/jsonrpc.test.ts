@@ -243,7 +243,8 @@ describe('POST /jsonrpc', () => {
       expect(status).toBe(204);
       expect(headers?.get('access-control-allow-origin')).toBe(ORIGIN);
       expect(headers?.get('access-control-allow-methods')).toContain('POST');
-      for (const name of ['X-API-Key', 'Authorization', 'Content-Type']) {
+      // The last ones are what tracing in a page adds to every request.
+      for (const name of ['X-API-Key', 'Authorization', 'Content-Type', 'traceparent', 'tracestate', 'baggage']) {
         expect(headers?.get('access-control-allow-headers')).toContain(name);
       }
       expect(headers?.get('access-control-allow-credentials')).toBeNull();

@@ -1,4 +1,9 @@
 // `POST /jsonrpc` with `Accept: text/event-stream`: the cases of every transport, and what a stream adds to an answer.
+import { once } from 'node:events';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { pipeline } from 'node:stream';
+import { createGzip } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, CASE_KEYS, call, jsonRpcCases } from '../../cases/jsonrpc.cases.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
@@ -92,6 +97,69 @@ describe('a streamed answer', () => {
   it('of a call that streams nothing is the response alone', async () => {
     const { events } = await post(gateway, JSON.stringify(call('conversation.status', { session_id: 'none' })), 'wide');
     expect(events).toMatchObject([{ data: { id: 1, result: { status: 'not_found' } } }]);
+  });
+
+  it('has no line end of Unicode within an event: U+0085, U+2028 and U+2029 are escaped', async () => {
+    const prompt = 'a\u0085b\u2028c\u2029d';
+    const body = JSON.stringify(call('conversation.prompt', { prompt, model: 'offline/echo' }));
+    const response = await fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'wide', accept: 'text/event-stream' },
+      body,
+    });
+    const text = await response.text();
+    expect(text).not.toMatch(/[\u0085\u2028\u2029]/);
+    expect(text).toContain('a\\u0085b\\u2028c\\u2029d');
+  });
+
+  it('has none either in an event that many readers share', async () => {
+    const left = new AbortController();
+    const headers = { 'x-api-key': 'wide', accept: 'text/event-stream' };
+    const { body } = await fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers,
+      body: JSON.stringify(call('events.subscribe', {})),
+      signal: left.signal,
+    });
+    const reader = body?.getReader();
+    const first = await reader?.read();
+    await fetch(`${gateway.url}/webhook`, {
+      method: 'POST',
+      headers,
+      body: '{"event":"lines","data":{"a":"b\u2028c"}}',
+    });
+    let text = Buffer.from(first?.value ?? []).toString();
+    while (!text.includes('lines')) text += Buffer.from((await reader?.read())?.value ?? []).toString();
+    left.abort();
+    expect(text).toContain('b\\u2028c');
+    expect(text).not.toContain('\u2028');
+  });
+
+  it('passes a proxy that compresses, piece by piece', async () => {
+    const proxy = createServer((req, res) => {
+      const upstream = request(`${gateway.url}${req.url}`, { method: 'POST', headers: req.headers }, (answer) => {
+        // As the `compression` middleware decides; a compressor holds back what it is not told to flush.
+        const isFree = /(?:^|,)\s*?no-transform\s*?(?:,|$)/.test(answer.headers['cache-control'] ?? '');
+        res.writeHead(200, { ...answer.headers, ...(!isFree && { 'content-encoding': 'gzip' }) });
+        pipeline(isFree ? [answer, res] : [answer, createGzip(), res], () => {});
+      });
+      req.pipe(upstream);
+    }).listen(0, '127.0.0.1');
+    await once(proxy, 'listening');
+    const { port } = proxy.address() as AddressInfo;
+    const left = new AbortController();
+    const response = await fetch(`http://127.0.0.1:${port}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'wide', accept: 'text/event-stream' },
+      body: JSON.stringify(call('conversation.prompt', { prompt: 'x '.repeat(500), model: 'offline/slow' })),
+      signal: left.signal,
+    });
+    const first = await response.body?.getReader().read();
+    // The turn has hardly begun.
+    expect(Buffer.from(first?.value ?? []).toString()).toContain('TaskStarted');
+    left.abort();
+    proxy.closeAllConnections();
+    proxy.close();
   });
 
   it('is no stream at all where the request is refused: the status says so', async () => {
