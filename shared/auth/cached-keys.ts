@@ -15,7 +15,8 @@ export interface KeyReading {
 export interface CachedKeysOptions {
   /** Reads all valid keys; has its own deadline. Called one at a time, at most once per 5 s (per 1 s until it first succeeds). */
   readonly read: () => Promise<KeyReading>;
-  readonly clock: Clock;
+  /** Every age here is by its monotonic side: a wall clock that steps back would make old keys young. */
+  readonly clock: Pick<Clock, 'monotonic'>;
   readonly log: Logger;
 }
 
@@ -42,7 +43,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
   let failures = 0;
 
   const attempt = async (): Promise<void> => {
-    startedAtMs = clock.now();
+    startedAtMs = clock.monotonic();
     try {
       const { keys, complete } = await read();
       // The age counts from before the source was asked, the only moment the answer is sure to be newer than.
@@ -58,7 +59,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
     }
   };
 
-  const ageMs = (): number => (known === undefined ? Number.POSITIVE_INFINITY : clock.now() - known.atMs);
+  const ageMs = (): number => (known === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() - known.atMs);
 
   /** Joins the reading under way or starts one; undefined when it is too early for another. */
   const reread = (): Promise<void> | undefined => {
@@ -67,7 +68,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
     // Repeated failures slow the attempts down (a quota that is used up must be able to recover), never below the base interval.
     const maxMs = ageMs() < LAST_KNOWN_GOOD_MS ? BACKOFF_MAX_MS : REREAD_EVERY_MS;
     const waitMs = failures < 2 ? everyMs : Math.min(maxMs, everyMs * 2 ** Math.min(failures - 1, 6));
-    if (clock.now() - startedAtMs < waitMs) return undefined;
+    if (clock.monotonic() - startedAtMs < waitMs) return undefined;
     reading = attempt().finally(() => {
       reading = undefined;
     });
@@ -76,7 +77,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
 
   /** Makes what is known less than 60 s old if that is possible without waiting on a source that has just failed. */
   const renew = async (signal: AbortSignal | undefined): Promise<void> => {
-    const arrivedAtMs = clock.now();
+    const arrivedAtMs = clock.monotonic();
     // A reading begun before this request arrived may have been frozen with its instance: it gets one successor.
     for (let round = 0; round < 2 && ageMs() >= FRESH_MS; round++) {
       if (round === 1 && startedAtMs >= arrivedAtMs) return;
@@ -108,7 +109,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
       if (known !== undefined && ageMs() < FRESH_MS) {
         const found = known.index.find(digest);
         // Not awaited: attempt() never rejects.
-        if (clock.now() >= known.renewAtMs || !known.complete) void reread();
+        if (clock.monotonic() >= known.renewAtMs || !known.complete) void reread();
         if (found !== undefined) return found;
       }
       return findSlowly(digest, options?.signal);

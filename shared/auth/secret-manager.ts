@@ -13,7 +13,7 @@ export interface SecretManagerKeysOptions {
   readonly projectId: string;
   /** Default `gateway-api-key`. */
   readonly secretId?: string;
-  readonly clock: Clock;
+  readonly clock: Pick<Clock, 'monotonic'>;
   readonly log: Logger;
   readonly defaults?: KeyDefaults;
   /** Handed to the SDK's client: another endpoint, other credentials. */

@@ -51,8 +51,9 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   function take(request: TakeRequest): Promise<RateDecision> {
     const entry = entryOf(request.keyId);
     const nowMs = clock.now();
+    const atMs = clock.monotonic();
     try {
-      const refusal = remembered(entry, request, nowMs);
+      const refusal = remembered(entry, request, nowMs, atMs);
       if (refusal !== undefined) return Promise.resolve(refusal);
     } catch (error) {
       return Promise.reject(error);
@@ -61,7 +62,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     if (waitingCount >= waitingMax || entry.waiting.length >= waitingPerKeyMax) {
       return Promise.resolve(unavailable(request.limits, 1_000, nowMs));
     }
-    if (!outage.mayTry(nowMs)) return Promise.resolve(outage.decide(request, entry.bucket, nowMs));
+    if (!outage.mayTry(atMs)) return Promise.resolve(outage.decide(request, entry.bucket, { nowMs, atMs }));
     return new Promise((resolve, reject) => {
       entry.waiting.push({ request, resolve, reject });
       waitingCount++;
@@ -99,8 +100,9 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   function failure(error: unknown): (entry: Entry, request: TakeRequest) => RateDecision {
     const nowMs = clock.now();
     if (error instanceof RpcError && error.reason === 'unavailable') {
-      if (outage.failed(nowMs)) log?.log('ERROR', 'rate limiter store unavailable', errorFields(error));
-      return (entry, request) => outage.decide(request, entry.bucket, nowMs);
+      const atMs = clock.monotonic();
+      if (outage.failed(atMs)) log?.log('ERROR', 'rate limiter store unavailable', errorFields(error));
+      return (entry, request) => outage.decide(request, entry.bucket, { nowMs, atMs });
     }
     log?.log('ERROR', 'rate limiter transaction failed', errorFields(error));
     return (_entry, request) => unavailable(request.limits, 1_000, nowMs);
@@ -108,7 +110,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
 
   /** One transaction for all that joined; an undefined decision belongs to a caller that left before it was made. */
   async function decide(entry: Entry, joined: readonly Waiting[]): Promise<readonly (RateDecision | undefined)[]> {
-    const startMs = clock.now();
+    const startMs = clock.monotonic();
     const known = entry.snapshot;
     const trusted = known !== undefined && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
     let found = EMPTY_STATE;
@@ -130,7 +132,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
       lockTimeoutMs,
       timeoutMs: outage.open ? PROBE_TIMEOUT_MS : timeoutMs,
     });
-    const doneMs = clock.now();
+    const doneMs = clock.monotonic();
     observe(entry.traffic, entry.state, entry.confirmedAtMs, found, doneMs);
     entry.snapshot = committed.snapshots[0];
     entry.state = toLimitState(entry.snapshot?.data);
@@ -151,8 +153,8 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
 }
 
 /** The deny cache: a refusal that follows from the remembered state costs no operation, and ends by itself when the window does. */
-function remembered(entry: Entry, request: TakeRequest, nowMs: number): RateDecision | undefined {
+function remembered(entry: Entry, request: TakeRequest, nowMs: number, atMs: number): RateDecision | undefined {
   const refusal = refuse(entry.state ?? EMPTY_STATE, request.limits, request.cost, nowMs);
   const trustedMs = entry.state?.revoked ? REVOKED_RECHECK_MS : DENY_RECHECK_MS;
-  return nowMs - entry.confirmedAtMs < trustedMs ? refusal : undefined;
+  return atMs - entry.confirmedAtMs < trustedMs ? refusal : undefined;
 }

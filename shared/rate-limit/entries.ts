@@ -18,7 +18,7 @@ export interface Entry {
   /** The document after our last transaction, and its content: a lower bound of what is used. */
   snapshot: Snapshot | undefined;
   state: LimitState | undefined;
-  /** When that was the stored state for certain, epoch milliseconds. */
+  /** When that was the stored state for certain, by the monotonic clock. */
   confirmedAtMs: number;
   readonly traffic: Traffic;
   waiting: Waiting[];
@@ -39,11 +39,11 @@ export function createEntries(keysMax: number): (keyId: string) => Entry {
         ref: toLimitRef(keyId),
         snapshot: undefined,
         state: undefined,
-        confirmedAtMs: 0,
+        confirmedAtMs: Number.NEGATIVE_INFINITY,
         traffic: { calls: 0, elapsedMs: 0 },
         waiting: [],
         busy: false,
-        bucket: { startMs: 0, used: 0 },
+        bucket: { startMs: Number.NEGATIVE_INFINITY, used: 0 },
       };
     }
     entries.set(keyId, entry);

@@ -5,13 +5,18 @@ import type { Ref, Store, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import { EMPTY_STATE, endOf, type LimitState } from './windows.ts';
 
-/** Kept this long after its last window ended: an instance whose clock is slow must not find the document gone and start over. */
-const RETENTION_MS = 86_400_000;
+/**
+ * Kept this long after its last window ended. An instance whose clock is far ahead must not find the document gone: it would start over,
+ * and the counts of all others would be lost.
+ */
+const RETENTION_MS = 800 * 86_400_000;
 
 const Count = z.int().nonnegative();
 const LimitDocument = z.object({
   // Absent where an operator has revoked a key that nobody has used of late (README, "Operate").
-  windows: z.array(z.object({ window_ms: z.int().positive(), start_ms: Count, count: Count })).default([]),
+  windows: z
+    .array(z.object({ window_ms: z.int().positive(), start_ms: Count, count: Count, since_ms: Count.optional() }))
+    .default([]),
   revoked: z.boolean(),
 });
 

@@ -1,5 +1,5 @@
 // What the limiter knows about an outage of its store: since when, whether to try again, and what may pass meanwhile. Holds a few numbers
-// for the instance and two per key; it never queues and never waits.
+// for the instance and two per key; it never queues and never waits. All its times are monotonic, but those that go to the caller.
 import type { Limit, RateDecision, TakeRequest } from './limiter.ts';
 
 /** Failures in a row, over all keys, after which callers no longer wait for the store; one may be a single lost connection. */
@@ -15,7 +15,7 @@ const DEGRADED_MS = 60_000;
 const BUCKET_MAX = 10;
 const BUCKET_MS = 10_000;
 
-/** One key's share of the bucket. */
+/** One key's share of the bucket; `startMs` is monotonic. */
 export interface Bucket {
   startMs: number;
   used: number;
@@ -23,15 +23,21 @@ export interface Bucket {
 
 export interface Outage {
   /** Whether a call may go to the store now. During an outage one call at a time may: it is the probe. */
-  mayTry(nowMs: number): boolean;
+  mayTry(atMs: number): boolean;
   /** True while callers do not wait for the store. */
   readonly open: boolean;
   /** The store answered. Returns how long the outage lasted, in milliseconds, when it ended one. */
-  succeeded(nowMs: number): number | undefined;
+  succeeded(atMs: number): number | undefined;
   /** The store did not answer. Returns true when this opened the breaker. */
-  failed(nowMs: number): boolean;
+  failed(atMs: number): boolean;
   /** The answer to a call the store cannot decide: degraded admission from the bucket, or `unavailable`; never `rate_limited`. */
-  decide(request: TakeRequest, bucket: Bucket, nowMs: number): RateDecision;
+  decide(request: TakeRequest, bucket: Bucket, time: Moment): RateDecision;
+}
+
+/** One moment by the wall clock and by the monotonic one, milliseconds. */
+export interface Moment {
+  readonly nowMs: number;
+  readonly atMs: number;
 }
 
 export function createOutage(): Outage {
@@ -43,35 +49,35 @@ export function createOutage(): Outage {
     get open() {
       return isOpen();
     },
-    mayTry(nowMs) {
+    mayTry(atMs) {
       if (!isOpen()) return true;
-      if (nowMs < nextProbeMs) return false;
-      nextProbeMs = nowMs + PROBE_LOST_MS;
+      if (atMs < nextProbeMs) return false;
+      nextProbeMs = atMs + PROBE_LOST_MS;
       return true;
     },
-    succeeded(nowMs) {
+    succeeded(atMs) {
       const wasOpen = isOpen();
       failures = 0;
-      return wasOpen ? nowMs - sinceMs : undefined;
+      return wasOpen ? atMs - sinceMs : undefined;
     },
-    failed(nowMs) {
-      if (failures === 0) sinceMs = nowMs;
+    failed(atMs) {
+      if (failures === 0) sinceMs = atMs;
       failures++;
       const pause = Math.min(PROBE_PAUSE_MAX_MS, PROBE_PAUSE_MS * 2 ** Math.max(0, failures - FAILURES_MAX));
-      nextProbeMs = nowMs + pause * (0.5 + Math.random() / 2);
+      nextProbeMs = atMs + pause * (0.5 + Math.random() / 2);
       return failures === FAILURES_MAX;
     },
-    decide(request, bucket, nowMs) {
-      if (request.mayDegrade && failures > 0 && nowMs - sinceMs < DEGRADED_MS) {
-        if (Math.abs(nowMs - bucket.startMs) >= BUCKET_MS) Object.assign(bucket, { startMs: nowMs, used: 0 });
-        const resetAtMs = bucket.startMs + BUCKET_MS;
+    decide(request, bucket, { nowMs, atMs }) {
+      if (request.mayDegrade && failures > 0 && atMs - sinceMs < DEGRADED_MS) {
+        if (atMs - bucket.startMs >= BUCKET_MS) Object.assign(bucket, { startMs: atMs, used: 0 });
+        const resetAtMs = nowMs + BUCKET_MS - (atMs - bucket.startMs);
         const limit = Math.min(BUCKET_MAX, ...request.limits.map(({ max }) => max));
         if (bucket.used + request.cost <= limit) {
           bucket.used += request.cost;
           return { outcome: 'admitted', degraded: true, limit, remaining: limit - bucket.used, resetAtMs };
         }
       }
-      return unavailable(request.limits, Math.max(1_000, nextProbeMs - nowMs), nowMs);
+      return unavailable(request.limits, Math.max(1_000, nextProbeMs - atMs), nowMs);
     },
   };
 }

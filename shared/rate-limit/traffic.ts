@@ -40,7 +40,7 @@ export function observe(
   traffic.elapsedMs = traffic.elapsedMs * FADING + Math.max(0, nowMs - leftAtMs);
 }
 
-/** By the longest window, which resets least. */
+/** By the longest window, which resets least. Of several labels of it the first is that of the clock that wrote last. */
 function callsBetween(left: LimitState, found: LimitState): number {
   const longest = found.windows.reduce((best, window) => Math.max(best, window.window_ms), 0);
   const now = found.windows.find(({ window_ms }) => window_ms === longest);

@@ -1,13 +1,7 @@
-// Window arithmetic, pure: what one key has used, whether a call fits, what it leaves. Windows are fixed, aligned to UTC and only ever
-// move forward, so no window label admits more than its limit whatever the instances' clocks say. No I/O, no clock of its own.
+// Window arithmetic, pure: what one key has used, whether a call fits, what it leaves. Windows are fixed and aligned to UTC; which of the
+// stored ones a clock counts in, and which are kept for other clocks, is window-labels.ts. No I/O, no clock of its own.
 import type { Limit, RateDecision } from './limiter.ts';
-
-/** One counted window as stored: `count` calls admitted since `start_ms` (epoch milliseconds, a multiple of `window_ms`). */
-export interface WindowCount {
-  readonly window_ms: number;
-  readonly start_ms: number;
-  readonly count: number;
-}
+import { keepLabels, labelFor, type WindowCount } from './window-labels.ts';
 
 /** Everything the limiter remembers about a key: the content of its one document. */
 export interface LimitState {
@@ -18,8 +12,8 @@ export interface LimitState {
 
 export const EMPTY_STATE: LimitState = { windows: [], revoked: false };
 
-/** Windows of limits that are no longer configured are carried until they end; more than this many are not kept. */
-const WINDOWS_MAX = 16;
+/** Windows of limits that are no longer configured are carried until they end; of more lengths than this none are carried. */
+const LENGTHS_MAX = 16;
 
 export interface Charge {
   readonly decision: RateDecision;
@@ -35,24 +29,29 @@ export interface Charge {
 export function charge(state: LimitState, limits: readonly Limit[], cost: number, nowMs: number): Charge {
   const refusal = refuse(state, limits, cost, nowMs);
   if (refusal !== undefined) return { decision: refusal, state };
-  const windows: WindowCount[] = [];
-  for (const { windowMs } of limits) {
-    if (windows.some((window) => window.window_ms === windowMs)) continue;
-    const { startMs, count } = usage(state, windowMs, nowMs);
-    windows.push({ window_ms: windowMs, start_ms: startMs, count: count + cost });
+  const lengths = new Set(limits.map(({ windowMs }) => windowMs));
+  for (const { window_ms, start_ms } of state.windows) {
+    if (lengths.size < LENGTHS_MAX && start_ms + window_ms > nowMs) lengths.add(window_ms);
   }
-  for (const { window_ms, start_ms, count } of state.windows) {
-    if (windows.length >= WINDOWS_MAX) break;
-    if (start_ms + window_ms <= nowMs || windows.some((window) => window.window_ms === window_ms)) continue;
-    windows.push({ window_ms, start_ms, count: count + cost });
+  const current: WindowCount[] = [];
+  const others: WindowCount[] = [];
+  for (const windowMs of lengths) {
+    const stored = state.windows.filter(({ window_ms }) => window_ms === windowMs);
+    const used = labelFor(stored, windowMs, nowMs);
+    const kept = keepLabels(stored, { ...used, count: used.count + cost });
+    current.push(kept.current);
+    others.push(...kept.others);
   }
+  // The windows of this clock come first: an older version of the gateway looks no further.
+  const windows = [...current, ...others];
   const charged = { windows, revoked: false };
   return { decision: { outcome: 'admitted', degraded: false, ...tightest(charged, limits, nowMs) }, state: charged };
 }
 
 /**
- * The refusal a call would meet, or undefined when it fits. Counts only grow and windows only move forward, so a refusal read from an old
- * state still holds for the present one (unless an operator reset the document): this is what makes the local deny cache sound.
+ * The refusal a call would meet, or undefined when it fits. The count of a stored window only grows, so a refusal read from an old state
+ * still holds for the present one (unless an operator reset the document): this is what makes the local deny cache sound. The wait that
+ * it names is never longer than the window, also where the stored window belongs to a clock that is ahead.
  */
 export function refuse(
   state: LimitState,
@@ -75,7 +74,7 @@ export function refuse(
       limit: max,
       remaining,
       resetAtMs,
-      retryAfterMs: resetAtMs - nowMs,
+      retryAfterMs: Math.min(resetAtMs - nowMs, windowMs),
     };
   }
   return refusal;
@@ -111,14 +110,8 @@ function tightest(state: LimitState, limits: readonly Limit[], nowMs: number) {
   return found;
 }
 
-/** What is used of the present window. A stored window that is later than ours belongs to a faster clock: it is adopted, never moved back. */
 function usage(state: LimitState, windowMs: number, nowMs: number): { startMs: number; count: number } {
-  const ownStartMs = Math.floor(nowMs / windowMs) * windowMs;
-  for (const window of state.windows) {
-    if (window.window_ms !== windowMs) continue;
-    return window.start_ms >= ownStartMs
-      ? { startMs: window.start_ms, count: window.count }
-      : { startMs: ownStartMs, count: 0 };
-  }
-  return { startMs: ownStartMs, count: 0 };
+  const stored = state.windows.filter(({ window_ms }) => window_ms === windowMs);
+  const { start_ms, count } = labelFor(stored, windowMs, nowMs);
+  return { startMs: start_ms, count };
 }

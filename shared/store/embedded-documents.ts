@@ -2,7 +2,7 @@
 // Synchronous throughout; waiting, deadlines and watchers are embedded.ts.
 import { randomBytes } from 'node:crypto';
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite';
-import type { Clock } from '../clock.ts';
+import type { WallClock } from '../clock.ts';
 import { toStored } from './document.ts';
 import { parametersOf, planQuery, shapeOf } from './embedded-query.ts';
 import { Conflict, type Query, type Ref, type Snapshot, type Version, type Write } from './store.ts';
@@ -41,7 +41,7 @@ export function prepareWrite(write: Write): Prepared {
 }
 
 /** Prepares the statements on an open database (embedded-database.ts). */
-export function createDocuments(database: DatabaseSync, clock: Clock): Documents {
+export function createDocuments(database: DatabaseSync, clock: WallClock): Documents {
   const select = database.prepare('SELECT version, data, expire_at FROM documents WHERE collection = ? AND id = ?');
   const insert = database.prepare('INSERT INTO documents VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING');
   const upsert = database.prepare(`INSERT INTO documents VALUES (?, ?, ?, ?, ?) ON CONFLICT (collection, id)

@@ -1,6 +1,6 @@
 // The embedded Store on node:sqlite: one file (or memory), several processes at once if need be. This file owns waiting, deadlines,
 // watchers and housekeeping; the SQL is embedded-documents.ts.
-import type { Clock } from '../clock.ts';
+import type { WallClock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { checkQuery, checkRef, checkWrites, withoutImpliedPreconditions } from './document.ts';
 import { createCommits } from './embedded-commits.ts';
@@ -21,7 +21,7 @@ const PURGE_EVERY_COMMITS = 64;
 export interface EmbeddedStoreOptions {
   /** The database file (its directory is created, mode 0700), or `:memory:`. */
   readonly path: string;
-  readonly clock: Clock;
+  readonly clock: WallClock;
 }
 
 /** Opens the store; throws an Error naming the path when the file cannot be opened, created or understood. */

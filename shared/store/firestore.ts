@@ -1,6 +1,6 @@
 // The Store on Cloud Firestore, in its optimistic form: plain reads, and commits whose writes carry the update time they were decided
 // on. Nothing here is retried but `lock`; every call is bounded, and a commit whose answer is lost is `unavailable`.
-import type { Clock } from '../clock.ts';
+import type { WallClock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { type Bounds, bounded } from './bounded.ts';
 import { checkQuery, checkRef, checkWrites } from './document.ts';
@@ -18,7 +18,7 @@ export interface FirestoreStoreOptions {
   readonly databaseId?: string | undefined;
   /** `host:port` of an emulator; default: the cloud, with application default credentials. */
   readonly emulatorHost?: string | undefined;
-  readonly clock: Clock;
+  readonly clock: WallClock;
 }
 
 /** Constructing is free: the SDK is imported and a channel opened at the first call. */

@@ -1,12 +1,12 @@
 // What the suites of Store cases share: the store under test, and documents and collections nobody else uses.
 import { randomBytes } from 'node:crypto';
-import type { Clock } from '../../shared/clock.ts';
+import type { WallClock } from '../../shared/clock.ts';
 import type { Ref, Snapshot, Store } from '../../shared/store/store.ts';
 
 /** The store under test, opened once per suite; `clock.ms` may be moved. Collections and ids are fresh per use. */
 export interface StoreFixture {
   readonly store: () => Store;
-  readonly clock: Clock & { ms: number };
+  readonly clock: WallClock & { ms: number };
 }
 
 /** A document nobody else uses. */

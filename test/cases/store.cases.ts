@@ -1,7 +1,7 @@
 // What every Store adapter must do, run against each of them: commits and their preconditions, transactions, expiry, deadlines.
 // Queries, watching and fidelity of values have suites of their own beside this one; `storeCases` runs them all.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Clock } from '../../shared/clock.ts';
+import type { WallClock } from '../../shared/clock.ts';
 import { Conflict, type Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
 import { freshCollection, freshRef, put, read, type StoreFixture } from './store-fixture.ts';
@@ -12,7 +12,7 @@ import { storeWatchCases } from './store-watch.cases.ts';
 import { storeWatchQueryCases } from './store-watch-query.cases.ts';
 
 /** Runs every case against the store that `open` makes; it is closed afterwards. */
-export function storeCases(name: string, open: (clock: Clock) => Store | Promise<Store>): void {
+export function storeCases(name: string, open: (clock: WallClock) => Store | Promise<Store>): void {
   describe(name, () => {
     const clock = { ms: Date.now(), now: () => clock.ms };
     let opened: Store | undefined;

@@ -382,7 +382,7 @@ describeWith('chromium', 'the console', () => {
   it('keeps the key over a reload while it is rate limited, and says for how long', async () => {
     // It is noon at the gateway.
     let aheadMs = DAY_MS / 2 - (Date.now() % DAY_MS);
-    const clock = { now: () => Date.now() + aheadMs };
+    const clock = { now: () => Date.now() + aheadMs, monotonic: () => performance.now() };
     await using tight = await startScene({ GATEWAY_LIMITS: '12/day' }, { clock });
     await using own = await openPage(browser, tight.gateway.url);
     const { page } = own;

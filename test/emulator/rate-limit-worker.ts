@@ -5,7 +5,7 @@ import { countOperations } from '../unit/rate-limit/stores.ts';
 import type { Job, Report, Setup } from './rate-limit-processes.ts';
 
 const { projectId, skewMs, patient }: Setup = JSON.parse(process.argv[2] ?? '{}');
-const clock = { now: () => Date.now() + skewMs };
+const clock = { now: () => Date.now() + skewMs, monotonic: () => performance.now() };
 const store = countOperations(
   createFirestoreStore({ projectId, emulatorHost: process.env.FIRESTORE_EMULATOR_HOST, clock }),
 );

@@ -49,7 +49,7 @@ const config = loadConfig({
   PUBSUB_EMULATOR_HOST: pubsubHost,
   GOOGLE_CLOUD_PROJECT: projectId,
 });
-const clock = { now: () => Date.now() + skewMs };
+const clock = { now: () => Date.now() + skewMs, monotonic: () => performance.now() };
 const store = mortal(createFirestoreStore({ projectId, emulatorHost: firestoreHost, clock }));
 const bus = createPubsubBus({ projectId, topic, emulatorHost: pubsubHost });
 const services = await createServices(config, {

@@ -18,7 +18,7 @@ const keys = createEnvKeys(
     ],
   }),
 );
-const authenticate = createAuthenticate({ keys, clock: { now: () => NOW }, defaultLimits });
+const authenticate = createAuthenticate({ keys, clock: { now: () => NOW, monotonic: () => 0 }, defaultLimits });
 
 async function refusal(headers: IncomingHttpHeaders): Promise<RpcError> {
   try {

@@ -22,8 +22,10 @@ async function start(options: { pageSizeMax?: number } = {}) {
   });
   stops.push(() => fake.stop());
   const clock = {
-    ms: Date.UTC(2026, 0, 1),
-    now: () => clock.ms,
+    ms: 1_000,
+    wallMs: Date.UTC(2026, 0, 1),
+    monotonic: () => clock.ms,
+    now: () => clock.wallMs,
   };
   const lines: string[] = [];
   const log = createLogger({ format: 'json', write: (text) => lines.push(text) });
@@ -40,6 +42,7 @@ async function start(options: { pageSizeMax?: number } = {}) {
   };
   const advance = (seconds: number): void => {
     clock.ms += seconds * 1000;
+    clock.wallMs += seconds * 1000;
   };
   const logged = (): string => {
     log.flush();
@@ -61,6 +64,18 @@ describe('rotation', () => {
 
     fake.setState(old, 'DISABLED');
     advance(60);
+    expect(await judge('old-key')).toBe('refused');
+    expect(await judge('new-key')).toBe('default');
+  });
+
+  it('refuses a rotated key within 70 s although the wall clock has stepped back 8 hours', async () => {
+    const { fake, clock, judge, advance } = await start();
+    const old = fake.add('old-key');
+    expect(await judge('old-key')).toBe('default');
+    clock.wallMs -= 8 * 3_600_000;
+    fake.add('new-key');
+    fake.setState(old, 'DISABLED');
+    advance(70);
     expect(await judge('old-key')).toBe('refused');
     expect(await judge('new-key')).toBe('default');
   });

@@ -2,7 +2,7 @@
 // moved; the line from an instance to the store can be cut.
 import type { ZodObject, ZodType, z } from 'zod';
 import { SCOPES } from '../../../shared/auth/keys.ts';
-import { type Clock, randomIds } from '../../../shared/clock.ts';
+import { randomIds, type WallClock } from '../../../shared/clock.ts';
 import { type Environment, loadConfig } from '../../../shared/config.ts';
 import type { NumberedEvent } from '../../../shared/conversations/event-log.ts';
 import { createServices } from '../../../shared/create-services.ts';
@@ -18,7 +18,14 @@ import type { Services } from '../../../shared/services.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
 import type { Ref, Store, Write } from '../../../shared/store/store.ts';
 import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
-import { type Counted, countOperations, createTestClock, cutOff, type Line } from '../rate-limit/stores.ts';
+import {
+  type Counted,
+  countOperations,
+  createTestClock,
+  cutOff,
+  type Line,
+  type TestClock,
+} from '../rate-limit/stores.ts';
 
 export const MODEL = 'anthropic/claude-sonnet-4-5';
 
@@ -62,7 +69,7 @@ export interface Stream {
 
 export interface Stage {
   readonly provider: ModelProvider;
-  readonly clock: Clock & { advance(ms: number): void };
+  readonly clock: TestClock;
   readonly store: Store;
   /** Every document ever written and still there, `collection/id`. */
   documents(): Promise<string[]>;
@@ -72,7 +79,7 @@ export interface Stage {
 
 export interface StageOptions {
   /** Opens the store all instances share; default: an embedded one in memory. */
-  readonly openStore?: (clock: Clock) => Store;
+  readonly openStore?: (clock: WallClock) => Store;
   readonly env?: Environment;
 }
 
@@ -202,7 +209,12 @@ export function deltas(events: readonly NumberedEvent[]): string {
 /** Goes on by itself, and can be moved ahead. */
 function createRunningClock(): Stage['clock'] {
   const moved = createTestClock(0);
-  return { now: () => Date.now() + moved.now(), advance: moved.advance };
+  return {
+    now: () => Date.now() + moved.now(),
+    monotonic: () => performance.now() + moved.monotonic(),
+    advance: moved.advance,
+    step: moved.step,
+  };
 }
 
 function rememberRefs(opened: Store): { readonly store: Store; readonly refs: ReadonlyMap<string, Ref> } {

@@ -90,7 +90,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     const now = Date.parse('2026-01-01T00:00:00Z');
     const headers = { 'retry-after': 'Thu, 01 Jan 2026 00:02:00 GMT' };
     provider.behave(() => ({ status: 503, headers }));
-    const engine = createTestEngine(provider, { clock: { now: () => now } });
+    const engine = createTestEngine(provider, { clock: { now: () => now, monotonic: () => 0 } });
     expect((await askToFail(engine, { model })).error.retryAfterMs).toBe(120_000);
   });
 

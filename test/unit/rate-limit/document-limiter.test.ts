@@ -62,11 +62,37 @@ describe('exactness', () => {
     const { data } = (await store.get([toLimitRef('default')]))[0] ?? {};
     expect(data).toEqual({
       windows: [
-        { window_ms: MINUTE, start_ms: clock.now(), count: 1 },
+        { window_ms: MINUTE, start_ms: clock.now(), count: 1, since_ms: clock.now() - MINUTE },
         { window_ms: 60 * MINUTE, start_ms: clock.now() - MINUTE, count: 101 },
       ],
       revoked: false,
     });
+  });
+
+  test('a clock that was 400 days ahead for four calls has refused nobody and cost nobody a count once it is right', async () => {
+    const limits = [
+      { max: 5, windowMs: MINUTE },
+      { max: 20, windowMs: 24 * 60 * MINUTE },
+    ];
+    const other = createDocumentLimiter({ store, clock });
+    for (let calls = 0; calls < 3; calls++) await call({ limits });
+    const aheadMs = 400 * 24 * 60 * MINUTE;
+    clock.step(aheadMs);
+    for (const remaining of [4, 3, 2, 1]) expect(await call({ limits }, other)).toMatchObject({ remaining });
+    clock.step(-aheadMs);
+    for (const instance of [limiter, other]) {
+      expect(await call({ limits }, instance)).toMatchObject({ outcome: 'admitted', limit: 5 });
+    }
+    const refused = await call({ limits }, other);
+    expect(refused).toMatchObject({ outcome: 'rate_limited', limit: 5, remaining: 0 });
+    expect(refused.retryAfterMs).toBeLessThanOrEqual(MINUTE);
+    clock.advance(MINUTE);
+    // 5 of the day are used, not 9 and not 0.
+    const [day] = (await Promise.all(Array.from({ length: 5 }, () => call({ limits })))).slice(-1);
+    expect(day).toMatchObject({ outcome: 'admitted', remaining: 0, limit: 5 });
+    clock.advance(MINUTE);
+    await call({ limits: [{ max: 20, windowMs: 24 * 60 * MINUTE }] });
+    expect(await call({ limits: [{ max: 20, windowMs: 24 * 60 * MINUTE }] })).toMatchObject({ remaining: 8 });
   });
 
   test('stays exact when keys are forgotten between calls', async () => {

@@ -4,11 +4,24 @@ import { RpcError } from '../../../shared/errors.ts';
 import type { Store } from '../../../shared/store/store.ts';
 
 /** A clock that stands still until it is moved. */
-export function createTestClock(startMs = Date.UTC(2026, 0, 1, 12)): Clock & { advance(ms: number): void } {
+export interface TestClock extends Clock {
+  /** Time passes. */
+  advance(ms: number): void;
+  /** The wall clock is set to another time while none passes. */
+  step(ms: number): void;
+}
+
+export function createTestClock(startMs = Date.UTC(2026, 0, 1, 12)): TestClock {
   let nowMs = startMs;
+  let passedMs = 0;
   return {
     now: () => nowMs,
+    monotonic: () => passedMs,
     advance(ms) {
+      nowMs += ms;
+      passedMs += ms;
+    },
+    step(ms) {
       nowMs += ms;
     },
   };
