@@ -57,7 +57,17 @@ export async function createServices(config: Config, overrides: Partial<Services
     engines,
     limiter,
     conversations:
-      overrides.conversations ?? createConversations({ config, store, engines, clock, ids, log, toolset: mcp.toolset }),
+      overrides.conversations ??
+      createConversations({
+        config,
+        store,
+        engines,
+        clock,
+        ids,
+        log,
+        toolset: mcp.toolset,
+        toolsReady: mcp.toolsReady,
+      }),
     sandbox,
     terminals,
     mcp,

@@ -101,6 +101,8 @@ export interface ConversationsParts {
   readonly log: Logger;
   /** The tools that prompts of a session may use. */
   readonly toolset?: (owner: string, sessionId: string) => Toolset | undefined;
+  /** Waits, for a bounded time, for changes of these tools that their servers have announced. */
+  readonly toolsReady?: (owner: string, sessionId: string) => Promise<void>;
 }
 
 export function createConversations({
@@ -111,6 +113,7 @@ export function createConversations({
   ids,
   log,
   toolset,
+  toolsReady,
 }: ConversationsParts): Conversations {
   const running = createRunningTurns();
   const history = createHistory(store);
@@ -153,6 +156,7 @@ export function createConversations({
       const { owner, prompt, onBusy, instructions, idempotencyKey } = params;
       const sessionId = params.sessionId ?? ids.next('sess');
       const startMs = performance.now();
+      if (params.sessionId !== undefined) await toolsReady?.(owner, sessionId);
       const spent = await ledger.admit(owner).then(() => undefined, toRpcError);
       // An answer that was paid for is told again, however little is left.
       if (spent !== undefined && idempotencyKey === undefined) throw spent;

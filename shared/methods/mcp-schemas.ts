@@ -1,7 +1,7 @@
 // Schemas and wire forms that the mcp.* methods share.
 import { z } from 'zod';
-import type { McpConnection } from '../workspace/mcp.ts';
-import type { McpTool } from '../workspace/mcp-client.ts';
+import type { McpConnection } from '../workspace/mcp-link.ts';
+import type { McpTool } from '../workspace/mcp-offer.ts';
 
 /** The caller's own name for a connection, or the administrator's for a registered server. */
 export const ServerName = z
@@ -25,6 +25,10 @@ export const ConnectionResult = z.object({
   server: z.object({ name: z.string(), version: z.string() }).describe('As the server names itself'),
   protocol_version: z.string().describe('Of the Model Context Protocol, as negotiated'),
   tools: z.array(ToolResult),
+  omitted_tools: z
+    .array(z.object({ tool: z.string(), reason: z.string() }))
+    .optional()
+    .describe('Tools of the server that cannot be used, and why'),
   connected_at: z.string().describe('ISO 8601'),
 });
 
@@ -45,7 +49,7 @@ export const EXAMPLE_CONNECTION: z.input<typeof ConnectionResult> = {
 };
 
 export function toConnectionResult(connection: McpConnection): z.input<typeof ConnectionResult> {
-  const { name, sessionId, transport, server, protocolVersion, tools, connectedAtMs } = connection;
+  const { name, sessionId, transport, server, protocolVersion, tools, omitted, connectedAtMs } = connection;
   return {
     name,
     ...(sessionId !== undefined && { session_id: sessionId }),
@@ -53,6 +57,7 @@ export function toConnectionResult(connection: McpConnection): z.input<typeof Co
     server,
     protocol_version: protocolVersion,
     tools: tools.map(toToolResult),
+    ...(omitted.length > 0 && { omitted_tools: [...omitted] }),
     connected_at: new Date(connectedAtMs).toISOString(),
   };
 }

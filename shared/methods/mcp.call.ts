@@ -24,7 +24,10 @@ export const mcpCall = defineMethod({
     name: z.string(),
     tool: z.string(),
     content: z.array(z.record(z.string(), z.unknown())).describe('Content blocks as the protocol has them'),
-    structured_content: z.unknown().optional(),
+    structured_content: z
+      .unknown()
+      .optional()
+      .describe('An object; JSON text where parsing would lose digits of a number'),
     is_error: z.boolean().describe('The tool ran and says that it failed'),
     duration_ms: z.int(),
   }),

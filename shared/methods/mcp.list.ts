@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import { z } from 'zod';
 import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
-import type { McpConnection } from '../workspace/mcp.ts';
+import type { McpConnection } from '../workspace/mcp-link.ts';
 import { defineMethod } from './define-method.ts';
 import { ConnectionResult, EXAMPLE_CONNECTION, toConnectionResult } from './mcp-schemas.ts';
 import { Cursor, SessionId } from './schemas.ts';
@@ -26,7 +26,8 @@ export const mcpList = defineMethod({
     next_cursor: z.string().optional().describe('Present when there are more'),
   }),
   example: { params: {}, result: { servers: [EXAMPLE_CONNECTION] } },
-  async handle({ session_id, cursor }, { services, caller, answerBytesMax }) {
+  async handle({ session_id, cursor }, { services, caller, signal, answerBytesMax }) {
+    if (cursor === undefined) await services.mcp.refresh(caller.keyId, session_id, signal);
     const start = cursor === undefined ? undefined : decodeCursor(cursor, Position);
     const connections = services.mcp
       .list(caller.keyId, session_id)

@@ -129,7 +129,9 @@ export function endOfNumber(text: string, start: number): number {
 /** Index of the closing quote of the string that begins at `start`. */
 function endOfString(text: string, start: number): number {
   let index = start + 1;
-  for (; text.charCodeAt(index) !== QUOTE; index++) if (text.charCodeAt(index) === BACKSLASH) index++;
+  for (; index < text.length && text.charCodeAt(index) !== QUOTE; index++) {
+    if (text.charCodeAt(index) === BACKSLASH) index++;
+  }
   return index;
 }
 

@@ -21,7 +21,7 @@ type Registered = Config['mcpServers'] extends ReadonlyMap<string, infer R> ? R 
 
 export interface Plan {
   readonly transport: 'stdio' | 'http';
-  open(signal: AbortSignal): Promise<McpClient>;
+  open(signal: AbortSignal, onToolsChanged: () => void): Promise<McpClient>;
 }
 
 export interface Connector {
@@ -45,28 +45,22 @@ export function createConnector(parts: {
   readonly servers: Config['mcpServers'];
 }): Connector {
   const { sandbox, log, servers: registered } = parts;
-  let callers: Promise<SafeFetch> | undefined;
-  let administrators: Promise<SafeFetch> | undefined;
+  /** One for all that callers name, under '', and one for each registered server: it may reach no other server's origin inside. */
+  const fetches = new Map<string, Promise<SafeFetch>>();
 
-  const fetchOf = (isRegistered: boolean): Promise<SafeFetch> => {
-    if (isRegistered) {
-      const origins = [...registered.values()].flatMap((server) =>
-        'url' in server ? [new URL(server.url).origin] : [],
-      );
-      administrators ??= load({ internalOrigins: new Set(origins) });
-      return administrators;
-    }
-    callers ??= load({});
-    return callers;
+  const fetchOf = (name: string, internalOrigins: ReadonlySet<string>): Promise<SafeFetch> => {
+    const made = fetches.get(name) ?? load({ internalOrigins });
+    fetches.set(name, made);
+    return made;
   };
 
   const stdio = ({ owner, name }: McpHandle, spec: SandboxSpec, isRegistered: boolean, requestId: string): Plan => ({
     transport: 'stdio',
-    async open(signal) {
+    async open(signal, onToolsChanged) {
       const { connectStdio } = await import('./mcp-client.ts');
       // What a registered server is given and what it says may hold what callers must not see.
       const argv = isRegistered ? [name] : spec.argv;
-      return connectStdio({ name, showStderr: !isRegistered, signal, spawn });
+      return connectStdio({ name, showStderr: !isRegistered, signal, onToolsChanged, spawn });
 
       async function spawn(): Promise<SandboxChild> {
         const startedMs = performance.now();
@@ -82,9 +76,10 @@ export function createConnector(parts: {
 
   const http = (name: string, url: string, headers: Environment, isRegistered: boolean): Plan => ({
     transport: 'http',
-    async open(signal) {
-      const [{ connectHttp }, safeFetch] = await Promise.all([import('./mcp-client.ts'), fetchOf(isRegistered)]);
-      return connectHttp({ name, url, headers, safeFetch, signal });
+    async open(signal, onToolsChanged) {
+      const policy = isRegistered ? fetchOf(name, new Set([new URL(url).origin])) : fetchOf('', new Set());
+      const [{ connectHttp }, safeFetch] = await Promise.all([import('./mcp-client.ts'), policy]);
+      return connectHttp({ name, url, headers, safeFetch, signal, onToolsChanged });
     },
   });
 
@@ -111,8 +106,8 @@ export function createConnector(parts: {
     },
 
     async close() {
-      const fetches = await Promise.allSettled([callers, administrators]);
-      await Promise.all(fetches.map((made) => (made.status === 'fulfilled' ? made.value?.close() : undefined)));
+      const made = await Promise.allSettled(fetches.values());
+      await Promise.all(made.map((one) => (one.status === 'fulfilled' ? one.value.close() : undefined)));
     },
   };
 }

@@ -3,6 +3,8 @@
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
 import { RpcError } from '../errors.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
+import { markNumbers } from '../rpc/exact-json.ts';
+import { createLineReader } from './mcp-lines.ts';
 import { FRAME_BYTES_MAX } from './mcp-stdio.ts';
 
 export interface HttpTransport {
@@ -67,8 +69,10 @@ async function send(
   const { status, statusText } = answer;
   const headers = [...answer.headers];
   if (answer.body === null || NULL_BODY.has(status)) return new Response(null, { status, statusText, headers });
-  const isStream = /^\s*text\/event-stream/i.test(answer.headers.get('content-type') ?? '');
-  return new Response(bounded(answer.body.getReader(), isStream, onTooLarge), { status, statusText, headers });
+  const type = answer.headers.get('content-type') ?? '';
+  const isStream = /^\s*text\/event-stream/i.test(type);
+  const marker = isStream ? createStreamMarker() : createBodyMarker(type);
+  return new Response(bounded(answer.body.getReader(), marker, onTooLarge), { status, statusText, headers });
 }
 
 interface Reader {
@@ -76,36 +80,80 @@ interface Reader {
   cancel(reason?: unknown): Promise<void>;
 }
 
-/** Blank lines, as event streams may write them. */
-const EVENT_ENDS = ['\n\n', '\r\r', '\n\r\n'];
+/** Takes a body in pieces and gives it back with marked numbers. Throws RangeError beyond FRAME_BYTES_MAX at once. */
+interface Marker {
+  push(bytes: Uint8Array): Uint8Array;
+  end(): Uint8Array;
+}
 
-/** A body of at most FRAME_BYTES_MAX, or an event stream of which no event is longer. */
-function bounded(reader: Reader, isStream: boolean, onTooLarge: (error: RpcError) => void): ReadableStream<Uint8Array> {
+const NOTHING = new Uint8Array();
+const CARRIAGE_RETURN = 13;
+const NEWLINE = Buffer.from('\n');
+/** What every number has that a double cannot keep: many digits, or an exponent. */
+const SUSPECT = /[\d.]{16}|\d[eE]/;
+
+/** A whole body, given back at its end. */
+function createBodyMarker(type: string): Marker {
+  const pieces: Uint8Array[] = [];
   let sizeBytes = 0;
-  let tail = Buffer.alloc(0);
+  return {
+    push(bytes) {
+      sizeBytes += bytes.length;
+      if (sizeBytes > FRAME_BYTES_MAX) throw new RangeError('the body is too large');
+      pieces.push(bytes);
+      return NOTHING;
+    },
+    end() {
+      const whole = Buffer.concat(pieces, sizeBytes);
+      return /[/+]json\b/i.test(type) ? mark(whole) : whole;
+    },
+  };
+}
+
+/** An event stream, of which no event may be longer, given back line by line: JSON holds no line break but between its tokens. */
+function createStreamMarker(): Marker {
+  const lines = createLineReader(FRAME_BYTES_MAX);
+  let eventBytes = 0;
+  return {
+    push(bytes) {
+      const out: Buffer[] = [];
+      lines.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), (line) => {
+        const isBlank = line.length === 0 || (line.length === 1 && line[0] === CARRIAGE_RETURN);
+        eventBytes = isBlank ? 0 : eventBytes + line.length;
+        if (eventBytes > FRAME_BYTES_MAX) throw new RangeError('the event is too large');
+        out.push(line.subarray(0, 5).toString('latin1') === 'data:' ? mark(line) : Buffer.from(line), NEWLINE);
+      });
+      return Buffer.concat(out);
+    },
+    end: () => NOTHING,
+  };
+}
+
+/** A copy: the bytes of a line are reused. */
+function mark(bytes: Buffer): Buffer {
+  return SUSPECT.test(bytes.toString('latin1')) ? Buffer.from(markNumbers(bytes.toString('utf8'))) : Buffer.from(bytes);
+}
+
+function bounded(reader: Reader, marker: Marker, onTooLarge: (error: RpcError) => void): ReadableStream<Uint8Array> {
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        const { done, value } = await reader.read();
-        if (done) return controller.close();
-        if (!(value instanceof Uint8Array)) return;
-        sizeBytes += value.length;
-        if (isStream) {
-          const seen = Buffer.concat([tail, value]);
-          const end = Math.max(...EVENT_ENDS.map((mark) => seen.lastIndexOf(mark)));
-          if (end !== -1) sizeBytes = seen.length - end;
-          tail = seen.subarray(-2);
+        for (let isSent = false; !isSent; ) {
+          const { done, value } = await reader.read();
+          let out: Uint8Array;
+          try {
+            out = done ? marker.end() : value instanceof Uint8Array ? marker.push(value) : NOTHING;
+          } catch (cause) {
+            const message = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
+            const error = new RpcError('upstream_error', { message, retryable: false, cause });
+            onTooLarge(error);
+            await reader.cancel();
+            throw error;
+          }
+          if (out.length > 0) controller.enqueue(out);
+          if (done) controller.close();
+          isSent = done || out.length > 0;
         }
-        if (sizeBytes > FRAME_BYTES_MAX) {
-          const error = new RpcError('upstream_error', {
-            message: 'the MCP server sent more than 4 MiB at once',
-            retryable: false,
-          });
-          onTooLarge(error);
-          await reader.cancel();
-          throw error;
-        }
-        controller.enqueue(value);
       },
       cancel: (reason) => reader.cancel(reason),
     },

@@ -6,6 +6,7 @@ import {
   serializeMessage,
   type Transport,
 } from '@modelcontextprotocol/client';
+import { markNumbers } from '../rpc/exact-json.ts';
 import { createLineReader } from './mcp-lines.ts';
 import type { SandboxChild } from './sandbox.ts';
 
@@ -17,6 +18,8 @@ export interface StdioTransport extends Transport {
   stderrTail(): string;
   /** Undefined while it runs. */
   exitCode(): number | undefined;
+  /** Why this side ended the connection. */
+  failure(): Error | undefined;
 }
 
 export const FRAME_BYTES_MAX = 4 << 20;
@@ -32,6 +35,7 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
   const lines = createLineReader(FRAME_BYTES_MAX);
   let tail = Buffer.alloc(0);
   let exitCode: number | undefined;
+  let failure: Error | undefined;
   let isStarted = false;
   let isClosed = false;
   let spentBytes = 0;
@@ -39,6 +43,7 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
   let windowTimer: NodeJS.Timeout | undefined;
 
   const fail = (error: Error): void => {
+    failure ??= error;
     transport.onerror?.(error);
     void close();
   };
@@ -48,7 +53,7 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
     if (isClosed || line.length === 0) return;
     let message: JSONRPCMessage;
     try {
-      message = deserializeMessage(line.toString('utf8'));
+      message = deserializeMessage(markNumbers(line.toString('utf8')));
     } catch (error) {
       // Servers do print to stdout by mistake; it is not worth the connection.
       transport.onerror?.(error instanceof Error ? error : new Error(String(error)));
@@ -68,7 +73,8 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
     try {
       lines.push(chunk, onLine);
     } catch (error) {
-      fail(error instanceof Error ? error : new Error(String(error)));
+      const message = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
+      fail(new Error(message, { cause: error }));
     }
     if (!isClosed && (spentBytes > WINDOW_BYTES || spentMessages > WINDOW_MESSAGES)) child.stdout.pause();
   };
@@ -105,7 +111,7 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
     async send(message) {
       if (isClosed) throw new Error('the server has ended');
       if (child.stdin.writableLength > UNREAD_BYTES_MAX) {
-        const error = new Error('the server does not read its input');
+        const error = new Error('it does not read its input');
         fail(error);
         throw error;
       }
@@ -114,6 +120,7 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
     close,
     stderrTail: () => tail.toString('utf8').replaceAll('\ufffd', ''),
     exitCode: () => exitCode,
+    failure: () => failure,
   };
   return transport;
 }

@@ -1,7 +1,8 @@
 // The tools of a session's MCP servers as a model sees them: names a provider accepts, descriptions and answers of bounded size. What a tool
 // says is data to the model, never an instruction to us.
 import { RpcError } from '../errors.ts';
-import type { McpCall, McpConnection, McpResult } from './mcp.ts';
+import type { McpCall, McpConnection } from './mcp-link.ts';
+import type { McpResult } from './mcp-result.ts';
 
 /** As engines/engine.ts wants it. */
 export interface McpToolset {
@@ -85,7 +86,8 @@ function toText({ content, structuredContent }: McpResult): string {
     return `[${block.type}, ${block.mimeType}]`;
   });
   // Servers repeat structured content as text; one that does not would otherwise have said nothing.
-  if (parts.length === 0 && structuredContent !== undefined) parts.push(JSON.stringify(structuredContent));
+  if (parts.length === 0 && structuredContent !== undefined)
+    parts.push(typeof structuredContent === 'string' ? structuredContent : JSON.stringify(structuredContent));
   const text = parts.join('\n');
   return text.length > ANSWER_CHARS_MAX ? `${text.slice(0, ANSWER_CHARS_MAX)}\n[cut: the answer was longer]` : text;
 }

@@ -5,8 +5,9 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { McpClient, McpTool } from './mcp-client.ts';
 import { createConnector, type ServerConfig } from './mcp-connect.ts';
+import { type Link, type McpCall, type McpConnection, openLink } from './mcp-link.ts';
+import type { McpResult } from './mcp-result.ts';
 import { type McpToolset, toToolset } from './mcp-tools.ts';
 import type { Sandbox } from './sandbox.ts';
 
@@ -26,26 +27,6 @@ export interface McpHandle {
   readonly sessionId: string | undefined;
   readonly name: string;
 }
-
-export interface McpConnection {
-  readonly name: string;
-  readonly sessionId: string | undefined;
-  readonly transport: 'stdio' | 'http';
-  readonly server: McpClient['server'];
-  readonly protocolVersion: string;
-  /** Those on the allow-list. */
-  readonly tools: readonly McpTool[];
-  readonly connectedAtMs: number;
-}
-
-export interface McpCall {
-  readonly tool: string;
-  readonly arguments: Readonly<Record<string, unknown>>;
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
-}
-
-export type McpResult = Awaited<ReturnType<McpClient['callTool']>>;
 
 /**
  * Everything that names a connection throws RpcError `not_found` alike for one that is missing, has ended or is another key's. The session
@@ -68,10 +49,14 @@ export interface Mcp {
   call(handle: McpHandle, call: McpCall): Promise<McpResult>;
   /** Connections of a key; of one session when `sessionId` is given. */
   list(owner: string, sessionId: string | undefined): readonly McpConnection[];
+  /** Asks HTTP servers for their tools and waits for changes that others have announced, a few seconds at most. Never rejects. */
+  refresh(owner: string, sessionId: string | undefined, signal: AbortSignal): Promise<void>;
   /** Resolves with the handle it was connected by. */
   disconnect(handle: McpHandle): Promise<McpHandle>;
   /** Ends all connections of a session. */
   endSession(session: { readonly owner: string; readonly sessionId: string }): Promise<void>;
+  /** Waits for the tools of the session's servers that have announced a change, a few seconds at most. Never rejects. */
+  toolsReady(owner: string, sessionId: string): Promise<void>;
   /** What a prompt of this session may use; undefined when nothing is connected. */
   toolset(owner: string, sessionId: string): McpToolset | undefined;
   /** Ends all connections and takes no more. */
@@ -82,6 +67,8 @@ const IDLE_MS = 15 * 60_000;
 const PER_KEY_MAX = 8;
 const TOTAL_MAX = 48;
 const CALLS_MAX = 16;
+/** For the tools of all servers that are asked at once. */
+const REFRESH_MS = 5_000;
 
 interface Entry {
   readonly handle: McpHandle;
@@ -90,10 +77,10 @@ interface Entry {
   calls: number;
   idle: NodeJS.Timeout | undefined;
   /** Undefined while it is being connected. */
-  open: { readonly client: McpClient; readonly connection: McpConnection } | undefined;
+  open: Link | undefined;
 }
 
-type OpenEntry = Entry & { readonly open: NonNullable<Entry['open']> };
+type OpenEntry = Entry & { readonly open: Link };
 
 export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: McpParts): Mcp {
   const entries = new Map<string, Entry>();
@@ -108,7 +95,7 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
 
   const end = async (entry: Entry): Promise<void> => {
     remove(entry);
-    await entry.open?.client.close();
+    await entry.open?.close();
   };
 
   const touch = (entry: Entry): void => {
@@ -149,18 +136,15 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
     }
   };
 
-  const call = (handle: McpHandle, { tool, timeoutMs, signal, arguments: args }: McpCall): Promise<McpResult> =>
-    using(handle, async ({ allowed, open: { client, connection } }) => {
-      const isListed = connection.tools.some(({ name }) => name === tool);
-      // A server may have gained a tool since.
-      if (!isListed) {
-        const tools = await client.listTools(signal);
-        if (!pick(tools, allowed).some(({ name }) => name === tool)) {
-          throw new RpcError('not_found', { message: `Not found: no such tool on "${handle.name}"` });
-        }
-      }
-      return client.callTool(tool, args, { signal: AbortSignal.any([signal, closing.signal]), timeoutMs });
-    });
+  const call = (handle: McpHandle, request: McpCall): Promise<McpResult> =>
+    using(handle, ({ open }) => open.call({ ...request, signal: AbortSignal.any([request.signal, closing.signal]) }));
+
+  const linksOf = (owner: string, sessionId: string | undefined): Link[] =>
+    [...entries.values()].flatMap(({ handle, open }) =>
+      open !== undefined && handle.owner === owner && (sessionId === undefined || handle.sessionId === sessionId)
+        ? [open]
+        : [],
+    );
 
   return {
     async connect(handle, { config, allowedTools, requestId, signal }) {
@@ -171,7 +155,12 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
         .digest('base64');
       const existing = entries.get(id);
       if (existing !== undefined) {
-        if (existing.fingerprint === fingerprint && existing.open !== undefined) return existing.open.connection;
+        if (existing.fingerprint === fingerprint && existing.open !== undefined) {
+          const { open } = existing;
+          // A process that runs is connected; a server behind HTTP may have forgotten the session, or be gone.
+          if (open.connection.transport === 'http') await using(handle, () => open.refresh(signal));
+          return open.connection;
+        }
         throw new RpcError('conflict', {
           message: `"${handle.name}" is connected with another configuration, or just being connected: mcp.disconnect first`,
           retryable: existing.open === undefined,
@@ -189,34 +178,33 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
       };
       // The place is taken before anything is awaited, so that calls made at once cannot all find it free.
       entries.set(id, entry);
-      let client: McpClient | undefined;
       try {
         const both = AbortSignal.any([signal, closing.signal]);
-        const { transport, open } = connector.plan(handle, config, requestId);
-        client = await open(both);
-        const tools = pick(await client.listTools(both), entry.allowed);
-        const { server, protocolVersion } = client;
+        const plan = connector.plan(handle, config, requestId);
         const { name, sessionId } = handle;
-        const connection = { name, sessionId, transport, server, protocolVersion, tools, connectedAtMs: clock.now() };
-        entry.open = { client, connection };
-        void client.ended.then(() => remove(entry));
+        const { allowed } = entry;
+        const link = await openLink({ name, sessionId, plan, allowed, clock, closing: closing.signal }, both);
+        entry.open = link;
+        void link.ended.then(() => remove(entry));
         touch(entry);
-        return connection;
+        return link.connection;
       } catch (error) {
         remove(entry);
-        await client?.close();
         throw error;
       }
     },
 
     call,
 
-    list: (owner, sessionId) =>
-      [...entries.values()].flatMap(({ handle, open }) =>
-        open !== undefined && handle.owner === owner && (sessionId === undefined || handle.sessionId === sessionId)
-          ? [open.connection]
-          : [],
-      ),
+    list: (owner, sessionId) => linksOf(owner, sessionId).map(({ connection }) => connection),
+
+    async refresh(owner, sessionId, signal) {
+      const within = AbortSignal.any([signal, AbortSignal.timeout(REFRESH_MS)]);
+      const asked = linksOf(owner, sessionId).map((link) =>
+        link.connection.transport === 'http' ? link.refresh(within) : link.ready(),
+      );
+      await settled(asked, REFRESH_MS);
+    },
 
     async disconnect(handle) {
       const entry = find(handle);
@@ -231,12 +219,18 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
       await Promise.all(own.filter(({ open }) => open !== undefined).map(end));
     },
 
-    toolset(owner, sessionId) {
-      const connections = [...entries.values()].flatMap(({ handle, open }) =>
-        open !== undefined && handle.owner === owner && handle.sessionId === sessionId ? [open.connection] : [],
+    async toolsReady(owner, sessionId) {
+      await settled(
+        linksOf(owner, sessionId).map((link) => link.ready()),
+        REFRESH_MS,
       );
-      return toToolset(connections, (name, request) => call({ owner, sessionId, name }, request));
     },
+
+    toolset: (owner, sessionId) =>
+      toToolset(
+        linksOf(owner, sessionId).map(({ connection }) => connection),
+        (name, request) => call({ owner, sessionId, name }, request),
+      ),
 
     async close() {
       closing.abort(stopping());
@@ -248,10 +242,6 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
 
 function isOpen(entry: Entry | undefined): entry is OpenEntry {
   return entry?.open !== undefined;
-}
-
-function pick(tools: readonly McpTool[], allowed: ReadonlySet<string> | undefined): readonly McpTool[] {
-  return allowed === undefined ? tools : tools.filter(({ name }) => allowed.has(name));
 }
 
 /** The owner is part of the id: a foreign handle names an absent connection, so no check can be forgotten. */
@@ -272,4 +262,13 @@ function tooMany(): RpcError {
 
 function stopping(): RpcError {
   return new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
+}
+
+/** Waits for all, whatever becomes of them, but no longer than `withinMs`. */
+async function settled(work: readonly Promise<void>[], withinMs: number): Promise<void> {
+  if (work.length === 0) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, withinMs);
+  await Promise.race([Promise.allSettled(work), promise]);
+  clearTimeout(timer);
 }

@@ -298,7 +298,11 @@ describeWith('chromium', 'the console', () => {
       ['exec', { command: 'true' }, /lacks the scope "workspace".*forbidden.*Another key may be allowed/],
       ['bff.proxy', { endpoint: '/', method: 'GET' }, /BFF_BASE_URL.*forbidden.*No key is allowed to do this here/],
       ['conversation.prompt', { prompt: '[[cut]]' }, /upstream_error.*model’s provider/],
-      ['mcp.connect', { server_config: { name: 'gone' } }, /backend could not be reached upstream_error(?!.*model)/],
+      [
+        'mcp.connect',
+        { server_config: { name: 'gone' } },
+        /MCP server "gone": the backend could not be reached upstream_error(?!.*model)/,
+      ],
     ] as const) {
       await page.evaluate(`location.hash = '#/methods/${method}'`);
       await page.getByRole('heading', { name: method, exact: true }).waitFor();

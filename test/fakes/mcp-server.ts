@@ -22,7 +22,7 @@ function createModernServer(): McpServer {
 
 /**
  * `fragile` ends at any request before initialize; `mute` leaves them unanswered; `loud` prints what is no JSON; `huge`, `deep`, `failing`
- * and `slow` say how a call is answered; `many` offers 300 tools; `deaf` asks all the time and reads no answers; `family` leaves a daemon.
+ * `slow` and `digits` say how a call is answered; `many` offers 300 tools, `odd` strange ones, `growing` one more with each call; `deaf` asks all the time and reads no answers; `family` leaves a daemon.
  */
 function serveByHand(): void {
   if (mode === 'family') spawn('setsid', ['sleep', marker], { stdio: 'ignore', detached: true }).unref();
@@ -44,8 +44,11 @@ function serveByHand(): void {
   });
 }
 
+let calls = 0;
+
 function toTools(): object[] {
-  const count = mode === 'many' ? 300 : 1;
+  if (mode === 'odd') return oddTools();
+  const count = mode === 'many' ? 300 : mode === 'growing' ? 1 + calls : 1;
   return Array.from({ length: count }, (_, index) => ({
     name: index === 0 ? 'act' : `act-${index}`,
     inputSchema: { type: 'object' },
@@ -54,7 +57,32 @@ function toTools(): object[] {
   }));
 }
 
+/** Each of them is odd in its own way; the first and the last are not. */
+function oddTools(): object[] {
+  let deep: object = {};
+  for (let level = 0; level < 100; level++) deep = { type: 'object', properties: { a: deep } };
+  const tool = (name: unknown, inputSchema: unknown, more = {}) => ({ name, inputSchema, ...more });
+  const odd: unknown[] = [
+    tool('act', { type: 'object' }),
+    'no tool',
+    tool(7, {}),
+    tool('act', { type: 'object' }),
+    tool('deep', deep),
+    tool('text', 'no schema'),
+    tool('a'.repeat(300), {}),
+    tool('untyped', { properties: { a: {} } }, { title: 7, annotations: [], outputSchema: 'x' }),
+    tool('broken', { type: 'object', properties: [], required: 'a' }),
+    tool('list', { type: 'array', items: {} }),
+    tool('missing', undefined),
+    tool('bounded', { type: 'object', properties: { n: { type: 'integer', maximum: 'MAX', default: 'MAX' } } }),
+    tool('exact', { type: 'object', properties: { n: { enum: ['MAX'] } } }),
+    tool('last', { type: 'object' }),
+  ];
+  return odd as object[];
+}
+
 function answerCall(id: number): void {
+  calls++;
   const text = (value: string) => ({ content: [{ type: 'text', text: value }] });
   switch (mode) {
     case 'slow':
@@ -70,6 +98,16 @@ function answerCall(id: number): void {
       process.stdout.write(`{"jsonrpc":"2.0","id":${id},"result":{"content":[],"structuredContent":${nested}}}\n`);
       break;
     }
+    case 'digits':
+      process.stdout.write(
+        `{"jsonrpc":"2.0","id":${id},"result":{"content":[{"type":"text","text":"x","_meta":{"n":9007199254740993}}],` +
+          '"structuredContent":{"id":9007199254740993,"rate":1.0000000000000000001,"small":0.5}}}\n',
+      );
+      break;
+    case 'growing':
+      answer(id, text('grown'));
+      for (let n = 0; n < 5; n++) say({ method: 'notifications/tools/list_changed' });
+      break;
     case 'deaf':
       process.stdin.pause();
       askForEver();
@@ -89,5 +127,6 @@ function answer(id: number, result: object): void {
 }
 
 function say(message: object): void {
-  process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`);
+  const text = JSON.stringify({ jsonrpc: '2.0', ...message }).replaceAll('"MAX"', '9223372036854775807');
+  process.stdout.write(`${text}\n`);
 }

@@ -7,8 +7,9 @@ import { systemClock } from '../../../shared/clock.ts';
 import { loadConfig, type McpServer } from '../../../shared/config.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { createBubblewrapSandbox } from '../../../shared/workspace/bubblewrap.ts';
-import { createMcp, type Mcp, type McpConnection, type McpHandle } from '../../../shared/workspace/mcp.ts';
+import { createMcp, type Mcp, type McpHandle } from '../../../shared/workspace/mcp.ts';
 import type { ServerConfig } from '../../../shared/workspace/mcp-connect.ts';
+import type { McpConnection } from '../../../shared/workspace/mcp-link.ts';
 import type { RunResult } from '../../../shared/workspace/sandbox.ts';
 import { ROOT } from '../../support/local-gateway.ts';
 

@@ -39,7 +39,21 @@ describe('without a sandbox', () => {
 
 describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
   const marker = String(200_000 + Math.floor(Math.random() * 1e8));
-  const modes = ['modern', 'fragile', 'loud', 'huge', 'deep', 'failing', 'slow', 'many', 'deaf', 'family'];
+  const modes = [
+    'digits',
+    'growing',
+    'odd',
+    'modern',
+    'fragile',
+    'loud',
+    'huge',
+    'deep',
+    'failing',
+    'slow',
+    'many',
+    'deaf',
+    'family',
+  ];
   const stage = await createMcpStage(registeredServers(modes, marker));
 
   it('speaks with the official servers, in the caller’s own workspace', async () => {
@@ -140,7 +154,11 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
 
   it('ends a server that says too much at once, and the call with it', async () => {
     await stage.connect({ name: 'huge' });
-    await expect(stage.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
+    await expect(stage.call({ name: 'huge' }, 'act')).rejects.toMatchObject({
+      reason: 'upstream_error',
+      message: 'MCP server "huge": a message is larger than 4 MiB, the most that the gateway takes',
+      retryable: false,
+    });
     await expect(stage.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
@@ -154,17 +172,77 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       'failing',
       { reason: 'upstream_error', message: expect.stringContaining('no such luck'), data: { mcp_code: -32000 } },
     ],
-    ['deep', { reason: 'upstream_error' }],
+    ['deep', { reason: 'upstream_error', message: expect.stringContaining('deeper than 64'), retryable: false }],
   ])('answers for a server that is %s', async (name, error) => {
     await stage.connect({ name });
     await expect(stage.call({ name }, 'act')).rejects.toMatchObject(error);
   });
 
-  it('refuses a server with more tools than anybody needs', async () => {
-    await expect(stage.connect({ name: 'many' })).rejects.toMatchObject({
-      reason: 'upstream_error',
-      message: expect.stringContaining('more than 256 tools'),
+  it('takes the first 256 tools of a server, names the others, and takes any that are asked for', async () => {
+    const first = await stage.connect({ name: 'many' });
+    expect(first.tools).toHaveLength(256);
+    expect(first.omitted).toHaveLength(44);
+    expect(first.omitted[0]).toEqual({
+      tool: 'act-256',
+      reason: 'the server offers more than 256 tools: name those needed in allowed_tools',
     });
+    await expect(stage.call({ name: 'many' }, 'act-299')).rejects.toMatchObject({
+      reason: 'not_found',
+      message: expect.stringContaining('allowed_tools'),
+    });
+    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'many' });
+    const chosen = await stage.connect({ name: 'many' }, { allowedTools: ['act-299'] });
+    expect(chosen).toMatchObject({ tools: [{ name: 'act-299' }], omitted: [] });
+    expect(await stage.call({ name: 'many' }, 'act-299')).toMatchObject({ content: [{ text: 'many' }] });
+    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'many' });
+  });
+
+  it('takes the tools that can be used from among odd ones, and says what is wrong with the others', async () => {
+    const { tools, omitted } = await stage.connect({ name: 'odd' });
+    expect(tools.map(({ name }) => name)).toEqual(['act', 'untyped', 'broken', 'list', 'missing', 'bounded', 'last']);
+    expect(tools.find(({ name }) => name === 'bounded')?.inputSchema).toEqual({
+      type: 'object',
+      properties: { n: { type: 'integer' } },
+    });
+    expect(omitted.map(({ tool, reason }) => `${tool.slice(0, 9)}: ${reason}`)).toEqual([
+      ': it is no object',
+      ': it has no name',
+      'act: another tool of the server has this name',
+      'deep: its description is nested deeper than 64 levels',
+      'text: its input schema is no object',
+      'aaaaaaaaa: its name is longer than 256 characters',
+      'exact: its input schema asks for a number that would lose digits',
+    ]);
+    for (const tool of ['act', 'broken', 'last']) {
+      expect(await stage.call({ name: 'odd' }, tool)).toMatchObject({ content: [{ text: 'odd' }] });
+    }
+    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'odd' });
+  });
+
+  it('keeps every digit that a tool answers', async () => {
+    await stage.connect({ name: 'digits' });
+    expect(await stage.call({ name: 'digits' }, 'act')).toMatchObject({
+      content: [{ type: 'text', text: 'x', _meta: { n: '9007199254740993' } }],
+      structuredContent: '{"id":9007199254740993,"rate":1.0000000000000000001,"small":0.5}',
+    });
+    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'digits' });
+  });
+
+  it('lists the tools anew when the server says that they changed', async () => {
+    await stage.connect({ name: 'growing', sessionId: 'growing' });
+    const names = () => stage.mcp.toolset('a', 'growing')?.tools.map(({ tool }) => tool);
+    for (const count of [2, 3, 4]) {
+      await stage.call({ name: 'growing', sessionId: 'growing' }, 'act');
+      // The notifications follow the answer on the same pipe; a list that is asked for after them comes behind them.
+      await expect
+        .poll(async () => {
+          await stage.mcp.toolsReady('a', 'growing');
+          return names()?.length;
+        })
+        .toBe(count);
+    }
+    expect(names()).toEqual(['act', 'act-1', 'act-2', 'act-3']);
+    await stage.mcp.disconnect({ owner: 'a', sessionId: 'growing', name: 'growing' });
   });
 
   it('bounds a call in time', async () => {
@@ -173,6 +251,9 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     const call = { tool: 'act', arguments: {}, timeoutMs: 100, signal };
     await expect(stage.mcp.call({ owner: 'a', sessionId: 's', name: 'slow' }, call)).rejects.toMatchObject({
       reason: 'upstream_timeout',
+      message: 'MCP server "slow" did not answer in time',
+      // The tool may have run, and does not say that it may run twice.
+      retryable: false,
     });
   });
 

@@ -1,0 +1,28 @@
+// Keeps the stream open on which a server of the stateless era announces changes of its tools. Servers of the older era announce them unasked.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client } from '@modelcontextprotocol/client';
+
+const ACKNOWLEDGE_MS = 10_000;
+const PAUSE_MS = 1_000;
+const PAUSE_MS_MAX = 60_000;
+/** Streams in a row that were refused. */
+const REFUSALS_MAX = 5;
+
+/** Resolves when the connection is over or the server refuses to announce anything. Never rejects. */
+export async function listenForChanges(client: Client, onToolsChanged: () => void, over: AbortSignal): Promise<void> {
+  if (client.getProtocolEra() !== 'modern' || client.getServerCapabilities()?.tools?.listChanged !== true) return;
+  let refusals = 0;
+  for (let isFirst = true; !over.aborted && refusals < REFUSALS_MAX; isFirst = false) {
+    try {
+      const stream = await client.listen({ toolsListChanged: true }, { timeout: ACKNOWLEDGE_MS, signal: over });
+      refusals = 0;
+      // What changed while no stream was open was announced to nobody.
+      if (!isFirst) onToolsChanged();
+      await stream.closed;
+    } catch {
+      refusals++;
+    }
+    const pauseMs = Math.min(PAUSE_MS * 2 ** refusals, PAUSE_MS_MAX);
+    await sleep(pauseMs, undefined, { signal: over, ref: false }).catch(() => {});
+  }
+}

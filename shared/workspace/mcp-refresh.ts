@@ -1,0 +1,49 @@
+// When the tools of a server are listed again: at once after it says that they changed, and never more than one list at a time, with a pause
+// between two, however often it says so.
+
+export interface Refresher {
+  /** The tools have changed. */
+  changed(): void;
+  /** Resolves when every change known so far has been listed, or could not be. */
+  ready(): Promise<void>;
+  stop(): void;
+}
+
+const PAUSE_MS = 1_000;
+
+/** `refresh` may reject: the tools known before stay. */
+export function createRefresher(refresh: () => Promise<void>): Refresher {
+  let running: Promise<void> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let isStale = false;
+  let isStopped = false;
+
+  const start = (): Promise<void> => {
+    clearTimeout(timer);
+    timer = undefined;
+    isStale = false;
+    running = refresh()
+      .catch(() => {})
+      .finally(() => {
+        running = undefined;
+        if (isStale && !isStopped) timer = setTimeout(() => void start(), PAUSE_MS).unref();
+      });
+    return running;
+  };
+
+  return {
+    changed() {
+      isStale = true;
+      if (running === undefined && timer === undefined && !isStopped) void start();
+    },
+    async ready() {
+      await running;
+      // A change that came during the list: a reader that needs the tools now does not wait for the pause.
+      if (isStale && !isStopped) await (running ?? start());
+    },
+    stop() {
+      isStopped = true;
+      clearTimeout(timer);
+    },
+  };
+}
