@@ -54,6 +54,7 @@ export const Variables = z.object({
       if (message !== undefined) context.addIssue({ code: 'custom', message });
     })
     .optional(),
+  MODELS: readBy(readModels).optional(),
   ANTHROPIC_API_KEY: apiKey.optional(),
   ANTHROPIC_BASE_URL: url.optional(),
   OPENAI_API_KEY: apiKey.optional(),
@@ -126,6 +127,43 @@ function readBackends(value: string): readonly (readonly [string, { baseUrl: str
   const parsed = Backends.safeParse(document);
   if (!parsed.success) throw new Error(form);
   return Object.entries(parsed.data).map(([name, { base_url, internal }]) => [name, { baseUrl: base_url, internal }]);
+}
+
+const tokens = z.int().min(1).max(1_000_000_000);
+const usdPerMillion = z.number().min(0).max(1_000_000);
+const ModelFacts = z.strictObject({
+  context_tokens: tokens.optional(),
+  max_output_tokens: tokens.optional(),
+  price: z
+    .strictObject({
+      input: usdPerMillion,
+      output: usdPerMillion,
+      cached_input: usdPerMillion.optional(),
+      cache_write: usdPerMillion.optional(),
+    })
+    .optional(),
+});
+export type ModelFacts = z.output<typeof ModelFacts>;
+const Models = z.record(z.string(), ModelFacts);
+
+function readModels(text: string): ReadonlyMap<string, ModelFacts> {
+  let document: unknown;
+  try {
+    document = JSON.parse(inlineOrFile(text));
+  } catch (error) {
+    throw new Error(error instanceof SyntaxError ? 'is not JSON' : String((error as Error).message));
+  }
+  const { data, error } = Models.safeParse(document);
+  if (data === undefined) {
+    const [issue] = error.issues;
+    const form = '{"provider/model": {"context_tokens", "max_output_tokens", "price": {"input", "output"}}}';
+    throw new Error(`${issue?.path.join('.') || 'the document'}: ${issue?.message}; the form is ${form}`);
+  }
+  for (const id of Object.keys(data)) {
+    const problem = modelIdIssue(id);
+    if (problem !== undefined) throw new Error(`${JSON.stringify(id.slice(0, 128))}: ${problem}`);
+  }
+  return new Map(Object.entries(data));
 }
 
 const absolutePath = z.string().regex(/^\/[^\0]*$/);

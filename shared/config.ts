@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { type Settings, Variables } from './config-variables.ts';
+import { type ModelFacts, type Settings, Variables } from './config-variables.ts';
 import type { Limit } from './rate-limit/limiter.ts';
 
 /** What the rest of the house may know of its environment. */
@@ -25,6 +25,8 @@ export interface Config {
   readonly emulators: { readonly firestore: string | undefined; readonly pubsub: string | undefined };
   readonly topic: string;
   readonly model: string | undefined;
+  /** What the operator knows of models by `provider/model`; prices in USD per million tokens. */
+  readonly models: ReadonlyMap<string, ModelFacts>;
   /** `codex`: prompts without a model are answered by the Codex agent. */
   readonly engine: 'direct' | 'codex';
   /** Path of the native Codex program; undefined: the installed package's. */
@@ -126,6 +128,7 @@ export function loadConfig(env: Environment): Config {
     emulators: { firestore: settings.FIRESTORE_EMULATOR_HOST, pubsub: settings.PUBSUB_EMULATOR_HOST },
     topic: settings.GATEWAY_TOPIC,
     model: settings.MODEL,
+    models: settings.MODELS ?? new Map(),
     engine: settings.ENGINE,
     codexProgram: settings.CODEX_BIN,
     providers: readProviders(settings, inCloud),

@@ -11,10 +11,10 @@ import type { Config } from './config.ts';
 import { createConversations } from './conversations/conversations.ts';
 import { createRollouts } from './conversations/rollouts.ts';
 import { createEngines } from './engines/engines.ts';
-import { toBaseUrl } from './engines/providers.ts';
 import { applyDeploymentEvent } from './events/deployments.ts';
 import type { EventBus } from './events/event.ts';
 import { createLogger, errorFields } from './log.ts';
+import { toBaseUrl } from './net/base-url.ts';
 import { createDocumentLimiter } from './rate-limit/document-limiter.ts';
 import type { Services } from './services.ts';
 import type { Store } from './store/store.ts';
@@ -138,7 +138,7 @@ function loginApis({ providerUrls }: Config): Parameters<typeof createLoginCheck
       anthropic: toBaseUrl(anthropic),
       openai: toBaseUrl(openai),
       google: toBaseUrl(google, 'v1beta'),
-      chatgpt: chatgpt.replace(/\/+$/, ''),
+      chatgpt,
     },
   };
 }

@@ -1,13 +1,14 @@
 // Asks a provider whether a token is good, with the cheapest request that needs one: it generates nothing and costs nothing. Follows no
 // redirect, so that the token reaches the configured origin only; never lets the token into an error.
 import { RpcError } from '../errors.ts';
+import { joinUrl } from '../net/base-url.ts';
 import { readToken } from './login-token.ts';
 
 export const LOGIN_PROVIDERS = ['chatgpt', 'openai', 'anthropic', 'google'] as const;
 export type LoginProvider = (typeof LOGIN_PROVIDERS)[number];
 
 export interface LoginCheckOptions {
-  /** With the API's version (`.../v1`, `.../v1beta`), without a trailing slash. */
+  /** With the API's version (`.../v1`, `.../v1beta`); a query goes with every request. */
   readonly baseUrls: Readonly<Record<LoginProvider, string>>;
   /** For the whole exchange. Default 10 s. */
   readonly timeoutMs?: number;
@@ -29,7 +30,7 @@ export function createLoginCheck({ baseUrls, timeoutMs = TIMEOUT_MS }: LoginChec
     let status: number;
     let refused: boolean;
     try {
-      const response = await fetch(`${baseUrls[provider]}${path}`, {
+      const response = await fetch(joinUrl(baseUrls[provider], path), {
         headers: { accept: 'application/json', ...headers },
         redirect: 'manual',
         signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),

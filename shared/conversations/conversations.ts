@@ -196,7 +196,7 @@ export function createConversations({
         instructions,
         credential: params.login?.credential,
         tools,
-        budgetTokens: contextTokens(model) - Math.ceil(besideChars / 3),
+        budgetTokens: contextTokens(model, config.models) - Math.ceil(besideChars / 3),
         spans: [{ stage: 'admission', startMs, endMs: performance.now() }],
       });
       running.add(turn);

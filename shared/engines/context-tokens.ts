@@ -1,4 +1,5 @@
 // How many tokens of history a model may be sent. Owns the table only; trimming belongs to the conversation.
+import type { Config } from '../config.ts';
 
 interface Row {
   /** Start of a model name, `provider/` included. */
@@ -19,9 +20,12 @@ const ROWS: readonly Row[] = [
 const UNKNOWN_TOKENS = 96_000;
 
 /**
- * Token budget of the input (instructions and messages) of a model in `provider/model` form. Deliberately lower than the advertised
- * window: tokens are estimated from characters before the call, and a prompt refused for its length costs the caller a turn.
+ * Token budget of the input (instructions and messages) of a model in `provider/model` form: what the operator says of the model, less
+ * room for the answer; else a row of the table. Lower than the advertised window, since tokens are estimated before the call.
  */
-export function contextTokens(model: string): number {
+export function contextTokens(model: string, models?: Config['models']): number {
+  const { context_tokens: windowTokens, max_output_tokens: outputTokens } = models?.get(model) ?? {};
+  if (windowTokens !== undefined)
+    return Math.ceil(windowTokens - Math.min(outputTokens ?? windowTokens / 4, windowTokens / 2));
   return ROWS.find((row) => model.startsWith(row.prefix))?.tokens ?? UNKNOWN_TOKENS;
 }

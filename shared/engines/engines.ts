@@ -1,12 +1,13 @@
 // Chooses an engine by model name, and says what is missing when there is none. Owns no engine's details.
 import { type Config, PROVIDER_URLS } from '../config.ts';
 import { RpcError } from '../errors.ts';
+import { joinUrl, toBaseUrl } from '../net/base-url.ts';
 import { type CodexParts, createLazyCodex } from './codex/lazy.ts';
 import { createDirectEngine, type DirectOptions } from './direct.ts';
 import type { Credential, Engines } from './engine.ts';
 import { modelIdIssue, OFFLINE_MODELS } from './model-id.ts';
 import { createOfflineEngine, OFFLINE_MODEL } from './offline.ts';
-import { isProviderName, PROVIDER_NAMES, PROVIDERS, toBaseUrl } from './providers.ts';
+import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './providers.ts';
 
 /** What the credentials of a login are good for: providers of models, and the model that a prompt without one gets. */
 const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {
@@ -46,7 +47,7 @@ export function createEngines(
       apiKey: config.providers.openai?.apiKey,
       baseUrls: {
         gateway: toBaseUrl(config.providers.openai?.baseUrl ?? openai),
-        chatgpt: `${chatgpt.replace(/\/+$/, '')}/codex`,
+        chatgpt: joinUrl(chatgpt, '/codex'),
       },
     },
     options.codex,

@@ -3,6 +3,7 @@
 import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider';
 import type { OAuth2Client } from 'google-auth-library';
 import { type Config, PROVIDER_URLS } from '../config.ts';
+import { splitQuery, toBaseUrl, withQuery } from '../net/base-url.ts';
 import type { Credential } from './engine.ts';
 import type { Fetch } from './provider-fetch.ts';
 
@@ -83,8 +84,7 @@ type Loader = (providers: Config['providers'], options: ModelsOptions) => Promis
 const LOADERS: Readonly<Record<ProviderName, Loader>> = {
   async anthropic({ anthropic }, { fetch, providerUrls = PROVIDER_URLS }) {
     const { createAnthropic } = await import('@ai-sdk/anthropic');
-    const connect = (apiKey: string, baseUrl: string) =>
-      createAnthropic({ apiKey, baseURL: toBaseUrl(baseUrl), fetch });
+    const connect = (apiKey: string, baseUrl: string) => createAnthropic({ apiKey, ...connection(baseUrl, fetch) });
     const own = anthropic && connect(anthropic.apiKey, anthropic.baseUrl ?? PROVIDER_URLS.anthropic);
     return (modelId, credential) =>
       choose('anthropic', own, credential && connect(credential.token(), providerUrls.anthropic)).languageModel(
@@ -93,7 +93,7 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
   },
   async openai({ openai }, { fetch, providerUrls = PROVIDER_URLS }) {
     const { createOpenAI } = await import('@ai-sdk/openai');
-    const connect = (apiKey: string, baseUrl: string) => createOpenAI({ apiKey, baseURL: toBaseUrl(baseUrl), fetch });
+    const connect = (apiKey: string, baseUrl: string) => createOpenAI({ apiKey, ...connection(baseUrl, fetch) });
     const own = openai && connect(openai.apiKey, openai.baseUrl ?? PROVIDER_URLS.openai);
     return (modelId, credential) =>
       choose('openai', own, credential && connect(credential.token(), providerUrls.openai)).responses(modelId);
@@ -102,7 +102,7 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
     const { createGoogleVertex } = await import('@ai-sdk/google-vertex');
     // A login's API key is for the Gemini API, which has the paths and bodies of Vertex AI under another base URL.
     const gemini = (apiKey: string) =>
-      createGoogleVertex({ apiKey, baseURL: toBaseUrl(providerUrls.google, 'v1beta'), fetch });
+      createGoogleVertex({ apiKey, ...connection(providerUrls.google, fetch, 'v1beta') });
     const own =
       google &&
       createGoogleVertex({
@@ -110,8 +110,7 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
         apiKey: '',
         project: google.project,
         location: google.location,
-        fetch,
-        ...(extra?.baseUrl === undefined ? {} : { baseURL: extra.baseUrl }),
+        ...(extra?.baseUrl === undefined ? { fetch } : withPath(extra.baseUrl, fetch)),
         ...(extra?.authClient === undefined ? {} : { googleAuthOptions: { authClient: extra.authClient } }),
       });
     return (modelId, credential) =>
@@ -119,10 +118,16 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
   },
 };
 
-/** People write the base URL with and without the version and a trailing slash; the SDK wants the version without a slash. */
-export function toBaseUrl(url: string, version = 'v1'): string {
-  const bare = url.trim().replace(/\/+$/, '');
-  return /\/v\d+[a-z0-9]*$/.test(bare) ? bare : `${bare}/${version}`;
+/** What the SDK takes for a base URL: it appends paths, so a query is kept by the `fetch` that goes with it. */
+function connection(url: string, fetch: Fetch, version?: string): { readonly baseURL: string; readonly fetch: Fetch } {
+  return withPath(toBaseUrl(url, version), fetch);
+}
+
+function withPath(url: string, fetch: Fetch): { readonly baseURL: string; readonly fetch: Fetch } {
+  const { path, query } = splitQuery(url);
+  if (query === '') return { baseURL: path, fetch };
+  const address = (input: Parameters<Fetch>[0]): string => (input instanceof Request ? input.url : String(input));
+  return { baseURL: path, fetch: (input, init) => fetch(withQuery(address(input), query), init) };
 }
 
 /** A caller's own credentials come first: a prompt that names a login is never answered on the deployment's account. */

@@ -71,8 +71,9 @@ export function isStream(record: SeenRequest): boolean {
 
 export function toFormat(method: string | undefined, path: string): Format | undefined {
   if (method !== 'POST') return undefined;
-  if (path.endsWith('/v1/messages')) return 'anthropic';
-  if (path.endsWith('/v1/responses')) return 'openai';
+  const [bare = ''] = path.split('?');
+  if (bare.endsWith('/v1/messages')) return 'anthropic';
+  if (bare.endsWith('/v1/responses')) return 'openai';
   return /\/models\/[^/]+:(?:streamGenerateContent|generateContent)/.test(path) ? 'google' : undefined;
 }
 

@@ -100,9 +100,33 @@ describe('keys', () => {
   });
 });
 
+describe('models', () => {
+  it('are described inline or in a file', () => {
+    const facts = {
+      context_tokens: 8192,
+      max_output_tokens: 1024,
+      price: { input: 0.5, output: 2, cached_input: 0.05 },
+    };
+    const document = JSON.stringify({ 'openai/@cf/some/model': facts });
+    const file = join(directory, 'models.json');
+    writeFileSync(file, document);
+    for (const MODELS of [document, `@${file}`])
+      expect(loadConfig({ MODELS }).models.get('openai/@cf/some/model')).toEqual(facts);
+    expect(loadConfig({}).models.size).toBe(0);
+  });
+});
+
 describe('a mistake', () => {
   it.each<readonly [string, Environment, string]>([
     ['a model of nobody', { MODEL: 'nobody/nothing' }, 'MODEL'],
+    ['a model whose path climbs', { MODEL: 'openai/../admin' }, 'MODEL: '],
+    ['a model with white space', { MODEL: 'openai/gpt 5' }, 'MODEL: '],
+    ['facts that are not JSON', { MODELS: '{' }, 'MODELS: is not '],
+    ['facts of no model', { MODELS: '{"gpt-5": {}}' }, 'MODELS: "gpt-5": must be provider/model'],
+    ['an unknown fact', { MODELS: '{"openai/x": {"window": 1}}' }, 'MODELS: openai/x: '],
+    ['a window of no tokens', { MODELS: '{"openai/x": {"context_tokens": 0}}' }, 'MODELS: openai/x.context_tokens: '],
+    ['half a price', { MODELS: '{"openai/x": {"price": {"input": 1}}}' }, 'MODELS: openai/x.price.output: '],
+    ['a file of facts that is not there', { MODELS: '@/nowhere/models.json' }, 'MODELS: the file cannot be read'],
     ['a model without its provider', { MODEL: 'gpt-4o' }, 'MODEL'],
     ['an offline model that there is not', { MODEL: 'offline/none' }, 'MODEL: '],
     ['a lease that is no number', { GATEWAY_LEASE_MS: 'abc' }, 'GATEWAY_LEASE_MS: must be a number'],

@@ -10,6 +10,7 @@ import {
 } from 'node:http';
 import { Agent as SecureAgent, request as secureRequest } from 'node:https';
 import { pipeline } from 'node:stream';
+import { joinUrl } from '../../net/base-url.ts';
 import type { ProviderId } from './config-toml.ts';
 
 export interface Relay {
@@ -45,11 +46,11 @@ export async function startRelay(baseUrls: Relay['baseUrls']): Promise<Relay> {
 
   const server = createServer((asked, answer) => {
     const [, provider, path] = PATH.exec(asked.url ?? '') ?? [];
-    if (asked.method !== 'POST' || (provider !== 'gateway' && provider !== 'chatgpt')) {
+    if (asked.method !== 'POST' || path === undefined || (provider !== 'gateway' && provider !== 'chatgpt')) {
       answer.writeHead(404).end();
       return;
     }
-    forward(new URL(`${baseUrls[provider]}${path}`), asked, answer);
+    forward(new URL(joinUrl(baseUrls[provider], path)), asked, answer);
   });
   server.maxConnections = SOCKETS_MAX;
   const { promise: listening, resolve, reject } = Promise.withResolvers<void>();

@@ -1,13 +1,16 @@
 // Choosing an engine: the default, what is refused and what the caller is told, and that a provider not used is not loaded.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { OAuth2Client } from 'google-auth-library';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../../../shared/config.ts';
 import { contextTokens } from '../../../shared/engines/context-tokens.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
-import { PROVIDER_NAMES, PROVIDERS, toBaseUrl } from '../../../shared/engines/providers.ts';
+import { PROVIDER_NAMES, PROVIDERS } from '../../../shared/engines/providers.ts';
 import { RpcError } from '../../../shared/errors.ts';
+import { joinUrl, toBaseUrl } from '../../../shared/net/base-url.ts';
 import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
-import { ask } from './harness.ts';
+import { ask, CASES } from './harness.ts';
 
 const anthropic = { apiKey: 'k' };
 const openai = { apiKey: 'k' };
@@ -53,21 +56,28 @@ describe('resolve', () => {
     ['openai/../../admin', 'provider/model'],
     ['openai/gpt-5?x=1', 'provider/model'],
     ['openai/gpt 5\r\nx: y', 'provider/model'],
+    ['openai/a/../b', 'provider/model'],
+    ['openai/a//b', 'provider/model'],
     [`openai/${'x'.repeat(122)}`, 'at most 128'],
     ['mistral/large', 'unknown model mistral/large'],
     ['constructor/x', 'unknown model'],
     ['offline/other', 'unknown model offline/other; known: anthropic'],
     ['anthropic/claude-sonnet-4-5', 'ANTHROPIC_API_KEY'],
     ['google/gemini-2.5-flash', 'GOOGLE_CLOUD_PROJECT'],
-  ])('refuses %j and says why', (model, hint) => {
+  ])('refuses %j and says why, at start where it is no model at all', (model, hint) => {
+    if (!/_API_KEY|_PROJECT/.test(hint) && model !== '') expect(() => loadConfig({ MODEL: model })).toThrow(/MODEL: /);
     const issues = issuesOf(() => engines.resolve(model));
     expect(issues).toContain(hint);
     expect(issues).toContain('"path":"model"');
   });
 
-  it.each(['openai/gpt-5', 'openai/ft:gpt-4o:org::id', 'offline/echo', 'offline/slow'])('accepts %s', (model) => {
-    expect(engines.resolve(model).model).toBe(model);
-  });
+  it.each(['openai/gpt-5', 'openai/ft:gpt-4o:org::id', 'openai/@cf/some/model', 'offline/echo', 'offline/slow'])(
+    'accepts %s, also as MODEL',
+    (model) => {
+      expect(engines.resolve(model).model).toBe(model);
+      expect(loadConfig({ MODEL: model }).model).toBe(model);
+    },
+  );
 });
 
 describe('loading', () => {
@@ -116,12 +126,44 @@ describe('base URLs', () => {
     },
   );
 
+  it('keeps the query of a base URL on every call', async () => {
+    const access = { apiKey: 'k', baseUrl: `${provider.url}/v1/?api-version=x&y=1` };
+    const authClient = new OAuth2Client();
+    authClient.setCredentials({ access_token: 'k', expiry_date: Date.now() + 3_600_000 });
+    const engines = createEngines(
+      { model: undefined, providers: { anthropic: access, openai: access, google } },
+      { direct: { google: { authClient, baseUrl: `${provider.url}/v1?api-version=x&y=1` } } },
+    );
+    for (const { model } of CASES) {
+      await ask(engines.resolve(model).engine, { model, prompt: 'hi' });
+      const path = provider.requests.at(-1)?.path ?? '';
+      expect(path).toMatch(/^\/v1\/[^?]+\?(alt=sse&)?api-version=x&y=1$/);
+    }
+  });
+
+  it('keeps the query of a base URL where logins are checked and where Codex calls', () => {
+    expect(joinUrl(toBaseUrl('https://h/openai/?api-version=x#top'), '/models?limit=1')).toBe(
+      'https://h/openai/v1/models?limit=1&api-version=x',
+    );
+    expect(joinUrl('https://h/api/', '/codex')).toBe('https://h/api/codex');
+  });
+
   it('leaves a versioned base URL as it is', () => {
     expect(toBaseUrl(' https://example.test/openai/v1beta1/ ')).toBe('https://example.test/openai/v1beta1');
   });
 });
 
 describe('contextTokens', () => {
+  it('is the window that the operator names, less room for the answer', () => {
+    const models = new Map([
+      ['openai/small', { context_tokens: 8_192 }],
+      ['openai/terse', { context_tokens: 8_192, max_output_tokens: 192 }],
+    ]);
+    expect(contextTokens('openai/small', models)).toBe(6_144);
+    expect(contextTokens('openai/terse', models)).toBe(8_000);
+    expect(contextTokens('openai/other', models)).toBe(contextTokens('openai/other'));
+  });
+
   it('is a positive budget for every default model and for models nobody knows', () => {
     for (const name of PROVIDER_NAMES) expect(contextTokens(PROVIDERS[name].defaultModel)).toBeGreaterThan(50_000);
     expect(contextTokens('offline/echo')).toBeGreaterThan(50_000);
