@@ -1,6 +1,16 @@
 // The real gateway on a disk without a byte left: a tmpfs in a mount namespace of its own, filled from outside. First the workspaces' disk,
 // the store being on another; then the store's.
-import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -50,6 +60,12 @@ async function startOnSmallDisk(below: string, megabytes = 8) {
     sh: (script: string, key?: string) => call('exec', { command: 'sh', args: ['-c', script] }, key),
     health: async () => (await fetch(`${gateway.url}/health`)).status,
     fillBytes: () => fillBytes(join(inside, 'filler')),
+    /** Lengthens a file of a home, as a command would, but at the speed of this process. */
+    growWorkspace(name: string, bytes: number) {
+      const workspaces = join(inside, 'workspaces');
+      const homes = readdirSync(workspaces).map((directory) => join(workspaces, directory, 'home', name));
+      for (const file of homes.filter((path) => existsSync(path))) writeFileSync(file, Buffer.alloc(bytes));
+    },
     fillEntries() {
       for (let number = 0; tryTo(() => closeSync(openSync(join(inside, `empty-${number}`), 'wx'))); number++);
     },
@@ -119,8 +135,9 @@ describeWith('mounts', 'a full disk', () => {
 
   it('is not what one key can make of the disk that the store is on, too', async () => {
     await using on = await startOnSmallDisk('', 200);
-    const greedy =
-      'head -c 184M /dev/zero > ~/0; i=1; while :; do head -c 1M /dev/zero > ~/$i; i=$((i + 1)); sleep 0.04; done';
+    expect(await on.sh('echo x > ~/mine')).toMatchObject({ result: { exit_code: 0 } });
+    on.growWorkspace('mine', 184 << 20);
+    const greedy = 'i=1; while :; do head -c 512K /dev/zero > ~/$i; i=$((i + 1)); sleep 0.02; done';
     expect(await on.sh(greedy)).toMatchObject({
       result: { exit_code: 137, stderr: expect.stringContaining('sandbox: killed, the workspace is full') },
     });
