@@ -72,7 +72,9 @@ async function serve(services: Services, served: Served): Promise<void> {
   tuneRuntime();
   engines.warm?.();
   // The self-test is made now, not at the cost of the first caller.
-  void sandbox.available();
+  void sandbox.available().then((state) => {
+    if (state.ok && state.warning !== undefined) log.log('WARNING', state.warning);
+  });
 }
 
 /** Sockets hear of it first: their clients go elsewhere while turns finish. */

@@ -6,6 +6,7 @@ import { CANNOT_ENTER, type CommandOptions, toBubblewrapArgs } from './bubblewra
 import { createDiskGuard, type DiskAccess, type DiskLimits } from './disk-guard.ts';
 import { diskFull, diskNotice, toDeleter, withNotice } from './disk-notice.ts';
 import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
+import { createMemoryGroups, type OwnerGroup } from './memory-cgroup.ts';
 import { keep } from './output.ts';
 import { showWorkspaces, toShown } from './own-uid.ts';
 import {
@@ -31,6 +32,8 @@ export interface BubblewrapOptions {
   readonly bundled?: boolean;
   /** Default: DISK_LIMITS. */
   readonly disk?: DiskLimits;
+  /** Most of what all processes of a key may have together; default: 2 GiB. */
+  readonly ownerMemoryBytes?: number;
 }
 
 /** A command may use all that is left of the processor; a server somebody talks to must still be able to answer. */
@@ -47,6 +50,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   const running = new Set<SandboxProcess>();
   let ownUid = false;
   const spawner = createSpawner(() => (ownUid ? showWorkspaces(directory) : []));
+  const memory = createMemoryGroups((path) => spawner.leave(path), options.ownerMemoryBytes);
   let tested: Promise<SelfTest> | undefined;
   let isClosed = false;
 
@@ -58,7 +62,8 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   return {
     async available() {
       const result = await test();
-      return result.ok ? { ok: true } : result;
+      if (!result.ok) return result;
+      return { ok: true, ...(memory.missing !== undefined && { warning: memoryWarning(memory.missing) }) };
     },
 
     async run(spec, { signal, timeoutMs, stdin, outputBytesMax, onOutput }) {
@@ -68,7 +73,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         const startedMs = performance.now();
         let isKilled = false;
         const how = { isLong: false, hasStdin: stdin !== undefined, nice: NICE_COMMAND };
-        const { child, access } = await start(spec, how, () => {
+        const { child, access, memoryNotice } = await start(spec, how, () => {
           isKilled = true;
         });
         const aborted = (): void => child.kill(GRACE_MS);
@@ -94,7 +99,10 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         if (exitCode === CANNOT_ENTER.exitCode && CANNOT_ENTER.message.test(message)) throw noDirectory(spec);
         return {
           stdout: stdout.bytes,
-          stderr: Buffer.concat([stderr.bytes, ...(exitCode === 0 ? [] : diskNotice(access, isKilled))]),
+          stderr: Buffer.concat([
+            stderr.bytes,
+            ...(exitCode === 0 ? [] : [...diskNotice(access, isKilled), ...memoryNotice()]),
+          ]),
           exitCode,
           signal: signalOf(exitCode),
           timedOut,
@@ -172,6 +180,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       }
       await Promise.all(all.map((child) => child.ended));
       disk.close();
+      await memory.close();
       spawner.close();
     },
   };
@@ -214,7 +223,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     spec: SandboxSpec,
     { isLong, hasStdin, nice }: { readonly isLong: boolean; readonly hasStdin: boolean; readonly nice: number },
     onOverDisk?: () => void,
-  ): Promise<{ readonly child: SandboxProcess; readonly access: DiskAccess }> {
+  ): Promise<Started> {
     const tools = await toolbox();
     const workspace = await workspaces.open(spec.keyId);
     const access = await disk.admit(workspace);
@@ -224,7 +233,13 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     const asRoot = tools.isRoot && !(tools.ownUid && spec.readOnlyPaths === undefined && spec.writable === undefined);
     const args = await toArgs(spec, workspace, access, { isLong, asRoot, newSession: true, statusFd: STATUS_FD, nice });
     const uid = asRoot ? undefined : workspace.uid;
-    const child = await startProcess(spawner, tools.bwrap, args, { hasStdin, nice, uid });
+    const group = memory.acquire(spec.keyId);
+    const killsBefore = group?.oomKills() ?? 0;
+    const options = { hasStdin, nice, uid, cgroup: group?.cgroup };
+    const child = await startProcess(spawner, tools.bwrap, args, options).catch((error: unknown) => {
+      group?.release();
+      throw error;
+    });
     running.add(child);
     const kill = (): void => {
       onOverDisk?.();
@@ -234,9 +249,28 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     void child.ended.then(() => {
       running.delete(child);
       unwatch();
+      group?.release();
     });
-    return { child, access };
+    const memoryNotice = () => (group !== undefined && group.oomKills() > killsBefore ? [outOfMemory(group)] : []);
+    return { child, access, memoryNotice };
   }
+}
+
+interface Started {
+  readonly child: SandboxProcess;
+  readonly access: DiskAccess;
+  /** What is added to its stderr when it has failed. */
+  memoryNotice(): Buffer[];
+}
+
+function outOfMemory({ bytesMax }: OwnerGroup): Buffer {
+  return Buffer.from(
+    `\nsandbox: a process was killed, all of this key together may have ${Math.floor(bytesMax / 2 ** 20)} MB of memory\n`,
+  );
+}
+
+function memoryWarning(missing: string): string {
+  return `no memory control group can be made here (${missing}): commands are limited in their private memory, not in what they share (memfd, /dev/shm)`;
 }
 
 /** Where the workspaces of a data directory are. */

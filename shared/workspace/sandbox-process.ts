@@ -5,6 +5,7 @@ import type { Readable, Writable } from 'node:stream';
 import { setImmediate as immediately, setTimeout as pause } from 'node:timers/promises';
 import { RpcError } from '../errors.ts';
 import { lowerSession } from './priority.ts';
+import type { Cgroup } from './spawn-helper.ts';
 import type { SpawnedProcess, Spawner } from './spawner.ts';
 
 /** The descriptor on which bwrap tells the pid of the sandbox's init and, at the end, the exit code (`--json-status-fd`). */
@@ -41,6 +42,8 @@ export interface StartOptions {
   readonly nice: number;
   /** Who bwrap runs as; default: who the gateway runs as. */
   readonly uid?: number | undefined;
+  /** The control group that it starts in. */
+  readonly cgroup?: Cgroup | undefined;
 }
 
 /** Starts bwrap with an empty environment. Throws RpcError `invalid_params` for an argument list too long, `internal` otherwise. */
@@ -48,7 +51,7 @@ export async function startProcess(
   spawner: Spawner,
   file: string,
   args: readonly string[],
-  { hasStdin, nice, uid }: StartOptions,
+  { hasStdin, nice, uid, cgroup }: StartOptions,
 ): Promise<SandboxProcess> {
   let initPid: number | undefined;
   let exitCode: number | undefined;
@@ -70,7 +73,7 @@ export async function startProcess(
   };
   let child: SpawnedProcess;
   try {
-    child = await spawner.spawn(file, args, { hasStdin, uid, onStatus });
+    child = await spawner.spawn(file, args, { hasStdin, uid, cgroup, onStatus });
   } catch (error) {
     throw spawnError(error);
   }

@@ -30,7 +30,11 @@ export interface SandboxSpec {
 }
 
 export type Availability =
-  | { readonly ok: true }
+  | {
+      readonly ok: true;
+      /** What this machine cannot bound, for the operator. */
+      readonly warning?: string;
+    }
   | {
       readonly ok: false;
       /** What failed, for people. */

@@ -1,6 +1,12 @@
 // The program of the helper process that starts sandboxes (spawner.ts). It travels as its own source (`node -e`), so that it needs no file
 // beside the bundle, and must use nothing from outside its body.
 
+/** Directories of a control group, and of the one where the helper goes when it leaves that. */
+export interface Cgroup {
+  readonly path: string;
+  readonly home: string;
+}
+
 /** To the helper: start this. */
 export interface SpawnRequest {
   readonly id: number;
@@ -9,6 +15,13 @@ export interface SpawnRequest {
   readonly hasStdin: boolean;
   /** User and group it runs as; default: the helper's own. */
   readonly uid?: number | undefined;
+  /** The control group that it starts in; default: the one that the helper is in. */
+  readonly cgroup?: Cgroup | undefined;
+}
+
+/** To the helper: if it is in this control group, it goes home. */
+export interface LeaveRequest {
+  readonly leave: string;
 }
 
 /** To the helper: KILL what was started under this id. */
@@ -55,9 +68,35 @@ export function helperMain(): void {
     if (socket instanceof Socket) send({ id, pid, stream }, socket);
   };
 
-  const start = ({ id, file, args, hasStdin, uid }: SpawnRequest): void => {
+  /**
+   * What starts inherits the helper's control group. The helper stays in the last one: to move costs the kernel some 10 ms where that is
+   * rare, and nothing when the next process has the same owner.
+   */
+  let inside: Cgroup | undefined;
+  let parent: string | undefined;
+  const enter = (cgroup: Cgroup): void => {
+    fs.writeFileSync(`${cgroup.path}/cgroup.procs`, '0');
+    inside = cgroup;
+    parent = cgroup.path.slice(0, cgroup.path.lastIndexOf('/'));
+  };
+  const leave = (): void => {
+    if (inside === undefined) return;
+    fs.writeFileSync(`${inside.home}/cgroup.procs`, '0');
+    inside = undefined;
+  };
+
+  /** Removes the groups when the gateway has ended without doing so: a program that waits until what was in them is gone. */
+  const removeGroups = (): void => {
+    if (parent === undefined || !fs.existsSync(parent)) return;
+    leave();
+    const script = 'for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2; rmdir "$0"/*/; rmdir "$0" && exit; done';
+    spawn('/bin/sh', ['-c', script, parent], { detached: true, stdio: 'ignore', env: {}, cwd: '/' }).unref();
+  };
+
+  const start = ({ id, file, args, hasStdin, uid, cgroup }: SpawnRequest): void => {
     let child: Started;
     try {
+      if (cgroup !== undefined && cgroup.path !== inside?.path) enter(cgroup);
       const stdio = [hasStdin ? 'pipe' : 'ignore', 'pipe', 'pipe', 'pipe'] as const;
       child = spawn(file, args, { stdio: [...stdio], env: {}, cwd: '/', ...(uid !== undefined && { uid, gid: uid }) });
     } catch (error) {
@@ -99,11 +138,23 @@ export function helperMain(): void {
     void Promise.all([exited.promise, told]).then(([report]) => send(report));
   };
 
-  process.on('message', (message: SpawnRequest | KillRequest) => {
-    if ('kill' in message) started.get(message.id)?.kill('SIGKILL');
+  process.on('message', (message: SpawnRequest | KillRequest | LeaveRequest) => {
+    if ('leave' in message) {
+      try {
+        if (inside?.path === message.leave) leave();
+      } catch {
+        // The request is repeated.
+      }
+    } else if ('kill' in message) started.get(message.id)?.kill('SIGKILL');
     else start(message);
   });
   // Ctrl-C in a terminal reaches the whole group; the gateway decides when what runs here ends.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-  process.once('disconnect', () => process.exit(0));
+  process.once('disconnect', () => {
+    try {
+      removeGroups();
+    } finally {
+      process.exit(0);
+    }
+  });
 }

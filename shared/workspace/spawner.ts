@@ -4,7 +4,14 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
-import { helperMain, type KillRequest, type SpawnReport, type SpawnRequest } from './spawn-helper.ts';
+import {
+  type Cgroup,
+  helperMain,
+  type KillRequest,
+  type LeaveRequest,
+  type SpawnReport,
+  type SpawnRequest,
+} from './spawn-helper.ts';
 
 export interface SpawnedProcess {
   readonly pid: number;
@@ -19,6 +26,8 @@ export interface SpawnedProcess {
 export interface SpawnOptions {
   readonly hasStdin: boolean;
   readonly uid?: number | undefined;
+  /** The control group that it starts in. */
+  readonly cgroup?: Cgroup | undefined;
   onStatus(text: string): void;
 }
 
@@ -28,6 +37,8 @@ export interface Spawner {
    * descriptor 3. Rejects with an Error that has the `code` of the failure (E2BIG, ENOENT, EAGAIN ...).
    */
   spawn(file: string, args: readonly string[], options: SpawnOptions): Promise<SpawnedProcess>;
+  /** Makes the helper leave this control group, if it is in it. */
+  leave(cgroup: string): void;
   /** Ends the helper, and with it whatever still runs. */
   close(): void;
 }
@@ -56,7 +67,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
   let lastId = 0;
 
   return {
-    spawn(file, args, { hasStdin, uid, onStatus }) {
+    spawn(file, args, { hasStdin, uid, cgroup, onStatus }) {
       const to = helper ?? open();
       const id = ++lastId;
       const entry: Entry = {
@@ -68,10 +79,13 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
       entries.set(id, entry);
       // The helper alone does not keep the gateway alive; what it has started does.
       to.channel?.ref();
-      to.send({ id, file, args, hasStdin, uid } satisfies SpawnRequest, (error) => {
+      to.send({ id, file, args, hasStdin, uid, cgroup } satisfies SpawnRequest, (error) => {
         if (error !== null) fail(id, 'EAGAIN');
       });
       return entry.started.promise;
+    },
+    leave(cgroup) {
+      helper?.send({ leave: cgroup } satisfies LeaveRequest, () => {});
     },
     close() {
       helper?.disconnect();

@@ -5,9 +5,19 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { describe, inject, it } from 'vitest';
 import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/binary.ts';
+import { createMemoryGroups } from '../../shared/workspace/memory-cgroup.ts';
 import { findEmulators } from '../emulator/emulators.ts';
 
-export type Requirement = 'emulators' | 'chromium' | 'bubblewrap' | 'codex' | 'strace' | 'shell' | 'python' | 'mounts';
+export type Requirement =
+  | 'emulators'
+  | 'chromium'
+  | 'bubblewrap'
+  | 'codex'
+  | 'strace'
+  | 'shell'
+  | 'python'
+  | 'mounts'
+  | 'memory';
 
 /** Empty when present, else how to get it. */
 export type Missing = Readonly<Record<Requirement, string>>;
@@ -20,6 +30,7 @@ const NAMES: Readonly<Record<Requirement, string>> = {
   strace: 'Codex, bubblewrap and strace',
   shell: 'bash, curl, jq and openssl',
   python: 'Python 3 with requests and websockets',
+  memory: 'a memory control group to divide (root or delegated; bubblewrap, Python 3)',
   mounts: 'disks of their own to fill (root, unshare, bubblewrap)',
 };
 
@@ -46,6 +57,7 @@ export function findMissing(): Missing {
       ? ''
       : 'install them',
     mounts: bubblewrap || (canMount() ? '' : 'run as root, with CAP_SYS_ADMIN'),
+    memory: bubblewrap || (canDivideMemory() ? '' : 'run where /sys/fs/cgroup may be written to'),
     python: findPython() === undefined ? 'install Debian’s python3-requests and python3-websockets' : '',
   };
 }
@@ -57,7 +69,7 @@ export function describeMissing(missing: Missing): string | undefined {
 }
 
 /** Not to be had by installing something: a container may forbid mounts to its root. Named when missing, in CI too. */
-const OF_THE_MACHINE: ReadonlySet<Requirement> = new Set(['mounts']);
+const OF_THE_MACHINE: ReadonlySet<Requirement> = new Set(['mounts', 'memory']);
 
 /** A `describe` that runs where the requirement is met; where not, it is skipped, and with CI=true it fails. */
 export function describeWith(requirement: Requirement, name: string, suite: () => void): void {
@@ -88,7 +100,17 @@ export function findChromium(): string | undefined {
 }
 
 function requirements(missing: Missing): Requirement[] {
-  const all: Requirement[] = ['emulators', 'chromium', 'bubblewrap', 'codex', 'strace', 'shell', 'python', 'mounts'];
+  const all: Requirement[] = [
+    'emulators',
+    'chromium',
+    'bubblewrap',
+    'codex',
+    'strace',
+    'shell',
+    'python',
+    'mounts',
+    'memory',
+  ];
   return all.filter((requirement) => missing[requirement] !== '');
 }
 
@@ -102,6 +124,14 @@ function bubblewrapWorks(): boolean {
 function canMount(): boolean {
   const args = ['--mount', '/bin/sh', '-c', 'mount -t tmpfs tmpfs /mnt'];
   return process.getuid?.() === 0 && spawnSync('unshare', args, { timeout: 5_000, stdio: 'ignore' }).status === 0;
+}
+
+/** By making a group and removing it. */
+function canDivideMemory(): boolean {
+  const groups = createMemoryGroups(() => {});
+  const isMissing = groups.missing !== undefined;
+  void groups.close();
+  return !isMissing && isExecutable('/usr/bin/python3');
 }
 
 function pathCandidates(name: string): string[] {

@@ -16,10 +16,15 @@ export interface Scene {
 }
 
 /** Removed after the suite. */
-export async function createScene(disk?: DiskLimits): Promise<Scene> {
+export async function createScene(disk?: DiskLimits, ownerMemoryBytes?: number): Promise<Scene> {
   const directory = await mkdtemp(join(tmpdir(), 'sandbox-'));
   const path = process.env.PATH ?? '';
-  const sandbox = createBubblewrapSandbox({ directory: join(directory, 'workspaces'), path, ...(disk && { disk }) });
+  const sandbox = createBubblewrapSandbox({
+    directory: join(directory, 'workspaces'),
+    path,
+    ...(disk && { disk }),
+    ...(ownerMemoryBytes !== undefined && { ownerMemoryBytes }),
+  });
   afterAll(async () => {
     await sandbox.close();
     await rm(directory, { recursive: true, force: true });
