@@ -6,7 +6,7 @@ import { transact } from '../store/transact.ts';
 import { type AbortReason, type Lease, type TurnDocument, turnRef } from './documents.ts';
 import type { NumberedEvent } from './event-log.ts';
 import { appendMessage } from './history.ts';
-import { isAbandoned, isHeldBy, settle } from './lease.ts';
+import { isHeldBy, settle } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { withdrawal } from './queue.ts';
 import { decodeTurn, endedByOther, readSealed, type TurnEnd } from './turn-record.ts';
@@ -53,7 +53,8 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
   const { result, snapshots } = await transact(store, [ref, recordRef], ([first, second]) => {
     const current = cache.read(first);
     if (current === undefined || !isHeldBy(current.turn, lease)) return { writes: [], result: 'gone' as const };
-    if (options.force !== true && !isAbandoned(current.turn, nowMs)) return { writes: [], result: 'gone' as const };
+    if (options.force !== true && parts.owners.ofLease(current.turn) !== 'gone')
+      return { writes: [], result: 'gone' as const };
     if (second?.version !== recordSnapshot?.version) return { writes: [], result: 'changed' as const };
     // Whoever asked the owner to stop has been promised that end.
     const reason = current.turn.stop ?? options.reason;

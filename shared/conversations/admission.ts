@@ -9,7 +9,7 @@ import { settleAbandoned } from './abandoned.ts';
 import { awaitConversation } from './await-conversation.ts';
 import { decide, isKnown, type Step } from './decide.ts';
 import { type ConversationDocument, conversationRef, type Lease } from './documents.ts';
-import { isAbandoned, type OnBusy } from './lease.ts';
+import type { OnBusy } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { type DropReason, leaveQueue } from './queue.ts';
 
@@ -70,7 +70,7 @@ export async function admitPrompt(parts: AdmissionParts, request: PromptRequest)
   const { clock, turns, closing } = parts;
   const ref = conversationRef(request.owner, request.sessionId);
   const turnId = parts.ids.next('turn');
-  const giveUpAtMs = clock.now() + turns.timeoutMs;
+  const giveUpAtMs = clock.monotonic() + turns.timeoutMs;
   let queued = false;
   let retried = false;
   const leave = async (reason: DropReason): Promise<void> => {
@@ -81,7 +81,7 @@ export async function admitPrompt(parts: AdmissionParts, request: PromptRequest)
       await leave('interrupted');
       throw new RpcError('unavailable', { message: 'this instance is shutting down', retryAfterMs: 1_000 });
     }
-    if (clock.now() > giveUpAtMs) {
+    if (clock.monotonic() > giveUpAtMs) {
       await leave('expired');
       throw new RpcError('session_busy', { message: 'the session stayed busy until the wait timed out' });
     }
@@ -108,6 +108,9 @@ export async function admitPrompt(parts: AdmissionParts, request: PromptRequest)
       case 'abandoned':
         await settleAbandoned(parts, ref, step.lease, { reason: 'interrupted' });
         break;
+      case 'doubtful':
+        await waitForOwner(parts, ref, step.lease);
+        break;
       case 'waiting':
         queued = true;
         if (step.stopping !== undefined) await parts.awaitStop(ref, step.stopping);
@@ -118,11 +121,18 @@ export async function admitPrompt(parts: AdmissionParts, request: PromptRequest)
 }
 
 /** Resolves when it may be our turn, when our place is gone, when the running turn's lease is over, or after QUEUE_WAKE_MS. */
-function waitForTurn({ store, clock, turns, closing }: AdmissionParts, ref: Ref, turnId: string): Promise<void> {
+function waitForTurn({ store, turns, owners, closing }: AdmissionParts, ref: Ref, turnId: string): Promise<void> {
   const isDone = (conversation: ConversationDocument | undefined): boolean => {
     if (conversation === undefined || !isKnown(conversation, turnId)) return true;
     if (conversation.turn === null) return conversation.queue[0]?.turn_id === turnId;
-    return isAbandoned(conversation.turn, clock.now());
+    return owners.ofLease(conversation.turn) === 'gone';
   };
   return awaitConversation(store, ref, Math.min(QUEUE_WAKE_MS, turns.heartbeatMs), isDone, closing);
+}
+
+/** Resolves when the lease has changed, or has been doubtful for so long that its owner is gone. */
+function waitForOwner({ store, owners, closing }: AdmissionParts, ref: Ref, lease: Lease): Promise<void> {
+  const isDone = (conversation: ConversationDocument | undefined): boolean =>
+    conversation?.turn?.lease_until_ms !== lease.lease_until_ms;
+  return awaitConversation(store, ref, owners.doubtMs, isDone, closing);
 }

@@ -10,7 +10,7 @@ import type { Ref, Store } from '../store/store.ts';
 import { admitPrompt, hashParams } from './admission.ts';
 import { hold, release, type SessionName } from './companion-mark.ts';
 import { createConversationCache } from './conversation-cache.ts';
-import { type ConversationDocument, conversationRef, type Held } from './documents.ts';
+import { type ConversationDocument, conversationRef, type Held, type Lease } from './documents.ts';
 import { eraseSession, markDeleted } from './erase.ts';
 import type { NumberedEvent } from './event-log.ts';
 import { followTurn } from './follow-turn.ts';
@@ -24,6 +24,7 @@ import {
   type TurnSnapshot,
   toNames,
 } from './locate-turn.ts';
+import { createOwnerWatch, type Standing } from './owner-watch.ts';
 import type { TurnParts } from './parts.ts';
 import { createRunningTurns } from './running-turns.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './stop-turn.ts';
@@ -74,6 +75,8 @@ export interface Conversations {
     turnId: string | undefined,
     signal: AbortSignal,
   ): Promise<TurnHandle>;
+  /** Whether the owner of a running turn is alive, as far as this instance knows. */
+  standing(lease: Lease): Standing;
   /** As `resume`, without following: what is there now. */
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
@@ -126,6 +129,7 @@ export function createConversations({
     history,
     cache: createConversationCache(),
     ledger,
+    owners: createOwnerWatch(clock, config.turns),
     turns: config.turns,
   };
   const marks = { store, cache: runner.cache, clock, ids, defaultModel: engines.defaultModel };
@@ -208,6 +212,8 @@ export function createConversations({
       const session = sessionId ?? (turnId === undefined ? undefined : running.find(turnId)?.sessionId);
       return follow(await locateTurn(store, owner, session, turnId), signal);
     },
+
+    standing: runner.owners.ofLease,
 
     async snapshot(owner, sessionId, turnId) {
       const located = await locateTurn(store, owner, sessionId, turnId);

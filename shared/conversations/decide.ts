@@ -29,7 +29,7 @@ export type Step =
   /** The idempotency key is taken: this turn answers for it. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string }
   | { readonly kind: 'erasing' }
-  | { readonly kind: 'abandoned'; readonly lease: Lease }
+  | { readonly kind: 'abandoned' | 'doubtful'; readonly lease: Lease }
   /** In the queue; `stopping` is the running turn that was asked to make room. */
   | { readonly kind: 'waiting'; readonly stopping: Lease | undefined };
 
@@ -41,7 +41,7 @@ export async function decide(
   request: PromptRequest,
   queued: boolean,
 ): Promise<Step> {
-  const { store, cache, clock, ids, turns } = parts;
+  const { store, cache, clock, ids, turns, owners } = parts;
   const { idempotency } = request;
   const keyRef = idempotency && idempotencyRef(request.owner, idempotency.key);
   const conversationId = ids.next('conv');
@@ -69,13 +69,15 @@ export async function decide(
         idempotencyId: keyRef?.id ?? null,
         nowMs,
         leaseMs: turns.leaseMs,
+        owners,
       });
       const more = (): Write[] => [
         ...(keyRef === undefined || record !== undefined ? [] : [keyWrite(keyRef, turnId, request, nowMs)]),
-        ...dropExpired(current, nowMs),
+        ...dropExpired(current, owners, nowMs),
       ];
       switch (admission.kind) {
         case 'abandoned':
+        case 'doubtful':
           return { writes: [], result: () => admission };
         case 'busy':
           return { writes: [], result: () => busy(admission, current) };
@@ -91,7 +93,7 @@ export async function decide(
         }
         case 'queued': {
           const stopping = request.onBusy === 'interrupt' ? (admission.conversation.turn ?? undefined) : undefined;
-          const data = { ...admission.conversation, queue: liveQueue(admission.conversation, nowMs) };
+          const data = { ...admission.conversation, queue: liveQueue(admission.conversation, owners) };
           return {
             writes: [{ ref, data }, ...more()],
             result: () => {

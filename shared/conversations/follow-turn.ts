@@ -6,7 +6,6 @@ import type { Ref, Snapshot } from '../store/store.ts';
 import { settleAbandoned } from './abandoned.ts';
 import { type ConversationDocument, type TurnDocument, type TurnEventsDocument, turnRef } from './documents.ts';
 import { createEventLog, type EventLog } from './event-log.ts';
-import { isAbandoned } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { leaveQueue } from './queue.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
@@ -24,7 +23,7 @@ export interface FollowedTurn {
 
 /** `signal` ends the following (the reader has gone), not the turn: `done` then rejects with its reason. */
 export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
-  const { store, clock } = parts;
+  const { store } = parts;
   const log = createEventLog();
   const sealed: TurnEventsDocument[] = [];
   const ended = Promise.withResolvers<EndedTurn>();
@@ -62,7 +61,7 @@ export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: A
     const conversation = snapshot?.data?.deleted === true ? undefined : snapshot?.data;
     const turn = conversation?.turn;
     if (turn?.turn_id === turnId) {
-      if (isAbandoned(turn, clock.now())) await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
+      if (parts.owners.ofLease(turn) === 'gone') await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
       if (watching) return;
       const record = await readRecord();
       if (record !== undefined) onSnapshot(record);
@@ -70,7 +69,7 @@ export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: A
     }
     const waiting = conversation?.queue.find((entry) => entry.turn_id === turnId);
     if (waiting !== undefined) {
-      if (waiting.alive_until_ms <= clock.now()) {
+      if (!parts.owners.isWaiting(waiting)) {
         await leaveQueue(parts, ref, (entry) => entry.turn_id === turnId, 'expired');
       }
       return;

@@ -1,18 +1,12 @@
 // The rules of a turn's life as pure functions over the conversation document: admit, renew, settle. Whoever commits what they
 // return under the version they read owns the outcome; nobody else's write can pass.
 import type { ConversationDocument, Lease, QueuedPrompt, TurnStatus } from './documents.ts';
+import { type OwnerWatch, QUEUE_ALIVE_MS } from './owner-watch.ts';
 import { addUsage, NO_USAGE, type Usage } from './usage.ts';
 
 export const QUEUE_MAX = 8;
-/** A queued prompt whose waiting instance has not renewed it for this long has expired. */
-export const QUEUE_ALIVE_MS = 30_000;
 
 export type OnBusy = 'reject' | 'queue' | 'interrupt';
-
-/** Whether the running turn's owner is gone: it did not renew its lease in time. */
-export function isAbandoned(lease: Lease, nowMs: number): boolean {
-  return lease.lease_until_ms <= nowMs;
-}
 
 export function newConversation(
   owner: string,
@@ -49,6 +43,8 @@ export type Admission =
   | { readonly kind: 'running' }
   /** The turn before is abandoned and must be settled first. */
   | { readonly kind: 'abandoned'; readonly lease: Lease }
+  /** Whether the owner of the turn before is alive is not known yet. */
+  | { readonly kind: 'doubtful'; readonly lease: Lease }
   | { readonly kind: 'busy'; readonly lease: Lease | null; readonly queueFull: boolean };
 
 export interface AdmissionRequest {
@@ -58,6 +54,7 @@ export interface AdmissionRequest {
   readonly idempotencyId: string | null;
   readonly nowMs: number;
   readonly leaseMs: number;
+  readonly owners: OwnerWatch;
 }
 
 /**
@@ -65,11 +62,13 @@ export interface AdmissionRequest {
  * in order. Expired entries of the queue are dropped on the way.
  */
 export function admit(conversation: ConversationDocument, request: AdmissionRequest): Admission {
-  const { turnId, nowMs, onBusy } = request;
+  const { turnId, nowMs, onBusy, owners } = request;
   const { turn } = conversation;
   if (turn?.turn_id === turnId) return { kind: 'running' };
-  if (turn && isAbandoned(turn, nowMs)) return { kind: 'abandoned', lease: turn };
-  const queue = liveQueue(conversation, nowMs);
+  const standing = turn ? owners.ofLease(turn) : 'alive';
+  if (turn && standing === 'gone') return { kind: 'abandoned', lease: turn };
+  if (turn && standing === 'doubtful') return { kind: 'doubtful', lease: turn };
+  const queue = liveQueue(conversation, owners);
   const position = queue.findIndex((entry) => entry.turn_id === turnId);
   if (turn === null && (queue.length === 0 || position === 0)) {
     return { kind: 'admitted', conversation: lease({ ...conversation, queue: queue.slice(position + 1) }, request) };
@@ -84,8 +83,8 @@ export function admit(conversation: ConversationDocument, request: AdmissionRequ
 }
 
 /** Entries still waited for; the rest have expired. */
-export function liveQueue(conversation: ConversationDocument, nowMs: number): readonly QueuedPrompt[] {
-  return conversation.queue.filter((entry) => entry.alive_until_ms > nowMs);
+export function liveQueue(conversation: ConversationDocument, owners: OwnerWatch): readonly QueuedPrompt[] {
+  return conversation.queue.filter(owners.isWaiting);
 }
 
 function keepAlive(
@@ -94,8 +93,9 @@ function keepAlive(
   nowMs: number,
 ): ConversationDocument | undefined {
   const aliveUntilMs = nowMs + QUEUE_ALIVE_MS;
+  // Also where it is far ahead: the clock of this instance was wrong when it wrote that, and is right again.
   const due = conversation.queue.some(
-    (entry) => entry.turn_id === turnId && entry.alive_until_ms < aliveUntilMs - QUEUE_ALIVE_MS / 3,
+    (entry) => entry.turn_id === turnId && Math.abs(aliveUntilMs - entry.alive_until_ms) > QUEUE_ALIVE_MS / 3,
   );
   if (!due) return undefined;
   const queue = conversation.queue.map((entry) =>

@@ -11,7 +11,6 @@ import {
   turnRef,
 } from './documents.ts';
 import type { NumberedEvent } from './event-log.ts';
-import { isAbandoned } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
 import type { Usage } from './usage.ts';
@@ -73,10 +72,10 @@ export async function locateTurn(
 
 /** How a turn that does not run on this instance stands; settles it when its owner is gone. */
 export async function snapshotTurn(parts: TurnParts, located: LocatedTurn): Promise<TurnSnapshot> {
-  const { store, clock } = parts;
+  const { store } = parts;
   const { ref, conversation, turnId } = located;
   const { turn, queue } = conversation;
-  if (turn?.turn_id === turnId && isAbandoned(turn, clock.now())) {
+  if (turn?.turn_id === turnId && parts.owners.ofLease(turn) === 'gone') {
     await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
   }
   const [snapshot] = await store.get<TurnDocument>([turnRef(turnId)]);

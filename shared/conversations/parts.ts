@@ -5,6 +5,7 @@ import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
 import type { ConversationCache } from './conversation-cache.ts';
 import type { History } from './history.ts';
+import type { OwnerWatch } from './owner-watch.ts';
 import type { UsageLedger } from './usage-ledger.ts';
 
 export interface TurnParts {
@@ -14,5 +15,6 @@ export interface TurnParts {
   readonly history: History;
   readonly cache: ConversationCache;
   readonly ledger: UsageLedger;
+  readonly owners: OwnerWatch;
   readonly turns: Config['turns'];
 }

@@ -3,6 +3,7 @@
 import type { Ref, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import type { ConversationDocument, QueuedPrompt } from './documents.ts';
+import type { OwnerWatch } from './owner-watch.ts';
 import type { TurnParts } from './parts.ts';
 import { endedByOther, type TurnEnd } from './turn-record.ts';
 import { NO_USAGE } from './usage.ts';
@@ -26,10 +27,10 @@ export function dropQueued(
 }
 
 /** Drops entries whose waiting instance is gone. */
-export function dropExpired(conversation: ConversationDocument, nowMs: number): Write[] {
+export function dropExpired(conversation: ConversationDocument, owners: OwnerWatch, nowMs: number): Write[] {
   return dropQueued(
     conversation,
-    conversation.queue.filter((entry) => entry.alive_until_ms <= nowMs),
+    conversation.queue.filter((entry) => !owners.isWaiting(entry)),
     'expired',
     nowMs,
   );

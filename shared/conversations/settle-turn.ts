@@ -46,7 +46,7 @@ type Settled =
 /** Resolves with the end on record. Rejects with `unavailable` when the store takes nothing for as long as a lease. */
 export async function settleTurn(parts: TurnParts, turn: TurnToSettle): Promise<EndedTurn> {
   const { clock, log, turns } = parts;
-  for (const giveUpAtMs = clock.now() + turns.leaseMs; ; ) {
+  for (const giveUpAtMs = clock.monotonic() + turns.leaseMs; ; ) {
     try {
       await turn.flusher.finish();
       return await commitEnd(parts, turn, await withAnswer(parts, turn));
@@ -54,7 +54,7 @@ export async function settleTurn(parts: TurnParts, turn: TurnToSettle): Promise<
       const { reason } = toRpcError(error);
       // Deleted while it ran: nothing is left to settle.
       if (reason === 'cancelled') throw error;
-      if (reason !== 'unavailable' || clock.now() >= giveUpAtMs) {
+      if (reason !== 'unavailable' || clock.monotonic() >= giveUpAtMs) {
         log.log('ERROR', 'turn could not be settled; its lease will expire', {
           turn_id: turn.admitted.lease.turn_id,
           ...errorFields(error),

@@ -5,7 +5,7 @@ import { transact } from '../store/transact.ts';
 import { settleAbandoned } from './abandoned.ts';
 import { awaitConversation } from './await-conversation.ts';
 import type { ConversationDocument, Lease } from './documents.ts';
-import { isAbandoned, isHeldBy } from './lease.ts';
+import { isHeldBy } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { dropQueued } from './queue.ts';
 import type { RunningTurns } from './running-turns.ts';
@@ -24,7 +24,7 @@ export async function cancelSession(parts: TurnParts, ref: Ref, running: Running
     const current = cache.read(snapshot);
     if (current === undefined) return { writes: [], result: undefined };
     const { turn, queue } = current;
-    const mustFlag = turn !== null && turn.stop === null && !isAbandoned(turn, clock.now());
+    const mustFlag = turn !== null && turn.stop === null && parts.owners.ofLease(turn) !== 'gone';
     if (!mustFlag && queue.length === 0) return { writes: [], result: { current, turn } };
     const next: ConversationDocument = {
       ...current,
@@ -53,7 +53,7 @@ export async function awaitStop(
   lease: Lease,
   reason: 'cancelled' | 'replaced',
 ): Promise<void> {
-  if (isAbandoned(lease, parts.clock.now())) return settleAbandoned(parts, ref, lease, { reason });
+  if (parts.owners.ofLease(lease) === 'gone') return settleAbandoned(parts, ref, lease, { reason });
   let ended = false;
   await awaitConversation(parts.store, ref, OWNER_ANSWERS_MS, (conversation) => {
     ended = !isHeldBy(conversation?.turn, lease);

@@ -1,6 +1,5 @@
 // `conversation.status`: how a session stands.
 import { z } from 'zod';
-import { isAbandoned } from '../conversations/lease.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas.ts';
 
@@ -48,10 +47,10 @@ export const conversationStatus = defineMethod({
     },
   },
   async handle({ session_id }, { services, caller }) {
-    const { conversations, clock } = services;
+    const { conversations } = services;
     let found = await conversations.find(caller.keyId, session_id);
     const running = found?.conversation.turn ?? null;
-    if (running !== null && isAbandoned(running, clock.now())) {
+    if (running !== null && conversations.standing(running) === 'gone') {
       // Its owner is gone. Said only once it is on record: an owner that is merely late would go on to complete it.
       await conversations.snapshot(caller.keyId, session_id, running.turn_id);
       found = await conversations.find(caller.keyId, session_id);

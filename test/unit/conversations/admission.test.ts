@@ -1,6 +1,7 @@
 // What happens to a prompt that finds its session busy: rejected, queued or let in, and how every place in a queue ends.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { QUEUE_ALIVE_MS, QUEUE_MAX } from '../../../shared/conversations/lease.ts';
+import { QUEUE_MAX } from '../../../shared/conversations/lease.ts';
+import { QUEUE_ALIVE_MS } from '../../../shared/conversations/owner-watch.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';

@@ -13,6 +13,8 @@ import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
 import { createStage, failure, type Instance, isDelta, isTerminal, type Stage } from './stage.ts';
 
+const EIGHT_HOURS_MS = 8 * 3_600_000;
+
 let stage: Stage;
 let a: Instance;
 let b: Instance;
@@ -55,6 +57,25 @@ describe('a lease', () => {
     a.line.state = 'up';
     expect(await failure(running.answer)).toMatchObject({ reason: 'unavailable' });
     expect(await stage.provider.requests[0]?.done).toMatchObject({ by: 'client' });
+  });
+
+  it('of an owner that died with its clock 8 hours ahead holds the session for a heartbeat or two', async () => {
+    stage.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
+    stage.clock.step(EIGHT_HOURS_MS);
+    const running = a.stream('hang', { session_id: 's' });
+    await running.until(isDelta);
+    const queued = failure(a.prompt('waits', { session_id: 's', on_busy: 'queue' }));
+    await expect.poll(async () => (await stored('s')).queue).toHaveLength(1);
+    a.line.state = 'down';
+    stage.clock.step(-EIGHT_HOURS_MS);
+    expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ status: 'running' });
+    const next = b.prompt('next', { session_id: 's', on_busy: 'queue' });
+    await expect.poll(async () => (await stored('s')).turn).toBeNull();
+    stage.clock.advance(31_000);
+    expect(await next).toMatchObject({ content: 'answer' });
+    a.line.state = 'up';
+    await failure(running.answer);
+    await queued;
   });
 
   it('that has expired ends for every reader right after what it has seen, stored or not', async () => {
