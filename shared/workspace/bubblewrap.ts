@@ -161,7 +161,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
         args,
         env: {},
         tame(pid) {
-          unwatch ??= disk.watch(workspace, access, () => killPid(pid));
+          unwatch ??= disk.watch(workspace, { pid, access, kill: () => killPid(pid) });
         },
         release() {
           unwatch?.();
@@ -245,7 +245,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       onOverDisk?.();
       child.kill(0);
     };
-    const unwatch = disk.watch(workspace, access, kill, spec.writable === undefined ? [] : [spec.writable.from]);
+    const unwatch = disk.watch(workspace, { pid: child.pid, access, kill, writes: spec.writable?.from });
     void child.ended.then(() => {
       running.delete(child);
       unwatch();

@@ -34,16 +34,19 @@ export type DiskAccess = 'write' | 'delete' | 'remove';
 export interface DiskGuard {
   /** What a process that starts now may do; waits until what has ended before is measured. */
   admit(workspace: Workspace): Promise<DiskAccess>;
-  /** Watches while something runs; `kill` ends it when it may not go on. Call the result when it has ended. */
-  watch(workspace: Workspace, access: DiskAccess, kill: () => void, more?: readonly string[]): () => void;
+  /** Watches while something runs. Call the result when it has ended. */
+  watch(workspace: Workspace, process: WatchedProcess): () => void;
   close(): void;
 }
 
-interface Watched {
+/** What runs in a workspace. */
+export interface WatchedProcess {
+  readonly pid: number;
   readonly access: DiskAccess;
-  readonly kill: () => void;
-  /** Directories of the machine that it writes to, beside the workspace. */
-  readonly more: readonly string[];
+  /** Ends it when it may not go on. */
+  kill(): void;
+  /** A directory of the machine that it writes to, beside the workspace. */
+  readonly writes?: string | undefined;
 }
 
 interface Free {
@@ -58,7 +61,7 @@ interface Free {
 /** What is known of a workspace. */
 interface State {
   readonly workspace: Workspace;
-  readonly watched: Set<Watched>;
+  readonly watched: Set<WatchedProcess>;
   /** Something may have changed since it was measured. */
   isDirty: boolean;
   measuring: Promise<void> | undefined;
@@ -98,14 +101,13 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
       await measure(state, free);
       return accessOf(state, free.share);
     },
-    watch(workspace, access, kill, more = []) {
+    watch(workspace, process) {
       const state = stateOf(workspace);
-      const entry = { access, kill, more };
-      state.watched.add(entry);
+      state.watched.add(process);
       active.add(state);
       if (timer === undefined) schedule(limits.checkMs);
       return () => {
-        if (!state.watched.delete(entry)) return;
+        if (!state.watched.delete(process)) return;
         state.isDirty = true;
         // Not awaited: what has ended is answered at once, and the next command waits for the measurement.
         void freeSpace().then((free) => measure(state, free));
@@ -174,8 +176,9 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     state.isDirty = true;
     await measure(state, free);
     const allowed = accessOf(state, free.share);
-    for (const { access, kill } of state.watched) {
-      if ((access === 'write' && allowed !== 'write') || (access === 'delete' && allowed === 'remove')) kill();
+    for (const process of state.watched) {
+      const { access } = process;
+      if ((access === 'write' && allowed !== 'write') || (access === 'delete' && allowed === 'remove')) process.kill();
     }
   }
 
@@ -198,10 +201,12 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
 
   async function take(state: State, free: Free): Promise<void> {
     const { home, tmp } = state.workspace;
-    const more = [...state.watched].flatMap((watched) => watched.more);
+    const processes = [...state.watched];
+    const more = processes.flatMap(({ writes }) => writes ?? []);
+    const pids = processes.map(({ pid }) => pid);
     state.isDirty = false;
     const startedMs = performance.now();
-    const usage = await meter.measure([home, tmp, ...more], 2 * limits.workspaceEntries);
+    const usage = await meter.measure([home, tmp, ...more], 2 * limits.workspaceEntries, pids);
     const atMs = performance.now();
     const { bytes, entries, isComplete } = usage;
     Object.assign(state, usage, { measured: { atMs, tookMs: atMs - startedMs, free } });

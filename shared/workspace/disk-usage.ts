@@ -10,8 +10,11 @@ export interface Usage {
 }
 
 export interface UsageMeter {
-  /** Never follows a link. What is not there counts nothing; what cannot be measured in time is not complete. Never rejects. */
-  measure(paths: readonly string[], entriesMax: number): Promise<Usage>;
+  /**
+   * Of directories, and of files of the first one's disk that have no name any more but that one of `pids` or their descendants holds.
+   * Never follows a link. What is not there counts nothing; what cannot be measured in time is not complete. Never rejects.
+   */
+  measure(paths: readonly string[], entriesMax: number, pids?: readonly number[]): Promise<Usage>;
   close(): void;
 }
 
@@ -19,6 +22,7 @@ interface Job {
   readonly id: number;
   readonly paths: readonly string[];
   readonly entriesMax: number;
+  readonly pids: readonly number[];
 }
 
 interface Answer extends Usage {
@@ -35,7 +39,7 @@ export function createUsageMeter(): UsageMeter {
   let lastId = 0;
 
   return {
-    measure(paths, entriesMax) {
+    measure(paths, entriesMax, pids = []) {
       const id = ++lastId;
       const at = worker ?? open();
       return new Promise((resolve) => {
@@ -52,7 +56,7 @@ export function createUsageMeter(): UsageMeter {
         }, TIMEOUT_MS).unref();
         waiting.set(id, settle);
         at.ref();
-        at.postMessage({ id, paths, entriesMax } satisfies Job);
+        at.postMessage({ id, paths, entriesMax, pids } satisfies Job);
       });
     },
     close: () => stop(worker),
@@ -127,6 +131,57 @@ function measureMain(): void {
     return true;
   };
 
+  const list = (path: string): string[] => {
+    try {
+      return fs.readdirSync(path);
+    } catch {
+      // The process has ended, or is another user's.
+      return [];
+    }
+  };
+
+  const read = (path: string): string => {
+    try {
+      return fs.readFileSync(path, 'latin1');
+    } catch {
+      return '';
+    }
+  };
+
+  /** As in /proc/PID/maps (makedev(3)). */
+  const toHex = (device: number): string => {
+    const numbers = [(device >> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
+    return numbers.map((number) => number.toString(16).padStart(2, '0')).join(':');
+  };
+
+  /** Files without a name, by inode: open ones with their blocks, mapped ones with the size of what is mapped. */
+  const addHeld = (pid: number, device: number, held: Map<number, number>): void => {
+    const children = list(`/proc/${pid}/task`).map((task) => read(`/proc/${pid}/task/${task}/children`));
+    for (const child of children.join(' ').split(' ').filter(Boolean)) addHeld(Number(child), device, held);
+    for (const line of read(`/proc/${pid}/maps`).split('\n')) {
+      const found = /^(\w+)-(\w+) \S+ \S+ (\w+:\w+) (\d+) .*\(deleted\)$/.exec(line);
+      const [, from = '', to = '', on = '', inode = ''] = found ?? [];
+      if (on !== toHex(device)) continue;
+      const bytes = Number.parseInt(to, 16) - Number.parseInt(from, 16);
+      held.set(Number(inode), Math.max(bytes, held.get(Number(inode)) ?? 0));
+    }
+    for (const fd of list(`/proc/${pid}/fd`)) {
+      try {
+        const stats = fs.statSync(`/proc/${pid}/fd/${fd}`);
+        if (stats.isFile() && stats.nlink === 0 && stats.dev === device) held.set(stats.ino, stats.blocks * 512);
+      } catch {
+        // It has been closed.
+      }
+    }
+  };
+
+  const heldBytes = ({ paths, pids }: Job): number => {
+    const device = fs.statSync(paths[0] ?? '/', { throwIfNoEntry: false })?.dev;
+    const held = new Map<number, number>();
+    if (device !== undefined) for (const pid of pids) addHeld(pid, device, held);
+    return [...held.values()].reduce((sum, bytes) => sum + bytes, 0);
+  };
+
   const end = (job: Measuring, isComplete: boolean): void => {
     try {
       job.open?.dir.closeSync();
@@ -158,7 +213,7 @@ function measureMain(): void {
 
   parentPort?.on('message', (job: Job) => {
     const left = job.paths.map((path) => Buffer.from(path).toString(ENCODING));
-    jobs.push({ ...job, left, open: undefined, bytes: 0, entries: 0 });
+    jobs.push({ ...job, left, open: undefined, bytes: heldBytes(job), entries: 0 });
     if (jobs.length === 1) setImmediate(run);
   });
 }

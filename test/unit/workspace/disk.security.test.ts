@@ -74,6 +74,21 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
     expect((await make('c')).exitCode).toBe(0);
   });
 
+  it('counts files without a name while they are held, open or mapped', async () => {
+    const scene = await createScene({ ...DISK_LIMITS, workspaceBytes: 8 * MB, checkMs: 50 });
+    const wait = 'sleep 30';
+    const open = `head -c 9M /dev/zero > /tmp/x; exec 3< /tmp/x; rm /tmp/x; ${wait}`;
+    const mapped = `
+import mmap, os, time
+file = open('/tmp/x', 'w+b'); file.write(bytes(9 << 20)); file.flush()
+held = mmap.mmap(file.fileno(), 0); file.close(); os.remove('/tmp/x'); time.sleep(30)`;
+    for (const script of [open, `exec python3 -c "${mapped}"`]) {
+      const held = await scene.sh(script);
+      expect(held).toMatchObject({ exitCode: 137, timedOut: false, isFull: true });
+      expect(await scene.sh('echo x > ~/x && cat ~/x')).toMatchObject({ exitCode: 0 });
+    }
+  });
+
   it('is measured to the last byte: names that are not UTF-8, and one file under several names once', async () => {
     const { directory } = await createScene();
     const meter = createUsageMeter();

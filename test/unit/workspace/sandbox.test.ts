@@ -104,6 +104,16 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     await expect(sandbox.command({ keyId: 'a', argv: ['true'] })).rejects.toMatchObject(gone);
   });
 
+  it('starts the command of one key at once while another has more of them than may run', async () => {
+    const leave = new AbortController();
+    const spec = { keyId: 'flood', argv: ['sleep', '60'] as [string, ...string[]] };
+    const flood = Array.from({ length: 60 }, () => scene.sandbox.run(spec, { ...options, signal: leave.signal }));
+    const ends = Promise.allSettled(flood);
+    expect((await scene.sh('echo here', { keyId: 'other' })).stdout.toString()).toBe('here\n');
+    leave.abort();
+    for (const { status } of await ends) expect(status).toBe('rejected');
+  });
+
   it('gives the same command line to who starts the process by other means', async () => {
     const command = await scene.sandbox.command({ keyId: 'a', argv: ['tty'] });
     expect(command.file).toMatch(/bwrap$/);
