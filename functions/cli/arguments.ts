@@ -1,6 +1,7 @@
 // Reads the command line. The key is not among it: arguments are seen by every process of the machine.
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { isBlank } from '../../shared/engines/blank.ts';
 
 export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>' | @file | -]
        codex-gateway [options] prompt [--session ID] [--model MODEL] ['text' | @file | -]
@@ -81,7 +82,7 @@ export async function readCommand(
     return { ...common, method: name, params: toParams(text) };
   }
   const prompt = await readInput(argument ?? '-', stdin);
-  if (prompt === '') throw new UsageError('the prompt is empty');
+  if (isBlank(prompt)) throw new UsageError('the prompt is empty');
   const params = {
     prompt,
     ...(values.session !== undefined && { session_id: values.session }),

@@ -7,6 +7,7 @@ import { type Clock, systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { RpcError } from '../errors.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
+import { isBlank } from './blank.ts';
 import { createCallGuard, type Deadlines } from './call-guard.ts';
 import type { Engine, EngineEvent, Outcome, TurnInput } from './engine.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge, withRetryAfter } from './failures.ts';
@@ -110,11 +111,10 @@ function maskAsInternal(cause: unknown): never {
 
 function toPrompt(turn: TurnInput): LanguageModelV4Prompt {
   const prompt: LanguageModelV4Prompt = [];
-  if (turn.instructions !== undefined && turn.instructions !== '')
+  if (turn.instructions !== undefined && !isBlank(turn.instructions))
     prompt.push({ role: 'system', content: turn.instructions });
   for (const { role, content } of turn.messages) {
-    // Providers refuse empty text, which an aborted turn may have left in the history.
-    if (content !== '') prompt.push({ role, content: [{ type: 'text', text: content }] });
+    if (!isBlank(content)) prompt.push({ role, content: [{ type: 'text', text: content }] });
   }
   return prompt;
 }

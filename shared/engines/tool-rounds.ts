@@ -11,6 +11,7 @@ import type {
 import { NO_USAGE, type Usage } from '../conversations/usage.ts';
 import { RpcError } from '../errors.ts';
 import type { Answer, Said } from './answer-stream.ts';
+import { isBlank } from './blank.ts';
 import type { EngineEvent, EngineTool, Outcome, Toolset } from './engine.ts';
 import { PROVIDERS, type ProviderName } from './providers.ts';
 
@@ -19,6 +20,8 @@ const ROUNDS_MAX = 8;
 /** Tool calls of a turn. */
 const CALLS_MAX = 32;
 const SHOWN_CHARS_MAX = 4096;
+/** Providers refuse a result that is only white space. */
+export const EMPTY_RESULT = '(no output)';
 const NO_MORE = 'No more tool calls are possible in this turn. Answer with what you have.';
 
 /** Tools as the SDK wants them; nothing when there are none. */
@@ -62,7 +65,8 @@ export async function* runRounds(
     for (const call of answer.toolCalls) {
       const isAllowed = round <= ROUNDS_MAX && ++calls <= CALLS_MAX;
       const { content: text, isError } = isAllowed ? yield* runTool(toolset, call, signal) : refuse(NO_MORE);
-      const output = isError ? { type: 'error-text' as const, value: text } : { type: 'text' as const, value: text };
+      const value = isBlank(text) ? EMPTY_RESULT : text;
+      const output = isError ? { type: 'error-text' as const, value } : { type: 'text' as const, value };
       results.push({ type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output });
     }
     prompt = [...prompt, toAssistant(answer.said), { role: 'tool', content: results }];
@@ -124,8 +128,8 @@ function toAssistant(said: readonly Said[]): LanguageModelV4Message {
         return [{ ...call, ...(providerOptions !== undefined && { providerOptions }) }];
       }
       const { type, text, providerOptions } = part;
-      // Providers refuse empty text; reasoning may be empty and still carry what they want to see again.
-      if (text === '' && (type === 'text' || providerOptions === undefined)) return [];
+      // Reasoning without text may carry a signature that the provider wants to see again.
+      if (isBlank(text) && (type === 'text' || providerOptions === undefined)) return [];
       return [{ type, text, ...(providerOptions !== undefined && { providerOptions }) }];
     }),
   };

@@ -1,6 +1,7 @@
 // `conversation.prompt`: one durable turn of a conversation.
 import { z } from 'zod';
 import { type PromptAnswer, toAnswer } from '../conversations/answer.ts';
+import { isBlank } from '../engines/blank.ts';
 import { loginNeedsCompanion, needsCompanion } from '../engines/needs-companion.ts';
 import { RpcError } from '../errors.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
@@ -10,7 +11,11 @@ import { readLastEventId, streamTurn } from './stream-turn.ts';
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
 
 const Params = z.strictObject({
-  prompt: z.string().min(1).describe('What to say to the model'),
+  prompt: z
+    .string()
+    .min(1)
+    .refine((prompt) => prompt === '' || !isBlank(prompt), 'must contain more than white space')
+    .describe('What to say to the model'),
   session_id: SessionId.optional().describe('Continues this session, or starts it; a new one is made when absent'),
   model: z.string().min(1).max(128).optional().describe('`provider/model`; the deployment’s default when absent'),
   instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),

@@ -147,6 +147,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
           'on_busy must be "reject", "queue" or "interrupt"',
         ],
         ['an empty one', 'conversation.prompt', { prompt: '' }, 'prompt must not be empty'],
+        ['a blank one', 'conversation.prompt', { prompt: ' \n\t' }, 'prompt must contain more than white space'],
         ['params by position', STATUS, ['a'], 'params must be given by name, in an object'],
       ])('about params says in plain words what is wrong: %s', async (_name, method, params, message) => {
         const { payload } = await say(call(method, params));

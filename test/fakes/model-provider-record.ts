@@ -77,6 +77,17 @@ export function toFormat(method: string | undefined, path: string): Format | und
   return /\/models\/[^/]+:(?:streamGenerateContent|generateContent)/.test(path) ? 'google' : undefined;
 }
 
+/** Whether a request holds text that is only white space, which Anthropic refuses in every role; the others here do as well. */
+export function hasBlankText(value: unknown): boolean {
+  if (Array.isArray(value)) return value.some(hasBlankText);
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.entries(value).some(([name, inner]) =>
+    typeof inner === 'string' ? TEXT_MEMBERS.has(name) && inner.trim() === '' : hasBlankText(inner),
+  );
+}
+
+const TEXT_MEMBERS: ReadonlySet<string> = new Set(['text', 'content', 'output', 'system', 'instructions']);
+
 function toMessages(body: unknown): readonly unknown[] {
   const list = member(body, 'messages') ?? member(body, 'input') ?? member(body, 'contents');
   if (typeof list === 'string') return [{ role: 'user', content: list }];

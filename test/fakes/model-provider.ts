@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Checks, createChecks } from './model-provider-checks.ts';
-import { isStream, type SeenRequest, toFormat, toRecord, toReport } from './model-provider-record.ts';
+import { hasBlankText, isStream, type SeenRequest, toFormat, toRecord, toReport } from './model-provider-record.ts';
 import { type Script, toScript } from './model-provider-script.ts';
 import { type Answer, countTokens, WIRES } from './model-provider-wire.ts';
 
@@ -26,6 +26,7 @@ export interface ModelProvider {
 }
 
 const SEEN_MAX = 1_000;
+const BLANK: Script = { status: 400, message: 'messages: text content blocks must contain non-whitespace text' };
 const BODY_BYTES_MAX = 64 << 20;
 
 /** Starts a provider on 127.0.0.1; `port` 0 takes a free one. Base URL for every SDK: `url`. */
@@ -63,7 +64,7 @@ export async function startModelProvider(options: { readonly port?: number } = {
     if (seen.length > SEEN_MAX) seen.shift();
     for (const resolve of waiting.splice(0)) resolve(record);
     try {
-      await play(record, behaviour(record), response);
+      await play(record, hasBlankText(record.body) ? BLANK : behaviour(record), response);
     } catch {
       response.destroy();
     }

@@ -1,6 +1,7 @@
 // Makes sure that the thread of a conversation holds all of it before the next prompt: the one in this process, the one that was saved by
 // another machine, or a new one; what is missing in it is injected as messages. Switching a session between engines keeps the context so.
 
+import { isBlank } from '../blank.ts';
 import type { EngineState, Message, TurnInput } from '../engine.ts';
 import { type Account, toAccount } from './account.ts';
 import { CodexRefusal } from './client.ts';
@@ -159,10 +160,10 @@ async function inject(
   missing: readonly Message[],
   signal: AbortSignal,
 ): Promise<KnownThread> {
-  const items = missing.filter(({ content }) => content !== '').map(({ role, content }) => toItem(role, content));
+  const items = missing.filter(({ content }) => !isBlank(content)).map(({ role, content }) => toItem(role, content));
   const given = turn.instructions ?? '';
-  const instructions = given === '' ? '' : hashMessage({ role: 'user', content: given });
-  if (instructions !== known.instructions) items.push(toItem('developer', given === '' ? NO_LONGER : given));
+  const instructions = isBlank(given) ? '' : hashMessage({ role: 'user', content: given });
+  if (instructions !== known.instructions) items.push(toItem('developer', instructions === '' ? NO_LONGER : given));
   if (items.length > 0) await client.request('thread/inject_items', { threadId: known.threadId, items }, signal);
   return { ...known, instructions };
 }

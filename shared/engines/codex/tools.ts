@@ -1,7 +1,9 @@
 // The tools of a session, run by the gateway when Codex asks for one: the same connections, bounds and events as with any other engine, and
 // no second client of a server inside Codex.
 import { createHash } from 'node:crypto';
+import { isBlank } from '../blank.ts';
 import type { EngineEvent, Toolset } from '../engine.ts';
+import { EMPTY_RESULT } from '../tool-rounds.ts';
 import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
 
 /** Calls of one turn. */
@@ -41,7 +43,8 @@ export function createToolRunner(
     const duration_ms = Math.round(performance.now() - startedMs);
     const result = content.slice(0, SHOWN_CHARS_MAX).toWellFormed();
     tell({ McpToolCallEnd: { call_id, server, tool, success: !isError, duration_ms, result } });
-    return { contentItems: [{ type: 'inputText', text: content }], success: !isError };
+    const text = isBlank(content) ? EMPTY_RESULT : content;
+    return { contentItems: [{ type: 'inputText', text }], success: !isError };
   };
 }
 

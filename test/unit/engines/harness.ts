@@ -1,7 +1,7 @@
 // What the engine tests share: the three wire formats as cases, an engine that talks to the fake provider, and a reader of turns.
 import { OAuth2Client } from 'google-auth-library';
 import { createDirectEngine, type DirectOptions } from '../../../shared/engines/direct.ts';
-import type { Engine, EngineEvent, Message, Outcome } from '../../../shared/engines/engine.ts';
+import type { Engine, EngineEvent, Message, Outcome, TurnInput } from '../../../shared/engines/engine.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import type { ModelProvider } from '../../fakes/model-provider.ts';
 
@@ -40,6 +40,21 @@ export interface Ask {
   readonly signal?: AbortSignal;
   /** Called with each event before the next one is asked for. */
   readonly onEvent?: (event: EngineEvent) => void | Promise<void>;
+}
+
+/** Runs a turn with any input to its end. */
+export async function runTurn(
+  engine: Engine,
+  { signal = new AbortController().signal, ...turn }: Partial<TurnInput> & { model: string; signal?: AbortSignal },
+): Promise<{ events: EngineEvent[]; outcome: Outcome }> {
+  const events: EngineEvent[] = [];
+  const messages = [{ role: 'user', content: 'hello' }] as const;
+  const run = engine.run({ turnId: 'turn_1', conversationId: 'conv_1', messages, ...turn }, { signal });
+  for (;;) {
+    const step = await run.next();
+    if (step.done) return { events, outcome: step.value };
+    events.push(step.value);
+  }
 }
 
 /** Runs a turn to its end. */

@@ -67,6 +67,7 @@ describe('proto', () => {
     ['a group that never ends', 'Cw=='],
     ['text that is not UTF-8', Buffer.from([0x0a, 2, 0xff, 0xfe]).toString('base64')],
     ['an empty prompt', submit({ prompt: '' })],
+    ['a blank prompt', submit({ prompt: ' \n' })],
     ['no prompt', submit({ model: 'offline/echo' })],
     ['an unknown on_busy', Buffer.from([0x0a, 1, 0x61, 0x20, 9]).toString('base64')],
     ['an unknown model', submit({ prompt: 'a', model: 'nobody/knows' })],

@@ -135,6 +135,7 @@ describe('a binary message that is no submission', () => {
     ['a session of 129 characters', submission('x', 's'.repeat(129), { prompt: 'hello' })],
     ['no session', submission('x', '', { prompt: 'hello' })],
     ['an empty prompt', submission('x', 's', { prompt: '' })],
+    ['a blank prompt', submission('x', 's', { prompt: ' \n' })],
     ['an unknown on_busy', Buffer.from([0x12, 1, 0x73, 0x1a, 5, 0x0a, 1, 0x61, 0x20, 9])],
     ['an unknown model', submission('x', 's', { prompt: 'hello', model: 'nobody/knows' })],
     ['a megabyte of noise', Buffer.concat([Buffer.of(0x0f), randomBytes((1 << 20) - 1)])],

@@ -1,0 +1,48 @@
+// Sessions that hold messages of nothing but white space: however they came there, the next prompt is answered.
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type ConversationDocument, conversationRef } from '../../../shared/conversations/documents.ts';
+import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
+import { createStage, failure, type Instance, isDelta, type Stage } from './stage.ts';
+
+let stage: Stage;
+let a: Instance;
+beforeEach(async () => {
+  stage = await createStage();
+  a = await stage.instance();
+});
+afterEach(() => stage.close());
+
+it('goes on after an answer that was cancelled when it had only begun with line breaks', async () => {
+  stage.provider.behave(() => ({
+    chunks: ['\n\n', 'x'],
+    gate: (index) => (index === 1 ? new Promise(() => {}) : Promise.resolve()),
+  }));
+  const running = a.stream('begin');
+  await running.until(isDelta);
+  await a.call(conversationCancel, { session_id: 's' });
+  expect((await failure(running.answer)).reason).toBe('cancelled');
+  stage.provider.behave();
+  expect((await a.prompt('and now?')).content).toMatch(/and now\?$/);
+});
+
+it('goes on after an answer of white space', async () => {
+  stage.provider.behave(() => ({ text: ' \n' }));
+  await a.prompt('say nothing');
+  stage.provider.behave();
+  expect((await a.prompt('and now?')).content).toMatch(/and now\?$/);
+});
+
+it('goes on where an earlier version stored blank prompts and answers', async () => {
+  await a.prompt('first');
+  const ref = conversationRef('default', 's');
+  const [snapshot] = await stage.store.get<ConversationDocument>([ref]);
+  if (snapshot?.data === undefined) throw new Error('no session');
+  const recent = snapshot.data.recent.map((message) => ({
+    ...message,
+    content: message.seq === 1 ? ' ' : '\n\n',
+    bytes: 2,
+  }));
+  await stage.store.commit([{ ref, data: { ...snapshot.data, recent } }]);
+  const b = await stage.instance();
+  expect((await b.prompt('second', { instructions: ' \t' })).content).toBe('You said: second');
+});
