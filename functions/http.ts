@@ -4,7 +4,9 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { RpcError } from '../shared/errors.ts';
 import type { RateDecision } from '../shared/rate-limit/limiter.ts';
+import { overloaded } from '../shared/rpc/in-flight.ts';
 import { BODY_BYTES_MAX } from '../shared/rpc/parse.ts';
+import { endWith } from './slow-reader.ts';
 
 export type HttpHandler = (req: IncomingMessage, res: ServerResponse) => void | Promise<void>;
 
@@ -59,9 +61,14 @@ export function queryOf(req: IncomingMessage): URLSearchParams {
 
 /**
  * Reads a body of at most 1 MiB. Throws RpcError `payload_too_large`, or `unsupported_media_type` for any Content-Encoding but
- * identity (a 200 KB gzip bomb became 200 MB in the framework's own parser), or the connection's error when the client goes away.
+ * identity (a 200 KB gzip bomb became 200 MB in the framework's own parser), or the connection's error when the client goes away;
+ * `unavailable` when `hold`, which is asked before bytes are kept, says no.
  */
-export function readBody(req: IncomingMessage, maxBytes = BODY_BYTES_MAX): Promise<Uint8Array> {
+export function readBody(
+  req: IncomingMessage,
+  maxBytes = BODY_BYTES_MAX,
+  hold: (bytes: number) => boolean = () => true,
+): Promise<Uint8Array> {
   const encoding = req.headers['content-encoding'];
   if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
     return Promise.reject(
@@ -79,6 +86,10 @@ export function readBody(req: IncomingMessage, maxBytes = BODY_BYTES_MAX): Promi
         stop();
         req.pause();
         reject(tooLarge());
+      } else if (!hold(chunk.length)) {
+        stop();
+        req.pause();
+        reject(overloaded());
       } else chunks.push(chunk);
     };
     const onEnd = (): void => {
@@ -120,7 +131,7 @@ export function sendJsonText(
     'X-Content-Type-Options': 'nosniff',
     ...headers,
   });
-  res.end(text);
+  void endWith(res, text);
   if (unread) drain(res);
 }
 

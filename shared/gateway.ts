@@ -2,6 +2,7 @@
 import { type CredentialHeaders, createAuthenticate, createRecognize } from './auth/authenticate.ts';
 import type { Caller } from './auth/keys.ts';
 import { RpcError } from './errors.ts';
+import { shareOfHeap } from './heap-share.ts';
 import { errorFields } from './log.ts';
 import { createMeter, type Meter } from './meter.ts';
 import type { Connection, MethodContext } from './methods/define-method.ts';
@@ -9,8 +10,10 @@ import type { RateDecision } from './rate-limit/limiter.ts';
 import { HTTP_ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX } from './rpc/answers.ts';
 import { type CallRecord, dispatch, type Reply } from './rpc/dispatch.ts';
 import type { Call } from './rpc/envelope.ts';
+import { createInFlight, type Held } from './rpc/in-flight.ts';
 import type { AnyMethod, Registry } from './rpc/method.ts';
 import type { Services } from './services.ts';
+import { createSlots, type SlotLimits } from './workspace/slots.ts';
 
 export interface GatewayRequest {
   readonly caller: Caller;
@@ -30,6 +33,8 @@ export interface GatewayRequest {
   readonly refuseWith?: RpcError;
   /** The instance that forwards this request has charged it already. */
   readonly charged?: boolean;
+  /** Counts what the request and its answer hold. */
+  readonly held?: Held;
   /** Started when the request came in; default: now. */
   readonly meter?: Meter;
   /** Hears the limiter's decision before any method runs, for headers that a stream sends first. */
@@ -54,8 +59,22 @@ export interface Gateway {
     caller: Caller,
     request: { readonly mayDegrade: boolean; readonly signal?: AbortSignal },
   ): Promise<RateDecision>;
+  /** For the bytes of one request; to be released when its answer has been taken or its client has gone. */
+  hold(caller: Caller): Held;
   handle(request: GatewayRequest): Promise<GatewayReply>;
 }
+
+/** Bytes of requests and answers held at a time, as far as a quarter of the heap goes. */
+const IN_FLIGHT_BYTES_MIN = 32 << 20;
+const IN_FLIGHT_BYTES_MAX = 256 << 20;
+/** Calls of `isBulky` methods that make their answers at a time, half of them of one key; the rest wait. */
+const BULKY_SLOTS: SlotLimits = {
+  perKey: 4,
+  total: 8,
+  waiting: 2_048,
+  waitMs: 10_000,
+  message: 'this instance makes as many large answers as it may at a time: send the call again later',
+};
 
 const NO_NOTIFY: MethodContext['notify'] = () => {};
 
@@ -64,6 +83,8 @@ export function createGateway(services: Services, registry: Registry<MethodConte
   const keyring = { keys: services.keys, clock, defaultLimits: config.limits };
   const authenticate = createAuthenticate(keyring);
   const recognize = createRecognize(keyring);
+  const inFlight = createInFlight(Math.max(IN_FLIGHT_BYTES_MIN, shareOfHeap(1 / 4, IN_FLIGHT_BYTES_MAX)));
+  const bulky = createSlots(BULKY_SLOTS);
 
   const take = async (
     caller: Caller,
@@ -90,6 +111,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     registry,
     authenticate,
     recognize,
+    hold: (caller) => inFlight.open(caller.keyId),
     charge: (caller, { mayDegrade, signal }) => take(caller, 1, mayDegrade, signal),
 
     async handle(request) {
@@ -116,6 +138,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
         requestId,
         signal,
         answerBytesMax,
+        ...(request.held && { hold: request.held.add }),
         gates: {
           async limit(cost, methods) {
             if (request.charged === true) return;
@@ -133,6 +156,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             }
           },
           authorize: (method) => authorize(method, caller),
+          place: () => bulky.acquire(caller.keyId, signal),
           context(_, { id }, batch) {
             const context = batch ? { ...shared, hints: hintsInBatch(shared.hints, id) } : shared;
             // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.

@@ -4,13 +4,12 @@ import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
 import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
 import { aroundShared, notificationText } from '../../shared/rpc/notification.ts';
+import { endWith, taken } from '../slow-reader.ts';
 
 /** Proxies cut streams that are silent for longer; comments keep them open. */
 const KEEP_ALIVE_MS = 15_000;
 /** Bytes waiting in the socket above which the source is paused. */
 const PAUSE_BYTES = 256 << 10;
-/** A reader that takes nothing for this long is gone; its turn goes on and can be resumed. */
-const STUCK_MS = 30_000;
 
 export interface EventStream {
   readonly started: boolean;
@@ -77,7 +76,7 @@ export function openEventStream(res: ServerResponse): EventStream {
       if (res.destroyed || res.writableEnded) return;
       clearInterval(keepAlive);
       if (text === undefined) res.end();
-      else res.end(toData(text));
+      else void endWith(res, toData(text));
     },
   };
   return stream;
@@ -90,17 +89,4 @@ function idLine(eventId: string | undefined): string {
 /** One event of JSON. */
 function toData(json: string): string {
   return `data: ${escapeLineEnds(json)}\n\n`;
-}
-
-/** Resolves when the socket is empty again or closed; cuts it when it does not move. */
-function taken(res: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      res.off('drain', done).off('close', done);
-      resolve();
-    };
-    const timer = setTimeout(() => res.destroy(), STUCK_MS);
-    res.on('drain', done).on('close', done);
-  });
 }

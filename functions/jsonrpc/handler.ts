@@ -63,7 +63,9 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
     requestId: string,
     meter: Meter,
   ): Promise<void> {
-    const body = await readBody(req).catch(toRpcError);
+    const held = gateway.hold(caller);
+    res.once('close', held.release);
+    const body = await readBody(req, undefined, held.add).catch(toRpcError);
     // The client has gone before its request was whole: there is nothing to do and nobody to answer.
     if (body instanceof RpcError && body.reason === 'cancelled') return;
     const stream = acceptsEvents(req) ? openEventStream(res) : undefined;
@@ -79,6 +81,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       signal: left.signal,
       hints: hintsOf(req),
       meter,
+      held,
       ...(stream && {
         notify: stream.notify,
         notifyShared: stream.notifyShared,

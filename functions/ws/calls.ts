@@ -55,6 +55,8 @@ export class Calls {
     const call = new AbortController();
     this.#inFlight.add(call);
     let later: (() => void)[] | undefined;
+    let sent: Promise<void> | undefined;
+    const held = this.#gateway.hold(owner.caller);
     try {
       const frame = isBinary ? await readFrame(message) : undefined;
       const requestId = this.#nextRequestId();
@@ -76,9 +78,10 @@ export class Calls {
         },
         ...(frame && { answerBytesMax: FRAME_ANSWER_BYTES_MAX }),
         ...(refuseWith && { refuseWith }),
+        held,
       });
       if (reply.text !== undefined && reply.unanswered !== true) {
-        owner.send(frame === undefined ? reply.text : frame.toAnswer(reply.text, requestId));
+        sent = owner.send(frame === undefined ? reply.text : frame.toAnswer(reply.text, requestId)) ?? undefined;
       }
       if (reply.refusal?.reason === 'unauthorized') owner.close(CLOSE.policy, 'the key is revoked');
     } catch (error) {
@@ -87,6 +90,8 @@ export class Calls {
       owner.close(CLOSE.internal, 'internal error');
     } finally {
       this.#inFlight.delete(call);
+      if (sent === undefined) held.release();
+      else void sent.then(held.release);
       if (later !== undefined) for (const work of later) work();
       owner.settled();
     }

@@ -28,7 +28,9 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       await verifier.verify(req.headers.authorization);
       const facts = decodeFacts(req.headers[CALL_HEADER]);
       const socketUrl = socketUrlOf(req);
-      const body = await readBody(req, BODY_BYTES_MAX);
+      const held = gateway.hold(facts.caller);
+      res.once('close', held.release);
+      const body = await readBody(req, BODY_BYTES_MAX, held.add);
       const left = new AbortController();
       res.once('close', () => left.abort(new RpcError('cancelled', { message: 'the client went away' })));
       res.writeHead(200, { 'Content-Type': CALL_CONTENT_TYPE, 'Cache-Control': 'no-store, no-transform' });
@@ -41,6 +43,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
         body,
         signal: left.signal,
         charged: true,
+        held,
         notify: (method, params) => send(res, JSON.stringify({ jsonrpc: '2.0', method, params })),
       });
       clearInterval(keepAlive);

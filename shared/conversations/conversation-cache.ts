@@ -1,10 +1,11 @@
 // The conversations this instance committed or read last, so that a warm session costs no read. Only ever a hint: every write carries
 // the version that was cached, and a stale one conflicts.
 import { LRUCache } from 'lru-cache';
+import { shareOfHeap } from '../heap-share.ts';
 import type { Ref, Snapshot } from '../store/store.ts';
 import type { ConversationDocument } from './documents.ts';
 
-const CACHE_BYTES_MAX = 64 << 20;
+const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
 
 export interface ConversationCache {
   /** In the form `transact` takes as `cached`. */

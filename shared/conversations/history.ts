@@ -2,6 +2,7 @@
 // cost of a prompt does not grow with the length of the conversation. Also what of it the model gets to see.
 import { LRUCache } from 'lru-cache';
 import type { Message } from '../engines/engine.ts';
+import { shareOfHeap } from '../heap-share.ts';
 import type { Store, Write } from '../store/store.ts';
 import { type ConversationDocument, type MessagesDocument, messagesRef, type StoredMessage } from './documents.ts';
 import { INLINE_BYTES_MAX, readText, splitText, textWrites } from './texts.ts';
@@ -17,7 +18,7 @@ const CHUNK_BYTES = 16 << 10;
 const CHUNKS_READ_MAX = 256;
 /** Chunks read at once at first; doubles, since a model that has seen so many has room for more. */
 const CHUNKS_AT_ONCE = 8;
-const CACHE_BYTES_MAX = 32 << 20;
+const CACHE_BYTES_MAX = shareOfHeap(1 / 16, 32 << 20);
 /** Texts that are read at once: a longer one is read alone. */
 const STEP_BYTES = 512 << 10;
 /** Bytes of UTF-8 per token, low on purpose: English has about 4, so a budget is never exceeded by an estimate. */

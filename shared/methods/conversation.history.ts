@@ -22,6 +22,7 @@ export const conversationHistory = defineMethod({
   summary: 'Pages through the messages of a session, oldest first; a page ends at 1 MiB',
   scope: 'conversation',
   cost: 'read',
+  isBulky: true,
   params: z.strictObject({
     session_id: SessionId,
     cursor: Cursor.optional(),

@@ -27,6 +27,7 @@ export const conversationList = defineMethod({
   summary: 'Lists the caller’s own sessions, the one used last first',
   scope: 'conversation',
   cost: 'read',
+  isBulky: true,
   params: z.strictObject({ cursor: Cursor.optional(), limit: z.int().min(1).max(100).default(20) }),
   result: z.object({
     conversations: z.array(Listed),

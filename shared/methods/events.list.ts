@@ -27,6 +27,7 @@ export const eventsList = defineMethod({
   summary: 'Lists recorded webhook events; a page ends at 1 MiB',
   scope: 'webhook',
   cost: 'read',
+  isBulky: true,
   params: z.strictObject({
     event: z.string().min(1).max(128).optional().describe('Only events of this name'),
     after: z.string().min(1).max(512).optional().describe('`next_cursor` of the page before, or an `event_id`'),

@@ -5,11 +5,14 @@ import { RpcError } from '../errors.ts';
 import { auditCommand } from '../workspace/audit.ts';
 import { createEventSink } from '../workspace/command-events.ts';
 import { checkEnvironment } from '../workspace/environment.ts';
+import { fitOutput } from '../workspace/output-text.ts';
 import { HOME, type RunResult } from '../workspace/sandbox.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { SessionId } from './schemas.ts';
 
 const OUTPUT_BYTES_MAX = 1 << 20;
+/** What an answer has beside the output. */
+const ANSWER_REST_BYTES = 4 << 10;
 const TIMEOUT_MS = 30_000;
 const TIMEOUT_MS_MAX = 300_000;
 /** On a WebSocket: how long events wait for the command to end. */
@@ -64,7 +67,11 @@ export const exec = defineMethod({
     exit_code: z.int().describe('As a shell reports it: 127 not found, 128 + n killed by signal n'),
     signal: z.string().optional(),
     timed_out: z.boolean(),
-    truncated: z.boolean().describe('More than 1 MiB was written to stdout or stderr; the rest was dropped'),
+    truncated: z
+      .boolean()
+      .describe(
+        'More than 1 MiB was written to stdout or stderr, or more than the answer may carry (1 MiB in all on a WebSocket); the rest was dropped',
+      ),
     duration_ms: z.int(),
     call_id: z.string(),
     stdout_base64: z.string().optional().describe('The bytes, where they are not UTF-8'),
@@ -121,7 +128,7 @@ export const exec = defineMethod({
           duration_ms: Math.round(durationMs),
         },
       });
-      return { ...toWire(result), call_id: callId };
+      return { ...toWire(result, context.answerBytesMax - ANSWER_REST_BYTES), call_id: callId };
     } catch (error) {
       throw toCancelled(error, context);
     } finally {
@@ -139,15 +146,16 @@ export const exec = defineMethod({
   },
 });
 
-function toWire(result: RunResult) {
-  const { stdout, stderr } = result;
+function toWire(result: RunResult, jsonBytesMax: number) {
+  const { stdout, stderr } = fitOutput(result.stdout, result.stderr, jsonBytesMax);
+  const isWhole = stdout.length === result.stdout.length && stderr.length === result.stderr.length;
   return {
     stdout: stdout.toString('utf8'),
     stderr: stderr.toString('utf8'),
     exit_code: result.exitCode,
     ...(result.signal !== undefined && { signal: result.signal }),
     timed_out: result.timedOut,
-    truncated: result.truncated,
+    truncated: result.truncated || !isWhole,
     duration_ms: Math.round(result.durationMs),
     ...(!isUtf8(stdout) && { stdout_base64: stdout.toString('base64') }),
     ...(!isUtf8(stderr) && { stderr_base64: stderr.toString('base64') }),

@@ -16,6 +16,7 @@ export const mcpList = defineMethod({
   summary: 'Lists the MCP servers that this key has connected; a page ends at 1 MiB',
   scope: 'mcp',
   cost: 'read',
+  isBulky: true,
   runs: 'companion',
   params: z.strictObject({
     session_id: SessionId.optional().describe('Only those of this session'),

@@ -2,6 +2,7 @@
 // serialised, or does not fit any more, is that call's error, and the other calls of the request keep their answers.
 import { RpcError } from '../errors.ts';
 import type { Id } from './envelope.ts';
+import { overloaded } from './in-flight.ts';
 
 /** Most bytes of an answer over HTTP, one call or all of a batch; larger ones, sent side by side, would use up the memory. */
 export const HTTP_ANSWER_BYTES_MAX = 8 << 20;
@@ -11,14 +12,22 @@ export const MESSAGE_BYTES_MAX = 1 << 20;
 const RESERVED_BYTES = 2 << 10;
 
 export interface Answers {
-  /** The response with a result. Throws RpcError `internal` for what JSON cannot hold, `payload_too_large` for what does not fit. */
-  success(id: Id, result: unknown): string;
+  /**
+   * The response with a result. Throws RpcError `internal` for what JSON cannot hold, `payload_too_large` for what does not fit; a read that
+   * the instance has no memory for is `unavailable`.
+   */
+  success(id: Id, result: unknown, isRead: boolean): string;
   /** The response with an error; without its details where they do not fit. */
   failure(id: Id, error: RpcError): string;
 }
 
-/** `answered`: how many calls share the bytes. */
-export function createAnswers(requestId: string, bytesMax: number, answered: number): Answers {
+/** `answered`: how many calls share the bytes. `hold` counts what the instance keeps until it is sent; false when that is too much. */
+export function createAnswers(
+  requestId: string,
+  bytesMax: number,
+  answered: number,
+  hold: (bytes: number) => boolean,
+): Answers {
   let waiting = answered;
   /** Without the brackets of a batch. */
   let leftBytes = bytesMax - 2;
@@ -33,8 +42,9 @@ export function createAnswers(requestId: string, bytesMax: number, answered: num
   }
 
   return {
-    success(id, result) {
+    success(id, result, isRead) {
       const text = toText({ jsonrpc: '2.0', result: result === undefined ? null : result, id });
+      if (!hold(text.length)) throw isRead ? overloaded() : notKept();
       if (fits(text)) return text;
       throw tooLarge(Buffer.byteLength(text), bytesMax);
     },
@@ -57,6 +67,15 @@ export function tooLarge(bytes: number, bytesMax: number): RpcError {
       `Payload too large: the call was carried out and its effect stands, but its answer of ${bytes} bytes does not fit into ` +
       `the ${bytesMax} bytes of the whole answer; ask for less, or send the call by itself over HTTP`,
     data: { limit_bytes: bytesMax, answer_bytes: bytes, carried_out: true },
+  });
+}
+
+/** The call has run, and the instance has no memory for its answer: it must not be repeated for that reason. */
+function notKept(): RpcError {
+  return new RpcError('payload_too_large', {
+    message:
+      'Payload too large: the call was carried out and its effect stands, but the instance holds too many answers to keep this one',
+    data: { carried_out: true },
   });
 }
 

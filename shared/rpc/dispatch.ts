@@ -3,6 +3,7 @@
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
+import { overloaded } from './in-flight.ts';
 import { checkParams } from './issues.ts';
 import type { AnyMethod, Registry } from './method.ts';
 import { parseRequest } from './parse.ts';
@@ -24,6 +25,8 @@ export interface Gates<Context> {
   authorize(method: AnyMethod<Context>): void;
   /** `batch`: the request holds other calls, too. */
   context(method: AnyMethod<Context>, call: Call, batch: boolean): Context;
+  /** Waits for a place of a method whose calls hold much memory (`isBulky`); resolves with what gives it back. Throws `unavailable`. */
+  place?(method: AnyMethod<Context>): Promise<() => void>;
   audit(record: CallRecord): void;
 }
 
@@ -36,6 +39,8 @@ export interface Exchange<Context> {
   readonly answerBytesMax?: number;
   /** Aborted when the client has gone. */
   readonly signal?: AbortSignal;
+  /** Counts bytes that are kept until the answer is sent; false when the instance cannot keep them. Default: it can. */
+  readonly hold?: (bytes: number) => boolean;
 }
 
 export interface Reply {
@@ -60,11 +65,12 @@ interface Answer {
 
 /** Answers one request. Never throws: whatever happens becomes a response of the error table. */
 export async function dispatch<Context>(registry: Registry<Context>, exchange: Exchange<Context>): Promise<Reply> {
-  const { gates, requestId } = exchange;
+  const { gates, requestId, hold = holdAll } = exchange;
   let envelope: Envelope;
   try {
     if (exchange.body instanceof RpcError) throw exchange.body;
-    const { value, unsafeNumbers } = parseRequest(exchange.body);
+    const { value, unsafeNumbers, heapBytes } = parseRequest(exchange.body);
+    if (!hold(heapBytes)) throw overloaded();
     envelope = readEnvelope(value, unsafeNumbers);
   } catch (error) {
     const charged = await charge(gates, 1, []);
@@ -84,7 +90,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   }
 
   const answered = calls.reduce((count, { id }) => (id === undefined ? count : count + 1), 0);
-  const answers = createAnswers(requestId, exchange.answerBytesMax ?? HTTP_ANSWER_BYTES_MAX, answered);
+  const answers = createAnswers(requestId, exchange.answerBytesMax ?? HTTP_ANSWER_BYTES_MAX, answered, hold);
   const [first] = calls;
   if (!batch && first !== undefined) {
     const { text, status } = await answer(first, methods[0], false, exchange, answers);
@@ -150,7 +156,7 @@ async function answer<Context>(
     // What only reads is of no use to a client that has gone; a call that changes something was accepted, and does not depend on it.
     if (signal?.aborted === true && method?.cost === 'read') throw new RpcError('cancelled');
     const result = await run(call, method, batch, gates);
-    const text = call.id === undefined ? undefined : answers.success(call.id, result);
+    const text = call.id === undefined ? undefined : answers.success(call.id, result, method?.cost === 'read');
     gates.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
     return { text, status: 200 };
   } catch (thrown) {
@@ -170,7 +176,13 @@ async function run<Context>(
     throw new RpcError('method_not_found', { data: { hint: 'rpc.discover lists the methods' } });
   gates.authorize(method);
   const params = readParams(method, call);
-  const result = await method.handle(params, gates.context(method, call, batch));
+  const leave = method.isBulky === true ? await gates.place?.(method) : undefined;
+  let result: unknown;
+  try {
+    result = await method.handle(params, gates.context(method, call, batch));
+  } finally {
+    leave?.();
+  }
   // The result passes its schema too, so that an undeclared field cannot leak.
   const parsed = method.result.safeParse(result);
   if (!parsed.success) throw new RpcError('internal', { cause: parsed.error });
@@ -199,4 +211,8 @@ function readParams<Context>(
 function refusal<Context>(error: RpcError, requestId: string, gates: Gates<Context>, id: Id = null): Reply {
   gates.audit({ method: 'request', outcome: error.reason, durationMs: 0, error });
   return { status: error.status, text: failureText(id, error, requestId) };
+}
+
+function holdAll(): boolean {
+  return true;
 }

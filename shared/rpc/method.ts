@@ -17,6 +17,8 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   readonly cost: 'read' | 'work';
   /** Where the handler can run; `companion` needs a process and is forwarded by the jsonrpc function. Default: anywhere. */
   readonly runs?: 'anywhere' | 'companion';
+  /** A call holds up to some megabytes while it makes its answer: few of them run at a time on an instance. */
+  readonly isBulky?: true;
   /** Over SSE a call lasts as long as its reader, which must bound the number of such calls: it takes no place of a batch. */
   readonly isEndless?: true;
   /** What the machine must give for it; where it does not, `rpc.discover` says so and the handler answers 403. */

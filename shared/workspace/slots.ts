@@ -8,6 +8,8 @@ export interface SlotLimits {
   /** Calls that may wait, half of them of one key, and for how long; 0: none. */
   readonly waiting: number;
   readonly waitMs: number;
+  /** What a call without a place is told. */
+  readonly message?: string;
 }
 
 /** 16 commands of one key run side by side; twice that on the machine. */
@@ -37,7 +39,7 @@ export function createSlots(limits: SlotLimits): Slots {
       signal?.throwIfAborted();
       if (isFree(keyId)) return take(keyId);
       const own = queue.filter((waiting) => waiting.keyId === keyId).length;
-      if (queue.length >= limits.waiting || own >= Math.ceil(limits.waiting / 2)) throw full();
+      if (queue.length >= limits.waiting || own >= Math.ceil(limits.waiting / 2)) throw full(limits);
       return wait(keyId, signal);
     },
   };
@@ -52,7 +54,7 @@ export function createSlots(limits: SlotLimits): Slots {
         if (error !== undefined) reject(error);
       };
       const aborted = (): void => leave(signal?.reason);
-      const timer = setTimeout(() => leave(full()), limits.waitMs);
+      const timer = setTimeout(() => leave(full(limits)), limits.waitMs);
       const waiting: Waiting = {
         keyId,
         start() {
@@ -96,6 +98,6 @@ export function createSlots(limits: SlotLimits): Slots {
   }
 }
 
-function full(): RpcError {
-  return new RpcError('unavailable', { message: 'Too many sandboxes are running', retryAfterMs: RETRY_MS });
+function full({ message = 'Too many sandboxes are running' }: SlotLimits): RpcError {
+  return new RpcError('unavailable', { message, retryAfterMs: RETRY_MS });
 }

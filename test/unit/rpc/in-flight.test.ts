@@ -1,0 +1,39 @@
+// The bytes that an instance holds for all requests together, and one owner's part of them.
+import { expect, it } from 'vitest';
+import { createInFlight } from '../../../shared/rpc/in-flight.ts';
+
+const MIB = 1 << 20;
+const FREE = 16 << 10;
+
+it('admits up to its bytes, one owner up to half, and again what is given back', () => {
+  const inFlight = createInFlight(8 * MIB);
+  const [a1, a2, b, c] = ['a', 'a', 'b', 'c'].map((owner) => inFlight.open(owner));
+  expect(a1?.add(3 * MIB + FREE)).toBe(true);
+  expect(a2?.add(2 * MIB + FREE)).toBe(false);
+  expect(a2?.add(MIB + FREE)).toBe(true);
+  expect(b?.add(4 * MIB + FREE)).toBe(true);
+  expect(c?.add(1 + FREE)).toBe(false);
+  a1?.release();
+  a1?.release();
+  expect(c?.add(3 * MIB + FREE)).toBe(true);
+  expect(c?.add(1)).toBe(false);
+  for (const held of [a2, b, c]) held?.release();
+  expect(inFlight.open('d').add(4 * MIB + FREE)).toBe(true);
+});
+
+it('does not count small requests, and counts many small pieces of one', () => {
+  const inFlight = createInFlight(MIB);
+  for (let n = 0; n < 1_000; n++) expect(inFlight.open('a').add(FREE)).toBe(true);
+  const one = inFlight.open('a');
+  let pieces = 0;
+  while (one.add(1_024)) pieces++;
+  expect(pieces).toBe((MIB / 2 + FREE) / 1_024);
+});
+
+it('counts nothing after the request has ended', () => {
+  const inFlight = createInFlight(MIB);
+  const held = inFlight.open('a');
+  held.release();
+  expect(held.add(100 * MIB)).toBe(true);
+  expect(inFlight.open('a').add(MIB / 2)).toBe(true);
+});
