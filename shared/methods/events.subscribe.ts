@@ -6,7 +6,7 @@ import { CURSOR_CHARS_MAX } from '../events/follow-cursor.ts';
 import { type Follower, followEvents } from '../events/follow-events.ts';
 import { takePlace } from '../events/places.ts';
 import { errorFields } from '../log.ts';
-import { escapeLineEnds, escapeLineEnds } from '../rpc/line-ends.ts';
+import { escapeLineEnds } from '../rpc/line-ends.ts';
 import type { SharedParams } from '../rpc/notification.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { toRecordedEvent } from './events.list.ts';
