@@ -22,7 +22,7 @@ export const DISK_LIMITS: DiskLimits = {
   workspaceBytes: 2 ** 30,
   workspaceEntries: 100_000,
   reserveBytes: 512 << 20,
-  checkMs: 200,
+  checkMs: 100,
 };
 
 /**
@@ -68,7 +68,9 @@ interface State {
   bytes: number;
   entries: number;
   isComplete: boolean;
-  /** Since it became too big, its smallest size. */
+  /** A process that could write has ended since it was measured. */
+  wasWritten: boolean;
+  /** While it is too big: its smallest size since only what may delete has run in it. */
   full: { bytes: number; entries: number } | undefined;
   measured: { readonly atMs: number; readonly tookMs: number; readonly free: Free } | undefined;
 }
@@ -109,6 +111,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
       return () => {
         if (!state.watched.delete(process)) return;
         state.isDirty = true;
+        state.wasWritten ||= process.access === 'write';
         // Not awaited: what has ended is answered at once, and the next command waits for the measurement.
         void freeSpace().then((free) => measure(state, free));
         if (state.watched.size > 0) return;
@@ -132,6 +135,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
       bytes: 0,
       entries: 0,
       isComplete: true,
+      wasWritten: false,
       full: undefined,
       measured: undefined,
     };
@@ -204,7 +208,9 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     const processes = [...state.watched];
     const more = processes.flatMap(({ writes }) => writes ?? []);
     const pids = processes.map(({ pid }) => pid);
+    const wasWritten = state.wasWritten || processes.some(({ access }) => access === 'write');
     state.isDirty = false;
+    state.wasWritten = false;
     const startedMs = performance.now();
     const usage = await meter.measure([home, tmp, ...more], 2 * limits.workspaceEntries, pids);
     const atMs = performance.now();
@@ -214,7 +220,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     if (!isComplete) return;
     if (bytes <= limits.workspaceBytes && entries <= limits.workspaceEntries) state.full = undefined;
     else {
-      const { full } = state;
+      const full = wasWritten ? undefined : state.full;
       state.full = {
         bytes: Math.min(full?.bytes ?? bytes, bytes),
         entries: Math.min(full?.entries ?? entries, entries),

@@ -55,33 +55,35 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
   });
 
   it('is read-only but for rm once a full one grows further, by empty files', async () => {
-    const scene = await createScene({ ...UNWATCHED, workspaceEntries: 300 });
+    const scene = await createScene({ ...UNWATCHED, workspaceEntries: 150 });
     const make = (name: string) =>
-      scene.sh(`i=0; while [ $i -lt 350 ]; do : > /tmp/${name}$i || exit 1; i=$((i + 1)); done`);
+      scene.sh(`i=0; while [ $i -lt 160 ]; do : > /tmp/${name}$i || exit 1; i=$((i + 1)); done`);
     expect((await make('a')).exitCode).toBe(0);
     expect((await make('b')).exitCode).toBe(0);
     const refused = await make('c');
     expect(refused.exitCode).not.toBe(0);
-    expect(refused.stderr.toString()).toMatch(/\nsandbox: .* read-only until you delete something with rm or rmdir\n$/);
+    expect(refused.stderr.toString()).toMatch(
+      /\nsandbox: .* read-only until you delete something with rm or rmdir as the command\n$/,
+    );
     const run = (...argv: [string, ...string[]]) =>
       scene.sandbox.run(
         { keyId: 'a', argv, env: { PATH: '/tmp:/usr/bin:/bin' } },
         { signal: new AbortController().signal, timeoutMs: 30_000, outputBytesMax: MB },
       );
     expect((await run('touch', '/tmp/c')).exitCode).not.toBe(0);
-    const names = Array.from({ length: 350 }, (_, index) => [`/tmp/a${index}`, `/tmp/b${index}`]).flat();
+    const names = Array.from({ length: 160 }, (_, index) => [`/tmp/a${index}`, `/tmp/b${index}`]).flat();
     expect(await run('rm', ...names)).toMatchObject({ exitCode: 0 });
     expect((await make('c')).exitCode).toBe(0);
   });
 
   it('counts files without a name while they are held, open or mapped', async () => {
     const scene = await createScene({ ...DISK_LIMITS, workspaceBytes: 8 * MB, checkMs: 50 });
-    const wait = 'sleep 30';
-    const open = `head -c 9M /dev/zero > /tmp/x; exec 3< /tmp/x; rm /tmp/x; ${wait}`;
+    const open = 'exec 3<> /tmp/x; rm /tmp/x; head -c 9M /dev/zero >&3; sleep 30';
     const mapped = `
 import mmap, os, time
-file = open('/tmp/x', 'w+b'); file.write(bytes(9 << 20)); file.flush()
-held = mmap.mmap(file.fileno(), 0); file.close(); os.remove('/tmp/x'); time.sleep(30)`;
+file = open('/tmp/x', 'w+b'); os.remove('/tmp/x'); file.truncate(9 << 20)
+held = mmap.mmap(file.fileno(), 0); os.closerange(3, 100)
+held[:] = bytes(9 << 20); time.sleep(30)`;
     for (const script of [open, `exec python3 -c "${mapped}"`]) {
       const held = await scene.sh(script);
       expect(held).toMatchObject({ exitCode: 137, timedOut: false, isFull: true });
