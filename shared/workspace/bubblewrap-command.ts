@@ -2,7 +2,7 @@
 import { type SandboxLimits, toUlimits } from './limits.ts';
 import { takeUid } from './own-uid.ts';
 import { HOME, type SandboxSpec, TMP } from './sandbox.ts';
-import { ETC_NAMES, UID_INSIDE, type Workspace } from './workspaces.ts';
+import { ETC_NAMES, filterOf, UID_INSIDE, type Workspace } from './workspaces.ts';
 
 /** What the self-test found to work on this machine. */
 export interface Toolbox {
@@ -11,29 +11,36 @@ export interface Toolbox {
   readonly isRoot: boolean;
   /** The gateway is root, and bwrap can be started under the key's uid (own-uid.ts). */
   readonly ownUid: boolean;
-  /** Whether a user namespace of its own can be had; without root there is no sandbox without one. */
-  readonly userNamespace: boolean;
   /** Whether bwrap can forbid user namespaces inside (`--disable-userns`). */
   readonly disableUserNamespaces: boolean;
-  /** Descriptors this process was born with and would hand down: closed before anything of the caller runs. */
-  readonly inheritedFds: readonly number[];
   /** The system's directories as bwrap arguments: /usr read-only, /bin and the like as they are on this machine. */
   readonly system: readonly string[];
 }
 
 export interface CommandOptions {
   readonly limits: SandboxLimits;
-  /** bwrap is started by root: it mounts as root, then setpriv(1) takes the key's uid and unshare(1) a user namespace. */
+  /** bwrap is started by root: it mounts as root, then setpriv(1) takes the key's uid. Otherwise bwrap makes a user namespace. */
   readonly asRoot: boolean;
-  readonly newSession: boolean;
   /** The workspace can only be read. */
   readonly readOnly?: boolean;
-  readonly statusFd?: number;
-  /** Taken by what has a session of its own, at once; the gateway sees to the rest when it lasts (priority.ts). */
-  readonly nice?: number;
-  /** Started by this process itself, not by the helper, which has let go of `inheritedFds`. */
-  readonly closesFds?: boolean;
+  /** Descriptors 0 to 2 are a terminal, which is to be the controlling terminal of what runs. */
+  readonly hasTerminal?: boolean;
 }
+
+/** How to start bwrap; descriptors as the spawner gives them. */
+export interface BubblewrapCommand {
+  /** What every user of the machine may see, because the program that runs has the same arguments in the end: no variable, no path. */
+  readonly args: readonly string[];
+  /** For INPUT_FD: bwrap's options, each with a NUL at its end. Paths of the machine and the caller's environment are here. */
+  readonly input: string;
+  /** From FILES_FD on. */
+  readonly files: readonly string[];
+}
+
+/** Descriptors of bwrap: it writes its status to the first, reads its options from the second, and files are open from the third on. */
+export const STATUS_FD = 3;
+const INPUT_FD = 4;
+const FILES_FD = 5;
 
 /** Size of what is writable but in memory: /dev/shm, and a /tmp that cannot be the workspace's. */
 const SHM_BYTES = 64 << 20;
@@ -54,31 +61,31 @@ const ETC_WITH_NETWORK = ['resolv.conf', 'ssl/certs', 'ssl/openssl.cnf'];
 /** What the shell that sets the limits answers when it cannot enter the directory, and how what it says of that begins. */
 export const CANNOT_ENTER = { exitCode: 125, message: /^sandbox: .*\bcd: / };
 
-/**
- * Arguments for bwrap. The caller's environment is set at the very end of the chain, by env(1): nothing of it is seen by a program that
- * still has rights to lose, nor by the shell. Every program on the way costs a millisecond: where there is no such environment, there is
- * no env(1).
- */
-export function toBubblewrapArgs(
+/** The environment is set by bwrap itself: env(1) would have it in its own command line. */
+export function toBubblewrapCommand(
   tools: Toolbox,
   spec: SandboxSpec,
   workspace: Workspace,
   options: CommandOptions,
-): string[] {
-  const env = Object.entries(spec.env ?? {}).map(([name, value]) => `${name}=${value}`);
-  return [
+): BubblewrapCommand {
+  const bwrapOptions = [
     ...namespaces(tools, spec, options),
-    ...(options.newSession ? ['--new-session'] : []),
-    ...(options.statusFd === undefined ? [] : ['--json-status-fd', String(options.statusFd)]),
+    // A terminal must be taken by a process inside; whatever else runs is kept from the terminal of the gateway.
+    ...(options.hasTerminal === true ? [] : ['--new-session']),
+    ...['--json-status-fd', String(STATUS_FD), '--seccomp', String(FILES_FD)],
     ...mounts(tools, spec, workspace, options.readOnly === true ? '--ro-bind' : '--bind'),
-    ...Object.entries(BASE_ENV).flatMap(([name, value]) => ['--setenv', name, value]),
-    '--',
-    ...(options.asRoot ? dropRights(tools, workspace) : []),
-    ...toShell(tools, options),
+    ...Object.entries({ ...BASE_ENV, ...spec.env }).flatMap(([name, value]) => ['--setenv', name, value]),
+  ];
+  const args = [
+    ...['--args', String(INPUT_FD), '--'],
+    ...(options.asRoot && workspace.uid !== undefined ? takeUid(workspace.uid) : []),
+    ...(options.hasTerminal === true ? ['/usr/bin/setsid', '-c'] : []),
+    ...toShell(options.limits),
     spec.cwd ?? HOME,
-    ...(env.length === 0 ? [] : ['/usr/bin/env', '--', ...env]),
     ...spec.argv,
   ];
+  const filter = filterOf(workspace, spec.nested === true ? 'nested' : 'command');
+  return { args, input: bwrapOptions.map((option) => `${option}\0`).join(''), files: [filter] };
 }
 
 function namespaces(tools: Toolbox, spec: SandboxSpec, { asRoot }: CommandOptions): string[] {
@@ -100,33 +107,20 @@ function namespaces(tools: Toolbox, spec: SandboxSpec, { asRoot }: CommandOption
   ];
 }
 
-/** A shell that offers itself first to the out-of-memory killer, enters the directory, takes the limits upon itself and becomes the rest. */
-function toShell({ inheritedFds }: Toolbox, { limits, closesFds, nice }: CommandOptions): string[] {
-  const fds = closesFds === true ? inheritedFds : [];
+/** A shell that enters the directory, takes the limits upon itself and becomes the rest. */
+function toShell(limits: SandboxLimits): string[] {
   const script = [
-    '{ echo 1000 > /proc/self/oom_score_adj; } 2>/dev/null',
-    ...(nice === undefined ? [] : [`{ echo ${nice} > /proc/self/autogroup; } 2>/dev/null`]),
-    ...(fds.length === 0 ? [] : [`exec ${fds.map((fd) => `${fd}>&-`).join(' ')}`]),
     `cd -- "$1" || exit ${CANNOT_ENTER.exitCode}`,
     'shift; unset OLDPWD',
     `${toUlimits(limits)} && exec "$@"`,
   ];
-  // sh(1) of Debian knows descriptors of one digit only.
-  const shell = fds.length === 0 ? ['/bin/sh'] : ['/bin/bash', '--posix'];
-  return [...shell, '-c', script.join('\n'), 'sandbox'];
-}
-
-function dropRights(tools: Toolbox, { uid }: Workspace): string[] {
-  if (uid === undefined) return [];
-  if (!tools.userNamespace) return [...takeUid(uid)];
-  const map = [`--map-user=${UID_INSIDE}`, `--map-group=${UID_INSIDE}`];
-  return [...takeUid(uid), '/usr/bin/unshare', '--user', ...map, '--'];
+  return ['/bin/sh', '-c', script.join('\n'), 'sandbox'];
 }
 
 function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace, bind: '--bind' | '--ro-bind'): string[] {
   // What is below /usr is there already.
-  const readOnly = (spec.readOnlyPaths ?? []).filter((path) => !path.startsWith('/usr/'));
-  const extra = spec.writable === undefined ? readOnly : [...readOnly, spec.writable.to];
+  const readOnly = (spec.readOnly ?? []).filter(({ from, to }) => from !== to || !from.startsWith('/usr/'));
+  const extra = [...readOnly, ...(spec.writable === undefined ? [] : [spec.writable])].map(({ to }) => to);
   return [
     ...tools.system,
     ...etc(workspace, extra),
@@ -141,10 +135,11 @@ function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace, bind: '
     ...own(bind, workspace.tmp, TMP, extra),
     ...own(bind, workspace.home, HOME, extra),
     ...directories(extra),
-    ...readOnly.flatMap((path) => ['--ro-bind', path, path]),
+    ...readOnly.flatMap(({ from, to }) => ['--ro-bind', from, to]),
     ...(spec.writable === undefined ? [] : ['--bind', spec.writable.from, spec.writable.to]),
-    // What bwrap put on its own tmpfs is memory that no limit counts.
-    ...['--remount-ro', '/dev', '--remount-ro', '/'],
+    // What bwrap put on its own tmpfs is memory that no limit counts. In /proc a process could lower its oom_score_adj; what makes
+    // sandboxes of its own has to write its uid_map there.
+    ...['--remount-ro', '/dev', ...(spec.nested === true ? [] : ['--remount-ro', '/proc']), '--remount-ro', '/'],
   ];
 }
 

@@ -1,27 +1,28 @@
 // The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap): namespaces by bwrap, limits by setrlimit, a PID namespace per
 // command so that nothing survives it. Where the self-test fails, nothing runs.
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { RpcError } from '../errors.ts';
-import { CANNOT_ENTER, type CommandOptions, toBubblewrapArgs } from './bubblewrap-command.ts';
+import { CANNOT_ENTER } from './bubblewrap-command.ts';
 import { createDiskGuard, type DiskAccess, type DiskLimits } from './disk-guard.ts';
 import { diskFull, diskNotice, toDeleter, withNotice } from './disk-notice.ts';
+import { toLaunch } from './launch.ts';
 import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from './limits.ts';
 import { createMemoryGroups, type OwnerGroup } from './memory-cgroup.ts';
 import { keep } from './output.ts';
-import { showWorkspaces, toShown } from './own-uid.ts';
+import { showWorkspaces } from './own-uid.ts';
 import {
   type RunResult,
   type Sandbox,
+  type SandboxAttached,
   type SandboxChild,
-  type SandboxCommand,
   type SandboxSpec,
   sandboxUnavailable,
 } from './sandbox.ts';
-import { GRACE_MS, killPid, type SandboxProcess, STATUS_FD, signalOf, startProcess } from './sandbox-process.ts';
+import { GRACE_MS, type SandboxProcess, signalOf, startProcess, tooLong } from './sandbox-process.ts';
 import { type SelfTest, selfTest } from './self-test.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from './slots.ts';
 import { createSpawner } from './spawner.ts';
-import { createWorkspaces, type Workspace } from './workspaces.ts';
+import { createWorkspaces } from './workspaces.ts';
 
 export interface BubblewrapOptions {
   /** Directory of all workspaces on this machine; made when missing. */
@@ -40,22 +41,27 @@ export interface BubblewrapOptions {
 const NICE_COMMAND = 15;
 const NICE_LONG = 5;
 
+/** Of one string, and of all of a program's arguments and environment together, with room for what the sandbox adds (execve(2)). */
+const STRING_BYTES_MAX = (128 << 10) - 1;
+const STRINGS_BYTES_MAX = 1900 << 10;
+
 export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   const isRoot = process.getuid?.() === 0;
-  const { directory } = options;
+  // The helper that starts processes has another working directory.
+  const directory = resolve(options.directory);
   const workspaces = createWorkspaces(directory, isRoot);
   const disk = createDiskGuard(directory, options.disk);
   const shortSlots = createSlots(SHORT_SLOTS);
   const longSlots = createSlots(LONG_SLOTS);
   const running = new Set<SandboxProcess>();
-  let ownUid = false;
-  const spawner = createSpawner(() => (ownUid ? showWorkspaces(directory) : []));
+  const spawner = createSpawner(() => (isRoot ? showWorkspaces(directory) : []));
   const memory = createMemoryGroups((path) => spawner.leave(path), options.ownerMemoryBytes);
   let tested: Promise<SelfTest> | undefined;
   let isClosed = false;
 
   const test = (): Promise<SelfTest> => {
-    tested ??= selfTest(workspaces, { directory, path: options.path, bundled: options.bundled ?? true, isRoot });
+    const { path, bundled = true } = options;
+    tested ??= selfTest({ workspaces, spawner, directory, path, bundled, isRoot });
     return tested;
   };
 
@@ -147,27 +153,20 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       }
     },
 
-    async command(spec) {
-      const tools = await toolbox();
-      const asRoot = tools.isRoot;
-      const workspace = await workspaces.open(spec.keyId);
-      const access = await disk.admit(workspace);
-      const how = { isLong: true, asRoot, newSession: false, closesFds: true };
-      const args = await toArgs({ ...spec, argv: withNotice(spec.argv, access) }, workspace, access, how);
+    async attach(spec, tty) {
+      await toolbox();
       const release = await longSlots.acquire(spec.keyId);
-      let unwatch: (() => void) | undefined;
-      return {
-        file: tools.bwrap,
-        args,
-        env: {},
-        tame(pid) {
-          unwatch ??= disk.watch(workspace, { pid, access, kill: () => killPid(pid) });
-        },
-        release() {
-          unwatch?.();
-          release();
-        },
-      } satisfies SandboxCommand;
+      try {
+        const { child } = await start(spec, { isLong: true, hasStdin: false, tty, nice: NICE_LONG });
+        void child.ended.then(release);
+        return {
+          exited: child.ended.then(({ exitCode }) => ({ exitCode })),
+          kill: () => child.kill(0),
+        } satisfies SandboxAttached;
+      } catch (error) {
+        release();
+        throw error;
+      }
     },
 
     async close() {
@@ -188,55 +187,33 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   async function toolbox() {
     const result = await test();
     if (isClosed) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
-    if (result.ok) {
-      ownUid = result.tools.ownUid;
-      return result.tools;
-    }
+    if (result.ok) return result.tools;
     throw sandboxUnavailable(result);
   }
 
-  async function toArgs(
-    spec: SandboxSpec,
-    workspace: Workspace,
-    access: DiskAccess,
-    { isLong, ...how }: { readonly isLong: boolean } & Omit<CommandOptions, 'limits'>,
-  ): Promise<string[]> {
+  async function start(spec: SandboxSpec, how: StartHow, onOverDisk?: () => void): Promise<Started> {
+    checkLength(spec);
+    const { isLong, hasStdin, nice, tty } = how;
     const tools = await toolbox();
-    // env(1) would take such a program for a variable.
-    if (spec.argv[0].includes('=')) {
-      const issues = [{ path: 'command', message: 'must not contain "="' }];
-      throw new RpcError('invalid_params', { data: { issues } });
-    }
-    const deleter = access === 'remove' ? toDeleter(spec.argv[0]) : undefined;
-    const readOnly = access === 'remove' && deleter === undefined;
-    const allowed = deleter === undefined ? spec : { ...spec, argv: [deleter, ...spec.argv.slice(1)] as const };
+    const workspace = await workspaces.open(spec.keyId);
+    const access = await disk.admit(workspace);
+    // What runs for long has no use for a workspace that cannot be written to, and would only fail later, and obscurely.
+    if (isLong && tty === undefined && access !== 'write') throw diskFull();
     const limits = {
       ...(isLong ? LONG_RUNNING_LIMITS : DEFAULT_LIMITS),
       ...spec.limits,
       ...(access !== 'write' && { fileBytes: 0 }),
     };
-    const seen = tools.isRoot && !how.asRoot ? toShown(workspace, directory) : workspace;
-    return toBubblewrapArgs(tools, allowed, seen, { limits, readOnly, ...how });
-  }
-
-  async function start(
-    spec: SandboxSpec,
-    { isLong, hasStdin, nice }: { readonly isLong: boolean; readonly hasStdin: boolean; readonly nice: number },
-    onOverDisk?: () => void,
-  ): Promise<Started> {
-    const tools = await toolbox();
-    const workspace = await workspaces.open(spec.keyId);
-    const access = await disk.admit(workspace);
-    // What runs for long has no use for a workspace that cannot be written to, and would only fail later, and obscurely.
-    if (isLong && access !== 'write') throw diskFull();
-    // Paths that the administrator has given may be where a key's uid cannot go.
-    const asRoot = tools.isRoot && !(tools.ownUid && spec.readOnlyPaths === undefined && spec.writable === undefined);
-    const args = await toArgs(spec, workspace, access, { isLong, asRoot, newSession: true, statusFd: STATUS_FD, nice });
-    const uid = asRoot ? undefined : workspace.uid;
+    const deleter = access === 'remove' ? toDeleter(spec.argv[0]) : undefined;
+    const readOnly = access === 'remove' && deleter === undefined;
+    const asked: SandboxSpec['argv'] = deleter === undefined ? spec.argv : [deleter, ...spec.argv.slice(1)];
+    const argv = tty === undefined ? asked : withNotice(asked, access);
+    const where = { limits, readOnly, hasTerminal: tty !== undefined };
+    const { file, args, ...given } = toLaunch(tools, { ...spec, argv }, workspace, directory, where);
     const group = memory.acquire(spec.keyId);
     const killsBefore = group?.oomKills() ?? 0;
-    const options = { hasStdin, nice, uid, cgroup: group?.cgroup };
-    const child = await startProcess(spawner, tools.bwrap, args, options).catch((error: unknown) => {
+    const options = { ...given, hasStdin, tty, nice, cgroup: group?.cgroup };
+    const child = await startProcess(spawner, file, args, options).catch((error: unknown) => {
       group?.release();
       throw error;
     });
@@ -256,11 +233,26 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   }
 }
 
+interface StartHow {
+  readonly isLong: boolean;
+  readonly hasStdin: boolean;
+  readonly nice: number;
+  readonly tty?: string;
+}
+
 interface Started {
   readonly child: SandboxProcess;
   readonly access: DiskAccess;
   /** What is added to its stderr when it has failed. */
   memoryNotice(): Buffer[];
+}
+
+/** bwrap gets the environment through a pipe, so the start of bwrap itself does not fail when it is too long. */
+function checkLength({ argv, env = {} }: SandboxSpec): void {
+  const strings = [...argv, ...Object.entries(env).map(([name, value]) => `${name}=${value}`)];
+  const sizes = strings.map((text) => Buffer.byteLength(text));
+  const sum = sizes.reduce((total, bytes) => total + bytes + 9, 0);
+  if (sum > STRINGS_BYTES_MAX || sizes.some((bytes) => bytes > STRING_BYTES_MAX)) throw tooLong();
 }
 
 function outOfMemory({ bytesMax }: OwnerGroup): Buffer {

@@ -122,7 +122,7 @@ function toSpec(owner: string, name: string, server: Extract<Registered, { reado
     keyId: isTrusted ? `\0mcp\0${name}\0${owner}` : owner,
     argv: [server.command, ...server.args],
     env: server.env,
-    readOnlyPaths: server.paths,
+    readOnly: server.paths.map((path) => ({ from: path, to: path })),
     network: server.network,
   };
 }

@@ -1,13 +1,17 @@
-// A pseudoterminal around a command line of the sandbox. The binding is native and optional: it is loaded when the first terminal starts, and
-// where it is missing the caller is told so.
-import { readFileSync, writeSync } from 'node:fs';
+// A pseudoterminal whose slave side is given to a process of the sandbox. The native binding opens and resizes it, and starts nothing: what it
+// forks itself would inherit the master sides of all other terminals. It is optional and loaded when the first terminal starts; where it is
+// missing the caller gets an error that says so.
+import { closeSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { Duplex } from 'node:stream';
+import { ReadStream } from 'node:tty';
 import { RpcError } from '../errors.ts';
-import type { SandboxCommand } from './sandbox.ts';
-import { gone } from './sandbox-process.ts';
+import type { SandboxAttached } from './sandbox.ts';
 
-type Binding = typeof import('@lydell/node-pty');
+/** The part of the native module that is used (`pty.node` of @lydell/node-pty, whose own JavaScript keeps the slave side open). */
+interface Binding {
+  open(cols: number, rows: number): { readonly master: number; readonly slave: number; readonly pty: string };
+  resize(master: number, cols: number, rows: number): void;
+}
 
 export interface Size {
   readonly cols: number;
@@ -17,6 +21,8 @@ export interface Size {
 export interface Pty {
   /** Bytes written that the terminal has not taken. */
   readonly unreadBytes: number;
+  /** Starts reading; call it once. */
+  listen(onData: (text: string) => void): void;
   write(text: string): void;
   resize(size: Size): void;
   /** Stops and continues reading what the terminal says; what runs in it waits then. */
@@ -24,91 +30,56 @@ export interface Pty {
   resume(): void;
   /** Ends everything inside; harmless when it has ended. */
   kill(): void;
-  /** Resolves once everything inside is gone and its output has been heard. Never rejects. */
+  /** Resolves once everything inside is gone and its output has been read. Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
 }
 
-/** A sandbox killed while it is being set up could leave a process behind: it has this long to say something first. */
-const SETUP_MS = 250;
+/** When everything inside is gone, what is left to read is little. */
+const REST_MS = 1_000;
 /** Between two tries to write what the terminal had no room for. */
 const RETRY_MS = 10;
-/** Reads as UTF-8; the stream below keeps a character that is cut between two reads. */
-const ENCODING = 'utf8';
-
-/** Takes the command over: its slot is given back when the process has gone. Throws RpcError `sandbox_unavailable` without the binding. */
-export function openPty(command: SandboxCommand, size: Size, onData: (text: string) => void): Pty {
+/** `attach` starts what runs in the terminal with that path. Throws what it throws, or RpcError `sandbox_unavailable` without the binding. */
+export async function openPty(size: Size, attach: (tty: string) => Promise<SandboxAttached>): Promise<Pty> {
+  const binding = load();
+  const { master, slave, pty: path } = binding.open(size.cols, size.rows);
+  let attached: SandboxAttached;
   try {
-    return open(command, size, onData);
+    attached = await attach(path);
   } catch (error) {
-    command.release();
+    closeSync(master);
     throw error;
+  } finally {
+    // Held until the process has it: a terminal that none has open is at its end. Held longer, the end would not be seen.
+    closeSync(slave);
   }
-}
-
-function open(command: SandboxCommand, { cols, rows }: Size, onData: (text: string) => void): Pty {
-  const pty = load().spawn(command.file, [...command.args], {
-    cols,
-    rows,
-    cwd: '/',
-    env: { ...command.env },
-    encoding: ENCODING,
-  });
-  command.tame(pty.pid);
-  const below: unknown = Reflect.get(pty, '_socket');
-  const fd: unknown = Reflect.get(pty, 'fd');
-  if (typeof fd !== 'number' || !(below instanceof Duplex)) throw new Error('the PTY binding is not the one we know');
-  const isOpen = (): boolean => !below.destroyed;
-  const input = createInput(fd, isOpen);
-  const startedMs = performance.now();
-  let isSetUp = false;
-  let initPid: number | undefined;
-  let hasEnded = false;
-  let killTimer: NodeJS.Timeout | undefined;
-  const { promise: exited, resolve } = Promise.withResolvers<{ readonly exitCode: number }>();
-  pty.onData((text) => {
-    if (!isSetUp) initPid = childOf(pty.pid);
-    isSetUp = true;
-    onData(text);
-  });
-  pty.onExit(({ exitCode, signal }) => {
-    hasEnded = true;
-    clearTimeout(killTimer);
-    command.release();
-    void gone(initPid).then(() => resolve({ exitCode: signal ? 128 + signal : exitCode }));
-  });
-  const ifAlive = (work: () => void): void => {
-    // Its pid may be another's by now, and its descriptor as well.
-    if (!hasEnded && isOpen()) work();
-  };
+  const stream = new ReadStream(master);
+  // The stream keeps a character that is cut between two reads.
+  stream.setEncoding('utf8');
+  // EIO: all processes have closed the slave side.
+  stream.on('error', () => {});
+  const closed = new Promise<void>((resolve) => stream.once('close', () => resolve()));
+  const isOpen = (): boolean => !stream.destroyed;
+  const input = createInput(master, isOpen);
   return {
     get unreadBytes() {
       return input.pendingBytes;
     },
+    listen: (onData) => void stream.on('data', onData),
     write: input.write,
-    resize: (to) => ifAlive(() => pty.resize(to.cols, to.rows)),
-    pause: () => ifAlive(() => pty.pause()),
-    resume: () => ifAlive(() => pty.resume()),
-    kill() {
-      const kill = (): void => {
-        if (!hasEnded) pty.kill('SIGKILL');
-      };
-      // What waits to be read would keep the terminal open.
-      ifAlive(() => pty.resume());
-      const waitMs = isSetUp ? 0 : Math.max(0, SETUP_MS - (performance.now() - startedMs));
-      if (waitMs === 0) kill();
-      else killTimer ??= setTimeout(kill, waitMs);
+    resize({ cols, rows }) {
+      if (isOpen()) binding.resize(master, cols, rows);
     },
-    exited,
+    pause: () => void stream.pause(),
+    resume: () => void stream.resume(),
+    kill: () => attached.kill(),
+    exited: attached.exited.then(async ({ exitCode }) => {
+      const timer = setTimeout(() => stream.destroy(), REST_MS);
+      stream.resume();
+      await closed;
+      clearTimeout(timer);
+      return { exitCode };
+    }),
   };
-}
-
-/** The init of the sandbox, bwrap's only child; undefined where the machine does not tell. */
-function childOf(pid: number): number | undefined {
-  try {
-    return Number.parseInt(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1'), 10) || undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /**
@@ -148,13 +119,19 @@ function createInput(fd: number, isOpen: () => boolean) {
 /** Not an import: the bundle of the functions, which start no process, must not carry a native binding. */
 function load(): Binding {
   try {
-    const binding: Binding = createRequire(import.meta.url)('@lydell/node-pty');
-    return binding;
+    const require = createRequire(createRequire(import.meta.url).resolve('@lydell/node-pty'));
+    const binding: unknown = require(`@lydell/node-pty-${process.platform}-${process.arch}/pty.node`);
+    if (isBinding(binding)) return binding;
+    throw new Error('the PTY binding has another form');
   } catch (cause) {
     throw new RpcError('sandbox_unavailable', {
       message: 'Terminals are unavailable: the PTY binding is not installed for this machine',
-      data: { hint: 'npm install @lydell/node-pty (Linux and macOS, x64 and arm64)' },
+      data: { hint: 'npm install @lydell/node-pty (Linux, x64 and arm64)' },
       cause,
     });
   }
+}
+
+function isBinding(value: unknown): value is Binding {
+  return typeof value === 'object' && value !== null && 'open' in value && 'resize' in value;
 }

@@ -5,11 +5,7 @@ import type { Readable, Writable } from 'node:stream';
 import { setImmediate as immediately, setTimeout as pause } from 'node:timers/promises';
 import { RpcError } from '../errors.ts';
 import { lowerSession } from './priority.ts';
-import type { Cgroup } from './spawn-helper.ts';
-import type { SpawnedProcess, Spawner } from './spawner.ts';
-
-/** The descriptor on which bwrap tells the pid of the sandbox's init and, at the end, the exit code (`--json-status-fd`). */
-export const STATUS_FD = 3;
+import type { SpawnedProcess, Spawner, SpawnOptions } from './spawner.ts';
 
 /** Between TERM and KILL. */
 export const GRACE_MS = 2_000;
@@ -37,21 +33,19 @@ export interface SandboxProcess {
   kill(graceMs: number): void;
 }
 
-export interface StartOptions {
-  readonly hasStdin: boolean;
+export interface StartOptions extends Omit<SpawnOptions, 'onStatus'> {
   readonly nice: number;
-  /** Who bwrap runs as; default: who the gateway runs as. */
-  readonly uid?: number | undefined;
-  /** The control group that it starts in. */
-  readonly cgroup?: Cgroup | undefined;
 }
 
-/** Starts bwrap with an empty environment. Throws RpcError `invalid_params` for an argument list too long, `internal` otherwise. */
+/**
+ * Starts bwrap with an empty environment; its status is the pid of the sandbox's init and, at the end, the exit code
+ * (`--json-status-fd`). Throws RpcError `invalid_params` for an argument list too long, `internal` otherwise.
+ */
 export async function startProcess(
   spawner: Spawner,
   file: string,
   args: readonly string[],
-  { hasStdin, nice, uid, cgroup }: StartOptions,
+  { nice, ...options }: StartOptions,
 ): Promise<SandboxProcess> {
   let initPid: number | undefined;
   let exitCode: number | undefined;
@@ -73,7 +67,7 @@ export async function startProcess(
   };
   let child: SpawnedProcess;
   try {
-    child = await spawner.spawn(file, args, { hasStdin, uid, cgroup, onStatus });
+    child = await spawner.spawn(file, args, { ...options, onStatus });
   } catch (error) {
     throw spawnError(error);
   }
@@ -126,7 +120,7 @@ export async function startProcess(
 }
 
 /** bwrap ends as soon as the command has; its init may still be busy killing what the command left behind. */
-export async function gone(initPid: number | undefined): Promise<void> {
+async function gone(initPid: number | undefined): Promise<void> {
   if (initPid === undefined) return;
   const deadlineMs = performance.now() + GRACE_MS;
   // Most are gone before anybody can look: asked without a file or a timer first.
@@ -150,18 +144,16 @@ export function signalOf(exitCode: number): string | undefined {
 
 function spawnError(error: unknown): RpcError {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (code === 'E2BIG') {
-    const issues = [{ path: 'args', message: 'command, args and env are longer than a process can be given' }];
-    return new RpcError('invalid_params', { data: { issues } });
-  }
+  if (code === 'E2BIG') return tooLong();
   if (code === 'EAGAIN' || code === 'EMFILE' || code === 'ENOMEM')
     return new RpcError('unavailable', { retryAfterMs: 1_000, cause: error });
   return new RpcError('internal', { cause: error });
 }
 
-/** Everything inside goes with it. */
-export function killPid(pid: number): void {
-  send(pid, 'SIGKILL');
+/** Of `command`, `args` and `env` together; also where only bwrap, inside, would meet the limit. */
+export function tooLong(): RpcError {
+  const issues = [{ path: 'args', message: 'command, args and env are longer than a process can be given' }];
+  return new RpcError('invalid_params', { data: { issues } });
 }
 
 function send(pid: number, signal: NodeJS.Signals | 0): boolean {

@@ -8,20 +8,29 @@ import type { SandboxLimits } from './limits.ts';
 export const HOME = '/home/user';
 export const TMP = '/tmp';
 
+/** Where what runs `nested` finds the system call filter that it must put on its own sandboxes (`bwrap --seccomp`). */
+export const COMMAND_FILTER = '/etc/seccomp/command.bpf';
+
+/** A path of the machine and where it appears inside. */
+export interface ShownPath {
+  readonly from: string;
+  readonly to: string;
+}
+
 /** What to run and whose it is. Paths are as seen inside unless said otherwise. */
 export interface SandboxSpec {
   /** Owner of the workspace that is mounted. */
   readonly keyId: string;
-  /** Program and arguments, never a shell line; the program is looked up on the PATH inside and must not contain `=`. */
+  /** Program and arguments, never a shell line; the program is looked up on the PATH inside. */
   readonly argv: readonly [string, ...string[]];
   /** Absolute; HOME when absent. */
   readonly cwd?: string | undefined;
   /** Added to the base environment (PATH, HOME, USER, LANG, ...). Vet a caller's with `checkEnvironment` first. */
   readonly env?: Readonly<Record<string, string>> | undefined;
-  /** Paths of the machine shown read-only at the same place inside. The administrator's to give, never a caller's. */
-  readonly readOnlyPaths?: readonly string[];
-  /** A directory of the machine, owned by the gateway, shown writable at `to`. The administrator's to give, never a caller's. */
-  readonly writable?: { readonly from: string; readonly to: string };
+  /** Paths of the machine shown read-only. The administrator's to give, never a caller's. */
+  readonly readOnly?: readonly ShownPath[];
+  /** A directory of the machine, owned by the gateway, shown writable. The administrator's to give, never a caller's. */
+  readonly writable?: ShownPath;
   /** The machine's network instead of none. The administrator's to give, never a caller's. */
   readonly network?: boolean;
   /** Whether the child may make user namespaces of its own (Codex sandboxes its commands itself). */
@@ -88,18 +97,12 @@ export interface SandboxChild {
   kill(graceMs?: number): Promise<void>;
 }
 
-/** A command line for who starts the process by other means (a PTY). */
-export interface SandboxCommand {
-  readonly file: string;
-  readonly args: readonly string[];
-  /** Environment of the outer process: holds nothing of the gateway's, nor of the caller's (that is inside `args`). */
-  readonly env: Readonly<Record<string, string>>;
-  /**
-   * Call it with the new pid at once: from then on the process is killed when its workspace outgrows its share of the disk.
-   */
-  tame(pid: number): void;
-  /** Gives the slot back; call it once, when the process has gone. KILL to its pid ends everything inside. */
-  release(): void;
+/** What runs in a terminal. Nothing inside outlives it, nor this process. */
+export interface SandboxAttached {
+  /** Resolves when everything inside is gone. Never rejects. */
+  readonly exited: Promise<{ readonly exitCode: number }>;
+  /** KILL to everything inside. */
+  kill(): void;
 }
 
 /**
@@ -111,8 +114,8 @@ export interface Sandbox {
   available(): Promise<Availability>;
   run(spec: SandboxSpec, options: RunOptions): Promise<RunResult>;
   spawn(spec: SandboxSpec, options?: { readonly signal?: AbortSignal }): Promise<SandboxChild>;
-  /** The same command line without `--new-session`, which would take job control away from a terminal. */
-  command(spec: SandboxSpec): Promise<SandboxCommand>;
+  /** Runs in the terminal at `tty` (the path of its slave side on this machine), which is its controlling terminal and descriptors 0 to 2. */
+  attach(spec: SandboxSpec, tty: string): Promise<SandboxAttached>;
   /** Kills everything and waits for it. */
   close(): Promise<void>;
 }

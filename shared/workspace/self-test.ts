@@ -1,29 +1,42 @@
 // Finds bubblewrap and proves, by running it, which form of the sandbox this machine gives. Says in words what is missing when none does.
-import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
-import { access, lstat, readdir, readFile, readlink } from 'node:fs/promises';
+import { access, lstat, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
-import { type Toolbox, toBubblewrapArgs } from './bubblewrap-command.ts';
+import { text } from 'node:stream/consumers';
+import type { Toolbox } from './bubblewrap-command.ts';
+import { toLaunch } from './launch.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
-import { showWorkspaces, takeUid, toShown } from './own-uid.ts';
-import type { Availability } from './sandbox.ts';
+import type { Availability, SandboxSpec } from './sandbox.ts';
+import { startProcess } from './sandbox-process.ts';
+import { toSeccompFilter } from './seccomp.ts';
+import type { Spawner } from './spawner.ts';
 import { UID_INSIDE, type Workspaces } from './workspaces.ts';
 
 export type SelfTest = { readonly ok: true; readonly tools: Toolbox } | (Availability & { readonly ok: false });
 
-/** open(2): not in node's constants. */
-const O_CLOEXEC = 0o2000000;
 const PROBE_MS = 10_000;
-const TOOLS = ['/bin/sh', '/usr/bin/env'];
+const TOOLS = ['/bin/sh', '/usr/bin/setsid'];
 const ROOT_TOOLS = ['/usr/bin/setpriv', '/usr/bin/unshare'];
 const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'];
 
-/** What must be so inside: our uid or the key's, no capability, no network device but lo, no sight of other processes. */
-const PROBE =
-  'id -u; grep CapEff /proc/self/status; ls /proc | grep -c "^[0-9]*$"; grep -c : /proc/net/dev; touch "$HOME/.probe"';
+/**
+ * What must be so inside: our uid or the key's, no capability, the system call filter, no sight of other processes, no network device but
+ * lo, no descriptor but 0 to 2 (and the one that ls looks with), an out-of-memory score that cannot be lowered.
+ */
+const PROBE = `
+  id -u
+  while read -r name value; do case $name in CapEff: | Seccomp:) echo "$value" ;; esac; done < /proc/self/status
+  ls /proc | grep -c "^[0-9]*$"
+  grep -c : /proc/net/dev
+  ls /proc/self/fd | wc -l
+  { echo 0 > /proc/self/oom_score_adj; } 2>/dev/null
+  cat /proc/self/oom_score_adj
+  touch "$HOME/.probe"`;
 
 export interface SelfTestOptions {
+  readonly workspaces: Workspaces;
+  readonly spawner: Spawner;
   /** Where the workspaces are. */
   readonly directory: string;
   readonly path: string;
@@ -32,10 +45,8 @@ export interface SelfTestOptions {
 }
 
 /** Looks and tries; some tens of milliseconds. Never throws. */
-export async function selfTest(
-  workspaces: Workspaces,
-  { directory, path, bundled, isRoot }: SelfTestOptions,
-): Promise<SelfTest> {
+export async function selfTest(options: SelfTestOptions): Promise<SelfTest> {
+  const { path, bundled, isRoot } = options;
   if (process.platform !== 'linux') {
     return {
       ok: false,
@@ -47,87 +58,83 @@ export async function selfTest(
     if (await isExecutable(tool)) continue;
     return { ok: false, reason: `${tool} is missing`, hint: 'install the packages util-linux and coreutils' };
   }
-  const inheritedFds = await findInherited();
-  if (inheritedFds.length > 0 && !(await isExecutable('/bin/bash'))) {
-    const reason = `descriptors ${inheritedFds.join(', ')} were inherited from the process that started the gateway`;
-    return { ok: false, reason, hint: 'install bash, which can close them, or start the gateway without them' };
-  }
   const found = await findBubblewrap(path, bundled);
   if (found.length === 0) {
     return { ok: false, reason: 'bubblewrap is not installed', hint: 'install it: apt-get install bubblewrap' };
   }
+  if (toSeccompFilter('command') === undefined) {
+    const reason = `there is no system call filter for the processor ${process.arch}`;
+    return { ok: false, reason, hint: 'run the gateway on x64 or arm64' };
+  }
   const system = await describeSystem();
   let reason = '';
   for (const bwrap of found) {
-    for (const strong of [true, false]) {
-      const tools = {
-        bwrap,
-        isRoot,
-        ownUid: false,
-        userNamespace: !isRoot || strong,
-        disableUserNamespaces: strong,
-        inheritedFds,
-        system,
-      };
-      const failure = await probe(tools, workspaces, directory);
-      if (failure === undefined) return { ok: true, tools: await withOwnUid(tools, workspaces, directory) };
+    for (const form of isRoot ? ROOT_FORMS : FORMS) {
+      const tools = { bwrap, isRoot, system, ...form };
+      const failure = await probe(tools, options);
+      if (failure === undefined) return { ok: true, tools };
       reason = failure;
     }
   }
   return {
     ok: false,
     reason: `bubblewrap cannot make a sandbox here: ${reason}`,
-    hint: 'allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; on Cloud Run the second generation environment; in a container a seccomp profile that allows them)',
+    hint: 'allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; on Cloud Run the second generation environment; in a container a seccomp profile that allows them), and use a kernel with seccomp filters',
   };
 }
 
-/** Whether root can start bwrap under a key's uid, too; with or without user namespaces inside. */
-async function withOwnUid(tools: Toolbox, workspaces: Workspaces, directory: string): Promise<Toolbox> {
-  if (!tools.isRoot) return tools;
-  for (const disableUserNamespaces of [true, false]) {
-    const changed = { ...tools, ownUid: true, disableUserNamespaces };
-    if ((await probe(changed, workspaces, directory)) === undefined) return changed;
-  }
-  return tools;
+type Form = Pick<Toolbox, 'ownUid' | 'disableUserNamespaces'>;
+
+/** The strongest first. Where `--disable-userns` is unknown (bubblewrap before 0.8), the filter alone refuses user namespaces. */
+const FORMS: readonly Form[] = [
+  { ownUid: false, disableUserNamespaces: true },
+  { ownUid: false, disableUserNamespaces: false },
+];
+/** The last one has no user namespace: a container may forbid them, or the key's uid cannot reach bwrap. */
+const ROOT_FORMS: readonly Form[] = [
+  { ownUid: true, disableUserNamespaces: true },
+  { ownUid: true, disableUserNamespaces: false },
+  { ownUid: false, disableUserNamespaces: false },
+];
+
+/** What is wrong with sandboxes of this form, without and with a path of the machine in them; undefined: nothing. */
+async function probe(tools: Toolbox, options: SelfTestOptions): Promise<string | undefined> {
+  const shown = { from: options.directory, to: '/run/probe' };
+  return (await probeOnce(tools, options, undefined)) ?? (await probeOnce(tools, options, [shown]));
 }
 
-async function probe(tools: Toolbox, workspaces: Workspaces, directory: string): Promise<string | undefined> {
+async function probeOnce(
+  tools: Toolbox,
+  { workspaces, spawner, directory }: SelfTestOptions,
+  readOnly: SandboxSpec['readOnly'],
+): Promise<string | undefined> {
   try {
     const workspace = await workspaces.open('\0self-test');
-    const spec = { keyId: '', argv: ['/bin/sh', '-c', PROBE] as const };
-    const isShown = tools.ownUid && workspace.uid !== undefined;
-    const args = toBubblewrapArgs(tools, spec, isShown ? toShown(workspace, directory) : workspace, {
-      limits: DEFAULT_LIMITS,
-      asRoot: tools.isRoot && !isShown,
-      newSession: true,
-      closesFds: true,
-    });
-    const before = isShown ? [...showWorkspaces(directory), ...takeUid(workspace.uid)] : [];
-    const [file = tools.bwrap, ...rest] = [...before, tools.bwrap, ...args];
-    const [uid, capabilities, processes, devices] = (await output(file, rest)).trim().split('\n');
-    const expected = isShown || tools.userNamespace ? UID_INSIDE : workspace.uid;
-    if (uid !== String(expected)) return `it runs as uid ${uid}`;
-    if (!/\s0+$/.test(capabilities ?? '')) return 'it keeps capabilities';
-    if (!(Number(processes) <= 6)) return `it sees ${processes} processes`;
-    if (Number(devices) !== 1) return 'it sees network devices';
-    return undefined;
+    const spec = { keyId: '', argv: ['/bin/sh', '-c', PROBE] as const, ...(readOnly && { readOnly }) };
+    const { file, args, ...given } = toLaunch(tools, spec, workspace, directory, { limits: DEFAULT_LIMITS });
+    const child = await startProcess(spawner, file, args, { ...given, hasStdin: false, nice: 0 });
+    const timer = setTimeout(() => child.kill(0), PROBE_MS);
+    const [output, message, { exitCode }] = await Promise.all([text(child.stdout), text(child.stderr), child.ended]);
+    clearTimeout(timer);
+    if (exitCode !== 0) return message.trim().split('\n').at(-1) || `it ends with ${exitCode}`;
+    return check(output.trim().split('\n'), tools.isRoot && !tools.ownUid ? workspace.uid : UID_INSIDE);
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    const cause = error instanceof Error ? (error.cause ?? error) : error;
+    return cause instanceof Error ? cause.message : String(cause);
   }
 }
 
-function output(file: string, args: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    execFile(
-      file,
-      args,
-      { timeout: PROBE_MS, killSignal: 'SIGKILL', env: {}, maxBuffer: 1 << 16 },
-      (error, out, err) => {
-        if (error === null) resolve(out);
-        else reject(new Error(err.trim().split('\n').at(-1) || error.message.split('\n', 1)[0]));
-      },
-    );
-  });
+/** What is wrong with what PROBE has printed, if anything. */
+function check(lines: readonly string[], expectedUid: number | undefined): string | undefined {
+  const [uid, capabilities, filter, processes, devices, descriptors, score] = lines;
+  if (uid !== String(expectedUid)) return `it runs as uid ${uid}`;
+  if (!/^0+$/.test(capabilities ?? '')) return 'it keeps capabilities';
+  if (filter !== '2') return 'it has no system call filter';
+  if (!(Number(processes) <= 6)) return `it sees ${processes} processes`;
+  if (Number(devices) !== 1) return 'it sees network devices';
+  if (Number(descriptors) !== 4) return 'it inherits descriptors of the gateway';
+  if (score !== '1000') return `it can set its out-of-memory score to ${score}`;
+  return undefined;
 }
 
 /** The system's own, then the one that comes with Codex. */
@@ -163,19 +170,6 @@ async function describeSystem(): Promise<string[]> {
     }),
   );
   return parts.flat();
-}
-
-/** Node opens all of its own close-on-exec. */
-async function findInherited(): Promise<number[]> {
-  const names = await readdir('/proc/self/fdinfo');
-  const found = await Promise.all(
-    names.map(async (name) => {
-      const info = await readFile(`/proc/self/fdinfo/${name}`, 'utf8').catch(() => '');
-      const flags = Number.parseInt(/^flags:\s*([0-7]+)/m.exec(info)?.[1] ?? '2000000', 8);
-      return Number(name) > 2 && (flags & O_CLOEXEC) === 0 ? [Number(name)] : [];
-    }),
-  );
-  return found.flat();
 }
 
 function isExecutable(path: string): Promise<boolean> {

@@ -7,12 +7,17 @@ export interface Cgroup {
   readonly home: string;
 }
 
-/** To the helper: start this. */
+/** To the helper: start this. Descriptors: 0 to 2 streams or the terminal, 3 status, 4 `input`, from 5 on `files`; no others. */
 export interface SpawnRequest {
   readonly id: number;
   readonly file: string;
   readonly args: readonly string[];
   readonly hasStdin: boolean;
+  /** Path of a terminal that takes the place of the three streams. */
+  readonly tty?: string | undefined;
+  readonly input: string;
+  /** Files of the machine, opened for reading. */
+  readonly files: readonly string[];
   /** User and group it runs as; default: the helper's own. */
   readonly uid?: number | undefined;
   /** The control group that it starts in; default: the one that the helper is in. */
@@ -43,7 +48,7 @@ export function helperMain(): void {
   const fs = process.getBuiltinModule('node:fs');
   type Started = ReturnType<typeof spawn>;
   const started = new Map<number, Started>();
-  /** Where Node puts the channel to who started it. */
+  /** Where Node puts the channel to the gateway. */
   const channelFd = 3;
 
   // What the gateway was born with and would hand down; everything of Node's own is close-on-exec (02000000).
@@ -62,10 +67,10 @@ export function helperMain(): void {
     if (process.connected) process.send?.(report, handle);
   };
 
-  /** Hands a stream over, unread: the descriptors are the gateway's from here on. */
+  /** Hands a stream over, unread: the descriptors are the gateway's from here on. Without one there is a terminal in its place. */
   const hand = (id: number, pid: number, stream: 'stdin' | 'stdout' | 'stderr', socket: unknown): void => {
     const { Socket } = process.getBuiltinModule('node:net');
-    if (socket instanceof Socket) send({ id, pid, stream }, socket);
+    send({ id, pid, stream }, socket instanceof Socket ? socket : undefined);
   };
 
   /**
@@ -93,20 +98,70 @@ export function helperMain(): void {
     spawn('/bin/sh', ['-c', script, parent], { detached: true, stdio: 'ignore', env: {}, cwd: '/' }).unref();
   };
 
-  const start = ({ id, file, args, hasStdin, uid, cgroup }: SpawnRequest): void => {
+  const scoreFile = '/proc/self/oom_score_adj';
+  const ownScore = fs.readFileSync(scoreFile, 'latin1');
+  const setScore = (score: string): void => {
+    try {
+      fs.writeFileSync(scoreFile, score);
+    } catch {
+      // Below what the starter of the gateway allows it.
+    }
+  };
+
+  /**
+   * The out-of-memory killer takes what runs in a sandbox before anything else. The score is inherited, and what a process with
+   * CAP_SYS_RESOURCE has set is a lower bound for processes without it; so it is set here, for the moment of the start.
+   */
+  const spawnFirstToDie = (
+    file: string,
+    args: readonly string[],
+    options: import('node:child_process').SpawnOptions,
+  ) => {
+    setScore('1000');
+    try {
+      return spawn(file, args, options);
+    } finally {
+      setScore(ownScore);
+    }
+  };
+
+  /** The terminal must belong to the user that runs in it, and must not become the helper's own. */
+  const openTty = (path: string, uid: number | undefined): number => {
+    const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_NOCTTY);
+    if (uid !== undefined) fs.fchownSync(fd, uid, uid);
+    return fd;
+  };
+
+  const start = ({ id, file, args, hasStdin, tty, input, files, uid, cgroup }: SpawnRequest): void => {
     let child: Started;
+    const opened: number[] = [];
+    const keep = (fd: number): number => {
+      opened.push(fd);
+      return fd;
+    };
     try {
       if (cgroup !== undefined && cgroup.path !== inside?.path) enter(cgroup);
-      const stdio = [hasStdin ? 'pipe' : 'ignore', 'pipe', 'pipe', 'pipe'] as const;
-      child = spawn(file, args, { stdio: [...stdio], env: {}, cwd: '/', ...(uid !== undefined && { uid, gid: uid }) });
+      const terminal = tty === undefined ? undefined : keep(openTty(tty, uid));
+      const streams =
+        terminal === undefined
+          ? ([hasStdin ? 'pipe' : 'ignore', 'pipe', 'pipe'] as const)
+          : [terminal, terminal, terminal];
+      const stdio = [...streams, 'pipe', 'pipe', ...files.map((path) => keep(fs.openSync(path, 'r')))] as const;
+      const user = uid === undefined ? {} : { uid, gid: uid };
+      child = spawnFirstToDie(file, args, { stdio: [...stdio], env: {}, cwd: '/', ...user });
     } catch (error) {
       send({ id, error: error instanceof Error && 'code' in error ? String(error.code) : String(error) });
       return;
+    } finally {
+      for (const fd of opened) fs.closeSync(fd);
     }
-    const [stdin, stdout, stderr, status] = child.stdio;
+    const [stdin, stdout, stderr, status, inputPipe] = child.stdio;
+    // A program that ends early does not read it to its end.
+    inputPipe?.on('error', () => {});
+    if (inputPipe && 'end' in inputPipe) inputPipe.end(input);
     // Node reads at once, and again when the process ends; what it would read here were lost to the gateway.
     for (const stream of [stdout, stderr]) {
-      if (stream === null || !('resume' in stream)) continue;
+      if (!stream || !('resume' in stream)) continue;
       Reflect.get(stream, '_handle').readStop();
       stream.resume = () => stream;
     }
@@ -119,7 +174,7 @@ export function helperMain(): void {
     started.set(id, child);
     hand(id, pid, 'stdout', stdout);
     hand(id, pid, 'stderr', stderr);
-    if (hasStdin) hand(id, pid, 'stdin', stdin);
+    if (hasStdin && tty === undefined) hand(id, pid, 'stdin', stdin);
     // Whole lines: bwrap writes one in several pieces, and each message wakes the gateway.
     let line = '';
     status?.on('error', () => {});

@@ -25,6 +25,12 @@ export interface SpawnedProcess {
 
 export interface SpawnOptions {
   readonly hasStdin: boolean;
+  /** Path of a terminal: the process gets it as descriptors 0 to 2, and the streams here are closed ones. */
+  readonly tty?: string | undefined;
+  /** What the process reads from descriptor 4. */
+  readonly input?: string;
+  /** Files that the process has open from descriptor 5 on, for reading. */
+  readonly files?: readonly string[];
   readonly uid?: number | undefined;
   /** The control group that it starts in. */
   readonly cgroup?: Cgroup | undefined;
@@ -33,8 +39,9 @@ export interface SpawnOptions {
 
 export interface Spawner {
   /**
-   * Starts a program with an empty environment, at `/`, as user and group `uid` when given; `onStatus` hears what it writes to
-   * descriptor 3. Rejects with an Error that has the `code` of the failure (E2BIG, ENOENT, EAGAIN ...).
+   * Starts a program with an empty environment, at `/`, as user and group `uid` when given; `onStatus` gets what it writes to
+   * descriptor 3. It inherits no other descriptors than those named here. Rejects with an Error that has the `code` of the failure (E2BIG,
+   * ENOENT, EAGAIN ...).
    */
   spawn(file: string, args: readonly string[], options: SpawnOptions): Promise<SpawnedProcess>;
   /** Makes the helper leave this control group, if it is in it. */
@@ -67,11 +74,11 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
   let lastId = 0;
 
   return {
-    spawn(file, args, { hasStdin, uid, cgroup, onStatus }) {
+    spawn(file, args, { hasStdin, tty, input = '', files = [], uid, cgroup, onStatus }) {
       const to = helper ?? open();
       const id = ++lastId;
       const entry: Entry = {
-        hasStdin,
+        hasStdin: hasStdin && tty === undefined,
         onStatus,
         started: Promise.withResolvers(),
         exited: Promise.withResolvers(),
@@ -79,7 +86,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
       entries.set(id, entry);
       // The helper alone does not keep the gateway alive; what it has started does.
       to.channel?.ref();
-      to.send({ id, file, args, hasStdin, uid, cgroup } satisfies SpawnRequest, (error) => {
+      to.send({ id, file, args, hasStdin, tty, input, files, uid, cgroup } satisfies SpawnRequest, (error) => {
         if (error !== null) fail(id, 'EAGAIN');
       });
       return entry.started.promise;
@@ -94,7 +101,13 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
   };
 
   function open(): ChildProcess {
-    const [file = process.execPath, ...args] = [...keepCoreFree(), ...before(), process.execPath, ...FLAGS];
+    const [file = process.execPath, ...args] = [
+      ...keepCoreFree(),
+      ...newKeyring(),
+      ...before(),
+      process.execPath,
+      ...FLAGS,
+    ];
     const opened = spawn(file, [...args, '-e', `(${helperMain})()`], {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       env: {},
@@ -185,6 +198,17 @@ function keepCoreFree(): readonly string[] {
   const cores = from !== undefined && to !== undefined ? [`${from + 1}-${to}`, ...rest] : rest;
   const taskset = '/usr/bin/taskset';
   return cores.length === 0 || !existsSync(taskset) ? [] : [taskset, '-c', cores.join(',')];
+}
+
+/**
+ * A program and arguments that give what follows a session keyring of its own, empty, in place of the one of the process that started the
+ * gateway (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). Without it the filter of the sandbox still refuses all access to keyrings; only
+ * /proc/keys would show the names of keys.
+ */
+function newKeyring(): readonly string[] {
+  const number = process.arch === 'arm64' ? 219 : 250;
+  const perl = '/usr/bin/perl';
+  return existsSync(perl) ? [perl, '-e', `syscall(${number}, 1, 0); exec { $ARGV[0] } @ARGV`, '--'] : [];
 }
 
 function readProc(path: string): string {

@@ -40,12 +40,8 @@ interface Reader {
   wake: () => void;
 }
 
-/** `open` starts the terminal and gives its output to the function it gets. `onWatchers` hears how many watch, after each change. */
-export function createTerminal(
-  open: (onData: (text: string) => void) => Pty,
-  size: Size,
-  onWatchers: (count: number) => void,
-): Terminal {
+/** `onWatchers` gets how many watch, after each change. */
+export function createTerminal(pty: Pty, size: Size, onWatchers: (count: number) => void): Terminal {
   const ring = createRingBuffer(RING_BYTES);
   const readers = new Set<Reader>();
   let activeMs = performance.now();
@@ -53,7 +49,7 @@ export function createTerminal(
   let isPaused = false;
   let ended: { readonly exitCode: number } | undefined;
 
-  const pty = open((text) => {
+  pty.listen((text) => {
     if (text === '') return;
     activeMs = performance.now();
     ring.push(text);

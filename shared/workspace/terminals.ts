@@ -4,7 +4,7 @@ import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { auditCommand } from './audit.ts';
 import { openPty, type Size } from './pty.ts';
-import { type Sandbox, sandboxUnavailable } from './sandbox.ts';
+import { type Sandbox, type SandboxSpec, sandboxUnavailable } from './sandbox.ts';
 import { createTerminal, type Terminal } from './terminal.ts';
 
 /** Names one terminal: a session id of a key. */
@@ -55,12 +55,8 @@ export interface Terminals {
 const ENTER_MS = 5_000;
 const SIZE: Size = { cols: 80, rows: 24 };
 const TERM = 'xterm-256color';
-/**
- * The leader of the terminal's session is outside the PID namespace, so what starts in it is of no process group that it can name, and a
- * plain sh stumbles over that (`exec`, `exit`). An interactive bash makes itself a group in the foreground; what it becomes keeps it.
- * Without a shell named: bash where there is one, for its history and line editing.
- */
-const LAUNCH = `[ -x /bin/bash ] || exec "\${1:-/bin/sh}"; exec /bin/bash --norc --noprofile -ic 'exec "$0"' "\${1:-/bin/bash}"`;
+/** Without a shell named: bash where there is one, for its history and line editing. */
+const SHELL = ['/bin/sh', '-c', '[ -x /bin/bash ] && exec /bin/bash; exec /bin/sh'] as const;
 
 interface Entry {
   readonly handle: TerminalHandle;
@@ -127,19 +123,16 @@ export function createTerminals(
       const bounds = { signal: AbortSignal.timeout(ENTER_MS), timeoutMs: ENTER_MS, outputBytesMax: 1_000 };
       await sandbox.run({ keyId: handle.owner, argv: ['true'], cwd }, bounds);
     }
-    const command = await sandbox.command({
+    const spec: SandboxSpec = {
       keyId: handle.owner,
-      argv: ['/bin/sh', '-c', LAUNCH, 'launch', ...argv],
+      argv: request.shell === undefined ? SHELL : [request.shell],
       cwd,
       env: { TERM, ...request.env },
-    });
+    };
     const startedMs = performance.now();
     const size = { cols: request.cols, rows: request.rows };
-    const terminal = createTerminal(
-      (onData) => openPty(command, size, onData),
-      size,
-      () => visit(entry),
-    );
+    const pty = await openPty(size, (tty) => sandbox.attach(spec, tty));
+    const terminal = createTerminal(pty, size, () => visit(entry));
     const entry: Entry = { handle, terminal, left: undefined, idle: undefined };
     const id = idOf(handle);
     running.set(id, entry);

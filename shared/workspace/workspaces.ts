@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path';
 import { dataDirectoryGone, RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { HOME } from './sandbox.ts';
+import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './seccomp.ts';
 
 /** Uid inside every sandbox; no rights outside it. */
 export const UID_INSIDE = 1000;
@@ -23,6 +24,15 @@ export interface Workspace {
   readonly etc: string;
   /** The uid the key's processes run under when the gateway is root; undefined: the gateway's own. */
   readonly uid: number | undefined;
+}
+
+/** The file of the machine with a system call filter. */
+export function filterOf({ etc }: Workspace, kind: FilterKind): string {
+  return join(etc, filterName(kind));
+}
+
+function filterName(kind: FilterKind): string {
+  return `seccomp/${kind}.bpf`;
 }
 
 export interface Workspaces {
@@ -108,9 +118,14 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     const directory = join(base, 'etc');
     // Mount points, for those that get the network.
     await makeDirectory(join(directory, 'ssl/certs'), 0o755);
+    await makeDirectory(join(directory, 'seccomp'), 0o755);
     const files = Object.entries({ ...ETC, 'resolv.conf': '', 'ssl/openssl.cnf': '' });
     await Promise.all([
       ...files.map(([name, text]) => put(join(directory, name), Buffer.from(text))),
+      ...FILTER_KINDS.map(async (kind) => {
+        const program = toSeccompFilter(kind);
+        if (program !== undefined) await put(join(directory, filterName(kind)), program);
+      }),
       ...ETC_COPIED.map(async (name) => {
         const bytes = await readFile(join('/etc', name)).catch(ignoreMissing);
         if (bytes !== undefined) await put(join(directory, name), bytes);

@@ -9,6 +9,9 @@ export const CODEX_HOME = '/dev/shm/codex';
 /** Has Codex take CODEX_HOME for a directory not to put programs in. */
 export const HIDDEN_TMP = '/dev/shm';
 export const WORKSPACE = '/home/user';
+/** Where Codex and what comes with it is; and where it finds itself under the names that it has in its sandbox, and the bwrap to use. */
+export const PROGRAMS = '/opt/codex';
+export const TOOLS = '/opt/codex-tools';
 
 /** `gateway`: the API that keys are for. `chatgpt`: the backend that ChatGPT's access tokens are for. */
 export type ProviderId = 'gateway' | 'chatgpt';
@@ -53,8 +56,6 @@ const FEATURES_OFF = [
 export interface ConfigOptions {
   /** Of the Responses API, without `/responses`. */
   readonly baseUrls: Readonly<Record<ProviderId, string>>;
-  /** Where Codex finds itself under the names it has inside its sandbox. */
-  readonly helperDirectory: string;
 }
 
 /**
@@ -63,7 +64,7 @@ export interface ConfigOptions {
  * start its sandbox in every turn only to look for files (60 ms). Untrusted project: a `.codex/config.toml` in the workspace, which the
  * caller can write, would otherwise start programs outside Codex's sandbox.
  */
-export function toConfigToml({ baseUrls, helperDirectory }: ConfigOptions): string {
+export function toConfigToml({ baseUrls }: ConfigOptions): string {
   return `model_provider = "gateway"
 approval_policy = "never"
 default_permissions = "gateway"
@@ -92,7 +93,7 @@ ${provider('chatgpt', baseUrls.chatgpt)}
 [shell_environment_policy]
 inherit = "core"
 ignore_default_excludes = false
-set = { PATH = ${quote(`${helperDirectory}:${COMMAND_PATH}`)}, TMPDIR = "/tmp" }
+set = { PATH = ${quote(`${TOOLS}:${COMMAND_PATH}`)}, TMPDIR = "/tmp" }
 
 [analytics]
 enabled = false

@@ -1,16 +1,19 @@
 // How the engine starts a process: inside the sandbox of a key. The Sandbox port fits this shape; the engine knows no other way.
 import type { Readable, Writable } from 'node:stream';
 
+/** Path inside, of a BPF program for `bwrap --seccomp`. */
+export const COMMAND_FILTER = '/etc/seccomp/command.bpf';
+
 /** Paths are as seen inside the sandbox, except `from`. */
 export interface LaunchSpec {
   readonly keyId: string;
   readonly argv: readonly [string, ...string[]];
   readonly env: Readonly<Record<string, string>>;
-  readonly readOnlyPaths: readonly string[];
+  readonly readOnly: readonly { readonly from: string; readonly to: string }[];
   readonly writable: { readonly from: string; readonly to: string };
   /** For the provider; commands run by the model are in Codex's own sandbox inside, without any. */
   readonly network: true;
-  /** For Codex's own sandbox. */
+  /** For Codex's own sandbox. At COMMAND_FILTER is the system call filter that its commands must get. */
   readonly nested: true;
 }
 

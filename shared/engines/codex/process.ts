@@ -1,12 +1,13 @@
 // One app-server of one key: its directory, its start, its threads and its end. Knows nothing of conversations' contents.
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { join, relative, resolve } from 'node:path';
 import { RpcError } from '../../errors.ts';
 import { makeDirectory } from '../../make-directory.ts';
 import type { CodexBinary } from './binary.ts';
 import { type CodexClient, createCodexClient } from './client.ts';
-import { CODEX_HOME, type ConfigOptions, HIDDEN_TMP, toConfigToml } from './config-toml.ts';
-import type { Launched, Launcher } from './launcher.ts';
+import { CODEX_HOME, type ConfigOptions, HIDDEN_TMP, PROGRAMS, TOOLS, toConfigToml } from './config-toml.ts';
+import { COMMAND_FILTER, type Launched, type Launcher } from './launcher.ts';
 import { UNWANTED } from './protocol.ts';
 
 export interface ProcessOptions {
@@ -67,8 +68,8 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
   const home = await mkdtemp(join(directory, 'home-'));
   let child: Launched | undefined;
   try {
-    const helpers = await linkHelpers(directory, binary);
-    await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls, helperDirectory: helpers }));
+    const tools = await writeTools(directory, binary);
+    await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls }));
     // The process may have another uid than the gateway; nobody else gets past the directory above.
     await chmod(home, 0o777);
     // Codex watches where skills could be; if there is no such directory, the one above, in which it writes all the time itself.
@@ -76,17 +77,20 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
     await fill?.(home);
     child = await launcher.spawn({
       keyId,
-      argv: [binary.file, 'app-server', '--strict-config'],
+      argv: [inside(binary), 'app-server', '--strict-config'],
       // No program of the machine is to be found: git, run by Codex in a directory that the caller fills, would run what its config says.
       env: {
         CODEX_HOME,
         TMPDIR: HIDDEN_TMP,
-        PATH: `${helpers}:${join(binary.directory, 'codex-path')}`,
+        PATH: `${TOOLS}:${PROGRAMS}/codex-path`,
         RUST_LOG: 'off',
         // The relay speaks no TLS: all certificates of the machine would be read in every turn for nothing.
         SSL_CERT_FILE: '/dev/null',
       },
-      readOnlyPaths: [binary.directory, helpers],
+      readOnly: [
+        { from: binary.directory, to: PROGRAMS },
+        { from: tools, to: TOOLS },
+      ],
       writable: { from: home, to: CODEX_HOME },
       network: true,
       nested: true,
@@ -100,18 +104,46 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
 }
 
 /**
- * Codex runs itself under these names inside its sandbox. It would link them below CODEX_HOME, which commands cannot see; the links are the
- * gateway's, and the same for all.
+ * The directory of the machine that is TOOLS inside, the same for all. Codex runs itself under the links' names inside its sandbox; it
+ * would make them below CODEX_HOME, which commands cannot see. It takes the `bwrap` of its PATH before the one that comes along.
  */
-async function linkHelpers(directory: string, { file }: CodexBinary): Promise<string> {
-  const helpers = resolve(directory, 'bin');
-  await makeDirectory(helpers, 0o755);
+async function writeTools(directory: string, binary: CodexBinary): Promise<string> {
+  const tools = resolve(directory, 'tools');
+  await makeDirectory(tools, 0o755);
   for (const name of ['codex-linux-sandbox', 'apply_patch', 'applypatch']) {
-    await symlink(file, join(helpers, name)).catch((error: unknown) => {
+    await symlink(inside(binary), join(tools, name)).catch((error: unknown) => {
       if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
     });
   }
-  return helpers;
+  const file = join(tools, 'bwrap');
+  const present = await readFile(file, 'utf8').catch(() => undefined);
+  if (present === BWRAP) return tools;
+  // Replaced whole: others may be starting it.
+  const made = `${file}-${randomUUID()}`;
+  await writeFile(made, BWRAP, { mode: 0o755 });
+  await rename(made, file);
+  return tools;
+}
+
+/**
+ * Codex's bwrap, with what its own call leaves out: the system call filter of the gateway, and a /proc in which a command cannot lower its
+ * out-of-memory score. Refuses to run without the filter.
+ */
+const BWRAP = `#!/bin/sh
+exec 9< ${COMMAND_FILTER} || exit 1
+for word do
+  shift
+  set -- "$@" "$word"
+  [ "$before" = --proc ] && [ -z "$isCommand" ] && set -- "$@" --remount-ro "$word"
+  [ "$word" = -- ] && isCommand=yes
+  before=$word
+done
+exec ${PROGRAMS}/codex-resources/bwrap --seccomp 9 "$@"
+`;
+
+/** Where the program is inside. */
+function inside({ file, directory }: CodexBinary): string {
+  return join(PROGRAMS, relative(directory, file));
 }
 
 async function initialize(child: Launched, home: string, keep: ProcessOptions['keep']): Promise<CodexProcess> {

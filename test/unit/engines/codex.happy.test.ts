@@ -4,8 +4,12 @@ import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { EngineEvent, Toolset } from '../../../shared/engines/engine.ts';
+import { openPty } from '../../../shared/workspace/pty.ts';
 import { describeWith } from '../../support/requirements.ts';
+import { EXPECTED, PROBE } from '../workspace/probe.ts';
 import { API_KEY, type Conversation, MODEL, type Stage, setUpStage, startConversation } from './codex-harness.ts';
+
+const SIZE = { cols: 80, rows: 24 };
 
 describeWith('codex', 'the codex engine', () => {
   let stage: Stage;
@@ -90,6 +94,18 @@ describeWith('codex', 'the codex engine', () => {
     expect(told).not.toContain('config.toml');
     expect(await run('cat /proc/*/environ')).not.toContain('CODEX_HOME=');
     expect(told).toMatch(/unreachable|refused|not permitted/i);
+  });
+
+  it.each(['key-a', 'key-b'])('holds commands in the same filter as all others: %s', async (keyId) => {
+    const terminals = await Promise.all(
+      ['key-a', 'key-b'].map((owner) =>
+        openPty(SIZE, (tty) => stage.sandbox.attach({ keyId: owner, argv: ['cat'] }, tty)),
+      ),
+    );
+    const { outcome } = await startConversation(keyId).ask(engine, `run ${PROBE}`);
+    for (const line of EXPECTED.slice(0, -1)) expect(outcome.content.split('\n')).toContainEqual(line);
+    for (const pty of terminals) pty.kill();
+    await Promise.all(terminals.map((pty) => pty.exited));
   });
 
   it('shows commands nothing of other conversations', async () => {

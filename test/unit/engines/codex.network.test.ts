@@ -1,10 +1,13 @@
 // Whom Codex calls: the configured provider and nobody else, as the kernel sees it.
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Launcher } from '../../../shared/engines/codex/launcher.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { type Stage, setUpStage, startConversation } from './codex-harness.ts';
+import { descendants, type Stage, setUpStage, startConversation } from './codex-harness.ts';
 
 describeWith('strace', 'an app-server, traced', () => {
   let stage: Stage;
@@ -14,19 +17,21 @@ describeWith('strace', 'an app-server, traced', () => {
   afterAll(() => stage.close());
 
   it('connects to the relay to the provider and to nothing else, from its start to its end', async () => {
+    const traces: string[] = [];
     const traced: Launcher = {
-      spawn: (spec, options) => {
-        const argv = [
-          '/usr/bin/strace',
-          '-f',
-          '-qq',
-          '-e',
-          'trace=%network',
-          '-o',
-          '/home/user/trace',
-          ...spec.argv,
-        ] as const;
-        return stage.sandbox.spawn({ ...spec, argv: [...argv] }, options);
+      async spawn(spec, options) {
+        const argv = ['/bin/sh', '-c', WAIT, 'wait', ...spec.argv] as const;
+        const child = await stage.sandbox.spawn({ ...spec, argv: [...argv] }, options);
+        await once(child.stderr, 'data');
+        const [pid] = descendants(
+          (line) => line[0] === '/bin/sh' && line.includes('wait') && line.includes('app-server'),
+        );
+        traces.push(join(stage.directory, `trace-${pid}`));
+        await attach(String(pid), traces.at(-1) ?? '');
+        const [fifo = ''] = filesBelow(stage.directory, 'traced');
+        await writeFile(fifo, 'go\n');
+        rmSync(fifo);
+        return child;
       },
     };
     const engine = stage.machine({ launcher: traced });
@@ -36,9 +41,7 @@ describeWith('strace', 'an app-server, traced', () => {
     const [configuration = ''] = filesBelow(stage.directory, 'config.toml');
     const { port } = new URL(/base_url = "([^"]+)"/.exec(readFileSync(configuration, 'utf8'))?.[1] ?? '');
     await engine.close();
-    const trace = filesBelow(stage.directory, 'trace')
-      .map((file) => readFileSync(file, 'utf8'))
-      .join('');
+    const trace = traces.map((file) => readFileSync(file, 'utf8')).join('');
     const reached = trace.split('\n').filter((line) => /(connect|sendto|sendmsg)\(.*sin6?_port/.test(line));
     expect(reached.length).toBeGreaterThan(0);
     expect(reached.filter((line) => !line.includes(`sin_port=htons(${port})`))).toEqual([]);
@@ -46,6 +49,16 @@ describeWith('strace', 'an app-server, traced', () => {
     expect(stage.api.requests.map(({ path }) => path)).toEqual(Array(3).fill('/v1/responses'));
   });
 });
+
+/** Nothing in a sandbox may trace, so the tracer is outside: what is to be traced waits for it. */
+const WAIT = '/usr/bin/mkfifo /tmp/traced && echo ready >&2 && read -r go < /tmp/traced && exec "$@"';
+
+/** Resolves when all that the process does from now on is traced; the tracer ends with it. */
+async function attach(pid: string, file: string): Promise<void> {
+  const tracer = spawn('/usr/bin/strace', ['-f', '-e', 'trace=%network', '-o', file, '-p', pid]);
+  await once(tracer.stderr, 'data');
+  tracer.stderr.resume();
+}
 
 function filesBelow(directory: string, name: string): string[] {
   return readdirSync(directory, { recursive: true, encoding: 'utf8' })

@@ -42,7 +42,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(callsShown()).toBe(1);
     expect(readdirSync(directory).filter((name) => /^(template|home)-/.test(name))).toHaveLength(2);
     await warmed.close();
-    expect(readdirSync(directory)).toEqual(['bin']);
+    expect(readdirSync(directory)).toEqual(['tools']);
     expect(stage.warnings).toEqual([]);
   });
 

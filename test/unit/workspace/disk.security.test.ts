@@ -41,12 +41,15 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
 
   it('counts what a terminal has left', async () => {
     const scene = await createScene({ ...UNWATCHED, workspaceBytes: 8 * MB });
+    let said = '';
     const write = { keyId: 'a', argv: ['/bin/sh', '-c', 'head -c 9M /dev/zero > /tmp/x'] as const };
-    const open = async () =>
-      openPty(await scene.sandbox.command({ ...write, argv: [...write.argv] }), SIZE, (text) => {
+    const open = async () => {
+      const pty = await openPty(SIZE, (tty) => scene.sandbox.attach({ ...write, argv: [...write.argv] }, tty));
+      pty.listen((text) => {
         said += text;
       });
-    let said = '';
+      return pty;
+    };
     await (await open()).exited;
     expect(said).toBe('');
     expect((await scene.sh('echo x > /tmp/y && cat /tmp/y')).exitCode).not.toBe(0);

@@ -32,7 +32,7 @@ describe('without bubblewrap', () => {
     const refused = { reason: 'sandbox_unavailable', data: { hint: expect.any(String) } };
     await expect(sandbox.run({ ...spec, argv: ['true'] }, options)).rejects.toMatchObject(refused);
     await expect(sandbox.spawn({ ...spec, argv: ['true'] })).rejects.toMatchObject(refused);
-    await expect(sandbox.command({ ...spec, argv: ['true'] })).rejects.toMatchObject(refused);
+    await expect(sandbox.attach({ ...spec, argv: ['true'] }, '/dev/null')).rejects.toMatchObject(refused);
   });
 });
 

@@ -79,7 +79,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     const child = await scene.sandbox.spawn({
       keyId: 'a',
       argv: ['sh', '-c', `cat ${tools}/data.txt; echo x > ${tools}/data.txt || echo refused; ls ${scene.directory}`],
-      readOnlyPaths: [tools],
+      readOnly: [{ from: tools, to: tools }],
     });
     let text = '';
     child.stdout.on('data', (bytes) => {
@@ -101,7 +101,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     const gone = { reason: 'unavailable', message: expect.stringContaining('data directory of the gateway has gone') };
     await expect(sh('true')).rejects.toMatchObject(gone);
     await mkdir(workspaces);
-    await expect(sandbox.command({ keyId: 'a', argv: ['true'] })).rejects.toMatchObject(gone);
+    await expect(sandbox.attach({ keyId: 'a', argv: ['true'] }, '/dev/null')).rejects.toMatchObject(gone);
   });
 
   it('starts the command of one key at once while another has more of them than may run', async () => {
@@ -112,15 +112,6 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect((await scene.sh('echo here', { keyId: 'other' })).stdout.toString()).toBe('here\n');
     leave.abort();
     for (const { status } of await ends) expect(status).toBe('rejected');
-  });
-
-  it('gives the same command line to who starts the process by other means', async () => {
-    const command = await scene.sandbox.command({ keyId: 'a', argv: ['tty'] });
-    expect(command.file).toMatch(/bwrap$/);
-    expect(command.args).not.toContain('--new-session');
-    expect(command.args).toContain('--die-with-parent');
-    expect(command.env).toEqual({});
-    command.release();
   });
 });
 

@@ -16,9 +16,12 @@ export interface Scene {
 }
 
 /** Removed after the suite. */
-export async function createScene(disk?: DiskLimits, ownerMemoryBytes?: number): Promise<Scene> {
+export async function createScene(
+  disk?: DiskLimits,
+  ownerMemoryBytes?: number,
+  path = process.env.PATH ?? '',
+): Promise<Scene> {
   const directory = await mkdtemp(join(tmpdir(), 'sandbox-'));
-  const path = process.env.PATH ?? '';
   const sandbox = createBubblewrapSandbox({
     directory: join(directory, 'workspaces'),
     path,

@@ -57,8 +57,8 @@ describe('the helper', () => {
   it('gives a child nothing of the gateway’s environment and descriptors', async () => {
     const child = await sh('echo $PATH$HOME$NODE_CHANNEL_FD; ls /proc/self/fd | tr "\\n" " "');
     const [, fds] = (await text(child.stdout)).split('\n');
-    // The shell knows a PATH of its own; 3 is the status, 4 is ls looking.
-    expect(fds).toBe('0 1 2 3 4 ');
+    // The shell knows a PATH of its own; 3 is the status, 4 the input, 5 what ls looks with.
+    expect(fds).toBe('0 1 2 3 4 5 ');
   });
 
   it('names what kept a program from starting', async () => {

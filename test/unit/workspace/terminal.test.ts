@@ -283,7 +283,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     const { terminal } = await terminals.start(HANDLE, { ...REQUEST, shell: '/no/such/shell' });
     const watching = listen(terminal);
     expect(await watching.exited).toBe(127);
-    expect(watching.text()).toMatch(/No such file/);
+    expect(watching.text()).toMatch(/not found/);
   });
 });
 

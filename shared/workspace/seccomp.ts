@@ -1,0 +1,196 @@
+// The system call filter of every sandbox, as a BPF program for `bwrap --seccomp` (seccomp(2)). A list of refusals: what a command has no
+// use for without rights, and what reaches state that namespaces do not separate (keyrings, other processes' memory, the kernel itself).
+
+/** What the filter leaves: `command` nothing more; `nested` what a program needs that makes sandboxes of its own with bubblewrap. */
+export type FilterKind = 'command' | 'nested';
+export const FILTER_KINDS: readonly FilterKind[] = ['command', 'nested'];
+
+interface Architecture {
+  /** AUDIT_ARCH_*: what the kernel reports for native calls. */
+  readonly audit: number;
+  /** Column of the tables below. */
+  readonly column: 0 | 1;
+}
+
+const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
+  x64: { audit: 0xc000_003e, column: 0 },
+  arm64: { audit: 0xc000_00b7, column: 1 },
+};
+
+/** Numbers on x64 and arm64; undefined: the call does not exist there. */
+type Numbers = readonly [x64: number | undefined, arm64: number | undefined];
+
+/** Refused to all. */
+const REFUSED: Readonly<Record<string, Numbers>> = {
+  // Keyrings: a session keyring is inherited from the process that started the gateway, and user keyrings belong to the uid.
+  add_key: [248, 217],
+  request_key: [249, 218],
+  keyctl: [250, 219],
+  // Other processes.
+  ptrace: [101, 117],
+  process_vm_readv: [310, 270],
+  process_vm_writev: [311, 271],
+  process_madvise: [440, 440],
+  kcmp: [312, 272],
+  pidfd_getfd: [438, 438],
+  // Mounts by file descriptor; bubblewrap uses the older calls.
+  open_tree: [428, 428],
+  move_mount: [429, 429],
+  fsopen: [430, 430],
+  fsconfig: [431, 431],
+  fsmount: [432, 432],
+  fspick: [433, 433],
+  mount_setattr: [442, 442],
+  open_tree_attr: [467, 467],
+  chroot: [161, 51],
+  setns: [308, 268],
+  name_to_handle_at: [303, 264],
+  open_by_handle_at: [304, 265],
+  // Parts of the kernel with a long record of faults that commands do not need.
+  bpf: [321, 280],
+  perf_event_open: [298, 241],
+  userfaultfd: [323, 282],
+  io_uring_setup: [425, 425],
+  io_uring_enter: [426, 426],
+  io_uring_register: [427, 427],
+  fanotify_init: [300, 262],
+  lookup_dcookie: [212, 18],
+  modify_ldt: [154, undefined],
+  // The machine as a whole.
+  init_module: [175, 105],
+  finit_module: [313, 273],
+  delete_module: [176, 106],
+  kexec_load: [246, 104],
+  kexec_file_load: [320, 294],
+  reboot: [169, 142],
+  swapon: [167, 224],
+  swapoff: [168, 225],
+  acct: [163, 89],
+  quotactl: [179, 60],
+  quotactl_fd: [443, 443],
+  syslog: [103, 116],
+  settimeofday: [164, 170],
+  clock_settime: [227, 112],
+  clock_adjtime: [305, 266],
+  adjtimex: [159, 171],
+  vhangup: [153, 58],
+  iopl: [172, undefined],
+  ioperm: [173, undefined],
+  uselib: [134, undefined],
+  sysfs: [139, undefined],
+};
+
+/** Refused unless `nested`. */
+const REFUSED_TO_COMMANDS: Readonly<Record<string, Numbers>> = {
+  mount: [165, 40],
+  umount2: [166, 39],
+  pivot_root: [155, 41],
+};
+
+const UNSHARE: Numbers = [272, 97];
+const CLONE: Numbers = [56, 220];
+/** Its flags are behind a pointer, where no filter can look. libc falls back on clone(2) when the call is not there. */
+const CLONE3: Numbers = [435, 435];
+const SOCKET: Numbers = [41, 198];
+const IOCTL: Numbers = [16, 29];
+
+/** CLONE_NEW*: mount, cgroup, uts, ipc, user, pid, net. */
+const NEW_NAMESPACES = 0x7e02_0000;
+/** CLONE_NEWTIME; in clone(2) the same bit is part of a signal's number. */
+const NEW_TIME = 0x80;
+/** AF_UNSPEC, UNIX, INET, INET6, NETLINK. Others, AF_VSOCK above all, are not bound to a network namespace. */
+const FAMILIES = [0, 1, 2, 10, 16];
+/** TIOCSTI and TIOCLINUX: input put into a terminal as if it had been typed. */
+const TERMINAL_INPUT = [0x5412, 0x541c];
+
+const EPERM = 1;
+const ENOSYS = 38;
+const EAFNOSUPPORT = 97;
+
+/** Offsets in `struct seccomp_data`; of an argument, the lower half. */
+const NUMBER_AT = 0;
+const ARCHITECTURE_AT = 4;
+const argumentAt = (index: number): number => 16 + 8 * index;
+
+/** Instructions of classic BPF. */
+const LOAD = 0x20;
+const JUMP_EQUAL = 0x15;
+const JUMP_AT_LEAST = 0x35;
+const JUMP_BITS = 0x45;
+const RETURN = 0x06;
+
+const ALLOW = 0x7fff_0000;
+const KILL_PROCESS = 0x8000_0000;
+const fail = (errno: number): number => 0x0005_0000 | errno;
+
+/** x32 calls have the architecture of x64 and this bit. */
+const X32_BIT = 0x4000_0000;
+
+type Instruction = readonly [code: number, operand: number, jumpTrue?: number, jumpFalse?: number];
+
+/** The program, ready for the kernel; undefined for a processor without one. */
+export function toSeccompFilter(kind: FilterKind, arch: string = process.arch): Buffer | undefined {
+  const architecture = ARCHITECTURES[arch];
+  if (architecture === undefined) return undefined;
+  const { audit, column } = architecture;
+  const refused = kind === 'nested' ? [REFUSED] : [REFUSED, REFUSED_TO_COMMANDS];
+  const numbers = refused.flatMap((table) => Object.values(table)).map((each) => each[column]);
+  const program: Instruction[] = [
+    [LOAD, ARCHITECTURE_AT],
+    [JUMP_EQUAL, audit, 1, 0],
+    // Calls of another architecture (32-bit programs) have other numbers.
+    [RETURN, KILL_PROCESS],
+    [LOAD, NUMBER_AT],
+    ...(arch === 'x64' ? answer(JUMP_AT_LEAST, X32_BIT, fail(ENOSYS)) : []),
+    ...numbers.flatMap((number) => (number === undefined ? [] : answer(JUMP_EQUAL, number, fail(EPERM)))),
+    ...answer(JUMP_EQUAL, CLONE3[column], fail(ENOSYS)),
+    ...withArgument(IOCTL[column], 1, [
+      ...TERMINAL_INPUT.flatMap((request) => answer(JUMP_EQUAL, request, fail(EPERM))),
+      [RETURN, ALLOW],
+    ]),
+    ...withArgument(SOCKET[column], 0, [
+      ...FAMILIES.flatMap((family) => answer(JUMP_EQUAL, family, ALLOW)),
+      [RETURN, fail(EAFNOSUPPORT)],
+    ]),
+    ...(kind === 'nested' ? [] : namespaces(column)),
+    [RETURN, ALLOW],
+  ];
+  return assemble(program);
+}
+
+function namespaces(column: 0 | 1): Instruction[] {
+  return [
+    ...withArgument(CLONE[column], 0, [...answer(JUMP_BITS, NEW_NAMESPACES, fail(EPERM)), [RETURN, ALLOW]]),
+    ...withArgument(UNSHARE[column], 0, [
+      ...answer(JUMP_BITS, NEW_NAMESPACES | NEW_TIME, fail(EPERM)),
+      [RETURN, ALLOW],
+    ]),
+  ];
+}
+
+/** `verdict` when the loaded value compares so; else the next instruction. */
+function answer(jump: number, operand: number | undefined, verdict: number): Instruction[] {
+  return operand === undefined
+    ? []
+    : [
+        [jump, operand, 0, 1],
+        [RETURN, verdict],
+      ];
+}
+
+/** Looks at one argument of one call. `then` must return: the number of the call is no longer loaded. */
+function withArgument(number: number | undefined, index: number, then: readonly Instruction[]): Instruction[] {
+  return number === undefined ? [] : [[JUMP_EQUAL, number, 0, then.length + 1], [LOAD, argumentAt(index)], ...then];
+}
+
+/** `struct sock_filter`: 16 bits of code, two jumps of 8, an operand of 32; both architectures are little-endian. */
+function assemble(program: readonly Instruction[]): Buffer {
+  const bytes = Buffer.alloc(program.length * 8);
+  program.forEach(([code, operand, jumpTrue = 0, jumpFalse = 0], index) => {
+    bytes.writeUInt16LE(code, index * 8);
+    bytes.writeUInt8(jumpTrue, index * 8 + 2);
+    bytes.writeUInt8(jumpFalse, index * 8 + 3);
+    bytes.writeUInt32LE(operand >>> 0, index * 8 + 4);
+  });
+  return bytes;
+}
