@@ -8,7 +8,7 @@ import type { NumberedEvent } from './event-log.ts';
 import { appendMessage } from './history.ts';
 import { isHeldBy, settle } from './lease.ts';
 import type { TurnParts } from './parts.ts';
-import { withdrawal } from './queue.ts';
+import { releaseKey } from './queue.ts';
 import { decodeTurn, endedByOther, readSealed, type TurnEnd } from './turn-record.ts';
 import { estimateUsage } from './usage.ts';
 
@@ -66,7 +66,13 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
       TurnAborted: { turn_id: lease.turn_id, reason },
     });
     return {
-      writes: [{ ref, data: next }, record, ...added.writes, ...compacted.writes, ...withdrawal(end, lease)],
+      writes: [
+        { ref, data: next },
+        record,
+        ...added.writes,
+        ...compacted.writes,
+        ...releaseKey(current, end, current.turn),
+      ],
       result: 'settled' as const,
     };
   });

@@ -29,7 +29,7 @@ export interface PromptRequest {
   /** The prompt can go to the companion instead, and must when that holds the session's tools. */
   readonly canForward: boolean;
   /** Whether this instance has tools for the session, now. */
-  hasTools(): boolean;
+  hasTools(sessionId: string): boolean;
   /** Why no new turn may begin; a duplicate is answered all the same. */
   readonly refusal: RpcError | undefined;
 }
@@ -66,9 +66,10 @@ export function hashParams(params: Readonly<Record<string, unknown>>): string {
 }
 
 /** Resolves once the turn runs under our lease, or is found to be a duplicate. Throws `session_busy`, `queue_full`, `cancelled`, NeedsCompanion. */
-export async function admitPrompt(parts: AdmissionParts, request: PromptRequest): Promise<Admitted> {
+export async function admitPrompt(parts: AdmissionParts, asked: PromptRequest): Promise<Admitted> {
   const { clock, turns, closing } = parts;
-  const ref = conversationRef(request.owner, request.sessionId);
+  let request = asked;
+  let ref = conversationRef(request.owner, request.sessionId);
   const turnId = parts.ids.next('turn');
   const giveUpAtMs = clock.monotonic() + turns.timeoutMs;
   let queued = false;
@@ -104,6 +105,10 @@ export async function admitPrompt(parts: AdmissionParts, request: PromptRequest)
         return step;
       case 'erasing':
         await parts.erase(ref);
+        break;
+      case 'begun':
+        request = { ...request, sessionId: step.sessionId, isNew: false };
+        ref = conversationRef(request.owner, request.sessionId);
         break;
       case 'abandoned':
         await settleAbandoned(parts, ref, step.lease, { reason: 'interrupted' });

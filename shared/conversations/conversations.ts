@@ -172,7 +172,7 @@ export function createConversations({
         model,
         onBusy,
         canForward: params.canForward === true,
-        hasTools: () => toolset?.(owner, sessionId) !== undefined,
+        hasTools: (session) => toolset?.(owner, session) !== undefined,
         refusal: spent,
         idempotency:
           idempotencyKey === undefined
@@ -192,7 +192,7 @@ export function createConversations({
       if (admitted.kind === 'duplicate') {
         return follow(await locateTurn(store, owner, admitted.sessionId, admitted.turnId), signal);
       }
-      const tools = toolset?.(owner, sessionId);
+      const tools = toolset?.(owner, admitted.conversation.session_id);
       const besideChars = Buffer.byteLength(instructions ?? '') + (tools?.chars ?? 0);
       const turn = startTurn(runner, {
         ...admitted,

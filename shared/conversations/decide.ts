@@ -12,7 +12,7 @@ import {
   idempotencyRef,
   type Lease,
 } from './documents.ts';
-import { appendMessage } from './history.ts';
+import { appendMessage, takeOverPrompt } from './history.ts';
 import { admit, liveQueue, newConversation } from './lease.ts';
 import { dropExpired } from './queue.ts';
 
@@ -29,6 +29,8 @@ export type Step =
   /** The idempotency key is taken: this turn answers for it. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string }
   | { readonly kind: 'erasing' }
+  /** An attempt before this one has begun this session for the prompt. */
+  | { readonly kind: 'begun'; readonly sessionId: string }
   | { readonly kind: 'abandoned' | 'doubtful'; readonly lease: Lease }
   /** In the queue; `stopping` is the running turn that was asked to make room. */
   | { readonly kind: 'waiting'; readonly stopping: Lease | undefined };
@@ -52,8 +54,13 @@ export async function decide(
     keyRef === undefined ? [ref] : [ref, keyRef],
     ([snapshot, keySnapshot]) => {
       const record = keySnapshot?.data as IdempotencyDocument | undefined;
-      if (record !== undefined && record.turn_id !== turnId) {
+      const isOurs = record?.turn_id === turnId;
+      if (record !== undefined && !isOurs && record.released !== true) {
         return { writes: [], result: () => duplicate(record, request) };
+      }
+      const before = record?.released === true && record.params_hash === idempotency?.paramsHash ? record : undefined;
+      if (before !== undefined && before.session_id !== request.sessionId) {
+        return { writes: [], result: () => ({ kind: 'begun', sessionId: before.session_id }) };
       }
       const { refusal } = request;
       if (refusal !== undefined) return { writes: [], result: () => refuse(refusal) };
@@ -62,8 +69,12 @@ export async function decide(
         cache.read(snapshot) ?? newConversation(request.owner, request.sessionId, conversationId, request.model, now);
       if (queued && !isKnown(current, turnId)) return { writes: [], result: dropped };
       if (!queued && request.canForward && holds(current, 'mcp')) return { writes: [], result: elsewhere };
+      const place = current.queue.find((entry) => entry.turn_id === turnId);
+      const promptTurn = (place ?? before)?.prompt_turn ?? null;
       const admission = admit(current, {
         turnId,
+        paramsHash: idempotency?.paramsHash,
+        promptTurn,
         model: request.model,
         onBusy: request.onBusy,
         idempotencyId: keyRef?.id ?? null,
@@ -72,7 +83,7 @@ export async function decide(
         owners,
       });
       const more = (): Write[] => [
-        ...(keyRef === undefined || record !== undefined ? [] : [keyWrite(keyRef, turnId, request, nowMs)]),
+        ...(keyRef === undefined || isOurs ? [] : [keyWrite(keyRef, turnId, request, nowMs)]),
         ...dropExpired(current, owners, nowMs),
       ];
       switch (admission.kind) {
@@ -103,15 +114,11 @@ export async function decide(
           };
         }
         case 'admitted': {
-          const hasTools = request.canForward ? holds(current, 'mcp') : request.hasTools();
+          const hasTools = request.canForward ? holds(current, 'mcp') : request.hasTools(request.sessionId);
           const marked = withHeld(admission.conversation, 'mcp', hasTools);
-          const { conversation, writes } = appendMessage(marked, {
-            role: 'user',
-            text: request.prompt,
-            turnId,
-            now,
-            partial: false,
-          });
+          const { conversation, writes } =
+            (promptTurn === null ? undefined : takeOverPrompt(marked, promptTurn, turnId)) ??
+            appendMessage(marked, { role: 'user', text: request.prompt, turnId, now, partial: false });
           return {
             writes: [{ ref, data: conversation }, ...writes, ...more()],
             result: () => admitted(conversation, holds(current, 'mcp') && !hasTools),

@@ -57,6 +57,8 @@ export interface Lease {
   readonly stop: 'cancelled' | 'replaced' | null;
   /** Id of the idempotency record that names this turn, else null. */
   readonly idempotency_id: string | null;
+  /** What that record says of the params; absent in leases of older versions. */
+  readonly params_hash?: string;
 }
 
 /** A prompt waiting for the turn before it; run by the instance whose caller waits for it. */
@@ -67,6 +69,9 @@ export interface QueuedPrompt {
   /** Kept alive by the waiting instance; past it the entry has expired. */
   readonly alive_until_ms: number;
   readonly idempotency_id: string | null;
+  readonly params_hash?: string;
+  /** As in the idempotency record. */
+  readonly prompt_turn?: string | null;
 }
 
 /** What of a session can be in the memory of the companion: connected MCP servers, a terminal. */
@@ -143,6 +148,10 @@ export interface IdempotencyDocument {
   readonly params_hash: string;
   readonly turn_id: string;
   readonly session_id: string;
+  /** The turn failed in a way that another attempt may not: the key is free, and the same params go on in the same session. */
+  readonly released?: boolean;
+  /** Of a released key: the turn whose message holds the prompt, null where none was stored. */
+  readonly prompt_turn?: string | null;
 }
 
 /** Turns are kept as long as their idempotency records need them. */

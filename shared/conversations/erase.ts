@@ -11,11 +11,11 @@ import {
   messagesRef,
   type StoredMessage,
   type TurnDocument,
-  textRef,
   turnEventsRef,
   turnRef,
 } from './documents.ts';
 import { eraseRollouts } from './rollouts.ts';
+import { textDeletes } from './texts.ts';
 
 const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
@@ -103,12 +103,7 @@ async function eraseTurns(store: Store, conversation: string): Promise<void> {
 }
 
 async function eraseTexts(store: Store, conversation: string, messages: readonly StoredMessage[]): Promise<void> {
-  const writes = messages.flatMap((message) =>
-    Array.from(
-      { length: message.parts },
-      (_, part): Write => ({ ref: textRef(conversation, message.seq, part), delete: true }),
-    ),
-  );
+  const writes = messages.flatMap((message) => textDeletes(conversation, message));
   await commitInSteps(store, writes);
 }
 

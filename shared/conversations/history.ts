@@ -5,7 +5,7 @@ import type { Message } from '../engines/engine.ts';
 import { shareOfHeap } from '../heap-share.ts';
 import type { Store, Write } from '../store/store.ts';
 import { type ConversationDocument, type MessagesDocument, messagesRef, type StoredMessage } from './documents.ts';
-import { INLINE_BYTES_MAX, readText, splitText, textWrites } from './texts.ts';
+import { INLINE_BYTES_MAX, readText, splitText, textDeletes, textWrites } from './texts.ts';
 import { estimateTokens } from './usage.ts';
 
 /** The conversation document carries at most this many messages; beyond it the older half moves to a chunk. */
@@ -56,6 +56,34 @@ export function appendMessage(
   };
 }
 
+/**
+ * Gives the prompt that an earlier attempt has stored to the turn that tries again, so that it is in the history once. What that attempt had
+ * stored of an answer goes. Undefined where the prompt must be stored anew: it is not among the newest messages any more, or others came
+ * after a part of its answer.
+ */
+export function takeOverPrompt(
+  conversation: ConversationDocument,
+  fromTurn: string,
+  turnId: string,
+): { readonly conversation: ConversationDocument; readonly writes: readonly Write[] } | undefined {
+  const { recent, message_count } = conversation;
+  const index = recent.findIndex((message) => message.turn_id === fromTurn && message.role === 'user');
+  const prompt = recent[index];
+  if (prompt === undefined) return undefined;
+  const after = recent.slice(index + 1);
+  const answer = after.filter((message) => message.turn_id === fromTurn);
+  if (answer.length > 0 && answer.length < after.length) return undefined;
+  const kept = answer.length > 0 ? [] : after;
+  return {
+    conversation: {
+      ...conversation,
+      message_count: message_count - answer.length,
+      recent: [...recent.slice(0, index), { ...prompt, turn_id: turnId }, ...kept],
+    },
+    writes: answer.flatMap((message) => textDeletes(conversation.conversation_id, message)),
+  };
+}
+
 export interface Context {
   readonly messages: readonly Message[];
   /** About how many tokens the messages are. */
@@ -68,8 +96,11 @@ export interface Context {
 export type MessageText = StoredMessage & { readonly text: string };
 
 export interface History {
-  /** What the model sees: the newest messages that fit into `budgetTokens`, oldest first; always at least the last one. */
-  context(conversation: ConversationDocument, budgetTokens: number): Promise<Context>;
+  /**
+   * What the model sees in turn `turnId`: the newest messages that fit into `budgetTokens`, oldest first, the turn's prompt last; always at
+   * least that one.
+   */
+  context(conversation: ConversationDocument, budgetTokens: number, turnId: string): Promise<Context>;
   /** Moves the older half of a full document's messages into chunks; returns the smaller document and the chunk's write. */
   compact(
     conversation: ConversationDocument,
@@ -122,7 +153,8 @@ export function createHistory(store: Store): History {
 
   const textOf = async (id: string, message: StoredMessage): Promise<string> => {
     if (message.parts === 0) return message.content;
-    const key = `${id}-${message.seq}`;
+    // The number alone is not enough: a prompt that is tried again drops what its last attempt had answered.
+    const key = `${id}-${message.seq}-${message.turn_id}`;
     const cached = textCache.get(key);
     if (cached !== undefined) return cached;
     const text = await readText(store, id, message.seq, message.parts);
@@ -146,7 +178,7 @@ export function createHistory(store: Store): History {
   }
 
   return {
-    async context(conversation, budgetTokens) {
+    async context(conversation, budgetTokens, turnId) {
       const id = conversation.conversation_id;
       let left = budgetTokens * BYTES_PER_TOKEN;
       const chosen: StoredMessage[] = [];
@@ -160,7 +192,7 @@ export function createHistory(store: Store): History {
         }
         return true;
       };
-      let fits = takeFrom(conversation.recent);
+      let fits = takeFrom(promptLast(conversation.recent, turnId));
       const oldest = Math.max(0, conversation.chunks.length - CHUNKS_READ_MAX);
       let atOnce = CHUNKS_AT_ONCE;
       for (let to = conversation.chunks.length; fits && to > oldest; atOnce *= 2) {
@@ -232,6 +264,13 @@ function stepLength(messages: readonly StoredMessage[], start: number): number {
     if (bytes > STEP_BYTES && end > start) break;
   }
   return end - start;
+}
+
+/** A prompt that is tried again keeps its place in the history, but is what the model is asked now. */
+function promptLast(messages: readonly StoredMessage[], turnId: string): readonly StoredMessage[] {
+  const index = messages.findIndex((message) => message.turn_id === turnId && message.role === 'user');
+  const prompt = messages[index];
+  return prompt === undefined || index === messages.length - 1 ? messages : [...messages.toSpliced(index, 1), prompt];
 }
 
 /** A chunk's content is fixed by its place and by the first seq that is no longer in it. */

@@ -52,6 +52,9 @@ export interface AdmissionRequest {
   readonly model: string;
   readonly onBusy: OnBusy;
   readonly idempotencyId: string | null;
+  readonly paramsHash: string | undefined;
+  /** The turn whose message holds the prompt of an earlier attempt, or null. */
+  readonly promptTurn: string | null;
   readonly nowMs: number;
   readonly leaseMs: number;
   readonly owners: OwnerWatch;
@@ -156,6 +159,7 @@ function lease(conversation: ConversationDocument, request: AdmissionRequest): C
       lease_until_ms: request.nowMs + request.leaseMs,
       stop: null,
       idempotency_id: request.idempotencyId,
+      ...(request.paramsHash !== undefined && { params_hash: request.paramsHash }),
     },
   };
 }
@@ -167,5 +171,7 @@ function queueEntry(request: AdmissionRequest): QueuedPrompt {
     enqueued_at: new Date(request.nowMs).toISOString(),
     alive_until_ms: request.nowMs + QUEUE_ALIVE_MS,
     idempotency_id: request.idempotencyId,
+    ...(request.paramsHash !== undefined && { params_hash: request.paramsHash }),
+    ...(request.promptTurn !== null && { prompt_turn: request.promptTurn }),
   };
 }

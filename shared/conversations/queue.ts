@@ -2,7 +2,13 @@
 // key can be used again where nothing was answered.
 import type { Ref, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
-import type { ConversationDocument, QueuedPrompt } from './documents.ts';
+import {
+  type ConversationDocument,
+  IDEMPOTENCY_KEPT_MS,
+  type IdempotencyDocument,
+  type Lease,
+  type QueuedPrompt,
+} from './documents.ts';
 import type { OwnerWatch } from './owner-watch.ts';
 import type { TurnParts } from './parts.ts';
 import { endedByOther, type TurnEnd } from './turn-record.ts';
@@ -22,7 +28,7 @@ export function dropQueued(
   return entries.flatMap((entry) => {
     const lease = { ...entry, started_at: entry.enqueued_at };
     const event = { TurnAborted: { turn_id: entry.turn_id, reason } };
-    return [endedByOther({ conversation, lease }, undefined, end, event), ...withdrawal(end, entry)];
+    return [endedByOther({ conversation, lease }, undefined, end, event), ...releaseKey(conversation, end, entry)];
   });
 }
 
@@ -53,12 +59,21 @@ export async function leaveQueue(
   cache.set(ref, snapshots[0]);
 }
 
-/** A turn that never got to its end must not answer for its idempotency key, unless the same prompt would only fail again. */
-export function withdrawal(
-  { status, failure }: Pick<TurnEnd, 'status' | 'failure'>,
-  turn: { readonly idempotency_id: string | null },
+/**
+ * A turn that never got to its end must not answer for its idempotency key, unless the same prompt would only fail again. The record stays:
+ * the next attempt finds the session in it, and the prompt that is stored there already.
+ */
+export function releaseKey(
+  { session_id }: Pick<ConversationDocument, 'session_id'>,
+  { status, failure, nowMs }: Pick<TurnEnd, 'status' | 'failure' | 'nowMs'>,
+  turn: Lease | QueuedPrompt,
 ): Write[] {
+  const { idempotency_id, params_hash, turn_id } = turn;
   const isFinal = status === 'completed' || status === 'cancelled' || failure?.retryable === false;
-  if (isFinal || turn.idempotency_id === null) return [];
-  return [{ ref: { collection: 'idempotency', id: turn.idempotency_id }, delete: true }];
+  if (isFinal || idempotency_id === null) return [];
+  const ref = { collection: 'idempotency', id: idempotency_id };
+  if (params_hash === undefined) return [{ ref, delete: true }];
+  const prompt_turn = 'alive_until_ms' in turn ? (turn.prompt_turn ?? null) : turn_id;
+  const data: IdempotencyDocument = { params_hash, turn_id, session_id, released: true, prompt_turn };
+  return [{ ref, data, expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS }];
 }

@@ -18,7 +18,7 @@ import type { EventLog, NumberedEvent } from './event-log.ts';
 import { appendMessage } from './history.ts';
 import { isHeldBy, settle } from './lease.ts';
 import type { TurnParts } from './parts.ts';
-import { withdrawal } from './queue.ts';
+import { releaseKey } from './queue.ts';
 import { eraseRollouts } from './rollouts.ts';
 import { decodeTurn, endBeyond, type RecordWrite, readSealed, type TurnEnd, type TurnRecord } from './turn-record.ts';
 import type { AdmittedTurn, EndedTurn } from './turn-runner.ts';
@@ -109,7 +109,7 @@ async function commitEnd(
         { status: end.status, usage: end.usage, now: new Date(end.nowMs).toISOString() },
       );
       return {
-        writes: [{ ref, data: next }, ...writes, ...answered.writes, ...withdrawal(end, lease)],
+        writes: [{ ref, data: next }, ...writes, ...answered.writes, ...releaseKey(current, end, lease)],
         result: { kind: 'settled', record: writes[0], events },
       };
     },

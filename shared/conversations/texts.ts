@@ -1,7 +1,7 @@
 // Long texts. A Firestore document holds 1 MiB, a prompt may fill the whole body and an answer more: what is too long for a message
 // lives in part documents, written with the message and never changed.
 import type { Snapshot, Store, Write } from '../store/store.ts';
-import { textRef } from './documents.ts';
+import { type StoredMessage, textRef } from './documents.ts';
 
 /** Longer texts are stored out of line, so that the conversation document stays small on the hot path. */
 export const INLINE_BYTES_MAX = 32 << 10;
@@ -28,6 +28,11 @@ export function splitText(text: string, bytes: number): readonly string[] {
 
 export function textWrites(conversation: string, seq: number, parts: readonly string[]): Write[] {
   return parts.map((text, part) => ({ ref: textRef(conversation, seq, part), data: { text } satisfies TextDocument }));
+}
+
+/** The deletes of the parts of one message. */
+export function textDeletes(conversation: string, { seq, parts }: StoredMessage): Write[] {
+  return Array.from({ length: parts }, (_, part) => ({ ref: textRef(conversation, seq, part), delete: true }));
 }
 
 /** Reads the parts of one message back together; '' for a part that is gone (the session was erased meanwhile). */

@@ -95,7 +95,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
   }
 
   async function runEngine(): Promise<Outcome> {
-    const context = await parts.history.context(conversation, admitted.budgetTokens);
+    const context = await parts.history.context(conversation, admitted.budgetTokens, lease.turn_id);
     contextTokens = context.tokens;
     const { messages, ...seen } = context;
     if (admitted.mcpLost) parts.log.log('WARNING', 'MCP servers of the session are gone', { turn_id: lease.turn_id });

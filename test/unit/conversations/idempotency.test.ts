@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
+import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
+import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
 import { createStage, failure, type Instance, isDelta, type Stage } from './stage.ts';
 
@@ -103,6 +105,129 @@ describe('an idempotency key', () => {
     expect(await two.answer).toEqual(await one.answer);
     expect(two.events).toEqual(one.events);
   });
+});
+
+describe('a prompt that is tried again under its key', () => {
+  const refuses = () => ({ status: 429, headers: { 'retry-after': '60' } });
+  const read = async (on: Instance, session_id = 's') =>
+    (await on.call(conversationHistory, { session_id, limit: 200 })).messages.map(
+      ({ seq, role, content, turn_id }) => ({ seq, role, content, turn_id }),
+    );
+  const is429 = async (prompt: Promise<unknown>) =>
+    expect(await failure(prompt)).toMatchObject({ reason: 'upstream_error', retryable: true });
+
+  it('is one message, however often its provider has refused it, on whatever instance', async () => {
+    const b = await stage.instance();
+    stage.provider.behave(refuses);
+    for (const instance of [a, b, a, b]) await is429(instance.prompt('again', { idempotency_key, on_busy: 'queue' }));
+    stage.provider.behave(() => ({ text: 'answer' }));
+    const { turn_id } = await b.prompt('again', { idempotency_key, on_busy: 'queue' });
+    expect(await read(a)).toEqual([
+      { seq: 1, role: 'user', content: 'again', turn_id },
+      { seq: 2, role: 'assistant', content: 'answer', turn_id },
+    ]);
+    expect(await b.prompt('again', { idempotency_key, on_busy: 'queue' })).toMatchObject({ turn_id });
+    expect(stage.provider.requests.at(-1)?.prompt).toBe('again');
+  }, 30_000);
+
+  it('goes on in the session that its first attempt began', async () => {
+    stage.provider.behave(refuses);
+    const params = { idempotency_key, session_id: undefined };
+    await is429(a.prompt('again', params));
+    await is429(a.prompt('again', params));
+    stage.provider.behave(() => ({ text: 'answer' }));
+    const { session_id } = await a.prompt('again', params);
+    const { conversations } = await a.call(conversationList, {});
+    expect(conversations.map((session) => session.session_id)).toEqual([session_id]);
+    expect(await read(a, session_id)).toHaveLength(2);
+  }, 30_000);
+
+  it('drops what a cut attempt had answered, short or long', async () => {
+    for (const [text, session_id] of [
+      ['short', 's'],
+      ['long '.repeat(20_000), 'l'],
+    ] as const) {
+      stage.provider.behave(() => ({ chunks: [text, text], cut: 'end' }));
+      await failure(a.prompt('again', { session_id, idempotency_key: session_id }));
+      expect(await read(a, session_id)).toMatchObject([{ role: 'user' }, { role: 'assistant' }]);
+      stage.provider.behave(() => ({ text: `whole ${text}` }));
+      await a.prompt('again', { session_id, idempotency_key: session_id });
+      expect(await read(a, session_id)).toMatchObject([{ content: 'again' }, { seq: 2, content: `whole ${text}` }]);
+    }
+  }, 30_000);
+
+  it('keeps its place when others came between, and is what the model is asked', async () => {
+    stage.provider.behave(refuses);
+    await is429(a.prompt('first', { idempotency_key }));
+    stage.provider.behave(({ prompt }) => ({ text: `to ${prompt.split(' ').at(-1)}` }));
+    await a.prompt('second');
+    await a.prompt('first', { idempotency_key });
+    expect((await read(a)).map(({ content }) => content)).toEqual([
+      'first',
+      'second',
+      expect.stringMatching('to'),
+      'to first',
+    ]);
+  }, 30_000);
+
+  it('is one message after its instance died in mid-answer', async () => {
+    const running = a.stream('[[hang]]', { idempotency_key });
+    await running.until(isDelta);
+    a.line.state = 'down';
+    stage.clock.advance(31_000);
+    stage.provider.behave(() => ({ text: 'answer' }));
+    const b = await stage.instance();
+    // The first retry meets the key of the turn that is lost, and ends that.
+    await failure(b.prompt('[[hang]]', { idempotency_key }));
+    const { turn_id } = await b.prompt('[[hang]]', { idempotency_key });
+    expect((await read(b)).filter(({ role }) => role === 'user')).toEqual([
+      { seq: 1, role: 'user', content: '[[hang]]', turn_id },
+    ]);
+    a.line.state = 'up';
+    await failure(running.answer);
+  });
+
+  it('is one message when an attempt waits in the queue, or interrupts', async () => {
+    for (const on_busy of ['queue', 'interrupt'] as const) {
+      const session_id = `busy-${on_busy}`;
+      const params = { session_id, idempotency_key: on_busy, on_busy };
+      stage.provider.behave(refuses);
+      await is429(a.prompt('again', params));
+      stage.provider.behave(({ prompt }) =>
+        prompt.endsWith('slow') ? { chunks: ['1', '2'], everyMs: 300 } : refuses(),
+      );
+      const slow = a.stream('slow', { session_id });
+      await slow.until(isDelta);
+      await Promise.all([is429(a.prompt('again', params)), slow.answer.catch(() => {})]);
+      stage.provider.behave(() => ({ text: 'answer' }));
+      await a.prompt('again', params);
+      expect((await read(a, session_id)).filter(({ content }) => content === 'again')).toHaveLength(1);
+    }
+  }, 30_000);
+
+  it('is one message after a restart', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'turns-'));
+    const path = join(directory, 'gateway.sqlite');
+    const open = () => createStage({ openStore: (clock) => createEmbeddedStore({ path, clock }) });
+    const before = await open();
+    before.provider.behave(refuses);
+    await is429((await before.instance()).prompt('again', { idempotency_key }));
+    await before.close();
+    const after = await open();
+    const instance = await after.instance();
+    await instance.prompt('again', { idempotency_key });
+    expect(await read(instance)).toHaveLength(2);
+    await after.close();
+    rmSync(directory, { recursive: true });
+  }, 30_000);
+
+  it('is another message with other params', async () => {
+    stage.provider.behave(refuses);
+    await is429(a.prompt('one', { idempotency_key }));
+    stage.provider.behave(() => ({ text: 'answer' }));
+    await a.prompt('two', { idempotency_key });
+    expect((await read(a)).map(({ content }) => content)).toEqual(['one', 'two', 'answer']);
+  }, 30_000);
 });
 
 it('a key outlives a restart of the gateway', async () => {
