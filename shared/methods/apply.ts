@@ -21,7 +21,7 @@ export const apply = defineMethod({
       .string()
       .min(1)
       .refine((text) => Buffer.byteLength(text) <= PATCH_BYTES_MAX, `must not be longer than ${PATCH_BYTES_MAX} bytes`)
-      .describe('Text only; paths as a/PATH and b/PATH; at most 200 files'),
+      .describe('As `git apply` takes it, text and binary, names with or without a/ and b/; at most 200 files'),
     repo_path: Directory.describe('A directory of the workspace; it need not be a git repository'),
     dry_run: z.boolean().default(false),
   }),

@@ -1,8 +1,19 @@
 // Applies a patch that has been read to a directory of the workspace: `git apply` inside the sandbox, all or nothing.
 import { RpcError } from '../errors.ts';
-import { patchIssue } from './patch-issue.ts';
-import { type PatchedFile, readPatch } from './patch-text.ts';
+import { firstError, type NamedSection, PRELUDE, type RunScript, readNames, STEP } from './patch-reading.ts';
+import { readPatch } from './patch-text.ts';
 import type { RunResult, Sandbox } from './sandbox.ts';
+
+export interface PatchedFile {
+  /** Relative to the repository; for a deleted file its old path. */
+  readonly path: string;
+  /** Where it is renamed or copied from. */
+  readonly oldPath: string | undefined;
+  readonly change: 'added' | 'modified' | 'deleted' | 'renamed' | 'copied';
+  /** 0 for a binary file, as `deletions`. */
+  readonly additions: number;
+  readonly deletions: number;
+}
 
 export interface PatchRequest {
   readonly keyId: string;
@@ -20,25 +31,14 @@ const SAID_CHARS_MAX = 2000;
 /** How programs say it with LC_ALL=C. */
 const NO_ROOM = /No space left on device|Disk quota exceeded/;
 
-/** Exit codes of the script below, apart from git's own. */
-const STEP = { read: 91, check: 92, write: 93, directory: 94 } as const;
-
 /**
- * The patch comes on stdin. Arguments: `1` for a dry run, then every path it touches. The old files are kept as hard links until the new
- * ones are written (git never writes into a file, it makes a new one), so that a failure half-way can be undone without needing room.
+ * The patch comes on stdin. Arguments: git's option for prefixes, `1` for a dry run, then every path it touches. The old files are kept as
+ * hard links until the new ones are written (git never writes into a file, it makes a new one), so that a failure half-way can be undone
+ * without needing room.
  */
-const SCRIPT = `
+const SCRIPT = `${PRELUDE}
 dry=$1; shift
-patch=/dev/shm/patch
-here=$(pwd -P)
-export LC_ALL=C GIT_CEILING_DIRECTORIES="\${here%/*}" GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
-refuse() { echo "error: $1" >&2; exit "$2"; }
-case "$here/" in */.git/*) refuse "is inside .git" ${STEP.directory} ;; esac
-[ -w . ] || refuse "cannot be written to" ${STEP.directory}
-cat > "$patch" || exit ${STEP.read}
-apply() { git -c core.fsmonitor=false -c core.quotePath=false apply -p1 --whitespace=nowarn "$@" "$patch"; }
-apply --numstat -z || exit ${STEP.read}
-apply --check || exit ${STEP.check}
+apply --check --summary || exit ${STEP.check}
 # What git only finds when it writes.
 for path in "$@"; do
   # A directory that this patch empties can become a file.
@@ -73,41 +73,50 @@ rm -rf -- "$kept"
 
 /**
  * Throws RpcError `invalid_params` for a patch that is refused or a directory that is not there, `patch_failed` (data.file, data.hunk,
- * data.line) for one that does not fit; then nothing has been written.
+ * data.line) for one that does not fit or that git would apply in part; then nothing has been written.
  */
 export async function applyPatch(sandbox: Sandbox, request: PatchRequest): Promise<readonly PatchedFile[]> {
-  const files = readPatch(request.patch);
-  const paths = new Set(files.flatMap(({ path, oldPath }) => (oldPath === undefined ? [path] : [path, oldPath])));
+  const sections = readPatch(request.patch);
   const text = request.patch.endsWith('\n') ? request.patch : `${request.patch}\n`;
-  const result = await run(sandbox, request, text, [...paths]);
-  const said = result.stderr.toString('utf8').slice(0, SAID_CHARS_MAX);
+  const run: RunScript = (script, args, stdin) => runScript(sandbox, request, script, args, stdin);
+  const { strip, files } = await readNames(run, sections, text);
+  const paths = new Set(files.flatMap(({ path, oldPath }) => [path, oldPath]));
+  const result = await run(SCRIPT, [strip, request.dryRun ? '1' : '0', ...paths], text);
+  const said = saidBy(result);
+  if (result.exitCode !== 0) {
+    throw result.isFull || NO_ROOM.test(said) ? noRoom(files, said) : failed(files, said);
+  }
+  return toPatched(files, result.stdout.toString('utf8'));
+}
+
+async function runScript(
+  sandbox: Sandbox,
+  request: PatchRequest,
+  script: string,
+  args: readonly string[],
+  stdin: string,
+): Promise<RunResult> {
+  const { keyId, directory, signal } = request;
+  const argv = ['/bin/sh', '-c', script, 'apply', ...args] as const;
+  const options = { signal, timeoutMs: TIMEOUT_MS, stdin, outputBytesMax: OUTPUT_BYTES_MAX };
+  const result = await sandbox.run({ keyId, argv, cwd: directory }, options).catch((error: unknown) => {
+    const isDirectory = error instanceof RpcError && error.reason === 'invalid_params';
+    throw isDirectory ? repoIssue(directory, 'is not a directory of the workspace') : error;
+  });
+  const said = saidBy(result);
   if (result.exitCode === 127 && said.includes('git')) {
     throw new RpcError('sandbox_unavailable', {
       message: 'Sandbox unavailable: git is not installed',
       data: { hint: 'install it: apt-get install git' },
     });
   }
-  if (result.isFull && result.exitCode !== 0) throw noRoom(files, said);
-  if (result.exitCode === STEP.directory) throw repoIssue(request.directory, firstError(said));
-  if (result.exitCode === STEP.read) throw patchIssue(`cannot be read: ${firstError(said)}`);
-  if (!isSame(files, result.stdout.toString('utf8'))) throw patchIssue('is read differently by git');
+  if (result.exitCode === STEP.directory) throw repoIssue(directory, firstError(said));
   if (result.timedOut) throw new RpcError('patch_failed', { message: 'Patch took too long; nothing was changed' });
-  if (result.exitCode !== 0) throw NO_ROOM.test(said) ? noRoom(files, said) : failed(files, said);
-  return files;
+  return result;
 }
 
-async function run(sandbox: Sandbox, request: PatchRequest, text: string, paths: string[]): Promise<RunResult> {
-  const { keyId, directory, dryRun, signal } = request;
-  try {
-    return await sandbox.run(
-      { keyId, argv: ['/bin/sh', '-c', SCRIPT, 'apply', dryRun ? '1' : '0', ...paths], cwd: directory },
-      { signal, timeoutMs: TIMEOUT_MS, stdin: text, outputBytesMax: OUTPUT_BYTES_MAX },
-    );
-  } catch (error) {
-    const isDirectory = error instanceof RpcError && error.reason === 'invalid_params';
-    if (!isDirectory) throw error;
-    throw repoIssue(directory, 'is not a directory of the workspace');
-  }
+function saidBy({ stderr }: RunResult): string {
+  return stderr.toString('utf8').slice(0, SAID_CHARS_MAX);
 }
 
 function repoIssue(directory: string, what: string): RpcError {
@@ -115,16 +124,23 @@ function repoIssue(directory: string, what: string): RpcError {
   return new RpcError('invalid_params', { data: { issues } });
 }
 
-/** Git's count of each file (`additions TAB deletions TAB path NUL`) against ours. */
-function isSame(files: readonly PatchedFile[], numstat: string): boolean {
-  const ours = files.map(({ path, additions, deletions }) => `${additions}\t${deletions}\t${path}\0`);
-  return ours.join('') === numstat;
+/** What git says in its summary, in the order of the files: ` create mode 100644 PATH`, ` delete mode 100644 PATH`. */
+function toPatched(files: readonly NamedSection[], summary: string): PatchedFile[] {
+  const lines = [...summary.matchAll(/^ (create|delete) (?:mode \d+ )?(.*)$/gm)];
+  let next = 0;
+  return files.map(({ path, oldPath, move, additions, deletions }) => {
+    const [, kind, name] = lines[next] ?? [];
+    const isNamed = kind !== undefined && name === path;
+    if (isNamed) next++;
+    const change = isNamed ? (kind === 'create' ? 'added' : 'deleted') : (move ?? 'modified');
+    return { path, oldPath: path === oldPath ? undefined : oldPath, change, additions, deletions };
+  });
 }
 
 /** `error: patch failed: src/x.ts:12`, `error: src/x.ts: already exists in working directory`. */
-function failed(files: readonly PatchedFile[], said: string): RpcError {
+function failed(files: readonly NamedSection[], said: string): RpcError {
   const [, hunkPath, lineText] = /^error: patch failed: (.*):(\d+)$/m.exec(said) ?? [];
-  const first = firstError(said);
+  const first = firstError(said).replace(/(?<=without full index line)$/, ' (make the patch with git diff --binary)');
   if (hunkPath !== undefined) {
     const line = Number(lineText);
     const file = files.find(({ path, oldPath }) => path === hunkPath || oldPath === hunkPath);
@@ -136,7 +152,7 @@ function failed(files: readonly PatchedFile[], said: string): RpcError {
     });
   }
   // The whole file is in the way, or missing: its first hunk already does not fit.
-  const names = files.flatMap(({ path, oldPath, hunks }) => [path, oldPath ?? path].map((name) => ({ name, hunks })));
+  const names = files.flatMap(({ path, oldPath, hunks }) => [path, oldPath].map((name) => ({ name, hunks })));
   const file =
     names.find(({ name }) => first.startsWith(`${name}: `)) ?? names.find(({ name }) => first.includes(name));
   return new RpcError('patch_failed', {
@@ -145,7 +161,7 @@ function failed(files: readonly PatchedFile[], said: string): RpcError {
   });
 }
 
-function noRoom(files: readonly PatchedFile[], said: string): RpcError {
+function noRoom(files: readonly NamedSection[], said: string): RpcError {
   const file = files.find(({ path }) => said.includes(path));
   return new RpcError('patch_failed', {
     message:
@@ -153,9 +169,4 @@ function noRoom(files: readonly PatchedFile[], said: string): RpcError {
     data: { disk_full: true, ...(file && { file: file.path }) },
     retryable: true,
   });
-}
-
-function firstError(said: string): string {
-  const line = said.split('\n').find((text) => /^(error|fatal): /.test(text)) ?? said.split('\n', 1)[0] ?? '';
-  return line.replace(/^(error|fatal): /, '').slice(0, 300);
 }

@@ -14,7 +14,7 @@ const modify = (path: string): string =>
 const plain = (from: string, to: string): string =>
   [`--- ${from}`, `+++ ${to}`, '@@ -1 +1 @@', '-old', '+evil', ''].join('\n');
 
-/** What the reader refuses before anything is started. */
+/** What is refused for what it says. */
 const REFUSED: readonly (readonly [string, string])[] = [
   ['climbs out by ..', add('../outside.txt')],
   ['climbs out from a directory', add('src/../../outside.txt')],
@@ -76,10 +76,6 @@ const REFUSED: readonly (readonly [string, string])[] = [
     'is binary',
     git('a/x.png', 'b/x.png', 'index 1234567..89abcde 100644', 'GIT binary patch', 'literal 1', 'IcmZQz00I&Q', ''),
   ],
-  [
-    'is binary without its data',
-    git('a/x.png', 'b/x.png', 'index 1234567..89abcde 100644', 'Binary files a/x.png and b/x.png differ'),
-  ],
   ['announces more lines than it has', modify('file.txt').replace('@@ -1 +1 @@', '@@ -1,9 +1,9 @@')],
   ['announces fewer lines than a hunk needs', modify('file.txt').replace('@@ -1 +1 @@', '@@ -0,0 +1 @@')],
   ['announces lines beyond counting', modify('file.txt').replace('@@ -1 +1 @@', '@@ -1,99999999999 +1 @@')],
@@ -88,16 +84,12 @@ const REFUSED: readonly (readonly [string, string])[] = [
     'names two files as one',
     git('a/file.txt', 'b/other.txt', '--- a/file.txt', '+++ b/other.txt', '@@ -1 +1 @@', '-old', '+evil'),
   ],
-  [
-    'says one name and means another',
-    git('a/file.txt', 'b/file.txt', '--- a/other.txt', '+++ b/other.txt', '@@ -1 +1 @@', '-old', '+evil'),
-  ],
   ['touches 201 files', Array.from({ length: 201 }, (_, index) => add(`f${index}`)).join('')],
   ['has no changes', 'Just a letter.\n'],
   ['is shell', '$(touch /tmp/evil)\n`touch /tmp/evil`\n; touch /tmp/evil\n'],
 ];
 
-/** What only the sandbox can tell. The repository holds `out -> ..`, `etc -> /etc`, `file-link -> ../outside.txt`. */
+/** What does not apply. The repository holds `out -> ..`, `etc -> /etc`, `file-link -> ../outside.txt`. */
 const FAILS: readonly (readonly [string, string])[] = [
   ['adds through a symlinked directory', add('out/new.txt')],
   ['changes through a symlinked directory', modify('out/outside.txt')],
@@ -108,6 +100,10 @@ const FAILS: readonly (readonly [string, string])[] = [
   ['changes what is not there', modify('missing.txt')],
   ['removes a file and goes on through a link in its place', `${modify('file.txt')}${add('out/sub/x')}`],
   ['is good in its first file, bad in its second', `${modify('file.txt')}${modify('missing.txt')}`],
+  [
+    'is binary without its data',
+    git('a/x.png', 'b/x.png', 'index 1234567..89abcde 100644', 'Binary files a/x.png and b/x.png differ'),
+  ],
   ['is good until the write', `${modify('file.txt')}${add('fresh/new.txt')}${modify('locked/file.txt')}`],
 ];
 
@@ -126,7 +122,7 @@ describeWith('bubblewrap', 'a hostile patch', async () => {
     return applyPatch(scene.sandbox, { keyId: 'a', patch, directory: '/tmp/repo', dryRun: false, signal });
   };
 
-  it.each(REFUSED)('%s: refused, nothing started', async (_, patch) => {
+  it.each(REFUSED)('%s: refused', async (_, patch) => {
     await expect(run(patch)).rejects.toMatchObject({ reason: 'invalid_params', data: { issues: [{ path: 'patch' }] } });
   });
 

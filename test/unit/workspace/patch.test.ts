@@ -9,7 +9,7 @@ import { createScene } from './scene.ts';
 const REFERENCE =
   'diff --git a/file.txt b/file.txt\nindex 1234567..abcdefg 100644\n--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old content\n+new content';
 
-it('reads what a patch does to each file', () => {
+it('finds the sections of a patch, and how many lines each changes', () => {
   const patch = [
     'From 1234567 Mon Sep 17 00:00:00 2001',
     'Subject: [PATCH] several things',
@@ -21,28 +21,26 @@ it('reads what a patch does to each file', () => {
     'diff --git a/old.txt b/sub/new.txt',
     ...['similarity index 90%', 'rename from old.txt', 'rename to sub/new.txt', 'index 1234567..89abcde 100644'],
     ...['--- a/old.txt', '+++ b/sub/new.txt', '@@ -1,2 +1,3 @@ heading', ' one', '-two', '+2', '+3'],
-    'diff --git a/empty b/empty',
+    'diff --git empty empty',
     ...['new file mode 100644', 'index 0000000..e69de29'],
     'diff --git a/gone b/gone',
-    ...[
-      'deleted file mode 100644',
-      '--- a/gone',
-      '+++ /dev/null',
-      '@@ -1 +0,0 @@',
-      '-x',
-      '\\ No newline at end of file',
-    ],
+    ...['deleted file mode 100644', '--- a/gone', '+++ /dev/null', '@@ -1 +0,0 @@', '-x'],
+    '\\ No newline at end of file',
+    'diff --git a/bin b/bin',
+    ...['index 1234567..89abcde', 'GIT binary patch', 'literal 1', 'IcmZQz00I&Q', '', 'literal 0', 'HcmV?d00001', ''],
     'diff -ru x/plain.txt y/plain.txt',
     ...['--- x/plain.txt\t2026-01-01 00:00:00', '+++ y/plain.txt\t2026-01-02 00:00:00'],
     ...['@@ -1 +1 @@', '--- a/not-a-header', '+++ b/not-a-header', '@@ -9,0 +10 @@', '+end'],
     ...['-- ', '2.39.5', ''],
   ].join('\n');
+  const none = { additions: 0, deletions: 0, hunks: [], isBinary: false, move: undefined };
   expect(readPatch(patch)).toEqual([
-    { path: 'ä b.txt', oldPath: undefined, change: 'modified', additions: 0, deletions: 0, hunks: [] },
-    { path: 'sub/new.txt', oldPath: 'old.txt', change: 'renamed', additions: 2, deletions: 1, hunks: [1] },
-    { path: 'empty', oldPath: undefined, change: 'added', additions: 0, deletions: 0, hunks: [] },
-    { path: 'gone', oldPath: undefined, change: 'deleted', additions: 0, deletions: 1, hunks: [1] },
-    { path: 'plain.txt', oldPath: undefined, change: 'modified', additions: 2, deletions: 1, hunks: [1, 9] },
+    { ...none, needsOld: true, names: 'prefixed' },
+    { ...none, additions: 2, deletions: 1, hunks: [1], move: 'renamed', needsOld: true, names: 'prefixed' },
+    { ...none, needsOld: false, names: 'whole' },
+    { ...none, deletions: 1, hunks: [1], needsOld: true, names: 'prefixed' },
+    { ...none, isBinary: true, needsOld: true, names: 'prefixed' },
+    { ...none, additions: 2, deletions: 1, hunks: [1, 9], needsOld: true, names: 'prefixed' },
   ]);
 });
 
@@ -69,7 +67,10 @@ it.each([
   ["a mail's signature", ['-- ', '2.39.5', '']],
   ['empty lines', ['', '', '']],
 ])('takes after a hunk %s', (_, more) => {
-  expect(readPatch([...ONE, ...more].join('\n'))[0]).toMatchObject({ path: 'f', additions: expect.any(Number) });
+  expect(readPatch([...ONE, ...more].join('\n'))[0]).toMatchObject({
+    names: 'prefixed',
+    additions: expect.any(Number),
+  });
 });
 
 describeWith('bubblewrap', 'apply', async () => {

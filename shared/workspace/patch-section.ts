@@ -1,0 +1,194 @@
+// The changes to one file in the text of a patch, found as `git apply` finds them: a git header or the two lines of a traditional one, then
+// hunks. Names are read by git itself (patch-reading.ts); what is read here is how many lines change, and what may not be changed at all.
+import { patchIssue } from './patch-issue.ts';
+
+export interface PatchSection {
+  readonly additions: number;
+  readonly deletions: number;
+  /** First old line of each hunk, in order. */
+  readonly hunks: readonly number[];
+  readonly isBinary: boolean;
+  /** What its header says beyond a change. */
+  readonly move: 'renamed' | 'copied' | undefined;
+  /** Whether it needs a file that is there already. */
+  readonly needsOld: boolean;
+  /** `whole`: both names are the same as they stand, so that none has a prefix; `open`: only one name is given. */
+  readonly names: 'whole' | 'prefixed' | 'open';
+}
+
+/** A place in the lines of a patch. */
+export interface Cursor {
+  readonly lines: readonly string[];
+  at: number;
+}
+
+const HUNK = /^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@/;
+/** Lines that git takes as part of its header, in any order. */
+const HEADER =
+  /^(---|\+\+\+|(?:old|new|deleted file|new file) mode|(?:copy|rename) (?:from|to)|rename (?:old|new)|(?:dis)?similarity index|index) (.*)$/s;
+const BINARY_LITERAL = /^(?:literal|delta) \d/;
+/** The shortest `\ No newline at end of file` that git takes, in any language. */
+const NO_NEWLINE_CHARS_MIN = 11;
+
+/** Headers of patches that were kept on Windows end with CR. */
+export function headerLine(lines: readonly string[], index: number): string {
+  return (lines[index] ?? '').replace(/\r$/, '');
+}
+
+export function isHunkHeader(line: string): boolean {
+  return HUNK.test(line);
+}
+
+/** The three lines by which git recognises a file without a git header. */
+export function isPlainHeader(lines: readonly string[], index: number): boolean {
+  const [from = '', to = '', hunk = ''] = lines.slice(index, index + 3);
+  return from.startsWith('--- ') && to.startsWith('+++ ') && hunk.startsWith('@@ -');
+}
+
+/**
+ * The section that begins at the cursor, which is then behind it; undefined when none does. Throws RpcError `invalid_params` with the line
+ * at fault.
+ */
+export function readSection(cursor: Cursor): PatchSection | undefined {
+  const { lines, at } = cursor;
+  if (headerLine(lines, at).startsWith('diff --git ')) return readGitSection(cursor);
+  if (!isPlainHeader(lines, at)) return undefined;
+  const names = [headerLine(lines, at).slice(4), headerLine(lines, at + 1).slice(4)] as const;
+  for (const name of names) checkName(name, at);
+  cursor.at += 2;
+  const { oldLines, ...counted } = readHunks(cursor);
+  return { ...counted, isBinary: false, move: undefined, needsOld: oldLines > 0, names: namesOf(...names) };
+}
+
+/** Undefined for a header without any change, which git leaves out. */
+function readGitSection(cursor: Cursor): PatchSection | undefined {
+  const { lines, at: startedAt } = cursor;
+  const header = new Map<string, string>();
+  let at = startedAt + 1;
+  for (; at < lines.length; at++) {
+    const [, name, value = ''] = HEADER.exec(headerLine(lines, at)) ?? [];
+    if (name === undefined) break;
+    if (name === '---' || name === '+++') checkName(value, at);
+    checkMode(name, value, at);
+    header.set(name, value);
+  }
+  if (header.size === 0) return undefined;
+  cursor.at = at;
+  const { oldLines, ...counted } = readHunks(cursor);
+  const has = (...names: readonly string[]): boolean => names.some((name) => header.has(name));
+  const hasHunks = counted.hunks.length > 0;
+  const isBinary = !hasHunks && readBinary(cursor);
+  // Its lines are missing or damaged: git would take the rest of the header for all there is.
+  if (!hasHunks && !isBinary && has('---', '+++')) {
+    cursor.at = startedAt;
+    return undefined;
+  }
+  return {
+    ...counted,
+    isBinary,
+    move: has('copy from', 'copy to') ? 'copied' : has('rename from', 'rename old') ? 'renamed' : undefined,
+    needsOld: hasHunks ? oldLines > 0 : !header.has('new file mode'),
+    names: gitNamesOf(headerLine(lines, startedAt).slice('diff --git '.length), header),
+  };
+}
+
+function readHunks(cursor: Cursor) {
+  const { lines } = cursor;
+  const hunks: number[] = [];
+  let additions = 0;
+  let deletions = 0;
+  let oldLines = 0;
+  while ((lines[cursor.at] ?? '').startsWith('@@ -')) {
+    const startedAt = cursor.at++;
+    const match = HUNK.exec(lines[startedAt] ?? '');
+    if (match === null) throw patchIssue(`hunk ${hunks.length + 1} has a header that cannot be read`, startedAt);
+    let oldLeft = Number(match[2] ?? 1);
+    let newLeft = Number(match[4] ?? 1);
+    oldLines += oldLeft;
+    hunks.push(Number(match[1]));
+    const before = additions + deletions;
+    for (; oldLeft > 0 || newLeft > 0; cursor.at++) {
+      const line = lines[cursor.at];
+      const kind = line === undefined ? 'end' : line.charAt(0);
+      if (kind === '-') deletions++;
+      else if (kind === '+') additions++;
+      else if (kind === '\\' ? !isNoNewline(line) : kind !== ' ' && kind !== '')
+        throw patchIssue(`hunk ${hunks.length} does not have the lines it announces`, startedAt);
+      if (kind === '-' || kind === ' ' || kind === '') oldLeft--;
+      if (kind === '+' || kind === ' ' || kind === '') newLeft--;
+      if (oldLeft < 0 || newLeft < 0)
+        throw patchIssue(`hunk ${hunks.length} has more lines than it announces`, startedAt);
+    }
+    if (additions + deletions === before) throw patchIssue(`hunk ${hunks.length} changes nothing`, startedAt);
+    if (isNoNewline(lines[cursor.at])) cursor.at++;
+  }
+  if (hunks.length > 0 && hasMore(cursor)) {
+    throw patchIssue(`hunk ${hunks.length} has more lines than it announces`, cursor.at);
+  }
+  return { hunks, additions, deletions, oldLines };
+}
+
+function isNoNewline(line: string | undefined): boolean {
+  return line?.startsWith('\\ ') === true && line.length >= NO_NEWLINE_CHARS_MIN;
+}
+
+/** Lines of a change after a hunk's last: git would leave them out without a message. `-- ` is a mail's signature. */
+function hasMore({ lines, at }: Cursor): boolean {
+  let next = at;
+  while (headerLine(lines, next) === '' && next < lines.length) next++;
+  const line = headerLine(lines, next);
+  const isHeader = line.startsWith('--- ') && headerLine(lines, next + 1).startsWith('+++ ');
+  return /^[-+ ]/.test(line) && line.trimEnd() !== '--' && !isHeader;
+}
+
+/** `GIT binary patch` with one or two blocks of data up to an empty line, or the one line of a diff without them. */
+function readBinary(cursor: Cursor): boolean {
+  const { lines } = cursor;
+  const first = lines[cursor.at] ?? '';
+  if (/^(?:Binary f|F)iles .* differ$/.test(first)) {
+    cursor.at++;
+    return true;
+  }
+  if (first !== 'GIT binary patch') return false;
+  cursor.at++;
+  for (let block = 0; block < 2 && BINARY_LITERAL.test(lines[cursor.at] ?? ''); block++) {
+    while (cursor.at < lines.length && lines[cursor.at] !== '') cursor.at++;
+    cursor.at++;
+  }
+  return true;
+}
+
+function checkName(name: string, at: number): void {
+  if (name.startsWith('/') && !isDevNull(name)) throw patchIssue('must not name absolute paths', at);
+  // Git would take what stands before it for the whole name.
+  if (name.startsWith('"') && name.includes('\\000')) throw patchIssue('has a path with control characters', at);
+}
+
+function isDevNull(name: string): boolean {
+  return /^\/dev\/null(?:\s|$)/.test(name);
+}
+
+function checkMode(name: string, value: string, at: number): void {
+  const mode = name.endsWith(' mode') ? value.trim() : name === 'index' ? / (\d+)\s*$/.exec(value)?.[1] : undefined;
+  if (mode === undefined || /^100[0-7]{3}$/.test(mode)) return;
+  if (mode === '120000') throw patchIssue('must not touch symbolic links', at);
+  if (mode === '160000') throw patchIssue('must not touch submodules', at);
+  throw patchIssue('has a file mode that is none of a regular file', at);
+}
+
+/** `diff --git NAME NAME`, or both names of a rename or copy, which are repeated without any prefix. */
+function gitNamesOf(names: string, header: ReadonlyMap<string, string>): PatchSection['names'] {
+  const from = header.get('rename from') ?? header.get('rename old') ?? header.get('copy from');
+  const to = header.get('rename to') ?? header.get('rename new') ?? header.get('copy to');
+  if (from !== undefined && to !== undefined) return names === `${from} ${to}` ? 'whole' : 'prefixed';
+  const middle = (names.length - 1) / 2;
+  const isTwice = names[middle] === ' ' && names.slice(0, middle) === names.slice(middle + 1);
+  return isTwice ? 'whole' : 'prefixed';
+}
+
+/** Names of a traditional header differ in their first component where they have a prefix. */
+function namesOf(from: string, to: string): PatchSection['names'] {
+  if (isDevNull(from) || isDevNull(to)) return 'open';
+  const [one, two] = [from, to].map((name) => /^"?([^/\t]*)\//.exec(name)?.[1]);
+  return one === two ? 'whole' : 'prefixed';
+}
