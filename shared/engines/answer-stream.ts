@@ -103,7 +103,7 @@ export async function* readAnswer(
         progress.started = true;
         break;
       case 'response-metadata':
-        answeredBy = part.modelId ?? answeredBy;
+        answeredBy = part.modelId || answeredBy;
         break;
       case 'error':
         throw part.error;

@@ -13,7 +13,12 @@ import type { Engine, EngineEvent, Outcome, TurnInput } from './engine.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge, withRetryAfter } from './failures.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
 import { createModels, type GoogleOptions, isProviderName, type ProviderName } from './providers.ts';
+import { createAnthropicRepair } from './repair-anthropic.ts';
+import { createGoogleRepair } from './repair-google.ts';
+import { createOpenAiRepair } from './repair-openai.ts';
 import { runRounds, toCallTools } from './tool-rounds.ts';
+
+const REPAIRS = { anthropic: createAnthropicRepair, openai: createOpenAiRepair, google: createGoogleRepair };
 
 export interface DirectOptions {
   /** Default: 60 s to the first byte, 120 s of silence, 10 min in all. */
@@ -46,7 +51,7 @@ export function createDirectEngine(
   const random = options.random ?? Math.random;
   const answerBytesMax = options.answerBytesMax ?? 4 << 20;
   const models = createModels(providers, {
-    fetch: createGuardedFetch(),
+    fetch: (provider) => createGuardedFetch(REPAIRS[provider]),
     ...(options.google === undefined ? {} : { google: options.google }),
     ...(options.providerUrls && { providerUrls: options.providerUrls }),
   });

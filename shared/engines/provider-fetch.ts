@@ -3,6 +3,7 @@
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { type CallGuard, guardOf } from './call-guard.ts';
+import { createStreamRepair, type EventRepair, type StreamRepair } from './stream-repair.ts';
 
 export type Fetch = typeof globalThis.fetch;
 
@@ -19,9 +20,10 @@ const BODILESS = new Set([204, 205, 304]);
 /**
  * Providers are made once and calls are many: the guard of a call is found by its signal, which the SDK hands on untouched. Serves what
  * the SDK sends (a URL, plain headers, a text). Redirects are not followed: they would carry the key to another host. Fails as `fetch`
- * does: with the signal's reason, else `TypeError('fetch failed')`, by which the SDK tells the network's failures.
+ * does: with the signal's reason, else `TypeError('fetch failed')`, by which the SDK tells the network's failures. `createRepair`: of the
+ * provider's streams, which every body with a status of success is taken for.
  */
-export function createGuardedFetch(): Fetch {
+export function createGuardedFetch(createRepair?: () => EventRepair): Fetch {
   const options = { keepAlive: true, maxSockets: SOCKETS_MAX, timeout: IDLE_SOCKET_MS };
   const plain = { request: http.request, agent: new http.Agent(options) };
   const secure = { request: https.request, agent: new https.Agent(options) };
@@ -40,7 +42,7 @@ export function createGuardedFetch(): Fetch {
       if (signal?.aborted) return reject(signal.reason);
       const sent = request(url, { agent, method, headers }, (message) => {
         try {
-          resolve(toResponse(message, toFailure, guard));
+          resolve(toResponse(message, { toFailure, guard, createRepair }));
         } catch (error) {
           message.destroy();
           reject(toFailure(error));
@@ -67,11 +69,13 @@ function toRecord(headers: RequestInit['headers']): Readonly<Record<string, stri
   return headers;
 }
 
-function toResponse(
-  message: IncomingMessage,
-  toFailure: (cause: unknown) => unknown,
-  guard: CallGuard | undefined,
-): Response {
+interface Exchange {
+  readonly toFailure: (cause: unknown) => unknown;
+  readonly guard: CallGuard | undefined;
+  readonly createRepair: (() => EventRepair) | undefined;
+}
+
+function toResponse(message: IncomingMessage, { toFailure, guard, createRepair }: Exchange): Response {
   const { statusCode: status = 0, statusMessage: statusText = '' } = message;
   const headers = new Headers();
   for (const name of HEADERS_READ) {
@@ -83,7 +87,9 @@ function toResponse(
     return new Response(null, { status, statusText, headers });
   }
   // The SDK reads a body by one reader, and this one costs nothing beside the bytes; a stream of the runtime takes 5 % of a prompt.
-  const reader = toReader(message, toFailure, guard);
+  const isStream = createRepair !== undefined && status >= 200 && status < 300;
+  const repair = isStream ? createStreamRepair(createRepair(), message.headers['content-type'] ?? '') : undefined;
+  const reader = toReader(message, toFailure, guard, repair);
   const body = Object.assign(new ReadableStream<Uint8Array>(), { getReader: () => reader });
   return new Response(body, { status, statusText, headers });
 }
@@ -93,12 +99,14 @@ function toReader(
   message: IncomingMessage,
   toFailure: (cause: unknown) => unknown,
   guard: CallGuard | undefined,
+  repair: StreamRepair | undefined,
 ): ReadableStreamDefaultReader<Uint8Array> {
   const closed = Promise.withResolvers<undefined>();
   let held: Buffer[] = [];
   let heldBytes = 0;
   let failure: unknown;
   let over = false;
+  let ended = false;
   let changed = (): void => {};
   const end = (): void => {
     over = true;
@@ -125,21 +133,25 @@ function toReader(
   return {
     closed: closed.promise,
     async read() {
-      while (held.length === 0 && !over) {
-        if (message.isPaused()) message.resume();
-        await new Promise<void>((resolve) => {
-          changed = resolve;
-        });
+      for (;;) {
+        while (held.length === 0 && !over) {
+          if (message.isPaused()) message.resume();
+          await new Promise<void>((resolve) => {
+            changed = resolve;
+          });
+        }
+        const [only] = held;
+        if (only === undefined) break;
+        const piece = held.length === 1 ? only : Buffer.concat(held, heldBytes);
+        held = [];
+        heldBytes = 0;
+        const value = repair === undefined ? piece : repair.push(piece);
+        if (value.length > 0) return { done: false, value };
       }
-      const [only] = held;
-      if (only === undefined) {
-        if (failure !== undefined) throw failure;
-        return { done: true, value: undefined };
-      }
-      const value = held.length === 1 ? only : Buffer.concat(held, heldBytes);
-      held = [];
-      heldBytes = 0;
-      return { done: false, value };
+      if (failure !== undefined) throw failure;
+      const rest = ended ? undefined : repair?.end();
+      ended = true;
+      return rest === undefined || rest.length === 0 ? { done: true, value: undefined } : { done: false, value: rest };
     },
     releaseLock() {},
     async cancel() {

@@ -48,7 +48,7 @@ const ANTHROPIC_OUTPUT_TOKENS_MAX = 32_000;
 type MakeModel = (modelId: string, credential: Credential | undefined) => LanguageModelV4;
 
 interface ModelsOptions {
-  readonly fetch: Fetch;
+  readonly fetch: (provider: ProviderName) => Fetch;
   readonly google?: GoogleOptions;
   /** Where a caller's own credentials are used. */
   readonly providerUrls?: Config['providerUrls'];
@@ -82,7 +82,8 @@ const CALL_OPTIONS = {
 type Loader = (providers: Config['providers'], options: ModelsOptions) => Promise<MakeModel>;
 
 const LOADERS: Readonly<Record<ProviderName, Loader>> = {
-  async anthropic({ anthropic }, { fetch, providerUrls = PROVIDER_URLS }) {
+  async anthropic({ anthropic }, { fetch: toFetch, providerUrls = PROVIDER_URLS }) {
+    const fetch = toFetch('anthropic');
     const { createAnthropic } = await import('@ai-sdk/anthropic');
     const connect = (apiKey: string, baseUrl: string) => createAnthropic({ apiKey, ...connection(baseUrl, fetch) });
     const own = anthropic && connect(anthropic.apiKey, anthropic.baseUrl ?? PROVIDER_URLS.anthropic);
@@ -91,14 +92,16 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
         modelId,
       );
   },
-  async openai({ openai }, { fetch, providerUrls = PROVIDER_URLS }) {
+  async openai({ openai }, { fetch: toFetch, providerUrls = PROVIDER_URLS }) {
+    const fetch = toFetch('openai');
     const { createOpenAI } = await import('@ai-sdk/openai');
     const connect = (apiKey: string, baseUrl: string) => createOpenAI({ apiKey, ...connection(baseUrl, fetch) });
     const own = openai && connect(openai.apiKey, openai.baseUrl ?? PROVIDER_URLS.openai);
     return (modelId, credential) =>
       choose('openai', own, credential && connect(credential.token(), providerUrls.openai)).responses(modelId);
   },
-  async google({ google }, { fetch, google: extra, providerUrls = PROVIDER_URLS }) {
+  async google({ google }, { fetch: toFetch, google: extra, providerUrls = PROVIDER_URLS }) {
+    const fetch = toFetch('google');
     const { createGoogleVertex } = await import('@ai-sdk/google-vertex');
     // A login's API key is for the Gemini API, which has the paths and bodies of Vertex AI under another base URL.
     const gemini = (apiKey: string) =>

@@ -32,6 +32,9 @@ export interface Script {
   readonly end?: EndReason;
   /** Ask for this tool instead of ending with an answer. */
   readonly toolCall?: ToolCall;
+  /** Answer with exactly this body instead, in pieces of `pieceBytes`; status 200 unless told. */
+  readonly body?: string;
+  readonly pieceBytes?: number;
   /** Keep the body open after the end marker. */
   readonly keepOpen?: boolean;
 }

@@ -2,7 +2,7 @@
 // saw: headers, bodies, and whether the client closed the socket. Knows nothing of the gateway.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { type Checks, createChecks } from './model-provider-checks.ts';
 import { hasBlankText, isStream, type SeenRequest, toFormat, toRecord, toReport } from './model-provider-record.ts';
 import { type Script, toScript } from './model-provider-script.ts';
@@ -99,6 +99,14 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
   };
   if (script.delayMs !== undefined) await sleep(script.delayMs);
   if (script.hang === 'headers') return;
+  if (script.body !== undefined) {
+    response.writeHead(script.status ?? 200, { 'content-type': 'text/event-stream', ...script.headers });
+    for (const piece of inPieces(Buffer.from(script.body), script.pieceBytes)) {
+      response.write(piece);
+      if (script.pieceBytes !== undefined) await nextTurn();
+    }
+    return void response.end();
+  }
   if (script.status !== undefined) {
     response.writeHead(script.status, { 'content-type': 'application/json', ...script.headers });
     response.end(wire.errorBody(script.status, script.message ?? `status ${script.status} as asked`, script.code));
@@ -134,6 +142,10 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
   const end = wire.end(answer, chunks.join(''), script.end ?? (script.toolCall === undefined ? 'stop' : 'tool'));
   if (script.keepOpen === true) response.write(end);
   else response.end(end);
+}
+
+function* inPieces(body: Buffer, pieceBytes = body.length): Generator<Buffer> {
+  for (let start = 0; start < body.length; start += pieceBytes) yield body.subarray(start, start + pieceBytes);
 }
 
 /** Destroys the socket, or ends the body cleanly, once what was written has left. */

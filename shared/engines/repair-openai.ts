@@ -1,0 +1,186 @@
+// The Responses stream of OpenAI and of compatible servers (llama.cpp, LM Studio, vLLM, Ollama), which leave out what they have no use for:
+// `created_at`, `model`, `output_index`, ids, deltas. What can be said of an answer without it is filled in; text that comes only at the
+// end of a part, of an item or of the response becomes the delta that was left out.
+import { type EventRepair, isJson, type Json, startsWith } from './stream-repair.ts';
+
+const ITEMS: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);
+
+const TEXT = Buffer.from('data: {"type":"response.output_text.delta",');
+/** Without them the text of a delta would be taken for the one that is to come, or its place would be missing. */
+const HAS_PLACE = Buffer.from('"item_id":"');
+const NO_TEXT = Buffer.from('"delta":""');
+const LOGPROBS = Buffer.from('"logprobs":[{');
+
+export function createOpenAiRepair(): EventRepair {
+  const indexes = new Map<unknown, number>();
+  let itemId = 'item_0';
+  let hasPartText = false;
+  let hasItemText = false;
+  let hasText = false;
+  let itemsDone = 0;
+
+  const indexOf = (id: unknown): number => {
+    const index = indexes.get(id) ?? indexes.size;
+    indexes.set(id, index);
+    return index;
+  };
+  const place = (event: Json): Json => {
+    const item_id = typeof event.item_id === 'string' ? event.item_id : itemId;
+    const output_index = typeof event.output_index === 'number' ? event.output_index : indexOf(item_id);
+    return { ...event, item_id, output_index };
+  };
+  const toDelta = (delta: string): readonly Json[] => {
+    hasPartText = hasItemText = hasText = true;
+    return [{ type: 'response.output_text.delta', item_id: itemId, delta }];
+  };
+  const toItem = (event: Json, item: Json): Json => {
+    const isNew = event.type === 'response.output_item.added';
+    if (typeof item.id === 'string') itemId = item.id;
+    else if (isNew) itemId = `item_${indexes.size}`;
+    const output_index = typeof event.output_index === 'number' ? event.output_index : indexOf(itemId);
+    indexes.set(itemId, output_index);
+    return { type: event.type, output_index, item: { ...completeItem(item), id: itemId } };
+  };
+
+  const isPlain = (line: Buffer): boolean => {
+    if (!startsWith(line, TEXT) || !line.includes(HAS_PLACE)) return false;
+    if (line.includes(NO_TEXT) || line.includes(LOGPROBS)) return false;
+    hasPartText = hasItemText = hasText = true;
+    return true;
+  };
+
+  const repair: EventRepair['repair'] = (event) => {
+    const { type } = event;
+    switch (type) {
+      case 'response.created':
+      case 'response.in_progress': {
+        const { id = 'resp_0', created_at = 0, model = '' } = isJson(event.response) ? event.response : {};
+        return [{ type, response: { id, created_at, model } }];
+      }
+      case 'response.output_item.added': {
+        if (!isJson(event.item) || !ITEMS.has(event.item.type)) return [];
+        hasPartText = hasItemText = false;
+        return [toItem(event, event.item)];
+      }
+      case 'response.output_text.delta':
+        if (typeof event.delta !== 'string') return [];
+        if (event.delta !== '') hasPartText = hasItemText = hasText = true;
+        return typeof event.item_id === 'string' && isEmpty(event.logprobs)
+          ? undefined
+          : [{ ...place(event), logprobs: null }];
+      case 'response.output_text.done': {
+        const missing = !hasPartText && typeof event.text === 'string' && event.text !== '' ? toDelta(event.text) : [];
+        hasPartText = false;
+        return missing;
+      }
+      case 'response.output_item.done': {
+        if (!isJson(event.item) || !ITEMS.has(event.item.type)) return [];
+        const item = toItem(event, event.item);
+        const text = event.item.type === 'message' && !hasItemText ? textOf(event.item) : '';
+        itemsDone++;
+        return [...(text === '' ? [] : toDelta(text)), item];
+      }
+      case 'response.completed':
+      case 'response.incomplete': {
+        const response = isJson(event.response) ? event.response : {};
+        return [...lateItems(response), { type, response: completeResponse(response) }];
+      }
+      case 'response.failed': {
+        const response = isJson(event.response) ? event.response : {};
+        const error = toError(response.error) ?? { message: 'the response failed without a reason' };
+        return [{ type, sequence_number: 0, response: { ...completeResponse(response), error } }];
+      }
+      case 'error':
+        return [
+          { type, sequence_number: 0, ...(toError(event.error) ?? toError(event) ?? { message: 'no reason given' }) },
+        ];
+      case 'response.refusal.delta':
+      case 'response.refusal.done':
+        hasItemText = hasText = true;
+        return [place(event)];
+      case 'response.function_call_arguments.delta':
+      case 'response.function_call_arguments.done':
+        return [place(event)];
+      case 'response.reasoning_summary_part.added':
+      case 'response.reasoning_summary_text.delta':
+      case 'response.reasoning_summary_part.done':
+        return [{ summary_index: 0, ...place(event) }];
+      case undefined: {
+        const error = toError(event.error);
+        // Chunks of another API pass: the SDK names them.
+        return error === undefined ? undefined : [{ type: 'error', sequence_number: 0, ...error }];
+      }
+      default:
+        return [];
+    }
+  };
+  return { isPlain, repair };
+
+  /** What the response holds at its end and no event before it has brought. */
+  function lateItems({ output }: Json): Json[] {
+    if (!Array.isArray(output)) return [];
+    const items = output.filter(isJson).filter((item) => ITEMS.has(item.type) && item.type !== 'reasoning');
+    return items.flatMap((item): readonly Json[] => {
+      if (item.type === 'message') {
+        const text = hasText && itemsDone > 0 ? '' : textOf(item);
+        return text === '' || hasText ? [] : toDelta(text);
+      }
+      return itemsDone > 0 ? [] : [toItem({ type: 'response.output_item.done' }, item)];
+    });
+  }
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === undefined || value === null || (Array.isArray(value) && value.length === 0);
+}
+
+function completeItem(item: Json): Json {
+  const { type } = item;
+  if (type === 'message') return { type };
+  if (type === 'reasoning') return { type, encrypted_content: item.encrypted_content };
+  const { call_id = item.id ?? 'call_0', name = '', arguments: args = '' } = item;
+  return {
+    type,
+    call_id,
+    name,
+    arguments: typeof args === 'string' ? args : JSON.stringify(args),
+    status: 'completed',
+  };
+}
+
+function completeResponse({ incomplete_details, usage }: Json): Json {
+  const { reason } = isJson(incomplete_details) ? incomplete_details : {};
+  return {
+    incomplete_details: typeof reason === 'string' ? { reason } : null,
+    usage: isJson(usage) ? toUsage(usage) : null,
+  };
+}
+
+function toUsage(usage: Json): Json {
+  const { input_tokens = usage.prompt_tokens ?? 0, output_tokens = usage.completion_tokens ?? 0 } = usage;
+  const { input_tokens_details: cached } = usage;
+  const { cached_tokens } = isJson(cached) ? cached : {};
+  return {
+    input_tokens,
+    output_tokens,
+    ...(typeof cached_tokens === 'number' && { input_tokens_details: { cached_tokens } }),
+  };
+}
+
+/** An error event's reason, nested or not; the code of some servers is a number. */
+function toError(value: unknown): Json | undefined {
+  if (typeof value === 'string') return { message: value };
+  if (!isJson(value) || typeof value.message !== 'string') return undefined;
+  const { code, message } = value;
+  return { message, ...(code !== undefined && code !== null && { code: String(code) }) };
+}
+
+/** The text of a message item: what it says, or why the model will not say it. */
+function textOf({ content }: Json): string {
+  if (!Array.isArray(content)) return '';
+  return content
+    .filter(isJson)
+    .map(({ type, text, refusal }) => (type === 'output_text' ? text : type === 'refusal' ? refusal : ''))
+    .filter((text) => typeof text === 'string')
+    .join('');
+}

@@ -1,0 +1,122 @@
+// Between a provider's body and the SDK: server-sent events whose JSON lacks what the SDK insists on are completed, and those that it does
+// not know are left out, since it ends an answer over either. A body that is no stream of events becomes an error that says what it is.
+
+export type Json = Readonly<Record<string, unknown>>;
+
+/** Of one stream. */
+export interface EventRepair {
+  /** What the SDK gets instead of an event: undefined leaves its bytes as they are, an empty list drops it. */
+  repair(event: Json): readonly Json[] | undefined;
+  /** Whether the line of an event passes unread: for pieces of text as the provider itself writes them, which come by the hundred. */
+  isPlain?(line: Buffer): boolean;
+}
+
+export interface StreamRepair {
+  /** Takes the next bytes of the body, cut anywhere; returns what is ready of them. */
+  push(piece: Buffer): Buffer;
+  /** The rest of the body. Throws NotAStream when there has been no event in all of it. */
+  end(): Buffer;
+}
+
+/** A body with status 200 that holds no event. */
+export class NotAStream extends Error {
+  /** The first of it, as text. */
+  readonly sample: string;
+  readonly contentType: string;
+
+  constructor(sample: string, contentType: string) {
+    super('the body holds no event');
+    this.name = 'NotAStream';
+    this.sample = sample;
+    this.contentType = contentType;
+  }
+}
+
+const SAMPLE_BYTES_MAX = 8 << 10;
+const LINE_END = 0x0a;
+const DATA = Buffer.from('data:');
+const NOTHING = Buffer.alloc(0);
+
+export function createStreamRepair(repair: EventRepair, contentType: string): StreamRepair {
+  /** The beginning of a line whose end has not come. */
+  let open: Buffer[] = [];
+  let sample: Buffer[] = [];
+  let sampleBytes = 0;
+  let hasEvents = false;
+
+  const repairLine = (line: Buffer): string | undefined => {
+    hasEvents = true;
+    if (repair.isPlain?.(line)) return undefined;
+    const text = line.toString('utf8', DATA.length).trim();
+    // The end marker of the OpenAI wire, or one line of several: not an object by itself.
+    if (!text.startsWith('{')) return undefined;
+    let event: unknown;
+    try {
+      event = JSON.parse(text);
+    } catch {
+      return undefined;
+    }
+    if (!isJson(event)) return undefined;
+    const events = repair.repair(event);
+    return events?.map((each) => `data: ${JSON.stringify(each)}\n`).join('\n');
+  };
+
+  const lines = (whole: Buffer): Buffer => {
+    const ready: Buffer[] = [];
+    let kept = 0;
+    for (let start = 0; start < whole.length; ) {
+      const at = whole.indexOf(LINE_END, start);
+      const end = at === -1 ? whole.length : at + 1;
+      if (whole.compare(DATA, 0, DATA.length, start, Math.min(end, start + DATA.length)) === 0) {
+        const repaired = repairLine(whole.subarray(start, end));
+        if (repaired !== undefined) {
+          ready.push(whole.subarray(kept, start), Buffer.from(repaired));
+          kept = end;
+        }
+      }
+      start = end;
+    }
+    if (kept === 0) return whole;
+    ready.push(whole.subarray(kept));
+    return Buffer.concat(ready);
+  };
+
+  const remember = (piece: Buffer): void => {
+    if (hasEvents || sampleBytes >= SAMPLE_BYTES_MAX) {
+      if (hasEvents) sample = [];
+      return;
+    }
+    sample.push(piece.subarray(0, SAMPLE_BYTES_MAX - sampleBytes));
+    sampleBytes += piece.length;
+  };
+
+  return {
+    push(piece) {
+      remember(piece);
+      const last = piece.lastIndexOf(LINE_END);
+      if (last === -1) {
+        open.push(piece);
+        return NOTHING;
+      }
+      const head = piece.subarray(0, last + 1);
+      const whole = open.length === 0 ? head : Buffer.concat([...open, head]);
+      open = last + 1 === piece.length ? [] : [piece.subarray(last + 1)];
+      return lines(whole);
+    },
+    end() {
+      const rest = lines(Buffer.concat(open));
+      open = [];
+      if (!hasEvents) throw new NotAStream(Buffer.concat(sample).toString().trim(), contentType);
+      return rest;
+    },
+  };
+}
+
+/** Whether a line begins with these bytes. */
+export function startsWith(line: Buffer, start: Buffer): boolean {
+  return line.length >= start.length && line.compare(start, 0, start.length, 0, start.length) === 0;
+}
+
+export function isJson(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
