@@ -1,4 +1,5 @@
-// The command line of one sandbox: which namespaces, which mounts, which rights. Pure: it starts nothing and touches no disk.
+// The command line of one sandbox: which namespaces, which mounts, which rights. Pure: it starts nothing and touches no
+// disk.
 import { type SandboxLimits, toUlimits } from './limits.ts';
 import { takeUid } from './own-uid.ts';
 import { HOME, type SandboxSpec, TMP } from './sandbox.ts';
@@ -19,7 +20,10 @@ export interface Toolbox {
 
 export interface CommandOptions {
   readonly limits: SandboxLimits;
-  /** bwrap is started by root: it mounts as root, then setpriv(1) takes the key's uid. Otherwise bwrap makes a user namespace. */
+  /**
+   * bwrap is started by root: it mounts as root, then setpriv(1) takes the key's uid. Otherwise bwrap makes a user
+   * namespace.
+   */
   readonly asRoot: boolean;
   /** The workspace can only be read. */
   readonly readOnly?: boolean;
@@ -29,15 +33,24 @@ export interface CommandOptions {
 
 /** How to start bwrap; descriptors as the spawner gives them. */
 export interface BubblewrapCommand {
-  /** What every user of the machine may see, because the program that runs has the same arguments in the end: no variable, no path. */
+  /**
+   * What every user of the machine may see, because the program that runs has the same arguments in the end: no
+   * variable, no path.
+   */
   readonly args: readonly string[];
-  /** For INPUT_FD: bwrap's options, each with a NUL at its end. Paths of the machine and the caller's environment are here. */
+  /**
+   * For INPUT_FD: bwrap's options, each with a NUL at its end. Paths of the machine and the caller's environment are
+   * here.
+   */
   readonly input: string;
   /** From FILES_FD on. */
   readonly files: readonly string[];
 }
 
-/** Descriptors of bwrap: it writes its status to the first, reads its options from the second, and files are open from the third on. */
+/**
+ * Descriptors of bwrap: it writes its status to the first, reads its options from the second, and files are open from
+ * the third on.
+ */
 export const STATUS_FD = 3;
 const INPUT_FD = 4;
 const FILES_FD = 5;
@@ -55,10 +68,15 @@ const BASE_ENV = {
   TMPDIR: TMP,
 } as const;
 
-/** Files of the machine's /etc that programs on the network need; the rest is the workspaces' own. Every mount costs a quarter of a millisecond. */
+/**
+ * Files of the machine's /etc that programs on the network need; the rest is the workspaces' own. Every mount costs a
+ * quarter of a millisecond.
+ */
 const ETC_WITH_NETWORK = ['resolv.conf', 'ssl/certs', 'ssl/openssl.cnf'];
 
-/** What the shell that sets the limits answers when it cannot enter the directory, and how what it says of that begins. */
+/**
+ * Exit code and message of the shell that sets the limits when it cannot enter the directory.
+ */
 export const CANNOT_ENTER = { exitCode: 125, message: /^sandbox: .*\bcd: / };
 
 /** The environment is set by bwrap itself: env(1) would have it in its own command line. */
@@ -137,8 +155,8 @@ function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace, bind: '
     ...directories(extra),
     ...readOnly.flatMap(({ from, to }) => ['--ro-bind', from, to]),
     ...(spec.writable === undefined ? [] : ['--bind', spec.writable.from, spec.writable.to]),
-    // What bwrap put on its own tmpfs is memory that no limit counts. In /proc a process could lower its oom_score_adj; what makes
-    // sandboxes of its own has to write its uid_map there.
+    // What bwrap put on its own tmpfs is memory that no limit counts. In /proc a process could lower its oom_score_adj;
+    // what makes sandboxes of its own has to write its uid_map there.
     ...['--remount-ro', '/dev', ...(spec.nested === true ? [] : ['--remount-ro', '/proc']), '--remount-ro', '/'],
   ];
 }
@@ -162,8 +180,9 @@ function directories(paths: readonly string[]): string[] {
 }
 
 /**
- * The caller's directory. Where something must be mounted inside it, an empty one in memory takes its place: bwrap makes mount points
- * with its own rights, and in a directory that a caller has filled, a symlink could lead them anywhere.
+ * The caller's directory. Where something must be mounted inside it, an empty one in memory takes its place: bwrap
+ * makes mount points with its own rights, and in a directory that a caller has filled, a symlink could lead them
+ * anywhere.
  */
 function own(bind: string, from: string, to: string, extra: readonly string[]): string[] {
   const isCrossed = extra.some((path) => path === to || path.startsWith(`${to}/`));

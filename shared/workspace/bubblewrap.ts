@@ -1,8 +1,8 @@
-// The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap): namespaces by bwrap, limits by setrlimit, a PID namespace per
-// command so that nothing survives it. Where the self-test fails, nothing runs.
+// The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap): namespaces by bwrap, limits by setrlimit,
+// a PID namespace per command so that nothing survives it. Where the self-test fails, nothing runs.
 import { join, resolve } from 'node:path';
 import { RpcError } from '../errors.ts';
-import { CANNOT_ENTER } from './bubblewrap-command.ts';
+import { CANNOT_ENTER, type Toolbox } from './bubblewrap-command.ts';
 import { createDiskGuard, type DiskAccess, type DiskLimits } from './disk-guard.ts';
 import { diskFull, diskNotice, toDeleter, withNotice } from './disk-notice.ts';
 import { toLaunch } from './launch.ts';
@@ -37,11 +37,14 @@ export interface BubblewrapOptions {
   readonly ownerMemoryBytes?: number;
 }
 
-/** A command may use all that is left of the processor; a server somebody talks to must still be able to answer. */
+/** A command may use all that is left of the processor; a server must still be able to answer its client. */
 const NICE_COMMAND = 15;
 const NICE_LONG = 5;
 
-/** Of one string, and of all of a program's arguments and environment together, with room for what the sandbox adds (execve(2)). */
+/**
+ * Of one string, and of all of a program's arguments and environment together, with room for what the sandbox adds
+ * (execve(2)).
+ */
 const STRING_BYTES_MAX = (128 << 10) - 1;
 const STRINGS_BYTES_MAX = 1900 << 10;
 
@@ -69,7 +72,8 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     async available() {
       const result = await test();
       if (!result.ok) return result;
-      return { ok: true, ...(memory.missing !== undefined && { warning: memoryWarning(memory.missing) }) };
+      const warnings = weaknesses(result.tools, memory.missing);
+      return { ok: true, ...(warnings.length > 0 && { warning: warnings.join('; ') }) };
     },
 
     async run(spec, { signal, timeoutMs, stdin, outputBytesMax, onOutput }) {
@@ -141,7 +145,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
           exited,
           async kill(graceMs = GRACE_MS) {
             child.kill(graceMs);
-            // What nobody reads would keep the streams open.
+            // Output that is not read would keep the streams open.
             stdout.resume();
             stderr.resume();
             await exited;
@@ -197,7 +201,8 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     const tools = await toolbox();
     const workspace = await workspaces.open(spec.keyId);
     const access = await disk.admit(workspace);
-    // What runs for long has no use for a workspace that cannot be written to, and would only fail later, and obscurely.
+    // What runs for long has no use for a workspace that cannot be written to, and would only fail later, and
+    // obscurely.
     if (isLong && tty === undefined && access !== 'write') throw diskFull();
     const limits = {
       ...(isLong ? LONG_RUNNING_LIMITS : DEFAULT_LIMITS),
@@ -261,8 +266,21 @@ function outOfMemory({ bytesMax }: OwnerGroup): Buffer {
   );
 }
 
-function memoryWarning(missing: string): string {
-  return `no memory control group can be made here (${missing}): commands are limited in their private memory, not in what they share (memfd, /dev/shm)`;
+/** What this machine lacks, for the operator. */
+function weaknesses({ isRoot, ownUid, disableUserNamespaces }: Toolbox, missingMemory: string | undefined): string[] {
+  const hasNamespace = !isRoot || ownUid;
+  return [
+    ...(missingMemory === undefined
+      ? []
+      : [
+          `no memory control group can be made here (${missingMemory}): commands are limited in their private memory, ` +
+            'not in what they share (memfd, /dev/shm)',
+        ]),
+    ...(hasNamespace ? [] : ['bwrap runs as root: it cannot make a user namespace under the uid of a key']),
+    ...(hasNamespace && !disableUserNamespaces
+      ? ['bwrap has no --disable-userns (it needs 0.8 or later): only the system call filter refuses user namespaces']
+      : []),
+  ];
 }
 
 /** Where the workspaces of a data directory are. */

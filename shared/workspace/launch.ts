@@ -1,5 +1,5 @@
-// Who starts bwrap, and from where it sees the machine: the gateway's user; root, which takes the key's uid first; or, where that cannot be,
-// root itself. Pure: it starts nothing and touches no disk.
+// Who starts bwrap, and from where it sees the machine: the gateway's user; root, which takes the key's uid first; or,
+// where that cannot be, root itself. Pure: it starts nothing and touches no disk.
 import {
   type BubblewrapCommand,
   type CommandOptions,

@@ -1,6 +1,6 @@
-// How a gateway that is root starts bwrap under the key's own uid. The way to the workspaces is barred to others, so the process that starts
-// bwrap has a mount namespace of its own, in which they are also at a place that all users may reach. Such a bwrap never has root's rights,
-// and a program that would give them up afterwards is saved.
+// How a gateway that is root starts bwrap under the key's own uid. The way to the workspaces is barred to others, so
+// the process that starts bwrap has a mount namespace of its own, in which they are also at a place that all users may
+// reach. Such a bwrap never has root's rights, and a program that would give them up afterwards is saved.
 import { join, relative, resolve } from 'node:path';
 
 /** In that namespace a file system in memory. */
@@ -21,8 +21,8 @@ export function toShown(path: string, directory: string): string {
 }
 
 /**
- * What goes in front of a program, to be run as root by one that sees the workspaces: it sees each of `paths`, however barred the way there
- * is, at the place of the same index. The mounts end with it.
+ * What goes in front of a program, to be run as root by one that sees the workspaces: it sees each of `paths`, however
+ * barred the way there is, at the place of the same index. The mounts end with it.
  */
 export function showPaths(paths: readonly string[]): {
   readonly before: readonly string[];

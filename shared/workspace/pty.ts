@@ -1,13 +1,16 @@
-// A pseudoterminal whose slave side is given to a process of the sandbox. The native binding opens and resizes it, and starts nothing: what it
-// forks itself would inherit the master sides of all other terminals. It is optional and loaded when the first terminal starts; where it is
-// missing the caller gets an error that says so.
+// A pseudoterminal whose slave side is given to a process of the sandbox. The native binding opens and resizes it, and
+// starts nothing: what it forks itself would inherit the master sides of all other terminals. It is optional and loaded
+// when the first terminal starts; where it is missing the caller gets an error that says so.
 import { closeSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ReadStream } from 'node:tty';
 import { RpcError } from '../errors.ts';
 import type { SandboxAttached } from './sandbox.ts';
 
-/** The part of the native module that is used (`pty.node` of @lydell/node-pty, whose own JavaScript keeps the slave side open). */
+/**
+ * The part of the native module that is used (`pty.node` of @lydell/node-pty, whose own JavaScript keeps the slave side
+ * open).
+ */
 interface Binding {
   open(cols: number, rows: number): { readonly master: number; readonly slave: number; readonly pty: string };
   resize(master: number, cols: number, rows: number): void;
@@ -25,7 +28,7 @@ export interface Pty {
   listen(onData: (text: string) => void): void;
   write(text: string): void;
   resize(size: Size): void;
-  /** Stops and continues reading what the terminal says; what runs in it waits then. */
+  /** Stops and continues reading the output; what runs in the terminal waits while it is full. */
   pause(): void;
   resume(): void;
   /** Ends everything inside; harmless when it has ended. */
@@ -38,7 +41,10 @@ export interface Pty {
 const REST_MS = 1_000;
 /** Between two tries to write what the terminal had no room for. */
 const RETRY_MS = 10;
-/** `attach` starts what runs in the terminal with that path. Throws what it throws, or RpcError `sandbox_unavailable` without the binding. */
+/**
+ * `attach` starts what runs in the terminal with that path. Throws what it throws, or RpcError `sandbox_unavailable`
+ * without the binding.
+ */
 export async function openPty(size: Size, attach: (tty: string) => Promise<SandboxAttached>): Promise<Pty> {
   const binding = load();
   const { master, slave, pty: path } = binding.open(size.cols, size.rows);
@@ -49,7 +55,8 @@ export async function openPty(size: Size, attach: (tty: string) => Promise<Sandb
     closeSync(master);
     throw error;
   } finally {
-    // Held until the process has it: a terminal that none has open is at its end. Held longer, the end would not be seen.
+    // Held until the process has it: a terminal that none has open is at its end. Held longer, the end would not be
+    // seen.
     closeSync(slave);
   }
   const stream = new ReadStream(master);
@@ -83,8 +90,9 @@ export async function openPty(size: Size, attach: (tty: string) => Promise<Sandb
 }
 
 /**
- * Writes to the descriptor, which does not block. The binding's own write does: libuv takes a terminal's master for one that must be written
- * to in full, and spins until a program that does not read its input reads it, the whole gateway with it.
+ * Writes to the descriptor, which does not block. The binding's own write does: libuv takes a terminal's master for one
+ * that must be written to in full, and spins until a program that does not read its input reads it, the whole gateway
+ * with it.
  */
 function createInput(fd: number, isOpen: () => boolean) {
   let pending = Buffer.alloc(0);

@@ -1,4 +1,4 @@
-// One running bwrap: what its status says, how it ends, and how everything inside is made to end.
+// One running bwrap: its status, its end, and how everything inside is ended.
 import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
@@ -18,7 +18,7 @@ const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
   readonly exitCode: number;
-  /** False: bwrap could not set the sandbox up, and nobody had asked for its end. */
+  /** False: bwrap could not set the sandbox up, and it was not killed. */
   readonly started: boolean;
 }
 
@@ -29,7 +29,9 @@ export interface SandboxProcess {
   readonly stderr: Readable;
   /** Resolves when the process is gone and its streams are closed. Never rejects. */
   readonly ended: Promise<Ended>;
-  /** TERM to the command's process group, after `graceMs` KILL to everything; later calls can only shorten the grace. */
+  /**
+   * TERM to the command's process group, after `graceMs` KILL to everything; later calls can only shorten the grace.
+   */
   kill(graceMs: number): void;
 }
 
@@ -84,9 +86,9 @@ export async function startProcess(
     kill(graceMs) {
       if (isGone) return;
       clearTimeout(killTimer);
-      // Init leads the group and, being init, does not hear TERM.
-      const hears = graceMs > 0 && initPid !== undefined && send(-initPid, 'SIGTERM');
-      if (hears) killTimer = setTimeout(killAll, graceMs);
+      // Init leads the group; the kernel does not deliver TERM to the init of a PID namespace.
+      const isSent = graceMs > 0 && initPid !== undefined && send(-initPid, 'SIGTERM');
+      if (isSent) killTimer = setTimeout(killAll, graceMs);
       else killAll();
     },
   };
@@ -97,7 +99,7 @@ export async function startProcess(
     isGone = true;
     clearTimeout(lowerTimer);
     clearTimeout(killTimer);
-    // What is left is little, and nobody may be reading any more.
+    // What is left is little, and may have no reader any more.
     for (const stream of [stdout, stderr]) stream.resume();
     await Promise.all(closed);
     const outer = isDoomed ? 128 + constants.signals.SIGKILL : (code ?? 128 + (signal ? constants.signals[signal] : 0));
@@ -107,8 +109,8 @@ export async function startProcess(
   }
 
   /**
-   * Killing init of a PID namespace kills all of it and waits for it; bwrap then says how it ended. Before bwrap has told init's pid it
-   * must live: killed between making init and releasing it, it would leave it behind.
+   * KILL to the init of a PID namespace ends all of it; bwrap then writes its exit code and ends. Before bwrap has
+   * written init's pid it must live: killed between making init and releasing it, bwrap would leave it behind.
    */
   function killAll(): void {
     if (isGone) return;
@@ -123,14 +125,14 @@ export async function startProcess(
 async function gone(initPid: number | undefined): Promise<void> {
   if (initPid === undefined) return;
   const deadlineMs = performance.now() + GRACE_MS;
-  // Most are gone before anybody can look: asked without a file or a timer first.
+  // Most are gone at the first look: checked without a file or a timer first.
   for (let left = QUICK_CHECKS; left > 0; left--) {
     if (!send(initPid, 0)) return;
     await immediately();
   }
   while (performance.now() < deadlineMs) {
     const stat = await readFile(`/proc/${initPid}/stat`, 'latin1').catch(() => '');
-    // A zombie has no more children; reaping it is for whoever adopted it.
+    // A zombie has no more children; its new parent reaps it.
     if (stat === '' || /^\d+ \(.*\) [ZX]/.test(stat)) return;
     await pause(GONE_CHECK_MS);
   }
@@ -164,7 +166,7 @@ function send(pid: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/** Resolves when the stream is closed; one without a byte may have been before anybody could listen. */
+/** Resolves when the stream is closed; one without a byte may be closed already. */
 function closing(stream: Readable): Promise<void> {
   return new Promise((resolve) => {
     if (stream.closed) resolve();

@@ -1,5 +1,6 @@
-// The Sandbox port: the only way a process starts on behalf of a caller. No network, a cleared environment, a read-only system, a home
-// and a /tmp per key; where the machine cannot give that, every call answers 403 `sandbox_unavailable` and nothing runs.
+// The Sandbox port: the only way a process starts on behalf of a caller. No network, a cleared environment, a read-only
+// system, a home and a /tmp per key; where the machine cannot give that, every call answers 403 `sandbox_unavailable`
+// and nothing runs.
 import type { Readable, Writable } from 'node:stream';
 import { RpcError } from '../errors.ts';
 import type { SandboxLimits } from './limits.ts';
@@ -29,7 +30,9 @@ export interface SandboxSpec {
   readonly env?: Readonly<Record<string, string>> | undefined;
   /** Paths of the machine shown read-only. The administrator's to give, never a caller's. */
   readonly readOnly?: readonly ShownPath[];
-  /** A directory of the machine, owned by the gateway, shown writable. The administrator's to give, never a caller's. */
+  /**
+   * A directory of the machine, owned by the gateway, shown writable. The administrator's to give, never a caller's.
+   */
   readonly writable?: ShownPath;
   /** The machine's network instead of none. The administrator's to give, never a caller's. */
   readonly network?: boolean;
@@ -106,15 +109,19 @@ export interface SandboxAttached {
 }
 
 /**
- * Every method throws RpcError `sandbox_unavailable` where the self-test failed, `unavailable` when the slots of the key or the machine
- * are taken, `invalid_params` for a cwd that is not there (`run`) or an argument list no process can be given.
+ * Every method throws RpcError `sandbox_unavailable` where the self-test failed, `unavailable` when the slots of the
+ * key or the machine are taken, `invalid_params` for a cwd that is not there (`run`) or an argument list no process can
+ * be given.
  */
 export interface Sandbox {
   /** The self-test, made once. */
   available(): Promise<Availability>;
   run(spec: SandboxSpec, options: RunOptions): Promise<RunResult>;
   spawn(spec: SandboxSpec, options?: { readonly signal?: AbortSignal }): Promise<SandboxChild>;
-  /** Runs in the terminal at `tty` (the path of its slave side on this machine), which is its controlling terminal and descriptors 0 to 2. */
+  /**
+   * Runs in the terminal at `tty` (the path of its slave side on this machine), which is its controlling terminal and
+   * descriptors 0 to 2.
+   */
   attach(spec: SandboxSpec, tty: string): Promise<SandboxAttached>;
   /** Kills everything and waits for it. */
   close(): Promise<void>;

@@ -1,7 +1,11 @@
-// The system call filter of every sandbox, as a BPF program for `bwrap --seccomp` (seccomp(2)). A list of refusals: what a command has no
-// use for without rights, and what reaches state that namespaces do not separate (keyrings, other processes' memory, the kernel itself).
+// The system call filter of every sandbox, as a BPF program for `bwrap --seccomp` (seccomp(2)). A list of refusals:
+// what a command has no use for without rights, and what reaches state that namespaces do not separate (keyrings, other
+// processes' memory, the kernel itself).
 
-/** What the filter leaves: `command` nothing more; `nested` what a program needs that makes sandboxes of its own with bubblewrap. */
+/**
+ * What the filter leaves: `command` nothing more; `nested` what a program needs that makes sandboxes of its own with
+ * bubblewrap.
+ */
 export type FilterKind = 'command' | 'nested';
 export const FILTER_KINDS: readonly FilterKind[] = ['command', 'nested'];
 
@@ -22,7 +26,8 @@ type Numbers = readonly [x64: number | undefined, arm64: number | undefined];
 
 /** Refused to all. */
 const REFUSED: Readonly<Record<string, Numbers>> = {
-  // Keyrings: a session keyring is inherited from the process that started the gateway, and user keyrings belong to the uid.
+  // Keyrings: a session keyring is inherited from the process that started the gateway, and user keyrings belong to the
+  // uid.
   add_key: [248, 217],
   request_key: [249, 218],
   keyctl: [250, 219],

@@ -1,4 +1,5 @@
-// Finds bubblewrap and proves, by running it, which form of the sandbox this machine gives. Says in words what is missing when none does.
+// Finds bubblewrap and proves, by running it, which form of the sandbox this machine gives. Says in words what is
+// missing when none does.
 import { constants } from 'node:fs';
 import { access, lstat, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -21,8 +22,9 @@ const ROOT_TOOLS = ['/usr/bin/setpriv', '/usr/bin/unshare'];
 const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'];
 
 /**
- * What must be so inside: our uid or the key's, no capability, the system call filter, no sight of other processes, no network device but
- * lo, no descriptor but 0 to 2 (and the one that ls looks with), an out-of-memory score that cannot be lowered.
+ * What must be so inside: our uid or the key's, no capability, the system call filter, no sight of other processes, no
+ * network device but lo, no descriptor but 0 to 2 (and the one that ls looks with), an out-of-memory score that cannot
+ * be lowered.
  */
 const PROBE = `
   id -u
@@ -85,7 +87,10 @@ export async function selfTest(options: SelfTestOptions): Promise<SelfTest> {
 
 type Form = Pick<Toolbox, 'ownUid' | 'disableUserNamespaces'>;
 
-/** The strongest first. Where `--disable-userns` is unknown (bubblewrap before 0.8), the filter alone refuses user namespaces. */
+/**
+ * The strongest first. Where `--disable-userns` is unknown (bubblewrap before 0.8), the filter alone refuses user
+ * namespaces.
+ */
 const FORMS: readonly Form[] = [
   { ownUid: false, disableUserNamespaces: true },
   { ownUid: false, disableUserNamespaces: false },

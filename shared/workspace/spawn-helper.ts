@@ -1,5 +1,5 @@
-// The program of the helper process that starts sandboxes (spawner.ts). It travels as its own source (`node -e`), so that it needs no file
-// beside the bundle, and must use nothing from outside its body.
+// The program of the helper process that starts sandboxes (spawner.ts). It travels as its own source (`node -e`), so
+// that it needs no file beside the bundle, and must use nothing from outside its body.
 
 /** Directories of a control group, and of the one where the helper goes when it leaves that. */
 export interface Cgroup {
@@ -7,7 +7,10 @@ export interface Cgroup {
   readonly home: string;
 }
 
-/** To the helper: start this. Descriptors: 0 to 2 streams or the terminal, 3 status, 4 `input`, from 5 on `files`; no others. */
+/**
+ * To the helper: start this. Descriptors: 0 to 2 streams or the terminal, 3 status, 4 `input`, from 5 on `files`; no
+ * others.
+ */
 export interface SpawnRequest {
   readonly id: number;
   readonly file: string;
@@ -35,14 +38,20 @@ export interface KillRequest {
   readonly kill: true;
 }
 
-/** From the helper, in this order: one `error`, or `stream`s, each with its handle, then lines of `status` and one `exit`. */
+/**
+ * From the helper, in this order: one `error`, or `stream`s, each with its handle, then lines of `status` and one
+ * `exit`.
+ */
 export type SpawnReport =
   | { readonly id: number; readonly error: string }
   | { readonly id: number; readonly pid: number; readonly stream: 'stdin' | 'stdout' | 'stderr' }
   | { readonly id: number; readonly status: string }
   | { readonly id: number; readonly exit: { readonly code: number | null; readonly signal: NodeJS.Signals | null } };
 
-/** What the helper runs. It ends with the gateway: when the channel closes, and what it has started dies with it (`--die-with-parent`). */
+/**
+ * What the helper runs. It ends with the gateway: when the channel closes, and what it has started dies with it
+ * (`--die-with-parent`).
+ */
 export function helperMain(): void {
   const { spawn } = process.getBuiltinModule('node:child_process');
   const fs = process.getBuiltinModule('node:fs');
@@ -67,15 +76,18 @@ export function helperMain(): void {
     if (process.connected) process.send?.(report, handle);
   };
 
-  /** Hands a stream over, unread: the descriptors are the gateway's from here on. Without one there is a terminal in its place. */
+  /**
+   * Hands a stream over, unread: the descriptors are the gateway's from here on. Without one there is a terminal in its
+   * place.
+   */
   const hand = (id: number, pid: number, stream: 'stdin' | 'stdout' | 'stderr', socket: unknown): void => {
     const { Socket } = process.getBuiltinModule('node:net');
     send({ id, pid, stream }, socket instanceof Socket ? socket : undefined);
   };
 
   /**
-   * What starts inherits the helper's control group. The helper stays in the last one: to move costs the kernel some 10 ms where that is
-   * rare, and nothing when the next process has the same owner.
+   * What starts inherits the helper's control group. The helper stays in the last one: to move costs the kernel some 10
+   * ms where that is rare, and nothing when the next process has the same owner.
    */
   let inside: Cgroup | undefined;
   let parent: string | undefined;
@@ -90,7 +102,10 @@ export function helperMain(): void {
     inside = undefined;
   };
 
-  /** Removes the groups when the gateway has ended without doing so: a program that waits until what was in them is gone. */
+  /**
+   * Removes the groups when the gateway has ended without doing so: a program that waits until what was in them is
+   * gone.
+   */
   const removeGroups = (): void => {
     if (parent === undefined || !fs.existsSync(parent)) return;
     leave();
@@ -109,8 +124,9 @@ export function helperMain(): void {
   };
 
   /**
-   * The out-of-memory killer takes what runs in a sandbox before anything else. The score is inherited, and what a process with
-   * CAP_SYS_RESOURCE has set is a lower bound for processes without it; so it is set here, for the moment of the start.
+   * The out-of-memory killer takes what runs in a sandbox before anything else. The score is inherited, and what a
+   * process with CAP_SYS_RESOURCE has set is a lower bound for processes without it; so it is set here, for the moment
+   * of the start.
    */
   const spawnFirstToDie = (
     file: string,
@@ -189,8 +205,8 @@ export function helperMain(): void {
       started.delete(id);
       exited.resolve({ id, exit: { code, signal } });
     });
-    const told = new Promise((resolve) => status?.once('close', resolve));
-    void Promise.all([exited.promise, told]).then(([report]) => send(report));
+    const statusEnd = new Promise((resolve) => status?.once('close', resolve));
+    void Promise.all([exited.promise, statusEnd]).then(([report]) => send(report));
   };
 
   process.on('message', (message: SpawnRequest | KillRequest | LeaveRequest) => {

@@ -1,5 +1,6 @@
-// Starts processes by way of a small helper process. Starting one copies the page tables of who starts it: a gateway of 100 MB stands still
-// for milliseconds, the helper's 50 MB are copied elsewhere. The streams are handed over: nothing is read or copied on the way.
+// Starts processes by way of a small helper process. Starting one copies the page tables of who starts it: a gateway of
+// 100 MB stands still for milliseconds, the helper's 50 MB are copied elsewhere. The streams are handed over: nothing
+// is read or copied on the way.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -39,9 +40,9 @@ export interface SpawnOptions {
 
 export interface Spawner {
   /**
-   * Starts a program with an empty environment, at `/`, as user and group `uid` when given; `onStatus` gets what it writes to
-   * descriptor 3. It inherits no other descriptors than those named here. Rejects with an Error that has the `code` of the failure (E2BIG,
-   * ENOENT, EAGAIN ...).
+   * Starts a program with an empty environment, at `/`, as user and group `uid` when given; `onStatus` gets what it
+   * writes to descriptor 3. It inherits no other descriptors than those named here. Rejects with an Error that has the
+   * `code` of the failure (E2BIG, ENOENT, EAGAIN ...).
    */
   spawn(file: string, args: readonly string[], options: SpawnOptions): Promise<SpawnedProcess>;
   /** Makes the helper leave this control group, if it is in it. */
@@ -65,8 +66,8 @@ interface Entry {
 }
 
 /**
- * The helper starts with the first process, and anew when it has died: what it had started is dead then, too. `before()` goes in front of
- * its command line.
+ * The helper starts with the first process, and anew when it has died: what it had started is dead then, too.
+ * `before()` goes in front of its command line.
  */
 export function createSpawner(before: () => readonly string[] = () => []): Spawner {
   const entries = new Map<number, Entry>();
@@ -112,7 +113,8 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       env: {},
       cwd: '/',
-      // A session of its own: signals of a terminal pass it by, and schedulers that share by session count it apart from the gateway.
+      // A session of its own: signals of a terminal pass it by, and schedulers that share by session count it apart
+      // from the gateway.
       detached: true,
     });
     helper = opened;
@@ -124,7 +126,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     opened.once('error', lost).once('exit', lost);
     opened.on('message', (message, handle) => {
       const socket = handle instanceof Socket ? handle : undefined;
-      if (isReport(message)) hear(message, socket);
+      if (isReport(message)) receive(message, socket);
       else socket?.destroy();
     });
     opened.unref();
@@ -132,7 +134,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     return opened;
   }
 
-  function hear(report: SpawnReport, socket: Socket | undefined): void {
+  function receive(report: SpawnReport, socket: Socket | undefined): void {
     const { id } = report;
     const entry = entries.get(id);
     if (entry === undefined) socket?.destroy();
@@ -143,7 +145,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
       entry.pid = report.pid;
       // Without one: the process has ended before it could be handed over.
       const stream = socket ?? new Socket().destroy();
-      // Who hears it is there before anything can go wrong with it.
+      // An error that comes before the caller listens must not end the gateway.
       stream.on('error', () => {});
       entry[report.stream] = stream;
       settle(id, entry);
@@ -188,8 +190,9 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
 }
 
 /**
- * A program and arguments that put what follows on all cores but the first of those this process may use: a command that is busy holds a
- * core for some milliseconds even when it is last in line, and with one of them always free the gateway need not wait.
+ * A program and arguments that put what follows on all cores but the first of those this process may use: a command
+ * that is busy holds a core for some milliseconds even when it is last in line, and with one of them always free the
+ * gateway need not wait.
  */
 function keepCoreFree(): readonly string[] {
   const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readProc('/proc/self/status'))?.[1] ?? '';
@@ -201,8 +204,9 @@ function keepCoreFree(): readonly string[] {
 }
 
 /**
- * A program and arguments that give what follows a session keyring of its own, empty, in place of the one of the process that started the
- * gateway (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). Without it the filter of the sandbox still refuses all access to keyrings; only
+ * A program and arguments that give what follows a session keyring of its own, empty, in place of the one of the
+ * process that started the gateway (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). Without it the filter of the sandbox still
+ * refuses all access to keyrings; only
  * /proc/keys would show the names of keys.
  */
 function newKeyring(): readonly string[] {

@@ -1,5 +1,5 @@
-// The terminals of all keys on this instance: whose they are, how many there may be, and when one that nobody uses ends. They live in this
-// process and end with it.
+// The terminals of all keys on this instance: whose they are, how many there may be, and when one that nobody uses
+// ends. They live in this process and end with it.
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { auditCommand } from './audit.ts';
@@ -30,13 +30,13 @@ export interface TerminalsOptions {
 }
 
 /**
- * Everything that names a terminal throws RpcError `not_found` alike for one that is missing, has ended or is another key's, and
- * `sandbox_unavailable` where there can be none.
+ * Everything that names a terminal throws RpcError `not_found` alike for one that is missing, has ended or is another
+ * key's, and `sandbox_unavailable` where there can be none.
  */
 export interface Terminals {
   /**
-   * The running terminal of this handle, resized to what is asked for, else a new one. Throws `sandbox_unavailable`, `unavailable` when
-   * there are too many, `invalid_params` for a cwd that is not there.
+   * The running terminal of this handle, resized to what is asked for, else a new one. Throws `sandbox_unavailable`,
+   * `unavailable` when there are too many, `invalid_params` for a cwd that is not there.
    */
   start(
     handle: TerminalHandle,

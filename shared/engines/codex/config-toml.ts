@@ -1,15 +1,19 @@
-// The configuration of an app-server: one provider, commands in Codex's own sandbox without network, nothing that calls anybody else.
-// Holds no secret: the provider's key goes with each thread, over stdio (`threadConfig`).
+// The configuration of an app-server: one provider, commands in Codex's own sandbox without network, nothing that calls
+// anybody else. Holds no secret: the provider's key goes with each thread, over stdio (`threadConfig`).
 
 /**
- * Paths inside the gateway's sandbox. Codex's own sandbox, inside, gives commands a /dev of their own: what is below the outer one is out of
- * their sight, without a rule that Codex would have to enforce (and for which it starts two processes more per turn).
+ * Paths inside the gateway's sandbox. Codex's own sandbox, inside, gives commands a /dev of their own: what is below
+ * the outer one is out of their sight, without a rule that Codex would have to enforce (and for which it starts two
+ * processes more per turn).
  */
 export const CODEX_HOME = '/dev/shm/codex';
 /** Has Codex take CODEX_HOME for a directory not to put programs in. */
 export const HIDDEN_TMP = '/dev/shm';
 export const WORKSPACE = '/home/user';
-/** Where Codex and what comes with it is; and where it finds itself under the names that it has in its sandbox, and the bwrap to use. */
+/**
+ * Where Codex and what comes with it is; and where it finds itself under the names that it has in its sandbox, and the
+ * bwrap to use.
+ */
 export const PROGRAMS = '/opt/codex';
 export const TOOLS = '/opt/codex-tools';
 
@@ -59,10 +63,11 @@ export interface ConfigOptions {
 }
 
 /**
- * config.toml. `shell_environment_policy`: without it every variable of the app-server reaches the commands of the model. The permission
- * profile reads all there is, which in the gateway's sandbox is the system, the workspace and nothing else; a narrower one would have Codex
- * start its sandbox in every turn only to look for files (60 ms). Untrusted project: a `.codex/config.toml` in the workspace, which the
- * caller can write, would otherwise start programs outside Codex's sandbox.
+ * config.toml. `shell_environment_policy`: without it every variable of the app-server reaches the commands of the
+ * model. The permission profile reads all there is, which in the gateway's sandbox is the system, the workspace and
+ * nothing else; a narrower one would have Codex start its sandbox in every turn only to look for files (60 ms).
+ * Untrusted project: a `.codex/config.toml` in the workspace, which the caller can write, would otherwise start
+ * programs outside Codex's sandbox.
  */
 export function toConfigToml({ baseUrls }: ConfigOptions): string {
   return `model_provider = "gateway"

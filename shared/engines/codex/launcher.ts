@@ -1,4 +1,5 @@
-// How the engine starts a process: inside the sandbox of a key. The Sandbox port fits this shape; the engine knows no other way.
+// How the engine starts a process: inside the sandbox of a key. The Sandbox port fits this shape; the engine knows no
+// other way.
 import type { Readable, Writable } from 'node:stream';
 
 /** Path inside, of a BPF program for `bwrap --seccomp`. */

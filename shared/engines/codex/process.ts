@@ -1,4 +1,5 @@
-// One app-server of one key: its directory, its start, its threads and its end. Knows nothing of conversations' contents.
+// One app-server of one key: its directory, its start, its threads and its end. Knows nothing of conversations'
+// contents.
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
@@ -72,13 +73,15 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
     await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls }));
     // The process may have another uid than the gateway; nobody else gets past the directory above.
     await chmod(home, 0o777);
-    // Codex watches where skills could be; if there is no such directory, the one above, in which it writes all the time itself.
+    // Codex watches where skills could be; if there is no such directory, the one above, in which it writes all the
+    // time itself.
     await mkdir(join(home, 'skills'));
     await fill?.(home);
     child = await launcher.spawn({
       keyId,
       argv: [inside(binary), 'app-server', '--strict-config'],
-      // No program of the machine is to be found: git, run by Codex in a directory that the caller fills, would run what its config says.
+      // No program of the machine is to be found: git, run by Codex in a directory that the caller fills, would run
+      // what its config says.
       env: {
         CODEX_HOME,
         TMPDIR: HIDDEN_TMP,
@@ -104,8 +107,9 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
 }
 
 /**
- * The directory of the machine that is TOOLS inside, the same for all. Codex runs itself under the links' names inside its sandbox; it
- * would make them below CODEX_HOME, which commands cannot see. It takes the `bwrap` of its PATH before the one that comes along.
+ * The directory of the machine that is TOOLS inside, the same for all. Codex runs itself under the links' names inside
+ * its sandbox; it would make them below CODEX_HOME, which commands cannot see. It takes the `bwrap` of its PATH before
+ * the one that comes along.
  */
 async function writeTools(directory: string, binary: CodexBinary): Promise<string> {
   const tools = resolve(directory, 'tools');
@@ -126,8 +130,8 @@ async function writeTools(directory: string, binary: CodexBinary): Promise<strin
 }
 
 /**
- * Codex's bwrap, with what its own call leaves out: the system call filter of the gateway, and a /proc in which a command cannot lower its
- * out-of-memory score. Refuses to run without the filter.
+ * Codex's bwrap, with what its own call leaves out: the system call filter of the gateway, and a /proc in which a
+ * command cannot lower its out-of-memory score. Refuses to run without the filter.
  */
 const BWRAP = `#!/bin/sh
 exec 9< ${COMMAND_FILTER} || exit 1

@@ -1,5 +1,5 @@
-// Run by a user other than the one of the tests: prints what the script prints in a command, in a server with a path of the machine, and in
-// a terminal.
+// Run by a user other than the one of the tests: prints what the script prints in a command, in a server with a path of
+// the machine, and in a terminal.
 import { text } from 'node:stream/consumers';
 import { createBubblewrapSandbox } from '../../../shared/workspace/bubblewrap.ts';
 import { openPty } from '../../../shared/workspace/pty.ts';

@@ -1,4 +1,5 @@
-// What one owner's processes share with another's: nothing, whichever way they are started. Seen from inside, with terminals of both open.
+// What one owner's processes share with another's: nothing, whichever way they are started. Seen from inside, with
+// terminals of both open.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
