@@ -74,6 +74,7 @@ export const Variables = z.object({
   FIRESTORE_EMULATOR_HOST: hostAndPort.optional(),
   PUBSUB_EMULATOR_HOST: hostAndPort.optional(),
   WEBHOOK_SECRETS: readBy(readWebhookSecrets).prefault(''),
+  WEBHOOK_LIMITS: readBy(parseLimits).prefault('1000/minute'),
   ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
   COMPANION_URL: url.optional(),
   COMPANION_AUDIENCE: z.string().min(1).optional(),

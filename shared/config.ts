@@ -42,6 +42,8 @@ export interface Config {
   readonly kmsKey: string | undefined;
   /** `whsec_...` and `github:...`. */
   readonly webhookSecrets: readonly string[];
+  /** Of each secret: senders that sign do not repeat what a limit has refused. */
+  readonly webhookLimits: readonly Limit[];
   readonly allowedOrigins: ReadonlySet<string>;
   /**
    * The companion service: where the jsonrpc function forwards calls that need a process (undefined: nowhere), the audience of the ID
@@ -140,6 +142,7 @@ export function loadConfig(env: Environment): Config {
     },
     kmsKey: settings.KMS_KEY,
     webhookSecrets: settings.WEBHOOK_SECRETS,
+    webhookLimits: settings.WEBHOOK_LIMITS,
     allowedOrigins: settings.ALLOWED_ORIGINS,
     companion: {
       url: settings.COMPANION_URL,

@@ -77,6 +77,7 @@ locals {
     webhook = {
       PUSH_AUDIENCE        = local.audiences.sweeper
       PUSH_SERVICE_ACCOUNT = google_service_account.sweeper.email
+      WEBHOOK_LIMITS       = var.webhook_limits
     }
     deployments = {
       PUSH_AUDIENCE        = local.audiences.deployments

@@ -92,6 +92,20 @@ variable "limits" {
   }
 }
 
+variable "webhook_limits" {
+  description = "Calls per webhook secret. GitHub does not repeat what a limit has refused."
+  type        = string
+  default     = "1000/minute"
+  validation {
+    condition     = can(regex("^[1-9][0-9]*/(minute|hour|day)(,[1-9][0-9]*/(minute|hour|day))*$", var.webhook_limits))
+    error_message = "webhook_limits are written as 100/minute,1000/hour,10000/day."
+  }
+  validation {
+    condition     = can(regex("/", var.webhook_limits)) && length(distinct([for limit in split(",", var.webhook_limits) : reverse(split("/", limit))[0]])) == length(split(",", var.webhook_limits))
+    error_message = "webhook_limits name each window once."
+  }
+}
+
 variable "model" {
   description = "Default model, provider/model. Default: of the first provider with credentials; Vertex AI always has them."
   type        = string

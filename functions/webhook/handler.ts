@@ -55,8 +55,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     }
     const body = await readBody(req, EVENT_BODY_BYTES_MAX);
     const signer = signatures.verify(req.headers, body);
-    const keyId = `webhook-${signer.fingerprint}`;
-    const caller = { keyId, scopes: new Set(['webhook'] as const), limits: config.limits };
+    const caller = { keyId: ownerOf(signer), scopes: new Set(['webhook'] as const), limits: config.webhookLimits };
     return { caller, about: fromSigner(signer, req), body };
   };
 
@@ -124,6 +123,11 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     }
     await (isSweep ? runSweep : deliver)(req, res, requestId);
   };
+}
+
+/** Each secret has limits of its own. Ids of keys are ASCII, so that none of them is this one. */
+function ownerOf({ fingerprint }: Signer): string {
+  return `webhook·${fingerprint}`;
 }
 
 /** Beside a signature another scheme of `Authorization` is not for us: senders with a user in their URL send Basic. */

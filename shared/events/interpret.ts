@@ -2,7 +2,7 @@
 // event; stores and sends nothing.
 import { createHash } from 'node:crypto';
 import { RpcError } from '../errors.ts';
-import { parseJson } from '../rpc/parse.ts';
+import { parseKeptJson } from '../rpc/parse.ts';
 import { EventTime } from './cloud-event.ts';
 import type { GatewayEvent } from './event.ts';
 
@@ -32,7 +32,7 @@ export interface Delivery {
  * the body's `timestamp` where it is a time, else `nowMs`. Throws RpcError `parse_error` or `invalid_request`.
  */
 export function toEvent(delivery: Delivery, nowMs: number): GatewayEvent {
-  const value = parseJson(delivery.body);
+  const value = parseKeptJson(delivery.body);
   if (!isObject(value)) throw refused('the body must be a JSON object');
   const { eventHeader } = delivery;
   const ownName = eventHeader === undefined || Object.hasOwn(value, 'data') ? value.event : undefined;
@@ -44,7 +44,8 @@ export function toEvent(delivery: Delivery, nowMs: number): GatewayEvent {
   }
   return {
     id: eventId(delivery),
-    type,
+    // Names become attributes of a message, which are UTF-8; the body stays as it came.
+    type: type.toWellFormed(),
     source: delivery.source,
     time: timeOf(value.timestamp, nowMs),
     recordedAtMs: nowMs,
@@ -67,7 +68,7 @@ export function eventId(delivery: Delivery): string {
 /** The service an event is about: `data.service`, when it is a name of reasonable length. */
 export function serviceOf(body: Readonly<Record<string, unknown>>): string | undefined {
   const service = isObject(body.data) ? body.data.service : undefined;
-  return typeof service === 'string' && NAME.test(service) ? service : undefined;
+  return typeof service === 'string' && NAME.test(service) ? service.toWellFormed() : undefined;
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {

@@ -25,6 +25,11 @@ export function parseJson(bytes: Uint8Array): unknown {
   return parse(bytes).value;
 }
 
+/** As `parseJson`, for a body that is kept as its text: there an unpaired surrogate is six characters, stored and read back unchanged. */
+export function parseKeptJson(bytes: Uint8Array): unknown {
+  return parse(bytes, true).value;
+}
+
 /**
  * As `parseJson`, with the places of numbers that JavaScript would round (and of integers beyond 2^53): at most UNSAFE_MAX, and with about
  * how much memory the value takes: a megabyte of `{},{},` takes twenty.
@@ -49,7 +54,7 @@ interface Scan {
   readonly commas: number;
 }
 
-function parse(bytes: Uint8Array): Scan & { readonly value: unknown; readonly text: string } {
+function parse(bytes: Uint8Array, unpaired = false): Scan & { readonly value: unknown; readonly text: string } {
   const text = decode(bytes);
   let value: unknown;
   try {
@@ -57,7 +62,7 @@ function parse(bytes: Uint8Array): Scan & { readonly value: unknown; readonly te
   } catch (error) {
     throw new RpcError('parse_error', { data: { detail: syntaxDetail(error, text) } });
   }
-  return { value, text, ...scan(text) };
+  return { value, text, ...scan(text, unpaired) };
 }
 
 function decode(bytes: Uint8Array): string {
@@ -92,8 +97,8 @@ const CLOSE_ARRAY = 93;
 const OPEN_OBJECT = 123;
 const CLOSE_OBJECT = 125;
 
-/** Walks text that is known to be valid JSON. */
-function scan(text: string): Scan {
+/** Walks text that is known to be valid JSON. `unpaired`: surrogates may be. */
+function scan(text: string, unpaired: boolean): Scan {
   let isSafe = true;
   let containers = 0;
   let commas = 0;
@@ -104,7 +109,7 @@ function scan(text: string): Scan {
     const code = text.charCodeAt(index);
     switch (code) {
       case QUOTE: {
-        const end = endOfString(text, index);
+        const end = endOfString(text, index, unpaired);
         if (expectsKey) {
           addKey(open.at(-1), text.slice(index, end + 1));
           expectsKey = false;
@@ -143,7 +148,7 @@ function scan(text: string): Scan {
 }
 
 /** Index of the closing quote of the string that opens at `start`. */
-function endOfString(text: string, start: number): number {
+function endOfString(text: string, start: number, unpaired: boolean): number {
   let hasSurrogateEscape = false;
   let index = start + 1;
   for (; text.charCodeAt(index) !== QUOTE; index++) {
@@ -152,7 +157,7 @@ function endOfString(text: string, start: number): number {
     const isUnicodeEscape = text[index] === 'u';
     if (isUnicodeEscape && (text[index + 1] === 'd' || text[index + 1] === 'D')) hasSurrogateEscape = true;
   }
-  if (hasSurrogateEscape && !(JSON.parse(text.slice(start, index + 1)) as string).isWellFormed()) {
+  if (hasSurrogateEscape && !unpaired && !(JSON.parse(text.slice(start, index + 1)) as string).isWellFormed()) {
     throw refused('a string holds an unpaired surrogate');
   }
   return index;

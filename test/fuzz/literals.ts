@@ -159,6 +159,9 @@ export const naughtyValue: fc.Arbitrary<unknown> = fc.oneof(
   { weight: 1, arbitrary: fc.array(naughtyString, { maxLength: 5 }) },
 );
 
+/** Of the bodies above: those that are refused for an escaped surrogate alone. */
+const UNPAIRED = /\\ud[89a-f]../i;
+
 /** The value as JSON text; members that are undefined are left out. */
 export function toText(value: unknown): string {
   if (value instanceof Raw) return value.text;
@@ -168,10 +171,10 @@ export function toText(value: unknown): string {
   return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${toText(member)}`).join(',')}}`;
 }
 
-/** Whether the body is refused as a whole for something in the value. */
-export function isRefused(value: unknown): boolean {
-  if (value instanceof Raw) return value.isRefused;
-  if (typeof value === 'string') return !value.isWellFormed();
+/** Whether the body is refused as a whole for something in the value. `kept`: bodies that are kept as text may hold unpaired surrogates. */
+export function isRefused(value: unknown, kept = false): boolean {
+  if (value instanceof Raw) return value.isRefused && !(kept && UNPAIRED.test(value.text));
+  if (typeof value === 'string') return !kept && !value.isWellFormed();
   if (typeof value !== 'object' || value === null) return false;
-  return Object.entries(value).some(([name, member]) => isRefused(name) || isRefused(member));
+  return Object.entries(value).some(([name, member]) => isRefused(name, kept) || isRefused(member, kept));
 }

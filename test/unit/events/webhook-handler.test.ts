@@ -3,9 +3,12 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Receipt } from '../../../shared/events/accept.ts';
+import { toMessage } from '../../../shared/events/cloud-event.ts';
 import { applyDeploymentEvent } from '../../../shared/events/deployments.ts';
+import { type EventDocument, eventRef } from '../../../shared/events/documents.ts';
 import { listDeployments } from '../../../shared/events/list.ts';
 import { CLAIM_MS } from '../../../shared/events/outbox.ts';
+import { toRecordedEvent } from '../../../shared/methods/events.list.ts';
 import { createStage, REFERENCE_EVENT, type Stage } from './stage.ts';
 
 const WHSEC = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
@@ -145,11 +148,53 @@ describe('POST /webhook', () => {
     const body = JSON.stringify({ type: 'user.created', timestamp: '2025-01-01T00:00:00Z', data: { id: 1 } });
     const first = await post('/webhook', standard(body), body);
     expect(first.status).toBe(200);
-    expect(first.headers.get('x-ratelimit-limit')).toBe('100');
+    expect(first.headers.get('x-ratelimit-limit')).toBe('1000');
     const again = await receiptOf(await post('/webhook', standard(body), body));
     expect(again).toEqual({ ...(await receiptOf(first)), duplicate: true });
     const other = await receiptOf(await post('/webhook', standard(body, 'msg_2'), body));
     expect(other.duplicate).toBe(false);
+  });
+
+  test.each([
+    ['an unpaired surrogate', String.raw`{"event":"push","data":{"text":"\ud83d, \ude00\ud83d","service":"a\udc00"}}`],
+    ['integers beyond 2^53', '{"event":"push","data":{"id":9007199254740993,"n":1e400}}'],
+    ['an event that is named with an unpaired surrogate', String.raw`{"event":"\ud83d","data":{}}`],
+  ])('records and publishes %s byte for byte', async (_, body) => {
+    const heard: string[] = [];
+    stage.local.subscribe('bytes', async (event) => void heard.push(toMessage(event).data.toString('utf8')));
+    for (const headers of [github(body), standard(body), CI]) {
+      const response = await post('/webhook', headers, body);
+      expect(response.status).toBe(200);
+      const { event_id } = await receiptOf(response);
+      const [snapshot] = await stage.store.get<EventDocument>([eventRef(event_id)]);
+      expect(snapshot?.data?.body).toBe(body);
+      const listed = JSON.stringify(toRecordedEvent(event_id, snapshot?.data as EventDocument));
+      expect(listed.isWellFormed()).toBe(true);
+      const { data } = JSON.parse(listed) as { data: unknown };
+      if (typeof data === 'object') expect(data).toEqual((JSON.parse(body) as { data: unknown }).data);
+      else expect(body).toContain(data);
+    }
+    expect(heard).toEqual([body, body, body]);
+  });
+
+  test('gives each secret limits of its own, beside those of every key, and says so in headers', async () => {
+    const limited = await createStage({
+      GATEWAY_KEYS: JSON.stringify(KEYS),
+      GATEWAY_LIMITS: '1/minute',
+      WEBHOOK_SECRETS: 'github:hub-secret github:old-secret',
+      WEBHOOK_LIMITS: '2/minute,5/hour',
+    });
+    url = await limited.listen();
+    const deliver = async (secret: string): Promise<(string | number | null)[]> => {
+      const body = JSON.stringify({ event: 'a', data: Math.random() });
+      const { status, headers } = await post('/webhook', github(body, secret), body);
+      return [status, headers.get('x-ratelimit-limit'), headers.get('x-ratelimit-remaining')];
+    };
+    expect(await deliver('hub-secret')).toEqual([200, '2', '1']);
+    expect(await deliver('hub-secret')).toEqual([200, '2', '0']);
+    expect(await deliver('hub-secret')).toEqual([429, '2', '0']);
+    expect(await deliver('old-secret')).toEqual([200, '2', '1']);
+    await limited.close();
   });
 
   test('does not take the event name of a signed delivery from an unsigned header', async () => {
