@@ -85,6 +85,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
   const recognize = createRecognize(keyring);
   const inFlight = createInFlight(Math.max(IN_FLIGHT_BYTES_MIN, shareOfHeap(1 / 4, IN_FLIGHT_BYTES_MAX)));
   const bulky = createSlots(BULKY_SLOTS);
+  const nextTurn = createTurns();
 
   const take = async (
     caller: Caller,
@@ -156,7 +157,11 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             }
           },
           authorize: (method) => authorize(method, caller),
-          place: () => bulky.acquire(caller.keyId, signal),
+          async place() {
+            const leave = await bulky.acquire(caller.keyId, signal);
+            await nextTurn();
+            return leave;
+          },
           context(_, { id }, batch) {
             const context = batch ? { ...shared, hints: hintsInBatch(shared.hints, id) } : shared;
             // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.
@@ -234,6 +239,18 @@ export class Refused extends RpcError {
     });
     this.decision = decision;
   }
+}
+
+/**
+ * Each call resolves in a turn of the event loop of its own. The embedded store answers without waiting, so that calls which hand on to each
+ * other would keep the loop from everything else.
+ */
+function createTurns(): () => Promise<void> {
+  let last: Promise<void> = Promise.resolve();
+  return () => {
+    last = last.then(() => new Promise((resolve) => setImmediate(resolve)));
+    return last;
+  };
 }
 
 function isCheap(method: AnyMethod<MethodContext> | undefined): boolean {

@@ -17,6 +17,8 @@ export interface Answers {
    * the instance has no memory for is `unavailable`.
    */
   success(id: Id, result: unknown, isRead: boolean): string;
+  /** Whether an answer has not fitted: a page of a list will not either. */
+  readonly isFull: boolean;
   /** The response with an error; without its details where they do not fit. */
   failure(id: Id, error: RpcError): string;
 }
@@ -31,6 +33,7 @@ export function createAnswers(
   let waiting = answered;
   /** Without the brackets of a batch. */
   let leftBytes = bytesMax - 2;
+  let isFull = false;
 
   /** Counts the text, with the comma behind it, when it fits beside the errors that may still come. */
   function fits(text: string): boolean {
@@ -42,10 +45,14 @@ export function createAnswers(
   }
 
   return {
+    get isFull() {
+      return isFull;
+    },
     success(id, result, isRead) {
       const text = toText({ jsonrpc: '2.0', result: result === undefined ? null : result, id });
       if (!hold(text.length)) throw isRead ? overloaded() : notKept();
       if (fits(text)) return text;
+      isFull = true;
       throw tooLarge(Buffer.byteLength(text), bytesMax);
     },
     failure(id, error) {
@@ -67,6 +74,15 @@ export function tooLarge(bytes: number, bytesMax: number): RpcError {
       `Payload too large: the call was carried out and its effect stands, but its answer of ${bytes} bytes does not fit into ` +
       `the ${bytesMax} bytes of the whole answer; ask for less, or send the call by itself over HTTP`,
     data: { limit_bytes: bytesMax, answer_bytes: bytes, carried_out: true },
+  });
+}
+
+/** A read that was not run, because its answer would find no room behind those of the calls before it. */
+export function noRoom(): RpcError {
+  return new RpcError('payload_too_large', {
+    message:
+      'Payload too large: the answers before this one have used up the bytes of the batch, and the call was not run',
+    data: { carried_out: false },
   });
 }
 

@@ -1,11 +1,12 @@
 // Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one code path of
 // every transport; what a gate does (limits, scopes, audit) is handed in.
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
-import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX } from './answers.ts';
+import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
 import { overloaded } from './in-flight.ts';
 import { checkParams } from './issues.ts';
 import type { AnyMethod, Registry } from './method.ts';
+import { PAGE_BYTES_MAX } from './page.ts';
 import { parseRequest } from './parse.ts';
 
 /** What one call came to, for the audit line. */
@@ -146,20 +147,30 @@ async function answer<Context>(
   call: Call | BadCall,
   method: AnyMethod<Context> | undefined,
   batch: boolean,
-  { gates, signal }: Exchange<Context>,
+  { gates, signal, hold = holdAll }: Exchange<Context>,
   answers: Answers,
 ): Promise<Answer> {
   const startedMs = performance.now();
+  let reserved = 0;
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
   try {
     if (isBad(call)) throw call.error;
     // What only reads is of no use to a client that has gone; a call that changes something was accepted, and does not depend on it.
     if (signal?.aborted === true && method?.cost === 'read') throw new RpcError('cancelled');
+    if (method?.isBulky === true) {
+      if (answers.isFull) throw noRoom();
+      // What it will hold is not known yet: a page is counted as full, so that none is made which could not be kept.
+      if (!hold(PAGE_BYTES_MAX)) throw overloaded();
+      reserved = PAGE_BYTES_MAX;
+    }
     const result = await run(call, method, batch, gates);
+    hold(-reserved);
+    reserved = 0;
     const text = call.id === undefined ? undefined : answers.success(call.id, result, method?.cost === 'read');
     gates.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
     return { text, status: 200 };
   } catch (thrown) {
+    hold(-reserved);
     const error = toRpcError(thrown);
     gates.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
     return { text: call.id === undefined ? undefined : answers.failure(call.id, error), status: error.status };

@@ -8,7 +8,7 @@ const RETRY_MS = 1_000;
 
 /** What one request holds, from its first byte until its answer has been taken. */
 export interface Held {
-  /** Counts more bytes; false, and nothing is counted, when they do not fit. */
+  /** Counts more bytes, or fewer where negative; false, and nothing is counted, when they do not fit. */
   add(bytes: number): boolean;
   /** May be called more than once. */
   release(): void;
@@ -29,10 +29,11 @@ export function createInFlight(bytesMax: number): InFlight {
       return {
         add(bytes) {
           const more = Math.max(0, own + bytes - FREE_BYTES) - counted;
-          if (more > 0 && isOpen) {
+          if (more !== 0 && isOpen) {
             const owned = (owners.get(owner) ?? 0) + more;
-            if (total + more > bytesMax || owned > bytesMax / 2) return false;
-            owners.set(owner, owned);
+            if (more > 0 && (total + more > bytesMax || owned > bytesMax / 2)) return false;
+            if (owned > 0) owners.set(owner, owned);
+            else owners.delete(owner);
             total += more;
             counted += more;
           }

@@ -69,8 +69,14 @@ async function readAll(method: string, params: object, member: string, cursorPar
 }
 
 describe('conversation.history', () => {
-  const ones = ['a'.repeat(400 << 10), '\u0001'.repeat(170_000), '€"\\'.repeat(100_000), 'b'.repeat(40 << 10), 'short'];
-  const prompts = [...ones, ...ones, '\u0001'.repeat(174_000), 'c'.repeat(900_000)];
+  const ones = [
+    'a'.repeat(400 << 10),
+    `a${'\u0001'.repeat(170_000)}`,
+    '€"\\'.repeat(100_000),
+    'b'.repeat(40 << 10),
+    'short',
+  ];
+  const prompts = [...ones, ...ones, `a${'\u0001'.repeat(174_000)}`, 'c'.repeat(900_000)];
   beforeAll(async () => {
     for (const prompt of prompts) await call('conversation.prompt', { prompt, session_id: 's' });
   });
@@ -107,7 +113,7 @@ describe('conversation.history', () => {
   it('over a socket names the next page where one message is more than a message of the socket', async () => {
     const session_id = 'wide';
     // 174,600 controls have 1,047,600 bytes as JSON; with what is around them the answer is too large for a socket.
-    await call('conversation.prompt', { prompt: '\u0001'.repeat(174_600), session_id });
+    await call('conversation.prompt', { prompt: `a${'\u0001'.repeat(174_600)}`, session_id });
     const first = await overSocket('conversation.history', { session_id });
     expect(first.error).toMatchObject({ code: 413, data: { reason: 'payload_too_large', session_id, seq: 1 } });
     const next = await overSocket('conversation.history', { session_id, cursor: first.error?.data.next_cursor });

@@ -1,0 +1,55 @@
+// The requests that make a gateway hold the most memory, several at once, against a process whose heap is the 256 MiB that V8 takes on an
+// instance of 512 MiB: its highest resident memory, and how soon `/health` is answered meanwhile.
+import { readFileSync } from 'node:fs';
+import { startLocalGateway } from '../support/local-gateway.ts';
+import { fillSession, MIXES, probeHealth } from '../support/worst-mixes.ts';
+import { type BenchLine, printLines } from './bench.ts';
+
+const MEMORY_MIB = 512;
+const HEALTH_P99_MS = 250;
+
+export async function run(): Promise<BenchLine[]> {
+  const gateway = await startLocalGateway({
+    env: { GATEWAY_LIMITS: '1000000000/minute' },
+    nodeArgs: ['--max-heap-size=256'],
+  });
+  const sizes = { url: gateway.url, messages: 90, requests: 20, streams: 100 };
+  const lines: BenchLine[] = [];
+  try {
+    await fillSession(sizes);
+    for (const [name, mix] of Object.entries(MIXES)) {
+      let outcomes: Readonly<Record<string, number>> = {};
+      const tookMs = await probeHealth(gateway.url, async () => {
+        outcomes = await mix(sizes);
+      });
+      const p99 = tookMs[Math.floor(tookMs.length * 0.99)] ?? Number.POSITIVE_INFINITY;
+      lines.push({
+        name: `/health p99 during ${name}`,
+        value: p99,
+        unit: 'ms',
+        target: `<= ${HEALTH_P99_MS}`,
+        met: p99 <= HEALTH_P99_MS,
+        notes: Object.entries(outcomes)
+          .map(([outcome, count]) => `${outcome}: ${count}`)
+          .join(', '),
+      });
+    }
+    const highest = highestRssMib(gateway.child.pid ?? 0);
+    lines.push({
+      name: 'highest resident memory of all of them, one after another',
+      value: highest,
+      unit: 'MiB',
+      target: `<= ${MEMORY_MIB}`,
+      met: highest <= MEMORY_MIB,
+    });
+  } finally {
+    await gateway.stop();
+  }
+  return lines;
+}
+
+function highestRssMib(pid: number): number {
+  return Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+}
+
+if (import.meta.main) printLines(await run());

@@ -1,0 +1,37 @@
+// A gateway with the heap of an instance of 512 MiB under the requests that make it hold the most: it survives each of them, answers each
+// call with a result or an error of the table, and serves on. How fast, and in how much memory, is the bench of the same name.
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { fillSession, KEY, MIXES, type MixSizes } from '../support/worst-mixes.ts';
+
+let gateway: LocalGateway;
+let sizes: MixSizes;
+
+beforeAll(async () => {
+  gateway = await startLocalGateway({
+    env: { GATEWAY_LIMITS: '1000000/minute' },
+    nodeArgs: ['--max-heap-size=256'],
+  });
+  sizes = { url: gateway.url, messages: 20, requests: 12, streams: 40 };
+  await fillSession(sizes);
+});
+afterAll(() => gateway.stop());
+
+/** A result; too large; no memory for it at present; no sandbox on this machine. */
+const EXPECTED = new Set(['ok', '200', '413', '503', '403', 'another call 200', 'subscriptions at least']);
+
+it.each(Object.entries(MIXES))('survives %s', async (_name, mix) => {
+  const outcomes = await mix(sizes);
+  expect(Object.keys(outcomes).filter((outcome) => !EXPECTED.has(outcome))).toEqual([]);
+  expect(gateway.child.exitCode).toBeNull();
+  const body = JSON.stringify({
+    jsonrpc: '2.0',
+    id: 1,
+    method: 'conversation.history',
+    params: { session_id: 'big', limit: 1 },
+  });
+  const served = async (): Promise<number> =>
+    (await fetch(`${gateway.url}/jsonrpc`, { method: 'POST', headers: { 'x-api-key': KEY }, body })).status;
+  // What was held is given back.
+  await expect.poll(served, { timeout: 15_000 }).toBe(200);
+});
