@@ -7,7 +7,15 @@ type FileChange = { readonly path: string; readonly change: string };
 
 /** `if (event.AgentMessageDelta) write(event.AgentMessageDelta.delta)` */
 export interface EventBody {
-  readonly TaskStarted?: { readonly turn_id: string; readonly model: string; readonly started_at: string };
+  readonly TaskStarted?: {
+    readonly turn_id: string;
+    readonly model: string;
+    readonly started_at: string;
+    /** Tools of the session's MCP servers that this model cannot be given: the first 64. */
+    readonly omitted_tools?: readonly { readonly server: string; readonly tool: string; readonly reason: string }[];
+    /** How many they are, where that is more. */
+    readonly omitted_tools_count?: number;
+  };
   readonly AgentMessageDelta?: { readonly delta: string };
   readonly AgentMessage?: { readonly message: string };
   readonly AgentReasoning?: { readonly text: string };

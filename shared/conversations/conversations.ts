@@ -3,6 +3,7 @@ import type { Clock, Ids } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { contextTokens } from '../engines/context-tokens.ts';
 import type { Credential, Engines, Toolset } from '../engines/engine.ts';
+import { fitToolset } from '../engines/fit-tools.ts';
 import { toRpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Span } from '../meter.ts';
@@ -192,7 +193,7 @@ export function createConversations({
       if (admitted.kind === 'duplicate') {
         return follow(await locateTurn(store, owner, admitted.sessionId, admitted.turnId), signal);
       }
-      const tools = toolset?.(owner, admitted.conversation.session_id);
+      const tools = fitToolset(toolset?.(owner, admitted.conversation.session_id), model);
       const besideChars = Buffer.byteLength(instructions ?? '') + (tools?.chars ?? 0);
       const turn = startTurn(runner, {
         ...admitted,

@@ -1,6 +1,6 @@
 // The documents of a conversation and where they live. Stored names are snake_case, because the owner reads them in the console.
 import { hash } from 'node:crypto';
-import type { EngineEvent } from '../engines/engine.ts';
+import type { EngineEvent, OmittedTool } from '../engines/engine.ts';
 import type { Ref } from '../store/store.ts';
 import type { Usage } from './usage.ts';
 
@@ -22,6 +22,10 @@ export type TurnEvent =
         readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
         /** The session's MCP servers have ended since they were connected: the turn runs without them. */
         readonly mcp_lost?: true;
+        /** Tools of the session's MCP servers that the model cannot be given; the first OMITTED_TOOLS_MAX of them. */
+        readonly omitted_tools?: readonly OmittedTool[];
+        /** How many they are, where that is more. */
+        readonly omitted_tools_count?: number;
       };
     }
   | { readonly AgentMessage: { readonly message: string } }

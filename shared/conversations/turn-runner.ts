@@ -16,6 +16,8 @@ import { estimateUsage } from './usage.ts';
 
 /** Longer texts in events are cut, so that no event outgrows its chunk document. */
 const EVENT_CHARS_MAX = 16 << 10;
+/** Of tools that a turn goes without, named in its first event. */
+const OMITTED_TOOLS_MAX = 64;
 
 export interface AdmittedTurn {
   readonly ref: Ref;
@@ -106,6 +108,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
         started_at: lease.started_at,
         context: { ...seen, messages: messages.length },
         ...(admitted.mcpLost && { mcp_lost: true as const }),
+        ...toOmitted(admitted.tools?.omitted),
       },
     });
     const input: TurnInput = {
@@ -169,6 +172,14 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
       },
     };
   }
+}
+
+function toOmitted(omitted: Toolset['omitted'] = []) {
+  if (omitted.length === 0) return {};
+  return {
+    omitted_tools: omitted.slice(0, OMITTED_TOOLS_MAX),
+    ...(omitted.length > OMITTED_TOOLS_MAX && { omitted_tools_count: omitted.length }),
+  };
 }
 
 function* inPieces(event: TurnEvent): Generator<TurnEvent> {

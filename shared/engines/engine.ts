@@ -24,12 +24,22 @@ export interface EngineTool {
   readonly description?: string;
   /** A JSON Schema. */
   readonly inputSchema: Readonly<Record<string, unknown>>;
+  /** The arguments as the tool takes them, where the model knows some of them by other names. */
+  toArguments?(given: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
+}
+
+/** A tool of the session that a turn goes without. */
+export interface OmittedTool {
+  readonly server: string;
+  readonly tool: string;
+  readonly reason: string;
 }
 
 export interface Toolset {
   readonly tools: readonly EngineTool[];
   /** Characters of their names, descriptions and schemas together: they count against the model's context. */
   readonly chars: number;
+  readonly omitted?: readonly OmittedTool[];
   /** Of bounded length. Rejects only when `signal` is aborted; every other failure is an answer to the model. */
   call(
     tool: EngineTool,

@@ -14,6 +14,7 @@ import type { Answer, Said } from './answer-stream.ts';
 import { isBlank } from './blank.ts';
 import type { EngineEvent, EngineTool, Outcome, Toolset } from './engine.ts';
 import { PROVIDERS, type ProviderName } from './providers.ts';
+import { readArguments, toRepeatable } from './tool-arguments.ts';
 
 /** Rounds whose tool calls are run. */
 const ROUNDS_MAX = 8;
@@ -26,7 +27,7 @@ const NO_MORE = 'No more tool calls are possible in this turn. Answer with what 
 
 /** Tools as the SDK wants them; nothing when there are none. */
 export function toCallTools(toolset: Toolset | undefined): Pick<LanguageModelV4CallOptions, 'tools'> {
-  if (toolset === undefined) return {};
+  if (toolset === undefined || toolset.tools.length === 0) return {};
   return {
     tools: toolset.tools.map(({ name, description, inputSchema }) => ({
       type: 'function',
@@ -83,8 +84,9 @@ async function* runTool(
 ): AsyncGenerator<EngineEvent, Told, void> {
   const tool = toolset.tools.find(({ name }) => name === toolName);
   if (tool === undefined) return refuse('There is no such tool.');
-  const args = toArguments(input);
-  if (args === undefined) return refuse('The arguments of the call are not a JSON object.');
+  const read = readArguments(input);
+  if ('problem' in read) return refuse(read.problem);
+  const args = tool.toArguments?.(read.args) ?? read.args;
   const { server, tool: name }: EngineTool = tool;
   const isShown = input.length <= SHOWN_CHARS_MAX;
   yield { McpToolCallBegin: { call_id, server, tool: name, ...(isShown && { arguments: args }) } };
@@ -107,16 +109,6 @@ function refuse(content: string): Told {
   return { content, isError: true };
 }
 
-/** Models leave the text of a call without arguments empty. */
-function toArguments(input: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = input.trim() === '' ? {} : JSON.parse(input);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
 /** What the model said, said again. */
 function toAssistant(said: readonly Said[]): LanguageModelV4Message {
   return {
@@ -124,7 +116,7 @@ function toAssistant(said: readonly Said[]): LanguageModelV4Message {
     content: said.flatMap((part): SaidAgain[] => {
       if (part.type === 'call') {
         const { toolCallId, toolName, input, providerMetadata: providerOptions } = part.call;
-        const call = { type: 'tool-call' as const, toolCallId, toolName, input: toArguments(input) ?? {} };
+        const call = { type: 'tool-call' as const, toolCallId, toolName, input: toRepeatable(input) };
         return [{ ...call, ...(providerOptions !== undefined && { providerOptions }) }];
       }
       const { type, text, providerOptions } = part;

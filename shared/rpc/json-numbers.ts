@@ -12,7 +12,6 @@ const SHORT_CHARS = 15;
 /** Longer literals count as inexact unread: no double needs more, and reading them costs time. */
 const LITERAL_CHARS_MAX = 800;
 const LITERAL = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
-const INTEGER_MAX = 2 ** 53;
 
 const QUOTE = 34;
 const COMMA = 44;
@@ -34,10 +33,10 @@ export function isExactNumber(literal: string): boolean {
   return Number.isFinite(value) && toDigits(literal) === toDigits(String(value));
 }
 
-/** Exact, and no integer beyond 2^53: a reader of such an integer cannot know whether it was rounded before. */
+/** Exact, and no integer from 2^53 on: a reader of such an integer cannot know whether it was rounded before. */
 export function isSafeNumber(literal: string): boolean {
   if (!isExactNumber(literal)) return false;
-  return literal.length <= SHORT_CHARS || !/^-?\d+$/.test(literal) || Math.abs(Number(literal)) <= INTEGER_MAX;
+  return literal.length <= SHORT_CHARS || !/^-?\d+$/.test(literal) || Number.isSafeInteger(Number(literal));
 }
 
 /** Deepest nesting of arrays and objects, the outermost counting as 1, and the numbers that JSON.parse would change. */

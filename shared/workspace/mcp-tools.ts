@@ -15,6 +15,7 @@ export interface McpToolset {
   }[];
   /** Characters of names, descriptions and schemas together. */
   readonly chars: number;
+  readonly omitted: readonly { readonly server: string; readonly tool: string; readonly reason: string }[];
   /** Rejects only when `signal` is aborted; everything else is told to the model. */
   call(
     tool: { readonly server: string; readonly tool: string },
@@ -23,16 +24,13 @@ export interface McpToolset {
   ): Promise<{ readonly content: string; readonly isError: boolean }>;
 }
 
-/** OpenAI takes no more. */
-const TOOLS_MAX = 128;
-const CHARS_MAX = 128 << 10;
 const DESCRIPTION_CHARS_MAX = 1024;
 /** Both large providers: `^[a-zA-Z0-9_-]{1,64}$`. */
 const NAME_CHARS_MAX = 64;
 const ANSWER_CHARS_MAX = 64 << 10;
 const CALL_TIMEOUT_MS = 60_000;
 
-/** Undefined when there is no tool. Tools that do not fit (TOOLS_MAX, CHARS_MAX) are left out, the ones connected last first. */
+/** Undefined when no server is connected. What of it a model can take is the engines' business. */
 export function toToolset(
   connections: readonly McpConnection[],
   call: (server: string, request: McpCall) => Promise<McpResult>,
@@ -43,18 +41,17 @@ export function toToolset(
   for (const { name: server, tools: offered } of connections) {
     for (const { name: tool, description, inputSchema } of offered) {
       const name = toName(server, tool, names);
-      const told = description?.slice(0, DESCRIPTION_CHARS_MAX);
-      const size = name.length + (told?.length ?? 0) + JSON.stringify(inputSchema).length;
-      if (tools.length >= TOOLS_MAX || chars + size > CHARS_MAX) continue;
-      chars += size;
+      const told = description?.slice(0, DESCRIPTION_CHARS_MAX).toWellFormed();
+      chars += name.length + (told?.length ?? 0);
       names.add(name);
       tools.push({ name, server, tool, ...(told !== undefined && { description: told }), inputSchema });
     }
   }
-  if (tools.length === 0) return undefined;
+  if (connections.length === 0) return undefined;
   return {
     tools,
     chars,
+    omitted: connections.flatMap(({ name: server, omitted }) => omitted.map((one) => ({ server, ...one }))),
     async call({ server, tool }, args, signal) {
       try {
         const result = await call(server, { tool, arguments: args, timeoutMs: CALL_TIMEOUT_MS, signal });
@@ -70,7 +67,11 @@ export function toToolset(
 
 /** `server__tool`, in the characters providers accept, cut to their length, with a number where that is taken. */
 function toName(server: string, tool: string, taken: ReadonlySet<string>): string {
-  const clean = `${server}__${tool}`.replaceAll(/[^\w-]/g, '_').slice(0, NAME_CHARS_MAX);
+  // Gemini wants a letter or an underscore first.
+  const clean = `${server}__${tool}`
+    .replaceAll(/[^\w-]/g, '_')
+    .replace(/^(?=[^A-Za-z_])/, '_')
+    .slice(0, NAME_CHARS_MAX);
   for (let number = 2, name = clean; ; number++) {
     if (!taken.has(name)) return name;
     name = `${clean.slice(0, NAME_CHARS_MAX - 5)}_${number}`;
@@ -88,6 +89,6 @@ function toText({ content, structuredContent }: McpResult): string {
   // Servers repeat structured content as text; one that does not would otherwise have said nothing.
   if (parts.length === 0 && structuredContent !== undefined)
     parts.push(typeof structuredContent === 'string' ? structuredContent : JSON.stringify(structuredContent));
-  const text = parts.join('\n');
+  const text = parts.join('\n').toWellFormed();
   return text.length > ANSWER_CHARS_MAX ? `${text.slice(0, ANSWER_CHARS_MAX)}\n[cut: the answer was longer]` : text;
 }

@@ -14,7 +14,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
     PATH: process.env.PATH,
     GATEWAY_KEYS: JSON.stringify({ keys: KEYS }),
     GATEWAY_LIMITS: '1000000/minute',
-    MCP_SERVERS: JSON.stringify(registeredServers(['modern'])),
+    MCP_SERVERS: JSON.stringify(registeredServers(['modern', 'odd', 'growing'])),
     ANTHROPIC_API_KEY: 'test',
     ANTHROPIC_BASE_URL: provider.url,
     OPENAI_API_KEY: 'test',
@@ -98,6 +98,47 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
       client.socket.close();
     },
   );
+
+  it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-5'])(
+    'gives %s the odd tools of a server in a form it takes, and names those it goes without',
+    async (model) => {
+      const session_id = `odd-${model.slice(0, 6)}`;
+      await rpc('alice', 'mcp.connect', { server_config: { name: 'odd' }, session_id });
+      const ask = async (prompt: string) =>
+        (await rpc('alice', 'conversation.prompt', { prompt, session_id, model })).result;
+      const result = await ask('[[tool odd__find_page {"id": "1", "filter_kind__d2fff89a": "blog"}]] find');
+      expect(result?.content).toBe('The tool said: {"id":"1","filter[kind]":"blog"}');
+      // The event shows what the tool was given.
+      expect(JSON.stringify(result?.events)).toContain('{"id":"1","filter[kind]":"blog"}');
+      expect(result?.events).toContainEqual({
+        TaskStarted: expect.objectContaining({
+          omitted_tools: expect.arrayContaining([
+            { server: 'odd', tool: 'list', reason: 'its parameters are not an object' },
+            { server: 'odd', tool: 'deep', reason: 'its description is nested deeper than 64 levels' },
+          ]),
+        }),
+      });
+      // A number that would be rounded on its way is refused to the model, and the turn goes on.
+      const rounded = await ask('[[tool odd__act {"id": 9007199254740993}]] act');
+      expect(rounded?.content).toMatch(/^The tool said: .*a number that would lose digits/);
+      expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('9007199254740993');
+      await rpc('alice', 'mcp.disconnect', { name: 'odd', session_id });
+    },
+  );
+
+  it('gives the next turn the tools that a server has announced during the one before', async () => {
+    const session_id = 'growing';
+    await rpc('alice', 'mcp.connect', { server_config: { name: 'growing' }, session_id });
+    const ask = (prompt: string) => rpc('alice', 'conversation.prompt', { prompt, session_id, model: 'openai/gpt-5' });
+    await ask('[[tool growing__act {}]] grow');
+    await expect
+      .poll(async () => {
+        await ask('hello');
+        return JSON.stringify(provider.requests.at(-1)?.body);
+      })
+      .toContain('growing__act-1');
+    await rpc('alice', 'mcp.disconnect', { name: 'growing', session_id });
+  });
 
   it('answers another key’s connection exactly like one that is not there', async () => {
     await rpc('alice', 'mcp.connect', { server_config: { name: 'modern' }, session_id: 'private' });

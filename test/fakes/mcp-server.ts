@@ -29,7 +29,7 @@ function serveByHand(): void {
   if (mode === 'loud') process.stdout.write('Server starting...\n{"not": "a message"}\n');
   let isReady = false;
   createInterface({ input: process.stdin }).on('line', (line) => {
-    const { id, method } = JSON.parse(line) as { id?: number; method: string };
+    const { id, method, params } = JSON.parse(line) as { id?: number; method: string; params?: { arguments?: object } };
     if (method === 'initialize') isReady = true;
     if (!isReady && mode === 'fragile') process.exit(3);
     if (!isReady && mode === 'mute') return;
@@ -39,7 +39,7 @@ function serveByHand(): void {
       return answer(id, { protocolVersion: '2025-06-18', capabilities: { tools: {} }, serverInfo });
     }
     if (method === 'tools/list') return answer(id, { tools: toTools() });
-    if (method === 'tools/call') return answerCall(id);
+    if (method === 'tools/call') return answerCall(id, params?.arguments);
     say({ id, error: { code: -32601, message: 'Method not found' } });
   });
 }
@@ -76,12 +76,17 @@ function oddTools(): object[] {
     tool('missing', undefined),
     tool('bounded', { type: 'object', properties: { n: { type: 'integer', maximum: 'MAX', default: 'MAX' } } }),
     tool('exact', { type: 'object', properties: { n: { enum: ['MAX'] } } }),
+    tool('find_page', {
+      type: 'object',
+      properties: { id: { type: 'string' }, title: { type: 'string' }, 'filter[kind]': { type: 'string' } },
+      anyOf: [{ required: ['id'] }, { required: ['title'] }],
+    }),
     tool('last', { type: 'object' }),
   ];
   return odd as object[];
 }
 
-function answerCall(id: number): void {
+function answerCall(id: number, args: unknown): void {
   calls++;
   const text = (value: string) => ({ content: [{ type: 'text', text: value }] });
   switch (mode) {
@@ -103,6 +108,9 @@ function answerCall(id: number): void {
         `{"jsonrpc":"2.0","id":${id},"result":{"content":[{"type":"text","text":"x","_meta":{"n":9007199254740993}}],` +
           '"structuredContent":{"id":9007199254740993,"rate":1.0000000000000000001,"small":0.5}}}\n',
       );
+      break;
+    case 'odd':
+      answer(id, text(JSON.stringify(args)));
       break;
     case 'growing':
       answer(id, text('grown'));

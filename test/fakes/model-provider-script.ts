@@ -108,7 +108,7 @@ function toChange(word: string, rest: string, script: Script, context: ScriptCon
     case 'tool': {
       if (toolResults.length >= (named(rest, 'times') ?? 1)) return { text: `The tool said: ${toolResults.at(-1)}` };
       const [, name = '', json = '{}'] = /^(\S+)\s*({.*})?/.exec(rest) ?? [];
-      return { text: '', toolCall: { name, arguments: JSON.parse(json) } };
+      return { text: '', toolCall: { name, arguments: json } };
     }
     case 'error':
       return { streamError: rest === 'first' ? 'first' : 'middle' };

@@ -34,7 +34,8 @@ export type EndReason = 'stop' | 'length' | 'refusal' | 'tool';
 
 export interface ToolCall {
   readonly name: string;
-  readonly arguments: object;
+  /** JSON text, sent as it is. */
+  readonly arguments: string;
 }
 
 const sse = (value: { readonly type: string; readonly [member: string]: unknown }): string =>
@@ -72,7 +73,7 @@ const anthropic: Wire = {
     }) +
     block('content_block_delta', {
       index: 2,
-      delta: { type: 'input_json_delta', partial_json: JSON.stringify(args) },
+      delta: { type: 'input_json_delta', partial_json: args },
     }) +
     block('content_block_stop', { index: 2 }),
   ping: () => block('ping', {}),
@@ -128,7 +129,7 @@ const openai: Wire = {
     block('response.output_item.done', { output_index: 1, item: { type: 'reasoning', id: `rs_${id}`, summary: [] } }),
   toolCall: ({ id }, { name, arguments: args }) => {
     const item = { type: 'function_call', id: `fc_${id}`, call_id: `call_${id}`, name, arguments: '' };
-    const done = { ...item, arguments: JSON.stringify(args), status: 'completed' };
+    const done = { ...item, arguments: args, status: 'completed' };
     const where = { item_id: item.id, output_index: 2 };
     return (
       block('response.output_item.added', { output_index: 2, item }) +
@@ -178,10 +179,10 @@ const google: Wire = {
     }),
   toolCall: ({ model, id }, { name, arguments: args }) =>
     data({
-      candidates: [{ content: { role: 'model', parts: [{ functionCall: { name, args } }] }, index: 0 }],
+      candidates: [{ content: { role: 'model', parts: [{ functionCall: { name, args: '<args>' } }] }, index: 0 }],
       modelVersion: model,
       responseId: id,
-    }),
+    }).replace('"<args>"', () => args),
   ping: () => ': keep-alive\n\n',
   end: (answer, text, reason) => data(toGeminiEnd(answer, '', text, reason)),
   streamError: (message) => data({ error: { code: 503, message, status: 'UNAVAILABLE' } }),

@@ -6,6 +6,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { type Checks, createChecks } from './model-provider-checks.ts';
 import { hasBlankText, isStream, type SeenRequest, toFormat, toRecord, toReport } from './model-provider-record.ts';
 import { type Script, toScript } from './model-provider-script.ts';
+import { refuseTools } from './model-provider-tools.ts';
 import { type Answer, countTokens, WIRES } from './model-provider-wire.ts';
 
 export type { SeenRequest } from './model-provider-record.ts';
@@ -64,7 +65,9 @@ export async function startModelProvider(options: { readonly port?: number } = {
     if (seen.length > SEEN_MAX) seen.shift();
     for (const resolve of waiting.splice(0)) resolve(record);
     try {
-      await play(record, hasBlankText(record.body) ? BLANK : behaviour(record), response);
+      const refusal = refuseTools(record.body);
+      const refused: Script | undefined = refusal === undefined ? undefined : { status: 400, message: refusal };
+      await play(record, refused ?? (hasBlankText(record.body) ? BLANK : behaviour(record)), response);
     } catch {
       response.destroy();
     }

@@ -2,6 +2,7 @@
 // answers the server's requests with its fixed refusals, and hands each notification to the listener of its thread.
 import type { ZodType } from 'zod';
 import { RpcError } from '../../errors.ts';
+import { parseMarked } from '../../rpc/exact-json.ts';
 import type { Launched } from './launcher.ts';
 import {
   ANSWERS,
@@ -143,7 +144,8 @@ export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'st
   function receive(line: string): void {
     let message: unknown;
     try {
-      message = JSON.parse(line);
+      // The arguments of a tool call keep every digit; all else is ours or counts.
+      message = line.includes('"item/tool/call"') ? parseMarked(line) : JSON.parse(line);
     } catch {
       end('codex said something that is not JSON');
       return;

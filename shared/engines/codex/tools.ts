@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { isBlank } from '../blank.ts';
 import type { EngineEvent, Toolset } from '../engine.ts';
+import { checkArguments } from '../tool-arguments.ts';
 import { EMPTY_RESULT } from '../tool-rounds.ts';
 import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
 
@@ -34,7 +35,10 @@ export function createToolRunner(
     const found = toolset.tools.find(({ name }) => name === asked);
     if (found === undefined) return refuse('There is no such tool.');
     if (++calls > CALLS_MAX) return refuse('No more tool calls are possible in this turn.');
-    const { data: args = {} } = JsonObject.safeParse(given);
+    const { data: read = {} } = JsonObject.safeParse(given);
+    const problem = checkArguments(read);
+    if (problem !== undefined) return refuse(problem);
+    const args = found.toArguments?.(read) ?? read;
     const { server, tool } = found;
     const isShown = JSON.stringify(args).length <= SHOWN_CHARS_MAX;
     tell({ McpToolCallBegin: { call_id, server, tool, ...(isShown && { arguments: args }) } });

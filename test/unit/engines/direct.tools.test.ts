@@ -82,6 +82,23 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(textOf(missing.events)).toBe(missing.outcome.content);
   });
 
+  it.each(['{"a": 9007199254740993, "b": 1}', '{"list": {"n": 12345678901234567890}}'])(
+    'does not run a tool with rounded numbers, and says so to the model: %s',
+    async (args) => {
+      const adder = createAdder();
+      const { events, outcome } = await run(model, `[[tool math__add ${args}]]`, adder);
+      expect(adder.asked).toEqual([]);
+      expect(outcome.content).toMatch(/would lose digits.*as a string/);
+      expect(events.filter((event) => 'McpToolCallBegin' in event)).toEqual([]);
+    },
+  );
+
+  it('asks without tools when all of them are left out', async () => {
+    const { outcome } = await run(model, 'hello', { ...createAdder(), tools: [] });
+    expect(outcome.content).toContain('hello');
+    expect(provider.requests.at(-1)?.body).not.toHaveProperty('tools');
+  });
+
   it('runs no more than eight rounds, and then lets the model answer', async () => {
     const adder = createAdder();
     const { outcome } = await run(model, '[[tool math__add {"a": 1, "b": 1} times 9]]', adder);

@@ -19,7 +19,8 @@ it.each([
 ])('%s would lose digits', (literal) => expect(isExactNumber(literal)).toBe(false));
 
 it.each([
-  ['9007199254740992', true],
+  ['9007199254740991', true],
+  ['9007199254740992', false],
   ['9007199254740994', false],
   ['1e300', true],
   ['-9007199254740996', false],
