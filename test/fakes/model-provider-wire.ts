@@ -34,8 +34,8 @@ export type EndReason = 'stop' | 'length' | 'refusal' | 'tool';
 
 export interface ToolCall {
   readonly name: string;
-  /** JSON text, sent as it is. */
-  readonly arguments: string;
+  /** An object, or JSON text that is sent as it is. */
+  readonly arguments: object | string;
 }
 
 const sse = (value: { readonly type: string; readonly [member: string]: unknown }): string =>
@@ -73,7 +73,7 @@ const anthropic: Wire = {
     }) +
     block('content_block_delta', {
       index: 2,
-      delta: { type: 'input_json_delta', partial_json: args },
+      delta: { type: 'input_json_delta', partial_json: toJson(args) },
     }) +
     block('content_block_stop', { index: 2 }),
   ping: () => block('ping', {}),
@@ -129,7 +129,7 @@ const openai: Wire = {
     block('response.output_item.done', { output_index: 1, item: { type: 'reasoning', id: `rs_${id}`, summary: [] } }),
   toolCall: ({ id }, { name, arguments: args }) => {
     const item = { type: 'function_call', id: `fc_${id}`, call_id: `call_${id}`, name, arguments: '' };
-    const done = { ...item, arguments: args, status: 'completed' };
+    const done = { ...item, arguments: toJson(args), status: 'completed' };
     const where = { item_id: item.id, output_index: 2 };
     return (
       block('response.output_item.added', { output_index: 2, item }) +
@@ -182,7 +182,7 @@ const google: Wire = {
       candidates: [{ content: { role: 'model', parts: [{ functionCall: { name, args: '<args>' } }] }, index: 0 }],
       modelVersion: model,
       responseId: id,
-    }).replace('"<args>"', () => args),
+    }).replace('"<args>"', () => toJson(args)),
   ping: () => ': keep-alive\n\n',
   end: (answer, text, reason) => data(toGeminiEnd(answer, '', text, reason)),
   streamError: (message) => data({ error: { code: 503, message, status: 'UNAVAILABLE' } }),
@@ -191,6 +191,10 @@ const google: Wire = {
 };
 
 export const WIRES: Readonly<Record<Format, Wire>> = { anthropic, openai, google };
+
+function toJson(args: object | string): string {
+  return typeof args === 'string' ? args : JSON.stringify(args);
+}
 
 function block(type: string, members: object): string {
   return sse({ type, ...members });
