@@ -29,7 +29,7 @@ const OUTPUT_BYTES_MAX = 1 << 20;
 const SAID_CHARS_MAX = 2000;
 
 /** How programs say it with LC_ALL=C. */
-const NO_ROOM = /No space left on device|Disk quota exceeded/;
+const NO_ROOM = /No space left on device|Disk quota exceeded|File size limit exceeded/;
 
 /**
  * The patch comes on stdin. Arguments: git's option for prefixes, `1` for a dry run, then every path it touches. The old files are kept as
@@ -111,6 +111,8 @@ async function runScript(
     });
   }
   if (result.exitCode === STEP.directory) throw repoIssue(directory, firstError(said));
+  // In a full workspace even the patch cannot be put down.
+  if (result.isFull && NO_ROOM.test(said)) throw noRoom([], said);
   if (result.timedOut) throw new RpcError('patch_failed', { message: 'Patch took too long; nothing was changed' });
   return result;
 }

@@ -4,15 +4,39 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { locateMemoryGroup, makeTree } from '../../../shared/workspace/memory-cgroup.ts';
+import { openPty } from '../../../shared/workspace/pty.ts';
 import { ROOT, startLocalGateway } from '../../support/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 import { createScene } from './scene.ts';
 
-/** The groups that a process has made, by the names of their parents. */
-function groupsOf(pid: number | undefined): string[] {
+function directoryOfGroups(): string {
   const [mountinfo, cgroup] = ['mountinfo', 'cgroup'].map((name) => readFileSync(`/proc/self/${name}`, 'utf8'));
   const located = locateMemoryGroup(mountinfo ?? '', cgroup ?? '');
-  return readdirSync(located?.directory ?? '').filter((name) => name.startsWith(`codex-gateway-${pid}-`));
+  return located?.directory ?? '';
+}
+
+/** The groups that a process has made, by the names of their parents. */
+function groupsOf(pid: number | undefined): string[] {
+  return readdirSync(directoryOfGroups()).filter((name) => name.startsWith(`codex-gateway-${pid}-`));
+}
+
+/** Names of the programs that run in an owner's group of this process. */
+function programsIn(owner: string): string[] {
+  return groupsOf(process.pid).flatMap((name) => {
+    const pids = read(join(directoryOfGroups(), name, owner, 'cgroup.procs'))
+      .split('\n')
+      .filter(Boolean);
+    return pids.map((pid) => read(`/proc/${pid}/comm`).trim());
+  });
+}
+
+/** Empty for a process that has just ended. */
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 async function exec(url: string): Promise<Record<string, unknown>> {
@@ -50,6 +74,20 @@ describeWith('memory', 'memory', () => {
     await other.kill(0);
     await scene.sandbox.close();
     expect(groupsOf(process.pid)).toEqual([]);
+  });
+
+  it('holds what a key starts, whichever way, in one group', async () => {
+    const { sandbox } = await createScene();
+    const spec = { keyId: 'a', argv: ['sleep', '60'] as [string, ...string[]] };
+    const leave = new AbortController();
+    const run = sandbox.run(spec, { signal: leave.signal, timeoutMs: 60_000, outputBytesMax: 1 });
+    const ended = expect(run).rejects.toThrow();
+    const server = await sandbox.spawn(spec);
+    const pty = await openPty({ cols: 80, rows: 24 }, (tty) => sandbox.attach(spec, tty));
+    await expect.poll(() => programsIn('owner-1').filter((name) => name === 'sleep')).toHaveLength(3);
+    leave.abort();
+    pty.kill();
+    await Promise.all([ended, server.kill(0), pty.exited]);
   });
 
   it('has no group left of a gateway that was killed', async () => {
@@ -108,7 +146,6 @@ describe('the memory group of this process', () => {
     const leftover = 'codex-gateway-999999999-1-AbCdEf';
     for (const name of [`${leftover}/owner-1`, 'another']) mkdirSync(join(directory, name), { recursive: true });
     const { base, home, ownerBytes } = makeTree({ version: 2, directory });
-    const read = (path: string): string => readFileSync(path, 'utf8');
     expect(read(join(home, 'cgroup.procs'))).toBe(String(process.pid));
     expect(read(join(directory, 'cgroup.subtree_control'))).toBe('+memory');
     expect(read(join(base, 'cgroup.subtree_control'))).toBe('+memory');
