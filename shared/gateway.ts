@@ -67,6 +67,7 @@ export interface Gateway {
 /** Bytes of requests and answers held at a time, as far as a quarter of the heap goes. */
 const IN_FLIGHT_BYTES_MIN = 32 << 20;
 const IN_FLIGHT_BYTES_MAX = 256 << 20;
+const LARGE_BODY_BYTES = 64 << 10;
 /** Calls of `isBulky` methods that make their answers at a time, half of them of one key; the rest wait. */
 const BULKY_SLOTS: SlotLimits = {
   perKey: 4,
@@ -117,6 +118,9 @@ export function createGateway(services: Services, registry: Registry<MethodConte
 
     async handle(request) {
       const { caller, requestId, signal, transport, meter = createMeter() } = request;
+      // Large bodies that arrive together are read one in each turn of the event loop. Not those of a socket, which are in an order.
+      const bodyBytes = request.body instanceof RpcError ? 0 : request.body.length;
+      if (bodyBytes > LARGE_BODY_BYTES && transport !== 'ws') await nextTurn();
       let rate: RateDecision | undefined;
       let refusal: RpcError | undefined;
       const answerBytesMax = request.answerBytesMax ?? (transport === 'ws' ? MESSAGE_BYTES_MAX : HTTP_ANSWER_BYTES_MAX);

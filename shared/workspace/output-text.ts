@@ -4,12 +4,17 @@ import { isUtf8 } from 'node:buffer';
 
 /** How many leading bytes of each stream fit into `jsonBytesMax` together; each is sure of half, and gets what the other leaves. */
 export function fitOutput(stdout: Buffer, stderr: Buffer, jsonBytesMax: number): { stdout: Buffer; stderr: Buffer } {
+  // The usual case, without a look at each byte.
+  const most = (stdout.length + stderr.length) * ESCAPE_BYTES;
+  if (most <= jsonBytesMax && isUtf8(stdout) && isUtf8(stderr)) return { stdout, stderr };
   const half = take(stderr, Math.floor(jsonBytesMax / 2));
   const out = take(stdout, jsonBytesMax - half.jsonBytes);
   const err = half.bytes.length === stderr.length ? half : take(stderr, jsonBytesMax - out.jsonBytes);
   return { stdout: out.bytes, stderr: err.bytes };
 }
 
+/** Bytes of the longest escape, of a control character. */
+const ESCAPE_BYTES = 6;
 const SHORT_ESCAPES = new Set([8, 9, 10, 12, 13, 34, 92]);
 
 function take(bytes: Buffer, jsonBytesMax: number): { readonly bytes: Buffer; readonly jsonBytes: number } {
@@ -27,6 +32,6 @@ function take(bytes: Buffer, jsonBytesMax: number): { readonly bytes: Buffer; re
 }
 
 function costOf(byte: number, isText: boolean): number {
-  const inText = SHORT_ESCAPES.has(byte) ? 2 : byte < 32 ? 6 : byte >= 128 && !isText ? 3 : 1;
+  const inText = SHORT_ESCAPES.has(byte) ? 2 : byte < 32 ? ESCAPE_BYTES : byte >= 128 && !isText ? 3 : 1;
   return isText ? inText : inText + 4 / 3;
 }
