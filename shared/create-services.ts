@@ -97,7 +97,7 @@ async function createStore({ config, clock }: Parts): Promise<Store> {
   });
 }
 
-async function createBus({ config, log }: Parts, store: Store): Promise<EventBus> {
+async function createBus({ config, log, clock }: Parts, store: Store): Promise<EventBus> {
   if (config.bus === 'pubsub') {
     const { createPubsubBus } = await import('./events/pubsub.ts');
     return createPubsubBus({
@@ -108,7 +108,7 @@ async function createBus({ config, log }: Parts, store: Store): Promise<EventBus
   }
   const { createLocalBus } = await import('./events/local-bus.ts');
   const bus = createLocalBus({ log });
-  bus.subscribe('deployments', (event) => applyDeploymentEvent({ store, log }, event));
+  bus.subscribe('deployments', (event) => applyDeploymentEvent({ store, log, clock }, event));
   return bus;
 }
 

@@ -3,6 +3,7 @@ import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Caller } from '../../shared/auth/keys.ts';
 import { redeemTicket } from '../../shared/auth/tickets.ts';
+import type { WallClock } from '../../shared/clock.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import type { Store } from '../../shared/store/store.ts';
@@ -17,6 +18,7 @@ const REFUSAL_MS = 2_000;
 export interface HandshakeParts {
   readonly gateway: Gateway;
   readonly store: Store;
+  readonly clock: WallClock;
   readonly isAllowedOrigin: (origin: string, req: IncomingMessage) => boolean;
 }
 
@@ -34,7 +36,7 @@ export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, 
   const ticket = ticketOf(req);
   const hasHeader = req.headers['x-api-key'] !== undefined || req.headers.authorization !== undefined;
   if (hasHeader || ticket === undefined) return parts.gateway.authenticate(req.headers);
-  return parts.gateway.recognize(await redeemTicket(parts.store, ticket, signal));
+  return parts.gateway.recognize(await redeemTicket(parts, ticket, signal));
 }
 
 function ticketOf(req: IncomingMessage): string | undefined {

@@ -54,7 +54,7 @@ export function attachWebSocket(
   options: WebSocketOptions = {},
 ): WebSocketEndpoint {
   const { perKeyMax = 10, connectionsMax = 10_000, allowOwnOrigin = false, tickMs = 1_000 } = options;
-  const { config, log, store } = services;
+  const { config, log, store, clock } = services;
   const times: ConnectionTimes = {
     pingMs: options.pingMs ?? 30_000,
     ageMaxMs: options.ageMaxMs ?? 55 * 60_000,
@@ -108,7 +108,7 @@ export function attachWebSocket(
     handshakes++;
     let caller: Caller;
     try {
-      caller = await withDeadline((signal) => admitUpgrade(req, { gateway, store, isAllowedOrigin }, signal));
+      caller = await withDeadline((signal) => admitUpgrade(req, { gateway, store, clock, isAllowedOrigin }, signal));
     } finally {
       handshakes--;
     }

@@ -11,6 +11,8 @@ import { readToken } from './login-token.ts';
 
 /** How long a login lasts, unless its token ends before. */
 export const LOGIN_MS = 30 * 86_400_000;
+/** How far clocks that are fairly right differ at most. */
+const AHEAD_MS_MAX = 5 * 60_000;
 const STORE_TIMEOUT_MS = 5_000;
 
 export interface Login {
@@ -64,7 +66,10 @@ export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts)
     const options = { timeoutMs: STORE_TIMEOUT_MS, signal };
     const [snapshot] = await store.get<LoginDocument>([loginRef(owner, sessionId)], options);
     const login = snapshot?.data;
-    return login === undefined || login.expires_at_ms <= clock.now() ? undefined : login;
+    if (login === undefined) return undefined;
+    const leftMs = login.expires_at_ms - clock.now();
+    // More than a login ever has was written by a wrong clock: its real end is not known.
+    return leftMs > 0 && leftMs <= LOGIN_MS + AHEAD_MS_MAX ? login : undefined;
   }
 
   return {

@@ -2,7 +2,7 @@
 // key's digest beside it is sealed with the ticket itself, so that the document says nothing to who reads the store.
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import type { Clock } from '../clock.ts';
+import type { WallClock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import type { Ref, Store } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
@@ -10,6 +10,8 @@ import type { Caller } from './keys.ts';
 
 /** Time a browser has from getting a ticket to opening its socket. */
 export const TICKET_MS = 30_000;
+/** How far clocks that are fairly right differ at most. */
+const AHEAD_MS_MAX = 5 * 60_000;
 /** 256 random bits, base64url: legal in a Sec-WebSocket-Protocol header. */
 const TICKET = /^[\w-]{43}$/;
 const STORE_TIMEOUT_MS = 5_000;
@@ -18,6 +20,8 @@ const STORE_TIMEOUT_MS = 5_000;
 const TicketDocument = z.object({
   /** SHA-256 digest of the key, XORed with a pad that only the ticket yields; base64url. */
   sealed_digest: z.string(),
+  /** Absent in tickets of older versions. */
+  expires_at_ms: z.number().optional(),
 });
 
 export interface Ticket {
@@ -25,18 +29,19 @@ export interface Ticket {
   readonly expiresAtMs: number;
 }
 
-type Parts = { readonly store: Store; readonly clock: Clock };
+type Deps = { readonly store: Store; readonly clock: WallClock };
 
 /**
  * Makes a ticket for the key behind `caller`. Throws RpcError `unavailable` when the store cannot be reached, Error for a caller that was
  * not recognised by a key.
  */
-export async function issueTicket({ store, clock }: Parts, caller: Caller, signal?: AbortSignal): Promise<Ticket> {
+export async function issueTicket({ store, clock }: Deps, caller: Caller, signal?: AbortSignal): Promise<Ticket> {
   if (caller.digest === undefined) throw new Error('a ticket needs a caller with a key');
   const ticket = randomBytes(32).toString('base64url');
   const expiresAtMs = clock.now() + TICKET_MS;
   const data: z.output<typeof TicketDocument> = {
     sealed_digest: Buffer.from(xor(caller.digest, padOf(ticket))).toString('base64url'),
+    expires_at_ms: expiresAtMs,
   };
   await store.commit([{ ref: refOf(ticket), data, expireAtMs: expiresAtMs, if: 'absent' }], {
     timeoutMs: STORE_TIMEOUT_MS,
@@ -49,13 +54,15 @@ export async function issueTicket({ store, clock }: Parts, caller: Caller, signa
  * Uses a ticket up and answers the digest of its key; exactly one instance gets it. Throws RpcError `unauthorized` for a ticket that is
  * unknown, used or expired, `unavailable` when the store cannot tell (the ticket may then be used up: get another).
  */
-export async function redeemTicket(store: Store, ticket: string, signal?: AbortSignal): Promise<Uint8Array> {
+export async function redeemTicket({ store, clock }: Deps, ticket: string, signal?: AbortSignal): Promise<Uint8Array> {
   const ref = TICKET.test(ticket) ? refOf(ticket) : undefined;
   const data = ref && (await take(store, ref, signal));
-  if (data === undefined) {
+  const found = data === undefined ? undefined : TicketDocument.parse(data);
+  // One that would be valid for much longer than any ticket was issued by a wrong clock.
+  if (found === undefined || (found.expires_at_ms ?? 0) > clock.now() + TICKET_MS + AHEAD_MS_MAX) {
     throw new RpcError('unauthorized', { message: 'Unauthorized: the ticket is unknown, used or expired' });
   }
-  const { sealed_digest } = TicketDocument.parse(data);
+  const { sealed_digest } = found;
   return xor(Buffer.from(sealed_digest, 'base64url'), padOf(ticket));
 }
 

@@ -7,6 +7,8 @@ import type { GatewayEvent } from './event.ts';
 
 const TIMEOUT_MS = 5_000;
 const PREFIX = 'deployment.';
+/** A time further ahead than this comes from a wrong clock: it outranks nothing that has a right one. */
+const AHEAD_MS_MAX = 5 * 60_000;
 
 /** Senders write `"version": 3` or null: what can be shown is shown, cut to a bound, and the rest counts as not said. */
 const text = (charsMax: number) =>
@@ -53,7 +55,7 @@ export type Applied = 'applied' | 'duplicate' | 'stale' | 'ignored';
  * that no memory of deliveries is needed and none can expire too early. Throws RpcError `unavailable`: deliver it again.
  */
 export async function applyDeploymentEvent(
-  services: Pick<Services, 'store' | 'log'>,
+  services: Pick<Services, 'store' | 'log' | 'clock'>,
   event: GatewayEvent,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<Applied> {
@@ -64,6 +66,7 @@ export async function applyDeploymentEvent(
     return 'ignored';
   }
   const timeMs = Date.parse(event.time);
+  const nowMs = services.clock.now();
   const { result } = await transact(
     services.store,
     [{ collection: 'deployments', id: deploymentId(data.service, data.region) }],
@@ -71,7 +74,8 @@ export async function applyDeploymentEvent(
       if (read === undefined) throw new Error('the store answered with fewer documents than asked for');
       const current = read.data === undefined ? undefined : DeploymentDocument.parse(read.data);
       if (current?.event_id === event.id) return { writes: [], result: 'duplicate' as const };
-      if (current !== undefined && !isNewer(event, timeMs, current)) return { writes: [], result: 'stale' as const };
+      if (current !== undefined && !isNewer(event, timeMs, current, nowMs))
+        return { writes: [], result: 'stale' as const };
       const next: DeploymentDocument = {
         service: data.service,
         region: data.region,
@@ -102,7 +106,14 @@ function deploymentId(service: string, region: string): string {
     .digest('base64url');
 }
 
-function isNewer({ recordedAtMs, id }: GatewayEvent, timeMs: number, current: DeploymentDocument): boolean {
+function isNewer(
+  { recordedAtMs, id }: GatewayEvent,
+  timeMs: number,
+  current: DeploymentDocument,
+  nowMs: number,
+): boolean {
+  const isAhead = timeMs > nowMs + AHEAD_MS_MAX;
+  if (isAhead !== current.updated_at_ms > nowMs + AHEAD_MS_MAX) return !isAhead;
   if (timeMs !== current.updated_at_ms) return timeMs > current.updated_at_ms;
   return recordedAtMs === current.recorded_at_ms ? id > current.event_id : recordedAtMs > current.recorded_at_ms;
 }

@@ -10,6 +10,8 @@ const DELIVERED_MAX = 4_096;
 const NAMED_MAX = 128;
 /** Characters of an event's id that name it: 36 bits of its hash. */
 const NAME_CHARS = 6;
+/** Further ahead than clocks that are fairly right differ. */
+const AHEAD_MS_MAX = 5 * 60_000;
 /** Characters of the longest cursor. */
 export const CURSOR_CHARS_MAX = 800;
 
@@ -31,32 +33,39 @@ export interface Position {
 /** The position of a reader that wants nothing but what is not in `known` (ids and times). */
 export function positionNow(known: ReadonlyMap<string, number>, nowMs: number): Position {
   const highMs = Math.max(0, ...known.values());
-  const position = createPosition(Math.max(0, Math.min(highMs, nowMs) - OVERLAP_MS), new Set(), undefined);
+  const position = createPosition(Math.max(0, Math.min(highMs, nowMs) - OVERLAP_MS), new Set());
   for (const [id, atMs] of known) if (atMs >= position.floorMs) position.deliver(id, atMs, nowMs);
   return position;
 }
 
-/** Right after one event. */
-export function positionAfter(event: { readonly value: number; readonly id: string }): Position {
+/** Right after one event. After one that a wrong clock has recorded far ahead: from now on, without that event. */
+export function positionAfter(event: { readonly value: number; readonly id: string }, nowMs: number): Position {
+  if (event.value > nowMs + AHEAD_MS_MAX)
+    return createPosition(startOf(event.value, nowMs), new Set([nameOf(event.id)]));
   return createPosition(event.value, new Set(), event);
 }
 
 /** Throws RpcError `invalid_params` for what is no cursor of events. */
-export function positionAt(cursor: string): Position {
+export function positionAt(cursor: string, nowMs: number): Position {
   const live = LIVE.exec(cursor);
   if (live !== null) {
     const names = live[2]?.match(/.{6}/g) ?? [];
-    return createPosition(Number.parseInt(live[1] ?? '0', 36), new Set(names), undefined);
+    return createPosition(startOf(Number.parseInt(live[1] ?? '0', 36), nowMs), new Set(names));
   }
   const message = 'not a cursor of events.subscribe or of events.list, oldest first';
   const [, value, id] = decodeCursor(cursor, Listed, 'after', message);
-  return positionAfter({ value, id });
+  return positionAfter({ value, id }, nowMs);
+}
+
+/** A start that lies far ahead was written by a wrong clock: nothing would be new for as long. */
+function startOf(startMs: number, nowMs: number): number {
+  return startMs > nowMs + AHEAD_MS_MAX ? nowMs - OVERLAP_MS : startMs;
 }
 
 function createPosition(
   startMs: number,
   named: ReadonlySet<string>,
-  start: { readonly value: number; readonly id: string } | undefined,
+  start?: { readonly value: number; readonly id: string },
 ): Position {
   let floorMs = startMs;
   let highMs = startMs;

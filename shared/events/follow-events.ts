@@ -43,9 +43,9 @@ function feedOf({ store, clock, log }: Parts): Feed {
   return made;
 }
 
-async function resolve(store: Store, after: string, signal: AbortSignal): Promise<Position> {
+async function resolve({ store, clock }: Parts, after: string, signal: AbortSignal): Promise<Position> {
   const event = await standingOf(store, after, { signal });
-  return event === undefined ? positionAt(after) : positionAfter(event);
+  return event === undefined ? positionAt(after, clock.now()) : positionAfter(event, clock.now());
 }
 
 /**
@@ -55,7 +55,7 @@ async function resolve(store: Store, after: string, signal: AbortSignal): Promis
 export async function followEvents(parts: Parts, options: FollowOptions, signal: AbortSignal): Promise<Follower> {
   const { store, clock, log } = parts;
   const feed = feedOf(parts);
-  const given = options.after === undefined ? undefined : await resolve(store, options.after, signal);
+  const given = options.after === undefined ? undefined : await resolve(parts, options.after, signal);
   const leave = await orLeave(feed.join(), signal);
   let next = feed.next;
   const position = given ?? positionNow(feed.known(), clock.now());

@@ -3,6 +3,8 @@ import { RpcError } from '../errors.ts';
 import { deadline, orAbort } from './deadline.ts';
 
 const TIMEOUT_MS = 5_000;
+/** A client, and with it the certificates it keeps, is used for at most this long. */
+const CLIENT_MS_MAX = 3_600_000;
 const TOKEN_CHARS_MAX = 8_192;
 const BEARER = /^bearer +([\w-]+\.[\w-]+\.[\w-]+) *$/i;
 const ISSUERS = ['https://accounts.google.com', 'accounts.google.com'];
@@ -30,10 +32,15 @@ export interface OidcOptions {
 /** The library is imported at the first token: most instances of the webhook function never see one. */
 export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}): OidcVerifier {
   let opened: ReturnType<typeof openClient> | undefined;
+  let openedAtMs = 0;
   return {
     async verify(authorization, { signal } = {}) {
       const token = tokenOf(authorization);
-      opened ??= openClient(options);
+      // The library keeps certificates until a time of the wall clock, which may step back.
+      if (opened === undefined || performance.now() - openedAtMs > CLIENT_MS_MAX) {
+        opened = openClient(options);
+        openedAtMs = performance.now();
+      }
       const { certs } = await certificates(await opened, deadline(TIMEOUT_MS, signal));
       const client = await opened;
       let payload: { email?: string; email_verified?: boolean } | undefined;

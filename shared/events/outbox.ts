@@ -21,6 +21,8 @@ export const CLAIM_MS = 30_000;
 /** Longest pause between two attempts to publish the same event. */
 const BACKOFF_MS_MAX = 5 * 60_000;
 const STORE_TIMEOUT_MS = 5_000;
+/** No claim lasts longer; one that does was made by a wrong clock, and the event is published once too often rather than never. */
+const CLAIM_MS_MAX = BACKOFF_MS_MAX + CLAIM_MS;
 
 /** An event that the caller of `record` or `claim` now has to publish, and the snapshots that make marking it one commit. */
 export interface Claimed {
@@ -63,7 +65,7 @@ export async function record(store: Store, event: GatewayEvent, nowMs: number): 
       }
       if (stored.state === 'sent') return { writes: [], result: { kind: 'sent', messageId: stored.message_id ?? '' } };
       const entry = readOutbox(read[1]?.data);
-      if (entry !== undefined && entry.due_at_ms > nowMs) return { writes: [], result: { kind: 'held' } };
+      if (entry !== undefined && !isDue(entry, nowMs)) return { writes: [], result: { kind: 'held' } };
       const taken = retaken(entry, stored, nowMs);
       return { writes: [outboxWrite(event.id, taken)], result: { kind: 'retaken', stored } };
     },
@@ -89,7 +91,7 @@ export async function claim(
     refsOf(id),
     (read): Decision<EventDocument | 'lost' | undefined> => {
       const entry = readOutbox(read[1]?.data);
-      if (entry === undefined || entry.due_at_ms > nowMs) return { writes: [], result: undefined };
+      if (entry === undefined || !isDue(entry, nowMs)) return { writes: [], result: undefined };
       const stored = readEvent(read[0]?.data);
       if (stored === undefined) return { writes: [{ ref: outboxRef(id), delete: true }], result: 'lost' };
       return { writes: [outboxWrite(id, retaken(entry, stored, nowMs, options.claimMs))], result: stored };
@@ -119,7 +121,7 @@ export async function markSent(store: Store, claimed: Claimed, messageId: string
   );
 }
 
-/** Entries that nobody is publishing at present, longest due first. */
+/** Entries that no instance is publishing at present: those longest due first, then those that a wrong clock has put far ahead. */
 export async function dueEntries(
   store: Store,
   nowMs: number,
@@ -129,8 +131,12 @@ export async function dueEntries(
   const query = { collection: 'outbox', orderBy: 'due_at_ms', limit } as const;
   const found = await store.query<OutboxDocument>(query, { timeoutMs: STORE_TIMEOUT_MS, ...options });
   return found.flatMap(({ ref, data }) =>
-    data === undefined || data.due_at_ms > nowMs ? [] : [{ id: ref.id, entry: data }],
+    data === undefined || !isDue(data, nowMs) ? [] : [{ id: ref.id, entry: data }],
   );
+}
+
+function isDue({ due_at_ms }: OutboxDocument, nowMs: number): boolean {
+  return due_at_ms <= nowMs || due_at_ms > nowMs + CLAIM_MS_MAX;
 }
 
 function refsOf(id: string): readonly [Ref, Ref] {

@@ -17,20 +17,29 @@ const BUSY_PAUSE_MS = 15;
 const POLL_MS = 100;
 /** Some expired documents are removed along with every so many commits: more than those commits can have added. */
 const PURGE_EVERY_COMMITS = 64;
+/**
+ * Documents are removed for good only by a clock that has been steady for so long: what one that is wrong for a moment takes for expired
+ * must be there when it is right again.
+ */
+const STEADY_MS = 600_000;
+const STEP_MS_MAX = 60_000;
 
 export interface EmbeddedStoreOptions {
   /** The database file (its directory is created, mode 0700), or `:memory:`. */
   readonly path: string;
   readonly clock: WallClock;
+  /** Default: STEADY_MS. */
+  readonly steadyMs?: number;
 }
 
 /** Opens the store; throws an Error naming the path when the file cannot be opened, created or understood. */
-export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Store {
+export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: EmbeddedStoreOptions): Store {
   const database = openDatabase(path);
   const checkPresence = createPresenceCheck(path);
   const documents = createDocuments(database, clock);
   const commits = createCommits(documents, (prepared) => afterCommit(prepared.map(({ write }) => write)));
   let commitsMade = 0;
+  let steady = { wallMs: clock.now(), atMs: performance.now() };
   let closed = false;
   let poll: NodeJS.Timeout | undefined;
   let heard: unknown;
@@ -70,6 +79,10 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
   }
 
   function purge(): void {
+    const now = { wallMs: clock.now(), atMs: performance.now() };
+    const passedMs = now.atMs - steady.atMs;
+    if (Math.abs(now.wallMs - steady.wallMs - passedMs) > STEP_MS_MAX) steady = now;
+    if (now.atMs - steady.atMs < steadyMs) return;
     try {
       documents.purge();
     } catch {
@@ -96,8 +109,6 @@ export function createEmbeddedStore({ path, clock }: EmbeddedStoreOptions): Stor
       await pause(Math.random() * BUSY_PAUSE_MS, signal);
     }
   }
-
-  purge();
 
   return {
     async get<T extends object>(refs: readonly Ref[], options: CallOptions = {}): Promise<Snapshot<T>[]> {

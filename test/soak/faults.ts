@@ -9,10 +9,18 @@ const EVERY_MS = 15_000;
 const AFTERMATH_MS = 8_000;
 /** An instance's clock is wrong by this much. */
 const SKEW_MS = 30_000;
+/** ... or by this much: more than any lease, claim or window of a minute lasts. */
+const FAR_MS = 8 * 3_600_000;
 /** The first instance is never restarted, so that its memory tells of the whole run. */
 const RESTARTABLE = [1, 2] as const;
 /** Only these make a 503 the right answer: the store is away, or an instance goes. A model or Pub/Sub that is down does not. */
-const EXCUSES: ReadonlySet<string> = new Set(['SIGTERM', 'Firestore frozen', 'clock 30 s ahead', 'clock 30 s behind']);
+const EXCUSES: ReadonlySet<string> = new Set([
+  'SIGTERM',
+  'Firestore frozen',
+  'clock 30 s ahead',
+  'clock 30 s behind',
+  'clock 8 h ahead, then back',
+]);
 
 export interface DoneFault {
   /** Since the start of the run. */
@@ -76,6 +84,19 @@ export function startFaults({ fleet, random, runMs, only, say }: FaultParts): Fa
     await fleet.start(index);
     return name(index);
   };
+  const farAhead = async (): Promise<string> => {
+    const index = await restart('terminate', FAR_MS);
+    await sleep(random.int(4_000, 8_000));
+    // Right again in a new process, after the old one was killed in mid-turn; or while it runs.
+    const isKilled = random.chance(0.5);
+    if (isKilled) {
+      await fleet.kill(index);
+      await fleet.start(index);
+    } else {
+      fleet.correctClock(index);
+    }
+    return `${name(index)}, ${isKilled ? 'killed and started again' : 'set right while it ran'}`;
+  };
   const kinds: Readonly<Record<string, Fault>> = {
     'kill -9': async () => `${name(await restart('kill'))}, started again`,
     SIGTERM: async () => `${name(await restart('terminate'))}, started again`,
@@ -87,6 +108,7 @@ export function startFaults({ fleet, random, runMs, only, say }: FaultParts): Fa
     'provider cuts': provider('cut'),
     'clock 30 s ahead': skew(SKEW_MS),
     'clock 30 s behind': skew(-SKEW_MS),
+    'clock 8 h ahead, then back': farAhead,
   };
 
   async function run(): Promise<void> {

@@ -45,6 +45,8 @@ export interface Fleet {
   terminate(index: number): Promise<void>;
   /** `skewMs`: how far the new process's clock is ahead. */
   start(index: number, skewMs?: number): Promise<void>;
+  /** Sets the clock of a process that was started with a wrong one right, while it runs. */
+  correctClock(index: number): void;
   /** Freezes or thaws an emulator. */
   freeze(which: 'firestore' | 'pubsub'): Promise<void>;
   thaw(which: 'firestore' | 'pubsub'): void;
@@ -180,6 +182,7 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
       read(instance, gateway.output());
     },
     terminate,
+    correctClock: (index) => void processes[index]?.child.kill('SIGUSR2'),
     freeze: (which) => emulators[which].suspend(),
     thaw: (which) => emulators[which].resume(),
     errorsLogged: () => ({ counts: errors, lines: errorLines }),

@@ -55,6 +55,20 @@ describe('a delivery', () => {
     expect(outbox).toBeUndefined();
   });
 
+  test.each([
+    ['8 hours', 8 * 3_600_000],
+    ['400 days', 400 * 86_400_000],
+  ])('is published by the next sweep when its instance died with its clock %s ahead', async (_, aheadMs) => {
+    stage.clock.step(aheadMs);
+    stage.wire.up = false;
+    const { event_id } = await accept();
+    stage.clock.step(-aheadMs);
+    stage.wire.up = true;
+    expect(await sweep(stage.services)).toMatchObject({ published: 1 });
+    expect(heard).toMatchObject([{ id: event_id }]);
+    expect(await sweep(stage.services)).toMatchObject({ published: 0 });
+  });
+
   test('costs four document writes and no read when it is new', async () => {
     stage.counted.reset();
     await accept();

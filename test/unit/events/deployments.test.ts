@@ -62,6 +62,16 @@ describe('the latest state', () => {
     expect(await all()).toMatchObject([{ event_id: 'evt_new' }]);
   });
 
+  test('is that of a right clock, whatever a clock 400 days ahead has said before or says again', async () => {
+    const far = (id: string, days: number) =>
+      eventOf({ id, time: new Date(stage.clock.now() + days * 86_400_000).toISOString() });
+    expect(await apply(far('evt_far', 400))).toBe('applied');
+    expect(await apply(far('evt_right', 0))).toBe('applied');
+    expect(await apply(far('evt_far', 400))).toBe('stale');
+    expect(await apply(far('evt_before', -1))).toBe('stale');
+    expect(await all()).toMatchObject([{ event_id: 'evt_right' }]);
+  });
+
   test('is the one that arrived last of those that claim the same time, in any order of delivery', async () => {
     const [first, second] = [eventOf({ id: 'z', recordedAtMs: 1 }), eventOf({ id: 'a', recordedAtMs: 2 })];
     expect(await apply(second)).toBe('applied');

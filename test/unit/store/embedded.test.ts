@@ -211,7 +211,7 @@ describe('embedded store', () => {
   it('removes expired documents as it goes', async () => {
     const path = freshPath();
     const clock = { ms: 1_000_000, now: () => clock.ms };
-    const store = createEmbeddedStore({ path, clock });
+    const store = createEmbeddedStore({ path, clock, steadyMs: 0 });
     for (let n = 0; n < 100; n++) await put(store, freshRef(), { n }, clock.ms + 1);
     clock.ms += 1;
     for (let n = 0; n < 64; n++) await put(store, freshRef(), { n });
@@ -219,6 +219,21 @@ describe('embedded store', () => {
     const file = new DatabaseSync(path);
     expect(file.prepare('SELECT count(*) AS left FROM documents').get()).toMatchObject({ left: 64 });
     file.close();
+  });
+
+  it('removes nothing by a clock that has just stepped ahead', async () => {
+    const path = freshPath();
+    const clock = { ms: 1_000_000, now: () => clock.ms };
+    const store = createEmbeddedStore({ path, clock, steadyMs: 5_000 });
+    const ref = freshRef();
+    await put(store, ref, { kept: true }, clock.ms + 86_400_000);
+    clock.ms += 400 * 86_400_000;
+    for (let n = 0; n < 64; n++) await put(store, freshRef(), { n });
+    const again = createEmbeddedStore({ path, clock });
+    await again.close();
+    clock.ms -= 400 * 86_400_000;
+    expect((await read(store, ref)).data).toEqual({ kept: true });
+    await store.close();
   });
 
   it.each<Query>([

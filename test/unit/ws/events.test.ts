@@ -244,6 +244,20 @@ describe('a cursor', () => {
     expect([...got, ...seen(client)]).toHaveLength(n);
   });
 
+  it('goes on after an event and a cursor of a clock that was 400 days ahead', async () => {
+    const stage = await stageOf();
+    const farMs = Date.now() + 400 * 86_400_000;
+    await put(stage.services, 1, farMs);
+    for (const after of [idOf(1), `live.${farMs.toString(36)}.`]) {
+      const client = await stage.connect();
+      await client.call('events.subscribe', { after });
+      await put(stage.services, after === idOf(1) ? 2 : 3, Date.now());
+      const last = after === idOf(1) ? 2 : 3;
+      await expect.poll(() => seen(client).at(-1), { timeout: SLOW_MS }).toBe(last);
+      client.socket.close();
+    }
+  });
+
   it('begins after an event that is named by its id, as a list does', async () => {
     const stage = await stageOf();
     const now = Date.now();
