@@ -13,8 +13,14 @@ export function parseMarked(text: string): unknown {
 
 /** The text with numbers that JSON.parse would round as marked strings; valid JSON stays valid JSON. */
 export function markNumbers(text: string): string {
+  if (!mayLoseDigits(text)) return text;
   const { inexact } = inspectJson(text);
   return inexact.length === 0 ? text : replaceLiterals(text, inexact, (literal) => `"${MARK}${literal}"`);
+}
+
+/** A quick look: every number that a double cannot keep has 16 digits or more, or an exponent. */
+export function mayLoseDigits(text: string): boolean {
+  return /[\d.]{16}|\d[eE]/.test(text);
 }
 
 export function isMarked(value: unknown): value is string {

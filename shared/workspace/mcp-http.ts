@@ -3,7 +3,7 @@
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
 import { RpcError } from '../errors.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
-import { markNumbers } from '../rpc/exact-json.ts';
+import { markNumbers, mayLoseDigits } from '../rpc/exact-json.ts';
 import { createLineReader } from './mcp-lines.ts';
 import { FRAME_BYTES_MAX } from './mcp-stdio.ts';
 
@@ -89,8 +89,6 @@ interface Marker {
 const NOTHING = new Uint8Array();
 const CARRIAGE_RETURN = 13;
 const NEWLINE = Buffer.from('\n');
-/** What every number has that a double cannot keep: many digits, or an exponent. */
-const SUSPECT = /[\d.]{16}|\d[eE]/;
 
 /** A whole body, given back at its end. */
 function createBodyMarker(type: string): Marker {
@@ -131,7 +129,9 @@ function createStreamMarker(): Marker {
 
 /** A copy: the bytes of a line are reused. */
 function mark(bytes: Buffer): Buffer {
-  return SUSPECT.test(bytes.toString('latin1')) ? Buffer.from(markNumbers(bytes.toString('utf8'))) : Buffer.from(bytes);
+  return mayLoseDigits(bytes.toString('latin1'))
+    ? Buffer.from(markNumbers(bytes.toString('utf8')))
+    : Buffer.from(bytes);
 }
 
 function bounded(reader: Reader, marker: Marker, onTooLarge: (error: RpcError) => void): ReadableStream<Uint8Array> {
