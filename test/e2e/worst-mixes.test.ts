@@ -12,7 +12,7 @@ beforeAll(async () => {
     env: { GATEWAY_LIMITS: '1000000/minute' },
     nodeArgs: ['--max-heap-size=256'],
   });
-  sizes = { url: gateway.url, messages: 20, requests: 12, streams: 40 };
+  sizes = { url: gateway.url, messages: 8, requests: 8, streams: 30 };
   await fillSession(sizes);
 });
 afterAll(() => gateway.stop());
