@@ -2,15 +2,19 @@
 // of the target; the requests themselves never reach its express app, which would inflate and parse up to 1 GiB of body before anybody
 // is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM. Signature type `http` only.
 import http, { type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { Origins } from '../shared/auth/origins.ts';
 import { RpcError } from '../shared/errors.ts';
 import { errorFields, type Logger } from '../shared/log.ts';
 import { type HttpHandler, requestIdOf, sendJson } from './http.ts';
 import { createHttpServer } from './node-server.ts';
+import { createRequestGuard } from './request-guard.ts';
 
 export interface HardenOptions {
   /** Gets every request as node made it: nothing of the body is read yet. */
   readonly handler: HttpHandler;
   readonly log: Logger;
+  /** Whose pages may call. */
+  readonly origins: Origins;
   /** Settles within `graceMs` what is still running when requests are done or out of time (turns whose client went away). */
   readonly finish?: (graceMs: number) => Promise<void>;
   /** Releases connections when nothing is in flight any more; given one second. */
@@ -58,8 +62,8 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
       fail(error, req, res, log);
     }
   };
-  const server = createHttpServer(listener);
-  const { host } = options;
+  const { host, origins } = options;
+  const server = createHttpServer(listener, { guard: createRequestGuard({ host, origins }) });
   if (host !== undefined) {
     const listen = server.listen.bind(server);
     Reflect.set(server, 'listen', (port: number, listening: () => void) => listen(port, host, listening));

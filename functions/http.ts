@@ -2,6 +2,7 @@
 // under functions-framework and in the local server. No rule of the domain lives here.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { Origins } from '../shared/auth/origins.ts';
 import { RpcError } from '../shared/errors.ts';
 import type { RateDecision } from '../shared/rate-limit/limiter.ts';
 import { overloaded } from '../shared/rpc/in-flight.ts';
@@ -147,11 +148,11 @@ export function sendError(
   requestId: string,
   headers: OutgoingHttpHeaders = {},
 ): void {
-  sendJson(res, errorStatus(error), { error: error.toWire(requestId) }, { ...errorHeaders(error), ...headers });
+  sendJson(res, httpStatusOf(error), { error: error.toWire(requestId) }, { ...errorHeaders(error), ...headers });
 }
 
 /** Outside JSON-RPC a failure always has an HTTP status of its own: codes of the table that are statuses, 400 for bad params. */
-function errorStatus(error: RpcError): number {
+export function httpStatusOf(error: RpcError): number {
   const { code } = error.toWire('');
   if (code >= 400) return code === 499 ? 400 : code;
   return error.reason === 'internal' ? 500 : 400;
@@ -185,11 +186,11 @@ export function rateHeaders(decision: RateDecision | undefined): OutgoingHttpHea
 export function handleCors(
   req: IncomingMessage,
   res: ServerResponse,
-  allowedOrigins: ReadonlySet<string>,
+  origins: Pick<Origins, 'has'>,
   methods: string,
 ): boolean {
   const origin = req.headers.origin;
-  const listed = origin !== undefined && allowedOrigins.has(origin);
+  const listed = origin !== undefined && origins.has(origin);
   if (origin !== undefined) res.setHeader('Vary', 'Origin');
   if (listed) {
     res.setHeader('Access-Control-Allow-Origin', origin);
@@ -207,6 +208,19 @@ export function handleCors(
       : {}),
   });
   return true;
+}
+
+/**
+ * Calls `write` when the client ends its side while it is being answered: it may still read, or it may have gone, which only a write
+ * shows.
+ */
+export function onHalfClose(res: ServerResponse, write: () => void): void {
+  const { socket } = res.req;
+  const onEnd = (): void => {
+    if (!res.destroyed && !res.writableEnded) write();
+  };
+  socket.once('end', onEnd);
+  res.once('close', () => socket.off('end', onEnd));
 }
 
 function drain(res: ServerResponse): void {

@@ -1,6 +1,7 @@
 // The one `main` of every Cloud Function. Loads only what the function that FUNCTION_TARGET names needs, hosts it under the hardened
 // framework, and refuses to start with a configuration that is not valid: a bad deployment fails before it takes traffic.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createOrigins } from '../shared/auth/origins.ts';
 import { RpcError } from '../shared/errors.ts';
 import type { Gateway } from '../shared/gateway.ts';
 import { createLogger } from '../shared/log.ts';
@@ -31,10 +32,12 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
       return parts;
     };
     const hasOrigins = process.env.ALLOWED_ORIGINS !== undefined;
-    const origins = hasOrigins ? (await lazyParts()).services.config.allowedOrigins : new Set<string>();
+    const log = createLogger();
+    const origins = hasOrigins ? (await lazyParts()).services.origins : createOrigins(new Set(), log);
     return {
       handler: createHealthHandler(origins, lazyParts),
-      log: createLogger(),
+      log,
+      origins,
       close: async () => (await parts)?.services.close(),
     };
   },
@@ -77,8 +80,8 @@ async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Pr
   return { services, gateway: createGateway(services, connectCompanion(createRegistry(methods), config)) };
 }
 
-function settling({ log, conversations, close }: Services): Omit<HardenOptions, 'handler'> {
-  return { log, finish: (graceMs) => conversations.drain(graceMs), close };
+function settling({ log, origins, conversations, close }: Services): Omit<HardenOptions, 'handler'> {
+  return { log, origins, finish: (graceMs) => conversations.drain(graceMs), close };
 }
 
 /** As the framework reads it: `--target name` or `--target=name` of its command line, else FUNCTION_TARGET. */

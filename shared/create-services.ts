@@ -6,6 +6,8 @@ import type { Keys } from './auth/keys.ts';
 import { createFileKeyWrapper, createMemoryKeyWrapper } from './auth/local-key.ts';
 import { createLoginCheck } from './auth/login-check.ts';
 import { createLogins } from './auth/logins.ts';
+import { createOrigins } from './auth/origins.ts';
+import { createWrongCredentials } from './auth/wrong-credentials.ts';
 import { randomIds, systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { createConversations } from './conversations/conversations.ts';
@@ -42,6 +44,8 @@ export async function createServices(config: Config, overrides: Partial<Services
   const engines = overrides.engines ?? createEngines(config, { codex });
   const terminals = overrides.terminals ?? createTerminals({ sandbox, log });
   const mcp = overrides.mcp ?? createMcp({ sandbox, log, clock, servers: config.mcpServers });
+  const wrongCredentials =
+    overrides.wrongCredentials ?? createWrongCredentials({ clock, log, isBehindFrontEnd: config.deployed });
   const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log });
   const wrapper = await createKeyWrapper(config);
   return {
@@ -52,6 +56,8 @@ export async function createServices(config: Config, overrides: Partial<Services
     store,
     bus,
     keys,
+    wrongCredentials,
+    origins: overrides.origins ?? createOrigins(config.allowedOrigins, log),
     logins:
       overrides.logins ?? createLogins({ store, clock, ids, wrapper, check: createLoginCheck(loginApis(config)) }),
     engines,
@@ -78,6 +84,7 @@ export async function createServices(config: Config, overrides: Partial<Services
       if (overrides.sandbox === undefined) await sandbox.close();
       if (overrides.bus === undefined) await bus.close();
       if (overrides.store === undefined) await store.close();
+      wrongCredentials.flush();
       log.flush();
     },
   };

@@ -1,5 +1,10 @@
 // Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every transport alike.
-import { type CredentialHeaders, createAuthenticate, createRecognize } from './auth/authenticate.ts';
+import {
+  type AuthenticateCall,
+  type CredentialHeaders,
+  createAuthenticate,
+  createRecognize,
+} from './auth/authenticate.ts';
 import type { Caller } from './auth/keys.ts';
 import { RpcError } from './errors.ts';
 import { shareOfHeap } from './heap-share.ts';
@@ -51,7 +56,7 @@ export interface GatewayReply extends Reply {
 export interface Gateway {
   readonly registry: Registry<MethodContext>;
   /** Headers only, before any body is read. Throws RpcError `unauthorized`, or `unavailable` when keys cannot be had. */
-  authenticate(headers: CredentialHeaders): Caller | Promise<Caller>;
+  authenticate(headers: CredentialHeaders, call?: AuthenticateCall): Caller | Promise<Caller>;
   /** The caller of a key by its digest, as the key stands now. Throws like `authenticate`. */
   recognize(digest: Uint8Array): Caller | Promise<Caller>;
   /** Charges one caller outside JSON-RPC (`/webhook`, verbose health). Throws like the limit gate. */
@@ -81,7 +86,12 @@ const NO_NOTIFY: MethodContext['notify'] = () => {};
 
 export function createGateway(services: Services, registry: Registry<MethodContext>): Gateway {
   const { config, clock, limiter, log } = services;
-  const keyring = { keys: services.keys, clock, defaultLimits: config.limits };
+  const keyring = {
+    keys: services.keys,
+    clock,
+    defaultLimits: config.limits,
+    wrongCredentials: services.wrongCredentials,
+  };
   const authenticate = createAuthenticate(keyring);
   const recognize = createRecognize(keyring);
   const inFlight = createInFlight(Math.max(IN_FLIGHT_BYTES_MIN, shareOfHeap(1 / 4, IN_FLIGHT_BYTES_MAX)));

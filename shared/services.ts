@@ -1,6 +1,8 @@
 // Everything the methods may use, on one object, built once and passed as an argument (never imported as a singleton).
 import type { Keys } from './auth/keys.ts';
 import type { Logins } from './auth/logins.ts';
+import type { Origins } from './auth/origins.ts';
+import type { WrongCredentials } from './auth/wrong-credentials.ts';
 import type { Clock, Ids } from './clock.ts';
 import type { Config } from './config.ts';
 import type { Conversations } from './conversations/conversations.ts';
@@ -21,6 +23,9 @@ export interface Services {
   readonly store: Store;
   readonly bus: EventBus;
   readonly keys: Keys;
+  /** Whose pages may call. */
+  readonly origins: Origins;
+  readonly wrongCredentials: WrongCredentials;
   readonly logins: Logins;
   readonly limiter: Limiter;
   readonly engines: Engines;

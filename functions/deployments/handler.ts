@@ -3,6 +3,7 @@
 // under dead letters. So what cannot be read is answered 400, never 204: an operator can look at a dead letter, not at a dropped one.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
+import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { fromMessage } from '../../shared/events/cloud-event.ts';
 import { applyDeploymentEvent } from '../../shared/events/deployments.ts';
@@ -31,13 +32,13 @@ const Envelope = z.object({
  * not deployed, where the emulator pushes without a token.
  */
 export function createDeploymentsHandler(services: Services, options: OidcOptions = {}): HttpHandler {
-  const { config, log } = services;
+  const { config, log, wrongCredentials } = services;
   const { audience, serviceAccount: email } = config.push;
   const verifier =
     audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
 
   const authenticate = async (req: IncomingMessage): Promise<void> => {
-    if (verifier !== undefined) return verifier.verify(req.headers.authorization);
+    if (verifier !== undefined) return wrongCredentials.check(req, () => verifier.verify(req.headers.authorization));
     if (config.deployed) {
       throw new RpcError('unauthorized', {
         message: 'Unauthorized: PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT are not configured',
@@ -66,7 +67,11 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
       sendNothing(res);
     } catch (thrown) {
       const error = toRpcError(thrown);
-      audit(error.reason, error.cause === undefined || error.reason === 'unauthorized' ? {} : errorFields(error.cause));
+      if (!(error instanceof CredentialError))
+        audit(
+          error.reason,
+          error.cause === undefined || error.reason === 'unauthorized' ? {} : errorFields(error.cause),
+        );
       sendError(res, error, requestId);
     }
   };

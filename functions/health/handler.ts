@@ -1,4 +1,5 @@
 // `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) asks every dependency.
+import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { type Gateway, Refused } from '../../shared/gateway.ts';
 import type { Services } from '../../shared/services.ts';
@@ -25,9 +26,9 @@ interface Check {
 export type HealthParts = () => Promise<{ readonly services: Services; readonly gateway: Gateway }>;
 
 /** Accepts its request at `/` and at `/health`. */
-export function createHealthHandler(allowedOrigins: ReadonlySet<string>, parts: HealthParts): HttpHandler {
+export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: HealthParts): HttpHandler {
   return async (req, res) => {
-    if (handleCors(req, res, allowedOrigins, 'GET')) return;
+    if (handleCors(req, res, origins, 'GET')) return;
     const requestId = requestIdOf(req);
     const path = pathOf(req);
     try {
@@ -41,7 +42,7 @@ export function createHealthHandler(allowedOrigins: ReadonlySet<string>, parts: 
         return;
       }
       const { services, gateway } = await parts();
-      const caller = await gateway.authenticate(req.headers);
+      const caller = await gateway.authenticate(req.headers, { client: req });
       // An outage of the limiter's store must not hide the report about it.
       const rate = await gateway.charge(caller, { mayDegrade: true }).catch((error: unknown) => {
         if (error instanceof Refused && error.decision.outcome === 'unavailable') return error.decision;

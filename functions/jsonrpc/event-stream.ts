@@ -4,6 +4,7 @@ import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
 import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
 import { aroundShared, notificationText } from '../../shared/rpc/notification.ts';
+import { onHalfClose } from '../http.ts';
 import { endWith, taken } from '../slow-reader.ts';
 
 /** Proxies cut streams that are silent for longer; comments keep them open. */
@@ -38,7 +39,11 @@ export function openEventStream(res: ServerResponse): EventStream {
       'X-Content-Type-Options': 'nosniff',
       ...headers,
     });
-    keepAlive = setInterval(() => res.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
+    const writeComment = (): void => {
+      res.write(': keep-alive\n\n');
+    };
+    keepAlive = setInterval(writeComment, KEEP_ALIVE_MS);
+    onHalfClose(res, writeComment);
     res.once('close', () => clearInterval(keepAlive));
   };
   // A prompt that waits in a queue says nothing for long.

@@ -1,6 +1,7 @@
 // `POST /jsonrpc`: JSON-RPC 2.0 over HTTP, answered as JSON, or as Server-Sent Events when the caller accepts them.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Caller } from '../../shared/auth/keys.ts';
+import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway, GatewayRequest } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
@@ -23,26 +24,28 @@ import { openEventStream } from './event-stream.ts';
 
 /** Accepts its request at `/` and at `/jsonrpc`. */
 export function createJsonRpcHandler(services: Services, gateway: Gateway): HttpHandler {
-  const { config, log } = services;
+  const { log } = services;
 
   return async (req, res) => {
     const meter = createMeter();
     const requestId = requestIdOf(req);
-    if (handleCors(req, res, config.allowedOrigins, 'POST')) return;
+    if (handleCors(req, res, services.origins, 'POST')) return;
     try {
       checkTarget(req);
-      const authenticated = gateway.authenticate(req.headers);
+      const authenticated = gateway.authenticate(req.headers, { client: req });
       const caller = authenticated instanceof Promise ? await authenticated : authenticated;
       await answer(req, res, caller, requestId, meter);
     } catch (thrown) {
       const error = toRpcError(thrown);
       // A stream that has begun can say nothing more in its form; its reader must not wait for an end that never comes.
       if (res.headersSent) res.destroy();
-      log.log(error.reason === 'internal' ? 'ERROR' : 'INFO', 'call refused', {
-        request_id: requestId,
-        outcome: error.reason,
-        ...(error.reason === 'internal' || error.reason === 'unavailable' ? errorFields(error.cause) : {}),
-      });
+      if (!(error instanceof CredentialError)) {
+        log.log(error.reason === 'internal' ? 'ERROR' : 'INFO', 'call refused', {
+          request_id: requestId,
+          outcome: error.reason,
+          ...(error.reason === 'internal' || error.reason === 'unavailable' ? errorFields(error.cause) : {}),
+        });
+      }
       sendJson(
         res,
         error.status === 200 ? error.toWire('').code : error.status,

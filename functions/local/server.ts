@@ -9,6 +9,7 @@ import { createHealthHandler } from '../health/handler.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendError } from '../http.ts';
 import { createJsonRpcHandler } from '../jsonrpc/handler.ts';
 import { createHttpServer, type HttpServer } from '../node-server.ts';
+import { createRequestGuard } from '../request-guard.ts';
 import { createWebhookHandler } from '../webhook/handler.ts';
 import { requireUpgrade } from '../ws/handshake.ts';
 import { attachWebSocket, type WebSocketEndpoint } from '../ws/server.ts';
@@ -21,13 +22,13 @@ export type LocalServer = HttpServer & { readonly sockets: WebSocketEndpoint };
 export function createLocalServer(services: Services): LocalServer {
   const gateway = createGateway(services, createRegistry(Object.values(methods)));
   const routes: ReadonlyMap<string, HttpHandler> = new Map([
-    ['health', createHealthHandler(services.config.allowedOrigins, async () => ({ services, gateway }))],
+    ['health', createHealthHandler(services.origins, async () => ({ services, gateway }))],
     ['jsonrpc', createJsonRpcHandler(services, gateway)],
     ['webhook', createWebhookHandler(services, gateway)],
     ['ws', requireUpgrade],
   ]);
   const page = createConsoleHandler([...routes.keys()].map((name) => `/${name}`));
-  const server = createHttpServer(async (req, res) => {
+  const listener: HttpHandler = async (req, res) => {
     const path = pathOf(req);
     const handler = routes.get(path.split('/', 2)[1] ?? '') ?? page;
     try {
@@ -37,6 +38,8 @@ export function createLocalServer(services: Services): LocalServer {
       if (error.reason === 'internal') services.log.log('ERROR', 'request failed', errorFields(error.cause));
       sendError(res, error, requestIdOf(req));
     }
-  });
-  return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, { allowOwnOrigin: true }) });
+  };
+  const { config, origins } = services;
+  const server = createHttpServer(listener, { guard: createRequestGuard({ host: config.host, origins }) });
+  return Object.assign(server, { sockets: attachWebSocket(server, services, gateway) });
 }

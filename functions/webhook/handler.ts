@@ -1,7 +1,9 @@
 // `POST /webhook` and `POST /webhook/sweep` as HTTP: who may, which headers count, which status the pipeline's answer gets. The
 // pipeline itself is shared/events.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { hasKey } from '../../shared/auth/authenticate.ts';
 import type { Caller } from '../../shared/auth/keys.ts';
+import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { acceptDelivery } from '../../shared/events/accept.ts';
 import { type Delivery, EVENT_BODY_BYTES_MAX } from '../../shared/events/interpret.ts';
@@ -34,27 +36,33 @@ interface Admitted {
 
 /** `/webhook` and `/` take deliveries, `/webhook/sweep` and `/sweep` run the sweeper. */
 export function createWebhookHandler(services: Services, gates: WebhookGates, options: OidcOptions = {}): HttpHandler {
-  const { config, log } = services;
+  const { config, log, wrongCredentials } = services;
   const signatures = createSignatureVerifier(config.webhookSecrets);
   const { audience, serviceAccount: email } = config.push;
   const scheduler =
     audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
 
+  /** The key beside a signature may be a wrong one, or meant for a proxy: then the signature decides, and undefined is returned. */
+  const admitKey = async (req: IncomingMessage, isSigned: boolean): Promise<Admitted | undefined> => {
+    if (isSigned && !hasKey(req.headers)) return undefined;
+    let caller: Caller;
+    try {
+      caller = await gates.authenticate(req.headers, { client: req, isOptional: isSigned });
+    } catch (error) {
+      if (isSigned && error instanceof RpcError && error.reason === 'unauthorized') return undefined;
+      throw error;
+    }
+    const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
+    return { caller, about: fromKey(caller, req), body };
+  };
+
   /** Credentials are judged before the body is read, except a signature, which is about the body. */
   const admit = async (req: IncomingMessage): Promise<Admitted> => {
     const isSigned = config.webhookSecrets.length > 0 && signatures.isSigned(req.headers);
-    if (hasKey(req, isSigned)) {
-      const caller = await gates.authenticate(req.headers);
-      const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
-      return { caller, about: fromKey(caller, req), body };
-    }
-    if (!isSigned) {
-      throw new RpcError('unauthorized', {
-        message: 'Unauthorized: send an API key in the X-API-Key header, or sign the request',
-      });
-    }
+    const byKey = await admitKey(req, isSigned);
+    if (byKey !== undefined) return byKey;
     const body = await readBody(req, EVENT_BODY_BYTES_MAX);
-    const signer = signatures.verify(req.headers, body);
+    const signer = await wrongCredentials.check(req, () => signatures.verify(req.headers, body));
     const caller = { keyId: ownerOf(signer), scopes: new Set(['webhook'] as const), limits: config.webhookLimits };
     return { caller, about: fromSigner(signer, req), body };
   };
@@ -77,7 +85,8 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     } catch (thrown) {
       const error = toRpcError(thrown);
       if (error instanceof Refused) headers = rateHeaders(error.decision);
-      audit(requestId, error.reason, started, { ...fields, ...causeOf(error) });
+      if (!(error instanceof CredentialError))
+        audit(requestId, error.reason, started, { ...fields, ...causeOf(error) });
       sendError(res, error, requestId, headers);
     }
   };
@@ -87,10 +96,11 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     let headers: OutgoingHttpHeaders = {};
     try {
       // A key with the scope `admin`, or the configured service account (Cloud Scheduler).
-      if (scheduler !== undefined && req.headers['x-api-key'] === undefined) {
-        await scheduler.verify(req.headers.authorization);
+      const { 'x-api-key': key = '', authorization } = req.headers;
+      if (scheduler !== undefined && key === '') {
+        await wrongCredentials.check(req, () => scheduler.verify(authorization));
       } else {
-        const caller = await gates.authenticate(req.headers);
+        const caller = await gates.authenticate(req.headers, { client: req });
         headers = rateHeaders(await gates.charge(caller, { mayDegrade: false }));
         requireScope(caller, 'admin');
       }
@@ -100,7 +110,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     } catch (thrown) {
       const error = toRpcError(thrown);
       if (error instanceof Refused) headers = rateHeaders(error.decision);
-      audit(requestId, error.reason, started, causeOf(error));
+      if (!(error instanceof CredentialError)) audit(requestId, error.reason, started, causeOf(error));
       sendError(res, error, requestId, headers);
     }
   };
@@ -114,7 +124,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
   return async (req, res) => {
     const requestId = requestIdOf(req);
     res.setHeader('X-Request-Id', requestId);
-    if (handleCors(req, res, config.allowedOrigins, 'POST')) return;
+    if (handleCors(req, res, services.origins, 'POST')) return;
     const path = pathOf(req);
     const isSweep = path === '/webhook/sweep' || path === '/sweep';
     if (!isSweep && path !== '/' && path !== '/webhook') return sendError(res, new RpcError('not_found'), requestId);
@@ -128,12 +138,6 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
 /** Each secret has limits of its own. Ids of keys are ASCII, so that none of them is this one. */
 function ownerOf({ fingerprint }: Signer): string {
   return `webhook·${fingerprint}`;
-}
-
-/** Beside a signature another scheme of `Authorization` is not for us: senders with a user in their URL send Basic. */
-function hasKey({ headers }: IncomingMessage, isSigned: boolean): boolean {
-  if (headers['x-api-key'] !== undefined) return true;
-  return headers.authorization !== undefined && !(isSigned && !/^bearer /i.test(headers.authorization));
 }
 
 /** GitHub sends a form with the JSON in `payload`, unless its hook says `application/json`; the signature is over the form. */

@@ -8,6 +8,7 @@ import type { Registry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
 import { type HttpHandler, handleCors, pathOf, requestIdOf, sendError, sendJson } from '../http.ts';
 import { createHttpServer, type HttpServer } from '../node-server.ts';
+import { createRequestGuard } from '../request-guard.ts';
 import { createForwardedHandler } from './forwarded.ts';
 import { requireUpgrade } from './handshake.ts';
 import { attachWebSocket, type WebSocketEndpoint, type WebSocketOptions } from './server.ts';
@@ -21,9 +22,10 @@ export function createCompanionServer(
   options: WebSocketOptions & OidcOptions = {},
 ): CompanionServer {
   const gateway = createGateway(services, registry);
-  const { allowedOrigins } = services.config;
+  const { config, origins } = services;
+  const guard = createRequestGuard({ host: config.deployed ? undefined : config.host, origins });
   const health: HttpHandler = (req, res) => {
-    if (!handleCors(req, res, allowedOrigins, 'GET')) sendJson(res, 200, { status: 'healthy' });
+    if (!handleCors(req, res, origins, 'GET')) sendJson(res, 200, { status: 'healthy' });
   };
   const routes: ReadonlyMap<string, HttpHandler> = new Map([
     ['/', health],
@@ -31,7 +33,7 @@ export function createCompanionServer(
     ['/jsonrpc', createForwardedHandler(services, gateway, options)],
     ['/ws', requireUpgrade],
   ]);
-  const server = createHttpServer(async (req, res) => {
+  const listener: HttpHandler = async (req, res) => {
     try {
       const handler = routes.get(pathOf(req));
       if (handler === undefined) throw new RpcError('not_found', { message: 'Not found: /ws and /health are here' });
@@ -41,6 +43,7 @@ export function createCompanionServer(
       if (error.reason === 'internal') services.log.log('ERROR', 'request failed', errorFields(error.cause));
       sendError(res, error, requestIdOf(req));
     }
-  });
+  };
+  const server = createHttpServer(listener, { guard });
   return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, options) });
 }

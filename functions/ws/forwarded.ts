@@ -1,13 +1,14 @@
 // `POST /jsonrpc` of the companion: calls that the jsonrpc function forwards, and nobody else's. Who calls is the function's word, which
 // counts because of the ID token of its service account.
 import type { ServerResponse } from 'node:http';
+import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { createOidcVerifier, type OidcOptions } from '../../shared/events/oidc.ts';
 import { CALL_CONTENT_TYPE, CALL_HEADER, decodeFacts } from '../../shared/forward/call.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
-import { type HttpHandler, readBody, requestIdOf, sendError, socketUrlOf } from '../http.ts';
+import { type HttpHandler, onHalfClose, readBody, requestIdOf, sendError, socketUrlOf } from '../http.ts';
 
 /** A request within the gateway's own limit, written out again, may have grown. */
 const BODY_BYTES_MAX = 4 << 20;
@@ -25,7 +26,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       if (verifier === undefined) {
         throw new RpcError('unauthorized', { message: 'Unauthorized: this service takes no forwarded calls' });
       }
-      await verifier.verify(req.headers.authorization);
+      await services.wrongCredentials.check(req, () => verifier.verify(req.headers.authorization));
       const facts = decodeFacts(req.headers[CALL_HEADER]);
       const socketUrl = socketUrlOf(req);
       const held = gateway.hold(facts.caller);
@@ -37,6 +38,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       res.flushHeaders();
       const keepAlive = setInterval(() => res.write('\n'), KEEP_ALIVE_MS);
       res.once('close', () => clearInterval(keepAlive));
+      onHalfClose(res, () => res.write('\n'));
       const reply = await gateway.handle({
         ...facts,
         hints: { ...facts.hints, ...(socketUrl !== undefined && { socketUrl }) },
@@ -51,10 +53,12 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       res.end();
     } catch (thrown) {
       const error = toRpcError(thrown);
-      services.log.log(error.reason === 'internal' ? 'ERROR' : 'WARNING', 'forwarded call refused', {
-        outcome: error.reason,
-        ...errorFields(error.cause),
-      });
+      if (!(error instanceof CredentialError)) {
+        services.log.log(error.reason === 'internal' ? 'ERROR' : 'WARNING', 'forwarded call refused', {
+          outcome: error.reason,
+          ...errorFields(error.cause),
+        });
+      }
       if (res.headersSent) res.destroy();
       else sendError(res, error, requestIdOf(req));
     }

@@ -1,13 +1,18 @@
 // Who may open a socket, judged from the upgrade request alone: path, origin, credentials. A refusal is an ordinary HTTP answer in JSON.
+import { hash } from 'node:crypto';
 import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { hasKey } from '../../shared/auth/authenticate.ts';
 import type { Caller } from '../../shared/auth/keys.ts';
 import { redeemTicket } from '../../shared/auth/tickets.ts';
+import type { WrongCredentials } from '../../shared/auth/wrong-credentials.ts';
 import type { WallClock } from '../../shared/clock.ts';
+import { LOCAL_KEY } from '../../shared/config.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { errorHeaders, type HttpHandler, pathOf, requestIdOf, sendJson } from '../http.ts';
+import { errorHeaders, type HttpHandler, httpStatusOf, pathOf, requestIdOf, sendJson } from '../http.ts';
+import { forbiddenOrigin, type RequestGuard } from '../request-guard.ts';
 
 /** The one subprotocol that is spoken; the only thing ever echoed. */
 export const PROTOCOL = 'gateway.v1';
@@ -19,24 +24,37 @@ export interface HandshakeParts {
   readonly gateway: Gateway;
   readonly store: Store;
   readonly clock: WallClock;
-  readonly isAllowedOrigin: (origin: string, req: IncomingMessage) => boolean;
+  readonly wrongCredentials: WrongCredentials;
+  readonly guard: RequestGuard;
 }
 
+const LOCAL_KEY_DIGEST = hash('sha256', LOCAL_KEY, 'buffer');
+
 /**
- * The caller behind an upgrade request: by key header, else by ticket. Throws RpcError `not_found`, `forbidden` (origin), `unauthorized`,
- * `invalid_request`, `unavailable`.
+ * The caller behind an upgrade request: by key header, else by ticket. Throws RpcError `not_found`, `forbidden` (host, origin),
+ * `unauthorized`, `invalid_request`, `unavailable`.
  */
 export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, signal: AbortSignal): Promise<Caller> {
+  parts.guard.checkHost(req);
   if (pathOf(req) !== '/ws') throw new RpcError('not_found', { message: 'Not found: the WebSocket is at /ws' });
-  const { origin } = req.headers;
-  // Only browsers send it, and they cannot lie about it: a page of another site must not use its visitor's ticket or network.
-  if (origin !== undefined && !parts.isAllowedOrigin(origin, req)) {
-    throw new RpcError('forbidden', { message: 'Forbidden: this origin is not allowed', data: { origin } });
-  }
   const ticket = ticketOf(req);
-  const hasHeader = req.headers['x-api-key'] !== undefined || req.headers.authorization !== undefined;
-  if (hasHeader || ticket === undefined) return parts.gateway.authenticate(req.headers);
-  return parts.gateway.recognize(await redeemTicket(parts, ticket, signal));
+  if (ticket === undefined || hasKey(req.headers)) {
+    try {
+      const call = { client: req, signal, isOptional: ticket !== undefined };
+      const caller = await parts.gateway.authenticate(req.headers, call);
+      // A page cannot send the header, so its origin says nothing more about who this is; but everyone knows the local key.
+      if (caller.digest !== undefined && LOCAL_KEY_DIGEST.equals(caller.digest)) parts.guard.checkOrigin(req);
+      return caller;
+    } catch (error) {
+      const isWrong = error instanceof RpcError && error.reason === 'unauthorized';
+      if (!isWrong || ticket === undefined) throw error;
+    }
+  }
+  // A page sends its origin and cannot lie about it: one of another site must not use its visitor's ticket or network.
+  if (!parts.guard.mayConnect(req)) throw forbiddenOrigin(req.headers.origin ?? '');
+  return parts.wrongCredentials.check(req, async () =>
+    parts.gateway.recognize(await redeemTicket(parts, ticket, signal)),
+  );
 }
 
 function ticketOf(req: IncomingMessage): string | undefined {
@@ -54,7 +72,7 @@ export function refuseUpgrade(
   stream: Duplex,
   error: RpcError,
   requestId: string,
-  status: number = statusOf(error),
+  status: number = httpStatusOf(error),
 ): void {
   if (!stream.writable) {
     stream.destroy();
@@ -80,11 +98,5 @@ export function refuseUpgrade(
 /** `GET /ws` without an upgrade. */
 export const requireUpgrade: HttpHandler = (req, res) => {
   const error = new RpcError('invalid_request', { message: 'open a WebSocket here' });
-  sendJson(res, 426, { error: error.toWire(requestIdOf(req)) }, { Upgrade: 'websocket', Connection: 'Upgrade' });
+  sendJson(res, 426, { error: error.toWire(requestIdOf(req)) }, { Upgrade: 'websocket', Connection: 'Upgrade, close' });
 };
-
-/** Outside JSON-RPC every failure has an HTTP status of its own. */
-function statusOf(error: RpcError): number {
-  const { code } = error.toWire('');
-  return code >= 400 && code !== 499 ? code : error.reason === 'internal' ? 500 : 400;
-}

@@ -4,12 +4,14 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ServerOptions, type WebSocket, WebSocketServer } from 'ws';
 import type { Caller } from '../../shared/auth/keys.ts';
+import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
 import { requestIdOf } from '../http.ts';
+import { createRequestGuard } from '../request-guard.ts';
 import { CLOSE } from './close-codes.ts';
 import { type ConnectionHost, type ConnectionTimes, SocketConnection } from './connection.ts';
 import { admitUpgrade, PROTOCOL, refuseUpgrade } from './handshake.ts';
@@ -20,8 +22,6 @@ export interface WebSocketOptions extends Partial<ConnectionTimes> {
   readonly perKeyMax?: number;
   /** Connections on this instance. */
   readonly connectionsMax?: number;
-  /** Whether pages of the server's own loopback origin may connect, as the local console does. */
-  readonly allowOwnOrigin?: boolean;
   /** How often connections look at the clock. */
   readonly tickMs?: number;
   /** How often keys are looked up again, and how often the limiter's revoke flag is read. */
@@ -53,8 +53,10 @@ export function attachWebSocket(
   gateway: Gateway,
   options: WebSocketOptions = {},
 ): WebSocketEndpoint {
-  const { perKeyMax = 10, connectionsMax = 10_000, allowOwnOrigin = false, tickMs = 1_000 } = options;
-  const { config, log, store, clock } = services;
+  const { perKeyMax = 10, connectionsMax = 10_000, tickMs = 1_000 } = options;
+  const { clock, config, log, origins, store, wrongCredentials } = services;
+  const guard = createRequestGuard({ host: config.deployed ? undefined : config.host, origins });
+  const handshakeParts = { gateway, store, clock, wrongCredentials, guard };
   const times: ConnectionTimes = {
     pingMs: options.pingMs ?? 30_000,
     ageMaxMs: options.ageMaxMs ?? 55 * 60_000,
@@ -91,11 +93,13 @@ export function attachWebSocket(
     upgrade(req, stream, head).catch((thrown: unknown) => {
       const error = toRpcError(thrown);
       const internal = error.reason === 'internal';
-      log.log(internal ? 'ERROR' : 'INFO', 'socket refused', {
-        request_id: requestIdOf(req),
-        outcome: error.reason,
-        ...(internal || error.reason === 'unavailable' ? errorFields(error.cause) : {}),
-      });
+      if (!(error instanceof CredentialError)) {
+        log.log(internal ? 'ERROR' : 'INFO', 'socket refused', {
+          request_id: requestIdOf(req),
+          outcome: error.reason,
+          ...(internal || error.reason === 'unavailable' ? errorFields(error.cause) : {}),
+        });
+      }
       refuseUpgrade(stream, error, requestIdOf(req));
     });
   });
@@ -108,7 +112,7 @@ export function attachWebSocket(
     handshakes++;
     let caller: Caller;
     try {
-      caller = await withDeadline((signal) => admitUpgrade(req, { gateway, store, clock, isAllowedOrigin }, signal));
+      caller = await withDeadline((signal) => admitUpgrade(req, handshakeParts, signal));
     } finally {
       handshakes--;
     }
@@ -156,12 +160,6 @@ export function attachWebSocket(
   function tick(): void {
     const nowMs = performance.now();
     for (const connection of connections) connection.tick(nowMs);
-  }
-
-  function isAllowedOrigin(origin: string, req: IncomingMessage): boolean {
-    if (config.allowedOrigins.has(origin)) return true;
-    const { localPort } = req.socket;
-    return allowOwnOrigin && [`http://127.0.0.1:${localPort}`, `http://localhost:${localPort}`].includes(origin);
   }
 
   return {

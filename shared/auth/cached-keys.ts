@@ -20,6 +20,8 @@ export interface CachedKeysOptions {
   readonly log: Logger;
 }
 
+type FindOptions = Parameters<Keys['find']>[1];
+
 const FRESH_MS = 60_000;
 const REFRESH_AFTER_MS = 45_000;
 const REFRESH_JITTER_MS = 10_000;
@@ -93,11 +95,12 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
     return known.index.find(digest);
   };
 
-  const findSlowly = async (digest: Uint8Array, signal: AbortSignal | undefined): Promise<ApiKey | undefined> => {
+  const findSlowly = async (digest: Uint8Array, options: FindOptions = {}): Promise<ApiKey | undefined> => {
+    const { signal, mayReread } = options;
     await renew(signal);
     const found = lookup(digest);
     if (found !== undefined) return found;
-    const next = reread();
+    const next = mayReread?.() === false ? undefined : reread();
     if (next !== undefined) await untilAborted(next, signal);
     const again = lookup(digest);
     if (again === undefined && (ageMs() >= FRESH_MS || !known?.complete)) throw unavailable();
@@ -112,7 +115,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
         if (clock.monotonic() >= known.renewAtMs || !known.complete) void reread();
         if (found !== undefined) return found;
       }
-      return findSlowly(digest, options?.signal);
+      return findSlowly(digest, options);
     },
     async ping(options) {
       await renew(options?.signal);

@@ -33,7 +33,11 @@ export interface Caller {
 export interface Keys {
   find(
     digest: Uint8Array,
-    options?: { readonly signal?: AbortSignal },
+    options?: {
+      readonly signal?: AbortSignal;
+      /** Asked when the key is not known: whether its sake is reason enough to read the source again. Default: it is. */
+      readonly mayReread?: () => boolean;
+    },
   ): ApiKey | undefined | Promise<ApiKey | undefined>;
   /** For the verbose health check; also warms an adapter that reads its keys from outside. */
   ping(options?: { readonly signal?: AbortSignal }): Promise<void>;

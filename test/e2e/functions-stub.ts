@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { hardenFramework } from '../../functions/framework.ts';
 import { pathOf, readBody, requestIdOf, sendError, sendJson } from '../../functions/http.ts';
+import { createOrigins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { createLogger } from '../../shared/log.ts';
 
@@ -10,6 +11,7 @@ let holding = 0;
 
 hardenFramework({
   log,
+  origins: createOrigins(new Set(), log),
   drainTimeoutMs: Number(process.env.DRAIN_MS ?? 8000),
   finish: async (graceMs) => log.log('INFO', 'finish was called', { grace_ms: graceMs }),
   close: async () => log.log('INFO', 'close was called', { holding }),

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { connectionCases } from '../cases/connection.cases.ts';
 import { ROOT, type RunningFunction, startFunction } from './functions-cli.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
@@ -54,6 +55,21 @@ function post(
 
 function call(method: string, params: object): string {
   return JSON.stringify({ jsonrpc: '2.0', id: 1, method, params });
+}
+
+const KEY_HEADER = `X-API-Key: ${KEY}`;
+const LIST = '{"jsonrpc":"2.0","id":1,"method":"conversation.list"}';
+for (const { target: name, ...about } of [
+  { target: 'health', line: 'GET / HTTP/1.1', status: 200 },
+  { target: 'jsonrpc', line: 'POST / HTTP/1.1', headers: [KEY_HEADER], body: LIST, status: 200 },
+  { target: 'webhook', line: 'POST / HTTP/1.1', headers: [KEY_HEADER], body: '{}', status: 400 },
+  { target: 'deployments', line: 'POST / HTTP/1.1', body: '{}', status: 400 },
+]) {
+  connectionCases(`the function ${name}`, async () => {
+    const env = { ...LOCAL, METADATA_SERVER_DETECTION: 'none', GATEWAY_LIMITS: '100000/minute' };
+    const fn = await startFunction({ source: bundle, target: name, env });
+    return { ...about, port: fn.port, close: async () => void (await fn.stop('SIGKILL')) };
+  });
 }
 
 describe('the build', () => {
@@ -184,7 +200,7 @@ describe('what the framework itself would get wrong', () => {
       Array.from({ length: 10 }, async () => {
         const socket = connect(fn.port, '127.0.0.1').setEncoding('utf8');
         socket.write(
-          `POST / HTTP/1.1\r\nHost: a\r\nX-API-Key: ${KEY}\r\nExpect: 100-continue\r\nContent-Length: ${body.length}\r\n\r\n`,
+          `POST / HTTP/1.1\r\nHost: localhost\r\nX-API-Key: ${KEY}\r\nExpect: 100-continue\r\nContent-Length: ${body.length}\r\n\r\n`,
         );
         // The interim answer shows that the handler has admitted the request and waits for its body.
         const [interim] = await once(socket, 'data');

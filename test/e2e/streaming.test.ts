@@ -196,7 +196,7 @@ it('a reader that does not read holds up only itself: the turn ends, the gateway
   await once(socket, 'connect');
   socket.pause();
   socket.write(
-    `POST /jsonrpc HTTP/1.1\r\nHost: x\r\nX-API-Key: dev-key\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    `POST /jsonrpc HTTP/1.1\r\nHost: localhost\r\nX-API-Key: dev-key\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
   await until(
     () => rpc(url, 'conversation.status', { session_id }),

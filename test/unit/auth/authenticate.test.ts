@@ -38,6 +38,9 @@ describe('authenticate', () => {
     ['both when they agree', { 'x-api-key': 'app-key', authorization: 'Bearer app-key' }],
     ['X-API-Key beside another scheme', { 'x-api-key': 'app-key', authorization: 'Basic dTpw' }],
     ['Bearer beside an empty X-API-Key', { 'x-api-key': '', authorization: 'Bearer app-key' }],
+    ['X-API-Key beside another scheme', { 'x-api-key': 'app-key', authorization: 'Basic dTpw' }],
+    ['X-API-Key beside a token that is no key', { 'x-api-key': 'app-key', authorization: 'Bearer a.b.c' }],
+    ['X-API-Key beside a long token', { 'x-api-key': 'app-key', authorization: `Bearer ${'x'.repeat(8_000)}` }],
   ])('admits a key in %s', async (_name, headers) => {
     expect(await authenticate(headers)).toEqual<Caller>({
       keyId: 'app',
@@ -61,7 +64,12 @@ describe('authenticate', () => {
     ['a prefix of a key', { 'x-api-key': 'app-ke' }, /not valid/],
     ['two different keys', { 'x-api-key': 'app-key', authorization: 'Bearer ci-key' }, /different keys/],
     ['two X-API-Key headers, joined by node', { 'x-api-key': 'app-key, app-key' }, /not valid/],
-    ['a list of keys', { 'x-api-key': ['app-key'] }, /not valid/],
+    ['a list of keys', { 'x-api-key': ['app-key', 'app-key'] }, /not valid/],
+    [
+      'a wrong key beside a token that is a key',
+      { 'x-api-key': 'wrong', authorization: 'Bearer app-key' },
+      /not valid/,
+    ],
     ['another scheme', { authorization: 'Basic app-key' }, /X-API-Key header/],
     ['an oversized key', { 'x-api-key': 'k'.repeat(1025) }, /not valid/],
     ['an oversized Authorization', { authorization: `Bearer${' '.repeat(100_000)}k` }, /not valid/],

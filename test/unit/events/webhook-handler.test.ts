@@ -90,7 +90,7 @@ describe('POST /webhook', () => {
     const { hostname, port } = new URL(url);
     const socket = connect(Number(port), hostname);
     await once(socket, 'connect');
-    socket.write('POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n');
+    socket.write('POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n');
     const [head] = await once(socket, 'data');
     expect(String(head)).toMatch(/^HTTP\/1.1 401 /);
     socket.destroy();
@@ -98,11 +98,6 @@ describe('POST /webhook', () => {
 
   test.each([
     ['an unknown key', { 'X-API-Key': 'nobody' }, 401],
-    [
-      'an unknown key beside a valid signature',
-      { 'X-API-Key': 'nobody', ...github(JSON.stringify(REFERENCE_EVENT)) },
-      401,
-    ],
     ['a key without the scope', { 'X-API-Key': 'key-of-ops-00000' }, 403],
     ['a wrong signature', { 'X-Hub-Signature-256': `sha256=${'0'.repeat(64)}` }, 401],
   ])('refuses %s', async (_, headers, status) => {
@@ -234,6 +229,9 @@ describe('POST /webhook', () => {
   });
 
   test.each([
+    ['an empty key', (body: string) => ({ 'X-API-Key': '', ...github(body) })],
+    ['a key that is not ours', (body: string) => ({ 'X-API-Key': 'nobody', ...github(body) })],
+    ['a token that is not ours', (body: string) => ({ Authorization: 'Bearer nobody', ...github(body) })],
     ['an Authorization that is no key', (body: string) => ({ Authorization: 'Basic dTpw', ...github(body) })],
     [
       'a signature of the other kind that is not valid',

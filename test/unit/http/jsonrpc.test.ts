@@ -82,6 +82,9 @@ describe('POST /jsonrpc', () => {
       ['X-API-Key', KEY],
       ['Bearer', { authorization: 'Bearer key-one' }],
       ['bearer in any case', { authorization: 'bearer key-one' }],
+      ['X-API-Key beside a token of another system', { ...KEY, authorization: 'Bearer a.b.c' }],
+      ['X-API-Key beside Basic', { ...KEY, authorization: 'Basic dTpw' }],
+      ['Bearer beside an empty X-API-Key', { 'x-api-key': '', authorization: 'Bearer key-one' }],
       ['both alike', { ...KEY, authorization: 'Bearer key-one' }],
     ])('takes %s', async (_name, headers) => {
       expect((await post(headers)).status).toBe(200);
@@ -93,7 +96,7 @@ describe('POST /jsonrpc', () => {
       ['a wrong key', { 'x-api-key': 'nope' }, '/jsonrpc'],
       ['the key in another case', { 'x-api-key': 'KEY-ONE' }, '/jsonrpc'],
       ['an expired key', { 'x-api-key': 'key-old' }, '/jsonrpc'],
-      ['two keys that differ', { ...KEY, authorization: 'Bearer other' }, '/jsonrpc'],
+      ['two keys that differ', { ...KEY, authorization: 'Bearer few-0' }, '/jsonrpc'],
       ['Basic', { authorization: `Basic ${Buffer.from('a:key-one').toString('base64')}` }, '/jsonrpc'],
       ['a key of 100 kB', { 'x-api-key': 'x'.repeat(10_000) }, '/jsonrpc'],
       ['a key in the query', {}, '/jsonrpc?key=key-one&api_key=key-one&x-api-key=key-one&access_token=key-one'],

@@ -426,7 +426,7 @@ describe('a handshake', () => {
   it('that never ends holds no connection', async () => {
     const stage = await stageOf();
     const socket = connectTcp(stage.port, '127.0.0.1');
-    socket.write('GET /ws HTTP/1.1\r\nHost: x\r\n');
+    socket.write('GET /ws HTTP/1.1\r\nHost: localhost\r\n');
     const client = clientOf(new WebSocket(stage.url, { headers: { 'X-API-Key': KEY } }));
     await once(client.socket, 'open');
     expect(stage.sockets.size).toBe(1);

@@ -4,11 +4,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Stage } from './stage.ts';
 import { createStage, KEY, refusal } from './stage.ts';
 
+const OTHER = 'another-key';
 const ORIGIN = 'https://app.example.com';
 let stage: Stage;
 
 beforeAll(async () => {
-  stage = await createStage({ env: { ALLOWED_ORIGINS: ORIGIN }, sockets: { perKeyMax: 3, allowOwnOrigin: true } });
+  const keys = JSON.stringify({ keys: [KEY, OTHER].map((key) => ({ id: key, key })) });
+  stage = await createStage({ env: { ALLOWED_ORIGINS: ORIGIN, GATEWAY_KEYS: keys }, sockets: { perKeyMax: 3 } });
 });
 afterAll(() => stage.close());
 
@@ -64,6 +66,25 @@ describe('a ticket', () => {
     expect((await client.call('conversation.list')).result?.conversations).toEqual([]);
     client.socket.close();
     await client.closed;
+  });
+
+  it.each<readonly [string, Record<string, string>]>([
+    ['Basic', { Authorization: 'Basic dTpw' }],
+    ['an empty key', { 'X-API-Key': '' }],
+    ['a wrong key', { 'X-API-Key': 'wrong' }],
+    ['a token of another system', { Authorization: 'Bearer a.b.c' }],
+  ])('is enough, whatever else is sent: %s', async (_, headers) => {
+    const client = await stage.connect({ headers, protocols: ['gateway.v1', `gateway.ticket.${await ticket()}`] });
+    client.socket.close();
+    await client.closed;
+  });
+
+  it('is for pages of listed origins', async () => {
+    const protocols = ['gateway.v1', `gateway.ticket.${await ticket()}`];
+    const { status, body } = await refusal(stage.url, { headers: { Origin: 'https://elsewhere.example' }, protocols });
+    expect([status, body.error?.data.reason]).toEqual([403, 'forbidden']);
+    stage.services.log.flush();
+    expect(stage.logged.join('').match(/"origin":"https:\/\/elsewhere\.example".*ALLOWED_ORIGINS/g)).toHaveLength(1);
   });
 
   it('works once: of many that present it at the same moment, one gets in', async () => {
@@ -122,13 +143,29 @@ describe('an origin', () => {
   });
 
   it.each(['https://evil.example.com', `${ORIGIN}.evil.com`, 'http://app.example.com', 'null', 'http://127.0.0.1:1'])(
-    'is refused when it is %s, whatever key comes with it',
+    'is refused beside the public key of a local gateway when it is %s',
     async (origin) => {
       const { status, body } = await refusal(stage.url, { headers: { 'X-API-Key': KEY, Origin: origin } });
       expect(status).toBe(403);
       expect(body.error?.data.reason).toBe('forbidden');
     },
   );
+});
+
+describe('a key that is not public', () => {
+  it.each(['https://elsewhere.example', 'null', 'http://127.0.0.1:1'])(
+    'opens whatever the origin: %s',
+    async (origin) => {
+      const client = await stage.connect({ headers: { 'X-API-Key': OTHER, Origin: origin } });
+      client.socket.close();
+      await client.closed;
+    },
+  );
+
+  it('does not open under another name of the host', async () => {
+    const { status } = await refusal(stage.url, { headers: { 'X-API-Key': OTHER, Host: 'rebind.example' } });
+    expect(status).toBe(403);
+  });
 });
 
 describe('a request that is no handshake', () => {
@@ -143,7 +180,13 @@ describe('a request that is no handshake', () => {
       socket.on('error', reject);
       socket.end(`${lines.join('\r\n')}\r\n\r\n`);
     });
-  const base = ['GET /ws HTTP/1.1', 'Host: x', 'Connection: Upgrade', 'Upgrade: websocket', `X-API-Key: ${KEY}`];
+  const base = [
+    'GET /ws HTTP/1.1',
+    'Host: localhost',
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    `X-API-Key: ${KEY}`,
+  ];
   const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
 
   it.each([

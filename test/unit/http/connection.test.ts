@@ -1,0 +1,130 @@
+// Connections to the local gateway and to the companion, and what else is theirs: streams, other timeouts, origins that are listed.
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { connect } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createHttpServer } from '../../../functions/node-server.ts';
+import { createCompanionServer } from '../../../functions/ws/companion.ts';
+import { loadConfig } from '../../../shared/config.ts';
+import { createServices } from '../../../shared/create-services.ts';
+import { createLogger } from '../../../shared/log.ts';
+import { connectionCases, readAll } from '../../cases/connection.cases.ts';
+import { call } from '../../cases/jsonrpc.cases.ts';
+import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
+
+const KEY = 'X-API-Key: dev-key';
+const CALL = '{"jsonrpc":"2.0","id":1,"method":"conversation.list"}';
+const TARGETS = [
+  { name: '/health of the local gateway', line: 'GET /health HTTP/1.1', status: 200 },
+  { name: '/jsonrpc of the local gateway', line: 'POST /jsonrpc HTTP/1.1', headers: [KEY], body: CALL, status: 200 },
+  { name: '/webhook of the local gateway', line: 'POST /webhook HTTP/1.1', headers: [KEY], body: '{}', status: 400 },
+  { name: '/ws of the local gateway', line: 'GET /ws HTTP/1.1', headers: [KEY], status: 426 },
+  { name: 'the console of the local gateway', line: 'GET / HTTP/1.1', status: 200 },
+  { name: 'no endpoint of the local gateway', line: 'GET /nothing HTTP/1.1', status: 404 },
+];
+
+let shared: Promise<InProcessGateway> | undefined;
+for (const { name, ...target } of TARGETS) {
+  connectionCases(name, async () => {
+    shared ??= startInProcess({ GATEWAY_LIMITS: '100000/minute' });
+    return { ...target, port: Number(new URL((await shared).url).port) };
+  });
+}
+afterAll(async () => (await shared)?.close());
+
+connectionCases('/health of the companion', async () => {
+  const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local' });
+  const services = await createServices(config, { log: createLogger({ format: 'json', write() {} }) });
+  const server = createCompanionServer(services, new Map());
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const close = async (): Promise<void> => {
+    server.closeAllConnections();
+    server.close();
+    await services.close();
+  };
+  return { port, line: 'GET /health HTTP/1.1', status: 200, close };
+});
+
+describe('a stream', () => {
+  const ORIGIN = 'https://app.example';
+  let gateway: InProcessGateway;
+  beforeAll(async () => {
+    gateway = await startInProcess({ ALLOWED_ORIGINS: ORIGIN });
+  });
+  afterAll(() => gateway.close());
+
+  const prompt = (text: string, session_id: string): string => {
+    const params = { prompt: text, session_id, model: session_id === 'quick' ? 'offline/echo' : 'offline/slow' };
+    const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params });
+    const head = `POST /jsonrpc HTTP/1.1\r\nHost: localhost\r\n${KEY}\r\nAccept: text/event-stream`;
+    return `${head}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  };
+  const open = () =>
+    connect({ port: Number(new URL(gateway.url).port), host: '127.0.0.1', allowHalfOpen: true }).on('error', () => {});
+
+  it.each([
+    ['nothing', ''],
+    ['half a request head', 'GET /health HTTP/1.1\r\nHost: loc'],
+    ['a NUL byte', '\0'],
+    ['a request that is not HTTP', 'hello\r\n\r\n'],
+  ])('goes on to its end when its client ends its side behind %s', async (session, behind) => {
+    const socket = open();
+    socket.write(prompt('a', session.replaceAll(' ', '-')));
+    await once(socket, 'data');
+    const text = readAll(socket);
+    // Written at once, so that a client that has gone, which looks the same, resets the connection.
+    const written = new Promise<void>((resolve) => {
+      socket.on('data', (chunk) => String(chunk).includes(': keep-alive') && resolve());
+    });
+    socket.end(behind);
+    await written;
+    await fetch(`${gateway.url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'dev-key' },
+      body: JSON.stringify(call('conversation.cancel', { session_id: session.replaceAll(' ', '-') })),
+    });
+    expect(await text).not.toContain('HTTP/1.1 4');
+    expect(await text).toMatch(/"TurnAborted".*"id":1\}\n\n\r\n0\r\n\r\n$/s);
+  });
+
+  it('is open to pages of a listed origin', async () => {
+    const socket = open();
+    socket.end(prompt('a', 'quick').replace('Accept:', `Origin: ${ORIGIN}\r\nAccept:`));
+    expect(await readAll(socket)).toMatch(/^HTTP\/1\.1 200 .*Access-Control-Allow-Origin: https:\/\/app\.example/s);
+  });
+
+  it('refused for its origin leaves one line in the log, with the variable that would allow it', async () => {
+    for (let n = 0; n < 3; n++) {
+      await fetch(`${gateway.url}/jsonrpc`, { method: 'POST', headers: { origin: 'https://evil.example' } });
+      await fetch(`${gateway.url}/health`, { headers: { origin: 'https://evil.example' } });
+    }
+    const lines = gateway.logged().match(/.*"origin":"https:\/\/evil\.example".*/g);
+    expect(lines).toHaveLength(1);
+    expect(lines?.[0]).toContain('ALLOWED_ORIGINS');
+  });
+});
+
+describe('a request that is not sent in time', () => {
+  it('behind one that is still being answered ends the connection only after the answer', async () => {
+    const asked = Promise.withResolvers<void>();
+    const server = createHttpServer(
+      (_req, res) => {
+        res.write('begun ');
+        asked.resolve();
+        server.once('clientError', () => res.end('whole'));
+      },
+      { times: { headersTimeout: 50, connectionsCheckingInterval: 20 } },
+    );
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    const text = readAll(socket);
+    socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTT');
+    await asked.promise;
+    expect(await text).toMatch(/^HTTP\/1\.1 200 .*begun .*whole\r\n0\r\n\r\n$/s);
+    expect(await text).not.toContain('408');
+    server.close();
+  });
+});
