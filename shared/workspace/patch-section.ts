@@ -132,13 +132,14 @@ function isNoNewline(line: string | undefined): boolean {
   return line?.startsWith('\\ ') === true && line.length >= NO_NEWLINE_CHARS_MIN;
 }
 
-/** Lines of a change after a hunk's last: git would leave them out without a message. `-- ` is a mail's signature. */
+/** Lines of a change after a hunk's last: git would leave them out without a message. Mails end with `-- ` or a long rule. */
 function hasMore({ lines, at }: Cursor): boolean {
   let next = at;
   while (headerLine(lines, next) === '' && next < lines.length) next++;
   const line = headerLine(lines, next);
   const isHeader = line.startsWith('--- ') && headerLine(lines, next + 1).startsWith('+++ ');
-  return /^[-+ ]/.test(line) && line.trimEnd() !== '--' && !isHeader;
+  const isMail = line.trimEnd() === '--' || (next > at && line.startsWith('-'.repeat(14)));
+  return /^[-+ ]/.test(line) && !isMail && !isHeader;
 }
 
 /** `GIT binary patch` with one or two blocks of data up to an empty line, or the one line of a diff without them. */

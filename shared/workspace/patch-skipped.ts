@@ -33,7 +33,7 @@ const BESIDE_CHANGES: readonly Rule[] = [
   { pattern: /^Symbolic links (.*) and .* differ$/, what: 'a symbolic link' },
   { pattern: /^File (.*) is an? .* while file .* is an? /, what: 'a file that turns into another type' },
 ];
-const DIFF_LINE = /^(?:diff -.*\/|Common subdirectories: |Binary files )/;
+const REPORT_LINE = /^(?:Common subdirectories: |Binary files |Only in )/;
 
 /**
  * `index` is a line that begins no section that git reads; `follows`: right behind one, or first of all. Throws RpcError `patch_failed`
@@ -57,7 +57,7 @@ export function refuseSkipped(lines: readonly string[], index: number, follows: 
   const command = commandOf(line);
   if (command !== undefined && !/^(?:---|\*\*\*|Binary|Files|Symbolic) /.test(next ?? ''))
     throw skipped('a file without changes that git can read', index, command, 1);
-  if (!follows && !DIFF_LINE.test(headerLine(lines, index - 1)) && next !== undefined && !DIFF_LINE.test(next)) return;
+  if (!follows && !isOfDiff(headerLine(lines, index - 1)) && next !== undefined && !isOfDiff(next)) return;
   for (const { pattern, what } of BESIDE_CHANGES) {
     const match = pattern.exec(line);
     if (match !== null) throw skipped(what, index, match[1]);
@@ -74,6 +74,10 @@ function commandOf(line: string): string | undefined {
   const [, one = '', two = ''] = /^diff -\S.* (\S+) (\S+)$/.exec(line) ?? [];
   const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
   return two.includes('/') && nameOf(one) === nameOf(two) ? two : undefined;
+}
+
+function isOfDiff(line: string): boolean {
+  return REPORT_LINE.test(line) || commandOf(line) !== undefined;
 }
 
 /** Whether what follows `Index: FILE` and its rule is not about that file any more. */

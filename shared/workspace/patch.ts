@@ -75,7 +75,10 @@ rm -rf -- "$kept"
  * Throws RpcError `invalid_params` for a patch that is refused or a directory that is not there, `patch_failed` (data.file, data.hunk,
  * data.line) for one that does not fit or that git would apply in part; then nothing has been written.
  */
-export async function applyPatch(sandbox: Sandbox, request: PatchRequest): Promise<readonly PatchedFile[]> {
+export async function applyPatch(
+  sandbox: Pick<Sandbox, 'run'>,
+  request: PatchRequest,
+): Promise<readonly PatchedFile[]> {
   const sections = readPatch(request.patch);
   const text = request.patch.endsWith('\n') ? request.patch : `${request.patch}\n`;
   const run: RunScript = (script, args, stdin) => runScript(sandbox, request, script, args, stdin);
@@ -90,7 +93,7 @@ export async function applyPatch(sandbox: Sandbox, request: PatchRequest): Promi
 }
 
 async function runScript(
-  sandbox: Sandbox,
+  sandbox: Pick<Sandbox, 'run'>,
   request: PatchRequest,
   script: string,
   args: readonly string[],

@@ -16,6 +16,7 @@ export type Requirement =
   | 'strace'
   | 'shell'
   | 'python'
+  | 'patches'
   | 'mounts'
   | 'memory';
 
@@ -31,6 +32,7 @@ const NAMES: Readonly<Record<Requirement, string>> = {
   shell: 'bash, curl, jq and openssl',
   python: 'Python 3 with requests and websockets',
   memory: 'a memory control group to divide (root or delegated; bubblewrap, Python 3)',
+  patches: 'git, GNU diff, Subversion and Mercurial',
   mounts: 'disks of their own to fill (root, unshare, bubblewrap)',
 };
 
@@ -56,6 +58,9 @@ export function findMissing(): Missing {
     shell: ['bash', 'curl', 'jq', 'openssl'].every((name) => pathCandidates(name).some(isExecutable))
       ? ''
       : 'install them',
+    patches: ['git', 'diff', 'svn', 'svnadmin', 'hg'].every((name) => pathCandidates(name).some(isExecutable))
+      ? ''
+      : 'install diffutils, subversion and mercurial',
     mounts: bubblewrap || (canMount() ? '' : 'run as root, with CAP_SYS_ADMIN'),
     memory: bubblewrap || (canDivideMemory() ? '' : 'run where /sys/fs/cgroup may be written to'),
     python: findPython() === undefined ? 'install Debian’s python3-requests and python3-websockets' : '',
@@ -108,6 +113,7 @@ function requirements(missing: Missing): Requirement[] {
     'strace',
     'shell',
     'python',
+    'patches',
     'mounts',
     'memory',
   ];

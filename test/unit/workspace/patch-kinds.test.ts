@@ -101,7 +101,7 @@ it.each(SKIPPED)('refuses %s, before and after a change that git would apply', (
 it.each([
   [
     'a mail that speaks of diffs',
-    lines('Subject: x', '', 'Only in debug builds: no', 'diff -u is meant', 'File a', '---'),
+    lines('Subject: x', '', 'Only in debug builds: no', 'diff -u a/x is meant', 'File a', '---'),
   ],
   [
     'the lines above a diff of CVS',
