@@ -207,7 +207,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
 
   function audit(record: CallRecord, request: GatewayRequest, rate: RateDecision | undefined, meter: Meter): void {
     const internal = record.outcome === 'internal';
-    const severity = internal ? 'ERROR' : record.outcome === 'unavailable' ? 'WARNING' : 'INFO';
+    const severity = internal ? 'ERROR' : WARNED.has(record.outcome) ? 'WARNING' : 'INFO';
     const cause = record.error?.cause;
     log.log(severity, 'call', {
       request_id: request.requestId,
@@ -220,9 +220,22 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       stages: meter.stages(),
       rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
       remaining: rate?.remaining,
-      ...(cause === undefined || !(internal || severity === 'WARNING') ? {} : errorFields(cause)),
+      ...upstreamFields(record.error),
+      ...(cause === undefined || !(internal || record.outcome === 'unavailable') ? {} : errorFields(cause)),
     });
   }
+}
+
+/** Outcomes that are nobody's mistake in the call, and that an operator may have to look into. */
+const WARNED: ReadonlySet<string> = new Set(['unavailable', 'upstream_error', 'upstream_timeout']);
+
+/** What failed behind the gateway. The words of a turn's failure are in the line of the turn. */
+function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
+  if (error === undefined) return {};
+  const { provider, model, status, session_id, turn_id } = error.data;
+  const isUpstream = error.reason === 'upstream_error' || error.reason === 'upstream_timeout';
+  if (!isUpstream && turn_id === undefined) return {};
+  return { session_id, turn_id, provider, model, status, ...(turn_id === undefined && { error: error.message }) };
 }
 
 /** The limiter said no: the decision as an error of the table. */

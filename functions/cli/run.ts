@@ -98,6 +98,8 @@ function describe(event: EventBody): string | undefined {
   if (event.AgentReasoning) return 'thinking';
   if (event.ExecCommandBegin) return event.ExecCommandBegin.command.join(' ');
   if (event.McpToolCallBegin) return `${event.McpToolCallBegin.server}: ${event.McpToolCallBegin.tool}`;
+  if (event.StreamError) return `${event.StreamError.message}; trying again`;
+  if (event.ContextTrimmed) return `the conversation is too long: ${event.ContextTrimmed.trimmed} messages left out`;
   if (event.PatchApplyBegin) return 'changing files';
   return undefined;
 }

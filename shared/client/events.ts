@@ -41,6 +41,10 @@ export interface EventBody {
     readonly success: boolean;
     readonly changes: readonly FileChange[];
   };
+  /** A call to the provider failed and is made again, after this wait where the provider asked for one; the turn goes on. */
+  readonly StreamError?: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number };
+  /** The conversation was too long for the model, which is asked again without its oldest messages. */
+  readonly ContextTrimmed?: { readonly messages: number; readonly trimmed: number; readonly budget_tokens: number };
   readonly TaskComplete?: {
     readonly turn_id: string;
     readonly usage: Usage;

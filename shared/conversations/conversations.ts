@@ -32,6 +32,9 @@ import { awaitStop, type CancelOutcome, cancelSession } from './stop-turn.ts';
 import { type EndedTurn, type RunningTurn, startTurn } from './turn-runner.ts';
 import { createUsageLedger, type UsageLedger } from './usage-ledger.ts';
 
+/** Most that a caller without a stream waits for a provider's Retry-After. */
+const UNSEEN_WAIT_MS_MAX = 10_000;
+
 export interface PromptParams {
   readonly owner: string;
   readonly prompt: string;
@@ -43,6 +46,8 @@ export interface PromptParams {
   readonly idempotencyKey: string | undefined;
   /** The call can go to the companion: it does, as NeedsCompanion, when that holds the session's tools. */
   readonly canForward?: boolean;
+  /** The caller sees the turn's events; without them it does not wait long for a provider that asks to be called later. */
+  readonly isStreamed?: boolean;
   /** The caller's own account, and the login it comes from. */
   readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
 }
@@ -200,8 +205,9 @@ export function createConversations({
         engine,
         instructions,
         credential: params.login?.credential,
+        retryWaitMsMax: params.isStreamed === false ? UNSEEN_WAIT_MS_MAX : undefined,
         tools,
-        budgetTokens: contextTokens(model, config.models) - Math.ceil(besideChars / 3),
+        budgetTokens: budgetOf(admitted.conversation, model, config.models) - Math.ceil(besideChars / 3),
         spans: [{ stage: 'admission', startMs, endMs: performance.now() }],
       });
       running.add(turn);
@@ -265,6 +271,12 @@ export function createConversations({
       await ledger.flush();
     },
   };
+}
+
+/** The table's or the operator's figure, or less where the provider has refused it for this conversation. */
+function budgetOf({ budgets = [] }: ConversationDocument, model: string, models: Config['models']): number {
+  const known = budgets.find((budget) => budget.model === model)?.tokens ?? Number.POSITIVE_INFINITY;
+  return Math.min(contextTokens(model, models), known);
 }
 
 function toHandle(located: Pick<LocatedTurn, 'conversation' | 'turnId'>, turn: RunningTurn): TurnHandle {

@@ -48,6 +48,14 @@ export interface StoredMessage {
   readonly created_at: string;
   /** The answer was cut off: the turn did not complete. */
   readonly partial: boolean;
+  /** Estimate for text of more tokens than its bytes suggest (base64, minified code, other scripts); absent for the rest. */
+  readonly tokens?: number;
+}
+
+/** What a provider was found to take of a conversation, by the gateway's estimate. */
+export interface ContextBudget {
+  readonly model: string;
+  readonly tokens: number;
 }
 
 /** The running turn of a conversation: a lease with an epoch. Every later write of its owner is conditional on the epoch. */
@@ -100,6 +108,8 @@ export interface ConversationDocument {
   readonly recent: readonly StoredMessage[];
   /** First seq of each chunk of older messages. */
   readonly chunks: readonly number[];
+  /** Of models that refused the conversation for its length; the latest last. */
+  readonly budgets?: readonly ContextBudget[];
   /** Tombstone: the session is being erased and looks absent to everybody. */
   readonly deleted: boolean;
   /** What the companion holds for the session, or held: it may have gone with its instance. */

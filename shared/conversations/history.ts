@@ -2,6 +2,7 @@
 // cost of a prompt does not grow with the length of the conversation. Also what of it the model gets to see.
 import { LRUCache } from 'lru-cache';
 import type { Message } from '../engines/engine.ts';
+import { estimateTextTokens } from '../engines/estimate-tokens.ts';
 import { shareOfHeap } from '../heap-share.ts';
 import type { Store, Write } from '../store/store.ts';
 import { type ConversationDocument, type MessagesDocument, messagesRef, type StoredMessage } from './documents.ts';
@@ -40,6 +41,7 @@ export function appendMessage(
   const seq = conversation.message_count + 1;
   const bytes = Buffer.byteLength(message.text);
   const parts = splitText(message.text, bytes);
+  const tokens = estimateTextTokens(message.text);
   const stored: StoredMessage = {
     seq,
     role: message.role,
@@ -49,6 +51,7 @@ export function appendMessage(
     turn_id: message.turnId,
     created_at: message.now,
     partial: message.partial,
+    ...(tokens > bytes / BYTES_PER_TOKEN && { tokens }),
   };
   return {
     conversation: { ...conversation, message_count: seq, recent: [...conversation.recent, stored] },
@@ -180,13 +183,13 @@ export function createHistory(store: Store): History {
   return {
     async context(conversation, budgetTokens, turnId) {
       const id = conversation.conversation_id;
-      let left = budgetTokens * BYTES_PER_TOKEN;
+      let left = budgetTokens;
       const chosen: StoredMessage[] = [];
       const takeFrom = (messages: readonly StoredMessage[]): boolean => {
         for (let index = messages.length - 1; index >= 0; index--) {
           const message = messages[index];
           if (message === undefined) break;
-          left -= message.bytes;
+          left -= message.tokens ?? Math.ceil(message.bytes / BYTES_PER_TOKEN);
           if (left < 0 && chosen.length > 0) return false;
           chosen.push(message);
         }

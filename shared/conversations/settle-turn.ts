@@ -7,6 +7,7 @@ import type { Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import {
   type AbortReason,
+  type ContextBudget,
   type ConversationDocument,
   type CutReason,
   type TurnDocument,
@@ -24,6 +25,8 @@ import { decodeTurn, endBeyond, type RecordWrite, readSealed, type TurnEnd, type
 import type { AdmittedTurn, EndedTurn } from './turn-runner.ts';
 
 const SETTLE_RETRY_MS = 500;
+/** Models whose budgets a conversation remembers. */
+const BUDGETS_MAX = 8;
 
 export interface TurnToSettle {
   readonly admitted: AdmittedTurn;
@@ -36,6 +39,8 @@ export interface TurnToSettle {
   readonly end: TurnEnd;
   /** Why the runner stopped it, if it did. */
   readonly stopped: AbortReason | undefined;
+  /** What the provider was found to take of the conversation, when it refused more. */
+  readonly budget: ContextBudget | undefined;
 }
 
 type Settled =
@@ -105,7 +110,7 @@ async function commitEnd(
       const writes = record.writes(events, end, end.nowMs);
       const { recent, chunks, message_count } = answered.conversation;
       const next = settle(
-        { ...current, recent: markPartial(recent, lease.turn_id, end), chunks, message_count },
+        { ...withBudget(current, turn.budget), recent: markPartial(recent, lease.turn_id, end), chunks, message_count },
         { status: end.status, usage: end.usage, now: new Date(end.nowMs).toISOString() },
       );
       return {
@@ -178,6 +183,12 @@ function terminalEvents(
 /** An answer that was cut is told from one that the model ended itself. */
 function finishOf({ finishReason }: TurnEnd): { readonly finish_reason?: CutReason } {
   return finishReason === undefined || finishReason === 'stop' ? {} : { finish_reason: finishReason };
+}
+
+function withBudget(conversation: ConversationDocument, budget: ContextBudget | undefined): ConversationDocument {
+  if (budget === undefined) return conversation;
+  const others = (conversation.budgets ?? []).filter(({ model }) => model !== budget.model);
+  return { ...conversation, budgets: [...others, budget].slice(-BUDGETS_MAX) };
 }
 
 function markPartial(

@@ -5,7 +5,7 @@ import { RpcError, toRpcError } from '../errors.ts';
 import { errorFields } from '../log.ts';
 import type { Span } from '../meter.ts';
 import type { Ref } from '../store/store.ts';
-import type { AbortReason, ConversationDocument, Lease, TurnDocument, TurnEvent } from './documents.ts';
+import type { AbortReason, ContextBudget, ConversationDocument, Lease, TurnDocument, TurnEvent } from './documents.ts';
 import { createEventFlusher } from './event-flusher.ts';
 import { createEventLog, type EventLog, type NumberedEvent } from './event-log.ts';
 import { keepLease } from './lease-keeper.ts';
@@ -30,6 +30,7 @@ export interface AdmittedTurn {
   readonly credential: Credential | undefined;
   readonly tools: Toolset | undefined;
   readonly budgetTokens: number;
+  readonly retryWaitMsMax: number | undefined;
   /** What it took to get here. */
   readonly spans: readonly Span[];
 }
@@ -64,6 +65,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
   let stopped: AbortReason | undefined;
   let text = '';
   let contextTokens = 0;
+  let budget: ContextBudget | undefined;
 
   const stop = (reason: AbortReason): void => {
     stopped ??= reason;
@@ -93,7 +95,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
     } catch (error) {
       end = endOf(error);
     }
-    return timed('settle', () => settleTurn(parts, { admitted, log, record, flusher, text, end, stopped }));
+    return timed('settle', () => settleTurn(parts, { admitted, log, record, flusher, text, end, stopped, budget }));
   }
 
   async function runEngine(): Promise<Outcome> {
@@ -121,6 +123,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
       ...(admitted.instructions === undefined ? {} : { instructions: admitted.instructions }),
       ...(admitted.credential === undefined ? {} : { credential: admitted.credential }),
       ...(admitted.tools === undefined ? {} : { tools: admitted.tools }),
+      ...(admitted.retryWaitMsMax === undefined ? {} : { retryWaitMsMax: admitted.retryWaitMsMax }),
     };
     controller.signal.throwIfAborted();
     return timed('model', async () => {
@@ -130,6 +133,8 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
         if (step.done) return step.value;
         for (const event of inPieces(step.value)) append(event);
         if ('AgentMessageDelta' in step.value) text += step.value.AgentMessageDelta.delta;
+        if ('ContextTrimmed' in step.value)
+          budget = { model: lease.model, tokens: step.value.ContextTrimmed.budget_tokens };
       }
     });
   }
@@ -157,9 +162,9 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
     // Whoever has the turn now has ended it, or will; were it nobody, this is its end.
     if (cause instanceof LeaseLost) return { ...ended, status: 'interrupted', failure: null };
     const failure = toRpcError(cause);
-    if (failure.reason === 'internal') {
-      parts.log.log('ERROR', 'turn failed', { turn_id: lease.turn_id, ...errorFields(failure.cause) });
-    }
+    logFailure(failure);
+    // Whether the provider got the prompt is not known: made again without a key, it may be answered and kept twice.
+    const isSafe = failure.data.sent !== true || lease.idempotency_id !== null;
     return {
       ...ended,
       status: 'failed',
@@ -167,10 +172,28 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
         reason: failure.reason,
         message: failure.message,
         data: JSON.stringify(failure.data),
-        retryable: failure.retryable,
-        retry_after_ms: failure.retryAfterMs ?? null,
+        retryable: failure.retryable && isSafe,
+        retry_after_ms: isSafe ? (failure.retryAfterMs ?? null) : null,
       },
     };
+  }
+
+  /** The one line that has the words of the failure; the line of the call names the turn. */
+  function logFailure({ reason, message, data, cause }: RpcError): void {
+    const isInternal = reason === 'internal';
+    parts.log.log(isInternal ? 'ERROR' : 'WARNING', 'turn failed', {
+      turn_id: lease.turn_id,
+      session_id: conversation.session_id,
+      key_id: conversation.owner,
+      reason,
+      provider: data.provider,
+      model: lease.model,
+      status: data.status,
+      attempts: data.attempts,
+      ...(isInternal
+        ? errorFields(cause)
+        : { error: message, cause: cause instanceof Error ? cause.message : undefined }),
+    });
   }
 }
 

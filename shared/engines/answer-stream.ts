@@ -5,7 +5,9 @@ import { RpcError } from '../errors.ts';
 import type { CallGuard } from './call-guard.ts';
 import type { EngineEvent, Outcome } from './engine.ts';
 import { toTooLarge } from './failures.ts';
+import { clean } from './provider-words.ts';
 import { PROVIDERS, type ProviderName } from './providers.ts';
+import { isJson } from './stream-repair.ts';
 
 /** What the model said in one call, as it must be repeated to the provider when the turn goes on. */
 export type Said =
@@ -45,10 +47,10 @@ export async function* readAnswer(
   const toolCalls: LanguageModelV4ToolCall[] = [];
   let content = '';
   let answeredBy = modelId;
-  let finish: { readonly reason: string; readonly usage: Usage } | undefined;
+  let finish: Finish | undefined;
   const grow = (text: string): void => {
     size.bytes += Buffer.byteLength(text);
-    if (size.bytes > size.bytesMax) throw toTooLarge(provider);
+    if (size.bytes > size.bytesMax) throw toTooLarge(provider, size.bytesMax);
   };
   /** The piece that a part of the stream belongs to, with what the provider wants to hear of it again. */
   const pieceOf = (type: 'text' | 'reasoning', id: string, metadata: SharedV4ProviderMetadata | undefined) => {
@@ -110,6 +112,8 @@ export async function* readAnswer(
       case 'finish':
         finish = {
           reason: part.finishReason.unified,
+          raw: part.finishReason.raw,
+          explanation: explanationOf(part.providerMetadata),
           usage: toUsage(part.usage.inputTokens.total, part.usage.outputTokens.total),
         };
         guard.finishing();
@@ -121,26 +125,52 @@ export async function* readAnswer(
     guard.release();
   }
   const mayGoOn = toolCalls.length > 0 && (finish?.reason === 'tool-calls' || finish?.reason === 'stop');
-  const finishReason = mayGoOn ? 'tool_calls' : toFinishReason(provider, finish?.reason, content);
+  const finishReason = mayGoOn
+    ? 'tool_calls'
+    : toFinishReason({ provider, model: `${provider}/${modelId}` }, finish, content);
   progress.started = true;
   return { content, said, toolCalls, usage: finish?.usage ?? NO_USAGE, answeredBy, finishReason };
 }
 
-/** The SDK says `interrupted` for a body that ends before the end marker, or leaves the finish out when nothing had come. */
+interface Finish {
+  readonly reason: string;
+  /** In the provider's own word. */
+  readonly raw: string | undefined;
+  /** Why a model declined, where the provider says. */
+  readonly explanation: string;
+  readonly usage: Usage;
+}
+
+/**
+ * The SDK says `interrupted` for a body that ends before the end marker, or leaves the finish out when nothing had come. An answer of no
+ * text at all is one only where another round of the turn has some (runRounds).
+ */
 function toFinishReason(
-  provider: ProviderName,
-  reason: string | undefined,
+  data: { readonly provider: ProviderName; readonly model: string },
+  finish: Finish | undefined,
   content: string,
 ): NonNullable<Outcome['finishReason']> {
-  const { label } = PROVIDERS[provider];
-  const fail = (message: string, retryable: boolean) =>
-    new RpcError('upstream_error', { message, data: { provider }, retryable });
-  if (reason === undefined || reason === 'interrupted' || reason === 'error')
-    throw fail(`${label} cut its answer short`, true);
+  const { label } = PROVIDERS[data.provider];
+  const fail = (what: string, retryable: boolean, more = {}) =>
+    new RpcError('upstream_error', { message: `${label} ${what}`, data: { ...data, ...more }, retryable });
+  const reason = finish?.reason;
+  if (finish === undefined || reason === 'interrupted') throw fail('cut its answer short', true, { sent: true });
+  const raw = finish.raw ?? finish.reason;
+  if (reason === 'error') throw fail(`could not complete its answer (${clean(raw)})`, true);
   if (reason === 'stop') return 'stop';
   if (content !== '') return reason === 'length' ? 'length' : reason === 'content-filter' ? 'content_filter' : 'other';
-  if (reason === 'content-filter') throw fail(`${label} declined to answer (content filter)`, false);
-  throw fail(`${label} ended without an answer (${reason})`, false);
+  const why = finish.explanation === '' ? '' : `: ${finish.explanation}`;
+  if (reason === 'content-filter') throw fail(`declined to answer (${clean(raw)})${why}`, false);
+  throw fail(`ended without an answer (${clean(raw)})`, false);
+}
+
+/** Anthropic's explanation of a refusal, Gemini's message at the end. */
+function explanationOf(metadata: SharedV4ProviderMetadata | undefined): string {
+  for (const { stopDetails, finishMessage } of Object.values(metadata ?? {})) {
+    const text = isJson(stopDetails) ? stopDetails.explanation : finishMessage;
+    if (typeof text === 'string') return clean(text);
+  }
+  return '';
 }
 
 function toUsage(input_tokens = 0, output_tokens = 0): Usage {

@@ -9,8 +9,10 @@ import { RpcError } from '../errors.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
 import { isBlank } from './blank.ts';
 import { createCallGuard, type Deadlines } from './call-guard.ts';
+import { ContextOverflow } from './context-overflow.ts';
 import type { Engine, EngineEvent, Outcome, TurnInput } from './engine.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge, withRetryAfter } from './failures.ts';
+import { toEvent, trimTurn } from './overflow.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
 import { createModels, type GoogleOptions, isProviderName, type ProviderName } from './providers.ts';
 import { createAnthropicRepair } from './repair-anthropic.ts';
@@ -37,6 +39,8 @@ export interface DirectOptions {
 
 const DEADLINES: Deadlines = { firstByteMs: 60_000, idleMs: 120_000, totalMs: 600_000 };
 const CALLS_MAX = 3;
+/** After so many steps all of the conversation but the prompt is left out. */
+const TRIMS_MAX = 12;
 const RETRY_AFTER_MAX_MS = 30_000;
 /** An event around a delta is some 300 bytes, so the bytes received may be many times the answer's. */
 const RECEIVED_BYTES_MAX = 64 << 20;
@@ -61,21 +65,27 @@ export function createDirectEngine(
     { signal }: { signal: AbortSignal },
   ): AsyncGenerator<EngineEvent, Outcome, void> {
     const { provider, modelId } = split(turn.model);
+    /** The turn as it is sent: shorter, once it was too long. */
+    let sent = turn;
+    let overflows = 0;
+    let waitLeftMs = turn.retryWaitMsMax ?? Number.POSITIVE_INFINITY;
     const endsAtMs = performance.now() + deadlines.totalMs;
     const size = { bytes: 0, bytesMax: answerBytesMax };
     const tools = toCallTools(turn.tools);
-    return yield* runRounds(provider, turn.tools, toPrompt(turn), call, signal);
+    return yield* runRounds(provider, turn.tools, call, signal);
 
-    async function* call(prompt: LanguageModelV4Prompt): AsyncGenerator<EngineEvent, Answer, void> {
+    /** `rounds`: what came of the prompt so far. */
+    async function* call(rounds: LanguageModelV4Prompt): AsyncGenerator<EngineEvent, Answer, void> {
       for (let attempt = 1; ; attempt += 1) {
         signal.throwIfAborted();
+        const prompt = [...toPrompt(sent), ...rounds];
         const guard = createCallGuard({
           ...deadlines,
           totalMs: endsAtMs - performance.now(),
           signal,
           receivedBytesMax: Math.max(RECEIVED_BYTES_MAX, answerBytesMax * 2),
           toTimeout: (waitedMs) => toTimeout(provider, waitedMs),
-          toTooLarge: () => toTooLarge(provider),
+          toTooLarge: () => toTooLarge(provider, answerBytesMax),
         });
         const progress = { started: false };
         let failure: Failure;
@@ -91,15 +101,30 @@ export function createDirectEngine(
         } catch (thrown) {
           signal.throwIfAborted();
           const reason = guard.signal.aborted ? guard.signal.reason : thrown;
-          failure = toFailure(provider, modelId, reason, { attempt, now: clock.now(), credential: turn.credential });
+          const apiKey = provider === 'google' ? undefined : providers[provider]?.apiKey;
+          const failedCall = { attempt, now: clock.now(), credential: turn.credential, apiKey };
+          failure = toFailure(provider, modelId, reason, failedCall);
         } finally {
           guard.close(whole);
         }
+        const { error } = failure;
+        if (error instanceof ContextOverflow && !progress.started) {
+          const trimmed = trimTurn(sent, error.limitTokens, ++overflows >= TRIMS_MAX);
+          if (trimmed === undefined) throw error;
+          sent = trimmed.turn;
+          yield toEvent(trimmed);
+          attempt -= 1;
+          continue;
+        }
         const backoffMs = (options.retryMs ?? 500) * 2 ** (attempt - 1);
         const waitMs = (failure.retryAfterMs ?? 0) + random() * backoffMs;
-        const patience = Math.min(RETRY_AFTER_MAX_MS + backoffMs, endsAtMs - performance.now());
+        const patience = Math.min(Math.min(RETRY_AFTER_MAX_MS, waitLeftMs) + backoffMs, endsAtMs - performance.now());
         if (progress.started || !failure.retry || attempt === CALLS_MAX || waitMs > patience) {
-          throw withRetryAfter(failure.error, failure.retryAfterMs ?? (failure.retry ? backoffMs * 2 : undefined));
+          throw withRetryAfter(error, failure.retryAfterMs ?? (failure.retry ? backoffMs * 2 : undefined));
+        }
+        if (failure.retryAfterMs !== undefined) {
+          waitLeftMs -= failure.retryAfterMs;
+          yield { StreamError: { message: error.message, attempt, retry_in_ms: Math.round(waitMs) } };
         }
         await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
       }

@@ -65,6 +65,8 @@ export interface TurnInput {
   readonly trimmed?: number;
   /** What the model may call during the turn, for engines that can let it. */
   readonly tools?: Toolset;
+  /** Longest time in all that a provider's wish to be asked again later is waited for. Default: 30 s a call. */
+  readonly retryWaitMsMax?: number;
   /** Whose turn it is, for engines that run processes: their workspace and processes belong to the key. */
   readonly keyId?: string;
 }
@@ -77,6 +79,17 @@ export type EngineEvent =
   | { readonly AgentMessageDelta: { readonly delta: string } }
   | { readonly AgentReasoning: { readonly text: string } }
   | { readonly TokenCount: Usage }
+  /** A call failed and is made again, after a wait that the provider asked for where it did; the turn goes on. */
+  | { readonly StreamError: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number } }
+  /** The provider found the conversation too long: it is asked again with `messages` of it, `trimmed` older ones left out. */
+  | {
+      readonly ContextTrimmed: {
+        readonly messages: number;
+        readonly trimmed: number;
+        /** By the gateway's own estimate; kept for the next turns of the conversation with this model. */
+        readonly budget_tokens: number;
+      };
+    }
   | {
       readonly ExecCommandBegin: {
         readonly call_id: string;

@@ -1,8 +1,12 @@
 // What a provider's failure means to the caller: which row of the error table, whether to try again, and what may be said. Owns the
 // only look into the SDK's errors; never passes on their bodies, headers or request.
 import { RpcError } from '../errors.ts';
+import { ContextOverflow } from './context-overflow.ts';
 import type { Credential } from './engine.ts';
+import { isOverflow, limitOf } from './overflow.ts';
+import { clean, readWords } from './provider-words.ts';
 import { PROVIDERS, type ProviderName } from './providers.ts';
+import { isJson, type Json, NotAStream } from './stream-repair.ts';
 
 export interface Failure {
   readonly error: RpcError;
@@ -12,69 +16,99 @@ export interface Failure {
   readonly retryAfterMs: number | undefined;
 }
 
-const DETAIL_CHARS_MAX = 300;
-
 /** What the failure came in. */
 export interface FailedCall {
   /** Number of the call, from 1. */
   readonly attempt: number;
   /** Epoch milliseconds, for a Retry-After that is a date. */
   readonly now: number;
-  /** The caller's own, when the call was made with it: nothing that is said or logged may hold its token. */
+  /** The caller's own, when the call was made with it: no message and no log line may hold its token. */
   readonly credential?: Credential | undefined;
+  /** The deployment's own, for the same reason. */
+  readonly apiKey?: string | undefined;
 }
 
+/** Codes of failures before anything of the request was sent. */
+const UNSENT =
+  /^(?:ECONNREFUSED|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ERR_TLS_\w+|ERR_SSL_\w+|\w*CERT\w*|\w*SIGNATURE\w*)$/;
+const NO_CREDIT =
+  /insufficient[ _]?(?:quota|funds|balance|credits?)|credit balance|billing|payment required|out of credits/i;
+
 /** Any error of the SDK, of `fetch` or of a stream's error event -> a failure. An RpcError is kept as it is. */
-export function toFailure(
-  provider: ProviderName,
-  modelId: string,
-  thrown: unknown,
-  { attempt, now, credential }: FailedCall,
-): Failure {
+export function toFailure(provider: ProviderName, modelId: string, thrown: unknown, call: FailedCall): Failure {
   if (thrown instanceof RpcError) return { error: thrown, retry: false, retryAfterMs: undefined };
-  const { label } = PROVIDERS[provider];
-  const seen = inspect(thrown, credential?.token());
-  const status = seen.status;
-  const data = { provider, attempts: attempt, ...(status === undefined || status < 300 ? {} : { status }) };
-  const cause = new Error(`${label}, call ${attempt}: ${seen.summary}`);
-  const fail = (message: string, retryable: boolean, retry = retryable): Failure => ({
-    error: new RpcError('upstream_error', { message, data, retryable, cause }),
+  const { label, baseUrlVariable } = PROVIDERS[provider];
+  const { attempt, now, credential } = call;
+  const seen = inspect(thrown, [credential?.token() ?? '', call.apiKey ?? '']);
+  const { status, words, code } = seen;
+  const data = {
+    provider,
+    model: `${provider}/${modelId}`,
+    attempts: attempt,
+    ...(status !== undefined && { status }),
+  };
+  const fail = (what: string, retryable: boolean, retry = retryable, more: Json = {}): Failure => ({
+    error: new RpcError('upstream_error', {
+      message: `${label} ${what}${words === '' ? '' : `: ${words}`}`,
+      data: { ...data, ...more },
+      retryable,
+      cause: new Error(`${label}, call ${attempt}: ${seen.name}${status === undefined ? '' : ` ${status}`}`),
+    }),
     retry: retry && !seen.neverAgain,
     retryAfterMs: toRetryAfterMs(seen.headers, now),
   });
-  if (status === undefined) {
-    if (seen.network) return fail(`${label} could not be reached`, true);
-    if (provider === 'google' && /credentials|invalid_grant|reauth/i.test(seen.detail))
-      return fail('Google credentials are missing or expired: run `gcloud auth application-default login`', false);
-    return fail(`${label} sent an answer that could not be read`, true, false);
+  if (seen.notStream !== undefined) {
+    const { sample, contentType } = seen.notStream;
+    if (sample === '') return fail(`sent an empty answer (${status ?? 200})`, true, false);
+    const form = sample.startsWith('<') ? 'a web page' : 'something else than a stream of events';
+    const type = contentType === '' ? '' : `, ${clean(contentType)}`;
+    return fail(`answered with ${form} (${status ?? 200}${type}; is ${baseUrlVariable} right?)`, false);
   }
-  if (status >= 200 && status < 300) return fail(`${label} cut its answer short`, true, false);
+  if (status === undefined) {
+    if (seen.network) {
+      const known = seen.networkCode === '' ? '' : ` (${seen.networkCode})`;
+      return fail(`could not be reached${known}`, true, true, UNSENT.test(seen.networkCode) ? {} : { sent: true });
+    }
+    if (provider === 'google' && /credentials|invalid_grant|reauth/i.test(words))
+      return fail('has no valid credentials here: run `gcloud auth application-default login`', false);
+    if (words !== '') return fail('reported an error', true);
+    return fail('sent an answer that could not be read', true, false);
+  }
+  if (status >= 200 && status < 300) return fail('cut its answer short', true, false, { sent: true });
+  const said = `${code} ${words}`;
+  if (status === 413 || (status !== 429 && isOverflow(said))) {
+    const error = new ContextOverflow({ label, data, words, limitTokens: limitOf(words) });
+    return { ...fail('', false), error };
+  }
+  if (status === 402 || (status < 500 && NO_CREDIT.test(said)))
+    return fail(`says that the account has no quota left (${status})`, false);
   if (status === 401 || status === 403) {
     const whose = credential === undefined ? 'the configured credentials' : 'the credentials of the login';
-    return fail(`${label} refused ${whose} (${status})`, false);
+    return fail(`refused ${whose} (${status})`, false);
   }
-  if (status === 404) {
-    const issues = [{ path: 'model', message: `${label} has no model ${modelId}, or not for this account` }];
+  if (status === 404 || /model_not_found/.test(code)) {
+    if (!/model/i.test(said) && !words.includes(modelId))
+      return fail(`has no such API (${status}; is ${baseUrlVariable} right?)`, false);
+    const { message, cause } = fail(`has no model ${modelId}, or not for this account (${status})`, false).error;
+    const issues = [{ path: 'model', message }];
     return { ...fail('', false), error: new RpcError('invalid_params', { data: { ...data, issues }, cause }) };
   }
-  if (status === 429) {
-    if (seen.noQuota) return fail(`${label}: the account has no quota left`, false);
-    return fail(`${label} is limiting the rate of calls (429)`, true);
-  }
-  if (status === 408 || status >= 500) return fail(`${label} failed (${status})`, true);
-  return fail(`${label} refused the request (${status})${seen.detail === '' ? '' : `: ${seen.detail}`}`, false);
+  if (status === 429) return fail('is limiting the rate of calls (429)', true);
+  if (status === 408 || status >= 500) return fail(`failed (${status})`, true);
+  return fail(`refused the request (${status})`, false);
 }
 
 /** The provider let a deadline pass; `waitedMs` says which. */
 export function toTimeout(provider: ProviderName, waitedMs: number): RpcError {
   const message = `${PROVIDERS[provider].label} did not answer within ${Math.round(waitedMs) / 1_000} s`;
-  return new RpcError('upstream_timeout', { message, data: { provider } });
+  return new RpcError('upstream_timeout', { message, data: { provider, sent: true } });
 }
 
-/** The provider sent more than may be kept in memory. */
-export function toTooLarge(provider: ProviderName): RpcError {
-  const message = `${PROVIDERS[provider].label} sent more than an answer may hold`;
-  return new RpcError('upstream_error', { message, data: { provider }, retryable: false });
+/** The answer outgrew the gateway's own bound, which is no limit of the provider. */
+export function toTooLarge(provider: ProviderName, bytesMax: number): RpcError {
+  const size = bytesMax >= 1 << 20 ? `${bytesMax >> 20} MiB` : `${bytesMax} bytes`;
+  const message = `The answer of ${PROVIDERS[provider].label} is longer than this gateway takes of one turn (${size})`;
+  return new RpcError('upstream_error', { message, data: { provider, limit_bytes: bytesMax }, retryable: false });
 }
 
 /** The same error, with the time after which the caller may try again; an error that is not retryable stays as it is. */
@@ -85,43 +119,59 @@ export function withRetryAfter(error: RpcError, retryAfterMs: number | undefined
 }
 
 interface Seen {
+  readonly name: string;
   readonly status: number | undefined;
-  readonly headers: Readonly<Record<string, unknown>>;
+  readonly headers: Json;
   /** What the provider said, cut and with anything that looks like a key removed; ''. */
-  readonly detail: string;
-  /** For the log. */
-  readonly summary: string;
+  readonly words: string;
+  readonly code: string;
   readonly network: boolean;
+  /** Of the system or of the HTTP client; ''. */
+  readonly networkCode: string;
+  readonly notStream: NotAStream | undefined;
   /** The provider rules out that another call helps now. */
   readonly neverAgain: boolean;
-  /** The account is out of money, which looks like a rate limit. */
-  readonly noQuota: boolean;
 }
 
 /** Reads the SDK's two error shapes (APICallError, and the payload of a stream's error event) by their members. */
-function inspect(thrown: unknown, token: string | undefined): Seen {
+function inspect(thrown: unknown, secrets: readonly string[]): Seen {
   const members = toRecord(thrown);
-  const status = typeof members.statusCode === 'number' ? members.statusCode : undefined;
-  const headers = toRecord(members.responseHeaders);
   const name = thrown instanceof Error ? thrown.name : typeof members.type === 'string' ? members.type : typeof thrown;
-  const isCall = name === 'AI_APICallError' || status !== undefined || isRecord(members.data);
-  const isAuth = /credentials|invalid_grant|reauth/i.test(String(members.message));
+  const causes = causesOf(thrown);
+  const status = typeof members.statusCode === 'number' ? members.statusCode : undefined;
+  const notStream = causes.find((cause) => cause instanceof NotAStream);
+  const body = notStream?.sample ?? (typeof members.responseBody === 'string' ? members.responseBody : undefined);
+  const isProviders = name === 'AI_APICallError' || status !== undefined || isJson(members.data);
+  const message = String(members.message ?? '');
   // Errors of parsing quote what they could not parse, that is, the answer: their text stays out.
-  const detail = isCall || isAuth ? toDetail(members.message, token) : '';
-  const inner = toRecord(toRecord(members.data).error);
+  const own = isProviders || /credentials|invalid_grant|reauth/i.test(message) ? message : '';
+  const fromBody = body === undefined ? undefined : readWords(body, secrets);
+  const fromData = readWords(JSON.stringify(members.data ?? {}), secrets);
+  const isNetwork = status === undefined && name === 'AI_APICallError';
+  const isCut = status !== undefined && status < 300 && notStream === undefined;
+  const headers = toRecord(members.responseHeaders);
   return {
+    name,
     status,
     headers,
-    detail,
-    summary: `${name}${status === undefined ? '' : ` ${status}`}${detail === '' || status === 401 || status === 403 ? '' : `: ${detail}`}`,
-    network: status === undefined && name === 'AI_APICallError',
+    words: isNetwork || isCut ? '' : fromBody?.text || (body === undefined || body === '' ? clean(own, secrets) : ''),
+    code: `${fromBody?.code ?? ''} ${fromData.code} ${typeof members.code === 'string' ? members.code : ''}`.trim(),
+    network: isNetwork,
+    networkCode:
+      causes.flatMap((cause) => ('code' in cause && typeof cause.code === 'string' ? [cause.code] : [])).at(-1) ?? '',
+    notStream,
     neverAgain: headers['x-should-retry'] === 'false',
-    noQuota: inner.code === 'insufficient_quota' || members.code === 'insufficient_quota',
   };
 }
 
+function causesOf(thrown: unknown): Error[] {
+  const causes: Error[] = [];
+  for (let cause = thrown; cause instanceof Error && causes.length < 8; cause = cause.cause) causes.push(cause);
+  return causes;
+}
+
 /** `retry-after-ms`, or `retry-after` in seconds or as a date -> milliseconds. */
-function toRetryAfterMs(headers: Readonly<Record<string, unknown>>, now: number): number | undefined {
+function toRetryAfterMs(headers: Json, now: number): number | undefined {
   const ms = Number(headers['retry-after-ms'] ?? Number.NaN);
   if (Number.isFinite(ms) && ms >= 0) return ms;
   const text = headers['retry-after'];
@@ -131,17 +181,6 @@ function toRetryAfterMs(headers: Readonly<Record<string, unknown>>, now: number)
   return Number.isFinite(wait) ? Math.max(0, wait) : undefined;
 }
 
-function toDetail(message: unknown, token: string | undefined): string {
-  if (typeof message !== 'string') return '';
-  const known = token === undefined ? message : message.replaceAll(token, '[redacted]');
-  const clean = known.replace(/\s+/g, ' ').replace(/\b(?:sk-|AIza|ya29\.|Bearer )[\w.*-]*/g, '[redacted]');
-  return clean.length > DETAIL_CHARS_MAX ? `${clean.slice(0, DETAIL_CHARS_MAX)}…` : clean;
-}
-
-function toRecord(value: unknown): Readonly<Record<string, unknown>> {
-  return isRecord(value) ? value : {};
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null;
+function toRecord(value: unknown): Json {
+  return isJson(value) ? value : {};
 }

@@ -11,14 +11,28 @@ export type ProviderName = keyof Config['providers'];
 
 /** What a caller sees and what a deployer sets, per provider; in the order in which the first one with credentials is the default. */
 export const PROVIDERS = {
-  anthropic: { label: 'Anthropic', defaultModel: 'anthropic/claude-sonnet-5-5', variable: 'ANTHROPIC_API_KEY' },
-  openai: { label: 'OpenAI', defaultModel: 'openai/gpt-6.1-sol', variable: 'OPENAI_API_KEY' },
+  anthropic: {
+    label: 'Anthropic',
+    defaultModel: 'anthropic/claude-sonnet-5-5',
+    variable: 'ANTHROPIC_API_KEY',
+    baseUrlVariable: 'ANTHROPIC_BASE_URL',
+  },
+  openai: {
+    label: 'OpenAI',
+    defaultModel: 'openai/gpt-6.1-sol',
+    variable: 'OPENAI_API_KEY',
+    baseUrlVariable: 'OPENAI_BASE_URL',
+  },
   google: {
     label: 'Google Vertex AI',
     defaultModel: 'google/gemini-4-hydrogen',
     variable: 'GOOGLE_CLOUD_PROJECT (with application default credentials)',
+    baseUrlVariable: 'GOOGLE_CLOUD_LOCATION',
   },
-} as const satisfies Record<ProviderName, { label: string; defaultModel: string; variable: string }>;
+} as const satisfies Record<
+  ProviderName,
+  { label: string; defaultModel: string; variable: string; baseUrlVariable: string }
+>;
 
 export const PROVIDER_NAMES: readonly ProviderName[] = ['anthropic', 'openai', 'google'];
 

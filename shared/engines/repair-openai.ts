@@ -33,6 +33,19 @@ export function createOpenAiRepair(): EventRepair {
     hasPartText = hasItemText = hasText = true;
     return [{ type: 'response.output_text.delta', item_id: itemId, delta }];
   };
+  const toRefusal = (delta: string): readonly Json[] => {
+    hasItemText = hasText = true;
+    return delta === '' ? [] : [{ type: 'response.refusal.delta', item_id: itemId, delta }];
+  };
+  /** The text of a message item, or why the model declines, as the events that were left out. */
+  const toDeltas = ({ content }: Json): readonly Json[] => {
+    if (!Array.isArray(content)) return [];
+    return content.filter(isJson).flatMap(({ type, text, refusal }) => {
+      if (type === 'output_text' && typeof text === 'string' && text !== '') return toDelta(text);
+      if (type !== 'refusal' || typeof refusal !== 'string') return [];
+      return [...toRefusal(refusal), { type: 'response.refusal.done', item_id: itemId, refusal }];
+    });
+  };
   const toItem = (event: Json, item: Json): Json => {
     const isNew = event.type === 'response.output_item.added';
     if (typeof item.id === 'string') itemId = item.id;
@@ -76,9 +89,9 @@ export function createOpenAiRepair(): EventRepair {
       case 'response.output_item.done': {
         if (!isJson(event.item) || !ITEMS.has(event.item.type)) return [];
         const item = toItem(event, event.item);
-        const text = event.item.type === 'message' && !hasItemText ? textOf(event.item) : '';
+        const missing = event.item.type === 'message' && !hasItemText ? toDeltas(event.item) : [];
         itemsDone++;
-        return [...(text === '' ? [] : toDelta(text)), item];
+        return [...missing, item];
       }
       case 'response.completed':
       case 'response.incomplete': {
@@ -95,9 +108,12 @@ export function createOpenAiRepair(): EventRepair {
           { type, sequence_number: 0, ...(toError(event.error) ?? toError(event) ?? { message: 'no reason given' }) },
         ];
       case 'response.refusal.delta':
-      case 'response.refusal.done':
         hasItemText = hasText = true;
         return [place(event)];
+      case 'response.refusal.done': {
+        const missing = hasItemText || typeof event.refusal !== 'string' ? [] : toRefusal(event.refusal);
+        return [...missing, place(event)];
+      }
       case 'response.function_call_arguments.delta':
       case 'response.function_call_arguments.done':
         return [place(event)];
@@ -121,10 +137,7 @@ export function createOpenAiRepair(): EventRepair {
     if (!Array.isArray(output)) return [];
     const items = output.filter(isJson).filter((item) => ITEMS.has(item.type) && item.type !== 'reasoning');
     return items.flatMap((item): readonly Json[] => {
-      if (item.type === 'message') {
-        const text = hasText && itemsDone > 0 ? '' : textOf(item);
-        return text === '' || hasText ? [] : toDelta(text);
-      }
+      if (item.type === 'message') return hasText ? [] : toDeltas(item);
       return itemsDone > 0 ? [] : [toItem({ type: 'response.output_item.done' }, item)];
     });
   }
@@ -173,14 +186,4 @@ function toError(value: unknown): Json | undefined {
   if (!isJson(value) || typeof value.message !== 'string') return undefined;
   const { code, message } = value;
   return { message, ...(code !== undefined && code !== null && { code: String(code) }) };
-}
-
-/** The text of a message item: what it says, or why the model will not say it. */
-function textOf({ content }: Json): string {
-  if (!Array.isArray(content)) return '';
-  return content
-    .filter(isJson)
-    .map(({ type, text, refusal }) => (type === 'output_text' ? text : type === 'refusal' ? refusal : ''))
-    .filter((text) => typeof text === 'string')
-    .join('');
 }

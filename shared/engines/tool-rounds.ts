@@ -38,24 +38,30 @@ export function toCallTools(toolset: Toolset | undefined): Pick<LanguageModelV4C
   };
 }
 
-/** Yields the events of all rounds and returns the turn's outcome: all that was said in it, and the tokens of all its calls. */
+/**
+ * `ask` is given what came of the prompt so far: calls of tools and their results. Yields the events of all rounds and returns the turn's
+ * outcome: all that was said in it, and the tokens of all its calls.
+ */
 export async function* runRounds(
   provider: ProviderName,
   toolset: Toolset | undefined,
-  first: LanguageModelV4Prompt,
-  ask: (prompt: LanguageModelV4Prompt) => AsyncGenerator<EngineEvent, Answer, void>,
+  ask: (rounds: LanguageModelV4Prompt) => AsyncGenerator<EngineEvent, Answer, void>,
   signal: AbortSignal,
 ): AsyncGenerator<EngineEvent, Outcome, void> {
-  let prompt = first;
+  let rounds: LanguageModelV4Prompt = [];
   let content = '';
   let usage = NO_USAGE;
   let calls = 0;
   for (let round = 1; ; round++) {
-    const answer = yield* ask(prompt);
+    const answer = yield* ask(rounds);
     content += answer.content;
     usage = add(usage, answer.usage);
     yield { TokenCount: usage };
     const model = `${provider}/${answer.answeredBy}`;
+    if (answer.finishReason !== 'tool_calls' && content === '') {
+      const message = `${PROVIDERS[provider].label} ended without an answer (${answer.finishReason})`;
+      throw new RpcError('upstream_error', { message, data: { provider, model }, retryable: false });
+    }
     if (answer.finishReason !== 'tool_calls') return { content, usage, model, finishReason: answer.finishReason };
     if (toolset === undefined || round > ROUNDS_MAX + 1) {
       if (content !== '') return { content, usage, model, finishReason: 'other' };
@@ -70,7 +76,7 @@ export async function* runRounds(
       const output = isError ? { type: 'error-text' as const, value } : { type: 'text' as const, value };
       results.push({ type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output });
     }
-    prompt = [...prompt, toAssistant(answer.said), { role: 'tool', content: results }];
+    rounds = [...rounds, toAssistant(answer.said), { role: 'tool', content: results }];
   }
 }
 

@@ -116,6 +116,7 @@ export async function answerPrompt(params: z.output<typeof Params>, context: Met
       instructions: params.instructions,
       onBusy: params.on_busy,
       canForward: context.canForward === true,
+      isStreamed: context.transport !== 'http',
       idempotencyKey: params.idempotency_key ?? checkKey(hints.idempotencyKey),
       ...(login !== undefined && {
         login: { sessionId: login, credential: await services.logins.use(caller.keyId, login, context.signal) },

@@ -112,7 +112,9 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
   }
   if (script.status !== undefined) {
     response.writeHead(script.status, { 'content-type': 'application/json', ...script.headers });
-    response.end(wire.errorBody(script.status, script.message ?? `status ${script.status} as asked`, script.code));
+    const message =
+      script.status === 404 ? `The model \`${record.model}\` does not exist` : `status ${script.status} as asked`;
+    response.end(wire.errorBody(script.status, script.message ?? message, script.code));
     return;
   }
   if (!isStream(record)) {

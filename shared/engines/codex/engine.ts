@@ -1,7 +1,12 @@
 // The engine `codex/...`: a turn of the real Codex agent, by `codex app-server` in the sandbox of the key. Owns one turn from prompt to
 // terminal notification; refuses to run where there is no sandbox, and never steers a running turn (the conversation's lease sees to that).
+
+import { NO_USAGE } from '../../conversations/usage.ts';
 import { RpcError } from '../../errors.ts';
+import { ContextOverflow } from '../context-overflow.ts';
 import type { Engine, EngineEvent, EngineState, Outcome, TurnInput } from '../engine.ts';
+import { toEvent, trimTurn } from '../overflow.ts';
+import { clean } from '../provider-words.ts';
 import type { CodexBinary } from './binary.ts';
 import { CodexRefusal } from './client.ts';
 import type { ConfigOptions } from './config-toml.ts';
@@ -11,7 +16,7 @@ import type { Launcher } from './launcher.ts';
 import { createPool, type PoolLimits } from './pool.ts';
 import { type CodexProcess, type LoadedThread, startCodex } from './process.ts';
 import { type Relay, startRelay } from './relay.ts';
-import { hashMessage } from './rollout.ts';
+import { hashMessage, type PackedThread } from './rollout.ts';
 import { makeTemplate, type Template } from './template.ts';
 import { loadThread, openThread, saveThread, type ThreadParts, toModelId } from './threads.ts';
 import { createToolRunner } from './tools.ts';
@@ -35,6 +40,8 @@ export interface CodexOptions {
 const INTERRUPT_MS = 3_000;
 const TURN_TIMEOUT_MS = 900_000;
 const ANSWER_CHARS_MAX = 4 << 20;
+/** After so many steps all of the conversation but the prompt is left out. */
+const TRIMS_MAX = 12;
 
 export interface CodexEngine extends Engine {
   /** Does ahead of the first turn what every app-server needs at its start. Never throws; turns do not wait for it. */
@@ -88,8 +95,7 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
       ahead?.catch(() => undefined);
       const { process, release } = await pool.borrow(turn.keyId, signal);
       try {
-        const thread = await openThread(options, process, turn, signal, ahead);
-        return yield* runTurn(options, process, thread, turn, signal);
+        return yield* runTrimming(options, process, turn, { signal, ahead });
       } catch (error) {
         given.throwIfAborted();
         if (signal.aborted) throw timeout();
@@ -99,6 +105,37 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
       }
     },
   };
+}
+
+/** Runs the turn, in a new thread with fewer of the messages whenever the conversation is too long for the model. */
+async function* runTrimming(
+  parts: ThreadParts,
+  process: CodexProcess,
+  turn: TurnInput,
+  { signal, ahead }: { readonly signal: AbortSignal; readonly ahead: Promise<PackedThread | undefined> | undefined },
+): AsyncGenerator<EngineEvent, Outcome, void> {
+  let sent = turn;
+  for (let trims = 1; ; trims++) {
+    const thread = await openThread(parts, process, sent, signal, trims === 1 ? { ahead } : { isNew: true });
+    const events = runTurn(parts, process, thread, sent, signal);
+    let hasBegun = false;
+    try {
+      for (;;) {
+        const step = await events.next();
+        if (step.done) return step.value;
+        hasBegun ||= !('TokenCount' in step.value || 'StreamError' in step.value);
+        yield step.value;
+      }
+    } catch (error) {
+      if (!(error instanceof ContextOverflow) || hasBegun) throw error;
+      const trimmed = trimTurn(sent, error.limitTokens, trims >= TRIMS_MAX);
+      if (trimmed === undefined) throw error;
+      sent = trimmed.turn;
+      yield toEvent(trimmed);
+    } finally {
+      await events.return({ content: '', usage: NO_USAGE, model: turn.model });
+    }
+  }
 }
 
 async function* runTurn(
@@ -139,6 +176,7 @@ async function* runTurn(
     const { status, failure } = translation.ended;
     if (status !== 'completed') throw status === 'failed' ? toError(failure, modelId) : interrupted();
     const { content, usage } = translation;
+    if (content === '') throw empty();
     return { content, usage, model: turn.model, finishReason: 'stop' };
   } finally {
     if (run !== undefined) {
@@ -194,13 +232,19 @@ function interrupted(): RpcError {
   return new RpcError('upstream_error', { message: 'Codex stopped the turn', data: { provider: 'codex' } });
 }
 
+function empty(): RpcError {
+  const message = 'Codex ended the turn without an answer';
+  return new RpcError('upstream_error', { message, data: { provider: 'codex' }, retryable: false });
+}
+
 function tooLong(): RpcError {
-  const message = 'Codex sent more than an answer may hold';
+  const message = 'The answer of Codex is longer than this gateway takes of one turn (4 Mi characters)';
   return new RpcError('upstream_error', { message, data: { provider: 'codex' }, retryable: false });
 }
 
 function refused(cause: CodexRefusal): RpcError {
-  return new RpcError('upstream_error', { message: 'Codex refused the turn', data: { provider: 'codex' }, cause });
+  const message = `Codex refused the turn: ${clean(cause.message)}`;
+  return new RpcError('upstream_error', { message, data: { provider: 'codex' }, cause });
 }
 
 function timeout(): RpcError {

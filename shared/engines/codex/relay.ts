@@ -21,6 +21,9 @@ export interface Relay {
 
 /** Status of an answer that is the relay's own: the provider gave none. Codex tries again, as with any 5xx. */
 export const UNREACHABLE = 599;
+/** As UNREACHABLE, where the provider may have got the request. */
+export const LOST = 598;
+const UNSENT: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
 /** As many as there may be turns. */
 const SOCKETS_MAX = 256;
 /** A provider that says nothing for so long has gone; a little more than Codex itself waits for the next event. */
@@ -83,9 +86,9 @@ export async function startRelay(baseUrls: Relay['baseUrls']): Promise<Relay> {
       pipeline(got, answer, () => {});
     });
     sent.on('timeout', () => sent.destroy(new Error('the provider is silent')));
-    sent.on('error', () => {
+    sent.on('error', (error) => {
       if (answer.headersSent) answer.destroy();
-      else answer.writeHead(UNREACHABLE).end();
+      else answer.writeHead('code' in error && UNSENT.has(error.code) ? UNREACHABLE : LOST).end();
     });
     answer.on('close', () => {
       if (!answer.writableFinished) sent.destroy();

@@ -24,15 +24,18 @@ const SAVE_TIMEOUT_MS = 5_000;
 const NO_LONGER = 'The instructions given for the previous turn no longer apply.';
 
 /**
- * The thread in which the prompt of `turn` comes next. `ahead`: the saved thread, where it is being read already. Throws what the client
- * throws.
+ * The thread in which the prompt of `turn` comes next. `ahead`: the saved thread, where it is being read already; `isNew`: none that there
+ * is, since it is too long. Throws what the client throws.
  */
 export async function openThread(
   parts: ThreadParts,
   process: CodexProcess,
   turn: TurnInput,
   signal: AbortSignal,
-  ahead?: Promise<PackedThread | undefined>,
+  {
+    ahead,
+    isNew = false,
+  }: { readonly ahead?: Promise<PackedThread | undefined> | undefined; readonly isNew?: boolean } = {},
 ): Promise<LoadedThread> {
   const history = turn.messages.slice(0, -1);
   const trimmed = turn.trimmed ?? 0;
@@ -48,10 +51,12 @@ export async function openThread(
   const account = toAccount(turn, parts.apiKey);
   const local = process.threads.get(turn.conversationId);
   // A loaded thread keeps calling on the account it was loaded with.
-  const isUsable = local?.accountId === account.id && isKnown(local.known);
+  const isUsable = !isNew && local?.accountId === account.id && isKnown(local.known);
   let known = isUsable ? local.known : undefined;
   let modelId = isUsable ? local.modelId : toModelId(turn.model);
-  if (known?.seq !== all && all > 0) {
+  if (isNew && local !== undefined)
+    await process.client.request('thread/delete', { threadId: local.known.threadId }, signal).catch(ignoreRefusal);
+  if (!isNew && known?.seq !== all && all > 0) {
     const saved = await (ahead ?? loadThread(parts, turn.conversationId, signal));
     if (saved !== undefined && isKnown(saved.known) && saved.known.seq > (known?.seq ?? 0)) {
       const resumed = await resume(parts, process, { turn, account, saved, local: local?.known }, signal);
@@ -175,6 +180,10 @@ function toItem(role: ResponseMessage['role'], text: string): ResponseMessage {
 /** `codex/gpt-5.5` -> `gpt-5.5`. */
 export function toModelId(model: string): string {
   return model.slice(model.indexOf('/') + 1);
+}
+
+function ignoreRefusal(error: unknown): void {
+  if (!(error instanceof CodexRefusal)) throw error;
 }
 
 function isFileError(error: unknown): boolean {

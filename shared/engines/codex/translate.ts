@@ -2,6 +2,7 @@
 import { addUsage, NO_USAGE, type Usage } from '../../conversations/usage.ts';
 import type { EngineEvent } from '../engine.ts';
 import { WORKSPACE } from './config-toml.ts';
+import { toError } from './failures.ts';
 import { Item, type Notification, type TurnFailure } from './protocol.ts';
 
 /** Characters of one event of a command's output, of one command, and of a whole turn. */
@@ -31,6 +32,7 @@ export function createTranslation(turnId: string): TurnTranslation {
   let content = '';
   let usage = NO_USAGE;
   let totalTokens = -1;
+  let attempts = 0;
   let lastMessage: string | undefined;
   let turnCharsLeft = TURN_CHARS_MAX;
   let ended: TurnTranslation['ended'];
@@ -56,6 +58,10 @@ export function createTranslation(turnId: string): TurnTranslation {
       }
       if (params.turnId !== turnId) return [];
       switch (method) {
+        case 'error':
+          // One that ends the turn comes again with its end.
+          if (!params.willRetry) return [];
+          return [{ StreamError: { message: toError(params.error, '').message, attempt: ++attempts } }];
         case 'item/agentMessage/delta':
           return say(params.itemId, params.delta);
         case 'item/commandExecution/outputDelta':

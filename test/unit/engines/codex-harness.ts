@@ -97,7 +97,7 @@ export function byPrompt(request: AgentRequest): Step {
     return { call: 'exec_command', args: { cmd: rest, sandbox_permissions: 'require_escalated', justification: 'x' } };
   if (word === 'tool') return { call: 'tests__echo', args: JSON.parse(rest) };
   if (word === 'patch') return { custom: 'apply_patch', input: rest };
-  if (word === 'status') return { status: Number(rest), message: `no, said sk-leaked at ${rest}` };
+  if (word === 'status') return { status: Number.parseInt(rest, 10), message: `no, said sk-leaked at ${rest}` };
   if (word === 'cut') return { cut: rest };
   return { text: ['You said: ', request.prompt], reasoning: 'Let me think.' };
 }

@@ -38,6 +38,7 @@ export interface Ask {
   readonly messages?: readonly Message[];
   readonly instructions?: string;
   readonly signal?: AbortSignal;
+  readonly retryWaitMsMax?: number;
   /** Called with each event before the next one is asked for. */
   readonly onEvent?: (event: EngineEvent) => void | Promise<void>;
 }
@@ -61,7 +62,8 @@ export async function runTurn(
 export async function ask(engine: Engine, request: Ask): Promise<{ events: EngineEvent[]; outcome: Outcome }> {
   const events: EngineEvent[] = [];
   const { model, prompt = 'hello', messages = [{ role: 'user', content: prompt }], instructions } = request;
-  const turn = { turnId: 'turn_1', conversationId: 'conv_1', model, messages };
+  const wait = request.retryWaitMsMax === undefined ? {} : { retryWaitMsMax: request.retryWaitMsMax };
+  const turn = { turnId: 'turn_1', conversationId: 'conv_1', model, messages, ...wait };
   const run = engine.run(instructions === undefined ? turn : { ...turn, instructions }, {
     signal: request.signal ?? new AbortController().signal,
   });

@@ -1,0 +1,32 @@
+// The error of a turn that does not fit into its model's context. Engines meet it by trimming; it reaches the caller only when the prompt
+// alone is too long.
+import { RpcError } from '../errors.ts';
+
+export class ContextOverflow extends RpcError {
+  /** That the provider named. */
+  readonly limitTokens: number | undefined;
+
+  constructor({
+    label,
+    data,
+    words,
+    limitTokens,
+  }: {
+    /** Whose model it is. */
+    readonly label: string;
+    readonly data: Readonly<Record<string, unknown>>;
+    /** The provider's own, or ''. */
+    readonly words: string;
+    readonly limitTokens: number | undefined;
+  }) {
+    const limit = limitTokens === undefined ? '' : `, which takes at most ${limitTokens} tokens`;
+    const what = 'The prompt, without any earlier message, does not fit into the context of the model';
+    const advice = 'A shorter prompt of the same session will be answered';
+    super('upstream_error', {
+      message: `${what}${limit}${words === '' ? '' : ` (${label}: ${words})`}. ${advice}`,
+      data: { ...data, detail: 'context_overflow', ...(limitTokens !== undefined && { limit_tokens: limitTokens }) },
+      retryable: false,
+    });
+    this.limitTokens = limitTokens;
+  }
+}

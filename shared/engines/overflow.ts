@@ -1,0 +1,76 @@
+// A conversation that is too long for a model: how providers say so, and how it is made to fit. Trimming drops the oldest messages in steps of
+// a quarter, so that what is sent begins at the same message for many turns; the prompt itself stays whole.
+import { isBlank } from './blank.ts';
+import type { EngineEvent, Message, TurnInput } from './engine.ts';
+import { estimateTextTokens } from './estimate-tokens.ts';
+
+/** The forms of Anthropic, OpenAI, Gemini, xAI, Mistral, Groq, Bedrock, vLLM, llama.cpp, LM Studio, Ollama and of gateways before them. */
+const FORMS: readonly RegExp[] = [
+  /context[ _]length[ _]exceeded|exceed_context_size|model_context_window_exceeded|context size (?:has been )?exceeded/i,
+  /prompt is too long|input is too long|input length (?:and `?max_tokens`? )?exceeds?/i,
+  /too many (?:prompt |input )?tokens|token limit exceeded/i,
+  /exceed\w*.{0,40}(?:context (?:window|length|size|limit)|model(?:'s)? token limit|maximum number of tokens)/i,
+  /context window exceeds|greater than the context length|with context length of only|reached context length/i,
+  /maximum (?:context|prompt|model|input) length (?:is|of)|too large for model with|only supports up to \d+/i,
+  /reduce the length of the (?:messages|prompt|input)|input token count .{0,60}(?:exceeds|only supports)/i,
+];
+/** A number of tokens that a provider calls the most it takes. */
+const LIMITS: readonly RegExp[] = [
+  /> ?(\d{3,})/,
+  /(?:maximum|available|limit|only|up to|model with|allowed)\D{0,60}?\(?(\d{3,})/i,
+  /n_ctx\D{0,4}(\d{3,})/,
+];
+/** Budgets below this would leave nothing of a conversation. */
+const BUDGET_MIN = 1_024;
+const STEP = 3 / 4;
+
+export function isOverflow(words: string): boolean {
+  return FORMS.some((form) => form.test(words));
+}
+
+/** The limit that the provider names, in its own tokens. */
+export function limitOf(words: string): number | undefined {
+  for (const form of LIMITS) {
+    const [, digits] = form.exec(words) ?? [];
+    if (digits !== undefined) return Number(digits);
+  }
+  return undefined;
+}
+
+/** What was sent without success, and what is to be sent instead. */
+export interface Trimmed {
+  readonly turn: TurnInput;
+  /** The estimate that the messages, instructions and tools together must stay below from now on. */
+  readonly budgetTokens: number;
+}
+
+/**
+ * The turn with a quarter fewer tokens, or as many quarters as the limit that the provider named needs; at least one message fewer, with
+ * `all` all of them but the prompt. Undefined when only the prompt is left.
+ */
+export function trimTurn(turn: TurnInput, limitTokens = Number.POSITIVE_INFINITY, all = false): Trimmed | undefined {
+  const { messages, instructions = '', tools, trimmed = 0 } = turn;
+  const sizes = messages.map(({ content }) => (isBlank(content) ? 0 : estimateTextTokens(content)));
+  const beside = estimateTextTokens(instructions) + Math.ceil((tools?.chars ?? 0) / 3);
+  let tokens = sizes.reduce((sum, size) => sum + size, beside);
+  let budgetTokens = tokens * STEP;
+  while (budgetTokens > limitTokens) budgetTokens *= STEP;
+  budgetTokens = Math.max(BUDGET_MIN, Math.floor(budgetTokens));
+  let from = 0;
+  while (from < messages.length - 1 && (all || from === 0 || tokens > budgetTokens || !isUsers(messages[from]))) {
+    tokens -= sizes[from] ?? 0;
+    from++;
+  }
+  if (from === 0) return undefined;
+  return { turn: { ...turn, messages: messages.slice(from), trimmed: trimmed + from }, budgetTokens };
+}
+
+export function toEvent({ turn, budgetTokens }: Trimmed): EngineEvent {
+  const { messages, trimmed = 0 } = turn;
+  return { ContextTrimmed: { messages: messages.length, trimmed, budget_tokens: budgetTokens } };
+}
+
+/** Providers want a user's message first. */
+function isUsers(message: Message | undefined): boolean {
+  return message?.role === 'user';
+}

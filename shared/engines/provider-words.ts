@@ -1,0 +1,57 @@
+// What a provider says of a failure, from its JSON in the forms that providers and compatible servers use, from a web page or plain text:
+// one line, bounded, without anything that looks like a key.
+import { isJson } from './stream-repair.ts';
+
+const CHARS_MAX = 300;
+/** Keys and tokens as providers write them, and what follows the name of one. */
+const SECRETS =
+  /\b(?:sk-|AIza|ya29\.|gh[pousr]_|Bearer |Basic )[\w.*~+/=-]*|((?:api[_-]?key|token|password)["']?\s*[=:]\s*["']?)[\w.*-]{8,}/gi;
+
+export interface Words {
+  /** '' when the provider says nothing. */
+  readonly text: string;
+  /** Its names for the failure: `error.code`, `error.type`, `error.status`; '' where it has none. */
+  readonly code: string;
+}
+
+/** The words of a body. `secrets` are removed wherever they stand. */
+export function readWords(body: string, secrets: readonly string[] = []): Words {
+  const text = body.trim();
+  if (text.startsWith('<')) return { text: clean(titleOf(text), secrets), code: '' };
+  if (!/^[[{"]/.test(text)) return { text: clean(text, secrets), code: '' };
+  try {
+    const words = pick(JSON.parse(text));
+    return { text: clean(words.text, secrets), code: words.code.slice(0, CHARS_MAX) };
+  } catch {
+    return { text: '', code: '' };
+  }
+}
+
+/** One bounded line of a provider's text. */
+export function clean(text: string, secrets: readonly string[] = []): string {
+  let known = text;
+  for (const secret of secrets) if (secret !== '') known = known.replaceAll(secret, '[redacted]');
+  const line = known
+    .replace(/[\s\p{Cc}]+/gu, ' ')
+    .replace(SECRETS, '$1[redacted]')
+    .trim();
+  return line.length > CHARS_MAX ? `${line.slice(0, CHARS_MAX).toWellFormed()}…` : line;
+}
+
+/** `{error: {message, code}}`, `{error: "..."}`, `{message}`, `{detail}`, `{response: {error}}`, or a list of one of them. */
+function pick(value: unknown): Words {
+  if (typeof value === 'string') return { text: value, code: '' };
+  if (Array.isArray(value)) return value.length === 0 ? { text: '', code: '' } : pick(value[0]);
+  if (!isJson(value)) return { text: '', code: '' };
+  const { error, response, errors, message, msg, detail, error_description: description } = value;
+  const inner = [error, isJson(response) ? response.error : undefined, errors, message, msg, detail, description];
+  const nested = inner.find((each) => each !== undefined && each !== null);
+  const { text, code } = nested === undefined ? { text: '', code: '' } : pick(nested);
+  const names = [value.code, value.type, value.status].filter((name) => typeof name === 'string');
+  return { text, code: code === '' ? names.join(' ') : code };
+}
+
+function titleOf(html: string): string {
+  const [, title = ''] = /<title[^>]*>([^<]*)/i.exec(html) ?? /<h1[^>]*>([^<]*)/i.exec(html) ?? [];
+  return title;
+}

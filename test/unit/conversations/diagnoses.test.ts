@@ -1,0 +1,67 @@
+// What a failed turn leaves: one error, one line of the log with its words, and a word on whether the prompt may be sent again.
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { LOCAL_KEY } from '../../../shared/config.ts';
+import { createGateway } from '../../../shared/gateway.ts';
+import * as methods from '../../../shared/methods/index.ts';
+import { createRegistry } from '../../../shared/rpc/method.ts';
+import { createStage, failure, type Instance, MODEL, type Stage } from './stage.ts';
+
+let stage: Stage;
+let a: Instance;
+beforeEach(async () => {
+  stage = await createStage();
+  a = await stage.instance();
+});
+afterEach(() => stage.close());
+
+function lines(): Record<string, unknown>[] {
+  a.services.log.flush();
+  return a.logged.flatMap((text) => text.trim().split('\n')).map((line) => JSON.parse(line));
+}
+
+it('says what happened once in the error and once in the log, with where it happened', async () => {
+  stage.provider.behave(() => ({ status: 529, message: 'Overloaded, friend' }));
+  const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
+  const body = { jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params: { prompt: 'hello', session_id: 's' } };
+  const reply = await gateway.handle({
+    caller: await gateway.authenticate({ 'x-api-key': LOCAL_KEY }),
+    body: Buffer.from(JSON.stringify(body)),
+    requestId: 'req_9',
+    transport: 'http',
+    signal: new AbortController().signal,
+  });
+  const answer = JSON.stringify(reply);
+  expect(answer.split('Overloaded, friend')).toHaveLength(2);
+  const logged = lines();
+  expect(logged.filter((line) => JSON.stringify(line).includes('Overloaded, friend'))).toHaveLength(1);
+  const turn = logged.find(({ message }) => message === 'turn failed');
+  const where = { provider: 'anthropic', model: MODEL, status: 529, session_id: 's', turn_id: expect.any(String) };
+  expect(turn).toMatchObject({
+    ...where,
+    severity: 'WARNING',
+    attempts: 3,
+    error: 'Anthropic failed (529): Overloaded, friend',
+  });
+  const call = logged.find(({ message }) => message === 'call');
+  expect(call).toMatchObject({ ...where, severity: 'WARNING', outcome: 'upstream_error', request_id: 'req_9' });
+  expect(call?.turn_id).toBe(turn?.turn_id);
+});
+
+it('calls a failure after the prompt had left repeatable only where an idempotency key makes it so', async () => {
+  const cut = '[[chunks 4]] [[cut]]';
+  expect(await failure(a.prompt(cut))).toMatchObject({
+    reason: 'upstream_error',
+    retryable: false,
+    data: { sent: true },
+  });
+  const keyed = await failure(a.prompt(cut, { idempotency_key: 'k' }));
+  expect(keyed).toMatchObject({ reason: 'upstream_error', retryable: true, data: { sent: true } });
+  expect(await failure(a.prompt('[[status 503]]'))).toMatchObject({ retryable: true });
+});
+
+it('waits at most 10 s for a provider when the caller has no stream', async () => {
+  stage.provider.behave(() => ({ status: 429, headers: { 'retry-after': '11' } }));
+  const before = stage.provider.calls;
+  expect(await failure(a.prompt('hello'))).toMatchObject({ retryable: true, retryAfterMs: 11_000 });
+  expect(stage.provider.calls - before).toBe(1);
+});

@@ -1,0 +1,242 @@
+// What a caller reads of a failure of a provider: what happened, in the provider's words where it has some, once; never an empty success.
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { clean, readWords } from '../../../shared/engines/provider-words.ts';
+import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
+import type { Script } from '../../fakes/model-provider-script.ts';
+import { ask, askToFail, CASES, createTestEngine, KEY } from './harness.ts';
+
+let provider: ModelProvider;
+beforeAll(async () => {
+  provider = await startModelProvider();
+});
+afterEach(() => provider.behave());
+afterAll(() => provider.close());
+
+const HTML = '<!DOCTYPE html><html><head><title>404 Not\n Found</title></head><body><p>nginx</p></body></html>';
+const html = { 'content-type': 'text/html' };
+const json = { 'content-type': 'application/json' };
+
+const FAILURES: readonly (readonly [name: string, script: Script, message: string, more: object])[] = [
+  [
+    '401',
+    { status: 401, message: 'invalid x-api-key' },
+    'refused the configured credentials (401): invalid x-api-key',
+    { retryable: false },
+  ],
+  [
+    '403',
+    { status: 403, message: 'Country not supported' },
+    'refused the configured credentials (403): Country not supported',
+    { retryable: false },
+  ],
+  [
+    '402',
+    { status: 402, message: 'Insufficient Balance' },
+    'says that the account has no quota left (402): Insufficient Balance',
+    { retryable: false },
+  ],
+  [
+    '400 about credit',
+    { status: 400, message: 'Your credit balance is too low' },
+    'says that the account has no quota left (400): Your credit balance is too low',
+    { retryable: false },
+  ],
+  [
+    '404 of a missing route',
+    { status: 404, body: HTML, headers: html },
+    'has no such API (404; is VARIABLE right?): 404 Not Found',
+    { retryable: false },
+  ],
+  [
+    '404 of a server in Python',
+    { status: 404, body: '{"detail":"Not Found"}', headers: json },
+    'has no such API (404; is VARIABLE right?): Not Found',
+    { retryable: false },
+  ],
+  ['429', { status: 429, message: 'slow down' }, 'is limiting the rate of calls (429): slow down', { retryable: true }],
+  [
+    '502 of a proxy',
+    { status: 502, body: HTML.replace('404 Not\n Found', 'Bad gateway'), headers: html },
+    'failed (502): Bad gateway',
+    { retryable: true },
+  ],
+  [
+    '503 in plain text',
+    { status: 503, body: 'upstream connect error', headers: { 'content-type': 'text/plain' } },
+    'failed (503): upstream connect error',
+    { retryable: true },
+  ],
+  [
+    '500 without a body',
+    { status: 500, body: '', headers: json },
+    'failed (500): Internal Server Error',
+    { retryable: true },
+  ],
+  [
+    '200 with a web page',
+    { body: HTML, headers: html },
+    'answered with a web page (200, text/html; is VARIABLE right?): 404 Not Found',
+    { retryable: false },
+  ],
+  [
+    '200 with an error as JSON',
+    { body: '{"error":"Unexpected endpoint or method."}', headers: json },
+    'answered with something else than a stream of events (200, application/json; is VARIABLE right?): Unexpected endpoint or method.',
+    { retryable: false },
+  ],
+  ['200 with nothing', { body: '' }, 'sent an empty answer (200)', { retryable: true }],
+  ['a refusal without text', { text: '', end: 'refusal' }, 'declined to answer', { retryable: false }],
+  ['an end without text', { text: '' }, 'ended without an answer (stop)', { retryable: false }],
+  [
+    'an end at the output limit without text',
+    { text: '', end: 'length' },
+    'ended without an answer',
+    { retryable: false },
+  ],
+];
+const VARIABLES = { anthropic: 'ANTHROPIC_BASE_URL', openai: 'OPENAI_BASE_URL', google: 'GOOGLE_CLOUD_LOCATION' };
+
+describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
+  it.each(FAILURES)('%s is said in one line', async (_name, script, message, more) => {
+    provider.behave(() => script);
+    const { error } = await askToFail(createTestEngine(provider), { model });
+    const expected = `${label} ${message.replace('VARIABLE', VARIABLES[name])}`;
+    expect(error.message.slice(0, expected.length)).toBe(expected);
+    expect(error.message).not.toMatch(/[<>\n]/);
+    expect(error).toMatchObject({
+      reason: 'upstream_error',
+      data: { provider: name, model: expect.any(String) },
+      ...more,
+    });
+  });
+
+  it('takes out of the words whatever looks like a key', async () => {
+    provider.behave(() => ({
+      status: 400,
+      message: `bad ${KEY} Bearer abc.def api_key=0123456789 ${'long '.repeat(200)}`,
+    }));
+    const { error } = await askToFail(createTestEngine(provider), { model });
+    expect(error.message).toMatch(
+      /^\S.* refused the request \(400\): bad \[redacted\] \[redacted\] api_key=\[redacted\] long/,
+    );
+    expect(error.message.length).toBeLessThan(400);
+  });
+
+  it('shows the wait that the provider asks for, and does not wait longer than the caller can', async () => {
+    let left = 1;
+    provider.behave(() =>
+      left-- > 0 ? { status: 429, message: 'later', headers: { 'retry-after': '0.05' } } : { text: 'ok' },
+    );
+    const { events } = await ask(createTestEngine(provider), { model });
+    expect(events[0]).toEqual({
+      StreamError: {
+        message: `${label} is limiting the rate of calls (429): later`,
+        attempt: 1,
+        retry_in_ms: expect.any(Number),
+      },
+    });
+    provider.behave(() => ({ status: 429, headers: { 'retry-after': '11' } }));
+    const before = provider.calls;
+    const { error } = await askToFail(createTestEngine(provider), { model, retryWaitMsMax: 10_000 });
+    expect(error).toMatchObject({ retryable: true, retryAfterMs: 11_000 });
+    expect(provider.calls - before).toBe(1);
+  });
+
+  it('marks what failed after the request had left, so that it is not repeated unasked', async () => {
+    const cut = await askToFail(createTestEngine(provider), { model, prompt: '[[chunks 4]] [[cut]]' });
+    expect(cut.error.data).toMatchObject({ sent: true });
+    const silent = createTestEngine(provider, { deadlines: { firstByteMs: 100 } });
+    expect((await askToFail(silent, { model, prompt: '[[hang headers]]' })).error.data).toMatchObject({ sent: true });
+    const away = createTestEngine({ ...provider, url: 'http://127.0.0.1:9' });
+    const { error } = await askToFail(away, { model });
+    expect(error).toMatchObject({ message: `${label} could not be reached (ECONNREFUSED)`, retryable: true });
+    expect(error.data.sent).toBeUndefined();
+  });
+});
+
+describe('what differs by provider', () => {
+  const [anthropic, openai, google] = CASES;
+  const sse = (...events: readonly object[]): string =>
+    events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join('');
+  it.each([
+    [
+      anthropic.model,
+      sse(
+        { type: 'message_start', message: { usage: { input_tokens: 1 } } },
+        {
+          type: 'message_delta',
+          delta: { stop_reason: 'refusal', stop_details: { type: 'refusal', explanation: 'Not this.' } },
+        },
+        { type: 'message_stop' },
+      ),
+      'Anthropic declined to answer (refusal): Not this.',
+    ],
+    [
+      openai.model,
+      sse(
+        { type: 'response.created', response: {} },
+        { type: 'response.failed', response: { error: { code: 'server_error', message: 'It broke.' } } },
+      ),
+      'OpenAI failed (500): It broke.',
+    ],
+    [
+      openai.model,
+      sse({ type: 'response.failed', response: {} }),
+      'OpenAI failed (500): the response failed without a reason',
+    ],
+    [openai.model, sse({ type: 'error', error: { type: 'x', message: 'Odd.' } }), 'OpenAI failed (500): Odd.'],
+    [
+      openai.model,
+      sse({ error: { code: 401, message: 'Who?' } }),
+      'OpenAI refused the configured credentials (401): Who?',
+    ],
+    [
+      openai.model,
+      sse({ type: 'response.incomplete', response: { incomplete_details: { reason: 'content_filter' } } }),
+      'OpenAI declined to answer (content_filter)',
+    ],
+    [
+      google.model,
+      sse({ promptFeedback: { blockReason: 'PROHIBITED_CONTENT' } }),
+      'Google Vertex AI declined to answer (PROHIBITED_CONTENT)',
+    ],
+    [
+      google.model,
+      sse({ error: { code: 400, message: 'Bad.', status: 'INVALID_ARGUMENT' } }),
+      'Google Vertex AI refused the request (400): Bad.',
+    ],
+    [
+      google.model,
+      sse({ candidates: [{ finishReason: 'MALFORMED_FUNCTION_CALL' }] }),
+      'Google Vertex AI could not complete its answer (MALFORMED_FUNCTION_CALL)',
+    ],
+  ])('a stream of %s that fails', async (model, body, message) => {
+    provider.behave(() => ({ body }));
+    expect((await askToFail(createTestEngine(provider), { model })).error.message).toBe(message);
+  });
+});
+
+it('names its own bound of an answer as its own', async () => {
+  const engine = createTestEngine(provider, { answerBytesMax: 2 << 20 });
+  const { error } = await askToFail(engine, { model: CASES[0].model, prompt: '[[size 4000000]]' });
+  expect(error).toMatchObject({
+    message: 'The answer of Anthropic is longer than this gateway takes of one turn (2 MiB)',
+    data: { limit_bytes: 2 << 20 },
+    retryable: false,
+  });
+});
+
+it.each([
+  ['{"error":{"message":"a","code":"c","type":"t"}}', { text: 'a', code: 'c t' }],
+  ['[{"error":{"message":"a","status":"S"}}]', { text: 'a', code: 'S' }],
+  ['{"object":"error","message":"a","code":40303}', { text: 'a', code: '' }],
+  ['{"detail":[{"loc":["body"],"msg":"a"}]}', { text: 'a', code: '' }],
+  ['{"error":', { text: '', code: '' }],
+  ['<h1>Not &lt; there</h1>', { text: 'Not &lt; there', code: '' }],
+  ['  ', { text: '', code: '' }],
+])('reads the words of %s', (body, words) => expect(readWords(body)).toEqual(words));
+
+it('makes one line of any text', () => {
+  expect(clean('a\r\n\u0007b\u001b[31m  c')).toBe('a b [31m c');
+  expect(clean('x'.repeat(400)).length).toBe(301);
+});
