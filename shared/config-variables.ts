@@ -42,6 +42,12 @@ export const Variables = z.object({
   MCP_SERVERS: readBy(readMcpServers).optional(),
   GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
   GATEWAY_DAILY_TOKENS: z.coerce.number({ error: 'must be a number of tokens' }).int().min(1).optional(),
+  GATEWAY_STORAGE_MB: z.coerce
+    .number({ error: 'must be a number of megabytes' })
+    .int()
+    .min(1)
+    .max(1 << 30)
+    .default(1_024),
   GATEWAY_LEASE_MS: milliseconds.default(30_000),
   GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),

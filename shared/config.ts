@@ -65,6 +65,8 @@ export interface Config {
   readonly searchPath: string;
   /** Tokens a key may use per UTC day; undefined: no budget. See conversations/usage-ledger.ts for its bound. */
   readonly dailyTokens: number | undefined;
+  /** Bytes of messages and files that a key may keep. */
+  readonly storageBytesMax: number;
   /** Milliseconds; see design.md "Turns". Overridable so that fault tests need not wait half a minute. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };
 }
@@ -160,6 +162,7 @@ export function loadConfig(env: Environment): Config {
     mcpServers: settings.MCP_SERVERS ?? new Map(),
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,
+    storageBytesMax: settings.GATEWAY_STORAGE_MB * 2 ** 20,
     searchPath: settings.PATH,
     turns: {
       leaseMs: settings.GATEWAY_LEASE_MS,

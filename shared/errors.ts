@@ -35,6 +35,7 @@ export const ERRORS = {
     status: 200,
     retryable: true,
   },
+  storage_full: { code: 409, message: 'Storage is full', status: 200, retryable: false },
   patch_failed: { code: 409, message: 'Patch does not apply', status: 200, retryable: false },
   conflict: { code: 409, message: 'Conflict', status: 200, retryable: true },
   cancelled: { code: 499, message: 'Cancelled', status: 200, retryable: false },

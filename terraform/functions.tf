@@ -60,6 +60,7 @@ locals {
       GOOGLE_CLOUD_LOCATION = var.region
       GATEWAY_TOPIC         = google_pubsub_topic.events.name
       GATEWAY_LIMITS        = var.limits
+      GATEWAY_STORAGE_MB    = tostring(var.storage_mb)
     },
     var.model == null ? {} : { MODEL = var.model },
     length(var.allowed_origins) == 0 ? {} : { ALLOWED_ORIGINS = join(" ", sort(var.allowed_origins)) },

@@ -92,6 +92,16 @@ variable "limits" {
   }
 }
 
+variable "storage_mb" {
+  description = "Megabytes of messages that an API key may keep; a prompt beyond it is refused until sessions are deleted."
+  type        = number
+  default     = 1024
+  validation {
+    condition     = var.storage_mb >= 1 && floor(var.storage_mb) == var.storage_mb
+    error_message = "storage_mb is a whole number of megabytes, at least 1."
+  }
+}
+
 variable "webhook_limits" {
   description = "Calls per webhook secret. GitHub does not repeat what a limit has refused."
   type        = string

@@ -30,6 +30,7 @@ const BY_REASON: Readonly<Record<ErrorReason, number>> = {
   session_busy: EXIT.refused,
   queue_full: EXIT.refused,
   idempotency_in_flight: EXIT.refused,
+  storage_full: EXIT.refused,
   patch_failed: EXIT.refused,
   conflict: EXIT.refused,
   upstream_error: EXIT.upstream,

@@ -9,6 +9,7 @@ import { appendMessage } from './history.ts';
 import { isHeldBy, settle } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { releaseKey } from './queue.ts';
+import { withCounted } from './storage.ts';
 import { decodeTurn, endedByOther, readSealed, type TurnEnd } from './turn-record.ts';
 import { estimateUsage } from './usage.ts';
 
@@ -19,6 +20,8 @@ export interface AbandonedOptions {
   /** End it although the lease is still valid: the owner was asked to stop and did not answer. It is fenced by the epoch. */
   readonly force?: boolean;
 }
+
+type Settled = 'gone' | 'changed' | { readonly addedBytes: number };
 
 /** Settles the turn of `lease` unless somebody else already has, or its owner lives. */
 export async function settleAbandoned(
@@ -50,7 +53,7 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
       : appendMessage(before, { role: 'assistant', text, turnId: lease.turn_id, now, partial: true });
   const compacted = await history.compact(added.conversation);
 
-  const { result, snapshots } = await transact(store, [ref, recordRef], ([first, second]) => {
+  const { result, snapshots } = await transact<Settled>(store, [ref, recordRef], ([first, second]) => {
     const current = cache.read(first);
     if (current === undefined || !isHeldBy(current.turn, lease)) return { writes: [], result: 'gone' as const };
     if (options.force !== true && parts.owners.ofLease(current.turn) !== 'gone')
@@ -60,8 +63,10 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
     const reason = current.turn.stop ?? options.reason;
     const status = reason === 'interrupted' ? 'interrupted' : 'cancelled';
     const end: TurnEnd = { status, usage, nowMs, failure: null };
-    const { recent, chunks, message_count } = compacted.conversation;
-    const next = settle({ ...current, recent, chunks, message_count }, { status, usage, now });
+    const { recent, chunks, message_count, stored_bytes } = compacted.conversation;
+    const grown = { ...current, recent, chunks, message_count, ...(stored_bytes !== undefined && { stored_bytes }) };
+    const { counted, addedBytes } = withCounted(grown);
+    const next = settle(counted, { status, usage, now });
     const record = endedByOther({ conversation: current, lease }, stored, end, {
       TurnAborted: { turn_id: lease.turn_id, reason },
     });
@@ -73,12 +78,12 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
         ...compacted.writes,
         ...releaseKey(current, end, current.turn),
       ],
-      result: 'settled' as const,
+      result: { addedBytes },
     };
   });
   cache.set(ref, snapshots[0]);
-  if (result === 'settled') {
-    ledger.add(before.owner, usage);
+  if (typeof result === 'object') {
+    ledger.add(before.owner, usage, result.addedBytes);
     log.log('WARNING', 'turn ended for an owner that did not answer', {
       turn_id: lease.turn_id,
       reason: options.reason,

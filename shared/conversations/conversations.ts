@@ -30,6 +30,7 @@ import type { TurnParts } from './parts.ts';
 import { createRunningTurns } from './running-turns.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './stop-turn.ts';
 import { type EndedTurn, type RunningTurn, startTurn } from './turn-runner.ts';
+import { NO_USAGE } from './usage.ts';
 import { createUsageLedger, type UsageLedger } from './usage-ledger.ts';
 
 /** Most that a caller without a stream waits for a provider's Retry-After. */
@@ -136,6 +137,7 @@ export function createConversations({
     cache: createConversationCache(),
     ledger,
     owners: createOwnerWatch(clock, config.turns),
+    storageBytesMax: config.storageBytesMax,
     turns: config.turns,
   };
   const marks = { store, cache: runner.cache, clock, ids, defaultModel: engines.defaultModel };
@@ -235,8 +237,10 @@ export function createConversations({
 
     async delete(owner, sessionId, canForward = false) {
       const ref = conversationRef(owner, sessionId);
-      const lease = await markDeleted(store, ref, clock, canForward);
-      if (lease === undefined) return false;
+      const marked = await markDeleted(store, ref, clock, canForward);
+      if (marked === undefined) return false;
+      const { lease, freedBytes } = marked;
+      ledger.add(owner, NO_USAGE, -freedBytes);
       runner.cache.set(ref, undefined);
       const local = lease === null ? undefined : running.find(lease.turn_id);
       local?.stop('cancelled');

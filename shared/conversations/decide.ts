@@ -15,6 +15,7 @@ import {
 import { appendMessage, takeOverPrompt } from './history.ts';
 import { admit, liveQueue, newConversation } from './lease.ts';
 import { dropExpired } from './queue.ts';
+import { messageBytes, storageFull, storageRef } from './storage.ts';
 
 export type Step =
   | {
@@ -43,17 +44,24 @@ export async function decide(
   request: PromptRequest,
   queued: boolean,
 ): Promise<Step> {
-  const { store, cache, clock, ids, turns, owners } = parts;
+  const { store, cache, clock, ids, turns, owners, ledger, storageBytesMax } = parts;
   const { idempotency } = request;
   const keyRef = idempotency && idempotencyRef(request.owner, idempotency.key);
   const conversationId = ids.next('conv');
   const nowMs = clock.now();
   const now = new Date(nowMs).toISOString();
+  const promptBytes = messageBytes({ bytes: Buffer.byteLength(request.prompt) });
+  const knownBytes = ledger.stored(request.owner);
+  // Refused only by what the store says now: another instance may have deleted something.
+  const asksStorage = !queued && (knownBytes === undefined || knownBytes + promptBytes > storageBytesMax);
+  const storage = asksStorage ? storageRef(request.owner) : undefined;
+  const refs = [ref, keyRef, storage].filter((each) => each !== undefined);
   const { result, snapshots } = await transact<() => Step>(
     store,
-    keyRef === undefined ? [ref] : [ref, keyRef],
-    ([snapshot, keySnapshot]) => {
-      const record = keySnapshot?.data as IdempotencyDocument | undefined;
+    refs,
+    (read) => {
+      const [snapshot] = read;
+      const record = (keyRef === undefined ? undefined : read[1]?.data) as IdempotencyDocument | undefined;
       const isOurs = record?.turn_id === turnId;
       if (record !== undefined && !isOurs && record.released !== true) {
         return { writes: [], result: () => duplicate(record, request) };
@@ -64,6 +72,10 @@ export async function decide(
       }
       const { refusal } = request;
       if (refusal !== undefined) return { writes: [], result: () => refuse(refusal) };
+      const storedBytes = storage === undefined ? 0 : ledger.learn(request.owner, read.at(-1));
+      if (storedBytes + promptBytes > storageBytesMax && storage !== undefined) {
+        return { writes: [], result: () => refuse(storageFull(storedBytes, storageBytesMax)) };
+      }
       if (isTombstone(snapshot)) return { writes: [], result: () => ({ kind: 'erasing' }) };
       const current =
         cache.read(snapshot) ?? newConversation(request.owner, request.sessionId, conversationId, request.model, now);
@@ -126,7 +138,10 @@ export async function decide(
         }
       }
     },
-    { cached: queued || request.refusal !== undefined ? undefined : expected(parts, ref, keyRef, request) },
+    {
+      cached:
+        queued || asksStorage || request.refusal !== undefined ? undefined : expected(parts, ref, keyRef, request),
+    },
   );
   cache.set(ref, snapshots[0]);
   return result();

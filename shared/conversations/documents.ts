@@ -112,6 +112,9 @@ export interface ConversationDocument {
   readonly budgets?: readonly ContextBudget[];
   /** Tombstone: the session is being erased and looks absent to everybody. */
   readonly deleted: boolean;
+  /** Bytes of all messages, and how many of them the owner's total has (storage.ts). Absent in documents of older versions. */
+  readonly stored_bytes?: number;
+  readonly counted_bytes?: number;
   /** What the companion holds for the session, or held: it may have gone with its instance. */
   readonly companion?: readonly Held[];
 }

@@ -21,19 +21,19 @@ const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
 
 /**
- * Hides the session, and lets go of the idempotency keys of what ran and waited in it. The turn that was running (null: none), or
- * undefined when there is no such session. With `canForward`, throws NeedsCompanion when the companion must end something of it.
+ * Hides the session, and lets go of the idempotency keys of what ran and waited in it. The turn that was running (null: none) and the bytes
+ * that the owner's total has of it, or undefined when there is no such session. With `canForward`, throws NeedsCompanion when the companion must end something of it.
  */
 export async function markDeleted(
   store: Store,
   ref: Ref,
   clock: Clock,
   canForward: boolean,
-): Promise<Lease | null | undefined> {
+): Promise<{ readonly lease: Lease | null; readonly freedBytes: number } | undefined> {
   const { result } = await transact(store, [ref], ([snapshot]) => {
     const current = snapshot?.data as ConversationDocument | undefined;
     if (current === undefined) return { writes: [], result: undefined };
-    if (current.deleted) return { writes: [], result: null };
+    if (current.deleted) return { writes: [], result: { lease: null, freedBytes: 0 } };
     if (canForward && (current.companion?.length ?? 0) > 0) throw new NeedsCompanion();
     const tombstone: ConversationDocument = {
       ...current,
@@ -48,7 +48,10 @@ export async function markDeleted(
     };
     const pending = current.turn === null ? current.queue : [current.turn, ...current.queue];
     const keys = pending.flatMap(({ idempotency_id }) => (idempotency_id === null ? [] : [forget(idempotency_id)]));
-    return { writes: [{ ref, data: tombstone }, ...keys], result: current.turn };
+    return {
+      writes: [{ ref, data: tombstone }, ...keys],
+      result: { lease: current.turn, freedBytes: current.counted_bytes ?? 0 },
+    };
   });
   return result;
 }

@@ -6,6 +6,7 @@ import { estimateTextTokens } from '../engines/estimate-tokens.ts';
 import { shareOfHeap } from '../heap-share.ts';
 import type { Store, Write } from '../store/store.ts';
 import { type ConversationDocument, type MessagesDocument, messagesRef, type StoredMessage } from './documents.ts';
+import { messageBytes, storedBytes } from './storage.ts';
 import { INLINE_BYTES_MAX, readText, splitText, textDeletes, textWrites } from './texts.ts';
 import { estimateTokens } from './usage.ts';
 
@@ -54,7 +55,12 @@ export function appendMessage(
     ...(tokens > bytes / BYTES_PER_TOKEN && { tokens }),
   };
   return {
-    conversation: { ...conversation, message_count: seq, recent: [...conversation.recent, stored] },
+    conversation: {
+      ...conversation,
+      message_count: seq,
+      recent: [...conversation.recent, stored],
+      stored_bytes: storedBytes(conversation) + messageBytes(stored),
+    },
     writes: textWrites(conversation.conversation_id, seq, parts),
   };
 }
@@ -81,6 +87,7 @@ export function takeOverPrompt(
     conversation: {
       ...conversation,
       message_count: message_count - answer.length,
+      stored_bytes: storedBytes(conversation) - answer.reduce((sum, message) => sum + messageBytes(message), 0),
       recent: [...recent.slice(0, index), { ...prompt, turn_id: turnId }, ...kept],
     },
     writes: answer.flatMap((message) => textDeletes(conversation.conversation_id, message)),

@@ -16,5 +16,7 @@ export interface TurnParts {
   readonly cache: ConversationCache;
   readonly ledger: UsageLedger;
   readonly owners: OwnerWatch;
+  /** Bytes of messages and files that an owner may keep. */
+  readonly storageBytesMax: number;
   readonly turns: Config['turns'];
 }

@@ -21,6 +21,7 @@ import { isHeldBy, settle } from './lease.ts';
 import type { TurnParts } from './parts.ts';
 import { releaseKey } from './queue.ts';
 import { eraseRollouts } from './rollouts.ts';
+import { withCounted } from './storage.ts';
 import { decodeTurn, endBeyond, type RecordWrite, readSealed, type TurnEnd, type TurnRecord } from './turn-record.ts';
 import type { AdmittedTurn, EndedTurn } from './turn-runner.ts';
 
@@ -44,7 +45,12 @@ export interface TurnToSettle {
 }
 
 type Settled =
-  | { readonly kind: 'settled'; readonly record: RecordWrite; readonly events: readonly NumberedEvent[] }
+  | {
+      readonly kind: 'settled';
+      readonly record: RecordWrite;
+      readonly events: readonly NumberedEvent[];
+      readonly addedBytes: number;
+    }
   | { readonly kind: 'taken' }
   | { readonly kind: 'erased' };
 
@@ -108,14 +114,18 @@ async function commitEnd(
       const end: TurnEnd = current.turn.stop === null ? turn.end : { ...turn.end, status: 'cancelled', failure: null };
       const events = [...log.events, ...terminalEvents(end, reason, lease.turn_id, text, log.events.length)];
       const writes = record.writes(events, end, end.nowMs);
-      const { recent, chunks, message_count } = answered.conversation;
-      const next = settle(
-        { ...withBudget(current, turn.budget), recent: markPartial(recent, lease.turn_id, end), chunks, message_count },
-        { status: end.status, usage: end.usage, now: new Date(end.nowMs).toISOString() },
-      );
+      const { recent, chunks, message_count, stored_bytes } = answered.conversation;
+      const { counted, addedBytes } = withCounted({
+        ...withBudget(current, turn.budget),
+        recent: markPartial(recent, lease.turn_id, end),
+        chunks,
+        message_count,
+        ...(stored_bytes !== undefined && { stored_bytes }),
+      });
+      const next = settle(counted, { status: end.status, usage: end.usage, now: new Date(end.nowMs).toISOString() });
       return {
         writes: [{ ref, data: next }, ...writes, ...answered.writes, ...releaseKey(current, end, lease)],
-        result: { kind: 'settled', record: writes[0], events },
+        result: { kind: 'settled', record: writes[0], events, addedBytes },
       };
     },
     { cached: cache.get(ref) },
@@ -125,7 +135,7 @@ async function commitEnd(
   if (result.kind === 'taken') return adoptEnd(parts, turn);
   for (const numbered of result.events.slice(log.events.length)) log.adopt(numbered);
   const stored = result.record.data;
-  ledger.add(admitted.conversation.owner, stored.usage);
+  ledger.add(admitted.conversation.owner, stored.usage, result.addedBytes);
   return { turn: stored, events: log.events };
 }
 

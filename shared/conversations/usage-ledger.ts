@@ -8,8 +8,9 @@ import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
-import type { Ref, Snapshot, Store } from '../store/store.ts';
+import type { Ref, Snapshot, Store, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
+import { storageRef, storageWrite, toStorage } from './storage.ts';
 import { addUsage, NO_USAGE, type Usage } from './usage.ts';
 
 const DAY_MS = 86_400_000;
@@ -28,8 +29,15 @@ export interface DailyUsage extends Usage {
 }
 
 export interface UsageLedger {
-  /** Counts a settled turn. Returns at once; what cannot be written is kept and tried again. */
-  add(owner: string, usage: Usage): void;
+  /**
+   * Counts a settled turn, and the bytes that its owner keeps more (or less) of. Returns at once; what cannot be written is kept and tried
+   * again.
+   */
+  add(owner: string, usage: Usage, bytes?: number): void;
+  /** Bytes that this owner keeps, as far as this instance knows without asking; undefined: not at all. */
+  stored(owner: string): number | undefined;
+  /** Takes in a read of the owner's storage document; returns what it keeps, with what this instance has not written yet. */
+  learn(owner: string, snapshot: Snapshot | undefined): number;
   /** What this key has used today, as far as it is on record or known here. */
   today(owner: string): Promise<DailyUsage>;
   /** Throws `rate_limited` (data.detail `daily_tokens`) when the budget of today is used up. Reads only when there is a budget. */
@@ -41,12 +49,22 @@ export interface UsageLedger {
 interface Pending {
   usage: Usage;
   turns: number;
+  bytes: number;
   cached: Snapshot | undefined;
+  storage: Snapshot | undefined;
   writing: Promise<void> | undefined;
   timer: NodeJS.Timeout | undefined;
 }
 
-const NOTHING: Pending = { usage: NO_USAGE, turns: 0, cached: undefined, writing: undefined, timer: undefined };
+const NOTHING: Pending = {
+  usage: NO_USAGE,
+  turns: 0,
+  bytes: 0,
+  cached: undefined,
+  storage: undefined,
+  writing: undefined,
+  timer: undefined,
+};
 
 export interface UsageLedgerParts {
   readonly store: Store;
@@ -59,29 +77,44 @@ export interface UsageLedgerParts {
 export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedgerParts): UsageLedger {
   const keys = new Map<string, Pending>();
 
+  const entryOf = (owner: string): Pending => {
+    const known = keys.get(owner);
+    if (known !== undefined) return known;
+    if (keys.size >= KEYS_MAX) keys.clear();
+    const made = { ...NOTHING };
+    keys.set(owner, made);
+    return made;
+  };
+
   const write = async (owner: string, pending: Pending): Promise<void> => {
-    while (pending.turns > 0) {
-      const { usage, turns, cached } = pending;
-      Object.assign(pending, { usage: NO_USAGE, turns: 0 });
+    while (pending.turns > 0 || pending.bytes !== 0) {
+      const { usage, turns, bytes, cached, storage } = pending;
+      Object.assign(pending, { usage: NO_USAGE, turns: 0, bytes: 0 });
       const day = dayOf(clock.now());
       const ref = usageRef(owner, day);
       try {
         const { snapshots } = await transact(
           store,
-          [ref],
-          ([snapshot]) => {
+          [ref, storageRef(owner)],
+          ([snapshot, kept]) => {
             const before = toDaily(snapshot, owner, day);
             const data: DailyUsage = { ...before, ...addUsage(before, usage), turns: before.turns + turns };
-            return { writes: [{ ref, data, expireAtMs: clock.now() + KEPT_MS }], result: undefined };
+            const total = Math.max(0, toStorage(kept, owner).bytes + bytes);
+            const writes: Write[] = [
+              ...(turns === 0 ? [] : [{ ref, data, expireAtMs: clock.now() + KEPT_MS }]),
+              ...(bytes === 0 ? [] : [storageWrite(owner, total)]),
+            ];
+            return { writes, result: undefined };
           },
-          { cached: cached?.ref.id === ref.id ? [cached] : undefined },
+          { cached: cached?.ref.id === ref.id && storage !== undefined ? [cached, storage] : undefined },
         );
-        pending.cached = snapshots[0];
+        Object.assign(pending, { cached: snapshots[0], storage: snapshots[1] });
       } catch (error) {
         // An unconfirmed write may be counted twice: that errs on the side of the budget.
         pending.usage = addUsage(pending.usage, usage);
         pending.turns += turns;
-        pending.cached = undefined;
+        pending.bytes += bytes;
+        Object.assign(pending, { cached: undefined, storage: undefined });
         log.log('WARNING', 'usage of the day not recorded, will be tried again', errorFields(error));
         startIn(RETRY_MS, owner, pending);
         break;
@@ -93,7 +126,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
   const start = async (owner: string, pending: Pending): Promise<void> => {
     clearTimeout(pending.timer);
     pending.timer = undefined;
-    if (pending.turns > 0) pending.writing ??= write(owner, pending);
+    if (pending.turns > 0 || pending.bytes !== 0) pending.writing ??= write(owner, pending);
     await pending.writing;
   };
   const startIn = (ms: number, owner: string, pending: Pending): void => {
@@ -111,14 +144,24 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
 
   return {
     today,
-    add(owner, usage) {
-      if (usage.total_tokens === 0) return;
-      const pending = keys.get(owner) ?? { ...NOTHING };
-      if (keys.size >= KEYS_MAX && !keys.has(owner)) keys.clear();
-      keys.set(owner, pending);
+    add(owner, usage, bytes = 0) {
+      const isUsed = usage.total_tokens > 0;
+      if (!isUsed && bytes === 0) return;
+      const pending = entryOf(owner);
       pending.usage = addUsage(pending.usage, usage);
-      pending.turns++;
+      pending.bytes += bytes;
+      if (isUsed) pending.turns++;
       startIn(GATHER_MS, owner, pending);
+    },
+    stored(owner) {
+      const pending = keys.get(owner);
+      return pending?.storage === undefined ? undefined : toStorage(pending.storage, owner).bytes + pending.bytes;
+    },
+    learn(owner, snapshot) {
+      const pending = entryOf(owner);
+      // While a write of this instance is under way, its outcome is the newer one.
+      if (pending.writing === undefined) pending.storage = snapshot;
+      return toStorage(snapshot, owner).bytes + pending.bytes;
     },
     async admit(owner) {
       if (dailyTokens === undefined) return;

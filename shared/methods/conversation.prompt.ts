@@ -56,6 +56,7 @@ export const conversationPrompt = defineMethod({
   errors: [
     'session_busy',
     'queue_full',
+    'storage_full',
     'rate_limited',
     'idempotency_in_flight',
     'cancelled',

@@ -146,6 +146,7 @@ describe('a mistake', () => {
     ['Firestore without a project', { GATEWAY_STORE: 'firestore' }, 'GOOGLE_CLOUD_PROJECT: '],
     ['a base URL that is no URL', { ANTHROPIC_BASE_URL: 'localhost:1' }, 'ANTHROPIC_BASE_URL: '],
     ['a KMS key of no known form', { KMS_KEY: 'my-key' }, 'KMS_KEY: '],
+    ['storage of no size', { GATEWAY_STORAGE_MB: '0' }, 'GATEWAY_STORAGE_MB: '],
     ['webhook limits of no form', { WEBHOOK_LIMITS: '1000' }, 'WEBHOOK_LIMITS: '],
     ['a webhook secret of no known form', { WEBHOOK_SECRETS: 'secret' }, 'WEBHOOK_SECRETS: '],
     ['an origin with a path', { ALLOWED_ORIGINS: 'https://a.example/x' }, 'ALLOWED_ORIGINS: '],

@@ -1,0 +1,101 @@
+// What an owner may keep: a bound that every instance knows, given back by delete, and never in the way of an answer that is there already.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type ConversationDocument, conversationRef } from '../../../shared/conversations/documents.ts';
+import { type StorageDocument, storageRef } from '../../../shared/conversations/storage.ts';
+import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
+import { createStage, failure, type Instance, isDelta, type Stage } from './stage.ts';
+
+const BLOCK = 'x'.repeat(300_000);
+
+let stage: Stage;
+let a: Instance;
+let b: Instance;
+beforeEach(async () => {
+  stage = await createStage({ env: { GATEWAY_STORAGE_MB: '1' } });
+  stage.provider.behave(() => ({ text: 'answer' }));
+  [a, b] = [await stage.instance(), await stage.instance()];
+});
+afterEach(() => stage.close());
+
+const onRecord = async (): Promise<number> => {
+  for (const { services } of [a, b]) await services.conversations.ledger.flush();
+  const [snapshot] = await stage.store.get<StorageDocument>([storageRef('default')]);
+  return snapshot?.data?.bytes ?? 0;
+};
+const refused = async (on: Instance, session_id: string) =>
+  expect(await failure(on.prompt(BLOCK, { session_id }))).toMatchObject({
+    reason: 'storage_full',
+    retryable: false,
+    message: expect.stringContaining('conversation.delete'),
+    data: { limit_bytes: 2 ** 20, stored_bytes: expect.any(Number) },
+  });
+
+describe('what an owner keeps', () => {
+  it('is bounded over all instances, and given back by delete on another one', async () => {
+    for (const [n, on] of [a, b, a].entries()) {
+      await on.prompt(BLOCK, { session_id: `s${n}` });
+      await onRecord();
+    }
+    expect(await onRecord()).toBe(3 * (300_000 + 'answer'.length + 400));
+    await refused(a, 's3');
+    await refused(await stage.instance(), 's3');
+    expect(await b.prompt('mine is untouched', { session_id: 's3' }, { owner: 'another' })).toBeDefined();
+    await b.call(conversationDelete, { session_id: 's1' });
+    await onRecord();
+    expect(await a.prompt(BLOCK, { session_id: 's3' })).toBeDefined();
+    for (const n of [0, 2, 3]) await a.call(conversationDelete, { session_id: `s${n}` });
+    expect(await onRecord()).toBe(0);
+  });
+
+  it('is passed by no more than the turns in flight', async () => {
+    await a.prompt('warm up', { session_id: 'w' });
+    await Promise.all(Array.from({ length: 5 }, (_, n) => a.prompt(BLOCK, { session_id: `p${n}` })));
+    await onRecord();
+    for (const [n, on] of [a, await stage.instance(), a].entries()) await refused(on, `q${n}`);
+  });
+
+  it('does not keep a paid answer from a caller that asks again', async () => {
+    const params = { session_id: 's', idempotency_key: 'k' };
+    const paid = await a.prompt(BLOCK, params);
+    for (const n of [1, 2]) await a.prompt(BLOCK, { session_id: `s${n}` });
+    await onRecord();
+    await refused(b, 's');
+    expect(await b.prompt(BLOCK, params)).toEqual(paid);
+  });
+
+  it('counts a turn whose instance died once another has ended it', async () => {
+    stage.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
+    const running = a.stream('prompt', { session_id: 's' });
+    await running.until(isDelta);
+    a.line.state = 'down';
+    stage.clock.advance(31_000);
+    stage.provider.behave(() => ({ text: 'answer' }));
+    await b.prompt('next', { session_id: 's' });
+    const bytes = await (async () => {
+      await b.services.conversations.ledger.flush();
+      const [snapshot] = await stage.store.get<StorageDocument>([storageRef('default')]);
+      return snapshot?.data?.bytes;
+    })();
+    const [snapshot] = await stage.store.get<ConversationDocument>([conversationRef('default', 's')]);
+    expect(bytes).toBe(snapshot?.data?.stored_bytes);
+    expect(bytes).toBeGreaterThanOrEqual('promptnextanswer'.length + 600);
+    a.line.state = 'up';
+    await failure(running.answer);
+  });
+
+  it('counts what an older version stored once it is written again', async () => {
+    await a.prompt(BLOCK, { session_id: 's' });
+    await onRecord();
+    const ref = conversationRef('default', 's');
+    const [snapshot] = await stage.store.get<ConversationDocument>([ref]);
+    const { stored_bytes, counted_bytes: _, ...older } = snapshot?.data as ConversationDocument;
+    await stage.store.commit([
+      { ref, data: older },
+      { ref: storageRef('default'), delete: true },
+    ]);
+    const fresh = await stage.instance();
+    await fresh.prompt('more', { session_id: 's' });
+    await fresh.services.conversations.ledger.flush();
+    expect(await onRecord()).toBe((stored_bytes ?? 0) + 'moreanswer'.length + 400);
+  });
+});
