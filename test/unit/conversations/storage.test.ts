@@ -88,7 +88,8 @@ describe('what an owner keeps', () => {
     await onRecord();
     const ref = conversationRef('default', 's');
     const [snapshot] = await stage.store.get<ConversationDocument>([ref]);
-    const { stored_bytes, counted_bytes: _, ...older } = snapshot?.data as ConversationDocument;
+    if (snapshot?.data === undefined) throw new Error('not stored');
+    const { stored_bytes, counted_bytes: _, ...older } = snapshot.data;
     await stage.store.commit([
       { ref, data: older },
       { ref: storageRef('default'), delete: true },
