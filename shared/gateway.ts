@@ -16,8 +16,9 @@ import { HTTP_ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX } from './rpc/answers.ts';
 import { type CallRecord, dispatch, type Reply } from './rpc/dispatch.ts';
 import type { Call } from './rpc/envelope.ts';
 import { createInFlight, type Held } from './rpc/in-flight.ts';
-import type { AnyMethod, Registry } from './rpc/method.ts';
+import { type AnyMethod, isReadOnly, type Registry } from './rpc/method.ts';
 import type { Services } from './services.ts';
+import { createTokenBuckets } from './token-buckets.ts';
 import { createSlots, type SlotLimits } from './workspace/slots.ts';
 
 export interface GatewayRequest {
@@ -82,6 +83,9 @@ const BULKY_SLOTS: SlotLimits = {
   message: 'this instance makes as many large answers as it may at a time: send the call again later',
 };
 
+/** Calls of free methods that a key may send to an instance; beyond them they cost what other calls do. */
+const FREE_CALLS = { burst: 1_000, perSecond: 100, keysMax: 10_000 };
+
 const NO_NOTIFY: MethodContext['notify'] = () => {};
 
 export function createGateway(services: Services, registry: Registry<MethodContext>): Gateway {
@@ -92,6 +96,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     defaultLimits: config.limits,
     wrongCredentials: services.wrongCredentials,
   };
+  const freeCalls = createTokenBuckets({ clock, ...FREE_CALLS });
   const authenticate = createAuthenticate(keyring);
   const recognize = createRecognize(keyring);
   const inFlight = createInFlight(Math.max(IN_FLIGHT_BYTES_MIN, shareOfHeap(1 / 4, IN_FLIGHT_BYTES_MAX)));
@@ -159,7 +164,9 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             if (request.charged === true) return;
             const startMs = performance.now();
             try {
-              rate = await take(caller, cost, methods.every(isCheap), signal);
+              const free = methods.filter((method) => method?.cost === 'free').length;
+              const isFree = free > 0 && freeCalls.take(caller.keyId, free);
+              rate = await take(caller, isFree ? cost - free : cost, methods.every(isCheap), signal);
               request.onRate?.(rate);
               if (request.refuseWith !== undefined) throw request.refuseWith;
             } catch (error) {
@@ -281,7 +288,7 @@ function createTurns(): () => Promise<void> {
 }
 
 function isCheap(method: AnyMethod<MethodContext> | undefined): boolean {
-  return method === undefined || method.cost === 'read';
+  return method === undefined || isReadOnly(method);
 }
 
 function authorize(method: AnyMethod<MethodContext>, caller: Caller): void {

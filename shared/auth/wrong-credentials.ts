@@ -2,10 +2,10 @@
 // such a request is answered 429 instead of 401; a valid credential is accepted all the same, since who shares an address with a guesser
 // is not known. Also the log of refusals: a line per address and second at most, with how many they were.
 import ipaddr from 'ipaddr.js';
-import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { createTokenBuckets } from '../token-buckets.ts';
 
 /** Wrong credentials that an address may send at once, and how many more each second. */
 const BURST = 40;
@@ -46,37 +46,20 @@ export interface WrongCredentialsOptions {
   readonly isBehindFrontEnd: boolean;
 }
 
-interface Bucket {
-  tokens: number;
-  atMs: number;
-}
-
 export function createWrongCredentials(options: WrongCredentialsOptions): WrongCredentials {
   const { clock, isBehindFrontEnd } = options;
-  const buckets = new LRUCache<string, Bucket>({ max: ADDRESSES_MAX });
+  const buckets = createTokenBuckets({ clock, burst: BURST, perSecond: PER_SECOND, keysMax: ADDRESSES_MAX });
   const lines = createLines(options.log);
-
-  function bucketOf(address: string): Bucket {
-    const nowMs = clock.monotonic();
-    const bucket = buckets.get(address) ?? { tokens: BURST, atMs: nowMs };
-    bucket.tokens = Math.min(BURST, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * PER_SECOND);
-    bucket.atMs = nowMs;
-    return bucket;
-  }
-
   const addressOf = (client: Client): string => toAddress(client, isBehindFrontEnd);
 
   function refuse(client: Client, error: RpcError): CredentialError {
     const address = addressOf(client);
-    const bucket = bucketOf(address);
-    buckets.set(address, bucket);
-    if (bucket.tokens >= 1) {
-      bucket.tokens--;
+    if (buckets.take(address)) {
       lines.add(address, 'wrong');
       return toCredentialError(error);
     }
     lines.add(address, 'throttled');
-    const retryAfterMs = ((1 - bucket.tokens) / PER_SECOND) * 1_000;
+    const retryAfterMs = buckets.waitMs(address);
     return new CredentialError('rate_limited', {
       message: 'Too Many Requests: too many wrong credentials came from this address',
       data: { limit: BURST, remaining: 0, reset: Math.ceil((clock.now() + retryAfterMs) / 1_000) },
@@ -85,10 +68,7 @@ export function createWrongCredentials(options: WrongCredentialsOptions): WrongC
   }
 
   return {
-    isThrottled(client) {
-      const address = addressOf(client);
-      return buckets.has(address) && bucketOf(address).tokens < 1;
-    },
+    isThrottled: (client) => buckets.waitMs(addressOf(client)) > 0,
     refuse,
     absent(client, error) {
       lines.add(addressOf(client), 'absent');

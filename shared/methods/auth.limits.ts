@@ -6,9 +6,9 @@ import { defineMethod } from './define-method.ts';
 
 export const authLimits = defineMethod({
   name: 'auth.limits',
-  summary: 'Tells who the key is, what it may do and what is left in each of its rate windows, this call included',
+  summary: 'Returns who the caller is, its scopes and what is left in each of its rate windows; costs no call',
   scope: null,
-  cost: 'read',
+  cost: 'free',
   params: z.strictObject({}),
   result: z.object({
     key_id: z.string(),

@@ -8,9 +8,9 @@ const DATA_CHARS_MAX = 64 << 10;
 
 export const interactiveInput = defineMethod({
   name: 'interactive.input',
-  summary: 'Writes to a terminal, as its keyboard would',
+  summary: 'Writes to a terminal, as its keyboard would; costs no call',
   scope: 'workspace',
-  cost: 'work',
+  cost: 'free',
   runs: 'companion',
   needs: 'sandbox',
   params: z.strictObject({

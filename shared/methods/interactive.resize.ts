@@ -7,9 +7,9 @@ import { watchUnlessWatched } from './watch-terminal.ts';
 
 export const interactiveResize = defineMethod({
   name: 'interactive.resize',
-  summary: 'Changes the size of a terminal; what runs in it is told (SIGWINCH)',
+  summary: 'Changes the size of a terminal, whose processes receive SIGWINCH; costs no call',
   scope: 'workspace',
-  cost: 'work',
+  cost: 'free',
   runs: 'companion',
   needs: 'sandbox',
   params: z.strictObject({ session_id: SessionId, cols: Columns, rows: Rows }),

@@ -11,9 +11,9 @@ const documents = new WeakMap<object, Record<string, unknown>>();
 
 export const rpcDiscover = defineMethod({
   name: 'rpc.discover',
-  summary: 'Describes every method as an OpenRPC document',
+  summary: 'Returns every method as an OpenRPC document; costs no call',
   scope: null,
-  cost: 'read',
+  cost: 'free',
   params: z.strictObject({}),
   result: z.record(z.string(), z.unknown()),
   example: {

@@ -25,7 +25,7 @@ export interface RateDecision {
 export interface TakeRequest {
   readonly keyId: string;
   readonly limits: readonly Limit[];
-  /** Calls to charge, all or none: 1, or the length of a batch. */
+  /** Calls to charge, all or none: 1, or the length of a batch; 0 for free calls, which only a revoked key may not make. */
   readonly cost: number;
   /** Whether this may be admitted by the per-instance bucket while the store is down (cheap reads only). */
   readonly mayDegrade: boolean;

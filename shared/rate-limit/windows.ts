@@ -24,11 +24,13 @@ export interface Charge {
 /**
  * Decides a call of `cost` at `nowMs` and charges it to every window, or to none. An admitted call also counts in live windows that
  * `limits` no longer names, so that instances with different configurations (a rolling deployment) keep each other's counts.
- * Throws RangeError when `limits` is empty or `cost` is not a positive integer: both are faults of the program, not of a caller.
+ * Throws RangeError when `limits` is empty or `cost` is negative or no integer: both are faults of the program, not of a caller.
  */
 export function charge(state: LimitState, limits: readonly Limit[], cost: number, nowMs: number): Charge {
   const refusal = refuse(state, limits, cost, nowMs);
   if (refusal !== undefined) return { decision: refusal, state };
+  if (cost === 0)
+    return { decision: { outcome: 'admitted', degraded: false, ...tightest(state, limits, nowMs) }, state };
   const lengths = new Set(limits.map(({ windowMs }) => windowMs));
   for (const { window_ms, start_ms } of state.windows) {
     if (lengths.size < LENGTHS_MAX && start_ms + window_ms > nowMs) lengths.add(window_ms);
@@ -60,8 +62,10 @@ export function refuse(
   nowMs: number,
 ): RateDecision | undefined {
   if (limits.length === 0) throw new RangeError('at least one limit is needed');
-  if (!Number.isSafeInteger(cost) || cost < 1) throw new RangeError('cost must be a positive integer');
+  if (!Number.isSafeInteger(cost) || cost < 0) throw new RangeError('cost must be a natural number');
   if (state.revoked) return { outcome: 'revoked', degraded: false, ...tightest(state, limits, nowMs), remaining: 0 };
+  // A free call asks only whether the key is revoked, and what is left.
+  if (cost === 0) return undefined;
   let refusal: RateDecision | undefined;
   for (const { max, windowMs } of limits) {
     const { startMs, count } = usage(state, windowMs, nowMs);

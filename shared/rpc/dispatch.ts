@@ -5,7 +5,7 @@ import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
 import { overloaded } from './in-flight.ts';
 import { checkParams } from './issues.ts';
-import type { AnyMethod, Registry } from './method.ts';
+import { type AnyMethod, isReadOnly, type Registry } from './method.ts';
 import { PAGE_BYTES_MAX } from './page.ts';
 import { parseRequest } from './parse.ts';
 
@@ -156,7 +156,7 @@ async function answer<Context>(
   try {
     if (isBad(call)) throw call.error;
     // What only reads is of no use to a client that has gone; a call that changes something was accepted, and does not depend on it.
-    if (signal?.aborted === true && method?.cost === 'read') throw new RpcError('cancelled');
+    if (signal?.aborted === true && method !== undefined && isReadOnly(method)) throw new RpcError('cancelled');
     if (method?.isBulky === true) {
       if (answers.isFull) throw noRoom();
       // What it will hold is not known yet: a page is counted as full, so that none is made which could not be kept.
@@ -166,7 +166,8 @@ async function answer<Context>(
     const result = await run(call, method, batch, gates);
     hold(-reserved);
     reserved = 0;
-    const text = call.id === undefined ? undefined : answers.success(call.id, result, method?.cost === 'read');
+    const text =
+      call.id === undefined ? undefined : answers.success(call.id, result, method !== undefined && isReadOnly(method));
     gates.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
     return { text, status: 200 };
   } catch (thrown) {

@@ -11,10 +11,11 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   /** Scope a key needs; `null`: any authenticated caller. */
   readonly scope: string | null;
   /**
+   * `free`: costs no call (within a bound that no client reaches); what clients send while somebody types, or to learn what they may do.
    * `read`: cheap, may be admitted by the per-instance bucket while the limiter's store is down.
    * `work`: costs money, runs a command or changes something: fails closed with 503.
    */
-  readonly cost: 'read' | 'work';
+  readonly cost: 'free' | 'read' | 'work';
   /** Where the handler can run; `companion` needs a process and is forwarded by the jsonrpc function. Default: anywhere. */
   readonly runs?: 'anywhere' | 'companion';
   /** A call holds up to some megabytes while it makes its answer: few of them run at a time on an instance. */
@@ -50,4 +51,9 @@ export function createRegistry<Context>(methods: readonly AnyMethod<Context>[]):
     registry.set(method.name, method);
   }
   return registry;
+}
+
+/** Whether a call of the method changes nothing and costs little: it may pass while the limiter's store is down. */
+export function isReadOnly({ cost, needs }: Pick<AnyMethod<unknown>, 'cost' | 'needs'>): boolean {
+  return cost === 'read' || (cost === 'free' && needs === undefined);
 }

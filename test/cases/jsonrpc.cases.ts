@@ -19,7 +19,7 @@ export interface Transport {
   close(): Promise<void>;
 }
 
-const TIGHT = ['tight-1', 'tight-2', 'tight-3', 'tight-4', 'tight-5', 'tight-6'] as const;
+const TIGHT = ['tight-1', 'tight-2', 'tight-3', 'tight-4', 'tight-5', 'tight-6', 'tight-7'] as const;
 export type CaseKey = 'wide' | 'webhook-only' | (typeof TIGHT)[number];
 
 /** Calls that a tight key may make in a day; each case has one of its own. */
@@ -269,6 +269,23 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         await say([], key);
         await say({ jsonrpc: '2.0', method: 'nope' }, key);
         expect((await say(known(1), key)).payload).toMatchObject({ error: refused });
+      });
+
+      it('let free calls pass when nothing is left, and do not count them', async () => {
+        const key = 'tight-7';
+        const free = [call('rpc.discover'), call('auth.limits')];
+        for (const one of [...free, free]) expectStatus(await say(one, key), 200);
+        const left = async (): Promise<unknown> => (await say(call('auth.limits'), key)).payload;
+        const day = (remaining: number) => ({
+          result: { windows: [{ limit: TIGHT_CALLS, remaining }, { limit: 100_000 }] },
+        });
+        expect(await left()).toMatchObject(day(TIGHT_CALLS));
+        // Of a batch only what is not free counts.
+        expectStatus(await say([known(1), ...free], key), 200);
+        expect(await left()).toMatchObject(day(TIGHT_CALLS - 1));
+        for (let n = 1; n < TIGHT_CALLS; n++) await say(known(n), key);
+        expect((await say(known(1), key)).payload).toMatchObject({ error: refused });
+        expect(await left()).toMatchObject(day(0));
       });
 
       it('are each key’s own', async () => {

@@ -43,7 +43,7 @@ it('sends numbered events, each with its id, and the ordinary response last', as
   const response = await post(prompt({ prompt: '[[chunks 3 every 5]]', session_id: 'format' }, 'call-7'));
   expect(response.status).toBe(200);
   expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
-  expect(response.headers.get('cache-control')).toBe('no-store');
+  expect(response.headers.get('cache-control')).toBe('no-store, no-transform');
   expect(response.headers.get('x-ratelimit-remaining')).toMatch(/^\d+$/);
   expect(response.headers.get('x-gateway-overhead-ms')).toMatch(/^\d+(\.\d+)?$/);
   const blocks = (await response.text()).split('\n\n').filter((block) => block !== '');

@@ -239,7 +239,7 @@ describe('bounds', () => {
   });
 
   test('rejects a request that makes no sense', async () => {
-    await expect(call({ cost: 0 })).rejects.toThrow(RangeError);
+    await expect(call({ cost: -1 })).rejects.toThrow(RangeError);
     await expect(call({ limits: [] })).rejects.toThrow(RangeError);
   });
 });

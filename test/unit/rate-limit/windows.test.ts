@@ -244,6 +244,15 @@ describe('charge', () => {
     expect(endOf(other)).toBe(NOON + HOUR);
   });
 
+  test('admits a free call when nothing is left, and changes nothing', () => {
+    const [{ max, windowMs }] = LIMITS as [{ max: number; windowMs: number }];
+    const full = { windows: [{ window_ms: windowMs, start_ms: NOON, count: max }], revoked: false };
+    const { decision, state } = charge(full, LIMITS, 0, NOON);
+    expect(decision).toMatchObject({ outcome: 'admitted', limit: max, remaining: 0 });
+    expect(state).toBe(full);
+    expect(charge({ windows: [], revoked: true }, LIMITS, 0, NOON).decision.outcome).toBe('revoked');
+  });
+
   test('refuses a revoked key without charging it', () => {
     const revoked = { windows: [], revoked: true };
     const { decision, state } = charge(revoked, LIMITS, 1, NOON);
@@ -251,7 +260,7 @@ describe('charge', () => {
     expect(state).toBe(revoked);
   });
 
-  test.each([0, -1, 1.5, Number.NaN])('throws on a cost of %s', (cost) => {
+  test.each([-1, 1.5, Number.NaN])('throws on a cost of %s', (cost) => {
     expect(() => charge(EMPTY_STATE, LIMITS, cost, NOON)).toThrow(RangeError);
   });
 });

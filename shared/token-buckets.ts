@@ -1,0 +1,38 @@
+// Token buckets by key, in the memory of one instance: for what is bounded but needs no exact count.
+import { LRUCache } from 'lru-cache';
+import type { Clock } from './clock.ts';
+
+export interface TokenBuckets {
+  /** Takes `count` tokens, all or none. */
+  take(key: string, count?: number): boolean;
+  /** Milliseconds until the bucket holds a token; 0 when it does. */
+  waitMs(key: string): number;
+}
+
+export interface TokenBucketsOptions {
+  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly burst: number;
+  readonly perSecond: number;
+  /** Keys remembered; the least recently used is forgotten first and begins with a full bucket again. */
+  readonly keysMax: number;
+}
+
+export function createTokenBuckets({ clock, burst, perSecond, keysMax }: TokenBucketsOptions): TokenBuckets {
+  const buckets = new LRUCache<string, { readonly tokens: number; readonly atMs: number }>({ max: keysMax });
+
+  function tokensOf(key: string): number {
+    const bucket = buckets.get(key);
+    if (bucket === undefined) return burst;
+    return Math.min(burst, bucket.tokens + ((clock.monotonic() - bucket.atMs) / 1_000) * perSecond);
+  }
+
+  return {
+    take(key, count = 1) {
+      const tokens = tokensOf(key);
+      if (tokens < count) return false;
+      buckets.set(key, { tokens: tokens - count, atMs: clock.monotonic() });
+      return true;
+    },
+    waitMs: (key) => Math.max(0, ((1 - tokensOf(key)) / perSecond) * 1_000),
+  };
+}
