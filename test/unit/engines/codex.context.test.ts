@@ -1,0 +1,74 @@
+// What of a conversation reaches Codex: no blank text, and less of it once the model finds it too long.
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { EngineEvent, Toolset } from '../../../shared/engines/engine.ts';
+import { describeWith } from '../../support/requirements.ts';
+import { byPrompt, type Stage, saidIn, setUpStage, startConversation } from './codex-harness.ts';
+
+describeWith('codex', 'the context of a codex turn', () => {
+  let stage: Stage;
+  let engine: ReturnType<Stage['machine']>;
+  beforeAll(async () => {
+    stage = await setUpStage();
+    engine = stage.machine();
+  });
+  afterAll(() => stage.close());
+
+  it('has no blank message, instructions or result of a tool', async () => {
+    const conversation = startConversation();
+    conversation.messages.push(
+      { role: 'user', content: 'hello' },
+      { role: 'assistant', content: ' \n' },
+      { role: 'user', content: '\t' },
+      { role: 'assistant', content: 'hi' },
+    );
+    const tools: Toolset = {
+      chars: 10,
+      tools: [{ name: 'tests__echo', server: 'tests', tool: 'echo', inputSchema: { type: 'object' } }],
+      call: async () => ({ content: '\n', isError: false }),
+    };
+    const { outcome } = await conversation.ask(engine, 'tool {}', { instructions: ' ', tools });
+    expect(outcome.content).toBe('(no output)');
+    expect(saidIn(stage.api.requests.at(-1))).toEqual(['hello', 'hi', 'tool {}']);
+    expect(stage.api.requests.at(-1)?.input.filter(({ text }) => text.trim() === '' && text !== '')).toEqual([]);
+  });
+
+  it('loses its oldest messages in a new thread until the model takes it, and goes on from there', async () => {
+    const conversation = startConversation();
+    for (let turn = 0; turn < 5; turn++) {
+      conversation.messages.push(
+        { role: 'user', content: `question ${turn} ${'word '.repeat(400)}` },
+        { role: 'assistant', content: `answer ${turn}` },
+      );
+    }
+    const words = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
+    stage.api.behave((request) =>
+      saidIn(request).join('').length > 5_000 ? { status: 400, message: words } : byPrompt(request),
+    );
+    const { events, outcome } = await conversation.ask(engine, 'and now?');
+    expect(outcome.content).toBe('You said: and now?');
+    const trims = trimsOf(events);
+    expect(trims.length).toBeGreaterThan(0);
+    expect(trims.at(-1)?.trimmed).toBeGreaterThan(4);
+    const from = stage.api.requests.length;
+    await conversation.ask(engine, 'and then?');
+    expect(stage.api.requests.length - from).toBe(1);
+    expect(saidIn(stage.api.requests.at(-1)).slice(-3)).toEqual(['and now?', 'You said: and now?', 'and then?']);
+  });
+
+  it('ends with an error that says so when the prompt alone is too long, and the session goes on', async () => {
+    const conversation = startConversation();
+    stage.api.behave((request) =>
+      request.prompt.length > 1_000
+        ? { status: 400, message: 'prompt is too long: 9 tokens > 8000 maximum' }
+        : { text: 'ok' },
+    );
+    const error = await conversation.fail(engine, 'long '.repeat(400));
+    expect(error).toMatchObject({ retryable: false, data: { detail: 'context_overflow', limit_tokens: 8_000 } });
+    conversation.messages.pop();
+    expect((await conversation.ask(engine, 'short')).outcome.content).toBe('ok');
+  });
+});
+
+function trimsOf(events: readonly EngineEvent[]) {
+  return events.flatMap((event) => ('ContextTrimmed' in event ? [event.ContextTrimmed] : []));
+}
