@@ -75,7 +75,8 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
   const flusher = createEventFlusher(parts, log, record, lost);
   const release = keepLease(parts, ref, lease, { stop, lost });
   const deadline = setTimeout(() => {
-    controller.abort(new RpcError('upstream_timeout', { data: { timeout_ms: turns.timeoutMs } }));
+    const message = `The turn did not end within ${turns.timeoutMs / 1_000} s`;
+    controller.abort(new RpcError('upstream_timeout', { message, data: { timeout_ms: turns.timeoutMs, sent: true } }));
   }, turns.timeoutMs);
 
   const done = run().finally(() => {

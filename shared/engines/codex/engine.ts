@@ -223,13 +223,16 @@ async function interrupt(
   }
 }
 
+/** The prompt had left: whether it was answered is not known. */
+const SENT = { provider: 'codex', sent: true };
+
 function ended(lastWords: string): RpcError {
   const cause = new Error(`codex app-server ended during a turn: ${lastWords}`);
-  return new RpcError('upstream_error', { message: 'Codex ended during the turn', data: { provider: 'codex' }, cause });
+  return new RpcError('upstream_error', { message: 'Codex ended during the turn', data: SENT, cause });
 }
 
 function interrupted(): RpcError {
-  return new RpcError('upstream_error', { message: 'Codex stopped the turn', data: { provider: 'codex' } });
+  return new RpcError('upstream_error', { message: 'Codex stopped the turn', data: SENT });
 }
 
 function empty(): RpcError {
@@ -249,5 +252,5 @@ function refused(cause: CodexRefusal): RpcError {
 
 function timeout(): RpcError {
   const message = `Codex did not finish within ${TURN_TIMEOUT_MS / 1_000} s`;
-  return new RpcError('upstream_timeout', { message, data: { provider: 'codex' } });
+  return new RpcError('upstream_timeout', { message, data: SENT });
 }

@@ -56,6 +56,13 @@ it('calls a failure after the prompt had left repeatable only where an idempoten
   });
   const keyed = await failure(a.prompt(cut, { idempotency_key: 'k' }));
   expect(keyed).toMatchObject({ reason: 'upstream_error', retryable: true, data: { sent: true } });
+  const b = await stage.instance({ GATEWAY_TURN_TIMEOUT_MS: '200' });
+  const late = await failure(b.prompt('[[hang]]'));
+  expect(late).toMatchObject({
+    reason: 'upstream_timeout',
+    retryable: false,
+    message: 'The turn did not end within 0.2 s',
+  });
   expect(await failure(a.prompt('[[status 503]]'))).toMatchObject({ retryable: true });
 });
 
