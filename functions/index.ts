@@ -2,12 +2,14 @@
 // framework, and refuses to start with a configuration that is not valid: a bad deployment fails before it takes traffic.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createOrigins } from '../shared/auth/origins.ts';
+import { trimEnvironment } from '../shared/environment.ts';
 import { RpcError } from '../shared/errors.ts';
 import type { Gateway } from '../shared/gateway.ts';
 import { createLogger } from '../shared/log.ts';
 import type { MethodContext } from '../shared/methods/define-method.ts';
 import type { AnyMethod } from '../shared/rpc/method.ts';
 import type { Services } from '../shared/services.ts';
+import { surviveClosedOutput } from './closed-output.ts';
 import { type HardenOptions, hardenFramework } from './framework.ts';
 import { createHealthHandler } from './health/handler.ts';
 import { sendError } from './http.ts';
@@ -92,6 +94,8 @@ function functionTarget(argv: readonly string[], env: NodeJS.ProcessEnv): string
   return argument === '--target' ? argv[at + 1] : argument.slice('--target='.length);
 }
 
+surviveClosedOutput();
+trimEnvironment(process.env);
 const target = functionTarget(process.argv, process.env);
 const start = target !== undefined && Object.hasOwn(FUNCTIONS, target) ? FUNCTIONS[target] : undefined;
 // An unknown target is left to the framework, which says so and exits.

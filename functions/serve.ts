@@ -3,8 +3,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { ConfigError, loadConfig } from '../shared/config.ts';
 import { createServices } from '../shared/create-services.ts';
+import { trimEnvironment } from '../shared/environment.ts';
 import { errorFields } from '../shared/log.ts';
 import type { Services } from '../shared/services.ts';
+import { surviveClosedOutput } from './closed-output.ts';
 import type { HttpServer } from './node-server.ts';
 import { tuneRuntime } from './runtime.ts';
 import { warm } from './warm.ts';
@@ -28,8 +30,9 @@ const IDLE_CHECK_MS = 50;
 
 /** Never rejects: what keeps the process from starting is said on stderr, a line each, and it ends with 1. */
 export async function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
+  surviveClosedOutput();
   try {
-    const services = await createServices(loadConfig(process.env));
+    const services = await createServices(loadConfig(trimEnvironment(process.env)));
     // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every call in flight.
     process.on('unhandledRejection', (error) =>
       services.log.log('ERROR', 'a rejection was not handled', errorFields(error)),

@@ -3,11 +3,15 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { findMisspelt } from './config-spelling.ts';
 import { type ModelFacts, type Settings, Variables } from './config-variables.ts';
+import { trimEnvironment } from './environment.ts';
 import type { Limit } from './rate-limit/limiter.ts';
 
 /** What the rest of the house may know of its environment. */
 export interface Config {
+  /** Lines for the log at start: variables that look misspelt. */
+  readonly warnings: readonly string[];
   readonly host: string;
   readonly port: number;
   /** Whether the process runs as a deployed function or service (K_SERVICE is set by Cloud Run). */
@@ -97,8 +101,8 @@ const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
 /** All mistakes of an environment at once. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
-  constructor(problems: readonly string[]) {
-    super(`configuration is not valid:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
+  constructor(problems: readonly string[], warnings: readonly string[] = []) {
+    super(`configuration is not valid:\n${[...problems, ...warnings].map((problem) => `  ${problem}`).join('\n')}`);
     this.name = 'ConfigError';
     this.problems = problems;
   }
@@ -109,7 +113,10 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** Reads and validates an environment. Throws ConfigError with every mistake in it, a line each; never shows a secret's value. */
 export function loadConfig(env: Environment): Config {
   // An empty variable counts as unset, as in docker and CI settings.
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
+  const given = Object.fromEntries(
+    Object.entries(trimEnvironment({ ...env })).filter(([, value]) => value !== undefined && value !== ''),
+  );
+  const warnings = findMisspelt(Object.keys(given), Object.keys(Variables.shape));
   const parsed = Variables.safeParse(given);
   const wrong = new Map(parsed.error?.issues.map(({ path, message }) => [String(path[0]), message]));
   const problems = [...wrong].map(([name, message]) => `${name}: ${message}`);
@@ -163,6 +170,7 @@ export function loadConfig(env: Environment): Config {
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,
     storageBytesMax: settings.GATEWAY_STORAGE_MB * 2 ** 20,
+    warnings,
     searchPath: settings.PATH,
     turns: {
       leaseMs: settings.GATEWAY_LEASE_MS,
@@ -176,7 +184,7 @@ export function loadConfig(env: Environment): Config {
   if (config.turns.heartbeatMs * 2 > config.turns.leaseMs) {
     problems.push('GATEWAY_HEARTBEAT_MS: must be at most half of GATEWAY_LEASE_MS');
   }
-  if (problems.length > 0) throw new ConfigError(problems);
+  if (problems.length > 0) throw new ConfigError(problems, warnings);
   return config;
 }
 

@@ -27,6 +27,7 @@ import { createTerminals } from './workspace/terminals.ts';
 /** Anything given in `overrides` is used instead of the configured adapter; the caller then closes it. */
 export async function createServices(config: Config, overrides: Partial<Services> = {}): Promise<Services> {
   const log = overrides.log ?? createLogger({ format: config.logFormat });
+  for (const warning of config.warnings) log.log('WARNING', warning);
   const clock = overrides.clock ?? systemClock;
   const ids = overrides.ids ?? randomIds;
   const parts = { config, log, clock };

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `codex-gateway`: the gateway from a shell. Exit codes by class of error; Ctrl-C cancels the turn that runs.
 import { GatewayError } from '../../shared/client/gateway-error.ts';
+import { trimEnvironment } from '../../shared/environment.ts';
 import { readCommand, USAGE, UsageError } from './arguments.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { printable } from './output.ts';
@@ -20,7 +21,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.other));
 
 try {
-  const command = await readCommand(process.argv.slice(2), process.env, process.stdin);
+  const command = await readCommand(process.argv.slice(2), trimEnvironment(process.env), process.stdin);
   if (command.kind === 'help') stdout.write(USAGE);
   else await run(command, { stdout, stderr }, interrupted.signal);
 } catch (error) {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ConfigError, type Environment, LOCAL_KEY, loadConfig } from '../../shared/config.ts';
+import { trimEnvironment } from '../../shared/environment.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -194,5 +195,123 @@ describe('a mistake', () => {
       ...problems({ OPENAI_API_KEY: 'hunter2 hunter2' }),
     ].join('\n');
     expect(text).not.toContain('hunter2');
+  });
+});
+
+describe('white space around a value', () => {
+  it('is no part of it: CR, newlines, blanks and tabs, in every variable', () => {
+    const file = join(directory, 'trimmed.json');
+    writeFileSync(file, `${KEYS}\r\n`);
+    const env = {
+      ...{
+        PORT: '8081',
+        HOST: '127.0.0.1',
+        GATEWAY_API_KEY: 'bare',
+        GATEWAY_KEYS: `@${file}`,
+        GATEWAY_LIMITS: '5/minute',
+      },
+      ...{
+        GATEWAY_DATA_DIR: '/data',
+        GATEWAY_STORE: 'memory',
+        GATEWAY_BUS: 'local',
+        GATEWAY_TOPIC: 'topic',
+        MODEL: 'openai/x',
+      },
+      ...{ ANTHROPIC_API_KEY: 'a', ANTHROPIC_BASE_URL: 'https://a.example', OPENAI_API_KEY: 'o', ENGINE: 'codex' },
+      ...{ OPENAI_BASE_URL: 'https://o.example/v1', GOOGLE_BASE_URL: 'https://g.example', GATEWAY_LEASE_MS: '3000' },
+      ...{
+        GATEWAY_HEARTBEAT_MS: '1000',
+        GOOGLE_CLOUD_PROJECT: 'p',
+        GOOGLE_CLOUD_LOCATION: 'l',
+        ALLOWED_ORIGINS: 'https://x.example',
+      },
+      ...{
+        WEBHOOK_SECRETS: 'github:abc',
+        BFF_BASE_URL: 'http://b.example',
+        COMPANION_URL: 'https://c.example',
+        HOME: '/home',
+      },
+      ...{
+        COMPANION_CALLER: 'c@example.com',
+        PUSH_AUDIENCE: 'p',
+        PATH: '/bin',
+        MCP_SERVERS: '{"a":{"url":"https://m.example"}}',
+      },
+    };
+    for (const space of ['\r', '\n', '\r\n', ' \t ']) {
+      const spaced = Object.fromEntries(Object.entries(env).map(([name, value]) => [name, `${space}${value}${space}`]));
+      expect(loadConfig(spaced)).toEqual(loadConfig(env));
+    }
+    expect(loadConfig({ MODEL: ' \r\n' })).toEqual(loadConfig({}));
+  });
+
+  it('is taken off for the libraries that read the environment themselves, too', () => {
+    const env = { A: ' x\r\n', B: 'y', C: undefined, D: '\n' };
+    expect(trimEnvironment(env)).toBe(env);
+    expect(env).toEqual({ A: 'x', B: 'y', C: undefined, D: '' });
+  });
+});
+
+describe('a variable that looks like a misspelt one', () => {
+  it.each([
+    ['GATEWAY_LIMIT', 'GATEWAY_LIMITS'],
+    ['MODELL', 'MODEL'],
+    ['OPENAI_APIKEY', 'OPENAI_API_KEY'],
+    ['OPENAI_KEY', 'OPENAI_API_KEY'],
+    ['ANTHROPIC_API_KYE', 'ANTHROPIC_API_KEY'],
+    ['ANTHROPIC_KEY', 'ANTHROPIC_API_KEY'],
+    ['WEBHOOK_SECRET', 'WEBHOOK_SECRETS'],
+    ['ALLOWED_ORIGIN', 'ALLOWED_ORIGINS'],
+    ['MCP_SERVER', 'MCP_SERVERS'],
+    ['GATEWAY_DATADIR', 'GATEWAY_DATA_DIR'],
+    ['gateway_limits', 'GATEWAY_LIMITS'],
+    ['ENGIN', 'ENGINE'],
+    ['GOOGLE_PROJECT', 'GOOGLE_CLOUD_PROJECT'],
+  ])('is named with what was meant: %s', (name, meant) => {
+    const { warnings } = loadConfig({ [name]: 'hunter2' });
+    expect(warnings).toEqual([`${name} is not a variable of the gateway and is ignored; did you mean ${meant}?`]);
+  });
+
+  it('is named when it begins like ours and is near none', () => {
+    expect(loadConfig({ GATEWAY_COLOUR: 'red' }).warnings).toEqual([
+      'GATEWAY_COLOUR is not a variable of the gateway and is ignored',
+    ]);
+  });
+
+  it('stands beside the mistakes that it explains', () => {
+    expect(() => loadConfig({ HOST: '0.0.0.0', GATEWAY_APIKEY: 'x' })).toThrow(/did you mean GATEWAY_API_KEY\?/);
+  });
+
+  it('is no variable of other programs, nor one of ours', () => {
+    const others = [
+      ...[
+        'SHELL',
+        'PWD',
+        'LANG',
+        'TERM',
+        'USER',
+        'HOSTNAME',
+        'HOSTS',
+        'PORTS',
+        'PATHS',
+        'MODE_OF_X',
+        'NODE_ENV',
+        'EDITOR',
+      ],
+      ...['OPENAI_ORG_ID', 'GOOGLE_API_KEY', 'ALL_PROXY', 'FTP_PROXY', 'FUNCTION_TARGET', 'GATEWAY_URL', 'GATEWAY_KEY'],
+      ...[
+        'K_REVISION',
+        'K_CONFIGURATION',
+        'CLOUDSDK_CONFIG',
+        'model',
+        'engines',
+        'npm_config_cache',
+        'CI',
+        '_',
+        'SHLVL',
+      ],
+    ];
+    expect(loadConfig(Object.fromEntries(others.map((name) => [name, 'x']))).warnings).toEqual([]);
+    expect(loadConfig({ GATEWAY_LIMITS: '1/minute', MODEL: 'offline/echo' }).warnings).toEqual([]);
   });
 });
