@@ -97,6 +97,8 @@ async function soak(): Promise<number> {
     return checks.violations === 0 ? 0 : 1;
   } catch (error) {
     say(`the soak could not be finished: ${error instanceof Error ? error.stack : String(error)}`);
+    // Without this its loops go on, and with them this process.
+    void traffic.stop();
     await Promise.allSettled([observer.close(), subscriber.close(), fleet.close()]);
     return 1;
   }
