@@ -2,18 +2,18 @@
 // framework, and refuses to start with a configuration that is not valid: a bad deployment fails before it takes traffic.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createOrigins } from '../shared/auth/origins.ts';
-import { trimEnvironment } from '../shared/environment.ts';
+import { trimEnvironment } from '../shared/config/environment.ts';
 import { RpcError } from '../shared/errors.ts';
 import type { Gateway } from '../shared/gateway.ts';
 import { createLogger } from '../shared/log.ts';
 import type { MethodContext } from '../shared/methods/define-method.ts';
 import type { AnyMethod } from '../shared/rpc/method.ts';
 import type { Services } from '../shared/services.ts';
-import { surviveClosedOutput } from './closed-output.ts';
-import { type HardenOptions, hardenFramework } from './framework.ts';
 import { createHealthHandler } from './health/handler.ts';
-import { sendError } from './http.ts';
-import { warm } from './warm.ts';
+import { surviveClosedOutput } from './server/closed-output.ts';
+import { type HardenOptions, hardenFramework } from './server/framework.ts';
+import { sendError } from './server/http.ts';
+import { warm } from './server/warm.ts';
 
 interface Parts {
   readonly services: Services;
@@ -47,7 +47,7 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
     const [{ createJsonRpcHandler }, methods, { tuneRuntime }] = await Promise.all([
       import('./jsonrpc/handler.ts'),
       import('../shared/methods/index.ts'),
-      import('./runtime.ts'),
+      import('./server/runtime.ts'),
     ]);
     const { services, gateway } = await buildParts(Object.values(methods));
     await warm(services, ['keys', 'store']);
@@ -71,7 +71,7 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
 async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Promise<Parts> {
   const [{ loadConfig }, { createServices }, { createGateway }, { createRegistry }, { connectCompanion }] =
     await Promise.all([
-      import('../shared/config.ts'),
+      import('../shared/config/config.ts'),
       import('../shared/create-services.ts'),
       import('../shared/gateway.ts'),
       import('../shared/rpc/method.ts'),

@@ -1,33 +1,33 @@
 // Chooses the adapters a configuration asks for and puts them together, once per process. An adapter's module is imported only when it
 // is chosen: what a process does not use costs it no start-up time.
 import { join } from 'node:path';
-import type { KeyWrapper } from './auth/envelope.ts';
-import type { Keys } from './auth/keys.ts';
-import { createFileKeyWrapper, createMemoryKeyWrapper } from './auth/local-key.ts';
-import { createLoginCheck } from './auth/login-check.ts';
-import { createLogins } from './auth/logins.ts';
+import type { Keys } from './auth/keys/keys.ts';
+import type { KeyWrapper } from './auth/logins/envelope.ts';
+import { createFileKeyWrapper, createMemoryKeyWrapper } from './auth/logins/local-key.ts';
+import { createLoginCheck } from './auth/logins/login-check.ts';
+import { createLogins } from './auth/logins/logins.ts';
 import { createOrigins } from './auth/origins.ts';
 import { createWrongCredentials } from './auth/wrong-credentials.ts';
 import { randomIds, systemClock } from './clock.ts';
-import type { Config } from './config.ts';
+import type { Config } from './config/config.ts';
 import { createConversations } from './conversations/conversations.ts';
-import { createRollouts } from './conversations/rollouts.ts';
+import { createRollouts } from './conversations/records/rollouts.ts';
 import { createEngines } from './engines/engines.ts';
-import { applyDeploymentEvent } from './events/deployments.ts';
-import type { EventBus } from './events/event.ts';
 import { createLogger, errorFields } from './log.ts';
+import { createMcp } from './mcp/connections.ts';
 import { toBaseUrl } from './net/base-url.ts';
 import { createDocumentLimiter } from './rate-limit/document-limiter.ts';
+import { createBubblewrapSandbox, workspacesOf } from './sandbox/bubblewrap.ts';
 import type { Services } from './services.ts';
 import type { Store } from './store/store.ts';
-import { createBubblewrapSandbox, workspacesOf } from './workspace/bubblewrap.ts';
-import { createMcp } from './workspace/mcp.ts';
-import { createTerminals } from './workspace/terminals.ts';
+import { createTerminals } from './terminals/terminals.ts';
+import { applyDeploymentEvent } from './webhooks/deployments.ts';
+import type { EventBus } from './webhooks/event.ts';
 
 /** Anything given in `overrides` is used instead of the configured adapter; the caller then closes it. */
 export async function createServices(config: Config, overrides: Partial<Services> = {}): Promise<Services> {
   const log = overrides.log ?? createLogger({ format: config.logFormat });
-  for (const warning of config.warnings) log.log('WARNING', warning);
+  for (const warning of config.warnings) log.warn(warning);
   const clock = overrides.clock ?? systemClock;
   const ids = overrides.ids ?? randomIds;
   const parts = { config, log, clock };
@@ -39,8 +39,7 @@ export async function createServices(config: Config, overrides: Partial<Services
     launcher: sandbox,
     state: createRollouts(store, clock),
     dataDir: config.dataDir,
-    warn: (message: string, error: unknown) =>
-      log.log('WARNING', message, error === undefined ? {} : errorFields(error)),
+    warn: (message: string, error: unknown) => log.warn(message, error === undefined ? {} : errorFields(error)),
   };
   const engines = overrides.engines ?? createEngines(config, { codex });
   const terminals = overrides.terminals ?? createTerminals({ sandbox, log });
@@ -95,10 +94,10 @@ type Parts = Pick<Services, 'config' | 'log' | 'clock'>;
 
 async function createStore({ config, clock }: Parts): Promise<Store> {
   if (config.store === 'firestore') {
-    const { createFirestoreStore } = await import('./store/firestore.ts');
+    const { createFirestoreStore } = await import('./store/firestore/firestore.ts');
     return createFirestoreStore({ projectId: projectOf(config), emulatorHost: config.emulators.firestore, clock });
   }
-  const { createEmbeddedStore } = await import('./store/embedded.ts');
+  const { createEmbeddedStore } = await import('./store/embedded/embedded.ts');
   return createEmbeddedStore({
     path: config.store === 'memory' ? ':memory:' : join(config.dataDir, 'gateway.sqlite'),
     clock,
@@ -107,14 +106,14 @@ async function createStore({ config, clock }: Parts): Promise<Store> {
 
 async function createBus({ config, log, clock }: Parts, store: Store): Promise<EventBus> {
   if (config.bus === 'pubsub') {
-    const { createPubsubBus } = await import('./events/pubsub.ts');
+    const { createPubsubBus } = await import('./webhooks/bus/pubsub.ts');
     return createPubsubBus({
       projectId: projectOf(config),
       topic: config.topic,
       emulatorHost: config.emulators.pubsub,
     });
   }
-  const { createLocalBus } = await import('./events/local-bus.ts');
+  const { createLocalBus } = await import('./webhooks/bus/local-bus.ts');
   const bus = createLocalBus({ log });
   bus.subscribe('deployments', (event) => applyDeploymentEvent({ store, log, clock }, event));
   return bus;
@@ -122,17 +121,17 @@ async function createBus({ config, log, clock }: Parts, store: Store): Promise<E
 
 async function createKeys({ config, log, clock }: Parts): Promise<Keys> {
   if (config.keys.source === 'environment') {
-    const { createEnvKeys } = await import('./auth/env-keys.ts');
+    const { createEnvKeys } = await import('./auth/keys/env-keys.ts');
     return createEnvKeys(config.keys.documents);
   }
-  const { createSecretManagerKeys } = await import('./auth/secret-manager.ts');
+  const { createSecretManagerKeys } = await import('./auth/keys/secret-manager.ts');
   return createSecretManagerKeys({ projectId: projectOf(config), clock, log });
 }
 
 /** Undefined where a key of this machine would be lost with the instance, and unknown to the others. */
 async function createKeyWrapper({ kmsKey, deployed, store, dataDir }: Config): Promise<KeyWrapper | undefined> {
   if (kmsKey !== undefined) {
-    const { createKmsKeyWrapper } = await import('./auth/kms.ts');
+    const { createKmsKeyWrapper } = await import('./auth/logins/kms.ts');
     return createKmsKeyWrapper({ keyName: kmsKey });
   }
   if (deployed) return undefined;

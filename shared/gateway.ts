@@ -5,11 +5,10 @@ import {
   createAuthenticate,
   createRecognize,
 } from './auth/authenticate.ts';
-import type { Caller } from './auth/keys.ts';
+import type { Caller } from './auth/keys/keys.ts';
 import { RpcError } from './errors.ts';
 import { shareOfHeap } from './heap-share.ts';
 import { errorFields } from './log.ts';
-import { createMeter, type Meter } from './meter.ts';
 import type { Connection, MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import { HTTP_ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX } from './rpc/answers.ts';
@@ -18,8 +17,9 @@ import type { Call } from './rpc/envelope.ts';
 import { createInFlight, type Held } from './rpc/in-flight.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './rpc/method.ts';
 import type { Services } from './services.ts';
+import { createSlots, type SlotLimits } from './slots.ts';
+import { createTimings, type Timings } from './timings.ts';
 import { createTokenBuckets } from './token-buckets.ts';
-import { createSlots, type SlotLimits } from './workspace/slots.ts';
 
 export interface GatewayRequest {
   readonly caller: Caller;
@@ -29,7 +29,7 @@ export interface GatewayRequest {
   readonly transport: 'http' | 'sse' | 'ws';
   readonly signal: AbortSignal;
   /** Transport facts a method may use (`Idempotency-Key`, `Last-Event-ID`). */
-  readonly hints?: MethodContext['hints'];
+  readonly requestMetadata?: MethodContext['requestMetadata'];
   readonly notify?: MethodContext['notify'];
   readonly notifyShared?: MethodContext['notifyShared'];
   readonly connection?: Connection;
@@ -42,7 +42,7 @@ export interface GatewayRequest {
   /** Counts what the request and its answer hold. */
   readonly held?: Held;
   /** Started when the request came in; default: now. */
-  readonly meter?: Meter;
+  readonly timings?: Timings;
   /** Hears the limiter's decision before any method runs, for headers that a stream sends first. */
   onRate?(rate: RateDecision): void;
 }
@@ -117,7 +117,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       ...(signal && { signal }),
     });
     if (decision.outcome !== 'admitted')
-      throw new Refused(
+      throw new RateLimitError(
         decision,
         caller.limits.every(({ max }) => cost <= max),
       );
@@ -132,7 +132,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     charge: (caller, { mayDegrade, signal }) => take(caller, 1, mayDegrade, signal),
 
     async handle(request) {
-      const { caller, requestId, signal, transport, meter = createMeter() } = request;
+      const { caller, requestId, signal, transport, timings = createTimings() } = request;
       // Large bodies that arrive together are read one in each turn of the event loop. Not those of a socket, which are in an order.
       const bodyBytes = request.body instanceof RpcError ? 0 : request.body.length;
       if (bodyBytes > LARGE_BODY_BYTES && transport !== 'ws') await nextTurn();
@@ -145,9 +145,9 @@ export function createGateway(services: Services, registry: Registry<MethodConte
         caller,
         signal,
         requestId,
-        meter,
+        timings,
         transport,
-        hints: request.hints ?? {},
+        requestMetadata: request.requestMetadata ?? {},
         notify: request.notify ?? NO_NOTIFY,
         notifyShared: request.notifyShared,
         connection: request.connection,
@@ -170,11 +170,11 @@ export function createGateway(services: Services, registry: Registry<MethodConte
               request.onRate?.(rate);
               if (request.refuseWith !== undefined) throw request.refuseWith;
             } catch (error) {
-              if (error instanceof Refused) rate = error.decision;
+              if (error instanceof RateLimitError) rate = error.decision;
               if (error instanceof RpcError) refusal = error;
               throw error;
             } finally {
-              meter.add({ stage: 'limit', startMs, endMs: performance.now() });
+              timings.add({ phase: 'limit', startMs, endMs: performance.now() });
             }
           },
           authorize: (method) => authorize(method, caller),
@@ -184,14 +184,16 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             return leave;
           },
           context(_, { id }, batch) {
-            const context = batch ? { ...shared, hints: hintsInBatch(shared.hints, id) } : shared;
+            const context = batch
+              ? { ...shared, requestMetadata: requestMetadataInBatch(shared.requestMetadata, id) }
+              : shared;
             // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.
             return id === undefined && transport === 'sse'
               ? { ...context, transport: 'http', notify: NO_NOTIFY, notifyShared: undefined }
               : context;
           },
           audit(record) {
-            audit(record, request, rate, meter);
+            audit(record, request, rate, timings);
             // A method may find the store gone or a budget spent after the limiter has let the call through.
             if (record.error?.status === 429 || record.error?.status === 503) refusal ??= record.error;
           },
@@ -206,13 +208,16 @@ export function createGateway(services: Services, registry: Registry<MethodConte
    * The headers are one and the calls are many: the id of each makes its key, so that a batch sent again is answered as before; the
    * position in a stream is none of them's.
    */
-  function hintsInBatch(hints: MethodContext['hints'], id: Call['id']): MethodContext['hints'] {
-    const { idempotencyKey, lastEventId: _, ...rest } = hints;
+  function requestMetadataInBatch(
+    requestMetadata: MethodContext['requestMetadata'],
+    id: Call['id'],
+  ): MethodContext['requestMetadata'] {
+    const { idempotencyKey, lastEventId: _, ...rest } = requestMetadata;
     if (idempotencyKey === undefined || id === undefined || id === null) return rest;
     return { ...rest, idempotencyKey: `${idempotencyKey}#${id}` };
   }
 
-  function audit(record: CallRecord, request: GatewayRequest, rate: RateDecision | undefined, meter: Meter): void {
+  function audit(record: CallRecord, request: GatewayRequest, rate: RateDecision | undefined, timings: Timings): void {
     const internal = record.outcome === 'internal';
     const severity = internal ? 'ERROR' : WARNED.has(record.outcome) ? 'WARNING' : 'INFO';
     const cause = record.error?.cause;
@@ -223,8 +228,8 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       method: record.method,
       outcome: record.outcome,
       ms: Math.round(record.durationMs * 1_000) / 1_000,
-      overhead_ms: meter.overheadMs(),
-      stages: meter.stages(),
+      overhead_ms: timings.overheadMs(),
+      stages: timings.stages(),
       rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
       remaining: rate?.remaining,
       ...upstreamFields(record.error),
@@ -246,7 +251,7 @@ function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
 }
 
 /** The limiter said no: the decision as an error of the table. */
-export class Refused extends RpcError {
+export class RateLimitError extends RpcError {
   readonly decision: RateDecision;
 
   /** `mayPass`: the same request may pass later; a batch larger than a whole window never does. */

@@ -9,6 +9,10 @@ export type Fields = Readonly<Record<string, unknown>>;
 
 export interface Logger {
   log(severity: Severity, message: string, fields?: Fields): void;
+  info(message: string, fields?: Fields): void;
+  notice(message: string, fields?: Fields): void;
+  warn(message: string, fields?: Fields): void;
+  error(message: string, fields?: Fields): void;
   /** Writes what is gathered; call before the process ends. */
   flush(): void;
 }
@@ -33,15 +37,20 @@ export function createLogger(
     pending = '';
     write(text);
   };
+  const log: Logger['log'] = (severity, message, fields = {}) => {
+    pending += render(severity, message, fields);
+    if (pending.length > PENDING_CHARS_MAX) flush();
+    else if (!scheduled) {
+      scheduled = true;
+      setImmediate(flush);
+    }
+  };
   return {
-    log(severity, message, fields = {}) {
-      pending += render(severity, message, fields);
-      if (pending.length > PENDING_CHARS_MAX) flush();
-      else if (!scheduled) {
-        scheduled = true;
-        setImmediate(flush);
-      }
-    },
+    log,
+    info: (message, fields) => log('INFO', message, fields),
+    notice: (message, fields) => log('NOTICE', message, fields),
+    warn: (message, fields) => log('WARNING', message, fields),
+    error: (message, fields) => log('ERROR', message, fields),
     flush,
   };
 }

@@ -1,19 +1,19 @@
 // Everything the methods may use, on one object, built once and passed as an argument (never imported as a singleton).
-import type { Keys } from './auth/keys.ts';
-import type { Logins } from './auth/logins.ts';
+import type { Keys } from './auth/keys/keys.ts';
+import type { Logins } from './auth/logins/logins.ts';
 import type { Origins } from './auth/origins.ts';
 import type { WrongCredentials } from './auth/wrong-credentials.ts';
 import type { Clock, Ids } from './clock.ts';
-import type { Config } from './config.ts';
+import type { Config } from './config/config.ts';
 import type { Conversations } from './conversations/conversations.ts';
 import type { Engines } from './engines/engine.ts';
-import type { EventBus } from './events/event.ts';
 import type { Logger } from './log.ts';
+import type { Mcp } from './mcp/connections.ts';
 import type { Limiter } from './rate-limit/limiter.ts';
+import type { Sandbox } from './sandbox/sandbox.ts';
 import type { Store } from './store/store.ts';
-import type { Mcp } from './workspace/mcp.ts';
-import type { Sandbox } from './workspace/sandbox.ts';
-import type { Terminals } from './workspace/terminals.ts';
+import type { Terminals } from './terminals/terminals.ts';
+import type { EventBus } from './webhooks/event.ts';
 
 export interface Services {
   readonly config: Config;

@@ -2,7 +2,7 @@
 // a project id of their own.
 import { readFileSync } from 'node:fs';
 import type { TestProject } from 'vitest/node';
-import { type Emulator, startFirestoreEmulator, startPubsubEmulator } from './emulator/emulators.ts';
+import { type Emulator, startFirestoreEmulator, startPubsubEmulator } from './support/emulators.ts';
 import { describeMissing, findMissing } from './support/requirements.ts';
 
 const SHARED = { firestoreHost: startFirestoreEmulator, pubsubHost: startPubsubEmulator } as const;

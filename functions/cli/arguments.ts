@@ -1,7 +1,7 @@
 // Reads the command line. The key is not among it: arguments are seen by every process of the machine.
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { isBlank } from '../../shared/engines/blank.ts';
+import { isBlank } from '../../shared/text.ts';
 
 export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>' | @file | -]
        codex-gateway [options] prompt [--session ID] [--model MODEL] ['text' | @file | -]

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // `codex-gateway`: the gateway from a shell. Exit codes by class of error; Ctrl-C cancels the turn that runs.
 import { GatewayError } from '../../shared/client/gateway-error.ts';
-import { trimEnvironment } from '../../shared/environment.ts';
+import { trimEnvironment } from '../../shared/config/environment.ts';
 import { readCommand, USAGE, UsageError } from './arguments.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { printable } from './output.ts';

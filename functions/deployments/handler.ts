@@ -1,17 +1,17 @@
 // The push endpoint of the `deployments` subscription: verifies Pub/Sub's token, unwraps the message, hands the event to the rule in
-// shared/events/deployments.ts. 2xx acknowledges; anything else makes Pub/Sub deliver again, and after its last attempt file the message
+// shared/webhooks/deployments.ts. 2xx acknowledges; anything else makes Pub/Sub deliver again, and after its last attempt file the message
 // under dead letters. So what cannot be read is answered 400, never 204: an operator can look at a dead letter, not at a dropped one.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
+import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
-import { fromMessage } from '../../shared/events/cloud-event.ts';
-import { applyDeploymentEvent } from '../../shared/events/deployments.ts';
-import { createOidcVerifier, type OidcOptions } from '../../shared/events/oidc.ts';
 import { errorFields } from '../../shared/log.ts';
 import { parseJson } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
-import { type HttpHandler, pathOf, readBody, requestIdOf, sendError, sendNothing } from '../http.ts';
+import { fromMessage } from '../../shared/webhooks/bus/cloud-event.ts';
+import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
+import { type HttpHandler, pathOf, readBody, requestIdOf, sendError, sendNothing } from '../server/http.ts';
 
 /** Base64 of the largest event and its envelope. */
 const PUSH_BYTES_MAX = 2 << 20;

@@ -1,7 +1,7 @@
 // `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) asks every dependency.
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
-import { type Gateway, Refused } from '../../shared/gateway.ts';
+import { type Gateway, RateLimitError } from '../../shared/gateway.ts';
 import type { Services } from '../../shared/services.ts';
 import {
   type HttpHandler,
@@ -12,7 +12,7 @@ import {
   requestIdOf,
   sendError,
   sendJson,
-} from '../http.ts';
+} from '../server/http.ts';
 
 /** Below the 10 s after which most probes give up. */
 const CHECK_TIMEOUT_MS = 5_000;
@@ -45,7 +45,7 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
       const caller = await gateway.authenticate(req.headers, { client: req });
       // An outage of the limiter's store must not hide the report about it.
       const rate = await gateway.charge(caller, { mayDegrade: true }).catch((error: unknown) => {
-        if (error instanceof Refused && error.decision.outcome === 'unavailable') return error.decision;
+        if (error instanceof RateLimitError && error.decision.outcome === 'unavailable') return error.decision;
         throw error;
       });
       const checks = await check(services);
@@ -58,7 +58,7 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
       );
     } catch (thrown) {
       const error = toRpcError(thrown);
-      sendError(res, error, requestId, error instanceof Refused ? rateHeaders(error.decision) : {});
+      sendError(res, error, requestId, error instanceof RateLimitError ? rateHeaders(error.decision) : {});
     }
   };
 }

@@ -1,12 +1,12 @@
 // `POST /jsonrpc`: JSON-RPC 2.0 over HTTP, answered as JSON, or as Server-Sent Events when the caller accepts them.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { Caller } from '../../shared/auth/keys.ts';
+import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway, GatewayRequest } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
-import { createMeter, type Meter } from '../../shared/meter.ts';
 import type { Services } from '../../shared/services.ts';
+import { createTimings, type Timings } from '../../shared/timings.ts';
 import {
   errorHeaders,
   type HttpHandler,
@@ -19,7 +19,7 @@ import {
   sendJsonText,
   sendNothing,
   socketUrlOf,
-} from '../http.ts';
+} from '../server/http.ts';
 import { openEventStream } from './event-stream.ts';
 
 /** Accepts its request at `/` and at `/jsonrpc`. */
@@ -27,14 +27,14 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
   const { log } = services;
 
   return async (req, res) => {
-    const meter = createMeter();
+    const timings = createTimings();
     const requestId = requestIdOf(req);
     if (handleCors(req, res, services.origins, 'POST')) return;
     try {
       checkTarget(req);
       const authenticated = gateway.authenticate(req.headers, { client: req });
       const caller = authenticated instanceof Promise ? await authenticated : authenticated;
-      await answer(req, res, caller, requestId, meter);
+      await answer(req, res, caller, requestId, timings);
     } catch (thrown) {
       const error = toRpcError(thrown);
       // A stream that has begun can say nothing more in its form; its reader must not wait for an end that never comes.
@@ -64,7 +64,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
     res: ServerResponse,
     caller: Caller,
     requestId: string,
-    meter: Meter,
+    timings: Timings,
   ): Promise<void> {
     const held = gateway.hold(caller);
     res.once('close', held.release);
@@ -82,15 +82,15 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       requestId,
       transport: stream === undefined ? 'http' : 'sse',
       signal: left.signal,
-      hints: hintsOf(req),
-      meter,
+      requestMetadata: requestMetadataOf(req),
+      timings,
       held,
       ...(stream && {
         notify: stream.notify,
         notifyShared: stream.notifyShared,
         onRate: (rate) => {
           // A stream's headers go out before the model has answered: all that came before is overhead.
-          stream.headers = { 'X-Request-Id': requestId, ...rateHeaders(rate), ...overheadHeader(meter) };
+          stream.headers = { 'X-Request-Id': requestId, ...rateHeaders(rate), ...overheadHeader(timings) };
         },
       }),
     };
@@ -98,7 +98,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
     const headers: OutgoingHttpHeaders = {
       'X-Request-Id': requestId,
       ...rateHeaders(reply.rate),
-      ...overheadHeader(meter),
+      ...overheadHeader(timings),
       ...(reply.refusal && errorHeaders(reply.refusal)),
     };
     if (stream?.started === true) stream.end(reply.text);
@@ -118,8 +118,8 @@ function checkTarget(req: IncomingMessage): void {
 }
 
 /** Milliseconds this gateway has taken, the model's time left out. */
-function overheadHeader(meter: Meter): OutgoingHttpHeaders {
-  return { 'X-Gateway-Overhead-Ms': meter.overheadMs() };
+function overheadHeader(timings: Timings): OutgoingHttpHeaders {
+  return { 'X-Gateway-Overhead-Ms': timings.overheadMs() };
 }
 
 const EVENT_STREAM = /^\s*text\/event-stream\s*(?:;(?!\s*q=0(?:\.0*)?\s*(?:;|$)).*)?$/i;
@@ -128,7 +128,7 @@ function acceptsEvents({ headers }: IncomingMessage): boolean {
   return headers.accept?.split(',').some((range) => EVENT_STREAM.test(range)) === true;
 }
 
-function hintsOf(req: IncomingMessage): NonNullable<GatewayRequest['hints']> {
+function requestMetadataOf(req: IncomingMessage): NonNullable<GatewayRequest['requestMetadata']> {
   const idempotencyKey = req.headers['idempotency-key'];
   const lastEventId = req.headers['last-event-id'];
   const socketUrl = socketUrlOf(req);

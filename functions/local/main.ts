@@ -1,12 +1,12 @@
 // `npm start`: the gateway on a laptop. Says on stdout where it is; sweeps and, on the emulator, pulls beside the server.
-import { type Config, LOCAL_KEY } from '../../shared/config.ts';
-import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/binary.ts';
+import { type Config, LOCAL_KEY } from '../../shared/config/config.ts';
+import { OFFLINE_MODEL } from '../../shared/config/model-id.ts';
+import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/server/binary.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
-import { OFFLINE_MODEL } from '../../shared/engines/offline.ts';
-import { applyDeploymentEvent } from '../../shared/events/deployments.ts';
-import { startSweeper } from '../../shared/events/sweep.ts';
 import type { Services } from '../../shared/services.ts';
-import { runProcess } from '../serve.ts';
+import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
+import { startSweeper } from '../../shared/webhooks/sweep.ts';
+import { runProcess } from '../server/serve.ts';
 import { createLocalServer } from './server.ts';
 
 const SWEEP_MS = 5_000;
@@ -36,7 +36,7 @@ async function startSubscriber(services: Services): Promise<() => Promise<void>>
   if (config.bus !== 'pubsub' || config.emulators.pubsub === undefined || config.projectId === undefined) {
     return async () => {};
   }
-  const { startPull } = await import('../../shared/events/pubsub-pull.ts');
+  const { startPull } = await import('../../shared/webhooks/bus/pubsub-pull.ts');
   return startPull({
     projectId: config.projectId,
     topic: config.topic,

@@ -5,14 +5,14 @@ import { errorFields } from '../../shared/log.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
+import { requireUpgrade } from '../companion/handshake.ts';
+import { attachWebSocket, type WebSocketEndpoint } from '../companion/server.ts';
 import { createHealthHandler } from '../health/handler.ts';
-import { type HttpHandler, pathOf, requestIdOf, sendError } from '../http.ts';
 import { createJsonRpcHandler } from '../jsonrpc/handler.ts';
-import { createHttpServer, type HttpServer } from '../node-server.ts';
-import { createRequestGuard } from '../request-guard.ts';
+import { type HttpHandler, pathOf, requestIdOf, sendError } from '../server/http.ts';
+import { createHttpServer, type HttpServer } from '../server/node-server.ts';
+import { createRequestGuard } from '../server/request-guard.ts';
 import { createWebhookHandler } from '../webhook/handler.ts';
-import { requireUpgrade } from '../ws/handshake.ts';
-import { attachWebSocket, type WebSocketEndpoint } from '../ws/server.ts';
 import { createConsoleHandler } from './console.ts';
 
 /** The server, and the sockets on it, which outlive their requests. */
@@ -35,7 +35,7 @@ export function createLocalServer(services: Services): LocalServer {
       await handler(req, res);
     } catch (thrown) {
       const error = toRpcError(thrown);
-      if (error.reason === 'internal') services.log.log('ERROR', 'request failed', errorFields(error.cause));
+      if (error.reason === 'internal') services.log.error('request failed', errorFields(error.cause));
       sendError(res, error, requestIdOf(req));
     }
   };

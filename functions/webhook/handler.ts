@@ -1,18 +1,18 @@
 // `POST /webhook` and `POST /webhook/sweep` as HTTP: who may, which headers count, which status the pipeline's answer gets. The
-// pipeline itself is shared/events.
+// pipeline itself is shared/webhooks.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { hasKey } from '../../shared/auth/authenticate.ts';
-import type { Caller } from '../../shared/auth/keys.ts';
+import type { Caller } from '../../shared/auth/keys/keys.ts';
+import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
-import { acceptDelivery } from '../../shared/events/accept.ts';
-import { type Delivery, EVENT_BODY_BYTES_MAX } from '../../shared/events/interpret.ts';
-import { createOidcVerifier, type OidcOptions } from '../../shared/events/oidc.ts';
-import { createSignatureVerifier, type Signer } from '../../shared/events/signatures.ts';
-import { sweep } from '../../shared/events/sweep.ts';
-import { type Gateway, Refused } from '../../shared/gateway.ts';
+import { type Gateway, RateLimitError } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
+import { acceptDelivery } from '../../shared/webhooks/accept.ts';
+import { type Delivery, EVENT_BODY_BYTES_MAX } from '../../shared/webhooks/interpret.ts';
+import { createSignatureVerifier, type Signer } from '../../shared/webhooks/signatures.ts';
+import { sweep } from '../../shared/webhooks/sweep.ts';
 import {
   type HttpHandler,
   handleCors,
@@ -22,7 +22,7 @@ import {
   requestIdOf,
   sendError,
   sendJson,
-} from '../http.ts';
+} from '../server/http.ts';
 
 /** The gates this handler needs of the gateway. */
 export type WebhookGates = Pick<Gateway, 'authenticate' | 'charge'>;
@@ -84,7 +84,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
       sendJson(res, receipt.status === 'queued' ? 202 : 200, receipt, headers);
     } catch (thrown) {
       const error = toRpcError(thrown);
-      if (error instanceof Refused) headers = rateHeaders(error.decision);
+      if (error instanceof RateLimitError) headers = rateHeaders(error.decision);
       if (!(error instanceof CredentialError))
         audit(requestId, error.reason, started, { ...fields, ...causeOf(error) });
       sendError(res, error, requestId, headers);
@@ -109,7 +109,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
       sendJson(res, 200, result, headers);
     } catch (thrown) {
       const error = toRpcError(thrown);
-      if (error instanceof Refused) headers = rateHeaders(error.decision);
+      if (error instanceof RateLimitError) headers = rateHeaders(error.decision);
       if (!(error instanceof CredentialError)) audit(requestId, error.reason, started, causeOf(error));
       sendError(res, error, requestId, headers);
     }

@@ -2,9 +2,10 @@
 // never looked at.
 import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
+import type { ApiKey } from '../config/key-document.ts';
+import type { Limit } from '../config/limits.ts';
 import { RpcError } from '../errors.ts';
-import type { Limit } from '../rate-limit/limiter.ts';
-import type { ApiKey, Caller, Keys } from './keys.ts';
+import type { Caller, Keys } from './keys/keys.ts';
 import type { Client, WrongCredentials } from './wrong-credentials.ts';
 
 /** The headers that can carry a key; node's IncomingHttpHeaders fits. */

@@ -22,8 +22,8 @@ export function createOrigins(allowed: ReadonlySet<string>, log: Logger): Origin
     const key = `${kind} ${text}`;
     if (seen.size > NAMES_MAX || seen.has(key)) return;
     seen.add(key);
-    if (seen.size > NAMES_MAX) log.log('WARNING', 'more origins and hosts were refused; they are not logged any more');
-    else log.log('WARNING', `${kind} refused`, { [kind]: text, hint });
+    if (seen.size > NAMES_MAX) log.warn('more origins and hosts were refused; they are not logged any more');
+    else log.warn(`${kind} refused`, { [kind]: text, hint });
   }
 
   return {

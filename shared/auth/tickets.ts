@@ -6,7 +6,7 @@ import type { WallClock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import type { Ref, Store } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
-import type { Caller } from './keys.ts';
+import type { Caller } from './keys/keys.ts';
 
 /** Time a browser has from getting a ticket to opening its socket. */
 export const TICKET_MS = 30_000;

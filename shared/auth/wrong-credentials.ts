@@ -128,7 +128,7 @@ function createLines(log: Logger): { add(address: string, kind: Kind): void; flu
   function write(client: string, counts: Partial<Record<Kind, number>>): void {
     const { absent = 0, wrong = 0, throttled = 0 } = counts;
     const count = absent + wrong + throttled;
-    if (count > 0) log.log('WARNING', 'credentials refused', { client, count, ...counts });
+    if (count > 0) log.warn('credentials refused', { client, count, ...counts });
   }
 
   function flush(): void {

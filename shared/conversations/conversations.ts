@@ -1,22 +1,26 @@
 // The conversations of all keys: what the methods call. It knows sessions and turns; the rules are in lease.ts, the parts beside it.
 import type { Clock, Ids } from '../clock.ts';
-import type { Config } from '../config.ts';
-import { contextTokens } from '../engines/context-tokens.ts';
+import type { Config } from '../config/config.ts';
+import { contextTokens } from '../engines/direct/context-tokens.ts';
 import type { Credential, Engines, Toolset } from '../engines/engine.ts';
-import { fitToolset } from '../engines/fit-tools.ts';
+import { fitToolset } from '../engines/tools/fit-tools.ts';
 import { toRpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { Span } from '../meter.ts';
 import type { Ref, Store } from '../store/store.ts';
-import { admitPrompt, hashParams } from './admission.ts';
-import { hold, release, type SessionName } from './companion-mark.ts';
-import { createConversationCache } from './conversation-cache.ts';
-import { type ConversationDocument, conversationRef, type Held, type Lease } from './documents.ts';
+import type { Span } from '../timings.ts';
+import { NO_USAGE } from '../usage.ts';
+import { admitPrompt, hashParams } from './admission/admission.ts';
+import { hold, release, type SessionName } from './admission/companion-mark.ts';
+import type { TurnParts } from './deps.ts';
 import { eraseSession, markDeleted } from './erase.ts';
-import type { NumberedEvent } from './event-log.ts';
-import { followTurn } from './follow-turn.ts';
-import { createHistory, type History } from './history.ts';
-import type { OnBusy } from './lease.ts';
+import { createOwnerWatch, type Standing } from './owner-watch.ts';
+import { createConversationCache } from './records/conversation-cache.ts';
+import { type ConversationDocument, conversationRef, type Held, type Lease } from './records/documents.ts';
+import type { NumberedEvent } from './records/event-log.ts';
+import { createHistory, type History } from './records/history.ts';
+import { createUsageLedger, type UsageLedger } from './records/usage-ledger.ts';
+import { followTurn } from './turns/follow-turn.ts';
+import type { OnBusy } from './turns/lease.ts';
 import {
   findConversation,
   type LocatedTurn,
@@ -24,14 +28,10 @@ import {
   snapshotTurn,
   type TurnSnapshot,
   toNames,
-} from './locate-turn.ts';
-import { createOwnerWatch, type Standing } from './owner-watch.ts';
-import type { TurnParts } from './parts.ts';
-import { createRunningTurns } from './running-turns.ts';
-import { awaitStop, type CancelOutcome, cancelSession } from './stop-turn.ts';
-import { type EndedTurn, type RunningTurn, startTurn } from './turn-runner.ts';
-import { NO_USAGE } from './usage.ts';
-import { createUsageLedger, type UsageLedger } from './usage-ledger.ts';
+} from './turns/locate-turn.ts';
+import { createRunningTurns } from './turns/running-turns.ts';
+import { awaitStop, type CancelOutcome, cancelSession } from './turns/stop-turn.ts';
+import { type EndedTurn, type RunningTurn, startTurn } from './turns/turn-runner.ts';
 
 /** Most that a caller without a stream waits for a provider's Retry-After. */
 const UNSEEN_WAIT_MS_MAX = 10_000;
@@ -210,7 +210,7 @@ export function createConversations({
         retryWaitMsMax: params.isStreamed === false ? UNSEEN_WAIT_MS_MAX : undefined,
         tools,
         budgetTokens: budgetOf(admitted.conversation, model, config.models) - Math.ceil(besideChars / 3),
-        spans: [{ stage: 'admission', startMs, endMs: performance.now() }],
+        spans: [{ phase: 'admission', startMs, endMs: performance.now() }],
       });
       running.add(turn);
       return toHandle({ conversation: admitted.conversation, turnId: turn.turnId }, turn);

@@ -13,9 +13,9 @@ import {
   type TurnDocument,
   turnEventsRef,
   turnRef,
-} from './documents.ts';
-import { eraseRollouts } from './rollouts.ts';
-import { textDeletes } from './texts.ts';
+} from './records/documents.ts';
+import { eraseRollouts } from './records/rollouts.ts';
+import { textDeletes } from './records/texts.ts';
 
 const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;

@@ -3,8 +3,8 @@
 // monotonic clock. What it remembers for that is a hint, bounded, and lost with the process.
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
-import type { Config } from '../config.ts';
-import type { Lease, QueuedPrompt } from './documents.ts';
+import type { Config } from '../config/config.ts';
+import type { Lease, QueuedPrompt } from './records/documents.ts';
 
 /** A queued prompt whose waiting instance has not renewed it for this long has expired. */
 export const QUEUE_ALIVE_MS = 30_000;

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { RpcError } from '../errors.ts';
 import type { Ref, Snapshot, Write } from '../store/store.ts';
-import type { ConversationDocument, StoredMessage } from './documents.ts';
+import type { ConversationDocument, StoredMessage } from './records/documents.ts';
 
 /** Beside its text: what a message takes for its place, time and turn. */
 const MESSAGE_BYTES = 200;

@@ -1,6 +1,6 @@
 // The Engine port: one turn of a conversation in, Codex-named events out. An engine knows models; it knows nothing of sessions,
 // stores or limits.
-import type { Usage } from '../conversations/usage.ts';
+import type { Usage } from '../usage.ts';
 
 export interface Message {
   readonly role: 'user' | 'assistant';

@@ -1,13 +1,13 @@
 // Chooses an engine by model name, and says what is missing when there is none. Owns no engine's details.
-import { type Config, PROVIDER_URLS } from '../config.ts';
+import { type Config, PROVIDER_URLS } from '../config/config.ts';
+import { modelIdIssue, OFFLINE_MODEL, OFFLINE_MODELS } from '../config/model-id.ts';
 import { RpcError } from '../errors.ts';
 import { joinUrl, toBaseUrl } from '../net/base-url.ts';
 import { type CodexParts, createLazyCodex } from './codex/lazy.ts';
-import { createDirectEngine, type DirectOptions } from './direct.ts';
+import { createDirectEngine, type DirectOptions } from './direct/direct.ts';
+import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './direct/providers.ts';
 import type { Credential, Engines } from './engine.ts';
-import { modelIdIssue, OFFLINE_MODELS } from './model-id.ts';
-import { createOfflineEngine, OFFLINE_MODEL } from './offline.ts';
-import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './providers.ts';
+import { createOfflineEngine } from './offline.ts';
 
 /** What the credentials of a login are good for: providers of models, and the model that a prompt without one gets. */
 const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {

@@ -2,11 +2,11 @@
 // only look into the SDK's errors; never passes on their bodies, headers or request.
 import { RpcError } from '../errors.ts';
 import { ContextOverflow } from './context-overflow.ts';
+import { PROVIDERS, type ProviderName } from './direct/providers.ts';
+import { isJson, type Json, NotAStream } from './direct/stream-repair.ts';
 import type { Credential } from './engine.ts';
 import { isOverflow, limitOf } from './overflow.ts';
 import { clean, readWords } from './provider-words.ts';
-import { PROVIDERS, type ProviderName } from './providers.ts';
-import { isJson, type Json, NotAStream } from './stream-repair.ts';
 
 export interface Failure {
   readonly error: RpcError;

@@ -1,12 +1,9 @@
 // The engine of a machine without any provider: repeats the prompt and says so. It calls nothing, knows nothing and never fails.
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Usage } from '../conversations/usage.ts';
-import type { Engine } from './engine.ts';
 
-/** Answers at once; always resolvable, as all of this engine's. */
-export const OFFLINE_MODEL = 'offline/echo';
-/** The same answer word by word, so that streams and Cancel can be tried without any account. */
-export const OFFLINE_SLOW_MODEL = 'offline/slow';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/model-id.ts';
+import type { Usage } from '../usage.ts';
+import type { Engine } from './engine.ts';
 
 const CHARS_PER_TOKEN = 4;
 const QUOTED_CHARS_MAX = 4_000;

@@ -1,6 +1,6 @@
 // What a provider says of a failure, from its JSON in the forms that providers and compatible servers use, from a web page or plain text:
 // one line, bounded, without anything that looks like a key.
-import { isJson } from './stream-repair.ts';
+import { isJson } from './direct/stream-repair.ts';
 
 const CHARS_MAX = 300;
 /** Keys and tokens as providers write them, and what follows the name of one. */

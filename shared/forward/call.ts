@@ -1,7 +1,8 @@
 // What the jsonrpc function and the companion say to each other: one call, with its caller's identity and the rate decision already made.
 // Believed only because an ID token of the function's own service account comes with it.
 import { z } from 'zod';
-import { type Caller, SCOPES } from '../auth/keys.ts';
+import type { Caller } from '../auth/keys/keys.ts';
+import { SCOPES } from '../config/key-document.ts';
 import { RpcError } from '../errors.ts';
 import type { MethodContext } from '../methods/define-method.ts';
 
@@ -24,11 +25,11 @@ const CallFacts = z.strictObject({
 });
 
 /** What a forwarded call brings beside its JSON-RPC request. */
-export type ForwardedFacts = Pick<MethodContext, 'caller' | 'requestId' | 'hints'> & {
+export type ForwardedFacts = Pick<MethodContext, 'caller' | 'requestId' | 'requestMetadata'> & {
   readonly transport: 'http' | 'sse';
 };
 
-export function encodeFacts({ caller, requestId, hints, transport }: ForwardedFacts): string {
+export function encodeFacts({ caller, requestId, requestMetadata, transport }: ForwardedFacts): string {
   const facts: z.input<typeof CallFacts> = {
     request_id: requestId,
     transport,
@@ -36,8 +37,10 @@ export function encodeFacts({ caller, requestId, hints, transport }: ForwardedFa
     scopes: [...caller.scopes],
     limits: caller.limits.map(({ max, windowMs }) => ({ max, window_ms: windowMs })),
     ...(caller.digest && { digest: Buffer.from(caller.digest).toString('base64url') }),
-    ...(hints.idempotencyKey !== undefined && { idempotency_key: hints.idempotencyKey.slice(0, 1_024) }),
-    ...(hints.lastEventId !== undefined && { last_event_id: hints.lastEventId.slice(0, 1_024) }),
+    ...(requestMetadata.idempotencyKey !== undefined && {
+      idempotency_key: requestMetadata.idempotencyKey.slice(0, 1_024),
+    }),
+    ...(requestMetadata.lastEventId !== undefined && { last_event_id: requestMetadata.lastEventId.slice(0, 1_024) }),
   };
   return Buffer.from(JSON.stringify(facts)).toString('base64url');
 }
@@ -53,11 +56,11 @@ export function decodeFacts(header: string | string[] | undefined): ForwardedFac
       limits: facts.limits.map(({ max, window_ms }) => ({ max, windowMs: window_ms })),
       ...(facts.digest !== undefined && { digest: Buffer.from(facts.digest, 'base64url') }),
     };
-    const hints = {
+    const requestMetadata = {
       ...(facts.idempotency_key !== undefined && { idempotencyKey: facts.idempotency_key }),
       ...(facts.last_event_id !== undefined && { lastEventId: facts.last_event_id }),
     };
-    return { caller, requestId: facts.request_id, hints, transport: facts.transport };
+    return { caller, requestId: facts.request_id, requestMetadata, transport: facts.transport };
   } catch (error) {
     throw new RpcError('invalid_request', { message: 'not a forwarded call', cause: error });
   }

@@ -1,5 +1,5 @@
 // Connects a function to the companion its configuration names. What it needs is imported at the first forwarded call only.
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { MethodContext } from '../methods/define-method.ts';
 import type { Registry } from '../rpc/method.ts';
 import { type Companion, forwardToCompanion } from './forward.ts';

@@ -61,9 +61,9 @@ export function forwardToCompanion(
         data: { disabled: method },
       });
     }
-    const { caller, requestId, hints, signal } = context;
+    const { caller, requestId, requestMetadata, signal } = context;
     const transport = context.transport === 'http' ? 'http' : 'sse';
-    for await (const line of companion({ method, params, caller, requestId, hints, transport, signal })) {
+    for await (const line of companion({ method, params, caller, requestId, requestMetadata, transport, signal })) {
       const message = Message.safeParse(line);
       if (!message.success) throw new RpcError('upstream_error', { cause: message.error });
       if ('method' in message.data) {

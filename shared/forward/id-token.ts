@@ -1,6 +1,7 @@
 // ID tokens of this service's own account, from Google's metadata server or credentials; the library caches one until it expires.
+
+import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
-import { deadline, orAbort } from '../events/deadline.ts';
 
 const TIMEOUT_MS = 5_000;
 

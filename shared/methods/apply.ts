@@ -1,8 +1,8 @@
 // `apply`: a patch on a directory of the caller's workspace, all or nothing.
 import { z } from 'zod';
-import { auditCommand } from '../workspace/audit.ts';
-import { applyPatch } from '../workspace/patch.ts';
-import { PATCH_BYTES_MAX } from '../workspace/patch-text.ts';
+import { applyPatch } from '../patch/patch.ts';
+import { PATCH_BYTES_MAX } from '../patch/patch-text.ts';
+import { auditCommand } from '../sandbox/audit.ts';
 import { defineMethod } from './define-method.ts';
 import { Directory, toCancelled } from './exec.ts';
 

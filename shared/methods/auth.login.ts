@@ -1,6 +1,6 @@
 // `auth.login`: leaves a provider's credentials with the gateway, for prompts that name the login.
 import { z } from 'zod';
-import { LOGIN_PROVIDERS } from '../auth/login-check.ts';
+import { LOGIN_PROVIDERS } from '../auth/logins/login-check.ts';
 import { defineMethod } from './define-method.ts';
 
 const EXAMPLE_ID = 'auth_0f8c6d1e2b7a4c5d9e3f1a2b3c4d5e6f';

@@ -1,7 +1,7 @@
 // `auth.logout`: forgets the credentials of a login. Turns that run already keep theirs to their end.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { SessionId } from './schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 export const authLogout = defineMethod({
   name: 'auth.logout',

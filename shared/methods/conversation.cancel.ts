@@ -1,7 +1,7 @@
 // `conversation.cancel`: stops the running turn of a session, wherever it runs. Idempotent.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { SessionId } from './schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 export const conversationCancel = defineMethod({
   name: 'conversation.cancel',

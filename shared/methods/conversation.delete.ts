@@ -1,7 +1,7 @@
 // `conversation.delete`: erases everything of a session.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { SessionId } from './schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 export const conversationDelete = defineMethod({
   name: 'conversation.delete',

@@ -4,7 +4,7 @@ import { RpcError } from '../errors.ts';
 import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
-import { Cursor, SessionId } from './schemas.ts';
+import { Cursor, SessionId } from './schemas/schemas.ts';
 
 const Position = z.tuple([z.int().min(0)]);
 

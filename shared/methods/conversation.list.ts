@@ -1,10 +1,10 @@
 // `conversation.list`: the caller's own sessions.
 import { z } from 'zod';
-import type { ConversationDocument } from '../conversations/documents.ts';
+import type { ConversationDocument } from '../conversations/records/documents.ts';
 import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
-import { Cursor, UsageResult } from './schemas.ts';
+import { Cursor, UsageResult } from './schemas/schemas.ts';
 
 const Position = z.tuple([z.string().max(64), z.string().max(128)]);
 

@@ -1,11 +1,11 @@
 // `conversation.prompt`: one durable turn of a conversation.
 import { z } from 'zod';
-import { type PromptAnswer, toAnswer } from '../conversations/answer.ts';
-import { isBlank } from '../engines/blank.ts';
+import { type PromptAnswer, toAnswer } from '../conversations/turns/answer.ts';
 import { loginNeedsCompanion, needsCompanion } from '../engines/needs-companion.ts';
 import { RpcError } from '../errors.ts';
+import { isBlank } from '../text.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
-import { SessionId, UsageResult } from './schemas.ts';
+import { SessionId, UsageResult } from './schemas/schemas.ts';
 import { readLastEventId, streamTurn } from './stream-turn.ts';
 
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
@@ -100,9 +100,9 @@ export function promptNeedsProcess(
 
 /** Runs the turn and answers it; `proto` and binary frames run the very same. */
 export async function answerPrompt(params: z.output<typeof Params>, context: MethodContext): Promise<PromptAnswer> {
-  const { services, caller, hints } = context;
+  const { services, caller, requestMetadata } = context;
   // The request of a stream that was cut, made once more: its turn goes on where the reader stopped, and nothing runs again.
-  const stopped = context.transport === 'sse' ? readLastEventId(hints.lastEventId) : undefined;
+  const stopped = context.transport === 'sse' ? readLastEventId(requestMetadata.lastEventId) : undefined;
   if (stopped !== undefined) {
     const turn = await services.conversations.resume(caller.keyId, params.session_id, stopped.turnId, context.signal);
     return toAnswer(turn.turnId, await streamTurn(turn, stopped.afterSeq, context));
@@ -118,7 +118,7 @@ export async function answerPrompt(params: z.output<typeof Params>, context: Met
       onBusy: params.on_busy,
       canForward: context.canForward === true,
       isStreamed: context.transport !== 'http',
-      idempotencyKey: params.idempotency_key ?? checkKey(hints.idempotencyKey),
+      idempotencyKey: params.idempotency_key ?? checkKey(requestMetadata.idempotencyKey),
       ...(login !== undefined && {
         login: { sessionId: login, credential: await services.logins.use(caller.keyId, login, context.signal) },
       }),

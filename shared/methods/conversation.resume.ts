@@ -1,11 +1,11 @@
 // `conversation.resume`: a turn's events from a sequence number on, then live, from any instance.
 import { z } from 'zod';
-import { textOf } from '../conversations/answer.ts';
-import type { NumberedEvent } from '../conversations/event-log.ts';
-import { endBeyond } from '../conversations/turn-record.ts';
+import type { NumberedEvent } from '../conversations/records/event-log.ts';
+import { textOf } from '../conversations/turns/answer.ts';
+import { syntheticTerminalEvent } from '../conversations/turns/turn-record.ts';
 import { createPage } from '../rpc/page.ts';
 import { defineMethod } from './define-method.ts';
-import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas.ts';
+import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas/schemas.ts';
 import { readLastEventId, streamTurn } from './stream-turn.ts';
 
 export const conversationResume = defineMethod({
@@ -47,10 +47,10 @@ export const conversationResume = defineMethod({
     },
   },
   async handle(params, context) {
-    const { services, caller, hints } = context;
+    const { services, caller, requestMetadata } = context;
     const { session_id } = params;
     // Params say better than the header of a stream that was cut, where both are there.
-    const stopped = readLastEventId(hints.lastEventId);
+    const stopped = readLastEventId(requestMetadata.lastEventId);
     const turnId = params.turn_id ?? stopped?.turnId;
     const afterSeq = params.after_seq ?? stopped?.afterSeq ?? 0;
     if (context.transport === 'http') {
@@ -59,7 +59,7 @@ export const conversationResume = defineMethod({
         session_id,
         turnId,
       );
-      const beyond = endBeyond(turn, afterSeq);
+      const beyond = syntheticTerminalEvent(turn, afterSeq);
       const after = beyond ? [beyond] : events.filter(({ seq }) => seq > afterSeq);
       const page = createPage<NumberedEvent>();
       const isWhole = after.every((numbered) => page.add(numbered));

@@ -1,7 +1,7 @@
 // `conversation.status`: how a session stands.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas.ts';
+import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas/schemas.ts';
 
 const Found = z.object({
   conversation_id: z.string(),

@@ -1,10 +1,11 @@
 // Binds the protocol's generic method to what our handlers get. A method is one file that exports one of these.
 import type { ZodObject, ZodType } from 'zod';
-import type { Caller, Scope } from '../auth/keys.ts';
-import type { Meter } from '../meter.ts';
+import type { Caller } from '../auth/keys/keys.ts';
+import type { Scope } from '../config/key-document.ts';
 import type { MethodDefinition, Registry } from '../rpc/method.ts';
 import type { SharedParams } from '../rpc/notification.ts';
 import type { Services } from '../services.ts';
+import type { Timings } from '../timings.ts';
 
 /** A transport that stays open between calls (WebSocket), as the methods see it. */
 export interface Connection {
@@ -26,10 +27,10 @@ export interface MethodContext {
   readonly signal: AbortSignal;
   readonly requestId: string;
   /** Where the time of this request goes; a method that waits for a model says so. */
-  readonly meter: Meter;
+  readonly timings: Timings;
   readonly transport: 'http' | 'sse' | 'ws';
   /** What the transport said beside the params. */
-  readonly hints: {
+  readonly requestMetadata: {
     readonly idempotencyKey?: string;
     readonly lastEventId?: string;
     /** This gateway's WebSocket as the caller would reach it, `ws://` or `wss://`. */

@@ -1,7 +1,7 @@
 // `deployment.list`: what runs where, as the newest deployment event of each service and region says.
 import { z } from 'zod';
-import { listDeployments } from '../events/list.ts';
 import { createPage } from '../rpc/page.ts';
+import { listDeployments } from '../webhooks/feed/list.ts';
 import { defineMethod } from './define-method.ts';
 
 const Deployment = z.object({

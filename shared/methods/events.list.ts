@@ -1,10 +1,10 @@
 // `events.list`: recorded webhook events, newest first unless asked otherwise.
 import { z } from 'zod';
-import type { EventDocument } from '../events/documents.ts';
-import { isObject } from '../events/interpret.ts';
-import { listEvents } from '../events/list.ts';
 import { hasMarks, parseMarked, toExactText } from '../rpc/exact-json.ts';
 import { createPage } from '../rpc/page.ts';
+import type { EventDocument } from '../webhooks/documents.ts';
+import { listEvents } from '../webhooks/feed/list.ts';
+import { isObject } from '../webhooks/interpret.ts';
 import { defineMethod } from './define-method.ts';
 
 export const RecordedEvent = z.object({

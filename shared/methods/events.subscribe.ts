@@ -1,13 +1,13 @@
 // `events.subscribe`: webhook events as they arrive, after a replay of what was missed.
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
-import type { EventDocument } from '../events/documents.ts';
-import { CURSOR_CHARS_MAX } from '../events/follow-cursor.ts';
-import { type Follower, followEvents } from '../events/follow-events.ts';
-import { takePlace } from '../events/places.ts';
 import { errorFields } from '../log.ts';
 import { escapeLineEnds } from '../rpc/line-ends.ts';
 import type { SharedParams } from '../rpc/notification.ts';
+import type { EventDocument } from '../webhooks/documents.ts';
+import { CURSOR_CHARS_MAX } from '../webhooks/feed/follow-cursor.ts';
+import { type Follower, followEvents } from '../webhooks/feed/follow-events.ts';
+import { takePlace } from '../webhooks/places.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { toRecordedEvent } from './events.list.ts';
 
@@ -45,7 +45,7 @@ export const eventsSubscribe = defineMethod({
     result: { subscribed: true, subscription_id: 'sub_1', cursor: 'live.mi2k7q00.' },
   },
   async handle(params, context) {
-    const { services, signal, connection, transport, hints } = context;
+    const { services, signal, connection, transport, requestMetadata } = context;
     if (transport === 'http') {
       throw new RpcError('invalid_params', {
         data: {
@@ -61,7 +61,7 @@ export const eventsSubscribe = defineMethod({
       stop.abort();
       leave();
     });
-    const after = params.after ?? hints.lastEventId;
+    const after = params.after ?? requestMetadata.lastEventId;
     let follower: Follower;
     try {
       follower = await followEvents(services, { event: params.event, after }, AbortSignal.any([signal, stop.signal]));
@@ -82,7 +82,7 @@ export const eventsSubscribe = defineMethod({
     } else {
       connection.afterReply(() => {
         send(follower, subscriptionId, context, stop.signal)
-          .catch((error: unknown) => services.log.log('ERROR', 'a subscription ended', errorFields(error)))
+          .catch((error: unknown) => services.log.error('a subscription ended', errorFields(error)))
           .finally(() => {
             connection.streams.delete(subscriptionId);
             leave();

@@ -2,13 +2,13 @@
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
-import { auditCommand } from '../workspace/audit.ts';
-import { createEventSink } from '../workspace/command-events.ts';
-import { checkEnvironment } from '../workspace/environment.ts';
-import { fitOutput } from '../workspace/output-text.ts';
-import { HOME, type RunResult } from '../workspace/sandbox.ts';
+import { auditCommand } from '../sandbox/audit.ts';
+import { createEventSink } from '../sandbox/command-events.ts';
+import { checkEnvironment } from '../sandbox/environment.ts';
+import { fitOutput } from '../sandbox/output-text.ts';
+import { HOME, type RunResult } from '../sandbox/sandbox.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
-import { SessionId } from './schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 const OUTPUT_BYTES_MAX = 1 << 20;
 /** What an answer has beside the output. */

@@ -1,7 +1,7 @@
 // `interactive.close`: ends a terminal and everything in it.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { SessionId } from './schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 export const interactiveClose = defineMethod({
   name: 'interactive.close',

@@ -1,7 +1,7 @@
 // `interactive.input`: keystrokes for a terminal.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { SessionId } from './schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 import { watchUnlessWatched } from './watch-terminal.ts';
 
 const DATA_CHARS_MAX = 64 << 10;

@@ -1,8 +1,8 @@
 // `interactive.resize`: tells a terminal the size of its window.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { Columns, Rows } from './interactive-schemas.ts';
-import { SessionId } from './schemas.ts';
+import { Columns, Rows } from './schemas/interactive-schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 import { watchUnlessWatched } from './watch-terminal.ts';
 
 export const interactiveResize = defineMethod({

@@ -1,11 +1,11 @@
 // `interactive.start`: a terminal in the caller's sandbox, or the way back to one that runs.
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
-import { checkEnvironment } from '../workspace/environment.ts';
+import { checkEnvironment } from '../sandbox/environment.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { Directory } from './exec.ts';
-import { Columns, Rows } from './interactive-schemas.ts';
-import { SessionId } from './schemas.ts';
+import { Columns, Rows } from './schemas/interactive-schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 import { expectWatch, watchTerminal } from './watch-terminal.ts';
 
 export const interactiveStart = defineMethod({
@@ -88,10 +88,10 @@ export const interactiveStart = defineMethod({
   },
 });
 
-async function attachTicket({ services, caller, hints, signal }: MethodContext) {
+async function attachTicket({ services, caller, requestMetadata, signal }: MethodContext) {
   const { ticket, expiresAtMs } = await issueTicket(services, caller, signal);
   return {
-    ...(hints.socketUrl !== undefined && { url: hints.socketUrl }),
+    ...(requestMetadata.socketUrl !== undefined && { url: requestMetadata.socketUrl }),
     ticket,
     protocols: ['gateway.v1', `gateway.ticket.${ticket}`],
     expires_at: new Date(expiresAtMs).toISOString(),

@@ -1,8 +1,8 @@
 // `mcp.call`: one tool of a connected MCP server.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { ServerName } from './mcp-schemas.ts';
-import { SessionId } from './schemas.ts';
+import { ServerName } from './schemas/mcp-schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 const TIMEOUT_MS = 60_000;
 const TIMEOUT_MS_MAX = 300_000;

@@ -1,8 +1,8 @@
 // `mcp.connect`: an MCP server for this key: a command in its sandbox, a URL, or one that the administrator registered.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { ConnectionResult, EXAMPLE_CONNECTION, ServerName, toConnectionResult } from './mcp-schemas.ts';
-import { SessionId } from './schemas.ts';
+import { ConnectionResult, EXAMPLE_CONNECTION, ServerName, toConnectionResult } from './schemas/mcp-schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 const TOOLS_ALLOWED_MAX = 256;
 const Text = z

@@ -1,8 +1,8 @@
 // `mcp.disconnect`: ends a connection; nothing of the server's process is left when it answers.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { ServerName } from './mcp-schemas.ts';
-import { SessionId } from './schemas.ts';
+import { ServerName } from './schemas/mcp-schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 export const mcpDisconnect = defineMethod({
   name: 'mcp.disconnect',

@@ -1,12 +1,12 @@
 // `mcp.list`: the MCP servers this key has connected.
 import { hash } from 'node:crypto';
 import { z } from 'zod';
+import type { McpConnection } from '../mcp/link.ts';
 import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
-import type { McpConnection } from '../workspace/mcp-link.ts';
 import { defineMethod } from './define-method.ts';
-import { ConnectionResult, EXAMPLE_CONNECTION, toConnectionResult } from './mcp-schemas.ts';
-import { Cursor, SessionId } from './schemas.ts';
+import { ConnectionResult, EXAMPLE_CONNECTION, toConnectionResult } from './schemas/mcp-schemas.ts';
+import { Cursor, SessionId } from './schemas/schemas.ts';
 
 /** Time of the connection, and a hash of its session and name for those of one time. */
 const Position = z.tuple([z.int().min(0), z.string().max(64)]);

@@ -4,7 +4,7 @@ import { RpcError } from '../errors.ts';
 import { checkParams } from '../rpc/issues.ts';
 import { answerPrompt, conversationPrompt, promptNeedsProcess } from './conversation.prompt.ts';
 import { defineMethod } from './define-method.ts';
-import { SessionId } from './schemas.ts';
+import { SessionId } from './schemas/schemas.ts';
 
 export const proto = defineMethod({
   name: 'proto',

@@ -1,9 +1,9 @@
 // Shows a turn to the caller while it runs: `conversation.event` notifications (contract section 4), each after the caller has taken the
 // one before, so that a slow reader slows only itself.
 import type { TurnHandle } from '../conversations/conversations.ts';
-import type { NumberedEvent } from '../conversations/event-log.ts';
-import { endBeyond } from '../conversations/turn-record.ts';
-import type { EndedTurn } from '../conversations/turn-runner.ts';
+import type { NumberedEvent } from '../conversations/records/event-log.ts';
+import { syntheticTerminalEvent } from '../conversations/turns/turn-record.ts';
+import type { EndedTurn } from '../conversations/turns/turn-runner.ts';
 import { RpcError } from '../errors.ts';
 import type { MethodContext } from './define-method.ts';
 
@@ -28,7 +28,7 @@ export async function streamTurn(
   };
   for await (const numbered of turn.read(afterSeq, context.signal)) await send(numbered);
   const ended = await metered(turn, context);
-  const beyond = lastSeq === afterSeq ? endBeyond(ended.turn, afterSeq) : undefined;
+  const beyond = lastSeq === afterSeq ? syntheticTerminalEvent(ended.turn, afterSeq) : undefined;
   if (beyond !== undefined) await send(beyond);
   return { ...ended, lastSeq: lastSeq === afterSeq ? (ended.events.at(-1)?.seq ?? 0) : lastSeq };
 }
@@ -45,11 +45,11 @@ export function readLastEventId(
   });
 }
 
-/** The turn's end, with its time told to the meter of the request. */
-async function metered({ done, spans }: TurnHandle, { meter }: MethodContext): Promise<EndedTurn> {
+/** The turn's end, with its time told to the timings of the request. */
+async function metered({ done, spans }: TurnHandle, { timings }: MethodContext): Promise<EndedTurn> {
   try {
     return await done;
   } finally {
-    for (const span of spans) meter.add(span);
+    for (const span of spans) timings.add(span);
   }
 }

@@ -1,5 +1,5 @@
 // The way of a terminal's output to a connection: from the first of its calls that names the terminal on.
-import type { Terminal } from '../workspace/terminal.ts';
+import type { Terminal } from '../terminals/terminal.ts';
 import type { Connection, MethodContext } from './define-method.ts';
 
 /** For calls that use a terminal: whoever types or resizes on a socket sees the terminal, from the beginning, without a start there. */

@@ -1,7 +1,7 @@
 // Between the published protobuf messages (gateway.proto) and the params and answer of `conversation.prompt`. Encoding is deterministic:
 // fields in order of their numbers, no unknown fields, JSON payloads as they are stored.
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
-import type { PromptAnswer } from '../conversations/answer.ts';
+import type { PromptAnswer } from '../conversations/turns/answer.ts';
 import { RpcError } from '../errors.ts';
 import { OnBusy, ReplySchema, type Submission, SubmissionSchema } from './gateway_pb.ts';
 

@@ -74,10 +74,10 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   function schedule(entry: Entry): void {
     if (entry.busy || entry.waiting.length === 0) return;
     entry.busy = true;
-    setImmediate(() => void fly(entry));
+    setImmediate(() => void runBatch(entry));
   }
 
-  async function fly(entry: Entry): Promise<void> {
+  async function runBatch(entry: Entry): Promise<void> {
     let joined = dequeue(entry);
     try {
       const decisions = joined.length === 0 ? [] : await decide(entry, joined);

@@ -1,10 +1,5 @@
 // The Limiter port as the gates see it. The rule itself (windows.ts) and its transactions (document-limiter.ts) stand beside it.
-
-/** `max` calls per window of `windowMs`, windows aligned to UTC. */
-export interface Limit {
-  readonly max: number;
-  readonly windowMs: number;
-}
+import type { Limit } from '../config/limits.ts';
 
 /**
  * The decision about one request and the facts its headers carry: those of the tightest window, i.e. the one that refuses longest,

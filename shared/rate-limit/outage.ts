@@ -1,6 +1,8 @@
 // What the limiter knows about an outage of its store: since when, whether to try again, and what may pass meanwhile. Holds a few numbers
 // for the instance and two per key; it never queues and never waits. All its times are monotonic, but those that go to the caller.
-import type { Limit, RateDecision, TakeRequest } from './limiter.ts';
+
+import type { Limit } from '../config/limits.ts';
+import type { RateDecision, TakeRequest } from './limiter.ts';
 
 /** Failures in a row, over all keys, after which callers no longer wait for the store; one may be a single lost connection. */
 const FAILURES_MAX = 2;

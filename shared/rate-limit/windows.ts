@@ -1,6 +1,8 @@
 // Window arithmetic, pure: what one key has used, whether a call fits, what it leaves. Windows are fixed and aligned to UTC; which of the
 // stored ones a clock counts in, and which are kept for other clocks, is window-labels.ts. No I/O, no clock of its own.
-import type { Limit, RateDecision } from './limiter.ts';
+
+import type { Limit } from '../config/limits.ts';
+import type { RateDecision } from './limiter.ts';
 import { keepLabels, labelFor, type WindowCount } from './window-labels.ts';
 
 /** Everything the limiter remembers about a key: the content of its one document. */

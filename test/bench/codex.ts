@@ -4,12 +4,12 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/binary.ts';
 import { createCodexEngine } from '../../shared/engines/codex/engine.ts';
-import { residentBytes } from '../../shared/engines/codex/pool.ts';
+import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/server/binary.ts';
+import { residentBytes } from '../../shared/engines/codex/server/pool.ts';
 import type { Engine, EngineState, Message } from '../../shared/engines/engine.ts';
-import { createBubblewrapSandbox } from '../../shared/workspace/bubblewrap.ts';
-import { startResponsesApi } from '../fakes/responses-api.ts';
+import { createBubblewrapSandbox } from '../../shared/sandbox/bubblewrap.ts';
+import { startResponsesApi } from '../support/fakes/responses-api.ts';
 import { type BenchLine, median } from './bench.ts';
 
 const MODEL = 'codex/gpt-6.1-sol';

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
-import { startFirestoreEmulator } from '../emulator/emulators.ts';
+import { startFirestoreEmulator } from '../support/emulators.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 import { cli, freePort, KEY, prepareFunctions } from './functions.ts';
 

@@ -5,11 +5,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomIds, systemClock } from '../../shared/clock.ts';
-import { loadConfig } from '../../shared/config.ts';
+import { loadConfig } from '../../shared/config/config.ts';
 import { type Conversations, createConversations } from '../../shared/conversations/conversations.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { createLogger } from '../../shared/log.ts';
-import { createEmbeddedStore } from '../../shared/store/embedded.ts';
+import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../shared/store/store.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 

@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import path from 'node:path';
-import { buildFunctions } from '../../functions/build.ts';
+import { buildFunctions } from '../../functions/build/main.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const DIRECTORY = path.join(ROOT, 'dist/bench');

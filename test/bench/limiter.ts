@@ -3,9 +3,8 @@
 import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { Firestore } from '@google-cloud/firestore';
-import type { Limit } from '../../shared/rate-limit/limiter.ts';
+import type { Limit } from '../../shared/config/limits.ts';
 import { charge, type LimitState } from '../../shared/rate-limit/windows.ts';
-import { startFirestoreEmulator } from '../emulator/emulators.ts';
 import {
   type LimiterProcess,
   quantileMs,
@@ -13,6 +12,7 @@ import {
   startLimiterProcesses,
   total,
 } from '../emulator/rate-limit-processes.ts';
+import { startFirestoreEmulator } from '../support/emulators.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 
 const PROJECT = 'bench-limiter';

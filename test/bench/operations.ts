@@ -3,16 +3,16 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { systemClock } from '../../shared/clock.ts';
-import { loadConfig } from '../../shared/config.ts';
+import { loadConfig } from '../../shared/config/config.ts';
 import { createServices } from '../../shared/create-services.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { createLogger } from '../../shared/log.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
-import { createFirestoreStore } from '../../shared/store/firestore.ts';
+import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { startFirestoreEmulator } from '../emulator/emulators.ts';
-import { startModelProvider } from '../fakes/model-provider.ts';
+import { startFirestoreEmulator } from '../support/emulators.ts';
+import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 
 const PROMPTS = 60;

@@ -2,9 +2,9 @@
 // model's socket, and how soon a session is usable again after its owner was killed.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { startFirestoreEmulator } from '../emulator/emulators.ts';
 import { follow, rpc } from '../emulator/turns-client.ts';
-import { startModelProvider } from '../fakes/model-provider.ts';
+import { startFirestoreEmulator } from '../support/emulators.ts';
+import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { startLocalGateway } from '../support/local-gateway.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 

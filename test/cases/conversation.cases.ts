@@ -6,7 +6,7 @@ import { conversationDelete } from '../../shared/methods/conversation.delete.ts'
 import { conversationHistory } from '../../shared/methods/conversation.history.ts';
 import { conversationResume } from '../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../shared/methods/conversation.status.ts';
-import { deltas, failure, type Instance, isDelta, isTerminal, type Stage } from '../unit/conversations/stage.ts';
+import { deltas, failure, type Instance, isDelta, isTerminal, type Stage } from '../support/fixtures/conversations.ts';
 
 export function conversationCases(name: string, openStage: () => Promise<Stage>): void {
   describe(`conversations on ${name}`, () => {

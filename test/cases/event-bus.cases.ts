@@ -1,6 +1,6 @@
 // What every EventBus must do, run against the in-process bus and against Pub/Sub on the real emulator.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { EventBus, GatewayEvent } from '../../shared/events/event.ts';
+import type { EventBus, GatewayEvent } from '../../shared/webhooks/event.ts';
 
 /** A bus under test, and the other end of it. */
 export interface BusUnderTest {

@@ -2,7 +2,7 @@
 // watch is still being set up: the emulator, unlike Firestore, may then lose the change or fail the commit (1 of 300).
 import { describe, expect, it } from 'vitest';
 import type { Ref, Snapshot, Store } from '../../shared/store/store.ts';
-import { freshRef, put, type StoreFixture } from './store-fixture.ts';
+import { freshRef, put, type StoreFixture } from '../support/fixtures/store.ts';
 
 interface Counted {
   readonly n: number;

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WallClock } from '../../shared/clock.ts';
 import { Conflict, type Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
-import { freshCollection, freshRef, put, read, type StoreFixture } from './store-fixture.ts';
+import { freshCollection, freshRef, put, read, type StoreFixture } from '../support/fixtures/store.ts';
 import { storeQueryCases } from './store-query.cases.ts';
 import { storeTransactCases } from './store-transact.cases.ts';
 import { storeValueCases } from './store-value.cases.ts';

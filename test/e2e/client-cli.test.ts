@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTextWriter, startProgress } from '../../functions/cli/output.ts';
+import { createStage, KEY, type Stage } from '../support/fixtures/client.ts';
 import { ROOT } from '../support/local-gateway.ts';
-import { createStage, KEY, type Stage } from '../unit/client/stage.ts';
 
 let stage: Stage;
 beforeAll(async () => {

@@ -5,8 +5,8 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { launchBrowser, openPage, takeScreenshot } from '../support/browser.ts';
+import { lastAnswer, type Scene, say, signIn, startScene, withoutSandbox } from '../support/fixtures/console.ts';
 import { describeWith } from '../support/requirements.ts';
-import { lastAnswer, type Scene, say, signIn, startScene, withoutSandbox } from './console-fixture.ts';
 
 const Findings = z.array(
   z.object({

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { launchBrowser, openPage, takeScreenshot } from '../support/browser.ts';
+import { signIn, startScene, withoutSandbox } from '../support/fixtures/console.ts';
 import { describeWith } from '../support/requirements.ts';
-import { signIn, startScene, withoutSandbox } from './console-fixture.ts';
 
 describeWith('chromium', 'the console’s terminal', () => {
   let browser: Browser;

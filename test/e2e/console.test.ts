@@ -6,9 +6,9 @@ import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
 import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../support/browser.ts';
+import { lastAnswer, type Scene, say, signIn, startDoor, startScene } from '../support/fixtures/console.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
-import { lastAnswer, type Scene, say, signIn, startDoor, startScene } from './console-fixture.ts';
 
 const NAUGHTY = [
   '<img src=x onerror="window.pwned=1">',

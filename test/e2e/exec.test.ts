@@ -2,9 +2,9 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import WebSocket from 'ws';
+import { processesWith } from '../support/fixtures/sandbox.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
-import { processesWith } from '../unit/workspace/scene.ts';
 
 const KEYS = JSON.stringify({
   keys: [

@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { ROOT, type RunningFunction, startFunction } from './functions-cli.ts';
+import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
 
 // Processes start within this on a machine that does other things too.
 vi.setConfig({ testTimeout: 30_000 });
@@ -16,7 +16,11 @@ afterEach(async () => {
 });
 
 async function start(env: Record<string, string> = {}): Promise<RunningFunction> {
-  const fn = await startFunction({ source: path.join(ROOT, 'test/e2e/functions-stub.ts'), target: 'stub', env });
+  const fn = await startFunction({
+    source: path.join(ROOT, 'test/support/fixtures/functions-stub.ts'),
+    target: 'stub',
+    env,
+  });
   running.push(fn);
   return fn;
 }

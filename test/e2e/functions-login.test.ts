@@ -12,10 +12,10 @@ import { TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import type { Metafile } from 'esbuild';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type FakeKms, startFakeKms } from '../fakes/kms.ts';
-import { type ModelProvider, startModelProvider } from '../fakes/model-provider.ts';
 import { makeCertificate } from '../support/certificate.ts';
-import { ROOT, type RunningFunction, startFunction } from './functions-cli.ts';
+import { type FakeKms, startFakeKms } from '../support/fakes/kms.ts';
+import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
 
 const KMS_KEY = 'projects/p/locations/l/keyRings/r/cryptoKeys/logins';
 const KMS_HOST = 'cloudkms.googleapis.com';
@@ -93,7 +93,7 @@ it('holds nothing of the Codex package, and loads nothing that drives it but on 
   const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
   expect(imports.filter(({ path }) => path.includes('@openai/'))).toEqual([]);
   const [engine, ...others] = Object.entries(metafile.outputs).filter(([, { inputs }]) =>
-    Object.keys(inputs).some((file) => file.endsWith('shared/engines/codex/process.ts')),
+    Object.keys(inputs).some((file) => file.endsWith('shared/engines/codex/server/app-server.ts')),
   );
   expect(others).toEqual([]);
   const kinds = new Set(imports.filter(({ path }) => path === engine?.[0]).map(({ kind }) => kind));
@@ -102,7 +102,7 @@ it('holds nothing of the Codex package, and loads nothing that drives it but on 
 
 /** By a node of its own: the build asks node which names a package has, and the tests' module loader would answer otherwise. */
 async function build(outdir: string): Promise<Metafile> {
-  const script = `import { buildFunctions } from ${JSON.stringify(join(ROOT, 'functions/build.ts'))};
+  const script = `import { buildFunctions } from ${JSON.stringify(join(ROOT, 'functions/build/main.ts'))};
     console.log(JSON.stringify(await buildFunctions(${JSON.stringify(outdir)})));`;
   const options = { cwd: ROOT, maxBuffer: 32 << 20 };
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], options);

@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { connectionCases } from '../cases/connection.cases.ts';
-import { ROOT, type RunningFunction, startFunction } from './functions-cli.ts';
+import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 const KEY = 'test-key-of-the-functions';
@@ -19,7 +19,7 @@ const LOCAL = { GATEWAY_API_KEY: KEY, GATEWAY_STORE: 'memory' };
 const NOWHERE = '127.0.0.1:9';
 
 const build = (outdir: string) =>
-  promisify(execFile)(process.execPath, [path.join(ROOT, 'functions/build.ts'), outdir]);
+  promisify(execFile)(process.execPath, [path.join(ROOT, 'functions/build/main.ts'), outdir]);
 
 let directory = '';
 let bundle = '';

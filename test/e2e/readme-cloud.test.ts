@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
-import { Variables } from '../../shared/config-variables.ts';
+import { Variables } from '../../shared/config/variables.ts';
 import { toLimitRef } from '../../shared/rate-limit/limit-document.ts';
 import { type CodeBlock, kindOf, readCodeBlocks } from '../support/code-blocks.ts';
 import { ROOT } from '../support/local-gateway.ts';

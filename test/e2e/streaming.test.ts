@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { follow, rpc, textOf, until } from '../emulator/turns-client.ts';
-import { type ModelProvider, startModelProvider } from '../fakes/model-provider.ts';
+import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
 
 let provider: ModelProvider;

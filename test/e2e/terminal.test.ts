@@ -2,9 +2,9 @@
 // must not see each other's.
 import { afterAll, expect, it } from 'vitest';
 import { z } from 'zod';
+import { type Client, connect, type Message } from '../support/fixtures/companion.ts';
 import { startInProcess } from '../support/in-process.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type Client, connect, type Message } from '../unit/ws/stage.ts';
 
 const Started = z.object({
   session_id: z.string(),

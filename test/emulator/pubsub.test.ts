@@ -1,14 +1,14 @@
 // The Pub/Sub bus on the real emulator: every case of the port, and the message on the wire.
 import { randomBytes } from 'node:crypto';
 import { expect, inject, test } from 'vitest';
-import type { GatewayEvent } from '../../shared/events/event.ts';
-import { toEvent } from '../../shared/events/interpret.ts';
-import { createPubsubBus, openPubsub } from '../../shared/events/pubsub.ts';
-import { startPull } from '../../shared/events/pubsub-pull.ts';
 import { createLogger } from '../../shared/log.ts';
+import { createPubsubBus, openPubsub } from '../../shared/webhooks/bus/pubsub.ts';
+import { startPull } from '../../shared/webhooks/bus/pubsub-pull.ts';
+import type { GatewayEvent } from '../../shared/webhooks/event.ts';
+import { toEvent } from '../../shared/webhooks/interpret.ts';
 import { eventBusCases } from '../cases/event-bus.cases.ts';
+import { deliveryOf, REFERENCE_EVENT } from '../support/fixtures/webhooks.ts';
 import { describeWith } from '../support/requirements.ts';
-import { deliveryOf, REFERENCE_EVENT } from '../unit/events/stage.ts';
 
 const log = createLogger({ format: 'json', write: () => {} });
 const place = () => ({

@@ -1,9 +1,9 @@
 // The limiter when Firestore stops answering for real: an emulator of its own, suspended, killed and started again under the calls.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Limit } from '../../shared/rate-limit/limiter.ts';
+import type { Limit } from '../../shared/config/limits.ts';
+import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type Emulator, startFirestoreEmulator } from './emulators.ts';
 import { type LimiterProcess, quantileMs, startLimiterProcess } from './rate-limit-processes.ts';
 
 const LIMITS: readonly Limit[] = [{ max: 100, windowMs: 86_400_000 }];

@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type { Limit } from '../../shared/rate-limit/limiter.ts';
+import type { Limit } from '../../shared/config/limits.ts';
 
 export interface Setup {
   readonly projectId: string;

@@ -1,7 +1,7 @@
 // One gateway instance as far as limits go, in a process of its own: a limiter over its own Firestore connection, driven over IPC.
 import { createDocumentLimiter } from '../../shared/rate-limit/document-limiter.ts';
-import { createFirestoreStore } from '../../shared/store/firestore.ts';
-import { countOperations } from '../unit/rate-limit/stores.ts';
+import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
+import { countOperations } from '../support/fixtures/rate-limit.ts';
 import type { Job, Report, Setup } from './rate-limit-processes.ts';
 
 const { projectId, skewMs, patient }: Setup = JSON.parse(process.argv[2] ?? '{}');

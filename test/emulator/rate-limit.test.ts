@@ -2,9 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, inject, test } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
+import type { Limit } from '../../shared/config/limits.ts';
 import { setRevoked, toLimitRef } from '../../shared/rate-limit/limit-document.ts';
-import type { Limit } from '../../shared/rate-limit/limiter.ts';
-import { createFirestoreStore } from '../../shared/store/firestore.ts';
+import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { describeWith } from '../support/requirements.ts';
 import { type LimiterProcess, startLimiterProcess, startLimiterProcesses, total } from './rate-limit-processes.ts';
 

@@ -3,13 +3,13 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { refKey } from '../../shared/store/document.ts';
-import { createFirestoreStore } from '../../shared/store/firestore.ts';
+import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { Conflict, type Ref, type Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
-import { freshRef, put, read } from '../cases/store-fixture.ts';
+import { startCuttingProxy } from '../support/cutting-proxy.ts';
+import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
+import { freshRef, put, read } from '../support/fixtures/store.ts';
 import { describeWith } from '../support/requirements.ts';
-import { startCuttingProxy } from './cutting-proxy.ts';
-import { type Emulator, startFirestoreEmulator } from './emulators.ts';
 
 describeWith('emulators', 'Firestore store under faults', () => {
   let emulator: Emulator;

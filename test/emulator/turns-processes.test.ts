@@ -4,10 +4,10 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../fakes/model-provider.ts';
+import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
+import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type Emulator, startFirestoreEmulator } from './emulators.ts';
 import { follow, rpc, textOf, until } from './turns-client.ts';
 
 const LEASE_MS = 3_000;

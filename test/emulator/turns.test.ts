@@ -1,10 +1,10 @@
 // The conversation cases on the real Firestore emulator: several gateways in this process, one database.
 import { randomBytes } from 'node:crypto';
 import { inject } from 'vitest';
-import { createFirestoreStore } from '../../shared/store/firestore.ts';
+import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { conversationCases } from '../cases/conversation.cases.ts';
+import { createStage } from '../support/fixtures/conversations.ts';
 import { describeWith } from '../support/requirements.ts';
-import { createStage } from '../unit/conversations/stage.ts';
 
 describeWith('emulators', 'Firestore', () => {
   const projectId = `turns-${randomBytes(4).toString('hex')}`;

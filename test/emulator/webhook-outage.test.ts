@@ -1,9 +1,9 @@
 // Pub/Sub goes away and comes back: deliveries are acknowledged as queued in the meantime and arrive afterwards.
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest';
-import type { Receipt } from '../../shared/events/accept.ts';
+import type { Receipt } from '../../shared/webhooks/accept.ts';
+import { type Emulator, startPubsubEmulator } from '../support/emulators.ts';
+import { deploymentsOf, eventsOf, outboxSize, prepare, type Scene } from '../support/fixtures/webhook-emulator.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type Emulator, startPubsubEmulator } from './emulators.ts';
-import { deploymentsOf, eventsOf, outboxSize, prepare, type Scene } from './webhook-scene.ts';
 
 const CLAIM_OVER_MS = 31_000;
 

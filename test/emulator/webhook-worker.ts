@@ -3,13 +3,13 @@
 import { createServer } from 'node:http';
 import { createDeploymentsHandler } from '../../functions/deployments/handler.ts';
 import { createWebhookHandler } from '../../functions/webhook/handler.ts';
-import { loadConfig } from '../../shared/config.ts';
+import { loadConfig } from '../../shared/config/config.ts';
 import { createServices } from '../../shared/create-services.ts';
-import { createPubsubBus } from '../../shared/events/pubsub.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { createLogger } from '../../shared/log.ts';
-import { createFirestoreStore } from '../../shared/store/firestore.ts';
+import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import type { Store, Write } from '../../shared/store/store.ts';
+import { createPubsubBus } from '../../shared/webhooks/bus/pubsub.ts';
 import type { Step, WorkerSetup } from './webhook-processes.ts';
 
 const setup: WorkerSetup = JSON.parse(process.argv[2] ?? '{}');

@@ -2,9 +2,9 @@
 // effect twice.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, inject, test } from 'vitest';
+import { deploymentsOf, eventsOf, outboxSize, prepare, type Scene } from '../support/fixtures/webhook-emulator.ts';
 import { describeWith } from '../support/requirements.ts';
 import { STEPS } from './webhook-processes.ts';
-import { deploymentsOf, eventsOf, outboxSize, prepare, type Scene } from './webhook-scene.ts';
 
 const hosts = { firestoreHost: inject('firestoreHost'), pubsubHost: inject('pubsubHost') };
 const DELIVERIES = 24;

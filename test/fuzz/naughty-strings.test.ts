@@ -1,7 +1,7 @@
 // Whatever a prompt says comes back unchanged: in the answer, in the stream and in the history, over HTTP and over a WebSocket.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createFuzzStage, type FuzzStage } from '../support/fixtures/fuzz.ts';
 import { NAUGHTY_STRINGS } from './naughty-strings.ts';
-import { createFuzzStage, type FuzzStage } from './stage.ts';
 import { type Heard, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 const KEY = 'dev-key';

@@ -2,9 +2,9 @@
 // handles of another key and with handles of nothing, in random order; both are answered alike, and the owner's things stay as they were.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createFuzzStage, type FuzzStage, MCP_NAMES } from '../support/fixtures/fuzz.ts';
 import { describeWith } from '../support/requirements.ts';
 import { type Handles, normalise, paramsWith, TAKING, type Taking, unknownHandles } from './handles.ts';
-import { createFuzzStage, type FuzzStage, MCP_NAMES } from './stage.ts';
 import { type Heard, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);

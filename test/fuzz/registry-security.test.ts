@@ -1,8 +1,8 @@
 // The security every method owes its callers, looped over the registry: a new method is covered by existing.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SCOPES } from '../../shared/auth/keys.ts';
+import { SCOPES } from '../../shared/config/key-document.ts';
 import * as methods from '../../shared/methods/index.ts';
-import { createFuzzStage, type FuzzStage } from './stage.ts';
+import { createFuzzStage, type FuzzStage } from '../support/fixtures/fuzz.ts';
 import { type Heard, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 const ALL = 'all-scopes';

@@ -3,11 +3,11 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
+import { createFuzzStage, type FuzzStage, MCP_NAMES } from '../support/fixtures/fuzz.ts';
 import { describeWith } from '../support/requirements.ts';
 import { createJudge, type Judge } from './judge.ts';
 import type { FuzzedMethod, Known } from './params.ts';
 import { requestAbout } from './requests.ts';
-import { createFuzzStage, type FuzzStage, MCP_NAMES } from './stage.ts';
 import { memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 const KEY = 'dev-key';

@@ -1,8 +1,8 @@
 // Whatever is sent to /webhook is accepted or refused as the sender's mistake, and what was accepted can be listed and subscribed to.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createFuzzStage, type FuzzStage } from '../support/fixtures/fuzz.ts';
 import { isRefused, naughtyString, naughtyValue, toText } from './literals.ts';
-import { createFuzzStage, type FuzzStage } from './stage.ts';
 import { memberOf, openHttp, type Transport } from './transports.ts';
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);

@@ -1,10 +1,10 @@
 // The audit of what is counted: admissions against limits, deliveries against recorded and published events, memory against itself. Asks
 // the store where the API does not say.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseLimits } from '../../shared/auth/limits-text.ts';
 import { isObject } from '../../shared/client/events.ts';
+import { parseLimits } from '../../shared/config/limits.ts';
 import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
-import { createFirestoreStore } from '../../shared/store/firestore.ts';
+import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import type { AuditParts } from './audit.ts';
 import { call } from './call.ts';
 import type { Fleet } from './fleet.ts';

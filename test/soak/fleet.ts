@@ -2,8 +2,8 @@
 // freezes them, and looks at what they wrote and how much memory they hold.
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { startFirestoreEmulator, startPubsubEmulator } from '../emulator/emulators.ts';
-import { startModelProvider } from '../fakes/model-provider.ts';
+import { startFirestoreEmulator, startPubsubEmulator } from '../support/emulators.ts';
+import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import type { Checks } from './guarantees.ts';
 import { PROMPT_MARK } from './prompts.ts';

@@ -3,7 +3,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { findEmulators } from '../emulator/emulators.ts';
+import { findEmulators } from '../support/emulators.ts';
 import { auditTurns } from './audit.ts';
 import { auditEvents, auditLimits, auditMemory } from './audit-counts.ts';
 import { startFaults } from './faults.ts';

@@ -1,7 +1,7 @@
 // Prompts that say what their answer must be, so that every answer can be judged letter by letter, and the model that answers them:
 // well, or as badly as the fault of the moment asks.
-import type { ModelProvider, SeenRequest } from '../fakes/model-provider.ts';
-import type { Script } from '../fakes/model-provider-script.ts';
+import type { ModelProvider, SeenRequest } from '../support/fakes/model-provider.ts';
+import type { Script } from '../support/fakes/model-provider-script.ts';
 import type { Random } from './random.ts';
 
 /** A prompt and the only answer that is right. */

@@ -1,6 +1,6 @@
 // A real subscription to the topic, as a customer would have: notes every message, and tells afterwards which events never came.
 import type { Message } from '@google-cloud/pubsub';
-import { openPubsub } from '../../shared/events/pubsub.ts';
+import { openPubsub } from '../../shared/webhooks/bus/pubsub.ts';
 
 export interface Subscriber {
   /** Bodies that came for an event id, one per message. */

@@ -4,9 +4,9 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { describe, inject, it } from 'vitest';
-import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/binary.ts';
-import { createMemoryGroups } from '../../shared/workspace/memory-cgroup.ts';
-import { findEmulators } from '../emulator/emulators.ts';
+import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/server/binary.ts';
+import { createMemoryGroups } from '../../shared/sandbox/quota/memory-cgroup.ts';
+import { findEmulators } from './emulators.ts';
 
 export type Requirement =
   | 'emulators'

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { ConfigError, type Environment, LOCAL_KEY, loadConfig } from '../../shared/config.ts';
-import { trimEnvironment } from '../../shared/environment.ts';
+import { ConfigError, type Environment, LOCAL_KEY, loadConfig } from '../../shared/config/config.ts';
+import { trimEnvironment } from '../../shared/config/environment.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-'));
 afterAll(() => rmSync(directory, { recursive: true }));

@@ -1,9 +1,9 @@
 // The gates put together: what an outage of the store lets through, and what the log keeps of a call.
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
-import { createEmbeddedStore } from '../../shared/store/embedded.ts';
+import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
+import { cutOff, type Line } from '../support/fixtures/rate-limit.ts';
 import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
-import { cutOff, type Line } from './rate-limit/stores.ts';
 
 const KEYS = JSON.stringify({
   keys: [

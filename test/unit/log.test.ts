@@ -11,8 +11,8 @@ function capture(format: 'json' | 'pretty') {
 describe('json lines', () => {
   it('carry severity, time, message and fields, one object a line', async () => {
     const { writes, log } = capture('json');
-    log.log('INFO', 'call', { request_id: 'r', ms: 1.5, remaining: undefined });
-    log.log('ERROR', 'line\nbreak', { text: '"quoted"\n' });
+    log.info('call', { request_id: 'r', ms: 1.5, remaining: undefined });
+    log.error('line\nbreak', { text: '"quoted"\n' });
     await turn();
     const lines = writes
       .join('')
@@ -27,7 +27,7 @@ describe('json lines', () => {
 
   it('of one turn of the event loop are written at once, in order', async () => {
     const { writes, log } = capture('json');
-    for (let n = 0; n < 10; n++) log.log('INFO', `m${n}`);
+    for (let n = 0; n < 10; n++) log.info(`m${n}`);
     expect(writes).toEqual([]);
     await turn();
     expect(writes).toHaveLength(1);
@@ -36,7 +36,7 @@ describe('json lines', () => {
 
   it('never gather without bound, and flush writes what is there', () => {
     const { writes, log } = capture('json');
-    for (let n = 0; n < 1000; n++) log.log('INFO', 'x'.repeat(1000));
+    for (let n = 0; n < 1000; n++) log.info('x'.repeat(1000));
     expect(writes.length).toBeGreaterThan(10);
     log.flush();
     expect(writes.join('').split('\n')).toHaveLength(1001);
@@ -48,7 +48,7 @@ describe('json lines', () => {
 describe('pretty lines', () => {
   it('are for people', () => {
     const { writes, log } = capture('pretty');
-    log.log('INFO', 'call', { method: 'a.b', ms: 3, none: undefined });
+    log.info('call', { method: 'a.b', ms: 3, none: undefined });
     log.flush();
     expect(writes.join('')).toMatch(/^\d\d:\d\d:\d\d\.\d{3} INFO {4}call method=a\.b ms=3\n$/);
   });
@@ -63,7 +63,7 @@ describe('characters that change how a terminal shows a line', () => {
   const text = `a${UNSAFE.join('b')}c`;
   const write = (format: 'json' | 'pretty', message: string, fields: object): string => {
     const { writes, log } = capture(format);
-    log.log('INFO', message, { ...fields });
+    log.info(message, { ...fields });
     log.flush();
     return writes.join('');
   };

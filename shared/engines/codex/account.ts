@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { TurnInput } from '../engine.ts';
-import { type ProviderId, threadConfig } from './config-toml.ts';
+import { type ProviderId, threadConfig } from './server/config-toml.ts';
 
 export interface Account {
   /** Tells accounts apart without telling the secret. */

@@ -1,22 +1,22 @@
 // The engine `codex/...`: a turn of the real Codex agent, by `codex app-server` in the sandbox of the key. Owns one turn from prompt to
 // terminal notification; refuses to run where there is no sandbox, and never steers a running turn (the conversation's lease sees to that).
 
-import { NO_USAGE } from '../../conversations/usage.ts';
 import { RpcError } from '../../errors.ts';
+import { NO_USAGE } from '../../usage.ts';
 import { ContextOverflow } from '../context-overflow.ts';
 import type { Engine, EngineEvent, EngineState, Outcome, TurnInput } from '../engine.ts';
 import { toEvent, trimTurn } from '../overflow.ts';
 import { clean } from '../provider-words.ts';
-import type { CodexBinary } from './binary.ts';
-import { CodexRefusal } from './client.ts';
-import type { ConfigOptions } from './config-toml.ts';
 import { toError } from './failures.ts';
-import { createInbox, type Inbox } from './inbox.ts';
-import type { Launcher } from './launcher.ts';
-import { createPool, type PoolLimits } from './pool.ts';
-import { type CodexProcess, type LoadedThread, startCodex } from './process.ts';
-import { type Relay, startRelay } from './relay.ts';
 import { hashMessage, type PackedThread } from './rollout.ts';
+import { type CodexProcess, type LoadedThread, startCodex } from './server/app-server.ts';
+import type { CodexBinary } from './server/binary.ts';
+import { CodexRefusal } from './server/client.ts';
+import type { ConfigOptions } from './server/config-toml.ts';
+import { createInbox, type Inbox } from './server/inbox.ts';
+import type { Launcher } from './server/launcher.ts';
+import { createPool, type PoolLimits } from './server/pool.ts';
+import { type Relay, startRelay } from './server/relay.ts';
 import { makeTemplate, type Template } from './template.ts';
 import { loadThread, openThread, saveThread, type ThreadParts, toModelId } from './threads.ts';
 import { createToolRunner } from './tools.ts';
@@ -150,7 +150,7 @@ async function* runTurn(
   const inbox = createInbox(tooLong);
   const called = createToolRunner(turn.tools, (event) => inbox.push({ event }), signal);
   const unlisten = client.listen(threadId, { notified: inbox.push, called });
-  void client.closed.then((lastWords) => inbox.fail(ended(lastWords)));
+  void client.closed.then((stderrTail) => inbox.fail(ended(stderrTail)));
   const prompt = turn.messages.at(-1)?.content ?? '';
   const modelId = toModelId(turn.model);
   // Naming the model again has Codex make up its settings anew.
@@ -169,8 +169,8 @@ async function* runTurn(
     const translation = createTranslation(turnId);
     run = { turnId, translation };
     while (translation.ended === undefined) {
-      const news = await inbox.next(signal);
-      for (const event of 'event' in news ? [news.event] : translation.toEvents(news)) yield event;
+      const item = await inbox.next(signal);
+      for (const event of 'event' in item ? [item.event] : translation.toEvents(item)) yield event;
       if (translation.content.length > ANSWER_CHARS_MAX) throw tooLong();
     }
     const { status, failure } = translation.ended;
@@ -213,8 +213,8 @@ async function interrupt(
       if (!(error instanceof CodexRefusal)) throw error;
     });
     while (translation.ended === undefined) {
-      const news = await inbox.next(within);
-      if (!('event' in news)) translation.toEvents(news);
+      const item = await inbox.next(within);
+      if (!('event' in item)) translation.toEvents(item);
     }
     // An interrupted turn leaves its command running, now and then or always, as versions differ.
     await process.client.request('thread/backgroundTerminals/clean', { threadId }, within);
@@ -226,8 +226,8 @@ async function interrupt(
 /** The prompt had left: whether it was answered is not known. */
 const SENT = { provider: 'codex', sent: true };
 
-function ended(lastWords: string): RpcError {
-  const cause = new Error(`codex app-server ended during a turn: ${lastWords}`);
+function ended(stderrTail: string): RpcError {
+  const cause = new Error(`codex app-server ended during a turn: ${stderrTail}`);
   return new RpcError('upstream_error', { message: 'Codex ended during the turn', data: SENT, cause });
 }
 

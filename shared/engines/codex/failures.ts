@@ -4,8 +4,8 @@ import { RpcError } from '../../errors.ts';
 import { ContextOverflow } from '../context-overflow.ts';
 import { isOverflow, limitOf } from '../overflow.ts';
 import { readWords } from '../provider-words.ts';
-import type { TurnFailure } from './protocol.ts';
-import { LOST, UNREACHABLE } from './relay.ts';
+import type { TurnFailure } from './server/protocol.ts';
+import { LOST, UNREACHABLE } from './server/relay.ts';
 
 const RETRY_AFTER_MS = 5_000;
 const NO_CREDIT = /insufficient[ _]?(?:quota|funds|balance|credits?)|billing|payment required|out of credits/i;

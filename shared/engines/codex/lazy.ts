@@ -3,10 +3,10 @@
 import { join } from 'node:path';
 import { RpcError } from '../../errors.ts';
 import type { Engine, EngineState } from '../engine.ts';
-import { findCodex, INSTALL_HINT } from './binary.ts';
 import type { CodexOptions } from './engine.ts';
-import type { Launcher } from './launcher.ts';
-import type { PoolLimits } from './pool.ts';
+import { findCodex, INSTALL_HINT } from './server/binary.ts';
+import type { Launcher } from './server/launcher.ts';
+import type { PoolLimits } from './server/pool.ts';
 
 /** What the engine needs of the rest of the house. */
 export interface CodexParts {

@@ -9,8 +9,8 @@ import { constants as zlib, zstdCompress, zstdDecompress } from 'node:zlib';
 import { z } from 'zod';
 import { makeDirectory } from '../../make-directory.ts';
 import type { Message } from '../engine.ts';
-import { CODEX_HOME } from './config-toml.ts';
-import type { KnownThread } from './process.ts';
+import type { KnownThread } from './server/app-server.ts';
+import { CODEX_HOME } from './server/config-toml.ts';
 
 /** A longer rollout is not carried: the next machine starts from the messages. */
 const ROLLOUT_BYTES_MAX = 48 << 20;

@@ -2,7 +2,7 @@
 // once, by an app-server that belongs to no key and is asked nothing, and given to the others as files.
 import { chmod, copyFile, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ProcessOptions, startCodex } from './process.ts';
+import { type ProcessOptions, startCodex } from './server/app-server.ts';
 
 export interface Template {
   /** Puts the databases into the home of an app-server that has not been started. */

@@ -1,14 +1,14 @@
 // Makes sure that the thread of a conversation holds all of it before the next prompt: the one in this process, the one that was saved by
 // another machine, or a new one; what is missing in it is injected as messages. Switching a session between engines keeps the context so.
 
-import { isBlank } from '../blank.ts';
+import { isBlank } from '../../text.ts';
 import type { EngineState, Message, TurnInput } from '../engine.ts';
 import { type Account, toAccount } from './account.ts';
-import { CodexRefusal } from './client.ts';
-import { WORKSPACE } from './config-toml.ts';
-import type { CodexProcess, KnownThread, LoadedThread } from './process.ts';
-import type { ClientRequests, ResponseMessage } from './protocol.ts';
 import { hashMessage, type PackedThread, packThread, restoreThread, unpackThread } from './rollout.ts';
+import type { CodexProcess, KnownThread, LoadedThread } from './server/app-server.ts';
+import { CodexRefusal } from './server/client.ts';
+import { WORKSPACE } from './server/config-toml.ts';
+import type { ClientRequests, ResponseMessage } from './server/protocol.ts';
 import { hashTools, toDynamicTools } from './tools.ts';
 
 export interface ThreadParts {

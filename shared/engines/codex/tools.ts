@@ -1,11 +1,11 @@
 // The tools of a session, run by the gateway when Codex asks for one: the same connections, bounds and events as with any other engine, and
 // no second client of a server inside Codex.
 import { createHash } from 'node:crypto';
-import { isBlank } from '../blank.ts';
+import { isBlank } from '../../text.ts';
 import type { EngineEvent, Toolset } from '../engine.ts';
-import { checkArguments } from '../tool-arguments.ts';
-import { EMPTY_RESULT } from '../tool-rounds.ts';
-import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
+import { checkArguments } from '../tools/tool-arguments.ts';
+import { EMPTY_RESULT } from '../tools/tool-rounds.ts';
+import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './server/protocol.ts';
 
 /** Calls of one turn. */
 const CALLS_MAX = 32;

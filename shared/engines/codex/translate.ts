@@ -1,9 +1,9 @@
 // Turns the notifications of one turn into the contract's events, and keeps the answer and the usage. Bounds what commands print.
-import { addUsage, NO_USAGE, type Usage } from '../../conversations/usage.ts';
+import { addUsage, NO_USAGE, type Usage } from '../../usage.ts';
 import type { EngineEvent } from '../engine.ts';
-import { WORKSPACE } from './config-toml.ts';
 import { toError } from './failures.ts';
-import { Item, type Notification, type TurnFailure } from './protocol.ts';
+import { WORKSPACE } from './server/config-toml.ts';
+import { Item, type Notification, type TurnFailure } from './server/protocol.ts';
 
 /** Characters of one event of a command's output, of one command, and of a whole turn. */
 const CHUNK_CHARS_MAX = 8 << 10;

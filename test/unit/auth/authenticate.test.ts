@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { createAuthenticate } from '../../../shared/auth/authenticate.ts';
-import { createEnvKeys } from '../../../shared/auth/env-keys.ts';
-import type { Caller } from '../../../shared/auth/keys.ts';
+import { createEnvKeys } from '../../../shared/auth/keys/env-keys.ts';
+import type { Caller } from '../../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../../shared/errors.ts';
 
 const NOW = Date.UTC(2026, 0, 1);

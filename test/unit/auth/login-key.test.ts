@@ -3,8 +3,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type Envelope, open, seal } from '../../../shared/auth/envelope.ts';
-import { createFileKeyWrapper, createMemoryKeyWrapper } from '../../../shared/auth/local-key.ts';
+import { type Envelope, open, seal } from '../../../shared/auth/logins/envelope.ts';
+import { createFileKeyWrapper, createMemoryKeyWrapper } from '../../../shared/auth/logins/local-key.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'login-key-'));
 afterAll(() => rmSync(directory, { recursive: true }));

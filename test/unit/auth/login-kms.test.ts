@@ -1,13 +1,13 @@
 // The Cloud KMS adapter: the real client library over gRPC, against a small KMS.
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { open, seal } from '../../../shared/auth/envelope.ts';
-import { createKmsKeyWrapper, type KmsOptions } from '../../../shared/auth/kms.ts';
-import { createLogins } from '../../../shared/auth/logins.ts';
+import { open, seal } from '../../../shared/auth/logins/envelope.ts';
+import { createKmsKeyWrapper, type KmsOptions } from '../../../shared/auth/logins/kms.ts';
+import { createLogins } from '../../../shared/auth/logins/logins.ts';
 import { randomIds, systemClock } from '../../../shared/clock.ts';
-import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
-import { type FakeKms, startFakeKms } from '../../fakes/kms.ts';
+import { type FakeKms, startFakeKms } from '../../support/fakes/kms.ts';
 
 // The client would otherwise look for a metadata server to learn its universe.
 vi.stubEnv('METADATA_SERVER_DETECTION', 'none');

@@ -1,12 +1,12 @@
 // Prompts that name a login: whose credentials reach the provider, which models they are for, and what a provider that refuses or quotes
 // them leads to.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PROVIDERS } from '../../../shared/engines/providers.ts';
+import { PROVIDERS } from '../../../shared/engines/direct/providers.ts';
 import { authLogin } from '../../../shared/methods/auth.login.ts';
 import { authLogout } from '../../../shared/methods/auth.logout.ts';
 import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
-import { createStage, failure, type Instance, type Stage } from '../conversations/stage.ts';
+import { createStage, failure, type Instance, type Stage } from '../../support/fixtures/conversations.ts';
 
 /** Of no form that a redaction by pattern would know. */
 const TOKEN = 'token+of/the=caller-0123456789';

@@ -1,11 +1,11 @@
 // The real client library against a small Secret Manager that speaks the real protocol, under a clock that moves when told.
 import { createHash } from 'node:crypto';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { ApiKey } from '../../../shared/auth/keys.ts';
-import { createSecretManagerKeys } from '../../../shared/auth/secret-manager.ts';
+import { createSecretManagerKeys } from '../../../shared/auth/keys/secret-manager.ts';
+import type { ApiKey } from '../../../shared/config/key-document.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
-import { type FakeSecretManager, startFakeSecretManager } from '../../fakes/secret-manager.ts';
+import { type FakeSecretManager, startFakeSecretManager } from '../../support/fakes/secret-manager.ts';
 
 const digestOf = (key: string): Uint8Array => createHash('sha256').update(key).digest();
 // The client would otherwise look for a metadata server to learn its universe.

@@ -2,12 +2,12 @@
 import { createHash, createHmac } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { createAuthenticate } from '../../../shared/auth/authenticate.ts';
-import { createCachedKeys } from '../../../shared/auth/cached-keys.ts';
+import { createCachedKeys } from '../../../shared/auth/keys/cached-keys.ts';
 import { type Client, createWrongCredentials } from '../../../shared/auth/wrong-credentials.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
+import { refusal } from '../../support/fixtures/companion.ts';
 import { startInProcess } from '../../support/in-process.ts';
-import { refusal } from '../ws/stage.ts';
 
 const BURST = 40;
 const wrong = new RpcError('unauthorized', { message: 'Unauthorized: the API key is not valid' });

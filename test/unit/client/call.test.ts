@@ -5,7 +5,7 @@ import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';
 import type { Methods } from '../../../shared/client/methods.ts';
-import { createStage, failure, KEY, type Stage } from './stage.ts';
+import { createStage, failure, KEY, type Stage } from '../../support/fixtures/client.ts';
 
 let stage: Stage;
 beforeAll(async () => {

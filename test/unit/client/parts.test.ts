@@ -7,7 +7,7 @@ import { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { readEvents } from '../../../shared/client/read-body.ts';
 import { isRepeatable, mayRetry, retryDelayMs } from '../../../shared/client/retry.ts';
 import { startWatch } from '../../../shared/client/timer.ts';
-import type { TurnEvent } from '../../../shared/conversations/documents.ts';
+import type { TurnEvent } from '../../../shared/conversations/records/documents.ts';
 import * as methods from '../../../shared/methods/index.ts';
 
 /** Reads a body that arrives in these pieces. */

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TurnEvent } from '../../../shared/client/events.ts';
 import type { ClientOptions } from '../../../shared/client/gateway-client.ts';
-import { createStage, failure, type Stage } from './stage.ts';
+import { createStage, failure, type Stage } from '../../support/fixtures/client.ts';
 
 let stage: Stage;
 beforeAll(async () => {

@@ -1,11 +1,18 @@
 // What happens to a prompt that finds its session busy: rejected, queued or let in, and how every place in a queue ends.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { QUEUE_MAX } from '../../../shared/conversations/lease.ts';
 import { QUEUE_ALIVE_MS } from '../../../shared/conversations/owner-watch.ts';
+import { QUEUE_MAX } from '../../../shared/conversations/turns/lease.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
-import { createStage, failure, type Instance, isDelta, isTerminal, type Stage } from './stage.ts';
+import {
+  createStage,
+  failure,
+  type Instance,
+  isDelta,
+  isTerminal,
+  type Stage,
+} from '../../support/fixtures/conversations.ts';
 
 let stage: Stage;
 let a: Instance;

@@ -1,8 +1,8 @@
 // Sessions that hold messages of nothing but white space: however they came there, the next prompt is answered.
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type ConversationDocument, conversationRef } from '../../../shared/conversations/documents.ts';
+import { type ConversationDocument, conversationRef } from '../../../shared/conversations/records/documents.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from './stage.ts';
+import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
 
 let stage: Stage;
 let a: Instance;

@@ -5,7 +5,7 @@ import { conversationHistory } from '../../../shared/methods/conversation.histor
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
-import { createStage, failure, type Instance, type Stage } from './stage.ts';
+import { createStage, failure, type Instance, type Stage } from '../../support/fixtures/conversations.ts';
 
 const NAUGHTY = [
   'null',

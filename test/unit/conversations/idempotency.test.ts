@@ -7,8 +7,8 @@ import { conversationCancel } from '../../../shared/methods/conversation.cancel.
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
-import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from './stage.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
 
 const DAY_MS = 86_400_000;
 const idempotency_key = 'order-66';
@@ -35,13 +35,13 @@ describe('an idempotency key', () => {
   });
 
   it('is the header’s when the params have none', async () => {
-    const hints = { idempotencyKey: 'from-header' };
-    const one = await a.prompt('hi', {}, { hints });
-    const two = await a.prompt('hi', {}, { hints });
+    const requestMetadata = { idempotencyKey: 'from-header' };
+    const one = await a.prompt('hi', {}, { requestMetadata });
+    const two = await a.prompt('hi', {}, { requestMetadata });
     expect(two).toEqual(one);
     expect(stage.provider.calls).toBe(1);
     const tooLong = { idempotencyKey: 'x'.repeat(256) };
-    expect(await failure(a.prompt('hi', {}, { hints: tooLong }))).toMatchObject({ reason: 'invalid_params' });
+    expect(await failure(a.prompt('hi', {}, { requestMetadata: tooLong }))).toMatchObject({ reason: 'invalid_params' });
   });
 
   it('used with any other param is refused', async () => {

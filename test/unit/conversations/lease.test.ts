@@ -1,17 +1,24 @@
 // Who owns a turn: leases that expire, owners that come back too late, cancels that race the end. Whatever happens, a turn ends once.
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { ConversationDocument, TurnDocument } from '../../../shared/conversations/documents.ts';
-import { conversationRef, turnRef } from '../../../shared/conversations/documents.ts';
-import type { NumberedEvent } from '../../../shared/conversations/event-log.ts';
+import type { ConversationDocument, TurnDocument } from '../../../shared/conversations/records/documents.ts';
+import { conversationRef, turnRef } from '../../../shared/conversations/records/documents.ts';
+import type { NumberedEvent } from '../../../shared/conversations/records/event-log.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
-import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
-import { createStage, failure, type Instance, isDelta, isTerminal, type Stage } from './stage.ts';
+import {
+  createStage,
+  failure,
+  type Instance,
+  isDelta,
+  isTerminal,
+  type Stage,
+} from '../../support/fixtures/conversations.ts';
 
 const EIGHT_HOURS_MS = 8 * 3_600_000;
 

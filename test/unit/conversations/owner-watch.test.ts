@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Lease } from '../../../shared/conversations/documents.ts';
 import { createOwnerWatch, type OwnerWatch } from '../../../shared/conversations/owner-watch.ts';
-import { createTestClock, type TestClock } from '../rate-limit/stores.ts';
+import type { Lease } from '../../../shared/conversations/records/documents.ts';
+import { createTestClock, type TestClock } from '../../support/fixtures/rate-limit.ts';
 
 const EIGHT_HOURS_MS = 8 * 3_600_000;
 

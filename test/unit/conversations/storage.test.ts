@@ -1,9 +1,9 @@
 // What an owner may keep: a bound that every instance knows, given back by delete, and never in the way of an answer that is there already.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type ConversationDocument, conversationRef } from '../../../shared/conversations/documents.ts';
+import { type ConversationDocument, conversationRef } from '../../../shared/conversations/records/documents.ts';
 import { type StorageDocument, storageRef } from '../../../shared/conversations/storage.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from './stage.ts';
+import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
 
 const BLOCK = 'x'.repeat(300_000);
 

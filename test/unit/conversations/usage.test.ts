@@ -1,10 +1,10 @@
 // What turns cost and who is told: tokens by turn, session, key and day; the daily budget and its bound; the time that is ours.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createMeter } from '../../../shared/meter.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from './stage.ts';
+import { createTimings } from '../../../shared/timings.ts';
+import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
 
 let stage: Stage;
 let a: Instance;
@@ -118,24 +118,24 @@ describe('the meter', () => {
   it('leaves out the time in which any model was at work, once', async () => {
     const now = performance.now();
     const began = now - 100;
-    const meter = createMeter(began);
-    meter.add({ stage: 'limit', startMs: now - 100, endMs: now - 98 });
-    meter.add({ stage: 'model', startMs: now - 90, endMs: now - 40 });
-    meter.add({ stage: 'model', startMs: now - 80, endMs: now - 30 });
-    expect(meter.stages()).toEqual({ limit: 2, model: 100 });
-    const overheadMs = meter.overheadMs();
+    const timings = createTimings(began);
+    timings.add({ phase: 'limit', startMs: now - 100, endMs: now - 98 });
+    timings.add({ phase: 'model', startMs: now - 90, endMs: now - 40 });
+    timings.add({ phase: 'model', startMs: now - 80, endMs: now - 30 });
+    expect(timings.stages()).toEqual({ limit: 2, model: 100 });
+    const overheadMs = timings.overheadMs();
     // The models took 60 of all that has passed until now.
     expect(overheadMs).toBeGreaterThanOrEqual(40);
     expect(overheadMs).toBeLessThanOrEqual(performance.now() - began - 60 + 0.001);
   });
 });
 
-describe("a duplicate's meter", () => {
+describe("a duplicate's timings", () => {
   it('leaves out the time of the model from its own beginning on, not from before', () => {
     const now = performance.now();
-    const meter = createMeter(now - 10);
-    meter.add({ stage: 'model', startMs: now - 300, endMs: now - 2 });
-    expect(meter.overheadMs()).toBeGreaterThanOrEqual(2);
+    const timings = createTimings(now - 10);
+    timings.add({ phase: 'model', startMs: now - 300, endMs: now - 2 });
+    expect(timings.overheadMs()).toBeGreaterThanOrEqual(2);
   });
 });
 

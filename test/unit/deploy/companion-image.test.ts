@@ -1,9 +1,9 @@
 // What the companion's image must be for its sandboxes: the programs they are made of, a first process that reaps, a user without rights and
 // a directory of its own.
 import { expect, it } from 'vitest';
-import { read } from './project.ts';
+import { read } from '../../support/fixtures/project.ts';
 
-const file = read('functions/ws/Containerfile');
+const file = read('functions/companion/Containerfile');
 const instructions = file
   .replaceAll(/^\s*#.*\n/gm, '')
   .replaceAll(/\\\n/g, ' ')

@@ -1,7 +1,7 @@
 // firebase.json against the Firebase CLI's own schema, and against what Terraform deploys.
 import { Ajv } from 'ajv';
 import { expect, it } from 'vitest';
-import { matches, read } from './project.ts';
+import { matches, read } from '../../support/fixtures/project.ts';
 
 const config = JSON.parse(read('firebase.json'));
 const validate = new Ajv({ strict: false, allErrors: true }).compile(

@@ -1,13 +1,13 @@
 // Firestore refuses a query without its index, in production only: the emulator answers all of them. So the queries of the code are held
 // against the indexes of the deployment here.
 import { expect, it } from 'vitest';
-import { loadConfig } from '../../../shared/config.ts';
+import { loadConfig } from '../../../shared/config/config.ts';
 import { createServices } from '../../../shared/create-services.ts';
-import { listDeployments, listEvents } from '../../../shared/events/list.ts';
-import { dueEntries } from '../../../shared/events/outbox.ts';
-import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Query, Store } from '../../../shared/store/store.ts';
-import { matches, read, readIndexes, sources } from './project.ts';
+import { listDeployments, listEvents } from '../../../shared/webhooks/feed/list.ts';
+import { dueEntries } from '../../../shared/webhooks/outbox.ts';
+import { matches, read, readIndexes, sources } from '../../support/fixtures/project.ts';
 
 const { indexes, fieldOverrides } = readIndexes();
 

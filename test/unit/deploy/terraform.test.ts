@@ -1,8 +1,8 @@
 // What Terraform says about the code: names of functions and variables, texts of log lines, files of the bundles. Whether Terraform is right
 // in itself is terraform/tests.
 import { expect, it } from 'vitest';
-import { Variables } from '../../../shared/config-variables.ts';
-import { matches, read, sources, terraform } from './project.ts';
+import { Variables } from '../../../shared/config/variables.ts';
+import { matches, read, sources, terraform } from '../../support/fixtures/project.ts';
 
 /** A `name = { ... }` block of a file; its closing brace is the first at the block's own indentation. */
 function block(text: string, start: RegExp): string {
@@ -63,5 +63,5 @@ it('keeps secret values out of plan and state', () => {
 
 it('starts the companion from the file that the build makes', () => {
   const [file] = matches(read('terraform/ws.tf'), /args\s+= local\.companion_light \? \["([^"]+)"\]/g);
-  expect(read('functions/build.ts')).toContain(`start: 'node ${file}'`);
+  expect(read('functions/build/main.ts')).toContain(`start: 'node ${file}'`);
 });

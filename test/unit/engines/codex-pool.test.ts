@@ -1,7 +1,7 @@
 // How many app-servers there are, and when one is replaced: rules of the pool, on processes that are only counted.
 import { expect, it } from 'vitest';
-import { createPool, POOL_LIMITS, residentBytes } from '../../../shared/engines/codex/pool.ts';
-import type { CodexProcess } from '../../../shared/engines/codex/process.ts';
+import type { CodexProcess } from '../../../shared/engines/codex/server/app-server.ts';
+import { createPool, POOL_LIMITS, residentBytes } from '../../../shared/engines/codex/server/pool.ts';
 
 const NEVER = new AbortController().signal;
 

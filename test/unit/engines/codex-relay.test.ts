@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
-import { type Relay, startRelay, UNREACHABLE } from '../../../shared/engines/codex/relay.ts';
+import { type Relay, startRelay, UNREACHABLE } from '../../../shared/engines/codex/server/relay.ts';
 
 const closers: (() => Promise<unknown>)[] = [];
 afterEach(async () => {

@@ -1,8 +1,8 @@
 // What of a conversation reaches Codex: no blank text, and less of it once the model finds it too long.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { EngineEvent, Toolset } from '../../../shared/engines/engine.ts';
+import { byPrompt, type Stage, saidIn, setUpStage, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { byPrompt, type Stage, saidIn, setUpStage, startConversation } from './codex-harness.ts';
 
 describeWith('codex', 'the context of a codex turn', () => {
   let stage: Stage;

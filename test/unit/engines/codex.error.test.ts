@@ -1,7 +1,6 @@
 // How turns of the real Codex fail and stop: the provider's refusals, a broken stream, a cancelled turn, a process that dies.
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
-import { describeWith } from '../../support/requirements.ts';
 import {
   appServers,
   byPrompt,
@@ -11,7 +10,8 @@ import {
   saidIn,
   setUpStage,
   startConversation,
-} from './codex-harness.ts';
+} from '../../support/fixtures/codex.ts';
+import { describeWith } from '../../support/requirements.ts';
 
 describeWith('codex', 'a codex turn that does not complete', () => {
   let stage: Stage;

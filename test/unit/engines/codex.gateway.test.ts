@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { needsCompanion } from '../../../shared/engines/needs-companion.ts';
-import { type ResponsesApi, startResponsesApi } from '../../fakes/responses-api.ts';
+import { type ResponsesApi, startResponsesApi } from '../../support/fakes/responses-api.ts';
+import { API_KEY, byPrompt, codexProgram, saidIn } from '../../support/fixtures/codex.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { API_KEY, byPrompt, codexProgram, saidIn } from './codex-harness.ts';
 
 describeWith('codex', 'a gateway with ENGINE=codex', () => {
   let api: ResponsesApi;

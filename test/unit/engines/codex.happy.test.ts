@@ -4,10 +4,17 @@ import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { EngineEvent, Toolset } from '../../../shared/engines/engine.ts';
-import { openPty } from '../../../shared/workspace/pty.ts';
+import { openPty } from '../../../shared/terminals/pty.ts';
+import {
+  API_KEY,
+  type Conversation,
+  MODEL,
+  type Stage,
+  setUpStage,
+  startConversation,
+} from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { EXPECTED, PROBE } from '../workspace/probe.ts';
-import { API_KEY, type Conversation, MODEL, type Stage, setUpStage, startConversation } from './codex-harness.ts';
+import { EXPECTED, PROBE } from '../sandbox/probe.ts';
 
 const SIZE = { cols: 80, rows: 24 };
 

@@ -3,10 +3,10 @@ import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type ResponsesApi, startResponsesApi } from '../../fakes/responses-api.ts';
+import { type ResponsesApi, startResponsesApi } from '../../support/fakes/responses-api.ts';
+import { API_KEY, appServers, byPrompt, codexProgram } from '../../support/fixtures/codex.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { API_KEY, appServers, byPrompt, codexProgram } from './codex-harness.ts';
 
 const CLAIMS = { exp: 4_000_000_000, 'https://api.openai.com/auth': { chatgpt_account_id: 'account-1' } };
 const TOKEN = `e30.${Buffer.from(JSON.stringify(CLAIMS)).toString('base64url')}.c2lnbmF0dXJlLW9mLWEtdG9rZW4`;

@@ -5,9 +5,9 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Launcher } from '../../../shared/engines/codex/launcher.ts';
+import type { Launcher } from '../../../shared/engines/codex/server/launcher.ts';
+import { descendants, type Stage, setUpStage, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { descendants, type Stage, setUpStage, startConversation } from './codex-harness.ts';
 
 describeWith('strace', 'an app-server, traced', () => {
   let stage: Stage;

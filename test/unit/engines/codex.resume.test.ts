@@ -3,8 +3,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { appServers, type Stage, saidIn, setUpStage, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { appServers, type Stage, saidIn, setUpStage, startConversation } from './codex-harness.ts';
 
 describeWith('codex', 'a conversation with Codex', () => {
   let stage: Stage;

@@ -1,9 +1,9 @@
 // Text that is only white space, wherever it comes from, is never sent: the fake provider refuses it as Anthropic does, in every role.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { isBlank } from '../../../shared/engines/blank.ts';
 import type { Message, Toolset } from '../../../shared/engines/engine.ts';
-import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
-import { CASES, createTestEngine, runTurn } from './harness.ts';
+import { isBlank } from '../../../shared/text.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
+import { CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

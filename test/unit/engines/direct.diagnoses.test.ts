@@ -1,9 +1,9 @@
 // What a caller reads of a failure of a provider: what happened, in the provider's words where it has some, once; never an empty success.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { clean, readWords } from '../../../shared/engines/provider-words.ts';
-import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
-import type { Script } from '../../fakes/model-provider-script.ts';
-import { ask, askToFail, CASES, createTestEngine, KEY } from './harness.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
+import type { Script } from '../../support/fakes/model-provider-script.ts';
+import { ask, askToFail, CASES, createTestEngine, KEY } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

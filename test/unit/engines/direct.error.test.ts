@@ -4,10 +4,10 @@ import { createServer as createHttpServer, type Server } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { OAuth2Client } from 'google-auth-library';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { createDirectEngine } from '../../../shared/engines/direct.ts';
+import { createDirectEngine } from '../../../shared/engines/direct/direct.ts';
 import { errorFields } from '../../../shared/log.ts';
-import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
-import { ask, askToFail, CASES, createTestEngine, KEY, textOf } from './harness.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
+import { ask, askToFail, CASES, createTestEngine, KEY, textOf } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

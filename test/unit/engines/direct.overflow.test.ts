@@ -3,8 +3,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineEvent, Message, Toolset } from '../../../shared/engines/engine.ts';
 import { estimateTextTokens } from '../../../shared/engines/estimate-tokens.ts';
 import { isOverflow, limitOf } from '../../../shared/engines/overflow.ts';
-import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
-import { askToFail, CASES, createTestEngine, runTurn } from './harness.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
+import { askToFail, CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createStreamRepair } from '../../../shared/engines/direct/stream-repair.ts';
 import type { Toolset } from '../../../shared/engines/engine.ts';
-import { createStreamRepair } from '../../../shared/engines/stream-repair.ts';
-import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
-import { CASES, createTestEngine, runTurn } from './harness.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
+import { CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

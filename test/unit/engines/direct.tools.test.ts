@@ -1,8 +1,8 @@
 // A model that uses tools: asked, run, told, asked again, in every wire format through the real SDK providers; and where it ends.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineEvent, Outcome, Toolset, TurnInput } from '../../../shared/engines/engine.ts';
-import { type ModelProvider, startModelProvider } from '../../fakes/model-provider.ts';
-import { CASES, createTestEngine, textOf } from './harness.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
+import { CASES, createTestEngine, textOf } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

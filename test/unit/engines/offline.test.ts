@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineEvent } from '../../../shared/engines/engine.ts';
 import { createOfflineEngine } from '../../../shared/engines/offline.ts';
-import { ask, textOf } from './harness.ts';
+import { ask, textOf } from '../../support/fixtures/engines.ts';
 
 const model = 'offline/echo';
 

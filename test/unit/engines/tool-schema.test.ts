@@ -2,7 +2,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
 import type { Toolset } from '../../../shared/engines/engine.ts';
-import { fitToolset } from '../../../shared/engines/fit-tools.ts';
+import { fitToolset } from '../../../shared/engines/tools/fit-tools.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 const MODELS = ['anthropic/claude-sonnet-4-5', 'openai/gpt-5', 'google/gemini-4', 'codex/gpt-5', 'mine/some-model'];

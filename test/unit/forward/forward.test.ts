@@ -6,9 +6,9 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { type CompanionServer, createCompanionServer } from '../../../functions/companion/companion.ts';
 import { createJsonRpcHandler } from '../../../functions/jsonrpc/handler.ts';
-import { type CompanionServer, createCompanionServer } from '../../../functions/ws/companion.ts';
-import { loadConfig } from '../../../shared/config.ts';
+import { loadConfig } from '../../../shared/config/config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { CALL_HEADER, encodeFacts } from '../../../shared/forward/call.ts';
@@ -39,7 +39,7 @@ const run = defineMethod({
   params: z.strictObject({ mode: z.enum(['answer', 'fail', 'crash', 'wait']).default('answer') }),
   result: z.object({}).loose(),
   example: { params: {}, result: {} },
-  async handle({ mode }, { caller, requestId, hints, transport, notify, signal }) {
+  async handle({ mode }, { caller, requestId, requestMetadata, transport, notify, signal }) {
     if (mode === 'fail') throw new RpcError('patch_failed', { message: 'does not fit', data: { file: 'a.ts' } });
     if (mode === 'crash') throw new Error('a defect with a secret in it');
     if (mode === 'wait') {
@@ -53,7 +53,7 @@ const run = defineMethod({
       scopes: [...caller.scopes],
       digest: caller.digest?.length,
       requestId,
-      hints,
+      requestMetadata,
       transport,
     };
   },
@@ -149,7 +149,7 @@ describe('a forwarded call', () => {
         scopes: expect.arrayContaining(['workspace', 'admin']),
         digest: 32,
         requestId: 'req-7',
-        hints: { idempotencyKey: 'once' },
+        requestMetadata: { idempotencyKey: 'once' },
         transport: 'http',
       },
     });
@@ -225,7 +225,7 @@ describe('a forwarded call', () => {
     const facts = {
       caller: { keyId: 'k', scopes: new Set<never>(), limits: [] },
       requestId: 'r',
-      hints: {},
+      requestMetadata: {},
       transport: 'http',
     } as const;
     const sent = nobody({ ...facts, method: 'test.run', params: {}, signal: new AbortController().signal });
@@ -252,7 +252,7 @@ describe('the companion', () => {
   const facts = encodeFacts({
     caller: { keyId: 'forged', scopes: new Set(['workspace']), limits: [] },
     requestId: 'r',
-    hints: {},
+    requestMetadata: {},
     transport: 'http',
   });
   const post = (headers: Readonly<Record<string, string>>): Promise<Response> =>

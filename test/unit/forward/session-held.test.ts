@@ -4,10 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { startModelProvider } from '../../fakes/model-provider.ts';
+import { startModelProvider } from '../../support/fakes/model-provider.ts';
+import { createCloudStage, listen } from '../../support/fixtures/forward.ts';
 import { createMcpListener } from '../../support/mcp-listener.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { createCloudStage, listen } from './stage.ts';
 
 const MODEL = 'anthropic/claude-sonnet-4-5';
 const PROMPT = '[[tool modern__add {"a": 2, "b": 40}]] add them';

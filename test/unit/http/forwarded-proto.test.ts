@@ -2,7 +2,7 @@
 import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import { expect, it } from 'vitest';
-import { socketUrlOf } from '../../../functions/http.ts';
+import { socketUrlOf } from '../../../functions/server/http.ts';
 
 it.each([
   ['https', 'wss'],

@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Limit } from '../../../shared/config/limits.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
 import { setRevoked, toLimitRef } from '../../../shared/rate-limit/limit-document.ts';
-import type { Limit, Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
-import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
-import { type Counted, countOperations, createTestClock, cutOff } from './stores.ts';
+import type { Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import { type Counted, countOperations, createTestClock, cutOff } from '../../support/fixtures/rate-limit.ts';
 
 const MINUTE = 60_000;
 const LIMITS: readonly Limit[] = [

@@ -1,8 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Limit } from '../../../shared/config/limits.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
-import type { Limit, Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
-import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
-import { type Counted, countOperations, createTestClock, cutOff, type Line } from './stores.ts';
+import type { Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import {
+  type Counted,
+  countOperations,
+  createTestClock,
+  cutOff,
+  type Line,
+} from '../../support/fixtures/rate-limit.ts';
 
 const LIMITS: readonly Limit[] = [{ max: 100, windowMs: 60_000 }];
 

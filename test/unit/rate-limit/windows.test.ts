@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { Limit } from '../../../shared/rate-limit/limiter.ts';
+import type { Limit } from '../../../shared/config/limits.ts';
 import { charge, EMPTY_STATE, endOf, type LimitState, refuse } from '../../../shared/rate-limit/windows.ts';
 
 const MINUTE = 60_000;

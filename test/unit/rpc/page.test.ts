@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
 import { systemClock } from '../../../shared/clock.ts';
-import { eventWrite } from '../../../shared/events/documents.ts';
 import { createPage } from '../../../shared/rpc/page.ts';
-import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
+import { eventWrite } from '../../../shared/webhooks/documents.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
 
 const MIB = 1 << 20;

@@ -10,13 +10,13 @@ import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';
 import { RpcError } from '../../../shared/errors.ts';
-import { createEmbeddedStore } from '../../../shared/store/embedded.ts';
-import { parametersOf, planQuery } from '../../../shared/store/embedded-query.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import { parametersOf, planQuery } from '../../../shared/store/embedded/query.ts';
 import { Conflict, type Query, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';
 import { storeCases } from '../../cases/store.cases.ts';
-import { freshRef, put, read } from '../../cases/store-fixture.ts';
-import type { Opening } from './opener.ts';
+import { freshRef, put, read } from '../../support/fixtures/store.ts';
+import type { Opening } from '../../support/fixtures/store-opener.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -121,7 +121,10 @@ describe('embedded store file', () => {
   });
 
   it('is opened by several at the same moment, new as it is', async () => {
-    const openers = Array.from({ length: 6 }, () => new Worker(new URL('./opener.ts', import.meta.url)));
+    const openers = Array.from(
+      { length: 6 },
+      () => new Worker(new URL('../../support/fixtures/store-opener.ts', import.meta.url)),
+    );
     for (let round = 0; round < 60; round++) {
       const opening: Opening = { path: freshPath(), atMs: Date.now() + 10 };
       const answers = openers.map((opener) => once(opener, 'message'));
@@ -133,7 +136,7 @@ describe('embedded store file', () => {
 
   it('loses no increment of several processes', { timeout: 30_000 }, async () => {
     const path = freshPath();
-    const worker = join(import.meta.dirname, 'increment.ts');
+    const worker = join(import.meta.dirname, '../../support/fixtures/store-increment.ts');
     const run = promisify(execFile);
     await Promise.all([1, 2, 3].map(() => run(process.execPath, [worker, path, '40'])));
     const store = open(path);

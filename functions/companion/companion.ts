@@ -1,0 +1,50 @@
+// The companion's HTTP server: `/ws` for everybody with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
+
+import type { OidcOptions } from '../../shared/auth/oidc.ts';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { createGateway } from '../../shared/gateway.ts';
+import { errorFields } from '../../shared/log.ts';
+import type { MethodContext } from '../../shared/methods/define-method.ts';
+import type { Registry } from '../../shared/rpc/method.ts';
+import type { Services } from '../../shared/services.ts';
+import { type HttpHandler, handleCors, pathOf, requestIdOf, sendError, sendJson } from '../server/http.ts';
+import { createHttpServer, type HttpServer } from '../server/node-server.ts';
+import { createRequestGuard } from '../server/request-guard.ts';
+import { createForwardedHandler } from './forwarded.ts';
+import { requireUpgrade } from './handshake.ts';
+import { attachWebSocket, type WebSocketEndpoint, type WebSocketOptions } from './server.ts';
+
+export type CompanionServer = HttpServer & { readonly sockets: WebSocketEndpoint };
+
+/** Not listening yet. */
+export function createCompanionServer(
+  services: Services,
+  registry: Registry<MethodContext>,
+  options: WebSocketOptions & OidcOptions = {},
+): CompanionServer {
+  const gateway = createGateway(services, registry);
+  const { config, origins } = services;
+  const guard = createRequestGuard({ host: config.deployed ? undefined : config.host, origins });
+  const health: HttpHandler = (req, res) => {
+    if (!handleCors(req, res, origins, 'GET')) sendJson(res, 200, { status: 'healthy' });
+  };
+  const routes: ReadonlyMap<string, HttpHandler> = new Map([
+    ['/', health],
+    ['/health', health],
+    ['/jsonrpc', createForwardedHandler(services, gateway, options)],
+    ['/ws', requireUpgrade],
+  ]);
+  const listener: HttpHandler = async (req, res) => {
+    try {
+      const handler = routes.get(pathOf(req));
+      if (handler === undefined) throw new RpcError('not_found', { message: 'Not found: /ws and /health are here' });
+      await handler(req, res);
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      if (error.reason === 'internal') services.log.error('request failed', errorFields(error.cause));
+      sendError(res, error, requestIdOf(req));
+    }
+  };
+  const server = createHttpServer(listener, { guard });
+  return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, options) });
+}

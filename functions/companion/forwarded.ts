@@ -1,0 +1,78 @@
+// `POST /jsonrpc` of the companion: calls that the jsonrpc function forwards, and nobody else's. Who calls is the function's word, which
+// counts because of the ID token of its service account.
+import type { ServerResponse } from 'node:http';
+import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
+import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { CALL_CONTENT_TYPE, CALL_HEADER, decodeFacts } from '../../shared/forward/call.ts';
+import type { Gateway } from '../../shared/gateway.ts';
+import { errorFields } from '../../shared/log.ts';
+import type { Services } from '../../shared/services.ts';
+import { type HttpHandler, onHalfClose, readBody, requestIdOf, sendError, socketUrlOf } from '../server/http.ts';
+
+/** A request within the gateway's own limit, written out again, may have grown. */
+const BODY_BYTES_MAX = 4 << 20;
+const KEEP_ALIVE_MS = 15_000;
+
+export function createForwardedHandler(services: Services, gateway: Gateway, options: OidcOptions = {}): HttpHandler {
+  const { companion } = services.config;
+  const { audience, caller: email } = companion;
+  const verifier =
+    audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
+
+  return async (req, res) => {
+    try {
+      if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST' } });
+      if (verifier === undefined) {
+        throw new RpcError('unauthorized', { message: 'Unauthorized: this service takes no forwarded calls' });
+      }
+      await services.wrongCredentials.check(req, () => verifier.verify(req.headers.authorization));
+      const facts = decodeFacts(req.headers[CALL_HEADER]);
+      const socketUrl = socketUrlOf(req);
+      const held = gateway.hold(facts.caller);
+      res.once('close', held.release);
+      const body = await readBody(req, BODY_BYTES_MAX, held.add);
+      const left = new AbortController();
+      res.once('close', () => left.abort(new RpcError('cancelled', { message: 'the client went away' })));
+      res.writeHead(200, { 'Content-Type': CALL_CONTENT_TYPE, 'Cache-Control': 'no-store, no-transform' });
+      res.flushHeaders();
+      const keepAlive = setInterval(() => res.write('\n'), KEEP_ALIVE_MS);
+      res.once('close', () => clearInterval(keepAlive));
+      onHalfClose(res, () => res.write('\n'));
+      const reply = await gateway.handle({
+        ...facts,
+        requestMetadata: { ...facts.requestMetadata, ...(socketUrl !== undefined && { socketUrl }) },
+        body,
+        signal: left.signal,
+        charged: true,
+        held,
+        notify: (method, params) => send(res, JSON.stringify({ jsonrpc: '2.0', method, params })),
+      });
+      clearInterval(keepAlive);
+      if (reply.text !== undefined) await send(res, reply.text);
+      res.end();
+    } catch (thrown) {
+      const error = toRpcError(thrown);
+      if (!(error instanceof CredentialError)) {
+        services.log.log(error.reason === 'internal' ? 'ERROR' : 'WARNING', 'forwarded call refused', {
+          outcome: error.reason,
+          ...errorFields(error.cause),
+        });
+      }
+      if (res.headersSent) res.destroy();
+      else sendError(res, error, requestIdOf(req));
+    }
+  };
+}
+
+/** Writes a line; resolves when the reader can take more. */
+function send(res: ServerResponse, line: string): void | Promise<void> {
+  if (res.destroyed || res.write(`${line}\n`)) return;
+  return new Promise((resolve) => {
+    const done = (): void => {
+      res.off('drain', done).off('close', done);
+      resolve();
+    };
+    res.on('drain', done).on('close', done);
+  });
+}

@@ -1,0 +1,10 @@
+// The companion, a Cloud Run service beside the functions: sockets, and calls that need a process.
+import * as methods from '../../shared/methods/index.ts';
+import { createRegistry } from '../../shared/rpc/method.ts';
+import { runProcess } from '../server/serve.ts';
+import { createCompanionServer } from './companion.ts';
+
+await runProcess((services) => ({
+  server: createCompanionServer(services, createRegistry(Object.values(methods))),
+  announce: (port) => services.log.info('companion listens', { port }),
+}));

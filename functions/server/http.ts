@@ -1,0 +1,241 @@
+// What the HTTP functions share: bodies with a cap, JSON answers, CORS, request ids. Plain node:http, so that the same handlers run
+// under functions-framework and in the local server. No rule of the domain lives here.
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { Origins } from '../../shared/auth/origins.ts';
+import { RpcError } from '../../shared/errors.ts';
+import type { RateDecision } from '../../shared/rate-limit/limiter.ts';
+import { overloaded } from '../../shared/rpc/in-flight.ts';
+import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
+import { endWith } from './slow-reader.ts';
+
+export type HttpHandler = (req: IncomingMessage, res: ServerResponse) => void | Promise<void>;
+
+/** After a refusal, this much of an unread body is swallowed so that the client can read the answer; then the socket is cut. */
+const DRAIN_BYTES_MAX = 8 << 20;
+const DRAIN_MS_MAX = 2_000;
+
+const EXPOSED_HEADERS =
+  'X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, X-Request-Id, X-Gateway-Overhead-Ms';
+const ALLOWED_HEADERS = [
+  'Content-Type, X-API-Key, Authorization, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id',
+  // What tracing in browsers adds to every request: W3C Trace Context and Baggage, B3, and the headers of common vendors.
+  'traceparent, tracestate, baggage, b3, X-B3-TraceId, X-B3-SpanId, X-B3-ParentSpanId, X-B3-Sampled, X-B3-Flags',
+  'X-Cloud-Trace-Context, X-Amzn-Trace-Id, uber-trace-id, sentry-trace, Request-Id, Request-Context, newrelic',
+  'X-Datadog-Trace-Id, X-Datadog-Parent-Id, X-Datadog-Origin, X-Datadog-Sampling-Priority, X-Datadog-Tags',
+  'elastic-apm-traceparent',
+].join(', ');
+
+/** The caller's `X-Request-Id` when it is harmless, else a new one. */
+export function requestIdOf(req: IncomingMessage): string {
+  const given = req.headers['x-request-id'];
+  return typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : `req_${randomUUID().replaceAll('-', '')}`;
+}
+
+/** Path without query and without a trailing slash (`/` stays `/`). */
+export function pathOf(req: IncomingMessage): string {
+  const url = req.url ?? '/';
+  const mark = url.indexOf('?');
+  const target = mark === -1 ? url : url.slice(0, mark);
+  // What a proxy sends may name the host, too (RFC 9112, 3.2.2).
+  const path = target.startsWith('/') ? target : target.replace(/^https?:\/\/[^/]*/i, '') || '/';
+  return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
+}
+
+const HOST = /^[\w.:[\]-]{1,255}$/;
+
+/** Where the WebSocket of this server is, as the caller named the server; undefined when it did not. */
+export function socketUrlOf({ headers }: IncomingMessage): string | undefined {
+  const { host } = headers;
+  if (host === undefined || !HOST.test(host)) return undefined;
+  // Each proxy on the way appends its own value: the first is what the caller used.
+  const [scheme] = String(headers['x-forwarded-proto'] ?? '').split(',', 1);
+  return `${scheme?.trim().toLowerCase() === 'https' ? 'wss' : 'ws'}://${host}/ws`;
+}
+
+/** Query parameters; never used for credentials. */
+export function queryOf(req: IncomingMessage): URLSearchParams {
+  const url = req.url ?? '/';
+  const mark = url.indexOf('?');
+  return new URLSearchParams(mark === -1 ? '' : url.slice(mark + 1));
+}
+
+/**
+ * Reads a body of at most 1 MiB. Throws RpcError `payload_too_large`, or `unsupported_media_type` for any Content-Encoding but
+ * identity (a 200 KB gzip bomb became 200 MB in the framework's own parser), or the connection's error when the client goes away;
+ * `unavailable` when `hold`, which is asked before bytes are kept, says no.
+ */
+export function readBody(
+  req: IncomingMessage,
+  maxBytes = BODY_BYTES_MAX,
+  hold: (bytes: number) => boolean = () => true,
+): Promise<Uint8Array> {
+  const encoding = req.headers['content-encoding'];
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+    return Promise.reject(
+      new RpcError('unsupported_media_type', { data: { detail: 'send the body without Content-Encoding' } }),
+    );
+  }
+  const tooLarge = (): RpcError => new RpcError('payload_too_large', { data: { limit_bytes: maxBytes } });
+  if (Number(req.headers['content-length'] ?? 0) > maxBytes) return Promise.reject(tooLarge());
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const onData = (chunk: Buffer): void => {
+      size += chunk.length;
+      if (size > maxBytes) {
+        stop();
+        req.pause();
+        reject(tooLarge());
+      } else if (!hold(chunk.length)) {
+        stop();
+        req.pause();
+        reject(overloaded());
+      } else chunks.push(chunk);
+    };
+    const onEnd = (): void => {
+      stop();
+      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, size));
+    };
+    const onClose = (): void => {
+      stop();
+      reject(new RpcError('cancelled', { message: 'the client went away while sending its body' }));
+    };
+    const stop = (): void => {
+      req.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
+    };
+    req.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
+  });
+}
+
+/**
+ * Sends JSON. When the body of the request was not read to its end, it is drained within bounds, so that the client can read the
+ * answer while it still sends; `Connection: close` would reset the connection under it.
+ */
+export function sendJson(res: ServerResponse, status: number, body: unknown, headers: OutgoingHttpHeaders = {}): void {
+  sendJsonText(res, status, JSON.stringify(body), headers);
+}
+
+/** As `sendJson`, for a body that is JSON text already. */
+export function sendJsonText(
+  res: ServerResponse,
+  status: number,
+  text: string,
+  headers: OutgoingHttpHeaders = {},
+): void {
+  if (res.headersSent || res.destroyed) return;
+  const unread = !res.req.complete;
+  res.writeHead(status, {
+    'Content-Type': 'application/json; charset=utf-8',
+    'Content-Length': Buffer.byteLength(text),
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+    ...headers,
+  });
+  void endWith(res, text);
+  if (unread) drain(res);
+}
+
+/** Sends `204 No Content`. */
+export function sendNothing(res: ServerResponse, headers: OutgoingHttpHeaders = {}): void {
+  if (!res.headersSent) res.writeHead(204, headers).end();
+}
+
+/** Sends an error of the table outside JSON-RPC (`/webhook`, `/health`): `{"error": {code, message, data}}`. */
+export function sendError(
+  res: ServerResponse,
+  error: RpcError,
+  requestId: string,
+  headers: OutgoingHttpHeaders = {},
+): void {
+  sendJson(res, httpStatusOf(error), { error: error.toWire(requestId) }, { ...errorHeaders(error), ...headers });
+}
+
+/** Outside JSON-RPC a failure always has an HTTP status of its own: codes of the table that are statuses, 400 for bad params. */
+export function httpStatusOf(error: RpcError): number {
+  const { code } = error.toWire('');
+  if (code >= 400) return code === 499 ? 400 : code;
+  return error.reason === 'internal' ? 500 : 400;
+}
+
+/** `Retry-After` in whole seconds where the error knows it, `WWW-Authenticate` for 401, `Allow` for 405. */
+export function errorHeaders(error: RpcError): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = {};
+  if (error.reason === 'rate_limited' || error.reason === 'unavailable') {
+    headers['Retry-After'] = Math.max(1, Math.ceil((error.retryAfterMs ?? 1_000) / 1_000));
+  }
+  if (error.reason === 'unauthorized') headers['WWW-Authenticate'] = 'Bearer realm="codex-gateway"';
+  if (error.reason === 'method_not_allowed' && typeof error.data.allow === 'string') headers.Allow = error.data.allow;
+  return headers;
+}
+
+/** The `X-RateLimit-*` headers of contract section 2; Reset is in epoch seconds. */
+export function rateHeaders(decision: RateDecision | undefined): OutgoingHttpHeaders {
+  if (decision === undefined || decision.outcome === 'unavailable' || decision.outcome === 'revoked') return {};
+  return {
+    'X-RateLimit-Limit': decision.limit,
+    'X-RateLimit-Remaining': decision.remaining,
+    'X-RateLimit-Reset': Math.ceil(decision.resetAtMs / 1_000),
+  };
+}
+
+/**
+ * Exact-origin CORS. Sets the headers on `res` for a listed origin, answers a preflight itself and then returns true. An origin that is
+ * not listed gets no CORS headers: the browser refuses, other clients are not concerned.
+ */
+export function handleCors(
+  req: IncomingMessage,
+  res: ServerResponse,
+  origins: Pick<Origins, 'has'>,
+  methods: string,
+): boolean {
+  const origin = req.headers.origin;
+  const listed = origin !== undefined && origins.has(origin);
+  if (origin !== undefined) res.setHeader('Vary', 'Origin');
+  if (listed) {
+    res.setHeader('Access-Control-Allow-Origin', origin);
+    res.setHeader('Access-Control-Expose-Headers', EXPOSED_HEADERS);
+  }
+  if (req.method !== 'OPTIONS') return false;
+  sendNothing(res, {
+    Allow: `${methods}, OPTIONS`,
+    ...(listed
+      ? {
+          'Access-Control-Allow-Methods': methods,
+          'Access-Control-Allow-Headers': ALLOWED_HEADERS,
+          'Access-Control-Max-Age': 600,
+        }
+      : {}),
+  });
+  return true;
+}
+
+/**
+ * Calls `write` when the client ends its side while it is being answered: it may still read, or it may have gone, which only a write
+ * shows.
+ */
+export function onHalfClose(res: ServerResponse, write: () => void): void {
+  const { socket } = res.req;
+  const onEnd = (): void => {
+    if (!res.destroyed && !res.writableEnded) write();
+  };
+  socket.once('end', onEnd);
+  res.once('close', () => socket.off('end', onEnd));
+}
+
+function drain(res: ServerResponse): void {
+  const { req } = res;
+  let swallowed = 0;
+  const cut = (): void => {
+    clearTimeout(timer);
+    req.socket.destroy();
+  };
+  const timer = setTimeout(cut, DRAIN_MS_MAX);
+  timer.unref();
+  req.on('data', (chunk: Buffer) => {
+    swallowed += chunk.length;
+    if (swallowed > DRAIN_BYTES_MAX) cut();
+  });
+  req.once('close', () => clearTimeout(timer));
+  req.resume();
+}

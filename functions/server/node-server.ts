@@ -1,0 +1,180 @@
+// What every node:http server of ours has in common: limits on headers and time, the checks of a request's head, and JSON even for what
+// is not HTTP. An answer in flight is never disturbed by what its client sends behind the request.
+import {
+  createServer,
+  type IncomingMessage,
+  maxHeaderSize,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { httpStatusOf, requestIdOf, sendJson } from './http.ts';
+import type { RequestGuard } from './request-guard.ts';
+
+const SERVER_OPTIONS: ServerOptions = {
+  maxHeaderSize: Math.min(16_384, maxHeaderSize),
+  // A client has this long to send its headers, and its whole request: closes slow-loris. Responses may stream for longer.
+  headersTimeout: 15_000,
+  requestTimeout: 60_000,
+  connectionsCheckingInterval: 5000,
+  // Longer than Google's front end keeps an idle connection (600 s), so that it never reuses one that is being closed here.
+  keepAliveTimeout: 620_000,
+  // The guard answers in JSON what node would answer with an empty body.
+  requireHostHeader: false,
+};
+
+/** A client that has ended its side, and is not answered within this time, is asked whether it still reads. */
+const HALF_CLOSED_PROBE_MS = 1_000;
+
+/** `closeSilent` ends connections that have sent nothing yet, as browsers open them ahead: node takes them for busy ones. */
+export type HttpServer = Server & { closeSilent(): void };
+
+export interface HttpServerOptions {
+  readonly guard?: RequestGuard;
+  /** For tests, which do not wait for 15 s. */
+  readonly times?: Pick<ServerOptions, 'headersTimeout' | 'connectionsCheckingInterval'>;
+}
+
+/**
+ * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other protocol that a client
+ * offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is (RFC 9110, 7.8).
+ */
+export function createHttpServer(listener: RequestListener, { guard, times }: HttpServerOptions = {}): HttpServer {
+  const sockets = new Set<Socket>();
+  const open = new WeakMap<Duplex, OpenResponses>();
+  const server: Server = createServer({
+    ...SERVER_OPTIONS,
+    ...times,
+    shouldUpgradeCallback: ({ headers }) =>
+      headers.upgrade?.toLowerCase() === 'websocket' && server.listenerCount('upgrade') > 0,
+  });
+  // A client may end its side behind its request and still read (`nc -N`, HTTP/1.0 clients).
+  Reflect.set(server, 'httpAllowHalfOpen', true);
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+
+  /** Not at the connection: one that becomes a WebSocket has no responses. */
+  const responsesOn = (socket: Socket): Set<ServerResponse> => {
+    const known = open.get(socket);
+    if (known !== undefined) return known.responses;
+    const responses = new Set<ServerResponse>();
+    open.set(socket, { responses, isBroken: false });
+    socket.once('end', () => probe(responses));
+    return responses;
+  };
+  const admit = (req: IncomingMessage, res: ServerResponse): boolean => {
+    const responses = responsesOn(req.socket);
+    responses.add(res);
+    res.once('close', () => responses.delete(res));
+    try {
+      guard?.checkHost(req);
+      guard?.checkOrigin(req);
+      return true;
+    } catch (error) {
+      refuse(req, res, toRpcError(error));
+      return false;
+    }
+  };
+  server.on('request', (req, res) => {
+    if (admit(req, res)) return listener(req, res);
+  });
+  server.on('clientError', (error, socket) => endBroken(error, socket, open.get(socket)));
+  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
+    // `Expect: 100-continue`: the client is told to send its body when the handler starts to read it, so after authentication.
+    req.once('resume', () => {
+      if (!res.headersSent) res.writeContinue();
+    });
+    if (admit(req, res)) listener(req, res);
+  });
+  server.on('checkExpectation', (req: IncomingMessage, res: ServerResponse) => {
+    const message = 'Expect: only 100-continue is understood';
+    if (admit(req, res)) refuse(req, res, new RpcError('invalid_request', { message }));
+  });
+  const closeSilent = (): void => {
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  };
+  return Object.assign(server, { closeSilent });
+}
+
+/** What is being answered on a connection. */
+interface OpenResponses {
+  readonly responses: Set<ServerResponse>;
+  /** Bytes came that are no request: the connection ends after the answers that are due. */
+  isBroken: boolean;
+}
+
+function refuse(req: IncomingMessage, res: ServerResponse, error: RpcError): void {
+  const requestId = requestIdOf(req);
+  const body = { jsonrpc: '2.0', error: error.toWire(requestId), id: null };
+  sendJson(res, httpStatusOf(error), body, { 'X-Request-Id': requestId, Vary: 'Origin' });
+}
+
+/**
+ * The client has ended its side. One that still reads is answered. One that has gone cannot be told from it, but resets the connection
+ * when anything arrives: an interim response, which every client skips, makes sure that long calls of clients that left end.
+ */
+function probe(responses: ReadonlySet<ServerResponse>): void {
+  if (responses.size === 0) return;
+  const timer = setTimeout(() => {
+    for (const res of responses) {
+      if (!res.headersSent && res.req.httpVersion === '1.1') res.writeContinue();
+    }
+  }, HALF_CLOSED_PROBE_MS);
+  timer.unref();
+}
+
+/** Listener for `clientError`: what is not HTTP at all never becomes a request; it gets JSON too, then the connection ends. */
+function endBroken(error: Error, socket: Duplex, open: OpenResponses | undefined): void {
+  const code = 'code' in error ? String(error.code) : '';
+  if (!socket.writable || !(code.startsWith('HPE_') || BROKEN.has(code))) {
+    socket.destroy();
+    return;
+  }
+  if (open?.isBroken === true) return;
+  if (open !== undefined) open.isBroken = true;
+  const due = [...(open?.responses ?? [])].filter(isDue);
+  if (due.length > 0) {
+    let left = due.length;
+    const onClose = (): void => {
+      if (--left === 0) endSoon(socket);
+    };
+    for (const res of due) res.once('close', onClose);
+    return;
+  }
+  const [status, phrase, message] = BROKEN.get(code) ?? [400, 'Bad Request', 'the request is not valid HTTP'];
+  const wire = new RpcError('invalid_request', { message }).toWire(`req_${crypto.randomUUID().replaceAll('-', '')}`);
+  const body = JSON.stringify({ jsonrpc: '2.0', error: wire, id: null });
+  socket.write(
+    `HTTP/1.1 ${status} ${phrase}\r\nContent-Type: application/json; charset=utf-8\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+  endSoon(socket);
+}
+
+/** Whether a response goes on without anything more from its client: its request has been read to its end, or it has begun. */
+function isDue(res: ServerResponse): boolean {
+  return res.req.complete || res.headersSent;
+}
+
+/** Time for the client to read what was written before the connection is gone: bytes that come meanwhile would reset it. */
+const LINGER_MS = 1_000;
+
+function endSoon(socket: Duplex): void {
+  if (socket.destroyed) return;
+  socket.end();
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  timer.unref();
+  socket.once('close', () => clearTimeout(timer));
+}
+
+const BROKEN: ReadonlyMap<string, readonly [number, string, string]> = new Map([
+  ['HPE_HEADER_OVERFLOW', [431, 'Request Header Fields Too Large', 'the request headers are too large']],
+  ['HPE_CHUNK_EXTENSIONS_OVERFLOW', [413, 'Payload Too Large', 'the chunk extensions are too large']],
+  ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'Request Timeout', 'the request was not sent in time']],
+]);

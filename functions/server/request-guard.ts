@@ -1,0 +1,100 @@
+// What is refused by the head of a request alone, on every endpoint and before any of them runs. A gateway on a loopback address is
+// reached by every page that its user opens: a page can resolve its own name to 127.0.0.1 (DNS rebinding), or send requests to localhost.
+// So there only the names of this machine are taken as `Host`, and only listed origins and the gateway's own as `Origin`.
+import type { IncomingMessage } from 'node:http';
+import { isIPv4 } from 'node:net';
+import type { Origins } from '../../shared/auth/origins.ts';
+import { RpcError } from '../../shared/errors.ts';
+
+export interface RequestGuard {
+  /** Throws RpcError `invalid_request` for a missing, double or malformed Host, `forbidden` for one that is not ours. */
+  checkHost(req: IncomingMessage): void;
+  /** Throws RpcError `forbidden` for a page of another origin that is not listed; only on a loopback address. */
+  checkOrigin(req: IncomingMessage): void;
+  /** Whether the page of a WebSocket's ticket may connect: a listed origin, on a loopback address also the gateway's own. */
+  mayConnect(req: IncomingMessage): boolean;
+}
+
+export interface GuardOptions {
+  /** Where the server listens; undefined: on every interface. */
+  readonly host: string | undefined;
+  readonly origins: Origins;
+}
+
+/** A host name, an IPv4 address or an IPv6 address in brackets, and a port (RFC 9110, 7.2). */
+const HOST = /^(\[[\da-f:.%]{2,64}\]|[\w.~!$&'()*+,;=%-]*)(?::(\d{0,5}))?$/i;
+const ABSOLUTE = /^https?:\/\/(?:[^/?#]*@)?([^/?#]*)/i;
+const LOOPBACK_NAMES = ['localhost', '127.0.0.1', '[::1]'];
+
+export function createRequestGuard({ host, origins }: GuardOptions): RequestGuard {
+  const isLocal = host !== undefined && isLoopback(host);
+  const names = new Set([...LOOPBACK_NAMES, ...(isLocal ? [toName(host)] : [])]);
+
+  function isOwn(origin: string, { headers, socket }: IncomingMessage): boolean {
+    const own = headers.host?.toLowerCase();
+    if (own !== undefined && (origin === `http://${own}` || origin === `https://${own}`)) return true;
+    if (!isLocal || !URL.canParse(origin)) return false;
+    const { protocol, hostname, port } = new URL(origin);
+    return protocol === 'http:' && names.has(hostname) && Number(port || 80) === socket.localPort;
+  }
+
+  return {
+    checkHost(req) {
+      const name = hostNameOf(req);
+      // HTTP/1.0, which no browser speaks, has no Host.
+      if (!isLocal || name === undefined || names.has(name)) return;
+      origins.refusedHost(name);
+      throw new RpcError('forbidden', {
+        message: 'Forbidden: this gateway is for this machine alone: call it as localhost, or set HOST',
+        data: { host: name },
+      });
+    },
+    checkOrigin(req) {
+      const { origin } = req.headers;
+      if (origin === undefined || origins.has(origin) || isOwn(origin, req)) return;
+      // Elsewhere CORS decides what the page may read, and the key what it may do.
+      origins.refused(origin);
+      if (isLocal) throw forbiddenOrigin(origin);
+    },
+    mayConnect(req) {
+      const { origin } = req.headers;
+      if (origin === undefined || origins.has(origin) || (isLocal && isOwn(origin, req))) return true;
+      origins.refused(origin);
+      return false;
+    },
+  };
+}
+
+export function forbiddenOrigin(origin: string): RpcError {
+  return new RpcError('forbidden', {
+    message: 'Forbidden: pages of this origin are not allowed here: add it to ALLOWED_ORIGINS',
+    data: { origin: origin.slice(0, 200) },
+  });
+}
+
+/** The host that a request is for, without its port, in lower case; undefined where HTTP/1.0 named none. */
+function hostNameOf(req: IncomingMessage): string | undefined {
+  const given: string[] = [];
+  for (let index = 0; index < req.rawHeaders.length; index += 2) {
+    const name = req.rawHeaders[index];
+    if (name?.length === 4 && name.toLowerCase() === 'host') given.push(req.rawHeaders[index + 1] ?? '');
+  }
+  if (given.length > 1) throw new RpcError('invalid_request', { message: 'Invalid Request: send one Host header' });
+  // The host of an absolute target counts instead of the header, which must be there all the same (RFC 9112, 3.2.2).
+  const host = ABSOLUTE.exec(req.url ?? '')?.[1] ?? given[0];
+  if (given.length === 0 && (req.httpVersion === '1.1' || host !== undefined)) {
+    throw new RpcError('invalid_request', { message: 'Invalid Request: HTTP/1.1 needs a Host header' });
+  }
+  if (host === undefined) return undefined;
+  const name = HOST.exec(host)?.[1];
+  if (name === undefined) throw new RpcError('invalid_request', { message: 'Invalid Request: Host is not valid' });
+  return name.toLowerCase();
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+}
+
+function toName(host: string): string {
+  return host.includes(':') ? `[${host.toLowerCase()}]` : host.toLowerCase();
+}

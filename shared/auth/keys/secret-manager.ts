@@ -1,0 +1,160 @@
+// Keys from Google Secret Manager: every ENABLED version of one secret is read by its number, never through `latest` (which is the most
+// recently created version, even when disabled). Only this file knows the SDK; when to read is decided in cached-keys.ts.
+import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
+import type { Clock } from '../../clock.ts';
+import type { ApiKey } from '../../config/key-document.ts';
+import { type KeyDefaults, KeyDocumentError, parseKeyDocument } from '../../config/key-document.ts';
+import { errorFields, type Logger } from '../../log.ts';
+import { createCachedKeys, type KeyReading } from './cached-keys.ts';
+import type { Keys } from './keys.ts';
+
+type ClientOptions = NonNullable<ConstructorParameters<typeof SecretManagerServiceClient>[0]>;
+
+export interface SecretManagerKeysOptions {
+  readonly projectId: string;
+  /** Default `gateway-api-key`. */
+  readonly secretId?: string;
+  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly log: Logger;
+  readonly defaults?: KeyDefaults;
+  /** Handed to the SDK's client: another endpoint, other credentials. */
+  readonly clientOptions?: ClientOptions;
+}
+
+/** The newest versions that count; older ones that are still enabled are reported and ignored. */
+const VERSIONS_MAX = 50;
+const PAGE_SIZE = 250;
+const PAGES_MAX = 4;
+const CALL_TIMEOUT_MS = 5000;
+/** gRPC codes of a version that was disabled, destroyed or deleted between the list and the access. */
+const GONE_CODES: ReadonlySet<unknown> = new Set([5, 9]);
+
+/** Keys of the secret's enabled versions, cached as cached-keys.ts says. The SDK is loaded at the first call. */
+export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys {
+  const { clock, log } = options;
+  const secret = `projects/${options.projectId}/secrets/${options.secretId ?? 'gateway-api-key'}`;
+  // A version's payload never changes, so each is read once; undefined marks one that is no key document.
+  const seen = new Map<string, readonly ApiKey[] | undefined>();
+  let client: Promise<Client> | undefined;
+
+  const connected = (): Promise<Client> => {
+    client ??= connect(options.clientOptions).catch((error: unknown) => {
+      client = undefined;
+      throw error;
+    });
+    return client;
+  };
+
+  /** The SDK's client keeps a failure to authenticate for ever, so after any failure the next attempt gets a new one. */
+  const listEnabled = async (): Promise<string[]> => {
+    const current = await connected();
+    try {
+      return await current.listEnabled(secret);
+    } catch (error) {
+      client = undefined;
+      current.close();
+      throw error;
+    }
+  };
+
+  const accessUnseen = async (version: string): Promise<'read' | 'gone' | 'failed'> => {
+    if (seen.has(version)) return 'read';
+    try {
+      const payload = await (await connected()).access(version);
+      seen.set(version, readPayload(payload, version, options.defaults, log));
+      return 'read';
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && GONE_CODES.has(error.code)) return 'gone';
+      log.error('a key version could not be accessed', { version, ...errorFields(error) });
+      return 'failed';
+    }
+  };
+
+  const read = async (): Promise<KeyReading> => {
+    const enabled = await listEnabled();
+    if (enabled.length > VERSIONS_MAX) log.warn('too many enabled key versions', { secret, used: VERSIONS_MAX });
+    if (enabled.length === 0) log.error('the secret has no enabled version: no API key is valid', { secret });
+    const versions = enabled.slice(0, VERSIONS_MAX);
+    for (const version of seen.keys()) if (!versions.includes(version)) seen.delete(version);
+    const outcomes = await Promise.all(versions.map(accessUnseen));
+    // Newest first: where two versions hold the same key, what the newer one says about it counts.
+    return { keys: versions.flatMap((version) => seen.get(version) ?? []), complete: !outcomes.includes('failed') };
+  };
+
+  return createCachedKeys({ read, clock, log });
+}
+
+/** The two calls used, each with a deadline and without the SDK's own retries. */
+interface Client {
+  /** Full names of the enabled versions, newest first. */
+  listEnabled(secret: string): Promise<string[]>;
+  access(version: string): Promise<Uint8Array>;
+  close(): void;
+}
+
+async function connect(clientOptions: ClientOptions | undefined): Promise<Client> {
+  const { SecretManagerServiceClient } = await import('@google-cloud/secret-manager');
+  const client = new SecretManagerServiceClient(clientOptions);
+  // Without this, missing credentials would surface as an unhandled rejection inside the SDK, which ends the process.
+  if (clientOptions?.sslCreds === undefined) await inTime(client.auth.getClient());
+  const bounded = () => ({
+    timeout: CALL_TIMEOUT_MS,
+    signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+    retry: { retryCodes: [] },
+    autoPaginate: false,
+  });
+  return {
+    async listEnabled(parent) {
+      const names: string[] = [];
+      let pageToken = '';
+      for (let page = 0; page < PAGES_MAX; page++) {
+        const request = { parent, filter: 'state:ENABLED', pageSize: PAGE_SIZE, pageToken };
+        const [versions, , response] = await client.listSecretVersions(request, bounded());
+        for (const { name, state } of versions) if (name && (state === 'ENABLED' || state === 1)) names.push(name);
+        pageToken = response.nextPageToken ?? '';
+        if (pageToken === '') break;
+      }
+      return names.sort((a, b) => numberOf(b) - numberOf(a));
+    },
+    async access(name) {
+      const [version] = await client.accessSecretVersion({ name }, bounded());
+      const data = version.payload?.data ?? '';
+      return typeof data === 'string' ? Buffer.from(data, 'base64') : data;
+    },
+    close() {
+      // Closing a client that failed to connect fails in the same way.
+      client.close().catch(() => {});
+    },
+  };
+}
+
+/** Rejects when the metadata server does not answer: the SDK's own patience there is longer than a request's. */
+async function inTime(work: Promise<unknown>): Promise<void> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error('no credentials in time')), CALL_TIMEOUT_MS);
+  try {
+    await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function numberOf(version: string): number {
+  return Number(version.slice(version.lastIndexOf('/') + 1));
+}
+
+function readPayload(
+  payload: Uint8Array,
+  version: string,
+  defaults: KeyDefaults | undefined,
+  log: Logger,
+): readonly ApiKey[] | undefined {
+  try {
+    return parseKeyDocument(new TextDecoder('utf-8', { fatal: true }).decode(payload), defaults);
+  } catch (error) {
+    // One bad version must not disable the others. Only messages known to be free of key material are logged.
+    const reason = error instanceof KeyDocumentError ? error.message : 'the payload is not UTF-8';
+    log.error('a key version is malformed and ignored', { version, reason });
+    return undefined;
+  }
+}

@@ -1,0 +1,83 @@
+// Wraps data keys with a key of this machine: a file that only its owner may read, or memory for a store that is lost with the process.
+// For one machine only; a deployment uses Cloud KMS (kms.ts).
+import { createHash, randomBytes } from 'node:crypto';
+import { link, open, readFile, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { RpcError } from '../../errors.ts';
+import { makeDirectory } from '../../make-directory.ts';
+import { decrypt, encrypt, type KeyWrapper } from './envelope.ts';
+
+const KEY_BYTES = 32;
+const CREATED_AT_MOST = 2;
+
+/** The key lives and dies with this object. */
+export function createMemoryKeyWrapper(): KeyWrapper {
+  const key = randomBytes(KEY_BYTES);
+  return createWrapper(async () => key);
+}
+
+/** The key in the file at `path`, made at first use: exactly once, whole, mode 0600, however many processes begin at the same time. */
+export function createFileKeyWrapper(path: string): KeyWrapper {
+  let reading: Promise<Buffer> | undefined;
+  return createWrapper(() => {
+    reading ??= readOrCreate(path).catch((cause: unknown) => {
+      reading = undefined;
+      throw new RpcError('unavailable', { message: 'the key that seals logins cannot be read', cause });
+    });
+    return reading;
+  });
+}
+
+function createWrapper(loadKey: () => Promise<Buffer>): KeyWrapper {
+  return {
+    async wrap(dataKey, aad, signal) {
+      const key = await loadKey();
+      signal.throwIfAborted();
+      return { keyName: nameOf(key), wrapped: encrypt(key, dataKey, aad) };
+    },
+    async unwrap({ keyName, wrapped }, aad, signal) {
+      const key = await loadKey();
+      signal.throwIfAborted();
+      return keyName === nameOf(key) ? decrypt(key, wrapped, aad) : undefined;
+    },
+  };
+}
+
+/** Tells keys apart; 64 bits of a hash say nothing about 256 random ones. */
+function nameOf(key: Buffer): string {
+  return `local:${createHash('sha256').update('name:').update(key).digest('hex').slice(0, 16)}`;
+}
+
+async function readOrCreate(path: string): Promise<Buffer> {
+  for (let created = 0; ; created++) {
+    try {
+      const key = await readFile(path);
+      if (key.length !== KEY_BYTES) throw new Error(`the key file is not ${KEY_BYTES} bytes long`);
+      return key;
+    } catch (error) {
+      if (!isCode(error, 'ENOENT') || created === CREATED_AT_MOST) throw error;
+    }
+    await create(path);
+  }
+}
+
+/** Written beside its place and then linked into it: who finds the file finds all of it, and the first one wins. */
+async function create(path: string): Promise<void> {
+  await makeDirectory(dirname(path));
+  const draft = `${path}.${randomBytes(8).toString('hex')}`;
+  const file = await open(draft, 'wx', 0o600);
+  try {
+    await file.writeFile(randomBytes(KEY_BYTES));
+    await file.sync();
+    await link(draft, path);
+  } catch (error) {
+    if (!isCode(error, 'EEXIST')) throw error;
+  } finally {
+    await file.close();
+    await rm(draft, { force: true });
+  }
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}

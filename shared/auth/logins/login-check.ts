@@ -1,0 +1,103 @@
+// Asks a provider whether a token is good, with the cheapest request that needs one: it generates nothing and costs nothing. Follows no
+// redirect, so that the token reaches the configured origin only; never lets the token into an error.
+import { RpcError } from '../../errors.ts';
+import { joinUrl } from '../../net/base-url.ts';
+import { readToken } from './login-token.ts';
+
+export const LOGIN_PROVIDERS = ['chatgpt', 'openai', 'anthropic', 'google'] as const;
+export type LoginProvider = (typeof LOGIN_PROVIDERS)[number];
+
+export interface LoginCheckOptions {
+  /** With the API's version (`.../v1`, `.../v1beta`); a query goes with every request. */
+  readonly baseUrls: Readonly<Record<LoginProvider, string>>;
+  /** For the whole exchange. Default 10 s. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Resolves when the provider accepts the token. Throws RpcError `invalid_params` (path `credentials.token`) when it refuses it, and
+ * `unavailable` when it cannot be reached or answers something else, so that nobody knows; the signal's reason when aborted.
+ */
+export type LoginCheck = (provider: LoginProvider, token: string, signal: AbortSignal) => Promise<void>;
+
+const TIMEOUT_MS = 10_000;
+const BODY_BYTES_MAX = 64 << 10;
+const LABELS = { chatgpt: 'ChatGPT', openai: 'OpenAI', anthropic: 'Anthropic', google: 'Google' } as const;
+
+export function createLoginCheck({ baseUrls, timeoutMs = TIMEOUT_MS }: LoginCheckOptions): LoginCheck {
+  return async (provider, token, signal) => {
+    const { path, headers } = REQUESTS[provider](token);
+    let status: number;
+    let refused: boolean;
+    try {
+      const response = await fetch(joinUrl(baseUrls[provider], path), {
+        headers: { accept: 'application/json', ...headers },
+        redirect: 'manual',
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      });
+      status = response.status;
+      refused = status === 401 || status === 403 || (provider === 'google' && (await isBadGoogleKey(response)));
+      if (!response.bodyUsed) await response.body?.cancel();
+    } catch (error) {
+      signal.throwIfAborted();
+      throw unknown(provider, summaryOf(error));
+    }
+    if (refused) throw refusal(`the provider refused this token`, { provider, provider_status: status });
+    if (status !== 200) throw unknown(provider, `status ${status}`);
+  };
+}
+
+/** `invalid_params` and not 401: the caller's gateway key is fine, one of its params is not, and a client must not drop its key for it. */
+export function refusal(message: string, data: Readonly<Record<string, unknown>> = {}): RpcError {
+  return new RpcError('invalid_params', { data: { ...data, issues: [{ path: 'credentials.token', message }] } });
+}
+
+const REQUESTS: Readonly<Record<LoginProvider, (token: string) => { path: string; headers: Record<string, string> }>> =
+  {
+    anthropic: (token) => ({
+      path: '/models?limit=1',
+      headers: { 'x-api-key': token, 'anthropic-version': '2023-06-01' },
+    }),
+    openai: (token) => ({ path: '/models', headers: { authorization: `Bearer ${token}` } }),
+    google: (token) => ({ path: '/models?pageSize=1', headers: { 'x-goog-api-key': token } }),
+    // The plan's usage: what Codex itself asks this backend about its user, and the lightest call that needs the token.
+    chatgpt: (token) => {
+      const { accountId } = readToken(token);
+      return {
+        path: '/wham/usage',
+        headers: {
+          authorization: `Bearer ${token}`,
+          ...(accountId === undefined ? {} : { 'chatgpt-account-id': accountId }),
+        },
+      };
+    },
+  };
+
+/** Google answers 400, not 401, to a key it does not know. */
+async function isBadGoogleKey(response: Response): Promise<boolean> {
+  if (response.status !== 400 || response.body === null) return false;
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of response.body) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > BODY_BYTES_MAX) break;
+    chunks.push(chunk);
+  }
+  return /"API_KEY_INVALID"|API key (?:not valid|expired)/.test(Buffer.concat(chunks).toString('utf8'));
+}
+
+/** The cause is made anew: an error of the HTTP client could quote the request. */
+function unknown(provider: LoginProvider, summary: string): RpcError {
+  return new RpcError('unavailable', {
+    message: `${LABELS[provider]} could not be asked about this token; nothing was stored`,
+    data: { provider },
+    retryAfterMs: 1_000,
+    cause: new Error(`login check with ${LABELS[provider]}: ${summary}`),
+  });
+}
+
+function summaryOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'failed';
+  const { cause } = error;
+  return cause instanceof Error && 'code' in cause ? `${error.name} (${String(cause.code)})` : error.name;
+}

@@ -1,0 +1,143 @@
+// The logins of all keys: credentials of a provider that a caller left here, sealed at rest, found only by their owner. They leave this
+// file for one turn at a time and are never returned, logged or stored in the clear.
+import { createHash } from 'node:crypto';
+import type { Clock, Ids } from '../../clock.ts';
+import { RpcError } from '../../errors.ts';
+import type { Ref, Store } from '../../store/store.ts';
+import { transact } from '../../store/transact.ts';
+import { type Envelope, type KeyWrapper, open, seal } from './envelope.ts';
+import { type LoginCheck, type LoginProvider, refusal } from './login-check.ts';
+import { readToken } from './login-token.ts';
+
+/** How long a login lasts, unless its token ends before. */
+export const LOGIN_MS = 30 * 86_400_000;
+/** How far clocks that are fairly right differ at most. */
+const AHEAD_MS_MAX = 5 * 60_000;
+const STORE_TIMEOUT_MS = 5_000;
+
+export interface Login {
+  readonly sessionId: string;
+  readonly expiresAtMs: number;
+}
+
+export interface Logins {
+  /**
+   * Checks the token with its provider and stores it sealed. Throws RpcError `invalid_params` when the token is refused or has ended,
+   * `unavailable` when the provider, the key or the store cannot be reached (nothing is stored then, as far as anybody can tell),
+   * `forbidden` where the deployment has no key to seal with.
+   */
+  login(owner: string, provider: LoginProvider, token: string, signal: AbortSignal): Promise<Login>;
+  /** False when there is no such login of this owner. */
+  logout(owner: string, sessionId: string, signal: AbortSignal): Promise<boolean>;
+  /**
+   * The credentials for one turn. Throws RpcError `not_found` for a login that is unknown, another owner's, expired or sealed by a key
+   * that is gone, all in the same words; `unavailable` when the key or the store cannot be reached.
+   */
+  use(
+    owner: string,
+    sessionId: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly provider: LoginProvider; token(): string }>;
+  /** Whose token a login holds, without opening it; undefined for a login that `use` would not find. Throws RpcError `unavailable`. */
+  providerOf(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginProvider | undefined>;
+}
+
+/** `logins/<hash of owner and session id>`. TTL: `expires_at_ms`. */
+interface LoginDocument extends Envelope {
+  /** Key id. */
+  readonly owner: string;
+  readonly provider: LoginProvider;
+  readonly created_at: string;
+  readonly expires_at_ms: number;
+}
+
+export interface LoginsParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly check: LoginCheck;
+  /** Undefined: this deployment has nothing to seal with. */
+  readonly wrapper: KeyWrapper | undefined;
+}
+
+export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts): Logins {
+  /** The binding names the end, so it is looked at even where the store has not noticed it yet. */
+  async function find(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginDocument | undefined> {
+    const options = { timeoutMs: STORE_TIMEOUT_MS, signal };
+    const [snapshot] = await store.get<LoginDocument>([loginRef(owner, sessionId)], options);
+    const login = snapshot?.data;
+    if (login === undefined) return undefined;
+    const leftMs = login.expires_at_ms - clock.now();
+    // More than a login ever has was written by a wrong clock: its real end is not known.
+    return leftMs > 0 && leftMs <= LOGIN_MS + AHEAD_MS_MAX ? login : undefined;
+  }
+
+  return {
+    async login(owner, provider, token, signal) {
+      if (wrapper === undefined) throw noKey();
+      const tokenEndsAtMs = readToken(token).expiresAtMs ?? Number.POSITIVE_INFINITY;
+      if (tokenEndsAtMs <= clock.now()) throw refusal('this token has expired');
+      await check(provider, token, signal);
+      const sessionId = ids.next('auth');
+      const nowMs = clock.now();
+      const facts = { provider, expires_at_ms: Math.min(nowMs + LOGIN_MS, tokenEndsAtMs) };
+      const envelope = await seal(wrapper, token, bindingOf(owner, sessionId, facts), signal);
+      const data: LoginDocument = { owner, ...facts, created_at: new Date(nowMs).toISOString(), ...envelope };
+      await store.commit([{ ref: loginRef(owner, sessionId), data, expireAtMs: facts.expires_at_ms, if: 'absent' }], {
+        timeoutMs: STORE_TIMEOUT_MS,
+        signal,
+      });
+      return { sessionId, expiresAtMs: facts.expires_at_ms };
+    },
+
+    async logout(owner, sessionId, signal) {
+      const ref = loginRef(owner, sessionId);
+      const { result } = await transact(
+        store,
+        [ref],
+        ([snapshot]) => {
+          const found = snapshot?.data !== undefined;
+          return { writes: found ? [{ ref, delete: true }] : [], result: found };
+        },
+        { timeoutMs: STORE_TIMEOUT_MS, signal },
+      );
+      return result;
+    },
+
+    async use(owner, sessionId, signal) {
+      const login = await find(owner, sessionId, signal);
+      if (login === undefined || wrapper === undefined) throw notFound();
+      const token = await open(wrapper, login, bindingOf(owner, sessionId, login), signal);
+      if (token === undefined) throw notFound();
+      return { provider: login.provider, token: () => token };
+    },
+
+    providerOf: async (owner, sessionId, signal) => (await find(owner, sessionId, signal))?.provider,
+  };
+}
+
+/** The owner is part of the hash: another key's session id names another, absent document. */
+function loginRef(owner: string, sessionId: string): Ref {
+  const id = createHash('sha256').update(`${owner.length}:${owner}${sessionId}`).digest('base64url');
+  return { collection: 'logins', id };
+}
+
+/** What the seal holds together: a document moved to another owner, or changed to last longer, does not open. */
+function bindingOf(
+  owner: string,
+  sessionId: string,
+  { provider, expires_at_ms }: Pick<LoginDocument, 'provider' | 'expires_at_ms'>,
+): Uint8Array {
+  return Buffer.from(JSON.stringify(['gateway.login.v1', owner, sessionId, provider, expires_at_ms]));
+}
+
+function notFound(): RpcError {
+  return new RpcError('not_found', { message: 'Not found: no such login, or it has ended; call auth.login' });
+}
+
+function noKey(): RpcError {
+  return new RpcError('forbidden', {
+    message: 'Forbidden: this deployment has no key to seal credentials with; its operator sets KMS_KEY',
+    data: { disabled_by: 'deployment' },
+  });
+}

@@ -1,0 +1,83 @@
+// Verifies the OIDC tokens that Pub/Sub push and Cloud Scheduler send: signed by Google, for this audience, by this service account.
+
+import { deadline, orAbort } from '../async.ts';
+import { RpcError } from '../errors.ts';
+
+const TIMEOUT_MS = 5_000;
+/** A client, and with it the certificates it keeps, is used for at most this long. */
+const CLIENT_MS_MAX = 3_600_000;
+const TOKEN_CHARS_MAX = 8_192;
+const BEARER = /^bearer +([\w-]+\.[\w-]+\.[\w-]+) *$/i;
+const ISSUERS = ['https://accounts.google.com', 'accounts.google.com'];
+
+/** Whose tokens count. */
+export interface OidcPolicy {
+  readonly audience: string;
+  /** E-mail address of the service account. */
+  readonly email: string;
+}
+
+export interface OidcVerifier {
+  /**
+   * Resolves when `authorization` is a Bearer token that satisfies the policy. Rejects with RpcError `unauthorized`, or `unavailable`
+   * when Google's certificates cannot be had in time.
+   */
+  verify(authorization: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<void>;
+}
+
+export interface OidcOptions {
+  /** Where the signers' certificates are; Google's by default. */
+  readonly certificatesUrl?: string;
+}
+
+/** The library is imported at the first token: most instances of the webhook function never see one. */
+export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}): OidcVerifier {
+  let opened: ReturnType<typeof openClient> | undefined;
+  let openedAtMs = 0;
+  return {
+    async verify(authorization, { signal } = {}) {
+      const token = tokenOf(authorization);
+      // The library keeps certificates until a time of the wall clock, which may step back.
+      if (opened === undefined || performance.now() - openedAtMs > CLIENT_MS_MAX) {
+        opened = openClient(options);
+        openedAtMs = performance.now();
+      }
+      const { certs } = await certificates(await opened, deadline(TIMEOUT_MS, signal));
+      const client = await opened;
+      let payload: { email?: string; email_verified?: boolean } | undefined;
+      try {
+        payload = (await client.verifySignedJwtWithCertsAsync(token, certs, policy.audience, ISSUERS)).getPayload();
+      } catch (error) {
+        // The library's message quotes the token's content; only our own words go on.
+        throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not valid here', cause: error });
+      }
+      if (payload?.email_verified !== true || payload.email !== policy.email) {
+        throw new RpcError('unauthorized', { message: 'Unauthorized: the token belongs to another account' });
+      }
+    },
+  };
+}
+
+async function openClient({ certificatesUrl }: OidcOptions) {
+  const { OAuth2Client } = await import('google-auth-library');
+  return new OAuth2Client({
+    transporterOptions: { timeout: TIMEOUT_MS },
+    ...(certificatesUrl === undefined ? {} : { endpoints: { oauth2FederatedSignonPemCertsUrl: certificatesUrl } }),
+  });
+}
+
+async function certificates(client: Awaited<ReturnType<typeof openClient>>, signal: AbortSignal) {
+  try {
+    return await orAbort(client.getFederatedSignonCertsAsync(), signal);
+  } catch (error) {
+    throw new RpcError('unavailable', { message: 'certificates for token verification cannot be had', cause: error });
+  }
+}
+
+function tokenOf(authorization: string | undefined): string {
+  const token = (authorization?.length ?? 0) > TOKEN_CHARS_MAX ? undefined : BEARER.exec(authorization ?? '')?.[1];
+  if (token === undefined) {
+    throw new RpcError('unauthorized', { message: 'Unauthorized: send an OIDC token as Authorization: Bearer' });
+  }
+  return token;
+}

@@ -1,0 +1,212 @@
+// The variables of the environment and how each is read: one row per variable. What they mean together is config.ts.
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import type { ApiKey } from './key-document.ts';
+import { parseKeyDocument } from './key-document.ts';
+import { parseLimits } from './limits.ts';
+import { modelIdIssue } from './model-id.ts';
+
+const url = z.string().refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http(s) URL');
+/** A reader that throws, as a schema: its message becomes the line about the mistake. */
+const readBy = <T>(read: (text: string) => T) =>
+  z.string().transform((text, context) => {
+    try {
+      return read(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+      return z.NEVER;
+    }
+  });
+const milliseconds = z.coerce.number({ error: 'must be a number of milliseconds' }).int().min(100).max(3_600_000);
+const hostAndPort = z.string().regex(/^([\w.-]+|\[[0-9a-f:.]+\]):\d{1,5}$/i, 'must be host:port');
+/** What fits into a header. */
+const apiKey = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces');
+
+/** One row per variable: the README's table and the messages come from these names. */
+export const Variables = z.object({
+  PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(8080),
+  HOST: z.string().min(1).default('127.0.0.1'),
+  GATEWAY_API_KEY: readBy(readKeys).optional(),
+  GATEWAY_KEYS: readBy(readKeyDocument).optional(),
+  GATEWAY_KEY_SOURCE: z.enum(['environment', 'secret-manager']).optional(),
+  GATEWAY_LIMITS: readBy(parseLimits).prefault('100/minute,1000/hour,10000/day'),
+  GATEWAY_DATA_DIR: z.string().min(1).default('.data'),
+  GATEWAY_STORE: z.enum(['embedded', 'memory', 'firestore']).optional(),
+  GATEWAY_BUS: z.enum(['local', 'pubsub']).optional(),
+  GATEWAY_TOPIC: z
+    .string()
+    .regex(/^[A-Za-z][\w.~%+-]{2,254}$/, 'must be a Pub/Sub topic name')
+    .default('gateway-events'),
+  BFF_BASE_URL: url.optional(),
+  BFF_BACKENDS: readBy(readBackends).optional(),
+  MCP_SERVERS: readBy(readMcpServers).optional(),
+  GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
+  GATEWAY_DAILY_TOKENS: z.coerce.number({ error: 'must be a number of tokens' }).int().min(1).optional(),
+  GATEWAY_STORAGE_MB: z.coerce
+    .number({ error: 'must be a number of megabytes' })
+    .int()
+    .min(1)
+    .max(1 << 30)
+    .default(1_024),
+  GATEWAY_LEASE_MS: milliseconds.default(30_000),
+  GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
+  GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
+  ENGINE: z.enum(['direct', 'codex']).default('direct'),
+  CODEX_BIN: z.string().min(1).optional(),
+  MODEL: z
+    .string()
+    .superRefine((model, context) => {
+      const message = modelIdIssue(model);
+      if (message !== undefined) context.addIssue({ code: 'custom', message });
+    })
+    .optional(),
+  MODELS: readBy(readModels).optional(),
+  ANTHROPIC_API_KEY: apiKey.optional(),
+  ANTHROPIC_BASE_URL: url.optional(),
+  OPENAI_API_KEY: apiKey.optional(),
+  OPENAI_BASE_URL: url.optional(),
+  GOOGLE_BASE_URL: url.optional(),
+  CHATGPT_BASE_URL: url.optional(),
+  KMS_KEY: z
+    .string()
+    .regex(
+      /^projects\/[^/]+\/locations\/[^/]+\/keyRings\/[^/]+\/cryptoKeys\/[^/]+$/,
+      'must be projects/P/locations/L/keyRings/R/cryptoKeys/K',
+    )
+    .optional(),
+  GOOGLE_APPLICATION_CREDENTIALS: z.string().min(1).optional(),
+  GOOGLE_CLOUD_LOCATION: z.string().min(1).default('us-central1'),
+  GOOGLE_CLOUD_PROJECT: z.string().min(1).optional(),
+  FIRESTORE_EMULATOR_HOST: hostAndPort.optional(),
+  PUBSUB_EMULATOR_HOST: hostAndPort.optional(),
+  WEBHOOK_SECRETS: readBy(readWebhookSecrets).prefault(''),
+  WEBHOOK_LIMITS: readBy(parseLimits).prefault('1000/minute'),
+  ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
+  COMPANION_URL: url.optional(),
+  COMPANION_AUDIENCE: z.string().min(1).optional(),
+  COMPANION_CALLER: z.string().min(1).optional(),
+  PUSH_AUDIENCE: z.string().min(1).optional(),
+  PUSH_SERVICE_ACCOUNT: z.string().min(1).optional(),
+  K_SERVICE: z.string().optional(),
+  HOME: z.string().default('/'),
+  PATH: z.string().default('/usr/local/bin:/usr/bin:/bin'),
+});
+
+export type Settings = z.output<typeof Variables>;
+
+/** The document with what it says, so that a mistake in it is found at start. */
+function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
+  return { document, keys: parseKeyDocument(document) };
+}
+
+function readKeyDocument(text: string): ReturnType<typeof readKeys> {
+  const document = inlineOrFile(text);
+  // A file's name without its @ would become a key.
+  if (document.trimStart().startsWith('{')) return readKeys(document);
+  throw new Error(
+    'must be the JSON document {"keys": [{"id": "...", "key": "..."}]}, inline or @file; one bare key is GATEWAY_API_KEY',
+  );
+}
+
+/** `@path` reads a file, anything else is the value itself. */
+function inlineOrFile(value: string): string {
+  if (!value.startsWith('@')) return value;
+  try {
+    return readFileSync(value.slice(1), 'utf8');
+  } catch (error) {
+    throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
+  }
+}
+
+const Backends = z.record(
+  z.string().regex(/^[\w-]{1,64}$/),
+  z.strictObject({ base_url: url, internal: z.boolean().default(false) }),
+);
+
+function readBackends(value: string): readonly (readonly [string, { baseUrl: string; internal: boolean }])[] {
+  const form = 'must be JSON of the form {"name": {"base_url": "https://...", "internal": false}}';
+  let document: unknown;
+  try {
+    document = JSON.parse(inlineOrFile(value));
+  } catch {
+    throw new Error(form);
+  }
+  const parsed = Backends.safeParse(document);
+  if (!parsed.success) throw new Error(form);
+  return Object.entries(parsed.data).map(([name, { base_url, internal }]) => [name, { baseUrl: base_url, internal }]);
+}
+
+const tokens = z.int().min(1).max(1_000_000_000);
+const usdPerMillion = z.number().min(0).max(1_000_000);
+const ModelFacts = z.strictObject({
+  context_tokens: tokens.optional(),
+  max_output_tokens: tokens.optional(),
+  price: z
+    .strictObject({
+      input: usdPerMillion,
+      output: usdPerMillion,
+      cached_input: usdPerMillion.optional(),
+      cache_write: usdPerMillion.optional(),
+    })
+    .optional(),
+});
+export type ModelFacts = z.output<typeof ModelFacts>;
+const Models = z.record(z.string(), ModelFacts);
+
+function readModels(text: string): ReadonlyMap<string, ModelFacts> {
+  let document: unknown;
+  try {
+    document = JSON.parse(inlineOrFile(text));
+  } catch (error) {
+    throw new Error(error instanceof SyntaxError ? 'is not JSON' : String((error as Error).message));
+  }
+  const { data, error } = Models.safeParse(document);
+  if (data === undefined) {
+    const [issue] = error.issues;
+    const form = '{"provider/model": {"context_tokens", "max_output_tokens", "price": {"input", "output"}}}';
+    throw new Error(`${issue?.path.join('.') || 'the document'}: ${issue?.message}; the form is ${form}`);
+  }
+  for (const id of Object.keys(data)) {
+    const problem = modelIdIssue(id);
+    if (problem !== undefined) throw new Error(`${JSON.stringify(id.slice(0, 128))}: ${problem}`);
+  }
+  return new Map(Object.entries(data));
+}
+
+const absolutePath = z.string().regex(/^\/[^\0]*$/);
+const McpServer = z.union([
+  z.strictObject({
+    command: z.string().min(1),
+    args: z.array(z.string()).default([]),
+    env: z.record(z.string(), z.string()).default({}),
+    paths: z.array(absolutePath).default([]),
+    network: z.boolean().default(false),
+  }),
+  z.strictObject({ url, headers: z.record(z.string(), z.string()).default({}) }),
+]);
+const McpServers = z.record(z.string().regex(/^[\w.-]{1,64}$/), McpServer);
+
+/** Values are never shown: they may hold credentials. */
+function readMcpServers(text: string): ReadonlyMap<string, z.output<typeof McpServer>> {
+  try {
+    return new Map(Object.entries(McpServers.parse(JSON.parse(inlineOrFile(text)))));
+  } catch {
+    throw new Error(
+      'must be JSON of the form {"name": {"command": "...", "args": [], "env": {}, "paths": ["/..."], "network": false}} or {"name": {"url": "https://...", "headers": {}}}',
+    );
+  }
+}
+
+function readWebhookSecrets(text: string): string[] {
+  const secrets = text.split(/\s+/).filter((part) => part !== '');
+  const wrong = secrets.findIndex((secret) => !/^whsec_[A-Za-z0-9+/]{2,}={0,2}$|^github:.+$/.test(secret));
+  if (wrong !== -1) throw new Error(`entry ${wrong + 1} must be whsec_<base64> or github:<secret>`);
+  return secrets;
+}
+
+function readOrigins(text: string): Set<string> {
+  const origins = text.split(/[\s,]+/).filter((part) => part !== '');
+  const wrong = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
+  if (wrong !== undefined) throw new Error(`${wrong} must be an exact origin such as https://app.example.com`);
+  return new Set(origins);
+}

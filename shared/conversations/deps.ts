@@ -1,0 +1,22 @@
+// What the files of this folder hand to each other, and nothing of the outside.
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config/config.ts';
+import type { Logger } from '../log.ts';
+import type { Store } from '../store/store.ts';
+import type { OwnerWatch } from './owner-watch.ts';
+import type { ConversationCache } from './records/conversation-cache.ts';
+import type { History } from './records/history.ts';
+import type { UsageLedger } from './records/usage-ledger.ts';
+
+export interface TurnParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly history: History;
+  readonly cache: ConversationCache;
+  readonly ledger: UsageLedger;
+  readonly owners: OwnerWatch;
+  /** Bytes of messages and files that an owner may keep. */
+  readonly storageBytesMax: number;
+  readonly turns: Config['turns'];
+}

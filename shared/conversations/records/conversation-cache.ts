@@ -1,0 +1,44 @@
+// The conversations this instance committed or read last, so that a warm session costs no read. Only ever a hint: every write carries
+// the version that was cached, and a stale one conflicts.
+import { LRUCache } from 'lru-cache';
+import { shareOfHeap } from '../../heap-share.ts';
+import type { Ref, Snapshot } from '../../store/store.ts';
+import type { ConversationDocument } from './documents.ts';
+
+const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
+
+export interface ConversationCache {
+  /** In the form `transact` takes as `cached`. */
+  get(ref: Ref): readonly Snapshot[] | undefined;
+  set(ref: Ref, snapshot: Snapshot | undefined): void;
+  /** The document in a snapshot of a conversation; undefined when absent or being erased. */
+  read(snapshot: Snapshot | undefined): ConversationDocument | undefined;
+}
+
+export function createConversationCache(): ConversationCache {
+  const snapshots = new LRUCache<string, Snapshot>({
+    maxSize: CACHE_BYTES_MAX,
+    sizeCalculation: (snapshot) => {
+      const data = toConversation(snapshot);
+      return 1024 + (data?.recent ?? []).reduce((sum, message) => sum + message.content.length * 2 + 256, 0);
+    },
+  });
+  return {
+    get(ref) {
+      const snapshot = snapshots.get(ref.id);
+      return snapshot === undefined ? undefined : [snapshot];
+    },
+    set(ref, snapshot) {
+      if (snapshot === undefined) snapshots.delete(ref.id);
+      else snapshots.set(ref.id, snapshot);
+    },
+    read(snapshot) {
+      const data = snapshot && toConversation(snapshot);
+      return data?.deleted === true ? undefined : data;
+    },
+  };
+}
+
+function toConversation(snapshot: Snapshot): ConversationDocument | undefined {
+  return snapshot.data as ConversationDocument | undefined;
+}

@@ -1,0 +1,200 @@
+// Tokens per key and UTC day, and the optional daily budget. A settled turn's tokens join the key's next write, so that turns of one key
+// never wait for each other, the turn's own commit stays one, and a busy key costs ten writes a second at most.
+//
+// The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be overshot by at most the turns in
+// flight at that moment, on all instances; a turn is in flight until its tokens are on record (GATHER_MS after its end). An instance
+// that is killed loses the count of its turns in flight, those it had not recorded; their sessions and turns have it all the same.
+import { createHash } from 'node:crypto';
+import type { Clock } from '../../clock.ts';
+import { RpcError } from '../../errors.ts';
+import { errorFields, type Logger } from '../../log.ts';
+import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
+import { transact } from '../../store/transact.ts';
+import { addUsage, NO_USAGE, type Usage } from '../../usage.ts';
+import { storageRef, storageWrite, toStorage } from '../storage.ts';
+
+const DAY_MS = 86_400_000;
+const KEPT_MS = 40 * DAY_MS;
+const GATHER_MS = 100;
+const RETRY_MS = 1_000;
+/** Keys with counts that could not be written yet; beyond it the smallest trouble is to forget. */
+const KEYS_MAX = 10_000;
+
+/** `usage/<hash of owner>-<day>`: what a key has used on a UTC day. TTL 40 days. */
+export interface DailyUsage extends Usage {
+  readonly owner: string;
+  /** `2026-11-13`. */
+  readonly day: string;
+  readonly turns: number;
+}
+
+export interface UsageLedger {
+  /**
+   * Counts a settled turn, and the bytes that its owner keeps more (or less) of. Returns at once; what cannot be written is kept and tried
+   * again.
+   */
+  add(owner: string, usage: Usage, bytes?: number): void;
+  /** Bytes that this owner keeps, as far as this instance knows without asking; undefined: not at all. */
+  stored(owner: string): number | undefined;
+  /** Takes in a read of the owner's storage document; returns what it keeps, with what this instance has not written yet. */
+  learn(owner: string, snapshot: Snapshot | undefined): number;
+  /** What this key has used today, as far as it is on record or known here. */
+  today(owner: string): Promise<DailyUsage>;
+  /** Throws `rate_limited` (data.detail `daily_tokens`) when the budget of today is used up. Reads only when there is a budget. */
+  admit(owner: string): Promise<void>;
+  /** Resolves when everything counted so far is on record, or has failed once more. */
+  flush(): Promise<void>;
+}
+
+interface Pending {
+  usage: Usage;
+  turns: number;
+  bytes: number;
+  cached: Snapshot | undefined;
+  storage: Snapshot | undefined;
+  writing: Promise<void> | undefined;
+  timer: NodeJS.Timeout | undefined;
+}
+
+const NOTHING: Pending = {
+  usage: NO_USAGE,
+  turns: 0,
+  bytes: 0,
+  cached: undefined,
+  storage: undefined,
+  writing: undefined,
+  timer: undefined,
+};
+
+export interface UsageLedgerParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Tokens per key and UTC day; undefined: no budget. */
+  readonly dailyTokens: number | undefined;
+}
+
+export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedgerParts): UsageLedger {
+  const keys = new Map<string, Pending>();
+
+  const entryOf = (owner: string): Pending => {
+    const known = keys.get(owner);
+    if (known !== undefined) return known;
+    if (keys.size >= KEYS_MAX) keys.clear();
+    const made = { ...NOTHING };
+    keys.set(owner, made);
+    return made;
+  };
+
+  const write = async (owner: string, pending: Pending): Promise<void> => {
+    while (pending.turns > 0 || pending.bytes !== 0) {
+      const { usage, turns, bytes, cached, storage } = pending;
+      Object.assign(pending, { usage: NO_USAGE, turns: 0, bytes: 0 });
+      const day = dayOf(clock.now());
+      const ref = usageRef(owner, day);
+      try {
+        const { snapshots } = await transact(
+          store,
+          [ref, storageRef(owner)],
+          ([snapshot, kept]) => {
+            const before = toDaily(snapshot, owner, day);
+            const data: DailyUsage = { ...before, ...addUsage(before, usage), turns: before.turns + turns };
+            const total = Math.max(0, toStorage(kept, owner).bytes + bytes);
+            const writes: Write[] = [
+              ...(turns === 0 ? [] : [{ ref, data, expireAtMs: clock.now() + KEPT_MS }]),
+              ...(bytes === 0 ? [] : [storageWrite(owner, total)]),
+            ];
+            return { writes, result: undefined };
+          },
+          { cached: cached?.ref.id === ref.id && storage !== undefined ? [cached, storage] : undefined },
+        );
+        Object.assign(pending, { cached: snapshots[0], storage: snapshots[1] });
+      } catch (error) {
+        // An unconfirmed write may be counted twice: that errs on the side of the budget.
+        pending.usage = addUsage(pending.usage, usage);
+        pending.turns += turns;
+        pending.bytes += bytes;
+        Object.assign(pending, { cached: undefined, storage: undefined });
+        log.warn('usage of the day not recorded, will be tried again', errorFields(error));
+        startIn(RETRY_MS, owner, pending);
+        break;
+      }
+    }
+    // In the same step as the last look at `turns`, so that no count can slip in between.
+    pending.writing = undefined;
+  };
+  const start = async (owner: string, pending: Pending): Promise<void> => {
+    clearTimeout(pending.timer);
+    pending.timer = undefined;
+    if (pending.turns > 0 || pending.bytes !== 0) pending.writing ??= write(owner, pending);
+    await pending.writing;
+  };
+  const startIn = (ms: number, owner: string, pending: Pending): void => {
+    pending.timer ??= setTimeout(() => void start(owner, pending), ms).unref();
+  };
+  const today = async (owner: string): Promise<DailyUsage> => {
+    const day = dayOf(clock.now());
+    const [snapshot] = await store.get([usageRef(owner, day)]);
+    const stored = toDaily(snapshot, owner, day);
+    const pending = keys.get(owner);
+    return pending === undefined
+      ? stored
+      : { ...stored, ...addUsage(stored, pending.usage), turns: stored.turns + pending.turns };
+  };
+
+  return {
+    today,
+    add(owner, usage, bytes = 0) {
+      const isUsed = usage.total_tokens > 0;
+      if (!isUsed && bytes === 0) return;
+      const pending = entryOf(owner);
+      pending.usage = addUsage(pending.usage, usage);
+      pending.bytes += bytes;
+      if (isUsed) pending.turns++;
+      startIn(GATHER_MS, owner, pending);
+    },
+    stored(owner) {
+      const pending = keys.get(owner);
+      return pending?.storage === undefined ? undefined : toStorage(pending.storage, owner).bytes + pending.bytes;
+    },
+    learn(owner, snapshot) {
+      const pending = entryOf(owner);
+      // While a write of this instance is under way, its outcome is the newer one.
+      if (pending.writing === undefined) pending.storage = snapshot;
+      return toStorage(snapshot, owner).bytes + pending.bytes;
+    },
+    async admit(owner) {
+      if (dailyTokens === undefined) return;
+      await keys.get(owner)?.writing;
+      const { total_tokens, day } = await today(owner);
+      if (total_tokens < dailyTokens) return;
+      const resetMs = Date.parse(day) + DAY_MS;
+      throw new RpcError('rate_limited', {
+        message: 'the daily token budget of this key is used up',
+        data: {
+          detail: 'daily_tokens',
+          limit: dailyTokens,
+          used: total_tokens,
+          remaining: 0,
+          reset: resetMs / 1_000,
+        },
+        retryAfterMs: resetMs - clock.now(),
+      });
+    },
+    async flush() {
+      await Promise.all([...keys].map(([owner, pending]) => start(owner, pending)));
+    },
+  };
+}
+
+function toDaily(snapshot: Snapshot | undefined, owner: string, day: string): DailyUsage {
+  return (snapshot?.data as DailyUsage | undefined) ?? { owner, day, ...NO_USAGE, turns: 0 };
+}
+
+function usageRef(owner: string, day: string): Ref {
+  return { collection: 'usage', id: `${createHash('sha256').update(owner).digest('base64url')}-${day}` };
+}
+
+function dayOf(nowMs: number): string {
+  return new Date(nowMs).toISOString().slice(0, 10);
+}

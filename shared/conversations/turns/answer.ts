@@ -1,0 +1,75 @@
+// What a caller is told about a turn that has ended: one function for the caller who waited, for a duplicate of an idempotency key and
+// for whoever resumes, so that all of them are told the same.
+import { ERRORS, type Reason, RpcError } from '../../errors.ts';
+import type { Usage } from '../../usage.ts';
+import type { CutReason, TurnEvent } from '../records/documents.ts';
+import type { EndedTurn } from './turn-runner.ts';
+
+export interface PromptAnswer {
+  readonly type: 'ai_response';
+  readonly conversation_id: string;
+  readonly content: string;
+  readonly model: string;
+  readonly timestamp: string;
+  readonly events: readonly TurnEvent[];
+  readonly session_id: string;
+  readonly turn_id: string;
+  readonly usage: Usage;
+  /** Present when the model's answer was cut. */
+  readonly finish_reason?: CutReason;
+}
+
+/** The answer of a completed turn; throws the error of any other end (`cancelled`, `unavailable` for interrupted, the failure's own). */
+export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAnswer {
+  const where = { session_id: turn.session_id, conversation_id: turn.conversation, turn_id: turnId };
+  if (turn.status === 'completed') {
+    return {
+      type: 'ai_response',
+      conversation_id: turn.conversation,
+      content: textOf(events),
+      model: turn.model,
+      timestamp: turn.ended_at ?? turn.started_at,
+      events: events.map(({ event }) => event).filter(isMilestone),
+      session_id: turn.session_id,
+      turn_id: turnId,
+      usage: turn.usage,
+      ...finishOf(events.at(-1)?.event),
+    };
+  }
+  if (turn.failure !== null) {
+    throw new RpcError(toReason(turn.failure.reason), {
+      message: turn.failure.message,
+      data: { ...(JSON.parse(turn.failure.data) as Record<string, unknown>), ...where },
+      retryable: turn.failure.retryable,
+      ...(turn.failure.retry_after_ms === null ? {} : { retryAfterMs: turn.failure.retry_after_ms }),
+    });
+  }
+  if (turn.status === 'interrupted') {
+    throw new RpcError('unavailable', {
+      message: 'the instance that ran the turn stopped; what it had answered is in the history',
+      data: { ...where, turn_status: turn.status },
+      retryAfterMs: 1_000,
+    });
+  }
+  throw new RpcError('cancelled', { data: { ...where, turn_status: turn.status } });
+}
+
+function finishOf(last: TurnEvent | undefined): Pick<PromptAnswer, 'finish_reason'> {
+  if (last === undefined || !('TaskComplete' in last)) return {};
+  const { finish_reason } = last.TaskComplete;
+  return finish_reason === undefined ? {} : { finish_reason };
+}
+
+/** The text answered so far, or in the end. */
+export function textOf(events: EndedTurn['events']): string {
+  return events.map(({ event }) => ('AgentMessageDelta' in event ? event.AgentMessageDelta.delta : '')).join('');
+}
+
+/** The events of the reference's answer: what happened, without the pieces and counters that streaming shows. */
+function isMilestone(event: TurnEvent): boolean {
+  return !('AgentMessageDelta' in event) && !('AgentReasoning' in event) && !('TokenCount' in event);
+}
+
+function toReason(reason: string): Reason {
+  return reason in ERRORS ? (reason as Reason) : 'internal';
+}

@@ -1,0 +1,82 @@
+// Brings the events of a running turn to the store while it runs, so that others can follow it and little is lost when this instance
+// dies: at most one write a second per turn.
+import { errorFields } from '../../log.ts';
+import { Conflict } from '../../store/store.ts';
+import type { TurnParts } from '../deps.ts';
+import type { TurnDocument } from '../records/documents.ts';
+import type { EventLog } from '../records/event-log.ts';
+import type { TurnRecord } from './turn-record.ts';
+
+/** Events reach the store at most this late; one write per second and document is Firestore's guideline. */
+const FLUSH_MS = 1_000;
+/** What may be left to the commit that ends the turn. */
+const LEFT_CHARS_MAX = 1 << 20;
+
+export interface EventFlusher {
+  /** Something was appended to the log. */
+  touch(): void;
+  /**
+   * Stops flushing. Resolves when nothing is under way and what is left fits into the commit that ends the turn; rejects when the store
+   * does not take it (may be asked again).
+   */
+  finish(): Promise<void>;
+}
+
+/** `onLost`: the record says that somebody else has ended or erased the turn. */
+export function createEventFlusher(
+  { store, clock, log: logger }: TurnParts,
+  log: EventLog,
+  record: TurnRecord,
+  onLost: () => void,
+): EventFlusher {
+  let timer: NodeJS.Timeout | undefined;
+  let flushing: Promise<void> | undefined;
+  let finished = false;
+  let lost = false;
+
+  const flush = async (): Promise<void> => {
+    try {
+      const versions = await store.commit(record.writes(log.events, undefined, clock.now()));
+      record.flushed(versions[0]);
+    } catch (error) {
+      if (!(error instanceof Conflict)) throw error;
+      // Our own write whose answer was lost, or somebody else's end: what is stored tells.
+      const [stored] = await store.get<TurnDocument>([record.ref]);
+      if (stored?.data?.status === 'running' && stored.version !== null) record.updateFence(stored.version);
+      else {
+        lost = true;
+        onLost();
+      }
+    }
+  };
+  const lastSeq = (): number => log.events.at(-1)?.seq ?? 0;
+  const arm = (): void => {
+    if (finished || lost || timer !== undefined || flushing !== undefined || lastSeq() <= record.flushedSeq) return;
+    timer = setTimeout(() => {
+      timer = undefined;
+      flushing = flush()
+        .catch((error: unknown) => logger.log('WARNING', 'turn events not flushed yet', errorFields(error)))
+        .finally(() => {
+          flushing = undefined;
+          arm();
+        });
+    }, FLUSH_MS);
+  };
+
+  return {
+    touch: arm,
+    async finish() {
+      finished = true;
+      clearTimeout(timer);
+      await flushing;
+      while (!lost && charsAfter(log, record.flushedSeq) > LEFT_CHARS_MAX) await flush();
+    },
+  };
+}
+
+function charsAfter({ events }: EventLog, seq: number): number {
+  return events.reduce((sum, numbered) => {
+    if (numbered.seq <= seq || !('AgentMessageDelta' in numbered.event)) return sum;
+    return sum + numbered.event.AgentMessageDelta.delta.length;
+  }, 0);
+}

@@ -1,0 +1,108 @@
+// Follows a turn that runs on another instance, or has ended: a log fed from the store, the same shape as the log of a turn that runs
+// here. Whoever follows also notices that the owner is gone, and settles the turn.
+import { RpcError, toRpcError } from '../../errors.ts';
+import type { Ref, Snapshot } from '../../store/store.ts';
+import type { Span } from '../../timings.ts';
+import { leaveQueue } from '../admission/queue.ts';
+import type { TurnParts } from '../deps.ts';
+import {
+  type ConversationDocument,
+  type TurnDocument,
+  type TurnEventsDocument,
+  turnRef,
+} from '../records/documents.ts';
+import { createEventLog, type EventLog } from '../records/event-log.ts';
+import { settleAbandoned } from './abandoned.ts';
+import { decodeTurn, readSealed } from './turn-record.ts';
+import type { EndedTurn } from './turn-runner.ts';
+
+/** How often a follower looks whether the owner still lives. */
+const CHECK_MS = 2_000;
+
+export interface FollowedTurn {
+  readonly log: EventLog;
+  readonly done: Promise<EndedTurn>;
+  /** Waiting for a turn that runs elsewhere counts as the model's time. */
+  readonly spans: readonly Span[];
+}
+
+/** `signal` ends the following (the reader has gone), not the turn: `done` then rejects with its reason. */
+export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
+  const { store } = parts;
+  const log = createEventLog();
+  const sealed: TurnEventsDocument[] = [];
+  const ended = Promise.withResolvers<EndedTurn>();
+  const startMs = performance.now();
+  const spans: Span[] = [];
+  let seen = false;
+  let watching = true;
+  let feeding: Promise<void> = Promise.resolve();
+
+  const feed = async (turn: TurnDocument): Promise<void> => {
+    sealed.push(...(await readSealed(store, turnId, sealed.length, turn.chunks.length)));
+    const known = log.events.at(-1)?.seq ?? 0;
+    for (const numbered of decodeTurn(turn, sealed)) if (numbered.seq > known) log.adopt(numbered);
+    if (turn.status !== 'running') ended.resolve({ turn, events: log.events });
+  };
+  const onSnapshot = ({ data }: Snapshot<TurnDocument>): void => {
+    if (data === undefined) {
+      if (seen) ended.reject(new RpcError('not_found', { message: 'the session was deleted' }));
+      return;
+    }
+    seen = true;
+    feeding = feeding.then(() => feed(data)).catch(onTrouble);
+  };
+  /** An outage is no end: the next check asks again, the reader's signal bounds the wait. */
+  const onTrouble = (error: unknown): void => {
+    if (toRpcError(error).reason !== 'unavailable') ended.reject(error);
+  };
+  const readRecord = async (): Promise<Snapshot<TurnDocument> | undefined> => {
+    const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
+    return record;
+  };
+  /** Without a record, the turn must be running or queued in its conversation; with one, its owner must live. */
+  const check = async (): Promise<void> => {
+    const [snapshot] = await store.get<ConversationDocument>([ref]);
+    const conversation = snapshot?.data?.deleted === true ? undefined : snapshot?.data;
+    const turn = conversation?.turn;
+    if (turn?.turn_id === turnId) {
+      if (parts.owners.ofLease(turn) === 'gone') await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
+      if (watching) return;
+      const record = await readRecord();
+      if (record !== undefined) onSnapshot(record);
+      return;
+    }
+    const waiting = conversation?.queue.find((entry) => entry.turn_id === turnId);
+    if (waiting !== undefined) {
+      if (!parts.owners.isWaiting(waiting)) {
+        await leaveQueue(parts, ref, (entry) => entry.turn_id === turnId, 'expired');
+      }
+      return;
+    }
+    const record = await readRecord();
+    if (record?.data === undefined)
+      ended.reject(new RpcError('not_found', { message: 'no such turn, or its record has expired' }));
+    else onSnapshot(record);
+  };
+
+  const runCheck = (): void => void check().catch(onTrouble);
+  // A watch may end for good, in an outage above all; from then on the checks bring the events, a little later.
+  const unwatch = store.watch<TurnDocument>(turnRef(turnId), onSnapshot, () => {
+    watching = false;
+  });
+  runCheck();
+  const timer = setInterval(runCheck, CHECK_MS);
+  const onAbort = (): void => ended.reject(signal.reason);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort, { once: true });
+
+  const done = ended.promise.finally(() => {
+    spans.push({ phase: 'model', startMs, endMs: performance.now() });
+    clearInterval(timer);
+    signal.removeEventListener('abort', onAbort);
+    unwatch();
+    log.close();
+  });
+  done.catch(() => {});
+  return { log, done, spans };
+}

@@ -1,0 +1,198 @@
+// The stored side of a turn: its document and its chunks of events, written at most once a second while it runs and once when it ends.
+import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
+import { NO_USAGE, type Usage } from '../../usage.ts';
+import {
+  type ConversationDocument,
+  type CutReason,
+  type Lease,
+  TURN_KEPT_MS,
+  type TurnDocument,
+  type TurnEvent,
+  type TurnEventsDocument,
+  type TurnStatus,
+  turnEventsRef,
+  turnRef,
+} from '../records/documents.ts';
+import { createEventDecoder, encodeEvents, type NumberedEvent } from '../records/event-log.ts';
+
+/** A chunk of events is sealed once its text has this many characters. */
+const CHUNK_CHARS = 64 << 10;
+/** Chunks in one commit of a running turn: Firestore takes 10 MiB, and a character may need six bytes in JSON. */
+const SEALED_PER_FLUSH = 8;
+/** What identifies a turn, running or waiting. */
+export interface TurnFacts {
+  readonly conversation: Pick<ConversationDocument, 'conversation_id' | 'session_id'>;
+  readonly lease: Pick<Lease, 'turn_id' | 'model' | 'started_at' | 'idempotency_id'>;
+}
+
+export interface TurnEnd {
+  readonly status: Exclude<TurnStatus, 'running'>;
+  readonly usage: Usage;
+  readonly nowMs: number;
+  readonly failure: TurnDocument['failure'];
+  readonly finishReason?: 'stop' | CutReason | undefined;
+}
+
+/** The write of the turn's own document. */
+export interface RecordWrite {
+  readonly ref: Ref;
+  readonly data: TurnDocument;
+  readonly expireAtMs: number;
+  readonly if?: Precondition;
+}
+
+/** Turns the log of a turn into writes. `sealed` chunks are written once, the open one with every flush. */
+export interface TurnRecord {
+  /** Seq up to which events are in the store. */
+  readonly flushedSeq: number;
+  /** Sealed chunks in the store. */
+  readonly sealedChunks: number;
+  readonly ref: Ref;
+  /**
+   * The writes that bring the store up to `events`; call `flushed` when they are committed. While the turn runs they are fenced by the
+   * document's version and may stop short of the last event; the ones that end it are fenced by the conversation's epoch, in the same
+   * commit, and hold everything.
+   */
+  writes(events: readonly NumberedEvent[], end: TurnEnd | undefined, nowMs: number): readonly [RecordWrite, ...Write[]];
+  flushed(version: Version | null | undefined): void;
+  /** The next write must find this version: an unconfirmed write of ours had been applied after all. */
+  updateFence(version: Version): void;
+}
+
+export function createTurnRecord(facts: TurnFacts): TurnRecord {
+  const { lease } = facts;
+  const ref = turnRef(lease.turn_id);
+  let version: Version | null = null;
+  let flushedSeq = 0;
+  let state: { chunks: readonly number[]; firstSeq: number } = { chunks: [], firstSeq: 1 };
+  let pending: { seq: number; state: typeof state } = { seq: 0, state };
+  return {
+    ref,
+    get flushedSeq() {
+      return flushedSeq;
+    },
+    get sealedChunks() {
+      return state.chunks.length;
+    },
+    writes(events, end, nowMs) {
+      const expireAtMs = nowMs + TURN_KEPT_MS;
+      const chunks = [...state.chunks];
+      let firstSeq = state.firstSeq;
+      const sealed: Write[] = [];
+      let open = events.filter((numbered) => numbered.seq >= firstSeq);
+      for (let part = fullPart(open); part > 0; part = fullPart(open)) {
+        const data: TurnEventsDocument = { first_seq: firstSeq, events: encodeEvents(open.slice(0, part)) };
+        sealed.push({ ref: turnEventsRef(lease.turn_id, chunks.length), data, expireAtMs });
+        chunks.push(firstSeq);
+        open = open.slice(part);
+        firstSeq = open[0]?.seq ?? firstSeq + part;
+        if (end === undefined && sealed.length === SEALED_PER_FLUSH) open = [];
+      }
+      const seq = open.at(-1)?.seq ?? firstSeq - 1;
+      pending = { seq, state: { chunks, firstSeq } };
+      const data: TurnDocument = {
+        conversation: facts.conversation.conversation_id,
+        session_id: facts.conversation.session_id,
+        model: lease.model,
+        status: end?.status ?? 'running',
+        started_at: lease.started_at,
+        ended_at: end === undefined ? null : new Date(end.nowMs).toISOString(),
+        usage: end?.usage ?? NO_USAGE,
+        seq,
+        chunks,
+        first_seq: firstSeq,
+        events: encodeEvents(open),
+        last_event: null,
+        idempotency_id: lease.idempotency_id,
+        failure: end?.failure ?? null,
+      };
+      const fence: Precondition = version === null ? 'absent' : { version };
+      return [{ ref, data, expireAtMs, ...(end === undefined ? { if: fence } : {}) }, ...sealed];
+    },
+    flushed(committed) {
+      version = committed ?? version;
+      flushedSeq = pending.seq;
+      state = pending.state;
+    },
+    updateFence(stored) {
+      version = stored;
+    },
+  };
+}
+
+/** Number of leading events that fill a chunk; 0 when they do not. */
+function fullPart(events: readonly NumberedEvent[]): number {
+  let chars = 0;
+  for (const [index, { event }] of events.entries()) {
+    chars += charsOf(event);
+    if (chars >= CHUNK_CHARS) return index + 1;
+  }
+  return 0;
+}
+
+function charsOf(event: TurnEvent): number {
+  if ('AgentMessageDelta' in event) return event.AgentMessageDelta.delta.length + 3;
+  return 'AgentMessage' in event ? 4 : JSON.stringify(event).length;
+}
+
+/** The terminal document of a turn whose owner is gone, from what it had stored (`undefined`: nothing yet). */
+export function endedByOther(
+  facts: TurnFacts,
+  stored: TurnDocument | undefined,
+  end: TurnEnd,
+  event: TurnEvent,
+): Write {
+  const seq = (stored?.seq ?? 0) + 1;
+  const data: TurnDocument = {
+    conversation: facts.conversation.conversation_id,
+    session_id: facts.conversation.session_id,
+    model: facts.lease.model,
+    status: end.status,
+    started_at: facts.lease.started_at,
+    ended_at: new Date(end.nowMs).toISOString(),
+    usage: end.usage,
+    seq,
+    chunks: stored?.chunks ?? [],
+    first_seq: stored?.first_seq ?? 1,
+    events: stored?.events ?? '[]',
+    idempotency_id: facts.lease.idempotency_id,
+    failure: end.failure,
+    last_event: { seq, event },
+  };
+  return { ref: turnRef(facts.lease.turn_id), data, expireAtMs: end.nowMs + TURN_KEPT_MS };
+}
+
+/**
+ * The end of a turn as a reader's next event who has seen more than the turn's owner had stored when somebody else ended it; undefined
+ * for any other reader. So each counts on without a gap, and none misses how it ended.
+ */
+export function syntheticTerminalEvent(
+  { last_event: end }: Pick<TurnDocument, 'last_event'>,
+  afterSeq: number,
+): NumberedEvent | undefined {
+  return end === null || afterSeq < end.seq ? undefined : { seq: afterSeq + 1, event: end.event };
+}
+
+/**
+ * All stored events of a turn, oldest first. Sealed chunks come from `readSealed`, so that a reader that follows a turn reads each once.
+ */
+export function decodeTurn(turn: TurnDocument, sealed: readonly TurnEventsDocument[]): NumberedEvent[] {
+  const decode = createEventDecoder();
+  const events = sealed.flatMap((chunk) => decode(chunk.first_seq, chunk.events));
+  events.push(...decode(turn.first_seq, turn.events));
+  if (turn.last_event !== null) events.push(turn.last_event);
+  return events;
+}
+
+/** Reads the sealed chunks `from..to` of a turn. */
+export async function readSealed(
+  store: Store,
+  turnId: string,
+  from: number,
+  to: number,
+): Promise<TurnEventsDocument[]> {
+  if (from >= to) return [];
+  const refs = Array.from({ length: to - from }, (_, index) => turnEventsRef(turnId, from + index));
+  const snapshots = await store.get<TurnEventsDocument>(refs);
+  return snapshots.flatMap((snapshot) => (snapshot.data === undefined ? [] : [snapshot.data]));
+}

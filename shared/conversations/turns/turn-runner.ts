@@ -1,0 +1,233 @@
+// Runs one admitted turn on this instance: engine -> log, kept alive by its lease, followed by the store, ended by one commit. A client
+// that goes away does not stop it; a stop request, the deadline and the loss of the lease do.
+import type { Credential, Engine, Outcome, Toolset, TurnInput } from '../../engines/engine.ts';
+import { RpcError, toRpcError } from '../../errors.ts';
+import { errorFields } from '../../log.ts';
+import type { Ref } from '../../store/store.ts';
+import type { Span } from '../../timings.ts';
+import { estimateUsage } from '../../usage.ts';
+import type { TurnParts } from '../deps.ts';
+import type {
+  AbortReason,
+  ContextBudget,
+  ConversationDocument,
+  Lease,
+  TurnDocument,
+  TurnEvent,
+} from '../records/documents.ts';
+import { createEventLog, type EventLog, type NumberedEvent } from '../records/event-log.ts';
+import { createEventFlusher } from './event-flusher.ts';
+import { keepLease } from './lease-keeper.ts';
+import { settleTurn } from './settle-turn.ts';
+import { createTurnRecord, type TurnEnd } from './turn-record.ts';
+
+/** Longer texts in events are cut, so that no event outgrows its chunk document. */
+const EVENT_CHARS_MAX = 16 << 10;
+/** Of tools that a turn goes without, named in its first event. */
+const OMITTED_TOOLS_MAX = 64;
+
+export interface AdmittedTurn {
+  readonly ref: Ref;
+  readonly conversation: ConversationDocument;
+  readonly lease: Lease;
+  /** The session had MCP servers that are no more. */
+  readonly mcpLost: boolean;
+  readonly engine: Engine;
+  readonly instructions: string | undefined;
+  readonly credential: Credential | undefined;
+  readonly tools: Toolset | undefined;
+  readonly budgetTokens: number;
+  readonly retryWaitMsMax: number | undefined;
+  /** What it took to get here. */
+  readonly spans: readonly Span[];
+}
+
+/** How a turn ended, as stored: the same object for the caller who waited and for everybody who asks later. */
+export interface EndedTurn {
+  readonly turn: TurnDocument;
+  readonly events: readonly NumberedEvent[];
+}
+
+export interface RunningTurn {
+  readonly turnId: string;
+  readonly sessionId: string;
+  readonly log: EventLog;
+  /** Rejects when the store could not be reached to settle the turn, or the session was deleted. */
+  readonly done: Promise<EndedTurn>;
+  /** Where its time went; complete when `done`. */
+  readonly spans: readonly Span[];
+  stop(reason: AbortReason): void;
+}
+
+/** The lease is not ours any more: somebody else has ended the turn. */
+class LeaseLost extends Error {}
+
+export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn {
+  const { clock, turns } = parts;
+  const { ref, lease, conversation } = admitted;
+  const log = createEventLog();
+  const record = createTurnRecord({ conversation, lease });
+  const controller = new AbortController();
+  const spans = [...admitted.spans];
+  let stopped: AbortReason | undefined;
+  let text = '';
+  let contextTokens = 0;
+  let budget: ContextBudget | undefined;
+
+  const stop = (reason: AbortReason): void => {
+    stopped ??= reason;
+    controller.abort(new RpcError('cancelled', { data: { reason: stopped } }));
+  };
+  const lost = (): void => controller.abort(new LeaseLost('the lease of the turn is lost'));
+  const flusher = createEventFlusher(parts, log, record, lost);
+  const release = keepLease(parts, ref, lease, { stop, lost });
+  const deadline = setTimeout(() => {
+    const message = `The turn did not end within ${turns.timeoutMs / 1_000} s`;
+    controller.abort(new RpcError('upstream_timeout', { message, data: { timeout_ms: turns.timeoutMs, sent: true } }));
+  }, turns.timeoutMs);
+
+  const done = run().finally(() => {
+    clearTimeout(deadline);
+    release();
+    log.close();
+  });
+  // Whoever waits handles it; when nobody does, the failure has been logged already.
+  done.catch(() => {});
+  return { turnId: lease.turn_id, sessionId: conversation.session_id, log, done, spans, stop };
+
+  async function run(): Promise<EndedTurn> {
+    let end: TurnEnd;
+    try {
+      const { usage, finishReason } = await runEngine();
+      end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason };
+    } catch (error) {
+      end = endOf(error);
+    }
+    return timed('settle', () => settleTurn(parts, { admitted, log, record, flusher, text, end, stopped, budget }));
+  }
+
+  async function runEngine(): Promise<Outcome> {
+    const context = await parts.history.context(conversation, admitted.budgetTokens, lease.turn_id);
+    contextTokens = context.tokens;
+    const { messages, ...seen } = context;
+    if (admitted.mcpLost) parts.log.warn('MCP servers of the session are gone', { turn_id: lease.turn_id });
+    append({
+      TaskStarted: {
+        turn_id: lease.turn_id,
+        model: lease.model,
+        started_at: lease.started_at,
+        context: { ...seen, messages: messages.length },
+        ...(admitted.mcpLost && { mcp_lost: true as const }),
+        ...toOmitted(admitted.tools?.omitted),
+      },
+    });
+    const input: TurnInput = {
+      turnId: lease.turn_id,
+      conversationId: conversation.conversation_id,
+      model: lease.model,
+      messages,
+      trimmed: context.trimmed,
+      keyId: conversation.owner,
+      ...(admitted.instructions === undefined ? {} : { instructions: admitted.instructions }),
+      ...(admitted.credential === undefined ? {} : { credential: admitted.credential }),
+      ...(admitted.tools === undefined ? {} : { tools: admitted.tools }),
+      ...(admitted.retryWaitMsMax === undefined ? {} : { retryWaitMsMax: admitted.retryWaitMsMax }),
+    };
+    controller.signal.throwIfAborted();
+    return timed('model', async () => {
+      const generator = admitted.engine.run(input, { signal: controller.signal });
+      for (;;) {
+        const step = await generator.next();
+        if (step.done) return step.value;
+        for (const event of inPieces(step.value)) append(event);
+        if ('AgentMessageDelta' in step.value) text += step.value.AgentMessageDelta.delta;
+        if ('ContextTrimmed' in step.value)
+          budget = { model: lease.model, tokens: step.value.ContextTrimmed.budget_tokens };
+      }
+    });
+  }
+
+  function append(event: TurnEvent): void {
+    log.append(event);
+    flusher.touch();
+  }
+
+  async function timed<R>(phase: Span['phase'], work: () => Promise<R>): Promise<R> {
+    const startMs = performance.now();
+    try {
+      return await work();
+    } finally {
+      spans.push({ phase, startMs, endMs: performance.now() });
+    }
+  }
+
+  function endOf(error: unknown): TurnEnd {
+    const ended = { usage: estimateUsage(contextTokens, text), nowMs: clock.now() };
+    if (stopped !== undefined) {
+      return { ...ended, status: stopped === 'interrupted' ? 'interrupted' : 'cancelled', failure: null };
+    }
+    const cause: unknown = controller.signal.aborted ? controller.signal.reason : error;
+    // Whoever has the turn now has ended it, or will; were it nobody, this is its end.
+    if (cause instanceof LeaseLost) return { ...ended, status: 'interrupted', failure: null };
+    const failure = toRpcError(cause);
+    logFailure(failure);
+    // Whether the provider got the prompt is not known: made again without a key, it may be answered and kept twice.
+    const isSafe = failure.data.sent !== true || lease.idempotency_id !== null;
+    return {
+      ...ended,
+      status: 'failed',
+      failure: {
+        reason: failure.reason,
+        message: failure.message,
+        data: JSON.stringify(failure.data),
+        retryable: failure.retryable && isSafe,
+        retry_after_ms: isSafe ? (failure.retryAfterMs ?? null) : null,
+      },
+    };
+  }
+
+  /** The one line that has the words of the failure; the line of the call names the turn. */
+  function logFailure({ reason, message, data, cause }: RpcError): void {
+    const isInternal = reason === 'internal';
+    parts.log.log(isInternal ? 'ERROR' : 'WARNING', 'turn failed', {
+      turn_id: lease.turn_id,
+      session_id: conversation.session_id,
+      key_id: conversation.owner,
+      reason,
+      provider: data.provider,
+      model: lease.model,
+      status: data.status,
+      attempts: data.attempts,
+      ...(isInternal
+        ? errorFields(cause)
+        : { error: message, cause: cause instanceof Error ? cause.message : undefined }),
+    });
+  }
+}
+
+function toOmitted(omitted: Toolset['omitted'] = []) {
+  if (omitted.length === 0) return {};
+  return {
+    omitted_tools: omitted.slice(0, OMITTED_TOOLS_MAX),
+    ...(omitted.length > OMITTED_TOOLS_MAX && { omitted_tools_count: omitted.length }),
+  };
+}
+
+function* inPieces(event: TurnEvent): Generator<TurnEvent> {
+  if ('AgentMessageDelta' in event) {
+    for (const delta of pieces(event.AgentMessageDelta.delta)) yield { AgentMessageDelta: { delta } };
+  } else if ('AgentReasoning' in event) {
+    for (const text of pieces(event.AgentReasoning.text)) yield { AgentReasoning: { text } };
+  } else yield event;
+}
+
+/** Cuts a long text without splitting a surrogate pair. */
+function* pieces(text: string): Generator<string> {
+  for (let start = 0; start < text.length; ) {
+    let end = Math.min(start + EVENT_CHARS_MAX, text.length);
+    const last = text.charCodeAt(end - 1);
+    if (end < text.length && last >= 0xd800 && last <= 0xdbff) end--;
+    yield text.slice(start, end);
+    start = end;
+  }
+}

@@ -1,0 +1,187 @@
+// One app-server of one key: its directory, its start, its threads and its end. Knows nothing of conversations'
+// contents.
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { join, relative, resolve } from 'node:path';
+import { RpcError } from '../../../errors.ts';
+import { makeDirectory } from '../../../make-directory.ts';
+import type { CodexBinary } from './binary.ts';
+import { type CodexClient, createCodexClient } from './client.ts';
+import { CODEX_HOME, type ConfigOptions, HIDDEN_TMP, PROGRAMS, TOOLS, toConfigToml } from './config-toml.ts';
+import { COMMAND_FILTER, type Launched, type Launcher } from './launcher.ts';
+import { UNWANTED } from './protocol.ts';
+
+export interface ProcessOptions {
+  readonly launcher: Launcher;
+  readonly binary: CodexBinary;
+  readonly keyId: string;
+  /** Directory of the machine in which the process gets its own; removed with it. */
+  readonly directory: string;
+  readonly baseUrls: ConfigOptions['baseUrls'];
+  /** Fills its home before it starts. */
+  readonly fill?: ((home: string) => Promise<void>) | undefined;
+  /** Takes what is wanted of its home when it has ended. */
+  readonly keep?: (home: string) => Promise<void>;
+}
+
+/** What the thread of a conversation holds, as of its last turn. */
+export interface KnownThread {
+  readonly threadId: string;
+  /** File of the thread on this machine; undefined: Codex keeps none. */
+  readonly file: string | undefined;
+  /** The last message of the conversation that is in the thread: its number, and a hash of it. */
+  readonly seq: number;
+  readonly hash: string;
+  /** Hash of the instructions that hold in the thread; empty: none. */
+  readonly instructions: string;
+  /** Hash of the tools that the thread was started with; empty: none. */
+  readonly tools: string;
+}
+
+/** A thread that this process has loaded, with the account it calls the provider on. */
+export interface LoadedThread {
+  readonly known: KnownThread;
+  readonly accountId: string;
+  /** The model it asks when it is told no other; undefined: not known. */
+  readonly modelId: string | undefined;
+}
+
+export interface CodexProcess {
+  readonly pid: number;
+  readonly client: CodexClient;
+  /** Where CODEX_HOME is on this machine. */
+  readonly home: string;
+  /** By conversation id. */
+  readonly threads: Map<string, LoadedThread>;
+  /** Resolves, with the last words, when the process and its directory are gone. */
+  readonly gone: Promise<string>;
+  /** Ends it; resolves with `gone`. */
+  end(): Promise<string>;
+}
+
+const START_TIMEOUT_MS = 30_000;
+const GRACE_MS = 500;
+
+/** Throws what the launcher throws, or RpcError `unavailable` when Codex does not come up. */
+export async function startCodex(options: ProcessOptions): Promise<CodexProcess> {
+  const { launcher, binary, keyId, directory, baseUrls, fill, keep } = options;
+  await makeDirectory(directory, 0o700);
+  const home = await mkdtemp(join(directory, 'home-'));
+  let child: Launched | undefined;
+  try {
+    const tools = await writeTools(directory, binary);
+    await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls }));
+    // The process may have another uid than the gateway; nobody else gets past the directory above.
+    await chmod(home, 0o777);
+    // Codex watches where skills could be; if there is no such directory, the one above, in which it writes all the
+    // time itself.
+    await mkdir(join(home, 'skills'));
+    await fill?.(home);
+    child = await launcher.spawn({
+      keyId,
+      argv: [inside(binary), 'app-server', '--strict-config'],
+      // No program of the machine is to be found: git, run by Codex in a directory that the caller fills, would run
+      // what its config says.
+      env: {
+        CODEX_HOME,
+        TMPDIR: HIDDEN_TMP,
+        PATH: `${TOOLS}:${PROGRAMS}/codex-path`,
+        RUST_LOG: 'off',
+        // The relay speaks no TLS: all certificates of the machine would be read in every turn for nothing.
+        SSL_CERT_FILE: '/dev/null',
+      },
+      readOnly: [
+        { from: binary.directory, to: PROGRAMS },
+        { from: tools, to: TOOLS },
+      ],
+      writable: { from: home, to: CODEX_HOME },
+      network: true,
+      nested: true,
+    });
+    return await initialize(child, home, keep);
+  } catch (error) {
+    await child?.kill(0);
+    await rm(home, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/**
+ * The directory of the machine that is TOOLS inside, the same for all. Codex runs itself under the links' names inside
+ * its sandbox; it would make them below CODEX_HOME, which commands cannot see. It takes the `bwrap` of its PATH before
+ * the one that comes along.
+ */
+async function writeTools(directory: string, binary: CodexBinary): Promise<string> {
+  const tools = resolve(directory, 'tools');
+  await makeDirectory(tools, 0o755);
+  for (const name of ['codex-linux-sandbox', 'apply_patch', 'applypatch']) {
+    await symlink(inside(binary), join(tools, name)).catch((error: unknown) => {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+    });
+  }
+  const file = join(tools, 'bwrap');
+  const present = await readFile(file, 'utf8').catch(() => undefined);
+  if (present === BWRAP) return tools;
+  // Replaced whole: others may be starting it.
+  const made = `${file}-${randomUUID()}`;
+  await writeFile(made, BWRAP, { mode: 0o755 });
+  await rename(made, file);
+  return tools;
+}
+
+/**
+ * Codex's bwrap, with what its own call leaves out: the system call filter of the gateway, and a /proc in which a
+ * command cannot lower its out-of-memory score. Refuses to run without the filter.
+ */
+const BWRAP = `#!/bin/sh
+exec 9< ${COMMAND_FILTER} || exit 1
+for word do
+  shift
+  set -- "$@" "$word"
+  [ "$before" = --proc ] && [ -z "$isCommand" ] && set -- "$@" --remount-ro "$word"
+  [ "$word" = -- ] && isCommand=yes
+  before=$word
+done
+exec ${PROGRAMS}/codex-resources/bwrap --seccomp 9 "$@"
+`;
+
+/** Where the program is inside. */
+function inside({ file, directory }: CodexBinary): string {
+  return join(PROGRAMS, relative(directory, file));
+}
+
+async function initialize(child: Launched, home: string, keep: ProcessOptions['keep']): Promise<CodexProcess> {
+  const client = createCodexClient(child);
+  try {
+    await client.request(
+      'initialize',
+      {
+        clientInfo: { name: 'codex-gateway', title: null, version: '1' },
+        capabilities: { experimentalApi: true, requestAttestation: false, optOutNotificationMethods: [...UNWANTED] },
+      },
+      AbortSignal.timeout(START_TIMEOUT_MS),
+    );
+  } catch (error) {
+    await child.kill(0);
+    const cause = new Error(`codex app-server did not start: ${await client.closed}`, { cause: error });
+    throw new RpcError('unavailable', { message: 'Codex did not start', retryAfterMs: 5_000, cause });
+  }
+  client.initialized();
+  const gone = client.closed.then(async (stderrTail) => {
+    await child.kill(GRACE_MS);
+    await keep?.(home).catch(() => undefined);
+    await rm(home, { recursive: true, force: true });
+    return stderrTail;
+  });
+  return {
+    pid: child.pid,
+    client,
+    home,
+    threads: new Map(),
+    gone,
+    async end() {
+      await child.kill(GRACE_MS);
+      return gone;
+    },
+  };
+}

@@ -1,0 +1,237 @@
+// JSON-RPC over the stdio of one `codex app-server` (newline-delimited, without the `jsonrpc` member). Sends only the methods of protocol.ts,
+// answers the server's requests with its fixed refusals, and hands each notification to the listener of its thread.
+import type { ZodType } from 'zod';
+import { RpcError } from '../../../errors.ts';
+import { parseMarked } from '../../../rpc/exact-json.ts';
+import type { Launched } from './launcher.ts';
+import {
+  ANSWERS,
+  type ClientMethod,
+  type ClientRequests,
+  type ClientResults,
+  NOTIFICATIONS,
+  type Notification,
+  type NotificationMethod,
+  RESULTS,
+  type ToolAnswer,
+  ToolCall,
+} from './protocol.ts';
+
+/** A notification may carry the whole output of a command, and an answer a whole thread. */
+const LINE_CHARS_MAX = 32 << 20;
+/** Long: Codex comes after the gateway for the processor, and the machine may be busy. */
+const REQUEST_TIMEOUT_MS = 30_000;
+const STDERR_CHARS_MAX = 2_000;
+
+/** Codex refused a request. */
+export class CodexRefusal extends Error {
+  readonly code: number;
+  constructor(method: string, code: number, message: string) {
+    super(`codex ${method}: ${message}`);
+    this.name = 'CodexRefusal';
+    this.code = code;
+  }
+}
+
+export interface CodexClient {
+  /** Throws CodexRefusal, RpcError `unavailable` when the process has ended, `upstream_timeout` after 30 s, or the signal's reason. */
+  request<M extends ClientMethod>(
+    method: M,
+    params: ClientRequests[M],
+    signal?: AbortSignal,
+  ): Promise<ClientResults[M]>;
+  /** Tells that the connection is set up; the only notification there is. */
+  initialized(): void;
+  /** Notifications and tool calls of one thread, until the returned function is called. */
+  listen(threadId: string, listener: ThreadListener): () => void;
+  /** Resolves, with the last words of stderr, when the process is gone or has said something unreadable. */
+  readonly closed: Promise<string>;
+}
+
+/** The same table, typed so that a method's schema is known to make its result. */
+const SCHEMAS: { readonly [M in ClientMethod]: ZodType<ClientResults[M]> } = RESULTS;
+
+export interface ThreadListener {
+  notified(notification: Notification): void;
+  /** Undefined: the thread has no tools. Rejections are answered as failures. */
+  called?: ((call: ToolCall) => Promise<ToolAnswer>) | undefined;
+}
+
+interface Waiting {
+  settle(answer: { readonly result?: unknown; readonly error?: unknown }): void;
+  fail(error: Error): void;
+}
+
+export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'stderr' | 'exited'>): CodexClient {
+  const waiting = new Map<number, Waiting>();
+  const listeners = new Map<string, ThreadListener>();
+  const { promise: closed, resolve: close } = Promise.withResolvers<string>();
+  let lastId = 0;
+  let isOpen = true;
+  let stderrTail = '';
+  let held = '';
+
+  const end = (why: string): void => {
+    if (!isOpen) return;
+    isOpen = false;
+    close(why);
+    for (const { fail } of waiting.values()) fail(ended());
+    waiting.clear();
+  };
+  child.stdout.setEncoding('utf8');
+  child.stdout.on('data', (text: string) => {
+    held += text;
+    let start = 0;
+    for (let newline = held.indexOf('\n'); newline !== -1; newline = held.indexOf('\n', start)) {
+      const line = held.slice(start, newline);
+      start = newline + 1;
+      if (isOpen && line !== '') receive(line);
+    }
+    held = held.slice(start);
+    if (held.length > LINE_CHARS_MAX) end('a line is too long');
+  });
+  child.stderr.setEncoding('utf8');
+  child.stderr.on('data', (text: string) => {
+    stderrTail = (stderrTail + text).slice(-STDERR_CHARS_MAX);
+  });
+  child.stdin.on('error', () => end(stderrTail));
+  void child.exited.then(() => end(stderrTail));
+
+  return {
+    closed,
+    initialized: () => write({ method: 'initialized' }),
+    listen(threadId, listener) {
+      listeners.set(threadId, listener);
+      return () => {
+        if (listeners.get(threadId) === listener) listeners.delete(threadId);
+      };
+    },
+    async request(method, params, signal) {
+      signal?.throwIfAborted();
+      if (!isOpen) throw ended();
+      const id = ++lastId;
+      const answer = await new Promise<{ readonly result?: unknown; readonly error?: unknown }>((resolve, reject) => {
+        const fail = (error: unknown): void => {
+          done();
+          reject(error);
+        };
+        const aborted = (): void => fail(signal?.reason);
+        const timer = setTimeout(() => fail(timeout(method)), REQUEST_TIMEOUT_MS);
+        const done = (): void => {
+          waiting.delete(id);
+          clearTimeout(timer);
+          signal?.removeEventListener('abort', aborted);
+        };
+        signal?.addEventListener('abort', aborted, { once: true });
+        waiting.set(id, {
+          fail,
+          settle(value) {
+            done();
+            resolve(value);
+          },
+        });
+        write({ id, method, params });
+      });
+      if (answer.error !== undefined) throw toRefusal(method, answer.error);
+      return read(method, answer.result);
+    },
+  };
+
+  function write(message: object): void {
+    if (isOpen) child.stdin.write(`${JSON.stringify(message)}\n`);
+  }
+
+  function receive(line: string): void {
+    let message: unknown;
+    try {
+      // The arguments of a tool call keep every digit; all else is ours or counts.
+      message = line.includes('"item/tool/call"') ? parseMarked(line) : JSON.parse(line);
+    } catch {
+      end('codex said something that is not JSON');
+      return;
+    }
+    const method = member(message, 'method');
+    const id = member(message, 'id');
+    if (typeof method !== 'string') {
+      if (typeof id !== 'number') return;
+      waiting.get(id)?.settle({ result: member(message, 'result'), error: member(message, 'error') });
+    } else if (id !== undefined) {
+      if (method === 'item/tool/call') void callTool(id, member(message, 'params'));
+      else if (isAnswered(method)) write({ id, result: ANSWERS[method] });
+      else write({ id, error: { code: -32601, message: 'not supported by this client' } });
+    } else if (isRead(method)) {
+      notify(method, member(message, 'params'));
+    }
+  }
+
+  async function callTool(id: unknown, params: unknown): Promise<void> {
+    const { data: call } = ToolCall.safeParse(params);
+    const called = call && listeners.get(call.threadId)?.called;
+    const answer = call && (await called?.(call).catch(() => undefined));
+    write({ id, result: answer ?? ANSWERS['item/tool/call'] });
+  }
+
+  function notify(method: NotificationMethod, params: unknown): void {
+    const parsed = toNotification(method, params);
+    if (parsed !== undefined) listeners.get(parsed.params.threadId)?.notified(parsed);
+  }
+}
+
+function isAnswered(method: string): method is keyof typeof ANSWERS {
+  return Object.hasOwn(ANSWERS, method);
+}
+
+function isRead(method: string): method is NotificationMethod {
+  return Object.hasOwn(NOTIFICATIONS, method);
+}
+
+/** One case per method, so that the compiler pairs each method with its params. Undefined: not of the known form. */
+function toNotification(method: NotificationMethod, value: unknown): Notification | undefined {
+  switch (method) {
+    case 'item/started':
+    case 'item/completed': {
+      const { data } = NOTIFICATIONS[method].safeParse(value);
+      return data && { method, params: data };
+    }
+    case 'item/agentMessage/delta':
+    case 'item/commandExecution/outputDelta': {
+      const { data } = NOTIFICATIONS[method].safeParse(value);
+      return data && { method, params: data };
+    }
+    case 'thread/tokenUsage/updated': {
+      const { data } = NOTIFICATIONS[method].safeParse(value);
+      return data && { method, params: data };
+    }
+    case 'error': {
+      const { data } = NOTIFICATIONS[method].safeParse(value);
+      return data && { method, params: data };
+    }
+    case 'turn/completed': {
+      const { data } = NOTIFICATIONS[method].safeParse(value);
+      return data && { method, params: data };
+    }
+  }
+}
+
+function read<M extends ClientMethod>(method: M, result: unknown): ClientResults[M] {
+  const parsed = SCHEMAS[method].safeParse(result);
+  if (parsed.success) return parsed.data;
+  throw new RpcError('internal', { cause: new Error(`codex ${method} answered in another form`) });
+}
+
+function toRefusal(method: string, error: unknown): CodexRefusal {
+  const code = member(error, 'code');
+  return new CodexRefusal(method, typeof code === 'number' ? code : 0, String(member(error, 'message')).slice(0, 500));
+}
+
+function ended(): RpcError {
+  return new RpcError('unavailable', { message: 'Codex has ended', retryAfterMs: 1_000 });
+}
+
+function timeout(method: string): RpcError {
+  return new RpcError('upstream_timeout', { message: 'Codex did not answer', data: { provider: 'codex', method } });
+}
+
+function member(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
+}

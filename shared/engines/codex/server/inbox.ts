@@ -1,0 +1,50 @@
+// What waits to be read by one turn: notifications of Codex and events of the gateway's own, in order. Bounded.
+import type { EngineEvent } from '../../engine.ts';
+import type { Notification } from './protocol.ts';
+
+const QUEUE_MAX = 100_000;
+
+/** What the app-server says, and what the gateway does for it. */
+export type InboxItem = Notification | { readonly event: EngineEvent };
+
+export interface Inbox {
+  push(item: InboxItem): void;
+  fail(error: Error): void;
+  /** The next one; throws the signal's reason, or what `fail` was given once all is read. */
+  next(signal: AbortSignal): Promise<InboxItem>;
+}
+
+/** `tooMany`: the failure when nobody reads what comes. */
+export function createInbox(tooMany: () => Error): Inbox {
+  const queue: InboxItem[] = [];
+  let failure: Error | undefined;
+  let wake = (): void => {};
+  return {
+    push(item) {
+      if (queue.length < QUEUE_MAX) queue.push(item);
+      else failure ??= tooMany();
+      wake();
+    },
+    fail(error) {
+      failure ??= error;
+      wake();
+    },
+    async next(signal) {
+      for (;;) {
+        signal.throwIfAborted();
+        const first = queue.shift();
+        if (first !== undefined) return first;
+        if (failure !== undefined) throw failure;
+        await new Promise<void>((resolve) => {
+          const woken = (): void => {
+            signal.removeEventListener('abort', woken);
+            wake = (): void => {};
+            resolve();
+          };
+          wake = woken;
+          signal.addEventListener('abort', woken, { once: true });
+        });
+      }
+    },
+  };
+}

@@ -1,0 +1,108 @@
+// Between the app-servers and the providers: they speak HTTP to it on loopback, it keeps the connections to the providers. Codex makes a
+// new HTTP client for every turn: alone it would read all certificates of the machine and shake hands anew each time. Forwards the Responses
+// API of the configured providers and nothing else, byte for byte; adds no credentials, so that reaching it is worth nothing.
+import {
+  createServer,
+  type IncomingMessage,
+  Agent as PlainAgent,
+  request as plainRequest,
+  type ServerResponse,
+} from 'node:http';
+import { Agent as SecureAgent, request as secureRequest } from 'node:https';
+import { pipeline } from 'node:stream';
+import { joinUrl } from '../../../net/base-url.ts';
+import type { ProviderId } from './config-toml.ts';
+
+export interface Relay {
+  /** What the app-servers are told instead of the providers' own. */
+  readonly baseUrls: Readonly<Record<ProviderId, string>>;
+  close(): Promise<void>;
+}
+
+/** Status of an answer that is the relay's own: the provider gave none. Codex tries again, as with any 5xx. */
+export const UNREACHABLE = 599;
+/** As UNREACHABLE, where the provider may have got the request. */
+export const LOST = 598;
+const UNSENT: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
+/** As many as there may be turns. */
+const SOCKETS_MAX = 256;
+/** A provider that says nothing for so long has gone; a little more than Codex itself waits for the next event. */
+const SILENCE_MS = 130_000;
+/** Not handed on: they are about one connection (RFC 9110, 7.6.1). */
+const OF_THE_CONNECTION = [
+  'connection',
+  'keep-alive',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+];
+const PATH = /^\/(gateway|chatgpt)(\/responses(?:\/compact)?)$/;
+
+/** `baseUrls`: of the Responses API, without `/responses`. Listens on 127.0.0.1, on a port of its own. */
+export async function startRelay(baseUrls: Relay['baseUrls']): Promise<Relay> {
+  const options = { keepAlive: true, maxSockets: SOCKETS_MAX, timeout: SILENCE_MS };
+  const plain = { request: plainRequest, agent: new PlainAgent(options) };
+  const secure = { request: secureRequest, agent: new SecureAgent(options) };
+
+  const server = createServer((asked, answer) => {
+    const [, provider, path] = PATH.exec(asked.url ?? '') ?? [];
+    if (asked.method !== 'POST' || path === undefined || (provider !== 'gateway' && provider !== 'chatgpt')) {
+      answer.writeHead(404).end();
+      return;
+    }
+    forward(new URL(joinUrl(baseUrls[provider], path)), asked, answer);
+  });
+  server.maxConnections = SOCKETS_MAX;
+  const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  server.listen(0, '127.0.0.1', resolve);
+  await listening;
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const url = `http://127.0.0.1:${port}`;
+
+  return {
+    baseUrls: { gateway: `${url}/gateway`, chatgpt: `${url}/chatgpt` },
+    close() {
+      plain.agent.destroy();
+      secure.agent.destroy();
+      const closed = new Promise<void>((done) => server.close(() => done()));
+      server.closeAllConnections();
+      return closed;
+    },
+  };
+
+  /** However one side ends, the other one sees: a turn that is cancelled ends the provider's work, a cut answer is seen to be cut. */
+  function forward(url: URL, asked: IncomingMessage, answer: ServerResponse): void {
+    const { request, agent } = url.protocol === 'http:' ? plain : secure;
+    const headers = { ...withoutConnection(asked), host: url.host };
+    const sent = request(url, { method: 'POST', agent, headers, timeout: SILENCE_MS }, (got) => {
+      answer.writeHead(got.statusCode ?? 502, withoutConnection(got));
+      // The first event may come much later.
+      answer.flushHeaders();
+      pipeline(got, answer, () => {});
+    });
+    sent.on('timeout', () => sent.destroy(new Error('the provider is silent')));
+    sent.on('error', (error) => {
+      if (answer.headersSent) answer.destroy();
+      else answer.writeHead('code' in error && UNSENT.has(error.code) ? UNREACHABLE : LOST).end();
+    });
+    answer.on('close', () => {
+      if (!answer.writableFinished) sent.destroy();
+    });
+    asked.on('error', () => sent.destroy());
+    asked.pipe(sent);
+  }
+}
+
+function withoutConnection(message: IncomingMessage): Record<string, string[]> {
+  const named = (message.headers.connection ?? '').toLowerCase().split(/\s*,\s*/);
+  return Object.fromEntries(
+    Object.entries(message.headersDistinct).flatMap(([name, values]) =>
+      values === undefined || OF_THE_CONNECTION.includes(name) || named.includes(name) ? [] : [[name, values]],
+    ),
+  );
+}

@@ -1,0 +1,178 @@
+// From a provider's stream to events and one answer. Owns when an answer is complete: never without the provider's end marker.
+import type { LanguageModelV4StreamPart, LanguageModelV4ToolCall, SharedV4ProviderMetadata } from '@ai-sdk/provider';
+import { RpcError } from '../../errors.ts';
+import { NO_USAGE, type Usage } from '../../usage.ts';
+import type { EngineEvent, Outcome } from '../engine.ts';
+import { toTooLarge } from '../failures.ts';
+import { clean } from '../provider-words.ts';
+import type { CallGuard } from './call-guard.ts';
+import { PROVIDERS, type ProviderName } from './providers.ts';
+import { isJson } from './stream-repair.ts';
+
+/** What the model said in one call, as it must be repeated to the provider when the turn goes on. */
+export type Said =
+  | { readonly type: 'text' | 'reasoning'; text: string; providerOptions?: SharedV4ProviderMetadata }
+  | { readonly type: 'call'; readonly call: LanguageModelV4ToolCall };
+
+/** The answer of one call. */
+export interface Answer {
+  readonly content: string;
+  readonly said: readonly Said[];
+  readonly toolCalls: readonly LanguageModelV4ToolCall[];
+  readonly usage: Usage;
+  /** The model that answered, as the provider names it. */
+  readonly answeredBy: string;
+  /** `tool_calls`: the model waits for their results. */
+  readonly finishReason: NonNullable<Outcome['finishReason']> | 'tool_calls';
+}
+
+export interface ReadOptions {
+  readonly provider: ProviderName;
+  readonly modelId: string;
+  readonly guard: CallGuard;
+  /** Of the answers and reasoning of the whole turn. */
+  readonly size: { bytes: number; readonly bytesMax: number };
+  /** Told once something of the answer has been passed on. */
+  readonly progress: { started: boolean };
+}
+
+/** Yields the events of one call, returns its answer; throws what the SDK throws, or an RpcError for an answer that is not one. */
+export async function* readAnswer(
+  stream: ReadableStream<LanguageModelV4StreamPart>,
+  { provider, modelId, guard, size, progress }: ReadOptions,
+): AsyncGenerator<EngineEvent, Answer, void> {
+  const reader = stream.getReader();
+  const said: Said[] = [];
+  const open = new Map<string, Extract<Said, { text: string }>>();
+  const toolCalls: LanguageModelV4ToolCall[] = [];
+  let content = '';
+  let answeredBy = modelId;
+  let finish: Finish | undefined;
+  const grow = (text: string): void => {
+    size.bytes += Buffer.byteLength(text);
+    if (size.bytes > size.bytesMax) throw toTooLarge(provider, size.bytesMax);
+  };
+  /** The piece that a part of the stream belongs to, with what the provider wants to hear of it again. */
+  const pieceOf = (type: 'text' | 'reasoning', id: string, metadata: SharedV4ProviderMetadata | undefined) => {
+    const key = `${type} ${id}`;
+    let piece = open.get(key);
+    if (piece === undefined) {
+      piece = { type, text: '' };
+      open.set(key, piece);
+      said.push(piece);
+    }
+    if (metadata !== undefined) piece.providerOptions = { ...piece.providerOptions, ...metadata };
+    return piece;
+  };
+  for (;;) {
+    let part: LanguageModelV4StreamPart | undefined;
+    try {
+      part = (await reader.read()).value;
+    } catch (error) {
+      // After its end marker nothing of an answer is missing, whatever becomes of the connection.
+      if (finish === undefined) throw error;
+    }
+    if (part === undefined) break;
+    let event: EngineEvent | undefined;
+    switch (part.type) {
+      case 'text-start':
+      case 'text-end':
+        pieceOf('text', part.id, part.providerMetadata);
+        break;
+      case 'text-delta':
+        if (part.delta === '') break;
+        grow(part.delta);
+        content += part.delta;
+        pieceOf('text', part.id, part.providerMetadata).text += part.delta;
+        event = { AgentMessageDelta: { delta: part.delta } };
+        break;
+      case 'reasoning-start':
+        pieceOf('reasoning', part.id, part.providerMetadata);
+        break;
+      case 'reasoning-delta':
+        grow(part.delta);
+        pieceOf('reasoning', part.id, part.providerMetadata).text += part.delta;
+        break;
+      case 'reasoning-end': {
+        const { text } = pieceOf('reasoning', part.id, part.providerMetadata);
+        if (text !== '') event = { AgentReasoning: { text } };
+        break;
+      }
+      case 'tool-call':
+        grow(part.input);
+        said.push({ type: 'call', call: part });
+        toolCalls.push(part);
+        progress.started = true;
+        break;
+      case 'response-metadata':
+        answeredBy = part.modelId || answeredBy;
+        break;
+      case 'error':
+        throw part.error;
+      case 'finish':
+        finish = {
+          reason: part.finishReason.unified,
+          raw: part.finishReason.raw,
+          explanation: explanationOf(part.providerMetadata),
+          usage: toUsage(part.usage.inputTokens.total, part.usage.outputTokens.total),
+        };
+        guard.finishing();
+    }
+    if (event === undefined) continue;
+    progress.started = true;
+    guard.hold();
+    yield event;
+    guard.release();
+  }
+  const mayGoOn = toolCalls.length > 0 && (finish?.reason === 'tool-calls' || finish?.reason === 'stop');
+  const finishReason = mayGoOn
+    ? 'tool_calls'
+    : toFinishReason({ provider, model: `${provider}/${modelId}` }, finish, content);
+  progress.started = true;
+  return { content, said, toolCalls, usage: finish?.usage ?? NO_USAGE, answeredBy, finishReason };
+}
+
+interface Finish {
+  readonly reason: string;
+  /** In the provider's own word. */
+  readonly raw: string | undefined;
+  /** Why a model declined, where the provider says. */
+  readonly explanation: string;
+  readonly usage: Usage;
+}
+
+/**
+ * The SDK says `interrupted` for a body that ends before the end marker, or leaves the finish out when nothing had come. An answer of no
+ * text at all is one only where another round of the turn has some (runRounds).
+ */
+function toFinishReason(
+  data: { readonly provider: ProviderName; readonly model: string },
+  finish: Finish | undefined,
+  content: string,
+): NonNullable<Outcome['finishReason']> {
+  const { label } = PROVIDERS[data.provider];
+  const fail = (what: string, retryable: boolean, more = {}) =>
+    new RpcError('upstream_error', { message: `${label} ${what}`, data: { ...data, ...more }, retryable });
+  const reason = finish?.reason;
+  if (finish === undefined || reason === 'interrupted') throw fail('cut its answer short', true, { sent: true });
+  const raw = finish.raw ?? finish.reason;
+  if (reason === 'error') throw fail(`could not complete its answer (${clean(raw)})`, true);
+  if (reason === 'stop') return 'stop';
+  if (content !== '') return reason === 'length' ? 'length' : reason === 'content-filter' ? 'content_filter' : 'other';
+  const why = finish.explanation === '' ? '' : `: ${finish.explanation}`;
+  if (reason === 'content-filter') throw fail(`declined to answer (${clean(raw)})${why}`, false);
+  throw fail(`ended without an answer (${clean(raw)})`, false);
+}
+
+/** Anthropic's explanation of a refusal, Gemini's message at the end. */
+function explanationOf(metadata: SharedV4ProviderMetadata | undefined): string {
+  for (const { stopDetails, finishMessage } of Object.values(metadata ?? {})) {
+    const text = isJson(stopDetails) ? stopDetails.explanation : finishMessage;
+    if (typeof text === 'string') return clean(text);
+  }
+  return '';
+}
+
+function toUsage(input_tokens = 0, output_tokens = 0): Usage {
+  return { input_tokens, output_tokens, total_tokens: input_tokens + output_tokens };
+}

@@ -1,0 +1,31 @@
+// How many tokens of history a model may be sent. Owns the table only; trimming belongs to the conversation.
+import type { Config } from '../../config/config.ts';
+
+interface Row {
+  /** Start of a model name, `provider/` included. */
+  readonly prefix: string;
+  readonly tokens: number;
+}
+
+/** Below every window known for the provider, with room left for the answer; a longer prefix comes first. */
+const ROWS: readonly Row[] = [
+  { prefix: 'anthropic/', tokens: 150_000 },
+  { prefix: 'openai/gpt-6', tokens: 250_000 },
+  { prefix: 'openai/gpt-5', tokens: 250_000 },
+  { prefix: 'openai/', tokens: 96_000 },
+  { prefix: 'google/', tokens: 500_000 },
+  { prefix: 'codex/', tokens: 200_000 },
+];
+
+const UNKNOWN_TOKENS = 96_000;
+
+/**
+ * Token budget of the input (instructions and messages) of a model in `provider/model` form: what the operator says of the model, less
+ * room for the answer; else a row of the table. Lower than the advertised window, since tokens are estimated before the call.
+ */
+export function contextTokens(model: string, models?: Config['models']): number {
+  const { context_tokens: windowTokens, max_output_tokens: outputTokens } = models?.get(model) ?? {};
+  if (windowTokens !== undefined)
+    return Math.ceil(windowTokens - Math.min(outputTokens ?? windowTokens / 4, windowTokens / 2));
+  return ROWS.find((row) => model.startsWith(row.prefix))?.tokens ?? UNKNOWN_TOKENS;
+}

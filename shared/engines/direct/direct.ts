@@ -1,0 +1,157 @@
+// The engine that calls a provider's API itself, at the provider level of the AI SDK: one streamed call per turn, or one per round where the
+// model uses tools, each retried at most twice before its first token.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { LanguageModelV4Prompt } from '@ai-sdk/provider';
+import { type Clock, systemClock } from '../../clock.ts';
+import type { Config } from '../../config/config.ts';
+import { RpcError } from '../../errors.ts';
+import { isBlank } from '../../text.ts';
+import { ContextOverflow } from '../context-overflow.ts';
+import type { Engine, EngineEvent, Outcome, TurnInput } from '../engine.ts';
+import { type Failure, toFailure, toTimeout, toTooLarge, withRetryAfter } from '../failures.ts';
+import { toEvent, trimTurn } from '../overflow.ts';
+import { runRounds, toCallTools } from '../tools/tool-rounds.ts';
+import { type Answer, readAnswer } from './answer-stream.ts';
+import { createCallGuard, type Deadlines } from './call-guard.ts';
+import { createGuardedFetch } from './provider-fetch.ts';
+import { createModels, type GoogleOptions, isProviderName, type ProviderName } from './providers.ts';
+import { createAnthropicRepair } from './repair-anthropic.ts';
+import { createGoogleRepair } from './repair-google.ts';
+import { createOpenAiRepair } from './repair-openai.ts';
+
+const REPAIRS = { anthropic: createAnthropicRepair, openai: createOpenAiRepair, google: createGoogleRepair };
+
+export interface DirectOptions {
+  /** Default: 60 s to the first byte, 120 s of silence, 10 min in all. */
+  readonly deadlines?: Partial<Deadlines>;
+  /** Upper bound of the wait before the first retry; doubles. Default 500 ms. */
+  readonly retryMs?: number;
+  /** Bound of an answer and its reasoning, UTF-8. Default 4 MiB. */
+  readonly answerBytesMax?: number;
+  readonly google?: GoogleOptions;
+  /** Where the credentials of a login are used. Default: the providers' own. */
+  readonly providerUrls?: Config['providerUrls'];
+  readonly clock?: Clock;
+  /** 0 <= x < 1, for the jitter. */
+  readonly random?: () => number;
+}
+
+const DEADLINES: Deadlines = { firstByteMs: 60_000, idleMs: 120_000, totalMs: 600_000 };
+const CALLS_MAX = 3;
+/** After so many steps all of the conversation but the prompt is left out. */
+const TRIMS_MAX = 12;
+const RETRY_AFTER_MAX_MS = 30_000;
+/** An event around a delta is some 300 bytes, so the bytes received may be many times the answer's. */
+const RECEIVED_BYTES_MAX = 64 << 20;
+
+/** Serves `anthropic/...`, `openai/...` and `google/...` of the configured providers. Errors: see Engine. */
+export function createDirectEngine(
+  providers: Config['providers'],
+  options: DirectOptions = {},
+): Engine & { warm(provider: ProviderName): void } {
+  const deadlines = { ...DEADLINES, ...options.deadlines };
+  const clock = options.clock ?? systemClock;
+  const random = options.random ?? Math.random;
+  const answerBytesMax = options.answerBytesMax ?? 4 << 20;
+  const models = createModels(providers, {
+    fetch: (provider) => createGuardedFetch(REPAIRS[provider]),
+    ...(options.google === undefined ? {} : { google: options.google }),
+    ...(options.providerUrls && { providerUrls: options.providerUrls }),
+  });
+
+  async function* run(
+    turn: TurnInput,
+    { signal }: { signal: AbortSignal },
+  ): AsyncGenerator<EngineEvent, Outcome, void> {
+    const { provider, modelId } = split(turn.model);
+    /** The turn as it is sent: shorter, once it was too long. */
+    let sent = turn;
+    let overflows = 0;
+    let waitLeftMs = turn.retryWaitMsMax ?? Number.POSITIVE_INFINITY;
+    const endsAtMs = performance.now() + deadlines.totalMs;
+    const size = { bytes: 0, bytesMax: answerBytesMax };
+    const tools = toCallTools(turn.tools);
+    return yield* runRounds(provider, turn.tools, call, signal);
+
+    /** `rounds`: what came of the prompt so far. */
+    async function* call(rounds: LanguageModelV4Prompt): AsyncGenerator<EngineEvent, Answer, void> {
+      for (let attempt = 1; ; attempt += 1) {
+        signal.throwIfAborted();
+        const prompt = [...toPrompt(sent), ...rounds];
+        const guard = createCallGuard({
+          ...deadlines,
+          totalMs: endsAtMs - performance.now(),
+          signal,
+          receivedBytesMax: Math.max(RECEIVED_BYTES_MAX, answerBytesMax * 2),
+          toTimeout: (waitedMs) => toTimeout(provider, waitedMs),
+          toTooLarge: () => toTooLarge(provider, answerBytesMax),
+        });
+        const progress = { started: false };
+        let failure: Failure;
+        let whole = false;
+        try {
+          const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
+          const model = await Promise.race([loading, guard.aborted]);
+          const request = { ...models.callOptions(provider), ...tools, prompt, abortSignal: guard.signal };
+          const { stream } = await Promise.race([model.doStream(request), guard.aborted]);
+          const answer = yield* readAnswer(stream, { provider, modelId, guard, size, progress });
+          whole = true;
+          return answer;
+        } catch (thrown) {
+          signal.throwIfAborted();
+          const reason = guard.signal.aborted ? guard.signal.reason : thrown;
+          const apiKey = provider === 'google' ? undefined : providers[provider]?.apiKey;
+          const failedCall = { attempt, now: clock.now(), credential: turn.credential, apiKey };
+          failure = toFailure(provider, modelId, reason, failedCall);
+        } finally {
+          guard.close(whole);
+        }
+        const { error } = failure;
+        if (error instanceof ContextOverflow && !progress.started) {
+          const trimmed = trimTurn(sent, error.limitTokens, ++overflows >= TRIMS_MAX);
+          if (trimmed === undefined) throw error;
+          sent = trimmed.turn;
+          yield toEvent(trimmed);
+          attempt -= 1;
+          continue;
+        }
+        const backoffMs = (options.retryMs ?? 500) * 2 ** (attempt - 1);
+        const waitMs = (failure.retryAfterMs ?? 0) + random() * backoffMs;
+        const patience = Math.min(Math.min(RETRY_AFTER_MAX_MS, waitLeftMs) + backoffMs, endsAtMs - performance.now());
+        if (progress.started || !failure.retry || attempt === CALLS_MAX || waitMs > patience) {
+          throw withRetryAfter(error, failure.retryAfterMs ?? (failure.retry ? backoffMs * 2 : undefined));
+        }
+        if (failure.retryAfterMs !== undefined) {
+          waitLeftMs -= failure.retryAfterMs;
+          yield { StreamError: { message: error.message, attempt, retry_in_ms: Math.round(waitMs) } };
+        }
+        await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+      }
+    }
+  }
+
+  return { run, warm: (provider) => void models.get(provider, 'warm').catch(() => undefined) };
+}
+
+/** A provider that cannot even be loaded is the deployment's mistake, not the provider's. */
+function maskAsInternal(cause: unknown): never {
+  throw new RpcError('internal', { cause });
+}
+
+function toPrompt(turn: TurnInput): LanguageModelV4Prompt {
+  const prompt: LanguageModelV4Prompt = [];
+  if (turn.instructions !== undefined && !isBlank(turn.instructions))
+    prompt.push({ role: 'system', content: turn.instructions });
+  for (const { role, content } of turn.messages) {
+    if (!isBlank(content)) prompt.push({ role, content: [{ type: 'text', text: content }] });
+  }
+  return prompt;
+}
+
+function split(model: string): { provider: ProviderName; modelId: string } {
+  const slash = model.indexOf('/');
+  const provider = model.slice(0, slash);
+  if (slash > 0 && isProviderName(provider)) return { provider, modelId: model.slice(slash + 1) };
+  throw new RpcError('invalid_params', { data: { issues: [{ path: 'model', message: 'unknown provider' }] } });
+}

@@ -1,0 +1,155 @@
+// The AI SDK providers: imported when first used, made once (and once per call for a caller's own credentials), given their credentials
+// explicitly. Nothing here reads the environment, and neither may the SDK.
+import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider';
+import type { OAuth2Client } from 'google-auth-library';
+import { type Config, PROVIDER_URLS } from '../../config/config.ts';
+import { splitQuery, toBaseUrl, withQuery } from '../../net/base-url.ts';
+import type { Credential } from '../engine.ts';
+import type { Fetch } from './provider-fetch.ts';
+
+export type ProviderName = keyof Config['providers'];
+
+/** What a caller sees and what a deployer sets, per provider; in the order in which the first one with credentials is the default. */
+export const PROVIDERS = {
+  anthropic: {
+    label: 'Anthropic',
+    defaultModel: 'anthropic/claude-sonnet-5-5',
+    variable: 'ANTHROPIC_API_KEY',
+    baseUrlVariable: 'ANTHROPIC_BASE_URL',
+  },
+  openai: {
+    label: 'OpenAI',
+    defaultModel: 'openai/gpt-6.1-sol',
+    variable: 'OPENAI_API_KEY',
+    baseUrlVariable: 'OPENAI_BASE_URL',
+  },
+  google: {
+    label: 'Google Vertex AI',
+    defaultModel: 'google/gemini-4-hydrogen',
+    variable: 'GOOGLE_CLOUD_PROJECT (with application default credentials)',
+    baseUrlVariable: 'GOOGLE_CLOUD_LOCATION',
+  },
+} as const satisfies Record<
+  ProviderName,
+  { label: string; defaultModel: string; variable: string; baseUrlVariable: string }
+>;
+
+export const PROVIDER_NAMES: readonly ProviderName[] = ['anthropic', 'openai', 'google'];
+
+export function isProviderName(name: string): name is ProviderName {
+  return Object.hasOwn(PROVIDERS, name);
+}
+
+/** For a Vertex endpoint other than Google's, and credentials other than the application default ones. */
+export interface GoogleOptions {
+  readonly baseUrl?: string;
+  readonly authClient?: OAuth2Client;
+}
+
+export interface Models {
+  /** The SDK's model, on a caller's own credentials when given; throws `Error` when there are none and the provider is not configured. */
+  get(provider: ProviderName, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
+  /** Options of a call that differ by provider. */
+  callOptions(provider: ProviderName): Pick<LanguageModelV4CallOptions, 'maxOutputTokens' | 'providerOptions'>;
+}
+
+/**
+ * Anthropic's API demands a limit; this one leaves room for thinking, and the SDK lowers it for the models it knows to have less. The
+ * others stop at the model's own limit.
+ */
+const ANTHROPIC_OUTPUT_TOKENS_MAX = 32_000;
+
+type MakeModel = (modelId: string, credential: Credential | undefined) => LanguageModelV4;
+
+interface ModelsOptions {
+  readonly fetch: (provider: ProviderName) => Fetch;
+  readonly google?: GoogleOptions;
+  /** Where a caller's own credentials are used. */
+  readonly providerUrls?: Config['providerUrls'];
+}
+
+export function createModels(providers: Config['providers'], options: ModelsOptions): Models {
+  const loading = new Map<ProviderName, Promise<MakeModel>>();
+  const load = (provider: ProviderName): Promise<MakeModel> => {
+    let made = loading.get(provider);
+    if (made === undefined) {
+      made = LOADERS[provider](providers, options);
+      loading.set(provider, made);
+      // A failed import (a file not yet there, no memory) must not be the answer for the rest of the process's life.
+      made.catch(() => loading.delete(provider));
+    }
+    return made;
+  };
+  return {
+    get: async (provider, modelId, credential) => (await load(provider))(modelId, credential),
+    callOptions: (provider) => CALL_OPTIONS[provider],
+  };
+}
+
+const CALL_OPTIONS = {
+  anthropic: { maxOutputTokens: ANTHROPIC_OUTPUT_TOKENS_MAX },
+  // The conversation is kept here; the provider need not keep a second one.
+  openai: { providerOptions: { openai: { store: false } } },
+  google: {},
+};
+
+type Loader = (providers: Config['providers'], options: ModelsOptions) => Promise<MakeModel>;
+
+const LOADERS: Readonly<Record<ProviderName, Loader>> = {
+  async anthropic({ anthropic }, { fetch: toFetch, providerUrls = PROVIDER_URLS }) {
+    const fetch = toFetch('anthropic');
+    const { createAnthropic } = await import('@ai-sdk/anthropic');
+    const connect = (apiKey: string, baseUrl: string) => createAnthropic({ apiKey, ...connection(baseUrl, fetch) });
+    const own = anthropic && connect(anthropic.apiKey, anthropic.baseUrl ?? PROVIDER_URLS.anthropic);
+    return (modelId, credential) =>
+      choose('anthropic', own, credential && connect(credential.token(), providerUrls.anthropic)).languageModel(
+        modelId,
+      );
+  },
+  async openai({ openai }, { fetch: toFetch, providerUrls = PROVIDER_URLS }) {
+    const fetch = toFetch('openai');
+    const { createOpenAI } = await import('@ai-sdk/openai');
+    const connect = (apiKey: string, baseUrl: string) => createOpenAI({ apiKey, ...connection(baseUrl, fetch) });
+    const own = openai && connect(openai.apiKey, openai.baseUrl ?? PROVIDER_URLS.openai);
+    return (modelId, credential) =>
+      choose('openai', own, credential && connect(credential.token(), providerUrls.openai)).responses(modelId);
+  },
+  async google({ google }, { fetch: toFetch, google: extra, providerUrls = PROVIDER_URLS }) {
+    const fetch = toFetch('google');
+    const { createGoogleVertex } = await import('@ai-sdk/google-vertex');
+    // A login's API key is for the Gemini API, which has the paths and bodies of Vertex AI under another base URL.
+    const gemini = (apiKey: string) =>
+      createGoogleVertex({ apiKey, ...connection(providerUrls.google, fetch, 'v1beta') });
+    const own =
+      google &&
+      createGoogleVertex({
+        // Empty, not absent: otherwise the SDK looks for GOOGLE_VERTEX_API_KEY and, finding one, takes it instead of the credentials.
+        apiKey: '',
+        project: google.project,
+        location: google.location,
+        ...(extra?.baseUrl === undefined ? { fetch } : withPath(extra.baseUrl, fetch)),
+        ...(extra?.authClient === undefined ? {} : { googleAuthOptions: { authClient: extra.authClient } }),
+      });
+    return (modelId, credential) =>
+      choose('google', own, credential && gemini(credential.token())).languageModel(modelId);
+  },
+};
+
+/** What the SDK takes for a base URL: it appends paths, so a query is kept by the `fetch` that goes with it. */
+function connection(url: string, fetch: Fetch, version?: string): { readonly baseURL: string; readonly fetch: Fetch } {
+  return withPath(toBaseUrl(url, version), fetch);
+}
+
+function withPath(url: string, fetch: Fetch): { readonly baseURL: string; readonly fetch: Fetch } {
+  const { path, query } = splitQuery(url);
+  if (query === '') return { baseURL: path, fetch };
+  const address = (input: Parameters<Fetch>[0]): string => (input instanceof Request ? input.url : String(input));
+  return { baseURL: path, fetch: (input, init) => fetch(withQuery(address(input), query), init) };
+}
+
+/** A caller's own credentials come first: a prompt that names a login is never answered on the deployment's account. */
+function choose<Provider>(name: ProviderName, own: Provider | undefined, login: Provider | undefined): Provider {
+  const provider = login ?? own;
+  if (provider === undefined) throw new Error(`${name} has no credentials`);
+  return provider;
+}

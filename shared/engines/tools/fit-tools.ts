@@ -1,0 +1,70 @@
+// The tools of a turn as its model's provider takes them: schemas rewritten to its rules, and what cannot be made to fit left out and named,
+// so that one odd tool never fails a prompt.
+import type { EngineTool, Toolset } from '../engine.ts';
+import { type CleanSchema, cleanSchema, restoreNames } from './tool-schema.ts';
+import { UnusableSchema } from './tool-schema-form.ts';
+import type { Dialect } from './tool-schema-values.ts';
+
+/** OpenAI and Gemini take no more. */
+const TOOLS_MAX = 128;
+/** Of names, descriptions and schemas together, and of one tool. */
+const CHARS_MAX = 128 << 10;
+const TOOL_CHARS_MAX = 64 << 10;
+
+/** Tools that come first are kept first. */
+export function fitToolset(toolset: Toolset | undefined, model: string): Toolset | undefined {
+  if (toolset === undefined) return undefined;
+  const dialect = toDialect(model);
+  const tools: EngineTool[] = [];
+  const omitted = [...(toolset.omitted ?? [])];
+  let chars = 0;
+  for (const tool of toolset.tools) {
+    const omit = (reason: string): void => void omitted.push({ server: tool.server, tool: tool.tool, reason });
+    const cleaned = clean(tool.inputSchema, dialect);
+    if (typeof cleaned === 'string') {
+      omit(cleaned);
+      continue;
+    }
+    const { schema, names } = cleaned;
+    const size = tool.name.length + (tool.description?.length ?? 0) + JSON.stringify(schema).length;
+    if (size > TOOL_CHARS_MAX) omit('its description and schema are larger than 64 KiB');
+    else if (tools.length >= TOOLS_MAX) omit(`a prompt takes at most ${TOOLS_MAX} tools`);
+    else if (chars + size > CHARS_MAX) omit('the tools of a prompt are described in at most 128 KiB');
+    else {
+      chars += size;
+      const restored = { toArguments: (given: Schema) => toRecord(restoreNames(given, names)) };
+      tools.push({ ...tool, inputSchema: schema, ...(names.size > 0 && restored) });
+    }
+  }
+  return { ...toolset, tools, chars, omitted };
+}
+
+type Schema = EngineTool['inputSchema'];
+
+/** Schemas stay the same objects from one turn to the next. */
+const known = new WeakMap<Schema, Map<Dialect, CleanSchema | string>>();
+
+function clean(schema: Schema, dialect: Dialect): CleanSchema | string {
+  const made = known.get(schema) ?? new Map<Dialect, CleanSchema | string>();
+  known.set(schema, made);
+  let cleaned = made.get(dialect);
+  if (cleaned === undefined) {
+    try {
+      cleaned = cleanSchema(schema, dialect);
+    } catch (error) {
+      cleaned = error instanceof UnusableSchema ? error.message : 'its schema cannot be read';
+    }
+    made.set(dialect, cleaned);
+  }
+  return cleaned;
+}
+
+/** OpenAI's rules hold for servers that speak its wire, and are the narrowest of the two that many tools are written for. */
+function toDialect(model: string): Dialect {
+  const provider = model.slice(0, model.indexOf('/'));
+  return provider === 'anthropic' || provider === 'google' || provider === 'codex' ? provider : 'openai';
+}
+
+function toRecord(value: unknown): Schema {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}

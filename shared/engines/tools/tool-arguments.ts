@@ -1,0 +1,49 @@
+// The arguments of a tool call as a model wrote them: read without losing a digit, or refused in words that the model can act on.
+import { digitsOf, isMarked, parseMarked, toExactText } from '../../rpc/exact-json.ts';
+import { findUnsafeNumbers, inspectJson } from '../../rpc/json-numbers.ts';
+
+type Arguments = Readonly<Record<string, unknown>>;
+
+const DEPTH_MAX = 64;
+const NOT_AN_OBJECT = 'The arguments of the call are not a JSON object.';
+
+/** Models leave the text of a call without arguments empty. */
+export function readArguments(input: string): { readonly args: Arguments } | { readonly problem: string } {
+  const text = input.trim() === '' ? '{}' : input;
+  const args = parse(text);
+  if (args === undefined) return { problem: NOT_AN_OBJECT };
+  if (inspectJson(text).depth > DEPTH_MAX)
+    return { problem: `The arguments are nested deeper than ${DEPTH_MAX} levels.` };
+  const problem = findRounding(text);
+  return problem === undefined ? { args } : { problem };
+}
+
+/** What is wrong with arguments that were read with marked numbers (exact-json.ts). */
+export function checkArguments(args: Arguments): string | undefined {
+  return findRounding(toExactText(args));
+}
+
+/** A call in the history of its turn, for the model that made it: a number that would be rounded is repeated as its digits. */
+export function toRepeatable(input: string): Arguments {
+  const args = parse(input.trim() === '' ? '{}' : input);
+  if (args === undefined || findRounding(input) === undefined) return args ?? {};
+  return JSON.parse(JSON.stringify(args), (_, member: unknown) => (isMarked(member) ? digitsOf(member) : member));
+}
+
+function findRounding(text: string): string | undefined {
+  const [path] = findUnsafeNumbers(text, 1);
+  if (path === undefined) return undefined;
+  return (
+    `The argument ${JSON.stringify(path.join('.').slice(0, 200))} is a number that would lose digits (integers are exact up to 2^53). ` +
+    'Give it as a string, if the tool takes one.'
+  );
+}
+
+function parse(text: string): Arguments | undefined {
+  try {
+    const value = parseMarked(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : undefined;
+  } catch {
+    return undefined;
+  }
+}

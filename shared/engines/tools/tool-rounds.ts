@@ -1,0 +1,146 @@
+// The rounds of a turn in which the model uses tools: ask, run what it asks for, tell it, ask again. Bounded in rounds and calls; a model that
+// goes on asking is told that there is no more, and then has to answer.
+import type {
+  JSONSchema7,
+  LanguageModelV4CallOptions,
+  LanguageModelV4Message,
+  LanguageModelV4Prompt,
+  LanguageModelV4ToolCall,
+  LanguageModelV4ToolResultPart,
+} from '@ai-sdk/provider';
+import { RpcError } from '../../errors.ts';
+import { isBlank } from '../../text.ts';
+import { NO_USAGE, type Usage } from '../../usage.ts';
+import type { Answer, Said } from '../direct/answer-stream.ts';
+import { PROVIDERS, type ProviderName } from '../direct/providers.ts';
+import type { EngineEvent, EngineTool, Outcome, Toolset } from '../engine.ts';
+import { readArguments, toRepeatable } from './tool-arguments.ts';
+
+/** Rounds whose tool calls are run. */
+const ROUNDS_MAX = 8;
+/** Tool calls of a turn. */
+const CALLS_MAX = 32;
+const SHOWN_CHARS_MAX = 4096;
+/** Providers refuse a result that is only white space. */
+export const EMPTY_RESULT = '(no output)';
+const NO_MORE = 'No more tool calls are possible in this turn. Answer with what you have.';
+
+/** Tools as the SDK wants them; nothing when there are none. */
+export function toCallTools(toolset: Toolset | undefined): Pick<LanguageModelV4CallOptions, 'tools'> {
+  if (toolset === undefined || toolset.tools.length === 0) return {};
+  return {
+    tools: toolset.tools.map(({ name, description, inputSchema }) => ({
+      type: 'function',
+      name,
+      ...(description !== undefined && { description }),
+      inputSchema: isSchema(inputSchema) ? inputSchema : { type: 'object' },
+    })),
+  };
+}
+
+/**
+ * `ask` is given what came of the prompt so far: calls of tools and their results. Yields the events of all rounds and returns the turn's
+ * outcome: all that was said in it, and the tokens of all its calls.
+ */
+export async function* runRounds(
+  provider: ProviderName,
+  toolset: Toolset | undefined,
+  ask: (rounds: LanguageModelV4Prompt) => AsyncGenerator<EngineEvent, Answer, void>,
+  signal: AbortSignal,
+): AsyncGenerator<EngineEvent, Outcome, void> {
+  let rounds: LanguageModelV4Prompt = [];
+  let content = '';
+  let usage = NO_USAGE;
+  let calls = 0;
+  for (let round = 1; ; round++) {
+    const answer = yield* ask(rounds);
+    content += answer.content;
+    usage = add(usage, answer.usage);
+    yield { TokenCount: usage };
+    const model = `${provider}/${answer.answeredBy}`;
+    if (answer.finishReason !== 'tool_calls' && content === '') {
+      const message = `${PROVIDERS[provider].label} ended without an answer (${answer.finishReason})`;
+      throw new RpcError('upstream_error', { message, data: { provider, model }, retryable: false });
+    }
+    if (answer.finishReason !== 'tool_calls') return { content, usage, model, finishReason: answer.finishReason };
+    if (toolset === undefined || round > ROUNDS_MAX + 1) {
+      if (content !== '') return { content, usage, model, finishReason: 'other' };
+      const message = `${PROVIDERS[provider].label} asked for tools instead of answering`;
+      throw new RpcError('upstream_error', { message, data: { provider }, retryable: false });
+    }
+    const results: LanguageModelV4ToolResultPart[] = [];
+    for (const call of answer.toolCalls) {
+      const isAllowed = round <= ROUNDS_MAX && ++calls <= CALLS_MAX;
+      const { content: text, isError } = isAllowed ? yield* runTool(toolset, call, signal) : refuse(NO_MORE);
+      const value = isBlank(text) ? EMPTY_RESULT : text;
+      const output = isError ? { type: 'error-text' as const, value } : { type: 'text' as const, value };
+      results.push({ type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output });
+    }
+    rounds = [...rounds, toAssistant(answer.said), { role: 'tool', content: results }];
+  }
+}
+
+type SaidAgain = Extract<LanguageModelV4Message, { readonly role: 'assistant' }>['content'][number];
+type Told = Awaited<ReturnType<Toolset['call']>>;
+
+async function* runTool(
+  toolset: Toolset,
+  { toolCallId: call_id, toolName, input }: LanguageModelV4ToolCall,
+  signal: AbortSignal,
+): AsyncGenerator<EngineEvent, Told, void> {
+  const tool = toolset.tools.find(({ name }) => name === toolName);
+  if (tool === undefined) return refuse('There is no such tool.');
+  const read = readArguments(input);
+  if ('problem' in read) return refuse(read.problem);
+  const args = tool.toArguments?.(read.args) ?? read.args;
+  const { server, tool: name }: EngineTool = tool;
+  const isShown = input.length <= SHOWN_CHARS_MAX;
+  yield { McpToolCallBegin: { call_id, server, tool: name, ...(isShown && { arguments: args }) } };
+  const startedMs = performance.now();
+  const told = await toolset.call(tool, args, signal);
+  yield {
+    McpToolCallEnd: {
+      call_id,
+      server,
+      tool: name,
+      success: !told.isError,
+      duration_ms: Math.round(performance.now() - startedMs),
+      result: told.content.slice(0, SHOWN_CHARS_MAX),
+    },
+  };
+  return told;
+}
+
+function refuse(content: string): Told {
+  return { content, isError: true };
+}
+
+/** What the model said, said again. */
+function toAssistant(said: readonly Said[]): LanguageModelV4Message {
+  return {
+    role: 'assistant',
+    content: said.flatMap((part): SaidAgain[] => {
+      if (part.type === 'call') {
+        const { toolCallId, toolName, input, providerMetadata: providerOptions } = part.call;
+        const call = { type: 'tool-call' as const, toolCallId, toolName, input: toRepeatable(input) };
+        return [{ ...call, ...(providerOptions !== undefined && { providerOptions }) }];
+      }
+      const { type, text, providerOptions } = part;
+      // Reasoning without text may carry a signature that the provider wants to see again.
+      if (isBlank(text) && (type === 'text' || providerOptions === undefined)) return [];
+      return [{ type, text, ...(providerOptions !== undefined && { providerOptions }) }];
+    }),
+  };
+}
+
+function add(a: Usage, b: Usage): Usage {
+  return {
+    input_tokens: a.input_tokens + b.input_tokens,
+    output_tokens: a.output_tokens + b.output_tokens,
+    total_tokens: a.total_tokens + b.total_tokens,
+  };
+}
+
+function isSchema(value: object): value is JSONSchema7 {
+  return !Array.isArray(value);
+}

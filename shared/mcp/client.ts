@@ -1,0 +1,235 @@
+// One connected MCP server, of either protocol era: the official SDK asks `server/discover` first (2026-07-28, stateless) and falls back to
+// `initialize` (up to 2025-11-25). Owns the handshake, its deadline and the requests made of a server.
+import { Client, isSpecType, type Transport, UnsupportedProtocolVersionError } from '@modelcontextprotocol/client';
+import { z } from 'zod';
+import { RpcError } from '../errors.ts';
+import { isUnsent } from '../net/fetch-failure.ts';
+import type { SafeFetch } from '../net/safe-fetch.ts';
+import type { SandboxChild } from '../sandbox/sandbox.ts';
+import { checkDepth, type FailureFacts, toCallError, toMcpError, toRequestError } from './failures.ts';
+import { createHttpTransport } from './http.ts';
+import { listenForChanges } from './listen.ts';
+import { type McpTool, type Offer, selectTools } from './offer.ts';
+import { type McpResult, toExactResult } from './result.ts';
+import { createStdioTransport } from './stdio.ts';
+
+export interface McpClient {
+  readonly server: { readonly name: string; readonly version: string };
+  readonly protocolVersion: string;
+  /** Asks anew, for the tools on the allow-list. Throws SessionGone where a new connection may serve it. */
+  listTools(allowed: ReadonlySet<string> | undefined, signal: AbortSignal): Promise<Offer>;
+  /**
+   * Throws RpcError `not_found` for a tool that was not listed, and SessionGone as `listTools`. A tool's own failure is a result with
+   * `isError`.
+   */
+  callTool(
+    tool: string,
+    args: Readonly<Record<string, unknown>>,
+    options: { readonly signal: AbortSignal; readonly timeoutMs: number },
+  ): Promise<McpResult>;
+  /** Resolves when the connection is over, on either side; with the exit code of a process that ended by itself. */
+  readonly ended: Promise<{ readonly exitCode: number | undefined }>;
+  close(): Promise<void>;
+}
+
+export interface StdioOptions {
+  readonly name: string;
+  spawn(): Promise<SandboxChild>;
+  /** Whether the caller may see what the server writes to stderr. */
+  readonly showStderr: boolean;
+  readonly signal: AbortSignal;
+  /** The server says that its tools have changed. */
+  onToolsChanged(): void;
+}
+
+export interface HttpOptions {
+  readonly name: string;
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly safeFetch: SafeFetch;
+  readonly signal: AbortSignal;
+  onToolsChanged(): void;
+}
+
+const CONNECT_MS = 30_000;
+/** A server of the older era may leave the question unanswered. */
+const PROBE_MS = 5_000;
+const LIST_MS = 30_000;
+/** As shells say it: not executable, not found. Asking in the other era cannot help. */
+const NOT_RUN: ReadonlySet<number> = new Set([125, 126, 127]);
+const PAGES_MAX = 16;
+const ToolsPage = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.string().optional() });
+
+/** Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `spawn` throws. */
+export async function connectStdio(options: StdioOptions): Promise<McpClient> {
+  const deadline = AbortSignal.timeout(CONNECT_MS);
+  const signal = AbortSignal.any([options.signal, deadline]);
+  let attempt: Attempt = { mode: 'auto', probeMs: PROBE_MS };
+  for (;;) {
+    const transport = createStdioTransport(await options.spawn());
+    const facts = (): FailureFacts => ({
+      name: options.name,
+      failure: transport.failure(),
+      exitCode: transport.exitCode(),
+      stderr: options.showStderr ? transport.stderrTail() : undefined,
+    });
+    try {
+      return await connect(transport, { facts, ...attempt, signal, onToolsChanged: options.onToolsChanged });
+    } catch (error) {
+      await transport.close();
+      throwIfAborted(options.signal, deadline, options.name);
+      const next = nextAttempt(attempt, error, transport.exitCode());
+      if (next === undefined) throw toMcpError(error, facts());
+      attempt = next;
+    }
+  }
+}
+
+interface Attempt {
+  readonly mode: 'auto' | 'legacy';
+  readonly probeMs: number;
+}
+
+/** Undefined: a second attempt cannot help. */
+function nextAttempt({ mode, probeMs }: Attempt, error: unknown, exitCode: number | undefined): Attempt | undefined {
+  if (mode === 'legacy' || probeMs !== PROBE_MS) return undefined;
+  // A server of the newer era alone, which was slow to start: silence had passed for the older era.
+  if (error instanceof UnsupportedProtocolVersionError) return { mode, probeMs: CONNECT_MS };
+  // Some servers of the older era end on any request before `initialize`.
+  return exitCode !== undefined && !NOT_RUN.has(exitCode) ? { mode: 'legacy', probeMs } : undefined;
+}
+
+/** Throws RpcError `forbidden` for a place that may not be reached, else as `connectStdio`. */
+export async function connectHttp(options: HttpOptions): Promise<McpClient> {
+  const deadline = AbortSignal.timeout(CONNECT_MS);
+  const { transport, endSession, failure } = createHttpTransport(options.url, options.headers, options.safeFetch);
+  const facts = (): FailureFacts => ({ name: options.name, failure: failure() });
+  try {
+    const signal = AbortSignal.any([options.signal, deadline]);
+    const { onToolsChanged } = options;
+    return await connect(transport, {
+      facts,
+      mode: 'auto',
+      probeMs: PROBE_MS,
+      signal,
+      onToolsChanged,
+      beforeClose: endSession,
+    });
+  } catch (error) {
+    await transport.close();
+    throwIfAborted(options.signal, deadline, options.name);
+    throw toMcpError(error, facts());
+  }
+}
+
+interface ConnectOptions extends Attempt {
+  readonly facts: () => FailureFacts;
+  readonly signal: AbortSignal;
+  onToolsChanged(): void;
+  beforeClose?(): Promise<void>;
+}
+
+async function connect(transport: Transport, options: ConnectOptions): Promise<McpClient> {
+  const { facts, mode, probeMs, signal } = options;
+  const client = new Client(
+    { name: 'codex-gateway', version: '1' },
+    { versionNegotiation: { mode, probe: { timeoutMs: probeMs } } },
+  );
+  client.setNotificationHandler('notifications/tools/list_changed', () => options.onToolsChanged());
+  const definitions = new Map<string, McpTool>();
+  const { promise: ended, resolve: end } = Promise.withResolvers<{ readonly exitCode: number | undefined }>();
+  const over = new AbortController();
+  client.onclose = () => {
+    over.abort();
+    end({ exitCode: facts().exitCode });
+  };
+  client.onerror = () => {};
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  aborted.catch(() => {});
+  const onAbort = (): void => reject(signal.reason);
+  signal.throwIfAborted();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    await Promise.race([client.connect(transport, { timeout: CONNECT_MS }), aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+  void listenForChanges(client, options.onToolsChanged, over.signal);
+  const { name = 'unknown', version = 'unknown' } = client.getServerVersion() ?? {};
+  return {
+    server: { name: name.slice(0, 256), version: version.slice(0, 256) },
+    protocolVersion: client.getNegotiatedProtocolVersion() ?? 'unknown',
+    ended,
+
+    async listTools(allowed, listSignal) {
+      try {
+        const offer = selectTools(await fetchTools(client, listSignal), allowed);
+        definitions.clear();
+        for (const tool of offer.tools) definitions.set(tool.name, tool);
+        return offer;
+      } catch (error) {
+        if (listSignal.aborted) throw toCancelled(listSignal);
+        throw toRequestError(error, facts());
+      }
+    },
+
+    async callTool(tool, args, { signal: callSignal, timeoutMs }) {
+      const definition = definitions.get(tool);
+      if (definition === undefined) throw new RpcError('not_found', { message: `Not found: no tool "${tool}"` });
+      // Without the output schema: an answer that fits the server's own schema proves nothing, and the schema's patterns would run on our
+      // event loop (ReDoS).
+      const { name: toolName, inputSchema } = definition;
+      const stub: unknown = { name: toolName, inputSchema: { ...inputSchema, type: 'object' } };
+      const toolDefinition = isSpecType.Tool(stub) ? { toolDefinition: stub } : {};
+      try {
+        const result = await client.callTool(
+          { name: tool, arguments: { ...args } },
+          { signal: callSignal, timeout: timeoutMs, maxTotalTimeout: timeoutMs, ...toolDefinition },
+        );
+        checkDepth(result, facts().name);
+        return toExactResult(result);
+      } catch (error) {
+        if (callSignal.aborted) throw toCancelled(callSignal);
+        const failure = toRequestError(error, facts());
+        const { readOnlyHint, idempotentHint } = definition.annotations ?? {};
+        return Promise.reject(
+          toCallError(failure, readOnlyHint === true || idempotentHint === true, isUnsent(failure)),
+        );
+      }
+    },
+
+    async close() {
+      await options.beforeClose?.();
+      await client.close();
+    },
+  };
+}
+
+/** All that a server offers, whatever its form: one tool that the protocol does not allow would fail the list as a whole. */
+async function fetchTools(client: Client, signal: AbortSignal): Promise<unknown[]> {
+  if (client.getServerCapabilities()?.tools === undefined) return [];
+  let offered: unknown[] = [];
+  let cursor: string | undefined;
+  for (let page = 0; page < PAGES_MAX; page++) {
+    const params = cursor === undefined ? {} : { params: { cursor } };
+    const request = { method: 'tools/list', ...params };
+    const { tools, nextCursor } = await client.request(request, ToolsPage, { signal, timeout: LIST_MS });
+    offered = offered.concat(tools);
+    if (nextCursor === undefined || nextCursor === cursor) break;
+    cursor = nextCursor;
+  }
+  return offered;
+}
+
+function throwIfAborted(signal: AbortSignal, deadline: AbortSignal, name: string): void {
+  if (signal.aborted) throw toCancelled(signal);
+  if (deadline.aborted) {
+    throw new RpcError('upstream_timeout', {
+      message: `MCP server "${name}" was not ready within ${CONNECT_MS / 1_000} s`,
+    });
+  }
+}
+
+function toCancelled({ reason }: AbortSignal): RpcError {
+  return reason instanceof RpcError ? reason : new RpcError('cancelled', { cause: reason });
+}

@@ -1,0 +1,151 @@
+// From a server's configuration to a connection: in the caller's sandbox, in one of its own, or over HTTP. Decides what a server may touch;
+// callers give commands and URLs, only the administrator gives paths, network and inside addresses.
+import type { Config } from '../config/config.ts';
+import { type Issue, RpcError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import type { SafeFetch } from '../net/safe-fetch.ts';
+import { auditCommand } from '../sandbox/audit.ts';
+import { checkEnvironment } from '../sandbox/environment.ts';
+import type { Sandbox, SandboxChild, SandboxSpec } from '../sandbox/sandbox.ts';
+import type { McpClient } from './client.ts';
+import type { McpHandle } from './connections.ts';
+
+/** What a caller may ask for; a bare name is one that the administrator registered. */
+export type ServerConfig =
+  | { readonly name: string; readonly command: string; readonly args: readonly string[]; readonly env: Environment }
+  | { readonly name: string; readonly url: string; readonly headers: Environment }
+  | { readonly name: string };
+
+type Environment = Readonly<Record<string, string>>;
+type Registered = Config['mcpServers'] extends ReadonlyMap<string, infer R> ? R : never;
+
+export interface Plan {
+  readonly transport: 'stdio' | 'http';
+  open(signal: AbortSignal, onToolsChanged: () => void): Promise<McpClient>;
+}
+
+export interface Connector {
+  /** Throws RpcError `invalid_params` for what may not be used, `not_found` for a name that is not registered. */
+  plan(handle: McpHandle, config: ServerConfig, requestId: string): Plan;
+  close(): Promise<void>;
+}
+
+/** A call may take minutes before its first byte; the call's own timeout ends it. */
+const HEADERS_MS = 300_000;
+/** Headers a caller may not send: the transport's, the protocol's, and what the safe fetch would drop in silence. */
+const HEADERS_REFUSED =
+  /^(?:host|content-.*|connection|transfer-encoding|te|trailer|upgrade|expect|keep-alive|cookie|proxy-.*|x-api-key|x-forwarded-.*|forwarded|x-real-ip|metadata-flavor|x-google-metadata-request|accept|mcp-.*|last-event-id)$/i;
+const HEADER_NAME = /^[!#$%&'*+.^_`|~\w-]{1,128}$/;
+const HEADER_VALUE = /^[\t\x20-\x7e]{0,8192}$/;
+const HEADERS_MAX = 32;
+
+export function createConnector(parts: {
+  readonly sandbox: Sandbox;
+  readonly log: Logger;
+  readonly servers: Config['mcpServers'];
+}): Connector {
+  const { sandbox, log, servers: registered } = parts;
+  /** One for all that callers name, under '', and one for each registered server: it may reach no other server's origin inside. */
+  const fetches = new Map<string, Promise<SafeFetch>>();
+
+  const fetchOf = (name: string, internalOrigins: ReadonlySet<string>): Promise<SafeFetch> => {
+    const made = fetches.get(name) ?? load({ internalOrigins });
+    fetches.set(name, made);
+    return made;
+  };
+
+  const stdio = ({ owner, name }: McpHandle, spec: SandboxSpec, isRegistered: boolean, requestId: string): Plan => ({
+    transport: 'stdio',
+    async open(signal, onToolsChanged) {
+      const { connectStdio } = await import('./client.ts');
+      // What a registered server is given and what it says may hold what callers must not see.
+      const argv = isRegistered ? [name] : spec.argv;
+      return connectStdio({ name, showStderr: !isRegistered, signal, onToolsChanged, spawn });
+
+      async function spawn(): Promise<SandboxChild> {
+        const startedMs = performance.now();
+        const child = await sandbox.spawn(spec);
+        void child.exited.then(({ exitCode }) => {
+          const durationMs = performance.now() - startedMs;
+          auditCommand(log, { requestId, keyId: owner, method: 'mcp.connect', argv, exitCode, durationMs });
+        });
+        return child;
+      }
+    },
+  });
+
+  const http = (name: string, url: string, headers: Environment, isRegistered: boolean): Plan => ({
+    transport: 'http',
+    async open(signal, onToolsChanged) {
+      const policy = isRegistered ? fetchOf(name, new Set([new URL(url).origin])) : fetchOf('', new Set());
+      const [{ connectHttp }, safeFetch] = await Promise.all([import('./client.ts'), policy]);
+      return connectHttp({ name, url, headers, safeFetch, signal, onToolsChanged });
+    },
+  });
+
+  return {
+    plan(handle, config, requestId) {
+      const { owner } = handle;
+      if ('command' in config) {
+        refuse(checkEnvironment(config.env));
+        const spec: SandboxSpec = { keyId: owner, argv: [config.command, ...config.args], env: config.env };
+        return stdio(handle, spec, false, requestId);
+      }
+      if ('url' in config) {
+        refuse(checkHeaders(config.headers));
+        return http(config.name, config.url, config.headers, false);
+      }
+      const server = registered.get(config.name);
+      if (server === undefined) {
+        throw new RpcError('not_found', {
+          message: `Not found: no MCP server is registered as "${config.name}"; give command or url`,
+        });
+      }
+      if ('url' in server) return http(config.name, server.url, server.headers, true);
+      return stdio(handle, toSpec(owner, config.name, server), true, requestId);
+    },
+
+    async close() {
+      const made = await Promise.allSettled(fetches.values());
+      await Promise.all(made.map((one) => (one.status === 'fulfilled' ? one.value.close() : undefined)));
+    },
+  };
+}
+
+/**
+ * A registered server that holds secrets or has the network gets a home of its own per key: in the caller's, a file that the caller has put
+ * there (a Python module, a shell's start file) would run with what the server was trusted with.
+ */
+function toSpec(owner: string, name: string, server: Extract<Registered, { readonly command: string }>): SandboxSpec {
+  const isTrusted = server.network || Object.keys(server.env).length > 0;
+  return {
+    keyId: isTrusted ? `\0mcp\0${name}\0${owner}` : owner,
+    argv: [server.command, ...server.args],
+    env: server.env,
+    readOnly: server.paths.map((path) => ({ from: path, to: path })),
+    network: server.network,
+  };
+}
+
+async function load(policy: { readonly internalOrigins?: ReadonlySet<string> }): Promise<SafeFetch> {
+  const { createSafeFetch } = await import('../net/safe-fetch.ts');
+  return createSafeFetch({ ...policy, headersTimeoutMs: HEADERS_MS });
+}
+
+function checkHeaders(headers: Environment): Issue[] {
+  const entries = Object.entries(headers);
+  if (entries.length > HEADERS_MAX) return [{ path: 'headers', message: `must not be more than ${HEADERS_MAX}` }];
+  return entries.flatMap(([name, value]) => {
+    const path = `headers.${name.slice(0, 128)}`;
+    if (!HEADER_NAME.test(name)) return [{ path, message: 'is not the name of a header' }];
+    if (HEADERS_REFUSED.test(name)) return [{ path, message: 'may not be set' }];
+    return HEADER_VALUE.test(value) ? [] : [{ path, message: 'must be at most 8192 printable ASCII characters' }];
+  });
+}
+
+function refuse(issues: readonly Issue[]): void {
+  if (issues.length === 0) return;
+  throw new RpcError('invalid_params', {
+    data: { issues: issues.map(({ path, message }) => ({ path: `server_config.${path}`, message })) },
+  });
+}

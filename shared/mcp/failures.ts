@@ -1,0 +1,157 @@
+// What went wrong with an MCP server, as an error of the table: whose fault it is and whether a repetition can help, in one bounded line that
+// names the server and holds nothing but the server's own words.
+import {
+  ProtocolError,
+  SdkError,
+  SdkErrorCode,
+  SdkHttpError,
+  UnsupportedProtocolVersionError,
+} from '@modelcontextprotocol/client';
+import { ERRORS, RpcError, type RpcErrorOptions } from '../errors.ts';
+import { SessionGone } from './session.ts';
+
+const MESSAGE_CHARS_MAX = 500;
+const DEPTH_MAX = 64;
+
+/** What is known of the server at the time. */
+export interface FailureFacts {
+  readonly name: string;
+  /** Why this side ended the connection. */
+  readonly failure?: Error | undefined;
+  /** It ended by itself. */
+  readonly exitCode?: number | undefined;
+  /** The end of its stderr, where the caller may see it. */
+  readonly stderr?: string | undefined;
+}
+
+/** HTTP statuses that have one meaning for MCP; others are `refused the request`, from 500 on `failed`. */
+const STATUSES: Readonly<Record<number, string>> = {
+  401: 'refused the credentials',
+  403: 'refused the credentials',
+  404: 'has no MCP endpoint at its URL',
+  405: 'has no MCP endpoint at its URL',
+  429: 'limits the rate of calls',
+};
+
+export function toMcpError(error: unknown, facts: FailureFacts): RpcError {
+  const { name, failure, exitCode, stderr } = facts;
+  if (failure !== undefined) return named(name, failure);
+  for (let cause: unknown = error, depth = 0; cause instanceof Error && depth < 5; cause = cause.cause, depth++) {
+    if (cause instanceof RpcError) return named(name, cause);
+  }
+  const known = {
+    server: name,
+    ...(exitCode !== undefined && { exit_code: exitCode }),
+    ...(stderr !== undefined && stderr !== '' && { stderr }),
+  };
+  const fail = (what: string, { data, ...options }: RpcErrorOptions = {}): RpcError =>
+    new RpcError('upstream_error', {
+      message: `MCP server "${name}" ${oneLine(what)}`,
+      data: { ...known, ...data },
+      cause: error,
+      ...options,
+    });
+  if (exitCode !== undefined) return fail(`ended with exit code ${exitCode}`, { retryable: false });
+  if (error instanceof SdkHttpError) {
+    const { status } = error;
+    const retryable = status >= 500 || status === 429 || status === 408;
+    const what = STATUSES[status] ?? (status >= 500 ? 'failed' : 'refused the request');
+    return fail(`${what} (HTTP ${status})${status === 400 ? wordsOf(error) : ''}`, { data: { status }, retryable });
+  }
+  if (error instanceof ProtocolError) {
+    return fail(`answered: ${error.message}`, { data: { mcp_code: error.code }, retryable: false });
+  }
+  if (error instanceof SdkError) {
+    if (error.code === SdkErrorCode.RequestTimeout) {
+      const message = `MCP server "${name}" did not answer in time`;
+      return new RpcError('upstream_timeout', { message, data: known, cause: error });
+    }
+    if (error.code === SdkErrorCode.ConnectionClosed) return fail('closed the connection');
+    return fail(`does not keep to the protocol: ${error.message}`, { retryable: false });
+  }
+  if (error instanceof SyntaxError) return fail('answered with what is not JSON', { retryable: false });
+  if (error instanceof Error && error.name === 'ZodError') {
+    return fail('answered with what is no message of the protocol', { retryable: false });
+  }
+  return fail(`failed: ${error instanceof Error ? error.message : 'unknown failure'}`);
+}
+
+/** Of a request on a connection that was made before: also SessionGone, where a new connection may serve it. */
+export function toRequestError(error: unknown, facts: FailureFacts): RpcError {
+  const failure = toMcpError(error, facts);
+  if (facts.failure !== undefined || facts.exitCode !== undefined) return failure;
+  const isGone =
+    error instanceof UnsupportedProtocolVersionError ||
+    (error instanceof SdkHttpError &&
+      (error.status === 404 || (error.status === 400 && /session|not initialized/i.test(textOf(error)))));
+  return isGone ? new SessionGone(failure) : failure;
+}
+
+/**
+ * A call of a tool that may have run: repeating it is safe where nothing was sent, where the server says that it took nothing, and for tools
+ * that say they only read or may be repeated.
+ */
+export function toCallError(error: RpcError, isRepeatable: boolean, isUnsent: boolean): RpcError {
+  if (error instanceof SessionGone) return error;
+  const { reason, message, data, retryAfterMs, cause } = error;
+  const isRefused = data.status === 429 || data.status === 503;
+  if (!error.retryable || isRepeatable || isUnsent || isRefused || !reason.startsWith('upstream')) return error;
+  return new RpcError(reason, {
+    message,
+    data,
+    retryable: false,
+    cause,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  });
+}
+
+/** Throws for a value nested deeper than our own parser takes: writing it as JSON would exhaust the stack. */
+export function checkDepth(value: unknown, name: string): void {
+  if (!isDeep(value)) return;
+  throw new RpcError('upstream_error', {
+    message: `MCP server "${name}" answered with data nested deeper than ${DEPTH_MAX} levels`,
+    data: { server: name },
+    retryable: false,
+  });
+}
+
+export function isDeep(value: unknown): boolean {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > DEPTH_MAX) return true;
+    level = level.flatMap((item) => (typeof item === 'object' && item !== null ? Object.values(item) : []));
+  }
+  return false;
+}
+
+/** A failure of our own making or of the network, with the server it concerns. */
+function named(name: string, error: Error): RpcError {
+  if (!(error instanceof RpcError)) {
+    const message = `MCP server "${name}": ${oneLine(error.message)}`;
+    return new RpcError('upstream_error', { message, data: { server: name }, retryable: false, cause: error });
+  }
+  const { reason, data, retryable, retryAfterMs, cause } = error;
+  const isOurs = reason === 'forbidden' || reason.startsWith('upstream');
+  if (!isOurs || data.server !== undefined) return error;
+  return new RpcError(reason, {
+    message: `MCP server "${name}": ${error.message}`,
+    data: { ...data, server: name },
+    ...(retryable !== ERRORS[reason].retryable && { retryable }),
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+    cause,
+  });
+}
+
+function textOf({ data }: SdkHttpError): string {
+  return typeof data.text === 'string' ? data.text : '';
+}
+
+/** The message of a JSON-RPC error in the body of an HTTP error. */
+function wordsOf(error: SdkHttpError): string {
+  const words = /"message"\s*:\s*"([^"\\]{1,200})"/.exec(textOf(error))?.[1];
+  return words === undefined ? '' : `: ${words}`;
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/[\s\p{Cc}]+/gu, ' ').slice(0, MESSAGE_CHARS_MAX);
+}

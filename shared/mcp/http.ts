@@ -1,0 +1,162 @@
+// MCP's Streamable HTTP transport through the SSRF-safe fetch. The SDK speaks the protocol; this bounds what a server may send and hands
+// the SDK the global Response it expects.
+import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
+import { RpcError } from '../errors.ts';
+import type { SafeFetch } from '../net/safe-fetch.ts';
+import { markNumbers, mayLoseDigits } from '../rpc/exact-json.ts';
+import { createLineReader } from './lines.ts';
+import { FRAME_BYTES_MAX } from './stdio.ts';
+
+export interface HttpTransport {
+  readonly transport: Transport;
+  /** Why this side ended it. */
+  failure(): RpcError | undefined;
+  /** Tells the server that its session is over, where it keeps one. Never throws. */
+  endSession(): Promise<void>;
+}
+
+const END_SESSION_MS = 2_000;
+const NULL_BODY: ReadonlySet<number> = new Set([101, 204, 205, 304]);
+
+export function createHttpTransport(
+  url: string,
+  headers: Readonly<Record<string, string>>,
+  safeFetch: SafeFetch,
+): HttpTransport {
+  let failure: RpcError | undefined;
+  // The SDK takes a stream that breaks for one that may be resumed; this one may not.
+  const onTooLarge = (error: RpcError): void => {
+    failure ??= error;
+    void transport.close();
+  };
+  const transport = new StreamableHTTPClientTransport(new URL(url), {
+    requestInit: { headers },
+    // Judged redirects are followed below; the SDK has none left to see.
+    redirectPolicy: 'follow',
+    reconnectionOptions: {
+      initialReconnectionDelay: 1_000,
+      maxReconnectionDelay: 10_000,
+      reconnectionDelayGrowFactor: 2,
+      maxRetries: 3,
+    },
+    fetch: (input, init) => send(safeFetch, onTooLarge, input, init),
+  });
+  return {
+    transport,
+    failure: () => failure,
+    async endSession() {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, END_SESSION_MS);
+      await Promise.race([transport.terminateSession().catch(() => {}), promise]);
+      clearTimeout(timer);
+    },
+  };
+}
+
+async function send(
+  safeFetch: SafeFetch,
+  onTooLarge: (error: RpcError) => void,
+  url: string | URL,
+  init: RequestInit = {},
+): Promise<Response> {
+  const { method = 'GET', body, signal } = init;
+  const answer = await safeFetch(url, {
+    method,
+    headers: [...new Headers(init.headers)],
+    ...(typeof body === 'string' && { body }),
+    ...(signal && { signal }),
+  });
+  const { status, statusText } = answer;
+  const headers = [...answer.headers];
+  if (answer.body === null || NULL_BODY.has(status)) return new Response(null, { status, statusText, headers });
+  const type = answer.headers.get('content-type') ?? '';
+  const isStream = /^\s*text\/event-stream/i.test(type);
+  const marker = isStream ? createStreamMarker() : createBodyMarker(type);
+  return new Response(bounded(answer.body.getReader(), marker, onTooLarge), { status, statusText, headers });
+}
+
+interface Reader {
+  read(): Promise<{ readonly done: boolean; readonly value?: unknown }>;
+  cancel(reason?: unknown): Promise<void>;
+}
+
+/** Takes a body in pieces and gives it back with marked numbers. Throws RangeError beyond FRAME_BYTES_MAX at once. */
+interface Marker {
+  push(bytes: Uint8Array): Uint8Array;
+  end(): Uint8Array;
+}
+
+const NOTHING = new Uint8Array();
+const CARRIAGE_RETURN = 13;
+const NEWLINE = Buffer.from('\n');
+
+/** A whole body, given back at its end. */
+function createBodyMarker(type: string): Marker {
+  const pieces: Uint8Array[] = [];
+  let sizeBytes = 0;
+  return {
+    push(bytes) {
+      sizeBytes += bytes.length;
+      if (sizeBytes > FRAME_BYTES_MAX) throw new RangeError('the body is too large');
+      pieces.push(bytes);
+      return NOTHING;
+    },
+    end() {
+      const whole = Buffer.concat(pieces, sizeBytes);
+      return /[/+]json\b/i.test(type) ? mark(whole) : whole;
+    },
+  };
+}
+
+/** An event stream, of which no event may be longer, given back line by line: JSON holds no line break but between its tokens. */
+function createStreamMarker(): Marker {
+  const lines = createLineReader(FRAME_BYTES_MAX);
+  let eventBytes = 0;
+  return {
+    push(bytes) {
+      const out: Buffer[] = [];
+      lines.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), (line) => {
+        const isBlank = line.length === 0 || (line.length === 1 && line[0] === CARRIAGE_RETURN);
+        eventBytes = isBlank ? 0 : eventBytes + line.length;
+        if (eventBytes > FRAME_BYTES_MAX) throw new RangeError('the event is too large');
+        out.push(line.subarray(0, 5).toString('latin1') === 'data:' ? mark(line) : Buffer.from(line), NEWLINE);
+      });
+      return Buffer.concat(out);
+    },
+    end: () => NOTHING,
+  };
+}
+
+/** A copy: the bytes of a line are reused. */
+function mark(bytes: Buffer): Buffer {
+  return mayLoseDigits(bytes.toString('latin1'))
+    ? Buffer.from(markNumbers(bytes.toString('utf8')))
+    : Buffer.from(bytes);
+}
+
+function bounded(reader: Reader, marker: Marker, onTooLarge: (error: RpcError) => void): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        for (let isSent = false; !isSent; ) {
+          const { done, value } = await reader.read();
+          let out: Uint8Array;
+          try {
+            out = done ? marker.end() : value instanceof Uint8Array ? marker.push(value) : NOTHING;
+          } catch (cause) {
+            const message = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
+            const error = new RpcError('upstream_error', { message, retryable: false, cause });
+            onTooLarge(error);
+            await reader.cancel();
+            throw error;
+          }
+          if (out.length > 0) controller.enqueue(out);
+          if (done) controller.close();
+          isSent = done || out.length > 0;
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+}

@@ -1,0 +1,209 @@
+// One connection as it is kept: made anew once when an HTTP server has forgotten its session, its tools listed anew when the server says that
+// they changed. Calls under way on a connection that is replaced may end on it.
+import type { Clock } from '../clock.ts';
+import { RpcError } from '../errors.ts';
+import type { McpClient } from './client.ts';
+import type { Plan } from './connect.ts';
+import type { McpTool, Offer, OmittedTool } from './offer.ts';
+import { createRefresher } from './refresh.ts';
+import type { McpResult } from './result.ts';
+import { SessionGone } from './session.ts';
+
+export interface McpConnection {
+  readonly name: string;
+  readonly sessionId: string | undefined;
+  readonly transport: 'stdio' | 'http';
+  readonly server: McpClient['server'];
+  readonly protocolVersion: string;
+  /** Those on the allow-list. */
+  readonly tools: readonly McpTool[];
+  /** Tools of the server that cannot be used, and why. */
+  readonly omitted: readonly OmittedTool[];
+  readonly connectedAtMs: number;
+}
+
+export interface McpCall {
+  readonly tool: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+export interface Link {
+  /** As it is now; another object after its tools were listed anew. */
+  readonly connection: McpConnection;
+  call(call: McpCall): Promise<McpResult>;
+  /** Lists the tools anew, on a new connection where the server has forgotten this one. */
+  refresh(signal: AbortSignal): Promise<void>;
+  /** Resolves when changes that the server has announced are listed. Never rejects. */
+  ready(): Promise<void>;
+  /** Resolves when it is over and no new connection takes its place. */
+  readonly ended: Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface LinkOptions {
+  readonly name: string;
+  readonly sessionId: string | undefined;
+  readonly plan: Plan;
+  readonly allowed: ReadonlySet<string> | undefined;
+  readonly clock: Clock;
+  /** Ends what no caller waits for: renewals, and lists after a change. */
+  readonly closing: AbortSignal;
+}
+
+/** One connection to the server. */
+interface Session {
+  readonly client: McpClient;
+  connection: McpConnection;
+  calls: number;
+  isReplaced: boolean;
+}
+
+/** Throws as mcp-client.ts. */
+export async function openLink(options: LinkOptions, signal: AbortSignal): Promise<Link> {
+  const { name, sessionId, plan, allowed, clock, closing } = options;
+  const over = new AbortController();
+  const background = AbortSignal.any([closing, over.signal]);
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  const refresher = createRefresher(() => refresh(background));
+  let renewing: Promise<void> | undefined;
+  let isOpen = false;
+  let isChangedEarly = false;
+  const onToolsChanged = (): void => {
+    if (isOpen) refresher.changed();
+    else isChangedEarly = true;
+  };
+
+  const open = async (openSignal: AbortSignal): Promise<Session> => {
+    const client = await plan.open(openSignal, onToolsChanged);
+    try {
+      const offer = await client.listTools(allowed, openSignal);
+      const { server, protocolVersion } = client;
+      const { transport } = plan;
+      const known = { name, sessionId, transport, server, protocolVersion, connectedAtMs: clock.now() };
+      return { client, connection: { ...known, ...offer }, calls: 0, isReplaced: false };
+    } catch (error) {
+      await client.close();
+      throw error;
+    }
+  };
+
+  const watch = (session: Session): void => {
+    void session.client.ended.then(() => {
+      if (session === current) stop();
+    });
+  };
+
+  const stop = (): void => {
+    over.abort(ending());
+    refresher.stop();
+    end();
+  };
+
+  /** Calls that meet the same loss share one renewal. */
+  const renew = (lost: Session): Promise<void> => {
+    if (lost !== current) return Promise.resolve();
+    renewing ??= open(background)
+      .then(async (session) => {
+        if (over.signal.aborted) {
+          await session.client.close();
+          throw ending();
+        }
+        lost.isReplaced = true;
+        current = session;
+        watch(session);
+        if (lost.calls === 0) await lost.client.close();
+      })
+      .finally(() => {
+        renewing = undefined;
+      });
+    return renewing;
+  };
+
+  const track = async <R>(session: Session, work: (session: Session) => Promise<R>): Promise<R> => {
+    session.calls++;
+    try {
+      return await work(session);
+    } finally {
+      session.calls--;
+      if (session.isReplaced && session.calls === 0) void session.client.close();
+    }
+  };
+
+  const withSession = async <R>(callSignal: AbortSignal, work: (session: Session) => Promise<R>): Promise<R> => {
+    const session = current;
+    try {
+      return await track(session, work);
+    } catch (error) {
+      if (!(error instanceof SessionGone)) throw error;
+      await orAbort(renew(session), callSignal);
+      return track(current, work);
+    }
+  };
+
+  const list = async (session: Session, listSignal: AbortSignal): Promise<Offer> => {
+    const offer = await session.client.listTools(allowed, listSignal);
+    session.connection = { ...session.connection, ...offer };
+    return offer;
+  };
+
+  const refresh = async (listSignal: AbortSignal): Promise<void> => {
+    await withSession(listSignal, (session) => list(session, listSignal));
+  };
+
+  let current = await open(signal);
+  isOpen = true;
+  watch(current);
+  if (isChangedEarly) refresher.changed();
+
+  return {
+    get connection() {
+      return current.connection;
+    },
+    ended,
+    refresh,
+    ready: refresher.ready,
+
+    call: ({ tool, arguments: args, timeoutMs, signal: callSignal }) =>
+      withSession(callSignal, async (session) => {
+        const has = (offer: Offer): boolean => offer.tools.some((one) => one.name === tool);
+        // A server may have gained a tool since.
+        if (!has(session.connection) && !has(await list(session, callSignal))) throw missing(session.connection, tool);
+        return session.client.callTool(tool, args, { signal: callSignal, timeoutMs });
+      }),
+
+    async close() {
+      stop();
+      await current.client.close();
+    },
+  };
+}
+
+function missing({ name, omitted }: McpConnection, tool: string): RpcError {
+  const left = omitted.find((one) => one.tool === tool);
+  const why =
+    left === undefined ? `no such tool on "${name}"` : `the tool of "${name}" is left out, because ${left.reason}`;
+  return new RpcError('not_found', { message: `Not found: ${why}` });
+}
+
+function ending(): RpcError {
+  return new RpcError('not_found', { message: 'Not found: the MCP server has been disconnected' });
+}
+
+/** Waits no longer than the signal allows; what is waited for goes on. */
+async function orAbort<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => {
+    const { reason } = signal;
+    reject(reason instanceof RpcError ? reason : new RpcError('cancelled', { cause: reason }));
+  };
+  if (signal.aborted) onAbort();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    work.catch(() => {});
+  }
+}

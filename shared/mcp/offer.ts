@@ -1,0 +1,106 @@
+// Which of the tools that a server offers are taken: those the caller allows, up to bounds of number and size. A tool that is odd in itself is
+// left out and named; it never costs the others.
+import { hasMarks, isMarked } from '../rpc/exact-json.ts';
+import { isDeep } from './failures.ts';
+
+/** A tool as its server describes it; nothing of it has been judged but its form and size. */
+export interface McpTool {
+  readonly name: string;
+  readonly title?: string | undefined;
+  readonly description?: string | undefined;
+  readonly inputSchema: Readonly<Record<string, unknown>>;
+  readonly outputSchema?: Readonly<Record<string, unknown>> | undefined;
+  readonly annotations?: Readonly<Record<string, unknown>> | undefined;
+}
+
+export interface OmittedTool {
+  readonly tool: string;
+  readonly reason: string;
+}
+
+export interface Offer {
+  readonly tools: readonly McpTool[];
+  readonly omitted: readonly OmittedTool[];
+}
+
+export const TOOLS_MAX = 256;
+const TOOLS_CHARS_MAX = 1 << 20;
+const NAME_CHARS_MAX = 256;
+const OMITTED_MAX = 1_000;
+const OMITTED_NAME_CHARS_MAX = 128;
+
+/** `allowed` undefined: all. The bounds apply to those that are allowed. */
+export function selectTools(offered: readonly unknown[], allowed: ReadonlySet<string> | undefined): Offer {
+  const tools = new Map<string, McpTool>();
+  const omitted: OmittedTool[] = [];
+  let chars = 0;
+  const omit = (name: string, reason: string): void => {
+    if (omitted.length < OMITTED_MAX)
+      omitted.push({ tool: name.slice(0, OMITTED_NAME_CHARS_MAX).toWellFormed(), reason });
+  };
+  for (const item of offered) {
+    const name = isRecord(item) && typeof item.name === 'string' ? item.name : '';
+    if (allowed !== undefined && !allowed.has(name)) continue;
+    const tool = isRecord(item) ? toTool(name, item) : 'it is no object';
+    if (typeof tool === 'string') {
+      omit(name, tool);
+      continue;
+    }
+    const size = JSON.stringify(tool).length;
+    if (tools.has(name)) omit(name, 'another tool of the server has this name');
+    else if (tools.size >= TOOLS_MAX)
+      omit(name, `the server offers more than ${TOOLS_MAX} tools: name those needed in allowed_tools`);
+    else if (chars + size > TOOLS_CHARS_MAX) omit(name, 'the tools of the server are described in more than 1 MiB');
+    else {
+      chars += size;
+      tools.set(name, tool);
+    }
+  }
+  return { tools: [...tools.values()], omitted };
+}
+
+/** Or why it is none that can be used. */
+function toTool(name: string, item: Readonly<Record<string, unknown>>): McpTool | string {
+  if (name === '') return 'it has no name';
+  if (name.length > NAME_CHARS_MAX) return `its name is longer than ${NAME_CHARS_MAX} characters`;
+  if (isDeep(item)) return 'its description is nested deeper than 64 levels';
+  const { title, description, inputSchema = { type: 'object' }, outputSchema, annotations } = item;
+  if (!isRecord(inputSchema)) return 'its input schema is no object';
+  const exact = withoutMarks(inputSchema);
+  if (exact === undefined) return 'its input schema asks for a number that would lose digits';
+  const exactOutput = isRecord(outputSchema) ? withoutMarks(outputSchema) : undefined;
+  return {
+    name,
+    title: typeof title === 'string' ? title : undefined,
+    description: typeof description === 'string' ? description : undefined,
+    inputSchema: exact,
+    outputSchema: exactOutput,
+    annotations: isRecord(annotations) && !hasMarks(annotations) ? annotations : undefined,
+  };
+}
+
+/**
+ * A schema without the numbers that would lose digits. A bound (`maximum` of 64 bits) or a default goes: no caller could send such a number.
+ * Undefined where a value must be one of them.
+ */
+function withoutMarks(schema: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> | undefined {
+  if (!hasMarks(schema)) return schema;
+  let isUsable = true;
+  const clean = (value: unknown): unknown => {
+    if (Array.isArray(value)) {
+      if (value.some(isMarked)) isUsable = false;
+      return value.map(clean);
+    }
+    if (!isRecord(value)) return value;
+    if (isMarked(value.const)) isUsable = false;
+    return Object.fromEntries(
+      Object.entries(value).flatMap(([key, member]) => (isMarked(member) ? [] : [[key, clean(member)]])),
+    );
+  };
+  const cleaned = clean(schema);
+  return isUsable && isRecord(cleaned) ? cleaned : undefined;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

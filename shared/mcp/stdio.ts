@@ -1,0 +1,126 @@
+// MCP's stdio transport over a child of the sandbox: one JSON-RPC message a line (https://modelcontextprotocol.io/specification). The SDK's
+// own would start the process itself, outside. Refuses lines over 4 MiB, floods, and a server that leaves its input unread.
+import {
+  deserializeMessage,
+  type JSONRPCMessage,
+  serializeMessage,
+  type Transport,
+} from '@modelcontextprotocol/client';
+import { markNumbers } from '../rpc/exact-json.ts';
+import type { SandboxChild } from '../sandbox/sandbox.ts';
+import { createLineReader } from './lines.ts';
+
+export interface StdioTransport extends Transport {
+  /** `pid` and `stderr` are how the SDK knows a transport as stdio, where silence means a server of the older era. */
+  readonly pid: number;
+  readonly stderr: null;
+  /** The end of what the server wrote to stderr. */
+  stderrTail(): string;
+  /** Undefined while it runs. */
+  exitCode(): number | undefined;
+  /** Why this side ended the connection. */
+  failure(): Error | undefined;
+}
+
+export const FRAME_BYTES_MAX = 4 << 20;
+const STDERR_BYTES_KEPT = 4096;
+/** Bytes the server may leave unread. */
+const UNREAD_BYTES_MAX = 8 << 20;
+/** What a server may say in one window; a server that says more is read more slowly. */
+const WINDOW_MS = 100;
+const WINDOW_BYTES = 4 << 20;
+const WINDOW_MESSAGES = 500;
+
+export function createStdioTransport(child: SandboxChild): StdioTransport {
+  const lines = createLineReader(FRAME_BYTES_MAX);
+  let tail = Buffer.alloc(0);
+  let exitCode: number | undefined;
+  let failure: Error | undefined;
+  let isStarted = false;
+  let isClosed = false;
+  let spentBytes = 0;
+  let spentMessages = 0;
+  let windowTimer: NodeJS.Timeout | undefined;
+
+  const fail = (error: Error): void => {
+    failure ??= error;
+    transport.onerror?.(error);
+    void close();
+  };
+
+  const onLine = (line: Buffer): void => {
+    spentMessages++;
+    if (isClosed || line.length === 0) return;
+    let message: JSONRPCMessage;
+    try {
+      message = deserializeMessage(markNumbers(line.toString('utf8')));
+    } catch (error) {
+      // Servers do print to stdout by mistake; it is not worth the connection.
+      transport.onerror?.(error instanceof Error ? error : new Error(String(error)));
+      return;
+    }
+    transport.onmessage?.(message);
+  };
+
+  const onData = (chunk: Buffer): void => {
+    windowTimer ??= setTimeout(() => {
+      windowTimer = undefined;
+      spentBytes = 0;
+      spentMessages = 0;
+      child.stdout.resume();
+    }, WINDOW_MS);
+    spentBytes += chunk.length;
+    try {
+      lines.push(chunk, onLine);
+    } catch (error) {
+      const message = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
+      fail(new Error(message, { cause: error }));
+    }
+    if (!isClosed && (spentBytes > WINDOW_BYTES || spentMessages > WINDOW_MESSAGES)) child.stdout.pause();
+  };
+
+  async function close(): Promise<void> {
+    if (isClosed) return;
+    isClosed = true;
+    clearTimeout(windowTimer);
+    windowTimer = undefined;
+    child.stdout.off('data', onData);
+    child.stdin.end();
+    await child.kill();
+    transport.onclose?.();
+  }
+
+  child.stderr.on('error', () => {});
+  child.stderr.on('data', (chunk: Buffer) => {
+    tail = Buffer.concat([tail, chunk]).subarray(-STDERR_BYTES_KEPT);
+  });
+  void child.exited.then((ended) => {
+    exitCode = ended.exitCode;
+    void close();
+  });
+
+  const transport: StdioTransport = {
+    pid: child.pid,
+    stderr: null,
+    async start() {
+      if (isStarted) throw new Error('the transport is started already');
+      isStarted = true;
+      child.stdout.on('error', () => {});
+      child.stdout.on('data', onData);
+    },
+    async send(message) {
+      if (isClosed) throw new Error('the server has ended');
+      if (child.stdin.writableLength > UNREAD_BYTES_MAX) {
+        const error = new Error('it does not read its input');
+        fail(error);
+        throw error;
+      }
+      child.stdin.write(serializeMessage(message));
+    },
+    close,
+    stderrTail: () => tail.toString('utf8').replaceAll('\ufffd', ''),
+    exitCode: () => exitCode,
+    failure: () => failure,
+  };
+  return transport;
+}

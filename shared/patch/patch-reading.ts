@@ -1,0 +1,127 @@
+// Lets git itself read the names in a patch, in the sandbox and without changing anything, and decides how many leading components of
+// them are no part of the path: `git apply`'s own choice, or none where the names are whole and are those of files that are there.
+
+import type { RunResult } from '../sandbox/sandbox.ts';
+import { patchIssue } from './patch-issue.ts';
+import { checkPath } from './patch-names.ts';
+import type { PatchSection } from './patch-section.ts';
+
+/** A section with the names that git reads in it. */
+export interface NamedSection extends PatchSection {
+  /** Relative to the repository; for a deleted file its old path. */
+  readonly path: string;
+  /** The same as `path`, but where the file is renamed or copied. */
+  readonly oldPath: string;
+}
+
+export interface Reading {
+  /** For `git apply`: `-p0`, or nothing for its own choice. */
+  readonly strip: '' | '-p0';
+  readonly files: readonly NamedSection[];
+}
+
+/** Runs a shell script in the repository, inside the sandbox. */
+export type RunScript = (script: string, args: readonly string[], stdin: string) => Promise<RunResult>;
+
+/** Exit codes of the scripts, apart from git's own. */
+export const STEP = { read: 91, check: 92, write: 93, directory: 94 } as const;
+
+/**
+ * Defines `apply` and `refuse`; the patch comes on stdin and is kept in memory. The first argument is git's option for prefixes. Checks
+ * the repository first.
+ */
+export const PRELUDE = `
+patch=/dev/shm/patch.$$
+trap 'rm -f -- "$patch"' EXIT
+here=$(pwd -P)
+export LC_ALL=C GIT_CEILING_DIRECTORIES="\${here%/*}" GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
+refuse() { echo "error: $1" >&2; exit "$2"; }
+case "$here/" in */.git/*) refuse "is inside .git" ${STEP.directory} ;; esac
+[ -w . ] || refuse "cannot be written to" ${STEP.directory}
+strip=$1; shift
+cat > "$patch" || exit ${STEP.read}
+apply() { git -c core.fsmonitor=false -c core.quotePath=false apply $strip --whitespace=nowarn "$@" "$patch"; }
+`;
+
+/** New names and counts, an empty record, then the old names: those of the patch in reverse. */
+const READ = `${PRELUDE}
+apply --numstat -z || exit ${STEP.read}
+printf '\\0'
+apply --numstat -z -R || exit ${STEP.read}
+`;
+
+const ALL_THERE = 'cat > /dev/null; for path in "$@"; do [ -e "./$path" ] || [ -L "./$path" ] || exit 1; done';
+
+/** Throws RpcError `invalid_params` for names that are refused, and for a patch that git cannot read or reads differently. */
+export async function readNames(run: RunScript, sections: readonly PatchSection[], patch: string): Promise<Reading> {
+  const read = async (strip: Reading['strip']): Promise<Reading | RunResult> => {
+    const result = await run(READ, [strip], patch);
+    return result.exitCode === 0 ? { strip, files: toFiles(sections, result.stdout.toString('utf8')) } : result;
+  };
+  const whole = areWhole(sections) ? await read('-p0') : undefined;
+  if (whole !== undefined && 'files' in whole && (await isMeant(run, whole.files))) return checked(whole);
+  const chosen = await read('');
+  if ('files' in chosen) return checked(chosen);
+  if (whole !== undefined && 'files' in whole) return checked(whole);
+  throw patchIssue(`cannot be read: ${firstError(chosen.stderr.toString('utf8'))}`);
+}
+
+/** The first message of git's for people. */
+export function firstError(said: string): string {
+  const line = said.split('\n').find((text) => /^(error|fatal): /.test(text)) ?? said.split('\n', 1)[0] ?? '';
+  return line.replace(/^(error|fatal): /, '').slice(0, 300);
+}
+
+/** As `git diff --no-prefix`, Subversion and others write them, if all of the patch is like that. */
+function areWhole(sections: readonly PatchSection[]): boolean {
+  return sections.some(({ names }) => names === 'whole') && sections.every(({ names }) => names !== 'prefixed');
+}
+
+/** Whether whole names are those of files that are there. Where only new files come, `a/` and `b/` are prefixes all the same. */
+async function isMeant(run: RunScript, files: readonly NamedSection[]): Promise<boolean> {
+  const old = files.filter(({ needsOld }) => needsOld).map(({ oldPath }) => oldPath);
+  if (old.length === 0) return !files.every(({ path }) => /^[ab]\//.test(path));
+  return (await run(ALL_THERE, old, '')).exitCode === 0;
+}
+
+function checked(reading: Reading): Reading {
+  for (const { path, oldPath, move } of reading.files) {
+    checkPath(path);
+    checkPath(oldPath);
+    // Git would replace one file by the other without reading it.
+    if (path !== oldPath && move === undefined) throw patchIssue('a file has two names');
+  }
+  return reading;
+}
+
+/**
+ * Git's records (`additions TAB deletions TAB path NUL`), each against the section of the text that it is about. In reverse, git lists the
+ * files from the last to the first since 2.30.
+ */
+function toFiles(sections: readonly PatchSection[], numstat: string): NamedSection[] {
+  const records = numstat.split('\0');
+  const middle = records.indexOf('');
+  const paths = toPaths(sections, records.slice(0, middle), ({ additions, deletions }) => [additions, deletions]);
+  const olds = records.slice(middle + 1, -1);
+  const oldPaths = [olds.toReversed(), olds]
+    .map((list) => toPaths(sections, list, ({ additions, deletions }) => [deletions, additions]))
+    .filter((list) => list !== undefined)
+    .sort((one, two) => countChanged(paths, one) - countChanged(paths, two))[0];
+  if (paths === undefined || oldPaths === undefined) throw patchIssue('is read differently by git');
+  return sections.map((section, index) => ({ ...section, path: paths[index] ?? '', oldPath: oldPaths[index] ?? '' }));
+}
+
+function toPaths(
+  sections: readonly PatchSection[],
+  records: readonly string[],
+  countsOf: (section: PatchSection) => readonly [number, number],
+): string[] | undefined {
+  if (records.length !== sections.length) return undefined;
+  const counts = sections.map((section) => (section.isBinary ? '-\t-\t' : `${countsOf(section).join('\t')}\t`));
+  const isSame = records.every((record, index) => record.startsWith(counts[index] ?? ''));
+  return isSame ? records.map((record, index) => record.slice(counts[index]?.length)) : undefined;
+}
+
+function countChanged(paths: readonly string[] | undefined, oldPaths: readonly string[]): number {
+  return oldPaths.filter((path, index) => path !== paths?.[index]).length;
+}

@@ -1,0 +1,177 @@
+// Applies a patch that has been read to a directory of the workspace: `git apply` inside the sandbox, all or nothing.
+import { RpcError } from '../errors.ts';
+import type { RunResult, Sandbox } from '../sandbox/sandbox.ts';
+import { firstError, type NamedSection, PRELUDE, type RunScript, readNames, STEP } from './patch-reading.ts';
+import { readPatch } from './patch-text.ts';
+
+export interface PatchedFile {
+  /** Relative to the repository; for a deleted file its old path. */
+  readonly path: string;
+  /** Where it is renamed or copied from. */
+  readonly oldPath: string | undefined;
+  readonly change: 'added' | 'modified' | 'deleted' | 'renamed' | 'copied';
+  /** 0 for a binary file, as `deletions`. */
+  readonly additions: number;
+  readonly deletions: number;
+}
+
+export interface PatchRequest {
+  readonly keyId: string;
+  readonly patch: string;
+  /** Absolute, inside the sandbox; need not be a git repository. */
+  readonly directory: string;
+  readonly dryRun: boolean;
+  readonly signal: AbortSignal;
+}
+
+const TIMEOUT_MS = 60_000;
+const OUTPUT_BYTES_MAX = 1 << 20;
+const SAID_CHARS_MAX = 2000;
+
+/** How programs say it with LC_ALL=C. */
+const NO_ROOM = /No space left on device|Disk quota exceeded|File size limit exceeded/;
+
+/**
+ * The patch comes on stdin. Arguments: git's option for prefixes, `1` for a dry run, then every path it touches. The old files are kept as
+ * hard links until the new ones are written (git never writes into a file, it makes a new one), so that a failure half-way can be undone
+ * without needing room.
+ */
+const SCRIPT = `${PRELUDE}
+dry=$1; shift
+apply --check --summary || exit ${STEP.check}
+# What git only finds when it writes.
+for path in "$@"; do
+  # A directory that this patch empties can become a file.
+  for other in "$@"; do case "$other" in "$path"/*) continue 2 ;; esac; done
+  [ -d "$path" ] && [ ! -L "$path" ] && [ -n "$(ls -A -- "$path")" ] && refuse "$path: is a directory" ${STEP.check}
+done
+[ "$dry" = 1 ] && exit 0
+kept=$(mktemp -d "$here/.apply-XXXXXXXX") || exit ${STEP.write}
+undo() {
+  trap '' TERM
+  rm -f -- "$@"
+  number=0
+  for path in "$@"; do
+    number=$((number + 1))
+    case "$path" in */*) directory=\${path%/*} ;; *) directory=. ;; esac
+    if [ -f "$kept/$number" ]; then mkdir -p -- "$directory" && mv -f -- "$kept/$number" "$path"
+    else rmdir -p --ignore-fail-on-non-empty -- "$directory" 2>/dev/null
+    fi
+  done
+  rm -rf -- "$kept"
+}
+number=0
+for path in "$@"; do
+  number=$((number + 1))
+  [ -L "$path" ] || [ ! -f "$path" ] || ln -P -- "$path" "$kept/$number" || { rm -rf -- "$kept"; exit ${STEP.write}; }
+done
+trap 'undo "$@"; exit ${STEP.write}' TERM
+apply || { undo "$@"; exit ${STEP.write}; }
+trap '' TERM
+rm -rf -- "$kept"
+`;
+
+/**
+ * Throws RpcError `invalid_params` for a patch that is refused or a directory that is not there, `patch_failed` (data.file, data.hunk,
+ * data.line) for one that does not fit or that git would apply in part; then nothing has been written.
+ */
+export async function applyPatch(
+  sandbox: Pick<Sandbox, 'run'>,
+  request: PatchRequest,
+): Promise<readonly PatchedFile[]> {
+  const sections = readPatch(request.patch);
+  const text = request.patch.endsWith('\n') ? request.patch : `${request.patch}\n`;
+  const run: RunScript = (script, args, stdin) => runScript(sandbox, request, script, args, stdin);
+  const { strip, files } = await readNames(run, sections, text);
+  const paths = new Set(files.flatMap(({ path, oldPath }) => [path, oldPath]));
+  const result = await run(SCRIPT, [strip, request.dryRun ? '1' : '0', ...paths], text);
+  const said = saidBy(result);
+  if (result.exitCode !== 0) {
+    throw result.isFull || NO_ROOM.test(said) ? noRoom(files, said) : failed(files, said);
+  }
+  return toPatched(files, result.stdout.toString('utf8'));
+}
+
+async function runScript(
+  sandbox: Pick<Sandbox, 'run'>,
+  request: PatchRequest,
+  script: string,
+  args: readonly string[],
+  stdin: string,
+): Promise<RunResult> {
+  const { keyId, directory, signal } = request;
+  const argv = ['/bin/sh', '-c', script, 'apply', ...args] as const;
+  const options = { signal, timeoutMs: TIMEOUT_MS, stdin, outputBytesMax: OUTPUT_BYTES_MAX };
+  const result = await sandbox.run({ keyId, argv, cwd: directory }, options).catch((error: unknown) => {
+    const isDirectory = error instanceof RpcError && error.reason === 'invalid_params';
+    throw isDirectory ? repoIssue(directory, 'is not a directory of the workspace') : error;
+  });
+  const said = saidBy(result);
+  if (result.exitCode === 127 && said.includes('git')) {
+    throw new RpcError('sandbox_unavailable', {
+      message: 'Sandbox unavailable: git is not installed',
+      data: { hint: 'install it: apt-get install git' },
+    });
+  }
+  if (result.exitCode === STEP.directory) throw repoIssue(directory, firstError(said));
+  // In a full workspace even the patch cannot be put down.
+  if (result.isFull && NO_ROOM.test(said)) throw noRoom([], said);
+  if (result.timedOut) throw new RpcError('patch_failed', { message: 'Patch took too long; nothing was changed' });
+  return result;
+}
+
+function saidBy({ stderr }: RunResult): string {
+  return stderr.toString('utf8').slice(0, SAID_CHARS_MAX);
+}
+
+function repoIssue(directory: string, what: string): RpcError {
+  const issues = [{ path: 'repo_path', message: `${directory} ${what}` }];
+  return new RpcError('invalid_params', { data: { issues } });
+}
+
+/** What git says in its summary, in the order of the files: ` create mode 100644 PATH`, ` delete mode 100644 PATH`. */
+function toPatched(files: readonly NamedSection[], summary: string): PatchedFile[] {
+  const lines = [...summary.matchAll(/^ (create|delete) (?:mode \d+ )?(.*)$/gm)];
+  let next = 0;
+  return files.map(({ path, oldPath, move, additions, deletions }) => {
+    const [, kind, name] = lines[next] ?? [];
+    const isNamed = kind !== undefined && name === path;
+    if (isNamed) next++;
+    const change = isNamed ? (kind === 'create' ? 'added' : 'deleted') : (move ?? 'modified');
+    return { path, oldPath: path === oldPath ? undefined : oldPath, change, additions, deletions };
+  });
+}
+
+/** `error: patch failed: src/x.ts:12`, `error: src/x.ts: already exists in working directory`. */
+function failed(files: readonly NamedSection[], said: string): RpcError {
+  const [, hunkPath, lineText] = /^error: patch failed: (.*):(\d+)$/m.exec(said) ?? [];
+  const first = firstError(said).replace(/(?<=without full index line)$/, ' (make the patch with git diff --binary)');
+  if (hunkPath !== undefined) {
+    const line = Number(lineText);
+    const file = files.find(({ path, oldPath }) => path === hunkPath || oldPath === hunkPath);
+    const hunk = (file?.hunks.indexOf(line) ?? -1) + 1;
+    const at = hunk > 0 ? `hunk ${hunk}` : `line ${line}`;
+    return new RpcError('patch_failed', {
+      message: `Patch does not apply: ${hunkPath}, ${at}`,
+      data: { file: hunkPath, ...(hunk > 0 && { hunk }), line },
+    });
+  }
+  // The whole file is in the way, or missing: its first hunk already does not fit.
+  const names = files.flatMap(({ path, oldPath, hunks }) => [path, oldPath].map((name) => ({ name, hunks })));
+  const file =
+    names.find(({ name }) => first.startsWith(`${name}: `)) ?? names.find(({ name }) => first.includes(name));
+  return new RpcError('patch_failed', {
+    message: `Patch does not apply: ${first}`,
+    ...(file && { data: { file: file.name, ...(file.hunks.length > 0 && { hunk: 1 }) } }),
+  });
+}
+
+function noRoom(files: readonly NamedSection[], said: string): RpcError {
+  const file = files.find(({ path }) => said.includes(path));
+  return new RpcError('patch_failed', {
+    message:
+      'Patch not applied, nothing was changed: the disk of the workspace is full; delete something and apply it again',
+    data: { disk_full: true, ...(file && { file: file.path }) },
+    retryable: true,
+  });
+}

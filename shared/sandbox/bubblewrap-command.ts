@@ -1,0 +1,191 @@
+// The command line of one sandbox: which namespaces, which mounts, which rights. Pure: it starts nothing and touches no
+// disk.
+
+import { takeUid } from './process/own-uid.ts';
+import { type SandboxLimits, toUlimits } from './quota/limits.ts';
+import { HOME, type SandboxSpec, TMP } from './sandbox.ts';
+import { ETC_NAMES, filterOf, UID_INSIDE, type Workspace } from './workspaces.ts';
+
+/** What the self-test found to work on this machine. */
+export interface Toolbox {
+  /** Absolute path of bwrap. */
+  readonly bwrap: string;
+  readonly isRoot: boolean;
+  /** The gateway is root, and bwrap can be started under the key's uid (own-uid.ts). */
+  readonly ownUid: boolean;
+  /** Whether bwrap can forbid user namespaces inside (`--disable-userns`). */
+  readonly disableUserNamespaces: boolean;
+  /** The system's directories as bwrap arguments: /usr read-only, /bin and the like as they are on this machine. */
+  readonly system: readonly string[];
+}
+
+export interface CommandOptions {
+  readonly limits: SandboxLimits;
+  /**
+   * bwrap is started by root: it mounts as root, then setpriv(1) takes the key's uid. Otherwise bwrap makes a user
+   * namespace.
+   */
+  readonly asRoot: boolean;
+  /** The workspace can only be read. */
+  readonly readOnly?: boolean;
+  /** Descriptors 0 to 2 are a terminal, which is to be the controlling terminal of what runs. */
+  readonly hasTerminal?: boolean;
+}
+
+/** How to start bwrap; descriptors as the spawner gives them. */
+export interface BubblewrapCommand {
+  /**
+   * What every user of the machine may see, because the program that runs has the same arguments in the end: no
+   * variable, no path.
+   */
+  readonly args: readonly string[];
+  /**
+   * For INPUT_FD: bwrap's options, each with a NUL at its end. Paths of the machine and the caller's environment are
+   * here.
+   */
+  readonly input: string;
+  /** From FILES_FD on. */
+  readonly files: readonly string[];
+}
+
+/**
+ * Descriptors of bwrap: it writes its status to the first, reads its options from the second, and files are open from
+ * the third on.
+ */
+export const STATUS_FD = 3;
+const INPUT_FD = 4;
+const FILES_FD = 5;
+
+/** Size of what is writable but in memory: /dev/shm, and a /tmp that cannot be the workspace's. */
+const SHM_BYTES = 64 << 20;
+
+const BASE_ENV = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  HOME,
+  USER: 'user',
+  LOGNAME: 'user',
+  SHELL: '/bin/sh',
+  LANG: 'C.UTF-8',
+  TMPDIR: TMP,
+} as const;
+
+/**
+ * Files of the machine's /etc that programs on the network need; the rest is the workspaces' own. Every mount costs a
+ * quarter of a millisecond.
+ */
+const ETC_WITH_NETWORK = ['resolv.conf', 'ssl/certs', 'ssl/openssl.cnf'];
+
+/**
+ * Exit code and message of the shell that sets the limits when it cannot enter the directory.
+ */
+export const CANNOT_ENTER = { exitCode: 125, message: /^sandbox: .*\bcd: / };
+
+/** The environment is set by bwrap itself: env(1) would have it in its own command line. */
+export function toBubblewrapCommand(
+  tools: Toolbox,
+  spec: SandboxSpec,
+  workspace: Workspace,
+  options: CommandOptions,
+): BubblewrapCommand {
+  const bwrapOptions = [
+    ...namespaces(tools, spec, options),
+    // A terminal must be taken by a process inside; whatever else runs is kept from the terminal of the gateway.
+    ...(options.hasTerminal === true ? [] : ['--new-session']),
+    ...['--json-status-fd', String(STATUS_FD), '--seccomp', String(FILES_FD)],
+    ...mounts(tools, spec, workspace, options.readOnly === true ? '--ro-bind' : '--bind'),
+    ...Object.entries({ ...BASE_ENV, ...spec.env }).flatMap(([name, value]) => ['--setenv', name, value]),
+  ];
+  const args = [
+    ...['--args', String(INPUT_FD), '--'],
+    ...(options.asRoot && workspace.uid !== undefined ? takeUid(workspace.uid) : []),
+    ...(options.hasTerminal === true ? ['/usr/bin/setsid', '-c'] : []),
+    ...toShell(options.limits),
+    spec.cwd ?? HOME,
+    ...spec.argv,
+  ];
+  const filter = filterOf(workspace, spec.nested === true ? 'nested' : 'command');
+  return { args, input: bwrapOptions.map((option) => `${option}\0`).join(''), files: [filter] };
+}
+
+function namespaces(tools: Toolbox, spec: SandboxSpec, { asRoot }: CommandOptions): string[] {
+  const rights = asRoot
+    ? ['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID']
+    : [
+        '--unshare-user',
+        ...(tools.disableUserNamespaces && spec.nested !== true ? ['--disable-userns'] : []),
+        ...['--uid', String(UID_INSIDE), '--gid', String(UID_INSIDE), '--cap-drop', 'ALL'],
+      ];
+  return [
+    '--unshare-pid',
+    '--unshare-ipc',
+    '--unshare-uts',
+    '--unshare-cgroup-try',
+    ...(spec.network === true ? [] : ['--unshare-net']),
+    ...rights,
+    ...['--hostname', 'sandbox', '--die-with-parent', '--clearenv'],
+  ];
+}
+
+/** A shell that enters the directory, takes the limits upon itself and becomes the rest. */
+function toShell(limits: SandboxLimits): string[] {
+  const script = [
+    `cd -- "$1" || exit ${CANNOT_ENTER.exitCode}`,
+    'shift; unset OLDPWD',
+    `${toUlimits(limits)} && exec "$@"`,
+  ];
+  return ['/bin/sh', '-c', script.join('\n'), 'sandbox'];
+}
+
+function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace, bind: '--bind' | '--ro-bind'): string[] {
+  // What is below /usr is there already.
+  const readOnly = (spec.readOnly ?? []).filter(({ from, to }) => from !== to || !from.startsWith('/usr/'));
+  const extra = [...readOnly, ...(spec.writable === undefined ? [] : [spec.writable])].map(({ to }) => to);
+  return [
+    ...tools.system,
+    ...etc(workspace, extra),
+    ...(spec.network === true ? ETC_WITH_NETWORK : []).flatMap((name) => [
+      '--ro-bind-try',
+      `/etc/${name}`,
+      `/etc/${name}`,
+    ]),
+    ...directories([HOME]),
+    ...['--proc', '/proc', '--dev', '/dev', '--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', '/dev/shm'],
+    ...['--dir', '/run', '--dir', '/var', '--symlink', '/tmp', '/var/tmp'],
+    ...own(bind, workspace.tmp, TMP, extra),
+    ...own(bind, workspace.home, HOME, extra),
+    ...directories(extra),
+    ...readOnly.flatMap(({ from, to }) => ['--ro-bind', from, to]),
+    ...(spec.writable === undefined ? [] : ['--bind', spec.writable.from, spec.writable.to]),
+    // What bwrap put on its own tmpfs is memory that no limit counts. In /proc a process could lower its oom_score_adj;
+    // what makes sandboxes of its own has to write its uid_map there.
+    ...['--remount-ro', '/dev', ...(spec.nested === true ? [] : ['--remount-ro', '/proc']), '--remount-ro', '/'],
+  ];
+}
+
+/** All of it at once, unless something must be mounted inside. */
+function etc(workspace: Workspace, extra: readonly string[]): string[] {
+  if (!extra.some((path) => path.startsWith('/etc/'))) return ['--ro-bind', workspace.etc, '/etc'];
+  return [
+    ...directories(ETC_WITH_NETWORK.map((name) => `/etc/${name}`)),
+    ...ETC_NAMES.flatMap((name) => ['--ro-bind-try', `${workspace.etc}/${name}`, `/etc/${name}`]),
+  ];
+}
+
+/** The directories above some paths, for all to pass: those that bwrap makes on the way are for root alone. */
+function directories(paths: readonly string[]): string[] {
+  const above = new Set<string>();
+  for (const path of paths) {
+    for (let end = path.indexOf('/', 1); end > 0; end = path.indexOf('/', end + 1)) above.add(path.slice(0, end));
+  }
+  return [...above].flatMap((path) => ['--perms', '0755', '--dir', path]);
+}
+
+/**
+ * The caller's directory. Where something must be mounted inside it, an empty one in memory takes its place: bwrap
+ * makes mount points with its own rights, and in a directory that a caller has filled, a symlink could lead them
+ * anywhere.
+ */
+function own(bind: string, from: string, to: string, extra: readonly string[]): string[] {
+  const isCrossed = extra.some((path) => path === to || path.startsWith(`${to}/`));
+  return isCrossed ? ['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', to] : [bind, from, to];
+}

@@ -1,0 +1,39 @@
+// What callers read when there is no room on the disk, and which programs may still change a workspace then.
+import { RpcError } from '../../errors.ts';
+import type { SandboxSpec } from '../sandbox.ts';
+import type { DiskAccess } from './disk-guard.ts';
+
+const NOTICES: Readonly<Record<DiskAccess | 'killed', string>> = {
+  write: '',
+  killed: 'killed, the workspace is full, or the disk is; delete something',
+  delete: 'the workspace is full, or the disk is: nothing can be written until you delete something',
+  remove:
+    'the workspace is full and has grown further: it is read-only until you delete something with rm or rmdir as the command',
+};
+
+/** What is added to the stderr of a command that failed. */
+export function diskNotice(access: DiskAccess, isKilled: boolean): Buffer[] {
+  const text = NOTICES[isKilled ? 'killed' : access];
+  return text === '' ? [] : [Buffer.from(`\nsandbox: ${text}\n`)];
+}
+
+/** A command that says so on its terminal first. */
+export function withNotice(argv: SandboxSpec['argv'], access: DiskAccess): SandboxSpec['argv'] {
+  if (NOTICES[access] === '') return argv;
+  return ['/bin/sh', '-c', 'printf "sandbox: %s\\n" "$0"; exec "$@"', NOTICES[access], ...argv];
+}
+
+/** Of what runs for long: a server, a Codex process. */
+export function diskFull(): RpcError {
+  return new RpcError('unavailable', {
+    message: 'The workspace is full, or the disk is: delete something with exec and try again',
+    data: { disk_full: true },
+    retryAfterMs: 10_000,
+  });
+}
+
+/** The system's own program, by its absolute path, where `program` is one that can only delete. */
+export function toDeleter(program: string): string | undefined {
+  const name = /^(?:\/usr\/bin\/|\/bin\/)?(rm|rmdir)$/.exec(program)?.[1];
+  return name === undefined ? undefined : `/bin/${name}`;
+}

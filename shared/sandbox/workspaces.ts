@@ -1,0 +1,171 @@
+// The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id. Nothing here is
+// shared between keys.
+import { createHash } from 'node:crypto';
+import { existsSync, statSync } from 'node:fs';
+import { chmod, chown, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { dataDirectoryGone, RpcError } from '../errors.ts';
+import { makeDirectory } from '../make-directory.ts';
+import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
+import { HOME } from './sandbox.ts';
+
+/** Uid inside every sandbox; no rights outside it. */
+export const UID_INSIDE = 1000;
+
+/** A gateway that runs as root gives each key a uid of its own from this range: the kernel counts processes per uid, and never root's. */
+const UID_BASE = 20_000;
+const UID_SPAN = 40_000;
+
+export interface Workspace {
+  /** Directories of the machine. */
+  readonly home: string;
+  readonly tmp: string;
+  /** What stands for /etc inside: ETC_NAMES and mount points. */
+  readonly etc: string;
+  /** The uid the key's processes run under when the gateway is root; undefined: the gateway's own. */
+  readonly uid: number | undefined;
+}
+
+/** The file of the machine with a system call filter. */
+export function filterOf({ etc }: Workspace, kind: FilterKind): string {
+  return join(etc, filterName(kind));
+}
+
+function filterName(kind: FilterKind): string {
+  return `seccomp/${kind}.bpf`;
+}
+
+export interface Workspaces {
+  /**
+   * Makes what is missing; cheap once it is there. Throws RpcError `unavailable` when the disk has no room for it, and once `root` is no
+   * longer the directory that it was: the helper that starts processes goes on seeing the old one (own-uid.ts).
+   */
+  open(keyId: string): Promise<Workspace>;
+}
+
+const ETC: Readonly<Record<string, string>> = {
+  passwd: `user:x:${UID_INSIDE}:${UID_INSIDE}:user:${HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n`,
+  group: `user:x:${UID_INSIDE}:\nnogroup:x:65534:\n`,
+  hosts: '127.0.0.1 localhost sandbox\n::1 localhost\n',
+  'nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\n',
+};
+
+/** Of the machine's /etc, what programs need and what says nothing about it. Copied: a mount of each would cost every command. */
+const ETC_COPIED = ['ld.so.cache', 'localtime'];
+/** What names like /usr/bin/awk and /usr/bin/vi lead through on Debian. */
+const ALTERNATIVES = 'alternatives';
+export const ETC_NAMES: readonly string[] = [...Object.keys(ETC), ...ETC_COPIED, ALTERNATIVES];
+
+/** Keys whose directories are known to be there; the oldest is asked for again beyond this many. */
+const OPEN_MAX = 1000;
+
+export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
+  const known = new Map<string, Promise<Workspace>>();
+  const base = resolve(root);
+  let etc: Promise<string> | undefined;
+  let firstInode: number | undefined;
+
+  return {
+    async open(keyId) {
+      checkRoot();
+      let opened = known.get(keyId);
+      if (opened !== undefined && !existsSync((await opened).home)) {
+        known.delete(keyId);
+        opened = undefined;
+      }
+      if (opened === undefined) {
+        opened = make(keyId).catch(refuseFull);
+        known.set(keyId, opened);
+        // A failure is not remembered: the disk may have room the next time.
+        opened.catch(() => known.delete(keyId));
+        const oldest = known.keys().next();
+        if (known.size > OPEN_MAX && !oldest.done) known.delete(oldest.value);
+      }
+      return opened;
+    },
+  };
+
+  function checkRoot(): void {
+    if (firstInode === undefined) return;
+    try {
+      if (statSync(base).ino !== firstInode) throw new Error(`another directory is at ${base}`);
+    } catch (cause) {
+      throw dataDirectoryGone(cause);
+    }
+  }
+
+  async function make(keyId: string): Promise<Workspace> {
+    etc ??= makeEtc().catch((error: unknown) => {
+      etc = undefined;
+      throw error;
+    });
+    const digest = createHash('sha256').update(keyId).digest();
+    const uid = isRoot ? UID_BASE + (digest.readUInt32BE(0) % UID_SPAN) : undefined;
+    const directory = join(base, digest.toString('hex').slice(0, 32));
+    const workspace = { home: join(directory, 'home'), tmp: join(directory, 'tmp'), etc: await etc, uid };
+    firstInode ??= statSync(base).ino;
+    await makeDirectory(directory, 0o700);
+    // Its uid must pass through what is root's (own-uid.ts).
+    if (uid !== undefined) await chmod(directory, 0o711);
+    for (const path of [workspace.home, workspace.tmp]) {
+      await makeDirectory(path, 0o700);
+      if (uid !== undefined) await chown(path, uid, uid);
+    }
+    return workspace;
+  }
+
+  async function makeEtc(): Promise<string> {
+    const directory = join(base, 'etc');
+    // Mount points, for those that get the network.
+    await makeDirectory(join(directory, 'ssl/certs'), 0o755);
+    await makeDirectory(join(directory, 'seccomp'), 0o755);
+    const files = Object.entries({ ...ETC, 'resolv.conf': '', 'ssl/openssl.cnf': '' });
+    await Promise.all([
+      ...files.map(([name, text]) => put(join(directory, name), Buffer.from(text))),
+      ...FILTER_KINDS.map(async (kind) => {
+        const program = toSeccompFilter(kind);
+        if (program !== undefined) await put(join(directory, filterName(kind)), program);
+      }),
+      ...ETC_COPIED.map(async (name) => {
+        const bytes = await readFile(join('/etc', name)).catch(ignoreMissing);
+        if (bytes !== undefined) await put(join(directory, name), bytes);
+      }),
+      copyLinks(join('/etc', ALTERNATIVES), join(directory, ALTERNATIVES)),
+    ]);
+    return directory;
+  }
+}
+
+/** What is there already is left alone: sandboxes that run are looking at it, and a full disk would leave it empty. */
+async function put(path: string, bytes: Buffer): Promise<void> {
+  const present = await readFile(path).catch(ignoreMissing);
+  if (present?.equals(bytes) !== true) await writeFile(path, bytes, { mode: 0o644 });
+}
+
+async function copyLinks(from: string, to: string): Promise<void> {
+  await makeDirectory(to, 0o755);
+  const entries = await readdir(from, { withFileTypes: true }).catch(() => []);
+  for (const { name } of entries.filter((entry) => entry.isSymbolicLink())) {
+    const target = await readlink(join(from, name));
+    const present = await readlink(join(to, name)).catch(() => undefined);
+    if (present === target) continue;
+    await rm(join(to, name), { force: true });
+    await symlink(target, join(to, name));
+  }
+}
+
+/** Nothing of the caller's is wrong, and nothing it could do would help. */
+function refuseFull(error: unknown): never {
+  if (!(error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT'))) throw error;
+  throw new RpcError('unavailable', {
+    message: 'The disk of the workspaces is full, there is no room for one more: its operator has to free some',
+    data: { disk_full: true },
+    retryAfterMs: 10_000,
+    cause: error,
+  });
+}
+
+/** Not every machine has it. */
+function ignoreMissing(error: unknown): undefined {
+  if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+}

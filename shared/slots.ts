@@ -1,0 +1,103 @@
+// How many sandboxes run at a time, per key and in all: one key has at most half of the places, running and waiting, so that it cannot keep
+// the others out. A short command waits for a place for some seconds; everything else is refused at once.
+import { RpcError } from './errors.ts';
+
+export interface SlotLimits {
+  readonly perKey: number;
+  readonly total: number;
+  /** Calls that may wait, half of them of one key, and for how long; 0: none. */
+  readonly waiting: number;
+  readonly waitMs: number;
+  /** What a call without a place is told. */
+  readonly message?: string;
+}
+
+/** 16 commands of one key run side by side; twice that on the machine. */
+export const SHORT_SLOTS: SlotLimits = { perKey: 16, total: 32, waiting: 64, waitMs: 10_000 };
+/** Terminals, MCP servers and Codex processes stay for long: there is no use in waiting for them. */
+export const LONG_SLOTS: SlotLimits = { perKey: 16, total: 64, waiting: 0, waitMs: 0 };
+
+const RETRY_MS = 1_000;
+
+interface Waiting {
+  readonly keyId: string;
+  start(): void;
+}
+
+export interface Slots {
+  /** Resolves with the function that gives the slot back. Throws `unavailable` when none comes free, the signal's reason when aborted. */
+  acquire(keyId: string, signal?: AbortSignal): Promise<() => void>;
+}
+
+export function createSlots(limits: SlotLimits): Slots {
+  const running = new Map<string, number>();
+  const queue: Waiting[] = [];
+  let total = 0;
+
+  return {
+    async acquire(keyId, signal) {
+      signal?.throwIfAborted();
+      if (isFree(keyId)) return take(keyId);
+      const own = queue.filter((waiting) => waiting.keyId === keyId).length;
+      if (queue.length >= limits.waiting || own >= Math.ceil(limits.waiting / 2)) throw full(limits);
+      return wait(keyId, signal);
+    },
+  };
+
+  function wait(keyId: string, signal: AbortSignal | undefined): Promise<() => void> {
+    return new Promise((resolve, reject) => {
+      const leave = (error: unknown): void => {
+        const index = queue.indexOf(waiting);
+        if (index !== -1) queue.splice(index, 1);
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', aborted);
+        if (error !== undefined) reject(error);
+      };
+      const aborted = (): void => leave(signal?.reason);
+      const timer = setTimeout(() => leave(full(limits)), limits.waitMs);
+      const waiting: Waiting = {
+        keyId,
+        start() {
+          leave(undefined);
+          resolve(take(keyId));
+        },
+      };
+      signal?.addEventListener('abort', aborted, { once: true });
+      queue.push(waiting);
+    });
+  }
+
+  function isFree(keyId: string): boolean {
+    return total < limits.total && runningOf(keyId) < limits.perKey;
+  }
+
+  function runningOf(keyId: string): number {
+    return running.get(keyId) ?? 0;
+  }
+
+  /** Of the keys with the fewest running, the call that has waited longest; a key at its limit is passed over. */
+  function next(): Waiting | undefined {
+    const free = queue.filter(({ keyId }) => isFree(keyId));
+    const fewest = Math.min(...free.map(({ keyId }) => runningOf(keyId)));
+    return free.find(({ keyId }) => runningOf(keyId) === fewest);
+  }
+
+  function take(keyId: string): () => void {
+    total++;
+    running.set(keyId, runningOf(keyId) + 1);
+    let isGiven = false;
+    return () => {
+      if (isGiven) return;
+      isGiven = true;
+      total--;
+      const left = (running.get(keyId) ?? 1) - 1;
+      if (left === 0) running.delete(keyId);
+      else running.set(keyId, left);
+      next()?.start();
+    };
+  }
+}
+
+function full({ message = 'Too many sandboxes are running' }: SlotLimits): RpcError {
+  return new RpcError('unavailable', { message, retryAfterMs: RETRY_MS });
+}

@@ -1,0 +1,122 @@
+// Opens the SQLite file of the embedded store, with its schema, and says in words what went wrong with it. Knows no documents.
+import { closeSync, openSync, type Stats, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { dataDirectoryGone, RpcError } from '../../errors.ts';
+import { makeDirectorySync } from '../../make-directory.ts';
+
+const SCHEMA_VERSION = 1;
+/** How long SQLite itself may block the event loop for another process's lock; longer waits are ours and asynchronous. */
+const BUSY_BLOCK_MS = 50;
+const BUSY_OPEN_MS = 5_000;
+const BUSY_OPEN_PAUSE_MS = 10;
+/** A file that was there so recently is not looked for again. */
+const PRESENT_MS = 1_000;
+/** A checkpoint waits for the disk (fsync) on the event loop. SQLite's own 1,000 pages make that every hundred prompts; 16 MiB, every 400. */
+const CHECKPOINT_PAGES = 4_000;
+
+/** SQLite primary result codes, https://sqlite.org/rescode.html */
+const BUSY = 5;
+const LOCKED = 6;
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS documents (
+    collection TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version TEXT NOT NULL,
+    data TEXT NOT NULL,
+    expire_at INTEGER,
+    PRIMARY KEY (collection, id)
+  );
+  CREATE INDEX IF NOT EXISTS documents_expire_at ON documents (expire_at) WHERE expire_at IS NOT NULL;
+  PRAGMA user_version = ${SCHEMA_VERSION};
+`;
+
+/**
+ * Opens (and creates: directory 0700, file 0600) the database at `path`, or one in memory for `:memory:`.
+ * Throws an Error that names the path and the reason when that is not possible.
+ */
+export function openDatabase(path: string): DatabaseSync {
+  let database: DatabaseSync | undefined;
+  try {
+    if (path !== ':memory:') {
+      makeDirectorySync(dirname(path), 0o700);
+      closeSync(openSync(path, 'a', 0o600));
+    }
+    database = new DatabaseSync(path, { timeout: BUSY_OPEN_MS });
+    prepareDatabase(database);
+    return database;
+  } catch (error) {
+    database?.close();
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      `embedded store: cannot open ${path}: ${reason} (GATEWAY_DATA_DIR must be a directory that can be written to)`,
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * Throws RpcError `unavailable` once the file at `path` is not the one that was opened: the open file would go on taking writes, which are
+ * lost with the process. `now` looks at once, otherwise at most once a second.
+ */
+export function createPresenceCheck(path: string): (how?: 'now') => void {
+  if (path === ':memory:') return () => {};
+  const opened = statSync(path);
+  let presentMs = performance.now();
+  return (how) => {
+    if (how !== 'now' && performance.now() - presentMs < PRESENT_MS) return;
+    let found: Stats;
+    try {
+      found = statSync(path);
+      if (found.ino !== opened.ino || found.dev !== opened.dev) throw new Error(`another file is at ${path}`);
+    } catch (cause) {
+      presentMs = Number.NEGATIVE_INFINITY;
+      throw dataDirectoryGone(cause);
+    }
+    presentMs = performance.now();
+  };
+}
+
+/** Whether the error is another connection's lock, which passes. */
+export function isBusy(error: unknown): boolean {
+  const code = primaryCode(error);
+  return code === BUSY || code === LOCKED;
+}
+
+/** SQLite's own failures (disk full, unreadable, corrupt, closed) are `unavailable`; anything else stays what it is. */
+export function toStoreError(error: unknown): unknown {
+  return primaryCode(error) === undefined ? error : new RpcError('unavailable', { cause: error });
+}
+
+function prepareDatabase(database: DatabaseSync): void {
+  switchToWal(database);
+  database.exec(`PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 33554432;
+    PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};`);
+  const found = database.prepare('PRAGMA user_version').get()?.user_version;
+  if (found !== SCHEMA_VERSION) {
+    if (found !== 0) throw new Error(`its schema version is ${String(found)}, this gateway knows ${SCHEMA_VERSION}`);
+    database.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
+  }
+  database.exec(`PRAGMA busy_timeout = ${BUSY_BLOCK_MS};`);
+}
+
+/** Of processes that open a new file together one switches it; SQLite refuses the others at once, whatever its timeout. */
+function switchToWal(database: DatabaseSync): void {
+  const deadlineMs = performance.now() + BUSY_OPEN_MS;
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    try {
+      database.exec('PRAGMA journal_mode = WAL');
+      return;
+    } catch (error) {
+      if (!isBusy(error) || performance.now() >= deadlineMs) throw error;
+    }
+    Atomics.wait(never, 0, 0, BUSY_OPEN_PAUSE_MS);
+  }
+}
+
+function primaryCode(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return undefined;
+  return error.errcode & 0xff;
+}

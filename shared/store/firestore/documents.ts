@@ -1,0 +1,93 @@
+// Between the port's documents and Firestore's: reading, querying and writing through an open client. No deadlines, no retries.
+import type { Bounds } from '../bounded.ts';
+import { toStored } from '../document.ts';
+import { Conflict, type Precondition, type Query, type Ref, type Snapshot, type Write } from '../store.ts';
+import type { FirestoreClient } from './client.ts';
+import { fromDocumentId, toDocumentId, toWireQuery } from './query.ts';
+import { fromVersion, fromWire, toFields, toSnapshot } from './values.ts';
+import type { Transaction, WireDocument, WireFields, WireWrite } from './wire.ts';
+
+/** A write whose data is checked and encoded, before the store is asked. */
+export interface Prepared {
+  readonly write: Write;
+  readonly fields: WireFields | undefined;
+}
+
+/** Throws TypeError for data that no adapter stores. */
+export function prepareWrite(write: Write): Prepared {
+  return { write, fields: 'delete' in write ? undefined : toFields(toStored(write.data), write.expireAtMs) };
+}
+
+/** The documents behind `refs` in order, under `transaction` when given. */
+export async function readDocuments<T extends object>(
+  client: FirestoreClient,
+  refs: readonly Ref[],
+  nowMs: () => number,
+  bounds: Bounds,
+  transaction?: Transaction,
+): Promise<Snapshot<T>[]> {
+  if (refs.length === 0) return [];
+  const names = refs.map((ref) => nameOf(client, ref));
+  const found = await client.get([...new Set(names)], bounds, transaction);
+  return refs.map((ref, index) => {
+    const document = found.get(names[index] ?? '');
+    return document === undefined ? { ref, data: undefined, version: null } : toSnapshot(ref, document, nowMs());
+  });
+}
+
+/** As many live documents as the query asks for: expired ones stay stored for up to a day, so pages are read until it has enough. */
+export async function queryDocuments<T extends object>(
+  client: FirestoreClient,
+  query: Query,
+  nowMs: () => number,
+  bounds: Bounds,
+): Promise<Snapshot<T>[]> {
+  const found: Snapshot<T>[] = [];
+  for (let page = query; ; ) {
+    bounds.signal.throwIfAborted();
+    const documents = await client.query(
+      toWireQuery(page, (id) => nameOf(client, { collection: query.collection, id })),
+      bounds,
+    );
+    for (const document of documents) {
+      const snapshot = toSnapshot<T>({ collection: query.collection, id: idOf(document) }, document, nowMs());
+      if (snapshot.data !== undefined) found.push(snapshot);
+    }
+    const last = documents.at(-1);
+    const value = last === undefined ? null : positionOf(last, query.orderBy);
+    const full = documents.length === page.limit;
+    if (!full || found.length >= query.limit || last === undefined || value === null)
+      return found.slice(0, query.limit);
+    page = { ...query, after: { value, id: idOf(last) } };
+  }
+}
+
+/** Throws Conflict for a version that this store never gave. */
+export function toWireWrite(client: FirestoreClient, { write, fields }: Prepared): WireWrite {
+  const name = nameOf(client, write.ref);
+  return {
+    ...(fields === undefined ? { delete: name } : { update: { name, fields } }),
+    ...(write.if === undefined ? {} : { currentDocument: toCurrentDocument(write.if) }),
+  };
+}
+
+function toCurrentDocument(condition: Precondition): NonNullable<WireWrite['currentDocument']> {
+  if (condition === 'absent') return { exists: false };
+  const updateTime = fromVersion(condition.version);
+  if (updateTime === undefined) throw new Conflict('not a version of this store');
+  return { updateTime };
+}
+
+export function nameOf(client: FirestoreClient, ref: Ref): string {
+  return client.nameOf(ref.collection, toDocumentId(ref.id));
+}
+
+function idOf(document: WireDocument): string {
+  return fromDocumentId(document.name?.slice(document.name.lastIndexOf('/') + 1) ?? '');
+}
+
+function positionOf(document: WireDocument, field: string): string | number | null {
+  const value = document.fields?.data?.mapValue?.fields?.[field];
+  const position = value === undefined ? null : fromWire(value);
+  return typeof position === 'string' || typeof position === 'number' ? position : null;
+}

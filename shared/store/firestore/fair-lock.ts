@@ -1,0 +1,106 @@
+// The door in front of locking transactions: over all processes one holder at a time, in the order in which they came. Firestore grants
+// read locks to many transactions at once, which then all wait for each other to write (the emulator takes seconds to notice); behind the
+// door there is only one. The door decides who goes first, the transaction behind it what is true: a door taken over too early costs
+// time, never an update.
+import { createHash, randomUUID } from 'node:crypto';
+import type { Bounds } from '../bounded.ts';
+import { pause } from '../pause.ts';
+import { Conflict, type Ref } from '../store.ts';
+import type { FirestoreClient } from './client.ts';
+import { nameOf, readDocuments } from './documents.ts';
+import { toCommitError } from './errors.ts';
+import { toFields, toWire } from './values.ts';
+import type { WireWrite } from './wire.ts';
+
+/** How long a holder that died keeps the others waiting; a live one takes tens of milliseconds. */
+const HOLD_MAX_MS = 3_000;
+/** Longest pause before looking again, for each one ahead: who comes next looks often, who is far back seldom. */
+const PAUSE_STEP_MS = 15;
+const PAUSE_MAX_MS = 250;
+const LEAVE_TIMEOUT_MS = 2_000;
+/** A door that nobody has come to for so long is removed. */
+const FORGOTTEN_MS = 3_600_000;
+
+/** Names in order of arrival, one per process that waits; the first one holds the door. */
+interface DoorDocument {
+  readonly queue: readonly string[];
+}
+
+/** Waits until the door named `key` is held, and resolves to the function that leaves it; rejects when the bounds' signal fires. */
+export async function acquireFairLock(
+  client: FirestoreClient,
+  key: string,
+  nowMs: () => number,
+  bounds: Bounds,
+): Promise<() => Promise<void>> {
+  const ref: Ref = { collection: 'locks', id: createHash('sha256').update(key).digest('base64url') };
+  const name = randomUUID();
+  try {
+    await append(client, ref, name, nowMs, bounds);
+    await untilFirst(client, ref, name, nowMs, bounds);
+  } catch (error) {
+    void leave(client, ref, name);
+    throw error;
+  }
+  return () => leave(client, ref, name);
+}
+
+async function untilFirst(
+  client: FirestoreClient,
+  ref: Ref,
+  name: string,
+  nowMs: () => number,
+  bounds: Bounds,
+): Promise<void> {
+  let seen: { readonly first: string | undefined; readonly sinceMs: number } | undefined;
+  for (;;) {
+    const [door] = await readDocuments<DoorDocument>(client, [ref], nowMs, bounds);
+    const queue = door?.data?.queue ?? [];
+    const [first] = queue;
+    if (first === name) return;
+    const ahead = queue.indexOf(name);
+    // Taken for dead by those behind: at the end again.
+    if (ahead === -1) await append(client, ref, name, nowMs, bounds);
+    if (seen === undefined || seen.first !== first) seen = { first, sinceMs: performance.now() };
+    if (first !== undefined && performance.now() - seen.sinceMs > HOLD_MAX_MS) await leave(client, ref, first);
+    await pause(Math.min(PAUSE_MAX_MS, PAUSE_STEP_MS * Math.max(1, ahead)) * Math.random(), bounds.signal);
+  }
+}
+
+/** By a transform, which conflicts with nobody else's. */
+async function append(
+  client: FirestoreClient,
+  ref: Ref,
+  name: string,
+  nowMs: () => number,
+  bounds: Bounds,
+): Promise<void> {
+  const { expire_at } = toFields({}, nowMs() + FORGOTTEN_MS);
+  const write: WireWrite = {
+    update: { name: nameOf(client, ref), fields: { ...(expire_at && { expire_at }) } },
+    updateMask: { fieldPaths: ['expire_at'] },
+    updateTransforms: [{ fieldPath: 'data.queue', appendMissingElements: { values: [toWire(name)] } }],
+  };
+  for (;;) {
+    bounds.signal.throwIfAborted();
+    try {
+      await client.commit([write], bounds);
+      return;
+    } catch (error) {
+      const meaning = toCommitError(error, true);
+      if (!(meaning instanceof Conflict)) throw meaning;
+      await pause(PAUSE_STEP_MS * Math.random(), bounds.signal);
+    }
+  }
+}
+
+/** Never throws: who is still there although it has left is removed by those behind. */
+async function leave(client: FirestoreClient, ref: Ref, name: string): Promise<void> {
+  const bounds = { signal: AbortSignal.timeout(LEAVE_TIMEOUT_MS), timeoutMs: LEAVE_TIMEOUT_MS };
+  const write: WireWrite = {
+    update: { name: nameOf(client, ref), fields: {} },
+    updateMask: { fieldPaths: [] },
+    updateTransforms: [{ fieldPath: 'data.queue', removeAllFromArray: { values: [toWire(name)] } }],
+  };
+  await client.commit([write], bounds).catch(() => {});
+}

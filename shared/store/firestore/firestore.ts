@@ -1,0 +1,109 @@
+// The Store on Cloud Firestore, in its optimistic form: plain reads, and commits whose writes carry the update time they were decided
+// on. Nothing here is retried but `lock`; every call is bounded, and a commit whose answer is lost is `unavailable`.
+import type { WallClock } from '../../clock.ts';
+import { RpcError } from '../../errors.ts';
+import { type Bounds, bounded } from '../bounded.ts';
+import { checkQuery, checkRef, checkWrites } from '../document.ts';
+import type { CallOptions, Query, Ref, Snapshot, Store } from '../store.ts';
+import { type FirestoreClient, openFirestoreClient } from './client.ts';
+import { prepareWrite, queryDocuments, readDocuments, toWireWrite } from './documents.ts';
+import { toCommitError, toReadError } from './errors.ts';
+import { createLock } from './lock.ts';
+import { toVersion } from './values.ts';
+import { createFirestoreWatch } from './watch.ts';
+
+export interface FirestoreStoreOptions {
+  readonly projectId: string;
+  /** Default: `(default)`. */
+  readonly databaseId?: string | undefined;
+  /** `host:port` of an emulator; default: the cloud, with application default credentials. */
+  readonly emulatorHost?: string | undefined;
+  readonly clock: WallClock;
+}
+
+/** Constructing is free: the SDK is imported and a channel opened at the first call. */
+export function createFirestoreStore(options: FirestoreStoreOptions): Store {
+  const { projectId, databaseId = '(default)', emulatorHost, clock } = options;
+  const address = { projectId, databaseId, emulatorHost };
+  const nowMs = (): number => clock.now();
+  const watcher = createFirestoreWatch(address, nowMs);
+  const lock = createLock(nowMs);
+  let opening: Promise<FirestoreClient> | undefined;
+  let closed = false;
+
+  /** Runs `work` on the open client under the call's bounds, with errors as the port names them. */
+  function run<R>(
+    call: CallOptions,
+    toError: (error: unknown) => unknown,
+    work: (client: FirestoreClient, bounds: Bounds) => Promise<R>,
+  ): Promise<R> {
+    return bounded(call, async (bounds) => {
+      if (closed) throw new RpcError('unavailable', { cause: new Error('Firestore store: closed') });
+      opening ??= openFirestoreClient(address);
+      const client = await opening;
+      try {
+        return await work(client, bounds);
+      } catch (error) {
+        throw toError(error);
+      }
+    });
+  }
+
+  return {
+    async get<T extends object>(refs: readonly Ref[], call: CallOptions = {}): Promise<Snapshot<T>[]> {
+      for (const ref of refs) checkRef(ref);
+      return run(call, toReadError, (client, bounds) => readDocuments<T>(client, refs, nowMs, bounds));
+    },
+
+    async commit(writes, call = {}) {
+      checkWrites(writes);
+      if (writes.length === 0) return [];
+      const prepared = writes.map(prepareWrite);
+      const conditional = writes.some((write) => write.if !== undefined);
+      const toError = (error: unknown): unknown => toCommitError(error, conditional);
+      return run(call, toError, async (client, bounds) => {
+        const times = await client.commit(
+          prepared.map((write) => toWireWrite(client, write)),
+          bounds,
+        );
+        return writes.map((write, index) => ('delete' in write ? null : toVersion(times[index])));
+      });
+    },
+
+    async query<T extends object>(query: Query, call: CallOptions = {}): Promise<Snapshot<T>[]> {
+      checkQuery(query);
+      return run(call, toReadError, (client, bounds) => queryDocuments<T>(client, query, nowMs, bounds));
+    },
+
+    watch(ref, listener, onError) {
+      checkRef(ref);
+      return watcher.watch(ref, listener, onError);
+    },
+
+    watchQuery(query, listener, onError) {
+      checkQuery(query);
+      return watcher.watchQuery(query, listener, onError);
+    },
+
+    async lock(refs, compute, call = {}) {
+      for (const ref of refs) checkRef(ref);
+      return run(call, keep, (client, bounds) => lock(client, refs, compute, bounds));
+    },
+
+    async ping(call = {}) {
+      await run(call, toReadError, (client, bounds) =>
+        readDocuments(client, [{ collection: 'health', id: 'ping' }], nowMs, bounds),
+      );
+    },
+
+    async close() {
+      if (closed) return;
+      closed = true;
+      await Promise.all([watcher.close(), opening?.then((client) => client.close())]);
+    },
+  };
+}
+
+function keep(error: unknown): unknown {
+  return error;
+}

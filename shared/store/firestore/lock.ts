@@ -1,0 +1,90 @@
+// Locking transactions: read under Firestore's lock, compute, commit. Callers of the same documents come one after the other: within this
+// process by a queue, over all processes by a door, so that only optimistic commits, which hold no lock, are ever in their way.
+import type { Bounds } from '../bounded.ts';
+import { checkWrites, refKey, withoutImpliedPreconditions } from '../document.ts';
+import { pause } from '../pause.ts';
+import { createQueue } from '../queue.ts';
+import type { Ref, Snapshot, Write } from '../store.ts';
+import type { FirestoreClient } from './client.ts';
+import { prepareWrite, readDocuments, toWireWrite } from './documents.ts';
+import { isAborted, toCommitError, toReadError } from './errors.ts';
+import { acquireFairLock } from './fair-lock.ts';
+import type { Transaction } from './wire.ts';
+
+/** Longest pause before an aborted transaction is begun again; Firestore has queued it already, so it stays short. */
+const JITTER_MS = 50;
+const ROLLBACK_TIMEOUT_MS = 5_000;
+
+export type Compute<R> = (snapshots: Snapshot[]) => { readonly writes: readonly Write[]; readonly result: R };
+
+/** Runs until committed, refused by a precondition (Conflict) or out of time (the bounds' signal). */
+export type Lock = <R>(
+  client: FirestoreClient,
+  refs: readonly Ref[],
+  compute: Compute<R>,
+  bounds: Bounds,
+) => Promise<R>;
+
+export function createLock(nowMs: () => number): Lock {
+  const queue = createQueue();
+  return (client, refs, compute, bounds) =>
+    queue.run(keyOf(refs), async () => {
+      const leave = await acquireFairLock(client, keyOf(refs), nowMs, bounds);
+      try {
+        return await transaction(client, refs, compute, { bounds, nowMs });
+      } finally {
+        await leave();
+      }
+    });
+}
+
+function keyOf(refs: readonly Ref[]): string {
+  return refs.map(refKey).sort().join(' ');
+}
+
+interface Terms {
+  readonly bounds: Bounds;
+  readonly nowMs: () => number;
+}
+
+async function transaction<R>(
+  client: FirestoreClient,
+  refs: readonly Ref[],
+  compute: Compute<R>,
+  terms: Terms,
+): Promise<R> {
+  for (let retryOf: Transaction | undefined; ; ) {
+    terms.bounds.signal.throwIfAborted();
+    const outcome = await attempt(client, refs, compute, terms, retryOf);
+    if ('result' in outcome) return outcome.result;
+    // Naming the aborted transaction lets its successor be older than those that came meanwhile.
+    retryOf = outcome.aborted;
+    await pause(Math.random() * JITTER_MS, terms.bounds.signal);
+  }
+}
+
+async function attempt<R>(
+  client: FirestoreClient,
+  refs: readonly Ref[],
+  compute: Compute<R>,
+  { bounds, nowMs }: Terms,
+  retryOf: Transaction | undefined,
+): Promise<{ readonly result: R } | { readonly aborted: Transaction }> {
+  const transaction = await client.begin(bounds, retryOf).catch((error: unknown) => {
+    throw toReadError(error);
+  });
+  try {
+    const { writes, result } = compute(await readDocuments(client, refs, nowMs, bounds, transaction));
+    checkWrites(writes);
+    const wire = withoutImpliedPreconditions(writes, refs).map((write) => toWireWrite(client, prepareWrite(write)));
+    bounds.signal.throwIfAborted();
+    await client.commit(wire, bounds, transaction);
+    return { result };
+  } catch (error) {
+    // An abandoned transaction would keep its locks until Firestore takes them back.
+    const aside = { signal: AbortSignal.timeout(ROLLBACK_TIMEOUT_MS), timeoutMs: ROLLBACK_TIMEOUT_MS };
+    client.rollback(transaction, aside).catch(() => {});
+    if (isAborted(error)) return { aborted: transaction };
+    throw toCommitError(error, true);
+  }
+}

@@ -1,0 +1,37 @@
+// A Query as Firestore's StructuredQuery, and ids as Firestore's document ids.
+
+import type { Query } from '../store.ts';
+import { toWire } from './values.ts';
+import type { WireQuery } from './wire.ts';
+
+/** Firestore reserves `__x__`; hashes may look like that. Ids hold no tilde, so the escape cannot meet another id. */
+const RESERVED_ID = /^__.*__$/;
+
+export function toDocumentId(id: string): string {
+  return RESERVED_ID.test(id) ? `~${id}` : id;
+}
+
+export function fromDocumentId(id: string): string {
+  return id.startsWith('~') ? id.slice(1) : id;
+}
+
+/** `nameOf` makes the full name of a document of the collection. */
+export function toWireQuery(query: Query, nameOf: (id: string) => string): WireQuery {
+  const direction = query.direction === 'desc' ? 'DESCENDING' : 'ASCENDING';
+  const filters = Object.entries(query.where ?? {}).map(([field, value]) => ({
+    fieldFilter: { field: { fieldPath: `data.${field}` }, op: 'EQUAL' as const, value: toWire(value) },
+  }));
+  const after = query.after;
+  return {
+    from: [{ collectionId: query.collection }],
+    ...(filters.length === 0 ? {} : { where: { compositeFilter: { op: 'AND', filters } } }),
+    orderBy: [
+      { field: { fieldPath: `data.${query.orderBy}` }, direction },
+      { field: { fieldPath: '__name__' }, direction },
+    ],
+    ...(after === undefined
+      ? {}
+      : { startAt: { values: [toWire(after.value), { referenceValue: nameOf(after.id) }], before: false } }),
+    limit: { value: query.limit },
+  };
+}

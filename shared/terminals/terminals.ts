@@ -1,0 +1,227 @@
+// The terminals of all keys on this instance: whose they are, how many there may be, and when one that nobody uses
+// ends. They live in this process and end with it.
+import { RpcError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { auditCommand } from '../sandbox/audit.ts';
+import { type Sandbox, type SandboxSpec, sandboxUnavailable } from '../sandbox/sandbox.ts';
+import { openPty, type Size } from './pty.ts';
+import { createTerminal, type Terminal } from './terminal.ts';
+
+/** Names one terminal: a session id of a key. */
+export interface TerminalHandle {
+  readonly owner: string;
+  readonly sessionId: string;
+}
+
+export interface TerminalRequest extends Size {
+  readonly shell: string | undefined;
+  readonly cwd: string | undefined;
+  readonly env: Readonly<Record<string, string>>;
+  readonly requestId: string;
+}
+
+export interface TerminalsOptions {
+  /** After the last watcher has left; default 60 s. Input and resizing count as a visit. */
+  readonly leftMs?: number;
+  /** Without input or output; default 15 min. */
+  readonly idleMs?: number;
+  readonly perKeyMax?: number;
+  readonly totalMax?: number;
+}
+
+/**
+ * Everything that names a terminal throws RpcError `not_found` alike for one that is missing, has ended or is another
+ * key's, and `sandbox_unavailable` where there can be none.
+ */
+export interface Terminals {
+  /**
+   * The running terminal of this handle, resized to what is asked for, else a new one. Throws `sandbox_unavailable`,
+   * `unavailable` when there are too many, `invalid_params` for a cwd that is not there.
+   */
+  start(
+    handle: TerminalHandle,
+    request: Omit<TerminalRequest, 'cols' | 'rows'> & Partial<Size>,
+  ): Promise<{ readonly terminal: Terminal; readonly resumed: boolean }>;
+  input(handle: TerminalHandle, data: string): Promise<Terminal>;
+  resize(handle: TerminalHandle, size: Size): Promise<Terminal>;
+  /** Resolves when everything in it is gone. */
+  close(handle: TerminalHandle): Promise<{ readonly exitCode: number }>;
+  /** Ends the terminal of a session, if there is one. */
+  endSession(handle: TerminalHandle): Promise<void>;
+  /** Ends all terminals and takes no more. */
+  drain(): Promise<void>;
+}
+
+const ENTER_MS = 5_000;
+const SIZE: Size = { cols: 80, rows: 24 };
+const TERM = 'xterm-256color';
+/** Without a shell named: bash where there is one, for its history and line editing. */
+const SHELL = ['/bin/sh', '-c', '[ -x /bin/bash ] && exec /bin/bash; exec /bin/sh'] as const;
+
+interface Entry {
+  readonly handle: TerminalHandle;
+  readonly terminal: Terminal;
+  left: NodeJS.Timeout | undefined;
+  idle: NodeJS.Timeout | undefined;
+}
+
+export function createTerminals(
+  { sandbox, log }: { readonly sandbox: Sandbox; readonly log: Logger },
+  options: TerminalsOptions = {},
+): Terminals {
+  const { leftMs = 60_000, idleMs = 15 * 60_000, perKeyMax = 8, totalMax = 32 } = options;
+  const entries = new Map<string, Promise<Entry>>();
+  const running = new Map<string, Entry>();
+  /** Those being ended too. */
+  const alive = new Set<Entry>();
+  let isDraining = false;
+
+  /** At once for one that runs; calls that come while it is being started wait for it, in order. */
+  const find = (handle: TerminalHandle): Entry | Promise<Entry> => {
+    const id = idOf(handle);
+    return running.get(id) ?? entries.get(id) ?? missing();
+  };
+
+  const missing = async (): Promise<never> => {
+    const state = await sandbox.available();
+    if (!state.ok) throw sandboxUnavailable(state);
+    throw new RpcError('not_found', { message: 'Not found: no such terminal is running' });
+  };
+
+  /** Its name is free at once: who starts a session again gets a new terminal, not the end of the old one. */
+  const end = (entry: Entry): void => {
+    const id = idOf(entry.handle);
+    if (running.get(id) === entry) {
+      running.delete(id);
+      entries.delete(id);
+    }
+    clearTimeout(entry.left);
+    clearTimeout(entry.idle);
+    entry.terminal.kill();
+  };
+
+  /** Starts the time that a terminal without watchers has left, or stops it. */
+  const visit = (entry: Entry): void => {
+    clearTimeout(entry.left);
+    entry.left = undefined;
+    if (alive.has(entry) && entry.terminal.watchers === 0) entry.left = setTimeout(() => end(entry), leftMs).unref();
+  };
+
+  const watchIdle = (entry: Entry, waitMs: number): void => {
+    entry.idle = setTimeout(() => {
+      const restMs = idleMs - (performance.now() - entry.terminal.activeMs);
+      if (restMs <= 0) end(entry);
+      else watchIdle(entry, restMs);
+    }, waitMs).unref();
+  };
+
+  async function create(handle: TerminalHandle, request: TerminalRequest): Promise<Entry> {
+    const argv = request.shell === undefined ? [] : [request.shell];
+    const { cwd } = request;
+    // Asked before, because nobody reads the terminal yet: a directory that is not there is the caller's mistake.
+    if (cwd !== undefined) {
+      const bounds = { signal: AbortSignal.timeout(ENTER_MS), timeoutMs: ENTER_MS, outputBytesMax: 1_000 };
+      await sandbox.run({ keyId: handle.owner, argv: ['true'], cwd }, bounds);
+    }
+    const spec: SandboxSpec = {
+      keyId: handle.owner,
+      argv: request.shell === undefined ? SHELL : [request.shell],
+      cwd,
+      env: { TERM, ...request.env },
+    };
+    const startedMs = performance.now();
+    const size = { cols: request.cols, rows: request.rows };
+    const pty = await openPty(size, (tty) => sandbox.attach(spec, tty));
+    const terminal = createTerminal(pty, size, () => visit(entry));
+    const entry: Entry = { handle, terminal, left: undefined, idle: undefined };
+    const id = idOf(handle);
+    running.set(id, entry);
+    alive.add(entry);
+    visit(entry);
+    watchIdle(entry, idleMs);
+    void terminal.exited.then(({ exitCode }) => {
+      alive.delete(entry);
+      end(entry);
+      const { requestId } = request;
+      const durationMs = performance.now() - startedMs;
+      auditCommand(log, { requestId, keyId: handle.owner, method: 'interactive.start', argv, exitCode, durationMs });
+    });
+    if (isDraining) end(entry);
+    return entry;
+  }
+
+  return {
+    async start(handle, request) {
+      if (isDraining) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
+      const id = idOf(handle);
+      const made = entries.get(id);
+      if (made !== undefined) {
+        const entry = await made;
+        const { size } = entry.terminal;
+        if (request.cols !== undefined || request.rows !== undefined)
+          entry.terminal.resize({ ...size, ...sizeOf(request) });
+        visit(entry);
+        return { terminal: entry.terminal, resumed: true };
+      }
+      const own = [...entries.keys()].filter((other) => other.startsWith(`[${JSON.stringify(handle.owner)},`)).length;
+      if (own >= perKeyMax || entries.size >= totalMax) {
+        throw new RpcError('unavailable', {
+          message: `Too many terminals are open (${perKeyMax} per key)`,
+          retryAfterMs: 10_000,
+        });
+      }
+      // The place is taken before anything is awaited, so that calls made at once cannot all find it free.
+      const making = create(handle, { ...request, ...SIZE, ...sizeOf(request) });
+      entries.set(id, making);
+      making.catch(() => entries.delete(id));
+      return { terminal: (await making).terminal, resumed: false };
+    },
+
+    async input(handle, data) {
+      const found = find(handle);
+      const entry = found instanceof Promise ? await found : found;
+      entry.terminal.write(data);
+      if (entry.left !== undefined) visit(entry);
+      return entry.terminal;
+    },
+
+    async resize(handle, size) {
+      const found = find(handle);
+      const entry = found instanceof Promise ? await found : found;
+      entry.terminal.resize(size);
+      if (entry.left !== undefined) visit(entry);
+      return entry.terminal;
+    },
+
+    async close(handle) {
+      const found = find(handle);
+      const entry = found instanceof Promise ? await found : found;
+      end(entry);
+      return entry.terminal.exited;
+    },
+
+    async endSession(handle) {
+      const entry = await entries.get(idOf(handle))?.catch(() => undefined);
+      if (entry === undefined) return;
+      end(entry);
+      await entry.terminal.exited;
+    },
+
+    async drain() {
+      isDraining = true;
+      await Promise.allSettled(entries.values());
+      const all = [...alive];
+      for (const entry of all) end(entry);
+      await Promise.all(all.map(({ terminal }) => terminal.exited));
+    },
+  };
+}
+
+/** The owner is part of the id: a foreign handle names an absent terminal, so no check can be forgotten. */
+function idOf({ owner, sessionId }: TerminalHandle): string {
+  return JSON.stringify([owner, sessionId]);
+}
+
+function sizeOf({ cols, rows }: Partial<Size>): Partial<Size> {
+  return { ...(cols !== undefined && { cols }), ...(rows !== undefined && { rows }) };
+}

@@ -1,0 +1,68 @@
+// GatewayEvent <-> Pub/Sub message: CloudEvents 1.0, Pub/Sub binding, binary mode
+// (https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md), the extension `recordedtime`
+// (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/recordedtime.md), and `event` for subscription filters.
+import { z } from 'zod';
+import { RpcError } from '../../errors.ts';
+import type { GatewayEvent } from '../event.ts';
+
+/** The parts of a message, as the client library takes them. */
+export interface BusMessage {
+  readonly data: Buffer;
+  readonly attributes: Readonly<Record<string, string>>;
+  readonly orderingKey: string;
+}
+
+/** RFC 3339, of a day that exists. */
+export const EventTime = z.iso.datetime({ offset: true });
+
+const Attributes = z.object({
+  'ce-id': z.string().min(1).max(128),
+  'ce-type': z.string().min(1).max(1024),
+  'ce-source': z.string().min(1).max(1024),
+  'ce-time': EventTime,
+  'ce-recordedtime': EventTime.optional(),
+  'ce-specversion': z.literal('1.0'),
+});
+
+/** The message of an event; its data is the body, byte for byte. */
+export function toMessage(event: GatewayEvent): BusMessage {
+  return {
+    data: Buffer.from(event.body, 'utf8'),
+    attributes: {
+      'ce-specversion': '1.0',
+      'ce-id': event.id,
+      'ce-type': event.type,
+      'ce-source': event.source,
+      'ce-time': event.time,
+      'ce-recordedtime': new Date(event.recordedAtMs).toISOString(),
+      'content-type': 'application/json',
+      event: event.type,
+    },
+    orderingKey: event.orderingKey,
+  };
+}
+
+/** The event in a message. Throws RpcError `invalid_request` when it is not one of ours. */
+export function fromMessage(message: {
+  readonly data: Buffer;
+  readonly attributes: unknown;
+  readonly orderingKey?: string | undefined;
+}): GatewayEvent {
+  const parsed = Attributes.safeParse(message.attributes);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new RpcError('invalid_request', {
+      data: { detail: `attribute ${issue?.path.join('.')}: ${issue?.message}` },
+    });
+  }
+  const attributes = parsed.data;
+  return {
+    id: attributes['ce-id'],
+    type: attributes['ce-type'],
+    source: attributes['ce-source'],
+    time: attributes['ce-time'],
+    recordedAtMs: Date.parse(attributes['ce-recordedtime'] ?? attributes['ce-time']),
+    body: message.data.toString('utf8'),
+    orderingKey: message.orderingKey || attributes['ce-source'],
+  };
+}

@@ -1,0 +1,159 @@
+// The EventBus on Google Cloud Pub/Sub. The SDK is imported at the first publish; one message per request, in order per service, with a
+// deadline of seconds instead of the SDK's ten minutes.
+import type { PubSub, Topic } from '@google-cloud/pubsub';
+import { deadline, orAbort } from '../../async.ts';
+import { RpcError } from '../../errors.ts';
+import type { EventBus } from '../event.ts';
+import { toMessage } from './cloud-event.ts';
+
+/** Deadline of a publish for its caller, waiting behind others of the same ordering key included. */
+const PUBLISH_TIMEOUT_MS = 5_000;
+const PING_TIMEOUT_MS = 3_000;
+/** gRPC status codes (https://grpc.io/docs/guides/status-codes/). */
+const DEADLINE_EXCEEDED = 4;
+const NOT_FOUND = 5;
+const ALREADY_EXISTS = 6;
+const PERMISSION_DENIED = 7;
+const INTERNAL = 13;
+const UNAVAILABLE = 14;
+
+/**
+ * The SDK gives up before our own deadlines do: by default it would go on for ten minutes, and all that while the ordering key would
+ * stand still.
+ */
+const CALL_OPTIONS = {
+  timeout: 2_000,
+  retry: {
+    retryCodes: [UNAVAILABLE, INTERNAL, DEADLINE_EXCEEDED],
+    backoffSettings: {
+      initialRetryDelayMillis: 50,
+      retryDelayMultiplier: 2,
+      maxRetryDelayMillis: 500,
+      initialRpcTimeoutMillis: 2_000,
+      rpcTimeoutMultiplier: 1,
+      maxRpcTimeoutMillis: 2_000,
+      totalTimeoutMillis: 2_500,
+    },
+  },
+};
+
+export interface PubsubOptions {
+  readonly projectId: string;
+  /** Name of the topic, without `projects/.../topics/`. */
+  readonly topic: string;
+  /** `host:port` of the emulator. Only there a missing topic is created; in the cloud that is Terraform's. */
+  readonly emulatorHost?: string | undefined;
+}
+
+export interface PubsubBus extends EventBus {
+  /** Starts the import and the connection early, where an instance knows that it will publish. */
+  warm(): Promise<void>;
+}
+
+/** Publishes to one topic. Errors: RpcError `unavailable` with the cause; the signal's reason when aborted. */
+export function createPubsubBus(options: PubsubOptions): PubsubBus {
+  let opened: Promise<{ readonly client: PubSub; readonly topic: Topic }> | undefined;
+  let topicMade: Promise<void> | undefined;
+  let closed = false;
+
+  const open = async () => {
+    if (closed) throw new RpcError('unavailable', { message: 'the event bus is closed' });
+    opened ??= openTopic(options);
+    return opened;
+  };
+
+  const send = async (message: ReturnType<typeof toMessage>): Promise<string> => {
+    const { topic } = await open();
+    try {
+      return await topic.publishMessage(message);
+    } catch (error) {
+      // After a failure the SDK refuses every later message of the key; order is kept by the event's own time, not by standing still.
+      topic.resumePublishing(message.orderingKey);
+      throw error;
+    }
+  };
+
+  /** The emulator forgets its topics with every restart. */
+  const makeTopic = async (): Promise<void> => {
+    const { topic } = await open();
+    await topic.create(CALL_OPTIONS).catch((error: unknown) => {
+      if (codeOf(error) !== ALREADY_EXISTS) throw error;
+    });
+  };
+
+  const publish = async (message: ReturnType<typeof toMessage>): Promise<string> => {
+    try {
+      return await send(message);
+    } catch (error) {
+      if (options.emulatorHost === undefined || codeOf(error) !== NOT_FOUND) throw error;
+      topicMade ??= makeTopic().finally(() => {
+        topicMade = undefined;
+      });
+      await topicMade;
+      return await send(message);
+    }
+  };
+
+  return {
+    async warm() {
+      await open();
+    },
+    async publish(event, { signal } = {}) {
+      try {
+        const messageId = await orAbort(publish(toMessage(event)), deadline(PUBLISH_TIMEOUT_MS, signal));
+        return { messageId };
+      } catch (error) {
+        if (signal?.aborted || error instanceof RpcError) throw error;
+        throw new RpcError('unavailable', { message: 'the event bus does not take events', cause: shortened(error) });
+      }
+    },
+    async ping({ signal } = {}) {
+      const { topic } = await open();
+      try {
+        await orAbort(topic.getMetadata(CALL_OPTIONS), deadline(PING_TIMEOUT_MS, signal));
+      } catch (error) {
+        // A publisher need not be allowed to look at the topic; the refusal shows that Pub/Sub answers.
+        if (codeOf(error) === PERMISSION_DENIED) return;
+        if (options.emulatorHost !== undefined && codeOf(error) === NOT_FOUND) return;
+        throw new RpcError('unavailable', { message: 'Pub/Sub does not answer', cause: shortened(error) });
+      }
+    },
+    async close() {
+      closed = true;
+      if (opened === undefined) return;
+      const { client } = await opened;
+      await client.close();
+    },
+  };
+}
+
+/** A client for the project, on the emulator or the cloud. */
+export async function openPubsub(options: Pick<PubsubOptions, 'projectId' | 'emulatorHost'>): Promise<PubSub> {
+  const { PubSub } = await import('@google-cloud/pubsub');
+  return new PubSub({
+    projectId: options.projectId,
+    ...(options.emulatorHost === undefined ? {} : { apiEndpoint: options.emulatorHost, emulatorMode: true }),
+  });
+}
+
+/** The gRPC status of an SDK error. */
+export function codeOf(error: unknown): number | undefined {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
+  return typeof error.code === 'number' ? error.code : undefined;
+}
+
+/** The SDK's message repeats the error of every attempt; one is enough for the log. */
+function shortened(error: unknown): Error {
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return new Error(text.slice(0, 300));
+}
+
+async function openTopic(options: PubsubOptions) {
+  const client = await openPubsub(options);
+  const topic = client.topic(options.topic, {
+    messageOrdering: true,
+    batching: { maxMessages: 1, maxMilliseconds: 0 },
+    gaxOpts: CALL_OPTIONS,
+  });
+  return { client, topic };
+}

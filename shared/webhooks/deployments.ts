@@ -1,0 +1,130 @@
+// The subscriber behind `deployment.list`: keeps the newest `deployment.*` event per service and region, in `deployments/<hash>`.
+
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import type { Clock } from '../clock.ts';
+import type { Logger } from '../log.ts';
+import type { Store } from '../store/store.ts';
+import { transact } from '../store/transact.ts';
+import type { GatewayEvent } from './event.ts';
+
+const TIMEOUT_MS = 5_000;
+const PREFIX = 'deployment.';
+/** A time further ahead than this comes from a wrong clock: it outranks nothing that has a right one. */
+const AHEAD_MS_MAX = 5 * 60_000;
+
+/** Senders write `"version": 3` or null: what can be shown is shown, cut to a bound, and the rest counts as not said. */
+const text = (charsMax: number) =>
+  z
+    .union([z.string().min(1), z.number(), z.boolean()])
+    .optional()
+    .catch(undefined)
+    .transform((value) => (value === undefined ? undefined : String(value).slice(0, charsMax)));
+
+const Body = z.object({
+  data: z.object({
+    service: z.string().min(1).max(128),
+    region: text(64).transform((region) => region ?? 'global'),
+    version: text(256),
+    status: text(64),
+  }),
+});
+
+const DeploymentDocument = z.object({
+  service: z.string(),
+  region: z.string(),
+  version: z.string().nullable(),
+  status: z.string(),
+  /** Name, id and time of the event that said so. */
+  event: z.string(),
+  event_id: z.string(),
+  updated_at: z.string(),
+  updated_at_ms: z.number(),
+  /** When that event arrived. */
+  recorded_at_ms: z.number().default(0),
+  /** How many events have changed this document: each of them counts once, however often it is delivered. */
+  changes: z.number(),
+});
+
+/** `deployments/<hash of service and region>`. No expiry: the last known state stays known. */
+export type DeploymentDocument = z.output<typeof DeploymentDocument>;
+
+/** `stale`: a newer event was there first. `ignored`: not a deployment event, or one that names no service. */
+export type Applied = 'applied' | 'duplicate' | 'stale' | 'ignored';
+
+/**
+ * Applies one event, at most once. Events of a service and region are totally ordered by time, arrival and id, and the document only ever moves
+ * forward in that order: an event that comes again finds itself, or one that is newer, in the same transaction that would apply it, so
+ * that no memory of deliveries is needed and none can expire too early. Throws RpcError `unavailable`: deliver it again.
+ */
+export async function applyDeploymentEvent(
+  services: { readonly store: Store; readonly log: Logger; readonly clock: Clock },
+  event: GatewayEvent,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<Applied> {
+  if (!event.type.startsWith(PREFIX)) return 'ignored';
+  const data = dataOf(event.body);
+  if (data === undefined) {
+    services.log.warn('deployment event without a usable service', { event_id: event.id, event: event.type });
+    return 'ignored';
+  }
+  const timeMs = Date.parse(event.time);
+  const nowMs = services.clock.now();
+  const { result } = await transact(
+    services.store,
+    [{ collection: 'deployments', id: deploymentId(data.service, data.region) }],
+    ([read]) => {
+      if (read === undefined) throw new Error('the store answered with fewer documents than asked for');
+      const current = read.data === undefined ? undefined : DeploymentDocument.parse(read.data);
+      if (current?.event_id === event.id) return { writes: [], result: 'duplicate' as const };
+      if (current !== undefined && !isNewer(event, timeMs, current, nowMs))
+        return { writes: [], result: 'stale' as const };
+      const next: DeploymentDocument = {
+        service: data.service,
+        region: data.region,
+        version: data.version ?? null,
+        status: data.status ?? event.type.slice(PREFIX.length),
+        event: event.type,
+        event_id: event.id,
+        updated_at: event.time,
+        updated_at_ms: timeMs,
+        recorded_at_ms: event.recordedAtMs,
+        changes: (current?.changes ?? 0) + 1,
+      };
+      return { writes: [{ ref: read.ref, data: next }], result: 'applied' as const };
+    },
+    { timeoutMs: TIMEOUT_MS, ...options },
+  );
+  return result;
+}
+
+/** Stored data -> deployment document. */
+export function readDeployment(data: unknown): DeploymentDocument {
+  return DeploymentDocument.parse(data);
+}
+
+function deploymentId(service: string, region: string): string {
+  return createHash('sha256')
+    .update(JSON.stringify([service, region]))
+    .digest('base64url');
+}
+
+function isNewer(
+  { recordedAtMs, id }: GatewayEvent,
+  timeMs: number,
+  current: DeploymentDocument,
+  nowMs: number,
+): boolean {
+  const isAhead = timeMs > nowMs + AHEAD_MS_MAX;
+  if (isAhead !== current.updated_at_ms > nowMs + AHEAD_MS_MAX) return !isAhead;
+  if (timeMs !== current.updated_at_ms) return timeMs > current.updated_at_ms;
+  return recordedAtMs === current.recorded_at_ms ? id > current.event_id : recordedAtMs > current.recorded_at_ms;
+}
+
+function dataOf(body: string): z.output<typeof Body>['data'] | undefined {
+  try {
+    return Body.parse(JSON.parse(body)).data;
+  } catch {
+    return undefined;
+  }
+}

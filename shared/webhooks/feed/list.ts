@@ -1,0 +1,131 @@
+// Reads recorded events and deployments page by page. A page is bounded in entries and by what its caller finds to fit; cursors are opaque
+// to the caller and checked on the way in.
+import { z } from 'zod';
+import { badCursor, decodeCursor, encodeCursor } from '../../store/cursor.ts';
+import type { CallOptions, Query, Store } from '../../store/store.ts';
+import { type DeploymentDocument, readDeployment } from '../deployments.ts';
+import { type EventDocument, readEvent, resolveEventCursor } from '../documents.ts';
+
+/** Documents fetched at a time, at first; then as many as have about FETCH_CHARS together, so that large ones are not held in number. */
+const FETCH_FIRST = 8;
+const FETCH_MAX = 100;
+const FETCH_CHARS = 1 << 20;
+
+export type Order = 'newest' | 'oldest';
+
+export interface EventPageRequest {
+  /** Only events of this name. */
+  readonly event?: string | undefined;
+  /** `next_cursor` of the page before, asked for with the same order; or the id of an event. */
+  readonly after?: string | undefined;
+  readonly order: Order;
+  /** 1..100. */
+  readonly limit: number;
+}
+
+export interface ListOptions<T> extends CallOptions {
+  /** Whether the page takes this item, asked in order; the page ends before one that it does not take. Default: all. */
+  readonly fits?: (item: T) => boolean;
+}
+
+export interface EventItem {
+  readonly id: string;
+  readonly document: EventDocument;
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  /** Present when there may be more. */
+  readonly nextCursor?: string;
+}
+
+const EventCursor = z.tuple([z.enum(['newest', 'oldest']), z.number(), z.string().max(128)]);
+const DeploymentCursor = z.tuple([z.literal('service'), z.string().max(128), z.string().max(128)]);
+
+/** Recorded events by arrival. Throws RpcError `invalid_params` for a foreign cursor, `unavailable`. */
+export async function listEvents(
+  store: Store,
+  { event, after, order, limit }: EventPageRequest,
+  options: ListOptions<EventItem> = {},
+): Promise<Page<EventItem>> {
+  const items: EventItem[] = [];
+  let position =
+    after === undefined ? undefined : ((await resolveEventCursor(store, after, options)) ?? readCursor(after, order));
+  const fetched = createFetchSize(limit);
+  for (;;) {
+    const size = fetched.next(items.length);
+    const query: Query = {
+      collection: 'events',
+      orderBy: 'received_at_ms',
+      direction: order === 'newest' ? 'desc' : 'asc',
+      limit: size,
+      ...(event === undefined ? {} : { where: { event } }),
+      ...(position === undefined ? {} : { after: position }),
+    };
+    const found = await store.query(query, options);
+    for (const { ref, data } of found) {
+      const document = readEvent(data);
+      if (document === undefined) continue;
+      const item = { id: ref.id, document };
+      if (options.fits?.(item) === false) return page(items, position, order);
+      fetched.count(document.body.length);
+      items.push(item);
+      position = { value: document.received_at_ms, id: ref.id };
+    }
+    if (found.length < size) return { items };
+    if (items.length === limit) return page(items, position, order);
+  }
+}
+
+function readCursor(after: string, order: Order): { readonly value: number; readonly id: string } {
+  const [listed, value, id] = decodeCursor(after, EventCursor, 'after');
+  if (listed !== order) throw badCursor('after', 'the cursor belongs to another order');
+  return { value, id };
+}
+
+/** Latest state per service and region, by service. Throws RpcError `invalid_params` for a foreign cursor, `unavailable`. */
+export async function listDeployments(
+  store: Store,
+  { after, limit }: { readonly after?: string | undefined; readonly limit: number },
+  options: ListOptions<DeploymentDocument> = {},
+): Promise<Page<DeploymentDocument>> {
+  const start = after === undefined ? undefined : decodeCursor(after, DeploymentCursor, 'after');
+  const query: Query = {
+    collection: 'deployments',
+    orderBy: 'service',
+    limit,
+    ...(start === undefined ? {} : { after: { value: start[1], id: start[2] } }),
+  };
+  const found = await store.query(query, options);
+  const items: DeploymentDocument[] = [];
+  let nextCursor: string | undefined;
+  for (const { ref, data } of found) {
+    if (data === undefined) continue;
+    const item = readDeployment(data);
+    if (options.fits?.(item) === false) return { items, ...(nextCursor !== undefined && { nextCursor }) };
+    items.push(item);
+    nextCursor = encodeCursor(['service', item.service, ref.id]);
+  }
+  return { items, ...(found.length === limit && nextCursor !== undefined && { nextCursor }) };
+}
+
+/** How many documents to fetch next, by the size of those counted so far. */
+function createFetchSize(limit: number) {
+  let count = 0;
+  let chars = 0;
+  return {
+    count(bodyChars: number): void {
+      count++;
+      chars += bodyChars;
+    },
+    next(taken: number): number {
+      const bySize = count === 0 ? FETCH_FIRST : Math.floor(FETCH_CHARS / Math.max(1, chars / count));
+      return Math.max(1, Math.min(bySize, FETCH_MAX, limit - taken));
+    },
+  };
+}
+
+function page<T>(items: readonly T[], position: { value: number; id: string } | undefined, order: Order): Page<T> {
+  if (position === undefined) return { items };
+  return { items, nextCursor: encodeCursor([order, position.value, position.id]) };
+}

@@ -1,0 +1,74 @@
+// The companion as it is deployed: bundled, started on its own, drained by SIGTERM.
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { connect } from '../support/fixtures/companion.ts';
+import { ROOT } from '../support/local-gateway.ts';
+
+let outdir: string;
+beforeAll(async () => {
+  outdir = await mkdtemp(join(tmpdir(), 'companion-'));
+  const build = [join(ROOT, 'functions/build/main.ts'), join(outdir, 'functions'), join(outdir, 'ws')];
+  await promisify(execFile)(process.execPath, build, { cwd: ROOT });
+}, 120_000);
+afterAll(() => rm(outdir, { recursive: true }));
+
+/** Starts the bundle with nothing but a port and what is said. */
+async function start(
+  env: Readonly<Record<string, string>>,
+): Promise<{ readonly child: ChildProcess; readonly url: string }> {
+  const child = spawn(process.execPath, ['main.js'], {
+    cwd: join(outdir, 'ws'),
+    env: { PATH: process.env.PATH, PORT: '0', NODE_ENV: 'production', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const lines: string[] = [];
+  const port = await new Promise<string>((resolve, reject) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        lines.push(line);
+        const found = /"companion listens","port":(\d+)/.exec(line);
+        if (found?.[1] !== undefined) resolve(found[1]);
+      });
+    }
+    child.once('close', (code) => reject(new Error(`ended with ${code}: ${lines.join('\n')}`)));
+  });
+  return { child, url: `http://127.0.0.1:${port}` };
+}
+
+describe('the bundle', () => {
+  it('has what its image is made of', async () => {
+    await access(join(outdir, 'ws/Dockerfile'));
+    const { dependencies } = JSON.parse(await readFile(join(outdir, 'ws/package.json'), 'utf8'));
+    for (const version of Object.values(dependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+/);
+  });
+
+  it('serves sockets and health, and says goodbye on SIGTERM: a hint, 1012, exit 0', async () => {
+    const { child, url } = await start({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', GATEWAY_API_KEY: 'k' });
+    expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: 'healthy' });
+    expect((await fetch(`${url}/jsonrpc`, { method: 'POST', headers: { 'X-API-Key': 'k' }, body: '{}' })).status).toBe(
+      401,
+    );
+    const client = await connect(`${url.replace('http', 'ws')}/ws`, { headers: { 'X-API-Key': 'k' } });
+    expect((await client.call('conversation.prompt', { prompt: 'hello' })).result).toMatchObject({
+      type: 'ai_response',
+    });
+    const exited = once(child, 'exit');
+    child.kill('SIGTERM');
+    const hint = await client.until(({ method }) => method === 'gateway.reconnect');
+    expect(hint.params).toMatchObject({ reason: 'shutdown', retry_after_ms: expect.any(Number) });
+    expect((await client.closed).code).toBe(1012);
+    expect(await exited).toEqual([0, null]);
+  }, 60_000);
+
+  it('does not start with a configuration that is not valid, and says every mistake', async () => {
+    await expect(start({ HOST: '0.0.0.0', GATEWAY_LIMITS: 'many' })).rejects.toThrow(
+      /ended with 1: .*configuration is not valid/s,
+    );
+  }, 60_000);
+});

@@ -1,0 +1,107 @@
+// The import rules, written once: which room may import which, and which files may import a Google SDK. `node test/support/import-rules.ts`
+// (part of `npm run check`) prints every import that breaks them.
+import { globSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize, resolve } from 'node:path';
+
+/**
+ * One row a room, lowest floor first: the folders that it may import besides itself and the ground floor. A room may name only rooms of
+ * the rows above it, so there can be no circle. Type imports count.
+ */
+export const ROOMS: readonly (readonly [room: string, mayImport: readonly string[]])[] = [
+  ['shared/rpc', []],
+  ['shared/net', []],
+  ['shared/store', []],
+  ['shared/rate-limit', ['store']],
+  ['shared/auth', ['net', 'store', 'rate-limit']],
+  ['shared/engines', ['net', 'rpc']],
+  ['shared/sandbox', []],
+  ['shared/terminals', ['sandbox']],
+  ['shared/mcp', ['net', 'rpc', 'sandbox']],
+  ['shared/patch', ['sandbox']],
+  ['shared/webhooks', ['net', 'rpc', 'store']],
+  ['shared/conversations', ['engines', 'store']],
+  ['shared/proto', ['rpc', 'conversations']],
+  [
+    'shared/services.ts',
+    ['store', 'rate-limit', 'auth', 'engines', 'sandbox', 'terminals', 'mcp', 'webhooks', 'conversations'],
+  ],
+  [
+    'shared/methods',
+    ['rpc', 'net', 'store', 'rate-limit', 'auth', 'engines', 'sandbox', 'terminals', 'mcp', 'patch', 'webhooks'].concat(
+      ['conversations', 'proto', 'services.ts'],
+    ),
+  ],
+  ['shared/client', ['methods']],
+  ['shared/forward', ['net', 'rpc', 'auth', 'engines', 'methods']],
+  ['shared/create-services.ts', ['*']],
+  ['shared/gateway.ts', ['rpc', 'auth', 'rate-limit', 'services.ts', 'methods']],
+  ['functions/server', ['*']],
+  ['functions/health', ['*', 'functions/server']],
+  ['functions/jsonrpc', ['*', 'functions/server']],
+  ['functions/webhook', ['*', 'functions/server']],
+  ['functions/deployments', ['*', 'functions/server']],
+  ['functions/companion', ['*', 'functions/server']],
+  ['functions/index.ts', ['*', 'functions/*']],
+  ['functions/console', ['client']],
+  ['functions/cli', ['client', 'methods']],
+  ['functions/local', ['*', 'functions/*']],
+  ['functions/build', ['engines', 'functions/cli', 'functions/console']],
+];
+
+/** The ground floor: any file may import these files and folders, and they import each other only. */
+const GROUND_FLOOR =
+  /^shared\/((async|clock|errors|heap-share|log|make-directory|slots|text|timings|token-buckets|turn-events|usage)\.ts$|config\/)/;
+
+/** The adapters: the only files that import a Google SDK. */
+const SDK = /^(@google-cloud\/|google-auth-library$|google-gax$)/;
+const SDK_ADAPTERS =
+  /^shared\/(store\/firestore\/|webhooks\/bus\/pubsub|auth\/keys\/secret-manager\.ts|auth\/logins\/kms\.ts|auth\/oidc\.ts|forward\/id-token\.ts|engines\/direct\/providers\.ts)/;
+
+/** The room of a file: a folder of shared/ or functions/, or the file itself when it stands in no folder. */
+function roomOf(file: string): string {
+  return file.split('/').slice(0, 2).join('/');
+}
+
+/** One sentence for each import of `file` that the rules forbid. `specifiers` are as written in the source. */
+export function findForbidden(file: string, specifiers: readonly string[]): string[] {
+  const rank = ROOMS.findIndex(([room]) => room === roomOf(file));
+  const isGround = GROUND_FLOOR.test(file);
+  if (rank === -1 && !isGround) return [`${file} is in no room of the table`];
+  const mayImport = ROOMS[rank]?.[1] ?? [];
+  return specifiers.flatMap((specifier) => {
+    if (SDK.test(specifier)) {
+      return SDK_ADAPTERS.test(file) ? [] : [`${file} imports ${specifier}: only the adapters import a Google SDK`];
+    }
+    if (!specifier.startsWith('.')) return [];
+    const target = normalize(join(dirname(file), specifier));
+    const room = roomOf(target);
+    if (!/^(shared|functions)\//.test(target) || GROUND_FLOOR.test(target)) return [];
+    if (!isGround && (room === roomOf(file) || mayImport.some((name) => allows(name, room)))) return [];
+    return [`${file} imports ${target}: ${isGround ? 'the ground floor' : roomOf(file)} may not import ${room}`];
+  });
+}
+
+function allows(name: string, room: string): boolean {
+  if (name === '*') return room.startsWith('shared/');
+  if (name === 'functions/*') return room.startsWith('functions/');
+  return room === (name.startsWith('functions/') ? name : `shared/${name}`);
+}
+
+/** The module specifiers of a source text: static and dynamic imports and re-exports, of types too. */
+export function importsOf(source: string): string[] {
+  const found = source.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*(['"])([^'"\n]+)\1/g);
+  return [...found].map(([, , specifier]) => specifier ?? '');
+}
+
+/** Every breach in the tree below `root`. */
+export function checkTree(root: string): string[] {
+  return globSync('{shared,functions}/**/*.ts', { cwd: root })
+    .toSorted()
+    .flatMap((file) => findForbidden(file, importsOf(readFileSync(join(root, file), 'utf8'))));
+}
+
+if (import.meta.main) {
+  const breaches = checkTree(resolve(import.meta.dirname, '../..'));
+  for (const breach of breaches) process.stdout.write(`${breach}\n`);
+  process.exitCode = breaches.length === 0 ? 0 : 1;
+}

@@ -1,0 +1,110 @@
+import { createSign, generateKeyPairSync } from 'node:crypto';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createOidcVerifier } from '../../../shared/auth/oidc.ts';
+import { createStage } from '../../support/fixtures/webhooks.ts';
+
+const AUDIENCE = 'https://gateway.example.com/deployments';
+const EMAIL = 'pusher@project.iam.gserviceaccount.com';
+const google = generateKeyPairSync('rsa', { modulusLength: 2048 });
+const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 });
+
+/** The endpoint of Google's signing certificates, as the real one answers; `up: false` answers 500. */
+let certificates: Server;
+let certificatesUrl: string;
+let fetched = 0;
+let up = true;
+
+beforeAll(async () => {
+  certificates = createServer((_, res) => {
+    fetched++;
+    if (!up) return void res.writeHead(500).end();
+    res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'public, max-age=3600' });
+    res.end(JSON.stringify({ k1: google.publicKey.export({ type: 'spki', format: 'pem' }) }));
+  });
+  await new Promise<void>((resolve) => certificates.listen(0, '127.0.0.1', resolve));
+  certificatesUrl = `http://127.0.0.1:${(certificates.address() as AddressInfo).port}/certs`;
+});
+afterAll(() => certificates.close());
+
+function token(
+  claims: object = {},
+  key = google.privateKey,
+  header: object = { alg: 'RS256', kid: 'k1', typ: 'JWT' },
+): string {
+  const seconds = Math.floor(Date.now() / 1000);
+  const payload = {
+    iss: 'https://accounts.google.com',
+    aud: AUDIENCE,
+    email: EMAIL,
+    email_verified: true,
+    sub: '1',
+    iat: seconds,
+    exp: seconds + 3600,
+    ...claims,
+  };
+  const encode = (part: object): string => Buffer.from(JSON.stringify(part)).toString('base64url');
+  const text = `${encode(header)}.${encode(payload)}`;
+  return `Bearer ${text}.${createSign('RSA-SHA256').update(text).sign(key, 'base64url')}`;
+}
+
+const open = () => createOidcVerifier({ audience: AUDIENCE, email: EMAIL }, { certificatesUrl });
+
+describe('a token', () => {
+  test('is accepted when Google signed it for this audience and account, with certificates fetched once', async () => {
+    const verifier = open();
+    const before = fetched;
+    await verifier.verify(token());
+    await verifier.verify(token());
+    expect(fetched - before).toBe(1);
+  });
+
+  const seconds = Math.floor(Date.now() / 1000);
+  test.each([
+    ['another audience', token({ aud: 'https://elsewhere.example.com' })],
+    ['another account', token({ email: 'other@project.iam.gserviceaccount.com' })],
+    ['an address that is not verified', token({ email_verified: false })],
+    ['no address', token({ email: undefined })],
+    ['another issuer', token({ iss: 'https://evil.example.com' })],
+    ['an expiry in the past', token({ iat: seconds - 7200, exp: seconds - 3600 })],
+    ["a stranger's signature", token({}, stranger.privateKey)],
+    ['an unknown key id', token({}, google.privateKey, { alg: 'RS256', kid: 'k2' })],
+    ['no signature', token({}, google.privateKey, { alg: 'none', kid: 'k1' }).replace(/[^.]+$/, '')],
+    ['three words that are no token', 'Bearer a.b.c'],
+    ['another scheme', token().replace('Bearer', 'Basic')],
+    ['unreasonable length', `Bearer ${'a'.repeat(9000)}.b.c`],
+    ['nothing', undefined],
+  ])('is refused when it has %s', async (_, authorization) => {
+    await expect(open().verify(authorization)).rejects.toMatchObject({ reason: 'unauthorized' });
+  });
+
+  test('can be repeated later when the certificates cannot be had', async () => {
+    up = false;
+    try {
+      await expect(open().verify(token())).rejects.toMatchObject({ reason: 'unavailable' });
+    } finally {
+      up = true;
+    }
+  });
+});
+
+describe('endpoints that expect a token', () => {
+  const env = { PUSH_AUDIENCE: AUDIENCE, PUSH_SERVICE_ACCOUNT: EMAIL };
+
+  test('let Cloud Scheduler sweep and Pub/Sub push, and nobody else', async () => {
+    const stage = await createStage(env);
+    try {
+      const url = await stage.listen({ certificatesUrl });
+      const post = (path: string, authorization: string) =>
+        fetch(url + path, { method: 'POST', headers: { authorization }, body: '{}' }).then(({ status }) => status);
+      expect(await post('/webhook/sweep', token())).toBe(200);
+      expect(await post('/webhook/sweep', token({ email: 'x@y.z' }))).toBe(401);
+      // Past the token, the body is looked at.
+      expect(await post('/deployments', token())).toBe(400);
+      expect(await post('/deployments', token({ aud: 'x' }))).toBe(401);
+    } finally {
+      await stage.close();
+    }
+  });
+});

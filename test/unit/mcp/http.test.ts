@@ -1,0 +1,113 @@
+// Remote MCP servers over Streamable HTTP: the official one as a process of its own, one of the stateless era, and some that misbehave.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { createMcpStage, endAfterwards, TEST_MODULES } from '../../support/fixtures/mcp.ts';
+import { createMcpListener } from '../../support/mcp-listener.ts';
+
+/** The SDK's stateless server, which refuses the older era; notes what it was asked. */
+function createModernListener(seen: IncomingMessage[]): RequestListener {
+  const answer = createMcpListener('modern', { legacy: 'reject' });
+  return (req, res) => {
+    seen.push(req);
+    return answer(req, res);
+  };
+}
+
+async function listen(listener: RequestListener): Promise<string> {
+  const server = createServer(listener);
+  endAfterwards(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`;
+}
+
+async function startEverything(): Promise<string> {
+  const port = await freePort();
+  const file = join(TEST_MODULES, '@modelcontextprotocol/server-everything/dist/index.js');
+  const child = spawn(process.execPath, [file, 'streamableHttp'], {
+    env: { PORT: String(port) },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  endAfterwards(() => child.kill('SIGKILL'));
+  await new Promise<void>((resolve, reject) => {
+    child.once('exit', () => reject(new Error('the server ended')));
+    child.stderr.on('data', (text) => String(text).includes('listening') && resolve());
+  });
+  return `http://127.0.0.1:${port}/mcp`;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+it('speaks the stateless protocol with a remote server, with the headers the administrator gave', async () => {
+  const seen: IncomingMessage[] = [];
+  const url = await listen(createModernListener(seen));
+  const stage = await createMcpStage({ remote: { url, headers: { Authorization: 'Bearer canary-secret' } } });
+  const { protocolVersion, transport } = await stage.connect({ name: 'remote' });
+  expect({ protocolVersion, transport }).toEqual({ protocolVersion: '2026-07-28', transport: 'http' });
+  expect(await stage.call({ name: 'remote' }, 'add', { a: 1, b: 2 })).toMatchObject({ content: [{ text: '3' }] });
+  expect(new Set(seen.map(({ headers }) => headers.authorization))).toEqual(new Set(['Bearer canary-secret']));
+  expect(stage.logged.join('')).not.toContain('canary-secret');
+});
+
+it('speaks the older protocol with the official server, and ends its session', async () => {
+  const url = await startEverything();
+  const stage = await createMcpStage({ remote: { url } });
+  const { protocolVersion } = await stage.connect({ name: 'remote' });
+  expect(protocolVersion).toBe('2025-11-25');
+  expect(await stage.call({ name: 'remote' }, 'get-sum', { a: 20, b: 22 })).toMatchObject({
+    content: [{ text: 'The sum of 20 and 22 is 42.' }],
+  });
+  await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'remote' });
+});
+
+it('does not follow a redirect to an address inside', async () => {
+  const url = await listen((_req, res) => res.writeHead(307, { location: 'http://169.254.169.254/mcp' }).end());
+  const stage = await createMcpStage({ remote: { url } });
+  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'forbidden' });
+});
+
+it.each([
+  ['an answer without end', 'application/json'],
+  ['a line without end', 'text/event-stream'],
+  ['an event of lines without end', 'text/event-stream'],
+])('ends %s', async (what, type) => {
+  const piece = what.includes('of lines') ? `data: ${'x'.repeat(1 << 16)}\n` : 'x'.repeat(1 << 16);
+  let sent = 0;
+  const url = await listen((_req, res) => {
+    res.writeHead(200, { 'content-type': type });
+    res.write(type === 'application/json' ? '"' : 'data: "');
+    const more = (): void => {
+      while (!res.destroyed && res.write(piece)) sent += 1 << 16;
+    };
+    res.on('drain', more);
+    more();
+  });
+  const stage = await createMcpStage({ remote: { url } });
+  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+  expect(sent).toBeLessThan(32 << 20);
+});
+
+it.each([401, 404, 500])('answers for a server that says HTTP %i', async (status) => {
+  const url = await listen((_req, res) => res.writeHead(status).end('no'));
+  const stage = await createMcpStage({ remote: { url } });
+  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+});
+
+it('answers for a server that nobody runs', async () => {
+  const stage = await createMcpStage({ remote: { url: `http://127.0.0.1:${await freePort()}/mcp` } });
+  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+});

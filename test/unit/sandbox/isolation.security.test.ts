@@ -1,0 +1,136 @@
+// What one owner's processes share with another's: nothing, whichever way they are started. Seen from inside, with
+// terminals of both open.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Sandbox, SandboxSpec } from '../../../shared/sandbox/sandbox.ts';
+import { openPty, type Pty } from '../../../shared/terminals/pty.ts';
+import { createScene, processesWith } from '../../support/fixtures/sandbox.ts';
+import { ROOT } from '../../support/local-gateway.ts';
+import { describeWith } from '../../support/requirements.ts';
+import { CALLS, EXPECTED, PROBE } from './probe.ts';
+
+const SIZE = { cols: 200, rows: 24 };
+
+type Way = (sandbox: Sandbox, keyId: string, script: string) => Promise<string>;
+
+const spawned =
+  (more: Partial<SandboxSpec>): Way =>
+  async (sandbox, keyId, script) => {
+    const child = await sandbox.spawn({ keyId, argv: ['/bin/sh', '-c', script], ...more });
+    child.stdin.end();
+    const [output] = await Promise.all([text(child.stdout), text(child.stderr), child.exited]);
+    return output;
+  };
+
+const WAYS: Readonly<Record<string, Way>> = {
+  async command(sandbox, keyId, script) {
+    const options = { signal: new AbortController().signal, timeoutMs: 30_000, outputBytesMax: 1 << 20 };
+    return (await sandbox.run({ keyId, argv: ['/bin/sh', '-c', script] }, options)).stdout.toString();
+  },
+  async terminal(sandbox, keyId, script) {
+    const spec: SandboxSpec = { keyId, argv: ['/bin/sh', '-c', script] };
+    const pty = await openPty(SIZE, (tty) => sandbox.attach(spec, tty));
+    let output = '';
+    pty.listen((more) => {
+      output += more;
+    });
+    await pty.exited;
+    return output.replaceAll('\r', '');
+  },
+  'stdio MCP server of a caller': spawned({ env: { TOKEN: 'x' } }),
+  'stdio MCP server of the administrator': spawned({
+    env: { TOKEN: 'x' },
+    network: true,
+    readOnly: [{ from: join(ROOT, 'test/support/fakes'), to: '/opt/fakes' }],
+  }),
+};
+
+describeWith('bubblewrap', 'two owners', async () => {
+  const { sandbox, directory } = await createScene();
+  const terminals: Pty[] = [];
+  beforeAll(async () => {
+    for (const keyId of ['a', 'b', 'a', 'b']) {
+      const spec: SandboxSpec = { keyId, argv: ['cat'] };
+      const pty = await openPty(SIZE, (tty) => sandbox.attach(spec, tty));
+      pty.listen(() => {});
+      terminals.push(pty);
+    }
+  });
+  afterAll(async () => {
+    for (const pty of terminals) pty.kill();
+    await Promise.all(terminals.map((pty) => pty.exited));
+  });
+
+  it.each(Object.entries(WAYS))(
+    'share no descriptor, keyring or process, and can lower no score: %s',
+    async (_, way) => {
+      for (const keyId of ['a', 'b']) {
+        const output = await way(sandbox, keyId, PROBE);
+        expect(output.trimEnd().split('\n')).toEqual(EXPECTED);
+      }
+    },
+  );
+
+  it('see no key of the session that started the gateway', async () => {
+    const name = `canary-${process.pid}`;
+    const add = `@a = ("user", "${name}", "secret", 6, -3); exit(syscall(${CALLS.add_key}, @a) < 0 ? 1 : 0)`;
+    const before = readKeys();
+    execFileSync('perl', ['-e', add]);
+    expect([...readKeys()].filter((line) => line.includes(name) && !before.has(line))).toHaveLength(1);
+    const seen = await WAYS.command?.(sandbox, 'a', 'cat /proc/keys');
+    expect(seen).not.toContain(name);
+  });
+
+  it('show neither environment nor paths of the machine in any command line', async () => {
+    const secret = `secret-${process.pid}-${Date.now()}`;
+    const readOnly = [{ from: join(ROOT, 'test/support/fakes'), to: '/opt/fakes' }];
+    const child = await sandbox.spawn({ keyId: 'a', argv: ['/bin/cat'], env: { TOKEN: secret }, readOnly });
+    child.stdin.write('x');
+    const shown = new Promise((resolve) => child.stdout.once('data', resolve));
+    await shown;
+    expect(await processesWith(secret)).toEqual([]);
+    expect((await processesWith(directory)).filter((line) => line.includes('bwrap\0'))).toEqual([]);
+    await child.kill();
+  });
+
+  it('are held apart in the same way where the gateway is not root', () => {
+    const other = mkdtempSync(join(tmpdir(), 'sandbox-user-'));
+    const isRoot = process.getuid?.() === 0;
+    try {
+      if (isRoot) chownSync(other, 65534, 65534);
+      const program = join(dirname(import.meta.filename), 'isolation-main.ts');
+      const user = isRoot ? { uid: 65534, gid: 65534 } : {};
+      const env = { PATH: process.env.PATH ?? '' };
+      const ran = spawnSync(process.execPath, [program, other, PROBE], { ...user, env, encoding: 'utf8', cwd: '/' });
+      expect(ran.stderr).toBe('');
+      const [plain = '', shown = '', terminal = ''] = JSON.parse(ran.stdout);
+      for (const output of [plain, shown, terminal]) expect(output.trimEnd().split('\n')).toEqual(EXPECTED);
+    } finally {
+      rmSync(other, { recursive: true, force: true });
+    }
+  });
+
+  it.runIf(process.getuid?.() === 0)('are held apart where root cannot start bwrap under their uids', async () => {
+    // A bwrap that only root reaches.
+    const barred = mkdtempSync(join(tmpdir(), 'sandbox-barred-'));
+    chmodSync(barred, 0o700);
+    execFileSync('cp', ['/usr/bin/bwrap', barred]);
+    try {
+      const fallback = await createScene(undefined, undefined, barred);
+      for (const way of Object.values(WAYS)) {
+        const output = await way(fallback.sandbox, 'a', PROBE);
+        expect(output.trimEnd().split('\n')).toEqual(EXPECTED);
+      }
+    } finally {
+      rmSync(barred, { recursive: true, force: true });
+    }
+  });
+});
+
+function readKeys(): Set<string> {
+  return new Set(execFileSync('cat', ['/proc/keys'], { encoding: 'utf8' }).split('\n'));
+}

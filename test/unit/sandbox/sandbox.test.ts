@@ -1,0 +1,220 @@
+// How commands run, when all is well.
+import { once } from 'node:events';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { checkEnvironment } from '../../../shared/sandbox/environment.ts';
+import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../../../shared/slots.ts';
+import { createScene, processesWith } from '../../support/fixtures/sandbox.ts';
+import { describeWith } from '../../support/requirements.ts';
+
+describeWith('bubblewrap', 'the sandbox', async () => {
+  const scene = await createScene();
+  const options = { signal: new AbortController().signal, timeoutMs: 20_000, outputBytesMax: 1 << 20 };
+
+  it('gives a program its arguments, input and environment as they are, and takes its output byte by byte', async () => {
+    const argv = [
+      '/bin/sh',
+      '-c',
+      'pwd; printf "%s|" "$@" "$A" "$HOME" "$USER"; cat; printf "\\377" >&2; exit 7',
+      '$(x)',
+      'b c',
+      '*',
+      '',
+    ] as const;
+    const result = await scene.sandbox.run(
+      { keyId: 'a', argv: [...argv], cwd: '/tmp', env: { A: 'x "y" $z' } },
+      { ...options, stdin: 'input' },
+    );
+    expect(result.stdout.toString()).toBe('/tmp\nb c|*||x "y" $z|/home/user|user|input');
+    expect(result).toMatchObject({
+      stderr: Buffer.of(0xff),
+      exitCode: 7,
+      signal: undefined,
+      timedOut: false,
+      truncated: false,
+    });
+  });
+
+  it('answers as a shell does: not found 127, not executable 126, killed 128 + n', async () => {
+    const run = (...argv: [string, ...string[]]) => scene.sandbox.run({ keyId: 'a', argv }, options);
+    const [missing, data, killed] = await Promise.all([
+      run('no-such-program'),
+      run('/etc/passwd'),
+      run('sh', '-c', 'kill -SEGV $$'),
+    ]);
+    expect(missing).toMatchObject({ exitCode: 127, stderr: expect.objectContaining({}) });
+    expect(missing.stderr.toString()).toContain('no-such-program');
+    expect(data.exitCode).toBe(126);
+    expect(killed).toMatchObject({ exitCode: 139, signal: 'SIGSEGV' });
+  });
+
+  it('refuses a directory that is not there and arguments no process can be given', async () => {
+    await expect(scene.sandbox.run({ keyId: 'a', argv: ['true'], cwd: '/nope' }, options)).rejects.toMatchObject({
+      reason: 'invalid_params',
+      data: { issues: [{ path: 'cwd' }] },
+    });
+    const huge = 'x'.repeat(200_000);
+    await expect(scene.sandbox.run({ keyId: 'a', argv: ['true', huge] }, options)).rejects.toMatchObject({
+      reason: 'invalid_params',
+      data: { issues: [{ path: 'args' }] },
+    });
+  });
+
+  it('talks with a long-running child and takes its whole tree down', async () => {
+    const mark = `${200_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
+    const child = await scene.sandbox.spawn({ keyId: 'a', argv: ['sh', '-c', `setsid sleep ${mark} & cat`] });
+    child.stdin.write('ping\n');
+    const [answer] = await once(child.stdout, 'data');
+    expect(String(answer)).toBe('ping\n');
+    expect(await processesWith(mark)).not.toEqual([]);
+    await child.kill();
+    expect(await processesWith(mark)).toEqual([]);
+  });
+
+  it('shows the administrator’s paths read-only, at their place', async () => {
+    const tools = join(scene.directory, 'tools');
+    await mkdir(tools);
+    await writeFile(join(tools, 'data.txt'), 'shown');
+    const child = await scene.sandbox.spawn({
+      keyId: 'a',
+      argv: ['sh', '-c', `cat ${tools}/data.txt; echo x > ${tools}/data.txt || echo refused; ls ${scene.directory}`],
+      readOnly: [{ from: tools, to: tools }],
+    });
+    let text = '';
+    child.stdout.on('data', (bytes) => {
+      text += bytes;
+    });
+    child.stderr.resume();
+    await child.exited;
+    expect(text).toBe('shownrefused\ntools\n');
+  });
+
+  it('answers 503 when the directory of the workspaces has gone, and makes a workspace that was removed anew', async () => {
+    const { sandbox, directory, sh } = await createScene();
+    expect(await sh('echo x > ~/file')).toMatchObject({ exitCode: 0 });
+    const workspaces = join(directory, 'workspaces');
+    for (const name of await readdir(workspaces))
+      if (name !== 'etc') await rm(join(workspaces, name), { recursive: true });
+    expect((await sh('ls ~')).stdout.toString()).toBe('');
+    await rm(workspaces, { recursive: true });
+    const gone = { reason: 'unavailable', message: expect.stringContaining('data directory of the gateway has gone') };
+    await expect(sh('true')).rejects.toMatchObject(gone);
+    await mkdir(workspaces);
+    await expect(sandbox.attach({ keyId: 'a', argv: ['true'] }, '/dev/null')).rejects.toMatchObject(gone);
+  });
+
+  it('starts the command of one key at once while another has more of them than may run', async () => {
+    const leave = new AbortController();
+    const spec = { keyId: 'flood', argv: ['sleep', '60'] as [string, ...string[]] };
+    const flood = Array.from({ length: 60 }, () => scene.sandbox.run(spec, { ...options, signal: leave.signal }));
+    const ends = Promise.allSettled(flood);
+    expect((await scene.sh('echo here', { keyId: 'other' })).stdout.toString()).toBe('here\n');
+    leave.abort();
+    for (const { status } of await ends) expect(status).toBe('rejected');
+  });
+});
+
+describe('slots', () => {
+  it('let the next one in when one is given back, and pass over a key at its limit', async () => {
+    const slots = createSlots({ perKey: 1, total: 2, waiting: 2, waitMs: 60_000 });
+    const releaseA = await slots.acquire('a');
+    const order: string[] = [];
+    const second = slots.acquire('a').then((release) => {
+      order.push('a');
+      return release;
+    });
+    const releaseB = await slots.acquire('b');
+    const third = slots.acquire('c').then((release) => {
+      order.push('c');
+      return release;
+    });
+    releaseB();
+    const releaseC = await third;
+    releaseA();
+    (await second)();
+    releaseC();
+    expect(order).toEqual(['c', 'a']);
+  });
+
+  it('refuse beyond the line with 503, and after the wait', async () => {
+    const slots = createSlots({ perKey: 1, total: 1, waiting: 1, waitMs: 20 });
+    const release = await slots.acquire('a');
+    const waiting = slots.acquire('a');
+    await expect(slots.acquire('b')).rejects.toMatchObject({ reason: 'unavailable', retryAfterMs: 1000 });
+    await expect(waiting).rejects.toMatchObject({ reason: 'unavailable' });
+    release();
+    (await slots.acquire('b'))();
+  });
+
+  it('give one key at most half of the running and half of the waiting places', async () => {
+    for (const { perKey, total } of [SHORT_SLOTS, LONG_SLOTS]) expect(perKey).toBeLessThanOrEqual(total / 2);
+    const { perKey, waiting } = SHORT_SLOTS;
+    const slots = createSlots(SHORT_SLOTS);
+    const calls = Array.from({ length: perKey + waiting + 10 }, () => slots.acquire('a'));
+    const settled = calls.map((call) =>
+      call.then(
+        (release) => release,
+        () => undefined,
+      ),
+    );
+    // Another key starts at once, and when its running places are taken, it still finds one to wait in.
+    const others = await Promise.all(Array.from({ length: perKey }, () => slots.acquire('b')));
+    const order: string[] = [];
+    const waits = [slots.acquire('b').then(() => order.push('b')), slots.acquire('c').then(() => order.push('c'))];
+    const refused = (await Promise.all(settled.slice(perKey + waiting / 2))).filter((release) => release === undefined);
+    expect(refused).toHaveLength(waiting / 2 + 10);
+    // The key with the fewest running comes first, however long the others have waited.
+    const release = await settled[0];
+    release?.();
+    for (const each of others) each();
+    await Promise.all(waits);
+    expect(order).toEqual(['c', 'b']);
+  });
+
+  it('forget a caller that gave up waiting', async () => {
+    const slots = createSlots({ perKey: 1, total: 1, waiting: 1, waitMs: 60_000 });
+    const release = await slots.acquire('a');
+    const gone = new AbortController();
+    const waiting = slots.acquire('a', gone.signal);
+    gone.abort(new Error('gone'));
+    await expect(waiting).rejects.toThrow('gone');
+    release();
+    (await slots.acquire('a'))();
+  });
+});
+
+describe('the environment of a caller', () => {
+  it.each([
+    'LD_PRELOAD',
+    'LD_LIBRARY_PATH',
+    'NODE_OPTIONS',
+    'BASH_ENV',
+    'PYTHONSTARTUP',
+    'GIT_SSH_COMMAND',
+    'PERL5OPT',
+    'IFS',
+  ])('may not hold %s', (name) => {
+    expect(checkEnvironment({ [name]: 'x' })).toEqual([
+      { path: `env.${name}`, message: expect.stringContaining('may not be set') },
+    ]);
+  });
+
+  it('may hold names of its own, and who the author of a commit is', () => {
+    expect(checkEnvironment({ ENV_VAR: 'value', GIT_AUTHOR_NAME: 'A', TERM: 'xterm', PATH: '/tmp' })).toEqual([]);
+  });
+
+  it('may hold neither odd names nor NUL nor too much', () => {
+    const many = Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`V${index}`, 'x']));
+    for (const env of [
+      { 'A=B': 'x' },
+      { '': 'x' },
+      { 'BASH_FUNC_x%%': '() { :; }' },
+      { A: 'a\0b' },
+      { A: 'x'.repeat(40_000) },
+      many,
+    ]) {
+      expect(checkEnvironment(env)).toHaveLength(1);
+    }
+  });
+});

@@ -1,0 +1,309 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { acceptDelivery } from '../../../shared/webhooks/accept.ts';
+import { eventRef, outboxRef } from '../../../shared/webhooks/documents.ts';
+import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
+import { eventId, toEvent } from '../../../shared/webhooks/interpret.ts';
+import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
+import { startSweeper, sweep } from '../../../shared/webhooks/sweep.ts';
+import { createStage, deliveryOf, REFERENCE_EVENT, type Stage } from '../../support/fixtures/webhooks.ts';
+
+let stage: Stage;
+let heard: GatewayEvent[];
+
+beforeEach(async () => {
+  stage = await createStage();
+  heard = [];
+  stage.local.subscribe('test', async (event) => heard.push(event));
+});
+afterEach(() => stage.close());
+
+const accept = (body: unknown = REFERENCE_EVENT, fields = {}) =>
+  acceptDelivery(stage.services, deliveryOf(body, fields));
+
+async function stored(id: string) {
+  const [event, outbox] = await stage.store.get([eventRef(id), outboxRef(id)]);
+  return { event: event?.data, outbox: outbox?.data };
+}
+
+describe('a delivery', () => {
+  test('is recorded, published and marked sent before it is acknowledged', async () => {
+    const receipt = await accept();
+    expect(receipt).toEqual({
+      status: 'accepted',
+      event_id: expect.stringMatching(/^evt_/),
+      message_id: expect.stringMatching(/^local-/),
+      duplicate: false,
+    });
+    expect(heard).toEqual([
+      {
+        id: receipt.event_id,
+        type: 'deployment.success',
+        source: '/webhook/key/default',
+        time: '2025-01-13T10:30:00Z',
+        recordedAtMs: expect.any(Number),
+        body: JSON.stringify(REFERENCE_EVENT),
+        orderingKey: 'wrapper',
+      },
+    ]);
+    const { event, outbox } = await stored(receipt.event_id);
+    expect(event).toMatchObject({
+      state: 'sent',
+      message_id: expect.stringMatching(/^local-/),
+      body: JSON.stringify(REFERENCE_EVENT),
+    });
+    expect(outbox).toBeUndefined();
+  });
+
+  test.each([
+    ['8 hours', 8 * 3_600_000],
+    ['400 days', 400 * 86_400_000],
+  ])('is published by the next sweep when its instance died with its clock %s ahead', async (_, aheadMs) => {
+    stage.clock.step(aheadMs);
+    stage.wire.up = false;
+    const { event_id } = await accept();
+    stage.clock.step(-aheadMs);
+    stage.wire.up = true;
+    expect(await sweep(stage.services)).toMatchObject({ published: 1 });
+    expect(heard).toMatchObject([{ id: event_id }]);
+    expect(await sweep(stage.services)).toMatchObject({ published: 0 });
+  });
+
+  test('costs four document writes and no read when it is new', async () => {
+    stage.counted.reset();
+    await accept();
+    expect(stage.counted.operations).toEqual({ reads: 0, commits: 4, lost: 0, locks: 0 });
+  });
+
+  test('that is repeated gets the first answer again and is not published again', async () => {
+    const first = await accept(REFERENCE_EVENT, { deliveryId: 'msg_1' });
+    const again = await accept({ ...REFERENCE_EVENT, extra: 1 }, { deliveryId: 'msg_1' });
+    expect(again).toEqual({ ...first, duplicate: true });
+    expect(heard).toHaveLength(1);
+  });
+
+  test('arrives after the one before it, within the same millisecond too', async () => {
+    for (let n = 0; n < 3; n++) await accept({ event: 'step', data: { n } });
+    const arrivals = heard.map(({ recordedAtMs }) => recordedAtMs);
+    expect(new Set(arrivals).size).toBe(3);
+    expect(arrivals).toEqual(arrivals.toSorted((a, b) => a - b));
+  });
+
+  test('that is repeated a hundred times at once is published once', async () => {
+    const receipts = await Promise.all(Array.from({ length: 100 }, () => accept()));
+    expect(receipts.filter((receipt) => !receipt.duplicate)).toHaveLength(1);
+    expect(new Set(receipts.map((receipt) => receipt.event_id)).size).toBe(1);
+    expect(heard).toHaveLength(1);
+  });
+
+  test('cannot be suppressed by another sender that uses its delivery id first', async () => {
+    await accept({ event: 'noise' }, { source: '/webhook/key/other', deliveryId: 'msg_1' });
+    const receipt = await accept(REFERENCE_EVENT, { deliveryId: 'msg_1' });
+    expect(receipt.duplicate).toBe(false);
+    expect(heard.map((event) => event.type)).toEqual(['noise', 'deployment.success']);
+  });
+
+  test('is forgotten after 30 days, and only then', async () => {
+    await accept();
+    stage.clock.advance(30 * 86_400_000 - 1_000);
+    expect((await accept()).duplicate).toBe(true);
+    stage.clock.advance(2_000);
+    expect((await accept()).duplicate).toBe(false);
+  });
+});
+
+describe('when the bus is down, a delivery', () => {
+  test('is queued, stays queued when repeated, and is delivered once by the sweeper', async () => {
+    stage.wire.up = false;
+    const first = await accept();
+    expect(first).toMatchObject({ status: 'queued', message_id: null, duplicate: false });
+    expect(await accept()).toEqual({ ...first, duplicate: true });
+
+    stage.wire.up = true;
+    expect(await sweep(stage.services)).toEqual({ published: 0, failed: 0, lost: 0 });
+    stage.clock.advance(CLAIM_MS);
+    expect(await sweep(stage.services)).toEqual({ published: 1, failed: 0, lost: 0 });
+    expect(heard.map((event) => event.id)).toEqual([first.event_id]);
+    expect(await accept()).toEqual({
+      ...first,
+      status: 'accepted',
+      message_id: expect.stringMatching(/^local-/),
+      duplicate: true,
+    });
+    expect((await stored(first.event_id)).outbox).toBeUndefined();
+  });
+
+  test('is published by a repetition that comes after the claim of the first ran out', async () => {
+    stage.wire.up = false;
+    await accept();
+    stage.wire.up = true;
+    stage.clock.advance(CLAIM_MS);
+    expect(await accept()).toMatchObject({
+      status: 'accepted',
+      message_id: expect.stringMatching(/^local-/),
+      duplicate: true,
+    });
+    expect(heard).toHaveLength(1);
+  });
+});
+
+describe('when the store is down, a delivery', () => {
+  test('is refused as unavailable and nothing is published', async () => {
+    stage.store.state = 'down';
+    await expect(accept()).rejects.toMatchObject({ reason: 'unavailable' });
+    expect(heard).toHaveLength(0);
+  });
+
+  test('whose record went through unseen is still delivered', async () => {
+    stage.store.state = 'deaf';
+    await expect(accept()).rejects.toMatchObject({ reason: 'unavailable' });
+    stage.store.state = 'up';
+    stage.clock.advance(CLAIM_MS);
+    expect(await sweep(stage.services)).toMatchObject({ published: 1 });
+    expect(heard).toHaveLength(1);
+  });
+
+  test('that was published but not marked is acknowledged, and comes a second time under the same id', async () => {
+    stage.local.subscribe('cut', async () => {
+      stage.store.state = 'down';
+    });
+    const receipt = await accept();
+    expect(receipt).toMatchObject({ status: 'accepted', duplicate: false });
+    stage.store.state = 'up';
+    stage.clock.advance(CLAIM_MS);
+    expect(await sweep(stage.services)).toMatchObject({ published: 1 });
+    expect(heard.map((event) => event.id)).toEqual([receipt.event_id, receipt.event_id]);
+  });
+});
+
+describe('the sweeper', () => {
+  test('publishes the events of a service in the order of their arrival', async () => {
+    stage.wire.up = false;
+    for (let n = 0; n < 30; n++) {
+      await accept({ event: 'step', data: { service: `s${n % 3}`, n } });
+      stage.clock.advance(1);
+    }
+    stage.wire.up = true;
+    stage.clock.advance(CLAIM_MS);
+    expect(await sweep(stage.services)).toMatchObject({ published: 30 });
+    for (const service of ['s0', 's1', 's2']) {
+      const order = heard
+        .filter((event) => event.orderingKey === service)
+        .map((event) => JSON.parse(event.body).data.n);
+      expect(order).toEqual(order.toSorted((a, b) => a - b));
+    }
+  });
+
+  test('publishes everything once when several sweep at the same time', async () => {
+    stage.wire.up = false;
+    for (let n = 0; n < 120; n++) await accept({ event: 'step', data: { n } });
+    stage.wire.up = true;
+    stage.clock.advance(CLAIM_MS);
+    const results = await Promise.all([1, 2, 3].map(() => sweep(stage.services)));
+    expect(results.reduce((sum, { published }) => sum + published, 0)).toBe(120);
+    expect(heard).toHaveLength(120);
+  });
+
+  test('gives up a bus that keeps refusing after three events and keeps everything', async () => {
+    stage.wire.up = false;
+    for (let n = 0; n < 20; n++) await accept({ event: 'step', data: { service: `s${n}` } });
+    stage.clock.advance(CLAIM_MS);
+    const { failed, published } = await sweep(stage.services);
+    expect(published).toBe(0);
+    // Eight keys are under way at the same time when the third refusal comes.
+    expect(failed).toBeLessThanOrEqual(10);
+    stage.wire.up = true;
+    stage.clock.advance(5 * 60_000);
+    expect(await sweep(stage.services)).toMatchObject({ published: 20 });
+  });
+
+  test('runs by itself at an interval until it is stopped', async () => {
+    stage.wire.up = false;
+    await accept();
+    stage.wire.up = true;
+    stage.clock.advance(CLAIM_MS);
+    const delivered = new Promise((resolve) => stage.local.subscribe('once', async (event) => resolve(event.id)));
+    const stop = startSweeper(stage.services, 5);
+    await delivered;
+    await stop();
+    expect(heard).toHaveLength(1);
+  });
+});
+
+describe('reading an event', () => {
+  const now = Date.UTC(2026, 0, 1);
+  const read = (body: unknown, fields = {}) => toEvent(deliveryOf(body, fields), now);
+
+  test.each([
+    ['its own shape', { event: 'a', data: {} }, {}, 'a'],
+    ['Standard Webhooks', { type: 'user.created', timestamp: '2025-01-01T00:00:00Z', data: {} }, {}, 'user.created'],
+    ['GitHub', { action: 'opened' }, { eventHeader: 'issues' }, 'issues'],
+    [
+      'a GitHub payload with an `event` of its own',
+      { event: 'push' },
+      { eventHeader: 'deployment_protection_rule' },
+      'deployment_protection_rule',
+    ],
+    ['its own shape beside the header', { event: 'a', data: {} }, { eventHeader: 'push' }, 'a'],
+    ['an `event` that is no name', { event: 5, type: 'b' }, {}, 'b'],
+  ])('takes the name from %s', (_, body, fields, type) => {
+    expect(read(body, fields).type).toBe(type);
+  });
+
+  test.each([
+    [[]],
+    ['"text"'],
+    ['7'],
+    ['null'],
+    [{}],
+    [{ event: '' }],
+    [{ event: {} }],
+    [{ event: 'a\nb' }],
+    [{ event: 'x'.repeat(129) }],
+  ])('refuses %j, which names no event', (body) => {
+    expect(() => read(body)).toThrow(expect.objectContaining({ reason: 'invalid_request' }));
+  });
+
+  test.each([['{'], ['{"event":"a"'], [Uint8Array.of(0x22, 0xff, 0x22)], ['']])(
+    'refuses %j, which is no JSON',
+    (body) => {
+      expect(() => read(body)).toThrow(expect.objectContaining({ reason: 'parse_error' }));
+    },
+  );
+
+  test.each([
+    [undefined],
+    [12],
+    ['yesterday'],
+    ['2025-13-01T00:00:00Z'],
+    ['2025-02-30T00:00:00Z'],
+    ['2025-01-13T24:00:00Z'],
+    ['2025-01-01'],
+    ['2026-01-01T00:05:01Z'],
+  ])('takes the time of arrival instead of %j', (timestamp) => {
+    expect(read({ event: 'a', timestamp }).time).toBe('2026-01-01T00:00:00.000Z');
+  });
+
+  test.each([['2025-01-13T10:30:00Z'], ['2025-01-13T10:30:00.123456+02:00'], ['2026-01-01T00:04:59Z']])(
+    'keeps the time %j as it is written',
+    (timestamp) => {
+      expect(read({ event: 'a', timestamp }).time).toBe(timestamp);
+    },
+  );
+
+  test('gives one id to one delivery of one sender, and different ids to all others', () => {
+    const part = fc.string({ maxLength: 20 });
+    const delivery = fc.record({
+      source: part,
+      deliveryId: fc.option(part, { nil: undefined }),
+      body: fc.uint8Array(),
+    });
+    fc.assert(
+      fc.property(delivery, delivery, (a, b) => {
+        const name = (d: typeof a) => JSON.stringify([d.source, d.deliveryId || null, d.deliveryId ? 0 : [...d.body]]);
+        expect(eventId(a) === eventId(b)).toBe(name(a) === name(b));
+        expect(eventId(a)).toMatch(/^[\w-]{47}$/);
+      }),
+    );
+  });
+});

@@ -1,0 +1,202 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { randomIds } from '../../../shared/clock.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
+import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
+import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
+import { listDeployments } from '../../../shared/webhooks/feed/list.ts';
+import { createStage, REFERENCE_EVENT, type Stage } from '../../support/fixtures/webhooks.ts';
+
+let stage: Stage;
+beforeEach(async () => {
+  stage = await createStage();
+});
+afterEach(() => stage.close());
+
+function eventOf(
+  fields: { id?: string; time?: string; type?: string; data?: unknown; recordedAtMs?: number } = {},
+): GatewayEvent {
+  const {
+    id = 'evt_1',
+    recordedAtMs = 0,
+    time = '2025-01-13T10:30:00Z',
+    type = 'deployment.success',
+    data = REFERENCE_EVENT.data,
+  } = fields;
+  const body = JSON.stringify({ event: type, timestamp: time, data });
+  return { id, type, time, recordedAtMs, source: '/webhook/key/default', body, orderingKey: 'wrapper' };
+}
+
+const apply = (event: GatewayEvent) => applyDeploymentEvent(stage.services, event);
+const all = async () => (await listDeployments(stage.store, { limit: 1000 })).items;
+
+describe('the latest state', () => {
+  test("is what the reference's event says", async () => {
+    expect(await apply(eventOf())).toBe('applied');
+    expect(await all()).toEqual([
+      {
+        service: 'wrapper',
+        region: 'us-central1',
+        version: '486a13c9',
+        status: 'healthy',
+        event: 'deployment.success',
+        event_id: 'evt_1',
+        recorded_at_ms: 0,
+        updated_at: '2025-01-13T10:30:00Z',
+        updated_at_ms: Date.UTC(2025, 0, 13, 10, 30),
+        changes: 1,
+      },
+    ]);
+  });
+
+  test('is changed once by an event, however often and concurrently it is delivered', async () => {
+    const outcomes = await Promise.all(Array.from({ length: 20 }, () => apply(eventOf())));
+    expect(outcomes.filter((outcome) => outcome === 'applied')).toHaveLength(1);
+    expect(await all()).toMatchObject([{ changes: 1 }]);
+  });
+
+  test('is never overwritten by an older event', async () => {
+    await apply(eventOf({ id: 'evt_new', time: '2025-01-13T12:30:00+01:00' }));
+    expect(await apply(eventOf({ id: 'evt_old', time: '2025-01-13T11:29:59Z' }))).toBe('stale');
+    expect(await all()).toMatchObject([{ event_id: 'evt_new' }]);
+  });
+
+  test('is that of a right clock, whatever a clock 400 days ahead has said before or says again', async () => {
+    const far = (id: string, days: number) =>
+      eventOf({ id, time: new Date(stage.clock.now() + days * 86_400_000).toISOString() });
+    expect(await apply(far('evt_far', 400))).toBe('applied');
+    expect(await apply(far('evt_right', 0))).toBe('applied');
+    expect(await apply(far('evt_far', 400))).toBe('stale');
+    expect(await apply(far('evt_before', -1))).toBe('stale');
+    expect(await all()).toMatchObject([{ event_id: 'evt_right' }]);
+  });
+
+  test('is the one that arrived last of those that claim the same time, in any order of delivery', async () => {
+    const [first, second] = [eventOf({ id: 'z', recordedAtMs: 1 }), eventOf({ id: 'a', recordedAtMs: 2 })];
+    expect(await apply(second)).toBe('applied');
+    expect(await apply(first)).toBe('stale');
+    expect(await all()).toMatchObject([{ event_id: 'a' }]);
+  });
+
+  test.each([
+    [
+      { version: 3, status: true },
+      { version: '3', status: 'true', region: 'global' },
+    ],
+    [
+      { version: null, status: null, region: null },
+      { version: null, status: 'success', region: 'global' },
+    ],
+    [
+      { version: {}, status: [], region: '' },
+      { version: null, status: 'success', region: 'global' },
+    ],
+    [
+      { version: 'v'.repeat(300), region: 'r'.repeat(70) },
+      { version: 'v'.repeat(256), region: 'r'.repeat(64) },
+    ],
+  ])('is shown as far as it can be of %j', async (data, shown) => {
+    expect(await apply(eventOf({ data: { service: 'wrapper', ...data } }))).toBe('applied');
+    expect(await all()).toMatchObject([shown]);
+  });
+
+  test('is kept per service and region', async () => {
+    await apply(eventOf({ id: 'a', data: { service: 'one', region: 'r1' } }));
+    await apply(eventOf({ id: 'b', data: { service: 'one', region: 'r2' } }));
+    await apply(eventOf({ id: 'c', type: 'deployment.failed', data: { service: 'two' } }));
+    expect((await all()).map((d) => [d.service, d.region, d.status])).toEqual(
+      expect.arrayContaining([
+        ['one', 'r1', 'success'],
+        ['one', 'r2', 'success'],
+        ['two', 'global', 'failed'],
+      ]),
+    );
+  });
+
+  test('is the same whatever the order of delivery and however many repetitions', async () => {
+    const event = fc.record({ id: fc.constantFrom('a', 'b', 'c', 'd'), second: fc.nat(3), recordedAtMs: fc.nat(2) });
+    const sequence = fc.uniqueArray(event, { selector: ({ id }) => id, minLength: 1 });
+    await fc.assert(
+      fc.asyncProperty(sequence, fc.infiniteStream(fc.nat()), async (events, picks) => {
+        const store = createEmbeddedStore({ path: ':memory:', clock: stage.clock });
+        const times = events.map(({ id, second, recordedAtMs }) =>
+          eventOf({ id, recordedAtMs, time: `2025-01-13T10:30:0${second}Z` }),
+        );
+        const order = [...times, ...times].toSorted(() => ((picks.next().value ?? 0) % 3) - 1);
+        for (const each of order) await applyDeploymentEvent({ ...stage.services, store }, each);
+        const rank = ({ time, recordedAtMs, id }: GatewayEvent) => time + recordedAtMs + id;
+        const newest = times.toSorted((a, b) => (rank(a) < rank(b) ? 1 : -1))[0];
+        const [state] = (await listDeployments(store, { limit: 10 })).items;
+        expect(state?.event_id).toBe(newest?.id);
+        expect(state?.changes).toBeLessThanOrEqual(events.length);
+        await store.close();
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test.each([
+    ['another kind of event', { type: 'user.created' }],
+    ['no data', { data: null }],
+    ['no service', { data: { region: 'r' } }],
+    ['a service that is no text', { data: { service: { a: 1 } } }],
+    ['a service of unreasonable length', { data: { service: 'x'.repeat(129) } }],
+  ])('ignores %s', async (_, fields) => {
+    expect(await apply(eventOf(fields))).toBe('ignored');
+    expect(await all()).toEqual([]);
+  });
+});
+
+describe('POST /deployments', () => {
+  const push = async (url: string, message: object, headers = {}) =>
+    fetch(`${url}/deployments`, {
+      method: 'POST',
+      headers,
+      body: JSON.stringify({ message: { messageId: '1', ...message }, subscription: 'projects/p/subscriptions/s' }),
+    });
+  const wrapped = (event: GatewayEvent) => {
+    const { data, attributes, orderingKey } = toMessage(event);
+    return { data: data.toString('base64'), attributes, orderingKey };
+  };
+
+  test('acknowledges an event with 204, again when it comes again, and keeps it once', async () => {
+    const url = await stage.listen();
+    for (let n = 0; n < 2; n++) expect((await push(url, wrapped(eventOf()))).status).toBe(204);
+    expect(await all()).toMatchObject([{ event_id: 'evt_1', changes: 1 }]);
+  });
+
+  test('asks for another delivery with 503 while the store is down', async () => {
+    const url = await stage.listen();
+    stage.store.state = 'down';
+    expect((await push(url, wrapped(eventOf()))).status).toBe(503);
+    stage.store.state = 'up';
+    expect((await push(url, wrapped(eventOf()))).status).toBe(204);
+    expect(await all()).toHaveLength(1);
+  });
+
+  test.each([
+    ['no attributes', { data: 'e30=' }],
+    ['data that is not base64', { ...wrapped(eventOf()), data: '%%%' }],
+    ['a time that is none', { data: 'e30=', attributes: { ...toMessage(eventOf()).attributes, 'ce-time': 'now' } }],
+    [
+      'another specification',
+      { data: 'e30=', attributes: { ...toMessage(eventOf()).attributes, 'ce-specversion': '2' } },
+    ],
+  ])('sends a message with %s to the dead letters with 400', async (_, message) => {
+    expect((await push(await stage.listen(), message)).status).toBe(400);
+    expect(await all()).toEqual([]);
+  });
+
+  test('takes an event of the largest size', async () => {
+    const event = { ...eventOf(), body: JSON.stringify({ ...REFERENCE_EVENT, pad: 'x'.repeat(890 * 1024) }) };
+    expect((await push(await stage.listen(), wrapped(event))).status).toBe(204);
+  });
+
+  test('refuses everything when it is deployed without knowing whose tokens count', async () => {
+    await stage.close();
+    stage = await createStage({ K_SERVICE: 'deployments', GATEWAY_API_KEY: randomIds.next('key') });
+    expect((await push(await stage.listen(), wrapped(eventOf()))).status).toBe(401);
+    expect(await all()).toEqual([]);
+  });
+});

@@ -1,0 +1,298 @@
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { toRecordedEvent } from '../../../shared/methods/events.list.ts';
+import type { Receipt } from '../../../shared/webhooks/accept.ts';
+import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
+import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
+import { type EventDocument, eventRef } from '../../../shared/webhooks/documents.ts';
+import { listDeployments } from '../../../shared/webhooks/feed/list.ts';
+import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
+import { createStage, REFERENCE_EVENT, type Stage } from '../../support/fixtures/webhooks.ts';
+
+const WHSEC = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
+const KEYS = {
+  keys: [
+    { id: 'ci', key: 'key-of-ci-000000', scopes: ['webhook'] },
+    { id: 'ops', key: 'key-of-ops-00000', scopes: ['admin'] },
+    { id: 'small', key: 'key-of-small-000', scopes: ['webhook'], limits: '2/minute' },
+  ],
+};
+const CI = { 'X-API-Key': 'key-of-ci-000000' };
+
+let stage: Stage;
+let url: string;
+
+beforeEach(async () => {
+  stage = await createStage({
+    GATEWAY_KEYS: JSON.stringify(KEYS),
+    WEBHOOK_SECRETS: `${WHSEC} github:hub-secret github:old-secret`,
+  });
+  stage.local.subscribe('deployments', (event) => applyDeploymentEvent(stage.services, event));
+  url = await stage.listen();
+});
+afterEach(() => stage.close());
+
+function post(path: string, headers: Record<string, string>, body: unknown = REFERENCE_EVENT): Promise<Response> {
+  const text =
+    typeof body === 'string' ? body : body instanceof Uint8Array ? new Uint8Array(body) : JSON.stringify(body);
+  return fetch(url + path, { method: 'POST', headers: { 'Content-Type': 'application/json', ...headers }, body: text });
+}
+
+async function receiptOf(response: Response): Promise<Receipt> {
+  return (await response.json()) as Receipt;
+}
+
+function standard(body: string, id = 'msg_1') {
+  const seconds = Math.floor(Date.now() / 1000);
+  const key = Buffer.from(WHSEC.slice('whsec_'.length), 'base64');
+  const mac = createHmac('sha256', key).update(`${id}.${seconds}.${body}`).digest('base64');
+  return { 'webhook-id': id, 'webhook-timestamp': `${seconds}`, 'webhook-signature': `v1,${mac}` };
+}
+
+function github(body: string, secret = 'hub-secret') {
+  return { 'X-Hub-Signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}` };
+}
+
+describe('POST /webhook', () => {
+  test("answers the reference's request as the contract says, at both of its paths", async () => {
+    const response = await post('/webhook', CI);
+    expect(response.status).toBe(200);
+    const receipt = await receiptOf(response);
+    expect(receipt).toEqual({
+      status: 'accepted',
+      event_id: expect.any(String),
+      message_id: expect.stringMatching(/^local-/),
+      duplicate: false,
+    });
+    const again = await post('/', CI);
+    expect([again.status, await again.json()]).toEqual([200, { ...receipt, duplicate: true }]);
+  });
+
+  test('answers 202 queued while the bus is down', async () => {
+    stage.wire.up = false;
+    const response = await post('/webhook', CI);
+    expect(response.status).toBe(202);
+    expect(await response.json()).toMatchObject({ status: 'queued', message_id: null, duplicate: false });
+  });
+
+  test('answers 503 with Retry-After while the store is down', async () => {
+    await post('/webhook', CI, { event: 'warm' });
+    stage.store.state = 'down';
+    const response = await post('/webhook', CI);
+    expect(response.status).toBe(503);
+    expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await response.json()).toMatchObject({ error: { code: 503, data: { reason: 'unavailable' } } });
+  });
+
+  test('refuses a request without credentials before its body is sent', async () => {
+    const { hostname, port } = new URL(url);
+    const socket = connect(Number(port), hostname);
+    await once(socket, 'connect');
+    socket.write('POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n');
+    const [head] = await once(socket, 'data');
+    expect(String(head)).toMatch(/^HTTP\/1.1 401 /);
+    socket.destroy();
+  });
+
+  test.each([
+    ['an unknown key', { 'X-API-Key': 'nobody' }, 401],
+    ['a key without the scope', { 'X-API-Key': 'key-of-ops-00000' }, 403],
+    ['a wrong signature', { 'X-Hub-Signature-256': `sha256=${'0'.repeat(64)}` }, 401],
+  ])('refuses %s', async (_, headers, status) => {
+    const response = await post('/webhook', headers as Record<string, string>);
+    expect(response.status).toBe(status);
+    expect(response.headers.get('content-type')).toMatch('application/json');
+  });
+
+  test.each([
+    ['{', 400, 'parse_error'],
+    ['[]', 400, 'invalid_request'],
+    ['{"event":"a","event":"b"}', 400, 'invalid_request'],
+    ['{"event":"a","data":{"__proto__":1}}', 400, 'invalid_request'],
+    [`{"event":"a","data":${'['.repeat(64)}${']'.repeat(64)}}`, 400, 'invalid_request'],
+    [`{"event":"a","data":"${'x'.repeat(900 * 1024)}"}`, 413, 'payload_too_large'],
+  ])('answers %.40s with %i', async (body, status, reason) => {
+    const response = await post('/webhook', CI, body);
+    expect(response.status).toBe(status);
+    expect(await response.json()).toMatchObject({ error: { data: { reason } } });
+    expect(response.headers.get('x-ratelimit-limit')).toBe('100');
+  });
+
+  test('takes a body of just the largest size', async () => {
+    const head = '{"event":"big","data":"';
+    const body = `${head}${'x'.repeat(900 * 1024 - head.length - 2)}"}`;
+    expect((await post('/webhook', CI, body)).status).toBe(200);
+  });
+
+  test('charges the key, says so in headers, and refuses with 429 and all headers', async () => {
+    const key = { 'X-API-Key': 'key-of-small-000' };
+    const first = await post('/webhook', key, { event: 'a' });
+    expect(first.headers.get('x-ratelimit-limit')).toBe('2');
+    expect(first.headers.get('x-ratelimit-remaining')).toBe('1');
+    await post('/webhook', key, { event: 'b' });
+    const third = await post('/webhook', key, { event: 'c' });
+    expect(third.status).toBe(429);
+    for (const name of ['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after']) {
+      expect(third.headers.get(name)).toMatch(/^\d+$/);
+    }
+  });
+
+  test('accepts Standard Webhooks signatures and takes the signed id as the delivery', async () => {
+    const body = JSON.stringify({ type: 'user.created', timestamp: '2025-01-01T00:00:00Z', data: { id: 1 } });
+    const first = await post('/webhook', standard(body), body);
+    expect(first.status).toBe(200);
+    expect(first.headers.get('x-ratelimit-limit')).toBe('1000');
+    const again = await receiptOf(await post('/webhook', standard(body), body));
+    expect(again).toEqual({ ...(await receiptOf(first)), duplicate: true });
+    const other = await receiptOf(await post('/webhook', standard(body, 'msg_2'), body));
+    expect(other.duplicate).toBe(false);
+  });
+
+  test.each([
+    ['an unpaired surrogate', String.raw`{"event":"push","data":{"text":"\ud83d, \ude00\ud83d","service":"a\udc00"}}`],
+    ['integers beyond 2^53', '{"event":"push","data":{"id":9007199254740993,"n":1e400}}'],
+    ['an event that is named with an unpaired surrogate', String.raw`{"event":"\ud83d","data":{}}`],
+  ])('records and publishes %s byte for byte', async (_, body) => {
+    const heard: string[] = [];
+    stage.local.subscribe('bytes', async (event) => void heard.push(toMessage(event).data.toString('utf8')));
+    for (const headers of [github(body), standard(body), CI]) {
+      const response = await post('/webhook', headers, body);
+      expect(response.status).toBe(200);
+      const { event_id } = await receiptOf(response);
+      const [snapshot] = await stage.store.get<EventDocument>([eventRef(event_id)]);
+      expect(snapshot?.data?.body).toBe(body);
+      const listed = JSON.stringify(toRecordedEvent(event_id, snapshot?.data as EventDocument));
+      expect(listed.isWellFormed()).toBe(true);
+      const { data } = JSON.parse(listed) as { data: unknown };
+      if (typeof data === 'object') expect(data).toEqual((JSON.parse(body) as { data: unknown }).data);
+      else expect(body).toContain(data);
+    }
+    expect(heard).toEqual([body, body, body]);
+  });
+
+  test('gives each secret limits of its own, beside those of every key, and says so in headers', async () => {
+    const limited = await createStage({
+      GATEWAY_KEYS: JSON.stringify(KEYS),
+      GATEWAY_LIMITS: '1/minute',
+      WEBHOOK_SECRETS: 'github:hub-secret github:old-secret',
+      WEBHOOK_LIMITS: '2/minute,5/hour',
+    });
+    url = await limited.listen();
+    const deliver = async (secret: string): Promise<(string | number | null)[]> => {
+      const body = JSON.stringify({ event: 'a', data: Math.random() });
+      const { status, headers } = await post('/webhook', github(body, secret), body);
+      return [status, headers.get('x-ratelimit-limit'), headers.get('x-ratelimit-remaining')];
+    };
+    expect(await deliver('hub-secret')).toEqual([200, '2', '1']);
+    expect(await deliver('hub-secret')).toEqual([200, '2', '0']);
+    expect(await deliver('hub-secret')).toEqual([429, '2', '0']);
+    expect(await deliver('old-secret')).toEqual([200, '2', '1']);
+    await limited.close();
+  });
+
+  test('does not take the event name of a signed delivery from an unsigned header', async () => {
+    const body = '{"data":{}}';
+    expect((await post('/webhook', { ...standard(body), 'X-GitHub-Event': 'forged' }, body)).status).toBe(400);
+  });
+
+  test("accepts GitHub's signature, event and delivery id", async () => {
+    const body = JSON.stringify({ zen: 'Keep it logically awesome.', hook_id: 1 });
+    const headers = {
+      ...github(body),
+      'X-GitHub-Event': 'ping',
+      'X-GitHub-Delivery': '72d3162e-cc78-11e3-81ab-4c9367dc0958',
+    };
+    const first = await post('/webhook', headers, body);
+    expect(first.status).toBe(200);
+    const again = await receiptOf(await post('/webhook', headers, body));
+    expect(again).toEqual({ ...(await receiptOf(first)), duplicate: true });
+  });
+
+  test('knows a delivery that comes again under another of the secrets', async () => {
+    const body = '{"action":"opened"}';
+    const headers = { 'X-GitHub-Event': 'issues', 'X-GitHub-Delivery': 'one' };
+    const first = await receiptOf(await post('/webhook', { ...headers, ...github(body, 'old-secret') }, body));
+    const again = await receiptOf(await post('/webhook', { ...headers, ...github(body) }, body));
+    expect(again).toEqual({ ...first, duplicate: true });
+  });
+
+  test('reads the JSON in the form that GitHub sends unless its hook says otherwise', async () => {
+    const payload = JSON.stringify({ action: 'opened', title: 'a & b = ü' });
+    const body = new URLSearchParams({ payload }).toString();
+    const form = { 'Content-Type': 'application/x-www-form-urlencoded', 'X-GitHub-Event': 'issues' };
+    const heard: string[] = [];
+    stage.local.subscribe('form', async (event) => void heard.push(event.type, event.body));
+    expect((await post('/webhook', { ...form, ...github(body) }, body)).status).toBe(200);
+    expect(heard).toEqual(['issues', payload]);
+  });
+
+  test.each([
+    ['an empty key', (body: string) => ({ 'X-API-Key': '', ...github(body) })],
+    ['a key that is not ours', (body: string) => ({ 'X-API-Key': 'nobody', ...github(body) })],
+    ['a token that is not ours', (body: string) => ({ Authorization: 'Bearer nobody', ...github(body) })],
+    ['an Authorization that is no key', (body: string) => ({ Authorization: 'Basic dTpw', ...github(body) })],
+    [
+      'a signature of the other kind that is not valid',
+      (body: string) => ({ 'webhook-signature': 'v1,x', ...github(body) }),
+    ],
+  ])('accepts a valid signature beside %s', async (_, headersOf) => {
+    const body = JSON.stringify({ event: 'a', data: {} });
+    expect((await post('/webhook', headersOf(body), body)).status).toBe(200);
+  });
+
+  test('keeps the latest deployment of senders whose clock stands still, as the reference shows it', async () => {
+    for (const version of ['v1', 'v2', 'v3', 'v4']) {
+      const data = { ...REFERENCE_EVENT.data, version };
+      expect((await post('/webhook', CI, { ...REFERENCE_EVENT, data })).status).toBe(200);
+      const { items } = await listDeployments(stage.store, { limit: 10 });
+      expect(items.map((item) => item.version)).toEqual([version]);
+    }
+  });
+
+  test('charges a key without the scope, too, and says so', async () => {
+    const ops = { 'X-API-Key': 'key-of-ops-00000' };
+    const remaining = [];
+    for (const path of ['/webhook', '/webhook', '/webhook/sweep']) {
+      remaining.push((await post(path, ops)).headers.get('x-ratelimit-remaining'));
+    }
+    expect(remaining).toEqual(['99', '98', '97']);
+  });
+
+  test('answers other methods and paths with 405 and 404', async () => {
+    const get = await fetch(`${url}/webhook`, { headers: CI });
+    expect([get.status, get.headers.get('allow')]).toEqual([405, 'POST, OPTIONS']);
+    expect((await post('/webhook/other', CI)).status).toBe(404);
+  });
+
+  test('never logs a key, a secret or a body', async () => {
+    const body = JSON.stringify({ event: 'a', data: 'the-body-itself' });
+    await post('/webhook', CI, body);
+    await post('/webhook', github(body), body);
+    await post('/webhook', { 'X-API-Key': 'wrong-key' }, body);
+    stage.services.log.flush();
+    const lines = stage.logged.join('');
+    expect(lines).toMatch('"outcome":"accepted"');
+    expect(lines).not.toMatch(/key-of-ci|hub-secret|wrong-key|the-body-itself|MfKQ9r8/);
+  });
+});
+
+describe('POST /webhook/sweep', () => {
+  test('publishes what is queued, for a key with the scope admin', async () => {
+    stage.wire.up = false;
+    await post('/webhook', CI);
+    stage.wire.up = true;
+    stage.clock.advance(CLAIM_MS);
+    const response = await post('/webhook/sweep', { 'X-API-Key': 'key-of-ops-00000' }, '');
+    expect([response.status, await response.json()]).toEqual([200, { published: 1, failed: 0, lost: 0 }]);
+  });
+
+  test.each([
+    ['no credentials', {}, 401],
+    ['a key without the scope', CI, 403],
+    ['a token while no account is configured', { Authorization: 'Bearer a.b.c' }, 401],
+  ])('refuses %s', async (_, headers, status) => {
+    expect((await post('/webhook/sweep', headers as Record<string, string>, '')).status).toBe(status);
+  });
+});
