@@ -16,6 +16,7 @@ import { createEngines } from './engines/engines.ts';
 import { createLogger, errorFields } from './log.ts';
 import { createMcp } from './mcp/connections.ts';
 import { toBaseUrl } from './net/base-url.ts';
+import { createProxiedFetch } from './net/proxy.ts';
 import { createDocumentLimiter } from './rate-limit/document-limiter.ts';
 import { createBubblewrapSandbox, workspacesOf } from './sandbox/bubblewrap.ts';
 import type { Services } from './services.ts';
@@ -138,9 +139,10 @@ async function createKeyWrapper({ kmsKey, deployed, store, dataDir }: Config): P
   return store === 'memory' ? createMemoryKeyWrapper() : createFileKeyWrapper(join(dataDir, 'login.key'));
 }
 
-function loginApis({ providerUrls }: Config): Parameters<typeof createLoginCheck>[0] {
+function loginApis({ providerUrls, proxy }: Config): Parameters<typeof createLoginCheck>[0] {
   const { anthropic, openai, google, chatgpt } = providerUrls;
   return {
+    ...(proxy && { fetch: createProxiedFetch(proxy) }),
     baseUrls: {
       anthropic: toBaseUrl(anthropic),
       openai: toBaseUrl(openai),

@@ -2,9 +2,11 @@
 // entry, which must not load this for a health probe.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import type { ProxyEnv } from 'node:http';
 import path from 'node:path';
 import { trimEnvironment } from './environment.ts';
 import type { Limit } from './limits.ts';
+import { toProxy } from './proxy.ts';
 import { findMisspelt } from './spelling.ts';
 import { type ModelFacts, type Settings, Variables } from './variables.ts';
 
@@ -12,6 +14,8 @@ import { type ModelFacts, type Settings, Variables } from './variables.ts';
 export interface Config {
   /** Lines for the log at start: variables that look misspelt. */
   readonly warnings: readonly string[];
+  /** For calls to providers and checks of logins. */
+  readonly proxy: ProxyEnv | undefined;
   readonly host: string;
   readonly port: number;
   /** Whether the process runs as a deployed function or service (K_SERVICE is set by Cloud Run). */
@@ -116,6 +120,11 @@ export function loadConfig(env: Environment): Config {
   const given = Object.fromEntries(
     Object.entries(trimEnvironment({ ...env })).filter(([, value]) => value !== undefined && value !== ''),
   );
+  // By custom in small letters as well, which then count.
+  for (const name of ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY']) {
+    const small = given[name.toLowerCase()];
+    if (small !== undefined) given[name] = small;
+  }
   const warnings = findMisspelt(Object.keys(given), Object.keys(Variables.shape));
   const parsed = Variables.safeParse(given);
   const wrong = new Map(parsed.error?.issues.map(({ path, message }) => [String(path[0]), message]));
@@ -171,6 +180,7 @@ export function loadConfig(env: Environment): Config {
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,
     storageBytesMax: settings.GATEWAY_STORAGE_MB * 2 ** 20,
     warnings,
+    proxy: toProxy(settings.HTTP_PROXY, settings.HTTPS_PROXY, settings.NO_PROXY),
     searchPath: settings.PATH,
     turns: {
       leaseMs: settings.GATEWAY_LEASE_MS,

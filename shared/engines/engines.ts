@@ -32,12 +32,14 @@ const CODEX_MODEL = PROVIDERS.openai.defaultModel.replace('openai/', 'codex/');
  * Google), else `offline/echo`. Constructing costs nothing: a provider is imported by its first call, or by `warm()`.
  */
 export function createEngines(
-  config: Pick<Config, 'model' | 'providers'> & Partial<Pick<Config, 'providerUrls' | 'engine' | 'codexProgram'>>,
+  config: Pick<Config, 'model' | 'providers'> &
+    Partial<Pick<Config, 'providerUrls' | 'engine' | 'codexProgram' | 'proxy'>>,
   options: EnginesOptions = {},
 ): Engines {
   const offline = createOfflineEngine();
   const direct = createDirectEngine(config.providers, {
     ...(config.providerUrls && { providerUrls: config.providerUrls }),
+    proxy: config.proxy,
     ...options.direct,
   });
   const { openai, chatgpt } = config.providerUrls ?? PROVIDER_URLS;
@@ -45,6 +47,7 @@ export function createEngines(
     {
       program: config.codexProgram,
       apiKey: config.providers.openai?.apiKey,
+      proxy: config.proxy,
       baseUrls: {
         gateway: toBaseUrl(config.providers.openai?.baseUrl ?? openai),
         chatgpt: joinUrl(chatgpt, '/codex'),

@@ -7,9 +7,22 @@ import { readToken } from './login-token.ts';
 export const LOGIN_PROVIDERS = ['chatgpt', 'openai', 'anthropic', 'google'] as const;
 export type LoginProvider = (typeof LOGIN_PROVIDERS)[number];
 
+type LoginFetch = (
+  url: string,
+  init: { headers: Record<string, string>; redirect: 'manual'; signal: AbortSignal },
+) => Promise<Answer>;
+
+interface Answer {
+  readonly status: number;
+  readonly bodyUsed: boolean;
+  readonly body: (AsyncIterable<Uint8Array> & { cancel(): Promise<void> }) | null;
+}
+
 export interface LoginCheckOptions {
   /** With the API's version (`.../v1`, `.../v1beta`); a query goes with every request. */
   readonly baseUrls: Readonly<Record<LoginProvider, string>>;
+  /** Default: the runtime's own, which knows no proxy. */
+  readonly fetch?: LoginFetch;
   /** For the whole exchange. Default 10 s. */
   readonly timeoutMs?: number;
 }
@@ -24,7 +37,11 @@ const TIMEOUT_MS = 10_000;
 const BODY_BYTES_MAX = 64 << 10;
 const LABELS = { chatgpt: 'ChatGPT', openai: 'OpenAI', anthropic: 'Anthropic', google: 'Google' } as const;
 
-export function createLoginCheck({ baseUrls, timeoutMs = TIMEOUT_MS }: LoginCheckOptions): LoginCheck {
+export function createLoginCheck({
+  baseUrls,
+  fetch = globalThis.fetch,
+  timeoutMs = TIMEOUT_MS,
+}: LoginCheckOptions): LoginCheck {
   return async (provider, token, signal) => {
     const { path, headers } = REQUESTS[provider](token);
     let status: number;
@@ -74,7 +91,7 @@ const REQUESTS: Readonly<Record<LoginProvider, (token: string) => { path: string
   };
 
 /** Google answers 400, not 401, to a key it does not know. */
-async function isBadGoogleKey(response: Response): Promise<boolean> {
+async function isBadGoogleKey(response: Answer): Promise<boolean> {
   if (response.status !== 400 || response.body === null) return false;
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;

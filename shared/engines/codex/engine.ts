@@ -29,6 +29,7 @@ export interface CodexOptions {
   readonly directory: string;
   /** Of the Responses API, by the kind of credentials. */
   readonly baseUrls: ConfigOptions['baseUrls'];
+  readonly proxy?: Parameters<typeof startRelay>[1] | undefined;
   /** The deployment's own; undefined: only callers' own credentials. */
   readonly apiKey: string | undefined;
   readonly state: EngineState;
@@ -57,7 +58,7 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
   let template: Template | undefined;
   let warming: Promise<void> | undefined;
   const settings = async () => {
-    relay ??= startRelay(baseUrls).catch((error: unknown) => {
+    relay ??= startRelay(baseUrls, options.proxy).catch((error: unknown) => {
       relay = undefined;
       throw error;
     });

@@ -24,6 +24,7 @@ export interface CodexSettings {
   /** The deployment's own key; undefined: only callers' own credentials. */
   readonly apiKey: string | undefined;
   readonly baseUrls: CodexOptions['baseUrls'];
+  readonly proxy?: CodexOptions['proxy'] | undefined;
 }
 
 export interface LazyCodex {
@@ -63,8 +64,8 @@ export function createLazyCodex(settings: CodexSettings, parts: CodexParts | und
     const binary = findCodex(settings.program);
     if (parts === undefined || binary === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
     const { dataDir, ...rest } = parts;
-    const { apiKey, baseUrls } = settings;
-    return createCodexEngine({ ...rest, apiKey, baseUrls, binary, directory: join(dataDir, 'codex') });
+    const { apiKey, baseUrls, proxy } = settings;
+    return createCodexEngine({ ...rest, apiKey, baseUrls, proxy, binary, directory: join(dataDir, 'codex') });
   }
 }
 

@@ -32,6 +32,7 @@ export interface DirectOptions {
   readonly google?: GoogleOptions;
   /** Where the credentials of a login are used. Default: the providers' own. */
   readonly providerUrls?: Config['providerUrls'];
+  readonly proxy?: Config['proxy'];
   readonly clock?: Clock;
   /** 0 <= x < 1, for the jitter. */
   readonly random?: () => number;
@@ -55,7 +56,7 @@ export function createDirectEngine(
   const random = options.random ?? Math.random;
   const answerBytesMax = options.answerBytesMax ?? 4 << 20;
   const models = createModels(providers, {
-    fetch: (provider) => createGuardedFetch(REPAIRS[provider]),
+    fetch: (provider) => createGuardedFetch(REPAIRS[provider], options.proxy),
     ...(options.google === undefined ? {} : { google: options.google }),
     ...(options.providerUrls && { providerUrls: options.providerUrls }),
   });

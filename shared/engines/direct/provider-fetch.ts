@@ -23,8 +23,8 @@ const BODILESS = new Set([204, 205, 304]);
  * does: with the signal's reason, else `TypeError('fetch failed')`, by which the SDK tells the network's failures. `createRepair`: of the
  * provider's streams, which every body with a status of success is taken for.
  */
-export function createGuardedFetch(createRepair?: () => EventRepair): Fetch {
-  const options = { keepAlive: true, maxSockets: SOCKETS_MAX, timeout: IDLE_SOCKET_MS };
+export function createGuardedFetch(createRepair?: () => EventRepair, proxyEnv?: http.ProxyEnv | undefined): Fetch {
+  const options = { ...(proxyEnv && { proxyEnv }), keepAlive: true, maxSockets: SOCKETS_MAX, timeout: IDLE_SOCKET_MS };
   const plain = { request: http.request, agent: new http.Agent(options) };
   const secure = { request: https.request, agent: new https.Agent(options) };
 

@@ -5,6 +5,7 @@ import {
   createServer,
   type IncomingMessage,
   Agent as PlainAgent,
+  type ProxyEnv,
   request as plainRequest,
   type ServerResponse,
 } from 'node:http';
@@ -42,8 +43,8 @@ const OF_THE_CONNECTION = [
 const PATH = /^\/(gateway|chatgpt)(\/responses(?:\/compact)?)$/;
 
 /** `baseUrls`: of the Responses API, without `/responses`. Listens on 127.0.0.1, on a port of its own. */
-export async function startRelay(baseUrls: Relay['baseUrls']): Promise<Relay> {
-  const options = { keepAlive: true, maxSockets: SOCKETS_MAX, timeout: SILENCE_MS };
+export async function startRelay(baseUrls: Relay['baseUrls'], proxyEnv?: ProxyEnv | undefined): Promise<Relay> {
+  const options = { ...(proxyEnv && { proxyEnv }), keepAlive: true, maxSockets: SOCKETS_MAX, timeout: SILENCE_MS };
   const plain = { request: plainRequest, agent: new PlainAgent(options) };
   const secure = { request: secureRequest, agent: new SecureAgent(options) };
 

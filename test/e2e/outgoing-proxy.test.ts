@@ -1,0 +1,79 @@
+// A machine that reaches the internet through a proxy only: prompts, Codex's relay and checks of logins all go through it.
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { startRelay } from '../../shared/engines/codex/server/relay.ts';
+import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+
+const seen: string[] = [];
+let proxy: Server;
+let proxyUrl: string;
+const running: LocalGateway[] = [];
+
+beforeAll(async () => {
+  proxy = createServer((req, res) => {
+    seen.push(`${req.method} ${req.url}`);
+    res.writeHead(402, { 'content-type': 'application/json' }).end('{"error":{"message":"from the proxy"}}');
+  });
+  proxy.on('connect', (req, socket) => {
+    seen.push(`CONNECT ${req.url}`);
+    socket.on('error', () => {});
+    socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  proxyUrl = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+});
+beforeEach(() => {
+  seen.length = 0;
+});
+afterAll(async () => {
+  await Promise.all(running.map((gateway) => gateway.stop()));
+  proxy.close();
+});
+
+async function start(env: Readonly<Record<string, string>>): Promise<LocalGateway> {
+  const gateway = await startLocalGateway({ env: { OPENAI_API_KEY: 'k', ...env } });
+  running.push(gateway);
+  return gateway;
+}
+
+async function call({ url }: LocalGateway, method: string, params: object): Promise<unknown> {
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method, params });
+  const response = await fetch(`${url}/jsonrpc`, { method: 'POST', headers: { 'x-api-key': 'dev-key' }, body });
+  return response.json();
+}
+
+const LOGIN = { provider: 'openai', credentials: { token: 'sk-abcdefghijklmnopqrstuvwxyz' } };
+
+it.each(['HTTPS_PROXY', 'https_proxy'])('takes prompts and logins to https places: %s', async (name) => {
+  const gateway = await start({ [name]: proxyUrl, OPENAI_BASE_URL: 'https://models.example.invalid/v1' });
+  await call(gateway, 'auth.login', LOGIN);
+  expect(seen).toEqual(['CONNECT models.example.invalid:443']);
+  await call(gateway, 'conversation.prompt', { prompt: 'Hello' });
+  expect(seen.length).toBeGreaterThan(1);
+  expect(new Set(seen)).toEqual(new Set(['CONNECT models.example.invalid:443']));
+});
+
+it('takes them to http places, and to none that NO_PROXY names', async () => {
+  const base = { HTTP_PROXY: proxyUrl, OPENAI_BASE_URL: 'http://models.example.invalid/v1' };
+  const gateway = await start(base);
+  await call(gateway, 'conversation.prompt', { prompt: 'Hello' });
+  expect(seen).toContain('POST http://models.example.invalid/v1/responses');
+  await call(gateway, 'auth.login', LOGIN);
+  expect(seen.some((line) => /(?:CONNECT models.example.invalid:80|GET http:\/\/models)/.test(line))).toBe(true);
+  seen.length = 0;
+  const direct = await start({ ...base, NO_PROXY: 'models.example.invalid' });
+  await call(direct, 'auth.login', LOGIN);
+  expect(seen).toEqual([]);
+});
+
+it('takes what Codex asks, through its relay', async () => {
+  const baseUrls = { gateway: 'https://models.example.invalid/v1', chatgpt: 'https://models.example.invalid/v1' };
+  const relay = await startRelay(baseUrls, { HTTPS_PROXY: proxyUrl });
+  const response = await fetch(`${relay.baseUrls.gateway}/responses`, { method: 'POST', body: '{}' });
+  expect(response.ok).toBe(false);
+  expect(seen).toEqual(['CONNECT models.example.invalid:443']);
+  await relay.close();
+});
