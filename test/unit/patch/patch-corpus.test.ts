@@ -5,7 +5,7 @@ import { cpSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import type { RunResult, Sandbox } from '../../../shared/sandbox/sandbox.ts';
@@ -33,6 +33,10 @@ interface Outcome {
   readonly isSame: boolean;
   readonly isUnchanged: boolean;
 }
+
+/** Some 900 short processes: bounds against hanging on a busy machine. */
+const TIMEOUT_MS = 180_000;
+vi.setConfig({ testTimeout: TIMEOUT_MS, hookTimeout: TIMEOUT_MS });
 
 describeWith('patches', 'the corpus of patches', () => {
   const directory = mkdtempSync(join(tmpdir(), 'corpus-'));
