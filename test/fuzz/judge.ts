@@ -1,6 +1,8 @@
 // Whether an answer is one that the contract allows (section 3): said anew here from the specification, not taken from the dispatcher.
+
 import { expect } from 'vitest';
 import { ERRORS, type Reason } from '../../shared/errors.ts';
+import { isExactNumber } from '../../shared/rpc/json-numbers.ts';
 import type { FuzzedRequest } from './requests.ts';
 import { type Heard, memberOf } from './transports.ts';
 
@@ -92,7 +94,7 @@ function expectedOf({ body, verdict }: FuzzedRequest, methods: ReadonlySet<strin
   if (verdict === 'refused' || verdict === 'not_utf8') return REFUSED;
   let value: unknown;
   try {
-    value = JSON.parse(body.toString('utf8'));
+    value = JSON.parse(body.toString('utf8'), keepInexactIds);
   } catch {
     return REFUSED;
   }
@@ -103,6 +105,12 @@ function expectedOf({ body, verdict }: FuzzedRequest, methods: ReadonlySet<strin
   if (value.length === 0 || value.length > BATCH_MAX) return REFUSED;
   const responses = value.map((call) => responseTo(call, methods)).filter((response) => response !== undefined);
   return responses.length === 0 ? { kind: 'nothing' } : { kind: 'batch', responses };
+}
+
+/** An id that JSON.parse would change (1e-400 becomes 0) is no valid id: answering under another id would mislead its caller. */
+function keepInexactIds(name: string, value: unknown, context?: { readonly source?: string }): unknown {
+  const isInexact = name === 'id' && typeof value === 'number' && !isExactNumber(context?.source ?? '');
+  return isInexact ? Number.NaN : value;
 }
 
 /** https://www.jsonrpc.org/specification#request_object; undefined for a notification. */
@@ -117,7 +125,7 @@ function responseTo(call: unknown, methods: ReadonlySet<string>): Response | und
     return { id: JSON.stringify(id ?? null), code: invalid };
   }
   if (id === undefined) return undefined;
-  const code = methods.has(method) ? (Array.isArray(params) ? [-32602] : undefined) : [-32601];
+  const code = methods.has(method) ? (Array.isArray(params) && params.length > 0 ? [-32602] : undefined) : [-32601];
   return { id: JSON.stringify(id), ...(code && { code }) };
 }
 
