@@ -13,7 +13,7 @@ import { toType } from './json-schema-types.ts';
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
 /** What may be in the package's code. */
-const ALLOWED = /^(shared\/client\/|functions\/cli\/|shared\/errors\.ts$)/;
+const ALLOWED = /^(shared\/client\/|functions\/cli\/|shared\/(errors|text|config\/environment)\.ts$)/;
 
 /** Builds into `outdir` (emptied first) and answers esbuild's account of it. Throws when server code got in. */
 export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Promise<Metafile> {
