@@ -121,7 +121,7 @@ resource "google_cloudfunctions2_function" "function" {
     service_account_email = google_service_account.function[each.key].email
     available_memory      = each.value.memory
     timeout_seconds       = each.value.timeout
-    # More than one call at a time needs a whole CPU; shared 80 times it is the cheapest form (README, cost).
+    # More than one call at a time needs a whole CPU; shared 80 times it is the cheapest form (terraform/README.md, cost).
     available_cpu                    = "1"
     max_instance_request_concurrency = 80
     min_instance_count               = each.value.warm ? var.scaling.min_instances : 0

@@ -107,7 +107,7 @@ locals {
       aligner     = "ALIGN_MAX"
       above       = 0
       duration    = "0s"
-      help        = "A subscriber refused an event 10 times. Look at it with `gcloud pubsub subscriptions pull gateway-dead-letters`, mend the subscriber, replay (README, operate). Kept for 31 days."
+      help        = "A subscriber refused an event 10 times. Look at it with `gcloud pubsub subscriptions pull gateway-dead-letters`, mend the subscriber, replay (terraform/README.md, operate). Kept for 31 days."
     }
     backlog = {
       title       = "A subscriber is 10 minutes behind"

@@ -1,6 +1,6 @@
 # Secrets and who reads them. No value is ever in plan or state.
 
-# API keys: every enabled version of this secret is valid (README, keys). The gateway reads it itself, so a rotation needs no deployment.
+# API keys: every enabled version of this secret is valid (shared/README.md, keys). The gateway reads it itself, so a rotation needs no deployment.
 resource "google_secret_manager_secret" "api_key" {
   secret_id = "gateway-api-key"
   replication {

@@ -22,7 +22,7 @@ const hostAndPort = z.string().regex(/^([\w.-]+|\[[0-9a-f:.]+\]):\d{1,5}$/i, 'mu
 /** What fits into a header. */
 const apiKey = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces');
 
-/** One row per variable: the README's table and the messages come from these names. */
+/** One row per variable: the table of shared/README.md and the messages come from these names. */
 export const Variables = z.object({
   PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(8080),
   HOST: z.string().min(1).default('127.0.0.1'),

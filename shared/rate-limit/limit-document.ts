@@ -13,7 +13,7 @@ const RETENTION_MS = 800 * 86_400_000;
 
 const Count = z.int().nonnegative();
 const LimitDocument = z.object({
-  // Absent where an operator has revoked a key that nobody has used of late (README, "Operate").
+  // Absent where an operator has revoked a key that nobody has used of late (terraform/README.md, "Revoke a key").
   windows: z
     .array(z.object({ window_ms: z.int().positive(), start_ms: Count, count: Count, since_ms: Count.optional() }))
     .default([]),
@@ -38,7 +38,7 @@ export function toLimitWrite(ref: Ref, state: LimitState): Write {
 /**
  * Revokes a key at once on every instance (or takes that back): the document's version changes, so an instance that holds it in memory
  * conflicts at its next call, reads again and sees the flag. What the key has used is kept. An operator does the same by the PATCH of
- * the README.
+ * terraform/README.md.
  */
 export async function setRevoked(store: Store, keyId: string, revoked: boolean): Promise<void> {
   const ref = toLimitRef(keyId);

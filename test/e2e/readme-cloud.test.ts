@@ -1,5 +1,5 @@
-// The blocks of README.md that need a cloud project: run by bash with stand-ins for gcloud, terraform, npm and curl, which note their
-// calls; then what they name must exist, and what they compute must be right. Whether gcloud has the flags that they use no test can say.
+// The blocks of the documents that need a cloud project: bash runs them with substitutes for gcloud, terraform, npm and curl, which record
+// their calls. What the blocks name must exist, and what they compute must be right. The flags of gcloud are not checked.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -7,13 +7,15 @@ import { z } from 'zod';
 import { Variables } from '../../shared/config/variables.ts';
 import { toLimitRef } from '../../shared/rate-limit/limit-document.ts';
 import { type CodeBlock, kindOf, readCodeBlocks } from '../support/code-blocks.ts';
+import { DOCUMENTS, readDocument } from '../support/documents.ts';
 import { ROOT } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 import { type CloudCall, runCloud } from '../support/run-block.ts';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
-const readme = read('README.md');
-const blocks = readCodeBlocks(readme).filter((block) => kindOf(block) === 'cloud');
+const blocks = DOCUMENTS.flatMap((path) => readCodeBlocks(readDocument(path))).filter(
+  (block) => kindOf(block) === 'cloud',
+);
 const scripts = Object.keys(
   z.object({ scripts: z.record(z.string(), z.string()) }).parse(JSON.parse(read('package.json'))).scripts,
 );
@@ -88,18 +90,19 @@ function expectTerraform(args: readonly string[]): void {
   }
 }
 
-it('every npm script and every file that the README names exists', () => {
-  const named = [...readme.matchAll(/\bnpm run (?:-s )?([\w:]+)/g)].map(([, name]) => name ?? '');
+it.each(DOCUMENTS)('%s: every npm script and every file that it names exists', (document) => {
+  const text = readDocument(document);
+  const named = [...text.matchAll(/\bnpm run (?:-s )?([\w:]+)/g)].map(([, name]) => name ?? '');
   expect(named.filter((name) => !scripts.includes(name))).toEqual([]);
-  const paths = [...readme.matchAll(/\b(?:shared|functions|terraform|test)\/[\w./-]*\w/g)].map(([path]) => path);
-  expect(paths.length).toBeGreaterThan(5);
+  const paths = [...text.matchAll(/(?<![\w/.])(?:shared|functions|terraform|test)\/[\w./-]*\w/g)].map(([path]) => path);
   const made = new Set(['shared/methods/hello.world.ts']);
   expect(paths.filter((path) => !made.has(path) && !existsSync(join(ROOT, path)))).toEqual([]);
 });
 
-it('every variable that the configuration reads is in the README, and no other', () => {
+it('every variable that the configuration reads is in shared/README.md, and no other', () => {
+  const text = readDocument('shared/README.md');
   const known = Object.keys(Variables.shape);
-  const section = readme.slice(readme.indexOf('## Configuration'), readme.indexOf('## Data model'));
+  const section = text.slice(text.indexOf('## Configuration'), text.indexOf('## Data model'));
   const cells = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell).join();
   expect(known.length).toBeGreaterThan(30);
   expect(names(cells, /`([A-Z_]+)`/g)).toEqual(known.toSorted());

@@ -1,4 +1,4 @@
-// "Add a method" of the README, followed to the letter in a copy of the sources: one file, one line, and everything that is said to follow.
+// "Add a method" of shared/README.md, done in a copy of the sources: one file and one line, and everything that the text promises.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,15 +6,16 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { kindOf, readCodeBlocks } from '../support/code-blocks.ts';
+import { readDocument } from '../support/documents.ts';
 import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
 
 const REGISTRY_TESTS = 'test/unit/rpc/openrpc.test.ts';
-const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const text = readDocument('shared/README.md');
 const copy = mkdtempSync(join(tmpdir(), 'readme-method-'));
 let gateway: LocalGateway;
 
 beforeAll(async () => {
-  const blocks = readCodeBlocks(readme).filter((block) => kindOf(block) === 'method');
+  const blocks = readCodeBlocks(text).filter((block) => kindOf(block) === 'method');
   expect(blocks).toHaveLength(1);
   for (const name of ['shared', 'functions', 'package.json', 'tsconfig.json', 'biome.json', REGISTRY_TESTS]) {
     cpSync(join(ROOT, name), join(copy, name), { recursive: true });
@@ -22,9 +23,9 @@ beforeAll(async () => {
   for (const modules of ['node_modules', 'test/node_modules']) symlinkSync(join(ROOT, modules), join(copy, modules));
 
   const [block] = blocks;
-  writeFileSync(join(copy, block?.told.get('file') ?? ''), block?.text ?? '');
+  writeFileSync(join(copy, block?.options.get('file') ?? ''), block?.text ?? '');
   const [, index = '', line = ''] =
-    /^and in `(\S+)`, which is sorted by name: `(export \{ \w+ \} from .*;)`\./m.exec(readme) ?? [];
+    /^and in `(\S+)`, which is sorted by name: `(export \{ \w+ \} from .*;)`\./m.exec(text) ?? [];
   const lines = readFileSync(join(copy, index), 'utf8').split('\n');
   const place = lines.findIndex((other) => other.startsWith('export') && other > line);
   writeFileSync(join(copy, index), lines.toSpliced(place, 0, line).join('\n'));
@@ -58,7 +59,7 @@ function run(...args: readonly string[]): void {
   if (status !== 0) throw new Error(`${args.join(' ')}: ${stdout}${stderr}`, { cause: error });
 }
 
-it('answers, judges its params, and is in rpc.discover', async () => {
+it('answers, validates its params, and is in rpc.discover', async () => {
   expect(await call('hello.world', { name: 'Ada' })).toMatchObject({ result: { greeting: 'Hello, Ada' } });
   expect(await call('hello.world', { name: '' })).toMatchObject({
     error: { code: -32602, data: { issues: [{ path: 'name' }] } },

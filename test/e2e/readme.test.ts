@@ -1,5 +1,5 @@
-// Every code block of README.md, and of the client's README, does what a reader who pastes it expects: against one real gateway, started
-// as the README says. `npm ci` is not run again: this test runs because it has been. A block that nobody knows how to run is a failure.
+// Every code block of the documents works when it is pasted: this suite runs them against one real gateway, started as the README says.
+// Blocks for a cloud, a browser or a new method have suites of their own. A block of an unknown kind is a failure.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,17 +8,18 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { buildClient } from '../../functions/cli/build.ts';
 import { type CodeBlock, type Kind, kindOf, readCodeBlocks } from '../support/code-blocks.ts';
+import { DOCUMENTS, readDocument } from '../support/documents.ts';
 import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith, findPython } from '../support/requirements.ts';
 import { runShell } from '../support/run-block.ts';
 
 const PRINTED = '127.0.0.1:8080';
 const scratch = mkdtempSync(join(tmpdir(), 'readme-'));
-/** A project of somebody who has installed the client. */
+/** A project in which the client is installed. */
 const project = join(scratch, 'project');
-const read = (file: string): CodeBlock[] => readCodeBlocks(readFileSync(join(ROOT, file), 'utf8'));
-const blocks = read('README.md');
-const clientBlocks = read('shared/client/README.md');
+const CLIENT = 'shared/client/README.md';
+const blocks = DOCUMENTS.filter((path) => path !== CLIENT).flatMap((path) => readCodeBlocks(readDocument(path)));
+const clientBlocks = readCodeBlocks(readDocument(CLIENT));
 const ofKind = (kind: Kind, from = blocks): CodeBlock[] => from.filter((block) => kindOf(block) === kind);
 let gateway: LocalGateway;
 
@@ -60,15 +61,37 @@ it('every block is of a kind that is run', () => {
   const unknown = [...blocks, ...clientBlocks].filter((block) => kindOf(block) === undefined);
   expect(unknown).toEqual([]);
   expect(new Set(clientBlocks.map(kindOf))).toEqual(new Set(['typescript', 'shell']));
-  expect(kindOf({ language: 'sh', told: new Map([['run', 'never']]) })).toBeUndefined();
-  expect(kindOf({ language: '', told: new Map() })).toBeUndefined();
+  expect(kindOf({ language: 'sh', options: new Map([['run', 'never']]) })).toBeUndefined();
+  expect(kindOf({ language: '', options: new Map() })).toBeUndefined();
 });
 
-it('installing and starting: the lines are those that CI and this test have run, and the gateway says what is printed', () => {
-  const [start] = ofKind('start');
-  const lines = start?.text.trimEnd().split('\n') ?? [];
-  expect(lines.map((line) => line.replace(/ *#.*/, ''))).toEqual(['npm ci', 'npm start']);
-  expect(gateway.output()).toContain(lines[1]?.replace(/.*# /, '').replace(PRINTED, `127.0.0.1:${gateway.port}`));
+it('installing and starting: the lines are those that CI and this test run, and the gateway prints the line beside them', () => {
+  const [start, contribute, ...others] = ofKind('start');
+  expect(others).toEqual([]);
+  expect(commandsOf(start)).toEqual(['npm ci', 'npm start']);
+  expect(commandsOf(contribute)).toEqual(['npm ci', 'npm start', 'npm run dev']);
+  const [, printed = ''] = /npm start +# (.*)/.exec(start?.text ?? '') ?? [];
+  expect(gateway.output()).toContain(printed.replace(PRINTED, `127.0.0.1:${gateway.port}`));
+});
+
+const Scripts = z.object({ scripts: z.object({ dev: z.string() }) });
+const commandsOf = (block?: CodeBlock): string[] =>
+  (block?.text ?? '')
+    .trimEnd()
+    .split('\n')
+    .map((line) => line.replace(/ *#.*/, ''));
+
+it('npm run dev serves the gateway, and again after a source has changed', async () => {
+  const watched = mkdtempSync(join(scratch, 'watched-'));
+  const [program, ...args] = Scripts.parse(
+    JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')),
+  ).scripts.dev.split(' ');
+  expect(program).toBe('node');
+  const dev = await startLocalGateway({ command: [process.execPath, `--watch-path=${watched}`, ...args] });
+  const startCount = (): number => dev.output().split('gateway ready at').length - 1;
+  writeFileSync(join(watched, 'changed.ts'), '');
+  await expect.poll(startCount).toBe(2);
+  await dev.stop();
 });
 
 describeWith('shell', 'shell blocks', () => {
@@ -152,12 +175,12 @@ describe('TypeScript blocks', () => {
     writeFileSync(join(project, file(block)), here(block));
     return run(process.execPath, [file(block)], project);
   };
-  it.each(named(all.filter(({ told }) => !told.has('needs'))))('%s: runs to its end', (_name, block) => {
+  it.each(named(all.filter(({ options }) => !options.has('needs'))))('%s: runs to its end', (_name, block) => {
     expect(runIt(block)).toMatch(/You said: .*haiku|not_found/);
   });
 
   describeWith('bubblewrap', 'that need a sandbox', () => {
-    it.each(named(all.filter(({ told }) => told.get('needs') === 'bubblewrap')))(
+    it.each(named(all.filter(({ options }) => options.get('needs') === 'bubblewrap')))(
       '%s: runs to its end',
       (_name, block) => {
         expect(runIt(block)).toMatch(/^42\r?$/m);

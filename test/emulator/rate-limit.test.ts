@@ -90,7 +90,7 @@ describeWith('emulators', 'limiter: instances of one mind', () => {
   });
 
   test.each(['used', 'idle'])(
-    "an operator's PATCH, as the README shows it, revokes a key that is %s",
+    "an operator's PATCH, as terraform/README.md shows it, revokes a key that is %s",
     async (state) => {
       processes = await startLimiterProcesses(1, inject('firestoreHost'), { projectId: PROJECT });
       const [process] = processes;

@@ -1,5 +1,5 @@
-// The fenced code blocks of a Markdown text, with what a comment in front of one says about running it: `<!-- run: cloud -->`. GitHub shows
-// no comments. Refuses fences that a reader would see otherwise than this.
+// The fenced code blocks of a Markdown text, with the comments in front of one that select how it runs: `<!-- run: cloud -->`. GitHub does
+// not show comments. Refuses fences that a Markdown renderer would read differently.
 
 export interface CodeBlock {
   /** What follows the opening fence; empty when nothing does. */
@@ -10,15 +10,15 @@ export interface CodeBlock {
   /** Of the opening fence, from 1. */
   readonly line: number;
   /** By name: `run`, `file`, `needs`. */
-  readonly told: ReadonlyMap<string, string>;
+  readonly options: ReadonlyMap<string, string>;
 }
 
 /** Throws for a fence that is not closed, is indented, or is made of tildes. */
 export function readCodeBlocks(markdown: string): CodeBlock[] {
   const blocks: CodeBlock[] = [];
-  let open: { language: string; line: number; told: Map<string, string>; lines: string[] } | undefined;
+  let open: { language: string; line: number; options: Map<string, string>; lines: string[] } | undefined;
   let heading = '';
-  let told = new Map<string, string>();
+  let options = new Map<string, string>();
   for (const [index, line] of markdown.split('\n').entries()) {
     if (open !== undefined) {
       if (line !== '```') {
@@ -28,7 +28,7 @@ export function readCodeBlocks(markdown: string): CodeBlock[] {
       const { lines, ...block } = open;
       blocks.push({ ...block, heading, text: `${lines.join('\n')}\n` });
       open = undefined;
-      told = new Map();
+      options = new Map();
       continue;
     }
     if (/^\s+```|^\s*~~~/.test(line))
@@ -36,17 +36,17 @@ export function readCodeBlocks(markdown: string): CodeBlock[] {
     const fence = /^```(\S*)$/.exec(line);
     const comment = /^<!-- (\w+): (\S+) -->$/.exec(line);
     if (fence === null && line.startsWith('```')) throw new Error(`line ${index + 1}: a fence says its language only`);
-    if (fence !== null) open = { language: fence[1] ?? '', line: index + 1, told, lines: [] };
-    else if (comment !== null) told.set(comment[1] ?? '', comment[2] ?? '');
-    else told = new Map();
+    if (fence !== null) open = { language: fence[1] ?? '', line: index + 1, options, lines: [] };
+    else if (comment !== null) options.set(comment[1] ?? '', comment[2] ?? '');
+    else options = new Map();
     heading = /^#+ (.+)$/.exec(line)?.[1] ?? heading;
   }
   if (open !== undefined) throw new Error(`line ${open.line}: the fence is not closed`);
   return blocks;
 }
 
-/** How each kind of block is made to show that it works; see the suites named after it. */
-export type Kind = 'start' | 'shell' | 'cloud' | 'keys' | 'method' | 'typescript' | 'python' | 'picture';
+/** How a block is tested; the suites are named after the kind. */
+export type Kind = 'start' | 'shell' | 'cloud' | 'keys' | 'method' | 'typescript' | 'react' | 'python' | 'picture';
 
 const KINDS: Readonly<Record<string, Kind>> = {
   'sh start': 'start',
@@ -54,13 +54,14 @@ const KINDS: Readonly<Record<string, Kind>> = {
   'sh cloud': 'cloud',
   'json GATEWAY_KEYS': 'keys',
   ts: 'typescript',
+  tsx: 'react',
   python: 'python',
   text: 'picture',
 };
 
-/** Undefined for a block that nobody knows how to run. */
-export function kindOf({ language, told }: Pick<CodeBlock, 'language' | 'told'>): Kind | undefined {
-  if (language === 'ts' && told.has('file')) return 'method';
-  const run = told.get('run');
+/** Undefined for a block that no suite runs. */
+export function kindOf({ language, options }: Pick<CodeBlock, 'language' | 'options'>): Kind | undefined {
+  if (language === 'ts' && options.has('file')) return 'method';
+  const run = options.get('run');
   return KINDS[run === undefined ? language : `${language} ${run}`];
 }

@@ -1,4 +1,4 @@
-// What this project is made of, as package.json and the lockfile say: nothing is asked of the network.
+// The packages of this project, read from package.json and the lockfiles without network access.
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 
@@ -50,9 +50,9 @@ export function isProduction({ dev, devOptional }: LockedPackage): boolean {
   return dev !== true && devOptional !== true;
 }
 
-/** The names in the first column of the README's tables of dependencies, by the table's heading. */
-export function readDependencyTable(readme: string, heading: string): readonly string[] {
-  const [, after = ''] = readme.split(`\n| ${heading} |`);
+/** The names in the first column of a document's table of dependencies, by the table's heading. */
+export function readDependencyTable(document: string, heading: string): readonly string[] {
+  const [, after = ''] = document.split(`\n| ${heading} |`);
   const [table = ''] = after.split('\n\n');
   return table
     .split('\n')

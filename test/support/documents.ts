@@ -1,14 +1,43 @@
-// The generated parts of the README. `npm run docs` writes them, a test checks that they are fresh.
-import { readFile, writeFile } from 'node:fs/promises';
+// The documents of the repository and their generated parts. `npm run docs` writes these parts; a test compares them.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { ERRORS } from '../../shared/errors.ts';
 import * as methods from '../../shared/methods/index.ts';
 
-export const README = new URL('../../README.md', import.meta.url);
+const ROOT = join(import.meta.dirname, '../..');
 
-/** The README with its marked sections made anew. Throws when a marker is missing. */
-export function render(readme: string): string {
-  return fill(fill(readme, 'methods', methodTable()), 'errors', errorTable());
+/** Every document that people write; the reports of benches and soak are written by these. */
+export const DOCUMENTS = [
+  'README.md',
+  'functions/README.md',
+  'shared/README.md',
+  'shared/KNOWN-LIMITS.md',
+  'shared/client/README.md',
+  'terraform/README.md',
+  'test/README.md',
+  '.github/CONTRIBUTING.md',
+  '.github/CHANGELOG.md',
+  '.github/SECURITY.md',
+  '.github/PULL_REQUEST_TEMPLATE.md',
+] as const;
+export type DocumentPath = (typeof DOCUMENTS)[number];
+
+/** What belongs between `<!-- name -->` and `<!-- /name -->`, by name and the document that has the section. */
+const GENERATED = {
+  methods: { document: 'README.md', make: methodTable },
+  errors: { document: 'shared/README.md', make: errorTable },
+} as const;
+
+export function readDocument(path: DocumentPath): string {
+  return readFileSync(join(ROOT, path), 'utf8');
+}
+
+/** The document with its generated sections made anew. Throws when a marker is missing. */
+export function render(path: DocumentPath): string {
+  return Object.entries(GENERATED)
+    .filter(([, { document }]) => document === path)
+    .reduce((text, [name, { make }]) => fill(text, name, make()), readDocument(path));
 }
 
 function methodTable(): string {
@@ -33,8 +62,8 @@ function errorTable(): string {
 function fill(text: string, name: string, content: string): string {
   const [open, close] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
   const [start, end] = [text.indexOf(open), text.indexOf(close)];
-  if (start === -1 || end < start) throw new Error(`README.md has no section ${open} ... ${close}`);
+  if (start === -1 || end < start) throw new Error(`no document has a section ${open} ... ${close}`);
   return `${text.slice(0, start + open.length)}\n${content}\n${text.slice(end)}`;
 }
 
-if (import.meta.main) await writeFile(README, render(await readFile(README, 'utf8')));
+if (import.meta.main) for (const path of DOCUMENTS) writeFileSync(join(ROOT, path), render(path));

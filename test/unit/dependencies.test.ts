@@ -1,6 +1,5 @@
-// The supply chain: what is installed is what was locked, from the registry, under licences we can keep, with no script that nobody
-// allowed, and for a reason that the README gives.
-import { readFileSync } from 'node:fs';
+// The supply chain: the installed packages are the locked ones, from the registry, under permitted licences. Their install scripts are
+// allowed or refused one by one, and test/README.md gives a reason for each direct dependency.
 import { describe, expect, it } from 'vitest';
 import {
   isProduction,
@@ -9,8 +8,8 @@ import {
   readLockedPackages,
   readManifest,
 } from '../support/dependencies.ts';
+import { readDocument } from '../support/documents.ts';
 import { isAllowed, licencesOf } from '../support/licences.ts';
-import { README } from '../support/readme.ts';
 import { toBom } from '../support/sbom.ts';
 
 const deployed = readLockedPackages().filter(isProduction);
@@ -37,7 +36,7 @@ describe.each(MANIFESTS)('%spackage-lock.json', (directory) => {
     }
   });
 
-  it('has install scripts that are allowed or refused one by one: nothing runs that nobody has looked at', () => {
+  it('has install scripts that are allowed or refused one by one', () => {
     const scripted = locked.filter(({ hasInstallScript }) => hasInstallScript === true);
     // A decision may be about one version only.
     const decided = Object.keys(manifest.allowScripts).map((key) => key.replace(/(?<=.)@[^@/]*$/, ''));
@@ -85,13 +84,14 @@ describe('the bill of materials', () => {
   });
 });
 
-describe('the README', () => {
+describe('test/README.md', () => {
   it.each([
     ['deployed', readManifest().dependencies],
     ['development', readManifest().devDependencies],
     ['tests and benches', readManifest('test/').dependencies],
   ])('gives a reason for each package of the table "%s"', (heading, packages) => {
-    const readme = readFileSync(README, 'utf8');
-    expect(readDependencyTable(readme, heading).toSorted()).toEqual(Object.keys(packages).toSorted());
+    expect(readDependencyTable(readDocument('test/README.md'), heading).toSorted()).toEqual(
+      Object.keys(packages).toSorted(),
+    );
   });
 });

@@ -1,8 +1,60 @@
-import { readFile } from 'node:fs/promises';
-import { expect, test } from 'vitest';
-import { README, render } from '../support/readme.ts';
+// The documents as texts: generated tables are fresh, and links lead to files and headings that exist.
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { expect, it } from 'vitest';
+import { DOCUMENTS, readDocument, render } from '../support/documents.ts';
+import { ROOT } from '../support/local-gateway.ts';
 
-test('the tables of the README are what the registry and the error table say (npm run docs)', async () => {
-  const readme = await readFile(README, 'utf8');
-  expect(readme).toBe(render(readme));
+const README_LINES_MAX = 200;
+
+it.each(DOCUMENTS)('%s: its generated tables are those of the code (npm run docs)', (path) => {
+  expect(readDocument(path)).toBe(render(path));
 });
+
+it('every Markdown file is in the list of documents, but for the reports that benches and soak write', () => {
+  const found = globSync('{*,.github/**/*,{functions,shared,terraform,test}/**/*}.md', {
+    cwd: ROOT,
+    exclude: ['**/node_modules/**', '**/RESULTS.md', 'test/screenshots/**'],
+  });
+  expect(found.toSorted()).toEqual([...DOCUMENTS].toSorted());
+});
+
+it(`the README has at most ${README_LINES_MAX} lines`, () => {
+  expect(readDocument('README.md').trimEnd().split('\n').length).toBeLessThanOrEqual(README_LINES_MAX);
+});
+
+it.each(DOCUMENTS)('%s: every link inside the repository leads to a file and a heading', (path) => {
+  const prose = withoutFences(readDocument(path)).join('\n');
+  const targets = [...prose.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target ?? '');
+  const broken = targets.filter((target) => !/^https?:/.test(target) && !isThere(path, target));
+  expect(broken).toEqual([]);
+});
+
+function isThere(from: string, target: string): boolean {
+  const [file = '', anchor] = target.split('#');
+  const path = file === '' ? from : join(dirname(from), file);
+  if (!existsSync(join(ROOT, path))) return false;
+  return anchor === undefined || anchorsOf(readFileSync(join(ROOT, path), 'utf8')).includes(anchor);
+}
+
+/** As GitHub makes them of headings. */
+function anchorsOf(markdown: string): string[] {
+  return withoutFences(markdown)
+    .filter((line) => /^#+ /.test(line))
+    .map((line) =>
+      line
+        .replace(/^#+ /, '')
+        .toLowerCase()
+        .replace(/[^\w\- ]/g, '')
+        .replaceAll(' ', '-'),
+    );
+}
+
+function withoutFences(markdown: string): string[] {
+  let isFenced = false;
+  return markdown.split('\n').map((line) => {
+    const isFence = line.startsWith('```');
+    if (isFence) isFenced = !isFenced;
+    return isFence || isFenced ? '' : line;
+  });
+}
