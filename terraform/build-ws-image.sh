@@ -1,6 +1,7 @@
 #!/bin/bash
-# Builds the companion's container (bubblewrap, Codex) in Cloud Build, without a local Docker, and prints the line for the .tfvars file.
-# After `npm run build` and a first `terraform apply`, which makes the registry, the build account and the bucket.
+# Builds the companion's container (bubblewrap, Codex) in Cloud Build, without a local Docker, and prints the line for
+# the .tfvars file. After `npm run build` and a first `terraform apply`, which makes the registry, the build account and
+# the bucket.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -25,5 +26,6 @@ YAML
 
 gcloud builds submit ../dist/ws --project="$project" --config="$config" \
   --gcs-source-staging-dir="$(value staging)" >&2
-digest=$(gcloud artifacts docker images describe "$image:latest" --project="$project" --format='value(image_summary.digest)')
+digest=$(gcloud artifacts docker images describe "$image:latest" --project="$project" \
+  --format='value(image_summary.digest)')
 echo "ws_image = \"$image@$digest\""

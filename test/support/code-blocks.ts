@@ -65,3 +65,13 @@ export function kindOf({ language, options }: Pick<CodeBlock, 'language' | 'opti
   const run = options.get('run');
   return KINDS[run === undefined ? language : `${language} ${run}`];
 }
+
+/** The lines of a document; those of code blocks are empty, so that line numbers stay. */
+export function withoutFences(markdown: string): string[] {
+  let isFenced = false;
+  return markdown.split('\n').map((line) => {
+    const isFence = line.startsWith('```');
+    if (isFence) isFenced = !isFenced;
+    return isFence || isFenced ? '' : line;
+  });
+}

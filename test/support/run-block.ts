@@ -1,5 +1,5 @@
-// Runs a shell block of a document as a reader would paste it: with bash, and every answer of curl kept for judgement. What needs a cloud
-// is run with stand-ins for the programs that speak to it, which note how they were called.
+// Runs a shell block of a document as it would be pasted: with bash, and every answer of curl kept for inspection. Blocks
+// for a cloud run with substitutes for the programs that call it; the substitutes record their arguments.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,7 @@ const Response = z.union([
 ]);
 const Cancelled = z.object({ error: z.object({ data: z.object({ reason: z.literal('cancelled') }) }) });
 
-/** Throws when a command fails, or an answer of the gateway is not a result. Answers how many there were, and stdout. */
+/** Throws when a command fails, or an answer of the gateway is not a result. Returns the number of answers, and stdout. */
 export function runShell(
   text: string,
   env: Readonly<Record<string, string>>,
@@ -31,7 +31,7 @@ export function runShell(
     const stdout = bash(`${KEEP_ANSWERS}${text}`, { ...env, SCRATCH: scratch }, cwd);
     const files = readdirSync(join(scratch, 'answers'));
     const responses = files.flatMap((file) => readResponses(readFileSync(join(scratch, 'answers', file), 'utf8')));
-    // Whoever cancels a prompt gets two answers: one is that it was cancelled.
+    // A block that cancels a prompt receives two answers; that of the prompt is the error `cancelled`.
     const mayBeCancelled = text.includes('conversation.cancel');
     for (const response of responses) {
       if (Response.safeParse(response).success) continue;
@@ -55,38 +55,41 @@ function readResponses(answer: string): unknown[] {
   return responses;
 }
 
-/** One call of a stand-in. */
+/** One call of a substitute. */
 export interface CloudCall {
   readonly program: string;
   readonly args: readonly string[];
   readonly stdin: string;
 }
 
-/** Who has something to say on stdin is heard to its end. */
-const STAND_INS = `set -euo pipefail
-note() {
+/** Reads stdin only where the arguments name it, else a call without input would wait for it. */
+const SUBSTITUTES = `set -euo pipefail
+record() {
   local call stdin=/dev/null
   call=$(mktemp "$SCRATCH/calls/$(printf %03d "$(ls "$SCRATCH/calls" | wc -l)")XXXXXXXX")
   case "$*" in *=-|*=-\\ *|*\\ @-*) stdin=/dev/stdin;; esac
   { printf '%s\\0' "$@"; printf '\\1'; cat "$stdin"; } >"$call"
 }
 gcloud() {
-  note gcloud "$@"
+  record gcloud "$@"
   case "$*" in
     *print-access-token*) echo a-token;;
     *'subscriptions pull'*) cat "$SCRATCH/pulled.json";;
   esac
 }
-for program in terraform npm curl; do eval "$program() { note $program \\"\\$@\\"; }"; done
+for program in terraform npm curl; do eval "$program() { record $program \\"\\$@\\"; }"; done
 `;
 
-/** Runs a block with stand-ins for gcloud, terraform, npm and curl. `pulled`: what a Pub/Sub pull brings. Throws when a command fails. */
+/**
+ * Runs a block with substitutes for gcloud, terraform, npm and curl. `pulled`: the answer of a Pub/Sub pull. Throws when a
+ * command fails.
+ */
 export function runCloud(text: string, { pulled }: { readonly pulled: unknown }): CloudCall[] {
   const scratch = mkdtempSync(join(tmpdir(), 'cloud-block-'));
   try {
     mkdirSync(join(scratch, 'calls'));
     writeFileSync(join(scratch, 'pulled.json'), JSON.stringify(pulled));
-    bash(`${STAND_INS}${text}`, { SCRATCH: scratch, GATEWAY_URL: 'https://gateway.example.com' }, scratch);
+    bash(`${SUBSTITUTES}${text}`, { SCRATCH: scratch, GATEWAY_URL: 'https://gateway.example.com' }, scratch);
     const files = readdirSync(join(scratch, 'calls')).toSorted();
     return files.map((file) => {
       const [line = '', stdin = ''] = readFileSync(join(scratch, 'calls', file), 'utf8').split('\u0001');

@@ -2,6 +2,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
+import { withoutFences } from '../support/code-blocks.ts';
 import { DOCUMENTS, readDocument, render } from '../support/documents.ts';
 import { ROOT } from '../support/local-gateway.ts';
 
@@ -48,13 +49,4 @@ function anchorsOf(markdown: string): string[] {
         .replace(/[^\w\- ]/g, '')
         .replaceAll(' ', '-'),
     );
-}
-
-function withoutFences(markdown: string): string[] {
-  let isFenced = false;
-  return markdown.split('\n').map((line) => {
-    const isFence = line.startsWith('```');
-    if (isFence) isFenced = !isFenced;
-    return isFence || isFenced ? '' : line;
-  });
 }
