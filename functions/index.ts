@@ -1,5 +1,6 @@
-// The one `main` of every Cloud Function. Loads only what the function that FUNCTION_TARGET names needs, hosts it under the hardened
-// framework, and refuses to start with a configuration that is not valid: a bad deployment fails before it takes traffic.
+// The one `main` of every Cloud Function. Loads only what the function that FUNCTION_TARGET names needs, hosts it under
+// the hardened framework, and refuses to start with a configuration that is not valid: a bad deployment fails before it
+// takes traffic.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createOrigins } from '../shared/auth/origins.ts';
 import { trimEnvironment } from '../shared/config/environment.ts';
@@ -20,11 +21,14 @@ interface Parts {
   readonly gateway: Gateway;
 }
 
-/** Functions by name, which is also their path. Their imports are dynamic: what a function does not need, it does not load. */
+/**
+ * Functions by name, which is also their path. Their imports are dynamic: what a function does not need, it does not
+ * load.
+ */
 const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
   async health() {
-    // A probe touches nothing, so nothing is loaded for it (its handler is a few lines, cheaper to carry than to fetch); the parts
-    // are built for the first verbose one.
+    // A probe touches nothing, so nothing is loaded for it (its handler is a few lines, cheaper to carry than to
+    // fetch); the parts are built for the first verbose one.
     let parts: Promise<Parts> | undefined;
     const lazyParts = (): Promise<Parts> => {
       parts ??= buildParts().catch((error: unknown) => {
@@ -98,14 +102,15 @@ surviveClosedOutput();
 trimEnvironment(process.env);
 const target = functionTarget(process.argv, process.env);
 const start = target !== undefined && Object.hasOwn(FUNCTIONS, target) ? FUNCTIONS[target] : undefined;
-// An unknown target is left to the framework, which says so and exits.
-// The framework listens on every interface. In a container of Cloud Run it must; elsewhere HOST decides, as for `npm start`.
+// An unknown target is left to the framework, which says so and exits. The framework listens on every interface. In a
+// container of Cloud Run it must; elsewhere HOST decides, as for `npm start`.
 const host = process.env.K_SERVICE === undefined ? process.env.HOST || '127.0.0.1' : undefined;
 if (start !== undefined) hardenFramework({ ...(await start()), host });
 
 /**
- * Where the framework's express app would call a function; it is never asked, as the hardened server answers instead. Were a later
- * version of the framework to make its server in another way, every request would be refused here rather than served unprotected.
+ * Where the framework's express app would call a function; it is never asked, as the hardened server answers instead.
+ * Were a later version of the framework to make its server in another way, every request would be refused here rather
+ * than served unprotected.
  */
 function refuse(_req: IncomingMessage, res: ServerResponse): void {
   sendError(res, new RpcError('unavailable', { message: 'the function is not hosted as it must be' }), 'none');

@@ -1,5 +1,5 @@
-// What the npm scripts start. Plain JavaScript for every Node since 18: a version that cannot run the TypeScript of this project ends here,
-// with one line, and not with the stack of a module loader.
+// What the npm scripts start. Plain JavaScript for every Node since 18: a version that cannot run the TypeScript of
+// this project ends here, with one line, and not with the stack of a module loader.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 const PROGRAMS = ['local', 'cli'];
 const PARENT_CHECK_MS = 250;
@@ -18,8 +18,8 @@ if (major < 22 || (major === 22 && minor < 18)) {
 }
 
 /**
- * npm sends a signal to the shell that it started this program with, and a shell such as dash ends without passing it on. So the end of the
- * parent counts as SIGTERM, once; after a signal of its own the program is ending already.
+ * npm sends a signal to the shell that it started this program with, and a shell such as dash ends without passing it
+ * on. So the end of the parent counts as SIGTERM, once; after a signal of its own the program is ending already.
  */
 function followParent() {
   const parent = process.ppid;

@@ -1,6 +1,10 @@
-// Deadlines for calls into libraries that take no AbortSignal of their own: the wait ends, the library's work may go on unseen.
+// Deadlines for calls into libraries that take no AbortSignal of their own: the wait ends, the library's work may go on
+// unseen.
 
-/** Settles as `work` does, or rejects with the signal's reason as soon as it aborts. A late failure of `work` is swallowed. */
+/**
+ * Settles as `work` does, or rejects with the signal's reason as soon as it aborts. A late failure of `work` is
+ * swallowed.
+ */
 export function orAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work;
   return new Promise((resolve, reject) => {

@@ -1,4 +1,5 @@
-// Time and identity as ports, so that rules about windows, leases and expiry can be tested with a clock that stands still.
+// Time and identity as ports, so that rules about windows, leases and expiry can be tested with a clock that stands
+// still.
 import { randomUUID } from 'node:crypto';
 
 /** What the store needs of time. */
@@ -9,7 +10,10 @@ export interface WallClock {
 
 /** The two clocks of a process. */
 export interface Clock extends WallClock {
-  /** Milliseconds since some moment of this process; only ever goes forward. For ages within the process; means nothing elsewhere. */
+  /**
+   * Milliseconds since some moment of this process; only ever goes forward. For ages within the process; means nothing
+   * elsewhere.
+   */
   monotonic(): number;
 }
 

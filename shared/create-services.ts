@@ -1,5 +1,5 @@
-// Chooses the adapters a configuration asks for and puts them together, once per process. An adapter's module is imported only when it
-// is chosen: what a process does not use costs it no start-up time.
+// Chooses the adapters a configuration asks for and puts them together, once per process. An adapter's module is
+// imported only when it is chosen: what a process does not use costs it no start-up time.
 import { join } from 'node:path';
 import type { Keys } from './auth/keys/keys.ts';
 import type { KeyWrapper } from './auth/logins/envelope.ts';

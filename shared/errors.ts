@@ -57,7 +57,10 @@ export interface RpcErrorOptions {
   /** More members of `error.data`, wire names (snake_case), safe to show. */
   readonly data?: Readonly<Record<string, unknown>>;
   readonly retryAfterMs?: number;
-  /** Overrides the table's `retryable` where the case at hand knows better (an invalid credential is a 502 not worth repeating). */
+  /**
+   * Overrides the table's `retryable` where the case at hand knows better (an invalid credential is a 502 not worth
+   * repeating).
+   */
   readonly retryable?: boolean;
   /** What really happened; for the log only, never on the wire. */
   readonly cause?: unknown;

@@ -1,4 +1,5 @@
-// Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every transport alike.
+// Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every
+// transport alike.
 import {
   type AuthenticateCall,
   type CredentialHeaders,
@@ -56,7 +57,9 @@ export interface GatewayReply extends Reply {
 
 export interface Gateway {
   readonly registry: Registry<MethodContext>;
-  /** Headers only, before any body is read. Throws RpcError `unauthorized`, or `unavailable` when keys cannot be had. */
+  /**
+   * Headers only, before any body is read. Throws RpcError `unauthorized`, or `unavailable` when keys cannot be had.
+   */
   authenticate(headers: CredentialHeaders, call?: AuthenticateCall): Caller | Promise<Caller>;
   /** The caller of a key by its digest, as the key stands now. Throws like `authenticate`. */
   recognize(digest: Uint8Array): Caller | Promise<Caller>;
@@ -133,7 +136,8 @@ export function createGateway(services: Services, registry: Registry<MethodConte
 
     async handle(request) {
       const { caller, requestId, signal, transport, timings = createTimings() } = request;
-      // Large bodies that arrive together are read one in each turn of the event loop. Not those of a socket, which are in an order.
+      // Large bodies that arrive together are read one in each turn of the event loop. Not those of a socket, which are
+      // in an order.
       const bodyBytes = request.body instanceof RpcError ? 0 : request.body.length;
       if (bodyBytes > LARGE_BODY_BYTES && transport !== 'ws') await nextTurn();
       let rate: RateDecision | undefined;
@@ -205,8 +209,8 @@ export function createGateway(services: Services, registry: Registry<MethodConte
   };
 
   /**
-   * The headers are one and the calls are many: the id of each makes its key, so that a batch sent again is answered as before; the
-   * position in a stream is none of them's.
+   * The headers are one and the calls are many: the id of each makes its key, so that a batch sent again is answered as
+   * before; the position in a stream is none of them's.
    */
   function requestMetadataInBatch(
     requestMetadata: MethodContext['requestMetadata'],
@@ -281,8 +285,8 @@ export class RateLimitError extends RpcError {
 }
 
 /**
- * Each call resolves in a turn of the event loop of its own. The embedded store answers without waiting, so that calls which hand on to each
- * other would keep the loop from everything else.
+ * Each call resolves in a turn of the event loop of its own. The embedded store answers without waiting, so that calls
+ * which hand on to each other would keep the loop from everything else.
  */
 function createTurns(): () => Promise<void> {
   let last: Promise<void> = Promise.resolve();

@@ -1,5 +1,5 @@
-// Structured logs: one JSON object per line as Cloud Logging reads it, or one readable line on a terminal. Lines are gathered during
-// a turn of the event loop and written at once: a write per call would cost more than the call.
+// Structured logs: one JSON object per line as Cloud Logging reads it, or one readable line on a terminal. Lines are
+// gathered during a turn of the event loop and written at once: a write per call would cost more than the call.
 import { writeSync } from 'node:fs';
 
 export type Severity = 'DEBUG' | 'INFO' | 'NOTICE' | 'WARNING' | 'ERROR' | 'CRITICAL';
@@ -66,8 +66,9 @@ export function errorFields(error: unknown): Fields {
 }
 
 /**
- * What changes how a terminal or an editor shows the text around it: C0 (but for tab), DEL and C1 controls, line and paragraph separators,
- * bidirectional marks, embeddings and isolates, and the byte order mark. Callers choose some of what is logged, so none is written as it is.
+ * What changes how a terminal or an editor shows the text around it: C0 (but for tab), DEL and C1 controls, line and
+ * paragraph separators, bidirectional marks, embeddings and isolates, and the byte order mark. Callers choose some of
+ * what is logged, so none is written as it is.
  */
 const UNSAFE = /[^\P{Cc}\t]|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
 
@@ -107,7 +108,10 @@ function renderPretty(severity: Severity, message: string, fields: Fields): stri
   return `${time} ${severity.padEnd(7)} ${escapeUnsafe(message)} ${rest}\n`;
 }
 
-/** A stack keeps its lines, each set off by an indent that no line of the log has: text within it cannot pass for a line of its own. */
+/**
+ * A stack keeps its lines, each set off by an indent that no line of the log has: text within it cannot pass for a line
+ * of its own.
+ */
 function toPretty(name: string, value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
   return name === 'error' ? text.split('\n').map(escapeUnsafe).join('\n      ') : escapeUnsafe(text);
@@ -119,7 +123,8 @@ function writeStdout(text: string): void {
     try {
       offset += writeSync(1, bytes, offset);
     } catch (error) {
-      // A full pipe (EAGAIN) drops the rest of the chunk rather than blocking the gateway; a closed one (EPIPE) has no reader.
+      // A full pipe (EAGAIN) drops the rest of the chunk rather than blocking the gateway; a closed one (EPIPE) has no
+      // reader.
       if ((error as NodeJS.ErrnoException).code === 'EINTR') continue;
       return;
     }

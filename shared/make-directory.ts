@@ -1,5 +1,6 @@
-// Makes a directory and those above it. Node's recursive mkdir repeats for ever where a parent exists but nothing can be made in it
-// (ENOENT below /proc, a stale mount): here every directory is tried at most twice, so it ends with an error.
+// Makes a directory and those above it. Node's recursive mkdir repeats for ever where a parent exists but nothing can
+// be made in it (ENOENT below /proc, a stale mount): here every directory is tried at most twice, so it ends with an
+// error.
 import { mkdirSync, statSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';

@@ -1,5 +1,6 @@
-// How many sandboxes run at a time, per key and in all: one key has at most half of the places, running and waiting, so that it cannot keep
-// the others out. A short command waits for a place for some seconds; everything else is refused at once.
+// How many sandboxes run at a time, per key and in all: one key has at most half of the places, running and waiting, so
+// that it cannot keep the others out. A short command waits for a place for some seconds; everything else is refused at
+// once.
 import { RpcError } from './errors.ts';
 
 export interface SlotLimits {
@@ -25,7 +26,10 @@ interface Waiting {
 }
 
 export interface Slots {
-  /** Resolves with the function that gives the slot back. Throws `unavailable` when none comes free, the signal's reason when aborted. */
+  /**
+   * Resolves with the function that gives the slot back. Throws `unavailable` when none comes free, the signal's reason
+   * when aborted.
+   */
   acquire(keyId: string, signal?: AbortSignal): Promise<() => void>;
 }
 

@@ -1,4 +1,5 @@
-// Where the time of one request went: spans by phase, the model's apart from ours. One object per request, read when it is answered.
+// Where the time of one request went: spans by phase, the model's apart from ours. One object per request, read when it
+// is answered.
 
 export type Phase = 'limit' | 'admission' | 'model' | 'settle';
 
@@ -40,7 +41,10 @@ export function createTimings(startMs = performance.now()): Timings {
   };
 }
 
-/** Length of the union from `fromMs` on: the models of a batch answer at the same time, and a duplicate's began before it came. */
+/**
+ * Length of the union from `fromMs` on: the models of a batch answer at the same time, and a duplicate's began before
+ * it came.
+ */
 function covered(spans: readonly Span[], fromMs: number): number {
   let totalMs = 0;
   let untilMs = fromMs;

@@ -1,4 +1,5 @@
-# Optional: mails from billing itself. A budget warns and stops nothing; what bounds the cost are `scaling` and `limits`.
+# Optional: mails from billing itself. A budget warns and stops nothing; what bounds the cost are `scaling` and
+# `limits`.
 
 data "google_project" "this" {
   count      = var.budget == null ? 0 : 1

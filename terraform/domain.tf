@@ -1,5 +1,5 @@
-# Optional: one host name for all four endpoints, behind Cloud Armor. HTTPS only: a redirect from HTTP would be answered after the key had
-# already travelled in the clear.
+# Optional: one host name for all four endpoints, behind Cloud Armor. HTTPS only: a redirect from HTTP would be answered
+# after the key had already travelled in the clear.
 
 locals {
   domain_count = var.domain == null ? 0 : 1
@@ -59,8 +59,8 @@ resource "google_compute_security_policy" "gateway" {
   name        = "gateway"
   description = "Per-address limit far above any key's own; the rules of the keys are the gateway's"
 
-  # Bodies are prompts, patches and commands: signature rules against SQL or shell text would refuse honest calls. What is left to the edge
-  # is to stop one address from paying the gateway to refuse it.
+  # Bodies are prompts, patches and commands: signature rules against SQL or shell text would refuse honest calls. What
+  # is left to the edge is to stop one address from paying the gateway to refuse it.
   rule {
     action      = "throttle"
     priority    = 1000

@@ -1,5 +1,5 @@
-# The database: documents `<collection>/<id>` = {data, expire_at}. Indexes and lifetimes are read from firestore.indexes.json, the rules from
-# firestore.rules; the emulator and the Firebase CLI read the same two files.
+# The database: documents `<collection>/<id>` = {data, expire_at}. Indexes and lifetimes are read from
+# firestore.indexes.json, the rules from firestore.rules; the emulator and the Firebase CLI read the same two files.
 
 locals {
   firestore_config = jsondecode(file("${path.module}/firestore.indexes.json"))
@@ -22,8 +22,9 @@ resource "google_firestore_backup_schedule" "daily" {
   daily_recurrence {}
 }
 
-# `data` is not indexed but for the fields that queries order by: an index entry per field would be most of a write's cost, and rising
-# values would make it a hot spot. `expire_at` is the lifetime; the policy is on every collection, as documents without the field stay.
+# `data` is not indexed but for the fields that queries order by: an index entry per field would be most of a write's
+# cost, and rising values would make it a hot spot. `expire_at` is the lifetime; the policy is on every collection, as
+# documents without the field stay.
 resource "google_firestore_field" "field" {
   for_each   = { for field in local.firestore_config.fieldOverrides : "${field.collectionGroup} ${field.fieldPath}" => field }
   database   = google_firestore_database.gateway.name

@@ -1,5 +1,5 @@
-# The Cloud Functions: one map describes them all. Each runs as its own account; what that account may do stands beside the resource it
-# may do it to, for every deployable whose `uses` names it.
+# The Cloud Functions: one map describes them all. Each runs as its own account; what that account may do stands beside
+# the resource it may do it to, for every deployable whose `uses` names it.
 
 locals {
   # Known before anything exists, so that audiences and outputs need not wait for a function.
@@ -121,12 +121,14 @@ resource "google_cloudfunctions2_function" "function" {
     service_account_email = google_service_account.function[each.key].email
     available_memory      = each.value.memory
     timeout_seconds       = each.value.timeout
-    # More than one call at a time needs a whole CPU; shared 80 times it is the cheapest form (terraform/README.md, cost).
+    # More than one call at a time needs a whole CPU; shared 80 times it is the cheapest form (terraform/README.md,
+    # cost).
     available_cpu                    = "1"
     max_instance_request_concurrency = 80
     min_instance_count               = each.value.warm ? var.scaling.min_instances : 0
     max_instance_count               = var.scaling.max_instances
-    # Behind the load balancer nobody may walk around Cloud Armor. Pub/Sub and Scheduler of this project count as internal.
+    # Behind the load balancer nobody may walk around Cloud Armor. Pub/Sub and Scheduler of this project count as
+    # internal.
     ingress_settings = !each.value.served ? "ALLOW_INTERNAL_ONLY" : var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
 
     environment_variables = merge(local.common_env, local.function_env[each.key])
@@ -146,9 +148,10 @@ resource "google_cloudfunctions2_function" "function" {
 }
 
 locals {
-  # Who gets past IAM to a function. With public access everybody does, and the code checks keys, signatures and tokens. Without, IAM asks
-  # first where callers can bring a token for it. It cannot for webhook and deployments: senders of webhooks have no Google identity, and
-  # from the token of Scheduler or Pub/Sub Cloud Run would take the signature that the code has to see.
+  # Who gets past IAM to a function. With public access everybody does, and the code checks keys, signatures and tokens.
+  # Without, IAM asks first where callers can bring a token for it. It cannot for webhook and deployments: senders of
+  # webhooks have no Google identity, and from the token of Scheduler or Pub/Sub Cloud Run would take the signature that
+  # the code has to see.
   invocations = merge([
     for name, function in local.functions : var.public_access || !function.guarded
     ? { "${name} all" = { function = name, member = "allUsers" } }
@@ -156,8 +159,8 @@ locals {
   ]...)
 }
 
-# Replaced when the function is made anew, and only then. The id, not the whole function: an ordinary deployment changes the function in
-# place, and taking the grant away for its duration would refuse every call.
+# Replaced when the function is made anew, and only then. The id, not the whole function: an ordinary deployment changes
+# the function in place, and taking the grant away for its duration would refuse every call.
 resource "terraform_data" "invoked" {
   for_each         = local.invocations
   triggers_replace = google_cloudfunctions2_function.function[each.value.function].id

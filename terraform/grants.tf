@@ -1,5 +1,5 @@
-# The pause between granting and using: a grant takes up to a minute to be known everywhere, and a build or an instance that starts before
-# that fails. Functions and companion wait for this.
+# The pause between granting and using: a grant takes up to a minute to be known everywhere, and a build or an instance
+# that starts before that fails. Functions and companion wait for this.
 
 resource "time_sleep" "grants" {
   create_duration = "60s"

@@ -1,4 +1,5 @@
-# Vertex AI: the right to call a model, and nothing else of roles/aiplatform.user, which also starts jobs and deletes data.
+# Vertex AI: the right to call a model, and nothing else of roles/aiplatform.user, which also starts jobs and deletes
+# data.
 
 resource "google_project_iam_custom_role" "model_caller" {
   role_id     = "gatewayModelCaller"

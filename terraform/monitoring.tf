@@ -1,5 +1,5 @@
-# What an operator is told without asking: alert policies on the gateway's own log lines and on what Google measures. The texts are those
-# the code logs; a test holds them together.
+# What an operator is told without asking: alert policies on the gateway's own log lines and on what Google measures.
+# The texts are those the code logs; a test holds them together.
 
 locals {
   services      = sort(concat(keys(local.functions), ["ws"]))

@@ -1,5 +1,5 @@
-# The event topic, its subscriptions and the place for what nobody could take. Every subscription gives up after the same number of
-# attempts, keeps a week, and never expires for lack of use.
+# The event topic, its subscriptions and the place for what nobody could take. Every subscription gives up after the
+# same number of attempts, keeps a week, and never expires for lack of use.
 
 locals {
   subscriptions = merge(
@@ -52,7 +52,8 @@ resource "google_pubsub_subscription" "subscription" {
   ])
   ack_deadline_seconds       = each.value.ack_deadline_seconds
   message_retention_duration = "604800s"
-  # Unordered unless asked for: the gateway's own subscriber orders by the event's time, and one bad message must not hold up the rest.
+  # Unordered unless asked for: the gateway's own subscriber orders by the event's time, and one bad message must not
+  # hold up the rest.
   enable_message_ordering = each.value.ordered
 
   dynamic "push_config" {

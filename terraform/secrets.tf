@@ -1,6 +1,7 @@
 # Secrets and who reads them. No value is ever in plan or state.
 
-# API keys: every enabled version of this secret is valid (shared/README.md, keys). The gateway reads it itself, so a rotation needs no deployment.
+# API keys: every enabled version of this secret is valid (shared/README.md, keys). The gateway reads it itself, so a
+# rotation needs no deployment.
 resource "google_secret_manager_secret" "api_key" {
   secret_id = "gateway-api-key"
   replication {
@@ -9,8 +10,8 @@ resource "google_secret_manager_secret" "api_key" {
   depends_on = [time_sleep.apis]
 }
 
-# The first key, so that a new gateway can be called: 122 random bits, made while applying and sent only to Secret Manager (a write-only
-# argument). Every later version is the operator's, by gcloud.
+# The first key, so that a new gateway can be called: 122 random bits, made while applying and sent only to Secret
+# Manager (a write-only argument). Every later version is the operator's, by gcloud.
 resource "google_secret_manager_secret_version" "first_key" {
   secret                 = google_secret_manager_secret.api_key.id
   secret_data_wo         = "gateway-key-${replace(uuid(), "-", "")}"

@@ -1,4 +1,5 @@
-# What `npm run build` made, uploaded under the hash of its content: the same build is the same object, another build another deployment.
+# What `npm run build` made, uploaded under the hash of its content: the same build is the same object, another build
+# another deployment.
 
 locals {
   bundles = {

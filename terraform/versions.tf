@@ -1,5 +1,5 @@
-# Terraform and provider versions, and whom the providers act as. State is local until a backend is configured: a team adds
-# backend_override.tf with `terraform { backend "gcs" { bucket = "..." } }`.
+# Terraform and provider versions, and whom the providers act as. State is local until a backend is configured: a team
+# adds backend_override.tf with `terraform { backend "gcs" { bucket = "..." } }`.
 
 terraform {
   # 1.11: write-only arguments, which keep secret values out of plan and state.
@@ -30,7 +30,8 @@ terraform {
   }
 }
 
-# Several APIs (budgets, Firebase rules) bill quota to the caller's project: that is this one, also for a person's own credentials.
+# Several APIs (budgets, Firebase rules) bill quota to the caller's project: that is this one, also for a person's own
+# credentials.
 provider "google" {
   project               = var.project_id
   region                = var.region

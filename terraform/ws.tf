@@ -1,5 +1,6 @@
-# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. Light form: the bundle's zip on Google's Node.js base
-# image. With `ws_image`: the container with bubblewrap and Codex, which is what workspace methods and the codex engine need.
+# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. Light form: the bundle's zip on
+# Google's Node.js base image. With `ws_image`: the container with bubblewrap and Codex, which is what workspace methods
+# and the codex engine need.
 
 locals {
   companion_uses = ["firestore", "keys", "kms", "models"]
@@ -8,7 +9,8 @@ locals {
   companion_light    = var.ws_image == null
   companion_env = merge(local.common_env, {
     HOST = "0.0.0.0"
-    # Workspaces, gone with the instance. In the image, a directory of the user it runs as; Google's base image has only /tmp.
+    # Workspaces, gone with the instance. In the image, a directory of the user it runs as; Google's base image has only
+    # /tmp.
     GATEWAY_DATA_DIR   = local.companion_light ? "/tmp/gateway" : "/var/lib/gateway"
     COMPANION_AUDIENCE = local.companion_audience
     COMPANION_CALLER   = google_service_account.function["jsonrpc"].email
@@ -30,8 +32,8 @@ resource "google_cloud_run_v2_service" "ws" {
   description = "Codex Gateway: WebSocket companion"
   # Holds no data: all of it is in Firestore.
   deletion_protection = false
-  # It checks keys, tickets and jsonrpc's token by itself: a browser cannot send IAM a token with a WebSocket, and from jsonrpc's Cloud Run
-  # would take the signature that the code has to see.
+  # It checks keys, tickets and jsonrpc's token by itself: a browser cannot send IAM a token with a WebSocket, and from
+  # jsonrpc's Cloud Run would take the signature that the code has to see.
   invoker_iam_disabled = true
   # jsonrpc reaches it through the front door, so the load balancer cannot be the only way in.
   ingress          = "INGRESS_TRAFFIC_ALL"
@@ -42,8 +44,8 @@ resource "google_cloud_run_v2_service" "ws" {
     execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
     # The longest Cloud Run allows; the companion itself closes its sockets at 55 minutes, with a hint to come back.
     timeout = "3600s"
-    # Files, terminals and MCP servers are on one instance: by default there is only that one (see the variable `companion`), and with more a
-    # client that keeps the cookie comes back to its own.
+    # Files, terminals and MCP servers are on one instance: by default there is only that one (see the variable
+    # `companion`), and with more a client that keeps the cookie comes back to its own.
     session_affinity = true
     # Sockets count, each as long as it is open; idle ones cost next to nothing.
     max_instance_request_concurrency = local.companion_light ? 250 : 1000
@@ -77,8 +79,8 @@ resource "google_cloud_run_v2_service" "ws" {
 
       resources {
         limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : { cpu = tostring(var.companion.cpu), memory = "${var.companion.memory_gib}Gi" }
-        # CPU also between requests: a turn goes on when its client's socket is cut. An instance is paid for while it lives, which without
-        # clients is some 15 minutes.
+        # CPU also between requests: a turn goes on when its client's socket is cut. An instance is paid for while it
+        # lives, which without clients is some 15 minutes.
         cpu_idle          = false
         startup_cpu_boost = true
       }

@@ -1,5 +1,5 @@
-// Once per test run: says what this machine lacks, and starts the emulators that the selected suites share. Suites keep apart on them by
-// a project id of their own.
+// Once per test run: says what this machine lacks, and starts the emulators that the selected suites share. Suites keep
+// apart on them by a project id of their own.
 import { readFileSync } from 'node:fs';
 import type { TestProject } from 'vitest/node';
 import { type Emulator, startFirestoreEmulator, startPubsubEmulator } from './support/emulators.ts';

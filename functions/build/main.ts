@@ -1,6 +1,6 @@
-// Builds what is deployed: one ESM bundle for all Google Cloud Functions, split into chunks so that a function loads only what it uses,
-// and one for the companion; each with a package.json of its own. Same input, same bytes. The functions' refuses native addons, Codex
-// and everything of the companion or the local server.
+// Builds what is deployed: one ESM bundle for all Google Cloud Functions, split into chunks so that a function loads
+// only what it uses, and one for the companion; each with a package.json of its own. Same input, same bytes. The
+// functions' refuses native addons, Codex and everything of the companion or the local server.
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
@@ -15,13 +15,17 @@ const ROOT = path.resolve(import.meta.dirname, '../..');
 const FORBIDDEN = [/@openai\/codex/, /node-pty/, /\.node$/, /^functions\/(companion|local|console)\//, /^test\//];
 
 /**
- * CommonJS dependencies expect these names. The Google SDKs are bundled too: loading them costs the same either way, but a deployment
- * then runs exactly what the lockfile pins, not what a registry resolves on the day, and reads 10 files instead of a thousand.
+ * CommonJS dependencies expect these names. The Google SDKs are bundled too: loading them costs the same either way,
+ * but a deployment then runs exactly what the lockfile pins, not what a registry resolves on the day, and reads 10
+ * files instead of a thousand.
  */
 const BANNER = `import { createRequire as gatewayCreateRequire } from 'node:module';
 const require = gatewayCreateRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;`;
 
-/** Bundles the functions into `outdir` (emptied first) and answers esbuild's account of it. Throws when something forbidden got in. */
+/**
+ * Bundles the functions into `outdir` (emptied first) and answers esbuild's account of it. Throws when something
+ * forbidden got in.
+ */
 export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions')): Promise<Metafile> {
   const metafile = await bundle(outdir, { index: 'functions/index.ts' }, ['@google-cloud/functions-framework']);
   const forbidden = Object.keys(metafile.inputs).filter((file) => FORBIDDEN.some((pattern) => pattern.test(file)));
@@ -35,7 +39,10 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
   return metafile;
 }
 
-/** What the companion cannot carry in its bundle: installed in its image, at the versions pinned here, where package.json has them. */
+/**
+ * What the companion cannot carry in its bundle: installed in its image, at the versions pinned here, where
+ * package.json has them.
+ */
 const COMPANION_EXTERNAL = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
 
 /** The companion: one program, `main.js`, and what its container image is made of. */
@@ -87,8 +94,8 @@ export async function buildConsole(outdir = path.join(ROOT, 'dist/console'), soc
 }
 
 /**
- * Node's own modules, as `require` gives them. An `import` of one reads every property it exports, lazy ones included: `node:http` then
- * loads undici for its `WebSocket` (17 ms of a start of 110; `npm run bench cold-start`).
+ * Node's own modules, as `require` gives them. An `import` of one reads every property it exports, lazy ones included:
+ * `node:http` then loads undici for its `WebSocket` (17 ms of a start of 110; `npm run bench cold-start`).
  */
 const builtinsByRequire: Plugin = {
   name: 'builtins-by-require',
@@ -103,8 +110,8 @@ const builtinsByRequire: Plugin = {
 };
 
 /**
- * `const { X } = await import('a-commonjs-package')`: node finds the names, esbuild's chunk for such a package exports only `default`.
- * This gives the chunk exactly the names node gives, so that the same line means the same in both.
+ * `const { X } = await import('a-commonjs-package')`: node finds the names, esbuild's chunk for such a package exports
+ * only `default`. This gives the chunk exactly the names node gives, so that the same line means the same in both.
  */
 const namedDynamicImports: Plugin = {
   name: 'named-dynamic-imports',
@@ -170,8 +177,8 @@ function readManifest(json: unknown): Manifest {
 }
 
 if (import.meta.main) {
-  // Directories of the functions, the companion and the console: with one only the functions, with none all under dist/. After them the
-  // console's WebSocket, `wss://...`, where it is not on the console's own origin.
+  // Directories of the functions, the companion and the console: with one only the functions, with none all under
+  // dist/. After them the console's WebSocket, `wss://...`, where it is not on the console's own origin.
   const [, , functions, companion, page, socketUrl] = process.argv;
   report('functions', await buildFunctions(functions));
   if (functions === undefined || companion !== undefined) report('ws', await buildCompanion(companion));

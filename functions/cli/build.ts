@@ -1,5 +1,5 @@
-// Builds the npm package of the client and the command line: one ES module for Node 20 and browsers, one program, declarations that stand
-// alone. No server code is in it; the types of the methods are written out from their schemas.
+// Builds the npm package of the client and the command line: one ES module for Node 20 and browsers, one program,
+// declarations that stand alone. No server code is in it; the types of the methods are written out from their schemas.
 import { spawnSync } from 'node:child_process';
 import { chmod, copyFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

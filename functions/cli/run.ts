@@ -1,4 +1,5 @@
-// Runs one command against the gateway: a prompt as a stream, a subscription until it is interrupted, anything else as one call.
+// Runs one command against the gateway: a prompt as a stream, a subscription until it is interrupted, anything else as
+// one call.
 import type { EventBody } from '../../shared/client/events.ts';
 import { CodexGatewayClient, type MethodTable } from '../../shared/client/gateway-client.ts';
 import { GatewayError } from '../../shared/client/gateway-error.ts';

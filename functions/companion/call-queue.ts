@@ -1,5 +1,6 @@
-// The calls of one socket: as many at once as it may have in flight, a bounded number waiting in order, the rest refused. What a message
-// says is not judged here, but for a cancel: it passes those that wait, or a full socket could not stop what fills it.
+// The calls of one socket: as many at once as it may have in flight, a bounded number waiting in order, the rest
+// refused. What a message says is not judged here, but for a cancel: it passes those that wait, or a full socket could
+// not stop what fills it.
 
 /** Calls in flight; a batch counts as its calls, and one of more runs alone. */
 export const CALLS_MAX = 32;
@@ -86,7 +87,10 @@ export class Inbox {
 
 const OPEN_ARRAY = 0x5b;
 
-/** How many calls a message holds, at least 1. Only a batch is looked into; what cannot be read is refused as one call later. */
+/**
+ * How many calls a message holds, at least 1. Only a batch is looked into; what cannot be read is refused as one call
+ * later.
+ */
 function weightOf(body: Buffer): number {
   if (body[firstByte(body)] !== OPEN_ARRAY) return 1;
   try {

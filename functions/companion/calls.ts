@@ -1,5 +1,6 @@
-// The calls of one socket that are being answered, text and binary alike: each goes through the gateway, and what comes of it leaves in
-// the form it came in. Ends what belongs to the connection when that ends; turns are not among it, they go on.
+// The calls of one socket that are being answered, text and binary alike: each goes through the gateway, and what comes
+// of it leaves in the form it came in. Ends what belongs to the connection when that ends; turns are not among it, they
+// go on.
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
@@ -117,7 +118,10 @@ async function readFrame(message: Uint8Array): Promise<FrameCall> {
   return frames.readFrame(message);
 }
 
-/** Ids like any request's, which share all but the last 8 digits within a connection: drawing each anew would cost more than parsing it. */
+/**
+ * Ids like any request's, which share all but the last 8 digits within a connection: drawing each anew would cost more
+ * than parsing it.
+ */
 function createRequestIds(first: string): () => string {
   const prefix = first.slice(0, -8);
   let count = 0;

@@ -1,5 +1,6 @@
-// One socket: messages in, responses and notifications out, in order. It bounds what one peer can hold of this process (calls, bytes,
-// time) and ends what belongs to the connection when the connection ends. A class, and lazy, because most of many connections are idle.
+// One socket: messages in, responses and notifications out, in order. It bounds what one peer can hold of this process
+// (calls, bytes, time) and ends what belongs to the connection when the connection ends. A class, and lazy, because
+// most of many connections are idle.
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
@@ -13,7 +14,10 @@ import { Calls } from './calls.ts';
 import { CLOSE } from './close-codes.ts';
 import { Outbox } from './send-buffer.ts';
 
-/** A planned close is announced with the time after which to reconnect: this, and a random part that spreads a crowd of clients. */
+/**
+ * A planned close is announced with the time after which to reconnect: this, and a random part that spreads a crowd of
+ * clients.
+ */
 const RECONNECT_MS = 250;
 const RECONNECT_SPREAD_MS = 1_500;
 /** Below it, copying what many sockets send costs less than a message in fragments. */
@@ -123,7 +127,10 @@ export class SocketConnection {
     this.#socket.terminate();
   }
 
-  /** Reading stops while the peer does not read (its responses would pile up), or while too many of its calls are being refused. */
+  /**
+   * Reading stops while the peer does not read (its responses would pile up), or while too many of its calls are being
+   * refused.
+   */
   pause(): void {
     if (++this.#pauses === 1) this.#socket.pause();
   }

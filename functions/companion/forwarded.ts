@@ -1,5 +1,5 @@
-// `POST /jsonrpc` of the companion: calls that the jsonrpc function forwards, and nobody else's. Who calls is the function's word, which
-// counts because of the ID token of its service account.
+// `POST /jsonrpc` of the companion: calls that the jsonrpc function forwards, and nobody else's. Who calls is the
+// function's word, which counts because of the ID token of its service account.
 import type { ServerResponse } from 'node:http';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';

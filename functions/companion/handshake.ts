@@ -1,4 +1,5 @@
-// Who may open a socket, judged from the upgrade request alone: path, origin, credentials. A refusal is an ordinary HTTP answer in JSON.
+// Who may open a socket, judged from the upgrade request alone: path, origin, credentials. A refusal is an ordinary
+// HTTP answer in JSON.
 import { hash } from 'node:crypto';
 import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -31,8 +32,8 @@ export interface HandshakeParts {
 const LOCAL_KEY_DIGEST = hash('sha256', LOCAL_KEY, 'buffer');
 
 /**
- * The caller behind an upgrade request: by key header, else by ticket. Throws RpcError `not_found`, `forbidden` (host, origin),
- * `unauthorized`, `invalid_request`, `unavailable`.
+ * The caller behind an upgrade request: by key header, else by ticket. Throws RpcError `not_found`, `forbidden` (host,
+ * origin), `unauthorized`, `invalid_request`, `unavailable`.
  */
 export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, signal: AbortSignal): Promise<Caller> {
   parts.guard.checkHost(req);
@@ -42,7 +43,8 @@ export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, 
     try {
       const call = { client: req, signal, isOptional: ticket !== undefined };
       const caller = await parts.gateway.authenticate(req.headers, call);
-      // A page cannot send the header, so its origin says nothing more about who this is; but everyone knows the local key.
+      // A page cannot send the header, so its origin says nothing more about who this is; but everyone knows the local
+      // key.
       if (caller.digest !== undefined && LOCAL_KEY_DIGEST.equals(caller.digest)) parts.guard.checkOrigin(req);
       return caller;
     } catch (error) {

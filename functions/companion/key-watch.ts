@@ -1,5 +1,5 @@
-// Ends connections whose key has ended: withdrawn, expired, or revoked by the switch in the limiter's document. Looks once per key,
-// however many connections it has, and closes nothing because of an outage.
+// Ends connections whose key has ended: withdrawn, expired, or revoked by the switch in the limiter's document. Looks
+// once per key, however many connections it has, and closes nothing because of an outage.
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
@@ -10,8 +10,8 @@ import { CLOSE } from './close-codes.ts';
 import type { SocketConnection } from './connection.ts';
 
 /**
- * Keys are cached for less than 60 s and refreshed in the background from 45..55 s on by whoever asks: asking often, which costs nothing,
- * is what lets a withdrawn key's sockets end within the minute.
+ * Keys are cached for less than 60 s and refreshed in the background from 45..55 s on by whoever asks: asking often,
+ * which costs nothing, is what lets a withdrawn key's sockets end within the minute.
  */
 const KEY_CHECK_MS = 2_000;
 /** A read per key. */

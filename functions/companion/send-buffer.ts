@@ -1,5 +1,6 @@
-// What one socket still has to send, and what that means: above a mark its sources wait and its peer is not read from, far above it for
-// long the peer is too slow. Never drops or reorders. A class, because thousands of idle sockets each have one.
+// What one socket still has to send, and what that means: above a mark its sources wait and its peer is not read from,
+// far above it for long the peer is too slow. Never drops or reorders. A class, because thousands of idle sockets each
+// have one.
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 
@@ -33,14 +34,17 @@ export class Outbox {
   }
 
   /**
-   * Sends a message, text or bytes; the promise, where there is one, resolves when a source may go on, or when the socket has ended. While it is
-   * being closed nothing is sent and every source waits: one that did not would spin.
+   * Sends a message, text or bytes; the promise, where there is one, resolves when a source may go on, or when the
+   * socket has ended. While it is being closed nothing is sent and every source waits: one that did not would spin.
    */
   send(message: string | Uint8Array): void | Promise<void> {
     return this.#write((socket) => socket.send(message));
   }
 
-  /** As `send`, for one text message whose middle is shared with other sockets: as three fragments, so that it is not copied. */
+  /**
+   * As `send`, for one text message whose middle is shared with other sockets: as three fragments, so that it is not
+   * copied.
+   */
   sendShared(head: string, middle: Buffer, tail: string): void | Promise<void> {
     return this.#write((socket) => {
       socket.send(head, { binary: false, fin: false });

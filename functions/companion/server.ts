@@ -1,5 +1,5 @@
-// `GET /ws`: WebSockets (RFC 6455) on an existing HTTP server. Owns who is connected: admission, numbers, the clock that all connections
-// share, the re-check of their keys, and their farewell. No rule of the domain.
+// `GET /ws`: WebSockets (RFC 6455) on an existing HTTP server. Owns who is connected: admission, numbers, the clock
+// that all connections share, the re-check of their keys, and their farewell. No rule of the domain.
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ServerOptions, type WebSocket, WebSocketServer } from 'ws';
@@ -32,7 +32,10 @@ export interface WebSocketOptions extends Partial<ConnectionTimes> {
 export interface WebSocketEndpoint {
   /** Open connections. */
   readonly size: number;
-  /** Refuses new connections, says announceClose to all, and resolves when they are gone, at the latest soon after `graceMs`. */
+  /**
+   * Refuses new connections, says announceClose to all, and resolves when they are gone, at the latest soon after
+   * `graceMs`.
+   */
   drain(graceMs: number): Promise<void>;
   /** Ends everything now. */
   close(): void;

@@ -1,5 +1,5 @@
-// Makes the page's files from its sources, for the local server (in memory) and for Firebase Hosting (dist/console): same input, same
-// bytes. The policy of the page is written here, once.
+// Makes the page's files from its sources, for the local server (in memory) and for Firebase Hosting (dist/console):
+// same input, same bytes. The policy of the page is written here, once.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build } from 'esbuild';
@@ -19,8 +19,8 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Nothing but the page's own files, and no inline script or style at all. 'self' covers the WebSocket of the same origin (CSP 3); another
- * place of it must be named when the page is built. `frame-ancestors` counts in a header only.
+ * Nothing but the page's own files, and no inline script or style at all. 'self' covers the WebSocket of the same
+ * origin (CSP 3); another place of it must be named when the page is built. `frame-ancestors` counts in a header only.
  */
 export function contentPolicy(socketUrl?: string): string {
   const connect = socketUrl === undefined ? "'self'" : `'self' ${new URL(socketUrl).origin}`;

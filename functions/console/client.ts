@@ -1,4 +1,5 @@
-// The gateway as the parts of the page see it: calls over HTTP, streams over the WebSocket or, where there is none, over HTTP too.
+// The gateway as the parts of the page see it: calls over HTTP, streams over the WebSocket or, where there is none,
+// over HTTP too.
 import * as z from 'zod/mini';
 import { Failure, toFailure, unexpected } from './failure.ts';
 import { type CallOptions, createHttp, type OnNotification } from './http.ts';

@@ -1,5 +1,6 @@
-// One conversation as the page holds it: its messages, the turn that runs, and how that turn is found again after a cut or a reload.
-// A prompt is sent once: whatever happens to the connection, it is asked for by its idempotency key or resumed, never repeated.
+// One conversation as the page holds it: its messages, the turn that runs, and how that turn is found again after a cut
+// or a reload. A prompt is sent once: whatever happens to the connection, it is asked for by its idempotency key or
+// resumed, never repeated.
 import { randomId } from '../../shared/client/random-id.ts';
 import type { Client } from './client.ts';
 import { Failure, toFailure } from './failure.ts';

@@ -1,5 +1,5 @@
-// Events without a gap: the recorded ones, then the live ones from where those ended, over every reconnection. Without a WebSocket it
-// looks again every few seconds.
+// Events without a gap: the recorded ones, then the live ones from where those ended, over every reconnection. Without
+// a WebSocket it looks again every few seconds.
 import type { Client } from './client.ts';
 import { type Failure, toFailure } from './failure.ts';
 import { type DeploymentRow, Deployments, type EventRow, Events, LiveEvent, Subscribed } from './results.ts';

@@ -1,4 +1,5 @@
-// Everything that can go wrong with a call, as one class: the gateway's own errors keep their reason, the rest gets one of ours.
+// Everything that can go wrong with a call, as one class: the gateway's own errors keep their reason, the rest gets one
+// of ours.
 import * as z from 'zod/mini';
 
 const WireError = z.object({

@@ -1,4 +1,5 @@
-// JSON-RPC over HTTP: one call, one answer, or the events of a stream before it. Credentials go in a header, never in a URL.
+// JSON-RPC over HTTP: one call, one answer, or the events of a stream before it. Credentials go in a header, never in a
+// URL.
 import * as z from 'zod/mini';
 import { connectionLost, Failure, fromWireError, toFailure, unexpected } from './failure.ts';
 import type { Limits } from './limits.ts';
@@ -85,7 +86,9 @@ export function createHttp(key: string, limits: Limits): Http {
   };
 }
 
-/** The result in a response, else throws its error as a Failure. A 429 is remembered, so that the page can count down. */
+/**
+ * The result in a response, else throws its error as a Failure. A 429 is remembered, so that the page can count down.
+ */
 export function toResult(message: unknown, limits: Limits): unknown {
   const parsed = Response.safeParse(message);
   if (!parsed.success) throw unexpected();
@@ -104,7 +107,10 @@ function readLimits({ headers }: globalThis.Response, limits: Limits): void {
   if (limit && remaining && reset) limits.observe(Number(limit), Number(remaining), Number(reset) * 1_000);
 }
 
-/** The `data` of each event (https://html.spec.whatwg.org/multipage/server-sent-events.html); the gateway sends one line each. */
+/**
+ * The `data` of each event (https://html.spec.whatwg.org/multipage/server-sent-events.html); the gateway sends one line
+ * each.
+ */
 async function* readEvents(body: ReadableStream<Uint8Array> | null): AsyncGenerator<string> {
   if (body === null) return;
   const reader = body.getReader();

@@ -1,4 +1,5 @@
-// The key's rate windows as this page knows them: told by auth.limits, corrected by every response's headers, counted down in between.
+// The key's rate windows as this page knows them: told by auth.limits, corrected by every response's headers, counted
+// down in between.
 import { createValue, type Value } from './view.ts';
 
 export interface RateWindow {

@@ -1,5 +1,5 @@
-// xterm.js under a policy that allows no inline styles: it makes style elements and style attributes, which become constructed
-// stylesheets and CSSOM here. Those are the page's own doing and need no 'unsafe-inline'.
+// xterm.js under a policy that allows no inline styles: it makes style elements and style attributes, which become
+// constructed stylesheets and CSSOM here. Those are the page's own doing and need no 'unsafe-inline'.
 import { Terminal } from '@xterm/xterm';
 import type { Screen } from './terminal-session.ts';
 

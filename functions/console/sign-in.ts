@@ -1,5 +1,5 @@
-// Asking for the key, or waiting until the one that is kept is let in. It is checked with the gateway and kept in sessionStorage: gone
-// with the tab.
+// Asking for the key, or waiting until the one that is kept is let in. It is checked with the gateway and kept in
+// sessionStorage: gone with the tab.
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import type { Failure } from './failure.ts';
@@ -51,7 +51,10 @@ export function SignIn(props: { busy: boolean; failure: Failure | undefined; onK
   );
 }
 
-/** Until the kept key is let in. When something else than the key keeps it out, tries again by itself: as the gateway said, or soon. */
+/**
+ * Until the kept key is let in. When something else than the key keeps it out, tries again by itself: as the gateway
+ * said, or soon.
+ */
 export function KeptKey(props: { failure: Failure | undefined; onRetry: () => void; onSignOut: () => void }): VNode {
   const { failure, onRetry, onSignOut } = props;
   const retryAtMs = useMemo(() => Date.now() + (failure?.facts.retryAfterMs ?? RETRY_MS), [failure]);

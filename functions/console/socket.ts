@@ -1,5 +1,5 @@
-// The one WebSocket of the page: opened by ticket, reopened after every cut, calls in flight told when it is gone. Knows no method but
-// the ticket's.
+// The one WebSocket of the page: opened by ticket, reopened after every cut, calls in flight told when it is gone.
+// Knows no method but the ticket's.
 import * as z from 'zod/mini';
 import { connectionLost, type Failure, toFailure } from './failure.ts';
 import { type CallOptions, type OnNotification, toResult } from './http.ts';

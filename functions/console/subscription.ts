@@ -1,5 +1,5 @@
-// A subscription as one call that lasts: the gateway answers it at once, its events follow until somebody stops it. Not for a page that
-// must miss nothing: a cut ends it (event-feed.ts outlives one).
+// A subscription as one call that lasts: the gateway answers it at once, its events follow until somebody stops it. Not
+// for a page that must miss nothing: a cut ends it (event-feed.ts outlives one).
 import type { Client } from './client.ts';
 import { connectionLost } from './failure.ts';
 import type { OnNotification } from './http.ts';
@@ -7,7 +7,10 @@ import { Anything, LiveEvent, Subscribed } from './results.ts';
 
 export const SUBSCRIBE = 'events.subscribe';
 
-/** Tells `events.subscribed` first, whatever the transport. Resolves once `signal` has aborted; the gateway then sends no more. */
+/**
+ * Tells `events.subscribed` first, whatever the transport. Resolves once `signal` has aborted; the gateway then sends
+ * no more.
+ */
 export async function subscribe(
   client: Client,
   params: object,

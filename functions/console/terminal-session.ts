@@ -1,5 +1,5 @@
-// One shell as the page holds it: named, so that a reload or a cut finds it again; input gathered, since every message counts against
-// the key's rate windows.
+// One shell as the page holds it: named, so that a reload or a cut finds it again; input gathered, since every message
+// counts against the key's rate windows.
 import { randomId } from '../../shared/client/random-id.ts';
 import type { Client } from './client.ts';
 import { type Failure, toFailure } from './failure.ts';

@@ -1,4 +1,5 @@
-// What every part of the page is made of: typed elements, values that tell their readers, and a clock that ticks while somebody looks.
+// What every part of the page is made of: typed elements, values that tell their readers, and a clock that ticks while
+// somebody looks.
 import { type ComponentChildren, h, type VNode } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 
@@ -15,7 +16,10 @@ export interface Props {
   readonly onSubmit?: (event: SubmitEvent) => void;
 }
 
-/** An HTML element. Text is text: nothing here ever becomes markup. (Preact's own table of every tag's props costs the compiler minutes.) */
+/**
+ * An HTML element. Text is text: nothing here ever becomes markup. (Preact's own table of every tag's props costs the
+ * compiler minutes.)
+ */
 export function el(tag: string, props: Props | null, ...children: ComponentChildren[]): VNode {
   return h(tag, props, ...children);
 }

@@ -1,6 +1,7 @@
-// The push endpoint of the `deployments` subscription: verifies Pub/Sub's token, unwraps the message, hands the event to the rule in
-// shared/webhooks/deployments.ts. 2xx acknowledges; anything else makes Pub/Sub deliver again, and after its last attempt file the message
-// under dead letters. So what cannot be read is answered 400, never 204: an operator can look at a dead letter, not at a dropped one.
+// The push endpoint of the `deployments` subscription: verifies Pub/Sub's token, unwraps the message, hands the event
+// to the rule in shared/webhooks/deployments.ts. 2xx acknowledges; anything else makes Pub/Sub deliver again, and after
+// its last attempt file the message under dead letters. So what cannot be read is answered 400, never 204: an operator
+// can look at a dead letter, not at a dropped one.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
@@ -28,8 +29,8 @@ const Envelope = z.object({
 });
 
 /**
- * `POST /deployments` (and `/`). Without PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT every request is refused, except on a machine that is
- * not deployed, where the emulator pushes without a token.
+ * `POST /deployments` (and `/`). Without PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT every request is refused, except on a
+ * machine that is not deployed, where the emulator pushes without a token.
  */
 export function createDeploymentsHandler(services: Services, options: OidcOptions = {}): HttpHandler {
   const { config, log, wrongCredentials } = services;

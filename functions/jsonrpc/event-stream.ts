@@ -1,5 +1,5 @@
-// Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html): one stream of notifications, ended by the
-// ordinary response. The reader sets the pace: a notification resolves when the socket has taken it.
+// Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html): one stream of notifications,
+// ended by the ordinary response. The reader sets the pace: a notification resolves when the socket has taken it.
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
 import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';

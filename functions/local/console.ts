@@ -1,5 +1,5 @@
-// The console at `/` of the local gateway: bundled from its sources at the first visit and kept in memory, so that `npm start` waits for
-// nothing and never serves yesterday's build.
+// The console at `/` of the local gateway: bundled from its sources at the first visit and kept in memory, so that
+// `npm start` waits for nothing and never serves yesterday's build.
 import { RpcError } from '../../shared/errors.ts';
 import { type HttpHandler, pathOf, sendJson } from '../server/http.ts';
 

@@ -1,5 +1,5 @@
-// A reader of the output that has gone (`npm start | head -1`) or a terminal that was closed: the log then has no reader, and the process
-// serves on. Without a listener the failed write would end it.
+// A reader of the output that has gone (`npm start | head -1`) or a terminal that was closed: the log then has no
+// reader, and the process serves on. Without a listener the failed write would end it.
 
 /** For the life of the process; to be called before anything is written. */
 export function surviveClosedOutput(): void {

@@ -1,6 +1,7 @@
-// Hosting under the stock functions-framework CLI (5.0.5). The framework keeps the process, its command line, the port and the choice
-// of the target; the requests themselves never reach its express app, which would inflate and parse up to 1 GiB of body before anybody
-// is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM. Signature type `http` only.
+// Hosting under the stock functions-framework CLI (5.0.5). The framework keeps the process, its command line, the port
+// and the choice of the target; the requests themselves never reach its express app, which would inflate and parse up
+// to 1 GiB of body before anybody is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM.
+// Signature type `http` only.
 import http, { type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError } from '../../shared/errors.ts';
@@ -15,7 +16,10 @@ export interface HardenOptions {
   readonly log: Logger;
   /** Whose pages may call. */
   readonly origins: Origins;
-  /** Settles within `graceMs` what is still running when requests are done or out of time (turns whose client went away). */
+  /**
+   * Settles within `graceMs` what is still running when requests are done or out of time (turns whose client went
+   * away).
+   */
   readonly finish?: (graceMs: number) => Promise<void>;
   /** Releases connections when nothing is in flight any more; given one second. */
   readonly close?: () => Promise<void>;
@@ -34,8 +38,8 @@ const CLOSE_TIMEOUT_MS = 1000;
 const IDLE_CHECK_MS = 25;
 
 /**
- * To be called while the CLI loads the function's module. The CLI then calls `http.createServer(app)`, once: that call is answered with
- * a server of ours around `handler`, and `app` is left aside.
+ * To be called while the CLI loads the function's module. The CLI then calls `http.createServer(app)`, once: that call
+ * is answered with a server of ours around `handler`, and `app` is left aside.
  */
 export function hardenFramework(options: HardenOptions): void {
   const { createServer } = http;
@@ -73,8 +77,9 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
     log.info('function listens', { port: typeof address === 'object' ? address?.port : address });
     // The framework's own listening callback, where it registers its signal listeners, runs after this one.
     process.nextTick(() => {
-      // The framework ends the process for any promise nobody waited for, and every request in flight with it. The Google SDKs leave
-      // such promises behind when the metadata server fails to give them a token, so here it is reported and the instance lives on.
+      // The framework ends the process for any promise nobody waited for, and every request in flight with it. The
+      // Google SDKs leave such promises behind when the metadata server fails to give them a token, so here it is
+      // reported and the instance lives on.
       signals.removeAllListeners('unhandledRejection');
       signals.on('unhandledRejection', (error) => {
         log.error('a rejection was not handled', errorFields(error));
@@ -96,7 +101,10 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
   return server;
 }
 
-/** Stops accepting, lets what is in flight finish, closes idle keep-alive connections as they become idle. Never rejects. */
+/**
+ * Stops accepting, lets what is in flight finish, closes idle keep-alive connections as they become idle. Never
+ * rejects.
+ */
 async function drainServer(server: Server, options: HardenOptions, signal: string): Promise<void> {
   const { log, finish, close, drainTimeoutMs = DRAIN_TIMEOUT_MS } = options;
   const beganMs = performance.now();
@@ -104,7 +112,8 @@ async function drainServer(server: Server, options: HardenOptions, signal: strin
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   const failed = (error: unknown): void => log.error('the drain could not settle everything', errorFields(error));
-  // Requests come first: settling may refuse what they still want to do. Only what is left of the time goes to the rest.
+  // Requests come first: settling may refuse what they still want to do. Only what is left of the time goes to the
+  // rest.
   const leftMs = (): number => Math.max(0, drainTimeoutMs - (performance.now() - beganMs));
   await within(leftMs() - FINISH_MS_MIN, closed);
   const finished = finish?.(Math.max(0, leftMs() - FINISH_MARGIN_MS)).catch(failed);

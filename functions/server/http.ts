@@ -1,5 +1,5 @@
-// What the HTTP functions share: bodies with a cap, JSON answers, CORS, request ids. Plain node:http, so that the same handlers run
-// under functions-framework and in the local server. No rule of the domain lives here.
+// What the HTTP functions share: bodies with a cap, JSON answers, CORS, request ids. Plain node:http, so that the same
+// handlers run under functions-framework and in the local server. No rule of the domain lives here.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
@@ -11,7 +11,10 @@ import { endWith } from './slow-reader.ts';
 
 export type HttpHandler = (req: IncomingMessage, res: ServerResponse) => void | Promise<void>;
 
-/** After a refusal, this much of an unread body is swallowed so that the client can read the answer; then the socket is cut. */
+/**
+ * After a refusal, this much of an unread body is swallowed so that the client can read the answer; then the socket is
+ * cut.
+ */
 const DRAIN_BYTES_MAX = 8 << 20;
 const DRAIN_MS_MAX = 2_000;
 
@@ -19,7 +22,8 @@ const EXPOSED_HEADERS =
   'X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, X-Request-Id, X-Gateway-Overhead-Ms';
 const ALLOWED_HEADERS = [
   'Content-Type, X-API-Key, Authorization, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id',
-  // What tracing in browsers adds to every request: W3C Trace Context and Baggage, B3, and the headers of common vendors.
+  // What tracing in browsers adds to every request: W3C Trace Context and Baggage, B3, and the headers of common
+  // vendors.
   'traceparent, tracestate, baggage, b3, X-B3-TraceId, X-B3-SpanId, X-B3-ParentSpanId, X-B3-Sampled, X-B3-Flags',
   'X-Cloud-Trace-Context, X-Amzn-Trace-Id, uber-trace-id, sentry-trace, Request-Id, Request-Context, newrelic',
   'X-Datadog-Trace-Id, X-Datadog-Parent-Id, X-Datadog-Origin, X-Datadog-Sampling-Priority, X-Datadog-Tags',
@@ -61,9 +65,9 @@ export function queryOf(req: IncomingMessage): URLSearchParams {
 }
 
 /**
- * Reads a body of at most 1 MiB. Throws RpcError `payload_too_large`, or `unsupported_media_type` for any Content-Encoding but
- * identity (a 200 KB gzip bomb became 200 MB in the framework's own parser), or the connection's error when the client goes away;
- * `unavailable` when `hold`, which is asked before bytes are kept, says no.
+ * Reads a body of at most 1 MiB. Throws RpcError `payload_too_large`, or `unsupported_media_type` for any
+ * Content-Encoding but identity (a 200 KB gzip bomb became 200 MB in the framework's own parser), or the connection's
+ * error when the client goes away; `unavailable` when `hold`, which is asked before bytes are kept, says no.
  */
 export function readBody(
   req: IncomingMessage,
@@ -109,8 +113,8 @@ export function readBody(
 }
 
 /**
- * Sends JSON. When the body of the request was not read to its end, it is drained within bounds, so that the client can read the
- * answer while it still sends; `Connection: close` would reset the connection under it.
+ * Sends JSON. When the body of the request was not read to its end, it is drained within bounds, so that the client can
+ * read the answer while it still sends; `Connection: close` would reset the connection under it.
  */
 export function sendJson(res: ServerResponse, status: number, body: unknown, headers: OutgoingHttpHeaders = {}): void {
   sendJsonText(res, status, JSON.stringify(body), headers);
@@ -151,7 +155,10 @@ export function sendError(
   sendJson(res, httpStatusOf(error), { error: error.toWire(requestId) }, { ...errorHeaders(error), ...headers });
 }
 
-/** Outside JSON-RPC a failure always has an HTTP status of its own: codes of the table that are statuses, 400 for bad params. */
+/**
+ * Outside JSON-RPC a failure always has an HTTP status of its own: codes of the table that are statuses, 400 for bad
+ * params.
+ */
 export function httpStatusOf(error: RpcError): number {
   const { code } = error.toWire('');
   if (code >= 400) return code === 499 ? 400 : code;
@@ -180,8 +187,8 @@ export function rateHeaders(decision: RateDecision | undefined): OutgoingHttpHea
 }
 
 /**
- * Exact-origin CORS. Sets the headers on `res` for a listed origin, answers a preflight itself and then returns true. An origin that is
- * not listed gets no CORS headers: the browser refuses, other clients are not concerned.
+ * Exact-origin CORS. Sets the headers on `res` for a listed origin, answers a preflight itself and then returns true.
+ * An origin that is not listed gets no CORS headers: the browser refuses, other clients are not concerned.
  */
 export function handleCors(
   req: IncomingMessage,
@@ -211,8 +218,8 @@ export function handleCors(
 }
 
 /**
- * Calls `write` when the client ends its side while it is being answered: it may still read, or it may have gone, which only a write
- * shows.
+ * Calls `write` when the client ends its side while it is being answered: it may still read, or it may have gone, which
+ * only a write shows.
  */
 export function onHalfClose(res: ServerResponse, write: () => void): void {
   const { socket } = res.req;

@@ -1,5 +1,5 @@
-// What every node:http server of ours has in common: limits on headers and time, the checks of a request's head, and JSON even for what
-// is not HTTP. An answer in flight is never disturbed by what its client sends behind the request.
+// What every node:http server of ours has in common: limits on headers and time, the checks of a request's head, and
+// JSON even for what is not HTTP. An answer in flight is never disturbed by what its client sends behind the request.
 import {
   createServer,
   type IncomingMessage,
@@ -17,11 +17,13 @@ import type { RequestGuard } from './request-guard.ts';
 
 const SERVER_OPTIONS: ServerOptions = {
   maxHeaderSize: Math.min(16_384, maxHeaderSize),
-  // A client has this long to send its headers, and its whole request: closes slow-loris. Responses may stream for longer.
+  // A client has this long to send its headers, and its whole request: closes slow-loris. Responses may stream for
+  // longer.
   headersTimeout: 15_000,
   requestTimeout: 60_000,
   connectionsCheckingInterval: 5000,
-  // Longer than Google's front end keeps an idle connection (600 s), so that it never reuses one that is being closed here.
+  // Longer than Google's front end keeps an idle connection (600 s), so that it never reuses one that is being closed
+  // here.
   keepAliveTimeout: 620_000,
   // The guard answers in JSON what node would answer with an empty body.
   requireHostHeader: false,
@@ -30,7 +32,10 @@ const SERVER_OPTIONS: ServerOptions = {
 /** A client that has ended its side, and is not answered within this time, is asked whether it still reads. */
 const HALF_CLOSED_PROBE_MS = 1_000;
 
-/** `closeSilent` ends connections that have sent nothing yet, as browsers open them ahead: node takes them for busy ones. */
+/**
+ * `closeSilent` ends connections that have sent nothing yet, as browsers open them ahead: node takes them for busy
+ * ones.
+ */
 export type HttpServer = Server & { closeSilent(): void };
 
 export interface HttpServerOptions {
@@ -40,8 +45,9 @@ export interface HttpServerOptions {
 }
 
 /**
- * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other protocol that a client
- * offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is (RFC 9110, 7.8).
+ * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other
+ * protocol that a client offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is
+ * (RFC 9110, 7.8).
  */
 export function createHttpServer(listener: RequestListener, { guard, times }: HttpServerOptions = {}): HttpServer {
   const sockets = new Set<Socket>();
@@ -86,7 +92,8 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
   });
   server.on('clientError', (error, socket) => endBroken(error, socket, open.get(socket)));
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    // `Expect: 100-continue`: the client is told to send its body when the handler starts to read it, so after authentication.
+    // `Expect: 100-continue`: the client is told to send its body when the handler starts to read it, so after
+    // authentication.
     req.once('resume', () => {
       if (!res.headersSent) res.writeContinue();
     });
@@ -116,8 +123,9 @@ function refuse(req: IncomingMessage, res: ServerResponse, error: RpcError): voi
 }
 
 /**
- * The client has ended its side. One that still reads is answered. One that has gone cannot be told from it, but resets the connection
- * when anything arrives: an interim response, which every client skips, makes sure that long calls of clients that left end.
+ * The client has ended its side. One that still reads is answered. One that has gone cannot be told from it, but resets
+ * the connection when anything arrives: an interim response, which every client skips, makes sure that long calls of
+ * clients that left end.
  */
 function probe(responses: ReadonlySet<ServerResponse>): void {
   if (responses.size === 0) return;
@@ -129,7 +137,10 @@ function probe(responses: ReadonlySet<ServerResponse>): void {
   timer.unref();
 }
 
-/** Listener for `clientError`: what is not HTTP at all never becomes a request; it gets JSON too, then the connection ends. */
+/**
+ * Listener for `clientError`: what is not HTTP at all never becomes a request; it gets JSON too, then the connection
+ * ends.
+ */
 function endBroken(error: Error, socket: Duplex, open: OpenResponses | undefined): void {
   const code = 'code' in error ? String(error.code) : '';
   if (!socket.writable || !(code.startsWith('HPE_') || BROKEN.has(code))) {
@@ -157,12 +168,17 @@ function endBroken(error: Error, socket: Duplex, open: OpenResponses | undefined
   endSoon(socket);
 }
 
-/** Whether a response goes on without anything more from its client: its request has been read to its end, or it has begun. */
+/**
+ * Whether a response goes on without anything more from its client: its request has been read to its end, or it has
+ * begun.
+ */
 function isDue(res: ServerResponse): boolean {
   return res.req.complete || res.headersSent;
 }
 
-/** Time for the client to read what was written before the connection is gone: bytes that come meanwhile would reset it. */
+/**
+ * Time for the client to read what was written before the connection is gone: bytes that come meanwhile would reset it.
+ */
 const LINGER_MS = 1_000;
 
 function endSoon(socket: Duplex): void {

@@ -1,17 +1,23 @@
-// What is refused by the head of a request alone, on every endpoint and before any of them runs. A gateway on a loopback address is
-// reached by every page that its user opens: a page can resolve its own name to 127.0.0.1 (DNS rebinding), or send requests to localhost.
-// So there only the names of this machine are taken as `Host`, and only listed origins and the gateway's own as `Origin`.
+// What is refused by the head of a request alone, on every endpoint and before any of them runs. A gateway on a
+// loopback address is reached by every page that its user opens: a page can resolve its own name to 127.0.0.1 (DNS
+// rebinding), or send requests to localhost. So there only the names of this machine are taken as `Host`, and only
+// listed origins and the gateway's own as `Origin`.
 import type { IncomingMessage } from 'node:http';
 import { isIPv4 } from 'node:net';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError } from '../../shared/errors.ts';
 
 export interface RequestGuard {
-  /** Throws RpcError `invalid_request` for a missing, double or malformed Host, `forbidden` for one that is not ours. */
+  /**
+   * Throws RpcError `invalid_request` for a missing, double or malformed Host, `forbidden` for one that is not ours.
+   */
   checkHost(req: IncomingMessage): void;
   /** Throws RpcError `forbidden` for a page of another origin that is not listed; only on a loopback address. */
   checkOrigin(req: IncomingMessage): void;
-  /** Whether the page of a WebSocket's ticket may connect: a listed origin, on a loopback address also the gateway's own. */
+  /**
+   * Whether the page of a WebSocket's ticket may connect: a listed origin, on a loopback address also the gateway's
+   * own.
+   */
   mayConnect(req: IncomingMessage): boolean;
 }
 

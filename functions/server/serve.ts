@@ -1,5 +1,5 @@
-// The life of a process with a server of its own (the companion, `npm start`): the environment read, the port opened, SIGTERM and SIGINT
-// drained. Functions live under the framework instead (framework.ts). Knows no endpoint.
+// The life of a process with a server of its own (the companion, `npm start`): the environment read, the port opened,
+// SIGTERM and SIGINT drained. Functions live under the framework instead (framework.ts). Knows no endpoint.
 import { setTimeout as pause } from 'node:timers/promises';
 import { ConfigError, loadConfig } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
@@ -33,7 +33,8 @@ export async function runProcess(create: (services: Services) => Served | Promis
   surviveClosedOutput();
   try {
     const services = await createServices(loadConfig(trimEnvironment(process.env)));
-    // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every call in flight.
+    // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every
+    // call in flight.
     process.on('unhandledRejection', (error) => services.log.error('a rejection was not handled', errorFields(error)));
     const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
     await serve(services, served);

@@ -1,5 +1,5 @@
-// Answers go out at the pace of their reader: a large one in pieces, and a reader that takes nothing is cut off, because what it was sent
-// stays in memory until then.
+// Answers go out at the pace of their reader: a large one in pieces, and a reader that takes nothing is cut off,
+// because what it was sent stays in memory until then.
 import type { ServerResponse } from 'node:http';
 
 /** A reader that takes nothing for this long is gone; its turn goes on and can be resumed. */

@@ -1,4 +1,5 @@
-// What an instance does before it takes calls: loads its SDKs and opens the connections that its first call would wait for.
+// What an instance does before it takes calls: loads its SDKs and opens the connections that its first call would wait
+// for.
 import type { Services } from '../../shared/services.ts';
 
 /** An instance that cannot reach its store serves all the same, after this long: its answers say what is wrong. */
@@ -6,8 +7,8 @@ const WARM_MS_MAX = 3_000;
 const PING_TIMEOUT_MS = 10_000;
 
 /**
- * Waits for the store, within bounds, and for nothing else: the limiter gives a call less time than a cold connection may take, so an
- * instance that listened sooner would answer its first callers 503. Never rejects.
+ * Waits for the store, within bounds, and for nothing else: the limiter gives a call less time than a cold connection
+ * may take, so an instance that listened sooner would answer its first callers 503. Never rejects.
  */
 export async function warm(services: Services, names: readonly ('keys' | 'store' | 'bus')[]): Promise<void> {
   const pings = names.map(async (name) => {

@@ -1,5 +1,5 @@
-// `POST /webhook` and `POST /webhook/sweep` as HTTP: who may, which headers count, which status the pipeline's answer gets. The
-// pipeline itself is shared/webhooks.
+// `POST /webhook` and `POST /webhook/sweep` as HTTP: who may, which headers count, which status the pipeline's answer
+// gets. The pipeline itself is shared/webhooks.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { hasKey } from '../../shared/auth/authenticate.ts';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
@@ -42,7 +42,10 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
   const scheduler =
     audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
 
-  /** The key beside a signature may be a wrong one, or meant for a proxy: then the signature decides, and undefined is returned. */
+  /**
+   * The key beside a signature may be a wrong one, or meant for a proxy: then the signature decides, and undefined is
+   * returned.
+   */
   const admitKey = async (req: IncomingMessage, isSigned: boolean): Promise<Admitted | undefined> => {
     if (isSigned && !hasKey(req.headers)) return undefined;
     let caller: Caller;
@@ -140,7 +143,10 @@ function ownerOf({ fingerprint }: Signer): string {
   return `webhook·${fingerprint}`;
 }
 
-/** GitHub sends a form with the JSON in `payload`, unless its hook says `application/json`; the signature is over the form. */
+/**
+ * GitHub sends a form with the JSON in `payload`, unless its hook says `application/json`; the signature is over the
+ * form.
+ */
 function contentOf(body: Uint8Array, { headers }: IncomingMessage): Uint8Array {
   if (headers['x-github-event'] === undefined) return body;
   const [type] = (headers['content-type'] ?? '').split(';', 1);
@@ -166,8 +172,8 @@ function fromKey(caller: Caller, req: IncomingMessage): Omit<Delivery, 'body'> {
 }
 
 /**
- * Of the unsigned headers only GitHub's own are believed, and only beside GitHub's signature, which has no place for them. An id is the
- * same delivery under any of the secrets: they are replaced while deliveries are sent again.
+ * Of the unsigned headers only GitHub's own are believed, and only beside GitHub's signature, which has no place for
+ * them. An id is the same delivery under any of the secrets: they are replaced while deliveries are sent again.
  */
 function fromSigner({ kind, fingerprint }: Signer, req: IncomingMessage): Omit<Delivery, 'body'> {
   const source = `/webhook/${kind}/${fingerprint}`;

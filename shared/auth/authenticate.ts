@@ -1,5 +1,5 @@
-// The first gate: who is calling, judged from two headers alone, before a byte of the body is read. Keys in a query string are
-// never looked at.
+// The first gate: who is calling, judged from two headers alone, before a byte of the body is read. Keys in a query
+// string are never looked at.
 import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { ApiKey } from '../config/key-document.ts';
@@ -15,8 +15,8 @@ export interface CredentialHeaders {
 }
 
 /**
- * The caller behind a request's headers; at once when keys are in memory. Throws (or rejects with) RpcError `unauthorized`, and
- * `unavailable` when keys cannot be had.
+ * The caller behind a request's headers; at once when keys are in memory. Throws (or rejects with) RpcError
+ * `unauthorized`, and `unavailable` when keys cannot be had.
  */
 export type Authenticate = (headers: CredentialHeaders, options?: AuthenticateCall) => Caller | Promise<Caller>;
 
@@ -40,8 +40,8 @@ const KEY_CHARS_MAX = 1024;
 const BEARER = /^bearer +(\S+) *$/i;
 
 /**
- * Who a key is now, by its digest: for what outlives the request that presented it. Throws (or rejects with) RpcError `unauthorized` once
- * the key is withdrawn or expired, and `unavailable` when keys cannot be had.
+ * Who a key is now, by its digest: for what outlives the request that presented it. Throws (or rejects with) RpcError
+ * `unauthorized` once the key is withdrawn or expired, and `unavailable` when keys cannot be had.
  */
 export type Recognize = (digest: Uint8Array, options?: { readonly signal?: AbortSignal }) => Caller | Promise<Caller>;
 
@@ -50,8 +50,9 @@ export function createRecognize(options: AuthenticateOptions): Recognize {
 }
 
 /**
- * Builds the gate. `X-API-Key: <key>` or `Authorization: Bearer <key>`. Where both are there, `X-API-Key` counts, unless the token is a
- * key of another id: then it is not known who calls. Wrong keys are counted per address; none at all is not.
+ * Builds the gate. `X-API-Key: <key>` or `Authorization: Bearer <key>`. Where both are there, `X-API-Key` counts,
+ * unless the token is a key of another id: then it is not known who calls. Wrong keys are counted per address; none at
+ * all is not.
  */
 export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   const { keys, wrongCredentials: wrong } = options;

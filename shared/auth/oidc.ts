@@ -1,4 +1,5 @@
-// Verifies the OIDC tokens that Pub/Sub push and Cloud Scheduler send: signed by Google, for this audience, by this service account.
+// Verifies the OIDC tokens that Pub/Sub push and Cloud Scheduler send: signed by Google, for this audience, by this
+// service account.
 
 import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
@@ -19,8 +20,8 @@ export interface OidcPolicy {
 
 export interface OidcVerifier {
   /**
-   * Resolves when `authorization` is a Bearer token that satisfies the policy. Rejects with RpcError `unauthorized`, or `unavailable`
-   * when Google's certificates cannot be had in time.
+   * Resolves when `authorization` is a Bearer token that satisfies the policy. Rejects with RpcError `unauthorized`, or
+   * `unavailable` when Google's certificates cannot be had in time.
    */
   verify(authorization: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<void>;
 }

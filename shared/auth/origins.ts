@@ -1,4 +1,5 @@
-// Which web pages may call the gateway, by the exact origins of ALLOWED_ORIGINS, and the log line that an operator needs when one may not.
+// Which web pages may call the gateway, by the exact origins of ALLOWED_ORIGINS, and the log line that an operator
+// needs when one may not.
 import type { Logger } from '../log.ts';
 
 /** Refused names that are remembered; beyond them a last line is written, and no more. */
@@ -10,7 +11,10 @@ export interface Origins {
   has(origin: string): boolean;
   /** Logs, once per origin, that it was refused and which variable would allow it. */
   refused(origin: string): void;
-  /** Logs, once per name, that a request for another host was refused: a page may have pointed its own name at this machine. */
+  /**
+   * Logs, once per name, that a request for another host was refused: a page may have pointed its own name at this
+   * machine.
+   */
   refusedHost(host: string): void;
 }
 

@@ -1,5 +1,6 @@
-// Single-use tickets: how a browser, which cannot set headers on a WebSocket, proves its key. Stored is only the hash of a ticket; the
-// key's digest beside it is sealed with the ticket itself, so that the document says nothing to who reads the store.
+// Single-use tickets: how a browser, which cannot set headers on a WebSocket, proves its key. Stored is only the hash
+// of a ticket; the key's digest beside it is sealed with the ticket itself, so that the document says nothing to who
+// reads the store.
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { WallClock } from '../clock.ts';
@@ -32,8 +33,8 @@ export interface Ticket {
 type Deps = { readonly store: Store; readonly clock: WallClock };
 
 /**
- * Makes a ticket for the key behind `caller`. Throws RpcError `unavailable` when the store cannot be reached, Error for a caller that was
- * not recognised by a key.
+ * Makes a ticket for the key behind `caller`. Throws RpcError `unavailable` when the store cannot be reached, Error for
+ * a caller that was not recognised by a key.
  */
 export async function issueTicket({ store, clock }: Deps, caller: Caller, signal?: AbortSignal): Promise<Ticket> {
   if (caller.digest === undefined) throw new Error('a ticket needs a caller with a key');
@@ -51,8 +52,9 @@ export async function issueTicket({ store, clock }: Deps, caller: Caller, signal
 }
 
 /**
- * Uses a ticket up and answers the digest of its key; exactly one instance gets it. Throws RpcError `unauthorized` for a ticket that is
- * unknown, used or expired, `unavailable` when the store cannot tell (the ticket may then be used up: get another).
+ * Uses a ticket up and answers the digest of its key; exactly one instance gets it. Throws RpcError `unauthorized` for
+ * a ticket that is unknown, used or expired, `unavailable` when the store cannot tell (the ticket may then be used up:
+ * get another).
  */
 export async function redeemTicket({ store, clock }: Deps, ticket: string, signal?: AbortSignal): Promise<Uint8Array> {
   const ref = TICKET.test(ticket) ? refOf(ticket) : undefined;

@@ -1,6 +1,7 @@
-// Guesses are bounded: a token bucket per client address for credentials that are wrong (keys, tickets, signatures, ID tokens). Beyond it
-// such a request is answered 429 instead of 401; a valid credential is accepted all the same, since who shares an address with a guesser
-// is not known. Also the log of refusals: a line per address and second at most, with how many they were.
+// Guesses are bounded: a token bucket per client address for credentials that are wrong (keys, tickets, signatures, ID
+// tokens). Beyond it such a request is answered 429 instead of 401; a valid credential is accepted all the same, since
+// who shares an address with a guesser is not known. Also the log of refusals: a line per address and second at most,
+// with how many they were.
 import ipaddr from 'ipaddr.js';
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
@@ -29,7 +30,9 @@ export class CredentialError extends RpcError {}
 export interface WrongCredentials {
   /** Whether the address has used up its guesses: nothing expensive is done for one more. */
   isThrottled(client: Client): boolean;
-  /** Counts a wrong credential that was refused with `error`, and returns the error to answer: the same as 401, or 429. */
+  /**
+   * Counts a wrong credential that was refused with `error`, and returns the error to answer: the same as 401, or 429.
+   */
   refuse(client: Client, error: RpcError): CredentialError;
   /** Logs a request without a credential, which is not counted, and returns the error to answer. */
   absent(client: Client, error: RpcError): CredentialError;
@@ -91,8 +94,8 @@ function toCredentialError({ reason, message, data, cause }: RpcError): Credenti
 }
 
 /**
- * The client's address; of IPv6 its /64, which one customer holds whole. Google's front end appends the address that it sees to
- * X-Forwarded-For, so the last entry is the only one that the client did not write.
+ * The client's address; of IPv6 its /64, which one customer holds whole. Google's front end appends the address that it
+ * sees to X-Forwarded-For, so the last entry is the only one that the client did not write.
  */
 function toAddress({ headers, socket }: Client, isBehindFrontEnd: boolean): string {
   const forwarded = isBehindFrontEnd ? headers['x-forwarded-for'] : undefined;

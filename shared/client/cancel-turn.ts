@@ -3,7 +3,10 @@ import { isObject, isTerminal, type TurnEvent } from './events.ts';
 import { sleep, startDeadline } from './timer.ts';
 import type { TurnParts } from './turn-stream.ts';
 
-/** A prompt that was still on its way when the caller aborted is looked for this often, 200 ms apart, then twice that, and so on. */
+/**
+ * A prompt that was still on its way when the caller aborted is looked for this often, 200 ms apart, then twice that,
+ * and so on.
+ */
 const ATTEMPTS = 4;
 const PAUSE_MS = 100;
 const TIMEOUT_MS = 10_000;

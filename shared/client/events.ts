@@ -1,5 +1,5 @@
-// What a turn tells while it runs, as the wire names it (contract: `conversation.event`). An event has exactly one member; names that a
-// newer gateway adds are ignored by reading only known ones.
+// What a turn tells while it runs, as the wire names it (contract: `conversation.event`). An event has exactly one
+// member; names that a newer gateway adds are ignored by reading only known ones.
 import type { Methods } from './methods.ts';
 
 type Usage = Methods['conversation.prompt']['result']['usage'];
@@ -41,7 +41,10 @@ export interface EventBody {
     readonly success: boolean;
     readonly changes: readonly FileChange[];
   };
-  /** A call to the provider failed and is made again, after this wait where the provider asked for one; the turn goes on. */
+  /**
+   * A call to the provider failed and is made again, after this wait where the provider asked for one; the turn goes
+   * on.
+   */
   readonly StreamError?: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number };
   /** The conversation was too long for the model, which is asked again without its oldest messages. */
   readonly ContextTrimmed?: { readonly messages: number; readonly trimmed: number; readonly budget_tokens: number };

@@ -1,5 +1,5 @@
-// The client of the gateway, for Node 20 and later and for browsers. The methods of the reference's client come first and behave as there;
-// the others throw GatewayError, retry what may be retried, and stream.
+// The client of the gateway, for Node 20 and later and for browsers. The methods of the reference's client come first
+// and behave as there; the others throw GatewayError, retry what may be retried, and stream.
 import { cancelWhenAborted } from './cancel-turn.ts';
 import type { Notification, TurnEvent } from './events.ts';
 import { GatewayError, unreachable } from './gateway-error.ts';
@@ -31,7 +31,10 @@ export interface JsonRpcResponse {
 }
 
 export interface ClientOptions {
-  /** How prompts stream: Server-Sent Events (default), or WebSocket, which needs `socketUrl` where `/ws` is another service. */
+  /**
+   * How prompts stream: Server-Sent Events (default), or WebSocket, which needs `socketUrl` where `/ws` is another
+   * service.
+   */
   readonly streaming?: 'sse' | 'websocket';
   /** Default: `/ws` below the gateway's URL. */
   readonly socketUrl?: string;
@@ -57,7 +60,10 @@ export interface StreamOptions extends CallOptions {
   readonly cancelOnAbort?: boolean;
 }
 
-/** Methods by name. Own ones are added so: `new CodexGatewayClient<Methods & { 'hello.world': { params: ...; result: ... } }>(...)`. */
+/**
+ * Methods by name. Own ones are added so: `new CodexGatewayClient<Methods & { 'hello.world': { params: ...; result: ...
+ * } }>(...)`.
+ */
 export type MethodTable = Readonly<Record<string, { readonly params: object; readonly result: unknown }>>;
 
 type Prompt = Methods['conversation.prompt'];
@@ -82,7 +88,10 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   readonly #open: OpenStream;
   readonly #retries: number;
 
-  /** `gatewayUrl` as in `GATEWAY_URL`, e.g. `http://127.0.0.1:8080`. Throws TypeError for a URL or a key that cannot be sent. */
+  /**
+   * `gatewayUrl` as in `GATEWAY_URL`, e.g. `http://127.0.0.1:8080`. Throws TypeError for a URL or a key that cannot be
+   * sent.
+   */
   constructor(gatewayUrl: string, apiKey: string, options: ClientOptions = {}) {
     const url = new URL(gatewayUrl);
     if (!/^https?:$/.test(url.protocol))
@@ -142,8 +151,8 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   }
 
   /**
-   * Calls a method. A prompt without an `idempotency_key` gets one, so that a retry cannot make it run twice. Throws GatewayError, or
-   * the reason of an aborted `signal`.
+   * Calls a method. A prompt without an `idempotency_key` gets one, so that a retry cannot make it run twice. Throws
+   * GatewayError, or the reason of an aborted `signal`.
    */
   async call<Name extends keyof Table & string>(
     method: Name,

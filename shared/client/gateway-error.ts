@@ -3,7 +3,10 @@ import { ERRORS } from '../errors.ts';
 import { isObject, type TurnEvent } from './events.ts';
 import type { Reason } from './methods.ts';
 
-/** Reasons of the gateway's error table, and those of the client itself: no answer came, in time or at all, or it was not one. */
+/**
+ * Reasons of the gateway's error table, and those of the client itself: no answer came, in time or at all, or it was
+ * not one.
+ */
 export type ErrorReason = Reason | 'network' | 'timeout' | 'bad_response';
 
 export interface GatewayErrorInit {

@@ -19,7 +19,10 @@ export interface Call {
   readonly signal: AbortSignal;
 }
 
-/** A stream brings notifications and returns the result. Ends with a GatewayError, `network` when it is cut before the response. */
+/**
+ * A stream brings notifications and returns the result. Ends with a GatewayError, `network` when it is cut before the
+ * response.
+ */
 export type OpenStream = (call: Call) => AsyncGenerator<Notification, unknown, void>;
 
 /** The gateway sends a comment every 15 s; three missing mean that the connection is dead. */

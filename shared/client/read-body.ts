@@ -1,4 +1,5 @@
-// Reads what fetch brings, within bounds: a whole text, or Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+// Reads what fetch brings, within bounds: a whole text, or Server-Sent Events
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 import { GatewayError, networkError } from './gateway-error.ts';
 import type { Timer } from './timer.ts';
 

@@ -3,7 +3,10 @@ import { GatewayError } from './gateway-error.ts';
 import type { Methods } from './methods.ts';
 import { sleep, type Timer } from './timer.ts';
 
-/** Called twice they do what one call does: they read, or the gateway knows them again (a prompt by its idempotency key). */
+/**
+ * Called twice they do what one call does: they read, or the gateway knows them again (a prompt by its idempotency
+ * key).
+ */
 const REPEATABLE: ReadonlySet<string> = new Set<keyof Methods>([
   'auth.limits',
   'auth.ticket',
@@ -34,7 +37,9 @@ export function isRepeatable(method: string): boolean {
   return REPEATABLE.has(method);
 }
 
-/** A rate limit is refused before anything runs; after any other failure, something that is not repeatable may have run. */
+/**
+ * A rate limit is refused before anything runs; after any other failure, something that is not repeatable may have run.
+ */
 export function mayRetry(error: unknown, repeatable: boolean): error is GatewayError {
   if (!(error instanceof GatewayError) || !error.retryable || error.reason === 'timeout') return false;
   return !FOR_THE_CALLER.has(error.reason) && (repeatable || (error.reason === 'rate_limited' && error.code === 429));

@@ -1,5 +1,5 @@
-// One call over a WebSocket of its own, opened with a ticket, as browsers need it. Refuses to keep more than it may: a reader that is too
-// slow loses the connection, not events, for a turn can be resumed.
+// One call over a WebSocket of its own, opened with a ticket, as browsers need it. Refuses to keep more than it may: a
+// reader that is too slow loses the connection, not events, for a turn can be resumed.
 import type { Notification } from './events.ts';
 import { networkError } from './gateway-error.ts';
 import { type Call, callOnce, type Endpoint, type OpenStream, toMessage, toResult } from './http.ts';

@@ -1,4 +1,5 @@
-// A deadline, or a watch for silence, as an AbortSignal that also follows the caller's. Ends without leaving a listener behind.
+// A deadline, or a watch for silence, as an AbortSignal that also follows the caller's. Ends without leaving a listener
+// behind.
 import { GatewayError, networkError } from './gateway-error.ts';
 
 /** Longer timers fire at once. */

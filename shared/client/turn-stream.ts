@@ -1,5 +1,5 @@
-// A turn as it happens: each event exactly once and in order, over as many connections as it takes, then the answer. A connection that is
-// cut does not end a turn, here or at the gateway.
+// A turn as it happens: each event exactly once and in order, over as many connections as it takes, then the answer. A
+// connection that is cut does not end a turn, here or at the gateway.
 import { isObject, isTerminal, type TurnEvent, toTurnEvent } from './events.ts';
 import { fromTurnEnd, GatewayError } from './gateway-error.ts';
 import type { Call, OpenStream } from './http.ts';
@@ -23,7 +23,9 @@ export interface TurnParts {
   readonly retries: number;
 }
 
-/** A turn to begin (`prompt`, whose params must hold `session_id` and `idempotency_key`), or one to follow (`resume`). */
+/**
+ * A turn to begin (`prompt`, whose params must hold `session_id` and `idempotency_key`), or one to follow (`resume`).
+ */
 export interface TurnRequest {
   readonly method: 'conversation.prompt' | 'conversation.resume';
   readonly params: { readonly session_id?: string | undefined; readonly after_seq?: number | undefined };

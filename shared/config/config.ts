@@ -1,5 +1,5 @@
-// The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env, but the functions'
-// entry, which must not load this for a health probe.
+// The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env,
+// but the functions' entry, which must not load this for a health probe.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import type { ProxyEnv } from 'node:http';
@@ -54,8 +54,8 @@ export interface Config {
   readonly webhookLimits: readonly Limit[];
   readonly allowedOrigins: ReadonlySet<string>;
   /**
-   * The companion service: where the jsonrpc function forwards calls that need a process (undefined: nowhere), the audience of the ID
-   * tokens that go with them, and the service account whose tokens the companion accepts.
+   * The companion service: where the jsonrpc function forwards calls that need a process (undefined: nowhere), the
+   * audience of the ID tokens that go with them, and the service account whose tokens the companion accepts.
    */
   readonly companion: {
     readonly url: string | undefined;
@@ -114,7 +114,10 @@ export class ConfigError extends Error {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Reads and validates an environment. Throws ConfigError with every mistake in it, a line each; never shows a secret's value. */
+/**
+ * Reads and validates an environment. Throws ConfigError with every mistake in it, a line each; never shows a secret's
+ * value.
+ */
 export function loadConfig(env: Environment): Config {
   // An empty variable counts as unset, as in docker and CI settings.
   const given = Object.fromEntries(

@@ -1,8 +1,9 @@
-// The environment as it was meant: files written on Windows and secrets piped by `echo` leave a CR or a newline at the end of a value.
+// The environment as it was meant: files written on Windows and secrets piped by `echo` leave a CR or a newline at the
+// end of a value.
 
 /**
- * Takes white space off both ends of every value, in place: the SDKs of Google and others read `process.env` themselves. Returns its
- * argument.
+ * Takes white space off both ends of every value, in place: the SDKs of Google and others read `process.env`
+ * themselves. Returns its argument.
  */
 export function trimEnvironment<Env extends Record<string, string | undefined>>(env: Env): Env {
   for (const [name, value] of Object.entries(env)) {

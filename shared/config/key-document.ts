@@ -1,5 +1,5 @@
-// Reads what an operator stores as keys: one bare key, or a JSON document of several. Turns each key into its digest at once and
-// forgets it; no message that leaves this file contains any part of a payload's secrets.
+// Reads what an operator stores as keys: one bare key, or a JSON document of several. Turns each key into its digest at
+// once and forgets it; no message that leaves this file contains any part of a payload's secrets.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Limit } from './limits.ts';
@@ -53,8 +53,8 @@ const Entry = z
 const Document = z.strictObject({ keys: z.array(Entry).min(1).max(KEYS_MAX) });
 
 /**
- * `payload`: one bare key (key id `default`) or `{"keys":[{"id","key"|"sha256","scopes"?,"limits"?,"expires_at"?}]}`; white space
- * around it is ignored. Throws KeyDocumentError. Source of the format: contract section 2.
+ * `payload`: one bare key (key id `default`) or `{"keys":[{"id","key"|"sha256","scopes"?,"limits"?,"expires_at"?}]}`;
+ * white space around it is ignored. Throws KeyDocumentError. Source of the format: contract section 2.
  */
 export function parseKeyDocument(payload: string, defaults: KeyDefaults = {}): ApiKey[] {
   const text = payload.trim();

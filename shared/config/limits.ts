@@ -16,8 +16,9 @@ const CALLS_MAX = 1_000_000_000;
 const LIMIT = /^([1-9]\d{0,9})\/([a-z]+)$/;
 
 /**
- * `'100/minute,1000/hour'` (or the same as a list) -> limits in the order written. At least one, each unit (second, minute, hour,
- * day) at most once, 1..1e9 calls. Throws an Error whose message names the part that is wrong; limits are no secret.
+ * `'100/minute,1000/hour'` (or the same as a list) -> limits in the order written. At least one, each unit (second,
+ * minute, hour, day) at most once, 1..1e9 calls. Throws an Error whose message names the part that is wrong; limits are
+ * no secret.
  */
 export function parseLimits(text: string | readonly string[]): Limit[] {
   const parts = typeof text === 'string' ? text.split(',') : text;

@@ -1,4 +1,5 @@
-// What a model id is: one rule for the configuration at start and for the calls that name a model. It resolves no engine.
+// What a model id is: one rule for the configuration at start and for the calls that name a model. It resolves no
+// engine.
 /** Answers at once; always resolvable, as all of this engine's. */
 export const OFFLINE_MODEL = 'offline/echo';
 /** The same answer word by word, so that streams and Cancel can be tried without any account. */
@@ -10,12 +11,14 @@ const MODEL_CHARS_MAX = 128;
 /** `provider/` of every model that needs an account. */
 const PROVIDER_PREFIXES: ReadonlySet<string> = new Set(['anthropic', 'openai', 'google', 'codex']);
 /**
- * The part after the provider may hold slashes (`endpoints/123`, `@cf/meta/llama-3`), but no component begins with a dot: a provider's
- * client puts the id into a path.
+ * The part after the provider may hold slashes (`endpoints/123`, `@cf/meta/llama-3`), but no component begins with a
+ * dot: a provider's client puts the id into a path.
  */
 const MODEL_PATTERN = /^([a-z][a-z0-9-]*)\/[A-Za-z0-9@_][\w.:@+-]*(?:\/[A-Za-z0-9@_][\w.:@+-]*)*$/;
 
-/** What is wrong with a model id; undefined when nothing is. Whether the provider has credentials is a question of use. */
+/**
+ * What is wrong with a model id; undefined when nothing is. Whether the provider has credentials is a question of use.
+ */
 export function modelIdIssue(model: string): string | undefined {
   if (OFFLINE_MODELS.has(model)) return undefined;
   if (model.length > MODEL_CHARS_MAX) return `must be at most ${MODEL_CHARS_MAX} characters`;

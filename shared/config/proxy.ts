@@ -1,6 +1,6 @@
-// Where the operator's machine reaches the internet through a proxy only: the calls to places that the operator or this project names
-// (providers of models, checks of logins) go through it. Calls to places that callers name do not: the proxy would look the name up, and
-// could reach addresses that callers may not.
+// Where the operator's machine reaches the internet through a proxy only: the calls to places that the operator or this
+// project names (providers of models, checks of logins) go through it. Calls to places that callers name do not: the
+// proxy would look the name up, and could reach addresses that callers may not.
 import type { ProxyEnv } from 'node:http';
 
 /** Never through a proxy: models and backends on this machine. */

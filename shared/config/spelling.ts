@@ -1,5 +1,5 @@
-// Finds variables that look like misspelt ones of the gateway: a limit that is not applied or a key that is not used is else only noticed
-// when it matters.
+// Finds variables that look like misspelt ones of the gateway: a limit that is not applied or a key that is not used is
+// else only noticed when it matters.
 
 /** Other programs' or the machine's: too short, or too common, to be what another name was meant to be. */
 const NEVER_MEANT = /^(?:PORT|HOST|HOME|PATH|K_SERVICE|\w*_PROXY)$/;
@@ -48,7 +48,9 @@ function lacksOneWord(name: string, known: string): boolean {
   return all.some((_, index) => all.toSpliced(index, 1).join('_') === name);
 }
 
-/** Edits from one to the other: insertions, deletions, substitutions and swaps of neighbours (optimal string alignment). */
+/**
+ * Edits from one to the other: insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
+ */
 function distanceOf(one: string, two: string): number {
   if (Math.abs(one.length - two.length) > 2) return Number.POSITIVE_INFINITY;
   let before: number[] = [];

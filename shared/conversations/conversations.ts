@@ -1,4 +1,5 @@
-// The conversations of all keys: what the methods call. It knows sessions and turns; the rules are in lease.ts, the parts beside it.
+// The conversations of all keys: what the methods call. It knows sessions and turns; the rules are in lease.ts, the
+// parts beside it.
 import type { Clock, Ids } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { contextTokens } from '../engines/direct/context-tokens.ts';
@@ -47,7 +48,9 @@ export interface PromptParams {
   readonly idempotencyKey: string | undefined;
   /** The call can go to the companion: it does, as NeedsCompanion, when that holds the session's tools. */
   readonly canForward?: boolean;
-  /** The caller sees the turn's events; without them it does not wait long for a provider that asks to be called later. */
+  /**
+   * The caller sees the turn's events; without them it does not wait long for a provider that asks to be called later.
+   */
   readonly isStreamed?: boolean;
   /** The caller's own account, and the login it comes from. */
   readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
@@ -87,7 +90,10 @@ export interface Conversations {
   /** As `resume`, without following: what is there now. */
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
-  /** False when there was nothing to delete. Throws NeedsCompanion when that holds something of the session and `canForward`. */
+  /**
+   * False when there was nothing to delete. Throws NeedsCompanion when that holds something of the session and
+   * `canForward`.
+   */
   delete(owner: string, sessionId: string, canForward?: boolean): Promise<boolean>;
   /** Notes that this instance holds something for the session (companion-mark.ts). */
   hold(session: SessionName, held: Held, options: { readonly isStarted: boolean }): Promise<void>;

@@ -1,5 +1,6 @@
-// conversation.delete: every document of a session goes. First a tombstone (nobody sees or runs the session any more, its owner is
-// fenced), then the rest in bounded steps, then the tombstone: a crash in between is finished by the next delete or prompt.
+// conversation.delete: every document of a session goes. First a tombstone (nobody sees or runs the session any more,
+// its owner is fenced), then the rest in bounded steps, then the tombstone: a crash in between is finished by the next
+// delete or prompt.
 import type { Clock } from '../clock.ts';
 import { NeedsCompanion } from '../engines/needs-companion.ts';
 import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';
@@ -21,8 +22,9 @@ const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
 
 /**
- * Hides the session, and lets go of the idempotency keys of what ran and waited in it. The turn that was running (null: none) and the bytes
- * that the owner's total has of it, or undefined when there is no such session. With `canForward`, throws NeedsCompanion when the companion must end something of it.
+ * Hides the session, and lets go of the idempotency keys of what ran and waited in it. The turn that was running (null:
+ * none) and the bytes that the owner's total has of it, or undefined when there is no such session. With `canForward`,
+ * throws NeedsCompanion when the companion must end something of it.
  */
 export async function markDeleted(
   store: Store,

@@ -1,6 +1,7 @@
-// Whether the owner of a lease, or of a place in the queue, is alive. Its clock wrote the time until which it is; a time further ahead than
-// a lease can reach was written by a wrong clock and says nothing. Then this instance looks whether the owner renews it, by its own
-// monotonic clock. What it remembers for that is a hint, bounded, and lost with the process.
+// Whether the owner of a lease, or of a place in the queue, is alive. Its clock wrote the time until which it is; a
+// time further ahead than a lease can reach was written by a wrong clock and says nothing. Then this instance looks
+// whether the owner renews it, by its own monotonic clock. What it remembers for that is a hint, bounded, and lost with
+// the process.
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';

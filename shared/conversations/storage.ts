@@ -1,5 +1,6 @@
-// What an owner keeps, in bytes of messages: what counts, the document of the total, and the refusal. Each conversation carries its own
-// exact count; what it has grown by joins the owner's next write of usage (usage-ledger.ts), so that a prompt costs no round trip more.
+// What an owner keeps, in bytes of messages: what counts, the document of the total, and the refusal. Each conversation
+// carries its own exact count; what it has grown by joins the owner's next write of usage (usage-ledger.ts), so that a
+// prompt costs no round trip more.
 import { createHash } from 'node:crypto';
 import { RpcError } from '../errors.ts';
 import type { Ref, Snapshot, Write } from '../store/store.ts';
@@ -32,7 +33,10 @@ export function messageBytes({ bytes }: Pick<StoredMessage, 'bytes'>): number {
   return bytes + MESSAGE_BYTES;
 }
 
-/** What a conversation keeps. One of an older version is counted from what is in its document, once that is written again. */
+/**
+ * What a conversation keeps. One of an older version is counted from what is in its document, once that is written
+ * again.
+ */
 export function storedBytes({ stored_bytes, recent }: ConversationDocument): number {
   return stored_bytes ?? recent.reduce((sum, message) => sum + messageBytes(message), 0);
 }

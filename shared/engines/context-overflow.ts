@@ -1,5 +1,5 @@
-// The error of a turn that does not fit into its model's context. Engines meet it by trimming; it reaches the caller only when the prompt
-// alone is too long.
+// The error of a turn that does not fit into its model's context. Engines meet it by trimming; it reaches the caller
+// only when the prompt alone is too long.
 import { RpcError } from '../errors.ts';
 
 export class ContextOverflow extends RpcError {

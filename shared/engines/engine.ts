@@ -1,5 +1,5 @@
-// The Engine port: one turn of a conversation in, Codex-named events out. An engine knows models; it knows nothing of sessions,
-// stores or limits.
+// The Engine port: one turn of a conversation in, Codex-named events out. An engine knows models; it knows nothing of
+// sessions, stores or limits.
 import type { Usage } from '../usage.ts';
 
 export interface Message {
@@ -7,7 +7,10 @@ export interface Message {
   readonly content: string;
 }
 
-/** Credentials of a caller's own account, for one turn. Never logged, stored, put into an event or into a process's environment. */
+/**
+ * Credentials of a caller's own account, for one turn. Never logged, stored, put into an event or into a process's
+ * environment.
+ */
 export interface Credential {
   readonly provider: 'chatgpt' | 'openai' | 'anthropic' | 'google';
   /** A function, so that no logger or serialiser that meets the object shows the token. */
@@ -61,7 +64,9 @@ export interface TurnInput {
   readonly messages: readonly Message[];
   /** To be used instead of the deployment's own; it fits the model. */
   readonly credential?: Credential;
-  /** Older messages of the conversation that are not in `messages`: `messages[0]` is number `trimmed` + 1. Default 0. */
+  /**
+   * Older messages of the conversation that are not in `messages`: `messages[0]` is number `trimmed` + 1. Default 0.
+   */
   readonly trimmed?: number;
   /** What the model may call during the turn, for engines that can let it. */
   readonly tools?: Toolset;
@@ -72,8 +77,8 @@ export interface TurnInput {
 }
 
 /**
- * Events an engine yields while it works, named as Codex names them (contract section 4). TaskStarted and the terminal events
- * (TaskComplete, TurnAborted, Error) belong to the turn, not to the engine.
+ * Events an engine yields while it works, named as Codex names them (contract section 4). TaskStarted and the terminal
+ * events (TaskComplete, TurnAborted, Error) belong to the turn, not to the engine.
  */
 export type EngineEvent =
   | { readonly AgentMessageDelta: { readonly delta: string } }
@@ -81,7 +86,10 @@ export type EngineEvent =
   | { readonly TokenCount: Usage }
   /** A call failed and is made again, after a wait that the provider asked for where it did; the turn goes on. */
   | { readonly StreamError: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number } }
-  /** The provider found the conversation too long: it is asked again with `messages` of it, `trimmed` older ones left out. */
+  /**
+   * The provider found the conversation too long: it is asked again with `messages` of it, `trimmed` older ones left
+   * out.
+   */
   | {
       readonly ContextTrimmed: {
         readonly messages: number;
@@ -110,7 +118,10 @@ export type EngineEvent =
         readonly call_id: string;
         readonly exit_code: number;
         readonly duration_ms: number;
-        /** All output, stdout and stderr as they came, cut at 16 KiB of characters; the deltas are live and may lack the first of it. */
+        /**
+         * All output, stdout and stderr as they came, cut at 16 KiB of characters; the deltas are live and may lack the
+         * first of it.
+         */
         readonly aggregated_output: string;
       };
     }
@@ -156,22 +167,26 @@ export interface Outcome {
   readonly usage: Usage;
   /** The model that answered, as the provider names it, in `provider/model` form. */
   readonly model: string;
-  /** Why the model stopped, where the engine knows: `length` is an answer cut at the output limit, `content_filter` one cut by policy. */
+  /**
+   * Why the model stopped, where the engine knows: `length` is an answer cut at the output limit, `content_filter` one
+   * cut by policy.
+   */
   readonly finishReason?: 'stop' | 'length' | 'content_filter' | 'other';
 }
 
 /**
- * Errors thrown by `run`: RpcError `upstream_error` (the provider refused, failed, cut the stream or could not be reached:
- * data.provider, data.status?), `upstream_timeout`, `invalid_params` (no such model); the signal's reason when aborted.
- * A stream that ends without the provider's own end marker is `upstream_error`, never a success (bifrost#5665).
+ * Errors thrown by `run`: RpcError `upstream_error` (the provider refused, failed, cut the stream or could not be
+ * reached: data.provider, data.status?), `upstream_timeout`, `invalid_params` (no such model); the signal's reason when
+ * aborted. A stream that ends without the provider's own end marker is `upstream_error`, never a success
+ * (bifrost#5665).
  */
 export interface Engine {
   run(turn: TurnInput, options: { readonly signal: AbortSignal }): AsyncGenerator<EngineEvent, Outcome, void>;
 }
 
 /**
- * Where an engine keeps what it must find again on another machine, per conversation. Kept as long as the conversation; whoever deletes a
- * conversation erases it too.
+ * Where an engine keeps what it must find again on another machine, per conversation. Kept as long as the conversation;
+ * whoever deletes a conversation erases it too.
  */
 export interface EngineState {
   load(conversationId: string, options: { readonly signal: AbortSignal }): Promise<Uint8Array | undefined>;
@@ -184,8 +199,8 @@ export interface Engines {
   /** What a prompt without `model` gets, e.g. `anthropic/claude-sonnet-4-5` or `offline/echo`. */
   readonly defaultModel: string;
   /**
-   * Throws RpcError `invalid_params` when the provider is unknown or has no credentials, saying which variable to set, or when
-   * `credential` is another provider's. Without a model, a credential gets its provider's default one.
+   * Throws RpcError `invalid_params` when the provider is unknown or has no credentials, saying which variable to set,
+   * or when `credential` is another provider's. Without a model, a credential gets its provider's default one.
    */
   resolve(model: string | undefined, credential?: Credential): { readonly engine: Engine; readonly model: string };
   /** Starts loading what the default model needs, so that the first prompt does not pay for it. Never throws. */

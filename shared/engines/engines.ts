@@ -28,8 +28,9 @@ export interface EnginesOptions {
 const CODEX_MODEL = PROVIDERS.openai.defaultModel.replace('openai/', 'codex/');
 
 /**
- * Engines of a configuration. Default model: `config.model`, else that of the first provider with credentials (Anthropic, OpenAI,
- * Google), else `offline/echo`. Constructing costs nothing: a provider is imported by its first call, or by `warm()`.
+ * Engines of a configuration. Default model: `config.model`, else that of the first provider with credentials
+ * (Anthropic, OpenAI, Google), else `offline/echo`. Constructing costs nothing: a provider is imported by its first
+ * call, or by `warm()`.
  */
 export function createEngines(
   config: Pick<Config, 'model' | 'providers'> &

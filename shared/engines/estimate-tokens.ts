@@ -7,8 +7,8 @@ const CODE_CHARS_MIN = 12;
 const CODE_SHARE = 0.2;
 
 /**
- * About how many tokens a text is, rather too many: words of letters 3 characters a token, runs without white space that are no words
- * (base64, hex, minified code) 1.5, scripts of three bytes a character 1.5 tokens each, others 1.
+ * About how many tokens a text is, rather too many: words of letters 3 characters a token, runs without white space
+ * that are no words (base64, hex, minified code) 1.5, scripts of three bytes a character 1.5 tokens each, others 1.
  */
 export function estimateTextTokens(text: string): number {
   let tokens = 0;

@@ -1,5 +1,5 @@
-// What a provider's failure means to the caller: which row of the error table, whether to try again, and what may be said. Owns the
-// only look into the SDK's errors; never passes on their bodies, headers or request.
+// What a provider's failure means to the caller: which row of the error table, whether to try again, and what may be
+// said. Owns the only look into the SDK's errors; never passes on their bodies, headers or request.
 import { RpcError } from '../errors.ts';
 import { ContextOverflow } from './context-overflow.ts';
 import { PROVIDERS, type ProviderName } from './direct/providers.ts';
@@ -111,7 +111,9 @@ export function toTooLarge(provider: ProviderName, bytesMax: number): RpcError {
   return new RpcError('upstream_error', { message, data: { provider, limit_bytes: bytesMax }, retryable: false });
 }
 
-/** The same error, with the time after which the caller may try again; an error that is not retryable stays as it is. */
+/**
+ * The same error, with the time after which the caller may try again; an error that is not retryable stays as it is.
+ */
 export function withRetryAfter(error: RpcError, retryAfterMs: number | undefined): RpcError {
   if (retryAfterMs === undefined || !error.retryable) return error;
   const { reason, message, data, retryable, cause } = error;

@@ -1,4 +1,5 @@
-// The engine of a machine without any provider: repeats the prompt and says so. It calls nothing, knows nothing and never fails.
+// The engine of a machine without any provider: repeats the prompt and says so. It calls nothing, knows nothing and
+// never fails.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/model-id.ts';
@@ -14,9 +15,9 @@ const PREFACE =
   'This is %MODEL%: no AI model is configured here (set ANTHROPIC_API_KEY or OPENAI_API_KEY, or Google credentials). You said: ';
 
 /**
- * Echoes the prompt in a few deltas, at once and deterministically; a prompt over 4,000 characters is quoted in part. `offline/slow` waits
- * 200 ms before each word. Usage is an estimate of one token per four characters, since no tokenizer is involved. Throws the signal's
- * reason when aborted.
+ * Echoes the prompt in a few deltas, at once and deterministically; a prompt over 4,000 characters is quoted in part.
+ * `offline/slow` waits 200 ms before each word. Usage is an estimate of one token per four characters, since no
+ * tokenizer is involved. Throws the signal's reason when aborted.
  */
 export function createOfflineEngine(): Engine {
   return {

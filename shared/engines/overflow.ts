@@ -1,10 +1,14 @@
-// A conversation that is too long for a model: how providers say so, and how it is made to fit. Trimming drops the oldest messages in steps of
-// a quarter, so that what is sent begins at the same message for many turns; the prompt itself stays whole.
+// A conversation that is too long for a model: how providers say so, and how it is made to fit. Trimming drops the
+// oldest messages in steps of a quarter, so that what is sent begins at the same message for many turns; the prompt
+// itself stays whole.
 import { isBlank } from '../text.ts';
 import type { EngineEvent, Message, TurnInput } from './engine.ts';
 import { estimateTextTokens } from './estimate-tokens.ts';
 
-/** The forms of Anthropic, OpenAI, Gemini, xAI, Mistral, Groq, Bedrock, vLLM, llama.cpp, LM Studio, Ollama and of gateways before them. */
+/**
+ * The forms of Anthropic, OpenAI, Gemini, xAI, Mistral, Groq, Bedrock, vLLM, llama.cpp, LM Studio, Ollama and of
+ * gateways before them.
+ */
 const FORMS: readonly RegExp[] = [
   /context[ _]length[ _]exceeded|exceed_context_size|model_context_window_exceeded|context size (?:has been )?exceeded/i,
   /prompt is too long|input is too long|input length (?:and `?max_tokens`? )?exceeds?/i,
@@ -45,8 +49,8 @@ export interface Trimmed {
 }
 
 /**
- * The turn with a quarter fewer tokens, or as many quarters as the limit that the provider named needs; at least one message fewer, with
- * `all` all of them but the prompt. Undefined when only the prompt is left.
+ * The turn with a quarter fewer tokens, or as many quarters as the limit that the provider named needs; at least one
+ * message fewer, with `all` all of them but the prompt. Undefined when only the prompt is left.
  */
 export function trimTurn(turn: TurnInput, limitTokens = Number.POSITIVE_INFINITY, all = false): Trimmed | undefined {
   const { messages, instructions = '', tools, trimmed = 0 } = turn;

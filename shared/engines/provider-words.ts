@@ -1,5 +1,5 @@
-// What a provider says of a failure, from its JSON in the forms that providers and compatible servers use, from a web page or plain text:
-// one line, bounded, without anything that looks like a key.
+// What a provider says of a failure, from its JSON in the forms that providers and compatible servers use, from a web
+// page or plain text: one line, bounded, without anything that looks like a key.
 import { isJson } from './direct/stream-repair.ts';
 
 const CHARS_MAX = 300;
@@ -38,7 +38,10 @@ export function clean(text: string, secrets: readonly string[] = []): string {
   return line.length > CHARS_MAX ? `${line.slice(0, CHARS_MAX).toWellFormed()}…` : line;
 }
 
-/** `{error: {message, code}}`, `{error: "..."}`, `{message}`, `{detail}`, `{response: {error}}`, or a list of one of them. */
+/**
+ * `{error: {message, code}}`, `{error: "..."}`, `{message}`, `{detail}`, `{response: {error}}`, or a list of one of
+ * them.
+ */
 function pick(value: unknown): Words {
   if (typeof value === 'string') return { text: value, code: '' };
   if (Array.isArray(value)) return value.length === 0 ? { text: '', code: '' } : pick(value[0]);

@@ -1,5 +1,5 @@
-// Methods that need a process, on an instance that starts none: the call goes to the companion, after everything here has judged it
-// (scope, params, limit), and its notifications and its answer come back as if it had run here.
+// Methods that need a process, on an instance that starts none: the call goes to the companion, after everything here
+// has judged it (scope, params, limit), and its notifications and its answer come back as if it had run here.
 import { z } from 'zod';
 import { NeedsCompanion } from '../engines/needs-companion.ts';
 import { ERRORS, type Reason, RpcError } from '../errors.ts';
@@ -13,7 +13,10 @@ export interface ForwardedCall extends ForwardedFacts {
   readonly signal: AbortSignal;
 }
 
-/** Sends a call and yields the JSON-RPC messages that answer it. Throws RpcError `unavailable` when the companion cannot be reached. */
+/**
+ * Sends a call and yields the JSON-RPC messages that answer it. Throws RpcError `unavailable` when the companion cannot
+ * be reached.
+ */
 export type Companion = (call: ForwardedCall) => AsyncIterable<unknown>;
 
 const Failure = z.object({ message: z.string(), data: z.looseObject({ reason: z.string() }) });
@@ -25,8 +28,8 @@ const Message = z.union([
 ]);
 
 /**
- * The same registry, in which methods that run on the companion are sent there. `companion` undefined: this deployment has none, and
- * they answer `forbidden`.
+ * The same registry, in which methods that run on the companion are sent there. `companion` undefined: this deployment
+ * has none, and they answer `forbidden`.
  */
 export function forwardToCompanion(
   registry: Registry<MethodContext>,

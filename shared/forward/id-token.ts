@@ -1,4 +1,5 @@
-// ID tokens of this service's own account, from Google's metadata server or credentials; the library caches one until it expires.
+// ID tokens of this service's own account, from Google's metadata server or credentials; the library caches one until
+// it expires.
 
 import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';

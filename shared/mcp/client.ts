@@ -1,5 +1,6 @@
-// One connected MCP server, of either protocol era: the official SDK asks `server/discover` first (2026-07-28, stateless) and falls back to
-// `initialize` (up to 2025-11-25). Owns the handshake, its deadline and the requests made of a server.
+// One connected MCP server, of either protocol era: the official SDK asks `server/discover` first (2026-07-28,
+// stateless) and falls back to `initialize` (up to 2025-11-25). Owns the handshake, its deadline and the requests made
+// of a server.
 import { Client, isSpecType, type Transport, UnsupportedProtocolVersionError } from '@modelcontextprotocol/client';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
@@ -19,8 +20,8 @@ export interface McpClient {
   /** Asks anew, for the tools on the allow-list. Throws SessionGone where a new connection may serve it. */
   listTools(allowed: ReadonlySet<string> | undefined, signal: AbortSignal): Promise<Offer>;
   /**
-   * Throws RpcError `not_found` for a tool that was not listed, and SessionGone as `listTools`. A tool's own failure is a result with
-   * `isError`.
+   * Throws RpcError `not_found` for a tool that was not listed, and SessionGone as `listTools`. A tool's own failure is
+   * a result with `isError`.
    */
   callTool(
     tool: string,
@@ -60,7 +61,9 @@ const NOT_RUN: ReadonlySet<number> = new Set([125, 126, 127]);
 const PAGES_MAX = 16;
 const ToolsPage = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.string().optional() });
 
-/** Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `spawn` throws. */
+/**
+ * Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `spawn` throws.
+ */
 export async function connectStdio(options: StdioOptions): Promise<McpClient> {
   const deadline = AbortSignal.timeout(CONNECT_MS);
   const signal = AbortSignal.any([options.signal, deadline]);
@@ -176,8 +179,8 @@ async function connect(transport: Transport, options: ConnectOptions): Promise<M
     async callTool(tool, args, { signal: callSignal, timeoutMs }) {
       const definition = definitions.get(tool);
       if (definition === undefined) throw new RpcError('not_found', { message: `Not found: no tool "${tool}"` });
-      // Without the output schema: an answer that fits the server's own schema proves nothing, and the schema's patterns would run on our
-      // event loop (ReDoS).
+      // Without the output schema: an answer that fits the server's own schema proves nothing, and the schema's
+      // patterns would run on our event loop (ReDoS).
       const { name: toolName, inputSchema } = definition;
       const stub: unknown = { name: toolName, inputSchema: { ...inputSchema, type: 'object' } };
       const toolDefinition = isSpecType.Tool(stub) ? { toolDefinition: stub } : {};
@@ -205,7 +208,10 @@ async function connect(transport: Transport, options: ConnectOptions): Promise<M
   };
 }
 
-/** All that a server offers, whatever its form: one tool that the protocol does not allow would fail the list as a whole. */
+/**
+ * All that a server offers, whatever its form: one tool that the protocol does not allow would fail the list as a
+ * whole.
+ */
 async function fetchTools(client: Client, signal: AbortSignal): Promise<unknown[]> {
   if (client.getServerCapabilities()?.tools === undefined) return [];
   let offered: unknown[] = [];

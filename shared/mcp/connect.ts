@@ -1,5 +1,5 @@
-// From a server's configuration to a connection: in the caller's sandbox, in one of its own, or over HTTP. Decides what a server may touch;
-// callers give commands and URLs, only the administrator gives paths, network and inside addresses.
+// From a server's configuration to a connection: in the caller's sandbox, in one of its own, or over HTTP. Decides what
+// a server may touch; callers give commands and URLs, only the administrator gives paths, network and inside addresses.
 import type { Config } from '../config/config.ts';
 import { type Issue, RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
@@ -45,7 +45,10 @@ export function createConnector(parts: {
   readonly servers: Config['mcpServers'];
 }): Connector {
   const { sandbox, log, servers: registered } = parts;
-  /** One for all that callers name, under '', and one for each registered server: it may reach no other server's origin inside. */
+  /**
+   * One for all that callers name, under '', and one for each registered server: it may reach no other server's origin
+   * inside.
+   */
   const fetches = new Map<string, Promise<SafeFetch>>();
 
   const fetchOf = (name: string, internalOrigins: ReadonlySet<string>): Promise<SafeFetch> => {
@@ -113,8 +116,9 @@ export function createConnector(parts: {
 }
 
 /**
- * A registered server that holds secrets or has the network gets a home of its own per key: in the caller's, a file that the caller has put
- * there (a Python module, a shell's start file) would run with what the server was trusted with.
+ * A registered server that holds secrets or has the network gets a home of its own per key: in the caller's, a file
+ * that the caller has put there (a Python module, a shell's start file) would run with what the server was trusted
+ * with.
  */
 function toSpec(owner: string, name: string, server: Extract<Registered, { readonly command: string }>): SandboxSpec {
   const isTrusted = server.network || Object.keys(server.env).length > 0;

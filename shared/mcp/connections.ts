@@ -1,5 +1,5 @@
-// The MCP servers that keys have connected: who owns which connection, how many there may be, and when they end. Speaks no protocol itself
-// (mcp-client.ts) and starts no process but in the sandbox.
+// The MCP servers that keys have connected: who owns which connection, how many there may be, and when they end. Speaks
+// no protocol itself (mcp-client.ts) and starts no process but in the sandbox.
 import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
@@ -29,13 +29,13 @@ export interface McpHandle {
 }
 
 /**
- * Everything that names a connection throws RpcError `not_found` alike for one that is missing, has ended or is another key's. The session
- * may be left out of a handle as long as the name is not connected twice.
+ * Everything that names a connection throws RpcError `not_found` alike for one that is missing, has ended or is another
+ * key's. The session may be left out of a handle as long as the name is not connected twice.
  */
 export interface Mcp {
   /**
-   * Connects, or answers the connection that stands when it was made with the same configuration; another one is `conflict`. Throws
-   * `unavailable` when there are too many, else as mcp-client.ts.
+   * Connects, or answers the connection that stands when it was made with the same configuration; another one is
+   * `conflict`. Throws `unavailable` when there are too many, else as mcp-client.ts.
    */
   connect(
     handle: McpHandle,
@@ -49,13 +49,18 @@ export interface Mcp {
   call(handle: McpHandle, call: McpCall): Promise<McpResult>;
   /** Connections of a key; of one session when `sessionId` is given. */
   list(owner: string, sessionId: string | undefined): readonly McpConnection[];
-  /** Asks HTTP servers for their tools and waits for changes that others have announced, a few seconds at most. Never rejects. */
+  /**
+   * Asks HTTP servers for their tools and waits for changes that others have announced, a few seconds at most. Never
+   * rejects.
+   */
   refresh(owner: string, sessionId: string | undefined, signal: AbortSignal): Promise<void>;
   /** Resolves with the handle it was connected by. */
   disconnect(handle: McpHandle): Promise<McpHandle>;
   /** Ends all connections of a session. */
   endSession(session: { readonly owner: string; readonly sessionId: string }): Promise<void>;
-  /** Waits for the tools of the session's servers that have announced a change, a few seconds at most. Never rejects. */
+  /**
+   * Waits for the tools of the session's servers that have announced a change, a few seconds at most. Never rejects.
+   */
   toolsReady(owner: string, sessionId: string): Promise<void>;
   /** What a prompt of this session may use; undefined when nothing is connected. */
   toolset(owner: string, sessionId: string): McpToolset | undefined;
@@ -110,7 +115,9 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
     return entry;
   };
 
-  /** For a session that has none of that name, what is connected in no session; for no session, the only one of the key. */
+  /**
+   * For a session that has none of that name, what is connected in no session; for no session, the only one of the key.
+   */
   const findElsewhere = ({ owner, name, sessionId }: McpHandle): Entry | undefined => {
     if (sessionId !== undefined) return entries.get(idOf({ owner, name, sessionId: undefined }));
     const named = [...entries.values()].filter(({ handle }) => handle.owner === owner && handle.name === name);

@@ -1,5 +1,5 @@
-// What went wrong with an MCP server, as an error of the table: whose fault it is and whether a repetition can help, in one bounded line that
-// names the server and holds nothing but the server's own words.
+// What went wrong with an MCP server, as an error of the table: whose fault it is and whether a repetition can help, in
+// one bounded line that names the server and holds nothing but the server's own words.
 import {
   ProtocolError,
   SdkError,
@@ -88,8 +88,8 @@ export function toRequestError(error: unknown, facts: FailureFacts): RpcError {
 }
 
 /**
- * A call of a tool that may have run: repeating it is safe where nothing was sent, where the server says that it took nothing, and for tools
- * that say they only read or may be repeated.
+ * A call of a tool that may have run: repeating it is safe where nothing was sent, where the server says that it took
+ * nothing, and for tools that say they only read or may be repeated.
  */
 export function toCallError(error: RpcError, isRepeatable: boolean, isUnsent: boolean): RpcError {
   if (error instanceof SessionGone) return error;

@@ -1,5 +1,5 @@
-// MCP's Streamable HTTP transport through the SSRF-safe fetch. The SDK speaks the protocol; this bounds what a server may send and hands
-// the SDK the global Response it expects.
+// MCP's Streamable HTTP transport through the SSRF-safe fetch. The SDK speaks the protocol; this bounds what a server
+// may send and hands the SDK the global Response it expects.
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
 import { RpcError } from '../errors.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
@@ -108,7 +108,10 @@ function createBodyMarker(type: string): Marker {
   };
 }
 
-/** An event stream, of which no event may be longer, given back line by line: JSON holds no line break but between its tokens. */
+/**
+ * An event stream, of which no event may be longer, given back line by line: JSON holds no line break but between its
+ * tokens.
+ */
 function createStreamMarker(): Marker {
   const lines = createLineReader(FRAME_BYTES_MAX);
   let eventBytes = 0;

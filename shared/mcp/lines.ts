@@ -1,8 +1,11 @@
-// Cuts a stream of bytes into lines, in one growing buffer with a bound: a peer that writes byte by byte, or never a newline, costs no
-// more than the longest line it may send.
+// Cuts a stream of bytes into lines, in one growing buffer with a bound: a peer that writes byte by byte, or never a
+// newline, costs no more than the longest line it may send.
 
 export interface LineReader {
-  /** Calls `onLine` for each line that is complete, without its newline. Throws RangeError once a line is longer than the bound. */
+  /**
+   * Calls `onLine` for each line that is complete, without its newline. Throws RangeError once a line is longer than
+   * the bound.
+   */
   push(chunk: Buffer, onLine: (line: Buffer) => void): void;
 }
 

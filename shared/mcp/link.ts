@@ -1,5 +1,5 @@
-// One connection as it is kept: made anew once when an HTTP server has forgotten its session, its tools listed anew when the server says that
-// they changed. Calls under way on a connection that is replaced may end on it.
+// One connection as it is kept: made anew once when an HTTP server has forgotten its session, its tools listed anew
+// when the server says that they changed. Calls under way on a connection that is replaced may end on it.
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import type { McpClient } from './client.ts';

@@ -1,4 +1,5 @@
-// Keeps the stream open on which a server of the stateless era announces changes of its tools. Servers of the older era announce them unasked.
+// Keeps the stream open on which a server of the stateless era announces changes of its tools. Servers of the older era
+// announce them unasked.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@modelcontextprotocol/client';
 

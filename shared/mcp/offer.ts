@@ -1,5 +1,5 @@
-// Which of the tools that a server offers are taken: those the caller allows, up to bounds of number and size. A tool that is odd in itself is
-// left out and named; it never costs the others.
+// Which of the tools that a server offers are taken: those the caller allows, up to bounds of number and size. A tool
+// that is odd in itself is left out and named; it never costs the others.
 import { hasMarks, isMarked } from '../rpc/exact-json.ts';
 import { isDeep } from './failures.ts';
 
@@ -80,8 +80,8 @@ function toTool(name: string, item: Readonly<Record<string, unknown>>): McpTool 
 }
 
 /**
- * A schema without the numbers that would lose digits. A bound (`maximum` of 64 bits) or a default goes: no caller could send such a number.
- * Undefined where a value must be one of them.
+ * A schema without the numbers that would lose digits. A bound (`maximum` of 64 bits) or a default goes: no caller
+ * could send such a number. Undefined where a value must be one of them.
  */
 function withoutMarks(schema: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> | undefined {
   if (!hasMarks(schema)) return schema;

@@ -1,5 +1,5 @@
-// When the tools of a server are listed again: at once after it says that they changed, and never more than one list at a time, with a pause
-// between two, however often it says so.
+// When the tools of a server are listed again: at once after it says that they changed, and never more than one list at
+// a time, with a pause between two, however often it says so.
 
 export interface Refresher {
   /** The tools have changed. */

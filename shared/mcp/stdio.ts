@@ -1,5 +1,6 @@
-// MCP's stdio transport over a child of the sandbox: one JSON-RPC message a line (https://modelcontextprotocol.io/specification). The SDK's
-// own would start the process itself, outside. Refuses lines over 4 MiB, floods, and a server that leaves its input unread.
+// MCP's stdio transport over a child of the sandbox: one JSON-RPC message a line
+// (https://modelcontextprotocol.io/specification). The SDK's own would start the process itself, outside. Refuses lines
+// over 4 MiB, floods, and a server that leaves its input unread.
 import {
   deserializeMessage,
   type JSONRPCMessage,

@@ -1,5 +1,5 @@
-// The tools of a session's MCP servers as a model sees them: names a provider accepts, descriptions and answers of bounded size. What a tool
-// says is data to the model, never an instruction to us.
+// The tools of a session's MCP servers as a model sees them: names a provider accepts, descriptions and answers of
+// bounded size. What a tool says is data to the model, never an instruction to us.
 import { RpcError } from '../errors.ts';
 import type { McpCall, McpConnection } from './link.ts';
 import type { McpResult } from './result.ts';

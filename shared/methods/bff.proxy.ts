@@ -131,7 +131,10 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
   });
 }
 
-/** Without those of the one hop between the backend and us: the known ones, and what its `Connection` names (RFC 9110 section 7.6.1). */
+/**
+ * Without those of the one hop between the backend and us: the known ones, and what its `Connection` names (RFC 9110
+ * section 7.6.1).
+ */
 function shownHeaders(headers: Headers): Record<string, string> {
   const named = new Set(
     headers

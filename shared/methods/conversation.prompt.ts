@@ -101,7 +101,8 @@ export function promptNeedsProcess(
 /** Runs the turn and answers it; `proto` and binary frames run the very same. */
 export async function answerPrompt(params: z.output<typeof Params>, context: MethodContext): Promise<PromptAnswer> {
   const { services, caller, requestMetadata } = context;
-  // The request of a stream that was cut, made once more: its turn goes on where the reader stopped, and nothing runs again.
+  // The request of a stream that was cut, made once more: its turn goes on where the reader stopped, and nothing runs
+  // again.
   const stopped = context.transport === 'sse' ? readLastEventId(requestMetadata.lastEventId) : undefined;
   if (stopped !== undefined) {
     const turn = await services.conversations.resume(caller.keyId, params.session_id, stopped.turnId, context.signal);

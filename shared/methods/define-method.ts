@@ -11,9 +11,15 @@ import type { Timings } from '../timings.ts';
 export interface Connection {
   /** Aborted when the connection ends. */
   readonly signal: AbortSignal;
-  /** What goes on after the call that began it, by id (subscriptions, terminals): the function ends it. All end with the connection. */
+  /**
+   * What goes on after the call that began it, by id (subscriptions, terminals): the function ends it. All end with the
+   * connection.
+   */
   readonly streams: Map<string, () => void>;
-  /** Runs `work` once the response to the present message has been sent, so that a stream cannot overtake its own announcement. */
+  /**
+   * Runs `work` once the response to the present message has been sent, so that a stream cannot overtake its own
+   * announcement.
+   */
   afterReply(work: () => void): void;
 }
 
@@ -36,24 +42,32 @@ export interface MethodContext {
     /** This gateway's WebSocket as the caller would reach it, `ws://` or `wss://`. */
     readonly socketUrl?: string;
   };
-  /** The call can still be forwarded to the companion: the handler may throw NeedsCompanion before it has changed anything. */
+  /**
+   * The call can still be forwarded to the companion: the handler may throw NeedsCompanion before it has changed
+   * anything.
+   */
   readonly canForward?: boolean;
   /** Undefined where every call stands alone (HTTP, SSE). */
   readonly connection?: Connection | undefined;
   /** Bytes that the whole answer may have as JSON. */
   readonly answerBytesMax: number;
   /**
-   * Sends a JSON-RPC notification to the caller before the response; a no-op where the transport cannot stream. Resolves when the
-   * caller can take more: a source that can wait should.
+   * Sends a JSON-RPC notification to the caller before the response; a no-op where the transport cannot stream.
+   * Resolves when the caller can take more: a source that can wait should.
    */
   notify(method: string, params: object, eventId?: string): void | Promise<void>;
-  /** As `notify`, for a notification whose `shared` members are sent to many readers; undefined where the transport has no such way. */
+  /**
+   * As `notify`, for a notification whose `shared` members are sent to many readers; undefined where the transport has
+   * no such way.
+   */
   readonly notifyShared?:
     | ((method: string, params: object, shared: SharedParams, eventId?: string) => void | Promise<void>)
     | undefined;
 }
 
-/** Declares a method; types flow from the zod schemas, and its name stays literal: the typed client finds it by that. */
+/**
+ * Declares a method; types flow from the zod schemas, and its name stays literal: the typed client finds it by that.
+ */
 export function defineMethod<const Name extends string, Params extends ZodObject, Result extends ZodType>(
   definition: MethodDefinition<MethodContext, Params, Result> & { readonly name: Name; readonly scope: Scope | null },
 ): MethodDefinition<MethodContext, Params, Result> & { readonly name: Name } {

@@ -13,7 +13,10 @@ import { toRecordedEvent } from './events.list.ts';
 
 /** Prefix of the ids under which a connection keeps its subscriptions. */
 export const SUBSCRIPTION_PREFIX = 'sub';
-/** Events in the form they are sent, as long as their documents are held: the feed gives one document to all its readers. */
+/**
+ * Events in the form they are sent, as long as their documents are held: the feed gives one document to all its
+ * readers.
+ */
 const forms = new WeakMap<EventDocument, SharedParams>();
 
 export const eventsSubscribe = defineMethod({

@@ -1,5 +1,5 @@
-// Shows a turn to the caller while it runs: `conversation.event` notifications (contract section 4), each after the caller has taken the
-// one before, so that a slow reader slows only itself.
+// Shows a turn to the caller while it runs: `conversation.event` notifications (contract section 4), each after the
+// caller has taken the one before, so that a slow reader slows only itself.
 import type { TurnHandle } from '../conversations/conversations.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
 import { syntheticTerminalEvent } from '../conversations/turns/turn-record.ts';
@@ -7,7 +7,10 @@ import type { EndedTurn } from '../conversations/turns/turn-runner.ts';
 import { RpcError } from '../errors.ts';
 import type { MethodContext } from './define-method.ts';
 
-/** Resolves with the turn's end once every event after `afterSeq` has been sent (`lastSeq` is the last, 0 where nothing streams), or the reader has gone. */
+/**
+ * Resolves with the turn's end once every event after `afterSeq` has been sent (`lastSeq` is the last, 0 where nothing
+ * streams), or the reader has gone.
+ */
 export async function streamTurn(
   turn: TurnHandle,
   afterSeq: number,
@@ -33,7 +36,10 @@ export async function streamTurn(
   return { ...ended, lastSeq: lastSeq === afterSeq ? (ended.events.at(-1)?.seq ?? 0) : lastSeq };
 }
 
-/** Where a broken SSE stream stopped: `Last-Event-ID: <turn_id>:<seq>`, undefined without the header. Throws `invalid_params`. */
+/**
+ * Where a broken SSE stream stopped: `Last-Event-ID: <turn_id>:<seq>`, undefined without the header. Throws
+ * `invalid_params`.
+ */
 export function readLastEventId(
   header: string | undefined,
 ): { readonly turnId: string; readonly afterSeq: number } | undefined {

@@ -2,15 +2,18 @@
 import type { Terminal } from '../terminals/terminal.ts';
 import type { Connection, MethodContext } from './define-method.ts';
 
-/** For calls that use a terminal: whoever types or resizes on a socket sees the terminal, from the beginning, without a start there. */
+/**
+ * For calls that use a terminal: whoever types or resizes on a socket sees the terminal, from the beginning, without a
+ * start there.
+ */
 export function watchUnlessWatched({ connection, notify }: MethodContext, terminal: Terminal, sessionId: string): void {
   if (connection === undefined || connection.streams.has(streamOf(sessionId))) return;
   watchTerminal(connection, terminal, sessionId, 0, notify);
 }
 
 /**
- * Says ahead that a start will watch the terminal, so that input on its heels begins no watch of its own. The returned function takes it
- * back.
+ * Says ahead that a start will watch the terminal, so that input on its heels begins no watch of its own. The returned
+ * function takes it back.
  */
 export function expectWatch({ streams }: Connection, sessionId: string): () => void {
   const id = streamOf(sessionId);
@@ -22,7 +25,10 @@ export function expectWatch({ streams }: Connection, sessionId: string): () => v
   };
 }
 
-/** From the response on, the connection hears the terminal; a second call on the same connection takes the place of the first. */
+/**
+ * From the response on, the connection hears the terminal; a second call on the same connection takes the place of the
+ * first.
+ */
 export function watchTerminal(
   { streams, afterReply }: Connection,
   terminal: Terminal,

@@ -3,13 +3,17 @@ import { RpcError } from '../errors.ts';
 
 /** A path that takes more rounds of percent-decoding than this is refused. */
 const DECODINGS_MAX = 8;
-/** Bytes that no UTF-8 text holds and some servers decode to `.` or `/` (overlong forms), and the `%uXXXX` of old servers. */
+/**
+ * Bytes that no UTF-8 text holds and some servers decode to `.` or `/` (overlong forms), and the `%uXXXX` of old
+ * servers.
+ */
 const DISGUISED = /%c[01]%[89ab][\da-f]|%e0%[89][\da-f]%|%f0%8[\da-f]%|%u[\da-f]{4}/i;
 
 /**
- * `https://api.example.com/base` + `/users?a=1` -> `https://api.example.com/base/users?a=1`. Throws RpcError `invalid_params` for anything
- * that is not a plain absolute path: a scheme or authority, a backslash, a control character, `.` or `..` segments and slashes in disguise
- * (`%2e`, `%2f`, `%5c`, encoded once or more often), which servers and proxies resolve differently.
+ * `https://api.example.com/base` + `/users?a=1` -> `https://api.example.com/base/users?a=1`. Throws RpcError
+ * `invalid_params` for anything that is not a plain absolute path: a scheme or authority, a backslash, a control
+ * character, `.` or `..` segments and slashes in disguise (`%2e`, `%2f`, `%5c`, encoded once or more often), which
+ * servers and proxies resolve differently.
  */
 export function toBackendUrl(baseUrl: string, endpoint: string): URL {
   const mark = endpoint.search(/[?#]/);
@@ -28,7 +32,9 @@ export function toBackendUrl(baseUrl: string, endpoint: string): URL {
   return url;
 }
 
-/** Whether `url` is of the origin of `base`, at or below its path, and means the same place to every server on the way. */
+/**
+ * Whether `url` is of the origin of `base`, at or below its path, and means the same place to every server on the way.
+ */
 export function isBelow(base: URL, url: URL): boolean {
   const prefix = base.pathname.replace(/\/+$/, '');
   if (url.origin !== base.origin || !`${url.pathname}/`.startsWith(`${prefix}/`)) return false;

@@ -1,4 +1,5 @@
-// What a failure of the HTTP client means: which row of the error table, in words that name the cause, and whether anything had been sent.
+// What a failure of the HTTP client means: which row of the error table, in words that name the cause, and whether
+// anything had been sent.
 import { RpcError } from '../errors.ts';
 
 /** Failures before anything of the request was sent, by the code of the system or of the HTTP client. */

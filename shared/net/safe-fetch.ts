@@ -1,6 +1,7 @@
-// HTTP to places that a caller has a say in, safe against SSRF (OWASP, CWE-918): the name is resolved once, every address it has is
-// judged, and the judged address is the one that is dialled, so that no second answer of a rebinding name server counts. Redirects are
-// judged like the first request, and lose the headers of the caller and of the administrator when they leave the origin.
+// HTTP to places that a caller has a say in, safe against SSRF (OWASP, CWE-918): the name is resolved once, every
+// address it has is judged, and the judged address is the one that is dialled, so that no second answer of a rebinding
+// name server counts. Redirects are judged like the first request, and lose the headers of the caller and of the
+// administrator when they leave the origin.
 import dns from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { Agent, Headers, type HeadersInit, type RequestInit, type Response, fetch as undiciFetch } from 'undici';
@@ -29,7 +30,9 @@ export interface SafeFetch {
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
-/** Never sent on: they speak of this connection, of the gateway, or open the metadata server (RFC 9110 section 7.6.1). */
+/**
+ * Never sent on: they speak of this connection, of the gateway, or open the metadata server (RFC 9110 section 7.6.1).
+ */
 const STRIPPED = [
   'connection',
   'content-length',
@@ -54,14 +57,15 @@ const STRIPPED = [
   'x-real-ip',
 ] as const;
 /**
- * All that a request keeps when a redirect leads it to another origin: any other header may be a credential, whatever its name. They say how
- * to read the request and its answer.
+ * All that a request keeps when a redirect leads it to another origin: any other header may be a credential, whatever
+ * its name. They say how to read the request and its answer.
  */
 const KEPT_ACROSS_ORIGINS: ReadonlySet<string> = new Set(['accept', 'content-type', 'mcp-protocol-version']);
 
 /**
- * Makes a fetch with this policy. Throws RpcError `forbidden` for a place that may not be reached (data.reason_detail says which rule),
- * `upstream_timeout` when a deadline passes, `upstream_error` for every other failure of the connection; the signal's reason when aborted.
+ * Makes a fetch with this policy. Throws RpcError `forbidden` for a place that may not be reached (data.reason_detail
+ * says which rule), `upstream_timeout` when a deadline passes, `upstream_error` for every other failure of the
+ * connection; the signal's reason when aborted.
  */
 export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
   const { internalOrigins = new Set<string>(), headersTimeoutMs = 10_000, redirectsMax = 3, redirectsWithin } = policy;
@@ -186,7 +190,10 @@ function clean(init: HeadersInit | undefined): Headers {
   return headers;
 }
 
-/** The request after a redirect (Fetch standard, HTTP-redirect fetch): 303, and 301/302 after a POST, become a GET without a body. */
+/**
+ * The request after a redirect (Fetch standard, HTTP-redirect fetch): 303, and 301/302 after a POST, become a GET
+ * without a body.
+ */
 function redirected(request: RequestInit, status: number, sameOrigin: boolean): RequestInit {
   const headers = new Headers(
     [...new Headers(request.headers)].filter(([name]) => sameOrigin || KEPT_ACROSS_ORIGINS.has(name)),

@@ -1,5 +1,6 @@
-// Lets git itself read the names in a patch, in the sandbox and without changing anything, and decides how many leading components of
-// them are no part of the path: `git apply`'s own choice, or none where the names are whole and are those of files that are there.
+// Lets git itself read the names in a patch, in the sandbox and without changing anything, and decides how many leading
+// components of them are no part of the path: `git apply`'s own choice, or none where the names are whole and are those
+// of files that are there.
 
 import type { RunResult } from '../sandbox/sandbox.ts';
 import { patchIssue } from './patch-issue.ts';
@@ -27,8 +28,8 @@ export type RunScript = (script: string, args: readonly string[], stdin: string)
 export const STEP = { read: 91, check: 92, write: 93, directory: 94 } as const;
 
 /**
- * Defines `apply` and `refuse`; the patch comes on stdin and is kept in memory. The first argument is git's option for prefixes. Checks
- * the repository first.
+ * Defines `apply` and `refuse`; the patch comes on stdin and is kept in memory. The first argument is git's option for
+ * prefixes. Checks the repository first.
  */
 export const PRELUDE = `
 patch=/dev/shm/patch.$$
@@ -52,7 +53,10 @@ apply --numstat -z -R || exit ${STEP.read}
 
 const ALL_THERE = 'cat > /dev/null; for path in "$@"; do [ -e "./$path" ] || [ -L "./$path" ] || exit 1; done';
 
-/** Throws RpcError `invalid_params` for names that are refused, and for a patch that git cannot read or reads differently. */
+/**
+ * Throws RpcError `invalid_params` for names that are refused, and for a patch that git cannot read or reads
+ * differently.
+ */
 export async function readNames(run: RunScript, sections: readonly PatchSection[], patch: string): Promise<Reading> {
   const read = async (strip: Reading['strip']): Promise<Reading | RunResult> => {
     const result = await run(READ, [strip], patch);
@@ -77,7 +81,10 @@ function areWhole(sections: readonly PatchSection[]): boolean {
   return sections.some(({ names }) => names === 'whole') && sections.every(({ names }) => names !== 'prefixed');
 }
 
-/** Whether whole names are those of files that are there. Where only new files come, `a/` and `b/` are prefixes all the same. */
+/**
+ * Whether whole names are those of files that are there. Where only new files come, `a/` and `b/` are prefixes all the
+ * same.
+ */
 async function isMeant(run: RunScript, files: readonly NamedSection[]): Promise<boolean> {
   const old = files.filter(({ needsOld }) => needsOld).map(({ oldPath }) => oldPath);
   if (old.length === 0) return !files.every(({ path }) => /^[ab]\//.test(path));
@@ -95,8 +102,8 @@ function checked(reading: Reading): Reading {
 }
 
 /**
- * Git's records (`additions TAB deletions TAB path NUL`), each against the section of the text that it is about. In reverse, git lists the
- * files from the last to the first since 2.30.
+ * Git's records (`additions TAB deletions TAB path NUL`), each against the section of the text that it is about. In
+ * reverse, git lists the files from the last to the first since 2.30.
  */
 function toFiles(sections: readonly PatchSection[], numstat: string): NamedSection[] {
   const records = numstat.split('\0');

@@ -1,5 +1,6 @@
-// The changes to one file in the text of a patch, found as `git apply` finds them: a git header or the two lines of a traditional one, then
-// hunks. Names are read by git itself (patch-reading.ts); what is read here is how many lines change, and what may not be changed at all.
+// The changes to one file in the text of a patch, found as `git apply` finds them: a git header or the two lines of a
+// traditional one, then hunks. Names are read by git itself (patch-reading.ts); what is read here is how many lines
+// change, and what may not be changed at all.
 import { patchIssue } from './patch-issue.ts';
 
 export interface PatchSection {
@@ -46,8 +47,8 @@ export function isPlainHeader(lines: readonly string[], index: number): boolean 
 }
 
 /**
- * The section that begins at the cursor, which is then behind it; undefined when none does. Throws RpcError `invalid_params` with the line
- * at fault.
+ * The section that begins at the cursor, which is then behind it; undefined when none does. Throws RpcError
+ * `invalid_params` with the line at fault.
  */
 export function readSection(cursor: Cursor): PatchSection | undefined {
   const { lines, at } = cursor;
@@ -132,7 +133,10 @@ function isNoNewline(line: string | undefined): boolean {
   return line?.startsWith('\\ ') === true && line.length >= NO_NEWLINE_CHARS_MIN;
 }
 
-/** Lines of a change after a hunk's last: git would leave them out without a message. Mails end with `-- ` or a long rule. */
+/**
+ * Lines of a change after a hunk's last: git would leave them out without a message. Mails end with `-- ` or a long
+ * rule.
+ */
 function hasMore({ lines, at }: Cursor): boolean {
   let next = at;
   while (headerLine(lines, next) === '' && next < lines.length) next++;

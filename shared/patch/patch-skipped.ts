@@ -1,5 +1,6 @@
-// Changes that `git apply` leaves out without a message while it applies the rest: combined and context diffs, properties of Subversion,
-// what a recursive diff reports in words, headers without hunks. A patch that has one is refused whole.
+// Changes that `git apply` leaves out without a message while it applies the rest: combined and context diffs,
+// properties of Subversion, what a recursive diff reports in words, headers without hunks. A patch that has one is
+// refused whole.
 import { RpcError } from '../errors.ts';
 import { headerLine } from './patch-section.ts';
 
@@ -36,8 +37,8 @@ const BESIDE_CHANGES: readonly Rule[] = [
 const REPORT_LINE = /^(?:Common subdirectories: |Binary files |Only in )/;
 
 /**
- * `index` is a line that begins no section that git reads; `follows`: right behind one, or first of all. Throws RpcError `patch_failed`
- * (data.file, data.hunk, data.patch_line) when git would leave out a change there.
+ * `index` is a line that begins no section that git reads; `follows`: right behind one, or first of all. Throws
+ * RpcError `patch_failed` (data.file, data.hunk, data.patch_line) when git would leave out a change there.
  */
 export function refuseSkipped(lines: readonly string[], index: number, follows: boolean): void {
   const line = headerLine(lines, index);
@@ -65,8 +66,8 @@ export function refuseSkipped(lines: readonly string[], index: number, follows: 
 }
 
 /**
- * The file of a command line that recursive diffs print before each one's changes: `diff -ruN old/x new/x`, or of Mercurial
- * `diff -r 0123456789ab x`.
+ * The file of a command line that recursive diffs print before each one's changes: `diff -ruN old/x new/x`, or of
+ * Mercurial `diff -r 0123456789ab x`.
  */
 function commandOf(line: string): string | undefined {
   const ofMercurial = /^diff(?: -r [0-9a-f]{12})+ (.+)$/.exec(line)?.[1];

@@ -1,6 +1,6 @@
-// Reads the text of a unified or git patch before anything is started: one section for each file that git will find in it. Refuses what a
-// gateway does not let a patch do, and what git would leave out. Names are git's part (patch-reading.ts); where its count of the lines
-// differs from this one, nothing is written.
+// Reads the text of a unified or git patch before anything is started: one section for each file that git will find in
+// it. Refuses what a gateway does not let a patch do, and what git would leave out. Names are git's part
+// (patch-reading.ts); where its count of the lines differs from this one, nothing is written.
 import { patchIssue } from './patch-issue.ts';
 import { type Cursor, isHunkHeader, type PatchSection, readSection } from './patch-section.ts';
 import { refuseSkipped } from './patch-skipped.ts';

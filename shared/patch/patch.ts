@@ -32,9 +32,9 @@ const SAID_CHARS_MAX = 2000;
 const NO_ROOM = /No space left on device|Disk quota exceeded|File size limit exceeded/;
 
 /**
- * The patch comes on stdin. Arguments: git's option for prefixes, `1` for a dry run, then every path it touches. The old files are kept as
- * hard links until the new ones are written (git never writes into a file, it makes a new one), so that a failure half-way can be undone
- * without needing room.
+ * The patch comes on stdin. Arguments: git's option for prefixes, `1` for a dry run, then every path it touches. The
+ * old files are kept as hard links until the new ones are written (git never writes into a file, it makes a new one),
+ * so that a failure half-way can be undone without needing room.
  */
 const SCRIPT = `${PRELUDE}
 dry=$1; shift
@@ -72,8 +72,9 @@ rm -rf -- "$kept"
 `;
 
 /**
- * Throws RpcError `invalid_params` for a patch that is refused or a directory that is not there, `patch_failed` (data.file, data.hunk,
- * data.line) for one that does not fit or that git would apply in part; then nothing has been written.
+ * Throws RpcError `invalid_params` for a patch that is refused or a directory that is not there, `patch_failed`
+ * (data.file, data.hunk, data.line) for one that does not fit or that git would apply in part; then nothing has been
+ * written.
  */
 export async function applyPatch(
   sandbox: Pick<Sandbox, 'run'>,

@@ -1,5 +1,5 @@
-// Between the published protobuf messages (gateway.proto) and the params and answer of `conversation.prompt`. Encoding is deterministic:
-// fields in order of their numbers, no unknown fields, JSON payloads as they are stored.
+// Between the published protobuf messages (gateway.proto) and the params and answer of `conversation.prompt`. Encoding
+// is deterministic: fields in order of their numbers, no unknown fields, JSON payloads as they are stored.
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import type { PromptAnswer } from '../conversations/turns/answer.ts';
 import { RpcError } from '../errors.ts';
@@ -21,7 +21,9 @@ export function decodeSubmission(base64: string): Submission {
   return readMessage(SubmissionSchema, Buffer.from(base64, 'base64'), 'data');
 }
 
-/** Reads a message without the fields we do not know. Throws RpcError `invalid_params` about `path`, with the reason. */
+/**
+ * Reads a message without the fields we do not know. Throws RpcError `invalid_params` about `path`, with the reason.
+ */
 export function readMessage<Desc extends DescMessage>(
   schema: Desc,
   bytes: Uint8Array,

@@ -1,5 +1,5 @@
-// A binary WebSocket message (Frame of gateway.proto) as an ordinary JSON-RPC call of method `proto`, and what comes of that call as
-// Frames again. No rule of a call is made here a second time.
+// A binary WebSocket message (Frame of gateway.proto) as an ordinary JSON-RPC call of method `proto`, and what comes of
+// that call as Frames again. No rule of a call is made here a second time.
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { z } from 'zod';
 import { type RpcError, toRpcError } from '../errors.ts';
@@ -16,7 +16,10 @@ export interface FrameCall {
   readonly body: Uint8Array | RpcError;
   /** A notification of the call; undefined for one that has no binary form. */
   toEvent(method: string, params: object): Uint8Array | undefined;
-  /** The JSON-RPC response to the call, given as text; one that makes a frame above MESSAGE_BYTES_MAX becomes `payload_too_large`. */
+  /**
+   * The JSON-RPC response to the call, given as text; one that makes a frame above MESSAGE_BYTES_MAX becomes
+   * `payload_too_large`.
+   */
   toAnswer(text: string, requestId: string): Uint8Array;
 }
 

@@ -1,5 +1,5 @@
-// `npm run proto [outdir]`: writes gateway_pb.ts from gateway.proto with buf and protoc-gen-es, both from npm. A test checks that the
-// committed file is what this makes.
+// `npm run proto [outdir]`: writes gateway_pb.ts from gateway.proto with buf and protoc-gen-es, both from npm. A test
+// checks that the committed file is what this makes.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 

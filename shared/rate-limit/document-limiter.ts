@@ -1,5 +1,6 @@
-// The limiter over any Store: one document per key, one optimistic transaction in flight per key and process, which everybody waiting
-// joins. It owns the queues, what is remembered between commits and the outage rule; windows.ts owns the arithmetic.
+// The limiter over any Store: one document per key, one optimistic transaction in flight per key and process, which
+// everybody waiting joins. It owns the queues, what is remembered between commits and the outage rule; windows.ts owns
+// the arithmetic.
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
@@ -12,7 +13,10 @@ import { createOutage, unavailable } from './outage.ts';
 import { isProbablyCurrent, observe } from './traffic.ts';
 import { charge, EMPTY_STATE, refuse } from './windows.ts';
 
-/** A remembered refusal is trusted this long before the document is read again: a reset by an operator shows within a minute. */
+/**
+ * A remembered refusal is trusted this long before the document is read again: a reset by an operator shows within a
+ * minute.
+ */
 const DENY_RECHECK_MS = 60_000;
 /** A remembered revocation likewise; shorter, since taking one back should be felt soon. */
 const REVOKED_RECHECK_MS = 5_000;
@@ -36,9 +40,9 @@ export interface DocumentLimiterOptions {
 }
 
 /**
- * Never over-admits on any number of instances: an admission is released only after the commit that counted it. A commit whose outcome is
- * unknown admits nobody. `take` rejects with the signal's reason when the caller left before its call was decided, with RangeError when
- * the request itself makes no sense; every other outcome is a RateDecision.
+ * Never over-admits on any number of instances: an admission is released only after the commit that counted it. A
+ * commit whose outcome is unknown admits nobody. `take` rejects with the signal's reason when the caller left before
+ * its call was decided, with RangeError when the request itself makes no sense; every other outcome is a RateDecision.
  */
 export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter {
   const { store, clock, log } = options;
@@ -70,7 +74,10 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     });
   }
 
-  /** Immediates run right after the requests of this turn of the event loop were parsed, so all of those share one commit. */
+  /**
+   * Immediates run right after the requests of this turn of the event loop were parsed, so all of those share one
+   * commit.
+   */
   function schedule(entry: Entry): void {
     if (entry.busy || entry.waiting.length === 0) return;
     entry.busy = true;
@@ -96,7 +103,10 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     schedule(entry);
   }
 
-  /** What calls are told after a failed transaction. Only an unreachable store is an outage; a document nobody can read is one key's trouble. */
+  /**
+   * What calls are told after a failed transaction. Only an unreachable store is an outage; a document nobody can read
+   * is one key's trouble.
+   */
   function failure(error: unknown): (entry: Entry, request: TakeRequest) => RateDecision {
     const nowMs = clock.now();
     if (error instanceof RpcError && error.reason === 'unavailable') {
@@ -152,7 +162,10 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   return { take };
 }
 
-/** The deny cache: a refusal that follows from the remembered state costs no operation, and ends by itself when the window does. */
+/**
+ * The deny cache: a refusal that follows from the remembered state costs no operation, and ends by itself when the
+ * window does.
+ */
 function remembered(entry: Entry, request: TakeRequest, nowMs: number, atMs: number): RateDecision | undefined {
   const refusal = refuse(entry.state ?? EMPTY_STATE, request.limits, request.cost, nowMs);
   const trustedMs = entry.state?.revoked ? REVOKED_RECHECK_MS : DENY_RECHECK_MS;

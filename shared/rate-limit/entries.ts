@@ -1,4 +1,5 @@
-// What an instance remembers of each key between calls, and how much of it: the least recently used idle key is forgotten first.
+// What an instance remembers of each key between calls, and how much of it: the least recently used idle key is
+// forgotten first.
 import type { Ref, Snapshot } from '../store/store.ts';
 import { toLimitRef } from './limit-document.ts';
 import type { RateDecision, TakeRequest } from './limiter.ts';

@@ -1,10 +1,14 @@
-// What the limiter knows about an outage of its store: since when, whether to try again, and what may pass meanwhile. Holds a few numbers
-// for the instance and two per key; it never queues and never waits. All its times are monotonic, but those that go to the caller.
+// What the limiter knows about an outage of its store: since when, whether to try again, and what may pass meanwhile.
+// Holds a few numbers for the instance and two per key; it never queues and never waits. All its times are monotonic,
+// but those that go to the caller.
 
 import type { Limit } from '../config/limits.ts';
 import type { RateDecision, TakeRequest } from './limiter.ts';
 
-/** Failures in a row, over all keys, after which callers no longer wait for the store; one may be a single lost connection. */
+/**
+ * Failures in a row, over all keys, after which callers no longer wait for the store; one may be a single lost
+ * connection.
+ */
 const FAILURES_MAX = 2;
 /** The pause before a probe doubles from the first to the second value, in milliseconds, each time times 0.5..1. */
 const PROBE_PAUSE_MS = 250;
@@ -13,7 +17,10 @@ const PROBE_PAUSE_MAX_MS = 2_000;
 const PROBE_LOST_MS = 5_000;
 /** How long after the outage began cheap reads may still pass (contract section 2). */
 const DEGRADED_MS = 60_000;
-/** The per-instance bucket: so many calls per key in so many milliseconds, and never more than the key's own smallest limit. */
+/**
+ * The per-instance bucket: so many calls per key in so many milliseconds, and never more than the key's own smallest
+ * limit.
+ */
 const BUCKET_MAX = 10;
 const BUCKET_MS = 10_000;
 
@@ -32,7 +39,10 @@ export interface Outage {
   succeeded(atMs: number): number | undefined;
   /** The store did not answer. Returns true when this opened the breaker. */
   failed(atMs: number): boolean;
-  /** The answer to a call the store cannot decide: degraded admission from the bucket, or `unavailable`; never `rate_limited`. */
+  /**
+   * The answer to a call the store cannot decide: degraded admission from the bucket, or `unavailable`; never
+   * `rate_limited`.
+   */
   decide(request: TakeRequest, bucket: Bucket, time: Moment): RateDecision;
 }
 
@@ -84,7 +94,10 @@ export function createOutage(): Outage {
   };
 }
 
-/** A refusal that is not the caller's doing. The limit shown is the key's smallest, with nothing left until it is worth asking again. */
+/**
+ * A refusal that is not the caller's doing. The limit shown is the key's smallest, with nothing left until it is worth
+ * asking again.
+ */
 export function unavailable(limits: readonly Limit[], retryAfterMs: number, nowMs: number): RateDecision {
   const limit = Math.min(...limits.map(({ max }) => max));
   return {

@@ -1,5 +1,6 @@
-// Window arithmetic, pure: what one key has used, whether a call fits, what it leaves. Windows are fixed and aligned to UTC; which of the
-// stored ones a clock counts in, and which are kept for other clocks, is window-labels.ts. No I/O, no clock of its own.
+// Window arithmetic, pure: what one key has used, whether a call fits, what it leaves. Windows are fixed and aligned to
+// UTC; which of the stored ones a clock counts in, and which are kept for other clocks, is window-labels.ts. No I/O, no
+// clock of its own.
 
 import type { Limit } from '../config/limits.ts';
 import type { RateDecision } from './limiter.ts';
@@ -14,7 +15,10 @@ export interface LimitState {
 
 export const EMPTY_STATE: LimitState = { windows: [], revoked: false };
 
-/** Windows of limits that are no longer configured are carried until they end; of more lengths than this none are carried. */
+/**
+ * Windows of limits that are no longer configured are carried until they end; of more lengths than this none are
+ * carried.
+ */
 const LENGTHS_MAX = 16;
 
 export interface Charge {
@@ -24,9 +28,10 @@ export interface Charge {
 }
 
 /**
- * Decides a call of `cost` at `nowMs` and charges it to every window, or to none. An admitted call also counts in live windows that
- * `limits` no longer names, so that instances with different configurations (a rolling deployment) keep each other's counts.
- * Throws RangeError when `limits` is empty or `cost` is negative or no integer: both are faults of the program, not of a caller.
+ * Decides a call of `cost` at `nowMs` and charges it to every window, or to none. An admitted call also counts in live
+ * windows that `limits` no longer names, so that instances with different configurations (a rolling deployment) keep
+ * each other's counts. Throws RangeError when `limits` is empty or `cost` is negative or no integer: both are faults of
+ * the program, not of a caller.
  */
 export function charge(state: LimitState, limits: readonly Limit[], cost: number, nowMs: number): Charge {
   const refusal = refuse(state, limits, cost, nowMs);
@@ -53,9 +58,10 @@ export function charge(state: LimitState, limits: readonly Limit[], cost: number
 }
 
 /**
- * The refusal a call would meet, or undefined when it fits. The count of a stored window only grows, so a refusal read from an old state
- * still holds for the present one (unless an operator reset the document): this is what makes the local deny cache sound. The wait that
- * it names is never longer than the window, also where the stored window belongs to a clock that is ahead.
+ * The refusal a call would meet, or undefined when it fits. The count of a stored window only grows, so a refusal read
+ * from an old state still holds for the present one (unless an operator reset the document): this is what makes the
+ * local deny cache sound. The wait that it names is never longer than the window, also where the stored window belongs
+ * to a clock that is ahead.
  */
 export function refuse(
   state: LimitState,

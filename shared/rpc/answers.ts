@@ -1,10 +1,14 @@
-// The answers of one request as JSON text, within the bytes that its transport carries. Serialising is part of a call: what cannot be
-// serialised, or does not fit any more, is that call's error, and the other calls of the request keep their answers.
+// The answers of one request as JSON text, within the bytes that its transport carries. Serialising is part of a call:
+// what cannot be serialised, or does not fit any more, is that call's error, and the other calls of the request keep
+// their answers.
 import { RpcError } from '../errors.ts';
 import type { Id } from './envelope.ts';
 import { overloaded } from './in-flight.ts';
 
-/** Most bytes of an answer over HTTP, one call or all of a batch; larger ones, sent side by side, would use up the memory. */
+/**
+ * Most bytes of an answer over HTTP, one call or all of a batch; larger ones, sent side by side, would use up the
+ * memory.
+ */
 export const HTTP_ANSWER_BYTES_MAX = 8 << 20;
 /** Most bytes of a WebSocket message, in both directions. */
 export const MESSAGE_BYTES_MAX = 1 << 20;
@@ -13,8 +17,8 @@ const RESERVED_BYTES = 2 << 10;
 
 export interface Answers {
   /**
-   * The response with a result. Throws RpcError `internal` for what JSON cannot hold, `payload_too_large` for what does not fit; a read that
-   * the instance has no memory for is `unavailable`.
+   * The response with a result. Throws RpcError `internal` for what JSON cannot hold, `payload_too_large` for what does
+   * not fit; a read that the instance has no memory for is `unavailable`.
    */
   success(id: Id, result: unknown, isRead: boolean): string;
   /** Whether an answer has not fitted: a page of a list will not either. */
@@ -23,7 +27,10 @@ export interface Answers {
   failure(id: Id, error: RpcError): string;
 }
 
-/** `answered`: how many calls share the bytes. `hold` counts what the instance keeps until it is sent; false when that is too much. */
+/**
+ * `answered`: how many calls share the bytes. `hold` counts what the instance keeps until it is sent; false when that
+ * is too much.
+ */
 export function createAnswers(
   requestId: string,
   bytesMax: number,

@@ -1,5 +1,5 @@
-// Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one code path of
-// every transport; what a gate does (limits, scopes, audit) is handed in.
+// Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one
+// code path of every transport; what a gate does (limits, scopes, audit) is handed in.
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
@@ -26,7 +26,10 @@ export interface Gates<Context> {
   authorize(method: AnyMethod<Context>): void;
   /** `batch`: the request holds other calls, too. */
   context(method: AnyMethod<Context>, call: Call, batch: boolean): Context;
-  /** Waits for a place of a method whose calls hold much memory (`isBulky`); resolves with what gives it back. Throws `unavailable`. */
+  /**
+   * Waits for a place of a method whose calls hold much memory (`isBulky`); resolves with what gives it back. Throws
+   * `unavailable`.
+   */
   place?(method: AnyMethod<Context>): Promise<() => void>;
   audit(record: CallRecord): void;
 }
@@ -47,9 +50,14 @@ export interface Exchange<Context> {
 export interface Reply {
   /** HTTP status (contract section 3); other transports ignore it. */
   readonly status: number;
-  /** The response, or the array of a batch's responses, as JSON text; undefined: nothing to answer (only notifications). */
+  /**
+   * The response, or the array of a batch's responses, as JSON text; undefined: nothing to answer (only notifications).
+   */
   readonly text: string | undefined;
-  /** The request was a notification that was refused: HTTP answers it with a status and this text, other transports not at all. */
+  /**
+   * The request was a notification that was refused: HTTP answers it with a status and this text, other transports not
+   * at all.
+   */
   readonly unanswered?: true;
 }
 
@@ -102,8 +110,8 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
 }
 
 /**
- * Runs BATCH_RUNNING_MAX calls at a time and returns their answers in the order of the calls. A call that lasts as long as its reader
- * takes no place: the calls behind it would never run.
+ * Runs BATCH_RUNNING_MAX calls at a time and returns their answers in the order of the calls. A call that lasts as long
+ * as its reader takes no place: the calls behind it would never run.
  */
 async function answerBatch<Context>(
   calls: Envelope['calls'],
@@ -155,7 +163,8 @@ async function answer<Context>(
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
   try {
     if (isBad(call)) throw call.error;
-    // What only reads is of no use to a client that has gone; a call that changes something was accepted, and does not depend on it.
+    // What only reads is of no use to a client that has gone; a call that changes something was accepted, and does not
+    // depend on it.
     if (signal?.aborted === true && method !== undefined && isReadOnly(method)) throw new RpcError('cancelled');
     if (method?.isBulky === true) {
       if (answers.isFull) throw noRoom();

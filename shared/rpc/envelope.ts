@@ -1,4 +1,5 @@
-// JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification): one parsed value in, calls out. No method is known here.
+// JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification): one parsed value in, calls out. No method is known
+// here.
 import { RpcError } from '../errors.ts';
 
 export type Id = string | number | null;
@@ -16,7 +17,9 @@ export interface Call {
   readonly unsafeNumbers?: readonly string[];
 }
 
-/** One member of a request that is not a call: it is answered with its error under the id that could be read, else null. */
+/**
+ * One member of a request that is not a call: it is answered with its error under the id that could be read, else null.
+ */
 export interface BadCall {
   readonly id: Id;
   readonly error: RpcError;
@@ -28,8 +31,8 @@ export interface Envelope {
 }
 
 /**
- * Reads a single request or a batch, with the paths of the numbers in it that parsing has changed. Throws RpcError `invalid_request` when
- * there is nothing to answer one by one.
+ * Reads a single request or a batch, with the paths of the numbers in it that parsing has changed. Throws RpcError
+ * `invalid_request` when there is nothing to answer one by one.
  */
 export function readEnvelope(value: unknown, unsafeNumbers: readonly (readonly string[])[] = []): Envelope {
   if (!Array.isArray(value)) return { batch: false, calls: [readCall(value, unsafeNumbers)] };

@@ -1,4 +1,5 @@
-// JSON that is read in full without losing a digit: a number that JavaScript would round is kept as a marked string until it is written again.
+// JSON that is read in full without losing a digit: a number that JavaScript would round is kept as a marked string
+// until it is written again.
 import { randomUUID } from 'node:crypto';
 import { inspectJson, replaceLiterals } from './json-numbers.ts';
 

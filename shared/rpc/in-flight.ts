@@ -1,5 +1,6 @@
-// Bytes of requests and answers that this instance holds at one moment. Each request is bounded by itself; this bounds all of them together,
-// which is what ends a process with little memory. One owner gets at most half, so that it cannot keep the others out.
+// Bytes of requests and answers that this instance holds at one moment. Each request is bounded by itself; this bounds
+// all of them together, which is what ends a process with little memory. One owner gets at most half, so that it cannot
+// keep the others out.
 import { RpcError } from '../errors.ts';
 
 /** What a request may have without being counted: nearly all do, and need no bookkeeping. */

@@ -1,5 +1,6 @@
-// Which numbers of a JSON text JavaScript cannot carry, and how deep the text nests. JSON.parse rounds such a number silently, so that what
-// is passed on would differ from what was sent. Every function here expects text that JSON.parse accepts.
+// Which numbers of a JSON text JavaScript cannot carry, and how deep the text nests. JSON.parse rounds such a number
+// silently, so that what is passed on would differ from what was sent. Every function here expects text that JSON.parse
+// accepts.
 
 /** A number literal by its place in the text. */
 export interface NumberLiteral {
@@ -25,7 +26,10 @@ const CLOSE_ARRAY = 93;
 const OPEN_OBJECT = 123;
 const CLOSE_OBJECT = 125;
 
-/** Whether the literal and the number that JSON.parse makes of it have the same value, written in the fewest digits: `1.50` and `1e2` have. */
+/**
+ * Whether the literal and the number that JSON.parse makes of it have the same value, written in the fewest digits:
+ * `1.50` and `1e2` have.
+ */
 export function isExactNumber(literal: string): boolean {
   if (literal.length <= SHORT_CHARS && !/[eE]/.test(literal)) return true;
   if (literal.length > LITERAL_CHARS_MAX) return false;
@@ -74,8 +78,8 @@ export function replaceLiterals(
 }
 
 /**
- * Where the numbers are that are not safe: the keys and indexes that lead to each. At most `eachMax` in each element of an outermost array,
- * so that one call of a batch cannot hide those of the next.
+ * Where the numbers are that are not safe: the keys and indexes that lead to each. At most `eachMax` in each element of
+ * an outermost array, so that one call of a batch cannot hide those of the next.
  */
 export function findUnsafeNumbers(text: string, eachMax: number): string[][] {
   const found: string[][] = [];

@@ -1,5 +1,5 @@
-// What the protocol knows of a method: its name, its schemas, who may call it and what it costs. The transport-free core is generic
-// over the context that handlers get; methods/define-method.ts binds it.
+// What the protocol knows of a method: its name, its schemas, who may call it and what it costs. The transport-free
+// core is generic over the context that handlers get; methods/define-method.ts binds it.
 import type { ZodObject, ZodType, z } from 'zod';
 import type { Reason } from '../errors.ts';
 
@@ -11,16 +11,21 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   /** Scope a key needs; `null`: any authenticated caller. */
   readonly scope: string | null;
   /**
-   * `free`: costs no call (within a bound that no client reaches); what clients send while somebody types, or to learn what they may do.
-   * `read`: cheap, may be admitted by the per-instance bucket while the limiter's store is down.
+   * `free`: costs no call (within a bound that no client reaches); what clients send while somebody types, or to learn
+   * what they may do. `read`: cheap, may be admitted by the per-instance bucket while the limiter's store is down.
    * `work`: costs money, runs a command or changes something: fails closed with 503.
    */
   readonly cost: 'free' | 'read' | 'work';
-  /** Where the handler can run; `companion` needs a process and is forwarded by the jsonrpc function. Default: anywhere. */
+  /**
+   * Where the handler can run; `companion` needs a process and is forwarded by the jsonrpc function. Default: anywhere.
+   */
   readonly runs?: 'anywhere' | 'companion';
   /** A call holds up to some megabytes while it makes its answer: few of them run at a time on an instance. */
   readonly isBulky?: true;
-  /** Over SSE a call lasts as long as its reader, which must bound the number of such calls: it takes no place of a batch. */
+  /**
+   * Over SSE a call lasts as long as its reader, which must bound the number of such calls: it takes no place of a
+   * batch.
+   */
   readonly isEndless?: true;
   /** What the machine must give for it; where it does not, `rpc.discover` says so and the handler answers 403. */
   readonly needs?: 'sandbox';
@@ -30,8 +35,8 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   readonly errors?: readonly Reason[];
   readonly example: { readonly params: z.input<Params>; readonly result: z.input<Result> };
   /**
-   * For a method that runs anywhere: whether this call of it needs a process all the same, and is forwarded as if it ran on the companion.
-   * A method that has this may also find out later (`canForward` of its context).
+   * For a method that runs anywhere: whether this call of it needs a process all the same, and is forwarded as if it
+   * ran on the companion. A method that has this may also find out later (`canForward` of its context).
    */
   needsProcess?(params: z.output<Params>, context: Context): boolean | Promise<boolean>;
   handle(params: z.output<Params>, context: Context): Promise<z.input<Result>>;

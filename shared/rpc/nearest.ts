@@ -4,8 +4,8 @@
 const CHARS_MAX = 64;
 
 /**
- * The closest of `names`, or undefined when none is close: equal but for case and separators (`sessionId` for `session_id`), else at most
- * one edit in three characters away and at most two in all.
+ * The closest of `names`, or undefined when none is close: equal but for case and separators (`sessionId` for
+ * `session_id`), else at most one edit in three characters away and at most two in all.
  */
 export function nearest(name: string, names: readonly string[]): string | undefined {
   if (name.length > CHARS_MAX) return undefined;

@@ -1,20 +1,23 @@
-// Notifications as JSON text. One that many readers get is serialised once and shared between their connections; one that is larger than a
-// message of its transport may be is shortened, because nothing would answer it with an error.
+// Notifications as JSON text. One that many readers get is serialised once and shared between their connections; one
+// that is larger than a message of its transport may be is shortened, because nothing would answer it with an error.
 
 /** Characters that a string of a shortened notification keeps. */
 const KEPT_CHARS = 64 << 10;
 
 /** Members of the params of a notification, serialised once for all its readers. */
 export interface SharedParams {
-  /** JSON text of the members, without braces and without line ends of Unicode, as UTF-8. Never changed: connections send this very buffer. */
+  /**
+   * JSON text of the members, without braces and without line ends of Unicode, as UTF-8. Never changed: connections
+   * send this very buffer.
+   */
   readonly bytes: Buffer;
   /** The same without the large ones, for a transport whose messages cannot carry `bytes`. */
   readonly brief: string;
 }
 
 /**
- * The text of a notification. Above `bytesMax` its long strings are cut, and its params say `truncated: true`; if that does not help, only
- * their short members stay. Throws what JSON.stringify throws.
+ * The text of a notification. Above `bytesMax` its long strings are cut, and its params say `truncated: true`; if that
+ * does not help, only their short members stay. Throws what JSON.stringify throws.
  */
 export function notificationText(method: string, params: object, bytesMax = Number.POSITIVE_INFINITY): string {
   const text = JSON.stringify({ jsonrpc: '2.0', method, params });

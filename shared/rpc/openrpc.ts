@@ -1,4 +1,5 @@
-// The OpenRPC 1.4 document (https://spec.open-rpc.org), generated from the schemas that validate, so that it cannot lie.
+// The OpenRPC 1.4 document (https://spec.open-rpc.org), generated from the schemas that validate, so that it cannot
+// lie.
 import { type ZodType, z } from 'zod';
 import { ERRORS, type Reason } from '../errors.ts';
 import type { AnyMethod, Registry } from './method.ts';

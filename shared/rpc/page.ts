@@ -1,8 +1,11 @@
-// Pages of lists end by bytes as well as by entries: two hundred messages of a megabyte are one answer otherwise. What is counted is the
-// JSON of an entry, as it is sent.
+// Pages of lists end by bytes as well as by entries: two hundred messages of a megabyte are one answer otherwise. What
+// is counted is the JSON of an entry, as it is sent.
 import { RpcError } from '../errors.ts';
 
-/** Bytes of the entries of one page. Below 1 MiB by what a response has around them, so that a page fits into a WebSocket message. */
+/**
+ * Bytes of the entries of one page. Below 1 MiB by what a response has around them, so that a page fits into a
+ * WebSocket message.
+ */
 export const PAGE_BYTES_MAX = (1 << 20) - (2 << 10);
 
 export interface Page<Item> {
@@ -10,8 +13,8 @@ export interface Page<Item> {
   /** Whether the entry is on the page. The first always is, so that every page makes progress. */
   add(item: Item): boolean;
   /**
-   * Throws RpcError `payload_too_large` when the only entry is more than `answerBytesMax` carries; the error says where to go on.
-   * `data` names the entry.
+   * Throws RpcError `payload_too_large` when the only entry is more than `answerBytesMax` carries; the error says where
+   * to go on. `data` names the entry.
    */
   check(answerBytesMax: number, nextCursor: string | undefined, data?: Readonly<Record<string, unknown>>): void;
 }

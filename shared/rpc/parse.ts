@@ -1,5 +1,6 @@
-// Bytes are judged here, once, for every transport: fatal UTF-8, JSON syntax, depth, duplicate keys, `__proto__`, unpaired surrogates.
-// V8's own parser decides about syntax; the scan behind it looks at what that parser lets through silently.
+// Bytes are judged here, once, for every transport: fatal UTF-8, JSON syntax, depth, duplicate keys, `__proto__`,
+// unpaired surrogates. V8's own parser decides about syntax; the scan behind it looks at what that parser lets through
+// silently.
 import { RpcError } from '../errors.ts';
 import { endOfNumber, findUnsafeNumbers, isSafeNumber, startsNumber } from './json-numbers.ts';
 
@@ -17,22 +18,26 @@ const UNSAFE_MAX = 20;
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
- * Strict JSON from bytes. Throws RpcError `parse_error` for bad UTF-8 or syntax, `invalid_request` for what is valid JSON but not
- * acceptable: nesting deeper than DEPTH_MAX, a key twice in one object (two readers would see two requests), `__proto__` as a key
- * (prototype pollution), a string with an unpaired surrogate (it cannot be stored and read back unchanged).
+ * Strict JSON from bytes. Throws RpcError `parse_error` for bad UTF-8 or syntax, `invalid_request` for what is valid
+ * JSON but not acceptable: nesting deeper than DEPTH_MAX, a key twice in one object (two readers would see two
+ * requests), `__proto__` as a key (prototype pollution), a string with an unpaired surrogate (it cannot be stored and
+ * read back unchanged).
  */
 export function parseJson(bytes: Uint8Array): unknown {
   return parse(bytes).value;
 }
 
-/** As `parseJson`, for a body that is kept as its text: there an unpaired surrogate is six characters, stored and read back unchanged. */
+/**
+ * As `parseJson`, for a body that is kept as its text: there an unpaired surrogate is six characters, stored and read
+ * back unchanged.
+ */
 export function parseKeptJson(bytes: Uint8Array): unknown {
   return parse(bytes, true).value;
 }
 
 /**
- * As `parseJson`, with the places of numbers that JavaScript would round (and of integers beyond 2^53): at most UNSAFE_MAX, and with about
- * how much memory the value takes: a megabyte of `{},{},` takes twenty.
+ * As `parseJson`, with the places of numbers that JavaScript would round (and of integers beyond 2^53): at most
+ * UNSAFE_MAX, and with about how much memory the value takes: a megabyte of `{},{},` takes twenty.
  */
 export function parseRequest(bytes: Uint8Array): {
   readonly value: unknown;

@@ -1,5 +1,6 @@
-// Shows a command to the caller while it runs: `workspace.event` notifications with Codex's event names. On a WebSocket a command that
-// ends at once is answered by its response alone, so that a client which reads one message reads the answer.
+// Shows a command to the caller while it runs: `workspace.event` notifications with Codex's event names. On a WebSocket
+// a command that ends at once is answered by its response alone, so that a client which reads one message reads the
+// answer.
 
 export type WorkspaceEvent =
   | {

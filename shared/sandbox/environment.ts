@@ -1,5 +1,6 @@
-// Which environment variables a caller may give a child. Refused: those that make a program load or run something before what was asked
-// for. Inside the sandbox that is no escape; it would still turn a harmless command into another one.
+// Which environment variables a caller may give a child. Refused: those that make a program load or run something
+// before what was asked for. Inside the sandbox that is no escape; it would still turn a harmless command into another
+// one.
 import type { Issue } from '../errors.ts';
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;

@@ -1,8 +1,11 @@
-// The output of a command within the bytes that its answer may have as JSON: a control character is six bytes there, a byte that is no
-// UTF-8 becomes a replacement character of three and is repeated in base64.
+// The output of a command within the bytes that its answer may have as JSON: a control character is six bytes there, a
+// byte that is no UTF-8 becomes a replacement character of three and is repeated in base64.
 import { isUtf8 } from 'node:buffer';
 
-/** How many leading bytes of each stream fit into `jsonBytesMax` together; each is sure of half, and gets what the other leaves. */
+/**
+ * How many leading bytes of each stream fit into `jsonBytesMax` together; each is sure of half, and gets what the other
+ * leaves.
+ */
 export function fitOutput(stdout: Buffer, stderr: Buffer, jsonBytesMax: number): { stdout: Buffer; stderr: Buffer } {
   // The usual case, without a look at each byte.
   const most = (stdout.length + stderr.length) * ESCAPE_BYTES;

@@ -1,4 +1,5 @@
-// Keeps the first bytes of a stream and drops the rest, slowly: what nobody will see must not cost the gateway its processor.
+// Keeps the first bytes of a stream and drops the rest, slowly: what nobody will see must not cost the gateway its
+// processor.
 import type { Readable } from 'node:stream';
 
 export interface Kept {
@@ -10,7 +11,10 @@ export interface Kept {
 const DROP_PAUSE_MS = 1;
 const FIRST_BYTES = 4096;
 
-/** Resolves when the stream is closed. `hear` gets what is kept, as it comes; a promise pauses the stream. Never rejects. */
+/**
+ * Resolves when the stream is closed. `hear` gets what is kept, as it comes; a promise pauses the stream. Never
+ * rejects.
+ */
 export function keep(
   stream: Readable,
   bytesMax: number,

@@ -1,5 +1,5 @@
-// The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id. Nothing here is
-// shared between keys.
+// The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id.
+// Nothing here is shared between keys.
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { chmod, chown, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
@@ -12,7 +12,10 @@ import { HOME } from './sandbox.ts';
 /** Uid inside every sandbox; no rights outside it. */
 export const UID_INSIDE = 1000;
 
-/** A gateway that runs as root gives each key a uid of its own from this range: the kernel counts processes per uid, and never root's. */
+/**
+ * A gateway that runs as root gives each key a uid of its own from this range: the kernel counts processes per uid, and
+ * never root's.
+ */
 const UID_BASE = 20_000;
 const UID_SPAN = 40_000;
 
@@ -37,8 +40,9 @@ function filterName(kind: FilterKind): string {
 
 export interface Workspaces {
   /**
-   * Makes what is missing; cheap once it is there. Throws RpcError `unavailable` when the disk has no room for it, and once `root` is no
-   * longer the directory that it was: the helper that starts processes goes on seeing the old one (own-uid.ts).
+   * Makes what is missing; cheap once it is there. Throws RpcError `unavailable` when the disk has no room for it, and
+   * once `root` is no longer the directory that it was: the helper that starts processes goes on seeing the old one
+   * (own-uid.ts).
    */
   open(keyId: string): Promise<Workspace>;
 }
@@ -50,7 +54,10 @@ const ETC: Readonly<Record<string, string>> = {
   'nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\n',
 };
 
-/** Of the machine's /etc, what programs need and what says nothing about it. Copied: a mount of each would cost every command. */
+/**
+ * Of the machine's /etc, what programs need and what says nothing about it. Copied: a mount of each would cost every
+ * command.
+ */
 const ETC_COPIED = ['ld.so.cache', 'localtime'];
 /** What names like /usr/bin/awk and /usr/bin/vi lead through on Debian. */
 const ALTERNATIVES = 'alternatives';

@@ -4,15 +4,18 @@ import type { CallOptions } from './store.ts';
 
 const TIMEOUT_DEFAULT_MS = 10_000;
 
-/** What a bounded call may hand down: a signal that fires at the deadline or when the caller aborts, and the time it was given. */
+/**
+ * What a bounded call may hand down: a signal that fires at the deadline or when the caller aborts, and the time it was
+ * given.
+ */
 export interface Bounds {
   readonly signal: AbortSignal;
   readonly timeoutMs: number;
 }
 
 /**
- * Rejects with RpcError `unavailable` after `timeoutMs` and with the caller's reason when the caller aborts; the work itself is told
- * through `bounds.signal` and its later outcome is ignored.
+ * Rejects with RpcError `unavailable` after `timeoutMs` and with the caller's reason when the caller aborts; the work
+ * itself is told through `bounds.signal` and its later outcome is ignored.
  */
 export async function bounded<R>(
   { signal, timeoutMs = TIMEOUT_DEFAULT_MS }: CallOptions,

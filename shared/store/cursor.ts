@@ -1,4 +1,5 @@
-// Opaque cursors of lists: base64url of a JSON tuple, which says where in an ordered query a page ended; checked on the way back in.
+// Opaque cursors of lists: base64url of a JSON tuple, which says where in an ordered query a page ended; checked on the
+// way back in.
 import type { z } from 'zod';
 import { RpcError } from '../errors.ts';
 

@@ -1,10 +1,13 @@
-// What every adapter accepts, decided once: addresses, sizes and shapes of documents. Refuses what Firestore would refuse, so that the
-// embedded store never accepts a document that the cloud would not.
+// What every adapter accepts, decided once: addresses, sizes and shapes of documents. Refuses what Firestore would
+// refuse, so that the embedded store never accepts a document that the cloud would not.
 import type { Data, Query, Ref, Value, Write } from './store.ts';
 
 /** Writes in one commit. */
 export const WRITES_MAX = 500;
-/** Bytes of one document by Firestore's own arithmetic (its limit is 1 MiB with the name; the difference is left as a margin). */
+/**
+ * Bytes of one document by Firestore's own arithmetic (its limit is 1 MiB with the name; the difference is left as a
+ * margin).
+ */
 export const DOCUMENT_BYTES_MAX = 1_000_000;
 /** Maps and arrays inside each other; Firestore allows 20 and the adapter's envelope takes one. */
 export const DEPTH_MAX = 19;
@@ -48,7 +51,9 @@ export function refKey(ref: Ref): string {
   return `${ref.collection}/${ref.id}`;
 }
 
-/** The writes of a locking transaction: what was read under the lock needs no precondition, other writes keep theirs. */
+/**
+ * The writes of a locking transaction: what was read under the lock needs no precondition, other writes keep theirs.
+ */
 export function withoutImpliedPreconditions(writes: readonly Write[], read: readonly Ref[]): Write[] {
   const locked = new Set(read.map(refKey));
   return writes.map((write) => {
@@ -59,9 +64,10 @@ export function withoutImpliedPreconditions(writes: readonly Write[], read: read
 }
 
 /**
- * The document as it will be read back: `undefined` dropped (null in arrays) and unpaired surrogates replaced by U+FFFD, as no
- * database stores them. Always a copy, so that a caller's later change cannot reach the store. Throws TypeError for anything but JSON values, for
- * nested arrays, for reserved (`__x__`) or empty field names, and for documents that are too deep or too large.
+ * The document as it will be read back: `undefined` dropped (null in arrays) and unpaired surrogates replaced by
+ * U+FFFD, as no database stores them. Always a copy, so that a caller's later change cannot reach the store. Throws
+ * TypeError for anything but JSON values, for nested arrays, for reserved (`__x__`) or empty field names, and for
+ * documents that are too deep or too large.
  */
 export function toStored(data: object): Data {
   const budget = { bytes: DOCUMENT_BYTES_MAX };

@@ -1,4 +1,5 @@
-// Who watches which query of the embedded store. The same order and asynchrony as watchers.ts, which is about single documents.
+// Who watches which query of the embedded store. The same order and asynchrony as watchers.ts, which is about single
+// documents.
 import type { Query, Snapshot } from './store.ts';
 
 type Listener = (snapshots: Snapshot<never>[]) => void;
@@ -16,7 +17,10 @@ export interface QueryWatchers {
   readonly size: number;
   /** Adds a watcher, tells it the present result, and returns the function that removes it. */
   add(query: Query, listener: Listener, onError: ((error: unknown) => void) | undefined): () => void;
-  /** Tells everybody whose query has another result now; `collections`: where something may have changed, undefined for anywhere. */
+  /**
+   * Tells everybody whose query has another result now; `collections`: where something may have changed, undefined for
+   * anywhere.
+   */
   notify(collections?: ReadonlySet<string>): void;
   clear(): void;
 }

@@ -1,9 +1,10 @@
-// The Store port: a small document store with optimistic transactions. Every rule of the domain is written above it, once;
-// an adapter knows documents, versions and preconditions and nothing else. See transact.ts for the retry rule.
+// The Store port: a small document store with optimistic transactions. Every rule of the domain is written above it,
+// once; an adapter knows documents, versions and preconditions and nothing else. See transact.ts for the retry rule.
 
 /**
- * Address of one document. `id` is 1..128 characters of [A-Za-z0-9_-]; hash anything a caller chose before it gets here. `collection`
- * is a letter and up to 63 more of [A-Za-z0-9_-]. Anything else is refused with TypeError (document.ts), by every adapter alike.
+ * Address of one document. `id` is 1..128 characters of [A-Za-z0-9_-]; hash anything a caller chose before it gets
+ * here. `collection` is a letter and up to 63 more of [A-Za-z0-9_-]. Anything else is refused with TypeError
+ * (document.ts), by every adapter alike.
  */
 export interface Ref {
   readonly collection: string;
@@ -11,23 +12,26 @@ export interface Ref {
 }
 
 /**
- * Opaque token of one state of one document; never reused for another state, not even after delete and re-create. A write that leaves
- * a document as it is may keep its version (Firestore does): two writers of the very same bytes may both be told that they won.
+ * Opaque token of one state of one document; never reused for another state, not even after delete and re-create. A
+ * write that leaves a document as it is may keep its version (Firestore does): two writers of the very same bytes may
+ * both be told that they won.
  */
 export type Version = string;
 
 /**
  * What a document may hold: JSON values without nested arrays (Firestore refuses them) and without `undefined`.
- * Free-form JSON of a caller is stored as a JSON string. Top-level `data` of a document is always a plain object of at most 1 000 000
- * bytes and 19 levels; field names are not empty, at most 1500 bytes and not `__x__`. `undefined` fields are dropped, unpaired
- * surrogates become U+FFFD; anything else outside these rules is refused with TypeError (document.ts).
+ * Free-form JSON of a caller is stored as a JSON string. Top-level `data` of a document is always a plain object of at
+ * most 1 000 000 bytes and 19 levels; field names are not empty, at most 1500 bytes and not `__x__`. `undefined` fields
+ * are dropped, unpaired surrogates become U+FFFD; anything else outside these rules is refused with TypeError
+ * (document.ts).
  */
 export type Value = string | number | boolean | null | readonly Value[] | { readonly [field: string]: Value };
 export type Data = { readonly [field: string]: Value };
 
 /**
- * A document as read. `data` is undefined when it is absent **or past its expiry** (TTL deletion may lag by a day, readers must
- * not see that); `version` is null only when nothing is stored at all, so an expired document can be replaced safely.
+ * A document as read. `data` is undefined when it is absent **or past its expiry** (TTL deletion may lag by a day,
+ * readers must not see that); `version` is null only when nothing is stored at all, so an expired document can be
+ * replaced safely.
  */
 export interface Snapshot<T extends object = Data> {
   readonly ref: Ref;
@@ -42,12 +46,18 @@ export type Write =
   | { readonly ref: Ref; readonly data: object; readonly expireAtMs?: number; readonly if?: Precondition }
   | { readonly ref: Ref; readonly delete: true; readonly if?: Precondition };
 
-/** Documents of one collection ordered by one field; ties are ordered by id in the same direction. Field names are identifiers. */
+/**
+ * Documents of one collection ordered by one field; ties are ordered by id in the same direction. Field names are
+ * identifiers.
+ */
 export interface Query {
   readonly collection: string;
   /** Equality filters on top-level string fields. */
   readonly where?: Readonly<Record<string, string>>;
-  /** A top-level string or number field (numbers before strings, strings by code point); documents without it are not returned. */
+  /**
+   * A top-level string or number field (numbers before strings, strings by code point); documents without it are not
+   * returned.
+   */
   readonly orderBy: string;
   readonly direction?: 'asc' | 'desc';
   /** Strictly after this position (the field's value and id of the last document seen). */
@@ -63,18 +73,21 @@ export interface CallOptions {
 }
 
 /**
- * Errors: `Conflict` when a precondition does not hold (nothing is written); RpcError `unavailable` when the store cannot be reached
- * or does not answer in time; the signal's reason when aborted. After either of the last two a commit may still have been applied:
- * only who reads again knows.
+ * Errors: `Conflict` when a precondition does not hold (nothing is written); RpcError `unavailable` when the store
+ * cannot be reached or does not answer in time; the signal's reason when aborted. After either of the last two a commit
+ * may still have been applied: only who reads again knows.
  */
 export interface Store {
   get<T extends object = Data>(refs: readonly Ref[], options?: CallOptions): Promise<Snapshot<T>[]>;
-  /** All writes (1..500, each to another document) or none. Resolves to the new version of each write in order (null for a delete). */
+  /**
+   * All writes (1..500, each to another document) or none. Resolves to the new version of each write in order (null for
+   * a delete).
+   */
   commit(writes: readonly Write[], options?: CallOptions): Promise<(Version | null)[]>;
   query<T extends object = Data>(query: Query, options?: CallOptions): Promise<Snapshot<T>[]>;
   /**
-   * Calls `listener` with the present state and then after every change, in order, until the returned function is called. States that
-   * follow each other quickly may be told as the last of them; expiry alone is not a change.
+   * Calls `listener` with the present state and then after every change, in order, until the returned function is
+   * called. States that follow each other quickly may be told as the last of them; expiry alone is not a change.
    */
   watch<T extends object = Data>(
     ref: Ref,
@@ -82,8 +95,8 @@ export interface Store {
     onError?: (error: unknown) => void,
   ): () => void;
   /**
-   * As `watch`, for the result of a query: `listener` gets all of it, now and after every change of a document in it. Each watch costs a
-   * connection to the store: share one among many readers, and keep `limit` small.
+   * As `watch`, for the result of a query: `listener` gets all of it, now and after every change of a document in it.
+   * Each watch costs a connection to the store: share one among many readers, and keep `limit` small.
    */
   watchQuery<T extends object = Data>(
     query: Query,
@@ -91,8 +104,8 @@ export interface Store {
     onError?: (error: unknown) => void,
   ): () => void;
   /**
-   * The fair last resort of `transact`: reads under the adapter's own lock (Firestore: `runTransaction`), computes, commits.
-   * `compute` must be pure: it may run several times.
+   * The fair last resort of `transact`: reads under the adapter's own lock (Firestore: `runTransaction`), computes,
+   * commits. `compute` must be pure: it may run several times.
    */
   lock<R>(
     refs: readonly Ref[],

@@ -1,5 +1,6 @@
-// Optimistic transactions over any Store, the one place with a retry rule: read (or take what is cached), compute, commit under the
-// versions read; on Conflict reread and retry with short jitter; after 5 lost rounds the adapter's fair lock takes over.
+// Optimistic transactions over any Store, the one place with a retry rule: read (or take what is cached), compute,
+// commit under the versions read; on Conflict reread and retry with short jitter; after 5 lost rounds the adapter's
+// fair lock takes over.
 import { pause } from './pause.ts';
 import {
   type CallOptions,
@@ -12,13 +13,22 @@ import {
   type Write,
 } from './store.ts';
 
-/** Rounds lost before the adapter's lock is used; 20 contending processes starve nobody with this mixture (test/emulator). */
+/**
+ * Rounds lost before the adapter's lock is used; 20 contending processes starve nobody with this mixture
+ * (test/emulator).
+ */
 const ROUNDS_MAX = 5;
-/** Upper bound of the uniform pause before a retry. Firestore's own backoff (1 s x 1.5) starves whole processes (facts: 3.1 s). */
+/**
+ * Upper bound of the uniform pause before a retry. Firestore's own backoff (1 s x 1.5) starves whole processes (facts:
+ * 3.1 s).
+ */
 const JITTER_MS = 50;
 
 export interface Decision<R> {
-  /** A write to a document that was read carries its version as precondition; other writes keep the precondition they bring. */
+  /**
+   * A write to a document that was read carries its version as precondition; other writes keep the precondition they
+   * bring.
+   */
   readonly writes: readonly Write[];
   readonly result: R;
 }
@@ -32,16 +42,19 @@ export interface Committed<R> {
 export interface TransactOptions extends CallOptions {
   /** Snapshots from an earlier commit or watch, one per ref in order; used instead of the first read. */
   readonly cached?: readonly Snapshot[] | undefined;
-  /** Milliseconds of optimistic rounds before the lock is used, if that comes before the last round. Default: rounds alone count. */
+  /**
+   * Milliseconds of optimistic rounds before the lock is used, if that comes before the last round. Default: rounds
+   * alone count.
+   */
   readonly optimisticMs?: number;
   /** Milliseconds the lock may take, waiting for its turn included. Default: `timeoutMs`. */
   readonly lockTimeoutMs?: number;
 }
 
 /**
- * Runs `compute` on the documents behind `refs` and commits what it returns, all or nothing. `compute` must be pure; it runs once per
- * round. Documents that are read but not written are not guarded. When `compute` writes nothing, and decided on cached documents, it is
- * asked again with fresh ones, so that a stale cache can never refuse.
+ * Runs `compute` on the documents behind `refs` and commits what it returns, all or nothing. `compute` must be pure; it
+ * runs once per round. Documents that are read but not written are not guarded. When `compute` writes nothing, and
+ * decided on cached documents, it is asked again with fresh ones, so that a stale cache can never refuse.
  */
 export async function transact<R>(
   store: Store,

@@ -1,5 +1,5 @@
-// Who watches which document of the embedded store, and the order in which they hear of it. Every delivery is asynchronous, so that
-// a listener can neither run inside the commit it hears of nor see changes out of order.
+// Who watches which document of the embedded store, and the order in which they hear of it. Every delivery is
+// asynchronous, so that a listener can neither run inside the commit it hears of nor see changes out of order.
 import { refKey } from './document.ts';
 import type { Ref, Snapshot } from './store.ts';
 

@@ -1,4 +1,5 @@
-// The last output of a terminal, in numbered pieces, so that who comes back sees the screen again and nothing twice. Knows no clients.
+// The last output of a terminal, in numbered pieces, so that who comes back sees the screen again and nothing twice.
+// Knows no clients.
 
 export interface Piece {
   /** Number of the last piece in `data`; numbers start at 1 and rise by one a piece. */

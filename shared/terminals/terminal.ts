@@ -1,5 +1,6 @@
-// One running terminal and those who watch it. Each watcher reads the ring buffer at its own pace; what runs in the terminal waits for the
-// fastest of them, and who falls behind by more than the buffer is told that something is missing.
+// One running terminal and those who watch it. Each watcher reads the ring buffer at its own pace; what runs in the
+// terminal waits for the fastest of them, and who falls behind by more than the buffer is told that something is
+// missing.
 import { RpcError } from '../errors.ts';
 import type { Pty, Size } from './pty.ts';
 import { createRingBuffer } from './ring-buffer.ts';
@@ -18,7 +19,10 @@ export interface Terminal {
   readonly watchers: number;
   /** `performance.now()` of the last input or output. */
   readonly activeMs: number;
-  /** Everything after piece `afterSeq`, then live, then the exit; also of a terminal that has ended. Returns what stops it. */
+  /**
+   * Everything after piece `afterSeq`, then live, then the exit; also of a terminal that has ended. Returns what stops
+   * it.
+   */
   watch(watcher: Watcher, afterSeq: number): () => void;
   /** Throws RpcError `unavailable` when what runs in the terminal does not read its input. */
   write(data: string): void;

@@ -1,5 +1,5 @@
-// The webhook pipeline, once, above Store and EventBus: record -> publish and await -> mark sent -> answer. What is answered is
-// recorded; what is recorded is published, by this call or by the sweeper.
+// The webhook pipeline, once, above Store and EventBus: record -> publish and await -> mark sent -> answer. What is
+// answered is recorded; what is recorded is published, by this call or by the sweeper.
 
 import { deadline, orAbort } from '../async.ts';
 import type { Clock } from '../clock.ts';
@@ -32,8 +32,9 @@ export interface Receipt {
 }
 
 /**
- * Takes a delivery in. Throws RpcError `parse_error` or `invalid_request` for a body that is no event, `unavailable` when it could not
- * be recorded (nothing is acknowledged then; the sender repeats it). A failing bus is not an error: the event is queued.
+ * Takes a delivery in. Throws RpcError `parse_error` or `invalid_request` for a body that is no event, `unavailable`
+ * when it could not be recorded (nothing is acknowledged then; the sender repeats it). A failing bus is not an error:
+ * the event is queued.
  */
 export async function acceptDelivery(services: Pipeline, delivery: Delivery): Promise<Receipt> {
   const nowMs = services.clock.now();
@@ -60,7 +61,9 @@ function arrivalMs(nowMs: number): number {
   return lastArrivalMs;
 }
 
-/** Publishes a claimed event and marks it sent. Resolves to undefined when the bus did not take it: the outbox keeps it. */
+/**
+ * Publishes a claimed event and marks it sent. Resolves to undefined when the bus did not take it: the outbox keeps it.
+ */
 export async function publishClaimed(services: Pipeline, claimed: Claimed): Promise<string | undefined> {
   const { event } = claimed;
   let messageId: string;
@@ -76,7 +79,8 @@ export async function publishClaimed(services: Pipeline, claimed: Claimed): Prom
   try {
     await markSent(services.store, claimed, messageId);
   } catch (error) {
-    // It is published, so the answer stands; the sweeper will publish it once more and the subscribers know it by its id.
+    // It is published, so the answer stands; the sweeper will publish it once more and the subscribers know it by its
+    // id.
     services.log.warn('published event not marked sent', { event_id: event.id, ...errorFields(error) });
   }
   return messageId;

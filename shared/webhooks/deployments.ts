@@ -1,4 +1,5 @@
-// The subscriber behind `deployment.list`: keeps the newest `deployment.*` event per service and region, in `deployments/<hash>`.
+// The subscriber behind `deployment.list`: keeps the newest `deployment.*` event per service and region, in
+// `deployments/<hash>`.
 
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
@@ -13,7 +14,9 @@ const PREFIX = 'deployment.';
 /** A time further ahead than this comes from a wrong clock: it outranks nothing that has a right one. */
 const AHEAD_MS_MAX = 5 * 60_000;
 
-/** Senders write `"version": 3` or null: what can be shown is shown, cut to a bound, and the rest counts as not said. */
+/**
+ * Senders write `"version": 3` or null: what can be shown is shown, cut to a bound, and the rest counts as not said.
+ */
 const text = (charsMax: number) =>
   z
     .union([z.string().min(1), z.number(), z.boolean()])
@@ -53,9 +56,10 @@ export type DeploymentDocument = z.output<typeof DeploymentDocument>;
 export type Applied = 'applied' | 'duplicate' | 'stale' | 'ignored';
 
 /**
- * Applies one event, at most once. Events of a service and region are totally ordered by time, arrival and id, and the document only ever moves
- * forward in that order: an event that comes again finds itself, or one that is newer, in the same transaction that would apply it, so
- * that no memory of deliveries is needed and none can expire too early. Throws RpcError `unavailable`: deliver it again.
+ * Applies one event, at most once. Events of a service and region are totally ordered by time, arrival and id, and the
+ * document only ever moves forward in that order: an event that comes again finds itself, or one that is newer, in the
+ * same transaction that would apply it, so that no memory of deliveries is needed and none can expire too early. Throws
+ * RpcError `unavailable`: deliver it again.
  */
 export async function applyDeploymentEvent(
   services: { readonly store: Store; readonly log: Logger; readonly clock: Clock },

@@ -1,5 +1,6 @@
-// The documents of the webhook pipeline: shapes, addresses, lifetimes. `events/<id>` is the event (30 days); `outbox/<id>` exists
-// exactly as long as the event is not known to be published. Who may change them when is outbox.ts.
+// The documents of the webhook pipeline: shapes, addresses, lifetimes. `events/<id>` is the event (30 days);
+// `outbox/<id>` exists exactly as long as the event is not known to be published. Who may change them when is
+// outbox.ts.
 import { z } from 'zod';
 import { badCursor } from '../store/cursor.ts';
 import type { CallOptions, Data, Ref, Store, Write } from '../store/store.ts';
@@ -54,7 +55,10 @@ export function readOutbox(data: Data | undefined): OutboxDocument | undefined {
   return data === undefined ? undefined : OutboxDocument.parse(data);
 }
 
-/** Where an event that a caller names stands among the others; undefined when `text` names none. Throws `invalid_params` for one that is gone. */
+/**
+ * Where an event that a caller names stands among the others; undefined when `text` names none. Throws `invalid_params`
+ * for one that is gone.
+ */
 export async function resolveEventCursor(
   store: Store,
   text: string,

@@ -18,7 +18,10 @@ export interface GatewayEvent {
   readonly orderingKey: string;
 }
 
-/** The EventBus port. Resolves once the bus has taken the event for good; at least once is allowed, subscribers dedupe by id. */
+/**
+ * The EventBus port. Resolves once the bus has taken the event for good; at least once is allowed, subscribers dedupe
+ * by id.
+ */
 export interface EventBus {
   publish(event: GatewayEvent, options?: { readonly signal?: AbortSignal }): Promise<{ readonly messageId: string }>;
   ping(options?: { readonly signal?: AbortSignal }): Promise<void>;

@@ -1,5 +1,5 @@
-// Reads an event out of a delivery: which event, when, about which service. Refuses bodies that are not JSON objects or name no
-// event; stores and sends nothing.
+// Reads an event out of a delivery: which event, when, about which service. Refuses bodies that are not JSON objects or
+// name no event; stores and sends nothing.
 import { createHash } from 'node:crypto';
 import { RpcError } from '../errors.ts';
 import { parseKeptJson } from '../rpc/parse.ts';
@@ -8,7 +8,10 @@ import type { GatewayEvent } from './event.ts';
 
 /** Cap of a webhook body: the document that keeps it must stay under Firestore's 1 MiB with all its other fields. */
 export const EVENT_BODY_BYTES_MAX = 900 << 10;
-/** An event that claims to be from further ahead than this takes the time of its arrival: it must not outrank all later ones. */
+/**
+ * An event that claims to be from further ahead than this takes the time of its arrival: it must not outrank all later
+ * ones.
+ */
 const FUTURE_MS_MAX = 5 * 60_000;
 const NAME = /^[^\p{Cc}\p{Zl}\p{Zp}]{1,128}$/u;
 
@@ -27,9 +30,10 @@ export interface Delivery {
 }
 
 /**
- * Delivery -> event. Its name is the body's `event`, else the `X-GitHub-Event` header, else the body's `type`. Beside that header the
- * body's `event` only counts in our own shape, with `data`: some GitHub payloads have an `event` that means something else. `time` is
- * the body's `timestamp` where it is a time, else `nowMs`. Throws RpcError `parse_error` or `invalid_request`.
+ * Delivery -> event. Its name is the body's `event`, else the `X-GitHub-Event` header, else the body's `type`. Beside
+ * that header the body's `event` only counts in our own shape, with `data`: some GitHub payloads have an `event` that
+ * means something else. `time` is the body's `timestamp` where it is a time, else `nowMs`. Throws RpcError
+ * `parse_error` or `invalid_request`.
  */
 export function toEvent(delivery: Delivery, nowMs: number): GatewayEvent {
   const value = parseKeptJson(delivery.body);

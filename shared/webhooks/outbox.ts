@@ -1,5 +1,5 @@
-// "Nothing acknowledged is ever lost": the three commits of the outbox, record, claim and mark sent. Publishing itself is the caller's
-// part; a claim that runs out hands it to somebody else.
+// "Nothing acknowledged is ever lost": the three commits of the outbox, record, claim and mark sent. Publishing itself
+// is the caller's part; a claim that runs out hands it to somebody else.
 import type { CallOptions, Ref, Snapshot, Store } from '../store/store.ts';
 import { type Decision, transact } from '../store/transact.ts';
 import {
@@ -16,15 +16,24 @@ import {
 } from './documents.ts';
 import type { GatewayEvent } from './event.ts';
 
-/** How long the instance that recorded or claimed an event has to publish it before another one may: above the sum of its deadlines. */
+/**
+ * How long the instance that recorded or claimed an event has to publish it before another one may: above the sum of
+ * its deadlines.
+ */
 export const CLAIM_MS = 30_000;
 /** Longest pause between two attempts to publish the same event. */
 const BACKOFF_MS_MAX = 5 * 60_000;
 const STORE_TIMEOUT_MS = 5_000;
-/** No claim lasts longer; one that does was made by a wrong clock, and the event is published once too often rather than never. */
+/**
+ * No claim lasts longer; one that does was made by a wrong clock, and the event is published once too often rather than
+ * never.
+ */
 const CLAIM_MS_MAX = BACKOFF_MS_MAX + CLAIM_MS;
 
-/** An event that the caller of `record` or `claim` now has to publish, and the snapshots that make marking it one commit. */
+/**
+ * An event that the caller of `record` or `claim` now has to publish, and the snapshots that make marking it one
+ * commit.
+ */
 export interface Claimed {
   readonly kind: 'claimed';
   readonly event: GatewayEvent;
@@ -43,8 +52,8 @@ type Verdict =
   | Exclude<Recorded, Claimed>;
 
 /**
- * Records an event once, with its outbox entry, in one commit; a delivery that is new costs no read. A repetition whose first
- * publisher let the claim run out takes the claim over. Throws RpcError `unavailable`.
+ * Records an event once, with its outbox entry, in one commit; a delivery that is new costs no read. A repetition whose
+ * first publisher let the claim run out takes the claim over. Throws RpcError `unavailable`.
  */
 export async function record(store: Store, event: GatewayEvent, nowMs: number): Promise<Recorded> {
   const refs = refsOf(event.id);
@@ -77,8 +86,8 @@ export async function record(store: Store, event: GatewayEvent, nowMs: number): 
 }
 
 /**
- * Takes the claim on an outbox entry that is due. `undefined`: published or claimed by someone else in the meantime. `lost`: the event
- * outlived its 30 days unpublished; the entry is removed.
+ * Takes the claim on an outbox entry that is due. `undefined`: published or claimed by someone else in the meantime.
+ * `lost`: the event outlived its 30 days unpublished; the entry is removed.
  */
 export async function claim(
   store: Store,
@@ -102,7 +111,10 @@ export async function claim(
   return { kind: 'claimed', event: fromDocument(id, result), snapshots };
 }
 
-/** Remembers that a claimed event is published and removes it from the outbox. One commit, no read, unless somebody was faster. */
+/**
+ * Remembers that a claimed event is published and removes it from the outbox. One commit, no read, unless somebody was
+ * faster.
+ */
 export async function markSent(store: Store, claimed: Claimed, messageId: string): Promise<void> {
   const { id } = claimed.event;
   await transact(
@@ -121,7 +133,10 @@ export async function markSent(store: Store, claimed: Claimed, messageId: string
   );
 }
 
-/** Entries that no instance is publishing at present: those longest due first, then those that a wrong clock has put far ahead. */
+/**
+ * Entries that no instance is publishing at present: those longest due first, then those that a wrong clock has put far
+ * ahead.
+ */
 export async function dueEntries(
   store: Store,
   nowMs: number,

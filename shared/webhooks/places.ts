@@ -1,5 +1,5 @@
-// How many subscriptions one owner has on this instance, over all its connections and streams: each holds events until its reader has taken
-// them, so their number bounds what one owner makes the instance hold and send.
+// How many subscriptions one owner has on this instance, over all its connections and streams: each holds events until
+// its reader has taken them, so their number bounds what one owner makes the instance hold and send.
 import { RpcError } from '../errors.ts';
 import type { Store } from '../store/store.ts';
 
@@ -8,7 +8,10 @@ export const SUBSCRIPTIONS_MAX = 8;
 /** One count per store and process, as the feed of the events. */
 const counts = new WeakMap<Store, Map<string, number>>();
 
-/** Takes a place and returns the function that gives it back, which may be called more than once. Throws RpcError `conflict`. */
+/**
+ * Takes a place and returns the function that gives it back, which may be called more than once. Throws RpcError
+ * `conflict`.
+ */
 export function takePlace(store: Store, owner: string): () => void {
   const held = counts.get(store) ?? new Map<string, number>();
   counts.set(store, held);

@@ -17,7 +17,10 @@ export interface Signer {
 export interface SignatureVerifier {
   /** Whether the headers carry a signature at all; says nothing about its worth. */
   isSigned(headers: SignatureHeaders): boolean;
-  /** The signer of a body. Throws RpcError `unauthorized` when no configured secret made the signature or it is out of time. */
+  /**
+   * The signer of a body. Throws RpcError `unauthorized` when no configured secret made the signature or it is out of
+   * time.
+   */
   verify(headers: SignatureHeaders, body: Uint8Array): Signer;
 }
 
@@ -27,8 +30,8 @@ const SECONDS = /^\d{1,12}$/;
 const HUB_SIGNATURE = /^sha256=([0-9a-f]{64})$/i;
 
 /**
- * Secrets `whsec_<base64>` and `github:<text>`, several of each at once, tried in order: during a rotation the old and the new one both
- * count. Throws an Error that names the position, never the value, of a secret that cannot be used.
+ * Secrets `whsec_<base64>` and `github:<text>`, several of each at once, tried in order: during a rotation the old and
+ * the new one both count. Throws an Error that names the position, never the value, of a secret that cannot be used.
  */
 export function createSignatureVerifier(secrets: readonly string[]): SignatureVerifier {
   const standard: { readonly webhook: Webhook; readonly fingerprint: string }[] = [];

@@ -1,5 +1,6 @@
-// The sweeper: publishes what was recorded and is not known to be published. Safe on any number of instances at once, because every
-// event is claimed before it is published; what is published twice all the same (a crash before the mark) subscribers know by its id.
+// The sweeper: publishes what was recorded and is not known to be published. Safe on any number of instances at once,
+// because every event is claimed before it is published; what is published twice all the same (a crash before the mark)
+// subscribers know by its id.
 
 import { deadline } from '../async.ts';
 import { errorFields } from '../log.ts';
@@ -29,8 +30,8 @@ export interface SweepResult {
 }
 
 /**
- * One sweep: at most 1000 events, due ones first, oldest first within an ordering key, which stops at its first failure so that order is
- * kept. Throws RpcError `unavailable` when the store is down.
+ * One sweep: at most 1000 events, due ones first, oldest first within an ordering key, which stops at its first failure
+ * so that order is kept. Throws RpcError `unavailable` when the store is down.
  */
 export async function sweep(services: Pipeline, options: SweepOptions = {}): Promise<SweepResult> {
   const signal = deadline(SWEEP_MS_MAX, options.signal);
@@ -75,8 +76,8 @@ export async function sweep(services: Pipeline, options: SweepOptions = {}): Pro
 }
 
 /**
- * Sweeps every `intervalMs` in this process (the local server; in the cloud Cloud Scheduler calls the endpoint). Never two sweeps at a
- * time; does not keep the process alive. The returned function stops it and waits for a running sweep.
+ * Sweeps every `intervalMs` in this process (the local server; in the cloud Cloud Scheduler calls the endpoint). Never
+ * two sweeps at a time; does not keep the process alive. The returned function stops it and waits for a running sweep.
  */
 export function startSweeper(services: Pipeline, intervalMs: number, options: SweepOptions = {}): () => Promise<void> {
   const stopping = new AbortController();

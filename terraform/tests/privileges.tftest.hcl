@@ -1,5 +1,5 @@
-# Least privilege: every grant of the deployment as a table of account, role and resource. Invokers are in access.tftest.hcl. A grant
-# resource that is added and not listed here is found by test/unit/deploy.
+# Least privilege: every grant of the deployment as a table of account, role and resource. Invokers are in
+# access.tftest.hcl. A grant resource that is added and not listed here is found by test/unit/deploy.
 
 mock_provider "google" {
   override_during = plan

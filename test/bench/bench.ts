@@ -1,6 +1,9 @@
 // What a bench reports: one line per figure, always beside the thing it is compared with in the same run.
 
-/** One measured figure. `ratio` says how many times better than the baseline it is, in the direction that matters for the line. */
+/**
+ * One measured figure. `ratio` says how many times better than the baseline it is, in the direction that matters for
+ * the line.
+ */
 export interface BenchLine {
   readonly name: string;
   readonly value: number;

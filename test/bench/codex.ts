@@ -1,6 +1,7 @@
-// What Codex costs above the model: a warm turn, the first turn of a new instance on a thread of ten turns, and memory with eight turns
-// side by side. The model answers at once, on loopback; the baseline is the same request made by hand, in turns with what is measured. Codex
-// comes after everything else on the machine for the processor: where that is busy, the fastest turn tells more than the middle one.
+// What Codex costs above the model: a warm turn, the first turn of a new instance on a thread of ten turns, and memory
+// with eight turns side by side. The model answers at once, on loopback; the baseline is the same request made by hand,
+// in turns with what is measured. Codex comes after everything else on the machine for the processor: where that is
+// busy, the fastest turn tells more than the middle one.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

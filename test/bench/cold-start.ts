@@ -1,5 +1,6 @@
-// How long from spawning the stock CLI to the first answer: the jsonrpc function (first authorised answer, on Firestore) against the
-// smallest function that reads one document, and health against a hello world. Interleaved, medians.
+// How long from spawning the stock CLI to the first answer: the jsonrpc function (first authorised answer, on
+// Firestore) against the smallest function that reads one document, and health against a hello world. Interleaved,
+// medians.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';

@@ -1,6 +1,7 @@
-// What a prompt costs in a conversation of 2,000 messages against one of 20, in time, documents read and bytes written: alternating in one
-// process, on a real store file, with an engine that answers at once. The messages are long enough that the model sees as much of one
-// conversation as of the other, since what it is shown depends on its budget and not on us.
+// What a prompt costs in a conversation of 2,000 messages against one of 20, in time, documents read and bytes written:
+// alternating in one process, on a real store file, with an engine that answers at once. The messages are long enough
+// that the model sees as much of one conversation as of the other, since what it is shown depends on its budget and not
+// on us.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// An authenticated call (key, limiter, method, log; store in memory) through the stock functions-framework CLI, against the emptiest
-// function one can host there: an echo of the body, without any of it.
+// An authenticated call (key, limiter, method, log; store in memory) through the stock functions-framework CLI, against
+// the emptiest function one can host there: an echo of the body, without any of it.
 import autocannon from 'autocannon';
 import { type BenchLine, median, printLines } from './bench.ts';
 import { cli, freePort, KEY, prepareFunctions } from './functions.ts';

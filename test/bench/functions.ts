@@ -1,4 +1,5 @@
-// What the function benches share: the built bundle, the smallest functions one could write as baselines, and the stock CLI on a port.
+// What the function benches share: the built bundle, the smallest functions one could write as baselines, and the stock
+// CLI on a port.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import path from 'node:path';
@@ -7,7 +8,9 @@ import { buildFunctions } from '../../functions/build/main.ts';
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const DIRECTORY = path.join(ROOT, 'dist/bench');
 
-/** Plain CommonJS, as the quickstarts write it: nothing to strip, nothing to bundle, the fastest way these can start. */
+/**
+ * Plain CommonJS, as the quickstarts write it: nothing to strip, nothing to bundle, the fastest way these can start.
+ */
 const BASELINES = {
   echo: `exports.echo = (req, res) => { res.json(req.body); };`,
   hello: `exports.hello = (req, res) => { res.send('Hello World!'); };`,

@@ -1,6 +1,6 @@
-// `npm run bench [name ...]`: runs every bench beside this file (or the named ones), prints the table and writes it to RESULTS.md and
-// RESULTS.json, where a run of some leaves the others as they were. Figures are ratios against a baseline of the same run; absolute
-// values belong to the machine.
+// `npm run bench [name ...]`: runs every bench beside this file (or the named ones), prints the table and writes it to
+// RESULTS.md and RESULTS.json, where a run of some leaves the others as they were. Figures are ratios against a
+// baseline of the same run; absolute values belong to the machine.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

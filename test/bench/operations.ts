@@ -1,5 +1,6 @@
-// What one prompt costs on the Firestore emulator: round trips before the model is asked, commits after it, documents read and written. A
-// whole gateway in this process (keys, limits, session), a model behind a real socket, sessions that are warm.
+// What one prompt costs on the Firestore emulator: round trips before the model is asked, commits after it, documents
+// read and written. A whole gateway in this process (keys, limits, session), a model behind a real socket, sessions
+// that are warm.
 import { randomBytes } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { systemClock } from '../../shared/clock.ts';

@@ -1,4 +1,5 @@
-// Starts the processes a bench measures, each pinned to a core of its own where the machine can (taskset), and stops them.
+// Starts the processes a bench measures, each pinned to a core of its own where the machine can (taskset), and stops
+// them.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 
@@ -11,7 +12,10 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** Starts `node args...` on a core (default 0; `any`: on all of them) and waits for a line that matches `ready` (its first group is the URL). */
+/**
+ * Starts `node args...` on a core (default 0; `any`: on all of them) and waits for a line that matches `ready` (its
+ * first group is the URL).
+ */
 export async function startServer(
   args: readonly string[],
   ready: RegExp,

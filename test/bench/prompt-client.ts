@@ -1,5 +1,5 @@
-// What the prompt benches share: a gateway and the fake provider as processes, and a client that keeps its connections and reads its
-// answers to the end.
+// What the prompt benches share: a gateway and the fake provider as processes, and a client that keeps its connections
+// and reads its answers to the end.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -15,7 +15,10 @@ export interface Setup {
   stop(): Promise<void>;
 }
 
-/** The gateway with everything on (embedded store in a file, limits, log), the provider on another core where there is one. */
+/**
+ * The gateway with everything on (embedded store in a file, limits, log), the provider on another core where there is
+ * one.
+ */
 export async function startPromptSetup(env: Readonly<Record<string, string>> = {}): Promise<Setup> {
   const dataDir = await mkdtemp(join(tmpdir(), 'gateway-bench-'));
   const provider = await startServer(

@@ -1,4 +1,5 @@
-// A prompt through the gateway, everything on (auth, limits, session, log), against the same model asked directly; and against
+// A prompt through the gateway, everything on (auth, limits, session, log), against the same model asked directly; and
+// against
 // @portkey-ai/gateway in front of the same model with none of that, where it is installed.
 import { existsSync } from 'node:fs';
 import { type BenchLine, median, printLines } from './bench.ts';
@@ -14,8 +15,8 @@ const TURNS = 5;
 const PORTKEY = 'test/node_modules/@portkey-ai/gateway/build/start-server.js';
 const PORTKEY_PORT = 18_787;
 /**
- * Its 1.15.2 answers 500 to a streamed call here: it changes the headers of what `fetch` gave it, which are immutable. With this line in
- * front it streams, as we do.
+ * Its 1.15.2 answers 500 to a streamed call here: it changes the headers of what `fetch` gave it, which are immutable.
+ * With this line in front it streams, as we do.
  */
 const REPAIR = `const { fetch } = globalThis;
   globalThis.fetch = async (...call) => { const response = await fetch(...call); return new Response(response.body, response); };`;

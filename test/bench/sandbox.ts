@@ -1,4 +1,5 @@
-// A sandboxed `exec true` through the gateway against a bare bwrap spawn, and what 16 busy commands do to everybody else's calls.
+// A sandboxed `exec true` through the gateway against a bare bwrap spawn, and what 16 busy commands do to everybody
+// else's calls.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';

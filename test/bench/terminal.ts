@@ -1,5 +1,5 @@
-// A keystroke's way: WebSocket -> gateway -> PTY in the sandbox -> echo -> WebSocket, one at a time, against a bare PTY in this process
-// without socket, gateway and sandbox.
+// A keystroke's way: WebSocket -> gateway -> PTY in the sandbox -> echo -> WebSocket, one at a time, against a bare PTY
+// in this process without socket, gateway and sandbox.
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -82,7 +82,8 @@ async function withTerminal(url: string, measure: (type: Type) => Promise<number
       heard();
     });
   call('interactive.start', { session_id: 'bench', shell: '/bin/sh' });
-  // What echoes is the terminal itself: cat reads a line only at Enter. Lines are bounded, so one is ended now and then.
+  // What echoes is the terminal itself: cat reads a line only at Enter. Lines are bounded, so one is ended now and
+  // then.
   call('interactive.input', { session_id: 'bench', data: "echo rea''dy; exec cat >/dev/null\r" });
   await until(() => text.includes('ready'));
   let typed = 0;

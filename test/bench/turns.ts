@@ -1,5 +1,5 @@
-// Turns across two real gateways on the Firestore emulator, everything at its default: how soon a cancel on the other instance closes the
-// model's socket, and how soon a session is usable again after its owner was killed.
+// Turns across two real gateways on the Firestore emulator, everything at its default: how soon a cancel on the other
+// instance closes the model's socket, and how soon a session is usable again after its owner was killed.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { follow, rpc } from '../emulator/turns-client.ts';

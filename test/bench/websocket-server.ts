@@ -1,5 +1,5 @@
-// The servers of the WebSocket bench, each alone in a process: a bare ws echo, or a gateway with authentication and limiter on. Says its
-// port, and its memory when asked.
+// The servers of the WebSocket bench, each alone in a process: a bare ws echo, or a gateway with authentication and
+// limiter on. Says its port, and its memory when asked.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type ServerOptions, WebSocketServer } from 'ws';

@@ -1,5 +1,5 @@
-// WebSockets: calls per second and memory per idle connection against a bare ws server, and what a reader that does not read costs. Run
-// alone with `node test/bench/websocket.ts`.
+// WebSockets: calls per second and memory per idle connection against a bare ws server, and what a reader that does not
+// read costs. Run alone with `node test/bench/websocket.ts`.
 import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

@@ -1,5 +1,5 @@
-// The requests that make a gateway hold the most memory, several at once, against a process whose heap is the 256 MiB that V8 takes on an
-// instance of 512 MiB: its highest resident memory, and how soon `/health` is answered meanwhile.
+// The requests that make a gateway hold the most memory, several at once, against a process whose heap is the 256 MiB
+// that V8 takes on an instance of 512 MiB: its highest resident memory, and how soon `/health` is answered meanwhile.
 import { readFileSync } from 'node:fs';
 import { startLocalGateway } from '../support/local-gateway.ts';
 import { fillSession, MIXES, probeHealth } from '../support/worst-mixes.ts';

@@ -1,5 +1,5 @@
-// What a conversation promises on any store: context, one turn at a time, cancel from anywhere, idempotency, resume, erasure. Run against
-// every adapter of the Store port.
+// What a conversation promises on any store: context, one turn at a time, cancel from anywhere, idempotency, resume,
+// erasure. Run against every adapter of the Store port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';

@@ -1,5 +1,5 @@
-// What every transport of the gateway owes its callers in JSON-RPC 2.0 (contract section 3), run against HTTP, SSE and WebSocket alike.
-// Statuses and headers, which only HTTP has, are looked at where the transport shows them.
+// What every transport of the gateway owes its callers in JSON-RPC 2.0 (contract section 3), run against HTTP, SSE and
+// WebSocket alike. Statuses and headers, which only HTTP has, are looked at where the transport shows them.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 /** One answered request. */
@@ -12,9 +12,15 @@ export interface Answer {
 }
 
 export interface Transport {
-  /** Sends the bytes as one request under the key and resolves with its answer; for a notification once it has been taken. */
+  /**
+   * Sends the bytes as one request under the key and resolves with its answer; for a notification once it has been
+   * taken.
+   */
   call(body: string | Uint8Array, key?: CaseKey): Promise<Answer>;
-  /** The transport itself ends the conversation over bytes that are not UTF-8 (WebSocket, 1007): it answers `{closed: 1007}`. */
+  /**
+   * The transport itself ends the conversation over bytes that are not UTF-8 (WebSocket, 1007): it answers
+   * `{closed: 1007}`.
+   */
   readonly isText?: true;
   close(): Promise<void>;
 }

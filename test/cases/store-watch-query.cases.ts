@@ -1,4 +1,5 @@
-// Watching the result of a query of a Store: all of it at first, then after every change, never an older state after a newer one.
+// Watching the result of a query of a Store: all of it at first, then after every change, never an older state after a
+// newer one.
 import { describe, expect, it } from 'vitest';
 import type { Query, Snapshot, Store } from '../../shared/store/store.ts';
 import { freshCollection, put, type StoreFixture } from '../support/fixtures/store.ts';

@@ -1,5 +1,5 @@
-// Bad input against the real local gateway: always JSON, always the right code, never a 5xx, memory flat. What a body may hold is shown
-// case by case in test/unit/rpc; here the process itself is attacked.
+// Bad input against the real local gateway: always JSON, always the right code, never a 5xx, memory flat. What a body
+// may hold is shown case by case in test/unit/rpc; here the process itself is attacked.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
@@ -223,7 +223,8 @@ describe('the process', () => {
       }
     };
     for (let n = 0; n < 3; n++) await round();
-    // The collector frees in steps: what is kept for ever shows in every block of rounds, what is not yet freed does not.
+    // The collector frees in steps: what is kept for ever shows in every block of rounds, what is not yet freed does
+    // not.
     const grownMib: number[] = [];
     while (grownMib.length < 10 && !grownMib.some((mib) => mib < 2)) {
       const before = gateway.rssBytes();

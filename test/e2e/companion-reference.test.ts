@@ -1,5 +1,5 @@
-// The two WebSocket clients of the reference document against the real local gateway, as printed there but for the line that says where
-// the gateway is. test/e2e/reference holds their texts.
+// The two WebSocket clients of the reference document against the real local gateway, as printed there but for the line
+// that says where the gateway is. test/e2e/reference holds their texts.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -65,7 +65,8 @@ describeWith('python', 'the Python client', () => {
     const { lines, child } = await run(findPython() ?? 'python3', 'websocket_client.py', 'websocket_client.py');
     if (child.exitCode === null) await once(child, 'exit');
     expect(child.exitCode, lines.join('\n')).toBe(0);
-    // This client prints the first message it gets: on a machine so slow that `echo` takes half a second, an event of the command.
+    // This client prints the first message it gets: on a machine so slow that `echo` takes half a second, an event of
+    // the command.
     if (lines.some(isResponse)) expectResponse(lines);
     else expect(lines.join('\n')).toMatch(/^Received: \{"jsonrpc":"2\.0","method":"workspace\.event"/m);
   }, 120_000);

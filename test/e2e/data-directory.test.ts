@@ -1,4 +1,5 @@
-// The real gateway where its data directory cannot be made, is a mount whose server is gone, or is removed while the gateway runs.
+// The real gateway where its data directory cannot be made, is a mount whose server is gone, or is removed while the
+// gateway runs.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';

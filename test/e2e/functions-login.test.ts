@@ -1,5 +1,6 @@
-// Logins in the bundle that is deployed, sealed with Cloud KMS by the SDK inside it: over TLS, with a service account's own credentials, to
-// a KMS on loopback that is reached as the real one's name through a proxy. And what of the companion that bundle is free of.
+// Logins in the bundle that is deployed, sealed with Cloud KMS by the SDK inside it: over TLS, with a service account's
+// own credentials, to a KMS on loopback that is reached as the real one's name through a proxy. And what of the
+// companion that bundle is free of.
 import { execFile } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
@@ -100,7 +101,10 @@ it('holds nothing of the Codex package, and loads nothing that drives it but on 
   expect([...kinds]).toEqual(['dynamic-import']);
 });
 
-/** By a node of its own: the build asks node which names a package has, and the tests' module loader would answer otherwise. */
+/**
+ * By a node of its own: the build asks node which names a package has, and the tests' module loader would answer
+ * otherwise.
+ */
 async function build(outdir: string): Promise<Metafile> {
   const script = `import { buildFunctions } from ${JSON.stringify(join(ROOT, 'functions/build/main.ts'))};
     console.log(JSON.stringify(await buildFunctions(${JSON.stringify(outdir)})));`;
@@ -109,7 +113,10 @@ async function build(outdir: string): Promise<Metafile> {
   return JSON.parse(stdout);
 }
 
-/** A proxy (CONNECT) that takes every connection to where it likes: TLS with the given certificate, then on to `to` in the clear. */
+/**
+ * A proxy (CONNECT) that takes every connection to where it likes: TLS with the given certificate, then on to `to` in
+ * the clear.
+ */
 async function startProxy({ cert, key, to }: { readonly cert: string; readonly key: string; readonly to: number }) {
   const asked: string[] = [];
   const sockets = new Set<Socket>();

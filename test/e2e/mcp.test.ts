@@ -1,4 +1,5 @@
-// MCP over the wire: connected by one call, used by another, offered to the model of the session, and invisible to other keys.
+// MCP over the wire: connected by one call, used by another, offered to the model of the session, and invisible to
+// other keys.
 import { afterAll, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { connect, type Message } from '../support/fixtures/companion.ts';

@@ -1,4 +1,5 @@
-// A machine that reaches the internet through a proxy only: prompts, Codex's relay and checks of logins all go through it.
+// A machine that reaches the internet through a proxy only: prompts, Codex's relay and checks of logins all go through
+// it.
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';

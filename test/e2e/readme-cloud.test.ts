@@ -1,5 +1,6 @@
-// The blocks of the documents that need a cloud project: bash runs them with substitutes for gcloud, terraform, npm and curl, which record
-// their calls. What the blocks name must exist, and what they compute must be right. The flags of gcloud are not checked.
+// The blocks of the documents that need a cloud project: bash runs them with substitutes for gcloud, terraform, npm and
+// curl, which record their calls. What the blocks name must exist, and what they compute must be right. The flags of
+// gcloud are not checked.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';

@@ -1,4 +1,5 @@
-// "Add a method" of shared/README.md, done in a copy of the sources: one file and one line, and everything that the text promises.
+// "Add a method" of shared/README.md, done in a copy of the sources: one file and one line, and everything that the
+// text promises.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

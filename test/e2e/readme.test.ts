@@ -1,5 +1,6 @@
-// Every code block of the documents works when it is pasted: this suite runs them against one real gateway, started as the README says.
-// Blocks for a cloud, a browser or a new method have suites of their own. A block of an unknown kind is a failure.
+// Every code block of the documents works when it is pasted: this suite runs them against one real gateway, started as
+// the README says. Blocks for a cloud, a browser or a new method have suites of their own. A block of an unknown kind
+// is a failure.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// Terminals over the wire: a WebSocket that types and reads, one that comes back, a browser that gets a ticket over HTTP, and keys that
-// must not see each other's.
+// Terminals over the wire: a WebSocket that types and reads, one that comes back, a browser that gets a ticket over
+// HTTP, and keys that must not see each other's.
 import { afterAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Client, connect, type Message } from '../support/fixtures/companion.ts';

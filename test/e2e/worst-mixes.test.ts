@@ -1,5 +1,6 @@
-// A gateway with the heap of an instance of 512 MiB under the requests that make it hold the most: it survives each of them, answers each
-// call with a result or an error of the table, and serves on. How fast, and in how much memory, is the bench of the same name.
+// A gateway with the heap of an instance of 512 MiB under the requests that make it hold the most: it survives each of
+// them, answers each call with a result or an error of the table, and serves on. How fast, and in how much memory, is
+// the bench of the same name.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { fillSession, KEY, MIXES, type MixSizes } from '../support/worst-mixes.ts';

@@ -1,5 +1,5 @@
-// Sockets on several instances that share nothing but Firestore: a prompt whose reader is cut off again and again and goes on elsewhere,
-// events recorded here and heard there, tickets issued here and used there.
+// Sockets on several instances that share nothing but Firestore: a prompt whose reader is cut off again and again and
+// goes on elsewhere, events recorded here and heard there, tickets issued here and used there.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { z } from 'zod';

@@ -1,4 +1,5 @@
-// The limiter when Firestore stops answering for real: an emulator of its own, suspended, killed and started again under the calls.
+// The limiter when Firestore stops answering for real: an emulator of its own, suspended, killed and started again
+// under the calls.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Limit } from '../../shared/config/limits.ts';

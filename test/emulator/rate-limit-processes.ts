@@ -1,4 +1,5 @@
-// Starts limiter processes and gives them work, for the emulator tests and the bench. Owns their lives: stop() leaves none behind.
+// Starts limiter processes and gives them work, for the emulator tests and the bench. Owns their lives: stop() leaves
+// none behind.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +9,9 @@ export interface Setup {
   readonly projectId: string;
   /** How far the process's clock is off, milliseconds. */
   readonly skewMs: number;
-  /** Waits longer for the store than a gateway would: for crowds that one small machine runs far slower than the cloud. */
+  /**
+   * Waits longer for the store than a gateway would: for crowds that one small machine runs far slower than the cloud.
+   */
   readonly patient?: boolean;
 }
 

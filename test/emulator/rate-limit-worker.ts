@@ -1,4 +1,5 @@
-// One gateway instance as far as limits go, in a process of its own: a limiter over its own Firestore connection, driven over IPC.
+// One gateway instance as far as limits go, in a process of its own: a limiter over its own Firestore connection,
+// driven over IPC.
 import { createDocumentLimiter } from '../../shared/rate-limit/document-limiter.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { countOperations } from '../support/fixtures/rate-limit.ts';

@@ -69,7 +69,8 @@ describeWith('emulators', 'limiter: instances of one mind', () => {
       await slow?.run({ keyId, limits, calls: 40 }),
       await exact?.run({ keyId, limits, calls: 40 }),
     ];
-    // 20 in the true window; then the fast clock opens the next one, which the others adopt: 50 in that one and no more.
+    // 20 in the true window; then the fast clock opens the next one, which the others adopt: 50 in that one and no
+    // more.
     expect(reports.map((report) => report?.outcomes.admitted ?? 0)).toEqual([20, 40, 10, 0]);
   });
 

@@ -1,4 +1,5 @@
-// The Firestore store when Firestore hangs, vanishes, loses an answer or is contended by many instances: on an emulator of its own.
+// The Firestore store when Firestore hangs, vanishes, loses an answer or is contended by many instances: on an emulator
+// of its own.
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';

@@ -1,5 +1,5 @@
-// Turns across real gateway processes on the Firestore emulator: prompt here, cancel there; the owner killed in mid-stream; many at once;
-// providers and a store that fail.
+// Turns across real gateway processes on the Firestore emulator: prompt here, cancel there; the owner killed in
+// mid-stream; many at once; providers and a store that fail.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -66,7 +66,8 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
   });
 
   it('a cancel on B closes the owner’s request to the model, told by the watch, long before any heartbeat', async () => {
-    // Neither a heartbeat nor the end of the lease comes before the test is over. How fast the watch is, is for the bench to say.
+    // Neither a heartbeat nor the end of the lease comes before the test is over. How fast the watch is, is for the
+    // bench to say.
     const owner = await startGateway(inject('firestoreHost'), project, {
       GATEWAY_LEASE_MS: '600000',
       GATEWAY_HEARTBEAT_MS: '200000',

@@ -1,5 +1,6 @@
-// One gateway instance as far as webhooks go, in a process of its own: `/webhook`, `/webhook/sweep` and the push endpoint
-// `/deployments` over Firestore and Pub/Sub. Told so, it kills itself with SIGKILL at a chosen step, as a machine would.
+// One gateway instance as far as webhooks go, in a process of its own: `/webhook`, `/webhook/sweep` and the push
+// endpoint `/deployments` over Firestore and Pub/Sub. Told so, it kills itself with SIGKILL at a chosen step, as a
+// machine would.
 import { createServer } from 'node:http';
 import { createDeploymentsHandler } from '../../functions/deployments/handler.ts';
 import { createWebhookHandler } from '../../functions/webhook/handler.ts';

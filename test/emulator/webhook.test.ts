@@ -1,5 +1,5 @@
-// The webhook pipeline in real processes on Firestore and Pub/Sub: killed at every step, nothing acknowledged is lost and nothing takes
-// effect twice.
+// The webhook pipeline in real processes on Firestore and Pub/Sub: killed at every step, nothing acknowledged is lost
+// and nothing takes effect twice.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, inject, test } from 'vitest';
 import { deploymentsOf, eventsOf, outboxSize, prepare, type Scene } from '../support/fixtures/webhook-emulator.ts';

@@ -1,4 +1,5 @@
-// Which params of which methods name something that a key owns, and what an answer is once the names in it are taken out.
+// Which params of which methods name something that a key owns, and what an answer is once the names in it are taken
+// out.
 import * as methods from '../../shared/methods/index.ts';
 import type { Heard } from './transports.ts';
 
@@ -52,7 +53,10 @@ export function unknownHandles(): readonly string[] {
   );
 }
 
-/** Params of a call with these handles; the bits of `pick` choose among the kinds, and whether an optional handle beside others is left out. */
+/**
+ * Params of a call with these handles; the bits of `pick` choose among the kinds, and whether an optional handle beside
+ * others is left out.
+ */
 export function paramsWith({ params, example }: Taking, handles: Handles, pick: number): object {
   const chosen = params.map(({ name, isOptional }, index) => {
     const bits = pick >> (index * 3);

@@ -1,4 +1,5 @@
-// Whether an answer is one that the contract allows (section 3): said anew here from the specification, not taken from the dispatcher.
+// Whether an answer is one that the contract allows (section 3): said anew here from the specification, not taken from
+// the dispatcher.
 
 import { expect } from 'vitest';
 import { ERRORS, type Reason } from '../../shared/errors.ts';
@@ -29,7 +30,10 @@ export interface Judge {
   readonly outcomes: ReadonlyMap<string, number>;
 }
 
-/** `methods`: names of the registry. `allowed`: whether an error of a reason that is otherwise a defect is as it should be. */
+/**
+ * `methods`: names of the registry. `allowed`: whether an error of a reason that is otherwise a defect is as it should
+ * be.
+ */
 export function createJudge(methods: ReadonlySet<string>, allowed: (error: unknown) => boolean = () => false): Judge {
   const outcomes = new Map<string, number>();
 
@@ -107,7 +111,10 @@ function expectedOf({ body, verdict }: FuzzedRequest, methods: ReadonlySet<strin
   return responses.length === 0 ? { kind: 'nothing' } : { kind: 'batch', responses };
 }
 
-/** An id that JSON.parse would change (1e-400 becomes 0) is no valid id: answering under another id would mislead its caller. */
+/**
+ * An id that JSON.parse would change (1e-400 becomes 0) is no valid id: answering under another id would mislead its
+ * caller.
+ */
 function keepInexactIds(name: string, value: unknown, context?: { readonly source?: string }): unknown {
   const isInexact = name === 'id' && typeof value === 'number' && !isExactNumber(context?.source ?? '');
   return isInexact ? Number.NaN : value;

@@ -1,4 +1,5 @@
-// JSON that is not what it should be: values of every wrong kind, and literals that JSON.stringify cannot write. Knows nothing of methods.
+// JSON that is not what it should be: values of every wrong kind, and literals that JSON.stringify cannot write. Knows
+// nothing of methods.
 import fc from 'fast-check';
 
 /** JSON text put in as it is. */
@@ -123,7 +124,10 @@ export const naughtyString: fc.Arbitrary<string> = fc.oneof(
   { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 20 }).filter((text) => !text.includes('://')) },
 );
 
-/** Names of members that code might trip over. `__proto__` is among the literals: as a name in JavaScript it would be no member. */
+/**
+ * Names of members that code might trip over. `__proto__` is among the literals: as a name in JavaScript it would be no
+ * member.
+ */
 export const naughtyKey: fc.Arbitrary<string> = fc.constantFrom(
   'constructor',
   'prototype',
@@ -171,7 +175,10 @@ export function toText(value: unknown): string {
   return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${toText(member)}`).join(',')}}`;
 }
 
-/** Whether the body is refused as a whole for something in the value. `kept`: bodies that are kept as text may hold unpaired surrogates. */
+/**
+ * Whether the body is refused as a whole for something in the value. `kept`: bodies that are kept as text may hold
+ * unpaired surrogates.
+ */
 export function isRefused(value: unknown, kept = false): boolean {
   if (value instanceof Raw) return value.isRefused && !(kept && UNPAIRED.test(value.text));
   if (typeof value === 'string') return !kept && !value.isWellFormed();

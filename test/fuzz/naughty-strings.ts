@@ -1,5 +1,6 @@
-// Strings that have broken software before: each is a prompt that must come back as it was sent. After the Big List of Naughty Strings
-// (https://github.com/minimaxir/big-list-of-naughty-strings), with what this gateway's own layers (JSON, SSE lines, SQLite, HTML) add.
+// Strings that have broken software before: each is a prompt that must come back as it was sent. After the Big List of
+// Naughty Strings (https://github.com/minimaxir/big-list-of-naughty-strings), with what this gateway's own layers
+// (JSON, SSE lines, SQLite, HTML) add.
 const ENGLISH = 'The quick brown fox';
 
 export const NAUGHTY_STRINGS: readonly string[] = [

@@ -1,5 +1,6 @@
-// Invariant: no id of another key can be told from a missing one. Every method that takes a handle is called by a stranger with the real
-// handles of another key and with handles of nothing, in random order; both are answered alike, and the owner's things stay as they were.
+// Invariant: no id of another key can be told from a missing one. Every method that takes a handle is called by a
+// stranger with the real handles of another key and with handles of nothing, in random order; both are answered alike,
+// and the owner's things stay as they were.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFuzzStage, type FuzzStage, MCP_NAMES } from '../support/fixtures/fuzz.ts';

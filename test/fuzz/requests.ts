@@ -1,13 +1,13 @@
-// Whole requests about one method: single calls, notifications, batches, broken envelopes and broken bytes, each with what is known of
-// the verdict before it is sent.
+// Whole requests about one method: single calls, notifications, batches, broken envelopes and broken bytes, each with
+// what is known of the verdict before it is sent.
 import { isUtf8 } from 'node:buffer';
 import fc from 'fast-check';
 import { isRefused, naughtyKey, naughtyString, naughtyValue, toText } from './literals.ts';
 import { type FuzzedMethod, type Known, mutatedParams, validParams } from './params.ts';
 
 /**
- * `refused`: the body is refused as a whole. `calls`: it is JSON that is judged call by call. `either`: random bytes were changed.
- * `not_utf8`: refused as a whole, and by a WebSocket with its end.
+ * `refused`: the body is refused as a whole. `calls`: it is JSON that is judged call by call. `either`: random bytes
+ * were changed. `not_utf8`: refused as a whole, and by a WebSocket with its end.
  */
 export type Verdict = 'refused' | 'calls' | 'either' | 'not_utf8';
 

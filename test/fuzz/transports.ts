@@ -1,5 +1,5 @@
-// One request through each transport of a running gateway, and everything that came back for it. Connections are kept; a socket is opened
-// anew when the gateway has ended it.
+// One request through each transport of a running gateway, and everything that came back for it. Connections are kept;
+// a socket is opened anew when the gateway has ended it.
 import { once } from 'node:events';
 import { Agent, type IncomingMessage, request } from 'node:http';
 import WebSocket from 'ws';
@@ -47,7 +47,8 @@ export function openHttp(url: string, key: string, transport: 'http' | 'sse'): T
       });
       outgoing.once('timeout', () => outgoing.destroy(new Error(`no answer: ${body.toString().slice(0, 200)}`)));
       outgoing.once('error', (error: NodeJS.ErrnoException) => {
-        // A kept connection may reach its end just as it is used again (https://nodejs.org/api/http.html#requestreusedsocket).
+        // A kept connection may reach its end just as it is used again
+        // (https://nodejs.org/api/http.html#requestreusedsocket).
         if (outgoing.reusedSocket && error.code === 'ECONNRESET') attempt(body, headers).then(resolve, reject);
         else reject(error);
       });
@@ -79,9 +80,14 @@ async function read(response: IncomingMessage, transport: 'http' | 'sse'): Promi
   return { transport, status, type, ...sort(messages) };
 }
 
-/** As many calls as a connection may have in flight: such a batch runs alone, so all that came before it has been answered by then. */
+/**
+ * As many calls as a connection may have in flight: such a batch runs alone, so all that came before it has been
+ * answered by then.
+ */
 const BARRIER_CALLS = 32;
-/** What is not answered by then may be a notification: the barrier tells. How long it is changes nothing but the costs. */
+/**
+ * What is not answered by then may be a notification: the barrier tells. How long it is changes nothing but the costs.
+ */
 const QUIET_MS = 5;
 
 /** `url` as of HTTP. One request at a time; an answer too many is heard as one of the next request. */

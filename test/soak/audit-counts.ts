@@ -1,5 +1,5 @@
-// The audit of what is counted: admissions against limits, deliveries against recorded and published events, memory against itself. Asks
-// the store where the API does not say.
+// The audit of what is counted: admissions against limits, deliveries against recorded and published events, memory
+// against itself. Asks the store where the API does not say.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isObject } from '../../shared/client/events.ts';
 import { parseLimits } from '../../shared/config/limits.ts';

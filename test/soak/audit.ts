@@ -1,5 +1,5 @@
-// After the faults: with everything whole again, holds what the clients saw against what the gateway tells now, turn by turn and session
-// by session. Asks through the API alone.
+// After the faults: with everything whole again, holds what the clients saw against what the gateway tells now, turn by
+// turn and session by session. Asks through the API alone.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isObject, toTurnEvent } from '../../shared/client/events.ts';
 import { call } from './call.ts';

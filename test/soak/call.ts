@@ -1,5 +1,5 @@
-// One call as a client makes it. Puts what the headers say into the journal, and judges every answer by what holds for all of them.
-// Independent of the gateway's own client. Streams are in stream.ts.
+// One call as a client makes it. Puts what the headers say into the journal, and judges every answer by what holds for
+// all of them. Independent of the gateway's own client. Streams are in stream.ts.
 import { isObject } from '../../shared/client/events.ts';
 import type { Instance } from './fleet.ts';
 import type { Journal, Json } from './journal.ts';

@@ -1,11 +1,15 @@
-// What goes wrong, one thing every fifteen seconds, in an order that the seed decides: every kind once before any comes again.
+// What goes wrong, one thing every fifteen seconds, in an order that the seed decides: every kind once before any comes
+// again.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fleet } from './fleet.ts';
 import type { ProviderFault } from './prompts.ts';
 import type { Random } from './random.ts';
 
 const EVERY_MS = 15_000;
-/** What a fault leaves behind (a breaker that probes, a watch that reconnects, a process that warms up) may be felt this long. */
+/**
+ * What a fault leaves behind (a breaker that probes, a watch that reconnects, a process that warms up) may be felt this
+ * long.
+ */
 const AFTERMATH_MS = 8_000;
 /** An instance's clock is wrong by this much. */
 const SKEW_MS = 30_000;
@@ -13,7 +17,10 @@ const SKEW_MS = 30_000;
 const FAR_MS = 8 * 3_600_000;
 /** The first instance is never restarted, so that its memory tells of the whole run. */
 const RESTARTABLE = [1, 2] as const;
-/** Only these make a 503 the right answer: the store is away, or an instance goes. A model or Pub/Sub that is down does not. */
+/**
+ * Only these make a 503 the right answer: the store is away, or an instance goes. A model or Pub/Sub that is down does
+ * not.
+ */
 const EXCUSES: ReadonlySet<string> = new Set([
   'SIGTERM',
   'Firestore frozen',

@@ -1,5 +1,5 @@
-// The processes under test: three gateways on one Firestore and one Pub/Sub emulator, and the model behind them. Starts, kills, stops and
-// freezes them, and looks at what they wrote and how much memory they hold.
+// The processes under test: three gateways on one Firestore and one Pub/Sub emulator, and the model behind them.
+// Starts, kills, stops and freezes them, and looks at what they wrote and how much memory they hold.
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { startFirestoreEmulator, startPubsubEmulator } from '../support/emulators.ts';

@@ -1,4 +1,5 @@
-// What the soak checks, in words, and the tally: how often each was checked, how often it did not hold, and the first cases of that.
+// What the soak checks, in words, and the tally: how often each was checked, how often it did not hold, and the first
+// cases of that.
 
 export const GUARANTEES = {
   admissions: 'No call is admitted above its key’s limit, over all instances',

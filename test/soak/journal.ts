@@ -1,5 +1,5 @@
-// What the clients saw, in memory: admissions, turns, answers, deliveries, sessions. Judges at once what can be judged at once; the rest
-// is the audit's. Bounded: a run that outgrows it fails.
+// What the clients saw, in memory: admissions, turns, answers, deliveries, sessions. Judges at once what can be judged
+// at once; the rest is the audit's. Bounded: a run that outgrows it fails.
 import { createHash } from 'node:crypto';
 import { isObject, isTerminal, type TurnEvent } from '../../shared/client/events.ts';
 import type { Checks } from './guarantees.ts';
@@ -72,8 +72,8 @@ export interface Journal {
   /** An event as a connection brought it, after the one numbered `previous`. */
   event(session: Session, event: TurnEvent, previous: number): Turn;
   /**
-   * Somebody said how a turn stands, having been asked at `askedMs` (default: now): an end that was shown to another client while the answer
-   * was on its way does not make that wrong.
+   * Somebody said how a turn stands, having been asked at `askedMs` (default: now): an end that was shown to another
+   * client while the answer was on its way does not make that wrong.
    */
   status(session: Session, turnId: string, status: string, source: string, askedMs?: number): Turn;
   /** The answer of a prompt: its result, or the error that tells how it ended. Returns the turn that completed. */
@@ -157,7 +157,8 @@ export function createJournal(checks: Checks): Journal {
       session.exists = true;
       count('events');
       checks.check('streams', seq === previous + 1, () => `${turn.id}: ${seq} after ${previous}`);
-      // An owner that is lost takes along what it has told and not stored: the end that is written for it is each reader's next event.
+      // An owner that is lost takes along what it has told and not stored: the end that is written for it is each
+      // reader's next event.
       const isForLost = event.TurnAborted !== undefined;
       if (isForLost) checks.check('ends', turn.lastSeq === undefined, () => `${turn.id}: ${seq} beside its end`);
       else {

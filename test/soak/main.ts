@@ -1,5 +1,5 @@
-// `npm run soak [minutes] [seed] [fault]`: traffic, faults (all, or those whose name contains the third word), audit, report; exit code 1
-// when a guarantee did not hold. Ends what it started, however it ends.
+// `npm run soak [minutes] [seed] [fault]`: traffic, faults (all, or those whose name contains the third word), audit,
+// report; exit code 1 when a guarantee did not hold. Ends what it started, however it ends.
 import { randomBytes, randomInt } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// Looks at the store from outside the gateways, twice a second: a 503 is in order whenever the store really does not answer in time,
-// whether a fault stopped it or the machine is too busy to run it.
+// Looks at the store from outside the gateways, twice a second: a 503 is in order whenever the store really does not
+// answer in time, whether a fault stopped it or the machine is too busy to run it.
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import type { Fleet } from './fleet.ts';
 

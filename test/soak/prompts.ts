@@ -1,5 +1,5 @@
-// Prompts that say what their answer must be, so that every answer can be judged letter by letter, and the model that answers them:
-// well, or as badly as the fault of the moment asks.
+// Prompts that say what their answer must be, so that every answer can be judged letter by letter, and the model that
+// answers them: well, or as badly as the fault of the moment asks.
 import type { ModelProvider, SeenRequest } from '../support/fakes/model-provider.ts';
 import type { Script } from '../support/fakes/model-provider-script.ts';
 import type { Random } from './random.ts';

@@ -1,4 +1,5 @@
-// Chance that can be repeated: a small seeded generator (mulberry32), so that a run's faults can be had again by its seed.
+// Chance that can be repeated: a small seeded generator (mulberry32), so that a run's faults can be had again by its
+// seed.
 
 export interface Random {
   /** 0 <= x < 1. */

@@ -1,5 +1,5 @@
-// The report of a run: a table of guarantees, the faults, the traffic. As markdown for people and JSON for machines, without names of
-// hosts or paths.
+// The report of a run: a table of guarantees, the faults, the traffic. As markdown for people and JSON for machines,
+// without names of hosts or paths.
 import { cpus, totalmem } from 'node:os';
 import type { MemoryLine } from './audit-counts.ts';
 import type { DoneFault } from './faults.ts';

@@ -1,5 +1,5 @@
-// A prompt or a resume as a client streams it, over Server-Sent Events or WebSocket: every event goes into the journal with the one before
-// it on this connection. A client may leave, or read slowly.
+// A prompt or a resume as a client streams it, over Server-Sent Events or WebSocket: every event goes into the journal
+// with the one before it on this connection. A client may leave, or read slowly.
 import { WebSocket } from 'ws';
 import { isObject, toTurnEvent } from '../../shared/client/events.ts';
 import { admit, CALL_MS, type Client, type Reply, toReply } from './call.ts';

@@ -1,4 +1,5 @@
-// A real subscription to the topic, as a customer would have: notes every message, and tells afterwards which events never came.
+// A real subscription to the topic, as a customer would have: notes every message, and tells afterwards which events
+// never came.
 import type { Message } from '@google-cloud/pubsub';
 import { openPubsub } from '../../shared/webhooks/bus/pubsub.ts';
 

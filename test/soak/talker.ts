@@ -1,4 +1,5 @@
-// A client that holds conversations: what it needs to do so, and the steps that its ways of talking (talk.ts) are made of.
+// A client that holds conversations: what it needs to do so, and the steps that its ways of talking (talk.ts) are made
+// of.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Client, call } from './call.ts';
 import type { Fleet, Instance } from './fleet.ts';

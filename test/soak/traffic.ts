@@ -1,4 +1,5 @@
-// The traffic: twenty keys, each a client with loops of its own. Most talk, some deliver webhooks, some lean on small limits.
+// The traffic: twenty keys, each a client with loops of its own. Most talk, some deliver webhooks, some lean on small
+// limits.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Client, call, post } from './call.ts';
@@ -85,7 +86,10 @@ export function startTraffic({ keys, fleet, journal, random, isDisturbed }: Traf
   };
 }
 
-/** One webhook delivery, repeated as senders do until it is acknowledged; some are sent several times at once, or once more later. */
+/**
+ * One webhook delivery, repeated as senders do until it is acknowledged; some are sent several times at once, or once
+ * more later.
+ */
 async function deliver(client: Talker, fleet: Fleet, stopping: AbortSignal): Promise<void> {
   const { random, journal, keyId } = client;
   const id = `${keyId}d${++client.serial}`;

@@ -1,4 +1,5 @@
-// A real Chromium for tests, with a profile of its own, and what a test wants to know of a page: what it broke, and how it looks.
+// A real Chromium for tests, with a profile of its own, and what a test wants to know of a page: what it broke, and how
+// it looks.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
@@ -12,7 +13,10 @@ const STEP_MS = 30_000;
 /** In this browser the name of 127.0.0.1 that no page may trust: over plain http it is as good as a host in the LAN. */
 export const REMOTE_HOST = 'gw.test';
 
-/** Starts it headless; Playwright makes a new profile and removes it. Nothing of it speaks to anybody but the test's servers. */
+/**
+ * Starts it headless; Playwright makes a new profile and removes it. Nothing of it speaks to anybody but the test's
+ * servers.
+ */
 export async function launchBrowser(): Promise<Browser> {
   const executablePath = findChromium();
   if (executablePath === undefined) throw new Error('Chromium is missing');

@@ -1,4 +1,5 @@
-// A TCP proxy between a client and a gateway that loses what it is told to lose: the connections there are, or the next answer.
+// A TCP proxy between a client and a gateway that loses what it is told to lose: the connections there are, or the next
+// answer.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
@@ -11,7 +12,10 @@ export interface CutProxy {
   readonly losses: number;
   /** Resets every connection. */
   cut(): void;
-  /** The next answer reaches nobody: its connection is reset in its place. `passed`: after so many more pieces of answers. */
+  /**
+   * The next answer reaches nobody: its connection is reset in its place. `passed`: after so many more pieces of
+   * answers.
+   */
   loseAnswer(passed?: number): void;
   /** While true, every connection is reset, and every new one too. */
   loseAll(lost: boolean): void;

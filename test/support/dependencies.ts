@@ -29,7 +29,10 @@ export interface LockedPackage extends z.output<typeof Entry> {
   readonly path: string;
 }
 
-/** The directories that have a package.json and a lockfile: the gateway's, and that of the packages which only tests use. */
+/**
+ * The directories that have a package.json and a lockfile: the gateway's, and that of the packages which only tests
+ * use.
+ */
 export const MANIFESTS = ['', 'test/'] as const;
 type ManifestDirectory = (typeof MANIFESTS)[number];
 

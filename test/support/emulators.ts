@@ -1,5 +1,6 @@
-// Starts and stops the real Firestore and Pub/Sub emulators of the Google Cloud SDK: their jars, run by java directly, on free loopback
-// ports. Owns their lives: an emulator does not outlive the process that started it, however that ends.
+// Starts and stops the real Firestore and Pub/Sub emulators of the Google Cloud SDK: their jars, run by java directly,
+// on free loopback ports. Owns their lives: an emulator does not outlive the process that started it, however that
+// ends.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -107,8 +108,8 @@ interface Running {
   isStopped(): boolean;
 }
 
-// The shell stays between us and java: when we end, whatever the reason, its standard input closes and it kills java. Its first line of
-// output is java's process id.
+// The shell stays between us and java: when we end, whatever the reason, its standard input closes and it kills java.
+// Its first line of output is java's process id.
 const GUARD = `exec 3<&0
 "$@" </dev/null 3<&- &
 java=$!

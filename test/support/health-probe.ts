@@ -1,5 +1,5 @@
-// A thread that asks `/health` again and again, so that what it measures is the server and not the busy thread that loads it. Sends how long
-// each answer took once it is sent anything.
+// A thread that asks `/health` again and again, so that what it measures is the server and not the busy thread that
+// loads it. Sends how long each answer took once it is sent anything.
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,11 +1,11 @@
-// The import rules, written once: which room may import which, and which files may import a Google SDK. `node test/support/import-rules.ts`
-// (part of `npm run check`) prints every import that breaks them.
+// The import rules, written once: which room may import which, and which files may import a Google SDK.
+// `node test/support/import-rules.ts` (part of `npm run check`) prints every import that breaks them.
 import { globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
 
 /**
- * One row a room, lowest floor first: the folders that it may import besides itself and the ground floor. A room may name only rooms of
- * the rows above it, so there can be no circle. Type imports count.
+ * One row a room, lowest floor first: the folders that it may import besides itself and the ground floor. A room may
+ * name only rooms of the rows above it, so there can be no circle. Type imports count.
  */
 export const ROOMS: readonly (readonly [room: string, mayImport: readonly string[]])[] = [
   ['shared/rpc', []],

@@ -1,4 +1,5 @@
-// The local gateway inside the test's own process: real parts, store in memory, a free port on loopback, the log captured.
+// The local gateway inside the test's own process: real parts, store in memory, a free port on loopback, the log
+// captured.
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createLocalServer } from '../../functions/local/server.ts';

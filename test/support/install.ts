@@ -1,5 +1,6 @@
-// Installs the packages that only tests and benches use (test/package.json) when they are missing or differ from test/package-lock.json.
-// They are kept out of the root's package.json because they are larger than all that the gateway itself needs.
+// Installs the packages that only tests and benches use (test/package.json) when they are missing or differ from
+// test/package-lock.json. They are kept out of the root's package.json because they are larger than all that the
+// gateway itself needs.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';

@@ -1,7 +1,10 @@
 // The licences of what a deployment installs. Run as a program it prints them: `node test/support/licences.ts`.
 import { isProduction, type LockedPackage, readLockedPackages } from './dependencies.ts';
 
-/** SPDX identifiers that ask for no more than naming the authors. CC-BY-3.0 and CC0-1.0 are those of SPDX's own lists of licences. */
+/**
+ * SPDX identifiers that ask for no more than naming the authors. CC-BY-3.0 and CC0-1.0 are those of SPDX's own lists of
+ * licences.
+ */
 const ALLOWED_LICENCES: ReadonlySet<string> = new Set([
   '0BSD',
   'Apache-2.0',

@@ -1,4 +1,5 @@
-// Spawns the real local gateway, as `npm start` does, on a free port with a data directory of its own, and ends it by its process.
+// Spawns the real local gateway, as `npm start` does, on a free port with a data directory of its own, and ends it by
+// its process.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

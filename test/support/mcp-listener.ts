@@ -1,4 +1,5 @@
-// The MCP SDK's own stateless server behind node:http, with one tool, `add`: what suites connect to over Streamable HTTP.
+// The MCP SDK's own stateless server behind node:http, with one tool, `add`: what suites connect to over Streamable
+// HTTP.
 import type { RequestListener } from 'node:http';
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import { z } from 'zod';

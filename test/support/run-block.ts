@@ -1,5 +1,5 @@
-// Runs a shell block of a document as it would be pasted: with bash, and every answer of curl kept for inspection. Blocks
-// for a cloud run with substitutes for the programs that call it; the substitutes record their arguments.
+// Runs a shell block of a document as it would be pasted: with bash, and every answer of curl kept for inspection.
+// Blocks for a cloud run with substitutes for the programs that call it; the substitutes record their arguments.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,9 @@ const Response = z.union([
 ]);
 const Cancelled = z.object({ error: z.object({ data: z.object({ reason: z.literal('cancelled') }) }) });
 
-/** Throws when a command fails, or an answer of the gateway is not a result. Returns the number of answers, and stdout. */
+/**
+ * Throws when a command fails, or an answer of the gateway is not a result. Returns the number of answers, and stdout.
+ */
 export function runShell(
   text: string,
   env: Readonly<Record<string, string>>,
@@ -44,7 +46,9 @@ export function runShell(
   }
 }
 
-/** The responses in one answer: JSON, a batch, or the end of a stream of Server-Sent Events. Throws when there is none. */
+/**
+ * The responses in one answer: JSON, a batch, or the end of a stream of Server-Sent Events. Throws when there is none.
+ */
 function readResponses(answer: string): unknown[] {
   const data = [...answer.matchAll(/^data: (.*)$/gm)].map(([, json = '']): unknown => JSON.parse(json));
   const messages = data.length > 0 ? data : [JSON.parse(answer)].flat();
@@ -81,8 +85,8 @@ for program in terraform npm curl; do eval "$program() { record $program \\"\\$@
 `;
 
 /**
- * Runs a block with substitutes for gcloud, terraform, npm and curl. `pulled`: the answer of a Pub/Sub pull. Throws when a
- * command fails.
+ * Runs a block with substitutes for gcloud, terraform, npm and curl. `pulled`: the answer of a Pub/Sub pull. Throws
+ * when a command fails.
  */
 export function runCloud(text: string, { pulled }: { readonly pulled: unknown }): CloudCall[] {
   const scratch = mkdtempSync(join(tmpdir(), 'cloud-block-'));

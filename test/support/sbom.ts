@@ -1,5 +1,6 @@
-// `npm run -s sbom`: the software bill of materials of a deployment, CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/), from the lockfile
-// alone. Not `npm sbom --omit dev`, which leaves out what development happens to need too (npm 11.19: zod and ws, among 109 packages).
+// `npm run -s sbom`: the software bill of materials of a deployment, CycloneDX 1.6
+// (https://cyclonedx.org/docs/1.6/json/), from the lockfile alone. Not `npm sbom --omit dev`, which leaves out what
+// development happens to need too (npm 11.19: zod and ws, among 109 packages).
 import { isProduction, type LockedPackage, readLockedPackages, readManifest } from './dependencies.ts';
 
 export interface Bom {

@@ -1,5 +1,6 @@
-// The requests that make a gateway hold the most memory, several at once, and what comes of them. For a process with little memory, as a
-// test (it survives and answers) and as a bench (how much it takes, and how soon others are answered meanwhile).
+// The requests that make a gateway hold the most memory, several at once, and what comes of them. For a process with
+// little memory, as a test (it survives and answers) and as a bench (how much it takes, and how soon others are
+// answered meanwhile).
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { connect } from 'node:net';
@@ -146,7 +147,8 @@ export const MIXES: Readonly<Record<string, (sizes: MixSizes) => Promise<Mix['ou
           data: { ...data, n },
         }),
       });
-    // The streams take their places while the first requests are read: events go on until one has come to every subscription.
+    // The streams take their places while the first requests are read: events go on until one has come to every
+    // subscription.
     let isDone = false;
     void arrived.promise.then(() => {
       isDone = true;

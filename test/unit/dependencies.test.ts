@@ -1,5 +1,5 @@
-// The supply chain: the installed packages are the locked ones, from the registry, under permitted licences. Their install scripts are
-// allowed or refused one by one, and test/README.md gives a reason for each direct dependency.
+// The supply chain: the installed packages are the locked ones, from the registry, under permitted licences. Their
+// install scripts are allowed or refused one by one, and test/README.md gives a reason for each direct dependency.
 import { describe, expect, it } from 'vitest';
 import {
   isProduction,

@@ -1,5 +1,5 @@
-// Keys held in memory above a source that is slow, metered and sometimes down: when to reread it, what to trust meanwhile, and when
-// to say so. Knows nothing of Secret Manager. Every rule here is contract section 2.
+// Keys held in memory above a source that is slow, metered and sometimes down: when to reread it, what to trust
+// meanwhile, and when to say so. Knows nothing of Secret Manager. Every rule here is contract section 2.
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
 import { RpcError } from '../../errors.ts';
@@ -14,7 +14,10 @@ export interface KeyReading {
 }
 
 export interface CachedKeysOptions {
-  /** Reads all valid keys; has its own deadline. Called one at a time, at most once per 5 s (per 1 s until it first succeeds). */
+  /**
+   * Reads all valid keys; has its own deadline. Called one at a time, at most once per 5 s (per 1 s until it first
+   * succeeds).
+   */
   readonly read: () => Promise<KeyReading>;
   /** Every age here is by its monotonic side: a wall clock that steps back would make old keys young. */
   readonly clock: Pick<Clock, 'monotonic'>;
@@ -33,9 +36,10 @@ const LAST_KNOWN_GOOD_MS = 600_000;
 const OUTAGE_MS = 30_000;
 
 /**
- * Keys that are at most 60 s old: refreshed in the background from 45 s on, awaited from 60 s on. An unknown key rereads at most once
- * per 5 s; all callers share that reading. While the source is down the last reading serves for 10 min, then `unavailable`; an unknown
- * key is `unavailable` rather than unauthorized whenever what is known may be out of date.
+ * Keys that are at most 60 s old: refreshed in the background from 45 s on, awaited from 60 s on. An unknown key
+ * rereads at most once per 5 s; all callers share that reading. While the source is down the last reading serves for 10
+ * min, then `unavailable`; an unknown key is `unavailable` rather than unauthorized whenever what is known may be out
+ * of date.
  */
 export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys {
   let known:
@@ -68,7 +72,8 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
   const reread = (): Promise<void> | undefined => {
     if (reading !== undefined) return reading;
     const everyMs = known === undefined ? FIRST_READ_EVERY_MS : REREAD_EVERY_MS;
-    // Repeated failures slow the attempts down (a quota that is used up must be able to recover), never below the base interval.
+    // Repeated failures slow the attempts down (a quota that is used up must be able to recover), never below the base
+    // interval.
     const maxMs = ageMs() < LAST_KNOWN_GOOD_MS ? BACKOFF_MAX_MS : REREAD_EVERY_MS;
     const waitMs = failures < 2 ? everyMs : Math.min(maxMs, everyMs * 2 ** Math.min(failures - 1, 6));
     if (clock.monotonic() - startedAtMs < waitMs) return undefined;

@@ -1,4 +1,5 @@
-// The one lookup of a presented digest among known keys. Refuses nothing itself: expiry and scopes are judged by its callers.
+// The one lookup of a presented digest among known keys. Refuses nothing itself: expiry and scopes are judged by its
+// callers.
 import { timingSafeEqual } from 'node:crypto';
 import type { ApiKey } from '../../config/key-document.ts';
 

@@ -1,27 +1,33 @@
-// API keys: what a key is, and the one rule that matches a presented key. Where keys come from is an adapter (env-keys.ts,
-// secret-manager.ts).
+// API keys: what a key is, and the one rule that matches a presented key. Where keys come from is an adapter
+// (env-keys.ts, secret-manager.ts).
 import type { ApiKey, Scope } from '../../config/key-document.ts';
 import type { Limit } from '../../config/limits.ts';
 
-/** Who is calling. The id owns every session, login, connection, terminal and idempotency record (contract section 2). */
+/**
+ * Who is calling. The id owns every session, login, connection, terminal and idempotency record (contract section 2).
+ */
 export interface Caller {
   readonly keyId: string;
   readonly scopes: ReadonlySet<Scope>;
   readonly limits: readonly Limit[];
-  /** Digest of the key that was presented, for what outlives the request (sockets, tickets) and must end with the key. */
+  /**
+   * Digest of the key that was presented, for what outlives the request (sockets, tickets) and must end with the key.
+   */
   readonly digest?: Uint8Array;
 }
 
 /**
- * The Keys port: finds the key behind a digest, at once when it is in memory (no promise on the hot path). Throws or rejects with
- * RpcError `unavailable` when keys cannot be had at all.
+ * The Keys port: finds the key behind a digest, at once when it is in memory (no promise on the hot path). Throws or
+ * rejects with RpcError `unavailable` when keys cannot be had at all.
  */
 export interface Keys {
   find(
     digest: Uint8Array,
     options?: {
       readonly signal?: AbortSignal;
-      /** Asked when the key is not known: whether its sake is reason enough to read the source again. Default: it is. */
+      /**
+       * Asked when the key is not known: whether its sake is reason enough to read the source again. Default: it is.
+       */
       readonly mayReread?: () => boolean;
     },
   ): ApiKey | undefined | Promise<ApiKey | undefined>;

@@ -1,5 +1,6 @@
-// Keys from Google Secret Manager: every ENABLED version of one secret is read by its number, never through `latest` (which is the most
-// recently created version, even when disabled). Only this file knows the SDK; when to read is decided in cached-keys.ts.
+// Keys from Google Secret Manager: every ENABLED version of one secret is read by its number, never through `latest`
+// (which is the most recently created version, even when disabled). Only this file knows the SDK; when to read is
+// decided in cached-keys.ts.
 import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
@@ -45,7 +46,9 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
     return client;
   };
 
-  /** The SDK's client keeps a failure to authenticate for ever, so after any failure the next attempt gets a new one. */
+  /**
+   * The SDK's client keeps a failure to authenticate for ever, so after any failure the next attempt gets a new one.
+   */
   const listEnabled = async (): Promise<string[]> => {
     const current = await connected();
     try {

@@ -1,5 +1,5 @@
-// Envelope encryption: every secret gets a data key of its own (AES-256-GCM), and only the wrapped data key is stored beside it. Who
-// wraps is a port: Cloud KMS (kms.ts) or a key of this machine (local-key.ts).
+// Envelope encryption: every secret gets a data key of its own (AES-256-GCM), and only the wrapped data key is stored
+// beside it. Who wraps is a port: Cloud KMS (kms.ts) or a key of this machine (local-key.ts).
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 
 /** A data key as it may be stored. */
@@ -10,8 +10,9 @@ export interface WrappedKey {
 }
 
 /**
- * The KeyWrapper port. `aad` is bound to the wrapped key: unwrapping with another fails. Throws RpcError `unavailable` when the wrapping
- * key cannot be reached or read, the signal's reason when aborted, Error when the wrapped bytes or their `aad` were changed.
+ * The KeyWrapper port. `aad` is bound to the wrapped key: unwrapping with another fails. Throws RpcError `unavailable`
+ * when the wrapping key cannot be reached or read, the signal's reason when aborted, Error when the wrapped bytes or
+ * their `aad` were changed.
  */
 export interface KeyWrapper {
   wrap(dataKey: Uint8Array, aad: Uint8Array, signal: AbortSignal): Promise<WrappedKey>;

@@ -1,4 +1,5 @@
-// Wraps data keys with a Cloud KMS key, whose bytes never leave KMS. Only this file knows the SDK; it is loaded at the first call.
+// Wraps data keys with a Cloud KMS key, whose bytes never leave KMS. Only this file knows the SDK; it is loaded at the
+// first call.
 import type { KeyManagementServiceClient } from '@google-cloud/kms';
 import { RpcError } from '../../errors.ts';
 import type { KeyWrapper } from './envelope.ts';
@@ -6,7 +7,10 @@ import type { KeyWrapper } from './envelope.ts';
 type ClientOptions = NonNullable<ConstructorParameters<typeof KeyManagementServiceClient>[0]>;
 
 export interface KmsOptions {
-  /** `projects/P/locations/L/keyRings/R/cryptoKeys/K`; KMS takes its primary version to wrap and finds the right one to unwrap. */
+  /**
+   * `projects/P/locations/L/keyRings/R/cryptoKeys/K`; KMS takes its primary version to wrap and finds the right one to
+   * unwrap.
+   */
   readonly keyName: string;
   /** Handed to the SDK's client: another endpoint, other credentials. */
   readonly clientOptions?: ClientOptions;
@@ -20,7 +24,10 @@ const INVALID_ARGUMENT = 3;
 export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_TIMEOUT_MS }: KmsOptions): KeyWrapper {
   let client: Promise<KeyManagementServiceClient> | undefined;
 
-  /** One call with a deadline and without the SDK's own retries. The SDK keeps a failure to authenticate for ever, hence a new client after any failure. */
+  /**
+   * One call with a deadline and without the SDK's own retries. The SDK keeps a failure to authenticate for ever, hence
+   * a new client after any failure.
+   */
   const call = async (
     signal: AbortSignal,
     work: (client: KeyManagementServiceClient, options: object) => Promise<unknown>,

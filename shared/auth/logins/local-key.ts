@@ -1,5 +1,5 @@
-// Wraps data keys with a key of this machine: a file that only its owner may read, or memory for a store that is lost with the process.
-// For one machine only; a deployment uses Cloud KMS (kms.ts).
+// Wraps data keys with a key of this machine: a file that only its owner may read, or memory for a store that is lost
+// with the process. For one machine only; a deployment uses Cloud KMS (kms.ts).
 import { createHash, randomBytes } from 'node:crypto';
 import { link, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -16,7 +16,10 @@ export function createMemoryKeyWrapper(): KeyWrapper {
   return createWrapper(async () => key);
 }
 
-/** The key in the file at `path`, made at first use: exactly once, whole, mode 0600, however many processes begin at the same time. */
+/**
+ * The key in the file at `path`, made at first use: exactly once, whole, mode 0600, however many processes begin at the
+ * same time.
+ */
 export function createFileKeyWrapper(path: string): KeyWrapper {
   let reading: Promise<Buffer> | undefined;
   return createWrapper(() => {

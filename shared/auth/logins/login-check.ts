@@ -1,5 +1,6 @@
-// Asks a provider whether a token is good, with the cheapest request that needs one: it generates nothing and costs nothing. Follows no
-// redirect, so that the token reaches the configured origin only; never lets the token into an error.
+// Asks a provider whether a token is good, with the cheapest request that needs one: it generates nothing and costs
+// nothing. Follows no redirect, so that the token reaches the configured origin only; never lets the token into an
+// error.
 import { RpcError } from '../../errors.ts';
 import { joinUrl } from '../../net/base-url.ts';
 import { readToken } from './login-token.ts';
@@ -28,8 +29,9 @@ export interface LoginCheckOptions {
 }
 
 /**
- * Resolves when the provider accepts the token. Throws RpcError `invalid_params` (path `credentials.token`) when it refuses it, and
- * `unavailable` when it cannot be reached or answers something else, so that nobody knows; the signal's reason when aborted.
+ * Resolves when the provider accepts the token. Throws RpcError `invalid_params` (path `credentials.token`) when it
+ * refuses it, and `unavailable` when it cannot be reached or answers something else, so that nobody knows; the signal's
+ * reason when aborted.
  */
 export type LoginCheck = (provider: LoginProvider, token: string, signal: AbortSignal) => Promise<void>;
 
@@ -64,7 +66,10 @@ export function createLoginCheck({
   };
 }
 
-/** `invalid_params` and not 401: the caller's gateway key is fine, one of its params is not, and a client must not drop its key for it. */
+/**
+ * `invalid_params` and not 401: the caller's gateway key is fine, one of its params is not, and a client must not drop
+ * its key for it.
+ */
 export function refusal(message: string, data: Readonly<Record<string, unknown>> = {}): RpcError {
   return new RpcError('invalid_params', { data: { ...data, issues: [{ path: 'credentials.token', message }] } });
 }

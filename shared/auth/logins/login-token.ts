@@ -1,4 +1,5 @@
-// What a token says of itself. Read without verifying its signature: the provider judges the token, this only finds its end and account.
+// What a token says of itself. Read without verifying its signature: the provider judges the token, this only finds its
+// end and account.
 import { z } from 'zod';
 
 export interface TokenFacts {

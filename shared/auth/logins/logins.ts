@@ -1,5 +1,5 @@
-// The logins of all keys: credentials of a provider that a caller left here, sealed at rest, found only by their owner. They leave this
-// file for one turn at a time and are never returned, logged or stored in the clear.
+// The logins of all keys: credentials of a provider that a caller left here, sealed at rest, found only by their owner.
+// They leave this file for one turn at a time and are never returned, logged or stored in the clear.
 import { createHash } from 'node:crypto';
 import type { Clock, Ids } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
@@ -22,23 +22,26 @@ export interface Login {
 
 export interface Logins {
   /**
-   * Checks the token with its provider and stores it sealed. Throws RpcError `invalid_params` when the token is refused or has ended,
-   * `unavailable` when the provider, the key or the store cannot be reached (nothing is stored then, as far as anybody can tell),
-   * `forbidden` where the deployment has no key to seal with.
+   * Checks the token with its provider and stores it sealed. Throws RpcError `invalid_params` when the token is refused
+   * or has ended, `unavailable` when the provider, the key or the store cannot be reached (nothing is stored then, as
+   * far as anybody can tell), `forbidden` where the deployment has no key to seal with.
    */
   login(owner: string, provider: LoginProvider, token: string, signal: AbortSignal): Promise<Login>;
   /** False when there is no such login of this owner. */
   logout(owner: string, sessionId: string, signal: AbortSignal): Promise<boolean>;
   /**
-   * The credentials for one turn. Throws RpcError `not_found` for a login that is unknown, another owner's, expired or sealed by a key
-   * that is gone, all in the same words; `unavailable` when the key or the store cannot be reached.
+   * The credentials for one turn. Throws RpcError `not_found` for a login that is unknown, another owner's, expired or
+   * sealed by a key that is gone, all in the same words; `unavailable` when the key or the store cannot be reached.
    */
   use(
     owner: string,
     sessionId: string,
     signal: AbortSignal,
   ): Promise<{ readonly provider: LoginProvider; token(): string }>;
-  /** Whose token a login holds, without opening it; undefined for a login that `use` would not find. Throws RpcError `unavailable`. */
+  /**
+   * Whose token a login holds, without opening it; undefined for a login that `use` would not find. Throws RpcError
+   * `unavailable`.
+   */
   providerOf(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginProvider | undefined>;
 }
 

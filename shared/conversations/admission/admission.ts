@@ -1,5 +1,5 @@
-// Admits a prompt: decides (decide.ts), and where somebody else comes first settles, waits or asks to stop, and decides again, until the
-// turn is ours to run, answered by another, or refused.
+// Admits a prompt: decides (decide.ts), and where somebody else comes first settles, waits or asks to stop, and decides
+// again, until the turn is ours to run, answered by another, or refused.
 import { createHash } from 'node:crypto';
 import type { Ids } from '../../clock.ts';
 import { NeedsCompanion } from '../../engines/needs-companion.ts';
@@ -65,7 +65,10 @@ export function hashParams(params: Readonly<Record<string, unknown>>): string {
   return createHash('sha256').update(JSON.stringify(sorted)).digest('base64url');
 }
 
-/** Resolves once the turn runs under our lease, or is found to be a duplicate. Throws `session_busy`, `queue_full`, `cancelled`, NeedsCompanion. */
+/**
+ * Resolves once the turn runs under our lease, or is found to be a duplicate. Throws `session_busy`, `queue_full`,
+ * `cancelled`, NeedsCompanion.
+ */
 export async function admitPrompt(parts: AdmissionParts, asked: PromptRequest): Promise<Admitted> {
   const { clock, turns, closing } = parts;
   let request = asked;
@@ -91,7 +94,8 @@ export async function admitPrompt(parts: AdmissionParts, asked: PromptRequest): 
       step = await decide(parts, ref, turnId, request, queued);
       retried = false;
     } catch (error) {
-      // An unconfirmed commit may have been applied: asking once more finds our own lease instead of leaving the session busy.
+      // An unconfirmed commit may have been applied: asking once more finds our own lease instead of leaving the
+      // session busy.
       if (retried || toRpcError(error).reason !== 'unavailable') throw error;
       retried = true;
       continue;
@@ -125,7 +129,10 @@ export async function admitPrompt(parts: AdmissionParts, asked: PromptRequest): 
   }
 }
 
-/** Resolves when it may be our turn, when our place is gone, when the running turn's lease is over, or after QUEUE_WAKE_MS. */
+/**
+ * Resolves when it may be our turn, when our place is gone, when the running turn's lease is over, or after
+ * QUEUE_WAKE_MS.
+ */
 function waitForTurn({ store, turns, owners, closing }: AdmissionParts, ref: Ref, turnId: string): Promise<void> {
   const isDone = (conversation: ConversationDocument | undefined): boolean => {
     if (conversation === undefined || !isKnown(conversation, turnId)) return true;

@@ -1,5 +1,5 @@
-// What a session has in the companion's memory, as a mark on its document: the admission of a prompt sees it without a read of its own, on
-// whatever instance, and sends the prompt there. The mark is a hint: what it names may have ended.
+// What a session has in the companion's memory, as a mark on its document: the admission of a prompt sees it without a
+// read of its own, on whatever instance, and sends the prompt there. The mark is a hint: what it names may have ended.
 import type { Clock, Ids } from '../../clock.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';

@@ -1,5 +1,5 @@
-// Prompts that leave a session's queue without having run: each gets an end on record, so that nobody waits for it and its idempotency
-// key can be used again where nothing was answered.
+// Prompts that leave a session's queue without having run: each gets an end on record, so that nobody waits for it and
+// its idempotency key can be used again where nothing was answered.
 import type { Ref, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { NO_USAGE } from '../../usage.ts';
@@ -60,8 +60,8 @@ export async function leaveQueue(
 }
 
 /**
- * A turn that never got to its end must not answer for its idempotency key, unless the same prompt would only fail again. The record stays:
- * the next attempt finds the session in it, and the prompt that is stored there already.
+ * A turn that never got to its end must not answer for its idempotency key, unless the same prompt would only fail
+ * again. The record stays: the next attempt finds the session in it, and the prompt that is stored there already.
  */
 export function releaseKey(
   { session_id }: Pick<ConversationDocument, 'session_id'>,

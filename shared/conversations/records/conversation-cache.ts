@@ -1,5 +1,5 @@
-// The conversations this instance committed or read last, so that a warm session costs no read. Only ever a hint: every write carries
-// the version that was cached, and a stale one conflicts.
+// The conversations this instance committed or read last, so that a warm session costs no read. Only ever a hint: every
+// write carries the version that was cached, and a stale one conflicts.
 import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';

@@ -1,4 +1,5 @@
-// The documents of a conversation and where they live. Stored names are snake_case, because the owner reads them in the console.
+// The documents of a conversation and where they live. Stored names are snake_case, because the owner reads them in the
+// console.
 import { hash } from 'node:crypto';
 import type { EngineEvent, OmittedTool } from '../../engines/engine.ts';
 import type { Ref } from '../../store/store.ts';
@@ -18,7 +19,10 @@ export type TurnEvent =
         readonly turn_id: string;
         readonly model: string;
         readonly started_at: string;
-        /** How many messages the model sees, about how many tokens they are, and how many older ones did not fit into its budget. */
+        /**
+         * How many messages the model sees, about how many tokens they are, and how many older ones did not fit into
+         * its budget.
+         */
         readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
         /** The session's MCP servers have ended since they were connected: the turn runs without them. */
         readonly mcp_lost?: true;
@@ -36,7 +40,9 @@ export type TurnEvent =
 /** Why a model stopped before it was done: its output limit, its provider's policy, or something else. */
 export type CutReason = 'length' | 'content_filter' | 'other';
 
-/** One message. Text above INLINE_BYTES_MAX lives in `parts` documents of their own (texts.ts) and `content` is empty. */
+/**
+ * One message. Text above INLINE_BYTES_MAX lives in `parts` documents of their own (texts.ts) and `content` is empty.
+ */
 export interface StoredMessage {
   readonly seq: number;
   readonly role: 'user' | 'assistant';
@@ -48,7 +54,10 @@ export interface StoredMessage {
   readonly created_at: string;
   /** The answer was cut off: the turn did not complete. */
   readonly partial: boolean;
-  /** Estimate for text of more tokens than its bytes suggest (base64, minified code, other scripts); absent for the rest. */
+  /**
+   * Estimate for text of more tokens than its bytes suggest (base64, minified code, other scripts); absent for the
+   * rest.
+   */
   readonly tokens?: number;
 }
 
@@ -58,7 +67,10 @@ export interface ContextBudget {
   readonly tokens: number;
 }
 
-/** The running turn of a conversation: a lease with an epoch. Every later write of its owner is conditional on the epoch. */
+/**
+ * The running turn of a conversation: a lease with an epoch. Every later write of its owner is conditional on the
+ * epoch.
+ */
 export interface Lease {
   readonly turn_id: string;
   readonly epoch: number;
@@ -112,7 +124,10 @@ export interface ConversationDocument {
   readonly budgets?: readonly ContextBudget[];
   /** Tombstone: the session is being erased and looks absent to everybody. */
   readonly deleted: boolean;
-  /** Bytes of all messages, and how many of them the owner's total has (storage.ts). Absent in documents of older versions. */
+  /**
+   * Bytes of all messages, and how many of them the owner's total has (storage.ts). Absent in documents of older
+   * versions.
+   */
   readonly stored_bytes?: number;
   readonly counted_bytes?: number;
   /** What the companion holds for the session, or held: it may have gone with its instance. */
@@ -126,7 +141,9 @@ export interface MessagesDocument {
 
 /** `turns/<turn id>`: how a turn stands, and the newest part of its events. TTL: TURN_KEPT_MS after its end. */
 export interface TurnDocument {
-  /** The conversation id: new for every life of a session, so it ties the turn to its owner and to what `delete` erases. */
+  /**
+   * The conversation id: new for every life of a session, so it ties the turn to its owner and to what `delete` erases.
+   */
   readonly conversation: string;
   readonly session_id: string;
   readonly model: string;
@@ -141,7 +158,10 @@ export interface TurnDocument {
   /** Events from `first_seq` on, JSON text (event-log.ts). */
   readonly first_seq: number;
   readonly events: string;
-  /** The terminal event when somebody other than the owner ended the turn; its seq leaves room for events the owner never stored. */
+  /**
+   * The terminal event when somebody other than the owner ended the turn; its seq leaves room for events the owner
+   * never stored.
+   */
   readonly last_event: { readonly seq: number; readonly event: TurnEvent } | null;
   readonly idempotency_id: string | null;
   /** What the caller was answered when the turn failed; null otherwise. */
@@ -165,7 +185,10 @@ export interface IdempotencyDocument {
   readonly params_hash: string;
   readonly turn_id: string;
   readonly session_id: string;
-  /** The turn failed in a way that another attempt may not: the key is free, and the same params go on in the same session. */
+  /**
+   * The turn failed in a way that another attempt may not: the key is free, and the same params go on in the same
+   * session.
+   */
   readonly released?: boolean;
   /** Of a released key: the turn whose message holds the prompt, null where none was stored. */
   readonly prompt_turn?: string | null;
@@ -176,16 +199,16 @@ export const TURN_KEPT_MS = 25 * 3_600_000;
 export const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
 
 /**
- * Doc id of a session of a key. The owner is part of the hash, so another key's session id names another, absent document: no check
- * can be forgotten, and the two cases cannot be told apart.
+ * Doc id of a session of a key. The owner is part of the hash, so another key's session id names another, absent
+ * document: no check can be forgotten, and the two cases cannot be told apart.
  */
 export function conversationRef(owner: string, sessionId: string): Ref {
   return { collection: 'conversations', id: hashId(owner, sessionId) };
 }
 
 /**
- * Messages and texts hang on the conversation id, not on the session's: a session that was deleted and started again shares no document
- * (and no cached one) with its former life.
+ * Messages and texts hang on the conversation id, not on the session's: a session that was deleted and started again
+ * shares no document (and no cached one) with its former life.
  */
 export function messagesRef(conversation: string, chunk: number): Ref {
   return { collection: 'messages', id: `${conversation}-${chunk}` };

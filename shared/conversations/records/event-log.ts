@@ -1,4 +1,5 @@
-// The events of one turn: a log with sequence numbers that any number of readers follow at their own pace, and its stored form.
+// The events of one turn: a log with sequence numbers that any number of readers follow at their own pace, and its
+// stored form.
 import type { TurnEvent } from './documents.ts';
 
 export interface NumberedEvent {
@@ -64,8 +65,8 @@ export function createEventLog(): EventLog {
 }
 
 /**
- * Stored form, JSON text: a bare string is an AgentMessageDelta; null is the AgentMessage that repeats the deltas since the one before
- * (an answer is stored once, not twice); everything else is itself.
+ * Stored form, JSON text: a bare string is an AgentMessageDelta; null is the AgentMessage that repeats the deltas since
+ * the one before (an answer is stored once, not twice); everything else is itself.
  */
 export function encodeEvents(events: readonly NumberedEvent[]): string {
   return JSON.stringify(

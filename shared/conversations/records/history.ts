@@ -1,5 +1,5 @@
-// The messages of a conversation: the newest travel in its document, older ones move to chunk documents of some KiB, so that the
-// cost of a prompt does not grow with the length of the conversation. Also what of it the model gets to see.
+// The messages of a conversation: the newest travel in its document, older ones move to chunk documents of some KiB, so
+// that the cost of a prompt does not grow with the length of the conversation. Also what of it the model gets to see.
 import { LRUCache } from 'lru-cache';
 import type { Message } from '../../engines/engine.ts';
 import { estimateTextTokens } from '../../engines/estimate-tokens.ts';
@@ -14,9 +14,14 @@ import { INLINE_BYTES_MAX, readText, splitText, textDeletes, textWrites } from '
 const RECENT_MAX = 20;
 /** ... and at most this many bytes of them. */
 const RECENT_BYTES_MAX = 192 << 10;
-/** A chunk that has reached this size is sealed. Small, because the open one is written again whenever messages move to it. */
+/**
+ * A chunk that has reached this size is sealed. Small, because the open one is written again whenever messages move to
+ * it.
+ */
 const CHUNK_BYTES = 16 << 10;
-/** Most chunks read for one prompt: with the messages of the document, more than any model's budget needs of usual chat. */
+/**
+ * Most chunks read for one prompt: with the messages of the document, more than any model's budget needs of usual chat.
+ */
 const CHUNKS_READ_MAX = 256;
 /** Chunks read at once at first; doubles, since a model that has seen so many has room for more. */
 const CHUNKS_AT_ONCE = 8;
@@ -66,9 +71,9 @@ export function appendMessage(
 }
 
 /**
- * Gives the prompt that an earlier attempt has stored to the turn that tries again, so that it is in the history once. What that attempt had
- * stored of an answer goes. Undefined where the prompt must be stored anew: it is not among the newest messages any more, or others came
- * after a part of its answer.
+ * Gives the prompt that an earlier attempt has stored to the turn that tries again, so that it is in the history once.
+ * What that attempt had stored of an answer goes. Undefined where the prompt must be stored anew: it is not among the
+ * newest messages any more, or others came after a part of its answer.
  */
 export function takeOverPrompt(
   conversation: ConversationDocument,
@@ -107,17 +112,19 @@ export type MessageText = StoredMessage & { readonly text: string };
 
 export interface History {
   /**
-   * What the model sees in turn `turnId`: the newest messages that fit into `budgetTokens`, oldest first, the turn's prompt last; always at
-   * least that one.
+   * What the model sees in turn `turnId`: the newest messages that fit into `budgetTokens`, oldest first, the turn's
+   * prompt last; always at least that one.
    */
   context(conversation: ConversationDocument, budgetTokens: number, turnId: string): Promise<Context>;
-  /** Moves the older half of a full document's messages into chunks; returns the smaller document and the chunk's write. */
+  /**
+   * Moves the older half of a full document's messages into chunks; returns the smaller document and the chunk's write.
+   */
   compact(
     conversation: ConversationDocument,
   ): Promise<{ readonly conversation: ConversationDocument; readonly writes: readonly Write[] }>;
   /**
-   * Messages with seq > `afterSeq`, oldest first. They are read in steps as the caller takes them: one that stops early has read about
-   * STEP_BYTES more than it took.
+   * Messages with seq > `afterSeq`, oldest first. They are read in steps as the caller takes them: one that stops early
+   * has read about STEP_BYTES more than it took.
    */
   read(conversation: ConversationDocument, afterSeq: number): AsyncGenerator<MessageText, void, void>;
 }
@@ -135,8 +142,8 @@ export function createHistory(store: Store): History {
   });
 
   /**
-   * Chunks `from..to` (exclusive), each up to the first seq of what follows it in `conversation`: the open chunk may have grown since that
-   * document was read, and what it grew by is in `recent` there.
+   * Chunks `from..to` (exclusive), each up to the first seq of what follows it in `conversation`: the open chunk may
+   * have grown since that document was read, and what it grew by is in `recent` there.
    */
   const readChunks = async (
     conversation: ConversationDocument,
@@ -215,7 +222,8 @@ export function createHistory(store: Store): History {
       chosen.reverse();
       // Providers want a user's message first; an answer without its question helps nobody.
       while (chosen.length > 1 && chosen[0]?.role === 'assistant') chosen.shift();
-      // Thousands of short messages must cost next to nothing here: only long ones are waited for, the rest are passed as they are.
+      // Thousands of short messages must cost next to nothing here: only long ones are waited for, the rest are passed
+      // as they are.
       const messages: Message[] = [...chosen];
       const long = [...chosen.entries()].filter(([, message]) => message.parts > 0);
       const texts = await Promise.all(long.map(([, message]) => textOf(id, message)));

@@ -1,4 +1,5 @@
-// What an engine keeps between the turns of a conversation (EngineState), in documents: a head and parts, written and erased as one.
+// What an engine keeps between the turns of a conversation (EngineState), in documents: a head and parts, written and
+// erased as one.
 import type { EngineState } from '../../engines/engine.ts';
 import type { Ref, Store, Write } from '../../store/store.ts';
 
@@ -7,7 +8,10 @@ const PART_CHARS = 900_000;
 /** Documents of one conversation, which is also what one commit takes (10 MiB). More is not kept. */
 const PARTS_MAX = 10;
 
-/** `rollouts/<conversation id>-<n>`: one part. All parts of one save carry the same number and are written in one commit. No TTL. */
+/**
+ * `rollouts/<conversation id>-<n>`: one part. All parts of one save carry the same number and are written in one
+ * commit. No TTL.
+ */
 interface RolloutDocument {
   /** Of the save; parts of different saves are not put together. */
   readonly saved_at_ms: number;
@@ -26,7 +30,8 @@ export function createRollouts(store: Store, clock: { now(): number }): EngineSt
       const refs = Array.from({ length: first.parts - 1 }, (_, index) => rolloutRef(conversationId, index + 1));
       const rest = refs.length === 0 ? [] : await store.get<RolloutDocument>(refs, { signal });
       const parts = [first, ...rest.map(({ data }) => data)];
-      // Replaced between the two reads: then another instance runs this conversation, and what it saves is not for this turn.
+      // Replaced between the two reads: then another instance runs this conversation, and what it saves is not for this
+      // turn.
       if (parts.some((part) => part?.saved_at_ms !== first.saved_at_ms)) return undefined;
       return Buffer.from(parts.map((part) => part?.data ?? '').join(''), 'base64');
     },

@@ -1,5 +1,5 @@
-// Long texts. A Firestore document holds 1 MiB, a prompt may fill the whole body and an answer more: what is too long for a message
-// lives in part documents, written with the message and never changed.
+// Long texts. A Firestore document holds 1 MiB, a prompt may fill the whole body and an answer more: what is too long
+// for a message lives in part documents, written with the message and never changed.
 import type { Snapshot, Store, Write } from '../../store/store.ts';
 import { type StoredMessage, textRef } from './documents.ts';
 

@@ -1,9 +1,11 @@
-// Tokens per key and UTC day, and the optional daily budget. A settled turn's tokens join the key's next write, so that turns of one key
-// never wait for each other, the turn's own commit stays one, and a busy key costs ten writes a second at most.
+// Tokens per key and UTC day, and the optional daily budget. A settled turn's tokens join the key's next write, so that
+// turns of one key never wait for each other, the turn's own commit stays one, and a busy key costs ten writes a second
+// at most.
 //
-// The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be overshot by at most the turns in
-// flight at that moment, on all instances; a turn is in flight until its tokens are on record (GATHER_MS after its end). An instance
-// that is killed loses the count of its turns in flight, those it had not recorded; their sessions and turns have it all the same.
+// The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be overshot by at most
+// the turns in flight at that moment, on all instances; a turn is in flight until its tokens are on record (GATHER_MS
+// after its end). An instance that is killed loses the count of its turns in flight, those it had not recorded; their
+// sessions and turns have it all the same.
 import { createHash } from 'node:crypto';
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
@@ -30,17 +32,23 @@ export interface DailyUsage extends Usage {
 
 export interface UsageLedger {
   /**
-   * Counts a settled turn, and the bytes that its owner keeps more (or less) of. Returns at once; what cannot be written is kept and tried
-   * again.
+   * Counts a settled turn, and the bytes that its owner keeps more (or less) of. Returns at once; what cannot be
+   * written is kept and tried again.
    */
   add(owner: string, usage: Usage, bytes?: number): void;
   /** Bytes that this owner keeps, as far as this instance knows without asking; undefined: not at all. */
   stored(owner: string): number | undefined;
-  /** Takes in a read of the owner's storage document; returns what it keeps, with what this instance has not written yet. */
+  /**
+   * Takes in a read of the owner's storage document; returns what it keeps, with what this instance has not written
+   * yet.
+   */
   learn(owner: string, snapshot: Snapshot | undefined): number;
   /** What this key has used today, as far as it is on record or known here. */
   today(owner: string): Promise<DailyUsage>;
-  /** Throws `rate_limited` (data.detail `daily_tokens`) when the budget of today is used up. Reads only when there is a budget. */
+  /**
+   * Throws `rate_limited` (data.detail `daily_tokens`) when the budget of today is used up. Reads only when there is a
+   * budget.
+   */
   admit(owner: string): Promise<void>;
   /** Resolves when everything counted so far is on record, or has failed once more. */
   flush(): Promise<void>;

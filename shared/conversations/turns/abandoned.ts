@@ -1,5 +1,5 @@
-// Ends a turn that its owner cannot end: the lease expired, or the owner does not answer a stop request. What the owner had stored of the
-// answer is kept in the history.
+// Ends a turn that its owner cannot end: the lease expired, or the owner does not answer a stop request. What the owner
+// had stored of the answer is kept in the history.
 import { RpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
@@ -17,7 +17,10 @@ const ROUNDS_MAX = 5;
 
 export interface AbandonedOptions {
   readonly reason: Extract<AbortReason, 'cancelled' | 'replaced' | 'interrupted'>;
-  /** End it although the lease is still valid: the owner was asked to stop and did not answer. It is fenced by the epoch. */
+  /**
+   * End it although the lease is still valid: the owner was asked to stop and did not answer. It is fenced by the
+   * epoch.
+   */
   readonly force?: boolean;
 }
 

@@ -1,5 +1,5 @@
-// What a caller is told about a turn that has ended: one function for the caller who waited, for a duplicate of an idempotency key and
-// for whoever resumes, so that all of them are told the same.
+// What a caller is told about a turn that has ended: one function for the caller who waited, for a duplicate of an
+// idempotency key and for whoever resumes, so that all of them are told the same.
 import { ERRORS, type Reason, RpcError } from '../../errors.ts';
 import type { Usage } from '../../usage.ts';
 import type { CutReason, TurnEvent } from '../records/documents.ts';
@@ -19,7 +19,10 @@ export interface PromptAnswer {
   readonly finish_reason?: CutReason;
 }
 
-/** The answer of a completed turn; throws the error of any other end (`cancelled`, `unavailable` for interrupted, the failure's own). */
+/**
+ * The answer of a completed turn; throws the error of any other end (`cancelled`, `unavailable` for interrupted, the
+ * failure's own).
+ */
 export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAnswer {
   const where = { session_id: turn.session_id, conversation_id: turn.conversation, turn_id: turnId };
   if (turn.status === 'completed') {

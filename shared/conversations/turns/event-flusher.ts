@@ -1,5 +1,5 @@
-// Brings the events of a running turn to the store while it runs, so that others can follow it and little is lost when this instance
-// dies: at most one write a second per turn.
+// Brings the events of a running turn to the store while it runs, so that others can follow it and little is lost when
+// this instance dies: at most one write a second per turn.
 import { errorFields } from '../../log.ts';
 import { Conflict } from '../../store/store.ts';
 import type { TurnParts } from '../deps.ts';
@@ -16,8 +16,8 @@ export interface EventFlusher {
   /** Something was appended to the log. */
   touch(): void;
   /**
-   * Stops flushing. Resolves when nothing is under way and what is left fits into the commit that ends the turn; rejects when the store
-   * does not take it (may be asked again).
+   * Stops flushing. Resolves when nothing is under way and what is left fits into the commit that ends the turn;
+   * rejects when the store does not take it (may be asked again).
    */
   finish(): Promise<void>;
 }

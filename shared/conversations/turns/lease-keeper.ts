@@ -1,5 +1,5 @@
-// Keeps the lease of a running turn and hears who else has a say in it: the heartbeat renews it, the watch tells of stop requests at
-// once. When the watch fails, the heartbeat alone brings them.
+// Keeps the lease of a running turn and hears who else has a say in it: the heartbeat renews it, the watch tells of
+// stop requests at once. When the watch fails, the heartbeat alone brings them.
 import { errorFields } from '../../log.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';

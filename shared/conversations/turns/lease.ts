@@ -1,5 +1,5 @@
-// The rules of a turn's life as pure functions over the conversation document: admit, renew, settle. Whoever commits what they
-// return under the version they read owns the outcome; nobody else's write can pass.
+// The rules of a turn's life as pure functions over the conversation document: admit, renew, settle. Whoever commits
+// what they return under the version they read owns the outcome; nobody else's write can pass.
 
 import { addUsage, NO_USAGE, type Usage } from '../../usage.ts';
 import { type OwnerWatch, QUEUE_ALIVE_MS } from '../owner-watch.ts';
@@ -62,8 +62,8 @@ export interface AdmissionRequest {
 }
 
 /**
- * Decides whether a prompt runs now. A free session admits it; a busy one follows `onBusy`; prompts that wait in the queue go first,
- * in order. Expired entries of the queue are dropped on the way.
+ * Decides whether a prompt runs now. A free session admits it; a busy one follows `onBusy`; prompts that wait in the
+ * queue go first, in order. Expired entries of the queue are dropped on the way.
  */
 export function admit(conversation: ConversationDocument, request: AdmissionRequest): Admission {
   const { turnId, nowMs, onBusy, owners } = request;
@@ -109,8 +109,8 @@ function keepAlive(
 }
 
 /**
- * The fence: whether the running turn is still the one of `lease`. The turn's id counts too, because epochs start anew when a session is
- * deleted and started again.
+ * The fence: whether the running turn is still the one of `lease`. The turn's id counts too, because epochs start anew
+ * when a session is deleted and started again.
  */
 export function isHeldBy(turn: Lease | null | undefined, lease: Lease): turn is Lease {
   return turn?.epoch === lease.epoch && turn.turn_id === lease.turn_id;

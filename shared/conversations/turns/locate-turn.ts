@@ -1,5 +1,5 @@
-// Finds what a caller names: a session of its own, a turn of that session, and how the turn stands. What is another key's, erased or
-// expired is not found, all in the same words.
+// Finds what a caller names: a session of its own, a turn of that session, and how the turn stands. What is another
+// key's, erased or expired is not found, all in the same words.
 import { RpcError } from '../../errors.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import type { Usage } from '../../usage.ts';
@@ -46,8 +46,8 @@ export async function findConversation(
 }
 
 /**
- * The turn a caller means: the present or last one when `turnId` is undefined, in the turn's own session when `sessionId` is. Throws
- * `not_found`.
+ * The turn a caller means: the present or last one when `turnId` is undefined, in the turn's own session when
+ * `sessionId` is. Throws `not_found`.
  */
 export async function locateTurn(
   store: Store,

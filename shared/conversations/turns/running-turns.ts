@@ -9,8 +9,9 @@ export interface RunningTurns {
 }
 
 /**
- * Turns lie in boxes that are emptied when they end. A Map that many keys pass through is copied now and then, and what a discarded copy
- * holds lives until the next full collection: with every stream and event of its turns, that was a twentieth of a prompt's time.
+ * Turns lie in boxes that are emptied when they end. A Map that many keys pass through is copied now and then, and what
+ * a discarded copy holds lives until the next full collection: with every stream and event of its turns, that was a
+ * twentieth of a prompt's time.
  */
 export function createRunningTurns(): RunningTurns {
   const boxes = new Map<string, { turn: RunningTurn | undefined }>();

@@ -1,5 +1,5 @@
-// The one commit that ends a turn: its terminal event, the answer in the history, the session free again. Fenced by the lease: when
-// somebody else has ended the turn, what they stored is how it ended.
+// The one commit that ends a turn: its terminal event, the answer in the history, the session free again. Fenced by the
+// lease: when somebody else has ended the turn, what they stored is how it ended.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';

@@ -1,5 +1,6 @@
-// conversation.cancel: a flag in the conversation document, seen by the owner through its watch; if the owner does not end the turn in
-// time, the canceller does it itself. Either way the caller is answered when the terminal state is on record.
+// conversation.cancel: a flag in the conversation document, seen by the owner through its watch; if the owner does not
+// end the turn in time, the canceller does it itself. Either way the caller is answered when the terminal state is on
+// record.
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { dropQueued } from '../admission/queue.ts';

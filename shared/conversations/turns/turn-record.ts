@@ -1,4 +1,5 @@
-// The stored side of a turn: its document and its chunks of events, written at most once a second while it runs and once when it ends.
+// The stored side of a turn: its document and its chunks of events, written at most once a second while it runs and
+// once when it ends.
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
 import { NO_USAGE, type Usage } from '../../usage.ts';
 import {
@@ -49,9 +50,9 @@ export interface TurnRecord {
   readonly sealedChunks: number;
   readonly ref: Ref;
   /**
-   * The writes that bring the store up to `events`; call `flushed` when they are committed. While the turn runs they are fenced by the
-   * document's version and may stop short of the last event; the ones that end it are fenced by the conversation's epoch, in the same
-   * commit, and hold everything.
+   * The writes that bring the store up to `events`; call `flushed` when they are committed. While the turn runs they
+   * are fenced by the document's version and may stop short of the last event; the ones that end it are fenced by the
+   * conversation's epoch, in the same commit, and hold everything.
    */
   writes(events: readonly NumberedEvent[], end: TurnEnd | undefined, nowMs: number): readonly [RecordWrite, ...Write[]];
   flushed(version: Version | null | undefined): void;
@@ -163,8 +164,8 @@ export function endedByOther(
 }
 
 /**
- * The end of a turn as a reader's next event who has seen more than the turn's owner had stored when somebody else ended it; undefined
- * for any other reader. So each counts on without a gap, and none misses how it ended.
+ * The end of a turn as a reader's next event who has seen more than the turn's owner had stored when somebody else
+ * ended it; undefined for any other reader. So each counts on without a gap, and none misses how it ended.
  */
 export function syntheticTerminalEvent(
   { last_event: end }: Pick<TurnDocument, 'last_event'>,
@@ -174,7 +175,8 @@ export function syntheticTerminalEvent(
 }
 
 /**
- * All stored events of a turn, oldest first. Sealed chunks come from `readSealed`, so that a reader that follows a turn reads each once.
+ * All stored events of a turn, oldest first. Sealed chunks come from `readSealed`, so that a reader that follows a turn
+ * reads each once.
  */
 export function decodeTurn(turn: TurnDocument, sealed: readonly TurnEventsDocument[]): NumberedEvent[] {
   const decode = createEventDecoder();

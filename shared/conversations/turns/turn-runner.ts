@@ -1,5 +1,5 @@
-// Runs one admitted turn on this instance: engine -> log, kept alive by its lease, followed by the store, ended by one commit. A client
-// that goes away does not stop it; a stop request, the deadline and the loss of the lease do.
+// Runs one admitted turn on this instance: engine -> log, kept alive by its lease, followed by the store, ended by one
+// commit. A client that goes away does not stop it; a stop request, the deadline and the loss of the lease do.
 import type { Credential, Engine, Outcome, Toolset, TurnInput } from '../../engines/engine.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';

@@ -1,5 +1,6 @@
-// The engine `codex/...`: a turn of the real Codex agent, by `codex app-server` in the sandbox of the key. Owns one turn from prompt to
-// terminal notification; refuses to run where there is no sandbox, and never steers a running turn (the conversation's lease sees to that).
+// The engine `codex/...`: a turn of the real Codex agent, by `codex app-server` in the sandbox of the key. Owns one
+// turn from prompt to terminal notification; refuses to run where there is no sandbox, and never steers a running turn
+// (the conversation's lease sees to that).
 
 import { RpcError } from '../../errors.ts';
 import { NO_USAGE } from '../../usage.ts';

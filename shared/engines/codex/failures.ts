@@ -1,5 +1,5 @@
-// Turns what Codex says of a failed turn into the errors of the table, in the provider's words where it has some: one bounded line, never a
-// URL, a header or a key.
+// Turns what Codex says of a failed turn into the errors of the table, in the provider's words where it has some: one
+// bounded line, never a URL, a header or a key.
 import { RpcError } from '../../errors.ts';
 import { ContextOverflow } from '../context-overflow.ts';
 import { isOverflow, limitOf } from '../overflow.ts';
@@ -10,7 +10,10 @@ import { LOST, UNREACHABLE } from './server/relay.ts';
 const RETRY_AFTER_MS = 5_000;
 const NO_CREDIT = /insufficient[ _]?(?:quota|funds|balance|credits?)|billing|payment required|out of credits/i;
 
-/** Errors of names (`modelNotFound`), or of a name with the provider's status (`{httpConnectionFailed: {httpStatusCode}}`). */
+/**
+ * Errors of names (`modelNotFound`), or of a name with the provider's status
+ * (`{httpConnectionFailed: {httpStatusCode}}`).
+ */
 export function toError(failure: TurnFailure | null, model: string): RpcError {
   const said = failure?.message ?? '';
   const { kind, status: reported = statusIn(said) } = inspect(failure?.codexErrorInfo);
@@ -75,7 +78,9 @@ function statusIn(said: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
-/** What is left without Codex's own frame: `unexpected status 402 Payment Required: WORDS, url: http://127.0.0.1:1/...`. */
+/**
+ * What is left without Codex's own frame: `unexpected status 402 Payment Required: WORDS, url: http://127.0.0.1:1/...`.
+ */
 function wordsOf(said: string): string {
   if (/^(?:exceeded retry limit|stream disconnected)/.test(said)) return '';
   const [, framed] = /^unexpected status \d{3}[^:]*: (.*)$/s.exec(said) ?? [];

@@ -1,5 +1,5 @@
-// The codex engine before its first turn: says whether it can run here, and imports it when it is first used. Where it is not used,
-// nothing of it is loaded.
+// The codex engine before its first turn: says whether it can run here, and imports it when it is first used. Where it
+// is not used, nothing of it is loaded.
 import { join } from 'node:path';
 import { RpcError } from '../../errors.ts';
 import type { Engine, EngineState } from '../engine.ts';

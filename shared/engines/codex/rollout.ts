@@ -1,5 +1,6 @@
-// The file in which Codex keeps a thread (its rollout), carried from machine to machine: packed with what the gateway knows about it,
-// compressed, and put back where Codex looks for it. Where it is kept is the EngineState port's business.
+// The file in which Codex keeps a thread (its rollout), carried from machine to machine: packed with what the gateway
+// knows about it, compressed, and put back where Codex looks for it. Where it is kept is the EngineState port's
+// business.
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { chmod, open, writeFile } from 'node:fs/promises';

@@ -1,5 +1,6 @@
-// What every app-server makes at its start before it can answer: its databases, empty, by some sixty migrations each written to disk. Made
-// once, by an app-server that belongs to no key and is asked nothing, and given to the others as files.
+// What every app-server makes at its start before it can answer: its databases, empty, by some sixty migrations each
+// written to disk. Made once, by an app-server that belongs to no key and is asked nothing, and given to the others as
+// files.
 import { chmod, copyFile, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ProcessOptions, startCodex } from './server/app-server.ts';

@@ -1,5 +1,6 @@
-// Makes sure that the thread of a conversation holds all of it before the next prompt: the one in this process, the one that was saved by
-// another machine, or a new one; what is missing in it is injected as messages. Switching a session between engines keeps the context so.
+// Makes sure that the thread of a conversation holds all of it before the next prompt: the one in this process, the one
+// that was saved by another machine, or a new one; what is missing in it is injected as messages. Switching a session
+// between engines keeps the context so.
 
 import { isBlank } from '../../text.ts';
 import type { EngineState, Message, TurnInput } from '../engine.ts';
@@ -24,8 +25,8 @@ const SAVE_TIMEOUT_MS = 5_000;
 const NO_LONGER = 'The instructions given for the previous turn no longer apply.';
 
 /**
- * The thread in which the prompt of `turn` comes next. `ahead`: the saved thread, where it is being read already; `isNew`: none that there
- * is, since it is too long. Throws what the client throws.
+ * The thread in which the prompt of `turn` comes next. `ahead`: the saved thread, where it is being read already;
+ * `isNew`: none that there is, since it is too long. Throws what the client throws.
  */
 export async function openThread(
   parts: ThreadParts,
@@ -75,7 +76,10 @@ export async function openThread(
   return { known: complete, accountId: account.id, modelId };
 }
 
-/** Keeps the thread where another machine finds it; a failure costs that machine the details of the turn, not its messages. */
+/**
+ * Keeps the thread where another machine finds it; a failure costs that machine the details of the turn, not its
+ * messages.
+ */
 export async function saveThread(
   { state, warn }: ThreadParts,
   process: CodexProcess,
@@ -94,7 +98,10 @@ export async function saveThread(
   }
 }
 
-/** The thread as it was saved last, wherever; undefined when there is none that could be read. Throws the signal's reason only. */
+/**
+ * The thread as it was saved last, wherever; undefined when there is none that could be read. Throws the signal's
+ * reason only.
+ */
 export async function loadThread(
   { state, warn }: ThreadParts,
   conversationId: string,

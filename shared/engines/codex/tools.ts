@@ -1,5 +1,5 @@
-// The tools of a session, run by the gateway when Codex asks for one: the same connections, bounds and events as with any other engine, and
-// no second client of a server inside Codex.
+// The tools of a session, run by the gateway when Codex asks for one: the same connections, bounds and events as with
+// any other engine, and no second client of a server inside Codex.
 import { createHash } from 'node:crypto';
 import { isBlank } from '../../text.ts';
 import type { EngineEvent, Toolset } from '../engine.ts';

@@ -1,4 +1,5 @@
-// Turns the notifications of one turn into the contract's events, and keeps the answer and the usage. Bounds what commands print.
+// Turns the notifications of one turn into the contract's events, and keeps the answer and the usage. Bounds what
+// commands print.
 import { addUsage, NO_USAGE, type Usage } from '../../usage.ts';
 import type { EngineEvent } from '../engine.ts';
 import { toError } from './failures.ts';

@@ -1,4 +1,5 @@
-// From a provider's stream to events and one answer. Owns when an answer is complete: never without the provider's end marker.
+// From a provider's stream to events and one answer. Owns when an answer is complete: never without the provider's end
+// marker.
 import type { LanguageModelV4StreamPart, LanguageModelV4ToolCall, SharedV4ProviderMetadata } from '@ai-sdk/provider';
 import { RpcError } from '../../errors.ts';
 import { NO_USAGE, type Usage } from '../../usage.ts';
@@ -36,7 +37,10 @@ export interface ReadOptions {
   readonly progress: { started: boolean };
 }
 
-/** Yields the events of one call, returns its answer; throws what the SDK throws, or an RpcError for an answer that is not one. */
+/**
+ * Yields the events of one call, returns its answer; throws what the SDK throws, or an RpcError for an answer that is
+ * not one.
+ */
 export async function* readAnswer(
   stream: ReadableStream<LanguageModelV4StreamPart>,
   { provider, modelId, guard, size, progress }: ReadOptions,
@@ -142,8 +146,8 @@ interface Finish {
 }
 
 /**
- * The SDK says `interrupted` for a body that ends before the end marker, or leaves the finish out when nothing had come. An answer of no
- * text at all is one only where another round of the turn has some (runRounds).
+ * The SDK says `interrupted` for a body that ends before the end marker, or leaves the finish out when nothing had
+ * come. An answer of no text at all is one only where another round of the turn has some (runRounds).
  */
 function toFinishReason(
   data: { readonly provider: ProviderName; readonly model: string },

@@ -1,5 +1,5 @@
-// Deadlines and bounds of one HTTP call to a provider, all ending in one AbortSignal. Bytes are counted below the SDK, because a
-// provider's keep-alive events show that it lives although the SDK passes none of them on.
+// Deadlines and bounds of one HTTP call to a provider, all ending in one AbortSignal. Bytes are counted below the SDK,
+// because a provider's keep-alive events show that it lives although the SDK passes none of them on.
 
 export interface Deadlines {
   /** From the start of a call to the first byte of its answer, credentials and connecting included. */
@@ -10,7 +10,9 @@ export interface Deadlines {
   readonly totalMs: number;
 }
 
-/** After the provider's end marker the body is read to its end for so long, so that the connection can be used again. */
+/**
+ * After the provider's end marker the body is read to its end for so long, so that the connection can be used again.
+ */
 const DRAIN_MS = 250;
 
 export interface CallGuard {
@@ -42,7 +44,10 @@ export interface CallGuardOptions {
   readonly toTooLarge: () => Error;
 }
 
-/** On the signal itself: what a WeakMap holds outlives the collections of the young generation (a twentieth of a prompt's time). */
+/**
+ * On the signal itself: what a WeakMap holds outlives the collections of the young generation (a twentieth of a
+ * prompt's time).
+ */
 const GUARD = Symbol('guard');
 
 export function createCallGuard(options: CallGuardOptions): CallGuard {
@@ -60,7 +65,8 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
   const onSilence = (): void => {
     if (held) return void silence.refresh();
     const knownBytes = receivedBytes;
-    // After a stall of this process (a busy loop, a frozen instance) bytes may be waiting to be read: they are, before this runs.
+    // After a stall of this process (a busy loop, a frozen instance) bytes may be waiting to be read: they are, before
+    // this runs.
     setImmediate(() => {
       if (closed) return;
       if (held || receivedBytes > knownBytes) silence.refresh();

@@ -20,8 +20,9 @@ const ROWS: readonly Row[] = [
 const UNKNOWN_TOKENS = 96_000;
 
 /**
- * Token budget of the input (instructions and messages) of a model in `provider/model` form: what the operator says of the model, less
- * room for the answer; else a row of the table. Lower than the advertised window, since tokens are estimated before the call.
+ * Token budget of the input (instructions and messages) of a model in `provider/model` form: what the operator says of
+ * the model, less room for the answer; else a row of the table. Lower than the advertised window, since tokens are
+ * estimated before the call.
  */
 export function contextTokens(model: string, models?: Config['models']): number {
   const { context_tokens: windowTokens, max_output_tokens: outputTokens } = models?.get(model) ?? {};

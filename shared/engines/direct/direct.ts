@@ -1,5 +1,5 @@
-// The engine that calls a provider's API itself, at the provider level of the AI SDK: one streamed call per turn, or one per round where the
-// model uses tools, each retried at most twice before its first token.
+// The engine that calls a provider's API itself, at the provider level of the AI SDK: one streamed call per turn, or
+// one per round where the model uses tools, each retried at most twice before its first token.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LanguageModelV4Prompt } from '@ai-sdk/provider';

@@ -1,5 +1,5 @@
-// The AI SDK providers: imported when first used, made once (and once per call for a caller's own credentials), given their credentials
-// explicitly. Nothing here reads the environment, and neither may the SDK.
+// The AI SDK providers: imported when first used, made once (and once per call for a caller's own credentials), given
+// their credentials explicitly. Nothing here reads the environment, and neither may the SDK.
 import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider';
 import type { OAuth2Client } from 'google-auth-library';
 import { type Config, PROVIDER_URLS } from '../../config/config.ts';
@@ -9,7 +9,10 @@ import type { Fetch } from './provider-fetch.ts';
 
 export type ProviderName = keyof Config['providers'];
 
-/** What a caller sees and what a deployer sets, per provider; in the order in which the first one with credentials is the default. */
+/**
+ * What a caller sees and what a deployer sets, per provider; in the order in which the first one with credentials is
+ * the default.
+ */
 export const PROVIDERS = {
   anthropic: {
     label: 'Anthropic',
@@ -47,15 +50,18 @@ export interface GoogleOptions {
 }
 
 export interface Models {
-  /** The SDK's model, on a caller's own credentials when given; throws `Error` when there are none and the provider is not configured. */
+  /**
+   * The SDK's model, on a caller's own credentials when given; throws `Error` when there are none and the provider is
+   * not configured.
+   */
   get(provider: ProviderName, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
   /** Options of a call that differ by provider. */
   callOptions(provider: ProviderName): Pick<LanguageModelV4CallOptions, 'maxOutputTokens' | 'providerOptions'>;
 }
 
 /**
- * Anthropic's API demands a limit; this one leaves room for thinking, and the SDK lowers it for the models it knows to have less. The
- * others stop at the model's own limit.
+ * Anthropic's API demands a limit; this one leaves room for thinking, and the SDK lowers it for the models it knows to
+ * have less. The others stop at the model's own limit.
  */
 const ANTHROPIC_OUTPUT_TOKENS_MAX = 32_000;
 
@@ -123,7 +129,8 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
     const own =
       google &&
       createGoogleVertex({
-        // Empty, not absent: otherwise the SDK looks for GOOGLE_VERTEX_API_KEY and, finding one, takes it instead of the credentials.
+        // Empty, not absent: otherwise the SDK looks for GOOGLE_VERTEX_API_KEY and, finding one, takes it instead of
+        // the credentials.
         apiKey: '',
         project: google.project,
         location: google.location,

@@ -1,6 +1,7 @@
-// The Responses stream of OpenAI and of compatible servers (llama.cpp, LM Studio, vLLM, Ollama), which leave out what they have no use for:
-// `created_at`, `model`, `output_index`, ids, deltas. What can be said of an answer without it is filled in; text that comes only at the
-// end of a part, of an item or of the response becomes the delta that was left out.
+// The Responses stream of OpenAI and of compatible servers (llama.cpp, LM Studio, vLLM, Ollama), which leave out what
+// they have no use for: `created_at`, `model`, `output_index`, ids, deltas. What can be said of an answer without it is
+// filled in; text that comes only at the end of a part, of an item or of the response becomes the delta that was left
+// out.
 import { type EventRepair, isJson, type Json, startsWith } from './stream-repair.ts';
 
 const ITEMS: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);

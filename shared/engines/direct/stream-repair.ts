@@ -1,5 +1,6 @@
-// Between a provider's body and the SDK: server-sent events whose JSON lacks what the SDK insists on are completed, and those that it does
-// not know are left out, since it ends an answer over either. A body that is no stream of events becomes an error that says what it is.
+// Between a provider's body and the SDK: server-sent events whose JSON lacks what the SDK insists on are completed, and
+// those that it does not know are left out, since it ends an answer over either. A body that is no stream of events
+// becomes an error that says what it is.
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -7,7 +8,10 @@ export type Json = Readonly<Record<string, unknown>>;
 export interface EventRepair {
   /** What the SDK gets instead of an event: undefined leaves its bytes as they are, an empty list drops it. */
   repair(event: Json): readonly Json[] | undefined;
-  /** Whether the line of an event passes unread: for pieces of text as the provider itself writes them, which come by the hundred. */
+  /**
+   * Whether the line of an event passes unread: for pieces of text as the provider itself writes them, which come by
+   * the hundred.
+   */
   isPlain?(line: Buffer): boolean;
 }
 

@@ -1,5 +1,5 @@
-// The tools of a turn as its model's provider takes them: schemas rewritten to its rules, and what cannot be made to fit left out and named,
-// so that one odd tool never fails a prompt.
+// The tools of a turn as its model's provider takes them: schemas rewritten to its rules, and what cannot be made to
+// fit left out and named, so that one odd tool never fails a prompt.
 import type { EngineTool, Toolset } from '../engine.ts';
 import { type CleanSchema, cleanSchema, restoreNames } from './tool-schema.ts';
 import { UnusableSchema } from './tool-schema-form.ts';
@@ -59,7 +59,10 @@ function clean(schema: Schema, dialect: Dialect): CleanSchema | string {
   return cleaned;
 }
 
-/** OpenAI's rules hold for servers that speak its wire, and are the narrowest of the two that many tools are written for. */
+/**
+ * OpenAI's rules hold for servers that speak its wire, and are the narrowest of the two that many tools are written
+ * for.
+ */
 function toDialect(model: string): Dialect {
   const provider = model.slice(0, model.indexOf('/'));
   return provider === 'anthropic' || provider === 'google' || provider === 'codex' ? provider : 'openai';

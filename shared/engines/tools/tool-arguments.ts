@@ -1,4 +1,5 @@
-// The arguments of a tool call as a model wrote them: read without losing a digit, or refused in words that the model can act on.
+// The arguments of a tool call as a model wrote them: read without losing a digit, or refused in words that the model
+// can act on.
 import { digitsOf, isMarked, parseMarked, toExactText } from '../../rpc/exact-json.ts';
 import { findUnsafeNumbers, inspectJson } from '../../rpc/json-numbers.ts';
 
@@ -23,7 +24,10 @@ export function checkArguments(args: Arguments): string | undefined {
   return findRounding(toExactText(args));
 }
 
-/** A call in the history of its turn, for the model that made it: a number that would be rounded is repeated as its digits. */
+/**
+ * A call in the history of its turn, for the model that made it: a number that would be rounded is repeated as its
+ * digits.
+ */
 export function toRepeatable(input: string): Arguments {
   const args = parse(input.trim() === '' ? '{}' : input);
   if (args === undefined || findRounding(input) === undefined) return args ?? {};

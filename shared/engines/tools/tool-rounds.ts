@@ -1,5 +1,5 @@
-// The rounds of a turn in which the model uses tools: ask, run what it asks for, tell it, ask again. Bounded in rounds and calls; a model that
-// goes on asking is told that there is no more, and then has to answer.
+// The rounds of a turn in which the model uses tools: ask, run what it asks for, tell it, ask again. Bounded in rounds
+// and calls; a model that goes on asking is told that there is no more, and then has to answer.
 import type {
   JSONSchema7,
   LanguageModelV4CallOptions,
@@ -39,8 +39,8 @@ export function toCallTools(toolset: Toolset | undefined): Pick<LanguageModelV4C
 }
 
 /**
- * `ask` is given what came of the prompt so far: calls of tools and their results. Yields the events of all rounds and returns the turn's
- * outcome: all that was said in it, and the tokens of all its calls.
+ * `ask` is given what came of the prompt so far: calls of tools and their results. Yields the events of all rounds and
+ * returns the turn's outcome: all that was said in it, and the tokens of all its calls.
  */
 export async function* runRounds(
   provider: ProviderName,

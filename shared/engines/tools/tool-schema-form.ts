@@ -1,5 +1,5 @@
-// Schemas that are put together from others, as one: `allOf` merged, and at the root of a tool's parameters, where providers take no
-// alternatives, these as one set of properties with a note on which of them belong together.
+// Schemas that are put together from others, as one: `allOf` merged, and at the root of a tool's parameters, where
+// providers take no alternatives, these as one set of properties with a note on which of them belong together.
 
 export type Schema = Readonly<Record<string, unknown>>;
 /** The schema at a local reference; undefined when there is none. */

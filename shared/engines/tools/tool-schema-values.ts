@@ -1,4 +1,5 @@
-// The keywords of a JSON Schema whose values hold no schemas, and `type`: kept where the value has the right form and the provider reads it.
+// The keywords of a JSON Schema whose values hold no schemas, and `type`: kept where the value has the right form and
+// the provider reads it.
 import type { Schema } from './tool-schema-form.ts';
 
 /** Whose rules hold. `codex`: its own reader of schemas, then OpenAI's. */

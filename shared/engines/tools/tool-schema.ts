@@ -1,5 +1,6 @@
-// The JSON Schema of a tool, cleaned for a provider: only keywords that every validator knows, with values of the right form, so that no odd
-// schema fails a whole request. What cannot be kept is left out, which only allows more: the tool's own server checks the arguments.
+// The JSON Schema of a tool, cleaned for a provider: only keywords that every validator knows, with values of the right
+// form, so that no odd schema fails a whole request. What cannot be kept is left out, which only allows more: the
+// tool's own server checks the arguments.
 import { createHash } from 'node:crypto';
 import { combine, isRecord, type Resolve, type Schema, toForm, UnusableSchema } from './tool-schema-form.ts';
 import { type Dialect, isPattern, RARE, toScalars, toTypes, withLoneAnyOf, withTypes } from './tool-schema-values.ts';
@@ -20,7 +21,10 @@ const NOTE_CHARS_MAX = 1_000;
 /** Anthropic's and OpenAI's rule. */
 const PROPERTY_NAME = /^[a-zA-Z0-9_.-]{1,64}$/;
 
-/** An object at the root, without alternatives there: they become one set of properties and a note. Throws UnusableSchema. */
+/**
+ * An object at the root, without alternatives there: they become one set of properties and a note. Throws
+ * UnusableSchema.
+ */
 export function cleanSchema(root: Schema, dialect: Dialect): CleanSchema {
   const isPlain = dialect === 'google' || dialect === 'codex';
   const names = new Map<string, string>();

@@ -1,4 +1,5 @@
-// Puts processes behind the gateway for the processor: by nice value, and by session where the scheduler shares among sessions (autogroup).
+// Puts processes behind the gateway for the processor: by nice value, and by session where the scheduler shares among
+// sessions (autogroup).
 import { readFile, writeFile } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -15,7 +16,8 @@ export async function lowerSession(pid: number, nice: number): Promise<void> {
     for (const child of children.split(' ').filter((text) => text !== '')) setPriority(Number(child), nice);
     for (let left = GROUP_TRIES; left > 0; left--) {
       const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
-      // Fields after the name: state, parent, group, session. Until it has a session of its own, it is in the gateway's.
+      // Fields after the name: state, parent, group, session. Until it has a session of its own, it is in the
+      // gateway's.
       const session = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3];
       if (session === String(pid) && (await lowerGroup(pid, nice))) return;
       await pause(session === String(pid) ? GROUP_PAUSE_MS : SESSION_PAUSE_MS, undefined, { ref: false });

@@ -1,6 +1,7 @@
-// Keeps workspaces within their share of the disk, and the disk from filling up. The kernel bounds one file (RLIMIT_FSIZE) but not a
-// directory: a workspace is measured when what ran in it has ended, before the next command starts, and while commands run when free space
-// shrinks. What runs in one that is too big is killed. It can still be cleaned up: its commands may delete, but not write.
+// Keeps workspaces within their share of the disk, and the disk from filling up. The kernel bounds one file
+// (RLIMIT_FSIZE) but not a directory: a workspace is measured when what ran in it has ended, before the next command
+// starts, and while commands run when free space shrinks. What runs in one that is too big is killed. It can still be
+// cleaned up: its commands may delete, but not write.
 import { statfs } from 'node:fs/promises';
 import type { Workspace } from '../workspaces.ts';
 import { createUsageMeter } from './disk-usage.ts';
@@ -11,8 +12,8 @@ export interface DiskLimits {
   /** Files and directories of one workspace. */
   readonly workspaceEntries: number;
   /**
-   * Free space that is kept for the store and the rest of the machine, at most a twentieth of the disk: with less, a workspace may have a
-   * tenth of its share, with half of it a hundredth, with an eighth nothing may be written.
+   * Free space that is kept for the store and the rest of the machine, at most a twentieth of the disk: with less, a
+   * workspace may have a tenth of its share, with half of it a hundredth, with an eighth nothing may be written.
    */
   readonly reserveBytes: number;
   readonly checkMs: number;
@@ -26,8 +27,8 @@ export const DISK_LIMITS: DiskLimits = {
 };
 
 /**
- * What a process may do: `write`; `delete`: nothing but empty files can be made; `remove`: the workspace is read-only but for programs that
- * can only delete, because it has grown even so.
+ * What a process may do: `write`; `delete`: nothing but empty files can be made; `remove`: the workspace is read-only
+ * but for programs that can only delete, because it has grown even so.
  */
 export type DiskAccess = 'write' | 'delete' | 'remove';
 
@@ -75,16 +76,24 @@ interface State {
   measured: { readonly atMs: number; readonly tookMs: number; readonly free: Free } | undefined;
 }
 
-/** Share of the limits lost on the disk since the last measurement that makes another one necessary: while commands run, and between. */
+/**
+ * Share of the limits lost on the disk since the last measurement that makes another one necessary: while commands run,
+ * and between.
+ */
 const LOST_RUNNING = 1 / 8;
 const LOST_BETWEEN = 1 / 64;
-/** A workspace with more entries is not measured for every command: at most a twentieth of the time, unless the disk loses space. */
+/**
+ * A workspace with more entries is not measured for every command: at most a twentieth of the time, unless the disk
+ * loses space.
+ */
 const ENTRIES_CHEAP = 2_000;
 const REST_FACTOR = 20;
 /** With less free than so many times the reserve, it is looked at more often. */
 const NEAR_RESERVES = 4;
 const NEAR_FACTOR = 10;
-/** What a command may leave in a full workspace without having grown it: names of temporary files, a longer directory. */
+/**
+ * What a command may leave in a full workspace without having grown it: names of temporary files, a longer directory.
+ */
 const SLACK = { bytes: 1 << 20, entries: 100 };
 /** Workspaces that are remembered; another one is measured again before its next command. */
 const STATES_MAX = 1_000;
@@ -148,7 +157,9 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     return state;
   }
 
-  /** Free space that cannot be read does not stop anybody: what is missing then is noticed by the commands themselves. */
+  /**
+   * Free space that cannot be read does not stop anybody: what is missing then is noticed by the commands themselves.
+   */
   async function freeSpace(): Promise<Free> {
     try {
       const { blocks, bavail, bsize, ffree } = await statfs(directory);
@@ -193,7 +204,9 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     return isFull || !isComplete || share === 0 || bytes > limits.workspaceBytes * share ? 'delete' : 'write';
   }
 
-  /** Calls that come while it is measured wait for that and, if something has ended meanwhile, for one more together. */
+  /**
+   * Calls that come while it is measured wait for that and, if something has ended meanwhile, for one more together.
+   */
   async function measure(state: State, free: Free): Promise<void> {
     while (state.measuring !== undefined || (state.isDirty && !canWait(state, free))) {
       state.measuring ??= take(state, free).finally(() => {

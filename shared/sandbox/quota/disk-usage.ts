@@ -1,4 +1,5 @@
-// Measures directories in a thread of its own, so that a large one holds up neither the event loop nor the measuring of others.
+// Measures directories in a thread of its own, so that a large one holds up neither the event loop nor the measuring of
+// others.
 import { Worker } from 'node:worker_threads';
 
 export interface Usage {
@@ -11,8 +12,9 @@ export interface Usage {
 
 export interface UsageMeter {
   /**
-   * Of directories, and of files of the first one's disk that have no name any more but that one of `pids` or their descendants holds.
-   * Never follows a link. What is not there counts nothing; what cannot be measured in time is not complete. Never rejects.
+   * Of directories, and of files of the first one's disk that have no name any more but that one of `pids` or their
+   * descendants holds. Never follows a link. What is not there counts nothing; what cannot be measured in time is not
+   * complete. Never rejects.
    */
   measure(paths: readonly string[], entriesMax: number, pids?: readonly number[]): Promise<Usage>;
   close(): void;

@@ -1,13 +1,15 @@
-// Memory of all of an owner's processes together, by the kernel's control groups: unlike RLIMIT_DATA they count what processes share (memfd,
-// /dev/shm, files on a tmpfs). A group per owner, below the one that the gateway itself was started in; nothing else on the machine is
-// touched. Where the gateway may not make groups there, none are used.
+// Memory of all of an owner's processes together, by the kernel's control groups: unlike RLIMIT_DATA they count what
+// processes share (memfd, /dev/shm, files on a tmpfs). A group per owner, below the one that the gateway itself was
+// started in; nothing else on the machine is touched. Where the gateway may not make groups there, none are used.
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join, relative } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Cgroup } from '../process/spawn-helper.ts';
 
-/** Most of what one owner's processes may have together, and what is left for the gateway and the rest of the machine. */
+/**
+ * Most of what one owner's processes may have together, and what is left for the gateway and the rest of the machine.
+ */
 const OWNER_BYTES_MAX = 2 ** 31;
 const KEPT_BYTES_MIN = 256 << 20;
 const KEPT_SHARE = 1 / 4;
@@ -56,7 +58,10 @@ interface Entry {
   timer: NodeJS.Timeout | undefined;
 }
 
-/** `leave` makes the process that starts others leave a group, if it is in it: a group with a process in it cannot be removed. */
+/**
+ * `leave` makes the process that starts others leave a group, if it is in it: a group with a process in it cannot be
+ * removed.
+ */
 export function createMemoryGroups(leave: (path: string) => void, ownerBytesMax = OWNER_BYTES_MAX): MemoryGroups {
   const entries = new Map<string, Entry>();
   let tree: Tree | { readonly missing: string } | undefined;
@@ -116,7 +121,10 @@ export function createMemoryGroups(leave: (path: string) => void, ownerBytesMax 
   }
 }
 
-/** From the contents of /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7)); undefined: no memory controller is mounted. */
+/**
+ * From the contents of /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7)); undefined: no memory
+ * controller is mounted.
+ */
 export function locateMemoryGroup(mountinfo: string, cgroup: string): Located | undefined {
   const groups = cgroup.split('\n').map((line) => /^\d+:([^:]*):(.*)$/.exec(line));
   const mounts = mountinfo.split('\n').map((line) => {
@@ -177,7 +185,10 @@ export function makeTree(located: Located, ownerBytesMax = OWNER_BYTES_MAX): Tre
   }
 }
 
-/** In version 2 a group has either processes or children with controllers: the gateway moves to a child of its own group. */
+/**
+ * In version 2 a group has either processes or children with controllers: the gateway moves to a child of its own
+ * group.
+ */
 function enterHome({ directory, home }: Tree): void {
   mkdirSync(home);
   writeFileSync(join(home, 'cgroup.procs'), String(process.pid));
@@ -224,7 +235,10 @@ function removeTree(path: string): boolean {
   return tryTo(() => rmdirSync(path));
 }
 
-/** Clock ticks between the start of the machine and that of the process (proc(5)); with the pid it names a process for good. */
+/**
+ * Clock ticks between the start of the machine and that of the process (proc(5)); with the pid it names a process for
+ * good.
+ */
 function startTimeOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');

@@ -1,5 +1,6 @@
-// Commits of the embedded store, made together: what is asked for within one turn of the event loop shares one transaction of the
-// database, each commit still all or nothing by itself. Measured: 16 % of a prompt's processor time went to locks and pages of its own commits.
+// Commits of the embedded store, made together: what is asked for within one turn of the event loop shares one
+// transaction of the database, each commit still all or nothing by itself. Measured: 16 % of a prompt's processor time
+// went to locks and pages of its own commits.
 import { RpcError } from '../../errors.ts';
 import { type CallOptions, Conflict, type Version } from '../store.ts';
 import { isBusy, toStoreError } from './database.ts';

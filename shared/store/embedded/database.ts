@@ -1,4 +1,5 @@
-// Opens the SQLite file of the embedded store, with its schema, and says in words what went wrong with it. Knows no documents.
+// Opens the SQLite file of the embedded store, with its schema, and says in words what went wrong with it. Knows no
+// documents.
 import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -6,13 +7,18 @@ import { dataDirectoryGone, RpcError } from '../../errors.ts';
 import { makeDirectorySync } from '../../make-directory.ts';
 
 const SCHEMA_VERSION = 1;
-/** How long SQLite itself may block the event loop for another process's lock; longer waits are ours and asynchronous. */
+/**
+ * How long SQLite itself may block the event loop for another process's lock; longer waits are ours and asynchronous.
+ */
 const BUSY_BLOCK_MS = 50;
 const BUSY_OPEN_MS = 5_000;
 const BUSY_OPEN_PAUSE_MS = 10;
 /** A file that was there so recently is not looked for again. */
 const PRESENT_MS = 1_000;
-/** A checkpoint waits for the disk (fsync) on the event loop. SQLite's own 1,000 pages make that every hundred prompts; 16 MiB, every 400. */
+/**
+ * A checkpoint waits for the disk (fsync) on the event loop. SQLite's own 1,000 pages make that every hundred prompts;
+ * 16 MiB, every 400.
+ */
 const CHECKPOINT_PAGES = 4_000;
 
 /** SQLite primary result codes, https://sqlite.org/rescode.html */
@@ -57,8 +63,8 @@ export function openDatabase(path: string): DatabaseSync {
 }
 
 /**
- * Throws RpcError `unavailable` once the file at `path` is not the one that was opened: the open file would go on taking writes, which are
- * lost with the process. `now` looks at once, otherwise at most once a second.
+ * Throws RpcError `unavailable` once the file at `path` is not the one that was opened: the open file would go on
+ * taking writes, which are lost with the process. `now` looks at once, otherwise at most once a second.
  */
 export function createPresenceCheck(path: string): (how?: 'now') => void {
   if (path === ':memory:') return () => {};
@@ -101,7 +107,9 @@ function prepareDatabase(database: DatabaseSync): void {
   database.exec(`PRAGMA busy_timeout = ${BUSY_BLOCK_MS};`);
 }
 
-/** Of processes that open a new file together one switches it; SQLite refuses the others at once, whatever its timeout. */
+/**
+ * Of processes that open a new file together one switches it; SQLite refuses the others at once, whatever its timeout.
+ */
 function switchToWal(database: DatabaseSync): void {
   const deadlineMs = performance.now() + BUSY_OPEN_MS;
   const never = new Int32Array(new SharedArrayBuffer(4));

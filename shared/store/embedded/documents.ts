@@ -1,5 +1,5 @@
-// The SQL of the embedded store: one table of documents behind prepared statements, and the rule that a version is never used twice.
-// Synchronous throughout; waiting, deadlines and watchers are embedded.ts.
+// The SQL of the embedded store: one table of documents behind prepared statements, and the rule that a version is
+// never used twice. Synchronous throughout; waiting, deadlines and watchers are embedded.ts.
 import { randomBytes } from 'node:crypto';
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite';
 import type { WallClock } from '../../clock.ts';
@@ -9,7 +9,9 @@ import { parametersOf, planQuery, shapeOf } from './query.ts';
 
 /** Expired documents removed at once; a few milliseconds of work at most. */
 const PURGE_BATCH = 256;
-/** Shapes of queries with a statement and an index of their own; they come from code, so more than this is a mistake. */
+/**
+ * Shapes of queries with a statement and an index of their own; they come from code, so more than this is a mistake.
+ */
 const SHAPES_MAX = 64;
 
 /** A write that is checked and serialized, before any lock is taken for it. */
@@ -22,7 +24,10 @@ export interface Prepared {
 export interface Documents {
   read<T extends object>(ref: Ref): Snapshot<T>;
   query<T extends object>(query: Query): Snapshot<T>[];
-  /** Writes one document and returns its version (null for a delete); throws Conflict when the precondition does not hold. */
+  /**
+   * Writes one document and returns its version (null for a delete); throws Conflict when the precondition does not
+   * hold.
+   */
   apply(prepared: Prepared): Version | null;
   /** Runs `work` under the database's write lock (or, `DEFERRED`, on one consistent state): all of it or nothing. */
   transaction<R>(mode: 'IMMEDIATE' | 'DEFERRED', work: () => R): R;

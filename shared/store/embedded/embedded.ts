@@ -1,5 +1,5 @@
-// The embedded Store on node:sqlite: one file (or memory), several processes at once if need be. This file owns waiting, deadlines,
-// watchers and housekeeping; the SQL is embedded-documents.ts.
+// The embedded Store on node:sqlite: one file (or memory), several processes at once if need be. This file owns
+// waiting, deadlines, watchers and housekeeping; the SQL is embedded-documents.ts.
 import type { WallClock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { checkQuery, checkRef, checkWrites, withoutImpliedPreconditions } from '../document.ts';
@@ -18,8 +18,8 @@ const POLL_MS = 100;
 /** Some expired documents are removed along with every so many commits: more than those commits can have added. */
 const PURGE_EVERY_COMMITS = 64;
 /**
- * Documents are removed for good only by a clock that has been steady for so long: what one that is wrong for a moment takes for expired
- * must be there when it is right again.
+ * Documents are removed for good only by a clock that has been steady for so long: what one that is wrong for a moment
+ * takes for expired must be there when it is right again.
  */
 const STEADY_MS = 600_000;
 const STEP_MS_MAX = 60_000;

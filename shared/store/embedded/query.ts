@@ -15,7 +15,9 @@ export function shapeOf(query: Query): string {
   );
 }
 
-/** Names must have passed `checkQuery`: they are written into the statement, as index expressions cannot be parameters. */
+/**
+ * Names must have passed `checkQuery`: they are written into the statement, as index expressions cannot be parameters.
+ */
 export function planQuery(query: Query): QueryPlan {
   const filters = Object.keys(query.where ?? {}).sort();
   const keys = [...filters.map(field), field(query.orderBy)];
@@ -26,8 +28,8 @@ export function planQuery(query: Query): QueryPlan {
   const conditions = [
     `collection = '${query.collection}'`,
     ...filters.map((name) => `${field(name)} = ?`),
-    // Written as a range of one expression: SQLite does not use an index over expressions for a row value. Numbers come before text,
-    // so that everything but NULL is above the least number.
+    // Written as a range of one expression: SQLite does not use an index over expressions for a row value. Numbers come
+    // before text, so that everything but NULL is above the least number.
     query.after ? `${order} ${beyond}= ? AND (${order} ${beyond} ? OR id ${beyond} ?)` : `${order} >= -9e999`,
     '(expire_at IS NULL OR expire_at > ?)',
   ];

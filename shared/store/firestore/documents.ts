@@ -1,4 +1,5 @@
-// Between the port's documents and Firestore's: reading, querying and writing through an open client. No deadlines, no retries.
+// Between the port's documents and Firestore's: reading, querying and writing through an open client. No deadlines, no
+// retries.
 import type { Bounds } from '../bounded.ts';
 import { toStored } from '../document.ts';
 import { Conflict, type Precondition, type Query, type Ref, type Snapshot, type Write } from '../store.ts';
@@ -35,7 +36,10 @@ export async function readDocuments<T extends object>(
   });
 }
 
-/** As many live documents as the query asks for: expired ones stay stored for up to a day, so pages are read until it has enough. */
+/**
+ * As many live documents as the query asks for: expired ones stay stored for up to a day, so pages are read until it
+ * has enough.
+ */
 export async function queryDocuments<T extends object>(
   client: FirestoreClient,
   query: Query,

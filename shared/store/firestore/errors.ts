@@ -1,5 +1,5 @@
-// What a gRPC status of Firestore means for the port (https://grpc.io/docs/guides/status-codes/): a lost precondition, an outage, or a
-// mistake of ours. An ambiguous commit is an outage, never a success and never a Conflict.
+// What a gRPC status of Firestore means for the port (https://grpc.io/docs/guides/status-codes/): a lost precondition,
+// an outage, or a mistake of ours. An ambiguous commit is an outage, never a success and never a Conflict.
 import { RpcError } from '../../errors.ts';
 import { Conflict } from '../store.ts';
 

@@ -1,7 +1,7 @@
-// The door in front of locking transactions: over all processes one holder at a time, in the order in which they came. Firestore grants
-// read locks to many transactions at once, which then all wait for each other to write (the emulator takes seconds to notice); behind the
-// door there is only one. The door decides who goes first, the transaction behind it what is true: a door taken over too early costs
-// time, never an update.
+// The door in front of locking transactions: over all processes one holder at a time, in the order in which they came.
+// Firestore grants read locks to many transactions at once, which then all wait for each other to write (the emulator
+// takes seconds to notice); behind the door there is only one. The door decides who goes first, the transaction behind
+// it what is true: a door taken over too early costs time, never an update.
 import { createHash, randomUUID } from 'node:crypto';
 import type { Bounds } from '../bounded.ts';
 import { pause } from '../pause.ts';
@@ -26,7 +26,10 @@ interface DoorDocument {
   readonly queue: readonly string[];
 }
 
-/** Waits until the door named `key` is held, and resolves to the function that leaves it; rejects when the bounds' signal fires. */
+/**
+ * Waits until the door named `key` is held, and resolves to the function that leaves it; rejects when the bounds'
+ * signal fires.
+ */
 export async function acquireFairLock(
   client: FirestoreClient,
   key: string,

@@ -1,5 +1,6 @@
-// The Store on Cloud Firestore, in its optimistic form: plain reads, and commits whose writes carry the update time they were decided
-// on. Nothing here is retried but `lock`; every call is bounded, and a commit whose answer is lost is `unavailable`.
+// The Store on Cloud Firestore, in its optimistic form: plain reads, and commits whose writes carry the update time
+// they were decided on. Nothing here is retried but `lock`; every call is bounded, and a commit whose answer is lost is
+// `unavailable`.
 import type { WallClock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { type Bounds, bounded } from '../bounded.ts';

@@ -1,5 +1,5 @@
-// Documents on Firestore's wire: values, update times as versions, and the envelope `{data, expire_at}` they are kept in. `data` is one
-// map field, so that one index exemption covers everything that no query asks for.
+// Documents on Firestore's wire: values, update times as versions, and the envelope `{data, expire_at}` they are kept
+// in. `data` is one map field, so that one index exemption covers everything that no query asks for.
 
 import type { Data, Ref, Snapshot, Value, Version } from '../store.ts';
 import type { WireDocument, WireFields, WireTimestamp, WireValue } from './wire.ts';
@@ -58,7 +58,8 @@ function toWireFields(data: Data): WireFields {
   return fields;
 }
 
-// The type of stored data is the caller's claim, as with every Store; JSON.parse makes the same claim in the embedded adapter.
+// The type of stored data is the caller's claim, as with every Store; JSON.parse makes the same claim in the embedded
+// adapter.
 function fromFields<T extends object>(fields: WireFields | null | undefined): T {
   const data = Object.create(Object.prototype);
   for (const [name, value] of Object.entries(fields ?? {})) data[name] = fromWire(value);

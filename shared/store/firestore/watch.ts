@@ -1,5 +1,5 @@
-// Watching a document or a query through the SDK's listeners, which reconnect and resume by themselves. Imports the SDK's own client at
-// the first watch; a process that never watches never has it.
+// Watching a document or a query through the SDK's listeners, which reconnect and resume by themselves. Imports the
+// SDK's own client at the first watch; a process that never watches never has it.
 import type { DocumentSnapshot, Firestore } from '@google-cloud/firestore';
 import type { Query, Ref, Snapshot } from '../store.ts';
 import type { FirestoreAddress } from './client.ts';

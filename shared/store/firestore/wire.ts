@@ -1,4 +1,5 @@
-// Firestore's wire types (google.firestore.v1) as the SDK declares them; types only. Integers of 64 bits arrive as strings.
+// Firestore's wire types (google.firestore.v1) as the SDK declares them; types only. Integers of 64 bits arrive as
+// strings.
 import type { FirestoreClient as Client } from '@google-cloud/firestore-api/client_v1';
 
 export type WireWrite = NonNullable<NonNullable<Parameters<Client['commit']>[0]['writes']>[number]>;

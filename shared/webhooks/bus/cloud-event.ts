@@ -1,6 +1,7 @@
 // GatewayEvent <-> Pub/Sub message: CloudEvents 1.0, Pub/Sub binding, binary mode
 // (https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md), the extension `recordedtime`
-// (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/recordedtime.md), and `event` for subscription filters.
+// (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/recordedtime.md), and `event` for subscription
+// filters.
 import { z } from 'zod';
 import { RpcError } from '../../errors.ts';
 import type { GatewayEvent } from '../event.ts';

@@ -1,5 +1,6 @@
-// The EventBus of a single process: hands events to the subscribers it was given. "Taken for good" means here that every subscriber is
-// done with it, so no event waits in memory only: what a subscriber keeps refusing is refused to the publisher, whose outbox keeps it.
+// The EventBus of a single process: hands events to the subscribers it was given. "Taken for good" means here that
+// every subscriber is done with it, so no event waits in memory only: what a subscriber keeps refusing is refused to
+// the publisher, whose outbox keeps it.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deadline, orAbort } from '../../async.ts';
@@ -22,7 +23,9 @@ export interface LocalBus extends EventBus {
 /** In-process bus. Events of one ordering key are delivered one after the other, in the order of publishing. */
 export function createLocalBus(options: { readonly log: Logger }): LocalBus {
   const subscribers = new Map<string, Subscriber>();
-  /** Last delivery under way per ordering key; an entry goes when nothing follows it. Bounded by the requests in flight. */
+  /**
+   * Last delivery under way per ordering key; an entry goes when nothing follows it. Bounded by the requests in flight.
+   */
   const tails = new Map<string, Promise<void>>();
   let closed = false;
 

@@ -1,5 +1,5 @@
-// The EventBus on Google Cloud Pub/Sub. The SDK is imported at the first publish; one message per request, in order per service, with a
-// deadline of seconds instead of the SDK's ten minutes.
+// The EventBus on Google Cloud Pub/Sub. The SDK is imported at the first publish; one message per request, in order per
+// service, with a deadline of seconds instead of the SDK's ten minutes.
 import type { PubSub, Topic } from '@google-cloud/pubsub';
 import { deadline, orAbort } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
@@ -18,8 +18,8 @@ const INTERNAL = 13;
 const UNAVAILABLE = 14;
 
 /**
- * The SDK gives up before our own deadlines do: by default it would go on for ten minutes, and all that while the ordering key would
- * stand still.
+ * The SDK gives up before our own deadlines do: by default it would go on for ten minutes, and all that while the
+ * ordering key would stand still.
  */
 const CALL_OPTIONS = {
   timeout: 2_000,
@@ -67,7 +67,8 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
     try {
       return await topic.publishMessage(message);
     } catch (error) {
-      // After a failure the SDK refuses every later message of the key; order is kept by the event's own time, not by standing still.
+      // After a failure the SDK refuses every later message of the key; order is kept by the event's own time, not by
+      // standing still.
       topic.resumePublishing(message.orderingKey);
       throw error;
     }

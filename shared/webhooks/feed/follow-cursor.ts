@@ -1,12 +1,18 @@
-// Where a reader of events stands: a time before which it wants nothing more, and what it has had since. Events are not committed in the
-// order of their times, so that a time alone would lose those that were late, and a time minus a margin would repeat the others.
+// Where a reader of events stands: a time before which it wants nothing more, and what it has had since. Events are not
+// committed in the order of their times, so that a time alone would lose those that were late, and a time minus a
+// margin would repeat the others.
 import { z } from 'zod';
 import { decodeCursor } from '../../store/cursor.ts';
 import { OVERLAP_MS } from './follow-feed.ts';
 
-/** Events a reader remembers one by one; in a burst of more within the overlap, the time before which nothing more is wanted moves up. */
+/**
+ * Events a reader remembers one by one; in a burst of more within the overlap, the time before which nothing more is
+ * wanted moves up.
+ */
 const DELIVERED_MAX = 4_096;
-/** Of those, events named in a cursor: a burst of more within the overlap loses a late one to a reader that comes back. */
+/**
+ * Of those, events named in a cursor: a burst of more within the overlap loses a late one to a reader that comes back.
+ */
 const NAMED_MAX = 128;
 /** Characters of an event's id that name it: 36 bits of its hash. */
 const NAME_CHARS = 6;

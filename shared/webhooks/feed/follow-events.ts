@@ -1,5 +1,5 @@
-// One reader of webhook events: replays from where it stood, then follows live, each event once. It takes the next event when it has done
-// with the one before: a slow reader keeps nobody waiting, and falls back to reading the store.
+// One reader of webhook events: replays from where it stood, then follows live, each event once. It takes the next
+// event when it has done with the one before: a slow reader keeps nobody waiting, and falls back to reading the store.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
@@ -49,8 +49,8 @@ async function resolve({ store, clock }: Parts, after: string, signal: AbortSign
 }
 
 /**
- * Throws RpcError `invalid_params` for a foreign cursor, `unavailable` when the store cannot be reached. From here on no event is missed;
- * `read` must be called, or the feed is held for nothing.
+ * Throws RpcError `invalid_params` for a foreign cursor, `unavailable` when the store cannot be reached. From here on
+ * no event is missed; `read` must be called, or the feed is held for nothing.
  */
 export async function followEvents(parts: Parts, options: FollowOptions, signal: AbortSignal): Promise<Follower> {
   const { store, clock, log } = parts;

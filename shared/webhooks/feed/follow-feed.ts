@@ -1,18 +1,22 @@
-// What every live reader of webhook events on this instance shares: one watch of the newest events, told on as a numbered feed. An event
-// is told once, when it is first seen. Holds the last few events; who needs older ones reads the store (follow-events.ts).
+// What every live reader of webhook events on this instance shares: one watch of the newest events, told on as a
+// numbered feed. An event is told once, when it is first seen. Holds the last few events; who needs older ones reads
+// the store (follow-events.ts).
 import type { Clock } from '../../clock.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import type { Query, Snapshot, Store } from '../../store/store.ts';
 import { type EventDocument, readEvent } from '../documents.ts';
 
 /**
- * Events carry the time of their arrival at some instance, and are committed later, in another order: by at most the deadlines of the
- * recording commit and the difference of two clocks. Whoever has seen an event may still meet one that is this much older.
+ * Events carry the time of their arrival at some instance, and are committed later, in another order: by at most the
+ * deadlines of the recording commit and the difference of two clocks. Whoever has seen an event may still meet one that
+ * is this much older.
  */
 export const OVERLAP_MS = 15_000;
 /** Newest events under watch. As many that come at once are read from the store instead, so none falls out unseen. */
 const WINDOW = 20;
-/** While more than a window came within the overlap, a late one may be outside of the window: look for it this often. */
+/**
+ * While more than a window came within the overlap, a late one may be outside of the window: look for it this often.
+ */
 const SWEEP_MS = 2_000;
 /** Events read at a time, at first; then as many as have about PAGE_CHARS: a slow reader holds what it has read. */
 const PAGE_FIRST = 4;
@@ -30,7 +34,10 @@ export interface FeedEntry {
 }
 
 export interface Feed {
-  /** Joins: resolves, with the function that leaves, once everything stored so far is known as old. Throws the store's error. */
+  /**
+   * Joins: resolves, with the function that leaves, once everything stored so far is known as old. Throws the store's
+   * error.
+   */
   join(): Promise<() => void>;
   /** Number of the entry that comes next. */
   readonly next: number;

@@ -1,12 +1,15 @@
-// Reads recorded events and deployments page by page. A page is bounded in entries and by what its caller finds to fit; cursors are opaque
-// to the caller and checked on the way in.
+// Reads recorded events and deployments page by page. A page is bounded in entries and by what its caller finds to fit;
+// cursors are opaque to the caller and checked on the way in.
 import { z } from 'zod';
 import { badCursor, decodeCursor, encodeCursor } from '../../store/cursor.ts';
 import type { CallOptions, Query, Store } from '../../store/store.ts';
 import { type DeploymentDocument, readDeployment } from '../deployments.ts';
 import { type EventDocument, readEvent, resolveEventCursor } from '../documents.ts';
 
-/** Documents fetched at a time, at first; then as many as have about FETCH_CHARS together, so that large ones are not held in number. */
+/**
+ * Documents fetched at a time, at first; then as many as have about FETCH_CHARS together, so that large ones are not
+ * held in number.
+ */
 const FETCH_FIRST = 8;
 const FETCH_MAX = 100;
 const FETCH_CHARS = 1 << 20;
@@ -83,7 +86,10 @@ function readCursor(after: string, order: Order): { readonly value: number; read
   return { value, id };
 }
 
-/** Latest state per service and region, by service. Throws RpcError `invalid_params` for a foreign cursor, `unavailable`. */
+/**
+ * Latest state per service and region, by service. Throws RpcError `invalid_params` for a foreign cursor,
+ * `unavailable`.
+ */
 export async function listDeployments(
   store: Store,
   { after, limit }: { readonly after?: string | undefined; readonly limit: number },

@@ -1,4 +1,5 @@
-// An MCP server of the older era over Streamable HTTP, written by hand: it keeps sessions, and forgets them when it is told to.
+// An MCP server of the older era over Streamable HTTP, written by hand: it keeps sessions, and forgets them when it is
+// told to.
 import { randomUUID } from 'node:crypto';
 import type { IncomingHttpHeaders, RequestListener, ServerResponse } from 'node:http';
 

@@ -1,5 +1,6 @@
-// An MCP server over stdio, well or badly behaved as its first argument says: `modern` is the SDK's own of the 2026-07-28 era and refuses
-// the older one; the others are written out by hand, of the older era, to do what no SDK would. Knows nothing of the gateway.
+// An MCP server over stdio, well or badly behaved as its first argument says: `modern` is the SDK's own of the
+// 2026-07-28 era and refuses the older one; the others are written out by hand, of the older era, to do what no SDK
+// would. Knows nothing of the gateway.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { McpServer } from '@modelcontextprotocol/server';
@@ -21,8 +22,9 @@ function createModernServer(): McpServer {
 }
 
 /**
- * `fragile` ends at any request before initialize; `mute` leaves them unanswered; `loud` prints what is no JSON; `huge`, `deep`, `failing`
- * `slow` and `digits` say how a call is answered; `many` offers 300 tools, `odd` strange ones, `growing` one more with each call; `deaf` asks all the time and reads no answers; `family` leaves a daemon.
+ * `fragile` ends at any request before initialize; `mute` leaves them unanswered; `loud` prints what is no JSON;
+ * `huge`, `deep`, `failing` `slow` and `digits` say how a call is answered; `many` offers 300 tools, `odd` strange
+ * ones, `growing` one more with each call; `deaf` asks all the time and reads no answers; `family` leaves a daemon.
  */
 function serveByHand(): void {
   if (mode === 'family') spawn('setsid', ['sleep', marker], { stdio: 'ignore', detached: true }).unref();

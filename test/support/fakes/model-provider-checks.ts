@@ -1,4 +1,5 @@
-// The part of the fake provider that a token is checked with: a list of models, or the usage of a ChatGPT plan. Remembers who asked.
+// The part of the fake provider that a token is checked with: a list of models, or the usage of a ChatGPT plan.
+// Remembers who asked.
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 
 export interface SeenCheck {

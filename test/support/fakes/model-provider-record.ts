@@ -77,7 +77,10 @@ export function toFormat(method: string | undefined, path: string): Format | und
   return /\/models\/[^/]+:(?:streamGenerateContent|generateContent)/.test(path) ? 'google' : undefined;
 }
 
-/** Whether a request holds text that is only white space, which Anthropic refuses in every role; the others here do as well. */
+/**
+ * Whether a request holds text that is only white space, which Anthropic refuses in every role; the others here do as
+ * well.
+ */
 export function hasBlankText(value: unknown): boolean {
   if (Array.isArray(value)) return value.some(hasBlankText);
   if (typeof value !== 'object' || value === null) return false;

@@ -1,5 +1,5 @@
-// How the fake provider behaves for one request, and the magic words by which a prompt asks for it, so that a test in another process
-// can drive it through the gateway.
+// How the fake provider behaves for one request, and the magic words by which a prompt asks for it, so that a test in
+// another process can drive it through the gateway.
 import type { EndReason, ToolCall } from './model-provider-wire.ts';
 
 export interface Script {
@@ -53,10 +53,13 @@ export interface ScriptContext {
 const WORDS = /\[\[([a-z]+)((?:\s[^\]]*)?)\]\]/g;
 
 /**
- * - `[[hang]]`, `[[hang headers]]`, `[[hang ping 20]]`; `[[cut]]`, `[[cut first]]`; `[[early]]`, `[[early first]]`; `[[open]]`
+ * - `[[hang]]`, `[[hang headers]]`, `[[hang ping 20]]`; `[[cut]]`, `[[cut first]]`; `[[early]]`, `[[early first]]`;
+ *   `[[open]]`
  * - `[[status 429 retry-after 1 times 2]]`: times n fails only the first n calls with this exact prompt
- * - `[[delay 50]]`, `[[chunks 100 every 20]]`, `[[size 5000000]]`, `[[say text]]`, `[[think text]]`, `[[count]]` (messages seen)
- * - `[[tool name {"json": 1}]]`, `[[tool name {} times 3]]`: asks for the tool until it was answered (so often), then says what it said last
+ * - `[[delay 50]]`, `[[chunks 100 every 20]]`, `[[size 5000000]]`, `[[say text]]`, `[[think text]]`, `[[count]]`
+ *   (messages seen)
+ * - `[[tool name {"json": 1}]]`, `[[tool name {} times 3]]`: asks for the tool until it was answered (so often), then
+ *   says what it said last
  * - `[[error]]`, `[[error first]]` (an error event), `[[length]]`, `[[refuse]]` (end reasons)
  */
 export function toScript(context: ScriptContext): Script {

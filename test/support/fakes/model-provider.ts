@@ -1,5 +1,5 @@
-// A small real HTTP server on loopback that answers as Anthropic, OpenAI and Vertex do, well or badly as asked, and remembers what it
-// saw: headers, bodies, and whether the client closed the socket. Knows nothing of the gateway.
+// A small real HTTP server on loopback that answers as Anthropic, OpenAI and Vertex do, well or badly as asked, and
+// remembers what it saw: headers, bodies, and whether the client closed the socket. Knows nothing of the gateway.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';

@@ -1,5 +1,6 @@
-// A small real HTTP server on loopback that answers as OpenAI's Responses API does (server-sent events), one scripted step per request,
-// so that an agent can be driven through tool calls. Remembers what it saw and who ended each answer. Knows nothing of the gateway.
+// A small real HTTP server on loopback that answers as OpenAI's Responses API does (server-sent events), one scripted
+// step per request, so that an agent can be driven through tool calls. Remembers what it saw and who ended each answer.
+// Knows nothing of the gateway.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Checks, createChecks } from './model-provider-checks.ts';

@@ -1,5 +1,6 @@
-// A small Secret Manager on loopback: speaks the real gRPC protocol (the published .proto files), knows one secret. Implements what
-// the gateway and an operator use: list versions (paged, filtered), access, add, disable, enable. No authorisation.
+// A small Secret Manager on loopback: speaks the real gRPC protocol (the published .proto files), knows one secret.
+// Implements what the gateway and an operator use: list versions (paged, filtered), access, add, disable, enable. No
+// authorisation.
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import * as grpc from '@grpc/grpc-js';
@@ -16,7 +17,9 @@ export interface FakeSecretManager {
   /** Adds a version as `gcloud secrets versions add` does; answers its number. */
   add(payload: string | Uint8Array): number;
   setState(version: number, state: 'ENABLED' | 'DISABLED' | 'DESTROYED'): void;
-  /** `down`: UNAVAILABLE; `hang`: never answers; `quota`: RESOURCE_EXHAUSTED; `access`: lists, but refuses every access. */
+  /**
+   * `down`: UNAVAILABLE; `hang`: never answers; `quota`: RESOURCE_EXHAUSTED; `access`: lists, but refuses every access.
+   */
   fault: 'none' | 'down' | 'hang' | 'quota' | 'access';
   readonly calls: { list: number; access: number; readonly accessed: string[] };
   stop(): void;

@@ -1,5 +1,5 @@
-// Prompts that name a login: whose credentials reach the provider, which models they are for, and what a provider that refuses or quotes
-// them leads to.
+// Prompts that name a login: whose credentials reach the provider, which models they are for, and what a provider that
+// refuses or quotes them leads to.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { PROVIDERS } from '../../../shared/engines/direct/providers.ts';
 import { authLogin } from '../../../shared/methods/auth.login.ts';

@@ -1,4 +1,5 @@
-// auth.login and auth.logout over real parts: what is asked of a provider, what its answers mean, what is stored, and whose it is.
+// auth.login and auth.logout over real parts: what is asked of a provider, what its answers mean, what is stored, and
+// whose it is.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

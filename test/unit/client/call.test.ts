@@ -1,4 +1,5 @@
-// What a call promises: typed errors, retries that change nothing and come when the gateway says, the reference's methods as they were.
+// What a call promises: typed errors, retries that change nothing and come when the gateway says, the reference's
+// methods as they were.
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
@@ -24,7 +25,10 @@ interface Answer {
   readonly body: string;
 }
 
-/** Something at the edge of the world that answers one thing after the other, the last one for ever, and notes when it was asked. */
+/**
+ * Something at the edge of the world that answers one thing after the other, the last one for ever, and notes when it
+ * was asked.
+ */
 async function answering(...answers: Answer[]): Promise<{ url: string; askedMs: number[] }> {
   const askedMs: number[] = [];
   const server = createServer((_req, res) => {

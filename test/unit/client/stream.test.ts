@@ -1,4 +1,5 @@
-// What a stream promises over both transports: each event exactly once, in order, whatever breaks; one model call; an end like any other.
+// What a stream promises over both transports: each event exactly once, in order, whatever breaks; one model call; an
+// end like any other.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TurnEvent } from '../../../shared/client/events.ts';
 import type { ClientOptions } from '../../../shared/client/gateway-client.ts';

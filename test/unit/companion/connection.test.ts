@@ -1,4 +1,5 @@
-// What one connection does with calls, with readers that do not read, with keys that end, and when it has to end itself.
+// What one connection does with calls, with readers that do not read, with keys that end, and when it has to end
+// itself.
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';

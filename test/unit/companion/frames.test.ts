@@ -1,5 +1,5 @@
-// The wire itself, over raw sockets: the categories of the Autobahn test suite (https://github.com/crossbario/autobahn-testsuite), and
-// frames that chance has damaged.
+// The wire itself, over raw sockets: the categories of the Autobahn test suite
+// (https://github.com/crossbario/autobahn-testsuite), and frames that chance has damaged.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createStage, KEY, type Message, type Stage } from '../../support/fixtures/companion.ts';

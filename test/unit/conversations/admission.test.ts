@@ -1,4 +1,5 @@
-// What happens to a prompt that finds its session busy: rejected, queued or let in, and how every place in a queue ends.
+// What happens to a prompt that finds its session busy: rejected, queued or let in, and how every place in a queue
+// ends.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { QUEUE_ALIVE_MS } from '../../../shared/conversations/owner-watch.ts';
 import { QUEUE_MAX } from '../../../shared/conversations/turns/lease.ts';
@@ -22,7 +23,10 @@ beforeEach(async () => {
 });
 afterEach(() => stage.close());
 
-/** A turn that runs until it is stopped. Prompts that follow it without an answer between them reach the model as one message. */
+/**
+ * A turn that runs until it is stopped. Prompts that follow it without an answer between them reach the model as one
+ * message.
+ */
 async function occupy() {
   stage.provider.behave(({ prompt }) => (prompt === 'occupy' ? { hang: 'stream' } : { text: `answer to ${prompt}` }));
   const running = a.stream('occupy');

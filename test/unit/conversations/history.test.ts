@@ -1,4 +1,5 @@
-// The memory of a conversation: whole, in order and cheap however long it gets; what of it the model sees; what erases it.
+// The memory of a conversation: whole, in order and cheap however long it gets; what of it the model sees; what erases
+// it.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';

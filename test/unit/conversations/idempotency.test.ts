@@ -1,4 +1,5 @@
-// One key, one turn: duplicates are answered from it, wherever and whenever they come; a turn that failed lets its key go.
+// One key, one turn: duplicates are answered from it, wherever and whenever they come; a turn that failed lets its key
+// go.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,5 @@
-// Who owns a turn: leases that expire, owners that come back too late, cancels that race the end. Whatever happens, a turn ends once.
+// Who owns a turn: leases that expire, owners that come back too late, cancels that race the end. Whatever happens, a
+// turn ends once.
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ConversationDocument, TurnDocument } from '../../../shared/conversations/records/documents.ts';

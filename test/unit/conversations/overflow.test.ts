@@ -1,4 +1,5 @@
-// Sessions that are too long for their model: trimmed until the provider takes them, remembered by every instance, never out of service.
+// Sessions that are too long for their model: trimmed until the provider takes them, remembered by every instance,
+// never out of service.
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createStage, failure, type Instance, type Stage } from '../../support/fixtures/conversations.ts';

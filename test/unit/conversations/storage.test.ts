@@ -1,4 +1,5 @@
-// What an owner may keep: a bound that every instance knows, given back by delete, and never in the way of an answer that is there already.
+// What an owner may keep: a bound that every instance knows, given back by delete, and never in the way of an answer
+// that is there already.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ConversationDocument, conversationRef } from '../../../shared/conversations/records/documents.ts';
 import { type StorageDocument, storageRef } from '../../../shared/conversations/storage.ts';

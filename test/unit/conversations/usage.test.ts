@@ -1,4 +1,5 @@
-// What turns cost and who is told: tokens by turn, session, key and day; the daily budget and its bound; the time that is ours.
+// What turns cost and who is told: tokens by turn, session, key and day; the daily budget and its bound; the time that
+// is ours.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
@@ -87,8 +88,8 @@ describe('a daily budget', () => {
     a.counted.reset();
     await Promise.all(Array.from({ length: 10 }, (_, n) => a.prompt('hi', { session_id: `c${n}` })));
     await a.services.conversations.ledger.flush();
-    // Per prompt: a read of a session this instance does not know, the admission, and the end with its record. The usage of all shares a
-    // write, or a few on a slow machine.
+    // Per prompt: a read of a session this instance does not know, the admission, and the end with its record. The
+    // usage of all shares a write, or a few on a slow machine.
     const { reads, commits, locks } = a.counted.operations;
     expect({ reads, locks }).toEqual({ reads: 10, locks: 0 });
     expect(commits - 10 * 3).toBeLessThan(5);

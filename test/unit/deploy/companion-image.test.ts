@@ -1,5 +1,5 @@
-// What the companion's image must be for its sandboxes: the programs they are made of, a first process that reaps, a user without rights and
-// a directory of its own.
+// What the companion's image must be for its sandboxes: the programs they are made of, a first process that reaps, a
+// user without rights and a directory of its own.
 import { expect, it } from 'vitest';
 import { read } from '../../support/fixtures/project.ts';
 

@@ -1,5 +1,5 @@
-// Firestore refuses a query without its index, in production only: the emulator answers all of them. So the queries of the code are held
-// against the indexes of the deployment here.
+// Firestore refuses a query without its index, in production only: the emulator answers all of them. So the queries of
+// the code are held against the indexes of the deployment here.
 import { expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/config.ts';
 import { createServices } from '../../../shared/create-services.ts';
@@ -54,7 +54,9 @@ it('gives Terraform and the Firebase CLI one file of indexes and one of rules', 
 
 const NO_OPTIONS = { model: undefined, instructions: undefined, idempotencyKey: undefined };
 
-/** Whether an index of the file answers the query: a composite one where it filters, else one on the field it orders by. */
+/**
+ * Whether an index of the file answers the query: a composite one where it filters, else one on the field it orders by.
+ */
 function isServed({ collection, where = {}, orderBy, direction = 'asc' }: Query): boolean {
   const order = direction === 'asc' ? 'ASCENDING' : 'DESCENDING';
   const filters = Object.keys(where).map((field) => `data.${field}`);

@@ -1,5 +1,5 @@
-// What Terraform says about the code: names of functions and variables, texts of log lines, files of the bundles. Whether Terraform is right
-// in itself is terraform/tests.
+// What Terraform says about the code: names of functions and variables, texts of log lines, files of the bundles.
+// Whether Terraform is right in itself is terraform/tests.
 import { expect, it } from 'vitest';
 import { Variables } from '../../../shared/config/variables.ts';
 import { matches, read, sources, terraform } from '../../support/fixtures/project.ts';

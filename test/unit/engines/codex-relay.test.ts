@@ -1,5 +1,5 @@
-// What stands between Codex and its providers: everything of the Responses API passes as it is, nothing else does, and each side sees how
-// the other one ended.
+// What stands between Codex and its providers: everything of the Responses API passes as it is, nothing else does, and
+// each side sees how the other one ended.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,4 +1,5 @@
-// How turns of the real Codex fail and stop: the provider's refusals, a broken stream, a cancelled turn, a process that dies.
+// How turns of the real Codex fail and stop: the provider's refusals, a broken stream, a cancelled turn, a process that
+// dies.
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import {

@@ -1,4 +1,5 @@
-// Codex through the whole gateway: a prompt over JSON-RPC, its events over SSE, its rollout in the store and gone with the session.
+// Codex through the whole gateway: a prompt over JSON-RPC, its events over SSE, its rollout in the store and gone with
+// the session.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,5 @@
-// A conversation with Codex that goes from machine to machine, from engine to engine, and outlives its process: nothing of it is lost.
+// A conversation with Codex that goes from machine to machine, from engine to engine, and outlives its process: nothing
+// of it is lost.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';

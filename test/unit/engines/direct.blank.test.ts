@@ -1,4 +1,5 @@
-// Text that is only white space, wherever it comes from, is never sent: the fake provider refuses it as Anthropic does, in every role.
+// Text that is only white space, wherever it comes from, is never sent: the fake provider refuses it as Anthropic does,
+// in every role.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../shared/engines/engine.ts';
 import { isBlank } from '../../../shared/text.ts';

@@ -1,4 +1,5 @@
-// What a caller reads of a failure of a provider: what happened, in the provider's words where it has some, once; never an empty success.
+// What a caller reads of a failure of a provider: what happened, in the provider's words where it has some, once; never
+// an empty success.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { clean, readWords } from '../../../shared/engines/provider-words.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';

@@ -1,4 +1,5 @@
-// A conversation that is too long for its model: the provider says so, and is asked again with less, before the first token.
+// A conversation that is too long for its model: the provider says so, and is asked again with less, before the first
+// token.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineEvent, Message, Toolset } from '../../../shared/engines/engine.ts';
 import { estimateTextTokens } from '../../../shared/engines/estimate-tokens.ts';

@@ -1,4 +1,5 @@
-// Schemas of tools as servers write them, and what each provider gets: the provider's own rules are checked, and the meaning with a validator.
+// Schemas of tools as servers write them, and what each provider gets: the provider's own rules are checked, and the
+// meaning with a validator.
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
 import type { Toolset } from '../../../shared/engines/engine.ts';

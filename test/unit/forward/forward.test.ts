@@ -1,5 +1,5 @@
-// A call that needs a process, from a function that has none to the companion that does: two real servers on loopback, tokens signed by a
-// key that plays Google's.
+// A call that needs a process, from a function that has none to the companion that does: two real servers on loopback,
+// tokens signed by a key that plays Google's.
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';

@@ -1,5 +1,5 @@
-// What a session has in the companion's memory (MCP servers, a terminal), seen from the function: its prompts and its end go there, and
-// only its.
+// What a session has in the companion's memory (MCP servers, a terminal), seen from the function: its prompts and its
+// end go there, and only its.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// Answers that cannot be serialised or are too large, on every transport: each is its own call's error, the others keep their answers,
-// streams end and sockets stay open.
+// Answers that cannot be serialised or are too large, on every transport: each is its own call's error, the others keep
+// their answers, streams end and sockets stay open.
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';

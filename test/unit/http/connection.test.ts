@@ -1,4 +1,5 @@
-// Connections to the local gateway and to the companion, and what else is theirs: streams, other timeouts, origins that are listed.
+// Connections to the local gateway and to the companion, and what else is theirs: streams, other timeouts, origins that
+// are listed.
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { connect } from 'node:net';

@@ -1,4 +1,5 @@
-// Remote MCP servers over Streamable HTTP: the official one as a process of its own, one of the stateless era, and some that misbehave.
+// Remote MCP servers over Streamable HTTP: the official one as a process of its own, one of the stateless era, and some
+// that misbehave.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';

@@ -1,4 +1,5 @@
-// Connections over HTTP that have to last: a server that forgets its session, changes its tools, answers in large numbers, or redirects.
+// Connections over HTTP that have to last: a server that forgets its session, changes its tools, answers in large
+// numbers, or redirects.
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,5 +1,6 @@
-// What `apply` does with the patches of git, GNU diff, Subversion and Mercurial, against what `git apply` does: the same tree, the same
-// refusals, but for the differences below. The scripts of `apply` run as they are, without the sandbox around them.
+// What `apply` does with the patches of git, GNU diff, Subversion and Mercurial, against what `git apply` does: the
+// same tree, the same refusals, but for the differences below. The scripts of `apply` run as they are, without the
+// sandbox around them.
 import { execFile } from 'node:child_process';
 import { cpSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,5 @@
-// Patches as git, GNU diff, Subversion and Mercurial make them from one pair of trees, in all their modes, by their real programs.
+// Patches as git, GNU diff, Subversion and Mercurial make them from one pair of trees, in all their modes, by their
+// real programs.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -44,7 +45,9 @@ export function run(cwd: string, script: string): string {
   return done.stdout;
 }
 
-/** `old` and `new`: all kinds of change, with names that have to be quoted, line ends of Windows and none at the end. */
+/**
+ * `old` and `new`: all kinds of change, with names that have to be quoted, line ends of Windows and none at the end.
+ */
 const TREES = String.raw`
 mkdir -p old/src old/a old/b/c "old/sp ace"; cd old
 seq 1 60 > plain.txt; echo 100 > limits.txt; echo 100 > src/limits.txt; seq 1 9 > a/x.txt; seq 1 9 > b/c/y.txt
@@ -63,7 +66,10 @@ printf -- '--- a/y\n+++ b/x\n@@ -1 +1 @@\n-- \n++ c\n' > like-a-patch.txt; seq 3
 mkdir -p deep/er; seq 1 3 > deep/er/new.txt; seq 1 3 > "new ü.txt"
 `;
 
-/** Each line: the name of a patch, then how it is made. Empty and binary files are in patches of their own: not all tools say them. */
+/**
+ * Each line: the name of a patch, then how it is made. Empty and binary files are in patches of their own: not all
+ * tools say them.
+ */
 const GIT = String.raw`
 cp -a old git; cd git; git init -q .; git add -A; git commit -qm old; rm -rf -- * ; cp -a ../new/. .; git add -A
 p() { local name=$1; shift; git "$@" > ../patches/git-$name; }

@@ -1,4 +1,5 @@
-// The one pipeline: in which order the gates and a method are asked, what a request costs, and what is said about failures.
+// The one pipeline: in which order the gates and a method are asked, what a request costs, and what is said about
+// failures.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { RpcError } from '../../../shared/errors.ts';

@@ -1,4 +1,5 @@
-// JSON-RPC 2.0 envelopes: what is a call, what is a notification, what is answered as an invalid request and under which id.
+// JSON-RPC 2.0 envelopes: what is a call, what is a notification, what is answered as an invalid request and under
+// which id.
 import { describe, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { BATCH_MAX, isBad, readEnvelope } from '../../../shared/rpc/envelope.ts';

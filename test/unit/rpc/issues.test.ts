@@ -1,4 +1,5 @@
-// What -32602 says: plain words about every kind of mistake, for every method, without the validator's own phrases and without values.
+// What -32602 says: plain words about every kind of mistake, for every method, without the validator's own phrases and
+// without values.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { RpcError } from '../../../shared/errors.ts';

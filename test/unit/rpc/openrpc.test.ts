@@ -1,5 +1,5 @@
-// The OpenRPC document of the whole registry: valid by the official meta-schema, its schemas valid and usable by another validator,
-// every example true to the schemas that validate.
+// The OpenRPC document of the whole registry: valid by the official meta-schema, its schemas valid and usable by
+// another validator, every example true to the schemas that validate.
 import { createRequire } from 'node:module';
 import { Ajv, type ValidateFunction } from 'ajv';
 import { describe, expect, it } from 'vitest';
@@ -33,7 +33,9 @@ const { $schema: _, ...openrpcSchema }: Record<string, unknown> = createRequire(
   '@open-rpc/spec/1_4/schema.json',
 );
 
-/** The published meta-schema, which refers to its sister for JSON Schema; draft-07 itself, stricter, stands in for that. */
+/**
+ * The published meta-schema, which refers to its sister for JSON Schema; draft-07 itself, stricter, stands in for that.
+ */
 function createMetaSchema(): ValidateFunction {
   const ajv = new Ajv({ strict: false, validateFormats: false });
   ajv.addSchema({ $id: 'https://meta.json-schema.tools', $ref: 'http://json-schema.org/draft-07/schema#' });

@@ -16,7 +16,8 @@ const marker = (): string => `${100_000 + Math.floor(Math.random() * 1e8)}.${pro
 describe('without bubblewrap', () => {
   it('runs nothing and says what to install', async () => {
     const { directory } = await createScene();
-    // Neither the machine's bwrap nor, without a system directory on the path, any other program is looked for elsewhere.
+    // Neither the machine's bwrap nor, without a system directory on the path, any other program is looked for
+    // elsewhere.
     const sandbox = createBubblewrapSandbox({
       directory: join(directory, 'none'),
       path: '/nonexistent',

@@ -1,5 +1,5 @@
-// The helper that starts processes: streams handed over whole, failures by their code, and what becomes of it all when the helper or the
-// gateway dies.
+// The helper that starts processes: streams handed over whole, failures by their code, and what becomes of it all when
+// the helper or the gateway dies.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

@@ -1,4 +1,5 @@
-// The embedded store: every case of the port in memory and in a file, and what only files have: restarts, second processes, damage.
+// The embedded store: every case of the port in memory and in a file, and what only files have: restarts, second
+// processes, damage.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';

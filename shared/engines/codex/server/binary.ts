@@ -14,8 +14,9 @@ export interface CodexBinary {
 export const INSTALL_HINT = `npm install --no-save @openai/codex@${CODEX_VERSION}, or set CODEX_BIN to its native program`;
 
 /**
- * Finds the native program. `named` is the configured path (`.../vendor/<target>/bin/codex`); without it, the package `@openai/codex` is
- * resolved from the module `from`, by default this one. Returns undefined when neither gives an executable file.
+ * Finds the native program. `named` is the configured path (`.../vendor/<target>/bin/codex`); without it, the package
+ * `@openai/codex` is resolved from the module `from`, by default this one. Returns undefined when neither gives an
+ * executable file.
  */
 export function findCodex(named: string | undefined, from: string = import.meta.url): CodexBinary | undefined {
   const file = named ?? installed(from);

@@ -1,5 +1,6 @@
-// JSON-RPC over the stdio of one `codex app-server` (newline-delimited, without the `jsonrpc` member). Sends only the methods of protocol.ts,
-// answers the server's requests with its fixed refusals, and hands each notification to the listener of its thread.
+// JSON-RPC over the stdio of one `codex app-server` (newline-delimited, without the `jsonrpc` member). Sends only the
+// methods of protocol.ts, answers the server's requests with its fixed refusals, and hands each notification to the
+// listener of its thread.
 import type { ZodType } from 'zod';
 import { RpcError } from '../../../errors.ts';
 import { parseMarked } from '../../../rpc/exact-json.ts';
@@ -34,7 +35,10 @@ export class CodexRefusal extends Error {
 }
 
 export interface CodexClient {
-  /** Throws CodexRefusal, RpcError `unavailable` when the process has ended, `upstream_timeout` after 30 s, or the signal's reason. */
+  /**
+   * Throws CodexRefusal, RpcError `unavailable` when the process has ended, `upstream_timeout` after 30 s, or the
+   * signal's reason.
+   */
   request<M extends ClientMethod>(
     method: M,
     params: ClientRequests[M],

@@ -1,5 +1,5 @@
-// The app-servers of all keys on this machine: one per key, started when needed, ended when idle, old or grown too large. Bounded: when
-// all are busy there is no further one.
+// The app-servers of all keys on this machine: one per key, started when needed, ended when idle, old or grown too
+// large. Bounded: when all are busy there is no further one.
 import { readFile } from 'node:fs/promises';
 import { RpcError } from '../../../errors.ts';
 import type { CodexProcess } from './app-server.ts';

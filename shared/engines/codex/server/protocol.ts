@@ -1,8 +1,11 @@
-// What is said to `codex app-server` 0.169.0 and understood of what it says: only the methods on this page are ever sent, and only these
-// members are read. A test generates the types of the installed version and compares.
+// What is said to `codex app-server` 0.169.0 and understood of what it says: only the methods on this page are ever
+// sent, and only these members are read. A test generates the types of the installed version and compares.
 import { z } from 'zod';
 
-/** Every request the gateway makes; nothing else can be sent. Whatever runs outside Codex's sandbox (`thread/shellCommand`, `fs/*`, ...) is absent. */
+/**
+ * Every request the gateway makes; nothing else can be sent. Whatever runs outside Codex's sandbox
+ * (`thread/shellCommand`, `fs/*`, ...) is absent.
+ */
 export interface ClientRequests {
   initialize: {
     readonly clientInfo: { readonly name: string; readonly title: string | null; readonly version: string };
@@ -17,7 +20,10 @@ export interface ClientRequests {
     readonly modelProvider: string;
     readonly cwd: string;
     readonly config: { [key: string]: string | { [name: string]: string } };
-    /** `legacy`: its file is its history. `paginated` keeps another in a database, written in every turn and read by nobody here. */
+    /**
+     * `legacy`: its file is its history. `paginated` keeps another in a database, written in every turn and read by
+     * nobody here.
+     */
     readonly historyMode: 'legacy';
     /** Kept with the thread: a resumed one has them again. */
     readonly dynamicTools?: DynamicTool[];

@@ -1,6 +1,7 @@
-// Between the app-servers and the providers: they speak HTTP to it on loopback, it keeps the connections to the providers. Codex makes a
-// new HTTP client for every turn: alone it would read all certificates of the machine and shake hands anew each time. Forwards the Responses
-// API of the configured providers and nothing else, byte for byte; adds no credentials, so that reaching it is worth nothing.
+// Between the app-servers and the providers: they speak HTTP to it on loopback, it keeps the connections to the
+// providers. Codex makes a new HTTP client for every turn: alone it would read all certificates of the machine and
+// shake hands anew each time. Forwards the Responses API of the configured providers and nothing else, byte for byte;
+// adds no credentials, so that reaching it is worth nothing.
 import {
   createServer,
   type IncomingMessage,
@@ -76,7 +77,10 @@ export async function startRelay(baseUrls: Relay['baseUrls'], proxyEnv?: ProxyEn
     },
   };
 
-  /** However one side ends, the other one sees: a turn that is cancelled ends the provider's work, a cut answer is seen to be cut. */
+  /**
+   * However one side ends, the other one sees: a turn that is cancelled ends the provider's work, a cut answer is seen
+   * to be cut.
+   */
   function forward(url: URL, asked: IncomingMessage, answer: ServerResponse): void {
     const { request, agent } = url.protocol === 'http:' ? plain : secure;
     const headers = { ...withoutConnection(asked), host: url.host };
