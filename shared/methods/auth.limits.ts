@@ -7,7 +7,7 @@ import { defineMethod } from './define-method.ts';
 
 export const authLimits = defineMethod({
   name: 'auth.limits',
-  summary: 'Returns who the caller is, its scopes and what is left in each of its rate windows; costs no call',
+  summary: 'Returns the caller’s key id, its scopes and the remaining calls of each rate window; costs no call',
   scope: null,
   cost: 'free',
   params: z.strictObject({}),

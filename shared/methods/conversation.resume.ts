@@ -11,7 +11,7 @@ import { readLastEventId, streamTurn } from './stream-turn.ts';
 export const conversationResume = defineMethod({
   name: 'conversation.resume',
   summary:
-    'Replays a turn’s events from a sequence number, then follows it live; without a stream, tells what there is',
+    'Replays a turn’s events from a sequence number, then follows it live; without a stream, returns those stored',
   scope: 'conversation',
   cost: 'read',
   params: z.strictObject({

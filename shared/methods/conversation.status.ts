@@ -25,7 +25,7 @@ const Missing = z.object({ status: z.literal('not_found'), session_id: z.string(
 
 export const conversationStatus = defineMethod({
   name: 'conversation.status',
-  summary: 'Tells how a session stands',
+  summary: 'Returns the state of a session',
   scope: 'conversation',
   cost: 'read',
   params: z.strictObject({ session_id: SessionId }),

@@ -27,7 +27,7 @@ const ServerConfig = z.union([
 
 export const mcpConnect = defineMethod({
   name: 'mcp.connect',
-  summary: 'Connects an MCP server; its tools are then there for mcp.call, and for the prompts of the session',
+  summary: 'Connects an MCP server; its tools are then available to mcp.call and to the prompts of the session',
   scope: 'mcp',
   cost: 'work',
   runs: 'companion',
