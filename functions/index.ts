@@ -102,13 +102,13 @@ surviveClosedOutput();
 trimEnvironment(process.env);
 const target = functionTarget(process.argv, process.env);
 const start = target !== undefined && Object.hasOwn(FUNCTIONS, target) ? FUNCTIONS[target] : undefined;
-// An unknown target is left to the framework, which says so and exits. The framework listens on every interface. In a
-// container of Cloud Run it must; elsewhere HOST decides, as for `npm start`.
+// The framework reports an unknown target and exits. It listens on every interface. In a container of Cloud Run it
+// must; elsewhere HOST decides, as for `npm start`.
 const host = process.env.K_SERVICE === undefined ? process.env.HOST || '127.0.0.1' : undefined;
 if (start !== undefined) hardenFramework({ ...(await start()), host });
 
 /**
- * Where the framework's express app would call a function; it is never asked, as the hardened server answers instead.
+ * Where the framework's express app would call a function; it is never called, as the hardened server answers instead.
  * Were a later version of the framework to make its server in another way, every request would be refused here rather
  * than served unprotected.
  */

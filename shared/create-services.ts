@@ -1,4 +1,4 @@
-// Chooses the adapters a configuration asks for and puts them together, once per process. An adapter's module is
+// Chooses the adapters for a configuration and connects them, once per process. An adapter's module is
 // imported only when it is chosen: what a process does not use costs it no start-up time.
 import { join } from 'node:path';
 import type { Keys } from './auth/keys/keys.ts';

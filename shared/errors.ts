@@ -1,8 +1,8 @@
-// The one error table and the one error class. Everything the gateway says to a caller about a failure is a row here;
+// The one error table and the one error class. Every failure that the gateway reports to a caller is a row here;
 // anything that is not an RpcError is masked as `internal` and its cause goes to the log only.
 
 interface ErrorRow {
-  /** JSON-RPC error code (contract section 3). */
+  /** JSON-RPC error code. */
   readonly code: number;
   readonly message: string;
   /** HTTP status of a single call; in a batch the status is 200. */
@@ -11,7 +11,7 @@ interface ErrorRow {
   readonly retryable: boolean;
 }
 
-/** Contract section 3: one row per failure class. `conflict` rows share code 409 and differ in `data.reason`. */
+/** One row per failure class. `conflict` rows share code 409 and differ in `data.reason`. */
 export const ERRORS = {
   parse_error: { code: -32700, message: 'Parse error', status: 400, retryable: false },
   invalid_request: { code: -32600, message: 'Invalid Request', status: 400, retryable: false },
@@ -58,8 +58,8 @@ export interface RpcErrorOptions {
   readonly data?: Readonly<Record<string, unknown>>;
   readonly retryAfterMs?: number;
   /**
-   * Overrides the table's `retryable` where the case at hand knows better (an invalid credential is a 502 not worth
-   * repeating).
+   * Overrides the table's `retryable` where the cause is known (an invalid credential is a 502, and a retry cannot
+   * succeed).
    */
   readonly retryable?: boolean;
   /** What really happened; for the log only, never on the wire. */
@@ -81,7 +81,7 @@ export interface WireError {
   readonly data: WireErrorData;
 }
 
-/** When to come back after an outage whose end nobody knows. */
+/** Delay before a retry after an outage of unknown length. */
 const UNAVAILABLE_MS = 1_000;
 
 /** The only error a caller sees. Throw it with a reason of the table; everything else becomes `internal`. */

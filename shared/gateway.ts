@@ -44,12 +44,12 @@ export interface GatewayRequest {
   readonly held?: Held;
   /** Started when the request came in; default: now. */
   readonly timings?: Timings;
-  /** Hears the limiter's decision before any method runs, for headers that a stream sends first. */
+  /** Receives the limiter's decision before any method runs, for headers that precede a stream. */
   onRate?(rate: RateDecision): void;
 }
 
 export interface GatewayReply extends Reply {
-  /** What the limiter said; undefined when it was never asked. */
+  /** The decision of the limiter; undefined when the call did not reach it. */
   readonly rate: RateDecision | undefined;
   /** The refusal behind a 429 or 503, for `Retry-After`. */
   readonly refusal: RpcError | undefined;
@@ -61,7 +61,7 @@ export interface Gateway {
    * Headers only, before any body is read. Throws RpcError `unauthorized`, or `unavailable` when keys cannot be had.
    */
   authenticate(headers: CredentialHeaders, call?: AuthenticateCall): Caller | Promise<Caller>;
-  /** The caller of a key by its digest, as the key stands now. Throws like `authenticate`. */
+  /** The caller of a key by its digest, from the current state of the key. Throws like `authenticate`. */
   recognize(digest: Uint8Array): Caller | Promise<Caller>;
   /** Charges one caller outside JSON-RPC (`/webhook`, verbose health). Throws like the limit gate. */
   charge(
@@ -242,7 +242,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
   }
 }
 
-/** Outcomes that are nobody's mistake in the call, and that an operator may have to look into. */
+/** Outcomes that the call did not cause, and that an operator may have to investigate. */
 const WARNED: ReadonlySet<string> = new Set(['unavailable', 'upstream_error', 'upstream_timeout']);
 
 /** What failed behind the gateway. The words of a turn's failure are in the line of the turn. */
@@ -254,7 +254,7 @@ function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
   return { session_id, turn_id, provider, model, status, ...(turn_id === undefined && { error: error.message }) };
 }
 
-/** The limiter said no: the decision as an error of the table. */
+/** Converts a refusal of the limiter to an error of the table. */
 export class RateLimitError extends RpcError {
   readonly decision: RateDecision;
 

@@ -52,7 +52,7 @@ export interface Command {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Throws UsageError. `stdin` is read only where an argument says `-`, or a prompt has no text. */
+/** Throws UsageError. `stdin` is read only where an argument is `-`, or a prompt has no text. */
 export async function readCommand(
   argv: readonly string[],
   env: Environment,

@@ -41,7 +41,7 @@ export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Prom
   return metafile;
 }
 
-/** The file that stands in for shared/client/methods.ts in the package. */
+/** The file that replaces shared/client/methods.ts in the package. */
 export function methodTypes(): string {
   const reasons = Object.keys(ERRORS).map((reason) => JSON.stringify(reason));
   const members = Object.values(methods).map(
@@ -52,7 +52,7 @@ export function methodTypes(): string {
   return `export type Reason = ${reasons.join(' | ')};\n\nexport type Methods = {\n${members.join('')}};\n`;
 }
 
-/** The compiler writes them from the sources, in which the one file that knows the server's schemas is replaced. */
+/** The compiler writes them from the sources, in which the one file that imports the server's schemas is replaced. */
 async function writeDeclarations(outdir: string): Promise<void> {
   const scratch = await mkdtemp(path.join(tmpdir(), 'gateway-client-'));
   try {

@@ -1,4 +1,4 @@
-// What the exit code says (arguments.ts documents the numbers).
+// The exit code of an outcome (arguments.ts documents the numbers).
 import type { ErrorReason } from '../../shared/client/gateway-error.ts';
 import { GatewayError } from '../../shared/client/gateway-error.ts';
 import { UsageError } from './arguments.ts';

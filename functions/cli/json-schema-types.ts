@@ -1,5 +1,5 @@
 // Writes a JSON Schema as a TypeScript type, for the package's declarations: only what our method schemas are made of.
-// Throws on the rest, so that a schema it does not understand is not told wrongly.
+// Throws on the rest, so that a schema it does not support gives no wrong type.
 import { z } from 'zod';
 
 type Schema = z.core.JSONSchema.JSONSchema;

@@ -17,7 +17,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     interrupted.abort(new DOMException('interrupted', 'AbortError'));
   });
 }
-// Whoever read the output has enough of it (`| head`).
+// The reader of the output has closed the pipe (`| head`).
 stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.other));
 
 try {

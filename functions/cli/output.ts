@@ -1,12 +1,12 @@
-// What is shown: text and JSON on stdout, everything about it on stderr. A progress line lives on a terminal only, and
-// leaves nothing.
+// Output of the command line: text and JSON on stdout, everything about it on stderr. A progress line is written to a
+// terminal only, and is erased.
 import type { WriteStream } from 'node:tty';
 
 type Out = Pick<WriteStream, 'write'> & { readonly isTTY?: boolean };
 
 /**
- * What a model says must not drive the terminal: all control characters but tab and line break go. Bytes for a file
- * stay as they are.
+ * Output of a model must not control the terminal: all control characters but tab and line break are removed. Bytes
+ * for a file stay as they are.
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to be removed.
 const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;

@@ -72,7 +72,7 @@ export async function run(command: Command, { stdout, stderr }: Streams, signal:
   }
 }
 
-/** Any method may be called: the gateway knows them, and its own ones. */
+/** Any method may be called: the gateway validates the name, which may be one added to it. */
 function createClient({ url, key, streaming, socketUrl }: Command): CodexGatewayClient<MethodTable> {
   if (streaming === 'websocket' && typeof WebSocket === 'undefined')
     throw new UsageError('--ws needs Node 22 or later');
@@ -83,7 +83,7 @@ function createClient({ url, key, streaming, socketUrl }: Command): CodexGateway
   }
 }
 
-/** What only the gateway can judge is left to it; these two make the types true. */
+/** The gateway validates the rest; these two checks narrow the types. */
 function promptParams(params: Command['params']): Methods['conversation.prompt']['params'] {
   if (typeof params.prompt !== 'string') throw new UsageError('the params lack "prompt", a string');
   return { ...params, prompt: params.prompt };

@@ -1,5 +1,5 @@
 // The calls of one socket: as many at once as it may have in flight, a bounded number waiting in order, the rest
-// refused. What a message says is not judged here, but for a cancel: it passes those that wait, or a full socket could
+// refused. Messages are not parsed here, except a cancel: it passes those that wait, or a full socket could
 // not stop what fills it.
 
 /** Calls in flight; a batch counts as its calls, and one of more runs alone. */

@@ -67,7 +67,7 @@ export class Calls {
         requestId,
         transport: 'ws',
         signal: call.signal,
-        notify: frame === undefined ? this.#notify : (method, params) => this.#tell(frame, method, params),
+        notify: frame === undefined ? this.#notify : (method, params) => this.#notifyFrame(frame, method, params),
         notifyShared: this.#notifyShared,
         connection: {
           signal: this.#ended.signal,
@@ -106,7 +106,7 @@ export class Calls {
     for (const stop of this.#streams.values()) stop();
   }
 
-  #tell(frame: FrameCall, method: string, params: object): void | Promise<void> {
+  #notifyFrame(frame: FrameCall, method: string, params: object): void | Promise<void> {
     const event = frame.toEvent(method, params);
     return event === undefined ? this.#notify(method, params) : this.#owner.send(event);
   }

@@ -55,7 +55,7 @@ export class SocketConnection {
   #leaveAtMs: number | undefined;
   #pauses = 0;
 
-  /** `stream` is what lies below `socket`; `nowMs` is monotonic. */
+  /** `stream` is the transport below `socket`; `nowMs` is monotonic. */
   constructor(host: ConnectionHost, socket: WebSocket, stream: Duplex, caller: Caller, nowMs: number) {
     this.#host = host;
     this.#socket = socket;
@@ -81,7 +81,7 @@ export class SocketConnection {
     return this.#caller;
   }
 
-  /** The key as it stands now: other scopes end the connection, other limits are taken over. */
+  /** The current state of the key: changed scopes end the connection, changed limits apply to it. */
   refresh(now: Caller): void {
     const { scopes } = this.#caller;
     const isSame = now.scopes.size === scopes.size && [...now.scopes].every((scope) => scopes.has(scope));
@@ -89,7 +89,7 @@ export class SocketConnection {
     else this.close(CLOSE.policy, 'the scopes of the key have changed');
   }
 
-  /** Looks at the clock: pings, ages, gives up. To be called every second; `nowMs` is monotonic. */
+  /** Sends pings, and ends connections that are too old or silent. To be called every second; `nowMs` is monotonic. */
   tick(nowMs: number): void {
     const { times } = this.#host;
     if (this.#outbox.isStuck(nowMs, times.stuckMs)) this.close(CLOSE.tryLater, 'too much is unread');
@@ -187,7 +187,7 @@ export class SocketConnection {
     if ((this.#calls?.size ?? 0) === 0 && this.#inbox?.isEmpty !== false) this.close(CLOSE.restart, 'reconnect');
   }
 
-  /** Nothing more is heard or told: what belongs to the connection ends. */
+  /** Nothing more is received or sent: subscriptions and calls of the connection end. */
   #finish(): void {
     this.#inbox?.stop();
     this.#calls?.end();

@@ -1,4 +1,4 @@
-// `POST /jsonrpc` of the companion: calls that the jsonrpc function forwards, and nobody else's. Who calls is the
+// `POST /jsonrpc` of the companion: accepts only calls that the jsonrpc function forwards. Who calls is the
 // function's word, which counts because of the ID token of its service account.
 import type { ServerResponse } from 'node:http';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';

@@ -1,4 +1,4 @@
-// Who may open a socket, judged from the upgrade request alone: path, origin, credentials. A refusal is an ordinary
+// Decides from the upgrade request alone whether a socket may open: path, origin, credentials. A refusal is an ordinary
 // HTTP answer in JSON.
 import { hash } from 'node:crypto';
 import { type IncomingMessage, STATUS_CODES } from 'node:http';
@@ -43,8 +43,8 @@ export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, 
     try {
       const call = { client: req, signal, isOptional: ticket !== undefined };
       const caller = await parts.gateway.authenticate(req.headers, call);
-      // A page cannot send the header, so its origin says nothing more about who this is; but everyone knows the local
-      // key.
+      // A page cannot send the header, so its origin adds nothing to the identity of the caller; but the
+      // local key is public.
       if (caller.digest !== undefined && LOCAL_KEY_DIGEST.equals(caller.digest)) parts.guard.checkOrigin(req);
       return caller;
     } catch (error) {

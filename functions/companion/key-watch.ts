@@ -10,8 +10,8 @@ import { CLOSE } from './close-codes.ts';
 import type { SocketConnection } from './connection.ts';
 
 /**
- * Keys are cached for less than 60 s and refreshed in the background from 45..55 s on by whoever asks: asking often,
- * which costs nothing, is what lets a withdrawn key's sockets end within the minute.
+ * Keys are cached for less than 60 s; a lookup after 45..55 s refreshes the cache in the background. Frequent lookups,
+ * which cost nothing, end the sockets of a revoked key within a minute.
  */
 const KEY_CHECK_MS = 2_000;
 /** A read per key. */
@@ -20,7 +20,7 @@ const READ_TIMEOUT_MS = 5_000;
 const REFS_MAX = 100;
 
 export interface KeyWatch {
-  /** Begins to look; calling it again does nothing. */
+  /** Begins the checks; calling it again does nothing. */
   start(): void;
   stop(): void;
 }
@@ -51,7 +51,7 @@ export function createKeyWatch(
     }
   }
 
-  /** Undefined: it cannot be told at the moment. */
+  /** Undefined: the state is not available at the moment. */
   async function recognize(digest: Uint8Array): Promise<Caller | 'gone' | undefined> {
     try {
       return await gateway.recognize(digest);

@@ -9,7 +9,7 @@ const PAUSE_BYTES = 256 << 10;
 /** Unsent bytes at which a peer is too slow, when it stays there. */
 const STUCK_BYTES = 1 << 20;
 
-/** Hears when sources begin to wait, and when they go on. */
+/** Called when sources begin to wait, and when they continue. */
 export interface OutboxOwner {
   pause(): void;
   resume(): void;
@@ -26,7 +26,7 @@ export class Outbox {
   #stopped = false;
   #corked = false;
 
-  /** `stream` is what lies below `socket`: ws itself queues nothing when it does not compress. */
+  /** `stream` is the transport below `socket`: ws itself queues nothing when it does not compress. */
   constructor(socket: WebSocket, stream: Duplex, owner: OutboxOwner) {
     this.#socket = socket;
     this.#stream = stream;
@@ -85,7 +85,7 @@ export class Outbox {
     return this.#waiting !== undefined && this.#backlog < before;
   }
 
-  /** The socket has ended: whoever waits goes on. */
+  /** The socket has ended: waiting sources continue. */
   stop(): void {
     this.#stopped = true;
     this.#end?.resolve();

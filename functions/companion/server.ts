@@ -1,5 +1,5 @@
-// `GET /ws`: WebSockets (RFC 6455) on an existing HTTP server. Owns who is connected: admission, numbers, the clock
-// that all connections share, the re-check of their keys, and their farewell. No rule of the domain.
+// `GET /ws`: WebSockets (RFC 6455) on an existing HTTP server. Owns the connections: admission, numbers, the clock that
+// all of them share, the re-check of their keys, and the close that a shutdown announces. No rule of the domain.
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ServerOptions, type WebSocket, WebSocketServer } from 'ws';
@@ -33,7 +33,7 @@ export interface WebSocketEndpoint {
   /** Open connections. */
   readonly size: number;
   /**
-   * Refuses new connections, says announceClose to all, and resolves when they are gone, at the latest soon after
+   * Refuses new connections, calls announceClose on all, and resolves when they are gone, at the latest soon after
    * `graceMs`.
    */
   drain(graceMs: number): Promise<void>;
@@ -135,7 +135,7 @@ export function attachWebSocket(
     perKey.set(caller.keyId, (perKey.get(caller.keyId) ?? 0) + 1);
     const connection = new SocketConnection(host, socket, stream, caller, performance.now());
     connections.add(connection);
-    // After a stall of this process pongs may be waiting to be read: they are, before anybody is judged.
+    // After a stall of this process pongs may be waiting to be read: they are read before any connection is closed for silence.
     timer ??= setInterval(() => setImmediate(tick), tickMs);
     keyWatch.start();
     if (draining) connection.announceClose('shutdown', performance.now());

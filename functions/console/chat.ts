@@ -9,7 +9,7 @@ import { Sessions } from './sessions.ts';
 import { createValue, el, toSpan, useValue } from './view.ts';
 
 export function Chat({ client, sessionId }: { client: Client; sessionId: string }): VNode {
-  // Told after every turn, so that the list shows it.
+  // Called after every turn, so that the list shows it.
   const turns = useMemo(() => createValue(0), []);
   const conversation = useMemo(
     () => createConversation(client, sessionId, () => turns.set(turns.current + 1)),
@@ -100,7 +100,7 @@ function Composer(props: {
   const [isWanted, setWanted] = useState(false);
   const send = (): void => {
     if (isRunning || blockedMs > 0 || prompt.trim() === '') return;
-    // Whoever types faster than the session loads need not press again.
+    // A prompt that is submitted before the session has loaded is sent after the load.
     setWanted(phase === 'loading');
     if (phase === 'loading') return;
     setPrompt('');

@@ -40,7 +40,7 @@ const Identity = z.object({
 const Ticket = z.object({ protocols: z.array(z.string()) });
 const ATTACHED_MS = 30_000;
 
-/** Checks the key first. `onUnauthorized` is told when it is no longer valid. */
+/** Checks the key first. `onUnauthorized` is called when it is no longer valid. */
 export async function openClient(key: string, onUnauthorized: () => void): Promise<Client> {
   // A header cannot carry everything that can be typed.
   if (!/^[\x21-\x7e]+$/.test(key)) throw new Failure({ reason: 'unauthorized', message: 'This is not a key' });
@@ -107,7 +107,7 @@ function check<T>(schema: z.ZodMiniType<T>, value: unknown): T {
   return parsed.data;
 }
 
-/** Beside this page, or where the page was told to look when it was built. */
+/** Beside this page, or the URL that the build wrote into the page. */
 function socketUrl(): string {
   const told = document.querySelector<HTMLMetaElement>('meta[name="gateway-socket"]')?.content;
   if (told) return told;

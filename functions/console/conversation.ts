@@ -1,5 +1,5 @@
 // One conversation as the page holds it: its messages, the turn that runs, and how that turn is found again after a cut
-// or a reload. A prompt is sent once: whatever happens to the connection, it is asked for by its idempotency key or
+// or a reload. A prompt is sent once: after a lost connection it is requested by its idempotency key or
 // resumed, never repeated.
 import { randomId } from '../../shared/client/random-id.ts';
 import type { Client } from './client.ts';
@@ -59,7 +59,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
   };
   const session = { session_id: sessionId };
 
-  /** `why` it is loaded once more is told for as long as the turn runs that it follows then. */
+  /** `why`: the reason of a repeated load, shown until the turn that it follows has ended. */
   async function load(why: Pick<ConversationState, 'failure' | 'refused'> = {}): Promise<void> {
     change({ phase: 'loading', failure: undefined, ...why });
     try {
@@ -117,22 +117,22 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
       cancelling: false,
       messages: [...state.current.messages, { role: 'assistant', content: '', state: 'running' }],
     });
-    const hear = (name: string, payload: unknown): void => {
-      const heard = name === 'conversation.event' ? TurnNotification.safeParse(payload) : undefined;
-      if (!heard?.success || heard.data.session_id !== sessionId || signal.aborted) return;
-      if (turnId !== undefined && heard.data.turn_id !== turnId) return;
-      if (heard.data.seq <= seq) return;
-      turnId = heard.data.turn_id;
-      seq = heard.data.seq;
-      show(heard.data.event);
+    const onNotification = (name: string, payload: unknown): void => {
+      const received = name === 'conversation.event' ? TurnNotification.safeParse(payload) : undefined;
+      if (!received?.success || received.data.session_id !== sessionId || signal.aborted) return;
+      if (turnId !== undefined && received.data.turn_id !== turnId) return;
+      if (received.data.seq <= seq) return;
+      turnId = received.data.turn_id;
+      seq = received.data.seq;
+      show(received.data.event);
     };
     for (;;) {
       try {
         if (method === 'conversation.prompt') {
-          const { content } = await client.stream(Answered, method, params, hear, { signal });
+          const { content } = await client.stream(Answered, method, params, onNotification, { signal });
           changeLast({ content, state: 'done' });
         } else {
-          const { content, status } = await client.stream(Resumed, method, params, hear, { signal });
+          const { content, status } = await client.stream(Resumed, method, params, onNotification, { signal });
           if (status === 'completed') changeLast({ content, state: 'done' });
           else endEarly(status, content);
         }
@@ -141,7 +141,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
         if (signal.aborted) return;
         const failure = toFailure(error);
         if (failure.reason === 'connection_lost' || failure.reason === 'unreachable') {
-          // Known to have begun: follow it. Not known: ask again with the same idempotency key, which runs it once.
+          // Known to have begun: follow it. Not known: send it again with the same idempotency key, which runs it once.
           if (turnId !== undefined)
             [method, params] = ['conversation.resume', { ...session, turn_id: turnId, after_seq: seq }];
           if (await reconnected()) continue;
@@ -161,7 +161,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
   /** A turn that is known only by its end, and did not complete. */
   function endEarly(status: string, stored: string): void {
     const { content = '', failure } = state.current.messages.at(-1) ?? {};
-    // A gateway that dies has told more than it has stored.
+    // A gateway that crashed had sent more than it had stored.
     if (stored.length > content.length) changeLast({ content: stored });
     if (status === 'cancelled') changeLast({ state: 'cancelled' });
     else {

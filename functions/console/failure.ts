@@ -21,7 +21,7 @@ export interface FailureFacts {
   readonly reason: string;
   readonly message: string;
   readonly requestId?: string | undefined;
-  /** What to do about it, as the gateway says. */
+  /** The advice that the gateway sent. */
   readonly hint?: string | undefined;
   /** Of `error.data`, for what the reason alone leaves open. */
   readonly data?: Readonly<Record<string, unknown>>;

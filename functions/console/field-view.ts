@@ -1,4 +1,4 @@
-// One field of a method's form, as its schema wants it.
+// One field of a method's form, by its schema.
 import type { VNode } from 'preact';
 import type { Field } from './fields.ts';
 import { el } from './view.ts';

@@ -1,4 +1,4 @@
-// The key's rate windows as this page knows them: told by auth.limits, corrected by every response's headers, counted
+// The key's rate windows on this page: read from auth.limits, corrected by every response's headers, counted
 // down in between.
 import { createValue, type Value } from './view.ts';
 
@@ -35,9 +35,9 @@ export function createLimits(): Limits {
       windows.set(rolled.map((window) => ({ ...window, remaining: Math.max(0, window.remaining - 1) })));
     },
     observe(limit, remaining, resetMs) {
-      const told = windows.current.find((window) => window.limit === limit);
-      if (told === undefined) return;
-      windows.set(windows.current.map((window) => (window === told ? { ...window, remaining, resetMs } : window)));
+      const known = windows.current.find((window) => window.limit === limit);
+      if (known === undefined) return;
+      windows.set(windows.current.map((window) => (window === known ? { ...window, remaining, resetMs } : window)));
     },
     block: (untilMs) => blockedUntilMs.set(untilMs),
   };

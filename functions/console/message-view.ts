@@ -1,4 +1,4 @@
-// One message. What models and people write is shown as text; only code fences are told apart.
+// One message. What models and people write is shown as text; only code fences are formatted.
 import { h, type VNode } from 'preact';
 import type { Message } from './conversation.ts';
 import { FailureNotice } from './notice.ts';

@@ -43,7 +43,7 @@ export function MethodForm({ client, method }: { client: Client; method: MethodD
     const startedMs = performance.now();
     const show = (rest: Partial<Answer>): void =>
       setAnswer({ ms: performance.now() - startedMs, text: '', notifications: [...notifications], ...rest });
-    const hear = (name: string, body: unknown): void => {
+    const onNotification = (name: string, body: unknown): void => {
       if (notifications.push(JSON.stringify({ method: name, params: body })) > NOTIFICATIONS_MAX) notifications.shift();
       show({});
     };
@@ -51,10 +51,10 @@ export function MethodForm({ client, method }: { client: Client; method: MethodD
     setAnswer(undefined);
     try {
       const { signal } = control;
-      if (streams && method.name === SUBSCRIBE) await subscribe(client, params, hear, signal);
+      if (streams && method.name === SUBSCRIBE) await subscribe(client, params, onNotification, signal);
       else {
         const result = streams
-          ? await client.stream(Anything, method.name, params, hear, { signal })
+          ? await client.stream(Anything, method.name, params, onNotification, { signal })
           : await client.call(Anything, method.name, params, { signal });
         show({ text: JSON.stringify(result, null, 2) });
       }

@@ -1,4 +1,4 @@
-// How failures and states are told: in words, with what to do next, and a countdown where waiting helps.
+// Shows failures and states: in words, with what to do next, and a countdown where waiting helps.
 import type { VNode } from 'preact';
 import type { Client } from './client.ts';
 import type { Failure, FailureFacts } from './failure.ts';
@@ -26,7 +26,7 @@ export function FailureNotice({ failure, onRetry }: { failure: Failure; onRetry?
   );
 }
 
-/** What to do about it, where the gateway has not said so. */
+/** The advice for a failure, where the gateway sent none. */
 function toHint({ reason, data = {} }: FailureFacts): string | undefined {
   switch (reason) {
     case 'forbidden':

@@ -45,10 +45,12 @@ export function Sessions(props: { client: Client; sessionId: string; turns: Valu
     { class: 'sessions', open: matchMedia('(min-width: 50rem)').matches },
     el('summary', null, 'Sessions'),
     el('a', { class: 'button', href: `#/chat/${newSessionId()}` }, 'New session'),
-    // The banner tells about the limit already.
+    // The banner shows the limit already.
     failure && failure.reason !== 'rate_limited' && h(FailureNotice, { failure, onRetry: () => void load() }),
     rows === undefined && failure === undefined && h(Loading, { what: 'sessions' }),
-    rows?.length === 0 && failure === undefined && el('p', { class: 'quiet' }, 'None yet. The first prompt makes one.'),
+    rows?.length === 0 &&
+      failure === undefined &&
+      el('p', { class: 'quiet' }, 'None yet. The first prompt creates one.'),
     el(
       'ul',
       null,

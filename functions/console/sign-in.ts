@@ -1,4 +1,4 @@
-// Asking for the key, or waiting until the one that is kept is let in. It is checked with the gateway and kept in
+// The form for the key, or the wait until the stored key is accepted. It is checked with the gateway and kept in
 // sessionStorage: gone with the tab.
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
@@ -6,7 +6,7 @@ import type { Failure } from './failure.ts';
 import { FailureNotice, Loading } from './notice.ts';
 import { el, toSpan, useNow } from './view.ts';
 
-/** Where the gateway has not said when to try again. */
+/** Delay of a retry where the gateway sent none. */
 const RETRY_MS = 5_000;
 const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]'];
 
@@ -46,14 +46,14 @@ export function SignIn(props: { busy: boolean; failure: Failure | undefined; onK
           'On this machine, unless you set another: ',
           el('button', { type: 'button', class: 'link', onClick: () => props.onKey('dev-key') }, 'use dev-key'),
         ),
-      el('p', { class: 'quiet' }, 'The key stays in this tab and is forgotten with it.'),
+      el('p', { class: 'quiet' }, 'The key is kept in this tab and erased when the tab closes.'),
     ),
   );
 }
 
 /**
- * Until the kept key is let in. When something else than the key keeps it out, tries again by itself: as the gateway
- * said, or soon.
+ * Shown until the stored key is accepted. After a failure that the key did not cause it retries: after the delay that
+ * the gateway sent, else after RETRY_MS.
  */
 export function KeptKey(props: { failure: Failure | undefined; onRetry: () => void; onSignOut: () => void }): VNode {
   const { failure, onRetry, onSignOut } = props;

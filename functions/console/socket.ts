@@ -1,5 +1,5 @@
-// The one WebSocket of the page: opened by ticket, reopened after every cut, calls in flight told when it is gone.
-// Knows no method but the ticket's.
+// The one WebSocket of the page: opened by ticket, reopened after every cut, calls in flight rejected when it closes.
+// Names no method but the ticket's.
 import * as z from 'zod/mini';
 import { connectionLost, type Failure, toFailure } from './failure.ts';
 import { type CallOptions, type OnNotification, toResult } from './http.ts';
@@ -13,7 +13,7 @@ export interface Socket {
   readonly link: Value<Link>;
   /** Rejects with `connection_lost` when the socket goes before the answer came. */
   call(method: string, params: object, options?: CallOptions): Promise<unknown>;
-  /** Hears every notification until the returned function is called. */
+  /** Receives every notification until the returned function is called. */
   listen(onNotification: OnNotification): () => void;
   /** Resolves when there is a socket, or none to wait for. */
   settled(signal?: AbortSignal): Promise<void>;
@@ -73,7 +73,7 @@ export function createSocket({ url, limits, openTicket, onUnauthorized }: Socket
       link.set('open');
     };
     candidate.onmessage = ({ data }) => {
-      if (typeof data === 'string') hear(JSON.parse(data));
+      if (typeof data === 'string') receive(JSON.parse(data));
     };
     candidate.onclose = () => {
       clearTimeout(late);
@@ -84,7 +84,7 @@ export function createSocket({ url, limits, openTicket, onUnauthorized }: Socket
     };
   }
 
-  function hear(message: unknown): void {
+  function receive(message: unknown): void {
     const notification = Notification.safeParse(message);
     if (notification.success) {
       for (const listener of [...listeners]) listener(notification.data.method, notification.data.params);

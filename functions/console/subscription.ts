@@ -1,4 +1,4 @@
-// A subscription as one call that lasts: the gateway answers it at once, its events follow until somebody stops it. Not
+// A subscription as one call that lasts: the gateway answers it at once, its events follow until the user stops it. Not
 // for a page that must miss nothing: a cut ends it (event-feed.ts outlives one).
 import type { Client } from './client.ts';
 import { connectionLost } from './failure.ts';
@@ -8,7 +8,7 @@ import { Anything, LiveEvent, Subscribed } from './results.ts';
 export const SUBSCRIBE = 'events.subscribe';
 
 /**
- * Tells `events.subscribed` first, whatever the transport. Resolves once `signal` has aborted; the gateway then sends
+ * Emits `events.subscribed` first, whatever the transport. Resolves once `signal` has aborted; the gateway then sends
  * no more.
  */
 export async function subscribe(

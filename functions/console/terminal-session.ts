@@ -68,7 +68,7 @@ export function createTerminalSession(client: Client): TerminalSession {
     if (client.link.current === 'open' && state.current.phase !== 'ended') void open();
   });
 
-  /** Starts the shell, or comes back to it and hears what was missed. */
+  /** Starts the shell, or reconnects to it and replays the missed output. */
   async function open(): Promise<void> {
     if (screen === undefined || left) return;
     try {

@@ -1,4 +1,4 @@
-// The terminal page: xterm.js on an interactive session. The program is loaded when somebody comes here.
+// The terminal page: xterm.js on an interactive session. xterm.js is loaded when the page is opened.
 import '@xterm/xterm/css/xterm.css';
 import { type ComponentChild, h } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';

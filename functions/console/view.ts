@@ -1,5 +1,5 @@
-// What every part of the page is made of: typed elements, values that tell their readers, and a clock that ticks while
-// somebody looks.
+// The base of every part of the page: typed elements, values that notify their readers, and a clock that ticks while
+// the page is visible.
 import { type ComponentChildren, h, type VNode } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 

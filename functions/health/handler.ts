@@ -1,4 +1,4 @@
-// `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) asks every dependency.
+// `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) checks every dependency.
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { type Gateway, RateLimitError } from '../../shared/gateway.ts';
@@ -22,7 +22,7 @@ interface Check {
   readonly latency_ms: number;
 }
 
-/** What the verbose check needs; made only when it is asked for, so that a plain probe stays free of everything. */
+/** What the verbose check needs; created at the first verbose check, so that a plain probe needs no dependency. */
 export type HealthParts = () => Promise<{ readonly services: Services; readonly gateway: Gateway }>;
 
 /** Accepts its request at `/` and at `/health`. */

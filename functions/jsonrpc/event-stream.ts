@@ -46,7 +46,7 @@ export function openEventStream(res: ServerResponse): EventStream {
     onHalfClose(res, writeComment);
     res.once('close', () => clearInterval(keepAlive));
   };
-  // A prompt that waits in a queue says nothing for long.
+  // A prompt that waits in a queue sends nothing for a long time.
   const silent = setTimeout(() => {
     start();
     res.flushHeaders();

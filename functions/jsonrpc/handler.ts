@@ -37,7 +37,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       await answer(req, res, caller, requestId, timings);
     } catch (thrown) {
       const error = toRpcError(thrown);
-      // A stream that has begun can say nothing more in its form; its reader must not wait for an end that never comes.
+      // A stream that has begun cannot become an error response; closing it keeps its reader from waiting forever.
       if (res.headersSent) res.destroy();
       if (!(error instanceof CredentialError)) {
         log.log(error.reason === 'internal' ? 'ERROR' : 'INFO', 'call refused', {
@@ -69,7 +69,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
     const held = gateway.hold(caller);
     res.once('close', held.release);
     const body = await readBody(req, undefined, held.add).catch(toRpcError);
-    // The client has gone before its request was whole: there is nothing to do and nobody to answer.
+    // The client has gone before its request was whole: there is nothing to do and no reader of an answer.
     if (body instanceof RpcError && body.reason === 'cancelled') return;
     const stream = acceptsEvents(req) ? openEventStream(res) : undefined;
     const left = new AbortController();

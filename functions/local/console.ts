@@ -17,7 +17,7 @@ export function createConsoleHandler(endpoints: readonly string[]): HttpHandler 
         data: { allow: 'GET, HEAD' },
       });
     }
-    // Who asks for JSON at `/` is a program looking for the endpoints, and so is every machine without the bundler.
+    // A request for JSON at `/` gets the list of endpoints, and so does every request where the bundler is missing.
     const wantsPage = path !== '/' || (req.headers.accept ?? '').includes('text/html');
     if (req.method === 'GET' && (path === '/' || FILE.test(path)) && wantsPage) {
       made ??= make().catch((error: unknown) => {

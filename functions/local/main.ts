@@ -1,4 +1,4 @@
-// `npm start`: the gateway on a laptop. Says on stdout where it is; sweeps and, on the emulator, pulls beside the
+// `npm start`: the gateway on a laptop. Prints its address on stdout; sweeps and, on the emulator, pulls beside the
 // server.
 import { type Config, LOCAL_KEY } from '../../shared/config/config.ts';
 import { OFFLINE_MODEL } from '../../shared/config/model-id.ts';

@@ -18,7 +18,7 @@ import { createConsoleHandler } from './console.ts';
 /** The server, and the sockets on it, which outlive their requests. */
 export type LocalServer = HttpServer & { readonly sockets: WebSocketEndpoint };
 
-/** Routes by the first segment of the path; the handlers judge the rest. */
+/** Routes by the first segment of the path; the handlers validate the rest. */
 export function createLocalServer(services: Services): LocalServer {
   const gateway = createGateway(services, createRegistry(Object.values(methods)));
   const routes: ReadonlyMap<string, HttpHandler> = new Map([

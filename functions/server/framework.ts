@@ -1,6 +1,6 @@
 // Hosting under the stock functions-framework CLI (5.0.5). The framework keeps the process, its command line, the port
 // and the choice of the target; the requests themselves never reach its express app, which would inflate and parse up
-// to 1 GiB of body before anybody is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM.
+// to 1 GiB of body before the caller is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM.
 // Signature type `http` only.
 import http, { type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
@@ -43,7 +43,7 @@ const IDLE_CHECK_MS = 25;
  */
 export function hardenFramework(options: HardenOptions): void {
   const { createServer } = http;
-  // The types say that functions of node:http cannot be assigned; at run time they are properties like any other.
+  // The types declare functions of node:http read-only; at run time they are properties like any other.
   Reflect.set(http, 'createServer', () => {
     Reflect.set(http, 'createServer', createServer);
     return createHardenedServer(options, process);
@@ -77,9 +77,9 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
     log.info('function listens', { port: typeof address === 'object' ? address?.port : address });
     // The framework's own listening callback, where it registers its signal listeners, runs after this one.
     process.nextTick(() => {
-      // The framework ends the process for any promise nobody waited for, and every request in flight with it. The
+      // The framework ends the process for any unhandled rejection, and every request in flight with it. The
       // Google SDKs leave such promises behind when the metadata server fails to give them a token, so here it is
-      // reported and the instance lives on.
+      // reported and the instance continues.
       signals.removeAllListeners('unhandledRejection');
       signals.on('unhandledRejection', (error) => {
         log.error('a rejection was not handled', errorFields(error));

@@ -1,5 +1,5 @@
 // What the HTTP functions share: bodies with a cap, JSON answers, CORS, request ids. Plain node:http, so that the same
-// handlers run under functions-framework and in the local server. No rule of the domain lives here.
+// handlers run under functions-framework and in the local server. They contain no rule of the domain.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
@@ -30,7 +30,7 @@ const ALLOWED_HEADERS = [
   'elastic-apm-traceparent',
 ].join(', ');
 
-/** The caller's `X-Request-Id` when it is harmless, else a new one. */
+/** The caller's `X-Request-Id` when it is valid, else a new one. */
 export function requestIdOf(req: IncomingMessage): string {
   const given = req.headers['x-request-id'];
   return typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : `req_${randomUUID().replaceAll('-', '')}`;
@@ -67,7 +67,7 @@ export function queryOf(req: IncomingMessage): URLSearchParams {
 /**
  * Reads a body of at most 1 MiB. Throws RpcError `payload_too_large`, or `unsupported_media_type` for any
  * Content-Encoding but identity (a 200 KB gzip bomb became 200 MB in the framework's own parser), or the connection's
- * error when the client goes away; `unavailable` when `hold`, which is asked before bytes are kept, says no.
+ * error when the client goes away; `unavailable` when `hold`, called before bytes are kept, returns false.
  */
 export function readBody(
   req: IncomingMessage,
@@ -165,7 +165,7 @@ export function httpStatusOf(error: RpcError): number {
   return error.reason === 'internal' ? 500 : 400;
 }
 
-/** `Retry-After` in whole seconds where the error knows it, `WWW-Authenticate` for 401, `Allow` for 405. */
+/** `Retry-After` in whole seconds where the error has it, `WWW-Authenticate` for 401, `Allow` for 405. */
 export function errorHeaders(error: RpcError): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {};
   if (error.reason === 'rate_limited' || error.reason === 'unavailable') {
@@ -176,7 +176,7 @@ export function errorHeaders(error: RpcError): OutgoingHttpHeaders {
   return headers;
 }
 
-/** The `X-RateLimit-*` headers of contract section 2; Reset is in epoch seconds. */
+/** The `X-RateLimit-*` headers; Reset is in epoch seconds. */
 export function rateHeaders(decision: RateDecision | undefined): OutgoingHttpHeaders {
   if (decision === undefined || decision.outcome === 'unavailable' || decision.outcome === 'revoked') return {};
   return {

@@ -29,7 +29,7 @@ const SERVER_OPTIONS: ServerOptions = {
   requireHostHeader: false,
 };
 
-/** A client that has ended its side, and is not answered within this time, is asked whether it still reads. */
+/** A client that has ended its side, and is not answered within this time, is probed: does it still read? */
 const HALF_CLOSED_PROBE_MS = 1_000;
 
 /**
@@ -92,7 +92,7 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
   });
   server.on('clientError', (error, socket) => endBroken(error, socket, open.get(socket)));
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    // `Expect: 100-continue`: the client is told to send its body when the handler starts to read it, so after
+    // `Expect: 100-continue`: the client receives `100 Continue` when the handler starts to read it, so after
     // authentication.
     req.once('resume', () => {
       if (!res.headersSent) res.writeContinue();
@@ -123,7 +123,7 @@ function refuse(req: IncomingMessage, res: ServerResponse, error: RpcError): voi
 }
 
 /**
- * The client has ended its side. One that still reads is answered. One that has gone cannot be told from it, but resets
+ * The client has ended its side. One that still reads is answered. One that has gone looks the same, but resets
  * the connection when anything arrives: an interim response, which every client skips, makes sure that long calls of
  * clients that left end.
  */

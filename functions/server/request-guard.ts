@@ -47,7 +47,7 @@ export function createRequestGuard({ host, origins }: GuardOptions): RequestGuar
   return {
     checkHost(req) {
       const name = hostNameOf(req);
-      // HTTP/1.0, which no browser speaks, has no Host.
+      // HTTP/1.0, which no browser uses, has no Host.
       if (!isLocal || name === undefined || names.has(name)) return;
       origins.refusedHost(name);
       throw new RpcError('forbidden', {

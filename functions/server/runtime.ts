@@ -1,4 +1,4 @@
-// What a process that runs prompts tells V8 once it is up.
+// V8 flags that a process that runs prompts sets after its start.
 import { setFlagsFromString } from 'node:v8';
 
 /**

@@ -1,5 +1,5 @@
 // The life of a process with a server of its own (the companion, `npm start`): the environment read, the port opened,
-// SIGTERM and SIGINT drained. Functions live under the framework instead (framework.ts). Knows no endpoint.
+// SIGTERM and SIGINT drained. Functions run under the framework instead (framework.ts). Names no endpoint.
 import { setTimeout as pause } from 'node:timers/promises';
 import { ConfigError, loadConfig } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
@@ -14,7 +14,7 @@ import { warm } from './warm.ts';
 export interface Served {
   /** Not listening yet; `sockets` outlive the requests they began with. */
   readonly server: HttpServer & { readonly sockets: { drain(graceMs: number): Promise<void> } };
-  /** Told once the process listens, and would drain if it were asked to. */
+  /** Called once the process listens and its signal handlers are installed. */
   announce(port: number): void;
   /** Ends what runs beside the server, after the last call. */
   stop?(): Promise<void>;
@@ -28,12 +28,12 @@ const LINGER_MS = 500;
 const CLOSE_MS = 1_000;
 const IDLE_CHECK_MS = 50;
 
-/** Never rejects: what keeps the process from starting is said on stderr, a line each, and it ends with 1. */
+/** Never rejects: what keeps the process from starting is written to stderr, a line each, and it exits with 1. */
 export async function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
   surviveClosedOutput();
   try {
     const services = await createServices(loadConfig(trimEnvironment(process.env)));
-    // The Google SDKs leave promises behind that nobody waits for when they cannot authenticate: no reason to end every
+    // The Google SDKs leave promises without a handler when they cannot authenticate: no reason to end every
     // call in flight.
     process.on('unhandledRejection', (error) => services.log.error('a rejection was not handled', errorFields(error)));
     const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
@@ -79,7 +79,7 @@ async function serve(services: Services, served: Served): Promise<void> {
   });
 }
 
-/** Sockets hear of it first: their clients go elsewhere while turns finish. */
+/** Sockets are closed first: their clients reconnect to another instance while turns finish. */
 async function stop(services: Services, { server, stop: stopRest }: Served): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // server.close() closes connections that are idle now, not those that become idle when their response ends.

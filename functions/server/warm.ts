@@ -2,7 +2,7 @@
 // for.
 import type { Services } from '../../shared/services.ts';
 
-/** An instance that cannot reach its store serves all the same, after this long: its answers say what is wrong. */
+/** After this time an instance that cannot reach its store serves requests: its errors name the cause. */
 const WARM_MS_MAX = 3_000;
 const PING_TIMEOUT_MS = 10_000;
 

@@ -59,7 +59,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     return { caller, about: fromKey(caller, req), body };
   };
 
-  /** Credentials are judged before the body is read, except a signature, which is about the body. */
+  /** Credentials are checked before the body is read, except a signature, which covers the body. */
   const admit = async (req: IncomingMessage): Promise<Admitted> => {
     const isSigned = config.webhookSecrets.length > 0 && signatures.isSigned(req.headers);
     const byKey = await admitKey(req, isSigned);

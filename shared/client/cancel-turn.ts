@@ -25,7 +25,7 @@ export async function* cancelWhenAborted(
     }
   } catch (error) {
     const ended = last !== undefined && isTerminal(last);
-    // Whether or not the cancel gets through, the caller is told of its own abort.
+    // The caller receives its own abort, whether or not the cancel reaches the gateway.
     if (signal.aborted && !ended) await cancelTurn(call, sessionId, last !== undefined).catch(() => {});
     throw error;
   } finally {

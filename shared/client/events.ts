@@ -1,4 +1,4 @@
-// What a turn tells while it runs, as the wire names it (contract: `conversation.event`). An event has exactly one
+// The events of a running turn, with their names on the wire (`conversation.event`). An event has exactly one
 // member; names that a newer gateway adds are ignored by reading only known ones.
 import type { Methods } from './methods.ts';
 
@@ -42,11 +42,11 @@ export interface EventBody {
     readonly changes: readonly FileChange[];
   };
   /**
-   * A call to the provider failed and is made again, after this wait where the provider asked for one; the turn goes
+   * A call to the provider failed and is made again, after this wait where the provider requested one; the turn goes
    * on.
    */
   readonly StreamError?: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number };
-  /** The conversation was too long for the model, which is asked again without its oldest messages. */
+  /** The conversation was too long for the model; the call is repeated without its oldest messages. */
   readonly ContextTrimmed?: { readonly messages: number; readonly trimmed: number; readonly budget_tokens: number };
   readonly TaskComplete?: {
     readonly turn_id: string;

@@ -47,7 +47,7 @@ export interface ClientOptions {
 }
 
 export interface CallOptions {
-  /** Ends the call; it rejects with the signal's reason. The gateway goes on unless told otherwise. */
+  /** Ends the call; it rejects with the signal's reason. The turn continues on the gateway unless it is cancelled. */
   readonly signal?: AbortSignal;
   /** For the whole call with its retries. Default: 1 minute; 11 minutes where a model or a process works. */
   readonly timeoutMs?: number;
@@ -61,7 +61,7 @@ export interface StreamOptions extends CallOptions {
 }
 
 /**
- * Methods by name. Own ones are added so: `new CodexGatewayClient<Methods & { 'hello.world': { params: ...; result: ...
+ * Methods by name. To add methods of your own: `new CodexGatewayClient<Methods & { 'hello.world': { params: ...; result: ...
  * } }>(...)`.
  */
 export type MethodTable = Readonly<Record<string, { readonly params: object; readonly result: unknown }>>;
@@ -168,7 +168,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     }
   }
 
-  /** Sends a prompt and brings its events as they come. Nothing is sent before the first one is asked for. */
+  /** Sends a prompt and yields its events as they arrive. Nothing is sent before the first one is requested. */
   stream(prompt: string | Prompt['params'], options: StreamOptions = {}): TurnStream<Prompt['result']> {
     const given = typeof prompt === 'string' ? { prompt } : prompt;
     // Both are made here when absent: a prompt must be known again however early its connection breaks.
@@ -178,7 +178,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     return this.#turn<Prompt['result']>({ method: 'conversation.prompt', params }, session_id, options);
   }
 
-  /** Follows a turn that runs, or tells one that has ended, after `after_seq`. */
+  /** Follows a running turn, or replays an ended one, after `after_seq`. */
   resume(params: Resume['params'], options: StreamOptions = {}): TurnStream<Resume['result']> {
     return this.#turn<Resume['result']>({ method: 'conversation.resume', params }, params.session_id, options);
   }

@@ -34,7 +34,7 @@ export class GatewayError extends Error {
   readonly requestId: string | undefined;
   /** The same request may succeed later without being changed. */
   readonly retryable: boolean;
-  /** When to try again, if the gateway said so. */
+  /** When to try again, if the gateway sent it. */
   readonly retryAfterMs: number | undefined;
 
   constructor(init: GatewayErrorInit) {
@@ -50,7 +50,7 @@ export class GatewayError extends Error {
   }
 }
 
-/** What HTTP said beside the body. */
+/** What the HTTP response contained beside the body. */
 export interface HttpFacts {
   readonly status: number;
   readonly headers: Headers;
@@ -73,7 +73,7 @@ export function fromWire(error: unknown, http?: HttpFacts): GatewayError | undef
   });
 }
 
-/** By these statuses something before the gateway says the same as its table would. */
+/** Statuses with which a proxy before the gateway reports the same as its error table. */
 const BY_STATUS: Readonly<Record<number, Reason>> = {
   401: 'unauthorized',
   403: 'forbidden',
@@ -101,12 +101,12 @@ export function networkError(message: string, cause?: unknown): GatewayError {
   return new GatewayError({ reason: 'network', message, retryable: true, cause });
 }
 
-/** Nobody answers at this URL. */
+/** No server answers at this URL. */
 export function unreachable(url: string, cause: unknown): GatewayError {
   return networkError(`the gateway cannot be reached at ${url}`, cause);
 }
 
-/** How a turn ended badly, from its last event: for whoever resumed it, and so was not answered by its prompt. */
+/** The error of a failed turn, from its last event, for a caller that resumed it and has no answer of its prompt. */
 export function fromTurnEnd(status: string, { event, ...where }: TurnEvent): GatewayError {
   const failure = event.Error;
   const reason = failure?.reason ?? (status === 'cancelled' ? 'cancelled' : 'unavailable');

@@ -1,4 +1,4 @@
-// One JSON-RPC call over fetch: as JSON, or as a stream of Server-Sent Events. One attempt; whoever calls retries.
+// One JSON-RPC call over fetch: as JSON, or as a stream of Server-Sent Events. One attempt; the caller retries.
 import { isObject, type Notification } from './events.ts';
 import { fromStatus, fromWire, GatewayError, networkError, unreachable } from './gateway-error.ts';
 import { readEvents, readText } from './read-body.ts';

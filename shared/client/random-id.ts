@@ -1,7 +1,7 @@
 // Ids made by the caller. Not by `crypto.randomUUID`: browsers keep that from pages that came over plain http, such as
 // a console in a LAN.
 
-/** 32 hexadecimal digits, nobody else's. */
+/** 32 random hexadecimal digits. */
 export function randomId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -16,7 +16,7 @@ export async function readText(response: Response, signal: AbortSignal): Promise
   return text;
 }
 
-/** The data of each event; comments and ids are passed over. What is heard restarts `watch`. */
+/** The data of each event; comments and ids are skipped. Every received chunk restarts `watch`. */
 export async function* readEvents(response: Response, watch: Timer): AsyncGenerator<string, void, void> {
   let rest = '';
   let data: string[] = [];

@@ -1,11 +1,11 @@
-// When a call is made again, and after how long. What may have run is repeated only where that changes nothing.
+// Decides whether a call is retried, and after which delay. A call that may have run is repeated only where that changes
+// nothing.
 import { GatewayError } from './gateway-error.ts';
 import type { Methods } from './methods.ts';
 import { sleep, type Timer } from './timer.ts';
 
 /**
- * Called twice they do what one call does: they read, or the gateway knows them again (a prompt by its idempotency
- * key).
+ * Two calls have the effect of one: they read, or the gateway recognizes the second (a prompt by its idempotency key).
  */
 const REPEATABLE: ReadonlySet<string> = new Set<keyof Methods>([
   'auth.limits',
@@ -26,7 +26,7 @@ const REPEATABLE: ReadonlySet<string> = new Set<keyof Methods>([
   'rpc.discover',
 ]);
 
-/** Whoever prompts a busy session with `on_busy: 'reject'` wants to hear of it. */
+/** A caller that prompts a busy session with `on_busy: 'reject'` receives the refusal without a retry. */
 const FOR_THE_CALLER: ReadonlySet<string> = new Set(['session_busy', 'queue_full']);
 
 const BACKOFF_MS = 250;

@@ -17,7 +17,7 @@ export interface SocketLike {
 
 export type SocketConstructor = new (url: string, protocols: string[]) => SocketLike;
 
-/** Browsers do not show pings: a turn that says nothing for this long is asked for again on a new connection. */
+/** Browsers do not show pings: a turn that sends nothing for this long is resumed on a new connection. */
 const SILENCE_MS = 120_000;
 /** Characters that wait for the reader. */
 const WAITING_CHARS_MAX = 16 << 20;

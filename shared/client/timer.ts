@@ -21,9 +21,9 @@ export function startDeadline(timeoutMs: number, parent: AbortSignal | undefined
   });
 }
 
-/** To be restarted whenever something is heard. */
+/** To be restarted whenever bytes are received. */
 export function startWatch(silenceMs: number, parent: AbortSignal): Timer {
-  return startTimer(silenceMs, parent, () => networkError(`nothing was heard for ${silenceMs} ms`));
+  return startTimer(silenceMs, parent, () => networkError(`no data was received for ${silenceMs} ms`));
 }
 
 function startTimer(ms: number, parent: AbortSignal | undefined, makeError: () => GatewayError): Timer {

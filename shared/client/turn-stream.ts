@@ -59,7 +59,7 @@ export async function* followTurn(
         yield event;
       }
     } catch (error) {
-      // A turn that has ended is not made to run again by whoever watches it.
+      // A reader of a turn that has ended does not start it again.
       const ended = last !== undefined && isTerminal(last) && !isBroken(error);
       if (last !== before) attempt = 0;
       if (ended || attempt >= retries || !mayRetry(error, true)) throw error;
@@ -96,7 +96,7 @@ export function toTurnStream<Answer>(events: AsyncGenerator<TurnEvent, Answer, v
     },
     async return() {
       outcome ??= { error: new GatewayError({ reason: 'cancelled', message: 'the reader has left the stream' }) };
-      // What it returns does not matter: nobody reads it.
+      // Its result is not used.
       await events.throw(new Left()).catch(() => {});
       return { done: true, value: undefined };
     },

@@ -1,4 +1,4 @@
-// What the jsonrpc function and the companion say to each other: one call, with its caller's identity and the rate
+// The messages between the jsonrpc function and the companion: one call, with its caller's identity and the rate
 // decision already made. Believed only because an ID token of the function's own service account comes with it.
 import { z } from 'zod';
 import type { Caller } from '../auth/keys/keys.ts';

@@ -1,5 +1,5 @@
 // Methods that need a process, on an instance that starts none: the call goes to the companion, after everything here
-// has judged it (scope, params, limit), and its notifications and its answer come back as if it had run here.
+// has checked it (scope, params, limit), and its notifications and its answer come back as if it had run here.
 import { z } from 'zod';
 import { NeedsCompanion } from '../engines/needs-companion.ts';
 import { ERRORS, type Reason, RpcError } from '../errors.ts';
@@ -79,7 +79,7 @@ export function forwardToCompanion(
   }
 }
 
-/** An event of a turn is told under the id by which a client resumes after it. */
+/** An event of a turn is sent with the id by which a client resumes after it. */
 function toEventId({ turn_id, seq }: Readonly<Record<string, unknown>>): string | undefined {
   return typeof turn_id === 'string' && typeof seq === 'number' ? `${turn_id}:${seq}` : undefined;
 }

@@ -1,5 +1,5 @@
-// `auth.limits`: what the caller's key has left in each of its windows. Headers tell the tightest window only; this
-// tells all.
+// `auth.limits`: what the caller's key has left in each of its windows. Headers report the tightest window only; this
+// method returns all of them.
 import { z } from 'zod';
 import { toLimitRef, toLimitState } from '../rate-limit/limit-document.ts';
 import { report } from '../rate-limit/windows.ts';

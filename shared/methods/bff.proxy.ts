@@ -83,7 +83,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
           data: { disabled_by: 'deployment', backend: name },
         });
       }
-      // The HTTP client refuses to send one, and its meaning is undefined (RFC 9110 section 9.3.1).
+      // The HTTP client does not send one, and its meaning is undefined (RFC 9110 section 9.3.1).
       if (params.body !== undefined && (params.method === 'GET' || params.method === 'HEAD')) {
         const issues = [{ path: 'body', message: `must not be given with ${params.method}` }];
         throw new RpcError('invalid_params', { data: { issues } });
@@ -119,7 +119,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
           ...toBody(bytes, response.headers.get('content-type') ?? ''),
         };
       } catch (error) {
-        // The backend may have done what a POST asked for, and would do it once more.
+        // The backend may have executed the POST already, and a retry would execute it again.
         const isRepeatable = !NOT_IDEMPOTENT.has(params.method) || headers.has('idempotency-key');
         if (!(error instanceof RpcError) || isRepeatable || isUnsent(error)) throw error;
         const { reason, message, data, cause } = error;

@@ -14,7 +14,7 @@ const HistoryMessage = z.object({
   content: z.string(),
   created_at: z.string(),
   turn_id: z.string(),
-  partial: z.boolean().optional().describe('True: the turn did not complete, this is what there is of the answer'),
+  partial: z.boolean().optional().describe('True: the turn did not complete; this is the part that was received'),
 });
 
 export const conversationHistory = defineMethod({

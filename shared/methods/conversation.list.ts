@@ -24,7 +24,7 @@ const Listed = z.object({
 
 export const conversationList = defineMethod({
   name: 'conversation.list',
-  summary: 'Lists the caller’s own sessions, the one used last first',
+  summary: 'Lists the caller’s own sessions, most recently used first',
   scope: 'conversation',
   cost: 'read',
   isBulky: true,
@@ -32,7 +32,7 @@ export const conversationList = defineMethod({
   result: z.object({
     conversations: z.array(Listed),
     next_cursor: z.string().optional().describe('Present when there may be more'),
-    usage_today: UsageResult.extend({ day: z.string() }).describe('Tokens of this key on the present UTC day'),
+    usage_today: UsageResult.extend({ day: z.string() }).describe('Tokens of this key on the current UTC day'),
   }),
   example: {
     params: { limit: 1 },

@@ -15,7 +15,7 @@ const Params = z.strictObject({
     .string()
     .min(1)
     .refine((prompt) => prompt === '' || !isBlank(prompt), 'must contain more than white space')
-    .describe('What to say to the model'),
+    .describe('The text of the prompt'),
   session_id: SessionId.optional().describe('Continues this session, or starts it; a new one is made when absent'),
   model: z.string().min(1).max(128).optional().describe('`provider/model`; the deployment’s default when absent'),
   instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
@@ -44,7 +44,10 @@ export const conversationPrompt = defineMethod({
     content: z.string(),
     model: z.string(),
     timestamp: z.string(),
-    events: z.array(z.record(z.string(), z.unknown())).readonly().describe('What happened, in Codex event names'),
+    events: z
+      .array(z.record(z.string(), z.unknown()))
+      .readonly()
+      .describe('Events of the turn, with Codex event names'),
     session_id: z.string(),
     turn_id: z.string(),
     usage: UsageResult,

@@ -25,7 +25,7 @@ export const conversationResume = defineMethod({
     turn_id: z.string(),
     status: TurnStatusResult,
     last_seq: z.int().describe('Sequence number of the last event so far'),
-    content: z.string().describe('The answer so far, whole'),
+    content: z.string().describe('The whole answer so far'),
     usage: UsageResult.optional(),
     events: z
       .array(z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) }))
@@ -49,7 +49,7 @@ export const conversationResume = defineMethod({
   async handle(params, context) {
     const { services, caller, requestMetadata } = context;
     const { session_id } = params;
-    // Params say better than the header of a stream that was cut, where both are there.
+    // Where both are present, params take precedence over the header of a stream that was cut.
     const stopped = readLastEventId(requestMetadata.lastEventId);
     const turnId = params.turn_id ?? stopped?.turnId;
     const afterSeq = params.after_seq ?? stopped?.afterSeq ?? 0;

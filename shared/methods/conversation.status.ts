@@ -1,4 +1,4 @@
-// `conversation.status`: how a session stands.
+// `conversation.status`: returns the state of a session.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas/schemas.ts';
@@ -51,7 +51,7 @@ export const conversationStatus = defineMethod({
     let found = await conversations.find(caller.keyId, session_id);
     const running = found?.conversation.turn ?? null;
     if (running !== null && conversations.standing(running) === 'gone') {
-      // Its owner is gone. Said only once it is on record: an owner that is merely late would go on to complete it.
+      // Its owner is gone. The end is stored before it is returned: a late owner could otherwise still complete it.
       await conversations.snapshot(caller.keyId, session_id, running.turn_id);
       found = await conversations.find(caller.keyId, session_id);
     }

@@ -32,10 +32,10 @@ export interface MethodContext {
   /** Aborted when the caller's deadline passes or the process drains; a client that goes away does not abort a turn. */
   readonly signal: AbortSignal;
   readonly requestId: string;
-  /** Where the time of this request goes; a method that waits for a model says so. */
+  /** Records the phases of this request; a method that waits for a model marks that phase. */
   readonly timings: Timings;
   readonly transport: 'http' | 'sse' | 'ws';
-  /** What the transport said beside the params. */
+  /** What the transport received beside the params. */
   readonly requestMetadata: {
     readonly idempotencyKey?: string;
     readonly lastEventId?: string;
@@ -47,7 +47,7 @@ export interface MethodContext {
    * anything.
    */
   readonly canForward?: boolean;
-  /** Undefined where every call stands alone (HTTP, SSE). */
+  /** Undefined on transports without a connection (HTTP, SSE). */
   readonly connection?: Connection | undefined;
   /** Bytes that the whole answer may have as JSON. */
   readonly answerBytesMax: number;

@@ -1,4 +1,4 @@
-// `deployment.list`: what runs where, as the newest deployment event of each service and region says.
+// `deployment.list`: the state of each service and region, from its newest deployment event.
 import { z } from 'zod';
 import { createPage } from '../rpc/page.ts';
 import { listDeployments } from '../webhooks/feed/list.ts';

@@ -1,4 +1,4 @@
-// `events.list`: recorded webhook events, newest first unless asked otherwise.
+// `events.list`: recorded webhook events, newest first unless `order` requests the opposite.
 import { z } from 'zod';
 import { hasMarks, parseMarked, toExactText } from '../rpc/exact-json.ts';
 import { createPage } from '../rpc/page.ts';
@@ -12,7 +12,7 @@ export const RecordedEvent = z.object({
   event: z.string(),
   timestamp: z.string().describe('Time of the event as its sender gave it, ISO 8601'),
   received_at: z.string().describe('Time of its arrival, ISO 8601'),
-  source: z.string().describe('Who sent it: a key or a webhook secret'),
+  source: z.string().describe('The sender: a key or a webhook secret'),
   data: z
     .unknown()
     .describe(

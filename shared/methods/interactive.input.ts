@@ -8,7 +8,7 @@ const DATA_CHARS_MAX = 64 << 10;
 
 export const interactiveInput = defineMethod({
   name: 'interactive.input',
-  summary: 'Writes to a terminal, as its keyboard would; costs no call',
+  summary: 'Writes input to a terminal; costs no call',
   scope: 'workspace',
   cost: 'free',
   runs: 'companion',

@@ -1,4 +1,4 @@
-// `interactive.resize`: tells a terminal the size of its window.
+// `interactive.resize`: sets the size of a terminal.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { Columns, Rows } from './schemas/interactive-schemas.ts';

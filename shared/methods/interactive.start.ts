@@ -10,13 +10,13 @@ import { expectWatch, watchTerminal } from './watch-terminal.ts';
 
 export const interactiveStart = defineMethod({
   name: 'interactive.start',
-  summary: 'Starts a terminal in the caller’s sandbox, or returns to the running one of the session',
+  summary: 'Starts a terminal in the caller’s sandbox, or reconnects to the running one of the session',
   scope: 'workspace',
   cost: 'work',
   runs: 'companion',
   needs: 'sandbox',
   params: z.strictObject({
-    session_id: SessionId.optional().describe('Names the terminal; of a running one the output is replayed'),
+    session_id: SessionId.optional().describe('Names the terminal; the output of a running one is replayed'),
     shell: z
       .string()
       .min(1)
@@ -42,7 +42,7 @@ export const interactiveStart = defineMethod({
     cols: z.int(),
     rows: z.int(),
     resumed: z.boolean().describe('The terminal was running already'),
-    seq: z.int().describe('Of the last output so far'),
+    seq: z.int().describe('Sequence number of the last output so far'),
     attach: z
       .object({
         url: z.string().optional(),

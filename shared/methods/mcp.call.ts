@@ -28,7 +28,7 @@ export const mcpCall = defineMethod({
       .unknown()
       .optional()
       .describe('An object; JSON text where parsing would lose digits of a number'),
-    is_error: z.boolean().describe('The tool ran and says that it failed'),
+    is_error: z.boolean().describe('The tool ran and reported a failure'),
     duration_ms: z.int(),
   }),
   errors: ['not_found', 'upstream_error', 'upstream_timeout', 'unavailable', 'cancelled'],

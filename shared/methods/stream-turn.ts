@@ -1,4 +1,4 @@
-// Shows a turn to the caller while it runs: `conversation.event` notifications (contract section 4), each after the
+// Shows a turn to the caller while it runs: `conversation.event` notifications, each after the
 // caller has taken the one before, so that a slow reader slows only itself.
 import type { TurnHandle } from '../conversations/conversations.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
@@ -51,7 +51,7 @@ export function readLastEventId(
   });
 }
 
-/** The turn's end, with its time told to the timings of the request. */
+/** Waits for the end of the turn and records that time in the timings of the request. */
 async function metered({ done, spans }: TurnHandle, { timings }: MethodContext): Promise<EndedTurn> {
   try {
     return await done;

@@ -1,10 +1,10 @@
-// The way of a terminal's output to a connection: from the first of its calls that names the terminal on.
+// Sends the output of a terminal to a connection, from its first call that names the terminal on.
 import type { Terminal } from '../terminals/terminal.ts';
 import type { Connection, MethodContext } from './define-method.ts';
 
 /**
- * For calls that use a terminal: whoever types or resizes on a socket sees the terminal, from the beginning, without a
- * start there.
+ * For calls that use a terminal: input or a resize on a socket subscribes it to the output, from the beginning, without
+ * an interactive.start there.
  */
 export function watchUnlessWatched({ connection, notify }: MethodContext, terminal: Terminal, sessionId: string): void {
   if (connection === undefined || connection.streams.has(streamOf(sessionId))) return;
@@ -12,8 +12,8 @@ export function watchUnlessWatched({ connection, notify }: MethodContext, termin
 }
 
 /**
- * Says ahead that a start will watch the terminal, so that input on its heels begins no watch of its own. The returned
- * function takes it back.
+ * Announces that a start will watch the terminal, so that input that follows at once begins no second watch. The
+ * returned function withdraws the announcement.
  */
 export function expectWatch({ streams }: Connection, sessionId: string): () => void {
   const id = streamOf(sessionId);
@@ -26,8 +26,8 @@ export function expectWatch({ streams }: Connection, sessionId: string): () => v
 }
 
 /**
- * From the response on, the connection hears the terminal; a second call on the same connection takes the place of the
- * first.
+ * From the response on, the connection receives the output of the terminal; a second call on the same connection
+ * replaces the first.
  */
 export function watchTerminal(
   { streams, afterReply }: Connection,

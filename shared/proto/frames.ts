@@ -57,11 +57,11 @@ function toCall(id: string, streamId: string, body: Uint8Array | RpcError): Fram
   return {
     body,
     toEvent(method, params) {
-      const told = method === 'conversation.event' ? TurnEvent.safeParse(params).data : undefined;
-      const [named] = Object.entries(told?.event ?? {});
-      if (told === undefined || named === undefined) return undefined;
+      const turnEvent = method === 'conversation.event' ? TurnEvent.safeParse(params).data : undefined;
+      const [named] = Object.entries(turnEvent?.event ?? {});
+      if (turnEvent === undefined || named === undefined) return undefined;
       const [name, payload] = named;
-      const seq = BigInt(told.seq);
+      const seq = BigInt(turnEvent.seq);
       const bytes = encode({ case: 'event', value: { name, json: JSON.stringify(payload), seq } });
       if (bytes.length <= MESSAGE_BYTES_MAX || typeof payload !== 'object') return bytes;
       return encode({ case: 'event', value: { name, json: cutText({ ...payload, truncated: true }), seq } });

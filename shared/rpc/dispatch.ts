@@ -48,7 +48,7 @@ export interface Exchange<Context> {
 }
 
 export interface Reply {
-  /** HTTP status (contract section 3); other transports ignore it. */
+  /** HTTP status; other transports ignore it. */
   readonly status: number;
   /**
    * The response, or the array of a batch's responses, as JSON text; undefined: nothing to answer (only notifications).
@@ -218,7 +218,7 @@ function readParams<Context>(
     const issues = unsafeNumbers.map((path) => ({ path: path.slice(0, 200), message: UNSAFE_NUMBER }));
     throw new RpcError('invalid_params', { data: { issues } });
   }
-  // An empty list says as little as no params at all; there is no order in which a longer one could be read.
+  // An empty list equals absent params; params have no defined order, so a longer list is invalid.
   const isList = Array.isArray(params);
   if (isList && params.length > 0) {
     const message = 'params must be given by name, in an object';

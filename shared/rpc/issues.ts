@@ -1,5 +1,5 @@
-// What is wrong with the params of a call, in plain words: the one mapping from what a schema reports to the issues of -32602. A message
-// names the param and never quotes its value, which may be a secret.
+// The one mapping from the issues of a schema to the issues of -32602, as plain sentences. A message names the param
+// and never quotes its value, which may be a secret.
 import { type ZodObject, z } from 'zod';
 import type { Issue } from '../errors.ts';
 import { nearest } from './nearest.ts';
@@ -14,12 +14,12 @@ type Raw = z.core.$ZodRawIssue;
 type Found = z.core.$ZodIssue;
 type Path = readonly PropertyKey[];
 
-/** Parses params. Returns them, or the issues: at most 20, paths in dotted form, each message a sentence without its full stop. */
+/** Parses params. Returns them, or at most 20 issues: dotted paths, each message a sentence without its full stop. */
 export function checkParams<Schema extends ZodObject>(
   schema: Schema,
   params: unknown,
 ): { readonly params: z.output<Schema> } | { readonly issues: readonly Issue[] } {
-  /** The names an object does take, by the list of those it does not: an issue as zod returns it no longer has its schema. */
+  /** The names that an object accepts, by the list of those it refuses: an issue of zod no longer has its schema. */
   const declared = new Map<unknown, readonly string[]>();
   const parsed = schema.safeParse(params, {
     error(raw) {

@@ -1,4 +1,4 @@
-// What the protocol knows of a method: its name, its schemas, who may call it and what it costs. The transport-free
+// What the protocol uses of a method: its name, its schemas, who may call it and what it costs. The transport-free
 // core is generic over the context that handlers get; methods/define-method.ts binds it.
 import type { ZodObject, ZodType, z } from 'zod';
 import type { Reason } from '../errors.ts';
@@ -11,7 +11,7 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   /** Scope a key needs; `null`: any authenticated caller. */
   readonly scope: string | null;
   /**
-   * `free`: costs no call (within a bound that no client reaches); what clients send while somebody types, or to learn
+   * `free`: costs no call (within a bound that no client reaches); for what clients send while a user types, or to learn
    * what they may do. `read`: cheap, may be admitted by the per-instance bucket while the limiter's store is down.
    * `work`: costs money, runs a command or changes something: fails closed with 503.
    */
@@ -27,7 +27,7 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
    * batch.
    */
   readonly isEndless?: true;
-  /** What the machine must give for it; where it does not, `rpc.discover` says so and the handler answers 403. */
+  /** What the machine must provide; where it does not, `rpc.discover` reports it and the handler answers 403. */
   readonly needs?: 'sandbox';
   readonly params: Params;
   readonly result: Result;

@@ -16,8 +16,8 @@ export interface SharedParams {
 }
 
 /**
- * The text of a notification. Above `bytesMax` its long strings are cut, and its params say `truncated: true`; if that
- * does not help, only their short members stay. Throws what JSON.stringify throws.
+ * The text of a notification. Above `bytesMax` its long strings are cut, and its params contain `truncated: true`; if
+ * that is not enough, only their short members stay. Throws what JSON.stringify throws.
  */
 export function notificationText(method: string, params: object, bytesMax = Number.POSITIVE_INFINITY): string {
   const text = JSON.stringify({ jsonrpc: '2.0', method, params });
@@ -30,7 +30,7 @@ export function notificationText(method: string, params: object, bytesMax = Numb
   return JSON.stringify({ jsonrpc: '2.0', method, params: { ...Object.fromEntries(short), truncated: true } });
 }
 
-/** What stands before and behind the shared members of a notification. */
+/** The text before and after the shared members of a notification. */
 export function aroundShared(method: string, params: object): { readonly head: string; readonly tail: string } {
   const own = JSON.stringify(params).slice(0, -1);
   const comma = own === '{' ? '' : ',';

@@ -1,5 +1,5 @@
-// Bytes are judged here, once, for every transport: fatal UTF-8, JSON syntax, depth, duplicate keys, `__proto__`,
-// unpaired surrogates. V8's own parser decides about syntax; the scan behind it looks at what that parser lets through
+// Bytes are validated here, once, for every transport: fatal UTF-8, JSON syntax, depth, duplicate keys, `__proto__`,
+// unpaired surrogates. V8's own parser checks the syntax; the scan after it checks what that parser accepts
 // silently.
 import { RpcError } from '../errors.ts';
 import { endOfNumber, findUnsafeNumbers, isSafeNumber, startsNumber } from './json-numbers.ts';
@@ -84,7 +84,7 @@ function isUtf16([first, second]: Uint8Array): boolean {
   return (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
 }
 
-/** Says where, never what: the body may hold secrets, and V8's message quotes it. */
+/** Reports the position, never the content: the body may hold secrets, and V8's message quotes it. */
 function syntaxDetail(error: unknown, text: string): string {
   if (text.trim() === '') return 'the body is empty';
   if (text.startsWith('\ufeff')) return 'the body begins with a byte order mark (BOM); send JSON without one';

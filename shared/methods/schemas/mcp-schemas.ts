@@ -22,7 +22,7 @@ export const ConnectionResult = z.object({
   name: z.string(),
   session_id: z.string().optional(),
   transport: z.enum(['stdio', 'http']),
-  server: z.object({ name: z.string(), version: z.string() }).describe('As the server names itself'),
+  server: z.object({ name: z.string(), version: z.string() }).describe('Name and version that the server reports'),
   protocol_version: z.string().describe('Of the Model Context Protocol, as negotiated'),
   tools: z.array(ToolResult),
   omitted_tools: z

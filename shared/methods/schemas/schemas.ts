@@ -22,7 +22,7 @@ export const UsageResult = z
     input_tokens: z.number(),
     output_tokens: z.number(),
     total_tokens: z.number(),
-    estimated: z.literal(true).optional().describe('Some of it is our estimate: an answer was cut off'),
+    estimated: z.literal(true).optional().describe('Part of it is an estimate of the gateway: an answer was cut off'),
   })
   .describe('Tokens, as counted by the provider');
 
