@@ -135,7 +135,8 @@ export function attachWebSocket(
     perKey.set(caller.keyId, (perKey.get(caller.keyId) ?? 0) + 1);
     const connection = new SocketConnection(host, socket, stream, caller, performance.now());
     connections.add(connection);
-    // After a stall of this process pongs may be waiting to be read: they are read before any connection is closed for silence.
+    // After a stall of this process pongs may be waiting to be read. The tick runs after that read, so that no
+    // connection is closed for silence that only the stall has caused.
     timer ??= setInterval(() => setImmediate(tick), tickMs);
     keyWatch.start();
     if (draining) connection.announceClose('shutdown', performance.now());
