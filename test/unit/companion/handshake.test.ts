@@ -63,6 +63,8 @@ describe('a ticket', () => {
   it('opens one socket, as a subprotocol, and only gateway.v1 is echoed', async () => {
     const client = await stage.connect({ headers: {}, protocols: ['gateway.v1', `gateway.ticket.${await ticket()}`] });
     expect(client.socket.protocol).toBe('gateway.v1');
+    // The client offers permessage-deflate; the server takes no compression.
+    expect(client.socket.extensions).toBe('');
     expect((await client.call('conversation.list')).result?.conversations).toEqual([]);
     client.socket.close();
     await client.closed;

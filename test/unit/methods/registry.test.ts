@@ -1,0 +1,71 @@
+// What callers rely on in the table of methods: the scope that each one needs, which of them cost no call, and that the
+// params printed in the reference document are accepted as they are.
+import { describe, expect, it } from 'vitest';
+import * as methods from '../../../shared/methods/index.ts';
+import { createRegistry } from '../../../shared/rpc/method.ts';
+
+const registry = createRegistry(Object.values(methods));
+
+/** Pinned: a method that changes its scope changes what existing keys may do. */
+const SCOPES = {
+  conversation: [
+    'conversation.cancel',
+    'conversation.delete',
+    'conversation.history',
+    'conversation.list',
+    'conversation.prompt',
+    'conversation.resume',
+    'conversation.status',
+    'proto',
+  ],
+  workspace: ['apply', 'exec', 'interactive.close', 'interactive.input', 'interactive.resize', 'interactive.start'],
+  mcp: ['mcp.call', 'mcp.connect', 'mcp.disconnect', 'mcp.list'],
+  auth: ['auth.login', 'auth.logout'],
+  proxy: ['bff.proxy'],
+  webhook: ['deployment.list', 'events.list', 'events.subscribe', 'events.unsubscribe'],
+  null: ['auth.limits', 'auth.ticket', 'rpc.discover'],
+};
+
+/** The requests of the reference document, params as printed there. */
+const PRINTED: readonly (readonly [string, object])[] = [
+  ['conversation.prompt', { prompt: 'Write a Rust function that adds two numbers', session_id: 'my-session-123' }],
+  ['conversation.status', { session_id: 'my-session-123' }],
+  ['conversation.cancel', { session_id: 'my-session-123' }],
+  ['exec', { command: 'echo', args: ['Hello from Codex Gateway'], env: { ENV_VAR: 'value' }, cwd: '/tmp' }],
+  ['exec', { command: 'echo', args: ['Hello from Codex Gateway'] }],
+  ['proto', { stream_id: 'session-123', data: 'CgVIZWxsbw==' }],
+  ['mcp.connect', { server_config: { name: 'my-mcp-server', command: 'python', args: ['-m', 'mcp_server'] } }],
+  ['apply', { patch: 'diff --git a/file.txt b/file.txt\n...', repo_path: '/tmp/repo', dry_run: false }],
+  ['interactive.start', { session_id: 'tty-session-456', shell: '/bin/bash', cols: 80, rows: 24 }],
+  ['auth.login', { provider: 'chatgpt', credentials: { token: 'user-token-from-chatgpt' } }],
+  ['auth.logout', { session_id: 'session-xyz' }],
+  [
+    'bff.proxy',
+    {
+      endpoint: '/api/users',
+      method: 'GET',
+      headers: { Authorization: 'Bearer token' },
+      query: { page: 1, limit: 10 },
+    },
+  ],
+];
+
+describe('the registry', () => {
+  it.each(Object.entries(SCOPES))('requires the scope %s for these methods and no others', (scope, names) => {
+    const found = [...registry.values()].filter((method) => String(method.scope) === scope);
+    expect(found.map(({ name }) => name).sort()).toEqual(names);
+  });
+
+  it('has a pinned scope for every method', () => {
+    expect([...registry.keys()].sort()).toEqual(Object.values(SCOPES).flat().sort());
+  });
+
+  it('charges no call for what clients need to learn their limits, and for the keys of a terminal', () => {
+    const free = [...registry.values()].filter(({ cost }) => cost === 'free').map(({ name }) => name);
+    expect(free.sort()).toEqual(['auth.limits', 'interactive.input', 'interactive.resize', 'rpc.discover']);
+  });
+
+  it.each(PRINTED)('accepts the printed params of %s', (name, params) => {
+    expect(registry.get(name)?.params.safeParse(params).error).toBeUndefined();
+  });
+});
