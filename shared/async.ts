@@ -1,4 +1,4 @@
-// Deadlines for calls into libraries that take no AbortSignal of their own: the wait ends, the library's work may go on
+// Deadlines for calls into libraries that take no AbortSignal of their own: the wait ends, its work may continue
 // unseen.
 
 /**

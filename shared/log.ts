@@ -82,7 +82,7 @@ function renderJson(severity: Severity, message: string, fields: Fields): string
   // A line per call: put together from parts, half the work of one object of everything.
   const rest = JSON.stringify(fields);
   const head = `{"severity":"${severity}","time":"${isoNow()}","message":${JSON.stringify(message)}`;
-  // JSON has escaped C0; the others can only stand inside its strings, where an escape means the same character.
+  // JSON has escaped C0; the others occur only inside its strings, where an escape means the same character.
   return `${escapeUnsafe(rest === '{}' ? `${head}}` : `${head},${rest.slice(1)}`)}\n`;
 }
 

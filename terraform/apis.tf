@@ -37,7 +37,7 @@ resource "time_sleep" "apis" {
   triggers        = { apis = join(" ", sort([for api in google_project_service.api : api.service])) }
 }
 
-# Google's own accounts that act for the services. In a new project they exist only once they are asked for, and a grant
+# Google's own accounts that act for the services. In a new project they exist only after a request, and a grant
 # to an absent account fails.
 resource "google_project_service_identity" "pubsub" {
   provider   = google-beta

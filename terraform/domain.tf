@@ -15,7 +15,7 @@ resource "google_compute_global_address" "gateway" {
   depends_on = [time_sleep.apis]
 }
 
-# The new certificate must be there before the old one goes: its name says which host it is for.
+# The new certificate must be there before the old one goes: its name contains the host.
 resource "google_compute_managed_ssl_certificate" "gateway" {
   count = local.domain_count
   name  = "gateway-${substr(sha256(var.domain), 0, 8)}"

@@ -65,7 +65,7 @@ resource "google_firestore_index" "index" {
   }
 }
 
-# Nothing in a browser or on a phone may talk to the database, whatever project settings say.
+# No browser or phone may access the database, under any project settings.
 resource "google_firebaserules_ruleset" "deny_all" {
   source {
     files {

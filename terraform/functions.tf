@@ -127,7 +127,7 @@ resource "google_cloudfunctions2_function" "function" {
     max_instance_request_concurrency = 80
     min_instance_count               = each.value.warm ? var.scaling.min_instances : 0
     max_instance_count               = var.scaling.max_instances
-    # Behind the load balancer nobody may walk around Cloud Armor. Pub/Sub and Scheduler of this project count as
+    # Behind the load balancer no request may bypass Cloud Armor. Pub/Sub and Scheduler of this project count as
     # internal.
     ingress_settings = !each.value.served ? "ALLOW_INTERNAL_ONLY" : var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
 

@@ -3,7 +3,7 @@
 
 resource "time_sleep" "grants" {
   create_duration = "60s"
-  # Ids, not etags: an etag changes with every change of the policy by anybody.
+  # Ids, not etags: an etag changes with every change of the policy.
   triggers = {
     grants = sha256(join(" ", concat(
       [

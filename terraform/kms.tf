@@ -16,7 +16,7 @@ resource "google_kms_crypto_key" "credentials" {
   name     = "credentials"
   key_ring = google_kms_key_ring.gateway.id
   purpose  = "ENCRYPT_DECRYPT"
-  # Old versions go on decrypting what they encrypted.
+  # Old versions still decrypt what they encrypted.
   rotation_period = "7776000s"
 }
 

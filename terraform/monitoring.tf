@@ -1,4 +1,4 @@
-# What an operator is told without asking: alert policies on the gateway's own log lines and on what Google measures.
+# Alerts for the operator: alert policies on the gateway's own log lines and on what Google measures.
 # The texts are those the code logs; a test holds them together.
 
 locals {
@@ -6,7 +6,7 @@ locals {
   gateway_logs  = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in local.services : "\"${name}\""])})"
   notifications = [for channel in google_monitoring_notification_channel.email : channel.id]
 
-  # Lines that mean somebody should look. Each becomes a metric and an alert policy.
+  # Lines that need attention. Each becomes a metric and an alert policy.
   signals = {
     limiter_degraded = {
       title    = "Rate limiter degraded"
@@ -26,7 +26,7 @@ locals {
     keys_unreadable = {
       title    = "API keys unreadable"
       messages = ["API keys could not be read", "the secret has no enabled version: no API key is valid", "a key version is malformed and ignored"]
-      help     = "Instances live on the keys they know for 10 minutes, then refuse everybody. Look at the versions of the secret gateway-api-key and at Secret Manager's status."
+      help     = "Instances use their cached keys for 10 minutes, then refuse every call. Look at the versions of the secret gateway-api-key and at Secret Manager's status."
     }
   }
 }
@@ -43,7 +43,7 @@ resource "google_logging_metric" "signal" {
   depends_on = [time_sleep.apis]
 }
 
-# A policy on a metric that Monitoring does not know yet is refused.
+# A policy on a metric that does not exist in Monitoring yet is refused.
 resource "time_sleep" "metrics" {
   create_duration = "90s"
   triggers        = { metrics = join(" ", sort([for metric in google_logging_metric.signal : metric.name])) }

@@ -45,7 +45,7 @@ output "service_accounts" {
 }
 
 output "ws_image_build" {
-  description = "What build-ws-image.sh needs to know."
+  description = "Values that build-ws-image.sh needs."
   value = {
     project = var.project_id
     image   = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.gateway.repository_id}/ws"

@@ -1,4 +1,4 @@
-# The event topic, its subscriptions and the place for what nobody could take. Every subscription gives up after the
+# The event topic, its subscriptions and the dead letters. Every subscription gives up after the
 # same number of attempts, keeps a week, and never expires for lack of use.
 
 locals {

@@ -30,14 +30,14 @@ variable "firestore_location" {
 }
 
 variable "deletion_protection" {
-  description = "Keep the database when Terraform wants it deleted. `terraform destroy` erases data only after an apply with false."
+  description = "Keep the database when Terraform plans to delete it. `terraform destroy` erases data only after an apply with false."
   type        = bool
   default     = true
 }
 
 variable "public_access" {
   description = <<-EOT
-    true: anybody may reach the endpoints, and the API key or signature decides. false: for health and jsonrpc Google IAM first asks for an
+    true: the endpoints are public, and the API key or signature decides. false: for health and jsonrpc Google IAM first asks for an
     ID token of one of `invokers`, in the header X-Serverless-Authorization. webhook and ws are reached by senders and browsers that have
     none, and go on checking keys, signatures and tickets alone.
   EOT
@@ -159,7 +159,7 @@ variable "secret_environment" {
   default     = {}
   validation {
     condition     = length(setsubtract(keys(var.secret_environment), ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WEBHOOK_SECRETS"])) == 0
-    error_message = "secret_environment knows ANTHROPIC_API_KEY, OPENAI_API_KEY and WEBHOOK_SECRETS."
+    error_message = "secret_environment accepts ANTHROPIC_API_KEY, OPENAI_API_KEY and WEBHOOK_SECRETS."
   }
   validation {
     condition     = alltrue([for version in values(var.secret_environment) : can(regex("^[1-9][0-9]*$", version))])
@@ -227,7 +227,7 @@ variable "scaling" {
 variable "companion" {
   description = <<-EOT
     Size of the WebSocket companion with ws_image. max_instances is 1 unless you say otherwise: a key's files, terminals and MCP servers live
-    in one instance, and Cloud Run cannot be told which instance a forwarded call is for. With more of them a call can meet an instance that
+    in one instance, and Cloud Run cannot route a forwarded call to a given instance. With more of them a call can meet an instance that
     knows nothing of what the last one did, so give the one more cpu and memory first. Without ws_image it holds nothing, and max_instances
     is that of scaling.
   EOT
@@ -248,7 +248,7 @@ variable "companion" {
 }
 
 variable "alert_email" {
-  description = "Who is told when something is wrong. Default: incidents are only shown in the console."
+  description = "Address that receives the alerts. Default: incidents are only shown in the console."
   type        = string
   default     = null
   validation {

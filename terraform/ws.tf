@@ -35,7 +35,7 @@ resource "google_cloud_run_v2_service" "ws" {
   # It checks keys, tickets and jsonrpc's token by itself: a browser cannot send IAM a token with a WebSocket, and from
   # jsonrpc's Cloud Run would take the signature that the code has to see.
   invoker_iam_disabled = true
-  # jsonrpc reaches it through the front door, so the load balancer cannot be the only way in.
+  # jsonrpc reaches it at its public address, so the load balancer cannot be the only way in.
   ingress          = "INGRESS_TRAFFIC_ALL"
   custom_audiences = [local.companion_audience]
 
@@ -79,7 +79,7 @@ resource "google_cloud_run_v2_service" "ws" {
 
       resources {
         limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : { cpu = tostring(var.companion.cpu), memory = "${var.companion.memory_gib}Gi" }
-        # CPU also between requests: a turn goes on when its client's socket is cut. An instance is paid for while it
+        # CPU also between requests: a turn continues when its client's socket is cut. An instance is paid for while it
         # lives, which without clients is some 15 minutes.
         cpu_idle          = false
         startup_cpu_boost = true

@@ -66,7 +66,7 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
       const isWrong = error instanceof RpcError && error.reason === 'unauthorized';
       throw isCounted && isWrong ? wrong.refuse(client, error) : error;
     };
-    // A guess beyond the bucket is looked up in memory only: it makes nobody read Secret Manager.
+    // A guess beyond the bucket is looked up in memory only: it causes no read of Secret Manager.
     const mayReread = (): boolean => client === undefined || wrong?.isThrottled(client) !== true;
     const recognize = (text: string, may: () => boolean): ApiKey | undefined | Promise<ApiKey | undefined> =>
       text.length > KEY_CHARS_MAX
@@ -134,7 +134,7 @@ function never(): boolean {
   return false;
 }
 
-/** Goes on at once where there is nothing to wait for: keys in memory cost no promise. */
+/** Continues synchronously where there is nothing to wait for: keys in memory cost no promise. */
 function then<T, R>(value: T | Promise<T>, next: (value: T) => R | Promise<R>): R | Promise<R> {
   return value instanceof Promise ? value.then(next) : next(value);
 }

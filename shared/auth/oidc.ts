@@ -49,7 +49,7 @@ export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}
       try {
         payload = (await client.verifySignedJwtWithCertsAsync(token, certs, policy.audience, ISSUERS)).getPayload();
       } catch (error) {
-        // The library's message quotes the token's content; only our own words go on.
+        // The library's message quotes the token's content; only our own text is passed on.
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not valid here', cause: error });
       }
       if (payload?.email_verified !== true || payload.email !== policy.email) {

@@ -10,7 +10,7 @@ import { toProxy } from './proxy.ts';
 import { findMisspelt } from './spelling.ts';
 import { type ModelFacts, type Settings, Variables } from './variables.ts';
 
-/** What the rest of the house may know of its environment. */
+/** The configuration that the rest of the code receives. */
 export interface Config {
   /** Lines for the log at start: variables that look misspelt. */
   readonly warnings: readonly string[];
@@ -33,7 +33,7 @@ export interface Config {
   readonly emulators: { readonly firestore: string | undefined; readonly pubsub: string | undefined };
   readonly topic: string;
   readonly model: string | undefined;
-  /** What the operator knows of models by `provider/model`; prices in USD per million tokens. */
+  /** Properties of models that the operator states, by `provider/model`; prices in USD per million tokens. */
   readonly models: ReadonlyMap<string, ModelFacts>;
   /** `codex`: prompts without a model are answered by the Codex agent. */
   readonly engine: 'direct' | 'codex';
@@ -201,7 +201,7 @@ export function loadConfig(env: Environment): Config {
   return config;
 }
 
-/** Where keys come from; says in `problems` when that would leave the gateway open or without any. */
+/** Where keys come from; adds to `problems` when the gateway would be open or without keys. */
 function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): Config['keys'] {
   const given = [settings.GATEWAY_KEYS, settings.GATEWAY_API_KEY].filter((entry) => entry !== undefined);
   const source = settings.GATEWAY_KEY_SOURCE ?? (given.length === 0 && inCloud ? 'secret-manager' : 'environment');

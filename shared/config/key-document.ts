@@ -26,7 +26,7 @@ export interface KeyDefaults {
   readonly scopes?: readonly Scope[];
 }
 
-/** A payload that is not a key document. The message says where and why, never what: it is safe to log. */
+/** A payload that is not a key document. The message gives place and reason, never the value: it is safe to log. */
 export class KeyDocumentError extends Error {
   constructor(message: string) {
     super(message);
@@ -88,7 +88,7 @@ function readDocument(text: string): z.output<typeof Document> {
   throw new KeyDocumentError(`the key document is not valid: ${where.join('; ')}`);
 }
 
-// zod's own messages may quote values and unknown member names, so each issue is said in words of ours.
+// zod's own messages may quote values and unknown member names, so each issue gets a message of our own.
 const WHY: Readonly<Record<z.core.$ZodIssue['code'], string>> = {
   invalid_type: 'is missing or of the wrong type',
   too_small: 'has too few elements',
@@ -117,7 +117,7 @@ function readLimits(limits: string | string[], index: number): Limit[] {
   try {
     return parseLimits(limits);
   } catch {
-    // The text could be a key in the wrong place: said without quoting it.
+    // The text could be a key in the wrong place: reported without quoting it.
     throw new KeyDocumentError(
       `the key document is not valid: keys.${index}.limits: must be like 100/minute,1000/hour`,
     );

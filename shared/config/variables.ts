@@ -97,7 +97,7 @@ export const Variables = z.object({
 
 export type Settings = z.output<typeof Variables>;
 
-/** The document with what it says, so that a mistake in it is found at start. */
+/** The document with its parsed content, so that a mistake in it is found at start. */
 function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
   return { document, keys: parseKeyDocument(document) };
 }

@@ -41,7 +41,7 @@ export interface DocumentLimiterOptions {
 
 /**
  * Never over-admits on any number of instances: an admission is released only after the commit that counted it. A
- * commit whose outcome is unknown admits nobody. `take` rejects with the signal's reason when the caller left before
+ * commit whose outcome is unknown admits no call. `take` rejects with the signal's reason when the caller left before
  * its call was decided, with RangeError when the request itself makes no sense; every other outcome is a RateDecision.
  */
 export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter {
@@ -104,7 +104,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   }
 
   /**
-   * What calls are told after a failed transaction. Only an unreachable store is an outage; a document nobody can read
+   * The error of calls after a failed transaction. Only an unreachable store is an outage; a document nobody can read
    * is one key's trouble.
    */
   function failure(error: unknown): (entry: Entry, request: TakeRequest) => RateDecision {

@@ -26,7 +26,7 @@ export function toLimitRef(keyId: string): Ref {
   return { collection: 'limits', id: createHash('sha256').update(keyId).digest('base64url') };
 }
 
-/** An absent document is an unused key. A malformed one throws: guessing at it would admit calls nobody counted. */
+/** An absent document is an unused key. A malformed one throws: a guess would admit calls that are not counted. */
 export function toLimitState(data: object | undefined): LimitState {
   return data === undefined ? EMPTY_STATE : LimitDocument.parse(data);
 }

@@ -1,4 +1,4 @@
-// What the limiter knows about an outage of its store: since when, whether to try again, and what may pass meanwhile.
+// State of an outage of the limiter's store: its start, whether to retry, and which calls are admitted meanwhile.
 // Holds a few numbers for the instance and two per key; it never queues and never waits. All its times are monotonic,
 // but those that go to the caller.
 

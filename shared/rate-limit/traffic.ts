@@ -15,7 +15,7 @@ const FADING = 0.75;
  * probability 1/2), less for the estimate's error.
  */
 const TRUSTED_GAP = 0.4;
-/** Fewer than this, smoothed, is nobody. */
+/** A smoothed rate below this counts as no traffic. */
 const CALLS_MIN = 0.1;
 
 /** Whether to commit on a version that is `ageMs` old without reading first. */

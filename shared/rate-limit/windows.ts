@@ -72,7 +72,7 @@ export function refuse(
   if (limits.length === 0) throw new RangeError('at least one limit is needed');
   if (!Number.isSafeInteger(cost) || cost < 0) throw new RangeError('cost must be a natural number');
   if (state.revoked) return { outcome: 'revoked', degraded: false, ...tightest(state, limits, nowMs), remaining: 0 };
-  // A free call asks only whether the key is revoked, and what is left.
+  // A free call only checks whether the key is revoked, and reads what is left.
   if (cost === 0) return undefined;
   let refusal: RateDecision | undefined;
   for (const { max, windowMs } of limits) {
@@ -92,7 +92,7 @@ export function refuse(
   return refusal;
 }
 
-/** How each limit stands at `nowMs`, in the order of `limits`. Reads only. */
+/** State of each limit at `nowMs`, in the order of `limits`. Reads only. */
 export function report(
   state: LimitState,
   limits: readonly Limit[],

@@ -15,7 +15,7 @@ export interface Bounds {
 
 /**
  * Rejects with RpcError `unavailable` after `timeoutMs` and with the caller's reason when the caller aborts; the work
- * itself is told through `bounds.signal` and its later outcome is ignored.
+ * itself is aborted through `bounds.signal` and its later outcome is ignored.
  */
 export async function bounded<R>(
   { signal, timeoutMs = TIMEOUT_DEFAULT_MS }: CallOptions,

@@ -9,23 +9,23 @@ interface QueryWatcher {
   readonly listener: Listener;
   readonly onError: ((error: unknown) => void) | undefined;
   /** Ids and versions handed over last; undefined before the first. */
-  told: string | undefined;
+  delivered: string | undefined;
   active: boolean;
 }
 
 export interface QueryWatchers {
   readonly size: number;
-  /** Adds a watcher, tells it the present result, and returns the function that removes it. */
+  /** Adds a watcher, delivers the present result to it, and returns the function that removes it. */
   add(query: Query, listener: Listener, onError: ((error: unknown) => void) | undefined): () => void;
   /**
-   * Tells everybody whose query has another result now; `collections`: where something may have changed, undefined for
+   * Notifies watchers whose query result has changed; `collections`: where something may have changed, undefined for
    * anywhere.
    */
   notify(collections?: ReadonlySet<string>): void;
   clear(): void;
 }
 
-/** `read` answers a query now; `onSize` hears of the number of watchers whenever it changes. */
+/** `read` answers a query now; `onSize` gets the number of watchers whenever it changes. */
 export function createQueryWatchers(
   read: (query: Query) => Snapshot<never>[],
   onSize: (size: number) => void,
@@ -36,18 +36,18 @@ export function createQueryWatchers(
     if (watchers.delete(watcher)) onSize(watchers.size);
   };
   const deliver = (watcher: QueryWatcher): void => {
-    let tell: () => void;
+    let callback: () => void;
     try {
       const snapshots = read(watcher.query);
-      const told = snapshots.map(({ ref, version }) => `${ref.id} ${version}`).join('\n');
-      if (told === watcher.told) return;
-      watcher.told = told;
-      tell = () => watcher.listener(snapshots);
+      const delivered = snapshots.map(({ ref, version }) => `${ref.id} ${version}`).join('\n');
+      if (delivered === watcher.delivered) return;
+      watcher.delivered = delivered;
+      callback = () => watcher.listener(snapshots);
     } catch (error) {
-      tell = () => watcher.onError?.(error);
+      callback = () => watcher.onError?.(error);
     }
     queueMicrotask(() => {
-      if (watcher.active) tell();
+      if (watcher.active) callback();
     });
   };
   return {
@@ -55,7 +55,7 @@ export function createQueryWatchers(
       return watchers.size;
     },
     add(query, listener, onError) {
-      const watcher: QueryWatcher = { query, listener, onError, told: undefined, active: true };
+      const watcher: QueryWatcher = { query, listener, onError, delivered: undefined, active: true };
       watchers.add(watcher);
       onSize(watchers.size);
       deliver(watcher);

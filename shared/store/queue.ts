@@ -12,7 +12,7 @@ export function createQueue(): Queue {
     async run(key, work) {
       const before = tails.get(key);
       const mine = before === undefined ? work() : before.then(work, work);
-      // The tail must not reject: nobody but the caller of `run` handles that.
+      // The tail must not reject: only the caller of `run` handles that.
       const tail = mine.then(
         () => undefined,
         () => undefined,

@@ -1,5 +1,5 @@
 // The Store port: a small document store with optimistic transactions. Every rule of the domain is written above it,
-// once; an adapter knows documents, versions and preconditions and nothing else. See transact.ts for the retry rule.
+// once; an adapter handles documents, versions and preconditions, nothing else. See transact.ts for the retry rule.
 
 /**
  * Address of one document. `id` is 1..128 characters of [A-Za-z0-9_-]; hash anything a caller chose before it gets
@@ -75,7 +75,7 @@ export interface CallOptions {
 /**
  * Errors: `Conflict` when a precondition does not hold (nothing is written); RpcError `unavailable` when the store
  * cannot be reached or does not answer in time; the signal's reason when aborted. After either of the last two a commit
- * may still have been applied: only who reads again knows.
+ * may still have been applied: only another read shows it.
  */
 export interface Store {
   get<T extends object = Data>(refs: readonly Ref[], options?: CallOptions): Promise<Snapshot<T>[]>;
@@ -87,7 +87,7 @@ export interface Store {
   query<T extends object = Data>(query: Query, options?: CallOptions): Promise<Snapshot<T>[]>;
   /**
    * Calls `listener` with the present state and then after every change, in order, until the returned function is
-   * called. States that follow each other quickly may be told as the last of them; expiry alone is not a change.
+   * called. States that follow each other quickly may be delivered as the last of them; expiry alone is not a change.
    */
   watch<T extends object = Data>(
     ref: Ref,

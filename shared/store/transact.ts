@@ -14,7 +14,7 @@ import {
 } from './store.ts';
 
 /**
- * Rounds lost before the adapter's lock is used; 20 contending processes starve nobody with this mixture
+ * Rounds lost before the adapter's lock is used; with it none of 20 contending processes starves
  * (test/emulator).
  */
 const ROUNDS_MAX = 5;
@@ -54,7 +54,7 @@ export interface TransactOptions extends CallOptions {
 /**
  * Runs `compute` on the documents behind `refs` and commits what it returns, all or nothing. `compute` must be pure; it
  * runs once per round. Documents that are read but not written are not guarded. When `compute` writes nothing, and
- * decided on cached documents, it is asked again with fresh ones, so that a stale cache can never refuse.
+ * decided on cached documents, it is called again with fresh ones, so that a stale cache can never refuse.
  */
 export async function transact<R>(
   store: Store,

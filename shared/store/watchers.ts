@@ -1,5 +1,5 @@
-// Who watches which document of the embedded store, and the order in which they hear of it. Every delivery is
-// asynchronous, so that a listener can neither run inside the commit it hears of nor see changes out of order.
+// Who watches which document of the embedded store, and the order of deliveries. Every delivery is
+// asynchronous, so that a listener can neither run inside the commit that it reports nor see changes out of order.
 import { refKey } from './document.ts';
 import type { Ref, Snapshot } from './store.ts';
 
@@ -18,14 +18,14 @@ export interface Watchers {
   readonly size: number;
   /** Adds a watcher and returns the function that removes it. */
   add(ref: Ref, listener: Listener, onError: ((error: unknown) => void) | undefined): () => void;
-  /** Tells everybody who watches `ref` what `read` finds there now, unless they know that version already. */
+  /** Sends what `read` finds at `ref` to its watchers, except to those that already have that version. */
   notify(ref: Ref, read: () => Snapshot<never>): void;
-  /** The documents somebody watches. */
+  /** The documents that have a watcher. */
   refs(): Ref[];
   clear(): void;
 }
 
-/** `onSize` hears of the number of watchers whenever it changes. */
+/** `onSize` gets the number of watchers whenever it changes. */
 export function createWatchers(onSize: (size: number) => void): Watchers {
   const byRef = new Map<string, Set<Watcher>>();
   let size = 0;
@@ -61,16 +61,16 @@ export function createWatchers(onSize: (size: number) => void): Watchers {
 }
 
 function deliver(watcher: Watcher, read: () => Snapshot<never>): void {
-  let tell: () => void;
+  let callback: () => void;
   try {
     const snapshot = read();
     if (snapshot.version === watcher.version) return;
     watcher.version = snapshot.version;
-    tell = () => watcher.listener(snapshot);
+    callback = () => watcher.listener(snapshot);
   } catch (error) {
-    tell = () => watcher.onError?.(error);
+    callback = () => watcher.onError?.(error);
   }
   queueMicrotask(() => {
-    if (watcher.active) tell();
+    if (watcher.active) callback();
   });
 }

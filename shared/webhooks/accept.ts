@@ -79,7 +79,7 @@ export async function publishClaimed(services: Pipeline, claimed: Claimed): Prom
   try {
     await markSent(services.store, claimed, messageId);
   } catch (error) {
-    // It is published, so the answer stands; the sweeper will publish it once more and the subscribers know it by its
+    // It is published, so the answer is valid; the sweeper will publish it once more and the subscribers know it by its
     // id.
     services.log.warn('published event not marked sent', { event_id: event.id, ...errorFields(error) });
   }

@@ -15,7 +15,7 @@ const PREFIX = 'deployment.';
 const AHEAD_MS_MAX = 5 * 60_000;
 
 /**
- * Senders write `"version": 3` or null: what can be shown is shown, cut to a bound, and the rest counts as not said.
+ * Senders write `"version": 3` or null: what can be shown is shown, cut to a bound, and the rest counts as absent.
  */
 const text = (charsMax: number) =>
   z
@@ -38,7 +38,7 @@ const DeploymentDocument = z.object({
   region: z.string(),
   version: z.string().nullable(),
   status: z.string(),
-  /** Name, id and time of the event that said so. */
+  /** Name, id and time of the event that reported it. */
   event: z.string(),
   event_id: z.string(),
   updated_at: z.string(),

@@ -27,7 +27,7 @@ const EventDocument = z.object({
 const OutboxDocument = z.object({
   ordering_key: z.string(),
   created_at_ms: z.number(),
-  /** Nobody but the present claimant may publish before this time. */
+  /** Only the owner of the claim may publish before this time. */
   due_at_ms: z.number(),
   attempts: z.number(),
 });
@@ -56,7 +56,7 @@ export function readOutbox(data: Data | undefined): OutboxDocument | undefined {
 }
 
 /**
- * Where an event that a caller names stands among the others; undefined when `text` names none. Throws `invalid_params`
+ * Position among the others of an event that a caller names; undefined when `text` names none. Throws `invalid_params`
  * for one that is gone.
  */
 export async function resolveEventCursor(

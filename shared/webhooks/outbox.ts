@@ -1,5 +1,5 @@
 // "Nothing acknowledged is ever lost": the three commits of the outbox, record, claim and mark sent. Publishing itself
-// is the caller's part; a claim that runs out hands it to somebody else.
+// is the caller's part; an expired claim can be taken by another sender.
 import type { CallOptions, Ref, Snapshot, Store } from '../store/store.ts';
 import { type Decision, transact } from '../store/transact.ts';
 import {
@@ -40,7 +40,7 @@ export interface Claimed {
   readonly snapshots: readonly Snapshot[];
 }
 
-/** `sent`: published before. `held`: recorded, and somebody else's to publish until its claim runs out. */
+/** `sent`: published before. `held`: recorded, and claimed by another sender until its claim expires. */
 export type Recorded =
   | (Claimed & { readonly duplicate: boolean })
   | { readonly kind: 'sent'; readonly messageId: string }

@@ -10,12 +10,12 @@ export type SignatureHeaders = Readonly<Record<string, string | string[] | undef
 /** A verified sender: which kind of signature, and under which of the secrets. */
 export interface Signer {
   readonly kind: 'standard' | 'github';
-  /** First 12 hex digits of the secret's SHA-256: tells secrets apart and gives nothing away. */
+  /** First 12 hex digits of the secret's SHA-256: identifies the secret without revealing it. */
   readonly fingerprint: string;
 }
 
 export interface SignatureVerifier {
-  /** Whether the headers carry a signature at all; says nothing about its worth. */
+  /** Whether the headers carry a signature at all; does not verify it. */
   isSigned(headers: SignatureHeaders): boolean;
   /**
    * The signer of a body. Throws RpcError `unauthorized` when no configured secret made the signature or it is out of
@@ -49,7 +49,7 @@ export function createSignatureVerifier(secrets: readonly string[]): SignatureVe
       'webhook-timestamp': single(headers['webhook-timestamp'], SECONDS),
       'webhook-signature': single(headers['webhook-signature'], /^/),
     };
-    // The library signs text: a body that is no UTF-8 is signed by nobody.
+    // The library signs text: a body that is not UTF-8 has no valid signature.
     const payload = Buffer.from(body).toString('utf8');
     for (const { webhook, fingerprint } of standard) {
       try {
@@ -76,7 +76,7 @@ export function createSignatureVerifier(secrets: readonly string[]): SignatureVe
     verify(headers, body) {
       if (headers['webhook-signature'] === undefined) return verifyGithub(headers, body);
       if (headers['x-hub-signature-256'] === undefined) return verifyStandard(headers, body);
-      // A sender that knows one of the two schemes may carry the other's header, too.
+      // A sender that uses one of the two schemes may carry the other's header, too.
       try {
         return verifyStandard(headers, body);
       } catch (error) {

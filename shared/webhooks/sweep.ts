@@ -1,6 +1,6 @@
 // The sweeper: publishes what was recorded and is not known to be published. Safe on any number of instances at once,
 // because every event is claimed before it is published; what is published twice all the same (a crash before the mark)
-// subscribers know by its id.
+// subscribers recognize by its id.
 
 import { deadline } from '../async.ts';
 import { errorFields } from '../log.ts';

@@ -1,5 +1,5 @@
 // Keys held in memory above a source that is slow, metered and sometimes down: when to reread it, what to trust
-// meanwhile, and when to say so. Knows nothing of Secret Manager. Every rule here is contract section 2.
+// meanwhile, and when to log it. Independent of Secret Manager.
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
 import { RpcError } from '../../errors.ts';
@@ -53,7 +53,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
     startedAtMs = clock.monotonic();
     try {
       const { keys, complete } = await read();
-      // The age counts from before the source was asked, the only moment the answer is sure to be newer than.
+      // The age counts from before the read began: the answer is certain to be newer than that moment.
       const renewAtMs = startedAtMs + REFRESH_AFTER_MS + Math.random() * REFRESH_JITTER_MS;
       known = { index: createKeyIndex(keys), complete, atMs: startedAtMs, renewAtMs };
       failures = complete ? 0 : failures + 1;
@@ -137,7 +137,7 @@ function unavailable(): RpcError {
   });
 }
 
-/** Waits for a promise that others share: the waiting ends with the signal, the work goes on. */
+/** Waits for a promise that others share: the wait ends with the signal, the work continues. */
 async function untilAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   if (signal === undefined) return work;
   signal.throwIfAborted();

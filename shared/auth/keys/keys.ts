@@ -26,7 +26,7 @@ export interface Keys {
     options?: {
       readonly signal?: AbortSignal;
       /**
-       * Asked when the key is not known: whether its sake is reason enough to read the source again. Default: it is.
+       * Called for an unknown key: whether the source may be read again because of it. Default: yes.
        */
       readonly mayReread?: () => boolean;
     },

@@ -30,7 +30,7 @@ const CALL_TIMEOUT_MS = 5000;
 /** gRPC codes of a version that was disabled, destroyed or deleted between the list and the access. */
 const GONE_CODES: ReadonlySet<unknown> = new Set([5, 9]);
 
-/** Keys of the secret's enabled versions, cached as cached-keys.ts says. The SDK is loaded at the first call. */
+/** Keys of the secret's enabled versions, cached by cached-keys.ts. The SDK is loaded at the first call. */
 export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys {
   const { clock, log } = options;
   const secret = `projects/${options.projectId}/secrets/${options.secretId ?? 'gateway-api-key'}`;
@@ -80,7 +80,7 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
     const versions = enabled.slice(0, VERSIONS_MAX);
     for (const version of seen.keys()) if (!versions.includes(version)) seen.delete(version);
     const outcomes = await Promise.all(versions.map(accessUnseen));
-    // Newest first: where two versions hold the same key, what the newer one says about it counts.
+    // Newest first: where two versions hold the same key, the newer one applies.
     return { keys: versions.flatMap((version) => seen.get(version) ?? []), complete: !outcomes.includes('failed') };
   };
 

@@ -4,7 +4,7 @@ import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 
 /** A data key as it may be stored. */
 export interface WrappedKey {
-  /** Which key wrapped it; says nothing secret. */
+  /** Id of the key that wrapped it; not secret. */
   readonly keyName: string;
   readonly wrapped: Uint8Array;
 }

@@ -46,7 +46,7 @@ function createWrapper(loadKey: () => Promise<Buffer>): KeyWrapper {
   };
 }
 
-/** Tells keys apart; 64 bits of a hash say nothing about 256 random ones. */
+/** Identifies a key; 64 bits of a hash reveal nothing about 256 random bits. */
 function nameOf(key: Buffer): string {
   return `local:${createHash('sha256').update('name:').update(key).digest('hex').slice(0, 16)}`;
 }

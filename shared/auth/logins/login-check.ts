@@ -1,4 +1,4 @@
-// Asks a provider whether a token is good, with the cheapest request that needs one: it generates nothing and costs
+// Checks a token with its provider, by the cheapest request that needs one: it generates nothing and costs
 // nothing. Follows no redirect, so that the token reaches the configured origin only; never lets the token into an
 // error.
 import { RpcError } from '../../errors.ts';
@@ -22,7 +22,7 @@ interface Answer {
 export interface LoginCheckOptions {
   /** With the API's version (`.../v1`, `.../v1beta`); a query goes with every request. */
   readonly baseUrls: Readonly<Record<LoginProvider, string>>;
-  /** Default: the runtime's own, which knows no proxy. */
+  /** Default: the runtime's own, which uses no proxy. */
   readonly fetch?: LoginFetch;
   /** For the whole exchange. Default 10 s. */
   readonly timeoutMs?: number;
@@ -82,7 +82,7 @@ const REQUESTS: Readonly<Record<LoginProvider, (token: string) => { path: string
     }),
     openai: (token) => ({ path: '/models', headers: { authorization: `Bearer ${token}` } }),
     google: (token) => ({ path: '/models?pageSize=1', headers: { 'x-goog-api-key': token } }),
-    // The plan's usage: what Codex itself asks this backend about its user, and the lightest call that needs the token.
+    // The plan's usage: the request that Codex itself sends for its user, and the lightest call that needs the token.
     chatgpt: (token) => {
       const { accountId } = readToken(token);
       return {
@@ -95,7 +95,7 @@ const REQUESTS: Readonly<Record<LoginProvider, (token: string) => { path: string
     },
   };
 
-/** Google answers 400, not 401, to a key it does not know. */
+/** Google answers 400, not 401, to an unknown key. */
 async function isBadGoogleKey(response: Answer): Promise<boolean> {
   if (response.status !== 400 || response.body === null) return false;
   const chunks: Uint8Array[] = [];

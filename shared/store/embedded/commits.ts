@@ -30,7 +30,7 @@ interface Waiting {
 
 type Made = { readonly versions: (Version | null)[] } | { readonly conflict: Conflict };
 
-/** `onCommitted` is told of every commit before its caller is. */
+/** `onCommitted` is called for every commit before the promise of its caller resolves. */
 export function createCommits(documents: Documents, onCommitted: (writes: readonly Prepared[]) => void): Commits {
   let waiting: Waiting[] = [];
   let armed = false;

@@ -66,7 +66,7 @@ export function createDocuments(database: DatabaseSync, clock: WallClock): Docum
   const rollbackTo = database.prepare('ROLLBACK TO one');
   const release = database.prepare('RELEASE one');
   const queries = new Map<string, StatementSync>();
-  // A nonce for this handle and a counter: whoever else writes to the file, no version is ever seen twice.
+  // A nonce for this handle and a counter: no version repeats, even when another process writes to the file.
   const nonce = randomBytes(9).toString('base64url');
   let counter = 0;
 

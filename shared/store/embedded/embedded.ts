@@ -13,7 +13,7 @@ import { createDocuments, prepareWrite } from './documents.ts';
 
 const TIMEOUT_DEFAULT_MS = 10_000;
 const BUSY_PAUSE_MS = 15;
-/** How soon a watcher hears of a commit by another process. */
+/** Interval at which the file is checked for commits by other processes. */
 const POLL_MS = 100;
 /** Some expired documents are removed along with every so many commits: more than those commits can have added. */
 const PURGE_EVERY_COMMITS = 64;
@@ -42,7 +42,7 @@ export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: Embed
   let steady = { wallMs: clock.now(), atMs: performance.now() };
   let closed = false;
   let poll: NodeJS.Timeout | undefined;
-  let heard: unknown;
+  let seenChanges: unknown;
 
   const watchers = createWatchers(pollWhileWatched);
   const queryWatchers = createQueryWatchers((query) => documents.query(query), pollWhileWatched);
@@ -54,7 +54,7 @@ export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: Embed
       clearInterval(poll);
       poll = undefined;
     } else if (poll === undefined) {
-      heard = documents.foreignChanges();
+      seenChanges = documents.foreignChanges();
       poll = setInterval(hearOthers, POLL_MS).unref();
     }
   }
@@ -62,10 +62,10 @@ export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: Embed
   function hearOthers(): void {
     try {
       const now = documents.foreignChanges();
-      if (now === heard) return;
-      heard = now;
+      if (now === seenChanges) return;
+      seenChanges = now;
     } catch {
-      // Locked or failing: the next tick asks again, and the calls that matter report the failure themselves.
+      // Locked or failing: the next tick reads again, and the calls that matter report the failure themselves.
       return;
     }
     for (const ref of watchers.refs()) watchers.notify(ref, () => documents.read(ref));

@@ -1,4 +1,4 @@
-// Turns a Query into SQL over JSON expressions, and the index that answers it without a scan. Knows no connection.
+// Turns a Query into SQL over JSON expressions, and the index that answers it without a scan. Uses no connection.
 import type { Query } from '../store.ts';
 
 export interface QueryPlan {

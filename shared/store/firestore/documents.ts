@@ -8,7 +8,7 @@ import { fromDocumentId, toDocumentId, toWireQuery } from './query.ts';
 import { fromVersion, fromWire, toFields, toSnapshot } from './values.ts';
 import type { Transaction, WireDocument, WireFields, WireWrite } from './wire.ts';
 
-/** A write whose data is checked and encoded, before the store is asked. */
+/** A write whose data is checked and encoded, before the store is called. */
 export interface Prepared {
   readonly write: Write;
   readonly fields: WireFields | undefined;

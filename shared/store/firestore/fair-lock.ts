@@ -1,7 +1,7 @@
-// The door in front of locking transactions: over all processes one holder at a time, in the order in which they came.
+// The fair lock in front of locking transactions: over all processes one holder at a time, in the order of arrival.
 // Firestore grants read locks to many transactions at once, which then all wait for each other to write (the emulator
-// takes seconds to notice); behind the door there is only one. The door decides who goes first, the transaction behind
-// it what is true: a door taken over too early costs time, never an update.
+// takes seconds to notice); the lock admits only one. The lock decides who goes first, the transaction under
+// it what is true: a lock taken over too early costs time, never an update.
 import { createHash, randomUUID } from 'node:crypto';
 import type { Bounds } from '../bounded.ts';
 import { pause } from '../pause.ts';
@@ -18,16 +18,16 @@ const HOLD_MAX_MS = 3_000;
 const PAUSE_STEP_MS = 15;
 const PAUSE_MAX_MS = 250;
 const LEAVE_TIMEOUT_MS = 2_000;
-/** A door that nobody has come to for so long is removed. */
+/** The document of a lock that has been unused for so long is removed. */
 const FORGOTTEN_MS = 3_600_000;
 
-/** Names in order of arrival, one per process that waits; the first one holds the door. */
-interface DoorDocument {
+/** Names in order of arrival, one per process that waits; the first one holds the lock. */
+interface LockQueueDocument {
   readonly queue: readonly string[];
 }
 
 /**
- * Waits until the door named `key` is held, and resolves to the function that leaves it; rejects when the bounds'
+ * Waits until the lock named `key` is held, and resolves to the function that releases it; rejects when the bounds'
  * signal fires.
  */
 export async function acquireFairLock(
@@ -57,8 +57,8 @@ async function untilFirst(
 ): Promise<void> {
   let seen: { readonly first: string | undefined; readonly sinceMs: number } | undefined;
   for (;;) {
-    const [door] = await readDocuments<DoorDocument>(client, [ref], nowMs, bounds);
-    const queue = door?.data?.queue ?? [];
+    const [stored] = await readDocuments<LockQueueDocument>(client, [ref], nowMs, bounds);
+    const queue = stored?.data?.queue ?? [];
     const [first] = queue;
     if (first === name) return;
     const ahead = queue.indexOf(name);
@@ -70,7 +70,7 @@ async function untilFirst(
   }
 }
 
-/** By a transform, which conflicts with nobody else's. */
+/** By a transform, which conflicts with no other transform. */
 async function append(
   client: FirestoreClient,
   ref: Ref,

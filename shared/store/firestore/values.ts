@@ -1,5 +1,5 @@
 // Documents on Firestore's wire: values, update times as versions, and the envelope `{data, expire_at}` they are kept
-// in. `data` is one map field, so that one index exemption covers everything that no query asks for.
+// in. `data` is one map field, so that one index exemption covers everything that no query uses.
 
 import type { Data, Ref, Snapshot, Value, Version } from '../store.ts';
 import type { WireDocument, WireFields, WireTimestamp, WireValue } from './wire.ts';

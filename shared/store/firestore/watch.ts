@@ -19,12 +19,12 @@ export interface FirestoreWatch {
   close(): Promise<void>;
 }
 
-/** `nowMs` tells the time for expiry. */
+/** `nowMs` returns the time for expiry. */
 export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => number): FirestoreWatch {
   let opening: Promise<Firestore> | undefined;
   const stops = new Set<() => void>();
 
-  /** Calls `listen` once there is a client; `isActive` tells whether anybody still wants to hear. */
+  /** Calls `listen` once there is a client; `isActive` returns whether the watcher is still registered. */
   function start(
     listen: (firestore: Firestore, isActive: () => boolean, fail: (error: unknown) => void) => () => void,
     onError: OnError,
@@ -66,7 +66,7 @@ export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => num
 
     watchQuery(query, listener, onError) {
       return start((firestore, isActive, fail) => {
-        let told: string | undefined;
+        let delivered: string | undefined;
         return toSdkQuery(firestore, query).onSnapshot(({ docs }) => {
           const snapshots = docs.flatMap((found) => {
             const ref = { collection: query.collection, id: fromDocumentId(found.id) };
@@ -74,8 +74,8 @@ export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => num
             return data === undefined ? [] : [{ ref, data, version: versionOf(found) }];
           });
           const now = snapshots.map(({ ref, version }) => `${ref.id} ${version}`).join('\n');
-          if (!isActive() || now === told) return;
-          told = now;
+          if (!isActive() || now === delivered) return;
+          delivered = now;
           listener(snapshots);
         }, fail);
       }, onError);

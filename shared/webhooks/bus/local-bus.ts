@@ -12,7 +12,7 @@ const ATTEMPTS_MAX = 3;
 const PAUSE_MS = 20;
 const ATTEMPT_TIMEOUT_MS = 2_000;
 
-/** Code that takes events. It may get the same event again and must know it by its id. */
+/** Code that takes events. It may get the same event again and must recognize it by its id. */
 export type Subscriber = (event: GatewayEvent, options: { readonly signal: AbortSignal }) => Promise<unknown>;
 
 export interface LocalBus extends EventBus {

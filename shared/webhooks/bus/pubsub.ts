@@ -18,8 +18,8 @@ const INTERNAL = 13;
 const UNAVAILABLE = 14;
 
 /**
- * The SDK gives up before our own deadlines do: by default it would go on for ten minutes, and all that while the
- * ordering key would stand still.
+ * The SDK gives up before our own deadlines do: by default it would retry for ten minutes, and all that time the
+ * ordering key would be blocked.
  */
 const CALL_OPTIONS = {
   timeout: 2_000,
@@ -46,7 +46,7 @@ export interface PubsubOptions {
 }
 
 export interface PubsubBus extends EventBus {
-  /** Starts the import and the connection early, where an instance knows that it will publish. */
+  /** Starts the import and the connection early, where an instance is certain to publish. */
   warm(): Promise<void>;
 }
 

@@ -36,7 +36,7 @@ export interface Position {
   cursor(): string;
 }
 
-/** The position of a reader that wants nothing but what is not in `known` (ids and times). */
+/** The position of a reader that gets only what is not in `known` (ids and times). */
 export function positionNow(known: ReadonlyMap<string, number>, nowMs: number): Position {
   const highMs = Math.max(0, ...known.values());
   const position = createPosition(Math.max(0, Math.min(highMs, nowMs) - OVERLAP_MS), new Set());

@@ -1,5 +1,5 @@
 // One reader of webhook events: replays from where it stood, then follows live, each event once. It takes the next
-// event when it has done with the one before: a slow reader keeps nobody waiting, and falls back to reading the store.
+// event when it has done with the one before: a slow reader delays no other, and falls back to reading the store.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
@@ -19,12 +19,12 @@ export interface FollowOptions {
 }
 
 export interface FollowedEvent extends FeedEntry {
-  /** Where the reader stands once it has had this event. */
+  /** Position of the reader after this event. */
   readonly cursor: string;
 }
 
 export interface Follower {
-  /** Where the reader stands before its first event. */
+  /** Position of the reader before its first event. */
   readonly cursor: string;
   /** Once; ends when `signal` aborts, and releases what the follower holds. */
   read(signal: AbortSignal): AsyncGenerator<FollowedEvent, void, void>;
@@ -68,7 +68,7 @@ export async function followEvents(parts: Parts, options: FollowOptions, signal:
     return { id, document, cursor: position.cursor() };
   }
 
-  /** All that is stored and new to this reader. What is committed meanwhile is told by the feed. */
+  /** All that is stored and new to this reader. The feed delivers what is committed meanwhile. */
   async function* replay(): AsyncGenerator<FollowedEvent, void, void> {
     const start = { value: position.floorMs - 1, id: '-' };
     for await (const entry of readEvents(store, start, options.event)) {
@@ -113,7 +113,7 @@ export async function followEvents(parts: Parts, options: FollowOptions, signal:
   };
 }
 
-/** Whoever goes while joining still leaves. */
+/** A reader that is closed while it joins still leaves. */
 function orLeave(joining: Promise<() => void>, signal: AbortSignal): Promise<() => void> {
   return orAbort(joining, signal).catch((error: unknown) => {
     joining.then((leave) => leave()).catch(() => {});

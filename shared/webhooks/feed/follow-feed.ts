@@ -1,5 +1,5 @@
-// What every live reader of webhook events on this instance shares: one watch of the newest events, told on as a
-// numbered feed. An event is told once, when it is first seen. Holds the last few events; who needs older ones reads
+// What every live reader of webhook events on this instance shares: one watch of the newest events, sent on as a
+// numbered feed. An event is sent once, when it is first seen. Holds the last few events; who needs older ones reads
 // the store (follow-events.ts).
 import type { Clock } from '../../clock.ts';
 import { errorFields, type Logger } from '../../log.ts';
@@ -49,7 +49,7 @@ export interface Feed {
   known(): ReadonlyMap<string, number>;
 }
 
-/** One per store. It watches only while somebody has joined. */
+/** One per store. It watches only while a reader has joined. */
 export function createFeed(store: Store, clock: Clock, log: Logger): Feed {
   let users = 0;
   let session: Session | undefined;
@@ -117,7 +117,7 @@ function openSession(store: Store, clock: Clock, log: Logger, emit: (entry: Feed
   let started = false;
   let open = true;
   let highMs = 0;
-  /** A sweep that could not be done: it must, however quiet it gets. */
+  /** A sweep that could not be done: it is retried even without new events. */
   let owed = false;
   let feeding: Promise<void> = Promise.resolve();
   let unwatch: (() => void) | undefined;
@@ -215,7 +215,7 @@ function openSession(store: Store, clock: Clock, log: Logger, emit: (entry: Feed
     );
   }
 
-  // Whoever joined handles it; a failure after that is only logged.
+  // The readers that joined handle it; a failure after that is only logged.
   ready.promise.catch(() => {});
   watch();
   return {

@@ -19,7 +19,7 @@ export type Order = 'newest' | 'oldest';
 export interface EventPageRequest {
   /** Only events of this name. */
   readonly event?: string | undefined;
-  /** `next_cursor` of the page before, asked for with the same order; or the id of an event. */
+  /** `next_cursor` of the page before, requested with the same order; or the id of an event. */
   readonly after?: string | undefined;
   readonly order: Order;
   /** 1..100. */
@@ -27,7 +27,7 @@ export interface EventPageRequest {
 }
 
 export interface ListOptions<T> extends CallOptions {
-  /** Whether the page takes this item, asked in order; the page ends before one that it does not take. Default: all. */
+  /** Whether the page takes this item; called in order. The page ends before the first refused one. Default: all. */
   readonly fits?: (item: T) => boolean;
 }
 
