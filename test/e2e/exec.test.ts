@@ -61,6 +61,28 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     expect(await sh('ls /tmp', TWO)).toMatchObject({ result: { stdout: '' } });
   });
 
+  it('returns on the wire how a command ended: its input, a signal, the time limit, output that was cut', async () => {
+    expect(await call('exec', { command: 'cat', stdin: 'from stdin' })).toMatchObject({
+      result: { stdout: 'from stdin', exit_code: 0 },
+    });
+    expect(await sh('kill -TERM $$')).toMatchObject({ result: { exit_code: 143, timed_out: false } });
+    expect(await call('exec', { command: 'sleep', args: ['60'], timeout_ms: 100 })).toMatchObject({
+      result: { timed_out: true, exit_code: expect.any(Number) },
+    });
+    expect(await call('exec', { command: 'head', args: ['-c', '3000000', '/dev/zero'] })).toMatchObject({
+      result: { truncated: true },
+    });
+  });
+
+  it('with dry_run returns what a patch would change, and writes nothing', async () => {
+    await sh('mkdir -p /tmp/dry && echo old > /tmp/dry/file.txt');
+    const patch = '--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old\n+new\n';
+    expect(await call('apply', { patch, repo_path: '/tmp/dry', dry_run: true })).toMatchObject({
+      result: { applied: false, dry_run: true, files: [{ path: 'file.txt', change: 'modified' }] },
+    });
+    expect(await sh('cat /tmp/dry/file.txt')).toMatchObject({ result: { stdout: 'old\n' } });
+  });
+
   it('refuses dangerous variables with their path, and a key without the scope', async () => {
     const params = { command: 'env', env: { LD_PRELOAD: '/tmp/x.so', FINE: '1' } };
     expect(await call('exec', params)).toMatchObject({
