@@ -29,7 +29,7 @@ const SERVER_OPTIONS: ServerOptions = {
   requireHostHeader: false,
 };
 
-/** A client that has ended its side, and is not answered within this time, is probed: does it still read? */
+/** How often a client that has ended its side, and is not answered yet, is probed: does it still read? */
 const HALF_CLOSED_PROBE_MS = 1_000;
 
 /**
@@ -123,13 +123,12 @@ function refuse(req: IncomingMessage, res: ServerResponse, error: RpcError): voi
 }
 
 /**
- * The client has ended its side. One that still reads is answered. One that has gone looks the same, but resets
- * the connection when anything arrives: an interim response, which every client skips, makes sure that long calls of
- * clients that left end.
+ * The client has ended its side. One that still reads is answered. One that has gone looks the same, but resets the
+ * connection when anything arrives: interim responses, which every client skips, end the long calls of clients that left.
  */
 function probe(responses: ReadonlySet<ServerResponse>): void {
-  if (responses.size === 0) return;
-  const timer = setTimeout(() => {
+  const timer = setInterval(() => {
+    if (responses.size === 0) clearInterval(timer);
     for (const res of responses) {
       if (!res.headersSent && res.req.httpVersion === '1.1') res.writeContinue();
     }

@@ -18,15 +18,15 @@ const LABELS_MAX = 4;
 
 /**
  * The window of `windowMs` that a call at `nowMs` counts in. `stored`: all of that length. It is the latest one that starts at most one
- * window later than the clock's own, or that has closed the clock's own label; else the clock's own, unused.
+ * window after the end of the clock's own, or that has closed the clock's own label; else the clock's own, unused.
  */
 export function labelFor(stored: readonly WindowCount[], windowMs: number, nowMs: number): WindowCount {
   const ownMs = Math.floor(nowMs / windowMs) * windowMs;
   let found: WindowCount | undefined;
   for (const window of stored) {
     const aheadMs = window.start_ms - ownMs;
-    const isNear = aheadMs >= 0 && aheadMs <= windowMs;
-    const isClosed = aheadMs > windowMs && aheadMs <= CLOSED_MS_MAX && sinceOf(window) <= ownMs;
+    const isNear = aheadMs >= 0 && aheadMs <= 2 * windowMs;
+    const isClosed = aheadMs > 2 * windowMs && aheadMs <= CLOSED_MS_MAX && sinceOf(window) <= ownMs;
     if ((isNear || isClosed) && window.start_ms >= (found?.start_ms ?? 0)) found = window;
   }
   return found ?? { window_ms: windowMs, start_ms: ownMs, count: 0 };

@@ -8,7 +8,10 @@ import { nearest } from './nearest.ts';
 const ISSUES_MAX = 20;
 const PATH_CHARS_MAX = 200;
 const MESSAGE_CHARS_MAX = 400;
-const KEY_CHARS_MAX = 64;
+/**
+ * What the name of a param looks like. Another unknown name may be a secret in the wrong place (`{"sk-...": ...}`), so it is not repeated.
+ */
+const PARAM_NAME = /^[A-Za-z][A-Za-z_-]{0,31}\d{0,2}$/;
 
 type Raw = z.core.$ZodRawIssue;
 type Found = z.core.$ZodIssue;
@@ -38,9 +41,10 @@ function toIssues(issue: Found, above: Path, declared: ReadonlyMap<unknown, read
   if (issue.code === 'unrecognized_keys') {
     const names = declared.get(issue.keys) ?? [];
     return issue.keys.slice(0, ISSUES_MAX).map((key) => {
+      if (!PARAM_NAME.test(key)) return toIssue(path, 'has a name that is not known');
       const near = nearest(key, names);
       const hint = near === undefined ? '' : `, did you mean ${toText([...path, near])}?`;
-      return toIssue([...path, key.slice(0, KEY_CHARS_MAX)], `is not known${hint}`);
+      return toIssue([...path, key], `is not known${hint}`);
     });
   }
   if (issue.code === 'invalid_union') {

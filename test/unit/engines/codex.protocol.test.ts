@@ -16,7 +16,7 @@ const exec = promisify(execFile);
 
 /** What must hold between our types (`ours`) and the generated ones, as the compiler is asked. */
 const CHECK = `
-import type * as ours from '${ROOT}/shared/engines/codex/protocol.ts';
+import type * as ours from '${ROOT}/shared/engines/codex/server/protocol.ts';
 import type { input } from '${ROOT}/node_modules/zod';
 import type { ClientRequest } from './generated/ClientRequest';
 import type { InitializeResponse } from './generated/InitializeResponse';

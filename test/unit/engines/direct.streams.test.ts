@@ -18,7 +18,7 @@ afterAll(() => provider.close());
 const [ANTHROPIC, OPENAI, GOOGLE] = CASES;
 
 function stored(name: string): string {
-  return readFileSync(join(import.meta.dirname, '../../fakes/streams', name), 'utf8');
+  return readFileSync(join(import.meta.dirname, '../../support/fakes/streams', name), 'utf8');
 }
 
 function sse(...events: readonly object[]): string {
