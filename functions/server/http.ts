@@ -217,7 +217,10 @@ export function handleCors(
   return true;
 }
 
-/** The first write to a client that has gone brings its reset, the second fails: one soon after the first, then one a second. */
+/**
+ * The first write to a client that has gone brings its reset, the second fails: one soon after the first, then one a
+ * second.
+ */
 const SECOND_WRITE_MS = 50;
 const NEXT_WRITES_MS = 1_000;
 

@@ -124,7 +124,8 @@ function refuse(req: IncomingMessage, res: ServerResponse, error: RpcError): voi
 
 /**
  * The client has ended its side. One that still reads is answered. One that has gone looks the same, but resets the
- * connection when anything arrives: interim responses, which every client skips, end the long calls of clients that left.
+ * connection when anything arrives: interim responses, which every client skips, end the long calls of clients that
+ * left.
  */
 function probe(responses: ReadonlySet<ServerResponse>): void {
   const timer = setInterval(() => {

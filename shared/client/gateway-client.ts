@@ -61,8 +61,8 @@ export interface StreamOptions extends CallOptions {
 }
 
 /**
- * Methods by name. To add methods of your own: `new CodexGatewayClient<Methods & { 'hello.world': { params: ...; result: ...
- * } }>(...)`.
+ * Methods by name. To add methods of your own: `new CodexGatewayClient<Methods & { 'hello.world': { params: ...;
+ * result: ... } }>(...)`.
  */
 export type MethodTable = Readonly<Record<string, { readonly params: object; readonly result: unknown }>>;
 

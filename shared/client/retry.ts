@@ -1,5 +1,5 @@
-// Decides whether a call is retried, and after which delay. A call that may have run is repeated only where that changes
-// nothing.
+// Decides whether a call is retried, and after which delay. A call that may have run is repeated only where that
+// changes nothing.
 import { GatewayError } from './gateway-error.ts';
 import type { Methods } from './methods.ts';
 import { sleep, type Timer } from './timer.ts';

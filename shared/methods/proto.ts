@@ -30,7 +30,8 @@ export const proto = defineMethod({
 });
 
 /**
- * The Submission as params of `conversation.prompt`, validated by that method's schema. Throws RpcError `invalid_params`.
+ * The Submission as params of `conversation.prompt`, validated by that method's schema. Throws RpcError
+ * `invalid_params`.
  */
 async function toPrompt({ stream_id, data }: { readonly stream_id: string; readonly data: string }) {
   const { decodeSubmission, toPromptParams } = await import('../proto/codec.ts');

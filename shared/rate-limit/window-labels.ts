@@ -1,24 +1,34 @@
-// Which stored window a call counts in when instances disagree about the time. A window is known by its label, the time at which it
-// starts, and no label admits more than its limit. A label that a clock near ours has written is adopted; one that is further ahead was
-// written by a wrong clock, is kept for that clock, and does not bind ours. Pure; windows.ts does the counting.
+// Which stored window a call counts in when instances disagree about the time. A window is known by its label, the time
+// at which it starts, and no label admits more than its limit. A label that a clock near ours has written is adopted;
+// one that is further ahead was written by a wrong clock, is kept for that clock, and does not bind ours. Pure;
+// windows.ts does the counting.
 
-/** One counted window as stored: `count` calls admitted since `start_ms` (epoch milliseconds, a multiple of `window_ms`). */
+/**
+ * One counted window as stored: `count` calls admitted since `start_ms` (epoch milliseconds, a multiple of
+ * `window_ms`).
+ */
 export interface WindowCount {
   readonly window_ms: number;
   readonly start_ms: number;
   readonly count: number;
-  /** Labels from here to `start_ms` are closed: their counts are not kept, so a slower clock counts in this window instead. */
+  /**
+   * Labels from here to `start_ms` are closed: their counts are not kept, so a slower clock counts in this window
+   * instead.
+   */
   readonly since_ms?: number | undefined;
 }
 
 /** How far a closed label may lie behind the window that a slow clock adopts instead of it, milliseconds. */
 const CLOSED_MS_MAX = 5 * 60_000;
-/** Labels of one window length kept apart: that of each group of clocks which are more than a window from each other. */
+/**
+ * Labels of one window length kept apart: that of each group of clocks which are more than a window from each other.
+ */
 const LABELS_MAX = 4;
 
 /**
- * The window of `windowMs` that a call at `nowMs` counts in. `stored`: all of that length. It is the latest one that starts at most one
- * window after the end of the clock's own, or that has closed the clock's own label; else the clock's own, unused.
+ * The window of `windowMs` that a call at `nowMs` counts in. `stored`: all of that length. It is the latest one that
+ * starts at most one window after the end of the clock's own, or that has closed the clock's own label; else the
+ * clock's own, unused.
  */
 export function labelFor(stored: readonly WindowCount[], windowMs: number, nowMs: number): WindowCount {
   const ownMs = Math.floor(nowMs / windowMs) * windowMs;
@@ -33,9 +43,10 @@ export function labelFor(stored: readonly WindowCount[], windowMs: number, nowMs
 }
 
 /**
- * The windows of one length after `current` was counted: it takes the place of the one with its label, and closes the one before it.
- * Others belong to clocks that are far from this one; beyond LABELS_MAX the two that are nearest to each other become one, since that is
- * how the steps of one clock look. A label is forgotten only so, and never that of the call.
+ * The windows of one length after `current` was counted: it takes the place of the one with its label, and closes the
+ * one before it. Others belong to clocks that are far from this one; beyond LABELS_MAX the two that are nearest to each
+ * other become one, since that is how the steps of one clock look. A label is forgotten only so, and never that of the
+ * call.
  */
 export function keepLabels(
   stored: readonly WindowCount[],
@@ -62,7 +73,10 @@ export function keepLabels(
   return { current: labels.find(isCurrent) ?? current, others: labels.filter((window) => !isCurrent(window)) };
 }
 
-/** `upper` with the label of `lower` closed, as far back as a slow clock adopts `upper`. One window back each clock does anyway. */
+/**
+ * `upper` with the label of `lower` closed, as far back as a slow clock adopts `upper`. One window back each clock does
+ * anyway.
+ */
 function closing(upper: WindowCount, lower: WindowCount): WindowCount {
   const { start_ms, window_ms } = upper;
   if (window_ms >= CLOSED_MS_MAX || start_ms - lower.start_ms > CLOSED_MS_MAX) return upper;

@@ -9,7 +9,8 @@ const ISSUES_MAX = 20;
 const PATH_CHARS_MAX = 200;
 const MESSAGE_CHARS_MAX = 400;
 /**
- * What the name of a param looks like. Another unknown name may be a secret in the wrong place (`{"sk-...": ...}`), so it is not repeated.
+ * What the name of a param looks like. Another unknown name may be a secret in the wrong place (`{"sk-...": ...}`), so
+ * it is not repeated.
  */
 const PARAM_NAME = /^[A-Za-z][A-Za-z_-]{0,31}\d{0,2}$/;
 

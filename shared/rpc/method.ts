@@ -11,9 +11,9 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   /** Scope a key needs; `null`: any authenticated caller. */
   readonly scope: string | null;
   /**
-   * `free`: costs no call (within a bound that no client reaches); for what clients send while a user types, or to learn
-   * what they may do. `read`: cheap, may be admitted by the per-instance bucket while the limiter's store is down.
-   * `work`: costs money, runs a command or changes something: fails closed with 503.
+   * `free`: costs no call (within a bound that no client reaches); for what clients send while a user types, or to
+   * learn what they may do. `read`: cheap, may be admitted by the per-instance bucket while the limiter's store is
+   * down. `work`: costs money, runs a command or changes something: fails closed with 503.
    */
   readonly cost: 'free' | 'read' | 'work';
   /**

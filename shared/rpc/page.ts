@@ -13,8 +13,8 @@ export interface Page<Item> {
   /** Whether the entry is on the page. The first always is, so that every page makes progress. */
   add(item: Item): boolean;
   /**
-   * Throws RpcError `payload_too_large` when the only entry is more than `answerBytesMax` carries; the error contains the
-   * cursor to continue from. `data` names the entry.
+   * Throws RpcError `payload_too_large` when the only entry is more than `answerBytesMax` carries; the error contains
+   * the cursor to continue from. `data` names the entry.
    */
   check(answerBytesMax: number, nextCursor: string | undefined, data?: Readonly<Record<string, unknown>>): void;
 }

@@ -1,5 +1,5 @@
-// The client's small parts: the reader of Server-Sent Events, the waits between attempts, what may be repeated, and that its types follow
-// the gateway's.
+// The client's small parts: the reader of Server-Sent Events, the waits between attempts, what may be repeated, and
+// that its types follow the gateway's.
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import type { EventBody } from '../../../shared/client/events.ts';

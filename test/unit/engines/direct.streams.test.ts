@@ -1,4 +1,5 @@
-// Streams that are not as the SDK expects them: kinds of events that are not known yet, and servers that leave out what they do not need.
+// Streams that are not as the SDK expects them: kinds of events that are not known yet, and servers that leave out what
+// they do not need.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';

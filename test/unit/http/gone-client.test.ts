@@ -1,5 +1,5 @@
-// A client that ends its connection is told apart from one that has only ended its side: the first is not answered any more, and what was
-// held for it is given back; the second is answered (connection.test.ts).
+// A client that ends its connection is told apart from one that has only ended its side: the first is not answered any
+// more, and what was held for it is given back; the second is answered (connection.test.ts).
 import { expect, it } from 'vitest';
 import { startInProcess } from '../../support/in-process.ts';
 
@@ -8,7 +8,8 @@ const BODY = JSON.stringify({ jsonrpc: '2.0', method: 'events.subscribe', params
 
 it('gives back the subscriptions of streams whose clients have left', async () => {
   await using gateway = await start();
-  // Each round takes all 8 places of the key and leaves; the next one waits until the server has seen that the clients are gone.
+  // Each round takes all 8 places of the key and leaves; the next one waits until the server has seen that the clients
+  // are gone.
   for (let round = 0; round < 3; round++) {
     await expect.poll(() => takeAll(gateway.url), { interval: 100, timeout: 10_000 }).toBe(true);
   }
