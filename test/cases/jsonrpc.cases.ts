@@ -121,7 +121,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         });
       });
 
-      it('about params tells the path of each mistake', async () => {
+      it('about params contains the path of each mistake', async () => {
         const { payload } = await say(call('conversation.prompt', { prompt: 5, on_busy: 'panic' }));
         expect(payload).toMatchObject({
           error: {
@@ -170,7 +170,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         else expect(dataOf(answer.payload).detail).toMatch(words);
       });
 
-      it('is none for an empty list of params, which says as little as no params', async () => {
+      it('is none for an empty list of params, which equals absent params', async () => {
         expect((await say(call('rpc.discover', []))).payload).toMatchObject({ result: { openrpc: '1.4.0' } });
         expect((await say(call('conversation.list', []))).payload).toMatchObject({ result: { conversations: [] } });
         expect((await say(call(STATUS, []))).payload).toMatchObject({ error: { message: 'session_id is required' } });

@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTextWriter, startProgress } from '../../functions/cli/output.ts';
-import { createStage, KEY, type Stage } from '../support/fixtures/client.ts';
+import { createFixture, type Fixture, KEY } from '../support/fixtures/client.ts';
 import { ROOT } from '../support/local-gateway.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 beforeAll(async () => {
-  stage = await createStage();
+  fixture = await createFixture();
 });
-afterAll(() => stage.close());
+afterAll(() => fixture.close());
 
 interface Ended {
   readonly code: number | null;
@@ -30,7 +30,7 @@ function start(
   { env = {}, input }: { env?: Record<string, string>; input?: string } = {},
 ): Started {
   const child = spawn(process.execPath, [join(ROOT, 'functions/cli/main.ts'), ...args], {
-    env: { PATH: process.env.PATH, GATEWAY_URL: stage.gateway.url, GATEWAY_KEY: KEY, ...env },
+    env: { PATH: process.env.PATH, GATEWAY_URL: fixture.gateway.url, GATEWAY_KEY: KEY, ...env },
     timeout: 15_000,
     killSignal: 'SIGKILL',
   });
@@ -116,7 +116,7 @@ describe('codex-gateway', () => {
   });
 
   it('ends with 4 when the limit is used up and will be for longer than it may wait', async () => {
-    const limited = await createStage({ GATEWAY_LIMITS: '1/day' });
+    const limited = await createFixture({ GATEWAY_LIMITS: '1/day' });
     const env = { GATEWAY_URL: limited.gateway.url };
     expect((await cli(['conversation.list'], { env })).code).toBe(0);
     const { code, stderr } = await cli(['conversation.list'], { env });
@@ -126,14 +126,14 @@ describe('codex-gateway', () => {
   });
 
   it('on Ctrl-C cancels the turn and ends with 130', async () => {
-    const asked = stage.provider.next();
+    const asked = fixture.provider.next();
     const { child, ended } = start(['prompt', '[[hang]]', '--session', 'ctrl-c']);
     const request = await asked;
     if (child.stdout !== null) await once(child.stdout, 'data');
     child.kill('SIGINT');
     expect(await ended).toMatchObject({ code: 130, stderr: 'interrupted\n' });
     expect(await request.done).toMatchObject({ by: 'client' });
-    const status = await stage.client().call('conversation.status', { session_id: 'ctrl-c' });
+    const status = await fixture.client().call('conversation.status', { session_id: 'ctrl-c' });
     expect(status.status).toBe('cancelled');
   });
 
@@ -145,7 +145,7 @@ describe('codex-gateway', () => {
     child.stdout?.destroy();
     const [code] = await once(child, 'exit');
     expect(code).toBe(0);
-    await stage.client().call('conversation.cancel', { session_id: 'head' });
+    await fixture.client().call('conversation.cancel', { session_id: 'head' });
   });
 });
 

@@ -6,7 +6,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { launchBrowser, openPage, takeScreenshot } from '../support/browser.ts';
-import { lastAnswer, type Scene, say, signIn, startScene, withoutSandbox } from '../support/fixtures/console.ts';
+import { type Fixture, lastAnswer, say, signIn, startFixture, withoutSandbox } from '../support/fixtures/console.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const Findings = z.array(
@@ -21,16 +21,16 @@ const PHONE = { width: 375, height: 720 };
 
 describeWith('chromium', 'the console is usable', () => {
   let browser: Browser;
-  let scene: Scene;
+  let fixture: Fixture;
   let axe: string;
   beforeAll(async () => {
     browser = await launchBrowser();
-    scene = await startScene({ GATEWAY_LIMITS: '2000/minute,6000/hour,20000/day' }, withoutSandbox());
+    fixture = await startFixture({ GATEWAY_LIMITS: '2000/minute,6000/hour,20000/day' }, withoutSandbox());
     axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
   });
   afterAll(async () => {
     await browser?.close();
-    await scene?.[Symbol.asyncDispose]();
+    await fixture?.[Symbol.asyncDispose]();
   });
 
   /** Serious and critical findings, readable in a failure. */
@@ -50,7 +50,7 @@ describeWith('chromium', 'the console is usable', () => {
     const suffix = `${colorScheme}-${viewport.width}`;
 
     it('on every page', async () => {
-      await using open = await openPage(browser, scene.gateway.url, { colorScheme, viewport });
+      await using open = await openPage(browser, fixture.gateway.url, { colorScheme, viewport });
       const { page } = open;
       await page.evaluate(axe);
       expect(await findingsOf(page), 'sign-in').toEqual([]);
@@ -82,7 +82,7 @@ describeWith('chromium', 'the console is usable', () => {
   });
 
   it('without a mouse: sign in, go to a page, skip the navigation', async () => {
-    await using open = await openPage(browser, scene.gateway.url);
+    await using open = await openPage(browser, fixture.gateway.url);
     const { page } = open;
     // The field takes the focus with the first frame after it is there.
     await page.locator('#key:focus').waitFor();

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { launchBrowser, openPage, takeScreenshot } from '../support/browser.ts';
-import { signIn, startScene, withoutSandbox } from '../support/fixtures/console.ts';
+import { signIn, startFixture, withoutSandbox } from '../support/fixtures/console.ts';
 import { describeWith } from '../support/requirements.ts';
 
 describeWith('chromium', 'the console’s terminal', () => {
@@ -20,8 +20,8 @@ describeWith('chromium', 'the console’s terminal', () => {
   });
 
   it('says what is missing where no sandbox is', async () => {
-    await using scene = await startScene({ GATEWAY_DATA_DIR: data }, withoutSandbox());
-    await using open = await openPage(browser, scene.gateway.url);
+    await using fixture = await startFixture({ GATEWAY_DATA_DIR: data }, withoutSandbox());
+    await using open = await openPage(browser, fixture.gateway.url);
     await signIn(open.page);
     await open.page.getByRole('link', { name: 'Terminal' }).click();
     await open.page.getByRole('alert').getByText('sandbox_unavailable').waitFor();
@@ -30,8 +30,8 @@ describeWith('chromium', 'the console’s terminal', () => {
   });
 
   it('says when its program could not be fetched, and fetches it again when asked', async () => {
-    await using scene = await startScene({ GATEWAY_DATA_DIR: data }, withoutSandbox());
-    await using open = await openPage(browser, scene.gateway.url);
+    await using fixture = await startFixture({ GATEWAY_DATA_DIR: data }, withoutSandbox());
+    await using open = await openPage(browser, fixture.gateway.url);
     const { page } = open;
     await signIn(page);
     await page.route('**/screen-*.js', (route) => route.abort('connectionrefused'));
@@ -46,8 +46,8 @@ describeWith('chromium', 'the console’s terminal', () => {
 
   describeWith('bubblewrap', 'on a shell', () => {
     it('echoes what is typed, colours what is coloured, and finds the shell again after a reload', async () => {
-      await using scene = await startScene({ GATEWAY_DATA_DIR: data });
-      await using open = await openPage(browser, scene.gateway.url);
+      await using fixture = await startFixture({ GATEWAY_DATA_DIR: data });
+      await using open = await openPage(browser, fixture.gateway.url);
       const { page } = open;
       await signIn(page);
       await page.getByRole('link', { name: 'Terminal' }).click();

@@ -6,7 +6,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
 import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../support/browser.ts';
-import { lastAnswer, type Scene, say, signIn, startDoor, startScene } from '../support/fixtures/console.ts';
+import { type Fixture, lastAnswer, say, signIn, startDoor, startFixture } from '../support/fixtures/console.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
@@ -44,19 +44,19 @@ function createGate() {
 
 describeWith('chromium', 'the console', () => {
   let browser: Browser;
-  let scene: Scene;
+  let fixture: Fixture;
   let open: OpenPage;
   beforeAll(async () => {
     browser = await launchBrowser();
-    scene = await startScene({ GATEWAY_LIMITS: '2000/minute,20000/hour,200000/day' });
+    fixture = await startFixture({ GATEWAY_LIMITS: '2000/minute,20000/hour,200000/day' });
   });
   afterAll(async () => {
     await browser?.close();
-    await scene?.[Symbol.asyncDispose]();
+    await fixture?.[Symbol.asyncDispose]();
   });
   beforeEach(async () => {
-    scene.provider.behave();
-    open = await openPage(browser, scene.gateway.url);
+    fixture.provider.behave();
+    open = await openPage(browser, fixture.gateway.url);
   });
   afterEach(async () => {
     await open[Symbol.asyncDispose]();
@@ -81,12 +81,12 @@ describeWith('chromium', 'the console', () => {
   });
 
   it('runs under a policy without inline code or styles', async () => {
-    const page = await fetch(scene.gateway.url, { headers: { accept: 'text/html' } });
+    const page = await fetch(fixture.gateway.url, { headers: { accept: 'text/html' } });
     const policy = page.headers.get('content-security-policy');
     expect(policy).toContain("default-src 'none'; script-src 'self'; style-src 'self'");
     expect(policy).toContain("frame-ancestors 'none'");
     expect(policy).not.toMatch(/unsafe|\*/);
-    const index = await fetch(scene.gateway.url);
+    const index = await fetch(fixture.gateway.url);
     expect(await index.json()).toMatchObject({ endpoints: ['/health', '/jsonrpc', '/webhook', '/ws'] });
   });
 
@@ -111,7 +111,7 @@ describeWith('chromium', 'the console', () => {
   it('streams an answer while the model still writes it', async () => {
     const { page } = open;
     const { script, release } = createGate();
-    scene.provider.behave(() => script);
+    fixture.provider.behave(() => script);
     await signIn(page);
     await say(page, 'Tell me in two parts');
     await lastAnswer(page, 'running').getByText('The first half,').waitFor();
@@ -126,7 +126,7 @@ describeWith('chromium', 'the console', () => {
     async (how) => {
       const { page } = open;
       await signIn(page);
-      const asked = scene.provider.next();
+      const asked = fixture.provider.next();
       await say(page, 'Never stop [[hang]]');
       const { done } = await asked;
       await lastAnswer(page, 'running').getByText('You said').waitFor();
@@ -146,8 +146,8 @@ describeWith('chromium', 'the console', () => {
     await signIn(page);
     await page.getByText('A new session').waitFor();
     const session_id = decodeURIComponent(page.url().split('/chat/')[1] ?? '');
-    const asked = scene.provider.next();
-    const elsewhere = fetch(`${scene.gateway.url}/jsonrpc`, {
+    const asked = fixture.provider.next();
+    const elsewhere = fetch(`${fixture.gateway.url}/jsonrpc`, {
       method: 'POST',
       headers: { 'x-api-key': 'dev-key' },
       body: JSON.stringify({
@@ -191,8 +191,8 @@ describeWith('chromium', 'the console', () => {
     await say(page, 'Remember me');
     await lastAnswer(page, 'done').getByText('You said: Remember me').waitFor();
     const { script, release } = createGate();
-    scene.provider.behave(() => script);
-    const before = scene.provider.calls;
+    fixture.provider.behave(() => script);
+    const before = fixture.provider.calls;
     await say(page, 'Go on');
     await lastAnswer(page, 'running').getByText('The first half,').waitFor();
     await page.reload();
@@ -200,7 +200,7 @@ describeWith('chromium', 'the console', () => {
     await lastAnswer(page, 'running').getByText('The first half,').waitFor();
     release();
     await lastAnswer(page, 'done').getByText('The first half, the second half.', { exact: true }).waitFor();
-    expect(scene.provider.calls - before).toBe(1);
+    expect(fixture.provider.calls - before).toBe(1);
     expect(await page.locator('.message').count()).toBe(4);
   });
 
@@ -210,7 +210,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByRole('link', { name: 'Events' }).click();
     await page.locator('.tag.live').waitFor();
     const data = { service: 'checkout', version: '1.2.3', region: 'europe-west1', status: 'healthy' };
-    const delivered = await fetch(`${scene.gateway.url}/webhook`, {
+    const delivered = await fetch(`${fixture.gateway.url}/webhook`, {
       method: 'POST',
       headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json' },
       body: JSON.stringify({ event: 'deployment.success', timestamp: new Date().toISOString(), data }),
@@ -241,7 +241,7 @@ describeWith('chromium', 'the console', () => {
     await page.reload();
     await lastAnswer(page, 'done').waitFor();
     expect(await page.locator('.message .text').allTextContents()).toEqual([prompt, `You said: ${prompt}`]);
-    await fetch(`${scene.gateway.url}/webhook`, {
+    await fetch(`${fixture.gateway.url}/webhook`, {
       method: 'POST',
       headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json' },
       body: JSON.stringify({ event: 'deployment.success', data }),
@@ -272,7 +272,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByRole('button', { name: 'Call', exact: true }).click();
     await page.getByLabel('Result').getByText('"status": "not_found"').waitFor();
     const curl = await page.getByLabel('The same call with curl').textContent();
-    expect(curl).toContain(`${scene.gateway.url}/jsonrpc`);
+    expect(curl).toContain(`${fixture.gateway.url}/jsonrpc`);
     expect(curl).toContain(`"params":{"session_id":"it'\\''s new"}`);
     expect(curl).toContain('"X-API-Key: $GATEWAY_KEY"');
     expect(curl).not.toMatch(/dev-key|event-stream/);
@@ -285,7 +285,7 @@ describeWith('chromium', 'the console', () => {
 
   it('says whose doing a failure is: the key’s, the deployment’s, the model’s or another’s', async () => {
     const keys = [{ id: 'narrow', key: 'narrow-key-of-twenty-letters', scopes: ['conversation', 'proxy', 'mcp'] }];
-    await using narrow = await startScene({
+    await using narrow = await startFixture({
       GATEWAY_KEYS: JSON.stringify({ keys }),
       MCP_SERVERS: '{"gone": {"url": "http://127.0.0.1:9/mcp"}}',
     });
@@ -317,7 +317,7 @@ describeWith('chromium', 'the console', () => {
 
   it.each(['WebSocket', 'HTTP'])('shows the events of a subscription until it is stopped, over %s', async (how) => {
     await using door = await startDoor({ sockets: how === 'WebSocket' });
-    await using own = await startScene({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: door.url });
+    await using own = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: door.url });
     door.to(own.gateway.url);
     await using subscriber = await openPage(browser, door.url);
     const { page } = subscriber;
@@ -386,7 +386,7 @@ describeWith('chromium', 'the console', () => {
     // It is noon at the gateway.
     let aheadMs = DAY_MS / 2 - (Date.now() % DAY_MS);
     const clock = { now: () => Date.now() + aheadMs, monotonic: () => performance.now() };
-    await using tight = await startScene({ GATEWAY_LIMITS: '12/day' }, { clock });
+    await using tight = await startFixture({ GATEWAY_LIMITS: '12/day' }, { clock });
     await using own = await openPage(browser, tight.gateway.url);
     const { page } = own;
     await signIn(page);
@@ -402,7 +402,7 @@ describeWith('chromium', 'the console', () => {
 
   it('resumes the running turn after a cut, asking the model once and showing nothing twice', async () => {
     await using door = await startDoor();
-    await using cut = await startScene({ ALLOWED_ORIGINS: door.url });
+    await using cut = await startFixture({ ALLOWED_ORIGINS: door.url });
     door.to(cut.gateway.url);
     const { script, release } = createGate();
     cut.provider.behave(() => script);
@@ -433,7 +433,7 @@ describeWith('chromium', 'the console', () => {
       GATEWAY_HEARTBEAT_MS: '300',
       MODEL: 'openai/fake',
       OPENAI_API_KEY: 'sk-fake',
-      OPENAI_BASE_URL: `${scene.provider.url}/v1`,
+      OPENAI_BASE_URL: `${fixture.provider.url}/v1`,
     };
     const start = async (): Promise<LocalGateway> => {
       const gateway = await startLocalGateway({ env });
@@ -452,14 +452,14 @@ describeWith('chromium', 'the console', () => {
     await page.getByText('The connection was cut').waitFor();
     door.to((await start()).url);
     await lastAnswer(page, 'failed').getByText('You said: Outlive it').waitFor();
-    scene.provider.behave(() => ({ text: 'At last.' }));
+    fixture.provider.behave(() => ({ text: 'At last.' }));
     await lastAnswer(page, 'failed').getByRole('button', { name: 'Try again' }).click();
     await lastAnswer(page, 'done').getByText('At last.').waitFor();
   });
 
   it('chats and shows events where no WebSocket comes through', async () => {
     await using door = await startDoor({ sockets: false });
-    await using closed = await startScene({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: door.url });
+    await using closed = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: door.url });
     door.to(closed.gateway.url);
     await using own = await openPage(browser, door.url);
     const { page } = own;
@@ -481,7 +481,7 @@ describeWith('chromium', 'the console', () => {
 
   it('works over plain http from another host, where browsers give a page less', async () => {
     // Only a gateway that does not listen on loopback alone takes requests for another host.
-    await using remote = await startScene({ HOST: '0.0.0.0', GATEWAY_API_KEY: 'remote-key' });
+    await using remote = await startFixture({ HOST: '0.0.0.0', GATEWAY_API_KEY: 'remote-key' });
     await using own = await openPage(browser, remote.gateway.url.replace('127.0.0.1', REMOTE_HOST));
     const { page } = own;
     expect(await page.evaluate('isSecureContext')).toBe(false);
@@ -503,7 +503,7 @@ describeWith('chromium', 'the console', () => {
   });
 
   it('shows the three windows of the key, and counts down when they are used up', async () => {
-    await using tight = await startScene({ GATEWAY_LIMITS: '5000/minute,6000/hour,12/day' });
+    await using tight = await startFixture({ GATEWAY_LIMITS: '5000/minute,6000/hour,12/day' });
     await using own = await openPage(browser, tight.gateway.url);
     const { page } = own;
     await signIn(page);

@@ -92,7 +92,7 @@ describe('while the store is down', () => {
 });
 
 describe('the audit line of a call', () => {
-  it('says who, what, how it ended, how long it took and what the limiter said', async () => {
+  it('contains caller, method, outcome, duration and the decision of the limiter', async () => {
     const { gateway } = await start();
     await call(gateway, 'conversation.status', { session_id: 's' });
     expect(audit(gateway)).toEqual([

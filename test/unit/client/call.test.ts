@@ -6,13 +6,13 @@ import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';
 import type { Methods } from '../../../shared/client/methods.ts';
-import { createStage, failure, KEY, type Stage } from '../../support/fixtures/client.ts';
+import { createFixture, type Fixture, failure, KEY } from '../../support/fixtures/client.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 beforeAll(async () => {
-  stage = await createStage();
+  fixture = await createFixture();
 });
-afterAll(() => stage.close());
+afterAll(() => fixture.close());
 
 const servers: Server[] = [];
 afterEach(() => {
@@ -54,7 +54,7 @@ const refusal = (code: number, reason: string, retryable: boolean, retry_after_m
 
 describe('the methods of the reference', () => {
   it('answer with the raw response, errors too', async () => {
-    const client = stage.client();
+    const client = fixture.client();
     expect(await client.healthCheck()).toEqual({ status: 'healthy' });
     const answer = await client.conversationPrompt('Hi', 'reference');
     expect(answer).toMatchObject({
@@ -65,24 +65,24 @@ describe('the methods of the reference', () => {
     expect((await client.conversationStatus('reference')).result.status).toBe('idle');
     expect((await client.conversationCancel('reference')).result.cancelled).toBe(true);
     expect(await client.jsonrpcCall('no.such', {}, 7)).toMatchObject({ error: { code: -32601 }, id: 7 });
-    const stranger = new CodexGatewayClient(`${stage.gateway.url}/`, 'wrong');
+    const stranger = new CodexGatewayClient(`${fixture.gateway.url}/`, 'wrong');
     expect(await stranger.conversationStatus('s')).toMatchObject({ error: { code: 401 } });
   });
 });
 
 describe('an error', () => {
-  it('tells code, reason, status, request and what to do', async () => {
-    const stranger = new CodexGatewayClient(stage.gateway.url, 'wrong');
+  it('contains code, reason, status, request and advice', async () => {
+    const stranger = new CodexGatewayClient(fixture.gateway.url, 'wrong');
     const unauthorized = await failure(stranger.call('conversation.status', STATUS));
     expect(unauthorized).toMatchObject({ code: 401, reason: 'unauthorized', status: 401, retryable: false });
-    const missing = await failure(stage.client().call('conversation.history', { session_id: 'none' }));
+    const missing = await failure(fixture.client().call('conversation.history', { session_id: 'none' }));
     expect(missing).toMatchObject({ code: 404, reason: 'not_found', status: 200, data: { session_id: 'none' } });
-    expect(stage.gateway.logged()).toContain(`"${missing.requestId}"`);
-    const invalid = await failure(stage.client().call('conversation.prompt', { prompt: '' }));
+    expect(fixture.gateway.logged()).toContain(`"${missing.requestId}"`);
+    const invalid = await failure(fixture.client().call('conversation.prompt', { prompt: '' }));
     expect(invalid).toMatchObject({ code: -32602, reason: 'invalid_params', data: { issues: [{ path: 'prompt' }] } });
   });
 
-  it('of something that is not the gateway says so by its status', async () => {
+  it('of a server that is not the gateway is recognized by its status', async () => {
     const page = await answering({ status: 404, headers: { 'content-type': 'text/html' }, body: '<html>' });
     const client = new CodexGatewayClient(page.url, KEY);
     expect(await failure(client.call('conversation.status', STATUS))).toMatchObject({
@@ -119,7 +119,7 @@ describe('an error', () => {
 
 describe('a retry', () => {
   it('after a lost answer runs a prompt once and answers as if nothing had happened', async () => {
-    const { provider, proxy, client } = stage;
+    const { provider, proxy, client } = fixture;
     const before = provider.calls;
     proxy.loseAnswer();
     const answer = await client().call('conversation.prompt', { prompt: 'once only', session_id: 'retried' });
@@ -129,17 +129,17 @@ describe('a retry', () => {
   });
 
   it('is not made of what may have run and would run again', async () => {
-    const { proxy, client } = stage;
+    const { proxy, client } = fixture;
     proxy.loseAnswer();
-    const before = stage.gateway.logged().split('"auth.logout"').length;
+    const before = fixture.gateway.logged().split('"auth.logout"').length;
     expect(await failure(client().call('auth.logout', { session_id: 'x' }))).toMatchObject({ reason: 'network' });
-    expect(stage.gateway.logged().split('"auth.logout"').length - before).toBe(1);
+    expect(fixture.gateway.logged().split('"auth.logout"').length - before).toBe(1);
     const down = await answering(refusal(503, 'unavailable', true));
     await failure(new CodexGatewayClient(down.url, KEY).call('auth.logout', { session_id: 'x' }));
     expect(down.askedMs).toHaveLength(1);
   });
 
-  it('comes no sooner than the gateway says, in the body or the header', async () => {
+  it('is sent no sooner than the gateway allows, in the body or the header', async () => {
     const header = { status: 503, headers: { 'retry-after': '1', 'content-type': 'text/html' }, body: 'try later' };
     const server = await answering(refusal(429, 'rate_limited', true, 400), header, ok);
     const result = await new CodexGatewayClient(server.url, KEY).call('conversation.status', STATUS);
@@ -164,7 +164,7 @@ describe('a retry', () => {
   });
 
   it('of a real limit waits for its window', async () => {
-    const limited = await createStage({ GATEWAY_LIMITS: '2/second' });
+    const limited = await createFixture({ GATEWAY_LIMITS: '2/second' });
     const calls = Array.from({ length: 5 }, () => limited.client().call('conversation.status', STATUS));
     expect(await Promise.all(calls)).toHaveLength(5);
     await limited.close();
@@ -176,30 +176,30 @@ describe('a retry', () => {
     const call = new CodexGatewayClient(down.url, KEY).call('conversation.status', STATUS, { signal: stop.signal });
     setTimeout(() => stop.abort(new Error('enough')), 50);
     await expect(call).rejects.toThrow('enough');
-    const hanging = stage.client().call('conversation.prompt', { prompt: '[[hang]]' }, { timeoutMs: 200 });
+    const hanging = fixture.client().call('conversation.prompt', { prompt: '[[hang]]' }, { timeoutMs: 200 });
     expect(await failure(hanging)).toMatchObject({ reason: 'timeout', code: 0 });
   });
 });
 
-it('knows methods of one’s own by their types', async () => {
+it('types methods that the caller declares', async () => {
   type Own = Methods & { readonly 'no.such': { readonly params: { readonly name: string }; readonly result: string } };
-  const client = new CodexGatewayClient<Own>(stage.gateway.url, KEY);
+  const client = new CodexGatewayClient<Own>(fixture.gateway.url, KEY);
   expect(await failure(client.call('no.such', { name: 'Ada' }))).toMatchObject({ reason: 'method_not_found' });
   // @ts-expect-error: the name is missing
   await failure(client.call('no.such', {}));
   // @ts-expect-error: no such method
-  await failure(stage.client().call('no.such', {}));
+  await failure(fixture.client().call('no.such', {}));
 });
 
 it('brings the notifications of any streaming method', async () => {
-  const client = stage.client();
+  const client = fixture.client();
   const stop = new AbortController();
   const seen: string[] = [];
   const read = (async () => {
     for await (const { method, params } of client.notifications('events.subscribe', {}, { signal: stop.signal })) {
       seen.push(method);
       if (method === 'events.subscribed') {
-        await fetch(`${stage.gateway.url}/webhook`, {
+        await fetch(`${fixture.gateway.url}/webhook`, {
           method: 'POST',
           headers: { 'x-api-key': KEY },
           body: '{"event":"a.b"}',

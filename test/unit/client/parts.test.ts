@@ -57,7 +57,7 @@ describe('the reader of events', () => {
 });
 
 describe('a wait', () => {
-  it('is never shorter than what the gateway said, never longer than 8 s otherwise', () => {
+  it('is never shorter than what the gateway sent, never longer than 8 s otherwise', () => {
     fc.assert(
       fc.property(fc.option(fc.nat(60_000), { nil: undefined }), fc.nat(40), (retryAfterMs, attempt) => {
         const delayMs = retryDelayMs(new GatewayError({ reason: 'unavailable', message: '', retryAfterMs }), attempt);

@@ -3,13 +3,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TurnEvent } from '../../../shared/client/events.ts';
 import type { ClientOptions } from '../../../shared/client/gateway-client.ts';
-import { createStage, failure, type Stage } from '../../support/fixtures/client.ts';
+import { createFixture, type Fixture, failure } from '../../support/fixtures/client.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 beforeAll(async () => {
-  stage = await createStage();
+  fixture = await createFixture();
 });
-afterAll(() => stage.close());
+afterAll(() => fixture.close());
 
 const textOf = (events: readonly TurnEvent[]): string =>
   events.map(({ event }) => event.AgentMessageDelta?.delta ?? '').join('');
@@ -19,24 +19,24 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
 
   it('brings the text as it comes, then the answer', async () => {
     const gate = Promise.withResolvers<void>();
-    stage.provider.behave(() => ({
+    fixture.provider.behave(() => ({
       chunks: ['one ', 'two'],
       gate: (index) => (index === 1 ? gate.promise : Promise.resolve()),
     }));
-    const turn = stage.client({ streaming }).stream({ prompt: 'count', session_id: session('text') });
+    const turn = fixture.client({ streaming }).stream({ prompt: 'count', session_id: session('text') });
     const pieces: string[] = [];
     for await (const piece of turn.text()) {
       pieces.push(piece);
       // The second piece is sent only after the first has arrived here.
       gate.resolve();
     }
-    stage.provider.behave();
+    fixture.provider.behave();
     expect(pieces).toEqual(['one ', 'two']);
     expect(await turn.answer()).toMatchObject({ type: 'ai_response', content: 'one two', session_id: session('text') });
   });
 
   it('cut again and again, brings every event once and in order, and the very answer of its one model call', async () => {
-    const { client, provider, proxy } = stage;
+    const { client, provider, proxy } = fixture;
     const before = provider.calls;
     const connections = proxy.connections;
     const steps = Array.from({ length: 13 }, () => Promise.withResolvers<void>());
@@ -66,10 +66,10 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
   });
 
   it('that loses its connection before the first event does not prompt twice', async () => {
-    const { client, provider, proxy } = stage;
+    const { client, provider, proxy } = fixture;
     const before = provider.calls;
     const { losses } = proxy;
-    const prompts = (): number => stage.gateway.logged().split('"conversation.prompt"').length;
+    const prompts = (): number => fixture.gateway.logged().split('"conversation.prompt"').length;
     const promptsBefore = prompts();
     // Over WebSocket the ticket and the handshake are answered first.
     proxy.loseAnswer(streaming === 'websocket' ? 2 : 0);
@@ -84,7 +84,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
   });
 
   it('ends with the error that ended its turn, also when it saw it on another connection', async () => {
-    const { client, provider, proxy } = stage;
+    const { client, provider, proxy } = fixture;
     const error = await failure(client({ streaming }).stream('[[chunks 4]] [[cut]]').answer());
     expect(error).toMatchObject({ reason: 'upstream_error', code: 502, retryable: true });
 
@@ -113,7 +113,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
   });
 
   it('left by its reader leaves the turn running, to be resumed by its number', async () => {
-    const { client, provider } = stage;
+    const { client, provider } = fixture;
     const gate = Promise.withResolvers<void>();
     provider.behave(() => ({ chunks: ['head ', 'tail'], gate: (i) => (i === 1 ? gate.promise : Promise.resolve()) }));
     const session_id = session('left');
@@ -134,7 +134,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
   });
 
   it('aborted with cancelOnAbort stops the model call; without, only the reading', async () => {
-    const { client, provider } = stage;
+    const { client, provider } = fixture;
     for (const cancelOnAbort of [true, false]) {
       const stop = new AbortController();
       const session_id = session(`abort-${cancelOnAbort}`);
@@ -160,12 +160,12 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     }
   });
 
-  it('aborted before anything was heard still cancels a prompt that is on its way', async () => {
+  it('aborted before any response still cancels a prompt that is on its way', async () => {
     const stop = new AbortController();
-    const asked = stage.provider.next();
+    const asked = fixture.provider.next();
     const session_id = session('early');
     const options = { signal: stop.signal, cancelOnAbort: true };
-    const answer = stage.client({ streaming }).stream({ prompt: '[[hang headers]]', session_id }, options).answer();
+    const answer = fixture.client({ streaming }).stream({ prompt: '[[hang headers]]', session_id }, options).answer();
     const request = await asked;
     stop.abort();
     await expect(answer).rejects.toMatchObject({ name: 'AbortError' });
@@ -173,12 +173,12 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
   });
 
   it('gives up at its deadline', async () => {
-    const turn = stage.client({ streaming }).stream('[[hang]]', { timeoutMs: 300, cancelOnAbort: true });
+    const turn = fixture.client({ streaming }).stream('[[hang]]', { timeoutMs: 300, cancelOnAbort: true });
     expect(await failure(turn.answer())).toMatchObject({ reason: 'timeout', retryable: true });
   });
 
   it('does not wait for a gateway that stays away: so many attempts, then the network error', async () => {
-    const { client, proxy } = stage;
+    const { client, proxy } = fixture;
     const before = proxy.connections;
     const turn = client({ streaming, retries: 2 }).stream('[[chunks 3 every 20]]');
     const read = (async () => {

@@ -12,23 +12,23 @@ import {
   type Client,
   clientOf,
   createChangingKeys,
-  createStage,
+  createFixture,
   digestOf,
+  type Fixture,
+  type FixtureOptions,
   KEY,
   refusal,
-  type Stage,
-  type StageOptions,
 } from '../../support/fixtures/companion.ts';
 import { frame, OPCODE, openRaw } from '../../support/fixtures/frames.ts';
 
-const open: Stage[] = [];
-async function stageOf(options: StageOptions = {}): Promise<Stage> {
-  const stage = await createStage(options);
-  open.push(stage);
-  return stage;
+const open: Fixture[] = [];
+async function fixtureOf(options: FixtureOptions = {}): Promise<Fixture> {
+  const fixture = await createFixture(options);
+  open.push(fixture);
+  return fixture;
 }
 afterEach(async () => {
-  await Promise.all(open.splice(0).map((stage) => stage.close()));
+  await Promise.all(open.splice(0).map((fixture) => fixture.close()));
 });
 
 const base = {
@@ -109,8 +109,8 @@ const responses = (client: Client) => client.received.filter(({ id }) => id !== 
 describe('calls', () => {
   it('run beside each other, 32 at a time, the rest in order', async () => {
     const gate = createGate();
-    const stage = await stageOf({ methods: [gate.method] });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ methods: [gate.method] });
+    const client = await fixture.connect();
     for (let id = 1; id <= 40; id++) client.send(call(id));
     await gate.begun(32);
     // A ping overtakes what waits: when it is answered, all messages have been read.
@@ -126,8 +126,8 @@ describe('calls', () => {
 
   it('leave a way for a cancel when all places are taken, and for nothing that only speaks of one', async () => {
     const gate = createGate();
-    const stage = await stageOf({ methods: [gate.method] });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ methods: [gate.method] });
+    const client = await fixture.connect();
     for (let id = 1; id <= 33; id++) client.send(call(id));
     await gate.begun(32);
     client.send({ ...call(34), id: 'conversation.cancel' });
@@ -142,8 +142,8 @@ describe('calls', () => {
 
   it('that find no place are refused one by one, with a hint, and nothing is lost of the others', async () => {
     const gate = createGate();
-    const stage = await stageOf({ methods: [gate.method] });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ methods: [gate.method] });
+    const client = await fixture.connect();
     for (let id = 1; id <= 300; id++) client.send(call(id));
     const refused = await client.until(({ error }) => error !== undefined);
     expect(refused.error).toMatchObject({
@@ -166,8 +166,8 @@ describe('calls', () => {
 
   it('of a batch count each, run 8 at a time, are answered together, and larger batches run alone', async () => {
     const gate = createGate();
-    const stage = await stageOf({ methods: [gate.method] });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ methods: [gate.method] });
+    const client = await fixture.connect();
     client.send(call(1));
     client.send(Array.from({ length: 50 }, (_, index) => call(100 + index)));
     client.send(call(2));
@@ -192,8 +192,8 @@ describe('calls', () => {
   });
 
   it('without an id are never answered, whatever comes of them', async () => {
-    const stage = await stageOf({ env: { GATEWAY_LIMITS: '4/hour' } });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ env: { GATEWAY_LIMITS: '4/hour' } });
+    const client = await fixture.connect();
     client.send({ jsonrpc: '2.0', method: 'no.such.method' });
     client.send({ jsonrpc: '2.0', method: 'conversation.status', params: { wrong: 1 } });
     client.send([{ jsonrpc: '2.0', method: 'conversation.list' }]);
@@ -210,8 +210,8 @@ describe('calls', () => {
 
   it('are aborted when the connection ends', async () => {
     const gate = createGate();
-    const stage = await stageOf({ methods: [gate.method] });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ methods: [gate.method] });
+    const client = await fixture.connect();
     client.send(call(1));
     client.send(call(2));
     await gate.begun(2);
@@ -221,12 +221,12 @@ describe('calls', () => {
   });
 
   it('leave a turn running when the connection ends', async () => {
-    const stage = await stageOf();
-    const first = await stage.connect();
+    const fixture = await fixtureOf();
+    const first = await fixture.connect();
     first.send(call(1, 'conversation.prompt', { prompt: 'word '.repeat(200), session_id: 's' }));
     await first.until(({ method }) => method === 'conversation.event');
     first.socket.terminate();
-    const second = await stage.connect();
+    const second = await fixture.connect();
     const resumed = await second.call('conversation.resume', { session_id: 's', after_seq: 0 });
     expect(resumed.result).toMatchObject({ status: 'completed' });
     const seqs = second.received.flatMap(({ params }) => (params === undefined ? [] : [Number(params.seq)]));
@@ -238,8 +238,8 @@ describe('calls', () => {
 describe('a reader that is slow', () => {
   it('pauses what it reads, and gets all of it in order when it goes on', async () => {
     const flood = createFlood();
-    const stage = await stageOf({ methods: [flood.method] });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ methods: [flood.method] });
+    const client = await fixture.connect();
     client.socket.pause();
     client.send(call(1, 'test.flood', { messages: 300 }));
     await expect.poll(() => flood.state.sent, { interval: 50 }).toBeGreaterThan(4);
@@ -258,20 +258,20 @@ describe('a reader that is slow', () => {
 
   it('is closed with 1013 when a megabyte stays unread, and its calls are aborted', async () => {
     const flood = createFlood();
-    const stage = await stageOf({ methods: [flood.method], sockets: { tickMs: 20, stuckMs: 200 } });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ methods: [flood.method], sockets: { tickMs: 20, stuckMs: 200 } });
+    const client = await fixture.connect();
     client.socket.pause();
     for (const id of [1, 2, 3]) client.send(call(id, 'test.flood', { bytes: 1_000_000 }));
-    await expect.poll(() => stage.sockets.size, { timeout: 15_000 }).toBe(0);
+    await expect.poll(() => fixture.sockets.size, { timeout: 15_000 }).toBe(0);
     expect(flood.state.ended).toBe(true);
     client.socket.resume();
     expect((await client.closed).code).toBe(1006);
   });
 
-  it('is told 1013 when it reads on in time', async () => {
+  it('is closed with 1013 when it reads on in time', async () => {
     const flood = createFlood();
-    const stage = await stageOf({ methods: [flood.method], sockets: { tickMs: 20, stuckMs: 200 } });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ methods: [flood.method], sockets: { tickMs: 20, stuckMs: 200 } });
+    const client = await fixture.connect();
     client.socket.pause();
     for (const id of [1, 2, 3]) client.send(call(id, 'test.flood', { bytes: 1_000_000 }));
     await expect.poll(() => flood.state.sent).toBeGreaterThan(0);
@@ -284,30 +284,30 @@ describe('a reader that is slow', () => {
 
 describe('a peer', () => {
   it('that is alive is pinged and kept', async () => {
-    const stage = await stageOf({ sockets: { tickMs: 10, pingMs: 400 } });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 400 } });
+    const client = await fixture.connect();
     for (let pings = 0; pings < 4; pings++) await once(client.socket, 'ping');
-    expect(stage.sockets.size).toBe(1);
+    expect(fixture.sockets.size).toBe(1);
   });
 
   it('that shows no life for two pings is gone', async () => {
-    const stage = await stageOf({ sockets: { tickMs: 10, pingMs: 40 } });
-    const client = await openRaw(stage.port, KEY);
+    const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 40 } });
+    const client = await openRaw(fixture.port, KEY);
     expect(await client.ended).toBe(1006);
     expect(client.frames.filter(({ opcode }) => opcode === OPCODE.ping)).toHaveLength(1);
-    await expect.poll(() => stage.sockets.size).toBe(0);
+    await expect.poll(() => fixture.sockets.size).toBe(0);
   });
 
   it('that goes on calling needs no pongs', async () => {
-    const stage = await stageOf({ sockets: { tickMs: 10, pingMs: 400 } });
-    const client = await openRaw(stage.port, KEY);
+    const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 400 } });
+    const client = await openRaw(fixture.port, KEY);
     for (let pings = 1; pings <= 4; pings++) {
       await expect
         .poll(() => client.frames.filter(({ opcode }) => opcode === OPCODE.ping).length, { interval: 5 })
         .toBeGreaterThanOrEqual(pings);
       client.write(frame(OPCODE.text, '{"jsonrpc":"2.0","method":"conversation.list"}'));
     }
-    expect(stage.sockets.size).toBe(1);
+    expect(fixture.sockets.size).toBe(1);
     client.socket.destroy();
   });
 });
@@ -325,11 +325,11 @@ describe('a key', () => {
     ],
   ] as const)('that is %s ends its sockets with 1008, opened by ticket or not, and nobody else’s', async (_, end) => {
     const keys = createChangingKeys({ k: { scopes }, other: { scopes } });
-    const stage = await stageOf({ overrides: { keys }, sockets: fast });
-    const first = await stage.connect({ headers: { 'X-API-Key': 'k' } });
-    const other = await stage.connect({ headers: { 'X-API-Key': 'other' } });
+    const fixture = await fixtureOf({ overrides: { keys }, sockets: fast });
+    const first = await fixture.connect({ headers: { 'X-API-Key': 'k' } });
+    const other = await fixture.connect({ headers: { 'X-API-Key': 'other' } });
     const { result } = await first.call('auth.ticket');
-    const second = await stage.connect({ headers: {}, protocols: z.array(z.string()).parse(result?.protocols) });
+    const second = await fixture.connect({ headers: {}, protocols: z.array(z.string()).parse(result?.protocols) });
     await other.call('conversation.list');
     end(keys);
     expect((await first.closed).code).toBe(1008);
@@ -338,17 +338,17 @@ describe('a key', () => {
   });
 
   it('that is revoked in the limiter’s document ends its sockets, idle ones too', async () => {
-    const stage = await stageOf({ sockets: fast });
-    const [idle, busy] = await Promise.all([stage.connect(), stage.connect()]);
-    await setRevoked(stage.services.store, 'default', true);
+    const fixture = await fixtureOf({ sockets: fast });
+    const [idle, busy] = await Promise.all([fixture.connect(), fixture.connect()]);
+    await setRevoked(fixture.services.store, 'default', true);
     expect((await idle.closed).code).toBe(1008);
     expect((await busy.closed).code).toBe(1008);
   });
 
   it('that is revoked learns it at its next call at the latest', async () => {
-    const stage = await stageOf();
-    const client = await stage.connect();
-    await setRevoked(stage.services.store, 'default', true);
+    const fixture = await fixtureOf();
+    const client = await fixture.connect();
+    await setRevoked(fixture.services.store, 'default', true);
     const { error } = await client.call('conversation.list');
     expect(error).toMatchObject({ code: 401 });
     expect((await client.closed).code).toBe(1008);
@@ -364,8 +364,8 @@ describe('a key', () => {
         return keys.find(digest);
       },
     };
-    const stage = await stageOf({ overrides: { keys: down }, sockets: fast });
-    const client = await stage.connect({ headers: { 'X-API-Key': 'k' } });
+    const fixture = await fixtureOf({ overrides: { keys: down }, sockets: fast });
+    const client = await fixture.connect({ headers: { 'X-API-Key': 'k' } });
     await expect.poll(() => asked).toBeGreaterThan(3);
     expect((await client.call('conversation.list')).result).toBeDefined();
   });
@@ -381,8 +381,8 @@ describe('a key', () => {
 
 describe('a planned end', () => {
   it('comes with age: announced, then 1012', async () => {
-    const stage = await stageOf({ sockets: { tickMs: 10, ageMaxMs: 100 } });
-    const client = await stage.connect();
+    const fixture = await fixtureOf({ sockets: { tickMs: 10, ageMaxMs: 100 } });
+    const client = await fixture.connect();
     const hint = await client.until(({ method }) => method === 'gateway.reconnect');
     expect(hint.params).toMatchObject({ reason: 'max_age' });
     expect(hint.params?.retry_after_ms).toBeGreaterThan(0);
@@ -391,32 +391,32 @@ describe('a planned end', () => {
 
   it('waits for calls in flight, refuses new ones, and closes when they are answered', async () => {
     const gate = createGate();
-    const stage = await stageOf({ methods: [gate.method] });
-    const [busy, idle] = await Promise.all([stage.connect(), stage.connect()]);
+    const fixture = await fixtureOf({ methods: [gate.method] });
+    const [busy, idle] = await Promise.all([fixture.connect(), fixture.connect()]);
     busy.send(call(1));
     await gate.begun(1);
-    const drained = stage.sockets.drain(10_000);
+    const drained = fixture.sockets.drain(10_000);
     expect((await idle.closed).code).toBe(1012);
     await busy.until(({ method }) => method === 'gateway.reconnect');
     expect((await busy.call('conversation.list')).error).toMatchObject({ code: 503 });
-    const { status, headers } = await refusal(stage.url, { headers: { 'X-API-Key': KEY } });
+    const { status, headers } = await refusal(fixture.url, { headers: { 'X-API-Key': KEY } });
     expect(status).toBe(503);
     expect(headers['retry-after']).toBe('1');
     gate.letGo();
     expect((await busy.until(({ id }) => id === 1)).result).toEqual({ n: 1 });
     expect((await busy.closed).code).toBe(1012);
     await drained;
-    expect(stage.sockets.size).toBe(0);
+    expect(fixture.sockets.size).toBe(0);
   });
 
   it('is not put off by calls that do not end, nor by peers that do not answer', async () => {
     const gate = createGate();
-    const stage = await stageOf({ methods: [gate.method] });
-    const client = await stage.connect();
-    const deaf = await openRaw(stage.port, KEY);
+    const fixture = await fixtureOf({ methods: [gate.method] });
+    const client = await fixture.connect();
+    const deaf = await openRaw(fixture.port, KEY);
     client.send(call(1));
     await gate.begun(1);
-    await stage.sockets.drain(200);
+    await fixture.sockets.drain(200);
     expect((await client.closed).code).toBe(1012);
     await deaf.ended;
     gate.letGo();
@@ -425,12 +425,12 @@ describe('a planned end', () => {
 
 describe('a handshake', () => {
   it('that never ends holds no connection', async () => {
-    const stage = await stageOf();
-    const socket = connectTcp(stage.port, '127.0.0.1');
+    const fixture = await fixtureOf();
+    const socket = connectTcp(fixture.port, '127.0.0.1');
     socket.write('GET /ws HTTP/1.1\r\nHost: localhost\r\n');
-    const client = clientOf(new WebSocket(stage.url, { headers: { 'X-API-Key': KEY } }));
+    const client = clientOf(new WebSocket(fixture.url, { headers: { 'X-API-Key': KEY } }));
     await once(client.socket, 'open');
-    expect(stage.sockets.size).toBe(1);
+    expect(fixture.sockets.size).toBe(1);
     socket.destroy();
   });
 });

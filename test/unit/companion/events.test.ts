@@ -9,18 +9,18 @@ import type { SharedParams } from '../../../shared/rpc/notification.ts';
 import type { Services } from '../../../shared/services.ts';
 import { type EventDocument, eventWrite } from '../../../shared/webhooks/documents.ts';
 import { followEvents } from '../../../shared/webhooks/feed/follow-events.ts';
-import { type Client, createStage, type Message, type Stage } from '../../support/fixtures/companion.ts';
+import { type Client, createFixture, type Fixture, type Message } from '../../support/fixtures/companion.ts';
 
 /** A deadline for busy machines, not a pause. */
 const SLOW_MS = 15_000;
-const stages: Stage[] = [];
-async function stageOf(): Promise<Stage> {
-  const stage = await createStage();
-  stages.push(stage);
-  return stage;
+const fixtures: Fixture[] = [];
+async function fixtureOf(): Promise<Fixture> {
+  const fixture = await createFixture();
+  fixtures.push(fixture);
+  return fixture;
 }
 afterEach(async () => {
-  await Promise.all(stages.splice(0).map((stage) => stage.close()));
+  await Promise.all(fixtures.splice(0).map((fixture) => fixture.close()));
 });
 
 /** Ids of events are hashes. */
@@ -62,12 +62,12 @@ async function untilEvents(client: Client, count: number): Promise<Message[]> {
 
 describe('a subscription', () => {
   it('gets what comes after it, with all its facts, after its own response', async () => {
-    const stage = await stageOf();
+    const fixture = await fixtureOf();
     const now = Date.now();
-    await put(stage.services, 1, now - 1_000);
-    const client = await stage.connect();
+    await put(fixture.services, 1, now - 1_000);
+    const client = await fixture.connect();
     const { result } = await client.call('events.subscribe');
-    const id = await put(stage.services, 2, now);
+    const id = await put(fixture.services, 2, now);
     const [event] = await untilEvents(client, 1);
     expect(event?.params).toEqual({
       subscription_id: result?.subscription_id,
@@ -85,19 +85,19 @@ describe('a subscription', () => {
   });
 
   it('gets events once, however often their documents change', async () => {
-    const stage = await stageOf();
-    const client = await stage.connect();
+    const fixture = await fixtureOf();
+    const client = await fixture.connect();
     await client.call('events.subscribe');
     const now = Date.now();
-    for (let round = 0; round < 3; round++) for (let n = 0; n < 5; n++) await put(stage.services, n, now + n);
-    await put(stage.services, 99, now + 99);
+    for (let round = 0; round < 3; round++) for (let n = 0; n < 5; n++) await put(fixture.services, n, now + n);
+    await put(fixture.services, 99, now + 99);
     await expect.poll(() => seen(client), { timeout: SLOW_MS }).toContain(99);
     expect(seen(client)).toEqual([0, 1, 2, 3, 4, 99]);
   });
 
   it('gets events that were committed late, though they arrived before others', async () => {
-    const stage = await stageOf();
-    const client = await stage.connect();
+    const fixture = await fixtureOf();
+    const client = await fixture.connect();
     await client.call('events.subscribe');
     const now = Date.now();
     for (const [n, atMs] of [
@@ -107,55 +107,55 @@ describe('a subscription', () => {
       [4, now - 1],
       [5, now],
     ] as const) {
-      await put(stage.services, n, atMs);
+      await put(fixture.services, n, atMs);
       await untilEvents(client, n);
     }
     expect(seen(client)).toEqual([1, 2, 3, 4, 5]);
   });
 
   it('misses none of a burst, nor a late one behind it', async () => {
-    const stage = await stageOf();
-    const client = await stage.connect();
+    const fixture = await fixtureOf();
+    const client = await fixture.connect();
     await client.call('events.subscribe');
     const now = Date.now();
-    await Promise.all(Array.from({ length: 300 }, (_, n) => put(stage.services, n, now + (n % 7))));
+    await Promise.all(Array.from({ length: 300 }, (_, n) => put(fixture.services, n, now + (n % 7))));
     await untilEvents(client, 300);
     // Older than everything under watch: found by looking again.
-    await put(stage.services, 1_000, now - 5_000);
+    await put(fixture.services, 1_000, now - 5_000);
     await expect.poll(() => seen(client), { timeout: SLOW_MS }).toContain(1_000);
     expect(new Set(seen(client)).size).toBe(301);
     expect(seen(client)).toHaveLength(301);
   });
 
   it('with a filter gets only its events', async () => {
-    const stage = await stageOf();
-    const client = await stage.connect();
+    const fixture = await fixtureOf();
+    const client = await fixture.connect();
     await client.call('events.subscribe', { event: 'push' });
     const now = Date.now();
-    await put(stage.services, 1, now, 'other');
-    await put(stage.services, 2, now, 'push');
+    await put(fixture.services, 1, now, 'other');
+    await put(fixture.services, 2, now, 'push');
     await untilEvents(client, 1);
     expect(seen(client)).toEqual([2]);
   });
 
-  it('ends when it is told to, and with its connection; others go on', async () => {
-    const stage = await stageOf();
-    const [first, second] = await Promise.all([stage.connect(), stage.connect()]);
+  it('ends by events.unsubscribe and with its connection; others continue', async () => {
+    const fixture = await fixtureOf();
+    const [first, second] = await Promise.all([fixture.connect(), fixture.connect()]);
     const { result } = await first.call('events.subscribe');
     await second.call('events.subscribe');
     const gone = await first.call('events.unsubscribe', { subscription_id: result?.subscription_id });
     expect(gone.result).toEqual({ unsubscribed: true, subscription_id: result?.subscription_id });
     const again = await first.call('events.unsubscribe', { subscription_id: result?.subscription_id });
     expect(again.result).toMatchObject({ unsubscribed: false });
-    await put(stage.services, 1, Date.now());
+    await put(fixture.services, 1, Date.now());
     await untilEvents(second, 1);
     expect(seen(first)).toEqual([]);
   });
 
-  it('is one of at most eight of a key, over all its connections and streams, also when asked for at once', async () => {
-    const stage = await stageOf();
-    const client = await stage.connect();
-    const other = await stage.connect();
+  it('is one of at most eight of a key, over all its connections and streams, also when requested at once', async () => {
+    const fixture = await fixtureOf();
+    const client = await fixture.connect();
+    const other = await fixture.connect();
     const answers = await Promise.all(
       Array.from({ length: 12 }, (_, n) => (n % 2 === 0 ? client : other).call('events.subscribe')),
     );
@@ -164,12 +164,12 @@ describe('a subscription', () => {
       code: 409,
       data: { limit: 8, retryable: false },
     });
-    expect(await call(stage.services, 'sse')).toMatchObject({ error: { code: 409, data: { reason: 'conflict' } } });
+    expect(await call(fixture.services, 'sse')).toMatchObject({ error: { code: 409, data: { reason: 'conflict' } } });
     const freed = answers.find(({ result }) => result !== undefined);
     await client.call('events.unsubscribe', { subscription_id: freed?.result?.subscription_id });
     const leave = new AbortController();
     const begun = Promise.withResolvers<void>();
-    const stream = call(stage.services, 'sse', leave, () => begun.resolve());
+    const stream = call(fixture.services, 'sse', leave, () => begun.resolve());
     await begun.promise;
     expect((await client.call('events.subscribe')).error).toMatchObject({ code: 409 });
     leave.abort();
@@ -182,7 +182,7 @@ describe('a subscription', () => {
   });
 
   it('is sent an event in the bytes that every other reader is sent, made once', async () => {
-    const { services } = await stageOf();
+    const { services } = await fixtureOf();
     const leave = new AbortController();
     const shared: unknown[] = [];
     const streams = Array.from({ length: 8 }, () =>
@@ -205,13 +205,13 @@ describe('a subscription', () => {
   });
 
   it('gets a large event whole, and one larger than a message without its data', async () => {
-    const stage = await stageOf();
-    const client = await stage.connect();
+    const fixture = await fixtureOf();
+    const client = await fixture.connect();
     await client.call('events.subscribe');
     const large = { n: 1, text: `${'x'.repeat(100_000)}€` };
-    await put(stage.services, 1, Date.now(), 'large', large);
+    await put(fixture.services, 1, Date.now(), 'large', large);
     // Numbers that are five times as long as they were sent.
-    await put(stage.services, 2, Date.now(), 'huge', `{"n":2,"list":[${Array(60_000).fill('1e20').join()}]}`);
+    await put(fixture.services, 2, Date.now(), 'huge', `{"n":2,"list":[${Array(60_000).fill('1e20').join()}]}`);
     const [first, second] = await untilEvents(client, 2);
     expect(first?.params).toMatchObject({ event: 'large', data: large, cursor: expect.any(String) });
     expect(second?.params).toMatchObject({ event_id: idOf(2), data: null, omitted: { bytes: expect.any(Number) } });
@@ -220,23 +220,23 @@ describe('a subscription', () => {
 
 describe('a cursor', () => {
   it('brings back what was missed, and nothing twice, in events that arrive in any order', async () => {
-    const stage = await stageOf();
+    const fixture = await fixtureOf();
     const now = Date.now();
-    let client = await stage.connect();
+    let client = await fixture.connect();
     const { result } = await client.call('events.subscribe');
     let cursor = String(result?.cursor);
     const got: unknown[] = [];
     let n = 0;
     for (let round = 0; round < 12; round++) {
-      for (let k = 0; k < 6; k++) await put(stage.services, ++n, now + round * 1_000 - ((n * 7919) % 9_000));
+      for (let k = 0; k < 6; k++) await put(fixture.services, ++n, now + round * 1_000 - ((n * 7919) % 9_000));
       await untilEvents(client, 1);
       // Cut at any point of the stream: what was read counts.
       const read = client.received.filter(isEvent);
       got.push(...seen(client).slice(0, read.length));
       cursor = String(read.at(-1)?.params?.cursor ?? cursor);
       client.socket.terminate();
-      for (let k = 0; k < 3; k++) await put(stage.services, ++n, now + round * 1_000 - ((n * 104_729) % 9_000));
-      client = await stage.connect();
+      for (let k = 0; k < 3; k++) await put(fixture.services, ++n, now + round * 1_000 - ((n * 104_729) % 9_000));
+      client = await fixture.connect();
       await client.call('events.subscribe', { after: cursor });
       await untilEvents(client, 1);
     }
@@ -245,13 +245,13 @@ describe('a cursor', () => {
   });
 
   it('goes on after an event and a cursor of a clock that was 400 days ahead', async () => {
-    const stage = await stageOf();
+    const fixture = await fixtureOf();
     const farMs = Date.now() + 400 * 86_400_000;
-    await put(stage.services, 1, farMs);
+    await put(fixture.services, 1, farMs);
     for (const after of [idOf(1), `live.${farMs.toString(36)}.`]) {
-      const client = await stage.connect();
+      const client = await fixture.connect();
       await client.call('events.subscribe', { after });
-      await put(stage.services, after === idOf(1) ? 2 : 3, Date.now());
+      await put(fixture.services, after === idOf(1) ? 2 : 3, Date.now());
       const last = after === idOf(1) ? 2 : 3;
       await expect.poll(() => seen(client).at(-1), { timeout: SLOW_MS }).toBe(last);
       client.socket.close();
@@ -259,10 +259,10 @@ describe('a cursor', () => {
   });
 
   it('begins after an event that is named by its id, as a list does', async () => {
-    const stage = await stageOf();
+    const fixture = await fixtureOf();
     const now = Date.now();
-    for (let n = 1; n <= 5; n++) await put(stage.services, n, now - 1_000 + n);
-    const client = await stage.connect();
+    for (let n = 1; n <= 5; n++) await put(fixture.services, n, now - 1_000 + n);
+    const client = await fixture.connect();
     await client.call('events.subscribe', { after: idOf(3) });
     await untilEvents(client, 2);
     expect(seen(client)).toEqual([4, 5]);
@@ -281,14 +281,14 @@ describe('a cursor', () => {
   });
 
   it('of the last page of events.list, oldest first, continues that list', async () => {
-    const stage = await stageOf();
+    const fixture = await fixtureOf();
     const now = Date.now() - 60_000;
-    for (let n = 1; n <= 6; n++) await put(stage.services, n, now + n);
-    const client = await stage.connect();
+    for (let n = 1; n <= 6; n++) await put(fixture.services, n, now + n);
+    const client = await fixture.connect();
     const { result } = await client.call('events.list', { order: 'oldest', limit: 4 });
     await client.call('events.subscribe', { after: result?.next_cursor });
     await untilEvents(client, 2);
-    await put(stage.services, 7, Date.now());
+    await put(fixture.services, 7, Date.now());
     await untilEvents(client, 3);
     expect(seen(client)).toEqual([5, 6, 7]);
   });
@@ -296,8 +296,8 @@ describe('a cursor', () => {
   it.each(['', 'x', 'live.', `live.zz.${'a'.repeat(7)}`, 'bGl2ZQ', `live.1.${'x'.repeat(700)}`])(
     'that was never given is refused: %j',
     async (after) => {
-      const stage = await stageOf();
-      const client = await stage.connect();
+      const fixture = await fixtureOf();
+      const client = await fixture.connect();
       expect((await client.call('events.subscribe', { after })).error).toMatchObject({ code: -32602 });
     },
   );
@@ -305,7 +305,7 @@ describe('a cursor', () => {
 
 describe('a reader', () => {
   it('that falls far behind the others still gets everything once', async () => {
-    const { services } = await stageOf();
+    const { services } = await fixtureOf();
     const end = new AbortController();
     const follower = await followEvents(services, {}, end.signal);
     const reading = follower.read(end.signal);
@@ -322,8 +322,8 @@ describe('a reader', () => {
 });
 
 describe('other transports', () => {
-  it('without a stream are told what to use instead', async () => {
-    const { services } = await stageOf();
+  it('without a stream get an error that names what to use instead', async () => {
+    const { services } = await fixtureOf();
     const error = await call(services, 'http');
     expect(error).toMatchObject({
       error: { code: -32602, data: { issues: [{ message: expect.stringContaining('events.list') }] } },
@@ -331,7 +331,7 @@ describe('other transports', () => {
   });
 
   it('with a stream (SSE) get the events for as long as they stay', async () => {
-    const { services } = await stageOf();
+    const { services } = await fixtureOf();
     const got: unknown[] = [];
     const leave = new AbortController();
     const answered = call(services, 'sse', leave, (method, params, eventId) => {

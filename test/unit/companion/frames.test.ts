@@ -2,14 +2,14 @@
 // (https://github.com/crossbario/autobahn-testsuite), and frames that chance has damaged.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createStage, KEY, type Message, type Stage } from '../../support/fixtures/companion.ts';
+import { createFixture, type Fixture, KEY, type Message } from '../../support/fixtures/companion.ts';
 import { closeFrame, frame, OPCODE, openRaw, type RawClient } from '../../support/fixtures/frames.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 beforeAll(async () => {
-  stage = await createStage({ sockets: { perKeyMax: 1_000, tickMs: 50 } });
+  fixture = await createFixture({ sockets: { perKeyMax: 1_000, tickMs: 50 } });
 });
-afterAll(() => stage.close());
+afterAll(() => fixture.close());
 
 const { text, continuation, ping, pong, close } = OPCODE;
 const request = (id: string | number, pad = 0): string =>
@@ -27,7 +27,7 @@ async function expectAlive(client: RawClient): Promise<void> {
 /** Sends bytes (in pieces, where there are several) and expects the connection to survive them. */
 function survives(...pieces: readonly Uint8Array[]): () => Promise<void> {
   return async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     for (const piece of pieces) client.write(piece);
     await expectAlive(client);
   };
@@ -36,7 +36,7 @@ function survives(...pieces: readonly Uint8Array[]): () => Promise<void> {
 /** Sends bytes and expects the server to end the connection with a code. */
 function ends(code: number, ...pieces: readonly Uint8Array[]): () => Promise<void> {
   return async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     for (const piece of pieces) client.write(piece);
     expect(await client.ended).toBe(code);
   };
@@ -45,7 +45,7 @@ function ends(code: number, ...pieces: readonly Uint8Array[]): () => Promise<voi
 /** Sends bytes and expects an answer to the call with this id, and a connection that goes on. */
 function answers(id: string, ...pieces: readonly Uint8Array[]): () => Promise<void> {
   return async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     for (const piece of pieces) client.write(piece);
     const answer = await client.until(
       (found) => found.opcode === text && String(found.payload).includes(`"id":"${id}"`),
@@ -71,12 +71,12 @@ describe('framing', () => {
     answers('b', Buffer.concat([frame(text, request('a')), frame(text, request('b'))])),
   );
   it('answers a message that comes with the handshake', async () => {
-    const client = await openRaw(stage.port, KEY, frame(text, request('early')));
+    const client = await openRaw(fixture.port, KEY, frame(text, request('early')));
     await client.until(({ payload }) => String(payload).includes('"early"'));
     await expectAlive(client);
   });
   it('answers an empty message with a parse error', async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     client.write(frame(text, ''));
     const { payload } = await client.until(({ opcode }) => opcode === text);
     expect(JSON.parse(String(payload))).toMatchObject({ id: null, error: { code: -32700 } });
@@ -92,7 +92,7 @@ describe('pings and pongs', () => {
     ['bytes that are not text', Buffer.from([0x00, 0xff, 0xfe, 0xfd, 0xfc])],
     ['125 bytes', Buffer.alloc(125, 0xfe)],
   ])('answers a ping of %s with the same', async (_, payload) => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     client.write(frame(ping, payload));
     const found = await client.until(({ opcode }) => opcode === pong);
     expect(found.payload.equals(payload)).toBe(true);
@@ -101,9 +101,9 @@ describe('pings and pongs', () => {
   it('refuses a ping of 126 bytes', ends(1002, frame(ping, Buffer.alloc(126))));
   it('refuses a ping that is a fragment', ends(1002, frame(ping, 'a', { fin: false })));
   it('refuses a pong that is a fragment', ends(1002, frame(pong, 'a', { fin: false })));
-  it('ignores pongs nobody asked for', survives(frame(pong, 'a'), frame(pong)));
+  it('ignores unsolicited pongs', survives(frame(pong, 'a'), frame(pong)));
   it('answers ten pings in order', async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     for (let n = 0; n < 10; n++) client.write(frame(ping, `n${n}`));
     await client.until(({ payload }) => String(payload) === 'n9');
     const told = client.frames.filter(({ opcode }) => opcode === pong).map(({ payload }) => String(payload));
@@ -141,7 +141,7 @@ describe('fragments', () => {
     ),
   );
   it('are answered only when the last has come, control frames at once', async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     client.write(frame(text, part(0, 10), { fin: false }));
     client.write(frame(ping, 'between'));
     await client.until(({ opcode }) => opcode === pong);
@@ -188,7 +188,7 @@ describe('text', () => {
     ends(1007, frame(text, Buffer.from('κόσμ'), { fin: false }), frame(continuation, Uint8Array.of(0xed, 0xa0, 0x80))),
   );
   it('may use all of Unicode, noncharacters and null too', async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     client.write(frame(text, JSON.stringify({ jsonrpc: '2.0', method: '\u{10FFFF}\uFFFE\u0000', id: '\u{1F600}' })));
     const { payload } = await client.until(({ opcode }) => opcode === text);
     expect(JSON.parse(String(payload))).toMatchObject({ id: '\u{1F600}', error: { code: -32601 } });
@@ -209,14 +209,14 @@ describe('closing', () => {
   it('is refused with a reason that is too long', ends(1002, closeFrame(1000, 'x'.repeat(124))));
   it('may have the longest reason', ends(1000, closeFrame(1000, 'x'.repeat(123))));
   it('is refused with a reason that is not text', ends(1007, closeFrame(1000, Uint8Array.of(0xff, 0xfe))));
-  it('is the last thing heard', async () => {
-    const client = await openRaw(stage.port, KEY);
+  it('is the last frame received', async () => {
+    const client = await openRaw(fixture.port, KEY);
     client.write(Buffer.concat([closeFrame(1000), frame(text, request('late')), frame(ping, 'late')]));
     expect(await client.ended).toBe(1000);
     expect(client.frames).toHaveLength(1);
   });
   it('is noticed when the peer just ends', async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     client.socket.end();
     await client.ended;
   });
@@ -266,17 +266,17 @@ describe('damage', () => {
     let next = 0;
     const worker = async (): Promise<void> => {
       for (let bytes = streams[next++]; bytes !== undefined; bytes = streams[next++]) {
-        const client = await openRaw(stage.port, KEY);
+        const client = await openRaw(fixture.port, KEY);
         client.write(bytes);
         client.socket.end();
         await client.ended;
       }
     };
     await Promise.all(Array.from({ length: 32 }, worker));
-    await expect.poll(() => stage.sockets.size).toBe(0);
-    const client = await openRaw(stage.port, KEY);
+    await expect.poll(() => fixture.sockets.size).toBe(0);
+    const client = await openRaw(fixture.port, KEY);
     await expectAlive(client);
-    expect(stage.logged.filter((line) => /"severity":"(ERROR|CRITICAL)"/.test(line))).toEqual([]);
+    expect(fixture.logged.filter((line) => /"severity":"(ERROR|CRITICAL)"/.test(line))).toEqual([]);
     expect(process.memoryUsage().rss - before).toBeLessThan(300 << 20);
   }, 60_000);
 });

@@ -1,21 +1,21 @@
 // Who may open a socket, and what everybody else is told.
 import { connect as connectTcp } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Message, Stage } from '../../support/fixtures/companion.ts';
-import { createStage, KEY, refusal } from '../../support/fixtures/companion.ts';
+import type { Fixture, Message } from '../../support/fixtures/companion.ts';
+import { createFixture, KEY, refusal } from '../../support/fixtures/companion.ts';
 
 const OTHER = 'another-key';
 const ORIGIN = 'https://app.example.com';
-let stage: Stage;
+let fixture: Fixture;
 
 beforeAll(async () => {
   const keys = JSON.stringify({ keys: [KEY, OTHER].map((key) => ({ id: key, key })) });
-  stage = await createStage({ env: { ALLOWED_ORIGINS: ORIGIN, GATEWAY_KEYS: keys }, sockets: { perKeyMax: 3 } });
+  fixture = await createFixture({ env: { ALLOWED_ORIGINS: ORIGIN, GATEWAY_KEYS: keys }, sockets: { perKeyMax: 3 } });
 });
-afterAll(() => stage.close());
+afterAll(() => fixture.close());
 
 async function ticket(): Promise<string> {
-  const client = await stage.connect();
+  const client = await fixture.connect();
   const { result } = await client.call('auth.ticket');
   client.socket.close();
   await client.closed;
@@ -27,7 +27,7 @@ describe('a key', () => {
     ['X-API-Key', { 'X-API-Key': KEY }],
     ['Authorization: Bearer', { Authorization: `Bearer ${KEY}` }],
   ])('opens a socket as %s', async (_, headers) => {
-    const client = await stage.connect({ headers });
+    const client = await fixture.connect({ headers });
     expect((await client.call('conversation.status', { session_id: 'x' })).result?.status).toBe('not_found');
     client.socket.close();
     expect((await client.closed).code).toBe(1005);
@@ -38,7 +38,7 @@ describe('a key', () => {
     ['a wrong key', { 'X-API-Key': 'wrong' }, ''],
     ['a key in the query', {}, `?api_key=${KEY}&X-API-Key=${KEY}&token=${KEY}`],
   ])('is required: %s is answered 401, in JSON, before any upgrade', async (_, headers, query) => {
-    const { status, body, headers: answered } = await refusal(stage.url + query, { headers });
+    const { status, body, headers: answered } = await refusal(fixture.url + query, { headers });
     expect(status).toBe(401);
     expect(body.error).toMatchObject({ code: 401, data: { reason: 'unauthorized' } });
     expect(answered['content-type']).toMatch(/^application\/json/);
@@ -46,14 +46,14 @@ describe('a key', () => {
   });
 
   it('opens as many sockets as its limit, one more when one has gone', async () => {
-    const clients = await Promise.all([1, 2, 3].map(() => stage.connect()));
-    const { status, body, headers } = await refusal(stage.url, { headers: { 'X-API-Key': KEY } });
+    const clients = await Promise.all([1, 2, 3].map(() => fixture.connect()));
+    const { status, body, headers } = await refusal(fixture.url, { headers: { 'X-API-Key': KEY } });
     expect(status).toBe(429);
     expect(body.error?.data).toMatchObject({ reason: 'rate_limited', limit: 3 });
     expect(headers['retry-after']).toBe('1');
     clients[0]?.socket.close();
     await clients[0]?.closed;
-    const another = await stage.connect();
+    const another = await fixture.connect();
     for (const client of [...clients, another]) client.socket.close();
     await Promise.all([...clients, another].map((client) => client.closed));
   });
@@ -61,7 +61,10 @@ describe('a key', () => {
 
 describe('a ticket', () => {
   it('opens one socket, as a subprotocol, and only gateway.v1 is echoed', async () => {
-    const client = await stage.connect({ headers: {}, protocols: ['gateway.v1', `gateway.ticket.${await ticket()}`] });
+    const client = await fixture.connect({
+      headers: {},
+      protocols: ['gateway.v1', `gateway.ticket.${await ticket()}`],
+    });
     expect(client.socket.protocol).toBe('gateway.v1');
     // The client offers permessage-deflate; the server takes no compression.
     expect(client.socket.extensions).toBe('');
@@ -76,31 +79,34 @@ describe('a ticket', () => {
     ['a wrong key', { 'X-API-Key': 'wrong' }],
     ['a token of another system', { Authorization: 'Bearer a.b.c' }],
   ])('is enough, whatever else is sent: %s', async (_, headers) => {
-    const client = await stage.connect({ headers, protocols: ['gateway.v1', `gateway.ticket.${await ticket()}`] });
+    const client = await fixture.connect({ headers, protocols: ['gateway.v1', `gateway.ticket.${await ticket()}`] });
     client.socket.close();
     await client.closed;
   });
 
   it('is for pages of listed origins', async () => {
     const protocols = ['gateway.v1', `gateway.ticket.${await ticket()}`];
-    const { status, body } = await refusal(stage.url, { headers: { Origin: 'https://elsewhere.example' }, protocols });
+    const { status, body } = await refusal(fixture.url, {
+      headers: { Origin: 'https://elsewhere.example' },
+      protocols,
+    });
     expect([status, body.error?.data.reason]).toEqual([403, 'forbidden']);
-    stage.services.log.flush();
-    expect(stage.logged.join('').match(/"origin":"https:\/\/elsewhere\.example".*ALLOWED_ORIGINS/g)).toHaveLength(1);
+    fixture.services.log.flush();
+    expect(fixture.logged.join('').match(/"origin":"https:\/\/elsewhere\.example".*ALLOWED_ORIGINS/g)).toHaveLength(1);
   });
 
   it('works once: of many that present it at the same moment, one gets in', async () => {
     const protocols = ['gateway.v1', `gateway.ticket.${await ticket()}`];
     const outcomes = await Promise.allSettled(
       Array.from({ length: 6 }, () =>
-        Promise.race([stage.connect({ headers: {}, protocols }), refusal(stage.url, { headers: {}, protocols })]),
+        Promise.race([fixture.connect({ headers: {}, protocols }), refusal(fixture.url, { headers: {}, protocols })]),
       ),
     );
     const opened = outcomes.flatMap((outcome) =>
       outcome.status === 'fulfilled' && 'socket' in outcome.value ? [outcome.value] : [],
     );
     expect(opened.length).toBeLessThanOrEqual(1);
-    const again = await refusal(stage.url, { headers: {}, protocols });
+    const again = await refusal(fixture.url, { headers: {}, protocols });
     expect(again.status).toBe(401);
     for (const client of opened) {
       client.socket.close();
@@ -111,7 +117,7 @@ describe('a ticket', () => {
   it('is refused when it is unknown, malformed, doubled, or without gateway.v1 beside it', async () => {
     const fresh = await ticket();
     const other = await ticket();
-    const of = (...protocols: string[]) => refusal(stage.url, { protocols }).then(({ status }) => status);
+    const of = (...protocols: string[]) => refusal(fixture.url, { protocols }).then(({ status }) => status);
     expect(await of('gateway.v1', `gateway.ticket.${'A'.repeat(43)}`)).toBe(401);
     expect(await of('gateway.v1', 'gateway.ticket.short')).toBe(401);
     expect(await of('gateway.v1', `gateway.ticket.${fresh}`, `gateway.ticket.${other}`)).toBe(400);
@@ -119,13 +125,13 @@ describe('a ticket', () => {
   });
 
   it('leaves neither itself nor the key in the store, and nothing once it is used', async () => {
-    const before = await stage.services.store.query({ collection: 'tickets', orderBy: 'sealed_digest', limit: 100 });
+    const before = await fixture.services.store.query({ collection: 'tickets', orderBy: 'sealed_digest', limit: 100 });
     const text = await ticket();
-    const stored = await stage.services.store.query({ collection: 'tickets', orderBy: 'sealed_digest', limit: 100 });
+    const stored = await fixture.services.store.query({ collection: 'tickets', orderBy: 'sealed_digest', limit: 100 });
     expect(stored.length).toBe(before.length + 1);
     expect(JSON.stringify(stored)).not.toContain(text);
-    const client = await stage.connect({ headers: {}, protocols: ['gateway.v1', `gateway.ticket.${text}`] });
-    const after = await stage.services.store.query({ collection: 'tickets', orderBy: 'sealed_digest', limit: 100 });
+    const client = await fixture.connect({ headers: {}, protocols: ['gateway.v1', `gateway.ticket.${text}`] });
+    const after = await fixture.services.store.query({ collection: 'tickets', orderBy: 'sealed_digest', limit: 100 });
     expect(after.length).toBe(before.length);
     client.socket.close();
     await client.closed;
@@ -138,8 +144,8 @@ describe('an origin', () => {
     ['our own by address', 'http://127.0.0.1:PORT'],
     ['our own by name', 'http://localhost:PORT'],
   ])('may connect when it is %s', async (_, origin) => {
-    const headers = { 'X-API-Key': KEY, Origin: origin.replace('PORT', String(stage.port)) };
-    const client = await stage.connect({ headers });
+    const headers = { 'X-API-Key': KEY, Origin: origin.replace('PORT', String(fixture.port)) };
+    const client = await fixture.connect({ headers });
     client.socket.close();
     await client.closed;
   });
@@ -147,7 +153,7 @@ describe('an origin', () => {
   it.each(['https://evil.example.com', `${ORIGIN}.evil.com`, 'http://app.example.com', 'null', 'http://127.0.0.1:1'])(
     'is refused beside the public key of a local gateway when it is %s',
     async (origin) => {
-      const { status, body } = await refusal(stage.url, { headers: { 'X-API-Key': KEY, Origin: origin } });
+      const { status, body } = await refusal(fixture.url, { headers: { 'X-API-Key': KEY, Origin: origin } });
       expect(status).toBe(403);
       expect(body.error?.data.reason).toBe('forbidden');
     },
@@ -158,14 +164,14 @@ describe('a key that is not public', () => {
   it.each(['https://elsewhere.example', 'null', 'http://127.0.0.1:1'])(
     'opens whatever the origin: %s',
     async (origin) => {
-      const client = await stage.connect({ headers: { 'X-API-Key': OTHER, Origin: origin } });
+      const client = await fixture.connect({ headers: { 'X-API-Key': OTHER, Origin: origin } });
       client.socket.close();
       await client.closed;
     },
   );
 
   it('does not open under another name of the host', async () => {
-    const { status } = await refusal(stage.url, { headers: { 'X-API-Key': OTHER, Host: 'rebind.example' } });
+    const { status } = await refusal(fixture.url, { headers: { 'X-API-Key': OTHER, Host: 'rebind.example' } });
     expect(status).toBe(403);
   });
 });
@@ -173,7 +179,7 @@ describe('a key that is not public', () => {
 describe('a request that is no handshake', () => {
   const raw = (lines: readonly string[]): Promise<string> =>
     new Promise((resolve, reject) => {
-      const socket = connectTcp(stage.port, '127.0.0.1');
+      const socket = connectTcp(fixture.port, '127.0.0.1');
       let text = '';
       socket.on('data', (chunk) => {
         text += String(chunk);
@@ -209,6 +215,6 @@ describe('a request that is no handshake', () => {
   });
 
   it('leaves nothing behind', () => {
-    expect(stage.sockets.size).toBe(0);
+    expect(fixture.sockets.size).toBe(0);
   });
 });

@@ -12,15 +12,15 @@ import {
   SubmissionSchema,
 } from '../../../shared/proto/gateway_pb.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { createStage, KEY, type Stage, type StageOptions } from '../../support/fixtures/companion.ts';
+import { createFixture, type Fixture, type FixtureOptions, KEY } from '../../support/fixtures/companion.ts';
 import { frame, OPCODE, openRaw } from '../../support/fixtures/frames.ts';
 import { binaryOf, type ReceivedFrame, submission } from '../../support/fixtures/proto-client.ts';
 
-let stage: Stage;
-async function start(options: StageOptions = {}): Promise<void> {
-  stage = await createStage(options);
+let fixture: Fixture;
+async function start(options: FixtureOptions = {}): Promise<void> {
+  fixture = await createFixture(options);
 }
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 function errorOf({ frame: { body } }: ReceivedFrame): ErrorFrame {
   if (body.case !== 'error') throw new Error(`no error but ${body.case}`);
@@ -31,7 +31,7 @@ describe('a submission', () => {
   beforeEach(() => start());
 
   it('is answered with its events and its reply, the very bytes that proto answers over JSON-RPC', async () => {
-    const client = await stage.connect();
+    const client = await fixture.connect();
     const binary = binaryOf(client);
     const prompt = { prompt: `Same turn, ${'é✓😀 '.repeat(1_000)}`, idempotencyKey: 'one' };
     binary.submit('a', 'bytes', prompt);
@@ -61,18 +61,18 @@ describe('a submission', () => {
   });
 
   it('goes on when the connection ends', async () => {
-    const first = await stage.connect();
+    const first = await fixture.connect();
     const binary = binaryOf(first);
     binary.submit('a', 's', { prompt: 'word '.repeat(200) });
     await binary.until(({ body }) => body.case === 'event');
     first.socket.terminate();
-    const second = await stage.connect();
+    const second = await fixture.connect();
     const resumed = await second.call('conversation.resume', { session_id: 's', after_seq: 0 });
     expect(resumed.result).toMatchObject({ status: 'completed' });
   });
 
   it('may come in fragments, with pings between them, and beside text', async () => {
-    const client = await openRaw(stage.port, KEY);
+    const client = await openRaw(fixture.port, KEY);
     const bytes = submission('f', 's', { prompt: 'in pieces é' });
     client.write(frame(OPCODE.binary, bytes.subarray(0, 1), { fin: false }));
     client.write(frame(OPCODE.ping, 'between'));
@@ -94,7 +94,7 @@ describe('a submission', () => {
   });
 
   it('may be as large as a message may be, and no larger', async () => {
-    const client = await stage.connect();
+    const client = await fixture.connect();
     const binary = binaryOf(client);
     const limit = 1 << 20;
     const room = limit - submission('a', 's', { prompt: 'x'.repeat(limit - 64) }).length;
@@ -143,7 +143,7 @@ describe('a binary message that is no submission', () => {
 
   it('is refused with -32602 and the reason, one by one, and the connection goes on', async () => {
     await start();
-    const client = await stage.connect();
+    const client = await fixture.connect();
     const binary = binaryOf(client);
     for (const [name, bytes] of MALFORMED) {
       const before = binary.received.length;
@@ -163,13 +163,13 @@ describe('a binary message that is no submission', () => {
     expect(binary.received).toHaveLength(MALFORMED.length);
     binary.submit('still', 's', { prompt: 'here' });
     expect((await binary.answer('still')).frame.body.case).toBe('reply');
-    stage.services.log.flush();
-    expect(stage.logged.filter((line) => /"severity":"(ERROR|CRITICAL)"/.test(line))).toEqual([]);
+    fixture.services.log.flush();
+    expect(fixture.logged.filter((line) => /"severity":"(ERROR|CRITICAL)"/.test(line))).toEqual([]);
   });
 
   it('is answered under the names that could be read', async () => {
     await start();
-    const binary = binaryOf(await stage.connect());
+    const binary = binaryOf(await fixture.connect());
     binary.submit('mine', 's', { prompt: '' });
     expect((await binary.answer('mine')).frame.streamId).toBe('s');
   });
@@ -179,7 +179,7 @@ describe('the gates of text hold for binary', () => {
   it('scope: a key without conversation is refused with 403', async () => {
     const keys = [{ id: 'hooks', key: 'hooks', scopes: ['webhook'] }];
     await start({ env: { GATEWAY_KEYS: JSON.stringify({ keys }) } });
-    const binary = binaryOf(await stage.connect({ headers: { 'X-API-Key': 'hooks' } }));
+    const binary = binaryOf(await fixture.connect({ headers: { 'X-API-Key': 'hooks' } }));
     binary.submit('a', 's', { prompt: 'hello' });
     const error = errorOf(await binary.answer('a'));
     expect(error).toMatchObject({ code: 403, reason: 'forbidden' });
@@ -187,9 +187,9 @@ describe('the gates of text hold for binary', () => {
     expect(binary.received).toHaveLength(1);
   });
 
-  it('limit: each message costs 1, malformed or not, text or not, and a refusal says when to come again', async () => {
+  it('limit: each message costs 1, malformed or not, text or not, and a refusal contains the delay before a retry', async () => {
     await start({ env: { GATEWAY_LIMITS: '3/day' } });
-    const client = await stage.connect();
+    const client = await fixture.connect();
     const binary = binaryOf(client);
     binary.send(Buffer.of(0xff));
     await binary.answer('');
@@ -226,7 +226,7 @@ describe('the gates of text hold for binary', () => {
       },
     });
     await start({ methods: [wait] });
-    const client = await stage.connect();
+    const client = await fixture.connect();
     const binary = binaryOf(client);
     const calls = Array.from({ length: 32 }, () => client.call('test.wait'));
     binary.submit('a', 's', { prompt: 'hello' });
@@ -251,7 +251,7 @@ describe('with a model that can be made to wait, a submission', () => {
   afterEach(() => provider.close());
 
   it('is refused with 409 while its session is busy, and ends with 499 when text cancels it', async () => {
-    const client = await stage.connect();
+    const client = await fixture.connect();
     const binary = binaryOf(client);
     binary.submit('long', 's', { prompt: 'wait [[hang]]' });
     await binary.until(({ body }) => body.case === 'event' && body.value.name === 'AgentMessageDelta');
@@ -271,11 +271,11 @@ describe('with a model that can be made to wait, a submission', () => {
   });
 
   it('loses nothing when its client stops reading for a while', async () => {
-    const slow = await stage.connect();
+    const slow = await fixture.connect();
     const binary = binaryOf(slow);
     slow.socket.pause();
     binary.submit('a', 's', { prompt: '[[size 2000000]]' });
-    const other = await stage.connect();
+    const other = await fixture.connect();
     const status = async (): Promise<unknown> =>
       (await other.call('conversation.status', { session_id: 's' })).result?.status;
     await expect.poll(status, { timeout: 15_000 }).toBe('idle');

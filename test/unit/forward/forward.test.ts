@@ -169,7 +169,7 @@ describe('a forwarded call', () => {
     ]);
   });
 
-  it('is forwarded only when its params need a process, and tells the events of a turn under their ids', async () => {
+  it('is forwarded only when its params need a process, and sends the events of a turn with their ids', async () => {
     const ask = async (process: boolean): Promise<string> => {
       const response = await fetch(`${functionUrl}/jsonrpc`, {
         method: 'POST',
@@ -199,11 +199,11 @@ describe('a forwarded call', () => {
     expect(await crash.text()).not.toContain('secret');
   });
 
-  it('is judged before it is sent: params and scope', async () => {
+  it('is validated before it is sent: params and scope', async () => {
     expect(await (await call({ mode: 'nonsense' })).json()).toMatchObject({ error: { code: -32602 } });
   });
 
-  it('hears there that its caller has gone', async () => {
+  it('is aborted there when its caller has gone', async () => {
     aborted = Promise.withResolvers();
     const leave = new AbortController();
     const answer = call({ mode: 'wait' }, {}, leave.signal).catch(() => 'gone');

@@ -47,7 +47,7 @@ describe('a session with MCP servers on the companion', async () => {
     expect(await prompt('warm', 'hello')).toMatchObject({ content: 'You said: hello', forwarded: 0 });
   });
 
-  it('runs without them, and says so once, when the companion’s instance was recycled', async () => {
+  it('runs without them, and reports that once, when the companion’s instance was recycled', async () => {
     await connect('lost');
     await cloud.recycle();
     const first = await prompt('lost', 'hello');

@@ -51,7 +51,7 @@ describe('POST /jsonrpc', () => {
     fetch(`${gateway.url}${init.path ?? '/jsonrpc'}`, { method: 'POST', body: STATUS, headers, ...init }).then(read);
   const KEY = { 'x-api-key': 'key-one' };
 
-  it('says when to come back also where the method refuses, here for the tokens of the day', async () => {
+  it('sends the delay before a retry also where the method refuses, here for the tokens of the day', async () => {
     const spent = await startInProcess({ GATEWAY_API_KEY: 'dev-key', GATEWAY_DAILY_TOKENS: '1' });
     const prompt = () =>
       fetch(`${spent.url}/jsonrpc`, {
@@ -196,7 +196,7 @@ describe('POST /jsonrpc', () => {
       expect(steps.filter((step) => step === 1).length).toBeGreaterThanOrEqual(2);
     });
 
-    it('of a 429 say when to come back, in step with its body', async () => {
+    it('of a 429 contain the same delay before a retry as its body', async () => {
       await post({ 'x-api-key': 'few-0' });
       const last = await post({ 'x-api-key': 'few-0' });
       expect(last.headers?.get('x-ratelimit-remaining')).toBe('0');

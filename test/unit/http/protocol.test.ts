@@ -33,7 +33,7 @@ describe('an upgrade to anything but WebSocket', () => {
 });
 
 describe('Expect', () => {
-  it('100-continue asks for the body only once the key and the size are judged', async () => {
+  it('100-continue requests the body only once the key and the size are checked', async () => {
     const expects = 'Connection: close\r\nExpect: 100-continue';
     expect(await exchange(post(expects))).toMatch(/^HTTP\/1\.1 401 /);
     const huge = `POST /jsonrpc HTTP/1.1\r\nContent-Length: 5000000\r\n${KEY}\r\n${expects}`;

@@ -162,7 +162,7 @@ describe('a streamed answer', () => {
     proxy.close();
   });
 
-  it('is no stream at all where the request is refused: the status says so', async () => {
+  it('is no stream at all where the request is refused: the status reports it', async () => {
     const { status, headers, events } = await post(gateway, '{', 'wide');
     expect({ status, events }).toEqual({ status: 400, events: [] });
     expect(headers?.get('content-type')).toMatch(/^application\/json/);

@@ -127,7 +127,7 @@ describe('a call', () => {
     });
   });
 
-  it('with a thousand mistakes is told about twenty, shortly', async () => {
+  it('with a thousand mistakes returns twenty short issues', async () => {
     const params = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`k${n}${'x'.repeat(500)}`, n]));
     const { reply } = await ask(say(call('echo', params)));
     expect(JSON.stringify(reply.payload).length).toBeLessThan(10_000);

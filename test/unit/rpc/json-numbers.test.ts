@@ -38,7 +38,7 @@ it('finds the depth and the inexact numbers of a text, outside its strings', () 
   expect(inspectJson('9007199254740993').inexact).toEqual([{ start: 0, end: 16 }]);
 });
 
-it('says where the unsafe numbers of each call of a batch are', () => {
+it('reports the paths of the unsafe numbers of each call of a batch', () => {
   const many = `[${'1e400,'.repeat(50)}1]`;
   const text = `[{"params":{"x":${many}}},{"id":1,"params":{"a":{"b\\"":[0,9007199254740993]}}}]`;
   const found = findUnsafeNumbers(text, 3);

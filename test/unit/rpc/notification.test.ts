@@ -15,7 +15,7 @@ it('a notification that fits is sent as it is', () => {
   });
 });
 
-it('of a larger one the long strings are cut, with no half of a character, and its params say so', () => {
+it('of a larger one the long strings are cut, with no half of a character, and its params are marked truncated', () => {
   const message = `${'x'.repeat((64 << 10) - 1)}${'😀'.repeat(500_000)}`;
   const text = notificationText('conversation.event', { seq: 1, event: { AgentMessage: { message } } }, MIB);
   expect(Buffer.byteLength(text)).toBeLessThanOrEqual(MIB);

@@ -188,7 +188,7 @@ describe('answers -32600 to', () => {
 });
 
 describe('the detail of a refusal', () => {
-  it('says where, never what', () => {
+  it('reports the position, never the content', () => {
     expect(refusal('{"api_key": hunter2}').detail).toBe('the body is not valid JSON');
     expect(refusal('{"api_key": "hunter2",}').detail).toBe('the body is not valid JSON at position 22');
     expect(refusal('at position 1234').detail).toBe('the body is not valid JSON');
