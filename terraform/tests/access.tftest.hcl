@@ -109,7 +109,7 @@ run "domain" {
     condition = { for name, function in google_cloudfunctions2_function.function : name => function.service_config[0].ingress_settings } == {
       health = "ALLOW_INTERNAL_AND_GCLB", jsonrpc = "ALLOW_INTERNAL_AND_GCLB", webhook = "ALLOW_INTERNAL_AND_GCLB", deployments = "ALLOW_INTERNAL_ONLY"
     }
-    error_message = "Nobody walks around Cloud Armor."
+    error_message = "No request bypasses Cloud Armor."
   }
   assert {
     condition     = google_compute_global_forwarding_rule.gateway[0].port_range == "443"

@@ -1,4 +1,4 @@
-# The topic, its subscriptions and what happens to what nobody takes.
+# The topic, its subscriptions and the dead letters.
 
 mock_provider "google" {
   override_during = plan

@@ -56,7 +56,7 @@ run "light" {
   }
   assert {
     condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_URL"] == "https://ws-abc-uc.a.run.app"
-    error_message = "jsonrpc knows where to forward."
+    error_message = "jsonrpc has the address to forward to."
   }
   assert {
     condition = (google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_AUDIENCE"] == one([for env in google_cloud_run_v2_service.ws.template[0].containers[0].env : env.value if env.name == "COMPANION_AUDIENCE"])
@@ -108,7 +108,7 @@ run "light" {
 
   assert {
     condition     = google_firestore_database.gateway.delete_protection_state == "DELETE_PROTECTION_ENABLED" && google_firestore_database.gateway.deletion_policy == "ABANDON"
-    error_message = "Destroy keeps the data unless it was told otherwise before."
+    error_message = "Destroy keeps the data unless an earlier apply said otherwise."
   }
 
   assert {

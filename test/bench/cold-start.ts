@@ -112,7 +112,7 @@ async function firstAnswerMs({ source, target, env, body }: Subject): Promise<nu
   }
 }
 
-/** The whole answer; undefined while nobody listens. */
+/** The whole answer; undefined while nothing listens. */
 function ask(port: number, body: string | undefined): Promise<IncomingMessage | undefined> {
   return new Promise((resolve, reject) => {
     const req = request({

@@ -65,21 +65,21 @@ async function withTerminal(url: string, measure: (type: Type) => Promise<number
   const socket = new WebSocket(`${url.replace('http', 'ws')}/ws`, { headers: { 'X-API-Key': KEY } });
   await once(socket, 'open');
   let text = '';
-  let heard = (): void => {};
+  let onOutput = (): void => {};
   socket.on('message', (data) => {
     const { method, params, error } = JSON.parse(String(data));
     if (error !== undefined) throw new Error(JSON.stringify(error));
     if (method !== 'interactive.output') return;
     text += params.data;
-    heard();
+    onOutput();
   });
   let id = 0;
   const call = (method: string, params: object): void =>
     socket.send(JSON.stringify({ jsonrpc: '2.0', id: ++id, method, params }));
   const until = (isThere: () => boolean): Promise<void> =>
     new Promise((resolve) => {
-      heard = () => isThere() && resolve();
-      heard();
+      onOutput = () => isThere() && resolve();
+      onOutput();
     });
   call('interactive.start', { session_id: 'bench', shell: '/bin/sh' });
   // What echoes is the terminal itself: cat reads a line only at Enter. Lines are bounded, so one is ended now and
@@ -102,18 +102,18 @@ async function withBarePty(measure: (type: Type) => Promise<number>): Promise<nu
   const binding: typeof import('@lydell/node-pty') = createRequire(import.meta.url)('@lydell/node-pty');
   const pty = binding.spawn('/bin/sh', ['-c', 'exec cat >/dev/null'], { cols: 80, rows: 24 });
   let text = '';
-  let heard = (): void => {};
+  let onOutput = (): void => {};
   pty.onData((data) => {
     text += data;
-    heard();
+    onOutput();
   });
   let typed = 0;
   const value = await measure((letter) => {
     text = '';
     pty.write(++typed % 1000 === 0 ? `\r${letter}` : letter);
     return new Promise((resolve) => {
-      heard = () => text.includes(letter) && resolve();
-      heard();
+      onOutput = () => text.includes(letter) && resolve();
+      onOutput();
     });
   });
   const exited = new Promise<void>((resolve) => pty.onExit(() => resolve()));

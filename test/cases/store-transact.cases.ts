@@ -11,7 +11,7 @@ export function storeTransactCases({ store }: StoreFixture): void {
     return { writes: [{ ref, data: { n } }], result: n };
   };
 
-  it('rereads and retries when somebody else committed in between', async () => {
+  it('rereads and retries when another writer committed in between', async () => {
     const ref = freshRef();
     await put(store(), ref, { n: 1 });
     const cached = await store().get([ref]);

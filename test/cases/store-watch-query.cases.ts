@@ -21,7 +21,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
     const add = (collection: string, id: string, row: Row, expireAtMs?: number): Promise<string> =>
       put(store(), { collection, id }, row, expireAtMs);
 
-    it('tells the present result first, empty or not', async () => {
+    it('delivers the present result first, empty or not', async () => {
       const collection = freshCollection();
       const empty = watching(store(), newest(collection));
       await empty.until((ids) => ids === '');
@@ -33,7 +33,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
       expect(filled.seen).toEqual([[{ ref: { collection, id: 'a' }, data: { at: 1, kind: 'x' }, version }]]);
     });
 
-    it('tells of documents that come, change and go, in the order of the query', async () => {
+    it('delivers documents that are added, changed and removed, in the order of the query', async () => {
       const collection = freshCollection();
       const watched = watching(store(), newest(collection));
       await watched.until((ids) => ids === '');
@@ -52,7 +52,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
       watched.stop();
     });
 
-    it('hears only of what its filter and position select', async () => {
+    it('delivers only what its filter and position select', async () => {
       const collection = freshCollection();
       const after = { value: 2, id: 'b' };
       const watched = watching(store(), { collection, orderBy: 'at', where: { kind: 'x' }, after, limit: 5 });
@@ -75,7 +75,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
       watched.stop();
     });
 
-    it('tells nothing once stopped, and may be stopped twice', async () => {
+    it('delivers nothing once stopped, and may be stopped twice', async () => {
       const collection = freshCollection();
       const stopped = watching(store(), newest(collection));
       await stopped.until((ids) => ids === '');
@@ -91,7 +91,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
   });
 }
 
-/** Collects results; `until` resolves when the ids of one heard now or later, joined by spaces, match. */
+/** Collects results; `until` resolves when the ids of one received now or later, joined by spaces, match. */
 function watching(store: Store, query: Query) {
   const seen: Snapshot<Row>[][] = [];
   const waiting = new Set<() => void>();

@@ -1,4 +1,4 @@
-// Watching a document of a Store: the present state first, then every change in order, until told to stop. No case
+// Watching a document of a Store: the present state first, then every change in order, until it is stopped. No case
 // commits while a watch is still being set up: the emulator, unlike Firestore, may then lose the change or fail the
 // commit (1 of 300).
 import { describe, expect, it } from 'vitest';
@@ -12,7 +12,7 @@ interface Counted {
 /** Run by `storeCases`. */
 export function storeWatchCases({ store }: StoreFixture): void {
   describe('watch', () => {
-    it('tells the present state first, absent or not', async () => {
+    it('delivers the present state first, absent or not', async () => {
       const ref = freshRef();
       const absent = watching(store(), ref);
       await absent.until((snapshot) => snapshot.version === null);
@@ -25,7 +25,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(present.seen).toEqual([{ ref, data: { n: 1 }, version }]);
     });
 
-    it('tells of every later state, deletion included, in order', async () => {
+    it('delivers every later state, deletion included, in order', async () => {
       const ref = freshRef();
       const watched = watching(store(), ref);
       await watched.until((snapshot) => snapshot.version === null);
@@ -39,18 +39,18 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(watched.seen.map((snapshot) => snapshot.data?.n)).toEqual([undefined, 1, 2, 3, undefined]);
     });
 
-    it('never tells an older state after a newer one, and ends with the last', async () => {
+    it('never delivers an older state after a newer one, and ends with the last', async () => {
       const ref = freshRef();
       const watched = watching(store(), ref);
       await watched.until(() => true);
       for (let n = 1; n <= 30; n++) await put(store(), ref, { n });
       await watched.until((snapshot) => snapshot.data?.n === 30);
       watched.stop();
-      const told = watched.seen.flatMap((snapshot) => snapshot.data?.n ?? []);
-      expect(told).toEqual([...new Set(told)].sort((a, b) => a - b));
+      const delivered = watched.seen.flatMap((snapshot) => snapshot.data?.n ?? []);
+      expect(delivered).toEqual([...new Set(delivered)].sort((a, b) => a - b));
     });
 
-    it('tells each of several watchers, with versions that commits may name', async () => {
+    it('delivers to each of several watchers, with versions that commits may name', async () => {
       const ref = freshRef();
       const watchers = [watching(store(), ref), watching(store(), ref)];
       for (const watched of watchers) await watched.until(() => true);
@@ -63,7 +63,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(watchers[0]?.seen.some((snapshot) => snapshot.data?.n === 2)).toBe(false);
     });
 
-    it('tells nothing once stopped, and may be stopped twice', async () => {
+    it('delivers nothing once stopped, and may be stopped twice', async () => {
       const ref = freshRef();
       const stopped = watching(store(), ref);
       await stopped.until(() => true);
@@ -77,7 +77,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(stopped.seen).toHaveLength(1);
     });
 
-    it('tells of a change made under lock', async () => {
+    it('delivers a change made under lock', async () => {
       const ref = freshRef();
       const watched = watching(store(), ref);
       await watched.until(() => true);
@@ -88,7 +88,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
   });
 }
 
-/** Collects what a watcher hears; `until` resolves when a snapshot heard now or later matches. */
+/** Collects what a watcher receives; `until` resolves when a snapshot received now or later matches. */
 function watching(store: Store, ref: Ref) {
   const seen: Snapshot<Counted>[] = [];
   const waiting = new Set<() => void>();

@@ -1,5 +1,5 @@
 // Sockets on several instances that share nothing but Firestore: a prompt whose reader is cut off again and again and
-// goes on elsewhere, events recorded here and heard there, tickets issued here and used there.
+// goes on elsewhere, events recorded here and received there, tickets issued here and used there.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { z } from 'zod';
@@ -76,7 +76,7 @@ describeWith('emulators', 'two gateways on one Firestore', () => {
     client.socket.close();
   }, 60_000);
 
-  it('events recorded by one are heard on both, each once, and after a cut from where the reader stood', async () => {
+  it('events recorded by one are received on both, each once, and after a cut from where the reader stood', async () => {
     const send = async (gateway: LocalGateway, n: number): Promise<void> => {
       const answer = await fetch(`${gateway.url}/webhook`, {
         method: 'POST',

@@ -91,7 +91,7 @@ describeWith('emulators', 'Pub/Sub', () => {
     }
   });
 
-  test('a bus that nobody answers refuses within its deadline', async () => {
+  test('a publish to an unreachable bus is refused within its deadline', async () => {
     const options = place();
     const bus = createPubsubBus({ ...options, emulatorHost: '127.0.0.1:9' });
     const event = toEvent(deliveryOf(REFERENCE_EVENT), Date.now());

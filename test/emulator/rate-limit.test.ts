@@ -16,7 +16,7 @@ const WIDE: readonly Limit[] = [{ max: 1_000_000, windowMs: 86_400_000 }];
 let processes: LimiterProcess[] = [];
 let keys = 0;
 
-/** A key nobody has used, so that tests and runs do not meet. */
+/** An unused key, so that tests and runs do not meet. */
 const newKey = (): string => `key-${process.pid}-${Date.now()}-${keys++}`;
 
 afterEach(async () => {
@@ -41,7 +41,7 @@ describeWith('emulators', 'limiter: several processes on one key', () => {
     expect(reports.map(({ outcomes }) => outcomes)).toEqual(Array(4).fill({ admitted: 25 }));
   });
 
-  test('20 contending processes: nobody is starved', { timeout: 180_000 }, async () => {
+  test('20 contending processes: none is starved', { timeout: 180_000 }, async () => {
     processes = await startLimiterProcesses(20, inject('firestoreHost'), { projectId: PROJECT, patient: true });
     const job = { keyId: newKey(), limits: WIDE, calls: 10, sequential: true };
     const reports = await Promise.all(processes.map((process) => process.run(job)));
@@ -50,7 +50,7 @@ describeWith('emulators', 'limiter: several processes on one key', () => {
 });
 
 describeWith('emulators', 'limiter: instances of one mind', () => {
-  test('a process whose clock is 30 s off makes nobody admit too many', async () => {
+  test('a process whose clock is 30 s off makes no process admit too many', async () => {
     processes = await Promise.all(
       [0, 30_000, -30_000].map((skewMs) =>
         startLimiterProcess(inject('firestoreHost'), { projectId: PROJECT, skewMs }),

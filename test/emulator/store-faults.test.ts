@@ -21,12 +21,12 @@ describeWith('emulators', 'Firestore store under faults', () => {
     return store;
   };
   /** Who waits for the lock of one document. */
-  const doorOf = (ref: Ref): Ref => ({
+  const lockRefOf = (ref: Ref): Ref => ({
     collection: 'locks',
     id: createHash('sha256').update(refKey(ref)).digest('base64url'),
   });
-  const queueAt = async (store: Store, door: Ref): Promise<readonly string[] | undefined> => {
-    const [snapshot] = await store.get<{ readonly queue: readonly string[] }>([door]);
+  const queueAt = async (store: Store, lockRef: Ref): Promise<readonly string[] | undefined> => {
+    const [snapshot] = await store.get<{ readonly queue: readonly string[] }>([lockRef]);
     return snapshot?.data?.queue;
   };
   beforeAll(async () => {
@@ -85,7 +85,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await proxy.stop();
   });
 
-  it('fails at once while nobody listens, and works again soon after a restart', { timeout: 90_000 }, async () => {
+  it('fails at once while nothing listens, and works again soon after a restart', { timeout: 90_000 }, async () => {
     const store = open();
     const ref = freshRef();
     await put(store, ref, { n: 1 });
@@ -142,32 +142,32 @@ describeWith('emulators', 'Firestore store under faults', () => {
 
   it('gives the lock in the order in which instances came, a holder that died left aside', async () => {
     const ref = freshRef();
-    const door = doorOf(ref);
+    const lockRef = lockRefOf(ref);
     const outside = open();
-    await put(outside, door, { queue: ['dead'] });
+    await put(outside, lockRef, { queue: ['dead'] });
     const order: number[] = [];
     const locks: Promise<number>[] = [];
     for (const n of [1, 2, 3, 4]) {
       const compute = () => ({ writes: [{ ref, data: { n } }], result: order.push(n) });
       locks.push(open().lock([ref], compute, { timeoutMs: 30_000 }));
-      await expect.poll(() => queueAt(outside, door), { interval: 10 }).toHaveLength(n + 1);
+      await expect.poll(() => queueAt(outside, lockRef), { interval: 10 }).toHaveLength(n + 1);
     }
     await Promise.all(locks);
     expect(order).toEqual([1, 2, 3, 4]);
-    await expect.poll(() => queueAt(outside, door)).toEqual([]);
+    await expect.poll(() => queueAt(outside, lockRef)).toEqual([]);
   });
 
   it('keeps no place in the line for who has stopped waiting', async () => {
     const ref = freshRef();
-    const door = doorOf(ref);
+    const lockRef = lockRefOf(ref);
     const outside = open();
-    await put(outside, door, { queue: ['holder'] });
+    await put(outside, lockRef, { queue: ['holder'] });
     const patience = new AbortController();
     const lock = open().lock([ref], () => ({ writes: [], result: 0 }), { signal: patience.signal });
-    await expect.poll(() => queueAt(outside, door), { interval: 10 }).toHaveLength(2);
+    await expect.poll(() => queueAt(outside, lockRef), { interval: 10 }).toHaveLength(2);
     patience.abort(new Error('enough'));
     await expect(lock).rejects.toThrow('enough');
-    await expect.poll(() => queueAt(outside, door), { interval: 10 }).toEqual(['holder']);
+    await expect.poll(() => queueAt(outside, lockRef), { interval: 10 }).toEqual(['holder']);
   });
 
   it('answers unavailable once closed', async () => {

@@ -65,7 +65,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     for (const { url } of [a, b]) await rpc(url, 'conversation.prompt', { prompt: '[[chunks 5 every 50]]' });
   });
 
-  it('a cancel on B closes the owner’s request to the model, told by the watch, long before any heartbeat', async () => {
+  it('a cancel on B closes the owner’s request to the model, notified by the watch, long before any heartbeat', async () => {
     // Neither a heartbeat nor the end of the lease comes before the test is over. How fast the watch is, is for the
     // bench to say.
     const owner = await startGateway(inject('firestoreHost'), project, {
@@ -85,7 +85,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     await kill(owner);
   }, 60_000);
 
-  it('kill -9 in mid-stream: B settles the turn, tells its story from where the client was, and goes on', async () => {
+  it('kill -9 in mid-stream: B settles the turn, replays its events from the cursor, and continues', async () => {
     const session_id = 'killed';
     const victim = await startGateway(inject('firestoreHost'), project);
     const running = follow(victim.url, 'conversation.prompt', { prompt: '[[chunks 500 every 40]]', session_id });
@@ -134,7 +134,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     expect((await waiting).result).toMatchObject({ type: 'ai_response' });
   }, 60_000);
 
-  it('200 prompts at once on one session: one runs, 199 are told so, none is lost', async () => {
+  it('200 prompts at once on one session: one runs, 199 are refused as busy, none is lost', async () => {
     const session_id = 'crowd';
     const before = provider.calls;
     // The one that runs is answered after all the others have been.

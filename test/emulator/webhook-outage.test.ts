@@ -2,19 +2,25 @@
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest';
 import type { Receipt } from '../../shared/webhooks/accept.ts';
 import { type Emulator, startPubsubEmulator } from '../support/emulators.ts';
-import { deploymentsOf, eventsOf, outboxSize, prepare, type Scene } from '../support/fixtures/webhook-emulator.ts';
+import {
+  deploymentsOf,
+  eventsOf,
+  outboxSize,
+  prepare,
+  type WebhookFixture,
+} from '../support/fixtures/webhook-emulator.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const CLAIM_OVER_MS = 31_000;
 
 describeWith('emulators', 'webhooks while Pub/Sub is down', () => {
   let pubsub: Emulator;
-  let scene: Scene;
+  let fixture: WebhookFixture;
 
   beforeAll(async () => {
     pubsub = await startPubsubEmulator();
   }, 120_000);
-  afterEach(() => scene.close());
+  afterEach(() => fixture.close());
   afterAll(() => pubsub.stop());
 
   async function send(url: string, n: number): Promise<{ status: number; receipt: Receipt }> {
@@ -27,12 +33,12 @@ describeWith('emulators', 'webhooks while Pub/Sub is down', () => {
   }
 
   async function recovers(outage: { begin(): Promise<void>; end(): Promise<void> }): Promise<void> {
-    scene = await prepare({ firestoreHost: inject('firestoreHost'), pubsubHost: pubsub.host });
-    const first = await scene.start();
+    fixture = await prepare({ firestoreHost: inject('firestoreHost'), pubsubHost: pubsub.host });
+    const first = await fixture.start();
     expect(await send(first.url, 0)).toMatchObject({ status: 200, receipt: { status: 'accepted' } });
 
     // The emulator, unlike Pub/Sub, forgets what it has not delivered when it stops.
-    const { store } = scene;
+    const { store } = fixture;
     const applied = async () => (await deploymentsOf(store)).map(({ service, changes }) => [service, changes]);
     await expect.poll(applied, { timeout: 30_000 }).toEqual([['service-0', 1]]);
 
@@ -41,13 +47,13 @@ describeWith('emulators', 'webhooks while Pub/Sub is down', () => {
     for (const answer of during) {
       expect(answer).toMatchObject({ status: 202, receipt: { status: 'queued', message_id: null, duplicate: false } });
     }
-    expect(await outboxSize(scene.store)).toBe(5);
+    expect(await outboxSize(fixture.store)).toBe(5);
     const { receipt } = await send(first.url, 1);
     expect(receipt).toEqual({ ...during[0]?.receipt, duplicate: true });
 
     await outage.end();
     // Another instance, half a minute later by its clock, sweeps; the first one works again without a restart.
-    const second = await scene.start({ skewMs: CLAIM_OVER_MS });
+    const second = await fixture.start({ skewMs: CLAIM_OVER_MS });
     const swept = await fetch(`${second.url}/webhook/sweep`, { method: 'POST', headers: { 'X-API-Key': 'dev-key' } });
     expect(await swept.json()).toEqual({ published: 5, failed: 0, lost: 0 });
     expect(await send(first.url, 6)).toMatchObject({ status: 200 });
@@ -62,7 +68,7 @@ describeWith('emulators', 'webhooks while Pub/Sub is down', () => {
       begin: () => pubsub.stop(),
       end: async () => {
         await pubsub.restart();
-        await scene.subscribe();
+        await fixture.subscribe();
       },
     });
   });

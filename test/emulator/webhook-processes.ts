@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
-/** Where a process can be told to die, in the order of a delivery's way. */
+/** Steps at which a process can be made to kill itself, in the order of a delivery. */
 export const STEPS = [
   'before record',
   'after record',
@@ -62,7 +62,7 @@ export async function startWebhookProcess(setup: WorkerSetup): Promise<WebhookPr
   };
 }
 
-/** A port nobody listens on, for an address that outlives the process behind it. */
+/** A free port, for an address that outlives the process behind it. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

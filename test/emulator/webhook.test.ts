@@ -2,7 +2,13 @@
 // and nothing takes effect twice.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, inject, test } from 'vitest';
-import { deploymentsOf, eventsOf, outboxSize, prepare, type Scene } from '../support/fixtures/webhook-emulator.ts';
+import {
+  deploymentsOf,
+  eventsOf,
+  outboxSize,
+  prepare,
+  type WebhookFixture,
+} from '../support/fixtures/webhook-emulator.ts';
 import { describeWith } from '../support/requirements.ts';
 import { STEPS } from './webhook-processes.ts';
 
@@ -12,10 +18,10 @@ const PARALLEL = 4;
 const CLAIM_OVER_MS = 31_000;
 const DIE_ON = 7;
 
-let scene: Scene | undefined;
+let fixture: WebhookFixture | undefined;
 afterEach(async () => {
-  await scene?.close();
-  scene = undefined;
+  await fixture?.close();
+  fixture = undefined;
 });
 
 /** One event per service, so that every effect can be counted on its own. */
@@ -74,17 +80,17 @@ async function sweepAt(url: string): Promise<void> {
 describeWith('emulators', 'webhooks over Firestore and Pub/Sub', () => {
   describe.each(STEPS)('a process killed %s', (dieAt) => {
     test('loses nothing it acknowledged, and nothing takes effect twice', { timeout: 90_000 }, async () => {
-      scene = await prepare(hosts);
-      const { store } = scene;
+      fixture = await prepare(hosts);
+      const { store } = fixture;
       const all = Array.from({ length: DELIVERIES }, (_, n) => n);
-      const first = await scene.start({ dieAt, dieOn: DIE_ON });
+      const first = await fixture.start({ dieAt, dieOn: DIE_ON });
       const attempts = await deliver(first.url, all);
       expect(await first.ended).toBe('SIGKILL');
       const acknowledged = attempts.filter((attempt) => attempt.acknowledged !== undefined);
       const open = attempts.filter((attempt) => attempt.acknowledged === undefined);
 
       // Nobody repeats anything: what was acknowledged arrives by the sweeper of another instance alone.
-      const second = await scene.start({ skewMs: CLAIM_OVER_MS });
+      const second = await fixture.start({ skewMs: CLAIM_OVER_MS });
       await sweepAt(second.url);
       const ids = acknowledged.map((attempt) => attempt.acknowledged);
       await expect
@@ -109,10 +115,10 @@ describeWith('emulators', 'webhooks over Firestore and Pub/Sub', () => {
     test('that take the same deliveries at the same time record and apply each of them once', {
       timeout: 60_000,
     }, async () => {
-      scene = await prepare(hosts);
-      const { store } = scene;
+      fixture = await prepare(hosts);
+      const { store } = fixture;
       const all = Array.from({ length: DELIVERIES }, (_, n) => n);
-      const instances = [await scene.start(), await scene.start(), await scene.start()];
+      const instances = [await fixture.start(), await fixture.start(), await fixture.start()];
       const attempts = (await Promise.all(instances.map(({ url }) => deliverAll(url, all)))).flat();
       expect(new Set(attempts.map((attempt) => attempt.acknowledged)).size).toBe(DELIVERIES);
       await Promise.all(instances.map(({ url }) => sweepAt(url)));

@@ -1,7 +1,7 @@
 // Which params of which methods name something that a key owns, and what an answer is once the names in it are taken
 // out.
 import * as methods from '../../shared/methods/index.ts';
-import type { Heard } from './transports.ts';
+import type { Received } from './transports.ts';
 
 /** A handle of each kind. */
 export interface Handles {
@@ -69,8 +69,8 @@ export function paramsWith({ params, example }: Taking, handles: Handles, pick: 
 }
 
 /** The whole answer but for what differs between any two calls: ids, tickets, times, and the handles themselves. */
-export function normalise(heard: Heard, handles: Handles): string {
-  let text = JSON.stringify([heard.status, heard.type, heard.answers, heard.left === true]);
+export function normalise(received: Received, handles: Handles): string {
+  let text = JSON.stringify([received.status, received.type, received.answers, received.left === true]);
   for (const [kind, handle] of Object.entries(handles)) text = text.replaceAll(handle, `<${kind}>`);
   return text
     .replaceAll(/\b([a-z]+)_[0-9a-f]{32}\b/g, '$1_<id>')

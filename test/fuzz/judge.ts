@@ -5,7 +5,7 @@ import { expect } from 'vitest';
 import { ERRORS, type Reason } from '../../shared/errors.ts';
 import { isExactNumber } from '../../shared/rpc/json-numbers.ts';
 import type { FuzzedRequest } from './requests.ts';
-import { type Heard, memberOf } from './transports.ts';
+import { type Received, memberOf } from './transports.ts';
 
 /** What a request must be answered with: nothing, one response, or the responses of a batch in any order. */
 type Expected =
@@ -23,9 +23,9 @@ interface Response {
 const REFUSED: Expected = { kind: 'single', response: { id: 'null', code: [-32700, -32600] } };
 const BATCH_MAX = 50;
 
-export interface Judge {
+export interface Verifier {
   /** Fails the test when the answer breaks a promise. */
-  judge(request: FuzzedRequest, heard: Heard): void;
+  verifier(request: FuzzedRequest, received: Received): void;
   /** How often a response was a result, or an error by its reason. */
   readonly outcomes: ReadonlyMap<string, number>;
 }
@@ -34,10 +34,13 @@ export interface Judge {
  * `methods`: names of the registry. `allowed`: whether an error of a reason that is otherwise a defect is as it should
  * be.
  */
-export function createJudge(methods: ReadonlySet<string>, allowed: (error: unknown) => boolean = () => false): Judge {
+export function createVerifier(
+  methods: ReadonlySet<string>,
+  allowed: (error: unknown) => boolean = () => false,
+): Verifier {
   const outcomes = new Map<string, number>();
 
-  const judgeResponse = (response: unknown, heard: Heard): string => {
+  const verifyResponse = (response: unknown, received: Received): string => {
     expect(response).toMatchObject({ jsonrpc: '2.0', id: memberOf(response, 'id') });
     const error = memberOf(response, 'error');
     const isError = error !== undefined;
@@ -52,35 +55,37 @@ export function createJudge(methods: ReadonlySet<string>, allowed: (error: unkno
     });
     expect(Object.keys(ERRORS)).toContain(reason);
     expect(error).toMatchObject({ code: codeOf(reason), message: expect.stringMatching(/^[^<].{0,2000}$/su) });
-    if (!allowed(error)) expect(['internal', 'unavailable', 'rate_limited'], heard.transport).not.toContain(reason);
+    if (!allowed(error)) expect(['internal', 'unavailable', 'rate_limited'], received.transport).not.toContain(reason);
     return reason;
   };
 
   return {
     outcomes,
-    judge(request, heard) {
-      if (heard.closed !== undefined) {
-        expect([request.verdict, heard.closed, heard.answers]).toEqual(['not_utf8', 1007, []]);
+    verifier(request, received) {
+      if (received.closed !== undefined) {
+        expect([request.verdict, received.closed, received.answers]).toEqual(['not_utf8', 1007, []]);
         return;
       }
-      const responses = heard.answers.flat();
-      const reasons = responses.map((response) => judgeResponse(response, heard));
+      const responses = received.answers.flat();
+      const reasons = responses.map((response) => verifyResponse(response, received));
       const expected = expectedOf(request, methods);
-      const wasRefused = heard.answers.length === 1 && fits(REFUSED, heard.answers);
-      if (request.verdict === 'either' && wasRefused) judgeStatus(heard, reasons);
+      const wasRefused = received.answers.length === 1 && fits(REFUSED, received.answers);
+      if (request.verdict === 'either' && wasRefused) verifyStatus(received, reasons);
       else {
-        if (heard.left === true) expect(heard.answers).toEqual([]);
+        if (received.left === true) expect(received.answers).toEqual([]);
         else
-          expect(describe(heard.answers), 'each request is answered once').toEqual(describeExpected(expected, heard));
-        if (heard.left !== true) expect(fits(expected, heard.answers), 'with its code').toBe(true);
-        judgeStatus(heard, reasons);
+          expect(describe(received.answers), 'each request is answered once').toEqual(
+            describeExpected(expected, received),
+          );
+        if (received.left !== true) expect(fits(expected, received.answers), 'with its code').toBe(true);
+        verifyStatus(received, reasons);
       }
     },
   };
 }
 
 /** HTTP has the status of a single error, 200 for everything else that is answered, and says nothing but JSON. */
-function judgeStatus({ transport, status, type, answers, left }: Heard, reasons: readonly string[]): void {
+function verifyStatus({ transport, status, type, answers, left }: Received, reasons: readonly string[]): void {
   if (transport === 'ws') return;
   const [answer] = answers;
   if (answer === undefined) {
@@ -141,7 +146,7 @@ function describe(answers: readonly unknown[]): unknown {
   return answers.map((answer) => (Array.isArray(answer) ? answer.map((one) => idOf(one)).toSorted() : idOf(answer)));
 }
 
-function describeExpected(expected: Expected, { left }: Heard): unknown {
+function describeExpected(expected: Expected, { left }: Received): unknown {
   if (expected.kind === 'nothing' || left === true) return [];
   return expected.kind === 'single' ? [expected.response.id] : [expected.responses.map(({ id }) => id).toSorted()];
 }

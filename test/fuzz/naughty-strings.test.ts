@@ -3,9 +3,9 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isBlank } from '../../shared/text.ts';
-import { createFuzzStage, type FuzzStage } from '../support/fixtures/fuzz.ts';
+import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
 import { NAUGHTY_STRINGS } from './naughty-strings.ts';
-import { type Heard, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
+import { type Received, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 /** A prompt must contain more than white space. */
 const PROMPTS = NAUGHTY_STRINGS.filter((text) => !isBlank(text));
@@ -15,17 +15,21 @@ const KEY = 'dev-key';
 const QUOTED_CHARS_MAX = 4_000;
 const PAGE = 100;
 
-let stage: FuzzStage;
+let fixture: FuzzFixture;
 beforeAll(async () => {
-  stage = await createFuzzStage();
+  fixture = await createFuzzFixture();
 });
-afterAll(() => stage.close());
+afterAll(() => fixture.close());
 
-async function call(transport: Transport, method: string, params: object): Promise<{ result: unknown; heard: Heard }> {
-  const heard = await transport.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 })));
-  const result = memberOf(heard.answers[0], 'result');
-  expect(result, JSON.stringify(heard.answers[0])?.slice(0, 500)).toBeDefined();
-  return { result, heard };
+async function call(
+  transport: Transport,
+  method: string,
+  params: object,
+): Promise<{ result: unknown; received: Received }> {
+  const received = await transport.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 })));
+  const result = memberOf(received.answers[0], 'result');
+  expect(result, JSON.stringify(received.answers[0])?.slice(0, 500)).toBeDefined();
+  return { result, received };
 }
 
 /** All messages of a session, page by page. */
@@ -42,7 +46,7 @@ async function historyOf(transport: Transport, session_id: string): Promise<read
 }
 
 /** The answer as its stream told it. */
-function streamedText({ notifications }: Heard): string {
+function streamedText({ notifications }: Received): string {
   const events = notifications.map((notification) => memberOf(memberOf(notification, 'params'), 'event'));
   const deltas = events.map((event) => memberOf(memberOf(event, 'AgentMessageDelta'), 'delta') ?? '');
   return deltas.join('');
@@ -55,7 +59,7 @@ describe.each([
 ] as const)(`${NAUGHTY_STRINGS.length} naughty strings over %s`, (name, open) => {
   let transport: Transport;
   beforeAll(() => {
-    transport = open(stage.gateway.url);
+    transport = open(fixture.gateway.url);
   });
   afterAll(() => transport.close());
 
@@ -63,12 +67,12 @@ describe.each([
     const session_id = `naughty ${name} <b>&"'`;
     const answers: string[] = [];
     for (const prompt of PROMPTS) {
-      const { result, heard } = await call(transport, 'conversation.prompt', { prompt, session_id });
+      const { result, received } = await call(transport, 'conversation.prompt', { prompt, session_id });
       const content = String(memberOf(result, 'content'));
       answers.push(content);
       if (prompt.length > QUOTED_CHARS_MAX) expect(content.isWellFormed()).toBe(true);
       else expect(content.endsWith(`You said: ${prompt}`), JSON.stringify(prompt)).toBe(true);
-      if (name !== 'HTTP') expect(streamedText(heard)).toBe(content);
+      if (name !== 'HTTP') expect(streamedText(received)).toBe(content);
     }
     const contents = (await historyOf(transport, session_id)).map((message) => memberOf(message, 'content'));
     const said = PROMPTS.flatMap((prompt, index) => [prompt, answers[index]]);
@@ -82,7 +86,7 @@ describe.each([
 
 describe('naughty strings without control characters', () => {
   it('are names of sessions', async () => {
-    const transport = openHttp(stage.gateway.url, KEY, 'http');
+    const transport = openHttp(fixture.gateway.url, KEY, 'http');
     const ids = NAUGHTY_STRINGS.filter((text) => text.length <= 128 && !/\p{Cc}/u.test(text));
     expect(ids.length).toBeGreaterThan(50);
     for (const session_id of ids) {

@@ -3,10 +3,10 @@
 // and the owner's things stay as they were.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createFuzzStage, type FuzzStage, MCP_NAMES } from '../support/fixtures/fuzz.ts';
+import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz.ts';
 import { describeWith } from '../support/requirements.ts';
 import { type Handles, normalise, paramsWith, TAKING, type Taking, unknownHandles } from './handles.ts';
-import { type Heard, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
+import { type Received, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
 const TIMEOUT_MS = 120_000;
@@ -20,24 +20,24 @@ interface Step {
   readonly isRealFirst: boolean;
 }
 
-let stage: FuzzStage;
+let fixture: FuzzFixture;
 let owner: Transport;
 let strangers: readonly Transport[];
 let count = 0;
 
 async function open(sandbox: boolean): Promise<void> {
-  stage = await createFuzzStage({ sandbox, env: { GATEWAY_KEYS: KEYS } });
-  const { url } = stage.gateway;
+  fixture = await createFuzzFixture({ sandbox, env: { GATEWAY_KEYS: KEYS } });
+  const { url } = fixture.gateway;
   owner = openWebSocket(url, 'owner');
   strangers = [openHttp(url, 'stranger', 'http'), openHttp(url, 'stranger', 'sse'), openWebSocket(url, 'stranger')];
 }
 
 async function close(): Promise<void> {
   for (const transport of [owner, ...strangers]) transport.close();
-  await stage.close();
+  await fixture.close();
 }
 
-function send(transport: Transport, method: string, params: object): Promise<Heard> {
+function send(transport: Transport, method: string, params: object): Promise<Received> {
   return transport.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 })));
 }
 
@@ -64,7 +64,7 @@ async function makeHandles({ hasTerminal, hasMcp }: Uses): Promise<{ readonly re
     await own('mcp.connect', { server_config: { name: MCP_NAMES[0] }, session_id });
   }
   if (hasTerminal) await own('interactive.start', { session_id: terminal });
-  const { ids } = stage.gateway.services;
+  const { ids } = fixture.gateway.services;
   return {
     real: {
       session,
@@ -134,9 +134,9 @@ async function attack(among: readonly Taking[], numRuns: number, hasTerminal: bo
       if (stranger === undefined) continue;
       const said = new Map<Handles, string>();
       for (const handles of isRealFirst ? [real, none] : [none, real]) {
-        const heard = await send(stranger, method.name, paramsWith(method, handles, pick));
-        expect(JSON.stringify(heard)).not.toContain(SECRET);
-        said.set(handles, normalise(heard, handles));
+        const received = await send(stranger, method.name, paramsWith(method, handles, pick));
+        expect(JSON.stringify(received)).not.toContain(SECRET);
+        said.set(handles, normalise(received, handles));
       }
       expect(said.get(real), method.name).toBe(said.get(none));
       compared++;

@@ -2,8 +2,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SCOPES } from '../../shared/config/key-document.ts';
 import * as methods from '../../shared/methods/index.ts';
-import { createFuzzStage, type FuzzStage } from '../support/fixtures/fuzz.ts';
-import { type Heard, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
+import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
+import { type Received, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 const ALL = 'all-scopes';
 /** A key per scope, which has every other one; and one that has none. */
@@ -17,19 +17,19 @@ const KEYS = [
   })),
 ];
 
-let stage: FuzzStage;
+let fixture: FuzzFixture;
 /** By transport and key. */
 const opened = new Map<string, Transport>();
 beforeAll(async () => {
-  stage = await createFuzzStage({ env: { GATEWAY_KEYS: JSON.stringify({ keys: KEYS }) } });
+  fixture = await createFuzzFixture({ env: { GATEWAY_KEYS: JSON.stringify({ keys: KEYS }) } });
 });
 afterAll(async () => {
   for (const transport of opened.values()) transport.close();
-  await stage.close();
+  await fixture.close();
 });
 
-function over(transport: 'http' | 'sse' | 'ws', key: string, request: object): Promise<Heard> {
-  const { url } = stage.gateway;
+function over(transport: 'http' | 'sse' | 'ws', key: string, request: object): Promise<Received> {
+  const { url } = fixture.gateway;
   const name = `${transport} ${key}`;
   const way = opened.get(name) ?? (transport === 'ws' ? openWebSocket(url, key) : openHttp(url, key, transport));
   opened.set(name, way);
@@ -38,7 +38,7 @@ function over(transport: 'http' | 'sse' | 'ws', key: string, request: object): P
 
 /** How many calls of the method the log tells of, by their outcome. */
 function audited(method: string, outcome: string): number {
-  const lines = stage.gateway.logged().split('\n');
+  const lines = fixture.gateway.logged().split('\n');
   return lines.filter((line) => line.includes(`"method":"${method}"`) && line.includes(`"outcome":"${outcome}"`))
     .length;
 }
@@ -94,11 +94,11 @@ describe.each(CASES)('%s', (name, method) => {
     },
   );
 
-  it.each(['http', 'sse', 'ws'] as const)('is heard and not answered as a notification (%s)', async (transport) => {
+  it.each(['http', 'sse', 'ws'] as const)('is received and not answered as a notification (%s)', async (transport) => {
     const before = audited(name, 'invalid_params');
-    const heard = await over(transport, ALL, { method: name, params: { is_admin: true } });
-    expect(heard.answers).toEqual([]);
-    if (transport !== 'ws') expect([heard.status, heard.type]).toEqual([204, undefined]);
+    const received = await over(transport, ALL, { method: name, params: { is_admin: true } });
+    expect(received.answers).toEqual([]);
+    if (transport !== 'ws') expect([received.status, received.type]).toEqual([204, undefined]);
     expect(audited(name, 'invalid_params')).toBe(before + 1);
   });
 });

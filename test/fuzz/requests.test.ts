@@ -4,9 +4,9 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
-import { createFuzzStage, type FuzzStage, MCP_NAMES } from '../support/fixtures/fuzz.ts';
+import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz.ts';
 import { describeWith } from '../support/requirements.ts';
-import { createJudge, type Judge } from './judge.ts';
+import { createVerifier, type Verifier } from './judge.ts';
 import type { FuzzedMethod, Known } from './params.ts';
 import { requestAbout } from './requests.ts';
 import { memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
@@ -22,33 +22,33 @@ const registry: readonly FuzzedMethod[] = Object.values(methods);
 const names = new Set(registry.map(({ name }) => name));
 const RUNS = Math.ceil(CASES / TRANSPORTS / registry.length);
 
-let stage: FuzzStage;
+let fixture: FuzzFixture;
 let transports: readonly Transport[];
 
 async function open(sandbox: boolean): Promise<void> {
-  stage = await createFuzzStage({ sandbox });
-  const { url } = stage.gateway;
+  fixture = await createFuzzFixture({ sandbox });
+  const { url } = fixture.gateway;
   transports = [openHttp(url, KEY, 'http'), openHttp(url, KEY, 'sse'), openWebSocket(url, KEY)];
 }
 
 async function close(): Promise<void> {
   for (const transport of transports) transport.close();
-  await stage.close();
+  await fixture.close();
 }
 
 /** A call that must work whatever came before; its result. */
 async function plain(method: string, params: object): Promise<unknown> {
   const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', method, params, id: 'plain' }));
-  const heard = await transports[0]?.send(body);
-  const [answer] = heard?.answers ?? [];
+  const received = await transports[0]?.send(body);
+  const [answer] = received?.answers ?? [];
   expect(answer).toMatchObject({ id: 'plain', result: {} });
   return memberOf(answer, 'result');
 }
 
-async function attack(method: FuzzedMethod, known: Known, judge: Judge, numRuns: number): Promise<void> {
+async function attack(method: FuzzedMethod, known: Known, verifier: Verifier, numRuns: number): Promise<void> {
   const property = fc.asyncProperty(requestAbout(method, known), async (request) => {
-    const heard = await Promise.all(transports.map((transport) => transport.send(request.body, request.headers)));
-    for (const one of heard) judge.judge(request, one);
+    const received = await Promise.all(transports.map((transport) => transport.send(request.body, request.headers)));
+    for (const one of received) verifier.verifier(request, one);
   });
   await fc.assert(property, {
     seed: SEED + registry.indexOf(method),
@@ -59,7 +59,7 @@ async function attack(method: FuzzedMethod, known: Known, judge: Judge, numRuns:
 }
 
 function expectNoDefect(): void {
-  const defects = stage.gateway
+  const defects = fixture.gateway
     .logged()
     .split('\n')
     .filter((line) => /"severity":"(ERROR|CRITICAL)"/.test(line));
@@ -89,9 +89,9 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
   it.each(registry.map((method) => [method.name, method] as const))(
     'about %s are answered in order',
     async (_name, method) => {
-      const judge = createJudge(names);
-      await attack(method, known, judge, RUNS);
-      const reached = [...judge.outcomes].filter(
+      const verifier = createVerifier(names);
+      await attack(method, known, verifier, RUNS);
+      const reached = [...verifier.outcomes].filter(
         ([reason]) => !/^(parse_error|invalid_\w+|method_not_found)$/.test(reason),
       );
       // By chance, a few may all be refused before.
@@ -117,7 +117,7 @@ describeWith('bubblewrap', 'with a sandbox', () => {
     async (_name, method) => {
       await plain('interactive.start', { session_id: 'tty' });
       const known = { session_id: ['tty'], cwd: ['/tmp'], repo_path: ['/tmp'], command: ['true'], shell: ['/bin/sh'] };
-      await attack(method, known, createJudge(names, isCrowded), Math.ceil(RUNS / 12));
+      await attack(method, known, createVerifier(names, isCrowded), Math.ceil(RUNS / 12));
       expectNoDefect();
     },
     TIMEOUT_MS,

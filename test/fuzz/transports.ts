@@ -5,7 +5,7 @@ import { Agent, type IncomingMessage, request } from 'node:http';
 import WebSocket from 'ws';
 
 /** What one request was answered with. */
-export interface Heard {
+export interface Received {
   readonly transport: 'http' | 'sse' | 'ws';
   /** Of HTTP and SSE. */
   readonly status?: number;
@@ -20,7 +20,7 @@ export interface Heard {
 }
 
 export interface Transport {
-  send(body: Buffer, headers?: Readonly<Record<string, string>>): Promise<Heard>;
+  send(body: Buffer, headers?: Readonly<Record<string, string>>): Promise<Received>;
   close(): void;
 }
 
@@ -31,7 +31,7 @@ export function openHttp(url: string, key: string, transport: 'http' | 'sse'): T
   const agent = new Agent({ keepAlive: true, maxSockets: 4 });
   const accept = transport === 'sse' ? 'application/json, text/event-stream' : 'application/json';
 
-  const attempt = (body: Buffer, headers: Readonly<Record<string, string>>): Promise<Heard> =>
+  const attempt = (body: Buffer, headers: Readonly<Record<string, string>>): Promise<Received> =>
     new Promise((resolve, reject) => {
       const outgoing = request(`${url}/jsonrpc`, {
         agent,
@@ -58,7 +58,7 @@ export function openHttp(url: string, key: string, transport: 'http' | 'sse'): T
   return { send: (body, headers = {}) => attempt(body, headers), close: () => agent.destroy() };
 }
 
-async function read(response: IncomingMessage, transport: 'http' | 'sse'): Promise<Heard> {
+async function read(response: IncomingMessage, transport: 'http' | 'sse'): Promise<Received> {
   const { statusCode: status = 0, headers } = response;
   const type = headers['content-type'];
   const chunks: Buffer[] = [];
@@ -90,7 +90,7 @@ const BARRIER_CALLS = 32;
  */
 const QUIET_MS = 5;
 
-/** `url` as of HTTP. One request at a time; an answer too many is heard as one of the next request. */
+/** `url` as of HTTP. One request at a time; an answer too many is received as one of the next request. */
 export function openWebSocket(url: string, key: string): Transport {
   let socket: WebSocket | undefined;
   let barriers = 0;
@@ -135,11 +135,11 @@ export function openWebSocket(url: string, key: string): Transport {
         current.once('close', done);
         current.send(body, { binary: false });
       });
-      const heard = sort(messages.filter((message) => !isBarrier(message)));
+      const received = sort(messages.filter((message) => !isBarrier(message)));
       messages = [];
-      if (closed === undefined) return { transport: 'ws', ...heard };
+      if (closed === undefined) return { transport: 'ws', ...received };
       socket = undefined;
-      return { transport: 'ws', ...heard, closed };
+      return { transport: 'ws', ...received, closed };
     },
     close: () => socket?.terminate(),
   };
@@ -153,7 +153,7 @@ async function connect(url: string, key: string): Promise<WebSocket> {
   return socket;
 }
 
-function sort(messages: readonly unknown[]): Pick<Heard, 'answers' | 'notifications'> {
+function sort(messages: readonly unknown[]): Pick<Received, 'answers' | 'notifications'> {
   return {
     answers: messages.filter((message) => !isNotification(message)),
     notifications: messages.filter(isNotification),

@@ -2,7 +2,7 @@
 // subscribed to.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createFuzzStage, type FuzzStage } from '../support/fixtures/fuzz.ts';
+import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
 import { isRefused, naughtyString, naughtyValue, toText } from './literals.ts';
 import { memberOf, openHttp, type Transport } from './transports.ts';
 
@@ -10,15 +10,15 @@ const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
 const RUNS = Math.ceil(Number(process.env.FUZZ_CASES ?? 10_000) / 50);
 const TIMEOUT_MS = 120_000;
 
-let stage: FuzzStage;
+let fixture: FuzzFixture;
 let transport: Transport;
 beforeAll(async () => {
-  stage = await createFuzzStage();
-  transport = openHttp(stage.gateway.url, 'dev-key', 'http');
+  fixture = await createFuzzFixture();
+  transport = openHttp(fixture.gateway.url, 'dev-key', 'http');
 });
 afterAll(async () => {
   transport.close();
-  await stage.close();
+  await fixture.close();
 });
 
 const odd = fc.oneof(naughtyString, naughtyValue);
@@ -71,7 +71,7 @@ it(
   async () => {
     const accepted = new Set<unknown>();
     const property = fc.asyncProperty(body, headers, async (value, extra) => {
-      const response = await fetch(`${stage.gateway.url}/webhook`, {
+      const response = await fetch(`${fixture.gateway.url}/webhook`, {
         method: 'POST',
         headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json', ...extra },
         body: toText(value),
@@ -91,7 +91,7 @@ it(
     expect(new Set(events.map((event) => memberOf(event, 'event_id')))).toEqual(accepted);
     expect(accepted.size).toBeGreaterThan(RUNS / 10);
     await list('deployment.list', 'deployments');
-    expect(stage.gateway.logged()).not.toMatch(/"severity":"(ERROR|CRITICAL)"/);
+    expect(fixture.gateway.logged()).not.toMatch(/"severity":"(ERROR|CRITICAL)"/);
   },
   TIMEOUT_MS,
 );

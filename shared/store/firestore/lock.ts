@@ -1,5 +1,5 @@
 // Locking transactions: read under Firestore's lock, compute, commit. Callers of the same documents come one after the
-// other: within this process by a queue, across processes a fair lock, so that only optimistic commits, which hold no
+// other: within this process by a queue, across all by a fair lock, so that only optimistic commits, which hold no
 // lock, are ever in their way.
 import type { Bounds } from '../bounded.ts';
 import { checkWrites, refKey, withoutImpliedPreconditions } from '../document.ts';
