@@ -5,7 +5,7 @@ import { expect } from 'vitest';
 import { ERRORS, type Reason } from '../../shared/errors.ts';
 import { isExactNumber } from '../../shared/rpc/json-numbers.ts';
 import type { FuzzedRequest } from './requests.ts';
-import { type Received, memberOf } from './transports.ts';
+import { memberOf, type Received } from './transports.ts';
 
 /** What a request must be answered with: nothing, one response, or the responses of a batch in any order. */
 type Expected =

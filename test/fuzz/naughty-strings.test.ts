@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isBlank } from '../../shared/text.ts';
 import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
 import { NAUGHTY_STRINGS } from './naughty-strings.ts';
-import { type Received, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
+import { memberOf, openHttp, openWebSocket, type Received, type Transport } from './transports.ts';
 
 /** A prompt must contain more than white space. */
 const PROMPTS = NAUGHTY_STRINGS.filter((text) => !isBlank(text));

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz.ts';
 import { describeWith } from '../support/requirements.ts';
 import { type Handles, normalise, paramsWith, TAKING, type Taking, unknownHandles } from './handles.ts';
-import { type Received, memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
+import { memberOf, openHttp, openWebSocket, type Received, type Transport } from './transports.ts';
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
 const TIMEOUT_MS = 120_000;
