@@ -103,6 +103,13 @@ export async function auditTurns({ journal, fleet, clients }: AuditParts): Promi
     journal.status(session, turn.id, String(stored.status), 'audit');
     checks.check('usable', stored.status !== 'running', () => `${turn.id} still runs`);
     const events = readEvents(session, turn, stored);
+    // A page holds 1 MiB of events; a long turn has several.
+    for (let page = stored; page.more === true; ) {
+      const next = await ask(session, 'conversation.resume', { turn_id: turn.id, after_seq: page.last_seq });
+      if (next === 404) break;
+      events.push(...readEvents(session, turn, next));
+      page = next;
+    }
     const ends = events.filter(({ status }) => status !== undefined);
     const last = events.at(-1);
     checks.check('ends', ends.length === 1 && last?.status !== undefined, () => `${turn.id}: ${ends.length} ends`);
