@@ -1,21 +1,21 @@
-// How many sandboxes run at a time, per key and in all: one key has at most half of the places, running and waiting, so
-// that it cannot keep the others out. A short command waits for a place for some seconds; everything else is refused at
-// once.
+// Limits how many sandboxes run at a time, per key and in total: one key has at most half of the places, running and
+// waiting, so that it cannot block the others. A short command waits some seconds for a place; everything else is
+// refused at once.
 import { RpcError } from './errors.ts';
 
 export interface SlotLimits {
   readonly perKey: number;
   readonly total: number;
-  /** Calls that may wait, half of them of one key, and for how long; 0: none. */
+  /** Calls that may wait, at most half of them of one key, and for how long; 0: none. */
   readonly waiting: number;
   readonly waitMs: number;
-  /** What a call without a place is told. */
+  /** Message of the error for a call that gets no place. */
   readonly message?: string;
 }
 
 /** 16 commands of one key run side by side; twice that on the machine. */
 export const SHORT_SLOTS: SlotLimits = { perKey: 16, total: 32, waiting: 64, waitMs: 10_000 };
-/** Terminals, MCP servers and Codex processes stay for long: there is no use in waiting for them. */
+/** Terminals, MCP servers and Codex processes run for long: waiting for a place would not help. */
 export const LONG_SLOTS: SlotLimits = { perKey: 16, total: 64, waiting: 0, waitMs: 0 };
 
 const RETRY_MS = 1_000;
@@ -27,8 +27,8 @@ interface Waiting {
 
 export interface Slots {
   /**
-   * Resolves with the function that gives the slot back. Throws `unavailable` when none comes free, the signal's reason
-   * when aborted.
+   * Resolves with the function that releases the slot. Throws `unavailable` when no slot becomes free in time, the
+   * signal's reason when aborted.
    */
   acquire(keyId: string, signal?: AbortSignal): Promise<() => void>;
 }
@@ -79,7 +79,7 @@ export function createSlots(limits: SlotLimits): Slots {
     return running.get(keyId) ?? 0;
   }
 
-  /** Of the keys with the fewest running, the call that has waited longest; a key at its limit is passed over. */
+  /** Of the keys with the fewest running, the call that has waited longest; a key at its limit is skipped. */
   function next(): Waiting | undefined {
     const free = queue.filter(({ keyId }) => isFree(keyId));
     const fewest = Math.min(...free.map(({ keyId }) => runningOf(keyId)));

@@ -1,6 +1,6 @@
-// One connected MCP server, of either protocol era: the official SDK asks `server/discover` first (2026-07-28,
-// stateless) and falls back to `initialize` (up to 2025-11-25). Owns the handshake, its deadline and the requests made
-// of a server.
+// One connected MCP server, of either protocol era: the official SDK sends `server/discover` first (2026-07-28,
+// stateless) and falls back to `initialize` (up to 2025-11-25). Owns the handshake, its deadline and the requests to
+// the server.
 import { Client, isSpecType, type Transport, UnsupportedProtocolVersionError } from '@modelcontextprotocol/client';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
@@ -17,7 +17,9 @@ import { createStdioTransport } from './stdio.ts';
 export interface McpClient {
   readonly server: { readonly name: string; readonly version: string };
   readonly protocolVersion: string;
-  /** Asks anew, for the tools on the allow-list. Throws SessionGone where a new connection may serve it. */
+  /**
+   * Lists the tools again and keeps those on the allow-list. Throws SessionGone where a new connection may serve it.
+   */
   listTools(allowed: ReadonlySet<string> | undefined, signal: AbortSignal): Promise<Offer>;
   /**
    * Throws RpcError `not_found` for a tool that was not listed, and SessionGone as `listTools`. A tool's own failure is
@@ -28,7 +30,7 @@ export interface McpClient {
     args: Readonly<Record<string, unknown>>,
     options: { readonly signal: AbortSignal; readonly timeoutMs: number },
   ): Promise<McpResult>;
-  /** Resolves when the connection is over, on either side; with the exit code of a process that ended by itself. */
+  /** Resolves when either side has closed the connection; with the exit code of a process that ended by itself. */
   readonly ended: Promise<{ readonly exitCode: number | undefined }>;
   close(): Promise<void>;
 }
@@ -39,7 +41,7 @@ export interface StdioOptions {
   /** Whether the caller may see what the server writes to stderr. */
   readonly showStderr: boolean;
   readonly signal: AbortSignal;
-  /** The server says that its tools have changed. */
+  /** Called when the server announces that its tools have changed. */
   onToolsChanged(): void;
 }
 
@@ -53,10 +55,10 @@ export interface HttpOptions {
 }
 
 const CONNECT_MS = 30_000;
-/** A server of the older era may leave the question unanswered. */
+/** Deadline of `server/discover`: a server of the older era may leave it unanswered. */
 const PROBE_MS = 5_000;
 const LIST_MS = 30_000;
-/** As shells say it: not executable, not found. Asking in the other era cannot help. */
+/** Exit codes of shells: not executable, not found. An attempt in the other era cannot help. */
 const NOT_RUN: ReadonlySet<number> = new Set([125, 126, 127]);
 const PAGES_MAX = 16;
 const ToolsPage = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.string().optional() });
@@ -96,13 +98,13 @@ interface Attempt {
 /** Undefined: a second attempt cannot help. */
 function nextAttempt({ mode, probeMs }: Attempt, error: unknown, exitCode: number | undefined): Attempt | undefined {
   if (mode === 'legacy' || probeMs !== PROBE_MS) return undefined;
-  // A server of the newer era alone, which was slow to start: silence had passed for the older era.
+  // A server of the newer era alone that started slowly: the missing answer had been taken for the older era.
   if (error instanceof UnsupportedProtocolVersionError) return { mode, probeMs: CONNECT_MS };
-  // Some servers of the older era end on any request before `initialize`.
+  // Some servers of the older era exit at any request before `initialize`.
   return exitCode !== undefined && !NOT_RUN.has(exitCode) ? { mode: 'legacy', probeMs } : undefined;
 }
 
-/** Throws RpcError `forbidden` for a place that may not be reached, else as `connectStdio`. */
+/** Throws RpcError `forbidden` for an address that must not be reached, else as `connectStdio`. */
 export async function connectHttp(options: HttpOptions): Promise<McpClient> {
   const deadline = AbortSignal.timeout(CONNECT_MS);
   const { transport, endSession, failure } = createHttpTransport(options.url, options.headers, options.safeFetch);
@@ -179,8 +181,8 @@ async function connect(transport: Transport, options: ConnectOptions): Promise<M
     async callTool(tool, args, { signal: callSignal, timeoutMs }) {
       const definition = definitions.get(tool);
       if (definition === undefined) throw new RpcError('not_found', { message: `Not found: no tool "${tool}"` });
-      // Without the output schema: an answer that fits the server's own schema proves nothing, and the schema's
-      // patterns would run on our event loop (ReDoS).
+      // Without the output schema: a result that matches the server's own schema proves nothing, and the schema's
+      // patterns would run on the gateway's event loop (ReDoS).
       const { name: toolName, inputSchema } = definition;
       const stub: unknown = { name: toolName, inputSchema: { ...inputSchema, type: 'object' } };
       const toolDefinition = isSpecType.Tool(stub) ? { toolDefinition: stub } : {};
@@ -209,8 +211,8 @@ async function connect(transport: Transport, options: ConnectOptions): Promise<M
 }
 
 /**
- * All that a server offers, whatever its form: one tool that the protocol does not allow would fail the list as a
- * whole.
+ * Every item that a server lists, valid or not: the SDK's typed request would reject the whole list because of one tool
+ * that the protocol does not allow.
  */
 async function fetchTools(client: Client, signal: AbortSignal): Promise<unknown[]> {
   if (client.getServerCapabilities()?.tools === undefined) return [];

@@ -1,5 +1,6 @@
-// From a server's configuration to a connection: in the caller's sandbox, in one of its own, or over HTTP. Decides what
-// a server may touch; callers give commands and URLs, only the administrator gives paths, network and inside addresses.
+// Turns a server's configuration into a connection: in the caller's sandbox, in a sandbox of the server's own, or over
+// HTTP. Decides what a server may reach; callers set commands and URLs, only the administrator sets paths, network and
+// internal addresses.
 import type { Config } from '../config/config.ts';
 import { type Issue, RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
@@ -10,7 +11,7 @@ import type { Sandbox, SandboxChild, SandboxSpec } from '../sandbox/sandbox.ts';
 import type { McpClient } from './client.ts';
 import type { McpHandle } from './connections.ts';
 
-/** What a caller may ask for; a bare name is one that the administrator registered. */
+/** What a caller may request; a bare name is one that the administrator registered. */
 export type ServerConfig =
   | { readonly name: string; readonly command: string; readonly args: readonly string[]; readonly env: Environment }
   | { readonly name: string; readonly url: string; readonly headers: Environment }
@@ -25,14 +26,19 @@ export interface Plan {
 }
 
 export interface Connector {
-  /** Throws RpcError `invalid_params` for what may not be used, `not_found` for a name that is not registered. */
+  /**
+   * Throws RpcError `invalid_params` for a configuration that is refused, `not_found` for a name that is not
+   * registered.
+   */
   plan(handle: McpHandle, config: ServerConfig, requestId: string): Plan;
   close(): Promise<void>;
 }
 
 /** A call may take minutes before its first byte; the call's own timeout ends it. */
 const HEADERS_MS = 300_000;
-/** Headers a caller may not send: the transport's, the protocol's, and what the safe fetch would drop in silence. */
+/**
+ * Headers a caller must not set: the transport's, the protocol's, and those that the safe fetch drops without an error.
+ */
 const HEADERS_REFUSED =
   /^(?:host|content-.*|connection|transfer-encoding|te|trailer|upgrade|expect|keep-alive|cookie|proxy-.*|x-api-key|x-forwarded-.*|forwarded|x-real-ip|metadata-flavor|x-google-metadata-request|accept|mcp-.*|last-event-id)$/i;
 const HEADER_NAME = /^[!#$%&'*+.^_`|~\w-]{1,128}$/;
@@ -46,8 +52,8 @@ export function createConnector(parts: {
 }): Connector {
   const { sandbox, log, servers: registered } = parts;
   /**
-   * One for all that callers name, under '', and one for each registered server: it may reach no other server's origin
-   * inside.
+   * One fetch for all URLs that callers set, under '', and one for each registered server, so that a server can reach
+   * no other server's internal origin.
    */
   const fetches = new Map<string, Promise<SafeFetch>>();
 
@@ -61,7 +67,7 @@ export function createConnector(parts: {
     transport: 'stdio',
     async open(signal, onToolsChanged) {
       const { connectStdio } = await import('./client.ts');
-      // What a registered server is given and what it says may hold what callers must not see.
+      // The arguments and the output of a registered server may hold secrets that callers must not see.
       const argv = isRegistered ? [name] : spec.argv;
       return connectStdio({ name, showStderr: !isRegistered, signal, onToolsChanged, spawn });
 
@@ -116,9 +122,9 @@ export function createConnector(parts: {
 }
 
 /**
- * A registered server that holds secrets or has the network gets a home of its own per key: in the caller's, a file
- * that the caller has put there (a Python module, a shell's start file) would run with what the server was trusted
- * with.
+ * A registered server that holds secrets or has the network gets a home of its own per key: in the caller's home, a
+ * file that the caller has put there (a Python module, a shell's start file) would run with the server's secrets and
+ * network.
  */
 function toSpec(owner: string, name: string, server: Extract<Registered, { readonly command: string }>): SandboxSpec {
   const isTrusted = server.network || Object.keys(server.env).length > 0;

@@ -1,5 +1,5 @@
-// The MCP servers that keys have connected: who owns which connection, how many there may be, and when they end. Speaks
-// no protocol itself (mcp-client.ts) and starts no process but in the sandbox.
+// The MCP servers that keys have connected: which key owns which connection, how many there may be, and when they end.
+// The protocol is in client.ts; processes start in the sandbox only.
 import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
@@ -29,13 +29,13 @@ export interface McpHandle {
 }
 
 /**
- * Everything that names a connection throws RpcError `not_found` alike for one that is missing, has ended or is another
- * key's. The session may be left out of a handle as long as the name is not connected twice.
+ * Every method that takes a handle throws the same RpcError `not_found` for a connection that is missing, has ended or
+ * belongs to another key. A handle may omit the session as long as the key has connected the name only once.
  */
 export interface Mcp {
   /**
-   * Connects, or answers the connection that stands when it was made with the same configuration; another one is
-   * `conflict`. Throws `unavailable` when there are too many, else as mcp-client.ts.
+   * Connects, or returns the open connection when it was made with the same configuration; another configuration is
+   * `conflict`. Throws `unavailable` when there are too many connections, else as client.ts.
    */
   connect(
     handle: McpHandle,
@@ -50,11 +50,11 @@ export interface Mcp {
   /** Connections of a key; of one session when `sessionId` is given. */
   list(owner: string, sessionId: string | undefined): readonly McpConnection[];
   /**
-   * Asks HTTP servers for their tools and waits for changes that others have announced, a few seconds at most. Never
-   * rejects.
+   * Lists the tools of HTTP servers again and waits for changes that other servers have announced, a few seconds at
+   * most. Never rejects.
    */
   refresh(owner: string, sessionId: string | undefined, signal: AbortSignal): Promise<void>;
-  /** Resolves with the handle it was connected by. */
+  /** Resolves with the handle that the connection was made with. */
   disconnect(handle: McpHandle): Promise<McpHandle>;
   /** Ends all connections of a session. */
   endSession(session: { readonly owner: string; readonly sessionId: string }): Promise<void>;
@@ -62,9 +62,9 @@ export interface Mcp {
    * Waits for the tools of the session's servers that have announced a change, a few seconds at most. Never rejects.
    */
   toolsReady(owner: string, sessionId: string): Promise<void>;
-  /** What a prompt of this session may use; undefined when nothing is connected. */
+  /** The tools that a prompt of this session may use; undefined when nothing is connected. */
   toolset(owner: string, sessionId: string): McpToolset | undefined;
-  /** Ends all connections and takes no more. */
+  /** Ends all connections and refuses new ones. */
   close(): Promise<void>;
 }
 
@@ -72,7 +72,7 @@ const IDLE_MS = 15 * 60_000;
 const PER_KEY_MAX = 8;
 const TOTAL_MAX = 48;
 const CALLS_MAX = 16;
-/** For the tools of all servers that are asked at once. */
+/** Time for listing the tools of all servers at once. */
 const REFRESH_MS = 5_000;
 
 interface Entry {
@@ -116,7 +116,8 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
   };
 
   /**
-   * For a session that has none of that name, what is connected in no session; for no session, the only one of the key.
+   * A handle with a session falls back to the connection made without a session; a handle without one finds the key's
+   * only connection of that name.
    */
   const findElsewhere = ({ owner, name, sessionId }: McpHandle): Entry | undefined => {
     if (sessionId !== undefined) return entries.get(idOf({ owner, name, sessionId: undefined }));
@@ -124,7 +125,7 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
     return named.length === 1 ? named[0] : undefined;
   };
 
-  /** Runs `work` with the connection, which does not go idle meanwhile. */
+  /** Runs `work` with the connection; the idle timer is stopped meanwhile. */
   const using = async <R>(handle: McpHandle, work: (entry: OpenEntry) => Promise<R>) => {
     const entry = find(handle);
     if (entry.calls >= CALLS_MAX) {
@@ -164,7 +165,8 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
       if (existing !== undefined) {
         if (existing.fingerprint === fingerprint && existing.open !== undefined) {
           const { open } = existing;
-          // A process that runs is connected; a server behind HTTP may have forgotten the session, or be gone.
+          // A running process is a live connection; a server behind HTTP may have forgotten the session or have
+          // stopped.
           if (open.connection.transport === 'http') await using(handle, () => open.refresh(signal));
           return open.connection;
         }
@@ -183,7 +185,7 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
         idle: undefined,
         open: undefined,
       };
-      // The place is taken before anything is awaited, so that calls made at once cannot all find it free.
+      // The place is taken before the first await, so that concurrent calls cannot all find it free.
       entries.set(id, entry);
       try {
         const both = AbortSignal.any([signal, closing.signal]);
@@ -251,7 +253,7 @@ function isOpen(entry: Entry | undefined): entry is OpenEntry {
   return entry?.open !== undefined;
 }
 
-/** The owner is part of the id: a foreign handle names an absent connection, so no check can be forgotten. */
+/** The owner is part of the id: another owner's handle names an absent connection, so no check can be forgotten. */
 function idOf({ owner, sessionId, name }: McpHandle): string {
   return JSON.stringify([owner, sessionId ?? null, name]);
 }
@@ -271,7 +273,7 @@ function stopping(): RpcError {
   return new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
 }
 
-/** Waits for all, whatever becomes of them, but no longer than `withinMs`. */
+/** Waits until all have settled, at most `withinMs`. */
 async function settled(work: readonly Promise<void>[], withinMs: number): Promise<void> {
   if (work.length === 0) return;
   const { promise, resolve } = Promise.withResolvers<void>();

@@ -1,5 +1,5 @@
-// What went wrong with an MCP server, as an error of the table: whose fault it is and whether a repetition can help, in
-// one bounded line that names the server and holds nothing but the server's own words.
+// Maps a failure of an MCP server to an error of the table: which side caused it and whether a retry can help, in one
+// bounded line that names the server and otherwise quotes only the server.
 import {
   ProtocolError,
   SdkError,
@@ -13,12 +13,12 @@ import { SessionGone } from './session.ts';
 const MESSAGE_CHARS_MAX = 500;
 const DEPTH_MAX = 64;
 
-/** What is known of the server at the time. */
+/** Facts about the server at the time of the failure. */
 export interface FailureFacts {
   readonly name: string;
-  /** Why this side ended the connection. */
+  /** Why the gateway closed the connection. */
   readonly failure?: Error | undefined;
-  /** It ended by itself. */
+  /** Set when the process ended by itself. */
   readonly exitCode?: number | undefined;
   /** The end of its stderr, where the caller may see it. */
   readonly stderr?: string | undefined;
@@ -76,7 +76,7 @@ export function toMcpError(error: unknown, facts: FailureFacts): RpcError {
   return fail(`failed: ${error instanceof Error ? error.message : 'unknown failure'}`);
 }
 
-/** Of a request on a connection that was made before: also SessionGone, where a new connection may serve it. */
+/** For a request on an established connection: also SessionGone, where a new connection may serve the request. */
 export function toRequestError(error: unknown, facts: FailureFacts): RpcError {
   const failure = toMcpError(error, facts);
   if (facts.failure !== undefined || facts.exitCode !== undefined) return failure;
@@ -88,8 +88,8 @@ export function toRequestError(error: unknown, facts: FailureFacts): RpcError {
 }
 
 /**
- * A call of a tool that may have run: repeating it is safe where nothing was sent, where the server says that it took
- * nothing, and for tools that say they only read or may be repeated.
+ * For a tool call that may have run. A retry is safe when nothing was sent, when the server refused the call (429,
+ * 503), and for tools annotated as read-only or idempotent.
  */
 export function toCallError(error: RpcError, isRepeatable: boolean, isUnsent: boolean): RpcError {
   if (error instanceof SessionGone) return error;
@@ -105,7 +105,9 @@ export function toCallError(error: RpcError, isRepeatable: boolean, isUnsent: bo
   });
 }
 
-/** Throws for a value nested deeper than our own parser takes: writing it as JSON would exhaust the stack. */
+/**
+ * Throws for a value nested deeper than the gateway's own parser accepts: writing it as JSON would exhaust the stack.
+ */
 export function checkDepth(value: unknown, name: string): void {
   if (!isDeep(value)) return;
   throw new RpcError('upstream_error', {
@@ -124,7 +126,7 @@ export function isDeep(value: unknown): boolean {
   return false;
 }
 
-/** A failure of our own making or of the network, with the server it concerns. */
+/** A failure of the gateway or of the network, with the name of the server. */
 function named(name: string, error: Error): RpcError {
   if (!(error instanceof RpcError)) {
     const message = `MCP server "${name}": ${oneLine(error.message)}`;

@@ -1,5 +1,5 @@
-// MCP's Streamable HTTP transport through the SSRF-safe fetch. The SDK speaks the protocol; this bounds what a server
-// may send and hands the SDK the global Response it expects.
+// MCP's Streamable HTTP transport through the SSRF-safe fetch. The SDK implements the protocol; this file bounds what a
+// server may send and returns the global Response that the SDK expects.
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
 import { RpcError } from '../errors.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
@@ -9,9 +9,9 @@ import { FRAME_BYTES_MAX } from './stdio.ts';
 
 export interface HttpTransport {
   readonly transport: Transport;
-  /** Why this side ended it. */
+  /** Why the gateway closed the connection. */
   failure(): RpcError | undefined;
-  /** Tells the server that its session is over, where it keeps one. Never throws. */
+  /** Sends the end of the session to a server that keeps one. Never throws. */
   endSession(): Promise<void>;
 }
 
@@ -24,14 +24,14 @@ export function createHttpTransport(
   safeFetch: SafeFetch,
 ): HttpTransport {
   let failure: RpcError | undefined;
-  // The SDK takes a stream that breaks for one that may be resumed; this one may not.
+  // The SDK would resume a stream that breaks; a stream over the bound must not be resumed.
   const onTooLarge = (error: RpcError): void => {
     failure ??= error;
     void transport.close();
   };
   const transport = new StreamableHTTPClientTransport(new URL(url), {
     requestInit: { headers },
-    // Judged redirects are followed below; the SDK has none left to see.
+    // The safe fetch follows the redirects that it allows; the SDK sees none.
     redirectPolicy: 'follow',
     reconnectionOptions: {
       initialReconnectionDelay: 1_000,
@@ -80,7 +80,9 @@ interface Reader {
   cancel(reason?: unknown): Promise<void>;
 }
 
-/** Takes a body in pieces and gives it back with marked numbers. Throws RangeError beyond FRAME_BYTES_MAX at once. */
+/**
+ * Takes a body in pieces and returns it with marked numbers. Throws RangeError as soon as it exceeds FRAME_BYTES_MAX.
+ */
 interface Marker {
   push(bytes: Uint8Array): Uint8Array;
   end(): Uint8Array;
@@ -90,7 +92,7 @@ const NOTHING = new Uint8Array();
 const CARRIAGE_RETURN = 13;
 const NEWLINE = Buffer.from('\n');
 
-/** A whole body, given back at its end. */
+/** A whole body, returned at its end. */
 function createBodyMarker(type: string): Marker {
   const pieces: Uint8Array[] = [];
   let sizeBytes = 0;
@@ -109,8 +111,8 @@ function createBodyMarker(type: string): Marker {
 }
 
 /**
- * An event stream, of which no event may be longer, given back line by line: JSON holds no line break but between its
- * tokens.
+ * An event stream, returned line by line; no event may exceed the bound. JSON has line breaks only between tokens, so a
+ * line holds whole numbers.
  */
 function createStreamMarker(): Marker {
   const lines = createLineReader(FRAME_BYTES_MAX);
@@ -130,7 +132,7 @@ function createStreamMarker(): Marker {
   };
 }
 
-/** A copy: the bytes of a line are reused. */
+/** Returns a copy: the line reader reuses the bytes of a line. */
 function mark(bytes: Buffer): Buffer {
   return mayLoseDigits(bytes.toString('latin1'))
     ? Buffer.from(markNumbers(bytes.toString('utf8')))

@@ -1,18 +1,15 @@
-// Cuts a stream of bytes into lines, in one growing buffer with a bound: a peer that writes byte by byte, or never a
-// newline, costs no more than the longest line it may send.
+// Splits a stream of bytes into lines, in one growing buffer with a bound: a peer that writes byte by byte, or never a
+// newline, costs at most the longest line it may send.
 
 export interface LineReader {
-  /**
-   * Calls `onLine` for each line that is complete, without its newline. Throws RangeError once a line is longer than
-   * the bound.
-   */
+  /** Calls `onLine` for each complete line, without its newline. Throws RangeError when a line exceeds the bound. */
   push(chunk: Buffer, onLine: (line: Buffer) => void): void;
 }
 
 const NEWLINE = 0x0a;
 const FIRST_BYTES = 4096;
 
-/** A line given to `onLine` is valid during that call only. */
+/** The buffer given to `onLine` is valid during that call only. */
 export function createLineReader(lineBytesMax: number): LineReader {
   let buffer = Buffer.alloc(0);
   let used = 0;

@@ -1,5 +1,5 @@
-// One connection as it is kept: made anew once when an HTTP server has forgotten its session, its tools listed anew
-// when the server says that they changed. Calls under way on a connection that is replaced may end on it.
+// One connection as it is kept: reconnects once when an HTTP server has forgotten the session, and lists the tools
+// again when the server announces a change. Calls in flight on a replaced connection may finish on it.
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import type { McpClient } from './client.ts';
@@ -15,7 +15,7 @@ export interface McpConnection {
   readonly transport: 'stdio' | 'http';
   readonly server: McpClient['server'];
   readonly protocolVersion: string;
-  /** Those on the allow-list. */
+  /** The tools on the allow-list. */
   readonly tools: readonly McpTool[];
   /** Tools of the server that cannot be used, and why. */
   readonly omitted: readonly OmittedTool[];
@@ -30,14 +30,14 @@ export interface McpCall {
 }
 
 export interface Link {
-  /** As it is now; another object after its tools were listed anew. */
+  /** The current state; another object after the tools were listed again. */
   readonly connection: McpConnection;
   call(call: McpCall): Promise<McpResult>;
-  /** Lists the tools anew, on a new connection where the server has forgotten this one. */
+  /** Lists the tools again, on a new connection where the server has forgotten this one. */
   refresh(signal: AbortSignal): Promise<void>;
-  /** Resolves when changes that the server has announced are listed. Never rejects. */
+  /** Resolves when the announced changes are listed. Never rejects. */
   ready(): Promise<void>;
-  /** Resolves when it is over and no new connection takes its place. */
+  /** Resolves when the connection has ended and no new one replaces it. */
   readonly ended: Promise<void>;
   close(): Promise<void>;
 }
@@ -48,7 +48,7 @@ export interface LinkOptions {
   readonly plan: Plan;
   readonly allowed: ReadonlySet<string> | undefined;
   readonly clock: Clock;
-  /** Ends what no caller waits for: renewals, and lists after a change. */
+  /** Aborts work that no caller waits for: reconnects, and lists after a change. */
   readonly closing: AbortSignal;
 }
 
@@ -60,7 +60,7 @@ interface Session {
   isReplaced: boolean;
 }
 
-/** Throws as mcp-client.ts. */
+/** Throws as client.ts. */
 export async function openLink(options: LinkOptions, signal: AbortSignal): Promise<Link> {
   const { name, sessionId, plan, allowed, clock, closing } = options;
   const over = new AbortController();
@@ -101,7 +101,7 @@ export async function openLink(options: LinkOptions, signal: AbortSignal): Promi
     end();
   };
 
-  /** Calls that meet the same loss share one renewal. */
+  /** Calls that lose the same session share one reconnect. */
   const renew = (lost: Session): Promise<void> => {
     if (lost !== current) return Promise.resolve();
     renewing ??= open(background)
@@ -168,7 +168,7 @@ export async function openLink(options: LinkOptions, signal: AbortSignal): Promi
     call: ({ tool, arguments: args, timeoutMs, signal: callSignal }) =>
       withSession(callSignal, async (session) => {
         const has = (offer: Offer): boolean => offer.tools.some((one) => one.name === tool);
-        // A server may have gained a tool since.
+        // The server may have added the tool since the last list.
         if (!has(session.connection) && !has(await list(session, callSignal))) throw missing(session.connection, tool);
         return session.client.callTool(tool, args, { signal: callSignal, timeoutMs });
       }),
@@ -191,7 +191,7 @@ function ending(): RpcError {
   return new RpcError('not_found', { message: 'Not found: the MCP server has been disconnected' });
 }
 
-/** Waits no longer than the signal allows; what is waited for goes on. */
+/** Waits until the signal aborts at most; the awaited work continues. */
 async function orAbort<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => {

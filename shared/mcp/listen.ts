@@ -1,15 +1,15 @@
 // Keeps the stream open on which a server of the stateless era announces changes of its tools. Servers of the older era
-// announce them unasked.
+// announce them without a subscription.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@modelcontextprotocol/client';
 
 const ACKNOWLEDGE_MS = 10_000;
 const PAUSE_MS = 1_000;
 const PAUSE_MS_MAX = 60_000;
-/** Streams in a row that were refused. */
+/** Consecutive refusals of the stream. */
 const REFUSALS_MAX = 5;
 
-/** Resolves when the connection is over or the server refuses to announce anything. Never rejects. */
+/** Resolves when the connection is closed or the server refuses the stream. Never rejects. */
 export async function listenForChanges(client: Client, onToolsChanged: () => void, over: AbortSignal): Promise<void> {
   if (client.getProtocolEra() !== 'modern' || client.getServerCapabilities()?.tools?.listChanged !== true) return;
   let refusals = 0;
@@ -17,7 +17,7 @@ export async function listenForChanges(client: Client, onToolsChanged: () => voi
     try {
       const stream = await client.listen({ toolsListChanged: true }, { timeout: ACKNOWLEDGE_MS, signal: over });
       refusals = 0;
-      // What changed while no stream was open was announced to nobody.
+      // The server announced no change while no stream was open.
       if (!isFirst) onToolsChanged();
       await stream.closed;
     } catch {

@@ -1,9 +1,9 @@
-// Which of the tools that a server offers are taken: those the caller allows, up to bounds of number and size. A tool
-// that is odd in itself is left out and named; it never costs the others.
+// Selects the tools that a server offers: those the caller allows, within bounds of number and size. A malformed tool
+// is omitted and reported; it does not affect the others.
 import { hasMarks, isMarked } from '../rpc/exact-json.ts';
 import { isDeep } from './failures.ts';
 
-/** A tool as its server describes it; nothing of it has been judged but its form and size. */
+/** A tool as its server describes it; only its form and size have been checked. */
 export interface McpTool {
   readonly name: string;
   readonly title?: string | undefined;
@@ -29,7 +29,7 @@ const NAME_CHARS_MAX = 256;
 const OMITTED_MAX = 1_000;
 const OMITTED_NAME_CHARS_MAX = 128;
 
-/** `allowed` undefined: all. The bounds apply to those that are allowed. */
+/** `allowed` undefined: all tools. The bounds apply to the allowed ones. */
 export function selectTools(offered: readonly unknown[], allowed: ReadonlySet<string> | undefined): Offer {
   const tools = new Map<string, McpTool>();
   const omitted: OmittedTool[] = [];
@@ -59,7 +59,7 @@ export function selectTools(offered: readonly unknown[], allowed: ReadonlySet<st
   return { tools: [...tools.values()], omitted };
 }
 
-/** Or why it is none that can be used. */
+/** The tool, or the reason why it cannot be used. */
 function toTool(name: string, item: Readonly<Record<string, unknown>>): McpTool | string {
   if (name === '') return 'it has no name';
   if (name.length > NAME_CHARS_MAX) return `its name is longer than ${NAME_CHARS_MAX} characters`;
@@ -80,8 +80,8 @@ function toTool(name: string, item: Readonly<Record<string, unknown>>): McpTool 
 }
 
 /**
- * A schema without the numbers that would lose digits. A bound (`maximum` of 64 bits) or a default goes: no caller
- * could send such a number. Undefined where a value must be one of them.
+ * Returns the schema without the numbers that would lose digits. A bound (a 64-bit `maximum`) or a default is removed:
+ * no caller could send such a number. Undefined where a value must equal one of them.
  */
 function withoutMarks(schema: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> | undefined {
   if (!hasMarks(schema)) return schema;

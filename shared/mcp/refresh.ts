@@ -1,17 +1,17 @@
-// When the tools of a server are listed again: at once after it says that they changed, and never more than one list at
-// a time, with a pause between two, however often it says so.
+// Decides when the tools of a server are listed again: at once after a change is announced, one list at a time, with a
+// pause between two lists however often the server announces.
 
 export interface Refresher {
-  /** The tools have changed. */
+  /** Call it when the tools have changed. */
   changed(): void;
-  /** Resolves when every change known so far has been listed, or could not be. */
+  /** Resolves when every change announced so far has been listed, or its list has failed. */
   ready(): Promise<void>;
   stop(): void;
 }
 
 const PAUSE_MS = 1_000;
 
-/** `refresh` may reject: the tools known before stay. */
+/** `refresh` may reject: the previous tools are kept. */
 export function createRefresher(refresh: () => Promise<void>): Refresher {
   let running: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -38,7 +38,7 @@ export function createRefresher(refresh: () => Promise<void>): Refresher {
     },
     async ready() {
       await running;
-      // A change that came during the list: a reader that needs the tools now does not wait for the pause.
+      // A change arrived during the list: a reader that needs the tools now does not wait for the pause.
       if (isStale && !isStopped) await (running ?? start());
     },
     stop() {

@@ -1,9 +1,9 @@
-// What a tool answered, with every digit of its numbers: structured content that JavaScript would round is given as
+// The result of a tool with every digit of its numbers: structured content that JavaScript would round is returned as
 // JSON text.
 import type { CallToolResult } from '@modelcontextprotocol/client';
 import { digitsOf, hasMarks, isMarked, toExactText } from '../rpc/exact-json.ts';
 
-/** As the protocol has it, but structured content is JSON text where parsing would lose digits of a number. */
+/** As in the protocol, except that structured content is JSON text where parsing would lose digits of a number. */
 export interface McpResult {
   readonly content: CallToolResult['content'];
   readonly structuredContent?: unknown;
@@ -11,7 +11,7 @@ export interface McpResult {
 }
 
 /**
- * `result` as it was read with marked numbers. In content blocks, which have no number but in metadata, a number
+ * `result` was parsed with marked numbers. In content blocks, which have numbers in metadata only, a marked number
  * becomes its digits.
  */
 export function toExactResult({ structuredContent, content, isError }: CallToolResult): McpResult {

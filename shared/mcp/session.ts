@@ -1,10 +1,9 @@
-// The one failure of an MCP connection that a new connection cures. Apart from the protocol's own code, which is loaded
-// at first use.
+// The one failure of an MCP connection that a new connection resolves. Kept apart from the protocol's code, which is
+// loaded at first use.
 import { RpcError } from '../errors.ts';
 
 /**
- * The server does not know the session, or the protocol version, of this connection any more. What it was asked has not
- * been done.
+ * The server no longer accepts the session, or the protocol version, of this connection. The request was not executed.
  */
 export class SessionGone extends RpcError {
   constructor({ message, data }: RpcError) {

@@ -1,6 +1,6 @@
-// MCP's stdio transport over a child of the sandbox: one JSON-RPC message a line
-// (https://modelcontextprotocol.io/specification). The SDK's own would start the process itself, outside. Refuses lines
-// over 4 MiB, floods, and a server that leaves its input unread.
+// MCP's stdio transport over a child of the sandbox: one JSON-RPC message per line
+// (https://modelcontextprotocol.io/specification). The SDK's own transport would start the process outside the sandbox.
+// Ends a server that sends a line over 4 MiB or leaves its input unread, and throttles one that floods.
 import {
   deserializeMessage,
   type JSONRPCMessage,
@@ -12,14 +12,14 @@ import type { SandboxChild } from '../sandbox/sandbox.ts';
 import { createLineReader } from './lines.ts';
 
 export interface StdioTransport extends Transport {
-  /** `pid` and `stderr` are how the SDK knows a transport as stdio, where silence means a server of the older era. */
+  /** The SDK recognizes a stdio transport by `pid` and `stderr`; there, no answer means a server of the older era. */
   readonly pid: number;
   readonly stderr: null;
   /** The end of what the server wrote to stderr. */
   stderrTail(): string;
   /** Undefined while it runs. */
   exitCode(): number | undefined;
-  /** Why this side ended the connection. */
+  /** Why the gateway closed the connection. */
   failure(): Error | undefined;
 }
 
@@ -27,7 +27,7 @@ export const FRAME_BYTES_MAX = 4 << 20;
 const STDERR_BYTES_KEPT = 4096;
 /** Bytes the server may leave unread. */
 const UNREAD_BYTES_MAX = 8 << 20;
-/** What a server may say in one window; a server that says more is read more slowly. */
+/** What a server may send in one window; beyond it, reading pauses until the window ends. */
 const WINDOW_MS = 100;
 const WINDOW_BYTES = 4 << 20;
 const WINDOW_MESSAGES = 500;
@@ -56,7 +56,7 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
     try {
       message = deserializeMessage(markNumbers(line.toString('utf8')));
     } catch (error) {
-      // Servers do print to stdout by mistake; it is not worth the connection.
+      // Servers do print to stdout by mistake; the connection stays open.
       transport.onerror?.(error instanceof Error ? error : new Error(String(error)));
       return;
     }

@@ -1,10 +1,10 @@
-// The tools of a session's MCP servers as a model sees them: names a provider accepts, descriptions and answers of
-// bounded size. What a tool says is data to the model, never an instruction to us.
+// The tools of a session's MCP servers as a model sees them: names that providers accept, descriptions and results of
+// bounded size. What a tool returns is data for the model, never an instruction to the gateway.
 import { RpcError } from '../errors.ts';
 import type { McpCall, McpConnection } from './link.ts';
 import type { McpResult } from './result.ts';
 
-/** As engines/engine.ts wants it. */
+/** The form that engines/engine.ts expects. */
 export interface McpToolset {
   readonly tools: readonly {
     readonly name: string;
@@ -16,7 +16,7 @@ export interface McpToolset {
   /** Characters of names, descriptions and schemas together. */
   readonly chars: number;
   readonly omitted: readonly { readonly server: string; readonly tool: string; readonly reason: string }[];
-  /** Rejects only when `signal` is aborted; everything else is told to the model. */
+  /** Rejects only when `signal` is aborted; every other failure is returned to the model as an error result. */
   call(
     tool: { readonly server: string; readonly tool: string },
     args: Readonly<Record<string, unknown>>,
@@ -30,7 +30,7 @@ const NAME_CHARS_MAX = 64;
 const ANSWER_CHARS_MAX = 64 << 10;
 const CALL_TIMEOUT_MS = 60_000;
 
-/** Undefined when no server is connected. What of it a model can take is the engines' business. */
+/** Undefined when no server is connected. The engines select the tools that a model can take. */
 export function toToolset(
   connections: readonly McpConnection[],
   call: (server: string, request: McpCall) => Promise<McpResult>,
@@ -65,9 +65,11 @@ export function toToolset(
   };
 }
 
-/** `server__tool`, in the characters providers accept, cut to their length, with a number where that is taken. */
+/**
+ * `server__tool`, in the characters that providers accept, cut to their length; a number is appended to a name in use.
+ */
 function toName(server: string, tool: string, taken: ReadonlySet<string>): string {
-  // Gemini wants a letter or an underscore first.
+  // Gemini requires a letter or an underscore first.
   const clean = `${server}__${tool}`
     .replaceAll(/[^\w-]/g, '_')
     .replace(/^(?=[^A-Za-z_])/, '_')
@@ -86,7 +88,7 @@ function toText({ content, structuredContent }: McpResult): string {
     if (block.type === 'resource_link') return `[resource ${block.uri}]`;
     return `[${block.type}, ${block.mimeType}]`;
   });
-  // Servers repeat structured content as text; one that does not would otherwise have said nothing.
+  // Servers usually repeat structured content as text; without that, the result would be empty.
   if (parts.length === 0 && structuredContent !== undefined)
     parts.push(typeof structuredContent === 'string' ? structuredContent : JSON.stringify(structuredContent));
   const text = parts.join('\n').toWellFormed();

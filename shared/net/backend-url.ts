@@ -1,10 +1,10 @@
-// Joins a caller's path to an operator's base URL so that the result cannot leave it.
+// Joins a caller's path to an operator's base URL so that the result cannot leave the base.
 import { RpcError } from '../errors.ts';
 
 /** A path that takes more rounds of percent-decoding than this is refused. */
 const DECODINGS_MAX = 8;
 /**
- * Bytes that no UTF-8 text holds and some servers decode to `.` or `/` (overlong forms), and the `%uXXXX` of old
+ * Bytes that are no valid UTF-8 and that some servers decode to `.` or `/` (overlong forms), and the `%uXXXX` of old
  * servers.
  */
 const DISGUISED = /%c[01]%[89ab][\da-f]|%e0%[89][\da-f]%|%f0%8[\da-f]%|%u[\da-f]{4}/i;
@@ -33,7 +33,7 @@ export function toBackendUrl(baseUrl: string, endpoint: string): URL {
 }
 
 /**
- * Whether `url` is of the origin of `base`, at or below its path, and means the same place to every server on the way.
+ * Whether `url` has the origin of `base`, is at or below its path, and is read the same way by every server on the way.
  */
 export function isBelow(base: URL, url: URL): boolean {
   const prefix = base.pathname.replace(/\/+$/, '');
@@ -41,7 +41,7 @@ export function isBelow(base: URL, url: URL): boolean {
   return findPathProblem(url.pathname.slice(prefix.length)) === undefined;
 }
 
-/** What a server might read in the path that another one does not, however often it decodes. */
+/** Sequences in the path that one server decodes and another does not, for any number of decodings. */
 function findPathProblem(path: string): string | undefined {
   let decoded = path;
   for (let round = 0; ; round++) {

@@ -1,7 +1,7 @@
 // Base URLs of providers as operators write them: with and without the version, a trailing slash, or a query
 // (`?api-version=x`) that belongs to every call.
 
-/** The base URL with its version, without a trailing slash; a query stays at the end, a fragment goes. */
+/** The base URL with its version, without a trailing slash; a query stays at the end, a fragment is removed. */
 export function toBaseUrl(url: string, version = 'v1'): string {
   const { path, query } = splitQuery(url.trim());
   const bare = path.replace(/\/+$/, '');

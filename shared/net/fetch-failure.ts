@@ -1,5 +1,5 @@
-// What a failure of the HTTP client means: which row of the error table, in words that name the cause, and whether
-// anything had been sent.
+// Maps a failure of the HTTP client to an error of the table, with a message that names the cause, and whether anything
+// had been sent.
 import { RpcError } from '../errors.ts';
 
 /** Failures before anything of the request was sent, by the code of the system or of the HTTP client. */
@@ -14,12 +14,12 @@ const NOT_SENT: Readonly<Record<string, string>> = {
 const CUT: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET']);
 const CERTIFICATE = /CERT|UNABLE_TO_VERIFY|SIGNATURE/;
 
-/** Whether the failure of a fetch happened before anything was sent, so that repeating it can do nothing twice. */
+/** Whether a fetch failed before anything was sent, so that a retry cannot execute anything twice. */
 export function isUnsent({ data }: RpcError): boolean {
   return typeof data.code === 'string' && (Object.hasOwn(NOT_SENT, data.code) || CERTIFICATE.test(data.code));
 }
 
-/** Any error of the HTTP client as one of the table; the signal's reason when it was aborted, an RpcError as it is. */
+/** Maps any error of the HTTP client to an RpcError; the signal's reason when it was aborted, an RpcError unchanged. */
 export function toFailure(error: unknown, signal: AbortSignal | null | undefined): unknown {
   let code: string | undefined;
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {

@@ -1,7 +1,7 @@
 // A client for calls through the operator's proxy (config/proxy.ts says which calls may take it).
 import type { ProxyEnv } from 'node:http';
 
-/** `fetch` through the proxy; the client is loaded only where there is one. */
+/** `fetch` through the proxy; the client is loaded only when a proxy is configured. */
 export function createProxiedFetch({ HTTP_PROXY, HTTPS_PROXY, NO_PROXY }: ProxyEnv) {
   const loading = import('undici').then(({ EnvHttpProxyAgent, fetch }) => {
     const dispatcher = new EnvHttpProxyAgent({

@@ -1,6 +1,6 @@
-// HTTP to places that a caller has a say in, safe against SSRF (OWASP, CWE-918): the name is resolved once, every
-// address it has is judged, and the judged address is the one that is dialled, so that no second answer of a rebinding
-// name server counts. Redirects are judged like the first request, and lose the headers of the caller and of the
+// HTTP to URLs that a caller influences, safe against SSRF (OWASP, CWE-918): the name is resolved once, every address
+// of it is checked, and the checked address is the one that is dialled, so that a second answer of a rebinding name
+// server has no effect. Redirects are checked like the first request, and lose the headers of the caller and of the
 // administrator when they leave the origin.
 import dns from 'node:dns';
 import type { LookupFunction } from 'node:net';
@@ -11,13 +11,13 @@ import { isBelow } from './backend-url.ts';
 import { toFailure } from './fetch-failure.ts';
 
 export interface SafeFetchPolicy {
-  /** Origins the operator named as internal: their addresses are not judged. */
+  /** Origins the operator named as internal: their addresses are not checked. */
   readonly internalOrigins?: ReadonlySet<string>;
   readonly headersTimeoutMs?: number;
   /** For the whole exchange, body included; undefined: as long as the caller's signal allows (event streams). */
   readonly totalTimeoutMs?: number | undefined;
   readonly redirectsMax?: number;
-  /** Redirects may lead to this URL and below it only; undefined: to every place that may be reached. */
+  /** Redirects may lead to this URL and below it only; undefined: to every allowed address. */
   readonly redirectsWithin?: URL;
   /** Resolves names; tests count its calls. */
   readonly lookup?: typeof dns.lookup;
@@ -31,7 +31,8 @@ export interface SafeFetch {
 const CONNECT_TIMEOUT_MS = 5_000;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 /**
- * Never sent on: they speak of this connection, of the gateway, or open the metadata server (RFC 9110 section 7.6.1).
+ * Never forwarded: they describe this connection or the gateway, or enable the metadata server (RFC 9110 section
+ * 7.6.1).
  */
 const STRIPPED = [
   'connection',
@@ -57,14 +58,14 @@ const STRIPPED = [
   'x-real-ip',
 ] as const;
 /**
- * All that a request keeps when a redirect leads it to another origin: any other header may be a credential, whatever
- * its name. They say how to read the request and its answer.
+ * The only headers that a request keeps when a redirect leads to another origin: any other header may be a credential,
+ * whatever its name. They describe the format of the request and of its answer.
  */
 const KEPT_ACROSS_ORIGINS: ReadonlySet<string> = new Set(['accept', 'content-type', 'mcp-protocol-version']);
 
 /**
- * Makes a fetch with this policy. Throws RpcError `forbidden` for a place that may not be reached (data.reason_detail
- * says which rule), `upstream_timeout` when a deadline passes, `upstream_error` for every other failure of the
+ * Makes a fetch with this policy. Throws RpcError `forbidden` for an address that must not be reached (data.detail
+ * names the rule), `upstream_timeout` when a deadline passes, `upstream_error` for every other failure of the
  * connection; the signal's reason when aborted.
  */
 export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
@@ -151,7 +152,7 @@ function toTarget(url: string | URL, base?: URL): URL {
   return target;
 }
 
-/** A literal address never meets the lookup, so it is judged here; a name whose only meaning is inside as well. */
+/** A literal address skips the lookup, so it is checked here, as are names that resolve in internal networks only. */
 function judge({ hostname }: URL): void {
   const literal = literalOf(hostname);
   if (literal !== undefined && !isGloballyRoutable(literal))
@@ -165,7 +166,7 @@ function judge({ hostname }: URL): void {
   }
 }
 
-/** A lookup for `net.connect` that answers only when every address of the name is globally routable. */
+/** A lookup for `net.connect` that succeeds only when every address of the name is globally routable. */
 function judgedLookup(lookup: typeof dns.lookup): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, addresses) => {
@@ -182,7 +183,7 @@ function judgedLookup(lookup: typeof dns.lookup): LookupFunction {
 
 function clean(init: HeadersInit | undefined): Headers {
   const headers = new Headers(init);
-  // What `Connection` names belongs to that hop too.
+  // Headers named in `Connection` are hop-by-hop as well.
   for (const named of headers.get('connection')?.split(',') ?? []) {
     if (/^[\w-]+$/.test(named.trim())) headers.delete(named.trim());
   }

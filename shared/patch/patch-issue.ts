@@ -1,4 +1,4 @@
-// What is said about a patch that is refused before anything is started.
+// The error for a patch that is refused before any process starts.
 import { RpcError } from '../errors.ts';
 
 /** `line` counts from 0. */

@@ -1,4 +1,4 @@
-// Which names of files a patch may carry: none that leads out of the repository or into its `.git`.
+// Which file names a patch may contain: none that leads out of the repository or into its `.git`.
 import { patchIssue } from './patch-issue.ts';
 
 const PATH_BYTES_MAX = 1024;
@@ -12,7 +12,7 @@ export function checkPath(path: string): void {
   for (const component of path.split('/')) {
     if (component === '' || component === '.') throw patchIssue('has a path with an empty component');
     if (component === '..') throw patchIssue('must not name paths with ".."');
-    // Names that some file systems take for it as well.
+    // Names that some file systems treat as `.git` as well.
     if (/^(\.git|git~\d+)[ .]*$/i.test(component.replace(/\p{Cf}/gu, '')) || /^\.git[ .]*:/i.test(component)) {
       throw patchIssue('must not touch .git');
     }

@@ -1,6 +1,5 @@
-// Lets git itself read the names in a patch, in the sandbox and without changing anything, and decides how many leading
-// components of them are no part of the path: `git apply`'s own choice, or none where the names are whole and are those
-// of files that are there.
+// Runs git in the sandbox to read the names in a patch, without changing anything, and decides how many leading
+// components are stripped: `git apply`'s own choice, or none where the names are complete and belong to existing files.
 
 import type { RunResult } from '../sandbox/sandbox.ts';
 import { patchIssue } from './patch-issue.ts';
@@ -11,12 +10,12 @@ import type { PatchSection } from './patch-section.ts';
 export interface NamedSection extends PatchSection {
   /** Relative to the repository; for a deleted file its old path. */
   readonly path: string;
-  /** The same as `path`, but where the file is renamed or copied. */
+  /** The same as `path`, unless the file is renamed or copied. */
   readonly oldPath: string;
 }
 
 export interface Reading {
-  /** For `git apply`: `-p0`, or nothing for its own choice. */
+  /** Option for `git apply`: `-p0`, or none for its own choice. */
   readonly strip: '' | '-p0';
   readonly files: readonly NamedSection[];
 }
@@ -28,7 +27,7 @@ export type RunScript = (script: string, args: readonly string[], stdin: string)
 export const STEP = { read: 91, check: 92, write: 93, directory: 94 } as const;
 
 /**
- * Defines `apply` and `refuse`; the patch comes on stdin and is kept in memory. The first argument is git's option for
+ * Defines `apply` and `refuse`; the patch is read from stdin and kept in memory. The first argument is git's option for
  * prefixes. Checks the repository first.
  */
 export const PRELUDE = `
@@ -44,7 +43,7 @@ cat > "$patch" || exit ${STEP.read}
 apply() { git -c core.fsmonitor=false -c core.quotePath=false apply $strip --whitespace=nowarn "$@" "$patch"; }
 `;
 
-/** New names and counts, an empty record, then the old names: those of the patch in reverse. */
+/** New names and counts, an empty record, then the old names: those of the reversed patch. */
 const READ = `${PRELUDE}
 apply --numstat -z || exit ${STEP.read}
 printf '\\0'
@@ -70,21 +69,18 @@ export async function readNames(run: RunScript, sections: readonly PatchSection[
   throw patchIssue(`cannot be read: ${firstError(chosen.stderr.toString('utf8'))}`);
 }
 
-/** The first message of git's for people. */
+/** The first error message in git's output. */
 export function firstError(said: string): string {
   const line = said.split('\n').find((text) => /^(error|fatal): /.test(text)) ?? said.split('\n', 1)[0] ?? '';
   return line.replace(/^(error|fatal): /, '').slice(0, 300);
 }
 
-/** As `git diff --no-prefix`, Subversion and others write them, if all of the patch is like that. */
+/** Whether the whole patch has names without prefixes, as `git diff --no-prefix`, Subversion and others write them. */
 function areWhole(sections: readonly PatchSection[]): boolean {
   return sections.some(({ names }) => names === 'whole') && sections.every(({ names }) => names !== 'prefixed');
 }
 
-/**
- * Whether whole names are those of files that are there. Where only new files come, `a/` and `b/` are prefixes all the
- * same.
- */
+/** Whether complete names belong to existing files. Where a patch only adds files, `a/` and `b/` are prefixes. */
 async function isMeant(run: RunScript, files: readonly NamedSection[]): Promise<boolean> {
   const old = files.filter(({ needsOld }) => needsOld).map(({ oldPath }) => oldPath);
   if (old.length === 0) return !files.every(({ path }) => /^[ab]\//.test(path));
@@ -95,15 +91,15 @@ function checked(reading: Reading): Reading {
   for (const { path, oldPath, move } of reading.files) {
     checkPath(path);
     checkPath(oldPath);
-    // Git would replace one file by the other without reading it.
+    // Git would replace one file with the other without reading it.
     if (path !== oldPath && move === undefined) throw patchIssue('a file has two names');
   }
   return reading;
 }
 
 /**
- * Git's records (`additions TAB deletions TAB path NUL`), each against the section of the text that it is about. In
- * reverse, git lists the files from the last to the first since 2.30.
+ * Git's records (`additions TAB deletions TAB path NUL`), each checked against its section of the text. For a reversed
+ * patch, git lists the files from the last to the first since 2.30.
  */
 function toFiles(sections: readonly PatchSection[], numstat: string): NamedSection[] {
   const records = numstat.split('\0');

@@ -1,6 +1,6 @@
 // The changes to one file in the text of a patch, found as `git apply` finds them: a git header or the two lines of a
-// traditional one, then hunks. Names are read by git itself (patch-reading.ts); what is read here is how many lines
-// change, and what may not be changed at all.
+// traditional one, then hunks. Git itself reads the names (patch-reading.ts); this file reads how many lines change and
+// refuses changes that are not allowed.
 import { patchIssue } from './patch-issue.ts';
 
 export interface PatchSection {
@@ -9,11 +9,11 @@ export interface PatchSection {
   /** First old line of each hunk, in order. */
   readonly hunks: readonly number[];
   readonly isBinary: boolean;
-  /** What its header says beyond a change. */
+  /** Header lines other than a change of content. */
   readonly move: 'renamed' | 'copied' | undefined;
-  /** Whether it needs a file that is there already. */
+  /** Whether the file must already exist. */
   readonly needsOld: boolean;
-  /** `whole`: both names are the same as they stand, so that none has a prefix; `open`: only one name is given. */
+  /** `whole`: both names are equal as written, so that neither has a prefix; `open`: only one name is given. */
   readonly names: 'whole' | 'prefixed' | 'open';
 }
 
@@ -24,14 +24,14 @@ export interface Cursor {
 }
 
 const HUNK = /^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@/;
-/** Lines that git takes as part of its header, in any order. */
+/** Lines that git accepts as part of its header, in any order. */
 const HEADER =
   /^(---|\+\+\+|(?:old|new|deleted file|new file) mode|(?:copy|rename) (?:from|to)|rename (?:old|new)|(?:dis)?similarity index|index) (.*)$/s;
 const BINARY_LITERAL = /^(?:literal|delta) \d/;
-/** The shortest `\ No newline at end of file` that git takes, in any language. */
+/** The shortest `\ No newline at end of file` that git accepts, in any language. */
 const NO_NEWLINE_CHARS_MIN = 11;
 
-/** Headers of patches that were kept on Windows end with CR. */
+/** Headers of patches saved on Windows end with CR. */
 export function headerLine(lines: readonly string[], index: number): string {
   return (lines[index] ?? '').replace(/\r$/, '');
 }
@@ -47,8 +47,8 @@ export function isPlainHeader(lines: readonly string[], index: number): boolean 
 }
 
 /**
- * The section that begins at the cursor, which is then behind it; undefined when none does. Throws RpcError
- * `invalid_params` with the line at fault.
+ * Returns the section that starts at the cursor and moves the cursor behind it; undefined when none starts there.
+ * Throws RpcError `invalid_params` with the line at fault.
  */
 export function readSection(cursor: Cursor): PatchSection | undefined {
   const { lines, at } = cursor;
@@ -61,7 +61,7 @@ export function readSection(cursor: Cursor): PatchSection | undefined {
   return { ...counted, isBinary: false, move: undefined, needsOld: oldLines > 0, names: namesOf(...names) };
 }
 
-/** Undefined for a header without any change, which git leaves out. */
+/** Undefined for a header without any change, which git ignores. */
 function readGitSection(cursor: Cursor): PatchSection | undefined {
   const { lines, at: startedAt } = cursor;
   const header = new Map<string, string>();
@@ -79,7 +79,7 @@ function readGitSection(cursor: Cursor): PatchSection | undefined {
   const has = (...names: readonly string[]): boolean => names.some((name) => header.has(name));
   const hasHunks = counted.hunks.length > 0;
   const isBinary = !hasHunks && readBinary(cursor);
-  // Its lines are missing or damaged: git would take the rest of the header for all there is.
+  // Its lines are missing or damaged: git would accept the header alone.
   if (!hasHunks && !isBinary && has('---', '+++')) {
     cursor.at = startedAt;
     return undefined;
@@ -134,7 +134,7 @@ function isNoNewline(line: string | undefined): boolean {
 }
 
 /**
- * Lines of a change after a hunk's last: git would leave them out without a message. Mails end with `-- ` or a long
+ * Lines of a change after a hunk's last line, which git would drop without a message. Mails end with `-- ` or a long
  * rule.
  */
 function hasMore({ lines, at }: Cursor): boolean {
@@ -165,7 +165,7 @@ function readBinary(cursor: Cursor): boolean {
 
 function checkName(name: string, at: number): void {
   if (name.startsWith('/') && !isDevNull(name)) throw patchIssue('must not name absolute paths', at);
-  // Git would take what stands before it for the whole name.
+  // Git would take the text before it as the whole name.
   if (name.startsWith('"') && name.includes('\\000')) throw patchIssue('has a path with control characters', at);
 }
 

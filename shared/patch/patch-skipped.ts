@@ -1,6 +1,6 @@
-// Changes that `git apply` leaves out without a message while it applies the rest: combined and context diffs,
-// properties of Subversion, what a recursive diff reports in words, headers without hunks. A patch that has one is
-// refused whole.
+// Changes that `git apply` drops without a message while it applies the rest: combined and context diffs, properties of
+// Subversion, changes that a recursive diff reports as a sentence, headers without hunks. A patch that has one is
+// refused as a whole.
 import { RpcError } from '../errors.ts';
 import { headerLine } from './patch-section.ts';
 
@@ -27,7 +27,7 @@ const ANYWHERE: readonly Rule[] = [
   { pattern: /^[ad]\d+ \d+$/, what: 'an RCS script', hunk: 1 },
 ];
 
-/** Sentences that a mail could hold as well: they count beside other lines of a diff only. */
+/** Sentences that could be part of a mail as well: they count only next to other lines of a diff. */
 const BESIDE_CHANGES: readonly Rule[] = [
   { pattern: /^Only in .+: (.+)$/, what: 'a file that only one side has (make the diff with -N)' },
   { pattern: /^Files (.*) and .* differ$/, what: 'a file whose changes are not there' },
@@ -37,8 +37,8 @@ const BESIDE_CHANGES: readonly Rule[] = [
 const REPORT_LINE = /^(?:Common subdirectories: |Binary files |Only in )/;
 
 /**
- * `index` is a line that begins no section that git reads; `follows`: right behind one, or first of all. Throws
- * RpcError `patch_failed` (data.file, data.hunk, data.patch_line) when git would leave out a change there.
+ * `index` is a line that starts no section that git reads; `follows`: directly after one, or at the start. Throws
+ * RpcError `patch_failed` (data.file, data.hunk, data.patch_line) when git would drop a change there.
  */
 export function refuseSkipped(lines: readonly string[], index: number, follows: boolean): void {
   const line = headerLine(lines, index);
@@ -81,7 +81,7 @@ function isOfDiff(line: string): boolean {
   return REPORT_LINE.test(line) || commandOf(line) !== undefined;
 }
 
-/** Whether what follows `Index: FILE` and its rule is not about that file any more. */
+/** Whether the lines after `Index: FILE` and its rule are about another file. */
 function isNextFile(line: string | undefined, file: string): boolean {
   if (line === undefined || line === '' || line.startsWith('Index: ')) return true;
   return line.startsWith('diff --git ') && !line.includes(file);

@@ -1,5 +1,5 @@
-// Reads the text of a unified or git patch before anything is started: one section for each file that git will find in
-// it. Refuses what a gateway does not let a patch do, and what git would leave out. Names are git's part
+// Reads the text of a unified or git patch before any process starts: one section for each file that git will find in
+// it. Refuses changes that the gateway does not allow, and changes that git would drop. Git reads the names
 // (patch-reading.ts); where its count of the lines differs from this one, nothing is written.
 import { patchIssue } from './patch-issue.ts';
 import { type Cursor, isHunkHeader, type PatchSection, readSection } from './patch-section.ts';
@@ -8,7 +8,7 @@ import { refuseSkipped } from './patch-skipped.ts';
 export const PATCH_BYTES_MAX = 1 << 20;
 export const PATCH_FILES_MAX = 200;
 
-/** Throws RpcError `invalid_params` with the line at fault, `patch_failed` for a change that git would leave out. */
+/** Throws RpcError `invalid_params` with the line at fault, `patch_failed` for a change that git would drop. */
 export function readPatch(patch: string): PatchSection[] {
   if (patch.includes('\0')) throw patchIssue('must not contain NUL');
   const lines = patch.split('\n');
@@ -25,7 +25,7 @@ export function readPatch(patch: string): PatchSection[] {
       continue;
     }
     if (isHunkHeader(lines[cursor.at] ?? '')) throw patchIssue('a hunk stands without a file', cursor.at);
-    // Other lines are those of mails, commit messages, `Index:`: git ignores them as well.
+    // Other lines come from mails, commit messages, `Index:`: git ignores them as well.
     refuseSkipped(lines, cursor.at, cursor.at === endedAt);
     cursor.at++;
   }

@@ -1,4 +1,4 @@
-// Applies a patch that has been read to a directory of the workspace: `git apply` inside the sandbox, all or nothing.
+// Applies a parsed patch to a directory of the workspace: `git apply` inside the sandbox, all or nothing.
 import { RpcError } from '../errors.ts';
 import type { RunResult, Sandbox } from '../sandbox/sandbox.ts';
 import { firstError, type NamedSection, PRELUDE, type RunScript, readNames, STEP } from './patch-reading.ts';
@@ -7,7 +7,7 @@ import { readPatch } from './patch-text.ts';
 export interface PatchedFile {
   /** Relative to the repository; for a deleted file its old path. */
   readonly path: string;
-  /** Where it is renamed or copied from. */
+  /** The path it is renamed or copied from. */
   readonly oldPath: string | undefined;
   readonly change: 'added' | 'modified' | 'deleted' | 'renamed' | 'copied';
   /** 0 for a binary file, as `deletions`. */
@@ -28,13 +28,13 @@ const TIMEOUT_MS = 60_000;
 const OUTPUT_BYTES_MAX = 1 << 20;
 const SAID_CHARS_MAX = 2000;
 
-/** How programs say it with LC_ALL=C. */
+/** How programs report a full disk with LC_ALL=C. */
 const NO_ROOM = /No space left on device|Disk quota exceeded|File size limit exceeded/;
 
 /**
  * The patch comes on stdin. Arguments: git's option for prefixes, `1` for a dry run, then every path it touches. The
- * old files are kept as hard links until the new ones are written (git never writes into a file, it makes a new one),
- * so that a failure half-way can be undone without needing room.
+ * old files are kept as hard links until the new ones are written (git never writes into a file, it creates a new one),
+ * so that a failure half-way can be undone without free space.
  */
 const SCRIPT = `${PRELUDE}
 dry=$1; shift
@@ -72,7 +72,7 @@ rm -rf -- "$kept"
 `;
 
 /**
- * Throws RpcError `invalid_params` for a patch that is refused or a directory that is not there, `patch_failed`
+ * Throws RpcError `invalid_params` for a patch that is refused or a directory that does not exist, `patch_failed`
  * (data.file, data.hunk, data.line) for one that does not fit or that git would apply in part; then nothing has been
  * written.
  */
@@ -115,7 +115,7 @@ async function runScript(
     });
   }
   if (result.exitCode === STEP.directory) throw repoIssue(directory, firstError(said));
-  // In a full workspace even the patch cannot be put down.
+  // In a full workspace not even the patch can be stored.
   if (result.isFull && NO_ROOM.test(said)) throw noRoom([], said);
   if (result.timedOut) throw new RpcError('patch_failed', { message: 'Patch took too long; nothing was changed' });
   return result;
@@ -130,7 +130,7 @@ function repoIssue(directory: string, what: string): RpcError {
   return new RpcError('invalid_params', { data: { issues } });
 }
 
-/** What git says in its summary, in the order of the files: ` create mode 100644 PATH`, ` delete mode 100644 PATH`. */
+/** The lines of git's summary, in the order of the files: ` create mode 100644 PATH`, ` delete mode 100644 PATH`. */
 function toPatched(files: readonly NamedSection[], summary: string): PatchedFile[] {
   const lines = [...summary.matchAll(/^ (create|delete) (?:mode \d+ )?(.*)$/gm)];
   let next = 0;
@@ -157,7 +157,7 @@ function failed(files: readonly NamedSection[], said: string): RpcError {
       data: { file: hunkPath, ...(hunk > 0 && { hunk }), line },
     });
   }
-  // The whole file is in the way, or missing: its first hunk already does not fit.
+  // The whole file conflicts or is missing: its first hunk already does not fit.
   const names = files.flatMap(({ path, oldPath, hunks }) => [path, oldPath].map((name) => ({ name, hunks })));
   const file =
     names.find(({ name }) => first.startsWith(`${name}: `)) ?? names.find(({ name }) => first.includes(name));

@@ -1,4 +1,4 @@
-// One line per command in the log: whose, what, how it ended, how long it took. Never its input or output.
+// One log line per command: its key, its program, its exit code, its duration. Never its input or output.
 import type { Logger } from '../log.ts';
 
 const ARGS_SHOWN = 16;

@@ -1,5 +1,5 @@
-// The command line of one sandbox: which namespaces, which mounts, which rights. Pure: it starts nothing and touches no
-// disk.
+// Builds the command line of one sandbox: its namespaces, mounts and rights. Pure: it starts no process and reads no
+// file.
 
 import { takeUid } from './process/own-uid.ts';
 import { type SandboxLimits, toUlimits } from './quota/limits.ts';
@@ -22,26 +22,24 @@ export interface Toolbox {
 export interface CommandOptions {
   readonly limits: SandboxLimits;
   /**
-   * bwrap is started by root: it mounts as root, then setpriv(1) takes the key's uid. Otherwise bwrap makes a user
+   * bwrap is started by root: it mounts as root, then setpriv(1) changes to the key's uid. Otherwise bwrap makes a user
    * namespace.
    */
   readonly asRoot: boolean;
-  /** The workspace can only be read. */
+  /** The workspace is read-only. */
   readonly readOnly?: boolean;
-  /** Descriptors 0 to 2 are a terminal, which is to be the controlling terminal of what runs. */
+  /** Descriptors 0 to 2 are a terminal, which becomes the controlling terminal of the program. */
   readonly hasTerminal?: boolean;
 }
 
-/** How to start bwrap; descriptors as the spawner gives them. */
+/** How to start bwrap; descriptors as the spawner opens them. */
 export interface BubblewrapCommand {
   /**
-   * What every user of the machine may see, because the program that runs has the same arguments in the end: no
-   * variable, no path.
+   * Visible to every user of the machine, because the program ends up with the same arguments: no variable, no path.
    */
   readonly args: readonly string[];
   /**
-   * For INPUT_FD: bwrap's options, each with a NUL at its end. Paths of the machine and the caller's environment are
-   * here.
+   * For INPUT_FD: bwrap's options, each followed by a NUL. Paths of the machine and the caller's environment are here.
    */
   readonly input: string;
   /** From FILES_FD on. */
@@ -49,14 +47,14 @@ export interface BubblewrapCommand {
 }
 
 /**
- * Descriptors of bwrap: it writes its status to the first, reads its options from the second, and files are open from
- * the third on.
+ * Descriptors of bwrap: it writes its status to the first, reads its options from the second; the third and later ones
+ * are open files.
  */
 export const STATUS_FD = 3;
 const INPUT_FD = 4;
 const FILES_FD = 5;
 
-/** Size of what is writable but in memory: /dev/shm, and a /tmp that cannot be the workspace's. */
+/** Size of writable directories in memory: /dev/shm, and a /tmp that cannot be the workspace's. */
 const SHM_BYTES = 64 << 20;
 
 const BASE_ENV = {
@@ -70,17 +68,15 @@ const BASE_ENV = {
 } as const;
 
 /**
- * Files of the machine's /etc that programs on the network need; the rest is the workspaces' own. Every mount costs a
- * quarter of a millisecond.
+ * Files of the machine's /etc that programs on the network need; the others are the workspaces' own. Every mount costs
+ * a quarter of a millisecond.
  */
 const ETC_WITH_NETWORK = ['resolv.conf', 'ssl/certs', 'ssl/openssl.cnf'];
 
-/**
- * Exit code and message of the shell that sets the limits when it cannot enter the directory.
- */
+/** Exit code and message of the shell that sets the limits when it cannot enter the directory. */
 export const CANNOT_ENTER = { exitCode: 125, message: /^sandbox: .*\bcd: / };
 
-/** The environment is set by bwrap itself: env(1) would have it in its own command line. */
+/** bwrap sets the environment: env(1) would show it in its own command line. */
 export function toBubblewrapCommand(
   tools: Toolbox,
   spec: SandboxSpec,
@@ -89,7 +85,7 @@ export function toBubblewrapCommand(
 ): BubblewrapCommand {
   const bwrapOptions = [
     ...namespaces(tools, spec, options),
-    // A terminal must be taken by a process inside; whatever else runs is kept from the terminal of the gateway.
+    // A process inside must take the terminal; all other processes are kept from the terminal of the gateway.
     ...(options.hasTerminal === true ? [] : ['--new-session']),
     ...['--json-status-fd', String(STATUS_FD), '--seccomp', String(FILES_FD)],
     ...mounts(tools, spec, workspace, options.readOnly === true ? '--ro-bind' : '--bind'),
@@ -126,7 +122,7 @@ function namespaces(tools: Toolbox, spec: SandboxSpec, { asRoot }: CommandOption
   ];
 }
 
-/** A shell that enters the directory, takes the limits upon itself and becomes the rest. */
+/** A shell that enters the directory, sets the limits for itself and then executes the program. */
 function toShell(limits: SandboxLimits): string[] {
   const script = [
     `cd -- "$1" || exit ${CANNOT_ENTER.exitCode}`,
@@ -137,7 +133,7 @@ function toShell(limits: SandboxLimits): string[] {
 }
 
 function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace, bind: '--bind' | '--ro-bind'): string[] {
-  // What is below /usr is there already.
+  // Paths below /usr are mounted already.
   const readOnly = (spec.readOnly ?? []).filter(({ from, to }) => from !== to || !from.startsWith('/usr/'));
   const extra = [...readOnly, ...(spec.writable === undefined ? [] : [spec.writable])].map(({ to }) => to);
   return [
@@ -156,13 +152,13 @@ function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace, bind: '
     ...directories(extra),
     ...readOnly.flatMap(({ from, to }) => ['--ro-bind', from, to]),
     ...(spec.writable === undefined ? [] : ['--bind', spec.writable.from, spec.writable.to]),
-    // What bwrap put on its own tmpfs is memory that no limit counts. In /proc a process could lower its oom_score_adj;
-    // what makes sandboxes of its own has to write its uid_map there.
+    // Files that bwrap creates on its own tmpfs are memory that no limit counts. In /proc a process could lower its
+    // oom_score_adj; a program that makes sandboxes of its own must write its uid_map there.
     ...['--remount-ro', '/dev', ...(spec.nested === true ? [] : ['--remount-ro', '/proc']), '--remount-ro', '/'],
   ];
 }
 
-/** All of it at once, unless something must be mounted inside. */
+/** The caller's whole directory in one mount, unless a path must be mounted inside it. */
 function etc(workspace: Workspace, extra: readonly string[]): string[] {
   if (!extra.some((path) => path.startsWith('/etc/'))) return ['--ro-bind', workspace.etc, '/etc'];
   return [
@@ -171,7 +167,9 @@ function etc(workspace: Workspace, extra: readonly string[]): string[] {
   ];
 }
 
-/** The directories above some paths, for all to pass: those that bwrap makes on the way are for root alone. */
+/**
+ * The parent directories of these paths, passable for all users: those that bwrap creates on the way are for root only.
+ */
 function directories(paths: readonly string[]): string[] {
   const above = new Set<string>();
   for (const path of paths) {
@@ -181,9 +179,9 @@ function directories(paths: readonly string[]): string[] {
 }
 
 /**
- * The caller's directory. Where something must be mounted inside it, an empty one in memory takes its place: bwrap
- * makes mount points with its own rights, and in a directory that a caller has filled, a symlink could lead them
- * anywhere.
+ * The caller's directory. Where a path must be mounted inside it, an empty directory in memory takes its place: bwrap
+ * creates mount points with its own rights, and in a directory that a caller has filled, a symlink could lead them to
+ * any path.
  */
 function own(bind: string, from: string, to: string, extra: readonly string[]): string[] {
   const isCrossed = extra.some((path) => path === to || path.startsWith(`${to}/`));

@@ -1,5 +1,5 @@
 // The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap): namespaces by bwrap, limits by setrlimit,
-// a PID namespace per command so that nothing survives it. Where the self-test fails, nothing runs.
+// a PID namespace per command so that no process outlives it. Where the self-test fails, nothing runs.
 import { join, resolve } from 'node:path';
 import { RpcError } from '../errors.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../slots.ts';
@@ -25,24 +25,24 @@ import { type SelfTest, selfTest } from './self-test.ts';
 import { createWorkspaces } from './workspaces.ts';
 
 export interface BubblewrapOptions {
-  /** Directory of all workspaces on this machine; made when missing. */
+  /** Directory of all workspaces on this machine; created when missing. */
   readonly directory: string;
-  /** Where to look for bwrap, as in PATH. */
+  /** Where to search for bwrap, as in PATH. */
   readonly path: string;
-  /** Whether the one that comes with Codex will do; default true. */
+  /** Whether the bwrap that comes with Codex may be used; default true. */
   readonly bundled?: boolean;
   /** Default: DISK_LIMITS. */
   readonly disk?: DiskLimits;
-  /** Most of what all processes of a key may have together; default: 2 GiB. */
+  /** Upper bound of the memory of all processes of a key together; default: 2 GiB. */
   readonly ownerMemoryBytes?: number;
 }
 
-/** A command may use all that is left of the processor; a server must still be able to answer its client. */
+/** A command may use all idle processor time; the gateway must still be able to answer its clients. */
 const NICE_COMMAND = 15;
 const NICE_LONG = 5;
 
 /**
- * Of one string, and of all of a program's arguments and environment together, with room for what the sandbox adds
+ * Limits of one string, and of all arguments and environment of a program together, with room for what the sandbox adds
  * (execve(2)).
  */
 const STRING_BYTES_MAX = (128 << 10) - 1;
@@ -201,8 +201,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     const tools = await toolbox();
     const workspace = await workspaces.open(spec.keyId);
     const access = await disk.admit(workspace);
-    // What runs for long has no use for a workspace that cannot be written to, and would only fail later, and
-    // obscurely.
+    // A long-running process cannot use a read-only workspace: it would fail later, without a clear message.
     if (isLong && tty === undefined && access !== 'write') throw diskFull();
     const limits = {
       ...(isLong ? LONG_RUNNING_LIMITS : DEFAULT_LIMITS),
@@ -248,11 +247,13 @@ interface StartHow {
 interface Started {
   readonly child: SandboxProcess;
   readonly access: DiskAccess;
-  /** What is added to its stderr when it has failed. */
+  /** Appended to the stderr of a command that failed. */
   memoryNotice(): Buffer[];
 }
 
-/** bwrap gets the environment through a pipe, so the start of bwrap itself does not fail when it is too long. */
+/**
+ * bwrap gets the environment through a pipe, so starting bwrap itself does not fail when the environment is too long.
+ */
 function checkLength({ argv, env = {} }: SandboxSpec): void {
   const strings = [...argv, ...Object.entries(env).map(([name, value]) => `${name}=${value}`)];
   const sizes = strings.map((text) => Buffer.byteLength(text));

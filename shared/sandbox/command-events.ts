@@ -1,6 +1,5 @@
-// Shows a command to the caller while it runs: `workspace.event` notifications with Codex's event names. On a WebSocket
-// a command that ends at once is answered by its response alone, so that a client which reads one message reads the
-// answer.
+// Sends events about a command to the caller while it runs: `workspace.event` notifications with Codex's event names.
+// On a WebSocket a short command sends its response only, so that a client which reads one message reads the response.
 
 export type WorkspaceEvent =
   | {
@@ -27,9 +26,9 @@ export type WorkspaceEvent =
     };
 
 export interface EventSink {
-  /** Resolves when the caller can take more. */
+  /** Resolves when the caller can receive more. */
   send(event: WorkspaceEvent): void | Promise<void>;
-  /** Forgets what is still held back: the response says it all. */
+  /** Drops the events still held back: the response contains all of it. */
   end(): void;
 }
 
@@ -40,7 +39,7 @@ export interface SinkOptions {
   readonly holdMs: number;
 }
 
-/** Where notifications go. */
+/** Sends one notification. */
 export type Notify = (method: string, params: object, eventId: string) => void | Promise<void>;
 
 /** `notify` undefined: the transport cannot stream, nothing is sent. */
@@ -53,7 +52,7 @@ export function createEventSink(notify: Notify | undefined, options: SinkOptions
   const timer = isHolding ? setTimeout(flush, options.holdMs) : undefined;
   return {
     send(event) {
-      // What is held is bounded by the output that is kept.
+      // The held events are bounded by the output that is kept.
       if (isHolding) held.push(event);
       else return tell(event);
     },

@@ -1,13 +1,12 @@
-// Which environment variables a caller may give a child. Refused: those that make a program load or run something
-// before what was asked for. Inside the sandbox that is no escape; it would still turn a harmless command into another
-// one.
+// Which environment variables a caller may give a child. Refused: variables that make a program load or run code before
+// the requested program. Inside the sandbox that is no escape, but it would turn a harmless command into another one.
 import type { Issue } from '../errors.ts';
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 const VARIABLES_MAX = 64;
 export const VALUE_BYTES_MAX = 32 << 10;
 
-/** Git's are settings and programs to run, except who the author is. */
+/** Git's variables set options and programs to run, except those that name the author. */
 const ALLOWED = /^GIT_(AUTHOR|COMMITTER)_(NAME|EMAIL|DATE)$/;
 const REFUSED_PREFIXES = ['LD_', 'DYLD_', 'GIT_', 'BASH_', 'MALLOC_', 'NPM_CONFIG_', 'npm_config_', 'GLIBC_', '_JAVA_'];
 const REFUSED = new Set([
@@ -29,7 +28,7 @@ const REFUSED = new Set([
   ...['LESSOPEN', 'LESSCLOSE', 'PAGER', 'MANPAGER', 'EDITOR', 'VISUAL', 'BROWSER', 'SSH_ASKPASS'],
 ]);
 
-/** Findings about a caller's environment, paths below `env`; empty: it may be used. Values are never shown. */
+/** Checks a caller's environment; issues have paths below `env`, none: it may be used. Values are never included. */
 export function checkEnvironment(env: Readonly<Record<string, string>>): Issue[] {
   const entries = Object.entries(env);
   if (entries.length > VARIABLES_MAX)

@@ -1,13 +1,13 @@
-// The output of a command within the bytes that its answer may have as JSON: a control character is six bytes there, a
-// byte that is no UTF-8 becomes a replacement character of three and is repeated in base64.
+// Cuts the output of a command to the bytes that its response may have as JSON: a control character is six bytes there,
+// a byte that is no UTF-8 becomes a replacement character of three bytes and is repeated in base64.
 import { isUtf8 } from 'node:buffer';
 
 /**
- * How many leading bytes of each stream fit into `jsonBytesMax` together; each is sure of half, and gets what the other
- * leaves.
+ * How many leading bytes of each stream fit into `jsonBytesMax` together; each has half reserved, and may use what the
+ * other leaves.
  */
 export function fitOutput(stdout: Buffer, stderr: Buffer, jsonBytesMax: number): { stdout: Buffer; stderr: Buffer } {
-  // The usual case, without a look at each byte.
+  // The usual case, without examining each byte.
   const most = (stdout.length + stderr.length) * ESCAPE_BYTES;
   if (most <= jsonBytesMax && isUtf8(stdout) && isUtf8(stderr)) return { stdout, stderr };
   const half = take(stderr, Math.floor(jsonBytesMax / 2));

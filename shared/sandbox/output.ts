@@ -1,5 +1,5 @@
-// Keeps the first bytes of a stream and drops the rest, slowly: what nobody will see must not cost the gateway its
-// processor.
+// Keeps the first bytes of a stream and drops the rest, slowly: output that is not returned must not use the gateway's
+// processor time.
 import type { Readable } from 'node:stream';
 
 export interface Kept {
@@ -7,13 +7,13 @@ export interface Kept {
   readonly truncated: boolean;
 }
 
-/** Between two reads of what is dropped: at most 64 KiB per pause, some tens of MB/s. */
+/** Pause between two reads of dropped output: at most 64 KiB per pause, some tens of MB/s. */
 const DROP_PAUSE_MS = 1;
 const FIRST_BYTES = 4096;
 
 /**
- * Resolves when the stream is closed. `hear` gets what is kept, as it comes; a promise pauses the stream. Never
- * rejects.
+ * Resolves when the stream is closed. `onKept` receives the kept bytes as they arrive; a pending promise pauses the
+ * stream. Never rejects.
  */
 export function keep(
   stream: Readable,
@@ -21,7 +21,7 @@ export function keep(
   hear: ((bytes: Buffer) => void | Promise<void>) | undefined,
 ): Promise<Kept> {
   return new Promise((resolve) => {
-    // One growing buffer: a list of chunks would let a million one-byte writes cost a hundred bytes each.
+    // One growing buffer: in a list of chunks, each of a million one-byte writes would cost a hundred bytes.
     let kept = Buffer.allocUnsafeSlow(Math.min(FIRST_BYTES, bytesMax));
     let size = 0;
     let truncated = false;
@@ -41,7 +41,7 @@ export function keep(
       void heard.catch(() => {}).then(() => stream.resume());
     });
     stream.on('error', () => {});
-    // One without a byte may have been closed before anybody could listen.
+    // A stream without a byte may have closed before a listener was added.
     const done = (): void => resolve({ bytes: kept.subarray(0, size), truncated });
     if (stream.closed) done();
     else stream.once('close', done);

@@ -5,20 +5,22 @@ import type { Readable, Writable } from 'node:stream';
 import { RpcError } from '../errors.ts';
 import type { SandboxLimits } from './quota/limits.ts';
 
-/** Where the caller's own directories appear inside. Both are kept between the calls of one key on one machine. */
+/** Where the caller's own directories are mounted inside. Both are kept between the calls of one key on one machine. */
 export const HOME = '/home/user';
 export const TMP = '/tmp';
 
-/** Where what runs `nested` finds the system call filter that it must put on its own sandboxes (`bwrap --seccomp`). */
+/**
+ * The path of the system call filter that a program run `nested` must apply to its own sandboxes (`bwrap --seccomp`).
+ */
 export const COMMAND_FILTER = '/etc/seccomp/command.bpf';
 
-/** A path of the machine and where it appears inside. */
+/** A path of the machine and its path inside. */
 export interface ShownPath {
   readonly from: string;
   readonly to: string;
 }
 
-/** What to run and whose it is. Paths are as seen inside unless said otherwise. */
+/** The program to run and its owner. Paths are as seen inside unless stated otherwise. */
 export interface SandboxSpec {
   /** Owner of the workspace that is mounted. */
   readonly keyId: string;
@@ -26,15 +28,15 @@ export interface SandboxSpec {
   readonly argv: readonly [string, ...string[]];
   /** Absolute; HOME when absent. */
   readonly cwd?: string | undefined;
-  /** Added to the base environment (PATH, HOME, USER, LANG, ...). Vet a caller's with `checkEnvironment` first. */
+  /** Added to the base environment (PATH, HOME, USER, LANG, ...). Check a caller's with `checkEnvironment` first. */
   readonly env?: Readonly<Record<string, string>> | undefined;
-  /** Paths of the machine shown read-only. The administrator's to give, never a caller's. */
+  /** Paths of the machine mounted read-only. Set by the administrator, never by a caller. */
   readonly readOnly?: readonly ShownPath[];
   /**
-   * A directory of the machine, owned by the gateway, shown writable. The administrator's to give, never a caller's.
+   * A directory of the machine, owned by the gateway, mounted writable. Set by the administrator, never by a caller.
    */
   readonly writable?: ShownPath;
-  /** The machine's network instead of none. The administrator's to give, never a caller's. */
+  /** The machine's network instead of none. Set by the administrator, never by a caller. */
   readonly network?: boolean;
   /** Whether the child may make user namespaces of its own (Codex sandboxes its commands itself). */
   readonly nested?: boolean;
@@ -55,7 +57,7 @@ export type Availability =
       readonly hint: string;
     };
 
-/** The error of a machine that cannot give a sandbox. */
+/** The error of a machine that cannot run a sandbox. */
 export function sandboxUnavailable({ reason, hint }: Extract<Availability, { ok: false }>): RpcError {
   return new RpcError('sandbox_unavailable', { message: `Sandbox unavailable: ${reason}`, data: { hint } });
 }
@@ -68,7 +70,7 @@ export interface RunOptions {
   readonly stdin?: string | Uint8Array | undefined;
   /** Bytes kept of each of stdout and stderr; the rest is read and dropped. */
   readonly outputBytesMax: number;
-  /** Hears the kept output as it comes; the stream waits while a promise is pending. */
+  /** Receives the kept output as it arrives; the stream is paused while a promise is pending. */
   onOutput?(stream: 'stdout' | 'stderr', bytes: Buffer): void | Promise<void>;
 }
 
@@ -82,39 +84,39 @@ export interface RunResult {
   readonly signal: string | undefined;
   readonly timedOut: boolean;
   readonly truncated: boolean;
-  /** It was killed for the room it took on the disk, or could write nothing because there is none left. */
+  /** It was killed for its use of the disk, or could write nothing because the disk is full. */
   readonly isFull?: boolean;
   readonly durationMs: number;
 }
 
-/** A long-running child with piped stdio. Nothing inside outlives it, nor this process. */
+/** A long-running child with piped stdio. No process inside outlives it, nor this process. */
 export interface SandboxChild {
   /** Pid of the sandbox's outermost process on this machine. */
   readonly pid: number;
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
-  /** Resolves when everything inside is gone and the streams are closed. Never rejects. */
+  /** Resolves when all processes inside have ended and the streams are closed. Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
   /** TERM, then KILL of the whole tree after `graceMs` (2000); 0 kills at once. Resolves with `exited`. */
   kill(graceMs?: number): Promise<void>;
 }
 
-/** What runs in a terminal. Nothing inside outlives it, nor this process. */
+/** A program in a terminal. No process inside outlives it, nor this process. */
 export interface SandboxAttached {
-  /** Resolves when everything inside is gone. Never rejects. */
+  /** Resolves when all processes inside have ended. Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
-  /** KILL to everything inside. */
+  /** KILL to all processes inside. */
   kill(): void;
 }
 
 /**
  * Every method throws RpcError `sandbox_unavailable` where the self-test failed, `unavailable` when the slots of the
- * key or the machine are taken, `invalid_params` for a cwd that is not there (`run`) or an argument list no process can
- * be given.
+ * key or the machine are taken, `invalid_params` for a cwd that does not exist (`run`) or an argument list that the
+ * kernel refuses.
  */
 export interface Sandbox {
-  /** The self-test, made once. */
+  /** The result of the self-test, which runs once. */
   available(): Promise<Availability>;
   run(spec: SandboxSpec, options: RunOptions): Promise<RunResult>;
   spawn(spec: SandboxSpec, options?: { readonly signal?: AbortSignal }): Promise<SandboxChild>;
@@ -123,6 +125,6 @@ export interface Sandbox {
    * descriptors 0 to 2.
    */
   attach(spec: SandboxSpec, tty: string): Promise<SandboxAttached>;
-  /** Kills everything and waits for it. */
+  /** Kills all processes and waits for their end. */
   close(): Promise<void>;
 }

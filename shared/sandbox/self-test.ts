@@ -1,5 +1,5 @@
-// Finds bubblewrap and proves, by running it, which form of the sandbox this machine gives. Says in words what is
-// missing when none does.
+// Finds bubblewrap and checks, by running it, which form of the sandbox this machine supports. Describes what is
+// missing when none works.
 import { constants } from 'node:fs';
 import { access, lstat, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -22,9 +22,9 @@ const ROOT_TOOLS = ['/usr/bin/setpriv', '/usr/bin/unshare'];
 const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'];
 
 /**
- * What must be so inside: our uid or the key's, no capability, the system call filter, no sight of other processes, no
- * network device but lo, no descriptor but 0 to 2 (and the one that ls looks with), an out-of-memory score that cannot
- * be lowered.
+ * What must be true inside: the gateway's uid or the key's, no capability, the system call filter, no other processes
+ * visible, no network device but lo, no descriptor but 0 to 2 (and the one that ls opens), an out-of-memory score that
+ * cannot be lowered.
  */
 const PROBE = `
   id -u
@@ -41,14 +41,14 @@ const PROBE = `
 export interface SelfTestOptions {
   readonly workspaces: Workspaces;
   readonly spawner: Spawner;
-  /** Where the workspaces are. */
+  /** Directory of the workspaces. */
   readonly directory: string;
   readonly path: string;
   readonly bundled: boolean;
   readonly isRoot: boolean;
 }
 
-/** Looks and tries; some tens of milliseconds. Never throws. */
+/** Searches and tests; some tens of milliseconds. Never throws. */
 export async function selfTest(options: SelfTestOptions): Promise<SelfTest> {
   const { path, bundled, isRoot } = options;
   if (process.platform !== 'linux') {
@@ -90,21 +90,21 @@ export async function selfTest(options: SelfTestOptions): Promise<SelfTest> {
 type Form = Pick<Toolbox, 'ownUid' | 'disableUserNamespaces'>;
 
 /**
- * The strongest first. Where `--disable-userns` is unknown (bubblewrap before 0.8), the filter alone refuses user
- * namespaces.
+ * The strongest form first. Where `--disable-userns` does not exist (bubblewrap before 0.8), the filter alone refuses
+ * user namespaces.
  */
 const FORMS: readonly Form[] = [
   { ownUid: false, disableUserNamespaces: true },
   { ownUid: false, disableUserNamespaces: false },
 ];
-/** The last one has no user namespace: a container may forbid them, or the key's uid cannot reach bwrap. */
+/** The last form has no user namespace: a container may forbid them, or the key's uid cannot reach bwrap. */
 const ROOT_FORMS: readonly Form[] = [
   { ownUid: true, disableUserNamespaces: true },
   { ownUid: true, disableUserNamespaces: false },
   { ownUid: false, disableUserNamespaces: false },
 ];
 
-/** What is wrong with sandboxes of this form, without and with a path of the machine in them; undefined: nothing. */
+/** Why sandboxes of this form do not work, without and with a path of the machine in them; undefined: they work. */
 async function probe(tools: Toolbox, options: SelfTestOptions): Promise<string | undefined> {
   const shown = { from: options.directory, to: '/run/probe' };
   return (await probeOnce(tools, options, undefined)) ?? (await probeOnce(tools, options, [shown]));
@@ -131,7 +131,7 @@ async function probeOnce(
   }
 }
 
-/** What is wrong with what PROBE has printed, if anything. */
+/** What is wrong with the output of PROBE, if anything. */
 function check(lines: readonly string[], expectedUid: number | undefined): string | undefined {
   const [uid, capabilities, filter, processes, devices, descriptors, scores = ''] = lines;
   const [before, after] = scores.split(' ');
@@ -145,7 +145,7 @@ function check(lines: readonly string[], expectedUid: number | undefined): strin
   return undefined;
 }
 
-/** The system's own, then the one that comes with Codex. */
+/** The system's own bwrap, then the one that comes with Codex. */
 async function findBubblewrap(path: string, withBundled: boolean): Promise<string[]> {
   const directories = path.split(delimiter).filter((directory) => isAbsolute(directory));
   const candidates = directories.map((directory) => join(directory, 'bwrap'));
@@ -168,7 +168,7 @@ function codexBubblewrap(): string | undefined {
   }
 }
 
-/** /usr as it is; /bin and the like are links into it on most machines and directories on others. */
+/** /usr unchanged; /bin and others are links into it on most machines and directories on others. */
 async function describeSystem(): Promise<string[]> {
   const parts = await Promise.all(
     SYSTEM.map(async (path) => {

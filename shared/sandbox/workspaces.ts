@@ -1,5 +1,5 @@
 // The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id.
-// Nothing here is shared between keys.
+// Keys share no file.
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { chmod, chown, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import { makeDirectory } from '../make-directory.ts';
 import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
 import { HOME } from './sandbox.ts';
 
-/** Uid inside every sandbox; no rights outside it. */
+/** Uid inside every sandbox; it has no rights outside. */
 export const UID_INSIDE = 1000;
 
 /**
@@ -23,9 +23,9 @@ export interface Workspace {
   /** Directories of the machine. */
   readonly home: string;
   readonly tmp: string;
-  /** What stands for /etc inside: ETC_NAMES and mount points. */
+  /** The replacement of /etc inside: ETC_NAMES and mount points. */
   readonly etc: string;
-  /** The uid the key's processes run under when the gateway is root; undefined: the gateway's own. */
+  /** The uid of the key's processes when the gateway is root; undefined: the gateway's own. */
   readonly uid: number | undefined;
 }
 
@@ -40,8 +40,8 @@ function filterName(kind: FilterKind): string {
 
 export interface Workspaces {
   /**
-   * Makes what is missing; cheap once it is there. Throws RpcError `unavailable` when the disk has no room for it, and
-   * once `root` is no longer the directory that it was: the helper that starts processes goes on seeing the old one
+   * Creates the missing directories; cheap once they exist. Throws RpcError `unavailable` when the disk has no room,
+   * and when `root` was replaced by another directory: the helper that starts processes still sees the old one
    * (own-uid.ts).
    */
   open(keyId: string): Promise<Workspace>;
@@ -55,15 +55,15 @@ const ETC: Readonly<Record<string, string>> = {
 };
 
 /**
- * Of the machine's /etc, what programs need and what says nothing about it. Copied: a mount of each would cost every
- * command.
+ * Files of the machine's /etc that programs need and that reveal nothing about the machine. Copied: a mount of each
+ * would slow every command.
  */
 const ETC_COPIED = ['ld.so.cache', 'localtime'];
-/** What names like /usr/bin/awk and /usr/bin/vi lead through on Debian. */
+/** Directories that names like /usr/bin/awk and /usr/bin/vi link through on Debian. */
 const ALTERNATIVES = 'alternatives';
 export const ETC_NAMES: readonly string[] = [...Object.keys(ETC), ...ETC_COPIED, ALTERNATIVES];
 
-/** Keys whose directories are known to be there; the oldest is asked for again beyond this many. */
+/** Keys whose directories are known to exist; beyond this many, the oldest is checked again. */
 const OPEN_MAX = 1000;
 
 export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
@@ -83,7 +83,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
       if (opened === undefined) {
         opened = make(keyId).catch(refuseFull);
         known.set(keyId, opened);
-        // A failure is not remembered: the disk may have room the next time.
+        // A failure is not cached: the disk may have room the next time.
         opened.catch(() => known.delete(keyId));
         const oldest = known.keys().next();
         if (known.size > OPEN_MAX && !oldest.done) known.delete(oldest.value);
@@ -112,7 +112,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     const workspace = { home: join(directory, 'home'), tmp: join(directory, 'tmp'), etc: await etc, uid };
     firstInode ??= statSync(base).ino;
     await makeDirectory(directory, 0o700);
-    // Its uid must pass through what is root's (own-uid.ts).
+    // Its uid must be able to pass directories that are root's (own-uid.ts).
     if (uid !== undefined) await chmod(directory, 0o711);
     for (const path of [workspace.home, workspace.tmp]) {
       await makeDirectory(path, 0o700);
@@ -123,7 +123,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
 
   async function makeEtc(): Promise<string> {
     const directory = join(base, 'etc');
-    // Mount points, for those that get the network.
+    // Mount points, for sandboxes with the network.
     await makeDirectory(join(directory, 'ssl/certs'), 0o755);
     await makeDirectory(join(directory, 'seccomp'), 0o755);
     const files = Object.entries({ ...ETC, 'resolv.conf': '', 'ssl/openssl.cnf': '' });
@@ -143,7 +143,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
   }
 }
 
-/** What is there already is left alone: sandboxes that run are looking at it, and a full disk would leave it empty. */
+/** A file with these bytes is not rewritten: running sandboxes read it, and a full disk would leave it empty. */
 async function put(path: string, bytes: Buffer): Promise<void> {
   const present = await readFile(path).catch(ignoreMissing);
   if (present?.equals(bytes) !== true) await writeFile(path, bytes, { mode: 0o644 });
@@ -161,7 +161,7 @@ async function copyLinks(from: string, to: string): Promise<void> {
   }
 }
 
-/** Nothing of the caller's is wrong, and nothing it could do would help. */
+/** The request is valid, and the caller cannot fix the cause. */
 function refuseFull(error: unknown): never {
   if (!(error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT'))) throw error;
   throw new RpcError('unavailable', {

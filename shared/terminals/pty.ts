@@ -1,6 +1,7 @@
 // A pseudoterminal whose slave side is given to a process of the sandbox. The native binding opens and resizes it, and
-// starts nothing: what it forks itself would inherit the master sides of all other terminals. It is optional and loaded
-// when the first terminal starts; where it is missing the caller gets an error that says so.
+// starts no process: a process that the binding forked would inherit the master sides of all other terminals. The
+// binding is optional and loaded when the first terminal starts; where it is missing the caller gets an error that
+// names it.
 import { closeSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ReadStream } from 'node:tty';
@@ -22,24 +23,24 @@ export interface Size {
 }
 
 export interface Pty {
-  /** Bytes written that the terminal has not taken. */
+  /** Bytes written that the terminal has not accepted yet. */
   readonly unreadBytes: number;
   /** Starts reading; call it once. */
   listen(onData: (text: string) => void): void;
   write(text: string): void;
   resize(size: Size): void;
-  /** Stops and continues reading the output; what runs in the terminal waits while it is full. */
+  /** Pause and resume reading the output; processes in the terminal block while it is full. */
   pause(): void;
   resume(): void;
-  /** Ends everything inside; harmless when it has ended. */
+  /** Ends everything inside; has no effect after the end. */
   kill(): void;
-  /** Resolves once everything inside is gone and its output has been read. Never rejects. */
+  /** Resolves once everything inside has ended and its output has been read. Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
 }
 
-/** When everything inside is gone, what is left to read is little. */
+/** When everything inside has ended, little output is left to read. */
 const REST_MS = 1_000;
-/** Between two tries to write what the terminal had no room for. */
+/** Between two attempts to write what the terminal had no room for. */
 const RETRY_MS = 10;
 /**
  * `attach` starts what runs in the terminal with that path. Throws what it throws, or RpcError `sandbox_unavailable`
@@ -55,12 +56,12 @@ export async function openPty(size: Size, attach: (tty: string) => Promise<Sandb
     closeSync(master);
     throw error;
   } finally {
-    // Held until the process has it: a terminal that none has open is at its end. Held longer, the end would not be
-    // seen.
+    // Kept open until the process has it: a terminal that no process has open is at its end. Kept open longer, the end
+    // would not be detected.
     closeSync(slave);
   }
   const stream = new ReadStream(master);
-  // The stream keeps a character that is cut between two reads.
+  // The stream decoder keeps a character that is split between two reads.
   stream.setEncoding('utf8');
   // EIO: all processes have closed the slave side.
   stream.on('error', () => {});
@@ -90,9 +91,9 @@ export async function openPty(size: Size, attach: (tty: string) => Promise<Sandb
 }
 
 /**
- * Writes to the descriptor, which does not block. The binding's own write does: libuv takes a terminal's master for one
- * that must be written to in full, and spins until a program that does not read its input reads it, the whole gateway
- * with it.
+ * Writes to the descriptor, which does not block. The binding's own write blocks: libuv treats a terminal's master as a
+ * descriptor that must be written to in full, and spins until a program that does not read its input reads it, which
+ * stops the whole gateway.
  */
 function createInput(fd: number, isOpen: () => boolean) {
   let pending = Buffer.alloc(0);
@@ -124,7 +125,7 @@ function createInput(fd: number, isOpen: () => boolean) {
   };
 }
 
-/** Not an import: the bundle of the functions, which start no process, must not carry a native binding. */
+/** Not an import: the bundle of the functions, which start no process, must not contain a native binding. */
 function load(): Binding {
   try {
     const require = createRequire(createRequire(import.meta.url).resolve('@lydell/node-pty'));

@@ -1,24 +1,24 @@
-// The last output of a terminal, in numbered pieces, so that who comes back sees the screen again and nothing twice.
-// Knows no clients.
+// The last output of a terminal, in numbered pieces, so that a client that reconnects sees the screen again and no
+// piece twice. Independent of clients.
 
 export interface Piece {
   /** Number of the last piece in `data`; numbers start at 1 and rise by one a piece. */
   readonly seq: number;
   readonly data: string;
-  /** Something between the number asked for and this piece is no longer there. */
+  /** Pieces between the requested number and this one have been dropped. */
   readonly missed: boolean;
 }
 
 export interface RingBuffer {
   readonly lastSeq: number;
   push(data: string): void;
-  /** What follows piece `seq`, put together up to about `bytesMax`; undefined when nothing does. */
+  /** The output after piece `seq`, joined up to about `bytesMax`; undefined when there is none. */
   after(seq: number, bytesMax: number): Piece | undefined;
-  /** Bytes that follow piece `seq`, those no longer there included. */
+  /** Bytes after piece `seq`, including dropped ones. */
   bytesAfter(seq: number): number;
 }
 
-/** Besides the bytes: many tiny pieces must not cost more than their text. */
+/** In addition to the bytes: many tiny pieces must not cost more than their text. */
 const PIECES_MAX = 8192;
 
 /** Keeps `bytesMax` bytes of UTF-8, and always the last piece. */
@@ -26,7 +26,7 @@ export function createRingBuffer(bytesMax: number): RingBuffer {
   const pieces: { readonly data: string; readonly endBytes: number }[] = [];
   /** Number of `pieces[0]`. */
   let firstSeq = 1;
-  /** Bytes ever pushed, and those of them that are dropped. */
+  /** Bytes ever pushed, and those of them that were dropped. */
   let totalBytes = 0;
   let droppedBytes = 0;
 

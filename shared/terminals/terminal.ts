@@ -1,14 +1,14 @@
-// One running terminal and those who watch it. Each watcher reads the ring buffer at its own pace; what runs in the
-// terminal waits for the fastest of them, and who falls behind by more than the buffer is told that something is
-// missing.
+// One running terminal and its watchers. Each watcher reads the ring buffer at its own pace; processes in the terminal
+// block until the fastest watcher has read, and a watcher that falls behind by more than the buffer gets a flag that
+// output is missing.
 import { RpcError } from '../errors.ts';
 import type { Pty, Size } from './pty.ts';
 import { createRingBuffer } from './ring-buffer.ts';
 
-/** Hears a terminal; a promise it returns holds back what follows. */
+/** Receives the output of a terminal; while a promise it returns is pending, the next piece waits. */
 export interface Watcher {
   output(piece: { readonly seq: number; readonly data: string; readonly missed: boolean }): void | Promise<void>;
-  /** The last it hears. */
+  /** The last call. */
   exit(exitCode: number): void | Promise<void>;
 }
 
@@ -20,21 +20,21 @@ export interface Terminal {
   /** `performance.now()` of the last input or output. */
   readonly activeMs: number;
   /**
-   * Everything after piece `afterSeq`, then live, then the exit; also of a terminal that has ended. Returns what stops
-   * it.
+   * Sends everything after piece `afterSeq`, then live output, then the exit; also for a terminal that has ended.
+   * Returns a function that stops it.
    */
   watch(watcher: Watcher, afterSeq: number): () => void;
-  /** Throws RpcError `unavailable` when what runs in the terminal does not read its input. */
+  /** Throws RpcError `unavailable` when the program in the terminal does not read its input. */
   write(data: string): void;
   resize(size: Size): void;
   kill(): void;
-  /** Resolves when nothing of it runs any more. */
+  /** Resolves when all of its processes have ended. */
   readonly exited: Promise<{ readonly exitCode: number }>;
 }
 
 export const RING_BYTES = 100 << 10;
 const PIECE_BYTES = 16 << 10;
-/** Output that the fastest watcher has not taken before the terminal waits. */
+/** Output that the fastest watcher has not read before reading from the terminal pauses. */
 const AHEAD_BYTES_MAX = 64 << 10;
 const UNREAD_INPUT_BYTES_MAX = 64 << 10;
 
@@ -44,7 +44,7 @@ interface Reader {
   wake: () => void;
 }
 
-/** `onWatchers` gets how many watch, after each change. */
+/** `onWatchers` receives the number of watchers after each change. */
 export function createTerminal(pty: Pty, size: Size, onWatchers: (count: number) => void): Terminal {
   const ring = createRingBuffer(RING_BYTES);
   const readers = new Set<Reader>();
@@ -105,7 +105,7 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: (count: number)
       return activeMs;
     },
     watch(watcher, afterSeq) {
-      // A number from another life of the session means nothing here.
+      // A number from a previous terminal of the session has no meaning here.
       const reader: Reader = { seq: afterSeq > ring.lastSeq ? 0 : afterSeq, isGone: false, wake: () => {} };
       const leave = (): void => {
         if (reader.isGone) return;
@@ -117,7 +117,7 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: (count: number)
       };
       readers.add(reader);
       onWatchers(readers.size);
-      // A watcher that fails has gone.
+      // A watcher that throws is removed.
       read(reader, watcher).then(leave, leave);
       return leave;
     },

@@ -1,5 +1,5 @@
-// The terminals of all keys on this instance: whose they are, how many there may be, and when one that nobody uses
-// ends. They live in this process and end with it.
+// The terminals of all keys on this instance: their owners, how many there may be, and when an unused one ends. They
+// run in this process and end with it.
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { auditCommand } from '../sandbox/audit.ts';
@@ -7,7 +7,7 @@ import { type Sandbox, type SandboxSpec, sandboxUnavailable } from '../sandbox/s
 import { openPty, type Size } from './pty.ts';
 import { createTerminal, type Terminal } from './terminal.ts';
 
-/** Names one terminal: a session id of a key. */
+/** Identifies one terminal: a session id of a key. */
 export interface TerminalHandle {
   readonly owner: string;
   readonly sessionId: string;
@@ -21,7 +21,7 @@ export interface TerminalRequest extends Size {
 }
 
 export interface TerminalsOptions {
-  /** After the last watcher has left; default 60 s. Input and resizing count as a visit. */
+  /** After the last watcher has left; default 60 s. Input and resizing restart the time. */
   readonly leftMs?: number;
   /** Without input or output; default 15 min. */
   readonly idleMs?: number;
@@ -30,13 +30,13 @@ export interface TerminalsOptions {
 }
 
 /**
- * Everything that names a terminal throws RpcError `not_found` alike for one that is missing, has ended or is another
- * key's, and `sandbox_unavailable` where there can be none.
+ * Every method that takes a handle throws the same RpcError `not_found` for a terminal that is missing, has ended or
+ * belongs to another key, and `sandbox_unavailable` where no terminal can run.
  */
 export interface Terminals {
   /**
-   * The running terminal of this handle, resized to what is asked for, else a new one. Throws `sandbox_unavailable`,
-   * `unavailable` when there are too many, `invalid_params` for a cwd that is not there.
+   * Returns the running terminal of this handle, resized as requested, else a new one. Throws `sandbox_unavailable`,
+   * `unavailable` when there are too many, `invalid_params` for a cwd that does not exist.
    */
   start(
     handle: TerminalHandle,
@@ -44,18 +44,18 @@ export interface Terminals {
   ): Promise<{ readonly terminal: Terminal; readonly resumed: boolean }>;
   input(handle: TerminalHandle, data: string): Promise<Terminal>;
   resize(handle: TerminalHandle, size: Size): Promise<Terminal>;
-  /** Resolves when everything in it is gone. */
+  /** Resolves when all of its processes have ended. */
   close(handle: TerminalHandle): Promise<{ readonly exitCode: number }>;
   /** Ends the terminal of a session, if there is one. */
   endSession(handle: TerminalHandle): Promise<void>;
-  /** Ends all terminals and takes no more. */
+  /** Ends all terminals and refuses new ones. */
   drain(): Promise<void>;
 }
 
 const ENTER_MS = 5_000;
 const SIZE: Size = { cols: 80, rows: 24 };
 const TERM = 'xterm-256color';
-/** Without a shell named: bash where there is one, for its history and line editing. */
+/** Default shell: bash where it is installed, for its history and line editing. */
 const SHELL = ['/bin/sh', '-c', '[ -x /bin/bash ] && exec /bin/bash; exec /bin/sh'] as const;
 
 interface Entry {
@@ -72,11 +72,11 @@ export function createTerminals(
   const { leftMs = 60_000, idleMs = 15 * 60_000, perKeyMax = 8, totalMax = 32 } = options;
   const entries = new Map<string, Promise<Entry>>();
   const running = new Map<string, Entry>();
-  /** Those being ended too. */
+  /** Includes those that are ending. */
   const alive = new Set<Entry>();
   let isDraining = false;
 
-  /** At once for one that runs; calls that come while it is being started wait for it, in order. */
+  /** Synchronous for a running terminal; calls that arrive while it is starting wait for it, in order. */
   const find = (handle: TerminalHandle): Entry | Promise<Entry> => {
     const id = idOf(handle);
     return running.get(id) ?? entries.get(id) ?? missing();
@@ -88,7 +88,7 @@ export function createTerminals(
     throw new RpcError('not_found', { message: 'Not found: no such terminal is running' });
   };
 
-  /** Its name is free at once: who starts a session again gets a new terminal, not the end of the old one. */
+  /** Frees the name at once: a caller that starts the session again gets a new terminal, not the end of the old one. */
   const end = (entry: Entry): void => {
     const id = idOf(entry.handle);
     if (running.get(id) === entry) {
@@ -100,7 +100,7 @@ export function createTerminals(
     entry.terminal.kill();
   };
 
-  /** Starts the time that a terminal without watchers has left, or stops it. */
+  /** Starts the time that a terminal may run without watchers, or stops it. */
   const visit = (entry: Entry): void => {
     clearTimeout(entry.left);
     entry.left = undefined;
@@ -118,7 +118,8 @@ export function createTerminals(
   async function create(handle: TerminalHandle, request: TerminalRequest): Promise<Entry> {
     const argv = request.shell === undefined ? [] : [request.shell];
     const { cwd } = request;
-    // Asked before, because nobody reads the terminal yet: a directory that is not there is the caller's mistake.
+    // Checked first, because nothing reads the terminal's output yet: a cwd that does not exist is an error of the
+    // caller.
     if (cwd !== undefined) {
       const bounds = { signal: AbortSignal.timeout(ENTER_MS), timeoutMs: ENTER_MS, outputBytesMax: 1_000 };
       await sandbox.run({ keyId: handle.owner, argv: ['true'], cwd }, bounds);
@@ -170,7 +171,7 @@ export function createTerminals(
           retryAfterMs: 10_000,
         });
       }
-      // The place is taken before anything is awaited, so that calls made at once cannot all find it free.
+      // The place is taken before the first await, so that concurrent calls cannot all find it free.
       const making = create(handle, { ...request, ...SIZE, ...sizeOf(request) });
       entries.set(id, making);
       making.catch(() => entries.delete(id));
@@ -217,7 +218,7 @@ export function createTerminals(
   };
 }
 
-/** The owner is part of the id: a foreign handle names an absent terminal, so no check can be forgotten. */
+/** The owner is part of the id: another owner's handle names an absent terminal, so no check can be forgotten. */
 function idOf({ owner, sessionId }: TerminalHandle): string {
   return JSON.stringify([owner, sessionId]);
 }

@@ -1,5 +1,6 @@
-// Who starts bwrap, and from where it sees the machine: the gateway's user; root, which takes the key's uid first; or,
-// where that cannot be, root itself. Pure: it starts nothing and touches no disk.
+// Selects the user that starts bwrap, and the path at which it sees the workspaces: the gateway's user; root, which
+// changes to the key's uid first; or, where that is impossible, root itself. Pure: it starts no process and reads no
+// file.
 import {
   type BubblewrapCommand,
   type CommandOptions,
@@ -13,11 +14,11 @@ import { showPaths, takeUid, toShown } from './own-uid.ts';
 /** For the spawner; `input` and `files` are its options. */
 export interface Launch extends BubblewrapCommand {
   readonly file: string;
-  /** Taken by the spawner; undefined: the gateway's own, or taken on the way. */
+  /** Set by the spawner; undefined: the gateway's own uid, or changed on the way. */
   readonly uid: number | undefined;
 }
 
-/** `directory` is where the workspaces are. */
+/** `directory` contains the workspaces. */
 export function toLaunch(
   tools: Toolbox,
   spec: SandboxSpec,

@@ -1,5 +1,5 @@
-// Puts processes behind the gateway for the processor: by nice value, and by session where the scheduler shares among
-// sessions (autogroup).
+// Gives processes a lower processor priority than the gateway: by nice value, and by session where the scheduler shares
+// among sessions (autogroup).
 import { readFile, writeFile } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -8,7 +8,7 @@ const GROUP_TRIES = 30;
 const GROUP_PAUSE_MS = 100;
 const SESSION_PAUSE_MS = 5;
 
-/** The process, its children and its session, once it leads one of its own. Never throws: it may have ended already. */
+/** The process, its children and its session, once it leads its own. Never throws: it may have ended already. */
 export async function lowerSession(pid: number, nice: number): Promise<void> {
   try {
     setPriority(pid, nice);
@@ -27,13 +27,13 @@ export async function lowerSession(pid: number, nice: number): Promise<void> {
   }
 }
 
-/** Without root, one in 100 ms on all of a machine. */
+/** Without root, the kernel allows one change in 100 ms on the whole machine. */
 async function lowerGroup(pid: number, nice: number): Promise<boolean> {
   try {
     await writeFile(`/proc/${pid}/autogroup`, String(nice));
     return true;
   } catch (error) {
-    // Anything but "try again": the machine has no such groups.
+    // Any error but "try again": the machine has no such groups.
     return !(error instanceof Error && 'code' in error && error.code === 'EAGAIN');
   }
 }

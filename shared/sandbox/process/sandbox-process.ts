@@ -12,13 +12,13 @@ export const GRACE_MS = 2_000;
 
 const QUICK_CHECKS = 50;
 const GONE_CHECK_MS = 1;
-/** What ends sooner is not worth the trouble. */
+/** For a process that ends sooner, the change is not worth its cost. */
 const LOWER_AFTER_MS = 15;
 const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
   readonly exitCode: number;
-  /** False: bwrap could not set the sandbox up, and it was not killed. */
+  /** False: bwrap could not set up the sandbox, and it was not killed. */
   readonly started: boolean;
 }
 
@@ -27,10 +27,10 @@ export interface SandboxProcess {
   readonly stdin: Writable | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
-  /** Resolves when the process is gone and its streams are closed. Never rejects. */
+  /** Resolves when the process has ended and its streams are closed. Never rejects. */
   readonly ended: Promise<Ended>;
   /**
-   * TERM to the command's process group, after `graceMs` KILL to everything; later calls can only shorten the grace.
+   * TERM to the command's process group, after `graceMs` KILL to all processes; later calls can only shorten the grace.
    */
   kill(graceMs: number): void;
 }
@@ -41,7 +41,7 @@ export interface StartOptions extends Omit<SpawnOptions, 'onStatus'> {
 
 /**
  * Starts bwrap with an empty environment; its status is the pid of the sandbox's init and, at the end, the exit code
- * (`--json-status-fd`). Throws RpcError `invalid_params` for an argument list too long, `internal` otherwise.
+ * (`--json-status-fd`). Throws RpcError `invalid_params` for an argument list that is too long, `internal` otherwise.
  */
 export async function startProcess(
   spawner: Spawner,
@@ -99,7 +99,7 @@ export async function startProcess(
     isGone = true;
     clearTimeout(lowerTimer);
     clearTimeout(killTimer);
-    // What is left is little, and may have no reader any more.
+    // Little output is left, and it may have no reader any more.
     for (const stream of [stdout, stderr]) stream.resume();
     await Promise.all(closed);
     const outer = isDoomed ? 128 + constants.signals.SIGKILL : (code ?? 128 + (signal ? constants.signals[signal] : 0));
@@ -110,22 +110,23 @@ export async function startProcess(
 
   /**
    * KILL to the init of a PID namespace ends all of it; bwrap then writes its exit code and ends. Before bwrap has
-   * written init's pid it must live: killed between making init and releasing it, bwrap would leave it behind.
+   * written init's pid it must not be killed: between creating init and releasing it, its death would leave init
+   * behind.
    */
   function killAll(): void {
     if (isGone) return;
     isDoomed = true;
     if (initPid !== undefined && exitCode === undefined) send(initPid, 'SIGKILL');
-    // Should bwrap itself hang, its death takes the rest along (--die-with-parent).
+    // If bwrap itself hangs, its death ends the others (--die-with-parent).
     killTimer = setTimeout(() => child.kill(), GRACE_MS);
   }
 }
 
-/** bwrap ends as soon as the command has; its init may still be busy killing what the command left behind. */
+/** bwrap ends as soon as the command has; its init may still be killing the command's children. */
 async function gone(initPid: number | undefined): Promise<void> {
   if (initPid === undefined) return;
   const deadlineMs = performance.now() + GRACE_MS;
-  // Most are gone at the first look: checked without a file or a timer first.
+  // Most have ended at the first check, which needs no file and no timer.
   for (let left = QUICK_CHECKS; left > 0; left--) {
     if (!send(initPid, 0)) return;
     await immediately();
@@ -138,7 +139,7 @@ async function gone(initPid: number | undefined): Promise<void> {
   }
 }
 
-/** The name behind an exit code above 128, as shells count. */
+/** The name of the signal behind an exit code above 128, as shells count. */
 export function signalOf(exitCode: number): string | undefined {
   if (exitCode <= 128) return undefined;
   return Object.entries(constants.signals).find(([, number]) => number === exitCode - 128)?.[0];
@@ -152,7 +153,7 @@ function spawnError(error: unknown): RpcError {
   return new RpcError('internal', { cause: error });
 }
 
-/** Of `command`, `args` and `env` together; also where only bwrap, inside, would meet the limit. */
+/** Of `command`, `args` and `env` together; also where only bwrap, inside, would exceed the limit. */
 export function tooLong(): RpcError {
   const issues = [{ path: 'args', message: 'command, args and env are longer than a process can be given' }];
   return new RpcError('invalid_params', { data: { issues } });
@@ -166,7 +167,7 @@ function send(pid: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/** Resolves when the stream is closed; one without a byte may be closed already. */
+/** Resolves when the stream is closed; a stream without a byte may have closed already. */
 function closing(stream: Readable): Promise<void> {
   return new Promise((resolve) => {
     if (stream.closed) resolve();

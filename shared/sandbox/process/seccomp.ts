@@ -1,16 +1,16 @@
-// The system call filter of every sandbox, as a BPF program for `bwrap --seccomp` (seccomp(2)). A list of refusals:
-// what a command has no use for without rights, and what reaches state that namespaces do not separate (keyrings, other
-// processes' memory, the kernel itself).
+// The system call filter of every sandbox, as a BPF program for `bwrap --seccomp` (seccomp(2)). A deny list: calls that
+// a command without rights does not need, and calls that reach state outside the namespaces (keyrings, memory of other
+// processes, the kernel itself).
 
 /**
- * What the filter leaves: `command` nothing more; `nested` what a program needs that makes sandboxes of its own with
- * bubblewrap.
+ * What the filter allows: `command` no further calls; `nested` the calls of a program that makes sandboxes of its own
+ * with bubblewrap.
  */
 export type FilterKind = 'command' | 'nested';
 export const FILTER_KINDS: readonly FilterKind[] = ['command', 'nested'];
 
 interface Architecture {
-  /** AUDIT_ARCH_*: what the kernel reports for native calls. */
+  /** AUDIT_ARCH_*: the architecture that the kernel reports for native calls. */
   readonly audit: number;
   /** Column of the tables below. */
   readonly column: 0 | 1;
@@ -51,7 +51,7 @@ const REFUSED: Readonly<Record<string, Numbers>> = {
   setns: [308, 268],
   name_to_handle_at: [303, 264],
   open_by_handle_at: [304, 265],
-  // Parts of the kernel with a long record of faults that commands do not need.
+  // Parts of the kernel with a long record of vulnerabilities that commands do not need.
   bpf: [321, 280],
   perf_event_open: [298, 241],
   userfaultfd: [323, 282],
@@ -94,7 +94,9 @@ const REFUSED_TO_COMMANDS: Readonly<Record<string, Numbers>> = {
 
 const UNSHARE: Numbers = [272, 97];
 const CLONE: Numbers = [56, 220];
-/** Its flags are behind a pointer, where no filter can look. libc falls back on clone(2) when the call is not there. */
+/**
+ * Its flags are behind a pointer, which no filter can read. libc falls back to clone(2) when the call does not exist.
+ */
 const CLONE3: Numbers = [435, 435];
 const SOCKET: Numbers = [41, 198];
 const IOCTL: Numbers = [16, 29];
@@ -105,7 +107,7 @@ const NEW_NAMESPACES = 0x7e02_0000;
 const NEW_TIME = 0x80;
 /** AF_UNSPEC, UNIX, INET, INET6, NETLINK. Others, AF_VSOCK above all, are not bound to a network namespace. */
 const FAMILIES = [0, 1, 2, 10, 16];
-/** TIOCSTI and TIOCLINUX: input put into a terminal as if it had been typed. */
+/** TIOCSTI and TIOCLINUX: insert input into a terminal as if it had been typed. */
 const TERMINAL_INPUT = [0x5412, 0x541c];
 
 const EPERM = 1;
@@ -133,7 +135,7 @@ const X32_BIT = 0x4000_0000;
 
 type Instruction = readonly [code: number, operand: number, jumpTrue?: number, jumpFalse?: number];
 
-/** The program, ready for the kernel; undefined for a processor without one. */
+/** The program, ready for the kernel; undefined for an unsupported processor. */
 export function toSeccompFilter(kind: FilterKind, arch: string = process.arch): Buffer | undefined {
   const architecture = ARCHITECTURES[arch];
   if (architecture === undefined) return undefined;
@@ -173,7 +175,7 @@ function namespaces(column: 0 | 1): Instruction[] {
   ];
 }
 
-/** `verdict` when the loaded value compares so; else the next instruction. */
+/** Returns `verdict` when the loaded value compares so; else continues with the next instruction. */
 function answer(jump: number, operand: number | undefined, verdict: number): Instruction[] {
   return operand === undefined
     ? []
@@ -183,7 +185,7 @@ function answer(jump: number, operand: number | undefined, verdict: number): Ins
       ];
 }
 
-/** Looks at one argument of one call. `then` must return: the number of the call is no longer loaded. */
+/** Checks one argument of one call. `then` must return: the number of the call is no longer loaded. */
 function withArgument(number: number | undefined, index: number, then: readonly Instruction[]): Instruction[] {
   return number === undefined ? [] : [[JUMP_EQUAL, number, 0, then.length + 1], [LOAD, argumentAt(index)], ...then];
 }

@@ -1,7 +1,7 @@
-// The program of the helper process that starts sandboxes (spawner.ts). It travels as its own source (`node -e`), so
+// The program of the helper process that starts sandboxes (spawner.ts). It is passed as source text (`node -e`), so
 // that it needs no file beside the bundle, and must use nothing from outside its body.
 
-/** Directories of a control group, and of the one where the helper goes when it leaves that. */
+/** Directories of a control group, and of the group that the helper moves to when it leaves that one. */
 export interface Cgroup {
   readonly path: string;
   readonly home: string;
@@ -16,23 +16,23 @@ export interface SpawnRequest {
   readonly file: string;
   readonly args: readonly string[];
   readonly hasStdin: boolean;
-  /** Path of a terminal that takes the place of the three streams. */
+  /** Path of a terminal that replaces the three streams. */
   readonly tty?: string | undefined;
   readonly input: string;
   /** Files of the machine, opened for reading. */
   readonly files: readonly string[];
-  /** User and group it runs as; default: the helper's own. */
+  /** User and group of the process; default: the helper's own. */
   readonly uid?: number | undefined;
-  /** The control group that it starts in; default: the one that the helper is in. */
+  /** The control group of the process; default: the helper's current one. */
   readonly cgroup?: Cgroup | undefined;
 }
 
-/** To the helper: if it is in this control group, it goes home. */
+/** To the helper: leave this control group, if in it. */
 export interface LeaveRequest {
   readonly leave: string;
 }
 
-/** To the helper: KILL what was started under this id. */
+/** To the helper: KILL the process started under this id. */
 export interface KillRequest {
   readonly id: number;
   readonly kill: true;
@@ -49,7 +49,7 @@ export type SpawnReport =
   | { readonly id: number; readonly exit: { readonly code: number | null; readonly signal: NodeJS.Signals | null } };
 
 /**
- * What the helper runs. It ends with the gateway: when the channel closes, and what it has started dies with it
+ * The body of the helper. It ends with the gateway, when the channel closes; the processes it has started end with it
  * (`--die-with-parent`).
  */
 export function helperMain(): void {
@@ -57,10 +57,10 @@ export function helperMain(): void {
   const fs = process.getBuiltinModule('node:fs');
   type Started = ReturnType<typeof spawn>;
   const started = new Map<number, Started>();
-  /** Where Node puts the channel to the gateway. */
+  /** The descriptor on which Node has the channel to the gateway. */
   const channelFd = 3;
 
-  // What the gateway was born with and would hand down; everything of Node's own is close-on-exec (02000000).
+  // Descriptors that the gateway inherited and would pass on; all of Node's own are close-on-exec (02000000).
   for (const name of fs.readdirSync('/proc/self/fdinfo')) {
     const fd = Number(name);
     try {
@@ -68,7 +68,7 @@ export function helperMain(): void {
       const isInherited = flags !== undefined && (Number.parseInt(flags, 8) & 0o2000000) === 0;
       if (fd > 2 && fd !== channelFd && isInherited) fs.closeSync(fd);
     } catch {
-      // The descriptor of the directory itself has gone.
+      // The descriptor of the directory itself is closed already.
     }
   }
 
@@ -77,8 +77,8 @@ export function helperMain(): void {
   };
 
   /**
-   * Hands a stream over, unread: the descriptors are the gateway's from here on. Without one there is a terminal in its
-   * place.
+   * Passes a stream to the gateway, unread: the descriptor is the gateway's from then on. Without a stream, a terminal
+   * takes its place.
    */
   const hand = (id: number, pid: number, stream: 'stdin' | 'stdout' | 'stderr', socket: unknown): void => {
     const { Socket } = process.getBuiltinModule('node:net');
@@ -86,8 +86,8 @@ export function helperMain(): void {
   };
 
   /**
-   * What starts inherits the helper's control group. The helper stays in the last one: to move costs the kernel some 10
-   * ms where that is rare, and nothing when the next process has the same owner.
+   * A started process inherits the helper's control group. The helper stays in the last one: a move costs the kernel
+   * some 10 ms where moves are rare, and nothing when the next process has the same owner.
    */
   let inside: Cgroup | undefined;
   let parent: string | undefined;
@@ -103,8 +103,8 @@ export function helperMain(): void {
   };
 
   /**
-   * Removes the groups when the gateway has ended without doing so: a program that waits until what was in them is
-   * gone.
+   * Removes the groups when the gateway has ended without doing so: starts a program that waits until the processes in
+   * them have ended.
    */
   const removeGroups = (): void => {
     if (parent === undefined || !fs.existsSync(parent)) return;
@@ -119,14 +119,14 @@ export function helperMain(): void {
     try {
       fs.writeFileSync(scoreFile, score);
     } catch {
-      // Below what the starter of the gateway allows it.
+      // Below the minimum that the parent of the gateway has set.
     }
   };
 
   /**
-   * The out-of-memory killer takes what runs in a sandbox before anything else. The score is inherited, and what a
-   * process with CAP_SYS_RESOURCE has set is a lower bound for processes without it; so it is set here, for the moment
-   * of the start.
+   * The out-of-memory killer selects sandbox processes before all others. The score is inherited, and a value set by a
+   * process with CAP_SYS_RESOURCE is a lower bound for processes without it; so it is set here, only while the process
+   * starts.
    */
   const spawnFirstToDie = (
     file: string,
@@ -141,7 +141,7 @@ export function helperMain(): void {
     }
   };
 
-  /** The terminal must belong to the user that runs in it, and must not become the helper's own. */
+  /** The terminal must belong to the user that runs in it, and must not become the helper's controlling terminal. */
   const openTty = (path: string, uid: number | undefined): number => {
     const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_NOCTTY);
     if (uid !== undefined) fs.fchownSync(fd, uid, uid);
@@ -175,7 +175,7 @@ export function helperMain(): void {
     // A program that ends early does not read it to its end.
     inputPipe?.on('error', () => {});
     if (inputPipe && 'end' in inputPipe) inputPipe.end(input);
-    // Node reads at once, and again when the process ends; what it would read here were lost to the gateway.
+    // Node reads at once, and again when the process ends; bytes that it read here would be lost to the gateway.
     for (const stream of [stdout, stderr]) {
       if (!stream || !('resume' in stream)) continue;
       Reflect.get(stream, '_handle').readStop();
@@ -219,7 +219,7 @@ export function helperMain(): void {
     } else if ('kill' in message) started.get(message.id)?.kill('SIGKILL');
     else start(message);
   });
-  // Ctrl-C in a terminal reaches the whole group; the gateway decides when what runs here ends.
+  // Ctrl-C in a terminal reaches the whole group; the gateway decides when the processes here end.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
   process.once('disconnect', () => {
     try {

@@ -1,6 +1,6 @@
-// Starts processes by way of a small helper process. Starting one copies the page tables of who starts it: a gateway of
-// 100 MB stands still for milliseconds, the helper's 50 MB are copied elsewhere. The streams are handed over: nothing
-// is read or copied on the way.
+// Starts processes through a small helper process. Starting a process copies the page tables of its parent: a gateway
+// of 100 MB blocks for milliseconds, the helper's 50 MB are copied in another process. The streams are passed on: no
+// byte is read or copied on the way.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -19,7 +19,7 @@ export interface SpawnedProcess {
   readonly stdin: Writable | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
-  /** Resolves when the process has ended; after the last text on its descriptor 3. Never rejects. */
+  /** Resolves when the process has ended, after the last text on its descriptor 3. Never rejects. */
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   kill(): void;
 }
@@ -33,25 +33,25 @@ export interface SpawnOptions {
   /** Files that the process has open from descriptor 5 on, for reading. */
   readonly files?: readonly string[];
   readonly uid?: number | undefined;
-  /** The control group that it starts in. */
+  /** The control group of the process. */
   readonly cgroup?: Cgroup | undefined;
   onStatus(text: string): void;
 }
 
 export interface Spawner {
   /**
-   * Starts a program with an empty environment, at `/`, as user and group `uid` when given; `onStatus` gets what it
-   * writes to descriptor 3. It inherits no other descriptors than those named here. Rejects with an Error that has the
-   * `code` of the failure (E2BIG, ENOENT, EAGAIN ...).
+   * Starts a program with an empty environment, at `/`, as user and group `uid` when given; `onStatus` receives what it
+   * writes to descriptor 3. It inherits only the descriptors named here. Rejects with an Error that has the `code` of
+   * the failure (E2BIG, ENOENT, EAGAIN ...).
    */
   spawn(file: string, args: readonly string[], options: SpawnOptions): Promise<SpawnedProcess>;
-  /** Makes the helper leave this control group, if it is in it. */
+  /** Makes the helper leave this control group, if in it. */
   leave(cgroup: string): void;
-  /** Ends the helper, and with it whatever still runs. */
+  /** Ends the helper, and with it all running processes. */
   close(): void;
 }
 
-/** Small young generations: it is the size of the helper that makes a start cheap. */
+/** Small young generations: the small size of the helper makes a start cheap. */
 const FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=64', '--v8-pool-size=1'];
 
 interface Entry {
@@ -66,8 +66,8 @@ interface Entry {
 }
 
 /**
- * The helper starts with the first process, and anew when it has died: what it had started is dead then, too.
- * `before()` goes in front of its command line.
+ * The helper starts with the first process, and again when it has died: its processes have ended then, too. `before()`
+ * is the prefix of its command line.
  */
 export function createSpawner(before: () => readonly string[] = () => []): Spawner {
   const entries = new Map<number, Entry>();
@@ -85,7 +85,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
         exited: Promise.withResolvers(),
       };
       entries.set(id, entry);
-      // The helper alone does not keep the gateway alive; what it has started does.
+      // The helper alone does not keep the gateway alive; its processes do.
       to.channel?.ref();
       to.send({ id, file, args, hasStdin, tty, input, files, uid, cgroup } satisfies SpawnRequest, (error) => {
         if (error !== null) fail(id, 'EAGAIN');
@@ -113,8 +113,8 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       env: {},
       cwd: '/',
-      // A session of its own: signals of a terminal pass it by, and schedulers that share by session count it apart
-      // from the gateway.
+      // A session of its own: signals of a terminal do not reach it, and schedulers that share by session count it
+      // separately from the gateway.
       detached: true,
     });
     helper = opened;
@@ -143,19 +143,19 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     else if ('exit' in report) end(id, report.exit);
     else {
       entry.pid = report.pid;
-      // Without one: the process has ended before it could be handed over.
+      // Without a stream: the process ended before the stream could be passed on.
       const stream = socket ?? new Socket().destroy();
-      // An error that comes before the caller listens must not end the gateway.
+      // An error before the caller listens must not end the gateway.
       stream.on('error', () => {});
       entry[report.stream] = stream;
       settle(id, entry);
     }
   }
 
-  /** The process is there once all of its streams are. */
+  /** The process is complete when all of its streams have arrived. */
   function settle(id: number, { pid, stdin, stdout, stderr, hasStdin, started, exited }: Entry): void {
     if (pid === undefined || stdout === undefined || stderr === undefined || (hasStdin && stdin === undefined)) return;
-    // Nothing comes from there; unread, its end would not be seen.
+    // Nothing is written to it; unread, its end would not be detected.
     stdin?.resume();
     started.resolve({
       pid,
@@ -169,7 +169,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
 
   function end(id: number, how: Awaited<SpawnedProcess['exited']>): void {
     const entry = remove(id);
-    // Before it was there: the helper died. Harmless afterwards.
+    // The helper died before the process was complete; no effect afterwards.
     entry?.started.reject(toError('EAGAIN'));
     entry?.stdin?.destroy();
     entry?.exited.resolve(how);
@@ -190,9 +190,8 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
 }
 
 /**
- * A program and arguments that put what follows on all cores but the first of those this process may use: a command
- * that is busy holds a core for some milliseconds even when it is last in line, and with one of them always free the
- * gateway need not wait.
+ * Command prefix that allows the program all cores but the first of those this process may use: a busy command holds a
+ * core for some milliseconds even at the lowest priority, and with one core always free the gateway need not wait.
  */
 function keepCoreFree(): readonly string[] {
   const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readProc('/proc/self/status'))?.[1] ?? '';
@@ -204,10 +203,9 @@ function keepCoreFree(): readonly string[] {
 }
 
 /**
- * A program and arguments that give what follows a session keyring of its own, empty, in place of the one of the
+ * Command prefix that gives the program an empty session keyring of its own in place of the keyring inherited from the
  * process that started the gateway (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). Without it the filter of the sandbox still
- * refuses all access to keyrings; only
- * /proc/keys would show the names of keys.
+ * refuses all access to keyrings; only /proc/keys would show the names of keys.
  */
 function newKeyring(): readonly string[] {
   const number = process.arch === 'arm64' ? 219 : 250;

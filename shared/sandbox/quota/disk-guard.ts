@@ -1,7 +1,7 @@
 // Keeps workspaces within their share of the disk, and the disk from filling up. The kernel bounds one file
-// (RLIMIT_FSIZE) but not a directory: a workspace is measured when what ran in it has ended, before the next command
-// starts, and while commands run when free space shrinks. What runs in one that is too big is killed. It can still be
-// cleaned up: its commands may delete, but not write.
+// (RLIMIT_FSIZE) but not a directory: a workspace is measured when a process in it has ended, before the next command
+// starts, and while commands run when free space shrinks. Processes in a workspace over its limit are killed. It can
+// still be cleaned up: its commands may delete, but not write.
 import { statfs } from 'node:fs/promises';
 import type { Workspace } from '../workspaces.ts';
 import { createUsageMeter } from './disk-usage.ts';
@@ -12,7 +12,7 @@ export interface DiskLimits {
   /** Files and directories of one workspace. */
   readonly workspaceEntries: number;
   /**
-   * Free space that is kept for the store and the rest of the machine, at most a twentieth of the disk: with less, a
+   * Free space reserved for the store and the rest of the machine, at most a twentieth of the disk: with less, a
    * workspace may have a tenth of its share, with half of it a hundredth, with an eighth nothing may be written.
    */
   readonly reserveBytes: number;
@@ -27,58 +27,58 @@ export const DISK_LIMITS: DiskLimits = {
 };
 
 /**
- * What a process may do: `write`; `delete`: nothing but empty files can be made; `remove`: the workspace is read-only
- * but for programs that can only delete, because it has grown even so.
+ * What a process may do: `write`; `delete`: it can create empty files only; `remove`: the workspace is read-only except
+ * for programs that can only delete, because it has grown under `delete`.
  */
 export type DiskAccess = 'write' | 'delete' | 'remove';
 
 export interface DiskGuard {
-  /** What a process that starts now may do; waits until what has ended before is measured. */
+  /** What a process that starts now may do; waits for the measurement that follows the end of a process. */
   admit(workspace: Workspace): Promise<DiskAccess>;
-  /** Watches while something runs. Call the result when it has ended. */
+  /** Watches a running process. Call the result when it has ended. */
   watch(workspace: Workspace, process: WatchedProcess): () => void;
   close(): void;
 }
 
-/** What runs in a workspace. */
+/** A process in a workspace. */
 export interface WatchedProcess {
   readonly pid: number;
   readonly access: DiskAccess;
-  /** Ends it when it may not go on. */
+  /** Called when it must end. */
   kill(): void;
-  /** A directory of the machine that it writes to, beside the workspace. */
+  /** A directory of the machine that it writes to, in addition to the workspace. */
   readonly writes?: string | undefined;
 }
 
 interface Free {
   readonly bytes: number;
   readonly entries: number;
-  /** Share of the limit that a workspace may have while the disk is as full as this. */
+  /** Share of the limit that a workspace may have at this fill level of the disk. */
   readonly share: number;
-  /** Less than some times the reserve is left. */
+  /** Less than NEAR_RESERVES times the reserve is left. */
   readonly isNear: boolean;
 }
 
-/** What is known of a workspace. */
+/** State of a workspace. */
 interface State {
   readonly workspace: Workspace;
   readonly watched: Set<WatchedProcess>;
-  /** Something may have changed since it was measured. */
+  /** It may have changed since the last measurement. */
   isDirty: boolean;
   measuring: Promise<void> | undefined;
   bytes: number;
   entries: number;
   isComplete: boolean;
-  /** A process that could write has ended since it was measured. */
+  /** A process that could write has ended since the last measurement. */
   wasWritten: boolean;
-  /** While it is too big: its smallest size since only what may delete has run in it. */
+  /** While it is over its limit: its smallest size since only deleting processes have run in it. */
   full: { bytes: number; entries: number } | undefined;
   measured: { readonly atMs: number; readonly tookMs: number; readonly free: Free } | undefined;
 }
 
 /**
- * Share of the limits lost on the disk since the last measurement that makes another one necessary: while commands run,
- * and between.
+ * Loss of free space since the last measurement, as a share of the limits, that makes another one necessary: while
+ * commands run, and between commands.
  */
 const LOST_RUNNING = 1 / 8;
 const LOST_BETWEEN = 1 / 64;
@@ -88,14 +88,15 @@ const LOST_BETWEEN = 1 / 64;
  */
 const ENTRIES_CHEAP = 2_000;
 const REST_FACTOR = 20;
-/** With less free than so many times the reserve, it is looked at more often. */
+/** With less free space than this many times the reserve, checks are more frequent. */
 const NEAR_RESERVES = 4;
 const NEAR_FACTOR = 10;
 /**
- * What a command may leave in a full workspace without having grown it: names of temporary files, a longer directory.
+ * What a command may add to a full workspace before that counts as growth: names of temporary files, a longer
+ * directory.
  */
 const SLACK = { bytes: 1 << 20, entries: 100 };
-/** Workspaces that are remembered; another one is measured again before its next command. */
+/** Workspaces with a cached state; others are measured again before their next command. */
 const STATES_MAX = 1_000;
 
 export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIMITS): DiskGuard {
@@ -121,7 +122,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
         if (!state.watched.delete(process)) return;
         state.isDirty = true;
         state.wasWritten ||= process.access === 'write';
-        // Not awaited: what has ended is answered at once, and the next command waits for the measurement.
+        // Not awaited: the ended command returns at once, and the next command waits for the measurement.
         void freeSpace().then((free) => measure(state, free));
         if (state.watched.size > 0) return;
         active.delete(state);
@@ -157,9 +158,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     return state;
   }
 
-  /**
-   * Free space that cannot be read does not stop anybody: what is missing then is noticed by the commands themselves.
-   */
+  /** A failure to read the free space stops no command: when space runs out, the commands themselves get the error. */
   async function freeSpace(): Promise<Free> {
     try {
       const { blocks, bavail, bsize, ffree } = await statfs(directory);
@@ -182,7 +181,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
       checkedFree = free;
       await Promise.all([...active].map((state) => enforce(state, free)));
     }
-    // A fast writer must not be past the reserve before it is looked at again.
+    // A fast writer must not use up the reserve before the next check.
     if (active.size > 0) schedule(free.isNear ? limits.checkMs / NEAR_FACTOR : limits.checkMs);
     else timer = undefined;
   }
@@ -204,9 +203,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     return isFull || !isComplete || share === 0 || bytes > limits.workspaceBytes * share ? 'delete' : 'write';
   }
 
-  /**
-   * Calls that come while it is measured wait for that and, if something has ended meanwhile, for one more together.
-   */
+  /** Calls during a measurement wait for it and, if a process has ended meanwhile, share one more. */
   async function measure(state: State, free: Free): Promise<void> {
     while (state.measuring !== undefined || (state.isDirty && !canWait(state, free))) {
       state.measuring ??= take(state, free).finally(() => {
@@ -229,7 +226,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     const atMs = performance.now();
     const { bytes, entries, isComplete } = usage;
     Object.assign(state, usage, { measured: { atMs, tookMs: atMs - startedMs, free } });
-    // What could not be measured whole is treated as full by `accessOf`, and says nothing about growth.
+    // An incomplete measurement counts as full in `accessOf`, and is no evidence of growth.
     if (!isComplete) return;
     if (bytes <= limits.workspaceBytes && entries <= limits.workspaceEntries) state.full = undefined;
     else {
@@ -241,7 +238,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     }
   }
 
-  /** Whether a workspace that is large to measure cannot have grown by much since the last time. */
+  /** Whether a workspace that is slow to measure cannot have grown by much since the last measurement. */
   function canWait({ measured, entries, full }: State, free: Free): boolean {
     if (measured === undefined || entries <= ENTRIES_CHEAP || full !== undefined) return false;
     const isRecent = performance.now() - measured.atMs < measured.tookMs * REST_FACTOR;

@@ -1,4 +1,4 @@
-// What callers read when there is no room on the disk, and which programs may still change a workspace then.
+// The messages that callers get when the disk has no room, and the programs that may still change a workspace then.
 import { RpcError } from '../../errors.ts';
 import type { SandboxSpec } from '../sandbox.ts';
 import type { DiskAccess } from './disk-guard.ts';
@@ -11,19 +11,19 @@ const NOTICES: Readonly<Record<DiskAccess | 'killed', string>> = {
     'the workspace is full and has grown further: it is read-only until you delete something with rm or rmdir as the command',
 };
 
-/** What is added to the stderr of a command that failed. */
+/** Appended to the stderr of a command that failed. */
 export function diskNotice(access: DiskAccess, isKilled: boolean): Buffer[] {
   const text = NOTICES[isKilled ? 'killed' : access];
   return text === '' ? [] : [Buffer.from(`\nsandbox: ${text}\n`)];
 }
 
-/** A command that says so on its terminal first. */
+/** A command that prints the message on its terminal first. */
 export function withNotice(argv: SandboxSpec['argv'], access: DiskAccess): SandboxSpec['argv'] {
   if (NOTICES[access] === '') return argv;
   return ['/bin/sh', '-c', 'printf "sandbox: %s\\n" "$0"; exec "$@"', NOTICES[access], ...argv];
 }
 
-/** Of what runs for long: a server, a Codex process. */
+/** For long-running processes: a server, a Codex process. */
 export function diskFull(): RpcError {
   return new RpcError('unavailable', {
     message: 'The workspace is full, or the disk is: delete something with exec and try again',
@@ -32,7 +32,7 @@ export function diskFull(): RpcError {
   });
 }
 
-/** The system's own program, by its absolute path, where `program` is one that can only delete. */
+/** The absolute path of the system's own program, where `program` is one that can only delete. */
 export function toDeleter(program: string): string | undefined {
   const name = /^(?:\/usr\/bin\/|\/bin\/)?(rm|rmdir)$/.exec(program)?.[1];
   return name === undefined ? undefined : `/bin/${name}`;

@@ -1,20 +1,19 @@
-// Measures directories in a thread of its own, so that a large one holds up neither the event loop nor the measuring of
-// others.
+// Measures directories in a separate thread, so that a large one delays neither the event loop nor other measurements.
 import { Worker } from 'node:worker_threads';
 
 export interface Usage {
   /** Blocks on the disk. A file with several names counts once. */
   readonly bytes: number;
   readonly entries: number;
-  /** False: it has more entries than were counted, or one that cannot be read. */
+  /** False: it has more entries than were counted, or an entry that cannot be read. */
   readonly isComplete: boolean;
 }
 
 export interface UsageMeter {
   /**
-   * Of directories, and of files of the first one's disk that have no name any more but that one of `pids` or their
-   * descendants holds. Never follows a link. What is not there counts nothing; what cannot be measured in time is not
-   * complete. Never rejects.
+   * Measures directories, and the unlinked files on the first one's disk that `pids` or their descendants hold open.
+   * Never follows a link. A missing directory counts as empty; one that cannot be measured in time is not complete.
+   * Never rejects.
    */
   measure(paths: readonly string[], entriesMax: number, pids?: readonly number[]): Promise<Usage>;
   close(): void;
@@ -51,7 +50,7 @@ export function createUsageMeter(): UsageMeter {
           if (waiting.size === 0) worker?.unref();
           resolve(usage);
         };
-        // A file system that does not answer keeps the thread: the next measurement gets a new one.
+        // A file system that does not answer blocks the thread: the next measurement gets a new one.
         const timer = setTimeout(() => {
           stop(at);
           settle(UNKNOWN);
@@ -86,12 +85,12 @@ export function createUsageMeter(): UsageMeter {
   }
 }
 
-/** What the thread runs: its source is all of it, so it uses nothing from outside its body. */
+/** The body of the thread: its source is all of it, so it uses nothing from outside. */
 function measureMain(): void {
   const { parentPort } = process.getBuiltinModule('node:worker_threads');
   const fs = process.getBuiltinModule('node:fs');
   const SLICE = 500;
-  // Names are bytes: as Latin-1 each of them stays what it is.
+  // Names are bytes: Latin-1 preserves each of them.
   const ENCODING = 'latin1';
   interface Measuring extends Job {
     readonly left: string[];
@@ -137,7 +136,7 @@ function measureMain(): void {
     try {
       return fs.readdirSync(path);
     } catch {
-      // The process has ended, or is another user's.
+      // The process has ended, or belongs to another user.
       return [];
     }
   };
@@ -150,13 +149,13 @@ function measureMain(): void {
     }
   };
 
-  /** As in /proc/PID/maps (makedev(3)). */
+  /** In the format of /proc/PID/maps (makedev(3)). */
   const toHex = (device: number): string => {
     const numbers = [(device >> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
     return numbers.map((number) => number.toString(16).padStart(2, '0')).join(':');
   };
 
-  /** Files without a name, by inode: open ones with their blocks, mapped ones with the size of what is mapped. */
+  /** Unlinked files, by inode: open ones with their blocks, mapped ones with the size of the mapping. */
   const addHeld = (pid: number, device: number, held: Map<number, number>): void => {
     const children = list(`/proc/${pid}/task`).map((task) => read(`/proc/${pid}/task/${task}/children`));
     for (const child of children.join(' ').split(' ').filter(Boolean)) addHeld(Number(child), device, held);
@@ -188,13 +187,13 @@ function measureMain(): void {
     try {
       job.open?.dir.closeSync();
     } catch {
-      // It was not open any more.
+      // It was closed meanwhile.
     }
     const { id, bytes, entries } = job;
     parentPort?.postMessage({ id, bytes, entries, isComplete } satisfies Answer);
   };
 
-  /** A slice of each job in turn: a large directory does not hold up a small one. */
+  /** Each job in turn gets a slice of time: a large directory does not delay a small one. */
   const run = (): void => {
     const job = jobs.shift();
     if (job === undefined) return;

@@ -1,4 +1,4 @@
-// What one sandbox may use, as resource limits of the kernel (setrlimit(2)), and what all of them together may.
+// What one sandbox may use, as resource limits of the kernel (setrlimit(2)), and what all of them together may use.
 
 export interface SandboxLimits {
   /** Processes and threads at a time. */
@@ -23,7 +23,7 @@ export const DEFAULT_LIMITS: SandboxLimits = {
   cpuSeconds: 600,
 };
 
-/** What a long-running child gets where its spec says nothing else. */
+/** Limits of a long-running child whose spec sets none. */
 export const LONG_RUNNING_LIMITS: SandboxLimits = { ...DEFAULT_LIMITS, cpuSeconds: 86_400 };
 
 /** Lines of sh(1) that set them, hard and soft alike; no core dumps. Debian's sh calls `-p` what bash calls `-u`. */

@@ -1,6 +1,7 @@
-// Memory of all of an owner's processes together, by the kernel's control groups: unlike RLIMIT_DATA they count what
-// processes share (memfd, /dev/shm, files on a tmpfs). A group per owner, below the one that the gateway itself was
-// started in; nothing else on the machine is touched. Where the gateway may not make groups there, none are used.
+// Limits the memory of all of an owner's processes together, by the kernel's control groups: unlike RLIMIT_DATA they
+// count shared memory (memfd, /dev/shm, files on a tmpfs). One group per owner, below the group that the gateway itself
+// was started in; other groups of the machine are not changed. Where the gateway may not make groups there, none are
+// used.
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join, relative } from 'node:path';
@@ -8,13 +9,14 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Cgroup } from '../process/spawn-helper.ts';
 
 /**
- * Most of what one owner's processes may have together, and what is left for the gateway and the rest of the machine.
+ * Upper bound of the memory of one owner's processes together, and what is reserved for the gateway and the rest of the
+ * machine.
  */
 const OWNER_BYTES_MAX = 2 ** 31;
 const KEPT_BYTES_MIN = 256 << 20;
 const KEPT_SHARE = 1 / 4;
 const OWNER_SHARE = 3 / 4;
-/** An owner's group outlives its last process by this, so that commands one after the other need not make it anew. */
+/** An owner's group stays this long after its last process, so that successive commands need not create it again. */
 const IDLE_MS = 2_000;
 const REMOVE_MS = 200;
 const CLOSE_TRIES = 40;
@@ -23,22 +25,22 @@ const CLOSE_PAUSE_MS = 10;
 export interface OwnerGroup {
   readonly cgroup: Cgroup;
   readonly bytesMax: number;
-  /** How many processes of the owner the kernel has killed for want of memory. */
+  /** How many processes of the owner the kernel has killed for lack of memory. */
   oomKills(): number;
-  /** Call it once, when the process that it was acquired for has ended. */
+  /** Call it once, when the process that acquired it has ended. */
   release(): void;
 }
 
 export interface MemoryGroups {
-  /** The group of an owner. Undefined where none can be had. */
+  /** The group of an owner. Undefined where there can be none. */
   acquire(keyId: string): OwnerGroup | undefined;
   /** Why there are no groups; undefined where there are. */
   readonly missing: string | undefined;
-  /** Removes all groups, once what ran in them has ended. */
+  /** Removes all groups, once the processes in them have ended. */
   close(): Promise<void>;
 }
 
-/** Where the memory controller's group of this process is. */
+/** The group of this process in the memory controller. */
 export interface Located {
   readonly version: 1 | 2;
   readonly directory: string;
@@ -47,7 +49,7 @@ export interface Located {
 interface Tree extends Located {
   /** Owners' groups are below it. */
   readonly base: string;
-  /** Where a process that belongs to no owner goes. */
+  /** The group of processes that belong to no owner. */
   readonly home: string;
   readonly ownerBytes: number;
 }
@@ -59,8 +61,7 @@ interface Entry {
 }
 
 /**
- * `leave` makes the process that starts others leave a group, if it is in it: a group with a process in it cannot be
- * removed.
+ * `leave` makes the process that starts others leave a group, if in it: a group with a process in it cannot be removed.
  */
 export function createMemoryGroups(leave: (path: string) => void, ownerBytesMax = OWNER_BYTES_MAX): MemoryGroups {
   const entries = new Map<string, Entry>();
@@ -116,13 +117,13 @@ export function createMemoryGroups(leave: (path: string) => void, ownerBytesMax 
     leave(entry.path);
     const isRemoved = tryTo(() => rmdirSync(entry.path));
     if (isRemoved) entries.delete(keyId);
-    // It leaves asynchronously.
+    // The helper leaves asynchronously.
     else entry.timer = setTimeout(() => remove(keyId, entry), REMOVE_MS).unref();
   }
 }
 
 /**
- * From the contents of /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7)); undefined: no memory
+ * Reads the contents of /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7)); undefined: no memory
  * controller is mounted.
  */
 export function locateMemoryGroup(mountinfo: string, cgroup: string): Located | undefined {
@@ -137,7 +138,7 @@ export function locateMemoryGroup(mountinfo: string, cgroup: string): Located | 
     const mount = mounts.find((each) => each.type === type && (option === undefined || each.options.includes(option)));
     if (path === undefined || mount === undefined) return undefined;
     const below = relative(mount.root, path);
-    // Mounted from somewhere below: this process is outside of what can be seen.
+    // Mounted from a group below: this process is outside of the visible tree.
     return below.startsWith('..') ? undefined : join(mount.point, below);
   };
   const first = groups.find((group) => group?.[1]?.split(',').includes('memory'))?.[2];
@@ -163,7 +164,7 @@ function openTree(ownerBytesMax: number): Tree | { readonly missing: string } {
   }
 }
 
-/** Makes the groups' parent with the limit of all of them. Throws what the kernel answers; nothing is left then. */
+/** Creates the groups' parent with the limit of all of them. Throws the kernel's error; then nothing is left. */
 export function makeTree(located: Located, ownerBytesMax = OWNER_BYTES_MAX): Tree {
   const { version, directory } = located;
   removeLeftovers(directory);
@@ -203,7 +204,7 @@ function leaveHome({ directory, home }: Tree): void {
 
 function setLimit(version: 1 | 2, path: string, bytes: number): void {
   writeFileSync(join(path, version === 1 ? 'memory.limit_in_bytes' : 'memory.max'), String(bytes));
-  // Without this, what is too much goes to the swap first. Not every kernel counts it.
+  // Without this, memory over the limit is swapped first. Not every kernel counts swap.
   const [file, value] = version === 1 ? ['memory.memsw.limit_in_bytes', String(bytes)] : ['memory.swap.max', '0'];
   tryTo(() => writeFileSync(join(path, file), value, { flag: 'r+' }));
 }
@@ -217,7 +218,7 @@ function readOomKills(version: 1 | 2, path: string): number {
   }
 }
 
-/** Groups of a gateway that was killed; those of one that runs stay. */
+/** Removes groups of gateways that were killed; those of running gateways stay. */
 function removeLeftovers(directory: string): void {
   for (const name of readdirSync(directory)) {
     const [, pid, startTime] = /^codex-gateway-(\d+)-(\d+)-\w+(?:-home)?$/.exec(name) ?? [];
@@ -225,7 +226,7 @@ function removeLeftovers(directory: string): void {
   }
 }
 
-/** A group's files are not removed: they go with it. What still has a process in it stays. */
+/** A group's files are not removed one by one: the kernel removes them with it. A group with a process in it stays. */
 function removeTree(path: string): boolean {
   tryTo(() => {
     for (const entry of readdirSync(path, { withFileTypes: true })) {
@@ -236,8 +237,8 @@ function removeTree(path: string): boolean {
 }
 
 /**
- * Clock ticks between the start of the machine and that of the process (proc(5)); with the pid it names a process for
- * good.
+ * Clock ticks between the start of the machine and that of the process (proc(5)); with the pid it identifies a process
+ * uniquely.
  */
 function startTimeOf(pid: number): string | undefined {
   try {
