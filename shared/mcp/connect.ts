@@ -45,12 +45,12 @@ const HEADER_NAME = /^[!#$%&'*+.^_`|~\w-]{1,128}$/;
 const HEADER_VALUE = /^[\t\x20-\x7e]{0,8192}$/;
 const HEADERS_MAX = 32;
 
-export function createConnector(parts: {
+export function createConnector(deps: {
   readonly sandbox: Sandbox;
   readonly log: Logger;
   readonly servers: Config['mcpServers'];
 }): Connector {
-  const { sandbox, log, servers: registered } = parts;
+  const { sandbox, log, servers: registered } = deps;
   /**
    * One fetch for all URLs that callers set, under '', and one for each registered server, so that a server can reach
    * no other server's internal origin.

@@ -11,7 +11,7 @@ import { type Link, type McpCall, type McpConnection, openLink } from './link.ts
 import type { McpResult } from './result.ts';
 import { type McpToolset, toToolset } from './tools.ts';
 
-export interface McpParts {
+export interface McpDeps {
   readonly sandbox: Sandbox;
   readonly log: Logger;
   readonly clock: Clock;
@@ -87,7 +87,7 @@ interface Entry {
 
 type OpenEntry = Entry & { readonly open: Link };
 
-export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: McpParts): Mcp {
+export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: McpDeps): Mcp {
   const entries = new Map<string, Entry>();
   const connector = createConnector({ sandbox, log, servers });
   const closing = new AbortController();
@@ -209,10 +209,10 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
 
     async refresh(owner, sessionId, signal) {
       const within = AbortSignal.any([signal, AbortSignal.timeout(REFRESH_MS)]);
-      const asked = linksOf(owner, sessionId).map((link) =>
+      const refreshes = linksOf(owner, sessionId).map((link) =>
         link.connection.transport === 'http' ? link.refresh(within) : link.ready(),
       );
-      await settled(asked, REFRESH_MS);
+      await settled(refreshes, REFRESH_MS);
     },
 
     async disconnect(handle) {

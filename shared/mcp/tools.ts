@@ -41,10 +41,10 @@ export function toToolset(
   for (const { name: server, tools: offered } of connections) {
     for (const { name: tool, description, inputSchema } of offered) {
       const name = toName(server, tool, names);
-      const told = description?.slice(0, DESCRIPTION_CHARS_MAX).toWellFormed();
-      chars += name.length + (told?.length ?? 0);
+      const short = description?.slice(0, DESCRIPTION_CHARS_MAX).toWellFormed();
+      chars += name.length + (short?.length ?? 0);
       names.add(name);
-      tools.push({ name, server, tool, ...(told !== undefined && { description: told }), inputSchema });
+      tools.push({ name, server, tool, ...(short !== undefined && { description: short }), inputSchema });
     }
   }
   if (connections.length === 0) return undefined;

@@ -78,7 +78,7 @@ export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
     pipelining: 1,
   } as const;
   const inside = new Agent({ ...common, connect: { timeout: CONNECT_TIMEOUT_MS } });
-  const outside = new Agent({ ...common, connect: { timeout: CONNECT_TIMEOUT_MS, lookup: judgedLookup(lookup) } });
+  const outside = new Agent({ ...common, connect: { timeout: CONNECT_TIMEOUT_MS, lookup: checkedLookup(lookup) } });
 
   const send = async (url: string | URL, init: RequestInit = {}): Promise<Response> => {
     const deadline = policy.totalTimeoutMs === undefined ? [] : [AbortSignal.timeout(policy.totalTimeoutMs)];
@@ -87,7 +87,7 @@ export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
     let request: RequestInit = { ...init, headers: clean(init.headers) };
     for (let hop = 0; ; hop++) {
       const internal = internalOrigins.has(target.origin);
-      if (!internal) judge(target);
+      if (!internal) checkHost(target);
       const response = await dial(target, {
         ...request,
         signal,
@@ -153,7 +153,7 @@ function toTarget(url: string | URL, base?: URL): URL {
 }
 
 /** A literal address skips the lookup, so it is checked here, as are names that resolve in internal networks only. */
-function judge({ hostname }: URL): void {
+function checkHost({ hostname }: URL): void {
   const literal = literalOf(hostname);
   if (literal !== undefined && !isGloballyRoutable(literal))
     throw refused('address', 'the address is not globally routable');
@@ -167,7 +167,7 @@ function judge({ hostname }: URL): void {
 }
 
 /** A lookup for `net.connect` that succeeds only when every address of the name is globally routable. */
-function judgedLookup(lookup: typeof dns.lookup): LookupFunction {
+function checkedLookup(lookup: typeof dns.lookup): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, []);

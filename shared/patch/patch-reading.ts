@@ -70,8 +70,8 @@ export async function readNames(run: RunScript, sections: readonly PatchSection[
 }
 
 /** The first error message in git's output. */
-export function firstError(said: string): string {
-  const line = said.split('\n').find((text) => /^(error|fatal): /.test(text)) ?? said.split('\n', 1)[0] ?? '';
+export function firstError(output: string): string {
+  const line = output.split('\n').find((text) => /^(error|fatal): /.test(text)) ?? output.split('\n', 1)[0] ?? '';
   return line.replace(/^(error|fatal): /, '').slice(0, 300);
 }
 

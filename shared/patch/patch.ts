@@ -86,9 +86,9 @@ export async function applyPatch(
   const { strip, files } = await readNames(run, sections, text);
   const paths = new Set(files.flatMap(({ path, oldPath }) => [path, oldPath]));
   const result = await run(SCRIPT, [strip, request.dryRun ? '1' : '0', ...paths], text);
-  const said = saidBy(result);
+  const output = stderrOf(result);
   if (result.exitCode !== 0) {
-    throw result.isFull || NO_ROOM.test(said) ? noRoom(files, said) : failed(files, said);
+    throw result.isFull || NO_ROOM.test(output) ? noRoom(files, output) : failed(files, output);
   }
   return toPatched(files, result.stdout.toString('utf8'));
 }
@@ -107,21 +107,21 @@ async function runScript(
     const isDirectory = error instanceof RpcError && error.reason === 'invalid_params';
     throw isDirectory ? repoIssue(directory, 'is not a directory of the workspace') : error;
   });
-  const said = saidBy(result);
-  if (result.exitCode === 127 && said.includes('git')) {
+  const output = stderrOf(result);
+  if (result.exitCode === 127 && output.includes('git')) {
     throw new RpcError('sandbox_unavailable', {
       message: 'Sandbox unavailable: git is not installed',
       data: { hint: 'install it: apt-get install git' },
     });
   }
-  if (result.exitCode === STEP.directory) throw repoIssue(directory, firstError(said));
+  if (result.exitCode === STEP.directory) throw repoIssue(directory, firstError(output));
   // In a full workspace not even the patch can be stored.
-  if (result.isFull && NO_ROOM.test(said)) throw noRoom([], said);
+  if (result.isFull && NO_ROOM.test(output)) throw noRoom([], output);
   if (result.timedOut) throw new RpcError('patch_failed', { message: 'Patch took too long; nothing was changed' });
   return result;
 }
 
-function saidBy({ stderr }: RunResult): string {
+function stderrOf({ stderr }: RunResult): string {
   return stderr.toString('utf8').slice(0, SAID_CHARS_MAX);
 }
 
@@ -144,9 +144,9 @@ function toPatched(files: readonly NamedSection[], summary: string): PatchedFile
 }
 
 /** `error: patch failed: src/x.ts:12`, `error: src/x.ts: already exists in working directory`. */
-function failed(files: readonly NamedSection[], said: string): RpcError {
-  const [, hunkPath, lineText] = /^error: patch failed: (.*):(\d+)$/m.exec(said) ?? [];
-  const first = firstError(said).replace(/(?<=without full index line)$/, ' (make the patch with git diff --binary)');
+function failed(files: readonly NamedSection[], output: string): RpcError {
+  const [, hunkPath, lineText] = /^error: patch failed: (.*):(\d+)$/m.exec(output) ?? [];
+  const first = firstError(output).replace(/(?<=without full index line)$/, ' (make the patch with git diff --binary)');
   if (hunkPath !== undefined) {
     const line = Number(lineText);
     const file = files.find(({ path, oldPath }) => path === hunkPath || oldPath === hunkPath);
@@ -167,8 +167,8 @@ function failed(files: readonly NamedSection[], said: string): RpcError {
   });
 }
 
-function noRoom(files: readonly NamedSection[], said: string): RpcError {
-  const file = files.find(({ path }) => said.includes(path));
+function noRoom(files: readonly NamedSection[], output: string): RpcError {
+  const file = files.find(({ path }) => output.includes(path));
   return new RpcError('patch_failed', {
     message:
       'Patch not applied, nothing was changed: the disk of the workspace is full; delete something and apply it again',

@@ -210,8 +210,8 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     };
     const deleter = access === 'remove' ? toDeleter(spec.argv[0]) : undefined;
     const readOnly = access === 'remove' && deleter === undefined;
-    const asked: SandboxSpec['argv'] = deleter === undefined ? spec.argv : [deleter, ...spec.argv.slice(1)];
-    const argv = tty === undefined ? asked : withNotice(asked, access);
+    const requested: SandboxSpec['argv'] = deleter === undefined ? spec.argv : [deleter, ...spec.argv.slice(1)];
+    const argv = tty === undefined ? requested : withNotice(requested, access);
     const where = { limits, readOnly, hasTerminal: tty !== undefined };
     const { file, args, ...given } = toLaunch(tools, { ...spec, argv }, workspace, directory, where);
     const group = memory.acquire(spec.keyId);

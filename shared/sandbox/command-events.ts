@@ -28,7 +28,7 @@ export type WorkspaceEvent =
 export interface EventSink {
   /** Resolves when the caller can receive more. */
   send(event: WorkspaceEvent): void | Promise<void>;
-  /** Drops the events still held back: the response contains all of it. */
+  /** Drops the events that are still delayed: the response contains all of it. */
   end(): void;
 }
 
@@ -46,25 +46,25 @@ export type Notify = (method: string, params: object, eventId: string) => void |
 export function createEventSink(notify: Notify | undefined, options: SinkOptions): EventSink {
   if (notify === undefined) return { send() {}, end() {} };
   const emit = notify;
-  const held: WorkspaceEvent[] = [];
+  const delayed: WorkspaceEvent[] = [];
   let seq = 0;
   let isHolding = options.holdMs > 0;
   const timer = isHolding ? setTimeout(flush, options.holdMs) : undefined;
   return {
     send(event) {
-      // The held events are bounded by the output that is kept.
-      if (isHolding) held.push(event);
-      else return tell(event);
+      // The delayed events are bounded by the output that is kept.
+      if (isHolding) delayed.push(event);
+      else return notifyEvent(event);
     },
     end: () => clearTimeout(timer),
   };
 
   function flush(): void {
     isHolding = false;
-    for (const event of held.splice(0)) void tell(event);
+    for (const event of delayed.splice(0)) void notifyEvent(event);
   }
 
-  function tell(event: WorkspaceEvent): void | Promise<void> {
+  function notifyEvent(event: WorkspaceEvent): void | Promise<void> {
     const { callId, sessionId } = options;
     seq++;
     const params = { ...(sessionId !== undefined && { session_id: sessionId }), call_id: callId, seq, event };

@@ -34,12 +34,12 @@ export function checkEnvironment(env: Readonly<Record<string, string>>): Issue[]
   if (entries.length > VARIABLES_MAX)
     return [{ path: 'env', message: `must not have more than ${VARIABLES_MAX} variables` }];
   return entries.flatMap(([name, value]) => {
-    const message = judge(name, value);
+    const message = findProblem(name, value);
     return message === undefined ? [] : [{ path: `env.${name.slice(0, 128)}`, message }];
   });
 }
 
-function judge(name: string, value: string): string | undefined {
+function findProblem(name: string, value: string): string | undefined {
   if (!NAME.test(name)) return 'is not the name of a variable';
   if (REFUSED.has(name) || (REFUSED_PREFIXES.some((prefix) => name.startsWith(prefix)) && !ALLOWED.test(name)))
     return 'may not be set: it changes what programs load or run';

@@ -18,7 +18,7 @@ const FIRST_BYTES = 4096;
 export function keep(
   stream: Readable,
   bytesMax: number,
-  hear: ((bytes: Buffer) => void | Promise<void>) | undefined,
+  onKept: ((bytes: Buffer) => void | Promise<void>) | undefined,
 ): Promise<Kept> {
   return new Promise((resolve) => {
     // One growing buffer: in a list of chunks, each of a million one-byte writes would cost a hundred bytes.
@@ -35,10 +35,10 @@ export function keep(
         return;
       }
       append(part);
-      const heard = hear?.(part);
-      if (heard === undefined) return;
+      const pending = onKept?.(part);
+      if (pending === undefined) return;
       stream.pause();
-      void heard.catch(() => {}).then(() => stream.resume());
+      void pending.catch(() => {}).then(() => stream.resume());
     });
     stream.on('error', () => {});
     // A stream without a byte may have closed before a listener was added.

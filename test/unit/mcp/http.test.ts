@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type RequestListener } from 'node:h
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { createMcpStage, endAfterwards, TEST_MODULES } from '../../support/fixtures/mcp.ts';
+import { createMcpFixture, endAfterwards, TEST_MODULES } from '../../support/fixtures/mcp.ts';
 import { createMcpListener } from '../../support/mcp-listener.ts';
 
 /** The SDK's stateless server, which refuses the older era; notes what it was asked. */
@@ -56,29 +56,29 @@ async function freePort(): Promise<number> {
 it('speaks the stateless protocol with a remote server, with the headers the administrator gave', async () => {
   const seen: IncomingMessage[] = [];
   const url = await listen(createModernListener(seen));
-  const stage = await createMcpStage({ remote: { url, headers: { Authorization: 'Bearer canary-secret' } } });
-  const { protocolVersion, transport } = await stage.connect({ name: 'remote' });
+  const fixture = await createMcpFixture({ remote: { url, headers: { Authorization: 'Bearer canary-secret' } } });
+  const { protocolVersion, transport } = await fixture.connect({ name: 'remote' });
   expect({ protocolVersion, transport }).toEqual({ protocolVersion: '2026-07-28', transport: 'http' });
-  expect(await stage.call({ name: 'remote' }, 'add', { a: 1, b: 2 })).toMatchObject({ content: [{ text: '3' }] });
+  expect(await fixture.call({ name: 'remote' }, 'add', { a: 1, b: 2 })).toMatchObject({ content: [{ text: '3' }] });
   expect(new Set(seen.map(({ headers }) => headers.authorization))).toEqual(new Set(['Bearer canary-secret']));
-  expect(stage.logged.join('')).not.toContain('canary-secret');
+  expect(fixture.logged.join('')).not.toContain('canary-secret');
 });
 
 it('speaks the older protocol with the official server, and ends its session', async () => {
   const url = await startEverything();
-  const stage = await createMcpStage({ remote: { url } });
-  const { protocolVersion } = await stage.connect({ name: 'remote' });
+  const fixture = await createMcpFixture({ remote: { url } });
+  const { protocolVersion } = await fixture.connect({ name: 'remote' });
   expect(protocolVersion).toBe('2025-11-25');
-  expect(await stage.call({ name: 'remote' }, 'get-sum', { a: 20, b: 22 })).toMatchObject({
+  expect(await fixture.call({ name: 'remote' }, 'get-sum', { a: 20, b: 22 })).toMatchObject({
     content: [{ text: 'The sum of 20 and 22 is 42.' }],
   });
-  await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'remote' });
+  await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'remote' });
 });
 
 it('does not follow a redirect to an address inside', async () => {
   const url = await listen((_req, res) => res.writeHead(307, { location: 'http://169.254.169.254/mcp' }).end());
-  const stage = await createMcpStage({ remote: { url } });
-  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'forbidden' });
+  const fixture = await createMcpFixture({ remote: { url } });
+  await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'forbidden' });
 });
 
 it.each([
@@ -97,18 +97,18 @@ it.each([
     res.on('drain', more);
     more();
   });
-  const stage = await createMcpStage({ remote: { url } });
-  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+  const fixture = await createMcpFixture({ remote: { url } });
+  await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
   expect(sent).toBeLessThan(32 << 20);
 });
 
 it.each([401, 404, 500])('answers for a server that says HTTP %i', async (status) => {
   const url = await listen((_req, res) => res.writeHead(status).end('no'));
-  const stage = await createMcpStage({ remote: { url } });
-  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+  const fixture = await createMcpFixture({ remote: { url } });
+  await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
 });
 
 it('answers for a server that nobody runs', async () => {
-  const stage = await createMcpStage({ remote: { url: `http://127.0.0.1:${await freePort()}/mcp` } });
-  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+  const fixture = await createMcpFixture({ remote: { url: `http://127.0.0.1:${await freePort()}/mcp` } });
+  await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
 });

@@ -1,26 +1,26 @@
 // MCP servers as they come: the official ones, both eras of the protocol, and servers that do what none should.
 import { describe, expect, it } from 'vitest';
-import { createMcpStage, registeredServers } from '../../support/fixtures/mcp.ts';
+import { createMcpFixture, registeredServers } from '../../support/fixtures/mcp.ts';
 import { processesWith } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describe('without a sandbox', () => {
   it('refuses a server that is not registered and not described', async () => {
-    const stage = await createMcpStage({});
-    await expect(stage.connect({ name: 'nobody' })).rejects.toMatchObject({ reason: 'not_found' });
+    const fixture = await createMcpFixture({});
+    await expect(fixture.connect({ name: 'nobody' })).rejects.toMatchObject({ reason: 'not_found' });
   });
 
   it('refuses variables and headers that would change more than the server', async () => {
-    const stage = await createMcpStage({});
+    const fixture = await createMcpFixture({});
     const name = 'x';
     const stdio = { name, command: 'true', args: [], env: { LD_PRELOAD: '/tmp/x.so' } };
-    await expect(stage.connect({ name }, { config: stdio })).rejects.toMatchObject({
+    await expect(fixture.connect({ name }, { config: stdio })).rejects.toMatchObject({
       reason: 'invalid_params',
       data: { issues: [{ path: 'server_config.env.LD_PRELOAD' }] },
     });
     for (const header of ['Host', 'X-API-Key', 'Mcp-Session-Id', 'Content-Length', 'bad name', 'Cookie']) {
       const http = { name, url: 'https://example.com/mcp', headers: { [header]: 'x' } };
-      await expect(stage.connect({ name }, { config: http })).rejects.toMatchObject({
+      await expect(fixture.connect({ name }, { config: http })).rejects.toMatchObject({
         reason: 'invalid_params',
         data: { issues: [{ path: `server_config.headers.${header}` }] },
       });
@@ -28,12 +28,12 @@ describe('without a sandbox', () => {
   });
 
   it('reaches no address inside, whatever a caller names', async () => {
-    const stage = await createMcpStage({});
+    const fixture = await createMcpFixture({});
     for (const url of ['http://127.0.0.1:9/mcp', 'http://169.254.169.254/mcp', 'http://metadata.google.internal/mcp']) {
       const config = { name: 'x', url, headers: {} };
-      await expect(stage.connect({ name: 'x' }, { config })).rejects.toMatchObject({ reason: 'forbidden' });
+      await expect(fixture.connect({ name: 'x' }, { config })).rejects.toMatchObject({ reason: 'forbidden' });
     }
-    expect(stage.mcp.list('a', undefined)).toEqual([]);
+    expect(fixture.mcp.list('a', undefined)).toEqual([]);
   });
 });
 
@@ -54,12 +54,12 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     'deaf',
     'family',
   ];
-  const stage = await createMcpStage(registeredServers(modes, marker));
+  const fixture = await createMcpFixture(registeredServers(modes, marker));
 
   it('speaks with the official servers, in the caller’s own workspace', async () => {
     const [everything, files] = await Promise.all([
-      stage.connect({ name: 'everything' }),
-      stage.connect({ name: 'files' }),
+      fixture.connect({ name: 'everything' }),
+      fixture.connect({ name: 'files' }),
     ]);
     expect(everything).toMatchObject({
       name: 'everything',
@@ -70,53 +70,56 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     });
     expect(everything.tools.find(({ name }) => name === 'get-sum')?.inputSchema).toMatchObject({ type: 'object' });
     expect(files.server.name).toBe('secure-filesystem-server');
-    expect(await stage.call({ name: 'everything' }, 'get-sum', { a: 2, b: 3 })).toMatchObject({
+    expect(await fixture.call({ name: 'everything' }, 'get-sum', { a: 2, b: 3 })).toMatchObject({
       content: [{ type: 'text', text: 'The sum of 2 and 3 is 5.' }],
     });
-    await stage.call({ name: 'files' }, 'write_file', { path: '/home/user/note.txt', content: 'from the tool' });
-    expect((await stage.sh('cat note.txt')).stdout.toString()).toBe('from the tool');
-    expect(await stage.call({ name: 'files' }, 'read_text_file', { path: '/etc/passwd' })).toMatchObject({
+    await fixture.call({ name: 'files' }, 'write_file', { path: '/home/user/note.txt', content: 'from the tool' });
+    expect((await fixture.sh('cat note.txt')).stdout.toString()).toBe('from the tool');
+    expect(await fixture.call({ name: 'files' }, 'read_text_file', { path: '/etc/passwd' })).toMatchObject({
       isError: true,
     });
     await Promise.all([
-      stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'everything' }),
-      stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'files' }),
+      fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'everything' }),
+      fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'files' }),
     ]);
     expect(await processesWith(marker)).toEqual([]);
   });
 
   it('is found without its session while its name is connected once, and never by way of another session', async () => {
-    const act = (sessionId: string | undefined) => stage.call({ name: 'fragile', sessionId }, 'act');
+    const act = (sessionId: string | undefined) => fixture.call({ name: 'fragile', sessionId }, 'act');
     const missing = { reason: 'not_found' };
-    await stage.connect({ name: 'fragile', sessionId: 'one' });
+    await fixture.connect({ name: 'fragile', sessionId: 'one' });
     expect(await act(undefined)).toMatchObject({ content: expect.any(Array) });
     await expect(act('two')).rejects.toMatchObject(missing);
-    await expect(stage.call({ owner: 'b', name: 'fragile', sessionId: undefined }, 'act')).rejects.toMatchObject(
+    await expect(fixture.call({ owner: 'b', name: 'fragile', sessionId: undefined }, 'act')).rejects.toMatchObject(
       missing,
     );
-    await stage.connect({ name: 'fragile', sessionId: 'two' });
+    await fixture.connect({ name: 'fragile', sessionId: 'two' });
     await expect(act(undefined)).rejects.toMatchObject(missing);
-    await stage.mcp.disconnect({ owner: 'a', sessionId: 'one', name: 'fragile' });
+    await fixture.mcp.disconnect({ owner: 'a', sessionId: 'one', name: 'fragile' });
     const handle = { owner: 'a', sessionId: undefined, name: 'fragile' };
-    expect(await stage.mcp.disconnect(handle)).toEqual({ ...handle, sessionId: 'two' });
+    expect(await fixture.mcp.disconnect(handle)).toEqual({ ...handle, sessionId: 'two' });
     // Connected in no session, it serves each that has none of its name.
-    await stage.connect(handle);
+    await fixture.connect(handle);
     expect(await act('three')).toMatchObject({ content: expect.any(Array) });
-    await stage.mcp.disconnect(handle);
+    await fixture.mcp.disconnect(handle);
   });
 
   it('speaks the stateless protocol of 2026 with a server that knows no other', async () => {
-    const { protocolVersion, tools } = await stage.connect({ name: 'modern' });
+    const { protocolVersion, tools } = await fixture.connect({ name: 'modern' });
     expect(protocolVersion).toBe('2026-07-28');
     expect(tools.map(({ name }) => name)).toEqual(['add']);
-    expect(await stage.call({ name: 'modern' }, 'add', { a: 2, b: 40 })).toMatchObject({ content: [{ text: '42' }] });
+    expect(await fixture.call({ name: 'modern' }, 'add', { a: 2, b: 40 })).toMatchObject({ content: [{ text: '42' }] });
   });
 
   it('connects a server that ends at an unknown first request, and one that prints to its stdout', async () => {
-    const [fragile, loud] = await Promise.all([stage.connect({ name: 'fragile' }), stage.connect({ name: 'loud' })]);
+    const [fragile, loud] = await Promise.all([
+      fixture.connect({ name: 'fragile' }),
+      fixture.connect({ name: 'loud' }),
+    ]);
     expect([fragile.protocolVersion, loud.protocolVersion]).toEqual(['2025-06-18', '2025-06-18']);
     // Its schema for what it answers holds a pattern that would take for ever.
-    expect(await stage.call({ name: 'loud' }, 'act')).toMatchObject({ content: [{ text: 'loud' }] });
+    expect(await fixture.call({ name: 'loud' }, 'act')).toMatchObject({ content: [{ text: 'loud' }] });
   });
 
   it('says what a command that is no server said last, and keeps nothing of it', async () => {
@@ -126,45 +129,45 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       args: ['-c', 'echo "no module named mcp_server" >&2; exit 1'],
       env: {},
     };
-    await expect(stage.connect({ name: 'none' }, { config })).rejects.toMatchObject({
+    await expect(fixture.connect({ name: 'none' }, { config })).rejects.toMatchObject({
       reason: 'upstream_error',
       data: { server: 'none', exit_code: 1, stderr: 'no module named mcp_server\n' },
     });
     const missing = { ...config, command: 'no-such-program' };
-    await expect(stage.connect({ name: 'none' }, { config: missing })).rejects.toMatchObject({
+    await expect(fixture.connect({ name: 'none' }, { config: missing })).rejects.toMatchObject({
       reason: 'upstream_error',
       data: { exit_code: 127 },
     });
     const chatter = { ...config, args: ['-c', 'yes x | head -c 100000 >&2; exit 1'] };
-    const error = await stage.connect({ name: 'none' }, { config: chatter }).catch((thrown: unknown) => thrown);
+    const error = await fixture.connect({ name: 'none' }, { config: chatter }).catch((thrown: unknown) => thrown);
     expect(JSON.stringify(error).length).toBeLessThan(10_000);
-    expect(stage.mcp.list('a', 's').map(({ name }) => name)).not.toContain('none');
+    expect(fixture.mcp.list('a', 's').map(({ name }) => name)).not.toContain('none');
   });
 
   it('stops connecting when the caller goes away, and leaves no process', async () => {
     const config = { name: 'sleeper', command: 'sleep', args: [`${marker}.5`], env: {} };
     const leaving = new AbortController();
-    const connecting = stage.connect({ name: 'sleeper' }, { config, signal: leaving.signal });
+    const connecting = fixture.connect({ name: 'sleeper' }, { config, signal: leaving.signal });
     const caught = expect(connecting).rejects.toMatchObject({ reason: 'cancelled' });
-    await expect(stage.connect({ name: 'sleeper' }, { config })).rejects.toMatchObject({ reason: 'conflict' });
+    await expect(fixture.connect({ name: 'sleeper' }, { config })).rejects.toMatchObject({ reason: 'conflict' });
     leaving.abort();
     await caught;
     expect(await processesWith(`${marker}.5`)).toEqual([]);
   });
 
   it('ends a server that says too much at once, and the call with it', async () => {
-    await stage.connect({ name: 'huge' });
-    await expect(stage.call({ name: 'huge' }, 'act')).rejects.toMatchObject({
+    await fixture.connect({ name: 'huge' });
+    await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({
       reason: 'upstream_error',
       message: 'MCP server "huge": a message is larger than 4 MiB, the most that the gateway takes',
       retryable: false,
     });
-    await expect(stage.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
+    await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
   it('ends a server that asks without reading the answers', async () => {
-    await stage.connect({ name: 'deaf' });
-    await expect(stage.call({ name: 'deaf' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
+    await fixture.connect({ name: 'deaf' });
+    await expect(fixture.call({ name: 'deaf' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
   });
 
   it.each([
@@ -174,31 +177,31 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     ],
     ['deep', { reason: 'upstream_error', message: expect.stringContaining('deeper than 64'), retryable: false }],
   ])('answers for a server that is %s', async (name, error) => {
-    await stage.connect({ name });
-    await expect(stage.call({ name }, 'act')).rejects.toMatchObject(error);
+    await fixture.connect({ name });
+    await expect(fixture.call({ name }, 'act')).rejects.toMatchObject(error);
   });
 
   it('takes the first 256 tools of a server, names the others, and takes any that are asked for', async () => {
-    const first = await stage.connect({ name: 'many' });
+    const first = await fixture.connect({ name: 'many' });
     expect(first.tools).toHaveLength(256);
     expect(first.omitted).toHaveLength(44);
     expect(first.omitted[0]).toEqual({
       tool: 'act-256',
       reason: 'the server offers more than 256 tools: name those needed in allowed_tools',
     });
-    await expect(stage.call({ name: 'many' }, 'act-299')).rejects.toMatchObject({
+    await expect(fixture.call({ name: 'many' }, 'act-299')).rejects.toMatchObject({
       reason: 'not_found',
       message: expect.stringContaining('allowed_tools'),
     });
-    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'many' });
-    const chosen = await stage.connect({ name: 'many' }, { allowedTools: ['act-299'] });
+    await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'many' });
+    const chosen = await fixture.connect({ name: 'many' }, { allowedTools: ['act-299'] });
     expect(chosen).toMatchObject({ tools: [{ name: 'act-299' }], omitted: [] });
-    expect(await stage.call({ name: 'many' }, 'act-299')).toMatchObject({ content: [{ text: 'many' }] });
-    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'many' });
+    expect(await fixture.call({ name: 'many' }, 'act-299')).toMatchObject({ content: [{ text: 'many' }] });
+    await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'many' });
   });
 
   it('takes the tools that can be used from among odd ones, and says what is wrong with the others', async () => {
-    const { tools, omitted } = await stage.connect({ name: 'odd' });
+    const { tools, omitted } = await fixture.connect({ name: 'odd' });
     expect(tools.map(({ name }) => name)).toEqual([
       'act',
       'untyped',
@@ -223,42 +226,42 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       'exact: its input schema asks for a number that would lose digits',
     ]);
     for (const tool of ['act', 'broken', 'last']) {
-      expect(await stage.call({ name: 'odd' }, tool)).toMatchObject({ content: [{ text: '{}' }] });
+      expect(await fixture.call({ name: 'odd' }, tool)).toMatchObject({ content: [{ text: '{}' }] });
     }
-    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'odd' });
+    await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'odd' });
   });
 
   it('keeps every digit that a tool answers', async () => {
-    await stage.connect({ name: 'digits' });
-    expect(await stage.call({ name: 'digits' }, 'act')).toMatchObject({
+    await fixture.connect({ name: 'digits' });
+    expect(await fixture.call({ name: 'digits' }, 'act')).toMatchObject({
       content: [{ type: 'text', text: 'x', _meta: { n: '9007199254740993' } }],
       structuredContent: '{"id":9007199254740993,"rate":1.0000000000000000001,"small":0.5}',
     });
-    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'digits' });
+    await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'digits' });
   });
 
   it('lists the tools anew when the server says that they changed', async () => {
-    await stage.connect({ name: 'growing', sessionId: 'growing' });
-    const names = () => stage.mcp.toolset('a', 'growing')?.tools.map(({ tool }) => tool);
+    await fixture.connect({ name: 'growing', sessionId: 'growing' });
+    const names = () => fixture.mcp.toolset('a', 'growing')?.tools.map(({ tool }) => tool);
     for (const count of [2, 3, 4]) {
-      await stage.call({ name: 'growing', sessionId: 'growing' }, 'act');
+      await fixture.call({ name: 'growing', sessionId: 'growing' }, 'act');
       // The notifications follow the answer on the same pipe; a list that is asked for after them comes behind them.
       await expect
         .poll(async () => {
-          await stage.mcp.toolsReady('a', 'growing');
+          await fixture.mcp.toolsReady('a', 'growing');
           return names()?.length;
         })
         .toBe(count);
     }
     expect(names()).toEqual(['act', 'act-1', 'act-2', 'act-3']);
-    await stage.mcp.disconnect({ owner: 'a', sessionId: 'growing', name: 'growing' });
+    await fixture.mcp.disconnect({ owner: 'a', sessionId: 'growing', name: 'growing' });
   });
 
   it('bounds a call in time', async () => {
-    await stage.connect({ name: 'slow' });
+    await fixture.connect({ name: 'slow' });
     const { signal } = new AbortController();
     const call = { tool: 'act', arguments: {}, timeoutMs: 100, signal };
-    await expect(stage.mcp.call({ owner: 'a', sessionId: 's', name: 'slow' }, call)).rejects.toMatchObject({
+    await expect(fixture.mcp.call({ owner: 'a', sessionId: 's', name: 'slow' }, call)).rejects.toMatchObject({
       reason: 'upstream_timeout',
       message: 'MCP server "slow" did not answer in time',
       // The tool may have run, and does not say that it may run twice.
@@ -267,36 +270,36 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
   });
 
   it('leaves nothing of a server and its daemons when it is disconnected', async () => {
-    await stage.connect({ name: 'family' });
+    await fixture.connect({ name: 'family' });
     expect((await processesWith(marker)).length).toBeGreaterThan(0);
-    await stage.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'family' });
+    await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'family' });
     expect((await processesWith(marker)).filter((line) => line.startsWith('sleep'))).toEqual([]);
   });
 
   it('offers only the tools on the allow-list', async () => {
-    const { tools } = await stage.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
+    const { tools } = await fixture.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
     expect(tools.map(({ name }) => name)).toEqual(['echo']);
-    await expect(stage.call({ name: 'everything' }, 'get-sum', { a: 1, b: 1 })).rejects.toMatchObject({
+    await expect(fixture.call({ name: 'everything' }, 'get-sum', { a: 1, b: 1 })).rejects.toMatchObject({
       reason: 'not_found',
     });
-    expect(stage.mcp.toolset('a', 's')?.tools.filter(({ server }) => server === 'everything')).toHaveLength(1);
+    expect(fixture.mcp.toolset('a', 's')?.tools.filter(({ server }) => server === 'everything')).toHaveLength(1);
   });
 
   it('answers the same connection for the same configuration, and no other under its name', async () => {
-    const first = await stage.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
-    expect(stage.mcp.list('a', 's')).toContain(first);
-    await expect(stage.connect({ name: 'everything' })).rejects.toMatchObject({ reason: 'conflict' });
+    const first = await fixture.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
+    expect(fixture.mcp.list('a', 's')).toContain(first);
+    await expect(fixture.connect({ name: 'everything' })).rejects.toMatchObject({ reason: 'conflict' });
   });
 
   it('ends a connection that nobody uses', async () => {
-    const idle = await createMcpStage(registeredServers(['loud']), { idleMs: 50 });
+    const idle = await createMcpFixture(registeredServers(['loud']), { idleMs: 50 });
     await idle.connect({ name: 'loud' });
     await expect.poll(() => idle.mcp.list('a', undefined), { timeout: 10_000 }).toEqual([]);
     await expect(idle.call({ name: 'loud' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
   it('ends everything on close and connects nothing more', async () => {
-    const other = await createMcpStage(registeredServers(['family'], `${marker}9`));
+    const other = await createMcpFixture(registeredServers(['family'], `${marker}9`));
     await other.connect({ name: 'family' });
     await other.mcp.close();
     expect((await processesWith(`${marker}9`)).filter((line) => line.startsWith('sleep'))).toEqual([]);
@@ -309,7 +312,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       args: ['-c', 'ls ~ >&2; echo "$TOKEN" >&2; exit 9'],
       env: { TOKEN: 'canary-secret' },
     };
-    const trusted = await createMcpStage({ trusted: server });
+    const trusted = await createMcpFixture({ trusted: server });
     await trusted.sh('echo planted > ~/planted.py');
     const error = await trusted.connect({ name: 'trusted' }).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ reason: 'upstream_error', data: { exit_code: 9 } });

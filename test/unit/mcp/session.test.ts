@@ -5,7 +5,7 @@ import { createServer, type IncomingHttpHeaders, type RequestListener } from 'no
 import type { AddressInfo } from 'node:net';
 import { expect, it } from 'vitest';
 import { createFakeMcpServer } from '../../support/fakes/mcp-http-server.ts';
-import { createMcpStage, endAfterwards } from '../../support/fixtures/mcp.ts';
+import { createMcpFixture, endAfterwards } from '../../support/fixtures/mcp.ts';
 
 async function listen(listener: RequestListener): Promise<string> {
   const server = createServer(listener);
@@ -21,37 +21,37 @@ async function listen(listener: RequestListener): Promise<string> {
 async function start(headers: Readonly<Record<string, string>> = {}) {
   const fake = createFakeMcpServer();
   const url = await listen(fake.listener);
-  const stage = await createMcpStage({ remote: { url, headers } });
-  await stage.connect({ name: 'remote' });
-  return { fake, stage, url };
+  const fixture = await createMcpFixture({ remote: { url, headers } });
+  await fixture.connect({ name: 'remote' });
+  return { fake, fixture, url };
 }
 
 const DONE = { content: [{ type: 'text', text: 'done' }] };
 
 it.each([404, 400] as const)('makes a forgotten session anew (HTTP %i) and repeats the call once', async (status) => {
-  const { fake, stage } = await start();
+  const { fake, fixture } = await start();
   fake.behaviour.goneStatus = status;
   fake.forget();
-  expect(await stage.call({ name: 'remote' }, 'act')).toMatchObject(DONE);
+  expect(await fixture.call({ name: 'remote' }, 'act')).toMatchObject(DONE);
   expect(fake.count('initialize')).toBe(2);
   expect(fake.count('tools/call')).toBe(2);
-  expect(await stage.call({ name: 'remote' }, 'act')).toMatchObject(DONE);
+  expect(await fixture.call({ name: 'remote' }, 'act')).toMatchObject(DONE);
   expect(fake.count('initialize')).toBe(2);
 });
 
 it('makes it anew once for calls that meet the loss at once', async () => {
-  const { fake, stage } = await start();
+  const { fake, fixture } = await start();
   fake.forget();
-  const calls = await Promise.all(Array.from({ length: 8 }, () => stage.call({ name: 'remote' }, 'act')));
+  const calls = await Promise.all(Array.from({ length: 8 }, () => fixture.call({ name: 'remote' }, 'act')));
   expect(calls).toMatchObject(Array(8).fill(DONE));
   expect(fake.count('initialize')).toBe(2);
 });
 
 it('repeats a call once only, and says what the server answers', async () => {
-  const { fake, stage } = await start();
+  const { fake, fixture } = await start();
   fake.behaviour.forgetAfterInitialize = true;
   fake.forget();
-  await expect(stage.call({ name: 'remote' }, 'act')).rejects.toMatchObject({
+  await expect(fixture.call({ name: 'remote' }, 'act')).rejects.toMatchObject({
     reason: 'upstream_error',
     message: 'MCP server "remote" has no MCP endpoint at its URL (HTTP 404)',
   });
@@ -59,21 +59,21 @@ it('repeats a call once only, and says what the server answers', async () => {
 });
 
 it('connects anew where mcp.connect or mcp.list meets the loss, with the tools of now', async () => {
-  const { fake, stage } = await start();
+  const { fake, fixture } = await start();
   fake.forget();
   fake.tools = [{ name: 'other', inputSchema: { type: 'object' } }];
-  expect(await stage.connect({ name: 'remote' })).toMatchObject({ tools: [{ name: 'other' }] });
+  expect(await fixture.connect({ name: 'remote' })).toMatchObject({ tools: [{ name: 'other' }] });
   expect(fake.count('initialize')).toBe(2);
   fake.forget();
   fake.tools = [];
-  await stage.mcp.refresh('a', 's', new AbortController().signal);
-  expect(stage.mcp.list('a', 's')).toMatchObject([{ name: 'remote', tools: [] }]);
+  await fixture.mcp.refresh('a', 's', new AbortController().signal);
+  expect(fixture.mcp.list('a', 's')).toMatchObject([{ name: 'remote', tools: [] }]);
   expect(fake.count('initialize')).toBe(3);
 });
 
 it('makes it anew for a call within a prompt', async () => {
-  const { fake, stage } = await start();
-  const toolset = stage.mcp.toolset('a', 's');
+  const { fake, fixture } = await start();
+  const toolset = fixture.mcp.toolset('a', 's');
   const [tool] = toolset?.tools ?? [];
   fake.forget();
   const answer = tool && (await toolset?.call(tool, {}, new AbortController().signal));
@@ -81,33 +81,33 @@ it('makes it anew for a call within a prompt', async () => {
 });
 
 it('lists the tools anew when the server announces a change on its stream', async () => {
-  const { fake, stage } = await start();
+  const { fake, fixture } = await start();
   await expect.poll(() => fake.announce(), { timeout: 10_000 }).toBe(1);
   fake.tools = [...fake.tools, { name: 'new', inputSchema: { type: 'object' } }];
   fake.announce();
   await expect
     .poll(async () => {
-      await stage.mcp.toolsReady('a', 's');
-      return stage.mcp.toolset('a', 's')?.tools.map(({ tool }) => tool);
+      await fixture.mcp.toolsReady('a', 's');
+      return fixture.mcp.toolset('a', 's')?.tools.map(({ tool }) => tool);
     })
     .toEqual(['act', 'new']);
 });
 
 it('lists the tools a few times at most, however often a server announces', async () => {
-  const { fake, stage } = await start();
+  const { fake, fixture } = await start();
   await expect.poll(() => fake.announce(), { timeout: 10_000 }).toBe(1);
-  await stage.mcp.toolsReady('a', 's');
+  await fixture.mcp.toolsReady('a', 's');
   const before = fake.count('tools/list');
   for (let n = 0; n < 500; n++) fake.announce();
-  await stage.call({ name: 'remote' }, 'act');
+  await fixture.call({ name: 'remote' }, 'act');
   expect(fake.count('tools/list') - before).toBeLessThanOrEqual(2);
 });
 
 it.each([false, true])('keeps every digit of an answer, as events: %s', async (stream) => {
-  const { fake, stage } = await start();
+  const { fake, fixture } = await start();
   fake.behaviour.stream = stream;
   fake.result = '{"content":[{"type":"text","text":"ü 9007199254740993"}],"structuredContent":{"id":9007199254740993}}';
-  expect(await stage.call({ name: 'remote' }, 'act')).toMatchObject({
+  expect(await fixture.call({ name: 'remote' }, 'act')).toMatchObject({
     content: [{ text: 'ü 9007199254740993' }],
     structuredContent: '{"id":9007199254740993}',
   });
@@ -123,8 +123,8 @@ it.each([
   [200, 'application/json', /^MCP server "remote" does not keep to the protocol: .*JSON/, false],
 ])('says in one line that a server answers %i %s', async (status, type, message, retryable) => {
   const url = await listen((_req, res) => res.writeHead(status, { 'content-type': type }).end('<p>\nno'));
-  const stage = await createMcpStage({ remote: { url } });
-  const error: unknown = await stage.connect({ name: 'remote' }).catch((thrown: unknown) => thrown);
+  const fixture = await createMcpFixture({ remote: { url } });
+  const error: unknown = await fixture.connect({ name: 'remote' }).catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({
     message: typeof message === 'string' ? message : expect.stringMatching(message),
     retryable,
@@ -137,8 +137,8 @@ it('says in one line that a server refuses the connection', async () => {
   const { port } = server.address() as AddressInfo;
   server.close();
   await once(server, 'close');
-  const stage = await createMcpStage({ remote: { url: `http://127.0.0.1:${port}/mcp` } });
-  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({
+  const fixture = await createMcpFixture({ remote: { url: `http://127.0.0.1:${port}/mcp` } });
+  await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({
     reason: 'upstream_error',
     message: 'MCP server "remote": the backend refused the connection',
     data: { server: 'remote', code: 'ECONNREFUSED' },
@@ -154,7 +154,7 @@ it('is not led by one registered server into the origin of another', async () =>
   });
   const url = await listen((_req, res) => res.writeHead(307, { location: other }).end());
   const headers = { 'X-Custom-Token': 'canary', Authorization: 'Bearer canary' };
-  const stage = await createMcpStage({ remote: { url, headers }, other: { url: other } });
-  await expect(stage.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'forbidden' });
+  const fixture = await createMcpFixture({ remote: { url, headers }, other: { url: other } });
+  await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'forbidden' });
   expect(reached).toEqual([]);
 });

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import { readPatch } from '../../../shared/patch/patch-text.ts';
-import { createScene } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const lines = (...all: readonly string[]): string => `${all.join('\n')}\n`;
@@ -113,7 +113,7 @@ it.each([
 });
 
 describeWith('bubblewrap', 'a patch of another tool', async () => {
-  const scene = await createScene();
+  const fixture = await createSandboxFixture();
   const { signal } = new AbortController();
   let number = 0;
   /** Applies to a directory of its own with these files; what is in them then. */
@@ -122,11 +122,11 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     const made = Object.entries(files).map(
       ([path, text]) => `mkdir -p "$(dirname ${path})"; printf '${text}\\n' > ${path}`,
     );
-    await scene.sh(`mkdir ${directory}; cd ${directory}; ${made.join('; ')}`);
-    const outcome = await applyPatch(scene.sandbox, { keyId: 'a', patch, directory, dryRun: false, signal }).catch(
+    await fixture.sh(`mkdir ${directory}; cd ${directory}; ${made.join('; ')}`);
+    const outcome = await applyPatch(fixture.sandbox, { keyId: 'a', patch, directory, dryRun: false, signal }).catch(
       (error: unknown) => error,
     );
-    const { stdout } = await scene.sh(
+    const { stdout } = await fixture.sh(
       `cd ${directory}; find . -type f | sort | while read f; do echo "$f $(cat "$f")"; done`,
     );
     return { outcome, tree: stdout.toString() };
@@ -208,13 +208,13 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
   });
 
   it('is binary, with its data', async () => {
-    const { stdout } = await scene.sh(`
+    const { stdout } = await fixture.sh(`
       exec 2>&1; git init -q ~/binary; cd ~/binary; printf 'a\\0b' > x.bin; git add .; git diff --cached --binary`);
     const directory = '/home/user/binary-copy';
-    await scene.sh(`mkdir ${directory}`);
+    await fixture.sh(`mkdir ${directory}`);
     const patch = stdout.toString();
-    const files = await applyPatch(scene.sandbox, { keyId: 'a', patch, directory, dryRun: false, signal });
+    const files = await applyPatch(fixture.sandbox, { keyId: 'a', patch, directory, dryRun: false, signal });
     expect(files).toEqual([{ path: 'x.bin', oldPath: undefined, change: 'added', additions: 0, deletions: 0 }]);
-    expect((await scene.sh(`cmp ~/binary/x.bin ${directory}/x.bin && echo same`)).stdout.toString()).toBe('same\n');
+    expect((await fixture.sh(`cmp ~/binary/x.bin ${directory}/x.bin && echo same`)).stdout.toString()).toBe('same\n');
   });
 });

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
-import { createScene, hashTree } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, hashTree } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const git = (from: string, to: string, ...rest: string[]): string =>
@@ -108,18 +108,18 @@ const FAILS: readonly (readonly [string, string])[] = [
 ];
 
 describeWith('bubblewrap', 'a hostile patch', async () => {
-  const scene = await createScene();
-  await scene.sh(`
+  const fixture = await createSandboxFixture();
+  await fixture.sh(`
     git init -q /tmp/repo; cd /tmp/repo; echo old > file.txt; echo old > ../outside.txt; echo old > other.txt
     ln -s .. out; ln -s /etc etc; ln -s ../outside.txt file-link
     mkdir locked; echo old > locked/file.txt; chmod 555 locked`);
   // Who is not root could not remove it.
-  afterAll(() => scene.sh('chmod 755 /tmp/repo/locked'));
-  const workspaces = join(scene.directory, 'workspaces');
+  afterAll(() => fixture.sh('chmod 755 /tmp/repo/locked'));
+  const workspaces = join(fixture.directory, 'workspaces');
   const before = await hashTree(workspaces);
   const run = (patch: string) => {
     const { signal } = new AbortController();
-    return applyPatch(scene.sandbox, { keyId: 'a', patch, directory: '/tmp/repo', dryRun: false, signal });
+    return applyPatch(fixture.sandbox, { keyId: 'a', patch, directory: '/tmp/repo', dryRun: false, signal });
   };
 
   it.each(REFUSED)('%s: refused', async (_, patch) => {

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import { readPatch } from '../../../shared/patch/patch-text.ts';
-import { createScene } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 /** As printed in the reference: no new line at the end, an index line that is not hexadecimal. */
@@ -74,18 +74,18 @@ it.each([
 });
 
 describeWith('bubblewrap', 'apply', async () => {
-  const scene = await createScene();
+  const fixture = await createSandboxFixture();
   const { signal } = new AbortController();
   const run = (patch: string, { directory = '/tmp/repo', dryRun = false, keyId = 'a' } = {}) =>
-    applyPatch(scene.sandbox, { keyId, patch, directory, dryRun, signal });
+    applyPatch(fixture.sandbox, { keyId, patch, directory, dryRun, signal });
 
   it('applies the patch of the reference, after a dry run that wrote nothing', async () => {
-    await scene.sh('git init -q /tmp/repo; echo old content > /tmp/repo/file.txt');
+    await fixture.sh('git init -q /tmp/repo; echo old content > /tmp/repo/file.txt');
     const files = [{ path: 'file.txt', change: 'modified', additions: 1, deletions: 1 }];
     expect(await run(REFERENCE, { dryRun: true })).toMatchObject(files);
-    expect((await scene.sh('cat /tmp/repo/file.txt')).stdout.toString()).toBe('old content\n');
+    expect((await fixture.sh('cat /tmp/repo/file.txt')).stdout.toString()).toBe('old content\n');
     expect(await run(REFERENCE)).toMatchObject(files);
-    expect((await scene.sh('cat /tmp/repo/file.txt; ls -A /tmp/repo')).stdout.toString()).toBe(
+    expect((await fixture.sh('cat /tmp/repo/file.txt; ls -A /tmp/repo')).stdout.toString()).toBe(
       'new content\n.git\nfile.txt\n',
     );
     await expect(run(REFERENCE)).rejects.toMatchObject({
@@ -95,7 +95,7 @@ describeWith('bubblewrap', 'apply', async () => {
   });
 
   it('applies what git itself makes: adds, deletes, renames, modes, odd names, missing new lines', async () => {
-    const made = await scene.sh(`
+    const made = await fixture.sh(`
       exec 2>&1; set -e; git init -q /tmp/made; cd /tmp/made; git config user.name a; git config user.email a@example.com
       seq 50 > numbers; echo gone > gone; echo tool > tool; printf 'no end' > end; echo same > from
       git add .; git commit -qm one; git clone -q . /tmp/copy
@@ -107,22 +107,24 @@ describeWith('bubblewrap', 'apply', async () => {
       'renamed sp ace/ü/to',
     ]);
     expect(files.find(({ path }) => path === 'numbers')).toMatchObject({ additions: 2, deletions: 2 });
-    const compared = await scene.sh(
+    const compared = await fixture.sh(
       'diff -r --exclude=.git /tmp/made /tmp/copy && test -x /tmp/copy/tool && echo same',
     );
     expect(compared.stdout.toString()).toBe('same\n');
   });
 
   it('applies below a repository and in none at all', async () => {
-    await scene.sh('mkdir -p /tmp/repo/sub ~/plain; echo old content | tee /tmp/repo/sub/file.txt > ~/plain/file.txt');
+    await fixture.sh(
+      'mkdir -p /tmp/repo/sub ~/plain; echo old content | tee /tmp/repo/sub/file.txt > ~/plain/file.txt',
+    );
     await run(REFERENCE, { directory: '/tmp/repo/sub' });
     await run(REFERENCE, { directory: '/home/user/plain' });
-    const { stdout } = await scene.sh('cat /tmp/repo/sub/file.txt ~/plain/file.txt');
+    const { stdout } = await fixture.sh('cat /tmp/repo/sub/file.txt ~/plain/file.txt');
     expect(stdout.toString()).toBe('new content\nnew content\n');
   });
 
   it('applies a patch that was kept on Windows', async () => {
-    await scene.sh('mkdir ~/windows');
+    await fixture.sh('mkdir ~/windows');
     const lines = [
       'diff --git a/cn b/cn',
       'new file mode 100644',
@@ -131,7 +133,7 @@ describeWith('bubblewrap', 'apply', async () => {
       '+++ b/cn',
     ];
     await run([...lines, '@@ -0,0 +1 @@', '+y', ''].join('\r\n'), { directory: '/home/user/windows' });
-    expect((await scene.sh('cat ~/windows/cn')).stdout.toString()).toBe('y\r\n');
+    expect((await fixture.sh('cat ~/windows/cn')).stdout.toString()).toBe('y\r\n');
   });
 
   it.each([
@@ -144,7 +146,7 @@ describeWith('bubblewrap', 'apply', async () => {
     ],
     ['a directory', '--- /dev/null\n+++ b/full\n@@ -0,0 +1 @@\n+b\n', { file: 'full', hunk: 1 }],
   ])('names the file that is %s, in a dry run as in earnest', async (_, patch, data) => {
-    await scene.sh('mkdir -p ~/whole/full; touch ~/whole/there ~/whole/full/file');
+    await fixture.sh('mkdir -p ~/whole/full; touch ~/whole/there ~/whole/full/file');
     for (const dryRun of [true, false]) {
       await expect(run(patch, { directory: '/home/user/whole', dryRun })).rejects.toMatchObject({
         reason: 'patch_failed',
@@ -154,7 +156,7 @@ describeWith('bubblewrap', 'apply', async () => {
   });
 
   it('makes a file of a directory whose files it deletes', async () => {
-    await scene.sh('mkdir -p ~/turned/d; echo x > ~/turned/d/x');
+    await fixture.sh('mkdir -p ~/turned/d; echo x > ~/turned/d/x');
     const gone = [
       'diff --git a/d/x b/d/x',
       'deleted file mode 100644',
@@ -165,7 +167,7 @@ describeWith('bubblewrap', 'apply', async () => {
     ];
     const made = ['diff --git a/d b/d', 'new file mode 100644', '--- /dev/null', '+++ b/d', '@@ -0,0 +1 @@', '+y', ''];
     await run([...gone, ...made].join('\n'), { directory: '/home/user/turned' });
-    expect((await scene.sh('cat ~/turned/d')).stdout.toString()).toBe('y\n');
+    expect((await fixture.sh('cat ~/turned/d')).stdout.toString()).toBe('y\n');
   });
 
   it.each([
@@ -173,7 +175,7 @@ describeWith('bubblewrap', 'apply', async () => {
     ['a way into .git', '/home/user/way/hooks', /is inside \.git$/],
     ['read-only', '/etc', /cannot be written to$/],
   ])('refuses a directory that is %s', async (_, directory, message) => {
-    await scene.sh('git init -q ~/hooked; ln -sfn ~/hooked/.git ~/way');
+    await fixture.sh('git init -q ~/hooked; ln -sfn ~/hooked/.git ~/way');
     const patch = '--- /dev/null\n+++ b/post-checkout\n@@ -0,0 +1 @@\n+true\n';
     for (const dryRun of [true, false]) {
       await expect(run(patch, { directory, dryRun })).rejects.toMatchObject({
@@ -181,11 +183,11 @@ describeWith('bubblewrap', 'apply', async () => {
         data: { issues: [{ path: 'repo_path', message: expect.stringMatching(message) }] },
       });
     }
-    expect((await scene.sh('ls ~/hooked/.git/hooks')).stdout.toString()).not.toContain('post-checkout\n');
+    expect((await fixture.sh('ls ~/hooked/.git/hooks')).stdout.toString()).not.toContain('post-checkout\n');
   });
 
   it('names the hunk that does not fit', async () => {
-    await scene.sh('mkdir ~/hunks; seq 20 > ~/hunks/n');
+    await fixture.sh('mkdir ~/hunks; seq 20 > ~/hunks/n');
     const patch = '--- a/n\n+++ b/n\n@@ -1,3 +1,3 @@\n 1\n-2\n+two\n 3\n@@ -9,3 +9,3 @@\n 9\n-ten\n+10\n 11\n';
     await expect(run(patch, { directory: '/home/user/hunks' })).rejects.toMatchObject({
       reason: 'patch_failed',

@@ -6,45 +6,45 @@ import { expect, it } from 'vitest';
 import { DISK_LIMITS } from '../../../shared/sandbox/quota/disk-guard.ts';
 import { createUsageMeter } from '../../../shared/sandbox/quota/disk-usage.ts';
 import { openPty } from '../../../shared/terminals/pty.ts';
-import { createScene, type Scene } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, type SandboxFixture } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 /** Never while a command runs. */
 const UNWATCHED = { ...DISK_LIMITS, checkMs: 60_000 };
 const MB = 1 << 20;
 
-function bytesIn({ directory }: Scene): number {
+function bytesIn({ directory }: SandboxFixture): number {
   return Number.parseInt(execFileSync('du', ['-sB1', join(directory, 'workspaces')], { encoding: 'utf8' }), 10);
 }
 
 describeWith('bubblewrap', 'the disk of a workspace', () => {
   it('is measured when a command ends, so that no number of short ones gets past the limit', async () => {
-    const scene = await createScene({ ...UNWATCHED, workspaceBytes: 8 * MB });
-    const write = (name: number) => scene.sh(`head -c 6M /dev/zero > /tmp/${name}`);
+    const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
+    const write = (name: number) => fixture.sh(`head -c 6M /dev/zero > /tmp/${name}`);
     const codes: number[] = [];
     for (let name = 0; name < 6; name++) codes.push((await write(name)).exitCode);
     expect(codes.map((code) => code === 0)).toEqual([true, true, false, false, false, false]);
-    expect(bytesIn(scene)).toBeLessThan(14 * MB);
+    expect(bytesIn(fixture)).toBeLessThan(14 * MB);
     // Calls made at once wait for the same measurement.
     const together = await Promise.all([6, 7, 8, 9].map(write));
     for (const { stderr, isFull } of together) {
       expect(isFull).toBe(true);
       expect(stderr.toString()).toMatch(/\nsandbox: the workspace is full.* delete something\n$/);
     }
-    expect(bytesIn(scene)).toBeLessThan(14 * MB);
-    const server = scene.sandbox.spawn({ keyId: 'a', argv: ['cat'] });
+    expect(bytesIn(fixture)).toBeLessThan(14 * MB);
+    const server = fixture.sandbox.spawn({ keyId: 'a', argv: ['cat'] });
     await expect(server).rejects.toMatchObject({ reason: 'unavailable', data: { disk_full: true } });
-    expect((await scene.sh('head -c 1M /dev/zero > /tmp/other', { keyId: 'b' })).exitCode).toBe(0);
-    expect(await scene.sh('rm /tmp/*')).toMatchObject({ exitCode: 0, stderr: Buffer.alloc(0) });
+    expect((await fixture.sh('head -c 1M /dev/zero > /tmp/other', { keyId: 'b' })).exitCode).toBe(0);
+    expect(await fixture.sh('rm /tmp/*')).toMatchObject({ exitCode: 0, stderr: Buffer.alloc(0) });
     expect(await write(0)).toMatchObject({ exitCode: 0, isFull: false });
   });
 
   it('counts what a terminal has left', async () => {
-    const scene = await createScene({ ...UNWATCHED, workspaceBytes: 8 * MB });
+    const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     let said = '';
     const write = { keyId: 'a', argv: ['/bin/sh', '-c', 'head -c 9M /dev/zero > /tmp/x'] as const };
     const open = async () => {
-      const pty = await openPty(SIZE, (tty) => scene.sandbox.attach({ ...write, argv: [...write.argv] }, tty));
+      const pty = await openPty(SIZE, (tty) => fixture.sandbox.attach({ ...write, argv: [...write.argv] }, tty));
       pty.listen((text) => {
         said += text;
       });
@@ -52,15 +52,15 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
     };
     await (await open()).exited;
     expect(said).toBe('');
-    expect((await scene.sh('echo x > /tmp/y && cat /tmp/y')).exitCode).not.toBe(0);
+    expect((await fixture.sh('echo x > /tmp/y && cat /tmp/y')).exitCode).not.toBe(0);
     await (await open()).exited;
     expect(said).toMatch(/^sandbox: the workspace is full.* delete something\r\n/);
   });
 
   it('is read-only but for rm once a full one grows further, by empty files', async () => {
-    const scene = await createScene({ ...UNWATCHED, workspaceEntries: 150 });
+    const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceEntries: 150 });
     const make = (name: string) =>
-      scene.sh(`i=0; while [ $i -lt 160 ]; do : > /tmp/${name}$i || exit 1; i=$((i + 1)); done`);
+      fixture.sh(`i=0; while [ $i -lt 160 ]; do : > /tmp/${name}$i || exit 1; i=$((i + 1)); done`);
     expect((await make('a')).exitCode).toBe(0);
     expect((await make('b')).exitCode).toBe(0);
     const refused = await make('c');
@@ -69,7 +69,7 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
       /\nsandbox: .* read-only until you delete something with rm or rmdir as the command\n$/,
     );
     const run = (...argv: [string, ...string[]]) =>
-      scene.sandbox.run(
+      fixture.sandbox.run(
         { keyId: 'a', argv, env: { PATH: '/tmp:/usr/bin:/bin' } },
         { signal: new AbortController().signal, timeoutMs: 30_000, outputBytesMax: MB },
       );
@@ -80,7 +80,7 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
   });
 
   it('counts files without a name while they are held, open or mapped', async () => {
-    const scene = await createScene({ ...DISK_LIMITS, workspaceBytes: 8 * MB, checkMs: 50 });
+    const fixture = await createSandboxFixture({ ...DISK_LIMITS, workspaceBytes: 8 * MB, checkMs: 50 });
     const open = 'exec 3<> /tmp/x; rm /tmp/x; head -c 9M /dev/zero >&3; sleep 30';
     const mapped = `
 import mmap, os, time
@@ -88,14 +88,14 @@ file = open('/tmp/x', 'w+b'); os.remove('/tmp/x'); file.truncate(9 << 20)
 held = mmap.mmap(file.fileno(), 0); os.closerange(3, 100)
 held[:] = bytes(9 << 20); time.sleep(30)`;
     for (const script of [open, `exec python3 -c "${mapped}"`]) {
-      const held = await scene.sh(script);
+      const held = await fixture.sh(script);
       expect(held).toMatchObject({ exitCode: 137, timedOut: false, isFull: true });
-      expect(await scene.sh('echo x > ~/x && cat ~/x')).toMatchObject({ exitCode: 0 });
+      expect(await fixture.sh('echo x > ~/x && cat ~/x')).toMatchObject({ exitCode: 0 });
     }
   });
 
   it('is measured to the last byte: names that are not UTF-8, and one file under several names once', async () => {
-    const { directory } = await createScene();
+    const { directory } = await createSandboxFixture();
     const timings = createUsageMeter();
     const at = join(directory, 'measured');
     mkdirSync(join(at, 'below'), { recursive: true });

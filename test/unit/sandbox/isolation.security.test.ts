@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Sandbox, SandboxSpec } from '../../../shared/sandbox/sandbox.ts';
 import { openPty, type Pty } from '../../../shared/terminals/pty.ts';
-import { createScene, processesWith } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox.ts';
 import { ROOT } from '../../support/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 import { CALLS, EXPECTED, PROBE } from './probe.ts';
@@ -50,7 +50,7 @@ const WAYS: Readonly<Record<string, Way>> = {
 };
 
 describeWith('bubblewrap', 'two owners', async () => {
-  const { sandbox, directory } = await createScene();
+  const { sandbox, directory } = await createSandboxFixture();
   const terminals: Pty[] = [];
   beforeAll(async () => {
     for (const keyId of ['a', 'b', 'a', 'b']) {
@@ -120,7 +120,7 @@ describeWith('bubblewrap', 'two owners', async () => {
     chmodSync(barred, 0o700);
     execFileSync('cp', ['/usr/bin/bwrap', barred]);
     try {
-      const fallback = await createScene(undefined, undefined, barred);
+      const fallback = await createSandboxFixture(undefined, undefined, barred);
       for (const way of Object.values(WAYS)) {
         const output = await way(fallback.sandbox, 'a', PROBE);
         expect(output.trimEnd().split('\n')).toEqual(EXPECTED);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { locateMemoryGroup, makeTree } from '../../../shared/sandbox/quota/memory-cgroup.ts';
 import { openPty } from '../../../shared/terminals/pty.ts';
-import { createScene } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture } from '../../support/fixtures/sandbox.ts';
 import { ROOT, startLocalGateway } from '../../support/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
@@ -61,23 +61,23 @@ while True:
 
 describeWith('memory', 'memory', () => {
   it('in memfds counts: the command is killed, another one of another key goes on, and no group is left', async () => {
-    const scene = await createScene(undefined, 96 << 20);
-    const other = await scene.sandbox.spawn({ keyId: 'b', argv: ['cat'] });
-    const killed = await scene.sandbox.run(
+    const fixture = await createSandboxFixture(undefined, 96 << 20);
+    const other = await fixture.sandbox.spawn({ keyId: 'b', argv: ['cat'] });
+    const killed = await fixture.sandbox.run(
       { keyId: 'a', argv: ['/usr/bin/python3', '-c', MEMFDS] },
       { signal: new AbortController().signal, timeoutMs: 50_000, outputBytesMax: 1 << 20 },
     );
     expect(killed).toMatchObject({ exitCode: 137, signal: 'SIGKILL', timedOut: false });
     expect(killed.stderr.toString()).toMatch(/\nsandbox: a process was killed, .* \d+ MB of memory\n$/);
-    expect(await scene.sh('echo still')).toMatchObject({ stdout: Buffer.from('still\n'), stderr: Buffer.alloc(0) });
+    expect(await fixture.sh('echo still')).toMatchObject({ stdout: Buffer.from('still\n'), stderr: Buffer.alloc(0) });
     expect(groupsOf(process.pid)).toHaveLength(1);
     await other.kill(0);
-    await scene.sandbox.close();
+    await fixture.sandbox.close();
     expect(groupsOf(process.pid)).toEqual([]);
   });
 
   it('holds what a key starts, whichever way, in one group', async () => {
-    const { sandbox } = await createScene();
+    const { sandbox } = await createSandboxFixture();
     const spec = { keyId: 'a', argv: ['sleep', '60'] as [string, ...string[]] };
     const leave = new AbortController();
     const run = sandbox.run(spec, { signal: leave.signal, timeoutMs: 60_000, outputBytesMax: 1 });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createBubblewrapSandbox } from '../../../shared/sandbox/bubblewrap.ts';
 import { DISK_LIMITS } from '../../../shared/sandbox/quota/disk-guard.ts';
-import { createScene, ownersOf, processesWith } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, ownersOf, processesWith } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 /** A duration for sleep(1) that no other process uses: found again in command lines. */
@@ -15,7 +15,7 @@ const marker = (): string => `${100_000 + Math.floor(Math.random() * 1e8)}.${pro
 
 describe('without bubblewrap', () => {
   it('runs nothing and says what to install', async () => {
-    const { directory } = await createScene();
+    const { directory } = await createSandboxFixture();
     // Neither the machine's bwrap nor, without a system directory on the path, any other program is looked for
     // elsewhere.
     const sandbox = createBubblewrapSandbox({
@@ -38,10 +38,10 @@ describe('without bubblewrap', () => {
 });
 
 describeWith('bubblewrap', 'the sandbox', async () => {
-  const scene = await createScene();
+  const fixture = await createSandboxFixture();
 
   it('has no rights and can write nowhere but in its own directories', async () => {
-    const { stdout } = await scene.sh(`
+    const { stdout } = await fixture.sh(`
       id -u; grep -h -E 'Cap(Eff|Prm|Inh|Amb)|NoNewPrivs' /proc/self/status | tr -s '\\t ' ' '
       for path in / /usr /etc /dev /proc/sys/kernel /var /run /usr/bin /home; do touch "$path/x" 2>/dev/null && echo "wrote $path"; done
       echo x 2>/dev/null > /etc/passwd && echo 'wrote passwd'
@@ -61,7 +61,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     const mark = marker();
     const looked = new AbortController();
     let owners: number[] = [];
-    const running = scene.sh(`echo started; sleep ${mark}`, {
+    const running = fixture.sh(`echo started; sleep ${mark}`, {
       signal: looked.signal,
       async onOutput() {
         owners = await ownersOf(mark);
@@ -78,10 +78,10 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     const canary = `canary-${marker()}`;
     process.env.GATEWAY_TEST_CANARY = canary;
     try {
-      await writeFile(join(scene.directory, 'gateway.sqlite'), canary);
-      await scene.sh(`echo ${canary} | tee /tmp/secret.txt > ~/secret.txt`, { keyId: 'b' });
-      const { stdout, stderr } = await scene.sh(`
-        env; cat /proc/*/environ; cat /proc/*/cmdline; cat '${scene.directory}/gateway.sqlite'; ls -laR /tmp /home /run /var '${scene.directory}'
+      await writeFile(join(fixture.directory, 'gateway.sqlite'), canary);
+      await fixture.sh(`echo ${canary} | tee /tmp/secret.txt > ~/secret.txt`, { keyId: 'b' });
+      const { stdout, stderr } = await fixture.sh(`
+        env; cat /proc/*/environ; cat /proc/*/cmdline; cat '${fixture.directory}/gateway.sqlite'; ls -laR /tmp /home /run /var '${fixture.directory}'
         cat /proc/${process.pid}/maps /proc/${process.pid}/environ /tmp/secret.txt ~/secret.txt /etc/shadow; ls /sys /root
         echo found=$(find / -xdev -name secret.txt | wc -l) processes=$(ls /proc | grep -c '^[0-9]')`);
       expect(stdout.toString()).not.toContain(canary);
@@ -90,7 +90,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
       expect(Number(seen?.[2])).toBeLessThan(10);
       expect(stderr.toString()).not.toContain(canary);
       // Its own are kept between calls.
-      const kept = await scene.sh('cat /tmp/secret.txt ~/secret.txt', { keyId: 'b' });
+      const kept = await fixture.sh('cat /tmp/secret.txt ~/secret.txt', { keyId: 'b' });
       expect(kept.stdout.toString()).toBe(`${canary}\n${canary}\n`);
     } finally {
       delete process.env.GATEWAY_TEST_CANARY;
@@ -105,7 +105,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     });
     await new Promise<void>((resolve) => server.listen(0, '0.0.0.0', resolve));
     const { port } = server.address() as AddressInfo;
-    const { stdout } = await scene.sh(`
+    const { stdout } = await fixture.sh(`
       for to in 169.254.169.254/80 127.0.0.1/${port} 8.8.8.8/53; do
         timeout 2 bash -c "exec 3<>/dev/tcp/$to" 2>/dev/null && echo "reached $to"
       done; tail -n +3 /proc/net/dev | cut -d: -f1; cat /proc/net/route | wc -l`);
@@ -122,7 +122,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     ['closed streams', 'exec >&- 2>&-; setsid sleep MARK & exit 0'],
   ])('leaves nothing behind: %s', async (_, script) => {
     const mark = marker();
-    const { exitCode, timedOut } = await scene.sh(script.replaceAll('MARK', mark));
+    const { exitCode, timedOut } = await fixture.sh(script.replaceAll('MARK', mark));
     expect({ exitCode, timedOut }).toEqual({ exitCode: 0, timedOut: false });
     expect(await processesWith(mark)).toEqual([]);
   });
@@ -131,10 +131,10 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     const marks = [marker(), marker(), marker(), marker()] as const;
     const contained = new AbortController();
     const [polite, deaf, , outside] = await Promise.all([
-      scene.sh(`trap 'echo bye; exit 3' TERM; sleep ${marks[0]} & wait`, { timeoutMs: 2_500 }),
-      scene.sh(`trap '' TERM; setsid sleep ${marks[1]} & sleep ${marks[1]}; sleep ${marks[1]}`, { timeoutMs: 500 }),
+      fixture.sh(`trap 'echo bye; exit 3' TERM; sleep ${marks[0]} & wait`, { timeoutMs: 2_500 }),
+      fixture.sh(`trap '' TERM; setsid sleep ${marks[1]} & sleep ${marks[1]}; sleep ${marks[1]}`, { timeoutMs: 500 }),
       expect(
-        scene.sh(`bomb() { bomb | bomb & }; bomb; sleep ${marks[2]}`, {
+        fixture.sh(`bomb() { bomb | bomb & }; bomb; sleep ${marks[2]}`, {
           keyId: 'bomb',
           signal: contained.signal,
           onOutput(_, bytes) {
@@ -142,7 +142,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
           },
         }),
       ).rejects.toThrow('contained'),
-      scene.sh('sleep 0.5; for i in 1 2 3 4 5 6 7 8; do sh -c "echo $i"; done'),
+      fixture.sh('sleep 0.5; for i in 1 2 3 4 5 6 7 8; do sh -c "echo $i"; done'),
     ]);
     expect(polite).toMatchObject({ exitCode: 3, timedOut: true, stdout: Buffer.from('bye\n') });
     expect(deaf).toMatchObject({ exitCode: 137, signal: 'SIGKILL', timedOut: true });
@@ -154,7 +154,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   it('ends a command whose caller went away', async () => {
     const mark = marker();
     const gone = new AbortController();
-    const running = scene.sh(`echo started; sleep ${mark}`, {
+    const running = fixture.sh(`echo started; sleep ${mark}`, {
       signal: gone.signal,
       onOutput: () => gone.abort(new Error('gone')),
     });
@@ -164,7 +164,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
 
   it('keeps 1 MiB of ten gigabytes and drops the rest without keeping it in memory', async () => {
     const before = process.memoryUsage().rss;
-    const result = await scene.sh('head -c 10000000000 /dev/zero', { timeoutMs: 2500 });
+    const result = await fixture.sh('head -c 10000000000 /dev/zero', { timeoutMs: 2500 });
     expect(result.truncated).toBe(true);
     expect(result.stdout.length).toBe(1 << 20);
     expect(process.memoryUsage().rss - before).toBeLessThan(100 << 20);
@@ -180,13 +180,13 @@ describeWith('bubblewrap', 'the sandbox', async () => {
       }
     };
     const before = group();
-    const { stdout } = await scene.sh('cat /proc/self/oom_score_adj');
+    const { stdout } = await fixture.sh('cat /proc/self/oom_score_adj');
     expect(stdout.toString()).toBe('1000\n');
     expect(group()).toBe(before);
   });
 
   it('bounds memory, file size and open files', async () => {
-    const { stdout } = await scene.sh(`
+    const { stdout } = await fixture.sh(`
       head -c 300M /dev/zero 2>/dev/null > /tmp/big; stat -c %s /tmp/big; rm /tmp/big
       head -c 80M /dev/zero 2>/dev/null > /dev/shm/big; test $(stat -c %s /dev/shm/big) -le 67108864 && echo shm
       dd if=/dev/zero of=/dev/null bs=2G count=1 2>/dev/null || echo memory
@@ -195,7 +195,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   });
 
   it('kills what outgrows the workspace; then it may delete, and after that write again', async () => {
-    const small = await createScene({ ...DISK_LIMITS, workspaceBytes: 8 << 20, checkMs: 50 });
+    const small = await createSandboxFixture({ ...DISK_LIMITS, workspaceBytes: 8 << 20, checkMs: 50 });
     const flood = await small.sh('i=0; while true; do i=$((i + 1)); head -c 1M /dev/zero > /tmp/$i; sleep 0.02; done');
     expect(flood).toMatchObject({ exitCode: 137, timedOut: false });
     expect(flood.stderr.toString()).toContain('the workspace is full');

@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkEnvironment } from '../../../shared/sandbox/environment.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../../../shared/slots.ts';
-import { createScene, processesWith } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('bubblewrap', 'the sandbox', async () => {
-  const scene = await createScene();
+  const fixture = await createSandboxFixture();
   const options = { signal: new AbortController().signal, timeoutMs: 20_000, outputBytesMax: 1 << 20 };
 
   it('gives a program its arguments, input and environment as they are, and takes its output byte by byte', async () => {
@@ -22,7 +22,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
       '*',
       '',
     ] as const;
-    const result = await scene.sandbox.run(
+    const result = await fixture.sandbox.run(
       { keyId: 'a', argv: [...argv], cwd: '/tmp', env: { A: 'x "y" $z' } },
       { ...options, stdin: 'input' },
     );
@@ -37,7 +37,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   });
 
   it('answers as a shell does: not found 127, not executable 126, killed 128 + n', async () => {
-    const run = (...argv: [string, ...string[]]) => scene.sandbox.run({ keyId: 'a', argv }, options);
+    const run = (...argv: [string, ...string[]]) => fixture.sandbox.run({ keyId: 'a', argv }, options);
     const [missing, data, killed] = await Promise.all([
       run('no-such-program'),
       run('/etc/passwd'),
@@ -50,12 +50,12 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   });
 
   it('refuses a directory that is not there and arguments no process can be given', async () => {
-    await expect(scene.sandbox.run({ keyId: 'a', argv: ['true'], cwd: '/nope' }, options)).rejects.toMatchObject({
+    await expect(fixture.sandbox.run({ keyId: 'a', argv: ['true'], cwd: '/nope' }, options)).rejects.toMatchObject({
       reason: 'invalid_params',
       data: { issues: [{ path: 'cwd' }] },
     });
     const huge = 'x'.repeat(200_000);
-    await expect(scene.sandbox.run({ keyId: 'a', argv: ['true', huge] }, options)).rejects.toMatchObject({
+    await expect(fixture.sandbox.run({ keyId: 'a', argv: ['true', huge] }, options)).rejects.toMatchObject({
       reason: 'invalid_params',
       data: { issues: [{ path: 'args' }] },
     });
@@ -63,7 +63,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
 
   it('talks with a long-running child and takes its whole tree down', async () => {
     const mark = `${200_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
-    const child = await scene.sandbox.spawn({ keyId: 'a', argv: ['sh', '-c', `setsid sleep ${mark} & cat`] });
+    const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['sh', '-c', `setsid sleep ${mark} & cat`] });
     child.stdin.write('ping\n');
     const [answer] = await once(child.stdout, 'data');
     expect(String(answer)).toBe('ping\n');
@@ -73,12 +73,12 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   });
 
   it('shows the administrator’s paths read-only, at their place', async () => {
-    const tools = join(scene.directory, 'tools');
+    const tools = join(fixture.directory, 'tools');
     await mkdir(tools);
     await writeFile(join(tools, 'data.txt'), 'shown');
-    const child = await scene.sandbox.spawn({
+    const child = await fixture.sandbox.spawn({
       keyId: 'a',
-      argv: ['sh', '-c', `cat ${tools}/data.txt; echo x > ${tools}/data.txt || echo refused; ls ${scene.directory}`],
+      argv: ['sh', '-c', `cat ${tools}/data.txt; echo x > ${tools}/data.txt || echo refused; ls ${fixture.directory}`],
       readOnly: [{ from: tools, to: tools }],
     });
     let text = '';
@@ -91,7 +91,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   });
 
   it('answers 503 when the directory of the workspaces has gone, and makes a workspace that was removed anew', async () => {
-    const { sandbox, directory, sh } = await createScene();
+    const { sandbox, directory, sh } = await createSandboxFixture();
     expect(await sh('echo x > ~/file')).toMatchObject({ exitCode: 0 });
     const workspaces = join(directory, 'workspaces');
     for (const name of await readdir(workspaces))
@@ -107,9 +107,9 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   it('starts the command of one key at once while another has more of them than may run', async () => {
     const leave = new AbortController();
     const spec = { keyId: 'flood', argv: ['sleep', '60'] as [string, ...string[]] };
-    const flood = Array.from({ length: 60 }, () => scene.sandbox.run(spec, { ...options, signal: leave.signal }));
+    const flood = Array.from({ length: 60 }, () => fixture.sandbox.run(spec, { ...options, signal: leave.signal }));
     const ends = Promise.allSettled(flood);
-    expect((await scene.sh('echo here', { keyId: 'other' })).stdout.toString()).toBe('here\n');
+    expect((await fixture.sh('echo here', { keyId: 'other' })).stdout.toString()).toBe('here\n');
     leave.abort();
     for (const { status } of await ends) expect(status).toBe('rejected');
   });

@@ -4,7 +4,7 @@ import { createLogger } from '../../../shared/log.ts';
 import { createBubblewrapSandbox } from '../../../shared/sandbox/bubblewrap.ts';
 import type { Terminal, Watcher } from '../../../shared/terminals/terminal.ts';
 import { createTerminals, type Terminals, type TerminalsOptions } from '../../../shared/terminals/terminals.ts';
-import { createScene, processesWith } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const REQUEST = { shell: '/bin/sh', cwd: undefined, env: {}, requestId: 'req_1' };
@@ -47,7 +47,7 @@ function listen(terminal: Terminal, afterSeq = 0) {
 }
 
 describeWith('bubblewrap', 'terminals', async () => {
-  const { sandbox } = await createScene();
+  const { sandbox } = await createSandboxFixture();
   const logged: string[] = [];
   const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
   const create = (options?: TerminalsOptions): Terminals => createTerminals({ sandbox, log }, options);
