@@ -1,6 +1,6 @@
-// An MCP server over stdio, well or badly behaved as its first argument says: `modern` is the SDK's own of the
-// 2026-07-28 era and refuses the older one; the others are written out by hand, of the older era, to do what no SDK
-// would. Knows nothing of the gateway.
+// An MCP server over stdio whose first argument selects its behaviour: `modern` is the SDK's own of the 2026-07-28 era
+// and refuses the older one; the others are written by hand, of the older era, to do what no SDK would. Independent of
+// the gateway.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { McpServer } from '@modelcontextprotocol/server';
@@ -22,9 +22,10 @@ function createModernServer(): McpServer {
 }
 
 /**
- * `fragile` ends at any request before initialize; `mute` leaves them unanswered; `loud` prints what is no JSON;
- * `huge`, `deep`, `failing` `slow` and `digits` say how a call is answered; `many` offers 300 tools, `odd` strange
- * ones, `growing` one more with each call; `deaf` asks all the time and reads no answers; `family` leaves a daemon.
+ * `fragile` exits at any request before initialize; `mute` leaves them unanswered; `loud` prints lines that are not
+ * JSON; `huge`, `deep`, `failing`, `slow` and `digits` differ in their answer to a call; `many` offers 300 tools, `odd`
+ * malformed ones, `growing` one more with each call; `deaf` sends requests without end and reads no answers; `family`
+ * leaves a daemon.
  */
 function serveByHand(): void {
   if (mode === 'family') spawn('setsid', ['sleep', marker], { stdio: 'ignore', detached: true }).unref();
@@ -54,12 +55,12 @@ function toTools(): object[] {
   return Array.from({ length: count }, (_, index) => ({
     name: index === 0 ? 'act' : `act-${index}`,
     inputSchema: { type: 'object' },
-    // A pattern that would never end, were anybody to run it on what the tool answers.
+    // A pattern that would run without end on the tool's result.
     outputSchema: { type: 'object', properties: { text: { type: 'string', pattern: '^(a+)+$' } } },
   }));
 }
 
-/** Each of them is odd in its own way; the first and the last are not. */
+/** Each is malformed in a different way, except the first and the last. */
 function oddTools(): object[] {
   let deep: object = {};
   for (let level = 0; level < 100; level++) deep = { type: 'object', properties: { a: deep } };

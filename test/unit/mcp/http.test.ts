@@ -1,5 +1,5 @@
 // Remote MCP servers over Streamable HTTP: the official one as a process of its own, one of the stateless era, and some
-// that misbehave.
+// that violate the protocol.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
@@ -9,7 +9,7 @@ import { expect, it } from 'vitest';
 import { createMcpFixture, endAfterwards, TEST_MODULES } from '../../support/fixtures/mcp.ts';
 import { createMcpListener } from '../../support/mcp-listener.ts';
 
-/** The SDK's stateless server, which refuses the older era; notes what it was asked. */
+/** The SDK's stateless server, which refuses the older era; records its requests. */
 function createModernListener(seen: IncomingMessage[]): RequestListener {
   const answer = createMcpListener('modern', { legacy: 'reject' });
   return (req, res) => {
@@ -53,7 +53,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-it('speaks the stateless protocol with a remote server, with the headers the administrator gave', async () => {
+it('uses the stateless protocol with a remote server, with the administrator’s headers', async () => {
   const seen: IncomingMessage[] = [];
   const url = await listen(createModernListener(seen));
   const fixture = await createMcpFixture({ remote: { url, headers: { Authorization: 'Bearer canary-secret' } } });
@@ -64,7 +64,7 @@ it('speaks the stateless protocol with a remote server, with the headers the adm
   expect(fixture.logged.join('')).not.toContain('canary-secret');
 });
 
-it('speaks the older protocol with the official server, and ends its session', async () => {
+it('uses the older protocol with the official server, and ends its session', async () => {
   const url = await startEverything();
   const fixture = await createMcpFixture({ remote: { url } });
   const { protocolVersion } = await fixture.connect({ name: 'remote' });
@@ -75,7 +75,7 @@ it('speaks the older protocol with the official server, and ends its session', a
   await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'remote' });
 });
 
-it('does not follow a redirect to an address inside', async () => {
+it('does not follow a redirect to an internal address', async () => {
   const url = await listen((_req, res) => res.writeHead(307, { location: 'http://169.254.169.254/mcp' }).end());
   const fixture = await createMcpFixture({ remote: { url } });
   await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'forbidden' });
@@ -102,13 +102,13 @@ it.each([
   expect(sent).toBeLessThan(32 << 20);
 });
 
-it.each([401, 404, 500])('answers for a server that says HTTP %i', async (status) => {
+it.each([401, 404, 500])('returns upstream_error for a server that answers HTTP %i', async (status) => {
   const url = await listen((_req, res) => res.writeHead(status).end('no'));
   const fixture = await createMcpFixture({ remote: { url } });
   await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
 });
 
-it('answers for a server that nobody runs', async () => {
+it('returns upstream_error for a server that is not running', async () => {
   const fixture = await createMcpFixture({ remote: { url: `http://127.0.0.1:${await freePort()}/mcp` } });
   await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
 });

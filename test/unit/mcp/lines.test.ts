@@ -1,4 +1,4 @@
-// Lines out of any cutting of the bytes, and never more than the bound.
+// The same lines for every split of the bytes, and never more than the bound.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { createLineReader } from '../../../shared/mcp/lines.ts';
@@ -10,7 +10,7 @@ function read(chunks: readonly Buffer[], bytesMax: number): string[] {
   return lines;
 }
 
-it('finds the same lines however the bytes are cut', () => {
+it('finds the same lines for every split of the bytes', () => {
   const text = fc.array(fc.stringMatching(/^[a-z]{0,40}$/), { maxLength: 30 });
   fc.assert(
     fc.property(text, fc.array(fc.nat(60), { maxLength: 50 }), (lines, cuts) => {
@@ -27,13 +27,13 @@ it('finds the same lines however the bytes are cut', () => {
   );
 });
 
-it.each([1, 7, 64])('refuses a line over the bound that comes in pieces of %i bytes', (size) => {
+it.each([1, 7, 64])('refuses a line over the bound in pieces of %i bytes', (size) => {
   const pieces = Array.from({ length: Math.ceil(41 / size) }, () => Buffer.alloc(size, 'x'));
   expect(() => read(pieces, 40)).toThrow(RangeError);
   expect(() => read([Buffer.from(`${'x'.repeat(41)}\n`)], 40)).toThrow(RangeError);
 });
 
-it('reads four million bytes that come one by one in linear time', () => {
+it('reads four million single bytes in linear time', () => {
   const reader = createLineReader(4 << 20);
   const piece = Buffer.from('x');
   const startedMs = performance.now();

@@ -1,4 +1,4 @@
-// MCP servers as they come: the official ones, both eras of the protocol, and servers that do what none should.
+// MCP servers over stdio: the official ones, both eras of the protocol, and servers that violate it.
 import { describe, expect, it } from 'vitest';
 import { createMcpFixture, registeredServers } from '../../support/fixtures/mcp.ts';
 import { processesWith } from '../../support/fixtures/sandbox.ts';
@@ -10,7 +10,7 @@ describe('without a sandbox', () => {
     await expect(fixture.connect({ name: 'nobody' })).rejects.toMatchObject({ reason: 'not_found' });
   });
 
-  it('refuses variables and headers that would change more than the server', async () => {
+  it('refuses variables and headers that would affect more than the server', async () => {
     const fixture = await createMcpFixture({});
     const name = 'x';
     const stdio = { name, command: 'true', args: [], env: { LD_PRELOAD: '/tmp/x.so' } };
@@ -27,7 +27,7 @@ describe('without a sandbox', () => {
     }
   });
 
-  it('reaches no address inside, whatever a caller names', async () => {
+  it('reaches no internal address that a caller names', async () => {
     const fixture = await createMcpFixture({});
     for (const url of ['http://127.0.0.1:9/mcp', 'http://169.254.169.254/mcp', 'http://metadata.google.internal/mcp']) {
       const config = { name: 'x', url, headers: {} };
@@ -56,7 +56,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
   ];
   const fixture = await createMcpFixture(registeredServers(modes, marker));
 
-  it('speaks with the official servers, in the caller’s own workspace', async () => {
+  it('connects the official servers, in the caller’s own workspace', async () => {
     const [everything, files] = await Promise.all([
       fixture.connect({ name: 'everything' }),
       fixture.connect({ name: 'files' }),
@@ -85,7 +85,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await processesWith(marker)).toEqual([]);
   });
 
-  it('is found without its session while its name is connected once, and never by way of another session', async () => {
+  it('is found without a session while its name is connected once, and never through another session', async () => {
     const act = (sessionId: string | undefined) => fixture.call({ name: 'fragile', sessionId }, 'act');
     const missing = { reason: 'not_found' };
     await fixture.connect({ name: 'fragile', sessionId: 'one' });
@@ -99,30 +99,30 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 'one', name: 'fragile' });
     const handle = { owner: 'a', sessionId: undefined, name: 'fragile' };
     expect(await fixture.mcp.disconnect(handle)).toEqual({ ...handle, sessionId: 'two' });
-    // Connected in no session, it serves each that has none of its name.
+    // A connection without a session serves each session that has none of its name.
     await fixture.connect(handle);
     expect(await act('three')).toMatchObject({ content: expect.any(Array) });
     await fixture.mcp.disconnect(handle);
   });
 
-  it('speaks the stateless protocol of 2026 with a server that knows no other', async () => {
+  it('uses the stateless protocol of 2026 with a server that supports no other', async () => {
     const { protocolVersion, tools } = await fixture.connect({ name: 'modern' });
     expect(protocolVersion).toBe('2026-07-28');
     expect(tools.map(({ name }) => name)).toEqual(['add']);
     expect(await fixture.call({ name: 'modern' }, 'add', { a: 2, b: 40 })).toMatchObject({ content: [{ text: '42' }] });
   });
 
-  it('connects a server that ends at an unknown first request, and one that prints to its stdout', async () => {
+  it('connects a server that exits at an unknown first request, and one that prints to its stdout', async () => {
     const [fragile, loud] = await Promise.all([
       fixture.connect({ name: 'fragile' }),
       fixture.connect({ name: 'loud' }),
     ]);
     expect([fragile.protocolVersion, loud.protocolVersion]).toEqual(['2025-06-18', '2025-06-18']);
-    // Its schema for what it answers holds a pattern that would take for ever.
+    // The output schema has a pattern that would run without end on this result.
     expect(await fixture.call({ name: 'loud' }, 'act')).toMatchObject({ content: [{ text: 'loud' }] });
   });
 
-  it('says what a command that is no server said last, and keeps nothing of it', async () => {
+  it('returns the end of the stderr of a command that is no server, and keeps no connection', async () => {
     const config = {
       name: 'none',
       command: 'sh',
@@ -144,7 +144,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(fixture.mcp.list('a', 's').map(({ name }) => name)).not.toContain('none');
   });
 
-  it('stops connecting when the caller goes away, and leaves no process', async () => {
+  it('stops connecting when the caller disconnects, and leaves no process', async () => {
     const config = { name: 'sleeper', command: 'sleep', args: [`${marker}.5`], env: {} };
     const leaving = new AbortController();
     const connecting = fixture.connect({ name: 'sleeper' }, { config, signal: leaving.signal });
@@ -155,7 +155,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await processesWith(`${marker}.5`)).toEqual([]);
   });
 
-  it('ends a server that says too much at once, and the call with it', async () => {
+  it('ends a server that sends a message over the bound, and the call with it', async () => {
     await fixture.connect({ name: 'huge' });
     await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({
       reason: 'upstream_error',
@@ -165,7 +165,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
-  it('ends a server that asks without reading the answers', async () => {
+  it('ends a server that sends requests without reading the answers', async () => {
     await fixture.connect({ name: 'deaf' });
     await expect(fixture.call({ name: 'deaf' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
   });
@@ -176,12 +176,12 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       { reason: 'upstream_error', message: expect.stringContaining('no such luck'), data: { mcp_code: -32000 } },
     ],
     ['deep', { reason: 'upstream_error', message: expect.stringContaining('deeper than 64'), retryable: false }],
-  ])('answers for a server that is %s', async (name, error) => {
+  ])('returns the error of a server that is %s', async (name, error) => {
     await fixture.connect({ name });
     await expect(fixture.call({ name }, 'act')).rejects.toMatchObject(error);
   });
 
-  it('takes the first 256 tools of a server, names the others, and takes any that are asked for', async () => {
+  it('takes the first 256 tools of a server, reports the others, and takes any on the allow-list', async () => {
     const first = await fixture.connect({ name: 'many' });
     expect(first.tools).toHaveLength(256);
     expect(first.omitted).toHaveLength(44);
@@ -200,7 +200,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'many' });
   });
 
-  it('takes the tools that can be used from among odd ones, and says what is wrong with the others', async () => {
+  it('takes the valid tools of a server, and reports why others are omitted', async () => {
     const { tools, omitted } = await fixture.connect({ name: 'odd' });
     expect(tools.map(({ name }) => name)).toEqual([
       'act',
@@ -231,7 +231,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'odd' });
   });
 
-  it('keeps every digit that a tool answers', async () => {
+  it('keeps every digit of a tool’s result', async () => {
     await fixture.connect({ name: 'digits' });
     expect(await fixture.call({ name: 'digits' }, 'act')).toMatchObject({
       content: [{ type: 'text', text: 'x', _meta: { n: '9007199254740993' } }],
@@ -240,12 +240,12 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'digits' });
   });
 
-  it('lists the tools anew when the server says that they changed', async () => {
+  it('lists the tools again when the server announces a change', async () => {
     await fixture.connect({ name: 'growing', sessionId: 'growing' });
     const names = () => fixture.mcp.toolset('a', 'growing')?.tools.map(({ tool }) => tool);
     for (const count of [2, 3, 4]) {
       await fixture.call({ name: 'growing', sessionId: 'growing' }, 'act');
-      // The notifications follow the answer on the same pipe; a list that is asked for after them comes behind them.
+      // The notifications follow the answer on the same pipe; a list requested after them is answered after them.
       await expect
         .poll(async () => {
           await fixture.mcp.toolsReady('a', 'growing');
@@ -257,19 +257,19 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 'growing', name: 'growing' });
   });
 
-  it('bounds a call in time', async () => {
+  it('ends a call at its timeout', async () => {
     await fixture.connect({ name: 'slow' });
     const { signal } = new AbortController();
     const call = { tool: 'act', arguments: {}, timeoutMs: 100, signal };
     await expect(fixture.mcp.call({ owner: 'a', sessionId: 's', name: 'slow' }, call)).rejects.toMatchObject({
       reason: 'upstream_timeout',
       message: 'MCP server "slow" did not answer in time',
-      // The tool may have run, and does not say that it may run twice.
+      // The tool may have run, and is not annotated as safe to repeat.
       retryable: false,
     });
   });
 
-  it('leaves nothing of a server and its daemons when it is disconnected', async () => {
+  it('leaves no process of a server and its daemons when it is disconnected', async () => {
     await fixture.connect({ name: 'family' });
     expect((await processesWith(marker)).length).toBeGreaterThan(0);
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'family' });
@@ -285,20 +285,20 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(fixture.mcp.toolset('a', 's')?.tools.filter(({ server }) => server === 'everything')).toHaveLength(1);
   });
 
-  it('answers the same connection for the same configuration, and no other under its name', async () => {
+  it('returns the same connection for the same configuration, and refuses another one under its name', async () => {
     const first = await fixture.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
     expect(fixture.mcp.list('a', 's')).toContain(first);
     await expect(fixture.connect({ name: 'everything' })).rejects.toMatchObject({ reason: 'conflict' });
   });
 
-  it('ends a connection that nobody uses', async () => {
+  it('ends an idle connection', async () => {
     const idle = await createMcpFixture(registeredServers(['loud']), { idleMs: 50 });
     await idle.connect({ name: 'loud' });
     await expect.poll(() => idle.mcp.list('a', undefined), { timeout: 10_000 }).toEqual([]);
     await expect(idle.call({ name: 'loud' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
-  it('ends everything on close and connects nothing more', async () => {
+  it('ends all connections on close and refuses new ones', async () => {
     const other = await createMcpFixture(registeredServers(['family'], `${marker}9`));
     await other.connect({ name: 'family' });
     await other.mcp.close();
@@ -306,7 +306,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await expect(other.connect({ name: 'family' })).rejects.toMatchObject({ reason: 'unavailable' });
   });
 
-  it('gives a server that was trusted with secrets a home that no caller can write to', async () => {
+  it('gives a server that holds secrets a home that no caller can write to', async () => {
     const server = {
       command: 'sh',
       args: ['-c', 'ls ~ >&2; echo "$TOKEN" >&2; exit 9'],
@@ -316,7 +316,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await trusted.sh('echo planted > ~/planted.py');
     const error = await trusted.connect({ name: 'trusted' }).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ reason: 'upstream_error', data: { exit_code: 9 } });
-    // Nor does the caller see what it says on the way.
+    // The error and the log contain none of its output either.
     expect(JSON.stringify([error, trusted.logged])).not.toMatch(/planted|canary-secret/);
   });
 });

@@ -1,5 +1,5 @@
-// Connections over HTTP that have to last: a server that forgets its session, changes its tools, answers in large
-// numbers, or redirects.
+// Long-lived connections over HTTP: a server that forgets its session, changes its tools, returns large numbers, or
+// redirects.
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -28,7 +28,7 @@ async function start(headers: Readonly<Record<string, string>> = {}) {
 
 const DONE = { content: [{ type: 'text', text: 'done' }] };
 
-it.each([404, 400] as const)('makes a forgotten session anew (HTTP %i) and repeats the call once', async (status) => {
+it.each([404, 400] as const)('reconnects after a lost session (HTTP %i) and repeats the call once', async (status) => {
   const { fake, fixture } = await start();
   fake.behaviour.goneStatus = status;
   fake.forget();
@@ -39,7 +39,7 @@ it.each([404, 400] as const)('makes a forgotten session anew (HTTP %i) and repea
   expect(fake.count('initialize')).toBe(2);
 });
 
-it('makes it anew once for calls that meet the loss at once', async () => {
+it('reconnects once for concurrent calls that lose the session', async () => {
   const { fake, fixture } = await start();
   fake.forget();
   const calls = await Promise.all(Array.from({ length: 8 }, () => fixture.call({ name: 'remote' }, 'act')));
@@ -47,7 +47,7 @@ it('makes it anew once for calls that meet the loss at once', async () => {
   expect(fake.count('initialize')).toBe(2);
 });
 
-it('repeats a call once only, and says what the server answers', async () => {
+it('repeats a call once only, and returns the server’s error', async () => {
   const { fake, fixture } = await start();
   fake.behaviour.forgetAfterInitialize = true;
   fake.forget();
@@ -58,7 +58,7 @@ it('repeats a call once only, and says what the server answers', async () => {
   expect(fake.count('initialize')).toBe(2);
 });
 
-it('connects anew where mcp.connect or mcp.list meets the loss, with the tools of now', async () => {
+it('reconnects when mcp.connect or mcp.list loses the session, with the current tools', async () => {
   const { fake, fixture } = await start();
   fake.forget();
   fake.tools = [{ name: 'other', inputSchema: { type: 'object' } }];
@@ -71,7 +71,7 @@ it('connects anew where mcp.connect or mcp.list meets the loss, with the tools o
   expect(fake.count('initialize')).toBe(3);
 });
 
-it('makes it anew for a call within a prompt', async () => {
+it('reconnects for a call within a prompt', async () => {
   const { fake, fixture } = await start();
   const toolset = fixture.mcp.toolset('a', 's');
   const [tool] = toolset?.tools ?? [];
@@ -80,7 +80,7 @@ it('makes it anew for a call within a prompt', async () => {
   expect(answer).toEqual({ content: 'done', isError: false });
 });
 
-it('lists the tools anew when the server announces a change on its stream', async () => {
+it('lists the tools again when the server announces a change on its stream', async () => {
   const { fake, fixture } = await start();
   await expect.poll(() => fake.announce(), { timeout: 10_000 }).toBe(1);
   fake.tools = [...fake.tools, { name: 'new', inputSchema: { type: 'object' } }];
@@ -103,7 +103,7 @@ it('lists the tools a few times at most, however often a server announces', asyn
   expect(fake.count('tools/list') - before).toBeLessThanOrEqual(2);
 });
 
-it.each([false, true])('keeps every digit of an answer, as events: %s', async (stream) => {
+it.each([false, true])('keeps every digit of a result, as events: %s', async (stream) => {
   const { fake, fixture } = await start();
   fake.behaviour.stream = stream;
   fake.result = '{"content":[{"type":"text","text":"ü 9007199254740993"}],"structuredContent":{"id":9007199254740993}}';
@@ -131,7 +131,7 @@ it.each([
   });
 });
 
-it('says in one line that a server refuses the connection', async () => {
+it('reports in one line that a server refuses the connection', async () => {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -146,7 +146,7 @@ it('says in one line that a server refuses the connection', async () => {
   });
 });
 
-it('is not led by one registered server into the origin of another', async () => {
+it('follows no redirect of one registered server to the origin of another', async () => {
   const reached: IncomingHttpHeaders[] = [];
   const other = await listen((req, res) => {
     reached.push(req.headers);

@@ -34,7 +34,7 @@ function make(policy: SafeFetchPolicy = {}): SafeFetch {
   return safeFetch;
 }
 
-/** A resolver that always answers with these addresses, as a rebinding name server would. */
+/** A resolver that always returns these addresses, as a rebinding name server would. */
 function answering(...addresses: string[]): NonNullable<SafeFetchPolicy['lookup']> & { count: () => number } {
   let calls = 0;
   const lookup = (_name: string, _options: unknown, callback: unknown) => {
@@ -75,7 +75,7 @@ it.each(['8.8.8.8', '1.1.1.1', '2606:4700:4700::1111', '::ffff:8.8.8.8'])('%s is
 });
 
 describe('a request to an internal origin the operator named', () => {
-  it('is sent without headers that speak of the gateway or of the connection', async () => {
+  it('is sent without headers that describe the gateway or the connection', async () => {
     let seen: IncomingMessage['headers'] = {};
     handler = (req, res) => {
       seen = req.headers;
@@ -95,7 +95,7 @@ describe('a request to an internal origin the operator named', () => {
       expect(seen).not.toHaveProperty([name]);
   });
 
-  it('does not follow a redirect into another internal place', async () => {
+  it('does not follow a redirect to another internal origin', async () => {
     handler = (_req, res) => res.writeHead(302, { location: 'http://169.254.169.254/computeMetadata/v1/' }).end();
     await expect(make({ internalOrigins: new Set([origin]) })(origin)).rejects.toMatchObject({ reason: 'forbidden' });
   });
@@ -148,7 +148,7 @@ describe('a request to an internal origin the operator named', () => {
         Cookie: 'canary',
       },
     });
-    // Within the origin they stay.
+    // Within the origin they are kept.
     expect(seen[0]).toMatchObject({ authorization: 'Bearer t', 'x-custom-token': 'canary' });
     expect(seen[1]).toMatchObject({ accept: 'application/json' });
     expect(JSON.stringify(seen[1])).not.toMatch(/canary|Bearer/);
@@ -156,7 +156,7 @@ describe('a request to an internal origin the operator named', () => {
     other.close();
   });
 
-  it('follows no redirect that leaves the place it is bound to, at any hop', async () => {
+  it('follows no redirect that leaves its base URL, at any hop', async () => {
     const seen: (string | undefined)[] = [];
     const locations: Record<string, string> = {
       '/base/a': '/base/b',
@@ -200,13 +200,13 @@ describe('a request to an internal origin the operator named', () => {
     });
   });
 
-  it('ends with upstream_timeout when the headers do not come', async () => {
+  it('ends with upstream_timeout when the headers do not arrive', async () => {
     handler = () => {};
     const safeFetch = make({ internalOrigins: new Set([origin]), totalTimeoutMs: 200 });
     await expect(safeFetch(origin)).rejects.toMatchObject({ reason: 'upstream_timeout' });
   });
 
-  it('ends with the signal’s reason when its caller leaves', async () => {
+  it('ends with the signal’s reason when its caller aborts', async () => {
     handler = () => {};
     const controller = new AbortController();
     const pending = make({ internalOrigins: new Set([origin]) })(origin, { signal: controller.signal });

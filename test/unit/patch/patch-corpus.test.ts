@@ -1,6 +1,5 @@
-// What `apply` does with the patches of git, GNU diff, Subversion and Mercurial, against what `git apply` does: the
-// same tree, the same refusals, but for the differences below. The scripts of `apply` run as they are, without the
-// sandbox around them.
+// Compares `apply` with `git apply` on the patches of git, GNU diff, Subversion and Mercurial: the same tree and the
+// same refusals, except for the differences below. The scripts of `apply` run unchanged, without the sandbox.
 import { execFile } from 'node:child_process';
 import { cpSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,16 +12,16 @@ import type { RunResult, Sandbox } from '../../../shared/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 import { type Corpus, makeCorpus } from './patch-corpus.ts';
 
-/** Names are whole, and git would take off their first directory: `-p0` is right. */
+/** Names are complete, and git would strip their first directory: `-p0` is right. */
 const WHOLE = [
   ...['diff-labels-whole', 'diff-tilde', 'git-config-no-prefix', 'git-no-prefix', 'hg-git-no-prefix', 'svn-one'],
 ];
-/** Git would leave out a change without a message. */
+/** Git would drop a change without a message. */
 const IN_PART = [
   ...['diff-binary-file', 'diff-no-time', 'diff-ru', 'diff-ruP'],
   ...['hg-binary-file', 'hg-export', 'hg-log', 'svn-no-added'],
 ];
-/** A seed of its own each time would make a failure hard to repeat: PATCH_SEED varies it. */
+/** A random seed would make a failure hard to reproduce; PATCH_SEED changes it. */
 const SEED = Number(process.env.PATCH_SEED ?? 1);
 const MUTANTS = Number(process.env.PATCH_MUTANTS ?? 60);
 const AT_ONCE = 4;
@@ -35,7 +34,7 @@ interface Outcome {
   readonly isUnchanged: boolean;
 }
 
-/** Some 900 short processes: bounds against hanging on a busy machine. */
+/** Some 900 short processes: a bound against hanging on a busy machine. */
 const TIMEOUT_MS = 180_000;
 vi.setConfig({ testTimeout: TIMEOUT_MS, hookTimeout: TIMEOUT_MS });
 
@@ -49,7 +48,7 @@ describeWith('patches', 'the corpus of patches', () => {
   });
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-  /** Both on trees of their own. */
+  /** Applies with both, each on a tree of its own. */
   const compare = async (name: string, patch: string, strip: readonly string[] = []): Promise<Outcome> => {
     const [mine, gits] = ['ours', 'git'].map((who) => join(directory, `${who}-${name}`)) as [string, string];
     for (const copy of [mine, gits]) cpSync(corpus.base, copy, { recursive: true });
@@ -60,14 +59,14 @@ describeWith('patches', 'the corpus of patches', () => {
     for (const copy of [mine, gits]) rmSync(copy, { recursive: true });
     return {
       ours,
-      // It ends with 0, and has left out the rest, behind binary data that it cannot read.
+      // It exits with 0, and drops everything after binary data that it cannot read.
       git: exitCode === 0 && !stderr.includes('error: ') ? 'applied' : 'refused',
       isSame: isDeepStrictEqual(trees.ours, trees.git),
       isUnchanged: isDeepStrictEqual(trees.ours, base),
     };
   };
 
-  it('is applied and refused as git does it, but for the documented differences', async () => {
+  it('is applied and refused as by git, except for the documented differences', async () => {
     const wrong: unknown[] = [];
     await inTurns([...corpus.patches], async ([name, patch]) => {
       const outcome = await compare(name, patch, WHOLE.includes(name) ? ['-p0'] : []);
@@ -82,7 +81,7 @@ describeWith('patches', 'the corpus of patches', () => {
     expect([...WHOLE, ...IN_PART].filter((name) => !corpus.patches.has(name))).toEqual([]);
   });
 
-  it('is, with a line or a byte wrong, never applied in part nor otherwise than by git', async () => {
+  it('with a wrong line or byte is never applied in part or differently from git', async () => {
     const random = mulberry(SEED);
     const pick = <Item>(items: readonly Item[]): Item => items[Math.floor(random() * items.length)] as Item;
     const sources = [...corpus.patches].filter(([name]) => !WHOLE.includes(name) && !IN_PART.includes(name));
@@ -109,14 +108,14 @@ async function applied(patch: string, directory: string): Promise<Outcome['ours'
     return 'applied';
   } catch (error) {
     if (!(error instanceof RpcError)) throw error;
-    // What git would leave out: a section, or lines behind a hunk.
+    // Git would drop a section, or lines after a hunk.
     if ('patch_line' in error.data || JSON.stringify(error.data).includes('more lines than')) return 'refused whole';
     if (error.reason === 'patch_failed' || error.reason === 'invalid_params') return error.reason;
     throw error;
   }
 }
 
-/** One to three lines cut, doubled, swapped or changed in a character; or the rest cut off. */
+/** Removes, duplicates, swaps or changes a character in one to three lines; or truncates the text. */
 function mutate(patch: string, random: () => number): string {
   const at = (length: number): number => Math.floor(random() * length);
   if (random() < 0.2) return patch.slice(0, at(patch.length));
@@ -134,7 +133,7 @@ function mutate(patch: string, random: () => number): string {
   return lines.join('\n');
 }
 
-/** Numbers from 0 to 1 by a seed (mulberry32). */
+/** Numbers from 0 to 1 from a seed (mulberry32). */
 function mulberry(seed: number): () => number {
   let state = seed;
   return () => {
@@ -154,7 +153,7 @@ async function inTurns<Item>(items: readonly Item[], work: (item: Item) => Promi
   );
 }
 
-/** Every path with its mode and what is in it. */
+/** Every path with its mode and content. */
 function readTree(directory: string): Tree {
   const names = readdirSync(directory, { recursive: true, encoding: 'utf8' }).sort();
   return new Map(

@@ -1,22 +1,21 @@
-// Patches as git, GNU diff, Subversion and Mercurial make them from one pair of trees, in all their modes, by their
-// real programs.
+// Patches of one pair of trees, made by the real programs git, GNU diff, Subversion and Mercurial, in all their modes.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Corpus {
-  /** The tree that every patch is for. */
+  /** The tree that every patch applies to. */
   readonly base: string;
   readonly patches: ReadonlyMap<string, string>;
 }
 
-/** Makes the corpus below an empty directory; two seconds. Names of patches begin with the tool. */
+/** Makes the corpus below an empty directory; takes two seconds. Names of patches start with the tool. */
 export function makeCorpus(directory: string): Corpus {
   const out = join(directory, 'patches');
   mkdirSync(out);
   for (const script of [TREES, GIT, DIFF, SUBVERSION, MERCURIAL]) run(directory, script);
   const names = readdirSync(out).sort();
-  // What is not UTF-8 cannot be sent in JSON; a byte more or less makes no difference to what this is about.
+  // JSON carries UTF-8 only; a replaced byte does not affect the comparison.
   return {
     base: join(directory, 'old'),
     patches: new Map(names.map((name) => [name, readFileSync(join(out, name), 'utf8')])),
@@ -45,9 +44,7 @@ export function run(cwd: string, script: string): string {
   return done.stdout;
 }
 
-/**
- * `old` and `new`: all kinds of change, with names that have to be quoted, line ends of Windows and none at the end.
- */
+/** `old` and `new`: all kinds of change, with names that must be quoted, line ends of Windows and none at the end. */
 const TREES = String.raw`
 mkdir -p old/src old/a old/b/c "old/sp ace"; cd old
 seq 1 60 > plain.txt; echo 100 > limits.txt; echo 100 > src/limits.txt; seq 1 9 > a/x.txt; seq 1 9 > b/c/y.txt
@@ -67,8 +64,8 @@ mkdir -p deep/er; seq 1 3 > deep/er/new.txt; seq 1 3 > "new ü.txt"
 `;
 
 /**
- * Each line: the name of a patch, then how it is made. Empty and binary files are in patches of their own: not all
- * tools say them.
+ * Each line: the name of a patch, then the command for it. Empty and binary files are in patches of their own: not all
+ * tools support them.
  */
 const GIT = String.raw`
 cp -a old git; cd git; git init -q .; git add -A; git commit -qm old; rm -rf -- * ; cp -a ../new/. .; git add -A

@@ -1,4 +1,5 @@
-// Patches of other tools: each gives what `git apply` gives, and what git would apply in part is refused whole.
+// Patches of other tools: each has the result of `git apply`, and a patch that git would apply in part is refused as a
+// whole.
 import { expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import { readPatch } from '../../../shared/patch/patch-text.ts';
@@ -28,7 +29,7 @@ const SUBVERSION = lines(
   ...['@@ -1 +1 @@', '-100', '+200'],
 );
 
-/** Each stands before or after a change that git would apply, and would be left out. */
+/** Git would drop each of them before or after a change that it applies. */
 const SKIPPED: readonly (readonly [string, string, object])[] = [
   [
     'a combined diff of a merge',
@@ -100,7 +101,7 @@ it.each(SKIPPED)('refuses %s, before and after a change that git would apply', (
 
 it.each([
   [
-    'a mail that speaks of diffs',
+    'a mail that mentions diffs',
     lines('Subject: x', '', 'Only in debug builds: no', 'diff -u a/x is meant', 'File a', '---'),
   ],
   [
@@ -116,7 +117,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
   const fixture = await createSandboxFixture();
   const { signal } = new AbortController();
   let number = 0;
-  /** Applies to a directory of its own with these files; what is in them then. */
+  /** Applies to a directory of its own with these files; returns its files afterwards. */
   const run = async (files: Readonly<Record<string, string>>, patch: string) => {
     const directory = `/home/user/${++number}`;
     const made = Object.entries(files).map(
@@ -139,15 +140,15 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     const both = await run({ 'limits.txt': '100', 'src/limits.txt': '100' }, patch);
     expect(both.tree).toBe('./limits.txt 100\n./src/limits.txt 200\n');
     expect(both.outcome).toMatchObject([{ path: 'src/limits.txt', change: 'modified' }]);
-    // As git takes it, where that is the only file there is.
+    // Git's choice, where that is the only existing file.
     expect((await run({ 'limits.txt': '100' }, patch)).tree).toBe('./limits.txt 200\n');
-    // The file that is meant has changed: never the other one.
+    // The file that the patch names has changed: the other one is never patched.
     const changed = await run({ 'limits.txt': '100', 'src/limits.txt': '1' }, patch);
     expect(changed.tree).toBe('./limits.txt 100\n./src/limits.txt 1\n');
     expect(changed.outcome).toMatchObject({ reason: 'patch_failed', data: { file: 'src/limits.txt', hunk: 1 } });
   });
 
-  it('names new files whole', async () => {
+  it('has complete names for new files', async () => {
     const git = lines(
       'diff --git src/n.txt src/n.txt',
       'new file mode 100644',
@@ -170,7 +171,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({}, prefixed)).tree).toBe('./src/n.txt n\n');
   });
 
-  it('refuses a combined diff whole, beside one that git would apply', async () => {
+  it('refuses a combined diff as a whole, next to one that git would apply', async () => {
     const { outcome, tree } = await run({ 'notes.txt': 'ours', 'other.txt': 'old' }, `${SKIPPED[0]?.[1]}${GOOD}`);
     expect(outcome).toMatchObject({ reason: 'patch_failed', data: { file: 'notes.txt', hunk: 1 } });
     expect(tree).toBe('./notes.txt ours\n./other.txt old\n');
@@ -184,7 +185,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({ [path]: 'CC=gcc' }, patch)).tree).toBe(tree);
   });
 
-  it('has times behind a space', async () => {
+  it('has times after a space', async () => {
     const patch = lines(
       ...['--- a/list.txt 2024-05-01 10:00:00.000000000 +0000', '+++ b/list.txt 2024-05-02 10:00:00.000000000 +0000'],
       ...['@@ -1 +1,2 @@', ' one', '+two'],
@@ -192,7 +193,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({ 'list.txt': 'one' }, patch)).tree).toBe('./list.txt one\ntwo\n');
   });
 
-  it('says by the time zero that a file is new, or gone', async () => {
+  it('marks a new or deleted file by the time zero', async () => {
     const zero = '1970-01-01 00:00:00.000000000 +0000';
     const west = '1969-12-31 19:00:00.000000000 -0500';
     const late = '2024-05-02 10:00:00.000000000 +0000';
@@ -207,7 +208,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     }
   });
 
-  it('is binary, with its data', async () => {
+  it('may be binary, with its data', async () => {
     const { stdout } = await fixture.sh(`
       exec 2>&1; git init -q ~/binary; cd ~/binary; printf 'a\\0b' > x.bin; git add .; git diff --cached --binary`);
     const directory = '/home/user/binary-copy';

@@ -1,4 +1,4 @@
-// Hostile patches: each is refused or fails, and not a byte outside the repository, nor inside it, changes.
+// Hostile patches: each is refused or fails, and no byte changes outside or inside the repository.
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
@@ -14,7 +14,7 @@ const modify = (path: string): string =>
 const plain = (from: string, to: string): string =>
   [`--- ${from}`, `+++ ${to}`, '@@ -1 +1 @@', '-old', '+evil', ''].join('\n');
 
-/** What is refused for what it says. */
+/** Patches that are refused because of their text. */
 const REFUSED: readonly (readonly [string, string])[] = [
   ['climbs out by ..', add('../outside.txt')],
   ['climbs out from a directory', add('src/../../outside.txt')],
@@ -89,7 +89,7 @@ const REFUSED: readonly (readonly [string, string])[] = [
   ['is shell', '$(touch /tmp/evil)\n`touch /tmp/evil`\n; touch /tmp/evil\n'],
 ];
 
-/** What does not apply. The repository holds `out -> ..`, `etc -> /etc`, `file-link -> ../outside.txt`. */
+/** Patches that do not apply. The repository contains `out -> ..`, `etc -> /etc`, `file-link -> ../outside.txt`. */
 const FAILS: readonly (readonly [string, string])[] = [
   ['adds through a symlinked directory', add('out/new.txt')],
   ['changes through a symlinked directory', modify('out/outside.txt')],
@@ -113,7 +113,7 @@ describeWith('bubblewrap', 'a hostile patch', async () => {
     git init -q /tmp/repo; cd /tmp/repo; echo old > file.txt; echo old > ../outside.txt; echo old > other.txt
     ln -s .. out; ln -s /etc etc; ln -s ../outside.txt file-link
     mkdir locked; echo old > locked/file.txt; chmod 555 locked`);
-  // Who is not root could not remove it.
+  // Other users than root could not remove it.
   afterAll(() => fixture.sh('chmod 755 /tmp/repo/locked'));
   const workspaces = join(fixture.directory, 'workspaces');
   const before = await hashTree(workspaces);

@@ -1,11 +1,11 @@
-// Patches as people make them.
+// Patches as users write them.
 import { expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import { readPatch } from '../../../shared/patch/patch-text.ts';
 import { createSandboxFixture } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
-/** As printed in the reference: no new line at the end, an index line that is not hexadecimal. */
+/** As printed in the reference: no newline at the end, an index line that is not hexadecimal. */
 const REFERENCE =
   'diff --git a/file.txt b/file.txt\nindex 1234567..abcdefg 100644\n--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old content\n+new content';
 
@@ -94,7 +94,7 @@ describeWith('bubblewrap', 'apply', async () => {
     });
   });
 
-  it('applies what git itself makes: adds, deletes, renames, modes, odd names, missing new lines', async () => {
+  it('applies patches made by git: adds, deletes, renames, modes, odd names, missing new lines', async () => {
     const made = await fixture.sh(`
       exec 2>&1; set -e; git init -q /tmp/made; cd /tmp/made; git config user.name a; git config user.email a@example.com
       seq 50 > numbers; echo gone > gone; echo tool > tool; printf 'no end' > end; echo same > from
@@ -113,7 +113,7 @@ describeWith('bubblewrap', 'apply', async () => {
     expect(compared.stdout.toString()).toBe('same\n');
   });
 
-  it('applies below a repository and in none at all', async () => {
+  it('applies below a repository and outside of one', async () => {
     await fixture.sh(
       'mkdir -p /tmp/repo/sub ~/plain; echo old content | tee /tmp/repo/sub/file.txt > ~/plain/file.txt',
     );
@@ -123,7 +123,7 @@ describeWith('bubblewrap', 'apply', async () => {
     expect(stdout.toString()).toBe('new content\nnew content\n');
   });
 
-  it('applies a patch that was kept on Windows', async () => {
+  it('applies a patch saved on Windows', async () => {
     await fixture.sh('mkdir ~/windows');
     const lines = [
       'diff --git a/cn b/cn',
@@ -155,7 +155,7 @@ describeWith('bubblewrap', 'apply', async () => {
     }
   });
 
-  it('makes a file of a directory whose files it deletes', async () => {
+  it('replaces a directory whose files it deletes with a file', async () => {
     await fixture.sh('mkdir -p ~/turned/d; echo x > ~/turned/d/x');
     const gone = [
       'diff --git a/d/x b/d/x',
@@ -196,7 +196,7 @@ describeWith('bubblewrap', 'apply', async () => {
     });
   });
 
-  it('answers a directory of another key like one that is not there', async () => {
+  it('returns the same error for a directory of another key as for a missing one', async () => {
     const missing = { reason: 'invalid_params', data: { issues: [{ path: 'repo_path' }] } };
     await expect(run(REFERENCE, { keyId: 'b' })).rejects.toMatchObject(missing);
     await expect(run(REFERENCE, { directory: '/path/to/repo' })).rejects.toMatchObject(missing);

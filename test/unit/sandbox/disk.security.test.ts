@@ -9,7 +9,7 @@ import { openPty } from '../../../shared/terminals/pty.ts';
 import { createSandboxFixture, type SandboxFixture } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
-/** Never while a command runs. */
+/** Limits that are never checked while a command runs. */
 const UNWATCHED = { ...DISK_LIMITS, checkMs: 60_000 };
 const MB = 1 << 20;
 
@@ -25,7 +25,7 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
     for (let name = 0; name < 6; name++) codes.push((await write(name)).exitCode);
     expect(codes.map((code) => code === 0)).toEqual([true, true, false, false, false, false]);
     expect(bytesIn(fixture)).toBeLessThan(14 * MB);
-    // Calls made at once wait for the same measurement.
+    // Concurrent calls wait for the same measurement.
     const together = await Promise.all([6, 7, 8, 9].map(write));
     for (const { stderr, isFull } of together) {
       expect(isFull).toBe(true);
@@ -39,7 +39,7 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
     expect(await write(0)).toMatchObject({ exitCode: 0, isFull: false });
   });
 
-  it('counts what a terminal has left', async () => {
+  it('counts the files that a terminal has left', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     let said = '';
     const write = { keyId: 'a', argv: ['/bin/sh', '-c', 'head -c 9M /dev/zero > /tmp/x'] as const };

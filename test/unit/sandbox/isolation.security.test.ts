@@ -1,5 +1,4 @@
-// What one owner's processes share with another's: nothing, whichever way they are started. Seen from inside, with
-// terminals of both open.
+// Processes of two owners share nothing, in each way to start them. Checked from inside, with terminals of both open.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -75,7 +74,7 @@ describeWith('bubblewrap', 'two owners', async () => {
     },
   );
 
-  it('see no key of the session that started the gateway', async () => {
+  it('see no kernel key of the session that started the gateway', async () => {
     const name = `canary-${process.pid}`;
     const add = `@a = ("user", "${name}", "secret", 6, -3); exit(syscall(${CALLS.add_key}, @a) < 0 ? 1 : 0)`;
     const before = readKeys();
@@ -97,7 +96,7 @@ describeWith('bubblewrap', 'two owners', async () => {
     await child.kill();
   });
 
-  it('are held apart in the same way where the gateway is not root', () => {
+  it('are isolated in the same way where the gateway is not root', () => {
     const other = mkdtempSync(join(tmpdir(), 'sandbox-user-'));
     const isRoot = process.getuid?.() === 0;
     try {
@@ -115,7 +114,7 @@ describeWith('bubblewrap', 'two owners', async () => {
   });
 
   it.runIf(process.getuid?.() === 0)('are held apart where root cannot start bwrap under their uids', async () => {
-    // A bwrap that only root reaches.
+    // A bwrap that only root can reach.
     const barred = mkdtempSync(join(tmpdir(), 'sandbox-barred-'));
     chmodSync(barred, 0o700);
     execFileSync('cp', ['/usr/bin/bwrap', barred]);

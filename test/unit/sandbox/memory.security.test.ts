@@ -1,4 +1,4 @@
-// What an owner's processes may have of the memory together, where the machine has control groups for it.
+// The limit of the memory of all of an owner's processes together, on machines with control groups for it.
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ function directoryOfGroups(): string {
   return located?.directory ?? '';
 }
 
-/** The groups that a process has made, by the names of their parents. */
+/** The groups that a process has created, by the names of their parents. */
 function groupsOf(pid: number | undefined): string[] {
   return readdirSync(directoryOfGroups()).filter((name) => name.startsWith(`codex-gateway-${pid}-`));
 }
@@ -60,7 +60,7 @@ while True:
 `;
 
 describeWith('memory', 'memory', () => {
-  it('in memfds counts: the command is killed, another one of another key goes on, and no group is left', async () => {
+  it('in memfds counts: the command is killed, a command of another key continues, and no group is left', async () => {
     const fixture = await createSandboxFixture(undefined, 96 << 20);
     const other = await fixture.sandbox.spawn({ keyId: 'b', argv: ['cat'] });
     const killed = await fixture.sandbox.run(
@@ -76,7 +76,7 @@ describeWith('memory', 'memory', () => {
     expect(groupsOf(process.pid)).toEqual([]);
   });
 
-  it('holds what a key starts, whichever way, in one group', async () => {
+  it('puts all processes of a key in one group, in each way to start them', async () => {
     const { sandbox } = await createSandboxFixture();
     const spec = { keyId: 'a', argv: ['sleep', '60'] as [string, ...string[]] };
     const leave = new AbortController();
@@ -90,7 +90,7 @@ describeWith('memory', 'memory', () => {
     await Promise.all([ended, server.kill(0), pty.exited]);
   });
 
-  it('has no group left of a gateway that was killed', async () => {
+  it('removes the groups of a gateway that was killed', async () => {
     const gateway = await startLocalGateway();
     expect((await exec(gateway.url)).exit_code).toBe(0);
     const { pid } = gateway.child;
@@ -102,7 +102,7 @@ describeWith('memory', 'memory', () => {
 });
 
 describeWith('mounts', 'a machine without memory groups', () => {
-  it('says so in one line at start, and runs commands all the same', async () => {
+  it('logs it in one line at start, and runs commands', async () => {
     const hide = 'mount -t tmpfs tmpfs /sys/fs/cgroup && exec "$0" "$@"';
     const main = join(ROOT, 'functions/local/main.ts');
     const gateway = await startLocalGateway({
@@ -140,8 +140,8 @@ describe('the memory group of this process', () => {
     expect(locateMemoryGroup(mountinfo, cgroup)).toEqual(expected);
   });
 
-  it('of version 2 is divided into one for the gateway and one for the owners; leftovers go, others stay', () => {
-    // Ordinary files: this shows what is written, not what a kernel makes of it.
+  it('of version 2 is split into one for the gateway and one for the owners; leftovers go, others stay', () => {
+    // Ordinary files: this shows what is written, not how a kernel reacts.
     const directory = mkdtempSync(join(tmpdir(), 'cgroup-'));
     const leftover = 'codex-gateway-999999999-1-AbCdEf';
     for (const name of [`${leftover}/owner-1`, 'another']) mkdirSync(join(directory, name), { recursive: true });

@@ -1,4 +1,4 @@
-// What of a command's output its answer carries: measured as JSON, the whole where it fits.
+// Which part of a command's output its response contains: measured as JSON, all of it where it fits.
 import { expect, it } from 'vitest';
 import { fitOutput } from '../../../shared/sandbox/output-text.ts';
 
@@ -19,14 +19,14 @@ it.each([
   }
 });
 
-it('bytes that are no text are measured with their base64', () => {
+it('measures bytes that are no text with their base64', () => {
   const bytes = Buffer.alloc(1_000, 0xff);
   const { stdout } = fitOutput(bytes, Buffer.alloc(0), 2_000);
   expect(jsonBytes(stdout) + base64Bytes(stdout)).toBeLessThanOrEqual(2_000);
   expect(stdout.length).toBeGreaterThan(400);
 });
 
-it('each stream is sure of half, and gets what the other leaves', () => {
+it('reserves half for each stream, and gives it what the other leaves', () => {
   const sizes = (out: number, err: number): readonly number[] => {
     const { stdout, stderr } = fitOutput(Buffer.alloc(out, 97), Buffer.alloc(err, 97), 100);
     return [stdout.length, stderr.length];

@@ -1,4 +1,4 @@
-// A script that looks at its sandbox from inside, and what it must print, whichever way it is started.
+// A script that inspects its sandbox from inside, and the output it must print, in each way to start it.
 import { expect } from 'vitest';
 
 /** System calls by number, and the error of each. */
@@ -24,7 +24,7 @@ const PERL = Object.entries(CALLS)
   )
   .join(' ');
 
-/** `ls` itself holds one descriptor more, of the directory it lists. */
+/** `ls` itself has one more descriptor open, of the directory it lists. */
 export const PROBE = `
   echo "descriptors=$(ls /proc/self/fd | tr '\\n' ' ')"
   echo 0 2>/dev/null > /proc/self/oom_score_adj; echo "score=$(cat /proc/self/oom_score_adj)"

@@ -1,4 +1,4 @@
-// What cannot be reached from inside, and what cannot be left behind.
+// What a process inside cannot reach, and that no process is left behind.
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -10,14 +10,13 @@ import { DISK_LIMITS } from '../../../shared/sandbox/quota/disk-guard.ts';
 import { createSandboxFixture, ownersOf, processesWith } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
-/** A duration for sleep(1) that no other process uses: found again in command lines. */
+/** A duration for sleep(1) that no other process uses, so that command lines can be searched for it. */
 const marker = (): string => `${100_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
 
 describe('without bubblewrap', () => {
-  it('runs nothing and says what to install', async () => {
+  it('runs nothing and names what to install', async () => {
     const { directory } = await createSandboxFixture();
-    // Neither the machine's bwrap nor, without a system directory on the path, any other program is looked for
-    // elsewhere.
+    // Without a system directory on the path, neither the machine's bwrap nor any other program is found.
     const sandbox = createBubblewrapSandbox({
       directory: join(directory, 'none'),
       path: '/nonexistent',
@@ -51,13 +50,13 @@ describeWith('bubblewrap', 'the sandbox', async () => {
       '1000',
       ...['CapInh', 'CapPrm', 'CapEff', 'CapAmb'].map((name) => `${name}: 0000000000000000`),
       'NoNewPrivs: 1',
-      // The fourth is ls looking.
+      // The fourth one is opened by ls.
       '0 1 2 3 fine',
       '',
     ]);
   });
 
-  it('has no process of root’s, not even the one that sets it up', async () => {
+  it('has no process of root, not even the one that sets it up', async () => {
     const mark = marker();
     const looked = new AbortController();
     let owners: number[] = [];
@@ -89,7 +88,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
       expect(seen?.[1]).toBe('0');
       expect(Number(seen?.[2])).toBeLessThan(10);
       expect(stderr.toString()).not.toContain(canary);
-      // Its own are kept between calls.
+      // The key's own files are kept between calls.
       const kept = await fixture.sh('cat /tmp/secret.txt ~/secret.txt', { keyId: 'b' });
       expect(kept.stdout.toString()).toBe(`${canary}\n${canary}\n`);
     } finally {
@@ -127,7 +126,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(await processesWith(mark)).toEqual([]);
   });
 
-  it('ends what runs too long, TERM first, then everything at once, and a fork bomb with it', async () => {
+  it('ends a command after its timeout, first by TERM, then by KILL to all, a fork bomb included', async () => {
     const marks = [marker(), marker(), marker(), marker()] as const;
     const contained = new AbortController();
     const [polite, deaf, , outside] = await Promise.all([
@@ -146,12 +145,12 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     ]);
     expect(polite).toMatchObject({ exitCode: 3, timedOut: true, stdout: Buffer.from('bye\n') });
     expect(deaf).toMatchObject({ exitCode: 137, signal: 'SIGKILL', timedOut: true });
-    // The bomb took nobody else's processes.
+    // The bomb did not use up the process limit of another key.
     expect(outside.stdout.toString()).toBe('1\n2\n3\n4\n5\n6\n7\n8\n');
     for (const mark of marks) expect(await processesWith(mark)).toEqual([]);
   });
 
-  it('ends a command whose caller went away', async () => {
+  it('ends a command whose caller disconnected', async () => {
     const mark = marker();
     const gone = new AbortController();
     const running = fixture.sh(`echo started; sleep ${mark}`, {
@@ -170,7 +169,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(100 << 20);
   });
 
-  it('comes first for the out-of-memory killer, and leaves the gateway’s priority as it is', async () => {
+  it('is the first choice of the out-of-memory killer, and does not change the gateway’s priority', async () => {
     const group = (): string => {
       // Where the scheduler has no such groups there is nothing to compare.
       try {
@@ -194,7 +193,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(stdout.toString().split('\n')).toEqual([String(256 << 20), 'shm', 'memory', '1024', '']);
   });
 
-  it('kills what outgrows the workspace; then it may delete, and after that write again', async () => {
+  it('kills a command that exceeds the workspace’s limit; later ones may delete, then write again', async () => {
     const small = await createSandboxFixture({ ...DISK_LIMITS, workspaceBytes: 8 << 20, checkMs: 50 });
     const flood = await small.sh('i=0; while true; do i=$((i + 1)); head -c 1M /dev/zero > /tmp/$i; sleep 0.02; done');
     expect(flood).toMatchObject({ exitCode: 137, timedOut: false });

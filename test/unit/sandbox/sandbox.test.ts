@@ -1,4 +1,4 @@
-// How commands run, when all is well.
+// How commands run without a failure.
 import { once } from 'node:events';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   const fixture = await createSandboxFixture();
   const options = { signal: new AbortController().signal, timeoutMs: 20_000, outputBytesMax: 1 << 20 };
 
-  it('gives a program its arguments, input and environment as they are, and takes its output byte by byte', async () => {
+  it('gives a program its exact arguments, input and environment, and returns its exact output bytes', async () => {
     const argv = [
       '/bin/sh',
       '-c',
@@ -36,7 +36,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     });
   });
 
-  it('answers as a shell does: not found 127, not executable 126, killed 128 + n', async () => {
+  it('returns exit codes as a shell does: not found 127, not executable 126, killed 128 + n', async () => {
     const run = (...argv: [string, ...string[]]) => fixture.sandbox.run({ keyId: 'a', argv }, options);
     const [missing, data, killed] = await Promise.all([
       run('no-such-program'),
@@ -49,7 +49,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(killed).toMatchObject({ exitCode: 139, signal: 'SIGSEGV' });
   });
 
-  it('refuses a directory that is not there and arguments no process can be given', async () => {
+  it('refuses a directory that does not exist and arguments that the kernel refuses', async () => {
     await expect(fixture.sandbox.run({ keyId: 'a', argv: ['true'], cwd: '/nope' }, options)).rejects.toMatchObject({
       reason: 'invalid_params',
       data: { issues: [{ path: 'cwd' }] },
@@ -61,7 +61,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     });
   });
 
-  it('talks with a long-running child and takes its whole tree down', async () => {
+  it('exchanges data with a long-running child and ends its whole process tree', async () => {
     const mark = `${200_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
     const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['sh', '-c', `setsid sleep ${mark} & cat`] });
     child.stdin.write('ping\n');
@@ -72,7 +72,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(await processesWith(mark)).toEqual([]);
   });
 
-  it('shows the administrator’s paths read-only, at their place', async () => {
+  it('mounts the administrator’s paths read-only, at their place', async () => {
     const tools = join(fixture.directory, 'tools');
     await mkdir(tools);
     await writeFile(join(tools, 'data.txt'), 'shown');
@@ -90,7 +90,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(text).toBe('shownrefused\ntools\n');
   });
 
-  it('answers 503 when the directory of the workspaces has gone, and makes a workspace that was removed anew', async () => {
+  it('returns 503 when the workspaces’ directory was removed, and creates a removed workspace again', async () => {
     const { sandbox, directory, sh } = await createSandboxFixture();
     expect(await sh('echo x > ~/file')).toMatchObject({ exitCode: 0 });
     const workspaces = join(directory, 'workspaces');
@@ -116,7 +116,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
 });
 
 describe('slots', () => {
-  it('let the next one in when one is given back, and pass over a key at its limit', async () => {
+  it('start the next call when one is released, and skip a key at its limit', async () => {
     const slots = createSlots({ perKey: 1, total: 2, waiting: 2, waitMs: 60_000 });
     const releaseA = await slots.acquire('a');
     const order: string[] = [];
@@ -137,7 +137,7 @@ describe('slots', () => {
     expect(order).toEqual(['c', 'a']);
   });
 
-  it('refuse beyond the line with 503, and after the wait', async () => {
+  it('refuse with 503 when the queue is full, and after the wait', async () => {
     const slots = createSlots({ perKey: 1, total: 1, waiting: 1, waitMs: 20 });
     const release = await slots.acquire('a');
     const waiting = slots.acquire('a');
@@ -158,7 +158,7 @@ describe('slots', () => {
         () => undefined,
       ),
     );
-    // Another key starts at once, and when its running places are taken, it still finds one to wait in.
+    // Another key starts at once, and when its running places are taken, a waiting place is still free for it.
     const others = await Promise.all(Array.from({ length: perKey }, () => slots.acquire('b')));
     const order: string[] = [];
     const waits = [slots.acquire('b').then(() => order.push('b')), slots.acquire('c').then(() => order.push('c'))];
@@ -172,7 +172,7 @@ describe('slots', () => {
     expect(order).toEqual(['c', 'b']);
   });
 
-  it('forget a caller that gave up waiting', async () => {
+  it('remove a caller that stopped waiting', async () => {
     const slots = createSlots({ perKey: 1, total: 1, waiting: 1, waitMs: 60_000 });
     const release = await slots.acquire('a');
     const gone = new AbortController();
@@ -200,11 +200,11 @@ describe('the environment of a caller', () => {
     ]);
   });
 
-  it('may hold names of its own, and who the author of a commit is', () => {
+  it('may contain names of its own, and the author of a commit', () => {
     expect(checkEnvironment({ ENV_VAR: 'value', GIT_AUTHOR_NAME: 'A', TERM: 'xterm', PATH: '/tmp' })).toEqual([]);
   });
 
-  it('may hold neither odd names nor NUL nor too much', () => {
+  it('must not contain invalid names, NUL or too many bytes', () => {
     const many = Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`V${index}`, 'x']));
     for (const env of [
       { 'A=B': 'x' },

@@ -1,5 +1,5 @@
-// The helper that starts processes: streams handed over whole, failures by their code, and what becomes of it all when
-// the helper or the gateway dies.
+// The helper that starts processes: passes streams on whole, reports failures by their code, and ends with its
+// processes when the helper or the gateway dies.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -16,7 +16,7 @@ import { describeWith } from '../../support/requirements.ts';
 
 const marker = (): string => `${400_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
 
-/** Until nothing is left of it; what is killed takes the kernel a moment. */
+/** Waits until the process has ended; the kernel needs a moment after a kill. */
 async function survivors(mark: string): Promise<string[]> {
   let left = await processesWith(mark);
   for (const deadlineMs = performance.now() + 10_000; left.length > 0 && performance.now() < deadlineMs; ) {
@@ -32,7 +32,7 @@ describe('the helper', () => {
   const sh = (script: string, onStatus: (text: string) => void = () => {}) =>
     spawner.spawn('/bin/sh', ['-c', script], { hasStdin: true, onStatus });
 
-  it('hands the streams over whole, and tells status and exit', async () => {
+  it('passes the streams on whole, and reports status and exit', async () => {
     let status = '';
     const child = await sh('cat; head -c 3000000 /dev/zero; echo said >&2; echo told >&3; exit 7', (more) => {
       status += more;
@@ -44,7 +44,7 @@ describe('the helper', () => {
     expect({ stderr, status, ...how }).toEqual({ stderr: 'said\n', status: 'told\n', code: 7, signal: null });
   });
 
-  it('loses nothing of many that end at once', async () => {
+  it('loses no output of many processes that end at once', async () => {
     const outputs = await Promise.all(
       Array.from({ length: 20 }, async (_, number) => {
         const child = await sh(`echo ${number}; echo ${number} >&2`);
@@ -54,26 +54,26 @@ describe('the helper', () => {
     expect(outputs).toEqual(outputs.map((_, number) => [`${number}\n`, `${number}\n`]));
   });
 
-  it('gives a child nothing of the gateway’s environment and descriptors', async () => {
+  it('gives a child none of the gateway’s environment and descriptors', async () => {
     const child = await sh('echo $PATH$HOME$NODE_CHANNEL_FD; ls /proc/self/fd | tr "\\n" " "');
     const [, fds] = (await text(child.stdout)).split('\n');
-    // The shell knows a PATH of its own; 3 is the status, 4 the input, 5 what ls looks with.
+    // The shell sets a PATH of its own; 3 is the status, 4 the input, 5 is opened by ls.
     expect(fds).toBe('0 1 2 3 4 5 ');
   });
 
-  it('names what kept a program from starting', async () => {
+  it('reports why a program could not start', async () => {
     const options = { hasStdin: false, onStatus: () => {} };
     await expect(spawner.spawn(join(ROOT, 'no-such-program'), [], options)).rejects.toMatchObject({ code: 'ENOENT' });
     await expect(spawner.spawn('/bin/true', ['x'.repeat(200_000)], options)).rejects.toMatchObject({ code: 'E2BIG' });
   });
 
-  it('says of all it had started that they are dead when it dies, and starts anew', async () => {
+  it('reports all of its processes as killed when it dies, and starts again', async () => {
     const child = await sh('exec sleep 1000');
     const helper = Number(/^\d+ \(.*\) \S (\d+)/.exec(readFileSync(`/proc/${child.pid}/stat`, 'latin1'))?.[1]);
     expect(helper).not.toBe(process.pid);
     process.kill(helper, 'SIGKILL');
     expect(await child.exited).toEqual({ code: null, signal: 'SIGKILL' });
-    // Not in a sandbox here, so nothing takes it along.
+    // No sandbox here, so it does not end with the helper.
     process.kill(child.pid, 'SIGKILL');
     const next = await sh('echo again');
     expect(await text(next.stdout)).toBe('again\n');
@@ -84,7 +84,7 @@ describeWith('bubblewrap', 'a gateway that is killed', () => {
   const directory = mkdtempSync(join(tmpdir(), 'killed-'));
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-  it('takes helper and sandboxes along', async () => {
+  it('ends its helper and sandboxes', async () => {
     const mark = marker();
     const program = `
       import { createBubblewrapSandbox } from '${ROOT}/shared/sandbox/bubblewrap.ts';

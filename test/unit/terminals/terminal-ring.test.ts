@@ -1,9 +1,9 @@
-// What a ring buffer keeps, and that reading it in any steps gives every character once.
+// What a ring buffer keeps, and that reading it in any steps returns every character once.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { createRingBuffer } from '../../../shared/terminals/ring-buffer.ts';
 
-it('gives every character once and in order, whatever is read when', () => {
+it('returns every character once and in order, in any pattern of reads', () => {
   const steps = fc.array(fc.oneof(fc.string({ minLength: 1, unit: 'grapheme' }), fc.nat(50)), { maxLength: 60 });
   fc.assert(
     fc.property(steps, (sequence) => {
@@ -33,7 +33,7 @@ it('gives every character once and in order, whatever is read when', () => {
   );
 });
 
-it('keeps the last bytes, and tells who comes for older ones that some are missing', () => {
+it('keeps the last bytes, and flags missing output to a reader of older ones', () => {
   const ring = createRingBuffer(10);
   for (const data of ['aaaa', 'bbbb', 'cccc', 'é']) ring.push(data);
   expect(ring.after(0, 100)).toEqual({ seq: 4, data: 'bbbbccccé', missed: true });
@@ -48,7 +48,7 @@ it('keeps a last piece that is larger than the buffer', () => {
   expect(ring.after(0, 1)).toMatchObject({ seq: 1, missed: false });
 });
 
-it('bounds the number of pieces too', () => {
+it('bounds the number of pieces', () => {
   const ring = createRingBuffer(100 << 10);
   for (let n = 0; n < 20_000; n++) ring.push('x');
   expect(ring.after(0, 1 << 20)).toMatchObject({ seq: 20_000, data: 'x'.repeat(8192), missed: true });

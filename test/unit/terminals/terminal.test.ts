@@ -1,4 +1,4 @@
-// Terminals as their manager has them: whose they are, how many, when they end, and how a slow watcher is treated.
+// The terminals of the manager: their owners, limits and ends, and the handling of a slow watcher.
 import { expect, it } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';
 import { createBubblewrapSandbox } from '../../../shared/sandbox/bubblewrap.ts';
@@ -10,7 +10,7 @@ import { describeWith } from '../../support/requirements.ts';
 const REQUEST = { shell: '/bin/sh', cwd: undefined, env: {}, requestId: 'req_1' };
 const HANDLE = { owner: 'a', sessionId: 's' };
 
-/** A watcher that remembers, and can be asked to wait for something. */
+/** A watcher that records its calls, and can wait for a text. */
 function listen(terminal: Terminal, afterSeq = 0) {
   let text = '';
   let seq = 0;
@@ -52,7 +52,7 @@ describeWith('bubblewrap', 'terminals', async () => {
   const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
   const create = (options?: TerminalsOptions): Terminals => createTerminals({ sandbox, log }, options);
 
-  it('ends 60 s (here 150 ms) after the last watcher left, and a visit counts', async () => {
+  it('ends 60 s (here 150 ms) after the last watcher left, and not while one watches', async () => {
     const terminals = create({ leftMs: 150 });
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const first = listen(terminal);
@@ -69,7 +69,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await expect(terminals.input(HANDLE, 'x')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
-  it('ends one that nobody ever watched', async () => {
+  it('ends a terminal that never had a watcher', async () => {
     const terminals = create({ leftMs: 50 });
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     await terminal.exited;
@@ -82,7 +82,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     expect(await watching.exited).toBeGreaterThan(128);
   });
 
-  it('leaves nothing behind of what was started in it, daemons included', async () => {
+  it('leaves no process behind that was started in it, daemons included', async () => {
     const terminals = create();
     const marker = `${300_000 + Math.floor(Math.random() * 1e8)}`;
     const { terminal } = await terminals.start(HANDLE, REQUEST);
@@ -100,7 +100,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     expect(logged.join('')).not.toContain(marker);
   });
 
-  it('is bounded per key and in all, and gives places back', async () => {
+  it('is bounded per key and in total, and releases places', async () => {
     const terminals = create({ perKeyMax: 2, totalMax: 3 });
     const start = (owner: string, sessionId: string) => terminals.start({ owner, sessionId }, REQUEST);
     const made = await Promise.allSettled(['1', '2', '3'].map((sessionId) => start('a', sessionId)));
@@ -113,7 +113,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await expect(start('d', '1')).rejects.toMatchObject({ reason: 'unavailable' });
   });
 
-  it('returns calls that ask at once for one session to one terminal', async () => {
+  it('returns one terminal to concurrent calls for one session', async () => {
     const terminals = create();
     const made = await Promise.all([1, 2, 3].map(() => terminals.start(HANDLE, { ...REQUEST, cols: 100 })));
     expect(new Set(made.map(({ terminal }) => terminal)).size).toBe(1);
@@ -122,7 +122,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.drain();
   });
 
-  it('starts a new one under the name of one that is being closed', async () => {
+  it('starts a new terminal under the name of one that is closing', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const closing = terminals.close(HANDLE);
@@ -134,7 +134,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.drain();
   });
 
-  it('makes what runs in it wait for its only watcher, who misses nothing', async () => {
+  it('blocks its program until its only watcher has read, which misses no output', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const gate = Promise.withResolvers<void>();
@@ -166,7 +166,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.drain();
   });
 
-  it('runs at the pace of the fastest watcher, and tells a slow one what it missed', async () => {
+  it('runs at the pace of the fastest watcher, and flags missing output to a slow one', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const gate = Promise.withResolvers<void>();
@@ -195,7 +195,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.drain();
   });
 
-  it('refuses input that nothing reads, at a bound', async () => {
+  it('refuses input beyond a bound when no program reads it', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const watching = listen(terminal);
@@ -206,7 +206,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.close(HANDLE);
   });
 
-  it('never cuts a character in two', async () => {
+  it('never splits a character', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const watching = listen(terminal);
@@ -220,7 +220,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.drain();
   });
 
-  it('is what a full-screen program expects', async () => {
+  it('works with a full-screen program', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, { ...REQUEST, cols: 90, rows: 20 });
     const watching = listen(terminal);
@@ -239,7 +239,7 @@ describeWith('bubblewrap', 'terminals', async () => {
       await terminals.input(HANDLE, 'i');
       await terminals.input(HANDLE, 'hello from vi');
       await watching.until(/hello from vi/);
-      // Ctrl-O for one command: Escape and what follows could be taken for one key.
+      // Ctrl-O for one command: Escape and the next key could be read as one key.
       await terminals.input(HANDLE, '\u000f:wq\r');
       // biome-ignore lint/suspicious/noControlCharactersInRegex: and back
       await watching.until(/\u001b\[\?1049l/);
@@ -249,7 +249,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.drain();
   });
 
-  it('exits as its shell does, and lets a shell become another program', async () => {
+  it('exits with its shell, and allows the shell to exec another program', async () => {
     const terminals = create();
     for (const [shell, input, exitCode] of [
       ['/bin/sh', 'exit 7\r', 7],
@@ -265,7 +265,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     }
   });
 
-  it('refuses a directory that is not there, and keeps no place for it', async () => {
+  it('refuses a directory that does not exist, and takes no place for it', async () => {
     const terminals = create({ perKeyMax: 1 });
     await expect(terminals.start(HANDLE, { ...REQUEST, cwd: '/nope' })).rejects.toMatchObject({
       reason: 'invalid_params',
@@ -278,7 +278,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     expect(watching.text()).toMatch(/^(\$ )?\/tmp\r$/m);
   });
 
-  it('says so when the program is not there', async () => {
+  it('reports a program that does not exist', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, { ...REQUEST, shell: '/no/such/shell' });
     const watching = listen(terminal);
@@ -287,7 +287,7 @@ describeWith('bubblewrap', 'terminals', async () => {
   });
 });
 
-it('says of every terminal that there is no sandbox where there is none', async () => {
+it('reports sandbox_unavailable for every terminal where there is no sandbox', async () => {
   const sandbox = createBubblewrapSandbox({ directory: '/nowhere', path: '', bundled: false });
   const terminals = createTerminals({ sandbox, log: createLogger({ format: 'json', write: () => {} }) });
   for (const call of [
