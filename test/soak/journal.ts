@@ -205,9 +205,19 @@ export function createJournal(checks: Checks): Journal {
   };
 }
 
+/**
+ * A WebSocket message has at most 1 MiB, so the last event of a long answer arrives there with its text shortened to this
+ * many characters. Its beginning is compared; the whole text is, by its deltas, its response and its history.
+ */
+const SHORTENED_CHARS = 64 << 10;
+const COMPARED_CHARS = 60_000;
+
 /** Short, and the same for the same event. */
 export function digestOf(event: object): string {
-  return createHash('sha256').update(JSON.stringify(event)).digest('base64url').slice(0, 12);
+  const text = JSON.stringify(event, (_name, value: unknown) =>
+    typeof value === 'string' && value.length >= SHORTENED_CHARS ? value.slice(0, COMPARED_CHARS) : value,
+  );
+  return createHash('sha256').update(text).digest('base64url').slice(0, 12);
 }
 
 /** How a turn stands after this terminal event. */
