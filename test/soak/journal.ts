@@ -206,8 +206,8 @@ export function createJournal(checks: Checks): Journal {
 }
 
 /**
- * A WebSocket message has at most 1 MiB, so the last event of a long answer arrives there with its text shortened to this
- * many characters. Its beginning is compared; the whole text is, by its deltas, its response and its history.
+ * A WebSocket message has at most 1 MiB, so the last event of a long answer arrives there with its text shortened to
+ * this many characters. Its beginning is compared here; the whole text by its deltas, its response and its history.
  */
 const SHORTENED_CHARS = 64 << 10;
 const COMPARED_CHARS = 60_000;
