@@ -61,11 +61,13 @@ export async function readNames(run: RunScript, sections: readonly PatchSection[
     const result = await run(READ, [strip], patch);
     return result.exitCode === 0 ? { strip, files: toFiles(sections, result.stdout.toString('utf8')) } : result;
   };
-  const whole = areWhole(sections) ? await read('-p0') : undefined;
-  if (whole !== undefined && 'files' in whole && (await isMeant(run, whole.files))) return checked(whole);
+  const hasWhole = sections.some(({ names }) => names === 'whole');
+  const mayBeWhole = sections.every(({ names }) => names !== 'prefixed');
+  const whole = mayBeWhole ? await read('-p0') : undefined;
+  if (whole !== undefined && 'files' in whole && (await isMeant(run, whole.files, hasWhole))) return checked(whole);
   const chosen = await read('');
   if ('files' in chosen) return checked(chosen);
-  if (whole !== undefined && 'files' in whole) return checked(whole);
+  if (hasWhole && whole !== undefined && 'files' in whole) return checked(whole);
   throw patchIssue(`cannot be read: ${firstError(chosen.stderr.toString('utf8'))}`);
 }
 
@@ -75,14 +77,14 @@ export function firstError(output: string): string {
   return line.replace(/^(error|fatal): /, '').slice(0, 300);
 }
 
-/** Whether the whole patch has names without prefixes, as `git diff --no-prefix`, Subversion and others write them. */
-function areWhole(sections: readonly PatchSection[]): boolean {
-  return sections.some(({ names }) => names === 'whole') && sections.every(({ names }) => names !== 'prefixed');
-}
-
-/** Whether complete names belong to existing files. Where a patch only adds files, `a/` and `b/` are prefixes. */
-async function isMeant(run: RunScript, files: readonly NamedSection[]): Promise<boolean> {
+/**
+ * Whether the names are complete, as `git diff --no-prefix`, Subversion and others write them: those of existing files
+ * are. Where a patch only adds files, `a/` and `b/` are prefixes. `hasWhole`: a section has two equal names. Without
+ * one, only a plain deletion (`--- src/x`, `+++ /dev/null`) has complete names: git would delete another file.
+ */
+async function isMeant(run: RunScript, files: readonly NamedSection[], hasWhole: boolean): Promise<boolean> {
   const old = files.filter(({ needsOld }) => needsOld).map(({ oldPath }) => oldPath);
+  if (!hasWhole && (old.length === 0 || old.some((path) => path.startsWith('a/')))) return false;
   if (old.length === 0) return !files.every(({ path }) => /^[ab]\//.test(path));
   return (await run(ALL_THERE, old, '')).exitCode === 0;
 }

@@ -148,6 +148,15 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect(changed.outcome).toMatchObject({ reason: 'patch_failed', data: { file: 'src/limits.txt', hunk: 1 } });
   });
 
+  it('deletes the file that a plain deletion names, not its namesake without the directory', async () => {
+    const patch = lines('--- src/limits.txt', '+++ /dev/null', '@@ -1 +0,0 @@', '-100');
+    const both = await run({ 'limits.txt': '100', 'src/limits.txt': '100' }, patch);
+    expect(both.tree).toBe('./limits.txt 100\n');
+    expect(both.outcome).toMatchObject([{ path: 'src/limits.txt', change: 'deleted' }]);
+    const prefixed = lines('--- a/limits.txt', '+++ /dev/null', '@@ -1 +0,0 @@', '-100');
+    expect((await run({ 'limits.txt': '100', 'a/limits.txt': '100' }, prefixed)).tree).toBe('./a/limits.txt 100\n');
+  });
+
   it('has complete names for new files', async () => {
     const git = lines(
       'diff --git src/n.txt src/n.txt',
