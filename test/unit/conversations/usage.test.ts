@@ -91,8 +91,11 @@ describe('a daily budget', () => {
     // Per prompt: a read of a session this instance does not know, the admission, and the end with its record. The
     // usage of all shares a write, or a few on a slow machine.
     const { reads, commits, locks } = a.counted.operations;
-    expect({ reads, locks }).toEqual({ reads: 10, locks: 0 });
-    expect(commits - 10 * 3).toBeLessThan(5);
+    expect(locks).toBe(0);
+    // The shared writes are made by a timer and read what they change: fewer than one for each of the 10 prompts.
+    expect(reads).toBeGreaterThanOrEqual(10);
+    expect(reads).toBeLessThan(10 + 10);
+    expect(commits).toBeLessThan(10 * 3 + 10);
   });
 });
 
