@@ -1,5 +1,5 @@
-// Keeps the lease of a running turn and hears who else has a say in it: the heartbeat renews it, the watch tells of
-// stop requests at once. When the watch fails, the heartbeat alone brings them.
+// Keeps the lease of a running turn. The heartbeat renews it; the watch delivers stop requests at once. When the watch
+// fails, stop requests arrive with the heartbeat alone.
 import { errorFields } from '../../log.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
@@ -11,16 +11,26 @@ import { isHeldBy, renew } from './lease.ts';
 const WATCH_AFTER_MS = 100;
 
 export interface LeaseEvents {
-  /** Somebody asked the turn to stop. */
+  /** A caller asked the turn to stop. */
   stop(reason: NonNullable<Lease['stop']>): void;
-  /** The turn is not ours any more. */
+  /** Another instance has taken over or ended the turn. */
   lost(): void;
 }
 
-/** Runs until the returned function is called. */
-export function keepLease(parts: TurnParts, ref: Ref, lease: Lease, events: LeaseEvents): () => void {
+export interface LeaseKeeper {
+  /**
+   * Ends the watch before the turn's end is written: the watch would deliver that end, which looks like a lost lease and
+   * costs a read to tell apart. A stop request is of no use any more by then.
+   */
+  unwatch(): void;
+  /** Ends the heartbeat and the watch. */
+  release(): void;
+}
+
+/** Runs until `release` is called. */
+export function keepLease(parts: TurnParts, ref: Ref, lease: Lease, events: LeaseEvents): LeaseKeeper {
   const { store, clock, cache, turns } = parts;
-  let unwatch: (() => void) | undefined;
+  let endWatch: (() => void) | undefined;
   const warn = (message: string) => (error: unknown) =>
     parts.log.warn(message, { turn_id: lease.turn_id, ...errorFields(error) });
 
@@ -47,16 +57,23 @@ export function keepLease(parts: TurnParts, ref: Ref, lease: Lease, events: Leas
 
   const heartbeat = setInterval(beatNow, turns.heartbeatMs);
   const watcher = setTimeout(() => {
-    unwatch = store.watch<ConversationDocument>(
+    endWatch = store.watch<ConversationDocument>(
       ref,
-      // What a watch shows may be behind: only the store itself says that a lease is lost.
+      // A watch may deliver an older state: a lease is lost only when a read of the store shows it.
       ({ data }) => inspect(data, beatNow),
       warn('turn watch failed, the heartbeat goes on'),
     );
   }, WATCH_AFTER_MS);
-  return () => {
-    clearInterval(heartbeat);
+  const unwatch = (): void => {
     clearTimeout(watcher);
-    unwatch?.();
+    endWatch?.();
+    endWatch = undefined;
+  };
+  return {
+    unwatch,
+    release() {
+      clearInterval(heartbeat);
+      unwatch();
+    },
   };
 }

@@ -80,7 +80,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
   };
   const lost = (): void => controller.abort(new LeaseLost('the lease of the turn is lost'));
   const flusher = createEventFlusher(parts, log, record, lost);
-  const release = keepLease(parts, ref, lease, { stop, lost });
+  const keeper = keepLease(parts, ref, lease, { stop, lost });
   const deadline = setTimeout(() => {
     const message = `The turn did not end within ${turns.timeoutMs / 1_000} s`;
     controller.abort(new RpcError('upstream_timeout', { message, data: { timeout_ms: turns.timeoutMs, sent: true } }));
@@ -88,7 +88,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
 
   const done = run().finally(() => {
     clearTimeout(deadline);
-    release();
+    keeper.release();
     log.close();
   });
   // Whoever waits handles it; when nobody does, the failure has been logged already.
@@ -103,6 +103,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
     } catch (error) {
       end = endOf(error);
     }
+    keeper.unwatch();
     return timed('settle', () => settleTurn(parts, { admitted, log, record, flusher, text, end, stopped, budget }));
   }
 

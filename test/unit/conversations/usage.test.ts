@@ -83,21 +83,20 @@ describe('a daily budget', () => {
   });
 
   it('costs a prompt no commit of its own, and no read where there is none', async () => {
-    await a.prompt('warm up');
-    await a.services.conversations.ledger.flush();
-    a.counted.reset();
-    await Promise.all(Array.from({ length: 10 }, (_, n) => a.prompt('hi', { session_id: `c${n}` })));
-    await a.services.conversations.ledger.flush();
+    // No heartbeat falls into the test: on a busy machine one that meets a turn's end reads its document.
+    const c = await stage.instance({ GATEWAY_LEASE_MS: '600000', GATEWAY_HEARTBEAT_MS: '300000' });
+    await c.prompt('warm up');
+    await c.services.conversations.ledger.flush();
+    c.counted.reset();
+    await Promise.all(Array.from({ length: 10 }, (_, n) => c.prompt('hi', { session_id: `c${n}` })));
+    await c.services.conversations.ledger.flush();
     // Per prompt: a read of a session this instance does not know, the admission, and the end with its record.
-    const all = [...a.counted.byCollection];
-    const ofTurns = all.filter(([collection]) => collection !== 'usage' && collection !== 'storage');
+    const ofTurns = [...c.counted.byCollection].filter(([name]) => name !== 'usage' && name !== 'storage');
     const sum = (key: 'reads' | 'writes'): number => ofTurns.reduce((total, [, counts]) => total + counts[key], 0);
-    expect(sum('writes')).toBe(10 * 3);
-    expect(sum('reads')).toBeGreaterThanOrEqual(10);
-    expect(sum('reads')).toBeLessThan(10 + 10);
-    expect(a.counted.operations.locks).toBe(0);
+    expect({ reads: sum('reads'), writes: sum('writes') }).toEqual({ reads: 10, writes: 10 * 3 });
+    expect(c.counted.operations.locks).toBe(0);
     // A timer writes the usage of all of them at once, a few times on a slow machine.
-    expect(a.counted.byCollection.get('usage')?.writes).toBeLessThan(5);
+    expect(c.counted.byCollection.get('usage')?.writes).toBeLessThan(5);
   });
 });
 
