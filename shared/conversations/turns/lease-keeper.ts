@@ -19,8 +19,8 @@ export interface LeaseEvents {
 
 export interface LeaseKeeper {
   /**
-   * Ends the watch before the turn's end is written: the watch would deliver that end, which looks like a lost lease and
-   * costs a read to tell apart. A stop request is of no use any more by then.
+   * Ends the watch before the turn's end is written: the watch would deliver that end, which looks like a lost lease
+   * and costs a read to tell apart. The commit of the end itself still finds a stop request.
    */
   unwatch(): void;
   /** Ends the heartbeat and the watch. */
