@@ -24,7 +24,7 @@ export interface Config {
   readonly dataDir: string;
   readonly store: 'embedded' | 'memory' | 'firestore';
   readonly bus: 'local' | 'pubsub';
-  /** Key documents (contract section 2) from the environment, or Secret Manager. */
+  /** Key documents from the environment, or Secret Manager. */
   readonly keys:
     | { readonly source: 'environment'; readonly documents: readonly string[] }
     | { readonly source: 'secret-manager' };
@@ -75,7 +75,7 @@ export interface Config {
   readonly dailyTokens: number | undefined;
   /** Bytes of messages and files that a key may keep. */
   readonly storageBytesMax: number;
-  /** Milliseconds; see design.md "Turns". Overridable so that fault tests need not wait half a minute. */
+  /** Milliseconds. Overridable so that fault tests need not wait half a minute. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };
 }
 

@@ -54,7 +54,7 @@ const Document = z.strictObject({ keys: z.array(Entry).min(1).max(KEYS_MAX) });
 
 /**
  * `payload`: one bare key (key id `default`) or `{"keys":[{"id","key"|"sha256","scopes"?,"limits"?,"expires_at"?}]}`;
- * white space around it is ignored. Throws KeyDocumentError. Source of the format: contract section 2.
+ * white space around it is ignored. Throws KeyDocumentError.
  */
 export function parseKeyDocument(payload: string, defaults: KeyDefaults = {}): ApiKey[] {
   const text = payload.trim();

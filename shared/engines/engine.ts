@@ -77,7 +77,7 @@ export interface TurnInput {
 }
 
 /**
- * Events an engine yields while it works, named as Codex names them (contract section 4). TaskStarted and the terminal
+ * Events an engine yields while it works, named as Codex names them. TaskStarted and the terminal
  * events (TaskComplete, TurnAborted, Error) belong to the turn, not to the engine.
  */
 export type EngineEvent =

@@ -15,7 +15,7 @@ const PROBE_PAUSE_MS = 250;
 const PROBE_PAUSE_MAX_MS = 2_000;
 /** A probe that has not reported after this long is given up, and another may be sent. */
 const PROBE_LOST_MS = 5_000;
-/** How long after the outage began cheap reads may still pass (contract section 2). */
+/** How long after the outage began cheap reads may still pass. */
 const DEGRADED_MS = 60_000;
 /**
  * The per-instance bucket: so many calls per key in so many milliseconds, and never more than the key's own smallest

@@ -1,4 +1,4 @@
-// Webhook events and the bus that carries them: CloudEvents 1.0 by name (contract section 6).
+// Webhook events and the bus that carries them: CloudEvents 1.0 by name.
 
 /** One accepted event. `data` is the caller's JSON, kept as text so that any shape survives any store. */
 export interface GatewayEvent {

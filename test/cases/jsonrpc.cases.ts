@@ -1,4 +1,4 @@
-// What every transport of the gateway owes its callers in JSON-RPC 2.0 (contract section 3), run against HTTP, SSE and
+// What every transport of the gateway owes its callers in JSON-RPC 2.0, run against HTTP, SSE and
 // WebSocket alike. Statuses and headers, which only HTTP has, are looked at where the transport shows them.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 

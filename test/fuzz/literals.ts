@@ -5,7 +5,7 @@ import fc from 'fast-check';
 /** JSON text put in as it is. */
 export class Raw {
   readonly text: string;
-  /** The gateway's parser refuses the whole body for it (contract section 3). */
+  /** The gateway's parser refuses the whole body for it. */
   readonly isRefused: boolean;
 
   constructor(text: string, isRefused = false) {

@@ -12,7 +12,7 @@ import type { Journal } from './journal.ts';
 import type { Subscriber } from './subscriber.ts';
 import type { Key } from './traffic.ts';
 
-/** The bucket that an instance falls back to (contract: a small one); no key here has a limit of this number. */
+/** The bucket that an instance falls back to (a small one); no key here has a limit of this number. */
 const BUCKET_MAX = 10;
 /** An outbox entry that failed twice is due again after two minutes. */
 const PUBLISHED_WITHIN_MS = 180_000;

@@ -1,4 +1,4 @@
-// The error table against contract section 3, row by row, and what an error shows on the wire.
+// The error table, row by row, and what an error shows on the wire.
 import { describe, expect, it } from 'vitest';
 import { ERRORS, type Reason, RpcError, toRpcError } from '../../shared/errors.ts';
 

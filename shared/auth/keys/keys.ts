@@ -4,7 +4,7 @@ import type { ApiKey, Scope } from '../../config/key-document.ts';
 import type { Limit } from '../../config/limits.ts';
 
 /**
- * Who is calling. The id owns every session, login, connection, terminal and idempotency record (contract section 2).
+ * Who is calling. The id owns every session, login, connection, terminal and idempotency record.
  */
 export interface Caller {
   readonly keyId: string;
