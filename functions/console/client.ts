@@ -109,7 +109,7 @@ function check<T>(schema: z.ZodMiniType<T>, value: unknown): T {
 
 /** Beside this page, or the URL that the build wrote into the page. */
 function socketUrl(): string {
-  const told = document.querySelector<HTMLMetaElement>('meta[name="gateway-socket"]')?.content;
-  if (told) return told;
+  const configured = document.querySelector<HTMLMetaElement>('meta[name="gateway-socket"]')?.content;
+  if (configured) return configured;
   return `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/ws`;
 }

@@ -172,8 +172,8 @@ function fromKey(caller: Caller, req: IncomingMessage): Omit<Delivery, 'body'> {
 }
 
 /**
- * Of the unsigned headers only GitHub's own are believed, and only beside GitHub's signature, which has no place for
- * them. An id is the same delivery under any of the secrets: they are replaced while deliveries are sent again.
+ * Of the unsigned headers only GitHub's own are used, and only with GitHub's signature, which does not cover them. An
+ * id is the same delivery under any of the secrets: they are replaced while deliveries are sent again.
  */
 function fromSigner({ kind, fingerprint }: Signer, req: IncomingMessage): Omit<Delivery, 'body'> {
   const source = `/webhook/${kind}/${fingerprint}`;

@@ -53,7 +53,7 @@ export async function issueTicket({ store, clock }: Deps, caller: Caller, signal
 
 /**
  * Uses a ticket up and answers the digest of its key; exactly one instance gets it. Throws RpcError `unauthorized` for
- * a ticket that is unknown, used or expired, `unavailable` when the store cannot tell (the ticket may then be used up:
+ * a ticket that is unknown, used or expired, `unavailable` when the store does not answer (the ticket may be used up:
  * get another).
  */
 export async function redeemTicket({ store, clock }: Deps, ticket: string, signal?: AbortSignal): Promise<Uint8Array> {

@@ -45,7 +45,7 @@ export interface WrongCredentials {
 export interface WrongCredentialsOptions {
   readonly clock: Clock;
   readonly log: Logger;
-  /** Behind Google's front end the address is in a header; elsewhere anybody could write it there. */
+  /** Behind Google's front end the address is in a header; elsewhere any client could write it there. */
   readonly isBehindFrontEnd: boolean;
 }
 

@@ -132,7 +132,7 @@ export function loadConfig(env: Environment): Config {
   const parsed = Variables.safeParse(given);
   const wrong = new Map(parsed.error?.issues.map(({ path, message }) => [String(path[0]), message]));
   const problems = [...wrong].map(([name, message]) => `${name}: ${message}`);
-  // What the others say together is judged beside a mistake, too: nobody should have to start once for each.
+  // The other variables are validated together as well, so that one start reports every mistake.
   const settings =
     parsed.data ?? Variables.parse(Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name))));
   const onEmulator = settings.FIRESTORE_EMULATOR_HOST !== undefined || settings.PUBSUB_EMULATOR_HOST !== undefined;

@@ -176,7 +176,7 @@ export function createConversations({
       const startMs = performance.now();
       if (params.sessionId !== undefined) await toolsReady?.(owner, sessionId);
       const spent = await ledger.admit(owner).then(() => undefined, toRpcError);
-      // An answer that was paid for is told again, however little is left.
+      // An answer that was paid for is returned again, however little is left.
       if (spent !== undefined && idempotencyKey === undefined) throw spent;
       const admitted = await admitPrompt(admission, {
         owner,
@@ -233,7 +233,7 @@ export function createConversations({
     async snapshot(owner, sessionId, turnId) {
       const located = await locateTurn(store, owner, sessionId, turnId);
       const local = running.find(located.turnId);
-      // A turn that was ended for this instance goes on here until it is told.
+      // A turn that another instance ended runs on here until this instance notices.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
       if (local === undefined || !isOurs) return snapshotTurn(runner, located);
       return { ...toNames(located), status: 'running', events: local.log.events, usage: undefined, last_event: null };

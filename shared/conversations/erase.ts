@@ -1,6 +1,6 @@
-// conversation.delete: every document of a session goes. First a tombstone (nobody sees or runs the session any more,
-// its owner is fenced), then the rest in bounded steps, then the tombstone: a crash in between is finished by the next
-// delete or prompt.
+// conversation.delete: every document of a session goes. First a tombstone (no caller sees the session and no instance
+// runs it any more, its owner is fenced), then the rest in bounded steps, then the tombstone: a crash in between is
+// finished by the next delete or prompt.
 import type { Clock } from '../clock.ts';
 import { NeedsCompanion } from '../engines/needs-companion.ts';
 import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';
@@ -75,7 +75,7 @@ export async function eraseSession(store: Store, ref: Ref): Promise<void> {
   try {
     await store.commit([{ ref, delete: true, if: { version: snapshot.version } }]);
   } catch (error) {
-    // Somebody else was faster, and the session may already live again.
+    // Another call was faster, and the session may exist again already.
     if (!(error instanceof Conflict)) throw error;
   }
 }

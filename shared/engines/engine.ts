@@ -109,7 +109,7 @@ export type EngineEvent =
       readonly ExecCommandOutputDelta: {
         readonly call_id: string;
         readonly stream: 'stdout' | 'stderr';
-        /** At most 8 KiB of characters; of one command at most 64 KiB are told. */
+        /** At most 8 KiB of characters; of one command at most 64 KiB are sent. */
         readonly chunk: string;
       };
     }
@@ -154,7 +154,7 @@ export type EngineEvent =
       };
     };
 
-/** One file of a patch, relative to the workspace; at most 100 are told. */
+/** One file of a patch, relative to the workspace; at most 100 are sent. */
 export interface FileChange {
   readonly path: string;
   /** `add`, `delete` or `update`. */
@@ -186,7 +186,7 @@ export interface Engine {
 
 /**
  * Where an engine keeps what it must find again on another machine, per conversation. Kept as long as the conversation;
- * whoever deletes a conversation erases it too.
+ * deleting the conversation erases it too.
  */
 export interface EngineState {
   load(conversationId: string, options: { readonly signal: AbortSignal }): Promise<Uint8Array | undefined>;

@@ -19,7 +19,6 @@ export function loginNeedsCompanion(provider: Credential['provider']): boolean {
 }
 
 /**
- * Thrown, before anything was changed, by a call that was told it can be forwarded: what it needs is in the companion's
- * memory.
+ * Thrown, before anything was changed, by a call that can be forwarded: what it needs is in the companion's memory.
  */
 export class NeedsCompanion extends Error {}

@@ -1,5 +1,5 @@
 // The messages between the jsonrpc function and the companion: one call, with its caller's identity and the rate
-// decision already made. Believed only because an ID token of the function's own service account comes with it.
+// decision already made. Accepted only with an ID token of the function's own service account.
 import { z } from 'zod';
 import type { Caller } from '../auth/keys/keys.ts';
 import { SCOPES } from '../config/key-document.ts';

@@ -70,8 +70,8 @@ export function forwardToCompanion(
       const message = Message.safeParse(line);
       if (!message.success) throw new RpcError('upstream_error', { cause: message.error });
       if ('method' in message.data) {
-        const { method: name, params: told } = message.data;
-        await context.notify(name, told, toEventId(told));
+        const { method: name, params: forwarded } = message.data;
+        await context.notify(name, forwarded, toEventId(forwarded));
       } else if ('error' in message.data) throw toError(message.data.error);
       else return message.data.result;
     }

@@ -104,8 +104,8 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   }
 
   /**
-   * The error of calls after a failed transaction. Only an unreachable store is an outage; a document nobody can read
-   * is one key's trouble.
+   * The error of calls after a failed transaction. Only an unreachable store is an outage; an unreadable document
+   * concerns one key alone.
    */
   function failure(error: unknown): (entry: Entry, request: TakeRequest) => RateDecision {
     const nowMs = clock.now();

@@ -14,7 +14,7 @@ const RETENTION_MS = 800 * 86_400_000;
 
 const Count = z.int().nonnegative();
 const LimitDocument = z.object({
-  // Absent where an operator has revoked a key that nobody has used of late (terraform/README.md, "Revoke a key").
+  // Absent where an operator has revoked a key that was not used recently (terraform/README.md, "Revoke a key").
   windows: z
     .array(z.object({ window_ms: z.int().positive(), start_ms: Count, count: Count, since_ms: Count.optional() }))
     .default([]),

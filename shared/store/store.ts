@@ -14,7 +14,7 @@ export interface Ref {
 /**
  * Opaque token of one state of one document; never reused for another state, not even after delete and re-create. A
  * write that leaves a document as it is may keep its version (Firestore does): two writers of the very same bytes may
- * both be told that they won.
+ * both succeed.
  */
 export type Version = string;
 

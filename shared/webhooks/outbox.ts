@@ -112,8 +112,8 @@ export async function claim(
 }
 
 /**
- * Remembers that a claimed event is published and removes it from the outbox. One commit, no read, unless somebody was
- * faster.
+ * Remembers that a claimed event is published and removes it from the outbox. One commit, no read, unless another
+ * instance was faster.
  */
 export async function markSent(store: Store, claimed: Claimed, messageId: string): Promise<void> {
   const { id } = claimed.event;

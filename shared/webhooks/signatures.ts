@@ -1,5 +1,5 @@
-// Webhook signatures, judged over the raw bytes: Standard Webhooks (id, time and body signed, +-300 s) and GitHub's
-// X-Hub-Signature-256 (the body only: its delivery id and event name are the word of whoever sends the request).
+// Webhook signatures, verified over the raw bytes: Standard Webhooks (id, time and body signed, +-300 s) and GitHub's
+// X-Hub-Signature-256 (the body only: its delivery id and event name are not signed).
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { Webhook, WebhookVerificationError } from 'standardwebhooks';
 import { RpcError } from '../errors.ts';

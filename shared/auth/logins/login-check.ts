@@ -30,7 +30,7 @@ export interface LoginCheckOptions {
 
 /**
  * Resolves when the provider accepts the token. Throws RpcError `invalid_params` (path `credentials.token`) when it
- * refuses it, and `unavailable` when it cannot be reached or answers something else, so that nobody knows; the signal's
+ * refuses it, and `unavailable` when it cannot be reached or its answer decides nothing; rejects with the signal's
  * reason when aborted.
  */
 export type LoginCheck = (provider: LoginProvider, token: string, signal: AbortSignal) => Promise<void>;

@@ -1,5 +1,5 @@
-// What a token says of itself. Read without verifying its signature: the provider judges the token, this only finds its
-// end and account.
+// The claims of a token. They are read without verifying the signature: the provider validates the token; this only
+// finds its expiry and account.
 import { z } from 'zod';
 
 export interface TokenFacts {

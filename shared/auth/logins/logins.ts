@@ -23,8 +23,8 @@ export interface Login {
 export interface Logins {
   /**
    * Checks the token with its provider and stores it sealed. Throws RpcError `invalid_params` when the token is refused
-   * or has ended, `unavailable` when the provider, the key or the store cannot be reached (nothing is stored then, as
-   * far as anybody can tell), `forbidden` where the deployment has no key to seal with.
+   * or has ended, `unavailable` when the provider, the key or the store cannot be reached (nothing is stored
+   * then, unless the answer of the store was lost), `forbidden` where the deployment has no key to seal with.
    */
   login(owner: string, provider: LoginProvider, token: string, signal: AbortSignal): Promise<Login>;
   /** False when there is no such login of this owner. */

@@ -1,4 +1,4 @@
-// Admits a prompt: decides (decide.ts), and where somebody else comes first settles, waits or asks to stop, and decides
+// Admits a prompt: decides (decide.ts), and where another turn comes first settles, waits or asks to stop, and decides
 // again, until the turn is ours to run, answered by another, or refused.
 import { createHash } from 'node:crypto';
 import type { Ids } from '../../clock.ts';
@@ -13,7 +13,7 @@ import type { OnBusy } from '../turns/lease.ts';
 import { decide, isKnown, type Step } from './decide.ts';
 import { type DropReason, leaveQueue } from './queue.ts';
 
-/** Whoever waits looks again at least this often: to keep its place, and to find the turn before it abandoned. */
+/** A waiting prompt looks again at least this often: to keep its place, and to find the turn before it abandoned. */
 const QUEUE_WAKE_MS = 8_000;
 
 export interface PromptRequest {

@@ -1,5 +1,5 @@
 // The one transaction that decides what happens to a prompt: it takes the session's lease and records the message and
-// the idempotency key, or a place in the queue; or it finds that somebody else must be waited for.
+// the idempotency key, or a place in the queue; or it finds another turn to wait for.
 import { RpcError } from '../../errors.ts';
 import type { Ref, Snapshot, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
@@ -149,7 +149,7 @@ export async function decide(
 
 /**
  * What the store will most likely hold, so that the first commit needs no read before it: the session as this instance
- * left it, or nothing for one that is new; and an idempotency key that nobody has used. Wrong guesses conflict and are
+ * left it, or nothing for one that is new; and an idempotency key that is unused. Wrong guesses conflict and are
  * read.
  */
 function expected(

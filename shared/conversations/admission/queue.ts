@@ -1,5 +1,5 @@
-// Prompts that leave a session's queue without having run: each gets an end on record, so that nobody waits for it and
-// its idempotency key can be used again where nothing was answered.
+// Prompts that leave a session's queue without having run: each gets an end on record, so that no caller waits for it
+// and its idempotency key can be used again where nothing was answered.
 import type { Ref, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { NO_USAGE } from '../../usage.ts';

@@ -77,7 +77,7 @@ export interface Lease {
   readonly model: string;
   readonly started_at: string;
   readonly lease_until_ms: number;
-  /** Null while nobody asked the owner to stop. */
+  /** Null while no caller has asked the owner to stop. */
   readonly stop: 'cancelled' | 'replaced' | null;
   /** Id of the idempotency record that names this turn, else null. */
   readonly idempotency_id: string | null;
@@ -159,8 +159,8 @@ export interface TurnDocument {
   readonly first_seq: number;
   readonly events: string;
   /**
-   * The terminal event when somebody other than the owner ended the turn; its seq leaves room for events the owner
-   * never stored.
+   * The terminal event when another instance than the owner ended the turn; its seq leaves room for events that
+   * the owner never stored.
    */
   readonly last_event: { readonly seq: number; readonly event: TurnEvent } | null;
   readonly idempotency_id: string | null;
@@ -200,7 +200,7 @@ export const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
 
 /**
  * Doc id of a session of a key. The owner is part of the hash, so another key's session id names another, absent
- * document: no check can be forgotten, and the two cases cannot be told apart.
+ * document: no check can be forgotten, and the two cases cannot be distinguished.
  */
 export function conversationRef(owner: string, sessionId: string): Ref {
   return { collection: 'conversations', id: hashId(owner, sessionId) };

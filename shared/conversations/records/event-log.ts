@@ -12,7 +12,7 @@ export interface NumberedEvent {
 export interface EventLog {
   readonly events: readonly NumberedEvent[];
   append(event: TurnEvent): void;
-  /** Appends an event numbered elsewhere (a terminal event written by whoever took the turn over). */
+  /** Appends an event numbered elsewhere (a terminal event written by the instance that took the turn over). */
   adopt(numbered: NumberedEvent): void;
   /** No event follows: readers end. */
   close(): void;

@@ -220,7 +220,7 @@ export function createHistory(store: Store): History {
         to = from;
       }
       chosen.reverse();
-      // Providers want a user's message first; an answer without its question helps nobody.
+      // Providers require a user's message first, and an answer without its question is of no use.
       while (chosen.length > 1 && chosen[0]?.role === 'assistant') chosen.shift();
       // Thousands of short messages must cost next to nothing here: only long ones are waited for, the rest are passed
       // as they are.

@@ -26,7 +26,7 @@ export interface AbandonedOptions {
 
 type Settled = 'gone' | 'changed' | { readonly addedBytes: number };
 
-/** Settles the turn of `lease` unless somebody else already has, or its owner lives. */
+/** Settles the turn of `lease` unless another instance has done so, or its owner lives. */
 export async function settleAbandoned(
   parts: TurnParts,
   ref: Ref,
@@ -62,7 +62,7 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
     if (options.force !== true && parts.owners.ofLease(current.turn) !== 'gone')
       return { writes: [], result: 'gone' as const };
     if (second?.version !== recordSnapshot?.version) return { writes: [], result: 'changed' as const };
-    // Whoever asked the owner to stop has been promised that end.
+    // The caller that asked the owner to stop has been promised that end.
     const reason = current.turn.stop ?? options.reason;
     const status = reason === 'interrupted' ? 'interrupted' : 'cancelled';
     const end: TurnEnd = { status, usage, nowMs, failure: null };

@@ -1,5 +1,5 @@
-// What a caller is told about a turn that has ended: one function for the caller who waited, for a duplicate of an
-// idempotency key and for whoever resumes, so that all of them are told the same.
+// The answer about a turn that has ended: one function for the caller that waited, for a duplicate of an idempotency
+// key and for a reader that resumes, so that all of them get the same.
 import { ERRORS, type Reason, RpcError } from '../../errors.ts';
 import type { Usage } from '../../usage.ts';
 import type { CutReason, TurnEvent } from '../records/documents.ts';

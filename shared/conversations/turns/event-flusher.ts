@@ -22,7 +22,7 @@ export interface EventFlusher {
   finish(): Promise<void>;
 }
 
-/** `onLost`: the record says that somebody else has ended or erased the turn. */
+/** `onLost`: the record says that another instance has ended or erased the turn. */
 export function createEventFlusher(
   { store, clock, log: logger }: TurnParts,
   log: EventLog,
@@ -40,7 +40,7 @@ export function createEventFlusher(
       record.flushed(versions[0]);
     } catch (error) {
       if (!(error instanceof Conflict)) throw error;
-      // Our own write whose answer was lost, or somebody else's end: what is stored tells.
+      // Our own write whose answer was lost, or the end by another instance: the stored record decides.
       const [stored] = await store.get<TurnDocument>([record.ref]);
       if (stored?.data?.status === 'running' && stored.version !== null) record.updateFence(stored.version);
       else {

@@ -1,5 +1,5 @@
 // Follows a turn that runs on another instance, or has ended: a log fed from the store, the same shape as the log of a
-// turn that runs here. Whoever follows also notices that the owner is gone, and settles the turn.
+// turn that runs here. The follower also notices that the owner is gone, and settles the turn.
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import type { Span } from '../../timings.ts';

@@ -20,7 +20,7 @@ export interface LeaseEvents {
 export interface LeaseKeeper {
   /**
    * Ends the watch before the turn's end is written: the watch would deliver that end, which looks like a lost lease
-   * and costs a read to tell apart. The commit of the end itself still finds a stop request.
+   * and costs a read to rule that out. The commit of the end itself still finds a stop request.
    */
   unwatch(): void;
   /** Ends the heartbeat and the watch. */

@@ -1,5 +1,5 @@
-// The rules of a turn's life as pure functions over the conversation document: admit, renew, settle. Whoever commits
-// what they return under the version they read owns the outcome; nobody else's write can pass.
+// The rules of a turn's life as pure functions over the conversation document: admit, renew, settle. The instance
+// that commits a result under the version it read owns the outcome; no other write can pass.
 
 import { addUsage, NO_USAGE, type Usage } from '../../usage.ts';
 import { type OwnerWatch, QUEUE_ALIVE_MS } from '../owner-watch.ts';

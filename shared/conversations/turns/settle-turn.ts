@@ -1,5 +1,5 @@
 // The one commit that ends a turn: its terminal event, the answer in the history, the session free again. Fenced by the
-// lease: when somebody else has ended the turn, what they stored is how it ended.
+// lease: when another instance has ended the turn, the stored end is how it ended.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';
@@ -84,7 +84,7 @@ export async function settleTurn(parts: TurnParts, turn: TurnToSettle): Promise<
   }
 }
 
-/** The messages with the answer added. Nobody else changes them while the lease is ours. */
+/** The messages with the answer added. No other instance changes them while the lease is ours. */
 async function withAnswer(
   { history }: TurnParts,
   { admitted, text, end }: TurnToSettle,
@@ -117,7 +117,7 @@ async function commitEnd(
       }
       const unasked = turn.end.status === 'interrupted' ? 'interrupted' : 'cancelled';
       const reason = current.turn.stop ?? turn.stopped ?? unasked;
-      // A stop that is on record before this commit wins: whoever asked is promised that end.
+      // A stop that is on record before this commit wins: the caller that asked was promised that end.
       const end: TurnEnd = current.turn.stop === null ? turn.end : { ...turn.end, status: 'cancelled', failure: null };
       const events = [...log.events, ...terminalEvents(end, reason, lease.turn_id, text, log.events.length)];
       const writes = record.writes(events, end, end.nowMs);
@@ -146,7 +146,7 @@ async function commitEnd(
   return { turn: stored, events: log.events };
 }
 
-/** Somebody else (or an unconfirmed commit of ours) has ended the turn: what is stored is how it ended. */
+/** Another instance (or an unconfirmed commit of ours) has ended the turn: the stored end is how it ended. */
 async function adoptEnd({ store }: TurnParts, { admitted, log }: TurnToSettle): Promise<EndedTurn> {
   const { turn_id } = admitted.lease;
   const [snapshot] = await store.get<TurnDocument>([turnRef(turn_id)]);
@@ -197,7 +197,7 @@ function terminalEvents(
   return [{ seq: count + 1, event: { TurnAborted: { turn_id: turnId, reason } } }];
 }
 
-/** An answer that was cut is told from one that the model ended itself. */
+/** Distinguishes an answer that was cut from one that the model ended itself. */
 function finishOf({ finishReason }: TurnEnd): { readonly finish_reason?: CutReason } {
   return finishReason === undefined || finishReason === 'stop' ? {} : { finish_reason: finishReason };
 }

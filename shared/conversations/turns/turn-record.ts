@@ -164,8 +164,8 @@ export function endedByOther(
 }
 
 /**
- * The end of a turn as a reader's next event who has seen more than the turn's owner had stored when somebody else
- * ended it; undefined for any other reader. So each counts on without a gap, and none misses how it ended.
+ * The end of a turn as the next event of a reader that has received more than the owner had stored when another
+ * instance ended the turn; undefined for any other reader. So every reader gets the end, without a gap in the numbers.
  */
 export function syntheticTerminalEvent(
   { last_event: end }: Pick<TurnDocument, 'last_event'>,

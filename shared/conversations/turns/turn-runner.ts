@@ -59,7 +59,7 @@ export interface RunningTurn {
   stop(reason: AbortReason): void;
 }
 
-/** The lease is not ours any more: somebody else has ended the turn. */
+/** The lease is not ours any more: another instance has ended the turn. */
 class LeaseLost extends Error {}
 
 export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn {
@@ -91,7 +91,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
     keeper.release();
     log.close();
   });
-  // Whoever waits handles it; when nobody does, the failure has been logged already.
+  // A waiting caller handles the failure; without one it has been logged already.
   done.catch(() => {});
   return { turnId: lease.turn_id, sessionId: conversation.session_id, log, done, spans, stop };
 
@@ -168,7 +168,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
       return { ...ended, status: stopped === 'interrupted' ? 'interrupted' : 'cancelled', failure: null };
     }
     const cause: unknown = controller.signal.aborted ? controller.signal.reason : error;
-    // Whoever has the turn now has ended it, or will; were it nobody, this is its end.
+    // The new owner of the lease has ended the turn, or will; without a new owner, this is its end.
     if (cause instanceof LeaseLost) return { ...ended, status: 'interrupted', failure: null };
     const failure = toRpcError(cause);
     logFailure(failure);

@@ -6,7 +6,7 @@ import type { TurnInput } from '../engine.ts';
 import { type ProviderId, threadConfig } from './server/config-toml.ts';
 
 export interface Account {
-  /** Tells accounts apart without telling the secret. */
+  /** Distinguishes accounts without containing the secret. */
   readonly id: string;
   /** Settings of `thread/start` and `thread/resume`; holds the secret. */
   readonly settings: { readonly modelProvider: ProviderId; readonly config: ReturnType<typeof threadConfig> };
@@ -26,7 +26,7 @@ export function toAccount(turn: Pick<TurnInput, 'credential'>, apiKey: string | 
   return { id: digest, settings: { modelProvider, config: threadConfig(modelProvider, secret, headers) } };
 }
 
-/** ChatGPT's backend wants to be told the account that its access token (a JWT) names. */
+/** ChatGPT's backend requires the account that its access token (a JWT) names. */
 function accountHeaders(token: string): { [name: string]: string } {
   try {
     const claims: unknown = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8'));

@@ -74,7 +74,7 @@ export async function restoreThread(home: string, { path, rollout }: PackedThrea
   await chmod(file, 0o666);
 }
 
-/** What tells one message of a conversation from another. */
+/** What distinguishes one message of a conversation from another. */
 export function hashMessage({ role, content }: Message): string {
   return createHash('sha256').update(`${role}\n`).update(content).digest('base64url');
 }

@@ -23,10 +23,10 @@ export function hashTools(tools: readonly DynamicTool[]): string {
   return tools.length === 0 ? '' : createHash('sha256').update(JSON.stringify(tools)).digest('base64url');
 }
 
-/** Runs calls for one turn; `tell` hears their events as they happen. Undefined when the turn has no tools. */
+/** Runs calls for one turn; `emit` receives their events as they happen. Undefined when the turn has no tools. */
 export function createToolRunner(
   toolset: Toolset | undefined,
-  tell: (event: EngineEvent) => void,
+  emit: (event: EngineEvent) => void,
   signal: AbortSignal,
 ): ((call: ToolCall) => Promise<ToolAnswer>) | undefined {
   if (toolset === undefined) return undefined;
@@ -41,12 +41,12 @@ export function createToolRunner(
     const args = found.toArguments?.(read) ?? read;
     const { server, tool } = found;
     const isShown = JSON.stringify(args).length <= SHOWN_CHARS_MAX;
-    tell({ McpToolCallBegin: { call_id, server, tool, ...(isShown && { arguments: args }) } });
+    emit({ McpToolCallBegin: { call_id, server, tool, ...(isShown && { arguments: args }) } });
     const startedMs = performance.now();
     const { content, isError } = await toolset.call(found, args, signal);
     const duration_ms = Math.round(performance.now() - startedMs);
     const result = content.slice(0, SHOWN_CHARS_MAX).toWellFormed();
-    tell({ McpToolCallEnd: { call_id, server, tool, success: !isError, duration_ms, result } });
+    emit({ McpToolCallEnd: { call_id, server, tool, success: !isError, duration_ms, result } });
     const text = isBlank(content) ? EMPTY_RESULT : content;
     return { contentItems: [{ type: 'inputText', text }], success: !isError };
   };

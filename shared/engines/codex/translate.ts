@@ -69,7 +69,7 @@ export function createTranslation(turnId: string): TurnTranslation {
           return print(params.itemId, params.delta);
         case 'thread/tokenUsage/updated': {
           const { last, total } = params.tokenUsage;
-          // The same figures are told again when something else about them changes.
+          // Codex sends the same figures again when another of their fields changes.
           if (total.totalTokens === totalTokens) return [];
           totalTokens = total.totalTokens;
           usage = addUsage(usage, {

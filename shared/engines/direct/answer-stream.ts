@@ -33,7 +33,7 @@ export interface ReadOptions {
   readonly guard: CallGuard;
   /** Of the answers and reasoning of the whole turn. */
   readonly size: { bytes: number; readonly bytesMax: number };
-  /** Told once something of the answer has been passed on. */
+  /** Called once a part of the answer has been passed on. */
   readonly progress: { started: boolean };
 }
 
@@ -56,7 +56,7 @@ export async function* readAnswer(
     size.bytes += Buffer.byteLength(text);
     if (size.bytes > size.bytesMax) throw toTooLarge(provider, size.bytesMax);
   };
-  /** The piece that a part of the stream belongs to, with what the provider wants to hear of it again. */
+  /** The piece that a part of the stream belongs to, with the metadata that the provider needs back. */
   const pieceOf = (type: 'text' | 'reasoning', id: string, metadata: SharedV4ProviderMetadata | undefined) => {
     const key = `${type} ${id}`;
     let piece = open.get(key);

@@ -1,5 +1,5 @@
-// The rounds of a turn in which the model uses tools: ask, run what it asks for, tell it, ask again. Bounded in rounds
-// and calls; a model that goes on asking is told that there is no more, and then has to answer.
+// The rounds of a turn in which the model uses tools: ask, run the calls, send the results, ask again. Bounded in
+// rounds and calls; a model that goes on calling gets a refusal as the result, and then has to answer.
 import type {
   JSONSchema7,
   LanguageModelV4CallOptions,
@@ -81,13 +81,13 @@ export async function* runRounds(
 }
 
 type SaidAgain = Extract<LanguageModelV4Message, { readonly role: 'assistant' }>['content'][number];
-type Told = Awaited<ReturnType<Toolset['call']>>;
+type CallResult = Awaited<ReturnType<Toolset['call']>>;
 
 async function* runTool(
   toolset: Toolset,
   { toolCallId: call_id, toolName, input }: LanguageModelV4ToolCall,
   signal: AbortSignal,
-): AsyncGenerator<EngineEvent, Told, void> {
+): AsyncGenerator<EngineEvent, CallResult, void> {
   const tool = toolset.tools.find(({ name }) => name === toolName);
   if (tool === undefined) return refuse('There is no such tool.');
   const read = readArguments(input);
@@ -97,21 +97,21 @@ async function* runTool(
   const isShown = input.length <= SHOWN_CHARS_MAX;
   yield { McpToolCallBegin: { call_id, server, tool: name, ...(isShown && { arguments: args }) } };
   const startedMs = performance.now();
-  const told = await toolset.call(tool, args, signal);
+  const answered = await toolset.call(tool, args, signal);
   yield {
     McpToolCallEnd: {
       call_id,
       server,
       tool: name,
-      success: !told.isError,
+      success: !answered.isError,
       duration_ms: Math.round(performance.now() - startedMs),
-      result: told.content.slice(0, SHOWN_CHARS_MAX),
+      result: answered.content.slice(0, SHOWN_CHARS_MAX),
     },
   };
-  return told;
+  return answered;
 }
 
-function refuse(content: string): Told {
+function refuse(content: string): CallResult {
   return { content, isError: true };
 }
 

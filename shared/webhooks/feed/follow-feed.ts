@@ -8,8 +8,8 @@ import { type EventDocument, readEvent } from '../documents.ts';
 
 /**
  * Events carry the time of their arrival at some instance, and are committed later, in another order: by at most the
- * deadlines of the recording commit and the difference of two clocks. Whoever has seen an event may still meet one that
- * is this much older.
+ * deadlines of the recording commit and the difference of two clocks. A reader that has received an event may still
+ * get one that is this much older.
  */
 export const OVERLAP_MS = 15_000;
 /** Newest events under watch. As many that come at once are read from the store instead, so none falls out unseen. */

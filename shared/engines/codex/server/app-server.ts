@@ -42,7 +42,7 @@ export interface KnownThread {
 export interface LoadedThread {
   readonly known: KnownThread;
   readonly accountId: string;
-  /** The model it asks when it is told no other; undefined: not known. */
+  /** The model of turns that name none; undefined: not known. */
   readonly modelId: string | undefined;
 }
 
@@ -71,7 +71,7 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
   try {
     const tools = await writeTools(directory, binary);
     await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls }));
-    // The process may have another uid than the gateway; nobody else gets past the directory above.
+    // The process may have another uid than the gateway; no other user gets past the directory above.
     await chmod(home, 0o777);
     // Codex watches where skills could be; if there is no such directory, the one above, in which it writes all the
     // time itself.

@@ -44,7 +44,7 @@ export interface CodexClient {
     params: ClientRequests[M],
     signal?: AbortSignal,
   ): Promise<ClientResults[M]>;
-  /** Tells that the connection is set up; the only notification there is. */
+  /** Sends `initialized`, the only notification to the server. */
   initialized(): void;
   /** Notifications and tool calls of one thread, until the returned function is called. */
   listen(threadId: string, listener: ThreadListener): () => void;

@@ -1,5 +1,5 @@
 // The configuration of an app-server: one provider, commands in Codex's own sandbox without network, nothing that calls
-// anybody else. Holds no secret: the provider's key goes with each thread, over stdio (`threadConfig`).
+// another host. Holds no secret: the provider's key goes with each thread, over stdio (`threadConfig`).
 
 /**
  * Paths inside the gateway's sandbox. Codex's own sandbox, inside, gives commands a /dev of their own: what is below
@@ -21,7 +21,7 @@ export const TOOLS = '/opt/codex-tools';
 export type ProviderId = 'gateway' | 'chatgpt';
 const COMMAND_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Features that reach out, start other programs or answer to somebody who is not there. */
+/** Features that call other hosts, start other programs or wait for a user at a terminal. */
 const FEATURES_OFF = [
   'api_key_model_discovery',
   'apps',

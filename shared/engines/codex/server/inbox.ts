@@ -14,7 +14,7 @@ export interface Inbox {
   next(signal: AbortSignal): Promise<InboxItem>;
 }
 
-/** `tooMany`: the failure when nobody reads what comes. */
+/** `tooMany`: the failure when notifications are not read. */
 export function createInbox(tooMany: () => Error): Inbox {
   const queue: InboxItem[] = [];
   let failure: Error | undefined;

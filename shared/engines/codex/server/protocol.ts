@@ -21,8 +21,8 @@ export interface ClientRequests {
     readonly cwd: string;
     readonly config: { [key: string]: string | { [name: string]: string } };
     /**
-     * `legacy`: its file is its history. `paginated` keeps another in a database, written in every turn and read by
-     * nobody here.
+     * `legacy`: its file is its history. `paginated` keeps another in a database, written in every turn and never
+     * read here.
      */
     readonly historyMode: 'legacy';
     /** Kept with the thread: a resumed one has them again. */
@@ -192,7 +192,7 @@ export interface ToolAnswer {
   readonly success: boolean;
 }
 
-/** Requests of the server, and the only answer each gets: nothing is ever approved, and nobody is there to be asked. */
+/** Requests of the server, and the only answer each gets: nothing is ever approved, since no user can be asked. */
 export const ANSWERS = {
   'item/commandExecution/requestApproval': { decision: 'decline' },
   'item/fileChange/requestApproval': { decision: 'decline' },

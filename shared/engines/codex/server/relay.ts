@@ -16,7 +16,7 @@ import { joinUrl } from '../../../net/base-url.ts';
 import type { ProviderId } from './config-toml.ts';
 
 export interface Relay {
-  /** What the app-servers are told instead of the providers' own. */
+  /** The base URLs that app-servers get instead of the providers'. */
   readonly baseUrls: Readonly<Record<ProviderId, string>>;
   close(): Promise<void>;
 }
