@@ -5,7 +5,7 @@ interface ErrorRow {
   /** JSON-RPC error code. */
   readonly code: number;
   readonly message: string;
-  /** HTTP status of a single call; in a batch the status is 200. */
+  /** HTTP status of a single JSON-RPC call that fails in its method; in a batch the status is 200. */
   readonly status: number;
   /** Whether the same request may succeed later without being changed. */
   readonly retryable: boolean;
@@ -103,16 +103,27 @@ export class RpcError extends Error {
     this.retryable = options.retryable ?? ERRORS[reason].retryable;
   }
 
-  /** HTTP status of a single call that fails this way. */
-  get status(): number {
+  /** The code of the error object: a JSON-RPC code below zero, or an HTTP status. */
+  get code(): number {
+    return ERRORS[this.reason].code;
+  }
+
+  /** HTTP status of a request that fails before a method is chosen, or outside JSON-RPC: never below 400. */
+  get httpStatus(): number {
+    const { code, status } = ERRORS[this.reason];
+    // 499 is no status of HTTP; the client that would read it has gone.
+    return code >= 400 && code !== 499 ? code : Math.max(400, status);
+  }
+
+  /** HTTP status of a single JSON-RPC call that fails this way: mostly 200, as JSON-RPC clients expect. */
+  get callStatus(): number {
     return ERRORS[this.reason].status;
   }
 
   /** The `error` member of a response. */
   toWire(requestId: string): WireError {
-    const row = ERRORS[this.reason];
     return {
-      code: row.code,
+      code: this.code,
       message: this.message,
       data: {
         ...this.data,
@@ -151,4 +162,10 @@ function toSentence(issues: unknown): string {
 /** An RpcError stays what it is; anything else is masked as `internal` with the original kept as its cause. */
 export function toRpcError(error: unknown): RpcError {
   return error instanceof RpcError ? error : new RpcError('internal', { cause: error });
+}
+
+/** An aborted signal throws what its owner gave as the reason: `cancelled` unless that is an RpcError. */
+export function toCancelled(error: unknown, signal: AbortSignal): unknown {
+  if (!signal.aborted || error instanceof RpcError) return error;
+  return new RpcError('cancelled', { cause: error });
 }

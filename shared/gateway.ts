@@ -1,5 +1,6 @@
 // Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every
 // transport alike.
+import { type Admission, type AdmitRequest, createAdmit, missingScope } from './auth/admission.ts';
 import {
   type AuthenticateCall,
   type CredentialHeaders,
@@ -63,11 +64,8 @@ export interface Gateway {
   authenticate(headers: CredentialHeaders, call?: AuthenticateCall): Caller | Promise<Caller>;
   /** The caller of a key by its digest, from the current state of the key. Throws like `authenticate`. */
   recognize(digest: Uint8Array): Caller | Promise<Caller>;
-  /** Charges one caller outside JSON-RPC (`/webhook`, verbose health). Throws like the limit gate. */
-  charge(
-    caller: Caller,
-    request: { readonly mayDegrade: boolean; readonly signal?: AbortSignal },
-  ): Promise<RateDecision>;
+  /** Charges a caller and checks its scope outside JSON-RPC (`/webhook`, verbose health), by the rules of a call. */
+  admit(caller: Caller, request: Omit<AdmitRequest, 'cost'>): Promise<Admission>;
   /** For the bytes of one request; to be released when its answer has been taken or its client has gone. */
   hold(caller: Caller): Held;
   handle(request: GatewayRequest): Promise<GatewayReply>;
@@ -92,7 +90,7 @@ const FREE_CALLS = { burst: 1_000, perSecond: 100, keysMax: 10_000 };
 const NO_NOTIFY: MethodContext['notify'] = () => {};
 
 export function createGateway(services: Services, registry: Registry<MethodContext>): Gateway {
-  const { config, clock, limiter, log } = services;
+  const { config, clock, log } = services;
   const keyring = {
     keys: services.keys,
     clock,
@@ -105,34 +103,14 @@ export function createGateway(services: Services, registry: Registry<MethodConte
   const inFlight = createInFlight(Math.max(IN_FLIGHT_BYTES_MIN, shareOfHeap(1 / 4, IN_FLIGHT_BYTES_MAX)));
   const bulky = createSlots(BULKY_SLOTS);
   const nextTurn = createTurns();
-
-  const take = async (
-    caller: Caller,
-    cost: number,
-    mayDegrade: boolean,
-    signal: AbortSignal | undefined,
-  ): Promise<RateDecision> => {
-    const decision = await limiter.take({
-      keyId: caller.keyId,
-      limits: caller.limits,
-      cost,
-      mayDegrade,
-      ...(signal && { signal }),
-    });
-    if (decision.outcome !== 'admitted')
-      throw new RateLimitError(
-        decision,
-        caller.limits.every(({ max }) => cost <= max),
-      );
-    return decision;
-  };
+  const admit = createAdmit(services.limiter);
 
   return {
     registry,
     authenticate,
     recognize,
     hold: (caller) => inFlight.open(caller.keyId),
-    charge: (caller, { mayDegrade, signal }) => take(caller, 1, mayDegrade, signal),
+    admit: (caller, asked) => admit(caller, { ...asked, cost: 1 }),
 
     async handle(request) {
       const { caller, requestId, signal, transport, timings = createTimings() } = request;
@@ -165,18 +143,18 @@ export function createGateway(services: Services, registry: Registry<MethodConte
         ...(request.held && { hold: request.held.add }),
         gates: {
           async limit(cost, methods) {
-            if (request.charged === true) return;
+            if (request.charged === true) return undefined;
             const startMs = performance.now();
             try {
               const free = methods.filter((method) => method?.cost === 'free').length;
               const isFree = free > 0 && freeCalls.take(caller.keyId, free);
-              rate = await take(caller, isFree ? cost - free : cost, methods.every(isCheap), signal);
-              request.onRate?.(rate);
-              if (request.refuseWith !== undefined) throw request.refuseWith;
-            } catch (error) {
-              if (error instanceof RateLimitError) rate = error.decision;
-              if (error instanceof RpcError) refusal = error;
-              throw error;
+              const mayDegrade = methods.every(isCheap);
+              const charged = isFree ? cost - free : cost;
+              const admission = await admit(caller, { cost: charged, scope: null, mayDegrade, signal });
+              rate = admission.rate;
+              if (admission.refusal === undefined) request.onRate?.(rate);
+              refusal = admission.refusal ?? request.refuseWith;
+              return refusal;
             } finally {
               timings.add({ phase: 'limit', startMs, endMs: performance.now() });
             }
@@ -199,7 +177,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
           audit(record) {
             audit(record, request, rate, timings);
             // A method may find the store gone or a budget spent after the limiter has let the call through.
-            if (record.error?.status === 429 || record.error?.status === 503) refusal ??= record.error;
+            if (record.error?.callStatus === 429 || record.error?.callStatus === 503) refusal ??= record.error;
           },
         },
       });
@@ -254,36 +232,6 @@ function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
   return { session_id, turn_id, provider, model, status, ...(turn_id === undefined && { error: error.message }) };
 }
 
-/** Converts a refusal of the limiter to an error of the table. */
-export class RateLimitError extends RpcError {
-  readonly decision: RateDecision;
-
-  /** `mayPass`: the same request may pass later; a batch larger than a whole window never does. */
-  constructor(decision: RateDecision, mayPass = true) {
-    const reason =
-      decision.outcome === 'rate_limited'
-        ? 'rate_limited'
-        : decision.outcome === 'revoked'
-          ? 'unauthorized'
-          : 'unavailable';
-    super(reason, {
-      ...(decision.retryAfterMs === undefined ? {} : { retryAfterMs: decision.retryAfterMs }),
-      ...(reason === 'rate_limited' &&
-        !mayPass && { retryable: false, message: 'Too Many Requests: the batch is larger than the limit' }),
-      ...(reason === 'rate_limited'
-        ? {
-            data: {
-              limit: decision.limit,
-              remaining: decision.remaining,
-              reset: Math.ceil(decision.resetAtMs / 1_000),
-            },
-          }
-        : {}),
-    });
-    this.decision = decision;
-  }
-}
-
 /**
  * Each call resolves in a turn of the event loop of its own. The embedded store answers without waiting, so that calls
  * which hand on to each other would keep the loop from everything else.
@@ -301,10 +249,6 @@ function isCheap(method: AnyMethod<MethodContext> | undefined): boolean {
 }
 
 function authorize(method: AnyMethod<MethodContext>, caller: Caller): void {
-  const scopes: ReadonlySet<string> = caller.scopes;
-  if (method.scope === null || scopes.has(method.scope)) return;
-  throw new RpcError('forbidden', {
-    message: `Forbidden: key "${caller.keyId}" lacks the scope "${method.scope}"`,
-    data: { missing_scope: method.scope },
-  });
+  const refusal = missingScope(caller, method.scope);
+  if (refusal !== undefined) throw refusal;
 }

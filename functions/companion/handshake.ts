@@ -12,7 +12,7 @@ import { LOCAL_KEY } from '../../shared/config/config.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { errorHeaders, type HttpHandler, httpStatusOf, pathOf, requestIdOf, sendJson } from '../server/http.ts';
+import { errorHeaders, type HttpHandler, pathOf, requestIdOf, sendJson } from '../server/http.ts';
 import { forbiddenOrigin, type RequestGuard } from '../server/request-guard.ts';
 
 /** The one subprotocol that is spoken; the only thing ever echoed. */
@@ -74,7 +74,7 @@ export function refuseUpgrade(
   stream: Duplex,
   error: RpcError,
   requestId: string,
-  status: number = httpStatusOf(error),
+  status: number = error.httpStatus,
 ): void {
   if (!stream.writable) {
     stream.destroy();

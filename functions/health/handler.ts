@@ -1,7 +1,8 @@
 // `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) checks every dependency.
+import type { OutgoingHttpHeaders } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
-import { type Gateway, RateLimitError } from '../../shared/gateway.ts';
+import type { Gateway } from '../../shared/gateway.ts';
 import type { Services } from '../../shared/services.ts';
 import {
   type HttpHandler,
@@ -31,6 +32,7 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
     if (handleCors(req, res, origins, 'GET')) return;
     const requestId = requestIdOf(req);
     const path = pathOf(req);
+    let headers: OutgoingHttpHeaders = {};
     try {
       if (path !== '/' && path !== '/health')
         throw new RpcError('not_found', { message: 'Not found: GET /health is here' });
@@ -43,22 +45,20 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
       }
       const { services, gateway } = await parts();
       const caller = await gateway.authenticate(req.headers, { client: req });
+      const { rate, refusal } = await gateway.admit(caller, { scope: null, mayDegrade: true });
+      headers = rateHeaders(rate);
       // An outage of the limiter's store must not hide the report about it.
-      const rate = await gateway.charge(caller, { mayDegrade: true }).catch((error: unknown) => {
-        if (error instanceof RateLimitError && error.decision.outcome === 'unavailable') return error.decision;
-        throw error;
-      });
+      if (refusal !== undefined && rate.outcome !== 'unavailable') throw refusal;
       const checks = await check(services);
       const degraded = Object.values(checks).some(({ status }) => status === 'failed');
       sendJson(
         res,
         degraded ? 503 : 200,
         { status: degraded ? 'degraded' : 'healthy', checks },
-        { ...rateHeaders(rate), ...(degraded ? { 'Retry-After': 5 } : {}) },
+        { ...headers, ...(degraded ? { 'Retry-After': 5 } : {}) },
       );
     } catch (thrown) {
-      const error = toRpcError(thrown);
-      sendError(res, error, requestId, error instanceof RateLimitError ? rateHeaders(error.decision) : {});
+      sendError(res, toRpcError(thrown), requestId, headers);
     }
   };
 }

@@ -48,7 +48,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       }
       sendJson(
         res,
-        error.status === 200 ? error.toWire('').code : error.status,
+        error.httpStatus,
         {
           jsonrpc: '2.0',
           error: error.toWire(requestId),

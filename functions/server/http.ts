@@ -152,17 +152,7 @@ export function sendError(
   requestId: string,
   headers: OutgoingHttpHeaders = {},
 ): void {
-  sendJson(res, httpStatusOf(error), { error: error.toWire(requestId) }, { ...errorHeaders(error), ...headers });
-}
-
-/**
- * Outside JSON-RPC a failure always has an HTTP status of its own: codes of the table that are statuses, 400 for bad
- * params.
- */
-export function httpStatusOf(error: RpcError): number {
-  const { code } = error.toWire('');
-  if (code >= 400) return code === 499 ? 400 : code;
-  return error.reason === 'internal' ? 500 : 400;
+  sendJson(res, error.httpStatus, { error: error.toWire(requestId) }, { ...errorHeaders(error), ...headers });
 }
 
 /** `Retry-After` in whole seconds where the error has it, `WWW-Authenticate` for 401, `Allow` for 405. */

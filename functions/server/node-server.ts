@@ -12,7 +12,7 @@ import {
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
-import { httpStatusOf, requestIdOf, sendJson } from './http.ts';
+import { requestIdOf, sendJson } from './http.ts';
 import type { RequestGuard } from './request-guard.ts';
 
 const SERVER_OPTIONS: ServerOptions = {
@@ -119,7 +119,7 @@ interface OpenResponses {
 function refuse(req: IncomingMessage, res: ServerResponse, error: RpcError): void {
   const requestId = requestIdOf(req);
   const body = { jsonrpc: '2.0', error: error.toWire(requestId), id: null };
-  sendJson(res, httpStatusOf(error), body, { 'X-Request-Id': requestId, Vary: 'Origin' });
+  sendJson(res, error.httpStatus, body, { 'X-Request-Id': requestId, Vary: 'Origin' });
 }
 
 /**

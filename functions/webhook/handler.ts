@@ -6,7 +6,7 @@ import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
-import { type Gateway, RateLimitError } from '../../shared/gateway.ts';
+import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
 import { acceptDelivery } from '../../shared/webhooks/accept.ts';
@@ -25,7 +25,7 @@ import {
 } from '../server/http.ts';
 
 /** The gates this handler needs of the gateway. */
-export type WebhookGates = Pick<Gateway, 'authenticate' | 'charge'>;
+export type WebhookGates = Pick<Gateway, 'authenticate' | 'admit'>;
 
 /** A sender that is known: the key (or the pseudo key of a secret) that pays, and the body or why it cannot be read. */
 interface Admitted {
@@ -78,8 +78,9 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
       const { caller, about, body } = await admit(req);
       fields = { key_id: caller.keyId };
       // A body that cannot be read costs its caller a call like any other.
-      headers = rateHeaders(await gates.charge(caller, { mayDegrade: false }));
-      requireScope(caller, 'webhook');
+      const { rate, refusal } = await gates.admit(caller, { scope: 'webhook', mayDegrade: false });
+      headers = rateHeaders(rate);
+      if (refusal !== undefined) throw refusal;
       if (body instanceof RpcError) throw body;
       const receipt = await acceptDelivery(services, { ...about, body: contentOf(body, req) });
       fields = { ...fields, event_id: receipt.event_id, duplicate: receipt.duplicate };
@@ -87,7 +88,6 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
       sendJson(res, receipt.status === 'queued' ? 202 : 200, receipt, headers);
     } catch (thrown) {
       const error = toRpcError(thrown);
-      if (error instanceof RateLimitError) headers = rateHeaders(error.decision);
       if (!(error instanceof CredentialError))
         audit(requestId, error.reason, started, { ...fields, ...causeOf(error) });
       sendError(res, error, requestId, headers);
@@ -104,15 +104,15 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
         await wrongCredentials.check(req, () => scheduler.verify(authorization));
       } else {
         const caller = await gates.authenticate(req.headers, { client: req });
-        headers = rateHeaders(await gates.charge(caller, { mayDegrade: false }));
-        requireScope(caller, 'admin');
+        const { rate, refusal } = await gates.admit(caller, { scope: 'admin', mayDegrade: false });
+        headers = rateHeaders(rate);
+        if (refusal !== undefined) throw refusal;
       }
       const result = await sweep(services);
       audit(requestId, 'swept', started, { ...result });
       sendJson(res, 200, result, headers);
     } catch (thrown) {
       const error = toRpcError(thrown);
-      if (error instanceof RateLimitError) headers = rateHeaders(error.decision);
       if (!(error instanceof CredentialError)) audit(requestId, error.reason, started, causeOf(error));
       sendError(res, error, requestId, headers);
     }
@@ -153,14 +153,6 @@ function contentOf(body: Uint8Array, { headers }: IncomingMessage): Uint8Array {
   if (type?.trim().toLowerCase() !== 'application/x-www-form-urlencoded') return body;
   const payload = new URLSearchParams(Buffer.from(body).toString()).get('payload');
   return payload === null ? body : Buffer.from(payload);
-}
-
-function requireScope(caller: Caller, scope: 'webhook' | 'admin'): void {
-  if (caller.scopes.has(scope)) return;
-  throw new RpcError('forbidden', {
-    message: `Forbidden: key "${caller.keyId}" lacks the scope "${scope}"`,
-    data: { missing_scope: scope },
-  });
 }
 
 function fromKey(caller: Caller, req: IncomingMessage): Omit<Delivery, 'body'> {

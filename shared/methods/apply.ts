@@ -1,10 +1,11 @@
 // `apply`: a patch on a directory of the caller's workspace, all or nothing.
 import { z } from 'zod';
+import { toCancelled } from '../errors.ts';
 import { applyPatch } from '../patch/patch.ts';
 import { PATCH_BYTES_MAX } from '../patch/patch-text.ts';
 import { auditCommand } from '../sandbox/audit.ts';
 import { defineMethod } from './define-method.ts';
-import { Directory, toCancelled } from './exec.ts';
+import { Directory } from './schemas/schemas.ts';
 
 const PATCH =
   'diff --git a/file.txt b/file.txt\nindex 1234567..abcdefg 100644\n--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old content\n+new content';
@@ -72,7 +73,7 @@ export const apply = defineMethod({
         })),
       };
     } catch (error) {
-      throw toCancelled(error, context);
+      throw toCancelled(error, signal);
     } finally {
       auditCommand(services.log, {
         requestId: context.requestId,

@@ -1,26 +1,9 @@
 // `events.list`: recorded webhook events, newest first unless `order` requests the opposite.
 import { z } from 'zod';
-import { hasMarks, parseMarked, toExactText } from '../rpc/exact-json.ts';
 import { createPage } from '../rpc/page.ts';
-import type { EventDocument } from '../webhooks/documents.ts';
 import { listEvents } from '../webhooks/feed/list.ts';
-import { isObject } from '../webhooks/interpret.ts';
 import { defineMethod } from './define-method.ts';
-
-export const RecordedEvent = z.object({
-  event_id: z.string(),
-  event: z.string(),
-  timestamp: z.string().describe('Time of the event as its sender gave it, ISO 8601'),
-  received_at: z.string().describe('Time of its arrival, ISO 8601'),
-  source: z.string().describe('The sender: a key or a webhook secret'),
-  data: z
-    .unknown()
-    .describe(
-      '`data` of the body; the whole body when it has none. JSON text where parsing would lose digits of a number',
-    ),
-  status: z.enum(['recorded', 'sent']).describe('`recorded` until it is published'),
-  message_id: z.string().nullable(),
-});
+import { RecordedEvent, toRecordedEvent } from './schemas/event-schemas.ts';
 
 export const eventsList = defineMethod({
   name: 'events.list',
@@ -65,23 +48,3 @@ export const eventsList = defineMethod({
     return { events: [...page.items], ...(nextCursor === undefined ? {} : { next_cursor: nextCursor }) };
   },
 });
-
-/** A recorded event in wire names. */
-export function toRecordedEvent(id: string, document: EventDocument): z.input<typeof RecordedEvent> {
-  return {
-    event_id: id,
-    event: document.event,
-    timestamp: document.time,
-    received_at: new Date(document.received_at_ms).toISOString(),
-    source: document.source,
-    data: dataOf(document.body),
-    status: document.state,
-    message_id: document.message_id,
-  };
-}
-
-function dataOf(body: string): unknown {
-  const value = parseMarked(body);
-  const data = isObject(value) && Object.hasOwn(value, 'data') ? value.data : value;
-  return hasMarks(data) ? toExactText(data) : data;
-}

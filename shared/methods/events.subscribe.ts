@@ -9,10 +9,8 @@ import { CURSOR_CHARS_MAX } from '../webhooks/feed/follow-cursor.ts';
 import { type Follower, followEvents } from '../webhooks/feed/follow-events.ts';
 import { takePlace } from '../webhooks/places.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
-import { toRecordedEvent } from './events.list.ts';
+import { SUBSCRIPTION_PREFIX, toRecordedEvent } from './schemas/event-schemas.ts';
 
-/** Prefix of the ids under which a connection keeps its subscriptions. */
-export const SUBSCRIPTION_PREFIX = 'sub';
 /**
  * Events in the form they are sent, as long as their documents are held: the feed gives one document to all its
  * readers.

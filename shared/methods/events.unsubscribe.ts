@@ -1,7 +1,7 @@
 // `events.unsubscribe`: ends a subscription of this connection.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { SUBSCRIPTION_PREFIX } from './events.subscribe.ts';
+import { SUBSCRIPTION_PREFIX } from './schemas/event-schemas.ts';
 
 export const eventsUnsubscribe = defineMethod({
   name: 'events.unsubscribe',

@@ -1,14 +1,14 @@
 // `exec`: one command in the caller's own sandbox. A program and its arguments, never a shell line.
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
-import { RpcError } from '../errors.ts';
+import { toCancelled } from '../errors.ts';
 import { auditCommand } from '../sandbox/audit.ts';
 import { createEventSink } from '../sandbox/command-events.ts';
 import { checkEnvironment } from '../sandbox/environment.ts';
 import { fitOutput } from '../sandbox/output-text.ts';
 import { HOME, type RunResult } from '../sandbox/sandbox.ts';
-import { defineMethod, type MethodContext } from './define-method.ts';
-import { SessionId } from './schemas/schemas.ts';
+import { defineMethod } from './define-method.ts';
+import { Directory, SessionId } from './schemas/schemas.ts';
 
 const OUTPUT_BYTES_MAX = 1 << 20;
 /** What an answer has beside the output. */
@@ -24,12 +24,6 @@ const Arg = z
   .string()
   .refine((text) => !text.includes('\0'), 'must not contain NUL')
   .refine((text) => Buffer.byteLength(text) <= ARG_BYTES_MAX, `must not be longer than ${ARG_BYTES_MAX} bytes`);
-
-/** An absolute directory, as seen inside. */
-export const Directory = z
-  .string()
-  .max(4096)
-  .regex(/^\/[^\0]*$/, 'must be an absolute path');
 
 export const exec = defineMethod({
   name: 'exec',
@@ -130,7 +124,7 @@ export const exec = defineMethod({
       });
       return { ...toWire(result, context.answerBytesMax - ANSWER_REST_BYTES), call_id: callId };
     } catch (error) {
-      throw toCancelled(error, context);
+      throw toCancelled(error, signal);
     } finally {
       events.end();
       auditCommand(services.log, {
@@ -160,10 +154,4 @@ function toWire(result: RunResult, jsonBytesMax: number) {
     ...(!isUtf8(stdout) && { stdout_base64: stdout.toString('base64') }),
     ...(!isUtf8(stderr) && { stderr_base64: stderr.toString('base64') }),
   };
-}
-
-/** An aborted signal throws whatever its owner gave as the reason. */
-export function toCancelled(error: unknown, { signal }: Pick<MethodContext, 'signal'>): unknown {
-  if (!signal.aborted || error instanceof RpcError) return error;
-  return new RpcError('cancelled', { cause: error });
 }

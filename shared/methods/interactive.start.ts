@@ -3,9 +3,8 @@ import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
 import { checkEnvironment } from '../sandbox/environment.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
-import { Directory } from './exec.ts';
 import { Columns, Rows } from './schemas/interactive-schemas.ts';
-import { SessionId } from './schemas/schemas.ts';
+import { Directory, SessionId } from './schemas/schemas.ts';
 import { expectWatch, watchTerminal } from './watch-terminal.ts';
 
 export const interactiveStart = defineMethod({

@@ -2,8 +2,8 @@
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { checkParams } from '../rpc/issues.ts';
-import { answerPrompt, conversationPrompt, promptNeedsProcess } from './conversation.prompt.ts';
 import { defineMethod } from './define-method.ts';
+import { answerPrompt, PROMPT_ERRORS, PromptParams, promptNeedsProcess } from './prompt-turn.ts';
 import { SessionId } from './schemas/schemas.ts';
 
 export const proto = defineMethod({
@@ -16,7 +16,7 @@ export const proto = defineMethod({
     data: z.string().min(1).max(1_400_000).describe('Base64 of a Submission'),
   }),
   result: z.object({ stream_id: z.string(), data: z.string().describe('Base64 of a Reply') }),
-  ...(conversationPrompt.errors && { errors: conversationPrompt.errors }),
+  errors: PROMPT_ERRORS,
   example: {
     params: { stream_id: 'session-123', data: 'CgVIZWxsbw==' },
     result: { stream_id: 'session-123', data: 'CgJIaRILc2Vzc2lvbi0xMjM=' },
@@ -30,12 +30,12 @@ export const proto = defineMethod({
 });
 
 /**
- * The Submission as params of `conversation.prompt`, validated by that method's schema. Throws RpcError
+ * The Submission as params of `conversation.prompt`, validated by the same schema. Throws RpcError
  * `invalid_params`.
  */
 async function toPrompt({ stream_id, data }: { readonly stream_id: string; readonly data: string }) {
   const { decodeSubmission, toPromptParams } = await import('../proto/codec.ts');
-  const checked = checkParams(conversationPrompt.params, toPromptParams(stream_id, decodeSubmission(data)));
+  const checked = checkParams(PromptParams, toPromptParams(stream_id, decodeSubmission(data)));
   if ('params' in checked) return checked.params;
   const issues = checked.issues.map(({ path, message }) => ({ path: `data.${path}`, message }));
   throw new RpcError('invalid_params', { data: { issues } });

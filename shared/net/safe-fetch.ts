@@ -172,7 +172,8 @@ function checkedLookup(lookup: typeof dns.lookup): LookupFunction {
     lookup(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, []);
       if (addresses.length === 0 || !addresses.every(({ address }) => isGloballyRoutable(address))) {
-        return callback(refused('address', 'the name has an address that is not globally routable'), []);
+        const refusal = refused('address', 'the name has an address that is not globally routable');
+        return callback(new Error(refusal.message, { cause: refusal }), []);
       }
       const [first] = addresses;
       if (options.all === true || first === undefined) return callback(null, addresses);

@@ -20,8 +20,11 @@ export interface CallRecord {
 
 /** The gates of one request, bound to its caller by the gateway. */
 export interface Gates<Context> {
-  /** Charges `cost` calls, all or none; throws RpcError `rate_limited`, `unauthorized` (revoked) or `unavailable`. */
-  limit(cost: number, methods: readonly (AnyMethod<Context> | undefined)[]): Promise<void>;
+  /**
+   * Charges `cost` calls, all or none, and returns the refusal (`rate_limited`, `unavailable`, `unauthorized` of a
+   * revoked key), or undefined when the calls may run. Rejects when the caller left before the decision.
+   */
+  limit(cost: number, methods: readonly (AnyMethod<Context> | undefined)[]): Promise<RpcError | undefined>;
   /** Throws RpcError `forbidden` when the caller may not call this method. */
   authorize(method: AnyMethod<Context>): void;
   /** `batch`: the request holds other calls, too. */
@@ -95,7 +98,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
     if (!batch) return refusal(refused, requestId, gates, refusedCalls[0]?.id ?? null);
     gates.audit({ method: 'batch', outcome: refused.reason, durationMs: 0, error: refused });
     const texts = refusedCalls.map((call) => failureText(call.id ?? null, refused, requestId));
-    return { status: refused.status, text: `[${texts.join()}]` };
+    return { status: refused.callStatus, text: `[${texts.join()}]` };
   }
 
   const answered = calls.reduce((count, { id }) => (id === undefined ? count : count + 1), 0);
@@ -144,8 +147,7 @@ async function charge<Context>(
   methods: readonly (AnyMethod<Context> | undefined)[],
 ): Promise<RpcError | undefined> {
   try {
-    await gates.limit(cost, methods);
-    return undefined;
+    return await gates.limit(cost, methods);
   } catch (error) {
     return toRpcError(error);
   }
@@ -183,7 +185,7 @@ async function answer<Context>(
     hold(-reserved);
     const error = toRpcError(thrown);
     gates.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
-    return { text: call.id === undefined ? undefined : answers.failure(call.id, error), status: error.status };
+    return { text: call.id === undefined ? undefined : answers.failure(call.id, error), status: error.callStatus };
   }
 }
 
@@ -231,7 +233,7 @@ function readParams<Context>(
 
 function refusal<Context>(error: RpcError, requestId: string, gates: Gates<Context>, id: Id = null): Reply {
   gates.audit({ method: 'request', outcome: error.reason, durationMs: 0, error });
-  return { status: error.status, text: failureText(id, error, requestId) };
+  return { status: error.callStatus, text: failureText(id, error, requestId) };
 }
 
 function holdAll(): boolean {

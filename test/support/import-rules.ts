@@ -57,6 +57,14 @@ const SDK = /^(@google-cloud\/|google-auth-library$|google-gax$)/;
 const SDK_ADAPTERS =
   /^shared\/(store\/firestore\/|webhooks\/bus\/pubsub|auth\/keys\/secret-manager\.ts|auth\/logins\/kms\.ts|auth\/oidc\.ts|forward\/id-token\.ts|engines\/direct\/providers\.ts)/;
 
+/** Files of methods, as the registry lists them: one file per method, and no method imports another. */
+const REGISTRY = 'shared/methods/index.ts';
+const METHODS: ReadonlySet<string> = new Set(
+  importsOf(readFileSync(resolve(import.meta.dirname, '../..', REGISTRY), 'utf8')).map((specifier) =>
+    normalize(join(dirname(REGISTRY), specifier)),
+  ),
+);
+
 /** The room of a file: a folder of shared/ or functions/, or the file itself when it stands in no folder. */
 function roomOf(file: string): string {
   return file.split('/').slice(0, 2).join('/');
@@ -76,6 +84,9 @@ export function findForbidden(file: string, specifiers: readonly string[]): stri
     const target = normalize(join(dirname(file), specifier));
     const room = roomOf(target);
     if (!/^(shared|functions)\//.test(target) || GROUND_FLOOR.test(target)) return [];
+    if (METHODS.has(target) && file !== REGISTRY) {
+      return [`${file} imports ${target}: only ${REGISTRY} imports the file of a method`];
+    }
     if (!isGround && (room === roomOf(file) || mayImport.some((name) => allows(name, room)))) return [];
     return [`${file} imports ${target}: ${isGround ? 'the ground floor' : roomOf(file)} may not import ${room}`];
   });

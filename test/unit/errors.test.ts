@@ -28,7 +28,15 @@ describe('the error table', () => {
     '%s is code %i with HTTP status %i',
     (reason, code, status) => {
       expect(ERRORS[reason]).toMatchObject({ code, status });
-      expect(new RpcError(reason).status).toBe(status);
+      expect(new RpcError(reason)).toMatchObject({ code, callStatus: status });
+    },
+  );
+
+  it.each(CONTRACT.flatMap(([code, status, reasons]) => reasons.map((reason) => [reason, code, status] as const)))(
+    '%s outside a call has an HTTP status of its own',
+    (reason, code, status) => {
+      const expected = code === 499 ? 400 : code >= 400 ? code : status === 200 ? 400 : status;
+      expect(new RpcError(reason).httpStatus).toBe(expected);
     },
   );
 
@@ -72,7 +80,7 @@ describe('anything thrown', () => {
     'else is internal: %s',
     (thrown) => {
       const error = toRpcError(thrown);
-      expect(error).toMatchObject({ reason: 'internal', status: 500 });
+      expect(error).toMatchObject({ reason: 'internal', httpStatus: 500, callStatus: 500 });
       expect(error.cause).toBe(thrown);
     },
   );

@@ -9,6 +9,12 @@ export const SessionId = z
   .regex(/^[^\p{Cc}]+$/u, 'must not contain control characters')
   .describe('The caller’s own name for the session');
 
+/** An absolute directory, as seen inside the sandbox. */
+export const Directory = z
+  .string()
+  .max(4096)
+  .regex(/^\/[^\0]*$/, 'must be an absolute path');
+
 export const TurnId = z
   .string()
   .min(1)

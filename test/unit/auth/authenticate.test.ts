@@ -77,7 +77,7 @@ describe('authenticate', () => {
   ])('refuses %s', async (_name, headers, message) => {
     const error = await refusal(headers);
     expect(error.reason).toBe('unauthorized');
-    expect(error.status).toBe(401);
+    expect(error.httpStatus).toBe(401);
     expect(error.message).toMatch(message);
   });
 

@@ -56,7 +56,7 @@ async function ask(body: string | RpcError, gates: Partial<Gates<Trace>> = {}): 
     gates: {
       async limit(cost, methods) {
         trace.push(`limit ${cost} ${methods.map((known) => known?.name ?? '?').join()}`.trim());
-        await gates.limit?.(cost, methods);
+        return gates.limit?.(cost, methods);
       },
       authorize(asked) {
         trace.push(`authorize ${asked.name}`);
@@ -77,7 +77,7 @@ const ABSENT = Symbol('absent');
 const say = (...calls: readonly object[]): string => JSON.stringify(calls.length === 1 ? calls[0] : calls);
 const limited: Partial<Gates<Trace>> = {
   async limit() {
-    throw new RpcError('rate_limited', { retryAfterMs: 1234.5, data: { limit: 1, remaining: 0, reset: 60 } });
+    return new RpcError('rate_limited', { retryAfterMs: 1234.5, data: { limit: 1, remaining: 0, reset: 60 } });
   },
 };
 
@@ -279,7 +279,7 @@ describe('a client that has gone', () => {
       body: Buffer.from(JSON.stringify(calls)),
       requestId: 'req_1',
       signal: gone.signal,
-      gates: { async limit() {}, authorize() {}, context: () => ({ trace: [] }), audit() {} },
+      gates: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
     });
     expect(ran.filter((name) => name.startsWith('change'))).toHaveLength(10);
     expect(ran.filter((name) => name.startsWith('look')).length).toBeLessThan(10);
@@ -305,7 +305,7 @@ describe('a call that lasts as long as its reader', () => {
     const { text } = await dispatch(createRegistry([endless, last]), {
       body: Buffer.from(JSON.stringify(calls)),
       requestId: 'req_1',
-      gates: { async limit() {}, authorize() {}, context: () => ({ trace: [] }), audit() {} },
+      gates: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
     });
     expect(JSON.parse(text ?? '')).toHaveLength(21);
   });

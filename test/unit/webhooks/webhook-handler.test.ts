@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { toRecordedEvent } from '../../../shared/methods/events.list.ts';
+import { toRecordedEvent } from '../../../shared/methods/schemas/event-schemas.ts';
 import type { Receipt } from '../../../shared/webhooks/accept.ts';
 import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';

@@ -1,0 +1,67 @@
+// Whether an authenticated caller may go on: one charge on its limits, then its scope. Returns the decision together with
+// the refusal; the same for JSON-RPC, webhooks and the verbose health check.
+
+import type { Scope } from '../config/key-document.ts';
+import { RpcError } from '../errors.ts';
+import type { Limiter, RateDecision } from '../rate-limit/limiter.ts';
+import type { Caller } from './keys/keys.ts';
+
+export interface AdmitRequest {
+  /** Calls to charge, all or none. */
+  readonly cost: number;
+  /** The scope that the caller needs; null: any caller, or the scope is checked per call. */
+  readonly scope: Scope | null;
+  /** Whether a bucket of this instance may admit the request while the store is down (cheap reads only). */
+  readonly mayDegrade: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface Admission {
+  /** The decision of the limiter, for the headers of the answer. */
+  readonly rate: RateDecision;
+  /** Why the request may not go on; undefined: it may. */
+  readonly refusal: RpcError | undefined;
+}
+
+/** Rejects with the signal's reason when the caller left before it was decided; it is then not charged. */
+export type Admit = (caller: Caller, request: AdmitRequest) => Promise<Admission>;
+
+export function createAdmit(limiter: Limiter): Admit {
+  return async (caller, { cost, scope, mayDegrade, signal }) => {
+    const { keyId, limits } = caller;
+    const rate = await limiter.take({ keyId, limits, cost, mayDegrade, ...(signal && { signal }) });
+    return { rate, refusal: toRefusal(rate, cost, caller) ?? missingScope(caller, scope) };
+  };
+}
+
+/** `forbidden` when the caller lacks the scope. */
+export function missingScope({ keyId, scopes }: Caller, scope: string | null): RpcError | undefined {
+  const held: ReadonlySet<string> = scopes;
+  if (scope === null || held.has(scope)) return undefined;
+  return new RpcError('forbidden', {
+    message: `Forbidden: key "${keyId}" lacks the scope "${scope}"`,
+    data: { missing_scope: scope },
+  });
+}
+
+function toRefusal(rate: RateDecision, cost: number, { limits }: Caller): RpcError | undefined {
+  const { outcome, limit, remaining, resetAtMs, retryAfterMs } = rate;
+  const wait = retryAfterMs === undefined ? {} : { retryAfterMs };
+  switch (outcome) {
+    case 'admitted':
+      return undefined;
+    case 'revoked':
+      return new RpcError('unauthorized', wait);
+    case 'unavailable':
+      return new RpcError('unavailable', wait);
+    case 'rate_limited': {
+      // A batch larger than a whole window never passes.
+      const mayPass = limits.every(({ max }) => cost <= max);
+      return new RpcError('rate_limited', {
+        ...wait,
+        ...(!mayPass && { retryable: false, message: 'Too Many Requests: the batch is larger than the limit' }),
+        data: { limit, remaining, reset: Math.ceil(resetAtMs / 1_000) },
+      });
+    }
+  }
+}

@@ -1,0 +1,101 @@
+// One prompt as `conversation.prompt` and `proto` run it: its params, where it runs, its turn and its answer.
+import { z } from 'zod';
+import { type PromptAnswer, toAnswer } from '../conversations/turns/answer.ts';
+import { loginNeedsCompanion, needsCompanion } from '../engines/needs-companion.ts';
+import { type Reason, RpcError } from '../errors.ts';
+import { isBlank } from '../text.ts';
+import type { MethodContext } from './define-method.ts';
+import { SessionId } from './schemas/schemas.ts';
+import { readLastEventId, streamTurn } from './stream-turn.ts';
+
+const IDEMPOTENCY_KEY_CHARS_MAX = 255;
+
+export const PromptParams = z.strictObject({
+  prompt: z
+    .string()
+    .min(1)
+    .refine((prompt) => prompt === '' || !isBlank(prompt), 'must contain more than white space')
+    .describe('The text of the prompt'),
+  session_id: SessionId.optional().describe('Continues this session, or starts it; a new one is made when absent'),
+  model: z.string().min(1).max(128).optional().describe('`provider/model`; the deployment’s default when absent'),
+  instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
+  on_busy: z
+    .enum(['reject', 'queue', 'interrupt'])
+    .default('reject')
+    .describe('What to do while another turn of the session runs'),
+  idempotency_key: z
+    .string()
+    .min(1)
+    .max(IDEMPOTENCY_KEY_CHARS_MAX)
+    .optional()
+    .describe('The same key within 24 h gives the same answer and runs once; also as header Idempotency-Key'),
+  auth_session_id: SessionId.optional().describe('A login (auth.login): the turn uses its credentials and no others'),
+});
+
+/** Reasons that a prompt can fail with, beyond those of every call. */
+export const PROMPT_ERRORS = [
+  'session_busy',
+  'queue_full',
+  'storage_full',
+  'rate_limited',
+  'idempotency_in_flight',
+  'cancelled',
+  'upstream_error',
+  'upstream_timeout',
+  'unavailable',
+  'not_found',
+] as const satisfies readonly Reason[];
+
+/** Whether the turn is one of Codex; only a prompt that names a login and no model costs a read to know. */
+export function promptNeedsProcess(
+  { model, auth_session_id: login }: z.output<typeof PromptParams>,
+  { services, caller, signal }: MethodContext,
+): boolean | Promise<boolean> {
+  if (model !== undefined || login === undefined) return needsCompanion(model ?? services.engines.defaultModel);
+  return services.logins
+    .providerOf(caller.keyId, login, signal)
+    .then((provider) => provider !== undefined && loginNeedsCompanion(provider));
+}
+
+/** Runs the turn and answers it; `proto` and binary frames run the very same. */
+export async function answerPrompt(
+  params: z.output<typeof PromptParams>,
+  context: MethodContext,
+): Promise<PromptAnswer> {
+  const { services, caller, requestMetadata } = context;
+  // The request of a stream that was cut, made once more: its turn goes on where the reader stopped, and nothing runs
+  // again.
+  const stopped = context.transport === 'sse' ? readLastEventId(requestMetadata.lastEventId) : undefined;
+  if (stopped !== undefined) {
+    const turn = await services.conversations.resume(caller.keyId, params.session_id, stopped.turnId, context.signal);
+    return toAnswer(turn.turnId, await streamTurn(turn, stopped.afterSeq, context));
+  }
+  const login = params.auth_session_id;
+  const turn = await services.conversations.prompt(
+    {
+      owner: caller.keyId,
+      prompt: params.prompt,
+      sessionId: params.session_id,
+      model: params.model,
+      instructions: params.instructions,
+      onBusy: params.on_busy,
+      canForward: context.canForward === true,
+      isStreamed: context.transport !== 'http',
+      idempotencyKey: params.idempotency_key ?? checkKey(requestMetadata.idempotencyKey),
+      ...(login !== undefined && {
+        login: { sessionId: login, credential: await services.logins.use(caller.keyId, login, context.signal) },
+      }),
+    },
+    context.signal,
+  );
+  const ended = await streamTurn(turn, 0, context);
+  return toAnswer(turn.turnId, ended);
+}
+
+/** The header must not be cut to fit: two long keys could become one. */
+function checkKey(key: string | undefined): string | undefined {
+  if (key === undefined || key.length <= IDEMPOTENCY_KEY_CHARS_MAX) return key;
+  throw new RpcError('invalid_params', {
+    data: { issues: [{ path: 'Idempotency-Key', message: `must be at most ${IDEMPOTENCY_KEY_CHARS_MAX} characters` }] },
+  });
+}
