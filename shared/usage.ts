@@ -1,13 +1,5 @@
-// Token usage of a turn, of a session, of a day: one shape, added up in one place.
-
-/** Tokens, as counted by the provider; wire names, because this shape is stored and sent as it is. */
-export interface Usage {
-  readonly input_tokens: number;
-  readonly output_tokens: number;
-  readonly total_tokens: number;
-  /** Some of it is our estimate: providers count only when they end an answer, and this one was cut off. */
-  readonly estimated?: true;
-}
+// Token usage of a turn, a session, a day: sums and estimates.
+import type { Usage } from './turn-events.ts';
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
@@ -27,7 +19,7 @@ export function estimateTokens(sizeBytes: number): number {
   return Math.ceil(sizeBytes / BYTES_PER_TOKEN);
 }
 
-/** What a turn that was cut off has cost, about: nothing when the model had not begun to answer. */
+/** About what a turn that was cut off has cost: nothing when the model had not begun to answer. */
 export function estimateUsage(inputTokens: number, text: string): Usage {
   if (text === '') return NO_USAGE;
   const output_tokens = estimateTokens(Buffer.byteLength(text));

@@ -13,7 +13,7 @@ import { toType } from './json-schema-types.ts';
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
 /** What may be in the package's code. */
-const ALLOWED = /^(shared\/client\/|functions\/cli\/|shared\/(errors|text|config\/environment)\.ts$)/;
+const ALLOWED = /^(shared\/client\/|functions\/cli\/|shared\/(errors|text|turn-events|config\/environment)\.ts$)/;
 
 /** Builds into `outdir` (emptied first) and answers esbuild's account of it. Throws when server code got in. */
 export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Promise<Metafile> {
@@ -57,7 +57,9 @@ async function writeDeclarations(outdir: string): Promise<void> {
   const scratch = await mkdtemp(path.join(tmpdir(), 'gateway-client-'));
   try {
     await cp(path.join(ROOT, 'shared/client'), path.join(scratch, 'client'), { recursive: true });
-    await copyFile(path.join(ROOT, 'shared/errors.ts'), path.join(scratch, 'errors.ts'));
+    for (const file of ['errors.ts', 'turn-events.ts']) {
+      await copyFile(path.join(ROOT, 'shared', file), path.join(scratch, file));
+    }
     await writeFile(path.join(scratch, 'client/methods.ts'), methodTypes());
     const config = {
       extends: path.join(ROOT, 'tsconfig.json'),
@@ -78,12 +80,13 @@ async function writeDeclarations(outdir: string): Promise<void> {
     const { status, stdout } = spawnSync(process.execPath, [compiler, '-p', scratch], { encoding: 'utf8' });
     if (status !== 0) throw new Error(`the client's declarations: ${stdout}`);
     await makeDirectory(outdir);
-    const made = path.join(scratch, 'out/client');
-    for (const file of await readdir(made)) {
+    const made = path.join(scratch, 'out');
+    const clientFiles = await readdir(path.join(made, 'client'));
+    for (const file of ['turn-events.d.ts', ...clientFiles.map((name) => path.join('client', name))]) {
       const text = await readFile(path.join(made, file), 'utf8');
       await writeFile(
-        path.join(outdir, file),
-        text.replace(/(from|import\()( ?['"]\.\/[\w-]+)\.ts(['"])/g, '$1$2.js$3'),
+        path.join(outdir, path.basename(file)),
+        text.replace(/(from|import\()( ?['"])\.{1,2}(\/[\w-]+)\.ts(['"])/g, '$1$2.$3.js$4'),
       );
     }
   } finally {

@@ -1,9 +1,10 @@
 // Runs one command against the gateway: a prompt as a stream, a subscription until it is interrupted, anything else as
 // one call.
-import type { EventBody } from '../../shared/client/events.ts';
+
 import { CodexGatewayClient, type MethodTable } from '../../shared/client/gateway-client.ts';
 import { GatewayError } from '../../shared/client/gateway-error.ts';
 import type { Methods } from '../../shared/client/methods.ts';
+import type { EventBody } from '../../shared/turn-events.ts';
 import { type Command, UsageError } from './arguments.ts';
 import { createTextWriter, startProgress } from './output.ts';
 

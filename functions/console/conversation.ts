@@ -2,6 +2,7 @@
 // or a reload. A prompt is sent once: after a lost connection it is requested by its idempotency key or
 // resumed, never repeated.
 import { randomId } from '../../shared/client/random-id.ts';
+import type { EventBody } from '../../shared/turn-events.ts';
 import type { Client } from './client.ts';
 import { Failure, toFailure } from './failure.ts';
 import { Answered, Anything, History, Resumed, Status, TurnNotification } from './results.ts';
@@ -181,19 +182,15 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     }
   }
 
-  function show(event: Readonly<Record<string, Readonly<Record<string, unknown>>>>): void {
+  function show(event: EventBody): void {
     const last = state.current.messages.at(-1);
     if (last === undefined) return;
-    for (const [name, body] of Object.entries(event)) {
-      if (name === 'AgentMessageDelta') changeLast({ content: last.content + String(body.delta ?? '') });
-      else if (name === 'AgentReasoning') changeLast({ reasoning: (last.reasoning ?? '') + String(body.text ?? '') });
-      else if (name === 'Error') {
-        changeLast({ failure: new Failure({ reason: String(body.reason), message: String(body.message) }) });
-      } else {
-        const step = toStep(name, body);
-        if (step !== undefined) changeLast({ steps: [...(last.steps ?? []), step].slice(-STEPS_MAX) });
-      }
-    }
+    const { AgentMessageDelta: message, AgentReasoning: thought, Error: failure } = event;
+    if (message) changeLast({ content: last.content + message.delta });
+    if (thought) changeLast({ reasoning: (last.reasoning ?? '') + thought.text });
+    if (failure) changeLast({ failure: new Failure({ reason: failure.reason, message: failure.message }) });
+    const step = toStep(event);
+    if (step !== undefined) changeLast({ steps: [...(last.steps ?? []), step].slice(-STEPS_MAX) });
   }
 
   return {
@@ -219,19 +216,11 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
   };
 }
 
-function toStep(name: string, body: Readonly<Record<string, unknown>>): string | undefined {
-  switch (name) {
-    case 'ExecCommandBegin':
-      return `ran ${Array.isArray(body.command) ? body.command.join(' ') : ''}`;
-    case 'ExecCommandEnd':
-      return `exit code ${String(body.exit_code)}`;
-    case 'McpToolCallBegin':
-      return `called ${String(body.server)}.${String(body.tool)}`;
-    case 'McpToolCallEnd':
-      return body.success === true ? 'the tool answered' : 'the tool failed';
-    case 'PatchApplyBegin':
-      return `changes ${Array.isArray(body.changes) ? body.changes.length : 0} file(s)`;
-    default:
-      return undefined;
-  }
+function toStep(event: EventBody): string | undefined {
+  if (event.ExecCommandBegin) return `ran ${event.ExecCommandBegin.command.join(' ')}`;
+  if (event.ExecCommandEnd) return `exit code ${event.ExecCommandEnd.exit_code}`;
+  if (event.McpToolCallBegin) return `called ${event.McpToolCallBegin.server}.${event.McpToolCallBegin.tool}`;
+  if (event.McpToolCallEnd) return event.McpToolCallEnd.success ? 'the tool answered' : 'the tool failed';
+  if (event.PatchApplyBegin) return `changes ${event.PatchApplyBegin.changes.length} file(s)`;
+  return undefined;
 }

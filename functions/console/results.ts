@@ -1,5 +1,6 @@
 // The parts of results that this page reads, checked as they come in: the gateway may add fields, never change these.
 import * as z from 'zod/mini';
+import type { EventBody } from '../../shared/turn-events.ts';
 
 export const Conversations = z.object({
   conversations: z.array(
@@ -35,7 +36,7 @@ export const TurnNotification = z.object({
   session_id: z.string(),
   turn_id: z.string(),
   seq: z.number(),
-  event: z.record(z.string(), z.looseObject({})),
+  event: z.custom<EventBody>((value) => typeof value === 'object' && value !== null && !Array.isArray(value)),
 });
 
 export const RecordedEvent = z.object({

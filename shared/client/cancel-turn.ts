@@ -1,5 +1,6 @@
 // Cancels what an aborted caller leaves behind: by itself, a reader that goes away does not end its turn.
-import { isObject, isTerminal, type TurnEvent } from './events.ts';
+import { isTerminal } from '../turn-events.ts';
+import { isObject, type TurnEvent } from './events.ts';
 import { sleep, startDeadline } from './timer.ts';
 import type { TurnParts } from './turn-stream.ts';
 
@@ -24,7 +25,7 @@ export async function* cancelWhenAborted(
       yield step.value;
     }
   } catch (error) {
-    const ended = last !== undefined && isTerminal(last);
+    const ended = last !== undefined && isTerminal(last.event);
     // The caller receives its own abort, whether or not the cancel reaches the gateway.
     if (signal.aborted && !ended) await cancelTurn(call, sessionId, last !== undefined).catch(() => {});
     throw error;

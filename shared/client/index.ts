@@ -1,5 +1,6 @@
 // All that the package exports; the package's own entry, not a barrel for this repository.
-export type { EventBody, Notification, TurnEvent } from './events.ts';
+export type { EventBody } from '../turn-events.ts';
+export type { Notification, TurnEvent } from './events.ts';
 export {
   type CallOptions,
   type ClientOptions,

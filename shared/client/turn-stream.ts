@@ -1,6 +1,7 @@
 // A turn as it happens: each event exactly once and in order, over as many connections as it takes, then the answer. A
 // connection that is cut does not end a turn, here or at the gateway.
-import { isObject, isTerminal, type TurnEvent, toTurnEvent } from './events.ts';
+import { isTerminal } from '../turn-events.ts';
+import { isObject, type TurnEvent, toTurnEvent } from './events.ts';
 import { fromTurnEnd, GatewayError } from './gateway-error.ts';
 import type { Call, OpenStream } from './http.ts';
 import { mayRetry, waitToRetry } from './retry.ts';
@@ -60,7 +61,7 @@ export async function* followTurn(
       }
     } catch (error) {
       // A reader of a turn that has ended does not start it again.
-      const ended = last !== undefined && isTerminal(last) && !isBroken(error);
+      const ended = last !== undefined && isTerminal(last.event) && !isBroken(error);
       if (last !== before) attempt = 0;
       if (ended || attempt >= retries || !mayRetry(error, true)) throw error;
       await waitToRetry(error, attempt, deadline);

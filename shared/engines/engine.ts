@@ -1,6 +1,6 @@
 // The Engine port: one turn of a conversation in, Codex-named events out. An engine knows models; it knows nothing of
 // sessions, stores or limits.
-import type { Usage } from '../usage.ts';
+import type { CutReason, EngineEvent, OmittedTool, Usage } from '../turn-events.ts';
 
 export interface Message {
   readonly role: 'user' | 'assistant';
@@ -29,13 +29,6 @@ export interface EngineTool {
   readonly inputSchema: Readonly<Record<string, unknown>>;
   /** The arguments as the tool takes them, where the model knows some of them by other names. */
   toArguments?(given: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
-}
-
-/** A tool of the session that a turn goes without. */
-export interface OmittedTool {
-  readonly server: string;
-  readonly tool: string;
-  readonly reason: string;
 }
 
 export interface Toolset {
@@ -76,91 +69,6 @@ export interface TurnInput {
   readonly keyId?: string;
 }
 
-/**
- * Events an engine yields while it works, named as Codex names them. TaskStarted and the terminal
- * events (TaskComplete, TurnAborted, Error) belong to the turn, not to the engine.
- */
-export type EngineEvent =
-  | { readonly AgentMessageDelta: { readonly delta: string } }
-  | { readonly AgentReasoning: { readonly text: string } }
-  | { readonly TokenCount: Usage }
-  /** A call failed and is made again, after a wait that the provider asked for where it did; the turn goes on. */
-  | { readonly StreamError: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number } }
-  /**
-   * The provider found the conversation too long: it is asked again with `messages` of it, `trimmed` older ones left
-   * out.
-   */
-  | {
-      readonly ContextTrimmed: {
-        readonly messages: number;
-        readonly trimmed: number;
-        /** By the gateway's own estimate; kept for the next turns of the conversation with this model. */
-        readonly budget_tokens: number;
-      };
-    }
-  | {
-      readonly ExecCommandBegin: {
-        readonly call_id: string;
-        readonly command: readonly string[];
-        readonly cwd: string;
-      };
-    }
-  | {
-      readonly ExecCommandOutputDelta: {
-        readonly call_id: string;
-        readonly stream: 'stdout' | 'stderr';
-        /** At most 8 KiB of characters; of one command at most 64 KiB are sent. */
-        readonly chunk: string;
-      };
-    }
-  | {
-      readonly ExecCommandEnd: {
-        readonly call_id: string;
-        readonly exit_code: number;
-        readonly duration_ms: number;
-        /**
-         * All output, stdout and stderr as they came, cut at 16 KiB of characters; the deltas are live and may lack the
-         * first of it.
-         */
-        readonly aggregated_output: string;
-      };
-    }
-  | { readonly PatchApplyBegin: { readonly call_id: string; readonly changes: readonly FileChange[] } }
-  | {
-      readonly PatchApplyEnd: {
-        readonly call_id: string;
-        readonly success: boolean;
-        readonly changes: readonly FileChange[];
-      };
-    }
-  | {
-      readonly McpToolCallBegin: {
-        readonly call_id: string;
-        readonly server: string;
-        readonly tool: string;
-        /** Left out when they are more than 4 KiB of JSON. */
-        readonly arguments?: Readonly<Record<string, unknown>>;
-      };
-    }
-  | {
-      readonly McpToolCallEnd: {
-        readonly call_id: string;
-        readonly server: string;
-        readonly tool: string;
-        readonly success: boolean;
-        readonly duration_ms: number;
-        /** Text, cut at 4 KiB of characters. */
-        readonly result?: string;
-      };
-    };
-
-/** One file of a patch, relative to the workspace; at most 100 are sent. */
-export interface FileChange {
-  readonly path: string;
-  /** `add`, `delete` or `update`. */
-  readonly change: string;
-}
-
 /** How a turn ended well. `content` is the whole answer, equal to the concatenated deltas. */
 export interface Outcome {
   readonly content: string;
@@ -171,7 +79,7 @@ export interface Outcome {
    * Why the model stopped, where the engine knows: `length` is an answer cut at the output limit, `content_filter` one
    * cut by policy.
    */
-  readonly finishReason?: 'stop' | 'length' | 'content_filter' | 'other';
+  readonly finishReason?: 'stop' | CutReason;
 }
 
 /**

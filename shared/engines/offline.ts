@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/model-id.ts';
-import type { Usage } from '../usage.ts';
+import type { Usage } from '../turn-events.ts';
 import type { Engine } from './engine.ts';
 
 const CHARS_PER_TOKEN = 4;

@@ -1,8 +1,10 @@
 // A conversation that is too long for a model: how providers say so, and how it is made to fit. Trimming drops the
 // oldest messages in steps of a quarter, so that what is sent begins at the same message for many turns; the prompt
 // itself stays whole.
+
 import { isBlank } from '../text.ts';
-import type { EngineEvent, Message, TurnInput } from './engine.ts';
+import type { EngineEvent } from '../turn-events.ts';
+import type { Message, TurnInput } from './engine.ts';
 import { estimateTextTokens } from './estimate-tokens.ts';
 
 /**

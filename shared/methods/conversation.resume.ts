@@ -1,9 +1,9 @@
 // `conversation.resume`: a turn's events from a sequence number on, then live, from any instance.
 import { z } from 'zod';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
-import { textOf } from '../conversations/turns/answer.ts';
 import { syntheticTerminalEvent } from '../conversations/turns/turn-record.ts';
 import { createPage } from '../rpc/page.ts';
+import { answerText } from '../turn-events.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas/schemas.ts';
 import { readLastEventId, streamTurn } from './stream-turn.ts';
@@ -69,7 +69,7 @@ export const conversationResume = defineMethod({
         turn_id: turn.turnId,
         status,
         last_seq: (page.items.at(-1) ?? events.at(-1))?.seq ?? 0,
-        content: textOf(events),
+        content: answerText(events),
         ...(usage && { usage }),
         events: [...page.items],
         ...(!isWhole && { more: true as const }),
@@ -83,7 +83,7 @@ export const conversationResume = defineMethod({
       turn_id: turn.turnId,
       status: ended.turn.status,
       last_seq: ended.lastSeq,
-      content: textOf(ended.events),
+      content: answerText(ended.events),
       usage: ended.turn.usage,
     };
   },

@@ -23,7 +23,7 @@ export interface FrameCall {
   toAnswer(text: string, requestId: string): Uint8Array;
 }
 
-const TurnEvent = z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) });
+const EventParams = z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) });
 const Answer = z.union([
   z.object({ result: z.object({ data: z.string() }) }),
   z.object({
@@ -57,7 +57,7 @@ function toCall(id: string, streamId: string, body: Uint8Array | RpcError): Fram
   return {
     body,
     toEvent(method, params) {
-      const turnEvent = method === 'conversation.event' ? TurnEvent.safeParse(params).data : undefined;
+      const turnEvent = method === 'conversation.event' ? EventParams.safeParse(params).data : undefined;
       const [named] = Object.entries(turnEvent?.event ?? {});
       if (turnEvent === undefined || named === undefined) return undefined;
       const [name, payload] = named;

@@ -1,6 +1,6 @@
 // The auditor itself: a run that breaks a guarantee must not pass. Pure, in memory.
 import { expect, it } from 'vitest';
-import type { EventBody } from '../../shared/client/events.ts';
+import type { EventBody } from '../../shared/turn-events.ts';
 import { auditWindows } from './audit-counts.ts';
 import { createChecks, type Guarantee } from './guarantees.ts';
 import { createJournal, type Journal, type Session } from './journal.ts';

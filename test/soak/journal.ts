@@ -1,7 +1,8 @@
 // What the clients saw, in memory: admissions, turns, answers, deliveries, sessions. Judges at once what can be judged
 // at once; the rest is the audit's. Bounded: a run that outgrows it fails.
 import { createHash } from 'node:crypto';
-import { isObject, isTerminal, type TurnEvent } from '../../shared/client/events.ts';
+import { isObject, type TurnEvent } from '../../shared/client/events.ts';
+import { isTerminal } from '../../shared/turn-events.ts';
 import type { Checks } from './guarantees.ts';
 import type { Ask } from './prompts.ts';
 
@@ -153,7 +154,7 @@ export function createJournal(checks: Checks): Journal {
     event(session, told, previous) {
       const turn = turnOf(session, told.turn_id);
       const { seq, event } = told;
-      const ends = isTerminal(told);
+      const ends = isTerminal(told.event);
       session.exists = true;
       count('events');
       checks.check('streams', seq === previous + 1, () => `${turn.id}: ${seq} after ${previous}`);

@@ -1,44 +1,12 @@
 // The documents of a conversation and where they live. Stored names are snake_case, because the owner reads them in the
 // console.
-import { hash } from 'node:crypto';
-import type { EngineEvent, OmittedTool } from '../../engines/engine.ts';
-import type { Ref } from '../../store/store.ts';
-import type { Usage } from '../../usage.ts';
 
-/** Why a turn did not complete. */
-export type AbortReason = 'cancelled' | 'replaced' | 'interrupted' | 'expired';
+import { hash } from 'node:crypto';
+import type { Ref } from '../../store/store.ts';
+import type { TurnEvent, Usage } from '../../turn-events.ts';
 
 /** Terminal states never change; `running` becomes exactly one of them. */
 export type TurnStatus = 'running' | 'completed' | 'failed' | 'cancelled' | 'interrupted';
-
-/** Events of a turn, named as Codex names them; exactly one of the last three ends it. */
-export type TurnEvent =
-  | EngineEvent
-  | {
-      readonly TaskStarted: {
-        readonly turn_id: string;
-        readonly model: string;
-        readonly started_at: string;
-        /**
-         * How many messages the model sees, about how many tokens they are, and how many older ones did not fit into
-         * its budget.
-         */
-        readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
-        /** The session's MCP servers have ended since they were connected: the turn runs without them. */
-        readonly mcp_lost?: true;
-        /** Tools of the session's MCP servers that the model cannot be given; the first OMITTED_TOOLS_MAX of them. */
-        readonly omitted_tools?: readonly OmittedTool[];
-        /** How many they are, where that is more. */
-        readonly omitted_tools_count?: number;
-      };
-    }
-  | { readonly AgentMessage: { readonly message: string } }
-  | { readonly TaskComplete: { readonly turn_id: string; readonly usage: Usage; readonly finish_reason?: CutReason } }
-  | { readonly TurnAborted: { readonly turn_id: string; readonly reason: AbortReason } }
-  | { readonly Error: { readonly turn_id: string; readonly reason: string; readonly message: string } };
-
-/** Why a model stopped before it was done: its output limit, its provider's policy, or something else. */
-export type CutReason = 'length' | 'content_filter' | 'other';
 
 /**
  * One message. Text above INLINE_BYTES_MAX lives in `parts` documents of their own (texts.ts) and `content` is empty.

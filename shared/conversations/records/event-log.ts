@@ -1,6 +1,6 @@
 // The events of one turn: a log with sequence numbers that any number of readers follow at their own pace, and its
 // stored form.
-import type { TurnEvent } from './documents.ts';
+import type { TurnEvent } from '../../turn-events.ts';
 
 export interface NumberedEvent {
   /** From 1, without gaps while the turn's owner lives. */
@@ -94,9 +94,4 @@ export function createEventDecoder(): (firstSeq: number, text: string) => Number
       return { seq, event };
     });
   };
-}
-
-/** Whether this event ends its turn; exactly one does. */
-export function isTerminal(event: TurnEvent): boolean {
-  return 'TaskComplete' in event || 'TurnAborted' in event || 'Error' in event;
 }

@@ -6,13 +6,15 @@
 // the turns in flight at that moment, on all instances; a turn is in flight until its tokens are on record (GATHER_MS
 // after its end). An instance that is killed loses the count of its turns in flight, those it had not recorded; their
 // sessions and turns have it all the same.
+
 import { createHash } from 'node:crypto';
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
-import { addUsage, NO_USAGE, type Usage } from '../../usage.ts';
+import type { Usage } from '../../turn-events.ts';
+import { addUsage, NO_USAGE } from '../../usage.ts';
 import { storageRef, storageWrite, toStorage } from '../storage.ts';
 
 const DAY_MS = 86_400_000;

@@ -1,12 +1,14 @@
 // Ends a turn that its owner cannot end: the lease expired, or the owner does not answer a stop request. What the owner
 // had stored of the answer is kept in the history.
+
 import { RpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
+import { type AbortReason, answerText } from '../../turn-events.ts';
 import { estimateUsage } from '../../usage.ts';
 import { releaseKey } from '../admission/queue.ts';
 import type { TurnParts } from '../deps.ts';
-import { type AbortReason, type Lease, type TurnDocument, turnRef } from '../records/documents.ts';
+import { type Lease, type TurnDocument, turnRef } from '../records/documents.ts';
 import type { NumberedEvent } from '../records/event-log.ts';
 import { appendMessage } from '../records/history.ts';
 import { withCounted } from '../storage.ts';
@@ -98,7 +100,7 @@ async function trySettle(parts: TurnParts, ref: Ref, lease: Lease, options: Aban
 /** What the owner had stored of its answer, and about what that has cost. */
 async function storedAnswer({ store }: TurnParts, turnId: string, turn: TurnDocument | undefined) {
   const events = turn === undefined ? [] : decodeTurn(turn, await readSealed(store, turnId, 0, turn.chunks.length));
-  const text = events.map(({ event }) => ('AgentMessageDelta' in event ? event.AgentMessageDelta.delta : '')).join('');
+  const text = answerText(events);
   return { text, usage: estimateUsage(contextTokens(events), text) };
 }
 

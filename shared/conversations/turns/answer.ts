@@ -1,8 +1,8 @@
 // The answer about a turn that has ended: one function for the caller that waited, for a duplicate of an idempotency
 // key and for a reader that resumes, so that all of them get the same.
+
 import { ERRORS, type Reason, RpcError } from '../../errors.ts';
-import type { Usage } from '../../usage.ts';
-import type { CutReason, TurnEvent } from '../records/documents.ts';
+import { answerText, type CutReason, type TurnEvent, type Usage } from '../../turn-events.ts';
 import type { EndedTurn } from './turn-runner.ts';
 
 export interface PromptAnswer {
@@ -29,7 +29,7 @@ export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAns
     return {
       type: 'ai_response',
       conversation_id: turn.conversation,
-      content: textOf(events),
+      content: answerText(events),
       model: turn.model,
       timestamp: turn.ended_at ?? turn.started_at,
       events: events.map(({ event }) => event).filter(isMilestone),
@@ -61,11 +61,6 @@ function finishOf(last: TurnEvent | undefined): Pick<PromptAnswer, 'finish_reaso
   if (last === undefined || !('TaskComplete' in last)) return {};
   const { finish_reason } = last.TaskComplete;
   return finish_reason === undefined ? {} : { finish_reason };
-}
-
-/** The text answered so far, or in the end. */
-export function textOf(events: EndedTurn['events']): string {
-  return events.map(({ event }) => ('AgentMessageDelta' in event ? event.AgentMessageDelta.delta : '')).join('');
 }
 
 /** The events of the reference's answer: what happened, without the pieces and counters that streaming shows. */

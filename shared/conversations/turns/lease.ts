@@ -1,7 +1,8 @@
 // The rules of a turn's life as pure functions over the conversation document: admit, renew, settle. The instance
 // that commits a result under the version it read owns the outcome; no other write can pass.
 
-import { addUsage, NO_USAGE, type Usage } from '../../usage.ts';
+import type { Usage } from '../../turn-events.ts';
+import { addUsage, NO_USAGE } from '../../usage.ts';
 import { type OwnerWatch, QUEUE_ALIVE_MS } from '../owner-watch.ts';
 import type { ConversationDocument, Lease, QueuedPrompt, TurnStatus } from '../records/documents.ts';
 

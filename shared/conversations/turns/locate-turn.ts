@@ -1,8 +1,9 @@
 // Finds what a caller names: a session of its own, a turn of that session, and how the turn stands. What is another
 // key's, erased or expired is not found, all in the same words.
+
 import { RpcError } from '../../errors.ts';
 import type { Ref, Store } from '../../store/store.ts';
-import type { Usage } from '../../usage.ts';
+import type { Usage } from '../../turn-events.ts';
 import type { TurnParts } from '../deps.ts';
 import {
   type ConversationDocument,

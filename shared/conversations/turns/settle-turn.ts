@@ -1,21 +1,16 @@
 // The one commit that ends a turn: its terminal event, the answer in the history, the session free again. Fenced by the
 // lease: when another instance has ended the turn, the stored end is how it ended.
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';
 import type { Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
+import type { AbortReason, CutReason } from '../../turn-events.ts';
 import { releaseKey } from '../admission/queue.ts';
 import type { TurnParts } from '../deps.ts';
 import { eraseTurn } from '../erase.ts';
-import {
-  type AbortReason,
-  type ContextBudget,
-  type ConversationDocument,
-  type CutReason,
-  type TurnDocument,
-  turnRef,
-} from '../records/documents.ts';
+import { type ContextBudget, type ConversationDocument, type TurnDocument, turnRef } from '../records/documents.ts';
 import type { EventLog, NumberedEvent } from '../records/event-log.ts';
 import { appendMessage } from '../records/history.ts';
 import { eraseRollouts } from '../records/rollouts.ts';

@@ -1,14 +1,14 @@
 // The stored side of a turn: its document and its chunks of events, written at most once a second while it runs and
 // once when it ends.
+
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
-import { NO_USAGE, type Usage } from '../../usage.ts';
+import type { CutReason, TurnEvent, Usage } from '../../turn-events.ts';
+import { NO_USAGE } from '../../usage.ts';
 import {
   type ConversationDocument,
-  type CutReason,
   type Lease,
   TURN_KEPT_MS,
   type TurnDocument,
-  type TurnEvent,
   type TurnEventsDocument,
   type TurnStatus,
   turnEventsRef,

@@ -1,20 +1,15 @@
 // Runs one admitted turn on this instance: engine -> log, kept alive by its lease, followed by the store, ended by one
 // commit. A client that goes away does not stop it; a stop request, the deadline and the loss of the lease do.
+
 import type { Credential, Engine, Outcome, Toolset, TurnInput } from '../../engines/engine.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';
 import type { Ref } from '../../store/store.ts';
 import type { Span } from '../../timings.ts';
+import type { AbortReason, TurnEvent } from '../../turn-events.ts';
 import { estimateUsage } from '../../usage.ts';
 import type { TurnParts } from '../deps.ts';
-import type {
-  AbortReason,
-  ContextBudget,
-  ConversationDocument,
-  Lease,
-  TurnDocument,
-  TurnEvent,
-} from '../records/documents.ts';
+import type { ContextBudget, ConversationDocument, Lease, TurnDocument } from '../records/documents.ts';
 import { createEventLog, type EventLog, type NumberedEvent } from '../records/event-log.ts';
 import { createEventFlusher } from './event-flusher.ts';
 import { keepLease } from './lease-keeper.ts';

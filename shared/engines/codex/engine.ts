@@ -3,9 +3,10 @@
 // (the conversation's lease sees to that).
 
 import { RpcError } from '../../errors.ts';
+import type { EngineEvent } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
 import { ContextOverflow } from '../context-overflow.ts';
-import type { Engine, EngineEvent, EngineState, Outcome, TurnInput } from '../engine.ts';
+import type { Engine, EngineState, Outcome, TurnInput } from '../engine.ts';
 import { toEvent, trimTurn } from '../overflow.ts';
 import { clean } from '../provider-words.ts';
 import { toError } from './failures.ts';

@@ -1,8 +1,10 @@
 // The tools of a session, run by the gateway when Codex asks for one: the same connections, bounds and events as with
 // any other engine, and no second client of a server inside Codex.
+
 import { createHash } from 'node:crypto';
 import { isBlank } from '../../text.ts';
-import type { EngineEvent, Toolset } from '../engine.ts';
+import type { EngineEvent } from '../../turn-events.ts';
+import type { Toolset } from '../engine.ts';
 import { checkArguments } from '../tools/tool-arguments.ts';
 import { EMPTY_RESULT } from '../tools/tool-rounds.ts';
 import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './server/protocol.ts';

@@ -1,7 +1,7 @@
 // Turns the notifications of one turn into the contract's events, and keeps the answer and the usage. Bounds what
 // commands print.
-import { addUsage, NO_USAGE, type Usage } from '../../usage.ts';
-import type { EngineEvent } from '../engine.ts';
+import type { EngineEvent, Usage } from '../../turn-events.ts';
+import { addUsage, NO_USAGE } from '../../usage.ts';
 import { toError } from './failures.ts';
 import { WORKSPACE } from './server/config-toml.ts';
 import { Item, type Notification, type TurnFailure } from './server/protocol.ts';

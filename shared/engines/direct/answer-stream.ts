@@ -1,9 +1,11 @@
 // From a provider's stream to events and one answer. Owns when an answer is complete: never without the provider's end
 // marker.
+
 import type { LanguageModelV4StreamPart, LanguageModelV4ToolCall, SharedV4ProviderMetadata } from '@ai-sdk/provider';
 import { RpcError } from '../../errors.ts';
-import { NO_USAGE, type Usage } from '../../usage.ts';
-import type { EngineEvent, Outcome } from '../engine.ts';
+import type { EngineEvent, Usage } from '../../turn-events.ts';
+import { NO_USAGE } from '../../usage.ts';
+import type { Outcome } from '../engine.ts';
 import { toTooLarge } from '../failures.ts';
 import { clean } from '../provider-words.ts';
 import type { CallGuard } from './call-guard.ts';

@@ -1,5 +1,6 @@
 // The rounds of a turn in which the model uses tools: ask, run the calls, send the results, ask again. Bounded in
 // rounds and calls; a model that goes on calling gets a refusal as the result, and then has to answer.
+
 import type {
   JSONSchema7,
   LanguageModelV4CallOptions,
@@ -10,10 +11,11 @@ import type {
 } from '@ai-sdk/provider';
 import { RpcError } from '../../errors.ts';
 import { isBlank } from '../../text.ts';
-import { NO_USAGE, type Usage } from '../../usage.ts';
+import type { EngineEvent, Usage } from '../../turn-events.ts';
+import { NO_USAGE } from '../../usage.ts';
 import type { Answer, Said } from '../direct/answer-stream.ts';
 import { PROVIDERS, type ProviderName } from '../direct/providers.ts';
-import type { EngineEvent, EngineTool, Outcome, Toolset } from '../engine.ts';
+import type { EngineTool, Outcome, Toolset } from '../engine.ts';
 import { readArguments, toRepeatable } from './tool-arguments.ts';
 
 /** Rounds whose tool calls are run. */

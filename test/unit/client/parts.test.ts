@@ -1,14 +1,14 @@
 // The client's small parts: the reader of Server-Sent Events, the waits between attempts, what may be repeated, and
 // that its types follow the gateway's.
+
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, it } from 'vitest';
-import type { EventBody } from '../../../shared/client/events.ts';
 import { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { readEvents } from '../../../shared/client/read-body.ts';
 import { isRepeatable, mayRetry, retryDelayMs } from '../../../shared/client/retry.ts';
 import { startWatch } from '../../../shared/client/timer.ts';
-import type { TurnEvent } from '../../../shared/conversations/records/documents.ts';
 import * as methods from '../../../shared/methods/index.ts';
+import type { EventBody, TurnEvent } from '../../../shared/turn-events.ts';
 
 /** Reads a body that arrives in these pieces. */
 async function read(pieces: readonly Uint8Array[]): Promise<string[]> {
@@ -92,6 +92,6 @@ describe('repetition', () => {
   );
 });
 
-it('every event of the gateway fits the client’s type', () => {
+it('every event of a turn fits the type that readers get', () => {
   expectTypeOf<TurnEvent>().toExtend<EventBody>();
 });

@@ -1,6 +1,8 @@
 // What of a conversation reaches Codex: no blank text, and less of it once the model finds it too long.
+
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { EngineEvent, Toolset } from '../../../shared/engines/engine.ts';
+import type { Toolset } from '../../../shared/engines/engine.ts';
+import type { EngineEvent } from '../../../shared/turn-events.ts';
 import { byPrompt, type Stage, saidIn, setUpStage, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 

@@ -1,10 +1,12 @@
 // The real `codex app-server` against a fake Responses API: what a turn tells, what it may touch, and who it calls.
+
 import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { EngineEvent, Toolset } from '../../../shared/engines/engine.ts';
+import type { Toolset } from '../../../shared/engines/engine.ts';
 import { openPty } from '../../../shared/terminals/pty.ts';
+import type { EngineEvent } from '../../../shared/turn-events.ts';
 import {
   API_KEY,
   type Conversation,

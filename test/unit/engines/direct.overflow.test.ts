@@ -1,9 +1,11 @@
 // A conversation that is too long for its model: the provider says so, and is asked again with less, before the first
 // token.
+
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { EngineEvent, Message, Toolset } from '../../../shared/engines/engine.ts';
+import type { Message, Toolset } from '../../../shared/engines/engine.ts';
 import { estimateTextTokens } from '../../../shared/engines/estimate-tokens.ts';
 import { isOverflow, limitOf } from '../../../shared/engines/overflow.ts';
+import type { EngineEvent } from '../../../shared/turn-events.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import { askToFail, CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';
 

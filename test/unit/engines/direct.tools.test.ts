@@ -1,7 +1,9 @@
 // A model that uses tools: asked, run, told, asked again, in every wire format through the real SDK providers; and
 // where it ends.
+
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { EngineEvent, Outcome, Toolset, TurnInput } from '../../../shared/engines/engine.ts';
+import type { Outcome, Toolset, TurnInput } from '../../../shared/engines/engine.ts';
+import type { EngineEvent } from '../../../shared/turn-events.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import { CASES, createTestEngine, textOf } from '../../support/fixtures/engines.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineEvent } from '../../../shared/engines/engine.ts';
 import { createOfflineEngine } from '../../../shared/engines/offline.ts';
+import type { EngineEvent } from '../../../shared/turn-events.ts';
 import { ask, textOf } from '../../support/fixtures/engines.ts';
 
 const model = 'offline/echo';

@@ -1,5 +1,5 @@
 // What waits to be read by one turn: notifications of Codex and events of the gateway's own, in order. Bounded.
-import type { EngineEvent } from '../../engine.ts';
+import type { EngineEvent } from '../../../turn-events.ts';
 import type { Notification } from './protocol.ts';
 
 const QUEUE_MAX = 100_000;

@@ -1,0 +1,135 @@
+// The events of a turn, named as Codex names them, with their payloads. Engines yield them, conversations store and
+// number them, transports and clients receive them. The names are stored and sent as they are.
+
+/** Tokens, as counted by the provider. */
+export interface Usage {
+  readonly input_tokens: number;
+  readonly output_tokens: number;
+  readonly total_tokens: number;
+  /** Part of it is an estimate: providers count only when an answer ends, and this one was cut off. */
+  readonly estimated?: true;
+}
+
+/** Why a turn did not complete. */
+export type AbortReason = 'cancelled' | 'replaced' | 'interrupted' | 'expired';
+
+/** Why an answer is incomplete: the model's output limit, its provider's policy, or another cause. */
+export type CutReason = 'length' | 'content_filter' | 'other';
+
+/** A tool of the session that the model of a turn cannot be given. */
+export interface OmittedTool {
+  readonly server: string;
+  readonly tool: string;
+  readonly reason: string;
+}
+
+/** One file of a patch, relative to the workspace. */
+export interface FileChange {
+  readonly path: string;
+  /** `add`, `delete` or `update`. */
+  readonly change: string;
+}
+
+/** What an engine yields while it works. The other events belong to the turn, not to the engine. */
+export interface EnginePayloads {
+  readonly AgentMessageDelta: { readonly delta: string };
+  readonly AgentReasoning: { readonly text: string };
+  readonly TokenCount: Usage;
+  /** A call to the provider failed and is repeated, after a wait where the provider requested one; the turn goes on. */
+  readonly StreamError: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number };
+  /**
+   * The provider refused the conversation as too long: the call is repeated with `messages` of it, without the
+   * `trimmed` oldest ones.
+   */
+  readonly ContextTrimmed: {
+    readonly messages: number;
+    readonly trimmed: number;
+    /** By the gateway's own estimate; kept for the next turns of the conversation with this model. */
+    readonly budget_tokens: number;
+  };
+  readonly ExecCommandBegin: { readonly call_id: string; readonly command: readonly string[]; readonly cwd: string };
+  readonly ExecCommandOutputDelta: {
+    readonly call_id: string;
+    readonly stream: 'stdout' | 'stderr';
+    /** At most 8 KiB of characters; of one command at most 64 KiB are sent. */
+    readonly chunk: string;
+  };
+  readonly ExecCommandEnd: {
+    readonly call_id: string;
+    readonly exit_code: number;
+    readonly duration_ms: number;
+    /**
+     * stdout and stderr in the order of their arrival, cut at 16 KiB of characters; the deltas are live and may lack
+     * the start of it.
+     */
+    readonly aggregated_output: string;
+  };
+  /** At most 100 changes are sent. */
+  readonly PatchApplyBegin: { readonly call_id: string; readonly changes: readonly FileChange[] };
+  readonly PatchApplyEnd: {
+    readonly call_id: string;
+    readonly success: boolean;
+    readonly changes: readonly FileChange[];
+  };
+  readonly McpToolCallBegin: {
+    readonly call_id: string;
+    readonly server: string;
+    readonly tool: string;
+    /** Left out when they are more than 4 KiB of JSON. */
+    readonly arguments?: Readonly<Record<string, unknown>>;
+  };
+  readonly McpToolCallEnd: {
+    readonly call_id: string;
+    readonly server: string;
+    readonly tool: string;
+    readonly success: boolean;
+    readonly duration_ms: number;
+    /** Text, cut at 4 KiB of characters. */
+    readonly result?: string;
+  };
+}
+
+/** All events of a turn by name. Exactly one of TaskComplete, TurnAborted and Error ends a turn. */
+export interface TurnPayloads extends EnginePayloads {
+  readonly TaskStarted: {
+    readonly turn_id: string;
+    readonly model: string;
+    readonly started_at: string;
+    /** How many messages the model gets, about how many tokens they are, how many older ones exceed its budget. */
+    readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
+    /** The session's MCP servers have ended since they were connected: the turn runs without them. */
+    readonly mcp_lost?: true;
+    /** Tools of the session's MCP servers that the model cannot be given: the first 64. */
+    readonly omitted_tools?: readonly OmittedTool[];
+    /** Their number, where it is more than 64. */
+    readonly omitted_tools_count?: number;
+  };
+  readonly AgentMessage: { readonly message: string };
+  readonly TaskComplete: {
+    readonly turn_id: string;
+    readonly usage: Usage;
+    /** Present when the answer was cut. */
+    readonly finish_reason?: CutReason;
+  };
+  readonly TurnAborted: { readonly turn_id: string; readonly reason: AbortReason };
+  readonly Error: { readonly turn_id: string; readonly reason: string; readonly message: string };
+}
+
+/** An object with exactly one member of `Payloads`. */
+type OneOf<Payloads> = { [Name in keyof Payloads]: { readonly [Only in Name]: Payloads[Name] } }[keyof Payloads];
+
+export type EngineEvent = OneOf<EnginePayloads>;
+export type TurnEvent = OneOf<TurnPayloads>;
+
+/** An event as a reader gets it: `if (event.AgentMessageDelta) write(event.AgentMessageDelta.delta)`. */
+export type EventBody = Partial<TurnPayloads>;
+
+/** Whether this event ends its turn. */
+export function isTerminal(event: EventBody): boolean {
+  return event.TaskComplete !== undefined || event.TurnAborted !== undefined || event.Error !== undefined;
+}
+
+/** The answer's text in these events. */
+export function answerText(events: readonly { readonly event: EventBody }[]): string {
+  return events.map(({ event }) => event.AgentMessageDelta?.delta ?? '').join('');
+}
