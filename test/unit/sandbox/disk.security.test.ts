@@ -39,6 +39,30 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
     expect(await write(0)).toMatchObject({ exitCode: 0, isFull: false });
   });
 
+  it('is not used up between two checks by space that is reserved but not written', async () => {
+    const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
+    // struct space_resv: l_type, l_whence, l_start, l_len, ...
+    const reserve = `
+import fcntl, os, struct
+for number in range(64):
+    file = os.open(f'/tmp/{number}', os.O_RDWR | os.O_CREAT)
+    for request in (0x40305828, 0x4030582a, 0x40305839):
+        try: fcntl.ioctl(file, request, struct.pack('hhxxxxqqiI16x', 0, 0, 0, 64 << 20, 0, 0))
+        except OSError as error: assert error.errno in (22, 95), error`;
+    for (const script of ['fallocate -l 64M /tmp/one', `exec python3 -c "${reserve}"`]) {
+      const { exitCode, stderr } = await fixture.sh(script);
+      expect({ exitCode, stderr: stderr.toString() }).toEqual(
+        script.startsWith('fallocate')
+          ? { exitCode: 1, stderr: expect.stringContaining('not supported') }
+          : { exitCode: 0, stderr: '' },
+      );
+    }
+    expect(bytesIn(fixture)).toBeLessThan(2 * MB);
+    // posix_fallocate(3) writes instead.
+    const written = `import os; os.posix_fallocate(os.open('/tmp/x', os.O_RDWR | os.O_CREAT), 0, 1 << 20)`;
+    expect((await fixture.sh(`python3 -c "${written}" && stat -c %s /tmp/x`)).stdout.toString()).toBe(`${MB}\n`);
+  });
+
   it('counts the files that a terminal has left', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     let said = '';

@@ -111,6 +111,16 @@ it.each(ARCHES)('allows the use of terminals but no injected input, on %s', (arc
   expect(decide('command', arch, ioctl, [0, 0x541c, 0])).toBe(EPERM);
 });
 
+it.each(ARCHES)('refuses to take space of the disk that is not written, on %s', (arch) => {
+  const [fallocate, ioctl] = arch === 'x64' ? [285, 16] : [47, 29];
+  for (const kind of ['command', 'nested'] as const) {
+    expect(decide(kind, arch, fallocate, [3, 0, 0, 1])).toBe(errno(95));
+    // FS_IOC_RESVSP, FS_IOC_RESVSP64, FS_IOC_ZERO_RANGE.
+    for (const request of [0x4030_5828, 0x4030_582a, 0x4030_5839])
+      expect(decide(kind, arch, ioctl, [3, request, 0])).toBe(errno(95));
+  }
+});
+
 it('kills a process that calls as another architecture, and refuses x32', () => {
   const I386 = 0x4000_0003;
   expect(decide('command', 'x64', 1, [], I386)).toBe(KILL);
