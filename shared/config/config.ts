@@ -100,6 +100,7 @@ export const PROVIDER_URLS = {
 } as const;
 /** Application default credentials, where `gcloud auth application-default login` leaves them. */
 const GCLOUD_LOGIN = '.config/gcloud/application_default_credentials.json';
+const LINE_CHARS_MAX = 300;
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
 
 /** All mistakes of an environment at once. */
@@ -131,7 +132,7 @@ export function loadConfig(env: Environment): Config {
   const warnings = findMisspelt(Object.keys(given), Object.keys(Variables.shape));
   const parsed = Variables.safeParse(given);
   const wrong = new Map(parsed.error?.issues.map(({ path, message }) => [String(path[0]), message]));
-  const problems = [...wrong].map(([name, message]) => `${name}: ${message}`);
+  const problems = [...wrong].map(([name, message]) => `${name}: ${toLine(message)}`);
   // The other variables are validated together as well, so that one start reports every mistake.
   const settings =
     parsed.data ?? Variables.parse(Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name))));
@@ -199,6 +200,12 @@ export function loadConfig(env: Environment): Config {
   }
   if (problems.length > 0) throw new ConfigError(problems, warnings);
   return config;
+}
+
+/** One line of a bounded length, whatever a message quotes of a value. */
+function toLine(message: string): string {
+  const line = message.replaceAll(/[\p{C}\p{Zl}\p{Zp}]+/gu, ' ');
+  return line.length > LINE_CHARS_MAX ? `${line.slice(0, LINE_CHARS_MAX)}...` : line;
 }
 
 /** Where keys come from; adds to `problems` when the gateway would be open or without keys. */

@@ -1,12 +1,12 @@
 // The variables of the environment and how each is read: one row per variable. What they mean together is config.ts.
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { ApiKey } from './key-document.ts';
 import { parseKeyDocument } from './key-document.ts';
 import { parseLimits } from './limits.ts';
 import { modelIdIssue } from './model-id.ts';
 
-const url = z.string().refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http(s) URL');
+const url = z.string().refine((text) => /^https?:\/\/\S+$/.test(text) && URL.canParse(text), 'must be an http(s) URL');
 /** A reader that throws, as a schema: its message becomes the line about the mistake. */
 const readBy = <T>(read: (text: string) => T) =>
   z.string().transform((text, context) => {
@@ -18,19 +18,33 @@ const readBy = <T>(read: (text: string) => T) =>
     }
   });
 const milliseconds = z.coerce.number({ error: 'must be a number of milliseconds' }).int().min(100).max(3_600_000);
-const hostAndPort = z.string().regex(/^([\w.-]+|\[[0-9a-f:.]+\]):\d{1,5}$/i, 'must be host:port');
+const hostAndPort = z
+  .string()
+  .regex(/^([\w.-]+|\[[0-9a-f:.]+\]):\d{1,5}$/i, 'must be host:port')
+  .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, 'must be host:port');
+const host = z.string().regex(/^[\w.:%-]{1,253}$/, 'must be a host name or an IP address');
+const oneLine = z.string().regex(/^\P{Cc}+$/u, 'must not contain control characters');
+const account = z.string().regex(/^[^\s@]+@[^\s@]+$/, 'must be the e-mail address of a service account');
+const isFile = (mode: number) => (path: string) => {
+  try {
+    accessSync(path, mode);
+    return true;
+  } catch {
+    return false;
+  }
+};
 /** What fits into a header. */
 const apiKey = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces');
 
 /** One row per variable: the table of shared/README.md and the messages come from these names. */
 export const Variables = z.object({
   PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(8080),
-  HOST: z.string().min(1).default('127.0.0.1'),
+  HOST: host.default('127.0.0.1'),
   GATEWAY_API_KEY: readBy(readKeys).optional(),
   GATEWAY_KEYS: readBy(readKeyDocument).optional(),
   GATEWAY_KEY_SOURCE: z.enum(['environment', 'secret-manager']).optional(),
   GATEWAY_LIMITS: readBy(parseLimits).prefault('100/minute,1000/hour,10000/day'),
-  GATEWAY_DATA_DIR: z.string().min(1).default('.data'),
+  GATEWAY_DATA_DIR: oneLine.default('.data'),
   GATEWAY_STORE: z.enum(['embedded', 'memory', 'firestore']).optional(),
   GATEWAY_BUS: z.enum(['local', 'pubsub']).optional(),
   GATEWAY_TOPIC: z
@@ -52,7 +66,7 @@ export const Variables = z.object({
   GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
   ENGINE: z.enum(['direct', 'codex']).default('direct'),
-  CODEX_BIN: z.string().min(1).optional(),
+  CODEX_BIN: z.string().refine(isFile(constants.X_OK), 'must be the path of an executable file').optional(),
   MODEL: z
     .string()
     .superRefine((model, context) => {
@@ -74,22 +88,28 @@ export const Variables = z.object({
       'must be projects/P/locations/L/keyRings/R/cryptoKeys/K',
     )
     .optional(),
-  GOOGLE_APPLICATION_CREDENTIALS: z.string().min(1).optional(),
-  GOOGLE_CLOUD_LOCATION: z.string().min(1).default('us-central1'),
-  GOOGLE_CLOUD_PROJECT: z.string().min(1).optional(),
+  GOOGLE_APPLICATION_CREDENTIALS: z.string().refine(isFile(constants.R_OK), 'the file cannot be read').optional(),
+  GOOGLE_CLOUD_LOCATION: z
+    .string()
+    .regex(/^[a-z][a-z\d-]{0,62}$/, 'must be a location of Google Cloud such as us-central1')
+    .default('us-central1'),
+  GOOGLE_CLOUD_PROJECT: z
+    .string()
+    .regex(/^[a-z\d][a-z\d.:-]{0,62}$/, 'must be the id of a Google Cloud project')
+    .optional(),
   FIRESTORE_EMULATOR_HOST: hostAndPort.optional(),
   PUBSUB_EMULATOR_HOST: hostAndPort.optional(),
   WEBHOOK_SECRETS: readBy(readWebhookSecrets).prefault(''),
   WEBHOOK_LIMITS: readBy(parseLimits).prefault('1000/minute'),
   ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
   COMPANION_URL: url.optional(),
-  COMPANION_AUDIENCE: z.string().min(1).optional(),
-  COMPANION_CALLER: z.string().min(1).optional(),
-  PUSH_AUDIENCE: z.string().min(1).optional(),
-  PUSH_SERVICE_ACCOUNT: z.string().min(1).optional(),
+  COMPANION_AUDIENCE: oneLine.optional(),
+  COMPANION_CALLER: account.optional(),
+  PUSH_AUDIENCE: oneLine.optional(),
+  PUSH_SERVICE_ACCOUNT: account.optional(),
   HTTP_PROXY: url.optional(),
   HTTPS_PROXY: url.optional(),
-  NO_PROXY: z.string().optional(),
+  NO_PROXY: oneLine.optional(),
   K_SERVICE: z.string().optional(),
   HOME: z.string().default('/'),
   PATH: z.string().default('/usr/local/bin:/usr/bin:/bin'),

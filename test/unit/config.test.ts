@@ -1,11 +1,12 @@
 // The environment: what is the default, what selects which adapter, and one clear line per mistake that never shows a
 // secret.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ConfigError, type Environment, LOCAL_KEY, loadConfig } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
+import { Variables } from '../../shared/config/variables.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -21,6 +22,65 @@ function problems(env: Environment): readonly string[] {
 }
 
 const KEYS = JSON.stringify({ keys: [{ id: 'a', key: 'key-a', scopes: ['conversation'] }] });
+
+/** A value that each variable takes: a new variable needs one here. */
+const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
+  ...{ PORT: '8081', HOST: '127.0.0.1', GATEWAY_API_KEY: 'bare', GATEWAY_KEYS: KEYS, GATEWAY_LIMITS: '5/minute' },
+  ...{ GATEWAY_KEY_SOURCE: 'environment', GATEWAY_DATA_DIR: '/data', GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local' },
+  ...{ GATEWAY_TOPIC: 'topic', GATEWAY_LOG: 'pretty', GATEWAY_DAILY_TOKENS: '7', GATEWAY_STORAGE_MB: '8' },
+  ...{ GATEWAY_LEASE_MS: '3000', GATEWAY_HEARTBEAT_MS: '1000', GATEWAY_TURN_TIMEOUT_MS: '5000' },
+  ...{ MODEL: 'openai/x', MODELS: '{"openai/x": {"context_tokens": 8192}}', ENGINE: 'codex' },
+  ...{ CODEX_BIN: process.execPath, GOOGLE_APPLICATION_CREDENTIALS: import.meta.filename },
+  ...{ ANTHROPIC_API_KEY: 'a', ANTHROPIC_BASE_URL: 'https://a.example', OPENAI_API_KEY: 'o' },
+  ...{ OPENAI_BASE_URL: 'https://o.example/v1', GOOGLE_BASE_URL: 'https://g.example' },
+  ...{ CHATGPT_BASE_URL: 'https://c.example', KMS_KEY: 'projects/p/locations/l/keyRings/r/cryptoKeys/k' },
+  ...{ GOOGLE_CLOUD_PROJECT: 'p', GOOGLE_CLOUD_LOCATION: 'l', FIRESTORE_EMULATOR_HOST: 'h:1' },
+  ...{ PUBSUB_EMULATOR_HOST: '[::1]:65535', WEBHOOK_SECRETS: 'github:abc whsec_YWJj', WEBHOOK_LIMITS: '9/minute' },
+  ...{ ALLOWED_ORIGINS: 'https://x.example', BFF_BASE_URL: 'http://b.example' },
+  ...{
+    BFF_BACKENDS: '{"other": {"base_url": "https://d.example"}}',
+    MCP_SERVERS: '{"a": {"url": "https://m.example"}}',
+  },
+  ...{ COMPANION_URL: 'https://c.example', COMPANION_AUDIENCE: 'a', COMPANION_CALLER: 'c@example.com' },
+  ...{ PUSH_AUDIENCE: 'p', PUSH_SERVICE_ACCOUNT: 'p@example.com', HTTP_PROXY: 'http://x.example' },
+  ...{ HTTPS_PROXY: 'http://y.example', NO_PROXY: 'z.example', K_SERVICE: 'jsonrpc', HOME: '/home', PATH: '/bin' },
+};
+
+/** Set by the machine and the platform, which any value comes from. */
+const SET_BY_OTHERS = ['HOME', 'PATH', 'K_SERVICE'];
+
+describe('every variable', () => {
+  const names = Object.keys(VALID).filter((name) => !SET_BY_OTHERS.includes(name));
+
+  it('takes its value', () => {
+    expect(Object.keys(VALID).toSorted()).toEqual(Object.keys(Variables.shape).toSorted());
+    expect(loadConfig(VALID).warnings).toEqual([]);
+  });
+
+  // Line ends, control characters and lengths of all kinds, also within what a message quotes.
+  const wrong = [
+    'a\nb\0',
+    '\u001b]0;x\u0007',
+    `${'x'.repeat(5_000)}\n`,
+    '{"a\\nb": 1}',
+    '{"openai/x\\ny": {"\\u2028": 1}}',
+  ];
+  it.each(names)('is validated at start, with one line about a mistake: %s', (name) => {
+    const found = [...wrong, '@/no\nwhere', 'https://x y\nz'].flatMap((value) => {
+      try {
+        loadConfig({ GATEWAY_API_KEY: 'k', [name]: value });
+        return [];
+      } catch (error) {
+        expect(error).toBeInstanceOf(ConfigError);
+        return error instanceof ConfigError ? error.problems : [];
+      }
+    });
+    expect(found).not.toEqual([]);
+    for (const line of found) {
+      expect(line).toMatch(new RegExp(`^${name}: \\P{C}{3,310}$`, 'u'));
+    }
+  });
+});
 
 describe('nothing set', () => {
   it('is a local gateway on loopback with the development key and the embedded store', () => {
@@ -39,6 +99,8 @@ describe('nothing set', () => {
       ],
       providers: {},
       webhookSecrets: [],
+      webhookLimits: [{ max: 1000, windowMs: 60_000 }],
+      storageBytesMax: 1024 * 2 ** 20,
     });
   });
 
@@ -102,6 +164,32 @@ describe('keys', () => {
   });
 });
 
+describe('providers', () => {
+  it('are those whose credentials are set, each with its base URL', () => {
+    expect(loadConfig({ ANTHROPIC_API_KEY: 'a', OPENAI_BASE_URL: 'https://o.example' }).providers).toEqual({
+      anthropic: { apiKey: 'a' },
+    });
+    const both = { OPENAI_API_KEY: 'o', OPENAI_BASE_URL: 'https://o.example', ANTHROPIC_BASE_URL: 'https://a.example' };
+    expect(loadConfig({ ...both, ANTHROPIC_API_KEY: 'a' }).providers).toEqual({
+      anthropic: { apiKey: 'a', baseUrl: 'https://a.example' },
+      openai: { apiKey: 'o', baseUrl: 'https://o.example' },
+    });
+  });
+
+  it('include Google where application default credentials are: a file, a login of gcloud, the platform', () => {
+    const google = { google: { project: 'p', location: 'us-central1' } };
+    const project = { GOOGLE_CLOUD_PROJECT: 'p', GATEWAY_API_KEY: 'k' };
+    const file = join(directory, '.config/gcloud/application_default_credentials.json');
+    expect(loadConfig({ ...project, HOME: directory }).providers).toEqual({});
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, '{}');
+    expect(loadConfig({ ...project, HOME: directory }).providers).toEqual(google);
+    expect(loadConfig({ ...project, GOOGLE_APPLICATION_CREDENTIALS: file }).providers).toEqual(google);
+    expect(loadConfig({ ...project, K_SERVICE: 'jsonrpc' }).providers).toEqual(google);
+    expect(loadConfig({ GOOGLE_APPLICATION_CREDENTIALS: file }).providers).toEqual({});
+  });
+});
+
 describe('models', () => {
   it('are described inline or in a file', () => {
     const facts = {
@@ -133,6 +221,16 @@ describe('a mistake', () => {
     ['an offline model that there is not', { MODEL: 'offline/none' }, 'MODEL: '],
     ['a lease that is no number', { GATEWAY_LEASE_MS: 'abc' }, 'GATEWAY_LEASE_MS: must be a number'],
     ['an emulator without a port', { FIRESTORE_EMULATOR_HOST: 'localhost' }, 'FIRESTORE_EMULATOR_HOST: '],
+    ['an emulator of a port out of range', { FIRESTORE_EMULATOR_HOST: 'localhost:65536' }, 'FIRESTORE_EMULATOR_HOST: '],
+    ['a host that is a URL', { HOST: 'http://localhost' }, 'HOST: must be a host name'],
+    ['a project that is none', { GOOGLE_CLOUD_PROJECT: 'My Project' }, 'GOOGLE_CLOUD_PROJECT: '],
+    [
+      'credentials that are not there',
+      { GOOGLE_APPLICATION_CREDENTIALS: '/nowhere/adc.json' },
+      'GOOGLE_APPLICATION_CREDENTIALS: the file ',
+    ],
+    ['a Codex that cannot be started', { CODEX_BIN: '/nowhere/codex' }, 'CODEX_BIN: '],
+    ['an account that is none', { PUSH_SERVICE_ACCOUNT: 'pusher' }, 'PUSH_SERVICE_ACCOUNT: '],
     ['an emulator that is a URL', { PUBSUB_EMULATOR_HOST: 'http://localhost:1' }, 'PUBSUB_EMULATOR_HOST: '],
     ["a provider's key of two lines", { ANTHROPIC_API_KEY: 'sk\nant' }, 'ANTHROPIC_API_KEY: '],
     ['keys in a list', { GATEWAY_KEYS: '[]' }, 'GATEWAY_KEYS: '],
@@ -203,42 +301,7 @@ describe('white space around a value', () => {
   it('is no part of it: CR, newlines, blanks and tabs, in every variable', () => {
     const file = join(directory, 'trimmed.json');
     writeFileSync(file, `${KEYS}\r\n`);
-    const env = {
-      ...{
-        PORT: '8081',
-        HOST: '127.0.0.1',
-        GATEWAY_API_KEY: 'bare',
-        GATEWAY_KEYS: `@${file}`,
-        GATEWAY_LIMITS: '5/minute',
-      },
-      ...{
-        GATEWAY_DATA_DIR: '/data',
-        GATEWAY_STORE: 'memory',
-        GATEWAY_BUS: 'local',
-        GATEWAY_TOPIC: 'topic',
-        MODEL: 'openai/x',
-      },
-      ...{ ANTHROPIC_API_KEY: 'a', ANTHROPIC_BASE_URL: 'https://a.example', OPENAI_API_KEY: 'o', ENGINE: 'codex' },
-      ...{ OPENAI_BASE_URL: 'https://o.example/v1', GOOGLE_BASE_URL: 'https://g.example', GATEWAY_LEASE_MS: '3000' },
-      ...{
-        GATEWAY_HEARTBEAT_MS: '1000',
-        GOOGLE_CLOUD_PROJECT: 'p',
-        GOOGLE_CLOUD_LOCATION: 'l',
-        ALLOWED_ORIGINS: 'https://x.example',
-      },
-      ...{
-        WEBHOOK_SECRETS: 'github:abc',
-        BFF_BASE_URL: 'http://b.example',
-        COMPANION_URL: 'https://c.example',
-        HOME: '/home',
-      },
-      ...{
-        COMPANION_CALLER: 'c@example.com',
-        PUSH_AUDIENCE: 'p',
-        PATH: '/bin',
-        MCP_SERVERS: '{"a":{"url":"https://m.example"}}',
-      },
-    };
+    const env = { ...VALID, GATEWAY_KEYS: `@${file}` };
     for (const space of ['\r', '\n', '\r\n', ' \t ']) {
       const spaced = Object.fromEntries(Object.entries(env).map(([name, value]) => [name, `${space}${value}${space}`]));
       expect(loadConfig(spaced)).toEqual(loadConfig(env));
