@@ -3,6 +3,7 @@
 // takes traffic.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createOrigins } from '../shared/auth/origins.ts';
+import type { Config } from '../shared/config/config.ts';
 import { trimEnvironment } from '../shared/config/environment.ts';
 import { RpcError } from '../shared/errors.ts';
 import type { Gateway } from '../shared/gateway.ts';
@@ -30,7 +31,9 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
     // A probe touches nothing, so nothing is loaded for it (its handler is a few lines, cheaper to carry than to
     // fetch); the parts are built for the first verbose one.
     let parts: Promise<Parts> | undefined;
-    const lazyParts = (): Promise<Parts> => {
+    const lazyParts = async (): Promise<Parts | undefined> => {
+      // Its account reads no secret.
+      if ((await readConfig()).keys.source === 'secret-manager') return undefined;
       parts ??= buildParts().catch((error: unknown) => {
         parts = undefined;
         throw error;
@@ -39,7 +42,7 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
     };
     const hasOrigins = process.env.ALLOWED_ORIGINS !== undefined;
     const log = createLogger();
-    const origins = hasOrigins ? (await lazyParts()).services.origins : createOrigins(new Set(), log);
+    const origins = createOrigins(hasOrigins ? (await readConfig()).allowedOrigins : new Set(), log);
     return {
       handler: createHealthHandler(origins, lazyParts),
       log,
@@ -72,16 +75,19 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
   },
 };
 
+async function readConfig(): Promise<Config> {
+  const { loadConfig } = await import('../shared/config/config.ts');
+  return loadConfig(process.env);
+}
+
 async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Promise<Parts> {
-  const [{ loadConfig }, { createServices }, { createGateway }, { createRegistry }, { connectCompanion }] =
-    await Promise.all([
-      import('../shared/config/config.ts'),
-      import('../shared/create-services.ts'),
-      import('../shared/gateway.ts'),
-      import('../shared/rpc/method.ts'),
-      import('../shared/forward/connect.ts'),
-    ]);
-  const config = loadConfig(process.env);
+  const [config, { createServices }, { createGateway }, { createRegistry }, { connectCompanion }] = await Promise.all([
+    readConfig(),
+    import('../shared/create-services.ts'),
+    import('../shared/gateway.ts'),
+    import('../shared/rpc/method.ts'),
+    import('../shared/forward/connect.ts'),
+  ]);
   const services = await createServices(config);
   return { services, gateway: createGateway(services, connectCompanion(createRegistry(methods), config)) };
 }

@@ -1,5 +1,4 @@
 // The companion's HTTP server: `/ws` for everybody with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
-
 import type { OidcOptions } from '../../shared/auth/oidc.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { createGateway } from '../../shared/gateway.ts';
@@ -7,7 +6,8 @@ import { errorFields } from '../../shared/log.ts';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
 import type { Registry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
-import { type HttpHandler, handleCors, pathOf, requestIdOf, sendError, sendJson } from '../server/http.ts';
+import { createHealthHandler } from '../health/handler.ts';
+import { type HttpHandler, pathOf, requestIdOf, sendError } from '../server/http.ts';
 import { createHttpServer, type HttpServer } from '../server/node-server.ts';
 import { createRequestGuard } from '../server/request-guard.ts';
 import { createForwardedHandler } from './forwarded.ts';
@@ -25,9 +25,7 @@ export function createCompanionServer(
   const gateway = createGateway(services, registry);
   const { config, origins } = services;
   const guard = createRequestGuard({ host: config.deployed ? undefined : config.host, origins });
-  const health: HttpHandler = (req, res) => {
-    if (!handleCors(req, res, origins, 'GET')) sendJson(res, 200, { status: 'healthy' });
-  };
+  const health = createHealthHandler(origins, async () => ({ services, gateway }));
   const routes: ReadonlyMap<string, HttpHandler> = new Map([
     ['/', health],
     ['/health', health],

@@ -23,8 +23,11 @@ interface Check {
   readonly latency_ms: number;
 }
 
-/** What the verbose check needs; created at the first verbose check, so that a plain probe needs no dependency. */
-export type HealthParts = () => Promise<{ readonly services: Services; readonly gateway: Gateway }>;
+/**
+ * What the verbose check needs; created at the first verbose check, so that a plain probe needs no dependency. Undefined
+ * where this deployable cannot read keys, so that it could authenticate no caller: there is no verbose check then.
+ */
+export type HealthParts = () => Promise<{ readonly services: Services; readonly gateway: Gateway } | undefined>;
 
 /** Accepts its request at `/` and at `/health`. */
 export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: HealthParts): HttpHandler {
@@ -43,7 +46,9 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
         sendJson(res, 200, { status: 'healthy' });
         return;
       }
-      const { services, gateway } = await parts();
+      const found = await parts();
+      if (found === undefined) throw new RpcError('not_found', { message: 'Not found: this service reads no keys' });
+      const { services, gateway } = found;
       const caller = await gateway.authenticate(req.headers, { client: req });
       const { rate, refusal } = await gateway.admit(caller, { scope: null, mayDegrade: true });
       headers = rateHeaders(rate);

@@ -115,6 +115,14 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
     expect([verbose.status, await verbose.json()]).toMatchObject([200, { status: 'healthy' }]);
   });
 
+  it('health, but no verbose check where its account reads no keys', async () => {
+    const { url } = await start('health', { GOOGLE_CLOUD_PROJECT: 'p', ALLOWED_ORIGINS: 'https://app.example' });
+    const headers = { 'x-api-key': KEY, origin: 'https://app.example' };
+    const plain = await fetch(`${url}/health`, { headers });
+    expect([plain.status, plain.headers.get('access-control-allow-origin')]).toEqual([200, headers.origin]);
+    expect((await fetch(`${url}/health?verbose=1`, { headers })).status).toBe(404);
+  });
+
   it('jsonrpc', async () => {
     const { url } = await start('jsonrpc');
     for (const at of ['/', '/jsonrpc']) {

@@ -40,7 +40,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['functions/jsonrpc', ['*', 'functions/server']],
   ['functions/webhook', ['*', 'functions/server']],
   ['functions/deployments', ['*', 'functions/server']],
-  ['functions/companion', ['*', 'functions/server']],
+  ['functions/companion', ['*', 'functions/server', 'functions/health']],
   ['functions/index.ts', ['*', 'functions/*']],
   ['functions/console', ['client']],
   ['functions/cli', ['client', 'methods']],

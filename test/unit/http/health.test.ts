@@ -1,0 +1,142 @@
+// `GET /health`: a probe that touches no dependency, and the verbose check of all of them, for callers with a key.
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { createCompanionServer } from '../../../functions/companion/companion.ts';
+import { createHealthHandler } from '../../../functions/health/handler.ts';
+import { systemClock } from '../../../shared/clock.ts';
+import { loadConfig } from '../../../shared/config/config.ts';
+import { createServices } from '../../../shared/create-services.ts';
+import { RpcError } from '../../../shared/errors.ts';
+import { createLogger } from '../../../shared/log.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import { countOperations } from '../../support/fixtures/rate-limit.ts';
+import { startInProcess } from '../../support/in-process.ts';
+
+const KEY = { 'x-api-key': 'dev-key' };
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+/** What the checks ask, and which of them fail. */
+type Name = 'store' | 'bus' | 'keys';
+
+async function start(limits = '100/minute') {
+  const failing = new Set<Name>();
+  const pings: Name[] = [];
+  const ping = (name: Name) => async () => {
+    pings.push(name);
+    if (failing.has(name)) throw new RpcError('unavailable');
+  };
+  const counted = countOperations(createEmbeddedStore({ path: ':memory:', clock: systemClock }));
+  const store = { ...counted, ping: ping('store') };
+  const gateway = await startInProcess({ GATEWAY_LIMITS: limits }, { store });
+  const { bus, keys } = gateway.services;
+  Object.assign(bus, { ping: ping('bus') });
+  Object.assign(keys, { ping: ping('keys') });
+  closing.push(() => counted.close(), gateway.close);
+  const get = (query = '', headers: Record<string, string> = {}) => fetch(`${gateway.url}/health${query}`, { headers });
+  return { gateway, counted, failing, pings, get };
+}
+
+describe('a probe', () => {
+  it('is answered without a credential and without touching a dependency, also while all of them fail', async () => {
+    const { counted, failing, pings, get } = await start();
+    for (const name of ['store', 'bus', 'keys'] as const) failing.add(name);
+    counted.reset();
+    for (const query of ['', '?verbose=0', '?verbose=false', '?x=1']) {
+      const response = await get(query, { 'x-api-key': 'wrong' });
+      expect([response.status, await response.text()]).toEqual([200, '{"status":"healthy"}']);
+    }
+    expect([counted.total(), pings]).toEqual([0, []]);
+  });
+
+  it('is read and nothing else', async () => {
+    const { gateway } = await start();
+    const post = await fetch(`${gateway.url}/health`, { method: 'POST', body: '{}' });
+    expect([post.status, post.headers.get('allow')]).toEqual([405, 'GET, HEAD, OPTIONS']);
+    expect(await post.json()).toMatchObject({ error: { code: 405, data: { reason: 'method_not_allowed' } } });
+    expect((await fetch(`${gateway.url}/health/x`)).status).toBe(404);
+  });
+});
+
+describe('the verbose check', () => {
+  it('needs a key, in a header', async () => {
+    const { get, pings } = await start();
+    for (const query of ['?verbose=1', '?verbose=1&api_key=dev-key']) {
+      const response = await get(query);
+      expect([response.status, response.headers.get('www-authenticate')]).toEqual([401, expect.stringMatching(/^Bearer/)]);
+    }
+    expect(pings).toEqual([]);
+  });
+
+  it('has a check with a latency for each dependency, and the limits of the caller', async () => {
+    const { get } = await start('2/day');
+    const response = await get('?verbose=1', KEY);
+    const ok = { status: 'ok', latency_ms: expect.any(Number) };
+    expect([response.status, await response.json()]).toEqual([
+      200,
+      { status: 'healthy', checks: { store: ok, bus: ok, keys: ok } },
+    ]);
+    expect([response.headers.get('x-ratelimit-limit'), response.headers.get('x-ratelimit-remaining')]).toEqual([
+      '2',
+      '1',
+    ]);
+    await get('?verbose=1', KEY);
+    const refused = await get('?verbose=1', KEY);
+    expect(refused.status).toBe(429);
+    for (const name of ['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after']) {
+      expect(refused.headers.get(name), name).toMatch(/^\d+$/);
+    }
+  });
+
+  it.each(['store', 'bus', 'keys'] as const)('is 503 "degraded" where %s fails', async (name) => {
+    const { failing, get } = await start();
+    failing.add(name);
+    const response = await get('?verbose=1', KEY);
+    expect(response.status).toBe(503);
+    expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0);
+    const { status, checks } = (await response.json()) as {
+      readonly status: string;
+      readonly checks: Record<string, { readonly status: string; readonly latency_ms: number }>;
+    };
+    expect(status).toBe('degraded');
+    expect(Object.keys(checks).filter((one) => checks[one]?.status === 'failed')).toEqual([name]);
+    expect(checks[name]?.latency_ms).toBeTypeOf('number');
+  });
+
+  it('is there on the companion, which reads keys as well', async () => {
+    const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local' });
+    const services = await createServices(config, { log: createLogger({ format: 'json', write() {} }) });
+    const server = createCompanionServer(services, new Map());
+    const get = await listen(server);
+    closing.push(() => services.close());
+    expect(await (await get('')).json()).toEqual({ status: 'healthy' });
+    expect((await get('?verbose=1')).status).toBe(401);
+    expect(await (await get('?verbose=1', KEY)).json()).toMatchObject({ status: 'healthy', checks: { store: {} } });
+  });
+
+  it('is 404 where the service can read no keys', async () => {
+    const handler = createHealthHandler({ has: () => false }, async () => undefined);
+    const get = await listen(createServer((req, res) => void handler(req, res)));
+    expect((await get('')).status).toBe(200);
+    for (const headers of [{}, KEY]) {
+      const response = await get('?verbose=1', headers);
+      expect([response.status, await response.json()]).toMatchObject([404, { error: { code: 404 } }]);
+    }
+  });
+});
+
+async function listen(server: ReturnType<typeof createServer>) {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closing.push(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  const { port } = server.address() as AddressInfo;
+  return (query: string, headers: Record<string, string> = {}) =>
+    fetch(`http://127.0.0.1:${port}/health${query}`, { headers });
+}
