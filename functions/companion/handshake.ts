@@ -48,8 +48,9 @@ export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, 
       if (caller.digest !== undefined && LOCAL_KEY_DIGEST.equals(caller.digest)) parts.guard.checkOrigin(req);
       return caller;
     } catch (error) {
-      const isWrong = error instanceof RpcError && error.reason === 'unauthorized';
-      if (!isWrong || ticket === undefined) throw error;
+      // Beside a ticket the key need not be valid, and keys need not be available: the ticket is checked next.
+      const isRefused = error instanceof RpcError && ['unauthorized', 'unavailable'].includes(error.reason);
+      if (!isRefused || ticket === undefined) throw error;
     }
   }
   // A page sends its origin and cannot lie about it: one of another site must not use its visitor's ticket or network.

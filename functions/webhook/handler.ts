@@ -43,28 +43,41 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
 
   /**
-   * The key beside a signature may be a wrong one, or meant for a proxy: then the signature decides, and undefined is
-   * returned.
+   * Who the key stands for; undefined where a signature is there instead, or beside a key that is not valid. Keys that
+   * cannot be had are the error, for the case that the signature is not valid either.
    */
-  const admitKey = async (req: IncomingMessage, isSigned: boolean): Promise<Admitted | undefined> => {
+  const recognize = async (req: IncomingMessage, isSigned: boolean): Promise<Caller | RpcError | undefined> => {
     if (isSigned && !hasKey(req.headers)) return undefined;
-    let caller: Caller;
     try {
-      caller = await gates.authenticate(req.headers, { client: req, isOptional: isSigned });
+      return await gates.authenticate(req.headers, { client: req, isOptional: isSigned });
     } catch (error) {
-      if (isSigned && error instanceof RpcError && error.reason === 'unauthorized') return undefined;
-      throw error;
+      if (!isSigned || !(error instanceof RpcError)) throw error;
+      return error.reason === 'unauthorized' ? undefined : error;
     }
-    const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
-    return { caller, about: fromKey(caller, req), body };
   };
 
-  /** Credentials are checked before the body is read, except a signature, which covers the body. */
+  /**
+   * Credentials are checked before the body is read, except a signature, which covers the body. A valid signature is
+   * enough whatever stands beside it: a key that may not deliver counts only where the signature is not valid.
+   */
   const admit = async (req: IncomingMessage): Promise<Admitted> => {
     const isSigned = config.webhookSecrets.length > 0 && signatures.isSigned(req.headers);
-    const byKey = await admitKey(req, isSigned);
-    if (byKey !== undefined) return byKey;
-    const body = await readBody(req, EVENT_BODY_BYTES_MAX);
+    const byKey = await recognize(req, isSigned);
+    const caller = byKey instanceof RpcError ? undefined : byKey;
+    const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
+    if (caller !== undefined && (!isSigned || caller.scopes.has('webhook'))) {
+      return { caller, about: fromKey(caller, req), body };
+    }
+    try {
+      return await admitSigner(req, body);
+    } catch (error) {
+      if (caller !== undefined) return { caller, about: fromKey(caller, req), body };
+      throw byKey ?? error;
+    }
+  };
+
+  const admitSigner = async (req: IncomingMessage, body: Uint8Array | RpcError): Promise<Admitted> => {
+    if (body instanceof RpcError) throw body;
     const signer = await wrongCredentials.check(req, () => signatures.verify(req.headers, body));
     const caller = { keyId: ownerOf(signer), scopes: new Set(['webhook'] as const), limits: config.webhookLimits };
     return { caller, about: fromSigner(signer, req), body };

@@ -1,6 +1,8 @@
 // Who may open a socket, and what everybody else is told.
+import { createHash } from 'node:crypto';
 import { connect as connectTcp } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { RpcError } from '../../../shared/errors.ts';
 import type { Fixture, Message } from '../../support/fixtures/companion.ts';
 import { createFixture, KEY, refusal } from '../../support/fixtures/companion.ts';
 
@@ -82,6 +84,23 @@ describe('a ticket', () => {
     const client = await fixture.connect({ headers, protocols: ['gateway.v1', `gateway.ticket.${await ticket()}`] });
     client.socket.close();
     await client.closed;
+  });
+
+  it('is enough while a key beside it cannot be looked up', async () => {
+    const protocols = ['gateway.v1', `gateway.ticket.${await ticket()}`];
+    const { keys } = fixture.services;
+    const known = keys.find.bind(keys);
+    const wrong = createHash('sha256').update('wrong').digest();
+    const find = vi.spyOn(keys, 'find').mockImplementation((digest) => {
+      if (wrong.equals(digest)) throw new RpcError('unavailable');
+      return known(digest);
+    });
+    const headers = { 'X-API-Key': 'wrong' };
+    expect((await refusal(fixture.url, { headers })).status).toBe(503);
+    const client = await fixture.connect({ headers, protocols });
+    client.socket.close();
+    await client.closed;
+    find.mockRestore();
   });
 
   it('is for pages of listed origins', async () => {

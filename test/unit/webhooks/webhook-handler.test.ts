@@ -1,7 +1,8 @@
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { RpcError } from '../../../shared/errors.ts';
 import { toRecordedEvent } from '../../../shared/methods/schemas/event-schemas.ts';
 import type { Receipt } from '../../../shared/webhooks/accept.ts';
 import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
@@ -233,6 +234,9 @@ describe('POST /webhook', () => {
     ['a key that is not ours', (body: string) => ({ 'X-API-Key': 'nobody', ...github(body) })],
     ['a token that is not ours', (body: string) => ({ Authorization: 'Bearer nobody', ...github(body) })],
     ['an Authorization that is no key', (body: string) => ({ Authorization: 'Basic dTpw', ...github(body) })],
+    ['a key without the scope', (body: string) => ({ 'X-API-Key': 'key-of-ops-00000', ...github(body) })],
+    ['a token without the scope', (body: string) => ({ Authorization: 'Bearer key-of-ops-00000', ...standard(body) })],
+    ['two different keys', (body: string) => ({ ...CI, Authorization: 'Bearer key-of-ops-00000', ...standard(body) })],
     [
       'a signature of the other kind that is not valid',
       (body: string) => ({ 'webhook-signature': 'v1,x', ...github(body) }),
@@ -240,6 +244,22 @@ describe('POST /webhook', () => {
   ])('accepts a valid signature beside %s', async (_, headersOf) => {
     const body = JSON.stringify({ event: 'a', data: {} });
     expect((await post('/webhook', headersOf(body), body)).status).toBe(200);
+  });
+
+  test('accepts a valid signature while keys cannot be had, and answers one that is not valid with 503', async () => {
+    const { keys } = stage.services;
+    const find = vi.spyOn(keys, 'find').mockRejectedValue(new RpcError('unavailable'));
+    const body = JSON.stringify({ event: 'a', data: {} });
+    expect((await post('/webhook', { ...CI, ...github(body) }, body)).status).toBe(200);
+    expect((await post('/webhook', { ...CI, ...github(body, 'guess') }, body)).status).toBe(503);
+    expect((await post('/webhook', github(body, 'guess'), body)).status).toBe(401);
+    find.mockRestore();
+  });
+
+  test('answers a key without the scope with 403 beside a signature that is not valid', async () => {
+    const body = JSON.stringify({ event: 'a', data: {} });
+    const headers = { 'X-API-Key': 'key-of-ops-00000', ...github(body, 'guess') };
+    expect((await post('/webhook', headers, body)).status).toBe(403);
   });
 
   test('keeps the latest deployment of senders whose clock stands still, as the reference shows it', async () => {
