@@ -81,6 +81,7 @@ export interface WireError {
   readonly data: WireErrorData;
 }
 
+const STATUSES_OF_ANSWERS: ReadonlySet<number> = new Set([429, 500, 503]);
 /** Delay before a retry after an outage of unknown length. */
 const UNAVAILABLE_MS = 1_000;
 
@@ -118,6 +119,14 @@ export class RpcError extends Error {
   /** HTTP status of a single JSON-RPC call that fails this way: mostly 200, as JSON-RPC clients expect. */
   get callStatus(): number {
     return ERRORS[this.reason].status;
+  }
+
+  /**
+   * HTTP status of a single call whose method fails this way: 200, since the request itself was accepted, except for
+   * what makes an HTTP client wait or report a fault of the server.
+   */
+  get answerStatus(): number {
+    return STATUSES_OF_ANSWERS.has(this.callStatus) ? this.callStatus : 200;
   }
 
   /** The `error` member of a response. */

@@ -61,7 +61,7 @@ export function forwardToCompanion(
     if (companion === undefined) {
       throw new RpcError('forbidden', {
         message: `Forbidden: this deployment has no companion service, which ${method} needs`,
-        data: { disabled: method },
+        data: { disabled_by: 'deployment', disabled: method },
       });
     }
     const { caller, requestId, requestMetadata, signal } = context;

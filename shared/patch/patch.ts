@@ -111,7 +111,7 @@ async function runScript(
   if (result.exitCode === 127 && output.includes('git')) {
     throw new RpcError('sandbox_unavailable', {
       message: 'Sandbox unavailable: git is not installed',
-      data: { hint: 'install it: apt-get install git' },
+      data: { disabled_by: 'deployment', hint: 'install it: apt-get install git' },
     });
   }
   if (result.exitCode === STEP.directory) throw repoIssue(directory, firstError(output));

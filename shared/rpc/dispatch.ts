@@ -185,7 +185,10 @@ async function answer<Context>(
     hold(-reserved);
     const error = toRpcError(thrown);
     gates.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
-    return { text: call.id === undefined ? undefined : answers.failure(call.id, error), status: error.callStatus };
+    return {
+      text: call.id === undefined ? undefined : answers.failure(call.id, error),
+      status: isBad(call) ? error.callStatus : error.answerStatus,
+    };
   }
 }
 

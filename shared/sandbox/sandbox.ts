@@ -59,7 +59,10 @@ export type Availability =
 
 /** The error of a machine that cannot run a sandbox. */
 export function sandboxUnavailable({ reason, hint }: Extract<Availability, { ok: false }>): RpcError {
-  return new RpcError('sandbox_unavailable', { message: `Sandbox unavailable: ${reason}`, data: { hint } });
+  return new RpcError('sandbox_unavailable', {
+    message: `Sandbox unavailable: ${reason}`,
+    data: { disabled_by: 'deployment', hint },
+  });
 }
 
 export interface RunOptions {

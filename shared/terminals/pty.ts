@@ -135,7 +135,7 @@ function load(): Binding {
   } catch (cause) {
     throw new RpcError('sandbox_unavailable', {
       message: 'Terminals are unavailable: the PTY binding is not installed for this machine',
-      data: { hint: 'npm install @lydell/node-pty (Linux, x64 and arm64)' },
+      data: { disabled_by: 'deployment', hint: 'npm install @lydell/node-pty (Linux, x64 and arm64)' },
       cause,
     });
   }

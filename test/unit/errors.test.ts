@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { ERRORS, type Reason, RpcError, toRpcError } from '../../shared/errors.ts';
 
-/** Contract section 3: code, HTTP status of a single call, reasons. */
+/** What callers rely on: code, HTTP status of a single call, reasons. */
 const CONTRACT: readonly (readonly [code: number, status: number, reasons: readonly Reason[]])[] = [
   [-32700, 400, ['parse_error']],
   [-32600, 400, ['invalid_request']],
@@ -17,7 +17,7 @@ const CONTRACT: readonly (readonly [code: number, status: number, reasons: reado
   [503, 503, ['unavailable']],
   [403, 200, ['forbidden', 'sandbox_unavailable']],
   [404, 200, ['not_found']],
-  [409, 200, ['conflict', 'session_busy', 'queue_full', 'idempotency_in_flight', 'patch_failed']],
+  [409, 200, ['conflict', 'session_busy', 'queue_full', 'idempotency_in_flight', 'patch_failed', 'storage_full']],
   [499, 200, ['cancelled']],
   [502, 200, ['upstream_error']],
   [504, 200, ['upstream_timeout']],
@@ -43,6 +43,7 @@ describe('the error table', () => {
   it('has a reason for every code of the contract and a code for every reason', () => {
     const codes = new Set(Object.values(ERRORS).map(({ code }) => code));
     expect([...codes].toSorted()).toEqual(CONTRACT.map(([code]) => code).toSorted());
+    expect(CONTRACT.flatMap(([, , reasons]) => reasons).toSorted()).toEqual(Object.keys(ERRORS).toSorted());
   });
 });
 

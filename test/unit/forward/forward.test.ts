@@ -244,7 +244,9 @@ describe('a forwarded call', () => {
       transport: 'http',
       signal: new AbortController().signal,
     });
-    expect(JSON.parse(reply.text ?? '')).toMatchObject({ error: { code: 403, data: { disabled: 'test.run' } } });
+    expect(JSON.parse(reply.text ?? '')).toMatchObject({
+      error: { code: 403, data: { disabled_by: 'deployment', disabled: 'test.run' } },
+    });
   });
 });
 

@@ -2,9 +2,9 @@
 // failures.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { RpcError } from '../../../shared/errors.ts';
+import { type Reason, RpcError } from '../../../shared/errors.ts';
 import { type CallRecord, dispatch, type Gates, type Reply } from '../../../shared/rpc/dispatch.ts';
-import { type AnyMethod, createRegistry, type MethodDefinition } from '../../../shared/rpc/method.ts';
+import { type AnyMethod, createRegistry, type MethodDefinition, type Registry } from '../../../shared/rpc/method.ts';
 
 interface Trace {
   readonly trace: string[];
@@ -47,10 +47,22 @@ interface Asked {
   readonly audit: readonly CallRecord[];
 }
 
-async function ask(body: string | RpcError, gates: Partial<Gates<Trace>> = {}): Promise<Asked> {
+/** A method that fails for the reason. */
+function askMethod(reason: Reason): Promise<Asked> {
+  const failing = method('failing', async () => {
+    throw new RpcError(reason);
+  });
+  return ask(say(call('failing')), {}, createRegistry([failing]));
+}
+
+async function ask(
+  body: string | RpcError,
+  gates: Partial<Gates<Trace>> = {},
+  methods: Registry<Trace> = registry,
+): Promise<Asked> {
   const trace: string[] = [];
   const audit: CallRecord[] = [];
-  const reply = await dispatch(registry, {
+  const reply = await dispatch(methods, {
     body: typeof body === 'string' ? Buffer.from(body) : body,
     requestId: 'req_1',
     gates: {
@@ -97,6 +109,16 @@ describe('a call', () => {
       payload: { error: { code: -32601, data: { reason: 'method_not_found' } } },
     });
     expect(audit).toMatchObject([{ method: 'unknown', outcome: 'method_not_found' }]);
+  });
+
+  it('of an unknown method is -32601 to callers of every scope: the look-up is first', async () => {
+    const { reply, trace } = await ask(say(call('nope', ['wrong'])), {
+      authorize() {
+        throw new RpcError('forbidden');
+      },
+    });
+    expect(trace).toEqual(['limit 1 ?']);
+    expect(reply).toMatchObject({ status: 200, payload: { error: { code: -32601 } } });
   });
 
   it('without the scope is refused before its params are read', async () => {
@@ -160,6 +182,32 @@ describe('failures', () => {
         error: { code: 404, data: { reason: 'not_found', session_id: 's', request_id: 'req_1', retryable: false } },
       },
     });
+  });
+
+  it.each([
+    ...(['not_found', 'forbidden', 'conflict', 'payload_too_large', 'unauthorized', 'upstream_error'] as const),
+    ...(['invalid_request', 'unsupported_media_type', 'cancelled', 'upstream_timeout'] as const),
+  ])(
+    'that a method answers are 200 over HTTP, whatever the status of the same failure before it: %s',
+    async (reason) => {
+      const { reply } = await askMethod(reason);
+      expect(reply).toMatchObject({ status: 200, payload: { id: 1, error: { data: { reason } } } });
+    },
+  );
+
+  it.each([
+    ['rate_limited', 429],
+    ['unavailable', 503],
+    ['internal', 500],
+  ] as const)('that a method answers have their status where an HTTP client acts on it: %s', async (reason, status) => {
+    expect(await askMethod(reason)).toMatchObject({
+      reply: { status, payload: { id: 1, error: { data: { reason } } } },
+    });
+  });
+
+  it('of an envelope have their status, under an id that could be read', async () => {
+    const { reply } = await ask(say({ jsonrpc: '1.0', method: 'echo', id: 7 }));
+    expect(reply).toMatchObject({ status: 400, payload: { id: 7, error: { code: -32600 } } });
   });
 
   it('of a gate that is no RpcError are masked too', async () => {
@@ -284,6 +332,23 @@ describe('a client that has gone', () => {
     expect(ran.filter((name) => name.startsWith('change'))).toHaveLength(10);
     expect(ran.filter((name) => name.startsWith('look')).length).toBeLessThan(10);
     expect(JSON.parse(text ?? '').at(-2)).toMatchObject({ id: 18, error: { code: 499 } });
+  });
+});
+
+describe('the calls of a batch', () => {
+  it('run 8 at a time', async () => {
+    let running = 0;
+    let most = 0;
+    const counting = method('counting', async ({ text }) => {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setImmediate(resolve));
+      running--;
+      return { text };
+    });
+    const calls = Array.from({ length: 50 }, (_, n) => call('counting', { text: 'a' }, n));
+    const { reply } = await ask(say(...calls), {}, createRegistry([counting]));
+    expect(reply.payload).toHaveLength(50);
+    expect([most, running]).toEqual([8, 0]);
   });
 });
 

@@ -29,7 +29,7 @@ describe('without bubblewrap', () => {
     });
     const spec = { keyId: 'a', argv: ['true'] as const };
     const options = { signal: new AbortController().signal, timeoutMs: 1000, outputBytesMax: 100 };
-    const refused = { reason: 'sandbox_unavailable', data: { hint: expect.any(String) } };
+    const refused = { reason: 'sandbox_unavailable', data: { disabled_by: 'deployment', hint: expect.any(String) } };
     await expect(sandbox.run({ ...spec, argv: ['true'] }, options)).rejects.toMatchObject(refused);
     await expect(sandbox.spawn({ ...spec, argv: ['true'] })).rejects.toMatchObject(refused);
     await expect(sandbox.attach({ ...spec, argv: ['true'] }, '/dev/null')).rejects.toMatchObject(refused);
