@@ -67,7 +67,10 @@ describe('the verbose check', () => {
     const { get, pings } = await start();
     for (const query of ['?verbose=1', '?verbose=1&api_key=dev-key']) {
       const response = await get(query);
-      expect([response.status, response.headers.get('www-authenticate')]).toEqual([401, expect.stringMatching(/^Bearer/)]);
+      expect([response.status, response.headers.get('www-authenticate')]).toEqual([
+        401,
+        expect.stringMatching(/^Bearer/),
+      ]);
     }
     expect(pings).toEqual([]);
   });
