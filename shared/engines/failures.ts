@@ -76,7 +76,7 @@ export function toFailure(provider: ProviderName, modelId: string, thrown: unkno
   }
   if (status >= 200 && status < 300) return fail('cut its answer short', true, false, { sent: true });
   const said = `${code} ${words}`;
-  if (status === 413 || (status !== 429 && isOverflow(said))) {
+  if (status === 413 || isOverflow(said, status)) {
     const error = new ContextOverflow({ label, data, words, limitTokens: limitOf(words) });
     return { ...fail('', false), error };
   }

@@ -30,7 +30,12 @@ const LIMITS: readonly RegExp[] = [
 const BUDGET_MIN = 1_024;
 const STEP = 3 / 4;
 
-export function isOverflow(words: string): boolean {
+/**
+ * `status`: of HTTP. A refusal by rate (429) counts where the request alone has more tokens than the account may send
+ * in a minute, so that no wait helps.
+ */
+export function isOverflow(words: string, status?: number): boolean {
+  if (status === 429) return /request too large for/i.test(words);
   return FORMS.some((form) => form.test(words));
 }
 

@@ -59,7 +59,7 @@ export function toToolset(
       } catch (error) {
         signal.throwIfAborted();
         const message = error instanceof RpcError ? error.message : 'the tool failed';
-        return { content: message, isError: true };
+        return { content: message.toWellFormed(), isError: true };
       }
     },
   };
@@ -91,6 +91,7 @@ function toText({ content, structuredContent }: McpResult): string {
   // Servers usually repeat structured content as text; without that, the result would be empty.
   if (parts.length === 0 && structuredContent !== undefined)
     parts.push(typeof structuredContent === 'string' ? structuredContent : JSON.stringify(structuredContent));
-  const text = parts.join('\n').toWellFormed();
-  return text.length > ANSWER_CHARS_MAX ? `${text.slice(0, ANSWER_CHARS_MAX)}\n[cut: the answer was longer]` : text;
+  const text = parts.join('\n');
+  const shown = text.slice(0, ANSWER_CHARS_MAX).toWellFormed();
+  return text.length > ANSWER_CHARS_MAX ? `${shown}\n[cut: the answer was longer]` : shown;
 }

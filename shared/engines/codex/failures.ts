@@ -41,7 +41,7 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
     });
   };
   if (isUnreachable) return failShort('OpenAI could not be reached', reported === LOST ? { sent: true } : {});
-  if (kind === 'contextWindowExceeded' || (status !== 429 && isOverflow(words)))
+  if (kind === 'contextWindowExceeded' || isOverflow(words, status))
     return new ContextOverflow({ label: 'OpenAI', data, words, limitTokens: limitOf(words) });
   if (kind === 'usageLimitExceeded' || status === 402 || NO_CREDIT.test(words))
     return fail(`OpenAI says that the account has no quota left${status === undefined ? '' : ` (${status})`}`, false);

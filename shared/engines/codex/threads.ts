@@ -181,7 +181,8 @@ async function inject(
 }
 
 function toItem(role: ResponseMessage['role'], text: string): ResponseMessage {
-  return { type: 'message', role, content: [{ type: role === 'assistant' ? 'output_text' : 'input_text', text }] };
+  const type = role === 'assistant' ? 'output_text' : 'input_text';
+  return { type: 'message', role, content: [{ type, text: text.toWellFormed() }] };
 }
 
 /** `codex/gpt-5.5` -> `gpt-5.5`. */

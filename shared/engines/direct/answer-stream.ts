@@ -3,14 +3,19 @@
 
 import type { LanguageModelV4StreamPart, LanguageModelV4ToolCall, SharedV4ProviderMetadata } from '@ai-sdk/provider';
 import { RpcError } from '../../errors.ts';
+import { createPairJoiner } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
+import { ContextOverflow } from '../context-overflow.ts';
 import type { Outcome } from '../engine.ts';
 import { toTooLarge } from '../failures.ts';
 import { clean } from '../provider-words.ts';
 import type { CallGuard } from './call-guard.ts';
 import { PROVIDERS, type ProviderName } from './providers.ts';
 import { isJson } from './stream-repair.ts';
+
+/** Anthropic's end of an answer for which the prompt has left no room. */
+const FULL_CONTEXT = 'model_context_window_exceeded';
 
 /** What the model said in one call, as it must be repeated to the provider when the turn goes on. */
 export type Said =
@@ -51,6 +56,7 @@ export async function* readAnswer(
   const said: Said[] = [];
   const open = new Map<string, Extract<Said, { text: string }>>();
   const toolCalls: LanguageModelV4ToolCall[] = [];
+  const joinPairs = createPairJoiner();
   let content = '';
   let answeredBy = modelId;
   let finish: Finish | undefined;
@@ -85,13 +91,15 @@ export async function* readAnswer(
       case 'text-end':
         pieceOf('text', part.id, part.providerMetadata);
         break;
-      case 'text-delta':
-        if (part.delta === '') break;
-        grow(part.delta);
-        content += part.delta;
-        pieceOf('text', part.id, part.providerMetadata).text += part.delta;
-        event = { AgentMessageDelta: { delta: part.delta } };
+      case 'text-delta': {
+        const delta = joinPairs(part.delta);
+        if (delta === '') break;
+        grow(delta);
+        content += delta;
+        pieceOf('text', part.id, part.providerMetadata).text += delta;
+        event = { AgentMessageDelta: { delta } };
         break;
+      }
       case 'reasoning-start':
         pieceOf('reasoning', part.id, part.providerMetadata);
         break;
@@ -101,7 +109,7 @@ export async function* readAnswer(
         break;
       case 'reasoning-end': {
         const { text } = pieceOf('reasoning', part.id, part.providerMetadata);
-        if (text !== '') event = { AgentReasoning: { text } };
+        if (text !== '') event = { AgentReasoning: { text: text.toWellFormed() } };
         break;
       }
       case 'tool-call':
@@ -130,6 +138,13 @@ export async function* readAnswer(
     yield event;
     guard.release();
   }
+  if (finish?.raw === FULL_CONTEXT && !progress.started)
+    throw new ContextOverflow({
+      label: PROVIDERS[provider].label,
+      data: { provider, model: `${provider}/${modelId}` },
+      words: '',
+      limitTokens: undefined,
+    });
   const mayGoOn = toolCalls.length > 0 && (finish?.reason === 'tool-calls' || finish?.reason === 'stop');
   const finishReason = mayGoOn
     ? 'tool_calls'

@@ -145,8 +145,11 @@ function toPrompt(turn: TurnInput): LanguageModelV4Prompt {
   const prompt: LanguageModelV4Prompt = [];
   if (turn.instructions !== undefined && !isBlank(turn.instructions))
     prompt.push({ role: 'system', content: turn.instructions });
-  for (const { role, content } of turn.messages) {
-    if (!isBlank(content)) prompt.push({ role, content: [{ type: 'text', text: content }] });
+  const messages = turn.messages.filter(({ content }) => !isBlank(content));
+  // Providers require a user's message first: the one before these was blank.
+  const first = messages.findIndex(({ role }) => role === 'user');
+  for (const { role, content } of messages.slice(Math.max(0, first))) {
+    prompt.push({ role, content: [{ type: 'text', text: content.toWellFormed() }] });
   }
   return prompt;
 }

@@ -3,7 +3,13 @@
 import { type EventRepair, isJson, type Json, startsWith } from './stream-repair.ts';
 
 const BLOCKS: ReadonlySet<unknown> = new Set(['text', 'thinking', 'redacted_thinking', 'tool_use']);
-const DELTAS: ReadonlySet<unknown> = new Set(['text_delta', 'input_json_delta', 'thinking_delta', 'signature_delta']);
+/** Kinds of deltas, with the member that holds the piece. */
+const DELTAS: ReadonlyMap<unknown, string> = new Map([
+  ['text_delta', 'text'],
+  ['input_json_delta', 'partial_json'],
+  ['thinking_delta', 'thinking'],
+  ['signature_delta', 'signature'],
+]);
 
 /** Of the first block, most often the only one. */
 const TEXT = Buffer.from('data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"');
@@ -24,10 +30,12 @@ export function createAnthropicRepair(): EventRepair {
           return [];
         }
         left.delete(index);
-        return [{ type, index, content_block: { text: '', thinking: '', data: '', ...block } }];
+        return [{ type, index, content_block: toBlock(block) }, ...firstDelta(index, block)];
       }
       case 'content_block_delta': {
-        if (left.has(index) || !isJson(event.delta) || !DELTAS.has(event.delta.type)) return [];
+        if (left.has(index) || !isJson(event.delta)) return [];
+        const piece = DELTAS.get(event.delta.type);
+        if (piece === undefined || typeof event.delta[piece] !== 'string') return [];
         return event.index === undefined ? [{ ...event, index }] : undefined;
       }
       case 'content_block_stop':
@@ -49,22 +57,48 @@ export function createAnthropicRepair(): EventRepair {
 }
 
 function toMessage(message: unknown): Json {
-  const { id, model, role, usage } = isJson(message) ? message : {};
-  return { id, model, role, usage: { input_tokens: 0, ...(isJson(usage) && usage) } };
+  const { id, model, usage } = isJson(message) ? message : {};
+  return { id: toText(id), model: toText(model), role: 'assistant', usage: { input_tokens: 0, ...toUsage(usage) } };
+}
+
+/** Members that are null or missing are empty; `input` and `id` belong to a call of a tool. */
+function toBlock({ type, id, name, input, text, thinking, data, signature }: Json): Json {
+  return {
+    ...{ type, id, name, input: isJson(input) ? input : {} },
+    ...{ text: toText(text) ?? '', thinking: toText(thinking) ?? '', data: toText(data) ?? '' },
+    signature: toText(signature),
+  };
+}
+
+/** The SDK expects no text in the start of a block, and would leave it out of the answer. */
+function firstDelta(index: unknown, { type, text }: Json): Json[] {
+  if (type !== 'text' || typeof text !== 'string' || text === '') return [];
+  return [{ type: 'content_block_delta', index, delta: { type: 'text_delta', text } }];
 }
 
 function toMessageDelta({ type, delta, usage }: Json): Json {
   const { stop_reason, stop_sequence, stop_details } = isJson(delta) ? delta : {};
   const { explanation } = isJson(stop_details) ? stop_details : {};
-  const counted = isJson(usage) ? usage : {};
-  const { input_tokens, output_tokens = 0, cache_creation_input_tokens, cache_read_input_tokens } = counted;
   return {
     type,
     delta: {
-      stop_reason,
-      stop_sequence,
+      stop_reason: toText(stop_reason),
+      stop_sequence: toText(stop_sequence),
       ...(typeof explanation === 'string' && { stop_details: { type: 'refusal', explanation } }),
     },
-    usage: { input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens },
+    usage: { output_tokens: 0, ...toUsage(usage) },
   };
+}
+
+const COUNTS = ['input_tokens', 'output_tokens', 'cache_creation_input_tokens', 'cache_read_input_tokens'];
+
+function toUsage(usage: unknown): Json {
+  const counted = isJson(usage) ? usage : {};
+  return Object.fromEntries(
+    COUNTS.flatMap((name) => (typeof counted[name] === 'number' ? [[name, counted[name]]] : [])),
+  );
+}
+
+function toText(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
 }

@@ -2,7 +2,7 @@
 // they have no use for: `created_at`, `model`, `output_index`, ids, deltas. What can be said of an answer without it is
 // filled in; text that comes only at the end of a part, of an item or of the response becomes the delta that was left
 // out.
-import { type EventRepair, isJson, type Json, startsWith } from './stream-repair.ts';
+import { type EventRepair, isJson, type Json, NotAStream, startsWith } from './stream-repair.ts';
 
 const ITEMS: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);
 
@@ -40,9 +40,10 @@ export function createOpenAiRepair(): EventRepair {
   };
   /** The text of a message item, or why the model declines, as the events that were left out. */
   const toDeltas = ({ content }: Json): readonly Json[] => {
+    if (typeof content === 'string' && content !== '') return toDelta(content);
     if (!Array.isArray(content)) return [];
     return content.filter(isJson).flatMap(({ type, text, refusal }) => {
-      if (type === 'output_text' && typeof text === 'string' && text !== '') return toDelta(text);
+      if ((type === 'output_text' || type === 'text') && typeof text === 'string' && text !== '') return toDelta(text);
       if (type !== 'refusal' || typeof refusal !== 'string') return [];
       return [...toRefusal(refusal), { type: 'response.refusal.done', item_id: itemId, refusal }];
     });
@@ -68,8 +69,9 @@ export function createOpenAiRepair(): EventRepair {
     switch (type) {
       case 'response.created':
       case 'response.in_progress': {
-        const { id = 'resp_0', created_at = 0, model = '' } = isJson(event.response) ? event.response : {};
-        return [{ type, response: { id, created_at, model } }];
+        const { id, created_at, model } = isJson(event.response) ? event.response : {};
+        const response = { id: toText(id, 'resp_0'), created_at: toNumber(created_at), model: toText(model, '') };
+        return [{ type, response }];
       }
       case 'response.output_item.added': {
         if (!isJson(event.item) || !ITEMS.has(event.item.type)) return [];
@@ -87,12 +89,22 @@ export function createOpenAiRepair(): EventRepair {
         hasPartText = false;
         return missing;
       }
+      case 'response.content_part.done': {
+        if (hasItemText || !isJson(event.part)) return [];
+        return toDeltas({ content: [event.part] });
+      }
       case 'response.output_item.done': {
         if (!isJson(event.item) || !ITEMS.has(event.item.type)) return [];
         const item = toItem(event, event.item);
         const missing = event.item.type === 'message' && !hasItemText ? toDeltas(event.item) : [];
         itemsDone++;
         return [...missing, item];
+      }
+      case 'response.done': {
+        // The end of every kind, as some servers write it.
+        const { status } = isJson(event.response) ? event.response : {};
+        const ending = status === 'failed' || status === 'incomplete' ? status : 'completed';
+        return repair({ ...event, type: `response.${ending}` });
       }
       case 'response.completed':
       case 'response.incomplete': {
@@ -124,8 +136,9 @@ export function createOpenAiRepair(): EventRepair {
         return [{ summary_index: 0, ...place(event) }];
       case undefined: {
         const error = toError(event.error);
-        // Chunks of another API pass: the SDK names them.
-        return error === undefined ? undefined : [{ type: 'error', sequence_number: 0, ...error }];
+        if (error !== undefined) return [{ type: 'error', sequence_number: 0, ...error }];
+        if (Array.isArray(event.choices)) throw new NotAStream('{}', 'a stream of chat completions');
+        return undefined;
       }
       default:
         return [];
@@ -171,14 +184,22 @@ function completeResponse({ incomplete_details, usage }: Json): Json {
 }
 
 function toUsage(usage: Json): Json {
-  const { input_tokens = usage.prompt_tokens ?? 0, output_tokens = usage.completion_tokens ?? 0 } = usage;
+  const { input_tokens = usage.prompt_tokens, output_tokens = usage.completion_tokens } = usage;
   const { input_tokens_details: cached } = usage;
   const { cached_tokens } = isJson(cached) ? cached : {};
   return {
-    input_tokens,
-    output_tokens,
+    input_tokens: toNumber(input_tokens),
+    output_tokens: toNumber(output_tokens),
     ...(typeof cached_tokens === 'number' && { input_tokens_details: { cached_tokens } }),
   };
+}
+
+function toText(value: unknown, otherwise: string): string {
+  return typeof value === 'string' ? value : otherwise;
+}
+
+function toNumber(value: unknown): number {
+  return typeof value === 'number' ? value : 0;
 }
 
 /** An error event's reason, nested or not; the code of some servers is a number. */

@@ -22,10 +22,11 @@ export interface StreamRepair {
   end(): Buffer;
 }
 
-/** A body with status 200 that holds no event. */
+/** A body with status 200 that holds no event, or the events of another API. */
 export class NotAStream extends Error {
   /** The first of it, as text. */
   readonly sample: string;
+  /** Its type, or what it is instead. */
   readonly contentType: string;
 
   constructor(sample: string, contentType: string) {
@@ -39,6 +40,7 @@ export class NotAStream extends Error {
 const SAMPLE_BYTES_MAX = 8 << 10;
 const LINE_END = 0x0a;
 const DATA = Buffer.from('data:');
+const END_OF_EVENT = Buffer.from('\n\n');
 const NOTHING = Buffer.alloc(0);
 
 export function createStreamRepair(repair: EventRepair, contentType: string): StreamRepair {
@@ -108,7 +110,8 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
       return lines(whole);
     },
     end() {
-      const rest = lines(Buffer.concat(open));
+      // The last event of some servers ends with the body, without the blank line that others would wait for.
+      const rest = lines(Buffer.concat([...open, END_OF_EVENT]));
       open = [];
       if (!hasEvents) throw new NotAStream(Buffer.concat(sample).toString().trim(), contentType);
       return rest;

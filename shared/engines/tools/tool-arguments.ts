@@ -26,11 +26,12 @@ export function checkArguments(args: Arguments): string | undefined {
 
 /**
  * A call in the history of its turn, for the model that made it: a number that would be rounded is repeated as its
- * digits.
+ * digits, and nothing of what nests too deeply.
  */
 export function toRepeatable(input: string): Arguments {
   const args = parse(input.trim() === '' ? '{}' : input);
-  if (args === undefined || findRounding(input) === undefined) return args ?? {};
+  if (args === undefined || inspectJson(input).depth > DEPTH_MAX) return {};
+  if (findRounding(input) === undefined) return args;
   return JSON.parse(JSON.stringify(args), (_, member: unknown) => (isMarked(member) ? digitsOf(member) : member));
 }
 
@@ -46,8 +47,22 @@ function findRounding(text: string): string | undefined {
 function parse(text: string): Arguments | undefined {
   try {
     const value = parseMarked(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : undefined;
+    if (!isRecord(value)) return undefined;
+    return SURROGATE_ESCAPE.test(text) ? JSON.parse(JSON.stringify(value), toWellFormed) : { ...value };
   } catch {
     return undefined;
   }
+}
+
+/** A half of a pair can come as an escape only; neither providers nor tools take it. */
+const SURROGATE_ESCAPE = /\\ud[89a-f]/i;
+
+function toWellFormed(_key: string, member: unknown): unknown {
+  if (typeof member === 'string') return member.toWellFormed();
+  if (!isRecord(member) || Object.keys(member).every((name) => name.isWellFormed())) return member;
+  return Object.fromEntries(Object.entries(member).map(([name, value]) => [name.toWellFormed(), value]));
+}
+
+function isRecord(value: unknown): value is Arguments {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -107,7 +107,7 @@ async function* runTool(
       tool: name,
       success: !answered.isError,
       duration_ms: Math.round(performance.now() - startedMs),
-      result: answered.content.slice(0, SHOWN_CHARS_MAX),
+      result: answered.content.slice(0, SHOWN_CHARS_MAX).toWellFormed(),
     },
   };
   return answered;

@@ -1,5 +1,5 @@
-// Text that is only white space, wherever it comes from, is never sent: the fake provider refuses it as Anthropic does,
-// in every role.
+// Text that providers refuse, wherever it comes from, is never sent: what is only white space (the fake provider refuses
+// it as Anthropic does, in every role), and half of a surrogate pair.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../shared/engines/engine.ts';
 import { isBlank } from '../../../shared/text.ts';
@@ -41,6 +41,68 @@ describe.each(CASES)('$provider', ({ model }) => {
       const { outcome } = await runTurn(createTestEngine(provider), { model, tools: createQuietTool(isError) });
       expect(outcome.content).toContain('(no output)');
     }
+  });
+});
+
+/** A half of a pair, as an escape in the text of a request. */
+const HALF = /\\ud[89a-f]/i;
+
+describe.each(CASES)('$provider and half of a surrogate pair', ({ model }) => {
+  it('joins pairs that are cut between two pieces, and replaces a half that stays alone', async () => {
+    provider.behave(() => ({ chunks: ['a \ud83d', '\ude00 b \ud83d', ' c', ' d \ud83d'] }));
+    const { outcome, events } = await runTurn(createTestEngine(provider), { model });
+    expect(outcome.content).toBe('a \u{1f600} b \ufffd c d ');
+    const deltas = events.flatMap((event) => ('AgentMessageDelta' in event ? [event.AgentMessageDelta.delta] : []));
+    expect(deltas.join('')).toBe(outcome.content);
+    expect(deltas.every((delta) => delta.isWellFormed())).toBe(true);
+  });
+
+  it('is not sent one that is stored in the history', async () => {
+    const sent: string[] = [];
+    provider.behave(({ body }) => {
+      sent.push(JSON.stringify(body));
+      return { text: 'ok' };
+    });
+    const messages: Message[] = [
+      { role: 'user', content: 'hello' },
+      { role: 'assistant', content: 'cut \ud83d' },
+      { role: 'user', content: 'go on' },
+    ];
+    await runTurn(createTestEngine(provider), { model, messages });
+    expect(sent).toHaveLength(1);
+    expect(sent[0]).not.toMatch(HALF);
+  });
+
+  it('is not sent one that the model has put into a call of a tool, nor is the tool', async () => {
+    const sent: string[] = [];
+    provider.behave(({ body, toolResults }) => {
+      sent.push(JSON.stringify(body));
+      const args = { 'k\ud83d': ['v\ud83d'], deep: { ok: '\u{1f600}' } };
+      return toolResults.length === 0 ? { toolCall: { name: 'quiet', arguments: args }, text: '' } : { text: 'done' };
+    });
+    const asked: unknown[] = [];
+    const quiet = createQuietTool(false);
+    const tools: Toolset = {
+      ...quiet,
+      call(tool, args, signal) {
+        asked.push(args);
+        return quiet.call(tool, args, signal);
+      },
+    };
+    await runTurn(createTestEngine(provider), { model, tools });
+    expect(asked).toEqual([{ 'k\ufffd': ['v\ufffd'], deep: { ok: '\u{1f600}' } }]);
+    expect(sent[1]).not.toMatch(HALF);
+  });
+
+  it('is sent a history without the answers before its first message of the user', async () => {
+    const messages: Message[] = [
+      { role: 'user', content: ' ' },
+      { role: 'assistant', content: 'ANSWER' },
+      { role: 'user', content: 'hello' },
+    ];
+    provider.behave(({ body }) => ({ text: JSON.stringify(body).includes('ANSWER') ? 'it was sent' : 'ok' }));
+    const { outcome } = await runTurn(createTestEngine(provider), { model, messages });
+    expect(outcome.content).toBe('ok');
   });
 });
 

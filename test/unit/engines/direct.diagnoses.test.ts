@@ -188,6 +188,11 @@ describe('what differs by provider', () => {
     [openai.model, sse({ type: 'error', error: { type: 'x', message: 'Odd.' } }), 'OpenAI failed (500): Odd.'],
     [
       openai.model,
+      sse({ object: 'chat.completion.chunk', choices: [{ delta: { content: 'Hello' } }] }),
+      'OpenAI answered with something else than a stream of events (200, a stream of chat completions; is OPENAI_BASE_URL right?)',
+    ],
+    [
+      openai.model,
       sse({ error: { code: 401, message: 'Who?' } }),
       'OpenAI refused the configured credentials (401): Who?',
     ],
@@ -213,7 +218,8 @@ describe('what differs by provider', () => {
     ],
   ])('a stream of %s that fails', async (model, body, message) => {
     provider.behave(() => ({ body }));
-    expect((await askToFail(createTestEngine(provider), { model })).error.message).toBe(message);
+    const { error } = await askToFail(createTestEngine(provider), { model });
+    expect(error.message).toBe(message);
   });
 });
 

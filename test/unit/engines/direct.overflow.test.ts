@@ -44,6 +44,13 @@ it.each(FORMS)('reads %j', (words, limit) => {
   expect(limitOf(words)).toBe(limit);
 });
 
+it('takes a refusal by rate for it when the request alone is above the rate', () => {
+  const words = 'Request too large for gpt-5 in organization o on tokens per min (TPM): Limit 30000, Requested 40000.';
+  expect(isOverflow(words, 429)).toBe(true);
+  expect(limitOf(words)).toBe(30_000);
+  expect(isOverflow('Rate limit reached on tokens per min: Limit 30000, Used 25000, Requested 8000.', 429)).toBe(false);
+});
+
 it.each([
   'max_tokens: 64000 > 32000, which is the maximum allowed number of output tokens',
   'Rate limit reached for tokens per min (TPM): Limit 10000, Requested 15000',
@@ -153,6 +160,28 @@ describe.each(CASES)('$provider', ({ model, label }) => {
     expect(runs).toBe(1);
     expect(trims(events).length).toBeGreaterThan(0);
   });
+});
+
+it.each([
+  ['OpenAI refuses as above the rate', 'openai/gpt-5', { status: 429, message: 'Request too large for gpt-5 on TPM' }],
+  [
+    'leaves no room for an answer',
+    'anthropic/claude-sonnet-4-5',
+    {
+      body: [
+        { type: 'message_start', message: { usage: { input_tokens: 200_000 } } },
+        { type: 'message_delta', delta: { stop_reason: 'model_context_window_exceeded' } },
+        { type: 'message_stop' },
+      ]
+        .map((event) => `data: ${JSON.stringify(event)}\n\n`)
+        .join(''),
+    },
+  ],
+])('shortens a conversation that %s', async (_name, model, refusal) => {
+  provider.behave((request) => (request.messages > 5 ? refusal : { text: 'fits' }));
+  const { outcome, events } = await runTurn(createTestEngine(provider), { model, messages: [...HISTORY, PROMPT] });
+  expect(outcome.content).toBe('fits');
+  expect(trims(events).length).toBeGreaterThan(0);
 });
 
 it('meets an overflow that comes within a stream, before its first token', async () => {

@@ -1,0 +1,36 @@
+// What a model reads of the answers of tools.
+import { expect, it } from 'vitest';
+import { RpcError } from '../../../shared/errors.ts';
+import type { McpResult } from '../../../shared/mcp/result.ts';
+import { toToolset } from '../../../shared/mcp/tools.ts';
+
+const SERVER = {
+  name: 's',
+  sessionId: undefined,
+  transport: 'stdio',
+  server: { name: 's', version: '1' },
+  protocolVersion: '1',
+  tools: [],
+  omitted: [],
+  connectedAtMs: 0,
+} as const;
+
+async function answerOf(call: () => Promise<McpResult>): Promise<string> {
+  const toolset = toToolset([SERVER], call);
+  const answer = await toolset?.call({ server: 's', tool: 't' }, {}, new AbortController().signal);
+  return answer?.content ?? '';
+}
+
+it('has no half of a surrogate pair, wherever a long answer is cut', async () => {
+  for (const start of ['', 'a']) {
+    const text = `${start}${'\u{1f600}'.repeat(40_000)}`;
+    const answer = await answerOf(async () => ({ content: [{ type: 'text', text }] }));
+    expect(answer).toMatch(/\[cut: the answer was longer\]$/);
+    expect(answer.isWellFormed()).toBe(true);
+  }
+});
+
+it('has none in the message of a failure', async () => {
+  const answer = await answerOf(() => Promise.reject(new RpcError('upstream_error', { message: 'broken \ud83d' })));
+  expect(answer).toBe('broken \ufffd');
+});
