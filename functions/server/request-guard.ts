@@ -3,8 +3,8 @@
 // rebinding), or send requests to localhost. So there only the names of this machine are taken as `Host`, and only
 // listed origins and the gateway's own as `Origin`.
 import type { IncomingMessage } from 'node:http';
-import { isIPv4 } from 'node:net';
 import type { Origins } from '../../shared/auth/origins.ts';
+import { isLoopback } from '../../shared/config/loopback.ts';
 import { RpcError } from '../../shared/errors.ts';
 
 export interface RequestGuard {
@@ -95,10 +95,6 @@ function hostNameOf(req: IncomingMessage): string | undefined {
   const name = HOST.exec(host)?.[1];
   if (name === undefined) throw new RpcError('invalid_request', { message: 'Invalid Request: Host is not valid' });
   return name.toLowerCase();
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
 function toName(host: string): string {

@@ -6,6 +6,7 @@ import type { ProxyEnv } from 'node:http';
 import path from 'node:path';
 import { trimEnvironment } from './environment.ts';
 import type { Limit } from './limits.ts';
+import { isLoopback } from './loopback.ts';
 import { toProxy } from './proxy.ts';
 import { findMisspelt } from './spelling.ts';
 import { type ModelFacts, type Settings, Variables } from './variables.ts';
@@ -101,7 +102,6 @@ export const PROVIDER_URLS = {
 /** Application default credentials, where `gcloud auth application-default login` leaves them. */
 const GCLOUD_LOGIN = '.config/gcloud/application_default_credentials.json';
 const LINE_CHARS_MAX = 300;
-const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
 
 /** All mistakes of an environment at once. */
 export class ConfigError extends Error {
@@ -218,9 +218,9 @@ function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): C
     }
     return { source };
   }
-  const isLoopback = LOOPBACK.has(settings.HOST) && settings.K_SERVICE === undefined;
+  const isLocal = isLoopback(settings.HOST) && settings.K_SERVICE === undefined;
   const documents = given.map(({ document }) => document);
-  if (isLoopback) return { source, documents: documents.length === 0 ? [LOCAL_KEY] : documents };
+  if (isLocal) return { source, documents: documents.length === 0 ? [LOCAL_KEY] : documents };
   if (documents.length === 0 && !problems.some((problem) => /^GATEWAY_(API_KEY|KEYS):/.test(problem))) {
     problems.push(`GATEWAY_API_KEY: must be set when others can reach the gateway (HOST is ${settings.HOST})`);
   }

@@ -7,6 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { ConfigError, type Environment, LOCAL_KEY, loadConfig } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { Variables } from '../../shared/config/variables.ts';
+import { startInProcess } from '../support/in-process.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -152,8 +153,16 @@ describe('keys', () => {
     }
   });
 
+  it.each(['127.0.0.1', '127.0.0.2', 'localhost', 'LOCALHOST', '::1'])(
+    'may be dev-key on the loopback host %s',
+    (HOST) => {
+      const keys = { source: 'environment', documents: [LOCAL_KEY] };
+      for (const key of ['', LOCAL_KEY]) expect(loadConfig({ HOST, GATEWAY_API_KEY: key })).toMatchObject({ keys });
+    },
+  );
+
   it('must be chosen where others can reach the gateway: dev-key is public', () => {
-    for (const HOST of ['0.0.0.0', '::', '192.0.2.1', 'gateway.example']) {
+    for (const HOST of ['0.0.0.0', '::', '192.0.2.1', '128.0.0.1', '127.0.0.1.example', 'gateway.example']) {
       expect(problems({ HOST })).toEqual([expect.stringMatching(/^GATEWAY_API_KEY: must be set .*HOST/)]);
       expect(problems({ HOST, GATEWAY_API_KEY: LOCAL_KEY })).toEqual([expect.stringMatching(/dev-key is public/)]);
       expect(loadConfig({ HOST, GATEWAY_API_KEY: 'mine' }).host).toBe(HOST);
@@ -340,6 +349,17 @@ describe('a variable that looks like a misspelt one', () => {
     expect(loadConfig({ GATEWAY_COLOUR: 'red' }).warnings).toEqual([
       'GATEWAY_COLOUR is not a variable of the gateway and is ignored',
     ]);
+  });
+
+  it('is a warning in the log at start, without its value', async () => {
+    const gateway = await startInProcess({ GATEWAY_LIMIT: 'hunter2', OPENAI_APIKEY: 'hunter2' });
+    const lines = gateway.logged().trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+      { severity: 'WARNING', message: expect.stringMatching(/^GATEWAY_LIMIT .*did you mean GATEWAY_LIMITS\?$/) },
+      { severity: 'WARNING', message: expect.stringMatching(/^OPENAI_APIKEY .*did you mean OPENAI_API_KEY\?$/) },
+    ]);
+    expect(lines.join('')).not.toContain('hunter2');
+    await gateway.close();
   });
 
   it('stands beside the mistakes that it explains', () => {

@@ -197,6 +197,13 @@ describe('a login', () => {
     expect(await logins.logout('a', sessionId, signal)).toBe(false);
   });
 
+  it('made by a clock that was 400 days ahead has ended once it is right', async () => {
+    clock.step(400 * 86_400_000);
+    const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
+    clock.step(-400 * 86_400_000);
+    expect((await failure(logins.use('a', sessionId, signal))).reason).toBe('not_found');
+  });
+
   it.each([
     ['its token’s own end, when that comes first', 3_600, 3_600_000],
     ['30 days, when the token lasts longer', 90 * 86_400, LOGIN_MS],

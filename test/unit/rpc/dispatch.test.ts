@@ -286,6 +286,14 @@ describe('a notification', () => {
     expect((await ask(say(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
   });
 
+  it('over the limit is not run; HTTP has the status of the refusal, other transports are told not to answer', async () => {
+    for (const body of [say(notification('echo')), say(notification('echo'), notification('nope'))]) {
+      const { reply, trace } = await ask(body, limited);
+      expect(trace).toEqual([expect.stringMatching(/^limit/)]);
+      expect(reply).toMatchObject({ status: 429, unanswered: true, payload: { id: null, error: { code: 429 } } });
+    }
+  });
+
   it('runs, and is audited', async () => {
     const { trace, audit } = await ask(say(notification('echo')));
     expect(trace).toContain('handle');
