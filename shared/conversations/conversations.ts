@@ -12,7 +12,7 @@ import type { Span } from '../timings.ts';
 import { NO_USAGE } from '../usage.ts';
 import { admitPrompt, hashParams } from './admission/admission.ts';
 import { hold, release, type SessionName } from './admission/companion-mark.ts';
-import type { TurnParts } from './deps.ts';
+import type { TurnDeps } from './deps.ts';
 import { eraseSession, markDeleted } from './erase.ts';
 import { createOwnerWatch, type Standing } from './owner-watch.ts';
 import { createConversationCache } from './records/conversation-cache.ts';
@@ -108,7 +108,7 @@ export interface Conversations {
   drain(graceMs: number): Promise<void>;
 }
 
-export interface ConversationsParts {
+export interface ConversationsDeps {
   readonly config: Config;
   readonly store: Store;
   readonly engines: Engines;
@@ -130,12 +130,12 @@ export function createConversations({
   log,
   toolset,
   toolsReady,
-}: ConversationsParts): Conversations {
+}: ConversationsDeps): Conversations {
   const running = createRunningTurns();
   const history = createHistory(store);
   const ledger = createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens });
   const closing = new AbortController();
-  const runner: TurnParts = {
+  const runner: TurnDeps = {
     store,
     clock,
     log,

@@ -8,7 +8,7 @@ import type { ConversationCache } from './records/conversation-cache.ts';
 import type { History } from './records/history.ts';
 import type { UsageLedger } from './records/usage-ledger.ts';
 
-export interface TurnParts {
+export interface TurnDeps {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;

@@ -17,6 +17,7 @@ import {
 } from './records/documents.ts';
 import { eraseRollouts } from './records/rollouts.ts';
 import { textDeletes } from './records/texts.ts';
+import { deleteKey, discardTurns } from './turns/end-turn.ts';
 
 const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
@@ -48,10 +49,8 @@ export async function markDeleted(
       status: 'idle',
       updated_at: new Date(clock.now()).toISOString(),
     };
-    const pending = current.turn === null ? current.queue : [current.turn, ...current.queue];
-    const keys = pending.flatMap(({ idempotency_id }) => (idempotency_id === null ? [] : [forget(idempotency_id)]));
     return {
-      writes: [{ ref, data: tombstone }, ...keys],
+      writes: [{ ref, data: tombstone }, ...discardTurns(current)],
       result: { lease: current.turn, freedBytes: current.counted_bytes ?? 0 },
     };
   });
@@ -100,7 +99,7 @@ async function eraseTurns(store: Store, conversation: string): Promise<void> {
     });
     for (const { ref, data } of turns) {
       if (data === undefined) continue;
-      if (data.idempotency_id !== null) await store.commit([forget(data.idempotency_id)]);
+      if (data.idempotency_id !== null) await store.commit([deleteKey(data.idempotency_id)]);
       await eraseTurn(store, ref.id, data.chunks.length);
     }
     if (turns.length < TURNS_PER_STEP) return;
@@ -116,8 +115,4 @@ async function commitInSteps(store: Store, writes: readonly Write[]): Promise<vo
   for (let start = 0; start < writes.length; start += WRITES_PER_COMMIT) {
     await store.commit(writes.slice(start, start + WRITES_PER_COMMIT));
   }
-}
-
-function forget(idempotencyId: string): Write {
-  return { ref: { collection: 'idempotency', id: idempotencyId }, delete: true };
 }

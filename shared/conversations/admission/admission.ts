@@ -5,7 +5,7 @@ import type { Ids } from '../../clock.ts';
 import { NeedsCompanion } from '../../engines/needs-companion.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
-import type { TurnParts } from '../deps.ts';
+import type { TurnDeps } from '../deps.ts';
 import { type ConversationDocument, conversationRef, type Lease } from '../records/documents.ts';
 import { settleAbandoned } from '../turns/abandoned.ts';
 import { awaitConversation } from '../turns/await-conversation.ts';
@@ -45,7 +45,7 @@ export type Admitted =
   /** The idempotency key is taken: this turn answers for it. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string };
 
-export interface AdmissionParts extends TurnParts {
+export interface AdmissionDeps extends TurnDeps {
   readonly ids: Ids;
   /** Aborted when this instance drains: what waits here must not keep its place. */
   readonly closing: AbortSignal;
@@ -69,16 +69,16 @@ export function hashParams(params: Readonly<Record<string, unknown>>): string {
  * Resolves once the turn runs under our lease, or is found to be a duplicate. Throws `session_busy`, `queue_full`,
  * `cancelled`, NeedsCompanion.
  */
-export async function admitPrompt(parts: AdmissionParts, asked: PromptRequest): Promise<Admitted> {
-  const { clock, turns, closing } = parts;
+export async function admitPrompt(deps: AdmissionDeps, asked: PromptRequest): Promise<Admitted> {
+  const { clock, turns, closing } = deps;
   let request = asked;
   let ref = conversationRef(request.owner, request.sessionId);
-  const turnId = parts.ids.next('turn');
+  const turnId = deps.ids.next('turn');
   const giveUpAtMs = clock.monotonic() + turns.timeoutMs;
   let queued = false;
   let retried = false;
   const leave = async (reason: DropReason): Promise<void> => {
-    if (queued) await leaveQueue(parts, ref, (entry) => entry.turn_id === turnId, reason);
+    if (queued) await leaveQueue(deps, ref, (entry) => entry.turn_id === turnId, reason);
   };
   for (;;) {
     if (closing.aborted) {
@@ -91,7 +91,7 @@ export async function admitPrompt(parts: AdmissionParts, asked: PromptRequest): 
     }
     let step: Step;
     try {
-      step = await decide(parts, ref, turnId, request, queued);
+      step = await decide(deps, ref, turnId, request, queued);
       retried = false;
     } catch (error) {
       // An unconfirmed commit may have been applied: asking once more finds our own lease instead of leaving the
@@ -108,22 +108,22 @@ export async function admitPrompt(parts: AdmissionParts, asked: PromptRequest): 
       case 'duplicate':
         return step;
       case 'erasing':
-        await parts.erase(ref);
+        await deps.erase(ref);
         break;
       case 'begun':
         request = { ...request, sessionId: step.sessionId, isNew: false };
         ref = conversationRef(request.owner, request.sessionId);
         break;
       case 'abandoned':
-        await settleAbandoned(parts, ref, step.lease, { reason: 'interrupted' });
+        await settleAbandoned(deps, ref, step.lease, { reason: 'interrupted' });
         break;
       case 'doubtful':
-        await waitForOwner(parts, ref, step.lease);
+        await waitForOwner(deps, ref, step.lease);
         break;
       case 'waiting':
         queued = true;
-        if (step.stopping !== undefined) await parts.awaitStop(ref, step.stopping);
-        else await waitForTurn(parts, ref, turnId);
+        if (step.stopping !== undefined) await deps.awaitStop(ref, step.stopping);
+        else await waitForTurn(deps, ref, turnId);
         break;
     }
   }
@@ -133,7 +133,7 @@ export async function admitPrompt(parts: AdmissionParts, asked: PromptRequest): 
  * Resolves when it may be our turn, when our place is gone, when the running turn's lease is over, or after
  * QUEUE_WAKE_MS.
  */
-function waitForTurn({ store, turns, owners, closing }: AdmissionParts, ref: Ref, turnId: string): Promise<void> {
+function waitForTurn({ store, turns, owners, closing }: AdmissionDeps, ref: Ref, turnId: string): Promise<void> {
   const isDone = (conversation: ConversationDocument | undefined): boolean => {
     if (conversation === undefined || !isKnown(conversation, turnId)) return true;
     if (conversation.turn === null) return conversation.queue[0]?.turn_id === turnId;
@@ -143,7 +143,7 @@ function waitForTurn({ store, turns, owners, closing }: AdmissionParts, ref: Ref
 }
 
 /** Resolves when the lease has changed, or has been doubtful for so long that its owner is gone. */
-function waitForOwner({ store, owners, closing }: AdmissionParts, ref: Ref, lease: Lease): Promise<void> {
+function waitForOwner({ store, owners, closing }: AdmissionDeps, ref: Ref, lease: Lease): Promise<void> {
   const isDone = (conversation: ConversationDocument | undefined): boolean =>
     conversation?.turn?.lease_until_ms !== lease.lease_until_ms;
   return awaitConversation(store, ref, owners.doubtMs, isDone, closing);

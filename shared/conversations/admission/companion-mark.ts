@@ -7,7 +7,7 @@ import type { ConversationCache } from '../records/conversation-cache.ts';
 import { type ConversationDocument, conversationRef, type Held } from '../records/documents.ts';
 import { newConversation } from '../turns/lease.ts';
 
-export interface MarkParts {
+export interface MarkDeps {
   readonly store: Store;
   readonly cache: ConversationCache;
   readonly clock: Clock;
@@ -21,20 +21,20 @@ export interface SessionName {
 }
 
 /** Puts the mark; `isStarted`: on a session that does not exist yet too, which begins with it. */
-export function hold(parts: MarkParts, session: SessionName, held: Held, isStarted: boolean): Promise<void> {
+export function hold(deps: MarkDeps, session: SessionName, held: Held, isStarted: boolean): Promise<void> {
   const { owner, sessionId } = session;
-  const conversationId = parts.ids.next('conv');
-  const now = new Date(parts.clock.now()).toISOString();
-  return change(parts, conversationRef(owner, sessionId), (present) => {
+  const conversationId = deps.ids.next('conv');
+  const now = new Date(deps.clock.now()).toISOString();
+  return change(deps, conversationRef(owner, sessionId), (present) => {
     const current =
-      present ?? (isStarted ? newConversation(owner, sessionId, conversationId, parts.defaultModel, now) : undefined);
+      present ?? (isStarted ? newConversation(owner, sessionId, conversationId, deps.defaultModel, now) : undefined);
     return current && withHeld(current, held, true);
   });
 }
 
 /** Takes the mark away. */
-export function release(parts: MarkParts, { owner, sessionId }: SessionName, held: Held): Promise<void> {
-  return change(parts, conversationRef(owner, sessionId), (current) => current && withHeld(current, held, false));
+export function release(deps: MarkDeps, { owner, sessionId }: SessionName, held: Held): Promise<void> {
+  return change(deps, conversationRef(owner, sessionId), (current) => current && withHeld(current, held, false));
 }
 
 /** The document with or without the mark; the same object when it says so already. */
@@ -49,7 +49,7 @@ export function holds({ companion }: ConversationDocument, held: Held): boolean 
 }
 
 async function change(
-  { store, cache }: MarkParts,
+  { store, cache }: MarkDeps,
   ref: Ref,
   compute: (current: ConversationDocument | undefined) => ConversationDocument | undefined,
 ): Promise<void> {

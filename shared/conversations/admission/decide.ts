@@ -13,7 +13,7 @@ import {
 import { appendMessage, takeOverPrompt } from '../records/history.ts';
 import { messageBytes, storageFull, storageRef } from '../storage.ts';
 import { admit, liveQueue, newConversation } from '../turns/lease.ts';
-import type { AdmissionParts, PromptRequest } from './admission.ts';
+import type { AdmissionDeps, PromptRequest } from './admission.ts';
 import { holds, withHeld } from './companion-mark.ts';
 import { dropExpired } from './queue.ts';
 
@@ -38,13 +38,13 @@ export type Step =
 
 /** `queued`: the prompt has had a place in the queue, and finding it gone means that it was dropped. */
 export async function decide(
-  parts: AdmissionParts,
+  deps: AdmissionDeps,
   ref: Ref,
   turnId: string,
   request: PromptRequest,
   queued: boolean,
 ): Promise<Step> {
-  const { store, cache, clock, ids, turns, owners, ledger, storageBytesMax } = parts;
+  const { store, cache, clock, ids, turns, owners, ledger, storageBytesMax } = deps;
   const { idempotency } = request;
   const keyRef = idempotency && idempotencyRef(request.owner, idempotency.key);
   const conversationId = ids.next('conv');
@@ -120,7 +120,7 @@ export async function decide(
           return {
             writes: [{ ref, data }, ...more()],
             result: () => {
-              if (stopping !== undefined) parts.stopLocal(stopping.turn_id, 'replaced');
+              if (stopping !== undefined) deps.stopLocal(stopping.turn_id, 'replaced');
               return { kind: 'waiting', stopping };
             },
           };
@@ -139,8 +139,7 @@ export async function decide(
       }
     },
     {
-      cached:
-        queued || asksStorage || request.refusal !== undefined ? undefined : expected(parts, ref, keyRef, request),
+      cached: queued || asksStorage || request.refusal !== undefined ? undefined : expected(deps, ref, keyRef, request),
     },
   );
   cache.set(ref, snapshots[0]);
@@ -153,7 +152,7 @@ export async function decide(
  * read.
  */
 function expected(
-  { cache }: AdmissionParts,
+  { cache }: AdmissionDeps,
   ref: Ref,
   keyRef: Ref | undefined,
   request: PromptRequest,

@@ -76,7 +76,7 @@ const NOTHING: Pending = {
   timer: undefined,
 };
 
-export interface UsageLedgerParts {
+export interface UsageLedgerDeps {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
@@ -84,7 +84,7 @@ export interface UsageLedgerParts {
   readonly dailyTokens: number | undefined;
 }
 
-export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedgerParts): UsageLedger {
+export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedgerDeps): UsageLedger {
   const keys = new Map<string, Pending>();
 
   const entryOf = (owner: string): Pending => {

@@ -2,7 +2,7 @@
 // this instance dies: at most one write a second per turn.
 import { errorFields } from '../../log.ts';
 import { Conflict } from '../../store/store.ts';
-import type { TurnParts } from '../deps.ts';
+import type { TurnDeps } from '../deps.ts';
 import type { TurnDocument } from '../records/documents.ts';
 import type { EventLog } from '../records/event-log.ts';
 import type { TurnRecord } from './turn-record.ts';
@@ -24,7 +24,7 @@ export interface EventFlusher {
 
 /** `onLost`: the record says that another instance has ended or erased the turn. */
 export function createEventFlusher(
-  { store, clock, log: logger }: TurnParts,
+  { store, clock, log: logger }: TurnDeps,
   log: EventLog,
   record: TurnRecord,
   onLost: () => void,

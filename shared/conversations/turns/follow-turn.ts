@@ -4,7 +4,7 @@ import { RpcError, toRpcError } from '../../errors.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import type { Span } from '../../timings.ts';
 import { leaveQueue } from '../admission/queue.ts';
-import type { TurnParts } from '../deps.ts';
+import type { TurnDeps } from '../deps.ts';
 import {
   type ConversationDocument,
   type TurnDocument,
@@ -27,8 +27,8 @@ export interface FollowedTurn {
 }
 
 /** `signal` ends the following (the reader has gone), not the turn: `done` then rejects with its reason. */
-export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
-  const { store } = parts;
+export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
+  const { store } = deps;
   const log = createEventLog();
   const sealed: TurnEventsDocument[] = [];
   const ended = Promise.withResolvers<EndedTurn>();
@@ -66,7 +66,7 @@ export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: A
     const conversation = snapshot?.data?.deleted === true ? undefined : snapshot?.data;
     const turn = conversation?.turn;
     if (turn?.turn_id === turnId) {
-      if (parts.owners.ofLease(turn) === 'gone') await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
+      if (deps.owners.ofLease(turn) === 'gone') await settleAbandoned(deps, ref, turn, { reason: 'interrupted' });
       if (watching) return;
       const record = await readRecord();
       if (record !== undefined) onSnapshot(record);
@@ -74,8 +74,8 @@ export function followTurn(parts: TurnParts, ref: Ref, turnId: string, signal: A
     }
     const waiting = conversation?.queue.find((entry) => entry.turn_id === turnId);
     if (waiting !== undefined) {
-      if (!parts.owners.isWaiting(waiting)) {
-        await leaveQueue(parts, ref, (entry) => entry.turn_id === turnId, 'expired');
+      if (!deps.owners.isWaiting(waiting)) {
+        await leaveQueue(deps, ref, (entry) => entry.turn_id === turnId, 'expired');
       }
       return;
     }

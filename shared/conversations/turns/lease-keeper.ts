@@ -3,7 +3,7 @@
 import { errorFields } from '../../log.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
-import type { TurnParts } from '../deps.ts';
+import type { TurnDeps } from '../deps.ts';
 import type { ConversationDocument, Lease } from '../records/documents.ts';
 import { isHeldBy, renew } from './lease.ts';
 
@@ -28,11 +28,11 @@ export interface LeaseKeeper {
 }
 
 /** Runs until `release` is called. */
-export function keepLease(parts: TurnParts, ref: Ref, lease: Lease, events: LeaseEvents): LeaseKeeper {
-  const { store, clock, cache, turns } = parts;
+export function keepLease(deps: TurnDeps, ref: Ref, lease: Lease, events: LeaseEvents): LeaseKeeper {
+  const { store, clock, cache, turns } = deps;
   let endWatch: (() => void) | undefined;
   const warn = (message: string) => (error: unknown) =>
-    parts.log.warn(message, { turn_id: lease.turn_id, ...errorFields(error) });
+    deps.log.warn(message, { turn_id: lease.turn_id, ...errorFields(error) });
 
   const inspect = (conversation: ConversationDocument | undefined, otherwise: () => void): void => {
     const turn = conversation?.turn;

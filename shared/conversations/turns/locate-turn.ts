@@ -4,7 +4,7 @@
 import { RpcError } from '../../errors.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
-import type { TurnParts } from '../deps.ts';
+import type { TurnDeps } from '../deps.ts';
 import {
   type ConversationDocument,
   conversationRef,
@@ -72,12 +72,12 @@ export async function locateTurn(
 }
 
 /** How a turn that does not run on this instance stands; settles it when its owner is gone. */
-export async function snapshotTurn(parts: TurnParts, located: LocatedTurn): Promise<TurnSnapshot> {
-  const { store } = parts;
+export async function snapshotTurn(deps: TurnDeps, located: LocatedTurn): Promise<TurnSnapshot> {
+  const { store } = deps;
   const { ref, conversation, turnId } = located;
   const { turn, queue } = conversation;
-  if (turn?.turn_id === turnId && parts.owners.ofLease(turn) === 'gone') {
-    await settleAbandoned(parts, ref, turn, { reason: 'interrupted' });
+  if (turn?.turn_id === turnId && deps.owners.ofLease(turn) === 'gone') {
+    await settleAbandoned(deps, ref, turn, { reason: 'interrupted' });
   }
   const [snapshot] = await store.get<TurnDocument>([turnRef(turnId)]);
   const record = snapshot?.data;

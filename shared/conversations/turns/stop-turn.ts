@@ -4,7 +4,7 @@
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { dropQueued } from '../admission/queue.ts';
-import type { TurnParts } from '../deps.ts';
+import type { TurnDeps } from '../deps.ts';
 import type { ConversationDocument, Lease } from '../records/documents.ts';
 import { settleAbandoned } from './abandoned.ts';
 import { awaitConversation } from './await-conversation.ts';
@@ -19,46 +19,42 @@ export type CancelOutcome =
   | { readonly kind: 'cancelled'; readonly conversationId: string; readonly wasRunning: boolean };
 
 /** Cancels the running turn and everything queued behind it. Idempotent; the session stays usable. */
-export async function cancelSession(parts: TurnParts, ref: Ref, running: RunningTurns): Promise<CancelOutcome> {
-  const { store, cache, clock } = parts;
+export async function cancelSession(deps: TurnDeps, ref: Ref, running: RunningTurns): Promise<CancelOutcome> {
+  const { store, cache, clock } = deps;
   const { result, snapshots } = await transact(store, [ref], ([snapshot]) => {
     const current = cache.read(snapshot);
     if (current === undefined) return { writes: [], result: undefined };
     const { turn, queue } = current;
-    const mustFlag = turn !== null && turn.stop === null && parts.owners.ofLease(turn) !== 'gone';
+    const mustFlag = turn !== null && turn.stop === null && deps.owners.ofLease(turn) !== 'gone';
     if (!mustFlag && queue.length === 0) return { writes: [], result: { current, turn } };
-    const next: ConversationDocument = {
-      ...current,
-      turn: mustFlag ? { ...turn, stop: 'cancelled' } : turn,
-      queue: [],
-    };
-    return {
-      writes: [{ ref, data: next }, ...dropQueued(current, queue, 'cancelled', clock.now())],
-      result: { current, turn },
-    };
+    const { conversation, writes } = dropQueued(current, queue, 'cancelled', clock.now());
+    const data: ConversationDocument = mustFlag
+      ? { ...conversation, turn: { ...turn, stop: 'cancelled' } }
+      : conversation;
+    return { writes: [{ ref, data }, ...writes], result: { current, turn } };
   });
   if (result === undefined) return { kind: 'not_found' };
   cache.set(ref, snapshots[0]);
   const { turn, current } = result;
   if (turn !== null) {
     running.find(turn.turn_id)?.stop('cancelled');
-    await awaitStop(parts, ref, turn, 'cancelled');
+    await awaitStop(deps, ref, turn, 'cancelled');
   }
   return { kind: 'cancelled', conversationId: current.conversation_id, wasRunning: turn !== null };
 }
 
 /** Resolves when the turn of `lease` has ended, by its owner or by force. */
 export async function awaitStop(
-  parts: TurnParts,
+  deps: TurnDeps,
   ref: Ref,
   lease: Lease,
   reason: 'cancelled' | 'replaced',
 ): Promise<void> {
-  if (parts.owners.ofLease(lease) === 'gone') return settleAbandoned(parts, ref, lease, { reason });
+  if (deps.owners.ofLease(lease) === 'gone') return settleAbandoned(deps, ref, lease, { reason });
   let ended = false;
-  await awaitConversation(parts.store, ref, OWNER_ANSWERS_MS, (conversation) => {
+  await awaitConversation(deps.store, ref, OWNER_ANSWERS_MS, (conversation) => {
     ended = !isHeldBy(conversation?.turn, lease);
     return ended;
   });
-  if (!ended) await settleAbandoned(parts, ref, lease, { reason, force: true });
+  if (!ended) await settleAbandoned(deps, ref, lease, { reason, force: true });
 }

@@ -2,7 +2,7 @@
 // once when it ends.
 
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
-import type { CutReason, TurnEvent, Usage } from '../../turn-events.ts';
+import type { AbortReason, CutReason, TurnEvent, Usage } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
 import {
   type ConversationDocument,
@@ -32,6 +32,8 @@ export interface TurnEnd {
   readonly nowMs: number;
   readonly failure: TurnDocument['failure'];
   readonly finishReason?: 'stop' | CutReason | undefined;
+  /** Why a turn was stopped; absent in a turn that was not. */
+  readonly reason?: AbortReason | undefined;
 }
 
 /** The write of the turn's own document. */
@@ -142,7 +144,7 @@ export function endedByOther(
   stored: TurnDocument | undefined,
   end: TurnEnd,
   event: TurnEvent,
-): Write {
+): RecordWrite {
   const seq = (stored?.seq ?? 0) + 1;
   const data: TurnDocument = {
     conversation: facts.conversation.conversation_id,

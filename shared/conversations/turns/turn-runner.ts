@@ -8,7 +8,7 @@ import type { Ref } from '../../store/store.ts';
 import type { Span } from '../../timings.ts';
 import type { AbortReason, TurnEvent } from '../../turn-events.ts';
 import { estimateUsage } from '../../usage.ts';
-import type { TurnParts } from '../deps.ts';
+import type { TurnDeps } from '../deps.ts';
 import type { ContextBudget, ConversationDocument, Lease, TurnDocument } from '../records/documents.ts';
 import { createEventLog, type EventLog, type NumberedEvent } from '../records/event-log.ts';
 import { createEventFlusher } from './event-flusher.ts';
@@ -57,8 +57,8 @@ export interface RunningTurn {
 /** The lease is not ours any more: another instance has ended the turn. */
 class LeaseLost extends Error {}
 
-export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn {
-  const { clock, turns } = parts;
+export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
+  const { clock, turns } = deps;
   const { ref, lease, conversation } = admitted;
   const log = createEventLog();
   const record = createTurnRecord({ conversation, lease });
@@ -74,8 +74,8 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
     controller.abort(new RpcError('cancelled', { data: { reason: stopped } }));
   };
   const lost = (): void => controller.abort(new LeaseLost('the lease of the turn is lost'));
-  const flusher = createEventFlusher(parts, log, record, lost);
-  const keeper = keepLease(parts, ref, lease, { stop, lost });
+  const flusher = createEventFlusher(deps, log, record, lost);
+  const keeper = keepLease(deps, ref, lease, { stop, lost });
   const deadline = setTimeout(() => {
     const message = `The turn did not end within ${turns.timeoutMs / 1_000} s`;
     controller.abort(new RpcError('upstream_timeout', { message, data: { timeout_ms: turns.timeoutMs, sent: true } }));
@@ -99,14 +99,14 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
       end = endOf(error);
     }
     keeper.unwatch();
-    return timed('settle', () => settleTurn(parts, { admitted, log, record, flusher, text, end, stopped, budget }));
+    return timed('settle', () => settleTurn(deps, { admitted, log, record, flusher, text, end, budget }));
   }
 
   async function runEngine(): Promise<Outcome> {
-    const context = await parts.history.context(conversation, admitted.budgetTokens, lease.turn_id);
+    const context = await deps.history.context(conversation, admitted.budgetTokens, lease.turn_id);
     contextTokens = context.tokens;
     const { messages, ...seen } = context;
-    if (admitted.mcpLost) parts.log.warn('MCP servers of the session are gone', { turn_id: lease.turn_id });
+    if (admitted.mcpLost) deps.log.warn('MCP servers of the session are gone', { turn_id: lease.turn_id });
     append({
       TaskStarted: {
         turn_id: lease.turn_id,
@@ -160,7 +160,8 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
   function endOf(error: unknown): TurnEnd {
     const ended = { usage: estimateUsage(contextTokens, text), nowMs: clock.now() };
     if (stopped !== undefined) {
-      return { ...ended, status: stopped === 'interrupted' ? 'interrupted' : 'cancelled', failure: null };
+      const status = stopped === 'interrupted' ? 'interrupted' : 'cancelled';
+      return { ...ended, status, failure: null, reason: stopped };
     }
     const cause: unknown = controller.signal.aborted ? controller.signal.reason : error;
     // The new owner of the lease has ended the turn, or will; without a new owner, this is its end.
@@ -185,7 +186,7 @@ export function startTurn(parts: TurnParts, admitted: AdmittedTurn): RunningTurn
   /** The one line that has the words of the failure; the line of the call names the turn. */
   function logFailure({ reason, message, data, cause }: RpcError): void {
     const isInternal = reason === 'internal';
-    parts.log.log(isInternal ? 'ERROR' : 'WARNING', 'turn failed', {
+    deps.log.log(isInternal ? 'ERROR' : 'WARNING', 'turn failed', {
       turn_id: lease.turn_id,
       session_id: conversation.session_id,
       key_id: conversation.owner,

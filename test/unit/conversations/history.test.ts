@@ -58,6 +58,15 @@ describe('history', () => {
     expect((await stage.documents()).filter((id) => id.startsWith('messages/'))).toHaveLength(2);
   });
 
+  it('keeps the conversation document small when every turn fails without an answer', async () => {
+    stage.provider.behave();
+    for (let n = 0; n < 30; n++) await failure(a.prompt(`[[status 400]] ${n}`));
+    const found = await a.services.conversations.find('default', 's');
+    expect(found?.conversation).toMatchObject({ message_count: 30, chunks: [1] });
+    expect(found?.conversation.recent.length).toBeLessThan(21);
+    expect((await readAll(b, 200)).map(({ seq }) => seq)).toEqual(Array.from({ length: 30 }, (_, index) => index + 1));
+  });
+
   it('pages without a duplicate while the conversation goes on', async () => {
     for (let n = 0; n < 9; n++) await a.prompt(`prompt ${n}`);
     const first = await a.call(conversationHistory, { session_id: 's', limit: 10 });

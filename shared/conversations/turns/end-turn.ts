@@ -1,0 +1,196 @@
+// The one way a turn ends: for its owner (settle-turn.ts), for another instance when the owner is gone (abandoned.ts),
+// for a prompt that leaves the queue without having run (queue.ts) and for a session that is deleted (erase.ts). Pure
+// functions over the conversation document; the caller commits what they return in one transaction.
+import type { Write } from '../../store/store.ts';
+import type { CutReason, TurnEvent } from '../../turn-events.ts';
+import {
+  type ContextBudget,
+  type ConversationDocument,
+  IDEMPOTENCY_KEPT_MS,
+  type IdempotencyDocument,
+  type Lease,
+  type QueuedPrompt,
+} from '../records/documents.ts';
+import { appendMessage, type History } from '../records/history.ts';
+import { withCounted } from '../storage.ts';
+import { settle } from './lease.ts';
+import type { RecordWrite, TurnEnd } from './turn-record.ts';
+
+/** Models whose budgets a conversation remembers. */
+const BUDGETS_MAX = 8;
+
+/** A conversation's messages with the answer added. Only the owner of the lease, or its successor, changes them. */
+export interface Answered {
+  readonly conversation: ConversationDocument;
+  readonly writes: readonly Write[];
+}
+
+export type EndEvents = readonly [TurnEvent, ...TurnEvent[]];
+
+export interface Ending {
+  /** As it is in the conversation document now: its stop request counts. */
+  readonly turn: Lease | QueuedPrompt;
+  readonly end: TurnEnd;
+  /** The answer, or the received part of it. */
+  readonly text?: string;
+  /** Absent for a turn that never ran. */
+  readonly answered?: Answered;
+  /** What the provider accepts of the conversation, where it has refused more. */
+  readonly budget?: ContextBudget | undefined;
+  /** The writes of the turn's record with `events` as its last ones, the turn's own document first. */
+  record(end: TurnEnd, events: EndEvents): readonly [RecordWrite, ...Write[]];
+}
+
+export interface EndedInDocument {
+  /** The document without the turn. */
+  readonly conversation: ConversationDocument;
+  /** The turn's own document in its terminal state. */
+  readonly record: RecordWrite;
+  /** The events that end the turn. */
+  readonly events: EndEvents;
+  /** All writes but that of the conversation. */
+  readonly writes: readonly Write[];
+  /** Bytes that the owner's total does not have yet. */
+  readonly addedBytes: number;
+}
+
+/** Adds the answer of a turn to the history, and moves older messages out of a full document. */
+export async function addAnswer(
+  history: History,
+  conversation: ConversationDocument,
+  { turnId, text, end }: { readonly turnId: string; readonly text: string; readonly end: TurnEnd },
+): Promise<Answered> {
+  const partial = end.status !== 'completed';
+  const added =
+    text === ''
+      ? { conversation, writes: [] }
+      : appendMessage(conversation, { role: 'assistant', text, turnId, now: toTime(end), partial });
+  const compacted = await history.compact(added.conversation);
+  return { conversation: compacted.conversation, writes: [...added.writes, ...compacted.writes] };
+}
+
+/** Ends one turn: the conversation without it, its record, its idempotency key. */
+export function endTurn(current: ConversationDocument, ending: Ending): EndedInDocument {
+  const { turn, answered } = ending;
+  const end = isQueued(turn) ? ending.end : withStop(ending.end, turn);
+  const events = terminalEvents(end, turn.turn_id, ending.text ?? '');
+  const [record, ...chunks] = ending.record(end, events);
+  const { conversation, addedBytes } = isQueued(turn)
+    ? { conversation: withoutQueued(current, turn), addedBytes: 0 }
+    : settleRunning(current, turn, end, ending);
+  return {
+    conversation,
+    record,
+    events,
+    writes: [record, ...chunks, ...(answered?.writes ?? []), ...releaseKey(current, end, turn)],
+    addedBytes,
+  };
+}
+
+/**
+ * The writes for the turns of a session that is deleted: no end is stored, since every document of the session is
+ * erased, but their idempotency keys are free at once.
+ */
+export function discardTurns({ turn, queue }: ConversationDocument): Write[] {
+  const pending = turn === null ? queue : [turn, ...queue];
+  return pending.flatMap(({ idempotency_id }) => (idempotency_id === null ? [] : [deleteKey(idempotency_id)]));
+}
+
+export function deleteKey(idempotencyId: string): Write {
+  return { ref: { collection: 'idempotency', id: idempotencyId }, delete: true };
+}
+
+/** A stop request that is stored before this commit decides the end: its caller has been promised that. */
+function withStop(end: TurnEnd, { stop }: Lease): TurnEnd {
+  return stop === null ? end : { ...end, status: 'cancelled', failure: null, reason: stop };
+}
+
+function settleRunning(
+  current: ConversationDocument,
+  { turn_id }: Lease,
+  end: TurnEnd,
+  { answered, budget }: Ending,
+): { readonly conversation: ConversationDocument; readonly addedBytes: number } {
+  const { recent, chunks, message_count, stored_bytes } = answered?.conversation ?? current;
+  const { counted, addedBytes } = withCounted({
+    ...withBudget(current, budget),
+    recent: markPartial(recent, turn_id, end),
+    chunks,
+    message_count,
+    ...(stored_bytes !== undefined && { stored_bytes }),
+  });
+  return {
+    conversation: settle(counted, { status: end.status, usage: end.usage, now: toTime(end) }),
+    addedBytes,
+  };
+}
+
+function withoutQueued(conversation: ConversationDocument, { turn_id }: QueuedPrompt): ConversationDocument {
+  return { ...conversation, queue: conversation.queue.filter((entry) => entry.turn_id !== turn_id) };
+}
+
+function terminalEvents(end: TurnEnd, turnId: string, text: string): EndEvents {
+  if (end.status === 'completed') {
+    return [
+      { AgentMessage: { message: text } },
+      { TaskComplete: { turn_id: turnId, usage: end.usage, ...toFinishReason(end) } },
+    ];
+  }
+  if (end.failure !== null) {
+    const { reason, message } = end.failure;
+    return [{ Error: { turn_id: turnId, reason, message } }];
+  }
+  const reason = end.reason ?? (end.status === 'interrupted' ? 'interrupted' : 'cancelled');
+  return [{ TurnAborted: { turn_id: turnId, reason } }];
+}
+
+/** Distinguishes an answer that was cut from one that the model ended itself. */
+function toFinishReason({ finishReason }: TurnEnd): { readonly finish_reason?: CutReason } {
+  return finishReason === undefined || finishReason === 'stop' ? {} : { finish_reason: finishReason };
+}
+
+/**
+ * A turn that did not reach its end must not answer for its idempotency key, unless the same prompt would only fail
+ * again. The record stays: it names the session and the stored prompt for the next attempt.
+ */
+function releaseKey(
+  { session_id }: Pick<ConversationDocument, 'session_id'>,
+  { status, failure, nowMs }: TurnEnd,
+  turn: Lease | QueuedPrompt,
+): Write[] {
+  const { idempotency_id, params_hash, turn_id } = turn;
+  const isFinal = status === 'completed' || status === 'cancelled' || failure?.retryable === false;
+  if (isFinal || idempotency_id === null) return [];
+  if (params_hash === undefined) return [deleteKey(idempotency_id)];
+  const prompt_turn = isQueued(turn) ? (turn.prompt_turn ?? null) : turn_id;
+  const data: IdempotencyDocument = { params_hash, turn_id, session_id, released: true, prompt_turn };
+  return [{ ref: { collection: 'idempotency', id: idempotency_id }, data, expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS }];
+}
+
+function withBudget(conversation: ConversationDocument, budget: ContextBudget | undefined): ConversationDocument {
+  if (budget === undefined) return conversation;
+  const others = (conversation.budgets ?? []).filter(({ model }) => model !== budget.model);
+  return { ...conversation, budgets: [...others, budget].slice(-BUDGETS_MAX) };
+}
+
+/** A stop request may have changed the end after the answer was added. */
+function markPartial(
+  recent: ConversationDocument['recent'],
+  turnId: string,
+  end: TurnEnd,
+): ConversationDocument['recent'] {
+  const partial = end.status !== 'completed';
+  return recent.map((message) =>
+    message.role === 'assistant' && message.turn_id === turnId && message.partial !== partial
+      ? { ...message, partial }
+      : message,
+  );
+}
+
+function isQueued(turn: Lease | QueuedPrompt): turn is QueuedPrompt {
+  return 'alive_until_ms' in turn;
+}
+
+function toTime({ nowMs }: TurnEnd): string {
+  return new Date(nowMs).toISOString();
+}
