@@ -65,7 +65,13 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     expect(await call('exec', { command: 'cat', stdin: 'from stdin' })).toMatchObject({
       result: { stdout: 'from stdin', exit_code: 0 },
     });
-    expect(await sh('kill -TERM $$')).toMatchObject({ result: { exit_code: 143, timed_out: false } });
+    expect(await sh('kill -TERM $$')).toMatchObject({
+      result: { exit_code: 143, signal: 'SIGTERM', timed_out: false, duration_ms: expect.any(Number) },
+    });
+    const place = { command: 'sh', args: ['-c', 'pwd; echo $ENV_VAR'], env: { ENV_VAR: 'value' }, cwd: '/tmp' };
+    const { result } = Object(await call('exec', place));
+    expect(result.stdout).toBe('/tmp\nvalue\n');
+    expect(result).not.toHaveProperty('signal');
     expect(await call('exec', { command: 'sleep', args: ['60'], timeout_ms: 100 })).toMatchObject({
       result: { timed_out: true, exit_code: expect.any(Number) },
     });
@@ -111,6 +117,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
       { stdout: 'one\n', stderr: 'two\n', exit_code: 3 },
     ]);
     expect(messages.slice(0, 4).map((message) => message.params.seq)).toEqual([1, 2, 3, 4]);
+    expect(messages.slice(0, 4).every(({ params: { session_id } }) => session_id === 's')).toBe(true);
   });
 
   it('answers a short command over WebSocket by its response alone, a long one with events', async () => {

@@ -3,22 +3,37 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith, findPython } from '../support/requirements.ts';
 
 const KEY = 'reference-key';
 const REFERENCE = join(import.meta.dirname, 'reference');
 const scratch = mkdtempSync(join(tmpdir(), 'reference-'));
+/** The backend of bff.proxy, and where ChatGPT's tokens are checked. */
+const backend = createServer((req, res) => {
+  res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ url: req.url }));
+});
+let provider: ModelProvider;
 let gateway: LocalGateway;
 beforeAll(async () => {
-  gateway = await startLocalGateway({ env: { GATEWAY_API_KEY: KEY } });
+  backend.listen(0, '127.0.0.1');
+  [provider] = await Promise.all([startModelProvider(), once(backend, 'listening')]);
+  const BFF_BASE_URL = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
+  gateway = await startLocalGateway({
+    env: { GATEWAY_API_KEY: KEY, BFF_BASE_URL, CHATGPT_BASE_URL: provider.url },
+  });
 });
 afterAll(async () => {
   await gateway.stop();
+  await provider.close();
+  backend.close();
   rmSync(scratch, { recursive: true });
 });
 
@@ -100,6 +115,36 @@ describeWith('shell', 'the shell', () => {
       result: { cancelled: true, session_id: 'my-session-123', conversation_id, was_running: false },
     });
     expect(webhook).toMatchObject({ status: 'accepted', duplicate: false });
+  });
+
+  it('requests for what it announces are answered, too: as printed where they can be, else with the reason', async () => {
+    const script = adapt('planned.sh', {});
+    const [exec, proto, mcp, apply, terminal, login, logout, proxy, ...more] = (await run('bash', [script]))
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line): unknown => JSON.parse(line));
+    expect(more).toEqual([]);
+    expect(proto).toMatchObject({ jsonrpc: '2.0', id: 2, result: { stream_id: 'session-123' } });
+    expect(login).toMatchObject({ jsonrpc: '2.0', id: 6, result: { provider: 'chatgpt' } });
+    expect(provider.checks.seen.at(-1)?.headers.authorization).toBe('Bearer user-token-from-chatgpt');
+    expect(logout).toMatchObject({ id: 7, result: { logged_out: false, session_id: 'session-xyz' } });
+    expect(proxy).toMatchObject({ id: 8, result: { status: 200, body: { url: '/api/users?page=1&limit=10' } } });
+    // Its patch is three dots, and its repository is not there.
+    expect(apply).toMatchObject({ id: 4, error: { code: expect.any(Number), data: { retryable: false } } });
+    if (inject('missing').bubblewrap !== '') {
+      for (const answer of [exec, mcp, terminal]) {
+        expect(answer).toMatchObject({ error: { code: 403, data: { reason: 'sandbox_unavailable' } } });
+      }
+      return;
+    }
+    expect(exec).toMatchObject({
+      jsonrpc: '2.0',
+      id: 1,
+      result: { stdout: 'Hello from Codex Gateway\n', stderr: '', exit_code: 0 },
+    });
+    // There is no such module, nor in some sandboxes a python.
+    expect(mcp).toMatchObject({ id: 3, error: { code: 502, data: { server: 'my-mcp-server' } } });
+    expect(terminal).toMatchObject({ id: 5, result: { session_id: 'tty-session-456', cols: 80, rows: 24 } });
   });
 });
 

@@ -9,7 +9,7 @@ import { describeWith } from '../support/requirements.ts';
 const Started = z.object({
   session_id: z.string(),
   cols: z.number(),
-  attach: z.object({ url: z.string(), protocols: z.array(z.string()) }),
+  attach: z.object({ url: z.string(), ticket: z.string(), protocols: z.array(z.string()) }),
 });
 const KEYS = ['alice', 'bob'].map((id) => ({ id, key: `${id}-key`, scopes: ['workspace', 'mcp', 'conversation'] }));
 
@@ -57,6 +57,16 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     const exit = await client.until(({ method }) => method === 'interactive.exit');
     expect(exit.params).toEqual({ session_id: 'tty-session-456', exit_code: 7 });
     expect((await type('x')).error?.data.reason).toBe('not_found');
+    client.socket.close();
+  });
+
+  it('starts the program, in the directory, with the variables that the call names', async () => {
+    const client = await open('alice');
+    const params = { session_id: 'named', shell: '/bin/sh', cwd: '/tmp', env: { GREETING: 'hello' } };
+    await client.call('interactive.start', params);
+    await client.call('interactive.input', { session_id: 'named', data: 'echo "<$0 $PWD $GREETING>"\r' });
+    await until(client, 'named', /<\/bin\/sh \/tmp hello>\r\n/);
+    await client.call('interactive.close', { session_id: 'named' });
     client.socket.close();
   });
 
@@ -130,6 +140,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     };
     const { session_id, attach, cols } = Started.parse((await rpc('interactive.start', { cols: 100 })).result);
     expect({ cols, url: attach.url }).toEqual({ cols: 100, url });
+    expect(attach.protocols).toEqual(['gateway.v1', `gateway.ticket.${attach.ticket}`]);
     await rpc('interactive.input', { session_id, data: 'echo over""http\r' });
     const client = await connect(attach.url, { headers: {}, protocols: attach.protocols });
     // The first call that names the terminal brings its output, from the beginning.

@@ -220,6 +220,25 @@ describe('calls', () => {
     gate.letGo();
   });
 
+  it('that prompt are sent the events of their turn, numbered, and then the ordinary response', async () => {
+    const fixture = await fixtureOf();
+    const client = await fixture.connect();
+    const { result } = await client.call('conversation.prompt', { prompt: 'hello', session_id: 's' });
+    const { conversation_id, turn_id } = result ?? {};
+    const events = client.received.slice(0, -1);
+    expect(events).toEqual(
+      events.map((_, index) => ({
+        jsonrpc: '2.0',
+        method: 'conversation.event',
+        params: { session_id: 's', conversation_id, turn_id, seq: index + 1, event: expect.any(Object) },
+      })),
+    );
+    const names = events.flatMap(({ params }) => Object.keys(Object(params?.event)));
+    expect(names).toHaveLength(events.length);
+    expect([names.at(0), names.at(-1)]).toEqual(['TaskStarted', 'TaskComplete']);
+    expect(client.received.at(-1)).toMatchObject({ id: 'call-1', result: { type: 'ai_response' } });
+  });
+
   it('leave a turn running when the connection ends', async () => {
     const fixture = await fixtureOf();
     const first = await fixture.connect();

@@ -53,8 +53,10 @@ function startOf(answer: { readonly events: readonly Record<string, unknown>[] }
   return answer.events[0]?.TaskStarted as { readonly context: { readonly trimmed: number } };
 }
 
-it('remembers what the provider took of the conversation, on every instance, for that model only', async () => {
-  for (let turn = 0; turn < 6; turn++) await a.prompt(`${turn} ${words(300)}`);
+it('remembers what the provider took of the conversation, on every instance, for it and that model only', async () => {
+  for (let turn = 0; turn < 6; turn++) {
+    for (const session_id of ['s', 'other']) await a.prompt(`${turn} ${words(300)}`, { session_id });
+  }
   limitTo(8_192, 4);
   const running = a.stream('a question');
   await running.answer;
@@ -65,6 +67,8 @@ it('remembers what the provider took of the conversation, on every instance, for
   expect(await callsOf(() => b.prompt('one more'))).toBe(1);
   const { context } = startOf(await b.prompt('with another model', { model: 'anthropic/another' }));
   expect(context.trimmed).toBe(0);
+  const other = await a.prompt('in another conversation', { session_id: 'other' });
+  expect(startOf(other).context.trimmed).toBe(0);
 });
 
 it('keeps a conversation within the window that MODELS names, behind any base URL', async () => {

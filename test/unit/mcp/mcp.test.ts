@@ -122,7 +122,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await fixture.call({ name: 'loud' }, 'act')).toMatchObject({ content: [{ text: 'loud' }] });
   });
 
-  it('returns the end of the stderr of a command that is no server, and keeps no connection', async () => {
+  it('runs the caller’s command with its arguments and variables; one that is no server is an error with its stderr', async () => {
     const config = {
       name: 'none',
       command: 'sh',
@@ -132,6 +132,10 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await expect(fixture.connect({ name: 'none' }, { config })).rejects.toMatchObject({
       reason: 'upstream_error',
       data: { server: 'none', exit_code: 1, stderr: 'no module named mcp_server\n' },
+    });
+    const told = { ...config, args: ['-c', 'echo "<$0 $1 $GREETING>" >&2', 'a', 'b'], env: { GREETING: 'hello' } };
+    await expect(fixture.connect({ name: 'none' }, { config: told })).rejects.toMatchObject({
+      data: { stderr: '<a b hello>\n' },
     });
     const missing = { ...config, command: 'no-such-program' };
     await expect(fixture.connect({ name: 'none' }, { config: missing })).rejects.toMatchObject({

@@ -1,6 +1,7 @@
 // What callers rely on in the table of methods: the scope that each one needs, which of them cost no call, and that the
 // params printed in the reference document are accepted as they are.
 import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import * as methods from '../../../shared/methods/index.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 
@@ -65,7 +66,22 @@ describe('the registry', () => {
     expect(free.sort()).toEqual(['auth.limits', 'interactive.input', 'interactive.resize', 'rpc.discover']);
   });
 
+  it('has names in snake_case on the wire, in params and results alike', () => {
+    const names = [...registry.values()].flatMap(({ name, params, result }) =>
+      [params, result].flatMap((schema) => propertyNames(z.toJSONSchema(schema)).map((property) => [name, property])),
+    );
+    expect(names.length).toBeGreaterThan(200);
+    expect(names.filter(([, property]) => !/^[a-z][a-z0-9]*(_[a-z0-9]+)*$/.test(property ?? ''))).toEqual([]);
+  });
+
   it.each(PRINTED)('accepts the printed params of %s', (name, params) => {
     expect(registry.get(name)?.params.safeParse(params).error).toBeUndefined();
   });
 });
+
+/** Names of all properties of a JSON Schema, at any depth. */
+function propertyNames(schema: unknown): string[] {
+  if (typeof schema !== 'object' || schema === null) return [];
+  const own = 'properties' in schema ? Object.keys(Object(schema.properties)) : [];
+  return [...own, ...Object.values(schema).flatMap(propertyNames)];
+}
