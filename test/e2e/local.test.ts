@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
+import { connect as connectSocket } from '../support/fixtures/companion.ts';
 import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
 
 const running: LocalGateway[] = [];
@@ -56,10 +57,13 @@ describe('npm start', () => {
     expect(gateway.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
   });
 
-  it('says which model, key and store it uses, and ends with 0 on SIGTERM', async () => {
+  it('says which model, key and store it uses, and ends with 0 on SIGTERM, its WebSockets with 1012', async () => {
     const gateway = await startLocalGateway({ env: { GATEWAY_API_KEY: 'hunter2' } });
+    const headers = { 'X-API-Key': 'hunter2' };
+    const client = await connectSocket(`${gateway.url.replace('http', 'ws')}/ws`, { headers });
     const code = await gateway.stop();
     expect(code).toBe(0);
+    expect(await client.closed).toEqual({ code: 1012, reason: 'reconnect' });
     expect(gateway.output()).toContain('offline/echo');
     expect(gateway.output()).not.toContain('hunter2');
   });

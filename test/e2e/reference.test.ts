@@ -115,6 +115,13 @@ describeWith('shell', 'the shell', () => {
       result: { cancelled: true, session_id: 'my-session-123', conversation_id, was_running: false },
     });
     expect(webhook).toMatchObject({ status: 'accepted', duplicate: false });
+    // The fields that the reference shows come first, in its order.
+    expect(Object.keys(resultOf(prompt)).slice(0, 6)).toEqual([
+      ...['type', 'conversation_id', 'content', 'model', 'timestamp', 'events'],
+    ]);
+    expect(Object.keys(resultOf(status)).slice(0, 2)).toEqual(['conversation_id', 'metadata']);
+    expect(Object.keys(Object(resultOf(status).metadata)).slice(0, 2)).toEqual(['model', 'created_at']);
+    expect(Object.keys(resultOf(cancel)).slice(0, 3)).toEqual(['cancelled', 'session_id', 'conversation_id']);
   });
 
   it('requests for what it announces are answered, too: as printed where they can be, else with the reason', async () => {
@@ -142,6 +149,7 @@ describeWith('shell', 'the shell', () => {
       id: 1,
       result: { stdout: 'Hello from Codex Gateway\n', stderr: '', exit_code: 0 },
     });
+    expect(Object.keys(resultOf(exec)).slice(0, 3)).toEqual(['stdout', 'stderr', 'exit_code']);
     // There is no such module, nor in some sandboxes a python.
     expect(mcp).toMatchObject({ id: 3, error: { code: 502, data: { server: 'my-mcp-server' } } });
     expect(terminal).toMatchObject({ id: 5, result: { session_id: 'tty-session-456', cols: 80, rows: 24 } });

@@ -3,7 +3,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';
 import type { Methods } from '../../../shared/client/methods.ts';
 import { createFixture, type Fixture, failure, KEY } from '../../support/fixtures/client.ts';
@@ -179,6 +179,17 @@ describe('a retry', () => {
     const hanging = fixture.client().call('conversation.prompt', { prompt: '[[hang]]' }, { timeoutMs: 200 });
     expect(await failure(hanging)).toMatchObject({ reason: 'timeout', code: 0 });
   });
+});
+
+it('over WebSocket connects to the URL that the caller names, and where there is no WebSocket says what to pass', async () => {
+  const socketUrl = `${fixture.gateway.url.replace('http', 'ws')}/ws`;
+  const ask = (url: string) =>
+    fixture.client({ streaming: 'websocket', socketUrl: url, retries: 0 }).stream({ prompt: 'Hi' }).answer();
+  expect((await ask(socketUrl)).content).toBe('You said: Hi');
+  expect(await failure(ask('ws://127.0.0.1:9/ws'))).toMatchObject({ reason: 'network' });
+  vi.stubGlobal('WebSocket', undefined);
+  expect(() => fixture.client({ streaming: 'websocket' })).toThrow(/no WebSocket: pass one in the options/);
+  vi.unstubAllGlobals();
 });
 
 it('types methods that the caller declares', async () => {

@@ -113,7 +113,7 @@ it('a connection is closed with 1012 before the 60 minutes after which Cloud Run
     params: z.strictObject({}),
     result: z.object({}),
     handle: (_params, { signal }) =>
-      new Promise<object>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+      new Promise<Record<string, never>>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
   });
   const fixture = await fixtureOf({ methods: [never] });
   const [idle, busy] = await Promise.all([fixture.connect(), fixture.connect()]);
