@@ -50,13 +50,67 @@ locals {
   # Title, filter, aligner, reducer, what the lines are.
   charts = [
     ["Requests per second by service", local.requests, "ALIGN_RATE", "REDUCE_SUM", "resource.label.service_name"],
-    ["5xx per second by service", "${local.requests} AND metric.labels.response_code_class = \"5xx\"", "ALIGN_RATE", "REDUCE_SUM", "resource.label.service_name"],
-    ["Request latency p99 by service, ms", replace(local.requests, "request_count", "request_latencies"), "ALIGN_PERCENTILE_99", "REDUCE_MAX", "resource.label.service_name"],
-    ["Instances by service", replace(local.requests, "request_count", "container/instance_count"), "ALIGN_MAX", "REDUCE_SUM", "resource.label.service_name"],
-    ["Calls by outcome", "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.calls.name}\"", "ALIGN_RATE", "REDUCE_SUM", "metric.label.outcome"],
-    ["Call time p95 by method, ms", "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.call_ms.name}\"", "ALIGN_PERCENTILE_95", "REDUCE_MAX", "metric.label.method"],
-    ["Firestore operations per second", "resource.type = \"firestore.googleapis.com/Database\" AND metric.type = \"firestore.googleapis.com/document/write_ops_count\"", "ALIGN_RATE", "REDUCE_SUM", "metric.label.op"],
-    ["Unacknowledged events by subscription", "resource.type = \"pubsub_subscription\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\"", "ALIGN_MAX", "REDUCE_SUM", "resource.label.subscription_id"],
+    [
+      "5xx per second by service",
+      "${local.requests} AND metric.labels.response_code_class = \"5xx\"",
+      "ALIGN_RATE",
+      "REDUCE_SUM",
+      "resource.label.service_name"
+    ],
+    [
+      "Request latency p99 by service, ms",
+      replace(local.requests, "request_count", "request_latencies"),
+      "ALIGN_PERCENTILE_99",
+      "REDUCE_MAX",
+      "resource.label.service_name"
+    ],
+    [
+      "Instances by service",
+      replace(local.requests, "request_count", "container/instance_count"),
+      "ALIGN_MAX",
+      "REDUCE_SUM",
+      "resource.label.service_name"
+    ],
+    [
+      "Calls by outcome",
+      join(" AND ", [
+        "resource.type = \"cloud_run_revision\"",
+        "metric.type = \"logging.googleapis.com/user/${google_logging_metric.calls.name}\""
+      ]),
+      "ALIGN_RATE",
+      "REDUCE_SUM",
+      "metric.label.outcome"
+    ],
+    [
+      "Call time p95 by method, ms",
+      join(" AND ", [
+        "resource.type = \"cloud_run_revision\"",
+        "metric.type = \"logging.googleapis.com/user/${google_logging_metric.call_ms.name}\""
+      ]),
+      "ALIGN_PERCENTILE_95",
+      "REDUCE_MAX",
+      "metric.label.method"
+    ],
+    [
+      "Firestore operations per second",
+      join(" AND ", [
+        "resource.type = \"firestore.googleapis.com/Database\"",
+        "metric.type = \"firestore.googleapis.com/document/write_ops_count\""
+      ]),
+      "ALIGN_RATE",
+      "REDUCE_SUM",
+      "metric.label.op"
+    ],
+    [
+      "Unacknowledged events by subscription",
+      join(" AND ", [
+        "resource.type = \"pubsub_subscription\"",
+        "metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\""
+      ]),
+      "ALIGN_MAX",
+      "REDUCE_SUM",
+      "resource.label.subscription_id"
+    ],
   ]
 }
 

@@ -35,7 +35,11 @@ resource "google_compute_region_network_endpoint_group" "endpoint" {
   region                = var.region
   network_endpoint_type = "SERVERLESS"
   cloud_run {
-    service = each.key == "ws" ? google_cloud_run_v2_service.ws.name : google_cloudfunctions2_function.function[each.key].name
+    service = (
+      each.key == "ws"
+      ? google_cloud_run_v2_service.companion.name
+      : google_cloudfunctions2_function.function[each.key].name
+    )
   }
 }
 

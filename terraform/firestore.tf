@@ -26,7 +26,9 @@ resource "google_firestore_backup_schedule" "daily" {
 # cost, and rising values would make it a hot spot. `expire_at` is the lifetime; the policy is on every collection, as
 # documents without the field stay.
 resource "google_firestore_field" "field" {
-  for_each   = { for field in local.firestore_config.fieldOverrides : "${field.collectionGroup} ${field.fieldPath}" => field }
+  for_each = {
+    for field in local.firestore_config.fieldOverrides : "${field.collectionGroup} ${field.fieldPath}" => field
+  }
   database   = google_firestore_database.gateway.name
   collection = each.value.collectionGroup
   field      = each.value.fieldPath
@@ -50,7 +52,8 @@ resource "google_firestore_field" "field" {
 resource "google_firestore_index" "index" {
   for_each = {
     for index in local.firestore_config.indexes :
-    join(" ", concat([index.collectionGroup], [for field in index.fields : "${field.fieldPath} ${field.order}"])) => index
+    join(" ", concat([index.collectionGroup], [for field in index.fields : "${field.fieldPath} ${field.order}"]))
+    => index
   }
   database    = google_firestore_database.gateway.name
   collection  = each.value.collectionGroup

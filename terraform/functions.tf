@@ -49,7 +49,7 @@ locals {
 
   members = merge(
     { for name, account in google_service_account.function : name => account.member },
-    { ws = google_service_account.ws.member },
+    { ws = google_service_account.companion.member },
   )
 
   # Settings that every deployable reads.
@@ -70,7 +70,7 @@ locals {
   function_env = {
     health = {}
     jsonrpc = {
-      COMPANION_URL      = google_cloud_run_v2_service.ws.uri
+      COMPANION_URL      = google_cloud_run_v2_service.companion.uri
       COMPANION_AUDIENCE = local.companion_audience
       KMS_KEY            = google_kms_crypto_key.credentials.id
     }
@@ -129,12 +129,17 @@ resource "google_cloudfunctions2_function" "function" {
     max_instance_count               = var.scaling.max_instances
     # Behind the load balancer no request may bypass Cloud Armor. Pub/Sub and Scheduler of this project count as
     # internal.
-    ingress_settings = !each.value.served ? "ALLOW_INTERNAL_ONLY" : var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
+    ingress_settings = (
+      !each.value.served ? "ALLOW_INTERNAL_ONLY" : var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
+    )
 
     environment_variables = merge(local.common_env, local.function_env[each.key])
 
     dynamic "secret_environment_variables" {
-      for_each = { for name, secret in local.environment_secrets : name => secret if contains(each.value.uses, secret.use) && secret.version != null }
+      for_each = {
+        for name, secret in local.environment_secrets :
+        name => secret if contains(each.value.uses, secret.use) && secret.version != null
+      }
       content {
         key        = secret_environment_variables.key
         project_id = var.project_id

@@ -2,8 +2,10 @@
 # The texts are those the code logs; a test holds them together.
 
 locals {
-  services      = sort(concat(keys(local.functions), ["ws"]))
-  gateway_logs  = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in local.services : "\"${name}\""])})"
+  services = sort(concat(keys(local.functions), ["ws"]))
+  gateway_logs = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(
+    " OR ", [for name in local.services : "\"${name}\""]
+  )})"
   notifications = [for channel in google_monitoring_notification_channel.email : channel.id]
 
   # Lines that need attention. Each becomes a metric and an alert policy.
@@ -11,22 +13,39 @@ locals {
     limiter_degraded = {
       title    = "Rate limiter degraded"
       messages = ["rate limiter store unavailable", "rate limiter transaction failed"]
-      help     = "Instances cannot reach the limiter's documents: cheap reads are answered from a small bucket for 60 s, everything else with 503. Look at Firestore's status and at the error of the line."
+      help     = <<-EOT
+        Instances cannot reach the limiter's documents: cheap reads are answered from a small bucket for 60 s,
+        everything else with 503. Look at Firestore's status and at the error of the line.
+      EOT
     }
     lease_expired = {
       title    = "Turns left to their lease"
       messages = ["turn could not be settled; its lease will expire", "turn ended for an owner that did not answer"]
-      help     = "An instance died in mid-turn, or could not write the end of a turn; the session is usable again within 45 s, its turn ends as interrupted. A series means that Firestore refuses writes: look at the error of the line."
+      help     = <<-EOT
+        An instance died in mid-turn, or could not write the end of a turn; the session is usable again within
+        45 s, its turn ends as interrupted. A series means that Firestore refuses writes: look at the error of
+        the line.
+      EOT
     }
     events_stuck = {
       title    = "Events given up"
       messages = ["event given up: still unpublished after its lifetime"]
-      help     = "An acknowledged event was not published within 30 days. It is still in the collection events: publish it by hand, and find out why the sweeper could not."
+      help     = <<-EOT
+        An acknowledged event was not published within 30 days. It is still in the collection events: publish it
+        by hand, and find out why the sweeper could not.
+      EOT
     }
     keys_unreadable = {
-      title    = "API keys unreadable"
-      messages = ["API keys could not be read", "the secret has no enabled version: no API key is valid", "a key version is malformed and ignored"]
-      help     = "Instances use their cached keys for 10 minutes, then refuse every call. Look at the versions of the secret gateway-api-key and at Secret Manager's status."
+      title = "API keys unreadable"
+      messages = [
+        "API keys could not be read",
+        "the secret has no enabled version: no API key is valid",
+        "a key version is malformed and ignored"
+      ]
+      help = <<-EOT
+        Instances use their cached keys for 10 minutes, then refuse every call. Look at the versions of the
+        secret gateway-api-key and at Secret Manager's status.
+      EOT
     }
   }
 }
@@ -35,7 +54,9 @@ resource "google_logging_metric" "signal" {
   for_each    = local.signals
   name        = "gateway/${each.key}"
   description = each.value.title
-  filter      = "${local.gateway_logs} AND jsonPayload.message=(${join(" OR ", [for message in each.value.messages : "\"${message}\""])})"
+  filter = "${local.gateway_logs} AND jsonPayload.message=(${join(
+    " OR ", [for message in each.value.messages : "\"${message}\""]
+  )})"
   metric_descriptor {
     metric_kind = "DELTA"
     value_type  = "INT64"
@@ -66,7 +87,10 @@ resource "google_monitoring_alert_policy" "signal" {
   conditions {
     display_name = each.value.title
     condition_threshold {
-      filter          = "resource.type = \"cloud_run_revision\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.signal[each.key].name}\""
+      filter = join(" AND ", [
+        "resource.type = \"cloud_run_revision\"",
+        "metric.type = \"logging.googleapis.com/user/${google_logging_metric.signal[each.key].name}\"",
+      ])
       comparison      = "COMPARISON_GT"
       threshold_value = 0
       duration        = "0s"
@@ -87,7 +111,11 @@ resource "google_monitoring_alert_policy" "signal" {
 }
 
 locals {
-  requests = "resource.type = \"cloud_run_revision\" AND metric.type = \"run.googleapis.com/request_count\" AND resource.labels.service_name = one_of(${join(", ", [for name in local.services : "\"${name}\""])})"
+  requests = join(" AND ", [
+    "resource.type = \"cloud_run_revision\"",
+    "metric.type = \"run.googleapis.com/request_count\"",
+    "resource.labels.service_name = one_of(${join(", ", [for name in local.services : "\"${name}\""])})",
+  ])
 
   # The same for what Google measures.
   thresholds = {
@@ -98,20 +126,36 @@ locals {
       aligner     = "ALIGN_RATE"
       above       = 0.01
       duration    = "300s"
-      help        = "Masked failures are ERROR lines with a request id: resource.labels.service_name=(...) AND severity>=ERROR. 503 comes with the dependency that is down: GET /health?verbose=1 with a key names it."
+      help        = <<-EOT
+        Masked failures are ERROR lines with a request id: resource.labels.service_name=(...) AND
+        severity>=ERROR. 503 comes with the dependency that is down: GET /health?verbose=1 with a key names it.
+      EOT
     }
     dead_letters = {
-      title       = "Dead letters wait"
-      filter      = "resource.type = \"pubsub_subscription\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.labels.subscription_id = \"${google_pubsub_subscription.dead_letters.name}\""
+      title = "Dead letters wait"
+      filter = join(" AND ", [
+        "resource.type = \"pubsub_subscription\"",
+        "metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\"",
+        "resource.labels.subscription_id = \"${google_pubsub_subscription.dead_letters.name}\"",
+      ])
       denominator = null
       aligner     = "ALIGN_MAX"
       above       = 0
       duration    = "0s"
-      help        = "A subscriber refused an event 10 times. Look at it with `gcloud pubsub subscriptions pull gateway-dead-letters`, mend the subscriber, replay (terraform/README.md, operate). Kept for 31 days."
+      help        = <<-EOT
+        A subscriber refused an event 10 times. Look at it with `gcloud pubsub subscriptions pull
+        gateway-dead-letters`, mend the subscriber, replay (terraform/README.md, operate). Kept for 31 days.
+      EOT
     }
     backlog = {
-      title       = "A subscriber is 10 minutes behind"
-      filter      = "resource.type = \"pubsub_subscription\" AND metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND resource.labels.subscription_id = one_of(${join(", ", [for name in sort(keys(local.subscriptions)) : "\"gateway-${name}\""])})"
+      title = "A subscriber is 10 minutes behind"
+      filter = join(" AND ", [
+        "resource.type = \"pubsub_subscription\"",
+        "metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\"",
+        "resource.labels.subscription_id = one_of(${join(", ", [
+          for name in sort(keys(local.subscriptions)) : "\"gateway-${name}\""
+        ])})",
+      ])
       denominator = null
       aligner     = "ALIGN_MAX"
       above       = 600

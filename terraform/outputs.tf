@@ -12,15 +12,24 @@ output "base_url" {
 
 output "websocket_url" {
   description = "The WebSocket endpoint."
-  value       = var.domain == null ? "${replace(google_cloud_run_v2_service.ws.uri, "https://", "wss://")}/ws" : "wss://${var.domain}/ws"
+  value = var.domain == null ? "${replace(
+    google_cloud_run_v2_service.companion.uri, "https://", "wss://"
+  )}/ws" : "wss://${var.domain}/ws"
 }
 
 output "curl" {
   description = "Paste it: the first prompt."
   value       = <<-EOT
     export GATEWAY_URL=${local.base_url}
-    export GATEWAY_KEY=$(gcloud secrets versions access "$(gcloud secrets versions list ${google_secret_manager_secret.api_key.secret_id} --project=${var.project_id} --filter=state=enabled --limit=1 --format='value(name.basename())')" --secret=${google_secret_manager_secret.api_key.secret_id} --project=${var.project_id})
-    curl -sS "$GATEWAY_URL/jsonrpc" -H "X-API-Key: $GATEWAY_KEY" -H "Content-Type: application/json"${var.public_access ? "" : " -H \"X-Serverless-Authorization: Bearer $(gcloud auth print-identity-token)\""} -d '{"jsonrpc":"2.0","method":"conversation.prompt","params":{"prompt":"Hello"},"id":1}'
+    export GATEWAY_KEY=$(gcloud secrets versions access "$(gcloud secrets versions list \
+      ${google_secret_manager_secret.api_key.secret_id} --project=${var.project_id} --filter=state=enabled \
+      --limit=1 --format='value(name.basename())')" \
+      --secret=${google_secret_manager_secret.api_key.secret_id} --project=${var.project_id})
+    curl -sS "$GATEWAY_URL/jsonrpc" -H "X-API-Key: $GATEWAY_KEY" -H "Content-Type: application/json" \
+%{~if !var.public_access}
+      -H "X-Serverless-Authorization: Bearer $(gcloud auth print-identity-token)" \
+%{~endif}
+      -d '{"jsonrpc":"2.0","method":"conversation.prompt","params":{"prompt":"Hello"},"id":1}'
   EOT
 }
 
@@ -35,20 +44,27 @@ output "events_topic" {
 }
 
 output "push_account" {
-  description = "Whose OIDC tokens the push subscribers get: they check this e-mail address and their own URL as audience."
+  description = <<-EOT
+    Whose OIDC tokens the push subscribers get: they check this e-mail address and their own URL as audience.
+  EOT
   value       = google_service_account.push.email
 }
 
 output "service_accounts" {
   description = "Account of each deployable."
-  value       = merge({ for name, account in google_service_account.function : name => account.email }, { ws = google_service_account.ws.email })
+  value = merge(
+    { for name, account in google_service_account.function : name => account.email },
+    { ws = google_service_account.companion.email }
+  )
 }
 
-output "ws_image_build" {
-  description = "Values that build-ws-image.sh needs."
+output "companion_image_build" {
+  description = "Values that build-companion-image.sh needs."
   value = {
     project = var.project_id
-    image   = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.gateway.repository_id}/ws"
+    image = (
+      "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.gateway.repository_id}/ws"
+    )
     account = google_service_account.build.id
     staging = "gs://${google_storage_bucket.source.name}/ws-image"
   }

@@ -48,7 +48,9 @@ resource "google_pubsub_subscription" "subscription" {
   topic    = google_pubsub_topic.events.id
   filter = join(" OR ", [
     for event in each.value.events :
-    endswith(event, "*") ? "hasPrefix(attributes.event, \"${trimsuffix(event, "*")}\")" : "attributes.event = \"${event}\""
+    endswith(event, "*")
+    ? "hasPrefix(attributes.event, \"${trimsuffix(event, "*")}\")"
+    : "attributes.event = \"${event}\""
   ])
   ack_deadline_seconds       = each.value.ack_deadline_seconds
   message_retention_duration = "604800s"
@@ -86,7 +88,9 @@ resource "google_pubsub_subscription" "subscription" {
 }
 
 resource "google_pubsub_subscription_iam_member" "puller" {
-  for_each     = { for name, subscriber in var.subscribers : name => subscriber.service_account if subscriber.service_account != null }
+  for_each = {
+    for name, subscriber in var.subscribers : name => subscriber.service_account if subscriber.service_account != null
+  }
   subscription = google_pubsub_subscription.subscription[each.key].name
   role         = "roles/pubsub.subscriber"
   member       = "serviceAccount:${each.value}"

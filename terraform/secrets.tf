@@ -26,7 +26,9 @@ resource "google_secret_manager_secret_version" "first_key" {
 # Listing the enabled versions and reading them are two roles.
 resource "google_secret_manager_secret_iam_member" "keys" {
   for_each = {
-    for pair in setproduct([for name, uses in local.uses : name if contains(uses, "keys")], ["secretAccessor", "viewer"]) :
+    for pair in setproduct(
+      [for name, uses in local.uses : name if contains(uses, "keys")], ["secretAccessor", "viewer"]
+    ) :
     "${pair[0]} ${pair[1]}" => { user = pair[0], role = pair[1] }
   }
   secret_id = google_secret_manager_secret.api_key.id
@@ -37,9 +39,17 @@ resource "google_secret_manager_secret_iam_member" "keys" {
 locals {
   # Secrets that arrive as environment variables, the version pinned by the operator; nothing while none is.
   environment_secrets = {
-    ANTHROPIC_API_KEY = { id = "anthropic-api-key", use = "models", version = lookup(var.secret_environment, "ANTHROPIC_API_KEY", null) }
-    OPENAI_API_KEY    = { id = "openai-api-key", use = "models", version = lookup(var.secret_environment, "OPENAI_API_KEY", null) }
-    WEBHOOK_SECRETS   = { id = "gateway-webhook-secrets", use = "webhook_secrets", version = lookup(var.secret_environment, "WEBHOOK_SECRETS", null) }
+    ANTHROPIC_API_KEY = {
+      id = "anthropic-api-key", use = "models", version = lookup(var.secret_environment, "ANTHROPIC_API_KEY", null)
+    }
+    OPENAI_API_KEY = {
+      id = "openai-api-key", use = "models", version = lookup(var.secret_environment, "OPENAI_API_KEY", null)
+    }
+    WEBHOOK_SECRETS = {
+      id      = "gateway-webhook-secrets",
+      use     = "webhook_secrets",
+      version = lookup(var.secret_environment, "WEBHOOK_SECRETS", null)
+    }
   }
 }
 
@@ -56,7 +66,8 @@ resource "google_secret_manager_secret" "environment" {
 resource "google_secret_manager_secret_iam_member" "environment" {
   for_each = merge([
     for variable, secret in local.environment_secrets : {
-      for name, uses in local.uses : "${variable} ${name}" => { variable = variable, user = name } if contains(uses, secret.use)
+      for name, uses in local.uses :
+      "${variable} ${name}" => { variable = variable, user = name } if contains(uses, secret.use)
     }
   ]...)
   secret_id = google_secret_manager_secret.environment[each.value.variable].id

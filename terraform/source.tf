@@ -3,7 +3,7 @@
 
 locals {
   bundles = {
-    for name in ["functions", "ws"] : name => {
+    for name in ["functions", "companion"] : name => {
       dir   = "${path.module}/${var.bundle_dir}/${name}"
       files = sort(fileset("${path.module}/${var.bundle_dir}/${name}", "**"))
     }
@@ -11,7 +11,8 @@ locals {
   # Over names and contents, not over the zip: a zip differs by machine.
   bundle_hashes = {
     for name, bundle in local.bundles :
-    name => substr(sha256(join("\n", [for file in bundle.files : "${filesha256("${bundle.dir}/${file}")} ${file}"])), 0, 16)
+    name
+    => substr(sha256(join("\n", [for file in bundle.files : "${filesha256("${bundle.dir}/${file}")} ${file}"])), 0, 16)
   }
 }
 
@@ -38,7 +39,7 @@ resource "google_storage_bucket" "source" {
   # Holds nothing that a build cannot make again.
   force_destroy = true
 
-  # Build contexts of build-ws-image.sh are used once.
+  # Build contexts of build-companion-image.sh are used once.
   lifecycle_rule {
     action {
       type = "Delete"

@@ -34,7 +34,11 @@ resource "google_monitoring_alert_policy" "uptime" {
   conditions {
     display_name = "health check fails from two regions"
     condition_threshold {
-      filter          = "resource.type = \"uptime_url\" AND metric.type = \"monitoring.googleapis.com/uptime_check/check_passed\" AND metric.labels.check_id = \"${google_monitoring_uptime_check_config.health[0].uptime_check_id}\""
+      filter = join(" AND ", [
+        "resource.type = \"uptime_url\"",
+        "metric.type = \"monitoring.googleapis.com/uptime_check/check_passed\"",
+        "metric.labels.check_id = \"${google_monitoring_uptime_check_config.health[0].uptime_check_id}\"",
+      ])
       comparison      = "COMPARISON_GT"
       threshold_value = 1
       duration        = "120s"

@@ -20,43 +20,57 @@ variable "region" {
 }
 
 variable "firestore_location" {
-  description = "Location of the database, which can never be changed: a region, or nam5 or eur3 for several. Default: region."
+  description = <<-EOT
+    Location of the database, which can never be changed: a region, or nam5 or eur3 for several. Default: region.
+  EOT
   type        = string
   default     = null
   validation {
-    condition     = var.firestore_location == null || can(regex("^([a-z]+[0-9]|[a-z]+-[a-z]+[0-9]{1,2})$", var.firestore_location))
+    condition = var.firestore_location == null || can(
+      regex("^([a-z]+[0-9]|[a-z]+-[a-z]+[0-9]{1,2})$", var.firestore_location)
+    )
     error_message = "firestore_location is a region such as us-central1, or nam5 or eur3."
   }
 }
 
 variable "deletion_protection" {
-  description = "Keep the database when Terraform plans to delete it. `terraform destroy` erases data only after an apply with false."
+  description = <<-EOT
+    Keep the database when Terraform plans to delete it. `terraform destroy` erases data only after an apply with
+    false.
+  EOT
   type        = bool
   default     = true
 }
 
 variable "public_access" {
   description = <<-EOT
-    true: the endpoints are public, and the API key or signature decides. false: for health and jsonrpc Google IAM first asks for an
-    ID token of one of `invokers`, in the header X-Serverless-Authorization. webhook and ws are reached by senders and browsers that have
-    none, and go on checking keys, signatures and tickets alone.
+    true: the endpoints are public, and the API key or signature decides. false: for health and jsonrpc Google IAM
+    first asks for an ID token of one of `invokers`, in the header X-Serverless-Authorization. webhook and ws are
+    reached by senders and browsers that have none, and go on checking keys, signatures and tickets alone.
   EOT
   type        = bool
   default     = true
 }
 
 variable "invokers" {
-  description = "IAM members that may call health and jsonrpc when public_access is false, for example group:team@example.com."
+  description = <<-EOT
+    IAM members that may call health and jsonrpc when public_access is false, for example group:team@example.com.
+  EOT
   type        = set(string)
   default     = []
   validation {
-    condition     = alltrue([for member in var.invokers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))])
+    condition = alltrue([
+      for member in var.invokers :
+      can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))
+    ])
     error_message = "invokers are IAM members such as user:a@example.com; use public_access for allUsers."
   }
 }
 
 variable "domain" {
-  description = "Host name for a load balancer with all four endpoints and Cloud Armor (about 18 USD a month). Default: none."
+  description = <<-EOT
+    Host name for a load balancer with all four endpoints and Cloud Armor (about 18 USD a month). Default: none.
+  EOT
   type        = string
   default     = null
   validation {
@@ -67,8 +81,8 @@ variable "domain" {
 
 variable "ws_image" {
   description = <<-EOT
-    Container image of the WebSocket companion, by digest, as build-ws-image.sh prints it: with workspace methods and Codex. Default: the
-    light form, which needs no image and answers those methods with 403.
+    Container image of the WebSocket companion, by digest, as build-companion-image.sh prints it: with workspace
+    methods and Codex. Default: the light form, which needs no image and answers those methods with 403.
   EOT
   type        = string
   default     = null
@@ -87,13 +101,17 @@ variable "limits" {
     error_message = "limits are written as 100/minute,1000/hour,10000/day."
   }
   validation {
-    condition     = can(regex("/", var.limits)) && length(distinct([for limit in split(",", var.limits) : reverse(split("/", limit))[0]])) == length(split(",", var.limits))
+    condition = can(regex("/", var.limits)) && length(
+      distinct([for limit in split(",", var.limits) : reverse(split("/", limit))[0]])
+    ) == length(split(",", var.limits))
     error_message = "limits name each window once."
   }
 }
 
 variable "storage_mb" {
-  description = "Megabytes of messages that an API key may keep; a prompt beyond it is refused until sessions are deleted."
+  description = <<-EOT
+    Megabytes of messages that an API key may keep; a prompt beyond it is refused until sessions are deleted.
+  EOT
   type        = number
   default     = 1024
   validation {
@@ -111,17 +129,23 @@ variable "webhook_limits" {
     error_message = "webhook_limits are written as 100/minute,1000/hour,10000/day."
   }
   validation {
-    condition     = can(regex("/", var.webhook_limits)) && length(distinct([for limit in split(",", var.webhook_limits) : reverse(split("/", limit))[0]])) == length(split(",", var.webhook_limits))
+    condition = can(regex("/", var.webhook_limits)) && length(
+      distinct([for limit in split(",", var.webhook_limits) : reverse(split("/", limit))[0]])
+    ) == length(split(",", var.webhook_limits))
     error_message = "webhook_limits name each window once."
   }
 }
 
 variable "model" {
-  description = "Default model, provider/model. Default: of the first provider with credentials; Vertex AI always has them."
+  description = <<-EOT
+    Default model, provider/model. Default: of the first provider with credentials; Vertex AI always has them.
+  EOT
   type        = string
   default     = null
   validation {
-    condition     = var.model == null || can(regex("^((anthropic|openai|google|codex)/\\S+|offline/(echo|slow))$", var.model))
+    condition = var.model == null || can(
+      regex("^((anthropic|openai|google|codex)/\\S+|offline/(echo|slow))$", var.model)
+    )
     error_message = "model is anthropic/..., openai/..., google/..., codex/..., offline/echo or offline/slow."
   }
 }
@@ -131,47 +155,63 @@ variable "allowed_origins" {
   type        = set(string)
   default     = []
   validation {
-    condition     = alltrue([for origin in var.allowed_origins : can(regex("^https?://[a-z0-9.-]+(:[0-9]+)?$", origin))])
+    condition = alltrue(
+      [for origin in var.allowed_origins : can(regex("^https?://[a-z0-9.-]+(:[0-9]+)?$", origin))]
+    )
     error_message = "allowed_origins are exact origins such as https://app.example.com, without a path."
   }
 }
 
 variable "environment" {
-  description = "Further settings of the gateway (BFF_BASE_URL, MCP_SERVERS, ANTHROPIC_BASE_URL, ...), by variable name. Never a secret."
+  description = <<-EOT
+    Further settings of the gateway (BFF_BASE_URL, MCP_SERVERS, ANTHROPIC_BASE_URL, ...), by variable name. Never a
+    secret.
+  EOT
   type        = map(string)
   default     = {}
   validation {
-    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Z][A-Z0-9_]*$", name)) && !can(regex("(API_KEY|SECRET|SECRETS|TOKEN|PASSWORD|GATEWAY_KEYS)$", name))])
+    condition = alltrue([
+      for name in keys(var.environment) :
+      can(regex("^[A-Z][A-Z0-9_]*$", name))
+      && !can(regex("(API_KEY|SECRET|SECRETS|TOKEN|PASSWORD|GATEWAY_KEYS)$", name))
+    ])
     error_message = "environment takes no secrets: use secret_environment."
   }
   validation {
-    condition     = length(setintersection(keys(var.environment), ["PORT", "HOST", "K_SERVICE", "FUNCTION_TARGET", "GOOGLE_CLOUD_PROJECT"])) == 0
+    condition = length(
+      setintersection(keys(var.environment), ["PORT", "HOST", "K_SERVICE", "FUNCTION_TARGET", "GOOGLE_CLOUD_PROJECT"])
+    ) == 0
     error_message = "PORT, HOST, K_SERVICE, FUNCTION_TARGET and GOOGLE_CLOUD_PROJECT are set by the deployment."
   }
 }
 
 variable "secret_environment" {
   description = <<-EOT
-    Which version of which secret the gateway gets: {ANTHROPIC_API_KEY = "1"}. The secrets are made by the first apply; add the value with
-    `gcloud secrets versions add`, then name its version here. A rotation is a new number.
+    Which version of which secret the gateway gets: {ANTHROPIC_API_KEY = "1"}. The secrets are made by the first
+    apply; add the value with `gcloud secrets versions add`, then name its version here. A rotation is a new number.
   EOT
   type        = map(string)
   default     = {}
   validation {
-    condition     = length(setsubtract(keys(var.secret_environment), ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WEBHOOK_SECRETS"])) == 0
+    condition = length(
+      setsubtract(keys(var.secret_environment), ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WEBHOOK_SECRETS"])
+    ) == 0
     error_message = "secret_environment accepts ANTHROPIC_API_KEY, OPENAI_API_KEY and WEBHOOK_SECRETS."
   }
   validation {
     condition     = alltrue([for version in values(var.secret_environment) : can(regex("^[1-9][0-9]*$", version))])
-    error_message = "A version is its number. \"latest\" would be the newest version even when that is disabled, and no instance could start."
+    error_message = <<-EOT
+      A version is its number. "latest" would be the newest version even when that is disabled, and no instance
+      could start.
+    EOT
   }
 }
 
 variable "subscribers" {
   description = <<-EOT
-    Who else gets the events, by subscription name: `endpoint` (HTTPS, pushed with an OIDC token of the gateway-push account) or
-    `service_account` (pulls). `events` filters by event name; a trailing * matches a prefix; none means all. A subscriber sees an event at
-    least once and knows it again by the attribute ce-id.
+    Who else gets the events, by subscription name: `endpoint` (HTTPS, pushed with an OIDC token of the gateway-push
+    account) or `service_account` (pulls). `events` filters by event name; a trailing * matches a prefix; none means
+    all. A subscriber sees an event at least once and knows it again by the attribute ce-id.
   EOT
   type = map(object({
     endpoint             = optional(string)
@@ -182,54 +222,86 @@ variable "subscribers" {
   }))
   default = {}
   validation {
-    condition     = alltrue([for name, _ in var.subscribers : can(regex("^[a-z][a-z0-9-]{2,62}$", name)) && !contains(["deployments", "dead-letters"], name)])
-    error_message = "A subscriber's name is 3 to 63 lower-case letters, digits and hyphens; deployments and dead-letters are taken."
+    condition = alltrue([
+      for name, _ in var.subscribers :
+      can(regex("^[a-z][a-z0-9-]{2,62}$", name)) && !contains(["deployments", "dead-letters"], name)
+    ])
+    error_message = <<-EOT
+      A subscriber's name is 3 to 63 lower-case letters, digits and hyphens; deployments and dead-letters are
+      taken.
+    EOT
   }
   validation {
-    condition     = alltrue([for subscriber in values(var.subscribers) : (subscriber.endpoint == null) != (subscriber.service_account == null)])
+    condition = alltrue([
+      for subscriber in values(var.subscribers) :
+      (subscriber.endpoint == null) != (subscriber.service_account == null)
+    ])
     error_message = "A subscriber has either an endpoint or a service_account."
   }
   validation {
-    condition     = alltrue([for subscriber in values(var.subscribers) : subscriber.endpoint == null || can(regex("^https://[^/]+", subscriber.endpoint))])
+    condition = alltrue([
+      for subscriber in values(var.subscribers) :
+      subscriber.endpoint == null || can(regex("^https://[^/]+", subscriber.endpoint))
+    ])
     error_message = "An endpoint is an https URL."
   }
   validation {
-    condition     = alltrue([for subscriber in values(var.subscribers) : subscriber.service_account == null || can(regex("^[^@ ]+@[^@ ]+[.]gserviceaccount[.]com$", subscriber.service_account))])
+    condition = alltrue([
+      for subscriber in values(var.subscribers) :
+      subscriber.service_account == null
+      || can(regex("^[^@ ]+@[^@ ]+[.]gserviceaccount[.]com$", subscriber.service_account))
+    ])
     error_message = "A service_account is its e-mail address: name@project.iam.gserviceaccount.com."
   }
   validation {
-    condition     = alltrue([for subscriber in values(var.subscribers) : subscriber.ack_deadline_seconds >= 10 && subscriber.ack_deadline_seconds <= 600])
+    condition = alltrue([
+      for subscriber in values(var.subscribers) :
+      subscriber.ack_deadline_seconds >= 10 && subscriber.ack_deadline_seconds <= 600
+    ])
     error_message = "ack_deadline_seconds is 10 to 600, as Pub/Sub allows."
   }
   validation {
-    condition     = alltrue(flatten([for subscriber in values(var.subscribers) : [for event in subscriber.events : can(regex("^[A-Za-z0-9._-]+\\*?$", event))]]))
+    condition = alltrue(
+      flatten([
+        for subscriber in values(var.subscribers) :
+        [for event in subscriber.events : can(regex("^[A-Za-z0-9._-]+\\*?$", event))]
+      ])
+    )
     error_message = "events are names such as deployment.success, or prefixes such as deployment.*."
   }
   validation {
-    condition     = alltrue([for subscriber in values(var.subscribers) : length(join(" OR hasPrefix(attributes.event, )", subscriber.events)) <= 200])
+    condition = alltrue([
+      for subscriber in values(var.subscribers) :
+      length(join(" OR hasPrefix(attributes.event, )", subscriber.events)) <= 200
+    ])
     error_message = "Pub/Sub allows 256 bytes for a filter: name fewer events, or a prefix."
   }
 }
 
 variable "scaling" {
-  description = "Instances of each function. min_instances above 0 removes cold starts of jsonrpc and webhook and costs their idle time."
+  description = <<-EOT
+    Instances of each function. min_instances above 0 removes cold starts of jsonrpc and webhook and costs their
+    idle time.
+  EOT
   type = object({
     min_instances = optional(number, 0)
     max_instances = optional(number, 20)
   })
   default = {}
   validation {
-    condition     = var.scaling.min_instances >= 0 && var.scaling.max_instances >= max(1, var.scaling.min_instances) && var.scaling.max_instances <= 1000
+    condition = var.scaling.min_instances >= 0 && var.scaling.max_instances >= max(
+      1, var.scaling.min_instances
+    ) && var.scaling.max_instances <= 1000
     error_message = "scaling: 0 <= min_instances <= max_instances <= 1000."
   }
 }
 
 variable "companion" {
   description = <<-EOT
-    Size of the WebSocket companion with ws_image. max_instances is 1 unless you say otherwise: a key's files, terminals and MCP servers live
-    in one instance, and Cloud Run cannot route a forwarded call to a given instance. With more of them a call can meet an instance that
-    knows nothing of what the last one did, so give the one more cpu and memory first. Without ws_image it holds nothing, and max_instances
-    is that of scaling.
+    Size of the WebSocket companion with ws_image. max_instances is 1 unless you say otherwise: a key's files,
+    terminals and MCP servers live in one instance, and Cloud Run cannot route a forwarded call to a given instance.
+    With more of them a call can meet an instance that knows nothing of what the last one did, so give the one more
+    cpu and memory first. Without ws_image it holds nothing, and max_instances is that of scaling.
   EOT
   type = object({
     max_instances = optional(number)
@@ -238,11 +310,15 @@ variable "companion" {
   })
   default = {}
   validation {
-    condition     = try(var.companion.max_instances >= 1 && var.companion.max_instances <= 1000, var.companion.max_instances == null)
+    condition = try(
+      var.companion.max_instances >= 1 && var.companion.max_instances <= 1000, var.companion.max_instances == null
+    )
     error_message = "companion.max_instances is 1 to 1000."
   }
   validation {
-    condition     = contains([1, 2, 4, 6, 8], var.companion.cpu) && var.companion.memory_gib >= 1 && var.companion.memory_gib <= 4 * var.companion.cpu
+    condition = contains(
+      [1, 2, 4, 6, 8], var.companion.cpu
+    ) && var.companion.memory_gib >= 1 && var.companion.memory_gib <= 4 * var.companion.cpu
     error_message = "companion: cpu is 1, 2, 4, 6 or 8, memory_gib from 1 to four times that, as Cloud Run allows."
   }
 }
@@ -258,20 +334,26 @@ variable "alert_email" {
 }
 
 variable "budget" {
-  description = "Monthly budget with alerts at 50, 90 and 100 %: the billing account's id and an amount in its currency."
+  description = <<-EOT
+    Monthly budget with alerts at 50, 90 and 100 %: the billing account's id and an amount in its currency.
+  EOT
   type = object({
     billing_account = string
     amount          = number
   })
   default = null
   validation {
-    condition     = var.budget == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account))
+    condition = var.budget == null || can(
+      regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account)
+    )
     error_message = "budget.billing_account looks like 012345-6789AB-CDEF01."
   }
 }
 
 variable "bundle_dir" {
-  description = "Where `npm run build` wrote the bundles, relative to this folder: functions/ and ws/ in it are deployed."
+  description = <<-EOT
+    Where `npm run build` wrote the bundles, relative to this folder: functions/ and companion/ in it are deployed.
+  EOT
   type        = string
   default     = "../dist"
 }

@@ -46,7 +46,7 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
 const COMPANION_EXTERNAL = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
 
 /** The companion: one program, `main.js`, and what its container image is made of. */
-export async function buildCompanion(outdir = path.join(ROOT, 'dist/ws')): Promise<Metafile> {
+export async function buildCompanion(outdir = path.join(ROOT, 'dist/companion')): Promise<Metafile> {
   const metafile = await bundle(outdir, { main: 'functions/companion/main.ts' }, COMPANION_EXTERNAL);
   const pinned = await pinnedDependencies(COMPANION_EXTERNAL);
   await writeManifest(outdir, 'companion', {
@@ -181,7 +181,7 @@ if (import.meta.main) {
   // dist/. After them the console's WebSocket, `wss://...`, where it is not on the console's own origin.
   const [, , functions, companion, page, socketUrl] = process.argv;
   report('functions', await buildFunctions(functions));
-  if (functions === undefined || companion !== undefined) report('ws', await buildCompanion(companion));
+  if (functions === undefined || companion !== undefined) report('companion', await buildCompanion(companion));
   if (functions === undefined || page !== undefined) await buildConsole(page, socketUrl);
   // The npm package of the client: deployed nowhere, so only with all of them.
   if (functions === undefined) report('client', await (await import('../cli/build.ts')).buildClient());

@@ -9,7 +9,7 @@ project_id = "my-project"
 # After `gcloud secrets versions add anthropic-api-key --data-file=-`:
 # secret_environment = { ANTHROPIC_API_KEY = "1" }
 
-# After terraform/build-ws-image.sh:
+# After terraform/build-companion-image.sh:
 # ws_image = "us-central1-docker.pkg.dev/my-project/gateway/ws@sha256:..."
 
 # subscribers = {

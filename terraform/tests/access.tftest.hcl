@@ -36,7 +36,7 @@ run "public_by_default" {
     error_message = "Each function has one invoker grant, on the service under it."
   }
   assert {
-    condition     = google_cloud_run_v2_service.ws.invoker_iam_disabled
+    condition     = google_cloud_run_v2_service.companion.invoker_iam_disabled
     error_message = "The companion checks its callers itself."
   }
   assert {
@@ -72,7 +72,10 @@ run "private" {
       "jsonrpc user:a@example.com",
       "webhook allUsers",
     ])
-    error_message = "IAM lets exactly the invokers to health and jsonrpc; the others check their own tokens, whose signatures IAM would take."
+    error_message = <<-EOT
+      IAM lets exactly the invokers to health and jsonrpc; the others check their own tokens, whose signatures IAM
+      would take.
+    EOT
   }
   assert {
     condition     = google_cloudfunctions2_function.function["deployments"].service_config[0].ingress_settings == "ALLOW_INTERNAL_ONLY"

@@ -38,7 +38,7 @@ override_resource {
   values          = { member = "deployments", email = "deployments" }
 }
 override_resource {
-  target          = google_service_account.ws
+  target          = google_service_account.companion
   override_during = plan
   values          = { member = "ws", email = "ws" }
 }
@@ -157,7 +157,7 @@ run "least_privilege" {
   assert {
     condition = { for name, function in google_cloudfunctions2_function.function : name => function.service_config[0].service_account_email } == {
       health = "health", jsonrpc = "jsonrpc", webhook = "webhook", deployments = "deployments"
-    } && google_cloud_run_v2_service.ws.template[0].service_account == "ws"
+    } && google_cloud_run_v2_service.companion.template[0].service_account == "ws"
     error_message = "Each deployable runs as its own account."
   }
 

@@ -38,7 +38,7 @@ run "versions_are_references" {
     error_message = "Each function gets only the secrets it uses, by version."
   }
   assert {
-    condition     = [for env in google_cloud_run_v2_service.ws.template[0].containers[0].env : env.value_source[0].secret_key_ref[0].version if env.name == "ANTHROPIC_API_KEY"] == ["3"]
+    condition     = [for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value_source[0].secret_key_ref[0].version if env.name == "ANTHROPIC_API_KEY"] == ["3"]
     error_message = "The companion gets the model's key the same way."
   }
 }

@@ -43,11 +43,11 @@ run "light" {
   }
 
   assert {
-    condition     = google_cloud_run_v2_service.ws.template[0].containers[0].image == "scratch" && endswith(google_cloud_run_v2_service.ws.template[0].containers[0].base_image_uri, "/runtimes/nodejs24")
+    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].image == "scratch" && endswith(google_cloud_run_v2_service.companion.template[0].containers[0].base_image_uri, "/runtimes/nodejs24")
     error_message = "The light form is a zip on Google's Node.js image."
   }
   assert {
-    condition     = google_cloud_run_v2_service.ws.template[0].containers[0].source_code[0].cloud_storage_source[0].object == google_storage_bucket_object.bundle["ws"].name
+    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].source_code[0].cloud_storage_source[0].object == google_storage_bucket_object.bundle["companion"].name
     error_message = "It runs the companion's own bundle."
   }
   assert {
@@ -59,23 +59,23 @@ run "light" {
     error_message = "jsonrpc has the address to forward to."
   }
   assert {
-    condition = (google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_AUDIENCE"] == one([for env in google_cloud_run_v2_service.ws.template[0].containers[0].env : env.value if env.name == "COMPANION_AUDIENCE"])
-    && one([for env in google_cloud_run_v2_service.ws.template[0].containers[0].env : env.value if env.name == "COMPANION_CALLER"]) == google_service_account.function["jsonrpc"].email)
+    condition = (google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_AUDIENCE"] == one([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value if env.name == "COMPANION_AUDIENCE"])
+    && one([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value if env.name == "COMPANION_CALLER"]) == google_service_account.function["jsonrpc"].email)
     error_message = "What jsonrpc forwards is what the companion accepts."
   }
 
   assert {
     condition = alltrue([
-      google_cloud_run_v2_service.ws.template[0].timeout == "3600s",
-      google_cloud_run_v2_service.ws.template[0].session_affinity,
-      google_cloud_run_v2_service.ws.template[0].execution_environment == "EXECUTION_ENVIRONMENT_GEN2",
-      !google_cloud_run_v2_service.ws.template[0].containers[0].resources[0].cpu_idle,
-      !google_cloud_run_v2_service.ws.deletion_protection,
+      google_cloud_run_v2_service.companion.template[0].timeout == "3600s",
+      google_cloud_run_v2_service.companion.template[0].session_affinity,
+      google_cloud_run_v2_service.companion.template[0].execution_environment == "EXECUTION_ENVIRONMENT_GEN2",
+      !google_cloud_run_v2_service.companion.template[0].containers[0].resources[0].cpu_idle,
+      !google_cloud_run_v2_service.companion.deletion_protection,
     ])
     error_message = "Sockets live an hour, stay on their instance, turns outlive them, and namespaces work."
   }
   assert {
-    condition     = google_cloud_run_v2_service.ws.template[0].scaling[0].max_instance_count == 30
+    condition     = google_cloud_run_v2_service.companion.template[0].scaling[0].max_instance_count == 30
     error_message = "What holds nothing scales as the functions do."
   }
 
@@ -126,23 +126,26 @@ run "workspace" {
   }
 
   assert {
-    condition     = google_cloud_run_v2_service.ws.template[0].containers[0].image == var.ws_image && length(google_cloud_run_v2_service.ws.template[0].containers[0].source_code) == 0
+    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].image == var.ws_image && length(google_cloud_run_v2_service.companion.template[0].containers[0].source_code) == 0
     error_message = "With an image the container runs, and nothing is laid over it."
   }
   assert {
-    condition     = google_cloud_run_v2_service.ws.template[0].containers[0].resources[0].limits["memory"] == "2Gi"
+    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].resources[0].limits["memory"] == "2Gi"
     error_message = "Commands and Codex have room."
   }
   assert {
     condition = alltrue([
-      google_cloud_run_v2_service.ws.template[0].scaling[0].max_instance_count == 1,
-      google_cloud_run_v2_service.ws.template[0].session_affinity,
-      google_cloud_run_v2_service.ws.template[0].max_instance_request_concurrency == 1000,
+      google_cloud_run_v2_service.companion.template[0].scaling[0].max_instance_count == 1,
+      google_cloud_run_v2_service.companion.template[0].session_affinity,
+      google_cloud_run_v2_service.companion.template[0].max_instance_request_concurrency == 1000,
     ])
-    error_message = "A forwarded call meets the instance that has the key's files, terminals and MCP servers, because there is one."
+    error_message = <<-EOT
+      A forwarded call meets the instance that has the key's files, terminals and MCP servers, because there is
+      one.
+    EOT
   }
   assert {
-    condition     = one([for env in google_cloud_run_v2_service.ws.template[0].containers[0].env : env.value if env.name == "GATEWAY_DATA_DIR"]) == "/var/lib/gateway"
+    condition     = one([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value if env.name == "GATEWAY_DATA_DIR"]) == "/var/lib/gateway"
     error_message = "Workspaces are in the directory that the image made for them."
   }
 

@@ -13,7 +13,7 @@ import { ROOT } from '../support/local-gateway.ts';
 let outdir: string;
 beforeAll(async () => {
   outdir = await mkdtemp(join(tmpdir(), 'companion-'));
-  const build = [join(ROOT, 'functions/build/main.ts'), join(outdir, 'functions'), join(outdir, 'ws')];
+  const build = [join(ROOT, 'functions/build/main.ts'), join(outdir, 'functions'), join(outdir, 'companion')];
   await promisify(execFile)(process.execPath, build, { cwd: ROOT });
 }, 120_000);
 afterAll(() => rm(outdir, { recursive: true }));
@@ -23,7 +23,7 @@ async function start(
   env: Readonly<Record<string, string>>,
 ): Promise<{ readonly child: ChildProcess; readonly url: string }> {
   const child = spawn(process.execPath, ['main.js'], {
-    cwd: join(outdir, 'ws'),
+    cwd: join(outdir, 'companion'),
     env: { PATH: process.env.PATH, PORT: '0', NODE_ENV: 'production', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -43,8 +43,8 @@ async function start(
 
 describe('the bundle', () => {
   it('has what its image is made of', async () => {
-    await access(join(outdir, 'ws/Dockerfile'));
-    const { dependencies } = JSON.parse(await readFile(join(outdir, 'ws/package.json'), 'utf8'));
+    await access(join(outdir, 'companion/Dockerfile'));
+    const { dependencies } = JSON.parse(await readFile(join(outdir, 'companion/package.json'), 'utf8'));
     for (const version of Object.values(dependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+/);
   });
 

@@ -17,8 +17,8 @@ const COMMENT = /^\s*(\/\/|\/\*|\*|#)/;
 const UNBREAKABLE = /^\s*((\/\/|\*|#) )?\||https?:\/\/\S{20}/;
 
 it.each([
-  ['scripts: every line', `{.ci/run,${SOURCES}.sh}`, (text: string) => text.split('\n')],
-  ['comments of sources', `${SOURCES}.{ts,js,tf,hcl}`, commentsOf],
+  ['scripts and Terraform: every line', `{.ci/run,${SOURCES}.{sh,tf}}`, (text: string) => text.split('\n')],
+  ['comments of sources', `${SOURCES}.{ts,js,hcl}`, commentsOf],
   ['documents, but for code blocks', `${SOURCES}.md`, withoutFences],
 ])(`%s: at most ${COLUMNS_MAX} columns`, (_name, pattern, linesOf) => {
   const files = globSync(pattern, { cwd: ROOT, exclude: NOT_WRITTEN_HERE });

@@ -5,8 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-[ -f ../dist/ws/Dockerfile ] || { echo 'build-ws-image: no ../dist/ws: run `npm run build` first' >&2; exit 1; }
-build=$(terraform output -json ws_image_build) || { echo 'build-ws-image: run `terraform apply` first' >&2; exit 1; }
+fail() { printf 'build-companion-image: %s\n' "$1" >&2; exit 1; }
+[ -f ../dist/companion/Dockerfile ] || fail 'no ../dist/companion: run `npm run build` first'
+build=$(terraform output -json companion_image_build) || fail 'run `terraform apply` first'
 # Flat JSON of plain names: each value is what follows its key.
 value() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" <<<"$(tr ',' '\n' <<<"$build")"; }
 image=$(value image) project=$(value project)
@@ -24,7 +25,7 @@ options:
 timeout: 1200s
 YAML
 
-gcloud builds submit ../dist/ws --project="$project" --config="$config" \
+gcloud builds submit ../dist/companion --project="$project" --config="$config" \
   --gcs-source-staging-dir="$(value staging)" >&2
 digest=$(gcloud artifacts docker images describe "$image:latest" --project="$project" \
   --format='value(image_summary.digest)')

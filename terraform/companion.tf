@@ -18,13 +18,13 @@ locals {
   })
 }
 
-resource "google_service_account" "ws" {
+resource "google_service_account" "companion" {
   account_id   = "gateway-ws"
   display_name = "Codex Gateway: ws"
   depends_on   = [time_sleep.apis]
 }
 
-resource "google_cloud_run_v2_service" "ws" {
+resource "google_cloud_run_v2_service" "companion" {
   # source_code is beta.
   provider    = google-beta
   name        = "ws"
@@ -40,7 +40,7 @@ resource "google_cloud_run_v2_service" "ws" {
   custom_audiences = [local.companion_audience]
 
   template {
-    service_account       = google_service_account.ws.email
+    service_account       = google_service_account.companion.email
     execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
     # The longest Cloud Run allows; the companion itself closes its sockets at 55 minutes, with a hint to come back.
     timeout = "3600s"
@@ -57,13 +57,15 @@ resource "google_cloud_run_v2_service" "ws" {
 
     containers {
       # "scratch" with a base image is how Cloud Run spells a zip without a build.
-      image          = local.companion_light ? "scratch" : var.ws_image
-      base_image_uri = local.companion_light ? "${var.region}-docker.pkg.dev/serverless-runtimes/google-24/runtimes/nodejs24" : null
-      command        = local.companion_light ? ["node"] : null
-      args           = local.companion_light ? ["main.js"] : null
+      image = local.companion_light ? "scratch" : var.ws_image
+      base_image_uri = (
+        local.companion_light ? "${var.region}-docker.pkg.dev/serverless-runtimes/google-24/runtimes/nodejs24" : null
+      )
+      command = local.companion_light ? ["node"] : null
+      args    = local.companion_light ? ["main.js"] : null
 
       dynamic "source_code" {
-        for_each = local.companion_light ? [google_storage_bucket_object.bundle["ws"]] : []
+        for_each = local.companion_light ? [google_storage_bucket_object.bundle["companion"]] : []
         content {
           cloud_storage_source {
             bucket     = google_storage_bucket.source.name
@@ -78,7 +80,9 @@ resource "google_cloud_run_v2_service" "ws" {
       }
 
       resources {
-        limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : { cpu = tostring(var.companion.cpu), memory = "${var.companion.memory_gib}Gi" }
+        limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : {
+          cpu = tostring(var.companion.cpu), memory = "${var.companion.memory_gib}Gi"
+        }
         # CPU also between requests: a turn continues when its client's socket is cut. An instance is paid for while it
         # lives, which without clients is some 15 minutes.
         cpu_idle          = false
@@ -104,7 +108,10 @@ resource "google_cloud_run_v2_service" "ws" {
       }
 
       dynamic "env" {
-        for_each = { for name, secret in local.environment_secrets : name => secret if contains(local.companion_uses, secret.use) && secret.version != null }
+        for_each = {
+          for name, secret in local.environment_secrets :
+          name => secret if contains(local.companion_uses, secret.use) && secret.version != null
+        }
         content {
           name = env.key
           value_source {
