@@ -98,8 +98,11 @@ export function refuseUpgrade(
   stream.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\n${lines.join('')}\r\n${body}`);
 }
 
-/** `GET /ws` without an upgrade. */
+/** `GET /ws` without an upgrade. Throws RpcError `method_not_allowed` for every other verb. */
 export const requireUpgrade: HttpHandler = (req, res) => {
+  if (req.method !== 'GET' && req.method !== 'HEAD') {
+    throw new RpcError('method_not_allowed', { data: { allow: 'GET, HEAD' } });
+  }
   const error = new RpcError('invalid_request', { message: 'open a WebSocket here' });
   sendJson(res, 426, { error: error.toWire(requestIdOf(req)) }, { Upgrade: 'websocket', Connection: 'Upgrade, close' });
 };

@@ -23,7 +23,7 @@ afterEach(async () => {
 /** In a process group of its own, which is ended after the test. */
 function start(command: string, env: Readonly<Record<string, string>> = {}): ChildProcess {
   const data = mkdtempSync(join(tmpdir(), 'gateway-'));
-  const child = spawn('bash', ['-c', command], {
+  const child = spawn('sh', ['-c', command], {
     cwd: ROOT,
     env: { PATH: machinePath, HOME: data, PORT: '0', GATEWAY_DATA_DIR: data, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -55,9 +55,8 @@ describe('a probe', () => {
 
   it('is read and nothing else', async () => {
     const { gateway } = await start();
-    const post = await fetch(`${gateway.url}/health`, { method: 'POST', body: '{}' });
-    expect([post.status, post.headers.get('allow')]).toEqual([405, 'GET, HEAD, OPTIONS']);
-    expect(await post.json()).toMatchObject({ error: { code: 405, data: { reason: 'method_not_allowed' } } });
+    expect((await fetch(`${gateway.url}/health`, { method: 'HEAD' })).status).toBe(200);
+    expect((await fetch(`${gateway.url}/health`, { method: 'POST', body: '{}' })).status).toBe(405);
     expect((await fetch(`${gateway.url}/health/x`)).status).toBe(404);
   });
 });

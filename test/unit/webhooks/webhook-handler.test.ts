@@ -121,6 +121,12 @@ describe('POST /webhook', () => {
     expect(response.headers.get('x-ratelimit-limit')).toBe('100');
   });
 
+  test.each(['gzip', 'br', 'x'])('refuses a body encoded as %s with 415, charged', async (encoding) => {
+    const response = await post('/webhook', { ...CI, 'Content-Encoding': encoding });
+    expect([response.status, response.headers.get('x-ratelimit-remaining')]).toEqual([415, '99']);
+    expect(await response.json()).toMatchObject({ error: { code: 415, data: { reason: 'unsupported_media_type' } } });
+  });
+
   test('takes a body of just the largest size', async () => {
     const head = '{"event":"big","data":"';
     const body = `${head}${'x'.repeat(900 * 1024 - head.length - 2)}"}`;
