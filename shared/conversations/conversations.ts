@@ -20,6 +20,7 @@ import { type ConversationDocument, conversationRef, type Held, type Lease } fro
 import type { NumberedEvent } from './records/event-log.ts';
 import { createHistory, type History } from './records/history.ts';
 import { createUsageLedger, type UsageLedger } from './records/usage-ledger.ts';
+import { settleAbandoned } from './turns/abandoned.ts';
 import { followTurn } from './turns/follow-turn.ts';
 import type { OnBusy } from './turns/lease.ts';
 import {
@@ -87,7 +88,9 @@ export interface Conversations {
   ): Promise<TurnHandle>;
   /** Whether the owner of a running turn is alive, as far as this instance knows. */
   standing(lease: Lease): Standing;
-  /** As `resume`, without following: what is there now. */
+  /** Ends the running turn whose owner is gone; no effect when the owner is alive or the turn has ended. */
+  settleAbandoned(owner: string, sessionId: string, lease: Lease): Promise<void>;
+  /** As `resume`, without following: the stored state. Only reads. */
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
   /**
@@ -230,13 +233,17 @@ export function createConversations({
 
     standing: runner.owners.ofLease,
 
+    settleAbandoned: (owner, sessionId, lease) =>
+      settleAbandoned(runner, conversationRef(owner, sessionId), lease, { reason: 'interrupted' }),
+
     async snapshot(owner, sessionId, turnId) {
       const located = await locateTurn(store, owner, sessionId, turnId);
       const local = running.find(located.turnId);
       // A turn that another instance ended runs on here until this instance notices.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
-      if (local === undefined || !isOurs) return snapshotTurn(runner, located);
-      return { ...toNames(located), status: 'running', events: local.log.events, usage: undefined, last_event: null };
+      if (local === undefined || !isOurs) return snapshotTurn(store, located);
+      const { events } = local.log;
+      return { ...toNames(located), lease: null, status: 'running', events, usage: undefined, last_event: null };
     },
 
     cancel: (owner, sessionId) => cancelSession(runner, conversationRef(owner, sessionId), running),

@@ -54,11 +54,15 @@ export const conversationResume = defineMethod({
     const turnId = params.turn_id ?? stopped?.turnId;
     const afterSeq = params.after_seq ?? stopped?.afterSeq ?? 0;
     if (context.transport === 'http') {
-      const { sessionId, conversationId, events, status, usage, ...turn } = await services.conversations.snapshot(
-        caller.keyId,
-        session_id,
-        turnId,
-      );
+      const { conversations } = services;
+      let snapshot = await conversations.snapshot(caller.keyId, session_id, turnId);
+      const { lease } = snapshot;
+      if (lease !== null && conversations.standing(lease) === 'gone') {
+        // The end is stored before it is returned: otherwise an owner that is only late could still complete the turn.
+        await conversations.settleAbandoned(caller.keyId, session_id, lease);
+        snapshot = await conversations.snapshot(caller.keyId, session_id, turnId);
+      }
+      const { sessionId, conversationId, events, status, usage, ...turn } = snapshot;
       const beyond = syntheticTerminalEvent(turn, afterSeq);
       const after = beyond ? [beyond] : events.filter(({ seq }) => seq > afterSeq);
       const page = createPage<NumberedEvent>();

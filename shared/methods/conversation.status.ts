@@ -49,10 +49,10 @@ export const conversationStatus = defineMethod({
   async handle({ session_id }, { services, caller }) {
     const { conversations } = services;
     let found = await conversations.find(caller.keyId, session_id);
-    const running = found?.conversation.turn ?? null;
-    if (running !== null && conversations.standing(running) === 'gone') {
-      // Its owner is gone. The end is stored before it is returned: a late owner could otherwise still complete it.
-      await conversations.snapshot(caller.keyId, session_id, running.turn_id);
+    const lease = found?.conversation.turn ?? null;
+    if (lease !== null && conversations.standing(lease) === 'gone') {
+      // The end is stored before it is returned: otherwise an owner that is only late could still complete the turn.
+      await conversations.settleAbandoned(caller.keyId, session_id, lease);
       found = await conversations.find(caller.keyId, session_id);
     }
     if (found === undefined) return { status: 'not_found' as const, session_id };

@@ -1,19 +1,18 @@
-// Finds what a caller names: a session of its own, a turn of that session, and how the turn stands. What is another
-// key's, erased or expired is not found, all in the same words.
+// Finds what a caller names: a session of its own, a turn of that session, and the state of the turn. Whatever belongs
+// to another key, is erased or has expired is not found, with the same message for all of them. Nothing here writes.
 
 import { RpcError } from '../../errors.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
-import type { TurnDeps } from '../deps.ts';
 import {
   type ConversationDocument,
   conversationRef,
+  type Lease,
   type TurnDocument,
   type TurnStatus,
   turnRef,
 } from '../records/documents.ts';
 import type { NumberedEvent } from '../records/event-log.ts';
-import { settleAbandoned } from './abandoned.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
 
 export interface LocatedTurn {
@@ -22,11 +21,13 @@ export interface LocatedTurn {
   readonly turnId: string;
 }
 
-/** A turn as it stands at one moment. */
+/** The state of a turn at one moment. */
 export interface TurnSnapshot {
   readonly sessionId: string;
   readonly conversationId: string;
   readonly turnId: string;
+  /** The lease under which it runs on another instance; null for any other turn. */
+  readonly lease: Lease | null;
   readonly status: TurnStatus;
   readonly events: readonly NumberedEvent[];
   /** Undefined while the turn runs. */
@@ -71,24 +72,22 @@ export async function locateTurn(
   return { ...found, turnId: wanted };
 }
 
-/** How a turn that does not run on this instance stands; settles it when its owner is gone. */
-export async function snapshotTurn(deps: TurnDeps, located: LocatedTurn): Promise<TurnSnapshot> {
-  const { store } = deps;
-  const { ref, conversation, turnId } = located;
-  const { turn, queue } = conversation;
-  if (turn?.turn_id === turnId && deps.owners.ofLease(turn) === 'gone') {
-    await settleAbandoned(deps, ref, turn, { reason: 'interrupted' });
-  }
+/** The stored state of a turn that does not run on this instance. Only reads. */
+export async function snapshotTurn(store: Store, located: LocatedTurn): Promise<TurnSnapshot> {
+  const { conversation, turnId } = located;
+  const { queue } = conversation;
+  const lease = conversation.turn?.turn_id === turnId ? conversation.turn : null;
   const [snapshot] = await store.get<TurnDocument>([turnRef(turnId)]);
   const record = snapshot?.data;
   if (record === undefined) {
-    const pending = turn?.turn_id === turnId || queue.some((entry) => entry.turn_id === turnId);
+    const pending = lease !== null || queue.some((entry) => entry.turn_id === turnId);
     if (!pending) throw noSuchTurn();
-    return { ...toNames(located), status: 'running', events: [], usage: undefined, last_event: null };
+    return { ...toNames(located), lease, status: 'running', events: [], usage: undefined, last_event: null };
   }
   const sealed = await readSealed(store, turnId, 0, record.chunks.length);
   return {
     ...toNames(located),
+    lease,
     status: record.status,
     events: decodeTurn(record, sealed),
     usage: record.status === 'running' ? undefined : record.usage,

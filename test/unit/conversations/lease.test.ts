@@ -50,12 +50,16 @@ describe('a lease', () => {
     expect(await running.answer).toMatchObject({ type: 'ai_response' });
   });
 
-  it('that has expired is seen by status, settled by resume, and its session is free', async () => {
+  it('that has expired is only read by a snapshot and ended by status; its session is free', async () => {
     stage.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
     const running = a.stream('hang', { session_id: 's' });
     await running.until(isDelta);
     a.line.state = 'down';
     stage.clock.advance(2_001);
+    const { conversations } = b.services;
+    expect(await conversations.snapshot('default', 's', undefined)).toMatchObject({ status: 'running' });
+    const { turn } = await stored('s');
+    expect(turn && conversations.standing(turn)).toBe('gone');
     const status = await b.call(conversationStatus, { session_id: 's' });
     expect(status).toMatchObject({ status: 'cancelled', turn: { status: 'interrupted' } });
     const resumed = await b.call(conversationResume, { session_id: 's' });
