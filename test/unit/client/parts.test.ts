@@ -92,6 +92,27 @@ describe('repetition', () => {
   );
 });
 
-it('every event of a turn fits the type that readers get', () => {
+/** Stored and sent as they are: callers rely on each of them. */
+type EventName =
+  | 'TaskStarted'
+  | 'AgentMessageDelta'
+  | 'AgentMessage'
+  | 'AgentReasoning'
+  | 'TokenCount'
+  | 'McpToolCallBegin'
+  | 'McpToolCallEnd'
+  | 'ExecCommandBegin'
+  | 'ExecCommandOutputDelta'
+  | 'ExecCommandEnd'
+  | 'PatchApplyBegin'
+  | 'PatchApplyEnd'
+  | 'StreamError'
+  | 'ContextTrimmed'
+  | 'TurnAborted'
+  | 'Error'
+  | 'TaskComplete';
+
+it('every event of a turn has a pinned name, and fits the type that readers get', () => {
   expectTypeOf<TurnEvent>().toExtend<EventBody>();
+  expectTypeOf<keyof EventBody>().toEqualTypeOf<EventName>();
 });

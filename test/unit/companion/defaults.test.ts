@@ -84,7 +84,14 @@ it('a key has at most 10 connections, whichever of its secrets opens them; anoth
   const keys = createChangingKeys({ old: { id: 'one' }, new: { id: 'one' }, other: {} });
   const fixture = await fixtureOf({ overrides: { keys } });
   const headersOf = (key: string) => ({ headers: { 'X-API-Key': key } });
-  for (let n = 0; n < 10; n++) await fixture.connect(headersOf(n % 2 === 0 ? 'old' : 'new'));
+  const attempts = Array.from({ length: 14 }, (_, n) => {
+    const client = clientOf(new WebSocket(fixture.url, headersOf(n % 2 === 0 ? 'old' : 'new')));
+    return once(client.socket, 'open').then(
+      () => 'open',
+      () => 'refused',
+    );
+  });
+  expect((await Promise.all(attempts)).filter((outcome) => outcome === 'open')).toHaveLength(10);
   for (const key of ['old', 'new']) {
     const { status, body } = await refusal(fixture.url, headersOf(key));
     expect([status, body.error?.data]).toMatchObject([429, { reason: 'rate_limited', limit: 10 }]);
