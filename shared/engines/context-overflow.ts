@@ -1,10 +1,11 @@
 // The error of a turn that does not fit into its model's context. Engines meet it by trimming; it reaches the caller
-// only when the prompt alone is too long.
+// only when the prompt alone is too long, or when a part of the answer has been passed on already.
 import { RpcError } from '../errors.ts';
 
 export class ContextOverflow extends RpcError {
   /** That the provider named. */
   readonly limitTokens: number | undefined;
+  readonly #words: string;
 
   constructor({
     label,
@@ -28,5 +29,13 @@ export class ContextOverflow extends RpcError {
       retryable: false,
     });
     this.limitTokens = limitTokens;
+    this.#words = words === '' ? '' : ` (${label}: ${words})`;
+  }
+
+  /** The error where a part of the answer has been passed on: then the call is not repeated with fewer messages. */
+  inAnswer(): RpcError {
+    const { reason, data, retryable, cause } = this;
+    const message = `The context of the model was full before its answer was complete${this.#words}`;
+    return new RpcError(reason, { message, data, retryable, cause });
   }
 }

@@ -130,7 +130,8 @@ async function* runTrimming(
         yield step.value;
       }
     } catch (error) {
-      if (!(error instanceof ContextOverflow) || hasBegun) throw error;
+      if (!(error instanceof ContextOverflow)) throw error;
+      if (hasBegun) throw error.inAnswer();
       const trimmed = trimTurn(sent, error.limitTokens, trims >= TRIMS_MAX);
       if (trimmed === undefined) throw error;
       sent = trimmed.turn;

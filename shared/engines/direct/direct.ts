@@ -109,8 +109,9 @@ export function createDirectEngine(
         } finally {
           guard.close(whole);
         }
-        const { error } = failure;
-        if (error instanceof ContextOverflow && !progress.started) {
+        const { error: thrown } = failure;
+        const error = thrown instanceof ContextOverflow && progress.started ? thrown.inAnswer() : thrown;
+        if (error instanceof ContextOverflow) {
           const trimmed = trimTurn(sent, error.limitTokens, ++overflows >= TRIMS_MAX);
           if (trimmed === undefined) throw error;
           sent = trimmed.turn;

@@ -15,6 +15,7 @@ export interface Script {
   readonly gate?: (index: number) => Promise<void>;
   /** Answer with this status and an error body instead. */
   readonly status?: number;
+  /** Of the error body, or of the error event. */
   readonly message?: string;
   /** `error.code` of OpenAI's error body. */
   readonly code?: string;

@@ -69,6 +69,22 @@ describeWith('codex', 'the context of a codex turn', () => {
     conversation.messages.pop();
     expect((await conversation.ask(engine, 'short')).outcome.content).toBe('ok');
   });
+
+  it('is not asked again once the turn has run a command: the turn ends with an error that says so', async () => {
+    const words = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
+    stage.api.behave((request) =>
+      request.toolOutput === undefined
+        ? { call: 'exec_command', args: { cmd: 'true' } }
+        : { status: 400, message: words },
+    );
+    const conversation = startConversation();
+    conversation.messages.push({ role: 'user', content: 'hello' }, { role: 'assistant', content: 'hi' });
+    const from = stage.api.requests.length;
+    const error = await conversation.fail(engine, 'look around');
+    expect(error).toMatchObject({ retryable: false, data: { detail: 'context_overflow' } });
+    expect(error.message).toMatch(/^The context of the model was full before its answer was complete \(OpenAI: Your/);
+    expect(stage.api.requests.length - from).toBe(2);
+  });
 });
 
 function trimsOf(events: readonly EngineEvent[]) {

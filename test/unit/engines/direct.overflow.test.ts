@@ -136,6 +136,23 @@ describe.each(CASES)('$provider', ({ model, label }) => {
     expect(sizes).toHaveLength(1);
   });
 
+  it('is not asked again once a part of the answer has been passed on: the turn ends with an error that says so', async () => {
+    const message =
+      'input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease input length';
+    provider.behave(() => ({ chunks: ['Hello ', 'there'], streamError: 'middle', message }));
+    const before = provider.calls;
+    const messages = [...HISTORY, PROMPT];
+    const { error, events } = await askToFail(createTestEngine(provider), { model, messages });
+    expect(events).toEqual([{ AgentMessageDelta: { delta: 'Hello ' } }]);
+    expect(provider.calls - before).toBe(1);
+    expect(error).toMatchObject({
+      reason: 'upstream_error',
+      message: `The context of the model was full before its answer was complete (${label}: ${message})`,
+      retryable: false,
+      data: { detail: 'context_overflow', limit_tokens: 200_000 },
+    });
+  });
+
   it('runs no tool twice when its result is what makes the conversation too long', async () => {
     let runs = 0;
     const tools: Toolset = {

@@ -101,10 +101,19 @@ describe('POST /webhook', () => {
     ['an unknown key', { 'X-API-Key': 'nobody' }, 401],
     ['a key without the scope', { 'X-API-Key': 'key-of-ops-00000' }, 403],
     ['a wrong signature', { 'X-Hub-Signature-256': `sha256=${'0'.repeat(64)}` }, 401],
-  ])('refuses %s', async (_, headers, status) => {
+  ])('refuses %s, and records and publishes nothing', async (_, headers, status) => {
+    let published = 0;
+    stage.local.subscribe('any', async () => published++);
     const response = await post('/webhook', headers as Record<string, string>);
     expect(response.status).toBe(status);
     expect(response.headers.get('content-type')).toMatch('application/json');
+    for (const [collection, orderBy] of [
+      ['events', 'received_at_ms'],
+      ['outbox', 'due_at_ms'],
+    ] as const) {
+      expect(await stage.store.query({ collection, orderBy, limit: 10 })).toEqual([]);
+    }
+    expect(published).toBe(0);
   });
 
   test.each([
