@@ -65,6 +65,22 @@ describe('a target', () => {
   );
 });
 
+describe('a key in the query', () => {
+  const query = 'api_key=dev-key&key=dev-key&x-api-key=dev-key&X-API-Key=dev-key&access_token=dev-key&token=dev-key';
+
+  it.each([
+    ['/health?verbose=1&', 'GET'],
+    ['/jsonrpc?', 'POST'],
+    ['/webhook?', 'POST'],
+    ['/webhook/sweep?', 'POST'],
+  ])('counts for nothing: %s', async (path, method) => {
+    const init = { method, ...(method === 'POST' && { body: BODY }) };
+    expect((await fetch(`${gateway.url}${path}${query}`, init)).status).toBe(401);
+    const headers = { 'x-api-key': 'dev-key' };
+    expect((await fetch(`${gateway.url}${path}${query}`, { ...init, headers })).status).not.toBe(401);
+  });
+});
+
 describe('a verb that an endpoint does not take', () => {
   it.each([
     ['/health', 'POST', 'GET, HEAD, OPTIONS'],

@@ -7,6 +7,7 @@ import { systemClock } from '../../../shared/clock.ts';
 import { createPage } from '../../../shared/rpc/page.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
+import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import { eventWrite } from '../../../shared/webhooks/documents.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
 
@@ -155,6 +156,44 @@ describe('events.list', () => {
       if (after === undefined) break;
     }
     expect(socketPages).toEqual([7, 413, 17, 5]);
+  });
+});
+
+describe('deployment.list', () => {
+  it('ends a page by the bytes that are sent, and loses nothing', async () => {
+    const services = Array.from({ length: 60 }, (_, n) => `service-${n}`);
+    for (const service of services) {
+      const body = JSON.stringify({ data: { service, version: 'v'.repeat(30_000), region: 'r', status: 's' } });
+      const facts = { id: `evt_${service}`, type: 'deployment.success', source: '/s', orderingKey: service, body };
+      const event = { ...facts, time: new Date().toISOString(), recordedAtMs: Date.now() };
+      expect(await applyDeploymentEvent(gateway.services, event)).toBe('applied');
+    }
+    const listed = await readAll('deployment.list', { limit: 1000 }, 'deployments', 'after');
+    expect(listed).toHaveLength(services.length);
+    expect(listed).toEqual(expect.arrayContaining(services.map((service) => expect.objectContaining({ service }))));
+  });
+});
+
+describe('mcp.list', () => {
+  it('ends a page by the bytes that are sent, and loses nothing', async () => {
+    const { mcp } = gateway.services;
+    const tool = { name: 'tool', description: 'd'.repeat(200_000), inputSchema: { type: 'object' } };
+    const connections = Array.from({ length: 20 }, (_, n) => ({
+      name: `server-${n}`,
+      sessionId: undefined,
+      transport: 'http' as const,
+      server: { name: 's', version: '1' },
+      protocolVersion: '2025-11-25',
+      tools: [tool],
+      omitted: [],
+      connectedAtMs: Date.now(),
+    }));
+    const { list, refresh } = mcp;
+    Object.assign(mcp, { list: () => connections, refresh: async () => {} });
+    const servers = await readAll('mcp.list', {}, 'servers', 'cursor');
+    Object.assign(mcp, { list, refresh });
+    expect(new Set(servers.map((server) => (server as { name: string }).name)).size).toBe(20);
+    expect(servers).toHaveLength(20);
   });
 });
 
