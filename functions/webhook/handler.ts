@@ -43,44 +43,39 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
 
   /**
-   * Who the key stands for; undefined where a signature is there instead, or beside a key that is not valid. Keys that
-   * cannot be had are the error, for the case that the signature is not valid either.
-   */
-  const recognize = async (req: IncomingMessage, isSigned: boolean): Promise<Caller | RpcError | undefined> => {
-    if (isSigned && !hasKey(req.headers)) return undefined;
-    try {
-      return await gates.authenticate(req.headers, { client: req, isOptional: isSigned });
-    } catch (error) {
-      if (!isSigned || !(error instanceof RpcError)) throw error;
-      return error.reason === 'unauthorized' ? undefined : error;
-    }
-  };
-
-  /**
-   * Credentials are checked before the body is read, except a signature, which covers the body. A valid signature is
-   * enough whatever stands beside it: a key that may not deliver counts only where the signature is not valid.
+   * A key is checked before the body is read. A signature covers the body, and is enough whatever key stands beside it;
+   * where it is not valid, the key decides.
    */
   const admit = async (req: IncomingMessage): Promise<Admitted> => {
-    const isSigned = config.webhookSecrets.length > 0 && signatures.isSigned(req.headers);
-    const byKey = await recognize(req, isSigned);
-    const caller = byKey instanceof RpcError ? undefined : byKey;
-    const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
-    if (caller !== undefined && (!isSigned || caller.scopes.has('webhook'))) {
+    if (config.webhookSecrets.length === 0 || !signatures.isSigned(req.headers)) {
+      const caller = await gates.authenticate(req.headers, { client: req });
+      const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
       return { caller, about: fromKey(caller, req), body };
     }
+    const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
     try {
-      return await admitSigner(req, body);
-    } catch (error) {
+      if (body instanceof RpcError) throw body;
+      const signer = signatures.verify(req.headers, body);
+      const caller = { keyId: ownerOf(signer), scopes: new Set(['webhook'] as const), limits: config.webhookLimits };
+      return { caller, about: fromSigner(signer, req), body };
+    } catch (refused) {
+      const caller = await recognize(req);
       if (caller !== undefined) return { caller, about: fromKey(caller, req), body };
-      throw byKey ?? error;
+      return wrongCredentials.check(req, () => {
+        throw refused;
+      });
     }
   };
 
-  const admitSigner = async (req: IncomingMessage, body: Uint8Array | RpcError): Promise<Admitted> => {
-    if (body instanceof RpcError) throw body;
-    const signer = await wrongCredentials.check(req, () => signatures.verify(req.headers, body));
-    const caller = { keyId: ownerOf(signer), scopes: new Set(['webhook'] as const), limits: config.webhookLimits };
-    return { caller, about: fromSigner(signer, req), body };
+  /** The caller of the key beside a signature that is not valid; undefined where it is none of ours. */
+  const recognize = async (req: IncomingMessage): Promise<Caller | undefined> => {
+    if (!hasKey(req.headers)) return undefined;
+    try {
+      return await gates.authenticate(req.headers, { client: req, isOptional: true });
+    } catch (error) {
+      if (error instanceof RpcError && error.reason === 'unauthorized') return undefined;
+      throw error;
+    }
   };
 
   const deliver = async (req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> => {

@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { toRecordedEvent } from '../../../shared/methods/schemas/event-schemas.ts';
+import { setRevoked } from '../../../shared/rate-limit/limit-document.ts';
 import type { Receipt } from '../../../shared/webhooks/accept.ts';
 import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
@@ -259,6 +260,18 @@ describe('POST /webhook', () => {
   ])('accepts a valid signature beside %s', async (_, headersOf) => {
     const body = JSON.stringify({ event: 'a', data: {} });
     expect((await post('/webhook', headersOf(body), body)).status).toBe(200);
+  });
+
+  test('accepts a valid signature beside a key that is revoked or has used up its calls: the sender pays', async () => {
+    const key = { 'X-API-Key': 'key-of-small-000' };
+    for (const event of ['a', 'b', 'c']) await post('/webhook', key, { event });
+    await setRevoked(stage.store, 'ci', true);
+    for (const headers of [key, CI]) {
+      const body = JSON.stringify({ event: 'signed', data: headers });
+      expect((await post('/webhook', { ...headers, ...github(body, 'guess') }, body)).status).not.toBe(200);
+      const response = await post('/webhook', { ...headers, ...github(body) }, body);
+      expect([response.status, response.headers.get('x-ratelimit-limit')]).toEqual([200, '1000']);
+    }
   });
 
   test('accepts a valid signature while keys cannot be had, and answers one that is not valid with 503', async () => {
