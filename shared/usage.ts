@@ -1,10 +1,8 @@
 // Token usage of a turn, a session, a day: sums and estimates.
+import { estimateTokens } from './estimate-tokens.ts';
 import type { Usage } from './turn-events.ts';
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
-
-/** Bytes of UTF-8 per token in estimates; the English of most prompts has about 4. */
-const BYTES_PER_TOKEN = 4;
 
 export function addUsage(a: Usage, b: Usage): Usage {
   return {
@@ -13,10 +11,6 @@ export function addUsage(a: Usage, b: Usage): Usage {
     total_tokens: a.total_tokens + b.total_tokens,
     ...((a.estimated ?? b.estimated) && { estimated: true }),
   };
-}
-
-export function estimateTokens(sizeBytes: number): number {
-  return Math.ceil(sizeBytes / BYTES_PER_TOKEN);
 }
 
 /** About what a turn that was cut off has cost: nothing when the model had not begun to answer. */

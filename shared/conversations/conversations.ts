@@ -6,6 +6,7 @@ import { contextTokens } from '../engines/direct/context-tokens.ts';
 import type { Credential, Engines, Toolset } from '../engines/engine.ts';
 import { fitToolset } from '../engines/tools/fit-tools.ts';
 import { toRpcError } from '../errors.ts';
+import { boundTokens } from '../estimate-tokens.ts';
 import type { Logger } from '../log.ts';
 import type { Ref, Store } from '../store/store.ts';
 import type { Span } from '../timings.ts';
@@ -218,7 +219,7 @@ export function createConversations({
         credential: params.login?.credential,
         retryWaitMsMax: params.isStreamed === false ? UNSEEN_WAIT_MS_MAX : undefined,
         tools,
-        budgetTokens: budgetOf(admitted.conversation, model, config.models) - Math.ceil(besideChars / 3),
+        budgetTokens: budgetOf(admitted.conversation, model, config.models) - boundTokens(besideChars),
         spans: [{ phase: 'admission', startMs, endMs: performance.now() }],
       });
       running.add(turn);

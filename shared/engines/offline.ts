@@ -1,12 +1,11 @@
-// The engine of a machine without any provider: repeats the prompt and says so. It calls nothing, knows nothing and
-// never fails.
-
+// The engine of a machine without any provider: it answers with the prompt. It makes no call and never fails.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/model-id.ts';
+import { estimateTokens } from '../estimate-tokens.ts';
+import { splitText, truncateText } from '../text.ts';
 import type { Usage } from '../turn-events.ts';
 import type { Engine } from './engine.ts';
 
-const CHARS_PER_TOKEN = 4;
 const QUOTED_CHARS_MAX = 4_000;
 const DELTA_CHARS_MAX = 2_048;
 /** Per word: a sentence takes seconds, the longest quote less than a turn may. */
@@ -23,13 +22,12 @@ export function createOfflineEngine(): Engine {
   return {
     async *run(turn, { signal }) {
       const prompt = turn.messages.at(-1)?.content ?? '';
-      const quoted =
-        prompt.length > QUOTED_CHARS_MAX ? `${prompt.slice(0, toBoundary(prompt, QUOTED_CHARS_MAX))}…` : prompt;
+      const quoted = prompt.length > QUOTED_CHARS_MAX ? `${truncateText(prompt, QUOTED_CHARS_MAX)}…` : prompt;
       const isSlow = turn.model === OFFLINE_SLOW_MODEL;
       const model = isSlow ? OFFLINE_SLOW_MODEL : OFFLINE_MODEL;
       const preface = PREFACE.replace('%MODEL%', model);
       let content = '';
-      for (const delta of isSlow ? words(`${preface}${quoted}`) : [preface, ...pieces(quoted)]) {
+      for (const delta of isSlow ? words(`${preface}${quoted}`) : [preface, ...splitText(quoted, DELTA_CHARS_MAX)]) {
         if (isSlow) await sleep(WORD_MS, undefined, { signal }).catch(() => {});
         signal.throwIfAborted();
         content += delta;
@@ -49,22 +47,8 @@ function* words(text: string): Generator<string> {
   for (const [word] of text.matchAll(/\s*\S{1,64}|\s+$/gu)) yield word;
 }
 
-function* pieces(text: string): Generator<string> {
-  for (let start = 0; start < text.length; ) {
-    const end = toBoundary(text, Math.min(text.length, start + DELTA_CHARS_MAX));
-    yield text.slice(start, end);
-    start = end;
-  }
-}
-
-/** The end of the character that `end` would split. */
-function toBoundary(text: string, end: number): number {
-  const last = text.charCodeAt(end - 1);
-  return end < text.length && last >= 0xd800 && last <= 0xdbff ? end + 1 : end;
-}
-
 function estimate(inputChars: number, outputChars: number): Usage {
-  const input_tokens = Math.ceil(inputChars / CHARS_PER_TOKEN);
-  const output_tokens = Math.ceil(outputChars / CHARS_PER_TOKEN);
+  const input_tokens = estimateTokens(inputChars);
+  const output_tokens = estimateTokens(outputChars);
   return { input_tokens, output_tokens, total_tokens: input_tokens + output_tokens };
 }

@@ -2,10 +2,10 @@
 // oldest messages in steps of a quarter, so that what is sent begins at the same message for many turns; the prompt
 // itself stays whole.
 
+import { boundTokens, estimateTextTokens } from '../estimate-tokens.ts';
 import { isBlank } from '../text.ts';
 import type { EngineEvent } from '../turn-events.ts';
 import type { Message, TurnInput } from './engine.ts';
-import { estimateTextTokens } from './estimate-tokens.ts';
 
 /**
  * The forms of Anthropic, OpenAI, Gemini, xAI, Mistral, Groq, Bedrock, vLLM, llama.cpp, LM Studio, Ollama and of
@@ -62,7 +62,7 @@ export interface Trimmed {
 export function trimTurn(turn: TurnInput, limitTokens = Number.POSITIVE_INFINITY, all = false): Trimmed | undefined {
   const { messages, instructions = '', tools, trimmed = 0 } = turn;
   const sizes = messages.map(({ content }) => (isBlank(content) ? 0 : estimateTextTokens(content)));
-  const beside = estimateTextTokens(instructions) + Math.ceil((tools?.chars ?? 0) / 3);
+  const beside = estimateTextTokens(instructions) + boundTokens(tools?.chars ?? 0);
   let tokens = sizes.reduce((sum, size) => sum + size, beside);
   let budgetTokens = tokens * STEP;
   while (budgetTokens > limitTokens) budgetTokens *= STEP;

@@ -2,13 +2,12 @@
 // that the cost of a prompt does not grow with the length of the conversation. Also what of it the model gets to see.
 import { LRUCache } from 'lru-cache';
 import type { Message } from '../../engines/engine.ts';
-import { estimateTextTokens } from '../../engines/estimate-tokens.ts';
+import { boundTokens, estimateTextTokens, estimateTokens } from '../../estimate-tokens.ts';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Store, Write } from '../../store/store.ts';
-import { estimateTokens } from '../../usage.ts';
 import { messageBytes, storedBytes } from '../storage.ts';
 import { type ConversationDocument, type MessagesDocument, messagesRef, type StoredMessage } from './documents.ts';
-import { INLINE_BYTES_MAX, readText, splitText, textDeletes, textWrites } from './texts.ts';
+import { INLINE_BYTES_MAX, readText, textDeletes, textWrites, toParts } from './texts.ts';
 
 /** The conversation document carries at most this many messages; beyond it the older half moves to a chunk. */
 const RECENT_MAX = 20;
@@ -28,8 +27,6 @@ const CHUNKS_AT_ONCE = 8;
 const CACHE_BYTES_MAX = shareOfHeap(1 / 16, 32 << 20);
 /** Texts that are read at once: a longer one is read alone. */
 const STEP_BYTES = 512 << 10;
-/** Bytes of UTF-8 per token, low on purpose: English has about 4, so a budget is never exceeded by an estimate. */
-const BYTES_PER_TOKEN = 3;
 
 export interface NewMessage {
   readonly role: 'user' | 'assistant';
@@ -46,7 +43,7 @@ export function appendMessage(
 ): { readonly conversation: ConversationDocument; readonly writes: readonly Write[] } {
   const seq = conversation.message_count + 1;
   const bytes = Buffer.byteLength(message.text);
-  const parts = splitText(message.text, bytes);
+  const parts = toParts(message.text, bytes);
   const tokens = estimateTextTokens(message.text);
   const stored: StoredMessage = {
     seq,
@@ -57,7 +54,7 @@ export function appendMessage(
     turn_id: message.turnId,
     created_at: message.now,
     partial: message.partial,
-    ...(tokens > bytes / BYTES_PER_TOKEN && { tokens }),
+    ...(tokens > boundTokens(bytes) && { tokens }),
   };
   return {
     conversation: {
@@ -203,7 +200,7 @@ export function createHistory(store: Store): History {
         for (let index = messages.length - 1; index >= 0; index--) {
           const message = messages[index];
           if (message === undefined) break;
-          left -= message.tokens ?? Math.ceil(message.bytes / BYTES_PER_TOKEN);
+          left -= message.tokens ?? boundTokens(message.bytes);
           if (left < 0 && chosen.length > 0) return false;
           chosen.push(message);
         }

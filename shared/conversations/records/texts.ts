@@ -1,6 +1,7 @@
 // Long texts. A Firestore document holds 1 MiB, a prompt may fill the whole body and an answer more: what is too long
 // for a message lives in part documents, written with the message and never changed.
 import type { Snapshot, Store, Write } from '../../store/store.ts';
+import { splitText } from '../../text.ts';
 import { type StoredMessage, textRef } from './documents.ts';
 
 /** Longer texts are stored out of line, so that the conversation document stays small on the hot path. */
@@ -12,18 +13,9 @@ interface TextDocument {
   readonly text: string;
 }
 
-/** Splits without cutting a surrogate pair; short texts need no part. */
-export function splitText(text: string, bytes: number): readonly string[] {
-  if (bytes <= INLINE_BYTES_MAX) return [];
-  const parts: string[] = [];
-  for (let start = 0; start < text.length; ) {
-    let end = Math.min(start + PART_UNITS, text.length);
-    const last = text.charCodeAt(end - 1);
-    if (end < text.length && last >= 0xd800 && last <= 0xdbff) end--;
-    parts.push(text.slice(start, end));
-    start = end;
-  }
-  return parts;
+/** The parts of a text; none for a short one, which is stored in its message. */
+export function toParts(text: string, bytes: number): readonly string[] {
+  return bytes <= INLINE_BYTES_MAX ? [] : [...splitText(text, PART_UNITS)];
 }
 
 export function textWrites(conversation: string, seq: number, parts: readonly string[]): Write[] {

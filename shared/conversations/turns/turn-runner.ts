@@ -5,6 +5,7 @@ import type { Credential, Engine, Outcome, Toolset, TurnInput } from '../../engi
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';
 import type { Ref } from '../../store/store.ts';
+import { splitText } from '../../text.ts';
 import type { Span } from '../../timings.ts';
 import type { AbortReason, TurnEvent } from '../../turn-events.ts';
 import { estimateUsage } from '../../usage.ts';
@@ -212,19 +213,9 @@ function toOmitted(omitted: Toolset['omitted'] = []) {
 
 function* inPieces(event: TurnEvent): Generator<TurnEvent> {
   if ('AgentMessageDelta' in event) {
-    for (const delta of pieces(event.AgentMessageDelta.delta)) yield { AgentMessageDelta: { delta } };
+    for (const delta of splitText(event.AgentMessageDelta.delta, EVENT_CHARS_MAX))
+      yield { AgentMessageDelta: { delta } };
   } else if ('AgentReasoning' in event) {
-    for (const text of pieces(event.AgentReasoning.text)) yield { AgentReasoning: { text } };
+    for (const text of splitText(event.AgentReasoning.text, EVENT_CHARS_MAX)) yield { AgentReasoning: { text } };
   } else yield event;
-}
-
-/** Cuts a long text without splitting a surrogate pair. */
-function* pieces(text: string): Generator<string> {
-  for (let start = 0; start < text.length; ) {
-    let end = Math.min(start + EVENT_CHARS_MAX, text.length);
-    const last = text.charCodeAt(end - 1);
-    if (end < text.length && last >= 0xd800 && last <= 0xdbff) end--;
-    yield text.slice(start, end);
-    start = end;
-  }
 }

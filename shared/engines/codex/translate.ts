@@ -1,5 +1,6 @@
 // Turns the notifications of one turn into the contract's events, and keeps the answer and the usage. Bounds what
 // commands print.
+import { splitText, truncateText } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
 import { toError } from './failures.ts';
@@ -102,15 +103,11 @@ export function createTranslation(turnId: string): TurnTranslation {
 
   function print(call_id: string, text: string): EngineEvent[] {
     const soFar = printed.get(call_id) ?? 0;
-    const kept = text.slice(0, Math.max(0, Math.min(COMMAND_CHARS_MAX - soFar, turnCharsLeft)));
+    const kept = truncateText(text, Math.max(0, Math.min(COMMAND_CHARS_MAX - soFar, turnCharsLeft)));
     printed.set(call_id, soFar + text.length);
     turnCharsLeft -= kept.length;
-    const events: EngineEvent[] = [];
-    for (let start = 0; start < kept.length; start += CHUNK_CHARS_MAX) {
-      const chunk = kept.slice(start, start + CHUNK_CHARS_MAX).toWellFormed();
-      events.push({ ExecCommandOutputDelta: { call_id, stream: 'stdout', chunk } });
-    }
-    return events;
+    const chunks = [...splitText(kept.toWellFormed(), CHUNK_CHARS_MAX)];
+    return chunks.map((chunk) => ({ ExecCommandOutputDelta: { call_id, stream: 'stdout', chunk } }));
   }
 
   function begin(item: Item): EngineEvent[] {

@@ -3,8 +3,8 @@
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../shared/engines/engine.ts';
-import { estimateTextTokens } from '../../../shared/engines/estimate-tokens.ts';
 import { isOverflow, limitOf } from '../../../shared/engines/overflow.ts';
+import { estimateTextTokens } from '../../../shared/estimate-tokens.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import { askToFail, CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';

@@ -1,10 +1,25 @@
-// How many tokens a text is, before a provider counts them.
+// Estimates of the number of tokens in a text, before a provider counts them.
+
+/** Bytes of UTF-8 per token: the English of most prompts has about 4. */
+const BYTES_PER_TOKEN = 4;
+/** Low on purpose, so that what an estimate lets into a budget does not exceed it. */
+const BYTES_PER_TOKEN_MIN = 3;
 
 /** No word of a language written with spaces is longer; a URL may be. */
 const WORD_CHARS_MAX = 40;
 /** A run of so many characters with so large a share of digits and signs is code or an id. */
 const CODE_CHARS_MIN = 12;
 const CODE_SHARE = 0.2;
+
+/** About how many tokens `sizeBytes` of text are. */
+export function estimateTokens(sizeBytes: number): number {
+  return Math.ceil(sizeBytes / BYTES_PER_TOKEN);
+}
+
+/** At most about how many tokens `sizeBytes` of text are: for what must fit into a budget. */
+export function boundTokens(sizeBytes: number): number {
+  return Math.ceil(sizeBytes / BYTES_PER_TOKEN_MIN);
+}
 
 /**
  * About how many tokens a text is, rather too many: words of letters 3 characters a token, runs without white space
@@ -16,7 +31,7 @@ export function estimateTextTokens(text: string): number {
   let signs = 0;
   const endRun = (): void => {
     const isCode = run > CODE_CHARS_MIN && signs > run * CODE_SHARE;
-    tokens += isCode || run > WORD_CHARS_MAX ? run / 1.5 : run / 3;
+    tokens += isCode || run > WORD_CHARS_MAX ? run / 1.5 : run / BYTES_PER_TOKEN_MIN;
     run = 0;
     signs = 0;
   };
