@@ -5,7 +5,7 @@ import { ContextOverflow } from '../context-overflow.ts';
 import { isOverflow, limitOf } from '../overflow.ts';
 import { readWords } from '../provider-words.ts';
 import type { TurnFailure } from './server/protocol.ts';
-import { LOST, UNREACHABLE } from './server/relay.ts';
+import { LOST, NOT_A_STREAM, UNREACHABLE } from './server/relay.ts';
 
 const RETRY_AFTER_MS = 5_000;
 const NO_CREDIT = /insufficient[ _]?(?:quota|funds|balance|credits?)|billing|payment required|out of credits/i;
@@ -18,7 +18,8 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
   const said = failure?.message ?? '';
   const { kind, status: reported = statusIn(said) } = inspect(failure?.codexErrorInfo);
   const isUnreachable = reported === UNREACHABLE || reported === LOST;
-  const status = isUnreachable ? undefined : reported;
+  const isNoStream = reported === NOT_A_STREAM;
+  const status = isUnreachable ? undefined : isNoStream ? 200 : reported;
   const words = wordsOf(said);
   const data = { provider: 'codex', model: `codex/${model}`, ...(status === undefined ? {} : { status }) };
   const cause = new Error(`codex: ${kind}${status === undefined ? '' : ` ${status}`}`);
@@ -41,6 +42,8 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
     });
   };
   if (isUnreachable) return failShort('OpenAI could not be reached', reported === LOST ? { sent: true } : {});
+  if (isNoStream)
+    return fail('OpenAI answered with something else than a stream of events (200; is OPENAI_BASE_URL right?)', false);
   if (kind === 'contextWindowExceeded' || isOverflow(words, status))
     return new ContextOverflow({ label: 'OpenAI', data, words, limitTokens: limitOf(words) });
   if (kind === 'usageLimitExceeded' || status === 402 || NO_CREDIT.test(words))
@@ -55,6 +58,7 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
   if (status === 429 || kind === 'rateLimitExceeded') return fail('OpenAI is limiting the rate of calls (429)', true);
   if (kind === 'internalServerError' || kind === 'serverOverloaded' || (status !== undefined && status >= 500))
     return fail(`OpenAI failed${status === undefined ? '' : ` (${status})`}`, true);
+  if (said.startsWith('stream disconnected') && words !== '') return fail('OpenAI failed', true, { sent: true });
   if (kind === 'responseStreamDisconnected' || said.startsWith('stream disconnected'))
     return failShort('OpenAI cut its answer short', { sent: true });
   if (kind === 'httpConnectionFailed' || kind === 'responseStreamConnectionFailed')
@@ -78,11 +82,17 @@ function statusIn(said: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
+/** Codex's own reasons for the end of a stream; others are the provider's. */
+const CUT = /^(?:stream closed|idle timeout|response\.failed|failed to parse|incomplete|error |transport|websocket)/i;
+
 /**
- * What is left without Codex's own frame: `unexpected status 402 Payment Required: WORDS, url: http://127.0.0.1:1/...`.
+ * What is left without Codex's own frame: `unexpected status 402 Payment Required: WORDS, url: http://127.0.0.1:1/...`,
+ * `stream disconnected before completion: WORDS`.
  */
 function wordsOf(said: string): string {
-  if (/^(?:exceeded retry limit|stream disconnected)/.test(said)) return '';
-  const [, framed] = /^unexpected status \d{3}[^:]*: (.*)$/s.exec(said) ?? [];
+  if (said.startsWith('exceeded retry limit')) return '';
+  const [, reason] = /^stream disconnected[^:]*(?:: (.*))?$/s.exec(said) ?? [undefined, undefined];
+  if (said.startsWith('stream disconnected') && (reason === undefined || CUT.test(reason))) return '';
+  const [, framed = reason] = /^unexpected status \d{3}[^:]*: (.*)$/s.exec(said) ?? [];
   return readWords((framed ?? said).replace(/,? (?:url|request id|cf-ray): \S+/g, '')).text;
 }

@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
-import { type Relay, startRelay, UNREACHABLE } from '../../../shared/engines/codex/server/relay.ts';
+import { toError } from '../../../shared/engines/codex/failures.ts';
+import { NOT_A_STREAM, type Relay, startRelay, UNREACHABLE } from '../../../shared/engines/codex/server/relay.ts';
 
 const closers: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -56,6 +57,38 @@ it('hands on path, headers, bodies and status as they are, to the provider that 
       body: 'x',
     },
   ]);
+});
+
+it.each(['text/html; charset=utf-8', 'application/json'])(
+  'gives a success of the type %s a status of its own where a stream was asked for',
+  async (type) => {
+    const { relay } = await start((_, response) => response.writeHead(200, { 'content-type': type }).end('answer'));
+    const response = await post(relay);
+    expect([response.status, await response.text()]).toEqual([NOT_A_STREAM, 'answer']);
+    const compacted = await fetch(`${relay.baseUrls.gateway}/responses/compact`, { method: 'POST', body: 'x' });
+    expect(compacted.status).toBe(200);
+  },
+);
+
+it.each([
+  [
+    'unexpected status 496 <unknown>: <html><title>Welcome</title></html>, url: http://127.0.0.1:1/gateway/responses',
+    'OpenAI answered with something else than a stream of events (200; is OPENAI_BASE_URL right?): Welcome',
+    { retryable: false, data: { status: 200 } },
+  ],
+  [
+    'stream disconnected before completion: It broke.',
+    'OpenAI failed: It broke.',
+    { retryable: true, data: { sent: true } },
+  ],
+  [
+    'stream disconnected before completion: stream closed before response.completed',
+    'OpenAI cut its answer short',
+    { retryable: true, data: { sent: true } },
+  ],
+  ['stream disconnected before completion', 'OpenAI cut its answer short', { retryable: true, data: { sent: true } }],
+])('reads %j of Codex', (message, expected, more) => {
+  expect(toError({ message, codexErrorInfo: 'other' }, 'gpt-5')).toMatchObject({ message: expected, ...more });
 });
 
 it('keeps the connection to the provider for the next turn', async () => {

@@ -26,6 +26,11 @@ export const UNREACHABLE = 599;
 /** As UNREACHABLE, where the provider may have got the request. */
 export const LOST = 598;
 const UNSENT: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
+/**
+ * In the place of a success whose body is a web page or JSON: Codex would say of it only that the stream had ended. Its
+ * body is the provider's.
+ */
+export const NOT_A_STREAM = 496;
 /** As many as there may be turns. */
 const SOCKETS_MAX = 256;
 /** A provider that says nothing for so long has gone; a little more than Codex itself waits for the next event. */
@@ -41,6 +46,7 @@ const OF_THE_CONNECTION = [
   'transfer-encoding',
   'upgrade',
 ];
+const STREAM_PATH = '/responses';
 const PATH = /^\/(gateway|chatgpt)(\/responses(?:\/compact)?)$/;
 
 /** `baseUrls`: of the Responses API, without `/responses`. Listens on 127.0.0.1, on a port of its own. */
@@ -55,7 +61,7 @@ export async function startRelay(baseUrls: Relay['baseUrls'], proxyEnv?: ProxyEn
       answer.writeHead(404).end();
       return;
     }
-    forward(new URL(joinUrl(baseUrls[provider], path)), asked, answer);
+    forward(new URL(joinUrl(baseUrls[provider], path)), asked, answer, path === STREAM_PATH);
   });
   server.maxConnections = SOCKETS_MAX;
   const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
@@ -81,11 +87,12 @@ export async function startRelay(baseUrls: Relay['baseUrls'], proxyEnv?: ProxyEn
    * However one side ends, the other one sees: a turn that is cancelled ends the provider's work, a cut answer is seen
    * to be cut.
    */
-  function forward(url: URL, asked: IncomingMessage, answer: ServerResponse): void {
+  function forward(url: URL, asked: IncomingMessage, answer: ServerResponse, isStream: boolean): void {
     const { request, agent } = url.protocol === 'http:' ? plain : secure;
     const headers = { ...withoutConnection(asked), host: url.host };
     const sent = request(url, { method: 'POST', agent, headers, timeout: SILENCE_MS }, (got) => {
-      answer.writeHead(got.statusCode ?? 502, withoutConnection(got));
+      const { statusCode = 502 } = got;
+      answer.writeHead(isStream && isDocument(got) ? NOT_A_STREAM : statusCode, withoutConnection(got));
       // The first event may come much later.
       answer.flushHeaders();
       pipeline(got, answer, () => {});
@@ -101,6 +108,11 @@ export async function startRelay(baseUrls: Relay['baseUrls'], proxyEnv?: ProxyEn
     asked.on('error', () => sent.destroy());
     asked.pipe(sent);
   }
+}
+
+/** Whether a success has a body that cannot hold events. */
+function isDocument({ statusCode = 0, headers }: IncomingMessage): boolean {
+  return statusCode < 300 && /^\s*(?:text\/html|application\/json)\b/i.test(headers['content-type'] ?? '');
 }
 
 function withoutConnection(message: IncomingMessage): Record<string, string[]> {
