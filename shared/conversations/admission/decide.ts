@@ -10,7 +10,7 @@ import {
   idempotencyRef,
   type Lease,
 } from '../records/documents.ts';
-import { appendMessage, takeOverPrompt } from '../records/history.ts';
+import { appendMessage, takeOverPrompt } from '../records/messages.ts';
 import { messageBytes, storageFull, storageRef } from '../storage.ts';
 import { admit, liveQueue, newConversation } from '../turns/lease.ts';
 import type { AdmissionDeps, PromptRequest } from './admission.ts';

@@ -1,6 +1,8 @@
-// Long texts. A Firestore document holds 1 MiB, a prompt may fill the whole body and an answer more: what is too long
-// for a message lives in part documents, written with the message and never changed.
-import type { Snapshot, Store, Write } from '../../store/store.ts';
+// Long texts. A Firestore document holds 1 MiB, a prompt may fill the whole body and an answer may be longer: a text
+// that is too long for its message is stored in part documents, written with the message and never changed.
+import { LRUCache } from 'lru-cache';
+import { shareOfHeap } from '../../heap-share.ts';
+import type { Store, Write } from '../../store/store.ts';
 import { splitText } from '../../text.ts';
 import { type StoredMessage, textRef } from './documents.ts';
 
@@ -8,6 +10,7 @@ import { type StoredMessage, textRef } from './documents.ts';
 export const INLINE_BYTES_MAX = 32 << 10;
 /** UTF-16 units in one part: at most 3 bytes each in UTF-8, so 768 KiB. */
 const PART_UNITS = 256 << 10;
+const CACHE_BYTES_MAX = shareOfHeap(1 / 16, 32 << 20);
 
 interface TextDocument {
   readonly text: string;
@@ -27,9 +30,25 @@ export function textDeletes(conversation: string, { seq, parts }: StoredMessage)
   return Array.from({ length: parts }, (_, part) => ({ ref: textRef(conversation, seq, part), delete: true }));
 }
 
-/** Reads the parts of one message back together; '' for a part that is gone (the session was erased meanwhile). */
-export async function readText(store: Store, conversation: string, seq: number, parts: number): Promise<string> {
-  const refs = Array.from({ length: parts }, (_, part) => textRef(conversation, seq, part));
-  const snapshots: Snapshot<TextDocument>[] = await store.get<TextDocument>(refs);
-  return snapshots.map((snapshot) => snapshot.data?.text ?? '').join('');
+/** The whole text of a message; '' when its parts are gone (the session was erased meanwhile). */
+export type ReadText = (conversation: string, message: StoredMessage) => Promise<string>;
+
+export function createTextReader(store: Store): ReadText {
+  // The text of a message never changes.
+  const cache = new LRUCache<string, string>({
+    maxSize: CACHE_BYTES_MAX,
+    sizeCalculation: (text) => text.length * 2 + 64,
+  });
+  return async (conversation, { seq, parts, turn_id, content }) => {
+    if (parts === 0) return content;
+    // The number alone is not enough: a repeated prompt removes the answer of the attempt before it.
+    const key = `${conversation}-${seq}-${turn_id}`;
+    const cached = cache.get(key);
+    if (cached !== undefined) return cached;
+    const refs = Array.from({ length: parts }, (_, part) => textRef(conversation, seq, part));
+    const snapshots = await store.get<TextDocument>(refs);
+    const text = snapshots.map((snapshot) => snapshot.data?.text ?? '').join('');
+    if (text !== '') cache.set(key, text);
+    return text;
+  };
 }

@@ -11,19 +11,14 @@ import {
   type Lease,
   type QueuedPrompt,
 } from '../records/documents.ts';
-import { appendMessage, type History } from '../records/history.ts';
+import type { History } from '../records/history.ts';
+import { appendMessage, type ChangedMessages } from '../records/messages.ts';
 import { withCounted } from '../storage.ts';
 import { settle } from './lease.ts';
 import type { RecordWrite, TurnEnd } from './turn-record.ts';
 
 /** Models whose budgets a conversation remembers. */
 const BUDGETS_MAX = 8;
-
-/** A conversation's messages with the answer added. Only the owner of the lease, or its successor, changes them. */
-export interface Answered {
-  readonly conversation: ConversationDocument;
-  readonly writes: readonly Write[];
-}
 
 export type EndEvents = readonly [TurnEvent, ...TurnEvent[]];
 
@@ -33,8 +28,8 @@ export interface Ending {
   readonly end: TurnEnd;
   /** The answer, or the received part of it. */
   readonly text?: string;
-  /** Absent for a turn that never ran. */
-  readonly answered?: Answered;
+  /** The messages with the answer added (addAnswer); absent for a turn that never ran. */
+  readonly answered?: ChangedMessages;
   /** What the provider accepts of the conversation, where it has refused more. */
   readonly budget?: ContextBudget | undefined;
   /** The writes of the turn's record with `events` as its last ones, the turn's own document first. */
@@ -54,12 +49,15 @@ export interface EndedInDocument {
   readonly addedBytes: number;
 }
 
-/** Adds the answer of a turn to the history, and moves older messages out of a full document. */
+/**
+ * Adds the answer of a turn to the history, and moves older messages out of a full document. Only the owner of the
+ * lease changes the messages, or the instance that ends the turn in its place.
+ */
 export async function addAnswer(
   history: History,
   conversation: ConversationDocument,
   { turnId, text, end }: { readonly turnId: string; readonly text: string; readonly end: TurnEnd },
-): Promise<Answered> {
+): Promise<ChangedMessages> {
   const partial = end.status !== 'completed';
   const added =
     text === ''

@@ -9,8 +9,9 @@ import type { TurnDeps } from '../deps.ts';
 import { eraseTurn } from '../erase.ts';
 import { type ContextBudget, type TurnDocument, turnRef } from '../records/documents.ts';
 import type { EventLog, NumberedEvent } from '../records/event-log.ts';
+import type { ChangedMessages } from '../records/messages.ts';
 import { eraseRollouts } from '../records/rollouts.ts';
-import { type Answered, addAnswer, endTurn } from './end-turn.ts';
+import { addAnswer, endTurn } from './end-turn.ts';
 import type { EventFlusher } from './event-flusher.ts';
 import { isHeldBy } from './lease.ts';
 import {
@@ -72,11 +73,11 @@ export async function settleTurn(deps: TurnDeps, turn: TurnToSettle): Promise<En
   }
 }
 
-function answer({ history }: TurnDeps, { admitted, text, end }: TurnToSettle): Promise<Answered> {
+function answer({ history }: TurnDeps, { admitted, text, end }: TurnToSettle): Promise<ChangedMessages> {
   return addAnswer(history, admitted.conversation, { turnId: admitted.lease.turn_id, text, end });
 }
 
-async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: Answered): Promise<EndedTurn> {
+async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMessages): Promise<EndedTurn> {
   const { store, cache, ledger } = deps;
   const { admitted, log, record, text } = turn;
   const { ref, lease } = admitted;

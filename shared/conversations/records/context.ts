@@ -1,0 +1,76 @@
+// What a model gets of a conversation: the newest messages that fit into its budget.
+import type { Message } from '../../engines/engine.ts';
+import { boundTokens, estimateTokens } from '../../estimate-tokens.ts';
+import type { ConversationDocument, StoredMessage } from './documents.ts';
+import type { MessageChunks } from './message-chunks.ts';
+import type { ReadText } from './texts.ts';
+
+/** Most chunks read for one prompt: with the newest messages, more than the budget of any model needs in usual chats. */
+const CHUNKS_READ_MAX = 256;
+/** Chunks in the first read. The number doubles: a model that takes so many has room for more. */
+const CHUNKS_AT_ONCE = 8;
+
+export interface Context {
+  readonly messages: readonly Message[];
+  /** About how many tokens the messages are. */
+  readonly tokens: number;
+  /** Older messages that did not fit into the budget. */
+  readonly trimmed: number;
+}
+
+export async function readContext(
+  { chunks, readText }: { readonly chunks: MessageChunks; readonly readText: ReadText },
+  conversation: ConversationDocument,
+  budgetTokens: number,
+  turnId: string,
+): Promise<Context> {
+  const chosen = await chooseNewest(chunks, conversation, budgetTokens, turnId);
+  // Only long texts are read: most messages carry theirs, and there may be thousands of them.
+  const messages: Message[] = [...chosen];
+  const long = [...chosen.entries()].filter(([, message]) => message.parts > 0);
+  const texts = await Promise.all(long.map(([, message]) => readText(conversation.conversation_id, message)));
+  for (const [position, [index, { role }]] of long.entries()) {
+    messages[index] = { role, content: texts[position] ?? '' };
+  }
+  const sizeBytes = chosen.reduce((sum, message) => sum + message.bytes, 0);
+  return { messages, tokens: estimateTokens(sizeBytes), trimmed: conversation.message_count - chosen.length };
+}
+
+/** The newest messages that fit, oldest first; always at least the prompt. */
+async function chooseNewest(
+  chunks: MessageChunks,
+  conversation: ConversationDocument,
+  budgetTokens: number,
+  turnId: string,
+): Promise<StoredMessage[]> {
+  const chosen: StoredMessage[] = [];
+  let left = budgetTokens;
+  const takeFrom = (messages: readonly StoredMessage[]): boolean => {
+    for (const message of messages.toReversed()) {
+      left -= message.tokens ?? boundTokens(message.bytes);
+      if (left < 0 && chosen.length > 0) return false;
+      chosen.push(message);
+    }
+    return true;
+  };
+  let fits = takeFrom(promptLast(conversation.recent, turnId));
+  const count = conversation.chunks.length;
+  const oldest = Math.max(0, count - CHUNKS_READ_MAX);
+  let atOnce = CHUNKS_AT_ONCE;
+  for (let to = count; fits && to > oldest; atOnce *= 2) {
+    const from = Math.max(oldest, to - atOnce);
+    for (const { messages } of (await chunks.read(conversation, from, to)).toReversed()) fits &&= takeFrom(messages);
+    to = from;
+  }
+  chosen.reverse();
+  // Providers require a user's message first, and an answer without its question is of no use.
+  while (chosen.length > 1 && chosen[0]?.role === 'assistant') chosen.shift();
+  return chosen;
+}
+
+/** A repeated prompt keeps its place in the history, but the model gets it as the last message. */
+function promptLast(messages: readonly StoredMessage[], turnId: string): readonly StoredMessage[] {
+  const index = messages.findIndex((message) => message.turn_id === turnId && message.role === 'user');
+  const prompt = messages[index];
+  return prompt === undefined || index === messages.length - 1 ? messages : [...messages.toSpliced(index, 1), prompt];
+}

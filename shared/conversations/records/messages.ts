@@ -1,0 +1,77 @@
+// The messages in a conversation document: how one is added, and how a repeated prompt takes over the stored one.
+import { boundTokens, estimateTextTokens } from '../../estimate-tokens.ts';
+import type { Write } from '../../store/store.ts';
+import { messageBytes, storedBytes } from '../storage.ts';
+import type { ConversationDocument, StoredMessage } from './documents.ts';
+import { textDeletes, textWrites, toParts } from './texts.ts';
+
+export interface NewMessage {
+  readonly role: 'user' | 'assistant';
+  readonly text: string;
+  readonly turnId: string;
+  readonly now: string;
+  readonly partial: boolean;
+}
+
+/** A changed document, with the writes of other documents that belong to the same commit. */
+export interface ChangedMessages {
+  readonly conversation: ConversationDocument;
+  readonly writes: readonly Write[];
+}
+
+/** Adds a message to the document; `writes` holds the parts of a long text. */
+export function appendMessage(conversation: ConversationDocument, message: NewMessage): ChangedMessages {
+  const seq = conversation.message_count + 1;
+  const bytes = Buffer.byteLength(message.text);
+  const parts = toParts(message.text, bytes);
+  const tokens = estimateTextTokens(message.text);
+  const stored: StoredMessage = {
+    seq,
+    role: message.role,
+    content: parts.length === 0 ? message.text : '',
+    parts: parts.length,
+    bytes,
+    turn_id: message.turnId,
+    created_at: message.now,
+    partial: message.partial,
+    ...(tokens > boundTokens(bytes) && { tokens }),
+  };
+  return {
+    conversation: {
+      ...conversation,
+      message_count: seq,
+      recent: [...conversation.recent, stored],
+      stored_bytes: storedBytes(conversation) + messageBytes(stored),
+    },
+    writes: textWrites(conversation.conversation_id, seq, parts),
+  };
+}
+
+/**
+ * Gives the prompt that an earlier attempt has stored to the turn that repeats it, so that the history holds it once.
+ * The stored part of that attempt's answer is removed. Undefined where the prompt must be stored again: it is no longer
+ * among the newest messages, or other messages follow a part of its answer.
+ */
+export function takeOverPrompt(
+  conversation: ConversationDocument,
+  fromTurn: string,
+  turnId: string,
+): ChangedMessages | undefined {
+  const { recent, message_count } = conversation;
+  const index = recent.findIndex((message) => message.turn_id === fromTurn && message.role === 'user');
+  const prompt = recent[index];
+  if (prompt === undefined) return undefined;
+  const after = recent.slice(index + 1);
+  const answer = after.filter((message) => message.turn_id === fromTurn);
+  if (answer.length > 0 && answer.length < after.length) return undefined;
+  const kept = answer.length > 0 ? [] : after;
+  return {
+    conversation: {
+      ...conversation,
+      message_count: message_count - answer.length,
+      stored_bytes: storedBytes(conversation) - answer.reduce((sum, message) => sum + messageBytes(message), 0),
+      recent: [...recent.slice(0, index), { ...prompt, turn_id: turnId }, ...kept],
+    },
+    writes: answer.flatMap((message) => textDeletes(conversation.conversation_id, message)),
+  };
+}
