@@ -1,5 +1,14 @@
-// Deadlines for calls into libraries that take no AbortSignal of their own: the wait ends, its work may continue
-// unseen.
+// Deadlines and aborts around asynchronous work, also around libraries that take no AbortSignal of their own: the wait
+// ends, the work may continue unobserved.
+import { RpcError } from './errors.ts';
+
+const TIMEOUT_DEFAULT_MS = 10_000;
+
+/** A signal that aborts after `timeoutMs`, or earlier with `signal`. */
+export function deadline(timeoutMs: number, signal?: AbortSignal | null): AbortSignal {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  return signal == null ? timeout : AbortSignal.any([signal, timeout]);
+}
 
 /**
  * Settles as `work` does, or rejects with the signal's reason as soon as it aborts. A late failure of `work` is
@@ -15,8 +24,76 @@ export function orAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): P
   });
 }
 
-/** A signal that aborts after `timeoutMs`, or earlier with `signal`. */
-export function deadline(timeoutMs: number, signal?: AbortSignal): AbortSignal {
-  const timeout = AbortSignal.timeout(timeoutMs);
-  return signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
+/** Whether `work` settled, in either way, within the time. Never rejects. */
+export async function settledWithin(timeoutMs: number, work: Promise<unknown>): Promise<boolean> {
+  const { promise: late, resolve } = Promise.withResolvers<false>();
+  const timer = setTimeout(() => resolve(false), timeoutMs);
+  const settled = work.then(
+    () => true,
+    () => true,
+  );
+  const isInTime = await Promise.race([settled, late]);
+  clearTimeout(timer);
+  return isInTime;
+}
+
+/** Resolves after `delayMs`; rejects with the signal's reason when it aborts first. */
+export function pause(delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', onAbort);
+      resolve();
+    }, delayMs);
+    if (signal?.aborted) onAbort();
+    else signal?.addEventListener('abort', onAbort, { once: true });
+  });
+}
+
+/** What `bounded` passes to the work: a signal for the deadline and the caller's abort, and the time it has. */
+export interface Bounds {
+  readonly signal: AbortSignal;
+  readonly timeoutMs: number;
+}
+
+export interface BoundedOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Default: 10 s. */
+  readonly timeoutMs?: number | undefined;
+  /** Default: RpcError `unavailable`. */
+  readonly toTimeout?: () => unknown;
+}
+
+/**
+ * Rejects with `toTimeout()` after `timeoutMs` and with the caller's reason when the caller aborts; the work itself is
+ * aborted through `bounds.signal` and its later outcome is ignored. Unlike `deadline` it leaves no timer behind.
+ */
+export async function bounded<R>(
+  { signal, timeoutMs = TIMEOUT_DEFAULT_MS, toTimeout = unavailable }: BoundedOptions,
+  start: (bounds: Bounds) => Promise<R>,
+): Promise<R> {
+  signal?.throwIfAborted();
+  const controller = new AbortController();
+  return new Promise<R>((resolve, reject) => {
+    const stop = (reason: unknown): void => {
+      release();
+      reject(reason);
+      controller.abort(reason);
+    };
+    const onAbort = (): void => stop(signal?.reason);
+    const timer = setTimeout(() => stop(toTimeout()), timeoutMs);
+    const release = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    start({ signal: controller.signal, timeoutMs }).then(resolve, reject).finally(release);
+  });
+}
+
+function unavailable(): RpcError {
+  return new RpcError('unavailable', { cause: new Error('deadline') });
 }

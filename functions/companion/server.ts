@@ -1,8 +1,10 @@
 // `GET /ws`: WebSockets (RFC 6455) on an existing HTTP server. Owns the connections: admission, numbers, the clock that
 // all of them share, the re-check of their keys, and the close that a shutdown announces. No rule of the domain.
+
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ServerOptions, type WebSocket, WebSocketServer } from 'ws';
+import { bounded, settledWithin } from '../../shared/async.ts';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
@@ -115,7 +117,9 @@ export function attachWebSocket(
     handshakes++;
     let caller: Caller;
     try {
-      caller = await withDeadline((signal) => admitUpgrade(req, handshakeParts, signal));
+      caller = await bounded({ timeoutMs: HANDSHAKE_MS, toTimeout: tooSlow }, ({ signal }) =>
+        admitUpgrade(req, handshakeParts, signal),
+      );
     } finally {
       handshakes--;
     }
@@ -176,9 +180,9 @@ export function attachWebSocket(
       emptied = Promise.withResolvers();
       const untilMs = performance.now() + graceMs;
       for (const connection of connections) connection.announceClose('shutdown', untilMs);
-      await within(graceMs, emptied.promise);
+      await settledWithin(graceMs, emptied.promise);
       for (const connection of connections) connection.close(CLOSE.restart, 'reconnect');
-      if (connections.size > 0) await within(LAST_MS, emptied.promise);
+      if (connections.size > 0) await settledWithin(LAST_MS, emptied.promise);
       for (const connection of connections) connection.destroy();
     },
     close() {
@@ -191,25 +195,6 @@ export function attachWebSocket(
 /** One function for all sockets: a closure made beside a request would keep the request. */
 function ignore(): void {}
 
-/** The timer goes with the answer: thousands of handshakes in a burst leave nothing behind. */
-async function withDeadline<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const deadline = new AbortController();
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    const error = new RpcError('unavailable', { message: 'the handshake took too long' });
-    deadline.abort(error);
-    late.reject(error);
-  }, HANDSHAKE_MS);
-  try {
-    return await Promise.race([work(deadline.signal), late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function within(timeoutMs: number, work: Promise<void>): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, timeoutMs);
-  await Promise.race([work, promise]);
-  clearTimeout(timer);
+function tooSlow(): RpcError {
+  return new RpcError('unavailable', { message: 'the handshake took too long' });
 }

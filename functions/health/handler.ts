@@ -1,5 +1,7 @@
 // `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) checks every dependency.
+
 import type { OutgoingHttpHeaders } from 'node:http';
+import { bounded } from '../../shared/async.ts';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
@@ -83,7 +85,7 @@ async function check({ store, bus, keys }: Services): Promise<Record<string, Che
   const results = await Promise.all(
     Object.entries(probes).map(async ([name, probe]): Promise<[string, Check]> => {
       const startedMs = performance.now();
-      const status = await within(probe).then(
+      const status = await bounded({ timeoutMs: CHECK_TIMEOUT_MS }, ({ signal }) => probe(signal)).then(
         () => 'ok' as const,
         () => 'failed' as const,
       );
@@ -91,12 +93,4 @@ async function check({ store, bus, keys }: Services): Promise<Record<string, Che
     }),
   );
   return Object.fromEntries(results);
-}
-
-function within(probe: (signal: AbortSignal) => Promise<void>): Promise<void> {
-  const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
-  return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-    probe(signal).then(resolve, reject);
-  });
 }

@@ -2,7 +2,9 @@
 // and the choice of the target; the requests themselves never reach its express app, which would inflate and parse up
 // to 1 GiB of body before the caller is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM.
 // Signature type `http` only.
+
 import http, { type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { settledWithin } from '../../shared/async.ts';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError } from '../../shared/errors.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
@@ -115,25 +117,16 @@ async function drainServer(server: Server, options: HardenOptions, signal: strin
   // Requests come first: settling may refuse what they still want to do. Only what is left of the time goes to the
   // rest.
   const leftMs = (): number => Math.max(0, drainTimeoutMs - (performance.now() - beganMs));
-  await within(leftMs() - FINISH_MS_MIN, closed);
+  await settledWithin(leftMs() - FINISH_MS_MIN, closed);
   const finished = finish?.(Math.max(0, leftMs() - FINISH_MARGIN_MS)).catch(failed);
-  const inTime = await within(leftMs(), Promise.all([closed, finished]));
+  const inTime = await settledWithin(leftMs(), Promise.all([closed, finished]));
   clearInterval(idle);
   server.closeAllConnections();
-  if (close !== undefined) await within(CLOSE_TIMEOUT_MS, close().catch(failed));
+  if (close !== undefined) await settledWithin(CLOSE_TIMEOUT_MS, close().catch(failed));
   log.log(inTime ? 'INFO' : 'WARNING', inTime ? 'drained' : 'drain gave up on requests in flight', {
     signal,
     duration_ms: Math.round(performance.now() - beganMs),
   });
-}
-
-/** Whether `work` ended within the time; it goes on when not. */
-async function within(timeoutMs: number, work: Promise<unknown>): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<false>();
-  const timer = setTimeout(() => resolve(false), timeoutMs);
-  const inTime = await Promise.race([work.then(() => true), promise]);
-  clearTimeout(timer);
-  return inTime;
 }
 
 /** A handler that failed outside its own error handling: masked, JSON, never a stack. */

@@ -1,5 +1,6 @@
 // What an instance does before it takes calls: loads its SDKs and opens the connections that its first call would wait
 // for.
+import { settledWithin } from '../../shared/async.ts';
 import type { Services } from '../../shared/services.ts';
 
 /** After this time an instance that cannot reach its store serves requests: its errors name the cause. */
@@ -16,8 +17,5 @@ export async function warm(services: Services, names: readonly ('keys' | 'store'
     return name;
   });
   const store = pings[names.indexOf('store')];
-  const giveUp = Promise.withResolvers<void>();
-  const timer = setTimeout(giveUp.resolve, WARM_MS_MAX);
-  await Promise.race([store, giveUp.promise]);
-  clearTimeout(timer);
+  await settledWithin(WARM_MS_MAX, Promise.resolve(store));
 }

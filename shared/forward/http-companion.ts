@@ -1,7 +1,9 @@
 // The companion over HTTP: `POST /jsonrpc` with an ID token of this service's own account, the answer read line by
 // line.
+
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
+import { deadline } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { CALL_CONTENT_TYPE, CALL_HEADER, encodeFacts } from './call.ts';
 import type { Companion } from './forward.ts';
@@ -26,7 +28,7 @@ export function createHttpCompanion({ url, authorization }: HttpCompanionOptions
   const agent = new Agent({ keepAlive: true, maxSockets: 1_000, maxFreeSockets: 64 });
 
   return async function* send({ method, params, signal: callerSignal, ...facts }) {
-    const signal = AbortSignal.any([callerSignal, AbortSignal.timeout(TIMEOUT_MS)]);
+    const signal = deadline(TIMEOUT_MS, callerSignal);
     const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 }));
     const headers = {
       Authorization: await authorization(signal),

@@ -1,8 +1,10 @@
 // One connected MCP server, of either protocol era: the official SDK sends `server/discover` first (2026-07-28,
 // stateless) and falls back to `initialize` (up to 2025-11-25). Owns the handshake, its deadline and the requests to
 // the server.
+
 import { Client, isSpecType, type Transport, UnsupportedProtocolVersionError } from '@modelcontextprotocol/client';
 import { z } from 'zod';
+import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
@@ -67,8 +69,7 @@ const ToolsPage = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.str
  * Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `spawn` throws.
  */
 export async function connectStdio(options: StdioOptions): Promise<McpClient> {
-  const deadline = AbortSignal.timeout(CONNECT_MS);
-  const signal = AbortSignal.any([options.signal, deadline]);
+  const signal = deadline(CONNECT_MS, options.signal);
   let attempt: Attempt = { mode: 'auto', probeMs: PROBE_MS };
   for (;;) {
     const transport = createStdioTransport(await options.spawn());
@@ -82,7 +83,7 @@ export async function connectStdio(options: StdioOptions): Promise<McpClient> {
       return await connect(transport, { facts, ...attempt, signal, onToolsChanged: options.onToolsChanged });
     } catch (error) {
       await transport.close();
-      throwIfAborted(options.signal, deadline, options.name);
+      throwIfAborted(options.signal, signal, options.name);
       const next = nextAttempt(attempt, error, transport.exitCode());
       if (next === undefined) throw toMcpError(error, facts());
       attempt = next;
@@ -106,11 +107,10 @@ function nextAttempt({ mode, probeMs }: Attempt, error: unknown, exitCode: numbe
 
 /** Throws RpcError `forbidden` for an address that must not be reached, else as `connectStdio`. */
 export async function connectHttp(options: HttpOptions): Promise<McpClient> {
-  const deadline = AbortSignal.timeout(CONNECT_MS);
+  const signal = deadline(CONNECT_MS, options.signal);
   const { transport, endSession, failure } = createHttpTransport(options.url, options.headers, options.safeFetch);
   const facts = (): FailureFacts => ({ name: options.name, failure: failure() });
   try {
-    const signal = AbortSignal.any([options.signal, deadline]);
     const { onToolsChanged } = options;
     return await connect(transport, {
       facts,
@@ -122,7 +122,7 @@ export async function connectHttp(options: HttpOptions): Promise<McpClient> {
     });
   } catch (error) {
     await transport.close();
-    throwIfAborted(options.signal, deadline, options.name);
+    throwIfAborted(options.signal, signal, options.name);
     throw toMcpError(error, facts());
   }
 }
@@ -149,16 +149,8 @@ async function connect(transport: Transport, options: ConnectOptions): Promise<M
     end({ exitCode: facts().exitCode });
   };
   client.onerror = () => {};
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  aborted.catch(() => {});
-  const onAbort = (): void => reject(signal.reason);
   signal.throwIfAborted();
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    await Promise.race([client.connect(transport, { timeout: CONNECT_MS }), aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
+  await orAbort(client.connect(transport, { timeout: CONNECT_MS }), signal);
   void listenForChanges(client, options.onToolsChanged, over.signal);
   const { name = 'unknown', version = 'unknown' } = client.getServerVersion() ?? {};
   return {
@@ -229,15 +221,16 @@ async function fetchTools(client: Client, signal: AbortSignal): Promise<unknown[
   return offered;
 }
 
-function throwIfAborted(signal: AbortSignal, deadline: AbortSignal, name: string): void {
+function throwIfAborted(signal: AbortSignal, within: AbortSignal, name: string): void {
   if (signal.aborted) throw toCancelled(signal);
-  if (deadline.aborted) {
+  if (within.aborted) {
     throw new RpcError('upstream_timeout', {
       message: `MCP server "${name}" was not ready within ${CONNECT_MS / 1_000} s`,
     });
   }
 }
 
-function toCancelled({ reason }: AbortSignal): RpcError {
+/** The reason of the abort as an RpcError: `cancelled` where it is none. */
+export function toCancelled({ reason }: AbortSignal): RpcError {
   return reason instanceof RpcError ? reason : new RpcError('cancelled', { cause: reason });
 }

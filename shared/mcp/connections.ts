@@ -1,6 +1,8 @@
 // The MCP servers that keys have connected: which key owns which connection, how many there may be, and when they end.
 // The protocol is in client.ts; processes start in the sandbox only.
+
 import { createHash } from 'node:crypto';
+import { deadline, settledWithin } from '../async.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { RpcError } from '../errors.ts';
@@ -208,11 +210,11 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
     list: (owner, sessionId) => linksOf(owner, sessionId).map(({ connection }) => connection),
 
     async refresh(owner, sessionId, signal) {
-      const within = AbortSignal.any([signal, AbortSignal.timeout(REFRESH_MS)]);
+      const within = deadline(REFRESH_MS, signal);
       const refreshes = linksOf(owner, sessionId).map((link) =>
         link.connection.transport === 'http' ? link.refresh(within) : link.ready(),
       );
-      await settled(refreshes, REFRESH_MS);
+      await settledWithin(REFRESH_MS, Promise.allSettled(refreshes));
     },
 
     async disconnect(handle) {
@@ -229,10 +231,7 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
     },
 
     async toolsReady(owner, sessionId) {
-      await settled(
-        linksOf(owner, sessionId).map((link) => link.ready()),
-        REFRESH_MS,
-      );
+      await settledWithin(REFRESH_MS, Promise.allSettled(linksOf(owner, sessionId).map((link) => link.ready())));
     },
 
     toolset: (owner, sessionId) =>
@@ -271,13 +270,4 @@ function tooMany(): RpcError {
 
 function stopping(): RpcError {
   return new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
-}
-
-/** Waits until all have settled, at most `withinMs`. */
-async function settled(work: readonly Promise<void>[], withinMs: number): Promise<void> {
-  if (work.length === 0) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, withinMs);
-  await Promise.race([Promise.allSettled(work), promise]);
-  clearTimeout(timer);
 }

@@ -1,6 +1,8 @@
 // MCP's Streamable HTTP transport through the SSRF-safe fetch. The SDK implements the protocol; this file bounds what a
 // server may send and returns the global Response that the SDK expects.
+
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
+import { settledWithin } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
 import { markNumbers, mayLoseDigits } from '../rpc/exact-json.ts';
@@ -45,10 +47,7 @@ export function createHttpTransport(
     transport,
     failure: () => failure,
     async endSession() {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, END_SESSION_MS);
-      await Promise.race([transport.terminateSession().catch(() => {}), promise]);
-      clearTimeout(timer);
+      await settledWithin(END_SESSION_MS, transport.terminateSession());
     },
   };
 }

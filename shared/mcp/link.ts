@@ -1,8 +1,9 @@
 // One connection as it is kept: reconnects once when an HTTP server has forgotten the session, and lists the tools
 // again when the server announces a change. Calls in flight on a replaced connection may finish on it.
+import { orAbort } from '../async.ts';
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
-import type { McpClient } from './client.ts';
+import { type McpClient, toCancelled } from './client.ts';
 import type { Plan } from './connect.ts';
 import type { McpTool, Offer, OmittedTool } from './offer.ts';
 import { createRefresher } from './refresh.ts';
@@ -137,7 +138,7 @@ export async function openLink(options: LinkOptions, signal: AbortSignal): Promi
       return await track(session, work);
     } catch (error) {
       if (!(error instanceof SessionGone)) throw error;
-      await orAbort(renew(session), callSignal);
+      await orCancelled(renew(session), callSignal);
       return track(current, work);
     }
   };
@@ -191,19 +192,11 @@ function ending(): RpcError {
   return new RpcError('not_found', { message: 'Not found: the MCP server has been disconnected' });
 }
 
-/** Waits until the signal aborts at most; the awaited work continues. */
-async function orAbort<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => {
-    const { reason } = signal;
-    reject(reason instanceof RpcError ? reason : new RpcError('cancelled', { cause: reason }));
-  };
-  if (signal.aborted) onAbort();
-  signal.addEventListener('abort', onAbort, { once: true });
+/** Waits until the signal aborts at most; the awaited work continues. Throws RpcError `cancelled` for other reasons. */
+async function orCancelled<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
   try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-    work.catch(() => {});
+    return await orAbort(work, signal);
+  } catch (error) {
+    throw signal.aborted && error === signal.reason ? toCancelled(signal) : error;
   }
 }

@@ -2,9 +2,11 @@
 // of it is checked, and the checked address is the one that is dialled, so that a second answer of a rebinding name
 // server has no effect. Redirects are checked like the first request, and lose the headers of the caller and of the
 // administrator when they leave the origin.
+
 import dns from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { Agent, Headers, type HeadersInit, type RequestInit, type Response, fetch as undiciFetch } from 'undici';
+import { deadline } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { isGloballyRoutable, literalOf } from './address.ts';
 import { isBelow } from './backend-url.ts';
@@ -81,8 +83,8 @@ export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
   const outside = new Agent({ ...common, connect: { timeout: CONNECT_TIMEOUT_MS, lookup: checkedLookup(lookup) } });
 
   const send = async (url: string | URL, init: RequestInit = {}): Promise<Response> => {
-    const deadline = policy.totalTimeoutMs === undefined ? [] : [AbortSignal.timeout(policy.totalTimeoutMs)];
-    const signal = AbortSignal.any([...deadline, ...(init.signal == null ? [] : [init.signal])]);
+    const { totalTimeoutMs } = policy;
+    const signal = totalTimeoutMs === undefined ? (init.signal ?? null) : deadline(totalTimeoutMs, init.signal);
     let target = toTarget(url);
     let request: RequestInit = { ...init, headers: clean(init.headers) };
     for (let hop = 0; ; hop++) {

@@ -1,7 +1,7 @@
 // Optimistic transactions over any Store, the one place with a retry rule: read (or take what is cached), compute,
 // commit under the versions read; on Conflict reread and retry with short jitter; after 5 lost rounds the adapter's
 // fair lock takes over.
-import { pause } from './pause.ts';
+import { pause } from '../async.ts';
 import {
   type CallOptions,
   Conflict,

@@ -1,5 +1,6 @@
 // Keys held in memory above a source that is slow, metered and sometimes down: when to reread it, what to trust
 // meanwhile, and when to log it. Independent of Secret Manager.
+import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
 import { RpcError } from '../../errors.ts';
@@ -92,7 +93,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
       const inOutage = ageMs() < LAST_KNOWN_GOOD_MS && failures > 0 && arrivedAtMs - startedAtMs < OUTAGE_MS;
       const next = reread();
       if (next === undefined || inOutage) return;
-      await untilAborted(next, signal);
+      await orAbort(next, signal);
     }
   };
 
@@ -107,7 +108,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
     const found = lookup(digest);
     if (found !== undefined) return found;
     const next = mayReread?.() === false ? undefined : reread();
-    if (next !== undefined) await untilAborted(next, signal);
+    if (next !== undefined) await orAbort(next, signal);
     const again = lookup(digest);
     if (again === undefined && (ageMs() >= FRESH_MS || !known?.complete)) throw unavailable();
     return again;
@@ -135,18 +136,4 @@ function unavailable(): RpcError {
     message: 'API keys cannot be verified at the moment',
     retryAfterMs: REREAD_EVERY_MS,
   });
-}
-
-/** Waits for a promise that others share: the wait ends with the signal, the work continues. */
-async function untilAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) return work;
-  signal.throwIfAborted();
-  const { promise, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }

@@ -1,7 +1,9 @@
 // Keys from Google Secret Manager: every ENABLED version of one secret is read by its number, never through `latest`
 // (which is the most recently created version, even when disabled). Only this file knows the SDK; when to read is
 // decided in cached-keys.ts.
+
 import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
+import { deadline, orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
 import { type KeyDefaults, KeyDocumentError, parseKeyDocument } from '../../config/key-document.ts';
@@ -99,10 +101,10 @@ async function connect(clientOptions: ClientOptions | undefined): Promise<Client
   const { SecretManagerServiceClient } = await import('@google-cloud/secret-manager');
   const client = new SecretManagerServiceClient(clientOptions);
   // Without this, missing credentials would surface as an unhandled rejection inside the SDK, which ends the process.
-  if (clientOptions?.sslCreds === undefined) await inTime(client.auth.getClient());
+  if (clientOptions?.sslCreds === undefined) await orAbort(client.auth.getClient(), deadline(CALL_TIMEOUT_MS));
   const bounded = () => ({
     timeout: CALL_TIMEOUT_MS,
-    signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+    signal: deadline(CALL_TIMEOUT_MS),
     retry: { retryCodes: [] },
     autoPaginate: false,
   });
@@ -129,17 +131,6 @@ async function connect(clientOptions: ClientOptions | undefined): Promise<Client
       client.close().catch(() => {});
     },
   };
-}
-
-/** Rejects when the metadata server does not answer: the SDK's own patience there is longer than a request's. */
-async function inTime(work: Promise<unknown>): Promise<void> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error('no credentials in time')), CALL_TIMEOUT_MS);
-  try {
-    await Promise.race([work, promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function numberOf(version: string): number {

@@ -1,6 +1,8 @@
 // Wraps data keys with a Cloud KMS key, whose bytes never leave KMS. Only this file knows the SDK; it is loaded at the
 // first call.
+
 import type { KeyManagementServiceClient } from '@google-cloud/kms';
+import { deadline, orAbort } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import type { KeyWrapper } from './envelope.ts';
 
@@ -37,10 +39,10 @@ export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_T
     const current = client;
     try {
       // Loading the SDK is not KMS's time.
-      const connected = await untilAborted(current, signal);
-      const deadline = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-      const options = { timeout: timeoutMs, signal: deadline, retry: { retryCodes: [] } };
-      const answer = await untilAborted(work(connected, options), deadline);
+      const connected = await orAbort(current, signal);
+      const within = deadline(timeoutMs, signal);
+      const options = { timeout: timeoutMs, signal: within, retry: { retryCodes: [] } };
+      const answer = await orAbort(work(connected, options), within);
       if (answer instanceof Uint8Array && answer.length > 0) return answer;
       throw new Error('KMS answered without a value');
     } catch (error) {
@@ -87,20 +89,9 @@ async function connect(
   const client = new KeyManagementServiceClient(clientOptions);
   // Without this, missing credentials would surface as an unhandled rejection inside the SDK, which ends the process.
   if (clientOptions?.sslCreds === undefined) {
-    await untilAborted(client.auth.getClient(), AbortSignal.timeout(timeoutMs));
+    await orAbort(client.auth.getClient(), deadline(timeoutMs));
   }
   return client;
-}
-
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const abort = (): void => reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
 }
 
 function codeOf(error: unknown): unknown {

@@ -1,6 +1,7 @@
 // Checks a token with its provider, by the cheapest request that needs one: it generates nothing and costs
 // nothing. Follows no redirect, so that the token reaches the configured origin only; never lets the token into an
 // error.
+import { deadline } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import { joinUrl } from '../../net/base-url.ts';
 import { readToken } from './login-token.ts';
@@ -52,7 +53,7 @@ export function createLoginCheck({
       const response = await fetch(joinUrl(baseUrls[provider], path), {
         headers: { accept: 'application/json', ...headers },
         redirect: 'manual',
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+        signal: deadline(timeoutMs, signal),
       });
       status = response.status;
       refused = status === 401 || status === 403 || (provider === 'google' && (await isBadGoogleKey(response)));

@@ -2,6 +2,7 @@
 // turn from prompt to terminal notification; refuses to run where there is no sandbox, and never steers a running turn
 // (the conversation's lease sees to that).
 
+import { deadline } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
@@ -91,7 +92,7 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
     },
     async *run(turn, { signal: given }) {
       if (turn.keyId === undefined) throw new RpcError('internal', { cause: new Error('codex needs a key id') });
-      const signal = AbortSignal.any([given, AbortSignal.timeout(TURN_TIMEOUT_MS)]);
+      const signal = deadline(TURN_TIMEOUT_MS, given);
       // A new process takes longer to start than a saved thread to be read; one that runs most likely has the thread.
       const isAhead = turn.messages.length > 1 && !pool.has(turn.keyId);
       const ahead = isAhead ? loadThread(options, turn.conversationId, signal) : undefined;
@@ -210,7 +211,7 @@ async function interrupt(
   translation: TurnTranslation,
   inbox: Inbox,
 ): Promise<void> {
-  const within = AbortSignal.timeout(INTERRUPT_MS);
+  const within = deadline(INTERRUPT_MS);
   try {
     await process.client.request('turn/interrupt', { threadId, turnId }, within).catch((error: unknown) => {
       // "no active turn to interrupt": it has just ended by itself.

@@ -2,6 +2,7 @@
 // that was saved by another machine, or a new one; what is missing in it is injected as messages. Switching a session
 // between engines keeps the context so.
 
+import { deadline } from '../../async.ts';
 import { isBlank } from '../../text.ts';
 import type { EngineState, Message, TurnInput } from '../engine.ts';
 import { type Account, toAccount } from './account.ts';
@@ -91,7 +92,7 @@ export async function saveThread(
   try {
     const packed = await packThread(process.home, known);
     if (packed === undefined) return;
-    const isKept = await state.save(conversationId, packed, { signal: AbortSignal.timeout(SAVE_TIMEOUT_MS) });
+    const isKept = await state.save(conversationId, packed, { signal: deadline(SAVE_TIMEOUT_MS) });
     if (!isKept) warn('a codex thread is too long to be carried to another machine', undefined);
   } catch (error) {
     warn('a codex thread could not be saved', error);
@@ -108,7 +109,7 @@ export async function loadThread(
   signal: AbortSignal,
 ): Promise<PackedThread | undefined> {
   try {
-    const within = AbortSignal.any([signal, AbortSignal.timeout(LOAD_TIMEOUT_MS)]);
+    const within = deadline(LOAD_TIMEOUT_MS, signal);
     const bytes = await state.load(conversationId, { signal: within });
     return bytes && (await unpackThread(bytes));
   } catch (error) {

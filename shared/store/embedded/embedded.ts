@@ -1,9 +1,10 @@
 // The embedded Store on node:sqlite: one file (or memory), several processes at once if need be. This file owns
 // waiting, deadlines, watchers and housekeeping; the SQL is embedded-documents.ts.
+
+import { pause } from '../../async.ts';
 import type { WallClock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { checkQuery, checkRef, checkWrites, withoutImpliedPreconditions } from '../document.ts';
-import { pause } from '../pause.ts';
 import { createQueryWatchers } from '../query-watchers.ts';
 import type { CallOptions, Query, Ref, Snapshot, Store, Write } from '../store.ts';
 import { createWatchers } from '../watchers.ts';

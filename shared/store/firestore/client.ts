@@ -2,7 +2,7 @@
 // that is sent again after a lost answer would report its own success as a conflict. Uses the SDK's generated client:
 // its WriteBatch and Transaction retry inside, and importing it alone takes a fifth less of a cold start.
 import type { CancellableStream } from 'google-gax';
-import type { Bounds } from '../bounded.ts';
+import type { Bounds } from '../../async.ts';
 import type { Transaction, WireDocument, WireQuery, WireTimestamp, WireWrite } from './wire.ts';
 
 export interface FirestoreAddress {

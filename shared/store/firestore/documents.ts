@@ -1,6 +1,6 @@
 // Between the port's documents and Firestore's: reading, querying and writing through an open client. No deadlines, no
 // retries.
-import type { Bounds } from '../bounded.ts';
+import type { Bounds } from '../../async.ts';
 import { toStored } from '../document.ts';
 import { Conflict, type Precondition, type Query, type Ref, type Snapshot, type Write } from '../store.ts';
 import type { FirestoreClient } from './client.ts';

@@ -3,8 +3,8 @@
 // takes seconds to notice); the lock admits only one. The lock decides who goes first, the transaction under
 // it what is true: a lock taken over too early costs time, never an update.
 import { createHash, randomUUID } from 'node:crypto';
-import type { Bounds } from '../bounded.ts';
-import { pause } from '../pause.ts';
+import type { Bounds } from '../../async.ts';
+import { pause } from '../../async.ts';
 import { Conflict, type Ref } from '../store.ts';
 import type { FirestoreClient } from './client.ts';
 import { nameOf, readDocuments } from './documents.ts';

@@ -1,9 +1,10 @@
 // The Store on Cloud Firestore, in its optimistic form: plain reads, and commits whose writes carry the update time
 // they were decided on. Nothing here is retried but `lock`; every call is bounded, and a commit whose answer is lost is
 // `unavailable`.
+
+import { type Bounds, bounded } from '../../async.ts';
 import type { WallClock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
-import { type Bounds, bounded } from '../bounded.ts';
 import { checkQuery, checkRef, checkWrites } from '../document.ts';
 import type { CallOptions, Query, Ref, Snapshot, Store } from '../store.ts';
 import { type FirestoreClient, openFirestoreClient } from './client.ts';

@@ -1,9 +1,9 @@
 // Locking transactions: read under Firestore's lock, compute, commit. Callers of the same documents come one after the
 // other: within this process by a queue, across all by a fair lock, so that only optimistic commits, which hold no
 // lock, are ever in their way.
-import type { Bounds } from '../bounded.ts';
+import type { Bounds } from '../../async.ts';
+import { pause } from '../../async.ts';
 import { checkWrites, refKey, withoutImpliedPreconditions } from '../document.ts';
-import { pause } from '../pause.ts';
 import { createQueue } from '../queue.ts';
 import type { Ref, Snapshot, Write } from '../store.ts';
 import type { FirestoreClient } from './client.ts';

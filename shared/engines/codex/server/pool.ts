@@ -1,6 +1,8 @@
 // The app-servers of all keys on this machine: one per key, started when needed, ended when idle, old or grown too
 // large. Bounded: when all are busy there is no further one.
+
 import { readFile } from 'node:fs/promises';
+import { orAbort } from '../../../async.ts';
 import { RpcError } from '../../../errors.ts';
 import type { CodexProcess } from './app-server.ts';
 
@@ -184,12 +186,4 @@ function once(work: () => void): () => void {
     isDone = true;
     work();
   };
-}
-
-function orAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const aborted = (): void => reject(signal.reason);
-    signal.addEventListener('abort', aborted, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
-  });
 }

@@ -1,0 +1,54 @@
+// The helpers for deadlines and aborts: which reason a caller gets, and that nothing stays behind.
+import { expect, it, vi } from 'vitest';
+import { bounded, deadline, orAbort, pause, settledWithin } from '../../shared/async.ts';
+import { RpcError } from '../../shared/errors.ts';
+
+const never = (): Promise<never> => new Promise(() => {});
+const REASON = new Error('the caller left');
+
+it.each([
+  ['orAbort', (signal: AbortSignal) => orAbort(never(), signal)],
+  ['pause', (signal: AbortSignal) => pause(60_000, signal)],
+  ['bounded', (signal: AbortSignal) => bounded({ signal }, never)],
+])('%s rejects with the reason of the abort, before and during the wait', async (_name, wait) => {
+  const controller = new AbortController();
+  const during = wait(controller.signal);
+  controller.abort(REASON);
+  await expect(during).rejects.toBe(REASON);
+  await expect(wait(AbortSignal.abort(REASON))).rejects.toBe(REASON);
+});
+
+it('deadline aborts with the reason of the signal that came first', async () => {
+  expect(deadline(60_000, AbortSignal.abort(REASON)).reason).toBe(REASON);
+  await expect(orAbort(never(), deadline(1, new AbortController().signal))).rejects.toThrow(/timeout/);
+});
+
+it('bounded aborts its work at the deadline, answers unavailable or the given error, and leaves no timer', async () => {
+  vi.useFakeTimers();
+  try {
+    const signals: AbortSignal[] = [];
+    const hang = ({ signal }: { readonly signal: AbortSignal }): Promise<never> => {
+      signals.push(signal);
+      return never();
+    };
+    const waits = [bounded({ timeoutMs: 5 }, hang), bounded({ timeoutMs: 5, toTimeout: () => REASON }, hang)].map(
+      (work) => work.catch((error: unknown) => error),
+    );
+    await vi.advanceTimersByTimeAsync(5);
+    const [first, second] = await Promise.all(waits);
+    expect(first).toBeInstanceOf(RpcError);
+    expect(first).toMatchObject({ reason: 'unavailable' });
+    expect(second).toBe(REASON);
+    expect(signals.map((signal) => signal.reason)).toEqual([first, second]);
+    expect(await bounded({ timeoutMs: 5 }, async () => 'done')).toBe('done');
+    expect(vi.getTimerCount()).toBe(0);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+it('settledWithin says whether the work settled in time, also when it failed', async () => {
+  expect(await settledWithin(60_000, Promise.reject(REASON))).toBe(true);
+  expect(await settledWithin(60_000, Promise.resolve())).toBe(true);
+  expect(await settledWithin(1, never())).toBe(false);
+});
