@@ -1,6 +1,7 @@
 // The gates put together: what an outage of the store lets through, and what the log keeps of a call.
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
+import * as methods from '../../shared/methods/index.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
 import { cutOff, type Line } from '../support/fixtures/rate-limit.ts';
 import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
@@ -55,6 +56,35 @@ describe('while the store is down', () => {
     expect(status).toBe(503);
     expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
     expect(payload).toMatchObject({ error: { code: 503, data: { reason: 'unavailable', retryable: true } } });
+  });
+
+  it.each(
+    Object.values(methods)
+      .filter(({ cost }) => cost === 'work')
+      .map((method) => [method.name, method.example.params] as const),
+  )('what changes something, costs money or runs a command is 503 with Retry-After: %s', async (name, params) => {
+    const { gateway, store } = await start();
+    store.state = 'down';
+    // The third finds the outage known.
+    for (let n = 0; n < 3; n++) {
+      const { status, headers, payload } = await call(gateway, name, params);
+      expect([status, payload]).toMatchObject([503, { error: { code: 503, data: { reason: 'unavailable' } } }]);
+      expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+    }
+    expect(audit(gateway).map(({ outcome }) => outcome)).toEqual(Array(3).fill('unavailable'));
+  });
+
+  it('cheap reads beyond the bucket are 503 with Retry-After, never 429', async () => {
+    const { gateway, store } = await start();
+    await call(gateway, 'rpc.discover', {});
+    store.state = 'down';
+    const statuses: number[] = [];
+    for (let n = 0; n < 15; n++) {
+      const { status, headers } = await call(gateway, 'events.list', {});
+      statuses.push(status);
+      if (status === 503) expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+    }
+    expect([new Set(statuses), statuses.at(-1)]).toEqual([new Set([200, 503]), 503]);
   });
 
   it('a batch with anything that costs money in it fails closed as a whole', async () => {

@@ -32,7 +32,7 @@ it('runs as a user without rights, who owns the one directory for workspaces, ou
     instructions.findLastIndex((line) => line.startsWith('RUN')),
   );
   // Cloud Run is told the same.
-  expect(read('terraform/ws.tf')).toContain(`"${directory}"`);
+  expect(read('terraform/companion.tf')).toContain(`"${directory}"`);
 });
 
 it('runs the Node.js of the development dependencies', () => {

@@ -17,13 +17,22 @@ it('deploys exactly the functions of the index, under its names', () => {
   expect(deployed).toEqual(written);
 });
 
+it('gives each function the name of its endpoint, so that one URL serves them all', () => {
+  const resource = block(read('terraform/functions.tf'), /resource "google_cloudfunctions2_function" "function" \{/);
+  for (const line of [/^ *for_each += local\.functions$/m, /^ *name += each\.key$/m, /^ *entry_point += each\.key$/m]) {
+    expect(resource).toMatch(line);
+  }
+  const url = /^ *functions_url = "https:\/\/\$\{var\.region\}-\$\{var\.project_id\}\.cloudfunctions\.net"$/m;
+  expect(read('terraform/functions.tf')).toMatch(url);
+});
+
 it('sets no variable that the configuration does not read', () => {
   const known = new Set(Object.keys(Variables.shape));
   const functions = read('terraform/functions.tf');
   const given = [
     block(functions, /common_env = merge\(/),
     block(functions, /function_env = \{/),
-    block(read('terraform/ws.tf'), /companion_env = merge\(/),
+    block(read('terraform/companion.tf'), /companion_env = merge\(/),
     block(read('terraform/secrets.tf'), /environment_secrets = \{/),
   ].join('\n');
   const names = matches(given, /\b([A-Z][A-Z0-9_]{3,})\s+=/g);
@@ -62,6 +71,6 @@ it('keeps secret values out of plan and state', () => {
 });
 
 it('starts the companion from the file that the build makes', () => {
-  const [file] = matches(read('terraform/ws.tf'), /args\s+= local\.companion_light \? \["([^"]+)"\]/g);
+  const [file] = matches(read('terraform/companion.tf'), /args\s+= local\.companion_light \? \["([^"]+)"\]/g);
   expect(read('functions/build/main.ts')).toContain(`start: 'node ${file}'`);
 });
