@@ -75,7 +75,7 @@ export interface Gateway {
 const IN_FLIGHT_BYTES_MIN = 32 << 20;
 const IN_FLIGHT_BYTES_MAX = 256 << 20;
 const LARGE_BODY_BYTES = 64 << 10;
-/** Calls of `isBulky` methods that make their answers at a time, half of them of one key; the rest wait. */
+/** Calls that make a large answer at a time, half of them of one key; the rest wait. */
 const BULKY_SLOTS: SlotLimits = {
   perKey: 4,
   total: 8,
@@ -165,10 +165,13 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             await nextTurn();
             return leave;
           },
-          context(_, { id }, batch) {
-            const context = batch
-              ? { ...shared, requestMetadata: requestMetadataInBatch(shared.requestMetadata, id) }
-              : shared;
+          context(_, { id }, batch, memory) {
+            const { requestMetadata } = shared;
+            const context = {
+              ...shared,
+              memory,
+              ...(batch && { requestMetadata: requestMetadataInBatch(requestMetadata, id) }),
+            };
             // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.
             return id === undefined && transport === 'sse'
               ? { ...context, transport: 'http', notify: NO_NOTIFY, notifyShared: undefined }

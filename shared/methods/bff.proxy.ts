@@ -3,11 +3,17 @@ import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { toBackendUrl } from '../net/backend-url.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
+import { notKept } from '../rpc/answers.ts';
+import { overloaded } from '../rpc/in-flight.ts';
 import { inspectJson } from '../rpc/json-numbers.ts';
 import { DEPTH_MAX } from '../rpc/parse.ts';
 import { defineMethod } from './define-method.ts';
 
 const BODY_BYTES_MAX = 5 << 20;
+/** Larger bodies become answers one at a time. */
+const LARGE_BODY_BYTES = 64 << 10;
+/** JSON whose value would take more memory is passed on as text. */
+const JSON_HEAP_BYTES_MAX = 64 << 20;
 /** Of the backend's headers these are about its connection to us, or would plant cookies. */
 const HIDDEN = new Set([
   'connection',
@@ -65,7 +71,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       body: z
         .unknown()
         .describe(
-          'Parsed when it is JSON; text when it is text, or JSON that is nested deeper than 64 or would lose digits of a number; else base64',
+          'Parsed when it is JSON; text when it is text, or JSON that is nested deeper than 64, would lose digits of a number or would take more than 64 MiB of memory; else base64',
         ),
       body_encoding: z.enum(['json', 'text', 'base64']),
     }),
@@ -74,7 +80,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       params: { endpoint: '/api/users', method: 'GET', query: { page: 1, limit: 10 } },
       result: { status: 200, headers: { 'content-type': 'application/json' }, body: [], body_encoding: 'json' },
     },
-    async handle(params, { services, signal }) {
+    async handle(params, { services, signal, memory }) {
       const name = params.backend ?? 'default';
       const backend = services.config.backends.get(name);
       if (backend === undefined) {
@@ -112,7 +118,10 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
             ? {}
             : { body: typeof params.body === 'string' ? params.body : JSON.stringify(params.body) }),
         });
-        const bytes = await readLimited(response, BODY_BYTES_MAX);
+        const bytes = await readLimited(response, BODY_BYTES_MAX, (size) => {
+          if (!memory.hold(size)) throw NOT_IDEMPOTENT.has(params.method) ? notKept() : overloaded();
+        });
+        if (bytes.length > LARGE_BODY_BYTES) await memory.place();
         return {
           status: response.status,
           headers: shownHeaders(response.headers),
@@ -155,10 +164,10 @@ function toBody(bytes: Uint8Array, contentType: string): Body {
     return { body: Buffer.from(bytes).toString('base64'), body_encoding: 'base64' };
   }
   if (/[/+]json\b/i.test(contentType)) {
+    const { depth, inexact, heapBytes } = inspectJson(text);
+    const isKept = depth <= DEPTH_MAX && inexact.length === 0 && heapBytes <= JSON_HEAP_BYTES_MAX;
     try {
-      const body: unknown = JSON.parse(text);
-      const { depth, inexact } = inspectJson(text);
-      if (depth <= DEPTH_MAX && inexact.length === 0) return { body, body_encoding: 'json' };
+      if (isKept) return { body: JSON.parse(text), body_encoding: 'json' };
     } catch {
       // The body is not the JSON that its type announces: it is passed on as text.
     }

@@ -2,6 +2,7 @@
 import type { ZodObject, ZodType } from 'zod';
 import type { Caller } from '../auth/keys/keys.ts';
 import type { Scope } from '../config/key-document.ts';
+import type { CallMemory } from '../rpc/in-flight.ts';
 import type { MethodDefinition, Registry } from '../rpc/method.ts';
 import type { SharedParams } from '../rpc/notification.ts';
 import type { Services } from '../services.ts';
@@ -51,6 +52,8 @@ export interface MethodContext {
   readonly connection?: Connection | undefined;
   /** Bytes that the whole answer may have as JSON. */
   readonly answerBytesMax: number;
+  /** For what the call reads from elsewhere and keeps until its answer is made. */
+  readonly memory: CallMemory;
   /**
    * Sends a JSON-RPC notification to the caller before the response; a no-op where the transport cannot stream.
    * Resolves when the caller can take more: a source that can wait should.

@@ -124,8 +124,15 @@ export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
   });
 }
 
-/** Reads a body up to `maxBytes`; throws RpcError `upstream_error` beyond it. */
-export async function readLimited(response: Response, maxBytes: number): Promise<Uint8Array> {
+/**
+ * Reads a body up to `maxBytes`; throws RpcError `upstream_error` beyond it. `hold` is called with the size of each
+ * piece before it is kept, and may throw.
+ */
+export async function readLimited(
+  response: Response,
+  maxBytes: number,
+  hold: (bytes: number) => void = () => {},
+): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
@@ -136,6 +143,7 @@ export async function readLimited(response: Response, maxBytes: number): Promise
           message: `the answer is larger than ${maxBytes} bytes`,
           retryable: false,
         });
+      hold(chunk.length);
       chunks.push(chunk);
     }
   } catch (error) {

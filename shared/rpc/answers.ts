@@ -94,7 +94,7 @@ export function noRoom(): RpcError {
 }
 
 /** The call has run, and the instance has no memory for its answer: it must not be repeated for that reason. */
-function notKept(): RpcError {
+export function notKept(): RpcError {
   return new RpcError('payload_too_large', {
     message:
       'Payload too large: the call was carried out and its effect stands, but the instance holds too many answers to keep this one',

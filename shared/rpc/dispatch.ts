@@ -3,7 +3,7 @@
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
-import { overloaded } from './in-flight.ts';
+import { type CallMemory, createCallMemory, overloaded } from './in-flight.ts';
 import { checkParams } from './issues.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './method.ts';
 import { PAGE_BYTES_MAX } from './page.ts';
@@ -27,13 +27,10 @@ export interface Gates<Context> {
   limit(cost: number, methods: readonly (AnyMethod<Context> | undefined)[]): Promise<RpcError | undefined>;
   /** Throws RpcError `forbidden` when the caller may not call this method. */
   authorize(method: AnyMethod<Context>): void;
-  /** `batch`: the request holds other calls, too. */
-  context(method: AnyMethod<Context>, call: Call, batch: boolean): Context;
-  /**
-   * Waits for a place of a method whose calls hold much memory (`isBulky`); resolves with what gives it back. Throws
-   * `unavailable`.
-   */
-  place?(method: AnyMethod<Context>): Promise<() => void>;
+  /** `batch`: the request holds other calls, too. `memory`: for what the call reads from elsewhere. */
+  context(method: AnyMethod<Context>, call: Call, batch: boolean, memory: CallMemory): Context;
+  /** Waits for a place of a call that holds much memory; resolves with what gives it back. Throws `unavailable`. */
+  place?(): Promise<() => void>;
   audit(record: CallRecord): void;
 }
 
@@ -161,7 +158,7 @@ async function answer<Context>(
   answers: Answers,
 ): Promise<Answer> {
   const startedMs = performance.now();
-  let reserved = 0;
+  const memory = createCallMemory(hold, gates.place);
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
   try {
     if (isBad(call)) throw call.error;
@@ -171,18 +168,16 @@ async function answer<Context>(
     if (method?.isBulky === true) {
       if (answers.isFull) throw noRoom();
       // What it will hold is not known yet: a page is counted as full, so that none is made which could not be kept.
-      if (!hold(PAGE_BYTES_MAX)) throw overloaded();
-      reserved = PAGE_BYTES_MAX;
+      if (!memory.hold(PAGE_BYTES_MAX)) throw overloaded();
     }
-    const result = await run(call, method, batch, gates);
-    hold(-reserved);
-    reserved = 0;
+    const result = await run(call, method, batch, gates, memory);
+    memory.release();
     const text =
       call.id === undefined ? undefined : answers.success(call.id, result, method !== undefined && isReadOnly(method));
     gates.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
     return { text, status: 200 };
   } catch (thrown) {
-    hold(-reserved);
+    memory.release();
     const error = toRpcError(thrown);
     gates.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
     return {
@@ -197,18 +192,14 @@ async function run<Context>(
   method: AnyMethod<Context> | undefined,
   batch: boolean,
   gates: Gates<Context>,
+  memory: CallMemory,
 ): Promise<unknown> {
   if (method === undefined)
     throw new RpcError('method_not_found', { data: { hint: 'rpc.discover lists the methods' } });
   gates.authorize(method);
   const params = readParams(method, call);
-  const leave = method.isBulky === true ? await gates.place?.(method) : undefined;
-  let result: unknown;
-  try {
-    result = await method.handle(params, gates.context(method, call, batch));
-  } finally {
-    leave?.();
-  }
+  if (method.isBulky === true) await memory.place();
+  const result = await method.handle(params, gates.context(method, call, batch, memory));
   // The result passes its schema too, so that an undeclared field cannot leak.
   const parsed = method.result.safeParse(result);
   if (!parsed.success) throw new RpcError('internal', { cause: parsed.error });

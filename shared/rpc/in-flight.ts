@@ -55,6 +55,42 @@ export function createInFlight(bytesMax: number): InFlight {
   };
 }
 
+/** What one call holds while it makes its answer, beside the answer itself. */
+export interface CallMemory {
+  /** Counts bytes that are kept; false, and nothing is counted, when the instance has no room for them. */
+  hold(bytes: number): boolean;
+  /**
+   * Waits for a place among the calls that make a large answer, and for a turn of the event loop of its own. Throws
+   * RpcError `unavailable`.
+   */
+  place(): Promise<void>;
+}
+
+/** `release` gives back what the call has counted, and its place. */
+export function createCallMemory(
+  hold: (bytes: number) => boolean,
+  place: (() => Promise<() => void>) | undefined,
+): CallMemory & { release(): void } {
+  let heldBytes = 0;
+  let leave: (() => void) | undefined;
+  return {
+    hold(bytes) {
+      if (!hold(bytes)) return false;
+      heldBytes += bytes;
+      return true;
+    },
+    async place() {
+      leave ??= await place?.();
+    },
+    release() {
+      if (heldBytes !== 0) hold(-heldBytes);
+      heldBytes = 0;
+      leave?.();
+      leave = undefined;
+    },
+  };
+}
+
 /** The request was not run, and may be later. */
 export function overloaded(): RpcError {
   return new RpcError('unavailable', {

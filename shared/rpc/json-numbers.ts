@@ -1,6 +1,6 @@
 // Which numbers of a JSON text JavaScript cannot carry, and how deep the text nests. JSON.parse rounds such a number
-// silently, so that what is passed on would differ from what was sent. Every function here expects text that JSON.parse
-// accepts.
+// silently, so that what is passed on would differ from what was sent. What the functions here return is of use only for
+// text that JSON.parse accepts.
 
 /** A number literal by its place in the text. */
 export interface NumberLiteral {
@@ -10,6 +10,9 @@ export interface NumberLiteral {
 
 /** Literals of up to this many characters without an exponent have at most 15 digits, which every double keeps. */
 const SHORT_CHARS = 15;
+/** About what an object or array takes in memory, and each member beside the characters of its text. */
+const CONTAINER_BYTES = 64;
+const MEMBER_BYTES = 40;
 /** Longer literals count as inexact unread: no double needs more, and reading them costs time. */
 const LITERAL_CHARS_MAX = 800;
 const LITERAL = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
@@ -43,23 +46,42 @@ export function isSafeNumber(literal: string): boolean {
   return literal.length <= SHORT_CHARS || !/^-?\d+$/.test(literal) || Number.isSafeInteger(Number(literal));
 }
 
-/** Deepest nesting of arrays and objects, the outermost counting as 1, and the numbers that JSON.parse would change. */
-export function inspectJson(text: string): { readonly depth: number; readonly inexact: readonly NumberLiteral[] } {
+export interface JsonFacts {
+  /** Deepest nesting of arrays and objects, the outermost counting as 1. */
+  readonly depth: number;
+  /** The numbers that JSON.parse would change. */
+  readonly inexact: readonly NumberLiteral[];
+  /** About how much memory the value takes: a megabyte of `{},{},` takes thirty. */
+  readonly heapBytes: number;
+}
+
+/** About what a value takes in memory. */
+export function toHeapBytes(textChars: number, containers: number, commas: number): number {
+  return textChars + containers * CONTAINER_BYTES + commas * MEMBER_BYTES;
+}
+
+/** Reads a JSON text without making its value. */
+export function inspectJson(text: string): JsonFacts {
   const inexact: NumberLiteral[] = [];
+  let containers = 0;
+  let commas = 0;
   let open = 0;
   let depth = 0;
   for (let index = 0; index < text.length; index++) {
     const code = text.charCodeAt(index);
     if (code === QUOTE) index = endOfString(text, index);
-    else if (code === OPEN_OBJECT || code === OPEN_ARRAY) depth = Math.max(depth, ++open);
-    else if (code === CLOSE_OBJECT || code === CLOSE_ARRAY) open--;
+    else if (code === COMMA) commas++;
+    else if (code === OPEN_OBJECT || code === OPEN_ARRAY) {
+      containers++;
+      depth = Math.max(depth, ++open);
+    } else if (code === CLOSE_OBJECT || code === CLOSE_ARRAY) open--;
     else if (startsNumber(code)) {
       const end = endOfNumber(text, index);
       if (!isExactNumber(text.slice(index, end))) inexact.push({ start: index, end });
       index = end - 1;
     }
   }
-  return { depth, inexact };
+  return { depth, inexact, heapBytes: toHeapBytes(text.length, containers, commas) };
 }
 
 /** The text with each literal replaced. `literals` in the order of the text. */

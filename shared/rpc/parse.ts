@@ -2,16 +2,13 @@
 // unpaired surrogates. V8's own parser checks the syntax; the scan after it checks what that parser accepts
 // silently.
 import { RpcError } from '../errors.ts';
-import { endOfNumber, findUnsafeNumbers, isSafeNumber, startsNumber } from './json-numbers.ts';
+import { endOfNumber, findUnsafeNumbers, isSafeNumber, startsNumber, toHeapBytes } from './json-numbers.ts';
 
 /** Cap of a request body or WebSocket message. */
 export const BODY_BYTES_MAX = 1 << 20;
 /** Deepest nesting of arrays and objects, the outermost counting as 1. */
 export const DEPTH_MAX = 64;
 
-/** About what an object or array takes in memory, and each member beside the characters of its text. */
-const CONTAINER_BYTES = 64;
-const MEMBER_BYTES = 40;
 /** Numbers that are named in one request's errors. */
 const UNSAFE_MAX = 20;
 
@@ -48,7 +45,7 @@ export function parseRequest(bytes: Uint8Array): {
   return {
     value,
     unsafeNumbers: isSafe ? [] : findUnsafeNumbers(text, UNSAFE_MAX),
-    heapBytes: text.length + containers * CONTAINER_BYTES + commas * MEMBER_BYTES,
+    heapBytes: toHeapBytes(text.length, containers, commas),
   };
 }
 

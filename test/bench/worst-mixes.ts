@@ -2,15 +2,16 @@
 // that V8 takes on an instance of 512 MiB: its highest resident memory, and how soon `/health` is answered meanwhile.
 import { readFileSync } from 'node:fs';
 import { startLocalGateway } from '../support/local-gateway.ts';
-import { fillSession, MIXES, probeHealth } from '../support/worst-mixes.ts';
+import { fillSession, MIXES, probeHealth, startBackend } from '../support/worst-mixes.ts';
 import { type BenchLine, printLines } from './bench.ts';
 
 const MEMORY_MIB = 512;
 const HEALTH_P99_MS = 250;
 
 export async function run(): Promise<BenchLine[]> {
+  const backend = await startBackend();
   const gateway = await startLocalGateway({
-    env: { GATEWAY_LIMITS: '1000000000/minute' },
+    env: { GATEWAY_LIMITS: '1000000000/minute', ...backend.env },
     nodeArgs: ['--max-heap-size=256'],
   });
   const sizes = { url: gateway.url, messages: 90, requests: 20, streams: 100 };
@@ -44,6 +45,7 @@ export async function run(): Promise<BenchLine[]> {
     });
   } finally {
     await gateway.stop();
+    backend.close();
   }
   return lines;
 }

@@ -385,6 +385,43 @@ describe('numbers and nesting', () => {
     });
   });
 
+  it('of more memory than its text are passed on as text', async () => {
+    const text = `[${'{},'.repeat(700_000)}{}]`;
+    backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(text);
+    const { result } = await proxy({ endpoint: '/x' });
+    expect({ encoding: result?.body_encoding, isWhole: result?.body === text }).toEqual({
+      encoding: 'text',
+      isWhole: true,
+    });
+  });
+
+  it('are held up to a part of the memory: calls beyond it are refused until some is given back', async () => {
+    const open: ServerResponse[] = [];
+    backend.answer = (response) => {
+      open.push(response.writeHead(200, { 'content-type': 'text/plain' }));
+      response.write(Buffer.alloc(4 << 20, 97));
+    };
+    // One owner gets at most 128 MiB.
+    const refused = Promise.withResolvers<void>();
+    const calls = Array.from({ length: 40 }, async (_, index) => {
+      const { error } = await proxy({ endpoint: '/x', method: index % 2 === 0 ? 'GET' : 'POST' });
+      if (error === undefined) return 'ok';
+      if (open.length > 0) refused.resolve();
+      expect(error.data).toMatchObject(
+        index % 2 === 0
+          ? { reason: 'unavailable', retryable: true }
+          : { reason: 'payload_too_large', retryable: false, carried_out: true },
+      );
+      return 'refused';
+    });
+    await refused.promise;
+    for (const response of open) response.end();
+    backend.answer = (response) => response.end(Buffer.alloc(4 << 20, 97));
+    const outcomes = await Promise.all(calls);
+    expect(outcomes.filter((outcome) => outcome === 'ok').length).toBeGreaterThan(10);
+    expect((await proxy({ endpoint: '/x' })).result).toMatchObject({ status: 200, body_encoding: 'text' });
+  });
+
   it('of a deep answer end every call of a batch, a stream and a socket', async () => {
     const deep = `${'{"a":'.repeat(5_000)}1${'}'.repeat(5_000)}`;
     backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(deep);

@@ -1,22 +1,28 @@
 // A gateway with the heap of an instance of 512 MiB under the requests that make it hold the most: it survives each of
 // them, answers each call with a result or an error of the table, and serves on. How fast, and in how much memory, is
 // the bench of the same name.
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
-import { fillSession, KEY, MIXES, type MixSizes } from '../support/worst-mixes.ts';
+import { fillSession, KEY, MIXES, type MixSizes, startBackend } from '../support/worst-mixes.ts';
 
 let gateway: LocalGateway;
+let backend: Awaited<ReturnType<typeof startBackend>>;
 let sizes: MixSizes;
 
 beforeAll(async () => {
+  backend = await startBackend();
   gateway = await startLocalGateway({
-    env: { GATEWAY_LIMITS: '1000000/minute' },
+    env: { GATEWAY_LIMITS: '1000000/minute', ...backend.env },
     nodeArgs: ['--max-heap-size=256'],
   });
   sizes = { url: gateway.url, messages: 8, requests: 8, streams: 30 };
   await fillSession(sizes);
 });
-afterAll(() => gateway.stop());
+afterAll(async () => {
+  await gateway.stop();
+  backend.close();
+});
 
 /** A result; too large; no memory for it at present; no sandbox on this machine. */
 const EXPECTED = new Set(['ok', '200', '413', '503', '403', 'another call 200', 'subscriptions at least']);
@@ -35,4 +41,9 @@ it.each(Object.entries(MIXES))('survives %s', async (_name, mix) => {
     (await fetch(`${gateway.url}/jsonrpc`, { method: 'POST', headers: { 'x-api-key': KEY }, body })).status;
   // What was held is given back.
   await expect.poll(served, { timeout: 15_000 }).toBe(200);
+});
+
+it.runIf(process.platform === 'linux')('has held at most 512 MiB of memory', () => {
+  const status = readFileSync(`/proc/${gateway.child.pid}/status`, 'utf8');
+  expect(Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024).toBeLessThan(512);
 });

@@ -2,8 +2,8 @@
 // little memory, as a test (it survives and answers) and as a bench (how much it takes, and how soon others are
 // answered meanwhile).
 import { once } from 'node:events';
-import { Agent, request } from 'node:http';
-import { connect } from 'node:net';
+import { Agent, createServer, request } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 
@@ -70,6 +70,24 @@ export async function fillSession({ url, messages }: MixSizes): Promise<void> {
   }
 }
 
+/** What a backend may answer: text that grows sixfold as JSON, and JSON that grows thirtyfold in memory. */
+const ANSWERS = {
+  '/controls': { type: 'text/plain', body: Buffer.alloc(5 * MIB, 1) },
+  '/objects': { type: 'application/json', body: Buffer.from(`[${'{},'.repeat(600_000)}{}]`) },
+} as const;
+
+/** A backend for `bff.proxy`, and the environment that names it. */
+export async function startBackend() {
+  const server = createServer((req, res) => {
+    const { type, body } = ANSWERS[req.url === '/controls' ? '/controls' : '/objects'];
+    res.writeHead(200, { 'content-type': type, 'content-length': body.length }).end(body);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const env = { BFF_BACKENDS: JSON.stringify({ default: { base_url: `http://127.0.0.1:${port}`, internal: true } }) };
+  return { env, close: () => server.close() };
+}
+
 const history = (id: number): object => call('conversation.history', { session_id: 'big', limit: 200 }, id);
 const fifty = Array.from({ length: 50 }, (_, id) => history(id));
 
@@ -84,6 +102,13 @@ export const MIXES: Readonly<Record<string, (sizes: MixSizes) => Promise<Mix['ou
     const command = { command: 'head', args: ['-c', String(MIB), '/dev/zero'] };
     const calls = Array.from({ length: 40 }, (_, id) => call('exec', command, id));
     return count((await times(Math.ceil(requests / 8), () => postBatch(url, calls))).flat());
+  },
+
+  'batches of 24 answers of a backend, control characters and empty objects': async ({ url, requests }) => {
+    const calls = Array.from({ length: 24 }, (_, id) =>
+      call('bff.proxy', { endpoint: Object.keys(ANSWERS)[id % 2] }, id),
+    );
+    return count((await times(Math.ceil(requests / 4), () => postBatch(url, calls))).flat());
   },
 
   'bodies of 1 MiB, empty objects and text': async ({ url, requests }) => {
