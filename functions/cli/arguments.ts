@@ -1,6 +1,8 @@
 // Reads the command line. The key is not among it: arguments are seen by every process of the machine.
+
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { LOCAL_KEY, LOCAL_URL, METHODS } from '../../shared/protocol.ts';
 import { isBlank } from '../../shared/text.ts';
 
 export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>' | @file | -]
@@ -22,8 +24,8 @@ options
   --help
 
 environment
-  GATEWAY_URL      default http://127.0.0.1:8080
-  GATEWAY_KEY      the API key; for a gateway on this machine the default is dev-key
+  GATEWAY_URL      default ${LOCAL_URL}
+  GATEWAY_KEY      the API key; for a gateway on this machine the default is ${LOCAL_KEY}
   GATEWAY_WS_URL   the WebSocket, where it is not /ws below GATEWAY_URL
 
 exit codes
@@ -67,7 +69,7 @@ export async function readCommand(
   if (!isPrompt && (values.session !== undefined || values.model !== undefined)) {
     throw new UsageError('--session and --model go with prompt; other methods take them in their params');
   }
-  const url = values.url ?? nonEmpty(env.GATEWAY_URL) ?? 'http://127.0.0.1:8080';
+  const url = values.url ?? nonEmpty(env.GATEWAY_URL) ?? LOCAL_URL;
   const common = {
     kind: 'call',
     json: values.json === true,
@@ -88,7 +90,7 @@ export async function readCommand(
     ...(values.session !== undefined && { session_id: values.session }),
     ...(values.model !== undefined && { model: values.model }),
   };
-  return { ...common, method: 'conversation.prompt', params };
+  return { ...common, method: METHODS.prompt, params };
 }
 
 function parse(argv: readonly string[]) {
@@ -154,7 +156,7 @@ function toMs(text: string): number {
 function localKey(url: string): string {
   const isLocal = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\])([:/]|$)/.test(url);
   if (!isLocal) throw new UsageError('set GATEWAY_KEY to the API key of this gateway');
-  return 'dev-key';
+  return LOCAL_KEY;
 }
 
 function nonEmpty(text: string | undefined): string | undefined {

@@ -5,7 +5,6 @@ import { chmod, copyFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from '
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { build, type Metafile } from 'esbuild';
-import { ERRORS } from '../../shared/errors.ts';
 import { makeDirectory } from '../../shared/make-directory.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { toType } from './json-schema-types.ts';
@@ -13,7 +12,8 @@ import { toType } from './json-schema-types.ts';
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
 /** What may be in the package's code. */
-const ALLOWED = /^(shared\/client\/|functions\/cli\/|shared\/(errors|text|turn-events|config\/environment)\.ts$)/;
+const ALLOWED =
+  /^(shared\/client\/|functions\/cli\/|shared\/(errors|protocol|text|turn-events|config\/environment)\.ts$)/;
 
 /** Builds into `outdir` (emptied first) and answers esbuild's account of it. Throws when server code got in. */
 export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Promise<Metafile> {
@@ -43,13 +43,12 @@ export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Prom
 
 /** The file that replaces shared/client/methods.ts in the package. */
 export function methodTypes(): string {
-  const reasons = Object.keys(ERRORS).map((reason) => JSON.stringify(reason));
   const members = Object.values(methods).map(
     ({ name, summary, params, result }) =>
       `  /** ${summary} */\n  readonly ${JSON.stringify(name)}: {\n` +
       `    readonly params: ${toType(params, 'input')};\n    readonly result: ${toType(result, 'output')};\n  };\n`,
   );
-  return `export type Reason = ${reasons.join(' | ')};\n\nexport type Methods = {\n${members.join('')}};\n`;
+  return `export type Methods = {\n${members.join('')}};\n`;
 }
 
 /** The compiler writes them from the sources, in which the one file that imports the server's schemas is replaced. */
@@ -57,7 +56,7 @@ async function writeDeclarations(outdir: string): Promise<void> {
   const scratch = await mkdtemp(path.join(tmpdir(), 'gateway-client-'));
   try {
     await cp(path.join(ROOT, 'shared/client'), path.join(scratch, 'client'), { recursive: true });
-    for (const file of ['errors.ts', 'turn-events.ts']) {
+    for (const file of ['errors.ts', 'protocol.ts', 'turn-events.ts']) {
       await copyFile(path.join(ROOT, 'shared', file), path.join(scratch, file));
     }
     await writeFile(path.join(scratch, 'client/methods.ts'), methodTypes());
@@ -81,8 +80,8 @@ async function writeDeclarations(outdir: string): Promise<void> {
     if (status !== 0) throw new Error(`the client's declarations: ${stdout}`);
     await makeDirectory(outdir);
     const made = path.join(scratch, 'out');
-    const clientFiles = await readdir(path.join(made, 'client'));
-    for (const file of ['turn-events.d.ts', ...clientFiles.map((name) => path.join('client', name))]) {
+    const files = await readdir(made, { recursive: true });
+    for (const file of files.filter((name) => name.endsWith('.d.ts'))) {
       const text = await readFile(path.join(made, file), 'utf8');
       await writeFile(
         path.join(outdir, path.basename(file)),

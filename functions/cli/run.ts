@@ -4,6 +4,7 @@
 import { CodexGatewayClient, type MethodTable } from '../../shared/client/gateway-client.ts';
 import { GatewayError } from '../../shared/client/gateway-error.ts';
 import type { Methods } from '../../shared/client/methods.ts';
+import { METHODS, NOTIFICATIONS } from '../../shared/protocol.ts';
 import type { EventBody } from '../../shared/turn-events.ts';
 import { type Command, UsageError } from './arguments.ts';
 import { createTextWriter, startProgress } from './output.ts';
@@ -20,8 +21,8 @@ export async function run(command: Command, { stdout, stderr }: Streams, signal:
   const options = { signal, ...(timeoutMs !== undefined && { timeoutMs }) };
   const line = (message: object): void => void stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`);
   try {
-    if (method === 'conversation.prompt' || method === 'conversation.resume') await turn();
-    else if (method === 'events.subscribe') await subscription();
+    if (method === METHODS.prompt || method === METHODS.resume) await turn();
+    else if (method === METHODS.subscribe) await subscription();
     else answer(await client.call(method, params, options));
   } catch (error) {
     if (json && error instanceof GatewayError) line({ error: toWire(error), id: 1 });
@@ -34,7 +35,7 @@ export async function run(command: Command, { stdout, stderr }: Streams, signal:
   }
 
   async function turn(): Promise<void> {
-    const isPrompt = method === 'conversation.prompt';
+    const isPrompt = method === METHODS.prompt;
     const stream = isPrompt
       ? client.stream(promptParams(params), { ...options, cancelOnAbort: true })
       : client.resume(resumeParams(params), options);
@@ -43,7 +44,7 @@ export async function run(command: Command, { stdout, stderr }: Streams, signal:
     let chars = 0;
     try {
       for await (const event of stream) {
-        if (json) line({ method: 'conversation.event', params: event });
+        if (json) line({ method: NOTIFICATIONS.turnEvent, params: event });
         const delta = event.event.AgentMessageDelta?.delta;
         if (delta === undefined) progress.show(describe(event.event) ?? 'working');
         else {
@@ -68,7 +69,8 @@ export async function run(command: Command, { stdout, stderr }: Streams, signal:
   async function subscription(): Promise<void> {
     for await (const notification of client.notifications(method, params, options)) {
       if (json) line(notification);
-      else if (notification.method === 'event') stdout.write(`${JSON.stringify(notification.params)}\n`);
+      else if (notification.method === NOTIFICATIONS.webhookEvent)
+        stdout.write(`${JSON.stringify(notification.params)}\n`);
     }
   }
 }

@@ -1,6 +1,7 @@
 // The calls of one socket: as many at once as it may have in flight, a bounded number waiting in order, the rest
 // refused. Messages are not parsed here, except a cancel: it passes those that wait, or a full socket could
 // not stop what fills it.
+import { METHODS } from '../../shared/protocol.ts';
 
 /** Calls in flight; a batch counts as its calls, and one of more runs alone. */
 export const CALLS_MAX = 32;
@@ -105,7 +106,7 @@ function isCancel(body: Buffer): boolean {
   if (body.length > CANCEL_BYTES_MAX) return false;
   try {
     const call: unknown = JSON.parse(body.toString('utf8'));
-    return typeof call === 'object' && call !== null && 'method' in call && call.method === 'conversation.cancel';
+    return typeof call === 'object' && call !== null && 'method' in call && call.method === METHODS.cancel;
   } catch {
     return false;
   }

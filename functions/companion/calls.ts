@@ -1,16 +1,17 @@
 // The calls of one socket that are being answered, text and binary alike: each goes through the gateway, and what comes
 // of it leaves in the form it came in. Ends what belongs to the connection when that ends; turns are not among it, they
 // go on.
+
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Connection, MethodContext } from '../../shared/methods/define-method.ts';
 import type { FrameCall } from '../../shared/proto/frames.ts';
+import { CLOSE } from '../../shared/protocol.ts';
 import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
 import type { SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
-import { CLOSE } from './close-codes.ts';
 
 /** What a binary answer of the largest size has as JSON, in base64; its own size is checked once it is made. */
 const FRAME_ANSWER_BYTES_MAX = 2 * MESSAGE_BYTES_MAX;

@@ -1,9 +1,11 @@
 // The companion's HTTP server: `/ws` for everybody with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
+
 import type { OidcOptions } from '../../shared/auth/oidc.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
+import { PATHS } from '../../shared/protocol.ts';
 import type { Registry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
 import { createHealthHandler } from '../health/handler.ts';
@@ -28,9 +30,9 @@ export function createCompanionServer(
   const health = createHealthHandler(origins, async () => ({ services, gateway }));
   const routes: ReadonlyMap<string, HttpHandler> = new Map([
     ['/', health],
-    ['/health', health],
-    ['/jsonrpc', createForwardedHandler(services, gateway, options)],
-    ['/ws', requireUpgrade],
+    [PATHS.health, health],
+    [PATHS.jsonrpc, createForwardedHandler(services, gateway, options)],
+    [PATHS.socket, requireUpgrade],
   ]);
   const listener: HttpHandler = async (req, res) => {
     try {

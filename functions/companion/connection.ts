@@ -1,17 +1,18 @@
 // One socket: messages in, responses and notifications out, in order. It bounds what one peer can hold of this process
 // (calls, bytes, time) and ends what belongs to the connection when the connection ends. A class, and lazy, because
 // most of many connections are idle.
+
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
+import { CLOSE, NOTIFICATIONS } from '../../shared/protocol.ts';
 import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
 import { aroundShared, notificationText, type SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
 import { CALLS_MAX, Inbox } from './call-queue.ts';
 import { Calls } from './calls.ts';
-import { CLOSE } from './close-codes.ts';
 import { Outbox } from './send-buffer.ts';
 
 /**
@@ -111,7 +112,7 @@ export class SocketConnection {
     if (this.#leaveAtMs !== undefined) return;
     this.#leaveAtMs = untilMs;
     const retryAfterMs = RECONNECT_MS + Math.round(Math.random() * RECONNECT_SPREAD_MS);
-    this.notify('gateway.reconnect', { reason, retry_after_ms: retryAfterMs });
+    this.notify(NOTIFICATIONS.reconnect, { reason, retry_after_ms: retryAfterMs });
     this.#leaveWhenIdle();
   }
 

@@ -1,5 +1,6 @@
 // Decides from the upgrade request alone whether a socket may open: path, origin, credentials. A refusal is an ordinary
 // HTTP answer in JSON.
+
 import { hash } from 'node:crypto';
 import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -8,16 +9,13 @@ import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { redeemTicket } from '../../shared/auth/tickets.ts';
 import type { WrongCredentials } from '../../shared/auth/wrong-credentials.ts';
 import type { WallClock } from '../../shared/clock.ts';
-import { LOCAL_KEY } from '../../shared/config/config.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
+import { HEADERS, LOCAL_KEY, PATHS, SUBPROTOCOL, TICKET_PREFIX } from '../../shared/protocol.ts';
 import type { Store } from '../../shared/store/store.ts';
 import { errorHeaders, type HttpHandler, pathOf, requestIdOf, sendJson } from '../server/http.ts';
 import { forbiddenOrigin, type RequestGuard } from '../server/request-guard.ts';
 
-/** The one subprotocol that is spoken; the only thing ever echoed. */
-export const PROTOCOL = 'gateway.v1';
-const TICKET_PREFIX = 'gateway.ticket.';
 /** A client that does not read the refusal does not keep its socket. */
 const REFUSAL_MS = 2_000;
 
@@ -37,7 +35,9 @@ const LOCAL_KEY_DIGEST = hash('sha256', LOCAL_KEY, 'buffer');
  */
 export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, signal: AbortSignal): Promise<Caller> {
   parts.guard.checkHost(req);
-  if (pathOf(req) !== '/ws') throw new RpcError('not_found', { message: 'Not found: the WebSocket is at /ws' });
+  if (pathOf(req) !== PATHS.socket) {
+    throw new RpcError('not_found', { message: `Not found: the WebSocket is at ${PATHS.socket}` });
+  }
   const ticket = ticketOf(req);
   if (ticket === undefined || hasKey(req.headers)) {
     try {
@@ -64,8 +64,8 @@ function ticketOf(req: IncomingMessage): string | undefined {
   const offered = (req.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
   const tickets = offered.filter((name) => name.startsWith(TICKET_PREFIX));
   if (tickets.length === 0) return undefined;
-  if (tickets.length > 1 || !offered.includes(PROTOCOL)) {
-    throw new RpcError('invalid_request', { message: `offer one ticket, beside the subprotocol ${PROTOCOL}` });
+  if (tickets.length > 1 || !offered.includes(SUBPROTOCOL)) {
+    throw new RpcError('invalid_request', { message: `offer one ticket, beside the subprotocol ${SUBPROTOCOL}` });
   }
   return tickets[0]?.slice(TICKET_PREFIX.length);
 }
@@ -86,7 +86,7 @@ export function refuseUpgrade(
     'Content-Type': 'application/json; charset=utf-8',
     'Content-Length': Buffer.byteLength(body),
     'Cache-Control': 'no-store',
-    'X-Request-Id': requestId,
+    [HEADERS.requestId]: requestId,
     Connection: 'close',
     ...(status === 426 ? { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' } : {}),
     ...errorHeaders(error),

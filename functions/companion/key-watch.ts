@@ -1,12 +1,13 @@
 // Ends connections whose key has ended: withdrawn, expired, or revoked by the switch in the limiter's document. Looks
 // once per key, however many connections it has, and closes nothing because of an outage.
+
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
+import { CLOSE } from '../../shared/protocol.ts';
 import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { CLOSE } from './close-codes.ts';
 import type { SocketConnection } from './connection.ts';
 
 /**

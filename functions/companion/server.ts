@@ -10,13 +10,13 @@ import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
+import { CLOSE, SUBPROTOCOL } from '../../shared/protocol.ts';
 import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
 import { requestIdOf } from '../server/http.ts';
 import { createRequestGuard } from '../server/request-guard.ts';
-import { CLOSE } from './close-codes.ts';
 import { type ConnectionHost, type ConnectionTimes, SocketConnection } from './connection.ts';
-import { admitUpgrade, PROTOCOL, refuseUpgrade } from './handshake.ts';
+import { admitUpgrade, refuseUpgrade } from './handshake.ts';
 import { createKeyWatch } from './key-watch.ts';
 
 export interface WebSocketOptions extends Partial<ConnectionTimes> {
@@ -83,7 +83,7 @@ export function attachWebSocket(
     maxPayload: BODY_BYTES_MAX,
     maxFragments: FRAGMENTS_MAX,
     closeTimeout: CLOSE_MS,
-    handleProtocols: (offered) => (offered.has(PROTOCOL) ? PROTOCOL : false),
+    handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
   };
   const sockets = new WebSocketServer(socketOptions);
   // Not a WebSocket handshake after all (version, key, method).

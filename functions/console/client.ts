@@ -1,6 +1,8 @@
 // The gateway as the parts of the page see it: calls over HTTP, streams over the WebSocket or, where there is none,
 // over HTTP too.
+
 import * as z from 'zod/mini';
+import { METHODS, PATHS } from '../../shared/protocol.ts';
 import { Failure, toFailure, unexpected } from './failure.ts';
 import { type CallOptions, createHttp, type OnNotification } from './http.ts';
 import { createLimits, type Limits } from './limits.ts';
@@ -47,7 +49,7 @@ export async function openClient(key: string, onUnauthorized: () => void): Promi
   const limits = createLimits();
   const http = createHttp(key, limits);
   const identify = async (): Promise<string> => {
-    const { key_id, windows } = check(Identity, await http.call('auth.limits', {}));
+    const { key_id, windows } = check(Identity, await http.call(METHODS.limits, {}));
     limits.replace(
       windows.map(({ window_seconds, limit, remaining, reset }) => ({
         seconds: window_seconds,
@@ -68,7 +70,7 @@ export async function openClient(key: string, onUnauthorized: () => void): Promi
   const socket = createSocket({
     url: socketUrl(),
     limits,
-    openTicket: async () => check(Ticket, await http.call('auth.ticket', {})).protocols,
+    openTicket: async () => check(Ticket, await http.call(METHODS.ticket, {})).protocols,
     onUnauthorized,
   });
 
@@ -111,5 +113,5 @@ function check<T>(schema: z.ZodMiniType<T>, value: unknown): T {
 function socketUrl(): string {
   const configured = document.querySelector<HTMLMetaElement>('meta[name="gateway-socket"]')?.content;
   if (configured) return configured;
-  return `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/ws`;
+  return `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${PATHS.socket}`;
 }

@@ -1,7 +1,9 @@
 // One conversation as the page holds it: its messages, the turn that runs, and how that turn is found again after a cut
 // or a reload. A prompt is sent once: after a lost connection it is requested by its idempotency key or
 // resumed, never repeated.
+
 import { randomId } from '../../shared/client/random-id.ts';
+import { METHODS, NOTIFICATIONS } from '../../shared/protocol.ts';
 import type { EventBody } from '../../shared/turn-events.ts';
 import type { Client } from './client.ts';
 import { Failure, toFailure } from './failure.ts';
@@ -64,7 +66,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
   async function load(why: Pick<ConversationState, 'failure' | 'refused'> = {}): Promise<void> {
     change({ phase: 'loading', failure: undefined, ...why });
     try {
-      const found = await client.call(Status, 'conversation.status', session, { signal });
+      const found = await client.call(Status, METHODS.status, session, { signal });
       if (found.status === 'not_found') return change({ phase: 'ready', messages: [] });
       const messages = await readHistory();
       change({ messages });
@@ -82,7 +84,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     let cursor: string | undefined;
     for (let page = 0; page < HISTORY_PAGES_MAX; page++) {
       const params = { ...session, limit: 200, ...(cursor !== undefined && { cursor }) };
-      const found = await client.call(History, 'conversation.history', params, { signal });
+      const found = await client.call(History, METHODS.history, params, { signal });
       for (const { role, content, partial } of found.messages) {
         messages.push({ role, content, state: partial ? 'partial' : 'done' });
       }
@@ -119,7 +121,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
       messages: [...state.current.messages, { role: 'assistant', content: '', state: 'running' }],
     });
     const onNotification = (name: string, payload: unknown): void => {
-      const received = name === 'conversation.event' ? TurnNotification.safeParse(payload) : undefined;
+      const received = name === NOTIFICATIONS.turnEvent ? TurnNotification.safeParse(payload) : undefined;
       if (!received?.success || received.data.session_id !== sessionId || signal.aborted) return;
       if (turnId !== undefined && received.data.turn_id !== turnId) return;
       if (received.data.seq <= seq) return;
@@ -207,7 +209,7 @@ export function createConversation(client: Client, sessionId: string, onTurnEnd:
     async cancel() {
       change({ cancelling: true });
       try {
-        await client.call(Anything, 'conversation.cancel', session, { signal });
+        await client.call(Anything, METHODS.cancel, session, { signal });
       } catch (error) {
         if (!signal.aborted) change({ cancelling: false, failure: toFailure(error) });
       }

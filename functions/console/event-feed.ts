@@ -1,5 +1,6 @@
 // Events without a gap: the recorded ones, then the live ones from where those ended, over every reconnection. Without
 // a WebSocket it looks again every few seconds.
+import { METHODS, NOTIFICATIONS } from '../../shared/protocol.ts';
 import type { Client } from './client.ts';
 import { type Failure, toFailure } from './failure.ts';
 import { type DeploymentRow, Deployments, type EventRow, Events, LiveEvent, Subscribed } from './results.ts';
@@ -36,7 +37,7 @@ export function openEventFeed(client: Client): EventFeed {
   let starting = false;
 
   const leave = client.listen((method, params) => {
-    const live = method === 'event' ? LiveEvent.safeParse(params) : undefined;
+    const live = method === NOTIFICATIONS.webhookEvent ? LiveEvent.safeParse(params) : undefined;
     if (!live?.success || live.data.subscription_id !== subscription) return;
     cursor = live.data.cursor;
     const { subscription_id: _, cursor: __, ...event } = live.data;
@@ -56,7 +57,7 @@ export function openEventFeed(client: Client): EventFeed {
       change({ failure: undefined });
       if (link === 'open') {
         const params = cursor === undefined ? {} : { after: cursor };
-        const subscribed = await client.attached(Subscribed, 'events.subscribe', params);
+        const subscribed = await client.attached(Subscribed, METHODS.subscribe, params);
         subscription = subscribed.subscription_id;
         cursor ??= subscribed.cursor;
       }
@@ -72,14 +73,14 @@ export function openEventFeed(client: Client): EventFeed {
 
   async function look(): Promise<void> {
     const { signal } = left;
-    const recorded = await client.call(Events, 'events.list', { limit: 50 }, { signal });
+    const recorded = await client.call(Events, METHODS.events, { limit: 50 }, { signal });
     const isFirst = state.current.phase === 'loading' && state.current.events.length === 0;
     add(recorded.events.toReversed(), !isFirst);
     await refresh();
   }
 
   async function refresh(): Promise<void> {
-    const { deployments } = await client.call(Deployments, 'deployment.list', {}, { signal: left.signal });
+    const { deployments } = await client.call(Deployments, METHODS.deployments, {}, { signal: left.signal });
     change({ deployments });
   }
 
@@ -112,7 +113,7 @@ export function openEventFeed(client: Client): EventFeed {
       leave();
       unwatch();
       if (subscription === undefined || client.link.current !== 'open') return;
-      client.attached(Subscribed, 'events.unsubscribe', { subscription_id: subscription }).catch(() => {});
+      client.attached(Subscribed, METHODS.unsubscribe, { subscription_id: subscription }).catch(() => {});
     },
   };
 }

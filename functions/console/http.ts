@@ -1,6 +1,8 @@
 // JSON-RPC over HTTP: one call, one answer, or the events of a stream before it. Credentials go in a header, never in a
 // URL.
+
 import * as z from 'zod/mini';
+import { HEADERS } from '../../shared/protocol.ts';
 import { connectionLost, Failure, fromWireError, toFailure, unexpected } from './failure.ts';
 import type { Limits } from './limits.ts';
 
@@ -38,7 +40,7 @@ export function createHttp(key: string, limits: Limits): Http {
     limits.spend();
     const response = await fetch(path, {
       method: 'POST',
-      headers: { 'X-API-Key': key, 'Content-Type': 'application/json', Accept: accept },
+      headers: { [HEADERS.key]: key, 'Content-Type': 'application/json', Accept: accept },
       body: JSON.stringify(body),
       signal: options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout]),
       cache: 'no-store',
@@ -103,7 +105,8 @@ function toRequest(method: string, params: object): object {
 }
 
 function readLimits({ headers }: globalThis.Response, limits: Limits): void {
-  const [limit, remaining, reset] = ['limit', 'remaining', 'reset'].map((name) => headers.get(`x-ratelimit-${name}`));
+  const names = [HEADERS.rateLimit, HEADERS.rateRemaining, HEADERS.rateReset];
+  const [limit, remaining, reset] = names.map((name) => headers.get(name));
   if (limit && remaining && reset) limits.observe(Number(limit), Number(remaining), Number(reset) * 1_000);
 }
 

@@ -1,13 +1,15 @@
 // One method: its fields or its params as JSON, the same call for a shell, and what came back.
+
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { METHODS } from '../../shared/protocol.ts';
 import type { Client } from './client.ts';
 import { type Failure, toFailure } from './failure.ts';
 import { FieldView } from './field-view.ts';
 import { type Texts, toCurl, toField, toParams, toText } from './fields.ts';
 import { FailureNotice, useBlockedMs } from './notice.ts';
 import { Anything, type MethodDescription } from './results.ts';
-import { SUBSCRIBE, subscribe } from './subscription.ts';
+import { subscribe } from './subscription.ts';
 import { el, toSpan } from './view.ts';
 
 interface Answer {
@@ -24,7 +26,7 @@ export function MethodForm({ client, method }: { client: Client; method: MethodD
   const [texts, setTexts] = useState<Texts>({});
   const [raw, setRaw] = useState<string>();
   // A subscription is nothing without its events.
-  const [streams, setStreams] = useState(method.name === SUBSCRIBE);
+  const [streams, setStreams] = useState(method.name === METHODS.subscribe);
   const [running, setRunning] = useState<AbortController>();
   const [answer, setAnswer] = useState<Answer>();
   const blockedMs = useBlockedMs(client);
@@ -51,7 +53,7 @@ export function MethodForm({ client, method }: { client: Client; method: MethodD
     setAnswer(undefined);
     try {
       const { signal } = control;
-      if (streams && method.name === SUBSCRIBE) await subscribe(client, params, onNotification, signal);
+      if (streams && method.name === METHODS.subscribe) await subscribe(client, params, onNotification, signal);
       else {
         const result = streams
           ? await client.stream(Anything, method.name, params, onNotification, { signal })

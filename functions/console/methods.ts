@@ -1,6 +1,8 @@
 // Every method with a form, its shell line and its answer; all of it from rpc.discover.
+
 import { type ComponentChild, h } from 'preact';
 import { useCallback, useEffect, useState } from 'preact/hooks';
+import { METHODS } from '../../shared/protocol.ts';
 import type { Client } from './client.ts';
 import { type Failure, toFailure } from './failure.ts';
 import { MethodForm } from './method-form.ts';
@@ -14,7 +16,7 @@ export function Methods({ client, selected }: { client: Client; selected: string
   const load = useCallback(async () => {
     setFailure(undefined);
     try {
-      setMethods((await client.call(Discovery, 'rpc.discover')).methods);
+      setMethods((await client.call(Discovery, METHODS.discover)).methods);
     } catch (error) {
       setFailure(toFailure(error));
     }

@@ -1,6 +1,8 @@
 // The key's own sessions, the one used last first.
+
 import { h, type VNode } from 'preact';
 import { useCallback, useEffect, useState } from 'preact/hooks';
+import { METHODS } from '../../shared/protocol.ts';
 import type { Client } from './client.ts';
 import { type Failure, toFailure } from './failure.ts';
 import { FailureNotice, Loading } from './notice.ts';
@@ -21,7 +23,7 @@ export function Sessions(props: { client: Client; sessionId: string; turns: Valu
       try {
         setFailure(undefined);
         const params = { limit: PAGE, ...(after !== undefined && { cursor: after }) };
-        const page = await client.call(Conversations, 'conversation.list', params);
+        const page = await client.call(Conversations, METHODS.list, params);
         setRows((known = []) => (after === undefined ? page.conversations : [...known, ...page.conversations]));
         setCursor(page.next_cursor);
       } catch (error) {
@@ -33,7 +35,7 @@ export function Sessions(props: { client: Client; sessionId: string; turns: Valu
   useEffect(() => void load(), [load, turns]);
   const erase = async (row: ConversationRow): Promise<void> => {
     try {
-      await client.call(Anything, 'conversation.delete', { session_id: row.session_id });
+      await client.call(Anything, METHODS.delete, { session_id: row.session_id });
       setRows((known = []) => known.filter((other) => other !== row));
       if (row.session_id === sessionId) location.hash = `#/chat/${newSessionId()}`;
     } catch (error) {

@@ -1,7 +1,9 @@
 // The form for the key, or the wait until the stored key is accepted. It is checked with the gateway and kept in
 // sessionStorage: gone with the tab.
+
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
+import { LOCAL_KEY } from '../../shared/protocol.ts';
 import type { Failure } from './failure.ts';
 import { FailureNotice, Loading } from './notice.ts';
 import { el, toSpan, useNow } from './view.ts';
@@ -44,7 +46,7 @@ export function SignIn(props: { busy: boolean; failure: Failure | undefined; onK
           'p',
           { class: 'quiet' },
           'On this machine, unless you set another: ',
-          el('button', { type: 'button', class: 'link', onClick: () => props.onKey('dev-key') }, 'use dev-key'),
+          el('button', { type: 'button', class: 'link', onClick: () => props.onKey(LOCAL_KEY) }, `use ${LOCAL_KEY}`),
         ),
       el('p', { class: 'quiet' }, 'The key is kept in this tab and erased when the tab closes.'),
     ),

@@ -1,11 +1,10 @@
 // A subscription as one call that lasts: the gateway answers it at once, its events follow until the user stops it. Not
 // for a page that must miss nothing: a cut ends it (event-feed.ts outlives one).
+import { METHODS, NOTIFICATIONS } from '../../shared/protocol.ts';
 import type { Client } from './client.ts';
 import { connectionLost } from './failure.ts';
 import type { OnNotification } from './http.ts';
 import { Anything, LiveEvent, Subscribed } from './results.ts';
-
-export const SUBSCRIBE = 'events.subscribe';
 
 /**
  * Emits `events.subscribed` first, whatever the transport. Resolves once `signal` has aborted; the gateway then sends
@@ -20,7 +19,8 @@ export async function subscribe(
   try {
     await client.settled(signal);
     // Over HTTP the stream is the call: it ends with its connection.
-    if (client.link.current === 'absent') await client.stream(Anything, SUBSCRIBE, params, onNotification, { signal });
+    if (client.link.current === 'absent')
+      await client.stream(Anything, METHODS.subscribe, params, onNotification, { signal });
     else await onSocket();
   } catch (error) {
     if (!signal.aborted) throw error;
@@ -28,20 +28,20 @@ export async function subscribe(
 
   async function onSocket(): Promise<void> {
     // Not to be aborted before it is answered: without its id it could not be taken back.
-    const subscribed = await client.attached(Subscribed, SUBSCRIBE, params);
+    const subscribed = await client.attached(Subscribed, METHODS.subscribe, params);
     const { subscription_id } = subscribed;
     const leave = client.listen((name, body) => {
       const live = LiveEvent.safeParse(body);
       if (live.success && live.data.subscription_id === subscription_id) onNotification(name, body);
     });
-    onNotification('events.subscribed', subscribed);
+    onNotification(NOTIFICATIONS.subscribed, subscribed);
     const over = Promise.withResolvers<void>();
     const unwatch = client.link.subscribe(() => over.reject(connectionLost()));
     signal.addEventListener('abort', () => over.resolve());
     if (signal.aborted) over.resolve();
     try {
       await over.promise;
-      await client.attached(Anything, 'events.unsubscribe', { subscription_id });
+      await client.attached(Anything, METHODS.unsubscribe, { subscription_id });
     } finally {
       unwatch();
       leave();

@@ -1,6 +1,8 @@
 // One shell as the page holds it: named, so that a reload or a cut finds it again; input gathered, since every message
 // counts against the key's rate windows.
+
 import { randomId } from '../../shared/client/random-id.ts';
+import { METHODS, NOTIFICATIONS } from '../../shared/protocol.ts';
 import type { Client } from './client.ts';
 import { type Failure, toFailure } from './failure.ts';
 import { roll } from './limits.ts';
@@ -53,12 +55,12 @@ export function createTerminalSession(client: Client): TerminalSession {
   let left = false;
 
   const stopListening = client.listen((method, params) => {
-    if (method === 'interactive.output') {
+    if (method === NOTIFICATIONS.terminalOutput) {
       const output = TerminalOutput.safeParse(params);
       if (!output.success || output.data.session_id !== sessionId || output.data.seq <= lastSeq) return;
       lastSeq = output.data.seq;
       screen?.write(output.data.data);
-    } else if (method === 'interactive.exit') {
+    } else if (method === NOTIFICATIONS.terminalExit) {
       const exit = TerminalExit.safeParse(params);
       if (!exit.success || exit.data.session_id !== sessionId) return;
       change({ phase: 'ended', exitCode: exit.data.exit_code });
@@ -74,7 +76,7 @@ export function createTerminalSession(client: Client): TerminalSession {
     try {
       await client.settled();
       const params = { session_id: sessionId, ...screen.size, after_seq: lastSeq };
-      const { resumed } = await client.attached(Terminal, 'interactive.start', params);
+      const { resumed } = await client.attached(Terminal, METHODS.terminalStart, params);
       change({ phase: 'running', failure: undefined });
       if (resumed) resize();
       screen.focus();
@@ -94,7 +96,7 @@ export function createTerminalSession(client: Client): TerminalSession {
     const data = waiting.slice(0, INPUT_CHARS_MAX);
     waiting = waiting.slice(data.length);
     try {
-      await client.attached(Anything, 'interactive.input', { session_id: sessionId, data });
+      await client.attached(Anything, METHODS.terminalInput, { session_id: sessionId, data });
     } catch (error) {
       waiting = '';
       change({ failure: toFailure(error) });
@@ -119,7 +121,7 @@ export function createTerminalSession(client: Client): TerminalSession {
     clearTimeout(resizing);
     resizing = setTimeout(() => {
       if (screen === undefined || state.current.phase !== 'running') return;
-      client.attached(Anything, 'interactive.resize', { session_id: sessionId, ...screen.size }).catch(() => {});
+      client.attached(Anything, METHODS.terminalResize, { session_id: sessionId, ...screen.size }).catch(() => {});
     }, RESIZE_MS);
   }
 
@@ -140,7 +142,7 @@ export function createTerminalSession(client: Client): TerminalSession {
     resize,
     async end() {
       try {
-        await client.attached(Anything, 'interactive.close', { session_id: sessionId });
+        await client.attached(Anything, METHODS.terminalClose, { session_id: sessionId });
       } catch (error) {
         change({ failure: toFailure(error) });
       }

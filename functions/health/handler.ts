@@ -5,6 +5,7 @@ import { bounded } from '../../shared/async.ts';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
+import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
 import {
   type HttpHandler,
@@ -26,8 +27,9 @@ interface Check {
 }
 
 /**
- * What the verbose check needs; created at the first verbose check, so that a plain probe needs no dependency. Undefined
- * where this deployable cannot read keys, so that it could authenticate no caller: there is no verbose check then.
+ * What the verbose check needs; created at the first verbose check, so that a plain probe needs no dependency.
+ * Undefined where this deployable cannot read keys, so that it could authenticate no caller: there is no verbose check
+ * then.
  */
 export type HealthParts = () => Promise<{ readonly services: Services; readonly gateway: Gateway } | undefined>;
 
@@ -39,8 +41,8 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
     const path = pathOf(req);
     let headers: OutgoingHttpHeaders = {};
     try {
-      if (path !== '/' && path !== '/health')
-        throw new RpcError('not_found', { message: 'Not found: GET /health is here' });
+      if (path !== '/' && path !== PATHS.health)
+        throw new RpcError('not_found', { message: `Not found: GET ${PATHS.health} is here` });
       if (req.method !== 'GET' && req.method !== 'HEAD') {
         throw new RpcError('method_not_allowed', { data: { allow: 'GET, HEAD, OPTIONS' } });
       }
@@ -62,7 +64,7 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
         res,
         degraded ? 503 : 200,
         { status: degraded ? 'degraded' : 'healthy', checks },
-        { ...headers, ...(degraded ? { 'Retry-After': 5 } : {}) },
+        { ...headers, ...(degraded ? { [HEADERS.retryAfter]: 5 } : {}) },
       );
     } catch (thrown) {
       sendError(res, toRpcError(thrown), requestId, headers);

@@ -1,10 +1,12 @@
 // `POST /jsonrpc`: JSON-RPC 2.0 over HTTP, answered as JSON, or as Server-Sent Events when the caller accepts them.
+
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway, GatewayRequest } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
+import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
 import { createTimings, type Timings } from '../../shared/timings.ts';
 import {
@@ -54,7 +56,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
           error: error.toWire(requestId),
           id: null,
         },
-        { ...errorHeaders(error), 'X-Request-Id': requestId },
+        { ...errorHeaders(error), [HEADERS.requestId]: requestId },
       );
     }
   };
@@ -90,13 +92,13 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
         notifyShared: stream.notifyShared,
         onRate: (rate) => {
           // A stream's headers go out before the model has answered: all that came before is overhead.
-          stream.headers = { 'X-Request-Id': requestId, ...rateHeaders(rate), ...overheadHeader(timings) };
+          stream.headers = { [HEADERS.requestId]: requestId, ...rateHeaders(rate), ...overheadHeader(timings) };
         },
       }),
     };
     const reply = await gateway.handle(request);
     const headers: OutgoingHttpHeaders = {
-      'X-Request-Id': requestId,
+      [HEADERS.requestId]: requestId,
       ...rateHeaders(reply.rate),
       ...overheadHeader(timings),
       ...(reply.refusal && errorHeaders(reply.refusal)),
@@ -112,14 +114,14 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
 
 function checkTarget(req: IncomingMessage): void {
   const path = pathOf(req);
-  if (path !== '/' && path !== '/jsonrpc')
-    throw new RpcError('not_found', { message: `Not found: POST /jsonrpc is here` });
+  if (path !== '/' && path !== PATHS.jsonrpc)
+    throw new RpcError('not_found', { message: `Not found: POST ${PATHS.jsonrpc} is here` });
   if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST, OPTIONS' } });
 }
 
 /** Milliseconds this gateway has taken, the model's time left out. */
 function overheadHeader(timings: Timings): OutgoingHttpHeaders {
-  return { 'X-Gateway-Overhead-Ms': timings.overheadMs() };
+  return { [HEADERS.overheadMs]: timings.overheadMs() };
 }
 
 const EVENT_STREAM = /^\s*text\/event-stream\s*(?:;(?!\s*q=0(?:\.0*)?\s*(?:;|$)).*)?$/i;

@@ -1,9 +1,11 @@
 // What the HTTP functions share: bodies with a cap, JSON answers, CORS, request ids. Plain node:http, so that the same
 // handlers run under functions-framework and in the local server. They contain no rule of the domain.
+
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError } from '../../shared/errors.ts';
+import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { RateDecision } from '../../shared/rate-limit/limiter.ts';
 import { overloaded } from '../../shared/rpc/in-flight.ts';
 import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
@@ -18,10 +20,13 @@ export type HttpHandler = (req: IncomingMessage, res: ServerResponse) => void | 
 const DRAIN_BYTES_MAX = 8 << 20;
 const DRAIN_MS_MAX = 2_000;
 
-const EXPOSED_HEADERS =
-  'X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, X-Request-Id, X-Gateway-Overhead-Ms';
+const EXPOSED_HEADERS = [
+  ...[HEADERS.rateLimit, HEADERS.rateRemaining, HEADERS.rateReset],
+  ...[HEADERS.retryAfter, HEADERS.requestId, HEADERS.overheadMs],
+].join(', ');
 const ALLOWED_HEADERS = [
-  'Content-Type, X-API-Key, Authorization, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id',
+  ...['Content-Type', HEADERS.key, 'Authorization', 'Accept'],
+  ...[HEADERS.idempotencyKey, HEADERS.lastEventId, HEADERS.requestId],
   // What tracing in browsers adds to every request: W3C Trace Context and Baggage, B3, and the headers of common
   // vendors.
   'traceparent, tracestate, baggage, b3, X-B3-TraceId, X-B3-SpanId, X-B3-ParentSpanId, X-B3-Sampled, X-B3-Flags',
@@ -54,7 +59,7 @@ export function socketUrlOf({ headers }: IncomingMessage): string | undefined {
   if (host === undefined || !HOST.test(host)) return undefined;
   // Each proxy on the way appends its own value: the first is what the caller used.
   const [scheme] = String(headers['x-forwarded-proto'] ?? '').split(',', 1);
-  return `${scheme?.trim().toLowerCase() === 'https' ? 'wss' : 'ws'}://${host}/ws`;
+  return `${scheme?.trim().toLowerCase() === 'https' ? 'wss' : 'ws'}://${host}${PATHS.socket}`;
 }
 
 /** Query parameters; never used for credentials. */
@@ -159,7 +164,7 @@ export function sendError(
 export function errorHeaders(error: RpcError): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {};
   if (error.reason === 'rate_limited' || error.reason === 'unavailable') {
-    headers['Retry-After'] = Math.max(1, Math.ceil((error.retryAfterMs ?? 1_000) / 1_000));
+    headers[HEADERS.retryAfter] = Math.max(1, Math.ceil((error.retryAfterMs ?? 1_000) / 1_000));
   }
   if (error.reason === 'unauthorized') headers['WWW-Authenticate'] = 'Bearer realm="codex-gateway"';
   if (error.reason === 'method_not_allowed' && typeof error.data.allow === 'string') headers.Allow = error.data.allow;
@@ -170,9 +175,9 @@ export function errorHeaders(error: RpcError): OutgoingHttpHeaders {
 export function rateHeaders(decision: RateDecision | undefined): OutgoingHttpHeaders {
   if (decision === undefined || decision.outcome === 'unavailable' || decision.outcome === 'revoked') return {};
   return {
-    'X-RateLimit-Limit': decision.limit,
-    'X-RateLimit-Remaining': decision.remaining,
-    'X-RateLimit-Reset': Math.ceil(decision.resetAtMs / 1_000),
+    [HEADERS.rateLimit]: decision.limit,
+    [HEADERS.rateRemaining]: decision.remaining,
+    [HEADERS.rateReset]: Math.ceil(decision.resetAtMs / 1_000),
   };
 }
 

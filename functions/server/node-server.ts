@@ -1,5 +1,6 @@
 // What every node:http server of ours has in common: limits on headers and time, the checks of a request's head, and
 // JSON even for what is not HTTP. An answer in flight is never disturbed by what its client sends behind the request.
+
 import {
   createServer,
   type IncomingMessage,
@@ -12,6 +13,7 @@ import {
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { HEADERS } from '../../shared/protocol.ts';
 import { requestIdOf, sendJson } from './http.ts';
 import type { RequestGuard } from './request-guard.ts';
 
@@ -119,7 +121,7 @@ interface OpenResponses {
 function refuse(req: IncomingMessage, res: ServerResponse, error: RpcError): void {
   const requestId = requestIdOf(req);
   const body = { jsonrpc: '2.0', error: error.toWire(requestId), id: null };
-  sendJson(res, error.httpStatus, body, { 'X-Request-Id': requestId, Vary: 'Origin' });
+  sendJson(res, error.httpStatus, body, { [HEADERS.requestId]: requestId, Vary: 'Origin' });
 }
 
 /**

@@ -1,5 +1,6 @@
 // `POST /webhook` and `POST /webhook/sweep` as HTTP: who may, which headers count, which status the pipeline's answer
 // gets. The pipeline itself is shared/webhooks.
+
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { hasKey } from '../../shared/auth/authenticate.ts';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
@@ -8,6 +9,7 @@ import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
+import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
 import { acceptDelivery } from '../../shared/webhooks/accept.ts';
 import { type Delivery, EVENT_BODY_BYTES_MAX } from '../../shared/webhooks/interpret.ts';
@@ -134,11 +136,11 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
 
   return async (req, res) => {
     const requestId = requestIdOf(req);
-    res.setHeader('X-Request-Id', requestId);
+    res.setHeader(HEADERS.requestId, requestId);
     if (handleCors(req, res, services.origins, 'POST')) return;
     const path = pathOf(req);
-    const isSweep = path === '/webhook/sweep' || path === '/sweep';
-    if (!isSweep && path !== '/' && path !== '/webhook') return sendError(res, new RpcError('not_found'), requestId);
+    const isSweep = path === `${PATHS.webhook}/sweep` || path === '/sweep';
+    if (!isSweep && path !== '/' && path !== PATHS.webhook) return sendError(res, new RpcError('not_found'), requestId);
     if (req.method !== 'POST') {
       return sendError(res, new RpcError('method_not_allowed', { data: { allow: 'POST, OPTIONS' } }), requestId);
     }

@@ -1,4 +1,5 @@
 // Cancels what an aborted caller leaves behind: by itself, a reader that goes away does not end its turn.
+import { METHODS } from '../protocol.ts';
 import { isTerminal } from '../turn-events.ts';
 import { isObject, type TurnEvent } from './events.ts';
 import { sleep, startDeadline } from './timer.ts';
@@ -38,7 +39,7 @@ async function cancelTurn(call: TurnParts['call'], sessionId: string, hasStarted
   const { signal, end } = startDeadline(TIMEOUT_MS, undefined);
   try {
     for (let attempt = 1; ; attempt++) {
-      const result = await call({ method: 'conversation.cancel', params: { session_id: sessionId }, signal });
+      const result = await call({ method: METHODS.cancel, params: { session_id: sessionId }, signal });
       if (hasStarted || (isObject(result) && result.was_running === true) || attempt === ATTEMPTS) return;
       await sleep(PAUSE_MS * 2 ** attempt, signal);
     }

@@ -1,5 +1,6 @@
 // The notifications of a running turn (`conversation.event`). An event has exactly one member; names that a newer
 // gateway adds are ignored, because only known ones are read.
+import { NOTIFICATIONS } from '../protocol.ts';
 import type { EventBody } from '../turn-events.ts';
 
 /** Params of a `conversation.event` notification. */
@@ -22,7 +23,7 @@ export interface Notification {
 export function toTurnEvent({ method, params }: Notification): TurnEvent | undefined {
   const { session_id, conversation_id, turn_id, seq, event } = params;
   if (
-    method !== 'conversation.event' ||
+    method !== NOTIFICATIONS.turnEvent ||
     typeof session_id !== 'string' ||
     typeof conversation_id !== 'string' ||
     typeof turn_id !== 'string' ||

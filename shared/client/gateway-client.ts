@@ -1,5 +1,6 @@
 // The client of the gateway, for Node 20 and later and for browsers. The methods of the reference's client come first
 // and behave as there; the others throw GatewayError, retry what may be retried, and stream.
+import { METHODS, PATHS } from '../protocol.ts';
 import { cancelWhenAborted } from './cancel-turn.ts';
 import type { Notification, TurnEvent } from './events.ts';
 import { GatewayError, unreachable } from './gateway-error.ts';
@@ -108,7 +109,11 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     if (options.streaming === 'websocket') {
       const Socket = options.WebSocket ?? (typeof WebSocket === 'undefined' ? undefined : WebSocket);
       if (Socket === undefined) throw new TypeError('this platform has no WebSocket: pass one in the options');
-      this.#open = createSockets(this.#endpoint, options.socketUrl ?? `${base.replace(/^http/, 'ws')}/ws`, Socket);
+      this.#open = createSockets(
+        this.#endpoint,
+        options.socketUrl ?? `${base.replace(/^http/, 'ws')}${PATHS.socket}`,
+        Socket,
+      );
     } else this.#open = createEventStreams(this.#endpoint);
   }
 
@@ -116,7 +121,10 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   async healthCheck(): Promise<{ status: string }> {
     const { signal, end } = startDeadline(TIMEOUT_MS, undefined);
     try {
-      const response = await this.#endpoint.fetch(`${this.#endpoint.url}/health`, { redirect: 'error', signal });
+      const response = await this.#endpoint.fetch(`${this.#endpoint.url}${PATHS.health}`, {
+        redirect: 'error',
+        signal,
+      });
       const body = await readJson(response, signal);
       if (isHealth(body)) return body;
       throw new GatewayError({ reason: 'bad_response', message: 'this is not the health of a gateway' });
@@ -139,15 +147,15 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   }
 
   async conversationPrompt(prompt: string, sessionId?: string): Promise<JsonRpcResponse> {
-    return this.jsonrpcCall('conversation.prompt', { prompt, ...(sessionId && { session_id: sessionId }) });
+    return this.jsonrpcCall(METHODS.prompt, { prompt, ...(sessionId && { session_id: sessionId }) });
   }
 
   async conversationStatus(sessionId: string): Promise<JsonRpcResponse> {
-    return this.jsonrpcCall('conversation.status', { session_id: sessionId });
+    return this.jsonrpcCall(METHODS.status, { session_id: sessionId });
   }
 
   async conversationCancel(sessionId: string): Promise<JsonRpcResponse> {
-    return this.jsonrpcCall('conversation.cancel', { session_id: sessionId });
+    return this.jsonrpcCall(METHODS.cancel, { session_id: sessionId });
   }
 
   /**
@@ -160,7 +168,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     options: CallOptions = {},
   ): Promise<Table[Name]['result']> {
     const deadline = startDeadline(timeoutOf(method, options), options.signal);
-    const sent = method === 'conversation.prompt' ? { idempotency_key: randomId(), ...params } : params;
+    const sent = method === METHODS.prompt ? { idempotency_key: randomId(), ...params } : params;
     try {
       return await this.#call({ method, params: sent, signal: deadline.signal }, options.retries, deadline.leftMs);
     } finally {
@@ -175,12 +183,12 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     const session_id = given.session_id ?? `sess_${randomId()}`;
     const idempotency_key = given.idempotency_key ?? randomId();
     const params = { ...given, session_id, idempotency_key };
-    return this.#turn<Prompt['result']>({ method: 'conversation.prompt', params }, session_id, options);
+    return this.#turn<Prompt['result']>({ method: METHODS.prompt, params }, session_id, options);
   }
 
   /** Follows a running turn, or replays an ended one, after `after_seq`. */
   resume(params: Resume['params'], options: StreamOptions = {}): TurnStream<Resume['result']> {
-    return this.#turn<Resume['result']>({ method: 'conversation.resume', params }, params.session_id, options);
+    return this.#turn<Resume['result']>({ method: METHODS.resume, params }, params.session_id, options);
   }
 
   /** One call on a stream, without retries: yields its notifications, returns its result (e.g. `events.subscribe`). */

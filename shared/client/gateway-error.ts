@@ -1,7 +1,7 @@
 // The one error of the client: what the gateway answered, or why there was no answer. Never holds the key.
-import { ERRORS } from '../errors.ts';
+import { ERRORS, type Reason } from '../errors.ts';
+import { HEADERS } from '../protocol.ts';
 import { isObject, type TurnEvent } from './events.ts';
-import type { Reason } from './methods.ts';
 
 /**
  * Reasons of the gateway's error table, and those of the client itself: no answer came, in time or at all, or it was
@@ -125,12 +125,12 @@ function isReason(reason: string): reason is Reason {
 }
 
 function requestIdOf(http: HttpFacts | undefined): string | undefined {
-  return http?.headers.get('x-request-id') ?? undefined;
+  return http?.headers.get(HEADERS.requestId) ?? undefined;
 }
 
 /** Seconds or a date (RFC 9110, 10.2.3). */
 function retryAfterOf(http: HttpFacts | undefined): number | undefined {
-  const value = http?.headers.get('retry-after');
+  const value = http?.headers.get(HEADERS.retryAfter);
   if (value === null || value === undefined) return undefined;
   const ms = /^\d+$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - Date.now();
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;

@@ -1,4 +1,5 @@
 // One JSON-RPC call over fetch: as JSON, or as a stream of Server-Sent Events. One attempt; the caller retries.
+import { EVENT_STREAM_TYPE, HEADERS, PATHS } from '../protocol.ts';
 import { isObject, type Notification } from './events.ts';
 import { fromStatus, fromWire, GatewayError, networkError, unreachable } from './gateway-error.ts';
 import { readEvents, readText } from './read-body.ts';
@@ -45,7 +46,7 @@ export function createEventStreams(endpoint: Endpoint): OpenStream {
     const watch = startWatch(SILENCE_MS, signal);
     try {
       const body = { jsonrpc: '2.0', method, params, id: 1 };
-      const response = await post(endpoint, body, 'text/event-stream, application/json', watch.signal);
+      const response = await post(endpoint, body, `${EVENT_STREAM_TYPE}, application/json`, watch.signal);
       if (!/^\s*text\/event-stream/i.test(response.headers.get('content-type') ?? '')) {
         return toResult(await readJson(response, watch.signal), response);
       }
@@ -86,9 +87,9 @@ export function toResult(message: unknown, http?: Response): unknown {
 async function post(endpoint: Endpoint, body: object, accept: string, signal: AbortSignal): Promise<Response> {
   signal.throwIfAborted();
   try {
-    return await endpoint.fetch(`${endpoint.url}/jsonrpc`, {
+    return await endpoint.fetch(`${endpoint.url}${PATHS.jsonrpc}`, {
       method: 'POST',
-      headers: { 'X-API-Key': endpoint.key, 'Content-Type': 'application/json', Accept: accept },
+      headers: { [HEADERS.key]: endpoint.key, 'Content-Type': 'application/json', Accept: accept },
       body: JSON.stringify(body),
       // A redirect would carry the key to wherever it points.
       redirect: 'error',

@@ -3,8 +3,6 @@
 import type { z } from 'zod';
 import type * as definitions from '../methods/index.ts';
 
-export type { Reason } from '../errors.ts';
-
 type Definition = (typeof definitions)[keyof typeof definitions];
 
 /** Params and result of every method by its wire name. */

@@ -1,5 +1,6 @@
 // One call over a WebSocket of its own, opened with a ticket, as browsers need it. Refuses to keep more than it may: a
 // reader that is too slow loses the connection, not events, for a turn can be resumed.
+import { CLOSE, METHODS } from '../protocol.ts';
 import type { Notification } from './events.ts';
 import { networkError } from './gateway-error.ts';
 import { type Call, callOnce, type Endpoint, type OpenStream, toMessage, toResult } from './http.ts';
@@ -33,13 +34,13 @@ export function createSockets(endpoint: Endpoint, socketUrl: string, Socket: Soc
       return yield* readSocket(socket, call, watch);
     } finally {
       watch.end();
-      socket?.close(1000);
+      socket?.close(CLOSE.normal);
     }
   };
 }
 
 async function ticketFor(endpoint: Endpoint, signal: AbortSignal): Promise<string[]> {
-  const result = await callOnce(endpoint, { method: 'auth.ticket', params: {}, signal });
+  const result = await callOnce(endpoint, { method: METHODS.ticket, params: {}, signal });
   const protocols = typeof result === 'object' && result !== null && 'protocols' in result ? result.protocols : [];
   return Array.isArray(protocols) ? protocols.map(String) : [];
 }
@@ -61,7 +62,9 @@ async function* readSocket(
   watch.signal.addEventListener('abort', onAbort, { once: true });
   socket.addEventListener('open', () => socket.send(JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 })));
   socket.addEventListener('error', () => end(networkError('the WebSocket failed')));
-  socket.addEventListener('close', ({ code }) => end(networkError(`the WebSocket was closed (${code ?? 1006})`)));
+  socket.addEventListener('close', ({ code }) =>
+    end(networkError(`the WebSocket was closed (${code ?? CLOSE.abnormal})`)),
+  );
   socket.addEventListener('message', ({ data }) => {
     if (typeof data !== 'string' || ending !== undefined) return;
     watch.restart();

@@ -1,5 +1,6 @@
 // A turn as it happens: each event exactly once and in order, over as many connections as it takes, then the answer. A
 // connection that is cut does not end a turn, here or at the gateway.
+import { METHODS } from '../protocol.ts';
 import { isTerminal } from '../turn-events.ts';
 import { isObject, type TurnEvent, toTurnEvent } from './events.ts';
 import { fromTurnEnd, GatewayError } from './gateway-error.ts';
@@ -28,7 +29,7 @@ export interface TurnParts {
  * A turn to begin (`prompt`, whose params must hold `session_id` and `idempotency_key`), or one to follow (`resume`).
  */
 export interface TurnRequest {
-  readonly method: 'conversation.prompt' | 'conversation.resume';
+  readonly method: typeof METHODS.prompt | typeof METHODS.resume;
   readonly params: { readonly session_id?: string | undefined; readonly after_seq?: number | undefined };
 }
 
@@ -46,7 +47,7 @@ export async function* followTurn(
     try {
       for (let step = await messages.next(); ; step = await messages.next()) {
         if (step.done === true) {
-          if (sent === request || request.method === 'conversation.resume') return step.value;
+          if (sent === request || request.method === METHODS.resume) return step.value;
           const status = isObject(step.value) ? step.value.status : undefined;
           if (last !== undefined && status !== 'completed' && status !== 'cancelled') {
             throw fromTurnEnd(String(status), last);
@@ -72,7 +73,7 @@ export async function* followTurn(
 }
 
 function resumeAfter({ session_id, turn_id, seq }: TurnEvent) {
-  return { method: 'conversation.resume', params: { session_id, turn_id, after_seq: seq } } as const;
+  return { method: METHODS.resume, params: { session_id, turn_id, after_seq: seq } } as const;
 }
 
 function isBroken(error: unknown): boolean {

@@ -1,9 +1,11 @@
 // The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env,
 // but the functions' entry, which must not load this for a health probe.
+
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import type { ProxyEnv } from 'node:http';
 import path from 'node:path';
+import { LOCAL_KEY } from '../protocol.ts';
 import { trimEnvironment } from './environment.ts';
 import type { Limit } from './limits.ts';
 import { isLoopback } from './loopback.ts';
@@ -91,7 +93,6 @@ export type McpServer =
     }
   | { readonly url: string; readonly headers: Readonly<Record<string, string>> };
 
-export const LOCAL_KEY = 'dev-key';
 /** `google` is the Gemini API, which takes API keys; `chatgpt` is the backend that ChatGPT's access tokens are for. */
 export const PROVIDER_URLS = {
   anthropic: 'https://api.anthropic.com',

@@ -1,6 +1,8 @@
 // The variables of the environment and how each is read: one row per variable. What they mean together is config.ts.
+
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { LOCAL_HOST, LOCAL_PORT } from '../protocol.ts';
 import type { ApiKey } from './key-document.ts';
 import { parseKeyDocument } from './key-document.ts';
 import { parseLimits } from './limits.ts';
@@ -38,8 +40,8 @@ const apiKey = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII charact
 
 /** One row per variable: the table of shared/README.md and the messages come from these names. */
 export const Variables = z.object({
-  PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(8080),
-  HOST: host.default('127.0.0.1'),
+  PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(LOCAL_PORT),
+  HOST: host.default(LOCAL_HOST),
   GATEWAY_API_KEY: readBy(readKeys).optional(),
   GATEWAY_KEYS: readBy(readKeyDocument).optional(),
   GATEWAY_KEY_SOURCE: z.enum(['environment', 'secret-manager']).optional(),

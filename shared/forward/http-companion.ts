@@ -5,6 +5,7 @@ import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { deadline } from '../async.ts';
 import { RpcError } from '../errors.ts';
+import { PATHS } from '../protocol.ts';
 import { CALL_CONTENT_TYPE, CALL_HEADER, encodeFacts } from './call.ts';
 import type { Companion } from './forward.ts';
 
@@ -22,7 +23,7 @@ export interface HttpCompanionOptions {
 }
 
 export function createHttpCompanion({ url, authorization }: HttpCompanionOptions): Companion {
-  const target = new URL('/jsonrpc', url);
+  const target = new URL(PATHS.jsonrpc, url);
   const { request } = target.protocol === 'https:' ? https : http;
   const Agent = target.protocol === 'https:' ? https.Agent : http.Agent;
   const agent = new Agent({ keepAlive: true, maxSockets: 1_000, maxFreeSockets: 64 });

@@ -1,6 +1,8 @@
 // `auth.ticket`: what a browser needs to open `/ws`, where it cannot send its key as a header.
+
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
+import { ticketProtocols } from '../protocol.ts';
 import { defineMethod } from './define-method.ts';
 
 const EXAMPLE_TICKET = 'Xn4v1yUO0mVQ8m2nJv0H9tq3cR5sT7uW1xY3zA5bC7d';
@@ -22,7 +24,7 @@ export const authTicket = defineMethod({
     result: {
       ticket: EXAMPLE_TICKET,
       expires_at: '2026-11-13T14:20:30.000Z',
-      protocols: ['gateway.v1', `gateway.ticket.${EXAMPLE_TICKET}`],
+      protocols: ticketProtocols(EXAMPLE_TICKET),
     },
   },
   async handle(_params, { services, caller, signal }) {
@@ -30,7 +32,7 @@ export const authTicket = defineMethod({
     return {
       ticket,
       expires_at: new Date(expiresAtMs).toISOString(),
-      protocols: ['gateway.v1', `gateway.ticket.${ticket}`],
+      protocols: ticketProtocols(ticket),
     };
   },
 });

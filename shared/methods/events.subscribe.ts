@@ -1,7 +1,9 @@
 // `events.subscribe`: webhook events as they arrive, after a replay of what was missed.
+
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { errorFields } from '../log.ts';
+import { NOTIFICATIONS } from '../protocol.ts';
 import { escapeLineEnds } from '../rpc/line-ends.ts';
 import type { SharedParams } from '../rpc/notification.ts';
 import type { EventDocument } from '../webhooks/documents.ts';
@@ -75,7 +77,7 @@ export const eventsSubscribe = defineMethod({
     if (connection === undefined) {
       // The stream is the call: it is answered when the reader goes.
       try {
-        await context.notify('events.subscribed', result, follower.cursor);
+        await context.notify(NOTIFICATIONS.subscribed, result, follower.cursor);
         await send(follower, subscriptionId, context, signal);
       } finally {
         leave();
@@ -103,8 +105,9 @@ async function send(
   for await (const { id, document, cursor } of follower.read(signal)) {
     if (signal.aborted) return;
     const own = { subscription_id: subscriptionId, cursor };
-    if (notifyShared === undefined) await notify('event', { ...own, ...toRecordedEvent(id, document) }, cursor);
-    else await notifyShared('event', own, formOf(id, document), cursor);
+    if (notifyShared === undefined)
+      await notify(NOTIFICATIONS.webhookEvent, { ...own, ...toRecordedEvent(id, document) }, cursor);
+    else await notifyShared(NOTIFICATIONS.webhookEvent, own, formOf(id, document), cursor);
   }
 }
 

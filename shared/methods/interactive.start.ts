@@ -1,6 +1,8 @@
 // `interactive.start`: a terminal in the caller's sandbox, or the way back to one that runs.
+
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
+import { ticketProtocols } from '../protocol.ts';
 import { checkEnvironment } from '../sandbox/environment.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { Columns, Rows } from './schemas/interactive-schemas.ts';
@@ -92,7 +94,7 @@ async function attachTicket({ services, caller, requestMetadata, signal }: Metho
   return {
     ...(requestMetadata.socketUrl !== undefined && { url: requestMetadata.socketUrl }),
     ticket,
-    protocols: ['gateway.v1', `gateway.ticket.${ticket}`],
+    protocols: ticketProtocols(ticket),
     expires_at: new Date(expiresAtMs).toISOString(),
   };
 }

@@ -1,8 +1,10 @@
 // One prompt as `conversation.prompt` and `proto` run it: its params, where it runs, its turn and its answer.
+
 import { z } from 'zod';
 import { type PromptAnswer, toAnswer } from '../conversations/turns/answer.ts';
 import { loginNeedsCompanion, needsCompanion } from '../engines/needs-companion.ts';
 import { type Reason, RpcError } from '../errors.ts';
+import { HEADERS } from '../protocol.ts';
 import { isBlank } from '../text.ts';
 import type { MethodContext } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
@@ -96,6 +98,8 @@ export async function answerPrompt(
 function checkKey(key: string | undefined): string | undefined {
   if (key === undefined || key.length <= IDEMPOTENCY_KEY_CHARS_MAX) return key;
   throw new RpcError('invalid_params', {
-    data: { issues: [{ path: 'Idempotency-Key', message: `must be at most ${IDEMPOTENCY_KEY_CHARS_MAX} characters` }] },
+    data: {
+      issues: [{ path: HEADERS.idempotencyKey, message: `must be at most ${IDEMPOTENCY_KEY_CHARS_MAX} characters` }],
+    },
   });
 }

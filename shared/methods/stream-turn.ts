@@ -1,10 +1,12 @@
 // Shows a turn to the caller while it runs: `conversation.event` notifications, each after the
 // caller has taken the one before, so that a slow reader slows only itself.
+
 import type { TurnHandle } from '../conversations/conversations.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
 import { syntheticTerminalEvent } from '../conversations/turns/turn-record.ts';
 import type { EndedTurn } from '../conversations/turns/turn-runner.ts';
 import { RpcError } from '../errors.ts';
+import { HEADERS, NOTIFICATIONS } from '../protocol.ts';
 import type { MethodContext } from './define-method.ts';
 
 /**
@@ -27,7 +29,7 @@ export async function streamTurn(
       event,
     };
     lastSeq = seq;
-    await context.notify('conversation.event', params, `${turn.turnId}:${seq}`);
+    await context.notify(NOTIFICATIONS.turnEvent, params, `${turn.turnId}:${seq}`);
   };
   for await (const numbered of turn.read(afterSeq, context.signal)) await send(numbered);
   const ended = await metered(turn, context);
@@ -47,7 +49,7 @@ export function readLastEventId(
   const [, turnId, seq] = /^([\w-]{1,128}):(\d{1,15})$/.exec(header) ?? [];
   if (turnId !== undefined) return { turnId, afterSeq: Number(seq) };
   throw new RpcError('invalid_params', {
-    data: { issues: [{ path: 'Last-Event-ID', message: 'must be <turn_id>:<seq>, as sent in the stream' }] },
+    data: { issues: [{ path: HEADERS.lastEventId, message: 'must be <turn_id>:<seq>, as sent in the stream' }] },
   });
 }
 

@@ -1,4 +1,5 @@
 // Sends the output of a terminal to a connection, from its first call that names the terminal on.
+import { NOTIFICATIONS } from '../protocol.ts';
 import type { Terminal } from '../terminals/terminal.ts';
 import type { Connection, MethodContext } from './define-method.ts';
 
@@ -50,10 +51,10 @@ export function watchTerminal(
     leave = terminal.watch(
       {
         output: ({ seq, data, missed }) =>
-          notify('interactive.output', { session_id: sessionId, seq, data, ...(missed && { missed }) }),
+          notify(NOTIFICATIONS.terminalOutput, { session_id: sessionId, seq, data, ...(missed && { missed }) }),
         exit(exitCode) {
           if (streams.get(id) === stop) streams.delete(id);
-          return notify('interactive.exit', { session_id: sessionId, exit_code: exitCode });
+          return notify(NOTIFICATIONS.terminalExit, { session_id: sessionId, exit_code: exitCode });
         },
       },
       afterSeq,

@@ -1,8 +1,10 @@
 // A binary WebSocket message (Frame of gateway.proto) as an ordinary JSON-RPC call of method `proto`, and what comes of
 // that call as Frames again. No rule of a call is made here a second time.
+
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { z } from 'zod';
 import { type RpcError, toRpcError } from '../errors.ts';
+import { NOTIFICATIONS } from '../protocol.ts';
 import { failureText, MESSAGE_BYTES_MAX, tooLarge } from '../rpc/answers.ts';
 import { cutText } from '../rpc/notification.ts';
 import { readMessage, wrong } from './codec.ts';
@@ -57,7 +59,7 @@ function toCall(id: string, streamId: string, body: Uint8Array | RpcError): Fram
   return {
     body,
     toEvent(method, params) {
-      const turnEvent = method === 'conversation.event' ? EventParams.safeParse(params).data : undefined;
+      const turnEvent = method === NOTIFICATIONS.turnEvent ? EventParams.safeParse(params).data : undefined;
       const [named] = Object.entries(turnEvent?.event ?? {});
       if (turnEvent === undefined || named === undefined) return undefined;
       const [name, payload] = named;

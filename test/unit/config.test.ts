@@ -1,12 +1,14 @@
 // The environment: what is the default, what selects which adapter, and one clear line per mistake that never shows a
 // secret.
+
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { ConfigError, type Environment, LOCAL_KEY, loadConfig } from '../../shared/config/config.ts';
+import { ConfigError, type Environment, loadConfig } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { Variables } from '../../shared/config/variables.ts';
+import { LOCAL_KEY } from '../../shared/protocol.ts';
 import { startInProcess } from '../support/in-process.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-'));

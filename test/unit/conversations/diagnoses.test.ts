@@ -1,9 +1,10 @@
 // What a failed turn leaves: one error, one line of the log with its words, and a word on whether the prompt may be
 // sent again.
+
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { LOCAL_KEY } from '../../../shared/config/config.ts';
 import { createGateway } from '../../../shared/gateway.ts';
 import * as methods from '../../../shared/methods/index.ts';
+import { LOCAL_KEY } from '../../../shared/protocol.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import { createStage, failure, type Instance, MODEL, type Stage } from '../../support/fixtures/conversations.ts';
 
