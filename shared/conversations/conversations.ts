@@ -1,86 +1,59 @@
-// The conversations of all keys: what the methods call. It knows sessions and turns; the rules are in lease.ts, the
-// parts beside it.
+// The conversations of all keys: what the methods call. The start of a turn is in admission/, its run and its end in
+// turns/, the stored documents in records/.
 import type { Clock, Ids } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import { contextTokens } from '../engines/direct/context-tokens.ts';
-import type { Credential, Engines, Toolset } from '../engines/engine.ts';
-import { fitToolset } from '../engines/tools/fit-tools.ts';
-import { toRpcError } from '../errors.ts';
-import { boundTokens } from '../estimate-tokens.ts';
+import type { Engines } from '../engines/engine.ts';
 import type { Logger } from '../log.ts';
 import type { Ref, Store } from '../store/store.ts';
 import type { Span } from '../timings.ts';
-import { NO_USAGE } from '../usage.ts';
-import { admitPrompt, hashParams } from './admission/admission.ts';
-import { hold, release, type SessionName } from './admission/companion-mark.ts';
+import { clearCompanionState, markCompanionState, type SessionName } from './admission/companion-state.ts';
 import type { TurnDeps } from './deps.ts';
-import { eraseSession, markDeleted } from './erase.ts';
+import { deleteSession, eraseSession } from './erase.ts';
 import { createOwnerWatch, type Standing } from './owner-watch.ts';
 import { createConversationCache } from './records/conversation-cache.ts';
-import { type ConversationDocument, conversationRef, type Held, type Lease } from './records/documents.ts';
+import { type CompanionState, type ConversationDocument, conversationRef, type Lease } from './records/documents.ts';
 import type { NumberedEvent } from './records/event-log.ts';
 import { createHistory, type History } from './records/history.ts';
 import { createUsageLedger, type UsageLedger } from './records/usage-ledger.ts';
 import { settleAbandoned } from './turns/abandoned.ts';
 import { followTurn } from './turns/follow-turn.ts';
-import type { OnBusy } from './turns/lease.ts';
 import {
   findConversation,
   type LocatedTurn,
+  listConversations,
   locateTurn,
   snapshotTurn,
   type TurnSnapshot,
   toNames,
 } from './turns/locate-turn.ts';
 import { createRunningTurns } from './turns/running-turns.ts';
+import { type PromptDeps, type PromptParams, startPrompt } from './turns/start-prompt.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './turns/stop-turn.ts';
-import { type EndedTurn, type RunningTurn, startTurn } from './turns/turn-runner.ts';
+import type { EndedTurn, RunningTurn } from './turns/turn-runner.ts';
 
-/** Most that a caller without a stream waits for a provider's Retry-After. */
-const UNSEEN_WAIT_MS_MAX = 10_000;
-
-export interface PromptParams {
-  readonly owner: string;
-  readonly prompt: string;
-  /** A new session is made when absent. */
-  readonly sessionId: string | undefined;
-  readonly model: string | undefined;
-  readonly instructions: string | undefined;
-  readonly onBusy: OnBusy;
-  readonly idempotencyKey: string | undefined;
-  /** The call can go to the companion: it does, as NeedsCompanion, when that holds the session's tools. */
-  readonly canForward?: boolean;
-  /**
-   * The caller sees the turn's events; without them it does not wait long for a provider that asks to be called later.
-   */
-  readonly isStreamed?: boolean;
-  /** The caller's own account, and the login it comes from. */
-  readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
-}
-
-/** A turn to watch: it runs here, runs elsewhere, or has ended. */
+/** A turn to follow: it runs here, runs on another instance, or has ended. */
 export interface TurnHandle {
   readonly sessionId: string;
   readonly conversationId: string;
   readonly turnId: string;
-  /** Events after `afterSeq`, then live, until the turn has ended or `signal` aborts. */
+  /** Events after `afterSeq`, then live ones, until the turn has ended or `signal` aborts. */
   read(afterSeq: number, signal?: AbortSignal): AsyncGenerator<NumberedEvent, void, void>;
   readonly done: Promise<EndedTurn>;
-  /** Where the time of the turn goes, as far as this call waits for it; complete when `done`. */
+  /** How long each phase of the turn takes, as far as this call waits for it; complete when `done`. */
   readonly spans: readonly Span[];
 }
 
 export interface Conversations {
   readonly history: History;
   readonly ledger: UsageLedger;
-  /** Admits the prompt and starts its turn, or finds the turn that answers its idempotency key. */
+  /** Admits the prompt and starts its turn, or finds the turn that has its idempotency key. */
   prompt(params: PromptParams, signal: AbortSignal): Promise<TurnHandle>;
   /** The session's document; undefined when it is missing, another key's, or being erased. */
   find(
     owner: string,
     sessionId: string,
   ): Promise<{ readonly ref: Ref; readonly conversation: ConversationDocument } | undefined>;
-  /** A turn to follow (locateTurn says which). Throws `not_found`. */
+  /** A turn to follow (see locateTurn). Throws `not_found`. */
   resume(
     owner: string,
     sessionId: string | undefined,
@@ -95,13 +68,17 @@ export interface Conversations {
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
   /**
-   * False when there was nothing to delete. Throws NeedsCompanion when that holds something of the session and
-   * `canForward`.
+   * False when there was nothing to delete. With `canForward`, throws NeedsCompanion when the companion has state of
+   * the session.
    */
   delete(owner: string, sessionId: string, canForward?: boolean): Promise<boolean>;
-  /** Notes that this instance holds something for the session (companion-mark.ts). */
-  hold(session: SessionName, held: Held, options: { readonly isStarted: boolean }): Promise<void>;
-  release(session: SessionName, held: Held): Promise<void>;
+  /** Records that this instance has state of the session in memory (companion-state.ts). */
+  markCompanionState(
+    session: SessionName,
+    state: CompanionState,
+    options: { readonly isStarted: boolean },
+  ): Promise<void>;
+  clearCompanionState(session: SessionName, state: CompanionState): Promise<void>;
   /** Sessions of a key, the one used last first. */
   list(
     owner: string,
@@ -112,59 +89,45 @@ export interface Conversations {
   drain(graceMs: number): Promise<void>;
 }
 
-export interface ConversationsDeps {
+export interface ConversationsDeps extends Pick<PromptDeps, 'toolset' | 'toolsReady'> {
   readonly config: Config;
   readonly store: Store;
   readonly engines: Engines;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Logger;
-  /** The tools that prompts of a session may use. */
-  readonly toolset?: (owner: string, sessionId: string) => Toolset | undefined;
-  /** Waits, for a bounded time, for changes of these tools that their servers have announced. */
-  readonly toolsReady?: (owner: string, sessionId: string) => Promise<void>;
 }
 
-export function createConversations({
-  config,
-  store,
-  engines,
-  clock,
-  ids,
-  log,
-  toolset,
-  toolsReady,
-}: ConversationsDeps): Conversations {
+export function createConversations(given: ConversationsDeps): Conversations {
+  const { config, store, engines, clock, ids, log } = given;
   const running = createRunningTurns();
-  const history = createHistory(store);
-  const ledger = createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens });
   const closing = new AbortController();
-  const runner: TurnDeps = {
+  const deps: TurnDeps = {
     store,
     clock,
     log,
-    history,
+    history: createHistory(store),
     cache: createConversationCache(),
-    ledger,
+    ledger: createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens }),
     owners: createOwnerWatch(clock, config.turns),
     storageBytesMax: config.storageBytesMax,
     turns: config.turns,
   };
-  const marks = { store, cache: runner.cache, clock, ids, defaultModel: engines.defaultModel };
-  const admission = {
-    ...runner,
-    ids,
+  const { history, ledger } = deps;
+  const promptDeps: PromptDeps = {
+    ...given,
+    ...deps,
     closing: closing.signal,
-    stopLocal: (turnId: string, reason: 'replaced') => running.find(turnId)?.stop(reason),
-    awaitStop: (ref: Ref, lease: NonNullable<ConversationDocument['turn']>) =>
-      awaitStop(runner, ref, lease, 'replaced'),
-    erase: (ref: Ref) => eraseSession(store, ref),
+    stopLocal: (turnId, reason) => running.find(turnId)?.stop(reason),
+    awaitStop: (ref, lease) => awaitStop(deps, ref, lease, 'replaced'),
+    erase: (ref) => eraseSession(store, ref),
   };
+  const companionDeps = { store, cache: deps.cache, clock, ids, defaultModel: engines.defaultModel };
 
   const follow = (located: LocatedTurn, signal: AbortSignal): TurnHandle => {
     const local = running.find(located.turnId);
     if (local !== undefined) return toHandle(located, local);
-    const { log: events, done, spans } = followTurn(runner, located.ref, located.turnId, signal);
+    const { log: events, done, spans } = followTurn(deps, located.ref, located.turnId, signal);
     return { ...toNames(located), read: events.read, done, spans };
   };
 
@@ -174,127 +137,51 @@ export function createConversations({
     find: (owner, sessionId) => findConversation(store, owner, sessionId),
 
     async prompt(params, signal) {
-      const { engine, model } = engines.resolve(params.model, params.login?.credential);
-      const { owner, prompt, onBusy, instructions, idempotencyKey } = params;
-      const sessionId = params.sessionId ?? ids.next('sess');
-      const startMs = performance.now();
-      if (params.sessionId !== undefined) await toolsReady?.(owner, sessionId);
-      const spent = await ledger.admit(owner).then(() => undefined, toRpcError);
-      // An answer that was paid for is returned again, however little is left.
-      if (spent !== undefined && idempotencyKey === undefined) throw spent;
-      const admitted = await admitPrompt(admission, {
-        owner,
-        sessionId,
-        isNew: params.sessionId === undefined,
-        prompt,
-        model,
-        onBusy,
-        canForward: params.canForward === true,
-        hasTools: (session) => toolset?.(owner, session) !== undefined,
-        refusal: spent,
-        idempotency:
-          idempotencyKey === undefined
-            ? undefined
-            : {
-                key: idempotencyKey,
-                paramsHash: hashParams({
-                  prompt,
-                  model: params.model,
-                  instructions,
-                  session_id: params.sessionId,
-                  onBusy,
-                  auth_session_id: params.login?.sessionId,
-                }),
-              },
-      });
-      if (admitted.kind === 'duplicate') {
-        return follow(await locateTurn(store, owner, admitted.sessionId, admitted.turnId), signal);
+      const started = await startPrompt(promptDeps, params);
+      if (started.kind === 'duplicate') {
+        return follow(await locateTurn(store, params.owner, started.sessionId, started.turnId), signal);
       }
-      const tools = fitToolset(toolset?.(owner, admitted.conversation.session_id), model);
-      const besideChars = Buffer.byteLength(instructions ?? '') + (tools?.chars ?? 0);
-      const turn = startTurn(runner, {
-        ...admitted,
-        engine,
-        instructions,
-        credential: params.login?.credential,
-        retryWaitMsMax: params.isStreamed === false ? UNSEEN_WAIT_MS_MAX : undefined,
-        tools,
-        budgetTokens: budgetOf(admitted.conversation, model, config.models) - boundTokens(besideChars),
-        spans: [{ phase: 'admission', startMs, endMs: performance.now() }],
-      });
+      const { conversation, turn } = started;
       running.add(turn);
-      return toHandle({ conversation: admitted.conversation, turnId: turn.turnId }, turn);
+      return toHandle({ conversation, turnId: turn.turnId }, turn);
     },
 
     async resume(owner, sessionId, turnId, signal) {
-      // A turn that began a moment ago is on record only here.
+      // The record of a turn that has just begun is not in the store yet: only this instance knows its session.
       const session = sessionId ?? (turnId === undefined ? undefined : running.find(turnId)?.sessionId);
       return follow(await locateTurn(store, owner, session, turnId), signal);
     },
 
-    standing: runner.owners.ofLease,
+    standing: deps.owners.ofLease,
 
     settleAbandoned: (owner, sessionId, lease) =>
-      settleAbandoned(runner, conversationRef(owner, sessionId), lease, { reason: 'interrupted' }),
+      settleAbandoned(deps, conversationRef(owner, sessionId), lease, { reason: 'interrupted' }),
 
     async snapshot(owner, sessionId, turnId) {
       const located = await locateTurn(store, owner, sessionId, turnId);
       const local = running.find(located.turnId);
-      // A turn that another instance ended runs on here until this instance notices.
+      // A turn that another instance has ended runs here until this instance notices that.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
       if (local === undefined || !isOurs) return snapshotTurn(store, located);
       const { events } = local.log;
       return { ...toNames(located), lease: null, status: 'running', events, usage: undefined, last_event: null };
     },
 
-    cancel: (owner, sessionId) => cancelSession(runner, conversationRef(owner, sessionId), running),
+    cancel: (owner, sessionId) => cancelSession(deps, conversationRef(owner, sessionId), running),
 
-    async delete(owner, sessionId, canForward = false) {
-      const ref = conversationRef(owner, sessionId);
-      const marked = await markDeleted(store, ref, clock, canForward);
-      if (marked === undefined) return false;
-      const { lease, freedBytes } = marked;
-      ledger.add(owner, NO_USAGE, -freedBytes);
-      runner.cache.set(ref, undefined);
-      const local = lease === null ? undefined : running.find(lease.turn_id);
-      local?.stop('cancelled');
-      await local?.done.catch(() => {});
-      await eraseSession(store, ref);
-      return true;
-    },
+    delete: (owner, sessionId, canForward = false) => deleteSession(deps, running, { owner, sessionId, canForward }),
 
-    hold: (session, held, { isStarted }) => hold(marks, session, held, isStarted),
-    release: (session, held) => release(marks, session, held),
+    markCompanionState: (session, state, options) => markCompanionState(companionDeps, session, state, options),
+    clearCompanionState: (session, state) => clearCompanionState(companionDeps, session, state),
 
-    async list(owner, after, limit) {
-      const snapshots = await store.query<ConversationDocument>({
-        collection: 'conversations',
-        where: { owner },
-        orderBy: 'updated_at',
-        direction: 'desc',
-        limit,
-        ...(after && { after }),
-      });
-      return snapshots.flatMap(({ ref, data }) => (data === undefined ? [] : [{ id: ref.id, conversation: data }]));
-    },
+    list: (owner, after, limit) => listConversations(store, owner, after, limit),
 
     async drain(graceMs) {
       closing.abort();
-      const turns = running.all();
-      const timer = setTimeout(() => {
-        for (const turn of turns) turn.stop('interrupted');
-      }, graceMs);
-      await Promise.allSettled(turns.map((turn) => turn.done));
-      clearTimeout(timer);
+      await running.drain(graceMs);
       await ledger.flush();
     },
   };
-}
-
-/** The table's or the operator's figure, or less where the provider has refused it for this conversation. */
-function budgetOf({ budgets = [] }: ConversationDocument, model: string, models: Config['models']): number {
-  const known = budgets.find((budget) => budget.model === model)?.tokens ?? Number.POSITIVE_INFINITY;
-  return Math.min(contextTokens(model, models), known);
 }
 
 function toHandle(located: Pick<LocatedTurn, 'conversation' | 'turnId'>, turn: RunningTurn): TurnHandle {

@@ -1,12 +1,15 @@
-// conversation.delete: every document of a session goes. First a tombstone (no caller sees the session and no instance
-// runs it any more, its owner is fenced), then the rest in bounded steps, then the tombstone: a crash in between is
-// finished by the next delete or prompt.
+// conversation.delete erases every document of a session. First a tombstone is written: no caller finds the session, no
+// instance starts a turn in it, and the new epoch fences a running turn. Then the documents are erased in bounded steps,
+// the tombstone last: the next delete or prompt continues after a crash.
 import type { Clock } from '../clock.ts';
 import { NeedsCompanion } from '../engines/needs-companion.ts';
 import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
+import { NO_USAGE } from '../usage.ts';
+import type { TurnDeps } from './deps.ts';
 import {
   type ConversationDocument,
+  conversationRef,
   type Lease,
   type MessagesDocument,
   messagesRef,
@@ -18,16 +21,41 @@ import {
 import { eraseRollouts } from './records/rollouts.ts';
 import { textDeletes } from './records/texts.ts';
 import { deleteKey, discardTurns } from './turns/end-turn.ts';
+import type { RunningTurns } from './turns/running-turns.ts';
 
 const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
 
 /**
- * Hides the session, and lets go of the idempotency keys of what ran and waited in it. The turn that was running (null:
- * none) and the bytes that the owner's total has of it, or undefined when there is no such session. With `canForward`,
- * throws NeedsCompanion when the companion must end something of it.
+ * Deletes a session; false when there is none. With `canForward`, throws NeedsCompanion when the companion has state of
+ * it.
  */
-export async function markDeleted(
+export async function deleteSession(
+  { store, clock, ledger, cache }: TurnDeps,
+  running: RunningTurns,
+  {
+    owner,
+    sessionId,
+    canForward,
+  }: { readonly owner: string; readonly sessionId: string; readonly canForward: boolean },
+): Promise<boolean> {
+  const ref = conversationRef(owner, sessionId);
+  const marked = await markDeleted(store, ref, clock, canForward);
+  if (marked === undefined) return false;
+  ledger.add(owner, NO_USAGE, -marked.freedBytes);
+  cache.set(ref, undefined);
+  const local = marked.lease === null ? undefined : running.find(marked.lease.turn_id);
+  local?.stop('cancelled');
+  await local?.done.catch(() => {});
+  await eraseSession(store, ref);
+  return true;
+}
+
+/**
+ * Writes the tombstone and frees the idempotency keys of the turns that ran or waited. Returns the lease of the running
+ * turn, if any, and the bytes of the session in the owner's total; undefined when there is no such session.
+ */
+async function markDeleted(
   store: Store,
   ref: Ref,
   clock: Clock,
@@ -57,7 +85,7 @@ export async function markDeleted(
   return result;
 }
 
-/** Erases everything of a session that is marked deleted, the tombstone last. Several may do so at once. */
+/** Erases everything of a session that is marked deleted, the tombstone last. Parallel calls are safe. */
 export async function eraseSession(store: Store, ref: Ref): Promise<void> {
   const [snapshot] = await store.get<ConversationDocument>([ref]);
   const conversation = snapshot?.data;
@@ -74,12 +102,12 @@ export async function eraseSession(store: Store, ref: Ref): Promise<void> {
   try {
     await store.commit([{ ref, delete: true, if: { version: snapshot.version } }]);
   } catch (error) {
-    // Another call was faster, and the session may exist again already.
+    // Another call has erased it, and the session may exist again.
     if (!(error instanceof Conflict)) throw error;
   }
 }
 
-/** Erases one turn and its events: what an owner has left behind that did not know yet that its session is gone. */
+/** Erases one turn and its events, also those that its owner wrote after the session was deleted. */
 export async function eraseTurn(store: Store, turnId: string, chunks: number): Promise<void> {
   const events = Array.from(
     { length: chunks },

@@ -77,7 +77,8 @@ export const interactiveStart = defineMethod({
         ...(cols !== undefined && { cols }),
         ...(rows !== undefined && { rows }),
       }),
-      params.session_id !== undefined && services.conversations.hold(handle, 'terminal', { isStarted: false }),
+      params.session_id !== undefined &&
+        services.conversations.markCompanionState(handle, 'terminal', { isStarted: false }),
     ]).catch((error: unknown) => {
       unexpect?.();
       throw error;

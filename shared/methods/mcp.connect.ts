@@ -64,7 +64,7 @@ export const mcpConnect = defineMethod({
     const handle = { owner: caller.keyId, sessionId, name: config.name };
     const connection = await services.mcp.connect(handle, { config, allowedTools, requestId, signal });
     if (sessionId !== undefined) {
-      await services.conversations.hold({ owner: caller.keyId, sessionId }, 'mcp', { isStarted: true });
+      await services.conversations.markCompanionState({ owner: caller.keyId, sessionId }, 'mcp', { isStarted: true });
     }
     return toConnectionResult(connection);
   },

@@ -22,7 +22,7 @@ export const mcpDisconnect = defineMethod({
     const owner = caller.keyId;
     const { sessionId } = await mcp.disconnect({ owner, sessionId: session_id, name });
     if (sessionId !== undefined && mcp.list(owner, sessionId).length === 0) {
-      await conversations.release({ owner, sessionId }, 'mcp');
+      await conversations.clearCompanionState({ owner, sessionId }, 'mcp');
     }
     return { disconnected: true as const, name, ...(sessionId !== undefined && { session_id: sessionId }) };
   },

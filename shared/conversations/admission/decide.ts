@@ -14,7 +14,7 @@ import { appendMessage, takeOverPrompt } from '../records/messages.ts';
 import { messageBytes, storageFull, storageRef } from '../storage.ts';
 import { admit, liveQueue, newConversation } from '../turns/lease.ts';
 import type { AdmissionDeps, PromptRequest } from './admission.ts';
-import { holds, withHeld } from './companion-mark.ts';
+import { hasCompanionState, withCompanionState } from './companion-state.ts';
 import { dropExpired } from './queue.ts';
 
 export type Step =
@@ -80,7 +80,7 @@ export async function decide(
       const current =
         cache.read(snapshot) ?? newConversation(request.owner, request.sessionId, conversationId, request.model, now);
       if (queued && !isKnown(current, turnId)) return { writes: [], result: dropped };
-      if (!queued && request.canForward && holds(current, 'mcp')) return { writes: [], result: elsewhere };
+      if (!queued && request.canForward && hasCompanionState(current, 'mcp')) return { writes: [], result: elsewhere };
       const place = current.queue.find((entry) => entry.turn_id === turnId);
       const promptTurn = (place ?? before)?.prompt_turn ?? null;
       const admission = admit(current, {
@@ -126,14 +126,14 @@ export async function decide(
           };
         }
         case 'admitted': {
-          const hasTools = request.canForward ? holds(current, 'mcp') : request.hasTools(request.sessionId);
-          const marked = withHeld(admission.conversation, 'mcp', hasTools);
+          const hasTools = request.canForward ? hasCompanionState(current, 'mcp') : request.hasTools(request.sessionId);
+          const marked = withCompanionState(admission.conversation, 'mcp', hasTools);
           const { conversation, writes } =
             (promptTurn === null ? undefined : takeOverPrompt(marked, promptTurn, turnId)) ??
             appendMessage(marked, { role: 'user', text: request.prompt, turnId, now, partial: false });
           return {
             writes: [{ ref, data: conversation }, ...writes, ...more()],
-            result: () => admitted(conversation, holds(current, 'mcp') && !hasTools),
+            result: () => admitted(conversation, hasCompanionState(current, 'mcp') && !hasTools),
           };
         }
       }

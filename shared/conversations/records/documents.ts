@@ -67,7 +67,7 @@ export interface QueuedPrompt {
 }
 
 /** What of a session can be in the memory of the companion: connected MCP servers, a terminal. */
-export type Held = 'mcp' | 'terminal';
+export type CompanionState = 'mcp' | 'terminal';
 
 /** `conversations/<hash of owner and session id>`: state, lease and recent history of one session. No TTL. */
 export interface ConversationDocument {
@@ -99,7 +99,7 @@ export interface ConversationDocument {
   readonly stored_bytes?: number;
   readonly counted_bytes?: number;
   /** What the companion holds for the session, or held: it may have gone with its instance. */
-  readonly companion?: readonly Held[];
+  readonly companion?: readonly CompanionState[];
 }
 
 /** `messages/<conversation id>-<n>`: older messages, oldest first; the last chunk grows until it is full. No TTL. */

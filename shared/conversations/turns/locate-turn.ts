@@ -47,6 +47,24 @@ export async function findConversation(
   return conversation === undefined || conversation.deleted ? undefined : { ref, conversation };
 }
 
+/** Sessions of a key, the one used last first. */
+export async function listConversations(
+  store: Store,
+  owner: string,
+  after: { readonly value: string; readonly id: string } | undefined,
+  limit: number,
+): Promise<readonly { readonly id: string; readonly conversation: ConversationDocument }[]> {
+  const snapshots = await store.query<ConversationDocument>({
+    collection: 'conversations',
+    where: { owner },
+    orderBy: 'updated_at',
+    direction: 'desc',
+    limit,
+    ...(after && { after }),
+  });
+  return snapshots.flatMap(({ ref, data }) => (data === undefined ? [] : [{ id: ref.id, conversation: data }]));
+}
+
 /**
  * The turn a caller means: the present or last one when `turnId` is undefined, in the turn's own session when
  * `sessionId` is. Throws `not_found`.

@@ -5,27 +5,35 @@ export interface RunningTurns {
   /** Kept until its `done` has settled. */
   add(turn: RunningTurn): void;
   find(turnId: string): RunningTurn | undefined;
-  all(): RunningTurn[];
+  /** Resolves when all turns have ended; those that still run after `graceMs` end as interrupted. */
+  drain(graceMs: number): Promise<void>;
 }
 
 /**
- * Turns lie in boxes that are emptied when they end. A Map that many keys pass through is copied now and then, and what
- * a discarded copy holds lives until the next full collection: with every stream and event of its turns, that was a
- * twentieth of a prompt's time.
+ * The Map holds entries that are emptied when their turn ends. V8 copies a Map now and then when many keys are added
+ * and deleted, and an old copy keeps its values until the next full garbage collection: with all streams and events of
+ * ended turns, that was a twentieth of a prompt's time (bench `prompt`, throughput).
  */
 export function createRunningTurns(): RunningTurns {
-  const boxes = new Map<string, { turn: RunningTurn | undefined }>();
+  const entries = new Map<string, { turn: RunningTurn | undefined }>();
   return {
     add(turn) {
-      const box = { turn: turn as RunningTurn | undefined };
-      boxes.set(turn.turnId, box);
-      const leave = (): void => {
-        box.turn = undefined;
-        boxes.delete(turn.turnId);
+      const entry: { turn: RunningTurn | undefined } = { turn };
+      entries.set(turn.turnId, entry);
+      const remove = (): void => {
+        entry.turn = undefined;
+        entries.delete(turn.turnId);
       };
-      turn.done.then(leave, leave);
+      turn.done.then(remove, remove);
     },
-    find: (turnId) => boxes.get(turnId)?.turn,
-    all: () => [...boxes.values()].flatMap(({ turn }) => (turn === undefined ? [] : [turn])),
+    find: (turnId) => entries.get(turnId)?.turn,
+    async drain(graceMs) {
+      const turns = [...entries.values()].flatMap(({ turn }) => turn ?? []);
+      const timer = setTimeout(() => {
+        for (const turn of turns) turn.stop('interrupted');
+      }, graceMs);
+      await Promise.allSettled(turns.map((turn) => turn.done));
+      clearTimeout(timer);
+    },
   };
 }

@@ -1,0 +1,100 @@
+// Starts a prompt: budget of tokens, admission, tools, then the turn on this instance. A prompt whose idempotency key is
+// taken starts nothing.
+import type { Ids } from '../../clock.ts';
+import type { Config } from '../../config/config.ts';
+import { contextTokens } from '../../engines/direct/context-tokens.ts';
+import type { Credential, Engines, Toolset } from '../../engines/engine.ts';
+import { fitToolset } from '../../engines/tools/fit-tools.ts';
+import { toRpcError } from '../../errors.ts';
+import { boundTokens } from '../../estimate-tokens.ts';
+import { type AdmissionDeps, admitPrompt, hashParams, type PromptRequest } from '../admission/admission.ts';
+import type { ConversationDocument } from '../records/documents.ts';
+import type { OnBusy } from './lease.ts';
+import { type RunningTurn, startTurn } from './turn-runner.ts';
+
+/** The longest that a caller without a stream waits for a provider's Retry-After. */
+const UNSTREAMED_WAIT_MS_MAX = 10_000;
+
+export interface PromptParams {
+  readonly owner: string;
+  readonly prompt: string;
+  /** A new session is created when absent. */
+  readonly sessionId: string | undefined;
+  readonly model: string | undefined;
+  readonly instructions: string | undefined;
+  readonly onBusy: OnBusy;
+  readonly idempotencyKey: string | undefined;
+  /** The call can be forwarded to the companion, and is (NeedsCompanion) when the companion has the session's tools. */
+  readonly canForward?: boolean;
+  /** The caller receives the turn's events; without them it does not wait long for a provider's Retry-After. */
+  readonly isStreamed?: boolean;
+  /** The caller's own account, and the login it comes from. */
+  readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
+}
+
+export interface PromptDeps extends AdmissionDeps {
+  readonly config: Config;
+  readonly engines: Engines;
+  readonly ids: Ids;
+  /** The tools that prompts of a session may use. */
+  readonly toolset?: ((owner: string, sessionId: string) => Toolset | undefined) | undefined;
+  /** Waits, for a bounded time, for changes of these tools that their servers have announced. */
+  readonly toolsReady?: ((owner: string, sessionId: string) => Promise<void>) | undefined;
+}
+
+export type StartedPrompt =
+  | { readonly kind: 'started'; readonly conversation: ConversationDocument; readonly turn: RunningTurn }
+  /** The idempotency key is taken: this turn is the answer. */
+  | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string };
+
+export async function startPrompt(deps: PromptDeps, params: PromptParams): Promise<StartedPrompt> {
+  const { engines, config, ids, ledger, toolset } = deps;
+  const { owner, instructions, idempotencyKey, login } = params;
+  const { engine, model } = engines.resolve(params.model, login?.credential);
+  const sessionId = params.sessionId ?? ids.next('sess');
+  const startMs = performance.now();
+  if (params.sessionId !== undefined) await deps.toolsReady?.(owner, sessionId);
+  const refusal = await ledger.admit(owner).then(() => undefined, toRpcError);
+  // An answer that is paid for is returned again, even when no tokens are left.
+  if (refusal !== undefined && idempotencyKey === undefined) throw refusal;
+  const admitted = await admitPrompt(deps, {
+    owner,
+    sessionId,
+    isNew: params.sessionId === undefined,
+    prompt: params.prompt,
+    model,
+    onBusy: params.onBusy,
+    canForward: params.canForward === true,
+    hasTools: (session) => toolset?.(owner, session) !== undefined,
+    refusal,
+    idempotency: toIdempotency(params),
+  });
+  if (admitted.kind === 'duplicate') return admitted;
+  const { conversation } = admitted;
+  const tools = fitToolset(toolset?.(owner, conversation.session_id), model);
+  const otherBytes = Buffer.byteLength(instructions ?? '') + (tools?.chars ?? 0);
+  const turn = startTurn(deps, {
+    ...admitted,
+    engine,
+    instructions,
+    credential: login?.credential,
+    retryWaitMsMax: params.isStreamed === false ? UNSTREAMED_WAIT_MS_MAX : undefined,
+    tools,
+    budgetTokens: budgetOf(conversation, model, config.models) - boundTokens(otherBytes),
+    spans: [{ phase: 'admission', startMs, endMs: performance.now() }],
+  });
+  return { kind: 'started', conversation, turn };
+}
+
+function toIdempotency(params: PromptParams): PromptRequest['idempotency'] {
+  const { idempotencyKey: key, prompt, model, instructions, sessionId, onBusy, login } = params;
+  if (key === undefined) return undefined;
+  const hashed = { prompt, model, instructions, session_id: sessionId, onBusy, auth_session_id: login?.sessionId };
+  return { key, paramsHash: hashParams(hashed) };
+}
+
+/** The table's or the operator's figure, or less where the provider has refused it for this conversation. */
+function budgetOf({ budgets = [] }: ConversationDocument, model: string, models: Config['models']): number {
+  const known = budgets.find((budget) => budget.model === model)?.tokens ?? Number.POSITIVE_INFINITY;
+  return Math.min(contextTokens(model, models), known);
+}
