@@ -49,7 +49,8 @@ export interface HttpServerOptions {
 /**
  * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other
  * protocol that a client offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is
- * (RFC 9110, 7.8).
+ * (RFC 9110, 7.8). Nor is one behind a request that is still being answered: it would take the connection away from that
+ * answer.
  */
 export function createHttpServer(listener: RequestListener, { guard, times }: HttpServerOptions = {}): HttpServer {
   const sockets = new Set<Socket>();
@@ -57,8 +58,8 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
   const server: Server = createServer({
     ...SERVER_OPTIONS,
     ...times,
-    shouldUpgradeCallback: ({ headers }) =>
-      headers.upgrade?.toLowerCase() === 'websocket' && server.listenerCount('upgrade') > 0,
+    shouldUpgradeCallback: ({ headers, socket }) =>
+      headers.upgrade?.toLowerCase() === 'websocket' && server.listenerCount('upgrade') > 0 && !isAnswering(socket),
   });
   // A client may end its side behind its request and still read (`nc -N`, HTTP/1.0 clients).
   Reflect.set(server, 'httpAllowHalfOpen', true);
@@ -76,6 +77,7 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
     socket.once('end', () => probe(responses));
     return responses;
   };
+  const isAnswering = (socket: Socket): boolean => (open.get(socket)?.responses.size ?? 0) > 0;
   const admit = (req: IncomingMessage, res: ServerResponse): boolean => {
     const responses = responsesOn(req.socket);
     responses.add(res);
@@ -93,6 +95,11 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
     if (admit(req, res)) return listener(req, res);
   });
   server.on('clientError', (error, socket) => endBroken(error, socket, open.get(socket)));
+  // Without a listener node would cut the connection, and an answer on it.
+  server.on('connect', (_req, socket) => {
+    socket.on('error', () => {});
+    endBroken(Object.assign(new Error('CONNECT'), { code: 'CONNECT' }), socket, open.get(socket));
+  });
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
     // `Expect: 100-continue`: the client receives `100 Continue` when the handler starts to read it, so after
     // authentication.
@@ -193,6 +200,7 @@ function endSoon(socket: Duplex): void {
 
 const BROKEN: ReadonlyMap<string, readonly [number, string, string]> = new Map([
   ['HPE_HEADER_OVERFLOW', [431, 'Request Header Fields Too Large', 'the request headers are too large']],
+  ['CONNECT', [405, 'Method Not Allowed', 'CONNECT is not supported: this is no proxy']],
   ['HPE_CHUNK_EXTENSIONS_OVERFLOW', [413, 'Payload Too Large', 'the chunk extensions are too large']],
   ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'Request Timeout', 'the request was not sent in time']],
 ]);

@@ -70,6 +70,7 @@ describe('a stream', () => {
     ['half a request head', 'GET /health HTTP/1.1\r\nHost: loc'],
     ['a NUL byte', '\0'],
     ['a request that is not HTTP', 'hello\r\n\r\n'],
+    ['a request for a tunnel', 'CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n'],
   ])('goes on to its end when its client ends its side behind %s', async (session, behind) => {
     const socket = open();
     socket.write(prompt('a', session.replaceAll(' ', '-')));
@@ -104,6 +105,48 @@ describe('a stream', () => {
     const lines = gateway.logged().match(/.*"origin":"https:\/\/evil\.example".*/g);
     expect(lines).toHaveLength(1);
     expect(lines?.[0]).toContain('ALLOWED_ORIGINS');
+  });
+});
+
+describe('a request behind one that is still being answered', () => {
+  const UPGRADE = 'Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13';
+  it.each([
+    [
+      'for a WebSocket',
+      `GET /ws HTTP/1.1\r\nHost: localhost\r\n${KEY}\r\n${UPGRADE}\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n`,
+      '426',
+    ],
+    ['for a tunnel', 'CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n', undefined],
+  ])('%s does not take the connection away from the answer', async (_name, behind, status) => {
+    const asked = Promise.withResolvers<() => void>();
+    const server = createHttpServer((req, res) => {
+      if (req.url === '/ws') res.writeHead(426, { Connection: 'close' }).end();
+      else asked.resolve(() => res.end('whole'));
+    });
+    server.on('upgrade', (_req, socket) => socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n'));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    const text = readAll(socket);
+    socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\n\r\n${behind}`);
+    const answer = await asked.promise;
+    // What is behind has been read when another connection is served.
+    await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/ws`);
+    answer();
+    const [, first, ...rest] = (await text).split('HTTP/1.1 ');
+    expect(first).toMatch(/^200 OK.*whole$/s);
+    expect(rest.map((one) => one.slice(0, 3))).toEqual(status === undefined ? [] : [status]);
+    server.close();
+  });
+
+  it('is answered with 405 and JSON when a request for a tunnel comes first', async () => {
+    const server = createHttpServer(() => {});
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    socket.write('CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    expect(await readAll(socket)).toMatch(/^HTTP\/1\.1 405 .*"reason":"invalid_request"/s);
+    server.close();
   });
 });
 
