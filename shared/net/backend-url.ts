@@ -41,15 +41,16 @@ export function isBelow(base: URL, url: URL): boolean {
   return findPathProblem(url.pathname.slice(prefix.length)) === undefined;
 }
 
+/** Look like a slash, and become one where a server stores names in an old code page. */
+const SLASHES = /[\\\u00a5\u20a9\u2044\u2215]/g;
+
 /** Sequences in the path that one server decodes and another does not, for any number of decodings. */
 function findPathProblem(path: string): string | undefined {
   let decoded = path;
   for (let round = 0; ; round++) {
     if (DISGUISED.test(decoded)) return 'must not contain encoded dots or slashes';
     if (/%(?:2f|5c|[01][\da-f]|7f)/i.test(decoded)) return 'must not contain encoded slashes or control characters';
-    if (decoded.split('/').some((segment) => /^(?:\.|%2e){1,2}$/i.test(segment.replace(/(?:;|%3b).*$/is, '')))) {
-      return 'must not contain . or .. segments';
-    }
+    if (hasDots(decoded) || hasDots(toPlain(decoded))) return 'must not contain . or .. segments';
     const next = decoded.replaceAll(/%([\da-f]{2})/gi, (_, hex: string) =>
       String.fromCharCode(Number.parseInt(hex, 16)),
     );
@@ -57,6 +58,18 @@ function findPathProblem(path: string): string | undefined {
     if (round === DECODINGS_MAX) return 'is encoded too often';
     decoded = next;
   }
+}
+
+function hasDots(path: string): boolean {
+  return path.split('/').some((segment) => /^(?:\.|%2e){1,2}\s*$/i.test(segment.replace(/(?:;|%3b).*$/is, '')));
+}
+
+/** The path with the compatible characters of Unicode replaced (`．．` is `..`), as some servers and file systems do. */
+function toPlain(path: string): string {
+  // Decoded bytes are one character each, unless the path came as characters.
+  const isBytes = /^[\0-\xff]*$/.test(path);
+  const text = isBytes ? Buffer.from(path, 'latin1').toString('utf8') : path;
+  return text.normalize('NFKC').replace(SLASHES, '/');
 }
 
 function wrong(message: string): RpcError {

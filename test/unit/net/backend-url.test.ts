@@ -57,6 +57,14 @@ it.each([
   '/%25c0%25ae/admin',
   '/%u002e%u002e/admin',
   '/a%250d%250aX',
+  '/．．/admin',
+  '/‥/admin',
+  '/%ef%bc%8e%ef%bc%8e/admin',
+  '/..%ef%bc%8fadmin',
+  '/..%25ef%25bc%258fadmin',
+  '/..%e2%81%84admin',
+  '/..%c2%a5admin',
+  '/..%20/admin',
   `/%${'25'.repeat(20)}2e`,
 ])('refuses %j', (endpoint) => {
   expect(() => toBackendUrl(BASE, endpoint)).toThrow(RpcError);
@@ -71,6 +79,8 @@ it.each([
   ['https://api.example.com/base/%252e%252e/secret', false],
   ['https://api.example.com/base/..%2fsecret', false],
   ['https://api.example.com/base/..;/secret', false],
+  ['https://api.example.com/base/..%ef%bc%8fsecret', false],
+  ['https://api.example.com/base/a%ef%bc%8fb/...x/%e2%80%a6', true],
   ['http://api.example.com/base/a', false],
   ['https://api.example.com:444/base/a', false],
   ['https://evil.example/base/a', false],
