@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../log.ts';
+import { digitsOf, isMarked, parseMarked } from '../rpc/exact-json.ts';
 import type { Store } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import type { GatewayEvent } from './event.ts';
@@ -15,18 +16,27 @@ const PREFIX = 'deployment.';
 const AHEAD_MS_MAX = 5 * 60_000;
 
 /**
- * Senders write `"version": 3` or null: what can be shown is shown, cut to a bound, and the rest counts as absent.
+ * Senders write `"version": 3` or null: what can be shown is shown, with every digit, cut to a bound, and the rest counts
+ * as absent.
  */
 const text = (charsMax: number) =>
   z
     .union([z.string().min(1), z.number(), z.boolean()])
     .optional()
     .catch(undefined)
-    .transform((value) => (value === undefined ? undefined : String(value).slice(0, charsMax)));
+    .transform((value) => (value === undefined ? undefined : toText(value).slice(0, charsMax)));
+
+function toText(value: string | number | boolean): string {
+  return isMarked(value) ? digitsOf(value) : String(value);
+}
 
 const Body = z.object({
   data: z.object({
-    service: z.string().min(1).max(128),
+    service: z
+      .string()
+      .min(1)
+      .max(128)
+      .refine((service) => !isMarked(service)),
     region: text(64).transform((region) => region ?? 'global'),
     version: text(256),
     status: text(64),
@@ -127,7 +137,7 @@ function isNewer(
 
 function dataOf(body: string): z.output<typeof Body>['data'] | undefined {
   try {
-    return Body.parse(JSON.parse(body)).data;
+    return Body.parse(parseMarked(body)).data;
   } catch {
     return undefined;
   }

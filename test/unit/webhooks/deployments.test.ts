@@ -101,6 +101,13 @@ describe('the latest state', () => {
     expect(await all()).toMatchObject([shown]);
   });
 
+  test('has every digit of a number that JavaScript would round', async () => {
+    const body = '{"data":{"service":"wrapper","version":9007199254740993,"region":1e400}}';
+    expect(await apply({ ...eventOf(), body })).toBe('applied');
+    expect(await all()).toMatchObject([{ version: '9007199254740993', region: '1e400' }]);
+    expect(await apply({ ...eventOf(), body: '{"data":{"service":9007199254740993}}' })).toBe('ignored');
+  });
+
   test('is kept per service and region', async () => {
     await apply(eventOf({ id: 'a', data: { service: 'one', region: 'r1' } }));
     await apply(eventOf({ id: 'b', data: { service: 'one', region: 'r2' } }));
