@@ -69,15 +69,15 @@ function createSender() {
 }
 
 /** A client whose unread bytes stay in the gateway but for the one chunk that the client's stream has taken. */
-async function connectDirectly({ services, gateway }: Fixture): Promise<Client> {
+async function connectDirectly({ services, gateway }: Fixture): Promise<Client & { readonly isKept: () => boolean }> {
   const server = createServer();
-  attachWebSocket(server, services, gateway);
+  const sockets = attachWebSocket(server, services, gateway);
   const [near, far] = duplexPair();
   server.emit('connection', far);
   const socket = new WebSocket('ws://localhost/ws', { headers: { 'X-API-Key': KEY }, createConnection: () => near });
   const client = clientOf(socket);
   await once(socket, 'open');
-  return client;
+  return { ...client, isKept: () => sockets.size === 1 };
 }
 
 it('a key has at most 10 connections, whichever of its secrets opens them; another key has its own', async () => {
@@ -179,6 +179,27 @@ it('a reader with 1 MiB unread is closed with 1013 after 10 s, one with less is 
   stuck.socket.resume();
   expect(await stuck.closed).toEqual({ code: 1013, reason: 'too much is unread' });
   expect((await slow.call('test.send')).result).toEqual({});
+});
+
+it('a paused reader is kept as long as it takes something between two pings, though its pongs are not read', async () => {
+  const { state, method } = createSender();
+  const client = await connectDirectly(await fixtureOf({ methods: [method] }));
+  client.socket.pause();
+  client.send({ jsonrpc: '2.0', method: 'test.send', params: { frames: 15, at_once: true }, id: 1 });
+  await expect.poll(() => state.calls).toBe(1);
+  client.socket.on('message', () => client.socket.pause());
+  for (let pings = 1; pings <= 4; pings++) {
+    await advance(30_000);
+    client.socket.resume();
+    await once(client.socket, 'message');
+    // The server sees that it has moved.
+    await advance(0);
+  }
+  await advance(30_000);
+  expect(client.isKept()).toBe(true);
+  await advance(30_000);
+  expect(client.isKept()).toBe(false);
+  expect(client.received).toHaveLength(4);
 });
 
 /** Resolves when the server has read everything that was sent, or the connection has ended. */

@@ -1,5 +1,5 @@
-// What `conversation.status`, `.cancel`, `.list` and `.history` say of a session in each of its states, and that a prompt
-// passes on its own instructions and reasoning.
+// What `conversation.status`, `.cancel`, `.list` and `.history` say of a session in each of its states, and that a
+// prompt passes on its own instructions and reasoning.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
