@@ -71,6 +71,18 @@ describe('a daily budget', () => {
     expect(stage.provider.calls).toBe(1);
   });
 
+  it('that a clock 400 days ahead has used up is there once it is right; no refusal lasts longer than a day', async () => {
+    const c = await stage.instance({ GATEWAY_DAILY_TOKENS: '10' });
+    const aheadMs = 400 * 86_400_000;
+    stage.clock.step(aheadMs);
+    await c.prompt('[[say a long enough answer to use the budget up]]');
+    expect((await failure(c.prompt('more'))).retryAfterMs).toBeLessThanOrEqual(86_400_000);
+    await c.services.conversations.ledger.flush();
+    stage.clock.step(-aheadMs);
+    await c.prompt('[[say a long enough answer to use the budget up]]', { session_id: 't' });
+    expect((await failure(c.prompt('more'))).retryAfterMs).toBeLessThanOrEqual(86_400_000);
+  });
+
   it('is overshot by at most the turns in flight', async () => {
     const c = await stage.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const prompts = Array.from({ length: 5 }, (_, n) =>
