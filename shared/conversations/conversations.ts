@@ -68,7 +68,7 @@ export interface Conversations {
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
   /**
-   * False when there was nothing to delete. With `canForward`, throws NeedsCompanion when the companion has state of
+   * False when there was nothing to delete. With `canForward`, throws RunsOnCompanion when the companion has state of
    * the session.
    */
   delete(owner: string, sessionId: string, canForward?: boolean): Promise<boolean>;

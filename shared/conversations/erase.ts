@@ -2,7 +2,7 @@
 // instance starts a turn in it, and the new epoch fences a running turn. Then the documents are erased in bounded steps,
 // the tombstone last: the next delete or prompt continues after a crash.
 import type { Clock } from '../clock.ts';
-import { NeedsCompanion } from '../engines/needs-companion.ts';
+import { RunsOnCompanion } from '../engines/place.ts';
 import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import { NO_USAGE } from '../usage.ts';
@@ -27,7 +27,7 @@ const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
 
 /**
- * Deletes a session; false when there is none. With `canForward`, throws NeedsCompanion when the companion has state of
+ * Deletes a session; false when there is none. With `canForward`, throws RunsOnCompanion when the companion has state of
  * it.
  */
 export async function deleteSession(
@@ -65,7 +65,7 @@ async function markDeleted(
     const current = snapshot?.data as ConversationDocument | undefined;
     if (current === undefined) return { writes: [], result: undefined };
     if (current.deleted) return { writes: [], result: { lease: null, freedBytes: 0 } };
-    if (canForward && (current.companion?.length ?? 0) > 0) throw new NeedsCompanion();
+    if (canForward && (current.companion?.length ?? 0) > 0) throw new RunsOnCompanion();
     const tombstone: ConversationDocument = {
       ...current,
       owner: '',

@@ -1,7 +1,7 @@
 // Methods that need a process, on an instance that starts none: the call goes to the companion, after everything here
 // has checked it (scope, params, limit), and its notifications and its answer come back as if it had run here.
 import { z } from 'zod';
-import { NeedsCompanion } from '../engines/needs-companion.ts';
+import { RunsOnCompanion } from '../engines/place.ts';
 import { ERRORS, type Reason, RpcError } from '../errors.ts';
 import type { MethodContext } from '../methods/define-method.ts';
 import type { AnyMethod, Registry } from '../rpc/method.ts';
@@ -41,16 +41,16 @@ export function forwardToCompanion(
     if (method.runs === 'companion') {
       return { ...method, handle: (params, context) => forward(method.name, params, context) };
     }
-    if (method.needsProcess === undefined) return method;
+    if (method.placeOf === undefined) return method;
     return {
       ...method,
       async handle(params, context) {
-        const isSent = await method.needsProcess?.(params, context);
-        if (isSent === true) return forward(method.name, params, context);
+        const place = await method.placeOf?.(params, context);
+        if (place === 'companion') return forward(method.name, params, context);
         try {
           return await method.handle(params, { ...context, canForward: companion !== undefined });
         } catch (error) {
-          if (error instanceof NeedsCompanion) return forward(method.name, params, context);
+          if (error instanceof RunsOnCompanion) return forward(method.name, params, context);
           throw error;
         }
       },

@@ -15,7 +15,7 @@ export const conversationDelete = defineMethod({
     z.object({ deleted: z.literal(false), status: z.literal('not_found'), session_id: z.string() }),
   ]),
   example: { params: { session_id: 'my-session-123' }, result: { deleted: true, session_id: 'my-session-123' } },
-  needsProcess: () => false,
+  placeOf: () => 'local',
   async handle({ session_id }, { services, caller, canForward }) {
     const { conversations, mcp, terminals } = services;
     const deleted = await conversations.delete(caller.keyId, session_id, canForward);

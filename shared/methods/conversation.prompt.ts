@@ -1,7 +1,7 @@
 // `conversation.prompt`: one durable turn of a conversation.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { answerPrompt, PROMPT_ERRORS, PromptParams, promptNeedsProcess } from './prompt-turn.ts';
+import { answerPrompt, PROMPT_ERRORS, PromptParams, placeOfPrompt } from './prompt-turn.ts';
 import { UsageResult } from './schemas/schemas.ts';
 
 export const conversationPrompt = defineMethod({
@@ -47,6 +47,6 @@ export const conversationPrompt = defineMethod({
       usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
     },
   },
-  needsProcess: (params, context) => promptNeedsProcess(params, context),
+  placeOf: (params, context) => placeOfPrompt(params, context),
   handle: (params, context) => answerPrompt(params, context),
 });

@@ -44,7 +44,7 @@ export interface MethodContext {
     readonly socketUrl?: string;
   };
   /**
-   * The call can still be forwarded to the companion: the handler may throw NeedsCompanion before it has changed
+   * The call can still be forwarded to the companion: the handler may throw RunsOnCompanion before it has changed
    * anything.
    */
   readonly canForward?: boolean;

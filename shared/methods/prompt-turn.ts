@@ -2,9 +2,10 @@
 
 import { z } from 'zod';
 import { type PromptAnswer, toAnswer } from '../conversations/turns/answer.ts';
-import { loginNeedsCompanion, needsCompanion } from '../engines/needs-companion.ts';
+import { placeOfLogin, placeOfModel } from '../engines/place.ts';
 import { type Reason, RpcError } from '../errors.ts';
 import { HEADERS } from '../protocol.ts';
+import type { Place } from '../rpc/method.ts';
 import { isBlank } from '../text.ts';
 import type { MethodContext } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
@@ -48,15 +49,15 @@ export const PROMPT_ERRORS = [
   'not_found',
 ] as const satisfies readonly Reason[];
 
-/** Whether the turn is one of Codex; only a prompt that names a login and no model costs a read to know. */
-export function promptNeedsProcess(
+/** Only a prompt that names a login and no model costs a read. */
+export function placeOfPrompt(
   { model, auth_session_id: login }: z.output<typeof PromptParams>,
   { services, caller, signal }: MethodContext,
-): boolean | Promise<boolean> {
-  if (model !== undefined || login === undefined) return needsCompanion(model ?? services.engines.defaultModel);
+): Place | Promise<Place> {
+  if (model !== undefined || login === undefined) return placeOfModel(model ?? services.engines.defaultModel);
   return services.logins
     .providerOf(caller.keyId, login, signal)
-    .then((provider) => provider !== undefined && loginNeedsCompanion(provider));
+    .then((provider) => (provider === undefined ? 'local' : placeOfLogin(provider)));
 }
 
 /** Runs the turn and answers it; `proto` and binary frames run the very same. */

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { checkParams } from '../rpc/issues.ts';
 import { defineMethod } from './define-method.ts';
-import { answerPrompt, PROMPT_ERRORS, PromptParams, promptNeedsProcess } from './prompt-turn.ts';
+import { answerPrompt, PROMPT_ERRORS, PromptParams, placeOfPrompt } from './prompt-turn.ts';
 import { SessionId } from './schemas/schemas.ts';
 
 export const proto = defineMethod({
@@ -21,7 +21,7 @@ export const proto = defineMethod({
     params: { stream_id: 'session-123', data: 'CgVIZWxsbw==' },
     result: { stream_id: 'session-123', data: 'CgJIaRILc2Vzc2lvbi0xMjM=' },
   },
-  needsProcess: async (params, context) => promptNeedsProcess(await toPrompt(params), context),
+  placeOf: async (params, context) => placeOfPrompt(await toPrompt(params), context),
   async handle(params, context) {
     const { encodeReply } = await import('../proto/codec.ts');
     const answer = await answerPrompt(await toPrompt(params), context);

@@ -3,6 +3,9 @@
 import type { ZodObject, ZodType, z } from 'zod';
 import type { Reason } from '../errors.ts';
 
+/** Where a call runs: on the instance that received it, or on the companion, which may start processes. */
+export type Place = 'local' | 'companion';
+
 export interface MethodDefinition<Context, Params extends ZodObject = ZodObject, Result extends ZodType = ZodType> {
   /** Wire name, e.g. `conversation.prompt`; also the file's name. */
   readonly name: string;
@@ -16,10 +19,13 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
    * down. `work`: costs money, runs a command or changes something: fails closed with 503.
    */
   readonly cost: 'free' | 'read' | 'work';
+  /** Where every call runs; the jsonrpc function forwards what runs on the companion. Default: `local`. */
+  readonly runs?: Place;
   /**
-   * Where the handler can run; `companion` needs a process and is forwarded by the jsonrpc function. Default: anywhere.
+   * Decides it for one call instead. The handler of such a method may also find out later that it must run on the
+   * companion (`canForward` of its context).
    */
-  readonly runs?: 'anywhere' | 'companion';
+  placeOf?(params: z.output<Params>, context: Context): Place | Promise<Place>;
   /** A call holds up to some megabytes while it makes its answer: few of them run at a time on an instance. */
   readonly isBulky?: true;
   /**
@@ -34,11 +40,6 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   /** Reasons of errors.ts this method itself answers, beyond those every call can meet. */
   readonly errors?: readonly Reason[];
   readonly example: { readonly params: z.input<Params>; readonly result: z.input<Result> };
-  /**
-   * For a method that runs anywhere: whether this call of it needs a process all the same, and is forwarded as if it
-   * ran on the companion. A method that has this may also find out later (`canForward` of its context).
-   */
-  needsProcess?(params: z.output<Params>, context: Context): boolean | Promise<boolean>;
   handle(params: z.output<Params>, context: Context): Promise<z.input<Result>>;
 }
 

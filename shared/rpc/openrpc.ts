@@ -55,7 +55,7 @@ function toMethod<Context>(method: AnyMethod<Context>, unavailable: Unavailable)
     ],
     'x-scope': method.scope,
     'x-cost': method.cost,
-    'x-runs': method.runs ?? 'anywhere',
+    'x-runs': method.runs === 'companion' ? 'companion' : 'anywhere',
     ...(method.needs && { 'x-available': missing === undefined }),
     ...(missing !== undefined && { 'x-unavailable-reason': missing }),
   };

@@ -2,7 +2,7 @@
 // again, until the turn is ours to run, answered by another, or refused.
 import { createHash } from 'node:crypto';
 import type { Ids } from '../../clock.ts';
-import { NeedsCompanion } from '../../engines/needs-companion.ts';
+import { RunsOnCompanion } from '../../engines/place.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';
@@ -67,7 +67,7 @@ export function hashParams(params: Readonly<Record<string, unknown>>): string {
 
 /**
  * Resolves once the turn runs under our lease, or is found to be a duplicate. Throws `session_busy`, `queue_full`,
- * `cancelled`, NeedsCompanion.
+ * `cancelled`, RunsOnCompanion.
  */
 export async function admitPrompt(deps: AdmissionDeps, asked: PromptRequest): Promise<Admitted> {
   const { clock, turns, closing } = deps;
@@ -102,7 +102,7 @@ export async function admitPrompt(deps: AdmissionDeps, asked: PromptRequest): Pr
     }
     switch (step.kind) {
       case 'elsewhere':
-        throw new NeedsCompanion();
+        throw new RunsOnCompanion();
       case 'admitted':
         return { ...step, ref };
       case 'duplicate':

@@ -24,7 +24,7 @@ export interface PromptParams {
   readonly instructions: string | undefined;
   readonly onBusy: OnBusy;
   readonly idempotencyKey: string | undefined;
-  /** The call can be forwarded to the companion, and is (NeedsCompanion) when the companion has the session's tools. */
+  /** The call can be forwarded to the companion, and is (RunsOnCompanion) when the companion has the session's tools. */
   readonly canForward?: boolean;
   /** The caller receives the turn's events; without them it does not wait long for a provider's Retry-After. */
   readonly isStreamed?: boolean;

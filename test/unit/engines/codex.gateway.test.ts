@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEngines } from '../../../shared/engines/engines.ts';
-import { needsCompanion } from '../../../shared/engines/needs-companion.ts';
+import { placeOfModel } from '../../../shared/engines/place.ts';
 import { type ResponsesApi, startResponsesApi } from '../../support/fakes/responses-api.ts';
 import { API_KEY, byPrompt, codexProgram, saidIn } from '../../support/fixtures/codex.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
@@ -108,7 +108,11 @@ describe('a gateway without Codex', () => {
   });
 
   it('tells which models need a process', () => {
-    expect(['codex/gpt-5.5', 'openai/gpt-5.5', 'offline/echo'].map(needsCompanion)).toEqual([true, false, false]);
+    expect(['codex/gpt-5.5', 'openai/gpt-5.5', 'offline/echo'].map(placeOfModel)).toEqual([
+      'companion',
+      'local',
+      'local',
+    ]);
   });
 
   it.each([

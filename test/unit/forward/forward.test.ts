@@ -66,7 +66,7 @@ const sometimes = defineMethod({
   params: z.strictObject({ process: z.boolean() }),
   result: z.object({ turns: z.number() }),
   example: { params: { process: true }, result: { turns: 0 } },
-  needsProcess: ({ process }) => process,
+  placeOf: ({ process }) => (process ? 'companion' : 'local'),
   async handle(_, { notify }) {
     await notify('conversation.event', { turn_id: 'turn_1', seq: 7 });
     return { turns: 1 };
