@@ -59,6 +59,7 @@ export async function buildCompanion(outdir = path.join(ROOT, 'dist/companion'))
 
 async function bundle(outdir: string, entryPoints: Record<string, string>, external: string[]): Promise<Metafile> {
   await rm(outdir, { recursive: true, force: true });
+  const { version } = await ownManifest();
   const { metafile } = await build({
     absWorkingDir: ROOT,
     entryPoints,
@@ -75,6 +76,7 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
     minifySyntax: true,
     legalComments: 'linked',
     external,
+    define: { GATEWAY_VERSION: JSON.stringify(version) },
     plugins: [builtinsByRequire, namedDynamicImports],
     metafile: true,
     logLevel: 'warning',

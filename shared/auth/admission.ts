@@ -1,5 +1,5 @@
-// Whether an authenticated caller may go on: one charge on its limits, then its scope. Returns the decision together with
-// the refusal; the same for JSON-RPC, webhooks and the verbose health check.
+// Whether an authenticated caller may go on: one charge on its limits, then its scope. Returns the decision together
+// with the refusal; the same for JSON-RPC, webhooks and the verbose health check.
 
 import type { Scope } from '../config/key-document.ts';
 import { RpcError } from '../errors.ts';

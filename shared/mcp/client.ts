@@ -9,6 +9,7 @@ import { RpcError } from '../errors.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
 import type { SandboxChild } from '../sandbox/sandbox.ts';
+import { VERSION } from '../version.ts';
 import { checkDepth, type FailureFacts, toCallError, toMcpError, toRequestError } from './failures.ts';
 import { createHttpTransport } from './http.ts';
 import { listenForChanges } from './listen.ts';
@@ -137,7 +138,7 @@ interface ConnectOptions extends Attempt {
 async function connect(transport: Transport, options: ConnectOptions): Promise<McpClient> {
   const { facts, mode, probeMs, signal } = options;
   const client = new Client(
-    { name: 'codex-gateway', version: '1' },
+    { name: 'codex-gateway', version: VERSION },
     { versionNegotiation: { mode, probe: { timeoutMs: probeMs } } },
   );
   client.setNotificationHandler('notifications/tools/list_changed', () => options.onToolsChanged());

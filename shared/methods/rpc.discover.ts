@@ -1,10 +1,8 @@
 // `rpc.discover`: the OpenRPC document of this deployment (https://spec.open-rpc.org/#service-discovery-method).
 import { z } from 'zod';
 import { toOpenRpc } from '../rpc/openrpc.ts';
+import { VERSION } from '../version.ts';
 import { defineMethod } from './define-method.ts';
-
-/** Version of the API, not of the package. */
-export const API_VERSION = '1.2.0';
 
 /** Made at the first request: the schemas take milliseconds that a cold start should not pay. */
 const documents = new WeakMap<object, Record<string, unknown>>();
@@ -18,7 +16,7 @@ export const rpcDiscover = defineMethod({
   result: z.record(z.string(), z.unknown()),
   example: {
     params: {},
-    result: { openrpc: '1.4.0', info: { title: 'Codex Gateway', version: API_VERSION }, methods: [] },
+    result: { openrpc: '1.4.0', info: { title: 'Codex Gateway', version: VERSION }, methods: [] },
   },
   async handle(_params, { registry, services }) {
     const known = documents.get(registry);
@@ -26,7 +24,7 @@ export const rpcDiscover = defineMethod({
     // A deployment with a companion has its sandbox there.
     const sandbox = services.config.companion.url === undefined ? await services.sandbox.available() : undefined;
     const unavailable = sandbox?.ok === false ? { sandbox: `${sandbox.reason}; ${sandbox.hint}` } : {};
-    const made = toOpenRpc(registry, API_VERSION, unavailable);
+    const made = toOpenRpc(registry, VERSION, unavailable);
     documents.set(registry, made);
     return made;
   },

@@ -5,7 +5,9 @@ import type { ConversationDocument, StoredMessage } from './documents.ts';
 import type { MessageChunks } from './message-chunks.ts';
 import type { ReadText } from './texts.ts';
 
-/** Most chunks read for one prompt: with the newest messages, more than the budget of any model needs in usual chats. */
+/**
+ * Most chunks read for one prompt: with the newest messages, more than the budget of any model needs in usual chats.
+ */
 const CHUNKS_READ_MAX = 256;
 /** Chunks in the first read. The number doubles: a model that takes so many has room for more. */
 const CHUNKS_AT_ONCE = 8;

@@ -1,4 +1,5 @@
-// How digests are compared: by node's constant-time comparison, and by nothing that ends at the first byte that differs.
+// How digests are compared: by node's constant-time comparison, and by nothing that ends at the first byte that
+// differs.
 import crypto, { createHash } from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 import { afterEach, expect, it } from 'vitest';

@@ -1,4 +1,5 @@
-// The owner of what a caller has is the id of its key: another key of the same id, as after a rotation, finds all of it.
+// The owner of what a caller has is the id of its key: another key of the same id, as after a rotation, finds all of
+// it.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../../support/fixtures/fuzz.ts';
 import { describeWith } from '../../support/requirements.ts';

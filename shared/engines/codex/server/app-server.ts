@@ -1,10 +1,12 @@
 // One app-server of one key: its directory, its start, its threads and its end. Knows nothing of conversations'
 // contents.
+
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { RpcError } from '../../../errors.ts';
 import { makeDirectory } from '../../../make-directory.ts';
+import { VERSION } from '../../../version.ts';
 import type { CodexBinary } from './binary.ts';
 import { type CodexClient, createCodexClient } from './client.ts';
 import { CODEX_HOME, type ConfigOptions, HIDDEN_TMP, PROGRAMS, TOOLS, toConfigToml } from './config-toml.ts';
@@ -156,7 +158,7 @@ async function initialize(child: Launched, home: string, keep: ProcessOptions['k
     await client.request(
       'initialize',
       {
-        clientInfo: { name: 'codex-gateway', title: null, version: '1' },
+        clientInfo: { name: 'codex-gateway', title: null, version: VERSION },
         capabilities: { experimentalApi: true, requestAttestation: false, optOutNotificationMethods: [...UNWANTED] },
       },
       AbortSignal.timeout(START_TIMEOUT_MS),
