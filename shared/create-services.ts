@@ -123,7 +123,7 @@ async function createBus({ config, log, clock }: Parts, store: Store): Promise<E
 async function createKeys({ config, log, clock }: Parts): Promise<Keys> {
   if (config.keys.source === 'environment') {
     const { createEnvKeys } = await import('./auth/keys/env-keys.ts');
-    return createEnvKeys(config.keys.documents);
+    return createEnvKeys(config.keys.documents, {}, (message) => log.warn(message));
   }
   const { createSecretManagerKeys } = await import('./auth/keys/secret-manager.ts');
   return createSecretManagerKeys({ projectId: projectOf(config), clock, log });

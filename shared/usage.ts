@@ -4,8 +4,10 @@ import type { Usage } from './turn-events.ts';
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
+/** The sum; fields of `a` that this version does not know stay in it. */
 export function addUsage(a: Usage, b: Usage): Usage {
   return {
+    ...a,
     input_tokens: a.input_tokens + b.input_tokens,
     output_tokens: a.output_tokens + b.output_tokens,
     total_tokens: a.total_tokens + b.total_tokens,

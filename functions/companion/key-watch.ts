@@ -67,8 +67,8 @@ export function createKeyWatch(
     for (let start = 0; start < keyIds.length; start += REFS_MAX) {
       const some = keyIds.slice(start, start + REFS_MAX);
       const found = await store.get(some.map(toLimitRef), { timeoutMs: READ_TIMEOUT_MS });
-      found.forEach(({ data }, index) => {
-        if (!toLimitState(data).revoked) return;
+      found.forEach((snapshot, index) => {
+        if (!toLimitState(snapshot).revoked) return;
         for (const connection of byKey.get(some[index] ?? '') ?? [])
           connection.close(CLOSE.policy, 'the key is revoked');
       });

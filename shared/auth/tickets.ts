@@ -5,6 +5,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { WallClock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
+import { type DocumentOf, defineDocument } from '../store/define-document.ts';
 import type { Ref, Store } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import type { Caller } from './keys/keys.ts';
@@ -17,13 +18,20 @@ const AHEAD_MS_MAX = 5 * 60_000;
 const TICKET = /^[\w-]{43}$/;
 const STORE_TIMEOUT_MS = 5_000;
 
-/** `tickets/<SHA-256 of the ticket, base64url>`; deleted when used, else by TTL. */
-const TicketDocument = z.object({
-  /** SHA-256 digest of the key, XORed with a pad that only the ticket yields; base64url. */
-  sealed_digest: z.string(),
-  /** Absent in tickets of older versions. */
-  expires_at_ms: z.number().optional(),
+export const Tickets = defineDocument({
+  collection: 'tickets',
+  schema: z.object({
+    /** SHA-256 digest of the key, XORed with a pad that only the ticket yields; base64url. */
+    sealed_digest: z.string(),
+    /** Absent in tickets of older versions. */
+    expires_at_ms: z.number().exactOptional(),
+  }),
+  id: 'hash of the ticket',
+  holds: 'single-use WebSocket tickets',
+  writtenBy: '`auth.ticket`',
+  kept: '30 s, or until used',
 });
+type TicketDocument = DocumentOf<typeof Tickets>;
 
 export interface Ticket {
   readonly ticket: string;
@@ -40,11 +48,11 @@ export async function issueTicket({ store, clock }: Deps, caller: Caller, signal
   if (caller.digest === undefined) throw new Error('a ticket needs a caller with a key');
   const ticket = randomBytes(32).toString('base64url');
   const expiresAtMs = clock.now() + TICKET_MS;
-  const data: z.output<typeof TicketDocument> = {
+  const data = {
     sealed_digest: Buffer.from(xor(caller.digest, padOf(ticket))).toString('base64url'),
     expires_at_ms: expiresAtMs,
   };
-  await store.commit([{ ref: refOf(ticket), data, expireAtMs: expiresAtMs, if: 'absent' }], {
+  await store.commit([Tickets.write(refOf(ticket), data, { expireAtMs: expiresAtMs, if: 'absent' })], {
     timeoutMs: STORE_TIMEOUT_MS,
     ...(signal && { signal }),
   });
@@ -58,8 +66,7 @@ export async function issueTicket({ store, clock }: Deps, caller: Caller, signal
  */
 export async function redeemTicket({ store, clock }: Deps, ticket: string, signal?: AbortSignal): Promise<Uint8Array> {
   const ref = TICKET.test(ticket) ? refOf(ticket) : undefined;
-  const data = ref && (await take(store, ref, signal));
-  const found = data === undefined ? undefined : TicketDocument.parse(data);
+  const found = ref && (await take(store, ref, signal));
   // One that would be valid for much longer than any ticket was issued by a wrong clock.
   if (found === undefined || (found.expires_at_ms ?? 0) > clock.now() + TICKET_MS + AHEAD_MS_MAX) {
     throw new RpcError('unauthorized', { message: 'Unauthorized: the ticket is unknown, used or expired' });
@@ -68,22 +75,22 @@ export async function redeemTicket({ store, clock }: Deps, ticket: string, signa
   return xor(Buffer.from(sealed_digest, 'base64url'), padOf(ticket));
 }
 
-async function take(store: Store, ref: Ref, signal: AbortSignal | undefined): Promise<object | undefined> {
+async function take(store: Store, ref: Ref, signal: AbortSignal | undefined): Promise<TicketDocument | undefined> {
   const { result } = await transact(
     store,
     [ref],
-    ([snapshot]) => ({
+    ([snapshot]) => {
+      const found = Tickets.read(snapshot);
       // The version read is the delete's precondition: of two instances with one ticket, one loses and reads again.
-      writes: snapshot?.data === undefined ? [] : [{ ref, delete: true }],
-      result: snapshot?.data,
-    }),
+      return { writes: found === undefined ? [] : [{ ref, delete: true }], result: found };
+    },
     { timeoutMs: STORE_TIMEOUT_MS, ...(signal && { signal }) },
   );
   return result;
 }
 
 function refOf(ticket: string): Ref {
-  return { collection: 'tickets', id: createHash('sha256').update(ticket).digest('base64url') };
+  return Tickets.ref(createHash('sha256').update(ticket).digest('base64url'));
 }
 
 /** Never used twice, since no ticket is: a one-time pad. Another hash than the document's id. */

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Limit } from './limits.ts';
 import { parseLimits } from './limits.ts';
+import { isMisspelt } from './spelling.ts';
 
 export const SCOPES = ['conversation', 'workspace', 'mcp', 'auth', 'proxy', 'webhook', 'admin'] as const;
 export type Scope = (typeof SCOPES)[number];
@@ -38,7 +39,7 @@ const KEY = /^[\x21-\x7e]{1,1024}$/;
 const KEYS_MAX = 1000;
 
 const Entry = z
-  .strictObject({
+  .looseObject({
     id: z.string().regex(/^[\x20-\x7e]{1,128}$/),
     key: z.string().regex(KEY).optional(),
     sha256: z
@@ -50,13 +51,19 @@ const Entry = z
     expires_at: z.iso.datetime({ offset: true }).optional(),
   })
   .refine((entry) => (entry.key === undefined) !== (entry.sha256 === undefined));
-const Document = z.strictObject({ keys: z.array(Entry).min(1).max(KEYS_MAX) });
+const MEMBERS = Object.keys(Entry.shape);
+const Document = z.looseObject({ keys: z.array(Entry).min(1).max(KEYS_MAX) });
 
 /**
  * `payload`: one bare key (key id `default`) or `{"keys":[{"id","key"|"sha256","scopes"?,"limits"?,"expires_at"?}]}`;
- * white space around it is ignored. Throws KeyDocumentError.
+ * white space around it is ignored. Members of a newer version are ignored, with a message to `warn`; a misspelt one is
+ * a mistake, since a key without its `expires_at` would never end. Throws KeyDocumentError.
  */
-export function parseKeyDocument(payload: string, defaults: KeyDefaults = {}): ApiKey[] {
+export function parseKeyDocument(
+  payload: string,
+  defaults: KeyDefaults = {},
+  warn: (message: string) => void = () => {},
+): ApiKey[] {
   const text = payload.trim();
   const scopes: ReadonlySet<Scope> = new Set(defaults.scopes ?? SCOPES);
   if (!text.startsWith('{')) {
@@ -65,7 +72,9 @@ export function parseKeyDocument(payload: string, defaults: KeyDefaults = {}): A
     }
     return [{ id: 'default', digest: digestOf(text), scopes }];
   }
-  const keys = readDocument(text).keys.map((entry, index) => toApiKey(entry, index, scopes));
+  const document = readDocument(text);
+  checkMembers(document, warn);
+  const keys = document.keys.map((entry, index) => toApiKey(entry, index, scopes));
   if (new Set(keys.map((key) => Buffer.from(key.digest).toString('hex'))).size < keys.length) {
     throw new KeyDocumentError('two entries of the document have the same key');
   }
@@ -86,6 +95,25 @@ function readDocument(text: string): z.output<typeof Document> {
     .slice(0, 5)
     .map((issue) => `${issue.path.join('.') || 'document'}: ${WHY[issue.code]}`);
   throw new KeyDocumentError(`the key document is not valid: ${where.join('; ')}`);
+}
+
+/** Names of members are not repeated: a key in the wrong place would be one. */
+function checkMembers({ keys, ...others }: z.output<typeof Document>, warn: (message: string) => void): void {
+  const ignored = Object.keys(others).length > 0 ? ['document'] : [];
+  for (const [index, entry] of keys.entries()) {
+    const unknown = Object.keys(entry).filter((name) => !MEMBERS.includes(name));
+    const meant = MEMBERS.find((member) => unknown.some((name) => isMisspelt(name.toLowerCase(), member)));
+    if (meant !== undefined) {
+      throw new KeyDocumentError(
+        `the key document is not valid: keys.${index}: a member looks like a misspelt ${meant}`,
+      );
+    }
+    if (unknown.length > 0) ignored.push(`keys.${index}`);
+  }
+  if (ignored.length === 0) return;
+  const where =
+    ignored.length > 5 ? `${ignored.slice(0, 5).join(', ')} and ${ignored.length - 5} more` : ignored.join(', ');
+  warn(`the key document has members that this version does not use, and ignores: ${where}`);
 }
 
 // zod's own messages may quote values and unknown member names, so each issue gets a message of our own.

@@ -29,11 +29,16 @@ function nearest(name: string, candidates: readonly string[]): string | undefine
   const upper = name.toUpperCase();
   const found = candidates
     .map((known) => ({ known, distance: distanceOf(upper, known) }))
-    .filter(({ known, distance }) => distance <= allowance(known) || lacksOneWord(upper, known))
+    .filter(({ known }) => isMisspelt(upper, known))
     .sort((one, two) => one.distance - two.distance)[0];
   // `model` and `mode` in small letters are others' variables.
   if (found === undefined || (name !== upper && found.known.length < LONG_NAME_CHARS)) return undefined;
   return found.known;
+}
+
+/** Whether `name` was probably meant to be `known`. */
+export function isMisspelt(name: string, known: string): boolean {
+  return distanceOf(name, known) <= allowance(known) || lacksOneWord(name, known);
 }
 
 function allowance(known: string): number {

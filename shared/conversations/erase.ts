@@ -9,14 +9,14 @@ import { NO_USAGE } from '../usage.ts';
 import type { TurnDeps } from './deps.ts';
 import {
   type ConversationDocument,
+  Conversations,
   conversationRef,
   type Lease,
-  type MessagesDocument,
+  Messages,
   messagesRef,
   type StoredMessage,
-  type TurnDocument,
+  Turns,
   turnEventsRef,
-  turnRef,
 } from './records/documents.ts';
 import { eraseRollouts } from './records/rollouts.ts';
 import { textDeletes } from './records/texts.ts';
@@ -62,7 +62,7 @@ async function markDeleted(
   canForward: boolean,
 ): Promise<{ readonly lease: Lease | null; readonly freedBytes: number } | undefined> {
   const { result } = await transact(store, [ref], ([snapshot]) => {
-    const current = snapshot?.data as ConversationDocument | undefined;
+    const current = Conversations.read(snapshot);
     if (current === undefined) return { writes: [], result: undefined };
     if (current.deleted) return { writes: [], result: { lease: null, freedBytes: 0 } };
     if (canForward && (current.companion?.length ?? 0) > 0) throw new RunsOnCompanion();
@@ -78,7 +78,7 @@ async function markDeleted(
       updated_at: new Date(clock.now()).toISOString(),
     };
     return {
-      writes: [{ ref, data: tombstone }, ...discardTurns(current)],
+      writes: [Conversations.write(ref, tombstone), ...discardTurns(current)],
       result: { lease: current.turn, freedBytes: current.counted_bytes ?? 0 },
     };
   });
@@ -87,16 +87,16 @@ async function markDeleted(
 
 /** Erases everything of a session that is marked deleted, the tombstone last. Parallel calls are safe. */
 export async function eraseSession(store: Store, ref: Ref): Promise<void> {
-  const [snapshot] = await store.get<ConversationDocument>([ref]);
-  const conversation = snapshot?.data;
+  const [snapshot] = await store.get([ref]);
+  const conversation = Conversations.read(snapshot);
   if (!snapshot?.version || conversation === undefined || !conversation.deleted) return;
   const id = conversation.conversation_id;
   await eraseTurns(store, id);
   await eraseRollouts(store, id);
   await eraseTexts(store, id, conversation.recent);
   for (let chunk = 0; chunk < conversation.chunks.length; chunk++) {
-    const [messages] = await store.get<MessagesDocument>([messagesRef(id, chunk)]);
-    await eraseTexts(store, id, messages?.data?.messages ?? []);
+    const [messages] = await store.get([messagesRef(id, chunk)]);
+    await eraseTexts(store, id, Messages.read(messages)?.messages ?? []);
     await store.commit([{ ref: messagesRef(id, chunk), delete: true }]);
   }
   try {
@@ -113,22 +113,19 @@ export async function eraseTurn(store: Store, turnId: string, chunks: number): P
     { length: chunks },
     (_, chunk): Write => ({ ref: turnEventsRef(turnId, chunk), delete: true }),
   );
-  await commitInSteps(store, [...events, { ref: turnRef(turnId), delete: true }]);
+  await commitInSteps(store, [...events, { ref: Turns.ref(turnId), delete: true }]);
 }
 
 /** Turn documents are found by their conversation; each goes with its events and its idempotency record. */
 async function eraseTurns(store: Store, conversation: string): Promise<void> {
   for (;;) {
-    const turns = await store.query<TurnDocument>({
-      collection: 'turns',
-      where: { conversation },
-      orderBy: 'started_at',
-      limit: TURNS_PER_STEP,
-    });
-    for (const { ref, data } of turns) {
-      if (data === undefined) continue;
-      if (data.idempotency_id !== null) await store.commit([deleteKey(data.idempotency_id)]);
-      await eraseTurn(store, ref.id, data.chunks.length);
+    const query = Turns.query({ where: { conversation }, orderBy: 'started_at', limit: TURNS_PER_STEP });
+    const turns = await store.query(query);
+    for (const snapshot of turns) {
+      const turn = Turns.read(snapshot);
+      if (turn === undefined) continue;
+      if (turn.idempotency_id !== null) await store.commit([deleteKey(turn.idempotency_id)]);
+      await eraseTurn(store, snapshot.ref.id, turn.chunks.length);
     }
     if (turns.length < TURNS_PER_STEP) return;
   }

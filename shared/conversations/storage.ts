@@ -2,31 +2,40 @@
 // carries its own exact count; what it has grown by joins the owner's next write of usage (usage-ledger.ts), so that a
 // prompt costs no round trip more.
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 import { RpcError } from '../errors.ts';
+import { type DocumentOf, defineDocument } from '../store/define-document.ts';
 import type { Ref, Snapshot, Write } from '../store/store.ts';
 import type { ConversationDocument, StoredMessage } from './records/documents.ts';
 
 /** Beside its text: what a message takes for its place, time and turn. */
 const MESSAGE_BYTES = 200;
 
-/** `storage/<hash of owner>`: the bytes of all conversations of an owner that have been counted. No TTL. */
-export interface StorageDocument {
-  readonly owner: string;
-  readonly bytes: number;
-}
+/** The bytes of all conversations of an owner that have been counted. */
+export const StorageTotals = defineDocument({
+  collection: 'storage',
+  schema: z.object({ owner: z.string(), bytes: z.number() }),
+  id: 'hash of key id',
+  holds: 'bytes of messages that a key keeps',
+  writtenBy: 'turns that end, delete',
+  kept: 'while the key keeps anything',
+});
+type StorageDocument = DocumentOf<typeof StorageTotals>;
 
 export function storageRef(owner: string): Ref {
-  return { collection: 'storage', id: createHash('sha256').update(owner).digest('base64url') };
+  return StorageTotals.ref(createHash('sha256').update(owner).digest('base64url'));
 }
 
-/** An owner that keeps nothing has no document. */
-export function storageWrite(owner: string, bytes: number): Write {
-  const ref = storageRef(owner);
-  return bytes === 0 ? { ref, delete: true } : { ref, data: { owner, bytes } satisfies StorageDocument };
+/** An owner that keeps nothing has no document, unless a newer version counts something else in it. */
+export function storageWrite(before: StorageDocument, bytes: number): Write {
+  const ref = storageRef(before.owner);
+  const { owner: _owner, bytes: _bytes, ...others } = before;
+  const isEmpty = bytes === 0 && Object.keys(others).length === 0;
+  return isEmpty ? { ref, delete: true } : StorageTotals.write(ref, { ...before, bytes });
 }
 
 export function toStorage(snapshot: Snapshot | undefined, owner: string): StorageDocument {
-  return (snapshot?.data as StorageDocument | undefined) ?? { owner, bytes: 0 };
+  return StorageTotals.read(snapshot) ?? { owner, bytes: 0 };
 }
 
 export function messageBytes({ bytes }: Pick<StoredMessage, 'bytes'>): number {

@@ -12,12 +12,13 @@ export const CALL_HEADER = 'x-gateway-call';
 export const CALL_CONTENT_TYPE = 'application/x-ndjson';
 const HEADER_CHARS_MAX = 12_288;
 
-const CallFacts = z.strictObject({
+/** Members of a newer version are ignored: function and companion are not replaced at the same moment. */
+const CallFacts = z.object({
   request_id: z.string().min(1).max(64),
   transport: z.enum(['http', 'sse']),
   key_id: z.string().min(1).max(128),
   scopes: z.array(z.enum(SCOPES)),
-  limits: z.array(z.strictObject({ max: z.int().positive(), window_ms: z.int().positive() })),
+  limits: z.array(z.object({ max: z.int().positive(), window_ms: z.int().positive() })),
   /** Of the key, base64url; absent when the caller was not recognised by one. */
   digest: z.string().max(64).optional(),
   idempotency_key: z.string().max(1_024).optional(),
@@ -45,7 +46,7 @@ export function encodeFacts({ caller, requestId, requestMetadata, transport }: F
   return Buffer.from(JSON.stringify(facts)).toString('base64url');
 }
 
-/** Throws RpcError `invalid_request` for anything `encodeFacts` did not make. */
+/** Throws RpcError `invalid_request` for anything that lacks what `encodeFacts` gives. */
 export function decodeFacts(header: string | string[] | undefined): ForwardedFacts {
   try {
     if (typeof header !== 'string' || header.length > HEADER_CHARS_MAX) throw new Error('missing or too long');

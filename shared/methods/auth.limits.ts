@@ -40,7 +40,7 @@ export const authLimits = defineMethod({
     return {
       key_id: caller.keyId,
       scopes: [...caller.scopes],
-      windows: report(toLimitState(snapshot?.data), caller.limits, services.clock.now()).map((window) => ({
+      windows: report(toLimitState(snapshot), caller.limits, services.clock.now()).map((window) => ({
         window_seconds: window.limit.windowMs / 1_000,
         limit: window.limit.max,
         remaining: window.remaining,

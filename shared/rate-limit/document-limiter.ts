@@ -4,6 +4,7 @@
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
+import { NewerFormat } from '../store/define-document.ts';
 import type { Snapshot, Store } from '../store/store.ts';
 import { type Decision, transact } from '../store/transact.ts';
 import { createEntries, type Entry, type Waiting } from './entries.ts';
@@ -104,12 +105,12 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   }
 
   /**
-   * The error of calls after a failed transaction. Only an unreachable store is an outage; an unreadable document
-   * concerns one key alone.
+   * The error of calls after a failed transaction. Only an unreachable store is an outage; a document that
+   * cannot be read concerns one key alone.
    */
   function failure(error: unknown): (entry: Entry, request: TakeRequest) => RateDecision {
     const nowMs = clock.now();
-    if (error instanceof RpcError && error.reason === 'unavailable') {
+    if (error instanceof RpcError && error.reason === 'unavailable' && !(error instanceof NewerFormat)) {
       const atMs = clock.monotonic();
       if (outage.failed(atMs)) log?.log('ERROR', 'rate limiter store unavailable', errorFields(error));
       return (entry, request) => outage.decide(request, entry.bucket, { nowMs, atMs });
@@ -125,7 +126,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     const trusted = known !== undefined && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
     let found = EMPTY_STATE;
     const compute = (snapshots: readonly Snapshot[]): Decision<(RateDecision | undefined)[]> => {
-      found = toLimitState(snapshots[0]?.data);
+      found = toLimitState(snapshots[0]);
       let state = found;
       const nowMs = clock.now();
       const result = joined.map(({ request }) => {
@@ -145,7 +146,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     const doneMs = clock.monotonic();
     observe(entry.traffic, entry.state, entry.confirmedAtMs, found, doneMs);
     entry.snapshot = committed.snapshots[0];
-    entry.state = toLimitState(entry.snapshot?.data);
+    entry.state = toLimitState(entry.snapshot);
     entry.confirmedAtMs = doneMs;
     const lastedMs = outage.succeeded(doneMs);
     if (lastedMs !== undefined) log?.log('NOTICE', 'rate limiter store is back', { outage_ms: lastedMs });

@@ -2,7 +2,8 @@
 // windows.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import type { Ref, Store, Write } from '../store/store.ts';
+import { defineDocument } from '../store/define-document.ts';
+import type { Ref, Snapshot, Store, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import { EMPTY_STATE, endOf, type LimitState } from './windows.ts';
 
@@ -13,22 +14,36 @@ import { EMPTY_STATE, endOf, type LimitState } from './windows.ts';
 const RETENTION_MS = 800 * 86_400_000;
 
 const Count = z.int().nonnegative();
-const LimitDocument = z.object({
-  // Absent where an operator has revoked a key that was not used recently (terraform/README.md, "Revoke a key").
-  windows: z
-    .array(z.object({ window_ms: z.int().positive(), start_ms: Count, count: Count, since_ms: Count.optional() }))
-    .default([]),
-  revoked: z.boolean(),
+const Window = z.object({
+  window_ms: z.int().positive(),
+  start_ms: Count,
+  count: Count,
+  since_ms: Count.exactOptional(),
+});
+export const Limits = defineDocument({
+  collection: 'limits',
+  schema: z.object({
+    // Absent where an operator has revoked a key that was not used recently (terraform/README.md, "Revoke a key").
+    windows: z.array(Window).exactOptional(),
+    revoked: z.boolean(),
+  }),
+  id: 'hash of key id',
+  holds: 'the windows, the revoke flag',
+  writtenBy: 'every call',
+  kept: '800 days after the last window; a revoked key’s for good',
 });
 
 /** `limits/<SHA-256 of the key id, base64url>`, so that any key id is a legal document id. */
 export function toLimitRef(keyId: string): Ref {
-  return { collection: 'limits', id: createHash('sha256').update(keyId).digest('base64url') };
+  return Limits.ref(createHash('sha256').update(keyId).digest('base64url'));
 }
 
 /** An absent document is an unused key. A malformed one throws: a guess would admit calls that are not counted. */
-export function toLimitState(data: object | undefined): LimitState {
-  return data === undefined ? EMPTY_STATE : LimitDocument.parse(data);
+export function toLimitState(snapshot: Snapshot | undefined): LimitState {
+  const document = Limits.read(snapshot);
+  if (document === undefined) return EMPTY_STATE;
+  const { windows } = document;
+  return windows === undefined ? { ...document, windows: [] } : { ...document, windows };
 }
 
 /**
@@ -36,7 +51,7 @@ export function toLimitState(data: object | undefined): LimitState {
  * it.
  */
 export function toLimitWrite(ref: Ref, state: LimitState): Write {
-  return state.revoked ? { ref, data: state } : { ref, data: state, expireAtMs: endOf(state) + RETENTION_MS };
+  return Limits.write(ref, state, state.revoked ? {} : { expireAtMs: endOf(state) + RETENTION_MS });
 }
 
 /**
@@ -47,7 +62,7 @@ export function toLimitWrite(ref: Ref, state: LimitState): Write {
 export async function setRevoked(store: Store, keyId: string, revoked: boolean): Promise<void> {
   const ref = toLimitRef(keyId);
   await transact(store, [ref], ([snapshot]) => {
-    const state = toLimitState(snapshot?.data);
+    const state = toLimitState(snapshot);
     return { writes: [toLimitWrite(ref, { ...state, revoked })], result: undefined };
   });
 }

@@ -15,7 +15,7 @@ export interface WindowCount {
    * Labels from here to `start_ms` are closed: their counts are not kept, so a slower clock counts in this window
    * instead.
    */
-  readonly since_ms?: number | undefined;
+  readonly since_ms?: number;
 }
 
 /** How far a closed label may lie behind the window that a slow clock adopts instead of it, milliseconds. */

@@ -53,7 +53,7 @@ export function charge(state: LimitState, limits: readonly Limit[], cost: number
   }
   // The windows of this clock come first: an older version of the gateway looks no further.
   const windows = [...current, ...others];
-  const charged = { windows, revoked: false };
+  const charged = { ...state, windows };
   return { decision: { outcome: 'admitted', degraded: false, ...tightest(charged, limits, nowMs) }, state: charged };
 }
 

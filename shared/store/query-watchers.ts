@@ -2,7 +2,7 @@
 // documents.
 import type { Query, Snapshot } from './store.ts';
 
-type Listener = (snapshots: Snapshot<never>[]) => void;
+type Listener = (snapshots: Snapshot[]) => void;
 
 interface QueryWatcher {
   readonly query: Query;
@@ -26,10 +26,7 @@ export interface QueryWatchers {
 }
 
 /** `read` answers a query now; `onSize` gets the number of watchers whenever it changes. */
-export function createQueryWatchers(
-  read: (query: Query) => Snapshot<never>[],
-  onSize: (size: number) => void,
-): QueryWatchers {
+export function createQueryWatchers(read: (query: Query) => Snapshot[], onSize: (size: number) => void): QueryWatchers {
   const watchers = new Set<QueryWatcher>();
   const remove = (watcher: QueryWatcher): void => {
     watcher.active = false;

@@ -33,9 +33,9 @@ export type Data = { readonly [field: string]: Value };
  * readers must not see that); `version` is null only when nothing is stored at all, so an expired document can be
  * replaced safely.
  */
-export interface Snapshot<T extends object = Data> {
+export interface Snapshot {
   readonly ref: Ref;
-  readonly data: T | undefined;
+  readonly data: object | undefined;
   readonly version: Version | null;
 }
 
@@ -78,31 +78,23 @@ export interface CallOptions {
  * may still have been applied: only another read shows it.
  */
 export interface Store {
-  get<T extends object = Data>(refs: readonly Ref[], options?: CallOptions): Promise<Snapshot<T>[]>;
+  get(refs: readonly Ref[], options?: CallOptions): Promise<Snapshot[]>;
   /**
    * All writes (1..500, each to another document) or none. Resolves to the new version of each write in order (null for
    * a delete).
    */
   commit(writes: readonly Write[], options?: CallOptions): Promise<(Version | null)[]>;
-  query<T extends object = Data>(query: Query, options?: CallOptions): Promise<Snapshot<T>[]>;
+  query(query: Query, options?: CallOptions): Promise<Snapshot[]>;
   /**
    * Calls `listener` with the present state and then after every change, in order, until the returned function is
    * called. States that follow each other quickly may be delivered as the last of them; expiry alone is not a change.
    */
-  watch<T extends object = Data>(
-    ref: Ref,
-    listener: (snapshot: Snapshot<T>) => void,
-    onError?: (error: unknown) => void,
-  ): () => void;
+  watch(ref: Ref, listener: (snapshot: Snapshot) => void, onError?: (error: unknown) => void): () => void;
   /**
    * As `watch`, for the result of a query: `listener` gets all of it, now and after every change of a document in it.
    * Each watch costs a connection to the store: share one among many readers, and keep `limit` small.
    */
-  watchQuery<T extends object = Data>(
-    query: Query,
-    listener: (snapshots: Snapshot<T>[]) => void,
-    onError?: (error: unknown) => void,
-  ): () => void;
+  watchQuery(query: Query, listener: (snapshots: Snapshot[]) => void, onError?: (error: unknown) => void): () => void;
   /**
    * The fair last resort of `transact`: reads under the adapter's own lock (Firestore: `runTransaction`), computes,
    * commits. `compute` must be pure: it may run several times.

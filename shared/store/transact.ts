@@ -2,16 +2,7 @@
 // commit under the versions read; on Conflict reread and retry with short jitter; after 5 lost rounds the adapter's
 // fair lock takes over.
 import { pause } from '../async.ts';
-import {
-  type CallOptions,
-  Conflict,
-  type Data,
-  type Ref,
-  type Snapshot,
-  type Store,
-  type Version,
-  type Write,
-} from './store.ts';
+import { type CallOptions, Conflict, type Ref, type Snapshot, type Store, type Version, type Write } from './store.ts';
 
 /**
  * Rounds lost before the adapter's lock is used; with it none of 20 contending processes starves
@@ -111,7 +102,7 @@ function afterCommit(
     if (write === undefined) return snapshot;
     return {
       ref: snapshot.ref,
-      data: 'data' in write ? (write.data as Data) : undefined,
+      data: 'data' in write ? write.data : undefined,
       version: versions[index] ?? null,
     };
   });

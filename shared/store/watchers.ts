@@ -3,7 +3,7 @@
 import { refKey } from './document.ts';
 import type { Ref, Snapshot } from './store.ts';
 
-type Listener = (snapshot: Snapshot<never>) => void;
+type Listener = (snapshot: Snapshot) => void;
 
 interface Watcher {
   readonly ref: Ref;
@@ -19,7 +19,7 @@ export interface Watchers {
   /** Adds a watcher and returns the function that removes it. */
   add(ref: Ref, listener: Listener, onError: ((error: unknown) => void) | undefined): () => void;
   /** Sends what `read` finds at `ref` to its watchers, except to those that already have that version. */
-  notify(ref: Ref, read: () => Snapshot<never>): void;
+  notify(ref: Ref, read: () => Snapshot): void;
   /** The documents that have a watcher. */
   refs(): Ref[];
   clear(): void;
@@ -60,7 +60,7 @@ export function createWatchers(onSize: (size: number) => void): Watchers {
   };
 }
 
-function deliver(watcher: Watcher, read: () => Snapshot<never>): void {
+function deliver(watcher: Watcher, read: () => Snapshot): void {
   let callback: () => void;
   try {
     const snapshot = read();

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../log.ts';
 import { digitsOf, isMarked, parseMarked } from '../rpc/exact-json.ts';
+import { type DocumentOf, defineDocument } from '../store/define-document.ts';
 import type { Store } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import type { GatewayEvent } from './event.ts';
@@ -43,7 +44,7 @@ const Body = z.object({
   }),
 });
 
-const DeploymentDocument = z.object({
+const DeploymentFields = z.object({
   service: z.string(),
   region: z.string(),
   version: z.string().nullable(),
@@ -53,14 +54,22 @@ const DeploymentDocument = z.object({
   event_id: z.string(),
   updated_at: z.string(),
   updated_at_ms: z.number(),
-  /** When that event arrived. */
-  recorded_at_ms: z.number().default(0),
+  /** When that event arrived; absent in documents of older versions. */
+  recorded_at_ms: z.number().exactOptional(),
   /** How many events have changed this document: each of them counts once, however often it is delivered. */
   changes: z.number(),
 });
 
-/** `deployments/<hash of service and region>`. No expiry: the last known state stays known. */
-export type DeploymentDocument = z.output<typeof DeploymentDocument>;
+export const Deployments = defineDocument({
+  collection: 'deployments',
+  schema: DeploymentFields,
+  queries: [{ orderBy: 'service' }],
+  id: 'hash of service and region',
+  holds: 'latest state',
+  writtenBy: 'the `deployments` subscriber',
+  kept: 'for good',
+});
+export type DeploymentDocument = DocumentOf<typeof Deployments>;
 
 /** `stale`: a newer event was there first. `ignored`: not a deployment event, or one that names no service. */
 export type Applied = 'applied' | 'duplicate' | 'stale' | 'ignored';
@@ -86,14 +95,15 @@ export async function applyDeploymentEvent(
   const nowMs = services.clock.now();
   const { result } = await transact(
     services.store,
-    [{ collection: 'deployments', id: deploymentId(data.service, data.region) }],
+    [Deployments.ref(deploymentId(data.service, data.region))],
     ([read]) => {
       if (read === undefined) throw new Error('the store answered with fewer documents than asked for');
-      const current = read.data === undefined ? undefined : DeploymentDocument.parse(read.data);
+      const current = Deployments.read(read);
       if (current?.event_id === event.id) return { writes: [], result: 'duplicate' as const };
       if (current !== undefined && !isNewer(event, timeMs, current, nowMs))
         return { writes: [], result: 'stale' as const };
       const next: DeploymentDocument = {
+        ...current,
         service: data.service,
         region: data.region,
         version: data.version ?? null,
@@ -105,16 +115,11 @@ export async function applyDeploymentEvent(
         recorded_at_ms: event.recordedAtMs,
         changes: (current?.changes ?? 0) + 1,
       };
-      return { writes: [{ ref: read.ref, data: next }], result: 'applied' as const };
+      return { writes: [Deployments.write(read.ref, next)], result: 'applied' as const };
     },
     { timeoutMs: TIMEOUT_MS, ...options },
   );
   return result;
-}
-
-/** Stored data -> deployment document. */
-export function readDeployment(data: unknown): DeploymentDocument {
-  return DeploymentDocument.parse(data);
 }
 
 function deploymentId(service: string, region: string): string {
@@ -132,7 +137,8 @@ function isNewer(
   const isAhead = timeMs > nowMs + AHEAD_MS_MAX;
   if (isAhead !== current.updated_at_ms > nowMs + AHEAD_MS_MAX) return !isAhead;
   if (timeMs !== current.updated_at_ms) return timeMs > current.updated_at_ms;
-  return recordedAtMs === current.recorded_at_ms ? id > current.event_id : recordedAtMs > current.recorded_at_ms;
+  const { recorded_at_ms = 0, event_id } = current;
+  return recordedAtMs === recorded_at_ms ? id > event_id : recordedAtMs > recorded_at_ms;
 }
 
 function dataOf(body: string): z.output<typeof Body>['data'] | undefined {

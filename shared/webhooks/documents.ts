@@ -3,7 +3,8 @@
 // outbox.ts.
 import { z } from 'zod';
 import { badCursor } from '../store/cursor.ts';
-import type { CallOptions, Data, Ref, Store, Write } from '../store/store.ts';
+import { type DocumentOf, defineDocument } from '../store/define-document.ts';
+import type { CallOptions, Store, Write } from '../store/store.ts';
 import type { GatewayEvent } from './event.ts';
 
 /** How long events, and with them the memory of delivery ids, are kept. */
@@ -11,7 +12,7 @@ export const EVENT_TTL_MS = 30 * 86_400_000;
 
 const EVENT_ID = /^evt_[\w-]{43}$/;
 
-const EventDocument = z.object({
+const EventFields = z.object({
   event: z.string(),
   source: z.string(),
   time: z.string(),
@@ -24,7 +25,7 @@ const EventDocument = z.object({
   message_id: z.string().nullable(),
 });
 
-const OutboxDocument = z.object({
+const OutboxFields = z.object({
   ordering_key: z.string(),
   created_at_ms: z.number(),
   /** Only the owner of the claim may publish before this time. */
@@ -32,28 +33,33 @@ const OutboxDocument = z.object({
   attempts: z.number(),
 });
 
-/** `events/<id>`. */
-export type EventDocument = z.output<typeof EventDocument>;
-/** `outbox/<id>`: an event that still has to be published. */
-export type OutboxDocument = z.output<typeof OutboxDocument>;
+export const Events = defineDocument({
+  collection: 'events',
+  schema: EventFields,
+  queries: [
+    { orderBy: 'received_at_ms' },
+    { orderBy: 'received_at_ms', direction: 'desc' },
+    { where: ['event'], orderBy: 'received_at_ms' },
+    { where: ['event'], orderBy: 'received_at_ms', direction: 'desc' },
+  ],
+  id: 'event id',
+  holds: 'webhook events',
+  writtenBy: '`/webhook`, the sweeper',
+  kept: '30 days',
+});
+export type EventDocument = DocumentOf<typeof Events>;
 
-export function eventRef(id: string): Ref {
-  return { collection: 'events', id };
-}
-
-export function outboxRef(id: string): Ref {
-  return { collection: 'outbox', id };
-}
-
-/** Stored data -> event document; undefined for an absent one. */
-export function readEvent(data: Data | undefined): EventDocument | undefined {
-  return data === undefined ? undefined : EventDocument.parse(data);
-}
-
-/** Stored data -> outbox entry; undefined for an absent one. */
-export function readOutbox(data: Data | undefined): OutboxDocument | undefined {
-  return data === undefined ? undefined : OutboxDocument.parse(data);
-}
+/** An event that still has to be published. */
+export const Outbox = defineDocument({
+  collection: 'outbox',
+  schema: OutboxFields,
+  queries: [{ orderBy: 'due_at_ms' }],
+  id: 'event id',
+  holds: 'events that are not published yet',
+  writtenBy: '`/webhook`, the sweeper',
+  kept: '30 days',
+});
+export type OutboxDocument = DocumentOf<typeof Outbox>;
 
 /**
  * Position among the others of an event that a caller names; undefined when `text` names none. Throws `invalid_params`
@@ -65,18 +71,18 @@ export async function resolveEventCursor(
   options: CallOptions = {},
 ): Promise<{ readonly value: number; readonly id: string } | undefined> {
   if (!EVENT_ID.test(text)) return undefined;
-  const [snapshot] = await store.get([eventRef(text)], options);
-  const event = readEvent(snapshot?.data);
+  const [snapshot] = await store.get([Events.ref(text)], options);
+  const event = Events.read(snapshot);
   if (event === undefined) throw badCursor('after', 'no such event');
   return { value: event.received_at_ms, id: text };
 }
 
 export function eventWrite(id: string, data: EventDocument): Write {
-  return { ref: eventRef(id), data, expireAtMs: data.received_at_ms + EVENT_TTL_MS };
+  return Events.write(Events.ref(id), data, { expireAtMs: data.received_at_ms + EVENT_TTL_MS });
 }
 
 export function outboxWrite(id: string, data: OutboxDocument): Write {
-  return { ref: outboxRef(id), data, expireAtMs: data.created_at_ms + EVENT_TTL_MS };
+  return Outbox.write(Outbox.ref(id), data, { expireAtMs: data.created_at_ms + EVENT_TTL_MS });
 }
 
 /** A new event as it is stored before it is published. */

@@ -4,14 +4,12 @@ import type { CallOptions, Ref, Snapshot, Store } from '../store/store.ts';
 import { type Decision, transact } from '../store/transact.ts';
 import {
   type EventDocument,
-  eventRef,
+  Events,
   eventWrite,
   fromDocument,
+  Outbox,
   type OutboxDocument,
-  outboxRef,
   outboxWrite,
-  readEvent,
-  readOutbox,
   toDocument,
 } from './documents.ts';
 import type { GatewayEvent } from './event.ts';
@@ -61,7 +59,7 @@ export async function record(store: Store, event: GatewayEvent, nowMs: number): 
     store,
     refs,
     (read): Decision<Verdict> => {
-      const stored = readEvent(read[0]?.data);
+      const stored = Events.read(read[0]);
       if (stored === undefined) {
         const document = toDocument(event);
         const entry = {
@@ -73,7 +71,7 @@ export async function record(store: Store, event: GatewayEvent, nowMs: number): 
         return { writes: [eventWrite(event.id, document), outboxWrite(event.id, entry)], result: { kind: 'new' } };
       }
       if (stored.state === 'sent') return { writes: [], result: { kind: 'sent', messageId: stored.message_id ?? '' } };
-      const entry = readOutbox(read[1]?.data);
+      const entry = Outbox.read(read[1]);
       if (entry !== undefined && !isDue(entry, nowMs)) return { writes: [], result: { kind: 'held' } };
       const taken = retaken(entry, stored, nowMs);
       return { writes: [outboxWrite(event.id, taken)], result: { kind: 'retaken', stored } };
@@ -99,10 +97,10 @@ export async function claim(
     store,
     refsOf(id),
     (read): Decision<EventDocument | 'lost' | undefined> => {
-      const entry = readOutbox(read[1]?.data);
+      const entry = Outbox.read(read[1]);
       if (entry === undefined || !isDue(entry, nowMs)) return { writes: [], result: undefined };
-      const stored = readEvent(read[0]?.data);
-      if (stored === undefined) return { writes: [{ ref: outboxRef(id), delete: true }], result: 'lost' };
+      const stored = Events.read(read[0]);
+      if (stored === undefined) return { writes: [{ ref: Outbox.ref(id), delete: true }], result: 'lost' };
       return { writes: [outboxWrite(id, retaken(entry, stored, nowMs, options.claimMs))], result: stored };
     },
     { timeoutMs: STORE_TIMEOUT_MS, ...(options.signal === undefined ? {} : { signal: options.signal }) },
@@ -121,8 +119,8 @@ export async function markSent(store: Store, claimed: Claimed, messageId: string
     store,
     refsOf(id),
     (read) => {
-      const stored = readEvent(read[0]?.data);
-      const remove = { ref: outboxRef(id), delete: true } as const;
+      const stored = Events.read(read[0]);
+      const remove = { ref: Outbox.ref(id), delete: true } as const;
       const entryGone = read[1]?.version === null;
       if (stored === undefined || stored.state === 'sent')
         return { writes: entryGone ? [] : [remove], result: undefined };
@@ -143,11 +141,12 @@ export async function dueEntries(
   limit: number,
   options: CallOptions = {},
 ): Promise<{ readonly id: string; readonly entry: OutboxDocument }[]> {
-  const query = { collection: 'outbox', orderBy: 'due_at_ms', limit } as const;
-  const found = await store.query<OutboxDocument>(query, { timeoutMs: STORE_TIMEOUT_MS, ...options });
-  return found.flatMap(({ ref, data }) =>
-    data === undefined || !isDue(data, nowMs) ? [] : [{ id: ref.id, entry: data }],
-  );
+  const query = Outbox.query({ orderBy: 'due_at_ms', limit });
+  const found = await store.query(query, { timeoutMs: STORE_TIMEOUT_MS, ...options });
+  return found.flatMap((snapshot) => {
+    const entry = Outbox.read(snapshot);
+    return entry === undefined || !isDue(entry, nowMs) ? [] : [{ id: snapshot.ref.id, entry }];
+  });
 }
 
 function isDue({ due_at_ms }: OutboxDocument, nowMs: number): boolean {
@@ -155,7 +154,7 @@ function isDue({ due_at_ms }: OutboxDocument, nowMs: number): boolean {
 }
 
 function refsOf(id: string): readonly [Ref, Ref] {
-  return [eventRef(id), outboxRef(id)];
+  return [Events.ref(id), Outbox.ref(id)];
 }
 
 /** The entry after its claim changed hands: later due with every attempt. */
@@ -168,6 +167,7 @@ function retaken(
   const attempts = entry?.attempts ?? 0;
   const pauseMs = Math.min(claimMs * 2 ** Math.min(attempts, 10), Math.max(claimMs, BACKOFF_MS_MAX));
   return {
+    ...entry,
     ordering_key: stored.ordering_key,
     created_at_ms: entry?.created_at_ms ?? stored.received_at_ms,
     due_at_ms: nowMs + pauseMs,

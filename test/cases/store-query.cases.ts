@@ -1,7 +1,7 @@
 // Queries of a Store: order, ties, filters, cursors, and documents that must not be found.
 import { describe, expect, it } from 'vitest';
 import type { Query, Store } from '../../shared/store/store.ts';
-import { freshCollection, type StoreFixture } from '../support/fixtures/store.ts';
+import { freshCollection, type StoreFixture, typed } from '../support/fixtures/store.ts';
 
 interface Row {
   readonly id: string;
@@ -54,7 +54,8 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       const whole = await ids(store(), { ...query, limit: 1000 });
       const paged: string[] = [];
       for (let after: Query['after']; ; ) {
-        const page = await store().query<Row>(after === undefined ? query : { ...query, after });
+        const found = await store().query(after === undefined ? query : { ...query, after });
+        const page = found.map((snapshot) => typed<Row>(snapshot));
         paged.push(...page.map((snapshot) => snapshot.ref.id));
         const last = page.at(-1);
         if (last?.data === undefined) break;
@@ -122,5 +123,5 @@ async function ids(store: Store, query: Query): Promise<string[]> {
 }
 
 async function values(store: Store, collection: string): Promise<unknown[]> {
-  return (await store.query<Row>({ collection, orderBy: 'at', limit: 10 })).map((snapshot) => snapshot.data?.at);
+  return (await store.query({ collection, orderBy: 'at', limit: 10 })).map((snapshot) => typed<Row>(snapshot).data?.at);
 }

@@ -2,12 +2,12 @@
 import { expect, it } from 'vitest';
 import { Conflict, type Ref, type Snapshot, type Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
-import { freshRef, put, read, type StoreFixture } from '../support/fixtures/store.ts';
+import { countOf, freshRef, put, read, type StoreFixture } from '../support/fixtures/store.ts';
 
 /** Run by `storeCases`. */
 export function storeTransactCases({ store }: StoreFixture): void {
   const increment = (ref: Ref) => (snapshots: readonly Snapshot[]) => {
-    const n = Number(snapshots[0]?.data?.n ?? 0) + 1;
+    const n = countOf(snapshots[0]) + 1;
     return { writes: [{ ref, data: { n } }], result: n };
   };
 
@@ -39,7 +39,10 @@ export function storeTransactCases({ store }: StoreFixture): void {
     const { result } = await transact(
       store(),
       [ref],
-      ([snapshot]) => ({ writes: [], result: snapshot?.data?.full === true ? 'refused' : 'admitted' }),
+      ([snapshot]) => ({
+        writes: [],
+        result: Reflect.get(snapshot?.data ?? {}, 'full') === true ? 'refused' : 'admitted',
+      }),
       { cached },
     );
     expect(result).toBe('admitted');

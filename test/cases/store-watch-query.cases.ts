@@ -1,8 +1,8 @@
 // Watching the result of a query of a Store: all of it at first, then after every change, never an older state after a
 // newer one.
 import { describe, expect, it } from 'vitest';
-import type { Query, Snapshot, Store } from '../../shared/store/store.ts';
-import { freshCollection, put, type StoreFixture } from '../support/fixtures/store.ts';
+import type { Query, Store } from '../../shared/store/store.ts';
+import { freshCollection, put, type StoreFixture, type Typed, typed } from '../support/fixtures/store.ts';
 
 interface Row {
   readonly at: number;
@@ -93,12 +93,12 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
 
 /** Collects results; `until` resolves when the ids of one received now or later, joined by spaces, match. */
 function watching(store: Store, query: Query) {
-  const seen: Snapshot<Row>[][] = [];
+  const seen: Typed<Row>[][] = [];
   const waiting = new Set<() => void>();
-  const stop = store.watchQuery<Row>(
+  const stop = store.watchQuery(
     query,
     (snapshots) => {
-      seen.push(snapshots);
+      seen.push(snapshots.map((snapshot) => typed<Row>(snapshot)));
       for (const check of [...waiting]) check();
     },
     (error) => {

@@ -2,8 +2,8 @@
 // commits while a watch is still being set up: the emulator, unlike Firestore, may then lose the change or fail the
 // commit (1 of 300).
 import { describe, expect, it } from 'vitest';
-import type { Ref, Snapshot, Store } from '../../shared/store/store.ts';
-import { freshRef, put, type StoreFixture } from '../support/fixtures/store.ts';
+import type { Ref, Store } from '../../shared/store/store.ts';
+import { freshRef, put, type StoreFixture, type Typed, typed } from '../support/fixtures/store.ts';
 
 interface Counted {
   readonly n: number;
@@ -90,19 +90,19 @@ export function storeWatchCases({ store }: StoreFixture): void {
 
 /** Collects what a watcher receives; `until` resolves when a snapshot received now or later matches. */
 function watching(store: Store, ref: Ref) {
-  const seen: Snapshot<Counted>[] = [];
+  const seen: Typed<Counted>[] = [];
   const waiting = new Set<() => void>();
-  const stop = store.watch<Counted>(
+  const stop = store.watch(
     ref,
     (snapshot) => {
-      seen.push(snapshot);
+      seen.push(typed(snapshot));
       for (const check of [...waiting]) check();
     },
     (error) => {
       throw error;
     },
   );
-  const until = (matches: (snapshot: Snapshot<Counted>) => boolean): Promise<void> =>
+  const until = (matches: (snapshot: Typed<Counted>) => boolean): Promise<void> =>
     new Promise((resolve) => {
       const check = (): void => {
         const last = seen.at(-1);

@@ -4,12 +4,13 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { refKey } from '../../shared/store/document.ts';
+import { Locks } from '../../shared/store/firestore/fair-lock.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { Conflict, type Ref, type Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
 import { startCuttingProxy } from '../support/cutting-proxy.ts';
 import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
-import { freshRef, put, read } from '../support/fixtures/store.ts';
+import { countOf, freshRef, put, read } from '../support/fixtures/store.ts';
 import { describeWith } from '../support/requirements.ts';
 
 describeWith('emulators', 'Firestore store under faults', () => {
@@ -21,13 +22,10 @@ describeWith('emulators', 'Firestore store under faults', () => {
     return store;
   };
   /** Who waits for the lock of one document. */
-  const lockRefOf = (ref: Ref): Ref => ({
-    collection: 'locks',
-    id: createHash('sha256').update(refKey(ref)).digest('base64url'),
-  });
+  const lockRefOf = (ref: Ref): Ref => Locks.ref(createHash('sha256').update(refKey(ref)).digest('base64url'));
   const queueAt = async (store: Store, lockRef: Ref): Promise<readonly string[] | undefined> => {
-    const [snapshot] = await store.get<{ readonly queue: readonly string[] }>([lockRef]);
-    return snapshot?.data?.queue;
+    const [snapshot] = await store.get([lockRef]);
+    return Locks.read(snapshot)?.queue;
   };
   beforeAll(async () => {
     emulator = await startFirestoreEmulator();
@@ -114,7 +112,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
           await transact(
             store,
             [ref],
-            ([snapshot]) => ({ writes: [{ ref, data: { n: Number(snapshot?.data?.n ?? 0) + 1 } }], result: 0 }),
+            ([snapshot]) => ({ writes: [{ ref, data: { n: countOf(snapshot) + 1 } }], result: 0 }),
             { timeoutMs: 30_000 },
           );
         }
@@ -129,11 +127,9 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await Promise.all(
       instances.flatMap((store) =>
         [1, 2, 3].map(() =>
-          store.lock(
-            [ref],
-            ([snapshot]) => ({ writes: [{ ref, data: { n: Number(snapshot?.data?.n ?? 0) + 1 } }], result: 0 }),
-            { timeoutMs: 30_000 },
-          ),
+          store.lock([ref], ([snapshot]) => ({ writes: [{ ref, data: { n: countOf(snapshot) + 1 } }], result: 0 }), {
+            timeoutMs: 30_000,
+          }),
         ),
       ),
     );

@@ -53,7 +53,7 @@ export async function auditLimits({ journal, fleet }: AuditParts, keys: readonly
   try {
     for (const { id } of keys) {
       const [snapshot] = await store.get([toLimitRef(id)]);
-      for (const { window_ms, start_ms, count } of toLimitState(snapshot?.data).windows) {
+      for (const { window_ms, start_ms, count } of toLimitState(snapshot).windows) {
         const limit = limits.get(id)?.find(({ windowMs }) => windowMs === window_ms);
         if (limit === undefined) continue;
         checks.check('admissions', count <= limit.max, () => `${id}: ${count} of ${limit.max} stored`);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ERRORS } from '../../shared/errors.ts';
 import * as methods from '../../shared/methods/index.ts';
+import { DOCUMENT_TYPES } from './fixtures/document-types.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 
@@ -27,6 +28,7 @@ export type DocumentPath = (typeof DOCUMENTS)[number];
 const GENERATED = {
   methods: { document: 'README.md', make: methodTable },
   errors: { document: 'shared/README.md', make: errorTable },
+  documents: { document: 'shared/README.md', make: documentTable },
 } as const;
 
 export function readDocument(path: DocumentPath): string {
@@ -57,6 +59,13 @@ function errorTable(): string {
       `| ${row.code} | \`${reason}\` | ${row.status} | ${row.retryable ? 'yes' : 'no'} | ${row.message} |`,
   );
   return ['| code | reason | HTTP | retryable | message |', '|---|---|---|---|---|', ...rows].join('\n');
+}
+
+function documentTable(): string {
+  const rows = DOCUMENT_TYPES.map(({ definition: { collection, id, holds, writtenBy, kept, format = 1 } }) => {
+    return `| \`${collection}\` | ${id} | ${holds} | ${writtenBy} | ${kept} | ${format} |`;
+  });
+  return ['| collection | id | holds | written by | kept | format |', '|---|---|---|---|---|---|', ...rows].join('\n');
 }
 
 function fill(text: string, name: string, content: string): string {

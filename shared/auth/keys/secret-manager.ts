@@ -144,7 +144,8 @@ function readPayload(
   log: Logger,
 ): readonly ApiKey[] | undefined {
   try {
-    return parseKeyDocument(new TextDecoder('utf-8', { fatal: true }).decode(payload), defaults);
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(payload);
+    return parseKeyDocument(text, defaults, (message) => log.warn(message, { version }));
   } catch (error) {
     // One bad version must not disable the others. Only messages known to be free of key material are logged.
     const reason = error instanceof KeyDocumentError ? error.message : 'the payload is not UTF-8';

@@ -1,6 +1,7 @@
 // Envelope encryption: every secret gets a data key of its own (AES-256-GCM), and only the wrapped data key is stored
 // beside it. Who wraps is a port: Cloud KMS (kms.ts) or a key of this machine (local-key.ts).
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { z } from 'zod';
 
 /** A data key as it may be stored. */
 export interface WrappedKey {
@@ -21,11 +22,8 @@ export interface KeyWrapper {
 }
 
 /** Texts in base64url, so that the document is readable in a console; none of them is a secret. */
-export interface Envelope {
-  readonly key_name: string;
-  readonly wrapped_key: string;
-  readonly ciphertext: string;
-}
+export const Envelope = z.object({ key_name: z.string(), wrapped_key: z.string(), ciphertext: z.string() });
+export type Envelope = Readonly<z.output<typeof Envelope>>;
 
 const KEY_BYTES = 32;
 const NONCE_BYTES = 12;

@@ -1,12 +1,14 @@
 // The logins of all keys: credentials of a provider that a caller left here, sealed at rest, found only by their owner.
 // They leave this file for one turn at a time and are never returned, logged or stored in the clear.
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 import type { Clock, Ids } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
+import { type DocumentOf, defineDocument } from '../../store/define-document.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
-import { type Envelope, type KeyWrapper, open, seal } from './envelope.ts';
-import { type LoginCheck, type LoginProvider, refusal } from './login-check.ts';
+import { Envelope, type KeyWrapper, open, seal } from './envelope.ts';
+import { LOGIN_PROVIDERS, type LoginCheck, type LoginProvider, refusal } from './login-check.ts';
 import { readToken } from './login-token.ts';
 
 /** How long a login lasts, unless its token ends before. */
@@ -45,14 +47,21 @@ export interface Logins {
   providerOf(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginProvider | undefined>;
 }
 
-/** `logins/<hash of owner and session id>`. TTL: `expires_at_ms`. */
-interface LoginDocument extends Envelope {
-  /** Key id. */
-  readonly owner: string;
-  readonly provider: LoginProvider;
-  readonly created_at: string;
-  readonly expires_at_ms: number;
-}
+export const LoginDocuments = defineDocument({
+  collection: 'logins',
+  schema: Envelope.extend({
+    /** Key id. */
+    owner: z.string(),
+    provider: z.enum(LOGIN_PROVIDERS),
+    created_at: z.string(),
+    expires_at_ms: z.number(),
+  }),
+  id: 'hash of key id and session id',
+  holds: 'credentials of a provider, envelope-encrypted',
+  writtenBy: '`auth.login`',
+  kept: 'as long as the login',
+});
+type LoginDocument = DocumentOf<typeof LoginDocuments>;
 
 export interface LoginsParts {
   readonly store: Store;
@@ -67,8 +76,8 @@ export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts)
   /** The binding names the end, so it is looked at even where the store has not noticed it yet. */
   async function find(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginDocument | undefined> {
     const options = { timeoutMs: STORE_TIMEOUT_MS, signal };
-    const [snapshot] = await store.get<LoginDocument>([loginRef(owner, sessionId)], options);
-    const login = snapshot?.data;
+    const [snapshot] = await store.get([loginRef(owner, sessionId)], options);
+    const login = LoginDocuments.read(snapshot);
     if (login === undefined) return undefined;
     const leftMs = login.expires_at_ms - clock.now();
     // More than a login ever has was written by a wrong clock: its real end is not known.
@@ -86,7 +95,8 @@ export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts)
       const facts = { provider, expires_at_ms: Math.min(nowMs + LOGIN_MS, tokenEndsAtMs) };
       const envelope = await seal(wrapper, token, bindingOf(owner, sessionId, facts), signal);
       const data: LoginDocument = { owner, ...facts, created_at: new Date(nowMs).toISOString(), ...envelope };
-      await store.commit([{ ref: loginRef(owner, sessionId), data, expireAtMs: facts.expires_at_ms, if: 'absent' }], {
+      const options = { expireAtMs: facts.expires_at_ms, if: 'absent' } as const;
+      await store.commit([LoginDocuments.write(loginRef(owner, sessionId), data, options)], {
         timeoutMs: STORE_TIMEOUT_MS,
         signal,
       });
@@ -99,7 +109,7 @@ export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts)
         store,
         [ref],
         ([snapshot]) => {
-          const found = snapshot?.data !== undefined;
+          const found = LoginDocuments.read(snapshot) !== undefined;
           return { writes: found ? [{ ref, delete: true }] : [], result: found };
         },
         { timeoutMs: STORE_TIMEOUT_MS, signal },
@@ -122,7 +132,7 @@ export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts)
 /** The owner is part of the hash: another key's session id names another, absent document. */
 function loginRef(owner: string, sessionId: string): Ref {
   const id = createHash('sha256').update(`${owner.length}:${owner}${sessionId}`).digest('base64url');
-  return { collection: 'logins', id };
+  return LoginDocuments.ref(id);
 }
 
 /** What the seal holds together: a document moved to another owner, or changed to last longer, does not open. */

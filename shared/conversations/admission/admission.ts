@@ -114,6 +114,9 @@ export async function admitPrompt(deps: AdmissionDeps, asked: PromptRequest): Pr
         request = { ...request, sessionId: step.sessionId, isNew: false };
         ref = conversationRef(request.owner, request.sessionId);
         break;
+      case 'expired':
+        await leaveQueue(deps, ref, (entry) => entry.turn_id !== turnId && !deps.owners.isWaiting(entry), 'expired');
+        break;
       case 'abandoned':
         await settleAbandoned(deps, ref, step.lease, { reason: 'interrupted' });
         break;

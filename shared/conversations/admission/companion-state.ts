@@ -5,7 +5,12 @@ import type { Clock, Ids } from '../../clock.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import type { ConversationCache } from '../records/conversation-cache.ts';
-import { type CompanionState, type ConversationDocument, conversationRef } from '../records/documents.ts';
+import {
+  type CompanionState,
+  type ConversationDocument,
+  Conversations,
+  conversationRef,
+} from '../records/documents.ts';
 import { newConversation } from '../turns/lease.ts';
 
 export interface CompanionStateDeps {
@@ -71,10 +76,13 @@ async function change(
     store,
     [ref],
     ([snapshot]) => {
-      const stored = snapshot?.data as ConversationDocument | undefined;
+      const stored = Conversations.read(snapshot);
       // A session that is being erased stays as it is.
       const next = stored?.deleted === true ? undefined : compute(stored);
-      return { writes: next === undefined || next === stored ? [] : [{ ref, data: next }], result: undefined };
+      return {
+        writes: next === undefined || next === stored ? [] : [Conversations.write(ref, next)],
+        result: undefined,
+      };
     },
     { cached: cache.get(ref) },
   );

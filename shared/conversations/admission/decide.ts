@@ -5,17 +5,18 @@ import type { Ref, Snapshot, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import {
   type ConversationDocument,
+  Conversations,
   IDEMPOTENCY_KEPT_MS,
   type IdempotencyDocument,
+  IdempotencyRecords,
   idempotencyRef,
   type Lease,
 } from '../records/documents.ts';
 import { appendMessage, takeOverPrompt } from '../records/messages.ts';
 import { messageBytes, storageFull, storageRef } from '../storage.ts';
-import { admit, liveQueue, newConversation } from '../turns/lease.ts';
+import { admit, newConversation } from '../turns/lease.ts';
 import type { AdmissionDeps, PromptRequest } from './admission.ts';
 import { hasCompanionState, withCompanionState } from './companion-state.ts';
-import { dropExpired } from './queue.ts';
 
 export type Step =
   | {
@@ -33,6 +34,8 @@ export type Step =
   /** An attempt before this one has begun this session for the prompt. */
   | { readonly kind: 'begun'; readonly sessionId: string }
   | { readonly kind: 'abandoned' | 'doubtful'; readonly lease: Lease }
+  /** Prompts in the queue whose instances are gone have to leave it first. */
+  | { readonly kind: 'expired' }
   /** In the queue; `stopping` is the running turn that was asked to make room. */
   | { readonly kind: 'waiting'; readonly stopping: Lease | undefined };
 
@@ -61,7 +64,7 @@ export async function decide(
     refs,
     (read) => {
       const [snapshot] = read;
-      const record = (keyRef === undefined ? undefined : read[1]?.data) as IdempotencyDocument | undefined;
+      const record = keyRef === undefined ? undefined : IdempotencyRecords.read(read[1]);
       const isOurs = record?.turn_id === turnId;
       if (record !== undefined && !isOurs && record.released !== true) {
         return { writes: [], result: () => duplicate(record, request) };
@@ -76,11 +79,14 @@ export async function decide(
       if (storedBytes + promptBytes > storageBytesMax && storage !== undefined) {
         return { writes: [], result: () => refuse(storageFull(storedBytes, storageBytesMax)) };
       }
-      if (isTombstone(snapshot)) return { writes: [], result: () => ({ kind: 'erasing' }) };
+      if (Conversations.read(snapshot)?.deleted === true) return { writes: [], result: () => ({ kind: 'erasing' }) };
       const current =
         cache.read(snapshot) ?? newConversation(request.owner, request.sessionId, conversationId, request.model, now);
       if (queued && !isKnown(current, turnId)) return { writes: [], result: dropped };
       if (!queued && request.canForward && hasCompanionState(current, 'mcp')) return { writes: [], result: elsewhere };
+      if (current.queue.some((entry) => entry.turn_id !== turnId && !owners.isWaiting(entry))) {
+        return { writes: [], result: () => ({ kind: 'expired' }) };
+      }
       const place = current.queue.find((entry) => entry.turn_id === turnId);
       const promptTurn = (place ?? before)?.prompt_turn ?? null;
       const admission = admit(current, {
@@ -95,8 +101,7 @@ export async function decide(
         owners,
       });
       const more = (): Write[] => [
-        ...(keyRef === undefined || isOurs ? [] : [keyWrite(keyRef, turnId, request, nowMs)]),
-        ...dropExpired(current, owners, nowMs),
+        ...(keyRef === undefined || isOurs ? [] : [keyWrite(keyRef, record, turnId, request, nowMs)]),
       ];
       switch (admission.kind) {
         case 'abandoned':
@@ -110,15 +115,14 @@ export async function decide(
         case 'waiting': {
           const { conversation } = admission;
           return {
-            writes: conversation === undefined ? [] : [{ ref, data: conversation }],
+            writes: conversation === undefined ? [] : [Conversations.write(ref, conversation)],
             result: () => ({ kind: 'waiting', stopping: undefined }),
           };
         }
         case 'queued': {
           const stopping = request.onBusy === 'interrupt' ? (admission.conversation.turn ?? undefined) : undefined;
-          const data = { ...admission.conversation, queue: liveQueue(admission.conversation, owners) };
           return {
-            writes: [{ ref, data }, ...more()],
+            writes: [Conversations.write(ref, admission.conversation), ...more()],
             result: () => {
               if (stopping !== undefined) deps.stopLocal(stopping.turn_id, 'replaced');
               return { kind: 'waiting', stopping };
@@ -132,7 +136,7 @@ export async function decide(
             (promptTurn === null ? undefined : takeOverPrompt(marked, promptTurn, turnId)) ??
             appendMessage(marked, { role: 'user', text: request.prompt, turnId, now, partial: false });
           return {
-            writes: [{ ref, data: conversation }, ...writes, ...more()],
+            writes: [Conversations.write(ref, conversation), ...writes, ...more()],
             result: () => admitted(conversation, hasCompanionState(current, 'mcp') && !hasTools),
           };
         }
@@ -192,13 +196,17 @@ function duplicate(record: IdempotencyDocument, request: PromptRequest): Step {
   return { kind: 'duplicate', turnId: record.turn_id, sessionId: record.session_id };
 }
 
-function keyWrite(ref: Ref, turnId: string, { idempotency, sessionId }: PromptRequest, nowMs: number): Write {
-  const data: IdempotencyDocument = {
-    params_hash: idempotency?.paramsHash ?? '',
-    turn_id: turnId,
-    session_id: sessionId,
-  };
-  return { ref, data, expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS };
+/** `before`: the record of an attempt that has released the key. */
+function keyWrite(
+  ref: Ref,
+  before: IdempotencyDocument | undefined,
+  turnId: string,
+  { idempotency, sessionId }: PromptRequest,
+  nowMs: number,
+): Write {
+  const { released: _released, prompt_turn: _prompt, ...others } = before ?? {};
+  const named = { params_hash: idempotency?.paramsHash ?? '', turn_id: turnId, session_id: sessionId };
+  return IdempotencyRecords.write(ref, { ...others, ...named }, { expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS });
 }
 
 function busy(
@@ -219,8 +227,4 @@ function dropped(): never {
 /** Whether this turn runs or waits in the session. */
 export function isKnown(conversation: ConversationDocument, turnId: string): boolean {
   return conversation.turn?.turn_id === turnId || conversation.queue.some((entry) => entry.turn_id === turnId);
-}
-
-function isTombstone(snapshot: Snapshot | undefined): boolean {
-  return snapshot?.data !== undefined && 'deleted' in snapshot.data && snapshot.data.deleted === true;
 }

@@ -1,22 +1,29 @@
 // Prompts that leave a session's queue without having run: each gets an end on record, so that no caller waits for it
 // and its idempotency key can be used again where nothing was answered.
-import type { Ref, Write } from '../../store/store.ts';
+import { RpcError } from '../../errors.ts';
+import type { Ref, Snapshot, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { NO_USAGE } from '../../usage.ts';
 import type { TurnDeps } from '../deps.ts';
-import type { OwnerWatch } from '../owner-watch.ts';
-import type { ConversationDocument, QueuedPrompt } from '../records/documents.ts';
-import { endTurn } from '../turns/end-turn.ts';
+import { type ConversationDocument, Conversations, type QueuedPrompt } from '../records/documents.ts';
+import { endTurn, keyRefsOf } from '../turns/end-turn.ts';
 import { endedByOther, type TurnEnd } from '../turns/turn-record.ts';
+
+/** Prompts that join the queue while others leave it. */
+const ROUNDS_MAX = 5;
 
 export type DropReason = 'cancelled' | 'expired' | 'interrupted';
 
-/** Takes `entries` out of the queue, with the writes that record the end of each. */
+/**
+ * Takes `entries` out of the queue, with the writes that record the end of each. `keys`: their idempotency records, as
+ * they were read; a cancelled prompt keeps its key and needs none.
+ */
 export function dropQueued(
   conversation: ConversationDocument,
   entries: readonly QueuedPrompt[],
   reason: DropReason,
   nowMs: number,
+  keys: readonly Snapshot[],
 ): { readonly conversation: ConversationDocument; readonly writes: readonly Write[] } {
   const status = reason === 'cancelled' ? 'cancelled' : 'interrupted';
   const end: TurnEnd = { status, usage: NO_USAGE, nowMs, failure: null, reason };
@@ -27,22 +34,13 @@ export function dropQueued(
     const ended = endTurn(left, {
       turn,
       end,
+      keys,
       record: (stored, [event]) => [endedByOther({ conversation, lease }, undefined, stored, event)],
     });
     left = ended.conversation;
     writes.push(...ended.writes);
   }
   return { conversation: left, writes };
-}
-
-/** Drops entries whose waiting instance is gone. */
-export function dropExpired(conversation: ConversationDocument, owners: OwnerWatch, nowMs: number): readonly Write[] {
-  return dropQueued(
-    conversation,
-    conversation.queue.filter((entry) => !owners.isWaiting(entry)),
-    'expired',
-    nowMs,
-  ).writes;
 }
 
 /** Takes the entries that `leaves` names out of the queue. */
@@ -52,12 +50,23 @@ export async function leaveQueue(
   leaves: (entry: QueuedPrompt) => boolean,
   reason: DropReason,
 ): Promise<void> {
-  const { snapshots } = await transact(store, [ref], ([snapshot]) => {
-    const current = cache.read(snapshot);
-    const gone = current?.queue.filter(leaves) ?? [];
-    if (current === undefined || gone.length === 0) return { writes: [], result: undefined };
-    const { conversation, writes } = dropQueued(current, gone, reason, clock.now());
-    return { writes: [{ ref, data: conversation }, ...writes], result: undefined };
-  });
-  cache.set(ref, snapshots[0]);
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const [seen] = await store.get([ref]);
+    const entries = cache.read(seen)?.queue.filter(leaves) ?? [];
+    if (entries.length === 0) return;
+    const { result, snapshots } = await transact(store, [ref, ...keyRefsOf(entries)], ([snapshot, ...keys]) => {
+      const current = cache.read(snapshot);
+      const gone = current?.queue.filter(leaves) ?? [];
+      if (current === undefined || gone.length === 0) return { writes: [], result: true };
+      // One that joined the queue since the read: its idempotency record has to be read, too.
+      if (gone.some(({ turn_id }) => !entries.some((entry) => entry.turn_id === turn_id))) {
+        return { writes: [], result: false };
+      }
+      const { conversation, writes } = dropQueued(current, gone, reason, clock.now(), keys);
+      return { writes: [Conversations.write(ref, conversation), ...writes], result: true };
+    });
+    cache.set(ref, snapshots[0]);
+    if (result) return;
+  }
+  throw new RpcError('unavailable', { message: 'the queue of the session keeps changing', retryAfterMs: 1_000 });
 }

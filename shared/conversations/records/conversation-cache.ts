@@ -3,7 +3,7 @@
 import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
-import type { ConversationDocument } from './documents.ts';
+import { type ConversationDocument, Conversations } from './documents.ts';
 
 const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
 
@@ -19,7 +19,7 @@ export function createConversationCache(): ConversationCache {
   const snapshots = new LRUCache<string, Snapshot>({
     maxSize: CACHE_BYTES_MAX,
     sizeCalculation: (snapshot) => {
-      const data = toConversation(snapshot);
+      const data = Conversations.read(snapshot);
       return 1024 + (data?.recent ?? []).reduce((sum, message) => sum + message.content.length * 2 + 256, 0);
     },
   });
@@ -33,12 +33,8 @@ export function createConversationCache(): ConversationCache {
       else snapshots.set(ref.id, snapshot);
     },
     read(snapshot) {
-      const data = snapshot && toConversation(snapshot);
+      const data = Conversations.read(snapshot);
       return data?.deleted === true ? undefined : data;
     },
   };
-}
-
-function toConversation(snapshot: Snapshot): ConversationDocument | undefined {
-  return snapshot.data as ConversationDocument | undefined;
 }

@@ -2,165 +2,225 @@
 // console.
 
 import { hash } from 'node:crypto';
+import { z } from 'zod';
+import { type DocumentOf, defineDocument, type StoredAs } from '../../store/define-document.ts';
 import type { Ref } from '../../store/store.ts';
-import type { TurnEvent, Usage } from '../../turn-events.ts';
+import type { TurnEvent } from '../../turn-events.ts';
+
+export const StoredUsage = z.object({
+  input_tokens: z.number(),
+  output_tokens: z.number(),
+  total_tokens: z.number(),
+  estimated: z.literal(true).exactOptional(),
+});
 
 /** Terminal states never change; `running` becomes exactly one of them. */
-export type TurnStatus = 'running' | 'completed' | 'failed' | 'cancelled' | 'interrupted';
+const TurnStatus = z.enum(['running', 'completed', 'failed', 'cancelled', 'interrupted']);
+export type TurnStatus = z.output<typeof TurnStatus>;
 
 /**
  * One message. Text above INLINE_BYTES_MAX lives in `parts` documents of their own (texts.ts) and `content` is empty.
  */
-export interface StoredMessage {
-  readonly seq: number;
-  readonly role: 'user' | 'assistant';
-  readonly content: string;
-  readonly parts: number;
+const StoredMessage = z.object({
+  seq: z.number(),
+  role: z.enum(['user', 'assistant']),
+  content: z.string(),
+  parts: z.number(),
   /** UTF-8 bytes of the whole text. */
-  readonly bytes: number;
-  readonly turn_id: string;
-  readonly created_at: string;
+  bytes: z.number(),
+  turn_id: z.string(),
+  created_at: z.string(),
   /** The answer was cut off: the turn did not complete. */
-  readonly partial: boolean;
+  partial: z.boolean(),
   /**
    * Estimate for text of more tokens than its bytes suggest (base64, minified code, other scripts); absent for the
    * rest.
    */
-  readonly tokens?: number;
-}
+  tokens: z.number().exactOptional(),
+});
+export type StoredMessage = StoredAs<typeof StoredMessage>;
 
 /** What a provider was found to take of a conversation, by the gateway's estimate. */
-export interface ContextBudget {
-  readonly model: string;
-  readonly tokens: number;
-}
+const ContextBudget = z.object({ model: z.string(), tokens: z.number() });
+export type ContextBudget = StoredAs<typeof ContextBudget>;
 
 /**
  * The running turn of a conversation: a lease with an epoch. Every later write of its owner is conditional on the
  * epoch.
  */
-export interface Lease {
-  readonly turn_id: string;
-  readonly epoch: number;
-  readonly model: string;
-  readonly started_at: string;
-  readonly lease_until_ms: number;
+const Lease = z.object({
+  turn_id: z.string(),
+  epoch: z.number(),
+  model: z.string(),
+  started_at: z.string(),
+  lease_until_ms: z.number(),
   /** Null while no caller has asked the owner to stop. */
-  readonly stop: 'cancelled' | 'replaced' | null;
+  stop: z.enum(['cancelled', 'replaced']).nullable(),
   /** Id of the idempotency record that names this turn, else null. */
-  readonly idempotency_id: string | null;
+  idempotency_id: z.string().nullable(),
   /** What that record says of the params; absent in leases of older versions. */
-  readonly params_hash?: string;
-}
+  params_hash: z.string().exactOptional(),
+});
+export type Lease = StoredAs<typeof Lease>;
 
 /** A prompt waiting for the turn before it; run by the instance whose caller waits for it. */
-export interface QueuedPrompt {
-  readonly turn_id: string;
-  readonly model: string;
-  readonly enqueued_at: string;
+const QueuedPrompt = z.object({
+  turn_id: z.string(),
+  model: z.string(),
+  enqueued_at: z.string(),
   /** Kept alive by the waiting instance; past it the entry has expired. */
-  readonly alive_until_ms: number;
-  readonly idempotency_id: string | null;
-  readonly params_hash?: string;
+  alive_until_ms: z.number(),
+  idempotency_id: z.string().nullable(),
+  params_hash: z.string().exactOptional(),
   /** As in the idempotency record. */
-  readonly prompt_turn?: string | null;
-}
+  prompt_turn: z.string().nullable().exactOptional(),
+});
+export type QueuedPrompt = StoredAs<typeof QueuedPrompt>;
 
 /** What of a session can be in the memory of the companion: connected MCP servers, a terminal. */
 export type CompanionState = 'mcp' | 'terminal';
 
-/** `conversations/<hash of owner and session id>`: state, lease and recent history of one session. No TTL. */
-export interface ConversationDocument {
-  /** Key id; empty in a tombstone. */
-  readonly owner: string;
-  readonly session_id: string;
-  readonly conversation_id: string;
-  readonly model: string;
-  readonly created_at: string;
-  readonly updated_at: string;
-  readonly message_count: number;
-  readonly usage: Usage;
-  readonly status: 'idle' | 'running' | 'cancelled' | 'failed';
-  readonly epoch: number;
-  readonly turn: Lease | null;
-  readonly last_turn: { readonly turn_id: string; readonly status: TurnStatus } | null;
-  readonly queue: readonly QueuedPrompt[];
-  readonly recent: readonly StoredMessage[];
-  /** First seq of each chunk of older messages. */
-  readonly chunks: readonly number[];
-  /** Of models that refused the conversation for its length; the latest last. */
-  readonly budgets?: readonly ContextBudget[];
-  /** Tombstone: the session is being erased and looks absent to everybody. */
-  readonly deleted: boolean;
-  /**
-   * Bytes of all messages, and how many of them the owner's total has (storage.ts). Absent in documents of older
-   * versions.
-   */
-  readonly stored_bytes?: number;
-  readonly counted_bytes?: number;
-  /** What the companion holds for the session, or held: it may have gone with its instance. */
-  readonly companion?: readonly CompanionState[];
-}
+export const Conversations = defineDocument({
+  collection: 'conversations',
+  schema: z.object({
+    /** Key id; empty in a tombstone. */
+    owner: z.string(),
+    session_id: z.string(),
+    conversation_id: z.string(),
+    model: z.string(),
+    created_at: z.string(),
+    updated_at: z.string(),
+    message_count: z.number(),
+    usage: StoredUsage,
+    status: z.enum(['idle', 'running', 'cancelled', 'failed']),
+    epoch: z.number(),
+    turn: Lease.nullable(),
+    last_turn: z.object({ turn_id: z.string(), status: TurnStatus }).nullable(),
+    queue: z.array(QueuedPrompt),
+    recent: z.array(StoredMessage),
+    /** First seq of each chunk of older messages. */
+    chunks: z.array(z.number()),
+    /** Of models that refused the conversation for its length; the latest last. */
+    budgets: z.array(ContextBudget).exactOptional(),
+    /** Tombstone: the session is being erased and looks absent to every caller. */
+    deleted: z.boolean(),
+    /**
+     * Bytes of all messages, and how many of them the owner's total has (storage.ts). Absent in documents of older
+     * versions.
+     */
+    stored_bytes: z.number().exactOptional(),
+    counted_bytes: z.number().exactOptional(),
+    /** What the companion holds for the session (`CompanionState`), or held: it may have gone with its instance. */
+    companion: z.array(z.string()).exactOptional(),
+  }),
+  queries: [{ where: ['owner'], orderBy: 'updated_at', direction: 'desc' }],
+  id: 'hash of key id and session id',
+  holds: 'state, lease, queue, the newest messages',
+  writtenBy: 'prompts, cancel, delete',
+  kept: 'until it is deleted',
+});
+export type ConversationDocument = DocumentOf<typeof Conversations>;
 
-/** `messages/<conversation id>-<n>`: older messages, oldest first; the last chunk grows until it is full. No TTL. */
-export interface MessagesDocument {
-  readonly messages: readonly StoredMessage[];
-}
+/** Oldest message first; the last chunk grows until it is full. */
+export const Messages = defineDocument({
+  collection: 'messages',
+  schema: z.object({ messages: z.array(StoredMessage) }),
+  id: 'conversation id and number',
+  holds: 'older messages in chunks of about 16 KiB',
+  writtenBy: 'prompts',
+  kept: 'as long as its conversation',
+});
 
-/** `turns/<turn id>`: how a turn stands, and the newest part of its events. TTL: TURN_KEPT_MS after its end. */
-export interface TurnDocument {
-  /**
-   * The conversation id: new for every life of a session, so it ties the turn to its owner and to what `delete` erases.
-   */
-  readonly conversation: string;
-  readonly session_id: string;
-  readonly model: string;
-  readonly status: TurnStatus;
-  readonly started_at: string;
-  readonly ended_at: string | null;
-  readonly usage: Usage;
-  /** Highest seq written. */
-  readonly seq: number;
-  /** First seq of each sealed chunk in `turn_events/<turn id>-<n>`. */
-  readonly chunks: readonly number[];
-  /** Events from `first_seq` on, JSON text (event-log.ts). */
-  readonly first_seq: number;
-  readonly events: string;
-  /**
-   * The terminal event when another instance than the owner ended the turn; its seq leaves room for events that
-   * the owner never stored.
-   */
-  readonly last_event: { readonly seq: number; readonly event: TurnEvent } | null;
-  readonly idempotency_id: string | null;
-  /** What the caller was answered when the turn failed; null otherwise. */
-  readonly failure: {
-    readonly reason: string;
-    readonly message: string;
-    readonly data: string;
-    readonly retryable: boolean;
-    readonly retry_after_ms: number | null;
-  } | null;
-}
+export type MessagesDocument = DocumentOf<typeof Messages>;
 
-/** `turn_events/<turn id>-<n>`: a sealed chunk of events. TTL as its turn. */
-export interface TurnEventsDocument {
-  readonly first_seq: number;
-  readonly events: string;
-}
+/** One part of a long text. */
+export const Texts = defineDocument({
+  collection: 'texts',
+  schema: z.object({ text: z.string() }),
+  id: 'conversation id, number of the message and of the part',
+  holds: 'texts over 32 KiB',
+  writtenBy: 'prompts',
+  kept: 'as long as its conversation',
+});
 
-/** `idempotency/<hash of owner and key>`: which turn answers this key. TTL 24 h. */
-export interface IdempotencyDocument {
-  readonly params_hash: string;
-  readonly turn_id: string;
-  readonly session_id: string;
-  /**
-   * The turn failed in a way that another attempt may not: the key is free, and the same params go on in the same
-   * session.
-   */
-  readonly released?: boolean;
-  /** Of a released key: the turn whose message holds the prompt, null where none was stored. */
-  readonly prompt_turn?: string | null;
-}
+/** The state of a turn and the newest part of its events. */
+export const Turns = defineDocument({
+  collection: 'turns',
+  schema: z.object({
+    /**
+     * The conversation id: new for every life of a session, so it ties the turn to its owner and to what `delete`
+     * erases.
+     */
+    conversation: z.string(),
+    session_id: z.string(),
+    model: z.string(),
+    status: TurnStatus,
+    started_at: z.string(),
+    ended_at: z.string().nullable(),
+    usage: StoredUsage,
+    /** Highest seq written. */
+    seq: z.number(),
+    /** First seq of each sealed chunk in `turn_events/<turn id>-<n>`. */
+    chunks: z.array(z.number()),
+    /** Events from `first_seq` on, JSON text (event-log.ts). */
+    first_seq: z.number(),
+    events: z.string(),
+    /**
+     * The terminal event when another instance than the owner ended the turn; its seq leaves room for events that
+     * the owner never stored.
+     */
+    last_event: z.object({ seq: z.number(), event: z.custom<TurnEvent>(isEvent) }).nullable(),
+    idempotency_id: z.string().nullable(),
+    /** What the caller was answered when the turn failed; null otherwise. */
+    failure: z
+      .object({
+        reason: z.string(),
+        message: z.string(),
+        data: z.string(),
+        retryable: z.boolean(),
+        retry_after_ms: z.number().nullable(),
+      })
+      .nullable(),
+  }),
+  queries: [{ where: ['conversation'], orderBy: 'started_at' }],
+  id: 'turn id',
+  holds: 'state of a turn, and its newest events for `conversation.resume`',
+  writtenBy: 'the turn’s owner',
+  kept: '25 h after its end',
+});
+export type TurnDocument = DocumentOf<typeof Turns>;
+
+/** A sealed chunk of events, JSON text (event-log.ts). */
+export const TurnEvents = defineDocument({
+  collection: 'turn_events',
+  schema: z.object({ first_seq: z.number(), events: z.string() }),
+  id: 'turn id and number',
+  holds: 'older events of a turn',
+  writtenBy: 'the turn’s owner',
+  kept: '25 h after its end',
+});
+export type TurnEventsDocument = DocumentOf<typeof TurnEvents>;
+
+export const IdempotencyRecords = defineDocument({
+  collection: 'idempotency',
+  schema: z.object({
+    params_hash: z.string(),
+    turn_id: z.string(),
+    session_id: z.string(),
+    /**
+     * The turn failed in a way that another attempt may not: the key is free, and the same params go on in the same
+     * session.
+     */
+    released: z.boolean().exactOptional(),
+    /** Of a released key: the turn whose message holds the prompt, null where none was stored. */
+    prompt_turn: z.string().nullable().exactOptional(),
+  }),
+  id: 'hash of key id and idempotency key',
+  holds: 'the turn that answers the key',
+  writtenBy: 'prompts',
+  kept: '24 h',
+});
+export type IdempotencyDocument = DocumentOf<typeof IdempotencyRecords>;
 
 /** Turns are kept as long as their idempotency records need them. */
 export const TURN_KEPT_MS = 25 * 3_600_000;
@@ -171,7 +231,7 @@ export const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
  * document: no check can be forgotten, and the two cases cannot be distinguished.
  */
 export function conversationRef(owner: string, sessionId: string): Ref {
-  return { collection: 'conversations', id: hashId(owner, sessionId) };
+  return Conversations.ref(hashId(owner, sessionId));
 }
 
 /**
@@ -179,25 +239,26 @@ export function conversationRef(owner: string, sessionId: string): Ref {
  * shares no document (and no cached one) with its former life.
  */
 export function messagesRef(conversation: string, chunk: number): Ref {
-  return { collection: 'messages', id: `${conversation}-${chunk}` };
+  return Messages.ref(`${conversation}-${chunk}`);
 }
 
 export function textRef(conversation: string, seq: number, part: number): Ref {
-  return { collection: 'texts', id: `${conversation}-${seq}-${part}` };
-}
-
-export function turnRef(turnId: string): Ref {
-  return { collection: 'turns', id: turnId };
+  return Texts.ref(`${conversation}-${seq}-${part}`);
 }
 
 export function turnEventsRef(turnId: string, chunk: number): Ref {
-  return { collection: 'turn_events', id: `${turnId}-${chunk}` };
+  return TurnEvents.ref(`${turnId}-${chunk}`);
 }
 
 export function idempotencyRef(owner: string, key: string): Ref {
-  return { collection: 'idempotency', id: hashId(owner, key) };
+  return IdempotencyRecords.ref(hashId(owner, key));
 }
 
 function hashId(owner: string, name: string): string {
   return hash('sha256', `${owner.length}:${owner}${name}`, 'base64url');
+}
+
+/** Newer versions have more events than this one: only the form is checked. */
+function isEvent(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 1;
 }

@@ -3,7 +3,13 @@
 import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Store } from '../../store/store.ts';
-import { type ConversationDocument, type MessagesDocument, messagesRef, type StoredMessage } from './documents.ts';
+import {
+  type ConversationDocument,
+  Messages,
+  type MessagesDocument,
+  messagesRef,
+  type StoredMessage,
+} from './documents.ts';
 import type { ChangedMessages } from './messages.ts';
 import { INLINE_BYTES_MAX } from './texts.ts';
 
@@ -39,11 +45,11 @@ export function createMessageChunks(store: Store): MessageChunks {
     const missing = found.flatMap((chunk, index) => (chunk === undefined ? [index] : []));
     if (missing.length > 0) {
       const refs = missing.map((index) => messagesRef(conversation.conversation_id, from + index));
-      const snapshots = await store.get<MessagesDocument>(refs);
+      const snapshots = await store.get(refs);
       for (const [position, index] of missing.entries()) {
         const next = nextSeq(conversation, from + index);
-        const stored = snapshots[position]?.data?.messages ?? [];
-        const chunk = { messages: stored.filter((message) => message.seq < next) };
+        const stored = Messages.read(snapshots[position]) ?? { messages: [] };
+        const chunk = { ...stored, messages: stored.messages.filter((message) => message.seq < next) };
         found[index] = chunk;
         const key = keys[index];
         if (key !== undefined && chunk.messages.length > 0) cache.set(key, chunk);
@@ -61,16 +67,15 @@ export function createMessageChunks(store: Store): MessageChunks {
       const moved = recent.slice(0, -keep);
       const [open] = chunks.length === 0 ? [] : await read(conversation, chunks.length - 1, chunks.length);
       const grows = open !== undefined && open.messages.length > 0 && inlineBytes(open.messages) < CHUNK_BYTES;
-      const messages = grows ? [...open.messages, ...moved] : moved;
+      const chunk: MessagesDocument = grows ? { ...open, messages: [...open.messages, ...moved] } : { messages: moved };
       const index = grows ? chunks.length - 1 : chunks.length;
       const compacted: ConversationDocument = {
         ...conversation,
         recent: recent.slice(-keep),
         chunks: grows ? chunks : [...chunks, moved[0]?.seq ?? 0],
       };
-      cache.set(chunkKey(compacted, index), { messages });
-      const data: MessagesDocument = { messages };
-      return { conversation: compacted, writes: [{ ref: messagesRef(conversation_id, index), data }] };
+      cache.set(chunkKey(compacted, index), chunk);
+      return { conversation: compacted, writes: [Messages.write(messagesRef(conversation_id, index), chunk)] };
     },
   };
 }

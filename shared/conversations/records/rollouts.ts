@@ -1,6 +1,8 @@
 // What an engine keeps between the turns of a conversation (EngineState), in documents: a head and parts, written and
 // erased as one.
+import { z } from 'zod';
 import type { EngineState } from '../../engines/engine.ts';
+import { defineDocument } from '../../store/define-document.ts';
 import type { Ref, Store, Write } from '../../store/store.ts';
 
 /** Characters of base64 in one document; Firestore takes 1 MiB. */
@@ -8,28 +10,32 @@ const PART_CHARS = 900_000;
 /** Documents of one conversation, which is also what one commit takes (10 MiB). More is not kept. */
 const PARTS_MAX = 10;
 
-/**
- * `rollouts/<conversation id>-<n>`: one part. All parts of one save carry the same number and are written in one
- * commit. No TTL.
- */
-interface RolloutDocument {
-  /** Of the save; parts of different saves are not put together. */
-  readonly saved_at_ms: number;
-  /** How many parts there are. */
-  readonly parts: number;
-  /** Base64. */
-  readonly data: string;
-}
+/** One part. All parts of one save are written in one commit, and replace those of the save before as a whole. */
+export const Rollouts = defineDocument({
+  collection: 'rollouts',
+  schema: z.object({
+    /** Of the save; parts of different saves are not put together. */
+    saved_at_ms: z.number(),
+    /** How many parts there are. */
+    parts: z.number(),
+    /** Base64. */
+    data: z.string(),
+  }),
+  id: 'conversation id and number',
+  holds: 'Codex’s own record of a thread, compressed',
+  writtenBy: 'Codex turns',
+  kept: 'as long as its conversation',
+});
 
 export function createRollouts(store: Store, clock: { now(): number }): EngineState {
   return {
     async load(conversationId, { signal }) {
-      const [head] = await store.get<RolloutDocument>([rolloutRef(conversationId, 0)], { signal });
-      const first = head?.data;
+      const [head] = await store.get([rolloutRef(conversationId, 0)], { signal });
+      const first = Rollouts.read(head);
       if (first === undefined) return undefined;
       const refs = Array.from({ length: first.parts - 1 }, (_, index) => rolloutRef(conversationId, index + 1));
-      const rest = refs.length === 0 ? [] : await store.get<RolloutDocument>(refs, { signal });
-      const parts = [first, ...rest.map(({ data }) => data)];
+      const rest = refs.length === 0 ? [] : await store.get(refs, { signal });
+      const parts = [first, ...rest.map((snapshot) => Rollouts.read(snapshot))];
       // Replaced between the two reads: then another instance runs this conversation, and what it saves is not for this
       // turn.
       if (parts.some((part) => part?.saved_at_ms !== first.saved_at_ms)) return undefined;
@@ -46,7 +52,7 @@ export function createRollouts(store: Store, clock: { now(): number }): EngineSt
       const saved_at_ms = clock.now();
       const writes = Array.from({ length: parts }, (_, index): Write => {
         const data = text.slice(index * PART_CHARS, (index + 1) * PART_CHARS);
-        return { ref: rolloutRef(conversationId, index), data: { saved_at_ms, parts, data } satisfies RolloutDocument };
+        return Rollouts.write(rolloutRef(conversationId, index), { saved_at_ms, parts, data });
       });
       await store.commit(writes, { signal });
       return true;
@@ -62,5 +68,5 @@ export async function eraseRollouts(store: Store, conversationId: string): Promi
 }
 
 function rolloutRef(conversationId: string, part: number): Ref {
-  return { collection: 'rollouts', id: `${conversationId}-${part}` };
+  return Rollouts.ref(`${conversationId}-${part}`);
 }

@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Store, Write } from '../../store/store.ts';
 import { splitText } from '../../text.ts';
-import { type StoredMessage, textRef } from './documents.ts';
+import { type StoredMessage, Texts, textRef } from './documents.ts';
 
 /** Longer texts are stored out of line, so that the conversation document stays small on the hot path. */
 export const INLINE_BYTES_MAX = 32 << 10;
@@ -12,17 +12,13 @@ export const INLINE_BYTES_MAX = 32 << 10;
 const PART_UNITS = 256 << 10;
 const CACHE_BYTES_MAX = shareOfHeap(1 / 16, 32 << 20);
 
-interface TextDocument {
-  readonly text: string;
-}
-
 /** The parts of a text; none for a short one, which is stored in its message. */
 export function toParts(text: string, bytes: number): readonly string[] {
   return bytes <= INLINE_BYTES_MAX ? [] : [...splitText(text, PART_UNITS)];
 }
 
 export function textWrites(conversation: string, seq: number, parts: readonly string[]): Write[] {
-  return parts.map((text, part) => ({ ref: textRef(conversation, seq, part), data: { text } satisfies TextDocument }));
+  return parts.map((text, part) => Texts.write(textRef(conversation, seq, part), { text }));
 }
 
 /** The deletes of the parts of one message. */
@@ -46,8 +42,8 @@ export function createTextReader(store: Store): ReadText {
     const cached = cache.get(key);
     if (cached !== undefined) return cached;
     const refs = Array.from({ length: parts }, (_, part) => textRef(conversation, seq, part));
-    const snapshots = await store.get<TextDocument>(refs);
-    const text = snapshots.map((snapshot) => snapshot.data?.text ?? '').join('');
+    const snapshots = await store.get(refs);
+    const text = snapshots.map((snapshot) => Texts.read(snapshot)?.text ?? '').join('');
     if (text !== '') cache.set(key, text);
     return text;
   };

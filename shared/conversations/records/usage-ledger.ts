@@ -8,14 +8,17 @@
 // sessions and turns have it all the same.
 
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
+import { type DocumentOf, defineDocument } from '../../store/define-document.ts';
 import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
 import { storageRef, storageWrite, toStorage } from '../storage.ts';
+import { StoredUsage } from './documents.ts';
 
 const DAY_MS = 86_400_000;
 const KEPT_MS = 40 * DAY_MS;
@@ -24,13 +27,21 @@ const RETRY_MS = 1_000;
 /** Keys with counts that could not be written yet; beyond it the smallest trouble is to forget. */
 const KEYS_MAX = 10_000;
 
-/** `usage/<hash of owner>-<day>`: what a key has used on a UTC day. TTL 40 days. */
-export interface DailyUsage extends Usage {
-  readonly owner: string;
-  /** `2026-11-13`. */
-  readonly day: string;
-  readonly turns: number;
-}
+/** What a key has used on a UTC day. */
+export const DailyUsages = defineDocument({
+  collection: 'usage',
+  schema: StoredUsage.extend({
+    owner: z.string(),
+    /** `2026-11-13`. */
+    day: z.string(),
+    turns: z.number(),
+  }),
+  id: 'hash of key id, and day',
+  holds: 'tokens of a key and day',
+  writtenBy: 'turns that end',
+  kept: '40 days',
+});
+export type DailyUsage = DocumentOf<typeof DailyUsages>;
 
 export interface UsageLedger {
   /**
@@ -109,10 +120,11 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
           ([snapshot, kept]) => {
             const before = toDaily(snapshot, owner, day);
             const data: DailyUsage = { ...before, ...addUsage(before, usage), turns: before.turns + turns };
-            const total = Math.max(0, toStorage(kept, owner).bytes + bytes);
+            const stored = toStorage(kept, owner);
+            const total = Math.max(0, stored.bytes + bytes);
             const writes: Write[] = [
-              ...(turns === 0 ? [] : [{ ref, data, expireAtMs: clock.now() + KEPT_MS }]),
-              ...(bytes === 0 ? [] : [storageWrite(owner, total)]),
+              ...(turns === 0 ? [] : [DailyUsages.write(ref, data, { expireAtMs: clock.now() + KEPT_MS })]),
+              ...(bytes === 0 ? [] : [storageWrite(stored, total)]),
             ];
             return { writes, result: undefined };
           },
@@ -198,11 +210,11 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
 }
 
 function toDaily(snapshot: Snapshot | undefined, owner: string, day: string): DailyUsage {
-  return (snapshot?.data as DailyUsage | undefined) ?? { owner, day, ...NO_USAGE, turns: 0 };
+  return DailyUsages.read(snapshot) ?? { owner, day, ...NO_USAGE, turns: 0 };
 }
 
 function usageRef(owner: string, day: string): Ref {
-  return { collection: 'usage', id: `${createHash('sha256').update(owner).digest('base64url')}-${day}` };
+  return DailyUsages.ref(`${createHash('sha256').update(owner).digest('base64url')}-${day}`);
 }
 
 function dayOf(nowMs: number): string {

@@ -6,9 +6,9 @@ import { transact } from '../../store/transact.ts';
 import { type AbortReason, answerText } from '../../turn-events.ts';
 import { estimateUsage } from '../../usage.ts';
 import type { TurnDeps } from '../deps.ts';
-import { type Lease, type TurnDocument, turnRef } from '../records/documents.ts';
+import { Conversations, type Lease, type TurnDocument, Turns } from '../records/documents.ts';
 import type { NumberedEvent } from '../records/event-log.ts';
-import { addAnswer, endTurn } from './end-turn.ts';
+import { addAnswer, endTurn, keyRefsOf } from './end-turn.ts';
 import { isHeldBy } from './lease.ts';
 import { decodeTurn, endedByOther, readSealed, type TurnEnd } from './turn-record.ts';
 
@@ -46,17 +46,18 @@ async function trySettle(
 ): Promise<boolean> {
   const { store, clock, history, cache, ledger, log, owners } = deps;
   const turnId = lease.turn_id;
-  const recordRef = turnRef(turnId);
+  const recordRef = Turns.ref(turnId);
   const [conversationSnapshot, recordSnapshot] = await store.get([ref, recordRef]);
   const before = cache.read(conversationSnapshot);
   if (before === undefined || !isHeldBy(before.turn, lease)) return true;
-  const stored = recordSnapshot?.data as TurnDocument | undefined;
+  const stored = Turns.read(recordSnapshot);
   const { text, usage } = await storedAnswer(deps, turnId, stored);
   const status = reason === 'interrupted' ? 'interrupted' : 'cancelled';
   const end: TurnEnd = { status, usage, nowMs: clock.now(), failure: null, reason };
   const answered = await addAnswer(history, before, { turnId, text, end });
 
-  const { result, snapshots } = await transact<Settled>(store, [ref, recordRef], ([first, second]) => {
+  const refs = [ref, recordRef, ...keyRefsOf([lease])];
+  const { result, snapshots } = await transact<Settled>(store, refs, ([first, second, ...keys]) => {
     const current = cache.read(first);
     if (current === undefined || !isHeldBy(current.turn, lease)) return { writes: [], result: 'gone' as const };
     if (force !== true && owners.ofLease(current.turn) !== 'gone') return { writes: [], result: 'gone' as const };
@@ -66,9 +67,10 @@ async function trySettle(
       end,
       text,
       answered,
+      keys,
       record: (ended, [event]) => [endedByOther({ conversation: current, lease }, stored, ended, event)],
     });
-    return { writes: [{ ref, data: conversation }, ...writes], result: { addedBytes } };
+    return { writes: [Conversations.write(ref, conversation), ...writes], result: { addedBytes } };
   });
   cache.set(ref, snapshots[0]);
   if (typeof result === 'object') {

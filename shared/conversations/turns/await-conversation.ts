@@ -1,6 +1,6 @@
 // Waits for a conversation to come into a state, by watching its document; never longer than asked.
 import type { Ref, Store } from '../../store/store.ts';
-import type { ConversationDocument } from '../records/documents.ts';
+import { type ConversationDocument, Conversations } from '../records/documents.ts';
 
 /** Resolves when `isDone` says so, the time is up or `signal` aborts; a failing watch just waits the time out. */
 export function awaitConversation(
@@ -23,9 +23,10 @@ export function awaitConversation(
     const timer = setTimeout(finish, timeoutMs);
     if (signal?.aborted) return finish();
     signal?.addEventListener('abort', finish, { once: true });
-    unwatch = store.watch<ConversationDocument>(ref, ({ data }) => {
-      if (!done && isDone(data)) finish();
-    });
+    const onState = (conversation: ConversationDocument | undefined): void => {
+      if (!done && isDone(conversation)) finish();
+    };
+    unwatch = Conversations.watch(store, ref, onState, () => {});
     if (done) unwatch();
   });
 }

@@ -1,13 +1,13 @@
 // The one way a turn ends: for its owner (settle-turn.ts), for another instance when the owner is gone (abandoned.ts),
 // for a prompt that leaves the queue without having run (queue.ts) and for a session that is deleted (erase.ts). Pure
 // functions over the conversation document; the caller commits what they return in one transaction.
-import type { Write } from '../../store/store.ts';
+import type { Ref, Snapshot, Write } from '../../store/store.ts';
 import type { CutReason, TurnEvent } from '../../turn-events.ts';
 import {
   type ContextBudget,
   type ConversationDocument,
   IDEMPOTENCY_KEPT_MS,
-  type IdempotencyDocument,
+  IdempotencyRecords,
   type Lease,
   type QueuedPrompt,
 } from '../records/documents.ts';
@@ -32,6 +32,8 @@ export interface Ending {
   readonly answered?: ChangedMessages;
   /** What the provider accepts of the conversation, where it has refused more. */
   readonly budget?: ContextBudget | undefined;
+  /** The idempotency records of the turn, as they were read; not needed for an end that `isFinal`. */
+  readonly keys: readonly Snapshot[];
   /** The writes of the turn's record with `events` as its last ones, the turn's own document first. */
   record(end: TurnEnd, events: EndEvents): readonly [RecordWrite, ...Write[]];
 }
@@ -80,7 +82,7 @@ export function endTurn(current: ConversationDocument, ending: Ending): EndedInD
     conversation,
     record,
     events,
-    writes: [record, ...chunks, ...(answered?.writes ?? []), ...releaseKey(current, end, turn)],
+    writes: [record, ...chunks, ...(answered?.writes ?? []), ...releaseKey(current, end, turn, ending.keys)],
     addedBytes,
   };
 }
@@ -94,8 +96,18 @@ export function discardTurns({ turn, queue }: ConversationDocument): Write[] {
   return pending.flatMap(({ idempotency_id }) => (idempotency_id === null ? [] : [deleteKey(idempotency_id)]));
 }
 
+/** Whether an end answers for its idempotency key: the same prompt must not run again, or would only fail again. */
+export function isFinal({ status, failure }: TurnEnd): boolean {
+  return status === 'completed' || status === 'cancelled' || failure?.retryable === false;
+}
+
+/** The idempotency records that name these turns. */
+export function keyRefsOf(turns: readonly Pick<Lease, 'idempotency_id'>[]): Ref[] {
+  return turns.flatMap(({ idempotency_id: id }) => (id === null ? [] : [IdempotencyRecords.ref(id)]));
+}
+
 export function deleteKey(idempotencyId: string): Write {
-  return { ref: { collection: 'idempotency', id: idempotencyId }, delete: true };
+  return { ref: IdempotencyRecords.ref(idempotencyId), delete: true };
 }
 
 /** A stop request that is stored before this commit decides the end: its caller has been promised that. */
@@ -153,16 +165,18 @@ function toFinishReason({ finishReason }: TurnEnd): { readonly finish_reason?: C
  */
 function releaseKey(
   { session_id }: Pick<ConversationDocument, 'session_id'>,
-  { status, failure, nowMs }: TurnEnd,
+  end: TurnEnd,
   turn: Lease | QueuedPrompt,
+  keys: readonly Snapshot[],
 ): Write[] {
   const { idempotency_id, params_hash, turn_id } = turn;
-  const isFinal = status === 'completed' || status === 'cancelled' || failure?.retryable === false;
-  if (isFinal || idempotency_id === null) return [];
+  if (isFinal(end) || idempotency_id === null) return [];
   if (params_hash === undefined) return [deleteKey(idempotency_id)];
   const prompt_turn = isQueued(turn) ? (turn.prompt_turn ?? null) : turn_id;
-  const data: IdempotencyDocument = { params_hash, turn_id, session_id, released: true, prompt_turn };
-  return [{ ref: { collection: 'idempotency', id: idempotency_id }, data, expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS }];
+  const key = keys.find(({ ref }) => ref.id === idempotency_id);
+  const record = { ...IdempotencyRecords.read(key), params_hash, turn_id, session_id, released: true, prompt_turn };
+  const options = { expireAtMs: end.nowMs + IDEMPOTENCY_KEPT_MS };
+  return [IdempotencyRecords.write(IdempotencyRecords.ref(idempotency_id), record, options)];
 }
 
 function withBudget(conversation: ConversationDocument, budget: ContextBudget | undefined): ConversationDocument {

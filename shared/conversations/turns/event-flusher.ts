@@ -3,7 +3,7 @@
 import { errorFields } from '../../log.ts';
 import { Conflict } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';
-import type { TurnDocument } from '../records/documents.ts';
+import { Turns } from '../records/documents.ts';
 import type { EventLog } from '../records/event-log.ts';
 import type { TurnRecord } from './turn-record.ts';
 
@@ -41,8 +41,8 @@ export function createEventFlusher(
     } catch (error) {
       if (!(error instanceof Conflict)) throw error;
       // Our own write whose answer was lost, or the end by another instance: the stored record decides.
-      const [stored] = await store.get<TurnDocument>([record.ref]);
-      if (stored?.data?.status === 'running' && stored.version !== null) record.updateFence(stored.version);
+      const [stored] = await store.get([record.ref]);
+      if (stored?.version != null && Turns.read(stored)?.status === 'running') record.updateFence(stored.version);
       else {
         lost = true;
         onLost();

@@ -1,16 +1,12 @@
 // Follows a turn that runs on another instance, or has ended: a log fed from the store, the same shape as the log of a
 // turn that runs here. The follower also notices that the owner is gone, and settles the turn.
 import { RpcError, toRpcError } from '../../errors.ts';
-import type { Ref, Snapshot } from '../../store/store.ts';
+import { NewerFormat } from '../../store/define-document.ts';
+import type { Ref } from '../../store/store.ts';
 import type { Span } from '../../timings.ts';
 import { leaveQueue } from '../admission/queue.ts';
 import type { TurnDeps } from '../deps.ts';
-import {
-  type ConversationDocument,
-  type TurnDocument,
-  type TurnEventsDocument,
-  turnRef,
-} from '../records/documents.ts';
+import { type TurnDocument, type TurnEventsDocument, Turns } from '../records/documents.ts';
 import { createEventLog, type EventLog } from '../records/event-log.ts';
 import { settleAbandoned } from './abandoned.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
@@ -44,32 +40,31 @@ export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: Abo
     for (const numbered of decodeTurn(turn, sealed)) if (numbered.seq > known) log.adopt(numbered);
     if (turn.status !== 'running') ended.resolve({ turn, events: log.events });
   };
-  const onSnapshot = ({ data }: Snapshot<TurnDocument>): void => {
-    if (data === undefined) {
+  const onRecord = (turn: TurnDocument | undefined): void => {
+    if (turn === undefined) {
       if (seen) ended.reject(new RpcError('not_found', { message: 'the session was deleted' }));
       return;
     }
     seen = true;
-    feeding = feeding.then(() => feed(data)).catch(onTrouble);
+    feeding = feeding.then(() => feed(turn)).catch(onTrouble);
   };
   /** An outage is no end: the next check asks again, the reader's signal bounds the wait. */
   const onTrouble = (error: unknown): void => {
-    if (toRpcError(error).reason !== 'unavailable') ended.reject(error);
+    if (toRpcError(error).reason !== 'unavailable' || error instanceof NewerFormat) ended.reject(error);
   };
-  const readRecord = async (): Promise<Snapshot<TurnDocument> | undefined> => {
-    const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
-    return record;
+  const readRecord = async (): Promise<TurnDocument | undefined> => {
+    const [record] = await store.get([Turns.ref(turnId)]);
+    return Turns.read(record);
   };
   /** Without a record, the turn must be running or queued in its conversation; with one, its owner must live. */
   const check = async (): Promise<void> => {
-    const [snapshot] = await store.get<ConversationDocument>([ref]);
-    const conversation = snapshot?.data?.deleted === true ? undefined : snapshot?.data;
+    const [snapshot] = await store.get([ref]);
+    const conversation = deps.cache.read(snapshot);
     const turn = conversation?.turn;
     if (turn?.turn_id === turnId) {
       if (deps.owners.ofLease(turn) === 'gone') await settleAbandoned(deps, ref, turn, { reason: 'interrupted' });
       if (watching) return;
-      const record = await readRecord();
-      if (record !== undefined) onSnapshot(record);
+      onRecord(await readRecord());
       return;
     }
     const waiting = conversation?.queue.find((entry) => entry.turn_id === turnId);
@@ -80,14 +75,14 @@ export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: Abo
       return;
     }
     const record = await readRecord();
-    if (record?.data === undefined)
+    if (record === undefined)
       ended.reject(new RpcError('not_found', { message: 'no such turn, or its record has expired' }));
-    else onSnapshot(record);
+    else onRecord(record);
   };
 
   const runCheck = (): void => void check().catch(onTrouble);
   // A watch may end for good, in an outage above all; from then on the checks bring the events, a little later.
-  const unwatch = store.watch<TurnDocument>(turnRef(turnId), onSnapshot, () => {
+  const unwatch = Turns.watch(store, Turns.ref(turnId), onRecord, () => {
     watching = false;
   });
   runCheck();

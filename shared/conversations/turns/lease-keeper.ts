@@ -4,7 +4,7 @@ import { errorFields } from '../../log.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import type { TurnDeps } from '../deps.ts';
-import type { ConversationDocument, Lease } from '../records/documents.ts';
+import { type ConversationDocument, Conversations, type Lease } from '../records/documents.ts';
 import { isHeldBy, renew } from './lease.ts';
 
 /** Short turns never pay for a watch; a stop request that comes earlier is seen when the watch starts. */
@@ -46,7 +46,7 @@ export function keepLease(deps: TurnDeps, ref: Ref, lease: Lease, events: LeaseE
       ([snapshot]) => {
         const current = cache.read(snapshot);
         const renewed = current && renew(current, lease, clock.now() + turns.leaseMs);
-        return { writes: renewed === undefined ? [] : [{ ref, data: renewed }], result: renewed };
+        return { writes: renewed === undefined ? [] : [Conversations.write(ref, renewed)], result: renewed };
       },
       { cached: cache.get(ref) },
     );
@@ -57,10 +57,11 @@ export function keepLease(deps: TurnDeps, ref: Ref, lease: Lease, events: LeaseE
 
   const heartbeat = setInterval(beatNow, turns.heartbeatMs);
   const watcher = setTimeout(() => {
-    endWatch = store.watch<ConversationDocument>(
+    endWatch = Conversations.watch(
+      store,
       ref,
       // A watch may deliver an older state: a lease is lost only when a read of the store shows it.
-      ({ data }) => inspect(data, beatNow),
+      (conversation) => inspect(conversation, beatNow),
       warn('turn watch failed, the heartbeat goes on'),
     );
   }, WATCH_AFTER_MS);

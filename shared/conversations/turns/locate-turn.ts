@@ -6,11 +6,12 @@ import type { Ref, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
 import {
   type ConversationDocument,
+  Conversations,
   conversationRef,
   type Lease,
   type TurnDocument,
   type TurnStatus,
-  turnRef,
+  Turns,
 } from '../records/documents.ts';
 import type { NumberedEvent } from '../records/event-log.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
@@ -42,8 +43,8 @@ export async function findConversation(
   sessionId: string,
 ): Promise<{ readonly ref: Ref; readonly conversation: ConversationDocument } | undefined> {
   const ref = conversationRef(owner, sessionId);
-  const [snapshot] = await store.get<ConversationDocument>([ref]);
-  const conversation = snapshot?.data;
+  const [snapshot] = await store.get([ref]);
+  const conversation = Conversations.read(snapshot);
   return conversation === undefined || conversation.deleted ? undefined : { ref, conversation };
 }
 
@@ -54,15 +55,14 @@ export async function listConversations(
   after: { readonly value: string; readonly id: string } | undefined,
   limit: number,
 ): Promise<readonly { readonly id: string; readonly conversation: ConversationDocument }[]> {
-  const snapshots = await store.query<ConversationDocument>({
-    collection: 'conversations',
-    where: { owner },
-    orderBy: 'updated_at',
-    direction: 'desc',
-    limit,
-    ...(after && { after }),
+  const order = { orderBy: 'updated_at', direction: 'desc' } as const;
+  const snapshots = await store.query(
+    Conversations.query({ where: { owner }, ...order, limit, ...(after && { after }) }),
+  );
+  return snapshots.flatMap((snapshot) => {
+    const conversation = Conversations.read(snapshot);
+    return conversation === undefined ? [] : [{ id: snapshot.ref.id, conversation }];
   });
-  return snapshots.flatMap(({ ref, data }) => (data === undefined ? [] : [{ id: ref.id, conversation: data }]));
 }
 
 /**
@@ -84,8 +84,8 @@ export async function locateTurn(
   const known = [conversation.turn, conversation.last_turn, ...conversation.queue];
   if (!known.some((turn) => turn?.turn_id === wanted)) {
     // A turn id is unguessable, yet only its own session may show it.
-    const [record] = await store.get<TurnDocument>([turnRef(wanted)]);
-    if (record?.data?.conversation !== conversation.conversation_id) throw noSuchTurn();
+    const [record] = await store.get([Turns.ref(wanted)]);
+    if (Turns.read(record)?.conversation !== conversation.conversation_id) throw noSuchTurn();
   }
   return { ...found, turnId: wanted };
 }
@@ -95,8 +95,8 @@ export async function snapshotTurn(store: Store, located: LocatedTurn): Promise<
   const { conversation, turnId } = located;
   const { queue } = conversation;
   const lease = conversation.turn?.turn_id === turnId ? conversation.turn : null;
-  const [snapshot] = await store.get<TurnDocument>([turnRef(turnId)]);
-  const record = snapshot?.data;
+  const [snapshot] = await store.get([Turns.ref(turnId)]);
+  const record = Turns.read(snapshot);
   if (record === undefined) {
     const pending = lease !== null || queue.some((entry) => entry.turn_id === turnId);
     if (!pending) throw noSuchTurn();
@@ -120,8 +120,8 @@ export function toNames({ conversation, turnId }: Pick<LocatedTurn, 'conversatio
 
 async function sessionOf(store: Store, turnId: string | undefined): Promise<string | undefined> {
   if (turnId === undefined) return undefined;
-  const [record] = await store.get<TurnDocument>([turnRef(turnId)]);
-  return record?.data?.session_id;
+  const [record] = await store.get([Turns.ref(turnId)]);
+  return Turns.read(record)?.session_id;
 }
 
 function noSuchTurn(): RpcError {

@@ -3,15 +3,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';
+import { NewerFormat } from '../../store/define-document.ts';
 import { transact } from '../../store/transact.ts';
 import type { TurnEvent } from '../../turn-events.ts';
 import type { TurnDeps } from '../deps.ts';
 import { eraseTurn } from '../erase.ts';
-import { type ContextBudget, type TurnDocument, turnRef } from '../records/documents.ts';
+import { type ContextBudget, Conversations, Turns } from '../records/documents.ts';
 import type { EventLog, NumberedEvent } from '../records/event-log.ts';
 import type { ChangedMessages } from '../records/messages.ts';
 import { eraseRollouts } from '../records/rollouts.ts';
-import { addAnswer, endTurn } from './end-turn.ts';
+import { addAnswer, endTurn, isFinal, keyRefsOf } from './end-turn.ts';
 import type { EventFlusher } from './event-flusher.ts';
 import { isHeldBy } from './lease.ts';
 import {
@@ -61,7 +62,7 @@ export async function settleTurn(deps: TurnDeps, turn: TurnToSettle): Promise<En
       const { reason } = toRpcError(error);
       // Deleted while it ran: nothing is left to settle.
       if (reason === 'cancelled') throw error;
-      if (reason !== 'unavailable' || clock.monotonic() >= giveUpAtMs) {
+      if (reason !== 'unavailable' || error instanceof NewerFormat || clock.monotonic() >= giveUpAtMs) {
         log.error('turn could not be settled; its lease will expire', {
           turn_id: turn.admitted.lease.turn_id,
           ...errorFields(error),
@@ -81,10 +82,11 @@ async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMe
   const { store, cache, ledger } = deps;
   const { admitted, log, record, text } = turn;
   const { ref, lease } = admitted;
+  const keyRefs = isFinal(turn.end) ? [] : keyRefsOf([lease]);
   const { result, snapshots } = await transact<Settled>(
     store,
-    [ref],
-    ([snapshot]) => {
+    [ref, ...keyRefs],
+    ([snapshot, ...keys]) => {
       const current = cache.read(snapshot);
       if (current === undefined || !isHeldBy(current.turn, lease)) {
         const erased = current?.conversation_id !== admitted.conversation.conversation_id;
@@ -95,15 +97,16 @@ async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMe
         end: turn.end,
         text,
         answered,
+        keys,
         budget: turn.budget,
         record: (end, last) => record.writes([...log.events, ...toNumbered(last, log.events.length)], end, end.nowMs),
       });
       return {
-        writes: [{ ref, data: ended.conversation }, ...ended.writes],
+        writes: [Conversations.write(ref, ended.conversation), ...ended.writes],
         result: { kind: 'settled', record: ended.record, events: ended.events, addedBytes: ended.addedBytes },
       };
     },
-    { cached: cache.get(ref) },
+    { cached: keyRefs.length === 0 ? cache.get(ref) : undefined },
   );
   cache.set(ref, snapshots[0]);
   if (result.kind === 'erased') return eraseOrphanedTurn(deps, turn);
@@ -117,8 +120,8 @@ async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMe
 /** Another instance (or an unconfirmed commit of ours) has ended the turn: the stored end is how it ended. */
 async function adoptEnd({ store }: TurnDeps, { admitted, log }: TurnToSettle): Promise<EndedTurn> {
   const { turn_id } = admitted.lease;
-  const [snapshot] = await store.get<TurnDocument>([turnRef(turn_id)]);
-  const turn = snapshot?.data;
+  const [snapshot] = await store.get([Turns.ref(turn_id)]);
+  const turn = Turns.read(snapshot);
   if (turn === undefined || turn.status === 'running') throw deleted();
   const known = log.events.at(-1)?.seq ?? 0;
   const stored = decodeTurn(turn, await readSealed(store, turn_id, 0, turn.chunks.length));

@@ -5,7 +5,7 @@ import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { dropQueued } from '../admission/queue.ts';
 import type { TurnDeps } from '../deps.ts';
-import type { ConversationDocument, Lease } from '../records/documents.ts';
+import { type ConversationDocument, Conversations, type Lease } from '../records/documents.ts';
 import { settleAbandoned } from './abandoned.ts';
 import { awaitConversation } from './await-conversation.ts';
 import { isHeldBy } from './lease.ts';
@@ -27,11 +27,11 @@ export async function cancelSession(deps: TurnDeps, ref: Ref, running: RunningTu
     const { turn, queue } = current;
     const mustFlag = turn !== null && turn.stop === null && deps.owners.ofLease(turn) !== 'gone';
     if (!mustFlag && queue.length === 0) return { writes: [], result: { current, turn } };
-    const { conversation, writes } = dropQueued(current, queue, 'cancelled', clock.now());
+    const { conversation, writes } = dropQueued(current, queue, 'cancelled', clock.now(), []);
     const data: ConversationDocument = mustFlag
       ? { ...conversation, turn: { ...turn, stop: 'cancelled' } }
       : conversation;
-    return { writes: [{ ref, data }, ...writes], result: { current, turn } };
+    return { writes: [Conversations.write(ref, data), ...writes], result: { current, turn } };
   });
   if (result === undefined) return { kind: 'not_found' };
   cache.set(ref, snapshots[0]);

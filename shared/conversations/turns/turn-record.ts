@@ -1,6 +1,7 @@
 // The stored side of a turn: its document and its chunks of events, written at most once a second while it runs and
 // once when it ends.
 
+import type { DocumentWrite } from '../../store/define-document.ts';
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
 import type { AbortReason, CutReason, TurnEvent, Usage } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
@@ -9,10 +10,11 @@ import {
   type Lease,
   TURN_KEPT_MS,
   type TurnDocument,
+  TurnEvents,
   type TurnEventsDocument,
   type TurnStatus,
+  Turns,
   turnEventsRef,
-  turnRef,
 } from '../records/documents.ts';
 import { createEventDecoder, encodeEvents, type NumberedEvent } from '../records/event-log.ts';
 
@@ -37,12 +39,7 @@ export interface TurnEnd {
 }
 
 /** The write of the turn's own document. */
-export interface RecordWrite {
-  readonly ref: Ref;
-  readonly data: TurnDocument;
-  readonly expireAtMs: number;
-  readonly if?: Precondition;
-}
+export type RecordWrite = DocumentWrite<TurnDocument>;
 
 /** Turns the log of a turn into writes. `sealed` chunks are written once, the open one with every flush. */
 export interface TurnRecord {
@@ -64,7 +61,7 @@ export interface TurnRecord {
 
 export function createTurnRecord(facts: TurnFacts): TurnRecord {
   const { lease } = facts;
-  const ref = turnRef(lease.turn_id);
+  const ref = Turns.ref(lease.turn_id);
   let version: Version | null = null;
   let flushedSeq = 0;
   let state: { chunks: readonly number[]; firstSeq: number } = { chunks: [], firstSeq: 1 };
@@ -84,8 +81,8 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
       const sealed: Write[] = [];
       let open = events.filter((numbered) => numbered.seq >= firstSeq);
       for (let part = fullPart(open); part > 0; part = fullPart(open)) {
-        const data: TurnEventsDocument = { first_seq: firstSeq, events: encodeEvents(open.slice(0, part)) };
-        sealed.push({ ref: turnEventsRef(lease.turn_id, chunks.length), data, expireAtMs });
+        const data = { first_seq: firstSeq, events: encodeEvents(open.slice(0, part)) };
+        sealed.push(TurnEvents.write(turnEventsRef(lease.turn_id, chunks.length), data, { expireAtMs }));
         chunks.push(firstSeq);
         open = open.slice(part);
         firstSeq = open[0]?.seq ?? firstSeq + part;
@@ -110,7 +107,7 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
         failure: end?.failure ?? null,
       };
       const fence: Precondition = version === null ? 'absent' : { version };
-      return [{ ref, data, expireAtMs, ...(end === undefined ? { if: fence } : {}) }, ...sealed];
+      return [Turns.write(ref, data, { expireAtMs, ...(end === undefined && { if: fence }) }), ...sealed];
     },
     flushed(committed) {
       version = committed ?? version;
@@ -147,6 +144,7 @@ export function endedByOther(
 ): RecordWrite {
   const seq = (stored?.seq ?? 0) + 1;
   const data: TurnDocument = {
+    ...stored,
     conversation: facts.conversation.conversation_id,
     session_id: facts.conversation.session_id,
     model: facts.lease.model,
@@ -162,7 +160,7 @@ export function endedByOther(
     failure: end.failure,
     last_event: { seq, event },
   };
-  return { ref: turnRef(facts.lease.turn_id), data, expireAtMs: end.nowMs + TURN_KEPT_MS };
+  return Turns.write(Turns.ref(facts.lease.turn_id), data, { expireAtMs: end.nowMs + TURN_KEPT_MS });
 }
 
 /**
@@ -197,6 +195,6 @@ export async function readSealed(
 ): Promise<TurnEventsDocument[]> {
   if (from >= to) return [];
   const refs = Array.from({ length: to - from }, (_, index) => turnEventsRef(turnId, from + index));
-  const snapshots = await store.get<TurnEventsDocument>(refs);
-  return snapshots.flatMap((snapshot) => (snapshot.data === undefined ? [] : [snapshot.data]));
+  const snapshots = await store.get(refs);
+  return snapshots.flatMap((snapshot) => TurnEvents.read(snapshot) ?? []);
 }

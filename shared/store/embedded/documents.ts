@@ -22,8 +22,8 @@ export interface Prepared {
 }
 
 export interface Documents {
-  read<T extends object>(ref: Ref): Snapshot<T>;
-  query<T extends object>(query: Query): Snapshot<T>[];
+  read(ref: Ref): Snapshot;
+  query(query: Query): Snapshot[];
   /**
    * Writes one document and returns its version (null for a delete); throws Conflict when the precondition does not
    * hold.
@@ -148,7 +148,7 @@ export function createDocuments(database: DatabaseSync, clock: WallClock): Docum
   };
 }
 
-function toSnapshot<T extends object>(ref: Ref, row: Record<string, SQLOutputValue>, nowMs: number): Snapshot<T> {
+function toSnapshot(ref: Ref, row: Record<string, SQLOutputValue>, nowMs: number): Snapshot {
   const expireAt = row.expire_at;
   const expired = typeof expireAt === 'number' && expireAt <= nowMs;
   return { ref, data: expired ? undefined : JSON.parse(String(row.data)), version: String(row.version) };

@@ -112,9 +112,9 @@ export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: Embed
   }
 
   return {
-    async get<T extends object>(refs: readonly Ref[], options: CallOptions = {}): Promise<Snapshot<T>[]> {
+    async get(refs: readonly Ref[], options: CallOptions = {}): Promise<Snapshot[]> {
       for (const ref of refs) checkRef(ref);
-      const work = () => refs.map((ref) => documents.read<T>(ref));
+      const work = () => refs.map((ref) => documents.read(ref));
       return attempt(options, refs.length > 1 ? () => documents.transaction('DEFERRED', work) : work);
     },
 
@@ -124,9 +124,9 @@ export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: Embed
       return commits.commit(writes.map(prepareWrite), options);
     },
 
-    async query<T extends object>(query: Query, options: CallOptions = {}): Promise<Snapshot<T>[]> {
+    async query(query: Query, options: CallOptions = {}): Promise<Snapshot[]> {
       checkQuery(query);
-      return attempt(options, () => documents.query<T>(query));
+      return attempt(options, () => documents.query(query));
     },
 
     watch(ref, listener, onError) {

@@ -20,13 +20,13 @@ export function prepareWrite(write: Write): Prepared {
 }
 
 /** The documents behind `refs` in order, under `transaction` when given. */
-export async function readDocuments<T extends object>(
+export async function readDocuments(
   client: FirestoreClient,
   refs: readonly Ref[],
   nowMs: () => number,
   bounds: Bounds,
   transaction?: Transaction,
-): Promise<Snapshot<T>[]> {
+): Promise<Snapshot[]> {
   if (refs.length === 0) return [];
   const names = refs.map((ref) => nameOf(client, ref));
   const found = await client.get([...new Set(names)], bounds, transaction);
@@ -40,13 +40,13 @@ export async function readDocuments<T extends object>(
  * As many live documents as the query asks for: expired ones stay stored for up to a day, so pages are read until it
  * has enough.
  */
-export async function queryDocuments<T extends object>(
+export async function queryDocuments(
   client: FirestoreClient,
   query: Query,
   nowMs: () => number,
   bounds: Bounds,
-): Promise<Snapshot<T>[]> {
-  const found: Snapshot<T>[] = [];
+): Promise<Snapshot[]> {
+  const found: Snapshot[] = [];
   for (let page = query; ; ) {
     bounds.signal.throwIfAborted();
     const documents = await client.query(
@@ -54,7 +54,7 @@ export async function queryDocuments<T extends object>(
       bounds,
     );
     for (const document of documents) {
-      const snapshot = toSnapshot<T>({ collection: query.collection, id: idOf(document) }, document, nowMs());
+      const snapshot = toSnapshot({ collection: query.collection, id: idOf(document) }, document, nowMs());
       if (snapshot.data !== undefined) found.push(snapshot);
     }
     const last = documents.at(-1);

@@ -3,8 +3,10 @@
 // takes seconds to notice); the lock admits only one. The lock decides who goes first, the transaction under
 // it what is true: a lock taken over too early costs time, never an update.
 import { createHash, randomUUID } from 'node:crypto';
+import { z } from 'zod';
 import type { Bounds } from '../../async.ts';
 import { pause } from '../../async.ts';
+import { defineDocument } from '../define-document.ts';
 import { Conflict, type Ref } from '../store.ts';
 import type { FirestoreClient } from './client.ts';
 import { nameOf, readDocuments } from './documents.ts';
@@ -21,10 +23,18 @@ const LEAVE_TIMEOUT_MS = 2_000;
 /** The document of a lock that has been unused for so long is removed. */
 const FORGOTTEN_MS = 3_600_000;
 
-/** Names in order of arrival, one per process that waits; the first one holds the lock. */
-interface LockQueueDocument {
-  readonly queue: readonly string[];
-}
+/** Changed by transforms alone, which leave the other fields of the document as they are. */
+export const Locks = defineDocument({
+  collection: 'locks',
+  schema: z.object({
+    /** Names in order of arrival, one per process that waits; the first one holds the lock. */
+    queue: z.array(z.string()).exactOptional(),
+  }),
+  id: 'hash of the documents of a transaction',
+  holds: 'the transactions that wait for Firestore’s lock, in order',
+  writtenBy: 'contended transactions',
+  kept: '1 hour',
+});
 
 /**
  * Waits until the lock named `key` is held, and resolves to the function that releases it; rejects when the bounds'
@@ -36,7 +46,7 @@ export async function acquireFairLock(
   nowMs: () => number,
   bounds: Bounds,
 ): Promise<() => Promise<void>> {
-  const ref: Ref = { collection: 'locks', id: createHash('sha256').update(key).digest('base64url') };
+  const ref = Locks.ref(createHash('sha256').update(key).digest('base64url'));
   const name = randomUUID();
   try {
     await append(client, ref, name, nowMs, bounds);
@@ -57,8 +67,8 @@ async function untilFirst(
 ): Promise<void> {
   let seen: { readonly first: string | undefined; readonly sinceMs: number } | undefined;
   for (;;) {
-    const [stored] = await readDocuments<LockQueueDocument>(client, [ref], nowMs, bounds);
-    const queue = stored?.data?.queue ?? [];
+    const [stored] = await readDocuments(client, [ref], nowMs, bounds);
+    const queue = Locks.read(stored)?.queue ?? [];
     const [first] = queue;
     if (first === name) return;
     const ahead = queue.indexOf(name);

@@ -52,9 +52,9 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
   }
 
   return {
-    async get<T extends object>(refs: readonly Ref[], call: CallOptions = {}): Promise<Snapshot<T>[]> {
+    async get(refs: readonly Ref[], call: CallOptions = {}): Promise<Snapshot[]> {
       for (const ref of refs) checkRef(ref);
-      return run(call, toReadError, (client, bounds) => readDocuments<T>(client, refs, nowMs, bounds));
+      return run(call, toReadError, (client, bounds) => readDocuments(client, refs, nowMs, bounds));
     },
 
     async commit(writes, call = {}) {
@@ -72,9 +72,9 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
       });
     },
 
-    async query<T extends object>(query: Query, call: CallOptions = {}): Promise<Snapshot<T>[]> {
+    async query(query: Query, call: CallOptions = {}): Promise<Snapshot[]> {
       checkQuery(query);
-      return run(call, toReadError, (client, bounds) => queryDocuments<T>(client, query, nowMs, bounds));
+      return run(call, toReadError, (client, bounds) => queryDocuments(client, query, nowMs, bounds));
     },
 
     watch(ref, listener, onError) {

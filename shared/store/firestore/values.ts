@@ -15,12 +15,12 @@ export function toFields(data: Data, expireAtMs: number | undefined): WireFields
 }
 
 /** A stored document as the port shows it: without data once past its expiry. */
-export function toSnapshot<T extends object>(ref: Ref, document: WireDocument, nowMs: number): Snapshot<T> {
+export function toSnapshot(ref: Ref, document: WireDocument, nowMs: number): Snapshot {
   const expireAt = document.fields?.expire_at?.timestampValue;
   const expired = expireAt != null && toMs(expireAt) <= nowMs;
   return {
     ref,
-    data: expired ? undefined : fromFields<T>(document.fields?.data?.mapValue?.fields),
+    data: expired ? undefined : fromFields(document.fields?.data?.mapValue?.fields),
     version: toVersion(document.updateTime),
   };
 }
@@ -58,9 +58,7 @@ function toWireFields(data: Data): WireFields {
   return fields;
 }
 
-// The type of stored data is the caller's claim, as with every Store; JSON.parse makes the same claim in the embedded
-// adapter.
-function fromFields<T extends object>(fields: WireFields | null | undefined): T {
+function fromFields(fields: WireFields | null | undefined): Data {
   const data = Object.create(Object.prototype);
   for (const [name, value] of Object.entries(fields ?? {})) data[name] = fromWire(value);
   return data;

@@ -9,12 +9,8 @@ import { toVersion } from './values.ts';
 type OnError = ((error: unknown) => void) | undefined;
 
 export interface FirestoreWatch {
-  watch<T extends object>(ref: Ref, listener: (snapshot: Snapshot<T>) => void, onError: OnError): () => void;
-  watchQuery<T extends object>(
-    query: Query,
-    listener: (snapshots: Snapshot<T>[]) => void,
-    onError: OnError,
-  ): () => void;
+  watch(ref: Ref, listener: (snapshot: Snapshot) => void, onError: OnError): () => void;
+  watchQuery(query: Query, listener: (snapshots: Snapshot[]) => void, onError: OnError): () => void;
   /** Ends every watch and the connection. */
   close(): Promise<void>;
 }

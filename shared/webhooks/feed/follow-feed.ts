@@ -3,8 +3,8 @@
 // the store (follow-events.ts).
 import type { Clock } from '../../clock.ts';
 import { errorFields, type Logger } from '../../log.ts';
-import type { Query, Snapshot, Store } from '../../store/store.ts';
-import { type EventDocument, readEvent } from '../documents.ts';
+import type { Snapshot, Store } from '../../store/store.ts';
+import { type EventDocument, Events } from '../documents.ts';
 
 /**
  * Events carry the time of their arrival at some instance, and are committed later, in another order: by at most the
@@ -156,9 +156,9 @@ function openSession(store: Store, clock: Clock, log: Logger, emit: (entry: Feed
 
   async function take(snapshots: readonly Snapshot[]): Promise<void> {
     if (!open) return;
-    const window = snapshots.flatMap(({ ref, data }) => {
-      const document = readEvent(data);
-      return document === undefined ? [] : [{ id: ref.id, document }];
+    const window = snapshots.flatMap((snapshot) => {
+      const document = Events.read(snapshot);
+      return document === undefined ? [] : [{ id: snapshot.ref.id, document }];
     });
     const oldestMs = window.at(-1)?.document.received_at_ms ?? 0;
     const isFull = window.length === WINDOW;
@@ -194,7 +194,7 @@ function openSession(store: Store, clock: Clock, log: Logger, emit: (entry: Feed
   }
 
   function watch(): void {
-    const query: Query = { collection: 'events', orderBy: 'received_at_ms', direction: 'desc', limit: WINDOW };
+    const query = Events.query({ orderBy: 'received_at_ms', direction: 'desc', limit: WINDOW });
     unwatch = store.watchQuery(
       query,
       (snapshots) => {
@@ -239,19 +239,14 @@ export async function* readEvents(
   let after = start;
   let limit = PAGE_FIRST;
   for (;;) {
-    const found = await store.query({
-      collection: 'events',
-      orderBy: 'received_at_ms',
-      limit,
-      after,
-      ...(event === undefined ? {} : { where: { event } }),
-    });
+    const where = event === undefined ? {} : { where: { event } };
+    const found = await store.query(Events.query({ orderBy: 'received_at_ms', limit, after, ...where }));
     const isLast = found.length < limit;
     const count = found.length;
     let chars = 0;
     // Taken out one by one: what has been sent is not held until the rest is.
     for (let first = found.shift(); first !== undefined; first = found.shift()) {
-      const document = readEvent(first.data);
+      const document = Events.read(first);
       if (document === undefined) continue;
       chars += document.body.length;
       after = { value: document.received_at_ms, id: first.ref.id };

@@ -2,9 +2,9 @@
 // cursors are opaque to the caller and checked on the way in.
 import { z } from 'zod';
 import { badCursor, decodeCursor, encodeCursor } from '../../store/cursor.ts';
-import type { CallOptions, Query, Store } from '../../store/store.ts';
-import { type DeploymentDocument, readDeployment } from '../deployments.ts';
-import { type EventDocument, readEvent, resolveEventCursor } from '../documents.ts';
+import type { CallOptions, Store } from '../../store/store.ts';
+import { type DeploymentDocument, Deployments } from '../deployments.ts';
+import { type EventDocument, Events, resolveEventCursor } from '../documents.ts';
 
 /**
  * Documents fetched at a time, at first; then as many as have about FETCH_CHARS together, so that large ones are not
@@ -57,23 +57,23 @@ export async function listEvents(
   const fetched = createFetchSize(limit);
   for (;;) {
     const size = fetched.next(items.length);
-    const query: Query = {
-      collection: 'events',
+    const query = Events.query({
       orderBy: 'received_at_ms',
       direction: order === 'newest' ? 'desc' : 'asc',
       limit: size,
       ...(event === undefined ? {} : { where: { event } }),
       ...(position === undefined ? {} : { after: position }),
-    };
+    });
     const found = await store.query(query, options);
-    for (const { ref, data } of found) {
-      const document = readEvent(data);
+    for (const snapshot of found) {
+      const document = Events.read(snapshot);
       if (document === undefined) continue;
-      const item = { id: ref.id, document };
+      const { id } = snapshot.ref;
+      const item = { id, document };
       if (options.fits?.(item) === false) return page(items, position, order);
       fetched.count(document.body.length);
       items.push(item);
-      position = { value: document.received_at_ms, id: ref.id };
+      position = { value: document.received_at_ms, id };
     }
     if (found.length < size) return { items };
     if (items.length === limit) return page(items, position, order);
@@ -92,25 +92,21 @@ function readCursor(after: string, order: Order): { readonly value: number; read
  */
 export async function listDeployments(
   store: Store,
-  { after, limit }: { readonly after?: string | undefined; readonly limit: number },
+  { after: cursor, limit }: { readonly after?: string | undefined; readonly limit: number },
   options: ListOptions<DeploymentDocument> = {},
 ): Promise<Page<DeploymentDocument>> {
-  const start = after === undefined ? undefined : decodeCursor(after, DeploymentCursor, 'after');
-  const query: Query = {
-    collection: 'deployments',
-    orderBy: 'service',
-    limit,
-    ...(start === undefined ? {} : { after: { value: start[1], id: start[2] } }),
-  };
+  const start = cursor === undefined ? undefined : decodeCursor(cursor, DeploymentCursor, 'after');
+  const after = start === undefined ? {} : { after: { value: start[1], id: start[2] } };
+  const query = Deployments.query({ orderBy: 'service', limit, ...after });
   const found = await store.query(query, options);
   const items: DeploymentDocument[] = [];
   let nextCursor: string | undefined;
-  for (const { ref, data } of found) {
-    if (data === undefined) continue;
-    const item = readDeployment(data);
+  for (const snapshot of found) {
+    const item = Deployments.read(snapshot);
+    if (item === undefined) continue;
     if (options.fits?.(item) === false) return { items, ...(nextCursor !== undefined && { nextCursor }) };
     items.push(item);
-    nextCursor = encodeCursor(['service', item.service, ref.id]);
+    nextCursor = encodeCursor(['service', item.service, snapshot.ref.id]);
   }
   return { items, ...(found.length === limit && nextCursor !== undefined && { nextCursor }) };
 }

@@ -67,7 +67,7 @@ describe('a key document', () => {
     ['neither key nor digest', `{"keys":[{"id":"${secret}"}]}`],
     ['both key and digest', `{"keys":[{"id":"a","key":"${secret}","sha256":"${'0'.repeat(64)}"}]}`],
     ['a short digest', `{"keys":[{"id":"a","sha256":"${secret}"}]}`],
-    ['an unknown member', `{"keys":[{"id":"a","key":"k","${secret}":1}]}`],
+    ['a misspelt member', `{"keys":[{"id":"a","key":"${secret}","expire_at":"2020-01-01T00:00:00Z"}]}`],
     ['an unknown scope', `{"keys":[{"id":"a","key":"k","scopes":["${secret}"]}]}`],
     ['a key with a space', `{"keys":[{"id":"a","key":"${secret} x"}]}`],
     ['limits in another form', `{"keys":[{"id":"a","key":"k","limits":"${secret}"}]}`],
@@ -86,6 +86,15 @@ describe('a key document', () => {
     if (thrown instanceof KeyDocumentError) {
       expect(`${thrown.message}${thrown.stack}${String(thrown.cause)}`).not.toContain(secret);
     }
+  });
+
+  it('may have members of a newer version, which are ignored with a warning that repeats none of them', () => {
+    const warnings: string[] = [];
+    const payload = `{"keys":[{"id":"a","key":"k"},{"id":"b","key":"l","${secret}":{"usd":5}}],"${secret}":1}`;
+    const keys = parseKeyDocument(payload, {}, (message) => warnings.push(message));
+    expect(keys.map(({ id }) => id)).toEqual(['a', 'b']);
+    expect(warnings).toEqual([expect.stringMatching(/ignores: document, keys\.1$/)]);
+    expect(warnings.join()).not.toContain(secret);
   });
 
   it('never throws anything but KeyDocumentError, whatever the payload', () => {

@@ -1,6 +1,6 @@
 // Sessions that hold messages of nothing but white space: however they came there, the next prompt is answered.
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type ConversationDocument, conversationRef } from '../../../shared/conversations/records/documents.ts';
+import { Conversations, conversationRef } from '../../../shared/conversations/records/documents.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
 
@@ -35,14 +35,15 @@ it('goes on after an answer of white space', async () => {
 it('goes on where an earlier version stored blank prompts and answers', async () => {
   await a.prompt('first');
   const ref = conversationRef('default', 's');
-  const [snapshot] = await stage.store.get<ConversationDocument>([ref]);
-  if (snapshot?.data === undefined) throw new Error('no session');
-  const recent = snapshot.data.recent.map((message) => ({
+  const [snapshot] = await stage.store.get([ref]);
+  const document = Conversations.read(snapshot);
+  if (document === undefined) throw new Error('no session');
+  const recent = document.recent.map((message) => ({
     ...message,
     content: message.seq === 1 ? ' ' : '\n\n',
     bytes: 2,
   }));
-  await stage.store.commit([{ ref, data: { ...snapshot.data, recent } }]);
+  await stage.store.commit([{ ref, data: { ...document, recent } }]);
   const b = await stage.instance();
   expect((await b.prompt('second', { instructions: ' \t' })).content).toBe('You said: second');
 });

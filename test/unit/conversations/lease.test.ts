@@ -2,8 +2,12 @@
 // turn ends once.
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { ConversationDocument, TurnDocument } from '../../../shared/conversations/records/documents.ts';
-import { conversationRef, turnRef } from '../../../shared/conversations/records/documents.ts';
+import {
+  type ConversationDocument,
+  Conversations,
+  conversationRef,
+  Turns,
+} from '../../../shared/conversations/records/documents.ts';
 import type { NumberedEvent } from '../../../shared/conversations/records/event-log.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
@@ -34,9 +38,10 @@ beforeEach(async () => {
 afterEach(() => stage.close());
 
 const stored = async (session: string): Promise<ConversationDocument> => {
-  const [snapshot] = await stage.store.get<ConversationDocument>([conversationRef('default', session)]);
-  if (snapshot?.data === undefined) throw new Error('no such session');
-  return snapshot.data;
+  const [snapshot] = await stage.store.get([conversationRef('default', session)]);
+  const document = Conversations.read(snapshot);
+  if (document === undefined) throw new Error('no such session');
+  return document;
 };
 
 describe('a lease', () => {
@@ -275,8 +280,8 @@ describe('a cancel that races the end of its turn', () => {
           const expected = { completed: 'completed', cancelled: 'cancelled' }[answer] ?? 'failed';
           expect(after?.status).toBe(expected);
           expect(running.events.filter(isTerminal)).toHaveLength(1);
-          const [record] = await stage.store.get<TurnDocument>([turnRef(after?.turn_id ?? '')]);
-          expect(record?.data?.status).toBe(after?.status);
+          const [record] = await stage.store.get([Turns.ref(after?.turn_id ?? '')]);
+          expect(Turns.read(record)?.status).toBe(after?.status);
           expect((await stored(session_id)).turn).toBeNull();
           // A cancel that stopped a running turn, and came before its end, is what its caller sees.
           if (outcomes.every((outcome) => !(outcome.cancelled && outcome.was_running)))

@@ -1,8 +1,8 @@
 // What an owner may keep: a bound that every instance knows, given back by delete, and never in the way of an answer
 // that is there already.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type ConversationDocument, conversationRef } from '../../../shared/conversations/records/documents.ts';
-import { type StorageDocument, storageRef } from '../../../shared/conversations/storage.ts';
+import { Conversations, conversationRef } from '../../../shared/conversations/records/documents.ts';
+import { StorageTotals, storageRef } from '../../../shared/conversations/storage.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
 
@@ -20,8 +20,8 @@ afterEach(() => stage.close());
 
 const onRecord = async (): Promise<number> => {
   for (const { services } of [a, b]) await services.conversations.ledger.flush();
-  const [snapshot] = await stage.store.get<StorageDocument>([storageRef('default')]);
-  return snapshot?.data?.bytes ?? 0;
+  const [snapshot] = await stage.store.get([storageRef('default')]);
+  return StorageTotals.read(snapshot)?.bytes ?? 0;
 };
 const refused = async (on: Instance, session_id: string) =>
   expect(await failure(on.prompt(BLOCK, { session_id }))).toMatchObject({
@@ -74,11 +74,11 @@ describe('what an owner keeps', () => {
     await b.prompt('next', { session_id: 's' });
     const bytes = await (async () => {
       await b.services.conversations.ledger.flush();
-      const [snapshot] = await stage.store.get<StorageDocument>([storageRef('default')]);
-      return snapshot?.data?.bytes;
+      const [snapshot] = await stage.store.get([storageRef('default')]);
+      return StorageTotals.read(snapshot)?.bytes;
     })();
-    const [snapshot] = await stage.store.get<ConversationDocument>([conversationRef('default', 's')]);
-    expect(bytes).toBe(snapshot?.data?.stored_bytes);
+    const [snapshot] = await stage.store.get([conversationRef('default', 's')]);
+    expect(bytes).toBe(Conversations.read(snapshot)?.stored_bytes);
     expect(bytes).toBeGreaterThanOrEqual('promptnextanswer'.length + 600);
     a.line.state = 'up';
     await failure(running.answer);
@@ -88,9 +88,10 @@ describe('what an owner keeps', () => {
     await a.prompt(BLOCK, { session_id: 's' });
     await onRecord();
     const ref = conversationRef('default', 's');
-    const [snapshot] = await stage.store.get<ConversationDocument>([ref]);
-    if (snapshot?.data === undefined) throw new Error('not stored');
-    const { stored_bytes, counted_bytes: _, ...older } = snapshot.data;
+    const [snapshot] = await stage.store.get([ref]);
+    const document = Conversations.read(snapshot);
+    if (document === undefined) throw new Error('not stored');
+    const { stored_bytes, counted_bytes: _, ...older } = document;
     await stage.store.commit([
       { ref, data: older },
       { ref: storageRef('default'), delete: true },

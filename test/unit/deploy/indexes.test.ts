@@ -3,26 +3,52 @@
 import { expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/config.ts';
 import { createServices } from '../../../shared/create-services.ts';
+import type { QueryShape } from '../../../shared/store/define-document.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Query, Store } from '../../../shared/store/store.ts';
 import { listDeployments, listEvents } from '../../../shared/webhooks/feed/list.ts';
 import { dueEntries } from '../../../shared/webhooks/outbox.ts';
+import { DOCUMENT_TYPES } from '../../support/fixtures/document-types.ts';
 import { matches, read, readIndexes, sources } from '../../support/fixtures/project.ts';
 
 const { indexes, fieldOverrides } = readIndexes();
 
-/** Read once by the health check, never written. */
-const UNWRITTEN = new Set(['health']);
-const collections = [...matches(sources(), /collection: '([a-z_]+)'/g)].filter((name) => !UNWRITTEN.has(name));
+const definitions = DOCUMENT_TYPES.map(({ definition }) => definition);
 
-it('serves every query of the code from an index', async () => {
-  const asked = await askEverything();
-  for (const query of asked) expect(isServed(query), JSON.stringify(query)).toBe(true);
-  const written = matches(
-    sources().replace(/\s+/g, ' '),
-    /collection: '(\w+)',(?: where: \{[^}]*\},)? orderBy: '\w+'/g,
+it('serves every declared query from an index, and has no other index', () => {
+  for (const { collection, queries = [] } of definitions) {
+    for (const shape of queries) expect(isServed({ ...toQuery(shape), collection }), collection).toBe(true);
+  }
+  const declared = definitions.flatMap(({ collection, queries = [] }) =>
+    queries.flatMap(({ where = [], orderBy }) => (where.length > 0 ? [] : [`${collection}.data.${orderBy}`])),
   );
-  expect(new Set(asked.map(({ collection }) => collection))).toEqual(written);
+  const single = fieldOverrides.filter((override) => override.indexes.length > 0);
+  expect(new Set(single.map(({ collectionGroup, fieldPath }) => `${collectionGroup}.${fieldPath}`))).toEqual(
+    new Set(declared),
+  );
+  const composite = definitions.flatMap(({ queries = [] }) => queries.filter(({ where = [] }) => where.length > 0));
+  expect(indexes).toHaveLength(composite.length);
+});
+
+it('declares every query that the code sends', async () => {
+  const asked = await askEverything();
+  const shapes = (list: readonly Query[]) =>
+    new Set(
+      list.map(
+        ({ collection, where = {}, orderBy, direction = 'asc' }) =>
+          `${collection} ${Object.keys(where).join()} ${orderBy} ${direction}`,
+      ),
+    );
+  const declared = definitions.flatMap(({ collection, queries = [] }) =>
+    queries.map((shape) => ({ ...toQuery(shape), collection })),
+  );
+  expect(shapes(asked)).toEqual(shapes(declared));
+});
+
+it('names a collection only where its documents are declared', () => {
+  // `health/ping` is read by the health check and never written.
+  const named = [...sources().matchAll(/collection: '([a-z_]+)'/g)].map(([, name]) => name);
+  expect(named.toSorted()).toEqual([...definitions.map(({ collection }) => collection), 'health'].toSorted());
 });
 
 it('tells a query that no index serves', () => {
@@ -32,7 +58,7 @@ it('tells a query that no index serves', () => {
 });
 
 it('indexes no other field of any collection, and deletes what has expired in each', () => {
-  for (const collection of collections) {
+  for (const { collection } of definitions) {
     const overrides = fieldOverrides.filter(({ collectionGroup }) => collectionGroup === collection);
     const byPath = new Map(overrides.map((override) => [override.fieldPath, override]));
     expect(byPath.get('data')?.indexes, `${collection}: data`).toEqual([]);
@@ -51,6 +77,11 @@ it('gives Terraform and the Firebase CLI one file of indexes and one of rules', 
   expect(read('terraform/firestore.rules')).toMatch(/match \/\{document=\*\*\} \{\s*allow read, write: if false;\s*\}/);
   expect(read('terraform/firestore.rules').match(/\ballow\b/g)).toHaveLength(1);
 });
+
+function toQuery({ where = [], orderBy, direction }: QueryShape): Omit<Query, 'collection'> {
+  const filters = Object.fromEntries(where.map((field) => [field, '']));
+  return { where: filters, orderBy, limit: 1, ...(direction && { direction }) };
+}
 
 const NO_OPTIONS = { model: undefined, instructions: undefined, idempotencyKey: undefined };
 

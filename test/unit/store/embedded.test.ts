@@ -16,7 +16,7 @@ import { parametersOf, planQuery } from '../../../shared/store/embedded/query.ts
 import { Conflict, type Query, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';
 import { storeCases } from '../../cases/store.cases.ts';
-import { freshRef, put, read } from '../../support/fixtures/store.ts';
+import { freshRef, put, read, typed } from '../../support/fixtures/store.ts';
 import type { Opening } from '../../support/fixtures/store-opener.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'));
@@ -108,9 +108,10 @@ describe('embedded store file', () => {
     const ref = freshRef();
     const seen: unknown[] = [];
     const heard = new Promise<void>((resolve) => {
-      const stop = one.watch<{ n: number }>(ref, ({ data }) => {
-        seen.push(data?.n);
-        if (data?.n !== 1) return;
+      const stop = one.watch(ref, (snapshot) => {
+        const n = typed<{ n: number }>(snapshot).data?.n;
+        seen.push(n);
+        if (n !== 1) return;
         stop();
         resolve();
       });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { acceptDelivery } from '../../../shared/webhooks/accept.ts';
-import { eventRef, outboxRef } from '../../../shared/webhooks/documents.ts';
+import { Events, Outbox } from '../../../shared/webhooks/documents.ts';
 import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { eventId, toEvent } from '../../../shared/webhooks/interpret.ts';
 import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
@@ -22,7 +22,7 @@ const accept = (body: unknown = REFERENCE_EVENT, fields = {}) =>
   acceptDelivery(stage.services, deliveryOf(body, fields));
 
 async function stored(id: string) {
-  const [event, outbox] = await stage.store.get([eventRef(id), outboxRef(id)]);
+  const [event, outbox] = await stage.store.get([Events.ref(id), Outbox.ref(id)]);
   return { event: event?.data, outbox: outbox?.data };
 }
 

@@ -1,0 +1,136 @@
+// One way to declare a type of stored document: its collection, schema, format number, queries and lifetime. Reads are
+// checked by the schema, the indexes of the deployment by the queries, and the table of the data model is generated.
+//
+// Two versions of the gateway share a store during a deploy. So a read returns the stored object itself: fields that
+// this version does not know stay in it, at every depth, and whoever writes a document again starts from what was read.
+// A change that an older version cannot carry this way raises the format number; an instance that reads a newer number
+// leaves the document alone and answers 503.
+import type { z } from 'zod';
+import { RpcError } from '../errors.ts';
+import type { Precondition, Query, Ref, Snapshot, Store } from './store.ts';
+
+/** A query that the code sends: equality filters and the order. Firestore needs an index for each. */
+export interface QueryShape {
+  readonly where?: readonly string[];
+  readonly orderBy: string;
+  readonly direction?: 'asc' | 'desc';
+}
+
+export interface DocumentDefinition<Schema extends z.ZodObject> {
+  readonly collection: string;
+  /**
+   * The fields that this version uses. No transforms and no defaults: a read returns the stored object. A field that
+   * older versions did not write is `exactOptional`.
+   */
+  readonly schema: Schema;
+  /** Default 1, which is not stored. */
+  readonly format?: number;
+  readonly queries?: readonly QueryShape[];
+  /** For the table of the data model: what the id is, what the document holds, who writes it, how long it is kept. */
+  readonly id: string;
+  readonly holds: string;
+  readonly writtenBy: string;
+  readonly kept: string;
+}
+
+/** A schema's type as it is stored: nothing in a document that was read may be changed in place. */
+export type StoredAs<Schema extends z.ZodType> = DeepReadonly<z.output<Schema>>;
+
+type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+
+export interface DocumentWrite<T extends object> {
+  readonly ref: Ref;
+  readonly data: T;
+  readonly expireAtMs?: number;
+  readonly if?: Precondition;
+}
+
+export interface DocumentType<T extends object> {
+  readonly definition: DocumentDefinition<z.ZodObject>;
+  ref(id: string): Ref;
+  /**
+   * The document of a snapshot; undefined when it is absent. Throws NewerFormat, or RpcError `internal` for a document
+   * that does not fit the schema (the cause names the field, without any content).
+   */
+  read(snapshot: Snapshot | undefined): T | undefined;
+  write(ref: Ref, data: T, options?: Pick<DocumentWrite<T>, 'expireAtMs' | 'if'>): DocumentWrite<T>;
+  /** Throws TypeError for a query that is not declared: it would have no index in the cloud. */
+  query(query: Omit<Query, 'collection'>): Query;
+  /** As `Store.watch`; a document that cannot be read is reported to `onError`, and the watch goes on. */
+  watch(store: Store, ref: Ref, listener: (data: T | undefined) => void, onError: (error: unknown) => void): () => void;
+}
+
+/** What a declared type reads. */
+export type DocumentOf<Type extends DocumentType<object>> = NonNullable<ReturnType<Type['read']>>;
+
+/** A newer version of the gateway wrote this document in a format that this one does not understand. */
+export class NewerFormat extends RpcError {
+  constructor({ collection }: Ref) {
+    super('unavailable', {
+      message: 'Service unavailable: a newer version of the gateway has stored this, and an upgrade is under way',
+      retryAfterMs: 5_000,
+      cause: new Error(`a document of ${collection} has a newer format than this version of the gateway`),
+    });
+  }
+}
+
+export function defineDocument<Schema extends z.ZodObject>(
+  definition: DocumentDefinition<Schema>,
+): DocumentType<StoredAs<Schema>> {
+  type T = StoredAs<Schema>;
+  const { collection, schema, format = 1, queries = [] } = definition;
+  // What was read or written here before: a snapshot that is kept in memory is not checked again at each use.
+  const checked = new WeakSet<object>();
+  const shapes = new Set(queries.map(({ where = [], orderBy, direction }) => shapeOf(where, orderBy, direction)));
+
+  const isValid = (data: object, ref: Ref): data is T => {
+    if (checked.has(data)) return true;
+    if ('format' in data && typeof data.format === 'number' && data.format > format) throw new NewerFormat(ref);
+    const { error } = schema.safeParse(data);
+    if (error !== undefined) throw unreadable(ref, error);
+    checked.add(data);
+    return true;
+  };
+  const read = ({ data, ref }: Snapshot): T | undefined =>
+    data !== undefined && isValid(data, ref) ? data : undefined;
+
+  return {
+    definition,
+    ref: (id) => ({ collection, id }),
+    read: (snapshot) => (snapshot === undefined ? undefined : read(snapshot)),
+    write(ref, known, options) {
+      const data = format === 1 ? known : { ...known, format };
+      checked.add(data);
+      return { ref, data, ...options };
+    },
+    query(query) {
+      if (!shapes.has(shapeOf(Object.keys(query.where ?? {}), query.orderBy, query.direction))) {
+        throw new TypeError(`store: a query of ${collection} by ${query.orderBy} is not declared`);
+      }
+      return { collection, ...query };
+    },
+    watch(store, ref, listener, onError) {
+      const onSnapshot = (snapshot: Snapshot): void => {
+        let data: T | undefined;
+        try {
+          data = read(snapshot);
+        } catch (error) {
+          onError(error);
+          return;
+        }
+        listener(data);
+      };
+      return store.watch(ref, onSnapshot, onError);
+    },
+  };
+}
+
+function shapeOf(where: readonly string[], orderBy: string, direction = 'asc'): string {
+  return `${where.toSorted().join()} ${orderBy} ${direction}`;
+}
+
+function unreadable({ collection, id }: Ref, error: z.ZodError): RpcError {
+  const [issue] = error.issues;
+  const where = issue === undefined ? '' : `: ${issue.path.join('.')} (${issue.code})`;
+  return new RpcError('internal', { cause: new Error(`${collection}/${id} is not readable${where}`) });
+}
