@@ -5,7 +5,7 @@ import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
-import { CODEX_VERSION } from '../../shared/engines/codex/server/version.ts';
+import { CODEX_VERSION } from '../../shared/engines/codex/server/binary.ts';
 import { makeDirectory } from '../../shared/make-directory.ts';
 import { bundleConsole } from '../console/bundle.ts';
 

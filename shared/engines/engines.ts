@@ -3,7 +3,7 @@ import { type Config, PROVIDER_URLS } from '../config/config.ts';
 import { modelIdIssue, OFFLINE_MODEL, OFFLINE_MODELS } from '../config/model-id.ts';
 import { RpcError } from '../errors.ts';
 import { joinUrl, toBaseUrl } from '../net/base-url.ts';
-import { type CodexParts, createLazyCodex } from './codex/lazy.ts';
+import { type CodexDeps, createLazyCodex } from './codex/lazy.ts';
 import { createDirectEngine, type DirectOptions } from './direct/direct.ts';
 import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './direct/providers.ts';
 import type { Credential, Engines } from './engine.ts';
@@ -21,7 +21,7 @@ const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly stri
 export interface EnginesOptions {
   readonly direct?: DirectOptions;
   /** Where processes may be started; absent: `codex/...` is refused. */
-  readonly codex?: CodexParts;
+  readonly codex?: CodexDeps;
 }
 
 /** What `ENGINE=codex` answers with when no model is named. */

@@ -1,5 +1,5 @@
-// On whose account a thread calls the provider: the deployment's key, or what the caller logged in with. The secret
-// goes to the app-server over stdio, with the thread it is for, and is kept in memory only.
+// The account with which a thread calls the provider: the deployment's key, or the caller's login. The secret is sent to
+// the app-server over stdio, with its thread, and is held in memory only.
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { TurnInput } from '../engine.ts';

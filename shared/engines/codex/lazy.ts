@@ -1,5 +1,4 @@
-// The codex engine before its first turn: says whether it can run here, and imports it when it is first used. Where it
-// is not used, nothing of it is loaded.
+// The Codex engine before its first turn: checks whether it can run here, and imports it at its first use.
 import { join } from 'node:path';
 import { RpcError } from '../../errors.ts';
 import type { Engine, EngineState } from '../engine.ts';
@@ -8,8 +7,8 @@ import { findCodex, INSTALL_HINT } from './server/binary.ts';
 import type { Launcher } from './server/launcher.ts';
 import type { PoolLimits } from './server/pool.ts';
 
-/** What the engine needs of the rest of the house. */
-export interface CodexParts {
+/** What the rest of the gateway provides to the engine. */
+export interface CodexDeps {
   readonly launcher: Launcher;
   readonly state: EngineState;
   /** The gateway's data directory on this machine. */
@@ -35,7 +34,7 @@ export interface LazyCodex {
   close(): Promise<void>;
 }
 
-export function createLazyCodex(settings: CodexSettings, parts: CodexParts | undefined): LazyCodex {
+export function createLazyCodex(settings: CodexSettings, deps: CodexDeps | undefined): LazyCodex {
   let opened: ReturnType<typeof open> | undefined;
   const engine: Engine = {
     async *run(turn, options) {
@@ -45,12 +44,12 @@ export function createLazyCodex(settings: CodexSettings, parts: CodexParts | und
   };
   return {
     engine() {
-      if (parts === undefined) throw refuse('Codex does not run in this process');
+      if (deps === undefined) throw refuse('Codex does not run in this process');
       if (findCodex(settings.program) === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
       return engine;
     },
     async warm() {
-      if (parts === undefined || findCodex(settings.program) === undefined) return;
+      if (deps === undefined || findCodex(settings.program) === undefined) return;
       opened ??= open();
       await opened.then((codex) => codex.warm()).catch(() => undefined);
     },
@@ -62,8 +61,8 @@ export function createLazyCodex(settings: CodexSettings, parts: CodexParts | und
   async function open() {
     const { createCodexEngine } = await import('./engine.ts');
     const binary = findCodex(settings.program);
-    if (parts === undefined || binary === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
-    const { dataDir, ...rest } = parts;
+    if (deps === undefined || binary === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
+    const { dataDir, ...rest } = deps;
     const { apiKey, baseUrls, proxy } = settings;
     return createCodexEngine({ ...rest, apiKey, baseUrls, proxy, binary, directory: join(dataDir, 'codex') });
   }

@@ -1,6 +1,5 @@
-// The file in which Codex keeps a thread (its rollout), carried from machine to machine: packed with what the gateway
-// knows about it, compressed, and put back where Codex looks for it. Where it is kept is the EngineState port's
-// business.
+// The file of a Codex thread (its rollout), carried from machine to machine: packed with the gateway's data about the
+// thread, compressed, and restored to the path where Codex expects it. The port EngineState stores it.
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { chmod, open, writeFile } from 'node:fs/promises';
@@ -16,7 +15,7 @@ import { CODEX_HOME } from './server/config-toml.ts';
 /** A longer rollout is not carried: the next machine starts from the messages. */
 const ROLLOUT_BYTES_MAX = 48 << 20;
 const NEWLINE = 0x0a;
-/** A reply waits for it: smaller than gzip’s best, in a fifth of its time. */
+/** The reply of the turn waits for it. Smaller than gzip at its best level, in a fifth of the time. */
 const COMPRESSION = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
 
 const Head = z.object({
@@ -62,7 +61,7 @@ export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
   return { known, path, rollout: whole.subarray(end + 1) };
 }
 
-/** Puts the rollout where `thread/resume` looks for it. */
+/** Writes the rollout to the path where `thread/resume` expects it. */
 export async function restoreThread(home: string, { path, rollout }: PackedThread): Promise<void> {
   const file = join(home, path);
   await makeDirectory(dirname(file));
@@ -74,7 +73,7 @@ export async function restoreThread(home: string, { path, rollout }: PackedThrea
   await chmod(file, 0o666);
 }
 
-/** What distinguishes one message of a conversation from another. */
+/** Identifies the role and text of a message. */
 export function hashMessage({ role, content }: Message): string {
   return createHash('sha256').update(`${role}\n`).update(content).digest('base64url');
 }

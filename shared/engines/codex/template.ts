@@ -1,9 +1,8 @@
-// What every app-server makes at its start before it can answer: its databases, empty, by some sixty migrations each
-// written to disk. Made once, by an app-server that belongs to no key and is asked nothing, and given to the others as
-// files.
+// The empty databases that an app-server creates at its start, by some sixty migrations that are each written to disk.
+// One app-server that belongs to no key creates them once; the others get copies of the files.
 import { chmod, copyFile, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ProcessOptions, startCodex } from './server/app-server.ts';
+import { type AppServerOptions, startAppServer } from './server/app-server.ts';
 
 export interface Template {
   /** Puts the databases into the home of an app-server that has not been started. */
@@ -11,15 +10,15 @@ export interface Template {
   close(): Promise<void>;
 }
 
-/** No key has it; the sandbox tests itself under it. */
+/** The id of no key; the self-test of the sandbox uses it, too. */
 const NO_KEY = '';
-/** A database, and what of it is in its log still. */
+/** A database and its write-ahead log. */
 const DATABASE = /^\w{1,64}\.sqlite(-wal)?$/;
 
-/** Throws what `startCodex` throws. */
-export async function makeTemplate(options: Omit<ProcessOptions, 'keyId'>): Promise<Template> {
+/** Throws what `startAppServer` throws. */
+export async function makeTemplate(options: Omit<AppServerOptions, 'keyId'>): Promise<Template> {
   let kept: string | undefined;
-  const made = await startCodex({
+  const made = await startAppServer({
     ...options,
     keyId: NO_KEY,
     async keep(home) {

@@ -1,23 +1,22 @@
-// Makes sure that the thread of a conversation holds all of it before the next prompt: the one in this process, the one
-// that was saved by another machine, or a new one; what is missing in it is injected as messages. Switching a session
-// between engines keeps the context so.
-
+// Ensures that the Codex thread of a conversation holds all of it before the next prompt. It is the thread of this
+// app-server, the thread that another machine has saved, or a new one; missing messages are injected. So a session keeps
+// its context when it switches between engines.
 import { deadline } from '../../async.ts';
 import { isBlank } from '../../text.ts';
 import type { EngineState, Message, TurnInput } from '../engine.ts';
 import { type Account, toAccount } from './account.ts';
 import { hashMessage, type PackedThread, packThread, restoreThread, unpackThread } from './rollout.ts';
-import type { CodexProcess, KnownThread, LoadedThread } from './server/app-server.ts';
+import type { AppServer, KnownThread, LoadedThread } from './server/app-server.ts';
 import { CodexRefusal } from './server/client.ts';
 import { WORKSPACE } from './server/config-toml.ts';
 import type { ClientRequests, ResponseMessage } from './server/protocol.ts';
 import { hashTools, toDynamicTools } from './tools.ts';
 
-export interface ThreadParts {
+export interface ThreadDeps {
   readonly state: EngineState;
-  /** The deployment's own; undefined: only callers' own credentials. */
+  /** The deployment's own key; undefined: only callers' own credentials are used. */
   readonly apiKey: string | undefined;
-  /** A saved thread that cannot be used is not an error of the turn, but should be known. */
+  /** Logs a saved thread that cannot be used; the turn runs all the same. */
   warn(message: string, error: unknown): void;
 }
 
@@ -26,12 +25,12 @@ const SAVE_TIMEOUT_MS = 5_000;
 const NO_LONGER = 'The instructions given for the previous turn no longer apply.';
 
 /**
- * The thread in which the prompt of `turn` comes next. `ahead`: the saved thread, where it is being read already;
- * `isNew`: none that there is, since it is too long. Throws what the client throws.
+ * The thread in which the prompt of `turn` comes next. `ahead` is the saved thread when its read has been started
+ * before; `isNew` excludes existing threads, because they are too long. Throws what the client throws.
  */
 export async function openThread(
-  parts: ThreadParts,
-  process: CodexProcess,
+  deps: ThreadDeps,
+  appServer: AppServer,
   turn: TurnInput,
   signal: AbortSignal,
   {
@@ -45,23 +44,23 @@ export async function openThread(
   const tools = toDynamicTools(turn.tools);
   const toolsHash = hashTools(tools);
   const isKnown = (known: KnownThread): boolean => {
-    // Tools are given to a thread when it starts.
+    // A thread gets its tools when it starts.
     if (known.tools !== toolsHash) return false;
     const message = history[known.seq - trimmed - 1];
     return message !== undefined && hashMessage(message) === known.hash;
   };
-  const account = toAccount(turn, parts.apiKey);
-  const local = process.threads.get(turn.conversationId);
-  // A loaded thread keeps calling on the account it was loaded with.
+  const account = toAccount(turn, deps.apiKey);
+  const local = appServer.threads.get(turn.conversationId);
+  // A loaded thread calls the provider with the account that it was loaded with.
   const isUsable = !isNew && local?.accountId === account.id && isKnown(local.known);
   let known = isUsable ? local.known : undefined;
   let modelId = isUsable ? local.modelId : toModelId(turn.model);
   if (isNew && local !== undefined)
-    await process.client.request('thread/delete', { threadId: local.known.threadId }, signal).catch(ignoreRefusal);
+    await appServer.client.request('thread/delete', { threadId: local.known.threadId }, signal).catch(ignoreRefusal);
   if (!isNew && known?.seq !== all && all > 0) {
-    const saved = await (ahead ?? loadThread(parts, turn.conversationId, signal));
+    const saved = await (ahead ?? loadThread(deps, turn.conversationId, signal));
     if (saved !== undefined && isKnown(saved.known) && saved.known.seq > (known?.seq ?? 0)) {
-      const resumed = await resume(parts, process, { turn, account, saved, local: local?.known }, signal);
+      const resumed = await resume(deps, appServer, { turn, account, saved, local: local?.known }, signal);
       if (resumed !== undefined) {
         known = resumed;
         modelId = toModelId(turn.model);
@@ -69,28 +68,25 @@ export async function openThread(
     }
   }
   known ??= await start(
-    process,
+    appServer,
     { ...settings(turn, account), historyMode: 'legacy', ...(tools.length > 0 && { dynamicTools: tools }) },
     signal,
   );
-  const complete = await inject(process, turn, known, history.slice(Math.max(0, known.seq - trimmed)), signal);
+  const complete = await inject(appServer, turn, known, history.slice(Math.max(0, known.seq - trimmed)), signal);
   return { known: complete, accountId: account.id, modelId };
 }
 
-/**
- * Keeps the thread where another machine finds it; a failure costs that machine the details of the turn, not its
- * messages.
- */
+/** Saves the thread for other machines. Where that fails, they start from the messages of the conversation. */
 export async function saveThread(
-  { state, warn }: ThreadParts,
-  process: CodexProcess,
+  { state, warn }: ThreadDeps,
+  appServer: AppServer,
   conversationId: string,
   loaded: LoadedThread,
 ): Promise<void> {
   const { known } = loaded;
-  process.threads.set(conversationId, loaded);
+  appServer.threads.set(conversationId, loaded);
   try {
-    const packed = await packThread(process.home, known);
+    const packed = await packThread(appServer.home, known);
     if (packed === undefined) return;
     const isKept = await state.save(conversationId, packed, { signal: deadline(SAVE_TIMEOUT_MS) });
     if (!isKept) warn('a codex thread is too long to be carried to another machine', undefined);
@@ -99,12 +95,9 @@ export async function saveThread(
   }
 }
 
-/**
- * The thread as it was saved last, wherever; undefined when there is none that could be read. Throws the signal's
- * reason only.
- */
+/** The thread that a machine saved last; undefined when none can be read. Throws only the signal's reason. */
 export async function loadThread(
-  { state, warn }: ThreadParts,
+  { state, warn }: ThreadDeps,
   conversationId: string,
   signal: AbortSignal,
 ): Promise<PackedThread | undefined> {
@@ -127,14 +120,14 @@ interface Resumption {
 }
 
 async function resume(
-  { warn }: ThreadParts,
-  { client, home }: CodexProcess,
+  { warn }: ThreadDeps,
+  { client, home }: AppServer,
   { turn, account, saved, local }: Resumption,
   signal: AbortSignal,
 ): Promise<KnownThread | undefined> {
   const { threadId } = saved.known;
   try {
-    // The conversation was here before it went elsewhere: what this process remembers of the thread is old.
+    // The conversation has continued on another machine since: this app-server has an old state of the thread.
     if (local?.threadId === threadId) await client.request('thread/delete', { threadId }, signal);
     await restoreThread(home, saved);
     const { thread } = await client.request(
@@ -152,7 +145,7 @@ async function resume(
 }
 
 async function start(
-  { client }: CodexProcess,
+  { client }: AppServer,
   params: ClientRequests['thread/start'],
   signal: AbortSignal,
 ): Promise<KnownThread> {
@@ -165,9 +158,9 @@ function settings(turn: TurnInput, account: Account) {
   return { model: toModelId(turn.model), cwd: WORKSPACE, ...account.settings };
 }
 
-/** Adds what the thread lacks: messages of turns it did not run, and the instructions of this turn. */
+/** Adds the messages of turns that the thread did not run, and the instructions of this turn. */
 async function inject(
-  { client }: CodexProcess,
+  { client }: AppServer,
   turn: TurnInput,
   known: KnownThread,
   missing: readonly Message[],

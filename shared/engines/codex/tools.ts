@@ -1,6 +1,5 @@
-// The tools of a session, run by the gateway when Codex asks for one: the same connections, bounds and events as with
-// any other engine, and no second client of a server inside Codex.
-
+// The tools of a session, run by the gateway on Codex's request: with the same connections, bounds and events as for any
+// other engine, and without a second client of their servers inside Codex.
 import { createHash } from 'node:crypto';
 import { isBlank } from '../../text.ts';
 import type { EngineEvent } from '../../turn-events.ts';
@@ -33,8 +32,8 @@ export function createToolRunner(
 ): ((call: ToolCall) => Promise<ToolAnswer>) | undefined {
   if (toolset === undefined) return undefined;
   let calls = 0;
-  return async ({ callId: call_id, tool: asked, arguments: given }) => {
-    const found = toolset.tools.find(({ name }) => name === asked);
+  return async ({ callId: call_id, tool: toolName, arguments: given }) => {
+    const found = toolset.tools.find(({ name }) => name === toolName);
     if (found === undefined) return refuse('There is no such tool.');
     if (++calls > CALLS_MAX) return refuse('No more tool calls are possible in this turn.');
     const { data: read = {} } = JsonObject.safeParse(given);

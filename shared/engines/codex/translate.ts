@@ -1,5 +1,5 @@
-// Turns the notifications of one turn into the contract's events, and keeps the answer and the usage. Bounds what
-// commands print.
+// Translates the notifications of one Codex turn into events, and collects the answer and the usage. Bounds the output of
+// commands.
 import { splitText, truncateText } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
@@ -19,9 +19,10 @@ const NAME_CHARS_MAX = 4 << 10;
 const BETWEEN_MESSAGES = '\n\n';
 
 export interface TurnTranslation {
+  readonly turnId: string;
   /** The events of a notification, in order. */
   toEvents(notification: Notification): EngineEvent[];
-  /** What the model has said so far: equal to the concatenated deltas. */
+  /** The answer so far: equal to the concatenated deltas. */
   readonly content: string;
   readonly usage: Usage;
   /** How the turn ended; undefined while it runs. */
@@ -38,10 +39,11 @@ export function createTranslation(turnId: string): TurnTranslation {
   let lastMessage: string | undefined;
   let turnCharsLeft = TURN_CHARS_MAX;
   let ended: TurnTranslation['ended'];
-  const printed = new Map<string, number>();
-  const said = new Map<string, number>();
+  const outputChars = new Map<string, number>();
+  const textChars = new Map<string, number>();
 
   return {
+    turnId,
     get content() {
       return content;
     },
@@ -61,16 +63,16 @@ export function createTranslation(turnId: string): TurnTranslation {
       if (params.turnId !== turnId) return [];
       switch (method) {
         case 'error':
-          // One that ends the turn comes again with its end.
+          // An error that ends the turn is repeated in the notification of its end.
           if (!params.willRetry) return [];
           return [{ StreamError: { message: toError(params.error, '').message, attempt: ++attempts } }];
         case 'item/agentMessage/delta':
-          return say(params.itemId, params.delta);
+          return addText(params.itemId, params.delta);
         case 'item/commandExecution/outputDelta':
-          return print(params.itemId, params.delta);
+          return addOutput(params.itemId, params.delta);
         case 'thread/tokenUsage/updated': {
           const { last, total } = params.tokenUsage;
-          // Codex sends the same figures again when another of their fields changes.
+          // Codex repeats the same figures when another field of the notification changes.
           if (total.totalTokens === totalTokens) return [];
           totalTokens = total.totalTokens;
           usage = addUsage(usage, {
@@ -92,19 +94,19 @@ export function createTranslation(turnId: string): TurnTranslation {
     },
   };
 
-  function say(itemId: string, text: string): EngineEvent[] {
+  function addText(itemId: string, text: string): EngineEvent[] {
     if (text === '') return [];
     const delta = lastMessage !== undefined && lastMessage !== itemId ? BETWEEN_MESSAGES + text : text;
     lastMessage = itemId;
-    said.set(itemId, (said.get(itemId) ?? 0) + text.length);
+    textChars.set(itemId, (textChars.get(itemId) ?? 0) + text.length);
     content += delta;
     return [{ AgentMessageDelta: { delta } }];
   }
 
-  function print(call_id: string, text: string): EngineEvent[] {
-    const soFar = printed.get(call_id) ?? 0;
+  function addOutput(call_id: string, text: string): EngineEvent[] {
+    const soFar = outputChars.get(call_id) ?? 0;
     const kept = truncateText(text, Math.max(0, Math.min(COMMAND_CHARS_MAX - soFar, turnCharsLeft)));
-    printed.set(call_id, soFar + text.length);
+    outputChars.set(call_id, soFar + text.length);
     turnCharsLeft -= kept.length;
     const chunks = [...splitText(kept.toWellFormed(), CHUNK_CHARS_MAX)];
     return chunks.map((chunk) => ({ ExecCommandOutputDelta: { call_id, stream: 'stdout', chunk } }));
@@ -124,19 +126,19 @@ export function createTranslation(turnId: string): TurnTranslation {
     const call_id = item.id;
     switch (item.type) {
       case 'agentMessage':
-        // A message that came without deltas, or with fewer than it has.
-        return say(item.id, item.text.slice(said.get(item.id) ?? 0));
+        // The deltas of a message may lack its end, or all of it.
+        return addText(item.id, item.text.slice(textChars.get(item.id) ?? 0));
       case 'reasoning': {
         const text = (item.summary.length > 0 ? item.summary : item.content).join('\n\n');
         return text === '' ? [] : [{ AgentReasoning: { text } }];
       }
       case 'commandExecution': {
-        const events = printed.has(call_id) ? [] : print(call_id, item.aggregatedOutput ?? '');
+        const events = outputChars.has(call_id) ? [] : addOutput(call_id, item.aggregatedOutput ?? '');
         const exit_code = item.exitCode ?? (item.status === 'completed' ? 0 : -1);
         const aggregated_output = (item.aggregatedOutput ?? '').slice(0, OUTPUT_CHARS_MAX).toWellFormed();
         const duration_ms = item.durationMs ?? 0;
         events.push({ ExecCommandEnd: { call_id, exit_code, duration_ms, aggregated_output } });
-        printed.delete(call_id);
+        outputChars.delete(call_id);
         return events;
       }
       case 'fileChange':

@@ -1,18 +1,18 @@
 // How many app-servers there are, and when one is replaced: rules of the pool, on processes that are only counted.
 import { expect, it } from 'vitest';
-import type { CodexProcess } from '../../../shared/engines/codex/server/app-server.ts';
+import type { AppServer } from '../../../shared/engines/codex/server/app-server.ts';
 import { createPool, POOL_LIMITS, residentBytes } from '../../../shared/engines/codex/server/pool.ts';
 
 const NEVER = new AbortController().signal;
 
 /** Starts processes that do nothing but end when told; the pool touches nothing else of them. */
 function countProcesses() {
-  const running = new Map<CodexProcess, string>();
+  const running = new Map<AppServer, string>();
   let started = 0;
-  const start = async (keyId: string): Promise<CodexProcess> => {
+  const start = async (keyId: string): Promise<AppServer> => {
     started++;
     const { promise: gone, resolve } = Promise.withResolvers<string>();
-    const made: CodexProcess = {
+    const made: AppServer = {
       pid: process.pid,
       client: {
         request: () => Promise.reject(new Error('not used')),
@@ -41,7 +41,7 @@ it('gives a key one process for turns side by side, and refuses what is too many
   const { start, started } = countProcesses();
   const pool = createPool(start, LIMITS);
   const [first, second] = await Promise.all([pool.borrow('a', NEVER), pool.borrow('a', NEVER)]);
-  expect(first.process).toBe(second.process);
+  expect(first.appServer).toBe(second.appServer);
   await expect(pool.borrow('a', NEVER)).rejects.toMatchObject({ reason: 'unavailable' });
   first.release();
   await pool.borrow('a', NEVER);
@@ -71,10 +71,10 @@ it('replaces a process after its turns, once the last of them is over', async ()
   const second = await pool.borrow('a', NEVER);
   first.release();
   const third = await pool.borrow('a', NEVER);
-  expect(third.process).not.toBe(second.process);
+  expect(third.appServer).not.toBe(second.appServer);
   expect([keys(), started()]).toEqual([['a', 'a'], 2]);
   second.release();
-  await second.process.gone;
+  await second.appServer.gone;
   expect(keys()).toEqual(['a']);
   await pool.close();
 });
@@ -84,11 +84,11 @@ it('replaces a process that has grown too large, and ends one that is idle', asy
   const large = createPool(start, { ...LIMITS, residentBytesMax: 1 });
   const grown = await large.borrow('a', NEVER);
   grown.release();
-  await grown.process.gone;
+  await grown.appServer.gone;
   const idle = createPool(start, { ...LIMITS, idleMs: 5 });
   const unused = await idle.borrow('b', NEVER);
   unused.release();
-  await unused.process.gone;
+  await unused.appServer.gone;
   expect(keys()).toEqual([]);
 });
 
@@ -96,10 +96,10 @@ it('starts anew for a key whose process has died', async () => {
   const { start, started } = countProcesses();
   const pool = createPool(start, LIMITS);
   const first = await pool.borrow('a', NEVER);
-  await first.process.end();
+  await first.appServer.end();
   first.release();
   const next = await pool.borrow('a', NEVER);
-  expect(next.process).not.toBe(first.process);
+  expect(next.appServer).not.toBe(first.appServer);
   expect(started()).toBe(2);
   await pool.close();
 });

@@ -6,9 +6,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { findCodex } from '../../../shared/engines/codex/server/binary.ts';
+import { CODEX_VERSION, findCodex } from '../../../shared/engines/codex/server/binary.ts';
 import { RESULTS } from '../../../shared/engines/codex/server/protocol.ts';
-import { CODEX_VERSION } from '../../../shared/engines/codex/server/version.ts';
 import testManifest from '../../package.json' with { type: 'json' };
 import { describeWith } from '../../support/requirements.ts';
 

@@ -1,6 +1,4 @@
-// One app-server of one key: its directory, its start, its threads and its end. Knows nothing of conversations'
-// contents.
-
+// One app-server of one key: its directory, its start, its threads and its end.
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
@@ -13,16 +11,16 @@ import { CODEX_HOME, type ConfigOptions, HIDDEN_TMP, PROGRAMS, TOOLS, toConfigTo
 import { COMMAND_FILTER, type Launched, type Launcher } from './launcher.ts';
 import { UNWANTED } from './protocol.ts';
 
-export interface ProcessOptions {
+export interface AppServerOptions {
   readonly launcher: Launcher;
   readonly binary: CodexBinary;
   readonly keyId: string;
-  /** Directory of the machine in which the process gets its own; removed with it. */
+  /** Directory of the machine in which the app-server gets its own, which is removed when it ends. */
   readonly directory: string;
   readonly baseUrls: ConfigOptions['baseUrls'];
   /** Fills its home before it starts. */
   readonly fill?: ((home: string) => Promise<void>) | undefined;
-  /** Takes what is wanted of its home when it has ended. */
+  /** Copies files out of its home when it has ended. */
   readonly keep?: (home: string) => Promise<void>;
 }
 
@@ -40,32 +38,32 @@ export interface KnownThread {
   readonly tools: string;
 }
 
-/** A thread that this process has loaded, with the account it calls the provider on. */
+/** A thread that an app-server has loaded, with the account of its calls to the provider. */
 export interface LoadedThread {
   readonly known: KnownThread;
   readonly accountId: string;
-  /** The model of turns that name none; undefined: not known. */
+  /** The model of turns that name none; undefined: unknown. */
   readonly modelId: string | undefined;
 }
 
-export interface CodexProcess {
+export interface AppServer {
   readonly pid: number;
   readonly client: CodexClient;
   /** Where CODEX_HOME is on this machine. */
   readonly home: string;
   /** By conversation id. */
   readonly threads: Map<string, LoadedThread>;
-  /** Resolves, with the last words, when the process and its directory are gone. */
+  /** Resolves with the tail of stderr when the process has ended and its directory is removed. */
   readonly gone: Promise<string>;
-  /** Ends it; resolves with `gone`. */
+  /** Ends it; resolves as `gone` does. */
   end(): Promise<string>;
 }
 
 const START_TIMEOUT_MS = 30_000;
 const GRACE_MS = 500;
 
-/** Throws what the launcher throws, or RpcError `unavailable` when Codex does not come up. */
-export async function startCodex(options: ProcessOptions): Promise<CodexProcess> {
+/** Throws what the launcher throws, or RpcError `unavailable` when Codex does not start. */
+export async function startAppServer(options: AppServerOptions): Promise<AppServer> {
   const { launcher, binary, keyId, directory, baseUrls, fill, keep } = options;
   await makeDirectory(directory, 0o700);
   const home = await mkdtemp(join(directory, 'home-'));
@@ -73,23 +71,22 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
   try {
     const tools = await writeTools(directory, binary);
     await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls }));
-    // The process may have another uid than the gateway; no other user gets past the directory above.
+    // The app-server may run under another uid than the gateway; the directory above keeps other users out.
     await chmod(home, 0o777);
-    // Codex watches where skills could be; if there is no such directory, the one above, in which it writes all the
-    // time itself.
+    // Codex watches the directory of skills. Where it is missing, Codex watches its parent, to which it writes itself.
     await mkdir(join(home, 'skills'));
     await fill?.(home);
     child = await launcher.spawn({
       keyId,
       argv: [inside(binary), 'app-server', '--strict-config'],
-      // No program of the machine is to be found: git, run by Codex in a directory that the caller fills, would run
-      // what its config says.
+      // No program of the machine is in PATH: Codex runs git in a directory of the caller, and git runs the programs
+      // that its config there names.
       env: {
         CODEX_HOME,
         TMPDIR: HIDDEN_TMP,
         PATH: `${TOOLS}:${PROGRAMS}/codex-path`,
         RUST_LOG: 'off',
-        // The relay speaks no TLS: all certificates of the machine would be read in every turn for nothing.
+        // The relay uses no TLS: without this, Codex reads all certificates of the machine in every turn.
         SSL_CERT_FILE: '/dev/null',
       },
       readOnly: [
@@ -109,9 +106,9 @@ export async function startCodex(options: ProcessOptions): Promise<CodexProcess>
 }
 
 /**
- * The directory of the machine that is TOOLS inside, the same for all. Codex runs itself under the links' names inside
- * its sandbox; it would make them below CODEX_HOME, which commands cannot see. It takes the `bwrap` of its PATH before
- * the one that comes along.
+ * The directory of the machine that is mounted as TOOLS, shared by all app-servers. Codex runs itself under the links'
+ * names inside its sandbox; by default it creates them below CODEX_HOME, which is hidden from commands. It prefers a
+ * `bwrap` in its PATH to its own.
  */
 async function writeTools(directory: string, binary: CodexBinary): Promise<string> {
   const tools = resolve(directory, 'tools');
@@ -124,7 +121,7 @@ async function writeTools(directory: string, binary: CodexBinary): Promise<strin
   const file = join(tools, 'bwrap');
   const present = await readFile(file, 'utf8').catch(() => undefined);
   if (present === BWRAP) return tools;
-  // Replaced whole: others may be starting it.
+  // Replaced atomically: another app-server may be starting it.
   const made = `${file}-${randomUUID()}`;
   await writeFile(made, BWRAP, { mode: 0o755 });
   await rename(made, file);
@@ -147,12 +144,12 @@ done
 exec ${PROGRAMS}/codex-resources/bwrap --seccomp 9 "$@"
 `;
 
-/** Where the program is inside. */
+/** The path of the program inside the sandbox. */
 function inside({ file, directory }: CodexBinary): string {
   return join(PROGRAMS, relative(directory, file));
 }
 
-async function initialize(child: Launched, home: string, keep: ProcessOptions['keep']): Promise<CodexProcess> {
+async function initialize(child: Launched, home: string, keep: AppServerOptions['keep']): Promise<AppServer> {
   const client = createCodexClient(child);
   try {
     await client.request(

@@ -1,16 +1,18 @@
-// Where the Codex program is: the native file of the platform's package, never the Node launcher in front of it.
+// Finds the Codex program: the native file of the platform's package, never the Node launcher that starts it.
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { CODEX_VERSION } from './version.ts';
+
+/** The version whose protocol protocol.ts describes, and that package.json pins. */
+export const CODEX_VERSION = '0.169.0';
 
 export interface CodexBinary {
   readonly file: string;
-  /** The directory that holds the program and what it brings along (ripgrep, its own bwrap). */
+  /** The directory with the program and the programs it comes with (ripgrep, its own bwrap). */
   readonly directory: string;
 }
 
-/** How to get it, for errors. */
+/** How to install it, for error messages. */
 export const INSTALL_HINT = `npm install --no-save @openai/codex@${CODEX_VERSION}, or set CODEX_BIN to its native program`;
 
 /**
@@ -27,7 +29,7 @@ export function findCodex(named: string | undefined, from: string = import.meta.
 function installed(from: string): string | undefined {
   try {
     const launcher = createRequire(from).resolve('@openai/codex/package.json');
-    // The launcher's own dependency: not always visible from here.
+    // A dependency of the launcher: resolvable from there, not always from here.
     const platform = createRequire(launcher).resolve(`@openai/codex-${process.platform}-${process.arch}/package.json`);
     const vendor = join(dirname(platform), 'vendor');
     const target = readdirSync(vendor).at(0);

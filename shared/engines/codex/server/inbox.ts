@@ -1,16 +1,16 @@
-// What waits to be read by one turn: notifications of Codex and events of the gateway's own, in order. Bounded.
+// The queue that one turn reads: notifications of Codex and events of the gateway's own, in order. Bounded.
 import type { EngineEvent } from '../../../turn-events.ts';
 import type { Notification } from './protocol.ts';
 
 const QUEUE_MAX = 100_000;
 
-/** What the app-server says, and what the gateway does for it. */
+/** A notification of the app-server, or an event of a tool call that the gateway runs for it. */
 export type InboxItem = Notification | { readonly event: EngineEvent };
 
 export interface Inbox {
   push(item: InboxItem): void;
   fail(error: Error): void;
-  /** The next one; throws the signal's reason, or what `fail` was given once all is read. */
+  /** The next item. Throws the signal's reason, or the error given to `fail` once all items are read. */
   next(signal: AbortSignal): Promise<InboxItem>;
 }
 

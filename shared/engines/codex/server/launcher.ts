@@ -1,5 +1,4 @@
-// How the engine starts a process: inside the sandbox of a key. The Sandbox port fits this shape; the engine knows no
-// other way.
+// How the engine starts a process: inside the sandbox of a key. The Sandbox port has this shape.
 import type { Readable, Writable } from 'node:stream';
 
 /** Path inside, of a BPF program for `bwrap --seccomp`. */
@@ -12,9 +11,9 @@ export interface LaunchSpec {
   readonly env: Readonly<Record<string, string>>;
   readonly readOnly: readonly { readonly from: string; readonly to: string }[];
   readonly writable: { readonly from: string; readonly to: string };
-  /** For the provider; commands run by the model are in Codex's own sandbox inside, without any. */
+  /** For the provider. Commands of the model run in Codex's own sandbox inside, without network. */
   readonly network: true;
-  /** For Codex's own sandbox. At COMMAND_FILTER is the system call filter that its commands must get. */
+  /** For Codex's own sandbox. COMMAND_FILTER is the system call filter that its commands must get. */
   readonly nested: true;
 }
 
@@ -29,7 +28,7 @@ export interface Launched {
   kill(graceMs?: number): Promise<void>;
 }
 
-/** Throws RpcError `sandbox_unavailable` where nothing may run, `unavailable` when too much runs already. */
+/** Throws RpcError `sandbox_unavailable` where no sandbox works, `unavailable` when too many processes run. */
 export interface Launcher {
   spawn(spec: LaunchSpec, options?: { readonly signal?: AbortSignal }): Promise<Launched>;
 }

@@ -1,10 +1,9 @@
-// The app-servers of all keys on this machine: one per key, started when needed, ended when idle, old or grown too
-// large. Bounded: when all are busy there is no further one.
-
+// The app-servers of all keys on this machine: one per key, started when needed, ended when idle, old or too large. Their
+// number is bounded: when all are busy, no further one is started.
 import { readFile } from 'node:fs/promises';
 import { orAbort } from '../../../async.ts';
 import { RpcError } from '../../../errors.ts';
-import type { CodexProcess } from './app-server.ts';
+import type { AppServer } from './app-server.ts';
 
 export interface PoolLimits {
   /** App-servers at a time. */
@@ -12,7 +11,7 @@ export interface PoolLimits {
   /** Turns at a time on one of them. */
   readonly busyMax: number;
   readonly idleMs: number;
-  /** Turns after which a process is replaced: its threads stay in its memory. */
+  /** Turns after which an app-server is replaced: it keeps its threads in memory. */
   readonly turnsMax: number;
   /** Resident memory of its whole tree after which it is replaced. */
   readonly residentBytesMax: number;
@@ -27,23 +26,23 @@ export const POOL_LIMITS: PoolLimits = {
 };
 
 export interface Borrowed {
-  readonly process: CodexProcess;
+  readonly appServer: AppServer;
   /** Call once, when the turn is over. */
   release(): void;
 }
 
 export interface CodexPool {
-  /** Whether the key has a process, or one that is starting. */
+  /** Whether the key has an app-server, running or starting. */
   has(keyId: string): boolean;
-  /** Throws RpcError `unavailable` when too many are busy, whatever starting one throws, or the signal's reason. */
+  /** Throws RpcError `unavailable` when too many are busy, the error of a failed start, or the signal's reason. */
   borrow(keyId: string, signal: AbortSignal): Promise<Borrowed>;
-  /** Ends all processes and waits for them. */
+  /** Ends all app-servers and waits for them. */
   close(): Promise<void>;
 }
 
 interface Entry {
   readonly keyId: string;
-  readonly started: Promise<CodexProcess>;
+  readonly started: Promise<AppServer>;
   busy: number;
   turns: number;
   idleSinceMs: number;
@@ -51,13 +50,10 @@ interface Entry {
   timer: NodeJS.Timeout | undefined;
 }
 
-export function createPool(
-  start: (keyId: string) => Promise<CodexProcess>,
-  limits: PoolLimits = POOL_LIMITS,
-): CodexPool {
-  /** Those that take new turns. */
+export function createPool(start: (keyId: string) => Promise<AppServer>, limits: PoolLimits = POOL_LIMITS): CodexPool {
+  /** App-servers that take new turns. */
   const current = new Map<string, Entry>();
-  /** All that run, retired ones too. */
+  /** All that run, including those that only finish their turns. */
   const entries = new Set<Entry>();
   let isClosed = false;
 
@@ -67,8 +63,8 @@ export function createPool(
       signal.throwIfAborted();
       const entry = take(keyId);
       try {
-        const process = await orAbort(entry.started, signal);
-        return { process, release: once(() => void release(entry, process)) };
+        const appServer = await orAbort(entry.started, signal);
+        return { appServer, release: once(() => void release(entry, appServer)) };
       } catch (error) {
         entry.busy--;
         throw error;
@@ -87,7 +83,7 @@ export function createPool(
       makeRoom();
       entry = add(keyId);
     }
-    if (entry.busy >= limits.busyMax) throw full();
+    if (entry.busy >= limits.busyMax) throw tooManyTurns();
     clearTimeout(entry.timer);
     entry.busy++;
     entry.turns++;
@@ -99,7 +95,7 @@ export function createPool(
     if (entries.size < limits.processesMax) return;
     const idle = [...entries].filter(({ busy }) => busy === 0).sort((a, b) => a.idleSinceMs - b.idleSinceMs);
     const [oldest] = idle;
-    if (oldest === undefined) throw full();
+    if (oldest === undefined) throw tooManyTurns();
     void end(oldest);
   }
 
@@ -122,10 +118,10 @@ export function createPool(
     return entry;
   }
 
-  async function release(entry: Entry, process: CodexProcess): Promise<void> {
+  async function release(entry: Entry, appServer: AppServer): Promise<void> {
     entry.busy--;
     if (entry.busy > 0) return;
-    if (!entry.isRetired && (await residentBytes(process.pid)) > limits.residentBytesMax && entry.busy === 0)
+    if (!entry.isRetired && (await residentBytes(appServer.pid)) > limits.residentBytesMax && entry.busy === 0)
       retire(entry);
     if (entry.busy > 0) return;
     if (entry.isRetired || isClosed) return void end(entry);
@@ -135,7 +131,7 @@ export function createPool(
     entry.timer.unref();
   }
 
-  /** It finishes its turns and takes no new ones. */
+  /** The app-server finishes its turns and takes no new ones. */
   function retire(entry: Entry): void {
     entry.isRetired = true;
     if (current.get(entry.keyId) === entry) current.delete(entry.keyId);
@@ -149,13 +145,13 @@ export function createPool(
 
   async function end(entry: Entry): Promise<void> {
     retire(entry);
-    // Its place is free at once; until it is gone there is one more.
+    // Its place is free at once: until the app-server has ended, one more than the limit may run.
     entries.delete(entry);
-    await entry.started.then((process) => process.end()).catch(() => undefined);
+    await entry.started.then((appServer) => appServer.end()).catch(() => undefined);
   }
 }
 
-function full(): RpcError {
+function tooManyTurns(): RpcError {
   return new RpcError('unavailable', { message: 'Too many Codex turns are running', retryAfterMs: 1_000 });
 }
 

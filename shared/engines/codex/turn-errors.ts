@@ -1,0 +1,36 @@
+// The errors of a Codex turn that do not come from the provider.
+import { RpcError } from '../../errors.ts';
+import { clean } from '../provider-words.ts';
+import type { CodexRefusal } from './server/client.ts';
+
+/** The prompt was sent: whether it was answered is not known. */
+const SENT = { provider: 'codex', sent: true };
+
+export function appServerEnded(stderrTail: string): RpcError {
+  const cause = new Error(`codex app-server ended during a turn: ${stderrTail}`);
+  return new RpcError('upstream_error', { message: 'Codex ended during the turn', data: SENT, cause });
+}
+
+export function turnInterrupted(): RpcError {
+  return new RpcError('upstream_error', { message: 'Codex stopped the turn', data: SENT });
+}
+
+export function emptyAnswer(): RpcError {
+  const message = 'Codex ended the turn without an answer';
+  return new RpcError('upstream_error', { message, data: { provider: 'codex' }, retryable: false });
+}
+
+export function answerTooLong(): RpcError {
+  const message = 'The answer of Codex is longer than this gateway takes of one turn (4 Mi characters)';
+  return new RpcError('upstream_error', { message, data: { provider: 'codex' }, retryable: false });
+}
+
+export function requestRefused(cause: CodexRefusal): RpcError {
+  const message = `Codex refused the turn: ${clean(cause.message)}`;
+  return new RpcError('upstream_error', { message, data: { provider: 'codex' }, cause });
+}
+
+export function turnTimeout(timeoutMs: number): RpcError {
+  const message = `Codex did not finish within ${timeoutMs / 1_000} s`;
+  return new RpcError('upstream_timeout', { message, data: SENT });
+}

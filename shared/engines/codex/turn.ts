@@ -1,0 +1,121 @@
+// One turn of Codex in an open thread: starts it, translates its notifications, interrupts it when the reader stops, and
+// saves the thread.
+import { deadline } from '../../async.ts';
+import type { EngineEvent } from '../../turn-events.ts';
+import type { Outcome, TurnInput } from '../engine.ts';
+import { toError } from './failures.ts';
+import { hashMessage } from './rollout.ts';
+import type { AppServer, LoadedThread } from './server/app-server.ts';
+import { CodexRefusal } from './server/client.ts';
+import { createInbox, type Inbox } from './server/inbox.ts';
+import { saveThread, type ThreadDeps, toModelId } from './threads.ts';
+import { createToolRunner } from './tools.ts';
+import { createTranslation, type TurnTranslation } from './translate.ts';
+import { answerTooLong, appServerEnded, emptyAnswer, turnInterrupted } from './turn-errors.ts';
+
+/** From the request to stop a turn to the end of its process. */
+const INTERRUPT_MS = 3_000;
+const ANSWER_CHARS_MAX = 4 << 20;
+
+export async function* runTurn(
+  deps: ThreadDeps,
+  appServer: AppServer,
+  thread: LoadedThread,
+  turn: TurnInput,
+  signal: AbortSignal,
+): AsyncGenerator<EngineEvent, Outcome, void> {
+  const { client } = appServer;
+  const { threadId } = thread.known;
+  const inbox = createInbox(answerTooLong);
+  const called = createToolRunner(turn.tools, (event) => inbox.push({ event }), signal);
+  const unlisten = client.listen(threadId, { notified: inbox.push, called });
+  void client.closed.then((stderrTail) => inbox.fail(appServerEnded(stderrTail)));
+  let translation: TurnTranslation | undefined;
+  try {
+    translation = createTranslation(await start(appServer, thread, turn));
+    while (translation.ended === undefined) {
+      const item = await inbox.next(signal);
+      for (const event of 'event' in item ? [item.event] : translation.toEvents(item)) yield event;
+      if (translation.content.length > ANSWER_CHARS_MAX) throw answerTooLong();
+    }
+    return toOutcome(translation, turn);
+  } finally {
+    if (translation !== undefined) {
+      if (translation.ended === undefined) await interrupt(appServer, threadId, translation, inbox);
+      if (translation.ended !== undefined) await save(deps, appServer, thread, turn, translation);
+    }
+    unlisten();
+  }
+}
+
+/** Returns the turn's id. Not bound to the signal: a turn whose id is not known could not be interrupted. */
+async function start(
+  { client, threads }: AppServer,
+  { known: { threadId }, modelId: threadModelId }: LoadedThread,
+  { messages, model, conversationId }: TurnInput,
+): Promise<string> {
+  const modelId = toModelId(model);
+  // Codex builds its settings anew whenever a turn names the model.
+  const isSwitched = modelId !== threadModelId;
+  const loaded = threads.get(conversationId);
+  if (isSwitched && loaded !== undefined) threads.set(conversationId, { ...loaded, modelId: undefined });
+  const { turn } = await client.request('turn/start', {
+    threadId,
+    input: [{ type: 'text', text: messages.at(-1)?.content ?? '', text_elements: [] }],
+    ...(isSwitched && { model: modelId }),
+  });
+  return turn.id;
+}
+
+function toOutcome({ ended, content, usage }: TurnTranslation, { model }: TurnInput): Outcome {
+  if (ended?.status === 'failed') throw toError(ended.failure, toModelId(model));
+  if (ended?.status !== 'completed') throw turnInterrupted();
+  if (content === '') throw emptyAnswer();
+  return { content, usage, model, finishReason: 'stop' };
+}
+
+/** Saves the thread with the last message that it holds: the answer, or the prompt of a turn without one. */
+async function save(
+  deps: ThreadDeps,
+  appServer: AppServer,
+  thread: LoadedThread,
+  { messages, trimmed = 0, model, conversationId }: TurnInput,
+  { ended, content }: TurnTranslation,
+): Promise<void> {
+  const isAnswered = ended?.status === 'completed' && content !== '';
+  const last = isAnswered
+    ? ({ role: 'assistant', content } as const)
+    : ({ role: 'user', content: messages.at(-1)?.content ?? '' } as const);
+  const seq = trimmed + messages.length + (isAnswered ? 1 : 0);
+  await saveThread(deps, appServer, conversationId, {
+    ...thread,
+    modelId: toModelId(model),
+    known: { ...thread.known, seq, hash: hashMessage(last) },
+  });
+}
+
+/** Stops the turn, and with it the call to the provider; an app-server that does not stop it is ended. */
+async function interrupt(
+  appServer: AppServer,
+  threadId: string,
+  translation: TurnTranslation,
+  inbox: Inbox,
+): Promise<void> {
+  const { client } = appServer;
+  const { turnId } = translation;
+  const within = deadline(INTERRUPT_MS);
+  try {
+    await client.request('turn/interrupt', { threadId, turnId }, within).catch((error: unknown) => {
+      // "no active turn to interrupt": it has just ended by itself.
+      if (!(error instanceof CodexRefusal)) throw error;
+    });
+    while (translation.ended === undefined) {
+      const item = await inbox.next(within);
+      if (!('event' in item)) translation.toEvents(item);
+    }
+    // Some versions of Codex leave the command of an interrupted turn running.
+    await client.request('thread/backgroundTerminals/clean', { threadId }, within);
+  } catch {
+    await appServer.end();
+  }
+}
