@@ -1,6 +1,6 @@
 // conversation.delete erases every document of a session. First a tombstone is written: no caller finds the session, no
-// instance starts a turn in it, and the new epoch fences a running turn. Then the documents are erased in bounded steps,
-// the tombstone last: the next delete or prompt continues after a crash.
+// instance starts a turn in it, and the new epoch fences a running turn. Then the documents are erased in bounded
+// steps, the tombstone last: the next delete or prompt continues after a crash.
 import type { Clock } from '../clock.ts';
 import { RunsOnCompanion } from '../engines/place.ts';
 import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';

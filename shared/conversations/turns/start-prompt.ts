@@ -1,5 +1,5 @@
-// Starts a prompt: budget of tokens, admission, tools, then the turn on this instance. A prompt whose idempotency key is
-// taken starts nothing.
+// Starts a prompt: budget of tokens, admission, tools, then the turn on this instance. A prompt whose idempotency key
+// is taken starts nothing.
 import type { Ids } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
 import { contextTokens } from '../../engines/direct/context-tokens.ts';

@@ -1,5 +1,5 @@
-// The account with which a thread calls the provider: the deployment's key, or the caller's login. The secret is sent to
-// the app-server over stdio, with its thread, and is held in memory only.
+// The account with which a thread calls the provider: the deployment's key, or the caller's login. The secret is sent
+// to the app-server over stdio, with its thread, and is held in memory only.
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { TurnInput } from '../engine.ts';

@@ -85,7 +85,8 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
     async *run(turn, { signal: given }) {
       if (turn.keyId === undefined) throw new RpcError('internal', { cause: new Error('codex needs a key id') });
       const signal = deadline(TURN_TIMEOUT_MS, given);
-      // A new app-server takes longer to start than a saved thread to be read; a running one most likely has the thread.
+      // A new app-server takes longer to start than a saved thread to be read; a running one most likely has the
+      // thread.
       const isAhead = turn.messages.length > 1 && !pool.has(turn.keyId);
       const ahead = isAhead ? loadThread(options, turn.conversationId, signal) : undefined;
       ahead?.catch(() => undefined);

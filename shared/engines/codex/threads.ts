@@ -1,6 +1,6 @@
 // Ensures that the Codex thread of a conversation holds all of it before the next prompt. It is the thread of this
-// app-server, the thread that another machine has saved, or a new one; missing messages are injected. So a session keeps
-// its context when it switches between engines.
+// app-server, the thread that another machine has saved, or a new one; missing messages are injected. So a session
+// keeps its context when it switches between engines.
 import { deadline } from '../../async.ts';
 import { isBlank } from '../../text.ts';
 import type { EngineState, Message, TurnInput } from '../engine.ts';

@@ -1,5 +1,5 @@
-// The tools of a session, run by the gateway on Codex's request: with the same connections, bounds and events as for any
-// other engine, and without a second client of their servers inside Codex.
+// The tools of a session, run by the gateway on Codex's request: with the same connections, bounds and events as for
+// any other engine, and without a second client of their servers inside Codex.
 import { createHash } from 'node:crypto';
 import { isBlank } from '../../text.ts';
 import type { EngineEvent } from '../../turn-events.ts';

@@ -1,5 +1,5 @@
-// Translates the notifications of one Codex turn into events, and collects the answer and the usage. Bounds the output of
-// commands.
+// Translates the notifications of one Codex turn into events, and collects the answer and the usage. Bounds the output
+// of commands.
 import { splitText, truncateText } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';

@@ -1,5 +1,5 @@
-// One turn of Codex in an open thread: starts it, translates its notifications, interrupts it when the reader stops, and
-// saves the thread.
+// One turn of Codex in an open thread: starts it, translates its notifications, interrupts it when the reader stops,
+// and saves the thread.
 import { deadline } from '../../async.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { Outcome, TurnInput } from '../engine.ts';

@@ -1,5 +1,5 @@
-// The app-servers of all keys on this machine: one per key, started when needed, ended when idle, old or too large. Their
-// number is bounded: when all are busy, no further one is started.
+// The app-servers of all keys on this machine: one per key, started when needed, ended when idle, old or too large.
+// Their number is bounded: when all are busy, no further one is started.
 import { readFile } from 'node:fs/promises';
 import { orAbort } from '../../../async.ts';
 import { RpcError } from '../../../errors.ts';
