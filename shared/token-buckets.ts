@@ -5,6 +5,8 @@ import type { Clock } from './clock.ts';
 export interface TokenBuckets {
   /** Takes `count` tokens, all or none. */
   take(key: string, count?: number): boolean;
+  /** Takes tokens that are spent already; the bucket may have less than none afterwards. */
+  spend(key: string, count: number): void;
   /** Milliseconds until the bucket holds a token; 0 when it does. */
   waitMs(key: string): number;
 }
@@ -32,6 +34,9 @@ export function createTokenBuckets({ clock, burst, perSecond, keysMax }: TokenBu
       if (tokens < count) return false;
       buckets.set(key, { tokens: tokens - count, atMs: clock.monotonic() });
       return true;
+    },
+    spend(key, count) {
+      buckets.set(key, { tokens: tokensOf(key) - count, atMs: clock.monotonic() });
     },
     waitMs: (key) => Math.max(0, ((1 - tokensOf(key)) / perSecond) * 1_000),
   };

@@ -15,7 +15,7 @@ import { createHttpTransport } from './http.ts';
 import { listenForChanges } from './listen.ts';
 import { type McpTool, type Offer, selectTools } from './offer.ts';
 import { type McpResult, toExactResult } from './result.ts';
-import { createStdioTransport } from './stdio.ts';
+import { createStdioTransport, type TimeShare } from './stdio.ts';
 
 export interface McpClient {
   readonly server: { readonly name: string; readonly version: string };
@@ -41,6 +41,7 @@ export interface McpClient {
 export interface StdioOptions {
   readonly name: string;
   spawn(): Promise<SandboxChild>;
+  readonly share: TimeShare;
   /** Whether the caller may see what the server writes to stderr. */
   readonly showStderr: boolean;
   readonly signal: AbortSignal;
@@ -73,7 +74,7 @@ export async function connectStdio(options: StdioOptions): Promise<McpClient> {
   const signal = deadline(CONNECT_MS, options.signal);
   let attempt: Attempt = { mode: 'auto', probeMs: PROBE_MS };
   for (;;) {
-    const transport = createStdioTransport(await options.spawn());
+    const transport = createStdioTransport(await options.spawn(), options.share);
     const facts = (): FailureFacts => ({
       name: options.name,
       failure: transport.failure(),

@@ -8,6 +8,7 @@ import type { SafeFetch } from '../net/safe-fetch.ts';
 import { auditCommand } from '../sandbox/audit.ts';
 import { checkEnvironment } from '../sandbox/environment.ts';
 import type { Sandbox, SandboxChild, SandboxSpec } from '../sandbox/sandbox.ts';
+import { createTokenBuckets } from '../token-buckets.ts';
 import type { McpClient } from './client.ts';
 import type { McpHandle } from './connections.ts';
 
@@ -44,6 +45,8 @@ const HEADERS_REFUSED =
 const HEADER_NAME = /^[!#$%&'*+.^_`|~\w-]{1,128}$/;
 const HEADER_VALUE = /^[\t\x20-\x7e]{0,8192}$/;
 const HEADERS_MAX = 32;
+/** Milliseconds of the event loop for the messages of one owner's local servers: a tenth, after some at once. */
+const SHARE = { burst: 200, perSecond: 100, keysMax: 1_000 };
 
 export function createConnector(deps: {
   readonly sandbox: Sandbox;
@@ -51,6 +54,7 @@ export function createConnector(deps: {
   readonly servers: Config['mcpServers'];
 }): Connector {
   const { sandbox, log, servers: registered } = deps;
+  const shares = createTokenBuckets({ clock: { monotonic: () => performance.now() }, ...SHARE });
   /**
    * One fetch for all URLs that callers set, under '', and one for each registered server, so that a server can reach
    * no other server's internal origin.
@@ -69,7 +73,11 @@ export function createConnector(deps: {
       const { connectStdio } = await import('./client.ts');
       // The arguments and the output of a registered server may hold secrets that callers must not see.
       const argv = isRegistered ? [name] : spec.argv;
-      return connectStdio({ name, showStderr: !isRegistered, signal, onToolsChanged, spawn });
+      const share = {
+        spend: (tookMs: number) => shares.spend(owner, tookMs),
+        waitMs: () => Math.ceil(shares.waitMs(owner)),
+      };
+      return connectStdio({ name, share, showStderr: !isRegistered, signal, onToolsChanged, spawn });
 
       async function spawn(): Promise<SandboxChild> {
         const startedMs = performance.now();

@@ -2,8 +2,11 @@
 // newline, costs at most the longest line it may send.
 
 export interface LineReader {
-  /** Calls `onLine` for each complete line, without its newline. Throws RangeError when a line exceeds the bound. */
-  push(chunk: Buffer, onLine: (line: Buffer) => void): void;
+  /**
+   * Calls `onLine` for each complete line, without its newline, until it returns `stop`. Returns how many bytes of the
+   * chunk are taken. Throws RangeError when a line exceeds the bound.
+   */
+  push(chunk: Buffer, onLine: (line: Buffer) => unknown): number;
 }
 
 const NEWLINE = 0x0a;
@@ -32,18 +35,17 @@ export function createLineReader(lineBytesMax: number): LineReader {
       for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
         const rest = chunk.subarray(start, end);
         start = end + 1;
-        if (used === 0) {
-          if (rest.length > lineBytesMax) throw new RangeError(`a line is longer than ${lineBytesMax} bytes`);
-          onLine(rest);
-        } else {
+        let line = rest;
+        if (used > 0) {
           keep(rest);
-          const line = buffer.subarray(0, used);
+          line = buffer.subarray(0, used);
           used = 0;
-          onLine(line);
-        }
+        } else if (rest.length > lineBytesMax) throw new RangeError(`a line is longer than ${lineBytesMax} bytes`);
+        if (onLine(line) === 'stop') return start;
       }
       keep(chunk.subarray(start));
       if (used === 0) buffer = Buffer.alloc(0);
+      return chunk.length;
     },
   };
 }

@@ -1,6 +1,7 @@
 // MCP's stdio transport over a child of the sandbox: one JSON-RPC message per line
 // (https://modelcontextprotocol.io/specification). The SDK's own transport would start the process outside the sandbox.
-// Ends a server that sends a line over 4 MiB or leaves its input unread, and throttles one that floods.
+// Ends a server that sends a line over 4 MiB or leaves its input unread. The messages of a server that floods are read
+// in slices, within the share of the event loop's time that its owner has.
 import {
   deserializeMessage,
   type JSONRPCMessage,
@@ -27,21 +28,27 @@ export const FRAME_BYTES_MAX = 4 << 20;
 const STDERR_BYTES_KEPT = 4096;
 /** Bytes the server may leave unread. */
 const UNREAD_BYTES_MAX = 8 << 20;
-/** What a server may send in one window; beyond it, reading pauses until the window ends. */
-const WINDOW_MS = 100;
-const WINDOW_BYTES = 4 << 20;
-const WINDOW_MESSAGES = 500;
+/** Messages are read for this long at once. */
+const SLICE_MS = 10;
 
-export function createStdioTransport(child: SandboxChild): StdioTransport {
+/** Of the event loop's time, the part that messages of one owner's servers may take. */
+export interface TimeShare {
+  spend(tookMs: number): void;
+  /** Until the next message may be read. */
+  waitMs(): number;
+}
+
+export function createStdioTransport(child: SandboxChild, share: TimeShare): StdioTransport {
   const lines = createLineReader(FRAME_BYTES_MAX);
   let tail = Buffer.alloc(0);
   let exitCode: number | undefined;
   let failure: Error | undefined;
   let isStarted = false;
   let isClosed = false;
-  let spentBytes = 0;
-  let spentMessages = 0;
-  let windowTimer: NodeJS.Timeout | undefined;
+  let isEnded = false;
+  /** Bytes that wait for the next slice; while there are any, or there is a timer, reading is paused. */
+  let rest: Buffer = Buffer.alloc(0);
+  let sliceTimer: NodeJS.Timeout | undefined;
 
   const fail = (error: Error): void => {
     failure ??= error;
@@ -50,7 +57,6 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
   };
 
   const onLine = (line: Buffer): void => {
-    spentMessages++;
     if (isClosed || line.length === 0) return;
     let message: JSONRPCMessage;
     try {
@@ -64,27 +70,45 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
   };
 
   const onData = (chunk: Buffer): void => {
-    windowTimer ??= setTimeout(() => {
-      windowTimer = undefined;
-      spentBytes = 0;
-      spentMessages = 0;
-      child.stdout.resume();
-    }, WINDOW_MS);
-    spentBytes += chunk.length;
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    if (sliceTimer === undefined) readSlice();
+  };
+
+  const readSlice = (): void => {
+    const startedMs = performance.now();
     try {
-      lines.push(chunk, onLine);
+      const takenBytes = lines.push(rest, (line) => {
+        onLine(line);
+        return performance.now() - startedMs > SLICE_MS ? 'stop' : undefined;
+      });
+      rest = rest.subarray(takenBytes);
     } catch (error) {
       const message = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
       fail(new Error(message, { cause: error }));
     }
-    if (!isClosed && (spentBytes > WINDOW_BYTES || spentMessages > WINDOW_MESSAGES)) child.stdout.pause();
+    // The protocol's handlers run in microtasks that were queued before this one.
+    queueMicrotask(() => {
+      share.spend(performance.now() - startedMs);
+      next();
+    });
+  };
+
+  const next = (): void => {
+    sliceTimer = undefined;
+    if (isClosed) return;
+    const waitMs = share.waitMs();
+    if (waitMs > 0 || rest.length > 0) {
+      child.stdout.pause();
+      sliceTimer = setTimeout(rest.length > 0 && waitMs === 0 ? readSlice : next, waitMs);
+    } else if (isEnded) void close();
+    else child.stdout.resume();
   };
 
   async function close(): Promise<void> {
     if (isClosed) return;
     isClosed = true;
-    clearTimeout(windowTimer);
-    windowTimer = undefined;
+    clearTimeout(sliceTimer);
+    rest = Buffer.alloc(0);
     child.stdout.off('data', onData);
     child.stdin.end();
     await child.kill();
@@ -97,7 +121,8 @@ export function createStdioTransport(child: SandboxChild): StdioTransport {
   });
   void child.exited.then((ended) => {
     exitCode = ended.exitCode;
-    void close();
+    isEnded = true;
+    if (sliceTimer === undefined) next();
   });
 
   const transport: StdioTransport = {
