@@ -85,7 +85,7 @@ async function writeDeclarations(outdir: string): Promise<void> {
       const text = await readFile(path.join(made, file), 'utf8');
       await writeFile(
         path.join(outdir, path.basename(file)),
-        text.replace(/(from|import\()( ?['"])\.{1,2}(\/[\w-]+)\.ts(['"])/g, '$1$2.$3.js$4'),
+        text.replace(/(from|import\()( ?['"])\.[./]*(?:[\w-]+\/)*([\w-]+)\.ts(['"])/g, '$1$2./$3.js$4'),
       );
     }
   } finally {

@@ -1,9 +1,10 @@
 // Runs one command against the gateway: a prompt as a stream, a subscription until it is interrupted, anything else as
 // one call.
 
-import { CodexGatewayClient, type MethodTable } from '../../shared/client/gateway-client.ts';
+import { CodexGatewayClient } from '../../shared/client/gateway-client.ts';
 import { GatewayError } from '../../shared/client/gateway-error.ts';
 import type { Methods } from '../../shared/client/methods.ts';
+import type { MethodTable } from '../../shared/client/options.ts';
 import { METHODS, NOTIFICATIONS } from '../../shared/protocol.ts';
 import type { EventBody } from '../../shared/turn-events.ts';
 import { type Command, UsageError } from './arguments.ts';

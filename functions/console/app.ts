@@ -1,17 +1,19 @@
 // The page as a whole: signed in or not, where it is, and what is above everything.
+
 import { type ComponentChild, type ComponentChildren, h } from 'preact';
 import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
-import { Chat } from './chat.ts';
-import { type Client, openClient } from './client.ts';
-import { EventsPage } from './events.ts';
-import { Failure, toFailure } from './failure.ts';
-import { Gauges } from './gauges.ts';
-import { Methods } from './methods.ts';
-import { Banners } from './notice.ts';
-import { type Route, watchRoute } from './route.ts';
-import { KeptKey, SignIn } from './sign-in.ts';
-import { TerminalPage } from './terminal.ts';
-import { el, useValue } from './view.ts';
+import { GatewayError } from '../../shared/client/gateway-error.ts';
+import { Chat } from './chat/chat.ts';
+import { EventsPage } from './events/events.ts';
+import { type Client, openClient } from './gateway/client.ts';
+import { toFailure } from './gateway/failure.ts';
+import { Methods } from './methods/methods.ts';
+import { Gauges } from './page/gauges.ts';
+import { Banners } from './page/notice.ts';
+import { type Route, watchRoute } from './page/route.ts';
+import { KeptKey, SignIn } from './page/sign-in.ts';
+import { el, useValue } from './page/view.ts';
+import { TerminalPage } from './terminal/terminal.ts';
 
 const KEY = 'gateway-key';
 const PAGES = [
@@ -24,8 +26,8 @@ const PAGES = [
 export function App(): ComponentChild {
   const [client, setClient] = useState<Client>();
   const [busy, setBusy] = useState(sessionStorage.getItem(KEY) !== null);
-  const [failure, setFailure] = useState<Failure>();
-  const signOut = useCallback((why?: Failure) => {
+  const [failure, setFailure] = useState<GatewayError>();
+  const signOut = useCallback((why?: GatewayError) => {
     sessionStorage.removeItem(KEY);
     setClient((open) => void open?.close());
     setFailure(why);
@@ -35,7 +37,7 @@ export function App(): ComponentChild {
       setBusy(true);
       setFailure(undefined);
       try {
-        const invalid = new Failure({ reason: 'unauthorized', message: 'This key is not valid any more' });
+        const invalid = new GatewayError({ reason: 'unauthorized', message: 'This key is not valid any more' });
         setClient(await openClient(key, () => signOut(invalid)));
         sessionStorage.setItem(KEY, key);
       } catch (error) {

@@ -1,87 +1,38 @@
 // The client of the gateway, for Node 20 and later and for browsers. The methods of the reference's client come first
 // and behave as there; the others throw GatewayError, retry what may be retried, and stream.
 import { METHODS, PATHS } from '../protocol.ts';
-import { cancelWhenAborted } from './cancel-turn.ts';
 import type { Notification, TurnEvent } from './events.ts';
 import { GatewayError, unreachable } from './gateway-error.ts';
+import type { Methods } from './methods.ts';
+import {
+  type CallOptions,
+  type ClientOptions,
+  type JsonRpcResponse,
+  LONG_TIMEOUT_MS,
+  type MethodTable,
+  type StreamOptions,
+  TIMEOUT_MS,
+  timeoutOf,
+} from './options.ts';
+import { randomId } from './random-id.ts';
 import {
   type Call,
   callOnce,
   createEventStreams,
   type Endpoint,
-  type Fetch,
   type OpenStream,
   postJson,
   readJson,
-} from './http.ts';
-import type { Methods } from './methods.ts';
-import { randomId } from './random-id.ts';
-import { isRepeatable, withRetries } from './retry.ts';
-import { createSockets, type SocketConstructor } from './socket.ts';
-import { startDeadline } from './timer.ts';
-import { followTurn, type TurnRequest, type TurnStream, toTurnStream } from './turn-stream.ts';
-
-/** A response as the reference's client types it. */
-export interface JsonRpcResponse {
-  jsonrpc: '2.0';
-  // biome-ignore lint/suspicious/noExplicitAny: the reference's own type; code written against it reads members of it.
-  result?: any;
-  error?: { code: number; message: string; data?: Record<string, unknown> };
-  /** Null when the request could not be read. */
-  id: number | null;
-}
-
-export interface ClientOptions {
-  /**
-   * How prompts stream: Server-Sent Events (default), or WebSocket, which needs `socketUrl` where `/ws` is another
-   * service.
-   */
-  readonly streaming?: 'sse' | 'websocket';
-  /** Default: `/ws` below the gateway's URL. */
-  readonly socketUrl?: string;
-  /** Default: the platform's. Node 20 has none: pass that of the package `ws`. */
-  readonly WebSocket?: SocketConstructor;
-  /** Default: the platform's. */
-  readonly fetch?: Fetch;
-  /** Retries of one call, and reconnections in a row of a stream that bring nothing new. Default 4. */
-  readonly retries?: number;
-}
-
-export interface CallOptions {
-  /** Ends the call; it rejects with the signal's reason. The turn continues on the gateway unless it is cancelled. */
-  readonly signal?: AbortSignal;
-  /** For the whole call with its retries. Default: 1 minute; 11 minutes where a model or a process works. */
-  readonly timeoutMs?: number;
-  /** Default: the client's. */
-  readonly retries?: number;
-}
-
-export interface StreamOptions extends CallOptions {
-  /** An abort of `signal` also cancels the turn at the gateway. Default false. */
-  readonly cancelOnAbort?: boolean;
-}
-
-/**
- * Methods by name. To add methods of your own: `new CodexGatewayClient<Methods & { 'hello.world': { params: ...;
- * result: ... } }>(...)`.
- */
-export type MethodTable = Readonly<Record<string, { readonly params: object; readonly result: unknown }>>;
+} from './transport/http.ts';
+import { createOwnSockets } from './transport/own-socket.ts';
+import { startDeadline } from './transport/timer.ts';
+import { cancelWhenAborted } from './turns/cancel-turn.ts';
+import { isRepeatable, withRetries } from './turns/retry.ts';
+import { followTurn, type TurnRequest, type TurnStream, toTurnStream } from './turns/turn-stream.ts';
 
 type Prompt = Methods['conversation.prompt'];
 type Resume = Methods['conversation.resume'];
 
-const TIMEOUT_MS = 60_000;
-/** Longer than a turn may take at the gateway. */
-const LONG_TIMEOUT_MS = 660_000;
-const LONG: ReadonlySet<string> = new Set<keyof Methods>([
-  'apply',
-  'conversation.prompt',
-  'conversation.resume',
-  'exec',
-  'mcp.call',
-  'mcp.connect',
-  'proto',
-]);
 const RETRIES = 4;
 
 export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: MethodTable[string] } = Methods> {
@@ -109,7 +60,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     if (options.streaming === 'websocket') {
       const Socket = options.WebSocket ?? (typeof WebSocket === 'undefined' ? undefined : WebSocket);
       if (Socket === undefined) throw new TypeError('this platform has no WebSocket: pass one in the options');
-      this.#open = createSockets(
+      this.#open = createOwnSockets(
         this.#endpoint,
         options.socketUrl ?? `${base.replace(/^http/, 'ws')}${PATHS.socket}`,
         Socket,
@@ -238,10 +189,6 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
       deadline: { signal: call.signal, leftMs },
     });
   }
-}
-
-function timeoutOf(method: string, { timeoutMs }: CallOptions): number {
-  return timeoutMs ?? (LONG.has(method) ? LONG_TIMEOUT_MS : TIMEOUT_MS);
 }
 
 function isHealth(body: unknown): body is { status: string } {

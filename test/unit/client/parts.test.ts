@@ -4,9 +4,9 @@
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { GatewayError } from '../../../shared/client/gateway-error.ts';
-import { readEvents } from '../../../shared/client/read-body.ts';
-import { isRepeatable, mayRetry, retryDelayMs } from '../../../shared/client/retry.ts';
-import { startWatch } from '../../../shared/client/timer.ts';
+import { readEvents } from '../../../shared/client/transport/read-body.ts';
+import { startWatch } from '../../../shared/client/transport/timer.ts';
+import { isRepeatable, mayRetry, retryDelayMs } from '../../../shared/client/turns/retry.ts';
 import * as methods from '../../../shared/methods/index.ts';
 import type { EventBody, TurnEvent } from '../../../shared/turn-events.ts';
 

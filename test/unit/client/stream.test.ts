@@ -2,7 +2,7 @@
 // end like any other.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TurnEvent } from '../../../shared/client/events.ts';
-import type { ClientOptions } from '../../../shared/client/gateway-client.ts';
+import type { ClientOptions } from '../../../shared/client/options.ts';
 import { createFixture, type Fixture, failure } from '../../support/fixtures/client.ts';
 
 let fixture: Fixture;

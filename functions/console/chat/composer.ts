@@ -1,0 +1,128 @@
+// The form of a prompt: its text, Send or Cancel, and the options of the next turns.
+import { h, type VNode } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Client } from '../gateway/client.ts';
+import { useBlockedMs } from '../page/notice.ts';
+import { el, toSpan, useValue } from '../page/view.ts';
+import type { Conversation, PromptOptions } from './conversation.ts';
+
+export interface ComposerProps {
+  readonly client: Client;
+  readonly conversation: Conversation;
+  readonly options: PromptOptions;
+  readonly onOptions: (options: PromptOptions) => void;
+}
+
+export function Composer({ client, conversation, options, onOptions }: ComposerProps): VNode {
+  const { phase } = useValue(conversation.state);
+  const blockedMs = useBlockedMs(client);
+  const { prompt, setPrompt, send, box } = usePrompt(conversation, options, blockedMs > 0);
+  const isRunning = phase === 'running';
+  return el(
+    'form',
+    {
+      class: 'composer',
+      onSubmit: (event) => {
+        event.preventDefault();
+        send();
+      },
+    },
+    el('label', { for: 'prompt', class: 'hidden' }, 'Prompt'),
+    el('textarea', {
+      id: 'prompt',
+      ref: box,
+      rows: 2,
+      value: prompt,
+      placeholder: 'Ask anything',
+      'aria-describedby': 'prompt-keys',
+      onInput: (event) => setPrompt(event.currentTarget.value),
+      onKeyDown: (event) => {
+        if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+        event.preventDefault();
+        send();
+      },
+    }),
+    isRunning
+      ? h(CancelButton, { key: 'cancel', conversation })
+      : el(
+          'button',
+          { key: 'send', type: 'submit', class: 'primary', disabled: blockedMs > 0 || phase === 'loading' },
+          blockedMs > 0 ? `Wait ${toSpan(blockedMs)}` : 'Send',
+        ),
+    el(
+      'p',
+      { id: 'prompt-keys', class: 'quiet keys' },
+      isRunning ? 'Escape cancels.' : 'Enter sends, Shift+Enter makes a new line.',
+    ),
+    h(Options, { options, onOptions }),
+  );
+}
+
+/** The text that is typed, and how it is sent. */
+function usePrompt(conversation: Conversation, options: PromptOptions, isBlocked: boolean) {
+  const { phase, refused } = useValue(conversation.state);
+  const [prompt, setPrompt] = useState('');
+  const [isWanted, setWanted] = useState(false);
+  const box = useRef<HTMLTextAreaElement>(null);
+  const isRunning = phase === 'running';
+  useEffect(() => box.current?.focus(), [conversation]);
+  useEffect(() => {
+    if (refused !== undefined) setPrompt((typed) => [refused, typed].filter(Boolean).join('\n'));
+  }, [refused]);
+  // Send and Cancel are removed when they are pressed, and the focus with them.
+  useEffect(() => {
+    if (document.activeElement === document.body) box.current?.focus();
+  }, [isRunning]);
+
+  const send = (): void => {
+    if (isRunning || isBlocked || prompt.trim() === '') return;
+    // A prompt that is submitted before the session has loaded is sent after the load.
+    setWanted(phase === 'loading');
+    if (phase === 'loading') return;
+    setPrompt('');
+    void conversation.send(prompt, options);
+  };
+  useEffect(() => {
+    if (!isWanted || phase === 'loading') return;
+    setWanted(false);
+    send();
+  }, [phase]);
+  return { prompt, setPrompt, send, box };
+}
+
+function CancelButton({ conversation }: { conversation: Conversation }): VNode {
+  const { cancelling } = useValue(conversation.state);
+  return el(
+    'button',
+    { type: 'button', class: 'danger', disabled: cancelling, onClick: () => void conversation.cancel() },
+    cancelling ? 'Cancelling …' : 'Cancel',
+  );
+}
+
+function Options({ options, onOptions }: Pick<ComposerProps, 'options' | 'onOptions'>): VNode {
+  return el(
+    'details',
+    null,
+    el('summary', null, 'Options'),
+    el(
+      'label',
+      null,
+      'Model',
+      el('input', {
+        value: options.model,
+        placeholder: 'provider/model; the default when empty',
+        onInput: (event) => onOptions({ ...options, model: event.currentTarget.value }),
+      }),
+    ),
+    el(
+      'label',
+      null,
+      'Instructions',
+      el('input', {
+        value: options.instructions,
+        placeholder: 'System instructions for the next turns',
+        onInput: (event) => onOptions({ ...options, instructions: event.currentTarget.value }),
+      }),
+    ),
+  );
+}

@@ -1,0 +1,23 @@
+// Failures as the page shows them: errors of the gateway and of its client, and what a page itself adds.
+import { GatewayError, networkError } from '../../../shared/client/gateway-error.ts';
+
+/** What an abort, a failed import or a defect comes to. */
+export function toFailure(error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error;
+  if (error instanceof Error && error.name === 'AbortError') return stopped();
+  if (error instanceof TypeError) return networkError('The gateway cannot be reached', error);
+  return unexpected(error);
+}
+
+/** The user stopped waiting. */
+export function stopped(): GatewayError {
+  return new GatewayError({ reason: 'stopped', message: 'Stopped' });
+}
+
+export function unexpected(cause?: unknown): GatewayError {
+  return new GatewayError({
+    reason: 'bad_response',
+    message: 'The answer is not one this console understands',
+    cause,
+  });
+}

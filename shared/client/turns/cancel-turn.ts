@@ -1,0 +1,49 @@
+// Cancels what an aborted caller leaves behind: by itself, a reader that goes away does not end its turn.
+import { METHODS } from '../../protocol.ts';
+import { isTerminal } from '../../turn-events.ts';
+import { isObject, type TurnEvent } from '../events.ts';
+import { sleep, startDeadline } from '../transport/timer.ts';
+import type { TurnParts } from './turn-stream.ts';
+
+/**
+ * A prompt that was still on its way when the caller aborted is looked for this often, 200 ms apart, then twice that,
+ * and so on.
+ */
+const ATTEMPTS = 4;
+const PAUSE_MS = 100;
+const TIMEOUT_MS = 10_000;
+
+/** Passes `events` on; when `signal` aborts, cancels the turn of the session before it throws. */
+export async function* cancelWhenAborted(
+  events: AsyncGenerator<TurnEvent, unknown, void>,
+  { signal, sessionId, call }: { signal: AbortSignal; sessionId: string; call: TurnParts['call'] },
+): AsyncGenerator<TurnEvent, unknown, void> {
+  let last: TurnEvent | undefined;
+  try {
+    for (let step = await events.next(); ; step = await events.next()) {
+      if (step.done === true) return step.value;
+      last = step.value;
+      yield step.value;
+    }
+  } catch (error) {
+    const ended = last !== undefined && isTerminal(last.event);
+    // The caller receives its own abort, whether or not the cancel reaches the gateway.
+    if (signal.aborted && !ended) await cancelTurn(call, sessionId, last !== undefined).catch(() => {});
+    throw error;
+  } finally {
+    await events.return(undefined);
+  }
+}
+
+async function cancelTurn(call: TurnParts['call'], sessionId: string, hasStarted: boolean): Promise<void> {
+  const { signal, end } = startDeadline(TIMEOUT_MS, undefined);
+  try {
+    for (let attempt = 1; ; attempt++) {
+      const result = await call({ method: METHODS.cancel, params: { session_id: sessionId }, signal });
+      if (hasStarted || (isObject(result) && result.was_running === true) || attempt === ATTEMPTS) return;
+      await sleep(PAUSE_MS * 2 ** attempt, signal);
+    }
+  } finally {
+    end();
+  }
+}

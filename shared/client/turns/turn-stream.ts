@@ -1,0 +1,138 @@
+// A turn as it happens: each event exactly once and in order, over as many connections as it takes, then the answer. A
+// connection that is cut does not end a turn, here or at the gateway.
+import { METHODS } from '../../protocol.ts';
+import { isTerminal } from '../../turn-events.ts';
+import { isObject, type TurnEvent, toTurnEvent } from '../events.ts';
+import { fromTurnEnd, GatewayError } from '../gateway-error.ts';
+import type { Call, OpenStream } from '../transport/http.ts';
+import type { Timer } from '../transport/timer.ts';
+import { mayRetry, waitToRetry } from './retry.ts';
+
+/** To be iterated once. `for await (const { event } of turn) ...; const answer = await turn.answer();` */
+export interface TurnStream<Answer> extends AsyncIterableIterator<TurnEvent, undefined> {
+  /** The text alone, piece by piece. */
+  text(): AsyncGenerator<string, void, void>;
+  /** Reads what is left and resolves with the answer; throws the GatewayError that ended the turn or the stream. */
+  answer(): Promise<Answer>;
+}
+
+export interface TurnParts {
+  readonly open: OpenStream;
+  /** One call, with retries of its own. */
+  readonly call: (call: Call) => Promise<unknown>;
+  readonly deadline: Timer;
+  /** Attempts in a row that may bring nothing new. */
+  readonly retries: number;
+  /** Whether an attempt follows this failure. Default: every failure after which the same request may succeed. */
+  readonly mayFollow?: (error: unknown) => error is GatewayError;
+}
+
+/**
+ * A turn to begin (`prompt`, whose params must hold `session_id` and `idempotency_key`), or one to follow (`resume`).
+ */
+export interface TurnRequest {
+  readonly method: typeof METHODS.prompt | typeof METHODS.resume;
+  readonly params: { readonly session_id?: string | undefined; readonly after_seq?: number | undefined };
+}
+
+/** Yields the events and returns the result of `request`, whatever connections break in between. */
+export async function* followTurn(
+  { open, call, deadline, retries, mayFollow = isRetryable }: TurnParts,
+  request: TurnRequest,
+): AsyncGenerator<TurnEvent, unknown, void> {
+  const { signal } = deadline;
+  const { session_id: sessionId } = request.params;
+  let last: TurnEvent | undefined;
+  /** The turn of this prompt runs, though none of its events was received. */
+  let isInFlight = false;
+  for (let attempt = 0; ; attempt++) {
+    const before = last;
+    const sent = last !== undefined ? resumeAfter(last) : isInFlight ? resumeSession(sessionId) : request;
+    const messages = open({ method: sent.method, params: sent.params, signal });
+    try {
+      for (let step = await messages.next(); ; step = await messages.next()) {
+        if (step.done === true) {
+          if (sent === request || request.method === METHODS.resume) return step.value;
+          const status = isObject(step.value) ? step.value.status : undefined;
+          if (last !== undefined && status !== 'completed' && status !== 'cancelled') {
+            throw fromTurnEnd(String(status), last);
+          }
+          // The prompt itself, by its idempotency key: the answer as if nothing had broken.
+          return await call({ method: request.method, params: request.params, signal });
+        }
+        const event = toTurnEvent(step.value);
+        // On a connection that is shared other turns have events, too.
+        if (event === undefined || (sessionId !== undefined && event.session_id !== sessionId)) continue;
+        if (last !== undefined && event.turn_id !== last.turn_id) continue;
+        if (event.seq <= (last?.seq ?? request.params.after_seq ?? 0)) continue;
+        last = event;
+        yield event;
+      }
+    } catch (error) {
+      // A reader of a turn that has ended does not start it again.
+      const ended = last !== undefined && isTerminal(last.event) && !isBroken(error);
+      if (last !== before) attempt = 0;
+      if (ended || attempt >= retries || !mayFollow(error)) throw error;
+      isInFlight ||= error.reason === 'idempotency_in_flight';
+      await waitToRetry(error, attempt, deadline);
+    } finally {
+      await messages.return(undefined);
+    }
+  }
+}
+
+function resumeAfter({ session_id, turn_id, seq }: TurnEvent) {
+  return { method: METHODS.resume, params: { session_id, turn_id, after_seq: seq } } as const;
+}
+
+function resumeSession(sessionId: string | undefined): TurnRequest {
+  return { method: METHODS.resume, params: { session_id: sessionId } };
+}
+
+function isRetryable(error: unknown): error is GatewayError {
+  return mayRetry(error, true);
+}
+
+function isBroken(error: unknown): boolean {
+  return error instanceof GatewayError && error.reason === 'network';
+}
+
+/** Gives the generator of a turn the shape of a TurnStream. */
+export function toTurnStream<Answer>(events: AsyncGenerator<TurnEvent, Answer, void>): TurnStream<Answer> {
+  let outcome: { readonly answer: Answer } | { readonly error: unknown } | undefined;
+  const stream: TurnStream<Answer> = {
+    async next() {
+      if (outcome !== undefined) return { done: true, value: undefined };
+      try {
+        const step = await events.next();
+        if (step.done !== true) return step;
+        outcome = { answer: step.value };
+        return { done: true, value: undefined };
+      } catch (error) {
+        outcome = { error };
+        throw error;
+      }
+    },
+    async return() {
+      outcome ??= { error: new GatewayError({ reason: 'cancelled', message: 'the reader has left the stream' }) };
+      // Its result is not used.
+      await events.throw(new Left()).catch(() => {});
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]: () => stream,
+    async *text() {
+      for await (const { event } of stream) {
+        if (event.AgentMessageDelta !== undefined) yield event.AgentMessageDelta.delta;
+      }
+    },
+    async answer() {
+      while (outcome === undefined) await stream.next();
+      if ('error' in outcome) throw outcome.error;
+      return outcome.answer;
+    },
+  };
+  return stream;
+}
+
+/** Ends a generator from outside. */
+class Left extends Error {}
