@@ -1,38 +1,18 @@
-// Admits a prompt: decides (decide.ts), and where another turn comes first settles, waits or asks to stop, and decides
-// again, until the turn is ours to run, answered by another, or refused.
-import { createHash } from 'node:crypto';
-import type { Ids } from '../../clock.ts';
+// Admits a prompt: decides (decide.ts), and where another turn comes first settles it, waits for it or stops it, then
+// decides again, until this turn has the lease, another turn is the answer, or the prompt is refused.
 import { RunsOnCompanion } from '../../engines/place.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
-import type { TurnDeps } from '../deps.ts';
 import { type ConversationDocument, conversationRef, type Lease } from '../records/documents.ts';
 import { settleAbandoned } from '../turns/abandoned.ts';
 import { awaitConversation } from '../turns/await-conversation.ts';
-import type { OnBusy } from '../turns/lease.ts';
-import { decide, isKnown, type Step } from './decide.ts';
+import { decide, isKnown } from './decide.ts';
+import type { AdmissionDeps, PromptRequest } from './prompt-request.ts';
 import { type DropReason, leaveQueue } from './queue.ts';
+import type { Step } from './step.ts';
 
-/** A waiting prompt looks again at least this often: to keep its place, and to find the turn before it abandoned. */
+/** A waiting prompt decides again at least this often: it renews its place, and finds an abandoned turn before it. */
 const QUEUE_WAKE_MS = 8_000;
-
-export interface PromptRequest {
-  readonly owner: string;
-  readonly sessionId: string;
-  /** The session id was made for this prompt. */
-  readonly isNew: boolean;
-  readonly prompt: string;
-  /** Resolved, `provider/model`. */
-  readonly model: string;
-  readonly onBusy: OnBusy;
-  readonly idempotency: { readonly key: string; readonly paramsHash: string } | undefined;
-  /** The prompt can go to the companion instead, and must when that holds the session's tools. */
-  readonly canForward: boolean;
-  /** Whether this instance has tools for the session, now. */
-  hasTools(sessionId: string): boolean;
-  /** Why no new turn may begin; a duplicate is answered all the same. */
-  readonly refusal: RpcError | undefined;
-}
 
 export type Admitted =
   | {
@@ -42,36 +22,16 @@ export type Admitted =
       readonly lease: Lease;
       readonly mcpLost: boolean;
     }
-  /** The idempotency key is taken: this turn answers for it. */
+  /** Another turn has the idempotency key and answers for it. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string };
 
-export interface AdmissionDeps extends TurnDeps {
-  readonly ids: Ids;
-  /** Aborted when this instance drains: what waits here must not keep its place. */
-  readonly closing: AbortSignal;
-  /** Asks a running turn of this process to stop; the store's watch reaches the others. */
-  stopLocal(turnId: string, reason: 'replaced'): void;
-  /** Ends a turn that was asked to stop, at the latest by force. */
-  awaitStop(ref: Ref, lease: Lease): Promise<void>;
-  /** Finishes the erasure of a session that is being deleted. */
-  erase(ref: Ref): Promise<void>;
-}
-
-/** Same key with other params is a mistake of the caller; this is what "same" means. */
-export function hashParams(params: Readonly<Record<string, unknown>>): string {
-  const sorted = Object.entries(params)
-    .filter(([, value]) => value !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1));
-  return createHash('sha256').update(JSON.stringify(sorted)).digest('base64url');
-}
-
 /**
- * Resolves once the turn runs under our lease, or is found to be a duplicate. Throws `session_busy`, `queue_full`,
+ * Resolves when this turn has the lease, or another turn has the idempotency key. Throws `session_busy`, `queue_full`,
  * `cancelled`, RunsOnCompanion.
  */
-export async function admitPrompt(deps: AdmissionDeps, asked: PromptRequest): Promise<Admitted> {
+export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Promise<Admitted> {
   const { clock, turns, closing } = deps;
-  let request = asked;
+  let request = given;
   let ref = conversationRef(request.owner, request.sessionId);
   const turnId = deps.ids.next('turn');
   const giveUpAtMs = clock.monotonic() + turns.timeoutMs;
@@ -94,8 +54,8 @@ export async function admitPrompt(deps: AdmissionDeps, asked: PromptRequest): Pr
       step = await decide(deps, ref, turnId, request, queued);
       retried = false;
     } catch (error) {
-      // An unconfirmed commit may have been applied: asking once more finds our own lease instead of leaving the
-      // session busy.
+      // An unconfirmed commit may have been applied: the second attempt finds this turn's own lease, and the session
+      // does not stay busy.
       if (retried || toRpcError(error).reason !== 'unavailable') throw error;
       retried = true;
       continue;
@@ -133,8 +93,8 @@ export async function admitPrompt(deps: AdmissionDeps, asked: PromptRequest): Pr
 }
 
 /**
- * Resolves when it may be our turn, when our place is gone, when the running turn's lease is over, or after
- * QUEUE_WAKE_MS.
+ * Resolves when this turn may be the next, when its place in the queue is gone, when the running turn's owner is gone,
+ * or after QUEUE_WAKE_MS.
  */
 function waitForTurn({ store, turns, owners, closing }: AdmissionDeps, ref: Ref, turnId: string): Promise<void> {
   const isDone = (conversation: ConversationDocument | undefined): boolean => {

@@ -7,7 +7,9 @@ import type { Credential, Engines, Toolset } from '../../engines/engine.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
 import { toRpcError } from '../../errors.ts';
 import { boundTokens } from '../../estimate-tokens.ts';
-import { type AdmissionDeps, admitPrompt, hashParams, type PromptRequest } from '../admission/admission.ts';
+import { admitPrompt } from '../admission/admission.ts';
+import { hashParams } from '../admission/idempotency.ts';
+import type { AdmissionDeps, PromptRequest } from '../admission/prompt-request.ts';
 import type { ConversationDocument } from '../records/documents.ts';
 import type { OnBusy } from './lease.ts';
 import { type RunningTurn, startTurn } from './turn-runner.ts';
@@ -24,7 +26,9 @@ export interface PromptParams {
   readonly instructions: string | undefined;
   readonly onBusy: OnBusy;
   readonly idempotencyKey: string | undefined;
-  /** The call can be forwarded to the companion, and is (RunsOnCompanion) when the companion has the session's tools. */
+  /**
+   * The call can be forwarded to the companion, and is (RunsOnCompanion) when the companion has the session's tools.
+   */
   readonly canForward?: boolean;
   /** The caller receives the turn's events; without them it does not wait long for a provider's Retry-After. */
   readonly isStreamed?: boolean;

@@ -1,0 +1,92 @@
+// Gives a prompt the session's lease or a place in its queue, with all writes of that.
+import { RpcError } from '../../errors.ts';
+import { type ConversationDocument, Conversations, type IdempotencyDocument } from '../records/documents.ts';
+import { appendMessage, type ChangedMessages, takeOverPrompt } from '../records/messages.ts';
+import { type Admission, admit } from '../turns/lease.ts';
+import { hasCompanionState, withCompanionState } from './companion-state.ts';
+import { takeKey } from './idempotency.ts';
+import type { AdmissionDeps } from './prompt-request.ts';
+import { type Attempt, type Decision, follow, refuse, type Step } from './step.ts';
+
+/** `record`: of the prompt's idempotency key; `earlier`: the same where an earlier attempt has released it. */
+export function placePrompt(
+  deps: AdmissionDeps,
+  attempt: Attempt,
+  current: ConversationDocument,
+  { record, earlier }: Readonly<Record<'record' | 'earlier', IdempotencyDocument | undefined>>,
+): Decision {
+  const { ref, keyRef, turnId, request, nowMs } = attempt;
+  const entry = current.queue.find((queued) => queued.turn_id === turnId);
+  const promptTurn = (entry ?? earlier)?.prompt_turn ?? null;
+  const admission = admit(current, {
+    turnId,
+    paramsHash: request.idempotency?.paramsHash,
+    promptTurn,
+    model: request.model,
+    onBusy: request.onBusy,
+    idempotencyId: keyRef?.id ?? null,
+    nowMs,
+    leaseMs: deps.turns.leaseMs,
+    owners: deps.owners,
+  });
+  const isOurs = record?.turn_id === turnId;
+  const keyWrites = keyRef === undefined || isOurs ? [] : [takeKey(keyRef, record, turnId, request, nowMs)];
+  switch (admission.kind) {
+    case 'abandoned':
+    case 'doubtful':
+      return follow(() => admission);
+    case 'busy':
+      return refuse(() => busy(admission, current));
+    case 'running':
+      // Our own commit, read after an answer of the store that did not arrive.
+      return follow(() => admitted(current, false));
+    case 'waiting': {
+      const { conversation } = admission;
+      const writes = conversation === undefined ? [] : [Conversations.write(ref, conversation)];
+      return { writes, toStep: () => ({ kind: 'waiting', stopping: undefined }) };
+    }
+    case 'queued': {
+      const stopping = request.onBusy === 'interrupt' ? (admission.conversation.turn ?? undefined) : undefined;
+      return {
+        writes: [Conversations.write(ref, admission.conversation), ...keyWrites],
+        toStep: () => {
+          if (stopping !== undefined) deps.stopLocal(stopping.turn_id, 'replaced');
+          return { kind: 'waiting', stopping };
+        },
+      };
+    }
+    case 'admitted': {
+      const hadTools = hasCompanionState(current, 'mcp');
+      const hasTools = request.canForward ? hadTools : request.hasTools(request.sessionId);
+      const marked = withCompanionState(admission.conversation, 'mcp', hasTools);
+      const { conversation, writes } = withPrompt(marked, promptTurn, attempt);
+      return {
+        writes: [Conversations.write(ref, conversation), ...writes, ...keyWrites],
+        toStep: () => admitted(conversation, hadTools && !hasTools),
+      };
+    }
+  }
+}
+
+/** With the message of the prompt: that of an earlier attempt (`promptTurn`), or a new one. */
+function withPrompt(
+  conversation: ConversationDocument,
+  promptTurn: string | null,
+  { turnId, request, now }: Attempt,
+): ChangedMessages {
+  const taken = promptTurn === null ? undefined : takeOverPrompt(conversation, promptTurn, turnId);
+  return taken ?? appendMessage(conversation, { role: 'user', text: request.prompt, turnId, now, partial: false });
+}
+
+function admitted(conversation: ConversationDocument, mcpLost: boolean): Step {
+  if (conversation.turn === null) throw new Error('an admitted conversation has a lease');
+  return { kind: 'admitted', conversation, lease: conversation.turn, mcpLost };
+}
+
+function busy({ lease, queueFull }: Extract<Admission, { kind: 'busy' }>, current: ConversationDocument): RpcError {
+  const turnId = lease?.turn_id ?? current.queue[0]?.turn_id;
+  return new RpcError(queueFull ? 'queue_full' : 'session_busy', {
+    data: { session_id: current.session_id, turn_id: turnId },
+    retryAfterMs: 1_000,
+  });
+}
