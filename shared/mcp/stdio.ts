@@ -9,6 +9,7 @@ import {
   type Transport,
 } from '@modelcontextprotocol/client';
 import { markNumbers } from '../rpc/exact-json.ts';
+import { inspectJson } from '../rpc/json-numbers.ts';
 import type { SandboxChild } from '../sandbox/sandbox.ts';
 import { createLineReader } from './lines.ts';
 
@@ -25,6 +26,10 @@ export interface StdioTransport extends Transport {
 }
 
 export const FRAME_BYTES_MAX = 4 << 20;
+/** A message whose value takes more memory would stop the event loop for as long as it takes to make. */
+const VALUE_BYTES_MAX = 64 << 20;
+/** Smaller messages cannot. */
+const VALUE_CHECKED_BYTES = 1 << 20;
 const STDERR_BYTES_KEPT = 4096;
 /** Bytes the server may leave unread. */
 const UNREAD_BYTES_MAX = 8 << 20;
@@ -58,9 +63,14 @@ export function createStdioTransport(child: SandboxChild, share: TimeShare): Std
 
   const onLine = (line: Buffer): void => {
     if (isClosed || line.length === 0) return;
+    const text = line.toString('utf8');
+    if (isTooHeavy(text)) {
+      fail(new Error(`a message takes more than ${VALUE_BYTES_MAX >> 20} MiB of memory`));
+      return;
+    }
     let message: JSONRPCMessage;
     try {
-      message = deserializeMessage(markNumbers(line.toString('utf8')));
+      message = deserializeMessage(markNumbers(text));
     } catch (error) {
       // Servers do print to stdout by mistake; the connection stays open.
       transport.onerror?.(error instanceof Error ? error : new Error(String(error)));
@@ -149,4 +159,8 @@ export function createStdioTransport(child: SandboxChild, share: TimeShare): Std
     failure: () => failure,
   };
   return transport;
+}
+
+function isTooHeavy(text: string): boolean {
+  return text.length > VALUE_CHECKED_BYTES && inspectJson(text).heapBytes > VALUE_BYTES_MAX;
 }

@@ -73,6 +73,14 @@ it('pauses a server whose owner has used up its share of the time', async () => 
   expect(received).toEqual(inOrder);
 });
 
+it('ends a server whose message would take more memory than its bytes allow', async () => {
+  const { transport, stdout, received } = openFixture();
+  await transport.start();
+  stdout.write(`{"jsonrpc":"2.0","method":"x","params":{"a":[${'{},'.repeat(1_200_000)}{}]}}\n`);
+  await expect.poll(() => transport.failure()?.message).toBe('a message takes more than 64 MiB of memory');
+  expect(received).toEqual([]);
+});
+
 it('closes after the last message of a server that has ended', async () => {
   const { transport, received, flood, end } = openFixture();
   const closed = Promise.withResolvers<void>();
