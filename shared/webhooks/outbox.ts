@@ -133,7 +133,7 @@ export async function markSent(store: Store, claimed: Claimed, messageId: string
 
 /**
  * Entries that no instance is publishing at present: those longest due first, then those that a wrong clock has put far
- * ahead.
+ * ahead. An entry in a newer format is left to the instances that understand it.
  */
 export async function dueEntries(
   store: Store,
@@ -144,7 +144,7 @@ export async function dueEntries(
   const query = Outbox.query({ orderBy: 'due_at_ms', limit });
   const found = await store.query(query, { timeoutMs: STORE_TIMEOUT_MS, ...options });
   return found.flatMap((snapshot) => {
-    const entry = Outbox.read(snapshot);
+    const entry = Outbox.readKnown(snapshot);
     return entry === undefined || !isDue(entry, nowMs) ? [] : [{ id: snapshot.ref.id, entry }];
   });
 }

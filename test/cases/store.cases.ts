@@ -6,6 +6,7 @@ import type { WallClock } from '../../shared/clock.ts';
 import { Conflict, type Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
 import { freshCollection, freshRef, put, read, type StoreFixture } from '../support/fixtures/store.ts';
+import { storeDocumentCases } from './store-documents.cases.ts';
 import { storeQueryCases } from './store-query.cases.ts';
 import { storeTransactCases } from './store-transact.cases.ts';
 import { storeValueCases } from './store-value.cases.ts';
@@ -29,6 +30,7 @@ export function storeCases(name: string, open: (clock: WallClock) => Store | Pro
     storeTransactCases({ store, clock });
     expiryCases({ store, clock });
     callCases(store);
+    storeDocumentCases({ store, clock });
     storeQueryCases({ store, clock });
     storeValueCases({ store, clock });
     storeWatchCases({ store, clock });

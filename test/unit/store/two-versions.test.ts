@@ -1,0 +1,236 @@
+// Two versions of the gateway share a store during a deploy. Here every stored document gets fields of a newer version,
+// or a newer format number, and this version goes on with its work.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { issueTicket, redeemTicket } from '../../../shared/auth/tickets.ts';
+import { createRollouts } from '../../../shared/conversations/records/rollouts.ts';
+import { decodeFacts, encodeFacts } from '../../../shared/forward/call.ts';
+import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
+import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
+import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
+import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
+import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
+import { deploymentList } from '../../../shared/methods/deployment.list.ts';
+import { eventsList } from '../../../shared/methods/events.list.ts';
+import { setRevoked } from '../../../shared/rate-limit/limit-document.ts';
+import type { Ref, Snapshot } from '../../../shared/store/store.ts';
+import { fromMessage, toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
+import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
+import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
+import { dueEntries, record } from '../../../shared/webhooks/outbox.ts';
+import { sweep } from '../../../shared/webhooks/sweep.ts';
+import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
+import { NEWER_FIELD, withNewerFields } from '../../support/fixtures/document-examples.ts';
+import { REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+
+let stage: Stage;
+let a: Instance;
+beforeEach(async () => {
+  stage = await createStage();
+  stage.provider.behave(() => ({ text: 'answer' }));
+  a = await stage.instance();
+});
+afterEach(() => stage.close());
+
+async function stored(collection?: string): Promise<Snapshot[]> {
+  const refs = (await stage.documents()).map((name): Ref => {
+    const [of = '', id = ''] = name.split('/');
+    return { collection: of, id };
+  });
+  return stage.store.get(refs.filter((ref) => collection === undefined || ref.collection === collection));
+}
+
+async function change(collection: string | undefined, change: (data: object) => object): Promise<void> {
+  const writes = (await stored(collection)).flatMap(({ ref, data }) =>
+    data === undefined ? [] : [{ ref, data: change(data) }],
+  );
+  await stage.store.commit(writes);
+}
+
+/** Does the work on documents with fields of a newer version; returns the collections that it has written again. */
+async function rewrite(work: () => Promise<unknown>): Promise<string[]> {
+  await change(undefined, (data) => Object(withNewerFields(data)));
+  const before = new Map((await stored()).map(({ ref, version }) => [`${ref.collection}/${ref.id}`, version]));
+  await work();
+  await a.services.conversations.ledger.flush();
+  const rewritten = (await stored()).filter(({ ref, version }) => {
+    const known = before.get(`${ref.collection}/${ref.id}`);
+    return known !== undefined && known !== version;
+  });
+  for (const { ref, data } of rewritten) expect(data, ref.collection).toHaveProperty(NEWER_FIELD);
+  return [...new Set(rewritten.map(({ ref }) => ref.collection))].toSorted();
+}
+
+const take = (keyId = 'default') =>
+  a.services.limiter.take({ keyId, limits: [{ max: 9, windowMs: 60_000 }], cost: 1, mayDegrade: true });
+const eventOf = (name: string): GatewayEvent => ({
+  id: `evt_${name.repeat(43)}`,
+  type: 'deployment.success',
+  source: 's',
+  time: new Date(stage.clock.now()).toISOString(),
+  body: JSON.stringify(REFERENCE_EVENT),
+  recordedAtMs: stage.clock.now(),
+  orderingKey: 'o',
+});
+const deploy = (name: string) => applyDeploymentEvent(a.services, eventOf(name));
+const recordEvent = (event: GatewayEvent) => record(stage.store, event, stage.clock.now());
+
+describe('a document that is written again keeps fields of a newer version', () => {
+  it('conversation, older messages, usage and storage of a key', async () => {
+    for (let n = 0; n < 12; n++) await a.prompt('hi');
+    await a.services.conversations.ledger.flush();
+    // One that has no chunk in its memory: the newer version has written them since.
+    const b = await stage.instance();
+    const work = async () => {
+      for (let n = 0; n < 12; n++) await b.prompt('hi');
+      await b.services.conversations.ledger.flush();
+    };
+    expect(await rewrite(work)).toEqual(['conversations', 'messages', 'storage', 'usage']);
+    const [conversation] = await stored('conversations');
+    expect(conversation?.data).toMatchObject({ usage: { [NEWER_FIELD]: expect.anything() } });
+    const [messages] = await stored('messages');
+    const { messages: older } = Object(messages?.data);
+    expect(older[0]).toHaveProperty(NEWER_FIELD);
+  });
+
+  it('storage of a key that keeps no message any more', async () => {
+    await a.prompt('hi');
+    await a.services.conversations.ledger.flush();
+    expect(await rewrite(() => a.call(conversationDelete, { session_id: 's' }))).toContain('storage');
+  });
+
+  it('the record of a turn that another instance ends', async () => {
+    stage.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
+    const running = a.stream('prompt');
+    await running.until(isDelta);
+    await expect.poll(() => stored('turns')).toHaveLength(1);
+    a.line.state = 'down';
+    stage.clock.advance(31_000);
+    stage.provider.behave(() => ({ text: 'answer' }));
+    const b = await stage.instance();
+    expect(await rewrite(() => b.prompt('next'))).toEqual(expect.arrayContaining(['conversations', 'turns']));
+    a.line.state = 'up';
+    await failure(running.answer);
+  });
+
+  it('an idempotency record that is taken and released again', async () => {
+    stage.provider.behave(() => ({ hang: 'stream', chunks: ['x'] }));
+    const running = a.stream('hi', { idempotency_key: 'k' });
+    await running.until(isDelta);
+    await a.services.conversations.drain(0);
+    await failure(running.answer);
+    a = await stage.instance();
+    stage.provider.behave(() => ({ text: 'answer' }));
+    expect(await rewrite(() => a.prompt('hi', { idempotency_key: 'k' }))).toContain('idempotency');
+  });
+
+  it('the windows and the switch of a key', async () => {
+    await take();
+    expect(await rewrite(take)).toEqual(['limits']);
+    expect(await rewrite(() => setRevoked(stage.store, 'default', true))).toEqual(['limits']);
+    const [limits] = await stored('limits');
+    expect(limits?.data).toMatchObject({ windows: [{ [NEWER_FIELD]: expect.anything() }] });
+  });
+
+  it('an event, its outbox entry and a deployment', async () => {
+    await deploy('a');
+    stage.clock.advance(1_000);
+    expect(await rewrite(() => deploy('b'))).toEqual(['deployments']);
+    await recordEvent(eventOf('c'));
+    stage.clock.advance(60_000);
+    expect(await rewrite(() => sweep(a.services))).toEqual(['events']);
+  });
+
+  it('an outbox entry that is claimed once more', async () => {
+    const event = eventOf('a');
+    await recordEvent(event);
+    stage.clock.advance(60_000);
+    expect(await rewrite(() => recordEvent(event))).toEqual(['outbox']);
+  });
+});
+
+describe('a document in a newer format is left alone and answered 503', () => {
+  const text = 'x'.repeat(40_000);
+  const signal = AbortSignal.timeout(20_000);
+  let ticket = '';
+  const rollouts = () => createRollouts(stage.store, stage.clock);
+
+  beforeEach(async () => {
+    await a.prompt(text, { idempotency_key: 'k' });
+    for (let n = 0; n < 12; n++) await a.prompt('hi');
+    await a.services.conversations.ledger.flush();
+    await recordEvent(eventOf('a'));
+    await deploy('a');
+    const caller = { keyId: 'default', scopes: new Set([]), limits: [], digest: new Uint8Array(32) };
+    ({ ticket } = await issueTicket({ store: stage.store, clock: stage.clock }, caller));
+    await rollouts().save('conv', Buffer.from('thread'), { signal });
+  });
+
+  it.each<readonly [string, string, () => Promise<unknown>]>([
+    ['conversations', 'a prompt', () => a.prompt('hi')],
+    ['conversations', 'cancel', () => a.call(conversationCancel, { session_id: 's' })],
+    ['conversations', 'delete', () => a.call(conversationDelete, { session_id: 's' })],
+    ['conversations', 'status', () => a.call(conversationStatus, { session_id: 's' })],
+    ['messages', 'history', async () => (await stage.instance()).call(conversationHistory, { session_id: 's' })],
+    ['texts', 'history', async () => (await stage.instance()).call(conversationHistory, { session_id: 's' })],
+    ['turns', 'resume', async () => (await stage.instance()).call(conversationResume, { session_id: 's' })],
+    ['idempotency', 'the same prompt', () => a.prompt(text, { idempotency_key: 'k' })],
+    ['storage', 'the first prompt of an instance', async () => (await stage.instance()).prompt('hi')],
+    [
+      'usage',
+      'a prompt under a budget',
+      async () => (await stage.instance({ GATEWAY_DAILY_TOKENS: '9' })).prompt('hi'),
+    ],
+    ['tickets', 'a socket', () => redeemTicket({ store: stage.store, clock: stage.clock }, ticket)],
+    ['rollouts', 'a turn of Codex', () => rollouts().load('conv', { signal })],
+    ['events', 'events.list', () => a.call(eventsList, {})],
+    ['events', 'the same delivery', () => recordEvent(eventOf('a'))],
+    ['deployments', 'an event', () => deploy('b')],
+    ['deployments', 'deployment.list', () => a.call(deploymentList, {})],
+  ])('%s: %s', async (collection, _, work) => {
+    await change(collection, (data) => ({ ...data, format: 99 }));
+    const before = await stored(collection);
+    expect(before.length).toBeGreaterThan(0);
+    expect(await failure(work())).toMatchObject({ reason: 'unavailable', httpStatus: 503 });
+    expect(await stored(collection)).toEqual(before);
+  });
+
+  it('limits: its key alone, and not as an outage of the store', async () => {
+    await take();
+    await change('limits', (data) => ({ ...data, format: 99 }));
+    const before = await stored('limits');
+    const fresh = await stage.instance();
+    const limits = [{ max: 9, windowMs: 60_000 }];
+    const ask = (keyId: string) => fresh.services.limiter.take({ keyId, limits, cost: 1, mayDegrade: true });
+    for (let n = 0; n < 5; n++) expect(await ask('default')).toMatchObject({ outcome: 'unavailable', degraded: false });
+    expect(await ask('other')).toMatchObject({ outcome: 'admitted', degraded: false });
+    expect((await stored('limits')).find(({ ref }) => ref.id === before[0]?.ref.id)).toEqual(before[0]);
+  });
+
+  it('outbox: the sweeper goes on with the other entries', async () => {
+    await change('outbox', (data) => ({ ...data, format: 99 }));
+    const other = eventOf('z');
+    await recordEvent(other);
+    stage.clock.advance(60_000);
+    const due = await dueEntries(stage.store, stage.clock.now(), 10);
+    expect(due.map(({ id }) => id)).toEqual([other.id]);
+    expect(await sweep(a.services)).toMatchObject({ published: 1, failed: 0 });
+    expect(await stored('outbox')).toHaveLength(1);
+  });
+});
+
+describe('a message with members of a newer version is taken', () => {
+  it('between the function and the companion', () => {
+    const caller = { keyId: 'k', scopes: new Set(['mcp'] as const), limits: [{ max: 1, windowMs: 60_000 }] };
+    const header = encodeFacts({ caller, requestId: 'r', requestMetadata: {}, transport: 'http' });
+    const newer = withNewerFields(JSON.parse(Buffer.from(header, 'base64url').toString()));
+    const facts = decodeFacts(Buffer.from(JSON.stringify(newer)).toString('base64url'));
+    expect(facts).toEqual(decodeFacts(header));
+    expect(facts.caller).toEqual(caller);
+  });
+
+  it('on the topic of events', () => {
+    const message = toMessage(eventOf('a'));
+    const newer = { ...message, attributes: { ...message.attributes, 'ce-newer': '1' } };
+    expect(fromMessage(newer)).toEqual(fromMessage(message));
+  });
+});
