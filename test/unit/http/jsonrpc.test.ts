@@ -166,6 +166,17 @@ describe('POST /jsonrpc', () => {
       expect(answer.headers?.get('x-ratelimit-remaining')).not.toBeNull();
     });
 
+    it('in chunks of no stated length has the same bound', async () => {
+      const inChunks = (bytes: number): Promise<Answer> => {
+        const chunks = [Buffer.from(STATUS), ...Array.from({ length: 4 }, () => Buffer.alloc(1 << 17, ' '))];
+        chunks.push(Buffer.alloc(bytes - Buffer.concat(chunks).length, ' '));
+        const init = { body: ReadableStream.from(chunks), duplex: 'half' as const };
+        return post(KEY, init);
+      };
+      expect((await inChunks(1 << 20)).status).toBe(200);
+      expect(await inChunks((1 << 20) + 1)).toMatchObject({ status: 413, payload: { id: null, error: { code: 413 } } });
+    });
+
     it.each(['gzip', 'br', 'deflate', 'zstd', 'x', 'gzip, identity'])(
       'encoded as %s is 415, not inflated',
       async (encoding) => {
