@@ -8,7 +8,11 @@ import { parseKeyDocument } from './key-document.ts';
 import { parseLimits } from './limits.ts';
 import { modelIdIssue } from './model-id.ts';
 
-const url = z.string().refine((text) => /^https?:\/\/\S+$/.test(text) && URL.canParse(text), 'must be an http(s) URL');
+const proxyUrl = z
+  .string()
+  .refine((text) => /^https?:\/\/\S+$/.test(text) && URL.canParse(text), 'must be an http(s) URL');
+/** No client of the gateway sends credentials of a URL: they belong into a key or a header. */
+const url = proxyUrl.refine((text) => !hasCredentials(text), 'must be a URL without user and password');
 /** A reader that throws, as a schema: its message becomes the line about the mistake. */
 const readBy = <T>(read: (text: string) => T) =>
   z.string().transform((text, context) => {
@@ -109,8 +113,8 @@ export const Variables = z.object({
   COMPANION_CALLER: account.optional(),
   PUSH_AUDIENCE: oneLine.optional(),
   PUSH_SERVICE_ACCOUNT: account.optional(),
-  HTTP_PROXY: url.optional(),
-  HTTPS_PROXY: url.optional(),
+  HTTP_PROXY: proxyUrl.optional(),
+  HTTPS_PROXY: proxyUrl.optional(),
   NO_PROXY: oneLine.optional(),
   K_SERVICE: z.string().optional(),
   HOME: z.string().default('/'),
@@ -118,6 +122,12 @@ export const Variables = z.object({
 });
 
 export type Settings = z.output<typeof Variables>;
+
+function hasCredentials(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { username, password } = new URL(text);
+  return username !== '' || password !== '';
+}
 
 /** The document with its parsed content, so that a mistake in it is found at start. */
 function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
@@ -133,11 +143,14 @@ function readKeyDocument(text: string): ReturnType<typeof readKeys> {
   );
 }
 
-/** `@path` reads a file, anything else is the value itself. */
+/**
+ * `@path` reads a file, anything else is the value itself. White space around both is removed, as is the byte order mark
+ * of files written on Windows.
+ */
 function inlineOrFile(value: string): string {
   if (!value.startsWith('@')) return value;
   try {
-    return readFileSync(value.slice(1), 'utf8');
+    return readFileSync(value.slice(1), 'utf8').trim();
   } catch (error) {
     throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
   }
@@ -149,7 +162,8 @@ const Backends = z.record(
 );
 
 function readBackends(value: string): readonly (readonly [string, { baseUrl: string; internal: boolean }])[] {
-  const form = 'must be JSON of the form {"name": {"base_url": "https://...", "internal": false}}';
+  const form =
+    'must be JSON of the form {"name": {"base_url": "https://...", "internal": false}}, URLs without user and password';
   let document: unknown;
   try {
     document = JSON.parse(inlineOrFile(value));
@@ -217,7 +231,7 @@ function readMcpServers(text: string): ReadonlyMap<string, z.output<typeof McpSe
     return new Map(Object.entries(McpServers.parse(JSON.parse(inlineOrFile(text)))));
   } catch {
     throw new Error(
-      'must be JSON of the form {"name": {"command": "...", "args": [], "env": {}, "paths": ["/..."], "network": false}} or {"name": {"url": "https://...", "headers": {}}}',
+      'must be JSON of the form {"name": {"command": "...", "args": [], "env": {}, "paths": ["/..."], "network": false}} or {"name": {"url": "https://...", "headers": {}}}, URLs without user and password',
     );
   }
 }

@@ -10,15 +10,18 @@ import { type LocalGateway, startLocalGateway } from '../support/local-gateway.t
 const seen: string[] = [];
 let proxy: Server;
 let proxyUrl: string;
+const credentials = new Set<string | undefined>();
 const running: LocalGateway[] = [];
 
 beforeAll(async () => {
   proxy = createServer((req, res) => {
     seen.push(`${req.method} ${req.url}`);
+    credentials.add(req.headers['proxy-authorization']);
     res.writeHead(402, { 'content-type': 'application/json' }).end('{"error":{"message":"from the proxy"}}');
   });
   proxy.on('connect', (req, socket) => {
     seen.push(`CONNECT ${req.url}`);
+    credentials.add(req.headers['proxy-authorization']);
     socket.on('error', () => {});
     socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
   });
@@ -68,6 +71,16 @@ it('takes them to http places, and to none that NO_PROXY names', async () => {
   const direct = await start({ ...base, NO_PROXY: 'models.example.invalid' });
   await call(direct, 'auth.login', LOGIN);
   expect(seen).toEqual([]);
+});
+
+it('sends the credentials of the proxy with prompts and logins', async () => {
+  const HTTP_PROXY = proxyUrl.replace('//', '//us%40er:secret@');
+  const gateway = await start({ HTTP_PROXY, OPENAI_BASE_URL: 'http://models.example.invalid/v1' });
+  credentials.clear();
+  await call(gateway, 'conversation.prompt', { prompt: 'Hello' });
+  await call(gateway, 'auth.login', LOGIN);
+  expect(seen.length).toBeGreaterThan(1);
+  expect([...credentials]).toEqual([`Basic ${Buffer.from('us@er:secret').toString('base64')}`]);
 });
 
 it('takes what Codex asks, through its relay', async () => {

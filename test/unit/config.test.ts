@@ -215,6 +215,22 @@ describe('models', () => {
       expect(loadConfig({ MODELS }).models.get('openai/@cf/some/model')).toEqual(facts);
     expect(loadConfig({}).models.size).toBe(0);
   });
+
+  it('may be in files that Windows has written, as every document may', () => {
+    const write = (name: string, document: object): string => {
+      const file = join(directory, name);
+      writeFileSync(file, `\ufeff${JSON.stringify(document)}\r\n`);
+      return `@${file}`;
+    };
+    const config = loadConfig({
+      MODELS: write('m.json', { 'openai/m': { context_tokens: 8192 } }),
+      MCP_SERVERS: write('s.json', { s: { url: 'https://mcp.example/' } }),
+      BFF_BACKENDS: write('b.json', { b: { base_url: 'https://b.example/' } }),
+      GATEWAY_KEYS: write('k.json', { keys: [{ id: 'k', key: 'a-key-of-mine' }] }),
+    });
+    expect([config.models.size, config.mcpServers.size, config.backends.size]).toEqual([1, 1, 1]);
+    expect(config.keys).toMatchObject({ documents: [expect.stringMatching(/^\{/)] });
+  });
 });
 
 describe('a mistake', () => {
@@ -255,6 +271,17 @@ describe('a mistake', () => {
     ['an unknown window', { GATEWAY_LIMITS: '1/fortnight' }, 'GATEWAY_LIMITS: '],
     ['an unknown store', { GATEWAY_STORE: 'mongodb' }, 'GATEWAY_STORE: '],
     ['Firestore without a project', { GATEWAY_STORE: 'firestore' }, 'GOOGLE_CLOUD_PROJECT: '],
+    [
+      'a base URL with credentials',
+      { OPENAI_BASE_URL: 'https://u:p@o.example' },
+      'OPENAI_BASE_URL: must be a URL without',
+    ],
+    ['a backend with credentials', { BFF_BASE_URL: 'https://u@b.example' }, 'BFF_BASE_URL: must be a URL without'],
+    [
+      'an MCP server with credentials',
+      { MCP_SERVERS: '{"s": {"url": "https://u:p@m.example"}}' },
+      'MCP_SERVERS: .* URLs without user',
+    ],
     ['a base URL that is no URL', { ANTHROPIC_BASE_URL: 'localhost:1' }, 'ANTHROPIC_BASE_URL: '],
     ['a KMS key of no known form', { KMS_KEY: 'my-key' }, 'KMS_KEY: '],
     ['storage of no size', { GATEWAY_STORAGE_MB: '0' }, 'GATEWAY_STORAGE_MB: '],

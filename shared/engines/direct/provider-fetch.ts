@@ -37,7 +37,9 @@ export function createGuardedFetch(createRepair?: () => EventRepair, proxyEnv?: 
       const signal = init.signal ?? undefined;
       const guard = signal && guardOf(signal);
       const body = typeof init.body === 'string' ? init.body : '';
-      const headers = toRawHeaders(toRecord(init.headers), url, body);
+      const raw = toRawHeaders(toRecord(init.headers), url, body);
+      // Beside raw headers node sends no credentials to a proxy that it asks without a tunnel.
+      const headers = proxyEnv !== undefined && agent === plain.agent ? toObject(raw) : raw;
       const method = init.method ?? 'GET';
       const toFailure = (cause: unknown): unknown =>
         signal?.aborted ? signal.reason : new TypeError('fetch failed', { cause });
@@ -62,6 +64,12 @@ function toRawHeaders(headers: Readonly<Record<string, string | undefined>>, { h
   const raw = ['host', host, 'accept-encoding', 'identity', 'content-length', String(Buffer.byteLength(body))];
   for (const [name, value] of Object.entries(headers)) if (value !== undefined) raw.push(name, value);
   return raw;
+}
+
+function toObject(raw: readonly string[]): Record<string, string> {
+  const headers: Record<string, string> = {};
+  for (let index = 0; index + 1 < raw.length; index += 2) headers[raw[index] ?? ''] = raw[index + 1] ?? '';
+  return headers;
 }
 
 function toRecord(headers: RequestInit['headers']): Readonly<Record<string, string | undefined>> {

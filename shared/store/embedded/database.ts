@@ -47,6 +47,8 @@ export function openDatabase(path: string): DatabaseSync {
   try {
     if (path !== ':memory:') {
       makeDirectorySync(dirname(path), 0o700);
+      // To open a FIFO would wait for its other end, for ever.
+      if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) throw new Error('it is not a file');
       closeSync(openSync(path, 'a', 0o600));
     }
     database = new DatabaseSync(path, { timeout: BUSY_OPEN_MS });

@@ -1,10 +1,10 @@
 // The embedded store: every case of the port in memory and in a file, and what only files have: restarts, second
 // processes, damage.
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
@@ -174,6 +174,13 @@ describe('embedded store file', () => {
     expect(() => open(path)).toThrow(`cannot open ${path}: file is not a database`);
     expect(() => open(join(path, 'below', 'x.db'))).toThrow(/cannot open .*ENOTDIR|EEXIST/);
     expect(readFileSync(path, 'utf8')).toContain('this is not a database');
+  });
+
+  it('refuses what is no file, and waits for no other end of a FIFO', () => {
+    const path = freshPath();
+    mkdirSync(dirname(path), { recursive: true });
+    execFileSync('mkfifo', [path]);
+    expect(() => open(path)).toThrow(`cannot open ${path}: it is not a file`);
   });
 
   it('refuses a file of a later schema', () => {
