@@ -7,7 +7,7 @@ import { RpcError } from '../errors.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
 import { markNumbers, mayLoseDigits } from '../rpc/exact-json.ts';
 import { createLineReader } from './lines.ts';
-import { FRAME_BYTES_MAX } from './stdio.ts';
+import { FRAME_BYTES_MAX, isTooHeavy, TOO_HEAVY } from './stdio.ts';
 
 export interface HttpTransport {
   readonly transport: Transport;
@@ -133,9 +133,9 @@ function createStreamMarker(): Marker {
 
 /** Returns a copy: the line reader reuses the bytes of a line. */
 function mark(bytes: Buffer): Buffer {
-  return mayLoseDigits(bytes.toString('latin1'))
-    ? Buffer.from(markNumbers(bytes.toString('utf8')))
-    : Buffer.from(bytes);
+  const characters = bytes.toString('latin1');
+  if (isTooHeavy(characters)) throw new RangeError(TOO_HEAVY);
+  return mayLoseDigits(characters) ? Buffer.from(markNumbers(bytes.toString('utf8'))) : Buffer.from(bytes);
 }
 
 function bounded(reader: Reader, marker: Marker, onTooLarge: (error: RpcError) => void): ReadableStream<Uint8Array> {
@@ -148,7 +148,8 @@ function bounded(reader: Reader, marker: Marker, onTooLarge: (error: RpcError) =
           try {
             out = done ? marker.end() : value instanceof Uint8Array ? marker.push(value) : NOTHING;
           } catch (cause) {
-            const message = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
+            const tooLarge = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
+            const message = cause instanceof RangeError && cause.message === TOO_HEAVY ? TOO_HEAVY : tooLarge;
             const error = new RpcError('upstream_error', { message, retryable: false, cause });
             onTooLarge(error);
             await reader.cancel();

@@ -28,6 +28,7 @@ export interface StdioTransport extends Transport {
 export const FRAME_BYTES_MAX = 4 << 20;
 /** A message whose value takes more memory would stop the event loop for as long as it takes to make. */
 const VALUE_BYTES_MAX = 64 << 20;
+export const TOO_HEAVY = `a message takes more than ${VALUE_BYTES_MAX >> 20} MiB of memory`;
 /** Smaller messages cannot. */
 const VALUE_CHECKED_BYTES = 1 << 20;
 const STDERR_BYTES_KEPT = 4096;
@@ -65,7 +66,7 @@ export function createStdioTransport(child: SandboxChild, share: TimeShare): Std
     if (isClosed || line.length === 0) return;
     const text = line.toString('utf8');
     if (isTooHeavy(text)) {
-      fail(new Error(`a message takes more than ${VALUE_BYTES_MAX >> 20} MiB of memory`));
+      fail(new Error(TOO_HEAVY));
       return;
     }
     let message: JSONRPCMessage;
@@ -161,6 +162,6 @@ export function createStdioTransport(child: SandboxChild, share: TimeShare): Std
   return transport;
 }
 
-function isTooHeavy(text: string): boolean {
+export function isTooHeavy(text: string): boolean {
   return text.length > VALUE_CHECKED_BYTES && inspectJson(text).heapBytes > VALUE_BYTES_MAX;
 }

@@ -1,6 +1,6 @@
-// Which numbers of a JSON text JavaScript cannot carry, and how deep the text nests. JSON.parse rounds such a number
-// silently, so that what is passed on would differ from what was sent. What the functions here return is of use only for
-// text that JSON.parse accepts.
+// Which numbers of a JSON text JavaScript cannot carry, how deep the text nests, and how much memory its value takes.
+// JSON.parse rounds such a number silently, so that what is passed on would differ from what was sent. What the
+// functions here return is of use only for text that JSON.parse accepts.
 
 /** A number literal by its place in the text. */
 export interface NumberLiteral {

@@ -102,6 +102,18 @@ it.each([
   expect(sent).toBeLessThan(32 << 20);
 });
 
+it.each(['application/json', 'text/event-stream'])('ends %s whose value would take too much memory', async (type) => {
+  const value = `{"jsonrpc":"2.0","id":0,"result":{"a":[${'{},'.repeat(1_200_000)}{}]}}`;
+  const url = await listen((_req, res) => {
+    res.writeHead(200, { 'content-type': type }).end(type === 'application/json' ? value : `data: ${value}\n\n`);
+  });
+  const fixture = await createMcpFixture({ remote: { url } });
+  await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({
+    reason: 'upstream_error',
+    message: expect.stringContaining('a message takes more than 64 MiB of memory'),
+  });
+});
+
 it.each([401, 404, 500])('returns upstream_error for a server that answers HTTP %i', async (status) => {
   const url = await listen((_req, res) => res.writeHead(status).end('no'));
   const fixture = await createMcpFixture({ remote: { url } });
