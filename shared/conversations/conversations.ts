@@ -29,7 +29,7 @@ import {
 import { createRunningTurns } from './turns/running-turns.ts';
 import { type PromptDeps, type PromptParams, startPrompt } from './turns/start-prompt.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './turns/stop-turn.ts';
-import type { EndedTurn, RunningTurn } from './turns/turn-runner.ts';
+import type { EndedTurn, RunningTurn } from './turns/turn.ts';
 
 /** A turn to follow: it runs here, runs on another instance, or has ended. */
 export interface TurnHandle {

@@ -1,4 +1,4 @@
-// What the files of this folder hand to each other, and nothing of the outside.
+// The dependencies that the files of this folder share.
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../log.ts';

@@ -1,6 +1,6 @@
-// What an owner keeps, in bytes of messages: what counts, the document of the total, and the refusal. Each conversation
-// carries its own exact count; what it has grown by joins the owner's next write of usage (usage-ledger.ts), so that a
-// prompt costs no round trip more.
+// The bytes of messages that an owner stores: how they are counted, the document of the total, and the refusal. Each
+// conversation has its own exact count; its growth is added in the owner's next write of usage (usage-ledger.ts), so
+// that a prompt needs no further round trip.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
@@ -8,7 +8,7 @@ import { type DocumentOf, defineDocument } from '../store/define-document.ts';
 import type { Ref, Snapshot, Write } from '../store/store.ts';
 import type { ConversationDocument, StoredMessage } from './records/documents.ts';
 
-/** Beside its text: what a message takes for its place, time and turn. */
+/** Of a message beside its text: number, time and turn. */
 const MESSAGE_BYTES = 200;
 
 /** The bytes of all conversations of an owner that have been counted. */
@@ -43,14 +43,14 @@ export function messageBytes({ bytes }: Pick<StoredMessage, 'bytes'>): number {
 }
 
 /**
- * What a conversation keeps. One of an older version is counted from what is in its document, once that is written
- * again.
+ * The bytes that a conversation stores. In a document of an older version, which has no count, the messages in it are
+ * counted.
  */
 export function storedBytes({ stored_bytes, recent }: ConversationDocument): number {
   return stored_bytes ?? recent.reduce((sum, message) => sum + messageBytes(message), 0);
 }
 
-/** The conversation with everything counted, and the bytes that the owner's total does not have yet. */
+/** The conversation with all its bytes counted, and the bytes that the owner's total lacks. */
 export function withCounted(conversation: ConversationDocument): {
   readonly counted: ConversationDocument;
   readonly addedBytes: number;

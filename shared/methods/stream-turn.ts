@@ -3,8 +3,8 @@
 
 import type { TurnHandle } from '../conversations/conversations.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
+import type { EndedTurn } from '../conversations/turns/turn.ts';
 import { syntheticTerminalEvent } from '../conversations/turns/turn-record.ts';
-import type { EndedTurn } from '../conversations/turns/turn-runner.ts';
 import { RpcError } from '../errors.ts';
 import { HEADERS, NOTIFICATIONS } from '../protocol.ts';
 import type { MethodContext } from './define-method.ts';

@@ -1,5 +1,5 @@
-// Prompts that leave a session's queue without having run: each gets an end on record, so that no caller waits for it
-// and its idempotency key can be used again where nothing was answered.
+// Prompts that leave a session's queue without having run. The end of each is stored, so that no caller waits for it
+// and its idempotency key can be used again.
 import { RpcError } from '../../errors.ts';
 import type { Ref, Snapshot, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';

@@ -1,5 +1,5 @@
-// The conversations this instance committed or read last, so that a warm session costs no read. Only ever a hint: every
-// write carries the version that was cached, and a stale one conflicts.
+// The conversations that this instance has read or committed last, so that an active session needs no read. A hint
+// only: every write carries the cached version, and conflicts when it is stale.
 import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
@@ -8,7 +8,7 @@ import { type ConversationDocument, Conversations } from './documents.ts';
 const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
 
 export interface ConversationCache {
-  /** In the form `transact` takes as `cached`. */
+  /** In the form of `cached` of `transact`. */
   get(ref: Ref): readonly Snapshot[] | undefined;
   set(ref: Ref, snapshot: Snapshot | undefined): void;
   /** The document in a snapshot of a conversation; undefined when absent or being erased. */

@@ -1,5 +1,5 @@
-// The documents of a conversation and where they live. Stored names are snake_case, because the owner reads them in the
-// console.
+// The documents of a conversation and their places in the store. Stored names are snake_case, as operators read them in
+// the console of the store.
 
 import { hash } from 'node:crypto';
 import { z } from 'zod';
@@ -40,7 +40,7 @@ const StoredMessage = z.object({
 });
 export type StoredMessage = StoredAs<typeof StoredMessage>;
 
-/** What a provider was found to take of a conversation, by the gateway's estimate. */
+/** The size of a conversation that a provider accepts, by the gateway's estimate. */
 const ContextBudget = z.object({ model: z.string(), tokens: z.number() });
 export type ContextBudget = StoredAs<typeof ContextBudget>;
 
@@ -58,17 +58,17 @@ const Lease = z.object({
   stop: z.enum(['cancelled', 'replaced']).nullable(),
   /** Id of the idempotency record that names this turn, else null. */
   idempotency_id: z.string().nullable(),
-  /** What that record says of the params; absent in leases of older versions. */
+  /** The params hash in that record; absent in leases of older versions. */
   params_hash: z.string().exactOptional(),
 });
 export type Lease = StoredAs<typeof Lease>;
 
-/** A prompt waiting for the turn before it; run by the instance whose caller waits for it. */
+/** A prompt that waits for the turn before it; the instance whose caller waits runs it. */
 const QueuedPrompt = z.object({
   turn_id: z.string(),
   model: z.string(),
   enqueued_at: z.string(),
-  /** Kept alive by the waiting instance; past it the entry has expired. */
+  /** Renewed by the waiting instance; after this time the entry has expired. */
   alive_until_ms: z.number(),
   idempotency_id: z.string().nullable(),
   params_hash: z.string().exactOptional(),
@@ -77,7 +77,7 @@ const QueuedPrompt = z.object({
 });
 export type QueuedPrompt = StoredAs<typeof QueuedPrompt>;
 
-/** What of a session can be in the memory of the companion: connected MCP servers, a terminal. */
+/** State of a session in the memory of the companion: connected MCP servers, a terminal. */
 export type CompanionState = 'mcp' | 'terminal';
 
 export const Conversations = defineDocument({
@@ -100,7 +100,7 @@ export const Conversations = defineDocument({
     recent: z.array(StoredMessage),
     /** First seq of each chunk of older messages. */
     chunks: z.array(z.number()),
-    /** Of models that refused the conversation for its length; the latest last. */
+    /** Of models that refused the conversation as too long, the latest last. */
     budgets: z.array(ContextBudget).exactOptional(),
     /** Tombstone: the session is being erased and looks absent to every caller. */
     deleted: z.boolean(),
@@ -110,7 +110,7 @@ export const Conversations = defineDocument({
      */
     stored_bytes: z.number().exactOptional(),
     counted_bytes: z.number().exactOptional(),
-    /** What the companion holds for the session (`CompanionState`), or held: it may have gone with its instance. */
+    /** The state that the companion has of the session (`CompanionState`); it may have ended with its instance. */
     companion: z.array(z.string()).exactOptional(),
   }),
   queries: [{ where: ['owner'], orderBy: 'updated_at', direction: 'desc' }],
@@ -148,8 +148,8 @@ export const Turns = defineDocument({
   collection: 'turns',
   schema: z.object({
     /**
-     * The conversation id: new for every life of a session, so it ties the turn to its owner and to what `delete`
-     * erases.
+     * The conversation id, which is new when a deleted session starts again: it ties the turn to its owner and to the
+     * documents that `delete` erases.
      */
     conversation: z.string(),
     session_id: z.string(),
@@ -171,7 +171,7 @@ export const Turns = defineDocument({
      */
     last_event: z.object({ seq: z.number(), event: z.custom<TurnEvent>(isEvent) }).nullable(),
     idempotency_id: z.string().nullable(),
-    /** What the caller was answered when the turn failed; null otherwise. */
+    /** The error that the caller of a failed turn got; null otherwise. */
     failure: z
       .object({
         reason: z.string(),
@@ -208,7 +208,7 @@ export const IdempotencyRecords = defineDocument({
     turn_id: z.string(),
     session_id: z.string(),
     /**
-     * The turn failed in a way that another attempt may not: the key is free, and the same params go on in the same
+     * The turn failed and another attempt may succeed: the key is free, and the same params continue in the same
      * session.
      */
     released: z.boolean().exactOptional(),
@@ -222,21 +222,21 @@ export const IdempotencyRecords = defineDocument({
 });
 export type IdempotencyDocument = DocumentOf<typeof IdempotencyRecords>;
 
-/** Turns are kept as long as their idempotency records need them. */
+/** A turn is stored longer than its idempotency record, which names it. */
 export const TURN_KEPT_MS = 25 * 3_600_000;
 export const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
 
 /**
- * Doc id of a session of a key. The owner is part of the hash, so another key's session id names another, absent
- * document: no check can be forgotten, and the two cases cannot be distinguished.
+ * The document of a session of a key. The owner is part of the hashed id, so the session id of another key names
+ * another, absent document: no check can be forgotten, and the two cases cannot be distinguished.
  */
 export function conversationRef(owner: string, sessionId: string): Ref {
   return Conversations.ref(hashId(owner, sessionId));
 }
 
 /**
- * Messages and texts hang on the conversation id, not on the session's: a session that was deleted and started again
- * shares no document (and no cached one) with its former life.
+ * Messages and texts belong to the conversation id, not to the session id: a session that was deleted and started again
+ * shares no document, stored or cached, with the deleted one.
  */
 export function messagesRef(conversation: string, chunk: number): Ref {
   return Messages.ref(`${conversation}-${chunk}`);

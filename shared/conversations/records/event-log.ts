@@ -1,20 +1,19 @@
-// The events of one turn: a log with sequence numbers that any number of readers follow at their own pace, and its
-// stored form.
+// The events of one turn: a numbered log that any number of readers follow at their own speed, and its stored form.
 import type { TurnEvent } from '../../turn-events.ts';
 
 export interface NumberedEvent {
-  /** From 1, without gaps while the turn's owner lives. */
+  /** From 1, without gaps while the turn's owner is alive. */
   readonly seq: number;
   readonly event: TurnEvent;
 }
 
-/** The in-memory log of a turn that runs here. Bounded by the engine's cap on the answer. */
+/** The log of a turn in memory. Bounded, because engines bound their answers. */
 export interface EventLog {
   readonly events: readonly NumberedEvent[];
   append(event: TurnEvent): void;
-  /** Appends an event numbered elsewhere (a terminal event written by the instance that took the turn over). */
+  /** Appends an event that another instance has numbered. */
   adopt(numbered: NumberedEvent): void;
-  /** No event follows: readers end. */
+  /** No event follows: reads end. */
   close(): void;
   /** Events with seq > `afterSeq`, then live ones, until the log closes or `signal` aborts (then it just ends). */
   read(afterSeq: number, signal?: AbortSignal): AsyncGenerator<NumberedEvent, void, void>;

@@ -1,5 +1,5 @@
-// What an engine keeps between the turns of a conversation (EngineState), in documents: a head and parts, written and
-// erased as one.
+// The state that an engine stores between the turns of a conversation (EngineState), in documents: a head and parts,
+// written and erased together.
 import { z } from 'zod';
 import type { EngineState } from '../../engines/engine.ts';
 import { defineDocument } from '../../store/define-document.ts';
@@ -7,7 +7,7 @@ import type { Ref, Store, Write } from '../../store/store.ts';
 
 /** Characters of base64 in one document; Firestore takes 1 MiB. */
 const PART_CHARS = 900_000;
-/** Documents of one conversation, which is also what one commit takes (10 MiB). More is not kept. */
+/** Documents of one conversation; together they fit into one commit (10 MiB). A larger state is not stored. */
 const PARTS_MAX = 10;
 
 /** One part. All parts of one save are written in one commit, and replace those of the save before as a whole. */
@@ -36,8 +36,7 @@ export function createRollouts(store: Store, clock: { now(): number }): EngineSt
       const refs = Array.from({ length: first.parts - 1 }, (_, index) => rolloutRef(conversationId, index + 1));
       const rest = refs.length === 0 ? [] : await store.get(refs, { signal });
       const parts = [first, ...rest.map((snapshot) => Rollouts.read(snapshot))];
-      // Replaced between the two reads: then another instance runs this conversation, and what it saves is not for this
-      // turn.
+      // Replaced between the two reads: another instance runs this conversation, and its state does not fit this turn.
       if (parts.some((part) => part?.saved_at_ms !== first.saved_at_ms)) return undefined;
       return Buffer.from(parts.map((part) => part?.data ?? '').join(''), 'base64');
     },
@@ -60,7 +59,7 @@ export function createRollouts(store: Store, clock: { now(): number }): EngineSt
   };
 }
 
-/** Erases whatever was ever saved: a conversation that once had more parts than now leaves none behind. */
+/** Erases all parts, also those of an earlier and longer state. */
 export async function eraseRollouts(store: Store, conversationId: string): Promise<void> {
   await store.commit(
     Array.from({ length: PARTS_MAX }, (_, index): Write => ({ ref: rolloutRef(conversationId, index), delete: true })),

@@ -1,11 +1,11 @@
-// Tokens per key and UTC day, and the optional daily budget. A settled turn's tokens join the key's next write, so that
-// turns of one key never wait for each other, the turn's own commit stays one, and a busy key costs ten writes a second
-// at most.
+// Tokens per key and UTC day, and the optional daily budget. The tokens of settled turns are added in the key's next
+// write: turns of one key do not wait for each other, a turn needs no second commit, and a busy key costs at most ten
+// writes a second.
 //
-// The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be overshot by at most
-// the turns in flight at that moment, on all instances; a turn is in flight until its tokens are on record (GATHER_MS
-// after its end). An instance that is killed loses the count of its turns in flight, those it had not recorded; their
-// sessions and turns have it all the same.
+// The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be exceeded by at most
+// the turns in flight at that moment, on all instances; a turn is in flight until its tokens are stored (GATHER_MS
+// after its end). An instance that is killed loses the tokens of its turns in flight from the day's total; their turns
+// and sessions have them.
 
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
@@ -24,7 +24,7 @@ const DAY_MS = 86_400_000;
 const KEPT_MS = 40 * DAY_MS;
 const GATHER_MS = 100;
 const RETRY_MS = 1_000;
-/** Keys with counts that could not be written yet; beyond it the smallest trouble is to forget. */
+/** Keys in memory; beyond it, counts that could not be written yet are dropped. */
 const KEYS_MAX = 10_000;
 
 /** What a key has used on a UTC day. */
@@ -45,25 +45,25 @@ export type DailyUsage = DocumentOf<typeof DailyUsages>;
 
 export interface UsageLedger {
   /**
-   * Counts a settled turn, and the bytes that its owner keeps more (or less) of. Returns at once; what cannot be
-   * written is kept and tried again.
+   * Counts a settled turn, and the bytes by which its owner's storage has changed. Returns at once; a failed write is
+   * repeated.
    */
   add(owner: string, usage: Usage, bytes?: number): void;
-  /** Bytes that this owner keeps, as far as this instance knows without asking; undefined: not at all. */
+  /** Bytes that this owner stores, as far as known without a read; undefined: unknown. */
   stored(owner: string): number | undefined;
   /**
-   * Takes in a read of the owner's storage document; returns what it keeps, with what this instance has not written
+   * Takes a snapshot of the owner's storage document; returns its bytes, with those that this instance has not written
    * yet.
    */
   learn(owner: string, snapshot: Snapshot | undefined): number;
-  /** What this key has used today, as far as it is on record or known here. */
+  /** What this key has used today: the stored counts and those of this instance. */
   today(owner: string): Promise<DailyUsage>;
   /**
    * Throws `rate_limited` (data.detail `daily_tokens`) when the budget of today is used up. Reads only when there is a
    * budget.
    */
   admit(owner: string): Promise<void>;
-  /** Resolves when everything counted so far is on record, or has failed once more. */
+  /** Resolves when all counts so far are stored, or their write has failed once more. */
   flush(): Promise<void>;
 }
 
@@ -132,7 +132,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
         );
         Object.assign(pending, { cached: snapshots[0], storage: snapshots[1] });
       } catch (error) {
-        // An unconfirmed write may be counted twice: that errs on the side of the budget.
+        // An unconfirmed write may be counted twice, but never too little.
         pending.usage = addUsage(pending.usage, usage);
         pending.turns += turns;
         pending.bytes += bytes;
@@ -142,7 +142,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
         break;
       }
     }
-    // In the same step as the last look at `turns`, so that no count can slip in between.
+    // In the same step as the last check of `turns`, so that no count is missed in between.
     pending.writing = undefined;
   };
   const start = async (owner: string, pending: Pending): Promise<void> => {

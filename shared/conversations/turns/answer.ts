@@ -1,9 +1,9 @@
-// The answer about a turn that has ended: one function for the caller that waited, for a duplicate of an idempotency
-// key and for a reader that resumes, so that all of them get the same.
+// The answer of an ended turn: one function for the caller that waited, for a duplicate of an idempotency key and for a
+// reader that resumes, so that all of them get the same answer.
 
 import { ERRORS, type Reason, RpcError } from '../../errors.ts';
 import { answerText, type CutReason, type TurnEvent, type Usage } from '../../turn-events.ts';
-import type { EndedTurn } from './turn-runner.ts';
+import type { EndedTurn } from './turn.ts';
 
 export interface PromptAnswer {
   readonly type: 'ai_response';
@@ -49,7 +49,7 @@ export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAns
   }
   if (turn.status === 'interrupted') {
     throw new RpcError('unavailable', {
-      message: 'the instance that ran the turn stopped; what it had answered is in the history',
+      message: 'the instance that ran the turn stopped; the stored part of the answer is in the history',
       data: { ...where, turn_status: turn.status },
       retryAfterMs: 1_000,
     });
@@ -63,7 +63,7 @@ function finishOf(last: TurnEvent | undefined): Pick<PromptAnswer, 'finish_reaso
   return finish_reason === undefined ? {} : { finish_reason };
 }
 
-/** The events of the reference's answer: what happened, without the pieces and counters that streaming shows. */
+/** Events that an answer lists: all but the deltas and counters of a stream. */
 function isMilestone(event: TurnEvent): boolean {
   return !('AgentMessageDelta' in event) && !('AgentReasoning' in event) && !('TokenCount' in event);
 }

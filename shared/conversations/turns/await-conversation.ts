@@ -1,8 +1,8 @@
-// Waits for a conversation to come into a state, by watching its document; never longer than asked.
+// Waits for a state of a conversation by a watch on its document, for a limited time.
 import type { Ref, Store } from '../../store/store.ts';
 import { type ConversationDocument, Conversations } from '../records/documents.ts';
 
-/** Resolves when `isDone` says so, the time is up or `signal` aborts; a failing watch just waits the time out. */
+/** Resolves when `isDone` returns true, after `timeoutMs`, or when `signal` aborts. A failing watch waits that time. */
 export function awaitConversation(
   store: Store,
   ref: Ref,

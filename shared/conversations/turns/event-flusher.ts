@@ -1,5 +1,5 @@
-// Brings the events of a running turn to the store while it runs, so that others can follow it and little is lost when
-// this instance dies: at most one write a second per turn.
+// Writes the events of a running turn to the store, so that other instances can follow it and little is lost when this
+// instance crashes: at most one write a second per turn.
 import { errorFields } from '../../log.ts';
 import { Conflict } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';
@@ -9,20 +9,20 @@ import type { TurnRecord } from './turn-record.ts';
 
 /** Events reach the store at most this late; one write per second and document is Firestore's guideline. */
 const FLUSH_MS = 1_000;
-/** What may be left to the commit that ends the turn. */
-const LEFT_CHARS_MAX = 1 << 20;
+/** Characters that the commit which ends the turn may hold. */
+const END_CHARS_MAX = 1 << 20;
 
 export interface EventFlusher {
-  /** Something was appended to the log. */
+  /** Call after each event appended to the log. */
   touch(): void;
   /**
-   * Stops flushing. Resolves when nothing is under way and what is left fits into the commit that ends the turn;
-   * rejects when the store does not take it (may be asked again).
+   * Stops flushing. Resolves when no write is under way and the remaining events fit into the commit that ends the
+   * turn. Rejects when a write fails; can be called again.
    */
   finish(): Promise<void>;
 }
 
-/** `onLost`: the record says that another instance has ended or erased the turn. */
+/** `onLost` is called when the record shows that another instance has ended or erased the turn. */
 export function createEventFlusher(
   { store, clock, log: logger }: TurnDeps,
   log: EventLog,
@@ -40,7 +40,7 @@ export function createEventFlusher(
       record.flushed(versions[0]);
     } catch (error) {
       if (!(error instanceof Conflict)) throw error;
-      // Our own write whose answer was lost, or the end by another instance: the stored record decides.
+      // An unconfirmed write of this instance, or the end by another one: the stored record decides.
       const [stored] = await store.get([record.ref]);
       if (stored?.version != null && Turns.read(stored)?.status === 'running') record.updateFence(stored.version);
       else {
@@ -55,7 +55,7 @@ export function createEventFlusher(
     timer = setTimeout(() => {
       timer = undefined;
       flushing = flush()
-        .catch((error: unknown) => logger.log('WARNING', 'turn events not flushed yet', errorFields(error)))
+        .catch((error: unknown) => logger.warn('turn events not flushed yet', errorFields(error)))
         .finally(() => {
           flushing = undefined;
           arm();
@@ -69,7 +69,7 @@ export function createEventFlusher(
       finished = true;
       clearTimeout(timer);
       await flushing;
-      while (!lost && charsAfter(log, record.flushedSeq) > LEFT_CHARS_MAX) await flush();
+      while (!lost && charsAfter(log, record.flushedSeq) > END_CHARS_MAX) await flush();
     },
   };
 }

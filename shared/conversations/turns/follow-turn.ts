@@ -1,5 +1,5 @@
-// Follows a turn that runs on another instance, or has ended: a log fed from the store, the same shape as the log of a
-// turn that runs here. The follower also notices that the owner is gone, and settles the turn.
+// Follows a turn that runs on another instance, or has ended: fills a log from the store, of the same shape as the log
+// of a turn that runs here. The follower also checks whether the owner is alive, and settles the turn when it is gone.
 import { RpcError, toRpcError } from '../../errors.ts';
 import { NewerFormat } from '../../store/define-document.ts';
 import type { Ref } from '../../store/store.ts';
@@ -9,20 +9,20 @@ import type { TurnDeps } from '../deps.ts';
 import { type TurnDocument, type TurnEventsDocument, Turns } from '../records/documents.ts';
 import { createEventLog, type EventLog } from '../records/event-log.ts';
 import { settleAbandoned } from './abandoned.ts';
+import type { EndedTurn } from './turn.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
-import type { EndedTurn } from './turn-runner.ts';
 
-/** How often a follower looks whether the owner still lives. */
+/** How often a follower checks whether the owner is alive. */
 const CHECK_MS = 2_000;
 
 export interface FollowedTurn {
   readonly log: EventLog;
   readonly done: Promise<EndedTurn>;
-  /** Waiting for a turn that runs elsewhere counts as the model's time. */
+  /** The wait for a turn on another instance counts as the model's time. */
   readonly spans: readonly Span[];
 }
 
-/** `signal` ends the following (the reader has gone), not the turn: `done` then rejects with its reason. */
+/** `signal` (the reader has disconnected) ends the following, not the turn: `done` then rejects with its reason. */
 export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
   const { store } = deps;
   const log = createEventLog();
@@ -46,17 +46,17 @@ export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: Abo
       return;
     }
     seen = true;
-    feeding = feeding.then(() => feed(turn)).catch(onTrouble);
+    feeding = feeding.then(() => feed(turn)).catch(onError);
   };
-  /** An outage is no end: the next check asks again, the reader's signal bounds the wait. */
-  const onTrouble = (error: unknown): void => {
+  /** An outage of the store does not end the following: the next check reads again, until the signal aborts. */
+  const onError = (error: unknown): void => {
     if (toRpcError(error).reason !== 'unavailable' || error instanceof NewerFormat) ended.reject(error);
   };
   const readRecord = async (): Promise<TurnDocument | undefined> => {
     const [record] = await store.get([Turns.ref(turnId)]);
     return Turns.read(record);
   };
-  /** Without a record, the turn must be running or queued in its conversation; with one, its owner must live. */
+  /** A turn without a record must run or wait in its conversation; the owner of a running turn must be alive. */
   const check = async (): Promise<void> => {
     const [snapshot] = await store.get([ref]);
     const conversation = deps.cache.read(snapshot);
@@ -80,8 +80,8 @@ export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: Abo
     else onRecord(record);
   };
 
-  const runCheck = (): void => void check().catch(onTrouble);
-  // A watch may end for good, in an outage above all; from then on the checks bring the events, a little later.
+  const runCheck = (): void => void check().catch(onError);
+  // A watch may end for good, for example in an outage; from then on the checks deliver the events, a little later.
   const unwatch = Turns.watch(store, Turns.ref(turnId), onRecord, () => {
     watching = false;
   });

@@ -1,5 +1,5 @@
 // Keeps the lease of a running turn. The heartbeat renews it; the watch delivers stop requests at once. When the watch
-// fails, stop requests arrive with the heartbeat alone.
+// fails, stop requests arrive with the heartbeat only.
 import { errorFields } from '../../log.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
@@ -7,11 +7,11 @@ import type { TurnDeps } from '../deps.ts';
 import { type ConversationDocument, Conversations, type Lease } from '../records/documents.ts';
 import { isHeldBy, renew } from './lease.ts';
 
-/** Short turns never pay for a watch; a stop request that comes earlier is seen when the watch starts. */
+/** A short turn ends before its watch starts; an earlier stop request is delivered when the watch starts. */
 const WATCH_AFTER_MS = 100;
 
 export interface LeaseEvents {
-  /** A caller asked the turn to stop. */
+  /** The document has a stop request. */
   stop(reason: NonNullable<Lease['stop']>): void;
   /** Another instance has taken over or ended the turn. */
   lost(): void;
@@ -20,7 +20,7 @@ export interface LeaseEvents {
 export interface LeaseKeeper {
   /**
    * Ends the watch before the turn's end is written: the watch would deliver that end, which looks like a lost lease
-   * and costs a read to rule that out. The commit of the end itself still finds a stop request.
+   * and costs a read to rule that out. The commit of the end still finds a stop request.
    */
   unwatch(): void;
   /** Ends the heartbeat and the watch. */

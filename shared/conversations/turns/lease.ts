@@ -1,5 +1,5 @@
-// The rules of a turn's life as pure functions over the conversation document: admit, renew, settle. The instance
-// that commits a result under the version it read owns the outcome; no other write can pass.
+// The rules of a lease as pure functions over the conversation document: admit, renew, settle. An instance commits a
+// result under the version that it read, so of two concurrent writes only one succeeds.
 
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
@@ -40,12 +40,12 @@ export function newConversation(
 export type Admission =
   | { readonly kind: 'admitted'; readonly conversation: ConversationDocument }
   | { readonly kind: 'queued'; readonly conversation: ConversationDocument }
-  /** Still waiting; the document renews its place in the queue, if that is due. */
+  /** Still in the queue; the document renews its place, if that is due. */
   | { readonly kind: 'waiting'; readonly conversation: ConversationDocument | undefined }
   | { readonly kind: 'running' }
   /** The turn before is abandoned and must be settled first. */
   | { readonly kind: 'abandoned'; readonly lease: Lease }
-  /** Whether the owner of the turn before is alive is not known yet. */
+  /** Not known yet whether the owner of the turn before is alive. */
   | { readonly kind: 'doubtful'; readonly lease: Lease }
   | { readonly kind: 'busy'; readonly lease: Lease | null; readonly queueFull: boolean };
 
@@ -87,7 +87,7 @@ export function admit(conversation: ConversationDocument, request: AdmissionRequ
   return { kind: 'queued', conversation: { ...conversation, turn: stopped, queue: [entry, ...queue] } };
 }
 
-/** Entries still waited for; the rest have expired. */
+/** The entries whose instances still wait. */
 export function liveQueue(conversation: ConversationDocument, owners: OwnerWatch): readonly QueuedPrompt[] {
   return conversation.queue.filter(owners.isWaiting);
 }
@@ -98,7 +98,7 @@ function keepAlive(
   nowMs: number,
 ): ConversationDocument | undefined {
   const aliveUntilMs = nowMs + QUEUE_ALIVE_MS;
-  // Also where it is far ahead: the clock of this instance was wrong when it wrote that, and is right again.
+  // Also where it is far ahead: then the clock of this instance was wrong when it wrote the entry, and is right now.
   const due = conversation.queue.some(
     (entry) => entry.turn_id === turnId && Math.abs(aliveUntilMs - entry.alive_until_ms) > QUEUE_ALIVE_MS / 3,
   );
@@ -127,7 +127,7 @@ export function renew(
   return { ...conversation, turn: { ...conversation.turn, lease_until_ms: leaseUntilMs } };
 }
 
-/** Ends the running turn: the session is free again, and the terminal state is on record. */
+/** Ends the running turn: the session is free again, and has the terminal state of the turn. */
 export function settle(
   conversation: ConversationDocument,
   end: { readonly status: Exclude<TurnStatus, 'running'>; readonly usage: Usage; readonly now: string },

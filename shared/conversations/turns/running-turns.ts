@@ -1,5 +1,5 @@
 // The turns that run on this instance, by id.
-import type { RunningTurn } from './turn-runner.ts';
+import type { RunningTurn } from './turn.ts';
 
 export interface RunningTurns {
   /** Kept until its `done` has settled. */

@@ -1,5 +1,5 @@
-// The one commit that ends a turn: its terminal event, the answer in the history, the session free again. Fenced by the
-// lease: when another instance has ended the turn, the stored end is how it ended.
+// The owner's commit that ends its turn: the terminal event, the answer in the history, the session free again. The
+// lease fences it: when another instance has ended the turn, the stored end counts.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';
@@ -15,6 +15,7 @@ import { eraseRollouts } from '../records/rollouts.ts';
 import { addAnswer, endTurn, isFinal, keyRefsOf } from './end-turn.ts';
 import type { EventFlusher } from './event-flusher.ts';
 import { isHeldBy } from './lease.ts';
+import type { AdmittedTurn, EndedTurn } from './turn.ts';
 import {
   decodeTurn,
   type RecordWrite,
@@ -23,7 +24,6 @@ import {
   type TurnEnd,
   type TurnRecord,
 } from './turn-record.ts';
-import type { AdmittedTurn, EndedTurn } from './turn-runner.ts';
 
 const SETTLE_RETRY_MS = 500;
 
@@ -32,11 +32,11 @@ export interface TurnToSettle {
   readonly log: EventLog;
   readonly record: TurnRecord;
   readonly flusher: EventFlusher;
-  /** The answer, or what there is of it. */
+  /** The answer, or the received part of it. */
   readonly text: string;
-  /** How the turn ended as its runner saw it. */
+  /** The end as the runner has it; a stored stop request overrides it. */
   readonly end: TurnEnd;
-  /** What the provider was found to take of the conversation, when it refused more. */
+  /** What the provider accepts of the conversation, where it has refused more. */
   readonly budget: ContextBudget | undefined;
 }
 
@@ -44,14 +44,14 @@ type Settled =
   | {
       readonly kind: 'settled';
       readonly record: RecordWrite;
-      /** Those that end the turn. */
+      /** The events that end the turn. */
       readonly events: readonly TurnEvent[];
       readonly addedBytes: number;
     }
   | { readonly kind: 'taken' }
   | { readonly kind: 'erased' };
 
-/** Resolves with the end on record. Rejects with `unavailable` when the store takes nothing for as long as a lease. */
+/** Resolves with the stored end. Rejects with `unavailable` when no commit succeeds for the time of a lease. */
 export async function settleTurn(deps: TurnDeps, turn: TurnToSettle): Promise<EndedTurn> {
   const { clock, log, turns } = deps;
   for (const giveUpAtMs = clock.monotonic() + turns.leaseMs; ; ) {
@@ -60,7 +60,7 @@ export async function settleTurn(deps: TurnDeps, turn: TurnToSettle): Promise<En
       return await commitEnd(deps, turn, await answer(deps, turn));
     } catch (error) {
       const { reason } = toRpcError(error);
-      // Deleted while it ran: nothing is left to settle.
+      // The session was deleted while the turn ran: nothing is left to settle.
       if (reason === 'cancelled') throw error;
       if (reason !== 'unavailable' || error instanceof NewerFormat || clock.monotonic() >= giveUpAtMs) {
         log.error('turn could not be settled; its lease will expire', {
@@ -117,20 +117,20 @@ async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMe
   return { turn: stored, events: log.events };
 }
 
-/** Another instance (or an unconfirmed commit of ours) has ended the turn: the stored end is how it ended. */
+/** Another instance, or an unconfirmed commit of this one, has ended the turn: returns the stored end. */
 async function adoptEnd({ store }: TurnDeps, { admitted, log }: TurnToSettle): Promise<EndedTurn> {
   const { turn_id } = admitted.lease;
   const [snapshot] = await store.get([Turns.ref(turn_id)]);
   const turn = Turns.read(snapshot);
-  if (turn === undefined || turn.status === 'running') throw deleted();
+  if (turn === undefined || turn.status === 'running') throw sessionDeleted();
   const known = log.events.at(-1)?.seq ?? 0;
   const stored = decodeTurn(turn, await readSealed(store, turn_id, 0, turn.chunks.length));
-  const beyond = syntheticTerminalEvent(turn, known);
-  for (const numbered of beyond ? [beyond] : stored) if (numbered.seq > known) log.adopt(numbered);
+  const terminal = syntheticTerminalEvent(turn, known);
+  for (const numbered of terminal ? [terminal] : stored) if (numbered.seq > known) log.adopt(numbered);
   return { turn, events: log.events };
 }
 
-/** The session was deleted while the turn ran. What this owner stored after that, not knowing, goes too. */
+/** The session was deleted while the turn ran: erases what this owner has stored since. */
 async function eraseOrphanedTurn(
   { store, ledger }: TurnDeps,
   { admitted, log, record, end }: TurnToSettle,
@@ -140,10 +140,10 @@ async function eraseOrphanedTurn(
   await eraseRollouts(store, admitted.conversation.conversation_id);
   ledger.add(admitted.conversation.owner, end.usage);
   log.append({ TurnAborted: { turn_id, reason: 'cancelled' } });
-  throw deleted();
+  throw sessionDeleted();
 }
 
-function deleted(): RpcError {
+function sessionDeleted(): RpcError {
   return new RpcError('cancelled', { message: 'the session was deleted while the turn ran' });
 }
 

@@ -12,7 +12,8 @@ import { hashParams } from '../admission/idempotency.ts';
 import type { AdmissionDeps, PromptRequest } from '../admission/prompt-request.ts';
 import type { ConversationDocument } from '../records/documents.ts';
 import type { OnBusy } from './lease.ts';
-import { type RunningTurn, startTurn } from './turn-runner.ts';
+import type { RunningTurn } from './turn.ts';
+import { startTurn } from './turn-runner.ts';
 
 /** The longest that a caller without a stream waits for a provider's Retry-After. */
 const UNSTREAMED_WAIT_MS_MAX = 10_000;

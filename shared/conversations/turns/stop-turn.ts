@@ -1,6 +1,6 @@
-// conversation.cancel: a flag in the conversation document, seen by the owner through its watch; if the owner does not
-// end the turn in time, the canceller does it itself. Either way the caller is answered when the terminal state is on
-// record.
+// conversation.cancel writes a stop request to the conversation document, which the owner receives through its watch.
+// If the owner does not end the turn in time, this instance does. The caller is answered when the terminal state is
+// stored.
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { dropQueued } from '../admission/queue.ts';
@@ -11,8 +11,8 @@ import { awaitConversation } from './await-conversation.ts';
 import { isHeldBy } from './lease.ts';
 import type { RunningTurns } from './running-turns.ts';
 
-/** An owner that lives ends its turn within milliseconds of the flag; past this the turn is ended for it. */
-const OWNER_ANSWERS_MS = 1_500;
+/** A running owner ends its turn within milliseconds of the stop request; after this time this instance ends it. */
+const OWNER_STOPS_MS = 1_500;
 
 export type CancelOutcome =
   | { readonly kind: 'not_found' }
@@ -25,10 +25,10 @@ export async function cancelSession(deps: TurnDeps, ref: Ref, running: RunningTu
     const current = cache.read(snapshot);
     if (current === undefined) return { writes: [], result: undefined };
     const { turn, queue } = current;
-    const mustFlag = turn !== null && turn.stop === null && deps.owners.ofLease(turn) !== 'gone';
-    if (!mustFlag && queue.length === 0) return { writes: [], result: { current, turn } };
+    const mustStop = turn !== null && turn.stop === null && deps.owners.ofLease(turn) !== 'gone';
+    if (!mustStop && queue.length === 0) return { writes: [], result: { current, turn } };
     const { conversation, writes } = dropQueued(current, queue, 'cancelled', clock.now(), []);
-    const data: ConversationDocument = mustFlag
+    const data: ConversationDocument = mustStop
       ? { ...conversation, turn: { ...turn, stop: 'cancelled' } }
       : conversation;
     return { writes: [Conversations.write(ref, data), ...writes], result: { current, turn } };
@@ -52,7 +52,7 @@ export async function awaitStop(
 ): Promise<void> {
   if (deps.owners.ofLease(lease) === 'gone') return settleAbandoned(deps, ref, lease, { reason });
   let ended = false;
-  await awaitConversation(deps.store, ref, OWNER_ANSWERS_MS, (conversation) => {
+  await awaitConversation(deps.store, ref, OWNER_STOPS_MS, (conversation) => {
     ended = !isHeldBy(conversation?.turn, lease);
     return ended;
   });

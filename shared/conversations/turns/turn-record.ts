@@ -1,5 +1,5 @@
-// The stored side of a turn: its document and its chunks of events, written at most once a second while it runs and
-// once when it ends.
+// A turn in the store: its document and its chunks of events, written at most once a second while it runs and once when
+// it ends.
 
 import type { DocumentWrite } from '../../store/define-document.ts';
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
@@ -20,9 +20,10 @@ import { createEventDecoder, encodeEvents, type NumberedEvent } from '../records
 
 /** A chunk of events is sealed once its text has this many characters. */
 const CHUNK_CHARS = 64 << 10;
-/** Chunks in one commit of a running turn: Firestore takes 10 MiB, and a character may need six bytes in JSON. */
+/** Chunks in one commit of a running turn: a commit holds 10 MiB, and a character may need six bytes in JSON. */
 const SEALED_PER_FLUSH = 8;
-/** What identifies a turn, running or waiting. */
+
+/** Identifies a turn, running or waiting. */
 export interface TurnFacts {
   readonly conversation: Pick<ConversationDocument, 'conversation_id' | 'session_id'>;
   readonly lease: Pick<Lease, 'turn_id' | 'model' | 'started_at' | 'idempotency_id'>;
@@ -41,7 +42,7 @@ export interface TurnEnd {
 /** The write of the turn's own document. */
 export type RecordWrite = DocumentWrite<TurnDocument>;
 
-/** Turns the log of a turn into writes. `sealed` chunks are written once, the open one with every flush. */
+/** Converts the log of a turn to writes. A sealed chunk is written once, the open one with every flush. */
 export interface TurnRecord {
   /** Seq up to which events are in the store. */
   readonly flushedSeq: number;
@@ -55,7 +56,7 @@ export interface TurnRecord {
    */
   writes(events: readonly NumberedEvent[], end: TurnEnd | undefined, nowMs: number): readonly [RecordWrite, ...Write[]];
   flushed(version: Version | null | undefined): void;
-  /** The next write must find this version: an unconfirmed write of ours had been applied after all. */
+  /** The next write must find this version: an unconfirmed write of this instance was applied. */
   updateFence(version: Version): void;
 }
 
@@ -135,7 +136,7 @@ function charsOf(event: TurnEvent): number {
   return 'AgentMessage' in event ? 4 : JSON.stringify(event).length;
 }
 
-/** The terminal document of a turn whose owner is gone, from what it had stored (`undefined`: nothing yet). */
+/** The terminal document of a turn whose owner is gone, from the document it had stored (undefined: none). */
 export function endedByOther(
   facts: TurnFacts,
   stored: TurnDocument | undefined,
@@ -164,8 +165,8 @@ export function endedByOther(
 }
 
 /**
- * The end of a turn as the next event of a reader that has received more than the owner had stored when another
- * instance ended the turn; undefined for any other reader. So every reader gets the end, without a gap in the numbers.
+ * For a reader that has received more events than were stored when another instance ended the turn: the terminal event,
+ * numbered after `afterSeq`. Undefined for any other reader. So every reader gets the end without a gap in the numbers.
  */
 export function syntheticTerminalEvent(
   { last_event: end }: Pick<TurnDocument, 'last_event'>,

@@ -1,0 +1,36 @@
+// A failed turn: its stored failure, and its line in the log.
+import type { RpcError } from '../../errors.ts';
+import { errorFields, type Logger } from '../../log.ts';
+import type { TurnDocument } from '../records/documents.ts';
+import type { AdmittedTurn } from './turn.ts';
+
+export function toFailure(failure: RpcError, { lease }: AdmittedTurn): NonNullable<TurnDocument['failure']> {
+  // The provider may have answered the prompt: repeated without a key, it could be answered and stored twice.
+  const isSafe = failure.data.sent !== true || lease.idempotency_id !== null;
+  return {
+    reason: failure.reason,
+    message: failure.message,
+    data: JSON.stringify(failure.data),
+    retryable: failure.retryable && isSafe,
+    retry_after_ms: isSafe ? (failure.retryAfterMs ?? null) : null,
+  };
+}
+
+/** The only line with the text of the failure; the line of the call names the turn. */
+export function logFailure(log: Logger, failure: RpcError, { lease, conversation }: AdmittedTurn): void {
+  const { reason, message, data, cause } = failure;
+  const fields = {
+    turn_id: lease.turn_id,
+    session_id: conversation.session_id,
+    key_id: conversation.owner,
+    reason,
+    provider: data.provider,
+    model: lease.model,
+    status: data.status,
+    attempts: data.attempts,
+  };
+  if (reason === 'internal') log.error('turn failed', { ...fields, ...errorFields(cause) });
+  else {
+    log.warn('turn failed', { ...fields, error: message, cause: cause instanceof Error ? cause.message : undefined });
+  }
+}

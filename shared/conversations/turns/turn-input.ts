@@ -1,0 +1,59 @@
+// What an engine gets of an admitted turn, and the first event of the turn, which describes it.
+import type { TurnInput } from '../../engines/engine.ts';
+import { splitText } from '../../text.ts';
+import type { OmittedTool, TurnEvent } from '../../turn-events.ts';
+import type { Context } from '../records/context.ts';
+import type { AdmittedTurn } from './turn.ts';
+
+/** Longer texts in events are split, so that each event fits into a chunk document. */
+const EVENT_CHARS_MAX = 16 << 10;
+/** Omitted tools that the first event of a turn names. */
+const OMITTED_TOOLS_MAX = 64;
+
+export function toTaskStarted({ lease, mcpLost, tools }: AdmittedTurn, context: Context): TurnEvent {
+  const { messages, tokens, trimmed } = context;
+  return {
+    TaskStarted: {
+      turn_id: lease.turn_id,
+      model: lease.model,
+      started_at: lease.started_at,
+      context: { tokens, trimmed, messages: messages.length },
+      ...(mcpLost && { mcp_lost: true as const }),
+      ...toOmitted(tools?.omitted),
+    },
+  };
+}
+
+export function toTurnInput(admitted: AdmittedTurn, { messages, trimmed }: Context): TurnInput {
+  const { lease, conversation, instructions, credential, tools, retryWaitMsMax } = admitted;
+  return {
+    turnId: lease.turn_id,
+    conversationId: conversation.conversation_id,
+    model: lease.model,
+    messages,
+    trimmed,
+    keyId: conversation.owner,
+    ...(instructions === undefined ? {} : { instructions }),
+    ...(credential === undefined ? {} : { credential }),
+    ...(tools === undefined ? {} : { tools }),
+    ...(retryWaitMsMax === undefined ? {} : { retryWaitMsMax }),
+  };
+}
+
+/** The event, or several with a part each of its long text. */
+export function* splitEvent(event: TurnEvent): Generator<TurnEvent> {
+  if ('AgentMessageDelta' in event) {
+    for (const delta of splitText(event.AgentMessageDelta.delta, EVENT_CHARS_MAX))
+      yield { AgentMessageDelta: { delta } };
+  } else if ('AgentReasoning' in event) {
+    for (const text of splitText(event.AgentReasoning.text, EVENT_CHARS_MAX)) yield { AgentReasoning: { text } };
+  } else yield event;
+}
+
+function toOmitted(omitted: readonly OmittedTool[] = []) {
+  if (omitted.length === 0) return {};
+  return {
+    omitted_tools: omitted.slice(0, OMITTED_TOOLS_MAX),
+    ...(omitted.length > OMITTED_TOOLS_MAX && { omitted_tools_count: omitted.length }),
+  };
+}

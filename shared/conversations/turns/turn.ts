@@ -1,0 +1,40 @@
+// A turn at its three stages: admitted, running on this instance, ended.
+import type { Credential, Engine, Toolset } from '../../engines/engine.ts';
+import type { Ref } from '../../store/store.ts';
+import type { Span } from '../../timings.ts';
+import type { AbortReason } from '../../turn-events.ts';
+import type { ConversationDocument, Lease, TurnDocument } from '../records/documents.ts';
+import type { EventLog, NumberedEvent } from '../records/event-log.ts';
+
+export interface AdmittedTurn {
+  readonly ref: Ref;
+  readonly conversation: ConversationDocument;
+  readonly lease: Lease;
+  /** The MCP servers that the session had have ended. */
+  readonly mcpLost: boolean;
+  readonly engine: Engine;
+  readonly instructions: string | undefined;
+  readonly credential: Credential | undefined;
+  readonly tools: Toolset | undefined;
+  readonly budgetTokens: number;
+  readonly retryWaitMsMax: number | undefined;
+  /** The phases before the turn runs. */
+  readonly spans: readonly Span[];
+}
+
+export interface RunningTurn {
+  readonly turnId: string;
+  readonly sessionId: string;
+  readonly log: EventLog;
+  /** Rejects when the store could not be reached to settle the turn, or the session was deleted. */
+  readonly done: Promise<EndedTurn>;
+  /** How long each phase took; complete when `done`. */
+  readonly spans: readonly Span[];
+  stop(reason: AbortReason): void;
+}
+
+/** The end of a turn, as stored: the same for the caller that waited and for every later reader. */
+export interface EndedTurn {
+  readonly turn: TurnDocument;
+  readonly events: readonly NumberedEvent[];
+}
