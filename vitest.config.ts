@@ -1,8 +1,13 @@
 import { defineConfig } from 'vitest/config';
 
+/** Suites below test/unit that start processes, sandboxes or servers: seconds each, where the others take none. */
+const PROCESSES = [
+  'test/unit/{companion,deploy,forward,mcp,patch,sandbox,terminals,store}/**/*.test.ts',
+  'test/unit/{engines/codex,conversations/lease,auth/secret-manager}*.test.ts',
+];
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     globalSetup: ['test/global-setup.ts'],
     pool: 'forks',
     // Half of the suite waits (leases, outages, restarts): a third worker uses that time on two cores.
@@ -12,5 +17,20 @@ export default defineConfig({
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
     expect: { poll: { timeout: 30_000 } },
+    // `--project NAME` selects one, so that a run imports and starts what it needs only.
+    projects: [
+      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], exclude: PROCESSES } },
+      { extends: true, test: { name: 'processes', include: PROCESSES } },
+      { extends: true, test: { name: 'e2e', include: ['test/{e2e,fuzz,soak}/**/*.test.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'emulator',
+          include: ['test/emulator/**/*.test.ts'],
+          // Starts the emulators, which takes seconds of two processors.
+          globalSetup: ['test/emulator/global-setup.ts'],
+        },
+      },
+    ],
   },
 });

@@ -1,0 +1,14 @@
+// Once per run of the project `emulator`: starts the emulators that its suites share. The suites keep apart by a
+// project id of their own.
+import type { TestProject } from 'vitest/node';
+import { findEmulators, startFirestoreEmulator, startPubsubEmulator } from '../support/emulators.ts';
+
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const isMissing = findEmulators().reason !== '';
+  const [firestore, pubsub] = isMissing ? [] : await Promise.all([startFirestoreEmulator(), startPubsubEmulator()]);
+  project.provide('firestoreHost', firestore?.host ?? '');
+  project.provide('pubsubHost', pubsub?.host ?? '');
+  return async () => {
+    await Promise.all([firestore?.stop(), pubsub?.stop()]);
+  };
+}
