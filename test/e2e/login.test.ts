@@ -104,7 +104,7 @@ it('leaves no trace of its token, and outlives a restart', { timeout: 60_000 }, 
   expect(provider.checks.seen).toHaveLength(4);
   expect(provider.checks.seen.every(({ headers }) => hits(JSON.stringify(headers)) > 0)).toBe(true);
 
-  // RateLimitError, unreachable, malformed in every way that mentions it.
+  // Refused, unreachable, malformed in every way that mentions it.
   const quoting = JSON.stringify({ error: { message: `bad key ${TOKEN}`, status: 'API_KEY_INVALID' } });
   for (const status of [400, 401, 403, 429, 500]) {
     provider.checks.answer({ status, headers: { 'x-quote': TOKEN }, body: quoting });

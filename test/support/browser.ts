@@ -54,7 +54,7 @@ export async function openPage(browser: Browser, url: string, options: BrowserCo
   const faults: string[] = [];
   page.on('pageerror', (error) => faults.push(error.message));
   page.on('console', (message) => {
-    if (/Content Security Policy|RateLimitError to/.test(message.text())) faults.push(message.text());
+    if (/Content Security Policy|Refused to/.test(message.text())) faults.push(message.text());
   });
   await page.goto(url);
   return { page, faults, [Symbol.asyncDispose]: () => context.close() };
