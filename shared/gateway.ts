@@ -13,9 +13,9 @@ import { shareOfHeap } from './heap-share.ts';
 import { errorFields } from './log.ts';
 import type { Connection, MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
-import { HTTP_ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX } from './rpc/answers.ts';
-import { type CallRecord, dispatch, type Reply } from './rpc/dispatch.ts';
-import type { Call } from './rpc/envelope.ts';
+import { type Answers, HTTP_ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX } from './rpc/answers.ts';
+import { type CallRecord, dispatch, dispatchCall, type Exchange, type Reply } from './rpc/dispatch.ts';
+import type { BadCall, Call } from './rpc/envelope.ts';
 import { createInFlight, type Held } from './rpc/in-flight.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './rpc/method.ts';
 import type { Services } from './services.ts';
@@ -35,8 +35,6 @@ export interface GatewayRequest {
   readonly notify?: MethodContext['notify'];
   readonly notifyShared?: MethodContext['notifyShared'];
   readonly connection?: Connection;
-  /** Most bytes of the answer as JSON; default: what the transport may carry. */
-  readonly answerBytesMax?: number;
   /** Every call of this request is to be refused with this error, after it was read and charged. */
   readonly refuseWith?: RpcError;
   /** The instance that forwards this request has charged it already. */
@@ -69,6 +67,12 @@ export interface Gateway {
   /** For the bytes of one request; to be released when its answer has been taken or its client has gone. */
   hold(caller: Caller): Held;
   handle(request: GatewayRequest): Promise<GatewayReply>;
+  /** The same for one call that the transport has read itself; `answers` makes the message that it sends. */
+  handleCall<Message>(
+    request: Omit<GatewayRequest, 'body'>,
+    call: Call | BadCall,
+    answers: Answers<Message>,
+  ): Promise<{ readonly message: Message | undefined } & Pick<GatewayReply, 'rate' | 'refusal'>>;
 }
 
 /** Bytes of requests and answers held at a time, as far as a quarter of the heap goes. */
@@ -113,81 +117,99 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     admit: (caller, asked) => admit(caller, { ...asked, cost: 1 }),
 
     async handle(request) {
-      const { caller, requestId, signal, transport, timings = createTimings() } = request;
       // Large bodies that arrive together are read one in each turn of the event loop. Not those of a socket, which are
       // in an order.
       const bodyBytes = request.body instanceof RpcError ? 0 : request.body.length;
-      if (bodyBytes > LARGE_BODY_BYTES && transport !== 'ws') await nextTurn();
-      let rate: RateDecision | undefined;
-      let refusal: RpcError | undefined;
-      const answerBytesMax = request.answerBytesMax ?? (transport === 'ws' ? MESSAGE_BYTES_MAX : HTTP_ANSWER_BYTES_MAX);
-      const shared = {
-        services,
-        registry,
-        caller,
-        signal,
-        requestId,
-        timings,
-        transport,
-        requestMetadata: request.requestMetadata ?? {},
-        notify: request.notify ?? NO_NOTIFY,
-        notifyShared: request.notifyShared,
-        connection: request.connection,
-        answerBytesMax,
-      };
-      const reply = await dispatch<MethodContext>(registry, {
-        body: request.body,
-        requestId,
-        signal,
-        answerBytesMax,
-        ...(request.held && { hold: request.held.add }),
-        gates: {
-          async limit(cost, methods) {
-            if (request.charged === true) return undefined;
-            const startMs = performance.now();
-            try {
-              const free = methods.filter((method) => method?.cost === 'free').length;
-              const isFree = free > 0 && freeCalls.take(caller.keyId, free);
-              const mayDegrade = methods.every(isCheap);
-              const charged = isFree ? cost - free : cost;
-              const admission = await admit(caller, { cost: charged, scope: null, mayDegrade, signal });
-              rate = admission.rate;
-              if (admission.refusal === undefined) request.onRate?.(rate);
-              refusal = admission.refusal ?? request.refuseWith;
-              return refusal;
-            } finally {
-              timings.add({ phase: 'limit', startMs, endMs: performance.now() });
-            }
-          },
-          authorize: (method) => authorize(method, caller),
-          async place() {
-            const leave = await bulky.acquire(caller.keyId, signal);
-            await nextTurn();
-            return leave;
-          },
-          context(_, { id }, batch, memory) {
-            const { requestMetadata } = shared;
-            const context = {
-              ...shared,
-              memory,
-              ...(batch && { requestMetadata: requestMetadataInBatch(requestMetadata, id) }),
-            };
-            // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.
-            return id === undefined && transport === 'sse'
-              ? { ...context, transport: 'http', notify: NO_NOTIFY, notifyShared: undefined }
-              : context;
-          },
-          audit(record) {
-            audit(record, request, rate, timings);
-            // A method may find the store gone or a budget spent after the limiter has let the call through.
-            if (record.error?.callStatus === 429 || record.error?.callStatus === 503) refusal ??= record.error;
-          },
-        },
-      });
+      if (bodyBytes > LARGE_BODY_BYTES && request.transport !== 'ws') await nextTurn();
+      const { exchange, admission } = openExchange(request);
+      const reply = await dispatch<MethodContext>(registry, { ...exchange, body: request.body });
+      const { rate, refusal } = admission;
       // Within a batch a failure is its own response's matter.
       return { ...reply, rate, refusal: reply.status === 200 ? undefined : refusal };
     },
+
+    async handleCall(request, call, answers) {
+      const { exchange, admission } = openExchange(request);
+      const message = await dispatchCall(registry, call, exchange, answers);
+      return { message, ...admission };
+    },
   };
+
+  /** What the calls of one request share. `admission` is filled while they run. */
+  function openExchange(request: Omit<GatewayRequest, 'body'>): {
+    readonly exchange: Omit<Exchange<MethodContext>, 'body'>;
+    readonly admission: { rate: RateDecision | undefined; refusal: RpcError | undefined };
+  } {
+    const { caller, requestId, signal, transport, timings = createTimings() } = request;
+    const admission: { rate: RateDecision | undefined; refusal: RpcError | undefined } = {
+      rate: undefined,
+      refusal: undefined,
+    };
+    const answerBytesMax = transport === 'ws' ? MESSAGE_BYTES_MAX : HTTP_ANSWER_BYTES_MAX;
+    const shared = {
+      services,
+      registry,
+      caller,
+      signal,
+      requestId,
+      timings,
+      transport,
+      requestMetadata: request.requestMetadata ?? {},
+      notify: request.notify ?? NO_NOTIFY,
+      notifyShared: request.notifyShared,
+      connection: request.connection,
+      answerBytesMax,
+    };
+    const exchange: Omit<Exchange<MethodContext>, 'body'> = {
+      requestId,
+      signal,
+      answerBytesMax,
+      ...(request.held && { hold: request.held.add }),
+      gates: {
+        async limit(cost, methods) {
+          if (request.charged === true) return undefined;
+          const startMs = performance.now();
+          try {
+            const free = methods.filter((method) => method?.cost === 'free').length;
+            const isFree = free > 0 && freeCalls.take(caller.keyId, free);
+            const mayDegrade = methods.every(isCheap);
+            const charged = isFree ? cost - free : cost;
+            const decision = await admit(caller, { cost: charged, scope: null, mayDegrade, signal });
+            admission.rate = decision.rate;
+            if (decision.refusal === undefined) request.onRate?.(decision.rate);
+            admission.refusal = decision.refusal ?? request.refuseWith;
+            return admission.refusal;
+          } finally {
+            timings.add({ phase: 'limit', startMs, endMs: performance.now() });
+          }
+        },
+        authorize: (method) => authorize(method, caller),
+        async place() {
+          const leave = await bulky.acquire(caller.keyId, signal);
+          await nextTurn();
+          return leave;
+        },
+        context(_, { id }, batch, memory) {
+          const { requestMetadata } = shared;
+          const context = {
+            ...shared,
+            memory,
+            ...(batch && { requestMetadata: requestMetadataInBatch(requestMetadata, id) }),
+          };
+          // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.
+          return id === undefined && transport === 'sse'
+            ? { ...context, transport: 'http', notify: NO_NOTIFY, notifyShared: undefined }
+            : context;
+        },
+        audit(record) {
+          audit(record, request, admission.rate, timings);
+          // A method may find the store gone or a budget spent after the limiter has let the call through.
+          if (record.error?.callStatus === 429 || record.error?.callStatus === 503) admission.refusal ??= record.error;
+        },
+      },
+    };
+    return { exchange, admission };
+  }
 
   /**
    * The headers are one and the calls are many: the id of each makes its key, so that a batch sent again is answered as
@@ -202,7 +224,12 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     return { ...rest, idempotencyKey: `${idempotencyKey}#${id}` };
   }
 
-  function audit(record: CallRecord, request: GatewayRequest, rate: RateDecision | undefined, timings: Timings): void {
+  function audit(
+    record: CallRecord,
+    request: Omit<GatewayRequest, 'body'>,
+    rate: RateDecision | undefined,
+    timings: Timings,
+  ): void {
     const internal = record.outcome === 'internal';
     const severity = internal ? 'ERROR' : WARNED.has(record.outcome) ? 'WARNING' : 'INFO';
     const cause = record.error?.cause;

@@ -1,5 +1,4 @@
 // Reads the command line. The key is not among it: arguments are seen by every process of the machine.
-
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { LOCAL_KEY, LOCAL_URL, METHODS } from '../../shared/protocol.ts';

@@ -1,20 +1,15 @@
 // The calls of one socket that are being answered, text and binary alike: each goes through the gateway, and what comes
 // of it leaves in the form it came in. Ends what belongs to the connection when that ends; turns are not among it, they
 // go on.
-
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
-import type { Gateway } from '../../shared/gateway.ts';
+import type { Gateway, GatewayReply, GatewayRequest } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Connection, MethodContext } from '../../shared/methods/define-method.ts';
-import type { FrameCall } from '../../shared/proto/frames.ts';
 import { CLOSE } from '../../shared/protocol.ts';
-import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
+import type { Held } from '../../shared/rpc/in-flight.ts';
 import type { SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
-
-/** What a binary answer of the largest size has as JSON, in base64; its own size is checked once it is made. */
-const FRAME_ANSWER_BYTES_MAX = 2 * MESSAGE_BYTES_MAX;
 
 export interface CallsOwner {
   readonly caller: Caller;
@@ -60,15 +55,12 @@ export class Calls {
     let sent: Promise<void> | undefined;
     const held = this.#gateway.hold(owner.caller);
     try {
-      const frame = isBinary ? await readFrame(message) : undefined;
-      const requestId = this.#nextRequestId();
-      const reply = await this.#gateway.handle({
+      const shared: Omit<GatewayRequest, 'body'> = {
         caller: owner.caller,
-        body: frame === undefined ? message : frame.body,
-        requestId,
+        requestId: this.#nextRequestId(),
         transport: 'ws',
         signal: call.signal,
-        notify: frame === undefined ? this.#notify : (method, params) => this.#notifyFrame(frame, method, params),
+        notify: this.#notify,
         notifyShared: this.#notifyShared,
         connection: {
           signal: this.#ended.signal,
@@ -78,13 +70,11 @@ export class Calls {
             later.push(work);
           },
         },
-        ...(frame && { answerBytesMax: FRAME_ANSWER_BYTES_MAX }),
         ...(refuseWith && { refuseWith }),
         held,
-      });
-      if (reply.text !== undefined && reply.unanswered !== true) {
-        sent = owner.send(frame === undefined ? reply.text : frame.toAnswer(reply.text, requestId)) ?? undefined;
-      }
+      };
+      const reply = isBinary ? await this.#callFrame(message, shared, held) : await this.#callText(message, shared);
+      if (reply.message !== undefined) sent = owner.send(reply.message) ?? undefined;
       if (reply.refusal?.reason === 'unauthorized') owner.close(CLOSE.policy, 'the key is revoked');
     } catch (error) {
       // Every failure of a method is answered; what comes here is a defect of ours.
@@ -107,16 +97,25 @@ export class Calls {
     for (const stop of this.#streams.values()) stop();
   }
 
-  #notifyFrame(frame: FrameCall, method: string, params: object): void | Promise<void> {
-    const event = frame.toEvent(method, params);
-    return event === undefined ? this.#notify(method, params) : this.#owner.send(event);
+  async #callText(body: Buffer, shared: Omit<GatewayRequest, 'body'>): Promise<CallReply> {
+    const { text, unanswered, refusal } = await this.#gateway.handle({ ...shared, body });
+    return { message: unanswered === true ? undefined : text, refusal };
+  }
+
+  /** Protobuf is loaded by the first binary message: most processes never receive one. */
+  async #callFrame(bytes: Buffer, shared: Omit<GatewayRequest, 'body'>, held: Held): Promise<CallReply> {
+    const { readFrame } = await import('../../shared/proto/frames.ts');
+    const frame = readFrame(bytes, held.add);
+    const notify: MethodContext['notify'] = (method, params) => {
+      const event = frame.toEvent(method, params);
+      return event === undefined ? this.#notify(method, params) : this.#owner.send(event);
+    };
+    return this.#gateway.handleCall({ ...shared, notify }, frame.call, frame.answers(shared.requestId));
   }
 }
 
-/** Protobuf is loaded by the first binary message: most processes never see one. */
-async function readFrame(message: Uint8Array): Promise<FrameCall> {
-  const frames = await import('../../shared/proto/frames.ts');
-  return frames.readFrame(message);
+interface CallReply extends Pick<GatewayReply, 'refusal'> {
+  readonly message: string | Uint8Array | undefined;
 }
 
 /**

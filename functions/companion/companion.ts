@@ -1,5 +1,4 @@
 // The companion's HTTP server: `/ws` for everybody with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
-
 import type { OidcOptions } from '../../shared/auth/oidc.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { createGateway } from '../../shared/gateway.ts';

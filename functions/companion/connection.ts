@@ -1,7 +1,6 @@
 // One socket: messages in, responses and notifications out, in order. It bounds what one peer can hold of this process
 // (calls, bytes, time) and ends what belongs to the connection when the connection ends. A class, and lazy, because
 // most of many connections are idle.
-
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import type { Caller } from '../../shared/auth/keys/keys.ts';

@@ -1,6 +1,5 @@
 // Decides from the upgrade request alone whether a socket may open: path, origin, credentials. A refusal is an ordinary
 // HTTP answer in JSON.
-
 import { hash } from 'node:crypto';
 import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';

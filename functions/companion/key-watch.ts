@@ -1,6 +1,5 @@
 // Ends connections whose key has ended: withdrawn, expired, or revoked by the switch in the limiter's document. Looks
 // once per key, however many connections it has, and closes nothing because of an outage.
-
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';

@@ -1,6 +1,5 @@
 // `GET /ws`: WebSockets (RFC 6455) on an existing HTTP server. Owns the connections: admission, numbers, the clock that
 // all of them share, the re-check of their keys, and the close that a shutdown announces. No rule of the domain.
-
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ServerOptions, type WebSocket, WebSocketServer } from 'ws';

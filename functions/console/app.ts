@@ -1,5 +1,4 @@
 // The page as a whole: signed in or not, where it is, and what is above everything.
-
 import { type ComponentChild, type ComponentChildren, h } from 'preact';
 import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
 import { GatewayError } from '../../shared/client/gateway-error.ts';

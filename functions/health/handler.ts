@@ -1,5 +1,4 @@
 // `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) checks every dependency.
-
 import type { OutgoingHttpHeaders } from 'node:http';
 import { bounded } from '../../shared/async.ts';
 import type { Origins } from '../../shared/auth/origins.ts';

@@ -1,5 +1,4 @@
 // `POST /jsonrpc`: JSON-RPC 2.0 over HTTP, answered as JSON, or as Server-Sent Events when the caller accepts them.
-
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';

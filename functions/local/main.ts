@@ -1,6 +1,5 @@
 // `npm start`: the gateway on a laptop. Prints its address on stdout; sweeps and, on the emulator, pulls beside the
 // server.
-
 import type { Config } from '../../shared/config/config.ts';
 import { OFFLINE_MODEL } from '../../shared/config/model-id.ts';
 import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/server/binary.ts';

@@ -1,6 +1,5 @@
 // What the HTTP functions share: bodies with a cap, JSON answers, CORS, request ids. Plain node:http, so that the same
 // handlers run under functions-framework and in the local server. They contain no rule of the domain.
-
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';

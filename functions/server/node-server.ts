@@ -1,6 +1,5 @@
 // What every node:http server of ours has in common: limits on headers and time, the checks of a request's head, and
 // JSON even for what is not HTTP. An answer in flight is never disturbed by what its client sends behind the request.
-
 import {
   createServer,
   type IncomingMessage,

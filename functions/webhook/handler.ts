@@ -1,6 +1,5 @@
 // `POST /webhook` and `POST /webhook/sweep` as HTTP: who may, which headers count, which status the pipeline's answer
 // gets. The pipeline itself is shared/webhooks.
-
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { hasKey } from '../../shared/auth/authenticate.ts';
 import type { Caller } from '../../shared/auth/keys/keys.ts';

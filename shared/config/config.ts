@@ -1,6 +1,5 @@
 // The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env,
 // but the functions' entry, which must not load this for a health probe.
-
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import type { ProxyEnv } from 'node:http';

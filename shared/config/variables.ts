@@ -1,5 +1,4 @@
 // The variables of the environment and how each is read: one row per variable. What they mean together is config.ts.
-
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LOCAL_HOST, LOCAL_PORT } from '../protocol.ts';

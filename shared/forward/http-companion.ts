@@ -1,6 +1,5 @@
 // The companion over HTTP: `POST /jsonrpc` with an ID token of this service's own account, the answer read line by
 // line.
-
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { deadline } from '../async.ts';

@@ -1,5 +1,4 @@
 // `auth.ticket`: what a browser needs to open `/ws`, where it cannot send its key as a header.
-
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
 import { ticketProtocols } from '../protocol.ts';

@@ -1,5 +1,4 @@
 // `events.subscribe`: webhook events as they arrive, after a replay of what was missed.
-
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { errorFields } from '../log.ts';

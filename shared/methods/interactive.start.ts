@@ -1,5 +1,4 @@
 // `interactive.start`: a terminal in the caller's sandbox, or the way back to one that runs.
-
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
 import { ticketProtocols } from '../protocol.ts';

@@ -1,5 +1,4 @@
 // One prompt as `conversation.prompt` and `proto` run it: its params, where it runs, its turn and its answer.
-
 import { z } from 'zod';
 import { type PromptAnswer, toAnswer } from '../conversations/turns/answer.ts';
 import { placeOfLogin, placeOfModel } from '../engines/place.ts';

@@ -1,6 +1,5 @@
 // Shows a turn to the caller while it runs: `conversation.event` notifications, each after the
 // caller has taken the one before, so that a slow reader slows only itself.
-
 import type { TurnHandle } from '../conversations/conversations.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
 import type { EndedTurn } from '../conversations/turns/turn.ts';

@@ -3,7 +3,7 @@
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import type { PromptAnswer } from '../conversations/turns/answer.ts';
 import { RpcError } from '../errors.ts';
-import { OnBusy, ReplySchema, type Submission, SubmissionSchema } from './gateway_pb.ts';
+import { OnBusy, type Reply, ReplySchema, type Submission, SubmissionSchema } from './gateway_pb.ts';
 
 /** Params of `conversation.prompt`, wire names. */
 export type PromptParams = Readonly<Record<string, unknown>>;
@@ -55,27 +55,35 @@ export function toPromptParams(streamId: string, submission: Submission): Prompt
   };
 }
 
+/** What a Reply has of an answer to `conversation.prompt`. */
+export type ReplyFields = Pick<
+  PromptAnswer,
+  'content' | 'session_id' | 'conversation_id' | 'turn_id' | 'model' | 'timestamp' | 'usage'
+> & { readonly events: readonly object[] };
+
+/** The answer to a prompt as a Reply. */
+export function toReply(answer: ReplyFields): Reply {
+  return create(ReplySchema, {
+    content: answer.content,
+    sessionId: answer.session_id,
+    conversationId: answer.conversation_id,
+    turnId: answer.turn_id,
+    model: answer.model,
+    timestamp: answer.timestamp,
+    usage: {
+      inputTokens: BigInt(answer.usage.input_tokens),
+      outputTokens: BigInt(answer.usage.output_tokens),
+      totalTokens: BigInt(answer.usage.total_tokens),
+    },
+    events: answer.events.flatMap((event) =>
+      Object.entries(event).map(([name, payload]) => ({ name, json: JSON.stringify(payload) })),
+    ),
+  });
+}
+
 /** The bytes of a Reply. */
-export function encodeReply(answer: PromptAnswer): Uint8Array {
-  return toBinary(
-    ReplySchema,
-    create(ReplySchema, {
-      content: answer.content,
-      sessionId: answer.session_id,
-      conversationId: answer.conversation_id,
-      turnId: answer.turn_id,
-      model: answer.model,
-      timestamp: answer.timestamp,
-      usage: {
-        inputTokens: BigInt(answer.usage.input_tokens),
-        outputTokens: BigInt(answer.usage.output_tokens),
-        totalTokens: BigInt(answer.usage.total_tokens),
-      },
-      events: answer.events.flatMap((event) =>
-        Object.entries(event).map(([name, payload]) => ({ name, json: JSON.stringify(payload) })),
-      ),
-    }),
-  );
+export function encodeReply(answer: ReplyFields): Uint8Array {
+  return toBinary(ReplySchema, toReply(answer));
 }
 
 /** The caller's mistake, as an issue about a param. */

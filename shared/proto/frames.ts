@@ -1,63 +1,71 @@
-// A binary WebSocket message (Frame of gateway.proto) as an ordinary JSON-RPC call of method `proto`, and what comes of
-// that call as Frames again. No rule of a call is made here a second time.
-
-import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+// A binary WebSocket message (Frame of gateway.proto) as a call of `conversation.prompt`, and the events and the answer
+// of that call as Frames again. The rules of a call are those of every transport.
+import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { z } from 'zod';
-import { type RpcError, toRpcError } from '../errors.ts';
-import { NOTIFICATIONS } from '../protocol.ts';
-import { failureText, MESSAGE_BYTES_MAX, tooLarge } from '../rpc/answers.ts';
+import { type Issue, RpcError, toRpcError, type WireError } from '../errors.ts';
+import { METHODS, NOTIFICATIONS } from '../protocol.ts';
+import { type Answers, MESSAGE_BYTES_MAX, notKept, tooLarge } from '../rpc/answers.ts';
+import type { BadCall, Call } from '../rpc/envelope.ts';
+import { overloaded } from '../rpc/in-flight.ts';
 import { cutText } from '../rpc/notification.ts';
-import { readMessage, wrong } from './codec.ts';
-import { FrameSchema, ReplySchema, SubmissionSchema } from './gateway_pb.ts';
+import { readMessage, toPromptParams, toReply, wrong } from './codec.ts';
+import { FrameSchema } from './gateway_pb.ts';
 
 /** A longer name than any session or call may have is not repeated to its sender. */
 const NAME_CHARS_MAX = 128;
 
 export interface FrameCall {
-  /** The JSON-RPC request, or why there is none (RpcError `invalid_params`). */
-  readonly body: Uint8Array | RpcError;
+  /** The call, or why there is none (RpcError `invalid_params`, `unavailable`). */
+  readonly call: Call | BadCall;
   /** A notification of the call; undefined for one that has no binary form. */
   toEvent(method: string, params: object): Uint8Array | undefined;
-  /**
-   * The JSON-RPC response to the call, given as text; one that makes a frame above MESSAGE_BYTES_MAX becomes
-   * `payload_too_large`.
-   */
-  toAnswer(text: string, requestId: string): Uint8Array;
+  /** The answer as a frame of at most MESSAGE_BYTES_MAX. */
+  answers(requestId: string): Answers<Uint8Array>;
 }
 
-const EventParams = z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) });
-const Answer = z.union([
-  z.object({ result: z.object({ data: z.string() }) }),
-  z.object({
-    error: z.object({
-      code: z.int(),
-      message: z.string(),
-      data: z.looseObject({ reason: z.string(), retryable: z.boolean(), retry_after_ms: z.int().optional() }),
-    }),
-  }),
-]);
+type Body = MessageInitShape<typeof FrameSchema>['body'];
+type Hold = (bytes: number) => boolean;
 
-/** Never throws: what cannot be read becomes the body that is refused. */
-export function readFrame(bytes: Uint8Array): FrameCall {
+const EventParams = z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) });
+/** What a Reply has of an answer to `conversation.prompt`. */
+const Answer = z.object({
+  content: z.string(),
+  session_id: z.string(),
+  conversation_id: z.string(),
+  turn_id: z.string(),
+  model: z.string(),
+  timestamp: z.string(),
+  usage: z.object({ input_tokens: z.int(), output_tokens: z.int(), total_tokens: z.int() }),
+  events: z.array(z.record(z.string(), z.unknown())),
+});
+
+/**
+ * Never throws: a message that cannot be read becomes a call that is refused. `hold` counts the bytes that are kept
+ * until the answer is sent; false when the instance cannot keep them.
+ */
+export function readFrame(bytes: Uint8Array, hold: Hold): FrameCall {
+  let [id, streamId] = ['', ''];
   try {
-    const { id, streamId, body } = readMessage(FrameSchema, bytes, 'frame');
-    const name = id.length > NAME_CHARS_MAX ? '' : id;
-    const session = streamId.length > NAME_CHARS_MAX ? '' : streamId;
-    if (name !== id) return toCall(name, session, wrong('id', `must be at most ${NAME_CHARS_MAX} characters`));
-    if (body.case !== 'submission') return toCall(name, session, wrong('frame', 'holds no submission (field 3)'));
-    const data = Buffer.from(toBinary(SubmissionSchema, body.value)).toString('base64');
-    const request = { jsonrpc: '2.0', method: 'proto', params: { stream_id: streamId, data }, id };
-    return toCall(name, session, Buffer.from(JSON.stringify(request)));
+    if (!hold(bytes.length)) throw overloaded();
+    const frame = readMessage(FrameSchema, bytes, 'frame');
+    const { body } = frame;
+    streamId = frame.streamId.length > NAME_CHARS_MAX ? '' : frame.streamId;
+    if (frame.id.length > NAME_CHARS_MAX) throw wrong('id', `must be at most ${NAME_CHARS_MAX} characters`);
+    id = frame.id;
+    if (body.case !== 'submission') throw wrong('frame', 'holds no submission (field 3)');
+    const params = toPromptParams(frame.streamId, body.value);
+    return toFrameCall({ id, method: METHODS.prompt, params }, streamId, hold);
   } catch (error) {
-    return toCall('', '', toRpcError(error));
+    return toFrameCall({ id, error: toRpcError(error) }, streamId, hold);
   }
 }
 
-function toCall(id: string, streamId: string, body: Uint8Array | RpcError): FrameCall {
-  const encode = (content: MessageInitShape<typeof FrameSchema>['body']): Uint8Array =>
-    toBinary(FrameSchema, create(FrameSchema, { id, streamId, ...(content && { body: content }) }));
+function toFrameCall(call: Call | BadCall, streamId: string, hold: Hold): FrameCall {
+  const id = String(call.id ?? '');
+  const encode = (body: NonNullable<Body>): Uint8Array =>
+    toBinary(FrameSchema, create(FrameSchema, { id, streamId, body }));
   return {
-    body,
+    call,
     toEvent(method, params) {
       const turnEvent = method === NOTIFICATIONS.turnEvent ? EventParams.safeParse(params).data : undefined;
       const [named] = Object.entries(turnEvent?.event ?? {});
@@ -68,18 +76,42 @@ function toCall(id: string, streamId: string, body: Uint8Array | RpcError): Fram
       if (bytes.length <= MESSAGE_BYTES_MAX || typeof payload !== 'object') return bytes;
       return encode({ case: 'event', value: { name, json: cutText({ ...payload, truncated: true }), seq } });
     },
-    toAnswer(text, requestId) {
-      const answer = Answer.parse(JSON.parse(text));
-      if ('result' in answer) {
-        const value = fromBinary(ReplySchema, Buffer.from(answer.result.data, 'base64'));
-        const bytes = encode({ case: 'reply', value });
-        if (bytes.length <= MESSAGE_BYTES_MAX) return bytes;
-        return this.toAnswer(failureText(id, tooLarge(bytes.length, MESSAGE_BYTES_MAX), requestId), requestId);
-      }
-      const { code, message, data } = answer.error;
-      const { reason, retryable, retry_after_ms: retryAfterMs } = data;
-      const value = { code, reason, message, retryable, dataJson: JSON.stringify(data) };
-      return encode({ case: 'error', value: { ...value, ...(retryAfterMs !== undefined && { retryAfterMs }) } });
-    },
+    answers: (requestId) => ({
+      isFull: false,
+      success(_, result) {
+        const bytes = encode({ case: 'reply', value: toReply(Answer.parse(result)) });
+        if (bytes.length > MESSAGE_BYTES_MAX) throw tooLarge(bytes.length, MESSAGE_BYTES_MAX);
+        if (!hold(bytes.length)) throw notKept();
+        return bytes;
+      },
+      failure: (_, error) => encode(toErrorBody(withFrameNames(error).toWire(requestId))),
+    }),
   };
+}
+
+function toErrorBody({ code, message, data }: WireError): NonNullable<Body> {
+  const { reason, retryable, retry_after_ms: retryAfterMs } = data;
+  const value = { code, reason, message, retryable, dataJson: toJson(data) };
+  return { case: 'error', value: { ...value, ...(retryAfterMs !== undefined && { retryAfterMs }) } };
+}
+
+/** Details that JSON cannot hold are left out. */
+function toJson({ reason, request_id, retryable, ...rest }: WireError['data']): string {
+  try {
+    return JSON.stringify({ ...rest, reason, request_id, retryable });
+  } catch {
+    return JSON.stringify({ reason, request_id, retryable });
+  }
+}
+
+/** The session of a prompt is the `stream_id` of its frame, in the findings about params, too. */
+function withFrameNames(error: RpcError): RpcError {
+  const { issues } = error.data;
+  if (error.reason !== 'invalid_params' || !Array.isArray(issues)) return error;
+  const named = issues.map(({ path, message }: Issue) =>
+    path === 'session_id'
+      ? { path: 'stream_id', message: message.replace('session_id', 'stream_id') }
+      : { path, message },
+  );
+  return new RpcError('invalid_params', { data: { ...error.data, issues: named } });
 }

@@ -15,16 +15,17 @@ export const MESSAGE_BYTES_MAX = 1 << 20;
 /** Kept free for each call of a batch that has no answer yet: an error with the longest id. */
 const RESERVED_BYTES = 2 << 10;
 
-export interface Answers {
+/** `Message`: JSON text, or what a binary transport sends. */
+export interface Answers<Message = string> {
   /**
    * The response with a result. Throws RpcError `internal` for what JSON cannot hold, `payload_too_large` for what does
    * not fit; a read that the instance has no memory for is `unavailable`.
    */
-  success(id: Id, result: unknown, isRead: boolean): string;
+  success(id: Id, result: unknown, isRead: boolean): Message;
   /** Whether an answer has not fitted: a page of a list will not either. */
   readonly isFull: boolean;
   /** The response with an error; without its details where they do not fit. */
-  failure(id: Id, error: RpcError): string;
+  failure(id: Id, error: RpcError): Message;
 }
 
 /**

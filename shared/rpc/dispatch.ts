@@ -66,9 +66,9 @@ export const BATCH_RUNNING_MAX = 8;
 const UNSAFE_NUMBER = 'is a number that would lose digits (integers are exact up to 2^53): send it as a string';
 const NO_CONTENT: Reply = { status: 204, text: undefined };
 
-/** One call's answer: the text is undefined for a notification. */
-interface Answer {
-  readonly text: string | undefined;
+/** One call's answer: the message is undefined for a notification. */
+interface Answer<Message> {
+  readonly message: Message | undefined;
   readonly status: number;
 }
 
@@ -102,11 +102,29 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   const answers = createAnswers(requestId, exchange.answerBytesMax ?? HTTP_ANSWER_BYTES_MAX, answered, hold);
   const [first] = calls;
   if (!batch && first !== undefined) {
-    const { text, status } = await answer(first, methods[0], false, exchange, answers);
-    return text === undefined ? NO_CONTENT : { status, text };
+    const { message, status } = await answer(first, methods[0], false, exchange, answers);
+    return message === undefined ? NO_CONTENT : { status, text: message };
   }
   const texts = await answerBatch(calls, methods, exchange, answers);
   return texts.length === 0 ? NO_CONTENT : { status: 200, text: `[${texts.join()}]` };
+}
+
+/**
+ * Answers one call that its transport has read itself, with the message that `answers` makes of it; undefined for a
+ * notification. Never throws.
+ */
+export async function dispatchCall<Context, Message>(
+  registry: Registry<Context>,
+  call: Call | BadCall,
+  exchange: Omit<Exchange<Context>, 'body' | 'answerBytesMax'>,
+  answers: Answers<Message>,
+): Promise<Message | undefined> {
+  const { gates } = exchange;
+  const method = isBad(call) ? undefined : registry.get(call.method);
+  const refused = await charge(gates, 1, isBad(call) ? [] : [method]);
+  if (refused === undefined) return (await answer(call, method, false, exchange, answers)).message;
+  gates.audit({ method: 'request', outcome: refused.reason, durationMs: 0, error: refused });
+  return call.id === undefined ? undefined : answers.failure(call.id, refused);
 }
 
 /**
@@ -123,7 +141,7 @@ async function answerBatch<Context>(
   const endless: Promise<void>[] = [];
   let next = 0;
   const runOne = async (call: Call | BadCall, index: number): Promise<void> => {
-    found[index] = (await answer(call, methods[index], true, exchange, answers)).text;
+    found[index] = (await answer(call, methods[index], true, exchange, answers)).message;
   };
   const work = async (): Promise<void> => {
     for (let call = calls[next]; call !== undefined; call = calls[next]) {
@@ -150,13 +168,13 @@ async function charge<Context>(
   }
 }
 
-async function answer<Context>(
+async function answer<Context, Message>(
   call: Call | BadCall,
   method: AnyMethod<Context> | undefined,
   batch: boolean,
-  { gates, signal, hold = holdAll }: Exchange<Context>,
-  answers: Answers,
-): Promise<Answer> {
+  { gates, signal, hold = holdAll }: Omit<Exchange<Context>, 'body'>,
+  answers: Answers<Message>,
+): Promise<Answer<Message>> {
   const startedMs = performance.now();
   const memory = createCallMemory(hold, gates.place);
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
@@ -172,16 +190,16 @@ async function answer<Context>(
     }
     const result = await run(call, method, batch, gates, memory);
     memory.release();
-    const text =
+    const message =
       call.id === undefined ? undefined : answers.success(call.id, result, method !== undefined && isReadOnly(method));
     gates.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
-    return { text, status: 200 };
+    return { message, status: 200 };
   } catch (thrown) {
     memory.release();
     const error = toRpcError(thrown);
     gates.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
     return {
-      text: call.id === undefined ? undefined : answers.failure(call.id, error),
+      message: call.id === undefined ? undefined : answers.failure(call.id, error),
       status: isBad(call) ? error.callStatus : error.answerStatus,
     };
   }

@@ -1,5 +1,4 @@
 // The key's own sessions, the one used last first.
-
 import { h, type VNode } from 'preact';
 import { useCallback, useEffect, useState } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';

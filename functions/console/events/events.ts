@@ -1,5 +1,4 @@
 // Webhook events as they arrive, and what runs where according to them.
-
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';

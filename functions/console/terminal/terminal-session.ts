@@ -1,6 +1,5 @@
 // One shell of the page. It has a name, so that it is opened again after a reload or a cut. Input is gathered, because
 // every message counts against the key's rate windows.
-
 import type { Notification } from '../../../shared/client/events.ts';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { randomId } from '../../../shared/client/random-id.ts';

@@ -167,6 +167,22 @@ describe('a binary message that is no submission', () => {
     expect(fixture.logged.filter((line) => /"severity":"(ERROR|CRITICAL)"/.test(line))).toEqual([]);
   });
 
+  it.each([
+    ['stream_id', submission('x', '', { prompt: 'hello' })],
+    ['stream_id', submission('x', 's'.repeat(129), { prompt: 'hello' })],
+    ['id', submission('x'.repeat(129), 's', { prompt: 'hello' })],
+    ['model', submission('x', 's', { prompt: 'hello', model: 'm'.repeat(129) })],
+  ])('is refused with the field that is wrong: %s', async (path, bytes) => {
+    await start();
+    const binary = binaryOf(await fixture.connect());
+    binary.send(bytes);
+    const error = errorOf(await binary.until(({ body }) => body.case === 'error'));
+    const { issues } = JSON.parse(error.dataJson);
+    expect(issues[0]).toMatchObject({ path, message: expect.stringMatching(/./) });
+    expect(error.message).toContain(path);
+    expect(error.message).not.toContain('session_id');
+  });
+
   it('is answered under the names that could be read', async () => {
     await start();
     const binary = binaryOf(await fixture.connect());

@@ -14,7 +14,6 @@ import { createServices } from '../../../shared/create-services.ts';
 import { createGateway } from '../../../shared/gateway.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { defineMethod } from '../../../shared/methods/define-method.ts';
-import { encodeReply } from '../../../shared/proto/codec.ts';
 import { FrameSchema } from '../../../shared/proto/gateway_pb.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 
@@ -63,21 +62,19 @@ const told = defineMethod({
     return { value: 1 };
   },
 });
-/** In the place of the real one: its reply is as long as the Submission asks for. */
-const proto = defineMethod({
+/** In the place of the real one: its answer is as long as the session's name says. */
+const prompt = defineMethod({
   ...common,
-  name: 'proto',
-  summary: 'Answers a Submission',
-  example: { params: { stream_id: 's', data: '' }, result: { stream_id: 's', data: '' } },
-  params: z.strictObject({ stream_id: z.string(), data: z.string() }),
-  result: z.object({ stream_id: z.string(), data: z.unknown() }),
-  async handle({ stream_id }) {
-    if (stream_id.startsWith('bad')) return { stream_id, data: 1n };
+  name: 'conversation.prompt',
+  summary: 'Answers a prompt',
+  example: { params: { session_id: '1', prompt: 'hi' }, result: {} },
+  params: z.strictObject({ session_id: z.string(), prompt: z.string() }),
+  result: z.record(z.string(), z.unknown()),
+  async handle({ session_id }) {
+    if (session_id === 'bad') return { content: 1n };
     const usage = { input_tokens: 1, output_tokens: 1, total_tokens: 2 };
     const names = { session_id: 's', turn_id: 't', conversation_id: 'c', model: 'm', timestamp: '' };
-    const content = 'x'.repeat(Number(stream_id));
-    const bytes = encodeReply({ type: 'ai_response', content, events: [], usage, ...names });
-    return { stream_id, data: Buffer.from(bytes).toString('base64') };
+    return { content: 'x'.repeat(Number(session_id)), events: [], usage, ...names };
   },
 });
 
@@ -90,7 +87,7 @@ beforeAll(async () => {
   const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', GATEWAY_LIMITS: '100000/minute' });
   const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
   const services = await createServices(config, { log });
-  const gateway = createGateway(services, createRegistry([answer, told, proto]));
+  const gateway = createGateway(services, createRegistry([answer, told, prompt]));
   const server = createHttpServer(createJsonRpcHandler(services, gateway));
   const sockets = attachWebSocket(server, services, gateway);
   server.listen(0, '127.0.0.1');

@@ -1,0 +1,48 @@
+// Binary frames as calls, without a socket: what an instance that has no memory answers.
+import { fromBinary } from '@bufbuild/protobuf';
+import { expect, it } from 'vitest';
+import { RpcError } from '../../../shared/errors.ts';
+import { readFrame } from '../../../shared/proto/frames.ts';
+import { FrameSchema } from '../../../shared/proto/gateway_pb.ts';
+import { submission } from '../../support/fixtures/proto-client.ts';
+
+const ANSWER = {
+  ...{ content: 'hi', session_id: 's', conversation_id: 'c', turn_id: 't', model: 'm', timestamp: '' },
+  ...{ usage: { input_tokens: 1, output_tokens: 1, total_tokens: 2 }, events: [] },
+};
+const frame = submission('f', 's', { prompt: 'hello', model: 'a/b' });
+
+it('is a call of conversation.prompt, whose params are never written as JSON', () => {
+  const params = { prompt: 'hello', session_id: 's', model: 'a/b' };
+  expect(readFrame(frame, () => true).call).toEqual({ id: 'f', method: 'conversation.prompt', params });
+});
+
+it('counts the bytes of the frame and of its answer', () => {
+  const counted: number[] = [];
+  const { answers } = readFrame(frame, (bytes) => counted.push(bytes) > 0);
+  const reply = answers('req').success('f', ANSWER, false);
+  expect(counted).toEqual([frame.length, reply.length]);
+});
+
+it('is refused with 503 where the instance has no memory for it', () => {
+  const { call, answers } = readFrame(frame, () => false);
+  const error = 'error' in call ? call.error : new RpcError('internal');
+  expect(fromBinary(FrameSchema, answers('req').failure('f', error))).toMatchObject({
+    body: { case: 'error', value: { code: 503, reason: 'unavailable', retryable: true } },
+  });
+});
+
+it('whose answer finds no memory is refused in a way that does not make its client repeat it', () => {
+  const { answers } = readFrame(frame, (bytes) => bytes === frame.length);
+  expect(() => answers('req').success('f', ANSWER, false)).toThrow(
+    expect.objectContaining({ reason: 'payload_too_large', retryable: false }),
+  );
+});
+
+it('leaves out the details of an error that JSON cannot hold', () => {
+  const { answers } = readFrame(frame, () => true);
+  const bytes = answers('req').failure('f', new RpcError('conflict', { data: { count: 1n } }));
+  const { body } = fromBinary(FrameSchema, bytes);
+  const dataJson = body.case === 'error' ? body.value.dataJson : '';
+  expect(JSON.parse(dataJson)).toEqual({ reason: 'conflict', request_id: 'req', retryable: true });
+});
