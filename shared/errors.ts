@@ -168,6 +168,11 @@ function toSentence(issues: unknown): string {
   return more === 0 ? shown.join('; ') : `${shown.join('; ')}; and ${more} more`;
 }
 
+/** Whether a name that came from outside is a row of the table. */
+export function isReason(name: string): name is Reason {
+  return Object.hasOwn(ERRORS, name);
+}
+
 /** An RpcError stays what it is; anything else is masked as `internal` with the original kept as its cause. */
 export function toRpcError(error: unknown): RpcError {
   return error instanceof RpcError ? error : new RpcError('internal', { cause: error });

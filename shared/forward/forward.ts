@@ -2,7 +2,7 @@
 // has checked it (scope, params, limit), and its notifications and its answer come back as if it had run here.
 import { z } from 'zod';
 import { RunsOnCompanion } from '../engines/place.ts';
-import { ERRORS, type Reason, RpcError } from '../errors.ts';
+import { isReason, RpcError } from '../errors.ts';
 import type { MethodContext } from '../methods/define-method.ts';
 import type { AnyMethod, Registry } from '../rpc/method.ts';
 import type { ForwardedFacts } from './call.ts';
@@ -92,8 +92,4 @@ function toError({ message, data }: z.output<typeof Failure>): RpcError {
     ...(typeof retryable === 'boolean' && { retryable }),
     ...(typeof retry_after_ms === 'number' && { retryAfterMs: retry_after_ms }),
   });
-}
-
-function isReason(reason: string): reason is Reason {
-  return Object.hasOwn(ERRORS, reason);
 }

@@ -259,6 +259,6 @@ function hashId(owner: string, name: string): string {
 }
 
 /** Newer versions have more events than this one: only the form is checked. */
-function isEvent(value: unknown): boolean {
+export function isEvent(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 1;
 }

@@ -1,5 +1,7 @@
 // The events of one turn: a numbered log that any number of readers follow at their own speed, and its stored form.
+import { z } from 'zod';
 import type { TurnEvent } from '../../turn-events.ts';
+import { isEvent } from './documents.ts';
 
 export interface NumberedEvent {
   /** From 1, without gaps while the turn's owner is alive. */
@@ -76,11 +78,15 @@ export function encodeEvents(events: readonly NumberedEvent[]): string {
   );
 }
 
+const StoredEvents = z.array(
+  z.custom<string | null | TurnEvent>((item) => item === null || typeof item === 'string' || isEvent(item)),
+);
+
 /** Rebuilds events from stored chunks in order; must start at the first chunk, because a message repeats its deltas. */
 export function createEventDecoder(): (firstSeq: number, text: string) => NumberedEvent[] {
   let message = '';
   return (firstSeq, text) => {
-    const stored = JSON.parse(text) as (string | null | TurnEvent)[];
+    const stored = StoredEvents.parse(JSON.parse(text));
     return stored.map((item, index) => {
       const seq = firstSeq + index;
       if (typeof item === 'string') {

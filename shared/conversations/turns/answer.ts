@@ -1,9 +1,13 @@
 // The answer of an ended turn: one function for the caller that waited, for a duplicate of an idempotency key and for a
 // reader that resumes, so that all of them get the same answer.
 
-import { ERRORS, type Reason, RpcError } from '../../errors.ts';
+import { z } from 'zod';
+import { isReason, RpcError } from '../../errors.ts';
 import { answerText, type CutReason, type TurnEvent, type Usage } from '../../turn-events.ts';
 import type { EndedTurn } from './turn.ts';
+
+/** `failure.data` of a turn's document, JSON text. */
+const FailureData = z.record(z.string(), z.unknown());
 
 export interface PromptAnswer {
   readonly type: 'ai_response';
@@ -40,9 +44,10 @@ export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAns
     };
   }
   if (turn.failure !== null) {
-    throw new RpcError(toReason(turn.failure.reason), {
+    const { reason } = turn.failure;
+    throw new RpcError(isReason(reason) ? reason : 'internal', {
       message: turn.failure.message,
-      data: { ...(JSON.parse(turn.failure.data) as Record<string, unknown>), ...where },
+      data: { ...FailureData.parse(JSON.parse(turn.failure.data)), ...where },
       retryable: turn.failure.retryable,
       ...(turn.failure.retry_after_ms === null ? {} : { retryAfterMs: turn.failure.retry_after_ms }),
     });
@@ -66,8 +71,4 @@ function finishOf(last: TurnEvent | undefined): Pick<PromptAnswer, 'finish_reaso
 /** Events that an answer lists: all but the deltas and counters of a stream. */
 function isMilestone(event: TurnEvent): boolean {
   return !('AgentMessageDelta' in event) && !('AgentReasoning' in event) && !('TokenCount' in event);
-}
-
-function toReason(reason: string): Reason {
-  return reason in ERRORS ? (reason as Reason) : 'internal';
 }
