@@ -6,11 +6,18 @@ import { conversationDelete } from '../../shared/methods/conversation.delete.ts'
 import { conversationHistory } from '../../shared/methods/conversation.history.ts';
 import { conversationResume } from '../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../shared/methods/conversation.status.ts';
-import { deltas, failure, type Instance, isDelta, isTerminal, type Stage } from '../support/fixtures/conversations.ts';
+import {
+  deltas,
+  type Fixture,
+  failure,
+  type Instance,
+  isDelta,
+  isTerminal,
+} from '../support/fixtures/conversations.ts';
 
-export function conversationCases(name: string, openStage: () => Promise<Stage>): void {
+export function conversationCases(name: string, openFixture: () => Promise<Fixture>): void {
   describe(`conversations on ${name}`, () => {
-    let stage: Stage;
+    let fixture: Fixture;
     let a: Instance;
     let b: Instance;
     let session = 's0';
@@ -21,17 +28,17 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
     };
 
     beforeAll(async () => {
-      stage = await openStage();
-      a = await stage.instance();
-      b = await stage.instance();
+      fixture = await openFixture();
+      a = await fixture.instance();
+      b = await fixture.instance();
     });
-    afterAll(() => stage.close());
+    afterAll(() => fixture.close());
 
     it('sends the whole conversation to the model, from whichever instance wrote it', async () => {
       const session_id = fresh();
       await a.prompt('my name is Ada', { session_id });
       await b.prompt('and I like tea', { session_id });
-      const asked = stage.provider.next();
+      const asked = fixture.provider.next();
       await a.prompt('who am I? [[count]]', { session_id });
       const { body } = await asked;
       expect(JSON.stringify(body)).toMatch(/my name is Ada.*You said: my name is Ada.*and I like tea.*who am I/);
@@ -68,11 +75,11 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
     it('runs what is queued in order, on whichever instance it waits', async () => {
       const session_id = fresh();
       const gate = Promise.withResolvers<void>();
-      stage.provider.behave(({ prompt }) => ({
+      fixture.provider.behave(({ prompt }) => ({
         text: prompt,
         gate: () => (prompt === 'first' ? gate.promise : Promise.resolve()),
       }));
-      const asked = stage.provider.next();
+      const asked = fixture.provider.next();
       const first = a.prompt('first', { session_id });
       await asked;
       const queued = [];
@@ -82,7 +89,7 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
       }
       gate.resolve();
       const answers = await Promise.all([first, ...queued]);
-      stage.provider.behave();
+      fixture.provider.behave();
       expect(answers.map(({ content }) => content)).toEqual(['first', 'q0', 'q1', 'q2']);
       const { messages } = await a.call(conversationHistory, { session_id });
       expect(messages.map(({ content }) => content)).toEqual(['first', 'first', 'q0', 'q0', 'q1', 'q1', 'q2', 'q2']);
@@ -92,7 +99,7 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);
-      const asked = stage.provider.requests.at(-1);
+      const asked = fixture.provider.requests.at(-1);
       const { content } = await b.prompt('[[say instead]]', { session_id, on_busy: 'interrupt' });
       expect(content).toBe('instead');
       expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
@@ -106,7 +113,7 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);
-      const asked = stage.provider.requests.at(-1);
+      const asked = fixture.provider.requests.at(-1);
       const [one, two] = await Promise.all([
         b.call(conversationCancel, { session_id }),
         b.call(conversationCancel, { session_id }),
@@ -121,14 +128,14 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
 
     it('answers 20 parallel duplicates of an idempotency key, over two instances, with one model call', async () => {
       const session_id = fresh();
-      const before = stage.provider.calls;
+      const before = fixture.provider.calls;
       const idempotency_key = `key-${session_id}`;
       const answers = await Promise.all(
         Array.from({ length: 20 }, (_, index) =>
           (index % 2 === 0 ? a : b).prompt('[[chunks 3 every 30]]', { session_id, idempotency_key }),
         ),
       );
-      expect(stage.provider.calls - before).toBe(1);
+      expect(fixture.provider.calls - before).toBe(1);
       expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1);
       const error = await failure(b.prompt('something else', { session_id, idempotency_key }));
       expect(error).toMatchObject({ reason: 'invalid_params' });
@@ -159,9 +166,9 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
 
     it('settles the turn of an instance that lost the store, keeps its partial text, and fences it', async () => {
       const session_id = fresh();
-      const partitioned = await stage.instance();
+      const partitioned = await fixture.instance();
       const gate = Promise.withResolvers<void>();
-      stage.provider.behave(({ prompt }) =>
+      fixture.provider.behave(({ prompt }) =>
         prompt === 'lost'
           ? { chunks: ['part one', ' never seen'], gate: (n) => (n === 1 ? gate.promise : Promise.resolve()) }
           : { text: prompt },
@@ -170,13 +177,13 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
       await running.until(isDelta);
       await waitForEvents(b, session_id);
       partitioned.line.state = 'down';
-      stage.clock.advance(31_000);
+      fixture.clock.advance(31_000);
       const { content } = await b.prompt('next', { session_id });
       expect(content).toBe('next');
       gate.resolve();
       partitioned.line.state = 'up';
       const error = await failure(running.answer);
-      stage.provider.behave();
+      fixture.provider.behave();
       expect(error).toMatchObject({ reason: 'unavailable', data: { turn_status: 'interrupted' } });
       expect(running.events.filter(isTerminal).map(({ event }) => event)).toMatchObject([
         { TurnAborted: { reason: 'interrupted' } },
@@ -191,18 +198,18 @@ export function conversationCases(name: string, openStage: () => Promise<Stage>)
     }, 30_000);
 
     it('erases every document of a session, those of a turn that runs elsewhere included', async () => {
-      const before = await stage.documents();
+      const before = await fixture.documents();
       const session_id = fresh();
       for (let n = 0; n < 12; n++)
         await a.prompt(`[[say ${n}]]`, { session_id, idempotency_key: `erase-${n}-${name}` });
       await b.prompt('x'.repeat(40_000), { session_id });
       const running = a.stream('[[chunks 200 every 30]]', { session_id, idempotency_key: `erase-run-${name}` });
       await running.until(({ seq }) => seq > 40);
-      expect((await stage.documents()).length).toBeGreaterThan(before.length + 20);
+      expect((await fixture.documents()).length).toBeGreaterThan(before.length + 20);
       expect(await b.call(conversationDelete, { session_id })).toEqual({ deleted: true, session_id });
       expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
       await Promise.all([a.services.conversations.ledger.flush(), b.services.conversations.ledger.flush()]);
-      const rest = (await stage.documents()).filter((id) => !before.includes(id) && !id.startsWith('usage/'));
+      const rest = (await fixture.documents()).filter((id) => !before.includes(id) && !id.startsWith('usage/'));
       expect(rest).toEqual([]);
       expect(await b.call(conversationStatus, { session_id })).toEqual({ status: 'not_found', session_id });
       expect(await b.call(conversationDelete, { session_id })).toMatchObject({ deleted: false, status: 'not_found' });

@@ -6,22 +6,22 @@ import { authLogin } from '../../../shared/methods/auth.login.ts';
 import { authLogout } from '../../../shared/methods/auth.logout.ts';
 import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
-import { createStage, failure, type Instance, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
 
 /** Of no form that a redaction by pattern would know. */
 const TOKEN = 'token+of/the=caller-0123456789';
 const OWN_KEY = 'sk-secret-of-the-test';
 
-let stage: Stage;
+let fixture: Fixture;
 beforeEach(async () => {
-  stage = await createStage();
+  fixture = await createFixture();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 /** A gateway whose own credentials, if any, are Anthropic's; logins go to the fake provider. */
 async function start(env: Readonly<Record<string, string>> = {}): Promise<Instance> {
-  const { url } = stage.provider;
-  return stage.instance({
+  const { url } = fixture.provider;
+  return fixture.instance({
     GATEWAY_STORE: 'memory',
     ANTHROPIC_BASE_URL: url,
     OPENAI_BASE_URL: url,
@@ -45,7 +45,7 @@ describe('a prompt that names a login', () => {
       const instance = await start({ ANTHROPIC_API_KEY: '', MODEL: '' });
       const answer = await instance.prompt('hi', { auth_session_id: await logIn(instance, provider) });
       expect(answer).toMatchObject({ content: 'You said: hi', model: PROVIDERS[provider].defaultModel });
-      const [request] = stage.provider.requests;
+      const [request] = fixture.provider.requests;
       expect(request?.format).toBe(provider);
       expect(`${request?.headers[header[provider]]}`).toContain(TOKEN);
     },
@@ -57,9 +57,9 @@ describe('a prompt that names a login', () => {
     await instance.prompt('one', { auth_session_id: login });
     await instance.prompt('two');
     await instance.prompt('three', { auth_session_id: login });
-    expect(stage.provider.requests.map(({ headers }) => headers['x-api-key'])).toEqual([TOKEN, OWN_KEY, TOKEN]);
+    expect(fixture.provider.requests.map(({ headers }) => headers['x-api-key'])).toEqual([TOKEN, OWN_KEY, TOKEN]);
     // One session, one history, whoever pays.
-    expect(stage.provider.requests.map(({ messages }) => messages)).toEqual([1, 3, 5]);
+    expect(fixture.provider.requests.map(({ messages }) => messages)).toEqual([1, 3, 5]);
   });
 
   it.each([
@@ -73,7 +73,7 @@ describe('a prompt that names a login', () => {
     const error = await failure(instance.prompt('hi', { auth_session_id: login, model }));
     expect(error.reason).toBe('invalid_params');
     expect(error.data.issues).toEqual([{ path: 'model', message: expect.stringContaining(hint) }]);
-    expect(stage.provider.calls).toBe(0);
+    expect(fixture.provider.calls).toBe(0);
   });
 
   it('is not_found, and calls no model, for a login that is unknown, another key’s, logged out or expired', async () => {
@@ -87,11 +87,11 @@ describe('a prompt that names a login', () => {
       return JSON.stringify(error.toWire('req_1'));
     };
     const words = [await tell('auth_unknown'), await tell(theirs), await tell(gone)];
-    stage.clock.advance(31 * 86_400_000);
+    fixture.clock.advance(31 * 86_400_000);
     words.push(await tell(old));
     expect(new Set(words).size).toBe(1);
     expect(words[0]).toContain('"reason":"not_found"');
-    expect(stage.provider.calls).toBe(0);
+    expect(fixture.provider.calls).toBe(0);
   });
 
   it('under an idempotency key is another request than one without it, and the same one when repeated', async () => {
@@ -104,7 +104,7 @@ describe('a prompt that names a login', () => {
       instance.call(conversationPrompt, { prompt: 'hi', session_id: 's', idempotency_key: 'k' }),
     );
     expect(error.reason).toBe('invalid_params');
-    expect(stage.provider.calls).toBe(1);
+    expect(fixture.provider.calls).toBe(1);
   });
 
   it('goes on when its login ends while the turn runs', async () => {
@@ -125,7 +125,7 @@ describe('a provider that', () => {
     const instance = await start({ OPENAI_API_KEY: '' });
     for (const provider of ['anthropic', 'openai', 'google'] as const) {
       const login = await logIn(instance, provider);
-      stage.provider.behave(() => ({ status, message: `no such key: ${TOKEN}, really ${TOKEN}` }));
+      fixture.provider.behave(() => ({ status, message: `no such key: ${TOKEN}, really ${TOKEN}` }));
       const session_id = `s-${provider}`;
       const error = await failure(instance.prompt('hi', { auth_session_id: login, session_id }));
       expect(error.reason).toBe('upstream_error');
@@ -142,11 +142,11 @@ describe('a provider that', () => {
 });
 
 async function everyDocument(): Promise<string> {
-  const names = await stage.documents();
+  const names = await fixture.documents();
   const refs = names.map((name) => {
     const [collection = '', id = ''] = name.split('/');
     return { collection, id };
   });
   expect(refs.some(({ collection }) => collection === 'logins')).toBe(true);
-  return JSON.stringify(await stage.store.get(refs));
+  return JSON.stringify(await fixture.store.get(refs));
 }

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createOidcVerifier } from '../../../shared/auth/oidc.ts';
-import { createStage } from '../../support/fixtures/webhooks.ts';
+import { createFixture } from '../../support/fixtures/webhooks.ts';
 
 const AUDIENCE = 'https://gateway.example.com/deployments';
 const EMAIL = 'pusher@project.iam.gserviceaccount.com';
@@ -93,9 +93,9 @@ describe('endpoints that expect a token', () => {
   const env = { PUSH_AUDIENCE: AUDIENCE, PUSH_SERVICE_ACCOUNT: EMAIL };
 
   test('let Cloud Scheduler sweep and Pub/Sub push, and nobody else', async () => {
-    const stage = await createStage(env);
+    const fixture = await createFixture(env);
     try {
-      const url = await stage.listen({ certificatesUrl });
+      const url = await fixture.listen({ certificatesUrl });
       const post = (path: string, authorization: string) =>
         fetch(url + path, { method: 'POST', headers: { authorization }, body: '{}' }).then(({ status }) => status);
       expect(await post('/webhook/sweep', token())).toBe(200);
@@ -104,7 +104,7 @@ describe('endpoints that expect a token', () => {
       expect(await post('/deployments', token())).toBe(400);
       expect(await post('/deployments', token({ aud: 'x' }))).toBe(401);
     } finally {
-      await stage.close();
+      await fixture.close();
     }
   });
 });

@@ -7,28 +7,28 @@ import { conversationCancel } from '../../../shared/methods/conversation.cancel.
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import {
-  createStage,
+  createFixture,
+  type Fixture,
   failure,
   type Instance,
   isDelta,
   isTerminal,
-  type Stage,
 } from '../../support/fixtures/conversations.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  stage = await createStage({ env: { GATEWAY_HEARTBEAT_MS: '500' } });
-  a = await stage.instance();
+  fixture = await createFixture({ env: { GATEWAY_HEARTBEAT_MS: '500' } });
+  a = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 /**
  * A turn that runs until it is stopped. Prompts that follow it without an answer between them reach the model as one
  * message.
  */
 async function occupy() {
-  stage.provider.behave(({ prompt }) => (prompt === 'occupy' ? { hang: 'stream' } : { text: `answer to ${prompt}` }));
+  fixture.provider.behave(({ prompt }) => (prompt === 'occupy' ? { hang: 'stream' } : { text: `answer to ${prompt}` }));
   const running = a.stream('occupy');
   await running.until(isDelta);
   return running;
@@ -49,7 +49,7 @@ describe('a busy session', () => {
     const reasons = settled.map((one) => (one.status === 'fulfilled' ? 'ran' : one.reason.reason));
     expect(reasons.filter((reason) => reason === 'ran')).toHaveLength(1);
     expect(reasons.filter((reason) => reason === 'session_busy')).toHaveLength(199);
-    expect(stage.provider.calls).toBe(1);
+    expect(fixture.provider.calls).toBe(1);
     expect((await a.call(conversationHistory, { session_id: 's' })).messages).toHaveLength(2);
   });
 
@@ -64,15 +64,15 @@ describe('a busy session', () => {
     await a.call(conversationCancel, { session_id: 's' });
     const ends = await Promise.all(queued);
     expect(new Set(ends.map(({ reason }) => reason))).toEqual(new Set(['cancelled']));
-    expect(stage.provider.calls).toBe(1);
+    expect(fixture.provider.calls).toBe(1);
   });
 
   it('goes on with the next in the queue when the running turn fails', async () => {
     const gate = Promise.withResolvers<void>();
-    stage.provider.behave(({ prompt }) =>
+    fixture.provider.behave(({ prompt }) =>
       prompt === 'bad' ? { cut: 'end', gate: () => gate.promise } : { text: prompt },
     );
-    const asked = stage.provider.next();
+    const asked = fixture.provider.next();
     const bad = a.prompt('bad');
     await asked;
     const next = a.prompt('good', { on_busy: 'queue' });
@@ -83,20 +83,20 @@ describe('a busy session', () => {
   });
 
   it('drops a queued prompt whose instance is gone, and runs the one behind it', async () => {
-    const gone = await stage.instance();
+    const gone = await fixture.instance();
     const gate = Promise.withResolvers<void>();
-    stage.provider.behave(({ prompt }) => ({
+    fixture.provider.behave(({ prompt }) => ({
       text: 'answer',
       gate: () => (prompt === 'first' ? gate.promise : Promise.resolve()),
     }));
-    const asked = stage.provider.next();
+    const asked = fixture.provider.next();
     const first = a.prompt('first');
     await asked;
     const lost = failure(gone.prompt('lost', { on_busy: 'queue', idempotency_key: 'lost' }));
     await untilQueued(1);
     // The instance stops to exist for the others: it does not renew its place.
     gone.line.state = 'down';
-    stage.clock.advance(QUEUE_ALIVE_MS + 1);
+    fixture.clock.advance(QUEUE_ALIVE_MS + 1);
     gate.resolve();
     await first;
     expect(await a.prompt('next', { on_busy: 'queue' })).toMatchObject({ content: 'answer' });
@@ -107,7 +107,7 @@ describe('a busy session', () => {
   });
 
   it('gives up the places of an instance that drains', async () => {
-    const other = await stage.instance();
+    const other = await fixture.instance();
     await occupy();
     const waiting = other.prompt('waiting', { on_busy: 'queue', idempotency_key: 'k' });
     waiting.catch(() => {});
@@ -125,8 +125,8 @@ describe('a busy session', () => {
   it('lets the last of several interrupts go first, and the others after it', async () => {
     const running = await occupy();
     const gate = Promise.withResolvers<void>();
-    stage.provider.behave(({ prompt }) => ({ text: prompt, gate: () => gate.promise }));
-    const asked = stage.provider.next();
+    fixture.provider.behave(({ prompt }) => ({ text: prompt, gate: () => gate.promise }));
+    const asked = fixture.provider.next();
     const first = a.prompt('first', { on_busy: 'interrupt' });
     expect((await asked).prompt).toBe('first');
     expect(running.events.filter(isTerminal)).toMatchObject([{ event: { TurnAborted: { reason: 'replaced' } } }]);

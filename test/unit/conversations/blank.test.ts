@@ -2,18 +2,18 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../../shared/conversations/records/documents.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  a = await stage.instance();
+  fixture = await createFixture();
+  a = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 it('goes on after an answer that was cancelled when it had only begun with line breaks', async () => {
-  stage.provider.behave(() => ({
+  fixture.provider.behave(() => ({
     chunks: ['\n\n', 'x'],
     gate: (index) => (index === 1 ? new Promise(() => {}) : Promise.resolve()),
   }));
@@ -21,21 +21,21 @@ it('goes on after an answer that was cancelled when it had only begun with line 
   await running.until(isDelta);
   await a.call(conversationCancel, { session_id: 's' });
   expect((await failure(running.answer)).reason).toBe('cancelled');
-  stage.provider.behave();
+  fixture.provider.behave();
   expect((await a.prompt('and now?')).content).toMatch(/and now\?$/);
 });
 
 it('goes on after an answer of white space', async () => {
-  stage.provider.behave(() => ({ text: ' \n' }));
+  fixture.provider.behave(() => ({ text: ' \n' }));
   await a.prompt('say nothing');
-  stage.provider.behave();
+  fixture.provider.behave();
   expect((await a.prompt('and now?')).content).toMatch(/and now\?$/);
 });
 
 it('goes on where an earlier version stored blank prompts and answers', async () => {
   await a.prompt('first');
   const ref = conversationRef('default', 's');
-  const [snapshot] = await stage.store.get([ref]);
+  const [snapshot] = await fixture.store.get([ref]);
   const document = Conversations.read(snapshot);
   if (document === undefined) throw new Error('no session');
   const recent = document.recent.map((message) => ({
@@ -43,7 +43,7 @@ it('goes on where an earlier version stored blank prompts and answers', async ()
     content: message.seq === 1 ? ' ' : '\n\n',
     bytes: 2,
   }));
-  await stage.store.commit([{ ref, data: { ...document, recent } }]);
-  const b = await stage.instance();
+  await fixture.store.commit([{ ref, data: { ...document, recent } }]);
+  const b = await fixture.instance();
   expect((await b.prompt('second', { instructions: ' \t' })).content).toBe('You said: second');
 });

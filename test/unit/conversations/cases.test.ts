@@ -1,5 +1,5 @@
 // The conversation cases on the embedded store; test/emulator/turns.test.ts runs them on Firestore.
 import { conversationCases } from '../../cases/conversation.cases.ts';
-import { createStage } from '../../support/fixtures/conversations.ts';
+import { createFixture } from '../../support/fixtures/conversations.ts';
 
-conversationCases('the embedded store', () => createStage());
+conversationCases('the embedded store', () => createFixture());

@@ -5,15 +5,15 @@ import { createGateway } from '../../../shared/gateway.ts';
 import * as methods from '../../../shared/methods/index.ts';
 import { LOCAL_KEY } from '../../../shared/protocol.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
-import { createStage, failure, type Instance, MODEL, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance, MODEL } from '../../support/fixtures/conversations.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  a = await stage.instance();
+  fixture = await createFixture();
+  a = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 function lines(): Record<string, unknown>[] {
   a.services.log.flush();
@@ -21,7 +21,7 @@ function lines(): Record<string, unknown>[] {
 }
 
 it('says what happened once in the error and once in the log, with where it happened', async () => {
-  stage.provider.behave(() => ({ status: 529, message: 'Overloaded, friend' }));
+  fixture.provider.behave(() => ({ status: 529, message: 'Overloaded, friend' }));
   const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
   const body = { jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params: { prompt: 'hello', session_id: 's' } };
   const reply = await gateway.handle({
@@ -57,7 +57,7 @@ it('calls a failure after the prompt had left repeatable only where an idempoten
   });
   const keyed = await failure(a.prompt(cut, { idempotency_key: 'k' }));
   expect(keyed).toMatchObject({ reason: 'upstream_error', retryable: true, data: { sent: true } });
-  const b = await stage.instance({ GATEWAY_TURN_TIMEOUT_MS: '200' });
+  const b = await fixture.instance({ GATEWAY_TURN_TIMEOUT_MS: '200' });
   const late = await failure(b.prompt('[[hang]]'));
   expect(late).toMatchObject({
     reason: 'upstream_timeout',
@@ -68,8 +68,8 @@ it('calls a failure after the prompt had left repeatable only where an idempoten
 });
 
 it('waits at most 10 s for a provider when the caller has no stream', async () => {
-  stage.provider.behave(() => ({ status: 429, headers: { 'retry-after': '11' } }));
-  const before = stage.provider.calls;
+  fixture.provider.behave(() => ({ status: 429, headers: { 'retry-after': '11' } }));
+  const before = fixture.provider.calls;
   expect(await failure(a.prompt('hello'))).toMatchObject({ retryable: true, retryAfterMs: 11_000 });
-  expect(stage.provider.calls - before).toBe(1);
+  expect(fixture.provider.calls - before).toBe(1);
 });

@@ -5,27 +5,30 @@ import { conversationHistory } from '../../../shared/methods/conversation.histor
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import {
-  createStage,
+  createFixture,
+  type Fixture,
   failure,
   type Instance,
   isDelta,
   isTerminal,
-  type Stage,
 } from '../../support/fixtures/conversations.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 let b: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  a = await stage.instance();
-  b = await stage.instance();
+  fixture = await createFixture();
+  a = await fixture.instance();
+  b = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 it('a turn that ends within the grace completes as ever', async () => {
   const gate = Promise.withResolvers<void>();
-  stage.provider.behave(() => ({ chunks: ['one ', 'two'], gate: (n) => (n === 1 ? gate.promise : Promise.resolve()) }));
+  fixture.provider.behave(() => ({
+    chunks: ['one ', 'two'],
+    gate: (n) => (n === 1 ? gate.promise : Promise.resolve()),
+  }));
   const running = a.stream('count');
   await running.until(isDelta);
   const drained = a.services.conversations.drain(60_000);
@@ -46,7 +49,7 @@ it('a turn that outlasts the grace is interrupted, keeps its text, and leaves it
   const resumed = await b.call(conversationResume, { session_id: 's' });
   expect(resumed.events?.map(({ seq }) => seq)).toEqual(running.events.map(({ seq }) => seq));
   expect(resumed.events?.at(-1)?.event).toMatchObject(interrupted);
-  expect(await stage.provider.requests[0]?.done).toMatchObject({ by: 'client' });
+  expect(await fixture.provider.requests[0]?.done).toMatchObject({ by: 'client' });
   const { messages } = await b.call(conversationHistory, { session_id: 's' });
   expect(messages.at(-1)).toMatchObject({ role: 'assistant', content: 'You said: ', partial: true });
   expect((await b.prompt('[[say next]]')).content).toBe('next');

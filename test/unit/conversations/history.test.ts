@@ -6,7 +6,7 @@ import { conversationHistory } from '../../../shared/methods/conversation.histor
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
-import { createStage, failure, type Instance, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
 
 const NAUGHTY = [
   'null',
@@ -21,16 +21,16 @@ const NAUGHTY = [
   '\\u0000 \\" \\',
 ];
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 let b: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  a = await stage.instance();
-  b = await stage.instance();
-  stage.provider.behave(({ index }) => ({ text: `answer ${index}` }));
+  fixture = await createFixture();
+  a = await fixture.instance();
+  b = await fixture.instance();
+  fixture.provider.behave(({ index }) => ({ text: `answer ${index}` }));
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 async function readAll(instance: Instance, limit: number) {
   const messages = [];
@@ -55,11 +55,11 @@ describe('history', () => {
         ),
       );
     }
-    expect((await stage.documents()).filter((id) => id.startsWith('messages/'))).toHaveLength(2);
+    expect((await fixture.documents()).filter((id) => id.startsWith('messages/'))).toHaveLength(2);
   });
 
   it('keeps the conversation document small when every turn fails without an answer', async () => {
-    stage.provider.behave();
+    fixture.provider.behave();
     for (let n = 0; n < 30; n++) await failure(a.prompt(`[[status 400]] ${n}`));
     const found = await a.services.conversations.find('default', 's');
     expect(found?.conversation).toMatchObject({ message_count: 30, chunks: [1] });
@@ -78,7 +78,7 @@ describe('history', () => {
   });
 
   it('keeps long texts beside the document, whole: 33 KiB, a body’s worth, an answer of 3 MB', async () => {
-    stage.provider.behave();
+    fixture.provider.behave();
     const prompts = ['€'.repeat(12_000), '𝒳'.repeat(200_000), '[[size 3000000]]'];
     for (const prompt of prompts) await a.prompt(prompt);
     const messages = await readAll(b, 200);
@@ -89,7 +89,7 @@ describe('history', () => {
   });
 
   it('brings any text back as it was', async () => {
-    stage.provider.behave(({ prompt }) => ({ text: `>${prompt}` }));
+    fixture.provider.behave(({ prompt }) => ({ text: `>${prompt}` }));
     for (const text of NAUGHTY) expect((await a.prompt(text)).content).toBe(`>${text}`);
     const messages = await readAll(b, 200);
     expect(messages.map(({ content }) => content)).toEqual(NAUGHTY.flatMap((text) => [text, `>${text}`]));
@@ -98,7 +98,7 @@ describe('history', () => {
   it('shows the model what fits its budget, oldest left out first, and says so', async () => {
     const long = ' some words'.repeat(9_090);
     for (let n = 0; n < 5; n++) await a.prompt(`${n}${long}`);
-    const asked = stage.provider.next();
+    const asked = fixture.provider.next();
     const { events } = await a.prompt('last');
     // 150,000 tokens of 3 bytes: four prompts of 100 kB and the answers between them.
     expect(events[0]).toMatchObject({ TaskStarted: { context: { messages: 9, trimmed: 2 } } });
@@ -118,7 +118,7 @@ describe('sessions', () => {
   it('are listed, the one used last first, each once, own ones only', async () => {
     for (let n = 0; n < 7; n++) {
       await a.prompt('hi', { session_id: `l${n}` });
-      stage.clock.advance(10);
+      fixture.clock.advance(10);
     }
     await a.prompt('hi', { session_id: 'theirs' }, { owner: 'another' });
     const seen = [];
@@ -169,7 +169,7 @@ describe('sessions', () => {
     await readAll(b, 200);
     await b.call(conversationDelete, { session_id: 's' });
     // What counts the owner's tokens and bytes stays; it holds no content.
-    const kept = (await stage.documents()).filter((path) => !/^(usage|storage)\//.test(path));
+    const kept = (await fixture.documents()).filter((path) => !/^(usage|storage)\//.test(path));
     expect(kept).toEqual([]);
     for (let n = 0; n < 15; n++) await b.prompt(`new ${n}`);
     for (const instance of [a, b]) {

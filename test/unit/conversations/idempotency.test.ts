@@ -9,18 +9,18 @@ import { conversationDelete } from '../../../shared/methods/conversation.delete.
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
 
 const DAY_MS = 86_400_000;
 const idempotency_key = 'order-66';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  a = await stage.instance();
+  fixture = await createFixture();
+  a = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 describe('an idempotency key', () => {
   it('makes 50 parallel prompts one model call and 50 equal answers, without a session id too', async () => {
@@ -28,9 +28,9 @@ describe('an idempotency key', () => {
       { session_id: 's', idempotency_key: 'k1' },
       { session_id: undefined, idempotency_key: 'k2' },
     ]) {
-      const before = stage.provider.calls;
+      const before = fixture.provider.calls;
       const answers = await Promise.all(Array.from({ length: 50 }, () => a.prompt('[[chunks 4 every 10]]', params)));
-      expect(stage.provider.calls - before).toBe(1);
+      expect(fixture.provider.calls - before).toBe(1);
       expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1);
     }
   });
@@ -40,7 +40,7 @@ describe('an idempotency key', () => {
     const one = await a.prompt('hi', {}, { requestMetadata });
     const two = await a.prompt('hi', {}, { requestMetadata });
     expect(two).toEqual(one);
-    expect(stage.provider.calls).toBe(1);
+    expect(fixture.provider.calls).toBe(1);
     const tooLong = { idempotencyKey: 'x'.repeat(256) };
     expect(await failure(a.prompt('hi', {}, { requestMetadata: tooLong }))).toMatchObject({ reason: 'invalid_params' });
   });
@@ -56,21 +56,21 @@ describe('an idempotency key', () => {
       const error = await failure(a.prompt('hi', { idempotency_key, ...other }));
       expect(error).toMatchObject({ reason: 'invalid_params', data: { issues: [{ path: 'idempotency_key' }] } });
     }
-    expect(stage.provider.calls).toBe(1);
+    expect(fixture.provider.calls).toBe(1);
   });
 
   it('belongs to its API key', async () => {
     const mine = await a.prompt('hi', { idempotency_key });
     const theirs = await a.prompt('hi', { idempotency_key }, { owner: 'another' });
     expect(theirs.turn_id).not.toBe(mine.turn_id);
-    expect(stage.provider.calls).toBe(2);
+    expect(fixture.provider.calls).toBe(2);
   });
 
   it('is free again when the turn failed, and still tells of a turn that was cancelled', async () => {
     expect(await failure(a.prompt('[[cut]]', { idempotency_key: 'f' }))).toMatchObject({ reason: 'upstream_error' });
-    stage.provider.behave(() => ({ text: 'now it works' }));
+    fixture.provider.behave(() => ({ text: 'now it works' }));
     expect(await a.prompt('[[cut]]', { idempotency_key: 'f' })).toMatchObject({ content: 'now it works' });
-    stage.provider.behave();
+    fixture.provider.behave();
     const running = a.stream('[[hang]]', { session_id: 'c', idempotency_key: 'c' });
     await running.until(isDelta);
     await a.call(conversationCancel, { session_id: 'c' });
@@ -80,19 +80,19 @@ describe('an idempotency key', () => {
   });
 
   it('still tells of a failure that the same prompt would only meet again: parallel or later, one model call', async () => {
-    stage.provider.behave(() => ({ status: 401 }));
+    fixture.provider.behave(() => ({ status: 401 }));
     const ask = () => failure(a.prompt('hello', { idempotency_key: 'refused' }));
     const failures = [...(await Promise.all(Array.from({ length: 20 }, ask))), await ask()];
     expect(new Set(failures.map(({ reason, message, retryable }) => `${reason} ${message} ${retryable}`)).size).toBe(1);
     expect(failures[0]).toMatchObject({ reason: 'upstream_error', retryable: false });
-    expect(stage.provider.requests).toHaveLength(1);
+    expect(fixture.provider.requests).toHaveLength(1);
   });
 
   it('is forgotten after 24 hours, and with its session', async () => {
     const first = await a.prompt('hi', { idempotency_key });
-    stage.clock.advance(DAY_MS - 60_000);
+    fixture.clock.advance(DAY_MS - 60_000);
     expect((await a.prompt('hi', { idempotency_key })).turn_id).toBe(first.turn_id);
-    stage.clock.advance(120_000);
+    fixture.clock.advance(120_000);
     const later = await a.prompt('hi', { idempotency_key });
     expect(later.turn_id).not.toBe(first.turn_id);
     await a.call(conversationDelete, { session_id: 's' });
@@ -118,25 +118,25 @@ describe('a prompt that is tried again under its key', () => {
     expect(await failure(prompt)).toMatchObject({ reason: 'upstream_error', retryable: true });
 
   it('is one message, however often its provider has refused it, on whatever instance', async () => {
-    const b = await stage.instance();
-    stage.provider.behave(refuses);
+    const b = await fixture.instance();
+    fixture.provider.behave(refuses);
     for (const instance of [a, b, a, b]) await is429(instance.prompt('again', { idempotency_key, on_busy: 'queue' }));
-    stage.provider.behave(() => ({ text: 'answer' }));
+    fixture.provider.behave(() => ({ text: 'answer' }));
     const { turn_id } = await b.prompt('again', { idempotency_key, on_busy: 'queue' });
     expect(await read(a)).toEqual([
       { seq: 1, role: 'user', content: 'again', turn_id },
       { seq: 2, role: 'assistant', content: 'answer', turn_id },
     ]);
     expect(await b.prompt('again', { idempotency_key, on_busy: 'queue' })).toMatchObject({ turn_id });
-    expect(stage.provider.requests.at(-1)?.prompt).toBe('again');
+    expect(fixture.provider.requests.at(-1)?.prompt).toBe('again');
   }, 30_000);
 
   it('goes on in the session that its first attempt began', async () => {
-    stage.provider.behave(refuses);
+    fixture.provider.behave(refuses);
     const params = { idempotency_key, session_id: undefined };
     await is429(a.prompt('again', params));
     await is429(a.prompt('again', params));
-    stage.provider.behave(() => ({ text: 'answer' }));
+    fixture.provider.behave(() => ({ text: 'answer' }));
     const { session_id } = await a.prompt('again', params);
     const { conversations } = await a.call(conversationList, {});
     expect(conversations.map((session) => session.session_id)).toEqual([session_id]);
@@ -148,19 +148,19 @@ describe('a prompt that is tried again under its key', () => {
       ['short', 's'],
       ['long '.repeat(20_000), 'l'],
     ] as const) {
-      stage.provider.behave(() => ({ chunks: [text, text], cut: 'end' }));
+      fixture.provider.behave(() => ({ chunks: [text, text], cut: 'end' }));
       await failure(a.prompt('again', { session_id, idempotency_key: session_id }));
       expect(await read(a, session_id)).toMatchObject([{ role: 'user' }, { role: 'assistant' }]);
-      stage.provider.behave(() => ({ text: `whole ${text}` }));
+      fixture.provider.behave(() => ({ text: `whole ${text}` }));
       await a.prompt('again', { session_id, idempotency_key: session_id });
       expect(await read(a, session_id)).toMatchObject([{ content: 'again' }, { seq: 2, content: `whole ${text}` }]);
     }
   }, 30_000);
 
   it('keeps its place when others came between, and is what the model is asked', async () => {
-    stage.provider.behave(refuses);
+    fixture.provider.behave(refuses);
     await is429(a.prompt('first', { idempotency_key }));
-    stage.provider.behave(({ prompt }) => ({ text: `to ${prompt.split(' ').at(-1)}` }));
+    fixture.provider.behave(({ prompt }) => ({ text: `to ${prompt.split(' ').at(-1)}` }));
     await a.prompt('second');
     await a.prompt('first', { idempotency_key });
     expect((await read(a)).map(({ content }) => content)).toEqual([
@@ -175,9 +175,9 @@ describe('a prompt that is tried again under its key', () => {
     const running = a.stream('[[hang]]', { idempotency_key });
     await running.until(isDelta);
     a.line.state = 'down';
-    stage.clock.advance(31_000);
-    stage.provider.behave(() => ({ text: 'answer' }));
-    const b = await stage.instance();
+    fixture.clock.advance(31_000);
+    fixture.provider.behave(() => ({ text: 'answer' }));
+    const b = await fixture.instance();
     // The first retry meets the key of the turn that is lost, and ends that.
     await failure(b.prompt('[[hang]]', { idempotency_key }));
     const { turn_id } = await b.prompt('[[hang]]', { idempotency_key });
@@ -192,15 +192,15 @@ describe('a prompt that is tried again under its key', () => {
     for (const on_busy of ['queue', 'interrupt'] as const) {
       const session_id = `busy-${on_busy}`;
       const params = { session_id, idempotency_key: on_busy, on_busy };
-      stage.provider.behave(refuses);
+      fixture.provider.behave(refuses);
       await is429(a.prompt('again', params));
-      stage.provider.behave(({ prompt }) =>
+      fixture.provider.behave(({ prompt }) =>
         prompt.endsWith('slow') ? { chunks: ['1', '2'], everyMs: 300 } : refuses(),
       );
       const slow = a.stream('slow', { session_id });
       await slow.until(isDelta);
       await Promise.all([is429(a.prompt('again', params)), slow.answer.catch(() => {})]);
-      stage.provider.behave(() => ({ text: 'answer' }));
+      fixture.provider.behave(() => ({ text: 'answer' }));
       await a.prompt('again', params);
       expect((await read(a, session_id)).filter(({ content }) => content === 'again')).toHaveLength(1);
     }
@@ -209,7 +209,7 @@ describe('a prompt that is tried again under its key', () => {
   it('is one message after a restart', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'turns-'));
     const path = join(directory, 'gateway.sqlite');
-    const open = () => createStage({ openStore: (clock) => createEmbeddedStore({ path, clock }) });
+    const open = () => createFixture({ openStore: (clock) => createEmbeddedStore({ path, clock }) });
     const before = await open();
     before.provider.behave(refuses);
     await is429((await before.instance()).prompt('again', { idempotency_key }));
@@ -223,9 +223,9 @@ describe('a prompt that is tried again under its key', () => {
   }, 30_000);
 
   it('is another message with other params', async () => {
-    stage.provider.behave(refuses);
+    fixture.provider.behave(refuses);
     await is429(a.prompt('one', { idempotency_key }));
-    stage.provider.behave(() => ({ text: 'answer' }));
+    fixture.provider.behave(() => ({ text: 'answer' }));
     await a.prompt('two', { idempotency_key });
     expect((await read(a)).map(({ content }) => content)).toEqual(['one', 'two', 'answer']);
   }, 30_000);
@@ -234,7 +234,7 @@ describe('a prompt that is tried again under its key', () => {
 it('a key outlives a restart of the gateway', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'turns-'));
   const path = join(directory, 'gateway.sqlite');
-  const open = () => createStage({ openStore: (clock) => createEmbeddedStore({ path, clock }) });
+  const open = () => createFixture({ openStore: (clock) => createEmbeddedStore({ path, clock }) });
   const before = await open();
   const first = await (await before.instance()).prompt('hi', { idempotency_key });
   await before.close();

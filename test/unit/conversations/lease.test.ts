@@ -17,28 +17,28 @@ import { conversationStatus } from '../../../shared/methods/conversation.status.
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
 import {
-  createStage,
+  createFixture,
+  type Fixture,
   failure,
   type Instance,
   isDelta,
   isTerminal,
-  type Stage,
 } from '../../support/fixtures/conversations.ts';
 
 const EIGHT_HOURS_MS = 8 * 3_600_000;
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 let b: Instance;
 beforeEach(async () => {
-  stage = await createStage({ env: { GATEWAY_LEASE_MS: '2000', GATEWAY_HEARTBEAT_MS: '200' } });
-  a = await stage.instance();
-  b = await stage.instance();
+  fixture = await createFixture({ env: { GATEWAY_LEASE_MS: '2000', GATEWAY_HEARTBEAT_MS: '200' } });
+  a = await fixture.instance();
+  b = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 const stored = async (session: string): Promise<ConversationDocument> => {
-  const [snapshot] = await stage.store.get([conversationRef('default', session)]);
+  const [snapshot] = await fixture.store.get([conversationRef('default', session)]);
   const document = Conversations.read(snapshot);
   if (document === undefined) throw new Error('no such session');
   return document;
@@ -56,11 +56,11 @@ describe('a lease', () => {
   });
 
   it('that has expired is only read by a snapshot and ended by status; its session is free', async () => {
-    stage.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
+    fixture.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
     const running = a.stream('hang', { session_id: 's' });
     await running.until(isDelta);
     a.line.state = 'down';
-    stage.clock.advance(2_001);
+    fixture.clock.advance(2_001);
     const { conversations } = b.services;
     expect(await conversations.snapshot('default', 's', undefined)).toMatchObject({ status: 'running' });
     const { turn } = await stored('s');
@@ -73,22 +73,22 @@ describe('a lease', () => {
     expect(await b.prompt('next')).toMatchObject({ content: 'answer' });
     a.line.state = 'up';
     expect(await failure(running.answer)).toMatchObject({ reason: 'unavailable' });
-    expect(await stage.provider.requests[0]?.done).toMatchObject({ by: 'client' });
+    expect(await fixture.provider.requests[0]?.done).toMatchObject({ by: 'client' });
   });
 
   it('of an owner that died with its clock 8 hours ahead holds the session for a heartbeat or two', async () => {
-    stage.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
-    stage.clock.step(EIGHT_HOURS_MS);
+    fixture.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
+    fixture.clock.step(EIGHT_HOURS_MS);
     const running = a.stream('hang', { session_id: 's' });
     await running.until(isDelta);
     const queued = failure(a.prompt('waits', { session_id: 's', on_busy: 'queue' }));
     await expect.poll(async () => (await stored('s')).queue).toHaveLength(1);
     a.line.state = 'down';
-    stage.clock.step(-EIGHT_HOURS_MS);
+    fixture.clock.step(-EIGHT_HOURS_MS);
     expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ status: 'running' });
     const next = b.prompt('next', { session_id: 's', on_busy: 'queue' });
     await expect.poll(async () => (await stored('s')).turn).toBeNull();
-    stage.clock.advance(31_000);
+    fixture.clock.advance(31_000);
     expect(await next).toMatchObject({ content: 'answer' });
     a.line.state = 'up';
     await failure(running.answer);
@@ -100,7 +100,7 @@ describe('a lease', () => {
     await running.until(isDelta);
     a.line.state = 'down';
     const seen = running.events.length;
-    stage.clock.advance(2_001);
+    fixture.clock.advance(2_001);
     for (const after_seq of [0, 1, seen, seen + 7]) {
       for (const transport of ['http', 'sse'] as const) {
         const streamed: NumberedEvent[] = [];
@@ -119,12 +119,12 @@ describe('a lease', () => {
 
   it('once shown as over stays over: an owner that was only late does not complete the turn', async () => {
     const gate = Promise.withResolvers<void>();
-    stage.provider.behave(() => ({ text: 'late answer', gate: () => gate.promise }));
-    const asked = stage.provider.next();
+    fixture.provider.behave(() => ({ text: 'late answer', gate: () => gate.promise }));
+    const asked = fixture.provider.next();
     const late = a.prompt('slowly');
     await asked;
     a.line.state = 'down';
-    stage.clock.advance(2_001);
+    fixture.clock.advance(2_001);
     const shown = await b.call(conversationStatus, { session_id: 's' });
     expect(shown).toMatchObject({ turn: { status: 'interrupted' } });
     a.line.state = 'up';
@@ -144,7 +144,7 @@ describe('a lease', () => {
   });
 
   it('is not taken for lost because a watch shows something older', async () => {
-    const behind = await createStage({
+    const behind = await createFixture({
       openStore(clock) {
         const store = createEmbeddedStore({ path: ':memory:', clock });
         const watch: Store['watch'] = (ref, listener, onError) => {
@@ -161,14 +161,14 @@ describe('a lease', () => {
 
   it('fences an owner that lost it: nothing it writes later is kept', async () => {
     const gate = Promise.withResolvers<void>();
-    stage.provider.behave(({ prompt }) =>
+    fixture.provider.behave(({ prompt }) =>
       prompt === 'stale' ? { text: 'stale answer', gate: () => gate.promise } : { text: 'answer' },
     );
-    const asked = stage.provider.next();
+    const asked = fixture.provider.next();
     const stale = a.prompt('stale');
     await asked;
     a.line.state = 'down';
-    stage.clock.advance(2_001);
+    fixture.clock.advance(2_001);
     await b.prompt('fresh');
     gate.resolve();
     a.line.state = 'up';
@@ -180,16 +180,16 @@ describe('a lease', () => {
 
   it('of a deleted session gives its owner no hold on the session that took its name', async () => {
     const gate = Promise.withResolvers<void>();
-    stage.provider.behave(({ prompt }) => ({
+    fixture.provider.behave(({ prompt }) => ({
       text: prompt,
       gate: () => (prompt === 'third' ? Promise.resolve() : gate.promise),
     }));
-    const asked = stage.provider.next();
+    const asked = fixture.provider.next();
     const old = a.stream('old');
     await asked;
     a.line.state = 'down';
     await b.call(conversationDelete, { session_id: 's' });
-    const askedAgain = stage.provider.next();
+    const askedAgain = fixture.provider.next();
     const fresh = b.prompt('fresh');
     await askedAgain;
     const turn = (await stored('s')).turn;
@@ -212,7 +212,7 @@ describe('a lease', () => {
     // Either it found its own lease in time, or the caller was told 503 and the session frees itself.
     if (outcome instanceof Error) {
       expect(outcome).toMatchObject({ reason: 'unavailable' });
-      stage.clock.advance(2_001);
+      fixture.clock.advance(2_001);
     } else expect(outcome).toMatchObject({ content: 'You said: hello' });
     expect((await b.prompt('next')).content).toMatch(/next$/);
   });
@@ -235,7 +235,7 @@ describe('a lease', () => {
 });
 
 it('follows a turn to its end although the watch of the store has failed for good', async () => {
-  const follower = await stage.instance();
+  const follower = await fixture.instance();
   // As the SDK's listeners end when they have met too many errors in a row.
   follower.line.watch = (_ref, _listener, onError) => {
     queueMicrotask(() => onError?.(new Error('Exceeded maximum number of retries')));
@@ -280,7 +280,7 @@ describe('a cancel that races the end of its turn', () => {
           const expected = { completed: 'completed', cancelled: 'cancelled' }[answer] ?? 'failed';
           expect(after?.status).toBe(expected);
           expect(running.events.filter(isTerminal)).toHaveLength(1);
-          const [record] = await stage.store.get([Turns.ref(after?.turn_id ?? '')]);
+          const [record] = await fixture.store.get([Turns.ref(after?.turn_id ?? '')]);
           expect(Turns.read(record)?.status).toBe(after?.status);
           expect((await stored(session_id)).turn).toBeNull();
           // A cancel that stopped a running turn, and came before its end, is what its caller sees.

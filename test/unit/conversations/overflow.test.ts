@@ -2,19 +2,19 @@
 // never out of service.
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createStage, failure, type Instance, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  a = await stage.instance();
+  fixture = await createFixture();
+  a = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 /** A provider that counts a token for so many characters of the request and refuses what is more than its window. */
 function limitTo(windowTokens: number, charsPerToken: number): void {
-  stage.provider.behave((request) => {
+  fixture.provider.behave((request) => {
     const tokens = Math.round(JSON.stringify(request.body).length / charsPerToken);
     if (tokens <= windowTokens) return { text: `read ${request.messages} messages` };
     return { status: 400, message: `prompt is too long: ${tokens} tokens > ${windowTokens} maximum` };
@@ -22,9 +22,9 @@ function limitTo(windowTokens: number, charsPerToken: number): void {
 }
 
 async function callsOf(work: () => Promise<unknown>): Promise<number> {
-  const before = stage.provider.calls;
+  const before = fixture.provider.calls;
   await work();
-  return stage.provider.calls - before;
+  return fixture.provider.calls - before;
 }
 
 const words = (count: number): string => 'some words of a chat '.repeat(count);
@@ -62,7 +62,7 @@ it('remembers what the provider took of the conversation, on every instance, for
   await running.answer;
   expect(running.events.some(({ event }) => 'ContextTrimmed' in event)).toBe(true);
   expect((await running.answer).events.map((event) => Object.keys(event)[0])).toContain('ContextTrimmed');
-  const b = await stage.instance();
+  const b = await fixture.instance();
   expect(await callsOf(() => a.prompt('another'))).toBe(1);
   expect(await callsOf(() => b.prompt('one more'))).toBe(1);
   const { context } = startOf(await b.prompt('with another model', { model: 'anthropic/another' }));
@@ -74,9 +74,14 @@ it('remembers what the provider took of the conversation, on every instance, for
 it('keeps a conversation within the window that MODELS names, behind any base URL', async () => {
   const model = 'openai/@cf/some/model';
   const MODELS = JSON.stringify({ [model]: { context_tokens: 8_192 } });
-  const env = { OPENAI_API_KEY: 'k', OPENAI_BASE_URL: `${stage.provider.url}/v1/?api-version=x`, MODEL: model, MODELS };
-  const c = await stage.instance(env);
+  const env = {
+    OPENAI_API_KEY: 'k',
+    OPENAI_BASE_URL: `${fixture.provider.url}/v1/?api-version=x`,
+    MODEL: model,
+    MODELS,
+  };
+  const c = await fixture.instance(env);
   limitTo(8_192, 4);
   for (let turn = 0; turn < 12; turn++) expect(await callsOf(() => c.prompt(`${turn} ${words(150)}`))).toBe(1);
-  expect(stage.provider.requests.at(-1)?.path).toBe('/v1/responses?api-version=x');
+  expect(fixture.provider.requests.at(-1)?.path).toBe('/v1/responses?api-version=x');
 });

@@ -6,21 +6,21 @@ import { conversationHistory } from '../../../shared/methods/conversation.histor
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import {
-  createStage,
+  createFixture,
+  type Fixture,
   failure,
   type Instance,
   isDelta,
   MODEL,
-  type Stage,
 } from '../../support/fixtures/conversations.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  a = await stage.instance();
+  fixture = await createFixture();
+  a = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 const session_id = 's';
 const status = () => a.call(conversationStatus, { session_id });
@@ -40,13 +40,13 @@ describe('the state of a session', () => {
     expect(await status()).toMatchObject({ status: 'idle', session_id, turn: { turn_id, status: 'completed' } });
     expect(await listed()).toMatchObject({ status: 'idle', session_id });
 
-    stage.provider.behave(() => ({ status: 400 }));
+    fixture.provider.behave(() => ({ status: 400 }));
     const { data } = await failure(a.prompt('refused'));
     const failed = { turn_id: data.turn_id, status: 'failed' };
     expect(await status()).toMatchObject({ status: 'failed', turn: failed });
     expect(await listed()).toMatchObject({ status: 'failed' });
 
-    stage.provider.behave(() => ({ hang: 'stream' }));
+    fixture.provider.behave(() => ({ hang: 'stream' }));
     const running = a.stream('slow');
     await running.until(isDelta);
     const started = { status: 'running', started_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT/) };
@@ -59,7 +59,7 @@ describe('the state of a session', () => {
     await failure(running.answer);
     expect(await status()).toMatchObject({ status: 'cancelled', turn: { status: 'cancelled' } });
     expect(await listed()).toMatchObject({ status: 'cancelled' });
-    stage.provider.behave();
+    fixture.provider.behave();
     expect(await a.prompt('still usable')).toMatchObject({ conversation_id });
     expect(await status()).toMatchObject({ status: 'idle' });
   });
@@ -67,7 +67,7 @@ describe('the state of a session', () => {
   it('has model, times, number of messages and usage of the whole session', async () => {
     const first = await a.prompt('one');
     const before = await status();
-    stage.clock.advance(60_000);
+    fixture.clock.advance(60_000);
     const second = await a.prompt('two', { model: 'offline/echo' });
     const after = await status();
     if (!('metadata' in before) || !('metadata' in after)) throw new Error('no session');
@@ -84,7 +84,7 @@ describe('the state of a session', () => {
 
 it('the history has each message with its turn, role and time, and the conversation’s id', async () => {
   const one = await a.prompt('first');
-  stage.clock.advance(60_000);
+  fixture.clock.advance(60_000);
   const two = await a.prompt('second');
   const { conversation_id, messages } = await a.call(conversationHistory, { session_id });
   expect(conversation_id).toBe(one.conversation_id);
@@ -103,7 +103,7 @@ it('instructions reach the model with their own prompt and with no other', async
     ['one', { instructions: 'Answer in rhymes.' }],
     ['two', {}],
   ] as const) {
-    const asked = stage.provider.next();
+    const asked = fixture.provider.next();
     await a.prompt(prompt, params);
     const text = JSON.stringify((await asked).body);
     expect(text.includes('Answer in rhymes.')).toBe('instructions' in params);
@@ -111,7 +111,7 @@ it('instructions reach the model with their own prompt and with no other', async
 });
 
 it('the reasoning of a model is an event of its turn, not a part of the answer', async () => {
-  stage.provider.behave(() => ({ reasoning: 'let me see', text: 'yes' }));
+  fixture.provider.behave(() => ({ reasoning: 'let me see', text: 'yes' }));
   const running = a.stream('think');
   const answer = await running.answer;
   expect(answer.content).toBe('yes');

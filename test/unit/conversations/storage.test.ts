@@ -4,23 +4,23 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../../shared/conversations/records/documents.ts';
 import { StorageTotals, storageRef } from '../../../shared/conversations/storage.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
 
 const BLOCK = 'x'.repeat(300_000);
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 let b: Instance;
 beforeEach(async () => {
-  stage = await createStage({ env: { GATEWAY_STORAGE_MB: '1' } });
-  stage.provider.behave(() => ({ text: 'answer' }));
-  [a, b] = [await stage.instance(), await stage.instance()];
+  fixture = await createFixture({ env: { GATEWAY_STORAGE_MB: '1' } });
+  fixture.provider.behave(() => ({ text: 'answer' }));
+  [a, b] = [await fixture.instance(), await fixture.instance()];
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 const onRecord = async (): Promise<number> => {
   for (const { services } of [a, b]) await services.conversations.ledger.flush();
-  const [snapshot] = await stage.store.get([storageRef('default')]);
+  const [snapshot] = await fixture.store.get([storageRef('default')]);
   return StorageTotals.read(snapshot)?.bytes ?? 0;
 };
 const refused = async (on: Instance, session_id: string) =>
@@ -39,7 +39,7 @@ describe('what an owner keeps', () => {
     }
     expect(await onRecord()).toBe(3 * (300_000 + 'answer'.length + 400));
     await refused(a, 's3');
-    await refused(await stage.instance(), 's3');
+    await refused(await fixture.instance(), 's3');
     expect(await b.prompt('mine is untouched', { session_id: 's3' }, { owner: 'another' })).toBeDefined();
     await b.call(conversationDelete, { session_id: 's1' });
     await onRecord();
@@ -52,7 +52,7 @@ describe('what an owner keeps', () => {
     await a.prompt('warm up', { session_id: 'w' });
     await Promise.all(Array.from({ length: 5 }, (_, n) => a.prompt(BLOCK, { session_id: `p${n}` })));
     await onRecord();
-    for (const [n, on] of [a, await stage.instance(), a].entries()) await refused(on, `q${n}`);
+    for (const [n, on] of [a, await fixture.instance(), a].entries()) await refused(on, `q${n}`);
   });
 
   it('does not keep a paid answer from a caller that asks again', async () => {
@@ -65,19 +65,19 @@ describe('what an owner keeps', () => {
   });
 
   it('counts a turn whose instance died once another has ended it', async () => {
-    stage.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
+    fixture.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
     const running = a.stream('prompt', { session_id: 's' });
     await running.until(isDelta);
     a.line.state = 'down';
-    stage.clock.advance(31_000);
-    stage.provider.behave(() => ({ text: 'answer' }));
+    fixture.clock.advance(31_000);
+    fixture.provider.behave(() => ({ text: 'answer' }));
     await b.prompt('next', { session_id: 's' });
     const bytes = await (async () => {
       await b.services.conversations.ledger.flush();
-      const [snapshot] = await stage.store.get([storageRef('default')]);
+      const [snapshot] = await fixture.store.get([storageRef('default')]);
       return StorageTotals.read(snapshot)?.bytes;
     })();
-    const [snapshot] = await stage.store.get([conversationRef('default', 's')]);
+    const [snapshot] = await fixture.store.get([conversationRef('default', 's')]);
     expect(bytes).toBe(Conversations.read(snapshot)?.stored_bytes);
     expect(bytes).toBeGreaterThanOrEqual('promptnextanswer'.length + 600);
     a.line.state = 'up';
@@ -88,15 +88,15 @@ describe('what an owner keeps', () => {
     await a.prompt(BLOCK, { session_id: 's' });
     await onRecord();
     const ref = conversationRef('default', 's');
-    const [snapshot] = await stage.store.get([ref]);
+    const [snapshot] = await fixture.store.get([ref]);
     const document = Conversations.read(snapshot);
     if (document === undefined) throw new Error('not stored');
     const { stored_bytes, counted_bytes: _, ...older } = document;
-    await stage.store.commit([
+    await fixture.store.commit([
       { ref, data: older },
       { ref: storageRef('default'), delete: true },
     ]);
-    const fresh = await stage.instance();
+    const fresh = await fixture.instance();
     await fresh.prompt('more', { session_id: 's' });
     await fresh.services.conversations.ledger.flush();
     expect(await onRecord()).toBe((stored_bytes ?? 0) + 'moreanswer'.length + 400);

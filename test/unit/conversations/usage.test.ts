@@ -5,15 +5,15 @@ import { conversationCancel } from '../../../shared/methods/conversation.cancel.
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { createTimings } from '../../../shared/timings.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  a = await stage.instance();
+  fixture = await createFixture();
+  a = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 const usageOf = async (instance: Instance, session_id = 's') => {
   const status = await instance.call(conversationStatus, { session_id });
@@ -22,7 +22,7 @@ const usageOf = async (instance: Instance, session_id = 's') => {
 
 describe('usage', () => {
   it('adds up over the turns of a session and the sessions of a key, on all instances', async () => {
-    const b = await stage.instance();
+    const b = await fixture.instance();
     const one = await a.prompt('one');
     const two = await b.prompt('two');
     const three = await b.prompt('three', { session_id: 't' });
@@ -50,7 +50,7 @@ describe('usage', () => {
 describe('a daily budget', () => {
   it('refuses the prompt after the one that used it up, until midnight UTC, on every instance', async () => {
     const env = { GATEWAY_DAILY_TOKENS: '10' };
-    const [c, d] = [await stage.instance(env), await stage.instance(env)];
+    const [c, d] = [await fixture.instance(env), await fixture.instance(env)];
     await c.prompt('[[say a long enough answer to use the budget up]]');
     const error = await failure(c.prompt('more'));
     expect(error).toMatchObject({ reason: 'rate_limited', retryable: true });
@@ -58,45 +58,45 @@ describe('a daily budget', () => {
     await c.services.conversations.ledger.flush();
     expect(await failure(d.prompt('more'))).toMatchObject({ reason: 'rate_limited' });
     expect(await d.prompt('mine is untouched', { session_id: 'x' }, { owner: 'another' })).toBeDefined();
-    stage.clock.advance(error.retryAfterMs ?? 0);
+    fixture.clock.advance(error.retryAfterMs ?? 0);
     expect(await d.prompt('a new day')).toMatchObject({ type: 'ai_response' });
   });
 
   it('does not keep a paid answer from who asks again with its idempotency key', async () => {
-    const c = await stage.instance({ GATEWAY_DAILY_TOKENS: '10' });
+    const c = await fixture.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const params = { idempotency_key: 'k' };
     const paid = await c.prompt('[[say a long enough answer to use the budget up]]', params);
     expect(await c.prompt('[[say a long enough answer to use the budget up]]', params)).toEqual(paid);
     expect(await failure(c.prompt('more', { idempotency_key: 'l' }))).toMatchObject({ reason: 'rate_limited' });
-    expect(stage.provider.calls).toBe(1);
+    expect(fixture.provider.calls).toBe(1);
   });
 
   it('that a clock 400 days ahead has used up is there once it is right; no refusal lasts longer than a day', async () => {
-    const c = await stage.instance({ GATEWAY_DAILY_TOKENS: '10' });
+    const c = await fixture.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const aheadMs = 400 * 86_400_000;
-    stage.clock.step(aheadMs);
+    fixture.clock.step(aheadMs);
     await c.prompt('[[say a long enough answer to use the budget up]]');
     expect((await failure(c.prompt('more'))).retryAfterMs).toBeLessThanOrEqual(86_400_000);
     await c.services.conversations.ledger.flush();
-    stage.clock.step(-aheadMs);
+    fixture.clock.step(-aheadMs);
     await c.prompt('[[say a long enough answer to use the budget up]]', { session_id: 't' });
     expect((await failure(c.prompt('more'))).retryAfterMs).toBeLessThanOrEqual(86_400_000);
   });
 
   it('is overshot by at most the turns in flight', async () => {
-    const c = await stage.instance({ GATEWAY_DAILY_TOKENS: '10' });
+    const c = await fixture.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const prompts = Array.from({ length: 5 }, (_, n) =>
       c.prompt('[[delay 50]] [[say twelve tokens or more of an answer]]', { session_id: `p${n}` }),
     );
     await Promise.all(prompts);
-    expect(stage.provider.calls).toBe(5);
+    expect(fixture.provider.calls).toBe(5);
     for (let n = 0; n < 5; n++) expect(await failure(c.prompt('more'))).toMatchObject({ reason: 'rate_limited' });
-    expect(stage.provider.calls).toBe(5);
+    expect(fixture.provider.calls).toBe(5);
   });
 
   it('costs a prompt no commit of its own, and no read where there is none', async () => {
     // No heartbeat falls into the test: on a busy machine one that meets a turn's end reads its document.
-    const c = await stage.instance({ GATEWAY_LEASE_MS: '600000', GATEWAY_HEARTBEAT_MS: '300000' });
+    const c = await fixture.instance({ GATEWAY_LEASE_MS: '600000', GATEWAY_HEARTBEAT_MS: '300000' });
     await c.prompt('warm up');
     await c.services.conversations.ledger.flush();
     c.counted.reset();
@@ -159,11 +159,11 @@ describe("a duplicate's timings", () => {
 describe('without its watch', () => {
   it('an owner hears of a cancel by its heartbeat', async () => {
     // A lease that outlasts the test: nothing but the heartbeat can tell it.
-    const deaf = await stage.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '600000' });
+    const deaf = await fixture.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '600000' });
     deaf.line.watch = () => () => {};
     const running = deaf.stream('[[hang]]');
     await running.until(isDelta);
-    const asked = stage.provider.requests.at(-1);
+    const asked = fixture.provider.requests.at(-1);
     await a.call(conversationCancel, { session_id: 's' });
     expect(await asked?.done).toMatchObject({ by: 'client' });
     expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });

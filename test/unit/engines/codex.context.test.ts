@@ -3,17 +3,17 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Toolset } from '../../../shared/engines/engine.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
-import { byPrompt, type Stage, saidIn, setUpStage, startConversation } from '../../support/fixtures/codex.ts';
+import { byPrompt, type Fixture, saidIn, setUpFixture, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('codex', 'the context of a codex turn', () => {
-  let stage: Stage;
-  let engine: ReturnType<Stage['machine']>;
+  let fixture: Fixture;
+  let engine: ReturnType<Fixture['machine']>;
   beforeAll(async () => {
-    stage = await setUpStage();
-    engine = stage.machine();
+    fixture = await setUpFixture();
+    engine = fixture.machine();
   });
-  afterAll(() => stage.close());
+  afterAll(() => fixture.close());
 
   it('has no blank message, instructions or result of a tool', async () => {
     const conversation = startConversation();
@@ -30,8 +30,8 @@ describeWith('codex', 'the context of a codex turn', () => {
     };
     const { outcome } = await conversation.ask(engine, 'tool {}', { instructions: ' ', tools });
     expect(outcome.content).toBe('(no output)');
-    expect(saidIn(stage.api.requests.at(-1))).toEqual(['hello', 'hi', 'tool {}']);
-    expect(stage.api.requests.at(-1)?.input.filter(({ text }) => text.trim() === '' && text !== '')).toEqual([]);
+    expect(saidIn(fixture.api.requests.at(-1))).toEqual(['hello', 'hi', 'tool {}']);
+    expect(fixture.api.requests.at(-1)?.input.filter(({ text }) => text.trim() === '' && text !== '')).toEqual([]);
   });
 
   it('loses its oldest messages in a new thread until the model takes it, and goes on from there', async () => {
@@ -43,7 +43,7 @@ describeWith('codex', 'the context of a codex turn', () => {
       );
     }
     const words = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
-    stage.api.behave((request) =>
+    fixture.api.behave((request) =>
       saidIn(request).join('').length > 5_000 ? { status: 400, message: words } : byPrompt(request),
     );
     const { events, outcome } = await conversation.ask(engine, 'and now?');
@@ -51,15 +51,15 @@ describeWith('codex', 'the context of a codex turn', () => {
     const trims = trimsOf(events);
     expect(trims.length).toBeGreaterThan(0);
     expect(trims.at(-1)?.trimmed).toBeGreaterThan(4);
-    const from = stage.api.requests.length;
+    const from = fixture.api.requests.length;
     await conversation.ask(engine, 'and then?');
-    expect(stage.api.requests.length - from).toBe(1);
-    expect(saidIn(stage.api.requests.at(-1)).slice(-3)).toEqual(['and now?', 'You said: and now?', 'and then?']);
+    expect(fixture.api.requests.length - from).toBe(1);
+    expect(saidIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['and now?', 'You said: and now?', 'and then?']);
   });
 
   it('ends with an error that says so when the prompt alone is too long, and the session goes on', async () => {
     const conversation = startConversation();
-    stage.api.behave((request) =>
+    fixture.api.behave((request) =>
       request.prompt.length > 1_000
         ? { status: 400, message: 'prompt is too long: 9 tokens > 8000 maximum' }
         : { text: 'ok' },
@@ -72,18 +72,18 @@ describeWith('codex', 'the context of a codex turn', () => {
 
   it('is not asked again once the turn has run a command: the turn ends with an error that says so', async () => {
     const words = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
-    stage.api.behave((request) =>
+    fixture.api.behave((request) =>
       request.toolOutput === undefined
         ? { call: 'exec_command', args: { cmd: 'true' } }
         : { status: 400, message: words },
     );
     const conversation = startConversation();
     conversation.messages.push({ role: 'user', content: 'hello' }, { role: 'assistant', content: 'hi' });
-    const from = stage.api.requests.length;
+    const from = fixture.api.requests.length;
     const error = await conversation.fail(engine, 'look around');
     expect(error).toMatchObject({ retryable: false, data: { detail: 'context_overflow' } });
     expect(error.message).toMatch(/^The context of the model was full before its answer was complete \(OpenAI: Your/);
-    expect(stage.api.requests.length - from).toBe(2);
+    expect(fixture.api.requests.length - from).toBe(2);
   });
 });
 

@@ -7,23 +7,23 @@ import {
   byPrompt,
   type Conversation,
   descendants,
-  type Stage,
+  type Fixture,
   saidIn,
-  setUpStage,
+  setUpFixture,
   startConversation,
 } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('codex', 'a codex turn that does not complete', () => {
-  let stage: Stage;
-  let engine: ReturnType<Stage['machine']>;
+  let fixture: Fixture;
+  let engine: ReturnType<Fixture['machine']>;
   let conversation: Conversation;
   beforeAll(async () => {
-    stage = await setUpStage();
-    engine = stage.machine();
+    fixture = await setUpFixture();
+    engine = fixture.machine();
     conversation = startConversation();
   });
-  afterAll(() => stage.close());
+  afterAll(() => fixture.close());
 
   const NO = { reason: 'upstream_error', retryable: false };
   const AGAIN = { reason: 'upstream_error', retryable: true };
@@ -55,7 +55,7 @@ describeWith('codex', 'a codex turn that does not complete', () => {
   });
 
   it('refuses a provider that cannot be reached, and keeps the session usable', async () => {
-    const away = stage.machine({ baseUrls: { gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' } });
+    const away = fixture.machine({ baseUrls: { gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' } });
     const error = await startConversation('key-away').fail(away, 'hello');
     expect(error).toMatchObject({ ...AGAIN, message: 'OpenAI could not be reached' });
     await away.close();
@@ -64,18 +64,18 @@ describeWith('codex', 'a codex turn that does not complete', () => {
 
   it('closes the provider’s socket when the turn is cancelled, and the session goes on', async () => {
     const controller = new AbortController();
-    stage.api.behave(() => ({ text: ['one ', 'two '], gate: new Promise(() => {}) }));
-    const arrived = stage.api.next();
+    fixture.api.behave(() => ({ text: ['one ', 'two '], gate: new Promise(() => {}) }));
+    const arrived = fixture.api.next();
     const failed = conversation.fail(engine, 'count', {}, controller.signal);
     const request = await arrived;
     const reason = new RpcError('cancelled');
     controller.abort(reason);
     expect(await failed).toBe(reason);
     expect(await request.ended).toBe('client');
-    stage.api.behave(byPrompt);
+    fixture.api.behave(byPrompt);
     conversation.messages.push({ role: 'assistant', content: 'one two ' });
     await conversation.ask(engine, 'and then?');
-    expect(saidIn(stage.api.requests.at(-1)).slice(-3)).toEqual(['count', 'one two ', 'and then?']);
+    expect(saidIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['count', 'one two ', 'and then?']);
   });
 
   it('stops a running command with its turn', async () => {
@@ -90,26 +90,26 @@ describeWith('codex', 'a codex turn that does not complete', () => {
   });
 
   it('ends the turn, not the gateway, when the process is killed; the next turn starts a new one', async () => {
-    stage.api.behave(() => ({ text: 'never', gate: new Promise(() => {}) }));
-    const arrived = stage.api.next();
+    fixture.api.behave(() => ({ text: 'never', gate: new Promise(() => {}) }));
+    const arrived = fixture.api.next();
     const failed = conversation.fail(engine, 'die');
     await arrived;
     const [pid] = appServers();
     expect(pid).toBeDefined();
     process.kill(pid ?? 0, 'SIGKILL');
     expect(await failed).toMatchObject({ reason: 'upstream_error', message: 'Codex ended during the turn' });
-    stage.api.behave(byPrompt);
+    fixture.api.behave(byPrompt);
     await conversation.ask(engine, 'alive?');
-    expect(saidIn(stage.api.requests.at(-1))).toEqual(
+    expect(saidIn(fixture.api.requests.at(-1))).toEqual(
       expect.arrayContaining(['still there?', 'count', 'die', 'alive?']),
     );
   });
 
   it('does not start for a turn that is cancelled already', async () => {
-    const requests = stage.api.requests.length;
+    const requests = fixture.api.requests.length;
     const reason = new RpcError('cancelled');
     expect(await conversation.fail(engine, 'too late', {}, AbortSignal.abort(reason))).toBe(reason);
-    expect(stage.api.requests.length).toBe(requests);
+    expect(fixture.api.requests.length).toBe(requests);
   });
 
   it('leaves no process behind when it is closed', async () => {

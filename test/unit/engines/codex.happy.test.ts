@@ -10,9 +10,9 @@ import type { EngineEvent } from '../../../shared/turn-events.ts';
 import {
   API_KEY,
   type Conversation,
+  type Fixture,
   MODEL,
-  type Stage,
-  setUpStage,
+  setUpFixture,
   startConversation,
 } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
@@ -21,15 +21,15 @@ import { EXPECTED, PROBE } from '../sandbox/probe.ts';
 const SIZE = { cols: 80, rows: 24 };
 
 describeWith('codex', 'the codex engine', () => {
-  let stage: Stage;
-  let engine: ReturnType<Stage['machine']>;
+  let fixture: Fixture;
+  let engine: ReturnType<Fixture['machine']>;
   let conversation: Conversation;
   beforeAll(async () => {
-    stage = await setUpStage();
-    engine = stage.machine();
+    fixture = await setUpFixture();
+    engine = fixture.machine();
     conversation = startConversation();
   });
-  afterAll(() => stage.close());
+  afterAll(() => fixture.close());
 
   const run = async (command: string): Promise<string> =>
     (await conversation.ask(engine, `run ${command}`)).outcome.content;
@@ -48,7 +48,7 @@ describeWith('codex', 'the codex engine', () => {
       model: MODEL,
       finishReason: 'stop',
     });
-    expect(stage.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${API_KEY}`, model: 'gpt-6.1-sol' });
+    expect(fixture.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${API_KEY}`, model: 'gpt-6.1-sol' });
   });
 
   it('runs the command of the model, tells it, and adds up the tokens of both calls', async () => {
@@ -95,7 +95,7 @@ describeWith('codex', 'the codex engine', () => {
   });
 
   it('gives commands no key, no look at Codex’s own files or processes, and no network', async () => {
-    const { port } = new URL(stage.api.url);
+    const { port } = new URL(fixture.api.url);
     const told = await run(
       `env; cat /proc/*/cmdline; ls /proc/*/root/dev/shm/codex; ls -R /dev/shm /tmp; bash -c 'echo > /dev/tcp/127.0.0.1/${port}'`,
     );
@@ -108,7 +108,7 @@ describeWith('codex', 'the codex engine', () => {
   it.each(['key-a', 'key-b'])('holds commands in the same filter as all others: %s', async (keyId) => {
     const terminals = await Promise.all(
       ['key-a', 'key-b'].map((owner) =>
-        openPty(SIZE, (tty) => stage.sandbox.attach({ keyId: owner, argv: ['cat'] }, tty)),
+        openPty(SIZE, (tty) => fixture.sandbox.attach({ keyId: owner, argv: ['cat'] }, tty)),
       ),
     );
     const { outcome } = await startConversation(keyId).ask(engine, `run ${PROBE}`);
@@ -125,7 +125,7 @@ describeWith('codex', 'the codex engine', () => {
   });
 
   it('does not let the machine’s disk be read', async () => {
-    const told = await run(`ls ${process.cwd()} ${stage.directory} /root /home /var/lib; cat /etc/shadow`);
+    const told = await run(`ls ${process.cwd()} ${fixture.directory} /root /home /var/lib; cat /etc/shadow`);
     expect(told).not.toContain('package.json');
     expect(told).not.toContain('root:');
     expect(told).not.toContain('workspaces');
@@ -140,9 +140,9 @@ describeWith('codex', 'the codex engine', () => {
   it('does not start what a configuration in the workspace names', async () => {
     const sandboxed = { keyId: 'key-b', argv: ['/bin/sh', '-c', EVIL] } as const;
     const signal = new AbortController().signal;
-    await stage.sandbox.run(sandboxed, { signal, timeoutMs: 10_000, outputBytesMax: 1_000 });
+    await fixture.sandbox.run(sandboxed, { signal, timeoutMs: 10_000, outputBytesMax: 1_000 });
     await startConversation('key-b').ask(engine, 'hello');
-    const left = await stage.sandbox.run(
+    const left = await fixture.sandbox.run(
       { keyId: 'key-b', argv: ['ls'] },
       { signal, timeoutMs: 10_000, outputBytesMax: 1_000 },
     );
@@ -150,17 +150,17 @@ describeWith('codex', 'the codex engine', () => {
   });
 
   it('writes the key nowhere', () => {
-    const files = filesBelow(stage.directory);
+    const files = filesBelow(fixture.directory);
     expect(files.length).toBeGreaterThan(5);
     expect(files.filter((file) => readFileSync(file).includes(API_KEY))).toEqual([]);
-    const saved = [...stage.state.saved.values()].map((bytes) => zstdDecompressSync(bytes).toString());
+    const saved = [...fixture.state.saved.values()].map((bytes) => zstdDecompressSync(bytes).toString());
     expect(saved.length).toBeGreaterThan(0);
     expect(saved.filter((text) => text.includes(API_KEY))).toEqual([]);
   });
 
   it('runs the tools of the session itself, tells them, and knows them when the session goes elsewhere', async () => {
     const talk = startConversation();
-    const there = stage.machine();
+    const there = fixture.machine();
     const turn = { tools: TOOLS };
     const { events, outcome } = await talk.ask(engine, 'tool {"text":"hi"}', turn);
     expect(outcome.content).toBe('tests said hi');
@@ -178,7 +178,7 @@ describeWith('codex', 'the codex engine', () => {
 
   it('puts a blank line between two messages of one turn', async () => {
     let step = 0;
-    stage.api.behave((request) => {
+    fixture.api.behave((request) => {
       if (request.toolOutput !== undefined) return { text: 'done' };
       return step++ === 0 ? { texts: 'I will look.', call: 'exec_command', args: { cmd: 'true' } } : { text: '' };
     });

@@ -6,47 +6,47 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Launcher } from '../../../shared/engines/codex/server/launcher.ts';
-import { descendants, type Stage, setUpStage, startConversation } from '../../support/fixtures/codex.ts';
+import { descendants, type Fixture, setUpFixture, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('strace', 'an app-server, traced', () => {
-  let stage: Stage;
+  let fixture: Fixture;
   beforeAll(async () => {
-    stage = await setUpStage();
+    fixture = await setUpFixture();
   });
-  afterAll(() => stage.close());
+  afterAll(() => fixture.close());
 
   it('connects to the relay to the provider and to nothing else, from its start to its end', async () => {
     const traces: string[] = [];
     const traced: Launcher = {
       async spawn(spec, options) {
         const argv = ['/bin/sh', '-c', WAIT, 'wait', ...spec.argv] as const;
-        const child = await stage.sandbox.spawn({ ...spec, argv: [...argv] }, options);
+        const child = await fixture.sandbox.spawn({ ...spec, argv: [...argv] }, options);
         await once(child.stderr, 'data');
         const [pid] = descendants(
           (line) => line[0] === '/bin/sh' && line.includes('wait') && line.includes('app-server'),
         );
-        traces.push(join(stage.directory, `trace-${pid}`));
+        traces.push(join(fixture.directory, `trace-${pid}`));
         await attach(String(pid), traces.at(-1) ?? '');
-        const [fifo = ''] = filesBelow(stage.directory, 'traced');
+        const [fifo = ''] = filesBelow(fixture.directory, 'traced');
         await writeFile(fifo, 'go\n');
         rmSync(fifo);
         return child;
       },
     };
-    const engine = stage.machine({ launcher: traced });
+    const engine = fixture.machine({ launcher: traced });
     const conversation = startConversation();
     await conversation.ask(engine, 'run echo hello');
     await conversation.ask(engine, 'bye');
-    const [configuration = ''] = filesBelow(stage.directory, 'config.toml');
+    const [configuration = ''] = filesBelow(fixture.directory, 'config.toml');
     const { port } = new URL(/base_url = "([^"]+)"/.exec(readFileSync(configuration, 'utf8'))?.[1] ?? '');
     await engine.close();
     const trace = traces.map((file) => readFileSync(file, 'utf8')).join('');
     const reached = trace.split('\n').filter((line) => /(connect|sendto|sendmsg)\(.*sin6?_port/.test(line));
     expect(reached.length).toBeGreaterThan(0);
     expect(reached.filter((line) => !line.includes(`sin_port=htons(${port})`))).toEqual([]);
-    expect(stage.api.strays).toEqual([]);
-    expect(stage.api.requests.map(({ path }) => path)).toEqual(Array(3).fill('/v1/responses'));
+    expect(fixture.api.strays).toEqual([]);
+    expect(fixture.api.requests.map(({ path }) => path)).toEqual(Array(3).fill('/v1/responses'));
   });
 });
 

@@ -4,23 +4,23 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { appServers, type Stage, saidIn, setUpStage, startConversation } from '../../support/fixtures/codex.ts';
+import { appServers, type Fixture, saidIn, setUpFixture, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('codex', 'a conversation with Codex', () => {
-  let stage: Stage;
-  let here: ReturnType<Stage['machine']>;
-  let there: ReturnType<Stage['machine']>;
+  let fixture: Fixture;
+  let here: ReturnType<Fixture['machine']>;
+  let there: ReturnType<Fixture['machine']>;
   beforeAll(async () => {
-    stage = await setUpStage();
-    here = stage.machine();
-    there = stage.machine();
+    fixture = await setUpFixture();
+    here = fixture.machine();
+    there = fixture.machine();
   });
-  afterAll(() => stage.close());
+  afterAll(() => fixture.close());
 
   /** Tool calls and their outputs that the model was shown last. */
   const callsShown = (): number =>
-    stage.api.requests.at(-1)?.input.filter(({ type }) => type === 'function_call_output').length ?? -1;
+    fixture.api.requests.at(-1)?.input.filter(({ type }) => type === 'function_call_output').length ?? -1;
 
   it('goes on in another CODEX_HOME after kill -9, with what its tools said', async () => {
     const conversation = startConversation();
@@ -29,13 +29,13 @@ describeWith('codex', 'a conversation with Codex', () => {
     process.kill(pid ?? 0, 'SIGKILL');
     await conversation.ask(there, 'what did it print?');
     expect(callsShown()).toBe(1);
-    expect(saidIn(stage.api.requests.at(-1)).at(0)).toBe('run echo remember me');
-    expect(saidIn(stage.api.requests.at(-1)).at(-1)).toBe('what did it print?');
+    expect(saidIn(fixture.api.requests.at(-1)).at(0)).toBe('run echo remember me');
+    expect(saidIn(fixture.api.requests.at(-1)).at(-1)).toBe('what did it print?');
   });
 
   it('goes on where everything was prepared before the first turn, and nothing of it is left in the end', async () => {
-    const directory = join(stage.directory, 'warmed');
-    const warmed = stage.machine({ directory });
+    const directory = join(fixture.directory, 'warmed');
+    const warmed = fixture.machine({ directory });
     const conversation = startConversation();
     await conversation.ask(here, 'run echo remember me');
     await warmed.warm();
@@ -44,7 +44,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(readdirSync(directory).filter((name) => /^(template|home)-/.test(name))).toHaveLength(2);
     await warmed.close();
     expect(readdirSync(directory)).toEqual(['tools']);
-    expect(stage.warnings).toEqual([]);
+    expect(fixture.warnings).toEqual([]);
   });
 
   it('goes back and forth between machines', async () => {
@@ -54,7 +54,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     await conversation.ask(here, 'run echo 3');
     await conversation.ask(there, 'four');
     expect(callsShown()).toBe(3);
-    const prompts = saidIn(stage.api.requests.at(-1)).filter((text) => /^(run|four)/.test(text));
+    const prompts = saidIn(fixture.api.requests.at(-1)).filter((text) => /^(run|four)/.test(text));
     expect(prompts).toEqual(['run echo 1', 'run echo 2', 'run echo 3', 'four']);
   });
 
@@ -66,7 +66,9 @@ describeWith('codex', 'a conversation with Codex', () => {
     await conversation.ask(here, 'codex 2');
     conversation.messages.push({ role: 'user', content: 'direct 3' }, { role: 'assistant', content: 'answer 3' });
     await conversation.ask(there, 'codex 3');
-    expect(saidIn(stage.api.requests.at(-1))).toEqual(conversation.messages.slice(0, -1).map(({ content }) => content));
+    expect(saidIn(fixture.api.requests.at(-1))).toEqual(
+      conversation.messages.slice(0, -1).map(({ content }) => content),
+    );
   });
 
   it.each([
@@ -81,12 +83,12 @@ describeWith('codex', 'a conversation with Codex', () => {
   ])('starts from the messages when the saved thread %s', async (_, damage) => {
     const conversation = startConversation();
     await conversation.ask(here, 'first');
-    const { saved } = stage.state;
+    const { saved } = fixture.state;
     const damaged = damage(saved.get(conversation.id) ?? Buffer.of());
     if (damaged === undefined) saved.delete(conversation.id);
     else saved.set(conversation.id, damaged);
     await conversation.ask(there, 'second');
-    expect(saidIn(stage.api.requests.at(-1))).toEqual(['first', 'You said: first', 'second']);
+    expect(saidIn(fixture.api.requests.at(-1))).toEqual(['first', 'You said: first', 'second']);
   });
 
   it('starts anew from what still fits when the thread is older than all of it', async () => {
@@ -94,13 +96,13 @@ describeWith('codex', 'a conversation with Codex', () => {
     await conversation.ask(here, 'old');
     conversation.messages.splice(0, 2, { role: 'user', content: 'late' }, { role: 'assistant', content: 'later' });
     await conversation.ask(here, 'now', { trimmed: 40 });
-    expect(saidIn(stage.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
+    expect(saidIn(fixture.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
   });
 
   it('gives instructions for the turns they were given for', async () => {
     const conversation = startConversation();
     const instructed = (): string[] =>
-      stage.api.requests.at(-1)?.input.flatMap(({ role, text }) => (role === 'developer' ? [text] : [])) ?? [];
+      fixture.api.requests.at(-1)?.input.flatMap(({ role, text }) => (role === 'developer' ? [text] : [])) ?? [];
     await conversation.ask(here, 'one', { instructions: 'Answer in rhymes.' });
     expect(instructed().at(-1)).toBe('Answer in rhymes.');
     await conversation.ask(here, 'two', { instructions: 'Answer in rhymes.' });
@@ -121,7 +123,7 @@ describeWith('codex', 'a conversation with Codex', () => {
       [there, 'codex/gpt-5.5'],
     ] as const) {
       await conversation.ask(machine, 'which?', { model });
-      models.push(`codex/${stage.api.requests.at(-1)?.model}`);
+      models.push(`codex/${fixture.api.requests.at(-1)?.model}`);
     }
     const [sol, other] = ['codex/gpt-6.1-sol', 'codex/gpt-5.5'];
     expect(models).toEqual([sol, other, other, sol, other, other]);
@@ -132,13 +134,13 @@ describeWith('codex', 'a conversation with Codex', () => {
     await conversation.ask(here, 'ours');
     const credential = { provider: 'openai', token: () => 'sk-of-the-caller' } as const;
     await conversation.ask(here, 'mine', { credential });
-    expect(stage.api.requests.at(-1)?.authorization).toBe('Bearer sk-of-the-caller');
+    expect(fixture.api.requests.at(-1)?.authorization).toBe('Bearer sk-of-the-caller');
     const claims = Buffer.from('{"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}').toString('base64url');
     const token = `e30.${claims}.x`;
     await conversation.ask(here, 'chatgpt', { credential: { provider: 'chatgpt', token: () => token } });
-    expect(stage.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${token}`, account: 'acc-1' });
-    expect(stage.api.requests.at(-1)?.path).toBe('/chatgpt/v1/responses');
-    expect(saidIn(stage.api.requests.at(-1)).filter((text) => !text.startsWith('You'))).toEqual([
+    expect(fixture.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${token}`, account: 'acc-1' });
+    expect(fixture.api.requests.at(-1)?.path).toBe('/chatgpt/v1/responses');
+    expect(saidIn(fixture.api.requests.at(-1)).filter((text) => !text.startsWith('You'))).toEqual([
       'ours',
       'mine',
       'chatgpt',

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { startModelProvider } from '../../support/fakes/model-provider.ts';
-import { createCloudStage, listen } from '../../support/fixtures/forward.ts';
+import { createCloudFixture, listen } from '../../support/fixtures/forward.ts';
 import { createMcpListener } from '../../support/mcp-listener.ts';
 import { describeWith } from '../../support/requirements.ts';
 
@@ -15,7 +15,7 @@ const PROMPT = '[[tool modern__add {"a": 2, "b": 40}]] add them';
 describe('a session with MCP servers on the companion', async () => {
   const provider = await startModelProvider();
   const server = await listen(createMcpListener('modern'));
-  const cloud = await createCloudStage({
+  const cloud = await createCloudFixture({
     ANTHROPIC_API_KEY: 'test',
     ANTHROPIC_BASE_URL: provider.url,
     MODEL,
@@ -76,7 +76,7 @@ describe('a session with MCP servers on the companion', async () => {
 
 describeWith('bubblewrap', 'a session with a terminal on the companion', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'held-'));
-  const cloud = await createCloudStage({ GATEWAY_DATA_DIR: directory, PATH: process.env.PATH });
+  const cloud = await createCloudFixture({ GATEWAY_DATA_DIR: directory, PATH: process.env.PATH });
   afterAll(async () => {
     await cloud.close();
     await rm(directory, { recursive: true, force: true });

@@ -18,7 +18,7 @@ import { deploymentList } from '../../../shared/methods/deployment.list.ts';
 import { eventsList } from '../../../shared/methods/events.list.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import { sweep } from '../../../shared/webhooks/sweep.ts';
-import { createStage, failure, type Instance, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
 import { DOCUMENT_TYPES } from '../../support/fixtures/document-types.ts';
 
 const STORES = join(import.meta.dirname, '../../support/fixtures/stores');
@@ -28,14 +28,14 @@ describe.each(versions.map(({ name }) => name))('a store of version %s', (versio
   const expected = JSON.parse(readFileSync(join(STORES, version, 'expected.json'), 'utf8'));
   const signal = AbortSignal.timeout(30_000);
   let directory: string;
-  let stage: Stage;
+  let fixture: Fixture;
   let a: Instance;
 
   beforeEach(async () => {
     directory = mkdtempSync(join(tmpdir(), 'released-'));
     cpSync(join(STORES, version), directory, { recursive: true });
     chmodSync(join(directory, 'login.key'), 0o600);
-    stage = await createStage({
+    fixture = await createFixture({
       openStore(clock) {
         // The store is as old as it was when its version ended.
         const { now } = clock;
@@ -45,11 +45,11 @@ describe.each(versions.map(({ name }) => name))('a store of version %s', (versio
       },
       env: { GATEWAY_DATA_DIR: directory, GATEWAY_LIMITS: '100/minute,1000/hour,10000/day', OPENAI_API_KEY: 'sk-test' },
     });
-    stage.provider.behave(() => ({ text: 'answer' }));
-    a = await stage.instance();
+    fixture.provider.behave(() => ({ text: 'answer' }));
+    a = await fixture.instance();
   });
   afterEach(async () => {
-    await stage.close();
+    await fixture.close();
     rmSync(directory, { recursive: true });
   });
 
@@ -89,13 +89,13 @@ describe.each(versions.map(({ name }) => name))('a store of version %s', (versio
     const { message, data } = expected.refused;
     const { reason, turn_id } = data;
     expect(await failure(a.prompt('Hello', params))).toMatchObject({ message, reason, data: { turn_id } });
-    expect(stage.provider.calls).toBe(0);
+    expect(fixture.provider.calls).toBe(0);
     const resumed = await a.call(conversationResume, { session_id: 'talk', turn_id: expected.answered.turn_id });
     expect(resumed).toMatchObject({ status: 'completed' });
   });
 
   it('ends the turn that was killed, and its session goes on', async () => {
-    stage.clock.advance(31_000);
+    fixture.clock.advance(31_000);
     await a.prompt('and now?', { session_id: 'killed' });
     const { messages } = await historyOf('killed');
     expect(messages.map(({ role }) => role)).toEqual(['user', 'assistant', 'user', 'assistant']);
@@ -119,7 +119,7 @@ describe.each(versions.map(({ name }) => name))('a store of version %s', (versio
     expect(events.slice(1)).toMatchObject(expected.listed.events);
     expect(events[0]).toMatchObject({ event_id: expected.unpublished, status: 'recorded' });
     expect((await a.call(deploymentList, {})).deployments).toMatchObject([{ service: 'wrapper', version: 'v2' }]);
-    stage.clock.advance(31_000);
+    fixture.clock.advance(31_000);
     expect(await sweep(a.services)).toEqual({ published: 1, failed: 0, lost: 0 });
     expect((await a.call(eventsList, {})).events[0]).toMatchObject({ status: 'sent' });
   });
@@ -127,9 +127,9 @@ describe.each(versions.map(({ name }) => name))('a store of version %s', (versio
   it('opens its logins, tickets and records of Codex threads', async () => {
     const login = await a.services.logins.use('default', expected.login.session_id, signal);
     expect([login.provider, login.token()]).toEqual(['openai', 'sk-of-a-caller']);
-    const digest = await redeemTicket({ store: stage.store, clock: stage.clock }, expected.ticket.ticket);
+    const digest = await redeemTicket({ store: fixture.store, clock: fixture.clock }, expected.ticket.ticket);
     expect(Buffer.from(digest)).toEqual(createHash('sha256').update('dev-key').digest());
-    const rollout = await createRollouts(stage.store, stage.clock).load('conv_codex', { signal });
+    const rollout = await createRollouts(fixture.store, fixture.clock).load('conv_codex', { signal });
     expect(Buffer.from(rollout ?? []).toString()).toBe('the record of a thread');
   });
 

@@ -18,32 +18,32 @@ import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { dueEntries, record } from '../../../shared/webhooks/outbox.ts';
 import { sweep } from '../../../shared/webhooks/sweep.ts';
-import { createStage, failure, type Instance, isDelta, type Stage } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
 import { NEWER_FIELD, withNewerFields } from '../../support/fixtures/document-examples.ts';
 import { REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  stage = await createStage();
-  stage.provider.behave(() => ({ text: 'answer' }));
-  a = await stage.instance();
+  fixture = await createFixture();
+  fixture.provider.behave(() => ({ text: 'answer' }));
+  a = await fixture.instance();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 async function stored(collection?: string): Promise<Snapshot[]> {
-  const refs = (await stage.documents()).map((name): Ref => {
+  const refs = (await fixture.documents()).map((name): Ref => {
     const [of = '', id = ''] = name.split('/');
     return { collection: of, id };
   });
-  return stage.store.get(refs.filter((ref) => collection === undefined || ref.collection === collection));
+  return fixture.store.get(refs.filter((ref) => collection === undefined || ref.collection === collection));
 }
 
 async function change(collection: string | undefined, change: (data: object) => object): Promise<void> {
   const writes = (await stored(collection)).flatMap(({ ref, data }) =>
     data === undefined ? [] : [{ ref, data: change(data) }],
   );
-  await stage.store.commit(writes);
+  await fixture.store.commit(writes);
 }
 
 /** Does the work on documents with fields of a newer version; returns the collections that it has written again. */
@@ -66,20 +66,20 @@ const eventOf = (name: string): GatewayEvent => ({
   id: `evt_${name.repeat(43)}`,
   type: 'deployment.success',
   source: 's',
-  time: new Date(stage.clock.now()).toISOString(),
+  time: new Date(fixture.clock.now()).toISOString(),
   body: JSON.stringify(REFERENCE_EVENT),
-  recordedAtMs: stage.clock.now(),
+  recordedAtMs: fixture.clock.now(),
   orderingKey: 'o',
 });
 const deploy = (name: string) => applyDeploymentEvent(a.services, eventOf(name));
-const recordEvent = (event: GatewayEvent) => record(stage.store, event, stage.clock.now());
+const recordEvent = (event: GatewayEvent) => record(fixture.store, event, fixture.clock.now());
 
 describe('a document that is written again keeps fields of a newer version', () => {
   it('conversation, older messages, usage and storage of a key', async () => {
     for (let n = 0; n < 12; n++) await a.prompt('hi');
     await a.services.conversations.ledger.flush();
     // One that has no chunk in its memory: the newer version has written them since.
-    const b = await stage.instance();
+    const b = await fixture.instance();
     const work = async () => {
       for (let n = 0; n < 12; n++) await b.prompt('hi');
       await b.services.conversations.ledger.flush();
@@ -99,51 +99,51 @@ describe('a document that is written again keeps fields of a newer version', () 
   });
 
   it('the record of a turn that another instance ends', async () => {
-    stage.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
+    fixture.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
     const running = a.stream('prompt');
     await running.until(isDelta);
     await expect.poll(() => stored('turns')).toHaveLength(1);
     a.line.state = 'down';
-    stage.clock.advance(31_000);
-    stage.provider.behave(() => ({ text: 'answer' }));
-    const b = await stage.instance();
+    fixture.clock.advance(31_000);
+    fixture.provider.behave(() => ({ text: 'answer' }));
+    const b = await fixture.instance();
     expect(await rewrite(() => b.prompt('next'))).toEqual(expect.arrayContaining(['conversations', 'turns']));
     a.line.state = 'up';
     await failure(running.answer);
   });
 
   it('an idempotency record that is taken and released again', async () => {
-    stage.provider.behave(() => ({ hang: 'stream', chunks: ['x'] }));
+    fixture.provider.behave(() => ({ hang: 'stream', chunks: ['x'] }));
     const running = a.stream('hi', { idempotency_key: 'k' });
     await running.until(isDelta);
     await a.services.conversations.drain(0);
     await failure(running.answer);
-    a = await stage.instance();
-    stage.provider.behave(() => ({ text: 'answer' }));
+    a = await fixture.instance();
+    fixture.provider.behave(() => ({ text: 'answer' }));
     expect(await rewrite(() => a.prompt('hi', { idempotency_key: 'k' }))).toContain('idempotency');
   });
 
   it('the windows and the switch of a key', async () => {
     await take();
     expect(await rewrite(take)).toEqual(['limits']);
-    expect(await rewrite(() => setRevoked(stage.store, 'default', true))).toEqual(['limits']);
+    expect(await rewrite(() => setRevoked(fixture.store, 'default', true))).toEqual(['limits']);
     const [limits] = await stored('limits');
     expect(limits?.data).toMatchObject({ windows: [{ [NEWER_FIELD]: expect.anything() }] });
   });
 
   it('an event, its outbox entry and a deployment', async () => {
     await deploy('a');
-    stage.clock.advance(1_000);
+    fixture.clock.advance(1_000);
     expect(await rewrite(() => deploy('b'))).toEqual(['deployments']);
     await recordEvent(eventOf('c'));
-    stage.clock.advance(60_000);
+    fixture.clock.advance(60_000);
     expect(await rewrite(() => sweep(a.services))).toEqual(['events']);
   });
 
   it('an outbox entry that is claimed once more', async () => {
     const event = eventOf('a');
     await recordEvent(event);
-    stage.clock.advance(60_000);
+    fixture.clock.advance(60_000);
     expect(await rewrite(() => recordEvent(event))).toEqual(['outbox']);
   });
 });
@@ -152,7 +152,7 @@ describe('a document in a newer format is left alone and answered 503', () => {
   const text = 'x'.repeat(40_000);
   const signal = AbortSignal.timeout(20_000);
   let ticket = '';
-  const rollouts = () => createRollouts(stage.store, stage.clock);
+  const rollouts = () => createRollouts(fixture.store, fixture.clock);
 
   beforeEach(async () => {
     await a.prompt(text, { idempotency_key: 'k' });
@@ -161,7 +161,7 @@ describe('a document in a newer format is left alone and answered 503', () => {
     await recordEvent(eventOf('a'));
     await deploy('a');
     const caller = { keyId: 'default', scopes: new Set([]), limits: [], digest: new Uint8Array(32) };
-    ({ ticket } = await issueTicket({ store: stage.store, clock: stage.clock }, caller));
+    ({ ticket } = await issueTicket({ store: fixture.store, clock: fixture.clock }, caller));
     await rollouts().save('conv', Buffer.from('thread'), { signal });
   });
 
@@ -170,17 +170,17 @@ describe('a document in a newer format is left alone and answered 503', () => {
     ['conversations', 'cancel', () => a.call(conversationCancel, { session_id: 's' })],
     ['conversations', 'delete', () => a.call(conversationDelete, { session_id: 's' })],
     ['conversations', 'status', () => a.call(conversationStatus, { session_id: 's' })],
-    ['messages', 'history', async () => (await stage.instance()).call(conversationHistory, { session_id: 's' })],
-    ['texts', 'history', async () => (await stage.instance()).call(conversationHistory, { session_id: 's' })],
-    ['turns', 'resume', async () => (await stage.instance()).call(conversationResume, { session_id: 's' })],
+    ['messages', 'history', async () => (await fixture.instance()).call(conversationHistory, { session_id: 's' })],
+    ['texts', 'history', async () => (await fixture.instance()).call(conversationHistory, { session_id: 's' })],
+    ['turns', 'resume', async () => (await fixture.instance()).call(conversationResume, { session_id: 's' })],
     ['idempotency', 'the same prompt', () => a.prompt(text, { idempotency_key: 'k' })],
-    ['storage', 'the first prompt of an instance', async () => (await stage.instance()).prompt('hi')],
+    ['storage', 'the first prompt of an instance', async () => (await fixture.instance()).prompt('hi')],
     [
       'usage',
       'a prompt under a budget',
-      async () => (await stage.instance({ GATEWAY_DAILY_TOKENS: '9' })).prompt('hi'),
+      async () => (await fixture.instance({ GATEWAY_DAILY_TOKENS: '9' })).prompt('hi'),
     ],
-    ['tickets', 'a socket', () => redeemTicket({ store: stage.store, clock: stage.clock }, ticket)],
+    ['tickets', 'a socket', () => redeemTicket({ store: fixture.store, clock: fixture.clock }, ticket)],
     ['rollouts', 'a turn of Codex', () => rollouts().load('conv', { signal })],
     ['events', 'events.list', () => a.call(eventsList, {})],
     ['events', 'the same delivery', () => recordEvent(eventOf('a'))],
@@ -198,7 +198,7 @@ describe('a document in a newer format is left alone and answered 503', () => {
     await take();
     await change('limits', (data) => ({ ...data, format: 99 }));
     const before = await stored('limits');
-    const fresh = await stage.instance();
+    const fresh = await fixture.instance();
     const limits = [{ max: 9, windowMs: 60_000 }];
     const ask = (keyId: string) => fresh.services.limiter.take({ keyId, limits, cost: 1, mayDegrade: true });
     for (let n = 0; n < 5; n++) expect(await ask('default')).toMatchObject({ outcome: 'unavailable', degraded: false });
@@ -210,8 +210,8 @@ describe('a document in a newer format is left alone and answered 503', () => {
     await change('outbox', (data) => ({ ...data, format: 99 }));
     const other = eventOf('z');
     await recordEvent(other);
-    stage.clock.advance(60_000);
-    const due = await dueEntries(stage.store, stage.clock.now(), 10);
+    fixture.clock.advance(60_000);
+    const due = await dueEntries(fixture.store, fixture.clock.now(), 10);
     expect(due.map(({ id }) => id)).toEqual([other.id]);
     expect(await sweep(a.services)).toMatchObject({ published: 1, failed: 0 });
     expect(await stored('outbox')).toHaveLength(1);

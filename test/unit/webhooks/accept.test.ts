@@ -6,23 +6,23 @@ import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { eventId, toEvent } from '../../../shared/webhooks/interpret.ts';
 import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
 import { startSweeper, sweep } from '../../../shared/webhooks/sweep.ts';
-import { createStage, deliveryOf, REFERENCE_EVENT, type Stage } from '../../support/fixtures/webhooks.ts';
+import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 let heard: GatewayEvent[];
 
 beforeEach(async () => {
-  stage = await createStage();
+  fixture = await createFixture();
   heard = [];
-  stage.local.subscribe('test', async (event) => heard.push(event));
+  fixture.local.subscribe('test', async (event) => heard.push(event));
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 const accept = (body: unknown = REFERENCE_EVENT, fields = {}) =>
-  acceptDelivery(stage.services, deliveryOf(body, fields));
+  acceptDelivery(fixture.services, deliveryOf(body, fields));
 
 async function stored(id: string) {
-  const [event, outbox] = await stage.store.get([Events.ref(id), Outbox.ref(id)]);
+  const [event, outbox] = await fixture.store.get([Events.ref(id), Outbox.ref(id)]);
   return { event: event?.data, outbox: outbox?.data };
 }
 
@@ -59,20 +59,20 @@ describe('a delivery', () => {
     ['8 hours', 8 * 3_600_000],
     ['400 days', 400 * 86_400_000],
   ])('is published by the next sweep when its instance died with its clock %s ahead', async (_, aheadMs) => {
-    stage.clock.step(aheadMs);
-    stage.wire.up = false;
+    fixture.clock.step(aheadMs);
+    fixture.wire.up = false;
     const { event_id } = await accept();
-    stage.clock.step(-aheadMs);
-    stage.wire.up = true;
-    expect(await sweep(stage.services)).toMatchObject({ published: 1 });
+    fixture.clock.step(-aheadMs);
+    fixture.wire.up = true;
+    expect(await sweep(fixture.services)).toMatchObject({ published: 1 });
     expect(heard).toMatchObject([{ id: event_id }]);
-    expect(await sweep(stage.services)).toMatchObject({ published: 0 });
+    expect(await sweep(fixture.services)).toMatchObject({ published: 0 });
   });
 
   test('costs four document writes and no read when it is new', async () => {
-    stage.counted.reset();
+    fixture.counted.reset();
     await accept();
-    expect(stage.counted.operations).toEqual({ reads: 0, commits: 4, lost: 0, locks: 0 });
+    expect(fixture.counted.operations).toEqual({ reads: 0, commits: 4, lost: 0, locks: 0 });
   });
 
   test('that is repeated gets the first answer again and is not published again', async () => {
@@ -105,24 +105,24 @@ describe('a delivery', () => {
 
   test('is forgotten after 30 days, and only then', async () => {
     await accept();
-    stage.clock.advance(30 * 86_400_000 - 1_000);
+    fixture.clock.advance(30 * 86_400_000 - 1_000);
     expect((await accept()).duplicate).toBe(true);
-    stage.clock.advance(2_000);
+    fixture.clock.advance(2_000);
     expect((await accept()).duplicate).toBe(false);
   });
 });
 
 describe('when the bus is down, a delivery', () => {
   test('is queued, stays queued when repeated, and is delivered once by the sweeper', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     const first = await accept();
     expect(first).toMatchObject({ status: 'queued', message_id: null, duplicate: false });
     expect(await accept()).toEqual({ ...first, duplicate: true });
 
-    stage.wire.up = true;
-    expect(await sweep(stage.services)).toEqual({ published: 0, failed: 0, lost: 0 });
-    stage.clock.advance(CLAIM_MS);
-    expect(await sweep(stage.services)).toEqual({ published: 1, failed: 0, lost: 0 });
+    fixture.wire.up = true;
+    expect(await sweep(fixture.services)).toEqual({ published: 0, failed: 0, lost: 0 });
+    fixture.clock.advance(CLAIM_MS);
+    expect(await sweep(fixture.services)).toEqual({ published: 1, failed: 0, lost: 0 });
     expect(heard.map((event) => event.id)).toEqual([first.event_id]);
     expect(await accept()).toEqual({
       ...first,
@@ -134,10 +134,10 @@ describe('when the bus is down, a delivery', () => {
   });
 
   test('is published by a repetition that comes after the claim of the first ran out', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     await accept();
-    stage.wire.up = true;
-    stage.clock.advance(CLAIM_MS);
+    fixture.wire.up = true;
+    fixture.clock.advance(CLAIM_MS);
     expect(await accept()).toMatchObject({
       status: 'accepted',
       message_id: expect.stringMatching(/^local-/),
@@ -149,43 +149,43 @@ describe('when the bus is down, a delivery', () => {
 
 describe('when the store is down, a delivery', () => {
   test('is refused as unavailable and nothing is published', async () => {
-    stage.store.state = 'down';
+    fixture.store.state = 'down';
     await expect(accept()).rejects.toMatchObject({ reason: 'unavailable' });
     expect(heard).toHaveLength(0);
   });
 
   test('whose record went through unseen is still delivered', async () => {
-    stage.store.state = 'deaf';
+    fixture.store.state = 'deaf';
     await expect(accept()).rejects.toMatchObject({ reason: 'unavailable' });
-    stage.store.state = 'up';
-    stage.clock.advance(CLAIM_MS);
-    expect(await sweep(stage.services)).toMatchObject({ published: 1 });
+    fixture.store.state = 'up';
+    fixture.clock.advance(CLAIM_MS);
+    expect(await sweep(fixture.services)).toMatchObject({ published: 1 });
     expect(heard).toHaveLength(1);
   });
 
   test('that was published but not marked is acknowledged, and comes a second time under the same id', async () => {
-    stage.local.subscribe('cut', async () => {
-      stage.store.state = 'down';
+    fixture.local.subscribe('cut', async () => {
+      fixture.store.state = 'down';
     });
     const receipt = await accept();
     expect(receipt).toMatchObject({ status: 'accepted', duplicate: false });
-    stage.store.state = 'up';
-    stage.clock.advance(CLAIM_MS);
-    expect(await sweep(stage.services)).toMatchObject({ published: 1 });
+    fixture.store.state = 'up';
+    fixture.clock.advance(CLAIM_MS);
+    expect(await sweep(fixture.services)).toMatchObject({ published: 1 });
     expect(heard.map((event) => event.id)).toEqual([receipt.event_id, receipt.event_id]);
   });
 });
 
 describe('the sweeper', () => {
   test('publishes the events of a service in the order of their arrival', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     for (let n = 0; n < 30; n++) {
       await accept({ event: 'step', data: { service: `s${n % 3}`, n } });
-      stage.clock.advance(1);
+      fixture.clock.advance(1);
     }
-    stage.wire.up = true;
-    stage.clock.advance(CLAIM_MS);
-    expect(await sweep(stage.services)).toMatchObject({ published: 30 });
+    fixture.wire.up = true;
+    fixture.clock.advance(CLAIM_MS);
+    expect(await sweep(fixture.services)).toMatchObject({ published: 30 });
     for (const service of ['s0', 's1', 's2']) {
       const order = heard
         .filter((event) => event.orderingKey === service)
@@ -195,35 +195,35 @@ describe('the sweeper', () => {
   });
 
   test('publishes everything once when several sweep at the same time', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     for (let n = 0; n < 120; n++) await accept({ event: 'step', data: { n } });
-    stage.wire.up = true;
-    stage.clock.advance(CLAIM_MS);
-    const results = await Promise.all([1, 2, 3].map(() => sweep(stage.services)));
+    fixture.wire.up = true;
+    fixture.clock.advance(CLAIM_MS);
+    const results = await Promise.all([1, 2, 3].map(() => sweep(fixture.services)));
     expect(results.reduce((sum, { published }) => sum + published, 0)).toBe(120);
     expect(heard).toHaveLength(120);
   });
 
   test('gives up a bus that keeps refusing after three events and keeps everything', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     for (let n = 0; n < 20; n++) await accept({ event: 'step', data: { service: `s${n}` } });
-    stage.clock.advance(CLAIM_MS);
-    const { failed, published } = await sweep(stage.services);
+    fixture.clock.advance(CLAIM_MS);
+    const { failed, published } = await sweep(fixture.services);
     expect(published).toBe(0);
     // Eight keys are under way at the same time when the third refusal comes.
     expect(failed).toBeLessThanOrEqual(10);
-    stage.wire.up = true;
-    stage.clock.advance(5 * 60_000);
-    expect(await sweep(stage.services)).toMatchObject({ published: 20 });
+    fixture.wire.up = true;
+    fixture.clock.advance(5 * 60_000);
+    expect(await sweep(fixture.services)).toMatchObject({ published: 20 });
   });
 
   test('runs by itself at an interval until it is stopped', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     await accept();
-    stage.wire.up = true;
-    stage.clock.advance(CLAIM_MS);
-    const delivered = new Promise((resolve) => stage.local.subscribe('once', async (event) => resolve(event.id)));
-    const stop = startSweeper(stage.services, 5);
+    fixture.wire.up = true;
+    fixture.clock.advance(CLAIM_MS);
+    const delivered = new Promise((resolve) => fixture.local.subscribe('once', async (event) => resolve(event.id)));
+    const stop = startSweeper(fixture.services, 5);
     await delivered;
     await stop();
     expect(heard).toHaveLength(1);

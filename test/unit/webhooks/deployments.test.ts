@@ -6,13 +6,13 @@ import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { listDeployments } from '../../../shared/webhooks/feed/list.ts';
-import { createStage, REFERENCE_EVENT, type Stage } from '../../support/fixtures/webhooks.ts';
+import { createFixture, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 beforeEach(async () => {
-  stage = await createStage();
+  fixture = await createFixture();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 function eventOf(
   fields: { id?: string; time?: string; type?: string; data?: unknown; recordedAtMs?: number } = {},
@@ -28,8 +28,8 @@ function eventOf(
   return { id, type, time, recordedAtMs, source: '/webhook/key/default', body, orderingKey: 'wrapper' };
 }
 
-const apply = (event: GatewayEvent) => applyDeploymentEvent(stage.services, event);
-const all = async () => (await listDeployments(stage.store, { limit: 1000 })).items;
+const apply = (event: GatewayEvent) => applyDeploymentEvent(fixture.services, event);
+const all = async () => (await listDeployments(fixture.store, { limit: 1000 })).items;
 
 describe('the latest state', () => {
   test("is what the reference's event says", async () => {
@@ -64,7 +64,7 @@ describe('the latest state', () => {
 
   test('is that of a right clock, whatever a clock 400 days ahead has said before or says again', async () => {
     const far = (id: string, days: number) =>
-      eventOf({ id, time: new Date(stage.clock.now() + days * 86_400_000).toISOString() });
+      eventOf({ id, time: new Date(fixture.clock.now() + days * 86_400_000).toISOString() });
     expect(await apply(far('evt_far', 400))).toBe('applied');
     expect(await apply(far('evt_right', 0))).toBe('applied');
     expect(await apply(far('evt_far', 400))).toBe('stale');
@@ -126,12 +126,12 @@ describe('the latest state', () => {
     const sequence = fc.uniqueArray(event, { selector: ({ id }) => id, minLength: 1 });
     await fc.assert(
       fc.asyncProperty(sequence, fc.infiniteStream(fc.nat()), async (events, picks) => {
-        const store = createEmbeddedStore({ path: ':memory:', clock: stage.clock });
+        const store = createEmbeddedStore({ path: ':memory:', clock: fixture.clock });
         const times = events.map(({ id, second, recordedAtMs }) =>
           eventOf({ id, recordedAtMs, time: `2025-01-13T10:30:0${second}Z` }),
         );
         const order = [...times, ...times].toSorted(() => ((picks.next().value ?? 0) % 3) - 1);
-        for (const each of order) await applyDeploymentEvent({ ...stage.services, store }, each);
+        for (const each of order) await applyDeploymentEvent({ ...fixture.services, store }, each);
         const rank = ({ time, recordedAtMs, id }: GatewayEvent) => time + recordedAtMs + id;
         const newest = times.toSorted((a, b) => (rank(a) < rank(b) ? 1 : -1))[0];
         const [state] = (await listDeployments(store, { limit: 10 })).items;
@@ -168,16 +168,16 @@ describe('POST /deployments', () => {
   };
 
   test('acknowledges an event with 204, again when it comes again, and keeps it once', async () => {
-    const url = await stage.listen();
+    const url = await fixture.listen();
     for (let n = 0; n < 2; n++) expect((await push(url, wrapped(eventOf()))).status).toBe(204);
     expect(await all()).toMatchObject([{ event_id: 'evt_1', changes: 1 }]);
   });
 
   test('asks for another delivery with 503 while the store is down', async () => {
-    const url = await stage.listen();
-    stage.store.state = 'down';
+    const url = await fixture.listen();
+    fixture.store.state = 'down';
     expect((await push(url, wrapped(eventOf()))).status).toBe(503);
-    stage.store.state = 'up';
+    fixture.store.state = 'up';
     expect((await push(url, wrapped(eventOf()))).status).toBe(204);
     expect(await all()).toHaveLength(1);
   });
@@ -191,19 +191,19 @@ describe('POST /deployments', () => {
       { data: 'e30=', attributes: { ...toMessage(eventOf()).attributes, 'ce-specversion': '2' } },
     ],
   ])('sends a message with %s to the dead letters with 400', async (_, message) => {
-    expect((await push(await stage.listen(), message)).status).toBe(400);
+    expect((await push(await fixture.listen(), message)).status).toBe(400);
     expect(await all()).toEqual([]);
   });
 
   test('takes an event of the largest size', async () => {
     const event = { ...eventOf(), body: JSON.stringify({ ...REFERENCE_EVENT, pad: 'x'.repeat(890 * 1024) }) };
-    expect((await push(await stage.listen(), wrapped(event))).status).toBe(204);
+    expect((await push(await fixture.listen(), wrapped(event))).status).toBe(204);
   });
 
   test('refuses everything when it is deployed without knowing whose tokens count', async () => {
-    await stage.close();
-    stage = await createStage({ K_SERVICE: 'deployments', GATEWAY_API_KEY: randomIds.next('key') });
-    expect((await push(await stage.listen(), wrapped(eventOf()))).status).toBe(401);
+    await fixture.close();
+    fixture = await createFixture({ K_SERVICE: 'deployments', GATEWAY_API_KEY: randomIds.next('key') });
+    expect((await push(await fixture.listen(), wrapped(eventOf()))).status).toBe(401);
     expect(await all()).toEqual([]);
   });
 });

@@ -6,16 +6,16 @@ import { eventsList } from '../../../shared/methods/events.list.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import { acceptDelivery } from '../../../shared/webhooks/accept.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
-import { createStage, deliveryOf, REFERENCE_EVENT, type Stage } from '../../support/fixtures/webhooks.ts';
+import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
 
-let stage: Stage;
+let fixture: Fixture;
 beforeEach(async () => {
-  stage = await createStage({ GATEWAY_LIMITS: '100000/minute' });
-  stage.local.subscribe('deployments', (event) => applyDeploymentEvent(stage.services, event));
+  fixture = await createFixture({ GATEWAY_LIMITS: '100000/minute' });
+  fixture.local.subscribe('deployments', (event) => applyDeploymentEvent(fixture.services, event));
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
-const accept = (body: unknown) => acceptDelivery(stage.services, deliveryOf(body));
+const accept = (body: unknown) => acceptDelivery(fixture.services, deliveryOf(body));
 
 interface Answer {
   readonly result?: unknown;
@@ -24,7 +24,7 @@ interface Answer {
 
 /** Through the whole dispatcher, so that schemas, scopes and results are judged as for any caller. */
 async function call(method: string, params: object = {}): Promise<Answer> {
-  const gateway = createGateway(stage.services, createRegistry([eventsList, deploymentList]));
+  const gateway = createGateway(fixture.services, createRegistry([eventsList, deploymentList]));
   const caller = await gateway.authenticate({ 'x-api-key': 'dev-key' });
   const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }));
   const signal = new AbortController().signal;
@@ -45,7 +45,7 @@ describe('events.list', () => {
           event_id: receipt.event_id,
           event: 'deployment.success',
           timestamp: '2025-01-13T10:30:00Z',
-          received_at: new Date(stage.clock.now()).toISOString(),
+          received_at: new Date(fixture.clock.now()).toISOString(),
           source: '/webhook/key/default',
           data: REFERENCE_EVENT.data,
           status: 'sent',
@@ -56,7 +56,7 @@ describe('events.list', () => {
   });
 
   test('shows the whole body of an event without data, and what is still queued', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     await accept({ type: 'ping', zen: 'x' });
     expect((await events()).events).toMatchObject([
       { data: { type: 'ping', zen: 'x' }, status: 'recorded', message_id: null },
@@ -65,10 +65,10 @@ describe('events.list', () => {
 
   test('keeps every digit: published byte for byte, and listed as text where JSON would round', async () => {
     const published: string[] = [];
-    stage.local.subscribe('copy', async ({ body }) => void published.push(body));
+    fixture.local.subscribe('copy', async ({ body }) => void published.push(body));
     const data = '{"id":9007199254740993,"rate":1.0000000000000000001,"text":"1e400"}';
     const body = `{ "event": "big", "run": 12345678901234567890, "data": ${data} }`;
-    const { status } = await acceptDelivery(stage.services, { ...deliveryOf({}), body: Buffer.from(body) });
+    const { status } = await acceptDelivery(fixture.services, { ...deliveryOf({}), body: Buffer.from(body) });
     expect(status).toBe('accepted');
     expect((await events()).events).toMatchObject([{ event: 'big', data }]);
     expect(published).toEqual([body]);
@@ -77,7 +77,7 @@ describe('events.list', () => {
   test.each(['newest', 'oldest'] as const)('pages through everything once, %s first', async (order) => {
     for (let n = 0; n < 57; n++) {
       await accept({ event: n % 2 ? 'odd' : 'even', data: n });
-      if (n % 5 === 0) stage.clock.advance(1);
+      if (n % 5 === 0) fixture.clock.advance(1);
     }
     for (const [event, count] of [
       [undefined, 57],

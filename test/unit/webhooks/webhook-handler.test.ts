@@ -11,7 +11,7 @@ import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import { Events } from '../../../shared/webhooks/documents.ts';
 import { listDeployments } from '../../../shared/webhooks/feed/list.ts';
 import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
-import { createStage, REFERENCE_EVENT, type Stage } from '../../support/fixtures/webhooks.ts';
+import { createFixture, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
 
 const WHSEC = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const KEYS = {
@@ -23,18 +23,18 @@ const KEYS = {
 };
 const CI = { 'X-API-Key': 'key-of-ci-000000' };
 
-let stage: Stage;
+let fixture: Fixture;
 let url: string;
 
 beforeEach(async () => {
-  stage = await createStage({
+  fixture = await createFixture({
     GATEWAY_KEYS: JSON.stringify(KEYS),
     WEBHOOK_SECRETS: `${WHSEC} github:hub-secret github:old-secret`,
   });
-  stage.local.subscribe('deployments', (event) => applyDeploymentEvent(stage.services, event));
-  url = await stage.listen();
+  fixture.local.subscribe('deployments', (event) => applyDeploymentEvent(fixture.services, event));
+  url = await fixture.listen();
 });
-afterEach(() => stage.close());
+afterEach(() => fixture.close());
 
 function post(path: string, headers: Record<string, string>, body: unknown = REFERENCE_EVENT): Promise<Response> {
   const text =
@@ -73,7 +73,7 @@ describe('POST /webhook', () => {
   });
 
   test('answers 202 queued while the bus is down', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     const response = await post('/webhook', CI);
     expect(response.status).toBe(202);
     expect(await response.json()).toMatchObject({ status: 'queued', message_id: null, duplicate: false });
@@ -81,7 +81,7 @@ describe('POST /webhook', () => {
 
   test('answers 503 with Retry-After while the store is down', async () => {
     await post('/webhook', CI, { event: 'warm' });
-    stage.store.state = 'down';
+    fixture.store.state = 'down';
     const response = await post('/webhook', CI);
     expect(response.status).toBe(503);
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0);
@@ -104,7 +104,7 @@ describe('POST /webhook', () => {
     ['a wrong signature', { 'X-Hub-Signature-256': `sha256=${'0'.repeat(64)}` }, 401],
   ])('refuses %s, and records and publishes nothing', async (_, headers, status) => {
     let published = 0;
-    stage.local.subscribe('any', async () => published++);
+    fixture.local.subscribe('any', async () => published++);
     const response = await post('/webhook', headers as Record<string, string>);
     expect(response.status).toBe(status);
     expect(response.headers.get('content-type')).toMatch('application/json');
@@ -112,7 +112,7 @@ describe('POST /webhook', () => {
       ['events', 'received_at_ms'],
       ['outbox', 'due_at_ms'],
     ] as const) {
-      expect(await stage.store.query({ collection, orderBy, limit: 10 })).toEqual([]);
+      expect(await fixture.store.query({ collection, orderBy, limit: 10 })).toEqual([]);
     }
     expect(published).toBe(0);
   });
@@ -173,12 +173,12 @@ describe('POST /webhook', () => {
     ['an event that is named with an unpaired surrogate', String.raw`{"event":"\ud83d","data":{}}`],
   ])('records and publishes %s byte for byte', async (_, body) => {
     const heard: string[] = [];
-    stage.local.subscribe('bytes', async (event) => void heard.push(toMessage(event).data.toString('utf8')));
+    fixture.local.subscribe('bytes', async (event) => void heard.push(toMessage(event).data.toString('utf8')));
     for (const headers of [github(body), standard(body), CI]) {
       const response = await post('/webhook', headers, body);
       expect(response.status).toBe(200);
       const { event_id } = await receiptOf(response);
-      const [snapshot] = await stage.store.get([Events.ref(event_id)]);
+      const [snapshot] = await fixture.store.get([Events.ref(event_id)]);
       const document = Events.read(snapshot);
       expect(document?.body).toBe(body);
       const listed = JSON.stringify(document && toRecordedEvent(event_id, document));
@@ -191,7 +191,7 @@ describe('POST /webhook', () => {
   });
 
   test('gives each secret limits of its own, beside those of every key, and says so in headers', async () => {
-    const limited = await createStage({
+    const limited = await createFixture({
       GATEWAY_KEYS: JSON.stringify(KEYS),
       GATEWAY_LIMITS: '1/minute',
       WEBHOOK_SECRETS: 'github:hub-secret github:old-secret',
@@ -241,7 +241,7 @@ describe('POST /webhook', () => {
     const body = new URLSearchParams({ payload }).toString();
     const form = { 'Content-Type': 'application/x-www-form-urlencoded', 'X-GitHub-Event': 'issues' };
     const heard: string[] = [];
-    stage.local.subscribe('form', async (event) => void heard.push(event.type, event.body));
+    fixture.local.subscribe('form', async (event) => void heard.push(event.type, event.body));
     expect((await post('/webhook', { ...form, ...github(body) }, body)).status).toBe(200);
     expect(heard).toEqual(['issues', payload]);
   });
@@ -266,7 +266,7 @@ describe('POST /webhook', () => {
   test('accepts a valid signature beside a key that is revoked or has used up its calls: the sender pays', async () => {
     const key = { 'X-API-Key': 'key-of-small-000' };
     for (const event of ['a', 'b', 'c']) await post('/webhook', key, { event });
-    await setRevoked(stage.store, 'ci', true);
+    await setRevoked(fixture.store, 'ci', true);
     for (const headers of [key, CI]) {
       const body = JSON.stringify({ event: 'signed', data: headers });
       expect((await post('/webhook', { ...headers, ...github(body, 'guess') }, body)).status).not.toBe(200);
@@ -276,7 +276,7 @@ describe('POST /webhook', () => {
   });
 
   test('accepts a valid signature while keys cannot be had, and answers one that is not valid with 503', async () => {
-    const { keys } = stage.services;
+    const { keys } = fixture.services;
     const find = vi.spyOn(keys, 'find').mockRejectedValue(new RpcError('unavailable'));
     const body = JSON.stringify({ event: 'a', data: {} });
     expect((await post('/webhook', { ...CI, ...github(body) }, body)).status).toBe(200);
@@ -295,7 +295,7 @@ describe('POST /webhook', () => {
     for (const version of ['v1', 'v2', 'v3', 'v4']) {
       const data = { ...REFERENCE_EVENT.data, version };
       expect((await post('/webhook', CI, { ...REFERENCE_EVENT, data })).status).toBe(200);
-      const { items } = await listDeployments(stage.store, { limit: 10 });
+      const { items } = await listDeployments(fixture.store, { limit: 10 });
       expect(items.map((item) => item.version)).toEqual([version]);
     }
   });
@@ -320,8 +320,8 @@ describe('POST /webhook', () => {
     await post('/webhook', CI, body);
     await post('/webhook', github(body), body);
     await post('/webhook', { 'X-API-Key': 'wrong-key' }, body);
-    stage.services.log.flush();
-    const lines = stage.logged.join('');
+    fixture.services.log.flush();
+    const lines = fixture.logged.join('');
     expect(lines).toMatch('"outcome":"accepted"');
     expect(lines).not.toMatch(/key-of-ci|hub-secret|wrong-key|the-body-itself|MfKQ9r8/);
   });
@@ -329,10 +329,10 @@ describe('POST /webhook', () => {
 
 describe('POST /webhook/sweep', () => {
   test('publishes what is queued, for a key with the scope admin', async () => {
-    stage.wire.up = false;
+    fixture.wire.up = false;
     await post('/webhook', CI);
-    stage.wire.up = true;
-    stage.clock.advance(CLAIM_MS);
+    fixture.wire.up = true;
+    fixture.clock.advance(CLAIM_MS);
     const response = await post('/webhook/sweep', { 'X-API-Key': 'key-of-ops-00000' }, '');
     expect([response.status, await response.json()]).toEqual([200, { published: 1, failed: 0, lost: 0 }]);
   });
