@@ -224,7 +224,7 @@ it('says in the header and in the log where the time went', async () => {
     .logged()
     .split('\n')
     .findLast((text) => text.includes('"method":"conversation.prompt"'));
-  const { fixtures } = JSON.parse(line ?? '{}');
-  expect(fixtures.model).toBeGreaterThanOrEqual(295);
-  expect(Object.keys(fixtures)).toEqual(['limit', 'admission', 'model', 'settle']);
+  const { stages } = JSON.parse(line ?? '{}');
+  expect(stages.model).toBeGreaterThanOrEqual(295);
+  expect(Object.keys(stages)).toEqual(['limit', 'admission', 'model', 'settle']);
 });
