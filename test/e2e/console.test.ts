@@ -6,7 +6,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
 import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../support/browser.ts';
-import { type Fixture, lastAnswer, say, signIn, startDoor, startFixture } from '../support/fixtures/console.ts';
+import { type Fixture, lastAnswer, say, signIn, startFixture, startRelay } from '../support/fixtures/console.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
@@ -316,10 +316,10 @@ describeWith('chromium', 'the console', () => {
   });
 
   it.each(['WebSocket', 'HTTP'])('shows the events of a subscription until it is stopped, over %s', async (how) => {
-    await using door = await startDoor({ sockets: how === 'WebSocket' });
-    await using own = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: door.url });
-    door.to(own.gateway.url);
-    await using subscriber = await openPage(browser, door.url);
+    await using relay = await startRelay({ sockets: how === 'WebSocket' });
+    await using own = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: relay.url });
+    relay.to(own.gateway.url);
+    await using subscriber = await openPage(browser, relay.url);
     const { page } = subscriber;
     const deliver = (event: string) =>
       fetch(`${own.gateway.url}/webhook`, {
@@ -401,22 +401,22 @@ describeWith('chromium', 'the console', () => {
   });
 
   it('resumes the running turn after a cut, asking the model once and showing nothing twice', async () => {
-    await using door = await startDoor();
-    await using cut = await startFixture({ ALLOWED_ORIGINS: door.url });
-    door.to(cut.gateway.url);
+    await using relay = await startRelay();
+    await using cut = await startFixture({ ALLOWED_ORIGINS: relay.url });
+    relay.to(cut.gateway.url);
     const { script, release } = createGate();
     cut.provider.behave(() => script);
-    await using own = await openPage(browser, door.url);
+    await using own = await openPage(browser, relay.url);
     const { page } = own;
     await signIn(page);
     await say(page, 'Survive this');
     await lastAnswer(page, 'running').getByText('The first half,').waitFor();
-    door.shut();
+    relay.shut();
     await page.getByText('The connection was cut').waitFor();
     await takeScreenshot(page, 'reconnecting');
     await page.getByRole('button', { name: 'Now' }).click();
     release();
-    door.open();
+    relay.open();
     await lastAnswer(page, 'done').getByText('The first half, the second half.', { exact: true }).waitFor();
     await page.getByText('live', { exact: true }).waitFor();
     expect(cut.provider.calls).toBe(1);
@@ -424,10 +424,10 @@ describeWith('chromium', 'the console', () => {
   });
 
   it('keeps the text of a turn whose gateway was killed, and offers to try again', async () => {
-    await using door = await startDoor();
+    await using relay = await startRelay();
     const data = mkdtempSync(join(tmpdir(), 'console-'));
     const env = {
-      ALLOWED_ORIGINS: door.url,
+      ALLOWED_ORIGINS: relay.url,
       GATEWAY_DATA_DIR: data,
       GATEWAY_LEASE_MS: '1000',
       GATEWAY_HEARTBEAT_MS: '300',
@@ -442,15 +442,15 @@ describeWith('chromium', 'the console', () => {
     };
     onTestFinished(() => rmSync(data, { recursive: true }));
     const killed = await start();
-    door.to(killed.url);
-    await using own = await openPage(browser, door.url);
+    relay.to(killed.url);
+    await using own = await openPage(browser, relay.url);
     const { page } = own;
     await signIn(page);
     await say(page, 'Outlive it [[hang]]');
     await lastAnswer(page, 'running').getByText('You said: Outlive it').waitFor();
     killed.child.kill('SIGKILL');
     await page.getByText('The connection was cut').waitFor();
-    door.to((await start()).url);
+    relay.to((await start()).url);
     await lastAnswer(page, 'failed').getByText('You said: Outlive it').waitFor();
     fixture.provider.behave(() => ({ text: 'At last.' }));
     await lastAnswer(page, 'failed').getByRole('button', { name: 'Try again' }).click();
@@ -458,10 +458,10 @@ describeWith('chromium', 'the console', () => {
   });
 
   it('chats and shows events where no WebSocket comes through', async () => {
-    await using door = await startDoor({ sockets: false });
-    await using closed = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: door.url });
-    door.to(closed.gateway.url);
-    await using own = await openPage(browser, door.url);
+    await using relay = await startRelay({ sockets: false });
+    await using closed = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: relay.url });
+    relay.to(closed.gateway.url);
+    await using own = await openPage(browser, relay.url);
     const { page } = own;
     const { script, release } = createGate();
     closed.provider.behave(() => script);

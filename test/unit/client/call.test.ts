@@ -26,8 +26,7 @@ interface Answer {
 }
 
 /**
- * Something at the edge of the world that answers one thing after the other, the last one for ever, and notes when it
- * was asked.
+ * An HTTP server that gives these answers in order, repeats the last one, and records when each request came.
  */
 async function answering(...answers: Answer[]): Promise<{ url: string; askedMs: number[] }> {
   const askedMs: number[] = [];
