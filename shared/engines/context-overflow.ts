@@ -1,5 +1,5 @@
-// The error of a turn that does not fit into its model's context. Engines meet it by trimming; it reaches the caller
-// only when the prompt alone is too long, or when a part of the answer has been passed on already.
+// The error of a turn that does not fit into its model's context. Engines handle it by trimming; the caller gets it
+// only when the prompt alone is too long, or when a part of the answer has been sent already.
 import { RpcError } from '../errors.ts';
 
 export class ContextOverflow extends RpcError {

@@ -1,5 +1,5 @@
-// The Engine port: one turn of a conversation in, Codex-named events out. An engine knows models; it knows nothing of
-// sessions, stores or limits.
+// The Engine port: one turn of a conversation in, events with Codex's names out. Engines do not depend on sessions,
+// stores or limits.
 import type { CutReason, EngineEvent, OmittedTool, Usage } from '../turn-events.ts';
 
 export interface Message {
@@ -21,13 +21,13 @@ export interface Credential {
 export interface EngineTool {
   /** Unique among the tools of a turn, `^[\w-]{1,64}$`. */
   readonly name: string;
-  /** Where it comes from, for the events. */
+  /** Its MCP server, for the events. */
   readonly server: string;
   readonly tool: string;
   readonly description?: string;
   /** A JSON Schema. */
   readonly inputSchema: Readonly<Record<string, unknown>>;
-  /** The arguments as the tool takes them, where the model knows some of them by other names. */
+  /** The arguments by the tool's own names, where the model gets other names for some of them. */
   toArguments?(given: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
 }
 
@@ -63,20 +63,20 @@ export interface TurnInput {
   readonly trimmed?: number;
   /** What the model may call during the turn, for engines that can let it. */
   readonly tools?: Toolset;
-  /** Longest time in all that a provider's wish to be asked again later is waited for. Default: 30 s a call. */
+  /** The longest total wait for a provider's Retry-After. Default: 30 s per call. */
   readonly retryWaitMsMax?: number;
   /** Whose turn it is, for engines that run processes: their workspace and processes belong to the key. */
   readonly keyId?: string;
 }
 
-/** How a turn ended well. `content` is the whole answer, equal to the concatenated deltas. */
+/** The outcome of a completed turn. `content` is the whole answer, equal to the concatenated deltas. */
 export interface Outcome {
   readonly content: string;
   readonly usage: Usage;
   /** The model that answered, as the provider names it, in `provider/model` form. */
   readonly model: string;
   /**
-   * Why the model stopped, where the engine knows: `length` is an answer cut at the output limit, `content_filter` one
+   * Why the model stopped, where known: `length` is an answer cut at the output limit, `content_filter` one
    * cut by policy.
    */
   readonly finishReason?: 'stop' | CutReason;
@@ -85,20 +85,18 @@ export interface Outcome {
 /**
  * Errors thrown by `run`: RpcError `upstream_error` (the provider refused, failed, cut the stream or could not be
  * reached: data.provider, data.status?), `upstream_timeout`, `invalid_params` (no such model); the signal's reason when
- * aborted. A stream that ends without the provider's own end marker is `upstream_error`, never a success
- * (bifrost#5665).
+ * aborted. A stream that ends without the provider's own end marker is `upstream_error`, never a success.
  */
 export interface Engine {
   run(turn: TurnInput, options: { readonly signal: AbortSignal }): AsyncGenerator<EngineEvent, Outcome, void>;
 }
 
 /**
- * Where an engine keeps what it must find again on another machine, per conversation. Kept as long as the conversation;
- * deleting the conversation erases it too.
+ * Stores the state that an engine needs on another machine, per conversation. Deleting the conversation erases it.
  */
 export interface EngineState {
   load(conversationId: string, options: { readonly signal: AbortSignal }): Promise<Uint8Array | undefined>;
-  /** Replaces what was there. What is too large is forgotten instead; false says so. */
+  /** Replaces the stored state. False when the state is too large: then none is stored. */
   save(conversationId: string, bytes: Uint8Array, options: { readonly signal: AbortSignal }): Promise<boolean>;
 }
 

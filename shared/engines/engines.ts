@@ -1,4 +1,4 @@
-// Chooses an engine by model name, and says what is missing when there is none. Owns no engine's details.
+// Chooses an engine by model name. Where there is none, the error names the missing setting.
 import { type Config, PROVIDER_URLS } from '../config/config.ts';
 import { modelIdIssue, OFFLINE_MODEL, OFFLINE_MODELS } from '../config/model-id.ts';
 import { RpcError } from '../errors.ts';

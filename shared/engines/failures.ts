@@ -1,5 +1,5 @@
-// What a provider's failure means to the caller: which row of the error table, whether to try again, and what may be
-// said. Owns the only look into the SDK's errors; never passes on their bodies, headers or request.
+// The error of the table for a failure of a provider: its row, whether a retry may help, and a message. The only file
+// that reads the SDK's errors; their bodies, headers and requests are never passed on.
 import { RpcError } from '../errors.ts';
 import { ContextOverflow } from './context-overflow.ts';
 import { PROVIDERS, type ProviderName } from './direct/providers.ts';
@@ -12,7 +12,7 @@ export interface Failure {
   readonly error: RpcError;
   /** Whether the same call may be made again, as long as nothing of an answer was passed on. */
   readonly retry: boolean;
-  /** The provider's own wish. */
+  /** From the provider's Retry-After. */
   readonly retryAfterMs: number | undefined;
 }
 
@@ -98,13 +98,13 @@ export function toFailure(provider: ProviderName, modelId: string, thrown: unkno
   return fail(`refused the request (${status})`, false);
 }
 
-/** The provider let a deadline pass; `waitedMs` says which. */
+/** The provider did not answer within `waitedMs`. */
 export function toTimeout(provider: ProviderName, waitedMs: number): RpcError {
   const message = `${PROVIDERS[provider].label} did not answer within ${Math.round(waitedMs) / 1_000} s`;
   return new RpcError('upstream_timeout', { message, data: { provider, sent: true } });
 }
 
-/** The answer outgrew the gateway's own bound, which is no limit of the provider. */
+/** The answer exceeds the gateway's own bound, which is no limit of the provider. */
 export function toTooLarge(provider: ProviderName, bytesMax: number): RpcError {
   const size = bytesMax >= 1 << 20 ? `${bytesMax >> 20} MiB` : `${bytesMax} bytes`;
   const message = `The answer of ${PROVIDERS[provider].label} is longer than this gateway takes of one turn (${size})`;
@@ -124,14 +124,14 @@ interface Seen {
   readonly name: string;
   readonly status: number | undefined;
   readonly headers: Json;
-  /** What the provider said, cut and with anything that looks like a key removed; ''. */
+  /** The provider's message, truncated and without anything that looks like a key; ''. */
   readonly words: string;
   readonly code: string;
   readonly network: boolean;
   /** Of the system or of the HTTP client; ''. */
   readonly networkCode: string;
   readonly notStream: NotAStream | undefined;
-  /** The provider rules out that another call helps now. */
+  /** The provider states that a retry does not help. */
   readonly neverAgain: boolean;
 }
 

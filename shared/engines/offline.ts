@@ -8,7 +8,7 @@ import type { Engine } from './engine.ts';
 
 const QUOTED_CHARS_MAX = 4_000;
 const DELTA_CHARS_MAX = 2_048;
-/** Per word: a sentence takes seconds, the longest quote less than a turn may. */
+/** Per word: a sentence takes seconds, the longest quote less than the timeout of a turn. */
 const WORD_MS = 200;
 const PREFACE =
   'This is %MODEL%: no AI model is configured here (set ANTHROPIC_API_KEY or OPENAI_API_KEY, or Google credentials). You said: ';

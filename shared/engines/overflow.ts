@@ -1,7 +1,6 @@
-// A conversation that is too long for a model: how providers say so, and how it is made to fit. Trimming drops the
-// oldest messages in steps of a quarter, so that what is sent begins at the same message for many turns; the prompt
-// itself stays whole.
-
+// A conversation that is too long for a model: how providers report it, and how it is trimmed. Trimming drops the
+// oldest messages in steps of a quarter, so that requests begin at the same message for many turns; the prompt stays
+// whole.
 import { boundTokens, estimateTextTokens } from '../estimate-tokens.ts';
 import { isBlank } from '../text.ts';
 import type { EngineEvent } from '../turn-events.ts';
@@ -20,7 +19,7 @@ const FORMS: readonly RegExp[] = [
   /maximum (?:context|prompt|model|input) length (?:is|of)|too large for model with|only supports up to \d+/i,
   /reduce the length of the (?:messages|prompt|input)|input token count .{0,60}(?:exceeds|only supports)/i,
 ];
-/** A number of tokens that a provider calls the most it takes. */
+/** The maximum number of tokens in a provider's message. */
 const LIMITS: readonly RegExp[] = [
   /> ?(\d{3,})/,
   /(?:maximum|available|limit|only|up to|model with|allowed)\D{0,60}?\(?(\d{3,})/i,
@@ -81,7 +80,7 @@ export function toEvent({ turn, budgetTokens }: Trimmed): EngineEvent {
   return { ContextTrimmed: { messages: messages.length, trimmed, budget_tokens: budgetTokens } };
 }
 
-/** Providers want a user's message first. */
+/** Providers require a user's message first. */
 function isUsers(message: Message | undefined): boolean {
   return message?.role === 'user';
 }

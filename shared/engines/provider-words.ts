@@ -1,20 +1,20 @@
-// What a provider says of a failure, from its JSON in the forms that providers and compatible servers use, from a web
-// page or plain text: one line, bounded, without anything that looks like a key.
+// The message of a provider's failure, read from JSON in the forms of providers and compatible servers, from a web page
+// or from plain text: one bounded line, without anything that looks like a key.
 import { isJson } from './direct/stream-repair.ts';
 
 const CHARS_MAX = 300;
-/** Keys and tokens as providers write them, and what follows the name of one. */
+/** Keys and tokens in the forms of providers, and values after the name of one. */
 const SECRETS =
   /\b(?:sk-|AIza|ya29\.|gh[pousr]_|Bearer |Basic )[\w.*~+/=-]*|((?:api[_-]?key|token|password)["']?\s*[=:]\s*["']?)[\w.*-]{8,}/gi;
 
 export interface Words {
-  /** '' when the provider says nothing. */
+  /** '' without a message. */
   readonly text: string;
-  /** Its names for the failure: `error.code`, `error.type`, `error.status`; '' where it has none. */
+  /** The provider's names of the failure: `error.code`, `error.type`, `error.status`; '' without any. */
   readonly code: string;
 }
 
-/** The words of a body. `secrets` are removed wherever they stand. */
+/** The message in a body. All `secrets` are removed from it. */
 export function readWords(body: string, secrets: readonly string[] = []): Words {
   const text = body.trim();
   if (text.startsWith('<')) return { text: clean(titleOf(text), secrets), code: '' };

@@ -1,4 +1,4 @@
-// Turns what Codex says of a failed turn into the errors of the table, in the provider's words where it has some: one
+// Converts Codex's report of a failed turn to an error of the table, with the provider's message where it has one: one
 // bounded line, never a URL, a header or a key.
 import { RpcError } from '../../errors.ts';
 import { ContextOverflow } from '../context-overflow.ts';

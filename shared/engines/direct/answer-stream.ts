@@ -1,6 +1,4 @@
-// From a provider's stream to events and one answer. Owns when an answer is complete: never without the provider's end
-// marker.
-
+// Converts a provider's stream to events and one answer. An answer is complete only with the provider's end marker.
 import type { LanguageModelV4StreamPart, LanguageModelV4ToolCall, SharedV4ProviderMetadata } from '@ai-sdk/provider';
 import { RpcError } from '../../errors.ts';
 import { createPairJoiner } from '../../text.ts';
@@ -17,7 +15,7 @@ import { isJson } from './stream-repair.ts';
 /** Anthropic's end of an answer for which the prompt has left no room. */
 const FULL_CONTEXT = 'model_context_window_exceeded';
 
-/** What the model said in one call, as it must be repeated to the provider when the turn goes on. */
+/** The model's output in one call, in the form that the next call of the turn must repeat to the provider. */
 export type Said =
   | { readonly type: 'text' | 'reasoning'; text: string; providerOptions?: SharedV4ProviderMetadata }
   | { readonly type: 'call'; readonly call: LanguageModelV4ToolCall };
@@ -157,14 +155,14 @@ interface Finish {
   readonly reason: string;
   /** In the provider's own word. */
   readonly raw: string | undefined;
-  /** Why a model declined, where the provider says. */
+  /** Why a model declined, where the provider states it. */
   readonly explanation: string;
   readonly usage: Usage;
 }
 
 /**
- * The SDK says `interrupted` for a body that ends before the end marker, or leaves the finish out when nothing had
- * come. An answer of no text at all is one only where another round of the turn has some (runRounds).
+ * The SDK reports `interrupted` for a body that ends before the end marker, or no finish when nothing had arrived. An
+ * answer without text is valid only where another round of the turn has text (runRounds).
  */
 function toFinishReason(
   data: { readonly provider: ProviderName; readonly model: string },

@@ -1,10 +1,9 @@
-// Deadlines and bounds of one HTTP call to a provider, all ending in one AbortSignal. Bytes are counted below the SDK,
-// because a provider's keep-alive events show that it lives although the SDK passes none of them on.
-
+// Deadlines and bounds of one HTTP call to a provider, all ending in one AbortSignal. Bytes are counted below the SDK:
+// it passes on none of the keep-alive events that show that the provider is working.
 export interface Deadlines {
   /** From the start of a call to the first byte of its answer, credentials and connecting included. */
   readonly firstByteMs: number;
-  /** Longest silence within an answer. Reasoning models may say nothing for a minute. */
+  /** Longest silence within an answer. Reasoning models may send nothing for a minute. */
   readonly idleMs: number;
   /** The whole turn, retries included. */
   readonly totalMs: number;

@@ -1,4 +1,4 @@
-// How many tokens of history a model may be sent. Owns the table only; trimming belongs to the conversation.
+// The table of how many tokens of history a model may get.
 import type { Config } from '../../config/config.ts';
 
 interface Row {
@@ -20,7 +20,7 @@ const ROWS: readonly Row[] = [
 const UNKNOWN_TOKENS = 96_000;
 
 /**
- * Token budget of the input (instructions and messages) of a model in `provider/model` form: what the operator says of
+ * Token budget of the input (instructions and messages) of a model in `provider/model` form: the operator's setting for
  * the model, less room for the answer; else a row of the table. Lower than the advertised window, since tokens are
  * estimated before the call.
  */

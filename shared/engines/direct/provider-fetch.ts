@@ -1,6 +1,6 @@
-// The `fetch` that the AI SDK calls providers with: node:http underneath, every byte of an answer reported to the
-// guard of its call. Measured: the runtime's own fetch takes twice the processor time of a streamed call (0.62 against
-// 0.34 ms), half of a whole prompt's.
+// The `fetch` of the AI SDK's calls to providers, on node:http. It reports every byte of an answer to the guard of its
+// call. Measured: the fetch of Node takes twice the processor time of a streamed call (0.62 against 0.34 ms), half of
+// that of a whole prompt.
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { type CallGuard, guardOf } from './call-guard.ts';
@@ -38,7 +38,7 @@ export function createGuardedFetch(createRepair?: () => EventRepair, proxyEnv?: 
       const guard = signal && guardOf(signal);
       const body = typeof init.body === 'string' ? init.body : '';
       const raw = toRawHeaders(toRecord(init.headers), url, body);
-      // Beside raw headers node sends no credentials to a proxy that it asks without a tunnel.
+      // With raw headers, node sends no credentials to a proxy that it uses without a tunnel.
       const headers = proxyEnv !== undefined && agent === plain.agent ? toObject(raw) : raw;
       const method = init.method ?? 'GET';
       const toFailure = (cause: unknown): unknown =>
@@ -96,8 +96,7 @@ function toResponse(message: IncomingMessage, { toFailure, guard, createRepair }
     message.resume();
     return new Response(null, { status, statusText, headers });
   }
-  // The SDK reads a body by one reader, and this one costs nothing beside the bytes; a stream of the runtime takes 5 %
-  // of a prompt.
+  // The SDK uses one reader of a body. This one adds no cost per chunk; a stream of the runtime takes 5 % of a prompt.
   const isStream = createRepair !== undefined && status >= 200 && status < 300;
   const repair = isStream ? createStreamRepair(createRepair(), message.headers['content-type'] ?? '') : undefined;
   const reader = toReader(message, toFailure, guard, repair);
@@ -132,7 +131,7 @@ function toReader(
     held.push(chunk);
     heldBytes += chunk.byteLength;
     if (heldBytes >= HELD_BYTES_MAX) message.pause();
-    // The rest of what this read brought comes within the same turn.
+    // The other chunks of the same read arrive within the same turn of the event loop.
     if (held.length === 1) queueMicrotask(changed);
   });
   message.once('end', () => {

@@ -1,5 +1,5 @@
-// The AI SDK providers: imported when first used, made once (and once per call for a caller's own credentials), given
-// their credentials explicitly. Nothing here reads the environment, and neither may the SDK.
+// The AI SDK providers: imported at first use, created once (and once per call for a caller's own credentials), with
+// explicit credentials. Neither this file nor the SDK reads the environment.
 import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider';
 import type { OAuth2Client } from 'google-auth-library';
 import { type Config, PROVIDER_URLS } from '../../config/config.ts';
@@ -60,7 +60,7 @@ export interface Models {
 }
 
 /**
- * Anthropic's API demands a limit; this one leaves room for thinking, and the SDK lowers it for the models it knows to
+ * Anthropic's API requires a limit; this one leaves room for thinking, and the SDK lowers it for the models it knows to
  * have less. The others stop at the model's own limit.
  */
 const ANTHROPIC_OUTPUT_TOKENS_MAX = 32_000;
@@ -129,7 +129,7 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
     const own =
       google &&
       createGoogleVertex({
-        // Empty, not absent: otherwise the SDK looks for GOOGLE_VERTEX_API_KEY and, finding one, takes it instead of
+        // Empty, not absent: otherwise the SDK reads GOOGLE_VERTEX_API_KEY and, where it is set, uses it instead of
         // the credentials.
         apiKey: '',
         project: google.project,
@@ -142,7 +142,7 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
   },
 };
 
-/** What the SDK takes for a base URL: it appends paths, so a query is kept by the `fetch` that goes with it. */
+/** The base URL for the SDK: it appends paths, so its `fetch` adds the query. */
 function connection(url: string, fetch: Fetch, version?: string): { readonly baseURL: string; readonly fetch: Fetch } {
   return withPath(toBaseUrl(url, version), fetch);
 }
@@ -154,7 +154,7 @@ function withPath(url: string, fetch: Fetch): { readonly baseURL: string; readon
   return { baseURL: path, fetch: (input, init) => fetch(withQuery(address(input), query), init) };
 }
 
-/** A caller's own credentials come first: a prompt that names a login is never answered on the deployment's account. */
+/** A caller's own credentials take precedence: a prompt with a login never uses the deployment's account. */
 function choose<Provider>(name: ProviderName, own: Provider | undefined, login: Provider | undefined): Provider {
   const provider = login ?? own;
   if (provider === undefined) throw new Error(`${name} has no credentials`);

@@ -1,5 +1,5 @@
-// Anthropic's Messages stream, of its own API and of compatible servers. New kinds of events, blocks and deltas may
-// come at any time; the gateway asks for none of them, so that only those that make up an answer are passed on.
+// Anthropic's Messages stream, of its own API and of compatible servers. New kinds of events, blocks and deltas may be
+// added at any time; only those that make up an answer are passed on.
 import { type EventRepair, isJson, type Json, startsWith } from './stream-repair.ts';
 
 const BLOCKS: ReadonlySet<unknown> = new Set(['text', 'thinking', 'redacted_thinking', 'tool_use']);

@@ -1,5 +1,5 @@
-// Gemini's stream. The SDK checks all of every chunk; what the gateway does not read is left out, so that a new form of
-// it cannot end an answer.
+// Gemini's stream. The SDK validates all of every chunk; members that the gateway does not read are removed, so that a
+// new form of them cannot end an answer.
 import { type EventRepair, isJson, type Json } from './stream-repair.ts';
 
 export function createGoogleRepair(): EventRepair {

@@ -1,13 +1,12 @@
-// The Responses stream of OpenAI and of compatible servers (llama.cpp, LM Studio, vLLM, Ollama), which leave out what
-// they have no use for: `created_at`, `model`, `output_index`, ids, deltas. What can be said of an answer without it is
-// filled in; text that comes only at the end of a part, of an item or of the response becomes the delta that was left
-// out.
+// The Responses stream of OpenAI and of compatible servers (llama.cpp, LM Studio, vLLM, Ollama), which omit members
+// that the SDK requires: `created_at`, `model`, `output_index`, ids, deltas. Missing members are filled in; text that
+// arrives only at the end of a part, an item or the response becomes the missing delta.
 import { type EventRepair, isJson, type Json, NotAStream, startsWith } from './stream-repair.ts';
 
 const ITEMS: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);
 
 const TEXT = Buffer.from('data: {"type":"response.output_text.delta",');
-/** Without them the text of a delta would be taken for the one that is to come, or its place would be missing. */
+/** Without them, the SDK would mistake a delta for a later one, or lack its place. */
 const HAS_PLACE = Buffer.from('"item_id":"');
 const NO_TEXT = Buffer.from('"delta":""');
 const LOGPROBS = Buffer.from('"logprobs":[{');

@@ -1,7 +1,5 @@
-// Between a provider's body and the SDK: server-sent events whose JSON lacks what the SDK insists on are completed, and
-// those that it does not know are left out, since it ends an answer over either. A body that is no stream of events
-// becomes an error that says what it is.
-
+// Between a provider's body and the SDK, which ends an answer when an event lacks a required member or is unknown: such
+// events are completed or removed. A body that is no stream of events becomes an error that names its form.
 export type Json = Readonly<Record<string, unknown>>;
 
 /** Of one stream. */
@@ -16,7 +14,7 @@ export interface EventRepair {
 }
 
 export interface StreamRepair {
-  /** Takes the next bytes of the body, cut anywhere; returns what is ready of them. */
+  /** Takes the next bytes of the body, split anywhere; returns the complete events in them. */
   push(piece: Buffer): Buffer;
   /** The rest of the body. Throws NotAStream when there has been no event in all of it. */
   end(): Buffer;
@@ -44,7 +42,7 @@ const END_OF_EVENT = Buffer.from('\n\n');
 const NOTHING = Buffer.alloc(0);
 
 export function createStreamRepair(repair: EventRepair, contentType: string): StreamRepair {
-  /** The beginning of a line whose end has not come. */
+  /** The start of an incomplete line. */
   let open: Buffer[] = [];
   let sample: Buffer[] = [];
   let sampleBytes = 0;

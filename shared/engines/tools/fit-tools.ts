@@ -1,5 +1,5 @@
-// The tools of a turn as its model's provider takes them: schemas rewritten to its rules, and what cannot be made to
-// fit left out and named, so that one odd tool never fails a prompt.
+// The tools of a turn in the form that the model's provider accepts: schemas are rewritten to its rules. A tool that
+// does not fit is left out and named, so that it does not fail the prompt.
 import type { EngineTool, Toolset } from '../engine.ts';
 import { type CleanSchema, cleanSchema, restoreNames } from './tool-schema.ts';
 import { UnusableSchema } from './tool-schema-form.ts';
@@ -11,7 +11,7 @@ const TOOLS_MAX = 128;
 const CHARS_MAX = 128 << 10;
 const TOOL_CHARS_MAX = 64 << 10;
 
-/** Tools that come first are kept first. */
+/** Beyond the limits, the first tools are kept. */
 export function fitToolset(toolset: Toolset | undefined, model: string): Toolset | undefined {
   if (toolset === undefined) return undefined;
   const dialect = toDialect(model);

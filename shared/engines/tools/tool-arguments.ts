@@ -1,5 +1,5 @@
-// The arguments of a tool call as a model wrote them: read without losing a digit, or refused in words that the model
-// can act on.
+// The arguments of a tool call as a model wrote them: read without losing a digit, or refused with a message that the
+// model can use.
 import { digitsOf, isMarked, parseMarked, toExactText } from '../../rpc/exact-json.ts';
 import { findUnsafeNumbers, inspectJson } from '../../rpc/json-numbers.ts';
 
@@ -54,7 +54,7 @@ function parse(text: string): Arguments | undefined {
   }
 }
 
-/** A half of a pair can come as an escape only; neither providers nor tools take it. */
+/** Half of a surrogate pair arrives only as an escape; neither providers nor tools accept it. */
 const SURROGATE_ESCAPE = /\\ud[89a-f]/i;
 
 function toWellFormed(_key: string, member: unknown): unknown {

@@ -1,6 +1,5 @@
-// The rounds of a turn in which the model uses tools: ask, run the calls, send the results, ask again. Bounded in
-// rounds and calls; a model that goes on calling gets a refusal as the result, and then has to answer.
-
+// The rounds of a turn in which the model uses tools: call the model, run its tool calls, send the results, call it
+// again. Rounds and calls are bounded; beyond the bound the model gets a refusal as the result, and then has to answer.
 import type {
   JSONSchema7,
   LanguageModelV4CallOptions,
@@ -27,7 +26,7 @@ const SHOWN_CHARS_MAX = 4096;
 export const EMPTY_RESULT = '(no output)';
 const NO_MORE = 'No more tool calls are possible in this turn. Answer with what you have.';
 
-/** Tools as the SDK wants them; nothing when there are none. */
+/** Tools in the form of the SDK; an empty object without any. */
 export function toCallTools(toolset: Toolset | undefined): Pick<LanguageModelV4CallOptions, 'tools'> {
   if (toolset === undefined || toolset.tools.length === 0) return {};
   return {
@@ -41,13 +40,13 @@ export function toCallTools(toolset: Toolset | undefined): Pick<LanguageModelV4C
 }
 
 /**
- * `ask` is given what came of the prompt so far: calls of tools and their results. Yields the events of all rounds and
- * returns the turn's outcome: all that was said in it, and the tokens of all its calls.
+ * `callModel` gets the tool calls and results of the turn so far. Yields the events of all rounds and returns the
+ * turn's outcome: the whole text, and the tokens of all its calls.
  */
 export async function* runRounds(
   provider: ProviderName,
   toolset: Toolset | undefined,
-  ask: (rounds: LanguageModelV4Prompt) => AsyncGenerator<EngineEvent, Answer, void>,
+  callModel: (rounds: LanguageModelV4Prompt) => AsyncGenerator<EngineEvent, Answer, void>,
   signal: AbortSignal,
 ): AsyncGenerator<EngineEvent, Outcome, void> {
   let rounds: LanguageModelV4Prompt = [];
@@ -55,7 +54,7 @@ export async function* runRounds(
   let usage = NO_USAGE;
   let calls = 0;
   for (let round = 1; ; round++) {
-    const answer = yield* ask(rounds);
+    const answer = yield* callModel(rounds);
     content += answer.content;
     usage = add(usage, answer.usage);
     yield { TokenCount: usage };
@@ -117,7 +116,7 @@ function refuse(content: string): CallResult {
   return { content, isError: true };
 }
 
-/** What the model said, said again. */
+/** The model's own output, repeated to it. */
 function toAssistant(said: readonly Said[]): LanguageModelV4Message {
   return {
     role: 'assistant',
@@ -128,7 +127,7 @@ function toAssistant(said: readonly Said[]): LanguageModelV4Message {
         return [{ ...call, ...(providerOptions !== undefined && { providerOptions }) }];
       }
       const { type, text, providerOptions } = part;
-      // Reasoning without text may carry a signature that the provider wants to see again.
+      // Reasoning without text may carry a signature that the provider requires in the next call.
       if (isBlank(text) && (type === 'text' || providerOptions === undefined)) return [];
       return [{ type, text, ...(providerOptions !== undefined && { providerOptions }) }];
     }),

@@ -1,6 +1,5 @@
-// Schemas that are put together from others, as one: `allOf` merged, and at the root of a tool's parameters, where
-// providers take no alternatives, these as one set of properties with a note on which of them belong together.
-
+// Composed schemas as one schema: `allOf` is merged. At the root of a tool's parameters, where providers accept no
+// alternatives, these become one set of properties with a note on which of them belong together.
 export type Schema = Readonly<Record<string, unknown>>;
 /** The schema at a local reference; undefined when there is none. */
 export type Resolve = (pointer: string) => unknown;
@@ -14,14 +13,14 @@ export interface Form {
   readonly notes: ((toName: (name: string) => string) => string)[];
 }
 
-/** The schema cannot be given to a model; the message says why. */
+/** The schema cannot be sent to a model; the message has the reason. */
 export class UnusableSchema extends Error {}
 
 const ALTERNATIVES_MAX = 64;
 /** Steps of references and of `allOf` within `allOf`. */
 const STEPS_MAX = 8;
 const PARTS_MAX = 64;
-/** Keywords of an object as a whole that are said in words. */
+/** Keywords of a whole object that are described in text. */
 const CONDITIONS = ['not', 'if', 'then', 'else', 'dependentRequired', 'dependentSchemas', 'enum', 'const'];
 
 /** Undefined: no value that fits the schema is an object. */
@@ -65,7 +64,7 @@ function addAlternatives(form: Form, forms: readonly Form[], isExclusive: boolea
   for (const name of names) {
     const variants = forms.flatMap(({ properties }) => (properties.has(name) ? [properties.get(name)] : []));
     const own = form.properties.get(name);
-    // Where an alternative says nothing of a property, what the whole says of it holds.
+    // A property that an alternative does not describe has the description of the whole.
     if (own !== undefined && variants.length < forms.length) continue;
     form.properties.set(name, both(own, either(variants)));
   }
@@ -87,7 +86,7 @@ function addAlternatives(form: Form, forms: readonly Form[], isExclusive: boolea
   });
 }
 
-/** A schema without `allOf`: what its parts say together, where two of them differ what the first one says. */
+/** A schema without `allOf`: its parts merged; where two of them differ, the first one counts. */
 export function combine(value: Schema, resolve: Resolve, steps = 0): Schema {
   const parts = toList(value.allOf).slice(0, PARTS_MAX);
   if (parts.length === 0) return value;

@@ -47,7 +47,7 @@ export function toTypes(node: Schema): string[] {
   return [...new Set(node.nullable === true && known.length > 0 ? [...known, 'null'] : known)];
 }
 
-/** Several types are alternatives for a reader that takes one. */
+/** Several types become alternatives for a provider that accepts one. */
 export function withTypes(
   node: Record<string, unknown>,
   types: readonly string[],
@@ -62,7 +62,7 @@ export function withTypes(
   return { ...about, anyOf: types.map((type) => (type === 'null' ? { type } : { type, ...rest })) };
 }
 
-/** Gemini takes nothing beside `anyOf`: what describes all alternatives is said of each. */
+/** Gemini accepts nothing beside `anyOf`: a description of all alternatives is repeated in each. */
 export function withLoneAnyOf(node: Record<string, unknown>): Record<string, unknown> {
   if (!Array.isArray(node.anyOf)) return node;
   const { description } = node;

@@ -1,6 +1,6 @@
-// The JSON Schema of a tool, cleaned for a provider: only keywords that every validator knows, with values of the right
-// form, so that no odd schema fails a whole request. What cannot be kept is left out, which only allows more: the
-// tool's own server checks the arguments.
+// The JSON Schema of a tool, cleaned for a provider: only keywords that every validator supports, with values of the
+// right form, so that no schema fails a whole request. Other keywords are removed, which only permits more: the tool's
+// server checks the arguments.
 import { createHash } from 'node:crypto';
 import { combine, isRecord, type Resolve, type Schema, toForm, UnusableSchema } from './tool-schema-form.ts';
 import { type Dialect, isPattern, RARE, toScalars, toTypes, withLoneAnyOf, withTypes } from './tool-schema-values.ts';

@@ -1,5 +1,5 @@
-// JSON-RPC over the stdio of one `codex app-server` (newline-delimited, without the `jsonrpc` member). Sends only the
-// methods of protocol.ts, answers the server's requests with its fixed refusals, and hands each notification to the
+// JSON-RPC over the stdio of one `codex app-server` (newline-delimited, without the `jsonrpc` member). It sends only
+// the methods of protocol.ts, answers the server's requests with fixed refusals, and passes each notification to the
 // listener of its thread.
 import type { ZodType } from 'zod';
 import { RpcError } from '../../../errors.ts';
@@ -20,7 +20,7 @@ import {
 
 /** A notification may carry the whole output of a command, and an answer a whole thread. */
 const LINE_CHARS_MAX = 32 << 20;
-/** Long: Codex comes after the gateway for the processor, and the machine may be busy. */
+/** Long: Codex runs at a lower priority than the gateway, and the machine may be busy. */
 const REQUEST_TIMEOUT_MS = 30_000;
 const STDERR_CHARS_MAX = 2_000;
 
@@ -48,11 +48,11 @@ export interface CodexClient {
   initialized(): void;
   /** Notifications and tool calls of one thread, until the returned function is called. */
   listen(threadId: string, listener: ThreadListener): () => void;
-  /** Resolves, with the last words of stderr, when the process is gone or has said something unreadable. */
+  /** Resolves with the tail of stderr when the process has ended or has sent an unreadable line. */
   readonly closed: Promise<string>;
 }
 
-/** The same table, typed so that a method's schema is known to make its result. */
+/** The same table, typed so that a method's schema yields its result. */
 const SCHEMAS: { readonly [M in ClientMethod]: ZodType<ClientResults[M]> } = RESULTS;
 
 export interface ThreadListener {
@@ -148,10 +148,10 @@ export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'st
   function receive(line: string): void {
     let message: unknown;
     try {
-      // The arguments of a tool call keep every digit; all else is ours or counts.
+      // The arguments of a tool call keep every digit; no other message has numbers of a caller.
       message = line.includes('"item/tool/call"') ? parseMarked(line) : JSON.parse(line);
     } catch {
-      end('codex said something that is not JSON');
+      end('codex sent a line that is not JSON');
       return;
     }
     const method = member(message, 'method');

@@ -1,13 +1,12 @@
 // The configuration of an app-server: one provider, commands in Codex's own sandbox without network, nothing that calls
-// another host. Holds no secret: the provider's key goes with each thread, over stdio (`threadConfig`).
-
+// another host. It holds no secret: the provider's key is sent with each thread, over stdio (`threadConfig`).
 /**
  * Paths inside the gateway's sandbox. Codex's own sandbox, inside, gives commands a /dev of their own: what is below
  * the outer one is out of their sight, without a rule that Codex would have to enforce (and for which it starts two
  * processes more per turn).
  */
 export const CODEX_HOME = '/dev/shm/codex';
-/** Has Codex take CODEX_HOME for a directory not to put programs in. */
+/** Below this directory Codex does not write programs, so none is written to CODEX_HOME. */
 export const HIDDEN_TMP = '/dev/shm';
 export const WORKSPACE = '/home/user';
 /**

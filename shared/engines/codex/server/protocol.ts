@@ -1,5 +1,5 @@
-// What is said to `codex app-server` 0.169.0 and understood of what it says: only the methods on this page are ever
-// sent, and only these members are read. A test generates the types of the installed version and compares.
+// The part of the protocol of `codex app-server` 0.169.0 that the gateway uses: only these methods are sent, and only
+// these members are read. A test generates the types of the installed version and compares.
 import { z } from 'zod';
 
 /**
@@ -25,7 +25,7 @@ export interface ClientRequests {
      * read here.
      */
     readonly historyMode: 'legacy';
-    /** Kept with the thread: a resumed one has them again. */
+    /** Stored with the thread: a resumed thread has them. */
     readonly dynamicTools?: DynamicTool[];
   };
   'thread/resume': {
@@ -45,13 +45,13 @@ export interface ClientRequests {
     readonly model?: string;
   };
   'turn/interrupt': { readonly threadId: string; readonly turnId: string };
-  /** Ends commands of the thread that run still. */
+  /** Ends the running commands of the thread. */
   'thread/backgroundTerminals/clean': { readonly threadId: string };
 }
 
 export type ClientMethod = keyof ClientRequests;
 
-/** A tool that the gateway runs itself, when the server asks it to (`item/tool/call`). */
+/** A tool that the gateway runs on the server's request (`item/tool/call`). */
 export interface DynamicTool {
   readonly type: 'function';
   readonly name: string;
@@ -71,7 +71,7 @@ export interface ResponseMessage {
 const Nothing = z.object({});
 const ThreadResult = z.object({ thread: z.object({ id: z.string(), path: z.string().nullable() }) });
 
-/** What of each answer is read. */
+/** The members of each answer that are read. */
 export const RESULTS = {
   initialize: z.object({ userAgent: z.string() }),
   'thread/start': ThreadResult,
@@ -157,7 +157,7 @@ export type Notification = {
   [M in NotificationMethod]: { readonly method: M; readonly params: z.output<(typeof NOTIFICATIONS)[M]> };
 }[NotificationMethod];
 
-/** Notifications of this version that the gateway has no use for: not sent at all. */
+/** Notifications that the gateway does not use: the server does not send them. */
 export const UNWANTED = [
   'account/rateLimits/updated',
   'item/fileChange/outputDelta',
@@ -186,7 +186,7 @@ export const ToolCall = z.object({
 });
 export type ToolCall = z.output<typeof ToolCall>;
 
-/** What a tool call is answered with. */
+/** The answer to a tool call. */
 export interface ToolAnswer {
   readonly contentItems: { readonly type: 'inputText'; readonly text: string }[];
   readonly success: boolean;

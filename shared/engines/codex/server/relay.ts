@@ -1,7 +1,7 @@
-// Between the app-servers and the providers: they speak HTTP to it on loopback, it keeps the connections to the
-// providers. Codex makes a new HTTP client for every turn: alone it would read all certificates of the machine and
-// shake hands anew each time. Forwards the Responses API of the configured providers and nothing else, byte for byte;
-// adds no credentials, so that reaching it is worth nothing.
+// HTTP relay on loopback between the app-servers and the providers. Codex creates a new HTTP client for every turn,
+// which would read all certificates of the machine and make a new TLS handshake each time; the relay keeps the
+// connections to the providers. It forwards the Responses API of the configured providers and nothing else, byte for
+// byte, and adds no credentials, so that access to it is useless.
 import {
   createServer,
   type IncomingMessage,
@@ -21,7 +21,7 @@ export interface Relay {
   close(): Promise<void>;
 }
 
-/** Status of an answer that is the relay's own: the provider gave none. Codex tries again, as with any 5xx. */
+/** Status of the relay's own answer when the provider gave none. Codex retries, as after any 5xx. */
 export const UNREACHABLE = 599;
 /** As UNREACHABLE, where the provider may have got the request. */
 export const LOST = 598;
@@ -31,11 +31,11 @@ const UNSENT: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_
  * body is the provider's.
  */
 export const NOT_A_STREAM = 496;
-/** As many as there may be turns. */
+/** One for each turn that may run. */
 const SOCKETS_MAX = 256;
-/** A provider that says nothing for so long has gone; a little more than Codex itself waits for the next event. */
+/** The longest silence of a provider; a little longer than Codex itself waits for the next event. */
 const SILENCE_MS = 130_000;
-/** Not handed on: they are about one connection (RFC 9110, 7.6.1). */
+/** Not forwarded: they concern one connection (RFC 9110, 7.6.1). */
 const OF_THE_CONNECTION = [
   'connection',
   'keep-alive',
@@ -55,13 +55,13 @@ export async function startRelay(baseUrls: Relay['baseUrls'], proxyEnv?: ProxyEn
   const plain = { request: plainRequest, agent: new PlainAgent(options) };
   const secure = { request: secureRequest, agent: new SecureAgent(options) };
 
-  const server = createServer((asked, answer) => {
-    const [, provider, path] = PATH.exec(asked.url ?? '') ?? [];
-    if (asked.method !== 'POST' || path === undefined || (provider !== 'gateway' && provider !== 'chatgpt')) {
+  const server = createServer((incoming, answer) => {
+    const [, provider, path] = PATH.exec(incoming.url ?? '') ?? [];
+    if (incoming.method !== 'POST' || path === undefined || (provider !== 'gateway' && provider !== 'chatgpt')) {
       answer.writeHead(404).end();
       return;
     }
-    forward(new URL(joinUrl(baseUrls[provider], path)), asked, answer, path === STREAM_PATH);
+    forward(new URL(joinUrl(baseUrls[provider], path)), incoming, answer, path === STREAM_PATH);
   });
   server.maxConnections = SOCKETS_MAX;
   const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
@@ -84,12 +84,11 @@ export async function startRelay(baseUrls: Relay['baseUrls'], proxyEnv?: ProxyEn
   };
 
   /**
-   * However one side ends, the other one sees: a turn that is cancelled ends the provider's work, a cut answer is seen
-   * to be cut.
+   * The end of one side ends the other one: a cancelled turn ends the provider's work, and a cut answer arrives cut.
    */
-  function forward(url: URL, asked: IncomingMessage, answer: ServerResponse, isStream: boolean): void {
+  function forward(url: URL, incoming: IncomingMessage, answer: ServerResponse, isStream: boolean): void {
     const { request, agent } = url.protocol === 'http:' ? plain : secure;
-    const headers = { ...withoutConnection(asked), host: url.host };
+    const headers = { ...withoutConnection(incoming), host: url.host };
     const sent = request(url, { method: 'POST', agent, headers, timeout: SILENCE_MS }, (got) => {
       const { statusCode = 502 } = got;
       answer.writeHead(isStream && isDocument(got) ? NOT_A_STREAM : statusCode, withoutConnection(got));
@@ -105,8 +104,8 @@ export async function startRelay(baseUrls: Relay['baseUrls'], proxyEnv?: ProxyEn
     answer.on('close', () => {
       if (!answer.writableFinished) sent.destroy();
     });
-    asked.on('error', () => sent.destroy());
-    asked.pipe(sent);
+    incoming.on('error', () => sent.destroy());
+    incoming.pipe(sent);
   }
 }
 
