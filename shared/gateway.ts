@@ -1,5 +1,6 @@
 // Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every
 // transport alike.
+import { auditCall } from './audit.ts';
 import { type Admission, type AdmitRequest, createAdmit, missingScope } from './auth/admission.ts';
 import {
   type AuthenticateCall,
@@ -10,11 +11,10 @@ import {
 import type { Caller } from './auth/keys/keys.ts';
 import { RpcError } from './errors.ts';
 import { shareOfHeap } from './heap-share.ts';
-import { errorFields } from './log.ts';
 import type { Connection, MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import { type Answers, HTTP_ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX } from './rpc/answers.ts';
-import { type CallRecord, dispatch, dispatchCall, type Exchange, type Reply } from './rpc/dispatch.ts';
+import { dispatch, dispatchCall, type Exchange, type Reply } from './rpc/dispatch.ts';
 import type { BadCall, Call } from './rpc/envelope.ts';
 import { createInFlight, type Held } from './rpc/in-flight.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './rpc/method.ts';
@@ -202,7 +202,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             : context;
         },
         audit(record) {
-          audit(record, request, admission.rate, timings);
+          auditCall(log, record, { requestId, caller, transport, rate: admission.rate, timings });
           // A method may find the store gone or a budget spent after the limiter has let the call through.
           if (record.error?.callStatus === 429 || record.error?.callStatus === 503) admission.refusal ??= record.error;
         },
@@ -210,56 +210,19 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     };
     return { exchange, admission };
   }
-
-  /**
-   * The headers are one and the calls are many: the id of each makes its key, so that a batch sent again is answered as
-   * before; the position in a stream is none of them's.
-   */
-  function requestMetadataInBatch(
-    requestMetadata: MethodContext['requestMetadata'],
-    id: Call['id'],
-  ): MethodContext['requestMetadata'] {
-    const { idempotencyKey, lastEventId: _, ...rest } = requestMetadata;
-    if (idempotencyKey === undefined || id === undefined || id === null) return rest;
-    return { ...rest, idempotencyKey: `${idempotencyKey}#${id}` };
-  }
-
-  function audit(
-    record: CallRecord,
-    request: Omit<GatewayRequest, 'body'>,
-    rate: RateDecision | undefined,
-    timings: Timings,
-  ): void {
-    const internal = record.outcome === 'internal';
-    const severity = internal ? 'ERROR' : WARNED.has(record.outcome) ? 'WARNING' : 'INFO';
-    const cause = record.error?.cause;
-    log.log(severity, 'call', {
-      request_id: request.requestId,
-      key_id: request.caller.keyId,
-      transport: request.transport,
-      method: record.method,
-      outcome: record.outcome,
-      ms: Math.round(record.durationMs * 1_000) / 1_000,
-      overhead_ms: timings.overheadMs(),
-      stages: timings.stages(),
-      rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
-      remaining: rate?.remaining,
-      ...upstreamFields(record.error),
-      ...(cause === undefined || !(internal || record.outcome === 'unavailable') ? {} : errorFields(cause)),
-    });
-  }
 }
 
-/** Outcomes that the call did not cause, and that an operator may have to investigate. */
-const WARNED: ReadonlySet<string> = new Set(['unavailable', 'upstream_error', 'upstream_timeout']);
-
-/** What failed behind the gateway. The words of a turn's failure are in the line of the turn. */
-function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
-  if (error === undefined) return {};
-  const { provider, model, status, session_id, turn_id } = error.data;
-  const isUpstream = error.reason === 'upstream_error' || error.reason === 'upstream_timeout';
-  if (!isUpstream && turn_id === undefined) return {};
-  return { session_id, turn_id, provider, model, status, ...(turn_id === undefined && { error: error.message }) };
+/**
+ * The headers are one and the calls are many: the id of each makes its key, so that a batch sent again is answered as
+ * before; no call takes over the position in a stream.
+ */
+function requestMetadataInBatch(
+  requestMetadata: MethodContext['requestMetadata'],
+  id: Call['id'],
+): MethodContext['requestMetadata'] {
+  const { idempotencyKey, lastEventId: _, ...rest } = requestMetadata;
+  if (idempotencyKey === undefined || id === undefined || id === null) return rest;
+  return { ...rest, idempotencyKey: `${idempotencyKey}#${id}` };
 }
 
 /**

@@ -14,7 +14,7 @@ const CANCEL_BYTES_MAX = 4 << 10;
 /** Refusals under way (each is charged to its key) above which the peer is not read from. */
 const REFUSING_MAX = 64;
 
-export interface InboxOwner {
+export interface CallQueueOwner {
   /** Answers a message. Must not reject. */
   handle(body: Buffer, isBinary: boolean): Promise<void>;
   /** Answers a message that finds no place. Must not reject. */
@@ -23,8 +23,8 @@ export interface InboxOwner {
   resume(): void;
 }
 
-export class Inbox {
-  readonly #owner: InboxOwner;
+export class CallQueue {
+  readonly #owner: CallQueueOwner;
   readonly #waiting: { readonly body: Buffer; readonly isBinary: boolean; readonly weight: number }[] = [];
   #waitingBytes = 0;
   #inFlight = 0;
@@ -32,7 +32,7 @@ export class Inbox {
   #refusing = 0;
   #stopped = false;
 
-  constructor(owner: InboxOwner) {
+  constructor(owner: CallQueueOwner) {
     this.#owner = owner;
   }
 

@@ -10,9 +10,9 @@ import { CLOSE, NOTIFICATIONS } from '../../shared/protocol.ts';
 import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
 import { aroundShared, notificationText, type SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
-import { CALLS_MAX, Inbox } from './call-queue.ts';
+import { CALLS_MAX, CallQueue } from './call-queue.ts';
 import { Calls } from './calls.ts';
-import { Outbox } from './send-buffer.ts';
+import { SendBuffer } from './send-buffer.ts';
 
 /**
  * A planned close is announced with the time after which to reconnect: this, and a random part that spreads a crowd of
@@ -45,10 +45,10 @@ export interface ConnectionHost {
 export class SocketConnection {
   readonly #socket: WebSocket;
   readonly #host: ConnectionHost;
-  readonly #outbox: Outbox;
+  readonly #sendBuffer: SendBuffer;
   readonly #openedMs: number;
   #caller: Caller;
-  #inbox: Inbox | undefined;
+  #callQueue: CallQueue | undefined;
   #calls: Calls | undefined;
   #pingedMs: number;
   #isAlive = true;
@@ -59,7 +59,7 @@ export class SocketConnection {
   constructor(host: ConnectionHost, socket: WebSocket, stream: Duplex, caller: Caller, nowMs: number) {
     this.#host = host;
     this.#socket = socket;
-    this.#outbox = new Outbox(socket, stream, this);
+    this.#sendBuffer = new SendBuffer(socket, stream, this);
     this.#caller = caller;
     this.#openedMs = nowMs;
     this.#pingedMs = nowMs;
@@ -92,12 +92,12 @@ export class SocketConnection {
   /** Sends pings, and ends connections that are too old or silent. To be called every second; `nowMs` is monotonic. */
   tick(nowMs: number): void {
     const { times } = this.#host;
-    if (this.#outbox.isStuck(nowMs, times.stuckMs)) this.close(CLOSE.tryLater, 'too much is unread');
+    if (this.#sendBuffer.isStuck(nowMs, times.stuckMs)) this.close(CLOSE.tryLater, 'too much is unread');
     else if (this.#leaveAtMs !== undefined && nowMs >= this.#leaveAtMs) this.close(CLOSE.restart, 'reconnect');
     else if (nowMs - this.#openedMs >= times.ageMaxMs) this.announceClose('max_age', nowMs + times.announceCloseMs);
     if (nowMs - this.#pingedMs < times.pingMs) return;
     this.#pingedMs = nowMs;
-    const hasMoved = this.#outbox.hasMoved();
+    const hasMoved = this.#sendBuffer.hasMoved();
     if (!this.#isAlive && !hasMoved) {
       this.destroy();
       return;
@@ -140,19 +140,19 @@ export class SocketConnection {
   }
 
   send(message: string | Uint8Array): void | Promise<void> {
-    return this.#outbox.send(message);
+    return this.#sendBuffer.send(message);
   }
 
   notify(method: string, params: object): void | Promise<void> {
-    return this.#outbox.send(notificationText(method, params, MESSAGE_BYTES_MAX));
+    return this.#sendBuffer.send(notificationText(method, params, MESSAGE_BYTES_MAX));
   }
 
   notifyShared(method: string, params: object, { bytes, brief }: SharedParams): void | Promise<void> {
     const { head, tail } = aroundShared(method, params);
     const size = head.length + bytes.length + tail.length;
-    if (size > MESSAGE_BYTES_MAX) return this.#outbox.send(`${head}${brief}${tail}`);
-    if (bytes.length < SHARED_BYTES_MIN) return this.#outbox.send(`${head}${bytes}${tail}`);
-    return this.#outbox.sendShared(head, bytes, tail);
+    if (size > MESSAGE_BYTES_MAX) return this.#sendBuffer.send(`${head}${brief}${tail}`);
+    if (bytes.length < SHARED_BYTES_MIN) return this.#sendBuffer.send(`${head}${bytes}${tail}`);
+    return this.#sendBuffer.sendShared(head, bytes, tail);
   }
 
   handle(message: Buffer, isBinary: boolean): Promise<void> {
@@ -171,8 +171,8 @@ export class SocketConnection {
     this.#isAlive = true;
     if (this.#leaveAtMs !== undefined) void this.#answer(toBuffer(data), isBinary, leaving());
     else {
-      this.#inbox ??= new Inbox(this);
-      this.#inbox.add(toBuffer(data), isBinary);
+      this.#callQueue ??= new CallQueue(this);
+      this.#callQueue.add(toBuffer(data), isBinary);
     }
   }
 
@@ -184,14 +184,14 @@ export class SocketConnection {
 
   #leaveWhenIdle(): void {
     if (this.#leaveAtMs === undefined) return;
-    if ((this.#calls?.size ?? 0) === 0 && this.#inbox?.isEmpty !== false) this.close(CLOSE.restart, 'reconnect');
+    if ((this.#calls?.size ?? 0) === 0 && this.#callQueue?.isEmpty !== false) this.close(CLOSE.restart, 'reconnect');
   }
 
   /** Nothing more is received or sent: subscriptions and calls of the connection end. */
   #finish(): void {
-    this.#inbox?.stop();
+    this.#callQueue?.stop();
     this.#calls?.end();
-    this.#outbox.stop();
+    this.#sendBuffer.stop();
   }
 }
 

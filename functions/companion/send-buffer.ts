@@ -10,15 +10,15 @@ const PAUSE_BYTES = 256 << 10;
 const STUCK_BYTES = 1 << 20;
 
 /** Called when sources begin to wait, and when they continue. */
-export interface OutboxOwner {
+export interface SendBufferOwner {
   pause(): void;
   resume(): void;
 }
 
-export class Outbox {
+export class SendBuffer {
   readonly #socket: WebSocket;
   readonly #stream: Duplex;
-  readonly #owner: OutboxOwner;
+  readonly #owner: SendBufferOwner;
   #waiting: PromiseWithResolvers<void> | undefined;
   #end: PromiseWithResolvers<void> | undefined;
   #stuckSinceMs: number | undefined;
@@ -27,7 +27,7 @@ export class Outbox {
   #corked = false;
 
   /** `stream` is the transport below `socket`: ws itself queues nothing when it does not compress. */
-  constructor(socket: WebSocket, stream: Duplex, owner: OutboxOwner) {
+  constructor(socket: WebSocket, stream: Duplex, owner: SendBufferOwner) {
     this.#socket = socket;
     this.#stream = stream;
     this.#owner = owner;
@@ -107,10 +107,10 @@ export class Outbox {
     process.nextTick(uncork, this);
   }
 
-  static uncork(outbox: Outbox): void {
-    outbox.#corked = false;
-    outbox.#stream.uncork();
+  static uncork(buffer: SendBuffer): void {
+    buffer.#corked = false;
+    buffer.#stream.uncork();
   }
 }
 
-const { uncork } = Outbox;
+const { uncork } = SendBuffer;

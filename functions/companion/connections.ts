@@ -1,0 +1,102 @@
+// The open connections of an instance: their number in all and per key, the clock that they share, and their common end.
+import { settledWithin } from '../../shared/async.ts';
+import { RpcError } from '../../shared/errors.ts';
+import { CLOSE } from '../../shared/protocol.ts';
+import type { SocketConnection } from './connection.ts';
+
+/** After the grace of a drain, for close frames to be exchanged. */
+const LAST_MS = 500;
+
+export interface ConnectionsOptions {
+  /** Connections per key on this instance. */
+  readonly perKeyMax: number;
+  /** How often connections look at the clock. */
+  readonly tickMs: number;
+  /** Called with the first connection, and with the end of the last one. */
+  onFirst(): void;
+  onLast(): void;
+}
+
+export class Connections {
+  readonly #options: ConnectionsOptions;
+  readonly #open = new Set<SocketConnection>();
+  readonly #perKey = new Map<string, number>();
+  #timer: NodeJS.Timeout | undefined;
+  #emptied = Promise.withResolvers<void>();
+  #isDraining = false;
+
+  constructor(options: ConnectionsOptions) {
+    this.#options = options;
+  }
+
+  get all(): ReadonlySet<SocketConnection> {
+    return this.#open;
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  /** Throws RpcError `rate_limited` when the key has as many connections as it may. */
+  checkRoom(keyId: string): void {
+    const { perKeyMax } = this.#options;
+    if ((this.#perKey.get(keyId) ?? 0) < perKeyMax) return;
+    throw new RpcError('rate_limited', {
+      message: `Too Many Requests: at most ${perKeyMax} connections per key`,
+      data: { limit: perKeyMax },
+      retryAfterMs: 1_000,
+    });
+  }
+
+  add(connection: SocketConnection): void {
+    const { keyId } = connection.caller;
+    this.#perKey.set(keyId, (this.#perKey.get(keyId) ?? 0) + 1);
+    this.#open.add(connection);
+    // After a stall of this process pongs may be waiting to be read. The tick runs after that read, so that no
+    // connection is closed for silence that only the stall has caused.
+    this.#timer ??= setInterval(() => setImmediate(() => this.#tick()), this.#options.tickMs);
+    if (this.#open.size === 1) this.#options.onFirst();
+    if (this.#isDraining) connection.announceClose('shutdown', performance.now());
+  }
+
+  remove(connection: SocketConnection): void {
+    const { keyId } = connection.caller;
+    this.#open.delete(connection);
+    const left = (this.#perKey.get(keyId) ?? 1) - 1;
+    if (left === 0) this.#perKey.delete(keyId);
+    else this.#perKey.set(keyId, left);
+    if (this.#open.size > 0) return;
+    this.#options.onLast();
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#emptied.resolve();
+  }
+
+  /** Announces the close to all, and resolves when they are gone, at the latest soon after `graceMs`. */
+  async drain(graceMs: number): Promise<void> {
+    this.#isDraining = true;
+    if (this.#open.size === 0) return;
+    this.#emptied = Promise.withResolvers();
+    const untilMs = performance.now() + graceMs;
+    for (const connection of this.#open) connection.announceClose('shutdown', untilMs);
+    await settledWithin(graceMs, this.#emptied.promise);
+    for (const connection of this.#open) connection.close(CLOSE.restart, 'reconnect');
+    if (this.#open.size > 0) await settledWithin(LAST_MS, this.#emptied.promise);
+    this.#destroyAll();
+  }
+
+  /** Ends everything now. */
+  close(): void {
+    this.#isDraining = true;
+    this.#destroyAll();
+  }
+
+  #destroyAll(): void {
+    for (const connection of this.#open) connection.destroy();
+  }
+
+  #tick(): void {
+    const nowMs = performance.now();
+    for (const connection of this.#open) connection.tick(nowMs);
+  }
+}

@@ -1,0 +1,53 @@
+// The log line of a call: who called what over which transport, how it ended, how long it took and what it cost. No
+// params and no content.
+import type { Caller } from './auth/keys/keys.ts';
+import type { RpcError } from './errors.ts';
+import { errorFields, type Logger } from './log.ts';
+import type { RateDecision } from './rate-limit/limiter.ts';
+import type { CallRecord } from './rpc/dispatch.ts';
+import type { Timings } from './timings.ts';
+
+export interface AuditedRequest {
+  readonly requestId: string;
+  readonly caller: Caller;
+  readonly transport: 'http' | 'sse' | 'ws';
+  readonly rate: RateDecision | undefined;
+  readonly timings: Timings;
+}
+
+/** Outcomes that the call did not cause, and that an operator may have to investigate. */
+const WARNED: ReadonlySet<string> = new Set(['unavailable', 'upstream_error', 'upstream_timeout']);
+
+/** Writes the log line of one call. `rate` is undefined for a call that the limiter has not seen. */
+export function auditCall(
+  log: Logger,
+  record: CallRecord,
+  { requestId, caller, transport, rate, timings }: AuditedRequest,
+): void {
+  const isInternal = record.outcome === 'internal';
+  const severity = isInternal ? 'ERROR' : WARNED.has(record.outcome) ? 'WARNING' : 'INFO';
+  const cause = record.error?.cause;
+  log.log(severity, 'call', {
+    request_id: requestId,
+    key_id: caller.keyId,
+    transport,
+    method: record.method,
+    outcome: record.outcome,
+    ms: Math.round(record.durationMs * 1_000) / 1_000,
+    overhead_ms: timings.overheadMs(),
+    stages: timings.stages(),
+    rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
+    remaining: rate?.remaining,
+    ...upstreamFields(record.error),
+    ...(cause === undefined || !(isInternal || record.outcome === 'unavailable') ? {} : errorFields(cause)),
+  });
+}
+
+/** What failed behind the gateway. The words of a turn's failure are in the line of the turn. */
+function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
+  if (error === undefined) return {};
+  const { provider, model, status, session_id, turn_id } = error.data;
+  const isUpstream = error.reason === 'upstream_error' || error.reason === 'upstream_timeout';
+  if (!isUpstream && turn_id === undefined) return {};
+  return { session_id, turn_id, provider, model, status, ...(turn_id === undefined && { error: error.message }) };
+}
