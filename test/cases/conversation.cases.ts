@@ -58,7 +58,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       }
     });
 
-    it('runs one turn at a time: the other is told which turn runs, and is not heard of again', async () => {
+    it('runs one turn at a time: the other prompt is refused with the running turn, and leaves no trace', async () => {
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);
@@ -95,7 +95,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       expect(messages.map(({ content }) => content)).toEqual(['first', 'first', 'q0', 'q0', 'q1', 'q1', 'q2', 'q2']);
     });
 
-    it('interrupts the running turn of another instance and keeps what it had said', async () => {
+    it('interrupts the running turn of another instance and keeps the stored part of its answer', async () => {
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);

@@ -156,7 +156,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     expect(provider.calls - before).toBe(1);
   }, 60_000);
 
-  it('a provider that hangs, says 429 for ever or cuts its stream ends the turn, in at most 3 calls', async () => {
+  it('a provider that hangs, always answers 429 or cuts its stream ends the turn, in at most 3 calls', async () => {
     const impatient = await startGateway(inject('firestoreHost'), project, { GATEWAY_TURN_TIMEOUT_MS: '1500' });
     const cases = [
       { prompt: '[[hang headers]]', reason: 'upstream_timeout', calls: 1 },
@@ -182,7 +182,7 @@ describeWith('emulators', 'turns while Firestore does not answer', () => {
   });
   afterAll(() => emulator.stop());
 
-  it('a pause of 5 s in mid-turn loses nothing: the answer comes, whole and on record', async () => {
+  it('a pause of 5 s in mid-turn loses nothing: the answer is complete and stored', async () => {
     const gateway = await startGateway(emulator.host, 'paused', {
       GATEWAY_LEASE_MS: '30000',
       GATEWAY_HEARTBEAT_MS: '1000',

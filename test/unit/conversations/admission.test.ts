@@ -43,7 +43,7 @@ async function untilQueued(count: number): Promise<void> {
 }
 
 describe('a busy session', () => {
-  it('runs exactly one of 200 prompts at once and tells the other 199 so', async () => {
+  it('runs exactly one of 200 parallel prompts and refuses the other 199', async () => {
     const calls = Array.from({ length: 200 }, () => a.prompt('[[chunks 3 every 50]]'));
     const settled = await Promise.allSettled(calls);
     const reasons = settled.map((one) => (one.status === 'fulfilled' ? 'ran' : one.reason.reason));
@@ -67,7 +67,7 @@ describe('a busy session', () => {
     expect(fixture.provider.calls).toBe(1);
   });
 
-  it('goes on with the next in the queue when the running turn fails', async () => {
+  it('runs the next prompt in the queue when the running turn fails', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(({ prompt }) =>
       prompt === 'bad' ? { cut: 'end', gate: () => gate.promise } : { text: prompt },

@@ -12,7 +12,7 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.close());
 
-it('goes on after an answer that was cancelled when it had only begun with line breaks', async () => {
+it('continues after an answer that was cancelled when it had only line breaks', async () => {
   fixture.provider.behave(() => ({
     chunks: ['\n\n', 'x'],
     gate: (index) => (index === 1 ? new Promise(() => {}) : Promise.resolve()),
@@ -25,14 +25,14 @@ it('goes on after an answer that was cancelled when it had only begun with line 
   expect((await a.prompt('and now?')).content).toMatch(/and now\?$/);
 });
 
-it('goes on after an answer of white space', async () => {
+it('continues after an answer of white space', async () => {
   fixture.provider.behave(() => ({ text: ' \n' }));
   await a.prompt('say nothing');
   fixture.provider.behave();
   expect((await a.prompt('and now?')).content).toMatch(/and now\?$/);
 });
 
-it('goes on where an earlier version stored blank prompts and answers', async () => {
+it('continues where an earlier version stored blank prompts and answers', async () => {
   await a.prompt('first');
   const ref = conversationRef('default', 's');
   const [snapshot] = await fixture.store.get([ref]);

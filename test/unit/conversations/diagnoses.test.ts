@@ -20,7 +20,7 @@ function lines(): Record<string, unknown>[] {
   return a.logged.flatMap((text) => text.trim().split('\n')).map((line) => JSON.parse(line));
 }
 
-it('says what happened once in the error and once in the log, with where it happened', async () => {
+it('reports a failure once in the error and once in the log, with its turn', async () => {
   fixture.provider.behave(() => ({ status: 529, message: 'Overloaded, friend' }));
   const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
   const body = { jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params: { prompt: 'hello', session_id: 's' } };

@@ -67,7 +67,7 @@ describe('history', () => {
     expect((await readAll(b, 200)).map(({ seq }) => seq)).toEqual(Array.from({ length: 30 }, (_, index) => index + 1));
   });
 
-  it('pages without a duplicate while the conversation goes on', async () => {
+  it('pages without a duplicate while the conversation continues', async () => {
     for (let n = 0; n < 9; n++) await a.prompt(`prompt ${n}`);
     const first = await a.call(conversationHistory, { session_id: 's', limit: 10 });
     for (let n = 9; n < 20; n++) await b.prompt(`prompt ${n}`);
@@ -95,7 +95,7 @@ describe('history', () => {
     expect(messages.map(({ content }) => content)).toEqual(NAUGHTY.flatMap((text) => [text, `>${text}`]));
   });
 
-  it('shows the model what fits its budget, oldest left out first, and says so', async () => {
+  it('sends the model the newest messages that fit its budget, and reports the omitted ones', async () => {
     const long = ' some words'.repeat(9_090);
     for (let n = 0; n < 5; n++) await a.prompt(`${n}${long}`);
     const asked = fixture.provider.next();
@@ -163,7 +163,7 @@ describe('sessions', () => {
     expect(normal(stolen)).toEqual(normal(invented));
   });
 
-  it('start anew after deletion, with nothing of their former life, on any instance', async () => {
+  it('are empty when they start again after deletion, on any instance', async () => {
     for (let n = 0; n < 15; n++) await a.prompt(`old ${n}`);
     await readAll(a, 200);
     await readAll(b, 200);

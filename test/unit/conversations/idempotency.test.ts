@@ -66,7 +66,7 @@ describe('an idempotency key', () => {
     expect(fixture.provider.calls).toBe(2);
   });
 
-  it('is free again when the turn failed, and still tells of a turn that was cancelled', async () => {
+  it('is free again when the turn failed, and still answers with a cancelled turn', async () => {
     expect(await failure(a.prompt('[[cut]]', { idempotency_key: 'f' }))).toMatchObject({ reason: 'upstream_error' });
     fixture.provider.behave(() => ({ text: 'now it works' }));
     expect(await a.prompt('[[cut]]', { idempotency_key: 'f' })).toMatchObject({ content: 'now it works' });
@@ -79,7 +79,7 @@ describe('an idempotency key', () => {
     });
   });
 
-  it('still tells of a failure that the same prompt would only meet again: parallel or later, one model call', async () => {
+  it('still answers with a failure that the same prompt would repeat: parallel or later, one model call', async () => {
     fixture.provider.behave(() => ({ status: 401 }));
     const ask = () => failure(a.prompt('hello', { idempotency_key: 'refused' }));
     const failures = [...(await Promise.all(Array.from({ length: 20 }, ask))), await ask()];
@@ -131,7 +131,7 @@ describe('a prompt that is tried again under its key', () => {
     expect(fixture.provider.requests.at(-1)?.prompt).toBe('again');
   }, 30_000);
 
-  it('goes on in the session that its first attempt began', async () => {
+  it('continues in the session that its first attempt started', async () => {
     fixture.provider.behave(refuses);
     const params = { idempotency_key, session_id: undefined };
     await is429(a.prompt('again', params));
@@ -157,7 +157,7 @@ describe('a prompt that is tried again under its key', () => {
     }
   }, 30_000);
 
-  it('keeps its place when others came between, and is what the model is asked', async () => {
+  it('keeps its place before later messages, and is the last message for the model', async () => {
     fixture.provider.behave(refuses);
     await is429(a.prompt('first', { idempotency_key }));
     fixture.provider.behave(({ prompt }) => ({ text: `to ${prompt.split(' ').at(-1)}` }));
@@ -171,7 +171,7 @@ describe('a prompt that is tried again under its key', () => {
     ]);
   }, 30_000);
 
-  it('is one message after its instance died in mid-answer', async () => {
+  it('is one message after its instance crashed in mid-answer', async () => {
     const running = a.stream('[[hang]]', { idempotency_key });
     await running.until(isDelta);
     a.line.state = 'down';

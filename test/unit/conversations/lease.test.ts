@@ -1,5 +1,5 @@
-// Who owns a turn: leases that expire, owners that come back too late, cancels that race the end. Whatever happens, a
-// turn ends once.
+// The owner of a turn: leases that expire, owners that return too late, cancels that race the end. A turn ends exactly
+// once.
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -76,7 +76,7 @@ describe('a lease', () => {
     expect(await fixture.provider.requests[0]?.done).toMatchObject({ by: 'client' });
   });
 
-  it('of an owner that died with its clock 8 hours ahead holds the session for a heartbeat or two', async () => {
+  it('of an owner that crashed with its clock 8 hours ahead keeps the session busy for two heartbeats at most', async () => {
     fixture.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
     fixture.clock.step(EIGHT_HOURS_MS);
     const running = a.stream('hang', { session_id: 's' });
@@ -133,7 +133,7 @@ describe('a lease', () => {
     expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ turn: { status: 'interrupted' } });
   });
 
-  it('taken from an owner that has not heard of it: the owner does not tell of a running turn either', async () => {
+  it('taken from an owner that has not noticed: the owner does not report a running turn either', async () => {
     const running = a.stream('[[hang]]');
     await running.until(isDelta);
     a.line.state = 'down';

@@ -59,7 +59,7 @@ describe('a lease', () => {
   });
 });
 
-it('a place in the queue that is far ahead expires when nobody renews it', () => {
+it('a place in the queue that is far ahead expires when it is not renewed', () => {
   const entry = {
     turn_id: 'turn_2',
     model: 'offline/echo',

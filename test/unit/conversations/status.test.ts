@@ -1,4 +1,4 @@
-// What `conversation.status`, `.cancel`, `.list` and `.history` say of a session in each of its states, and that a
+// What `conversation.status`, `.cancel`, `.list` and `.history` return for a session in each of its states, and that a
 // prompt passes on its own instructions and reasoning.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';

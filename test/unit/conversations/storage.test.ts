@@ -1,4 +1,4 @@
-// What an owner may keep: a bound that every instance knows, given back by delete, and never in the way of an answer
+// What an owner may store: a bound over all instances, freed by delete, and without effect on an answer
 // that is there already.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../../shared/conversations/records/documents.ts';
@@ -32,7 +32,7 @@ const refused = async (on: Instance, session_id: string) =>
   });
 
 describe('what an owner keeps', () => {
-  it('is bounded over all instances, and given back by delete on another one', async () => {
+  it('is bounded over all instances, and freed by delete on another one', async () => {
     for (const [n, on] of [a, b, a].entries()) {
       await on.prompt(BLOCK, { session_id: `s${n}` });
       await onRecord();
@@ -55,7 +55,7 @@ describe('what an owner keeps', () => {
     for (const [n, on] of [a, await fixture.instance(), a].entries()) await refused(on, `q${n}`);
   });
 
-  it('does not keep a paid answer from a caller that asks again', async () => {
+  it('does not withhold a paid answer from a caller that repeats the prompt', async () => {
     const params = { session_id: 's', idempotency_key: 'k' };
     const paid = await a.prompt(BLOCK, params);
     for (const n of [1, 2]) await a.prompt(BLOCK, { session_id: `s${n}` });
@@ -64,7 +64,7 @@ describe('what an owner keeps', () => {
     expect(await b.prompt(BLOCK, params)).toEqual(paid);
   });
 
-  it('counts a turn whose instance died once another has ended it', async () => {
+  it('counts a turn whose instance crashed once another has ended it', async () => {
     fixture.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
     const running = a.stream('prompt', { session_id: 's' });
     await running.until(isDelta);

@@ -1,5 +1,4 @@
-// What turns cost and who is told: tokens by turn, session, key and day; the daily budget and its bound; the time that
-// is ours.
+// What turns cost: tokens by turn, session, key and day; the daily budget and its bound; the gateway's own time.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
@@ -34,7 +33,7 @@ describe('usage', () => {
     expect((await a.call(conversationList, {}, { owner: 'another' })).usage_today).toMatchObject({ total_tokens: 0 });
   });
 
-  it('of a turn that was cut off is estimated, and says so; a refused one costs nothing', async () => {
+  it('of a turn that was cut off is estimated and marked as such; a refused one costs nothing', async () => {
     const running = a.stream(`[[chunks 400 every 5]] ${'word '.repeat(100)}`);
     await running.until(({ seq }) => seq > 20);
     await a.call(conversationCancel, { session_id: 's' });
@@ -62,7 +61,7 @@ describe('a daily budget', () => {
     expect(await d.prompt('a new day')).toMatchObject({ type: 'ai_response' });
   });
 
-  it('does not keep a paid answer from who asks again with its idempotency key', async () => {
+  it('does not withhold a paid answer from a caller that repeats its idempotency key', async () => {
     const c = await fixture.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const params = { idempotency_key: 'k' };
     const paid = await c.prompt('[[say a long enough answer to use the budget up]]', params);

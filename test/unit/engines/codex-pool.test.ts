@@ -5,7 +5,7 @@ import { createPool, POOL_LIMITS, residentBytes } from '../../../shared/engines/
 
 const NEVER = new AbortController().signal;
 
-/** Starts processes that do nothing but end when told; the pool touches nothing else of them. */
+/** Starts processes that do nothing but end on request; the pool touches nothing else of them. */
 function countProcesses() {
   const running = new Map<AppServer, string>();
   let started = 0;
@@ -92,7 +92,7 @@ it('replaces a process that has grown too large, and ends one that is idle', asy
   expect(keys()).toEqual([]);
 });
 
-it('starts anew for a key whose process has died', async () => {
+it('starts another for a key whose process has crashed', async () => {
   const { start, started } = countProcesses();
   const pool = createPool(start, LIMITS);
   const first = await pool.borrow('a', NEVER);

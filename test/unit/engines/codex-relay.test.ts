@@ -110,7 +110,7 @@ it.each([
   expect(connections()).toBe(0);
 });
 
-it('ends the provider’s work when Codex goes', async () => {
+it('ends the provider’s work when Codex disconnects', async () => {
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   const { relay } = await start((_, response) => {
     response.on('close', resolve);
@@ -130,7 +130,7 @@ it('shows an answer that was cut as cut', async () => {
   await expect(post(relay).then((response) => response.text())).rejects.toThrow();
 });
 
-it('tells a provider that cannot be reached from one that answers', async () => {
+it('distinguishes a provider that cannot be reached from one that answers', async () => {
   const relay = await startRelay({ gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' });
   closers.push(() => relay.close());
   expect((await post(relay)).status).toBe(UNREACHABLE);

@@ -34,7 +34,7 @@ describeWith('codex', 'the context of a codex turn', () => {
     expect(fixture.api.requests.at(-1)?.input.filter(({ text }) => text.trim() === '' && text !== '')).toEqual([]);
   });
 
-  it('loses its oldest messages in a new thread until the model takes it, and goes on from there', async () => {
+  it('loses its oldest messages in a new thread until the model accepts it, and continues there', async () => {
     const conversation = startConversation();
     for (let turn = 0; turn < 5; turn++) {
       conversation.messages.push(
@@ -57,7 +57,7 @@ describeWith('codex', 'the context of a codex turn', () => {
     expect(saidIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['and now?', 'You said: and now?', 'and then?']);
   });
 
-  it('ends with an error that says so when the prompt alone is too long, and the session goes on', async () => {
+  it('ends with an error that names the cause when the prompt alone is too long; the session continues', async () => {
     const conversation = startConversation();
     fixture.api.behave((request) =>
       request.prompt.length > 1_000
@@ -70,7 +70,7 @@ describeWith('codex', 'the context of a codex turn', () => {
     expect((await conversation.ask(engine, 'short')).outcome.content).toBe('ok');
   });
 
-  it('is not asked again once the turn has run a command: the turn ends with an error that says so', async () => {
+  it('is not repeated once the turn has run a command: the turn ends with an error that names the cause', async () => {
     const words = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
     fixture.api.behave((request) =>
       request.toolOutput === undefined

@@ -62,7 +62,7 @@ describeWith('codex', 'a codex turn that does not complete', () => {
     expect((await conversation.ask(engine, 'still there?')).outcome.content).toBe('You said: still there?');
   });
 
-  it('closes the provider’s socket when the turn is cancelled, and the session goes on', async () => {
+  it('closes the provider’s socket when the turn is cancelled; the session continues', async () => {
     const controller = new AbortController();
     fixture.api.behave(() => ({ text: ['one ', 'two '], gate: new Promise(() => {}) }));
     const arrived = fixture.api.next();

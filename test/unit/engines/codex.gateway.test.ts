@@ -61,7 +61,7 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
     expect(stream).toContain('"aggregated_output":"42\\n"');
   });
 
-  it('keeps the context when a session goes from Codex to the model itself and back', async () => {
+  it('keeps the context when a session switches from Codex to the model itself and back', async () => {
     const direct = { prompt: 'directly', session_id: 's1', model: 'openai/gpt-6.1-sol' };
     expect(await (await post('conversation.prompt', direct)).json()).toMatchObject({
       result: { content: 'You said: directly', model: 'openai/gpt-6.1-sol' },
@@ -107,7 +107,7 @@ describe('a gateway without Codex', () => {
     expect(() => poor.resolve('codex/gpt-5.5')).toThrow(refusal(/OPENAI_API_KEY/));
   });
 
-  it('tells which models need a process', () => {
+  it('decides which models need a process', () => {
     expect(['codex/gpt-5.5', 'openai/gpt-5.5', 'offline/echo'].map(placeOfModel)).toEqual([
       'companion',
       'local',

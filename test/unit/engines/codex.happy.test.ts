@@ -1,4 +1,5 @@
-// The real `codex app-server` against a fake Responses API: what a turn tells, what it may touch, and who it calls.
+// The real `codex app-server` against a fake Responses API: the events of a turn, what it may change, and what it
+// calls.
 
 import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -34,7 +35,7 @@ describeWith('codex', 'the codex engine', () => {
   const run = async (command: string): Promise<string> =>
     (await conversation.ask(engine, `run ${command}`)).outcome.content;
 
-  it('tells reasoning, deltas that make up the answer, and the tokens', async () => {
+  it('sends reasoning, deltas that make up the answer, and the tokens', async () => {
     const { events, outcome } = await conversation.ask(engine, 'hello');
     expect(events).toEqual([
       { AgentReasoning: { text: 'Let me think.' } },
@@ -51,7 +52,7 @@ describeWith('codex', 'the codex engine', () => {
     expect(fixture.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${API_KEY}`, model: 'gpt-6.1-sol' });
   });
 
-  it('runs the command of the model, tells it, and adds up the tokens of both calls', async () => {
+  it('runs the command of the model with its events, and adds up the tokens of both calls', async () => {
     const { events, outcome } = await conversation.ask(engine, 'run echo $((6*7)); exit 3');
     const names = events.map((event) => Object.keys(event)[0]);
     expect(names).toEqual([
@@ -67,7 +68,7 @@ describeWith('codex', 'the codex engine', () => {
     expect(outcome.usage.total_tokens).toBe(220);
   });
 
-  it('bounds what a command that prints without end tells', async () => {
+  it('bounds the events of a command that prints without end', async () => {
     const { events } = await conversation.ask(engine, 'run yes | head -c 3000000');
     const printed = events.map((event) =>
       'ExecCommandOutputDelta' in event ? event.ExecCommandOutputDelta.chunk : '',
@@ -76,7 +77,7 @@ describeWith('codex', 'the codex engine', () => {
     expect(printed.join('').length).toBeLessThanOrEqual(64 << 10);
   });
 
-  it('applies a patch in the workspace and tells its files', async () => {
+  it('applies a patch in the workspace and names its files', async () => {
     const patch = '*** Begin Patch\n*** Add File: notes/a.txt\n+one\n*** End Patch';
     const { events } = await conversation.ask(engine, `patch ${patch}`);
     const changes = [{ path: 'notes/a.txt', change: 'add' }];
@@ -131,7 +132,7 @@ describeWith('codex', 'the codex engine', () => {
     expect(told).not.toContain('workspaces');
   });
 
-  it('never runs a command outside Codex’s sandbox, however the model asks', async () => {
+  it('never runs a command outside Codex’s sandbox, whatever the model requests', async () => {
     const { events, outcome } = await conversation.ask(engine, 'escalate touch escaped');
     expect(events.filter((event) => 'ExecCommandBegin' in event)).toEqual([]);
     expect(outcome.content).toContain('approval policy is Never');
@@ -158,7 +159,7 @@ describeWith('codex', 'the codex engine', () => {
     expect(saved.filter((text) => text.includes(API_KEY))).toEqual([]);
   });
 
-  it('runs the tools of the session itself, tells them, and knows them when the session goes elsewhere', async () => {
+  it('runs the tools of the session itself, sends their events, and has them after a move of the session', async () => {
     const talk = startConversation();
     const there = fixture.machine();
     const turn = { tools: TOOLS };

@@ -1,4 +1,4 @@
-// Whom Codex calls: the configured provider and nobody else, as the kernel sees it.
+// Codex calls the configured provider and no other host, as the kernel records it.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';

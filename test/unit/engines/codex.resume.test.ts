@@ -22,7 +22,7 @@ describeWith('codex', 'a conversation with Codex', () => {
   const callsShown = (): number =>
     fixture.api.requests.at(-1)?.input.filter(({ type }) => type === 'function_call_output').length ?? -1;
 
-  it('goes on in another CODEX_HOME after kill -9, with what its tools said', async () => {
+  it('continues in another CODEX_HOME after kill -9, with the results of its tools', async () => {
     const conversation = startConversation();
     await conversation.ask(here, 'run echo remember me');
     const [pid] = appServers();
@@ -33,7 +33,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(saidIn(fixture.api.requests.at(-1)).at(-1)).toBe('what did it print?');
   });
 
-  it('goes on where everything was prepared before the first turn, and nothing of it is left in the end', async () => {
+  it('continues where everything was prepared before the first turn, and leaves no file behind', async () => {
     const directory = join(fixture.directory, 'warmed');
     const warmed = fixture.machine({ directory });
     const conversation = startConversation();
@@ -47,7 +47,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(fixture.warnings).toEqual([]);
   });
 
-  it('goes back and forth between machines', async () => {
+  it('moves back and forth between machines', async () => {
     const conversation = startConversation();
     await conversation.ask(here, 'run echo 1');
     await conversation.ask(there, 'run echo 2');
@@ -58,7 +58,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(prompts).toEqual(['run echo 1', 'run echo 2', 'run echo 3', 'four']);
   });
 
-  it('knows the turns that another engine answered, each once and in order', async () => {
+  it('contains the turns that another engine answered, each once and in order', async () => {
     const conversation = startConversation();
     conversation.messages.push({ role: 'user', content: 'direct 1' }, { role: 'assistant', content: 'answer 1' });
     await conversation.ask(here, 'codex 1');
@@ -99,7 +99,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(saidIn(fixture.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
   });
 
-  it('gives instructions for the turns they were given for', async () => {
+  it('uses instructions only for the turns that have them', async () => {
     const conversation = startConversation();
     const instructed = (): string[] =>
       fixture.api.requests.at(-1)?.input.flatMap(({ role, text }) => (role === 'developer' ? [text] : [])) ?? [];
@@ -111,7 +111,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(instructed().at(-1)).toContain('no longer apply');
   });
 
-  it('asks the model of the turn: another one, the first again, and elsewhere', async () => {
+  it('calls the model of the turn: another one, the first again, and on another machine', async () => {
     const conversation = startConversation();
     const models: string[] = [];
     for (const [machine, model] of [

@@ -98,7 +98,7 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
 const VARIABLES = { anthropic: 'ANTHROPIC_BASE_URL', openai: 'OPENAI_BASE_URL', google: 'GOOGLE_CLOUD_LOCATION' };
 
 describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
-  it.each(FAILURES)('%s is said in one line', async (_name, script, message, more) => {
+  it.each(FAILURES)('%s is reported in one line', async (_name, script, message, more) => {
     provider.behave(() => script);
     const { error } = await askToFail(createTestEngine(provider), { model });
     const expected = `${label} ${message.replace('VARIABLE', VARIABLES[name])}`;
@@ -111,7 +111,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     });
   });
 
-  it('takes out of the words whatever looks like a key', async () => {
+  it('removes from the message whatever looks like a key', async () => {
     provider.behave(() => ({
       status: 400,
       message: `bad ${KEY} Bearer abc.def api_key=0123456789 ${'long '.repeat(200)}`,
@@ -123,7 +123,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(error.message.length).toBeLessThan(400);
   });
 
-  it('shows the wait that the provider asks for, and does not wait longer than the caller can', async () => {
+  it('reports the wait that the provider requests, and does not wait longer than the caller can', async () => {
     let left = 1;
     provider.behave(() =>
       left-- > 0 ? { status: 429, message: 'later', headers: { 'retry-after': '0.05' } } : { text: 'ok' },

@@ -1,4 +1,4 @@
-// Everything a provider can do wrong, in every wire format: what the caller is told, how often the provider was asked.
+// All faults of a provider, in every wire format: the error for the caller, and the number of calls.
 
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
@@ -50,7 +50,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(calls).toBe(1);
   });
 
-  it.each([408, 429, 500, 503, 529])('asks at most 3 times on %i, then gives up', async (status) => {
+  it.each([408, 429, 500, 503, 529])('makes at most 3 calls on %i, then fails', async (status) => {
     const prompt = `[[status ${status}]]`;
     const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model, prompt }));
     expect(calls).toBe(3);
@@ -70,7 +70,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(calls).toBe(3);
   });
 
-  it('waits as long as Retry-After says before asking again', async () => {
+  it('waits for Retry-After before the next call', async () => {
     let left = 1;
     provider.behave(() => (left-- > 0 ? { status: 429, headers: { 'retry-after': '0.2' } } : { text: 'ok' }));
     const from = provider.requests.length;
@@ -165,7 +165,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(outcome.content).toBe('0 1 2 ');
   });
 
-  it('asks 3 times when the provider cannot be reached', async () => {
+  it('makes 3 calls when the provider cannot be reached', async () => {
     let connections = 0;
     const deaf = createServer((socket) => {
       connections += 1;
@@ -203,7 +203,7 @@ describe('what differs by provider', () => {
     },
   );
 
-  it('does not ask OpenAI again when the account has no quota left', async () => {
+  it('does not call OpenAI again when the account has no quota left', async () => {
     provider.behave(() => ({ status: 429, code: 'insufficient_quota', headers: { 'x-should-retry': 'false' } }));
     const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model: 'openai/gpt-5' }));
     expect(calls).toBe(1);
@@ -239,7 +239,7 @@ describe('what differs by provider', () => {
       });
     }
 
-    it('says how to renew them when Google refuses the grant, and makes no call', async () => {
+    it('states how to renew them when Google refuses the grant, and makes no call', async () => {
       refuse = true;
       const { result, calls } = await countCalls(() => askToFail(createEngineWithTokens(), { model }));
       expect(calls).toBe(0);

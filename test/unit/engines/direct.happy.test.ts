@@ -55,14 +55,14 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(outcome.content).not.toContain('"text":""');
   });
 
-  it('tells reasoning from the answer', async () => {
+  it('separates reasoning from the answer', async () => {
     provider.behave(() => ({ reasoning: 'let me see', text: 'yes' }));
     const { events, outcome } = await ask(createTestEngine(provider), { model });
     expect(events).toContainEqual({ AgentReasoning: { text: 'let me see' } });
     expect(outcome.content).toBe('yes');
   });
 
-  it('says when the answer was cut at the output limit', async () => {
+  it('reports an answer that was cut at the output limit', async () => {
     provider.behave(() => ({ text: 'so much', end: 'length' }));
     const { outcome } = await ask(createTestEngine(provider), { model });
     expect(outcome).toMatchObject({ content: 'so much', finishReason: 'length' });
@@ -89,7 +89,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
 });
 
 describe('what differs by provider', () => {
-  it('asks OpenAI not to keep the conversation, and gives Anthropic an output limit', async () => {
+  it('instructs OpenAI not to store the conversation, and sends Anthropic an output limit', async () => {
     const engine = createTestEngine(provider);
     const openai = provider.next();
     await ask(engine, { model: 'openai/gpt-5' });

@@ -44,7 +44,7 @@ it.each(FORMS)('reads %j', (words, limit) => {
   expect(limitOf(words)).toBe(limit);
 });
 
-it('takes a refusal by rate for it when the request alone is above the rate', () => {
+it('treats a refusal by rate as one when the request alone exceeds the rate', () => {
   const words = 'Request too large for gpt-5 in organization o on tokens per min (TPM): Limit 30000, Requested 40000.';
   expect(isOverflow(words, 429)).toBe(true);
   expect(limitOf(words)).toBe(30_000);
@@ -97,7 +97,7 @@ const HISTORY: readonly Message[] = Array.from({ length: 20 }, (_, index) => ({
 const PROMPT: Message = { role: 'user', content: 'and now?' };
 
 describe.each(CASES)('$provider', ({ model, label }) => {
-  it('is asked again with a quarter less each time, from a message of the user on', async () => {
+  it('is repeated with a quarter less each time, from a message of the user on', async () => {
     const sizes = limitTo(30_000, 'Your input exceeds the context window of this model.');
     const { outcome, events } = await runTurn(createTestEngine(provider), { model, messages: [...HISTORY, PROMPT] });
     expect(outcome.content).toBe('fits');
@@ -114,7 +114,7 @@ describe.each(CASES)('$provider', ({ model, label }) => {
     expect(events[steps.length]).toEqual({ AgentMessageDelta: { delta: 'fits' } });
   });
 
-  it('is asked once more only, when it has named its limit', async () => {
+  it('is repeated once only, when the provider has named its limit', async () => {
     const sizes = limitTo(30_000, 'prompt is too long: 20000 tokens > 6000 maximum');
     await runTurn(createTestEngine(provider), { model, messages: [...HISTORY, PROMPT] });
     expect(sizes).toHaveLength(2);
@@ -136,7 +136,7 @@ describe.each(CASES)('$provider', ({ model, label }) => {
     expect(sizes).toHaveLength(1);
   });
 
-  it('is not asked again once a part of the answer has been passed on: the turn ends with an error that says so', async () => {
+  it('is not repeated once a part of the answer was sent: the turn ends with an error that names the cause', async () => {
     const message =
       'input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease input length';
     provider.behave(() => ({ chunks: ['Hello ', 'there'], streamError: 'middle', message }));
@@ -201,7 +201,7 @@ it.each([
   expect(trims(events).length).toBeGreaterThan(0);
 });
 
-it('meets an overflow that comes within a stream, before its first token', async () => {
+it('handles an overflow within a stream, before its first token', async () => {
   const error = { code: 'context_length_exceeded', message: 'Your input exceeds the context window of this model.' };
   const body = `data: ${JSON.stringify({ type: 'response.failed', response: { error } })}\n\n`;
   provider.behave((request) => (request.messages > 5 ? { body } : { text: 'fits' }));

@@ -56,7 +56,7 @@ async function run(
 }
 
 describe.each(CASES)('$provider', ({ model }) => {
-  it('runs the tool the model asks for and answers with what the model makes of it', async () => {
+  it('runs the tool that the model calls, and returns the model’s answer to the result', async () => {
     const adder = createAdder();
     const from = provider.calls;
     const { events, outcome } = await run(model, '[[tool math__add {"a": 2, "b": 40}]] please', adder);
@@ -74,7 +74,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(outcome.usage.output_tokens).toBeGreaterThan(4);
   });
 
-  it('tells the model of a tool that fails, and of one that is not there', async () => {
+  it('reports to the model a tool that fails, and one that does not exist', async () => {
     const failing = await run(model, '[[tool math__add {"a": "x"}]]', createAdder());
     expect(failing.outcome.content).toContain('a and b must be numbers');
     expect(failing.events).toContainEqual({
@@ -96,7 +96,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     },
   );
 
-  it('asks without tools when all of them are left out', async () => {
+  it('calls the model without tools when all of them are left out', async () => {
     const { outcome } = await run(model, 'hello', { ...createAdder(), tools: [] });
     expect(outcome.content).toContain('hello');
     expect(provider.requests.at(-1)?.body).not.toHaveProperty('tools');

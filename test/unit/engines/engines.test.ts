@@ -165,7 +165,7 @@ describe('contextTokens', () => {
     expect(contextTokens('openai/other', models)).toBe(contextTokens('openai/other'));
   });
 
-  it('is a positive budget for every default model and for models nobody knows', () => {
+  it('is a positive budget for every default model and for unknown models', () => {
     for (const name of PROVIDER_NAMES) expect(contextTokens(PROVIDERS[name].defaultModel)).toBeGreaterThan(50_000);
     expect(contextTokens('offline/echo')).toBeGreaterThan(50_000);
     expect(contextTokens('openai/gpt-4o')).toBeLessThan(128_000);

@@ -6,7 +6,7 @@ import { ask, textOf } from '../../support/fixtures/engines.ts';
 const model = 'offline/echo';
 
 describe('offline/echo', () => {
-  it('says what it is and repeats the prompt, the same way every time', async () => {
+  it('names itself and repeats the prompt, the same way every time', async () => {
     const first = await ask(createOfflineEngine(), { model, prompt: 'Olá 👋' });
     const second = await ask(createOfflineEngine(), { model, prompt: 'Olá 👋' });
     expect(first.outcome.content).toMatch(/offline\/echo.*no AI model is configured.*You said: Olá 👋$/);
@@ -42,7 +42,7 @@ describe('offline/echo', () => {
     expect(outcome.content).toMatch(/…$/);
   });
 
-  it('offline/slow says the same word by word, and stops between two words when aborted', async () => {
+  it('offline/slow sends the same word by word, and stops between two words when aborted', async () => {
     const stop = new AbortController();
     const reason = new Error('stop');
     const heard: string[] = [];
