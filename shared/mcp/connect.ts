@@ -10,7 +10,7 @@ import { checkEnvironment } from '../sandbox/environment.ts';
 import type { Sandbox, SandboxChild, SandboxSpec } from '../sandbox/sandbox.ts';
 import { createTokenBuckets } from '../token-buckets.ts';
 import type { McpClient } from './client.ts';
-import type { McpHandle } from './connections.ts';
+import type { McpHandle } from './registry.ts';
 
 /** What a caller may request; a bare name is one that the administrator registered. */
 export type ServerConfig =
