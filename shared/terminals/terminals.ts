@@ -2,22 +2,16 @@
 // run in this process and end with it.
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { auditCommand } from '../sandbox/audit.ts';
-import { type Sandbox, type SandboxSpec, sandboxUnavailable } from '../sandbox/sandbox.ts';
-import { openPty, type Size } from './pty.ts';
-import { createTerminal, type Terminal } from './terminal.ts';
+import { type Sandbox, sandboxUnavailable } from '../sandbox/sandbox.ts';
+import { createLifetime, type Lifetime } from './lifetime.ts';
+import { openTerminal, type TerminalRequest } from './open.ts';
+import type { Size } from './pty.ts';
+import type { Terminal } from './terminal.ts';
 
 /** Identifies one terminal: a session id of a key. */
 export interface TerminalHandle {
   readonly owner: string;
   readonly sessionId: string;
-}
-
-export interface TerminalRequest extends Size {
-  readonly shell: string | undefined;
-  readonly cwd: string | undefined;
-  readonly env: Readonly<Record<string, string>>;
-  readonly requestId: string;
 }
 
 export interface TerminalsOptions {
@@ -52,21 +46,16 @@ export interface Terminals {
   drain(): Promise<void>;
 }
 
-const ENTER_MS = 5_000;
 const SIZE: Size = { cols: 80, rows: 24 };
-const TERM = 'xterm-256color';
-/** Default shell: bash where it is installed, for its history and line editing. */
-const SHELL = ['/bin/sh', '-c', '[ -x /bin/bash ] && exec /bin/bash; exec /bin/sh'] as const;
 
 interface Entry {
   readonly handle: TerminalHandle;
   readonly terminal: Terminal;
-  left: NodeJS.Timeout | undefined;
-  idle: NodeJS.Timeout | undefined;
+  readonly lifetime: Lifetime;
 }
 
 export function createTerminals(
-  { sandbox, log }: { readonly sandbox: Sandbox; readonly log: Logger },
+  deps: { readonly sandbox: Sandbox; readonly log: Logger },
   options: TerminalsOptions = {},
 ): Terminals {
   const { leftMs = 60_000, idleMs = 15 * 60_000, perKeyMax = 8, totalMax = 32 } = options;
@@ -83,7 +72,7 @@ export function createTerminals(
   };
 
   const missing = async (): Promise<never> => {
-    const state = await sandbox.available();
+    const state = await deps.sandbox.available();
     if (!state.ok) throw sandboxUnavailable(state);
     throw new RpcError('not_found', { message: 'Not found: no such terminal is running' });
   };
@@ -95,57 +84,19 @@ export function createTerminals(
       running.delete(id);
       entries.delete(id);
     }
-    clearTimeout(entry.left);
-    clearTimeout(entry.idle);
+    entry.lifetime.stop();
     entry.terminal.kill();
   };
 
-  /** Starts the time that a terminal may run without watchers, or stops it. */
-  const visit = (entry: Entry): void => {
-    clearTimeout(entry.left);
-    entry.left = undefined;
-    if (alive.has(entry) && entry.terminal.watchers === 0) entry.left = setTimeout(() => end(entry), leftMs).unref();
-  };
-
-  const watchIdle = (entry: Entry, waitMs: number): void => {
-    entry.idle = setTimeout(() => {
-      const restMs = idleMs - (performance.now() - entry.terminal.activeMs);
-      if (restMs <= 0) end(entry);
-      else watchIdle(entry, restMs);
-    }, waitMs).unref();
-  };
-
   async function create(handle: TerminalHandle, request: TerminalRequest): Promise<Entry> {
-    const argv = request.shell === undefined ? [] : [request.shell];
-    const { cwd } = request;
-    // Checked first, because nothing reads the terminal's output yet: a cwd that does not exist is an error of the
-    // caller.
-    if (cwd !== undefined) {
-      const bounds = { signal: AbortSignal.timeout(ENTER_MS), timeoutMs: ENTER_MS, outputBytesMax: 1_000 };
-      await sandbox.run({ keyId: handle.owner, argv: ['true'], cwd }, bounds);
-    }
-    const spec: SandboxSpec = {
-      keyId: handle.owner,
-      argv: request.shell === undefined ? SHELL : [request.shell],
-      cwd,
-      env: { TERM, ...request.env },
-    };
-    const startedMs = performance.now();
-    const size = { cols: request.cols, rows: request.rows };
-    const pty = await openPty(size, (tty) => sandbox.attach(spec, tty));
-    const terminal = createTerminal(pty, size, () => visit(entry));
-    const entry: Entry = { handle, terminal, left: undefined, idle: undefined };
-    const id = idOf(handle);
-    running.set(id, entry);
+    const terminal = await openTerminal(deps, handle.owner, request, () => lifetime.visit());
+    const lifetime = createLifetime(terminal, { leftMs, idleMs, end: () => end(entry) });
+    const entry: Entry = { handle, terminal, lifetime };
+    running.set(idOf(handle), entry);
     alive.add(entry);
-    visit(entry);
-    watchIdle(entry, idleMs);
-    void terminal.exited.then(({ exitCode }) => {
+    void terminal.exited.then(() => {
       alive.delete(entry);
       end(entry);
-      const { requestId } = request;
-      const durationMs = performance.now() - startedMs;
-      auditCommand(log, { requestId, keyId: handle.owner, method: 'interactive.start', argv, exitCode, durationMs });
     });
     if (isDraining) end(entry);
     return entry;
@@ -161,7 +112,7 @@ export function createTerminals(
         const { size } = entry.terminal;
         if (request.cols !== undefined || request.rows !== undefined)
           entry.terminal.resize({ ...size, ...sizeOf(request) });
-        visit(entry);
+        entry.lifetime.visit();
         return { terminal: entry.terminal, resumed: true };
       }
       const own = [...entries.keys()].filter((other) => other.startsWith(`[${JSON.stringify(handle.owner)},`)).length;
@@ -182,7 +133,7 @@ export function createTerminals(
       const found = find(handle);
       const entry = found instanceof Promise ? await found : found;
       entry.terminal.write(data);
-      if (entry.left !== undefined) visit(entry);
+      entry.lifetime.use();
       return entry.terminal;
     },
 
@@ -190,7 +141,7 @@ export function createTerminals(
       const found = find(handle);
       const entry = found instanceof Promise ? await found : found;
       entry.terminal.resize(size);
-      if (entry.left !== undefined) visit(entry);
+      entry.lifetime.use();
       return entry.terminal;
     },
 

@@ -1,0 +1,49 @@
+// Opens the terminal of one request: its command in the sandbox, and the record of it in the log when it has ended.
+import type { Logger } from '../log.ts';
+import { auditCommand } from '../sandbox/audit.ts';
+import type { Sandbox, SandboxSpec } from '../sandbox/sandbox.ts';
+import { openPty, type Size } from './pty.ts';
+import { createTerminal, type Terminal } from './terminal.ts';
+
+export interface TerminalRequest extends Size {
+  readonly shell: string | undefined;
+  readonly cwd: string | undefined;
+  readonly env: Readonly<Record<string, string>>;
+  readonly requestId: string;
+}
+
+const ENTER_MS = 5_000;
+const TERM = 'xterm-256color';
+/** Default shell: bash where it is installed, for its history and line editing. */
+const SHELL = ['/bin/sh', '-c', '[ -x /bin/bash ] && exec /bin/bash; exec /bin/sh'] as const;
+
+/** Runs a terminal of the key `owner`. `onWatchers` is called when a watcher has come or left. */
+export async function openTerminal(
+  { sandbox, log }: { readonly sandbox: Sandbox; readonly log: Logger },
+  owner: string,
+  { shell, cwd, env, requestId, cols, rows }: TerminalRequest,
+  onWatchers: () => void,
+): Promise<Terminal> {
+  // Checked first, because nothing reads the terminal's output yet: a cwd that does not exist is an error of the
+  // caller.
+  if (cwd !== undefined) {
+    const bounds = { signal: AbortSignal.timeout(ENTER_MS), timeoutMs: ENTER_MS, outputBytesMax: 1_000 };
+    await sandbox.run({ keyId: owner, argv: ['true'], cwd }, bounds);
+  }
+  const spec: SandboxSpec = {
+    keyId: owner,
+    argv: shell === undefined ? SHELL : [shell],
+    cwd,
+    env: { TERM, ...env },
+  };
+  const startedMs = performance.now();
+  const size = { cols, rows };
+  const pty = await openPty(size, (tty) => sandbox.attach(spec, tty));
+  const terminal = createTerminal(pty, size, onWatchers);
+  void terminal.exited.then(({ exitCode }) => {
+    const argv = shell === undefined ? [] : [shell];
+    const durationMs = performance.now() - startedMs;
+    auditCommand(log, { requestId, keyId: owner, method: 'interactive.start', argv, exitCode, durationMs });
+  });
+  return terminal;
+}
