@@ -11,13 +11,14 @@ import {
   type Endpoint,
   postWebhook,
 } from '../../../shared/client/transport/http.ts';
-import { KeptSocket, type SocketState } from '../../../shared/client/transport/kept-socket.ts';
+import type { SocketState } from '../../../shared/client/transport/kept-socket.ts';
 import { startDeadline } from '../../../shared/client/transport/timer.ts';
 import { followTurn, type TurnRequest } from '../../../shared/client/turns/turn-stream.ts';
-import { METHODS, PATHS } from '../../../shared/protocol.ts';
-import { createValue, type Value } from '../page/view.ts';
+import { METHODS } from '../../../shared/protocol.ts';
+import type { Value } from '../page/view.ts';
 import { toFailure, unexpected } from './failure.ts';
 import { createLimits, type Limits, limitedFetch } from './limits.ts';
+import { connectSocket } from './link.ts';
 import { Identity } from './results.ts';
 
 export type OnNotification = (notification: Notification) => void;
@@ -149,38 +150,13 @@ function createClient({ endpoint, limits, keyId, observe }: ClientParts): Client
   };
 }
 
-/** The WebSocket of the page, with its state as a value. */
-function connectSocket(endpoint: Endpoint, observe: (error: unknown) => GatewayError) {
-  const link = createValue<SocketState>('connecting');
-  const socket = new KeptSocket({
-    endpoint,
-    socketUrl: socketUrl(),
-    Socket: WebSocket,
-    onState: (state) => link.set(state),
-    onError: observe,
-  });
-  // A machine that wakes up or is in its network again waits neither for the timer nor for TCP.
-  const onOnline = (): void => {
-    if (socket.state === 'reconnecting') socket.retry();
-  };
-  const onOffline = (): void => socket.cut();
-  window.addEventListener('online', onOnline);
-  window.addEventListener('offline', onOffline);
-  const close = (): void => {
-    window.removeEventListener('online', onOnline);
-    window.removeEventListener('offline', onOffline);
-    socket.close();
-  };
-  return { link, socket, close };
-}
-
 function identify(signal: AbortSignal): Call {
   return { method: METHODS.limits, params: {}, signal };
 }
 
 /** A turn whose connection was cut is followed; every other failure is shown. */
 function mayFollow(error: unknown): error is GatewayError {
-  return error instanceof GatewayError && (error.reason === 'network' || error.reason === 'idempotency_in_flight');
+  return error instanceof GatewayError && error.reason === 'network';
 }
 
 /** Runs `work` with a deadline. */
@@ -203,11 +179,4 @@ export function check<T>(schema: z.ZodMiniType<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (!parsed.success) throw unexpected(parsed.error);
   return parsed.data;
-}
-
-/** Beside this page, or the URL that the build wrote into the page. */
-function socketUrl(): string {
-  const configured = document.querySelector<HTMLMetaElement>('meta[name="gateway-socket"]')?.content;
-  if (configured) return configured;
-  return `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${PATHS.socket}`;
 }

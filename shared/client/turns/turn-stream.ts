@@ -43,11 +43,9 @@ export async function* followTurn(
   const { signal } = deadline;
   const { session_id: sessionId } = request.params;
   let last: TurnEvent | undefined;
-  /** The turn of this prompt runs, though none of its events was received. */
-  let isInFlight = false;
   for (let attempt = 0; ; attempt++) {
     const before = last;
-    const sent = last !== undefined ? resumeAfter(last) : isInFlight ? resumeSession(sessionId) : request;
+    const sent: TurnRequest = last === undefined ? request : resumeAfter(last);
     const messages = open({ method: sent.method, params: sent.params, signal });
     try {
       for (let step = await messages.next(); ; step = await messages.next()) {
@@ -73,7 +71,6 @@ export async function* followTurn(
       const ended = last !== undefined && isTerminal(last.event) && !isBroken(error);
       if (last !== before) attempt = 0;
       if (ended || attempt >= retries || !mayFollow(error)) throw error;
-      isInFlight ||= error.reason === 'idempotency_in_flight';
       await waitToRetry(error, attempt, deadline);
     } finally {
       await messages.return(undefined);
@@ -83,10 +80,6 @@ export async function* followTurn(
 
 function resumeAfter({ session_id, turn_id, seq }: TurnEvent) {
   return { method: METHODS.resume, params: { session_id, turn_id, after_seq: seq } } as const;
-}
-
-function resumeSession(sessionId: string | undefined): TurnRequest {
-  return { method: METHODS.resume, params: { session_id: sessionId } };
 }
 
 function isRetryable(error: unknown): error is GatewayError {

@@ -3,11 +3,15 @@
 
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, it } from 'vitest';
+import type { Notification } from '../../../shared/client/events.ts';
 import { GatewayError } from '../../../shared/client/gateway-error.ts';
+import type { OpenStream } from '../../../shared/client/transport/http.ts';
 import { readEvents } from '../../../shared/client/transport/read-body.ts';
-import { startWatch } from '../../../shared/client/transport/timer.ts';
+import { startDeadline, startWatch } from '../../../shared/client/transport/timer.ts';
 import { isRepeatable, mayRetry, retryDelayMs } from '../../../shared/client/turns/retry.ts';
+import { followTurn } from '../../../shared/client/turns/turn-stream.ts';
 import * as methods from '../../../shared/methods/index.ts';
+import { METHODS, NOTIFICATIONS } from '../../../shared/protocol.ts';
 import type { EventBody, TurnEvent } from '../../../shared/turn-events.ts';
 
 /** Reads a body that arrives in these pieces. */
@@ -54,6 +58,28 @@ describe('the reader of events', () => {
   it('leaves out an event whose end did not come', async () => {
     expect(await read([new TextEncoder().encode('data: a\n\ndata: b\n')])).toEqual(['a']);
   });
+});
+
+it('reads only the events of its own turn from a connection that is shared', async () => {
+  const note = (session_id: string, turn_id: string, seq: number): Notification => ({
+    method: NOTIFICATIONS.turnEvent,
+    params: { session_id, conversation_id: 'c', turn_id, seq, event: { AgentMessageDelta: { delta: turn_id } } },
+  });
+  const open: OpenStream = async function* () {
+    yield* [note('other', 'x', 1), note('s', 'own', 1), note('s', 'next', 2), note('other', 'own', 3)];
+    yield note('s', 'own', 2);
+    return { content: 'done' };
+  };
+  const deadline = startDeadline(5_000, undefined);
+  const call = async (): Promise<unknown> => undefined;
+  const request = { method: METHODS.prompt, params: { session_id: 's' } };
+  const seqs: number[] = [];
+  for await (const event of followTurn({ open, call, deadline, retries: 0 }, request)) {
+    expect(event.turn_id).toBe('own');
+    seqs.push(event.seq);
+  }
+  deadline.end();
+  expect(seqs).toEqual([1, 2]);
 });
 
 describe('a wait', () => {

@@ -14,6 +14,21 @@ afterAll(() => fixture.close());
 const textOf = (events: readonly TurnEvent[]): string =>
   events.map(({ event }) => event.AgentMessageDelta?.delta ?? '').join('');
 
+it('follows the running turn when the connection of its prompt is cut before the first event', async () => {
+  const { client, provider, proxy } = fixture;
+  const calls = provider.calls;
+  const received = Promise.withResolvers<void>();
+  provider.behave(() => ({ chunks: ['at last'], gate: () => received.promise }));
+  const turn = client().stream({ prompt: 'wait for me', session_id: 'in-flight' });
+  proxy.loseAnswer();
+  // The model answers only after the client has found the turn again.
+  expect((await turn.next()).value?.event).toHaveProperty('TaskStarted');
+  received.resolve();
+  expect(await turn.answer()).toMatchObject({ type: 'ai_response', content: 'at last' });
+  provider.behave();
+  expect(provider.calls - calls).toBe(1);
+});
+
 describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a stream over %s', (streaming) => {
   const session = (name: string): string => `${streaming}-${name}`;
 
