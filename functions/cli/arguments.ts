@@ -1,4 +1,4 @@
-// Reads the command line. The key is not among it: arguments are seen by every process of the machine.
+// Reads the command line. The key is not part of it: every process of the machine can read arguments.
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { LOCAL_KEY, LOCAL_URL, METHODS } from '../../shared/protocol.ts';
@@ -11,7 +11,7 @@ export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>
   codex-gateway conversation.status '{"session_id": "demo"}'
   codex-gateway rpc.discover
 
-The text of a prompt's answer goes to stdout as it comes; of any other method the result, as JSON. Ctrl-C cancels the turn.
+The text of a prompt's answer is written to stdout as it arrives; of any other method the result, as JSON. Ctrl-C cancels the turn.
 
 options
   --session ID     session of a prompt; a new one when absent
@@ -120,7 +120,8 @@ async function readInput(argument: string, stdin: AsyncIterable<Uint8Array>): Pr
     for await (const chunk of stdin) {
       chunks.push(chunk);
       sizeBytes += chunk.length;
-      if (sizeBytes > INPUT_BYTES_MAX) throw new UsageError('the input is larger than 1 MiB, which no gateway takes');
+      if (sizeBytes > INPUT_BYTES_MAX)
+        throw new UsageError('the input is larger than 1 MiB, the most that a gateway accepts');
     }
     return Buffer.concat(chunks).toString('utf8').trimEnd();
   }

@@ -15,7 +15,7 @@ export function printable(text: string): string {
   return text.replace(CONTROL, '');
 }
 
-/** Writes text as it comes; ends it with a line break of its own. */
+/** Writes text as it arrives; ends it with a line break of its own. */
 export function createTextWriter(out: Out): { write(text: string): void; end(): void } {
   let last = '\n';
   return {

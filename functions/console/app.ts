@@ -1,4 +1,4 @@
-// The page as a whole: signed in or not, where it is, and what is above everything.
+// The root of the page: sign-in, header, banners and the page of the route.
 import { type ComponentChild, type ComponentChildren, h } from 'preact';
 import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
 import { GatewayError } from '../../shared/client/gateway-error.ts';
@@ -36,7 +36,7 @@ export function App(): ComponentChild {
       setBusy(true);
       setFailure(undefined);
       try {
-        const invalid = new GatewayError({ reason: 'unauthorized', message: 'This key is not valid any more' });
+        const invalid = new GatewayError({ reason: 'unauthorized', message: 'This key is no longer valid' });
         setClient(await openClient(key, () => signOut(invalid)));
         sessionStorage.setItem(KEY, key);
       } catch (error) {
@@ -53,7 +53,7 @@ export function App(): ComponentChild {
     if (kept !== null) void signIn(kept);
   }, [signIn]);
   if (client !== undefined) return h(Shell, { client, onSignOut: () => signOut() });
-  // A kept key was valid: what keeps it out now will pass, and the form would lose it.
+  // A kept key was valid, so the failure is temporary: the form would discard the key.
   const kept = sessionStorage.getItem(KEY);
   if (kept === null) return h(SignIn, { busy, failure, onKey: (key) => void signIn(key) });
   return h(KeptKey, { failure, onRetry: () => void signIn(kept), onSignOut: () => signOut() });

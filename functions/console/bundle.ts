@@ -1,5 +1,5 @@
-// Makes the page's files from its sources, for the local server (in memory) and for Firebase Hosting (dist/console):
-// same input, same bytes. The policy of the page is written here, once.
+// Bundles the page reproducibly, for the local server (in memory) and for Firebase Hosting (dist/console). Declares its
+// content security policy.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build } from 'esbuild';

@@ -1,2 +1,2 @@
-// esbuild turns imported style sheets into the page's own; to TypeScript they are nothing.
+// esbuild bundles imported style sheets; for TypeScript such an import has no exports.
 declare module '*.css';

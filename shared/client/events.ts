@@ -1,5 +1,5 @@
 // The notifications of a running turn (`conversation.event`). An event has exactly one member; names that a newer
-// gateway adds are ignored, because only known ones are read.
+// gateway adds are ignored.
 import { NOTIFICATIONS } from '../protocol.ts';
 import type { EventBody } from '../turn-events.ts';
 

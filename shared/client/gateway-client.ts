@@ -48,7 +48,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     const url = new URL(gatewayUrl);
     if (!/^https?:$/.test(url.protocol))
       throw new TypeError('the URL of the gateway must begin with http:// or https://');
-    // fetch would name the key in its complaint.
+    // The error of fetch would contain the key.
     if (!/^[\x21-\x7e]+$/.test(apiKey)) throw new TypeError('the API key has characters that a header cannot carry');
     const base = `${url.origin}${url.pathname}`.replace(/\/+$/, '');
     this.#endpoint = {
@@ -86,7 +86,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     }
   }
 
-  /** One request, one response, as it came: errors of the gateway are returned, not thrown, and nothing is retried. */
+  /** One request and its raw response: errors of the gateway are returned, not thrown, and nothing is retried. */
   async jsonrpcCall(method: string, params: object, id = 1): Promise<JsonRpcResponse> {
     const { signal, end } = startDeadline(LONG_TIMEOUT_MS, undefined);
     try {
@@ -130,7 +130,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   /** Sends a prompt and yields its events as they arrive. Nothing is sent before the first one is requested. */
   stream(prompt: string | Prompt['params'], options: StreamOptions = {}): TurnStream<Prompt['result']> {
     const given = typeof prompt === 'string' ? { prompt } : prompt;
-    // Both are made here when absent: a prompt must be known again however early its connection breaks.
+    // Both are made here when absent, so that the gateway recognizes the prompt however early its connection is cut.
     const session_id = given.session_id ?? `sess_${randomId()}`;
     const idempotency_key = given.idempotency_key ?? randomId();
     const params = { ...given, session_id, idempotency_key };

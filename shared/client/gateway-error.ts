@@ -4,8 +4,8 @@ import { HEADERS } from '../protocol.ts';
 import { isObject, type TurnEvent } from './events.ts';
 
 /**
- * Reasons of the gateway's error table, and those of the client itself: no answer came, in time or at all, or it was
- * not one.
+ * Reasons of the gateway's error table, and those of the client itself: no answer was received, in time or at all, or
+ * it is not a valid one.
  */
 export type ErrorReason = Reason | 'network' | 'timeout' | 'bad_response';
 
@@ -24,9 +24,9 @@ export interface GatewayErrorInit {
 export class GatewayError extends Error {
   /** JSON-RPC code of the gateway's table; 0 when there was no such answer. */
   readonly code: number;
-  /** A newer gateway may know more of them. */
+  /** A newer gateway may add reasons. */
   readonly reason: ErrorReason | (string & {});
-  /** `error.data` as it came. */
+  /** `error.data` as it was received. */
   readonly data: Readonly<Record<string, unknown>>;
   /** HTTP status; 0 without one (WebSocket, network). */
   readonly status: number;
@@ -96,7 +96,7 @@ export function fromStatus(http: HttpFacts): GatewayError {
   });
 }
 
-/** No answer came: refused, cut, or silent for too long. The call may have run. */
+/** No answer was received: refused, cut, or silent for too long. The call may have run. */
 export function networkError(message: string, cause?: unknown): GatewayError {
   return new GatewayError({ reason: 'network', message, retryable: true, cause });
 }

@@ -1,4 +1,4 @@
-// The types of every method, taken from the registry's own schemas: types only, so that no server code comes along. The
+// The types of every method, taken from the registry's own schemas: types only, so that no server code is bundled. The
 // package carries a generated file of the same shape in its place (functions/cli/build.ts).
 import type { z } from 'zod';
 import type * as definitions from '../methods/index.ts';

@@ -10,7 +10,7 @@ import { MessageView } from './message-view.ts';
 import { Sessions } from './sessions.ts';
 
 export function Chat({ client, sessionId }: { client: Client; sessionId: string }): VNode {
-  // Called after every turn, so that the list shows it.
+  // Counts turns: the list of sessions is loaded again after each.
   const turns = useMemo(() => createValue(0), []);
   const conversation = useMemo(
     () => new Conversation(client, sessionId, () => turns.set(turns.current + 1)),

@@ -1,11 +1,11 @@
-// One message. What models and people write is shown as text; only code fences are formatted.
+// One message. Its content is shown as text; only code fences are formatted.
 import { h, type VNode } from 'preact';
 import { FailureNotice } from '../page/notice.ts';
 import { el } from '../page/view.ts';
 import type { Message } from './messages.ts';
 
 const ENDS: Readonly<Partial<Record<Message['state'], string>>> = {
-  cancelled: 'Cancelled: this is what had arrived.',
+  cancelled: 'Cancelled: this is what was received until then.',
   failed: 'The turn did not complete.',
   partial: 'Not complete: the turn was stopped.',
 };
@@ -28,7 +28,7 @@ export function MessageView(props: { message: Message; onRetry?: (() => void) | 
   );
 }
 
-/** Text and fenced code in turn; a fence that is still open is code already. */
+/** Text and fenced code alternate; an open fence counts as code. */
 function toParts(content: string): VNode[] {
   return content.split(/^```/m).flatMap((part, index) => {
     if (part === '') return [];

@@ -1,4 +1,4 @@
-// The key's own sessions, the one used last first.
+// The sessions of the key, the latest first.
 import { h, type VNode } from 'preact';
 import { useCallback, useEffect, useState } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
@@ -47,7 +47,7 @@ export function Sessions(props: { client: Client; sessionId: string; turns: Valu
     { class: 'sessions', open: matchMedia('(min-width: 50rem)').matches },
     el('summary', null, 'Sessions'),
     el('a', { class: 'button', href: `#/chat/${newSessionId()}` }, 'New session'),
-    // The banner shows the limit already.
+    // The banner shows the rate limit.
     failure && failure.reason !== 'rate_limited' && h(FailureNotice, { failure, onRetry: () => void load() }),
     rows === undefined && failure === undefined && h(Loading, { what: 'sessions' }),
     rows?.length === 0 &&

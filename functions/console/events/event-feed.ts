@@ -19,7 +19,7 @@ import { createValue, type Value } from '../page/view.ts';
 export interface FeedState {
   readonly phase: 'loading' | 'live' | 'polling';
   readonly events: readonly EventRow[];
-  /** Ids of events that came while the page was open. */
+  /** Ids of events that were received while the page was open. */
   readonly fresh: ReadonlySet<string>;
   readonly deployments: readonly DeploymentRow[];
   readonly failure?: GatewayError | undefined;

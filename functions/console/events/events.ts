@@ -1,4 +1,4 @@
-// Webhook events as they arrive, and what runs where according to them.
+// The page of webhook events, live, and of the latest deployment per service and region.
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
@@ -38,7 +38,7 @@ export function EventsPage({ client }: { client: Client }): VNode {
       { 'aria-labelledby': 'deployments-title' },
       el('h2', { id: 'deployments-title' }, 'Deployments'),
       deployments.length === 0
-        ? el('p', { class: 'quiet' }, 'None known. Deployment events fill this table.')
+        ? el('p', { class: 'quiet' }, 'No deployments yet. Deployment events fill this table.')
         : h(DeploymentTable, { rows: deployments }),
       h(TryIt, { client, feed }),
     ),

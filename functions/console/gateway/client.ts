@@ -1,5 +1,5 @@
-// The gateway as the parts of the page use it: calls over HTTP; streams over the WebSocket or, where none comes
-// through, over HTTP. Rejects with GatewayError only.
+// The gateway as the parts of the page use it: calls over HTTP; streams over the WebSocket or, where there is
+// none, over HTTP. Rejects with GatewayError only.
 import type * as z from 'zod/mini';
 import type { Notification, TurnEvent } from '../../../shared/client/events.ts';
 import { GatewayError } from '../../../shared/client/gateway-error.ts';

@@ -1,7 +1,7 @@
 // Failures as the page shows them: errors of the gateway and of its client, and what a page itself adds.
 import { GatewayError, networkError } from '../../../shared/client/gateway-error.ts';
 
-/** What an abort, a failed import or a defect comes to. */
+/** Any error as a GatewayError: an abort, a failed import, a defect. */
 export function toFailure(error: unknown): GatewayError {
   if (error instanceof GatewayError) return error;
   if (error instanceof Error && error.name === 'AbortError') return stopped();

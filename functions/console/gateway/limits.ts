@@ -1,5 +1,4 @@
-// The key's rate windows on this page: read from auth.limits, corrected by every response's headers, counted
-// down in between.
+// The key's rate windows: read from auth.limits, corrected by the headers of responses, and counted down at each call.
 import type { Fetch } from '../../../shared/client/transport/http.ts';
 import { HEADERS } from '../../../shared/protocol.ts';
 import { createValue, type Value } from '../page/view.ts';
@@ -19,7 +18,7 @@ export interface Limits {
   replace(windows: readonly RateWindow[]): void;
   /** One call was sent. */
   spend(): void;
-  /** The facts of one response: those of the tightest window. */
+  /** The headers of one response, which are those of the tightest window. */
   observe(limit: number, remaining: number, resetMs: number): void;
   block(untilMs: number): void;
 }

@@ -1,4 +1,4 @@
-// The parts of results that this page reads, checked as they come in: the gateway may add fields, never change these.
+// Schemas of the fields of results that this page reads. The gateway may add fields; it never changes these.
 import * as z from 'zod/mini';
 
 export const Identity = z.object({

@@ -1,5 +1,5 @@
-// A subscription as one call that lasts: the gateway answers it at once, its events follow until the user stops it. Not
-// for a page that must miss nothing: a cut ends it (event-feed.ts outlives one).
+// A subscription as one call that lasts: the gateway answers it at once, and its events follow until the user stops it.
+// A cut ends it; event-feed.ts continues after one.
 import { networkError } from '../../../shared/client/gateway-error.ts';
 import { METHODS, NOTIFICATIONS } from '../../../shared/protocol.ts';
 import type { Client, OnNotification } from './client.ts';

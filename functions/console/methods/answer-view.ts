@@ -1,4 +1,4 @@
-// What a call of a method came to: its time, its events, its result or its failure.
+// The outcome of a call: its duration, its events, its result or its failure.
 import { h, type VNode } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';

@@ -1,4 +1,4 @@
-// From a method's JSON schema to form fields, and from what was typed back to params. Pure.
+// Converts a method's JSON schema to form fields, and typed texts to params. Pure.
 import type { Param } from '../gateway/results.ts';
 
 export type Field = { readonly name: string; readonly required: boolean; readonly hint: string } & (
@@ -78,7 +78,7 @@ export function toText(field: Field, value: unknown): string {
     : JSON.stringify(value, null, field.kind === 'json' ? 2 : 0);
 }
 
-/** The call as a shell line, with its events where it streams; the key is named, not shown. */
+/** The call as a shell line, with its events where it streams; the key is a variable, not its value. */
 export function toCurl(origin: string, method: string, params: object, streams: boolean): string {
   const body = JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 });
   const lines = [

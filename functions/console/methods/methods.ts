@@ -1,4 +1,4 @@
-// Every method with a form, its shell line and its answer; all of it from rpc.discover.
+// The list of methods, and the form of the selected one, from rpc.discover.
 import { type ComponentChild, h } from 'preact';
 import { useCallback, useEffect, useState } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';

@@ -1,4 +1,4 @@
-// Shows failures and states: in words, with what to do next, and a countdown where waiting helps.
+// Shows failures and states with advice, and a countdown where the caller has to wait.
 import type { VNode } from 'preact';
 import { isObject } from '../../../shared/client/events.ts';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
@@ -47,7 +47,7 @@ function toHint({ reason, data }: GatewayError): string | undefined {
     case 'timeout':
       return 'Is the gateway running? Nothing is lost: try again.';
     case 'upstream_error':
-      // MCP servers and backends fail by this reason, too.
+      // MCP servers and backends fail with this reason, too.
       return 'provider' in data ? 'The model’s provider refused or failed.' : undefined;
     default:
       return undefined;
@@ -61,7 +61,7 @@ export function useBlockedMs({ limits }: Client): number {
   return Math.max(0, untilMs - nowMs);
 }
 
-/** Above everything: what keeps the whole page from working as usual. */
+/** Shown above every page: the rate limit, and the lost connection. */
 export function Banners({ client }: { client: Client }): VNode {
   const link = useValue(client.link);
   const blockedMs = useBlockedMs(client);

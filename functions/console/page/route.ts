@@ -11,7 +11,7 @@ export function newSessionId(): string {
   return `web-${randomId().slice(0, 12)}`;
 }
 
-/** Follows the hash of the page. A chat without a session gets a new one. */
+/** Follows the hash of the page. A chat without a session starts a new one. */
 export function watchRoute(): Value<Route> {
   const route = createValue(read());
   window.addEventListener('hashchange', () => route.set(read()));

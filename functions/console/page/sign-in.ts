@@ -1,5 +1,5 @@
 // The form for the key, or the wait until the stored key is accepted. It is checked with the gateway and kept in
-// sessionStorage: gone with the tab.
+// sessionStorage, which the browser erases with the tab.
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';

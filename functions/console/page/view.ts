@@ -6,7 +6,7 @@ import { useEffect, useState } from 'preact/hooks';
 /** An event of a form field, as the page's listeners see it. */
 type FieldEvent = Event & { readonly currentTarget: HTMLInputElement };
 
-/** Props of an element: attributes as they are written in HTML, and the listeners this page uses. */
+/** Props of an element: attributes by their names in HTML, and the listeners that this page uses. */
 export interface Props {
   readonly [attribute: string]: unknown;
   readonly onInput?: (event: FieldEvent) => void;
@@ -17,7 +17,7 @@ export interface Props {
 }
 
 /**
- * An HTML element. Text is text: nothing here ever becomes markup. (Preact's own table of every tag's props costs the
+ * An HTML element. Texts are never parsed as markup. (Preact's own table of every tag's props costs the
  * compiler minutes.)
  */
 export function el(tag: string, props: Props | null, ...children: ComponentChildren[]): VNode {

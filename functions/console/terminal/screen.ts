@@ -1,5 +1,5 @@
 // xterm.js under a policy that allows no inline styles: it makes style elements and style attributes, which become
-// constructed stylesheets and CSSOM here. Those are the page's own doing and need no 'unsafe-inline'.
+// constructed stylesheets and CSSOM here. The policy allows both without 'unsafe-inline'.
 import { Terminal } from '@xterm/xterm';
 import type { Screen } from './terminal-session.ts';
 
@@ -26,7 +26,7 @@ export function openScreen(host: HTMLElement, { onInput, onResize }: ScreenOptio
   fillHost();
   terminal.onData(onInput);
   terminal.onResize(onResize);
-  // Tab belongs to the shell, so there must be another way out for the keyboard.
+  // The shell receives Tab, so keyboard users leave the terminal with another key.
   terminal.attachCustomKeyEventHandler((event) => {
     if (!(event.ctrlKey && event.shiftKey && event.code === 'KeyE')) return true;
     terminal.blur();
@@ -36,7 +36,7 @@ export function openScreen(host: HTMLElement, { onInput, onResize }: ScreenOptio
   const observer = new ResizeObserver(fillHost);
   observer.observe(host);
 
-  /** Cell size from what is drawn; columns and rows from what fits. */
+  /** Computes columns and rows from the size of a drawn cell and of the host. */
   function fillHost(): void {
     const drawn = host.querySelector('.xterm-screen')?.getBoundingClientRect();
     if (drawn === undefined || drawn.width === 0 || host.clientWidth === 0) return;
@@ -59,7 +59,7 @@ export function openScreen(host: HTMLElement, { onInput, onResize }: ScreenOptio
   };
 }
 
-/** Once per page; nothing else on it makes style elements. */
+/** Runs once per page. Only xterm.js makes style elements here. */
 function adaptStyles(): void {
   if (adapted) return;
   adapted = true;
@@ -79,7 +79,7 @@ function adaptStyles(): void {
   });
 }
 
-/** An inert element whose text is the text of a stylesheet of the document, as long as it is there. */
+/** An inert element whose text becomes a stylesheet of the document until the element is removed. */
 function createStyleStandIn(element: HTMLElement): HTMLElement {
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets.push(sheet);

@@ -29,7 +29,7 @@ export interface TerminalState {
 const NAME = 'gateway-terminal';
 const GATHER_MIN_MS = 25;
 const RESIZE_MS = 400;
-/** As much as interactive.input takes. */
+/** The most that interactive.input accepts. */
 const INPUT_CHARS_MAX = 64 << 10;
 const WAITING_CHARS_MAX = 1 << 20;
 

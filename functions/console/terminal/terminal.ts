@@ -14,7 +14,7 @@ export function TerminalPage({ client }: { client: Client }): ComponentChild {
   if (link === 'absent') {
     return h(Empty, {
       title: 'No terminal here',
-      text: 'A terminal needs the WebSocket, which does not come through at this address.',
+      text: 'A terminal needs the WebSocket, which cannot be reached at this address.',
     });
   }
   return h(Screen, { client });

@@ -30,7 +30,7 @@ export type OpenStream = (call: Call) => AsyncGenerator<Notification, unknown, v
 const SILENCE_MS = 50_000;
 const JSON_TYPE = 'application/json';
 
-/** Any JSON the gateway answers, error or not. Throws GatewayError where it is not JSON, or nothing came. */
+/** Any JSON the gateway answers, error or not. Throws GatewayError where it is not JSON, or nothing is received. */
 export async function postJson(endpoint: Endpoint, body: object, signal: AbortSignal): Promise<unknown> {
   const response = await post(endpoint, PATHS.jsonrpc, { body, accept: JSON_TYPE, signal });
   return readJson(response, signal);

@@ -5,7 +5,7 @@ import type { Endpoint } from './http.ts';
 import { requestTicket } from './ticket.ts';
 import { startDeadline } from './timer.ts';
 
-/** `absent`: no WebSocket comes through to this gateway (Firebase Hosting passes none on). */
+/** `absent`: no WebSocket reaches this gateway (Firebase Hosting forwards none). */
 export type SocketState = 'connecting' | 'open' | 'reconnecting' | 'absent';
 
 export interface KeptSocketOptions {

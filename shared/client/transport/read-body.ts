@@ -1,4 +1,4 @@
-// Reads what fetch brings, within bounds: a whole text, or Server-Sent Events
+// Reads the body of a response, within bounds: a whole text, or Server-Sent Events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 import { GatewayError, networkError } from '../gateway-error.ts';
 import type { Timer } from './timer.ts';
@@ -25,7 +25,7 @@ export async function* readEvents(response: Response, watch: Timer): AsyncGenera
     watch.restart();
     rest += piece;
     if (rest.length + size > CHARS_MAX) throw tooLarge();
-    // A long line is looked at once, when it ends.
+    // A long line is searched once, when it ends.
     if (!/[\r\n]/.test(piece)) continue;
     // A carriage return at the end may be half of a line break.
     const lines = rest.split(/\r\n|\n|\r(?!$)/);
@@ -59,7 +59,7 @@ async function* readPieces(response: Response, signal: AbortSignal): AsyncGenera
     signal.throwIfAborted();
     throw cause instanceof GatewayError ? cause : networkError('the connection was cut', cause);
   } finally {
-    // Of a body that has ended or failed this does nothing.
+    // Has no effect on a body that has ended or failed.
     void reader.cancel().catch(() => {});
   }
 }

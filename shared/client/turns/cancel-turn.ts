@@ -1,4 +1,4 @@
-// Cancels what an aborted caller leaves behind: by itself, a reader that goes away does not end its turn.
+// Cancels the turn of a caller that aborted: without it the turn continues, because it does not depend on its reader.
 import { METHODS } from '../../protocol.ts';
 import { isTerminal } from '../../turn-events.ts';
 import { isObject, type TurnEvent } from '../events.ts';

@@ -1,4 +1,4 @@
-// A turn as it happens: each event exactly once and in order, over as many connections as it takes, then the answer. A
+// The stream of a turn: each event exactly once and in order, over as many connections as it takes, then the answer. A
 // connection that is cut does not end a turn, here or at the gateway.
 import { METHODS } from '../../protocol.ts';
 import { isTerminal } from '../../turn-events.ts';
@@ -55,7 +55,7 @@ export async function* followTurn(
           if (last !== undefined && status !== 'completed' && status !== 'cancelled') {
             throw fromTurnEnd(String(status), last);
           }
-          // The prompt itself, by its idempotency key: the answer as if nothing had broken.
+          // The prompt itself, by its idempotency key: the answer as without a cut.
           return await call({ method: request.method, params: request.params, signal });
         }
         const event = toTurnEvent(step.value);
