@@ -5,12 +5,12 @@ import type { ZodType } from 'zod';
 import { RpcError } from '../../../errors.ts';
 import { parseMarked } from '../../../rpc/exact-json.ts';
 import type { Launched } from './launcher.ts';
+import { isRead, toNotification } from './notifications.ts';
 import {
   ANSWERS,
   type ClientMethod,
   type ClientRequests,
   type ClientResults,
-  NOTIFICATIONS,
   type Notification,
   type NotificationMethod,
   RESULTS,
@@ -183,38 +183,6 @@ export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'st
 
 function isAnswered(method: string): method is keyof typeof ANSWERS {
   return Object.hasOwn(ANSWERS, method);
-}
-
-function isRead(method: string): method is NotificationMethod {
-  return Object.hasOwn(NOTIFICATIONS, method);
-}
-
-/** One case per method, so that the compiler pairs each method with its params. Undefined: not of the known form. */
-function toNotification(method: NotificationMethod, value: unknown): Notification | undefined {
-  switch (method) {
-    case 'item/started':
-    case 'item/completed': {
-      const { data } = NOTIFICATIONS[method].safeParse(value);
-      return data && { method, params: data };
-    }
-    case 'item/agentMessage/delta':
-    case 'item/commandExecution/outputDelta': {
-      const { data } = NOTIFICATIONS[method].safeParse(value);
-      return data && { method, params: data };
-    }
-    case 'thread/tokenUsage/updated': {
-      const { data } = NOTIFICATIONS[method].safeParse(value);
-      return data && { method, params: data };
-    }
-    case 'error': {
-      const { data } = NOTIFICATIONS[method].safeParse(value);
-      return data && { method, params: data };
-    }
-    case 'turn/completed': {
-      const { data } = NOTIFICATIONS[method].safeParse(value);
-      return data && { method, params: data };
-    }
-  }
 }
 
 function read<M extends ClientMethod>(method: M, result: unknown): ClientResults[M] {
