@@ -1,4 +1,5 @@
-// The open connections of an instance: their number in all and per key, the clock that they share, and their common end.
+// The open connections of an instance: their number in all and per key, the clock that they share, and their common
+// end.
 import { settledWithin } from '../../shared/async.ts';
 import { RpcError } from '../../shared/errors.ts';
 import { CLOSE } from '../../shared/protocol.ts';

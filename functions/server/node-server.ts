@@ -48,8 +48,8 @@ export interface HttpServerOptions {
 /**
  * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other
  * protocol that a client offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is
- * (RFC 9110, 7.8). Nor is one behind a request that is still being answered: it would take the connection away from that
- * answer.
+ * (RFC 9110, 7.8). Nor is one behind a request that is still being answered: it would take the connection away from
+ * that answer.
  */
 export function createHttpServer(listener: RequestListener, { guard, times }: HttpServerOptions = {}): HttpServer {
   const sockets = new Set<Socket>();

@@ -143,8 +143,8 @@ function readKeyDocument(text: string): ReturnType<typeof readKeys> {
 }
 
 /**
- * `@path` reads a file, anything else is the value itself. White space around both is removed, as is the byte order mark
- * of files written on Windows.
+ * `@path` reads a file, anything else is the value itself. White space around both is removed, as is the byte order
+ * mark of files written on Windows.
  */
 function inlineOrFile(value: string): string {
   if (!value.startsWith('@')) return value;

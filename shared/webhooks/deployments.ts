@@ -17,8 +17,8 @@ const PREFIX = 'deployment.';
 const AHEAD_MS_MAX = 5 * 60_000;
 
 /**
- * Senders write `"version": 3` or null: what can be shown is shown, with every digit, cut to a bound, and the rest counts
- * as absent.
+ * Senders write `"version": 3` or null: what can be shown is shown, with every digit, cut to a bound, and the rest
+ * counts as absent.
  */
 const text = (charsMax: number) =>
   z

@@ -104,7 +104,10 @@ export function findPython(): string | undefined {
     .find((path) => spawnSync(path, ['-c', 'import requests, websockets'], { timeout: 10_000 }).status === 0);
 }
 
-/** Path of a Chromium: CHROMIUM, else by its usual names on PATH. Without a window's surface it takes a third of the CPU. */
+/**
+ * Path of a Chromium: CHROMIUM, else by its usual names on PATH. Without a window's surface it takes a third of the
+ * CPU.
+ */
 export function findChromium(): string | undefined {
   const named = process.env.CHROMIUM;
   if (named !== undefined) return isExecutable(named) ? named : undefined;
