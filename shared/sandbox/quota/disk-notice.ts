@@ -1,7 +1,7 @@
 // The messages that callers get when the disk has no room, and the programs that may still change a workspace then.
 import { RpcError } from '../../errors.ts';
 import type { SandboxSpec } from '../sandbox.ts';
-import type { DiskAccess } from './disk-guard.ts';
+import type { DiskAccess } from './measured-workspace.ts';
 
 const NOTICES: Readonly<Record<DiskAccess | 'killed', string>> = {
   write: '',

@@ -1,4 +1,4 @@
-// What one sandbox may use, as resource limits of the kernel (setrlimit(2)), and what all of them together may use.
+// What one sandbox may use, as resource limits of the kernel (setrlimit(2)), and what a workspace may use of the disk.
 
 export interface SandboxLimits {
   /** Processes and threads at a time. */
@@ -38,3 +38,23 @@ export function toUlimits(limits: SandboxLimits): string {
     `{ ulimit -p ${limits.processes} 2>/dev/null || ulimit -u ${limits.processes}; }`,
   ].join(' && ');
 }
+
+export interface DiskLimits {
+  /** Blocks on disk of one workspace. */
+  readonly workspaceBytes: number;
+  /** Files and directories of one workspace. */
+  readonly workspaceEntries: number;
+  /**
+   * Free space reserved for the store and the rest of the machine, at most a twentieth of the disk: with less, a
+   * workspace may have a tenth of its share, with half of it a hundredth, with an eighth nothing may be written.
+   */
+  readonly reserveBytes: number;
+  readonly checkMs: number;
+}
+
+export const DISK_LIMITS: DiskLimits = {
+  workspaceBytes: 2 ** 30,
+  workspaceEntries: 100_000,
+  reserveBytes: 512 << 20,
+  checkMs: 100,
+};
