@@ -114,11 +114,15 @@ describe('a document that is written again keeps fields of a newer version', () 
 
   it('an idempotency record that is taken and released again', async () => {
     fixture.provider.behave(() => ({ hang: 'stream', chunks: ['x'] }));
-    const running = a.stream('hi', { idempotency_key: 'k' });
-    await running.until(isDelta);
-    await a.services.conversations.drain(0);
-    await failure(running.answer);
-    a = await fixture.instance();
+    const interrupted = async (): Promise<void> => {
+      const instance = await fixture.instance();
+      const running = instance.stream('hi', { idempotency_key: 'k' });
+      await running.until(isDelta);
+      await instance.services.conversations.drain(0);
+      await failure(running.answer);
+    };
+    await interrupted();
+    expect(await rewrite(interrupted)).toContain('idempotency');
     fixture.provider.behave(() => ({ text: 'answer' }));
     expect(await rewrite(() => a.prompt('hi', { idempotency_key: 'k' }))).toContain('idempotency');
   });
