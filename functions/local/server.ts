@@ -3,6 +3,7 @@ import { toRpcError } from '../../shared/errors.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import * as methods from '../../shared/methods/index.ts';
+import { PATHS } from '../../shared/protocol.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
 import { requireUpgrade } from '../companion/handshake.ts';
@@ -22,15 +23,15 @@ export type LocalServer = HttpServer & { readonly sockets: WebSocketEndpoint };
 export function createLocalServer(services: Services): LocalServer {
   const gateway = createGateway(services, createRegistry(Object.values(methods)));
   const routes: ReadonlyMap<string, HttpHandler> = new Map([
-    ['health', createHealthHandler(services.origins, async () => ({ services, gateway }))],
-    ['jsonrpc', createJsonRpcHandler(services, gateway)],
-    ['webhook', createWebhookHandler(services, gateway)],
-    ['ws', requireUpgrade],
+    [PATHS.health, createHealthHandler(services.origins, async () => ({ services, gateway }))],
+    [PATHS.jsonrpc, createJsonRpcHandler(services, gateway)],
+    [PATHS.webhook, createWebhookHandler(services, gateway)],
+    [PATHS.socket, requireUpgrade],
   ]);
-  const page = createConsoleHandler([...routes.keys()].map((name) => `/${name}`));
+  const page = createConsoleHandler([...routes.keys()]);
   const listener: HttpHandler = async (req, res) => {
     const path = pathOf(req);
-    const handler = routes.get(path.split('/', 2)[1] ?? '') ?? page;
+    const handler = routes.get(`/${path.split('/', 2)[1]}`) ?? page;
     try {
       await handler(req, res);
     } catch (thrown) {
