@@ -7,12 +7,6 @@ import type { Limit } from '../../shared/config/limits.ts';
 
 export interface Setup {
   readonly projectId: string;
-  /** How far the process's clock is off, milliseconds. */
-  readonly skewMs: number;
-  /**
-   * Waits longer for the store than a gateway would: for crowds that one small machine runs far slower than the cloud.
-   */
-  readonly patient?: boolean;
 }
 
 export interface Job {
@@ -26,6 +20,14 @@ export interface Job {
   /** Each call waits for the one before. */
   readonly sequential?: boolean;
   readonly mayDegrade?: boolean;
+  /** Instances of the process that make `calls` each, every one with its own connection and state; default: one. */
+  readonly instances?: number;
+  /** How far the clock of the instances is off, milliseconds; default: 0. */
+  readonly skewMs?: number;
+  /**
+   * Waits longer for the store than a gateway would: for crowds that one small machine runs far slower than the cloud.
+   */
+  readonly patient?: boolean;
 }
 
 export interface Report {
@@ -68,12 +70,8 @@ export async function startLimiterProcess(host: string, setup: Setup): Promise<L
   };
 }
 
-export function startLimiterProcesses(
-  count: number,
-  host: string,
-  setup: Omit<Setup, 'skewMs'>,
-): Promise<LimiterProcess[]> {
-  return Promise.all(Array.from({ length: count }, () => startLimiterProcess(host, { ...setup, skewMs: 0 })));
+export function startLimiterProcesses(count: number, host: string, setup: Setup): Promise<LimiterProcess[]> {
+  return Promise.all(Array.from({ length: count }, () => startLimiterProcess(host, setup)));
 }
 
 /** Calls of one outcome over several reports. */

@@ -1,27 +1,75 @@
-// The limiter when Firestore stops answering for real: an emulator of its own, suspended, killed and started again
+// Turns and the limiter while Firestore does not answer: an emulator of its own, suspended, killed and started again
 // under the calls.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Limit } from '../../shared/config/limits.ts';
 import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
+import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 import { type LimiterProcess, quantileMs, startLimiterProcess } from './rate-limit-processes.ts';
+import { follow, rpc, textOf, until } from './turns-client.ts';
 
 const LIMITS: readonly Limit[] = [{ max: 100, windowMs: 86_400_000 }];
 const keyId = 'outage';
 
-describeWith('emulators', 'limiter: Firestore stops answering', () => {
+describeWith('emulators', 'while Firestore does not answer', () => {
+  let emulator: Emulator;
+  beforeAll(async () => {
+    emulator = await startFirestoreEmulator();
+  });
+  afterAll(() => emulator.stop());
+
+  test('a turn loses nothing when the model ends its answer meanwhile: it comes, whole and on record', async () => {
+    const provider = await startModelProvider();
+    const gateway = await startLocalGateway({
+      env: {
+        FIRESTORE_EMULATOR_HOST: emulator.host,
+        GOOGLE_CLOUD_PROJECT: 'paused',
+        METADATA_SERVER_DETECTION: 'none',
+        GATEWAY_API_KEY: 'dev-key',
+        GATEWAY_BUS: 'local',
+        GATEWAY_LEASE_MS: '30000',
+        GATEWAY_HEARTBEAT_MS: '1000',
+        ANTHROPIC_API_KEY: 'sk-test',
+        ANTHROPIC_BASE_URL: provider.url,
+        MODEL: 'anthropic/claude-sonnet-4-5',
+      },
+    });
+    const session_id = 's';
+    await rpc(gateway.url, 'conversation.prompt', { prompt: 'warm up', session_id });
+    const asked = provider.next();
+    const running = follow(gateway.url, 'conversation.prompt', { prompt: '[[chunks 60 every 50]]', session_id });
+    await running.until(5);
+    await emulator.suspend();
+    // The events of seconds, heartbeats and the end of the turn meet a store that hangs.
+    expect(await (await asked).done).toMatchObject({ by: 'server' });
+    emulator.resume();
+    const { result } = (await running.answer) ?? {};
+    expect(result?.content).toBe(textOf(running.events));
+    await until(
+      () => rpc(gateway.url, 'conversation.status', { session_id }),
+      (answer) => answer.result?.status !== 'running',
+    );
+    const { result: resumed } = await rpc(gateway.url, 'conversation.resume', { session_id });
+    expect(resumed).toMatchObject({ status: 'completed', content: result?.content });
+    expect(resumed?.events).toHaveLength(running.events.length);
+    await gateway.stop();
+    await provider.close();
+  });
+
+  describe('limiter', () => limiterTests(() => emulator));
+});
+
+function limiterTests(get: () => Emulator): void {
   let emulator: Emulator;
   let gateway: LimiterProcess;
 
   beforeAll(async () => {
-    emulator = await startFirestoreEmulator();
-    gateway = await startLimiterProcess(emulator.host, { projectId: 'rate-limit-outage', skewMs: 0 });
-  }, 60_000);
-  afterAll(async () => {
-    await gateway.stop();
-    await emulator.stop();
+    emulator = get();
+    gateway = await startLimiterProcess(emulator.host, { projectId: 'rate-limit-outage' });
   });
+  afterAll(() => gateway.stop());
 
   test('a store that hangs is an outage within seconds, never a 429, and calls stop waiting for it', {
     timeout: 60_000,
@@ -57,7 +105,7 @@ describeWith('emulators', 'limiter: Firestore stops answering', () => {
     const after = await gateway.run({ keyId: 'gone-too', limits: LIMITS, calls: 120 });
     expect(after.outcomes).toEqual({ admitted: 100, rate_limited: 20 });
   });
-});
+}
 
 /** Calls one at a time until the store is asked again with success; resolves to the calls admitted, which is one. */
 async function untilAdmitted(gateway: LimiterProcess, keyId: string): Promise<number> {
