@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 /** Suites below test/unit that start processes, sandboxes or servers: seconds each, where the others take none. */
@@ -5,6 +6,9 @@ const PROCESSES = [
   'test/unit/{companion,deploy,forward,mcp,patch,sandbox,terminals,store}/**/*.test.ts',
   'test/unit/{engines/codex,conversations/lease,auth/secret-manager}*.test.ts',
 ];
+
+// Node keeps compiled modules here: a gateway that a suite starts takes half of the CPU time (0.6 s for 1.2 s).
+process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, 'node_modules/.cache/compiled');
 
 export default defineConfig({
   test: {

@@ -30,7 +30,13 @@ function start(
   { env = {}, input }: { env?: Record<string, string>; input?: string } = {},
 ): Started {
   const child = spawn(process.execPath, [join(ROOT, 'functions/cli/main.ts'), ...args], {
-    env: { PATH: process.env.PATH, GATEWAY_URL: fixture.gateway.url, GATEWAY_KEY: KEY, ...env },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      GATEWAY_URL: fixture.gateway.url,
+      GATEWAY_KEY: KEY,
+      ...env,
+    },
     timeout: 15_000,
     killSignal: 'SIGKILL',
   });

@@ -32,7 +32,13 @@ function run(file: string, args: readonly string[], cwd: string): string {
   const { status, stdout, stderr, error } = spawnSync(file, args, {
     cwd,
     encoding: 'utf8',
-    env: { PATH: process.env.PATH, HOME: scratch, GATEWAY_URL: gateway?.url, GATEWAY_KEY: 'dev-key' },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      HOME: scratch,
+      GATEWAY_URL: gateway?.url,
+      GATEWAY_KEY: 'dev-key',
+    },
     timeout: 60_000,
   });
   if (status !== 0) throw new Error(`${file} ${args.join(' ')}: ${stdout}${stderr}`, { cause: error });

@@ -24,7 +24,13 @@ async function start(
 ): Promise<{ readonly child: ChildProcess; readonly url: string }> {
   const child = spawn(process.execPath, ['main.js'], {
     cwd: join(outdir, 'companion'),
-    env: { PATH: process.env.PATH, PORT: '0', NODE_ENV: 'production', ...env },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      PORT: '0',
+      NODE_ENV: 'production',
+      ...env,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const lines: string[] = [];

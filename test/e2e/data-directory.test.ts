@@ -17,7 +17,12 @@ const STALE = `exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user
 /** Ends by itself, or the suite's deadline fails. */
 async function fail(dataDir: string, ...before: string[]): Promise<{ code: number | null; stderr: string }> {
   const [file = process.execPath, ...args] = [...before, process.execPath, MAIN];
-  const env = { PATH: process.env.PATH, PORT: '0', GATEWAY_DATA_DIR: dataDir };
+  const env = {
+    PATH: process.env.PATH,
+    NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+    PORT: '0',
+    GATEWAY_DATA_DIR: dataDir,
+  };
   const child = spawn(file, args, { cwd: ROOT, env, stdio: ['ignore', 'ignore', 'pipe'] });
   const [[code], stderr] = await Promise.all([once(child, 'exit'), text(child.stderr)]);
   return { code, stderr };

@@ -35,7 +35,13 @@ async function fail(
 ): Promise<{ code: unknown; stdout: string; lines: string[] }> {
   const data = mkdtempSync(join(tmpdir(), 'gateway-'));
   const child = spawn(process.execPath, [join(ROOT, 'functions/local/main.ts')], {
-    env: { PATH: process.env.PATH, PORT: '0', GATEWAY_DATA_DIR: data, ...env },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      PORT: '0',
+      GATEWAY_DATA_DIR: data,
+      ...env,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: 15_000,
     killSignal: 'SIGKILL',

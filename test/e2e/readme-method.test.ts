@@ -54,7 +54,7 @@ function run(...args: readonly string[]): void {
   const { status, stdout, stderr, error } = spawnSync(process.execPath, args, {
     cwd: copy,
     encoding: 'utf8',
-    env: { PATH: process.env.PATH, HOME: copy, CI: 'false' },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, HOME: copy, CI: 'false' },
     timeout: 60_000,
   });
   if (status !== 0) throw new Error(`${args.join(' ')}: ${stdout}${stderr}`, { cause: error });

@@ -47,7 +47,12 @@ async function installClient(): Promise<void> {
 
 /** Throws when it fails; answers what it printed. */
 function run(file: string, args: readonly string[], cwd: string): string {
-  const env = { PATH: process.env.PATH, HOME: scratch, LANG: 'C.UTF-8' };
+  const env = {
+    PATH: process.env.PATH,
+    NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+    HOME: scratch,
+    LANG: 'C.UTF-8',
+  };
   const { status, stdout, stderr, error } = spawnSync(file, args, { cwd, env, encoding: 'utf8', timeout: 30_000 });
   if (status !== 0) throw new Error(`${file} ${args.join(' ')}: ${stdout}${stderr}`, { cause: error });
   return stdout;

@@ -41,7 +41,11 @@ const WORKER = fileURLToPath(new URL('./webhook-worker.ts', import.meta.url));
 /** Resolves when the process accepts requests. */
 export async function startWebhookProcess(setup: WorkerSetup): Promise<WebhookProcess> {
   const child: ChildProcess = fork(WORKER, [JSON.stringify(setup)], {
-    env: { PATH: process.env.PATH, METADATA_SERVER_DETECTION: 'none' },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      METADATA_SERVER_DETECTION: 'none',
+    },
     execArgv: [],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });

@@ -44,7 +44,14 @@ export async function startLocalGateway(options: StartOptions = {}): Promise<Loc
   const startedMs = performance.now();
   const child = spawn(file, args, {
     cwd: ROOT,
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, PORT: '0', GATEWAY_DATA_DIR: data, ...options.env },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      HOME: process.env.HOME,
+      PORT: '0',
+      GATEWAY_DATA_DIR: data,
+      ...options.env,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     // npm and its shell do not pass signals on: they are ended with their whole group, as a terminal would.
     detached: options.command !== undefined,

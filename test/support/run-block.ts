@@ -108,7 +108,13 @@ export function runCloud(text: string, { pulled }: { readonly pulled: unknown })
 function bash(script: string, env: Readonly<Record<string, string>> & { SCRATCH: string }, cwd: string): string {
   const { status, stdout, stderr, error } = spawnSync('bash', ['-c', script], {
     cwd,
-    env: { PATH: process.env.PATH, LANG: 'C.UTF-8', ...env, HOME: env.SCRATCH },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      LANG: 'C.UTF-8',
+      ...env,
+      HOME: env.SCRATCH,
+    },
     encoding: 'utf8',
     timeout: TIMEOUT_MS,
     killSignal: 'SIGKILL',
