@@ -79,6 +79,8 @@ export interface Gateway {
 const IN_FLIGHT_BYTES_MIN = 32 << 20;
 const IN_FLIGHT_BYTES_MAX = 256 << 20;
 const LARGE_BODY_BYTES = 64 << 10;
+/** A batch begins with it. */
+const OPEN_ARRAY = 91;
 /** Calls that make a large answer at a time, half of them of one key; the rest wait. */
 const BULKY_SLOTS: SlotLimits = {
   perKey: 4,
@@ -117,10 +119,9 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     admit: (caller, asked) => admit(caller, { ...asked, cost: 1 }),
 
     async handle(request) {
-      // Large bodies that arrive together are read one in each turn of the event loop. Not those of a socket, which are
-      // in an order.
-      const bodyBytes = request.body instanceof RpcError ? 0 : request.body.length;
-      if (bodyBytes > LARGE_BODY_BYTES && request.transport !== 'ws') await nextTurn();
+      // Large bodies and batches that arrive together are read one in each turn of the event loop. Not those of a
+      // socket, which are in an order.
+      if (request.transport !== 'ws' && isHeavy(request.body)) await nextTurn();
       const { exchange, admission } = openExchange(request);
       const reply = await dispatch<MethodContext>(registry, { ...exchange, body: request.body });
       const { rate, refusal } = admission;
@@ -235,6 +236,10 @@ function createTurns(): () => Promise<void> {
     last = last.then(() => new Promise((resolve) => setImmediate(resolve)));
     return last;
   };
+}
+
+function isHeavy(body: Uint8Array | RpcError): boolean {
+  return !(body instanceof RpcError) && (body.length > LARGE_BODY_BYTES || body[0] === OPEN_ARRAY);
 }
 
 function isCheap(method: AnyMethod<MethodContext> | undefined): boolean {

@@ -13,7 +13,7 @@ const BODY_BYTES_MAX = 5 << 20;
 /** Larger bodies become answers one at a time. */
 const LARGE_BODY_BYTES = 64 << 10;
 /** JSON whose value would take more memory is passed on as text. */
-const JSON_HEAP_BYTES_MAX = 64 << 20;
+const JSON_HEAP_BYTES_MAX = 32 << 20;
 /** Of the backend's headers these are about its connection to us, or would plant cookies. */
 const HIDDEN = new Set([
   'connection',
@@ -71,7 +71,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       body: z
         .unknown()
         .describe(
-          'Parsed when it is JSON; text when it is text, or JSON that is nested deeper than 64, would lose digits of a number or would take more than 64 MiB of memory; else base64',
+          'Parsed when it is JSON; text when it is text, or JSON that is nested deeper than 64, would lose digits of a number or would take more than 32 MiB of memory; else base64',
         ),
       body_encoding: z.enum(['json', 'text', 'base64']),
     }),

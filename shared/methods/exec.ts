@@ -2,6 +2,8 @@
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { toCancelled } from '../errors.ts';
+import { notKept } from '../rpc/answers.ts';
+import type { CallMemory } from '../rpc/in-flight.ts';
 import { auditCommand } from '../sandbox/audit.ts';
 import { createEventSink } from '../sandbox/command-events.ts';
 import { checkEnvironment } from '../sandbox/environment.ts';
@@ -13,6 +15,7 @@ import { Directory, SessionId } from './schemas/schemas.ts';
 const OUTPUT_BYTES_MAX = 1 << 20;
 /** What an answer has beside the output. */
 const ANSWER_REST_BYTES = 4 << 10;
+const LARGE_OUTPUT_BYTES = 64 << 10;
 const TIMEOUT_MS = 30_000;
 const TIMEOUT_MS_MAX = 300_000;
 /** On a WebSocket: how long events wait for the command to end. */
@@ -122,6 +125,7 @@ export const exec = defineMethod({
           duration_ms: Math.round(durationMs),
         },
       });
+      await placeOfOutput(result, context.memory);
       return { ...toWire(result, context.answerBytesMax - ANSWER_REST_BYTES), call_id: callId };
     } catch (error) {
       throw toCancelled(error, signal);
@@ -139,6 +143,16 @@ export const exec = defineMethod({
     }
   },
 });
+
+/** Commands that end together make their answers in one turn of the event loop each. */
+async function placeOfOutput({ stdout, stderr }: RunResult, memory: CallMemory): Promise<void> {
+  if (stdout.length + stderr.length <= LARGE_OUTPUT_BYTES) return;
+  try {
+    await memory.place();
+  } catch {
+    throw notKept();
+  }
+}
 
 function toWire(result: RunResult, jsonBytesMax: number) {
   const { stdout, stderr } = fitOutput(result.stdout, result.stderr, jsonBytesMax);

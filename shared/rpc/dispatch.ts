@@ -7,7 +7,7 @@ import { type CallMemory, createCallMemory, overloaded } from './in-flight.ts';
 import { checkParams } from './issues.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './method.ts';
 import { PAGE_BYTES_MAX } from './page.ts';
-import { parseRequest } from './parse.ts';
+import { measureHeavy, parseRequest } from './parse.ts';
 
 /** What one call came to, for the audit line. */
 export interface CallRecord {
@@ -78,8 +78,10 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   let envelope: Envelope;
   try {
     if (exchange.body instanceof RpcError) throw exchange.body;
+    const heavyBytes = measureHeavy(exchange.body);
+    if (heavyBytes !== undefined && !hold(heavyBytes)) throw overloaded();
     const { value, unsafeNumbers, heapBytes } = parseRequest(exchange.body);
-    if (!hold(heapBytes)) throw overloaded();
+    if (heavyBytes === undefined && !hold(heapBytes)) throw overloaded();
     envelope = readEnvelope(value, unsafeNumbers);
   } catch (error) {
     const charged = await charge(gates, 1, []);

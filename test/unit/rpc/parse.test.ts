@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
-import { BODY_BYTES_MAX, DEPTH_MAX, parseJson } from '../../../shared/rpc/parse.ts';
+import { BODY_BYTES_MAX, DEPTH_MAX, measureHeavy, parseJson, parseRequest } from '../../../shared/rpc/parse.ts';
 
 function parse(body: string | Uint8Array): unknown {
   return parseJson(typeof body === 'string' ? Buffer.from(body) : body);
@@ -184,6 +184,28 @@ describe('answers -32600 to', () => {
   it('leaves no trace on Object.prototype', () => {
     refusal('{"__proto__":{"polluted":true}}');
     expect(Reflect.has({}, 'polluted')).toBe(false);
+  });
+});
+
+describe('the memory that a value takes', () => {
+  const measure = (body: string): number | undefined => measureHeavy(Buffer.from(body));
+  const objects = `[${Array(100_000).fill('{}').join()}]`;
+
+  it('is measured before it is made for very many objects, and is the same figure', () => {
+    expect(measure(objects)).toBe(parseRequest(Buffer.from(objects)).heapBytes);
+  });
+
+  it.each([
+    ['few objects', `[${'1,'.repeat(100_000)}1]`],
+    ['what is refused for its depth', nested(100_000)],
+    ['what is refused for its syntax and depth', '['.repeat(100_000)],
+  ])('is not measured for %s', (_name, body) => {
+    expect(measure(body)).toBeUndefined();
+  });
+
+  it('does not count brackets in strings', () => {
+    const body = JSON.stringify([`${'{['.repeat(100_000)}\\"`]);
+    expect(measure(body)).toBeLessThan(body.length * 2);
   });
 });
 
