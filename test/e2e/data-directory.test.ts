@@ -51,7 +51,8 @@ describe('a data directory', () => {
     try {
       expect(await call('conversation.prompt', { prompt: 'hello' })).toMatchObject({ status: 200 });
       expect(await health()).toMatchObject({ status: 200 });
-      rmSync(data, { recursive: true });
+      // The gateway may write a file while the directory is emptied.
+      rmSync(data, { recursive: true, maxRetries: 10, retryDelay: 20 });
       expect(await health()).toMatchObject({
         status: 503,
         body: { status: 'degraded', checks: { store: { status: 'failed' }, keys: { status: 'ok' } } },

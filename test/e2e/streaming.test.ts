@@ -145,12 +145,17 @@ it('an answer that the model cut is told from one that it ended', async () => {
 
 it('a plain resume tells how the turn stands, while it runs and after', async () => {
   const session_id = 'plain';
-  const running = follow(url, 'conversation.prompt', { prompt: '[[chunks 20 every 20]]', session_id });
+  const gate = Promise.withResolvers<void>();
+  const chunks = Array.from({ length: 20 }, (_, index) => `${index} `);
+  provider.behave(() => ({ chunks, everyMs: 20, gate: async (index) => (index === 4 ? gate.promise : undefined) }));
+  const running = follow(url, 'conversation.prompt', { prompt: 'count', session_id });
   await running.until(5);
   const { result: during } = await rpc(url, 'conversation.resume', { session_id, after_seq: 2 });
   expect(during).toMatchObject({ status: 'running' });
   expect(during?.events).toMatchObject([{ seq: 3 }, { seq: 4 }, { seq: 5 }]);
+  gate.resolve();
   await running.answer;
+  provider.behave();
   const { result: after } = await rpc(url, 'conversation.resume', { session_id, after_seq: 5 });
   expect(after).toMatchObject({ status: 'completed', content: textOf(running.events) });
   expect(after?.events).toMatchObject(running.events.slice(5).map(({ seq, event }) => ({ seq, event })));

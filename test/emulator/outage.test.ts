@@ -37,7 +37,11 @@ describeWith('emulators', 'while Firestore does not answer', () => {
       },
     });
     const session_id = 's';
-    await rpc(gateway.url, 'conversation.prompt', { prompt: 'warm up', session_id });
+    // The first commits of an emulator that has just started may take longer than the limiter waits.
+    await until(
+      () => rpc(gateway.url, 'conversation.prompt', { prompt: 'warm up', session_id }),
+      (answer) => answer.result !== undefined,
+    );
     const asked = provider.next();
     const running = follow(gateway.url, 'conversation.prompt', { prompt: '[[chunks 60 every 50]]', session_id });
     await running.until(5);

@@ -35,8 +35,10 @@ export interface CallGuardOptions {
   readonly signal: AbortSignal;
   readonly firstByteMs: number;
   readonly idleMs: number;
-  /** What is left of the turn's total. */
+  /** Of the whole turn, which may be several calls; the error names it. */
   readonly totalMs: number;
+  /** What is left of it. */
+  readonly leftMs: number;
   readonly receivedBytesMax: number;
   /** Makes the reason of the abort; `waitedMs` is the deadline that passed. */
   readonly toTimeout: (waitedMs: number) => Error;
@@ -73,7 +75,7 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
     });
   };
   let silence = setTimeout(onSilence, waitMs);
-  const total = setTimeout(() => abort(options.toTimeout(options.totalMs)), options.totalMs);
+  const total = setTimeout(() => abort(options.toTimeout(options.totalMs)), options.leftMs);
   // A cleared timer that is refreshed runs again: nothing may be armed once the call is over.
   const rearm = (): void => {
     if (!closed) silence.refresh();

@@ -83,7 +83,7 @@ export function createDirectEngine(
         const prompt = [...toPrompt(sent), ...rounds];
         const guard = createCallGuard({
           ...deadlines,
-          totalMs: endsAtMs - performance.now(),
+          leftMs: endsAtMs - performance.now(),
           signal,
           receivedBytesMax: Math.max(RECEIVED_BYTES_MAX, answerBytesMax * 2),
           toTimeout: (waitedMs) => toTimeout(provider, waitedMs),

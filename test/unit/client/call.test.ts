@@ -173,8 +173,10 @@ describe('a retry', () => {
     const down = await answering(refusal(503, 'unavailable', true, 10_000));
     const stop = new AbortController();
     const call = new CodexGatewayClient(down.url, KEY).call('conversation.status', STATUS, { signal: stop.signal });
-    setTimeout(() => stop.abort(new Error('enough')), 50);
-    await expect(call).rejects.toThrow('enough');
+    const ended = expect(call).rejects.toThrow('enough');
+    await expect.poll(() => down.askedMs).toHaveLength(1);
+    stop.abort(new Error('enough'));
+    await ended;
     const hanging = fixture.client().call('conversation.prompt', { prompt: '[[hang]]' }, { timeoutMs: 200 });
     expect(await failure(hanging)).toMatchObject({ reason: 'timeout', code: 0 });
   });

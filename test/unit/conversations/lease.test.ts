@@ -9,6 +9,7 @@ import {
   Turns,
 } from '../../../shared/conversations/records/documents.ts';
 import type { NumberedEvent } from '../../../shared/conversations/records/event-log.ts';
+import { RpcError } from '../../../shared/errors.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
@@ -203,17 +204,22 @@ describe('a lease', () => {
     expect(messages.map(({ content }) => content)).toEqual(['fresh', 'fresh']);
   });
 
-  it('answers a prompt whose commits were applied and never confirmed', async () => {
+  it('refuses a prompt whose admission was applied and never confirmed; its session frees itself', async () => {
     a.line.state = 'deaf';
-    const answer = a.prompt('hello').catch((error: unknown) => error);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await failure(a.prompt('hello'))).toMatchObject({ reason: 'unavailable' });
     a.line.state = 'up';
-    const outcome = await answer;
-    // Either it found its own lease in time, or the caller was told 503 and the session frees itself.
-    if (outcome instanceof Error) {
-      expect(outcome).toMatchObject({ reason: 'unavailable' });
-      fixture.clock.advance(2_001);
-    } else expect(outcome).toMatchObject({ content: 'You said: hello' });
+    fixture.clock.advance(2_001);
+    expect((await b.prompt('next')).content).toMatch(/next$/);
+  });
+
+  it('answers a prompt whose admission was applied, and confirmed only when it was read again', async () => {
+    const { commit } = a.line;
+    a.line.commit = async (writes, options) => {
+      a.line.commit = commit;
+      await commit(writes, options);
+      throw new RpcError('unavailable');
+    };
+    expect(await a.prompt('hello')).toMatchObject({ content: 'You said: hello' });
     expect((await b.prompt('next')).content).toMatch(/next$/);
   });
 

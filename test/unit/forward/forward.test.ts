@@ -29,6 +29,7 @@ const google = generateKeyPairSync('rsa', { modulusLength: 2048 });
 
 const token = (claims: object = {}): string => signIdToken(google.privateKey, AUDIENCE, FUNCTION, claims);
 
+let begun = Promise.withResolvers<void>();
 let aborted = Promise.withResolvers<void>();
 const run = defineMethod({
   name: 'test.run',
@@ -43,6 +44,7 @@ const run = defineMethod({
     if (mode === 'fail') throw new RpcError('patch_failed', { message: 'does not fit', data: { file: 'a.ts' } });
     if (mode === 'crash') throw new Error('a defect with a secret in it');
     if (mode === 'wait') {
+      begun.resolve();
       await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
       aborted.resolve();
       throw new RpcError('cancelled');
@@ -204,10 +206,12 @@ describe('a forwarded call', () => {
   });
 
   it('is aborted there when its caller has gone', async () => {
+    begun = Promise.withResolvers();
     aborted = Promise.withResolvers();
     const leave = new AbortController();
     const answer = call({ mode: 'wait' }, {}, leave.signal).catch(() => 'gone');
-    setTimeout(() => leave.abort(), 200);
+    await begun.promise;
+    leave.abort();
     await aborted.promise;
     expect(await answer).toBe('gone');
   });

@@ -62,7 +62,9 @@ describeWith('bubblewrap', 'terminals', async () => {
     void terminal.exited.then(() => {
       hasEnded = true;
     });
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    // Another terminal, left later and watched by no one, ends after the time is over.
+    const later = await terminals.start({ ...HANDLE, sessionId: 'later' }, REQUEST);
+    await later.terminal.exited;
     expect(hasEnded).toBe(false);
     second.leave();
     await terminal.exited;
