@@ -14,8 +14,8 @@ export default defineConfig({
   test: {
     globalSetup: ['test/global-setup.ts'],
     pool: 'forks',
-    // Half of the suite waits (leases, outages, restarts): four workers use that time on two cores.
-    maxWorkers: 4,
+    // Half of the suite waits (leases, outages, restarts): a third worker uses that time on two cores.
+    maxWorkers: 3,
     // Bounds against hanging, not expectations: a busy machine may take several times what an idle one does.
     testTimeout: 60_000,
     hookTimeout: 60_000,
