@@ -79,8 +79,9 @@ export interface Gateway {
 const IN_FLIGHT_BYTES_MIN = 32 << 20;
 const IN_FLIGHT_BYTES_MAX = 256 << 20;
 const LARGE_BODY_BYTES = 64 << 10;
-/** A batch begins with it. */
+/** A batch begins with it, behind white space. */
 const OPEN_ARRAY = 91;
+const SPACE = 32;
 /** Calls that make a large answer at a time, half of them of one key; the rest wait. */
 const BULKY_SLOTS: SlotLimits = {
   perKey: 4,
@@ -239,7 +240,8 @@ function createTurns(): () => Promise<void> {
 }
 
 function isHeavy(body: Uint8Array | RpcError): boolean {
-  return !(body instanceof RpcError) && (body.length > LARGE_BODY_BYTES || body[0] === OPEN_ARRAY);
+  if (body instanceof RpcError) return false;
+  return body.length > LARGE_BODY_BYTES || body.find((byte) => byte > SPACE) === OPEN_ARRAY;
 }
 
 function isCheap(method: AnyMethod<MethodContext> | undefined): boolean {

@@ -11,7 +11,8 @@ export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>
   codex-gateway conversation.status '{"session_id": "demo"}'
   codex-gateway rpc.discover
 
-The text of a prompt's answer is written to stdout as it arrives; of any other method the result, as JSON. Ctrl-C cancels the turn.
+The text of a prompt's answer is written to stdout as it arrives; of any other method the result, as JSON.
+Ctrl-C cancels the turn.
 
 options
   --session ID     session of a prompt; a new one when absent

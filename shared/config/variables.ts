@@ -138,7 +138,8 @@ function readKeyDocument(text: string): ReturnType<typeof readKeys> {
   // A file's name without its @ would become a key.
   if (document.trimStart().startsWith('{')) return readKeys(document);
   throw new Error(
-    'must be the JSON document {"keys": [{"id": "...", "key": "..."}]}, inline or @file; one bare key is GATEWAY_API_KEY',
+    'must be the JSON document {"keys": [{"id": "...", "key": "..."}]}, inline or @file; one bare key is ' +
+      'GATEWAY_API_KEY',
   );
 }
 
@@ -230,7 +231,8 @@ function readMcpServers(text: string): ReadonlyMap<string, z.output<typeof McpSe
     return new Map(Object.entries(McpServers.parse(JSON.parse(inlineOrFile(text)))));
   } catch {
     throw new Error(
-      'must be JSON of the form {"name": {"command": "...", "args": [], "env": {}, "paths": ["/..."], "network": false}} or {"name": {"url": "https://...", "headers": {}}}, URLs without user and password',
+      'must be JSON of the form {"name": {"command": "...", "args": [], "env": {}, "paths": ["/..."], ' +
+        '"network": false}} or {"name": {"url": "https://...", "headers": {}}}, URLs without user and password',
     );
   }
 }

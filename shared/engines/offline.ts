@@ -11,7 +11,8 @@ const DELTA_CHARS_MAX = 2_048;
 /** Per word: a sentence takes seconds, the longest quote less than the timeout of a turn. */
 const WORD_MS = 200;
 const PREFACE =
-  'This is %MODEL%: no AI model is configured here (set ANTHROPIC_API_KEY or OPENAI_API_KEY, or Google credentials). You said: ';
+  'This is %MODEL%: no AI model is configured here (set ANTHROPIC_API_KEY or OPENAI_API_KEY, or Google ' +
+  'credentials). You said: ';
 
 /**
  * Echoes the prompt in a few deltas, at once and deterministically; a prompt over 4,000 characters is quoted in part.

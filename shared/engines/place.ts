@@ -1,8 +1,7 @@
 // Where a prompt runs: Codex is a process, and only the companion starts processes. Apart from the engines, so that a
 // function decides it without loading them.
+import type { Place } from '../rpc/method.ts';
 import type { Credential } from './engine.ts';
-
-type Place = 'local' | 'companion';
 
 /** Of a prompt with this model (resolved: the deployment's default where the caller named none). */
 export function placeOfModel(model: string): Place {

@@ -86,7 +86,9 @@ export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: Mc
     const { handle, open } = entry;
     if (entry.fingerprint !== fingerprint || open === undefined) {
       throw new RpcError('conflict', {
-        message: `"${handle.name}" is connected with another configuration, or just being connected: mcp.disconnect first`,
+        message:
+          `"${handle.name}" is connected with another configuration, or just being connected: mcp.disconnect ` +
+          'first',
         retryable: open === undefined,
       });
     }

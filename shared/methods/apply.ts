@@ -8,7 +8,8 @@ import { defineMethod } from './define-method.ts';
 import { Directory } from './schemas/schemas.ts';
 
 const PATCH =
-  'diff --git a/file.txt b/file.txt\nindex 1234567..abcdefg 100644\n--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old content\n+new content';
+  'diff --git a/file.txt b/file.txt\nindex 1234567..abcdefg 100644\n--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 ' +
+  '@@\n-old content\n+new content';
 
 export const apply = defineMethod({
   name: 'apply',

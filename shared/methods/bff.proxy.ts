@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { toBackendUrl } from '../net/backend-url.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
-import { notKept } from '../rpc/answers.ts';
+import { notKept, placeAnswer } from '../rpc/answers.ts';
 import { overloaded } from '../rpc/in-flight.ts';
 import { inspectJson } from '../rpc/json-numbers.ts';
 import { DEPTH_MAX } from '../rpc/parse.ts';
@@ -71,7 +71,8 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       body: z
         .unknown()
         .describe(
-          'Parsed when it is JSON; text when it is text, or JSON that is nested deeper than 64, would lose digits of a number or would take more than 32 MiB of memory; else base64',
+          'Parsed when it is JSON; text when it is text, or JSON that is nested deeper than 64, would lose ' +
+            'digits of a number or would take more than 32 MiB of memory; else base64',
         ),
       body_encoding: z.enum(['json', 'text', 'base64']),
     }),
@@ -85,7 +86,8 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       const backend = services.config.backends.get(name);
       if (backend === undefined) {
         throw new RpcError('forbidden', {
-          message: `Forbidden: this deployment has no backend "${name}"; its operator sets BFF_BASE_URL or BFF_BACKENDS`,
+          message:
+            `Forbidden: this deployment has no backend "${name}"; its operator sets BFF_BASE_URL or ` + 'BFF_BACKENDS',
           data: { disabled_by: 'deployment', backend: name },
         });
       }
@@ -118,10 +120,11 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
             ? {}
             : { body: typeof params.body === 'string' ? params.body : JSON.stringify(params.body) }),
         });
+        const hasEffect = NOT_IDEMPOTENT.has(params.method);
         const bytes = await readLimited(response, BODY_BYTES_MAX, (size) => {
-          if (!memory.hold(size)) throw NOT_IDEMPOTENT.has(params.method) ? notKept() : overloaded();
+          if (!memory.hold(size)) throw hasEffect ? notKept() : overloaded();
         });
-        if (bytes.length > LARGE_BODY_BYTES) await memory.place();
+        if (bytes.length > LARGE_BODY_BYTES) await (hasEffect ? placeAnswer(memory, signal) : memory.place());
         return {
           status: response.status,
           headers: shownHeaders(response.headers),

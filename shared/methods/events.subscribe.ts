@@ -21,7 +21,8 @@ const forms = new WeakMap<EventDocument, SharedParams>();
 export const eventsSubscribe = defineMethod({
   name: 'events.subscribe',
   summary:
-    'Sends webhook events as `event` notifications, live, after those missed since a cursor (WebSocket and SSE; at most 8 per key)',
+    'Sends webhook events as `event` notifications, live, after those missed since a cursor (WebSocket and ' +
+    'SSE; at most 8 per key)',
   scope: 'webhook',
   cost: 'work',
   isEndless: true,
@@ -33,7 +34,8 @@ export const eventsSubscribe = defineMethod({
       .max(CURSOR_CHARS_MAX)
       .optional()
       .describe(
-        '`cursor` or `event_id` of the last event seen, or `next_cursor` of events.list oldest first; from now on when absent',
+        '`cursor` or `event_id` of the last event seen, or `next_cursor` of events.list oldest first; from ' +
+          'now on when absent',
       ),
   }),
   result: z.object({

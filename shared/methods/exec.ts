@@ -2,8 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { toCancelled } from '../errors.ts';
-import { notKept } from '../rpc/answers.ts';
-import type { CallMemory } from '../rpc/in-flight.ts';
+import { placeAnswer } from '../rpc/answers.ts';
 import { auditCommand } from '../sandbox/audit.ts';
 import { createEventSink } from '../sandbox/command-events.ts';
 import { checkEnvironment } from '../sandbox/environment.ts';
@@ -67,7 +66,8 @@ export const exec = defineMethod({
     truncated: z
       .boolean()
       .describe(
-        'More than 1 MiB was written to stdout or stderr, or more than the answer may carry (1 MiB in all on a WebSocket); the rest was dropped',
+        'More than 1 MiB was written to stdout or stderr, or more than the answer may carry (1 MiB in all on ' +
+          'a WebSocket); the rest was dropped',
       ),
     duration_ms: z.int(),
     call_id: z.string(),
@@ -125,7 +125,8 @@ export const exec = defineMethod({
           duration_ms: Math.round(durationMs),
         },
       });
-      await placeOfOutput(result, context.memory);
+      // Commands that end together make their answers in one turn of the event loop each.
+      if (result.stdout.length + result.stderr.length > LARGE_OUTPUT_BYTES) await placeAnswer(context.memory, signal);
       return { ...toWire(result, context.answerBytesMax - ANSWER_REST_BYTES), call_id: callId };
     } catch (error) {
       throw toCancelled(error, signal);
@@ -143,16 +144,6 @@ export const exec = defineMethod({
     }
   },
 });
-
-/** Commands that end together make their answers in one turn of the event loop each. */
-async function placeOfOutput({ stdout, stderr }: RunResult, memory: CallMemory): Promise<void> {
-  if (stdout.length + stderr.length <= LARGE_OUTPUT_BYTES) return;
-  try {
-    await memory.place();
-  } catch {
-    throw notKept();
-  }
-}
 
 function toWire(result: RunResult, jsonBytesMax: number) {
   const { stdout, stderr } = fitOutput(result.stdout, result.stderr, jsonBytesMax);

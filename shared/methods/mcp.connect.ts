@@ -33,7 +33,8 @@ export const mcpConnect = defineMethod({
   runs: 'companion',
   params: z.strictObject({
     server_config: ServerConfig.describe(
-      'A command (run in the caller’s sandbox, without network), a public URL (Streamable HTTP), or the name of a registered server',
+      'A command (run in the caller’s sandbox, without network), a public URL (Streamable HTTP), or the name ' +
+        'of a registered server',
     ),
     session_id: SessionId.optional().describe('Whose prompts may use the tools'),
     allowed_tools: z

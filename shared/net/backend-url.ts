@@ -64,7 +64,7 @@ function hasDots(path: string): boolean {
   return path.split('/').some((segment) => /^(?:\.|%2e){1,2}\s*$/i.test(segment.replace(/(?:;|%3b).*$/is, '')));
 }
 
-/** The path with the compatible characters of Unicode replaced (`．．` is `..`), as some servers and file systems do. */
+/** The path with full-width and other compatible characters replaced (`．．` is `..`), as some servers do. */
 function toPlain(path: string): string {
   // Decoded bytes are one character each, unless the path came as characters.
   const isBytes = /^[\0-\xff]*$/.test(path);

@@ -38,7 +38,9 @@ export function toFailure(error: unknown, signal: AbortSignal | null | undefined
   }
   const isUntrusted = code !== undefined && CERTIFICATE.test(code);
   const isCut = code !== undefined && CUT.has(code);
-  const other = `the ${isCut ? 'connection to the backend ended before its answer was complete' : 'backend could not be reached'}`;
+  const other = isCut
+    ? 'the connection to the backend ended before its answer was complete'
+    : 'the backend could not be reached';
   return new RpcError('upstream_error', {
     message: unsent ?? (isUntrusted ? `the certificate of the backend is not valid (${code})` : other),
     data: { ...(code !== undefined && { code }) },

@@ -3,7 +3,7 @@
 // their answers.
 import { RpcError } from '../errors.ts';
 import type { Id } from './envelope.ts';
-import { overloaded } from './in-flight.ts';
+import { type CallMemory, overloaded } from './in-flight.ts';
 
 /**
  * Most bytes of an answer over HTTP, one call or all of a batch; larger ones, sent side by side, would use up the
@@ -79,7 +79,8 @@ export function createAnswers(
 export function tooLarge(bytes: number, bytesMax: number): RpcError {
   return new RpcError('payload_too_large', {
     message:
-      `Payload too large: the call was carried out and its effect stands, but its answer of ${bytes} bytes does not fit into ` +
+      `Payload too large: the call was carried out and its effect stands, but its answer of ${bytes} bytes ` +
+      'does not fit into ' +
       `the ${bytesMax} bytes of the whole answer; ask for less, or send the call by itself over HTTP`,
     data: { limit_bytes: bytesMax, answer_bytes: bytes, carried_out: true },
   });
@@ -98,9 +99,22 @@ export function noRoom(): RpcError {
 export function notKept(): RpcError {
   return new RpcError('payload_too_large', {
     message:
-      'Payload too large: the call was carried out and its effect stands, but the instance holds too many answers to keep this one',
+      'Payload too large: the call was carried out and its effect stands, but the instance holds too many ' +
+      'answers to keep this one',
     data: { carried_out: true },
   });
+}
+
+/**
+ * As `memory.place`, for a call that has had its effect: that its answer finds no place must not make the caller repeat
+ * it.
+ */
+export async function placeAnswer(memory: CallMemory, signal: AbortSignal): Promise<void> {
+  try {
+    await memory.place();
+  } catch (error) {
+    throw signal.aborted ? error : notKept();
+  }
 }
 
 /** The response with an error as JSON text; details that JSON cannot hold are left out. */

@@ -36,7 +36,9 @@ export function createPage<Item>(): Page<Item> {
       if (bytes <= PAGE_BYTES_MAX || bytes + (2 << 10) <= answerBytesMax) return;
       const goOn = nextCursor === undefined ? 'it is the last one' : 'go on at data.next_cursor';
       throw new RpcError('payload_too_large', {
-        message: `Payload too large: the next entry alone has ${bytes} bytes; read it over HTTP with limit 1, or skip it: ${goOn}`,
+        message:
+          `Payload too large: the next entry alone has ${bytes} bytes; read it over HTTP with limit 1, or skip ` +
+          `it: ${goOn}`,
         data: {
           ...data,
           limit_bytes: answerBytesMax,

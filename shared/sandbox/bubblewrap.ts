@@ -102,7 +102,8 @@ function weaknesses({ isRoot, ownUid, disableUserNamespaces }: Toolbox, missingM
     ...(missingMemory === undefined
       ? []
       : [
-          `no memory control group can be made here (${missingMemory}): commands are limited in their private memory, ` +
+          `no memory control group can be made here (${missingMemory}): commands are limited in their ` +
+            'private memory, ' +
             'not in what they share (memfd, /dev/shm)',
         ]),
     ...(hasNamespace ? [] : ['bwrap runs as root: it cannot make a user namespace under the uid of a key']),

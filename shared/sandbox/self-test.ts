@@ -83,7 +83,10 @@ export async function selfTest(options: SelfTestOptions): Promise<SelfTest> {
   return {
     ok: false,
     reason: `bubblewrap cannot make a sandbox here: ${reason}`,
-    hint: 'allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; on Cloud Run the second generation environment; in a container a seccomp profile that allows them), and use a kernel with seccomp filters',
+    hint:
+      'allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, ' +
+      'kernel.apparmor_restrict_unprivileged_userns=0; on Cloud Run the second generation environment; in a ' +
+      'container a seccomp profile that allows them), and use a kernel with seccomp filters',
   };
 }
 

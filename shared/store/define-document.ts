@@ -2,7 +2,8 @@
 // checked by the schema, the indexes of the deployment by the queries, and the table of the data model is generated.
 //
 // Two versions of the gateway share a store during a deploy. So a read returns the stored object itself: fields that
-// this version does not know stay in it, at every depth, and whoever writes a document again starts from what was read.
+// this version does not know stay in it, at every depth, and a write of the document starts
+// from the object that was read.
 // A change that an older version cannot carry this way raises the format number; an instance that reads a newer number
 // leaves the document alone and answers 503.
 import type { z } from 'zod';

@@ -19,7 +19,8 @@ export function takePlace(store: Store, owner: string): () => void {
   if (count >= SUBSCRIPTIONS_MAX) {
     throw new RpcError('conflict', {
       message:
-        `at most ${SUBSCRIPTIONS_MAX} subscriptions of one key at a time, over all its connections and streams: end one ` +
+        `at most ${SUBSCRIPTIONS_MAX} subscriptions of one key at a time, over all its connections and ` +
+        'streams: end one ' +
         '(events.unsubscribe, or close its stream), or subscribe once without `event`',
       data: { limit: SUBSCRIPTIONS_MAX },
       retryable: false,

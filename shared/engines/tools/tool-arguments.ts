@@ -39,7 +39,8 @@ function findRounding(text: string): string | undefined {
   const [path] = findUnsafeNumbers(text, 1);
   if (path === undefined) return undefined;
   return (
-    `The argument ${JSON.stringify(path.join('.').slice(0, 200))} is a number that would lose digits (integers are exact up to 2^53). ` +
+    `The argument ${JSON.stringify(path.join('.').slice(0, 200))} is a number that would lose digits ` +
+    '(integers are exact up to 2^53). ' +
     'Give it as a string, if the tool takes one.'
   );
 }

@@ -178,6 +178,7 @@ function checkLength({ argv, env = {} }: SandboxSpec): void {
 
 function outOfMemory({ bytesMax }: OwnerGroup): Buffer {
   return Buffer.from(
-    `\nsandbox: a process was killed, all of this key together may have ${Math.floor(bytesMax / 2 ** 20)} MB of memory\n`,
+    `\nsandbox: a process was killed, all of this key together may have ${Math.floor(bytesMax / 2 ** 20)} MB ` +
+      'of memory\n',
   );
 }

@@ -8,7 +8,8 @@ const NOTICES: Readonly<Record<DiskAccess | 'killed', string>> = {
   killed: 'killed, the workspace is full, or the disk is; delete something',
   delete: 'the workspace is full, or the disk is: nothing can be written until you delete something',
   remove:
-    'the workspace is full and has grown further: it is read-only until you delete something with rm or rmdir as the command',
+    'the workspace is full and has grown further: it is read-only until you delete something with rm or ' +
+    'rmdir as the command',
 };
 
 /** Appended to the stderr of a command that failed. */

@@ -36,7 +36,9 @@ export function planQuery(query: Query): QueryPlan {
   const name = `query:${query.collection}:${[...filters, query.orderBy].join(':')}`;
   // INDEXED BY: without statistics SQLite would rather take the primary key of the collection and sort.
   return {
-    index: `CREATE INDEX IF NOT EXISTS "${name}" ON documents (${keys.join(', ')}, id) WHERE collection = '${query.collection}'`,
+    index:
+      `CREATE INDEX IF NOT EXISTS "${name}" ON documents (${keys.join(', ')}, id) WHERE collection = ` +
+      `'${query.collection}'`,
     select: `SELECT id, version, data, expire_at FROM documents INDEXED BY "${name}" WHERE ${conditions.join(' AND ')}
       ORDER BY ${order} ${direction}, id ${direction} LIMIT ?`,
   };

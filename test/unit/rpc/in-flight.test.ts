@@ -1,5 +1,7 @@
 // The bytes that an instance holds for all requests together, and one owner's part of them.
 import { expect, it } from 'vitest';
+import { RpcError } from '../../../shared/errors.ts';
+import { placeAnswer } from '../../../shared/rpc/answers.ts';
 import { createInFlight } from '../../../shared/rpc/in-flight.ts';
 
 const MIB = 1 << 20;
@@ -36,4 +38,17 @@ it('counts nothing after the request has ended', () => {
   held.release();
   expect(held.add(100 * MIB)).toBe(true);
   expect(inFlight.open('a').add(MIB / 2)).toBe(true);
+});
+
+it('a call that has had its effect and finds no place for its answer is carried out, unless it was cancelled', async () => {
+  const noPlace = new RpcError('unavailable', { retryAfterMs: 1_000 });
+  const memory = { hold: () => true, place: () => Promise.reject(noPlace) };
+  const caller = new AbortController();
+  await expect(placeAnswer(memory, caller.signal)).rejects.toMatchObject({
+    reason: 'payload_too_large',
+    data: { carried_out: true },
+    retryable: false,
+  });
+  caller.abort();
+  await expect(placeAnswer(memory, caller.signal)).rejects.toBe(noPlace);
 });
