@@ -1,18 +1,11 @@
 // Starts processes through a small helper process. Starting a process copies the page tables of its parent: a gateway
 // of 100 MB blocks for milliseconds, the helper's 50 MB are copied in another process. The streams are passed on: no
 // byte is read or copied on the way.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
-import {
-  type Cgroup,
-  helperMain,
-  type KillRequest,
-  type LeaveRequest,
-  type SpawnReport,
-  type SpawnRequest,
-} from './spawn-helper.ts';
+import { startHelper } from './helper.ts';
+import type { Cgroup, KillRequest, LeaveRequest, SpawnReport, SpawnRequest } from './spawn-messages.ts';
 
 export interface SpawnedProcess {
   readonly pid: number;
@@ -50,9 +43,6 @@ export interface Spawner {
   /** Ends the helper, and with it all running processes. */
   close(): void;
 }
-
-/** Small young generations: the small size of the helper makes a start cheap. */
-const FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=64', '--v8-pool-size=1'];
 
 interface Entry {
   readonly hasStdin: boolean;
@@ -102,21 +92,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
   };
 
   function open(): ChildProcess {
-    const [file = process.execPath, ...args] = [
-      ...keepCoreFree(),
-      ...newKeyring(),
-      ...before(),
-      process.execPath,
-      ...FLAGS,
-    ];
-    const opened = spawn(file, [...args, '-e', `(${helperMain})()`], {
-      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-      env: {},
-      cwd: '/',
-      // A session of its own: signals of a terminal do not reach it, and schedulers that share by session count it
-      // separately from the gateway.
-      detached: true,
-    });
+    const opened = startHelper(before());
     helper = opened;
     const lost = (): void => {
       if (helper !== opened && helper !== undefined) return;
@@ -186,38 +162,6 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     entries.delete(id);
     if (entries.size === 0) helper?.channel?.unref();
     return entry;
-  }
-}
-
-/**
- * Command prefix that allows the program all cores but the first of those this process may use: a busy command holds a
- * core for some milliseconds even at the lowest priority, and with one core always free the gateway need not wait.
- */
-function keepCoreFree(): readonly string[] {
-  const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readProc('/proc/self/status'))?.[1] ?? '';
-  const [first = '', ...rest] = list.split(',');
-  const [from, to] = first.split('-').map(Number);
-  const cores = from !== undefined && to !== undefined ? [`${from + 1}-${to}`, ...rest] : rest;
-  const taskset = '/usr/bin/taskset';
-  return cores.length === 0 || !existsSync(taskset) ? [] : [taskset, '-c', cores.join(',')];
-}
-
-/**
- * Command prefix that gives the program an empty session keyring of its own in place of the keyring inherited from the
- * process that started the gateway (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). Without it the filter of the sandbox still
- * refuses all access to keyrings; only /proc/keys would show the names of keys.
- */
-function newKeyring(): readonly string[] {
-  const number = process.arch === 'arm64' ? 219 : 250;
-  const perl = '/usr/bin/perl';
-  return existsSync(perl) ? [perl, '-e', `syscall(${number}, 1, 0); exec { $ARGV[0] } @ARGV`, '--'] : [];
-}
-
-function readProc(path: string): string {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch {
-    return '';
   }
 }
 

@@ -1,5 +1,6 @@
 // Measures directories in a separate thread, so that a large one delays neither the event loop nor other measurements.
 import { Worker } from 'node:worker_threads';
+import { countHeldFiles } from './held-files.ts';
 
 export interface Usage {
   /** Blocks on the disk. A file with several names counts once. */
@@ -64,7 +65,7 @@ export function createUsageMeter(): UsageMeter {
   };
 
   function open(): Worker {
-    const opened = new Worker(`(${measureMain})()`, {
+    const opened = new Worker(`(${measureMain})(${countHeldFiles})`, {
       eval: true,
       env: {},
       execArgv: [],
@@ -85,8 +86,8 @@ export function createUsageMeter(): UsageMeter {
   }
 }
 
-/** The body of the thread: its source is all of it, so it uses nothing from outside. */
-function measureMain(): void {
+/** The body of the thread. It is passed as source text, so it must use nothing from outside but its arguments. */
+function measureMain(heldFiles: typeof countHeldFiles): void {
   const { parentPort } = process.getBuiltinModule('node:worker_threads');
   const fs = process.getBuiltinModule('node:fs');
   const SLICE = 500;
@@ -99,6 +100,7 @@ function measureMain(): void {
     entries: number;
   }
   const jobs: Measuring[] = [];
+  const heldBytes = heldFiles();
 
   const isGone = (error: unknown): boolean =>
     error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
@@ -130,57 +132,6 @@ function measureMain(): void {
     job.bytes += (stats.blocks * 512) / (isDirectory ? 1 : Math.max(1, stats.nlink));
     if (isDirectory) job.left.push(below);
     return true;
-  };
-
-  const list = (path: string): string[] => {
-    try {
-      return fs.readdirSync(path);
-    } catch {
-      // The process has ended, or belongs to another user.
-      return [];
-    }
-  };
-
-  const read = (path: string): string => {
-    try {
-      return fs.readFileSync(path, 'latin1');
-    } catch {
-      return '';
-    }
-  };
-
-  /** In the format of /proc/PID/maps (makedev(3)). */
-  const toHex = (device: number): string => {
-    const numbers = [(device >> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
-    return numbers.map((number) => number.toString(16).padStart(2, '0')).join(':');
-  };
-
-  /** Unlinked files, by inode: open ones with their blocks, mapped ones with the size of the mapping. */
-  const addHeld = (pid: number, device: number, held: Map<number, number>): void => {
-    const children = list(`/proc/${pid}/task`).map((task) => read(`/proc/${pid}/task/${task}/children`));
-    for (const child of children.join(' ').split(' ').filter(Boolean)) addHeld(Number(child), device, held);
-    for (const line of read(`/proc/${pid}/maps`).split('\n')) {
-      const found = /^(\w+)-(\w+) \S+ \S+ (\w+:\w+) (\d+) .*\(deleted\)$/.exec(line);
-      const [, from = '', to = '', on = '', inode = ''] = found ?? [];
-      if (on !== toHex(device)) continue;
-      const bytes = Number.parseInt(to, 16) - Number.parseInt(from, 16);
-      held.set(Number(inode), Math.max(bytes, held.get(Number(inode)) ?? 0));
-    }
-    for (const fd of list(`/proc/${pid}/fd`)) {
-      try {
-        const stats = fs.statSync(`/proc/${pid}/fd/${fd}`);
-        if (stats.isFile() && stats.nlink === 0 && stats.dev === device) held.set(stats.ino, stats.blocks * 512);
-      } catch {
-        // It has been closed.
-      }
-    }
-  };
-
-  const heldBytes = ({ paths, pids }: Job): number => {
-    const device = fs.statSync(paths[0] ?? '/', { throwIfNoEntry: false })?.dev;
-    const held = new Map<number, number>();
-    if (device !== undefined) for (const pid of pids) addHeld(pid, device, held);
-    return [...held.values()].reduce((sum, bytes) => sum + bytes, 0);
   };
 
   const end = (job: Measuring, isComplete: boolean): void => {

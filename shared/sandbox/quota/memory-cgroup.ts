@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, writeFile
 import { totalmem } from 'node:os';
 import { join, relative } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Cgroup } from '../process/spawn-helper.ts';
+import type { Cgroup } from '../process/spawn-messages.ts';
 
 /**
  * Upper bound of the memory of one owner's processes together, and what is reserved for the gateway and the rest of the
