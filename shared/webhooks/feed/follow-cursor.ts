@@ -3,7 +3,7 @@
 // margin would repeat the others.
 import { z } from 'zod';
 import { decodeCursor } from '../../store/cursor.ts';
-import { OVERLAP_MS } from './follow-feed.ts';
+import { OVERLAP_MS } from './follow-session.ts';
 
 /**
  * Events a reader remembers one by one; in a burst of more within the overlap, the time before which nothing more is

@@ -7,7 +7,8 @@ import { errorFields, type Logger } from '../../log.ts';
 import type { Store } from '../../store/store.ts';
 import { resolveEventCursor } from '../documents.ts';
 import { type Position, positionAfter, positionAt, positionNow } from './follow-cursor.ts';
-import { createFeed, type Feed, type FeedEntry, readEvents } from './follow-feed.ts';
+import { createFeed, type Feed } from './follow-feed.ts';
+import { type FeedEntry, readEvents } from './read-events.ts';
 
 const RETRY_MS = 1_000;
 

@@ -13,8 +13,7 @@ export interface CodexBinary {
 }
 
 /** How to install it, for error messages. */
-export const INSTALL_HINT =
-  `npm install --no-save @openai/codex@${CODEX_VERSION}, ` + 'or set CODEX_BIN to its native program';
+export const INSTALL_HINT = `npm install --no-save @openai/codex@${CODEX_VERSION}, or set CODEX_BIN to its native program`;
 
 /**
  * Finds the native program. `named` is the configured path (`.../vendor/<target>/bin/codex`); without it, the package
