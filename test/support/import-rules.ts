@@ -17,6 +17,8 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['shared/sandbox', []],
   ['shared/terminals', ['sandbox']],
   ['shared/mcp', ['net', 'rpc', 'sandbox']],
+  ['shared/codex-host', ['net', 'rpc', 'sandbox']],
+  ['shared/sandbox-link', ['net', 'rpc', 'sandbox', 'terminals', 'mcp', 'codex-host']],
   ['shared/patch', ['sandbox']],
   ['shared/webhooks', ['net', 'rpc', 'store']],
   ['shared/conversations', ['engines', 'store']],
