@@ -18,7 +18,9 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
   const { companion } = services.config;
   const { audience, caller: email } = companion;
   const verifier =
-    audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
+    audience === undefined || email === undefined
+      ? undefined
+      : createOidcVerifier({ audience, emails: [email] }, options);
 
   return async (req, res) => {
     try {

@@ -1,8 +1,7 @@
 // Decides from the upgrade request alone whether a socket may open: path, origin, credentials. A refusal is an ordinary
 // HTTP answer in JSON.
 import { hash } from 'node:crypto';
-import { type IncomingMessage, STATUS_CODES } from 'node:http';
-import type { Duplex } from 'node:stream';
+import type { IncomingMessage } from 'node:http';
 import { hasKey } from '../../shared/auth/authenticate.ts';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { redeemTicket } from '../../shared/auth/tickets.ts';
@@ -10,13 +9,10 @@ import type { WrongCredentials } from '../../shared/auth/wrong-credentials.ts';
 import type { WallClock } from '../../shared/clock.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
-import { HEADERS, LOCAL_KEY, PATHS, SUBPROTOCOL, TICKET_PREFIX } from '../../shared/protocol.ts';
+import { LOCAL_KEY, PATHS, SUBPROTOCOL, TICKET_PREFIX } from '../../shared/protocol.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { errorHeaders, type HttpHandler, pathOf, requestIdOf, sendJson } from '../server/http.ts';
+import { type HttpHandler, pathOf, requestIdOf, sendJson } from '../server/http.ts';
 import { forbiddenOrigin, type RequestGuard } from '../server/request-guard.ts';
-
-/** A client that does not read the refusal does not keep its socket. */
-const REFUSAL_MS = 2_000;
 
 export interface HandshakeParts {
   readonly gateway: Gateway;
@@ -67,34 +63,6 @@ function ticketOf(req: IncomingMessage): string | undefined {
     throw new RpcError('invalid_request', { message: `offer one ticket, beside the subprotocol ${SUBPROTOCOL}` });
   }
   return tickets[0]?.slice(TICKET_PREFIX.length);
-}
-
-/** Answers an upgrade request with an error and ends its socket. `status` where the error's own does not fit. */
-export function refuseUpgrade(
-  stream: Duplex,
-  error: RpcError,
-  requestId: string,
-  status: number = error.httpStatus,
-): void {
-  if (!stream.writable) {
-    stream.destroy();
-    return;
-  }
-  const body = JSON.stringify({ error: error.toWire(requestId) });
-  const headers = {
-    'Content-Type': 'application/json; charset=utf-8',
-    'Content-Length': Buffer.byteLength(body),
-    'Cache-Control': 'no-store',
-    [HEADERS.requestId]: requestId,
-    Connection: 'close',
-    ...(status === 426 ? { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' } : {}),
-    ...errorHeaders(error),
-  };
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${String(value)}\r\n`);
-  const timer = setTimeout(() => stream.destroy(), REFUSAL_MS);
-  stream.once('close', () => clearTimeout(timer));
-  stream.once('finish', () => stream.destroy());
-  stream.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\n${lines.join('')}\r\n${body}`);
 }
 
 /** `GET /ws` without an upgrade. Throws RpcError `method_not_allowed` for every other verb. */

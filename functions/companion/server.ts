@@ -14,9 +14,10 @@ import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
 import { requestIdOf } from '../server/http.ts';
 import { createRequestGuard } from '../server/request-guard.ts';
+import { refuseUpgrade } from '../server/upgrade.ts';
 import { type ConnectionHost, type ConnectionTimes, SocketConnection } from './connection.ts';
 import { Connections } from './connections.ts';
-import { admitUpgrade, refuseUpgrade } from './handshake.ts';
+import { admitUpgrade } from './handshake.ts';
 import { createKeyWatch } from './key-watch.ts';
 
 export interface WebSocketOptions extends Partial<ConnectionTimes> {

@@ -36,7 +36,9 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
   const { config, log, wrongCredentials } = services;
   const { audience, serviceAccount: email } = config.push;
   const verifier =
-    audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
+    audience === undefined || email === undefined
+      ? undefined
+      : createOidcVerifier({ audience, emails: [email] }, options);
 
   const authenticate = async (req: IncomingMessage): Promise<void> => {
     if (verifier !== undefined) return wrongCredentials.check(req, () => verifier.verify(req.headers.authorization));

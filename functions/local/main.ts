@@ -8,6 +8,7 @@ import { LOCAL_KEY } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
 import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
 import { startSweeper } from '../../shared/webhooks/sweep.ts';
+import { toUrl } from '../server/process.ts';
 import { runProcess } from '../server/serve.ts';
 import { createLocalServer } from './server.ts';
 
@@ -21,9 +22,8 @@ await runProcess(async (services) => {
   return {
     server,
     announce(port) {
-      const host = config.host.includes(':') ? `[${config.host}]` : config.host;
       log.flush();
-      process.stdout.write(`gateway ready at http://${host}:${port}\n${banner(config, engines)}`);
+      process.stdout.write(`gateway ready at ${toUrl(config.host, port)}\n${banner(config, engines)}`);
     },
     async stop() {
       await stopSweeper();

@@ -1,14 +1,12 @@
-// The life of a process with a server of its own (the companion, `npm start`): the environment read, the port opened,
-// SIGTERM and SIGINT drained. Functions run under the framework instead (framework.ts). Names no endpoint.
+// A gateway with a server of its own (the companion, `npm start`): its services made, and drained at its end. Functions
+// run under the framework instead (framework.ts). Names no endpoint.
 import { setTimeout as pause } from 'node:timers/promises';
-import { ConfigError, loadConfig } from '../../shared/config/config.ts';
+import { loadConfig } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { createServices } from '../../shared/create-services.ts';
-import { errorFields } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
-import { surviveClosedOutput } from './closed-output.ts';
 import type { HttpServer } from './node-server.ts';
-import { tuneRuntime } from './runtime.ts';
+import { runProgram } from './process.ts';
 import { warm } from './warm.ts';
 
 export interface Served {
@@ -29,53 +27,26 @@ const CLOSE_MS = 1_000;
 const IDLE_CHECK_MS = 50;
 
 /** Never rejects: what keeps the process from starting is written to stderr, a line each, and it exits with 1. */
-export async function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
-  surviveClosedOutput();
-  try {
+export function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
+  return runProgram(async () => {
     const services = await createServices(loadConfig(trimEnvironment(process.env)));
-    // The Google SDKs leave promises without a handler when they cannot authenticate: no reason to end every
-    // call in flight.
-    process.on('unhandledRejection', (error) => services.log.error('a rejection was not handled', errorFields(error)));
+    const { config, engines, log, sandbox } = services;
     const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
-    await serve(services, served);
-  } catch (error) {
-    const isTaken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
-    const hint = isTaken ? ' (set PORT to a free one)' : '';
-    process.stderr.write(`${error instanceof ConfigError ? error.message : `${error}${hint}`}\n`);
-    process.exitCode = 1;
-  }
-}
-
-async function serve(services: Services, served: Served): Promise<void> {
-  const { config, engines, log, sandbox } = services;
-  const { server } = served;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(config.port, config.host, resolve);
-  });
-  let stopping = false;
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      // A second signal means now.
-      if (stopping) process.exit(1);
-      stopping = true;
-      const beganMs = performance.now();
-      void stop(services, served).finally(() => {
-        log.info('drained', { signal, duration_ms: Math.round(performance.now() - beganMs) });
-        log.flush();
-        process.exit(0);
-      });
-    });
-  }
-  // Last of all: who reads the announcement may send a signal at once.
-  const address = server.address();
-  served.announce(typeof address === 'object' && address !== null ? address.port : config.port);
-  log.flush();
-  tuneRuntime();
-  engines.warm?.();
-  // The self-test is made now, not at the cost of the first caller.
-  void sandbox.available().then((state) => {
-    if (state.ok && state.warning !== undefined) log.warn(state.warning);
+    return {
+      log,
+      server: served.server,
+      host: config.host,
+      port: config.port,
+      announce: served.announce,
+      warm() {
+        engines.warm?.();
+        // The self-test is made now, not at the cost of the first caller.
+        void sandbox.available().then((state) => {
+          if (state.ok && state.warning !== undefined) log.warn(state.warning);
+        });
+      },
+      stop: () => stop(services, served),
+    };
   });
 }
 

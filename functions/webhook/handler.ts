@@ -41,7 +41,9 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
   const signatures = createSignatureVerifier(config.webhookSecrets);
   const { audience, serviceAccount: email } = config.push;
   const scheduler =
-    audience === undefined || email === undefined ? undefined : createOidcVerifier({ audience, email }, options);
+    audience === undefined || email === undefined
+      ? undefined
+      : createOidcVerifier({ audience, emails: [email] }, options);
 
   /**
    * A key is checked before the body is read. A signature covers the body, and is enough whatever key stands beside it;

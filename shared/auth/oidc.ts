@@ -1,5 +1,5 @@
-// Verifies the OIDC tokens that Pub/Sub push and Cloud Scheduler send: signed by Google, for this audience, by this
-// service account.
+// Verifies Google's OIDC tokens (Pub/Sub push, Cloud Scheduler, services of this project that call each other): signed
+// by Google, for this audience, of one of these service accounts.
 
 import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
@@ -14,8 +14,8 @@ const ISSUERS = ['https://accounts.google.com', 'accounts.google.com'];
 /** Whose tokens count. */
 export interface OidcPolicy {
   readonly audience: string;
-  /** E-mail address of the service account. */
-  readonly email: string;
+  /** E-mail addresses of the service accounts. */
+  readonly emails: readonly string[];
 }
 
 export interface OidcVerifier {
@@ -52,7 +52,8 @@ export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}
         // The library's message quotes the token's content; only our own text is passed on.
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not valid here', cause: error });
       }
-      if (payload?.email_verified !== true || payload.email !== policy.email) {
+      const { email, email_verified: isVerified } = payload ?? {};
+      if (isVerified !== true || email === undefined || !policy.emails.includes(email)) {
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token belongs to another account' });
       }
     },

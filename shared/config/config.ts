@@ -5,11 +5,11 @@ import { existsSync } from 'node:fs';
 import type { ProxyEnv } from 'node:http';
 import path from 'node:path';
 import { LOCAL_KEY } from '../protocol.ts';
-import { trimEnvironment } from './environment.ts';
+import type { Environment } from './environment.ts';
 import type { Limit } from './limits.ts';
 import { isLoopback } from './loopback.ts';
 import { toProxy } from './proxy.ts';
-import { findMisspelt } from './spelling.ts';
+import { ConfigError, readVariables } from './read-variables.ts';
 import { type ModelFacts, type Settings, Variables } from './variables.ts';
 
 /** The configuration that the rest of the code receives. */
@@ -64,6 +64,8 @@ export interface Config {
     readonly audience: string | undefined;
     readonly caller: string | undefined;
   };
+  /** The sandbox service, and what this process proves its identity with there; undefined: sandboxes run here. */
+  readonly sandbox: SandboxAddress | undefined;
   /** Whose OIDC tokens the Pub/Sub push endpoint and the sweeper accept. */
   readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
   /** Backends of `bff.proxy` by name; `internal` ones may have addresses that are not public. */
@@ -80,6 +82,9 @@ export interface Config {
   /** Milliseconds. Overridable so that fault tests need not wait half a minute. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };
 }
+
+/** `audience`: of the ID tokens of this process's own service account. */
+export type SandboxAddress = { readonly url: string } & ({ readonly token: string } | { readonly audience: string });
 
 /** `paths` are shown read-only inside the sandbox; with `env` or `network` the server gets a home of its own. */
 export type McpServer =
@@ -101,41 +106,13 @@ export const PROVIDER_URLS = {
 } as const;
 /** Application default credentials, where `gcloud auth application-default login` leaves them. */
 const GCLOUD_LOGIN = '.config/gcloud/application_default_credentials.json';
-const LINE_CHARS_MAX = 300;
-
-/** All mistakes of an environment at once. */
-export class ConfigError extends Error {
-  readonly problems: readonly string[];
-  constructor(problems: readonly string[], warnings: readonly string[] = []) {
-    super(`configuration is not valid:\n${[...problems, ...warnings].map((problem) => `  ${problem}`).join('\n')}`);
-    this.name = 'ConfigError';
-    this.problems = problems;
-  }
-}
-
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * Reads and validates an environment. Throws ConfigError with every mistake in it, a line each; never shows a secret's
  * value.
  */
 export function loadConfig(env: Environment): Config {
-  // An empty variable counts as unset, as in docker and CI settings.
-  const given = Object.fromEntries(
-    Object.entries(trimEnvironment({ ...env })).filter(([, value]) => value !== undefined && value !== ''),
-  );
-  // By custom in small letters as well, which then count.
-  for (const name of ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY']) {
-    const small = given[name.toLowerCase()];
-    if (small !== undefined) given[name] = small;
-  }
-  const warnings = findMisspelt(Object.keys(given), Object.keys(Variables.shape));
-  const parsed = Variables.safeParse(given);
-  const wrong = new Map(parsed.error?.issues.map(({ path, message }) => [String(path[0]), message]));
-  const problems = [...wrong].map(([name, message]) => `${name}: ${toLine(message)}`);
-  // The other variables are validated together as well, so that one start reports every mistake.
-  const settings =
-    parsed.data ?? Variables.parse(Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name))));
+  const { settings, problems, warnings } = readVariables(Variables, env);
   const onEmulator = settings.FIRESTORE_EMULATOR_HOST !== undefined || settings.PUBSUB_EMULATOR_HOST !== undefined;
   const projectId = settings.GOOGLE_CLOUD_PROJECT ?? (onEmulator ? 'demo-gateway' : undefined);
   const inCloud = settings.GOOGLE_CLOUD_PROJECT !== undefined && !onEmulator;
@@ -171,6 +148,7 @@ export function loadConfig(env: Environment): Config {
       audience: settings.COMPANION_AUDIENCE ?? settings.COMPANION_URL,
       caller: settings.COMPANION_CALLER,
     },
+    sandbox: readSandbox(settings, problems),
     push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
     backends: new Map([
       ...(settings.BFF_BACKENDS ?? []),
@@ -202,12 +180,6 @@ export function loadConfig(env: Environment): Config {
   return config;
 }
 
-/** One line of a bounded length, whatever a message quotes of a value. */
-function toLine(message: string): string {
-  const line = message.replaceAll(/[\p{C}\p{Zl}\p{Zp}]+/gu, ' ');
-  return line.length > LINE_CHARS_MAX ? `${line.slice(0, LINE_CHARS_MAX)}...` : line;
-}
-
 /** Where keys come from; adds to `problems` when the gateway would be open or without keys. */
 function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): Config['keys'] {
   const given = [settings.GATEWAY_KEYS, settings.GATEWAY_API_KEY].filter((entry) => entry !== undefined);
@@ -228,6 +200,17 @@ function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): C
     problems.push(`GATEWAY_API_KEY: ${LOCAL_KEY} is public; choose another key when HOST is not a loopback address`);
   }
   return { source, documents };
+}
+
+/** Adds to `problems` unless there is exactly one way to prove an identity to the service. */
+function readSandbox(settings: Settings, problems: string[]): Config['sandbox'] {
+  const { SANDBOX_URL: url, SANDBOX_TOKEN: token, SANDBOX_AUDIENCE: audience } = settings;
+  if (url === undefined) return undefined;
+  if (token !== undefined && audience === undefined) return { url, token };
+  if (audience !== undefined && token === undefined) return { url, audience };
+  if (problems.some((problem) => /^SANDBOX_(TOKEN|AUDIENCE):/.test(problem))) return undefined;
+  problems.push('SANDBOX_TOKEN: must be set with SANDBOX_URL, or SANDBOX_AUDIENCE instead of it, and not both');
+  return undefined;
 }
 
 function readProviders(settings: Settings, inCloud: boolean): Config['providers'] {

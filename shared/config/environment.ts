@@ -1,6 +1,8 @@
 // The environment as it was meant: files written on Windows and secrets piped by `echo` leave a CR or a newline at the
 // end of a value.
 
+export type Environment = Readonly<Record<string, string | undefined>>;
+
 /**
  * Takes white space off both ends of every value, in place: the SDKs of Google and others read `process.env`
  * themselves. Returns its argument.

@@ -1,49 +1,37 @@
 // The variables of the environment and how each is read: one row per variable. What they mean together is config.ts.
-import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LOCAL_HOST, LOCAL_PORT } from '../protocol.ts';
+import {
+  account,
+  accounts,
+  encryptedUrl,
+  executable,
+  headerValue,
+  host,
+  inlineOrFile,
+  logFormat,
+  oneLine,
+  port,
+  proxyUrl,
+  readableFile,
+  readBy,
+  sharedSecret,
+  url,
+} from './fields.ts';
 import type { ApiKey } from './key-document.ts';
 import { parseKeyDocument } from './key-document.ts';
 import { parseLimits } from './limits.ts';
+import { readMcpServers } from './mcp-servers.ts';
 import { modelIdIssue } from './model-id.ts';
 
-const proxyUrl = z
-  .string()
-  .refine((text) => /^https?:\/\/\S+$/.test(text) && URL.canParse(text), 'must be an http(s) URL');
-/** No client of the gateway sends credentials of a URL: they belong into a key or a header. */
-const url = proxyUrl.refine((text) => !hasCredentials(text), 'must be a URL without user and password');
-/** A reader that throws, as a schema: its message becomes the line about the mistake. */
-const readBy = <T>(read: (text: string) => T) =>
-  z.string().transform((text, context) => {
-    try {
-      return read(text);
-    } catch (error) {
-      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
-      return z.NEVER;
-    }
-  });
 const milliseconds = z.coerce.number({ error: 'must be a number of milliseconds' }).int().min(100).max(3_600_000);
 const hostAndPort = z
   .string()
   .regex(/^([\w.-]+|\[[0-9a-f:.]+\]):\d{1,5}$/i, 'must be host:port')
   .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, 'must be host:port');
-const host = z.string().regex(/^[\w.:%-]{1,253}$/, 'must be a host name or an IP address');
-const oneLine = z.string().regex(/^\P{Cc}+$/u, 'must not contain control characters');
-const account = z.string().regex(/^[^\s@]+@[^\s@]+$/, 'must be the e-mail address of a service account');
-const isFile = (mode: number) => (path: string) => {
-  try {
-    accessSync(path, mode);
-    return true;
-  } catch {
-    return false;
-  }
-};
-/** What fits into a header. */
-const apiKey = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces');
-
 /** One row per variable: the table of shared/README.md and the messages come from these names. */
 export const Variables = z.object({
-  PORT: z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535).default(LOCAL_PORT),
+  PORT: port.default(LOCAL_PORT),
   HOST: host.default(LOCAL_HOST),
   GATEWAY_API_KEY: readBy(readKeys).optional(),
   GATEWAY_KEYS: readBy(readKeyDocument).optional(),
@@ -59,7 +47,7 @@ export const Variables = z.object({
   BFF_BASE_URL: url.optional(),
   BFF_BACKENDS: readBy(readBackends).optional(),
   MCP_SERVERS: readBy(readMcpServers).optional(),
-  GATEWAY_LOG: z.enum(['json', 'pretty']).optional(),
+  GATEWAY_LOG: logFormat.optional(),
   GATEWAY_DAILY_TOKENS: z.coerce.number({ error: 'must be a number of tokens' }).int().min(1).optional(),
   GATEWAY_STORAGE_MB: z.coerce
     .number({ error: 'must be a number of megabytes' })
@@ -71,7 +59,7 @@ export const Variables = z.object({
   GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
   ENGINE: z.enum(['direct', 'codex']).default('direct'),
-  CODEX_BIN: z.string().refine(isFile(constants.X_OK), 'must be the path of an executable file').optional(),
+  CODEX_BIN: executable.optional(),
   MODEL: z
     .string()
     .superRefine((model, context) => {
@@ -80,9 +68,9 @@ export const Variables = z.object({
     })
     .optional(),
   MODELS: readBy(readModels).optional(),
-  ANTHROPIC_API_KEY: apiKey.optional(),
+  ANTHROPIC_API_KEY: headerValue.optional(),
   ANTHROPIC_BASE_URL: url.optional(),
-  OPENAI_API_KEY: apiKey.optional(),
+  OPENAI_API_KEY: headerValue.optional(),
   OPENAI_BASE_URL: url.optional(),
   GOOGLE_BASE_URL: url.optional(),
   CHATGPT_BASE_URL: url.optional(),
@@ -93,7 +81,7 @@ export const Variables = z.object({
       'must be projects/P/locations/L/keyRings/R/cryptoKeys/K',
     )
     .optional(),
-  GOOGLE_APPLICATION_CREDENTIALS: z.string().refine(isFile(constants.R_OK), 'the file cannot be read').optional(),
+  GOOGLE_APPLICATION_CREDENTIALS: readableFile.optional(),
   GOOGLE_CLOUD_LOCATION: z
     .string()
     .regex(/^[a-z][a-z\d-]{0,62}$/, 'must be a location of Google Cloud such as us-central1')
@@ -110,6 +98,10 @@ export const Variables = z.object({
   COMPANION_URL: url.optional(),
   COMPANION_AUDIENCE: oneLine.optional(),
   COMPANION_CALLER: account.optional(),
+  SANDBOX_URL: encryptedUrl.optional(),
+  SANDBOX_TOKEN: sharedSecret.optional(),
+  SANDBOX_AUDIENCE: oneLine.optional(),
+  SANDBOX_CALLERS: accounts.optional(),
   PUSH_AUDIENCE: oneLine.optional(),
   PUSH_SERVICE_ACCOUNT: account.optional(),
   HTTP_PROXY: proxyUrl.optional(),
@@ -121,12 +113,6 @@ export const Variables = z.object({
 });
 
 export type Settings = z.output<typeof Variables>;
-
-function hasCredentials(text: string): boolean {
-  if (!URL.canParse(text)) return false;
-  const { username, password } = new URL(text);
-  return username !== '' || password !== '';
-}
 
 /** The document with its parsed content, so that a mistake in it is found at start. */
 function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
@@ -141,19 +127,6 @@ function readKeyDocument(text: string): ReturnType<typeof readKeys> {
     'must be the JSON document {"keys": [{"id": "...", "key": "..."}]}, inline or @file; one bare key is ' +
       'GATEWAY_API_KEY',
   );
-}
-
-/**
- * `@path` reads a file, anything else is the value itself. White space around both is removed, as is the byte order
- * mark of files written on Windows.
- */
-function inlineOrFile(value: string): string {
-  if (!value.startsWith('@')) return value;
-  try {
-    return readFileSync(value.slice(1), 'utf8').trim();
-  } catch (error) {
-    throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
-  }
 }
 
 const Backends = z.record(
@@ -210,31 +183,6 @@ function readModels(text: string): ReadonlyMap<string, ModelFacts> {
     if (problem !== undefined) throw new Error(`${JSON.stringify(id.slice(0, 128))}: ${problem}`);
   }
   return new Map(Object.entries(data));
-}
-
-const absolutePath = z.string().regex(/^\/[^\0]*$/);
-const McpServer = z.union([
-  z.strictObject({
-    command: z.string().min(1),
-    args: z.array(z.string()).default([]),
-    env: z.record(z.string(), z.string()).default({}),
-    paths: z.array(absolutePath).default([]),
-    network: z.boolean().default(false),
-  }),
-  z.strictObject({ url, headers: z.record(z.string(), z.string()).default({}) }),
-]);
-const McpServers = z.record(z.string().regex(/^[\w.-]{1,64}$/), McpServer);
-
-/** Values are never shown: they may hold credentials. */
-function readMcpServers(text: string): ReadonlyMap<string, z.output<typeof McpServer>> {
-  try {
-    return new Map(Object.entries(McpServers.parse(JSON.parse(inlineOrFile(text)))));
-  } catch {
-    throw new Error(
-      'must be JSON of the form {"name": {"command": "...", "args": [], "env": {}, "paths": ["/..."], ' +
-        '"network": false}} or {"name": {"url": "https://...", "headers": {}}}, URLs without user and password',
-    );
-  }
 }
 
 function readWebhookSecrets(text: string): string[] {

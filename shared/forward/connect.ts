@@ -25,7 +25,7 @@ export function connectCompanion(
 async function open(url: string, audience: string): Promise<Companion> {
   const [{ createHttpCompanion }, { createIdTokens }] = await Promise.all([
     import('./http-companion.ts'),
-    import('./id-token.ts'),
+    import('../auth/id-token.ts'),
   ]);
-  return createHttpCompanion({ url, authorization: createIdTokens(audience) });
+  return createHttpCompanion({ url, authorization: createIdTokens(audience, 'companion') });
 }

@@ -3,7 +3,8 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createLocalServer } from '../../functions/local/server.ts';
-import { type Environment, loadConfig } from '../../shared/config/config.ts';
+import { loadConfig } from '../../shared/config/config.ts';
+import type { Environment } from '../../shared/config/environment.ts';
 import { createServices } from '../../shared/create-services.ts';
 import { createLogger } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';

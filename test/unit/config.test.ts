@@ -4,8 +4,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { ConfigError, type Environment, loadConfig } from '../../shared/config/config.ts';
-import { trimEnvironment } from '../../shared/config/environment.ts';
+import { loadConfig } from '../../shared/config/config.ts';
+import { type Environment, trimEnvironment } from '../../shared/config/environment.ts';
+import { ConfigError } from '../../shared/config/read-variables.ts';
 import { Variables } from '../../shared/config/variables.ts';
 import { LOCAL_KEY } from '../../shared/protocol.ts';
 import { startInProcess } from '../support/in-process.ts';
@@ -44,6 +45,8 @@ const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
     MCP_SERVERS: '{"a": {"url": "https://m.example"}}',
   },
   ...{ COMPANION_URL: 'https://c.example', COMPANION_AUDIENCE: 'a', COMPANION_CALLER: 'c@example.com' },
+  ...{ SANDBOX_URL: 'https://s.example', SANDBOX_TOKEN: 't'.repeat(32), SANDBOX_AUDIENCE: 's' },
+  ...{ SANDBOX_CALLERS: 'a@example.com, b@example.com' },
   ...{ PUSH_AUDIENCE: 'p', PUSH_SERVICE_ACCOUNT: 'p@example.com', HTTP_PROXY: 'http://x.example' },
   ...{ HTTPS_PROXY: 'http://y.example', NO_PROXY: 'z.example', K_SERVICE: 'jsonrpc', HOME: '/home', PATH: '/bin' },
 };
@@ -56,7 +59,8 @@ describe('every variable', () => {
 
   it('takes its value', () => {
     expect(Object.keys(VALID).toSorted()).toEqual(Object.keys(Variables.shape).toSorted());
-    expect(loadConfig(VALID).warnings).toEqual([]);
+    // A sandbox service takes one kind of credential.
+    expect(loadConfig({ ...VALID, SANDBOX_AUDIENCE: undefined }).warnings).toEqual([]);
   });
 
   // Line ends, control characters and lengths of all kinds, also within what a message quotes.
@@ -108,6 +112,45 @@ describe('nothing set', () => {
 
   it('is what an empty variable means, too', () => {
     expect(loadConfig({ PORT: '', GATEWAY_API_KEY: '', GATEWAY_LIMITS: '', HOST: '' })).toEqual(loadConfig({}));
+  });
+});
+
+describe('the sandbox service', () => {
+  const SANDBOX_URL = 'https://sandbox.example';
+  const SANDBOX_TOKEN = 'x'.repeat(32);
+
+  it('is reached with a token or with ID tokens, else sandboxes run in this process', () => {
+    expect(loadConfig({}).sandbox).toBeUndefined();
+    expect(loadConfig({ SANDBOX_TOKEN }).sandbox).toBeUndefined();
+    expect(loadConfig({ SANDBOX_URL, SANDBOX_TOKEN }).sandbox).toEqual({ url: SANDBOX_URL, token: SANDBOX_TOKEN });
+    expect(loadConfig({ SANDBOX_URL, SANDBOX_AUDIENCE: 'a' }).sandbox).toEqual({ url: SANDBOX_URL, audience: 'a' });
+  });
+
+  const NOT_ONE = ['SANDBOX_TOKEN: must be set with SANDBOX_URL, or SANDBOX_AUDIENCE instead of it, and not both'];
+  it.each<readonly [string, Environment, readonly string[]]>([
+    ['neither', { SANDBOX_URL }, NOT_ONE],
+    ['both', { SANDBOX_URL, SANDBOX_TOKEN, SANDBOX_AUDIENCE: 'a' }, NOT_ONE],
+    [
+      'a short token',
+      { SANDBOX_URL, SANDBOX_TOKEN: 'x'.repeat(31) },
+      ['SANDBOX_TOKEN: must have at least 32 characters'],
+    ],
+    [
+      'plain http to another machine',
+      { SANDBOX_URL: 'http://sandbox.example', SANDBOX_TOKEN },
+      ['SANDBOX_URL: must be an https URL; plain http only for a loopback address'],
+    ],
+    [
+      'plain http to a name that only begins like a loopback address',
+      { SANDBOX_URL: 'http://127.0.0.1.example', SANDBOX_TOKEN },
+      ['SANDBOX_URL: must be an https URL; plain http only for a loopback address'],
+    ],
+  ])('is refused at start with one line: %s', (_, env, lines) => {
+    expect(problems(env)).toEqual(lines);
+  });
+
+  it.each(['http://127.0.0.1:8081', 'http://localhost:8081', 'http://[::1]:8081'])('may be at %s', (url) => {
+    expect(loadConfig({ SANDBOX_URL: url, SANDBOX_TOKEN }).sandbox?.url).toBe(url);
   });
 });
 

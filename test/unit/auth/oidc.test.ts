@@ -49,7 +49,7 @@ function token(
   return `Bearer ${text}.${createSign('RSA-SHA256').update(text).sign(key, 'base64url')}`;
 }
 
-const open = () => createOidcVerifier({ audience: AUDIENCE, email: EMAIL }, { certificatesUrl });
+const open = () => createOidcVerifier({ audience: AUDIENCE, emails: [EMAIL] }, { certificatesUrl });
 
 describe('a token', () => {
   test('is accepted when Google signed it for this audience and account, with certificates fetched once', async () => {

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type CompanionServer, createCompanionServer } from '../../../functions/companion/companion.ts';
 import { createJsonRpcHandler } from '../../../functions/jsonrpc/handler.ts';
+import { createIdTokens } from '../../../shared/auth/id-token.ts';
 import { loadConfig } from '../../../shared/config/config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { RpcError } from '../../../shared/errors.ts';
@@ -15,7 +16,6 @@ import { CALL_HEADER, encodeFacts } from '../../../shared/forward/call.ts';
 import { connectCompanion } from '../../../shared/forward/connect.ts';
 import { forwardToCompanion } from '../../../shared/forward/forward.ts';
 import { createHttpCompanion } from '../../../shared/forward/http-companion.ts';
-import { createIdTokens } from '../../../shared/forward/id-token.ts';
 import { createGateway } from '../../../shared/gateway.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { defineMethod } from '../../../shared/methods/define-method.ts';
@@ -313,7 +313,7 @@ describe('an ID token', () => {
       HOME: '/nonexistent',
     });
     try {
-      const authorization = createIdTokens(AUDIENCE);
+      const authorization = createIdTokens(AUDIENCE, 'companion');
       const signal = new AbortController().signal;
       expect(await authorization(signal)).toMatch(/^Bearer eyJ/);
       await authorization(signal);

@@ -6,8 +6,11 @@ import { RpcError } from '../errors.ts';
 
 const TIMEOUT_MS = 5_000;
 
-/** Answers `Bearer <token>` for `audience`. Throws RpcError `unavailable` when no token can be had. */
-export function createIdTokens(audience: string): (signal: AbortSignal) => Promise<string> {
+/**
+ * Answers `Bearer <token>` for `audience`; `service` names it in errors. Throws RpcError `unavailable` when no token can
+ * be had.
+ */
+export function createIdTokens(audience: string, service: string): (signal: AbortSignal) => Promise<string> {
   let opened: ReturnType<typeof open> | undefined;
   return async (signal) => {
     try {
@@ -19,7 +22,7 @@ export function createIdTokens(audience: string): (signal: AbortSignal) => Promi
     } catch (error) {
       opened = undefined;
       throw new RpcError('unavailable', {
-        message: 'no identity for calls to the companion service',
+        message: `no identity for calls to the ${service} service`,
         retryAfterMs: 1_000,
         cause: error,
       });
@@ -27,7 +30,7 @@ export function createIdTokens(audience: string): (signal: AbortSignal) => Promi
   };
 }
 
-/** Imported at the first forwarded call. */
+/** Imported at the first call. */
 async function open(audience: string) {
   const { GoogleAuth } = await import('google-auth-library');
   return new GoogleAuth().getIdTokenClient(audience);

@@ -1,0 +1,41 @@
+// Who may connect to the sandbox service, decided from the headers of the upgrade request alone: a secret that both
+// sides have, or a Google ID token whose signature is verified here.
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import { createOidcVerifier, type OidcOptions } from '../auth/oidc.ts';
+import type { SandboxAdmission } from '../config/sandbox-service.ts';
+import { RpcError } from '../errors.ts';
+
+/** Resolves for a caller of the service. Throws RpcError `unauthorized`, or `unavailable` without Google's certificates. */
+export type CheckCaller = (headers: IncomingHttpHeaders, options?: { readonly signal?: AbortSignal }) => Promise<void>;
+
+const BEARER = /^bearer +([\x21-\x7e]+) *$/i;
+/** A JSON Web Token with a signature; Cloud Run's invoker check puts a placeholder where it has verified one. */
+const SIGNED = /^bearer +[\w-]+\.[\w-]+\.(?!SIGNATURE_REMOVED)[\w-]+ *$/i;
+/** The header in which a caller may send a second token beside `Authorization`, for the invoker check. */
+const SECOND = 'x-serverless-authorization';
+
+export function createCallerCheck(admission: SandboxAdmission, options: OidcOptions = {}): CheckCaller {
+  if ('token' in admission) {
+    const expected = digestOf(admission.token);
+    return async ({ authorization }) => {
+      const given = BEARER.exec(authorization ?? '')?.[1];
+      // Digests have one length, so that the comparison takes the same time for every wrong token.
+      if (given === undefined || !timingSafeEqual(digestOf(given), expected)) {
+        throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not the one of this service' });
+      }
+    };
+  }
+  const verifier = createOidcVerifier({ audience: admission.audience, emails: admission.callers }, options);
+  return (headers, call) => verifier.verify(signedOf(headers), call);
+}
+
+function signedOf(headers: IncomingHttpHeaders): string | undefined {
+  const { authorization } = headers;
+  const second = headers[SECOND];
+  return SIGNED.test(authorization ?? '') || typeof second !== 'string' ? authorization : second;
+}
+
+function digestOf(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
