@@ -18,15 +18,20 @@ import { createMcp } from './mcp/connections.ts';
 import { toBaseUrl } from './net/base-url.ts';
 import { createProxiedFetch } from './net/proxy.ts';
 import { createDocumentLimiter } from './rate-limit/document-limiter.ts';
+import { auditCommand } from './sandbox/audit.ts';
 import { createBubblewrapSandbox, workspacesOf } from './sandbox/bubblewrap.ts';
+import type { Sandbox } from './sandbox/sandbox.ts';
+import { createLocalPorts } from './sandbox-ports/local.ts';
+import type { SandboxPorts } from './sandbox-ports/ports.ts';
 import type { Services } from './services.ts';
 import type { Store } from './store/store.ts';
-import { createTerminals } from './terminals/terminals.ts';
 import { applyDeploymentEvent } from './webhooks/deployments.ts';
 import type { EventBus } from './webhooks/event.ts';
 
-/** Anything given in `overrides` is used instead of the configured adapter; the caller then closes it. */
-export async function createServices(config: Config, overrides: Partial<Services> = {}): Promise<Services> {
+/** Used instead of the configured adapters; the caller closes them. `sandbox` is what the ports in this process use. */
+export type Overrides = Partial<Services> & { readonly sandbox?: Sandbox };
+
+export async function createServices(config: Config, overrides: Overrides = {}): Promise<Services> {
   const log = overrides.log ?? createLogger({ format: config.logFormat });
   for (const warning of config.warnings) log.warn(warning);
   const clock = overrides.clock ?? systemClock;
@@ -34,17 +39,17 @@ export async function createServices(config: Config, overrides: Partial<Services
   const parts = { config, log, clock };
   const [store, keys] = await Promise.all([overrides.store ?? createStore(parts), overrides.keys ?? createKeys(parts)]);
   const bus = overrides.bus ?? (await createBus(parts, store));
-  const sandbox =
-    overrides.sandbox ?? createBubblewrapSandbox({ directory: workspacesOf(config.dataDir), path: config.searchPath });
+  const ports = createSandboxPorts(parts, overrides.sandbox);
   const codex = {
-    launcher: sandbox,
+    launcher: ports.launcher,
     state: createRollouts(store, clock),
     dataDir: config.dataDir,
     warn: (message: string, error: unknown) => log.warn(message, error === undefined ? {} : errorFields(error)),
   };
   const engines = overrides.engines ?? createEngines(config, { codex });
-  const terminals = overrides.terminals ?? createTerminals({ sandbox, log });
-  const mcp = overrides.mcp ?? createMcp({ sandbox, log, clock, servers: config.mcpServers });
+  const terminals = overrides.terminals ?? ports.terminals;
+  const { stdioServers } = ports;
+  const mcp = overrides.mcp ?? createMcp({ stdioServers, log, clock, servers: config.mcpServers });
   const wrongCredentials =
     overrides.wrongCredentials ?? createWrongCredentials({ clock, log, isBehindFrontEnd: config.deployed });
   const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log });
@@ -75,14 +80,14 @@ export async function createServices(config: Config, overrides: Partial<Services
         toolset: mcp.toolset,
         toolsReady: mcp.toolsReady,
       }),
-    sandbox,
+    commands: overrides.commands ?? ports.commands,
     terminals,
     mcp,
     async close() {
       if (overrides.terminals === undefined) await terminals.drain();
       if (overrides.mcp === undefined) await mcp.close();
       if (overrides.engines === undefined) await engines.close?.();
-      if (overrides.sandbox === undefined) await sandbox.close();
+      if (overrides.sandbox === undefined) await ports.close();
       if (overrides.bus === undefined) await bus.close();
       if (overrides.store === undefined) await store.close();
       wrongCredentials.flush();
@@ -92,6 +97,18 @@ export async function createServices(config: Config, overrides: Partial<Services
 }
 
 type Parts = Pick<Services, 'config' | 'log' | 'clock'>;
+
+/** `given`: on this sandbox. */
+function createSandboxPorts({ config, log }: Parts, given: Sandbox | undefined): SandboxPorts {
+  const { dataDir, searchPath, mcpServers: servers } = config;
+  const sandbox = given ?? createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
+  return createLocalPorts({
+    sandbox,
+    servers,
+    onTerminalEnded: ({ owner, requestId, argv, exitCode, durationMs }) =>
+      auditCommand(log, { requestId, keyId: owner, method: 'interactive.start', argv, exitCode, durationMs }),
+  });
+}
 
 async function createStore({ config, clock }: Parts): Promise<Store> {
   if (config.store === 'firestore') {

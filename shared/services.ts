@@ -10,7 +10,7 @@ import type { Engines } from './engines/engine.ts';
 import type { Logger } from './log.ts';
 import type { Mcp } from './mcp/connections.ts';
 import type { Limiter } from './rate-limit/limiter.ts';
-import type { Sandbox } from './sandbox/sandbox.ts';
+import type { Commands } from './sandbox/commands.ts';
 import type { Store } from './store/store.ts';
 import type { Terminals } from './terminals/terminals.ts';
 import type { EventBus } from './webhooks/event.ts';
@@ -30,8 +30,7 @@ export interface Services {
   readonly limiter: Limiter;
   readonly engines: Engines;
   readonly conversations: Conversations;
-  /** The only way a process starts on behalf of a caller. */
-  readonly sandbox: Sandbox;
+  readonly commands: Commands;
   readonly terminals: Terminals;
   readonly mcp: Mcp;
   /** Releases files, connections and listeners; call after draining. */

@@ -30,7 +30,7 @@ const IDLE_CHECK_MS = 50;
 export function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
   return runProgram(async () => {
     const services = await createServices(loadConfig(trimEnvironment(process.env)));
-    const { config, engines, log, sandbox } = services;
+    const { commands, config, engines, log } = services;
     const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
     return {
       log,
@@ -41,7 +41,7 @@ export function runProcess(create: (services: Services) => Served | Promise<Serv
       warm() {
         engines.warm?.();
         // The self-test is made now, not at the cost of the first caller.
-        void sandbox.available().then((state) => {
+        void commands.available().then((state) => {
           if (state.ok && state.warning !== undefined) log.warn(state.warning);
         });
       },

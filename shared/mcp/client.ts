@@ -8,14 +8,15 @@ import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
-import type { SandboxChild } from '../sandbox/sandbox.ts';
 import { VERSION } from '../version.ts';
 import { checkDepth, type FailureFacts, toCallError, toMcpError, toRequestError } from './failures.ts';
 import { createHttpTransport } from './http.ts';
 import { listenForChanges } from './listen.ts';
 import { type McpTool, type Offer, selectTools } from './offer.ts';
+import type { TimeShare } from './paced-lines.ts';
 import { type McpResult, toExactResult } from './result.ts';
-import { createStdioTransport, type TimeShare } from './stdio.ts';
+import { createStdioTransport } from './stdio.ts';
+import type { ServerProcess } from './stdio-servers.ts';
 
 export interface McpClient {
   readonly server: { readonly name: string; readonly version: string };
@@ -40,7 +41,8 @@ export interface McpClient {
 
 export interface StdioOptions {
   readonly name: string;
-  spawn(): Promise<SandboxChild>;
+  /** `signal` ends the start, not a process that was returned. */
+  start(signal: AbortSignal): Promise<ServerProcess>;
   readonly share: TimeShare;
   /** Whether the caller may see what the server writes to stderr. */
   readonly showStderr: boolean;
@@ -68,13 +70,13 @@ const PAGES_MAX = 16;
 const ToolsPage = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.string().optional() });
 
 /**
- * Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `spawn` throws.
+ * Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `start` throws.
  */
 export async function connectStdio(options: StdioOptions): Promise<McpClient> {
   const signal = deadline(CONNECT_MS, options.signal);
   let attempt: Attempt = { mode: 'auto', probeMs: PROBE_MS };
   for (;;) {
-    const transport = createStdioTransport(await options.spawn(), options.share);
+    const transport = createStdioTransport(await startWithin(signal, options), options.share);
     const facts = (): FailureFacts => ({
       name: options.name,
       failure: transport.failure(),
@@ -90,6 +92,15 @@ export async function connectStdio(options: StdioOptions): Promise<McpClient> {
       if (next === undefined) throw toMcpError(error, facts());
       attempt = next;
     }
+  }
+}
+
+async function startWithin(within: AbortSignal, { start, signal, name }: StdioOptions): Promise<ServerProcess> {
+  try {
+    return await start(within);
+  } catch (error) {
+    throwIfAborted(signal, within, name);
+    throw error;
   }
 }
 

@@ -1,16 +1,16 @@
-// Turns a server's configuration into a connection: in the caller's sandbox, in a sandbox of the server's own, or over
-// HTTP. Decides what a server may reach; callers set commands and URLs, only the administrator sets paths, network and
-// internal addresses.
+// Turns a server's configuration into a connection, over the streams of a process or over HTTP. Callers set commands
+// and URLs, only the administrator sets internal addresses; what a process may read and reach is decided where it
+// starts.
 import type { Config } from '../config/config.ts';
 import { type Issue, RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
 import { auditCommand } from '../sandbox/audit.ts';
 import { checkEnvironment } from '../sandbox/environment.ts';
-import type { Sandbox, SandboxChild, SandboxSpec } from '../sandbox/sandbox.ts';
 import { createTokenBuckets } from '../token-buckets.ts';
 import type { McpClient } from './client.ts';
 import type { McpHandle } from './registry.ts';
+import type { ServerProcess, StdioServer, StdioServers } from './stdio-servers.ts';
 
 /** What a caller may request; a bare name is one that the administrator registered. */
 export type ServerConfig =
@@ -19,7 +19,6 @@ export type ServerConfig =
   | { readonly name: string };
 
 type Environment = Readonly<Record<string, string>>;
-type Registered = Config['mcpServers'] extends ReadonlyMap<string, infer R> ? R : never;
 
 export interface Plan {
   readonly transport: 'stdio' | 'http';
@@ -28,8 +27,8 @@ export interface Plan {
 
 export interface Connector {
   /**
-   * Throws RpcError `invalid_params` for a configuration that is refused, `not_found` for a name that is not
-   * registered.
+   * Throws RpcError `invalid_params` for a configuration that is refused. A name that is not registered here may be
+   * that of a server where processes run: opening throws `not_found` otherwise.
    */
   plan(handle: McpHandle, config: ServerConfig, requestId: string): Plan;
   close(): Promise<void>;
@@ -49,11 +48,11 @@ const HEADERS_MAX = 32;
 const SHARE = { burst: 200, perSecond: 100, keysMax: 1_000 };
 
 export function createConnector(deps: {
-  readonly sandbox: Sandbox;
+  readonly stdioServers: StdioServers;
   readonly log: Logger;
   readonly servers: Config['mcpServers'];
 }): Connector {
-  const { sandbox, log, servers: registered } = deps;
+  const { stdioServers, log, servers: registered } = deps;
   const shares = createTokenBuckets({ clock: { monotonic: () => performance.now() }, ...SHARE });
   /**
    * One fetch for all URLs that callers set, under '', and one for each registered server, so that a server can reach
@@ -67,26 +66,27 @@ export function createConnector(deps: {
     return made;
   };
 
-  const stdio = ({ owner, name }: McpHandle, spec: SandboxSpec, isRegistered: boolean, requestId: string): Plan => ({
+  const stdio = ({ owner, name }: McpHandle, server: StdioServer, requestId: string): Plan => ({
     transport: 'stdio',
     async open(signal, onToolsChanged) {
       const { connectStdio } = await import('./client.ts');
+      const isRegistered = 'registered' in server;
       // The arguments and the output of a registered server may hold secrets that callers must not see.
-      const argv = isRegistered ? [name] : spec.argv;
+      const argv = isRegistered ? [name] : [server.command, ...server.args];
       const share = {
         spend: (tookMs: number) => shares.spend(owner, tookMs),
         waitMs: () => Math.ceil(shares.waitMs(owner)),
       };
-      return connectStdio({ name, share, showStderr: !isRegistered, signal, onToolsChanged, spawn });
+      return connectStdio({ name, share, showStderr: !isRegistered, signal, onToolsChanged, start });
 
-      async function spawn(): Promise<SandboxChild> {
+      async function start(within: AbortSignal): Promise<ServerProcess> {
         const startedMs = performance.now();
-        const child = await sandbox.spawn(spec);
-        void child.exited.then(({ exitCode }) => {
+        const running = await stdioServers.start(owner, server, within);
+        void running.exited.then(({ exitCode }) => {
           const durationMs = performance.now() - startedMs;
           auditCommand(log, { requestId, keyId: owner, method: 'mcp.connect', argv, exitCode, durationMs });
         });
-        return child;
+        return running;
       }
     },
   });
@@ -102,46 +102,24 @@ export function createConnector(deps: {
 
   return {
     plan(handle, config, requestId) {
-      const { owner } = handle;
       if ('command' in config) {
-        refuse(checkEnvironment(config.env));
-        const spec: SandboxSpec = { keyId: owner, argv: [config.command, ...config.args], env: config.env };
-        return stdio(handle, spec, false, requestId);
+        const { command, args, env } = config;
+        refuse(checkEnvironment(env));
+        return stdio(handle, { command, args, env }, requestId);
       }
       if ('url' in config) {
         refuse(checkHeaders(config.headers));
         return http(config.name, config.url, config.headers, false);
       }
       const server = registered.get(config.name);
-      if (server === undefined) {
-        throw new RpcError('not_found', {
-          message: `Not found: no MCP server is registered as "${config.name}"; give command or url`,
-        });
-      }
-      if ('url' in server) return http(config.name, server.url, server.headers, true);
-      return stdio(handle, toSpec(owner, config.name, server), true, requestId);
+      if (server !== undefined && 'url' in server) return http(config.name, server.url, server.headers, true);
+      return stdio(handle, { registered: config.name }, requestId);
     },
 
     async close() {
       const made = await Promise.allSettled(fetches.values());
       await Promise.all(made.map((one) => (one.status === 'fulfilled' ? one.value.close() : undefined)));
     },
-  };
-}
-
-/**
- * A registered server that holds secrets or has the network gets a home of its own per key: in the caller's home, a
- * file that the caller has put there (a Python module, a shell's start file) would run with the server's secrets and
- * network.
- */
-function toSpec(owner: string, name: string, server: Extract<Registered, { readonly command: string }>): SandboxSpec {
-  const isTrusted = server.network || Object.keys(server.env).length > 0;
-  return {
-    keyId: isTrusted ? `\0mcp\0${name}\0${owner}` : owner,
-    argv: [server.command, ...server.args],
-    env: server.env,
-    readOnly: server.paths.map((path) => ({ from: path, to: path })),
-    network: server.network,
   };
 }
 

@@ -7,18 +7,18 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { Sandbox } from '../sandbox/sandbox.ts';
 import { createConnector, type ServerConfig } from './connect.ts';
 import { type Link, type McpCall, type McpConnection, openLink } from './link.ts';
 import { createRegistry, type Entry, type McpHandle } from './registry.ts';
 import type { McpResult } from './result.ts';
+import type { StdioServers } from './stdio-servers.ts';
 import { type McpToolset, toToolset } from './tools.ts';
 
 export interface McpDeps {
-  readonly sandbox: Sandbox;
+  readonly stdioServers: StdioServers;
   readonly log: Logger;
   readonly clock: Clock;
-  /** Registered by the administrator, by name. */
+  /** Registered by the administrator, by name; those that are processes are known where processes start. */
   readonly servers: Config['mcpServers'];
   /** Default 15 minutes without a call. */
   readonly idleMs?: number;
@@ -68,9 +68,9 @@ const IDLE_MS = 15 * 60_000;
 /** Time for listing the tools of all servers at once. */
 const REFRESH_MS = 5_000;
 
-export function createMcp({ sandbox, log, clock, servers, idleMs = IDLE_MS }: McpDeps): Mcp {
+export function createMcp({ stdioServers, log, clock, servers, idleMs = IDLE_MS }: McpDeps): Mcp {
   const registry = createRegistry(idleMs);
-  const connector = createConnector({ sandbox, log, servers });
+  const connector = createConnector({ stdioServers, log, servers });
   const closing = new AbortController();
 
   const call = (handle: McpHandle, request: McpCall): Promise<McpResult> =>

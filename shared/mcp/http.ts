@@ -7,7 +7,7 @@ import { RpcError } from '../errors.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
 import { markNumbers, mayLoseDigits } from '../rpc/exact-json.ts';
 import { createLineReader } from './lines.ts';
-import { FRAME_BYTES_MAX, isTooHeavy, TOO_HEAVY } from './stdio.ts';
+import { FRAME_BYTES_MAX, isTooHeavy, TOO_HEAVY, TOO_LARGE } from './message-bounds.ts';
 
 export interface HttpTransport {
   readonly transport: Transport;
@@ -148,8 +148,7 @@ function bounded(reader: Reader, marker: Marker, onTooLarge: (error: RpcError) =
           try {
             out = done ? marker.end() : value instanceof Uint8Array ? marker.push(value) : NOTHING;
           } catch (cause) {
-            const tooLarge = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
-            const message = cause instanceof RangeError && cause.message === TOO_HEAVY ? TOO_HEAVY : tooLarge;
+            const message = cause instanceof RangeError && cause.message === TOO_HEAVY ? TOO_HEAVY : TOO_LARGE;
             const error = new RpcError('upstream_error', { message, retryable: false, cause });
             onTooLarge(error);
             await reader.cancel();

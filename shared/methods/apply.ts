@@ -54,7 +54,7 @@ export const apply = defineMethod({
     const startedMs = performance.now();
     let exitCode: number | undefined;
     try {
-      const files = await applyPatch(services.sandbox, {
+      const files = await applyPatch(services.commands, {
         keyId: caller.keyId,
         patch: params.patch,
         directory: params.repo_path,

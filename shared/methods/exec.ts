@@ -5,9 +5,9 @@ import { toCancelled } from '../errors.ts';
 import { placeAnswer } from '../rpc/answers.ts';
 import { auditCommand } from '../sandbox/audit.ts';
 import { createEventSink } from '../sandbox/command-events.ts';
+import { HOME, type RunResult } from '../sandbox/commands.ts';
 import { checkEnvironment } from '../sandbox/environment.ts';
 import { fitOutput } from '../sandbox/output-text.ts';
-import { HOME, type RunResult } from '../sandbox/sandbox.ts';
 import { defineMethod } from './define-method.ts';
 import { Directory, SessionId } from './schemas/schemas.ts';
 
@@ -103,7 +103,7 @@ export const exec = defineMethod({
     let result: RunResult | undefined;
     try {
       void events.send({ ExecCommandBegin: { call_id: callId, command: argv.slice(0, 100), cwd: params.cwd } });
-      result = await services.sandbox.run(
+      result = await services.commands.run(
         { keyId: caller.keyId, argv: [...argv], cwd: params.cwd, env: params.env },
         {
           signal,

@@ -25,8 +25,8 @@ export const interactiveInput = defineMethod({
   },
   async handle({ session_id: sessionId, data }, context) {
     const { services, caller } = context;
-    const terminal = await services.terminals.input({ owner: caller.keyId, sessionId }, data);
-    watchUnlessWatched(context, terminal, sessionId);
+    await services.terminals.input({ owner: caller.keyId, sessionId }, data);
+    watchUnlessWatched(context, sessionId);
     return { session_id: sessionId, accepted: true as const };
   },
 });

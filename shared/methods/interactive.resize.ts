@@ -21,8 +21,8 @@ export const interactiveResize = defineMethod({
   },
   async handle({ session_id: sessionId, cols, rows }, context) {
     const { services, caller } = context;
-    const terminal = await services.terminals.resize({ owner: caller.keyId, sessionId }, { cols, rows });
-    watchUnlessWatched(context, terminal, sessionId);
+    await services.terminals.resize({ owner: caller.keyId, sessionId }, { cols, rows });
+    watchUnlessWatched(context, sessionId);
     return { session_id: sessionId, cols, rows };
   },
 });

@@ -67,7 +67,7 @@ export const interactiveStart = defineMethod({
     const handle = { owner: caller.keyId, sessionId };
     const unexpect = connection && expectWatch(connection, sessionId);
     // Input may follow on the heels of this call: nothing is waited for before the terminal is known.
-    const [{ terminal, resumed }] = await Promise.all([
+    const [{ cols: width, rows: height, resumed, seq }] = await Promise.all([
       services.terminals.start(handle, {
         shell,
         cwd,
@@ -82,9 +82,9 @@ export const interactiveStart = defineMethod({
       unexpect?.();
       throw error;
     });
-    const result = { session_id: sessionId, ...terminal.size, resumed, seq: terminal.lastSeq };
+    const result = { session_id: sessionId, cols: width, rows: height, resumed, seq };
     if (connection === undefined) return { ...result, attach: await attachTicket(context) };
-    watchTerminal(connection, terminal, sessionId, params.after_seq, context.notify);
+    watchTerminal(connection, context, sessionId, params.after_seq);
     return result;
   },
 });

@@ -22,7 +22,7 @@ export const rpcDiscover = defineMethod({
     const known = documents.get(registry);
     if (known !== undefined) return known;
     // A deployment with a companion has its sandbox there.
-    const sandbox = services.config.companion.url === undefined ? await services.sandbox.available() : undefined;
+    const sandbox = services.config.companion.url === undefined ? await services.commands.available() : undefined;
     const unavailable = sandbox?.ok === false ? { sandbox: `${sandbox.reason}; ${sandbox.hint}` } : {};
     const made = toOpenRpc(registry, VERSION, unavailable);
     documents.set(registry, made);

@@ -1,15 +1,16 @@
 // Sends the output of a terminal to a connection, from its first call that names the terminal on.
 import { NOTIFICATIONS } from '../protocol.ts';
-import type { Terminal } from '../terminals/terminal.ts';
+import type { Watcher } from '../terminals/terminals.ts';
 import type { Connection, MethodContext } from './define-method.ts';
 
 /**
  * For calls that use a terminal: input or a resize on a socket subscribes it to the output, from the beginning, without
  * an interactive.start there.
  */
-export function watchUnlessWatched({ connection, notify }: MethodContext, terminal: Terminal, sessionId: string): void {
+export function watchUnlessWatched(context: MethodContext, sessionId: string): void {
+  const { connection } = context;
   if (connection === undefined || connection.streams.has(streamOf(sessionId))) return;
-  watchTerminal(connection, terminal, sessionId, 0, notify);
+  watchTerminal(connection, context, sessionId, 0);
 }
 
 /**
@@ -32,33 +33,38 @@ export function expectWatch({ streams }: Connection, sessionId: string): () => v
  */
 export function watchTerminal(
   { streams, afterReply }: Connection,
-  terminal: Terminal,
+  { services, caller, notify }: MethodContext,
   sessionId: string,
   afterSeq: number,
-  notify: MethodContext['notify'],
 ): void {
   const id = streamOf(sessionId);
+  const handle = { owner: caller.keyId, sessionId };
   let isOver = false;
   let leave: (() => void) | undefined;
   const stop = (): void => {
     isOver = true;
     leave?.();
   };
+  const forget = (): void => {
+    if (streams.get(id) === stop) streams.delete(id);
+  };
+  const watcher: Watcher = {
+    output: ({ seq, data, missed }) =>
+      notify(NOTIFICATIONS.terminalOutput, { session_id: sessionId, seq, data, ...(missed && { missed }) }),
+    exit(exitCode) {
+      forget();
+      return notify(NOTIFICATIONS.terminalExit, { session_id: sessionId, exit_code: exitCode });
+    },
+  };
   streams.get(id)?.();
   streams.set(id, stop);
   afterReply(() => {
     if (isOver) return;
-    leave = terminal.watch(
-      {
-        output: ({ seq, data, missed }) =>
-          notify(NOTIFICATIONS.terminalOutput, { session_id: sessionId, seq, data, ...(missed && { missed }) }),
-        exit(exitCode) {
-          if (streams.get(id) === stop) streams.delete(id);
-          return notify(NOTIFICATIONS.terminalExit, { session_id: sessionId, exit_code: exitCode });
-        },
-      },
-      afterSeq,
-    );
+    // A terminal that cannot be watched any more is reported by the next call that uses it.
+    services.terminals.watch(handle, watcher, afterSeq).then((stopWatching) => {
+      leave = stopWatching;
+      if (isOver) leave();
+    }, forget);
   });
 }
 

@@ -1,7 +1,7 @@
 // Runs git in the sandbox to read the names in a patch, without changing anything, and decides how many leading
 // components are stripped: `git apply`'s own choice, or none where the names are complete and belong to existing files.
 
-import type { RunResult } from '../sandbox/sandbox.ts';
+import type { RunResult } from '../sandbox/commands.ts';
 import { patchIssue } from './patch-issue.ts';
 import { checkPath } from './patch-names.ts';
 import type { PatchSection } from './patch-section.ts';

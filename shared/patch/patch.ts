@@ -1,6 +1,6 @@
 // Applies a parsed patch to a directory of the workspace: `git apply` inside the sandbox, all or nothing.
 import { RpcError } from '../errors.ts';
-import type { RunResult, Sandbox } from '../sandbox/sandbox.ts';
+import type { Commands, RunResult } from '../sandbox/commands.ts';
 import { firstError, type NamedSection, PRELUDE, type RunScript, readNames, STEP } from './patch-reading.ts';
 import { readPatch } from './patch-text.ts';
 
@@ -77,12 +77,12 @@ rm -rf -- "$kept"
  * written.
  */
 export async function applyPatch(
-  sandbox: Pick<Sandbox, 'run'>,
+  commands: Pick<Commands, 'run'>,
   request: PatchRequest,
 ): Promise<readonly PatchedFile[]> {
   const sections = readPatch(request.patch);
   const text = request.patch.endsWith('\n') ? request.patch : `${request.patch}\n`;
-  const run: RunScript = (script, args, stdin) => runScript(sandbox, request, script, args, stdin);
+  const run: RunScript = (script, args, stdin) => runScript(commands, request, script, args, stdin);
   const { strip, files } = await readNames(run, sections, text);
   const paths = new Set(files.flatMap(({ path, oldPath }) => [path, oldPath]));
   const result = await run(SCRIPT, [strip, request.dryRun ? '1' : '0', ...paths], text);
@@ -94,7 +94,7 @@ export async function applyPatch(
 }
 
 async function runScript(
-  sandbox: Pick<Sandbox, 'run'>,
+  commands: Pick<Commands, 'run'>,
   request: PatchRequest,
   script: string,
   args: readonly string[],
@@ -103,7 +103,7 @@ async function runScript(
   const { keyId, directory, signal } = request;
   const argv = ['/bin/sh', '-c', script, 'apply', ...args] as const;
   const options = { signal, timeoutMs: TIMEOUT_MS, stdin, outputBytesMax: OUTPUT_BYTES_MAX };
-  const result = await sandbox.run({ keyId, argv, cwd: directory }, options).catch((error: unknown) => {
+  const result = await commands.run({ keyId, argv, cwd: directory }, options).catch((error: unknown) => {
     const isDirectory = error instanceof RpcError && error.reason === 'invalid_params';
     throw isDirectory ? repoIssue(directory, 'is not a directory of the workspace') : error;
   });

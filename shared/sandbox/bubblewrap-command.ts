@@ -1,9 +1,10 @@
 // Builds the command line of one sandbox: its namespaces, mounts and rights. Pure: it starts no process and reads no
 // file.
 
+import { HOME, TMP } from './commands.ts';
 import { takeUid } from './process/own-uid.ts';
 import { type SandboxLimits, toUlimits } from './quota/limits.ts';
-import { HOME, type SandboxSpec, TMP } from './sandbox.ts';
+import type { SandboxSpec } from './sandbox.ts';
 import { ETC_NAMES, filterOf, UID_INSIDE, type Workspace } from './workspaces.ts';
 
 /** What the self-test found to work on this machine. */

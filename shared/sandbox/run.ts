@@ -1,10 +1,11 @@
 // Runs one command to its end: its time, its output as far as it is kept, and the error of a directory that is missing.
 import { RpcError } from '../errors.ts';
 import { CANNOT_ENTER } from './bubblewrap-command.ts';
+import type { RunOptions, RunResult } from './commands.ts';
 import { keep } from './output.ts';
 import { GRACE_MS, signalOf } from './process/sandbox-process.ts';
 import type { Started } from './process/starter.ts';
-import type { RunOptions, RunResult, SandboxSpec } from './sandbox.ts';
+import type { SandboxSpec } from './sandbox.ts';
 
 /** `started` is a command without terminal. Throws as `Sandbox.run`. */
 export async function runToEnd(

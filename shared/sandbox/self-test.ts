@@ -6,12 +6,13 @@ import { createRequire } from 'node:module';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { Toolbox } from './bubblewrap-command.ts';
+import type { Availability } from './commands.ts';
 import { toLaunch } from './process/launch.ts';
 import { startProcess } from './process/sandbox-process.ts';
 import { toSeccompFilter } from './process/seccomp.ts';
 import type { Spawner } from './process/spawner.ts';
 import { DEFAULT_LIMITS } from './quota/limits.ts';
-import type { Availability, SandboxSpec } from './sandbox.ts';
+import type { SandboxSpec } from './sandbox.ts';
 import { UID_INSIDE, type Workspaces } from './workspaces.ts';
 
 export type SelfTest = { readonly ok: true; readonly tools: Toolbox } | (Availability & { readonly ok: false });

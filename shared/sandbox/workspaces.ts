@@ -6,8 +6,8 @@ import { chmod, chown, readdir, readFile, readlink, rm, symlink, writeFile } fro
 import { join, resolve } from 'node:path';
 import { dataDirectoryGone, RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
+import { HOME } from './commands.ts';
 import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
-import { HOME } from './sandbox.ts';
 
 /** Uid inside every sandbox; it has no rights outside. */
 export const UID_INSIDE = 1000;

@@ -1,15 +1,13 @@
-// Opens the terminal of one request: its command in the sandbox, and the record of it in the log when it has ended.
-import type { Logger } from '../log.ts';
-import { auditCommand } from '../sandbox/audit.ts';
+// Opens the terminal of one request: its command in the sandbox, and the report of its end.
 import type { Sandbox, SandboxSpec } from '../sandbox/sandbox.ts';
-import { openPty, type Size } from './pty.ts';
+import { openPty } from './pty.ts';
 import { createTerminal, type Terminal } from './terminal.ts';
+import type { Size, TerminalEnding, TerminalHandle, TerminalRequest } from './terminals.ts';
 
-export interface TerminalRequest extends Size {
-  readonly shell: string | undefined;
-  readonly cwd: string | undefined;
-  readonly env: Readonly<Record<string, string>>;
-  readonly requestId: string;
+export interface OpenDeps {
+  readonly sandbox: Sandbox;
+  /** Called once for each terminal, when all of its processes have ended. */
+  onEnded(ending: TerminalEnding): void;
 }
 
 const ENTER_MS = 5_000;
@@ -19,9 +17,9 @@ const SHELL = ['/bin/sh', '-c', '[ -x /bin/bash ] && exec /bin/bash; exec /bin/s
 
 /** Runs a terminal of the key `owner`. `onWatchers` is called when a watcher has come or left. */
 export async function openTerminal(
-  { sandbox, log }: { readonly sandbox: Sandbox; readonly log: Logger },
-  owner: string,
-  { shell, cwd, env, requestId, cols, rows }: TerminalRequest,
+  { sandbox, onEnded }: OpenDeps,
+  { owner, sessionId }: TerminalHandle,
+  { shell, cwd, env, requestId, cols, rows }: TerminalRequest & Size,
   onWatchers: () => void,
 ): Promise<Terminal> {
   // Checked first, because nothing reads the terminal's output yet: a cwd that does not exist is an error of the
@@ -43,7 +41,7 @@ export async function openTerminal(
   void terminal.exited.then(({ exitCode }) => {
     const argv = shell === undefined ? [] : [shell];
     const durationMs = performance.now() - startedMs;
-    auditCommand(log, { requestId, keyId: owner, method: 'interactive.start', argv, exitCode, durationMs });
+    onEnded({ owner, sessionId, requestId, argv, exitCode, durationMs });
   });
   return terminal;
 }

@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { ReadStream } from 'node:tty';
 import { RpcError } from '../errors.ts';
 import type { SandboxAttached } from '../sandbox/sandbox.ts';
+import type { Size } from './terminals.ts';
 
 /**
  * The part of the native module that is used (`pty.node` of @lydell/node-pty, whose own JavaScript keeps the slave side
@@ -15,11 +16,6 @@ import type { SandboxAttached } from '../sandbox/sandbox.ts';
 interface Binding {
   open(cols: number, rows: number): { readonly master: number; readonly slave: number; readonly pty: string };
   resize(master: number, cols: number, rows: number): void;
-}
-
-export interface Size {
-  readonly cols: number;
-  readonly rows: number;
 }
 
 export interface Pty {

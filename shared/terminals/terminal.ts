@@ -2,15 +2,9 @@
 // block until the fastest watcher has read, and a watcher that falls behind by more than the buffer gets a flag that
 // output is missing.
 import { RpcError } from '../errors.ts';
-import type { Pty, Size } from './pty.ts';
+import type { Pty } from './pty.ts';
 import { createRingBuffer } from './ring-buffer.ts';
-
-/** Receives the output of a terminal; while a promise it returns is pending, the next piece waits. */
-export interface Watcher {
-  output(piece: { readonly seq: number; readonly data: string; readonly missed: boolean }): void | Promise<void>;
-  /** The last call. */
-  exit(exitCode: number): void | Promise<void>;
-}
+import type { Size, Watcher } from './terminals.ts';
 
 export interface Terminal {
   readonly size: Size;

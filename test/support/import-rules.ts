@@ -23,6 +23,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
     ['net', 'rpc', 'auth/oidc.ts', 'auth/id-token.ts', 'sandbox', 'terminals', 'mcp', 'codex-host'],
   ],
   ['shared/patch', ['sandbox']],
+  ['shared/sandbox-ports', ['sandbox', 'terminals', 'mcp']],
   ['shared/webhooks', ['net', 'rpc', 'store']],
   ['shared/conversations', ['engines', 'store']],
   ['shared/proto', ['rpc', 'conversations']],
@@ -73,6 +74,11 @@ const SDK = /^(@google-cloud\/|google-auth-library$|google-gax$)/;
 const SDK_ADAPTERS =
   /^shared\/(store\/firestore\/|webhooks\/bus\/pubsub|auth\/keys\/secret-manager\.ts|auth\/logins\/kms\.ts|auth\/oidc\.ts|auth\/id-token\.ts|engines\/direct\/providers\.ts)/;
 
+/** The sandbox of this machine, and what starts processes with it; everything else uses ports. */
+const SANDBOX = /^shared\/sandbox\/(sandbox|bubblewrap)\.ts$/;
+const SANDBOX_USERS =
+  /^shared\/(sandbox\/|terminals\/|mcp\/local-stdio-servers\.ts|sandbox-ports\/|create-services\.ts)/;
+
 /** Files of methods, as the registry lists them: one file per method, and no method imports another. */
 const REGISTRY = 'shared/methods/index.ts';
 const METHODS: ReadonlySet<string> = new Set(
@@ -100,6 +106,9 @@ export function findForbidden(file: string, specifiers: readonly string[]): stri
     const target = normalize(join(dirname(file), specifier));
     const room = roomOf(target);
     if (!/^(shared|functions)\//.test(target) || GROUND_FLOOR.test(target)) return [];
+    if (SANDBOX.test(target) && !SANDBOX_USERS.test(file)) {
+      return [`${file} imports ${target}: only what runs processes in this process uses the sandbox of the machine`];
+    }
     if (METHODS.has(target) && file !== REGISTRY) {
       return [`${file} imports ${target}: only ${REGISTRY} imports the file of a method`];
     }

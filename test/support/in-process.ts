@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { createLocalServer } from '../../functions/local/server.ts';
 import { loadConfig } from '../../shared/config/config.ts';
 import type { Environment } from '../../shared/config/environment.ts';
-import { createServices } from '../../shared/create-services.ts';
+import { createServices, type Overrides } from '../../shared/create-services.ts';
 import { createLogger } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
 
@@ -19,10 +19,7 @@ export interface InProcessGateway {
 }
 
 /** `env` as for `npm start`; `overrides` replace adapters, as in createServices. */
-export async function startInProcess(
-  env: Environment = {},
-  overrides: Partial<Services> = {},
-): Promise<InProcessGateway> {
+export async function startInProcess(env: Environment = {}, overrides: Overrides = {}): Promise<InProcessGateway> {
   const lines: string[] = [];
   const log = createLogger({ format: 'json', write: (text) => lines.push(text) });
   const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', ...env });

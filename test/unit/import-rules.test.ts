@@ -20,6 +20,8 @@ it.each([
   ['shared/sandbox-link/link/a.ts', '../../store/store.ts'],
   ['shared/sandbox-link/a.ts', '../auth/keys/keys.ts'],
   ['shared/terminals/a.ts', '../sandbox-link/link/link.ts'],
+  ['shared/mcp/a.ts', '../sandbox/sandbox.ts'],
+  ['shared/methods/a.ts', '../sandbox/bubblewrap.ts'],
   ['shared/webhooks/a.ts', '../gateway.ts'],
   ['shared/webhooks/a.ts', '../services.ts'],
   ['shared/webhooks/a.ts', 'google-auth-library'],

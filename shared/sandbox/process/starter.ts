@@ -2,12 +2,13 @@
 import { resolve } from 'node:path';
 import { RpcError } from '../../errors.ts';
 import type { Toolbox } from '../bubblewrap-command.ts';
+import { sandboxUnavailable } from '../commands.ts';
 import { createDiskGuard } from '../quota/disk-guard.ts';
 import { diskFull, diskNotice, toDeleter, withNotice } from '../quota/disk-notice.ts';
 import { DEFAULT_LIMITS, type DiskLimits, LONG_RUNNING_LIMITS } from '../quota/limits.ts';
 import type { DiskAccess } from '../quota/measured-workspace.ts';
 import { createMemoryGroups, type OwnerGroup } from '../quota/memory-cgroup.ts';
-import { type SandboxSpec, sandboxUnavailable } from '../sandbox.ts';
+import type { SandboxSpec } from '../sandbox.ts';
 import { type SelfTest, selfTest } from '../self-test.ts';
 import { createWorkspaces } from '../workspaces.ts';
 import { toLaunch } from './launch.ts';

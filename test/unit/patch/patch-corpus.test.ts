@@ -8,7 +8,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { applyPatch } from '../../../shared/patch/patch.ts';
-import type { RunResult, Sandbox } from '../../../shared/sandbox/sandbox.ts';
+import type { Commands, RunResult } from '../../../shared/sandbox/commands.ts';
 import { describeWith } from '../../support/requirements.ts';
 import { type Corpus, makeCorpus } from './patch-corpus.ts';
 
@@ -168,7 +168,7 @@ function readTree(directory: string): Tree {
   );
 }
 
-const plainSandbox: Pick<Sandbox, 'run'> = {
+const plainSandbox: Pick<Commands, 'run'> = {
   run: ({ argv, cwd = '/' }, { stdin = '' }) => runPlain(argv, cwd, stdin),
 };
 

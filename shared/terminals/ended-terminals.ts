@@ -1,0 +1,41 @@
+// Terminals that have ended, kept for a time so that a watcher that comes late receives the rest of the output and the
+// exit. Bounded per owner and in total: the oldest is dropped first.
+import type { Terminal } from './terminal.ts';
+
+export interface EndedTerminals {
+  get(id: string): Terminal | undefined;
+  keep(id: string, owner: string, terminal: Terminal): void;
+  /** A new terminal has taken the id. */
+  drop(id: string): void;
+}
+
+export interface EndedTerminalsOptions {
+  readonly keptMs: number;
+  readonly perKeyMax: number;
+  readonly totalMax: number;
+}
+
+export function createEndedTerminals({ keptMs, perKeyMax, totalMax }: EndedTerminalsOptions): EndedTerminals {
+  const kept = new Map<
+    string,
+    { readonly owner: string; readonly terminal: Terminal; readonly timer: NodeJS.Timeout }
+  >();
+
+  const drop = (id: string | undefined): void => {
+    if (id === undefined) return;
+    clearTimeout(kept.get(id)?.timer);
+    kept.delete(id);
+  };
+
+  return {
+    get: (id) => kept.get(id)?.terminal,
+    keep(id, owner, terminal) {
+      drop(id);
+      const own = [...kept].filter(([, other]) => other.owner === owner);
+      if (own.length >= perKeyMax) drop(own[0]?.[0]);
+      if (kept.size >= totalMax) drop(kept.keys().next().value);
+      kept.set(id, { owner, terminal, timer: setTimeout(() => drop(id), keptMs).unref() });
+    },
+    drop,
+  };
+}

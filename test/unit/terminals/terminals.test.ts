@@ -1,0 +1,35 @@
+// The terminals behind their port, and the line in the log that each leaves.
+import { expect, it } from 'vitest';
+import { terminalsCases } from '../../cases/terminals.cases.ts';
+import { PORT_ADAPTERS } from '../../support/fixtures/sandbox-ports.ts';
+import { startInProcess } from '../../support/in-process.ts';
+import { describeWith } from '../../support/requirements.ts';
+
+for (const [name, create] of Object.entries(PORT_ADAPTERS)) terminalsCases(name, create);
+
+describeWith('bubblewrap', 'the log of terminals', () => {
+  it('has one line for each that has ended: its program, exit code and call, never its input or output', async () => {
+    const gateway = await startInProcess({ PATH: process.env.PATH });
+    const { terminals } = gateway.services;
+    const handle = { owner: 'a', sessionId: 's' };
+    await terminals.start(handle, { shell: '/bin/sh', cwd: undefined, env: {}, requestId: 'req_1' });
+    await terminals.input(handle, 'echo canary; exit 3\r');
+    await expect.poll(() => gateway.logged()).toContain('"command"');
+    await gateway.close();
+    const lines = gateway
+      .logged()
+      .split('\n')
+      .filter((line) => line.includes('interactive.start'));
+    expect(lines.map((line) => JSON.parse(line))).toEqual([
+      expect.objectContaining({
+        request_id: 'req_1',
+        key_id: 'a',
+        method: 'interactive.start',
+        argv: ['/bin/sh'],
+        exit_code: 3,
+        ms: expect.any(Number),
+      }),
+    ]);
+    expect(gateway.logged()).not.toContain('canary');
+  });
+});
