@@ -1,6 +1,6 @@
 // What every Terminals adapter must do with input and output, run against real sandboxes: nothing is lost or split, and
 // a slow watcher delays no other.
-import { expect, it } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import type { Terminals, Watcher } from '../../shared/terminals/terminals.ts';
 import type { CreatePortsFixture } from '../support/fixtures/sandbox-ports.ts';
 import { HANDLE, listen, REQUEST } from '../support/fixtures/terminals.ts';
@@ -16,6 +16,7 @@ async function seqOf(terminals: Terminals): Promise<number> {
 export function terminalsOutputCases(name: string, create: CreatePortsFixture): void {
   describeWith('bubblewrap', `input and output of terminals ${name}`, async () => {
     const fixture = await create();
+    afterEach(() => fixture.endAll());
     const open = async () => ({ terminals: (await fixture.open()).ports.terminals });
 
     it('blocks its program until its only watcher has read, which misses no output', async () => {
@@ -45,7 +46,6 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       const numbers = text.match(/(?<!\d)\d+(?=\r\n)/g) ?? [];
       expect(numbers).toHaveLength(100_000);
       expect(numbers.at(-1)).toBe('100000');
-      await terminals.drain();
     });
 
     it('runs at the pace of the fastest watcher, and flags missing output to a slow one', async () => {
@@ -73,7 +73,6 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       await caughtUp.promise;
       expect(slow.missed).toBe(true);
       expect(slow.text.length).toBeLessThan(600_000);
-      await terminals.drain();
     });
 
     it('refuses input beyond a bound when no program reads it', async () => {
@@ -99,7 +98,6 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       const typed = [...watching.text().matchAll(/(\d+)\r\n/g)].map(([, number]) => number);
       for (const number of numbers) expect(typed.filter((one) => one === number)).toHaveLength(2);
       expect([...new Set(typed)]).toEqual(numbers);
-      await terminals.drain();
     });
 
     it('never splits a character', async () => {
@@ -113,7 +111,6 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       await watching.until(/all/);
       expect(watching.text()).not.toContain('\ufffd');
       expect(watching.text()).toContain('héé€😀'.repeat(3000));
-      await terminals.drain();
     });
 
     it('works with a full-screen program', async () => {
@@ -139,7 +136,6 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
         await terminals.input(HANDLE, 'cat made-in-vi.txt\r');
         await watching.until(/cat made-in-vi.txt\s+(?:[$] )?hello from vi/);
       }
-      await terminals.drain();
     });
   });
 }

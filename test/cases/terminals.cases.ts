@@ -1,6 +1,6 @@
 // What every Terminals adapter must do, run against real sandboxes: owners, limits and ends. What it does with input and
 // output is in terminals-output.cases.ts.
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { processesWith } from '../support/fixtures/sandbox.ts';
 import { type CreatePortsFixture, freshMark, type OpenOptions } from '../support/fixtures/sandbox-ports.ts';
 import { HANDLE, listen, REQUEST } from '../support/fixtures/terminals.ts';
@@ -14,6 +14,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
 
   describeWith('bubblewrap', `terminals ${name}`, async () => {
     const fixture = await create();
+    afterEach(() => fixture.endAll());
     const open = async (terminals: OpenOptions['terminals'] = {}) => {
       const { ports, ending } = await fixture.open({ terminals });
       return { terminals: ports.terminals, ending };
@@ -101,7 +102,6 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await terminals.input(HANDLE, "echo o''nce $$\r");
       await Promise.all(watchers.map(({ until }) => until(/once \d+\r/)));
       expect(new Set(watchers.map(({ text }) => /once \d+/.exec(text())?.[0])).size).toBe(1);
-      await terminals.drain();
     });
 
     it('is resumed with its output, from the beginning or after the last piece that was seen', async () => {
@@ -132,7 +132,6 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await terminals.input(HANDLE, "echo th''ird\r");
       await later.until(/third/);
       expect(again.text()).toBe(seen);
-      await terminals.drain();
     });
 
     it('has the size that was set last', async () => {
@@ -144,7 +143,6 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       expect(await terminals.resize(HANDLE, { cols: 91, rows: 31 })).toMatchObject({ cols: 91, rows: 31 });
       await terminals.input(HANDLE, 'stty size\r');
       await watching.until(/31 91\r/);
-      await terminals.drain();
     });
 
     it('of another owner is answered like one that is missing', async () => {
@@ -165,7 +163,6 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await terminals.close(theirs);
       await terminals.input(HANDLE, "echo he''re\r");
       await mine.until(/here/);
-      await terminals.drain();
     });
 
     it('sends the rest of its output and its exit to a watcher that comes after its end', async () => {
@@ -219,7 +216,6 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       expect((await closing).exitCode).toBeGreaterThan(128);
       await ending('s');
       await terminals.input(HANDLE, 'echo still here\r');
-      await terminals.drain();
     });
 
     it('exits with its shell, and allows the shell to exec another program', async () => {

@@ -18,12 +18,12 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['shared/terminals', ['sandbox']],
   ['shared/mcp', ['net', 'rpc', 'sandbox']],
   ['shared/codex-host', ['net', 'rpc', 'sandbox']],
+  ['shared/sandbox-ports', ['sandbox', 'terminals', 'mcp', 'codex-host']],
   [
     'shared/sandbox-link',
-    ['net', 'rpc', 'auth/oidc.ts', 'auth/id-token.ts', 'sandbox', 'terminals', 'mcp', 'codex-host'],
+    ['net', 'rpc', 'auth/oidc.ts', 'auth/id-token.ts', 'sandbox', 'terminals', 'mcp', 'codex-host', 'sandbox-ports'],
   ],
   ['shared/patch', ['sandbox']],
-  ['shared/sandbox-ports', ['sandbox', 'terminals', 'mcp']],
   ['shared/webhooks', ['net', 'rpc', 'store']],
   ['shared/conversations', ['engines', 'store']],
   ['shared/proto', ['rpc', 'conversations']],
@@ -51,7 +51,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   // The sandbox service holds no store, keys, limits, conversations or credentials, so their code is not in it either.
   [
     'functions/sandbox',
-    ['sandbox-link', 'sandbox', 'terminals', 'mcp'].concat(
+    ['sandbox-link', 'sandbox-ports', 'sandbox', 'terminals', 'mcp', 'codex-host'].concat(
       ['http.ts', 'node-server.ts', 'process.ts', 'upgrade.ts'].map((file) => `functions/server/${file}`),
     ),
   ],
@@ -77,7 +77,7 @@ const SDK_ADAPTERS =
 /** The sandbox of this machine, and what starts processes with it; everything else uses ports. */
 const SANDBOX = /^shared\/sandbox\/(sandbox|bubblewrap)\.ts$/;
 const SANDBOX_USERS =
-  /^shared\/(sandbox\/|terminals\/|mcp\/local-stdio-servers\.ts|sandbox-ports\/|create-services\.ts)/;
+  /^(shared\/(sandbox|terminals|codex-host|sandbox-ports|mcp\/local-stdio-servers\.ts|create-services\.ts)|functions\/sandbox)(\/|$)/;
 
 /** Files of methods, as the registry lists them: one file per method, and no method imports another. */
 const REGISTRY = 'shared/methods/index.ts';
