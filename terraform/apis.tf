@@ -20,7 +20,8 @@ locals {
     "secretmanager",
     "storage",
     ],
-    var.domain == null ? [] : ["compute"],
+    var.domain == null && var.sandbox_image == null ? [] : ["compute"],
+    var.sandbox_image == null ? [] : ["dns"],
     var.budget == null ? [] : ["billingbudgets"],
   ))
 }

@@ -1,4 +1,4 @@
-# Where images live and who builds them: the functions' buildpack builds and the companion's container.
+# Where images live and who builds them: the functions' buildpack builds and the sandbox service's container.
 
 resource "google_service_account" "build" {
   account_id   = "gateway-build"
@@ -10,7 +10,7 @@ resource "google_artifact_registry_repository" "gateway" {
   repository_id = "gateway"
   location      = var.region
   format        = "DOCKER"
-  description   = "Images of the functions and of the WebSocket companion"
+  description   = "Images of the functions and of the sandbox service"
 
   # Every deployment leaves an image behind. The newest five of each are kept, so that a rollback finds its image.
   cleanup_policy_dry_run = false
@@ -62,7 +62,7 @@ resource "google_project_iam_member" "build_logs" {
   member  = google_service_account.build.member
 }
 
-# The light companion starts from the zip itself: Cloud Run fetches it.
+# The companion starts from the zip itself: Cloud Run fetches it.
 resource "google_storage_bucket_iam_member" "run" {
   bucket = google_storage_bucket.source.name
   role   = "roles/storage.objectViewer"

@@ -1,21 +1,24 @@
-# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. Light form: the bundle's zip on
-# Google's Node.js base image. With `ws_image`: the container with bubblewrap and Codex, which is what workspace methods
-# and the codex engine need.
+# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. The bundle's zip on Google's Node.js
+# base image, without a build. It starts no process: what needs one goes to the sandbox service (sandbox.tf).
 
 locals {
   companion_uses = ["firestore", "keys", "kms", "models"]
   # Not its URL, which only exists once the service does.
   companion_audience = "codex-gateway-ws.${var.project_id}"
-  companion_light    = var.ws_image == null
-  companion_env = merge(local.common_env, {
-    HOST = "0.0.0.0"
-    # Workspaces, gone with the instance. In the image, a directory of the user it runs as; Google's base image has only
-    # /tmp.
-    GATEWAY_DATA_DIR   = local.companion_light ? "/tmp/gateway" : "/var/lib/gateway"
-    COMPANION_AUDIENCE = local.companion_audience
-    COMPANION_CALLER   = google_service_account.function["jsonrpc"].email
-    KMS_KEY            = google_kms_crypto_key.credentials.id
-  })
+  companion_env = merge(
+    local.common_env,
+    {
+      HOST               = "0.0.0.0"
+      GATEWAY_DATA_DIR   = "/tmp/gateway"
+      COMPANION_AUDIENCE = local.companion_audience
+      COMPANION_CALLER   = google_service_account.function["jsonrpc"].email
+      KMS_KEY            = google_kms_crypto_key.credentials.id
+    },
+    var.sandbox_image == null ? {} : {
+      SANDBOX_URL      = google_cloud_run_v2_service.sandbox[0].uri
+      SANDBOX_AUDIENCE = local.sandbox_audience
+    },
+  )
 }
 
 resource "google_service_account" "companion" {
@@ -44,34 +47,41 @@ resource "google_cloud_run_v2_service" "companion" {
     execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
     # The longest Cloud Run allows; the companion itself closes its sockets at 55 minutes, with a hint to come back.
     timeout = "3600s"
-    # Files, terminals and MCP servers are on one instance: by default there is only that one (see the variable
-    # `companion`), and with more a client that keeps the cookie comes back to its own.
+    # Any instance serves any session; where a client's last one was, its turn is still in memory.
     session_affinity = true
     # Sockets count, each as long as it is open; idle ones cost next to nothing.
-    max_instance_request_concurrency = local.companion_light ? 250 : 1000
+    max_instance_request_concurrency = 250
 
     scaling {
       min_instance_count = 0
-      max_instance_count = coalesce(var.companion.max_instances, local.companion_light ? var.scaling.max_instances : 1)
+      max_instance_count = coalesce(var.companion.max_instances, var.scaling.max_instances)
+    }
+
+    # Its way to the sandbox service, which counts as internal only what comes from a network of this project. What has a
+    # public address does not go through it.
+    dynamic "vpc_access" {
+      for_each = var.sandbox_image == null ? [] : ["ws"]
+      content {
+        egress = "PRIVATE_RANGES_ONLY"
+        network_interfaces {
+          network    = google_compute_network.gateway[vpc_access.value].id
+          subnetwork = google_compute_subnetwork.gateway[vpc_access.value].id
+        }
+      }
     }
 
     containers {
       # "scratch" with a base image is how Cloud Run spells a zip without a build.
-      image = local.companion_light ? "scratch" : var.ws_image
-      base_image_uri = (
-        local.companion_light ? "${var.region}-docker.pkg.dev/serverless-runtimes/google-24/runtimes/nodejs24" : null
-      )
-      command = local.companion_light ? ["node"] : null
-      args    = local.companion_light ? ["main.js"] : null
+      image          = "scratch"
+      base_image_uri = "${var.region}-docker.pkg.dev/serverless-runtimes/google-24/runtimes/nodejs24"
+      command        = ["node"]
+      args           = ["main.js"]
 
-      dynamic "source_code" {
-        for_each = local.companion_light ? [google_storage_bucket_object.bundle["companion"]] : []
-        content {
-          cloud_storage_source {
-            bucket     = google_storage_bucket.source.name
-            object     = source_code.value.name
-            generation = source_code.value.generation
-          }
+      source_code {
+        cloud_storage_source {
+          bucket     = google_storage_bucket.source.name
+          object     = google_storage_bucket_object.bundle["companion"].name
+          generation = google_storage_bucket_object.bundle["companion"].generation
         }
       }
 
@@ -80,9 +90,7 @@ resource "google_cloud_run_v2_service" "companion" {
       }
 
       resources {
-        limits = local.companion_light ? { cpu = "1", memory = "512Mi" } : {
-          cpu = tostring(var.companion.cpu), memory = "${var.companion.memory_gib}Gi"
-        }
+        limits = { cpu = "1", memory = "512Mi" }
         # CPU also between requests: a turn continues when its client's socket is cut. An instance is paid for while it
         # lives, which without clients is some 15 minutes.
         cpu_idle          = false

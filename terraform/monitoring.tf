@@ -2,7 +2,7 @@
 # The texts are those the code logs; a test holds them together.
 
 locals {
-  services = sort(concat(keys(local.functions), ["ws"]))
+  services = sort(concat(keys(local.functions), ["ws"], var.sandbox_image == null ? [] : ["sandbox"]))
   gateway_logs = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(
     " OR ", [for name in local.services : "\"${name}\""]
   )})"

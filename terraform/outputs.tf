@@ -54,18 +54,21 @@ output "service_accounts" {
   description = "Account of each deployable."
   value = merge(
     { for name, account in google_service_account.function : name => account.email },
-    { ws = google_service_account.companion.email }
+    { ws = google_service_account.companion.email },
+    { for account in google_service_account.sandbox : "sandbox" => account.email },
   )
 }
 
-output "companion_image_build" {
-  description = "Values that build-companion-image.sh needs."
+output "sandbox_image_build" {
+  description = "Values that build-sandbox-image.sh needs."
   value = {
     project = var.project_id
-    image = (
-      "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.gateway.repository_id}/ws"
-    )
+    image = join("/", [
+      "${var.region}-docker.pkg.dev/${var.project_id}",
+      google_artifact_registry_repository.gateway.repository_id,
+      "sandbox",
+    ])
     account = google_service_account.build.id
-    staging = "gs://${google_storage_bucket.source.name}/ws-image"
+    staging = "gs://${google_storage_bucket.source.name}/sandbox-image"
   }
 }

@@ -39,14 +39,14 @@ resource "google_storage_bucket" "source" {
   # Holds nothing that a build cannot make again.
   force_destroy = true
 
-  # Build contexts of build-companion-image.sh are used once.
+  # Build contexts of build-sandbox-image.sh are used once.
   lifecycle_rule {
     action {
       type = "Delete"
     }
     condition {
       age            = 7
-      matches_prefix = ["ws-image/"]
+      matches_prefix = ["sandbox-image/"]
     }
   }
 

@@ -79,16 +79,83 @@ variable "domain" {
   }
 }
 
-variable "ws_image" {
+variable "sandbox_image" {
   description = <<-EOT
-    Container image of the WebSocket companion, by digest, as build-companion-image.sh prints it: with workspace
-    methods and Codex. Default: the light form, which needs no image and answers those methods with 403.
+    Container image of the sandbox service, by digest, as build-sandbox-image.sh prints it. Default: there is no such
+    service, and commands, terminals, local MCP servers and Codex are answered with 403.
   EOT
   type        = string
   default     = null
   validation {
-    condition     = var.ws_image == null || can(regex("^[a-z0-9.-]+/.+@sha256:[0-9a-f]{64}$", var.ws_image))
-    error_message = "ws_image is an image by digest: REGION-docker.pkg.dev/PROJECT/gateway/ws@sha256:..."
+    condition     = var.sandbox_image == null || can(regex("^[a-z0-9.-]+/.+@sha256:[0-9a-f]{64}$", var.sandbox_image))
+    error_message = "sandbox_image is an image by digest: REGION-docker.pkg.dev/PROJECT/gateway/sandbox@sha256:..."
+  }
+}
+
+variable "sandbox_instances" {
+  description = <<-EOT
+    Most instances of the sandbox service. An owner's files, terminals and MCP servers are on one of them, and Cloud Run
+    cannot route a companion's connection to a given one: leave it at 1, and give the one more cpu and memory.
+  EOT
+  type        = number
+  default     = 1
+  validation {
+    condition = (
+      var.sandbox_instances >= 1 && var.sandbox_instances <= 10 && floor(var.sandbox_instances) == var.sandbox_instances
+    )
+    error_message = "sandbox_instances is a whole number from 1 to 10."
+  }
+}
+
+variable "sandbox_cpu" {
+  description = <<-EOT
+    CPUs of an instance of the sandbox service: all commands that run at a time share them. 2, so that one busy command
+    does not stop the service's own process.
+  EOT
+  type        = number
+  default     = 2
+  validation {
+    condition     = contains([1, 2, 4, 6, 8], var.sandbox_cpu)
+    error_message = "sandbox_cpu is 1, 2, 4, 6 or 8, as Cloud Run allows."
+  }
+}
+
+variable "sandbox_memory_gib" {
+  description = <<-EOT
+    Memory of an instance of the sandbox service in GiB, for processes (a Codex process has 141 MiB) and for all files:
+    the file system of Cloud Run is memory, and the disk limits of workspaces are derived from this number.
+  EOT
+  type        = number
+  default     = 4
+  validation {
+    condition     = var.sandbox_memory_gib >= 1 && var.sandbox_memory_gib <= 4 * var.sandbox_cpu
+    error_message = "sandbox_memory_gib is from 1 to four times sandbox_cpu, as Cloud Run allows."
+  }
+}
+
+variable "sandbox_egress" {
+  description = <<-EOT
+    Open the internet to the sandbox service, for MCP servers registered with "network": true. Everything else in it
+    still has no network; but what breaks out of its sandbox then has one, too.
+  EOT
+  type        = bool
+  default     = false
+}
+
+variable "ws_image" {
+  description = <<-EOT
+    No longer used: the image of the companion of earlier releases. The companion needs none; what ran in it is
+    sandbox_image now (terraform/README.md, upgrade). Ignored beside sandbox_image.
+  EOT
+  type        = string
+  default     = null
+  validation {
+    condition     = var.ws_image == null || var.sandbox_image != null
+    error_message = <<-EOT
+      ws_image was the companion's image, which has become the sandbox service: run `npm run build` and
+      terraform/build-sandbox-image.sh, put the sandbox_image line that it prints in the place of ws_image, and plan
+      again. Without either, commands, terminals, local MCP servers and Codex are answered with 403.
+    EOT
   }
 }
 
@@ -298,15 +365,13 @@ variable "scaling" {
 
 variable "companion" {
   description = <<-EOT
-    Size of the WebSocket companion with ws_image. max_instances is 1 unless you say otherwise: a key's files,
-    terminals and MCP servers live in one instance, and Cloud Run cannot route a forwarded call to a given instance.
-    With more of them a call can meet an instance that knows nothing of what the last one did, so give the one more
-    cpu and memory first. Without ws_image it holds nothing, and max_instances is that of scaling.
+    Instances of the WebSocket companion. max_instances is that of scaling unless given. (cpu and memory_gib were the
+    size of the container with the workspaces, which is the sandbox service now.)
   EOT
   type = object({
     max_instances = optional(number)
-    cpu           = optional(number, 2)
-    memory_gib    = optional(number, 2)
+    cpu           = optional(number)
+    memory_gib    = optional(number)
   })
   default = {}
   validation {
@@ -316,10 +381,8 @@ variable "companion" {
     error_message = "companion.max_instances is 1 to 1000."
   }
   validation {
-    condition = contains(
-      [1, 2, 4, 6, 8], var.companion.cpu
-    ) && var.companion.memory_gib >= 1 && var.companion.memory_gib <= 4 * var.companion.cpu
-    error_message = "companion: cpu is 1, 2, 4, 6 or 8, memory_gib from 1 to four times that, as Cloud Run allows."
+    condition     = var.companion.cpu == null && var.companion.memory_gib == null
+    error_message = "companion.cpu and companion.memory_gib are sandbox_cpu and sandbox_memory_gib now: rename them."
   }
 }
 
@@ -353,6 +416,7 @@ variable "budget" {
 variable "bundle_dir" {
   description = <<-EOT
     Where `npm run build` wrote the bundles, relative to this folder: functions/ and companion/ in it are deployed.
+    (build-sandbox-image.sh builds from ../dist/sandbox.)
   EOT
   type        = string
   default     = "../dist"

@@ -9,8 +9,8 @@ project_id = "my-project"
 # After `gcloud secrets versions add anthropic-api-key --data-file=-`:
 # secret_environment = { ANTHROPIC_API_KEY = "1" }
 
-# After terraform/build-companion-image.sh:
-# ws_image = "us-central1-docker.pkg.dev/my-project/gateway/ws@sha256:..."
+# After terraform/build-sandbox-image.sh:
+# sandbox_image = "us-central1-docker.pkg.dev/my-project/gateway/sandbox@sha256:..."
 
 # subscribers = {
 #   releases = { endpoint = "https://hooks.example.com/releases", events = ["deployment.*"] }

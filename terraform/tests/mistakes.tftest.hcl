@@ -27,7 +27,9 @@ run "each_is_refused" {
     invokers = ["allUsers"]
     domain   = "https://gateway.example.com"
     # A tag can be moved to another image.
-    ws_image           = "us-central1-docker.pkg.dev/gateway-test/gateway/ws:latest"
+    sandbox_image      = "us-central1-docker.pkg.dev/gateway-test/gateway/sandbox:latest"
+    sandbox_instances  = 0
+    sandbox_cpu        = 3
     limits             = "100 per minute"
     model              = "claude"
     allowed_origins    = ["https://app.example.com/path"]
@@ -38,7 +40,7 @@ run "each_is_refused" {
       breakout = { endpoint = "https://a.example.com", events = ["x\" OR attributes.event != \""] }
     }
     scaling     = { min_instances = 5, max_instances = 2 }
-    companion   = { max_instances = 0, cpu = 3 }
+    companion   = { max_instances = 0 }
     alert_email = "nobody"
     budget      = { billing_account = "mine", amount = 1 }
   }
@@ -48,7 +50,9 @@ run "each_is_refused" {
     var.region,
     var.invokers,
     var.domain,
-    var.ws_image,
+    var.sandbox_image,
+    var.sandbox_instances,
+    var.sandbox_cpu,
     var.limits,
     var.model,
     var.allowed_origins,
@@ -69,6 +73,7 @@ run "what_only_the_cloud_or_the_gateway_would_find_is_refused" {
     project_id         = "gateway-test"
     bundle_dir         = "tests/bundle"
     firestore_location = "not a place"
+    sandbox_memory_gib = 64
     limits             = "100/minute,200/minute"
     model              = "nobody/nothing"
     subscribers = {
@@ -79,8 +84,25 @@ run "what_only_the_cloud_or_the_gateway_would_find_is_refused" {
 
   expect_failures = [
     var.firestore_location,
+    var.sandbox_memory_gib,
     var.limits,
     var.model,
     var.subscribers,
+  ]
+}
+
+run "settings_of_an_earlier_release_are_refused_where_they_would_have_no_effect" {
+  command = plan
+
+  variables {
+    project_id = "gateway-test"
+    bundle_dir = "tests/bundle"
+    ws_image   = "us-central1-docker.pkg.dev/gateway-test/gateway/ws@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    companion  = { cpu = 4, memory_gib = 8 }
+  }
+
+  expect_failures = [
+    var.ws_image,
+    var.companion,
   ]
 }

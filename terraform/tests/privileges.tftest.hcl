@@ -43,6 +43,11 @@ override_resource {
   values          = { member = "ws", email = "ws" }
 }
 override_resource {
+  target          = google_service_account.sandbox[0]
+  override_during = plan
+  values          = { member = "sandbox", email = "sandbox" }
+}
+override_resource {
   target          = google_service_account.build
   override_during = plan
   values          = { member = "build", email = "build" }
@@ -99,9 +104,10 @@ override_resource {
 }
 
 variables {
-  project_id  = "gateway-test"
-  bundle_dir  = "tests/bundle"
-  subscribers = { audit = { service_account = "audit@gateway-test.iam.gserviceaccount.com" } }
+  project_id    = "gateway-test"
+  bundle_dir    = "tests/bundle"
+  sandbox_image = "us-central1-docker.pkg.dev/gateway-test/gateway/sandbox@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  subscribers   = { audit = { service_account = "audit@gateway-test.iam.gserviceaccount.com" } }
 }
 
 run "least_privilege" {
@@ -118,8 +124,9 @@ run "least_privilege" {
       [for grant in concat(values(google_pubsub_topic_iam_member.publisher), [google_pubsub_topic_iam_member.dead_letters]) : "${grant.member} ${grant.role} ${grant.topic}"],
       [for grant in concat(values(google_pubsub_subscription_iam_member.puller), values(google_pubsub_subscription_iam_member.dead_letters)) : "${grant.member} ${grant.role} ${grant.subscription}"],
       [for grant in [google_service_account_iam_member.push_token] : "${grant.member} ${grant.role} push"],
+      [for grant in google_cloud_run_v2_service_iam_member.sandbox_invoker : "${grant.member} ${grant.role} ${grant.name}"],
       )) == toset([
-      # Nothing at all for health, push and sweeper.
+      # Nothing at all for health, push, sweeper and sandbox.
       "build roles/artifactregistry.writer gateway",
       "build roles/logging.logWriter project",
       "build roles/storage.objectViewer gateway-test-gateway-source",
@@ -145,6 +152,7 @@ run "least_privilege" {
       "webhook roles/secretmanager.viewer gateway-api-key",
       "ws gatewayModelCaller project",
       "ws roles/cloudkms.cryptoKeyEncrypterDecrypter credentials",
+      "ws roles/run.invoker sandbox",
       "ws roles/datastore.user project if resource.name == \"projects/gateway-test/databases/(default)\"",
       "ws roles/secretmanager.secretAccessor anthropic-api-key",
       "ws roles/secretmanager.secretAccessor gateway-api-key",
@@ -157,7 +165,7 @@ run "least_privilege" {
   assert {
     condition = { for name, function in google_cloudfunctions2_function.function : name => function.service_config[0].service_account_email } == {
       health = "health", jsonrpc = "jsonrpc", webhook = "webhook", deployments = "deployments"
-    } && google_cloud_run_v2_service.companion.template[0].service_account == "ws"
+    } && google_cloud_run_v2_service.companion.template[0].service_account == "ws" && google_cloud_run_v2_service.sandbox[0].template[0].service_account == "sandbox"
     error_message = "Each deployable runs as its own account."
   }
 

@@ -31,8 +31,6 @@ it('runs as a user without rights, who owns the one directory for workspaces, ou
   expect(instructions.findIndex((line) => line.startsWith('USER'))).toBeGreaterThan(
     instructions.findLastIndex((line) => line.startsWith('RUN')),
   );
-  // Cloud Run is told the same.
-  expect(read('terraform/companion.tf')).toContain(`"${directory}"`);
 });
 
 it('runs the Node.js of the development dependencies', () => {

@@ -71,6 +71,6 @@ it('keeps secret values out of plan and state', () => {
 });
 
 it('starts the companion from the file that the build makes', () => {
-  const [file] = matches(read('terraform/companion.tf'), /args\s+= local\.companion_light \? \["([^"]+)"\]/g);
+  const [file] = matches(read('terraform/companion.tf'), /args\s+= \["([^"]+)"\]/g);
   expect(read('functions/build/main.ts')).toContain(`start: 'node ${file}'`);
 });

@@ -1,4 +1,4 @@
-# What runs and how: the companion without and with workspace methods, the functions' form, the bundle's name.
+# What runs and how: the companion, the functions' form, the bundle's name. The sandbox service is in sandbox.tftest.hcl.
 
 mock_provider "google" {
   override_during = plan
@@ -35,7 +35,7 @@ override_resource {
   values          = { id = "credentials" }
 }
 
-run "light" {
+run "without_a_sandbox_service" {
   command = plan
 
   variables {
@@ -44,7 +44,7 @@ run "light" {
 
   assert {
     condition     = google_cloud_run_v2_service.companion.template[0].containers[0].image == "scratch" && endswith(google_cloud_run_v2_service.companion.template[0].containers[0].base_image_uri, "/runtimes/nodejs24")
-    error_message = "The light form is a zip on Google's Node.js image."
+    error_message = "The companion is a zip on Google's Node.js image."
   }
   assert {
     condition     = google_cloud_run_v2_service.companion.template[0].containers[0].source_code[0].cloud_storage_source[0].object == google_storage_bucket_object.bundle["companion"].name
@@ -68,15 +68,26 @@ run "light" {
     condition = alltrue([
       google_cloud_run_v2_service.companion.template[0].timeout == "3600s",
       google_cloud_run_v2_service.companion.template[0].session_affinity,
-      google_cloud_run_v2_service.companion.template[0].execution_environment == "EXECUTION_ENVIRONMENT_GEN2",
       !google_cloud_run_v2_service.companion.template[0].containers[0].resources[0].cpu_idle,
       !google_cloud_run_v2_service.companion.deletion_protection,
     ])
-    error_message = "Sockets live an hour, stay on their instance, turns outlive them, and namespaces work."
+    error_message = "Sockets live an hour, stay on their instance, and turns outlive them."
   }
   assert {
     condition     = google_cloud_run_v2_service.companion.template[0].scaling[0].max_instance_count == 30
-    error_message = "What holds nothing scales as the functions do."
+    error_message = "The companion scales as the functions do."
+  }
+
+  assert {
+    condition = alltrue([
+      length(google_cloud_run_v2_service.sandbox) == 0,
+      length(google_compute_network.gateway) == 0,
+      length(google_monitoring_alert_policy.sandbox) == 0,
+      length(google_cloud_run_v2_service.companion.template[0].vpc_access) == 0,
+      length([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env if startswith(env.name, "SANDBOX_")]) == 0,
+      length(setintersection(keys(google_project_service.api), ["compute", "dns"])) == 0,
+    ])
+    error_message = "Without an image there is no service, no network and no alert for it."
   }
 
   assert {
@@ -117,41 +128,21 @@ run "light" {
   }
 }
 
-run "workspace" {
+run "erasable" {
   command = plan
 
   variables {
     deletion_protection = false
-    ws_image            = "us-central1-docker.pkg.dev/gateway-test/gateway/ws@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-  }
-
-  assert {
-    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].image == var.ws_image && length(google_cloud_run_v2_service.companion.template[0].containers[0].source_code) == 0
-    error_message = "With an image the container runs, and nothing is laid over it."
-  }
-  assert {
-    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].resources[0].limits["memory"] == "2Gi"
-    error_message = "Commands and Codex have room."
-  }
-  assert {
-    condition = alltrue([
-      google_cloud_run_v2_service.companion.template[0].scaling[0].max_instance_count == 1,
-      google_cloud_run_v2_service.companion.template[0].session_affinity,
-      google_cloud_run_v2_service.companion.template[0].max_instance_request_concurrency == 1000,
-    ])
-    error_message = <<-EOT
-      A forwarded call meets the instance that has the key's files, terminals and MCP servers, because there is
-      one.
-    EOT
-  }
-  assert {
-    condition     = one([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value if env.name == "GATEWAY_DATA_DIR"]) == "/var/lib/gateway"
-    error_message = "Workspaces are in the directory that the image made for them."
+    companion           = { max_instances = 3 }
   }
 
   assert {
     condition     = google_firestore_database.gateway.delete_protection_state == "DELETE_PROTECTION_DISABLED" && google_firestore_database.gateway.deletion_policy == "DELETE"
     error_message = "With deletion_protection = false destroy erases the database."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.companion.template[0].scaling[0].max_instance_count == 3
+    error_message = "The companion's own number of instances counts."
   }
 }
 

@@ -1,0 +1,87 @@
+# The two networks around the sandbox service, only with `sandbox_image`. Nothing is in them but Cloud Run's own addresses,
+# they are not connected to each other, and one destination is open: Google's own services, at the addresses of
+# private.googleapis.com, which are not routed on the internet.
+#   ws       the companion's way to the sandbox service, which answers to networks of this project only; everything else
+#            the companion calls leaves as before
+#   sandbox  all that the sandbox service sends: it may fetch the certificates with which it checks the companion's token
+
+locals {
+  # Cloud Run takes up to four addresses for an instance during a deployment.
+  gateway_networks = var.sandbox_image == null ? {} : { ws = "10.0.0.0/20", sandbox = "10.0.0.0/26" }
+  # https://cloud.google.com/vpc/docs/configure-private-google-access
+  google_services = "199.36.153.8/30"
+  # The names that lead there. The sandbox service can resolve no other name: queries are a way out, too.
+  gateway_zones = var.sandbox_image == null ? {} : {
+    ws = {
+      zone = "${trimprefix(google_cloud_run_v2_service.sandbox[0].uri, "https://")}."
+      name = "${trimprefix(google_cloud_run_v2_service.sandbox[0].uri, "https://")}."
+    }
+    sandbox = { zone = ".", name = "www.googleapis.com." }
+  }
+}
+
+resource "google_compute_network" "gateway" {
+  for_each                = local.gateway_networks
+  name                    = "gateway-${each.key}"
+  description             = "Codex Gateway: only the addresses of the Cloud Run service ${each.key}"
+  auto_create_subnetworks = false
+  depends_on              = [time_sleep.apis]
+}
+
+resource "google_compute_subnetwork" "gateway" {
+  for_each                 = local.gateway_networks
+  name                     = "gateway-${each.key}"
+  region                   = var.region
+  network                  = google_compute_network.gateway[each.key].id
+  ip_cidr_range            = each.value
+  private_ip_google_access = true
+}
+
+resource "google_compute_firewall" "closed" {
+  for_each           = local.gateway_networks
+  name               = "gateway-${each.key}-closed"
+  description        = "Nothing leaves this network"
+  network            = google_compute_network.gateway[each.key].id
+  direction          = "EGRESS"
+  priority           = 65000
+  destination_ranges = ["0.0.0.0/0"]
+  deny {
+    protocol = "all"
+  }
+}
+
+resource "google_compute_firewall" "google_services" {
+  for_each           = local.gateway_networks
+  name               = "gateway-${each.key}-google"
+  description        = "Except to Google's own services"
+  network            = google_compute_network.gateway[each.key].id
+  direction          = "EGRESS"
+  priority           = 1000
+  destination_ranges = [local.google_services]
+  allow {
+    protocol = "tcp"
+    ports    = ["443"]
+  }
+}
+
+resource "google_dns_managed_zone" "gateway" {
+  for_each    = local.gateway_zones
+  name        = "gateway-${each.key}"
+  description = "Codex Gateway: names that lead to Google's own services"
+  dns_name    = each.value.zone
+  visibility  = "private"
+  private_visibility_config {
+    networks {
+      network_url = google_compute_network.gateway[each.key].id
+    }
+  }
+}
+
+resource "google_dns_record_set" "gateway" {
+  for_each     = local.gateway_zones
+  managed_zone = google_dns_managed_zone.gateway[each.key].name
+  name         = each.value.name
+  type         = "A"
+  ttl          = 300
+  rrdatas      = [for host in range(4) : cidrhost(local.google_services, host)]
+}
