@@ -1,7 +1,7 @@
 // What the npm scripts start. Plain JavaScript for every Node since 18: a version that cannot run the TypeScript of
 // this project ends here, with one line, and not with the stack of a module loader.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-const PROGRAMS = ['local', 'cli'];
+const PROGRAMS = ['local', 'sandbox', 'cli'];
 const PARENT_CHECK_MS = 250;
 
 if (major < 22 || (major === 22 && minor < 18)) {

@@ -25,6 +25,7 @@ import { createLocalPorts } from './sandbox-ports/local.ts';
 import type { SandboxPorts } from './sandbox-ports/ports.ts';
 import type { Services } from './services.ts';
 import type { Store } from './store/store.ts';
+import type { TerminalEnding } from './terminals/terminals.ts';
 import { applyDeploymentEvent } from './webhooks/deployments.ts';
 import type { EventBus } from './webhooks/event.ts';
 
@@ -39,7 +40,7 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   const parts = { config, log, clock };
   const [store, keys] = await Promise.all([overrides.store ?? createStore(parts), overrides.keys ?? createKeys(parts)]);
   const bus = overrides.bus ?? (await createBus(parts, store));
-  const ports = createSandboxPorts(parts, overrides.sandbox);
+  const ports = await createSandboxPorts(parts, overrides.sandbox);
   const codex = {
     launcher: ports.launcher,
     state: createRollouts(store, clock),
@@ -99,15 +100,16 @@ export async function createServices(config: Config, overrides: Overrides = {}):
 type Parts = Pick<Services, 'config' | 'log' | 'clock'>;
 
 /** `given`: on this sandbox. */
-function createSandboxPorts({ config, log }: Parts, given: Sandbox | undefined): SandboxPorts {
-  const { dataDir, searchPath, mcpServers: servers } = config;
+async function createSandboxPorts({ config, log }: Parts, given: Sandbox | undefined): Promise<SandboxPorts> {
+  const { dataDir, searchPath, mcpServers: servers, sandbox: address } = config;
+  const onTerminalEnded = ({ owner, requestId, argv, exitCode, durationMs }: TerminalEnding): void =>
+    auditCommand(log, { requestId, keyId: owner, method: 'interactive.start', argv, exitCode, durationMs });
+  if (address !== undefined && given === undefined) {
+    const { createRemotePorts } = await import('./sandbox-link/client/remote-ports.ts');
+    return createRemotePorts({ address, log, onTerminalEnded });
+  }
   const sandbox = given ?? createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
-  return createLocalPorts({
-    sandbox,
-    servers,
-    onTerminalEnded: ({ owner, requestId, argv, exitCode, durationMs }) =>
-      auditCommand(log, { requestId, keyId: owner, method: 'interactive.start', argv, exitCode, durationMs }),
-  });
+  return createLocalPorts({ sandbox, servers, onTerminalEnded });
 }
 
 async function createStore({ config, clock }: Parts): Promise<Store> {

@@ -1,6 +1,7 @@
 // Builds what is deployed: one ESM bundle for all Google Cloud Functions, split into chunks so that a function loads
-// only what it uses, and one for the companion; each with a package.json of its own. Same input, same bytes. The
-// functions' refuses native addons, Codex and everything of the companion or the local server.
+// only what it uses, one for the companion and one for the sandbox service; each with a package.json of its own. Same
+// input, same bytes. The functions' refuses native addons, Codex and everything of the companion or the local server;
+// the sandbox's everything that holds credentials or documents.
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
@@ -12,7 +13,13 @@ import { bundleConsole } from '../console/bundle.ts';
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
 /** What must never reach a function: processes, native code, the other deployables. */
-const FORBIDDEN = [/@openai\/codex/, /node-pty/, /\.node$/, /^functions\/(companion|local|console)\//, /^test\//];
+const FORBIDDEN = [
+  /@openai\/codex/,
+  /node-pty/,
+  /\.node$/,
+  /^functions\/(companion|sandbox|local|console)\//,
+  /^test\//,
+];
 
 /**
  * CommonJS dependencies expect these names. The Google SDKs are bundled too: loading them costs the same either way,
@@ -28,8 +35,7 @@ const require = gatewayCreateRequire(import.meta.url), __filename = import.meta.
  */
 export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions')): Promise<Metafile> {
   const metafile = await bundle(outdir, { index: 'functions/index.ts' }, ['@google-cloud/functions-framework']);
-  const forbidden = Object.keys(metafile.inputs).filter((file) => FORBIDDEN.some((pattern) => pattern.test(file)));
-  if (forbidden.length > 0) throw new Error(`not for a function: ${forbidden.join(', ')}`);
+  refuse(metafile, FORBIDDEN, 'a function');
   const pinned = await pinnedDependencies(['@google-cloud/functions-framework']);
   await writeManifest(outdir, 'functions', {
     main: 'index.js',
@@ -40,21 +46,47 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
 }
 
 /**
- * What the companion cannot carry in its bundle: installed in its image, at the versions pinned here, where
- * package.json has them.
+ * What a program that starts processes cannot carry in its bundle: installed in its image, at the versions pinned here,
+ * where package.json has them.
  */
-const COMPANION_EXTERNAL = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
+const IMAGE_EXTERNAL = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
 
 /** The companion: one program, `main.js`, and what its container image is made of. */
 export async function buildCompanion(outdir = path.join(ROOT, 'dist/companion')): Promise<Metafile> {
-  const metafile = await bundle(outdir, { main: 'functions/companion/main.ts' }, COMPANION_EXTERNAL);
-  const pinned = await pinnedDependencies(COMPANION_EXTERNAL);
+  const metafile = await bundle(outdir, { main: 'functions/companion/main.ts' }, IMAGE_EXTERNAL);
+  const pinned = await pinnedDependencies(IMAGE_EXTERNAL);
   await writeManifest(outdir, 'companion', {
     scripts: { start: 'node main.js' },
     dependencies: { ...pinned, '@openai/codex': CODEX_VERSION },
   });
   await copyFile(path.join(ROOT, 'functions/companion/Containerfile'), path.join(outdir, 'Dockerfile'));
   return metafile;
+}
+
+/** What must never reach the sandbox service, where untrusted programs run: credentials, documents of callers. */
+const FORBIDDEN_IN_SANDBOX = [
+  /^shared\/(store|rate-limit|conversations|engines|webhooks|methods|forward|client|proto)\//,
+  /^shared\/(auth\/(?!oidc\.ts)|services\.ts|create-services\.ts|gateway\.ts|config\/config\.ts)/,
+  /^functions\/(?!sandbox\/|server\/)/,
+  /@google-cloud|google-gax|@ai-sdk/,
+];
+
+/** The sandbox service: one program, `main.js`, and what its container image is made of. */
+export async function buildSandbox(outdir = path.join(ROOT, 'dist/sandbox')): Promise<Metafile> {
+  const metafile = await bundle(outdir, { main: 'functions/sandbox/main.ts' }, IMAGE_EXTERNAL);
+  refuse(metafile, FORBIDDEN_IN_SANDBOX, 'the sandbox service');
+  const pinned = await pinnedDependencies(IMAGE_EXTERNAL);
+  await writeManifest(outdir, 'sandbox', {
+    scripts: { start: 'node main.js' },
+    dependencies: { ...pinned, '@openai/codex': CODEX_VERSION },
+  });
+  await copyFile(path.join(ROOT, 'functions/sandbox/Containerfile'), path.join(outdir, 'Dockerfile'));
+  return metafile;
+}
+
+function refuse({ inputs }: Metafile, patterns: readonly RegExp[], place: string): void {
+  const forbidden = Object.keys(inputs).filter((file) => patterns.some((pattern) => pattern.test(file)));
+  if (forbidden.length > 0) throw new Error(`not for ${place}: ${forbidden.join(', ')}`);
 }
 
 async function bundle(outdir: string, entryPoints: Record<string, string>, external: string[]): Promise<Metafile> {
@@ -179,11 +211,12 @@ function readManifest(json: unknown): Manifest {
 }
 
 if (import.meta.main) {
-  // Directories of the functions, the companion and the console: with one only the functions, with none all under
-  // dist/. After them the console's WebSocket, `wss://...`, where it is not on the console's own origin.
+  // Directories of the functions, the companion and the console: with one only the functions, with none all, and the
+  // sandbox service, under dist/. After them the console's WebSocket, `wss://...`, where it is not on the console's own origin.
   const [, , functions, companion, page, socketUrl] = process.argv;
   report('functions', await buildFunctions(functions));
   if (functions === undefined || companion !== undefined) report('companion', await buildCompanion(companion));
+  if (functions === undefined) report('sandbox', await buildSandbox());
   if (functions === undefined || page !== undefined) await buildConsole(page, socketUrl);
   // The npm package of the client: deployed nowhere, so only with all of them.
   if (functions === undefined) report('client', await (await import('../cli/build.ts')).buildClient());

@@ -5,6 +5,7 @@ import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
+import { sandboxUnavailable } from '../../shared/sandbox/commands.ts';
 import type { Services } from '../../shared/services.ts';
 import {
   type HttpHandler,
@@ -77,11 +78,17 @@ function isVerbose(query: URLSearchParams): boolean {
 }
 
 /** Every dependency at once, each with its own deadline. */
-async function check({ store, bus, keys }: Services): Promise<Record<string, Check>> {
+async function check({ config, store, bus, keys, commands }: Services): Promise<Record<string, Check>> {
   const probes: Record<string, (signal: AbortSignal) => Promise<void>> = {
     store: (signal) => store.ping({ signal }),
     bus: (signal) => bus.ping({ signal }),
     keys: (signal) => keys.ping({ signal }),
+    ...(config.sandbox !== undefined && {
+      sandbox: async () => {
+        const state = await commands.available();
+        if (!state.ok) throw sandboxUnavailable(state);
+      },
+    }),
   };
   const results = await Promise.all(
     Object.entries(probes).map(async ([name, probe]): Promise<[string, Check]> => {

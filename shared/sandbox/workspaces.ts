@@ -2,22 +2,19 @@
 // Keys share no file.
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
-import { chmod, chown, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { dataDirectoryGone, RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { HOME } from './commands.ts';
 import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
+import { createUids, giveTo } from './uids.ts';
 
 /** Uid inside every sandbox; it has no rights outside. */
 export const UID_INSIDE = 1000;
 
-/**
- * A gateway that runs as root gives each key a uid of its own from this range: the kernel counts processes per uid, and
- * never root's.
- */
-const UID_BASE = 20_000;
-const UID_SPAN = 40_000;
+/** Names of the keys' directories: what else is beside them is not a key's. */
+const DIRECTORY = /^[\da-f]{32}$/;
 
 export interface Workspace {
   /** Directories of the machine. */
@@ -69,6 +66,7 @@ const OPEN_MAX = 1000;
 export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
   const known = new Map<string, Promise<Workspace>>();
   const base = resolve(root);
+  const uids = createUids(base, DIRECTORY);
   let etc: Promise<string> | undefined;
   let firstInode: number | undefined;
 
@@ -107,8 +105,9 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
       throw error;
     });
     const digest = createHash('sha256').update(keyId).digest();
-    const uid = isRoot ? UID_BASE + (digest.readUInt32BE(0) % UID_SPAN) : undefined;
-    const directory = join(base, digest.toString('hex').slice(0, 32));
+    const name = digest.toString('hex').slice(0, 32);
+    const uid = isRoot ? await uids.of(name, digest.readUInt32BE(0)) : undefined;
+    const directory = join(base, name);
     const workspace = { home: join(directory, 'home'), tmp: join(directory, 'tmp'), etc: await etc, uid };
     firstInode ??= statSync(base).ino;
     await makeDirectory(directory, 0o700);
@@ -116,7 +115,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     if (uid !== undefined) await chmod(directory, 0o711);
     for (const path of [workspace.home, workspace.tmp]) {
       await makeDirectory(path, 0o700);
-      if (uid !== undefined) await chown(path, uid, uid);
+      if (uid !== undefined) await giveTo(uid, path);
     }
     return workspace;
   }

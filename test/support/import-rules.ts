@@ -51,7 +51,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   // The sandbox service holds no store, keys, limits, conversations or credentials, so their code is not in it either.
   [
     'functions/sandbox',
-    ['sandbox-link', 'sandbox-ports', 'sandbox', 'terminals', 'mcp', 'codex-host'].concat(
+    ['sandbox-link', 'sandbox-ports', 'sandbox', 'terminals', 'mcp', 'codex-host', 'auth/oidc.ts'].concat(
       ['http.ts', 'node-server.ts', 'process.ts', 'upgrade.ts'].map((file) => `functions/server/${file}`),
     ),
   ],

@@ -1,0 +1,38 @@
+// The sandbox service: where processes of callers run when the gateway has SANDBOX_URL. Holds no store, no key of a caller
+// and no credential of a provider.
+import { trimEnvironment } from '../../shared/config/environment.ts';
+import { loadSandboxConfig } from '../../shared/config/sandbox-service.ts';
+import { createLogger } from '../../shared/log.ts';
+import { runProgram, toUrl } from '../server/process.ts';
+import { createSandboxServer } from './server.ts';
+
+await runProgram(async () => {
+  const config = loadSandboxConfig(trimEnvironment(process.env));
+  const log = createLogger({ format: config.logFormat });
+  for (const warning of config.warnings) log.warn(warning);
+  const { http, links, ports } = createSandboxServer(config, log);
+  return {
+    log,
+    server: http,
+    host: config.host,
+    port: config.port,
+    announce(port) {
+      log.flush();
+      process.stdout.write(`sandbox ready at ${toUrl(config.host, port)}\n`);
+    },
+    warm() {
+      // The self-test is made now, not at the cost of the first caller.
+      void ports.commands.available().then((state) => {
+        if (!state.ok) log.warn(`no command can run here: ${state.reason}; ${state.hint}`);
+        else if (state.warning !== undefined) log.warn(state.warning);
+      });
+    },
+    async stop() {
+      const closed = new Promise<void>((resolve) => http.close(() => resolve()));
+      await links.close('the service is stopping');
+      await ports.close();
+      http.closeAllConnections();
+      await closed;
+    },
+  };
+});

@@ -1,0 +1,83 @@
+// The HTTP server of the sandbox service: links at their path for the gateway, `GET /health`, and nothing else.
+import type { Duplex } from 'node:stream';
+import type { OidcOptions } from '../../shared/auth/oidc.ts';
+import type { SandboxServiceConfig } from '../../shared/config/sandbox-service.ts';
+import { RpcError, toRpcError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/log.ts';
+import { PATHS } from '../../shared/protocol.ts';
+import { createBubblewrapSandbox, workspacesOf } from '../../shared/sandbox/bubblewrap.ts';
+import { createCallerCheck } from '../../shared/sandbox-link/auth.ts';
+import type { LinkTimes } from '../../shared/sandbox-link/link/link.ts';
+import { createLinkServer, type LinkServer } from '../../shared/sandbox-link/link/link-server.ts';
+import { createLinkHandlers } from '../../shared/sandbox-link/server/handlers.ts';
+import { createLocalPorts } from '../../shared/sandbox-ports/local.ts';
+import type { SandboxPorts } from '../../shared/sandbox-ports/ports.ts';
+import { type HttpHandler, pathOf, requestIdOf, sendError, sendJson } from '../server/http.ts';
+import { createHttpServer, type HttpServer } from '../server/node-server.ts';
+
+export interface SandboxServer {
+  /** Not listening yet. */
+  readonly http: HttpServer;
+  readonly links: LinkServer;
+  readonly ports: SandboxPorts;
+}
+
+export interface SandboxServerOptions extends OidcOptions {
+  readonly bootId?: string;
+  /** Instead of those of this machine. */
+  readonly ports?: SandboxPorts;
+  readonly times?: Partial<LinkTimes>;
+}
+
+export function createSandboxServer(
+  config: SandboxServiceConfig,
+  log: Logger,
+  options: SandboxServerOptions = {},
+): SandboxServer {
+  const ports =
+    options.ports ??
+    createPorts(config, ({ owner, sessionId, exitCode, durationMs }) => {
+      const params = { owner, session: sessionId, exit_code: exitCode, duration_ms: durationMs };
+      for (const link of links.links) link.notify('terminal.ended', params);
+    });
+  const check = createCallerCheck(config.admission, options);
+  const links = createLinkServer({
+    handlers: createLinkHandlers(ports),
+    log,
+    authorize: async ({ headers }, signal) => {
+      try {
+        await check(headers, { signal });
+        return true;
+      } catch (error) {
+        if (error instanceof RpcError && error.reason === 'unauthorized') return false;
+        throw error;
+      }
+    },
+    sandbox: { bootId: options.bootId ?? crypto.randomUUID(), startedAtMs: Date.now() },
+    ...(options.times !== undefined && { times: options.times }),
+  });
+  const http = createHttpServer(answer);
+  http.on('upgrade', (req, stream: Duplex, head: Buffer) => links.handleUpgrade(req, stream, head));
+  return { http, links, ports };
+}
+
+const answer: HttpHandler = (req, res) => {
+  try {
+    if (pathOf(req) !== PATHS.health)
+      throw new RpcError('not_found', { message: `Not found: ${PATHS.health} is here` });
+    if (req.method !== 'GET' && req.method !== 'HEAD') {
+      throw new RpcError('method_not_allowed', { data: { allow: 'GET, HEAD' } });
+    }
+    sendJson(res, 200, { status: 'healthy' });
+  } catch (error) {
+    sendError(res, toRpcError(error), requestIdOf(req));
+  }
+};
+
+function createPorts(
+  { dataDir, searchPath, servers }: SandboxServiceConfig,
+  onTerminalEnded: Parameters<typeof createLocalPorts>[0]['onTerminalEnded'],
+): SandboxPorts {
+  const sandbox = createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
+  return createLocalPorts({ sandbox, servers, onTerminalEnded });
+}

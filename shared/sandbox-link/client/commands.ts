@@ -1,0 +1,89 @@
+// The Commands port over a link: the command runs in the sandbox service, its output arrives on streams.
+import { randomUUID } from 'node:crypto';
+import { bounded } from '../../async.ts';
+import { RpcError } from '../../errors.ts';
+import type { Command, Commands, RunOptions, RunResult } from '../../sandbox/commands.ts';
+import type { Link } from '../link/link.ts';
+import type { LinkKeeper } from '../link/link-keeper.ts';
+import { Availability, RunAnswer } from '../messages.ts';
+import { readAll } from '../streams.ts';
+import { call, openLink } from './calls.ts';
+import { broken, lost } from './failures.ts';
+
+const AVAILABLE_MS = 5_000;
+/** Beyond its own time limit, a command waits for a slot, is ended in steps, and its output is on the way. */
+const REST_MS = 40_000;
+const WHAT = 'The command';
+
+export function createRemoteCommands(keeper: LinkKeeper): Commands {
+  return {
+    async available() {
+      try {
+        return await bounded({ timeoutMs: AVAILABLE_MS }, async ({ signal }) => {
+          const link = await openLink(keeper, signal);
+          return call(link, 'sandbox.available', {}, { answer: Availability, what: WHAT, signal });
+        });
+      } catch {
+        return {
+          ok: false,
+          reason: 'the sandbox service cannot be reached',
+          hint: 'its operator has to start it, at the address in SANDBOX_URL',
+        };
+      }
+    },
+
+    async run(command, options) {
+      options.signal.throwIfAborted();
+      const link = await openLink(keeper, options.signal);
+      const timeoutMs = options.timeoutMs + REST_MS;
+      const toTimeout = (): RpcError => lost(WHAT, new Error(`no answer within ${timeoutMs} ms`));
+      return bounded({ signal: options.signal, timeoutMs, toTimeout }, ({ signal }) =>
+        runOver(link, command, { ...options, signal }),
+      );
+    },
+  };
+}
+
+async function runOver(link: Link, { keyId, ...spec }: Command, options: RunOptions): Promise<RunResult> {
+  const { timeoutMs, stdin, outputBytesMax, onOutput } = options;
+  const streams = { spec: link.openStream(), io: link.openStream(), errors: link.openStream() };
+  const failed = new AbortController();
+  const signal = AbortSignal.any([options.signal, failed.signal]);
+  const read = (stream: 'stdout' | 'stderr'): Promise<Buffer> =>
+    readAll(stream === 'stdout' ? streams.io : streams.errors, outputBytesMax, signal, (bytes) =>
+      onOutput?.(stream, bytes),
+    );
+  try {
+    streams.spec.end(JSON.stringify(spec));
+    streams.spec.resume();
+    streams.io.end(stdin);
+    streams.errors.end();
+    const outputs = Promise.all([read('stdout'), read('stderr')]);
+    outputs.catch((error: unknown) => {
+      // Of a stream that was reset, the answer says why.
+      if (error instanceof RpcError && error.reason === 'payload_too_large') failed.abort(broken(WHAT, error));
+    });
+    const params = {
+      ...{ owner: keyId, start_id: randomUUID(), has_stdin: stdin !== undefined },
+      ...{ spec: streams.spec.id, io: streams.io.id, errors: streams.errors.id },
+      ...{ timeout_ms: timeoutMs, output_bytes_max: outputBytesMax },
+    };
+    const answer = await call(link, 'command.run', params, { answer: RunAnswer, what: WHAT, signal });
+    const [stdout, stderr] = await outputs.catch((error: unknown) => {
+      signal.throwIfAborted();
+      throw link.over.aborted ? lost(WHAT, error) : broken(WHAT, error);
+    });
+    return {
+      stdout,
+      stderr: answer.notice === '' ? stderr : Buffer.concat([stderr, Buffer.from(answer.notice)]),
+      exitCode: answer.exit_code,
+      signal: answer.signal,
+      timedOut: answer.timed_out,
+      truncated: answer.truncated,
+      isFull: answer.is_full,
+      durationMs: answer.duration_ms,
+    };
+  } finally {
+    for (const stream of Object.values(streams)) stream.destroy();
+  }
+}

@@ -1,0 +1,63 @@
+// The StdioServers port over a link: a process in the sandbox service, its standard streams on streams of the link.
+import { randomUUID } from 'node:crypto';
+import type { ServerProcess, StdioServer, StdioServers } from '../../mcp/stdio-servers.ts';
+import type { Link } from '../link/link.ts';
+import type { LinkKeeper } from '../link/link-keeper.ts';
+import { Exit, Nothing, ServerStartAnswer } from '../messages.ts';
+import { call, openLink } from './calls.ts';
+
+const WHAT = 'The MCP server';
+const GRACE_MS = 2_000;
+/** As a process that was killed: what runs for a link is killed when it is over. */
+const KILLED = 137;
+
+export function createRemoteStdioServers(keeper: LinkKeeper): StdioServers {
+  return {
+    async start(owner, server, signal) {
+      signal.throwIfAborted();
+      return startOver(await openLink(keeper, signal), owner, server, signal);
+    },
+  };
+}
+
+async function startOver(link: Link, owner: string, server: StdioServer, signal: AbortSignal): Promise<ServerProcess> {
+  const spec = link.openStream();
+  const io = link.openStream();
+  const errors = link.openStream();
+  try {
+    spec.end(JSON.stringify(server));
+    spec.resume();
+    errors.end();
+    const params = { owner, start_id: randomUUID(), spec: spec.id, io: io.id, errors: errors.id };
+    const { handle } = await call(link, 'server.start', params, { answer: ServerStartAnswer, what: WHAT, signal });
+    const exited = call(link, 'server.wait', { handle }, { answer: Exit, what: WHAT }).then(
+      ({ exit_code: exitCode }) => ({ exitCode }),
+      () => ({ exitCode: KILLED }),
+    );
+    const ended = Promise.all([exited, closed(io), closed(errors)]).then(([exit]) => exit);
+    return {
+      ...{ stdin: io, stdout: io, stderr: errors, exited: ended },
+      async kill(graceMs = GRACE_MS) {
+        const answer = { answer: Nothing, what: WHAT };
+        // Its streams are read, else what it has written would keep them open.
+        io.end();
+        io.resume();
+        errors.resume();
+        await call(link, 'server.kill', { handle, grace_ms: graceMs }, answer).catch(() => io.destroy());
+        await ended;
+      },
+    };
+  } catch (error) {
+    for (const stream of [io, errors]) stream.destroy();
+    throw error;
+  } finally {
+    spec.destroy();
+  }
+}
+
+function closed(stream: NodeJS.EventEmitter & { readonly closed: boolean }): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.closed) resolve();
+    else stream.once('close', resolve);
+  });
+}

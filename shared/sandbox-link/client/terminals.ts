@@ -1,0 +1,120 @@
+// The Terminals port over a link. Terminals belong to the sandbox service: they outlive a link, and a watcher goes on over
+// the next one where it was.
+import { randomUUID } from 'node:crypto';
+import type { z } from 'zod';
+import { RpcError } from '../../errors.ts';
+import type { TerminalFacts, TerminalHandle, TerminalRequest, Terminals } from '../../terminals/terminals.ts';
+import type { LinkKeeper } from '../link/link-keeper.ts';
+import { Exit, TerminalFacts as FactsAnswer, INPUT_CHARS_MAX, Nothing, TerminalStartAnswer } from '../messages.ts';
+import { call, openLink } from './calls.ts';
+import { watchOver } from './watch.ts';
+
+const WHAT = 'The call';
+
+export interface RemoteTerminalsDeps {
+  readonly keeper: LinkKeeper;
+  /** Called with each terminal that was started here. */
+  onStart(handle: TerminalHandle, request: TerminalRequest): void;
+}
+
+export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps): Terminals {
+  /** Calls for a terminal that is starting wait for it. */
+  const starting = new Map<string, Promise<unknown>>();
+  let isDraining = false;
+
+  async function ask<T>(method: string, handle: TerminalHandle, params: object, answer: z.ZodType<T>): Promise<T> {
+    const begun = starting.get(idOf(handle));
+    if (begun !== undefined) await begun.catch(() => {});
+    const link = keeper.link ?? (await openLink(keeper));
+    return call(link, method, { ...toParams(handle), ...params }, { answer, what: WHAT });
+  }
+
+  async function start(handle: TerminalHandle, request: TerminalRequest) {
+    const { requestId, ...rest } = request;
+    const link = keeper.link ?? (await openLink(keeper));
+    const spec = link.openStream();
+    try {
+      spec.end(JSON.stringify({ ...rest, request_id: requestId }));
+      spec.resume();
+      const params = { ...toParams(handle), start_id: randomUUID(), spec: spec.id };
+      const started = await call(link, 'terminal.start', params, { answer: TerminalStartAnswer, what: WHAT });
+      if (!started.resumed) onStart(handle, request);
+      return started;
+    } finally {
+      spec.destroy();
+    }
+  }
+
+  return {
+    async start(handle, request) {
+      if (isDraining) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
+      const id = idOf(handle);
+      // In the order of the calls, of which the first may start the terminal.
+      const before = starting.get(id);
+      const begun =
+        before === undefined ? start(handle, request) : before.catch(() => {}).then(() => start(handle, request));
+      starting.set(id, begun);
+      try {
+        return await begun;
+      } finally {
+        if (starting.get(id) === begun) starting.delete(id);
+      }
+    },
+
+    async input(handle, data) {
+      const parts: Promise<TerminalFacts>[] = [];
+      for (let index = 0; index < data.length; index += INPUT_CHARS_MAX) {
+        const part = { data: data.slice(index, index + INPUT_CHARS_MAX) };
+        parts.push(ask('terminal.input', handle, part, FactsAnswer));
+      }
+      const facts = await Promise.all(parts);
+      return facts.at(-1) ?? Promise.reject(new RpcError('invalid_params', { message: 'no input' }));
+    },
+
+    resize: (handle, size) => ask('terminal.resize', handle, size, FactsAnswer),
+
+    watch(handle, watcher, afterSeq) {
+      return watchOver({
+        watcher,
+        afterSeq,
+        async open(seq) {
+          const begun = starting.get(idOf(handle));
+          if (begun !== undefined) await begun.catch(() => {});
+          const link = keeper.link ?? (await openLink(keeper));
+          const output = link.openStream();
+          output.end();
+          const params = { ...toParams(handle), after_seq: seq, output: output.id };
+          try {
+            await call(link, 'terminal.watch', params, { answer: Nothing, what: WHAT });
+            return output;
+          } catch (error) {
+            output.destroy();
+            throw error;
+          }
+        },
+      });
+    },
+
+    async close(handle) {
+      const { exit_code: exitCode } = await ask('terminal.close', handle, {}, Exit);
+      return { exitCode };
+    },
+
+    async endSession(handle) {
+      await ask('terminal.end_session', handle, {}, Nothing);
+    },
+
+    /** They are not this process's: other gateway processes serve them, or they end when no one watches. */
+    async drain() {
+      isDraining = true;
+    },
+  };
+}
+
+function toParams({ owner, sessionId }: TerminalHandle) {
+  return { owner, session: sessionId };
+}
+
+function idOf({ owner, sessionId }: TerminalHandle): string {
+  return JSON.stringify([owner, sessionId]);
+}

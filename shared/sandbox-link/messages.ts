@@ -1,0 +1,110 @@
+// The control messages of a link above its transport: requests of the gateway side, their answers, and the bounds of
+// both. Each side checks what it receives by these schemas. What may be larger than a control message (arguments, an
+// environment, input, output) goes through streams, which the gateway side opens and a request names.
+import { z } from 'zod';
+import { RpcError } from '../errors.ts';
+
+/** Bytes of the JSON of a `spec` stream, and of the input of a command. */
+export const SPEC_BYTES_MAX = 2 << 20;
+export const STDIN_BYTES_MAX = 2 << 20;
+/** Most bytes of a command's output that are kept, of each stream. */
+export const OUTPUT_BYTES_MAX = 16 << 20;
+/** Characters of a `terminal.input`; longer input goes in several messages. Each may need six bytes in JSON. */
+export const INPUT_CHARS_MAX = 8 << 10;
+
+const text = (max: number) => z.string().max(max);
+/** Ids that the other side compares and never interprets. */
+const id = z.string().min(1).max(512);
+const path = z
+  .string()
+  .min(1)
+  .max(4_096)
+  .regex(/^[^\0]*$/);
+const argument = z.string().regex(/^[^\0]*$/);
+const streamId = z
+  .int()
+  .min(0)
+  .max(2 ** 32 - 1);
+const exitCode = z.int().min(0).max(255);
+const size = z.int().min(1).max(10_000);
+const count = z.int().min(0);
+const environment = z
+  .record(z.string().regex(/^[^\0=]{1,128}$/), argument)
+  .refine((env) => Object.keys(env).length <= 256, 'must not have more than 256 variables');
+
+const owned = { owner: id };
+/** A start is carried out once: the sandbox remembers the id for a while, over all links. */
+const start = { ...owned, start_id: z.string().regex(/^[\w-]{16,64}$/), spec: streamId };
+const terminal = { ...owned, session: id };
+const processStreams = { io: streamId, errors: streamId };
+
+export const Availability = z.union([
+  z.object({ ok: z.literal(true), warning: text(4_096).exactOptional() }),
+  z.object({ ok: z.literal(false), reason: text(4_096), hint: text(4_096) }),
+]);
+
+/** `command.run`: `io` carries stdin and stdout, `errors` stderr. */
+export const RunParams = z.strictObject({
+  ...start,
+  ...processStreams,
+  has_stdin: z.boolean(),
+  timeout_ms: z.int().min(1).max(3_600_000),
+  output_bytes_max: z.int().min(0).max(OUTPUT_BYTES_MAX),
+});
+export const CommandSpec = z.strictObject({
+  argv: z.tuple([argument.min(1)], argument).refine(({ length }) => length <= 65_536, 'must not be longer'),
+  cwd: path.optional(),
+  env: environment.optional(),
+});
+/** `notice`: what the sandbox adds to stderr. */
+export const RunAnswer = z.object({
+  exit_code: exitCode,
+  signal: text(16).optional(),
+  timed_out: z.boolean(),
+  truncated: z.boolean(),
+  is_full: z.boolean(),
+  notice: text(8_192),
+  duration_ms: z.number().min(0),
+});
+
+/** `terminal.start`, `.input`, `.resize`, `.watch`, `.close`, `.end_session`. */
+export const TerminalParams = z.strictObject(terminal);
+export const TerminalStartParams = z.strictObject({ ...start, session: id });
+export const TerminalSpec = z.strictObject({
+  shell: path.optional(),
+  cwd: path.optional(),
+  env: environment,
+  request_id: text(128),
+  cols: size.optional(),
+  rows: size.optional(),
+});
+export const TerminalInputParams = z.strictObject({ ...terminal, data: z.string().min(1).max(INPUT_CHARS_MAX) });
+export const TerminalResizeParams = z.strictObject({ ...terminal, cols: size, rows: size });
+/** `output`: the stream for the frames of terminal-frames.ts. */
+export const TerminalWatchParams = z.strictObject({ ...terminal, after_seq: count, output: streamId });
+export const TerminalFacts = z.object({ cols: size, rows: size, seq: count });
+export const TerminalStartAnswer = z.object({ cols: size, rows: size, seq: count, resumed: z.boolean() });
+
+/** `terminal.ended`, which the sandbox sends to every link, for the log of the process that started the terminal. */
+export const TerminalEnded = z.object({ ...terminal, exit_code: exitCode, duration_ms: z.number().min(0) });
+
+/** `server.start`: `io` carries stdin and stdout, `errors` stderr. The handle is valid on its link only. */
+export const ServerStartParams = z.strictObject({ ...start, ...processStreams });
+export const ServerSpec = z.union([
+  z.strictObject({ registered: z.string().regex(/^[\w.-]{1,64}$/) }),
+  z.strictObject({ command: argument.min(1), args: z.array(argument).max(4_096), env: environment }),
+]);
+export const ServerStartAnswer = z.object({ handle: z.string().regex(/^[\w-]{16,64}$/) });
+/** `server.wait`: answered when the process has ended. */
+export const ServerParams = z.strictObject({ handle: id });
+export const ServerKillParams = z.strictObject({ handle: id, grace_ms: z.int().min(0).max(60_000) });
+export const Exit = z.object({ exit_code: exitCode });
+export const Nothing = z.null();
+
+/** Params as the sandbox side reads them. Throws RpcError `invalid_params`. */
+export function readParams<T>(schema: z.ZodType<T>, params: unknown): T {
+  const { data, error } = schema.safeParse(params);
+  if (error === undefined) return data;
+  const issues = error.issues.slice(0, 8).map(({ path, message }) => ({ path: path.join('.'), message }));
+  throw new RpcError('invalid_params', { data: { issues } });
+}

@@ -1,0 +1,57 @@
+// Serves the Commands port to a link.
+import { RpcError } from '../../errors.ts';
+import type { Commands } from '../../sandbox/commands.ts';
+import { checkEnvironment } from '../../sandbox/environment.ts';
+import type { HandlerContext, Handlers, LinkStream } from '../link/link.ts';
+import { CommandSpec, RunParams, readParams, STDIN_BYTES_MAX } from '../messages.ts';
+import { writeTo } from '../streams.ts';
+import { type Specs, withStreams } from './specs.ts';
+import type { Starts } from './starts.ts';
+
+export interface CommandHandlersDeps {
+  readonly commands: Commands;
+  readonly starts: Starts;
+  readonly specs: Specs;
+}
+
+export function createCommandHandlers({ commands, starts, specs }: CommandHandlersDeps): Handlers {
+  async function run(params: unknown, context: HandlerContext, take: (id: number) => LinkStream): Promise<unknown> {
+    const request = readParams(RunParams, params);
+    const [spec, io, errors] = [take(request.spec), take(request.io), take(request.errors)];
+    const { argv, cwd, env } = await specs.read(CommandSpec, spec, context);
+    const issues = checkEnvironment(env ?? {});
+    if (issues.length > 0) throw new RpcError('invalid_params', { data: { issues } });
+    const stdin = await specs.readBytes(io, STDIN_BYTES_MAX, context);
+    starts.enter(request.start_id);
+    let errorBytes = 0;
+    const result = await commands.run(
+      { keyId: request.owner, argv, cwd, env },
+      {
+        signal: context.signal,
+        timeoutMs: request.timeout_ms,
+        outputBytesMax: request.output_bytes_max,
+        stdin: request.has_stdin ? stdin : undefined,
+        onOutput(stream, bytes) {
+          if (stream === 'stderr') errorBytes += bytes.length;
+          return writeTo(stream === 'stdout' ? io : errors, bytes);
+        },
+      },
+    );
+    io.end();
+    errors.end();
+    return {
+      exit_code: result.exitCode,
+      ...(result.signal !== undefined && { signal: result.signal }),
+      timed_out: result.timedOut,
+      truncated: result.truncated,
+      is_full: result.isFull === true,
+      notice: result.stderr.toString('utf8', errorBytes),
+      duration_ms: result.durationMs,
+    };
+  }
+
+  return {
+    'sandbox.available': () => commands.available(),
+    'command.run': (params, context) => withStreams(context.link, (take) => run(params, context, take)),
+  };
+}

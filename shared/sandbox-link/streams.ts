@@ -1,0 +1,58 @@
+// Streams of a link as both sides use them: read to their end within a bound, written at the reader's pace.
+import type { Readable, Writable } from 'node:stream';
+import { RpcError } from '../errors.ts';
+
+/**
+ * The bytes of a stream until its end. Rejects with `payload_too_large` beyond `bytesMax`, the signal's reason when it
+ * aborts, the error of a stream that is destroyed. `onBytes` receives them as they arrive; the stream is paused while a
+ * promise is pending.
+ */
+export function readAll(
+  stream: Readable,
+  bytesMax: number,
+  signal: AbortSignal,
+  onBytes?: (bytes: Buffer) => void | Promise<void>,
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const stop = (error?: unknown): void => {
+      signal.removeEventListener('abort', onAbort);
+      stream.off('data', onData).off('end', onEnd).off('close', onClose);
+      if (error === undefined) resolve(Buffer.concat(chunks));
+      else reject(error);
+    };
+    const onAbort = (): void => stop(signal.reason);
+    const onEnd = (): void => stop();
+    const onClose = (): void => stop(stream.errored ?? new RpcError('cancelled', { message: 'a stream was reset' }));
+    const onData = (chunk: Buffer): void => {
+      size += chunk.length;
+      if (size > bytesMax) {
+        stop(new RpcError('payload_too_large', { message: `a stream is longer than ${bytesMax} bytes` }));
+        return;
+      }
+      chunks.push(chunk);
+      const pending = onBytes?.(chunk);
+      if (pending === undefined) return;
+      stream.pause();
+      void pending.catch(() => {}).then(() => stream.resume());
+    };
+    if (signal.aborted) return stop(signal.reason);
+    if (stream.readableEnded) return stop();
+    if (stream.destroyed) return onClose();
+    signal.addEventListener('abort', onAbort, { once: true });
+    stream.on('data', onData).once('end', onEnd).once('close', onClose);
+  });
+}
+
+/** Writes; resolves when the stream takes more, also when it is destroyed. */
+export function writeTo(stream: Writable, bytes: Uint8Array): void | Promise<void> {
+  if (stream.destroyed || stream.write(bytes)) return;
+  return new Promise((resolve) => {
+    const done = (): void => {
+      stream.off('drain', done).off('close', done);
+      resolve();
+    };
+    stream.on('drain', done).on('close', done);
+  });
+}

@@ -1,0 +1,87 @@
+// Uids for the owners of workspaces, where the gateway is root: each directory has one that no other has. The owner of
+// its `home` on the disk is the record of it, so that it is the same after a restart.
+import type { Dirent } from 'node:fs';
+import { lchown, lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { RpcError } from '../errors.ts';
+
+/** The kernel counts processes by uid, and never root's; this range is no one else's on common systems. */
+const UID_BASE = 20_000;
+const UID_SPAN = 40_000;
+
+export interface Uids {
+  /**
+   * The uid of the directory of this name. One that has none gets the first free one from `hash` on. Throws RpcError
+   * `unavailable` when none is free.
+   */
+  of(name: string, hash: number): Promise<number>;
+}
+
+/** `base` holds the directories, whose names match `pattern`. */
+export function createUids(base: string, pattern: RegExp, span: number = UID_SPAN): Uids {
+  const byName = new Map<string, number>();
+  const taken = new Set<number>();
+  let read: Promise<void> | undefined;
+
+  return {
+    async of(name, hash) {
+      read ??= readAll().catch((error: unknown) => {
+        read = undefined;
+        throw error;
+      });
+      await read;
+      const uid = byName.get(name) ?? findFree(hash);
+      take(name, uid);
+      return uid;
+    },
+  };
+
+  function take(name: string, uid: number): void {
+    byName.set(name, uid);
+    taken.add(uid);
+  }
+
+  function findFree(hash: number): number {
+    for (let step = 0; step < span; step++) {
+      const uid = UID_BASE + ((hash + step) % span);
+      if (!taken.has(uid)) return uid;
+    }
+    throw new RpcError('unavailable', { message: 'There are too many workspaces on this machine for one more' });
+  }
+
+  /** Of directories that share a uid, as older versions gave it, the first keeps it; the others get one of their own. */
+  async function readAll(): Promise<void> {
+    const entries = await readdir(base).catch(() => []);
+    const names = entries.filter((name) => pattern.test(name)).toSorted();
+    const uids = await Promise.all(names.map((name) => uidOf(join(base, name, 'home'))));
+    for (const [index, name] of names.entries()) {
+      const uid = uids[index];
+      if (uid === undefined || uid < UID_BASE || uid >= UID_BASE + span || taken.has(uid)) continue;
+      take(name, uid);
+    }
+  }
+}
+
+/** Makes `uid` the owner of a directory and of everything in it: of itself last, because that is the record. */
+export async function giveTo(uid: number, directory: string): Promise<void> {
+  if ((await lstat(directory)).uid === uid) return;
+  await giveContents(uid, directory);
+  await lchown(directory, uid, uid);
+}
+
+async function giveContents(uid: number, directory: string): Promise<void> {
+  const entries: Dirent[] = await readdir(directory, { withFileTypes: true });
+  for (const entry of entries) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) await giveContents(uid, path);
+    await lchown(path, uid, uid);
+  }
+}
+
+async function uidOf(path: string): Promise<number | undefined> {
+  try {
+    return (await lstat(path)).uid;
+  } catch {
+    return undefined;
+  }
+}
