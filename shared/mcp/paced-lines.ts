@@ -1,5 +1,5 @@
-// Reads the lines of a stream in slices, between which other work has its turn, and within the share of the event loop's
-// time that its owner has. The stream is paused meanwhile.
+// Reads the lines of a stream in slices, between which other work has its turn, and within the share of the event
+// loop's time that its owner has. The stream is paused meanwhile.
 import type { Readable } from 'node:stream';
 import { createLineReader } from './lines.ts';
 

@@ -1,6 +1,6 @@
-// The StdioServers port: processes that are MCP servers, with their standard streams. Contains no path, pid or descriptor
-// of a machine, so that they may run in another process: what a registered server is, may read and may reach is
-// configured where it runs.
+// The StdioServers port: processes that are MCP servers, with their standard streams. Contains no path, pid or
+// descriptor of a machine, so that they may run in another process: what a registered server is, may read and may reach
+// is configured where it runs.
 import type { Readable, Writable } from 'node:stream';
 
 /** A server of the caller's, or the name of one that the administrator registered. */
@@ -27,8 +27,9 @@ export interface ServerProcess {
 export interface StdioServers {
   /**
    * Starts a server in the workspace of `owner`. `signal` ends the start, not a server that was returned. Throws
-   * RpcError `not_found` for a name that is not registered, `sandbox_unavailable`, `unavailable` when too many processes
-   * run, `invalid_params` for an argument list that the kernel refuses; the signal's reason when it is aborted.
+   * RpcError `not_found` for a name that is not registered, `sandbox_unavailable`, `unavailable` when too many
+   * processes run, `invalid_params` for an argument list that the kernel refuses; the signal's reason when it is
+   * aborted.
    */
   start(owner: string, server: StdioServer, signal: AbortSignal): Promise<ServerProcess>;
 }

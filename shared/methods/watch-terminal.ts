@@ -3,11 +3,16 @@ import { NOTIFICATIONS } from '../protocol.ts';
 import type { Watcher } from '../terminals/terminals.ts';
 import type { Connection, MethodContext } from './define-method.ts';
 
+export interface WatchContext extends Pick<MethodContext, 'connection' | 'notify'> {
+  readonly services: Pick<MethodContext['services'], 'terminals'>;
+  readonly caller: Pick<MethodContext['caller'], 'keyId'>;
+}
+
 /**
  * For calls that use a terminal: input or a resize on a socket subscribes it to the output, from the beginning, without
  * an interactive.start there.
  */
-export function watchUnlessWatched(context: MethodContext, sessionId: string): void {
+export function watchUnlessWatched(context: WatchContext, sessionId: string): void {
   const { connection } = context;
   if (connection === undefined || connection.streams.has(streamOf(sessionId))) return;
   watchTerminal(connection, context, sessionId, 0);
@@ -33,7 +38,7 @@ export function expectWatch({ streams }: Connection, sessionId: string): () => v
  */
 export function watchTerminal(
   { streams, afterReply }: Connection,
-  { services, caller, notify }: MethodContext,
+  { services, caller, notify }: WatchContext,
   sessionId: string,
   afterSeq: number,
 ): void {

@@ -1,5 +1,5 @@
-// Everything that runs processes of callers, as the rest of the gateway uses it. One factory makes all of it, so that it
-// can be in this process or in another.
+// Everything that runs processes of callers, as the rest of the gateway uses it. One factory makes all of it, so that
+// it can be in this process or in another.
 import type { StdioServers } from '../mcp/stdio-servers.ts';
 import type { Commands } from '../sandbox/commands.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
