@@ -2,6 +2,7 @@
 // file.
 
 import { HOME, TMP } from './commands.ts';
+import { toListenerLine } from './process/listener.ts';
 import { takeUid } from './process/own-uid.ts';
 import { type SandboxLimits, toUlimits } from './quota/limits.ts';
 import type { SandboxSpec } from './sandbox.ts';
@@ -54,6 +55,8 @@ export interface BubblewrapCommand {
 export const STATUS_FD = 3;
 const INPUT_FD = 4;
 const FILES_FD = 5;
+/** After the one file; one digit, as sh(1) requires. */
+const CHANNEL_FD = 6;
 
 /** Size of writable directories in memory: /dev/shm, and a /tmp that cannot be the workspace's. */
 const SHM_BYTES = 64 << 20;
@@ -96,7 +99,7 @@ export function toBubblewrapCommand(
     ...['--args', String(INPUT_FD), '--'],
     ...(options.asRoot && workspace.uid !== undefined ? takeUid(workspace.uid) : []),
     ...(options.hasTerminal === true ? ['/usr/bin/setsid', '-c'] : []),
-    ...toShell(options.limits),
+    ...toShell(options.limits, spec.listenPort),
     spec.cwd ?? HOME,
     ...spec.argv,
   ];
@@ -124,11 +127,12 @@ function namespaces(tools: Toolbox, spec: SandboxSpec, { asRoot }: CommandOption
 }
 
 /** A shell that enters the directory, sets the limits for itself and then executes the program. */
-function toShell(limits: SandboxLimits): string[] {
+function toShell(limits: SandboxLimits, listenPort: number | undefined): string[] {
   const script = [
     `cd -- "$1" || exit ${CANNOT_ENTER.exitCode}`,
     'shift; unset OLDPWD',
-    `${toUlimits(limits)} && exec "$@"`,
+    ...(listenPort === undefined ? [] : [toListenerLine(listenPort, CHANNEL_FD)]),
+    `${toUlimits(limits)} && exec "$@"${listenPort === undefined ? '' : ` ${CHANNEL_FD}>&-`}`,
   ];
   return ['/bin/sh', '-c', script.join('\n'), 'sandbox'];
 }

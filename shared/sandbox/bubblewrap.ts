@@ -76,7 +76,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
   };
 }
 
-function toSandboxChild({ pid, stdin, stdout, stderr, ended, kill }: SandboxProcess): SandboxChild {
+function toSandboxChild({ pid, stdin, stdout, stderr, listener, ended, kill }: SandboxProcess): SandboxChild {
   if (stdin === undefined) throw new RpcError('internal');
   const exited = ended.then(({ exitCode }) => ({ exitCode }));
   return {
@@ -84,6 +84,7 @@ function toSandboxChild({ pid, stdin, stdout, stderr, ended, kill }: SandboxProc
     stdin,
     stdout,
     stderr,
+    listener,
     exited,
     async kill(graceMs = GRACE_MS) {
       kill(graceMs);

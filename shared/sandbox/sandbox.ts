@@ -1,5 +1,6 @@
 // The sandbox of this machine: the only way a process starts on behalf of a caller. Only the adapters in this process
 // use it; everything above them uses their ports (`Commands`, `Terminals`, `StdioServers`), which need no machine.
+import type { Server } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import type { Availability, Command, RunOptions, RunResult } from './commands.ts';
 import type { SandboxLimits } from './quota/limits.ts';
@@ -25,6 +26,11 @@ export interface SandboxSpec extends Command {
   readonly writable?: ShownPath;
   /** The machine's network instead of none. Set by the administrator, never by a caller. */
   readonly network?: boolean;
+  /**
+   * A port of 127.0.0.1 inside, where no other network is, on which the gateway listens: see `SandboxChild.listener`. Set
+   * by the administrator, never by a caller.
+   */
+  readonly listenPort?: number;
   /** Whether the child may make user namespaces of its own (Codex sandboxes its commands itself). */
   readonly nested?: boolean;
   readonly limits?: Partial<SandboxLimits>;
@@ -37,6 +43,11 @@ export interface SandboxChild {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  /**
+   * Listens on `listenPort` inside; the caller closes it. It listens some 50 ms after the start: a connection before is
+   * refused. Rejects when the machine cannot do it. Undefined without `listenPort`.
+   */
+  readonly listener: Promise<Server> | undefined;
   /** Resolves when all processes inside have ended and the streams are closed. Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
   /** TERM, then KILL of the whole tree after `graceMs` (2000); 0 kills at once. Resolves with `exited`. */

@@ -2,7 +2,9 @@
 // source text there, so it must use nothing from outside its body.
 import type { SpawnReport, SpawnRequest } from './spawn-messages.ts';
 
-export type SendReport = (report: SpawnReport, handle?: import('node:net').Socket) => void;
+type Handle = import('node:net').Socket | import('node:net').Server;
+/** `sent` is called when the gateway has the handle, or will never have it. */
+export type SendReport = (report: SpawnReport, handle?: Handle, sent?: () => void) => void;
 
 export interface HelperProcesses {
   start(request: SpawnRequest): void;
@@ -12,7 +14,7 @@ export interface HelperProcesses {
 /** Owns the running processes. `beforeStart` is called first, in the helper, for what the process inherits. */
 export function helperProcesses(send: SendReport, beforeStart: (request: SpawnRequest) => void): HelperProcesses {
   const { spawn } = process.getBuiltinModule('node:child_process');
-  const { Socket } = process.getBuiltinModule('node:net');
+  const { Server, Socket } = process.getBuiltinModule('node:net');
   const fs = process.getBuiltinModule('node:fs');
   type Started = ReturnType<typeof spawn>;
   const started = new Map<number, Started>();
@@ -53,10 +55,10 @@ export function helperProcesses(send: SendReport, beforeStart: (request: SpawnRe
   };
 
   /** Throws where the process cannot be started. */
-  const launch = ({ file, args, hasStdin, tty, files, uid }: SpawnRequest): Started => {
-    const opened: number[] = [];
+  const launch = ({ file, args, hasStdin, tty, files, hasListener, uid }: SpawnRequest): Started => {
+    const toClose: number[] = [];
     const keep = (fd: number): number => {
-      opened.push(fd);
+      toClose.push(fd);
       return fd;
     };
     try {
@@ -65,11 +67,13 @@ export function helperProcesses(send: SendReport, beforeStart: (request: SpawnRe
         terminal === undefined
           ? ([hasStdin ? 'pipe' : 'ignore', 'pipe', 'pipe'] as const)
           : [terminal, terminal, terminal];
-      const stdio = [...streams, 'pipe', 'pipe', ...files.map((path) => keep(fs.openSync(path, 'r')))] as const;
+      const opened = files.map((path) => keep(fs.openSync(path, 'r')));
+      const channel = hasListener ? (['ipc'] as const) : [];
+      const stdio = [...streams, 'pipe', 'pipe', ...opened, ...channel] as const;
       const user = uid === undefined ? {} : { uid, gid: uid };
       return spawnFirstToDie(file, args, { stdio: [...stdio], env: {}, cwd: '/', ...user });
     } finally {
-      for (const fd of opened) fs.closeSync(fd);
+      for (const fd of toClose) fs.closeSync(fd);
     }
   };
 
@@ -86,6 +90,21 @@ export function helperProcesses(send: SendReport, beforeStart: (request: SpawnRe
     if (!stream || !('resume' in stream)) return;
     Reflect.get(stream, '_handle').readStop();
     stream.resume = () => stream;
+  };
+
+  /** Passes the listening socket that it sends; nothing else is taken from the channel, which is closed then. */
+  const handListener = (id: number, child: Started): void => {
+    let isOver = false;
+    const over = (server?: import('node:net').Server): void => {
+      if (isOver) return void server?.close();
+      isOver = true;
+      send({ id, listener: server !== undefined }, server, () => {
+        server?.close();
+        if (child.connected) child.disconnect();
+      });
+    };
+    child.once('message', (_, handle) => over(handle instanceof Server ? handle : undefined));
+    child.once('disconnect', () => over());
   };
 
   /** Sends what it writes to its status descriptor, then how it ended. */
@@ -110,7 +129,7 @@ export function helperProcesses(send: SendReport, beforeStart: (request: SpawnRe
   };
 
   const start = (request: SpawnRequest): void => {
-    const { id, hasStdin, tty, input } = request;
+    const { id, hasStdin, tty, input, hasListener } = request;
     let child: Started;
     try {
       beforeStart(request);
@@ -132,6 +151,7 @@ export function helperProcesses(send: SendReport, beforeStart: (request: SpawnRe
     const { pid } = child;
     if (pid === undefined) return;
     started.set(id, child);
+    if (hasListener) handListener(id, child);
     hand(id, pid, 'stdout', stdout);
     hand(id, pid, 'stderr', stderr);
     if (hasStdin && tty === undefined) hand(id, pid, 'stdin', stdin);

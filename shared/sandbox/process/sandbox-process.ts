@@ -27,6 +27,7 @@ export interface SandboxProcess {
   readonly stdin: Writable | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  readonly listener: SpawnedProcess['listener'];
   /** Resolves when the process has ended and its streams are closed. Never rejects. */
   readonly ended: Promise<Ended>;
   /**
@@ -73,7 +74,7 @@ export async function startProcess(
   } catch (error) {
     throw spawnError(error);
   }
-  const { pid, stdin, stdout, stderr } = child;
+  const { pid, stdin, stdout, stderr, listener } = child;
   stdin?.on('error', () => {});
   const ended = end();
 
@@ -82,6 +83,7 @@ export async function startProcess(
     stdin,
     stdout,
     stderr,
+    listener,
     ended,
     kill(graceMs) {
       if (isGone) return;

@@ -71,8 +71,9 @@ function helperMain(
 ): void {
   closeDescriptors();
   const groups = createGroups();
-  const send: SendReport = (report, handle) => {
-    if (process.connected) process.send?.(report, handle);
+  const send: SendReport = (report, handle, sent) => {
+    if (process.connected) process.send?.(report, handle, undefined, sent);
+    else sent?.();
   };
   const processes = createProcesses(send, ({ cgroup }) => {
     if (cgroup !== undefined) groups.enter(cgroup);

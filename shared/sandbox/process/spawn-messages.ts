@@ -20,6 +20,8 @@ export interface SpawnRequest {
   readonly input: string;
   /** Files of the machine, opened for reading. */
   readonly files: readonly string[];
+  /** Whether the descriptor after `files` is a channel of Node, on which the process sends a listening socket. */
+  readonly hasListener: boolean;
   /** User and group of the process; default: the helper's own. */
   readonly uid?: number | undefined;
   /** The control group of the process; default: the helper's current one. */
@@ -39,10 +41,11 @@ export interface KillRequest {
 
 /**
  * From the helper, in this order: one `error`, or `stream`s, each with its handle, then lines of `status` and one
- * `exit`.
+ * `exit`. `listener` comes at any time, with its handle where there is one.
  */
 export type SpawnReport =
   | { readonly id: number; readonly error: string }
   | { readonly id: number; readonly pid: number; readonly stream: 'stdin' | 'stdout' | 'stderr' }
+  | { readonly id: number; readonly listener: boolean }
   | { readonly id: number; readonly status: string }
   | { readonly id: number; readonly exit: { readonly code: number | null; readonly signal: NodeJS.Signals | null } };

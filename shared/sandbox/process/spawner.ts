@@ -1,8 +1,8 @@
 // Starts processes through a small helper process. Starting a process copies the page tables of its parent: a gateway
 // of 100 MB blocks for milliseconds, the helper's 50 MB are copied in another process. The streams are passed on: no
 // byte is read or copied on the way.
-import type { ChildProcess } from 'node:child_process';
-import { Socket } from 'node:net';
+import type { ChildProcess, SendHandle } from 'node:child_process';
+import { Server, Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { startHelper } from './helper.ts';
 import type { Cgroup, KillRequest, LeaveRequest, SpawnReport, SpawnRequest } from './spawn-messages.ts';
@@ -12,6 +12,8 @@ export interface SpawnedProcess {
   readonly stdin: Writable | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  /** The listening socket that the process sent (`hasListener`). Rejects when it ends without sending one. */
+  readonly listener: Promise<Server> | undefined;
   /** Resolves when the process has ended, after the last text on its descriptor 3. Never rejects. */
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   kill(): void;
@@ -25,6 +27,8 @@ export interface SpawnOptions {
   readonly input?: string;
   /** Files that the process has open from descriptor 5 on, for reading. */
   readonly files?: readonly string[];
+  /** Whether the descriptor after `files` is a channel on which the process sends a listening socket. */
+  readonly hasListener?: boolean;
   readonly uid?: number | undefined;
   /** The control group of the process. */
   readonly cgroup?: Cgroup | undefined;
@@ -49,6 +53,7 @@ interface Entry {
   onStatus(text: string): void;
   readonly started: PromiseWithResolvers<SpawnedProcess>;
   readonly exited: PromiseWithResolvers<Awaited<SpawnedProcess['exited']>>;
+  readonly listener: PromiseWithResolvers<Server> | undefined;
   pid?: number;
   stdin?: Socket;
   stdout?: Socket;
@@ -65,7 +70,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
   let lastId = 0;
 
   return {
-    spawn(file, args, { hasStdin, tty, input = '', files = [], uid, cgroup, onStatus }) {
+    spawn(file, args, { hasStdin, tty, input = '', files = [], hasListener = false, uid, cgroup, onStatus }) {
       const to = helper ?? open();
       const id = ++lastId;
       const entry: Entry = {
@@ -73,13 +78,18 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
         onStatus,
         started: Promise.withResolvers(),
         exited: Promise.withResolvers(),
+        listener: hasListener ? Promise.withResolvers() : undefined,
       };
+      entry.listener?.promise.catch(() => undefined);
       entries.set(id, entry);
       // The helper alone does not keep the gateway alive; its processes do.
       to.channel?.ref();
-      to.send({ id, file, args, hasStdin, tty, input, files, uid, cgroup } satisfies SpawnRequest, (error) => {
-        if (error !== null) fail(id, 'EAGAIN');
-      });
+      to.send(
+        { id, file, args, hasStdin, tty, input, files, hasListener, uid, cgroup } satisfies SpawnRequest,
+        (error) => {
+          if (error !== null) fail(id, 'EAGAIN');
+        },
+      );
       return entry.started.promise;
     },
     leave(cgroup) {
@@ -101,23 +111,26 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     };
     opened.once('error', lost).once('exit', lost);
     opened.on('message', (message, handle) => {
-      const socket = handle instanceof Socket ? handle : undefined;
-      if (isReport(message)) receive(message, socket);
-      else socket?.destroy();
+      if (isReport(message)) receive(message, handle);
+      else discard(handle);
     });
     opened.unref();
     opened.channel?.unref();
     return opened;
   }
 
-  function receive(report: SpawnReport, socket: Socket | undefined): void {
+  function receive(report: SpawnReport, handle: SendHandle | undefined): void {
     const { id } = report;
     const entry = entries.get(id);
-    if (entry === undefined) socket?.destroy();
+    if (entry === undefined) discard(handle);
     else if ('error' in report) fail(id, report.error);
     else if ('status' in report) entry.onStatus(report.status);
     else if ('exit' in report) end(id, report.exit);
-    else {
+    else if ('listener' in report) {
+      if (handle instanceof Server) entry.listener?.resolve(handle);
+      else entry.listener?.reject(noListener());
+    } else {
+      const socket = handle instanceof Socket ? handle : undefined;
       entry.pid = report.pid;
       // Without a stream: the process ended before the stream could be passed on.
       const stream = socket ?? new Socket().destroy();
@@ -129,7 +142,8 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
   }
 
   /** The process is complete when all of its streams have arrived. */
-  function settle(id: number, { pid, stdin, stdout, stderr, hasStdin, started, exited }: Entry): void {
+  function settle(id: number, entry: Entry): void {
+    const { pid, stdin, stdout, stderr, hasStdin, started, exited, listener } = entry;
     if (pid === undefined || stdout === undefined || stderr === undefined || (hasStdin && stdin === undefined)) return;
     // Nothing is written to it; unread, its end would not be detected.
     stdin?.resume();
@@ -139,6 +153,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
       stdout,
       stderr,
       exited: exited.promise,
+      listener: listener?.promise,
       kill: () => helper?.send({ id, kill: true } satisfies KillRequest, () => {}),
     });
   }
@@ -149,6 +164,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     entry?.started.reject(toError('EAGAIN'));
     entry?.stdin?.destroy();
     entry?.exited.resolve(how);
+    entry?.listener?.reject(noListener());
   }
 
   function fail(id: number, code: string): void {
@@ -167,6 +183,16 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
 
 function toError(code: string): Error {
   return Object.assign(new Error(`cannot start a process: ${code}`), { code });
+}
+
+/** A handle that has no owner any more. */
+function discard(handle: SendHandle | undefined): void {
+  if (handle instanceof Socket) handle.destroy();
+  else if (handle instanceof Server) handle.close();
+}
+
+function noListener(): Error {
+  return new Error('the program that listens inside did not start');
 }
 
 function isReport(message: unknown): message is SpawnReport {

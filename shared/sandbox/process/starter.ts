@@ -12,6 +12,7 @@ import type { SandboxSpec } from '../sandbox.ts';
 import { type SelfTest, selfTest } from '../self-test.ts';
 import { createWorkspaces } from '../workspaces.ts';
 import { toLaunch } from './launch.ts';
+import { withListener } from './listener.ts';
 import { showWorkspaces } from './own-uid.ts';
 import { type SandboxProcess, startProcess, tooLong } from './sandbox-process.ts';
 import { createSpawner } from './spawner.ts';
@@ -93,10 +94,11 @@ export function createStarter(options: BubblewrapOptions): Starter {
       const access = await disk.admit(workspace);
       const { hasStdin, nice, tty } = how;
       const { argv, ...where } = toAllowed(spec, how, access);
-      const { file, args, ...given } = toLaunch(tools, { ...spec, argv }, workspace, directory, where);
+      const { file, args, ...given } = toLaunch(tools, withListener({ ...spec, argv }), workspace, directory, where);
       const group = memory.acquire(spec.keyId);
       const killsBefore = group?.oomKills() ?? 0;
-      const startOptions = { ...given, hasStdin, tty, nice, cgroup: group?.cgroup };
+      const hasListener = spec.listenPort !== undefined;
+      const startOptions = { ...given, hasStdin, tty, nice, hasListener, cgroup: group?.cgroup };
       const child = await startProcess(spawner, file, args, startOptions).catch((error: unknown) => {
         group?.release();
         throw error;

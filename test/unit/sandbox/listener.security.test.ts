@@ -1,0 +1,74 @@
+// A sandbox without network in which the gateway listens on one port: that port is the only place that its processes
+// reach, and only its own processes reach it.
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createSandboxFixture, type SandboxFixture } from '../../support/fixtures/sandbox.ts';
+import { describeWith } from '../../support/requirements.ts';
+
+const PORT = 8123;
+/** What a connection to each port of the loopback reads; its processes and the descriptors of this one. */
+const PROBE = `
+  read -r go
+  for port do (exec 3<>/dev/tcp/127.0.0.1/$port && IFS= read -r line <&3 && echo "$port $line") 2>/dev/null || echo "$port none"; done
+  while grep -qs MainThread /proc/[0-9]*/comm; do sleep 0.01; done
+  names=$(cat /proc/[0-9]*/comm); echo $(echo "$names" | sort -u); ls /proc/$$/fd | tr '\\n' ' '; echo; grep -c : /proc/net/dev`;
+
+describeWith('bubblewrap', 'the listener of a sandbox', () => {
+  let fixture: SandboxFixture;
+  let host: Server;
+  beforeAll(async () => {
+    fixture = await createSandboxFixture();
+    host = createServer((socket) => socket.end('host\n')).listen(0, '127.0.0.1');
+    await once(host, 'listening');
+  });
+  afterAll(() => host.close());
+
+  const start = async (keyId: string, ports: readonly number[]) => {
+    const argv: [string, ...string[]] = ['/bin/bash', '-c', PROBE, 'probe', ...ports.map(String)];
+    const child = await fixture.sandbox.spawn({ keyId, argv, listenPort: PORT });
+    const listener = await child.listener;
+    if (listener === undefined) throw new Error('there is no listener');
+    listener.on('connection', (socket) => socket.end(`the listener of ${keyId}\n`));
+    return { child, listener };
+  };
+  const hostPort = (): number => {
+    const address = host.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  };
+
+  it('is all that its processes reach; of two sandboxes each reaches its own, on the same port', async () => {
+    const started = await Promise.all(['a', 'b'].map((keyId) => start(keyId, [PORT, hostPort(), 22])));
+    const outputs = await Promise.all(
+      started.map(async ({ child, listener }) => {
+        child.stdin.end('go\n');
+        const output = await text(child.stdout);
+        listener.close();
+        return output.trim().split('\n');
+      }),
+    );
+    expect(outputs).toEqual(
+      ['a', 'b'].map((keyId) => [
+        `${PORT} the listener of ${keyId}`,
+        `${hostPort()} none`,
+        '22 none',
+        'bash bwrap cat',
+        '0 1 2 ',
+        '1',
+      ]),
+    );
+  });
+
+  it('leaves a sandbox without one as it was', async () => {
+    const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['cat'] });
+    expect(child.listener).toBeUndefined();
+    await child.kill(0);
+  });
+
+  it('is refused where the port cannot be used inside', async () => {
+    const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['sleep', '60'], listenPort: 99_999 });
+    await expect(child.listener).rejects.toThrow('the program that listens inside did not start');
+    await child.kill(0);
+  });
+});
