@@ -2,13 +2,15 @@
 // only what it uses, one for the companion and one for the sandbox service; each with a package.json of its own. Same
 // input, same bytes. The functions' refuses native addons, Codex and everything of the companion or the local server;
 // the sandbox's everything that holds credentials or documents.
-import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { CODEX_VERSION } from '../../shared/engines/codex/server/binary.ts';
 import { makeDirectory } from '../../shared/make-directory.ts';
 import { bundleConsole } from '../console/bundle.ts';
+import { readLockfiles, writeLockfile } from './lockfile.ts';
+import { ownManifest, pinnedDependencies, writeManifest } from './manifest.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
@@ -46,20 +48,15 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
 }
 
 /**
- * What a program that starts processes cannot carry in its bundle: installed in its image, at the versions pinned here,
- * where package.json has them.
+ * What starts processes, and cannot be in a bundle: installed in the sandbox service's image, and nowhere else. (The
+ * last two are optional parts of `ws`, which are not installed.)
  */
-const IMAGE_EXTERNAL = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
+const NATIVE = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
 
-/** The companion: one program, `main.js`, and what its container image is made of. */
+/** The companion: one program, `main.js`, which Google's Node.js runs without an installation. */
 export async function buildCompanion(outdir = path.join(ROOT, 'dist/companion')): Promise<Metafile> {
-  const metafile = await bundle(outdir, { main: 'functions/companion/main.ts' }, IMAGE_EXTERNAL);
-  const pinned = await pinnedDependencies(IMAGE_EXTERNAL);
-  await writeManifest(outdir, 'companion', {
-    scripts: { start: 'node main.js' },
-    dependencies: { ...pinned, '@openai/codex': CODEX_VERSION },
-  });
-  await copyFile(path.join(ROOT, 'functions/companion/Containerfile'), path.join(outdir, 'Dockerfile'));
+  const metafile = await bundle(outdir, { main: 'functions/companion/main.ts' }, NATIVE);
+  await writeManifest(outdir, 'companion', { scripts: { start: 'node main.js' } });
   return metafile;
 }
 
@@ -73,13 +70,11 @@ const FORBIDDEN_IN_SANDBOX = [
 
 /** The sandbox service: one program, `main.js`, and what its container image is made of. */
 export async function buildSandbox(outdir = path.join(ROOT, 'dist/sandbox')): Promise<Metafile> {
-  const metafile = await bundle(outdir, { main: 'functions/sandbox/main.ts' }, IMAGE_EXTERNAL);
+  const metafile = await bundle(outdir, { main: 'functions/sandbox/main.ts' }, NATIVE);
   refuse(metafile, FORBIDDEN_IN_SANDBOX, 'the sandbox service');
-  const pinned = await pinnedDependencies(IMAGE_EXTERNAL);
-  await writeManifest(outdir, 'sandbox', {
-    scripts: { start: 'node main.js' },
-    dependencies: { ...pinned, '@openai/codex': CODEX_VERSION },
-  });
+  const dependencies = { ...(await pinnedDependencies(NATIVE)), '@openai/codex': CODEX_VERSION };
+  const manifest = await writeManifest(outdir, 'sandbox', { scripts: { start: 'node main.js' }, dependencies });
+  await writeLockfile(outdir, { ...manifest, dependencies }, await readLockfiles());
   await copyFile(path.join(ROOT, 'functions/sandbox/Containerfile'), path.join(outdir, 'Dockerfile'));
   return metafile;
 }
@@ -162,57 +157,10 @@ const namedDynamicImports: Plugin = {
   },
 };
 
-/** The package.json of a deployment, from which its dependencies are installed. */
-async function writeManifest(outdir: string, name: string, fields: object): Promise<void> {
-  const own = await ownManifest();
-  const deployed = {
-    name: `${own.name}-${name}`,
-    version: own.version,
-    private: true,
-    type: 'module',
-    engines: { node: '24' },
-    ...fields,
-  };
-  await writeFile(path.join(outdir, 'package.json'), `${JSON.stringify(deployed, null, 2)}\n`);
-}
-
-/** Of the given packages, those of our package.json, with their exact versions. */
-async function pinnedDependencies(names: readonly string[]): Promise<Record<string, string>> {
-  const { dependencies, devDependencies } = await ownManifest();
-  const known = { ...devDependencies, ...dependencies };
-  return Object.fromEntries(
-    names.flatMap((name) => {
-      const version = known[name];
-      if (version === undefined) return [];
-      if (!/^\d/.test(version)) throw new Error(`${name} must be pinned exactly`);
-      return [[name, version]];
-    }),
-  );
-}
-
-async function ownManifest(): Promise<Manifest> {
-  return readManifest(JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8')));
-}
-
-interface Manifest {
-  readonly name: string;
-  readonly version: string;
-  readonly dependencies: Readonly<Record<string, string>>;
-  readonly devDependencies: Readonly<Record<string, string>>;
-}
-
-function readManifest(json: unknown): Manifest {
-  const isManifest = (value: unknown): value is Manifest =>
-    typeof value === 'object' &&
-    value !== null &&
-    ['name', 'version', 'dependencies', 'devDependencies'].every((field) => field in value);
-  if (!isManifest(json)) throw new Error('package.json lacks name, version or dependencies');
-  return json;
-}
-
 if (import.meta.main) {
   // Directories of the functions, the companion and the console: with one only the functions, with none all, and the
-  // sandbox service, under dist/. After them the console's WebSocket, `wss://...`, where it is not on the console's own origin.
+  // sandbox service, under dist/. After them the console's WebSocket, `wss://...`, where it is not on the console's own
+  // origin.
   const [, , functions, companion, page, socketUrl] = process.argv;
   report('functions', await buildFunctions(functions));
   if (functions === undefined || companion !== undefined) report('companion', await buildCompanion(companion));

@@ -1,0 +1,74 @@
+// What the image of the sandbox service must be: the programs that sandboxes are made of, a first process that reaps, a
+// directory that is closed to every other user, and exactly the packages that the lockfiles pin.
+import { expect, it } from 'vitest';
+import { readLockfiles, toLockfile } from '../../../functions/build/lockfile.ts';
+import { pinnedDependencies } from '../../../functions/build/manifest.ts';
+import { CODEX_VERSION } from '../../../shared/engines/codex/server/binary.ts';
+import { read } from '../../support/fixtures/project.ts';
+
+const instructions = read('functions/sandbox/Containerfile')
+  .replaceAll(/^\s*#.*\n/gm, '')
+  .replaceAll(/\\\n/g, ' ')
+  .split('\n')
+  .filter((line) => line !== '');
+const of = (name: string): string[] =>
+  instructions.flatMap((line) => (line.startsWith(`${name} `) ? [line.slice(name.length + 1)] : []));
+const variables = of('ENV').join(' ');
+
+it('installs what sandboxes are made of', () => {
+  const installed = /apt-get install -y --no-install-recommends ([^&]+)/.exec(of('RUN').join('\n'))?.[1]?.split(/\s+/);
+  expect(installed).toEqual(expect.arrayContaining(['bash', 'bubblewrap', 'git', 'tini', 'util-linux']));
+});
+
+it('starts with a process that reaps what sandboxes leave to it, and that passes signals on', () => {
+  expect(of('ENTRYPOINT')).toEqual(['["/usr/bin/tini", "--"]']);
+  expect(of('CMD')).toEqual(['["node", "main.js"]']);
+});
+
+it('runs as root, so that each owner has a user id, over a directory that only root enters, outside /tmp', () => {
+  const directory = /GATEWAY_DATA_DIR=(\S+)/.exec(variables)?.[1] ?? '';
+  expect(directory).toMatch(/^\/(?!tmp)/);
+  expect(of('RUN').join('\n')).toContain(`install -d -m 0700 ${directory}`);
+  expect(of('USER')).toEqual([]);
+});
+
+it('listens where Cloud Run looks for it', () => {
+  const [, port] = /PORT=(\d+)/.exec(variables) ?? [];
+  expect(variables).toContain('HOST=0.0.0.0');
+  expect(read('terraform/sandbox.tf')).toMatch(new RegExp(`container_port = ${port}\n`));
+});
+
+it('holds no secret and no setting of a gateway', () => {
+  expect(of('ARG')).toEqual([]);
+  expect(variables).not.toMatch(/TOKEN|KEY|SECRET|GOOGLE/);
+});
+
+it('runs the Node.js of the development dependencies', () => {
+  const { devDependencies } = JSON.parse(read('package.json')) as { devDependencies: { node: string } };
+  const [version] = of('FROM').map((image) => /^node:(\d+)\./.exec(image)?.[1]);
+  expect(devDependencies.node).toContain(version);
+});
+
+it('installs by a lockfile, with the version and hash of every package', async () => {
+  expect(of('RUN').join('\n')).toContain('npm ci --omit=dev');
+  const dependencies = { ...(await pinnedDependencies(['@lydell/node-pty'])), '@openai/codex': CODEX_VERSION };
+  const locked = await readLockfiles();
+  const lockfile = toLockfile({ name: 'sandbox', version: '1.0.0', dependencies }, locked);
+  const platforms = ['darwin-arm64', 'darwin-x64', 'linux-arm64', 'linux-x64', 'win32-arm64', 'win32-x64'];
+  const places = ['@lydell/node-pty', '@openai/codex'].flatMap((name) =>
+    ['', ...platforms.map((platform) => `-${platform}`)].map((end) => `node_modules/${name}${end}`),
+  );
+  const hash = expect.objectContaining({ version: expect.any(String), integrity: expect.stringMatching(/^sha512-/) });
+  expect(lockfile).toMatchObject({
+    lockfileVersion: 3,
+    packages: { '': { dependencies }, ...Object.fromEntries(places.map((place) => [place, hash])) },
+  });
+});
+
+it('is not built from a lockfile that has another version, or lacks a package', async () => {
+  const locked = await readLockfiles();
+  const of = (dependencies: Record<string, string>) => () =>
+    toLockfile({ name: 'x', version: '1', dependencies }, locked);
+  expect(of({ '@openai/codex': '0.0.1' })).toThrow(`@openai/codex is locked at ${CODEX_VERSION}, and not at 0.0.1`);
+  expect(of({ 'not-there': '1.0.0' })).toThrow('not-there is in no lockfile with a hash');
+});
