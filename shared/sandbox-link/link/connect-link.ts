@@ -1,6 +1,13 @@
-// The gateway side of a link: opens it, resumes it after a cut, and moves it to a new WebSocket before the platform ends
-// the old one.
+// The gateway side of a link: opens it, resumes it after a cut, and moves it to a new WebSocket before the platform
+// ends the old one.
+import type { WebSocket } from 'ws';
+import { deadline, orAbort, pause } from '../../async.ts';
+import { RpcError } from '../../errors.ts';
+import { CLOSE } from '../../protocol.ts';
+import { createLink, LINK_TIMES, type LinkEnd } from './create-link.ts';
+import { type ClientHello, fromSandbox, PROTOCOL, type ServerHello } from './hello.ts';
 import type { Link, LinkDeps, SandboxFacts } from './link.ts';
+import { FailedAttempt, openSocket } from './open-socket.ts';
 
 export interface ConnectLinkOptions extends LinkDeps {
   /** The service, `https:`; `http:` on loopback. LINK_PATH is appended. */
@@ -23,10 +30,141 @@ export interface GatewayLink extends Link {
 }
 
 /**
- * Opens a link. Rejects with RpcError `unavailable` when the service is not reached in time, refuses the credential, has
- * no version of the protocol in common with this side, or is full. A link that is over is not opened again: see
- * `createLinkKeeper`.
+ * Opens a link. Rejects with RpcError `unavailable` when the service is not reached in time, refuses the credential,
+ * has no version of the protocol in common with this side, or is full; with the reason of `signal` when it aborts. A
+ * link that is over is not opened again: see `createLinkKeeper`.
  */
-export async function connectLink(_options: ConnectLinkOptions): Promise<GatewayLink> {
-  throw new Error('not implemented');
+export async function connectLink(options: ConnectLinkOptions): Promise<GatewayLink> {
+  const { connectMs = 10_000, signal } = options;
+  const connector = new Connector(options);
+  const limit = deadline(connectMs, signal);
+  try {
+    return await connector.first(limit);
+  } catch (error) {
+    if (signal?.aborted) throw signal.reason;
+    throw new RpcError('unavailable', {
+      message: error instanceof FailedAttempt ? error.message : 'The sandbox service cannot be reached',
+      cause: error,
+    });
+  }
+}
+
+/** Part of `handOverMs` after which a hand-over that failed is tried again. */
+const HAND_OVER_RETRY = 1 / 50;
+
+interface OpenLink extends LinkEnd {
+  readonly secret: string;
+  readonly sandbox: SandboxFacts;
+}
+
+class Connector {
+  readonly #options: ConnectLinkOptions;
+  readonly #retryMs: number;
+  readonly #retryMaxMs: number;
+  readonly #handOverMs: number;
+  #open: OpenLink | undefined;
+  /** One at a time: a cut during a hand-over is resumed by it. */
+  #attempt: Promise<void> | undefined;
+  #isResuming = false;
+  #handOver: NodeJS.Timeout | undefined;
+
+  constructor(options: ConnectLinkOptions) {
+    this.#options = options;
+    this.#retryMs = options.retryMs ?? 100;
+    this.#retryMaxMs = options.retryMaxMs ?? 2_000;
+    this.#handOverMs = options.handOverMs ?? 50 * 60_000;
+  }
+
+  async first(limit: AbortSignal): Promise<GatewayLink> {
+    for (let delayMs = this.#retryMs; this.#open === undefined; delayMs = this.#longer(delayMs)) {
+      try {
+        await this.#connect(limit);
+      } catch (error) {
+        const isFinal =
+          error instanceof FailedAttempt && (error.reason === 'credential' || error.reason === 'protocol');
+        if (isFinal || limit.aborted) throw error;
+        // The failure says more than the end of the time.
+        await pause(spread(delayMs), limit).catch(() => Promise.reject(error));
+      }
+    }
+    const { link, sandbox } = this.#open;
+    return Object.assign(link, { sandbox });
+  }
+
+  /** After a cut: tries until it succeeds or the link is over. */
+  async #resume({ link, channel }: LinkEnd): Promise<void> {
+    if (this.#isResuming) return;
+    this.#isResuming = true;
+    for (let delayMs = this.#retryMs; !channel.connected && !link.over.aborted; delayMs = this.#longer(delayMs)) {
+      try {
+        await this.#connect(link.over);
+      } catch (error) {
+        const isLost = error instanceof FailedAttempt && error.reason === 'unknown_link';
+        if (isLost && !channel.connected) void channel.end(error.message);
+        await pause(spread(delayMs), link.over).catch(() => {});
+      }
+    }
+    this.#isResuming = false;
+  }
+
+  #connect(signal: AbortSignal): Promise<void> {
+    this.#attempt ??= this.#tryOnce(signal).finally(() => {
+      this.#attempt = undefined;
+    });
+    return this.#attempt;
+  }
+
+  async #tryOnce(signal: AbortSignal): Promise<void> {
+    const { url, headers, times } = this.#options;
+    const timeoutMs = times?.handshakeMs ?? LINK_TIMES.handshakeMs;
+    const limit = deadline(timeoutMs, signal);
+    await openSocket({
+      url,
+      headers: await orAbort(headers(limit), limit),
+      hello: () => this.#hello(),
+      timeoutMs,
+      signal: limit,
+      onHello: (socket, hello) => this.#greeted(socket, hello),
+    });
+  }
+
+  #hello(): ClientHello {
+    if (this.#open === undefined) return { protocol: PROTOCOL };
+    const { link, secret, channel } = this.#open;
+    return { protocol: PROTOCOL, resume: { id: link.id, secret, received: channel.received } };
+  }
+
+  #greeted(socket: WebSocket, { sandbox, link: { id, secret, received } }: ServerHello): void {
+    socket.on('error', () => {});
+    if (this.#open === undefined) {
+      const end = createLink(id, 'gateway', this.#options, () => void this.#resume(end));
+      this.#open = { ...end, secret, sandbox: fromSandbox(sandbox) };
+      end.link.over.addEventListener('abort', () => clearTimeout(this.#handOver), { once: true });
+    }
+    const { link, channel } = this.#open;
+    if (link.over.aborted || link.id !== id || !channel.canResume(received)) {
+      socket.close(CLOSE.policy);
+      return;
+    }
+    channel.attach(socket, received);
+    this.#handOverAfter(spread(this.#handOverMs), link);
+  }
+
+  #handOverAfter(delayMs: number, link: Link): void {
+    clearTimeout(this.#handOver);
+    this.#handOver = setTimeout(() => {
+      this.#connect(link.over).catch(() => {
+        if (!link.over.aborted) this.#handOverAfter(this.#handOverMs * HAND_OVER_RETRY, link);
+      });
+    }, delayMs);
+  }
+
+  #longer(delayMs: number): number {
+    return Math.min(2 * delayMs, this.#retryMaxMs);
+  }
+}
+
+/** Spreads what many processes would do at the same moment. */
+function spread(delayMs: number): number {
+  return delayMs * (0.8 + 0.2 * Math.random());
 }

@@ -11,7 +11,7 @@ export const LINK_PATH = '/link';
 export const CONTROL_BYTES_MAX = 64 << 10;
 /** Requests that one side may have in flight. More are answered `unavailable` at once and are not run. */
 export const REQUESTS_MAX = 1_024;
-/** Streams that one side may have open. `openStream` throws `unavailable` beyond it. */
+/** Streams that one side may have opened at a time. */
 export const STREAMS_MAX = 2_048;
 /** Bytes of a stream that were sent and that the reader has not consumed. */
 export const STREAM_CREDIT_BYTES = 256 << 10;
@@ -42,13 +42,14 @@ export interface Link {
    */
   notify(method: string, params: unknown): void;
   /**
-   * A new stream of this side; its id goes into a control message, with which the other side takes it. Whoever opens a
-   * stream destroys it when that message fails: the other side cannot.
+   * A new stream of this side; its id goes into a control message, with which the other side takes it. The caller
+   * destroys it when that message fails: the other side cannot. Throws `unavailable` beyond STREAMS_MAX, or when the
+   * link is over.
    */
   openStream(): LinkStream;
   /** Throws RpcError `invalid_params` for an id that the other side has not opened, has reset, or that was taken. */
   takeStream(id: number): LinkStream;
-  /** Ends the link for both sides: what is in flight fails with `unavailable`. Resolves when its WebSocket is closed. */
+  /** Ends the link for both sides; what is in flight fails with `unavailable`. Resolves when the WebSocket is shut. */
   close(reason?: string): Promise<void>;
 }
 
@@ -85,7 +86,7 @@ export interface LinkTimes {
   readonly overMs: number;
   /** How often both are checked. Default 1 s. */
   readonly tickMs: number;
-  /** Most time of one handshake, with the first messages of both sides. Default 10 s on the server, 5 s on the client. */
+  /** Most time of one handshake, with the first messages of both sides. Default 5 s. */
   readonly handshakeMs: number;
 }
 

@@ -1,0 +1,56 @@
+// Puts one end of a link together: channel, streams and calls.
+import { CLOSE } from '../../protocol.ts';
+import { Calls } from './calls.ts';
+import { Channel } from './channel.ts';
+import type { Link, LinkDeps, LinkTimes } from './link.ts';
+import { Streams } from './streams.ts';
+
+export const LINK_TIMES: LinkTimes = {
+  pingMs: 5_000,
+  silenceMs: 15_000,
+  overMs: 35_000,
+  tickMs: 1_000,
+  handshakeMs: 5_000,
+};
+
+export interface LinkEnd {
+  readonly link: Link;
+  readonly channel: Channel;
+}
+
+/** `onCut` is called when a WebSocket of the link is gone and the link is not over. */
+export function createLink(id: string, side: 'gateway' | 'sandbox', deps: LinkDeps, onCut: () => void): LinkEnd {
+  const over = new AbortController();
+  const channel = new Channel(
+    {
+      control: (message) => {
+        if (!streams.control(message)) calls.control(message, link);
+      },
+      data: (stream, payload) => streams.data(stream, payload),
+      writable: () => streams.pump(),
+      cut: onCut,
+      over: (error) => {
+        deps.log.notice('sandbox link over', { link: id, reason: error.message });
+        calls.end(error);
+        streams.end(error);
+        over.abort(error);
+      },
+    },
+    { ...LINK_TIMES, ...deps.times },
+  );
+  const streams = new Streams(channel, side);
+  const calls = new Calls({ channel, handlers: deps.handlers, log: deps.log });
+  const link: Link = {
+    id,
+    get connected() {
+      return channel.connected;
+    },
+    over: over.signal,
+    request: (method, params, signal) => calls.request(method, params, signal),
+    notify: (method, params) => calls.notify(method, params),
+    openStream: () => streams.open(),
+    takeStream: (stream) => streams.take(stream),
+    close: (reason = 'closed') => channel.end(reason, CLOSE.normal),
+  };
+  return { link, channel };
+}

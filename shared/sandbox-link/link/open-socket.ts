@@ -1,0 +1,72 @@
+// One attempt of the gateway side: a WebSocket with the first messages of both sides.
+import type { ClientRequest, IncomingMessage } from 'node:http';
+import { WebSocket } from 'ws';
+import { type ClientHello, helloText, readFirst, type ServerHello, SOCKET_OPTIONS, serverHello } from './hello.ts';
+import { LINK_PATH } from './link.ts';
+
+/** Why an attempt failed; the message is safe to show to callers. */
+export class FailedAttempt extends Error {
+  /** `credential` and `protocol`: another attempt fails, too; `unknown_link`: the link cannot be resumed. */
+  readonly reason: 'unreachable' | 'credential' | 'protocol' | 'unknown_link' | 'full';
+
+  constructor(reason: FailedAttempt['reason'], message: string, cause?: unknown) {
+    super(message, { cause });
+    this.reason = reason;
+  }
+}
+
+export interface Attempt {
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Called when the WebSocket is open. */
+  readonly hello: () => ClientHello;
+  /** Ends the attempt; the first messages have to be there before. */
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  /** Called with the first message of the server, before its next message is emitted. */
+  readonly onHello: (socket: WebSocket, hello: ServerHello) => void;
+}
+
+/** Resolves after `onHello`. Rejects with FailedAttempt. */
+export function openSocket({ url, headers, hello, timeoutMs, signal, onHello }: Attempt): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = new WebSocket(url.replace(/\/$/, '') + LINK_PATH, {
+      ...SOCKET_OPTIONS,
+      headers,
+      handshakeTimeout: timeoutMs,
+      followRedirects: false,
+    });
+    const fail = (failure: FailedAttempt): void => {
+      signal.removeEventListener('abort', onAbort);
+      reject(failure);
+      socket.terminate();
+    };
+    const unreachable = (cause: unknown): void =>
+      fail(new FailedAttempt('unreachable', 'The sandbox service cannot be reached', cause));
+    const onAbort = (): void => unreachable(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) return onAbort();
+
+    socket.on('error', unreachable);
+    socket.on('close', (code) => unreachable(new Error(`closed with ${code} before the first message`)));
+    socket.on('unexpected-response', (request: ClientRequest, response: IncomingMessage) => {
+      request.destroy();
+      const { statusCode } = response;
+      if (statusCode !== 401 && statusCode !== 403) return unreachable(new Error(`answered with ${statusCode}`));
+      fail(new FailedAttempt('credential', 'The sandbox service refuses the credential of the gateway'));
+    });
+    socket.on('open', () => socket.send(helloText(hello())));
+    readFirst(socket, timeoutMs, (message) => {
+      const first = serverHello.safeParse(message);
+      if (!first.success) return unreachable(new Error('the first message is malformed'));
+      if (first.data.method === 'link.refused') {
+        const { reason, message: detail } = first.data.params;
+        return fail(new FailedAttempt(reason, `The sandbox service refuses the connection: ${detail}`));
+      }
+      signal.removeEventListener('abort', onAbort);
+      socket.removeAllListeners('close').removeAllListeners('error');
+      onHello(socket, first.data.params);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,262 @@
+// The streams of one side of a link: which one sends the next frame, and what may be sent and kept. Streams take turns,
+// frame by frame. A stream that is not read stops at its credit, or earlier when all together use up that of the link:
+// some of it is reserved for each stream, and of the rest each may have an eighth of what is free.
+import { RpcError } from '../../errors.ts';
+import type { Channel } from './channel.ts';
+import { LINK_CREDIT_BYTES, type LinkStream, STREAM_CREDIT_BYTES, STREAMS_MAX } from './link.ts';
+import { StreamEnd } from './stream.ts';
+import {
+  chargeOf,
+  HEADER_BYTES,
+  isCount,
+  isObject,
+  type JsonObject,
+  LINK_METHODS,
+  PAYLOAD_BYTES_MAX,
+  payloadWithin,
+  toControlText,
+  Violation,
+} from './wire.ts';
+
+const ID_MAX = 0xffff_ffff;
+/** Consumed bytes that are credited in one message. */
+const CREDIT_STEP_BYTES = 32 << 10;
+/** Each stream has it however many are not read. */
+const RESERVED_BYTES = 4 << 10;
+/** What all streams may have beyond that: both together are the credit of the link. */
+const POOL_BYTES = LINK_CREDIT_BYTES - 2 * STREAMS_MAX * RESERVED_BYTES;
+const SHARE = 8;
+
+type LinkChannel = Pick<Channel, 'canSendData' | 'sendControl' | 'sendData'>;
+
+/** What handles a message throws Violation when the other side has broken the protocol. */
+export class Streams {
+  readonly #channel: LinkChannel;
+  readonly #streams = new Map<number, StreamEnd>();
+  /** In the order of their turns. */
+  readonly #ready = new Set<StreamEnd>();
+  /** With data, and without credit. */
+  readonly #blocked = new Set<StreamEnd>();
+  #nextId: number;
+  #nextPeerId: number;
+  #open = 0;
+  #peerOpen = 0;
+  /** What streams have beyond RESERVED_BYTES, of what was sent and of what was received. */
+  #sentPooled = 0;
+  #receivedPooled = 0;
+  #isPumping = false;
+  #isOver = false;
+
+  /** Ids of the gateway side are odd, ids of the sandbox side are even. */
+  constructor(channel: LinkChannel, side: 'gateway' | 'sandbox') {
+    this.#channel = channel;
+    this.#nextId = side === 'gateway' ? 1 : 2;
+    this.#nextPeerId = side === 'gateway' ? 2 : 1;
+  }
+
+  open(): LinkStream {
+    if (this.#isOver || this.#open >= STREAMS_MAX || this.#nextId > ID_MAX) {
+      throw new RpcError('unavailable', {
+        message: this.#isOver ? 'The connection between the gateway and the sandbox has ended' : 'Too many streams',
+      });
+    }
+    const id = this.#nextId;
+    this.#nextId += 2;
+    this.#open++;
+    this.#control(LINK_METHODS.open, { stream: id });
+    const stream = this.#add(id);
+    stream.taken = true;
+    return stream;
+  }
+
+  take(id: number): LinkStream {
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.taken || stream.destroyed) {
+      throw new RpcError('invalid_params', { message: 'there is no stream of this id to be taken' });
+    }
+    stream.taken = true;
+    return stream;
+  }
+
+  /** A control message about a stream; false: it is none. */
+  control({ method, params }: JsonObject): boolean {
+    if (method !== LINK_METHODS.open && method !== LINK_METHODS.reset && method !== LINK_METHODS.credit) return false;
+    const { stream: id, bytes } = isObject(params) ? params : {};
+    if (!isCount(id)) throw new Violation('a message about a stream has no id');
+    else if (method === LINK_METHODS.open) this.#peerOpened(id);
+    else if (method === LINK_METHODS.reset) this.#peerReset(id);
+    else if (isCount(bytes)) this.#credited(id, bytes);
+    else throw new Violation('a credit has no bytes');
+    return true;
+  }
+
+  data(id: number, payload: Buffer): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.remoteFinal) throw new Violation('data of a stream that is not open');
+    if (payload.length > PAYLOAD_BYTES_MAX) throw new Violation('a data frame is too large');
+    if (payload.length === 0) {
+      stream.receiveEnd();
+      this.#settle(stream);
+      this.#removeIfDone(stream);
+      return;
+    }
+    const charge = chargeOf(payload.length);
+    this.#receivedPooled += pooledChange(stream.uncredited, charge);
+    stream.uncredited += charge;
+    if (stream.uncredited > STREAM_CREDIT_BYTES || this.#receivedPooled > POOL_BYTES) {
+      throw new Violation('data beyond the credit');
+    }
+    if (stream.destroyed) this.consumed(stream, charge);
+    else stream.receive(payload);
+  }
+
+  /** Sends what may be sent now, one frame of each stream in turn. */
+  pump(): void {
+    if (this.#isPumping) return;
+    this.#isPumping = true;
+    for (const stream of this.#ready) {
+      if (!this.#channel.canSendData) break;
+      // Set in again behind the others, a stream is visited again.
+      this.#ready.delete(stream);
+      this.#sendNext(stream);
+    }
+    this.#isPumping = false;
+  }
+
+  ready(stream: StreamEnd): void {
+    if (this.#isOver || this.#blocked.has(stream)) return;
+    this.#ready.add(stream);
+    this.pump();
+  }
+
+  consumed(stream: StreamEnd, charge: number): void {
+    stream.owed += charge;
+    this.#settle(stream);
+  }
+
+  destroyed(stream: StreamEnd): void {
+    this.#ready.delete(stream);
+    this.#blocked.delete(stream);
+    if (!isEnded(stream)) {
+      stream.localFinal = true;
+      this.#control(LINK_METHODS.reset, { stream: stream.id });
+    }
+    this.#settle(stream);
+    this.#removeIfDone(stream);
+  }
+
+  end(error: RpcError): void {
+    this.#isOver = true;
+    this.#ready.clear();
+    this.#blocked.clear();
+    for (const stream of this.#streams.values()) if (!isEnded(stream)) stream.destroy(error);
+    this.#streams.clear();
+  }
+
+  #add(id: number): StreamEnd {
+    const stream = new StreamEnd(id, this);
+    this.#streams.set(id, stream);
+    return stream;
+  }
+
+  #control(method: string, params: object): void {
+    if (!this.#isOver) this.#channel.sendControl(toControlText({ method, params }));
+  }
+
+  #sendNext(stream: StreamEnd): void {
+    if (stream.hasData) {
+      const limit = Math.min(STREAM_CREDIT_BYTES, allowance(this.#sentPooled));
+      const payloadMax = payloadWithin(limit - stream.outstanding);
+      if (payloadMax === 0) return void this.#blocked.add(stream);
+      const frame = stream.nextFrame(payloadMax);
+      const charge = chargeOf(frame.length - HEADER_BYTES);
+      this.#sentPooled += pooledChange(stream.outstanding, charge);
+      stream.outstanding += charge;
+      this.#channel.sendData(stream.id, frame);
+      stream.sent();
+    } else if (stream.isEnding) {
+      this.#channel.sendData(stream.id, Buffer.allocUnsafe(HEADER_BYTES));
+      stream.ended();
+      this.#removeIfDone(stream);
+    }
+    if (!stream.destroyed && (stream.hasData || stream.isEnding)) this.#ready.add(stream);
+  }
+
+  #peerOpened(id: number): void {
+    if (id !== this.#nextPeerId) throw new Violation('a stream is opened out of turn');
+    if (this.#peerOpen >= STREAMS_MAX) throw new Violation('too many streams');
+    this.#nextPeerId += 2;
+    this.#peerOpen++;
+    this.#add(id);
+  }
+
+  #peerReset(id: number): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined) {
+      const wasOpened = id < (this.#isOwn(id) ? this.#nextId : this.#nextPeerId);
+      if (!wasOpened) throw new Violation('a stream is reset that was not opened');
+      return;
+    }
+    // What the other side had ended before stays with the reader.
+    if (isEnded(stream)) return;
+    stream.remoteFinal = true;
+    // The other side waits for an end of this direction, too.
+    if (!stream.localFinal) this.#control(LINK_METHODS.reset, { stream: id });
+    stream.localFinal = true;
+    this.#removeIfDone(stream);
+    stream.destroy(new RpcError('cancelled', { message: 'The other side has ended the stream' }));
+  }
+
+  #credited(id: number, bytes: number): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined || bytes > stream.outstanding) throw new Violation('more is credited than was sent');
+    const wasShort = allowance(this.#sentPooled) < STREAM_CREDIT_BYTES;
+    this.#sentPooled += pooledChange(stream.outstanding, -bytes);
+    stream.outstanding -= bytes;
+    for (const blocked of wasShort ? this.#blocked : [stream]) this.#unblock(blocked);
+    this.#removeIfDone(stream);
+    this.pump();
+  }
+
+  #unblock(stream: StreamEnd): void {
+    if (this.#blocked.delete(stream)) this.#ready.add(stream);
+  }
+
+  /** Gives back what is consumed, in steps; at the end of a stream all of it, when the reader has all of it. */
+  #settle(stream: StreamEnd): void {
+    const step = Math.min(CREDIT_STEP_BYTES, allowance(this.#receivedPooled) / 2);
+    if (stream.owed === 0 || (stream.owed < step && !(stream.remoteFinal && !stream.hasUnread))) return;
+    this.#control(LINK_METHODS.credit, { stream: stream.id, bytes: stream.owed });
+    this.#receivedPooled += pooledChange(stream.uncredited, -stream.owed);
+    stream.uncredited -= stream.owed;
+    stream.owed = 0;
+    this.#removeIfDone(stream);
+  }
+
+  /** A stream is forgotten when neither side will send anything more and all is credited. */
+  #removeIfDone(stream: StreamEnd): void {
+    if (!isEnded(stream) || stream.outstanding > 0 || stream.uncredited > 0) return;
+    if (!this.#streams.delete(stream.id)) return;
+    if (this.#isOwn(stream.id)) this.#open--;
+    else this.#peerOpen--;
+  }
+
+  #isOwn(id: number): boolean {
+    return id % 2 === this.#nextId % 2;
+  }
+}
+
+/** Neither side will send anything more. */
+function isEnded({ localFinal, remoteFinal }: StreamEnd): boolean {
+  return localFinal && remoteFinal;
+}
+
+/** What one stream may have when all together have so much of the pool. */
+function allowance(pooled: number): number {
+  return RESERVED_BYTES + Math.floor((POOL_BYTES - pooled) / SHARE);
+}
+
+/** How the part of the pool changes with what a stream has. */
+function pooledChange(before: number, change: number): number {
+  return Math.max(0, before + change - RESERVED_BYTES) - Math.max(0, before - RESERVED_BYTES);
+}

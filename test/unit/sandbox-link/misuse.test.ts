@@ -1,0 +1,237 @@
+// What a peer that breaks the protocol of a sandbox link gets: a refusal, or the end of its link; other links go on.
+import { request } from 'node:http';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { serverHello } from '../../../shared/sandbox-link/link/hello.ts';
+import {
+  CONTROL_BYTES_MAX,
+  type Handlers,
+  REQUESTS_MAX,
+  STREAM_CREDIT_BYTES,
+  STREAMS_MAX,
+} from '../../../shared/sandbox-link/link/link.ts';
+import { openRaw, type ServerFixture, startLinkServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';
+
+let fixture: ServerFixture;
+let running = 0;
+const handlers: Handlers = {
+  echo: async (params) => params,
+  wait: (_params, { signal }) => {
+    running++;
+    return new Promise((_, reject) => {
+      signal.addEventListener('abort', () => {
+        running--;
+        reject(signal.reason);
+      });
+    });
+  },
+};
+beforeEach(async () => {
+  running = 0;
+  fixture = await startLinkServer({ handlers });
+});
+afterEach(() => fixture.stop());
+
+async function expectHealthy(): Promise<void> {
+  const link = await fixture.connect({ headers: async () => ({ Authorization: TOKEN }) });
+  expect(await link.request('echo', 1)).toBe(1);
+}
+
+const POLICY = 1_008;
+
+/** A raw client whose link is open. */
+async function openLink() {
+  const client = await openRaw(fixture.proxy.url);
+  const hello = serverHello.parse(await client.next());
+  if (hello.method === 'link.refused') throw new Error(hello.params.message);
+  return { client, link: hello.params.link };
+}
+
+/** The status that an upgrade is answered with. */
+function statusOf(path: string, headers: Record<string, string> = {}): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const upgrade = { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' };
+    const url = fixture.proxy.url + path;
+    const sent = request(url, { headers: { ...upgrade, 'Sec-WebSocket-Key': `${'A'.repeat(22)}==`, ...headers } });
+    sent.on('response', (response) => resolve(response.resume().statusCode));
+    sent.on('upgrade', (response, socket) => {
+      socket.destroy();
+      resolve(response.statusCode);
+    });
+    sent.on('error', reject).end();
+  });
+}
+
+it.each([
+  ['no credential', '/link', {}, 401],
+  ['a wrong credential', '/link', { Authorization: 'Bearer wrong' }, 401],
+  ['another path', '/other', { Authorization: TOKEN }, 404],
+  ['no WebSocket', '/link', { Authorization: TOKEN, 'Sec-WebSocket-Key': 'short' }, 400],
+  ['a credential', '/link?x=1', { Authorization: TOKEN }, 101],
+])('answers an upgrade with %s', async (_name, path, headers, status) => {
+  expect(await statusOf(path, headers)).toBe(status);
+});
+
+it('reports a refused credential at once', async () => {
+  const connecting = fixture.connect({ headers: async () => ({ Authorization: 'Bearer wrong' }) });
+  await expect(connecting).rejects.toMatchObject({
+    reason: 'unavailable',
+    message: expect.stringContaining('refuses'),
+  });
+  expect(fixture.proxy.connections).toBe(1);
+});
+
+it('refuses a protocol that it does not speak', async () => {
+  const client = await openRaw(fixture.proxy.url, { protocol: { min: 2, max: 3 } });
+  expect(await client.next()).toMatchObject({ method: 'link.refused', params: { reason: 'protocol' } });
+  expect(await client.closed).toBe(POLICY);
+});
+
+it.each([
+  ['a wrong secret', (link: object) => ({ ...link, secret: 'wrong', received: 0 })],
+  ['an unknown id', (link: object) => ({ ...link, id: 'link_0', received: 0 })],
+  ['messages that were not sent', (link: object) => ({ ...link, received: 1_000 })],
+])('refuses to resume a link with %s, and leaves the link alone', async (_name, resumeOf) => {
+  const { client, link } = await openLink();
+  const resume = resumeOf({ id: link.id, secret: link.secret });
+  const other = await openRaw(fixture.proxy.url, { protocol: { min: 1, max: 1 }, resume });
+  expect(await other.next()).toMatchObject({ method: 'link.refused', params: { reason: 'unknown_link' } });
+  expect(await other.closed).toBe(POLICY);
+  client.control({ id: 1, method: 'echo', params: 'mine' });
+  expect(await client.next()).toMatchObject({ id: 1, result: 'mine' });
+});
+
+it('refuses links beyond its bound', async () => {
+  await fixture.stop();
+  fixture = await startLinkServer({ handlers, linksMax: 1 });
+  await openLink();
+  const client = await openRaw(fixture.proxy.url);
+  expect(await client.next()).toMatchObject({ method: 'link.refused', params: { reason: 'full' } });
+});
+
+it.each([
+  ['no object', { protocol: 1 }],
+  ['no range', {}],
+])('ends a WebSocket whose first message has %s', async (_name, hello) => {
+  const client = await openRaw(fixture.proxy.url, hello);
+  expect(await client.closed).toBe(POLICY);
+  await expectHealthy();
+});
+
+it('ends a WebSocket without a first message', async () => {
+  await fixture.stop();
+  fixture = await startLinkServer({ handlers, times: { handshakeMs: 50 } });
+  const client = await openRaw(fixture.proxy.url, null);
+  expect(await client.closed).toBe(1_006);
+});
+
+type Client = Awaited<ReturnType<typeof openRaw>>;
+const open = (client: Client, id: number) => client.control({ method: 'link.open', params: { stream: id } });
+
+const VIOLATIONS: [name: string, send: (client: Client) => void][] = [
+  ['text that is not JSON', ({ socket }) => socket.send('{')],
+  ['an array', ({ socket }) => socket.send('[]')],
+  ['a message without a number', ({ socket }) => socket.send('{"jsonrpc":"2.0","method":"echo"}')],
+  ['a message with a number of later', ({ socket }) => socket.send('{"seq":5,"method":"echo"}')],
+  ['a negative number', ({ socket }) => socket.send('{"seq":-1,"method":"echo"}')],
+  [
+    'an acknowledgement of what was not sent',
+    ({ socket }) => socket.send('{"method":"link.ack","params":{"received":9}}'),
+  ],
+  ['an acknowledgement without a number', ({ socket }) => socket.send('{"method":"link.ack"}')],
+  [
+    'a control message that is too large',
+    ({ socket }) => socket.send(`{"seq":0,"a":"${'x'.repeat(CONTROL_BYTES_MAX)}"}`),
+  ],
+  ['a data frame without a header', ({ socket }) => socket.send(Buffer.alloc(7))],
+  ['a data frame that is too large', (client) => [open(client, 1), client.data(1, Buffer.alloc((16 << 10) + 1))]],
+  ['data of a stream that is not open', (client) => client.data(1, Buffer.from('x'))],
+  ['data of a stream of the other side', (client) => client.data(2, Buffer.from('x'))],
+  [
+    'data after the end',
+    (client) => [open(client, 1), client.data(1, Buffer.alloc(0)), client.data(1, Buffer.alloc(1))],
+  ],
+  ['a stream out of turn', (client) => open(client, 3)],
+  ['a stream of the other side', (client) => open(client, 2)],
+  ['a stream without an id', (client) => client.control({ method: 'link.open', params: null })],
+  [
+    'a reset of a stream that was not opened',
+    (client) => client.control({ method: 'link.reset', params: { stream: 7 } }),
+  ],
+  [
+    'credit for what was not sent',
+    (client) => client.control({ method: 'link.credit', params: { stream: 1, bytes: 1 } }),
+  ],
+  ['credit without bytes', (client) => client.control({ method: 'link.credit', params: { stream: 1, bytes: -5 } })],
+  ['a method that is no text', (client) => client.control({ id: 1, method: 7 })],
+  ['an id that is no number', (client) => client.control({ id: 'one', method: 'echo' })],
+  ['two requests with one id', (client) => [1, 2].map(() => client.control({ id: 1, method: 'wait' }))],
+  ['too many streams', (client) => Array.from({ length: STREAMS_MAX + 1 }, (_, n) => open(client, 2 * n + 1))],
+  [
+    'endless notifications',
+    (client) => Array.from({ length: 2 * REQUESTS_MAX }, () => client.control({ method: 'wait' })),
+  ],
+  [
+    'data beyond the credit',
+    (client) => [open(client, 1), Array.from({ length: 17 }, () => client.data(1, Buffer.alloc(16 << 10)))],
+  ],
+  [
+    'more small frames than the credit',
+    (client) => [
+      open(client, 1),
+      Array.from({ length: STREAM_CREDIT_BYTES >> 8 }, () => client.data(1, Buffer.from('x'))),
+    ],
+  ],
+];
+
+describe('ends the link of a peer that sends', () => {
+  it.each(VIOLATIONS)('%s', async (_name, send) => {
+    const { client, link } = await openLink();
+    send(client);
+    expect([POLICY, 1_009]).toContain(await client.closed);
+    expect([...fixture.server.links].map(({ id }) => id)).not.toContain(link.id);
+    expect(running).toBe(0);
+    await expectHealthy();
+  });
+});
+
+it('ignores responses and cancellations of requests that are not there', async () => {
+  const { client } = await openLink();
+  client.control({ id: 77, result: 1 });
+  client.control({ result: 1 });
+  client.control({ method: 'link.cancel', params: { id: 9 } });
+  client.control({ method: 'link.cancel' });
+  client.control({ id: 1, method: 'echo', params: 'there' });
+  expect(await client.next()).toMatchObject({ id: 1, result: 'there' });
+});
+
+it('answers 10,000 requests at once: a bounded number runs, the others are refused', async () => {
+  const { client } = await openLink();
+  for (let id = 1; id <= 10_000; id++) client.control({ id, method: 'wait' });
+  const refused = [];
+  while (refused.length < 10_000 - REQUESTS_MAX) refused.push(await client.next());
+  expect(running).toBe(REQUESTS_MAX);
+  expect(refused[0]).toMatchObject({ error: { code: 503, data: { reason: 'unavailable', retry_after_ms: 1_000 } } });
+  await expectHealthy();
+  client.socket.terminate();
+});
+
+it('ends the link of a peer that sends requests and acknowledges nothing', async () => {
+  const { client } = await openLink();
+  const params = 'x'.repeat(CONTROL_BYTES_MAX - 200);
+  const send = async (): Promise<void> => {
+    for (let id = 1; client.socket.readyState === client.socket.OPEN; id++) {
+      client.control({ id, method: 'echo', params });
+      await client.next();
+    }
+  };
+  await send();
+  expect(await client.closed).toBe(POLICY);
+  await expectHealthy();
+});
+
+it('refuses and ends nothing of others when the service closes', async () => {
+  const { client } = await openLink();
+  await fixture.server.close('maintenance');
+  expect(await client.closed).toBe(1_000);
+  await expect(fixture.connect({ connectMs: 50 })).rejects.toMatchObject({ reason: 'unavailable' });
+});

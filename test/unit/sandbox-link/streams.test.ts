@@ -1,0 +1,194 @@
+// Streams over a sandbox link: whole, in order, within their credit, and apart from each other.
+import { once } from 'node:events';
+import { pipeline } from 'node:stream/promises';
+import { afterEach, expect, it } from 'vitest';
+import {
+  type Handlers,
+  LINK_CREDIT_BYTES,
+  type LinkStream,
+  STREAM_CREDIT_BYTES,
+  STREAMS_MAX,
+} from '../../../shared/sandbox-link/link/link.ts';
+import { createRandom } from '../../soak/random.ts';
+import { createLinkFixture, type LinkFixture } from '../../support/fixtures/sandbox-link.ts';
+import { digestOf, randomBytes, readAll, turn, writeInSteps } from '../../support/fixtures/streams.ts';
+
+const open: LinkFixture[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((fixture) => fixture.stop()));
+});
+
+/** A link, and a function that opens a stream at the gateway and takes it at the sandbox. */
+async function fixtureOf() {
+  const taken: LinkStream[] = [];
+  const onSandbox: Handlers = {
+    async take(params, { link }) {
+      taken.push(link.takeStream(Number(params)));
+    },
+    echo: async (params) => params,
+  };
+  const fixture = await createLinkFixture({ onSandbox });
+  open.push(fixture);
+  return {
+    ...fixture,
+    async openPair(): Promise<[near: LinkStream, far: LinkStream]> {
+      const near = fixture.gateway.openStream();
+      await fixture.gateway.request('take', near.id);
+      const far = taken.at(-1);
+      if (far === undefined) throw new Error('not taken');
+      return [near, far];
+    },
+  };
+}
+
+it('carries 20 MB whole to a reader that pauses', async () => {
+  const { openPair } = await fixtureOf();
+  const [near, far] = await openPair();
+  const bytes = randomBytes(20 << 20, 1);
+  const random = createRandom(2);
+  const received = readAll(near, async () => {
+    if (random.chance(0.1)) await turn(random.int(1, 5));
+  });
+  far.end(bytes);
+  expect(digestOf(await received)).toBe(digestOf(bytes));
+});
+
+it('carries many small writes, both directions at once, and ends one direction before the other', async () => {
+  const { openPair } = await fixtureOf();
+  const [near, far] = await openPair();
+  const echoed = pipeline(far, far);
+  const received = readAll(near);
+  for (let index = 0; index < 5_000; index++) near.write(`${index}\n`);
+  near.write('');
+  near.end();
+  const lines = (await received).toString().split('\n');
+  expect(lines).toHaveLength(5_001);
+  expect(lines.slice(0, 5_000)).toEqual(Array.from({ length: 5_000 }, (_, index) => String(index)));
+  await echoed;
+  expect([near.destroyed, far.destroyed]).toEqual([true, true]);
+});
+
+it('keeps what was sent for a reader that begins after the other side has ended and closed', async () => {
+  const { openPair, gateway } = await fixtureOf();
+  const [near, far] = await openPair();
+  near.end();
+  far.resume();
+  await once(far, 'end');
+  far.end('the last words of a process');
+  await once(far, 'close');
+  await gateway.request('echo', 1);
+  expect((await readAll(near)).toString()).toBe('the last words of a process');
+});
+
+it('stops a stream without a reader at its credit, while other streams and requests go on', async () => {
+  const { gateway, openPair } = await fixtureOf();
+  const [unread] = await openPair();
+  const progress = writeInSteps(unread, 4 << 20);
+  const [near, far] = await openPair();
+  const bytes = randomBytes(8 << 20, 3);
+  near.end(bytes);
+  let answered = 0;
+  const received = await readAll(far, async () => {
+    answered += Number(await gateway.request('echo', 1));
+  });
+  expect(digestOf(received)).toBe(digestOf(bytes));
+  expect(answered).toBeGreaterThan(100);
+  expect(progress.writtenBytes).toBeLessThanOrEqual(STREAM_CREDIT_BYTES);
+  expect(progress.writtenBytes).toBeGreaterThan(STREAM_CREDIT_BYTES * 0.9);
+});
+
+it('continues a stream that had no reader where it stopped', async () => {
+  const { openPair } = await fixtureOf();
+  const [near, far] = await openPair();
+  const progress = writeInSteps(near, 2 << 20);
+  await progress.stopped();
+  expect(progress.writtenBytes).toBeLessThanOrEqual(STREAM_CREDIT_BYTES);
+  const received = readAll(far);
+  await progress.done;
+  near.end();
+  expect((await received).length).toBe(2 << 20);
+});
+
+it('leaves room for others however many streams are not read, within the credit of the link', async () => {
+  const { openPair } = await fixtureOf();
+  const unread = [];
+  for (let index = 0; index < 300; index++) unread.push(writeInSteps((await openPair())[0], 1 << 20));
+  const [near, far] = await openPair();
+  const bytes = randomBytes(1 << 20, 4);
+  near.end(bytes);
+  expect(digestOf(await readAll(far))).toBe(digestOf(bytes));
+  const heldBytes = unread.reduce((sum, { writtenBytes }) => sum + writtenBytes, 0);
+  expect(heldBytes).toBeLessThanOrEqual(LINK_CREDIT_BYTES);
+  expect(heldBytes).toBeGreaterThan(LINK_CREDIT_BYTES / 4);
+});
+
+it('gives each of several streams its turn', async () => {
+  const { openPair } = await fixtureOf();
+  const pairs = [await openPair(), await openPair(), await openPair()];
+  const order: number[] = [];
+  const ends = pairs.map(async ([near, far], index) => {
+    near.end(randomBytes(1 << 20, index));
+    await readAll(far, () => void order.push(index));
+  });
+  await Promise.all(ends);
+  for (const index of [0, 1, 2]) {
+    const first = order.indexOf(index);
+    const last = order.lastIndexOf(index);
+    expect(first).toBeLessThan(order.length / 4);
+    expect(last).toBeGreaterThan((order.length * 3) / 4);
+  }
+});
+
+it('resets a destroyed stream on the other side, drops what is on its way and keeps the link usable', async () => {
+  const { gateway, openPair } = await fixtureOf();
+  const [near, far] = await openPair();
+  const failed = once(far, 'error');
+  writeInSteps(far, 4 << 20).done.catch(() => {});
+  await once(near, 'readable');
+  near.destroy();
+  const [error] = await failed;
+  expect(error).toMatchObject({ reason: 'cancelled' });
+  expect(far.destroyed).toBe(true);
+  // The credit of what was dropped has come back: more than it all passes.
+  for (let index = 0; index < 3; index++) {
+    const [writer, reader] = await openPair();
+    writer.end(randomBytes(1 << 20, index));
+    expect(await readAll(reader)).toHaveLength(1 << 20);
+  }
+  expect(await gateway.request('echo', 1)).toBe(1);
+});
+
+it('reports a destroyed stream to whoever reads or writes it, and needs no listener', async () => {
+  const { gateway, openPair } = await fixtureOf();
+  const [near, far] = await openPair();
+  const reading = readAll(far);
+  near.destroy(new Error('local'));
+  await expect(reading).rejects.toMatchObject({ reason: 'cancelled' });
+  const [writer] = await openPair();
+  const pending = writeInSteps(writer, 4 << 20);
+  await pending.stopped();
+  writer.destroy();
+  await expect(pending.done).rejects.toThrow();
+  expect(await gateway.request('echo', 1)).toBe(1);
+});
+
+it('refuses to take a stream that is not there, is taken, is reset, or is of this side', async () => {
+  const { gateway, sandbox, openPair } = await fixtureOf();
+  const [near] = await openPair();
+  const own = sandbox.openStream();
+  const reset = gateway.openStream();
+  reset.destroy();
+  for (const id of [near.id, own.id, reset.id, near.id + 100, -1, 1.5]) {
+    await expect(gateway.request('take', id)).rejects.toMatchObject({ reason: 'invalid_params' });
+  }
+});
+
+it('bounds the streams that are open, and has room again when they close', async () => {
+  const { gateway } = await fixtureOf();
+  const streams = Array.from({ length: STREAMS_MAX }, () => gateway.openStream());
+  expect(() => gateway.openStream()).toThrow('Too many streams');
+  for (const stream of streams) stream.destroy();
+  await gateway.request('echo', 1);
+  const again = gateway.openStream();
+  await gateway.request('take', again.id);
+});
