@@ -1,22 +1,15 @@
 // One connected MCP server, of either protocol era: the official SDK sends `server/discover` first (2026-07-28,
-// stateless) and falls back to `initialize` (up to 2025-11-25). Owns the handshake, its deadline and the requests to
-// the server.
-
-import { Client, isSpecType, type Transport, UnsupportedProtocolVersionError } from '@modelcontextprotocol/client';
+// stateless) and falls back to `initialize` (up to 2025-11-25). Owns the handshake and the requests to the server.
+import { Client, isSpecType, type Transport } from '@modelcontextprotocol/client';
 import { z } from 'zod';
-import { deadline, orAbort } from '../async.ts';
+import { orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
-import type { SafeFetch } from '../net/safe-fetch.ts';
 import { VERSION } from '../version.ts';
-import { checkDepth, type FailureFacts, toCallError, toMcpError, toRequestError } from './failures.ts';
-import { createHttpTransport } from './http.ts';
+import { checkDepth, type FailureFacts, toCallError, toRequestError } from './failures.ts';
 import { listenForChanges } from './listen.ts';
 import { type McpTool, type Offer, selectTools } from './offer.ts';
-import type { TimeShare } from './paced-lines.ts';
 import { type McpResult, toExactResult } from './result.ts';
-import { createStdioTransport } from './stdio.ts';
-import type { ServerProcess } from './stdio-servers.ts';
 
 export interface McpClient {
   readonly server: { readonly name: string; readonly version: string };
@@ -39,115 +32,27 @@ export interface McpClient {
   close(): Promise<void>;
 }
 
-export interface StdioOptions {
-  readonly name: string;
-  /** `signal` ends the start, not a process that was returned. */
-  start(signal: AbortSignal): Promise<ServerProcess>;
-  readonly share: TimeShare;
-  /** Whether the caller may see what the server writes to stderr. */
-  readonly showStderr: boolean;
-  readonly signal: AbortSignal;
-  /** Called when the server announces that its tools have changed. */
-  onToolsChanged(): void;
-}
-
-export interface HttpOptions {
-  readonly name: string;
-  readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly safeFetch: SafeFetch;
-  readonly signal: AbortSignal;
-  onToolsChanged(): void;
-}
-
-const CONNECT_MS = 30_000;
-/** Deadline of `server/discover`: a server of the older era may leave it unanswered. */
-const PROBE_MS = 5_000;
+export const CONNECT_MS = 30_000;
+export const PROBE_MS = 5_000;
 const LIST_MS = 30_000;
-/** Exit codes of shells: not executable, not found. An attempt in the other era cannot help. */
-const NOT_RUN: ReadonlySet<number> = new Set([125, 126, 127]);
 const PAGES_MAX = 16;
 const ToolsPage = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.string().optional() });
 
-/**
- * Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `start` throws.
- */
-export async function connectStdio(options: StdioOptions): Promise<McpClient> {
-  const signal = deadline(CONNECT_MS, options.signal);
-  let attempt: Attempt = { mode: 'auto', probeMs: PROBE_MS };
-  for (;;) {
-    const transport = createStdioTransport(await startWithin(signal, options), options.share);
-    const facts = (): FailureFacts => ({
-      name: options.name,
-      failure: transport.failure(),
-      exitCode: transport.exitCode(),
-      stderr: options.showStderr ? transport.stderrTail() : undefined,
-    });
-    try {
-      return await connect(transport, { facts, ...attempt, signal, onToolsChanged: options.onToolsChanged });
-    } catch (error) {
-      await transport.close();
-      throwIfAborted(options.signal, signal, options.name);
-      const next = nextAttempt(attempt, error, transport.exitCode());
-      if (next === undefined) throw toMcpError(error, facts());
-      attempt = next;
-    }
-  }
-}
-
-async function startWithin(within: AbortSignal, { start, signal, name }: StdioOptions): Promise<ServerProcess> {
-  try {
-    return await start(within);
-  } catch (error) {
-    throwIfAborted(signal, within, name);
-    throw error;
-  }
-}
-
-interface Attempt {
+export interface Attempt {
+  /** `legacy`: without `server/discover`. */
   readonly mode: 'auto' | 'legacy';
+  /** Deadline of `server/discover`: a server of the older era may leave it unanswered. */
   readonly probeMs: number;
 }
 
-/** Undefined: a second attempt cannot help. */
-function nextAttempt({ mode, probeMs }: Attempt, error: unknown, exitCode: number | undefined): Attempt | undefined {
-  if (mode === 'legacy' || probeMs !== PROBE_MS) return undefined;
-  // A server of the newer era alone that started slowly: the missing answer had been taken for the older era.
-  if (error instanceof UnsupportedProtocolVersionError) return { mode, probeMs: CONNECT_MS };
-  // Some servers of the older era exit at any request before `initialize`.
-  return exitCode !== undefined && !NOT_RUN.has(exitCode) ? { mode: 'legacy', probeMs } : undefined;
-}
-
-/** Throws RpcError `forbidden` for an address that must not be reached, else as `connectStdio`. */
-export async function connectHttp(options: HttpOptions): Promise<McpClient> {
-  const signal = deadline(CONNECT_MS, options.signal);
-  const { transport, endSession, failure } = createHttpTransport(options.url, options.headers, options.safeFetch);
-  const facts = (): FailureFacts => ({ name: options.name, failure: failure() });
-  try {
-    const { onToolsChanged } = options;
-    return await connect(transport, {
-      facts,
-      mode: 'auto',
-      probeMs: PROBE_MS,
-      signal,
-      onToolsChanged,
-      beforeClose: endSession,
-    });
-  } catch (error) {
-    await transport.close();
-    throwIfAborted(options.signal, signal, options.name);
-    throw toMcpError(error, facts());
-  }
-}
-
-interface ConnectOptions extends Attempt {
+export interface ConnectOptions extends Attempt {
   readonly facts: () => FailureFacts;
   readonly signal: AbortSignal;
   onToolsChanged(): void;
   beforeClose?(): Promise<void>;
 }
 
-async function connect(transport: Transport, options: ConnectOptions): Promise<McpClient> {
+export async function connect(transport: Transport, options: ConnectOptions): Promise<McpClient> {
   const { facts, mode, probeMs, signal } = options;
   const client = new Client(
     { name: 'codex-gateway', version: VERSION },
@@ -234,7 +139,8 @@ async function fetchTools(client: Client, signal: AbortSignal): Promise<unknown[
   return offered;
 }
 
-function throwIfAborted(signal: AbortSignal, within: AbortSignal, name: string): void {
+/** Throws RpcError `cancelled` when the caller has left, `upstream_timeout` when the time to connect is over. */
+export function throwIfAborted(signal: AbortSignal, within: AbortSignal, name: string): void {
   if (signal.aborted) throw toCancelled(signal);
   if (within.aborted) {
     throw new RpcError('upstream_timeout', {
@@ -244,6 +150,6 @@ function throwIfAborted(signal: AbortSignal, within: AbortSignal, name: string):
 }
 
 /** The reason of the abort as an RpcError: `cancelled` where it is none. */
-export function toCancelled({ reason }: AbortSignal): RpcError {
+function toCancelled({ reason }: AbortSignal): RpcError {
   return reason instanceof RpcError ? reason : new RpcError('cancelled', { cause: reason });
 }

@@ -69,7 +69,7 @@ export function createConnector(deps: {
   const stdio = ({ owner, name }: McpHandle, server: StdioServer, requestId: string): Plan => ({
     transport: 'stdio',
     async open(signal, onToolsChanged) {
-      const { connectStdio } = await import('./client.ts');
+      const { connectStdio } = await import('./connect-stdio.ts');
       const isRegistered = 'registered' in server;
       // The arguments and the output of a registered server may hold secrets that callers must not see.
       const argv = isRegistered ? [name] : [server.command, ...server.args];
@@ -95,7 +95,7 @@ export function createConnector(deps: {
     transport: 'http',
     async open(signal, onToolsChanged) {
       const policy = isRegistered ? fetchOf(name, new Set([new URL(url).origin])) : fetchOf('', new Set());
-      const [{ connectHttp }, safeFetch] = await Promise.all([import('./client.ts'), policy]);
+      const [{ connectHttp }, safeFetch] = await Promise.all([import('./connect-http.ts'), policy]);
       return connectHttp({ name, url, headers, safeFetch, signal, onToolsChanged });
     },
   });

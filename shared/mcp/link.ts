@@ -2,8 +2,8 @@
 // again when the server announces a change. Calls in flight on a replaced connection may finish on it.
 import { orAbort } from '../async.ts';
 import type { Clock } from '../clock.ts';
-import { RpcError } from '../errors.ts';
-import { type McpClient, toCancelled } from './client.ts';
+import { RpcError, toCancelled } from '../errors.ts';
+import type { McpClient } from './client.ts';
 import type { Plan } from './connect.ts';
 import type { McpTool, Offer, OmittedTool } from './offer.ts';
 import { createRefresher } from './refresh.ts';
@@ -197,6 +197,6 @@ async function orCancelled<R>(work: Promise<R>, signal: AbortSignal): Promise<R>
   try {
     return await orAbort(work, signal);
   } catch (error) {
-    throw signal.aborted && error === signal.reason ? toCancelled(signal) : error;
+    throw error === signal.reason ? toCancelled(error, signal) : error;
   }
 }

@@ -1,0 +1,68 @@
+// Connects to a server over the streams of a process: starts it again where it supports only the older era of the
+// protocol, or started slowly.
+import { UnsupportedProtocolVersionError } from '@modelcontextprotocol/client';
+import { deadline } from '../async.ts';
+import { type Attempt, CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
+import { type FailureFacts, toMcpError } from './failures.ts';
+import type { TimeShare } from './paced-lines.ts';
+import { createStdioTransport } from './stdio.ts';
+import type { ServerProcess } from './stdio-servers.ts';
+
+export interface StdioOptions {
+  readonly name: string;
+  /** `signal` ends the start, not a process that was returned. */
+  start(signal: AbortSignal): Promise<ServerProcess>;
+  readonly share: TimeShare;
+  /** Whether the caller may see what the server writes to stderr. */
+  readonly showStderr: boolean;
+  readonly signal: AbortSignal;
+  /** Called when the server announces that its tools have changed. */
+  onToolsChanged(): void;
+}
+
+/** Exit codes of shells: not executable, not found. An attempt in the other era cannot help. */
+const NOT_RUN: ReadonlySet<number> = new Set([125, 126, 127]);
+
+/**
+ * Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `start` throws.
+ */
+export async function connectStdio(options: StdioOptions): Promise<McpClient> {
+  const signal = deadline(CONNECT_MS, options.signal);
+  let attempt: Attempt = { mode: 'auto', probeMs: PROBE_MS };
+  for (;;) {
+    const transport = createStdioTransport(await startWithin(signal, options), options.share);
+    const facts = (): FailureFacts => ({
+      name: options.name,
+      failure: transport.failure(),
+      exitCode: transport.exitCode(),
+      stderr: options.showStderr ? transport.stderrTail() : undefined,
+    });
+    try {
+      return await connect(transport, { facts, ...attempt, signal, onToolsChanged: options.onToolsChanged });
+    } catch (error) {
+      await transport.close();
+      throwIfAborted(options.signal, signal, options.name);
+      const next = nextAttempt(attempt, error, transport.exitCode());
+      if (next === undefined) throw toMcpError(error, facts());
+      attempt = next;
+    }
+  }
+}
+
+async function startWithin(within: AbortSignal, { start, signal, name }: StdioOptions): Promise<ServerProcess> {
+  try {
+    return await start(within);
+  } catch (error) {
+    throwIfAborted(signal, within, name);
+    throw error;
+  }
+}
+
+/** Undefined: a second attempt cannot help. */
+function nextAttempt({ mode, probeMs }: Attempt, error: unknown, exitCode: number | undefined): Attempt | undefined {
+  if (mode === 'legacy' || probeMs !== PROBE_MS) return undefined;
+  // A server of the newer era alone that started slowly: the missing answer had been taken for the older era.
+  if (error instanceof UnsupportedProtocolVersionError) return { mode, probeMs: CONNECT_MS };
+  // Some servers of the older era exit at any request before `initialize`.
+  return exitCode !== undefined && !NOT_RUN.has(exitCode) ? { mode: 'legacy', probeMs } : undefined;
+}
