@@ -1,6 +1,8 @@
 // What Terraform says about the code: names of functions and variables, texts of log lines, files of the bundles.
 // Whether Terraform is right in itself is terraform/tests.
+import { OAuth2Client } from 'google-auth-library';
 import { expect, it } from 'vitest';
+import { SandboxVariables } from '../../../shared/config/sandbox-service.ts';
 import { Variables } from '../../../shared/config/variables.ts';
 import { matches, read, sources, terraform } from '../../support/fixtures/project.ts';
 
@@ -38,6 +40,19 @@ it('sets no variable that the configuration does not read', () => {
   const names = matches(given, /\b([A-Z][A-Z0-9_]{3,})\s+=/g);
   expect(names.size).toBeGreaterThan(10);
   expect([...names].filter((name) => !known.has(name))).toEqual([]);
+});
+
+it('sets no variable that the sandbox service does not read, and none that holds a secret', () => {
+  const names = matches(block(read('terraform/sandbox.tf'), /sandbox_env = merge\(/), /\b([A-Z][A-Z0-9_]{3,})\s+=/g);
+  expect(names).toEqual(new Set(['SANDBOX_AUDIENCE', 'SANDBOX_CALLERS', 'MCP_SERVERS']));
+  expect([...names].filter((name) => !(name in SandboxVariables.shape))).toEqual([]);
+  expect(read('terraform/sandbox.tf')).not.toContain('secret_key_ref');
+});
+
+it("lets the sandbox service reach the host of Google's certificates, and resolve no other", () => {
+  const [host] = matches(read('terraform/sandbox-network.tf'), /sandbox = \{ zone = "\.", name = "([^"]+)\." \}/g);
+  const { oauth2FederatedSignonPemCertsUrl: certificates } = new OAuth2Client().endpoints;
+  expect(new URL(String(certificates)).host).toBe(host);
 });
 
 it('watches for lines that the code logs, word for word', () => {
