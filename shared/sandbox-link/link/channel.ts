@@ -4,6 +4,7 @@
 import type { WebSocket } from 'ws';
 import { RpcError } from '../../errors.ts';
 import { CLOSE } from '../../protocol.ts';
+import { KeptMessages, type Message } from './kept-messages.ts';
 import type { LinkTimes } from './link.ts';
 import {
   chargeOf,
@@ -46,19 +47,13 @@ export interface ChannelOwner {
   over(error: RpcError): void;
 }
 
-type Message = string | Buffer;
-
 export class Channel {
   readonly #owner: ChannelOwner;
   readonly #times: LinkTimes;
   readonly #timer: NodeJS.Timeout;
   #socket: WebSocket | undefined;
   #over: RpcError | undefined;
-  /** Sent and not acknowledged: `#kept[0]` has the number `#acked`. */
-  #kept: Message[] = [];
-  #acked = 0;
-  #keptControlBytes = 0;
-  #keptDataBytes = 0;
+  readonly #kept = new KeptMessages();
   /** The number of the message that is received next. */
   #received = 0;
   #unackedBytes = 0;
@@ -87,36 +82,34 @@ export class Channel {
 
   /** Whether so much is kept that nothing should be added that can be refused. */
   get busy(): boolean {
-    return this.#keptControlBytes > CONTROL_BUSY_BYTES;
+    return this.#kept.controlBytes > CONTROL_BUSY_BYTES;
   }
 
   get canSendData(): boolean {
     const socket = this.#socket;
-    return socket !== undefined && this.#keptDataBytes < WINDOW_BYTES && socket.bufferedAmount < TRANSPORT_BYTES;
+    return socket !== undefined && this.#kept.dataBytes < WINDOW_BYTES && socket.bufferedAmount < TRANSPORT_BYTES;
   }
 
   /** `text` as `toControlText` returns it. */
   sendControl(text: string): void {
     if (this.#over !== undefined) return;
-    const message = withSeq(text, this.#acked + this.#kept.length);
-    this.#keptControlBytes += chargeOf(message.length);
-    this.#kept.push(message);
-    if (this.#keptControlBytes > CONTROL_KEPT_BYTES_MAX) this.end('too much is not acknowledged', CLOSE.policy);
+    const message = withSeq(text, this.#kept.next);
+    this.#kept.add(message);
+    if (this.#kept.controlBytes > CONTROL_KEPT_BYTES_MAX) this.end('too much is not acknowledged', CLOSE.policy);
     else this.#send(message);
   }
 
   /** `frame` begins with HEADER_BYTES that are filled here. Only while `canSendData`. */
   sendData(stream: number, frame: Buffer): void {
     frame.writeUInt32BE(stream, 0);
-    frame.writeUInt32BE((this.#acked + this.#kept.length) >>> 0, 4);
-    this.#keptDataBytes += chargeOf(frame.length);
-    this.#kept.push(frame);
+    frame.writeUInt32BE(this.#kept.next >>> 0, 4);
+    this.#kept.add(frame);
     this.#send(frame);
   }
 
   /** Whether the other side can have received so many messages, and the rest is still here. */
   canResume(peerReceived: number): boolean {
-    return peerReceived >= this.#acked && peerReceived <= this.#acked + this.#kept.length;
+    return this.#kept.canFollow(peerReceived);
   }
 
   /**
@@ -137,25 +130,29 @@ export class Channel {
     socket.on('close', (code: number, reason: Buffer) => {
       if (this.#socket !== socket) return;
       this.#socket = undefined;
-      if (OVER_CODES.has(code)) this.end(`ended by the other side (${reason.toString() || code})`);
+      if (OVER_CODES.has(code)) this.end('the other side has ended it', undefined, `${code} ${reason.toString()}`);
       else this.#owner.cut();
     });
     old?.close(REPLACED);
-    this.#acknowledged(peerReceived);
+    this.#kept.acknowledge(peerReceived);
     for (const message of this.#kept) this.#send(message);
     this.#owner.writable();
   }
 
-  /** The link is over. `code`: the other side gets it, with the reason. Resolves when the WebSocket is closed. */
-  async end(reason: string, code?: number): Promise<void> {
+  /**
+   * The link is over. `code`: the other side gets it, with the reason. `detail`: text of the other side, for the log
+   * only. Resolves when the WebSocket is closed.
+   */
+  async end(reason: string, code?: number, detail?: string): Promise<void> {
     const socket = this.#socket;
     if (this.#over === undefined) {
       this.#over = new RpcError('unavailable', {
         message: `The connection between the gateway and the sandbox has ended: ${reason}`,
+        ...(detail !== undefined && { cause: new Error(detail) }),
       });
       clearInterval(this.#timer);
       this.#socket = undefined;
-      this.#kept = [];
+      this.#kept.clear();
       if (code === undefined) socket?.terminate();
       else socket?.close(code, Buffer.from(reason).subarray(0, REASON_BYTES_MAX).toString());
       this.#owner.over(this.#over);
@@ -196,10 +193,7 @@ export class Channel {
     if (!isObject(message)) throw new Violation('a control message is not a JSON object');
     if (message.method === LINK_METHODS.ack) {
       const received = isObject(message.params) ? message.params.received : undefined;
-      if (!isCount(received) || received > this.#acked + this.#kept.length) {
-        throw new Violation('an acknowledgement is wrong');
-      }
-      this.#acknowledged(received);
+      if (!isCount(received) || !this.#kept.acknowledge(received)) throw new Violation('an acknowledgement is wrong');
       this.#owner.writable();
     } else if (!isCount(message.seq)) throw new Violation('a control message has no number');
     else if (this.#isNext(message.seq - this.#received)) this.#owner.control(message);
@@ -215,17 +209,6 @@ export class Channel {
   #acknowledge(): void {
     this.#unackedBytes = 0;
     this.#send(`{"jsonrpc":"2.0","method":"${LINK_METHODS.ack}","params":{"received":${this.#received}}}`);
-  }
-
-  /** Drops what the other side has received; an older acknowledgement changes nothing. */
-  #acknowledged(received: number): void {
-    const count = received - this.#acked;
-    if (count <= 0) return;
-    for (const message of this.#kept.splice(0, count)) {
-      if (typeof message === 'string') this.#keptControlBytes -= chargeOf(message.length);
-      else this.#keptDataBytes -= chargeOf(message.length);
-    }
-    this.#acked = received;
   }
 
   #tick(): void {

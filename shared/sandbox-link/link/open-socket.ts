@@ -1,8 +1,23 @@
 // One attempt of the gateway side: a WebSocket with the first messages of both sides.
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { WebSocket } from 'ws';
-import { type ClientHello, helloText, readFirst, type ServerHello, SOCKET_OPTIONS, serverHello } from './hello.ts';
+import {
+  type ClientHello,
+  helloText,
+  type Refusal,
+  readFirst,
+  type ServerHello,
+  SOCKET_OPTIONS,
+  serverHello,
+} from './hello.ts';
 import { LINK_PATH } from './link.ts';
+
+/** In words of this side: the text of the other side is for the log only. */
+const REFUSALS: Record<Refusal['reason'], string> = {
+  protocol: 'and this gateway have no version of their protocol in common',
+  unknown_link: 'does not have this link any more',
+  full: 'serves too many links',
+};
 
 /** Why an attempt failed; the message is safe to show to callers. */
 export class FailedAttempt extends Error {
@@ -61,7 +76,7 @@ export function openSocket({ url, headers, hello, timeoutMs, signal, onHello }: 
       if (!first.success) return unreachable(new Error('the first message is malformed'));
       if (first.data.method === 'link.refused') {
         const { reason, message: detail } = first.data.params;
-        return fail(new FailedAttempt(reason, `The sandbox service refuses the connection: ${detail}`));
+        return fail(new FailedAttempt(reason, `The sandbox service ${REFUSALS[reason]}`, new Error(detail)));
       }
       signal.removeEventListener('abort', onAbort);
       socket.removeAllListeners('close').removeAllListeners('error');

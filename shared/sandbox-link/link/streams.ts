@@ -1,9 +1,9 @@
-// The streams of one side of a link: which one sends the next frame, and what may be sent and kept. Streams take turns,
-// frame by frame. A stream that is not read stops at its credit, or earlier when all together use up that of the link:
-// some of it is reserved for each stream, and of the rest each may have an eighth of what is free.
+// The streams of one side of a link: which one sends the next frame, and when what was received is credited. Streams
+// take turns, frame by frame. A stream that is not read stops at its credit.
 import { RpcError } from '../../errors.ts';
 import type { Channel } from './channel.ts';
-import { LINK_CREDIT_BYTES, type LinkStream, STREAM_CREDIT_BYTES, STREAMS_MAX } from './link.ts';
+import { Credit } from './credit.ts';
+import { type LinkStream, STREAMS_MAX } from './link.ts';
 import { StreamEnd } from './stream.ts';
 import {
   chargeOf,
@@ -21,11 +21,6 @@ import {
 const ID_MAX = 0xffff_ffff;
 /** Consumed bytes that are credited in one message. */
 const CREDIT_STEP_BYTES = 32 << 10;
-/** Each stream has it however many are not read. */
-const RESERVED_BYTES = 4 << 10;
-/** What all streams may have beyond that: both together are the credit of the link. */
-const POOL_BYTES = LINK_CREDIT_BYTES - 2 * STREAMS_MAX * RESERVED_BYTES;
-const SHARE = 8;
 
 type LinkChannel = Pick<Channel, 'canSendData' | 'sendControl' | 'sendData'>;
 
@@ -41,9 +36,8 @@ export class Streams {
   #nextPeerId: number;
   #open = 0;
   #peerOpen = 0;
-  /** What streams have beyond RESERVED_BYTES, of what was sent and of what was received. */
-  #sentPooled = 0;
-  #receivedPooled = 0;
+  readonly #sent = new Credit();
+  readonly #received = new Credit();
   #isPumping = false;
   #isOver = false;
 
@@ -101,11 +95,8 @@ export class Streams {
       return;
     }
     const charge = chargeOf(payload.length);
-    this.#receivedPooled += pooledChange(stream.uncredited, charge);
-    stream.uncredited += charge;
-    if (stream.uncredited > STREAM_CREDIT_BYTES || this.#receivedPooled > POOL_BYTES) {
-      throw new Violation('data beyond the credit');
-    }
+    stream.uncredited = this.#received.change(stream.uncredited, charge);
+    if (!this.#received.allows(stream.uncredited)) throw new Violation('data beyond the credit');
     if (stream.destroyed) this.consumed(stream, charge);
     else stream.receive(payload);
   }
@@ -165,13 +156,10 @@ export class Streams {
 
   #sendNext(stream: StreamEnd): void {
     if (stream.hasData) {
-      const limit = Math.min(STREAM_CREDIT_BYTES, allowance(this.#sentPooled));
-      const payloadMax = payloadWithin(limit - stream.outstanding);
+      const payloadMax = payloadWithin(this.#sent.limit - stream.outstanding);
       if (payloadMax === 0) return void this.#blocked.add(stream);
       const frame = stream.nextFrame(payloadMax);
-      const charge = chargeOf(frame.length - HEADER_BYTES);
-      this.#sentPooled += pooledChange(stream.outstanding, charge);
-      stream.outstanding += charge;
+      stream.outstanding = this.#sent.change(stream.outstanding, chargeOf(frame.length - HEADER_BYTES));
       this.#channel.sendData(stream.id, frame);
       stream.sent();
     } else if (stream.isEnding) {
@@ -203,17 +191,17 @@ export class Streams {
     // The other side waits for an end of this direction, too.
     if (!stream.localFinal) this.#control(LINK_METHODS.reset, { stream: id });
     stream.localFinal = true;
-    this.#removeIfDone(stream);
     stream.destroy(new RpcError('cancelled', { message: 'The other side has ended the stream' }));
+    this.#settle(stream);
+    this.#removeIfDone(stream);
   }
 
   #credited(id: number, bytes: number): void {
     const stream = this.#streams.get(id);
     if (stream === undefined || bytes > stream.outstanding) throw new Violation('more is credited than was sent');
-    const wasShort = allowance(this.#sentPooled) < STREAM_CREDIT_BYTES;
-    this.#sentPooled += pooledChange(stream.outstanding, -bytes);
-    stream.outstanding -= bytes;
-    for (const blocked of wasShort ? this.#blocked : [stream]) this.#unblock(blocked);
+    const { isScarce } = this.#sent;
+    stream.outstanding = this.#sent.change(stream.outstanding, -bytes);
+    for (const blocked of isScarce ? this.#blocked : [stream]) this.#unblock(blocked);
     this.#removeIfDone(stream);
     this.pump();
   }
@@ -224,11 +212,10 @@ export class Streams {
 
   /** Gives back what is consumed, in steps; at the end of a stream all of it, when the reader has all of it. */
   #settle(stream: StreamEnd): void {
-    const step = Math.min(CREDIT_STEP_BYTES, allowance(this.#receivedPooled) / 2);
+    const step = Math.min(CREDIT_STEP_BYTES, this.#received.limit / 2);
     if (stream.owed === 0 || (stream.owed < step && !(stream.remoteFinal && !stream.hasUnread))) return;
     this.#control(LINK_METHODS.credit, { stream: stream.id, bytes: stream.owed });
-    this.#receivedPooled += pooledChange(stream.uncredited, -stream.owed);
-    stream.uncredited -= stream.owed;
+    stream.uncredited = this.#received.change(stream.uncredited, -stream.owed);
     stream.owed = 0;
     this.#removeIfDone(stream);
   }
@@ -249,14 +236,4 @@ export class Streams {
 /** Neither side will send anything more. */
 function isEnded({ localFinal, remoteFinal }: StreamEnd): boolean {
   return localFinal && remoteFinal;
-}
-
-/** What one stream may have when all together have so much of the pool. */
-function allowance(pooled: number): number {
-  return RESERVED_BYTES + Math.floor((POOL_BYTES - pooled) / SHARE);
-}
-
-/** How the part of the pool changes with what a stream has. */
-function pooledChange(before: number, change: number): number {
-  return Math.max(0, before + change - RESERVED_BYTES) - Math.max(0, before - RESERVED_BYTES);
 }
