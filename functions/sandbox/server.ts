@@ -8,24 +8,29 @@ import { PATHS } from '../../shared/protocol.ts';
 import { createBubblewrapSandbox, workspacesOf } from '../../shared/sandbox/bubblewrap.ts';
 import { createCallerCheck } from '../../shared/sandbox-link/auth.ts';
 import type { LinkTimes } from '../../shared/sandbox-link/link/link.ts';
-import { createLinkServer, type LinkServer } from '../../shared/sandbox-link/link/link-server.ts';
+import { createLinkServer } from '../../shared/sandbox-link/link/link-server.ts';
 import { createLinkHandlers } from '../../shared/sandbox-link/server/handlers.ts';
-import { createLocalPorts } from '../../shared/sandbox-ports/local.ts';
+import { createLocalPorts, type LocalPortsDeps } from '../../shared/sandbox-ports/local.ts';
 import type { SandboxPorts } from '../../shared/sandbox-ports/ports.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendError, sendJson } from '../server/http.ts';
 import { createHttpServer, type HttpServer } from '../server/node-server.ts';
+import { createDrainableCommands } from './drainable-commands.ts';
+
+type OnTerminalEnded = LocalPortsDeps['onTerminalEnded'];
 
 export interface SandboxServer {
   /** Not listening yet. */
   readonly http: HttpServer;
-  readonly links: LinkServer;
   readonly ports: SandboxPorts;
+  /**
+   * Refuses new commands, waits up to `graceMs` for those that run, then ends everything: links, processes, connections.
+   */
+  stop(graceMs: number): Promise<void>;
 }
 
 export interface SandboxServerOptions extends OidcOptions {
-  readonly bootId?: string;
-  /** Instead of those of this machine. */
-  readonly ports?: SandboxPorts;
+  /** Instead of the ports of this machine's sandbox. */
+  readonly createPorts?: (onTerminalEnded: OnTerminalEnded) => SandboxPorts;
   readonly times?: Partial<LinkTimes>;
 }
 
@@ -34,15 +39,15 @@ export function createSandboxServer(
   log: Logger,
   options: SandboxServerOptions = {},
 ): SandboxServer {
-  const ports =
-    options.ports ??
-    createPorts(config, ({ owner, sessionId, exitCode, durationMs }) => {
-      const params = { owner, session: sessionId, exit_code: exitCode, duration_ms: durationMs };
-      for (const link of links.links) link.notify('terminal.ended', params);
-    });
+  const create = options.createPorts ?? ((onTerminalEnded) => createPorts(config, onTerminalEnded));
+  const ports = create(({ owner, sessionId, exitCode, durationMs }) => {
+    const params = { owner, session: sessionId, exit_code: exitCode, duration_ms: durationMs };
+    for (const link of links.links) link.notify('terminal.ended', params);
+  });
+  const { commands, drain } = createDrainableCommands(ports.commands);
   const check = createCallerCheck(config.admission, options);
   const links = createLinkServer({
-    handlers: createLinkHandlers(ports),
+    handlers: createLinkHandlers({ ...ports, commands }),
     log,
     authorize: async ({ headers }, signal) => {
       try {
@@ -53,12 +58,23 @@ export function createSandboxServer(
         throw error;
       }
     },
-    sandbox: { bootId: options.bootId ?? crypto.randomUUID(), startedAtMs: Date.now() },
+    sandbox: { bootId: crypto.randomUUID(), startedAtMs: Date.now() },
     ...(options.times !== undefined && { times: options.times }),
   });
   const http = createHttpServer(answer);
   http.on('upgrade', (req, stream: Duplex, head: Buffer) => links.handleUpgrade(req, stream, head));
-  return { http, links, ports };
+  return {
+    http,
+    ports,
+    async stop(graceMs) {
+      const closed = new Promise<void>((resolve) => http.close(() => resolve()));
+      await drain(graceMs);
+      await links.close('the sandbox service is stopping');
+      await ports.close();
+      http.closeAllConnections();
+      await closed;
+    },
+  };
 }
 
 const answer: HttpHandler = (req, res) => {
@@ -76,7 +92,7 @@ const answer: HttpHandler = (req, res) => {
 
 function createPorts(
   { dataDir, searchPath, servers }: SandboxServiceConfig,
-  onTerminalEnded: Parameters<typeof createLocalPorts>[0]['onTerminalEnded'],
+  onTerminalEnded: OnTerminalEnded,
 ): SandboxPorts {
   const sandbox = createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
   return createLocalPorts({ sandbox, servers, onTerminalEnded });

@@ -7,8 +7,8 @@ import { RpcError } from '../errors.ts';
 const TIMEOUT_MS = 5_000;
 
 /**
- * Answers `Bearer <token>` for `audience`; `service` names it in errors. Throws RpcError `unavailable` when no token can
- * be had.
+ * Answers `Bearer <token>` for `audience`; `service` names it in errors. Throws RpcError `unavailable` when no token
+ * can be had.
  */
 export function createIdTokens(audience: string, service: string): (signal: AbortSignal) => Promise<string> {
   let opened: ReturnType<typeof open> | undefined;

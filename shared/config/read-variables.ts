@@ -1,5 +1,5 @@
-// Reads the variables of an environment by their schemas: every mistake at once, a line each, which never shows the value
-// of a secret.
+// Reads the variables of an environment by their schemas: every mistake at once, a line each, which never shows the
+// value of a secret.
 import type { z } from 'zod';
 import { type Environment, trimEnvironment } from './environment.ts';
 import { findMisspelt } from './spelling.ts';

@@ -6,7 +6,10 @@ import { createOidcVerifier, type OidcOptions } from '../auth/oidc.ts';
 import type { SandboxAdmission } from '../config/sandbox-service.ts';
 import { RpcError } from '../errors.ts';
 
-/** Resolves for a caller of the service. Throws RpcError `unauthorized`, or `unavailable` without Google's certificates. */
+/**
+ * Resolves for a caller of the service. Rejects with RpcError `unauthorized`, or `unavailable` without Google's
+ * certificates.
+ */
 export type CheckCaller = (headers: IncomingHttpHeaders, options?: { readonly signal?: AbortSignal }) => Promise<void>;
 
 const BEARER = /^bearer +([\x21-\x7e]+) *$/i;

@@ -49,7 +49,7 @@ export function createUids(base: string, pattern: RegExp, span: number = UID_SPA
     throw new RpcError('unavailable', { message: 'There are too many workspaces on this machine for one more' });
   }
 
-  /** Of directories that share a uid, as older versions gave it, the first keeps it; the others get one of their own. */
+  /** Of directories that share a uid (older versions took it from a hash), the first keeps it. */
   async function readAll(): Promise<void> {
     const entries = await readdir(base).catch(() => []);
     const names = entries.filter((name) => pattern.test(name)).toSorted();

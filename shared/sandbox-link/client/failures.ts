@@ -1,5 +1,5 @@
-// Errors of calls to the sandbox service, as the callers of the gateway receive them: what happened, and whether the call
-// may have had an effect. What the service sends is not trusted: only some reasons pass, with bounded texts.
+// Errors of calls to the sandbox service, as the callers of the gateway receive them: what happened, and whether the
+// call may have had an effect. What the service sends is not trusted: only some reasons pass, with bounded texts.
 import { type Reason, RpcError } from '../../errors.ts';
 import type { Link } from '../link/link.ts';
 

@@ -1,5 +1,5 @@
-// The Terminals port over a link. Terminals belong to the sandbox service: they outlive a link, and a watcher goes on over
-// the next one where it was.
+// The Terminals port over a link. Terminals belong to the sandbox service: they outlive a link, and a watcher goes on
+// over the next one where it was.
 import { randomUUID } from 'node:crypto';
 import type { z } from 'zod';
 import { RpcError } from '../../errors.ts';

@@ -1,5 +1,5 @@
-// Follows the output of a terminal for one watcher, over successive streams: when a link is over, from the next one on at
-// the piece that the watcher has.
+// Follows the output of a terminal for one watcher, over successive streams: when a link is over, on the next one after
+// the last piece that the watcher has.
 import { pause } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import type { Watcher } from '../../terminals/terminals.ts';

@@ -1,5 +1,5 @@
-// Serves the StdioServers port to a link. A process belongs to the link that started it: its handle is valid there only,
-// and it is ended when the link is over or its streams are reset.
+// Serves the StdioServers port to a link. A process belongs to the link that started it: its handle is valid only
+// there, and it is ended when the link is over or its streams are reset.
 import { randomUUID } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { ServerProcess, StdioServers } from '../../mcp/stdio-servers.ts';
