@@ -32,9 +32,10 @@ const environment = z
   .record(z.string().regex(/^[^\0=]{1,128}$/), argument)
   .refine((env) => Object.keys(env).length <= 256, 'must not have more than 256 variables');
 
+const startId = z.string().regex(/^[\w-]{16,64}$/);
 const owned = { owner: id };
 /** A start is carried out once: the sandbox remembers the id for a while, over all links. */
-const start = { ...owned, start_id: z.string().regex(/^[\w-]{16,64}$/), spec: streamId };
+const start = { ...owned, start_id: startId, spec: streamId };
 const terminal = { ...owned, session: id };
 const processStreams = { io: streamId, errors: streamId };
 
@@ -56,6 +57,8 @@ export const CommandSpec = z.strictObject({
   cwd: path.optional(),
   env: environment.optional(),
 });
+/** `command.cancel`, a notification: the command is ended, and its `command.run` is answered then. */
+export const CancelParams = z.strictObject({ start_id: startId });
 /** `notice`: what the sandbox adds to stderr. */
 export const RunAnswer = z.object({
   exit_code: exitCode,

@@ -1,5 +1,6 @@
 // The Commands port over a link: the command runs in the sandbox service, its output arrives on streams.
 import { randomUUID } from 'node:crypto';
+import type { z } from 'zod';
 import { bounded } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import type { Command, Commands, RunOptions, RunResult } from '../../sandbox/commands.ts';
@@ -13,6 +14,8 @@ import { broken, lost } from './failures.ts';
 const AVAILABLE_MS = 5_000;
 /** Beyond its own time limit, a command waits for a slot, is ended in steps, and its output is on the way. */
 const REST_MS = 40_000;
+/** A command that is cancelled is ended in 2 s. */
+const CANCEL_MS = 5_000;
 const WHAT = 'The command';
 
 export function createRemoteCommands(keeper: LinkKeeper): Commands {
@@ -37,34 +40,53 @@ export function createRemoteCommands(keeper: LinkKeeper): Commands {
       const link = await openLink(keeper, options.signal);
       const timeoutMs = options.timeoutMs + REST_MS;
       const toTimeout = (): RpcError => lost(WHAT, new Error(`no answer within ${timeoutMs} ms`));
-      return bounded({ signal: options.signal, timeoutMs, toTimeout }, ({ signal }) =>
-        runOver(link, command, { ...options, signal }),
-      );
+      try {
+        return await bounded({ timeoutMs, toTimeout }, ({ signal }) => runOver(link, command, options, signal));
+      } catch (error) {
+        options.signal.throwIfAborted();
+        throw error;
+      }
     },
   };
 }
 
-async function runOver(link: Link, { keyId, ...spec }: Command, options: RunOptions): Promise<RunResult> {
-  const { timeoutMs, stdin, outputBytesMax, onOutput } = options;
+/** `limit` ends the waiting; the caller's own signal ends the command first, and then the waiting after a while. */
+async function runOver(
+  link: Link,
+  { keyId, argv, cwd, env }: Command,
+  { signal: left, timeoutMs, stdin, outputBytesMax, onOutput }: RunOptions,
+  limit: AbortSignal,
+): Promise<RunResult> {
+  const startId = randomUUID();
   const streams = { spec: link.openStream(), io: link.openStream(), errors: link.openStream() };
-  const failed = new AbortController();
-  const signal = AbortSignal.any([options.signal, failed.signal]);
+  const reset = (): void => {
+    for (const stream of Object.values(streams)) stream.destroy();
+  };
+  const stop = new AbortController();
+  const signal = AbortSignal.any([limit, stop.signal]);
+  let waiting: NodeJS.Timeout | undefined;
+  const cancel = (): void => {
+    link.notify('command.cancel', { start_id: startId });
+    reset();
+    waiting = setTimeout(() => stop.abort(left.reason), CANCEL_MS);
+  };
   const read = (stream: 'stdout' | 'stderr'): Promise<Buffer> =>
     readAll(stream === 'stdout' ? streams.io : streams.errors, outputBytesMax, signal, (bytes) =>
       onOutput?.(stream, bytes),
     );
+  left.addEventListener('abort', cancel, { once: true });
   try {
-    streams.spec.end(JSON.stringify(spec));
+    streams.spec.end(JSON.stringify({ argv, cwd, env }));
     streams.spec.resume();
     streams.io.end(stdin);
     streams.errors.end();
     const outputs = Promise.all([read('stdout'), read('stderr')]);
     outputs.catch((error: unknown) => {
       // Of a stream that was reset, the answer says why.
-      if (error instanceof RpcError && error.reason === 'payload_too_large') failed.abort(broken(WHAT, error));
+      if (error instanceof RpcError && error.reason === 'payload_too_large') stop.abort(broken(WHAT, error));
     });
     const params = {
-      ...{ owner: keyId, start_id: randomUUID(), has_stdin: stdin !== undefined },
+      ...{ owner: keyId, start_id: startId, has_stdin: stdin !== undefined },
       ...{ spec: streams.spec.id, io: streams.io.id, errors: streams.errors.id },
       ...{ timeout_ms: timeoutMs, output_bytes_max: outputBytesMax },
     };
@@ -73,17 +95,23 @@ async function runOver(link: Link, { keyId, ...spec }: Command, options: RunOpti
       signal.throwIfAborted();
       throw link.over.aborted ? lost(WHAT, error) : broken(WHAT, error);
     });
-    return {
-      stdout,
-      stderr: answer.notice === '' ? stderr : Buffer.concat([stderr, Buffer.from(answer.notice)]),
-      exitCode: answer.exit_code,
-      signal: answer.signal,
-      timedOut: answer.timed_out,
-      truncated: answer.truncated,
-      isFull: answer.is_full,
-      durationMs: answer.duration_ms,
-    };
+    return toResult(answer, stdout, stderr);
   } finally {
-    for (const stream of Object.values(streams)) stream.destroy();
+    clearTimeout(waiting);
+    left.removeEventListener('abort', cancel);
+    reset();
   }
+}
+
+function toResult(answer: z.output<typeof RunAnswer>, stdout: Buffer, stderr: Buffer): RunResult {
+  return {
+    stdout,
+    stderr: answer.notice === '' ? stderr : Buffer.concat([stderr, Buffer.from(answer.notice)]),
+    exitCode: answer.exit_code,
+    signal: answer.signal,
+    timedOut: answer.timed_out,
+    truncated: answer.truncated,
+    isFull: answer.is_full,
+    durationMs: answer.duration_ms,
+  };
 }

@@ -25,7 +25,7 @@ async function startOver(link: Link, owner: string, server: StdioServer, signal:
   const io = link.openStream();
   const errors = link.openStream();
   try {
-    spec.end(JSON.stringify(server));
+    spec.end(JSON.stringify(toSpec(server)));
     spec.resume();
     errors.end();
     const params = { owner, start_id: randomUUID(), spec: spec.id, io: io.id, errors: errors.id };
@@ -34,6 +34,7 @@ async function startOver(link: Link, owner: string, server: StdioServer, signal:
       ({ exit_code: exitCode }) => ({ exitCode }),
       () => ({ exitCode: KILLED }),
     );
+    void exited.then(() => io.end());
     const ended = Promise.all([exited, closed(io), closed(errors)]).then(([exit]) => exit);
     return {
       ...{ stdin: io, stdout: io, stderr: errors, exited: ended },
@@ -53,6 +54,13 @@ async function startOver(link: Link, owner: string, server: StdioServer, signal:
   } finally {
     spec.destroy();
   }
+}
+
+/** Member by member, so that nothing else is sent. */
+function toSpec(server: StdioServer): StdioServer {
+  if ('registered' in server) return { registered: server.registered };
+  const { command, args, env } = server;
+  return { command, args, env };
 }
 
 function closed(stream: NodeJS.EventEmitter & { readonly closed: boolean }): Promise<void> {

@@ -30,11 +30,11 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
   }
 
   async function start(handle: TerminalHandle, request: TerminalRequest) {
-    const { requestId, ...rest } = request;
+    const { requestId, shell, cwd, env, cols, rows } = request;
     const link = keeper.link ?? (await openLink(keeper));
     const spec = link.openStream();
     try {
-      spec.end(JSON.stringify({ ...rest, request_id: requestId }));
+      spec.end(JSON.stringify({ request_id: requestId, shell, cwd, env, cols, rows }));
       spec.resume();
       const params = { ...toParams(handle), start_id: randomUUID(), spec: spec.id };
       const started = await call(link, 'terminal.start', params, { answer: TerminalStartAnswer, what: WHAT });

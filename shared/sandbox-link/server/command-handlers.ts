@@ -2,8 +2,8 @@
 import { RpcError } from '../../errors.ts';
 import type { Commands } from '../../sandbox/commands.ts';
 import { checkEnvironment } from '../../sandbox/environment.ts';
-import type { HandlerContext, Handlers, LinkStream } from '../link/link.ts';
-import { CommandSpec, RunParams, readParams, STDIN_BYTES_MAX } from '../messages.ts';
+import type { HandlerContext, Handlers, Link, LinkStream } from '../link/link.ts';
+import { CancelParams, CommandSpec, RunParams, readParams, STDIN_BYTES_MAX } from '../messages.ts';
 import { writeTo } from '../streams.ts';
 import { type Specs, withStreams } from './specs.ts';
 import type { Starts } from './starts.ts';
@@ -15,6 +15,8 @@ export interface CommandHandlersDeps {
 }
 
 export function createCommandHandlers({ commands, starts, specs }: CommandHandlersDeps): Handlers {
+  const running = new WeakMap<Link, Map<string, AbortController>>();
+
   async function run(params: unknown, context: HandlerContext, take: (id: number) => LinkStream): Promise<unknown> {
     const request = readParams(RunParams, params);
     const [spec, io, errors] = [take(request.spec), take(request.io), take(request.errors)];
@@ -23,20 +25,23 @@ export function createCommandHandlers({ commands, starts, specs }: CommandHandle
     if (issues.length > 0) throw new RpcError('invalid_params', { data: { issues } });
     const stdin = await specs.readBytes(io, STDIN_BYTES_MAX, context);
     starts.enter(request.start_id);
+    const { signal, done } = begin(context, request.start_id);
     let errorBytes = 0;
-    const result = await commands.run(
-      { keyId: request.owner, argv, cwd, env },
-      {
-        signal: context.signal,
-        timeoutMs: request.timeout_ms,
-        outputBytesMax: request.output_bytes_max,
-        stdin: request.has_stdin ? stdin : undefined,
-        onOutput(stream, bytes) {
-          if (stream === 'stderr') errorBytes += bytes.length;
-          return writeTo(stream === 'stdout' ? io : errors, bytes);
+    const result = await commands
+      .run(
+        { keyId: request.owner, argv, cwd, env },
+        {
+          signal,
+          timeoutMs: request.timeout_ms,
+          outputBytesMax: request.output_bytes_max,
+          stdin: request.has_stdin ? stdin : undefined,
+          onOutput(stream, bytes) {
+            if (stream === 'stderr') errorBytes += bytes.length;
+            return writeTo(stream === 'stdout' ? io : errors, bytes);
+          },
         },
-      },
-    );
+      )
+      .finally(done);
     io.end();
     errors.end();
     return {
@@ -50,8 +55,20 @@ export function createCommandHandlers({ commands, starts, specs }: CommandHandle
     };
   }
 
+  /** A signal that `command.cancel` and the end of the link abort. */
+  function begin({ link, signal }: HandlerContext, startId: string) {
+    const own = running.get(link) ?? new Map<string, AbortController>();
+    const cancelled = new AbortController();
+    running.set(link, own.set(startId, cancelled));
+    return { signal: AbortSignal.any([signal, cancelled.signal]), done: () => own.delete(startId) };
+  }
+
   return {
     'sandbox.available': () => commands.available(),
     'command.run': (params, context) => withStreams(context.link, (take) => run(params, context, take)),
+    async 'command.cancel'(params, { link }) {
+      const { start_id: startId } = readParams(CancelParams, params);
+      running.get(link)?.get(startId)?.abort(new RpcError('cancelled'));
+    },
   };
 }

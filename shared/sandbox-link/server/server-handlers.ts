@@ -48,7 +48,11 @@ export function createServerHandlers({ stdioServers, starts, specs }: ServerHand
     errors.resume();
     // Also what ends the process when the link is over.
     io.once('close', kill);
-    void started.exited.then(() => io.off('close', kill));
+    void started.exited.then(() => {
+      io.off('close', kill);
+      // Input that no process reads any more: the stream ends when the gateway side has ended it.
+      io.resume();
+    });
     return handle;
   }
 
