@@ -27,8 +27,8 @@ locals {
     unreachable = {
       title    = "The companion cannot reach the sandbox service"
       service  = "ws"
-      log      = "jsonPayload.message=\"call\" AND jsonPayload.outcome=\"unavailable\" AND jsonPayload.error:\"sandbox\""
-      messages = []
+      log      = null
+      messages = ["sandbox service cannot be reached"]
       help     = <<-EOT
         Commands, terminals, MCP servers that are programs, and Codex are answered with 503. Look at the error of
         the line, at the instances of the service sandbox, and at the networks gateway-ws and gateway-sandbox.

@@ -117,7 +117,7 @@ resource "google_cloud_run_v2_service" "sandbox" {
   depends_on = [time_sleep.apis, google_compute_firewall.closed]
 }
 
-# The companion repeats what is refused in the minute that a grant needs, so nothing waits for this one.
+# Nothing waits the minute that a grant needs: a call that is refused in it says so, and the next one connects again.
 resource "google_cloud_run_v2_service_iam_member" "sandbox_invoker" {
   count    = local.sandbox_count
   location = google_cloud_run_v2_service.sandbox[0].location

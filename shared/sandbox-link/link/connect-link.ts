@@ -3,6 +3,7 @@
 import type { WebSocket } from 'ws';
 import { deadline, orAbort, pause } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
+import { errorFields } from '../../log.ts';
 import { CLOSE } from '../../protocol.ts';
 import { createLink, LINK_TIMES, type LinkEnd } from './create-link.ts';
 import { type ClientHello, fromSandbox, PROTOCOL, type ServerHello } from './hello.ts';
@@ -35,13 +36,14 @@ export interface GatewayLink extends Link {
  * link that is over is not opened again: see `createLinkKeeper`.
  */
 export async function connectLink(options: ConnectLinkOptions): Promise<GatewayLink> {
-  const { connectMs = 10_000, signal } = options;
+  const { connectMs = 10_000, signal, log } = options;
   const connector = new Connector(options);
   const limit = deadline(connectMs, signal);
   try {
     return await connector.first(limit);
   } catch (error) {
     if (signal?.aborted) throw signal.reason;
+    log.warn('sandbox service cannot be reached', errorFields(error));
     throw new RpcError('unavailable', {
       message: error instanceof FailedAttempt ? error.message : 'The sandbox service cannot be reached',
       cause: error,

@@ -71,13 +71,16 @@ it.each([
   expect(await statusOf(path, headers)).toBe(status);
 });
 
-it('reports a refused credential at once', async () => {
+it('reports a refused credential at once, and logs that the service cannot be reached', async () => {
   const connecting = fixture.connect({ headers: async () => ({ Authorization: 'Bearer wrong' }) });
   await expect(connecting).rejects.toMatchObject({
     reason: 'unavailable',
     message: expect.stringContaining('refuses'),
   });
   expect(fixture.proxy.connections).toBe(1);
+  fixture.log.flush();
+  expect(fixture.logged.join('')).toContain('"message":"sandbox service cannot be reached"');
+  expect(fixture.logged.join('')).not.toContain('Bearer');
 });
 
 it('refuses a protocol that it does not speak', async () => {
