@@ -1,5 +1,5 @@
-// `node --import clock-shim.ts`: a process whose clock is wrong by SOAK_CLOCK_SKEW_MS milliseconds, wherever it looks;
-// SIGUSR2 sets the clock by SOAK_CLOCK_STEP_MS (default: right again).
+// `node --import clock-shim.ts`: shifts every `Date` of a process by SOAK_CLOCK_SKEW_MS milliseconds. SIGUSR2 adds
+// SOAK_CLOCK_STEP_MS to the shift (default: removes it).
 
 let skewMs = Number(process.env.SOAK_CLOCK_SKEW_MS ?? 0);
 const stepMs = Number(process.env.SOAK_CLOCK_STEP_MS ?? -skewMs);
