@@ -117,7 +117,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     authenticate,
     recognize,
     hold: (caller) => inFlight.open(caller.keyId),
-    admit: (caller, asked) => admit(caller, { ...asked, cost: 1 }),
+    admit: (caller, request) => admit(caller, { ...request, cost: 1 }),
 
     async handle(request) {
       // Large bodies and batches that arrive together are read one in each turn of the event loop. Not those of a

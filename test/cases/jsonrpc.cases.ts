@@ -155,19 +155,19 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['an empty one', 'conversation.prompt', { prompt: '' }, 'prompt must not be empty'],
         ['a blank one', 'conversation.prompt', { prompt: ' \n\t' }, 'prompt must contain more than white space'],
         ['params by position', STATUS, ['a'], 'params must be given by name, in an object'],
-      ])('about params says in plain words what is wrong: %s', async (_name, method, params, message) => {
+      ])('about params states what is wrong: %s', async (_name, method, params, message) => {
         const { payload } = await say(call(method, params));
         expect(payload).toMatchObject({ error: { code: -32602, message } });
-        expect(dataOf(payload).issues).toMatchObject(message.split('; ').map((words) => ({ message: words })));
+        expect(dataOf(payload).issues).toMatchObject(message.split('; ').map((expected) => ({ message: expected })));
       });
 
       it.each([
         ['UTF-8', '\ufeff{}', /byte order mark/],
         ['UTF-16', Uint8Array.of(0xff, 0xfe, 0x7b, 0, 0x7d, 0), /UTF-16/],
-      ])('about a byte order mark names it: %s', async (_name, body, words) => {
+      ])('about a byte order mark names it: %s', async (_name, body, expected) => {
         const answer = await transport.call(body);
         if (transport.isText === true && typeof body !== 'string') expect(answer.payload).toEqual({ closed: 1007 });
-        else expect(dataOf(answer.payload).detail).toMatch(words);
+        else expect(dataOf(answer.payload).detail).toMatch(expected);
       });
 
       it('is none for an empty list of params, which equals absent params', async () => {

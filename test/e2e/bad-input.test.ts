@@ -96,7 +96,7 @@ async function codeOf(response: Response, status: number): Promise<unknown> {
 /** A raw connection, its answer as text once `until` matches or the server has closed it. */
 async function raw(chunks: readonly (string | Uint8Array)[], until?: RegExp): Promise<string> {
   const socket = connect(gateway.port, '127.0.0.1');
-  // A server that refuses may reset a connection that still sends: what it said before counts.
+  // A server that refuses may reset a connection that still sends: its response before the reset counts.
   socket.on('error', () => {});
   let answer = '';
   const answered = new Promise<void>((resolve) => {

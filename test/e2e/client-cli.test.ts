@@ -132,9 +132,9 @@ describe('codex-gateway', () => {
   });
 
   it('on Ctrl-C cancels the turn and ends with 130', async () => {
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const { child, ended } = start(['prompt', '[[hang]]', '--session', 'ctrl-c']);
-    const request = await asked;
+    const request = await requested;
     if (child.stdout !== null) await once(child.stdout, 'data');
     child.kill('SIGINT');
     expect(await ended).toMatchObject({ code: 130, stderr: 'interrupted\n' });

@@ -38,7 +38,7 @@ async function exchange(port: number, bytes: string): Promise<string> {
   return answer;
 }
 
-/** A figure the stub tells about itself. */
+/** A figure that the stub returns about itself. */
 async function ask(fn: RunningFunction, figure: 'rss' | 'holding'): Promise<number> {
   const answer: unknown = await (await fetch(`${fn.url}/${figure}`)).json();
   if (typeof answer !== 'object' || answer === null || !(figure in answer)) throw new Error('no figure');
@@ -96,7 +96,7 @@ describe('bodies', () => {
     expect((await ask(fn, 'rss')) - before).toBeLessThan(64 << 20);
   });
 
-  it('announced with Expect: 100-continue are asked for only after authentication', async () => {
+  it('announced with Expect: 100-continue are requested only after authentication', async () => {
     const { port } = await start();
     const head = (extra: string): string =>
       `POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\nExpect: 100-continue\r\n${extra}\r\n`;

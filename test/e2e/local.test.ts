@@ -75,8 +75,8 @@ describe('npm start', () => {
   });
 
   it('answers a call to somebody else that was in flight at SIGTERM, and waits for no connection that says nothing', async () => {
-    const asked = Promise.withResolvers<ServerResponse>();
-    const backend = createHttpServer((_, res) => asked.resolve(res)).listen(0, '127.0.0.1');
+    const requested = Promise.withResolvers<ServerResponse>();
+    const backend = createHttpServer((_, res) => requested.resolve(res)).listen(0, '127.0.0.1');
     await once(backend, 'listening');
     const { port } = backend.address() as AddressInfo;
     const gateway = await startLocalGateway({ env: { BFF_BASE_URL: `http://127.0.0.1:${port}` } });
@@ -88,9 +88,9 @@ describe('npm start', () => {
       headers: { 'x-api-key': 'dev-key' },
       body: JSON.stringify({ jsonrpc: '2.0', method: 'bff.proxy', params: { endpoint: '/', method: 'GET' }, id: 1 }),
     });
-    const waiting = await asked.promise;
+    const waiting = await requested.promise;
     const stopped = gateway.stop();
-    // The signal has been heard once nobody new is let in; then the backend answers.
+    // A refused connection shows that the signal has arrived; then the backend responds.
     await expect
       .poll(() =>
         fetch(`${gateway.url}/health`).then(

@@ -236,7 +236,7 @@ describe('an answer', () => {
       'base64',
     ],
     ['nothing', 'application/json', Buffer.alloc(0), '', 'text'],
-  ])('that is %s is told as such', async (_name, type, bytes, body, body_encoding) => {
+  ])('that is %s is returned as such', async (_name, type, bytes, body, body_encoding) => {
     backend.answer = (response) => response.writeHead(200, { 'content-type': type }).end(bytes);
     expect((await proxy({ endpoint: '/x' })).result).toMatchObject({ body, body_encoding });
   });

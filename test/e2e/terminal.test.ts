@@ -29,7 +29,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
       .map(({ params }) => String(params?.data))
       .join('');
 
-  /** Resolves when the terminal has said it. */
+  /** Resolves when the terminal has printed it. */
   const until = (client: Client, sessionId: string, pattern: RegExp) =>
     client.until(() => pattern.test(output(client, sessionId)));
 

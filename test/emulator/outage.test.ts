@@ -42,12 +42,12 @@ describeWith('emulators', 'while Firestore does not answer', () => {
       () => rpc(gateway.url, 'conversation.prompt', { prompt: 'warm up', session_id }),
       (answer) => answer.result !== undefined,
     );
-    const asked = provider.next();
+    const requested = provider.next();
     const running = follow(gateway.url, 'conversation.prompt', { prompt: '[[chunks 60 every 50]]', session_id });
     await running.until(5);
     await emulator.suspend();
     // The events of seconds, heartbeats and the end of the turn meet a store that hangs.
-    expect(await (await asked).done).toMatchObject({ by: 'server' });
+    expect(await (await requested).done).toMatchObject({ by: 'server' });
     emulator.resume();
     const { result } = (await running.answer) ?? {};
     expect(result?.content).toBe(textOf(running.events));
@@ -111,7 +111,7 @@ function limiterTests(get: () => Emulator): void {
   });
 }
 
-/** Calls one at a time until the store is asked again with success; resolves to the calls admitted, which is one. */
+/** Calls one at a time until one is admitted by the store again; resolves to the calls admitted, which is one. */
 async function untilAdmitted(gateway: LimiterProcess, keyId: string): Promise<number> {
   for (let calls = 0; calls < 200; calls++) {
     const { outcomes } = await gateway.run({ keyId, limits: LIMITS, calls: 1 });

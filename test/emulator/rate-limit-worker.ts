@@ -81,7 +81,7 @@ async function runOn(
   else
     await Promise.all(
       Array.from({ length: calls }, async (_, index) => {
-        // Arrivals spread evenly over the time asked for; processes are out of step by their start alone.
+        // Arrivals are spread evenly over `spreadMs`; the start of each process alone shifts them.
         if (spreadMs !== undefined) await new Promise((resolve) => setTimeout(resolve, (index * spreadMs) / calls));
         await call();
       }),

@@ -72,12 +72,12 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     // How fast the watch is, the bench measures.
     for (let round = 0; round < 5; round++) {
       const session_id = `cancel-${round}`;
-      const asked = provider.next();
+      const requested = provider.next();
       const running = follow(owner.url, 'conversation.prompt', { prompt: '[[chunks 500 every 20]]', session_id });
       await running.until(12);
       const { result } = await rpc(b.url, 'conversation.cancel', { session_id });
       expect(result).toMatchObject({ cancelled: true, was_running: true });
-      expect((await (await asked).done).by).toBe('client');
+      expect((await (await requested).done).by).toBe('client');
       expect((await running.answer)?.error).toMatchObject({ code: 499 });
     }
   }, 60_000);

@@ -1,6 +1,6 @@
 // One gateway instance as far as webhooks go, in a process of its own: `/webhook`, `/webhook/sweep` and the push
-// endpoint `/deployments` over Firestore and Pub/Sub. Told so, it kills itself with SIGKILL at a chosen step, as a
-// machine would.
+// endpoint `/deployments` over Firestore and Pub/Sub. On a message of its parent, it kills itself with SIGKILL at a
+// chosen step, as a machine would.
 import { createServer } from 'node:http';
 import { createDeploymentsHandler } from '../../functions/deployments/handler.ts';
 import { createWebhookHandler } from '../../functions/webhook/handler.ts';
@@ -17,7 +17,7 @@ const setup: WorkerSetup = JSON.parse(process.argv[2] ?? '{}');
 const { firestoreHost, pubsubHost, projectId, topic, skewMs, port, dieAt, dieOn } = setup;
 let reached = 0;
 
-/** The process ends inside this call when it is the step, for the time, that it was told. */
+/** The process ends inside this call when it is the chosen occurrence of the chosen step. */
 function step(name: Step): void {
   if (name === dieAt && ++reached === dieOn) process.kill(process.pid, 'SIGKILL');
 }

@@ -1,4 +1,4 @@
-// Whether an answer is one that the contract allows (section 3): said anew here from the specification, not taken from
+// Whether a response is one that the protocol allows: written here from the specification, not taken from
 // the dispatcher.
 
 import { expect } from 'vitest';

@@ -59,7 +59,7 @@ const ODD = [
   `${'{"a":'.repeat(40)}1${'}'.repeat(40)}`,
 ].map((text) => new Raw(text));
 
-/** Addresses are literal and lead nowhere: no resolver is asked and nothing leaves the machine. */
+/** Addresses are literal and lead nowhere: no resolver is called and nothing leaves the machine. */
 const STRINGS = [
   '',
   ' ',

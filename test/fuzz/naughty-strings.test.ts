@@ -45,7 +45,7 @@ async function historyOf(transport: Transport, session_id: string): Promise<read
   return messages;
 }
 
-/** The answer as its stream told it. */
+/** The answer as its stream sent it. */
 function streamedText({ notifications }: Received): string {
   const events = notifications.map((notification) => memberOf(memberOf(notification, 'params'), 'event'));
   const deltas = events.map((event) => memberOf(memberOf(event, 'AgentMessageDelta'), 'delta') ?? '');
@@ -75,10 +75,10 @@ describe.each([
       if (name !== 'HTTP') expect(streamedText(received)).toBe(content);
     }
     const contents = (await historyOf(transport, session_id)).map((message) => memberOf(message, 'content'));
-    const said = PROMPTS.flatMap((prompt, index) => [prompt, answers[index]]);
+    const messages = PROMPTS.flatMap((prompt, index) => [prompt, answers[index]]);
     // Not one big comparison: a failure would print megabytes.
-    expect(contents.length).toBe(said.length);
-    for (const [index, text] of said.entries()) {
+    expect(contents.length).toBe(messages.length);
+    for (const [index, text] of messages.entries()) {
       expect(contents[index] === text, `message ${index + 1}: ${JSON.stringify(text?.slice(0, 100))}`).toBe(true);
     }
   });

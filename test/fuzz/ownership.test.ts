@@ -1,6 +1,6 @@
-// Invariant: no id of another key can be told from a missing one. Every method that takes a handle is called by a
-// stranger with the real handles of another key and with handles of nothing, in random order; both are answered alike,
-// and the owner's things stay as they were.
+// Invariant: the response for an id of another key equals that for a missing one. Every method that takes a handle is
+// called by a stranger with the real handles of another key and with handles of nothing, in random order; both are
+// answered alike, and the owner's things stay as they were.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz.ts';
@@ -132,13 +132,13 @@ async function attack(among: readonly Taking[], numRuns: number, hasTerminal: bo
     for (const { method, pick, transport, isRealFirst } of steps) {
       const stranger = strangers[transport];
       if (stranger === undefined) continue;
-      const said = new Map<Handles, string>();
+      const responses = new Map<Handles, string>();
       for (const handles of isRealFirst ? [real, none] : [none, real]) {
         const received = await send(stranger, method.name, paramsWith(method, handles, pick));
         expect(JSON.stringify(received)).not.toContain(SECRET);
-        said.set(handles, normalise(received, handles));
+        responses.set(handles, normalise(received, handles));
       }
-      expect(said.get(real), method.name).toBe(said.get(none));
+      expect(responses.get(real), method.name).toBe(responses.get(none));
       compared++;
     }
     await leave([real, none], uses);
@@ -149,7 +149,7 @@ async function attack(among: readonly Taking[], numRuns: number, hasTerminal: bo
 }
 
 describe('handles', () => {
-  it('are known to this suite: a new one must be told here', () => {
+  it('are all in this suite: a new one must be added here', () => {
     expect(unknownHandles()).toEqual([]);
   });
 });

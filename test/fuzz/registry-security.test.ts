@@ -36,7 +36,7 @@ function over(transport: 'http' | 'sse' | 'ws', key: string, request: object): P
   return way.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', ...request })));
 }
 
-/** How many calls of the method the log tells of, by their outcome. */
+/** How many calls of the method are in the log, by their outcome. */
 function audited(method: string, outcome: string): number {
   const lines = fixture.gateway.logged().split('\n');
   return lines.filter((line) => line.includes(`"method":"${method}"`) && line.includes(`"outcome":"${outcome}"`))

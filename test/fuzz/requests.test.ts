@@ -107,7 +107,7 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
 
 describeWith('bubblewrap', 'with a sandbox', () => {
   const starting = registry.filter(({ name }) => /^(exec|apply|interactive\.)/.test(name));
-  /** Batches start more at once than the sandbox has room for: it says so in words of its own. */
+  /** Batches start more at once than the sandbox admits, which it reports with a message of its own. */
   const isCrowded = (error: unknown): boolean => /^Too many|not read/.test(String(memberOf(error, 'message')));
   beforeAll(() => open(true));
   afterAll(close);

@@ -55,7 +55,7 @@ export function requestAbout(method: FuzzedMethod, known: Known): fc.Arbitrary<F
   });
 }
 
-/** Of larger bodies test/e2e/bad-input.test.ts tells: their sender may see a reset, or its answer. */
+/** test/e2e/bad-input.test.ts covers larger bodies, whose sender gets a reset or the response. */
 const BODY_BYTES_MAX = 1 << 20;
 
 const PLAIN = { noNullPrototype: true } as const;

@@ -86,7 +86,7 @@ async function read(response: IncomingMessage, transport: 'http' | 'sse'): Promi
  */
 const BARRIER_CALLS = 32;
 /**
- * What is not answered by then may be a notification: the barrier tells. How long it is changes nothing but the costs.
+ * Without a response by then the call may be a notification, which the barrier shows. Its length changes only the time.
  */
 const QUIET_MS = 5;
 
@@ -95,14 +95,14 @@ export function openWebSocket(url: string, key: string): Transport {
   let socket: WebSocket | undefined;
   let barriers = 0;
   let messages: unknown[] = [];
-  let onHeard: (message: unknown) => void = () => {};
+  let onMessage: (message: unknown) => void = () => {};
 
   const open = async (): Promise<WebSocket> => {
     const opened = await connect(url, key);
     opened.on('message', (data) => {
       const message: unknown = JSON.parse(String(data));
       messages.push(message);
-      onHeard(message);
+      onMessage(message);
     });
     return opened;
   };
@@ -126,10 +126,10 @@ export function openWebSocket(url: string, key: string): Transport {
           clearTimeout(timer);
           clearTimeout(quiet);
           current.off('close', done);
-          onHeard = () => {};
+          onMessage = () => {};
           resolve(code);
         };
-        onHeard = (message) => {
+        onMessage = (message) => {
           if (isWaiting ? isBarrier(message) : !isNotification(message)) done();
         };
         current.once('close', done);

@@ -1,4 +1,4 @@
-// A TCP proxy between a client and a gateway that loses what it is told to lose: the connections there are, or the next
+// A TCP proxy between a client and a gateway that loses what the test chooses: the connections there are, or the next
 // answer.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';

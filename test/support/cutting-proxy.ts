@@ -1,5 +1,5 @@
-// A TCP proxy for fault tests: passes bytes both ways until told to swallow the answers, then cuts the connection once
-// the server has answered into the void.
+// A TCP proxy for fault tests: passes bytes both ways until `swallow` drops the responses, then cuts the connection
+// once the server has answered into the void.
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 

@@ -133,7 +133,7 @@ async function launchJava(name: string, java: string, args: readonly string[], p
       if (pidOf() > 0) process.kill(pidOf(), signal);
     },
     isStopped() {
-      // Only Linux tells.
+      // Available on Linux only.
       if (!existsSync('/proc/self')) return true;
       const tasks = `/proc/${pidOf()}/task`;
       return readdirSync(tasks).every((id) => isStopped(`${tasks}/${id}/status`));

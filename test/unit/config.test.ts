@@ -297,7 +297,7 @@ describe('a mistake', () => {
     ['keys of no known scope', { GATEWAY_KEYS: '{"keys":[{"id":"a","key":"b","scopes":["root"]}]}' }, 'GATEWAY_KEYS: '],
     ['a file of keys that is not there', { GATEWAY_KEYS: '@/nowhere/keys.json' }, 'GATEWAY_KEYS: '],
     ['a key with a space', { GATEWAY_API_KEY: 'a b' }, 'GATEWAY_API_KEY: '],
-  ])('is said in one line that names its variable: %s', (_name, env, start) => {
+  ])('a configuration error is one line that names its variable: %s', (_name, env, start) => {
     const found = problems(env);
     expect(found).toHaveLength(1);
     expect(found[0]).toMatch(new RegExp(`^${start}.+`));

@@ -57,7 +57,7 @@ describe('Cloud KMS', () => {
     await expect(wrapper.unwrap({ ...key, wrapped: changed }, aad, signal)).rejects.toThrow('KMS refused');
   });
 
-  it('is asked about its configured key only: what another key wrapped is not here', async () => {
+  it('is called for its configured key only: a login that another key wrapped is not found', async () => {
     const { kms, make, wrapper } = await start();
     const key = await make({ keyName: OTHER }).wrap(randomBytes(32), aad, signal);
     const { calls } = kms;
@@ -99,7 +99,7 @@ describe('Cloud KMS', () => {
         return store.commit(...args);
       },
     };
-    // The provider has said yes already: what counts here comes after.
+    // The provider has accepted the token already; the test is about what follows.
     const logins = createLogins({
       store: counting,
       clock: systemClock,

@@ -82,15 +82,15 @@ describe('a prompt that names a login', () => {
     const gone = await logIn(instance, 'anthropic');
     await instance.call(authLogout, { session_id: gone });
     const old = await logIn(instance, 'anthropic');
-    const tell = async (auth_session_id: string): Promise<string> => {
+    const promptWith = async (auth_session_id: string): Promise<string> => {
       const error = await failure(instance.prompt('hi', { auth_session_id }));
       return JSON.stringify(error.toWire('req_1'));
     };
-    const words = [await tell('auth_unknown'), await tell(theirs), await tell(gone)];
+    const responses = [await promptWith('auth_unknown'), await promptWith(theirs), await promptWith(gone)];
     fixture.clock.advance(31 * 86_400_000);
-    words.push(await tell(old));
-    expect(new Set(words).size).toBe(1);
-    expect(words[0]).toContain('"reason":"not_found"');
+    responses.push(await promptWith(old));
+    expect(new Set(responses).size).toBe(1);
+    expect(responses[0]).toContain('"reason":"not_found"');
     expect(fixture.provider.calls).toBe(0);
   });
 
@@ -132,8 +132,8 @@ describe('a provider that', () => {
       expect(error.message).toContain(hint);
       const replay = await instance.call(conversationResume, { session_id });
       expect(replay.status).toBe('failed');
-      const said = JSON.stringify([error.toWire('r'), replay, error.stack, String(error.cause)]);
-      expect(said).not.toContain(TOKEN);
+      const errorText = JSON.stringify([error.toWire('r'), replay, error.stack, String(error.cause)]);
+      expect(errorText).not.toContain(TOKEN);
     }
     instance.services.log.flush();
     expect(instance.logged.join('')).not.toContain(TOKEN);

@@ -1,5 +1,5 @@
-// auth.login and auth.logout over real parts: what is asked of a provider, what its answers mean, what is stored, and
-// whose it is.
+// auth.login and auth.logout over real parts: what a provider is called with, what its responses mean, what is stored,
+// and whose it is.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -221,7 +221,7 @@ describe('a login', () => {
     expect((await logins.login('a', 'openai', token, signal)).expiresAtMs).toBe(clock.now() + LOGIN_MS);
   });
 
-  it('of another key, an unknown one and a logged-out one are refused in the same words', async () => {
+  it('of another key, an unknown one and a logged-out one are refused with the same response', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     const gone = await logins.login('b', 'openai', TOKEN, signal);
     expect(await logins.logout('b', gone.sessionId, signal)).toBe(true);

@@ -71,7 +71,7 @@ describe('a token', () => {
     ["a stranger's signature", token({}, stranger.privateKey)],
     ['an unknown key id', token({}, google.privateKey, { alg: 'RS256', kid: 'k2' })],
     ['no signature', token({}, google.privateKey, { alg: 'none', kid: 'k1' }).replace(/[^.]+$/, '')],
-    ['three words that are no token', 'Bearer a.b.c'],
+    ['three parts that are not a token', 'Bearer a.b.c'],
     ['another scheme', token().replace('Bearer', 'Basic')],
     ['unreasonable length', `Bearer ${'a'.repeat(9000)}.b.c`],
     ['nothing', undefined],

@@ -1,5 +1,4 @@
-// The real client library against a small Secret Manager that speaks the real protocol, under a clock that moves when
-// told.
+// The real client library against a small Secret Manager that speaks the real protocol, under a fake clock.
 import { createHash } from 'node:crypto';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createSecretManagerKeys } from '../../../shared/auth/keys/secret-manager.ts';

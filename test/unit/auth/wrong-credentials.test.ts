@@ -50,10 +50,10 @@ describe('an address', () => {
   });
 
   it.each<readonly [string, Client, Client, boolean, boolean]>([
-    ['IPv4 addresses are told apart', from('192.0.2.1'), from('192.0.2.2'), false, false],
+    ['IPv4 addresses are counted separately', from('192.0.2.1'), from('192.0.2.2'), false, false],
     ['IPv4 within IPv6 is the same', from('192.0.2.1'), from('::ffff:192.0.2.1'), false, true],
     ['IPv6 counts by its /64', from('2001:db8:1:2::1'), from('2001:db8:1:2:ffff::9'), false, true],
-    ['other networks are told apart', from('2001:db8:1:2::1'), from('2001:db8:1:3::1'), false, false],
+    ['other networks are counted separately', from('2001:db8:1:2::1'), from('2001:db8:1:3::1'), false, false],
     [
       'X-Forwarded-For is nothing by itself',
       from('127.0.0.1', '192.0.2.1'),

@@ -78,7 +78,7 @@ function createGate() {
   };
 }
 
-/** Sends notifications of 64 KiB, or as told, for as long as they are taken, and counts them. */
+/** Sends notifications of 64 KiB, or of the given size, while the client accepts them, and counts them. */
 function createFlood() {
   const state = { sent: 0, ended: false };
   const method: AnyMethod<MethodContext> = defineMethod({
@@ -375,17 +375,17 @@ describe('a key', () => {
 
   it('that cannot be looked up keeps its sockets', async () => {
     const keys = createChangingKeys({ k: { scopes } });
-    let asked = 0;
+    let checks = 0;
     const down = {
       ...keys,
       find(digest: Uint8Array) {
-        if (++asked > 1) throw new Error('down');
+        if (++checks > 1) throw new Error('down');
         return keys.find(digest);
       },
     };
     const fixture = await fixtureOf({ overrides: { keys: down }, sockets: fast });
     const client = await fixture.connect({ headers: { 'X-API-Key': 'k' } });
-    await expect.poll(() => asked).toBeGreaterThan(3);
+    await expect.poll(() => checks).toBeGreaterThan(3);
     expect((await client.call('conversation.list')).result).toBeDefined();
   });
 

@@ -106,8 +106,8 @@ describe('pings and pongs', () => {
     const client = await openRaw(fixture.port, KEY);
     for (let n = 0; n < 10; n++) client.write(frame(ping, `n${n}`));
     await client.until(({ payload }) => String(payload) === 'n9');
-    const told = client.frames.filter(({ opcode }) => opcode === pong).map(({ payload }) => String(payload));
-    expect(told).toEqual(Array.from({ length: 10 }, (_, n) => `n${n}`));
+    const pongs = client.frames.filter(({ opcode }) => opcode === pong).map(({ payload }) => String(payload));
+    expect(pongs).toEqual(Array.from({ length: 10 }, (_, n) => `n${n}`));
     await expectAlive(client);
   });
 });

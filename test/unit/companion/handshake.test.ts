@@ -1,4 +1,4 @@
-// Who may open a socket, and what everybody else is told.
+// Which clients may open a socket, and the error that the others get.
 import { createHash } from 'node:crypto';
 import { connect as connectTcp } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';

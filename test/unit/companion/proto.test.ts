@@ -48,11 +48,11 @@ describe('a submission', () => {
     const replayed = client.received
       .filter(({ params }) => params?.turn_id === same.turnId)
       .slice(-binary.received.length + 1);
-    const told = binary.received.slice(0, -1);
-    expect(told.length).toBeGreaterThan(4);
-    expect(told.map(({ frame: { id, streamId } }) => [id, streamId])).toEqual(told.map(() => ['a', 'bytes']));
+    const events = binary.received.slice(0, -1);
+    expect(events.length).toBeGreaterThan(4);
+    expect(events.map(({ frame: { id, streamId } }) => [id, streamId])).toEqual(events.map(() => ['a', 'bytes']));
     expect(
-      told.map(({ frame: { body } }) =>
+      events.map(({ frame: { body } }) =>
         body.case === 'event'
           ? { seq: Number(body.value.seq), event: { [body.value.name]: JSON.parse(body.value.json) } }
           : body,
@@ -297,8 +297,8 @@ describe('with a model that can be made to wait, a submission', () => {
     await expect.poll(status, { timeout: 15_000 }).toBe('idle');
     slow.socket.resume();
     const { body } = (await binary.answer('a')).frame;
-    const deltas = binary.received.map(({ frame: { body: told } }) =>
-      told.case === 'event' && told.value.name === 'AgentMessageDelta' ? JSON.parse(told.value.json).delta : '',
+    const deltas = binary.received.map(({ frame: { body } }) =>
+      body.case === 'event' && body.value.name === 'AgentMessageDelta' ? JSON.parse(body.value.json).delta : '',
     );
     expect(deltas.join('').length).toBeGreaterThanOrEqual(2_000_000);
     // The reply repeats all of it, in one message that would be larger than a message may be.

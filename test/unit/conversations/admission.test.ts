@@ -72,9 +72,9 @@ describe('a busy session', () => {
     fixture.provider.behave(({ prompt }) =>
       prompt === 'bad' ? { cut: 'end', gate: () => gate.promise } : { text: prompt },
     );
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const bad = a.prompt('bad');
-    await asked;
+    await requested;
     const next = a.prompt('good', { on_busy: 'queue' });
     await untilQueued(1);
     gate.resolve();
@@ -89,9 +89,9 @@ describe('a busy session', () => {
       text: 'answer',
       gate: () => (prompt === 'first' ? gate.promise : Promise.resolve()),
     }));
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const first = a.prompt('first');
-    await asked;
+    await requested;
     const lost = failure(gone.prompt('lost', { on_busy: 'queue', idempotency_key: 'lost' }));
     await untilQueued(1);
     // The instance stops to exist for the others: it does not renew its place.
@@ -126,9 +126,9 @@ describe('a busy session', () => {
     const running = await occupy();
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(({ prompt }) => ({ text: prompt, gate: () => gate.promise }));
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const first = a.prompt('first', { on_busy: 'interrupt' });
-    expect((await asked).prompt).toBe('first');
+    expect((await requested).prompt).toBe('first');
     expect(running.events.filter(isTerminal)).toMatchObject([{ event: { TurnAborted: { reason: 'replaced' } } }]);
     const second = a.prompt('second', { on_busy: 'interrupt' });
     expect(await failure(first)).toMatchObject({ reason: 'cancelled' });

@@ -98,11 +98,11 @@ describe('history', () => {
   it('sends the model the newest messages that fit its budget, and reports the omitted ones', async () => {
     const long = ' some words'.repeat(9_090);
     for (let n = 0; n < 5; n++) await a.prompt(`${n}${long}`);
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const { events } = await a.prompt('last');
     // 150,000 tokens of 3 bytes: four prompts of 100 kB and the answers between them.
     expect(events[0]).toMatchObject({ TaskStarted: { context: { messages: 9, trimmed: 2 } } });
-    const { body, messages } = await asked;
+    const { body, messages } = await requested;
     expect(messages).toBe(9);
     expect(JSON.stringify(body)).not.toContain('"0 some');
     expect((await readAll(a, 200)).length).toBe(12);

@@ -121,9 +121,9 @@ describe('a lease', () => {
   it('once shown as over stays over: an owner that was only late does not complete the turn', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(() => ({ text: 'late answer', gate: () => gate.promise }));
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const late = a.prompt('slowly');
-    await asked;
+    await requested;
     a.line.state = 'down';
     fixture.clock.advance(2_001);
     const shown = await b.call(conversationStatus, { session_id: 's' });
@@ -165,9 +165,9 @@ describe('a lease', () => {
     fixture.provider.behave(({ prompt }) =>
       prompt === 'stale' ? { text: 'stale answer', gate: () => gate.promise } : { text: 'answer' },
     );
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const stale = a.prompt('stale');
-    await asked;
+    await requested;
     a.line.state = 'down';
     fixture.clock.advance(2_001);
     await b.prompt('fresh');
@@ -185,14 +185,14 @@ describe('a lease', () => {
       text: prompt,
       gate: () => (prompt === 'third' ? Promise.resolve() : gate.promise),
     }));
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const old = a.stream('old');
-    await asked;
+    await requested;
     a.line.state = 'down';
     await b.call(conversationDelete, { session_id: 's' });
-    const askedAgain = fixture.provider.next();
+    const requestedAgain = fixture.provider.next();
     const fresh = b.prompt('fresh');
-    await askedAgain;
+    await requestedAgain;
     const turn = (await stored('s')).turn;
     a.line.state = 'up';
     expect(await failure(old.answer)).toMatchObject({ reason: 'cancelled' });

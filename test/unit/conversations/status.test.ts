@@ -103,9 +103,9 @@ it('instructions reach the model with their own prompt and with no other', async
     ['one', { instructions: 'Answer in rhymes.' }],
     ['two', {}],
   ] as const) {
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     await a.prompt(prompt, params);
-    const text = JSON.stringify((await asked).body);
+    const text = JSON.stringify((await requested).body);
     expect(text.includes('Answer in rhymes.')).toBe('instructions' in params);
   }
 });

@@ -156,15 +156,15 @@ describe("a duplicate's timings", () => {
 });
 
 describe('without its watch', () => {
-  it('an owner hears of a cancel by its heartbeat', async () => {
-    // A lease that outlasts the test: nothing but the heartbeat can tell it.
+  it('the owner of a turn finds a cancel by its heartbeat alone', async () => {
+    // The lease outlasts the test, so only the heartbeat can find the cancel.
     const deaf = await fixture.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '600000' });
     deaf.line.watch = () => () => {};
     const running = deaf.stream('[[hang]]');
     await running.until(isDelta);
-    const asked = fixture.provider.requests.at(-1);
+    const requested = fixture.provider.requests.at(-1);
     await a.call(conversationCancel, { session_id: 's' });
-    expect(await asked?.done).toMatchObject({ by: 'client' });
+    expect(await requested?.done).toMatchObject({ by: 'client' });
     expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
   });
 });

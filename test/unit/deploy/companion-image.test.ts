@@ -31,7 +31,7 @@ it('runs as a user without rights, who owns the one directory for workspaces, ou
   expect(instructions.findIndex((line) => line.startsWith('USER'))).toBeGreaterThan(
     instructions.findLastIndex((line) => line.startsWith('RUN')),
   );
-  // Cloud Run is told the same.
+  // Cloud Run has the same setting.
   expect(read('terraform/companion.tf')).toContain(`"${directory}"`);
 });
 

@@ -14,7 +14,7 @@ import { describeWith } from '../../support/requirements.ts';
 const ROOT = resolve(import.meta.dirname, '../../..');
 const exec = promisify(execFile);
 
-/** What must hold between our types (`ours`) and the generated ones, as the compiler is asked. */
+/** What must hold between our types (`ours`) and the generated ones, checked by the compiler. */
 const CHECK = `
 import type * as ours from '${ROOT}/shared/engines/codex/server/protocol.ts';
 import type { input } from '${ROOT}/node_modules/zod';

@@ -29,7 +29,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     ['[[cut first]]', 'the socket cut before the first token', 0],
     ['[[chunks 10]] [[early]]', 'a body that ends cleanly without the end marker', 5],
     ['[[early first]]', 'a body that ends cleanly before the first token', 0],
-  ])('%s: %s is an error, never an answer, and not asked again', async (prompt, _, deltas) => {
+  ])('%s: %s is an error, never an answer, and the call is not repeated', async (prompt, _, deltas) => {
     const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model, prompt }));
     expect(result.error).toMatchObject({
       reason: 'upstream_error',

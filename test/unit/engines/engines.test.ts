@@ -1,5 +1,5 @@
-// Choosing an engine: the default, what is refused and what the caller is told, and that a provider not used is not
-// loaded.
+// Choosing an engine: the default, what is refused and the error that the caller gets, and that a provider not used is
+// not loaded.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { OAuth2Client } from 'google-auth-library';

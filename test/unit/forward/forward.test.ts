@@ -298,9 +298,9 @@ describe('the companion', () => {
 
 describe('an ID token', () => {
   it('comes from the metadata server, for the audience, and is fetched once', async () => {
-    const asked: string[] = [];
+    const requested: string[] = [];
     const metadata = createServer((req, res) => {
-      asked.push(req.url ?? '');
+      requested.push(req.url ?? '');
       res.setHeader('Metadata-Flavor', 'Google');
       res.end(req.url?.includes('/identity') === true ? token() : 'ok');
     });
@@ -317,7 +317,7 @@ describe('an ID token', () => {
       const signal = new AbortController().signal;
       expect(await authorization(signal)).toMatch(/^Bearer eyJ/);
       await authorization(signal);
-      const identities = asked.filter((url) => url.includes('/identity'));
+      const identities = requested.filter((url) => url.includes('/identity'));
       expect(identities).toHaveLength(1);
       expect(decodeURIComponent(identities[0] ?? '')).toContain(`audience=${AUDIENCE}`);
     } finally {

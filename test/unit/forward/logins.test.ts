@@ -134,11 +134,11 @@ describe('stays on the function', () => {
   });
 
   it('another key’s login, answered like one that does not exist', async () => {
-    const tell = (auth_session_id: string): Promise<unknown> =>
+    const promptWith = (auth_session_id: string): Promise<unknown> =>
       call('conversation.prompt', { prompt: 'hi', auth_session_id });
-    const theirs = await tell(logins.theirs);
+    const theirs = await promptWith(logins.theirs);
     expect(theirs).toMatchObject({ error: { code: 404 } });
-    expect(theirs).toEqual(await tell('auth_unknown'));
+    expect(theirs).toEqual(await promptWith('auth_unknown'));
     expect(forwarded).toBe(0);
   });
 });

@@ -50,7 +50,7 @@ const answer = defineMethod({
     return { value: kind === undefined ? text.repeat(chars ?? 1) : BAD[kind] };
   },
 });
-const told = defineMethod({
+const notified = defineMethod({
   ...common,
   name: 'test.notify',
   summary: 'Sends a notification that cannot be serialised',
@@ -87,7 +87,7 @@ beforeAll(async () => {
   const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', GATEWAY_LIMITS: '100000/minute' });
   const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
   const services = await createServices(config, { log });
-  const gateway = createGateway(services, createRegistry([answer, told, prompt]));
+  const gateway = createGateway(services, createRegistry([answer, notified, prompt]));
   const server = createHttpServer(createJsonRpcHandler(services, gateway));
   const sockets = attachWebSocket(server, services, gateway);
   server.listen(0, '127.0.0.1');

@@ -289,7 +289,7 @@ describe('POST /jsonrpc', () => {
       'https://app.example:8443',
       'https://app.example.evil',
       'null',
-    ])('tells a page of %s nothing', async (origin) => {
+    ])('sends no CORS headers to a page of %s', async (origin) => {
       for (const { headers } of [await preflight(origin), await post({ ...KEY, origin })]) {
         expect(headers?.get('access-control-allow-origin')).toBeNull();
         expect(headers?.get('vary')).toBe('Origin');

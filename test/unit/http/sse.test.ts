@@ -138,7 +138,7 @@ describe('a streamed answer', () => {
   it('passes a proxy that compresses, piece by piece', async () => {
     const proxy = createServer((req, res) => {
       const upstream = request(`${gateway.url}${req.url}`, { method: 'POST', headers: req.headers }, (answer) => {
-        // As the `compression` middleware decides; a compressor holds back what it is not told to flush.
+        // As the `compression` middleware decides; a compressor buffers its output until a flush.
         const isFree = /(?:^|,)\s*?no-transform\s*?(?:,|$)/.test(answer.headers['cache-control'] ?? '');
         res.writeHead(200, { ...answer.headers, ...(!isFree && { 'content-encoding': 'gzip' }) });
         pipeline(isFree ? [answer, res] : [answer, createGzip(), res], () => {});

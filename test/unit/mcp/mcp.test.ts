@@ -133,8 +133,8 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       reason: 'upstream_error',
       data: { server: 'none', exit_code: 1, stderr: 'no module named mcp_server\n' },
     });
-    const told = { ...config, args: ['-c', 'echo "<$0 $1 $GREETING>" >&2', 'a', 'b'], env: { GREETING: 'hello' } };
-    await expect(fixture.connect({ name: 'none' }, { config: told })).rejects.toMatchObject({
+    const failing = { ...config, args: ['-c', 'echo "<$0 $1 $GREETING>" >&2', 'a', 'b'], env: { GREETING: 'hello' } };
+    await expect(fixture.connect({ name: 'none' }, { config: failing })).rejects.toMatchObject({
       data: { stderr: '<a b hello>\n' },
     });
     const missing = { ...config, command: 'no-such-program' };

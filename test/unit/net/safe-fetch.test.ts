@@ -186,7 +186,7 @@ describe('a request to an internal origin the operator named', () => {
   it.each([
     ['refuses the connection', 'upstream_error', /refused the connection/, true],
     ['cuts its answer', 'upstream_error', /ended before its answer was complete/, true],
-  ])('of a server that %s fails in words', async (what, reason, message, retryable) => {
+  ])('of a server that %s fails with a message', async (what, reason, message, retryable) => {
     handler = (_req, res) => res.socket?.resetAndDestroy();
     const safeFetch = make({ internalOrigins: new Set([origin]) });
     if (what.startsWith('refuses')) {

@@ -1,4 +1,4 @@
-// The one pipeline: in which order the gates and a method are asked, what a request costs, and what is said about
+// The one pipeline: in which order the gates and a method are called, what a request costs, and what is logged about
 // failures.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -41,14 +41,14 @@ const registry = createRegistry<Trace>([
   }),
 ]);
 
-interface Asked {
+interface Dispatched {
   readonly reply: Pick<Reply, 'status'> & { readonly payload: unknown };
   readonly trace: readonly string[];
   readonly audit: readonly CallRecord[];
 }
 
 /** A method that fails for the reason. */
-function askMethod(reason: Reason): Promise<Asked> {
+function dispatchMethod(reason: Reason): Promise<Dispatched> {
   const failing = method('failing', async () => {
     throw new RpcError(reason);
   });
@@ -59,7 +59,7 @@ async function ask(
   body: string | RpcError,
   gates: Partial<Gates<Trace>> = {},
   methods: Registry<Trace> = registry,
-): Promise<Asked> {
+): Promise<Dispatched> {
   const trace: string[] = [];
   const audit: CallRecord[] = [];
   const reply = await dispatch(methods, {
@@ -70,9 +70,9 @@ async function ask(
         trace.push(`limit ${cost} ${methods.map((known) => known?.name ?? '?').join()}`.trim());
         return gates.limit?.(cost, methods);
       },
-      authorize(asked) {
-        trace.push(`authorize ${asked.name}`);
-        gates.authorize?.(asked);
+      authorize(method) {
+        trace.push(`authorize ${method.name}`);
+        gates.authorize?.(method);
       },
       context: () => ({ trace }),
       audit: (record) => audit.push(record),
@@ -190,7 +190,7 @@ describe('failures', () => {
   ])(
     'that a method answers are 200 over HTTP, whatever the status of the same failure before it: %s',
     async (reason) => {
-      const { reply } = await askMethod(reason);
+      const { reply } = await dispatchMethod(reason);
       expect(reply).toMatchObject({ status: 200, payload: { id: 1, error: { data: { reason } } } });
     },
   );
@@ -200,7 +200,7 @@ describe('failures', () => {
     ['unavailable', 503],
     ['internal', 500],
   ] as const)('that a method answers have their status where an HTTP client acts on it: %s', async (reason, status) => {
-    expect(await askMethod(reason)).toMatchObject({
+    expect(await dispatchMethod(reason)).toMatchObject({
       reply: { status, payload: { id: 1, error: { data: { reason } } } },
     });
   });
@@ -286,7 +286,7 @@ describe('a notification', () => {
     expect((await ask(say(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
   });
 
-  it('over the limit is not run; HTTP has the status of the refusal, other transports are told not to answer', async () => {
+  it('over the limit is not run; HTTP has the status of the refusal, other transports send no response', async () => {
     for (const body of [say(notification('echo')), say(notification('echo'), notification('nope'))]) {
       const { reply, trace } = await ask(body, limited);
       expect(trace).toEqual([expect.stringMatching(/^limit/)]);

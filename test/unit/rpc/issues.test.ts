@@ -1,5 +1,5 @@
-// What -32602 says: plain words about every kind of mistake, for every method, without the validator's own phrases and
-// without values.
+// The message of -32602: plain English for every kind of mistake, for every method, without the validator's own phrases
+// and without values.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { RpcError } from '../../../shared/errors.ts';
@@ -53,7 +53,7 @@ describe('an issue', () => {
     [{ server: { name: 'a', command: 5 } }, 'server.command must be a string'],
     [{ txt: 'abc' }, 'txt is not known, did you mean text?'],
     [{ wrong: 1 }, 'wrong is not known'],
-  ])('says in plain words what is wrong with %j', (params, message) => {
+  ])('the message for %j says what is wrong', (params, message) => {
     expect(messagesOf(schema, params)[0]).toBe(message);
   });
 
@@ -63,7 +63,7 @@ describe('an issue', () => {
   });
 
   it.each(Object.values(methods).map((method) => [method.name, method] as const))(
-    'of %s never has the words of the validator, nor a value',
+    'the message for params of %s contains neither a phrase of the validator nor a value',
     (_name, method) => {
       for (const value of ['s3cret'.repeat(20_000), '', -1.5, null, [['s3cret']], { s3cret: true }, true]) {
         const params = Object.fromEntries(Object.keys(method.params.shape).map((key) => [key, value]));

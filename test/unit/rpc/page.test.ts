@@ -86,8 +86,8 @@ describe('conversation.history', () => {
   it('ends a page by the bytes that are sent, and loses nothing', async () => {
     const messages = await readAll('conversation.history', { session_id: 's', limit: 200 }, 'messages', 'cursor');
     expect(messages).toHaveLength(prompts.length * 2);
-    const asked = messages.filter((_, index) => index % 2 === 0);
-    expect(asked.map((message) => (message as { readonly content: string }).content)).toEqual(prompts);
+    const userMessages = messages.filter((_, index) => index % 2 === 0);
+    expect(userMessages.map((message) => (message as { readonly content: string }).content)).toEqual(prompts);
   });
 
   it('reads little more than the page holds', async () => {

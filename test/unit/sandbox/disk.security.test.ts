@@ -65,20 +65,20 @@ for number in range(64):
 
   it('counts the files that a terminal has left', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
-    let said = '';
+    let output = '';
     const write = { keyId: 'a', argv: ['/bin/sh', '-c', 'head -c 9M /dev/zero > /tmp/x'] as const };
     const open = async () => {
       const pty = await openPty(SIZE, (tty) => fixture.sandbox.attach({ ...write, argv: [...write.argv] }, tty));
       pty.listen((text) => {
-        said += text;
+        output += text;
       });
       return pty;
     };
     await (await open()).exited;
-    expect(said).toBe('');
+    expect(output).toBe('');
     expect((await fixture.sh('echo x > /tmp/y && cat /tmp/y')).exitCode).not.toBe(0);
     await (await open()).exited;
-    expect(said).toMatch(/^sandbox: the workspace is full.* delete something\r\n/);
+    expect(output).toMatch(/^sandbox: the workspace is full.* delete something\r\n/);
   });
 
   it('is read-only but for rm once a full one grows further, by empty files', async () => {

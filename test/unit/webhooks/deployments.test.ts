@@ -62,7 +62,7 @@ describe('the latest state', () => {
     expect(await all()).toMatchObject([{ event_id: 'evt_new' }]);
   });
 
-  test('is that of a right clock, whatever a clock 400 days ahead has said before or says again', async () => {
+  test('is that of a right clock, whatever a clock 400 days ahead wrote before or writes later', async () => {
     const far = (id: string, days: number) =>
       eventOf({ id, time: new Date(fixture.clock.now() + days * 86_400_000).toISOString() });
     expect(await apply(far('evt_far', 400))).toBe('applied');
