@@ -218,18 +218,16 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
 }
 
 async function waitForQueued(instance: Instance, session_id: string, count: number): Promise<void> {
-  for (;;) {
+  const queued = async (): Promise<unknown> => {
     const status = await instance.call(conversationStatus, { session_id });
-    if ('queued' in status && status.queued === count) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+    return 'queued' in status ? status.queued : undefined;
+  };
+  await expect.poll(queued, { interval: 5 }).toBe(count);
 }
 
 /** Until events of the running turn are in the store. */
 async function waitForEvents(instance: Instance, session_id: string): Promise<void> {
-  for (;;) {
-    const { events = [] } = await instance.call(conversationResume, { session_id });
-    if (events.length > 1) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  const stored = async (): Promise<number> =>
+    (await instance.call(conversationResume, { session_id })).events?.length ?? 0;
+  await expect.poll(stored, { interval: 20 }).toBeGreaterThan(1);
 }

@@ -212,5 +212,5 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
 
 /** The kernel sends no event about other processes, so this polls until it is so. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 10));
+  await expect.poll(condition, { interval: 10 }).toBe(true);
 }

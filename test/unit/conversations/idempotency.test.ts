@@ -199,7 +199,9 @@ describe('a prompt that is tried again under its key', () => {
       );
       const slow = a.stream('slow', { session_id });
       await slow.until(isDelta);
-      await Promise.all([is429(a.prompt('again', params)), slow.answer.catch(() => {})]);
+      const end = on_busy === 'queue' ? slow.answer : failure(slow.answer);
+      await is429(a.prompt('again', params));
+      expect(await end).toMatchObject(on_busy === 'queue' ? { content: '12' } : { reason: 'cancelled' });
       fixture.provider.behave(() => ({ text: 'answer' }));
       await a.prompt('again', params);
       expect((await read(a, session_id)).filter(({ content }) => content === 'again')).toHaveLength(1);

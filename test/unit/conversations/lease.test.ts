@@ -224,14 +224,25 @@ describe('a lease', () => {
   });
 
   it('keeps every event when the answers to its flushes are lost', async () => {
-    const running = a.stream('[[chunks 40 every 60]]');
+    const gate = Promise.withResolvers<void>();
+    const chunks = Array.from({ length: 40 }, (_, index) => `${index} `);
+    fixture.provider.behave(() => ({
+      chunks,
+      everyMs: 60,
+      gate: async (index) => (index === chunks.length ? gate.promise : undefined),
+    }));
+    const running = a.stream('count');
     await running.until(isDelta);
-    for (let round = 0; round < 5; round++) {
-      a.line.state = 'deaf';
-      await new Promise((resolve) => setTimeout(resolve, 250));
-      a.line.state = 'up';
-      await new Promise((resolve) => setTimeout(resolve, 150));
-    }
+    const flushes = (): number => a.counted.byCollection.get(Turns.ref('').collection)?.writes ?? 0;
+    const nextFlush = async (): Promise<void> => {
+      const before = flushes();
+      await expect.poll(flushes, { interval: 10 }).toBeGreaterThan(before);
+    };
+    a.line.state = 'deaf';
+    await nextFlush();
+    a.line.state = 'up';
+    await nextFlush();
+    gate.resolve();
     const { content } = await running.answer;
     const resumed = await b.call(conversationResume, { session_id: 's' });
     expect(resumed).toMatchObject({ status: 'completed', content });
