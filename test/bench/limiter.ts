@@ -5,14 +5,14 @@ import { text } from 'node:stream/consumers';
 import { Firestore } from '@google-cloud/firestore';
 import type { Limit } from '../../shared/config/limits.ts';
 import { charge, type LimitState } from '../../shared/rate-limit/windows.ts';
+import { startFirestoreEmulator } from '../support/emulators.ts';
 import {
   type LimiterProcess,
   quantileMs,
   type Report,
   startLimiterProcesses,
   total,
-} from '../emulator/rate-limit-processes.ts';
-import { startFirestoreEmulator } from '../support/emulators.ts';
+} from '../support/fixtures/limiter-processes.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 
 const PROJECT = 'bench-limiter';

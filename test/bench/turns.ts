@@ -3,9 +3,9 @@
 // usable.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { follow, rpc } from '../emulator/turns-client.ts';
 import { startFirestoreEmulator } from '../support/emulators.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { follow, rpc } from '../support/fixtures/turn-client.ts';
 import { startLocalGateway } from '../support/local-gateway.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 

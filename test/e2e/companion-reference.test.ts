@@ -1,5 +1,5 @@
 // The two WebSocket clients of the reference document against a real gateway, as printed there but for the line with
-// the gateway's URL. test/e2e/reference holds their texts.
+// the gateway's URL. test/support/fixtures/reference contains their texts.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -27,7 +27,7 @@ interface Run {
 
 /** Starts a client of the reference against the gateway at `url`. */
 function run(command: string, file: string, name: string, url: string): Run {
-  const program = readFileSync(join(import.meta.dirname, 'reference', file), 'utf8');
+  const program = readFileSync(join(import.meta.dirname, '../support/fixtures/reference', file), 'utf8');
   expect(program).toContain(PRINTED_URL);
   const path = join(scratch, name);
   writeFileSync(path, program.replace(PRINTED_URL, `${url.replace('http', 'ws')}/ws`));

@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { follow, rpc, textOf, until } from '../emulator/turns-client.ts';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { follow, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
 import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
 
 let provider: ModelProvider;

@@ -8,10 +8,10 @@ import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts'
 import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fixtures/fault-proxy.ts';
+import { type LimiterProcess, quantileMs, startLimiterProcess } from '../support/fixtures/limiter-processes.ts';
+import { follow, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
 import { startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type LimiterProcess, quantileMs, startLimiterProcess } from './rate-limit-processes.ts';
-import { follow, rpc, textOf, until } from './turns-client.ts';
 
 const LIMITS: readonly Limit[] = [{ max: 100, windowMs: 86_400_000 }];
 const keyId = 'outage';

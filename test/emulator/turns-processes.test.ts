@@ -4,9 +4,9 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { type EventReader, follow, type RpcAnswer, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type EventReader, follow, type RpcAnswer, rpc, textOf, until } from './turns-client.ts';
 
 const LEASE_MS = 3_000;
 

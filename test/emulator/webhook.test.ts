@@ -9,8 +9,8 @@ import {
   prepare,
   type WebhookFixture,
 } from '../support/fixtures/webhook-emulator.ts';
+import { STEPS } from '../support/fixtures/webhook-processes.ts';
 import { describeWith } from '../support/requirements.ts';
-import { STEPS } from './webhook-processes.ts';
 
 const hosts = { firestoreHost: inject('firestoreHost'), pubsubHost: inject('pubsubHost') };
 const DELIVERIES = 24;

@@ -3,9 +3,15 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isBlank } from '../../shared/text.ts';
-import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
-import { NAUGHTY_STRINGS } from './naughty-strings.ts';
-import { memberOf, openHttp, openWebSocket, type Received, type Transport } from './transports.ts';
+import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz/gateway.ts';
+import { NAUGHTY_STRINGS } from '../support/fixtures/fuzz/naughty-strings.ts';
+import {
+  memberOf,
+  openHttp,
+  openWebSocket,
+  type Received,
+  type Transport,
+} from '../support/fixtures/fuzz/transports.ts';
 
 /** A prompt must contain more than white space. */
 const PROMPTS = NAUGHTY_STRINGS.filter((text) => !isBlank(text));

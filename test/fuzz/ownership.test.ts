@@ -3,10 +3,23 @@
 // answered alike, and the owner's things stay as they were.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz.ts';
+import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz/gateway.ts';
+import {
+  type Handles,
+  normalise,
+  paramsWith,
+  TAKING,
+  type Taking,
+  unknownHandles,
+} from '../support/fixtures/fuzz/handles.ts';
+import {
+  memberOf,
+  openHttp,
+  openWebSocket,
+  type Received,
+  type Transport,
+} from '../support/fixtures/fuzz/transports.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type Handles, normalise, paramsWith, TAKING, type Taking, unknownHandles } from './handles.ts';
-import { memberOf, openHttp, openWebSocket, type Received, type Transport } from './transports.ts';
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
 const TIMEOUT_MS = 120_000;

@@ -2,8 +2,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SCOPES } from '../../shared/config/key-document.ts';
 import * as methods from '../../shared/methods/index.ts';
-import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
-import { memberOf, openHttp, openWebSocket, type Received, type Transport } from './transports.ts';
+import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz/gateway.ts';
+import {
+  memberOf,
+  openHttp,
+  openWebSocket,
+  type Received,
+  type Transport,
+} from '../support/fixtures/fuzz/transports.ts';
 
 const ALL = 'all-scopes';
 /** A key per scope, which has every other one; and one that has none. */

@@ -13,7 +13,7 @@ export const INSTANCES = 3;
 const HEAP_MB = 256;
 const RSS_EVERY_MS = 1_000;
 const ERROR_LINES_MAX = 40;
-const SHIM = join(import.meta.dirname, '../support/clock-shim.ts');
+const SHIM = join(import.meta.dirname, '../support/fixtures/clock-shim.ts');
 
 export interface Instance {
   /** `a`, `b`, `c`. */

@@ -16,8 +16,8 @@ import {
   setUpFixture,
   startConversation,
 } from '../../support/fixtures/codex.ts';
+import { EXPECTED, PROBE } from '../../support/fixtures/isolation-probe.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { EXPECTED, PROBE } from '../sandbox/probe.ts';
 
 const SIZE = { cols: 80, rows: 24 };
 

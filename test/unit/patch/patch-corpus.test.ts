@@ -9,8 +9,8 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import type { RunResult, Sandbox } from '../../../shared/sandbox/sandbox.ts';
+import { type Corpus, makeCorpus } from '../../support/fixtures/patch-corpus.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { type Corpus, makeCorpus } from './patch-corpus.ts';
 
 /** Names are complete, and git would strip their first directory: `-p0` is right. */
 const WHOLE = [
