@@ -1,5 +1,5 @@
-// Real processes whose clock is wrong for a while (test/support/fixtures/clock-shim.ts): once it is right again, no key, session or
-// event waits for it.
+// Real processes whose clock is wrong for a while (test/support/fixtures/clock-shim.ts): once it is right again, no
+// key, session or event waits for it.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
