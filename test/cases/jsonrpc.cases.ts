@@ -54,8 +54,8 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
     });
     afterAll(() => transport.close());
     const say = (value: unknown, key?: CaseKey): Promise<Answer> => transport.call(JSON.stringify(value), key);
-    const known = (id: unknown): object => call(STATUS, { session_id: 'nobody' }, id);
-    const notification = { jsonrpc: '2.0', method: STATUS, params: { session_id: 'nobody' } };
+    const known = (id: unknown): object => call(STATUS, { session_id: 'missing' }, id);
+    const notification = { jsonrpc: '2.0', method: STATUS, params: { session_id: 'missing' } };
 
     /** Statuses are the contract's where the transport has any. */
     const expectStatus = (answer: Answer, status: number): void => {
@@ -96,7 +96,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['51 calls', JSON.stringify(Array.from({ length: 51 }, (_, n) => known(n))), -32600, 400, null],
         ['an unknown method', JSON.stringify(call('foobar', {}, 'x')), -32601, 200, 'x'],
         ['a method of Object.prototype', JSON.stringify(call('constructor', {}, 'x')), -32601, 200, 'x'],
-        ['params by position', JSON.stringify(call(STATUS, ['nobody'])), -32602, 200, 1],
+        ['params by position', JSON.stringify(call(STATUS, ['missing'])), -32602, 200, 1],
         ['params missing', JSON.stringify(call(STATUS)), -32602, 200, 1],
         ['params undeclared', JSON.stringify(call(STATUS, { session_id: 'a', admin: true })), -32602, 200, 1],
       ])('is single, with its code, reason, request id and retryability: %s', async (_name, body, code, status, id) => {

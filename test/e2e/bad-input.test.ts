@@ -142,7 +142,7 @@ describe('a bad body', () => {
     expect(large).toMatch(/^HTTP\/1\.1 413 .*"payload_too_large"/s);
   });
 
-  it('sent byte by byte is read like any other, and one that stops halfway holds nobody up', async () => {
+  it('sent byte by byte is read like any other, and one that stops halfway delays no other call', async () => {
     const stuck = connect(gateway.port, '127.0.0.1');
     stuck.write(head(['X-API-Key: dev-key', 'Content-Length: 1000']) + OK);
     const request = head(['X-API-Key: dev-key', `Content-Length: ${OK.length}`, 'Connection: close']) + OK;
@@ -199,7 +199,7 @@ describe('bad HTTP', () => {
   });
 });
 
-describe('strangers', () => {
+describe('clients without a key', () => {
   it('are answered before their 100 MB are read', async () => {
     const before = gateway.rssBytes();
     const chunk = Buffer.alloc(MIB, 0x20);

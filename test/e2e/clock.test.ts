@@ -45,7 +45,7 @@ function call(gateway: LocalGateway, method: string, params: object, accept = 'a
   });
 }
 
-it('a clock that was 400 days ahead for four calls refuses nobody once it is right, on disk and while it runs', async () => {
+it('a clock that was 400 days ahead for four calls refuses no call once it is right, on disk and while it runs', async () => {
   const env = { GATEWAY_LIMITS: '3/minute,1000/day' };
   const wrong = await start(400 * 24 * HOUR_MS, env);
   const statuses: number[] = [];

@@ -137,8 +137,8 @@ describeWith('mounts', 'a full disk', () => {
     await using on = await startOnSmallDisk('', 200);
     expect(await on.sh('echo x > ~/mine')).toMatchObject({ result: { exit_code: 0 } });
     on.growWorkspace('mine', 184 << 20);
-    const greedy = 'i=1; while :; do head -c 512K /dev/zero > ~/$i; i=$((i + 1)); sleep 0.02; done';
-    expect(await on.sh(greedy)).toMatchObject({
+    const fillDisk = 'i=1; while :; do head -c 512K /dev/zero > ~/$i; i=$((i + 1)); sleep 0.02; done';
+    expect(await on.sh(fillDisk)).toMatchObject({
       result: { exit_code: 137, stderr: expect.stringContaining('sandbox: killed, the workspace is full') },
     });
     expect(await on.sh('echo x > ~/more && cat ~/more')).toMatchObject({

@@ -80,7 +80,7 @@ describe('bodies', () => {
     expect(await zipped.json()).toMatchObject({ error: { code: 415 } });
   });
 
-  it('of strangers are not read: 60 MiB from nobody cost no memory', async () => {
+  it('without a key are not read: 60 MiB cost no memory', async () => {
     const fn = await start();
     const before = await ask(fn, 'rss');
     const send = async (): Promise<void> => {
@@ -123,7 +123,7 @@ describe('what goes wrong', () => {
     expect((await fetch(`${fn.url}/rss`)).status).toBe(200);
   });
 
-  it('in a promise nobody waits for is logged and ends no request in flight', async () => {
+  it('in a promise that is not awaited is logged and ends no request in flight', async () => {
     const fn = await start();
     await fetch(`${fn.url}/reject`);
     expect(await ask(fn, 'rss')).toBeGreaterThan(0);

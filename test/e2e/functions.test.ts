@@ -91,7 +91,7 @@ describe('the build', () => {
     expect(manifest).toHaveProperty('dependencies', { '@google-cloud/functions-framework': '5.0.5' });
   });
 
-  it.each(['health', 'jsonrpc'])('starts %s without loading a module of node nobody uses', async (target) => {
+  it.each(['health', 'jsonrpc'])('starts %s without loading a module of Node that it does not use', async (target) => {
     const script = `await import(${JSON.stringify(path.join(bundle, 'index.js'))});
       console.log(JSON.stringify(process.moduleLoadList)); process.exit(0);`;
     const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
@@ -161,7 +161,7 @@ describe('a function that is not deployed', () => {
       return (await fetch(at, { method: 'POST', body: call('conversation.list', {}), headers })).status;
     };
     expect(await ask('127.0.0.1')).toBe(200);
-    // The same machine under another address: whoever listens everywhere is here, too.
+    // The same machine under another address: a server that listens on all addresses responds there, too.
     await expect(ask('127.0.0.2')).rejects.toThrow('fetch failed');
     const container = await start('jsonrpc', { GATEWAY_STORE: 'memory', GATEWAY_API_KEY: KEY, K_SERVICE: 'jsonrpc' });
     expect((await fetch(container.url.replace('127.0.0.1', '127.0.0.2'))).status).toBe(405);

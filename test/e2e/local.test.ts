@@ -74,7 +74,7 @@ describe('npm start', () => {
     expect(gateway.output()).not.toContain('hunter2');
   });
 
-  it('answers a call to somebody else that was in flight at SIGTERM, and waits for no connection that says nothing', async () => {
+  it('completes a call to a backend that is in flight at SIGTERM, and does not wait for silent connections', async () => {
     const requested = Promise.withResolvers<ServerResponse>();
     const backend = createHttpServer((_, res) => requested.resolve(res)).listen(0, '127.0.0.1');
     await once(backend, 'listening');

@@ -21,7 +21,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     stores.push(store);
     return store;
   };
-  /** Who waits for the lock of one document. */
+  /** The document that has the queue of a lock. */
   const lockRefOf = (ref: Ref): Ref => Locks.ref(createHash('sha256').update(refKey(ref)).digest('base64url'));
   const queueAt = async (store: Store, lockRef: Ref): Promise<readonly string[] | undefined> => {
     const [snapshot] = await store.get([lockRef]);
@@ -154,15 +154,15 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await expect.poll(() => queueAt(outside, lockRef)).toEqual([]);
   });
 
-  it('keeps no place in the line for who has stopped waiting', async () => {
+  it('a caller that stopped waiting keeps no place in the queue of a lock', async () => {
     const ref = freshRef();
     const lockRef = lockRefOf(ref);
     const outside = open();
     await put(outside, lockRef, { queue: ['holder'] });
-    const patience = new AbortController();
-    const lock = open().lock([ref], () => ({ writes: [], result: 0 }), { signal: patience.signal });
+    const controller = new AbortController();
+    const lock = open().lock([ref], () => ({ writes: [], result: 0 }), { signal: controller.signal });
     await expect.poll(() => queueAt(outside, lockRef), { interval: 10 }).toHaveLength(2);
-    patience.abort(new Error('enough'));
+    controller.abort(new Error('enough'));
     await expect(lock).rejects.toThrow('enough');
     await expect.poll(() => queueAt(outside, lockRef), { interval: 10 }).toEqual(['holder']);
   });

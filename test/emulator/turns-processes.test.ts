@@ -137,7 +137,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
   }, 60_000);
 
   it('200 prompts at once on one session: one runs, 199 are refused as busy, none is lost', async () => {
-    const session_id = 'crowd';
+    const session_id = 'contended';
     const before = provider.calls;
     // The one that runs is answered after all the others have been.
     const gate = Promise.withResolvers<void>();

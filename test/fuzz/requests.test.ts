@@ -55,7 +55,7 @@ async function attack(method: FuzzedMethod, known: Known, verifier: Verifier, nu
     numRuns,
     endOnFailure: process.env.CI === 'true',
   });
-  await plain('conversation.status', { session_id: 'nobody' });
+  await plain('conversation.status', { session_id: 'missing' });
 }
 
 function expectNoDefect(): void {
@@ -79,7 +79,7 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
       stream_id: ['fuzz-1'],
       turn_id: turns.map((turn) => String(memberOf(turn, 'turn_id'))),
       auth_session_id: [String(memberOf(login, 'session_id'))],
-      'auth.logout.session_id': ['nobody'],
+      'auth.logout.session_id': ['missing'],
       'mcp.call.name': [MCP_NAMES[0]],
       'mcp.call.session_id': [],
     };

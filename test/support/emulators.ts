@@ -19,7 +19,7 @@ export interface Emulator {
   stop(): Promise<void>;
   /** Ends it if it runs and starts it again at the same address, empty. */
   restart(): Promise<void>;
-  /** Freezes it (SIGSTOP): connections stay open, nobody answers once this has resolved. */
+  /** Freezes it (SIGSTOP): connections stay open without a response once this has resolved. */
   suspend(): Promise<void>;
   /** Undoes `suspend`. */
   resume(): void;

@@ -58,7 +58,7 @@ describe('a prompt that names a login', () => {
     await instance.prompt('two');
     await instance.prompt('three', { auth_session_id: login });
     expect(fixture.provider.requests.map(({ headers }) => headers['x-api-key'])).toEqual([TOKEN, OWN_KEY, TOKEN]);
-    // One session, one history, whoever pays.
+    // One session, one history, with either credential.
     expect(fixture.provider.requests.map(({ messages }) => messages)).toEqual([1, 3, 5]);
   });
 

@@ -62,7 +62,7 @@ async function failure(work: Promise<unknown>): Promise<RpcError> {
   return error;
 }
 
-/** A token as OpenAI's sign-in makes them; nobody here checks its signature. */
+/** A token as OpenAI's sign-in makes them; the gateway does not check its signature. */
 function jwt(claims: object): string {
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
   return `${part({ alg: 'RS256' })}.${part(claims)}.c2lnbmF0dXJl`;
@@ -129,7 +129,7 @@ describe('the check of a token', () => {
     },
   );
 
-  it('is unavailable when nobody listens', async () => {
+  it('is unavailable when the provider cannot be reached', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;

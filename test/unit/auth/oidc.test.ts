@@ -8,7 +8,7 @@ import { createFixture } from '../../support/fixtures/webhooks.ts';
 const AUDIENCE = 'https://gateway.example.com/deployments';
 const EMAIL = 'pusher@project.iam.gserviceaccount.com';
 const google = generateKeyPairSync('rsa', { modulusLength: 2048 });
-const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 });
+const otherKey = generateKeyPairSync('rsa', { modulusLength: 2048 });
 
 /** The endpoint of Google's signing certificates, as the real one answers; `up: false` answers 500. */
 let certificates: Server;
@@ -68,7 +68,7 @@ describe('a token', () => {
     ['no address', token({ email: undefined })],
     ['another issuer', token({ iss: 'https://evil.example.com' })],
     ['an expiry in the past', token({ iat: seconds - 7200, exp: seconds - 3600 })],
-    ["a stranger's signature", token({}, stranger.privateKey)],
+    ['a signature of another key', token({}, otherKey.privateKey)],
     ['an unknown key id', token({}, google.privateKey, { alg: 'RS256', kid: 'k2' })],
     ['no signature', token({}, google.privateKey, { alg: 'none', kid: 'k1' }).replace(/[^.]+$/, '')],
     ['three parts that are not a token', 'Bearer a.b.c'],
@@ -92,7 +92,7 @@ describe('a token', () => {
 describe('endpoints that expect a token', () => {
   const env = { PUSH_AUDIENCE: AUDIENCE, PUSH_SERVICE_ACCOUNT: EMAIL };
 
-  test('let Cloud Scheduler sweep and Pub/Sub push, and nobody else', async () => {
+  test('let only Cloud Scheduler sweep and only Pub/Sub push', async () => {
     const fixture = await createFixture(env);
     try {
       const url = await fixture.listen({ certificatesUrl });

@@ -64,15 +64,15 @@ describe('the methods of the reference', () => {
     expect((await client.conversationStatus('reference')).result.status).toBe('idle');
     expect((await client.conversationCancel('reference')).result.cancelled).toBe(true);
     expect(await client.jsonrpcCall('no.such', {}, 7)).toMatchObject({ error: { code: -32601 }, id: 7 });
-    const stranger = new CodexGatewayClient(`${fixture.gateway.url}/`, 'wrong');
-    expect(await stranger.conversationStatus('s')).toMatchObject({ error: { code: 401 } });
+    const unauthorizedClient = new CodexGatewayClient(`${fixture.gateway.url}/`, 'wrong');
+    expect(await unauthorizedClient.conversationStatus('s')).toMatchObject({ error: { code: 401 } });
   });
 });
 
 describe('an error', () => {
   it('contains code, reason, status, request and advice', async () => {
-    const stranger = new CodexGatewayClient(fixture.gateway.url, 'wrong');
-    const unauthorized = await failure(stranger.call('conversation.status', STATUS));
+    const unauthorizedClient = new CodexGatewayClient(fixture.gateway.url, 'wrong');
+    const unauthorized = await failure(unauthorizedClient.call('conversation.status', STATUS));
     expect(unauthorized).toMatchObject({ code: 401, reason: 'unauthorized', status: 401, retryable: false });
     const missing = await failure(fixture.client().call('conversation.history', { session_id: 'none' }));
     expect(missing).toMatchObject({ code: 404, reason: 'not_found', status: 200, data: { session_id: 'none' } });
@@ -169,7 +169,7 @@ describe('a retry', () => {
     await limited.close();
   });
 
-  it('ends with the caller’s patience', async () => {
+  it('ends at the timeout of the caller', async () => {
     const down = await startServer(refusal(503, 'unavailable', true, 10_000));
     const stop = new AbortController();
     const call = new CodexGatewayClient(down.url, KEY).call('conversation.status', STATUS, { signal: stop.signal });

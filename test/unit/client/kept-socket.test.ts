@@ -28,7 +28,7 @@ function open({ key = KEY, path = PATHS.socket }: { key?: string; path?: string 
   const states: SocketState[] = [];
   const errors: unknown[] = [];
   const waiting = new Set<() => void>();
-  const wake = (): void => {
+  const notify = (): void => {
     for (const check of [...waiting]) check();
   };
   const socket = new KeptSocket({
@@ -37,11 +37,11 @@ function open({ key = KEY, path = PATHS.socket }: { key?: string; path?: string 
     Socket: WebSocket,
     onState(state) {
       states.push(state);
-      wake();
+      notify();
     },
     onError(error) {
       errors.push(error);
-      wake();
+      notify();
     },
   });
   opened.push(socket);

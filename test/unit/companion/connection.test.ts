@@ -342,7 +342,7 @@ describe('a key', () => {
       'given other scopes',
       (keys: ReturnType<typeof createChangingKeys>) => change(keys, { scopes: new Set(['conversation']) }),
     ],
-  ] as const)('that is %s ends its sockets with 1008, opened by ticket or not, and nobody else’s', async (_, end) => {
+  ] as const)('that is %s ends its sockets with 1008, opened by ticket or not, and no other’s', async (_, end) => {
     const keys = createChangingKeys({ k: { scopes }, other: { scopes } });
     const fixture = await fixtureOf({ overrides: { keys }, sockets: fast });
     const first = await fixture.connect({ headers: { 'X-API-Key': 'k' } });
@@ -432,12 +432,12 @@ describe('a planned end', () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const client = await fixture.connect();
-    const deaf = await openRaw(fixture.port, KEY);
+    const silent = await openRaw(fixture.port, KEY);
     client.send(call(1));
     await gate.begun(1);
     await fixture.sockets.drain(200);
     expect((await client.closed).code).toBe(1012);
-    await deaf.ended;
+    await silent.ended;
     gate.letGo();
   });
 });

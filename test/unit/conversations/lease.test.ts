@@ -205,7 +205,7 @@ describe('a lease', () => {
   });
 
   it('refuses a prompt whose admission was applied and never confirmed; its session frees itself', async () => {
-    a.line.state = 'deaf';
+    a.line.state = 'unconfirmed';
     expect(await failure(a.prompt('hello'))).toMatchObject({ reason: 'unavailable' });
     a.line.state = 'up';
     fixture.clock.advance(2_001);
@@ -238,7 +238,7 @@ describe('a lease', () => {
       const before = flushes();
       await expect.poll(flushes, { interval: 10 }).toBeGreaterThan(before);
     };
-    a.line.state = 'deaf';
+    a.line.state = 'unconfirmed';
     await nextFlush();
     a.line.state = 'up';
     await nextFlush();

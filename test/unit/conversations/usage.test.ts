@@ -158,9 +158,9 @@ describe("a duplicate's timings", () => {
 describe('without its watch', () => {
   it('the owner of a turn finds a cancel by its heartbeat alone', async () => {
     // The lease outlasts the test, so only the heartbeat can find the cancel.
-    const deaf = await fixture.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '600000' });
-    deaf.line.watch = () => () => {};
-    const running = deaf.stream('[[hang]]');
+    const unwatched = await fixture.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '600000' });
+    unwatched.line.watch = () => () => {};
+    const running = unwatched.stream('[[hang]]');
     await running.until(isDelta);
     const requested = fixture.provider.requests.at(-1);
     await a.call(conversationCancel, { session_id: 's' });

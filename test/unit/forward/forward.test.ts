@@ -225,14 +225,14 @@ describe('a forwarded call', () => {
     expect(await refused.json()).toMatchObject({
       error: { code: 503, data: { reason: 'unavailable', retry_after_ms: 1_000 } },
     });
-    const nobody = createHttpCompanion({ url: 'http://127.0.0.1:1', authorization: async () => 'Bearer x' });
+    const unreachable = createHttpCompanion({ url: 'http://127.0.0.1:1', authorization: async () => 'Bearer x' });
     const facts = {
       caller: { keyId: 'k', scopes: new Set<never>(), limits: [] },
       requestId: 'r',
       requestMetadata: {},
       transport: 'http',
     } as const;
-    const sent = nobody({ ...facts, method: 'test.run', params: {}, signal: new AbortController().signal });
+    const sent = unreachable({ ...facts, method: 'test.run', params: {}, signal: new AbortController().signal });
     await expect(sent[Symbol.asyncIterator]().next()).rejects.toMatchObject({ reason: 'unavailable' });
   });
 

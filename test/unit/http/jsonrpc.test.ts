@@ -119,7 +119,7 @@ describe('POST /jsonrpc', () => {
       expect(answer.headers?.get('x-ratelimit-limit')).toBeNull();
     });
 
-    it('comes before everything about the body: a stranger learns nothing from it', async () => {
+    it('authentication precedes every check of the body, so that its result reveals nothing about it', async () => {
       for (const body of ['{', '[]', 'x'.repeat((1 << 20) + 1)]) expect((await post({}, { body })).status).toBe(401);
       expect((await post({ 'content-encoding': 'gzip' }, { body: gzipSync('x') })).status).toBe(401);
     });

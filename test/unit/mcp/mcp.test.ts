@@ -51,7 +51,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     'failing',
     'slow',
     'many',
-    'deaf',
+    'unread',
     'family',
   ];
   const fixture = await createMcpFixture(registeredServers(modes, marker));
@@ -170,8 +170,8 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
   });
 
   it('ends a server that sends requests without reading the answers', async () => {
-    await fixture.connect({ name: 'deaf' });
-    await expect(fixture.call({ name: 'deaf' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
+    await fixture.connect({ name: 'unread' });
+    await expect(fixture.call({ name: 'unread' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
   });
 
   it.each([

@@ -150,7 +150,7 @@ describe('charge', () => {
     );
   });
 
-  test('admits a refused call after retryAfterMs when nobody else calls', () => {
+  test('admits a refused call after retryAfterMs when there is no other call', () => {
     fc.assert(
       fc.property(limits, calls, (limits, calls) => {
         let state: LimitState = EMPTY_STATE;

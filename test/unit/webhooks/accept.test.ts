@@ -155,7 +155,7 @@ describe('when the store is down, a delivery', () => {
   });
 
   test('whose record went through unseen is still delivered', async () => {
-    fixture.store.state = 'deaf';
+    fixture.store.state = 'unconfirmed';
     await expect(accept()).rejects.toMatchObject({ reason: 'unavailable' });
     fixture.store.state = 'up';
     fixture.clock.advance(CLAIM_MS);
