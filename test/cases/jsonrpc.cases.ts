@@ -73,7 +73,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       );
 
       it.each([[1.5], [2 ** 53], ['x'.repeat(129)], [{}], [[1]], [true]])(
-        'of another kind are -32600 under null: %j',
+        'ids of another kind are -32600 under null: %j',
         async (id) => {
           const answer = await say(known(id));
           expectStatus(answer, 400);
@@ -170,7 +170,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         else expect(dataOf(answer.payload).detail).toMatch(expected);
       });
 
-      it('is none for an empty list of params, which equals absent params', async () => {
+      it('an empty list of params equals absent params', async () => {
         expect((await say(call('rpc.discover', []))).payload).toMatchObject({ result: { openrpc: '1.4.0' } });
         expect((await say(call('conversation.list', []))).payload).toMatchObject({ result: { conversations: [] } });
         expect((await say(call(STATUS, []))).payload).toMatchObject({ error: { message: 'session_id is required' } });
@@ -189,7 +189,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
     });
 
     describe('a batch', () => {
-      it('of 50 is answered call by call', async () => {
+      it('a batch of 50 is answered call by call', async () => {
         const answer = await say(Array.from({ length: 50 }, (_, n) => known(n)));
         expectStatus(answer, 200);
         expect(answer.payload).toHaveLength(50);
@@ -198,7 +198,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         );
       });
 
-      it('of the specification’s mixed example is 200 with one response for each call that is no notification', async () => {
+      it('a batch of the specification’s mixed example is 200 with one response for each call that is no notification', async () => {
         const answer = await say([known('1'), notification, { foo: 'boo' }, call('foo.get', {}, '5'), 1, [known(9)]]);
         expectStatus(answer, 200);
         expect(answer.payload).toMatchObject([
@@ -210,7 +210,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ]);
       });
 
-      it('of one call is answered as a batch of one', async () => {
+      it('a batch of one call is answered as a batch of one', async () => {
         expect((await say([known(1)])).payload).toMatchObject([{ id: 1 }]);
       });
     });
@@ -221,7 +221,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['of an unknown method', { jsonrpc: '2.0', method: 'nope' }],
         ['with wrong params', { jsonrpc: '2.0', method: STATUS, params: [] }],
         ['in a batch of its like', [notification, notification]],
-      ])('is never answered: %s', async (_name, value) => {
+      ])('a notification is never answered: %s', async (_name, value) => {
         const answer = await say(value);
         expectStatus(answer, 204);
         expect(answer.payload).toBeUndefined();
@@ -294,7 +294,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect(await left()).toMatchObject(day(0));
       });
 
-      it('are each key’s own', async () => {
+      it('limits are each key’s own', async () => {
         for (let n = 0; n < TIGHT_CALLS; n++) await say(known(n), 'tight-4');
         expect((await say(known(1), 'tight-4')).payload).toMatchObject({ error: refused });
         expect((await say(known(1), 'tight-5')).payload).toMatchObject({ result: {} });

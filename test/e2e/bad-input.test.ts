@@ -124,11 +124,11 @@ const head = (lines: readonly string[], method = 'POST'): string =>
 const OK = '{"jsonrpc":"2.0","method":"conversation.status","params":{"session_id":"a"},"id":1}';
 
 describe('a bad body', () => {
-  it.each(CORPUS)('of %s has its code', async (_name, body, code, status) => {
+  it.each(CORPUS)('a bad body of %s has its code', async (_name, body, code, status) => {
     expect(await codeOf(await post(body), status)).toBe(code);
   });
 
-  it('that is a gzip bomb is 415 and never inflated', async () => {
+  it('a bad body that is a gzip bomb is 415 and never inflated', async () => {
     const bomb = gzipSync(Buffer.alloc(100 * MIB, 0x20));
     expect(await codeOf(await post(bomb, { 'content-encoding': 'gzip' }), 415)).toBe(415);
   });
@@ -177,7 +177,7 @@ describe('bad HTTP', () => {
     ['a length that is no number', head(['Content-Length: many']), 400],
     ['headers of 20 kB', head([`X-Long: ${'x'.repeat(20_000)}`]), 431],
     ['a chunk size that is no number', `${head(['Transfer-Encoding: chunked', 'X-API-Key: dev-key'])}zz\r\n`, 400],
-  ])('is answered in JSON, then the connection ends: %s', async (_name, bytes, status) => {
+  ])('bad HTTP is answered in JSON, then the connection ends: %s', async (_name, bytes, status) => {
     const answers = (await raw([bytes])).split(/(?=HTTP\/1\.1 )/);
     const last = answers.at(-1) ?? '';
     expect(last).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
@@ -185,7 +185,7 @@ describe('bad HTTP', () => {
     expect(JSON.parse(last.slice(last.indexOf('\r\n\r\n')))).toMatchObject({ error: { code: -32600 } });
   });
 
-  it('by an unknown method or path is a JSON refusal', async () => {
+  it('bad HTTP by an unknown method or path is a JSON refusal', async () => {
     for (const [method, path, status] of [
       ['TRACE', '/jsonrpc', 405],
       ['BREW', '/jsonrpc', 400],
@@ -200,7 +200,7 @@ describe('bad HTTP', () => {
 });
 
 describe('clients without a key', () => {
-  it('are answered before their 100 MB are read', async () => {
+  it('clients without a key are answered before their 100 MB are read', async () => {
     const before = gateway.rssBytes();
     const chunk = Buffer.alloc(MIB, 0x20);
     const send = (): Promise<string> =>

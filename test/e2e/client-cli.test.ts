@@ -69,7 +69,7 @@ describe('codex-gateway', () => {
     });
   });
 
-  it('with --json prints every message, the error too', async () => {
+  it('codex-gateway with --json prints every message, the error too', async () => {
     const { code, stdout } = await cli(['prompt', '[[chunks 3]]', '--json']);
     const lines = stdout
       .trimEnd()
@@ -131,7 +131,7 @@ describe('codex-gateway', () => {
     expect(code).toBe(4);
   });
 
-  it('on Ctrl-C cancels the turn and ends with 130', async () => {
+  it('codex-gateway on Ctrl-C cancels the turn and ends with 130', async () => {
     const requested = fixture.provider.next();
     const { child, ended } = start(['prompt', '[[hang]]', '--session', 'ctrl-c']);
     const request = await requested;

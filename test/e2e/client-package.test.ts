@@ -95,7 +95,7 @@ describe('the packed client', () => {
     expect(code.length).toBeLessThan(40_000);
   });
 
-  it('has types of its own: the reference’s example compiles, mistakes do not, and they are the registry’s', () => {
+  it('the packed client has types of its own: the reference’s example compiles, mistakes do not, and they are the registry’s', () => {
     const example = readFileSync(join(ROOT, 'test/support/fixtures/reference/gateway-client.ts.txt'), 'utf8');
     const usage = example.slice(example.indexOf('const GATEWAY_URL')).replace('process.env.GATEWAY_KEY!', "'dev-key'");
     writeFileSync(

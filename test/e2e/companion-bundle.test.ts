@@ -48,7 +48,7 @@ async function start(
 }
 
 describe('the bundle', () => {
-  it('has what its image is made of', async () => {
+  it('the bundle has what its image is made of', async () => {
     await access(join(outdir, 'companion/Dockerfile'));
     const { dependencies } = JSON.parse(await readFile(join(outdir, 'companion/package.json'), 'utf8'));
     for (const version of Object.values(dependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+/);

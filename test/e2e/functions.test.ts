@@ -153,7 +153,7 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
 });
 
 describe('a function that is not deployed', () => {
-  it('is reached from its own machine alone, as its key is public', async () => {
+  it('a function that is not deployed is reached from its own machine alone, because its key is public', async () => {
     const { url } = await start('jsonrpc', { GATEWAY_STORE: 'memory' });
     const ask = async (host: string): Promise<number> => {
       const headers = { 'x-api-key': 'dev-key' };
@@ -180,7 +180,7 @@ describe('a start that cannot be right', () => {
 });
 
 describe('what the framework itself would get wrong', () => {
-  it('is JSON-RPC JSON: no key, too big, compressed, broken, empty, a form, another verb', async () => {
+  it('a refusal is JSON of JSON-RPC through the framework: no key, too big, compressed, broken, empty, a form, another verb', async () => {
     const { url } = await start('jsonrpc');
     const cases: [Promise<Response>, number, number][] = [
       [post(url, call('conversation.list', {}), { 'x-api-key': 'wrong' }), 401, 401],
@@ -201,7 +201,7 @@ describe('what the framework itself would get wrong', () => {
     }
   });
 
-  it('is a request cut off by SIGTERM: one that is half sent still gets its 200', async () => {
+  it('a request that is half sent at SIGTERM still gets its 200 through the framework', async () => {
     const fn = await start('jsonrpc');
     const body = call('conversation.prompt', { prompt: 'Hello' });
     const sockets = await Promise.all(

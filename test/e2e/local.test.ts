@@ -54,7 +54,7 @@ async function fail(
 }
 
 describe('npm start', () => {
-  it('is ready on the machine’s own Node and npm, with nothing set', async () => {
+  it('npm start is ready on the machine’s own Node and npm, with nothing set', async () => {
     const { stdout: version } = spawnSync('node', ['--version'], { env: { PATH: machinePath }, encoding: 'utf8' });
     const gateway = await start({ command: ['npm', 'start'], env: { PATH: machinePath } });
     process.stdout.write(`npm start, Node ${version.trim()}: ready after ${Math.round(gateway.readyMs)} ms\n`);

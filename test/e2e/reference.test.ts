@@ -216,7 +216,7 @@ describe('the TypeScript client', () => {
     expect(output).toMatch(/Cancelled: .*cancelled: true/s);
   });
 
-  it('is answered in the browser example’s way: data.result holds the answer', async () => {
+  it('the TypeScript client is answered in the browser example’s way: data.result holds the answer', async () => {
     const id = Date.now();
     const response = await fetch(`${gateway.url}/jsonrpc`, {
       method: 'POST',

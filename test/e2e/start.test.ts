@@ -111,7 +111,7 @@ describe('a Node that is too old', () => {
     );
   });
 
-  it('is what no script of package.json assumes', () => {
+  it('no script of package.json assumes a Node that is too old', () => {
     const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
       scripts: Record<string, string>;
     };

@@ -112,7 +112,7 @@ describeWith('emulators', 'webhooks over Firestore and Pub/Sub', () => {
   });
 
   describe('several instances', () => {
-    test('that take the same deliveries at the same time record and apply each of them once', {
+    test('several instances that take the same deliveries at the same time record and apply each of them once', {
       timeout: 60_000,
     }, async () => {
       fixture = await prepare(hosts);

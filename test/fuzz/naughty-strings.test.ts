@@ -91,7 +91,7 @@ describe.each([
 });
 
 describe('naughty strings without control characters', () => {
-  it('are names of sessions', async () => {
+  it('naughty strings without control characters are names of sessions', async () => {
     const transport = openHttp(fixture.gateway.url, KEY, 'http');
     const ids = NAUGHTY_STRINGS.filter((text) => text.length <= 128 && !/\p{Cc}/u.test(text));
     expect(ids.length).toBeGreaterThan(50);

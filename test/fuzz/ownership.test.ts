@@ -162,7 +162,7 @@ async function attack(among: readonly Taking[], numRuns: number, hasTerminal: bo
 }
 
 describe('handles', () => {
-  it('are all in this suite: a new one must be added here', () => {
+  it('handles are all in this suite: a new one must be added here', () => {
     expect(unknownHandles()).toEqual([]);
   });
 });

@@ -141,7 +141,7 @@ describe('the audit line of a call', () => {
     ]);
   });
 
-  it('is there for failures, one a call, with the reason', async () => {
+  it('the audit line of a call is there for failures, one a call, with the reason', async () => {
     const { gateway } = await start();
     await call(gateway, 'conversation.prompt', { prompt: 'hi' }, 'key-reader');
     await call(gateway, 'conversation.status', {});

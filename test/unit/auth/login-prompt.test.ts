@@ -51,7 +51,7 @@ describe('a prompt that names a login', () => {
     },
   );
 
-  it('never uses the deployment’s credentials, and one without a login never the caller’s', async () => {
+  it('a prompt that names a login never uses the deployment’s credentials, and one without a login never the caller’s', async () => {
     const instance = await start();
     const login = await logIn(instance, 'anthropic');
     await instance.prompt('one', { auth_session_id: login });
@@ -76,7 +76,7 @@ describe('a prompt that names a login', () => {
     expect(fixture.provider.calls).toBe(0);
   });
 
-  it('is not_found, and calls no model, for a login that is unknown, another key’s, logged out or expired', async () => {
+  it('a prompt that names a login is not_found, and calls no model, for a login that is unknown, another key’s, logged out or expired', async () => {
     const instance = await start();
     const theirs = await logIn(instance, 'anthropic', 'somebody-else');
     const gone = await logIn(instance, 'anthropic');
@@ -94,7 +94,7 @@ describe('a prompt that names a login', () => {
     expect(fixture.provider.calls).toBe(0);
   });
 
-  it('under an idempotency key is another request than one without it, and the same one when repeated', async () => {
+  it('a prompt that names a login under an idempotency key is another request than one without it, and the same one when repeated', async () => {
     const instance = await start();
     const login = await logIn(instance, 'anthropic');
     const params = { idempotency_key: 'k', session_id: 's', auth_session_id: login };

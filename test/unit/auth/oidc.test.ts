@@ -52,7 +52,7 @@ function token(
 const open = () => createOidcVerifier({ audience: AUDIENCE, email: EMAIL }, { certificatesUrl });
 
 describe('a token', () => {
-  test('is accepted when Google signed it for this audience and account, with certificates fetched once', async () => {
+  test('a token is accepted when Google signed it for this audience and account, with certificates fetched once', async () => {
     const verifier = open();
     const before = fetched;
     await verifier.verify(token());
@@ -75,11 +75,11 @@ describe('a token', () => {
     ['another scheme', token().replace('Bearer', 'Basic')],
     ['unreasonable length', `Bearer ${'a'.repeat(9000)}.b.c`],
     ['nothing', undefined],
-  ])('is refused when it has %s', async (_, authorization) => {
+  ])('a token is refused when it has %s', async (_, authorization) => {
     await expect(open().verify(authorization)).rejects.toMatchObject({ reason: 'unauthorized' });
   });
 
-  test('can be repeated later when the certificates cannot be had', async () => {
+  test('a token can be repeated later when the certificates cannot be had', async () => {
     up = false;
     try {
       await expect(open().verify(token())).rejects.toMatchObject({ reason: 'unavailable' });

@@ -210,7 +210,7 @@ describe('outage', () => {
     expect(await outcomeOf('unknown')).toBe('refused');
   });
 
-  it('is unavailable, not unauthorized, when nothing was ever read', async () => {
+  it('a key is unavailable, not unauthorized, in an outage before the first read', async () => {
     const { fake, outcomeOf, advance, keys } = await start();
     fake.add('a-key');
     fake.fault = 'down';

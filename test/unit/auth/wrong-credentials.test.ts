@@ -35,7 +35,7 @@ function from(remoteAddress: string, forwarded?: string): Client {
 }
 
 describe('an address', () => {
-  it('may send 40 wrong credentials at once and 2 a second; the rest is 429 with the time to wait', () => {
+  it('an address may send 40 wrong credentials at once and 2 a second; the rest is 429 with the time to wait', () => {
     const { clock, guard } = setUp();
     const client = from('192.0.2.1');
     const send = (count: number) => Array.from({ length: count }, () => guard.refuse(client, wrong).reason);
@@ -77,7 +77,7 @@ describe('an address', () => {
     expect([guard.isThrottled(first), guard.isThrottled(second)]).toEqual([true, isSame]);
   });
 
-  it('is remembered within a bound', () => {
+  it('an address is remembered within a bound', () => {
     const { guard } = setUp();
     const first = from('2001:db8::1');
     for (let n = 0; n < BURST; n++) guard.refuse(first, wrong);
@@ -87,7 +87,7 @@ describe('an address', () => {
 });
 
 describe('the log', () => {
-  it('has a line at once, and one for all that follows in the second', () => {
+  it('the log has a line at once, and one for all that follows in the second', () => {
     const { guard, logged } = setUp();
     for (let n = 0; n < 60; n++) guard.refuse(from('192.0.2.1'), wrong);
     expect(logged()).toMatchObject([{ message: 'credentials refused', client: '192.0.2.1', count: 1, wrong: 1 }]);
@@ -98,7 +98,7 @@ describe('the log', () => {
     expect(logged()).toHaveLength(2);
   });
 
-  it('has a bounded number of lines, however many addresses there are', () => {
+  it('the log has a bounded number of lines, however many addresses there are', () => {
     const { guard, logged } = setUp();
     for (let n = 0; n < 1_000; n++) guard.absent(from(`10.0.${n >> 8}.${n & 255}`), wrong);
     guard.flush();
@@ -108,7 +108,7 @@ describe('the log', () => {
 });
 
 describe('keys of a slow source', () => {
-  it('are not read again for guesses beyond the burst, and a valid key is accepted', async () => {
+  it('keys of a slow source are not read again for guesses beyond the burst, and a valid key is accepted', async () => {
     const { clock, guard, log } = setUp();
     let reads = 0;
     const digest = createHash('sha256').update('right').digest();

@@ -81,7 +81,7 @@ describe('an error', () => {
     expect(invalid).toMatchObject({ code: -32602, reason: 'invalid_params', data: { issues: [{ path: 'prompt' }] } });
   });
 
-  it('of a server that is not the gateway is recognized by its status', async () => {
+  it('an error of a server that is not the gateway is recognized by its status', async () => {
     const page = await startServer({ status: 404, headers: { 'content-type': 'text/html' }, body: '<html>' });
     const client = new CodexGatewayClient(page.url, KEY);
     expect(await failure(client.call('conversation.status', STATUS))).toMatchObject({
@@ -95,7 +95,7 @@ describe('an error', () => {
     expect(odd.requestedAtMs).toHaveLength(1);
   });
 
-  it('never shows the key, nor does the client', async () => {
+  it('an error never shows the key, nor does the client', async () => {
     const secret = 'secret-key-12345';
     expect(inspect(new CodexGatewayClient('http://127.0.0.1:9', secret), { depth: 9, showHidden: true })).not.toContain(
       secret,
@@ -107,7 +107,7 @@ describe('an error', () => {
     expect(inspect(error, { depth: 9 })).not.toContain(secret);
   });
 
-  it('is a redirect’s too: the key is not carried elsewhere', async () => {
+  it('a redirect is an error: the key is not sent elsewhere', async () => {
     const other = await startServer(ok);
     const moved = await startServer({ status: 307, headers: { location: other.url }, body: '' });
     const client = new CodexGatewayClient(moved.url, KEY, { retries: 0 });
@@ -127,7 +127,7 @@ describe('a retry', () => {
     expect((await client().call('conversation.history', { session_id: 'retried' })).messages).toHaveLength(2);
   });
 
-  it('is not made of what may have run and would run again', async () => {
+  it('a retry is not made of what may have run and would run again', async () => {
     const { proxy, client } = fixture;
     proxy.loseAnswer();
     const before = fixture.gateway.logged().split('"auth.logout"').length;
@@ -138,7 +138,7 @@ describe('a retry', () => {
     expect(down.requestedAtMs).toHaveLength(1);
   });
 
-  it('is sent no sooner than the gateway allows, in the body or the header', async () => {
+  it('a retry is sent no sooner than the gateway allows, in the body or the header', async () => {
     const header = { status: 503, headers: { 'retry-after': '1', 'content-type': 'text/html' }, body: 'try later' };
     const server = await startServer(refusal(429, 'rate_limited', true, 400), header, ok);
     const result = await new CodexGatewayClient(server.url, KEY).call('conversation.status', STATUS);
@@ -148,7 +148,7 @@ describe('a retry', () => {
     expect(third - second).toBeGreaterThanOrEqual(999);
   });
 
-  it('is left out when it would come after the deadline, or the error is not worth one', async () => {
+  it('a retry is left out when it would come after the deadline, or the error is not worth one', async () => {
     const later = await startServer(refusal(429, 'rate_limited', true, 60_000));
     const error = await failure(
       new CodexGatewayClient(later.url, KEY).call('conversation.status', STATUS, { timeoutMs: 5_000 }),
@@ -162,7 +162,7 @@ describe('a retry', () => {
     }
   });
 
-  it('of a real limit waits for its window', async () => {
+  it('a retry of a real limit waits for its window', async () => {
     const limited = await createFixture({ GATEWAY_LIMITS: '2/second' });
     const calls = Array.from({ length: 5 }, () => limited.client().call('conversation.status', STATUS));
     expect(await Promise.all(calls)).toHaveLength(5);

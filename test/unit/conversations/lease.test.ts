@@ -46,7 +46,7 @@ const stored = async (session: string): Promise<ConversationDocument> => {
 };
 
 describe('a lease', () => {
-  it('is renewed while the turn runs, however long', async () => {
+  it('a lease is renewed while the turn runs, however long', async () => {
     const running = a.stream('[[chunks 30 every 100]]', { session_id: 's' });
     await running.until(isDelta);
     const first = await stored('s');
@@ -56,7 +56,7 @@ describe('a lease', () => {
     expect(await running.answer).toMatchObject({ type: 'ai_response' });
   });
 
-  it('that has expired is only read by a snapshot and ended by status; its session is free', async () => {
+  it('a lease that has expired is only read by a snapshot and ended by status; its session is free', async () => {
     fixture.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
     const running = a.stream('hang', { session_id: 's' });
     await running.until(isDelta);
@@ -77,7 +77,7 @@ describe('a lease', () => {
     expect(await fixture.provider.requests[0]?.done).toMatchObject({ by: 'client' });
   });
 
-  it('of an owner that crashed with its clock 8 hours ahead keeps the session busy for two heartbeats at most', async () => {
+  it('a lease of an owner that crashed with its clock 8 hours ahead keeps the session busy for two heartbeats at most', async () => {
     fixture.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
     fixture.clock.step(EIGHT_HOURS_MS);
     const running = a.stream('hang', { session_id: 's' });
@@ -96,7 +96,7 @@ describe('a lease', () => {
     await queued;
   });
 
-  it('that has expired ends for every reader right after what it has seen, stored or not', async () => {
+  it('a lease that has expired ends for every reader right after what it has seen, stored or not', async () => {
     const running = a.stream('[[hang]]');
     await running.until(isDelta);
     a.line.state = 'down';
@@ -144,7 +144,7 @@ describe('a lease', () => {
     expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
   });
 
-  it('is not taken for lost because a watch shows something older', async () => {
+  it('a lease does not count as lost when a watch shows an older state', async () => {
     const behind = await createFixture({
       openStore(clock) {
         const store = createEmbeddedStore({ path: ':memory:', clock });
@@ -179,7 +179,7 @@ describe('a lease', () => {
     expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ status: 'idle' });
   });
 
-  it('of a deleted session gives its owner no hold on the session that took its name', async () => {
+  it('a lease of a deleted session gives its owner no hold on the session that took its name', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(({ prompt }) => ({
       text: prompt,

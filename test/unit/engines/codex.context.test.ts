@@ -15,7 +15,7 @@ describeWith('codex', 'the context of a codex turn', () => {
   });
   afterAll(() => fixture.close());
 
-  it('has no blank message, instructions or result of a tool', async () => {
+  it('the context of a codex turn has no blank message, instructions or result of a tool', async () => {
     const conversation = startConversation();
     conversation.messages.push(
       { role: 'user', content: 'hello' },
@@ -70,7 +70,7 @@ describeWith('codex', 'the context of a codex turn', () => {
     expect((await conversation.ask(engine, 'short')).outcome.content).toBe('ok');
   });
 
-  it('is not repeated once the turn has run a command: the turn ends with an error that names the cause', async () => {
+  it('the context of a codex turn is not repeated once the turn has run a command: the turn ends with an error that names the cause', async () => {
     const message = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
     fixture.api.behave((request) =>
       request.toolOutput === undefined ? { call: 'exec_command', args: { cmd: 'true' } } : { status: 400, message },

@@ -134,7 +134,7 @@ describeWith('codex', 'the codex engine', () => {
     expect(output).not.toContain('workspaces');
   });
 
-  it('never runs a command outside Codex’s sandbox, whatever the model requests', async () => {
+  it('the codex engine never runs a command outside Codex’s sandbox, whatever the model requests', async () => {
     const { events, outcome } = await conversation.ask(engine, 'escalate touch escaped');
     expect(events.filter((event) => 'ExecCommandBegin' in event)).toEqual([]);
     expect(outcome.content).toContain('approval policy is Never');

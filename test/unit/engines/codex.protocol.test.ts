@@ -102,7 +102,7 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
       (error: { stdout?: string }) => error.stdout ?? 'tsc did not run',
     );
 
-  it('is of the version that test/package.json pins', async () => {
+  it('the installed Codex has the version that test/package.json pins', async () => {
     const { stdout } = await exec(findCodex(undefined, import.meta.url)?.file ?? '', ['--version']);
     expect(stdout.trim()).toBe(`codex-cli ${CODEX_VERSION}`);
     expect(testManifest.dependencies['@openai/codex']).toBe(CODEX_VERSION);

@@ -140,7 +140,7 @@ function call(
 }
 
 describe('a forwarded call', () => {
-  it('is answered as if it had run in the function, under the caller’s identity, and is charged once', async () => {
+  it('a forwarded call is answered as if it had run in the function, under the caller’s identity, and is charged once', async () => {
     const first = await call({}, { 'Idempotency-Key': 'once' });
     expect(first.status).toBe(200);
     expect(await first.json()).toMatchObject({
@@ -171,7 +171,7 @@ describe('a forwarded call', () => {
     ]);
   });
 
-  it('is forwarded only when its params need a process, and sends the events of a turn with their ids', async () => {
+  it('a forwarded call is forwarded only when its params need a process, and sends the events of a turn with their ids', async () => {
     const ask = async (process: boolean): Promise<string> => {
       const response = await fetch(`${functionUrl}/jsonrpc`, {
         method: 'POST',
@@ -201,11 +201,11 @@ describe('a forwarded call', () => {
     expect(await crash.text()).not.toContain('secret');
   });
 
-  it('is validated before it is sent: params and scope', async () => {
+  it('a forwarded call is validated before it is sent: params and scope', async () => {
     expect(await (await call({ mode: 'nonsense' })).json()).toMatchObject({ error: { code: -32602 } });
   });
 
-  it('is aborted there when its caller has gone', async () => {
+  it('a forwarded call is aborted there when its caller has gone', async () => {
     begun = Promise.withResolvers();
     aborted = Promise.withResolvers();
     const leave = new AbortController();
@@ -216,7 +216,7 @@ describe('a forwarded call', () => {
     expect(await answer).toBe('gone');
   });
 
-  it('is unavailable, with when to try again, where the companion refuses or cannot be reached', async () => {
+  it('a forwarded call is unavailable, with when to try again, where the companion refuses or cannot be reached', async () => {
     const before = bearer;
     bearer = () => token({ email: 'stranger@project.iam.gserviceaccount.com' });
     const refused = await call();
@@ -236,7 +236,7 @@ describe('a forwarded call', () => {
     await expect(sent[Symbol.asyncIterator]().next()).rejects.toMatchObject({ reason: 'unavailable' });
   });
 
-  it('is forbidden where the deployment has no companion', async () => {
+  it('a forwarded call is forbidden where the deployment has no companion', async () => {
     const alone = createGateway(
       services,
       connectCompanion(registry, { companion: { url: undefined, audience: undefined, caller: undefined } }),
@@ -284,13 +284,13 @@ describe('the companion', () => {
     expect((await post({ Authorization: `Bearer ${token()}`, [CALL_HEADER]: header })).status).toBe(status);
   });
 
-  it('is healthy for everybody', async () => {
+  it('the companion is healthy for everybody', async () => {
     const answer = await fetch(`${companionUrl}/health`);
     expect(await answer.json()).toEqual({ status: 'healthy' });
     expect((await fetch(`${companionUrl}/nothing`)).status).toBe(404);
   });
 
-  it('never logs a token or a body', () => {
+  it('the companion never logs a token or a body', () => {
     services.log.flush();
     expect(logged.join('')).not.toMatch(/eyJ|a defect with a secret in it.*result/);
   });

@@ -91,7 +91,7 @@ describe('a stream', () => {
     expect(await text).toMatch(/"TurnAborted".*"id":1\}\n\n\r\n0\r\n\r\n$/s);
   });
 
-  it('is open to pages of a listed origin', async () => {
+  it('a stream is open to pages of a listed origin', async () => {
     const socket = open();
     socket.end(prompt('a', 'quick').replace('Accept:', `Origin: ${ORIGIN}\r\nAccept:`));
     expect(await readAll(socket)).toMatch(/^HTTP\/1\.1 200 .*Access-Control-Allow-Origin: https:\/\/app\.example/s);
@@ -139,7 +139,7 @@ describe('a request behind one that is still being answered', () => {
     server.close();
   });
 
-  it('is answered with 405 and JSON when a request for a tunnel comes first', async () => {
+  it('a request behind one that is still being answered is answered with 405 and JSON when a request for a tunnel comes first', async () => {
     const server = createHttpServer(() => {});
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');

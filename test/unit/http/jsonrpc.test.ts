@@ -133,7 +133,7 @@ describe('POST /jsonrpc', () => {
   });
 
   describe('the request', () => {
-    it.each(['GET', 'PUT', 'DELETE', 'PATCH', 'HEAD'])('by %s is 405 with Allow', async (method) => {
+    it.each(['GET', 'PUT', 'DELETE', 'PATCH', 'HEAD'])('a request by %s is 405 with Allow', async (method) => {
       const answer = await post(KEY, { method, body: null });
       expect(answer.status).toBe(405);
       expect(answer.headers?.get('allow')).toBe('POST, OPTIONS');
@@ -144,7 +144,7 @@ describe('POST /jsonrpc', () => {
         });
     });
 
-    it('may have any content type, a query or a trailing slash', async () => {
+    it('a request may have any content type, a query or a trailing slash', async () => {
       for (const type of ['application/json', 'text/plain', 'application/x-www-form-urlencoded', 'x']) {
         expect((await post({ ...KEY, 'content-type': type })).status).toBe(200);
       }
@@ -156,7 +156,7 @@ describe('POST /jsonrpc', () => {
       expect(await post(KEY, { path: '/nope' })).toMatchObject({ status: 404, payload: { error: { code: 404 } } });
     });
 
-    it('of 1 MiB is read, of one byte more is 413 and charged', async () => {
+    it('a request of 1 MiB is read, of one byte more is 413 and charged', async () => {
       const padded = STATUS.padEnd(1 << 20, ' ');
       expect((await post(KEY, { body: padded })).status).toBe(200);
       const answer = await post(KEY, { body: `${padded} ` });
@@ -167,7 +167,7 @@ describe('POST /jsonrpc', () => {
       expect(answer.headers?.get('x-ratelimit-remaining')).not.toBeNull();
     });
 
-    it('in chunks of no stated length has the same bound', async () => {
+    it('a request in chunks of no stated length has the same bound', async () => {
       const inChunks = (bytes: number): Promise<Answer> => {
         const chunks = [Buffer.from(STATUS), ...Array.from({ length: 4 }, () => Buffer.alloc(1 << 17, ' '))];
         chunks.push(Buffer.alloc(bytes - Buffer.concat(chunks).length, ' '));
@@ -187,7 +187,7 @@ describe('POST /jsonrpc', () => {
       },
     );
 
-    it('without an answer is 204 without a body, with the limits', async () => {
+    it('a notification is 204 without a body, with the limits', async () => {
       const answer = await post(KEY, { body: JSON.stringify({ jsonrpc: '2.0', method: 'rpc.discover' }) });
       expect(answer).toMatchObject({ status: 204, payload: undefined });
       expect(answer.headers?.get('x-ratelimit-limit')).toBe('1000');
@@ -208,7 +208,7 @@ describe('POST /jsonrpc', () => {
       await still.close();
     });
 
-    it('of a 429 contain the same delay before a retry as its body', async () => {
+    it('the headers of a 429 contain the same delay before a retry as its body', async () => {
       await post({ 'x-api-key': 'few-0' });
       const last = await post({ 'x-api-key': 'few-0' });
       expect(last.headers?.get('x-ratelimit-remaining')).toBe('0');
@@ -221,7 +221,7 @@ describe('POST /jsonrpc', () => {
       expect(headers?.get('retry-after')).toBe(String(Math.ceil(Number(data.retry_after_ms) / 1000)));
     });
 
-    it('of a refused batch show that it consumed nothing', async () => {
+    it('the headers of a refused batch show that it consumed nothing', async () => {
       const key = { 'x-api-key': 'few-1' };
       const batch = await post(key, { body: JSON.stringify([call('nope'), call('nope'), call('nope')]) });
       expect(batch.status).toBe(429);

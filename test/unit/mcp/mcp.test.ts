@@ -85,7 +85,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await processesWith(marker)).toEqual([]);
   });
 
-  it('is found without a session while its name is connected once, and never through another session', async () => {
+  it('an MCP server is found without a session while its name is connected once, and never through another session', async () => {
     const act = (sessionId: string | undefined) => fixture.call({ name: 'fragile', sessionId }, 'act');
     const missing = { reason: 'not_found' };
     await fixture.connect({ name: 'fragile', sessionId: 'one' });

@@ -213,7 +213,7 @@ describe('revocation', () => {
 });
 
 describe('callers that leave', () => {
-  test('are not charged when they leave before the decision', async () => {
+  test('callers that leave are not charged when they leave before the decision', async () => {
     const leaving = new AbortController();
     const gone = call({ cost: 40, signal: leaving.signal });
     const staying = call();
@@ -222,7 +222,7 @@ describe('callers that leave', () => {
     expect(await staying).toMatchObject({ outcome: 'admitted', remaining: 99 });
   });
 
-  test('are turned away at once when they had left already', async () => {
+  test('callers that leave are turned away at once when they had left already', async () => {
     await expect(call({ signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone');
     expect(store.total()).toBe(0);
   });

@@ -94,14 +94,14 @@ const limited: Partial<Gates<Trace>> = {
 };
 
 describe('a call', () => {
-  it('is charged, looked up, authorized and handled in this order, its result stripped to what is declared', async () => {
+  it('a call is charged, looked up, authorized and handled in this order, its result stripped to what is declared', async () => {
     const { reply, trace, audit } = await ask(say(call('echo')));
     expect(trace).toEqual(['limit 1 echo', 'authorize echo', 'handle']);
     expect(reply).toEqual({ status: 200, payload: { jsonrpc: '2.0', result: { text: 'hi' }, id: 1 } });
     expect(audit).toEqual([{ method: 'echo', outcome: 'ok', durationMs: expect.any(Number) }]);
   });
 
-  it('of an unknown method is charged like any other, and its name is not written to the log', async () => {
+  it('a call of an unknown method is charged like any other, and its name is not written to the log', async () => {
     const { reply, trace, audit } = await ask(say(call('__proto__')));
     expect(trace).toEqual(['limit 1 ?']);
     expect(reply).toMatchObject({
@@ -111,7 +111,7 @@ describe('a call', () => {
     expect(audit).toMatchObject([{ method: 'unknown', outcome: 'method_not_found' }]);
   });
 
-  it('of an unknown method is -32601 to callers of every scope: the look-up is first', async () => {
+  it('a call of an unknown method is -32601 to callers of every scope: the look-up is first', async () => {
     const { reply, trace } = await ask(say(call('nope', ['wrong'])), {
       authorize() {
         throw new RpcError('forbidden');
@@ -121,7 +121,7 @@ describe('a call', () => {
     expect(reply).toMatchObject({ status: 200, payload: { error: { code: -32601 } } });
   });
 
-  it('without the scope is refused before its params are read', async () => {
+  it('a call without the scope is refused before its params are read', async () => {
     const { reply, trace } = await ask(say(call('echo', { wrong: 1 })), {
       authorize() {
         throw new RpcError('forbidden', { data: { missing_scope: 'conversation' } });
@@ -140,7 +140,7 @@ describe('a call', () => {
     ['missing', {}, ['text']],
     ['absent', ABSENT, ['text']],
     ['undeclared', { text: 'hi', role: 'admin' }, ['role']],
-  ])('with params %s is -32602 with paths, and its method is not run', async (_name, params, paths) => {
+  ])('a call with params %s is -32602 with paths, and its method is not run', async (_name, params, paths) => {
     const { reply, trace } = await ask(say(call('echo', params)));
     expect(trace).not.toContain('handle');
     expect(reply.status).toBe(200);
@@ -149,7 +149,7 @@ describe('a call', () => {
     });
   });
 
-  it('with a thousand mistakes returns twenty short issues', async () => {
+  it('a call with a thousand mistakes returns twenty short issues', async () => {
     const params = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`k${n}${'x'.repeat(500)}`, n]));
     const { reply } = await ask(say(call('echo', params)));
     expect(JSON.stringify(reply.payload).length).toBeLessThan(10_000);
@@ -157,7 +157,7 @@ describe('a call', () => {
 });
 
 describe('failures', () => {
-  it.each(['broken.throw', 'broken.result'])('of the gateway itself are masked: %s', async (name) => {
+  it.each(['broken.throw', 'broken.result'])('failures of the gateway itself are masked: %s', async (name) => {
     const { reply, audit } = await ask(say(call(name)));
     expect(reply).toEqual({
       status: 500,
@@ -174,7 +174,7 @@ describe('failures', () => {
     expect(audit[0]?.error?.cause).toBeInstanceOf(Error);
   });
 
-  it('that a method answers keep their data and the status 200', async () => {
+  it('failures that a method answers keep their data and the status 200', async () => {
     const { reply } = await ask(say(call('fails')));
     expect(reply).toMatchObject({
       status: 200,
@@ -188,7 +188,7 @@ describe('failures', () => {
     ...(['not_found', 'forbidden', 'conflict', 'payload_too_large', 'unauthorized', 'upstream_error'] as const),
     ...(['invalid_request', 'unsupported_media_type', 'cancelled', 'upstream_timeout'] as const),
   ])(
-    'that a method answers are 200 over HTTP, whatever the status of the same failure before it: %s',
+    'failures that a method answers are 200 over HTTP, whatever the status of the same failure before it: %s',
     async (reason) => {
       const { reply } = await dispatchMethod(reason);
       expect(reply).toMatchObject({ status: 200, payload: { id: 1, error: { data: { reason } } } });
@@ -205,12 +205,12 @@ describe('failures', () => {
     });
   });
 
-  it('of an envelope have their status, under an id that could be read', async () => {
+  it('failures of an envelope have their status, under an id that could be read', async () => {
     const { reply } = await ask(say({ jsonrpc: '1.0', method: 'echo', id: 7 }));
     expect(reply).toMatchObject({ status: 400, payload: { id: 7, error: { code: -32600 } } });
   });
 
-  it('of a gate that is no RpcError are masked too', async () => {
+  it('failures of a gate that is no RpcError are masked too', async () => {
     const { reply } = await ask(say(call('echo')), {
       async limit() {
         throw new Error('hunter2');
@@ -236,14 +236,14 @@ describe('an unreadable body', () => {
     expect(audit).toHaveLength(1);
   });
 
-  it('of a caller over its limit is 429, not a free parser', async () => {
+  it('an unreadable body of a caller over its limit is 429, not a free parser', async () => {
     const { reply } = await ask('{', limited);
     expect(reply).toMatchObject({ status: 429, payload: { id: null, error: { code: 429 } } });
   });
 });
 
 describe('a batch', () => {
-  it('of n costs n at once, bad calls and notifications included', async () => {
+  it('a batch of n costs n at once, bad calls and notifications included', async () => {
     const { trace } = await ask(say(call('echo'), call('nope'), { jsonrpc: '2.0', method: 'echo' }, { bad: true }));
     expect(trace[0]).toBe('limit 4 echo,?,echo,?');
     expect(trace.filter((step) => step.startsWith('limit'))).toHaveLength(1);
@@ -264,7 +264,7 @@ describe('a batch', () => {
     });
   });
 
-  it('over the limit is 429, every call answered under its own id, nothing run', async () => {
+  it('a batch over the limit is 429, every call answered under its own id, nothing run', async () => {
     const { reply, trace } = await ask(
       say(call('echo'), call('echo', {}, 'b'), { jsonrpc: '2.0', method: 'echo' }),
       limited,
@@ -282,11 +282,14 @@ describe('a batch', () => {
 describe('a notification', () => {
   const notification = (name: string): object => ({ jsonrpc: '2.0', method: name, params: { text: 'hi' } });
 
-  it.each(['echo', 'nope', 'fails', 'broken.throw'])('is never answered, whatever comes of it: %s', async (name) => {
-    expect((await ask(say(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
-  });
+  it.each(['echo', 'nope', 'fails', 'broken.throw'])(
+    'a notification is never answered, whatever comes of it: %s',
+    async (name) => {
+      expect((await ask(say(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
+    },
+  );
 
-  it('over the limit is not run; HTTP has the status of the refusal, other transports send no response', async () => {
+  it('a notification over the limit is not run; HTTP has the status of the refusal, other transports send no response', async () => {
     for (const body of [say(notification('echo')), say(notification('echo'), notification('nope'))]) {
       const { reply, trace } = await ask(body, limited);
       expect(trace).toEqual([expect.stringMatching(/^limit/)]);
@@ -385,7 +388,7 @@ describe('a call that lasts as long as its reader', () => {
 });
 
 describe('a number that JavaScript would round', () => {
-  it('is -32602 of its call alone, with its place', async () => {
+  it('a number that JavaScript would round is -32602 of its call alone, with its place', async () => {
     const echo = (id: number, params: string) => `{"jsonrpc":"2.0","id":${id},"method":"echo","params":${params}}`;
     const { reply } = await ask(`[${echo(1, '{"a":[{"b":9007199254740993}]}')},${echo(2, '{"text":"x"}')}]`);
     expect(reply.payload).toMatchObject([
@@ -394,7 +397,7 @@ describe('a number that JavaScript would round', () => {
     ]);
   });
 
-  it('is no id', async () => {
+  it('a number that JavaScript would round is no id', async () => {
     const { reply } = await ask('{"jsonrpc":"2.0","id":1.0000000000000000001,"method":"echo","params":{"text":"x"}}');
     expect(reply.payload).toMatchObject({ id: null, error: { code: -32600 } });
   });

@@ -80,7 +80,7 @@ describe('the message of the error', () => {
   const issue = (path: string, message: string) => ({ path, message });
   const messageOf = (...issues: object[]): string => new RpcError('invalid_params', { data: { issues } }).message;
 
-  it('is made of the first issues, each with its path once', () => {
+  it('the message of the error is made of the first issues, each with its path once', () => {
     expect(messageOf(issue('a', 'a is required'))).toBe('a is required');
     expect(messageOf(issue('a', 'the provider refused it'))).toBe('a: the provider refused it');
     expect(messageOf(...['a', 'b', 'c', 'd', 'e'].map((path) => issue(path, 'no')))).toBe(
@@ -88,7 +88,7 @@ describe('the message of the error', () => {
     );
   });
 
-  it('without issues is that of the table', () => {
+  it('the message of the error without issues is that of the table', () => {
     expect(new RpcError('invalid_params').message).toBe('Invalid params');
   });
 });
@@ -105,7 +105,7 @@ describe('the nearest name', () => {
     ['x', undefined],
     ['conversation', undefined],
     ['s'.repeat(100_000), undefined],
-  ])('of %s is %s', (name, near) => {
+  ])('the nearest name of %s is %s', (name, near) => {
     expect(nearest(name, NAMES)).toBe(near);
   });
 });

@@ -18,7 +18,7 @@ function bytesIn({ directory }: SandboxFixture): number {
 }
 
 describeWith('bubblewrap', 'the disk of a workspace', () => {
-  it('is measured when a command ends, so that no number of short ones gets past the limit', async () => {
+  it('the disk of a workspace is measured when a command ends, so that no number of short ones gets past the limit', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     const write = (name: number) => fixture.sh(`head -c 6M /dev/zero > /tmp/${name}`);
     const codes: number[] = [];
@@ -39,7 +39,7 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
     expect(await write(0)).toMatchObject({ exitCode: 0, isFull: false });
   });
 
-  it('is not used up between two checks by space that is reserved but not written', async () => {
+  it('the disk of a workspace is not used up between two checks by space that is reserved but not written', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     // struct space_resv: l_type, l_whence, l_start, l_len, ...
     const reserve = `
@@ -81,7 +81,7 @@ for number in range(64):
     expect(output).toMatch(/^sandbox: the workspace is full.* delete something\r\n/);
   });
 
-  it('is read-only but for rm once a full one grows further, by empty files', async () => {
+  it('the disk of a workspace is read-only but for rm once a full one grows further, by empty files', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceEntries: 150 });
     const make = (name: string) =>
       fixture.sh(`i=0; while [ $i -lt 160 ]; do : > /tmp/${name}$i || exit 1; i=$((i + 1)); done`);
@@ -118,7 +118,7 @@ held[:] = bytes(9 << 20); time.sleep(30)`;
     }
   });
 
-  it('is measured to the last byte: names that are not UTF-8, and one file under several names once', async () => {
+  it('the disk of a workspace is measured to the last byte: names that are not UTF-8, and one file under several names once', async () => {
     const { directory } = await createSandboxFixture();
     const timings = createUsageMeter();
     const at = join(directory, 'measured');

@@ -96,7 +96,7 @@ describeWith('bubblewrap', 'two owners', async () => {
     await child.kill();
   });
 
-  it('are isolated in the same way where the gateway is not root', () => {
+  it('two owners are isolated in the same way where the gateway is not root', () => {
     const other = mkdtempSync(join(tmpdir(), 'sandbox-user-'));
     const isRoot = process.getuid?.() === 0;
     try {

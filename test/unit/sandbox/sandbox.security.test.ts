@@ -39,7 +39,7 @@ describe('without bubblewrap', () => {
 describeWith('bubblewrap', 'the sandbox', async () => {
   const fixture = await createSandboxFixture();
 
-  it('has no rights and can write nowhere but in its own directories', async () => {
+  it('the sandbox has no rights and can write nowhere but in its own directories', async () => {
     const { stdout } = await fixture.sh(`
       id -u; grep -h -E 'Cap(Eff|Prm|Inh|Amb)|NoNewPrivs' /proc/self/status | tr -s '\\t ' ' '
       for path in / /usr /etc /dev /proc/sys/kernel /var /run /usr/bin /home; do touch "$path/x" 2>/dev/null && echo "wrote $path"; done
@@ -56,7 +56,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     ]);
   });
 
-  it('has no process of root, not even the one that sets it up', async () => {
+  it('the sandbox has no process of root, not even the one that sets it up', async () => {
     const mark = marker();
     const looked = new AbortController();
     let owners: number[] = [];
@@ -169,7 +169,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(100 << 20);
   });
 
-  it('is the first choice of the out-of-memory killer, and does not change the gateway’s priority', async () => {
+  it('the sandbox is the first choice of the out-of-memory killer, and does not change the gateway’s priority', async () => {
     const group = (): string => {
       // Where the scheduler has no such groups there is nothing to compare.
       try {

@@ -122,7 +122,7 @@ describe('embedded store file', () => {
     await Promise.all([one.close(), two.close()]);
   });
 
-  it('is opened by several at the same moment, new as it is', async () => {
+  it('a new embedded store file can be opened by several processes at the same time', async () => {
     const openers = Array.from(
       { length: 6 },
       () => new Worker(new URL('../../support/fixtures/store-opener.ts', import.meta.url)),

@@ -102,7 +102,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     expect(logged.join('')).not.toContain(marker);
   });
 
-  it('is bounded per key and in total, and releases places', async () => {
+  it('terminals are bounded per key and in total, and their places are free again after they end', async () => {
     const terminals = create({ perKeyMax: 2, totalMax: 3 });
     const start = (owner: string, sessionId: string) => terminals.start({ owner, sessionId }, REQUEST);
     const made = await Promise.allSettled(['1', '2', '3'].map((sessionId) => start('a', sessionId)));
@@ -208,7 +208,7 @@ describeWith('bubblewrap', 'terminals', async () => {
     await terminals.close(HANDLE);
   });
 
-  it('never splits a character', async () => {
+  it('the output of a terminal never splits a character', async () => {
     const terminals = create();
     const { terminal } = await terminals.start(HANDLE, REQUEST);
     const watching = listen(terminal);

@@ -27,7 +27,7 @@ async function stored(id: string) {
 }
 
 describe('a delivery', () => {
-  test('is recorded, published and marked sent before it is acknowledged', async () => {
+  test('a delivery is recorded, published and marked sent before it is acknowledged', async () => {
     const receipt = await accept();
     expect(receipt).toEqual({
       status: 'accepted',
@@ -75,7 +75,7 @@ describe('a delivery', () => {
     expect(fixture.counted.operations).toEqual({ reads: 0, commits: 4, lost: 0, locks: 0 });
   });
 
-  test('that is repeated gets the first answer again and is not published again', async () => {
+  test('a delivery that is repeated gets the first answer again and is not published again', async () => {
     const first = await accept(REFERENCE_EVENT, { deliveryId: 'msg_1' });
     const again = await accept({ ...REFERENCE_EVENT, extra: 1 }, { deliveryId: 'msg_1' });
     expect(again).toEqual({ ...first, duplicate: true });
@@ -89,21 +89,21 @@ describe('a delivery', () => {
     expect(arrivals).toEqual(arrivals.toSorted((a, b) => a - b));
   });
 
-  test('that is repeated a hundred times at once is published once', async () => {
+  test('a delivery that is repeated a hundred times at once is published once', async () => {
     const receipts = await Promise.all(Array.from({ length: 100 }, () => accept()));
     expect(receipts.filter((receipt) => !receipt.duplicate)).toHaveLength(1);
     expect(new Set(receipts.map((receipt) => receipt.event_id)).size).toBe(1);
     expect(received).toHaveLength(1);
   });
 
-  test('cannot be suppressed by another sender that uses its delivery id first', async () => {
+  test('a delivery cannot be suppressed by another sender that uses its delivery id first', async () => {
     await accept({ event: 'noise' }, { source: '/webhook/key/other', deliveryId: 'msg_1' });
     const receipt = await accept(REFERENCE_EVENT, { deliveryId: 'msg_1' });
     expect(receipt.duplicate).toBe(false);
     expect(received.map((event) => event.type)).toEqual(['noise', 'deployment.success']);
   });
 
-  test('is forgotten after 30 days, and only then', async () => {
+  test('a delivery is forgotten after 30 days, and only then', async () => {
     await accept();
     fixture.clock.advance(30 * 86_400_000 - 1_000);
     expect((await accept()).duplicate).toBe(true);
