@@ -1,4 +1,4 @@
-// Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every
+// Puts the pieces together: the registry of methods behind authentication, limits, scopes and the audit log, for every
 // transport alike.
 import { auditCall } from './audit.ts';
 import { type Admission, type AdmitRequest, createAdmit, missingScope } from './auth/admission.ts';
@@ -167,7 +167,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       signal,
       answerBytesMax,
       ...(request.held && { hold: request.held.add }),
-      gates: {
+      hooks: {
         async limit(cost, methods) {
           if (request.charged === true) return undefined;
           const startMs = performance.now();

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Reason, RpcError } from '../../../shared/errors.ts';
-import { type CallRecord, dispatch, type Gates, type Reply } from '../../../shared/rpc/dispatch.ts';
+import { type CallRecord, dispatch, type Reply, type RequestHooks } from '../../../shared/rpc/dispatch.ts';
 import { type AnyMethod, createRegistry, type MethodDefinition, type Registry } from '../../../shared/rpc/method.ts';
 
 interface Trace {
@@ -57,7 +57,7 @@ function dispatchMethod(reason: Reason): Promise<Dispatched> {
 
 async function ask(
   body: string | RpcError,
-  gates: Partial<Gates<Trace>> = {},
+  hooks: Partial<RequestHooks<Trace>> = {},
   methods: Registry<Trace> = registry,
 ): Promise<Dispatched> {
   const trace: string[] = [];
@@ -65,14 +65,14 @@ async function ask(
   const reply = await dispatch(methods, {
     body: typeof body === 'string' ? Buffer.from(body) : body,
     requestId: 'req_1',
-    gates: {
+    hooks: {
       async limit(cost, methods) {
         trace.push(`limit ${cost} ${methods.map((known) => known?.name ?? '?').join()}`.trim());
-        return gates.limit?.(cost, methods);
+        return hooks.limit?.(cost, methods);
       },
       authorize(method) {
         trace.push(`authorize ${method.name}`);
-        gates.authorize?.(method);
+        hooks.authorize?.(method);
       },
       context: () => ({ trace }),
       audit: (record) => audit.push(record),
@@ -87,7 +87,7 @@ function call(name: string, params: unknown = { text: 'hi' }, id: unknown = 1): 
 }
 const ABSENT = Symbol('absent');
 const say = (...calls: readonly object[]): string => JSON.stringify(calls.length === 1 ? calls[0] : calls);
-const limited: Partial<Gates<Trace>> = {
+const limited: Partial<RequestHooks<Trace>> = {
   async limit() {
     return new RpcError('rate_limited', { retryAfterMs: 1234.5, data: { limit: 1, remaining: 0, reset: 60 } });
   },
@@ -338,7 +338,7 @@ describe('a client that has gone', () => {
       body: Buffer.from(JSON.stringify(calls)),
       requestId: 'req_1',
       signal: gone.signal,
-      gates: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
+      hooks: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
     });
     expect(ran.filter((name) => name.startsWith('change'))).toHaveLength(10);
     expect(ran.filter((name) => name.startsWith('look')).length).toBeLessThan(10);
@@ -381,7 +381,7 @@ describe('a call that lasts as long as its reader', () => {
     const { text } = await dispatch(createRegistry([endless, last]), {
       body: Buffer.from(JSON.stringify(calls)),
       requestId: 'req_1',
-      gates: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
+      hooks: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
     });
     expect(JSON.parse(text ?? '')).toHaveLength(21);
   });
