@@ -21,6 +21,12 @@ export default defineConfig({
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
     expect: { poll: { timeout: 30_000 } },
+    // `npm run coverage`: of the suites of project unit, which run in this process; the others start the gateway.
+    coverage: {
+      include: ['shared/**/*.ts', 'functions/**/*.ts'],
+      reporter: ['text-summary', 'html'],
+      reportOnFailure: true,
+    },
     // `--project NAME` selects one, so that a run imports and starts what it needs only.
     projects: [
       // One module graph per worker for all of its files: a third of the time. These suites keep no state in modules.

@@ -1,4 +1,4 @@
-// Puts the pieces together: the registry of methods behind the gates (authenticate, limit, scope, audit), for every
+// Puts the pieces together: the registry of methods behind authentication, limits, scopes and the audit log, for every
 // transport alike.
 import { auditCall } from './audit.ts';
 import { type Admission, type AdmitRequest, createAdmit, missingScope } from './auth/admission.ts';
@@ -117,7 +117,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     authenticate,
     recognize,
     hold: (caller) => inFlight.open(caller.keyId),
-    admit: (caller, asked) => admit(caller, { ...asked, cost: 1 }),
+    admit: (caller, request) => admit(caller, { ...request, cost: 1 }),
 
     async handle(request) {
       // Large bodies and batches that arrive together are read one in each turn of the event loop. Not those of a
@@ -167,7 +167,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       signal,
       answerBytesMax,
       ...(request.held && { hold: request.held.add }),
-      gates: {
+      hooks: {
         async limit(cost, methods) {
           if (request.charged === true) return undefined;
           const startMs = performance.now();

@@ -1,5 +1,5 @@
-// Whether an authenticated caller may go on: one charge on its limits, then its scope. Returns the decision together
-// with the refusal; the same for JSON-RPC, webhooks and the verbose health check.
+// Admits an authenticated caller: charges its limits, then checks its scope. Returns the limiter's decision and the
+// refusal, if any. Used by JSON-RPC, webhooks and the verbose health check.
 
 import type { Scope } from '../config/key-document.ts';
 import { RpcError } from '../errors.ts';
@@ -17,13 +17,13 @@ export interface AdmitRequest {
 }
 
 export interface Admission {
-  /** The decision of the limiter, for the headers of the answer. */
+  /** The decision of the limiter, for the response headers. */
   readonly rate: RateDecision;
-  /** Why the request may not go on; undefined: it may. */
+  /** The error to send; undefined: admitted. */
   readonly refusal: RpcError | undefined;
 }
 
-/** Rejects with the signal's reason when the caller left before it was decided; it is then not charged. */
+/** Rejects with the signal's reason if the signal aborts before the decision; the call is then not charged. */
 export type Admit = (caller: Caller, request: AdmitRequest) => Promise<Admission>;
 
 export function createAdmit(limiter: Limiter): Admit {
@@ -34,7 +34,7 @@ export function createAdmit(limiter: Limiter): Admit {
   };
 }
 
-/** `forbidden` when the caller lacks the scope. */
+/** RpcError `forbidden` if the caller lacks the scope; undefined otherwise. */
 export function missingScope({ keyId, scopes }: Caller, scope: string | null): RpcError | undefined {
   const held: ReadonlySet<string> = scopes;
   if (scope === null || held.has(scope)) return undefined;
@@ -55,7 +55,7 @@ function toRefusal(rate: RateDecision, cost: number, { limits }: Caller): RpcErr
     case 'unavailable':
       return new RpcError('unavailable', wait);
     case 'rate_limited': {
-      // A batch larger than a whole window never passes.
+      // A batch with more calls than a limit is never admitted, so the error is not retryable.
       const mayPass = limits.every(({ max }) => cost <= max);
       return new RpcError('rate_limited', {
         ...wait,

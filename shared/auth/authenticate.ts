@@ -1,5 +1,4 @@
-// The first gate: who is calling, judged from two headers alone, before a byte of the body is read. Keys in a query
-// string are never looked at.
+// Authenticates a caller by two headers, before the body is read. Keys in a query string are ignored.
 import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { ApiKey } from '../config/key-document.ts';
@@ -15,23 +14,23 @@ export interface CredentialHeaders {
 }
 
 /**
- * The caller behind a request's headers; at once when keys are in memory. Throws (or rejects with) RpcError
- * `unauthorized`, and `unavailable` when keys cannot be had.
+ * Returns the caller of a request; synchronously when the keys are in memory. Throws (or rejects with) RpcError
+ * `unauthorized`, and `unavailable` when the keys cannot be loaded.
  */
 export type Authenticate = (headers: CredentialHeaders, options?: AuthenticateCall) => Caller | Promise<Caller>;
 
 export interface AuthenticateCall {
   readonly signal?: AbortSignal;
-  /** Where the request comes from: its wrong keys are counted. Undefined: they are not. */
+  /** The sender of the request, whose wrong keys are counted. Undefined: not counted. */
   readonly client?: Client;
-  /** The request carries another credential beside the key, which is checked next: a wrong key is not counted. */
+  /** The request has another credential, which is checked next; a wrong key is not counted. */
   readonly isOptional?: boolean;
 }
 
 export interface AuthenticateOptions {
   readonly keys: Keys;
   readonly clock: Clock;
-  /** Limits of keys that carry none. */
+  /** Limits of keys without limits of their own. */
   readonly defaultLimits: readonly Limit[];
   readonly wrongCredentials?: WrongCredentials;
 }
@@ -40,8 +39,9 @@ const KEY_CHARS_MAX = 1024;
 const BEARER = /^bearer +(\S+) *$/i;
 
 /**
- * Who a key is now, by its digest: for what outlives the request that presented it. Throws (or rejects with) RpcError
- * `unauthorized` once the key is withdrawn or expired, and `unavailable` when keys cannot be had.
+ * Returns the caller of a key by its digest, for connections and other state that outlives the authenticated request.
+ * Throws (or rejects with) RpcError `unauthorized` once the key is removed or expired, and `unavailable` when the keys
+ * cannot be loaded.
  */
 export type Recognize = (digest: Uint8Array, options?: { readonly signal?: AbortSignal }) => Caller | Promise<Caller>;
 
@@ -50,9 +50,8 @@ export function createRecognize(options: AuthenticateOptions): Recognize {
 }
 
 /**
- * Builds the gate. `X-API-Key: <key>` or `Authorization: Bearer <key>`. Where both are there, `X-API-Key` counts,
- * unless the token is a key of another id: then it is not known who calls. Wrong keys are counted per address; none at
- * all is not.
+ * Reads `X-API-Key: <key>` or `Authorization: Bearer <key>`. If a request has both, `X-API-Key` is used; if they are
+ * keys of different ids, the request is refused. Wrong keys are counted per address, missing ones are not.
  */
 export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   const { keys, wrongCredentials: wrong } = options;
@@ -66,7 +65,7 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
       const isWrong = error instanceof RpcError && error.reason === 'unauthorized';
       throw isCounted && isWrong ? wrong.refuse(client, error) : error;
     };
-    // A guess beyond the bucket is looked up in memory only: it causes no read of Secret Manager.
+    // Above the limit of wrong keys, a key is looked up in memory only and causes no read of Secret Manager.
     const mayReread = (): boolean => client === undefined || wrong?.isThrottled(client) !== true;
     const recognize = (text: string, may: () => boolean): ApiKey | undefined | Promise<ApiKey | undefined> =>
       text.length > KEY_CHARS_MAX
@@ -78,7 +77,7 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
       return besideBearer(caller, bearer);
     };
     const besideBearer = async (caller: Caller, token: string): Promise<Caller> => {
-      // What cannot be looked up now is not known to be a key.
+      // If the lookup fails, the token counts as no key.
       const other = await new Promise<ApiKey | undefined>((resolve) => {
         resolve(recognize(token, never));
       }).catch(() => undefined);
@@ -96,7 +95,7 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   };
 }
 
-/** Whether a request presents a key at all: an empty header, or another scheme than Bearer, presents none. */
+/** Whether a request contains a key. An empty header or a scheme other than Bearer is no key. */
 export function hasKey(headers: CredentialHeaders): boolean {
   const { plain, bearer } = presentedKeys(headers);
   return plain !== undefined || bearer !== undefined;
@@ -110,7 +109,7 @@ function presentedKeys({ 'x-api-key': header, authorization = '' }: CredentialHe
   return { plain: plain === '' ? undefined : plain, bearer: bearerOf(authorization) };
 }
 
-/** The length is bounded before the pattern runs; a longer token is none of our keys, whatever it is. */
+/** Checks the length before the pattern runs; no key of the gateway is longer. */
 function bearerOf(authorization: string): string | undefined {
   if (authorization.length <= KEY_CHARS_MAX + 16) return BEARER.exec(authorization)?.[1];
   return /^bearer /i.test(authorization) ? authorization : undefined;
@@ -134,7 +133,7 @@ function never(): boolean {
   return false;
 }
 
-/** Continues synchronously where there is nothing to wait for: keys in memory cost no promise. */
+/** Continues synchronously if `value` is no promise, so that keys in memory cost no promise. */
 function then<T, R>(value: T | Promise<T>, next: (value: T) => R | Promise<R>): R | Promise<R> {
   return value instanceof Promise ? value.then(next) : next(value);
 }

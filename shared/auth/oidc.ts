@@ -5,13 +5,13 @@ import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 
 const TIMEOUT_MS = 5_000;
-/** A client, and with it the certificates it keeps, is used for at most this long. */
+/** Most milliseconds for which a client and its cached certificates are used. */
 const CLIENT_MS_MAX = 3_600_000;
 const TOKEN_CHARS_MAX = 8_192;
 const BEARER = /^bearer +([\w-]+\.[\w-]+\.[\w-]+) *$/i;
 const ISSUERS = ['https://accounts.google.com', 'accounts.google.com'];
 
-/** Whose tokens count. */
+/** The accepted audience and service account. */
 export interface OidcPolicy {
   readonly audience: string;
   /** E-mail addresses of the service accounts. */
@@ -21,24 +21,24 @@ export interface OidcPolicy {
 export interface OidcVerifier {
   /**
    * Resolves when `authorization` is a Bearer token that satisfies the policy. Rejects with RpcError `unauthorized`, or
-   * `unavailable` when Google's certificates cannot be had in time.
+   * `unavailable` when Google's certificates cannot be loaded before the deadline.
    */
   verify(authorization: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<void>;
 }
 
 export interface OidcOptions {
-  /** Where the signers' certificates are; Google's by default. */
+  /** URL of the signers' certificates; default: Google's. */
   readonly certificatesUrl?: string;
 }
 
-/** The library is imported at the first token: most instances of the webhook function never see one. */
+/** Imports the library at the first token, because most instances of the webhook function receive none. */
 export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}): OidcVerifier {
   let opened: ReturnType<typeof openClient> | undefined;
   let openedAtMs = 0;
   return {
     async verify(authorization, { signal } = {}) {
       const token = tokenOf(authorization);
-      // The library keeps certificates until a time of the wall clock, which may step back.
+      // The library caches certificates until a time of the wall clock, which may step back.
       if (opened === undefined || performance.now() - openedAtMs > CLIENT_MS_MAX) {
         opened = openClient(options);
         openedAtMs = performance.now();
@@ -49,7 +49,7 @@ export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}
       try {
         payload = (await client.verifySignedJwtWithCertsAsync(token, certs, policy.audience, ISSUERS)).getPayload();
       } catch (error) {
-        // The library's message quotes the token's content; only our own text is passed on.
+        // The library's message quotes the content of the token, so the caller gets a fixed text.
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not valid here', cause: error });
       }
       const { email, email_verified: isVerified } = payload ?? {};
@@ -72,7 +72,10 @@ async function certificates(client: Awaited<ReturnType<typeof openClient>>, sign
   try {
     return await orAbort(client.getFederatedSignonCertsAsync(), signal);
   } catch (error) {
-    throw new RpcError('unavailable', { message: 'certificates for token verification cannot be had', cause: error });
+    throw new RpcError('unavailable', {
+      message: 'certificates for token verification cannot be loaded',
+      cause: error,
+    });
   }
 }
 

@@ -1,20 +1,17 @@
-// Which web pages may call the gateway, by the exact origins of ALLOWED_ORIGINS, and the log line that an operator
-// needs when one may not.
+// Decides which web pages may call the gateway (exact origins of ALLOWED_ORIGINS), and logs refused origins for the
+// operator.
 import type { Logger } from '../log.ts';
 
-/** Refused names that are remembered; beyond them a last line is written, and no more. */
+/** Most refused names that are logged; one more is logged as a last line without its name. */
 const NAMES_MAX = 200;
 const NAME_CHARS_MAX = 200;
 
 export interface Origins {
   /** Whether pages of this origin are listed. */
   has(origin: string): boolean;
-  /** Logs, once per origin, that it was refused and which variable would allow it. */
+  /** Logs a refused origin once, with the variable that allows it. */
   refused(origin: string): void;
-  /**
-   * Logs, once per name, that a request for another host was refused: a page may have pointed its own name at this
-   * machine.
-   */
+  /** Logs a refused Host header once: a web page may have pointed its own domain at this machine (DNS rebinding). */
   refusedHost(host: string): void;
 }
 

@@ -1,6 +1,5 @@
-// Single-use tickets: how a browser, which cannot set headers on a WebSocket, proves its key. Stored is only the hash
-// of a ticket; the key's digest beside it is sealed with the ticket itself, so that the document says nothing to who
-// reads the store.
+// Single-use tickets authenticate the WebSocket of a browser, which cannot set headers. The store holds the hash of a
+// ticket, and the key's digest encrypted with the ticket, so that a reader of the store cannot use either.
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { WallClock } from '../clock.ts';
@@ -10,9 +9,9 @@ import type { Ref, Store } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import type { Caller } from './keys/keys.ts';
 
-/** Time a browser has from getting a ticket to opening its socket. */
+/** Lifetime of a ticket, milliseconds. */
 export const TICKET_MS = 30_000;
-/** How far clocks that are fairly right differ at most. */
+/** Maximum tolerated clock skew between instances. */
 const AHEAD_MS_MAX = 5 * 60_000;
 /** 256 random bits, base64url: legal in a Sec-WebSocket-Protocol header. */
 const TICKET = /^[\w-]{43}$/;
@@ -21,7 +20,7 @@ const STORE_TIMEOUT_MS = 5_000;
 export const Tickets = defineDocument({
   collection: 'tickets',
   schema: z.object({
-    /** SHA-256 digest of the key, XORed with a pad that only the ticket yields; base64url. */
+    /** SHA-256 digest of the key, XORed with a pad derived from the ticket; base64url. */
     sealed_digest: z.string(),
     /** Absent in tickets of older versions. */
     expires_at_ms: z.number().exactOptional(),
@@ -41,8 +40,8 @@ export interface Ticket {
 type Deps = { readonly store: Store; readonly clock: WallClock };
 
 /**
- * Makes a ticket for the key behind `caller`. Throws RpcError `unavailable` when the store cannot be reached, Error for
- * a caller that was not recognised by a key.
+ * Creates a ticket for the key of `caller`. Throws RpcError `unavailable` when the store cannot be reached, Error for a
+ * caller without a key.
  */
 export async function issueTicket({ store, clock }: Deps, caller: Caller, signal?: AbortSignal): Promise<Ticket> {
   if (caller.digest === undefined) throw new Error('a ticket needs a caller with a key');
@@ -60,14 +59,14 @@ export async function issueTicket({ store, clock }: Deps, caller: Caller, signal
 }
 
 /**
- * Uses a ticket up and answers the digest of its key; exactly one instance gets it. Throws RpcError `unauthorized` for
- * a ticket that is unknown, used or expired, `unavailable` when the store does not answer (the ticket may be used up:
- * get another).
+ * Deletes a ticket and returns the digest of its key; exactly one instance succeeds. Throws RpcError `unauthorized` for
+ * a ticket that is unknown, used or expired, `unavailable` when the store does not answer (the ticket may be deleted;
+ * the client must request another one).
  */
 export async function redeemTicket({ store, clock }: Deps, ticket: string, signal?: AbortSignal): Promise<Uint8Array> {
   const ref = TICKET.test(ticket) ? refOf(ticket) : undefined;
   const found = ref && (await take(store, ref, signal));
-  // One that would be valid for much longer than any ticket was issued by a wrong clock.
+  // A longer remaining lifetime was written by an instance with a wrong clock.
   if (found === undefined || (found.expires_at_ms ?? 0) > clock.now() + TICKET_MS + AHEAD_MS_MAX) {
     throw new RpcError('unauthorized', { message: 'Unauthorized: the ticket is unknown, used or expired' });
   }
@@ -81,7 +80,7 @@ async function take(store: Store, ref: Ref, signal: AbortSignal | undefined): Pr
     [ref],
     ([snapshot]) => {
       const found = Tickets.read(snapshot);
-      // The version read is the delete's precondition: of two instances with one ticket, one loses and reads again.
+      // The delete requires the version that was read: if two instances redeem a ticket, one conflicts and reads again.
       return { writes: found === undefined ? [] : [{ ref, delete: true }], result: found };
     },
     { timeoutMs: STORE_TIMEOUT_MS, ...(signal && { signal }) },
@@ -93,7 +92,7 @@ function refOf(ticket: string): Ref {
   return Tickets.ref(createHash('sha256').update(ticket).digest('base64url'));
 }
 
-/** Never used twice, since no ticket is: a one-time pad. Another hash than the document's id. */
+/** A one-time pad, because each ticket encrypts one digest. It is another hash than the document id. */
 function padOf(ticket: string): Uint8Array {
   return createHash('sha256').update(`seal:${ticket}`).digest();
 }

@@ -1,51 +1,51 @@
-// Guesses are bounded: a token bucket per client address for credentials that are wrong (keys, tickets, signatures, ID
-// tokens). Beyond it such a request is answered 429 instead of 401; a valid credential is accepted all the same, since
-// who shares an address with a guesser is not known. Also the log of refusals: a line per address and second at most,
-// with how many they were.
+// Limits guesses of credentials: a token bucket per client address counts wrong keys, tickets, signatures and ID
+// tokens. Above the limit they are answered 429 instead of 401; valid credentials are still accepted, because other
+// clients may share the address. Also logs refusals: at most one line per address and second, with their number.
 import ipaddr from 'ipaddr.js';
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { createTokenBuckets } from '../token-buckets.ts';
 
-/** Wrong credentials that an address may send at once, and how many more each second. */
+/** Wrong credentials that an address may send at once, and refill per second. */
 const BURST = 40;
 const PER_SECOND = 2;
-/** Addresses remembered; the least recently seen is forgotten first and begins anew. */
+/** Addresses with a bucket; the least recently used bucket is evicted first. */
 const ADDRESSES_MAX = 10_000;
-/** Addresses with a line of their own in one second; the others share one. */
+/** Addresses with a separate log line per second; the others share one line. */
 const LOGGED_MAX = 100;
 const OTHERS = 'others';
 const LOG_EVERY_MS = 1_000;
 
-/** Where a request comes from; node's IncomingMessage fits. */
+/** The sender of a request; node's IncomingMessage fits. */
 export interface Client {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly socket: { readonly remoteAddress?: string | undefined };
 }
 
-/** A refusal for its credential, which this module has logged. */
+/** A refusal of a credential that this module has already logged. */
 export class CredentialError extends RpcError {}
 
 export interface WrongCredentials {
-  /** Whether the address has used up its guesses: nothing expensive is done for one more. */
+  /** Whether the bucket of the address is empty; callers then do no expensive check of a credential. */
   isThrottled(client: Client): boolean;
   /**
-   * Counts a wrong credential that was refused with `error`, and returns the error to answer: the same as 401, or 429.
+   * Counts a wrong credential that was refused with `error`. Returns the error to send: `error` (401), or 429 above the
+   * limit.
    */
   refuse(client: Client, error: RpcError): CredentialError;
-  /** Logs a request without a credential, which is not counted, and returns the error to answer. */
+  /** Logs a request without a credential, which is not counted. Returns the error to send. */
   absent(client: Client, error: RpcError): CredentialError;
   /** Runs a check of a credential; counts it when it fails as `unauthorized`. */
   check<T>(client: Client, work: () => T | Promise<T>): Promise<T>;
-  /** Logs what was counted since the last lines. */
+  /** Logs the counts since the last lines. */
   flush(): void;
 }
 
 export interface WrongCredentialsOptions {
   readonly clock: Clock;
   readonly log: Logger;
-  /** Behind Google's front end the address is in a header; elsewhere any client could write it there. */
+  /** True: Google's front end writes the client's address to a header. Elsewhere a client could forge that header. */
   readonly isBehindFrontEnd: boolean;
 }
 
@@ -94,8 +94,8 @@ function toCredentialError({ reason, message, data, cause }: RpcError): Credenti
 }
 
 /**
- * The client's address; of IPv6 its /64, which one customer holds whole. Google's front end appends the address that it
- * sees to X-Forwarded-For, so the last entry is the only one that the client did not write.
+ * The client's address; for IPv6 its /64 prefix, which belongs to one customer. Google's front end appends the address
+ * of the client to X-Forwarded-For, so only the last entry cannot be forged.
  */
 function toAddress({ headers, socket }: Client, isBehindFrontEnd: boolean): string {
   const forwarded = isBehindFrontEnd ? headers['x-forwarded-for'] : undefined;
@@ -111,7 +111,10 @@ function toAddress({ headers, socket }: Client, isBehindFrontEnd: boolean): stri
 
 type Kind = 'absent' | 'wrong' | 'throttled';
 
-/** The first refusal of an address is logged at once, what follows in the same second as one line at its end. */
+/**
+ * Logs the first refusal of an address at once, and further ones in the same second as one line at the end of the
+ * second.
+ */
 function createLines(log: Logger): { add(address: string, kind: Kind): void; flush(): void } {
   let counted = new Map<string, Partial<Record<Kind, number>>>();
   let timer: NodeJS.Timeout | undefined;
@@ -139,7 +142,7 @@ function createLines(log: Logger): { add(address: string, kind: Kind): void; flu
     counted = new Map();
     for (const [client, counts] of before) {
       write(client, counts);
-      // What was just written was of this second: the next line comes at the end of the next one.
+      // The line just written covered this second; further refusals are logged at the end of the next one.
       if (Object.keys(counts).length > 0) counted.set(client, {});
     }
     if (counted.size > 0) return;

@@ -5,37 +5,37 @@ import { RpcError } from '../errors.ts';
 export class ContextOverflow extends RpcError {
   /** That the provider named. */
   readonly limitTokens: number | undefined;
-  readonly #words: string;
+  readonly #providerMessage: string;
 
   constructor({
     label,
     data,
-    words,
+    providerMessage,
     limitTokens,
   }: {
     /** Whose model it is. */
     readonly label: string;
     readonly data: Readonly<Record<string, unknown>>;
-    /** The provider's own, or ''. */
-    readonly words: string;
+    /** Of the provider; '' without one. */
+    readonly providerMessage: string;
     readonly limitTokens: number | undefined;
   }) {
     const limit = limitTokens === undefined ? '' : `, which takes at most ${limitTokens} tokens`;
     const what = 'The prompt, without any earlier message, does not fit into the context of the model';
     const advice = 'A shorter prompt of the same session will be answered';
     super('upstream_error', {
-      message: `${what}${limit}${words === '' ? '' : ` (${label}: ${words})`}. ${advice}`,
+      message: `${what}${limit}${providerMessage === '' ? '' : ` (${label}: ${providerMessage})`}. ${advice}`,
       data: { ...data, detail: 'context_overflow', ...(limitTokens !== undefined && { limit_tokens: limitTokens }) },
       retryable: false,
     });
     this.limitTokens = limitTokens;
-    this.#words = words === '' ? '' : ` (${label}: ${words})`;
+    this.#providerMessage = providerMessage === '' ? '' : ` (${label}: ${providerMessage})`;
   }
 
   /** The error where a part of the answer has been passed on: then the call is not repeated with fewer messages. */
   inAnswer(): RpcError {
     const { reason, data, retryable, cause } = this;
-    const message = `The context of the model was full before its answer was complete${this.#words}`;
+    const message = `The context of the model was full before its answer was complete${this.#providerMessage}`;
     return new RpcError(reason, { message, data, retryable, cause });
   }
 }

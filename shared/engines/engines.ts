@@ -62,9 +62,9 @@ export function createEngines(
     config.engine === 'codex' ? (config.model?.replace(/^openai\//, 'codex/') ?? CODEX_MODEL) : directModel;
   return {
     defaultModel,
-    resolve(asked, credential) {
+    resolve(requested, credential) {
       const login = credential && LOGINS[credential.provider];
-      const model = asked ?? login?.defaultModel ?? defaultModel;
+      const model = requested ?? login?.defaultModel ?? defaultModel;
       if (OFFLINE_MODELS.has(model) && login === undefined) return { engine: offline, model };
       const issue = modelIdIssue(model);
       if (issue !== undefined) throw refuse(issue);

@@ -6,7 +6,7 @@ import { PROVIDERS, type ProviderName } from './direct/providers.ts';
 import { isJson, type Json, NotAStream } from './direct/stream-repair.ts';
 import type { Credential } from './engine.ts';
 import { isOverflow, limitOf } from './overflow.ts';
-import { clean, readWords } from './provider-words.ts';
+import { clean, readProviderMessage } from './provider-message.ts';
 
 export interface Failure {
   readonly error: RpcError;
@@ -40,7 +40,7 @@ export function toFailure(provider: ProviderName, modelId: string, thrown: unkno
   const { label, baseUrlVariable } = PROVIDERS[provider];
   const { attempt, now, credential } = call;
   const seen = inspect(thrown, [credential?.token() ?? '', call.apiKey ?? '']);
-  const { status, words, code } = seen;
+  const { status, providerMessage, code } = seen;
   const data = {
     provider,
     model: `${provider}/${modelId}`,
@@ -49,7 +49,7 @@ export function toFailure(provider: ProviderName, modelId: string, thrown: unkno
   };
   const fail = (what: string, retryable: boolean, retry = retryable, more: Json = {}): Failure => ({
     error: new RpcError('upstream_error', {
-      message: `${label} ${what}${words === '' ? '' : `: ${words}`}`,
+      message: `${label} ${what}${providerMessage === '' ? '' : `: ${providerMessage}`}`,
       data: { ...data, ...more },
       retryable,
       cause: new Error(`${label}, call ${attempt}: ${seen.name}${status === undefined ? '' : ` ${status}`}`),
@@ -69,25 +69,25 @@ export function toFailure(provider: ProviderName, modelId: string, thrown: unkno
       const known = seen.networkCode === '' ? '' : ` (${seen.networkCode})`;
       return fail(`could not be reached${known}`, true, true, UNSENT.test(seen.networkCode) ? {} : { sent: true });
     }
-    if (provider === 'google' && /credentials|invalid_grant|reauth/i.test(words))
+    if (provider === 'google' && /credentials|invalid_grant|reauth/i.test(providerMessage))
       return fail('has no valid credentials here: run `gcloud auth application-default login`', false);
-    if (words !== '') return fail('reported an error', true);
+    if (providerMessage !== '') return fail('reported an error', true);
     return fail('sent an answer that could not be read', true, false);
   }
   if (status >= 200 && status < 300) return fail('cut its answer short', true, false, { sent: true });
-  const said = `${code} ${words}`;
-  if (status === 413 || isOverflow(said, status)) {
-    const error = new ContextOverflow({ label, data, words, limitTokens: limitOf(words) });
+  const codeAndMessage = `${code} ${providerMessage}`;
+  if (status === 413 || isOverflow(codeAndMessage, status)) {
+    const error = new ContextOverflow({ label, data, providerMessage, limitTokens: limitOf(providerMessage) });
     return { ...fail('', false), error };
   }
-  if (status === 402 || (status < 500 && NO_CREDIT.test(said)))
+  if (status === 402 || (status < 500 && NO_CREDIT.test(codeAndMessage)))
     return fail(`says that the account has no quota left (${status})`, false);
   if (status === 401 || status === 403) {
     const whose = credential === undefined ? 'the configured credentials' : 'the credentials of the login';
     return fail(`refused ${whose} (${status})`, false);
   }
   if (status === 404 || /model_not_found/.test(code)) {
-    if (!/model/i.test(said) && !words.includes(modelId))
+    if (!/model/i.test(codeAndMessage) && !providerMessage.includes(modelId))
       return fail(`has no such API (${status}; is ${baseUrlVariable} right?)`, false);
     const { message, cause } = fail(`has no model ${modelId}, or not for this account (${status})`, false).error;
     const issues = [{ path: 'model', message }];
@@ -125,7 +125,7 @@ interface Seen {
   readonly status: number | undefined;
   readonly headers: Json;
   /** The provider's message, truncated and without anything that looks like a key; ''. */
-  readonly words: string;
+  readonly providerMessage: string;
   readonly code: string;
   readonly network: boolean;
   /** Of the system or of the HTTP client; ''. */
@@ -147,8 +147,8 @@ function inspect(thrown: unknown, secrets: readonly string[]): Seen {
   const message = String(members.message ?? '');
   // Errors of parsing quote what they could not parse, that is, the answer: their text stays out.
   const own = isProviders || /credentials|invalid_grant|reauth/i.test(message) ? message : '';
-  const fromBody = body === undefined ? undefined : readWords(body, secrets);
-  const fromData = readWords(JSON.stringify(members.data ?? {}), secrets);
+  const fromBody = body === undefined ? undefined : readProviderMessage(body, secrets);
+  const fromData = readProviderMessage(JSON.stringify(members.data ?? {}), secrets);
   const isNetwork = status === undefined && name === 'AI_APICallError';
   const isCut = status !== undefined && status < 300 && notStream === undefined;
   const headers = toRecord(members.responseHeaders);
@@ -156,7 +156,8 @@ function inspect(thrown: unknown, secrets: readonly string[]): Seen {
     name,
     status,
     headers,
-    words: isNetwork || isCut ? '' : fromBody?.text || (body === undefined || body === '' ? clean(own, secrets) : ''),
+    providerMessage:
+      isNetwork || isCut ? '' : fromBody?.text || (body === undefined || body === '' ? clean(own, secrets) : ''),
     code: `${fromBody?.code ?? ''} ${fromData.code} ${typeof members.code === 'string' ? members.code : ''}`.trim(),
     network: isNetwork,
     networkCode:

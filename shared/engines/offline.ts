@@ -28,7 +28,9 @@ export function createOfflineEngine(): Engine {
       const model = isSlow ? OFFLINE_SLOW_MODEL : OFFLINE_MODEL;
       const preface = PREFACE.replace('%MODEL%', model);
       let content = '';
-      for (const delta of isSlow ? words(`${preface}${quoted}`) : [preface, ...splitText(quoted, DELTA_CHARS_MAX)]) {
+      for (const delta of isSlow
+        ? splitWords(`${preface}${quoted}`)
+        : [preface, ...splitText(quoted, DELTA_CHARS_MAX)]) {
         if (isSlow) await sleep(WORD_MS, undefined, { signal }).catch(() => {});
         signal.throwIfAborted();
         content += delta;
@@ -44,7 +46,7 @@ export function createOfflineEngine(): Engine {
 }
 
 /** All of the text, cut before each word; what is too long to be one is cut anywhere. */
-function* words(text: string): Generator<string> {
+function* splitWords(text: string): Generator<string> {
   for (const [word] of text.matchAll(/\s*\S{1,64}|\s+$/gu)) yield word;
 }
 

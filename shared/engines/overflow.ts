@@ -33,15 +33,15 @@ const STEP = 3 / 4;
  * `status`: of HTTP. A refusal by rate (429) counts where the request alone has more tokens than the account may send
  * in a minute, so that no wait helps.
  */
-export function isOverflow(words: string, status?: number): boolean {
-  if (status === 429) return /request too large for/i.test(words);
-  return FORMS.some((form) => form.test(words));
+export function isOverflow(message: string, status?: number): boolean {
+  if (status === 429) return /request too large for/i.test(message);
+  return FORMS.some((form) => form.test(message));
 }
 
 /** The limit that the provider names, in its own tokens. */
-export function limitOf(words: string): number | undefined {
+export function limitOf(message: string): number | undefined {
   for (const form of LIMITS) {
-    const [, digits] = form.exec(words) ?? [];
+    const [, digits] = form.exec(message) ?? [];
     if (digits !== undefined) return Number(digits);
   }
   return undefined;

@@ -56,7 +56,7 @@ export function toMcpError(error: unknown, facts: FailureFacts): RpcError {
     const { status } = error;
     const retryable = status >= 500 || status === 429 || status === 408;
     const what = STATUSES[status] ?? (status >= 500 ? 'failed' : 'refused the request');
-    return fail(`${what} (HTTP ${status})${status === 400 ? wordsOf(error) : ''}`, { data: { status }, retryable });
+    return fail(`${what} (HTTP ${status})${status === 400 ? messageOf(error) : ''}`, { data: { status }, retryable });
   }
   if (error instanceof ProtocolError) {
     return fail(`answered: ${error.message}`, { data: { mcp_code: error.code }, retryable: false });
@@ -149,9 +149,9 @@ function textOf({ data }: SdkHttpError): string {
 }
 
 /** The message of a JSON-RPC error in the body of an HTTP error. */
-function wordsOf(error: SdkHttpError): string {
-  const words = /"message"\s*:\s*"([^"\\]{1,200})"/.exec(textOf(error))?.[1];
-  return words === undefined ? '' : `: ${words}`;
+function messageOf(error: SdkHttpError): string {
+  const message = /"message"\s*:\s*"([^"\\]{1,200})"/.exec(textOf(error))?.[1];
+  return message === undefined ? '' : `: ${message}`;
 }
 
 function oneLine(text: string): string {

@@ -86,8 +86,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       const backend = services.config.backends.get(name);
       if (backend === undefined) {
         throw new RpcError('forbidden', {
-          message:
-            'Forbidden: this deployment has no backend ' + `"${name}"; its operator sets BFF_BASE_URL or BFF_BACKENDS`,
+          message: `Forbidden: this deployment has no backend "${name}" (set BFF_BASE_URL or BFF_BACKENDS)`,
           data: { disabled_by: 'deployment', backend: name },
         });
       }

@@ -1,6 +1,6 @@
-// The limiter over any Store: one document per key, one optimistic transaction in flight per key and process, which
-// everybody waiting joins. It owns the queues, what is remembered between commits and the outage rule; windows.ts owns
-// the arithmetic.
+// The limiter over any Store: one document per key, one optimistic transaction in flight per key and process, which all
+// waiting requests join. This file owns the queues and the cached documents, and applies the outage rule (outage.ts);
+// windows.ts owns the arithmetic.
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
@@ -15,25 +15,25 @@ import { isProbablyCurrent, observe } from './traffic.ts';
 import { charge, EMPTY_STATE, refuse } from './windows.ts';
 
 /**
- * A remembered refusal is trusted this long before the document is read again: a reset by an operator shows within a
- * minute.
+ * A cached refusal is used this long before the document is read again, so that a reset by an operator takes effect
+ * within a minute.
  */
 const DENY_RECHECK_MS = 60_000;
-/** A remembered revocation likewise; shorter, since taking one back should be felt soon. */
+/** The same for a cached revocation. Shorter, so that a withdrawn revocation takes effect within seconds. */
 const REVOKED_RECHECK_MS = 5_000;
-/** A probe of a store that was down gives up sooner than an ordinary call. */
+/** Deadline of a probe during an outage, shorter than that of an ordinary call. */
 const PROBE_TIMEOUT_MS = 1_000;
 
 export interface DocumentLimiterOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly log?: Logger;
-  /** Keys remembered; the least recently used idle one is forgotten first (it costs a read when it comes back). */
+  /** Keys cached at most; the least recently used idle one is evicted first (its next call costs a read). */
   readonly keysMax?: number;
   /** Calls that may wait on one key, and on all keys together; one more is answered `unavailable`. */
   readonly waitingPerKeyMax?: number;
   readonly waitingMax?: number;
-  /** Milliseconds of optimistic rounds before the store's lock is taken. */
+  /** Milliseconds of optimistic retries before the transaction waits for the store's lock. */
   readonly optimisticMs?: number;
   /** Deadline of each store operation, milliseconds, and of the lock with its queue. */
   readonly timeoutMs?: number;
@@ -41,9 +41,9 @@ export interface DocumentLimiterOptions {
 }
 
 /**
- * Never over-admits on any number of instances: an admission is released only after the commit that counted it. A
- * commit whose outcome is unknown admits no call. `take` rejects with the signal's reason when the caller left before
- * its call was decided, with RangeError when the request itself makes no sense; every other outcome is a RateDecision.
+ * Never over-admits on any number of instances: an admission is returned only after the commit that counted it. A
+ * commit whose outcome is unknown admits no call. `take` rejects with the signal's reason when the signal aborts before
+ * the decision, and with RangeError when `limits` is empty or `cost` is invalid; every other outcome is a RateDecision.
  */
 export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter {
   const { store, clock, log } = options;
@@ -58,7 +58,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     const nowMs = clock.now();
     const atMs = clock.monotonic();
     try {
-      const refusal = remembered(entry, request, nowMs, atMs);
+      const refusal = cachedRefusal(entry, request, nowMs, atMs);
       if (refusal !== undefined) return Promise.resolve(refusal);
     } catch (error) {
       return Promise.reject(error);
@@ -76,7 +76,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   }
 
   /**
-   * Immediates run right after the requests of this turn of the event loop were parsed, so all of those share one
+   * setImmediate runs after the requests that this iteration of the event loop has parsed, so they all share one
    * commit.
    */
   function schedule(entry: Entry): void {
@@ -86,29 +86,30 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   }
 
   async function runBatch(entry: Entry): Promise<void> {
-    let joined = dequeue(entry);
+    let batch = dequeue(entry);
     try {
-      const decisions = joined.length === 0 ? [] : await decide(entry, joined);
-      joined.forEach(({ request, resolve, reject }, index) => {
+      const decisions = batch.length === 0 ? [] : await decide(entry, batch);
+      batch.forEach(({ request, resolve, reject }, index) => {
         const decision = decisions[index];
         if (decision === undefined) reject(request.signal?.reason);
         else resolve(decision);
       });
     } catch (error) {
-      // Those who came meanwhile have waited long enough: the store would keep them as long again.
-      joined = joined.concat(dequeue(entry));
-      const answer = failure(error);
-      for (const { request, resolve } of joined) resolve(answer(entry, request));
+      // Requests queued during the failed transaction fail with it: another attempt would make them wait for a second
+      // deadline.
+      batch = batch.concat(dequeue(entry));
+      const failureOf = toDecision(error);
+      for (const { request, resolve } of batch) resolve(failureOf(entry, request));
     }
     entry.busy = false;
     schedule(entry);
   }
 
   /**
-   * The error of calls after a failed transaction. Only an unreachable store is an outage; a document that
-   * cannot be read concerns one key alone.
+   * The decision for the calls of a failed transaction. Only an unreachable store counts as an outage; a document that
+   * cannot be read affects one key only.
    */
-  function failure(error: unknown): (entry: Entry, request: TakeRequest) => RateDecision {
+  function toDecision(error: unknown): (entry: Entry, request: TakeRequest) => RateDecision {
     const nowMs = clock.now();
     if (error instanceof RpcError && error.reason === 'unavailable' && !(error instanceof NewerFormat)) {
       const atMs = clock.monotonic();
@@ -119,8 +120,8 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     return (_entry, request) => unavailable(request.limits, 1_000, nowMs);
   }
 
-  /** One transaction for all that joined; an undefined decision belongs to a caller that left before it was made. */
-  async function decide(entry: Entry, joined: readonly Waiting[]): Promise<readonly (RateDecision | undefined)[]> {
+  /** One transaction for all calls of the batch; the decision of a call whose signal has aborted is undefined. */
+  async function decide(entry: Entry, batch: readonly Waiting[]): Promise<readonly (RateDecision | undefined)[]> {
     const startMs = clock.monotonic();
     const known = entry.snapshot;
     const trusted = known !== undefined && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
@@ -129,7 +130,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
       found = toLimitState(snapshots[0]);
       let state = found;
       const nowMs = clock.now();
-      const result = joined.map(({ request }) => {
+      const result = batch.map(({ request }) => {
         if (request.signal?.aborted) return undefined;
         const charged = charge(state, request.limits, request.cost, nowMs);
         state = charged.state;
@@ -163,11 +164,8 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   return { take };
 }
 
-/**
- * The deny cache: a refusal that follows from the remembered state costs no operation, and ends by itself when the
- * window does.
- */
-function remembered(entry: Entry, request: TakeRequest, nowMs: number, atMs: number): RateDecision | undefined {
+/** The deny cache: a refusal computed from the cached state costs no store operation, and ends when its window ends. */
+function cachedRefusal(entry: Entry, request: TakeRequest, nowMs: number, atMs: number): RateDecision | undefined {
   const refusal = refuse(entry.state ?? EMPTY_STATE, request.limits, request.cost, nowMs);
   const trustedMs = entry.state?.revoked ? REVOKED_RECHECK_MS : DENY_RECHECK_MS;
   return atMs - entry.confirmedAtMs < trustedMs ? refusal : undefined;

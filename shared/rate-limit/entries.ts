@@ -1,5 +1,4 @@
-// What an instance remembers of each key between calls, and how much of it: the least recently used idle key is
-// forgotten first.
+// The per-key cache of an instance, bounded: the least recently used idle key is evicted first.
 import type { Ref, Snapshot } from '../store/store.ts';
 import { toLimitRef } from './limit-document.ts';
 import type { RateDecision, TakeRequest } from './limiter.ts';
@@ -7,7 +6,7 @@ import type { Bucket } from './outage.ts';
 import type { Traffic } from './traffic.ts';
 import type { LimitState } from './windows.ts';
 
-/** A call between `take` and its decision. */
+/** A call that waits for its decision. */
 export interface Waiting {
   readonly request: TakeRequest;
   readonly resolve: (decision: RateDecision) => void;
@@ -16,10 +15,10 @@ export interface Waiting {
 
 export interface Entry {
   readonly ref: Ref;
-  /** The document after our last transaction, and its content: a lower bound of what is used. */
+  /** The document after this instance's last transaction, and its content: a lower bound of the calls used. */
   snapshot: Snapshot | undefined;
   state: LimitState | undefined;
-  /** When that was the stored state for certain, by the monotonic clock. */
+  /** Monotonic milliseconds at which `state` was the stored state for certain. */
   confirmedAtMs: number;
   readonly traffic: Traffic;
   waiting: Waiting[];
@@ -28,14 +27,17 @@ export interface Entry {
   readonly bucket: Bucket;
 }
 
-/** Finds or makes the entry of a key id. Forgetting one is harmless: it costs a read when its key comes back. */
+/**
+ * Returns a function that finds or creates the entry of a key id. Eviction loses no count: the next call of the key
+ * reads the document again.
+ */
 export function createEntries(keysMax: number): (keyId: string) => Entry {
   const entries = new Map<string, Entry>();
   return (keyId) => {
     let entry = entries.get(keyId);
     if (entry !== undefined) entries.delete(keyId);
     else {
-      if (entries.size >= keysMax) forgetIdle(entries);
+      if (entries.size >= keysMax) evictIdle(entries);
       entry = {
         ref: toLimitRef(keyId),
         snapshot: undefined,
@@ -52,8 +54,11 @@ export function createEntries(keysMax: number): (keyId: string) => Entry {
   };
 }
 
-/** A Map keeps the order of insertion. Busy entries are at most as many as calls may wait, so the map stays bounded. */
-function forgetIdle(entries: Map<string, Entry>): void {
+/**
+ * A Map iterates in insertion order. Each busy entry has a waiting call, and those are bounded, so the map is bounded
+ * too.
+ */
+function evictIdle(entries: Map<string, Entry>): void {
   for (const [keyId, entry] of entries) {
     if (entry.busy) continue;
     entries.delete(keyId);

@@ -1,5 +1,5 @@
-// The one document a key's limits live in: its address, its shape and the operator's switch. Decides nothing about
-// windows.
+// The document that stores the windows of one key: its id, its schema and the revoke flag. The window arithmetic is
+// windows.ts.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { defineDocument } from '../store/define-document.ts';
@@ -8,8 +8,8 @@ import { transact } from '../store/transact.ts';
 import { EMPTY_STATE, endOf, type LimitState } from './windows.ts';
 
 /**
- * Kept this long after its last window ended. An instance whose clock is far ahead must not find the document gone: it
- * would start over, and the counts of all others would be lost.
+ * Retention after the end of the last window, milliseconds. For an instance whose clock is far ahead the document must
+ * not have expired: it would start from zero, and its commit would erase the counts of all other instances.
  */
 const RETENTION_MS = 800 * 86_400_000;
 
@@ -33,12 +33,15 @@ export const Limits = defineDocument({
   kept: '800 days after the last window; a revoked key’s for good',
 });
 
-/** `limits/<SHA-256 of the key id, base64url>`, so that any key id is a legal document id. */
+/** `limits/<SHA-256 of the key id, base64url>`; the hash makes a valid document id of any key id. */
 export function toLimitRef(keyId: string): Ref {
   return Limits.ref(createHash('sha256').update(keyId).digest('base64url'));
 }
 
-/** An absent document is an unused key. A malformed one throws: a guess would admit calls that are not counted. */
+/**
+ * The state in a document; EMPTY_STATE if it is absent. Throws for a malformed one: a default would admit calls without
+ * counting the earlier ones.
+ */
 export function toLimitState(snapshot: Snapshot | undefined): LimitState {
   const document = Limits.read(snapshot);
   if (document === undefined) return EMPTY_STATE;
@@ -47,7 +50,7 @@ export function toLimitState(snapshot: Snapshot | undefined): LimitState {
 }
 
 /**
- * The write that stores a state. A revoked key's document never expires, else the revocation would be forgotten with
+ * The write that stores a state. The document of a revoked key never expires, because the revocation would expire with
  * it.
  */
 export function toLimitWrite(ref: Ref, state: LimitState): Write {
@@ -55,9 +58,9 @@ export function toLimitWrite(ref: Ref, state: LimitState): Write {
 }
 
 /**
- * Revokes a key at once on every instance (or takes that back): the document's version changes, so an instance that
- * holds it in memory conflicts at its next call, reads again and sees the flag. What the key has used is kept. An
- * operator does the same by the PATCH of terraform/README.md.
+ * Sets or clears the revoke flag of a key. It takes effect at the next call on every instance: the document's version
+ * changes, so an instance with a cached copy conflicts, reads again and finds the flag. The counts are kept. The PATCH
+ * request in terraform/README.md does the same.
  */
 export async function setRevoked(store: Store, keyId: string, revoked: boolean): Promise<void> {
   const ref = toLimitRef(keyId);

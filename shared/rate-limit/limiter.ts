@@ -1,10 +1,9 @@
-// The Limiter port as the gates see it. The rule itself (windows.ts) and its transactions (document-limiter.ts) stand
-// beside it.
+// The Limiter port. document-limiter.ts implements it over a Store; windows.ts holds the arithmetic.
 import type { Limit } from '../config/limits.ts';
 
 /**
- * The decision about one request and the facts its headers carry: those of the tightest window, i.e. the one that
- * refuses longest, else the one with the fewest calls left (ties: the one that resets last).
+ * The decision about one request, with the values of the rate limit headers. They describe the tightest window: the
+ * refusing one that resets last, else the one with the fewest calls left (among equals the one that resets last).
  */
 export interface RateDecision {
   readonly outcome: 'admitted' | 'rate_limited' | 'revoked' | 'unavailable';
@@ -15,8 +14,8 @@ export interface RateDecision {
   /** Epoch milliseconds at which the tightest window ends. */
   readonly resetAtMs: number;
   /**
-   * Milliseconds to wait; set when `rate_limited` or `unavailable`. Waiting does not help a revoked key, nor a cost
-   * above a limit.
+   * Milliseconds until a retry; set when `rate_limited` or `unavailable`. A retry never succeeds for a revoked key, nor
+   * for a cost above a limit.
    */
   readonly retryAfterMs?: number;
 }
@@ -24,16 +23,15 @@ export interface RateDecision {
 export interface TakeRequest {
   readonly keyId: string;
   readonly limits: readonly Limit[];
-  /**
-   * Calls to charge, all or none: 1, or the length of a batch; 0 for free calls, which only a revoked key may not make.
-   */
+  /** Calls to charge, all or none: 1, or the length of a batch. 0: a free call, refused only for a revoked key. */
   readonly cost: number;
   /** Whether this may be admitted by the per-instance bucket while the store is down (cheap reads only). */
   readonly mayDegrade: boolean;
   readonly signal?: AbortSignal;
 }
 
-/** Rejects with the signal's reason when the caller left before its call was decided; it is then not charged. */
+/** Decides requests and counts the admitted ones. */
 export interface Limiter {
+  /** Rejects with the signal's reason if the signal aborts before the decision; the call is then not charged. */
   take(request: TakeRequest): Promise<RateDecision>;
 }

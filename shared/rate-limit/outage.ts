@@ -1,52 +1,47 @@
-// State of an outage of the limiter's store: its start, whether to retry, and which calls are admitted meanwhile.
-// Holds a few numbers for the instance and two per key; it never queues and never waits. All its times are monotonic,
-// but those that go to the caller.
+// A circuit breaker for the limiter's store: the start of an outage, the time of the next probe, and the calls that are
+// admitted meanwhile. State: three numbers per instance and two per key; it never queues and never waits. All times are
+// monotonic, except those in a RateDecision.
 
 import type { Limit } from '../config/limits.ts';
 import type { RateDecision, TakeRequest } from './limiter.ts';
 
-/**
- * Failures in a row, over all keys, after which callers no longer wait for the store; one may be a single lost
- * connection.
- */
+/** Consecutive failures, over all keys, that open the breaker. More than one, because one may be a lost connection. */
 const FAILURES_MAX = 2;
-/** The pause before a probe doubles from the first to the second value, in milliseconds, each time times 0.5..1. */
+/**
+ * The pause before a probe doubles from the first to the second value (milliseconds); each is multiplied by 0.5 to 1.
+ */
 const PROBE_PAUSE_MS = 250;
 const PROBE_PAUSE_MAX_MS = 2_000;
-/** A probe that has not reported after this long is given up, and another may be sent. */
+/** A probe without a result after this long no longer blocks the next probe. */
 const PROBE_LOST_MS = 5_000;
-/** How long after the outage began cheap reads may still pass. */
+/** Cheap reads are admitted for this long after the start of the outage. */
 const DEGRADED_MS = 60_000;
-/**
- * The per-instance bucket: so many calls per key in so many milliseconds, and never more than the key's own smallest
- * limit.
- */
+/** The per-instance bucket: BUCKET_MAX calls per key in BUCKET_MS, and never more than the key's smallest limit. */
 const BUCKET_MAX = 10;
 const BUCKET_MS = 10_000;
 
-/** One key's share of the bucket; `startMs` is monotonic. */
+/** The bucket of one key; `startMs` is monotonic. */
 export interface Bucket {
   startMs: number;
   used: number;
 }
 
 export interface Outage {
-  /** Whether a call may go to the store now. During an outage one call at a time may: it is the probe. */
+  /** Whether a call may use the store now. During an outage one call at a time may: the probe. */
   mayTry(atMs: number): boolean;
-  /** True while callers do not wait for the store. */
+  /** True while the breaker is open: calls are decided without the store. */
   readonly open: boolean;
-  /** The store answered. Returns how long the outage lasted, in milliseconds, when it ended one. */
-  succeeded(atMs: number): number | undefined;
-  /** The store did not answer. Returns true when this opened the breaker. */
-  failed(atMs: number): boolean;
   /**
-   * The answer to a call the store cannot decide: degraded admission from the bucket, or `unavailable`; never
-   * `rate_limited`.
+   * Records a success. Returns the duration of the outage that it ended, in milliseconds; undefined if there was none.
    */
+  succeeded(atMs: number): number | undefined;
+  /** Records a failure. Returns true if it opened the breaker. */
+  failed(atMs: number): boolean;
+  /** The decision for a call without the store: admitted by the bucket, or `unavailable`; never `rate_limited`. */
   decide(request: TakeRequest, bucket: Bucket, time: Moment): RateDecision;
 }
 
-/** One moment by the wall clock and by the monotonic one, milliseconds. */
+/** The same moment by the wall clock (`nowMs`) and by the monotonic clock (`atMs`), milliseconds. */
 export interface Moment {
   readonly nowMs: number;
   readonly atMs: number;
@@ -95,8 +90,8 @@ export function createOutage(): Outage {
 }
 
 /**
- * A refusal that is not the caller's doing. The limit shown is the key's smallest, with nothing left until it is worth
- * asking again.
+ * A refusal that the caller's usage did not cause. It reports the key's smallest limit, with 0 calls left until the
+ * retry.
  */
 export function unavailable(limits: readonly Limit[], retryAfterMs: number, nowMs: number): RateDecision {
   const limit = Math.min(...limits.map(({ max }) => max));

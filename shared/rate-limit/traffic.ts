@@ -1,9 +1,12 @@
-// How busy other instances are with a key, and so whether the document we last wrote is probably still the stored one.
-// A commit on a stale version costs three operations (lost commit, read, commit), a read before it two, a commit on the
-// right version one. Only ever about cost: a wrong guess loses a commit, it never admits.
+// Estimates how often other instances write the document of a key, and from that whether the cached version is still
+// the stored one. A commit on a stale version costs three operations (conflict, read, commit), a read and a commit two,
+// a commit on the stored version one. A wrong estimate costs operations only: the commit conflicts, and no call is
+// admitted by it.
 import type { LimitState } from './windows.ts';
 
-/** Calls others were seen to make, and the time they were seen over; both fade by a quarter with each observation. */
+/**
+ * Calls of other instances and the time over which they were counted; each observation first reduces both by a quarter.
+ */
 export interface Traffic {
   calls: number;
   elapsedMs: number;
@@ -11,21 +14,21 @@ export interface Traffic {
 
 const FADING = 0.75;
 /**
- * Part of the mean gap between others' calls during which we trust. Break-even is ln 2 (the version holds with
- * probability 1/2), less for the estimate's error.
+ * The cached version is used up to this part of the mean gap between calls of others. Break-even is ln 2 (the version
+ * is current with probability 1/2); the value is lower because the rate is an estimate.
  */
 const TRUSTED_GAP = 0.4;
 /** A smoothed rate below this counts as no traffic. */
 const CALLS_MIN = 0.1;
 
-/** Whether to commit on a version that is `ageMs` old without reading first. */
+/** Whether to commit on a cached version that is `ageMs` old, without a read. */
 export function isProbablyCurrent(traffic: Traffic, ageMs: number): boolean {
   return traffic.calls < CALLS_MIN || ageMs * traffic.calls < TRUSTED_GAP * traffic.elapsedMs;
 }
 
 /**
- * Takes in what a transaction at `nowMs` found stored (`found`) where we had left `left` at `leftAtMs`. A document that
- * others made is taken for a busy one until seen quiet.
+ * Updates the estimate after a transaction: at `leftAtMs` this instance stored `left`, at `nowMs` it found `found`. A
+ * document that another instance created counts as busy until an observation shows no calls.
  */
 export function observe(
   traffic: Traffic,
@@ -44,7 +47,8 @@ export function observe(
 }
 
 /**
- * By the longest window, which resets least. Of several labels of it the first is that of the clock that wrote last.
+ * Calls counted between two states, in the longest window, because it resets least often. Of several windows of that
+ * length the first one was written by the last writer.
  */
 function callsBetween(left: LimitState, found: LimitState): number {
   const longest = found.windows.reduce((best, window) => Math.max(best, window.window_ms), 0);

@@ -1,36 +1,33 @@
-// Which stored window a call counts in when instances disagree about the time. A window is known by its label, the time
-// at which it starts, and no label admits more than its limit. A label that a clock near ours has written is adopted;
-// one that is further ahead was written by a wrong clock, is kept for that clock, and does not bind ours. Pure;
-// windows.ts does the counting.
+// Chooses the stored window in which a call is counted when the clocks of instances differ. A window is identified by
+// its label, the time at which it starts, and no label admits more calls than the limit. A call is counted in a window
+// that a clock slightly ahead has started. A window that starts much later was started by a wrong clock: it is kept for
+// that clock and does not limit the others. No I/O; windows.ts does the counting.
+//
+// Example with minute windows. Clock A counts at 12:00, 12:01, 12:02 and 12:03. Each new window closes the label before
+// it, so one window is stored: {start 12:03, since 12:00}. Clock B is three minutes slow and shows 12:00. The label
+// 12:00 is closed, so B counts in the window 12:03, whose limit A and B share. Clock C is an hour fast and counts at
+// 13:03. Both windows are stored: A goes on in 12:03, C in 13:03.
 
-/**
- * One counted window as stored: `count` calls admitted since `start_ms` (epoch milliseconds, a multiple of
- * `window_ms`).
- */
+/** One stored window: `count` calls admitted since `start_ms` (epoch milliseconds, a multiple of `window_ms`). */
 export interface WindowCount {
   readonly window_ms: number;
   readonly start_ms: number;
   readonly count: number;
-  /**
-   * Labels from here to `start_ms` are closed: their counts are not kept, so a slower clock counts in this window
-   * instead.
-   */
+  /** Labels from here up to `start_ms` are closed: their counts are deleted, and slower clocks count in this window. */
   readonly since_ms?: number;
 }
 
-/** How far a closed label may lie behind the window that a slow clock adopts instead of it, milliseconds. */
+/** A closed label lies at most this far before the window that replaces it, milliseconds. */
 const CLOSED_MS_MAX = 5 * 60_000;
-/**
- * Labels of one window length kept apart: that of each group of clocks which are more than a window from each other.
- */
+/** Most windows of one length in a document: one for each group of clocks that differ by more than a window. */
 const LABELS_MAX = 4;
 
 /**
- * The window of `windowMs` that a call at `nowMs` counts in. `stored`: all of that length. It is the latest one that
- * starts at most one window after the end of the clock's own, or that has closed the clock's own label; else the
- * clock's own, unused.
+ * The window in which a call at `nowMs` is counted; `stored` holds all windows of the length `windowMs`. It is the
+ * latest stored window that starts at most one window after the end of the clock's own window, or that has closed the
+ * label of the clock's own window; otherwise the clock's own window, with count 0.
  */
-export function labelFor(stored: readonly WindowCount[], windowMs: number, nowMs: number): WindowCount {
+export function windowFor(stored: readonly WindowCount[], windowMs: number, nowMs: number): WindowCount {
   const ownMs = Math.floor(nowMs / windowMs) * windowMs;
   let found: WindowCount | undefined;
   for (const window of stored) {
@@ -43,45 +40,45 @@ export function labelFor(stored: readonly WindowCount[], windowMs: number, nowMs
 }
 
 /**
- * The windows of one length after `current` was counted: it takes the place of the one with its label, and closes the
- * one before it. Others belong to clocks that are far from this one; beyond LABELS_MAX the two that are nearest to each
- * other become one, since that is how the steps of one clock look. A label is forgotten only so, and never that of the
- * call.
+ * Inserts `current` into the stored windows of its length, in place of the one with the same label, and closes labels
+ * until at most LABELS_MAX windows are left. First it closes every label that lies one window before the next label:
+ * the same clock started both. If there are still too many, it closes the label with the smallest distance to the next
+ * one. The label of `current` is never closed.
  */
-export function keepLabels(
+export function insertWindow(
   stored: readonly WindowCount[],
   current: WindowCount,
 ): { readonly current: WindowCount; readonly others: readonly WindowCount[] } {
-  const labels = stored.filter(({ start_ms }) => start_ms !== current.start_ms);
-  labels.push(current);
-  labels.sort((a, b) => a.start_ms - b.start_ms);
+  const windows = stored.filter(({ start_ms }) => start_ms !== current.start_ms);
+  windows.push(current);
+  windows.sort((a, b) => a.start_ms - b.start_ms);
   const gapAfter = (index: number): number => {
-    const [lower, upper] = [labels[index], labels[index + 1]];
-    if (lower === undefined || upper === undefined || lower.start_ms === current.start_ms) return Infinity;
-    return upper.start_ms - lower.start_ms;
+    const [closed, next] = [windows[index], windows[index + 1]];
+    if (closed === undefined || next === undefined || closed.start_ms === current.start_ms) return Infinity;
+    return next.start_ms - closed.start_ms;
   };
-  const close = (index: number): void => {
-    const [lower, upper] = labels.splice(index, 2);
-    if (lower !== undefined && upper !== undefined) labels.splice(index, 0, closing(upper, lower));
+  const closeAt = (index: number): void => {
+    const [closed, next] = windows.splice(index, 2);
+    if (closed !== undefined && next !== undefined) windows.splice(index, 0, withClosedLabel(next, closed));
   };
-  for (let index = labels.length - 2; index >= 0; index--) if (gapAfter(index) <= current.window_ms) close(index);
-  while (labels.length > LABELS_MAX) {
-    const gaps = labels.map((_, index) => gapAfter(index));
-    close(gaps.indexOf(Math.min(...gaps)));
+  for (let index = windows.length - 2; index >= 0; index--) if (gapAfter(index) <= current.window_ms) closeAt(index);
+  while (windows.length > LABELS_MAX) {
+    const gaps = windows.map((_, index) => gapAfter(index));
+    closeAt(gaps.indexOf(Math.min(...gaps)));
   }
   const isCurrent = ({ start_ms }: WindowCount): boolean => start_ms === current.start_ms;
-  return { current: labels.find(isCurrent) ?? current, others: labels.filter((window) => !isCurrent(window)) };
+  return { current: windows.find(isCurrent) ?? current, others: windows.filter((window) => !isCurrent(window)) };
 }
 
 /**
- * `upper` with the label of `lower` closed, as far back as a slow clock adopts `upper`. One window back each clock does
- * anyway.
+ * `next` with the label of `closed` added to its closed labels, at most CLOSED_MS_MAX back. Windows of that length or
+ * longer need no such list: `windowFor` counts in a window that starts up to two windows later in any case.
  */
-function closing(upper: WindowCount, lower: WindowCount): WindowCount {
-  const { start_ms, window_ms } = upper;
-  if (window_ms >= CLOSED_MS_MAX || start_ms - lower.start_ms > CLOSED_MS_MAX) return upper;
-  const sinceMs = Math.max(Math.min(sinceOf(lower), sinceOf(upper)), start_ms - CLOSED_MS_MAX);
-  return { ...upper, since_ms: sinceMs };
+function withClosedLabel(next: WindowCount, closed: WindowCount): WindowCount {
+  const { start_ms, window_ms } = next;
+  if (window_ms >= CLOSED_MS_MAX || start_ms - closed.start_ms > CLOSED_MS_MAX) return next;
+  const sinceMs = Math.max(Math.min(sinceOf(closed), sinceOf(next)), start_ms - CLOSED_MS_MAX);
+  return { ...next, since_ms: sinceMs };
 }
 
 function sinceOf({ since_ms, start_ms }: WindowCount): number {

@@ -1,29 +1,28 @@
-// Window arithmetic, pure: what one key has used, whether a call fits, what it leaves. Windows are fixed and aligned to
-// UTC; which of the stored ones a clock counts in, and which are kept for other clocks, is window-labels.ts. No I/O, no
-// clock of its own.
+// Window arithmetic without I/O and without a clock: counts calls in fixed windows aligned to UTC, and decides whether
+// a call fits. window-labels.ts chooses the stored window in which a call is counted.
 
 import type { Limit } from '../config/limits.ts';
 import type { RateDecision } from './limiter.ts';
-import { keepLabels, labelFor, type WindowCount } from './window-labels.ts';
+import { insertWindow, type WindowCount, windowFor } from './window-labels.ts';
 
-/** Everything the limiter remembers about a key: the content of its one document. */
+/** The content of the document of a key. */
 export interface LimitState {
   readonly windows: readonly WindowCount[];
-  /** The emergency switch: a revoked key is refused whatever it has left. */
+  /** True: every call of the key is refused. */
   readonly revoked: boolean;
 }
 
 export const EMPTY_STATE: LimitState = { windows: [], revoked: false };
 
 /**
- * Windows of limits that are no longer configured are carried until they end; of more lengths than this none are
- * carried.
+ * Most window lengths in one document. Windows of limits that are no longer configured are kept until they end, within
+ * this bound.
  */
 const LENGTHS_MAX = 16;
 
 export interface Charge {
   readonly decision: RateDecision;
-  /** The state after the call; the very object passed in when nothing was charged. */
+  /** The state after the call; the same object as the one passed in if nothing was charged. */
   readonly state: LimitState;
 }
 
@@ -46,22 +45,21 @@ export function charge(state: LimitState, limits: readonly Limit[], cost: number
   const others: WindowCount[] = [];
   for (const windowMs of lengths) {
     const stored = state.windows.filter(({ window_ms }) => window_ms === windowMs);
-    const used = labelFor(stored, windowMs, nowMs);
-    const kept = keepLabels(stored, { ...used, count: used.count + cost });
+    const used = windowFor(stored, windowMs, nowMs);
+    const kept = insertWindow(stored, { ...used, count: used.count + cost });
     current.push(kept.current);
     others.push(...kept.others);
   }
-  // The windows of this clock come first: an older version of the gateway looks no further.
+  // The windows of this clock come first, because older versions of the gateway read only the first of each length.
   const windows = [...current, ...others];
   const charged = { ...state, windows };
   return { decision: { outcome: 'admitted', degraded: false, ...tightest(charged, limits, nowMs) }, state: charged };
 }
 
 /**
- * The refusal a call would meet, or undefined when it fits. The count of a stored window only grows, so a refusal read
- * from an old state still holds for the present one (unless an operator reset the document): this is what makes the
- * local deny cache sound. The wait that it names is never longer than the window, also where the stored window belongs
- * to a clock that is ahead.
+ * The refusal of a call, or undefined when it fits. The count of a stored window only grows, so a refusal computed from
+ * an old state is valid for the current one too (unless an operator reset the document); the deny cache depends on
+ * this. `retryAfterMs` is at most the length of the window, also if a clock that is ahead wrote the stored window.
  */
 export function refuse(
   state: LimitState,
@@ -72,7 +70,7 @@ export function refuse(
   if (limits.length === 0) throw new RangeError('at least one limit is needed');
   if (!Number.isSafeInteger(cost) || cost < 0) throw new RangeError('cost must be a natural number');
   if (state.revoked) return { outcome: 'revoked', degraded: false, ...tightest(state, limits, nowMs), remaining: 0 };
-  // A free call only checks whether the key is revoked, and reads what is left.
+  // A free call fails only for a revoked key.
   if (cost === 0) return undefined;
   let refusal: RateDecision | undefined;
   for (const { max, windowMs } of limits) {
@@ -92,7 +90,7 @@ export function refuse(
   return refusal;
 }
 
-/** State of each limit at `nowMs`, in the order of `limits`. Reads only. */
+/** Calls left and reset time of each limit at `nowMs`, in the order of `limits`. Does not charge. */
 export function report(
   state: LimitState,
   limits: readonly Limit[],
@@ -124,6 +122,6 @@ function tightest(state: LimitState, limits: readonly Limit[], nowMs: number) {
 
 function usage(state: LimitState, windowMs: number, nowMs: number): { startMs: number; count: number } {
   const stored = state.windows.filter(({ window_ms }) => window_ms === windowMs);
-  const { start_ms, count } = labelFor(stored, windowMs, nowMs);
+  const { start_ms, count } = windowFor(stored, windowMs, nowMs);
   return { startMs: start_ms, count };
 }

@@ -1,36 +1,35 @@
-// The answers of one request as JSON text, within the bytes that its transport carries. Serialising is part of a call:
-// what cannot be serialised, or does not fit any more, is that call's error, and the other calls of the request keep
-// their answers.
+// Serialises the responses of one request within the byte limit of its transport. If the result of a call cannot be
+// serialised or does not fit, only that call returns an error; the other responses of a batch stay.
 import { RpcError } from '../errors.ts';
 import type { Id } from './envelope.ts';
 import { type CallMemory, overloaded } from './in-flight.ts';
 
 /**
- * Most bytes of an answer over HTTP, one call or all of a batch; larger ones, sent side by side, would use up the
+ * Most bytes of an HTTP response, for one call or for a whole batch; several larger ones at a time would exhaust the
  * memory.
  */
 export const HTTP_ANSWER_BYTES_MAX = 8 << 20;
 /** Most bytes of a WebSocket message, in both directions. */
 export const MESSAGE_BYTES_MAX = 1 << 20;
-/** Kept free for each call of a batch that has no answer yet: an error with the longest id. */
+/** Reserved for each call of a batch without a response yet: the bytes of an error with the longest id. */
 const RESERVED_BYTES = 2 << 10;
 
-/** `Message`: JSON text, or what a binary transport sends. */
+/** `Message`: JSON text, or the message type of a binary transport. */
 export interface Answers<Message = string> {
   /**
-   * The response with a result. Throws RpcError `internal` for what JSON cannot hold, `payload_too_large` for what does
-   * not fit; a read that the instance has no memory for is `unavailable`.
+   * The response with a result. Throws RpcError `internal` if JSON cannot represent the result, `payload_too_large` if
+   * it does not fit, `unavailable` if the call only reads and the instance has no memory for its response.
    */
   success(id: Id, result: unknown, isRead: boolean): Message;
-  /** Whether an answer has not fitted: a page of a list will not either. */
+  /** True after a response did not fit: another page of a list would not fit either. */
   readonly isFull: boolean;
-  /** The response with an error; without its details where they do not fit. */
+  /** The response with an error; details that do not fit are left out. */
   failure(id: Id, error: RpcError): Message;
 }
 
 /**
- * `answered`: how many calls share the bytes. `hold` counts what the instance keeps until it is sent; false when that
- * is too much.
+ * `answered`: number of calls that share `bytesMax`. `hold` counts bytes that the instance keeps until they are sent;
+ * it returns false above its bound.
  */
 export function createAnswers(
   requestId: string,
@@ -39,11 +38,11 @@ export function createAnswers(
   hold: (bytes: number) => boolean,
 ): Answers {
   let waiting = answered;
-  /** Without the brackets of a batch. */
+  /** 2 bytes are for the brackets of a batch. */
   let leftBytes = bytesMax - 2;
   let isFull = false;
 
-  /** Counts the text, with the comma behind it, when it fits beside the errors that may still come. */
+  /** Counts the text and the comma after it, if they fit together with the reserved bytes of the pending calls. */
   function fits(text: string): boolean {
     const bytes = Buffer.byteLength(text) + 1;
     if (bytes > leftBytes - (waiting - 1) * RESERVED_BYTES) return false;
@@ -75,7 +74,7 @@ export function createAnswers(
   };
 }
 
-/** The call has run, and its answer of `bytes` is more than may be sent. */
+/** The error of a call that has run, but whose response has `bytes` bytes, more than the limit. */
 export function tooLarge(bytes: number, bytesMax: number): RpcError {
   return new RpcError('payload_too_large', {
     message:
@@ -86,7 +85,7 @@ export function tooLarge(bytes: number, bytesMax: number): RpcError {
   });
 }
 
-/** A read that was not run, because its answer would find no room behind those of the calls before it. */
+/** The error of a read that was not run, because the earlier responses of the batch have used the byte limit. */
 export function noRoom(): RpcError {
   return new RpcError('payload_too_large', {
     message:
@@ -95,7 +94,10 @@ export function noRoom(): RpcError {
   });
 }
 
-/** The call has run, and the instance has no memory for its answer: it must not be repeated for that reason. */
+/**
+ * The error of a call that has run, but for whose response the instance has no memory. Not retryable: a retry would
+ * repeat the effect.
+ */
 export function notKept(): RpcError {
   return new RpcError('payload_too_large', {
     message:
@@ -106,8 +108,8 @@ export function notKept(): RpcError {
 }
 
 /**
- * As `memory.place`, for a call that has had its effect: that its answer finds no place must not make the caller repeat
- * it.
+ * Like `memory.place`, for a call whose effect is already stored: the error is not retryable, so that the caller does
+ * not repeat the effect.
  */
 export async function placeAnswer(memory: CallMemory, signal: AbortSignal): Promise<void> {
   try {
@@ -117,7 +119,7 @@ export async function placeAnswer(memory: CallMemory, signal: AbortSignal): Prom
   }
 }
 
-/** The response with an error as JSON text; details that JSON cannot hold are left out. */
+/** The response with an error as JSON text; details that JSON cannot represent are left out. */
 export function failureText(id: Id, error: RpcError, requestId: string): string {
   try {
     return JSON.stringify({ jsonrpc: '2.0', error: error.toWire(requestId), id });

@@ -1,5 +1,5 @@
 // Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one
-// code path of every transport; what a gate does (limits, scopes, audit) is handed in.
+// code path of every transport; the gateway passes limits, scopes and audit log as RequestHooks.
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
@@ -9,7 +9,7 @@ import { type AnyMethod, isReadOnly, type Registry } from './method.ts';
 import { PAGE_BYTES_MAX } from './page.ts';
 import { measureHeavy, parseRequest } from './parse.ts';
 
-/** What one call came to, for the audit line. */
+/** The outcome of one call, for the audit line. */
 export interface CallRecord {
   readonly method: string;
   readonly outcome: 'ok' | RpcError['reason'];
@@ -18,63 +18,67 @@ export interface CallRecord {
   readonly error?: RpcError;
 }
 
-/** The gates of one request, bound to its caller by the gateway. */
-export interface Gates<Context> {
+/** Limits, scopes, audit log and context of one request, bound to its caller by the gateway. */
+export interface RequestHooks<Context> {
   /**
-   * Charges `cost` calls, all or none, and returns the refusal (`rate_limited`, `unavailable`, `unauthorized` of a
-   * revoked key), or undefined when the calls may run. Rejects when the caller left before the decision.
+   * Charges `cost` calls, all or none, and returns the refusal (`rate_limited`, `unavailable`, `unauthorized` for a
+   * revoked key), or undefined when the calls may run. Rejects when the request is aborted before the decision.
    */
   limit(cost: number, methods: readonly (AnyMethod<Context> | undefined)[]): Promise<RpcError | undefined>;
   /** Throws RpcError `forbidden` when the caller may not call this method. */
   authorize(method: AnyMethod<Context>): void;
-  /** `batch`: the request holds other calls, too. `memory`: for what the call reads from elsewhere. */
+  /** `batch`: the call is part of a batch. `memory`: counts the bytes that the call reads from other services. */
   context(method: AnyMethod<Context>, call: Call, batch: boolean, memory: CallMemory): Context;
-  /** Waits for a place of a call that holds much memory; resolves with what gives it back. Throws `unavailable`. */
+  /**
+   * Waits for a slot of the calls that use much memory; resolves with the function that frees it. Throws `unavailable`.
+   */
   place?(): Promise<() => void>;
   audit(record: CallRecord): void;
 }
 
 export interface Exchange<Context> {
-  /** The body, or why it could not be read (payload_too_large, unsupported_media_type): such a request is charged 1. */
+  /**
+   * The body, or the error of reading it (payload_too_large, unsupported_media_type); such a request is charged 1 call.
+   */
   readonly body: Uint8Array | RpcError;
   readonly requestId: string;
-  readonly gates: Gates<Context>;
+  readonly hooks: RequestHooks<Context>;
   /** Most bytes of the answer; default HTTP_ANSWER_BYTES_MAX. */
   readonly answerBytesMax?: number;
-  /** Aborted when the client has gone. */
+  /** Aborted when the client has disconnected. */
   readonly signal?: AbortSignal;
-  /** Counts bytes that are kept until the answer is sent; false when the instance cannot keep them. Default: it can. */
+  /**
+   * Counts bytes that are kept until the response is sent; returns false above the bound of the instance. Default: no
+   * bound.
+   */
   readonly hold?: (bytes: number) => boolean;
 }
 
 export interface Reply {
   /** HTTP status; other transports ignore it. */
   readonly status: number;
-  /**
-   * The response, or the array of a batch's responses, as JSON text; undefined: nothing to answer (only notifications).
-   */
+  /** The response, or the array of a batch's responses, as JSON text; undefined for notifications only. */
   readonly text: string | undefined;
   /**
-   * The request was a notification that was refused: HTTP answers it with a status and this text, other transports not
-   * at all.
+   * The request was a refused notification: HTTP answers with a status and this text, other transports send nothing.
    */
   readonly unanswered?: true;
 }
 
-/** Calls of one batch that run at a time: what they hold meanwhile is bounded, however many they are. */
+/** Most calls of one batch that run at a time; bounds the memory that they use. */
 export const BATCH_RUNNING_MAX = 8;
 const UNSAFE_NUMBER = 'is a number that would lose digits (integers are exact up to 2^53): send it as a string';
 const NO_CONTENT: Reply = { status: 204, text: undefined };
 
-/** One call's answer: the message is undefined for a notification. */
+/** The response of one call; the message is undefined for a notification. */
 interface Answer<Message> {
   readonly message: Message | undefined;
   readonly status: number;
 }
 
-/** Answers one request. Never throws: whatever happens becomes a response of the error table. */
+/** Answers one request. Never throws: every failure becomes a response from the error table. */
 export async function dispatch<Context>(registry: Registry<Context>, exchange: Exchange<Context>): Promise<Reply> {
-  const { gates, requestId, hold = holdAll } = exchange;
+  const { hooks, requestId, hold = holdAll } = exchange;
   let envelope: Envelope;
   try {
     if (exchange.body instanceof RpcError) throw exchange.body;
@@ -84,18 +88,18 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
     if (heavyBytes === undefined && !hold(heapBytes)) throw overloaded();
     envelope = readEnvelope(value, unsafeNumbers);
   } catch (error) {
-    const charged = await charge(gates, 1, []);
-    return refusal(charged ?? toRpcError(error), requestId, gates);
+    const charged = await charge(hooks, 1, []);
+    return refusal(charged ?? toRpcError(error), requestId, hooks);
   }
 
   const { batch, calls } = envelope;
   const methods = calls.map((call) => (isBad(call) ? undefined : registry.get(call.method)));
-  const refused = await charge(gates, calls.length, methods);
+  const refused = await charge(hooks, calls.length, methods);
   if (refused !== undefined) {
     const refusedCalls = calls.filter((call) => call.id !== undefined);
-    if (refusedCalls.length === 0) return { ...refusal(refused, requestId, gates), unanswered: true };
-    if (!batch) return refusal(refused, requestId, gates, refusedCalls[0]?.id ?? null);
-    gates.audit({ method: 'batch', outcome: refused.reason, durationMs: 0, error: refused });
+    if (refusedCalls.length === 0) return { ...refusal(refused, requestId, hooks), unanswered: true };
+    if (!batch) return refusal(refused, requestId, hooks, refusedCalls[0]?.id ?? null);
+    hooks.audit({ method: 'batch', outcome: refused.reason, durationMs: 0, error: refused });
     const texts = refusedCalls.map((call) => failureText(call.id ?? null, refused, requestId));
     return { status: refused.callStatus, text: `[${texts.join()}]` };
   }
@@ -112,8 +116,8 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
 }
 
 /**
- * Answers one call that its transport has read itself, with the message that `answers` makes of it; undefined for a
- * notification. Never throws.
+ * Answers one call that its transport has already parsed, with a message of `answers`; undefined for a notification.
+ * Never throws.
  */
 export async function dispatchCall<Context, Message>(
   registry: Registry<Context>,
@@ -121,17 +125,17 @@ export async function dispatchCall<Context, Message>(
   exchange: Omit<Exchange<Context>, 'body' | 'answerBytesMax'>,
   answers: Answers<Message>,
 ): Promise<Message | undefined> {
-  const { gates } = exchange;
+  const { hooks } = exchange;
   const method = isBad(call) ? undefined : registry.get(call.method);
-  const refused = await charge(gates, 1, isBad(call) ? [] : [method]);
+  const refused = await charge(hooks, 1, isBad(call) ? [] : [method]);
   if (refused === undefined) return (await answer(call, method, false, exchange, answers)).message;
-  gates.audit({ method: 'request', outcome: refused.reason, durationMs: 0, error: refused });
+  hooks.audit({ method: 'request', outcome: refused.reason, durationMs: 0, error: refused });
   return call.id === undefined ? undefined : answers.failure(call.id, refused);
 }
 
 /**
- * Runs BATCH_RUNNING_MAX calls at a time and returns their answers in the order of the calls. A call that lasts as long
- * as its reader takes no place: the calls behind it would never run.
+ * Runs BATCH_RUNNING_MAX calls at a time and returns their answers in the order of the calls. A call that lasts until
+ * its client disconnects takes no slot, because the calls after it would never run.
  */
 async function answerBatch<Context>(
   calls: Envelope['calls'],
@@ -159,12 +163,12 @@ async function answerBatch<Context>(
 }
 
 async function charge<Context>(
-  gates: Gates<Context>,
+  hooks: RequestHooks<Context>,
   cost: number,
   methods: readonly (AnyMethod<Context> | undefined)[],
 ): Promise<RpcError | undefined> {
   try {
-    return await gates.limit(cost, methods);
+    return await hooks.limit(cost, methods);
   } catch (error) {
     return toRpcError(error);
   }
@@ -174,32 +178,32 @@ async function answer<Context, Message>(
   call: Call | BadCall,
   method: AnyMethod<Context> | undefined,
   batch: boolean,
-  { gates, signal, hold = holdAll }: Omit<Exchange<Context>, 'body'>,
+  { hooks, signal, hold = holdAll }: Omit<Exchange<Context>, 'body'>,
   answers: Answers<Message>,
 ): Promise<Answer<Message>> {
   const startedMs = performance.now();
-  const memory = createCallMemory(hold, gates.place);
+  const memory = createCallMemory(hold, hooks.place);
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
   try {
     if (isBad(call)) throw call.error;
-    // What only reads is of no use to a client that has gone; a call that changes something was accepted, and does not
-    // depend on it.
+    // After a disconnect, calls that only read are cancelled: nothing uses their results. Calls that change data are
+    // accepted and run.
     if (signal?.aborted === true && method !== undefined && isReadOnly(method)) throw new RpcError('cancelled');
     if (method?.isBulky === true) {
       if (answers.isFull) throw noRoom();
-      // What it will hold is not known yet: a page is counted as full, so that none is made which could not be kept.
+      // The size of the result is not known yet, so a full page is counted before the handler reads anything.
       if (!memory.hold(PAGE_BYTES_MAX)) throw overloaded();
     }
-    const result = await run(call, method, batch, gates, memory);
+    const result = await run(call, method, batch, hooks, memory);
     memory.release();
     const message =
       call.id === undefined ? undefined : answers.success(call.id, result, method !== undefined && isReadOnly(method));
-    gates.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
+    hooks.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
     return { message, status: 200 };
   } catch (thrown) {
     memory.release();
     const error = toRpcError(thrown);
-    gates.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
+    hooks.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
     return {
       message: call.id === undefined ? undefined : answers.failure(call.id, error),
       status: isBad(call) ? error.callStatus : error.answerStatus,
@@ -211,16 +215,16 @@ async function run<Context>(
   call: Call,
   method: AnyMethod<Context> | undefined,
   batch: boolean,
-  gates: Gates<Context>,
+  hooks: RequestHooks<Context>,
   memory: CallMemory,
 ): Promise<unknown> {
   if (method === undefined)
     throw new RpcError('method_not_found', { data: { hint: 'rpc.discover lists the methods' } });
-  gates.authorize(method);
+  hooks.authorize(method);
   const params = readParams(method, call);
   if (method.isBulky === true) await memory.place();
-  const result = await method.handle(params, gates.context(method, call, batch, memory));
-  // The result passes its schema too, so that an undeclared field cannot leak.
+  const result = await method.handle(params, hooks.context(method, call, batch, memory));
+  // The schema of the result removes undeclared fields, so that they cannot leak.
   const parsed = method.result.safeParse(result);
   if (!parsed.success) throw new RpcError('internal', { cause: parsed.error });
   return parsed.data;
@@ -234,7 +238,7 @@ function readParams<Context>(
     const issues = unsafeNumbers.map((path) => ({ path: path.slice(0, 200), message: UNSAFE_NUMBER }));
     throw new RpcError('invalid_params', { data: { issues } });
   }
-  // An empty list equals absent params; params have no defined order, so a longer list is invalid.
+  // An empty array is equal to absent params. A longer array is invalid, because params have no defined order.
   const isList = Array.isArray(params);
   if (isList && params.length > 0) {
     const message = 'params must be given by name, in an object';
@@ -245,8 +249,8 @@ function readParams<Context>(
   throw new RpcError('invalid_params', { data: { issues: checked.issues } });
 }
 
-function refusal<Context>(error: RpcError, requestId: string, gates: Gates<Context>, id: Id = null): Reply {
-  gates.audit({ method: 'request', outcome: error.reason, durationMs: 0, error });
+function refusal<Context>(error: RpcError, requestId: string, hooks: RequestHooks<Context>, id: Id = null): Reply {
+  hooks.audit({ method: 'request', outcome: error.reason, durationMs: 0, error });
   return { status: error.callStatus, text: failureText(id, error, requestId) };
 }
 

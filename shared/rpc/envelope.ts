@@ -1,25 +1,23 @@
-// JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification): one parsed value in, calls out. No method is known
-// here.
+// JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification): turns a parsed value into calls. Does not look up
+// methods.
 import { RpcError } from '../errors.ts';
 
 export type Id = string | number | null;
 
-/** Most calls in one batch: beyond it a single cheap request would fan out without end. */
+/** Most calls in one batch; bounds the work that one small request can cause. */
 export const BATCH_MAX = 50;
 const ID_CHARS_MAX = 128;
 
-/** A readable call. `id` undefined: a notification, never answered. */
+/** A valid call. `id` undefined: a notification, which has no response. */
 export interface Call {
   readonly id: Id | undefined;
   readonly method: string;
   readonly params: unknown;
-  /** Where params hold numbers that parsing has changed, in dotted form. */
+  /** Dotted paths of the numbers in params that parsing has rounded. */
   readonly unsafeNumbers?: readonly string[];
 }
 
-/**
- * One member of a request that is not a call: it is answered with its error under the id that could be read, else null.
- */
+/** An invalid member of a request. Its error is sent with its id if that is valid, else with null. */
 export interface BadCall {
   readonly id: Id;
   readonly error: RpcError;
@@ -31,8 +29,8 @@ export interface Envelope {
 }
 
 /**
- * Reads a single request or a batch, with the paths of the numbers in it that parsing has changed. Throws RpcError
- * `invalid_request` when there is nothing to answer one by one.
+ * Reads a single request or a batch. `unsafeNumbers`: the paths of the numbers that parsing has rounded. Throws
+ * RpcError `invalid_request` for an empty or too long batch.
  */
 export function readEnvelope(value: unknown, unsafeNumbers: readonly (readonly string[])[] = []): Envelope {
   if (!Array.isArray(value)) return { batch: false, calls: [readCall(value, unsafeNumbers)] };

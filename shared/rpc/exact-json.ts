@@ -1,13 +1,13 @@
-// JSON that is read in full without losing a digit: a number that JavaScript would round is kept as a marked string
-// until it is written again.
+// Parses JSON without losing digits: a number that JavaScript would round becomes a marked string, and is written again
+// as the original number.
 import { randomUUID } from 'node:crypto';
 import { inspectJson, replaceLiterals } from './json-numbers.ts';
 
-/** Random, so that no text from outside can pass for a mark. */
+/** Random per process, so that a string in a request cannot look like a marked number. */
 const MARK = `number-${randomUUID()}:`;
 const QUOTED_MARK = new RegExp(`"${MARK}([^"]*)"`, 'g');
 
-/** As JSON.parse, with numbers that it would round as marked strings. */
+/** Like JSON.parse, but returns marked strings for numbers that JSON.parse would round. */
 export function parseMarked(text: string): unknown {
   return JSON.parse(markNumbers(text));
 }
@@ -19,7 +19,10 @@ export function markNumbers(text: string): string {
   return inexact.length === 0 ? text : replaceLiterals(text, inexact, (literal) => `"${MARK}${literal}"`);
 }
 
-/** A quick look: every number that a double cannot keep has 16 digits or more, or an exponent. */
+/**
+ * A fast check with false positives: every number that a double cannot represent has at least 16 digits, or an
+ * exponent.
+ */
 export function mayLoseDigits(text: string): boolean {
   return /[\d.]{16}|\d[eE]/.test(text);
 }
@@ -28,7 +31,7 @@ export function isMarked(value: unknown): value is string {
   return typeof value === 'string' && value.startsWith(MARK);
 }
 
-/** Whether any number in the value is marked. Iterative: the value may nest deeply. */
+/** Whether the value contains a marked number. Iterative, because deep nesting would exceed the stack. */
 export function hasMarks(value: unknown): boolean {
   const left: unknown[] = [value];
   while (left.length > 0) {
@@ -39,12 +42,12 @@ export function hasMarks(value: unknown): boolean {
   return false;
 }
 
-/** JSON text of a marked value, every digit as it came. */
+/** JSON text of a value with marked numbers; their digits are those of the parsed text. */
 export function toExactText(value: unknown): string {
   return JSON.stringify(value).replaceAll(QUOTED_MARK, '$1');
 }
 
-/** The digits of a marked number, for a place that takes text. */
+/** The digits of a marked number, without its mark. */
 export function digitsOf(marked: string): string {
   return marked.slice(MARK.length);
 }

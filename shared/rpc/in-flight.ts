@@ -1,17 +1,17 @@
-// Bytes of requests and answers that this instance holds at one moment. Each request is bounded by itself; this bounds
-// all of them together, which is what ends a process with little memory. One owner gets at most half, so that it cannot
-// keep the others out.
+// Bounds the bytes of all requests and responses that this instance holds at one moment. Each request has its own
+// limit; only the sum can exhaust the memory of the process. One owner gets at most half, so that it cannot block the
+// others.
 import { RpcError } from '../errors.ts';
 
-/** What a request may have without being counted: nearly all do, and need no bookkeeping. */
+/** Smaller requests are not counted: nearly all are smaller. */
 const FREE_BYTES = 16 << 10;
 const RETRY_MS = 1_000;
 
-/** What one request holds, from its first byte until its answer has been taken. */
+/** The bytes of one request, counted from its first byte until its response is sent. */
 export interface Held {
-  /** Counts more bytes, or fewer where negative; false, and nothing is counted, when they do not fit. */
+  /** Adds bytes (negative: subtracts them). Returns false, and counts nothing, if they exceed a bound. */
   add(bytes: number): boolean;
-  /** May be called more than once. */
+  /** Subtracts everything. Idempotent. */
   release(): void;
 }
 
@@ -55,18 +55,18 @@ export function createInFlight(bytesMax: number): InFlight {
   };
 }
 
-/** What one call holds while it makes its answer, beside the answer itself. */
+/** The memory that one call uses while it builds its response, apart from the response. */
 export interface CallMemory {
-  /** Counts bytes that are kept; false, and nothing is counted, when the instance has no room for them. */
+  /** Counts bytes until the call ends. Returns false, and counts nothing, if they exceed a bound of the instance. */
   hold(bytes: number): boolean;
   /**
-   * Waits for a place among the calls that make a large answer, and for a turn of the event loop of its own. Throws
-   * RpcError `unavailable`.
+   * Waits for a slot among the calls that build a large response, and for a separate iteration of the event loop.
+   * Throws RpcError `unavailable`.
    */
   place(): Promise<void>;
 }
 
-/** `release` gives back what the call has counted, and its place. */
+/** `release` subtracts the counted bytes and frees the slot. */
 export function createCallMemory(
   hold: (bytes: number) => boolean,
   place: (() => Promise<() => void>) | undefined,
@@ -91,10 +91,10 @@ export function createCallMemory(
   };
 }
 
-/** The request was not run, and may be later. */
+/** The error of a request that was not run because the memory bound is reached; retryable. */
 export function overloaded(): RpcError {
   return new RpcError('unavailable', {
-    message: 'this instance holds as many bytes of requests and answers as it may: send the call again later',
+    message: 'this instance has reached its memory limit for requests and responses: send the call again later',
     retryAfterMs: RETRY_MS,
   });
 }

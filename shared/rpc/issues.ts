@@ -1,16 +1,16 @@
-// The one mapping from the issues of a schema to the issues of -32602, as plain sentences. A message names the param
-// and never quotes its value, which may be a secret.
+// Maps the issues of a schema to the issues of error -32602, as plain sentences. A message names the param and never
+// quotes its value, which may be a secret.
 import { type ZodObject, z } from 'zod';
 import type { Issue } from '../errors.ts';
 import { nearest } from './nearest.ts';
 
-/** At most so many issues are reported. */
+/** Most issues in one error. */
 const ISSUES_MAX = 20;
 const PATH_CHARS_MAX = 200;
 const MESSAGE_CHARS_MAX = 400;
 /**
- * What the name of a param looks like. Another unknown name may be a secret in the wrong place (`{"sk-...": ...}`), so
- * it is not repeated.
+ * Form of a param name. An unknown name of another form may be a misplaced secret (`{"sk-...": ...}`), so the error
+ * does not repeat it.
  */
 const PARAM_NAME = /^[A-Za-z][A-Za-z_-]{0,31}\d{0,2}$/;
 
@@ -23,7 +23,10 @@ export function checkParams<Schema extends ZodObject>(
   schema: Schema,
   params: unknown,
 ): { readonly params: z.output<Schema> } | { readonly issues: readonly Issue[] } {
-  /** The names that an object accepts, by the list of those it refuses: an issue of zod no longer has its schema. */
+  /**
+   * Key: the `keys` array of an issue of unknown names; value: the names that the object accepts. An issue of zod does
+   * not refer to its schema.
+   */
   const declared = new Map<unknown, readonly string[]>();
   const parsed = schema.safeParse(params, {
     error(raw) {
@@ -58,7 +61,7 @@ function toIssues(issue: Found, above: Path, declared: ReadonlyMap<unknown, read
   return [toIssue(path, issue.message)];
 }
 
-/** Of the forms a value may have, the one the caller most probably meant: the one with the fewest mistakes. */
+/** The issues of the member of a union that the caller most probably meant: the one with the fewest issues. */
 function closestForm(forms: readonly (readonly Found[])[]): readonly Found[] | undefined {
   const weigh = (form: readonly Found[]): number =>
     form.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 1), 0);
@@ -75,7 +78,7 @@ function toText(path: Path): string {
   return path.map(String).join('.').slice(0, PATH_CHARS_MAX);
 }
 
-/** What follows the name of the param. A schema with a message of its own keeps that. */
+/** The part of a message after the name of the param. A message that the schema defines is used as it is. */
 function toPhrase(issue: Raw): string {
   switch (issue.code) {
     case 'invalid_type':
@@ -92,7 +95,7 @@ function toPhrase(issue: Raw): string {
     case 'not_multiple_of':
       return `must be a multiple of ${issue.divisor}`;
     case 'invalid_union':
-      return issue.input === undefined ? 'is required' : 'has none of the forms that are taken here';
+      return issue.input === undefined ? 'is required' : 'has none of the accepted forms';
     default:
       return 'is not valid';
   }

@@ -1,19 +1,22 @@
-// Which numbers of a JSON text JavaScript cannot carry, how deep the text nests, and how much memory its value takes.
-// JSON.parse rounds such a number silently, so that what is passed on would differ from what was sent. What the
-// functions here return is of use only for text that JSON.parse accepts.
+// Inspects a JSON text without parsing it: the numbers that JavaScript cannot represent, the nesting depth, the memory
+// of the parsed value. JSON.parse rounds such numbers silently, so that a forwarded value would differ from the
+// received one. The results are valid only for text that JSON.parse accepts.
 
-/** A number literal by its place in the text. */
+/** The position of a number literal: `start` inclusive, `end` exclusive. */
 export interface NumberLiteral {
   readonly start: number;
   readonly end: number;
 }
 
-/** Literals of up to this many characters without an exponent have at most 15 digits, which every double keeps. */
+/**
+ * A literal of at most this many characters without an exponent has at most 15 digits, which a double represents
+ * exactly.
+ */
 const SHORT_CHARS = 15;
-/** About what an object or array takes in memory, and each member beside the characters of its text. */
+/** Estimated memory of an object or array, and of each member in addition to the characters of its text. */
 const CONTAINER_BYTES = 64;
 const MEMBER_BYTES = 40;
-/** Longer literals count as inexact unread: no double needs more, and reading them costs time. */
+/** Longer literals count as inexact without a comparison: no double needs more digits, and comparing them is slow. */
 const LITERAL_CHARS_MAX = 800;
 const LITERAL = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
 
@@ -29,10 +32,7 @@ const CLOSE_ARRAY = 93;
 const OPEN_OBJECT = 123;
 const CLOSE_OBJECT = 125;
 
-/**
- * Whether the literal and the number that JSON.parse makes of it have the same value, written in the fewest digits:
- * `1.50` and `1e2` have.
- */
+/** Whether JSON.parse returns the exact value of the literal; notation does not matter: `1.50` and `1e2` are exact. */
 export function isExactNumber(literal: string): boolean {
   if (literal.length <= SHORT_CHARS && !/[eE]/.test(literal)) return true;
   if (literal.length > LITERAL_CHARS_MAX) return false;
@@ -40,7 +40,7 @@ export function isExactNumber(literal: string): boolean {
   return Number.isFinite(value) && toDigits(literal) === toDigits(String(value));
 }
 
-/** Exact, and no integer from 2^53 on: a reader of such an integer cannot know whether it was rounded before. */
+/** Exact, and no integer of 2^53 or more: such an integer may have been rounded by the sender's own parser. */
 export function isSafeNumber(literal: string): boolean {
   if (!isExactNumber(literal)) return false;
   return literal.length <= SHORT_CHARS || !/^-?\d+$/.test(literal) || Number.isSafeInteger(Number(literal));
@@ -49,18 +49,18 @@ export function isSafeNumber(literal: string): boolean {
 export interface JsonFacts {
   /** Deepest nesting of arrays and objects, the outermost counting as 1. */
   readonly depth: number;
-  /** The numbers that JSON.parse would change. */
+  /** The numbers that JSON.parse would round. */
   readonly inexact: readonly NumberLiteral[];
-  /** About how much memory the value takes: a megabyte of `{},{},` takes thirty. */
+  /** Estimated memory of the parsed value in bytes: 1 MB of `{},{},` takes 30 MB. */
   readonly heapBytes: number;
 }
 
-/** About what a value takes in memory. */
+/** Estimated memory of a value in bytes. */
 export function toHeapBytes(textChars: number, containers: number, commas: number): number {
   return textChars + containers * CONTAINER_BYTES + commas * MEMBER_BYTES;
 }
 
-/** Reads a JSON text without making its value. */
+/** Inspects a JSON text without parsing it. */
 export function inspectJson(text: string): JsonFacts {
   const inexact: NumberLiteral[] = [];
   let containers = 0;
@@ -84,7 +84,7 @@ export function inspectJson(text: string): JsonFacts {
   return { depth, inexact, heapBytes: toHeapBytes(text.length, containers, commas) };
 }
 
-/** The text with each literal replaced. `literals` in the order of the text. */
+/** The text with each literal replaced. `literals` are in the order of the text. */
 export function replaceLiterals(
   text: string,
   literals: readonly NumberLiteral[],
@@ -100,8 +100,8 @@ export function replaceLiterals(
 }
 
 /**
- * Where the numbers are that are not safe: the keys and indexes that lead to each. At most `eachMax` in each element of
- * an outermost array, so that one call of a batch cannot hide those of the next.
+ * The paths (keys and indexes) of the numbers that `isSafeNumber` rejects. At most `eachMax` per element of an
+ * outermost array, so that one call of a batch cannot use up the bound of the others.
  */
 export function findUnsafeNumbers(text: string, eachMax: number): string[][] {
   const found: string[][] = [];
@@ -140,10 +140,10 @@ export function startsNumber(code: number): boolean {
   return code === MINUS || (code >= ZERO && code <= NINE);
 }
 
-/** Index behind the literal that begins at `start`. */
+/** Index after the literal that starts at `start`. */
 export function endOfNumber(text: string, start: number): number {
   let end = start + 1;
-  // Nothing but digits, sign, point and exponent can stand before the next separator.
+  // Only digits, sign, point and exponent can precede the next separator.
   for (; end < text.length; end++) {
     const code = text.charCodeAt(end);
     if (code === COMMA || code === CLOSE_ARRAY || code === CLOSE_OBJECT || code <= 32) break;
@@ -160,7 +160,9 @@ function endOfString(text: string, start: number): number {
   return index;
 }
 
-/** Sign, digits without zeros at either end, and the power of ten: equal for equal values. */
+/**
+ * Normal form: sign, digits without leading and trailing zeros, and the power of ten. Equal values have equal forms.
+ */
 function toDigits(literal: string): string {
   const [, sign = '', whole = '', fraction = '', exponent = '0'] = LITERAL.exec(literal) ?? [];
   const digits = whole + fraction;

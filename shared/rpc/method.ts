@@ -1,5 +1,5 @@
-// What the protocol uses of a method: its name, its schemas, who may call it and what it costs. The transport-free
-// core is generic over the context that handlers get; methods/define-method.ts binds it.
+// A method as the protocol uses it: name, schemas, scope and cost. This module is generic over the context of the
+// handlers; methods/define-method.ts binds the context.
 import type { ZodObject, ZodType, z } from 'zod';
 import type { Reason } from '../errors.ts';
 
@@ -14,39 +14,42 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
   /** Scope a key needs; `null`: any authenticated caller. */
   readonly scope: string | null;
   /**
-   * `free`: costs no call (within a bound that no client reaches); for what clients send while a user types, or to
-   * learn what they may do. `read`: cheap, may be admitted by the per-instance bucket while the limiter's store is
-   * down. `work`: costs money, runs a command or changes something: fails closed with 503.
+   * `free`: not counted by the limiter (within a bound that no client reaches); for keystrokes of a user, and for
+   * clients that read their limits. `read`: cheap; the per-instance bucket may admit it while the limiter's store is
+   * down. `work`: costs money, runs a command or changes data; answered 503 while the store is down.
    */
   readonly cost: 'free' | 'read' | 'work';
   /** Where every call runs; the jsonrpc function forwards what runs on the companion. Default: `local`. */
   readonly runs?: Place;
   /**
-   * Decides it for one call instead. The handler of such a method may also find out later that it must run on the
-   * companion (`canForward` of its context).
+   * Decides per call instead. The handler may also decide later that the call must run on the companion (`canForward`
+   * of its context).
    */
   placeOf?(params: z.output<Params>, context: Context): Place | Promise<Place>;
-  /** A call holds up to some megabytes while it makes its answer: few of them run at a time on an instance. */
+  /** A call uses several megabytes while it builds its response, so an instance runs only a few of them at a time. */
   readonly isBulky?: true;
   /**
-   * Over SSE a call lasts as long as its reader, which must bound the number of such calls: it takes no place of a
-   * batch.
+   * Over SSE a call lasts until its client disconnects. It takes no slot of a batch; the handler bounds the number of
+   * such calls.
    */
   readonly isEndless?: true;
-  /** What the machine must provide; where it does not, `rpc.discover` reports it and the handler answers 403. */
+  /**
+   * Capability that the machine must have; without it `rpc.discover` reports the method as unavailable and the handler
+   * answers 403.
+   */
   readonly needs?: 'sandbox';
   readonly params: Params;
   readonly result: Result;
-  /** Reasons of errors.ts this method itself answers, beyond those every call can meet. */
+  /** Reasons of errors.ts that this method returns, in addition to those that any call can return. */
   readonly errors?: readonly Reason[];
   readonly example: { readonly params: z.input<Params>; readonly result: z.input<Result> };
   handle(params: z.output<Params>, context: Context): Promise<z.input<Result>>;
 }
 
-/** A method with its schema types erased, as a registry holds it. */
+/** A method in a registry, with its schema types erased. */
 export type AnyMethod<Context> = MethodDefinition<Context, ZodObject, ZodType>;
 
-/** Methods by wire name. A Map, so that `__proto__` and `constructor` are just unknown names. */
+/** Methods by wire name. A Map, so that `__proto__` and `constructor` are unknown names like any other. */
 export type Registry<Context> = ReadonlyMap<string, AnyMethod<Context>>;
 
 /** Builds a registry; throws on a name that is taken, empty or reserved. */
@@ -59,7 +62,10 @@ export function createRegistry<Context>(methods: readonly AnyMethod<Context>[]):
   return registry;
 }
 
-/** Whether a call of the method changes nothing and costs little: it may pass while the limiter's store is down. */
+/**
+ * Whether a call of the method changes nothing and is cheap; the per-instance bucket may admit it while the limiter's
+ * store is down.
+ */
 export function isReadOnly({ cost, needs }: Pick<AnyMethod<unknown>, 'cost' | 'needs'>): boolean {
   return cost === 'read' || (cost === 'free' && needs === undefined);
 }

@@ -1,11 +1,11 @@
-// Which of the known names a caller probably meant by one that is not known.
+// Finds the known name that is most similar to an unknown one.
 
 /** Longer names are not compared: the work grows with the square of the length. */
 const CHARS_MAX = 64;
 
 /**
- * The closest of `names`, or undefined when none is close: equal but for case and separators (`sessionId` for
- * `session_id`), else at most one edit in three characters away and at most two in all.
+ * The most similar of `names`, or undefined when none is similar: equal except for case and separators (`sessionId` for
+ * `session_id`), or within one edit per three characters and two edits in total.
  */
 export function nearest(name: string, names: readonly string[]): string | undefined {
   if (name.length > CHARS_MAX) return undefined;

@@ -1,23 +1,23 @@
-// Notifications as JSON text. One that many readers get is serialised once and shared between their connections; one
-// that is larger than a message of its transport may be is shortened, because nothing would answer it with an error.
+// Notifications as JSON text. A notification to many connections is serialised once and shared. One that exceeds the
+// message limit of its transport is shortened, because a notification has no response that could carry an error.
 
-/** Characters that a string of a shortened notification keeps. */
+/** Most characters of a string in a shortened notification. */
 const KEPT_CHARS = 64 << 10;
 
-/** Members of the params of a notification, serialised once for all its readers. */
+/** Params of a notification, serialised once for all connections. */
 export interface SharedParams {
   /**
-   * JSON text of the members, without braces and without line ends of Unicode, as UTF-8. Never changed: connections
-   * send this very buffer.
+   * JSON text of the members in UTF-8, without the braces; Unicode line ends are escaped. Never modified, because
+   * connections send this buffer without a copy.
    */
   readonly bytes: Buffer;
-  /** The same without the large ones, for a transport whose messages cannot carry `bytes`. */
+  /** The same without the large members, for a transport whose message limit `bytes` exceeds. */
   readonly brief: string;
 }
 
 /**
- * The text of a notification. Above `bytesMax` its long strings are cut, and its params contain `truncated: true`; if
- * that is not enough, only their short members stay. Throws what JSON.stringify throws.
+ * The text of a notification. Above `bytesMax` long strings are cut and the params contain `truncated: true`; if the
+ * text is still too large, the long members are removed. Throws the errors of JSON.stringify.
  */
 export function notificationText(method: string, params: object, bytesMax = Number.POSITIVE_INFINITY): string {
   const text = JSON.stringify({ jsonrpc: '2.0', method, params });
@@ -37,7 +37,7 @@ export function aroundShared(method: string, params: object): { readonly head: s
   return { head: `{"jsonrpc":"2.0","method":${JSON.stringify(method)},"params":${own}${comma}`, tail: '}}' };
 }
 
-/** As JSON.stringify, with strings cut to KEPT_CHARS. */
+/** Like JSON.stringify, with strings cut to KEPT_CHARS. */
 export function cutText(value: object): string {
   return JSON.stringify(value, (_key, member: unknown) =>
     typeof member === 'string' && member.length > KEPT_CHARS ? member.slice(0, KEPT_CHARS).toWellFormed() : member,

@@ -1,18 +1,18 @@
-// The OpenRPC 1.4 document (https://spec.open-rpc.org), generated from the schemas that validate, so that it cannot
-// lie.
+// The OpenRPC 1.4 document (https://spec.open-rpc.org), generated from the schemas of the validators, so that it always
+// matches them.
 import { type ZodType, z } from 'zod';
 import { ERRORS, type Reason } from '../errors.ts';
 import type { AnyMethod, Registry } from './method.ts';
 
-/** Errors any call can meet. */
+/** Errors that any call can return. */
 const COMMON: readonly Reason[] = ['invalid_params', 'forbidden', 'rate_limited', 'unavailable', 'internal'];
 
 type Json = Record<string, unknown>;
 
-/** Why the methods that need something cannot run here. */
+/** Per capability: the reason why the methods that need it are unavailable. */
 export type Unavailable = Readonly<Partial<Record<NonNullable<AnyMethod<unknown>['needs']>, string>>>;
 
-/** Builds the document; `version` is the API's. */
+/** Builds the document; `version` is the version of the API. */
 export function toOpenRpc<Context>(registry: Registry<Context>, version: string, unavailable: Unavailable = {}): Json {
   return {
     openrpc: '1.4.0',
@@ -61,7 +61,10 @@ function toMethod<Context>(method: AnyMethod<Context>, unavailable: Unavailable)
   };
 }
 
-/** JSON Schema draft-07, the draft OpenRPC builds on; what has no JSON form (a refinement) is simply wider there. */
+/**
+ * JSON Schema draft-07, the draft that OpenRPC uses. Refinements have no JSON Schema form; the schema then accepts more
+ * than the validator.
+ */
 function toSchema(schema: ZodType, io: 'input' | 'output'): Json {
   const { $schema: _, ...json } = z.toJSONSchema(schema, { target: 'draft-7', io, unrepresentable: 'any' });
   return json;

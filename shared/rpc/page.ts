@@ -1,20 +1,23 @@
-// Pages of lists end by bytes as well as by entries: two hundred messages of a megabyte are one answer otherwise. What
-// is counted is the JSON of an entry, as it is sent.
+// Bounds a page of a list in bytes as well as in entries: 200 messages of 1 MB would otherwise be one response. Counted
+// is the JSON text of each entry.
 import { RpcError } from '../errors.ts';
 
 /**
- * Bytes of the entries of one page. Below 1 MiB by what a response has around them, so that a page fits into a
- * WebSocket message.
+ * Most bytes of the entries of one page: 1 MiB minus the JSON around them, so that a page fits into a WebSocket
+ * message.
  */
 export const PAGE_BYTES_MAX = (1 << 20) - (2 << 10);
 
 export interface Page<Item> {
   readonly items: readonly Item[];
-  /** Whether the entry is on the page. The first always is, so that every page makes progress. */
+  /**
+   * Adds the entry if it fits; returns whether it did. The first entry is always added, so that every page makes
+   * progress.
+   */
   add(item: Item): boolean;
   /**
-   * Throws RpcError `payload_too_large` when the only entry is more than `answerBytesMax` carries; the error contains
-   * the cursor to continue from. `data` names the entry.
+   * Throws RpcError `payload_too_large` when the only entry has more bytes than `answerBytesMax` allows; the error
+   * contains the cursor of the next page. `data` identifies the entry.
    */
   check(answerBytesMax: number, nextCursor: string | undefined, data?: Readonly<Record<string, unknown>>): void;
 }
@@ -25,7 +28,7 @@ export function createPage<Item>(): Page<Item> {
   return {
     items,
     add(item) {
-      // With the comma between two.
+      // With the comma after it.
       const itemBytes = Buffer.byteLength(JSON.stringify(item)) + 1;
       if (items.length > 0 && bytes + itemBytes > PAGE_BYTES_MAX) return false;
       items.push(item);
@@ -34,7 +37,7 @@ export function createPage<Item>(): Page<Item> {
     },
     check(answerBytesMax, nextCursor, data = {}) {
       if (bytes <= PAGE_BYTES_MAX || bytes + (2 << 10) <= answerBytesMax) return;
-      const goOn = nextCursor === undefined ? 'it is the last one' : 'go on at data.next_cursor';
+      const goOn = nextCursor === undefined ? 'it is the last one' : 'continue at data.next_cursor';
       throw new RpcError('payload_too_large', {
         message:
           `Payload too large: the next entry alone has ${bytes} bytes; read it over HTTP with limit 1, or skip ` +

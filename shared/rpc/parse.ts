@@ -1,6 +1,5 @@
-// Bytes are validated here, once, for every transport: fatal UTF-8, JSON syntax, depth, duplicate keys, `__proto__`,
-// unpaired surrogates. V8's own parser checks the syntax; the scan after it checks what that parser accepts
-// silently.
+// Validates request bytes, once, for every transport: UTF-8, JSON syntax, depth, duplicate keys, `__proto__`, unpaired
+// surrogates. V8's JSON.parse checks the syntax; a scan of the text checks the properties that JSON.parse accepts.
 import { RpcError } from '../errors.ts';
 import {
   endOfNumber,
@@ -11,40 +10,40 @@ import {
   toHeapBytes,
 } from './json-numbers.ts';
 
-/** Cap of a request body or WebSocket message. */
+/** Most bytes of a request body or WebSocket message. */
 export const BODY_BYTES_MAX = 1 << 20;
 /** Deepest nesting of arrays and objects, the outermost counting as 1. */
 export const DEPTH_MAX = 64;
 
-/** Bodies with more brackets than this are measured before a value is made of them. */
+/** Bodies with more brackets than this are measured before they are parsed. */
 const BRACKETS_MEASURED = 50_000;
 
-/** Numbers that are named in one request's errors. */
+/** Most numbers that the errors of one request name. */
 const UNSAFE_MAX = 20;
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
- * Strict JSON from bytes. Throws RpcError `parse_error` for bad UTF-8 or syntax, `invalid_request` for what is valid
- * JSON but not acceptable: nesting deeper than DEPTH_MAX, a key twice in one object (two readers would see two
- * requests), `__proto__` as a key (prototype pollution), a string with an unpaired surrogate (it cannot be stored and
- * read back unchanged).
+ * Parses strict JSON from bytes. Throws RpcError `parse_error` for invalid UTF-8 or syntax, and `invalid_request` for
+ * valid JSON that is not accepted: nesting deeper than DEPTH_MAX, a duplicate key in one object (two parsers could read
+ * two different requests), `__proto__` as a key (prototype pollution), a string with an unpaired surrogate (it cannot
+ * be stored and read back unchanged).
  */
 export function parseJson(bytes: Uint8Array): unknown {
   return parse(bytes).value;
 }
 
 /**
- * As `parseJson`, for a body that is kept as its text: there an unpaired surrogate is six characters, stored and read
- * back unchanged.
+ * Like `parseJson`, for a body that is stored as raw text: there an unpaired surrogate is an escape of six characters,
+ * which is stored and read back unchanged.
  */
 export function parseKeptJson(bytes: Uint8Array): unknown {
   return parse(bytes, true).value;
 }
 
 /**
- * As `parseJson`, with the places of numbers that JavaScript would round (and of integers beyond 2^53): at most
- * UNSAFE_MAX, and with about how much memory the value takes.
+ * Like `parseJson`. Also returns the paths of numbers that JavaScript would round and of integers beyond 2^53, at most
+ * UNSAFE_MAX, and an estimate of the memory of the value.
  */
 export function parseRequest(bytes: Uint8Array): {
   readonly value: unknown;
@@ -60,9 +59,9 @@ export function parseRequest(bytes: Uint8Array): {
 }
 
 /**
- * About how much memory the value of a body with very many brackets takes, without making it: a megabyte of `{},` holds
- * 350,000 objects, and V8 takes 0.1 s to collect them, in which no other caller is answered. Undefined for any other
- * body, and for one that is refused for its depth.
+ * Estimates the memory of the parsed value of a body with more than BRACKETS_MEASURED brackets, without parsing it: 1
+ * MB of `{},` holds 350,000 objects, and V8 blocks the event loop for 0.1 s to collect them. Undefined for any other
+ * body, and for one that is nested too deeply.
  */
 export function measureHeavy(bytes: Uint8Array): number | undefined {
   if (bytes.length <= BRACKETS_MEASURED) return undefined;
@@ -74,7 +73,7 @@ export function measureHeavy(bytes: Uint8Array): number | undefined {
 }
 
 interface Scan {
-  /** False when the text holds a number that is not safe. */
+  /** False when the text contains a number that `isSafeNumber` rejects. */
   readonly isSafe: boolean;
   readonly containers: number;
   readonly commas: number;
@@ -105,11 +104,11 @@ function isUtf16([first, second]: Uint8Array): boolean {
   return (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
 }
 
-/** Reports the position, never the content: the body may hold secrets, and V8's message quotes it. */
+/** Returns the position of the error without the content: V8's message quotes the body, which may contain secrets. */
 function syntaxDetail(error: unknown, text: string): string {
   if (text.trim() === '') return 'the body is empty';
   if (text.startsWith('\ufeff')) return 'the body begins with a byte order mark (BOM); send JSON without one';
-  // Anchored: some of V8's messages quote the body, which may itself talk of positions.
+  // Anchored at the end: V8's message may quote the body, which may contain the word "position".
   const position =
     error instanceof Error ? /position (\d+)(?: \(line \d+ column \d+\))?$/.exec(error.message)?.[1] : undefined;
   return position === undefined ? 'the body is not valid JSON' : `the body is not valid JSON at position ${position}`;
@@ -124,13 +123,13 @@ const OPEN_OBJECT = 123;
 const CLOSE_OBJECT = 125;
 const NO_KEYS = 0;
 
-/** Walks text that is known to be valid JSON. `unpaired`: surrogates may be. */
+/** Scans text that JSON.parse has accepted. `unpaired`: allows unpaired surrogates. */
 function scan(text: string, unpaired: boolean): Scan {
   let isSafe = true;
   let containers = 0;
   let commas = 0;
-  // One entry per open container: the keys seen so far, NO_KEYS before the first one, or null for an array. A megabyte
-  // of empty objects would otherwise make 350,000 sets.
+  // One entry per open container: the keys so far, NO_KEYS before the first key, or null for an array. NO_KEYS saves
+  // 350,000 sets for 1 MB of empty objects.
   const open: (Set<string> | typeof NO_KEYS | null)[] = [];
   let expectsKey = false;
   for (let index = 0; index < text.length; index++) {

@@ -1,4 +1,4 @@
-// The baseline of the dispatch bench: node:http alone, a JSON body parsed and sent back.
+// The baseline of the dispatch bench: `node:http` alone, which parses a JSON body and sends it back.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 

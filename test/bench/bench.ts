@@ -1,9 +1,6 @@
-// What a bench reports: one line per figure, always beside the thing it is compared with in the same run.
+// What a bench reports: one line per figure, beside its baseline of the same run.
 
-/**
- * One measured figure. `ratio` says how many times better than the baseline it is, in the direction that matters for
- * the line.
- */
+/** One measured figure. `ratio` is how many times better than the baseline it is. */
 export interface BenchLine {
   readonly name: string;
   readonly value: number;
@@ -11,7 +8,7 @@ export interface BenchLine {
   readonly baseline?: number;
   readonly baselineName?: string;
   readonly ratio?: number;
-  /** In words, with its comparison: `<= 20`. */
+  /** As text, with its comparison: `<= 20`. */
   readonly target: string;
   readonly met: boolean;
   readonly notes?: string;
@@ -23,7 +20,7 @@ export function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }
 
-/** Prints lines as people read them; what is missed is marked. */
+/** Prints one row per line; a missed target is marked. */
 export function printLines(lines: readonly BenchLine[]): void {
   for (const { name, value, unit, baseline, baselineName, ratio, target, met, notes } of lines) {
     const against =

@@ -1,7 +1,7 @@
 // What Codex costs above the model: a warm turn, the first turn of a new instance on a thread of ten turns, and memory
-// with eight turns side by side. The model answers at once, on loopback; the baseline is the same request made by hand,
-// in turns with what is measured. Codex comes after everything else on the machine for the processor: where that is
-// busy, the fastest turn tells more than the middle one.
+// with eight turns side by side. The model responds at once, on loopback; the baseline is the same request without
+// Codex, alternating with it. Codex runs at the lowest CPU priority: on a busy machine the fastest turn is a better
+// measure than the median.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,40 +32,40 @@ export async function run(): Promise<BenchLine[]> {
       return true;
     },
   };
-  let machines = 0;
-  const machine = () =>
+  let instances = 0;
+  const createInstance = () =>
     createCodexEngine({
       launcher: sandbox,
       binary,
-      directory: join(directory, `codex-${machines++}`),
+      directory: join(directory, `codex-${instances++}`),
       baseUrls: { gateway: `${api.url}/v1`, chatgpt: `${api.url}/v1` },
       apiKey: 'sk-bench',
       state,
       warn: (message) => console.log(message),
     });
   try {
-    const engine = machine();
-    const talk: Message[] = [];
-    await ask(engine, 'c1', talk);
+    const engine = createInstance();
+    const warmThread: Message[] = [];
+    await runTurn(engine, 'c1', warmThread);
     const warm: number[] = [];
     const bare: number[] = [];
     for (let turn = 0; turn < WARM_TURNS; turn++) {
-      warm.push(await ask(engine, 'c1', talk));
+      warm.push(await runTurn(engine, 'c1', warmThread));
       bare.push(await callModel(api.url));
     }
 
-    const ten: Message[] = [];
-    for (let turn = 0; turn < 10; turn++) await ask(engine, 'c10', ten);
+    const tenTurns: Message[] = [];
+    for (let turn = 0; turn < 10; turn++) await runTurn(engine, 'c10', tenTurns);
     const thread = saved.get('c10') ?? new Uint8Array();
     const fresh: number[] = [];
     const unprepared: number[] = [];
     for (let instance = 0; instance < 2 * NEW_INSTANCES; instance++) {
-      const other = machine();
+      const other = createInstance();
       const isPrepared = instance % 2 === 0;
-      // As an instance whose default model is Codex's does when it starts.
+      // An instance whose default model is one of Codex does this when it starts.
       if (isPrepared) await other.warm();
       saved.set('c10', thread);
-      (isPrepared ? fresh : unprepared).push(await ask(other, 'c10', [...ten]));
+      (isPrepared ? fresh : unprepared).push(await runTurn(other, 'c10', [...tenTurns]));
       await other.close();
     }
 
@@ -75,7 +75,7 @@ export async function run(): Promise<BenchLine[]> {
     });
     const before = api.requests.length;
     api.behave(() => ({ text: 'x'.repeat(2_000), gate }));
-    const turns = Array.from({ length: PARALLEL }, (_, index) => ask(engine, `p${index}`, []));
+    const turns = Array.from({ length: PARALLEL }, (_, index) => runTurn(engine, `p${index}`, []));
     while (api.requests.length < before + PARALLEL) await api.next();
     const bytes = await residentBytes(process.pid);
     release();
@@ -123,8 +123,8 @@ export async function run(): Promise<BenchLine[]> {
   }
 }
 
-/** One turn of a conversation to its end; milliseconds. */
-async function ask(engine: Engine, conversationId: string, messages: Message[]): Promise<number> {
+/** Runs one turn of a conversation to its end; returns milliseconds. */
+async function runTurn(engine: Engine, conversationId: string, messages: Message[]): Promise<number> {
   messages.push({ role: 'user', content: `question ${messages.length}` });
   const startMs = performance.now();
   const turn = { turnId: 't', conversationId, model: MODEL, keyId: 'bench', messages: [...messages] };

@@ -1,16 +1,16 @@
-// How long from spawning the stock CLI to the first answer: the jsonrpc function (first authorised answer, on
-// Firestore) against the smallest function that reads one document, and health against a hello world. Interleaved,
-// medians.
+// Time from the spawn of the stock CLI to the first response: the jsonrpc function (first authorised response, on
+// Firestore) against a minimal function that reads one document, and health against a hello world. Medians of
+// interleaved rounds.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { type IncomingMessage, request } from 'node:http';
+import http, { type IncomingMessage } from 'node:http';
 import { startFirestoreEmulator } from '../support/emulators.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 import { cli, freePort, KEY, prepareFunctions } from './functions.ts';
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 11);
 const RETRY_MS = 2;
-const GIVE_UP_MS = 20_000;
+const START_TIMEOUT_MS = 20_000;
 
 interface Subject {
   readonly source: string;
@@ -64,10 +64,10 @@ async function compare(
 ): Promise<BenchLine> {
   const rounds: { ours: number; baseline: number }[] = [];
   for (let round = 0; round <= ROUNDS; round++) {
-    // Taking turns in who is first, so that a machine that gets slower or faster meanwhile favours neither.
-    const first = round % 2 === 0 ? await firstAnswerMs(ours) : undefined;
-    const base = await firstAnswerMs(baseline);
-    const measured = { ours: first ?? (await firstAnswerMs(ours)), baseline: base };
+    // Alternating order, so that a machine that becomes slower or faster meanwhile favours neither.
+    const first = round % 2 === 0 ? await firstResponseMs(ours) : undefined;
+    const base = await firstResponseMs(baseline);
+    const measured = { ours: first ?? (await firstResponseMs(ours)), baseline: base };
     // The first round fills the file cache for both.
     if (round > 0) rounds.push(measured);
   }
@@ -87,7 +87,7 @@ async function compare(
   };
 }
 
-async function firstAnswerMs({ source, target, env, body }: Subject): Promise<number> {
+async function firstResponseMs({ source, target, env, body }: Subject): Promise<number> {
   const port = await freePort();
   const startedMs = performance.now();
   const child = spawn(process.execPath, cli(source, target), {
@@ -97,13 +97,13 @@ async function firstAnswerMs({ source, target, env, body }: Subject): Promise<nu
   const exited = once(child, 'exit');
   try {
     for (;;) {
-      const response = await ask(port, body);
+      const response = await request(port, body);
       const elapsedMs = performance.now() - startedMs;
       if (response !== undefined) {
-        if (response.statusCode !== 200) throw new Error(`${target} answered ${response.statusCode}`);
+        if (response.statusCode !== 200) throw new Error(`${target} returned ${response.statusCode}`);
         return elapsedMs;
       }
-      if (elapsedMs > GIVE_UP_MS || child.exitCode !== null) throw new Error(`${target} did not start`);
+      if (elapsedMs > START_TIMEOUT_MS || child.exitCode !== null) throw new Error(`${target} did not start`);
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   } finally {
@@ -112,10 +112,10 @@ async function firstAnswerMs({ source, target, env, body }: Subject): Promise<nu
   }
 }
 
-/** The whole answer; undefined while nothing listens. */
-function ask(port: number, body: string | undefined): Promise<IncomingMessage | undefined> {
+/** The response, read to its end; undefined while nothing listens. */
+function request(port: number, body: string | undefined): Promise<IncomingMessage | undefined> {
   return new Promise((resolve, reject) => {
-    const req = request({
+    const req = http.request({
       port,
       host: '127.0.0.1',
       agent: false,

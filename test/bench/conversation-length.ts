@@ -1,7 +1,6 @@
 // What a prompt costs in a conversation of 2,000 messages against one of 20, in time, documents read and bytes written:
-// alternating in one process, on a real store file, with an engine that answers at once. The messages are long enough
-// that the model sees as much of one conversation as of the other, since what it is shown depends on its budget and not
-// on us.
+// alternating in one process, on a real store file, with an engine that responds at once. The messages are long enough
+// that both conversations exceed the budget of the model, so that the model receives the same amount of each.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,15 +38,15 @@ export async function run(): Promise<BenchLine[]> {
     log: createLogger({ format: 'json', write: () => {} }),
   });
   try {
-    for (let n = 0; n < LONG / 2; n++) await ask(conversations, 'long', TEXT);
+    for (let n = 0; n < LONG / 2; n++) await runTurn(conversations, 'long', TEXT);
     const costs: { long: Cost; short: Cost }[] = [];
     for (let n = 0; n < PROMPTS; n++) {
-      // The short one stays short: a new session every 10 prompts, its first 10 not measured.
+      // A new short session every 10 prompts; its first 10 are not measured.
       const short = `short-${Math.floor(n / 10)}`;
-      if (n % 10 === 0) for (let filled = 0; filled < SHORT / 2; filled++) await ask(conversations, short, TEXT);
+      if (n % 10 === 0) for (let filled = 0; filled < SHORT / 2; filled++) await runTurn(conversations, short, TEXT);
       costs.push({
-        long: await measure(counters, () => ask(conversations, 'long', TEXT)),
-        short: await measure(counters, () => ask(conversations, short, TEXT)),
+        long: await measure(counters, () => runTurn(conversations, 'long', TEXT)),
+        short: await measure(counters, () => runTurn(conversations, short, TEXT)),
       });
     }
     const mean = (pick: (cost: { long: Cost; short: Cost }) => number): number =>
@@ -87,7 +86,7 @@ function toLine(name: string, unit: string, long: number, short: number): BenchL
   };
 }
 
-async function ask(conversations: Conversations, sessionId: string, prompt: string): Promise<void> {
+async function runTurn(conversations: Conversations, sessionId: string, prompt: string): Promise<void> {
   const turn = await conversations.prompt(
     {
       owner: 'bench',

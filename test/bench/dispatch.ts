@@ -69,7 +69,7 @@ async function load(url: string): Promise<Round> {
     duration: SECONDS,
   });
   if (result.non2xx > 0 || result.errors > 0)
-    throw new Error(`${result.non2xx} answers were no success, ${result.errors} errors`);
+    throw new Error(`${result.non2xx} responses without success, ${result.errors} errors`);
   return { perSecond: result.requests.average, p99Ms: result.latency.p99 };
 }
 

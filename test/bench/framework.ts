@@ -1,5 +1,5 @@
 // An authenticated call (key, limiter, method, log; store in memory) through the stock functions-framework CLI, against
-// the emptiest function one can host there: an echo of the body, without any of it.
+// a minimal function there: an echo of the body, without key, limiter, method and log.
 import autocannon from 'autocannon';
 import { type BenchLine, median, printLines } from './bench.ts';
 import { cli, freePort, KEY, prepareFunctions } from './functions.ts';
@@ -68,7 +68,7 @@ async function load(url: string, session: string): Promise<Round> {
     duration: SECONDS,
   });
   if (result.non2xx > 0 || result.errors > 0)
-    throw new Error(`${result.non2xx} answers were no success, ${result.errors} errors`);
+    throw new Error(`${result.non2xx} responses without success, ${result.errors} errors`);
   return { perSecond: result.requests.average, p99Ms: result.latency.p99 };
 }
 

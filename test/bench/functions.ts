@@ -1,5 +1,4 @@
-// What the function benches share: the built bundle, the smallest functions one could write as baselines, and the stock
-// CLI on a port.
+// Shared by the benches of functions: the built bundle, minimal functions as baselines, and the stock CLI on a port.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import path from 'node:path';
@@ -8,9 +7,7 @@ import { buildFunctions } from '../../functions/build/main.ts';
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const DIRECTORY = path.join(ROOT, 'dist/bench');
 
-/**
- * Plain CommonJS, as the quickstarts write it: nothing to strip, nothing to bundle, the fastest way these can start.
- */
+/** Plain CommonJS, as in the quickstarts: it starts fastest, because Node neither strips types nor bundles. */
 const BASELINES = {
   echo: `exports.echo = (req, res) => { res.json(req.body); };`,
   hello: `exports.hello = (req, res) => { res.send('Hello World!'); };`,
@@ -24,7 +21,7 @@ exports.read = async (req, res) => {
 
 export const KEY = 'bench-key';
 
-/** Builds the bundle and writes the baselines; answers their directories. */
+/** Builds the bundle and writes the baselines; returns their directories. */
 export async function prepareFunctions(): Promise<Record<keyof typeof BASELINES | 'bundle', string>> {
   const directory = (name: string): string => path.join(DIRECTORY, name);
   await buildFunctions(directory('bundle'));
@@ -42,7 +39,7 @@ export function cli(source: string, target: string): string[] {
   return [main, `--source=${source}`, `--target=${target}`];
 }
 
-/** A port that is free now; the baselines cannot say which one they were given. */
+/** A port that is free now: the baselines do not print the port that they listen on. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

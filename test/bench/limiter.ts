@@ -5,14 +5,14 @@ import { text } from 'node:stream/consumers';
 import { Firestore } from '@google-cloud/firestore';
 import type { Limit } from '../../shared/config/limits.ts';
 import { charge, type LimitState } from '../../shared/rate-limit/windows.ts';
+import { startFirestoreEmulator } from '../support/emulators.ts';
 import {
   type LimiterProcess,
   quantileMs,
   type Report,
   startLimiterProcesses,
   total,
-} from '../emulator/rate-limit-processes.ts';
-import { startFirestoreEmulator } from '../support/emulators.ts';
+} from '../support/fixtures/limiter-processes.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 
 const PROJECT = 'bench-limiter';
@@ -31,7 +31,7 @@ interface Burst {
   readonly operations: number;
 }
 
-/** Starts an emulator of its own, measures, and stops it. */
+/** Starts an emulator, measures, and stops it. */
 export async function run(): Promise<BenchLine[]> {
   const emulator = await startFirestoreEmulator();
   const processes = await startLimiterProcesses(PROCESSES, emulator.host, { projectId: PROJECT });
@@ -46,7 +46,7 @@ export async function run(): Promise<BenchLine[]> {
 async function bursts(processes: readonly LimiterProcess[], host: string): Promise<BenchLine[]> {
   const ours: Burst[] = [];
   const naive: Burst[] = [];
-  const crowded: Report[][] = [];
+  const contended: Report[][] = [];
   const naiveLimiter = createNaiveLimiter(host);
   for (let round = 0; round < ROUNDS; round++) {
     await startOfWindow(40_000);
@@ -57,7 +57,7 @@ async function bursts(processes: readonly LimiterProcess[], host: string): Promi
       p99Ms: quantileMs([report], 0.99),
       operations: report.operations,
     });
-    crowded.push(await together(processes, { keyId: `crowd-${keyId}`, limits: LIMITS, calls: 300 }));
+    contended.push(await runOnAll(processes, { keyId: `contended-${keyId}`, limits: LIMITS, calls: 300 }));
     naive.push(await naiveLimiter.burst(`naive-${keyId}`));
   }
   await naiveLimiter.close();
@@ -65,9 +65,9 @@ async function bursts(processes: readonly LimiterProcess[], host: string): Promi
   const naiveMs = median(naive.map((burst) => burst.p99Ms));
   const operations = Math.max(...ours.map((burst) => burst.operations));
   const admitted = ours.map((burst) => burst.admitted);
-  const crowdAdmitted = crowded.map((reports) => total(reports, 'admitted'));
-  const crowdMs = median(crowded.map((reports) => quantileMs(reports, 0.99)));
-  const decided = crowded.every(
+  const contendedAdmitted = contended.map((reports) => total(reports, 'admitted'));
+  const contendedMs = median(contended.map((reports) => quantileMs(reports, 0.99)));
+  const decided = contended.every(
     (reports) => total(reports, 'admitted') + total(reports, 'rate_limited') === PROCESSES * 300,
   );
   return [
@@ -80,7 +80,7 @@ async function bursts(processes: readonly LimiterProcess[], host: string): Promi
     ),
     line('limiter burst of 100, one instance: operations', operations, 'operations', '<= 20', operations <= 20, {
       baseline: median(naive.map((burst) => burst.operations)),
-      baselineName: 'naive (reads and writes it asked for, retries included)',
+      baselineName: 'naive (its reads and writes, retries included)',
     }),
     line('limiter burst of 100, one instance: p99', p99Ms, 'ms', '>= 50x better than naive', naiveMs / p99Ms >= 50, {
       baseline: naiveMs,
@@ -90,18 +90,18 @@ async function bursts(processes: readonly LimiterProcess[], host: string): Promi
     }),
     line(
       'limiter 4 processes x 300 at once: admitted',
-      Math.max(...crowdAdmitted),
+      Math.max(...contendedAdmitted),
       'calls',
-      '= 100, nobody undecided',
-      decided && crowdAdmitted.every((n) => n === 100),
+      '= 100, every call decided',
+      decided && contendedAdmitted.every((n) => n === 100),
       {
         baseline: await admittedByInstances(),
         baselineName: 'rate-limiter-flexible in the memory of each process',
-        notes: 'no adapter of it speaks to Firestore',
+        notes: 'it has no adapter for Firestore',
       },
     ),
-    line('limiter 4 processes x 300 at once: p99', crowdMs, 'ms', '< 500', crowdMs < 500, {
-      notes: `operations per process ${crowded
+    line('limiter 4 processes x 300 at once: p99', contendedMs, 'ms', '< 500', contendedMs < 500, {
+      notes: `operations per process ${contended
         .flat()
         .map((report) => report.operations)
         .join(' ')}`,
@@ -114,7 +114,7 @@ async function spread(processes: readonly LimiterProcess[]): Promise<BenchLine[]
   for (let round = 0; round < ROUNDS; round++) {
     await startOfWindow(5_000);
     rounds.push(
-      await together(processes, { keyId: `spread-${Date.now()}`, limits: LIMITS, calls: 25, spreadMs: 1_000 }),
+      await runOnAll(processes, { keyId: `spread-${Date.now()}`, limits: LIMITS, calls: 25, spreadMs: 1_000 }),
     );
   }
   const admitted = rounds.map((reports) => total(reports, 'admitted'));
@@ -137,7 +137,7 @@ async function spread(processes: readonly LimiterProcess[]): Promise<BenchLine[]
 async function steady(processes: readonly LimiterProcess[]): Promise<BenchLine[]> {
   const job = { limits: LIMITS, keys: 20, calls: 800, spreadMs: 8_000 };
   const one = await first(processes).run({ ...job, keyId: `steady-one-${Date.now()}` });
-  const several = await together(processes, { ...job, calls: 200, keyId: `steady-several-${Date.now()}` });
+  const several = await runOnAll(processes, { ...job, calls: 200, keyId: `steady-several-${Date.now()}` });
   await startOfWindow(10_000);
   const keyId = `refused-${Date.now()}`;
   await first(processes).run({ keyId, limits: LIMITS, calls: 101 });
@@ -160,7 +160,7 @@ async function steady(processes: readonly LimiterProcess[]): Promise<BenchLine[]
   ];
 }
 
-/** Calls admitted by as many processes with a limiter each, as gateways without a shared store have it. */
+/** Calls admitted by the same number of processes without a shared store, each with its own limiter. */
 async function admittedByInstances(): Promise<number> {
   const code = `const { RateLimiterMemory } = require('rate-limiter-flexible');
     const limiter = new RateLimiterMemory({ points: 100, duration: 60 });
@@ -175,7 +175,7 @@ async function admittedByInstances(): Promise<number> {
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
-/** What most gateways do: one transaction per request, the SDK's own retries. */
+/** One transaction per request, with the retries of the SDK. */
 function createNaiveLimiter(host: string) {
   process.env.METADATA_SERVER_DETECTION ??= 'none';
   const firestore = new Firestore({
@@ -193,7 +193,7 @@ function createNaiveLimiter(host: string) {
       await Promise.all(
         Array.from({ length: BURST }, async () => {
           const startMs = performance.now();
-          const taken = await firestore
+          const isAdmitted = await firestore
             .runTransaction(async (transaction) => {
               operations += 2;
               const stored = (await transaction.get(document)).data();
@@ -204,7 +204,7 @@ function createNaiveLimiter(host: string) {
             })
             .catch(() => false);
           latenciesMs.push(performance.now() - startMs);
-          if (taken) admitted++;
+          if (isAdmitted) admitted++;
         }),
       );
       return {
@@ -217,13 +217,13 @@ function createNaiveLimiter(host: string) {
   };
 }
 
-/** Waits until a minute is young enough that what follows, taking at most `neededMs`, sees no reset. */
+/** Waits for the next minute if less than `neededMs` (at most 15 s) of this one is left, so that no window resets. */
 async function startOfWindow(neededMs: number): Promise<void> {
   const leftMs = 60_000 - (Date.now() % 60_000);
   if (leftMs < Math.min(neededMs, 15_000)) await new Promise((resolve) => setTimeout(resolve, leftMs + 100));
 }
 
-function together(processes: readonly LimiterProcess[], job: Parameters<LimiterProcess['run']>[0]): Promise<Report[]> {
+function runOnAll(processes: readonly LimiterProcess[], job: Parameters<LimiterProcess['run']>[0]): Promise<Report[]> {
   return Promise.all(processes.map((process) => process.run(job)));
 }
 

@@ -1,5 +1,5 @@
 // `npm run bench [name ...]`: runs every bench beside this file (or the named ones), prints the table and writes it to
-// RESULTS.md and RESULTS.json, where a run of some leaves the others as they were. Figures are ratios against a
+// RESULTS.md and RESULTS.json, where a run of some keeps the lines of the others. Figures are ratios against a
 // baseline of the same run; absolute values belong to the machine.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const directory = import.meta.dirname;
 const [only, ...others] = process.argv.slice(2);
 if (only !== undefined && others.length === 0) await runOne(only);
 else {
-  // Each in a process of its own: starting a process takes the longer the larger who starts it, and benches start many.
+  // Each in its own process: a spawn takes longer from a larger process, and benches spawn many.
   const names = only === undefined ? allNames() : [only, ...others];
   const failed = names.filter(
     (name) => spawnSync(process.execPath, [import.meta.filename, name], { stdio: 'inherit' }).status !== 0,
@@ -25,7 +25,7 @@ else {
 
 async function runOne(name: string): Promise<void> {
   const module: unknown = await import(new URL(`${name}.ts`, import.meta.url).href);
-  if (!isBench(module)) throw new Error(`${name} is no bench: one of ${allNames().join(', ')}`);
+  if (!isBench(module)) throw new Error(`${name} is not a bench. Benches: ${allNames().join(', ')}`);
   console.log(`# ${name}`);
   const lines = await module.run();
   printLines(lines);

@@ -1,5 +1,5 @@
-// Resident memory of a gateway under sustained prompts at concurrency 50: the last third of the run against the second,
-// the first being the warm-up. BENCH_MINUTES (default 10) is the length.
+// Resident memory of a gateway under sustained prompts at concurrency 50: the last third of the run against the second;
+// the first is the warm-up. BENCH_MINUTES (default 10) is the length.
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BenchLine, median, printLines } from './bench.ts';
@@ -8,7 +8,7 @@ import { prompt, startPromptSetup } from './prompt-client.ts';
 const MINUTES = Number(process.env.BENCH_MINUTES ?? 10);
 const CONCURRENCY = 50;
 const SAMPLE_MS = 1_000;
-/** Sessions go on for some turns, then others begin. */
+/** Turns per session. */
 const TURNS = 20;
 
 export async function run(): Promise<BenchLine[]> {

@@ -1,8 +1,8 @@
-// What one prompt costs on the Firestore emulator: round trips before the model is asked, commits after it, documents
-// read and written. A whole gateway in this process (keys, limits, session), a model behind a real socket, sessions
-// that are warm.
+// The cost of one prompt on the Firestore emulator: round trips before the request to the model, commits after it,
+// documents read and written. A whole gateway in this process (keys, limits, session), a model behind a real socket,
+// warm sessions.
 import { randomBytes } from 'node:crypto';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { systemClock } from '../../shared/clock.ts';
 import { loadConfig } from '../../shared/config/config.ts';
 import { createServices } from '../../shared/create-services.ts';
@@ -41,24 +41,24 @@ export async function run(): Promise<BenchLine[]> {
   });
   const services = await createServices(config, { store, log: createLogger({ format: 'json', write: () => {} }) });
   const gateway = createGateway(services, createRegistry(Object.values(methods)));
-  const ask = async (session_id: string): Promise<number> => {
-    const asked = provider.next().then(() => performance.now());
+  const sendPrompt = async (session_id: string): Promise<number> => {
+    const requested = provider.next().then(() => performance.now());
     const call = { jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params: { prompt: 'hello', session_id } };
-    const reply = await gateway.handle({
+    const response = await gateway.handle({
       caller: await gateway.authenticate({ 'x-api-key': KEY }),
       body: Buffer.from(JSON.stringify(call)),
       requestId: 'bench',
       transport: 'http',
       signal: new AbortController().signal,
     });
-    if (reply.text?.includes('ai_response') !== true) throw new Error(reply.text);
-    return asked;
+    if (response.text?.includes('ai_response') !== true) throw new Error(response.text);
+    return requested;
   };
   try {
-    // The first call of a process opens the connection, within the limiter's short deadline.
+    // The first calls open the connection and may exceed the short deadline of the limiter.
     for (let left = 5; ; left--) {
       try {
-        await ask('warm');
+        await sendPrompt('warm');
         break;
       } catch (error) {
         if (left === 0) throw error;
@@ -66,16 +66,16 @@ export async function run(): Promise<BenchLine[]> {
     }
     const counted: { before: number; after: number; reads: number; writes: number }[] = [];
     for (let n = 0; n < PROMPTS; n++) {
-      // What the last turn left to be written together (the day's usage) is not this one's.
+      // The usage of the last turn is written in a later batch, which does not belong to this turn.
       await services.conversations.ledger.flush();
-      await turn();
+      await nextTick();
       trips.length = 0;
-      const askedMs = await ask('warm');
+      const modelRequestMs = await sendPrompt('warm');
       const sum = (kind: Trip['kind']): number =>
         trips.reduce((all, trip) => all + (trip.kind === kind ? trip.documents : 0), 0);
       counted.push({
-        before: trips.filter(({ startMs }) => startMs < askedMs).length,
-        after: trips.filter(({ startMs }) => startMs >= askedMs).length,
+        before: trips.filter(({ startMs }) => startMs < modelRequestMs).length,
+        after: trips.filter(({ startMs }) => startMs >= modelRequestMs).length,
         reads: sum('read'),
         writes: sum('commit'),
       });

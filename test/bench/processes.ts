@@ -1,9 +1,8 @@
-// Starts the processes a bench measures, each pinned to a core of its own where the machine can (taskset), and stops
-// them.
+// Starts and stops the processes that a bench measures, each pinned to its own core where `taskset` exists.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 
-/** Whether processes can be pinned; without it client and server share the cores and ratios get noisier. */
+/** Whether processes can be pinned; otherwise client and server share the cores and ratios vary more. */
 const CAN_PIN = spawnSync('taskset', ['-V']).status === 0;
 
 export interface Server {
@@ -31,7 +30,7 @@ export async function startServer(
   const url = await new Promise<string>((resolve, reject) => {
     let text = '';
     child.stdout.on('data', (chunk: Buffer) => {
-      // Once it is up, output is read and dropped: a log that nobody reads would block.
+      // Later output is read and dropped: a full pipe would block the process.
       if (text.length < 10_000) text += chunk.toString();
       const match = ready.exec(text);
       if (match?.[1] !== undefined) resolve(match[1]);

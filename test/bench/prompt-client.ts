@@ -1,5 +1,5 @@
-// What the prompt benches share: a gateway and the fake provider as processes, and a client that keeps its connections
-// and reads its answers to the end.
+// Shared by the prompt benches: a gateway and the fake provider as processes, and a client that keeps its connections
+// and reads responses to the end.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ export interface Setup {
 }
 
 /**
- * The gateway with everything on (embedded store in a file, limits, log), the provider on another core where there is
+ * The gateway with everything on (embedded store in a file, limits, log), the provider on another core if there is
  * one.
  */
 export async function startPromptSetup(env: Readonly<Record<string, string>> = {}): Promise<Setup> {
@@ -49,12 +49,12 @@ export async function startPromptSetup(env: Readonly<Record<string, string>> = {
   };
 }
 
-export interface Answered {
+export interface TimedResponse {
   readonly status: number;
   readonly headers: NodeJS.Dict<string | string[]>;
   readonly body: string;
   readonly ms: number;
-  /** Milliseconds to the first piece of the body that `isFirst` accepts. */
+  /** Milliseconds until `isFirst` accepts the body so far. */
   readonly firstMs: number;
 }
 
@@ -66,7 +66,7 @@ export function post(
   body: string,
   headers: Readonly<Record<string, string>>,
   isFirst: (text: string) => boolean = () => true,
-): Promise<Answered> {
+): Promise<TimedResponse> {
   return new Promise((resolve, reject) => {
     const startMs = performance.now();
     let firstMs = Number.NaN;
@@ -101,13 +101,13 @@ export async function prompt(
   params: Readonly<Record<string, unknown>>,
   headers: Readonly<Record<string, string>> = {},
   isFirst?: (text: string) => boolean,
-): Promise<Answered> {
+): Promise<TimedResponse> {
   const body = JSON.stringify({ jsonrpc: '2.0', method: 'conversation.prompt', params, id: 1 });
-  const answered = await post(`${gateway}/jsonrpc`, body, { 'x-api-key': KEY, ...headers }, isFirst);
-  if (answered.status !== 200 || !answered.body.includes('ai_response')) {
-    throw new Error(`prompt failed: ${answered.status} ${answered.body.slice(0, 500)}`);
+  const response = await post(`${gateway}/jsonrpc`, body, { 'x-api-key': KEY, ...headers }, isFirst);
+  if (response.status !== 200 || !response.body.includes('ai_response')) {
+    throw new Error(`prompt failed: ${response.status} ${response.body.slice(0, 500)}`);
   }
-  return answered;
+  return response;
 }
 
 /** The body of a Messages call, as the gateway sends it. */
@@ -120,12 +120,16 @@ export function messagesBody(text: string, stream = true): string {
   });
 }
 
-/** The model itself, without a gateway. */
-export function direct(provider: string, text: string, isFirst?: (text: string) => boolean): Promise<Answered> {
+/** A call to the provider without a gateway. */
+export function callProvider(
+  provider: string,
+  text: string,
+  isFirst?: (text: string) => boolean,
+): Promise<TimedResponse> {
   return post(`${provider}/v1/messages`, messagesBody(text), { 'x-api-key': 'sk-bench' }, isFirst);
 }
 
-/** Runs `work` `count` times, `concurrency` at once; the latencies and how many were done per second. */
+/** Runs `work` `count` times, `concurrency` at once; returns the latencies and the rate per second. */
 export async function load(
   count: number,
   concurrency: number,

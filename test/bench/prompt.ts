@@ -1,22 +1,21 @@
-// A prompt through the gateway, everything on (auth, limits, session, log), against the same model asked directly; and
-// against
-// @portkey-ai/gateway in front of the same model with none of that, where it is installed.
+// A prompt through the gateway with auth, limits, session and log, against a direct call to the same model, and against
+// @portkey-ai/gateway, without any of these, in front of the same model, if it is installed.
 import { existsSync } from 'node:fs';
 import { type BenchLine, median, printLines } from './bench.ts';
 import { type Server, startServer } from './processes.ts';
-import { direct, load, messagesBody, post, prompt, type Setup, startPromptSetup } from './prompt-client.ts';
+import { callProvider, load, messagesBody, post, prompt, type Setup, startPromptSetup } from './prompt-client.ts';
 
 const ROUNDS = 7;
 const CALLS = 300;
 const BURST = 600;
 const CONCURRENCY = 20;
-/** Sessions of this many turns: a conversation that grows for ever measures the model's input. */
+/** Turns per session: in a conversation that grows without end, the input of the model would dominate. */
 const TURNS = 5;
 const PORTKEY = 'test/node_modules/@portkey-ai/gateway/build/start-server.js';
 const PORTKEY_PORT = 18_787;
 /**
- * Its 1.15.2 answers 500 to a streamed call here: it changes the headers of what `fetch` gave it, which are immutable.
- * With this line in front it streams, as we do.
+ * Version 1.15.2 returns 500 to a streamed call here, because it changes the headers of the response of `fetch`, which
+ * are immutable. This line, run before it, makes it stream, as the gateway does.
  */
 const REPAIR = `const { fetch } = globalThis;
   globalThis.fetch = async (...call) => { const response = await fetch(...call); return new Response(response.body, response); };`;
@@ -63,10 +62,10 @@ async function measure({ gateway, provider }: Setup, { portkey, streaming }: Pee
     overheads.push(Number(headers['x-gateway-overhead-ms']));
     return ms;
   });
-  const model = await load(CALLS, 1, async () => (await direct(provider.url, 'hello there')).ms);
+  const model = await load(CALLS, 1, async () => (await callProvider(provider.url, 'hello there')).ms);
   const many = await load(BURST, CONCURRENCY, async () => (await prompt(gateway.url, { prompt: 'hello there' })).ms);
-  const through = async (): Promise<number> => (await askPortkey(PORTKEY_PORT, provider, false)).ms;
-  const streamed = async (): Promise<number> => (await askPortkey(PORTKEY_PORT + 1, provider, true)).ms;
+  const through = async (): Promise<number> => (await callPortkey(PORTKEY_PORT, provider, false)).ms;
+  const streamed = async (): Promise<number> => (await callPortkey(PORTKEY_PORT + 1, provider, true)).ms;
   const portkeyOne = portkey && (await load(CALLS, 1, through));
   const portkeyMany = portkey && (await load(BURST, CONCURRENCY, through));
   const streamedMany = streaming && (await load(BURST, CONCURRENCY, streamed));
@@ -92,7 +91,7 @@ function toLines(rounds: readonly Round[], withPortkey: boolean): BenchLine[] {
   const against = (baseline: number, ratio: number): Partial<BenchLine> =>
     withPortkey
       ? { baseline, baselineName: '@portkey-ai/gateway, no auth, limits, session or stream', ratio }
-      : { notes: '@portkey-ai/gateway is not installed: nothing to compare with' };
+      : { notes: '@portkey-ai/gateway is not installed: no baseline' };
   return [
     {
       name: 'prompt, embedded, p50 added to the model’s own',
@@ -144,7 +143,7 @@ function startPortkey(port: number, before = ''): Promise<Server> {
   return startServer(args, /(http:\/\/localhost:\d+)/, { NODE_ENV: 'production' });
 }
 
-async function askPortkey(port: number, provider: Server, stream: boolean): Promise<{ readonly ms: number }> {
+async function callPortkey(port: number, provider: Server, stream: boolean): Promise<{ readonly ms: number }> {
   const { status, body, ms } = await post(`http://127.0.0.1:${port}/v1/messages`, messagesBody('hello there', stream), {
     'x-api-key': 'sk-bench',
     'x-portkey-provider': 'anthropic',

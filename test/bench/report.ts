@@ -1,4 +1,4 @@
-// The report of a whole run: one table for people, the same as JSON for programs, with the machine it was made on.
+// The report of a run: a table for people and the same as JSON for programs, with a description of the machine.
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ export interface Section {
   readonly lines: readonly BenchLine[];
 }
 
-/** Writes RESULTS.md and RESULTS.json into `directory`, `measured` in the place of what they said of those. */
+/** Writes RESULTS.md and RESULTS.json into `directory`; `measured` replaces the sections of the same name. */
 export async function writeReport(directory: string, measured: readonly Section[]): Promise<void> {
   const machine = {
     cores: cpus().length,
@@ -20,9 +20,9 @@ export async function writeReport(directory: string, measured: readonly Section[
     kernel: release().split('-')[0],
     node: process.version,
   };
-  const known = await readSections(join(directory, 'RESULTS.json'));
-  for (const section of measured) known.set(section.name, section);
-  const sections = [...known.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const stored = await readSections(join(directory, 'RESULTS.json'));
+  for (const section of measured) stored.set(section.name, section);
+  const sections = [...stored.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeFile(join(directory, 'RESULTS.json'), `${JSON.stringify({ machine, sections }, null, 2)}\n`);
   const all = sections.flatMap(({ lines }) => lines);
   const text = [

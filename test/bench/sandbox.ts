@@ -1,5 +1,5 @@
-// A sandboxed `exec true` through the gateway against a bare bwrap spawn, and what 16 busy commands do to everybody
-// else's calls.
+// A sandboxed `exec true` through the gateway against a bare bwrap spawn, and the latency of other calls beside 16 busy
+// commands.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -17,7 +17,7 @@ const PARALLEL = 16;
 const SPAWN_TARGET = 2;
 const P99_TARGET = 2;
 const BARE = ['--unshare-all', '--die-with-parent', '--new-session', '--ro-bind', '/', '/', 'true'];
-/** Some 100 ms of one processor. */
+/** About 100 ms of one processor. */
 const BUSY = 'i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done';
 
 export async function run(): Promise<BenchLine[]> {
@@ -29,7 +29,7 @@ export async function run(): Promise<BenchLine[]> {
     GATEWAY_LIMITS: '1000000000/minute',
     GATEWAY_LOG: 'json',
   };
-  // Not on one core: how gateway and commands share the machine's is part of what is measured.
+  // Not pinned: how the gateway and its commands share the cores is part of what is measured.
   const gateway = await startServer(['functions/local/main.ts'], /gateway ready at (\S+)/, env, 'any');
   const agent = new Agent({ keepAlive: true });
   const call = (method: string, params: object): Promise<void> => post(agent, `${gateway.url}/jsonrpc`, method, params);

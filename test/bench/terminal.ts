@@ -1,5 +1,5 @@
-// A keystroke's way: WebSocket -> gateway -> PTY in the sandbox -> echo -> WebSocket, one at a time, against a bare PTY
-// in this process without socket, gateway and sandbox.
+// The latency of a keystroke: WebSocket -> gateway -> PTY in the sandbox -> echo -> WebSocket, one at a time, against a
+// bare PTY in this process without socket, gateway and sandbox.
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ const TARGET_MS = 10;
 const KEY = 'bench-key';
 const LETTERS = 'abcdefghijklmnopqrstuvwxyz';
 
-/** Types one letter and resolves when it is back. */
+/** Sends one letter and resolves when its echo arrived. */
 type Type = (letter: string) => Promise<void>;
 
 export async function run(): Promise<BenchLine[]> {
@@ -76,14 +76,14 @@ async function withTerminal(url: string, measure: (type: Type) => Promise<number
   let id = 0;
   const call = (method: string, params: object): void =>
     socket.send(JSON.stringify({ jsonrpc: '2.0', id: ++id, method, params }));
-  const until = (isThere: () => boolean): Promise<void> =>
+  const until = (isReceived: () => boolean): Promise<void> =>
     new Promise((resolve) => {
-      onOutput = () => isThere() && resolve();
+      onOutput = () => isReceived() && resolve();
       onOutput();
     });
   call('interactive.start', { session_id: 'bench', shell: '/bin/sh' });
-  // What echoes is the terminal itself: cat reads a line only at Enter. Lines are bounded, so one is ended now and
-  // then.
+  // The terminal echoes, not `cat`, which reads a line only at Enter. The length of a line is bounded, so every 1000th
+  // keystroke ends one.
   call('interactive.input', { session_id: 'bench', data: "echo rea''dy; exec cat >/dev/null\r" });
   await until(() => text.includes('ready'));
   let typed = 0;

@@ -1,10 +1,11 @@
-// Turns across two real gateways on the Firestore emulator, everything at its default: how soon a cancel on the other
-// instance closes the model's socket, and how soon a session is usable again after its owner was killed.
+// Turns across two real gateways on the Firestore emulator, everything at its default: the time from a cancel on
+// the other instance until the socket to the model is closed, and from the kill of an owner until its session is
+// usable.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { follow, rpc } from '../emulator/turns-client.ts';
 import { startFirestoreEmulator } from '../support/emulators.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { follow, rpc } from '../support/fixtures/turn-client.ts';
 import { startLocalGateway } from '../support/local-gateway.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 
@@ -33,12 +34,12 @@ export async function run(): Promise<BenchLine[]> {
     const latenciesMs: number[] = [];
     for (let round = 0; round < CANCELS; round++) {
       const session_id = `cancel-${round}`;
-      const asked = provider.next();
+      const request = provider.next();
       const running = follow(owner.url, 'conversation.prompt', { prompt: '[[chunks 500 every 20]]', session_id });
       await running.until(12);
       const sentAt = Date.now();
       await rpc(other.url, 'conversation.cancel', { session_id });
-      latenciesMs.push((await (await asked).done).at - sentAt);
+      latenciesMs.push((await (await request).done).at - sentAt);
       await running.answer;
     }
     latenciesMs.sort((a, b) => a - b);
@@ -51,7 +52,7 @@ export async function run(): Promise<BenchLine[]> {
     owner.child.kill('SIGKILL');
     await killed;
     const startMs = performance.now();
-    // To the first event of the next turn: what the model makes of what came before is its own matter.
+    // Measured to the first event of the next turn, without the time of the model.
     const next = follow(other.url, 'conversation.prompt', { prompt: 'go on', session_id, on_busy: 'queue' });
     await next.until(1);
     const usableS = (performance.now() - startMs) / 1_000;
@@ -63,7 +64,7 @@ export async function run(): Promise<BenchLine[]> {
         value: p95Ms,
         unit: 'ms',
         baseline: HEARTBEAT_MS,
-        baselineName: 'told by the heartbeat alone, at most',
+        baselineName: 'by the heartbeat alone, at most',
         ratio: HEARTBEAT_MS / p95Ms,
         target: '< 250',
         met: p95Ms < 250,

@@ -1,5 +1,5 @@
-// The servers of the WebSocket bench, each alone in a process: a bare ws echo, or a gateway with authentication and
-// limiter on. Says its port, and its memory when asked.
+// The servers of the WebSocket bench, one per process: a bare ws echo, or a gateway with authentication and limiter.
+// Sends its port to the parent process, and its memory for each message of it.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type ServerOptions, WebSocketServer } from 'ws';
@@ -23,7 +23,7 @@ async function serve(kind: string | undefined): Promise<void> {
     });
   } else {
     const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', GATEWAY_LIMITS: '1000000000/minute' });
-    // Lines are made as in production; the bench's own terminal is not part of what is measured.
+    // Log lines are formatted as in production and dropped: writing them is not measured.
     const services = await createServices(config, { log: createLogger({ format: 'json', write: () => {} }) });
     const noop = defineMethod({
       name: 'bench.noop',
@@ -39,7 +39,7 @@ async function serve(kind: string | undefined): Promise<void> {
     });
     const flood = defineMethod({
       name: 'bench.flood',
-      summary: 'Never stops talking',
+      summary: 'Sends notifications until it is cancelled',
       scope: 'conversation',
       cost: 'read',
       params: z.strictObject({}),

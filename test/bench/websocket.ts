@@ -1,5 +1,5 @@
-// WebSockets: calls per second and memory per idle connection against a bare ws server, and what a reader that does not
-// read costs. Run alone with `node test/bench/websocket.ts`.
+// WebSockets: calls per second and memory per idle connection against a bare ws server, and the memory for a client
+// that does not read. Run alone with `node test/bench/websocket.ts`.
 import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -7,11 +7,11 @@ import WebSocket from 'ws';
 import { type BenchLine, median, printLines } from './bench.ts';
 
 const SERVER = fileURLToPath(new URL('./websocket-server.ts', import.meta.url));
-/** Whether the server can have a core of its own. */
+/** Whether the server can be pinned to its own core. */
 const CAN_PIN = spawnSync('taskset', ['-V']).status === 0;
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const CLIENTS = 32;
-/** Calls a client has under way: below what a connection may have in flight. */
+/** Calls in flight per client, below the maximum of a connection. */
 const DEPTH = 16;
 const MEASURE_MS = 3_000;
 const WARM_UP_MS = 1_000;
@@ -20,7 +20,7 @@ const HEADERS = { 'X-API-Key': 'dev-key' };
 
 interface Memory {
   readonly rss: number;
-  /** Heap and what it holds outside. */
+  /** Heap and external memory of its objects. */
   readonly used: number;
 }
 
@@ -29,7 +29,7 @@ interface BenchServer {
   memory(): Promise<Memory>;
 }
 
-/** Starts every server it needs, one at a time, and stops it. */
+/** Starts and stops each server, one at a time. */
 export async function run(): Promise<BenchLine[]> {
   const bare: number[] = [];
   const ours: number[] = [];
@@ -41,8 +41,8 @@ export async function run(): Promise<BenchLine[]> {
   const ratio = perSecond / median(bare);
   const bareIdle = await withServer('bare', idle);
   const ourIdle = await withServer('gateway', idle);
-  const more = ourIdle.used / bareIdle.used;
-  const floodBytes = await withServer('gateway', deafReader);
+  const idleRatio = ourIdle.used / bareIdle.used;
+  const floodBytes = await withServer('gateway', stalledReader);
   return [
     {
       name: 'WebSocket calls, authenticated, limited',
@@ -62,8 +62,8 @@ export async function run(): Promise<BenchLine[]> {
       baseline: bareIdle.used / 1024,
       baselineName: 'bare ws',
       target: '<= 2x',
-      met: more <= 2,
-      notes: `${more.toFixed(2)}x; RSS ${(ourIdle.rss / 1024).toFixed(1)} against ${(bareIdle.rss / 1024).toFixed(1)} KiB`,
+      met: idleRatio <= 2,
+      notes: `${idleRatio.toFixed(2)}x; RSS ${(ourIdle.rss / 1024).toFixed(1)} against ${(bareIdle.rss / 1024).toFixed(1)} KiB`,
     },
     {
       name: 'WebSocket reader that reads nothing of an endless stream',
@@ -76,28 +76,28 @@ export async function run(): Promise<BenchLine[]> {
   ];
 }
 
-/** Answers per second: every client sends its next call when one is answered. The same bytes go to both servers. */
+/** Responses per second: each client sends its next call after a response. Both servers receive the same bytes. */
 async function throughput({ url }: BenchServer): Promise<number> {
   const call = JSON.stringify({ jsonrpc: '2.0', method: 'bench.noop', params: {}, id: 1 });
   const sockets = await Promise.all(Array.from({ length: CLIENTS }, () => connect(url)));
-  let answered = 0;
+  let responses = 0;
   for (const socket of sockets) {
     socket.on('message', () => {
-      answered++;
+      responses++;
       socket.send(call);
     });
     for (let n = 0; n < DEPTH; n++) socket.send(call);
   }
   await pause(WARM_UP_MS);
-  const before = answered;
+  const before = responses;
   const startMs = performance.now();
   await pause(MEASURE_MS);
-  const perSecond = ((answered - before) * 1_000) / (performance.now() - startMs);
+  const perSecond = ((responses - before) * 1_000) / (performance.now() - startMs);
   for (const socket of sockets) socket.terminate();
   return perSecond;
 }
 
-/** Bytes per connection that does nothing. */
+/** Bytes per idle connection. */
 async function idle(server: BenchServer): Promise<Memory> {
   const warm = await Promise.all(Array.from({ length: 100 }, () => connect(server.url)));
   await pause(500);
@@ -112,8 +112,8 @@ async function idle(server: BenchServer): Promise<Memory> {
   return { rss: (after.rss - before.rss) / IDLE, used: (after.used - before.used) / IDLE };
 }
 
-/** Growth of the server's RSS in bytes while a client reads nothing of what it asked for. */
-async function deafReader(server: BenchServer): Promise<number> {
+/** Growth of the server's RSS in bytes while a client does not read the response of its call. */
+async function stalledReader(server: BenchServer): Promise<number> {
   const socket = await connect(server.url);
   await pause(300);
   const before = await server.memory();
@@ -142,14 +142,14 @@ async function withServer<T>(kind: 'bare' | 'gateway', measure: (server: BenchSe
     env: { PATH: process.env.PATH },
   });
   const exited = once(child, 'exit');
-  const ask = async (): Promise<Record<string, number>> => (await once(child, 'message'))[0];
-  const { port } = await ask();
+  const receive = async (): Promise<Record<string, number>> => (await once(child, 'message'))[0];
+  const { port } = await receive();
   try {
     return await measure({
       url: `ws://127.0.0.1:${port}/ws`,
       async memory() {
         child.send('memory');
-        const { rss = 0, used = 0 } = await ask();
+        const { rss = 0, used = 0 } = await receive();
         return { rss, used };
       },
     });

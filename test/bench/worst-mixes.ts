@@ -1,5 +1,5 @@
-// The requests that make a gateway hold the most memory, several at once, against a process whose heap is the 256 MiB
-// that V8 takes on an instance of 512 MiB: its highest resident memory, and how soon `/health` is answered meanwhile.
+// The requests that need the most memory, several at once, on a process with the heap of 256 MiB that V8 takes on an
+// instance of 512 MiB: its highest resident memory, and the latency of `/health` meanwhile.
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startLocalGateway } from '../support/local-gateway.ts';
@@ -20,7 +20,7 @@ export async function run(): Promise<BenchLine[]> {
   const lines: BenchLine[] = [];
   try {
     await fillSession(sizes);
-    // What follows 90 commits of 1 MB (checkpoint, ledger, collection) is not part of the first mix.
+    // The work after 90 commits of 1 MB (checkpoint, ledger, garbage collection) is not part of the first mix.
     await sleep(SETTLE_MS);
     for (const [name, mix] of Object.entries(MIXES)) {
       let outcomes: Readonly<Record<string, number>> = {};

@@ -38,9 +38,9 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       const session_id = fresh();
       await a.prompt('my name is Ada', { session_id });
       await b.prompt('and I like tea', { session_id });
-      const asked = fixture.provider.next();
+      const requested = fixture.provider.next();
       await a.prompt('who am I? [[count]]', { session_id });
-      const { body } = await asked;
+      const { body } = await requested;
       expect(JSON.stringify(body)).toMatch(/my name is Ada.*You said: my name is Ada.*and I like tea.*who am I/);
     });
 
@@ -79,9 +79,9 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
         text: prompt,
         gate: () => (prompt === 'first' ? gate.promise : Promise.resolve()),
       }));
-      const asked = fixture.provider.next();
+      const requested = fixture.provider.next();
       const first = a.prompt('first', { session_id });
-      await asked;
+      await requested;
       const queued = [];
       for (const [index, instance] of [b, a, b].entries()) {
         queued.push(instance.prompt(`q${index}`, { session_id, on_busy: 'queue' }));
@@ -99,12 +99,12 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);
-      const asked = fixture.provider.requests.at(-1);
+      const requested = fixture.provider.requests.at(-1);
       const { content } = await b.prompt('[[say instead]]', { session_id, on_busy: 'interrupt' });
       expect(content).toBe('instead');
       expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
       expect(running.events.at(-1)?.event).toMatchObject({ TurnAborted: { reason: 'replaced' } });
-      expect(await asked?.done).toMatchObject({ by: 'client' });
+      expect(await requested?.done).toMatchObject({ by: 'client' });
       const { messages } = await a.call(conversationHistory, { session_id });
       expect(messages[1]).toMatchObject({ role: 'assistant', content: 'You said: ', partial: true });
     });
@@ -113,13 +113,13 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);
-      const asked = fixture.provider.requests.at(-1);
+      const requested = fixture.provider.requests.at(-1);
       const [one, two] = await Promise.all([
         b.call(conversationCancel, { session_id }),
         b.call(conversationCancel, { session_id }),
       ]);
       expect([one, two]).toMatchObject([{ cancelled: true }, { cancelled: true }]);
-      expect(await asked?.done).toMatchObject({ by: 'client' });
+      expect(await requested?.done).toMatchObject({ by: 'client' });
       expect(await b.call(conversationCancel, { session_id })).toMatchObject({ cancelled: true, was_running: false });
       expect(await b.call(conversationStatus, { session_id })).toMatchObject({ status: 'cancelled' });
       expect(running.events.filter(isTerminal)).toHaveLength(1);
@@ -218,18 +218,16 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
 }
 
 async function waitForQueued(instance: Instance, session_id: string, count: number): Promise<void> {
-  for (;;) {
+  const queued = async (): Promise<unknown> => {
     const status = await instance.call(conversationStatus, { session_id });
-    if ('queued' in status && status.queued === count) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+    return 'queued' in status ? status.queued : undefined;
+  };
+  await expect.poll(queued, { interval: 5 }).toBe(count);
 }
 
 /** Until events of the running turn are in the store. */
 async function waitForEvents(instance: Instance, session_id: string): Promise<void> {
-  for (;;) {
-    const { events = [] } = await instance.call(conversationResume, { session_id });
-    if (events.length > 1) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  const stored = async (): Promise<number> =>
+    (await instance.call(conversationResume, { session_id })).events?.length ?? 0;
+  await expect.poll(stored, { interval: 20 }).toBeGreaterThan(1);
 }

@@ -54,8 +54,8 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
     });
     afterAll(() => transport.close());
     const say = (value: unknown, key?: CaseKey): Promise<Answer> => transport.call(JSON.stringify(value), key);
-    const known = (id: unknown): object => call(STATUS, { session_id: 'nobody' }, id);
-    const notification = { jsonrpc: '2.0', method: STATUS, params: { session_id: 'nobody' } };
+    const known = (id: unknown): object => call(STATUS, { session_id: 'missing' }, id);
+    const notification = { jsonrpc: '2.0', method: STATUS, params: { session_id: 'missing' } };
 
     /** Statuses are the contract's where the transport has any. */
     const expectStatus = (answer: Answer, status: number): void => {
@@ -73,7 +73,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       );
 
       it.each([[1.5], [2 ** 53], ['x'.repeat(129)], [{}], [[1]], [true]])(
-        'of another kind are -32600 under null: %j',
+        'ids of another kind are -32600 under null: %j',
         async (id) => {
           const answer = await say(known(id));
           expectStatus(answer, 400);
@@ -96,7 +96,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['51 calls', JSON.stringify(Array.from({ length: 51 }, (_, n) => known(n))), -32600, 400, null],
         ['an unknown method', JSON.stringify(call('foobar', {}, 'x')), -32601, 200, 'x'],
         ['a method of Object.prototype', JSON.stringify(call('constructor', {}, 'x')), -32601, 200, 'x'],
-        ['params by position', JSON.stringify(call(STATUS, ['nobody'])), -32602, 200, 1],
+        ['params by position', JSON.stringify(call(STATUS, ['missing'])), -32602, 200, 1],
         ['params missing', JSON.stringify(call(STATUS)), -32602, 200, 1],
         ['params undeclared', JSON.stringify(call(STATUS, { session_id: 'a', admin: true })), -32602, 200, 1],
       ])('is single, with its code, reason, request id and retryability: %s', async (_name, body, code, status, id) => {
@@ -155,22 +155,22 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['an empty one', 'conversation.prompt', { prompt: '' }, 'prompt must not be empty'],
         ['a blank one', 'conversation.prompt', { prompt: ' \n\t' }, 'prompt must contain more than white space'],
         ['params by position', STATUS, ['a'], 'params must be given by name, in an object'],
-      ])('about params says in plain words what is wrong: %s', async (_name, method, params, message) => {
+      ])('about params states what is wrong: %s', async (_name, method, params, message) => {
         const { payload } = await say(call(method, params));
         expect(payload).toMatchObject({ error: { code: -32602, message } });
-        expect(dataOf(payload).issues).toMatchObject(message.split('; ').map((words) => ({ message: words })));
+        expect(dataOf(payload).issues).toMatchObject(message.split('; ').map((expected) => ({ message: expected })));
       });
 
       it.each([
         ['UTF-8', '\ufeff{}', /byte order mark/],
         ['UTF-16', Uint8Array.of(0xff, 0xfe, 0x7b, 0, 0x7d, 0), /UTF-16/],
-      ])('about a byte order mark names it: %s', async (_name, body, words) => {
+      ])('about a byte order mark names it: %s', async (_name, body, expected) => {
         const answer = await transport.call(body);
         if (transport.isText === true && typeof body !== 'string') expect(answer.payload).toEqual({ closed: 1007 });
-        else expect(dataOf(answer.payload).detail).toMatch(words);
+        else expect(dataOf(answer.payload).detail).toMatch(expected);
       });
 
-      it('is none for an empty list of params, which equals absent params', async () => {
+      it('an empty list of params equals absent params', async () => {
         expect((await say(call('rpc.discover', []))).payload).toMatchObject({ result: { openrpc: '1.4.0' } });
         expect((await say(call('conversation.list', []))).payload).toMatchObject({ result: { conversations: [] } });
         expect((await say(call(STATUS, []))).payload).toMatchObject({ error: { message: 'session_id is required' } });
@@ -189,7 +189,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
     });
 
     describe('a batch', () => {
-      it('of 50 is answered call by call', async () => {
+      it('a batch of 50 is answered call by call', async () => {
         const answer = await say(Array.from({ length: 50 }, (_, n) => known(n)));
         expectStatus(answer, 200);
         expect(answer.payload).toHaveLength(50);
@@ -198,7 +198,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         );
       });
 
-      it('of the specification’s mixed example is 200 with one response for each call that is no notification', async () => {
+      it('a batch of the specification’s mixed example is 200 with one response for each call that is no notification', async () => {
         const answer = await say([known('1'), notification, { foo: 'boo' }, call('foo.get', {}, '5'), 1, [known(9)]]);
         expectStatus(answer, 200);
         expect(answer.payload).toMatchObject([
@@ -210,7 +210,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ]);
       });
 
-      it('of one call is answered as a batch of one', async () => {
+      it('a batch of one call is answered as a batch of one', async () => {
         expect((await say([known(1)])).payload).toMatchObject([{ id: 1 }]);
       });
     });
@@ -221,7 +221,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['of an unknown method', { jsonrpc: '2.0', method: 'nope' }],
         ['with wrong params', { jsonrpc: '2.0', method: STATUS, params: [] }],
         ['in a batch of its like', [notification, notification]],
-      ])('is never answered: %s', async (_name, value) => {
+      ])('a notification is never answered: %s', async (_name, value) => {
         const answer = await say(value);
         expectStatus(answer, 204);
         expect(answer.payload).toBeUndefined();
@@ -294,7 +294,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect(await left()).toMatchObject(day(0));
       });
 
-      it('are each key’s own', async () => {
+      it('limits are each key’s own', async () => {
         for (let n = 0; n < TIGHT_CALLS; n++) await say(known(n), 'tight-4');
         expect((await say(known(1), 'tight-4')).payload).toMatchObject({ error: refused });
         expect((await say(known(1), 'tight-5')).payload).toMatchObject({ result: {} });

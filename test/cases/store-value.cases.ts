@@ -67,7 +67,7 @@ export function storeValueCases({ store }: StoreFixture): void {
       expect((await read(store(), ref)).data).toStrictEqual({ b: { d: 1 }, e: [null, 1] });
     });
 
-    it('has one zero and no unpaired surrogates', async () => {
+    it('stored values have one zero and no unpaired surrogates', async () => {
       const ref = freshRef();
       await put(store(), ref, { zero: -0, text: 'a\uD83Db\uDE00', list: ['\uD800'] });
       expect((await read(store(), ref)).data).toStrictEqual({ zero: 0, text: 'a\uFFFDb\uFFFD', list: ['\uFFFD'] });
@@ -91,7 +91,7 @@ export function storeValueCases({ store }: StoreFixture): void {
       expect((await store().get([ref, other])).map((snapshot) => snapshot.version)).toEqual([null, null]);
     });
 
-    it('is not reached by later changes to what was written or read', async () => {
+    it('stored values are not changed by later changes to what was written or read', async () => {
       const ref = freshRef();
       const data = { list: [{ n: 1 }] };
       await put(store(), ref, data);

@@ -39,7 +39,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(watched.seen.map((snapshot) => snapshot.data?.n)).toEqual([undefined, 1, 2, 3, undefined]);
     });
 
-    it('never delivers an older state after a newer one, and ends with the last', async () => {
+    it('watch never delivers an older state after a newer one, and ends with the last', async () => {
       const ref = freshRef();
       const watched = watching(store(), ref);
       await watched.until(() => true);

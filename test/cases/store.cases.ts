@@ -44,7 +44,7 @@ function commitCases(store: () => Store): void {
     expect(await read(store(), ref)).toEqual({ ref, data: undefined, version: null });
   });
 
-  it('returns documents in the order asked for, absent ones among them', async () => {
+  it('returns documents in the order requested, absent ones among them', async () => {
     const [a, b, c] = [freshRef(), freshRef(), freshRef()];
     await store().commit([
       { ref: a, data: { at: 'a' } },

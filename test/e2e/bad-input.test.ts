@@ -96,7 +96,7 @@ async function codeOf(response: Response, status: number): Promise<unknown> {
 /** A raw connection, its answer as text once `until` matches or the server has closed it. */
 async function raw(chunks: readonly (string | Uint8Array)[], until?: RegExp): Promise<string> {
   const socket = connect(gateway.port, '127.0.0.1');
-  // A server that refuses may reset a connection that still sends: what it said before counts.
+  // A server that refuses may reset a connection that still sends: its response before the reset counts.
   socket.on('error', () => {});
   let answer = '';
   const answered = new Promise<void>((resolve) => {
@@ -124,11 +124,11 @@ const head = (lines: readonly string[], method = 'POST'): string =>
 const OK = '{"jsonrpc":"2.0","method":"conversation.status","params":{"session_id":"a"},"id":1}';
 
 describe('a bad body', () => {
-  it.each(CORPUS)('of %s has its code', async (_name, body, code, status) => {
+  it.each(CORPUS)('a bad body of %s has its code', async (_name, body, code, status) => {
     expect(await codeOf(await post(body), status)).toBe(code);
   });
 
-  it('that is a gzip bomb is 415 and never inflated', async () => {
+  it('a bad body that is a gzip bomb is 415 and never inflated', async () => {
     const bomb = gzipSync(Buffer.alloc(100 * MIB, 0x20));
     expect(await codeOf(await post(bomb, { 'content-encoding': 'gzip' }), 415)).toBe(415);
   });
@@ -142,7 +142,7 @@ describe('a bad body', () => {
     expect(large).toMatch(/^HTTP\/1\.1 413 .*"payload_too_large"/s);
   });
 
-  it('sent byte by byte is read like any other, and one that stops halfway holds nobody up', async () => {
+  it('sent byte by byte is read like any other, and one that stops halfway delays no other call', async () => {
     const stuck = connect(gateway.port, '127.0.0.1');
     stuck.write(head(['X-API-Key: dev-key', 'Content-Length: 1000']) + OK);
     const request = head(['X-API-Key: dev-key', `Content-Length: ${OK.length}`, 'Connection: close']) + OK;
@@ -177,7 +177,7 @@ describe('bad HTTP', () => {
     ['a length that is no number', head(['Content-Length: many']), 400],
     ['headers of 20 kB', head([`X-Long: ${'x'.repeat(20_000)}`]), 431],
     ['a chunk size that is no number', `${head(['Transfer-Encoding: chunked', 'X-API-Key: dev-key'])}zz\r\n`, 400],
-  ])('is answered in JSON, then the connection ends: %s', async (_name, bytes, status) => {
+  ])('bad HTTP is answered in JSON, then the connection ends: %s', async (_name, bytes, status) => {
     const answers = (await raw([bytes])).split(/(?=HTTP\/1\.1 )/);
     const last = answers.at(-1) ?? '';
     expect(last).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
@@ -185,7 +185,7 @@ describe('bad HTTP', () => {
     expect(JSON.parse(last.slice(last.indexOf('\r\n\r\n')))).toMatchObject({ error: { code: -32600 } });
   });
 
-  it('by an unknown method or path is a JSON refusal', async () => {
+  it('bad HTTP by an unknown method or path is a JSON refusal', async () => {
     for (const [method, path, status] of [
       ['TRACE', '/jsonrpc', 405],
       ['BREW', '/jsonrpc', 400],
@@ -199,8 +199,8 @@ describe('bad HTTP', () => {
   });
 });
 
-describe('strangers', () => {
-  it('are answered before their 100 MB are read', async () => {
+describe('clients without a key', () => {
+  it('clients without a key are answered before their 100 MB are read', async () => {
     const before = gateway.rssBytes();
     const chunk = Buffer.alloc(MIB, 0x20);
     const send = (): Promise<string> =>

@@ -51,7 +51,7 @@ function start(
 const cli = (...args: Parameters<typeof start>): Promise<Ended> => start(...args).ended;
 
 describe('codex-gateway', () => {
-  it('prints the text of an answer, and nothing else where nobody looks on', async () => {
+  it('prints the text of an answer, and nothing else without a terminal', async () => {
     expect(await cli(['prompt', 'Hello there', '--session', 'cli'])).toEqual({
       code: 0,
       stdout: 'You said: Hello there\n',
@@ -62,14 +62,14 @@ describe('codex-gateway', () => {
   });
 
   it('prints the result of any method as JSON', async () => {
-    const { code, stdout } = await cli(['conversation.status', '{"session_id": "nobody"}']);
+    const { code, stdout } = await cli(['conversation.status', '{"session_id": "missing"}']);
     expect({ code, result: JSON.parse(stdout) }).toEqual({
       code: 0,
-      result: { status: 'not_found', session_id: 'nobody' },
+      result: { status: 'not_found', session_id: 'missing' },
     });
   });
 
-  it('with --json prints every message, the error too', async () => {
+  it('codex-gateway with --json prints every message, the error too', async () => {
     const { code, stdout } = await cli(['prompt', '[[chunks 3]]', '--json']);
     const lines = stdout
       .trimEnd()
@@ -109,7 +109,7 @@ describe('codex-gateway', () => {
     [6, 'a model that breaks off', ['prompt', '[[cut]]'], {}, /upstream_error/],
     [
       7,
-      'nobody there',
+      'no gateway there',
       ['exec', '{"command": "true"}'],
       { GATEWAY_URL: 'http://127.0.0.1:9' },
       /network: .* at http:\/\/127\.0\.0\.1:9$/m,
@@ -131,10 +131,10 @@ describe('codex-gateway', () => {
     expect(code).toBe(4);
   });
 
-  it('on Ctrl-C cancels the turn and ends with 130', async () => {
-    const asked = fixture.provider.next();
+  it('codex-gateway on Ctrl-C cancels the turn and ends with 130', async () => {
+    const requested = fixture.provider.next();
     const { child, ended } = start(['prompt', '[[hang]]', '--session', 'ctrl-c']);
-    const request = await asked;
+    const request = await requested;
     if (child.stdout !== null) await once(child.stdout, 'data');
     child.kill('SIGINT');
     expect(await ended).toMatchObject({ code: 130, stderr: 'interrupted\n' });

@@ -65,7 +65,7 @@ for await (const piece of turn.text()) text += piece;
 const answer = await turn.answer();
 const error = await client.call('conversation.history', { session_id: 'none' }).catch((thrown) => thrown);
 console.log(JSON.stringify({
-  type: raw.result.type, same: text === answer.content, said: text.includes('again'),
+  type: raw.result.type, same: text === answer.content, hasEcho: text.includes('again'),
   error: error instanceof GatewayError && error.reason,
 }));
 `;
@@ -74,8 +74,8 @@ describe('the packed client', () => {
   it('works on the machine’s Node and on ours, with nothing beside it', () => {
     writeFileSync(join(project, 'use.mjs'), SCRIPT);
     for (const node of new Set([machineNode(), process.execPath])) {
-      const told = JSON.parse(run(node, ['use.mjs'], project));
-      expect(told).toEqual({ type: 'ai_response', same: true, said: true, error: 'not_found' });
+      const output = JSON.parse(run(node, ['use.mjs'], project));
+      expect(output).toEqual({ type: 'ai_response', same: true, hasEcho: true, error: 'not_found' });
       process.stdout.write(`client on Node ${run(node, ['--version'], project).trim()}\n`);
     }
   });
@@ -95,8 +95,8 @@ describe('the packed client', () => {
     expect(code.length).toBeLessThan(40_000);
   });
 
-  it('has types of its own: the reference’s example compiles, mistakes do not, and they are the registry’s', () => {
-    const example = readFileSync(join(ROOT, 'test/e2e/reference/gateway-client.ts.txt'), 'utf8');
+  it('the packed client has types of its own: the reference’s example compiles, mistakes do not, and they are the registry’s', () => {
+    const example = readFileSync(join(ROOT, 'test/support/fixtures/reference/gateway-client.ts.txt'), 'utf8');
     const usage = example.slice(example.indexOf('const GATEWAY_URL')).replace('process.env.GATEWAY_KEY!', "'dev-key'");
     writeFileSync(
       join(project, 'reference.ts'),

@@ -1,5 +1,5 @@
-// Real processes whose clock is wrong for a while (test/soak/clock-shim.ts): once it is right again, no key, session or
-// event waits for it.
+// Real processes whose clock is wrong for a while (test/support/fixtures/clock-shim.ts): once it is right again, no
+// key, session or event waits for it.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
 
-const SHIM = join(ROOT, 'test/soak/clock-shim.ts');
+const SHIM = join(ROOT, 'test/support/fixtures/clock-shim.ts');
 const HOUR_MS = 3_600_000;
 
 let data: string;
@@ -45,7 +45,7 @@ function call(gateway: LocalGateway, method: string, params: object, accept = 'a
   });
 }
 
-it('a clock that was 400 days ahead for four calls refuses nobody once it is right, on disk and while it runs', async () => {
+it('a clock that was 400 days ahead for four calls refuses no call once it is right, on disk and while it runs', async () => {
   const env = { GATEWAY_LIMITS: '3/minute,1000/day' };
   const wrong = await start(400 * 24 * HOUR_MS, env);
   const statuses: number[] = [];

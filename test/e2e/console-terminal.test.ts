@@ -29,7 +29,7 @@ describeWith('chromium', 'the console’s terminal', () => {
     expect(open.faults).toEqual([]);
   });
 
-  it('says when its program could not be fetched, and fetches it again when asked', async () => {
+  it('shows when its program could not be fetched, and fetches it again on request', async () => {
     await using fixture = await startFixture({ GATEWAY_DATA_DIR: data }, withoutSandbox());
     await using open = await openPage(browser, fixture.gateway.url);
     const { page } = open;

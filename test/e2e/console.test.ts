@@ -63,7 +63,7 @@ describeWith('chromium', 'the console', () => {
     expect(open.faults).toEqual([]);
   });
 
-  it('refuses a wrong key in words and keeps a right one in this tab only', async () => {
+  it('refuses a wrong key with a message and keeps a right one in this tab only', async () => {
     const { page } = open;
     await page.getByLabel('API key').fill('not-the-key');
     await page.getByLabel('API key').press('Enter');
@@ -92,16 +92,16 @@ describeWith('chromium', 'the console', () => {
 
   it('sends a prompt that was entered before the session had loaded', async () => {
     const { page } = open;
-    const [asked, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const [requested, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     await page.route('**/jsonrpc', async (route) => {
       if (route.request().postData()?.includes('"conversation.status"')) {
-        asked.resolve();
+        requested.resolve();
         await gate.promise;
       }
       await route.continue();
     });
     await signIn(page);
-    await asked.promise;
+    await requested.promise;
     await say(page, '[[say in time]]');
     gate.resolve();
     await lastAnswer(page, 'done').waitFor();
@@ -126,9 +126,9 @@ describeWith('chromium', 'the console', () => {
     async (how) => {
       const { page } = open;
       await signIn(page);
-      const asked = fixture.provider.next();
+      const requested = fixture.provider.next();
       await say(page, 'Never stop [[hang]]');
-      const { done } = await asked;
+      const { done } = await requested;
       await lastAnswer(page, 'running').getByText('You said').waitFor();
       if (how === 'button') await page.getByRole('button', { name: 'Cancel' }).click();
       else await page.getByLabel(how === 'Escape' ? 'Prompt' : 'Messages').press('Escape');
@@ -146,7 +146,7 @@ describeWith('chromium', 'the console', () => {
     await signIn(page);
     await page.getByText('A new session').waitFor();
     const session_id = decodeURIComponent(page.url().split('/chat/')[1] ?? '');
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const elsewhere = fetch(`${fixture.gateway.url}/jsonrpc`, {
       method: 'POST',
       headers: { 'x-api-key': 'dev-key' },
@@ -157,7 +157,7 @@ describeWith('chromium', 'the console', () => {
         id: 1,
       }),
     });
-    const { done } = await asked;
+    const { done } = await requested;
     await say(page, 'Me too');
     await page.getByRole('alert').getByText('session_busy').waitFor();
     await lastAnswer(page, 'running').getByText('You said: From elsewhere').waitFor();
@@ -294,7 +294,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByLabel('API key').fill('narrow-key-of-twenty-letters');
     await page.getByLabel('API key').press('Enter');
     await page.getByText('live', { exact: true }).waitFor();
-    for (const [method, params, told] of [
+    for (const [method, params, expected] of [
       ['exec', { command: 'true' }, /lacks the scope "workspace".*forbidden.*Another key may be allowed/],
       ['bff.proxy', { endpoint: '/', method: 'GET' }, /BFF_BASE_URL.*forbidden.*No key is allowed to do this here/],
       ['conversation.prompt', { prompt: '[[cut]]' }, /upstream_error.*model’s provider/],
@@ -311,7 +311,7 @@ describeWith('chromium', 'the console', () => {
       await page.getByRole('button', { name: 'Call', exact: true }).click();
       const alert = page.getByRole('alert');
       await alert.waitFor();
-      expect(await alert.textContent()).toMatch(told);
+      expect(await alert.textContent()).toMatch(expected);
     }
   });
 
@@ -354,7 +354,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.getByRole('alert').count()).toBe(0);
   });
 
-  it('erases a session when asked twice', async () => {
+  it('erases a session after a confirmation', async () => {
     const { page } = open;
     await signIn(page);
     await say(page, 'Forget me');

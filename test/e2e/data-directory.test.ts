@@ -29,13 +29,16 @@ async function fail(dataDir: string, ...before: string[]): Promise<{ code: numbe
 }
 
 describe('a data directory', () => {
-  it.runIf(process.platform === 'linux')('that cannot be made ends the start with one line', async () => {
-    const { code, stderr } = await fail('/proc/x');
-    expect(code).toBe(1);
-    expect(stderr).toMatch(/^.*\/proc\/x.*ENOENT.*GATEWAY_DATA_DIR.*\n$/);
-  });
+  it.runIf(process.platform === 'linux')(
+    'a data directory that cannot be made ends the start with one line',
+    async () => {
+      const { code, stderr } = await fail('/proc/x');
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^.*\/proc\/x.*ENOENT.*GATEWAY_DATA_DIR.*\n$/);
+    },
+  );
 
-  it('that vanishes is seen by verbose health, and every call that needs it is answered 503', async () => {
+  it('a data directory that vanishes is seen by verbose health, and every call that needs it is answered 503', async () => {
     const data = mkdtempSync(join(tmpdir(), 'vanishing-'));
     const gateway = await startLocalGateway({ env: { GATEWAY_DATA_DIR: data } });
     const headers = { 'content-type': 'application/json', 'x-api-key': 'dev-key' };
@@ -73,7 +76,7 @@ describe('a data directory', () => {
 });
 
 describeWith('mounts', 'a stale mount', () => {
-  it('as the data directory ends the start with one line', async () => {
+  it('a stale mount as the data directory ends the start with one line', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'stale-'));
     const { code, stderr } = await fail(
       join(directory, 'below'),

@@ -165,7 +165,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     expect(gateway.output()).not.toContain('a-secret-42');
   });
 
-  it('tells in rpc.discover which methods need the sandbox and that it is here', async () => {
+  it('rpc.discover states which methods need the sandbox and that it is available', async () => {
     const methods = (await call('rpc.discover', {})) as {
       result: { methods: { name: string; 'x-available'?: boolean }[] };
     };
@@ -210,7 +210,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
   });
 });
 
-/** The kernel tells nobody about other processes: asked until it is so, or the test's own time is up. */
+/** The kernel sends no event about other processes, so this polls until it is so. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 10));
+  await expect.poll(condition, { interval: 10 }).toBe(true);
 }

@@ -97,7 +97,7 @@ function tryTo(work: () => void): boolean {
 }
 
 describeWith('mounts', 'a full disk', () => {
-  it('of the workspaces: says so, changes nothing, lets the rest of the gateway work, and serves again once there is room', async () => {
+  it('a full disk of the workspaces: says so, changes nothing, lets the rest of the gateway work, and serves again once there is room', async () => {
     await using on = await startOnSmallDisk('workspaces');
     expect(await on.sh('mkdir /tmp/repo; echo old > /tmp/repo/file.txt')).toMatchObject({ result: { exit_code: 0 } });
     on.fillBytes();
@@ -133,12 +133,12 @@ describeWith('mounts', 'a full disk', () => {
     expect(await on.sh('echo x > ~/file; cat ~/file', 'two')).toMatchObject({ result: { stdout: 'x\n' } });
   });
 
-  it('is not what one key can make of the disk that the store is on, too', async () => {
+  it('a full disk is not what one key can make of the disk that the store is on, too', async () => {
     await using on = await startOnSmallDisk('', 200);
     expect(await on.sh('echo x > ~/mine')).toMatchObject({ result: { exit_code: 0 } });
     on.growWorkspace('mine', 184 << 20);
-    const greedy = 'i=1; while :; do head -c 512K /dev/zero > ~/$i; i=$((i + 1)); sleep 0.02; done';
-    expect(await on.sh(greedy)).toMatchObject({
+    const fillDisk = 'i=1; while :; do head -c 512K /dev/zero > ~/$i; i=$((i + 1)); sleep 0.02; done';
+    expect(await on.sh(fillDisk)).toMatchObject({
       result: { exit_code: 137, stderr: expect.stringContaining('sandbox: killed, the workspace is full') },
     });
     expect(await on.sh('echo x > ~/more && cat ~/more')).toMatchObject({
@@ -155,7 +155,7 @@ describeWith('mounts', 'a full disk', () => {
     expect(await on.sh('echo x > ~/more && cat ~/more')).toMatchObject({ result: { stdout: 'x\n' } });
   });
 
-  it('of the store: answers 503, to be tried again, until there is room, and has lost nothing', async () => {
+  it('a full disk of the store: answers 503, to be tried again, until there is room, and has lost nothing', async () => {
     await using on = await startOnSmallDisk('');
     const prompt = (text: string) => on.call('conversation.prompt', { prompt: text, session_id: 's' });
     expect(await prompt('first')).toMatchObject({ status: 200 });

@@ -38,7 +38,7 @@ async function exchange(port: number, bytes: string): Promise<string> {
   return answer;
 }
 
-/** A figure the stub tells about itself. */
+/** A figure that the stub returns about itself. */
 async function ask(fn: RunningFunction, figure: 'rss' | 'holding'): Promise<number> {
   const answer: unknown = await (await fetch(`${fn.url}/${figure}`)).json();
   if (typeof answer !== 'object' || answer === null || !(figure in answer)) throw new Error('no figure');
@@ -63,7 +63,7 @@ describe('bodies', () => {
     }
   });
 
-  it('of 1 MiB + 1 bytes are refused with 413, compressed ones with 415 without being inflated', async () => {
+  it('bodies of 1 MiB + 1 bytes are refused with 413, compressed ones with 415 without being inflated', async () => {
     const { url } = await start();
     const headers = { 'x-api-key': 'k', 'content-type': 'application/json' };
     const big = await fetch(url, { method: 'POST', body: Buffer.alloc((1 << 20) + 1, ' '), headers });
@@ -80,7 +80,7 @@ describe('bodies', () => {
     expect(await zipped.json()).toMatchObject({ error: { code: 415 } });
   });
 
-  it('of strangers are not read: 60 MiB from nobody cost no memory', async () => {
+  it('bodies without a key are not read: 60 MiB cost no memory', async () => {
     const fn = await start();
     const before = await ask(fn, 'rss');
     const send = async (): Promise<void> => {
@@ -96,7 +96,7 @@ describe('bodies', () => {
     expect((await ask(fn, 'rss')) - before).toBeLessThan(64 << 20);
   });
 
-  it('announced with Expect: 100-continue are asked for only after authentication', async () => {
+  it('announced with Expect: 100-continue are requested only after authentication', async () => {
     const { port } = await start();
     const head = (extra: string): string =>
       `POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\nExpect: 100-continue\r\n${extra}\r\n`;
@@ -108,7 +108,7 @@ describe('bodies', () => {
 });
 
 describe('what goes wrong', () => {
-  it('in a handler is a masked JSON 500, never a stack, and the process lives on', async () => {
+  it('an error in a handler is a masked JSON 500, never a stack, and the process goes on', async () => {
     const fn = await start();
     const response = await fetch(`${fn.url}/throw`);
     expect(response.status).toBe(500);
@@ -123,7 +123,7 @@ describe('what goes wrong', () => {
     expect((await fetch(`${fn.url}/rss`)).status).toBe(200);
   });
 
-  it('in a promise nobody waits for is logged and ends no request in flight', async () => {
+  it('an error in a promise that is not awaited is logged and ends no request in flight', async () => {
     const fn = await start();
     await fetch(`${fn.url}/reject`);
     expect(await ask(fn, 'rss')).toBeGreaterThan(0);
@@ -139,7 +139,7 @@ describe('what goes wrong', () => {
       'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n',
       400,
     ],
-  ])('in the request line or headers is JSON too: %s', async (_name, bytes, status) => {
+  ])('an error in the request line or headers is JSON too: %s', async (_name, bytes, status) => {
     const { port } = await start();
     const [head = '', body = ''] = (await exchange(port, bytes)).split('\r\n\r\n');
     expect(head).toMatch(new RegExp(`^HTTP/1.1 ${status} `));

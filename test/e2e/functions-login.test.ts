@@ -78,7 +78,7 @@ async function call(method: string, params: object): Promise<unknown> {
 it('seals a login with KMS and uses it, in the deployed bundle', { timeout: 60_000 }, async () => {
   const login = await call('auth.login', { provider: 'openai', credentials: { token: TOKEN } });
   expect(login, fn.output()).toMatchObject({ result: { provider: 'openai' } });
-  expect([...new Set(proxy.asked)]).toEqual([`${KMS_HOST}:443`]);
+  expect([...new Set(proxy.targets)]).toEqual([`${KMS_HOST}:443`]);
   expect(kms.calls).toBe(1);
   // What KMS is given is the key of an envelope, not the token.
   expect(kms.plaintexts.some((text) => text.includes(TOKEN))).toBe(false);
@@ -118,10 +118,10 @@ async function build(outdir: string): Promise<Metafile> {
  * the clear.
  */
 async function startProxy({ cert, key, to }: { readonly cert: string; readonly key: string; readonly to: number }) {
-  const asked: string[] = [];
+  const targets: string[] = [];
   const sockets = new Set<Socket>();
   const server = createServer().on('connect', ({ url }, socket: Socket) => {
-    asked.push(url ?? '');
+    targets.push(url ?? '');
     socket.write('HTTP/1.1 200 OK\r\n\r\n');
     const secure = new TLSSocket(socket, { isServer: true, cert, key, ALPNProtocols: ['h2'] });
     const upstream = connect(to, '127.0.0.1');
@@ -135,7 +135,7 @@ async function startProxy({ cert, key, to }: { readonly cert: string; readonly k
   await once(server, 'listening');
   return {
     port: (server.address() as AddressInfo).port,
-    asked,
+    targets,
     close() {
       for (const socket of sockets) socket.destroy();
       return new Promise((resolve) => server.close(resolve));

@@ -91,7 +91,7 @@ describe('the build', () => {
     expect(manifest).toHaveProperty('dependencies', { '@google-cloud/functions-framework': '5.0.5' });
   });
 
-  it.each(['health', 'jsonrpc'])('starts %s without loading a module of node nobody uses', async (target) => {
+  it.each(['health', 'jsonrpc'])('starts %s without loading a module of Node that it does not use', async (target) => {
     const script = `await import(${JSON.stringify(path.join(bundle, 'index.js'))});
       console.log(JSON.stringify(process.moduleLoadList)); process.exit(0);`;
     const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
@@ -153,7 +153,7 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
 });
 
 describe('a function that is not deployed', () => {
-  it('is reached from its own machine alone, as its key is public', async () => {
+  it('a function that is not deployed is reached from its own machine alone, because its key is public', async () => {
     const { url } = await start('jsonrpc', { GATEWAY_STORE: 'memory' });
     const ask = async (host: string): Promise<number> => {
       const headers = { 'x-api-key': 'dev-key' };
@@ -161,7 +161,7 @@ describe('a function that is not deployed', () => {
       return (await fetch(at, { method: 'POST', body: call('conversation.list', {}), headers })).status;
     };
     expect(await ask('127.0.0.1')).toBe(200);
-    // The same machine under another address: whoever listens everywhere is here, too.
+    // The same machine under another address: a server that listens on all addresses responds there, too.
     await expect(ask('127.0.0.2')).rejects.toThrow('fetch failed');
     const container = await start('jsonrpc', { GATEWAY_STORE: 'memory', GATEWAY_API_KEY: KEY, K_SERVICE: 'jsonrpc' });
     expect((await fetch(container.url.replace('127.0.0.1', '127.0.0.2'))).status).toBe(405);
@@ -180,7 +180,7 @@ describe('a start that cannot be right', () => {
 });
 
 describe('what the framework itself would get wrong', () => {
-  it('is JSON-RPC JSON: no key, too big, compressed, broken, empty, a form, another verb', async () => {
+  it('a refusal is JSON of JSON-RPC through the framework: no key, too big, compressed, broken, empty, a form, another verb', async () => {
     const { url } = await start('jsonrpc');
     const cases: [Promise<Response>, number, number][] = [
       [post(url, call('conversation.list', {}), { 'x-api-key': 'wrong' }), 401, 401],
@@ -201,7 +201,7 @@ describe('what the framework itself would get wrong', () => {
     }
   });
 
-  it('is a request cut off by SIGTERM: one that is half sent still gets its 200', async () => {
+  it('a request that is half sent at SIGTERM still gets its 200 through the framework', async () => {
     const fn = await start('jsonrpc');
     const body = call('conversation.prompt', { prompt: 'Hello' });
     const sockets = await Promise.all(

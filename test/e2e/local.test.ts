@@ -54,7 +54,7 @@ async function fail(
 }
 
 describe('npm start', () => {
-  it('is ready on the machine’s own Node and npm, with nothing set', async () => {
+  it('npm start is ready on the machine’s own Node and npm, with nothing set', async () => {
     const { stdout: version } = spawnSync('node', ['--version'], { env: { PATH: machinePath }, encoding: 'utf8' });
     const gateway = await start({ command: ['npm', 'start'], env: { PATH: machinePath } });
     process.stdout.write(`npm start, Node ${version.trim()}: ready after ${Math.round(gateway.readyMs)} ms\n`);
@@ -74,9 +74,9 @@ describe('npm start', () => {
     expect(gateway.output()).not.toContain('hunter2');
   });
 
-  it('answers a call to somebody else that was in flight at SIGTERM, and waits for no connection that says nothing', async () => {
-    const asked = Promise.withResolvers<ServerResponse>();
-    const backend = createHttpServer((_, res) => asked.resolve(res)).listen(0, '127.0.0.1');
+  it('completes a call to a backend that is in flight at SIGTERM, and does not wait for silent connections', async () => {
+    const requested = Promise.withResolvers<ServerResponse>();
+    const backend = createHttpServer((_, res) => requested.resolve(res)).listen(0, '127.0.0.1');
     await once(backend, 'listening');
     const { port } = backend.address() as AddressInfo;
     const gateway = await startLocalGateway({ env: { BFF_BASE_URL: `http://127.0.0.1:${port}` } });
@@ -88,9 +88,9 @@ describe('npm start', () => {
       headers: { 'x-api-key': 'dev-key' },
       body: JSON.stringify({ jsonrpc: '2.0', method: 'bff.proxy', params: { endpoint: '/', method: 'GET' }, id: 1 }),
     });
-    const waiting = await asked.promise;
+    const waiting = await requested.promise;
     const stopped = gateway.stop();
-    // The signal has been heard once nobody new is let in; then the backend answers.
+    // A refused connection shows that the signal has arrived; then the backend responds.
     await expect
       .poll(() =>
         fetch(`${gateway.url}/health`).then(

@@ -12,8 +12,8 @@ const PROVIDERS = ['chatgpt', 'openai', 'anthropic', 'google'];
 const MARK = 'this sentence is stored in the clear';
 
 const data = mkdtempSync(join(tmpdir(), 'gateway-login-'));
-/** Everything that any response said, headers included. */
-let said = '';
+/** The text of all responses, headers included. */
+let responsesText = '';
 /** What the processes wrote. */
 let logged = '';
 let provider: ModelProvider;
@@ -56,7 +56,7 @@ async function post(body: string, headers: Readonly<Record<string, string>> = {}
     body,
   });
   const text = await response.text();
-  said += `${response.status} ${JSON.stringify([...response.headers])} ${text}\n`;
+  responsesText += `${response.status} ${JSON.stringify([...response.headers])} ${text}\n`;
   return text;
 }
 
@@ -137,7 +137,7 @@ it('leaves no trace of its token, and outlives a restart', { timeout: 60_000 }, 
     await call('auth.login', { provider: 'openai', credentials: { token: TOKEN } }, { 'x-api-key': 'no' }),
   ).toMatchObject({ error: { code: 401 } });
 
-  // Used: answered, streamed, failing in the provider's own words, asked for again.
+  // The login in use: a response, a stream, a failure with the provider's message, and a repeated call.
   const login = await logIn();
   const prompt = { prompt: MARK, session_id: 's', auth_session_id: login };
   expect(await call('conversation.prompt', prompt)).toMatchObject({ result: { content: `You said: ${MARK}` } });
@@ -155,10 +155,10 @@ it('leaves no trace of its token, and outlives a restart', { timeout: 60_000 }, 
   }
   await call('exec', { command: 'env' });
   await fetch(`${gateway?.url}/health?verbose=1`, { headers: { 'x-api-key': 'key-a' } }).then(async (r) => {
-    said += await r.text();
+    responsesText += await r.text();
   });
 
-  // Another key finds nothing, in the same words as for an id that never was.
+  // Another key gets the same response as for an id that does not exist.
   const asB = { 'x-api-key': 'key-b' };
   for (const session_id of [login, 'session-xyz']) {
     expect(await call('auth.logout', { session_id }, asB)).toEqual({
@@ -184,14 +184,14 @@ it('leaves no trace of its token, and outlives a restart', { timeout: 60_000 }, 
   await stop();
 
   const atRest = bytesAtRest();
-  // The search sees what is stored and said.
+  // The search covers what is stored and what was returned.
   for (const bytes of [whileRunning, atRest]) expect(bytes.includes(MARK)).toBe(true);
   expect(logged).toContain('auth.login');
-  expect(said).toContain(MARK);
+  expect(responsesText).toContain(MARK);
   expect({
     whileRunning: hits(whileRunning),
     atRest: hits(atRest),
     logged: hits(logged),
-    said: hits(said),
-  }).toEqual({ whileRunning: 0, atRest: 0, logged: 0, said: 0 });
+    returned: hits(responsesText),
+  }).toEqual({ whileRunning: 0, atRest: 0, logged: 0, returned: 0 });
 });

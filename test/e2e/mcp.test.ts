@@ -35,7 +35,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
     return JSON.parse(await response.text());
   };
 
-  it('answers the reference’s example, whose module is nowhere, at once and in words', async () => {
+  it('answers the reference’s example, whose module is nowhere, at once with a message', async () => {
     const server_config = { name: 'my-mcp-server', command: 'python', args: ['-m', 'mcp_server'] };
     const { error } = await rpc('alice', 'mcp.connect', { server_config });
     expect(error).toMatchObject({ code: 502, data: { reason: 'upstream_error', server: 'my-mcp-server' } });
@@ -89,7 +89,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
         method === 'conversation.event' ? [params?.event] : [],
       );
       expect(streamed).toEqual(expect.arrayContaining(expected));
-      // The turn is stored as it was told.
+      // The stored turn is the one that was sent.
       const { result: resumed } = await rpc('alice', 'conversation.resume', { session_id });
       expect(JSON.stringify(resumed)).toContain('McpToolCallEnd');
 

@@ -109,7 +109,7 @@ async function proxy(params: object, key = KEY, at: { readonly url: string } = g
 }
 
 describe('a request', () => {
-  it('of the reference arrives below the base URL with its query and headers, and its answer comes back', async () => {
+  it('a request of the reference arrives below the base URL with its query and headers, and its answer comes back', async () => {
     backend.answer = (response) => json(response, [{ id: 1, name: 'Ada' }]);
     const { status, result } = await proxy({
       endpoint: '/api/users',
@@ -190,7 +190,7 @@ describe('a request', () => {
 });
 
 describe('an answer', () => {
-  it.each([404, 500, 204, 304, 401])('with status %d is a result, not an error', async (status) => {
+  it.each([404, 500, 204, 304, 401])('an answer with status %d is a result, not an error', async (status) => {
     backend.answer = (response) => response.writeHead(status).end();
     const { status: http, result } = await proxy({ endpoint: '/x' });
     expect(http).toBe(200);
@@ -236,7 +236,7 @@ describe('an answer', () => {
       'base64',
     ],
     ['nothing', 'application/json', Buffer.alloc(0), '', 'text'],
-  ])('that is %s is told as such', async (_name, type, bytes, body, body_encoding) => {
+  ])('an answer that is %s is returned as such', async (_name, type, bytes, body, body_encoding) => {
     backend.answer = (response) => response.writeHead(200, { 'content-type': type }).end(bytes);
     expect((await proxy({ endpoint: '/x' })).result).toMatchObject({ body, body_encoding });
   });
@@ -248,7 +248,7 @@ describe('an answer', () => {
     expect(backend.seen).toMatchObject([{ method: 'HEAD' }]);
   });
 
-  it('of 5 MiB is passed on, of one byte more refused, without Content-Length too', async () => {
+  it('an answer of 5 MiB is passed on, of one byte more refused, without Content-Length too', async () => {
     backend.answer = (response) => response.end(Buffer.alloc(BODY_BYTES_MAX, 'a'));
     expect(String((await proxy({ endpoint: '/x' })).result?.body)).toHaveLength(BODY_BYTES_MAX);
     backend.answer = (response) => {
@@ -261,7 +261,7 @@ describe('an answer', () => {
     });
   });
 
-  it('that never ends is cut at 5 MiB, and the backend sees its connection closed', async () => {
+  it('an answer that never ends is cut at 5 MiB, and the backend sees its connection closed', async () => {
     const closed = new Promise<void>((resolve) => {
       backend.answer = (response) => {
         const more = (): void => {
@@ -275,13 +275,13 @@ describe('an answer', () => {
     await closed;
   });
 
-  it('that grows beyond 5 MiB when unpacked is refused', async () => {
+  it('an answer that grows beyond 5 MiB when unpacked is refused', async () => {
     backend.answer = (response) =>
       response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(Buffer.alloc(50 << 20)));
     expect((await proxy({ endpoint: '/x' })).error).toMatchObject({ code: 502 });
   });
 
-  it('that is compressed comes back plain, without the header that says so', async () => {
+  it('an answer that is compressed comes back plain, without the header that says so', async () => {
     backend.answer = (response) =>
       response.writeHead(200, { 'content-encoding': 'gzip', 'content-type': 'text/plain' }).end(gzipSync('plain'));
     const { result } = await proxy({ endpoint: '/x' });
@@ -298,12 +298,12 @@ describe('an answer', () => {
         response.write('half', () => response.socket?.resetAndDestroy());
       },
     ],
-  ])('of a backend that %s is upstream_error', async (_name, answer) => {
+  ])('an answer of a backend that %s is upstream_error', async (_name, answer) => {
     backend.answer = answer;
     expect((await proxy({ endpoint: '/x' })).error).toMatchObject({ code: 502, data: { reason: 'upstream_error' } });
   });
 
-  it('of a backend that is not there is upstream_error', async () => {
+  it('an answer of a backend that is not there is upstream_error', async () => {
     expect((await proxy({ endpoint: '/x', backend: 'gone' })).error).toMatchObject({ code: 502 });
   });
 });
@@ -338,7 +338,7 @@ describe('a backend that is slow', () => {
 });
 
 describe('a redirect', () => {
-  it('within the backend is followed', async () => {
+  it('a redirect within the backend is followed', async () => {
     backend.answer = (response, request) =>
       request.url === '/base/x' ? response.writeHead(302, { location: '/base/y' }).end() : json(response, 'there');
     expect((await proxy({ endpoint: '/x', headers: { Authorization: 'Bearer t' } })).result).toMatchObject({
@@ -371,12 +371,12 @@ describe('numbers and nesting', () => {
     ['more digits than a double has', '{"rate":1.0000000000000000001}'],
     ['what would become infinite', '[1e400]'],
     ['nesting of 5,000 levels', `${'['.repeat(5_000)}${']'.repeat(5_000)}`],
-  ])('of an answer that has %s arrive as text', async (_name, text) => {
+  ])('an answer that has %s arrives as text', async (_name, text) => {
     backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(text);
     expect((await proxy({ endpoint: '/x' })).result).toMatchObject({ status: 200, body: text, body_encoding: 'text' });
   });
 
-  it('of an answer that JavaScript can carry arrive as JSON', async () => {
+  it('numbers and nesting that JavaScript can carry arrive as JSON', async () => {
     const text = `{"a":9007199254740991,"b":0.1,"c":1e300,"d":-0.0,"e":${'['.repeat(63)}${']'.repeat(63)}}`;
     backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(text);
     expect((await proxy({ endpoint: '/x' })).result).toMatchObject({
@@ -385,7 +385,7 @@ describe('numbers and nesting', () => {
     });
   });
 
-  it('of more memory than its text are passed on as text', async () => {
+  it('an answer that takes more memory than its text is passed on as text', async () => {
     const text = `[${'{},'.repeat(700_000)}{}]`;
     backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(text);
     const { result } = await proxy({ endpoint: '/x' });
@@ -395,7 +395,7 @@ describe('numbers and nesting', () => {
     });
   });
 
-  it('are held up to a part of the memory: calls beyond it are refused until some is given back', async () => {
+  it('answers are held up to a part of the memory: calls beyond it are refused until some is free again', async () => {
     const open: ServerResponse[] = [];
     backend.answer = (response) => {
       open.push(response.writeHead(200, { 'content-type': 'text/plain' }));
@@ -422,7 +422,7 @@ describe('numbers and nesting', () => {
     expect((await proxy({ endpoint: '/x' })).result).toMatchObject({ status: 200, body_encoding: 'text' });
   });
 
-  it('of a deep answer end every call of a batch, a stream and a socket', async () => {
+  it('a deep answer ends every call of a batch, a stream and a socket', async () => {
     const deep = `${'{"a":'.repeat(5_000)}1${'}'.repeat(5_000)}`;
     backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(deep);
     const call = (id: number) => ({ jsonrpc: '2.0', method: 'bff.proxy', params: { endpoint: '/x' }, id });
@@ -442,7 +442,7 @@ describe('numbers and nesting', () => {
   });
 
   it.each(['{"id":9007199254740993}', '[1.0000000000000000001]', '{"a":{"b":[1e400]}}', '-9007199254740994'])(
-    'of a body that would be sent on rounded are refused: %s',
+    'a body whose numbers would be rounded on the way is refused: %s',
     async (body) => {
       const send = async (text: string): Promise<Answer> => {
         const response = await fetch(`${gateway.url}/jsonrpc`, {
@@ -507,7 +507,7 @@ describe('refused without a connection', () => {
     '@evil.example/',
     ':80/',
     `/${'a'.repeat(3_000)}`,
-  ])('is the endpoint %j: -32602', async (endpoint) => {
+  ])('the endpoint %j is refused without a connection: -32602', async (endpoint) => {
     const { status, error } = await proxy({ endpoint });
     expect(status).toBe(200);
     expect(error).toMatchObject({ code: -32602, data: { issues: [{ path: 'endpoint' }] } });
@@ -524,12 +524,12 @@ describe('refused without a connection', () => {
     ['a query that nests', { query: { a: { b: 1 } } }],
     ['a header value that HTTP cannot carry', { headers: { 'x-name': '\u0100' } }],
     ['a control character in a header value', { headers: { 'x-name': 'a\u0001' } }],
-  ])('is %s: -32602', async (_name, params) => {
+  ])('a call is refused without a connection for %s: -32602', async (_name, params) => {
     expect((await proxy({ endpoint: '/x', ...params })).error).toMatchObject({ code: -32602 });
     expect(backend.connections).toBe(0);
   });
 
-  it('is a backend that is not configured: 403, and who disabled it', async () => {
+  it('a backend that is not configured is refused without a connection: 403, and who disabled it', async () => {
     expect((await proxy({ endpoint: '/x', backend: 'nowhere' })).error).toMatchObject({
       code: 403,
       data: { reason: 'forbidden', disabled_by: 'deployment', backend: 'nowhere' },
@@ -544,12 +544,12 @@ describe('refused without a connection', () => {
     await bare.close();
   });
 
-  it('is a backend with an inside address that the operator has not marked internal: 403', async () => {
+  it('a backend with an inside address that the operator has not marked internal is refused without a connection: 403', async () => {
     expect((await proxy({ endpoint: '/x', backend: 'public' })).error).toMatchObject({ code: 403 });
     expect(other.connections).toBe(0);
   });
 
-  it('is a key without the scope: 403', async () => {
+  it('a key without the scope is refused without a connection: 403', async () => {
     expect((await proxy({ endpoint: '/x' }, 'key-without-proxy')).error).toMatchObject({
       code: 403,
       data: { missing_scope: 'proxy' },

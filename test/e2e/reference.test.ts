@@ -1,5 +1,5 @@
 // The clients of the reference document against the real local gateway, as printed there but for the lines that say
-// where the gateway is and fetch its key. test/e2e/reference holds their texts.
+// where the gateway is and fetch its key. test/support/fixtures/reference contains their texts.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,13 +8,15 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { withoutSandbox } from '../support/fixtures/console.ts';
+import { startInProcess } from '../support/in-process.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith, findPython } from '../support/requirements.ts';
 
 const KEY = 'reference-key';
-const REFERENCE = join(import.meta.dirname, 'reference');
+const REFERENCE = join(import.meta.dirname, '../support/fixtures/reference');
 const scratch = mkdtempSync(join(tmpdir(), 'reference-'));
 /** The backend of bff.proxy, and where ChatGPT's tokens are checked. */
 const backend = createServer((req, res) => {
@@ -123,36 +125,56 @@ describeWith('shell', 'the shell', () => {
     expect(Object.keys(Object(resultOf(status).metadata)).slice(0, 2)).toEqual(['model', 'created_at']);
     expect(Object.keys(resultOf(cancel)).slice(0, 3)).toEqual(['cancelled', 'session_id', 'conversation_id']);
   });
+});
 
-  it('requests for what it announces are answered, too: as printed where they can be, else with the reason', async () => {
-    const script = adapt('planned.sh', {});
-    const [exec, proto, mcp, apply, terminal, login, logout, proxy, ...more] = (await run('bash', [script]))
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line): unknown => JSON.parse(line));
-    expect(more).toEqual([]);
-    expect(proto).toMatchObject({ jsonrpc: '2.0', id: 2, result: { stream_id: 'session-123' } });
-    expect(login).toMatchObject({ jsonrpc: '2.0', id: 6, result: { provider: 'chatgpt' } });
-    expect(provider.checks.seen.at(-1)?.headers.authorization).toBe('Bearer user-token-from-chatgpt');
-    expect(logout).toMatchObject({ id: 7, result: { logged_out: false, session_id: 'session-xyz' } });
-    expect(proxy).toMatchObject({ id: 8, result: { status: 200, body: { url: '/api/users?page=1&limit=10' } } });
-    // Its patch is three dots, and its repository is not there.
-    expect(apply).toMatchObject({ id: 4, error: { code: expect.any(Number), data: { retryable: false } } });
-    if (inject('missing').bubblewrap !== '') {
-      for (const answer of [exec, mcp, terminal]) {
-        expect(answer).toMatchObject({ error: { code: 403, data: { reason: 'sandbox_unavailable' } } });
-      }
-      return;
-    }
-    expect(exec).toMatchObject({
-      jsonrpc: '2.0',
-      id: 1,
-      result: { stdout: 'Hello from Codex Gateway\n', stderr: '', exit_code: 0 },
+describe('the requests for what the reference announces as planned', () => {
+  const PLANNED: readonly { readonly id: number; readonly method: string }[] = JSON.parse(
+    readFileSync(join(REFERENCE, 'planned.json'), 'utf8'),
+  );
+  const send = async (method: string, url = gateway.url): Promise<unknown> => {
+    const response = await fetch(`${url}/jsonrpc`, {
+      method: 'POST',
+      headers: { 'X-API-Key': KEY, 'Content-Type': 'application/json' },
+      body: JSON.stringify(PLANNED.find((call) => call.method === method)),
     });
-    expect(Object.keys(resultOf(exec)).slice(0, 3)).toEqual(['stdout', 'stderr', 'exit_code']);
-    // There is no such module, nor in some sandboxes a python.
-    expect(mcp).toMatchObject({ id: 3, error: { code: 502, data: { server: 'my-mcp-server' } } });
-    expect(terminal).toMatchObject({ id: 5, result: { session_id: 'tty-session-456', cols: 80, rows: 24 } });
+    return response.json();
+  };
+
+  it('get a result as printed, and a patch of three dots an error', async () => {
+    expect(await send('proto')).toMatchObject({ jsonrpc: '2.0', id: 2, result: { stream_id: 'session-123' } });
+    expect(await send('auth.login')).toMatchObject({ jsonrpc: '2.0', id: 6, result: { provider: 'chatgpt' } });
+    expect(provider.checks.seen.at(-1)?.headers.authorization).toBe('Bearer user-token-from-chatgpt');
+    const logout = await send('auth.logout');
+    expect(logout).toMatchObject({ id: 7, result: { logged_out: false, session_id: 'session-xyz' } });
+    const proxied = { status: 200, body: { url: '/api/users?page=1&limit=10' } };
+    expect(await send('bff.proxy')).toMatchObject({ id: 8, result: proxied });
+    const apply = await send('apply');
+    expect(apply).toMatchObject({ id: 4, error: { code: expect.any(Number), data: { retryable: false } } });
+  });
+
+  it('get 403 with the reason where there is no sandbox', async () => {
+    const bare = await startInProcess({ GATEWAY_API_KEY: KEY }, withoutSandbox());
+    for (const method of ['exec', 'mcp.connect', 'interactive.start']) {
+      const response = await send(method, bare.url);
+      expect(response, method).toMatchObject({ error: { code: 403, data: { reason: 'sandbox_unavailable' } } });
+    }
+    await bare.close();
+  });
+
+  describeWith('bubblewrap', 'with a sandbox', () => {
+    it('run the command and the terminal as printed, and report that the MCP server does not exist', async () => {
+      const exec = await send('exec');
+      const output = { stdout: 'Hello from Codex Gateway\n', stderr: '', exit_code: 0 };
+      expect(exec).toMatchObject({ jsonrpc: '2.0', id: 1, result: output });
+      expect(Object.keys(resultOf(exec)).slice(0, 3)).toEqual(['stdout', 'stderr', 'exit_code']);
+      // The sandbox has no such module, and possibly no Python.
+      expect(await send('mcp.connect')).toMatchObject({
+        id: 3,
+        error: { code: 502, data: { server: 'my-mcp-server' } },
+      });
+      const terminal = { session_id: 'tty-session-456', cols: 80, rows: 24 };
+      expect(await send('interactive.start')).toMatchObject({ id: 5, result: terminal });
+    });
   });
 });
 
@@ -194,7 +216,7 @@ describe('the TypeScript client', () => {
     expect(output).toMatch(/Cancelled: .*cancelled: true/s);
   });
 
-  it('is answered in the browser example’s way: data.result holds the answer', async () => {
+  it('the TypeScript client is answered in the browser example’s way: data.result holds the answer', async () => {
     const id = Date.now();
     const response = await fetch(`${gateway.url}/jsonrpc`, {
       method: 'POST',

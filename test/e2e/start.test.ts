@@ -99,7 +99,7 @@ describe('output without a reader', () => {
 });
 
 describe('a Node that is too old', () => {
-  it.skipIf(!isTooOld())('is told in one line what to do, as where development dependencies are left out', () => {
+  it.skipIf(!isTooOld())('prints one line that says what to do, as without development dependencies', () => {
     const { status, stderr, stdout } = spawnSync('node', ['functions/run.js', 'local'], {
       cwd: ROOT,
       env: { PATH: machinePath, NODE_ENV: 'production' },
@@ -111,7 +111,7 @@ describe('a Node that is too old', () => {
     );
   });
 
-  it('is what no script of package.json assumes', () => {
+  it('no script of package.json assumes a Node that is too old', () => {
     const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
       scripts: Record<string, string>;
     };

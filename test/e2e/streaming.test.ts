@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { follow, rpc, textOf, until } from '../emulator/turns-client.ts';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { follow, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
 import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
 
 let provider: ModelProvider;
@@ -77,7 +77,7 @@ it('sends numbered events, each with its id, and the ordinary response last', as
 
 it('a client that leaves does not cancel; one that comes back misses nothing and sees nothing twice', async () => {
   const session_id = 'comes-back';
-  const asked = provider.next();
+  const requested = provider.next();
   const first = follow(url, 'conversation.prompt', { prompt: '[[chunks 40 every 20]]', session_id });
   await first.until(8);
   first.abort();
@@ -85,7 +85,7 @@ it('a client that leaves does not cancel; one that comes back misses nothing and
   const last = first.events.at(-1);
   const second = follow(url, 'conversation.resume', { session_id }, { 'last-event-id': last?.id ?? '' });
   const { result } = (await second.answer) ?? {};
-  expect(await (await asked).done).toMatchObject({ by: 'server' });
+  expect(await (await requested).done).toMatchObject({ by: 'server' });
   const all = [...first.events, ...second.events];
   expect(all.map(({ seq }) => seq)).toEqual(all.map((_, index) => index + 1));
   expect(result).toMatchObject({ status: 'completed', content: textOf(all), last_seq: all.length });
@@ -123,14 +123,14 @@ it('a Last-Event-ID of another key’s turn is that of no turn', async () => {
   const foreign = await startInProcess({ GATEWAY_API_KEY: 'dev-key', GATEWAY_LIMITS: '100000/minute' });
   const { result } = await rpc(url, 'conversation.prompt', { prompt: 'mine' });
   const headers = { 'last-event-id': `${result?.turn_id}:1` };
-  const asked = await follow(url, 'conversation.prompt', { prompt: 'x', session_id: 'other' }, headers).answer;
+  const response = await follow(url, 'conversation.prompt', { prompt: 'x', session_id: 'other' }, headers).answer;
   const missing = await follow(foreign.url, 'conversation.prompt', { prompt: 'x' }, headers).answer;
-  expect(asked?.error).toMatchObject({ code: 404 });
+  expect(response?.error).toMatchObject({ code: 404 });
   expect(missing?.error).toMatchObject({ code: 404 });
   await foreign.close();
 });
 
-it('an answer that the model cut is told from one that it ended', async () => {
+it('an answer that the model cut has another status than one that it ended', async () => {
   for (const [prompt, finish_reason] of [
     ['[[length]]', 'length'],
     ['[[refuse]]', 'content_filter'],
@@ -143,7 +143,7 @@ it('an answer that the model cut is told from one that it ended', async () => {
   expect(result).not.toHaveProperty('finish_reason');
 });
 
-it('a plain resume tells how the turn stands, while it runs and after', async () => {
+it('a resume without a stream returns the state of the turn, while it runs and after', async () => {
   const session_id = 'plain';
   const gate = Promise.withResolvers<void>();
   const chunks = Array.from({ length: 20 }, (_, index) => `${index} `);

@@ -29,7 +29,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
       .map(({ params }) => String(params?.data))
       .join('');
 
-  /** Resolves when the terminal has said it. */
+  /** Resolves when the terminal has printed it. */
   const until = (client: Client, sessionId: string, pattern: RegExp) =>
     client.until(() => pattern.test(output(client, sessionId)));
 
@@ -186,7 +186,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     }
   });
 
-  it('keeps a slow reader’s memory bounded: nothing is read from the terminal that nobody takes', async () => {
+  it('the memory for a slow reader is bounded: output that it does not take is not read from the terminal', async () => {
     const client = await open('bob');
     await client.call('interactive.start', { session_id: 'flood' });
     const baseline = process.memoryUsage().rss;

@@ -93,12 +93,12 @@ describeWith('emulators', 'two gateways on one Firestore', () => {
       received.flatMap(({ method, params }) =>
         method === 'event' ? [z.object({ data: z.object({ n: z.number() }) }).parse(params).data.n] : [],
       );
-    const heard = (client: Client, count: number) =>
+    const untilReceived = (client: Client, count: number) =>
       expect.poll(() => numbers(client).length, { interval: 20, timeout: SLOW_MS }).toBeGreaterThanOrEqual(count);
     const [here, there] = await Promise.all([connect(socketOf(first)), connect(socketOf(second))]);
     await Promise.all([here, there].map((client) => client.call('events.subscribe')));
     await Promise.all(Array.from({ length: 20 }, (_, n) => send(n % 2 === 0 ? first : second, n)));
-    await Promise.all([heard(here, 20), heard(there, 20)]);
+    await Promise.all([untilReceived(here, 20), untilReceived(there, 20)]);
     for (const client of [here, there])
       expect(numbers(client).sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, n) => n));
     const cursor = there.received.findLast(({ method }) => method === 'event')?.params?.cursor;
@@ -107,7 +107,7 @@ describeWith('emulators', 'two gateways on one Firestore', () => {
     const again = await connect(socketOf(first));
     await again.call('events.subscribe', { after: cursor });
     await send(second, 23);
-    await heard(again, 4);
+    await untilReceived(again, 4);
     expect(numbers(again).sort((a, b) => a - b)).toEqual([20, 21, 22, 23]);
     for (const client of [here, again]) client.socket.close();
   }, 60_000);

@@ -4,8 +4,8 @@ import { systemClock } from '../../shared/clock.ts';
 import type { Limit } from '../../shared/config/limits.ts';
 import { setRevoked, toLimitRef } from '../../shared/rate-limit/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
+import { type LimiterProcess, startLimiterProcesses, total } from '../support/fixtures/limiter-processes.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type LimiterProcess, startLimiterProcesses, total } from './rate-limit-processes.ts';
 
 const PROJECT = 'rate-limit-test';
 /** A day: no reset can fall into a test. Exactness over resets is windows.test.ts. */

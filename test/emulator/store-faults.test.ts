@@ -8,8 +8,8 @@ import { Locks } from '../../shared/store/firestore/fair-lock.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { Conflict, type Ref, type Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
-import { startCuttingProxy } from '../support/cutting-proxy.ts';
 import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
+import { startFaultProxy } from '../support/fixtures/fault-proxy.ts';
 import { countOf, freshRef, put, read } from '../support/fixtures/store.ts';
 import { describeWith } from '../support/requirements.ts';
 
@@ -21,7 +21,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     stores.push(store);
     return store;
   };
-  /** Who waits for the lock of one document. */
+  /** The document that has the queue of a lock. */
   const lockRefOf = (ref: Ref): Ref => Locks.ref(createHash('sha256').update(refKey(ref)).digest('base64url'));
   const queueAt = async (store: Store, lockRef: Ref): Promise<readonly string[] | undefined> => {
     const [snapshot] = await store.get([lockRef]);
@@ -67,19 +67,20 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await store.ping();
   });
 
-  it('calls a commit whose answer is lost unavailable, neither done nor Conflict', { timeout: 30_000 }, async () => {
-    const proxy = await startCuttingProxy(emulator.host);
+  it('a commit whose response is lost fails as unavailable, not as a Conflict', async () => {
+    const proxy = await startFaultProxy(emulator.host);
     const ref = freshRef();
     const store = open(proxy.host);
     const direct = open();
     const version = await put(store, ref, { n: 1 });
-    proxy.swallowAnswers(50);
-    const lost = store.commit([{ ref, data: { n: 2 }, if: { version } }], { timeoutMs: 5_000 });
-    await expect(lost).rejects.toMatchObject({ name: 'RpcError', reason: 'unavailable' });
-    // It was applied; a client that sends again by itself would have met its own write and reported Conflict.
-    expect((await read(direct, ref)).data).toEqual({ n: 2 });
+    proxy.drop('responses');
+    const commit = store.commit([{ ref, data: { n: 2 }, if: { version } }], { timeoutMs: 30_000 });
+    const lost = expect(commit).rejects.toMatchObject({ name: 'RpcError', reason: 'unavailable' });
+    await expect.poll(async () => (await read(direct, ref)).data, { interval: 10 }).toEqual({ n: 2 });
+    proxy.cut();
+    // A client that repeats the commit by itself finds its own write, and would report a Conflict.
+    await lost;
     await expect(direct.commit([{ ref, data: {}, if: { version } }])).rejects.toBeInstanceOf(Conflict);
-    proxy.pass();
     await proxy.stop();
   });
 
@@ -153,15 +154,15 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await expect.poll(() => queueAt(outside, lockRef)).toEqual([]);
   });
 
-  it('keeps no place in the line for who has stopped waiting', async () => {
+  it('a caller that stopped waiting keeps no place in the queue of a lock', async () => {
     const ref = freshRef();
     const lockRef = lockRefOf(ref);
     const outside = open();
     await put(outside, lockRef, { queue: ['holder'] });
-    const patience = new AbortController();
-    const lock = open().lock([ref], () => ({ writes: [], result: 0 }), { signal: patience.signal });
+    const controller = new AbortController();
+    const lock = open().lock([ref], () => ({ writes: [], result: 0 }), { signal: controller.signal });
     await expect.poll(() => queueAt(outside, lockRef), { interval: 10 }).toHaveLength(2);
-    patience.abort(new Error('enough'));
+    controller.abort(new Error('enough'));
     await expect(lock).rejects.toThrow('enough');
     await expect.poll(() => queueAt(outside, lockRef), { interval: 10 }).toEqual(['holder']);
   });

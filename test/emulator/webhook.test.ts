@@ -9,8 +9,8 @@ import {
   prepare,
   type WebhookFixture,
 } from '../support/fixtures/webhook-emulator.ts';
+import { STEPS } from '../support/fixtures/webhook-processes.ts';
 import { describeWith } from '../support/requirements.ts';
-import { STEPS } from './webhook-processes.ts';
 
 const hosts = { firestoreHost: inject('firestoreHost'), pubsubHost: inject('pubsubHost') };
 const DELIVERIES = 24;
@@ -112,7 +112,7 @@ describeWith('emulators', 'webhooks over Firestore and Pub/Sub', () => {
   });
 
   describe('several instances', () => {
-    test('that take the same deliveries at the same time record and apply each of them once', {
+    test('several instances that take the same deliveries at the same time record and apply each of them once', {
       timeout: 60_000,
     }, async () => {
       fixture = await prepare(hosts);

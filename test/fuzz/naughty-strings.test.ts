@@ -3,9 +3,15 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isBlank } from '../../shared/text.ts';
-import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
-import { NAUGHTY_STRINGS } from './naughty-strings.ts';
-import { memberOf, openHttp, openWebSocket, type Received, type Transport } from './transports.ts';
+import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz/gateway.ts';
+import { NAUGHTY_STRINGS } from '../support/fixtures/fuzz/naughty-strings.ts';
+import {
+  memberOf,
+  openHttp,
+  openWebSocket,
+  type Received,
+  type Transport,
+} from '../support/fixtures/fuzz/transports.ts';
 
 /** A prompt must contain more than white space. */
 const PROMPTS = NAUGHTY_STRINGS.filter((text) => !isBlank(text));
@@ -45,7 +51,7 @@ async function historyOf(transport: Transport, session_id: string): Promise<read
   return messages;
 }
 
-/** The answer as its stream told it. */
+/** The answer as its stream sent it. */
 function streamedText({ notifications }: Received): string {
   const events = notifications.map((notification) => memberOf(memberOf(notification, 'params'), 'event'));
   const deltas = events.map((event) => memberOf(memberOf(event, 'AgentMessageDelta'), 'delta') ?? '');
@@ -75,17 +81,17 @@ describe.each([
       if (name !== 'HTTP') expect(streamedText(received)).toBe(content);
     }
     const contents = (await historyOf(transport, session_id)).map((message) => memberOf(message, 'content'));
-    const said = PROMPTS.flatMap((prompt, index) => [prompt, answers[index]]);
+    const messages = PROMPTS.flatMap((prompt, index) => [prompt, answers[index]]);
     // Not one big comparison: a failure would print megabytes.
-    expect(contents.length).toBe(said.length);
-    for (const [index, text] of said.entries()) {
+    expect(contents.length).toBe(messages.length);
+    for (const [index, text] of messages.entries()) {
       expect(contents[index] === text, `message ${index + 1}: ${JSON.stringify(text?.slice(0, 100))}`).toBe(true);
     }
   });
 });
 
 describe('naughty strings without control characters', () => {
-  it('are names of sessions', async () => {
+  it('naughty strings without control characters are names of sessions', async () => {
     const transport = openHttp(fixture.gateway.url, KEY, 'http');
     const ids = NAUGHTY_STRINGS.filter((text) => text.length <= 128 && !/\p{Cc}/u.test(text));
     expect(ids.length).toBeGreaterThan(50);

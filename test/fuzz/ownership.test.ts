@@ -1,16 +1,29 @@
-// Invariant: no id of another key can be told from a missing one. Every method that takes a handle is called by a
-// stranger with the real handles of another key and with handles of nothing, in random order; both are answered alike,
-// and the owner's things stay as they were.
+// Invariant: the response for an id of another key equals that for a missing one. Every method that takes a handle is
+// called by another key, the attacker, with the real handles of another key and with handles of nothing, in random
+// order; both are answered alike, and the owner's things stay as they were.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz.ts';
+import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz/gateway.ts';
+import {
+  type Handles,
+  normalise,
+  paramsWith,
+  TAKING,
+  type Taking,
+  unknownHandles,
+} from '../support/fixtures/fuzz/handles.ts';
+import {
+  memberOf,
+  openHttp,
+  openWebSocket,
+  type Received,
+  type Transport,
+} from '../support/fixtures/fuzz/transports.ts';
 import { describeWith } from '../support/requirements.ts';
-import { type Handles, normalise, paramsWith, TAKING, type Taking, unknownHandles } from './handles.ts';
-import { memberOf, openHttp, openWebSocket, type Received, type Transport } from './transports.ts';
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
 const TIMEOUT_MS = 120_000;
-const KEYS = JSON.stringify({ keys: ['owner', 'stranger'].map((id) => ({ id, key: id })) });
+const KEYS = JSON.stringify({ keys: ['owner', 'attacker'].map((id) => ({ id, key: id })) });
 const SECRET = 'the-secret-of-the-owner';
 
 interface Step {
@@ -22,18 +35,18 @@ interface Step {
 
 let fixture: FuzzFixture;
 let owner: Transport;
-let strangers: readonly Transport[];
+let attackers: readonly Transport[];
 let count = 0;
 
 async function open(sandbox: boolean): Promise<void> {
   fixture = await createFuzzFixture({ sandbox, env: { GATEWAY_KEYS: KEYS } });
   const { url } = fixture.gateway;
   owner = openWebSocket(url, 'owner');
-  strangers = [openHttp(url, 'stranger', 'http'), openHttp(url, 'stranger', 'sse'), openWebSocket(url, 'stranger')];
+  attackers = [openHttp(url, 'attacker', 'http'), openHttp(url, 'attacker', 'sse'), openWebSocket(url, 'attacker')];
 }
 
 async function close(): Promise<void> {
-  for (const transport of [owner, ...strangers]) transport.close();
+  for (const transport of [owner, ...attackers]) transport.close();
   await fixture.close();
 }
 
@@ -85,9 +98,9 @@ async function makeHandles({ hasTerminal, hasMcp }: Uses): Promise<{ readonly re
   };
 }
 
-/** What the stranger has come to own on the way is given up. */
+/** Gives up whatever the attacker has come to own meanwhile. */
 async function leave(handles: readonly Handles[], { hasTerminal, hasMcp }: Uses): Promise<void> {
-  const [http] = strangers;
+  const [http] = attackers;
   if (http === undefined) return;
   for (const { session, login, mcp, terminal } of handles) {
     for (const session_id of [undefined, session, login, terminal]) {
@@ -130,15 +143,15 @@ async function attack(among: readonly Taking[], numRuns: number, hasTerminal: bo
     const uses = { hasTerminal, hasMcp: steps.some(({ method }) => method.name.startsWith('mcp.')) };
     const { real, none } = await makeHandles(uses);
     for (const { method, pick, transport, isRealFirst } of steps) {
-      const stranger = strangers[transport];
-      if (stranger === undefined) continue;
-      const said = new Map<Handles, string>();
+      const attacker = attackers[transport];
+      if (attacker === undefined) continue;
+      const responses = new Map<Handles, string>();
       for (const handles of isRealFirst ? [real, none] : [none, real]) {
-        const received = await send(stranger, method.name, paramsWith(method, handles, pick));
+        const received = await send(attacker, method.name, paramsWith(method, handles, pick));
         expect(JSON.stringify(received)).not.toContain(SECRET);
-        said.set(handles, normalise(received, handles));
+        responses.set(handles, normalise(received, handles));
       }
-      expect(said.get(real), method.name).toBe(said.get(none));
+      expect(responses.get(real), method.name).toBe(responses.get(none));
       compared++;
     }
     await leave([real, none], uses);
@@ -149,12 +162,12 @@ async function attack(among: readonly Taking[], numRuns: number, hasTerminal: bo
 }
 
 describe('handles', () => {
-  it('are known to this suite: a new one must be told here', () => {
+  it('handles are all in this suite: a new one must be added here', () => {
     expect(unknownHandles()).toEqual([]);
   });
 });
 
-describe('a stranger with the handles of another key', () => {
+describe('an attacker with the handles of another key', () => {
   beforeAll(() => open(false));
   afterAll(close);
 
@@ -175,7 +188,7 @@ describe('a stranger with the handles of another key', () => {
   );
 });
 
-describeWith('bubblewrap', 'a stranger with the terminals of another key', () => {
+describeWith('bubblewrap', 'an attacker with the terminals of another key', () => {
   beforeAll(() => open(true));
   afterAll(close);
 

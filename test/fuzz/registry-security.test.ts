@@ -2,8 +2,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SCOPES } from '../../shared/config/key-document.ts';
 import * as methods from '../../shared/methods/index.ts';
-import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
-import { memberOf, openHttp, openWebSocket, type Received, type Transport } from './transports.ts';
+import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz/gateway.ts';
+import {
+  memberOf,
+  openHttp,
+  openWebSocket,
+  type Received,
+  type Transport,
+} from '../support/fixtures/fuzz/transports.ts';
 
 const ALL = 'all-scopes';
 /** A key per scope, which has every other one; and one that has none. */
@@ -36,7 +42,7 @@ function over(transport: 'http' | 'sse' | 'ws', key: string, request: object): P
   return way.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', ...request })));
 }
 
-/** How many calls of the method the log tells of, by their outcome. */
+/** How many calls of the method are in the log, by their outcome. */
 function audited(method: string, outcome: string): number {
   const lines = fixture.gateway.logged().split('\n');
   return lines.filter((line) => line.includes(`"method":"${method}"`) && line.includes(`"outcome":"${outcome}"`))

@@ -4,12 +4,12 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
-import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz.ts';
+import { createVerifier, type Verifier } from '../support/fixtures/fuzz/check-response.ts';
+import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz/gateway.ts';
+import type { FuzzedMethod, Known } from '../support/fixtures/fuzz/params.ts';
+import { requestAbout } from '../support/fixtures/fuzz/requests.ts';
+import { memberOf, openHttp, openWebSocket, type Transport } from '../support/fixtures/fuzz/transports.ts';
 import { describeWith } from '../support/requirements.ts';
-import { createVerifier, type Verifier } from './judge.ts';
-import type { FuzzedMethod, Known } from './params.ts';
-import { requestAbout } from './requests.ts';
-import { memberOf, openHttp, openWebSocket, type Transport } from './transports.ts';
 
 const KEY = 'dev-key';
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
@@ -48,14 +48,14 @@ async function plain(method: string, params: object): Promise<unknown> {
 async function attack(method: FuzzedMethod, known: Known, verifier: Verifier, numRuns: number): Promise<void> {
   const property = fc.asyncProperty(requestAbout(method, known), async (request) => {
     const received = await Promise.all(transports.map((transport) => transport.send(request.body, request.headers)));
-    for (const one of received) verifier.verifier(request, one);
+    for (const one of received) verifier.verify(request, one);
   });
   await fc.assert(property, {
     seed: SEED + registry.indexOf(method),
     numRuns,
     endOnFailure: process.env.CI === 'true',
   });
-  await plain('conversation.status', { session_id: 'nobody' });
+  await plain('conversation.status', { session_id: 'missing' });
 }
 
 function expectNoDefect(): void {
@@ -79,7 +79,7 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
       stream_id: ['fuzz-1'],
       turn_id: turns.map((turn) => String(memberOf(turn, 'turn_id'))),
       auth_session_id: [String(memberOf(login, 'session_id'))],
-      'auth.logout.session_id': ['nobody'],
+      'auth.logout.session_id': ['missing'],
       'mcp.call.name': [MCP_NAMES[0]],
       'mcp.call.session_id': [],
     };
@@ -107,7 +107,7 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
 
 describeWith('bubblewrap', 'with a sandbox', () => {
   const starting = registry.filter(({ name }) => /^(exec|apply|interactive\.)/.test(name));
-  /** Batches start more at once than the sandbox has room for: it says so in words of its own. */
+  /** Batches start more at once than the sandbox admits, which it reports with a message of its own. */
   const isCrowded = (error: unknown): boolean => /^Too many|not read/.test(String(memberOf(error, 'message')));
   beforeAll(() => open(true));
   afterAll(close);

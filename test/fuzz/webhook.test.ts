@@ -2,9 +2,9 @@
 // subscribed to.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz.ts';
-import { isRefused, naughtyString, naughtyValue, toText } from './literals.ts';
-import { memberOf, openHttp, type Transport } from './transports.ts';
+import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz/gateway.ts';
+import { isRefused, naughtyString, naughtyValue, toText } from '../support/fixtures/fuzz/literals.ts';
+import { memberOf, openHttp, type Transport } from '../support/fixtures/fuzz/transports.ts';
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
 const RUNS = Math.ceil(Number(process.env.FUZZ_CASES ?? 10_000) / 50);

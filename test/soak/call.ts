@@ -1,5 +1,5 @@
-// One call as a client makes it. Puts what the headers say into the journal, and judges every answer by what holds for
-// all of them. Independent of the gateway's own client. Streams are in stream.ts.
+// One HTTP call of a client. Records the rate limit headers in the journal and checks what holds for every response.
+// Does not use the gateway's own client. Streams are in stream.ts.
 import { isObject } from '../../shared/client/events.ts';
 import type { Instance } from './fleet.ts';
 import type { Journal, Json } from './journal.ts';
@@ -8,34 +8,34 @@ export interface Client {
   readonly keyId: string;
   readonly key: string;
   readonly journal: Journal;
-  /** Whether something is broken, or was a moment ago, that makes a 503 the right answer. */
-  readonly isDisturbed: () => boolean;
+  /** Whether the store or an instance is away, or was a moment ago, so that a 503 is expected. */
+  readonly isOutage: () => boolean;
 }
 
-export interface Reply {
+export interface RpcResponse {
   readonly httpStatus: number;
   readonly result: Json | undefined;
   readonly error: Json | undefined;
 }
 
-/** No call takes longer: a turn, and the queue before it. */
-export const CALL_MS = 90_000;
+/** Longer than any turn and the queue before it. */
+export const CALL_TIMEOUT_MS = 90_000;
 
-/** One call, or a batch of `cost` of them; undefined when no answer came. */
+/** One call, or a batch of `cost` of them; undefined without a response. */
 export async function call(
   client: Client,
   instance: Instance,
   method: string,
   params: object,
   cost = 1,
-): Promise<Reply | undefined> {
-  const one = { jsonrpc: '2.0', method, params, id: 1 };
-  const body = cost === 1 ? one : Array.from({ length: cost }, () => one);
-  const found = await post(client, instance, '/jsonrpc', JSON.stringify(body), cost);
-  return found && toReply(client, found.httpStatus, found.body, method);
+): Promise<RpcResponse | undefined> {
+  const message = { jsonrpc: '2.0', method, params, id: 1 };
+  const body = cost === 1 ? message : Array.from({ length: cost }, () => message);
+  const response = await post(client, instance, '/jsonrpc', JSON.stringify(body), cost);
+  return response && toRpcResponse(client, response.httpStatus, response.body, method);
 }
 
-/** `body` is JSON as it came. Undefined when no answer came. */
+/** `body` is the parsed JSON. Undefined without a response. */
 export async function post(
   client: Client,
   instance: Instance,
@@ -52,14 +52,14 @@ export async function post(
       method: 'POST',
       headers: { 'content-type': 'application/json', 'x-api-key': client.key, ...headers },
       body,
-      signal: AbortSignal.timeout(CALL_MS),
+      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
     text = await response.text();
   } catch {
-    client.journal.count('calls without an answer');
+    client.journal.count('calls without a response');
     return undefined;
   }
-  admit(client, process, response, cost);
+  recordAdmission(client, process, response, cost);
   try {
     return { httpStatus: response.status, body: JSON.parse(text) };
   } catch {
@@ -68,30 +68,40 @@ export async function post(
   }
 }
 
-/** Notes what a call was admitted with. */
-export function admit({ keyId, journal }: Client, process: string, { status, headers }: Response, cost: number): void {
+/** Records what a call was admitted with, from its rate limit headers. */
+export function recordAdmission(
+  { keyId, journal }: Client,
+  process: string,
+  { status, headers }: Response,
+  cost: number,
+): void {
   const [limit, remaining, reset] = ['limit', 'remaining', 'reset'].map((name) => headers.get(`x-ratelimit-${name}`));
   journal.count('calls');
   if (status === 429) journal.count('calls over the limit');
   if (status >= 300 || limit == null || remaining == null || reset == null) return;
   const numbers = { limit: Number(limit), remaining: Number(remaining), reset: Number(reset) };
-  journal.admitted({ keyId, process, ...numbers, cost });
+  journal.recordAdmission({ keyId, process, ...numbers, cost });
 }
 
-/** Any answer, by what holds for all of them. */
-export function toReply({ journal, isDisturbed }: Client, httpStatus: number, body: unknown, method: string): Reply {
+/** Parses a response and checks what holds for each of them. */
+export function toRpcResponse(
+  { journal, isOutage }: Client,
+  httpStatus: number,
+  body: unknown,
+  method: string,
+): RpcResponse {
   const first: unknown = Array.isArray(body) ? body[0] : body;
   const message = isObject(first) ? first : {};
   const error = isObject(message.error) ? message.error : undefined;
   const data = isObject(error?.data) ? error.data : {};
   const { checks } = journal;
-  const told = (): string => `${method}: HTTP ${httpStatus} ${JSON.stringify(error ?? body).slice(0, 300)}`;
+  const detail = (): string => `${method}: HTTP ${httpStatus} ${JSON.stringify(error ?? body).slice(0, 300)}`;
   if (error !== undefined) journal.count(`errors ${String(data.reason)}`);
-  checks.check('errors', httpStatus < 500 || httpStatus === 503, told);
-  checks.check('errors', data.reason !== 'internal', told);
+  checks.check('errors', httpStatus < 500 || httpStatus === 503, detail);
+  checks.check('errors', data.reason !== 'internal', detail);
   if (httpStatus === 503 || data.reason === 'unavailable') {
-    // A turn whose owner was lost says so whenever it is asked.
-    checks.check('errors', data.retryable === true && (isDisturbed() || data.turn_status === 'interrupted'), told);
+    // A turn that was interrupted stays so: its error is returned at any time, not only during an outage.
+    checks.check('errors', data.retryable === true && (isOutage() || data.turn_status === 'interrupted'), detail);
   }
   return { httpStatus, result: isObject(message.result) ? message.result : undefined, error };
 }

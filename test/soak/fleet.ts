@@ -1,5 +1,5 @@
 // The processes under test: three gateways on one Firestore and one Pub/Sub emulator, and the model behind them.
-// Starts, kills, stops and freezes them, and looks at what they wrote and how much memory they hold.
+// Starts, kills, stops and suspends them, checks their output and samples their resident memory.
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { startFirestoreEmulator, startPubsubEmulator } from '../support/emulators.ts';
@@ -9,11 +9,11 @@ import type { Checks } from './guarantees.ts';
 import { PROMPT_MARK } from './prompts.ts';
 
 export const INSTANCES = 3;
-/** As in a small container: what the collector may leave lying about counts as memory too. */
+/** As in a small container: garbage that is not collected yet counts as resident memory. */
 const HEAP_MB = 256;
 const RSS_EVERY_MS = 1_000;
 const ERROR_LINES_MAX = 40;
-const SHIM = join(import.meta.dirname, 'clock-shim.ts');
+const SHIM = join(import.meta.dirname, '../support/fixtures/clock-shim.ts');
 
 export interface Instance {
   /** `a`, `b`, `c`. */
@@ -39,17 +39,17 @@ export interface Fleet {
   readonly provider: Awaited<ReturnType<typeof startModelProvider>>;
   readonly instances: readonly Instance[];
   readonly memory: readonly MemorySample[];
-  /** SIGKILL; resolves when it is gone. */
+  /** SIGKILL; resolves when the process has exited. */
   kill(index: number): Promise<void>;
-  /** SIGTERM; resolves when it has drained. */
+  /** SIGTERM; resolves when the process has drained and exited. */
   terminate(index: number): Promise<void>;
   /** `skewMs`: how far the new process's clock is ahead. */
   start(index: number, skewMs?: number): Promise<void>;
-  /** Sets the clock of a process that was started with a wrong one right, while it runs. */
+  /** Removes the clock error of a running process. */
   correctClock(index: number): void;
-  /** Freezes or thaws an emulator. */
-  freeze(which: 'firestore' | 'pubsub'): Promise<void>;
-  thaw(which: 'firestore' | 'pubsub'): void;
+  /** SIGSTOP and SIGCONT to an emulator. */
+  suspend(which: 'firestore' | 'pubsub'): Promise<void>;
+  resume(which: 'firestore' | 'pubsub'): void;
   /** Lines of the gateways at severity ERROR: how many by message, and the first of them. */
   errorsLogged(): { readonly counts: Readonly<Record<string, number>>; readonly lines: readonly string[] };
   close(): Promise<void>;
@@ -57,9 +57,9 @@ export interface Fleet {
 
 export interface FleetOptions {
   readonly projectId: string;
-  /** Beside what every instance needs: keys, limits. */
+  /** Variables beside those that every instance needs: keys, limits. */
   readonly env: Readonly<Record<string, string>>;
-  /** Must not be found in any output. */
+  /** Must not occur in any output. */
   readonly secrets: readonly string[];
   readonly checks: Checks;
   /** Shared with the provider, so that it is among the secrets. */
@@ -81,16 +81,17 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
   const errors: Record<string, number> = {};
   const errorLines: string[] = [];
 
-  const read = (instance: Instance, output: string): void => {
+  const checkOutput = (instance: Instance, output: string): void => {
     checks.check('secrets', !forbidden.some((secret) => output.includes(secret)), () => {
       const line = output.split('\n').find((text) => forbidden.some((secret) => text.includes(secret)));
       return `${instance.name}: ${line}`;
     });
     for (const [line, message = ''] of output.matchAll(/^\{"severity":"ERROR".*?"message":"([^"]*)".*$/gm)) {
       errors[message] = (errors[message] ?? 0) + 1;
-      // An outage fills the list; what no outage explains is kept all the same.
-      const isOurs = line.includes('"outcome":"internal"') && errorLines.length < 2 * ERROR_LINES_MAX;
-      if (isOurs || errorLines.length < ERROR_LINES_MAX) errorLines.push(`${instance.name}${instance.life} ${line}`);
+      // An outage fills the list, so internal errors, which no outage explains, have room of their own.
+      const isInternal = line.includes('"outcome":"internal"') && errorLines.length < 2 * ERROR_LINES_MAX;
+      if (isInternal || errorLines.length < ERROR_LINES_MAX)
+        errorLines.push(`${instance.name}${instance.life} ${line}`);
     }
     const unhandled = output.split('\n').find((line) => line.includes('a rejection was not handled'));
     checks.check('crashes', unhandled === undefined, () => `${instance.name}: ${unhandled}`);
@@ -126,8 +127,8 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
     });
   };
 
-  /** From here on its end is no accident. */
-  const release = (index: number): LocalGateway | undefined => {
+  /** After this call the exit of the process is expected. */
+  const detach = (index: number): LocalGateway | undefined => {
     const gateway = processes[index];
     processes[index] = undefined;
     return gateway;
@@ -140,7 +141,7 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
       try {
         memory.push({ atMs: Date.now(), instance: name, life, rssBytes: gateway.rssBytes() });
       } catch {
-        // It is going away at this moment, or the machine has no /proc.
+        // The process is exiting, or the machine has no /proc.
       }
     }
   };
@@ -148,18 +149,18 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
   await Promise.all(instances.map((_, index) => start(index)));
   const sampler = setInterval(sample, RSS_EVERY_MS);
 
-  // Whatever ends this process ends them: the emulators look after themselves.
+  // The gateways end with this process, however it ends. The emulators' fixture does the same for theirs.
   process.once('exit', () => {
     for (const gateway of processes) gateway?.child.kill('SIGKILL');
   });
 
   const terminate = async (index: number): Promise<void> => {
-    const gateway = release(index);
+    const gateway = detach(index);
     const instance = instances[index];
     if (gateway === undefined || instance === undefined) return;
     const code = await gateway.stop();
     checks.check('crashes', code === 0, () => `${instance.name} ended with ${code} on SIGTERM`);
-    read(instance, gateway.output());
+    checkOutput(instance, gateway.output());
   };
 
   return {
@@ -172,19 +173,19 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
     memory,
     start,
     async kill(index) {
-      const gateway = release(index);
+      const gateway = detach(index);
       const instance = instances[index];
       if (gateway === undefined || instance === undefined) return;
       const exited = once(gateway.child, 'exit');
       gateway.child.kill('SIGKILL');
       await exited;
       await gateway.stop();
-      read(instance, gateway.output());
+      checkOutput(instance, gateway.output());
     },
     terminate,
     correctClock: (index) => void processes[index]?.child.kill('SIGUSR2'),
-    freeze: (which) => emulators[which].suspend(),
-    thaw: (which) => emulators[which].resume(),
+    suspend: (which) => emulators[which].suspend(),
+    resume: (which) => emulators[which].resume(),
     errorsLogged: () => ({ counts: errors, lines: errorLines }),
     async close() {
       clearInterval(sampler);

@@ -1,24 +1,24 @@
-// What the soak checks, in words, and the tally: how often each was checked, how often it did not hold, and the first
-// cases of that.
+// The guarantees that the soak checks, and a tally of each: how often it was checked, how often it was violated, and
+// the first violations.
 
 export const GUARANTEES = {
   admissions: 'No call is admitted above its key’s limit, over all instances',
-  degraded: 'With the store away, cheap reads pass only the small bucket of each instance',
+  degraded: 'Without the store, each instance admits cheap reads up to its small bucket only',
   answers: 'An acknowledged answer is whole, and in its session’s history exactly once',
-  history: 'Histories have no gap, and nothing doubled, mixed up or foreign in them',
-  usable: 'No turn still runs, and every session answers a new prompt',
+  history: 'Histories have no gap, no duplicate, no reordered message and none of another session',
+  usable: 'No turn is still running, and every session answers a new prompt',
   streams: 'Events of a turn come without gap, duplicate or change, from any instance',
   ends: 'Exactly one event ends a turn, and it is the last',
   terminal: 'A terminal state, once shown, never changes',
   cancel: 'An acknowledged cancel has ended the turn',
-  idempotency: 'An idempotency key completes at most one turn, and always tells of the same',
-  deleted: 'What is deleted stays deleted',
+  idempotency: 'An idempotency key completes at most one turn, and always returns the same one',
+  deleted: 'A deleted session stays deleted',
   recorded: 'An acknowledged webhook delivery is recorded exactly once',
   published: 'An acknowledged webhook delivery reaches a Pub/Sub subscription, unchanged',
-  foreign: 'Another key’s session is answered exactly like a missing one',
-  errors: 'No 5xx but a retryable 503 while something is down; nothing that is not JSON',
+  foreign: 'A session of another key gets the same response as one that does not exist',
+  errors: 'Every response is JSON, and no 5xx but a retryable 503 during an outage',
   secrets: 'No key, token or prompt in any log',
-  crashes: 'No process ends by itself, and none on SIGTERM with an error',
+  crashes: 'No process ends by itself, and each exits with 0 on SIGTERM',
   memory: 'Resident memory is flat: last quarter against the second, at most 20 % more',
 } as const;
 
@@ -27,12 +27,12 @@ export type Guarantee = keyof typeof GUARANTEES;
 export interface Tally {
   readonly checked: number;
   readonly violations: number;
-  /** The first few, for a person. */
+  /** Descriptions of the first violations. */
   readonly cases: readonly string[];
 }
 
 export interface Checks {
-  /** `detail` says what was found; asked for only when it does not hold. */
+  /** `detail` describes the violation; called only for one. */
   check(guarantee: Guarantee, holds: boolean, detail: () => string): void;
   tally(guarantee: Guarantee): Tally;
   readonly violations: number;

@@ -1,10 +1,10 @@
-// What the clients saw, in memory: admissions, turns, answers, deliveries, sessions. Judges at once what can be judged
-// at once; the rest is the audit's. Bounded: a run that outgrows it fails.
+// What the clients received, in memory: admissions, turns, answers, deliveries, sessions. Checks at once what needs no
+// later state; the audit checks the rest. Bounded: a run that exceeds ENTRIES_MAX fails.
 import { createHash } from 'node:crypto';
 import { isObject, type TurnEvent } from '../../shared/client/events.ts';
 import { isTerminal } from '../../shared/turn-events.ts';
 import type { Checks } from './guarantees.ts';
-import type { Ask } from './prompts.ts';
+import type { Prompt } from './prompts.ts';
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -12,7 +12,7 @@ const ENTRIES_MAX = 1_000_000;
 
 export interface Admission {
   readonly keyId: string;
-  /** Process that admitted: the degraded bucket is its own. */
+  /** Process that admitted: each has its own degraded bucket. */
   readonly process: string;
   readonly limit: number;
   readonly remaining: number;
@@ -24,10 +24,10 @@ export interface Admission {
 export interface Session {
   readonly keyId: string;
   readonly id: string;
-  /** Calls that use it at present. */
+  /** Scenarios that use it at present. */
   users: number;
   prompts: number;
-  /** `maybe`: a delete was sent and never answered. */
+  /** `maybe`: a delete was sent and got no response. */
   deleted: 'no' | 'maybe' | 'yes';
   /** A prompt of it was acknowledged, so it exists. */
   exists: boolean;
@@ -36,14 +36,14 @@ export interface Session {
 export interface Turn {
   readonly id: string;
   readonly session: Session;
-  /** Digests of the events that were seen, by seq. */
+  /** Digests of the events that were received, by seq. */
   readonly events: Map<number, string>;
   status: string | undefined;
-  /** When somebody was first shown its end, by performance.now(). */
-  endShownMs: number | undefined;
-  /** Somebody was told the event that ends it. */
-  endSeen: boolean;
-  /** Of its end, but for one that may have been written for a lost owner. */
+  /** When a client first received a terminal state, by performance.now(). */
+  terminalAtMs: number | undefined;
+  /** A client received the event that ends it. */
+  isEndReceived: boolean;
+  /** Number of the event that ends it, unless another instance may have written that for a lost owner. */
   lastSeq: number | undefined;
   /** The answer that was acknowledged. */
   answer: string | undefined;
@@ -55,7 +55,7 @@ export interface Delivery {
   readonly body: string;
   /** Event ids of its acknowledgements. */
   readonly eventIds: string[];
-  /** Acknowledgements that called it new. */
+  /** Acknowledgements with `duplicate: false`. */
   firsts: number;
 }
 
@@ -68,18 +68,18 @@ export interface Journal {
   /** Numbers for the report, by name. */
   readonly counts: Readonly<Record<string, number>>;
   count(name: string, by?: number): void;
-  admitted(admission: Admission): void;
-  open(keyId: string, id: string): Session;
-  /** An event as a connection brought it, after the one numbered `previous`. */
-  event(session: Session, event: TurnEvent, previous: number): Turn;
+  recordAdmission(admission: Admission): void;
+  openSession(keyId: string, id: string): Session;
+  /** An event that arrived on a connection after the one numbered `previous`. */
+  recordEvent(session: Session, event: TurnEvent, previous: number): Turn;
   /**
-   * Somebody said how a turn stands, having been asked at `askedMs` (default: now): an end that was shown to another
-   * client while the answer was on its way does not make that wrong.
+   * The state of a turn in a response. `requestedMs` (default: now) is when the call was sent: `running` is right if no
+   * client had received a terminal state by then.
    */
-  status(session: Session, turnId: string, status: string, source: string, askedMs?: number): Turn;
-  /** The answer of a prompt: its result, or the error that tells how it ended. Returns the turn that completed. */
-  answer(session: Session, ask: Ask, result: Json | undefined, error: Json | undefined): Turn | undefined;
-  deliver(delivery: Delivery): void;
+  recordStatus(session: Session, turnId: string, status: string, source: string, requestedMs?: number): Turn;
+  /** The response of a prompt: its result, or the error with the state of its turn. Returns the completed turn. */
+  recordAnswer(session: Session, prompt: Prompt, result: Json | undefined, error: Json | undefined): Turn | undefined;
+  recordDelivery(delivery: Delivery): void;
 }
 
 export function createJournal(checks: Checks): Journal {
@@ -89,8 +89,9 @@ export function createJournal(checks: Checks): Journal {
   const deliveries: Delivery[] = [];
   const counts: Record<string, number> = {};
   let entries = 0;
-  const enter = (): void => {
-    if (++entries === ENTRIES_MAX) checks.check('errors', false, () => 'the journal is full: fewer minutes, please');
+  const countEntry = (): void => {
+    if (++entries === ENTRIES_MAX)
+      checks.check('errors', false, () => `the journal has ${ENTRIES_MAX} entries: run the soak for fewer minutes`);
   };
   const count = (name: string, by = 1): void => {
     counts[name] = (counts[name] ?? 0) + by;
@@ -98,37 +99,37 @@ export function createJournal(checks: Checks): Journal {
   const turnOf = (session: Session, id: string): Turn => {
     let turn = turns.get(id);
     if (turn === undefined) {
-      enter();
+      countEntry();
       turn = {
         id,
         session,
         events: new Map(),
         status: undefined,
-        endShownMs: undefined,
-        endSeen: false,
+        terminalAtMs: undefined,
+        isEndReceived: false,
         lastSeq: undefined,
         answer: undefined,
       };
       turns.set(id, turn);
       count('turns');
     }
-    // Counted only when it happens: the table's figure is that of the attempts.
-    if (turn.session !== session) checks.check('foreign', false, () => `turn ${id} is told of in two sessions`);
+    // Only the violation is counted: `checked` of this guarantee is the number of probes.
+    if (turn.session !== session) checks.check('foreign', false, () => `turn ${id} is in two sessions`);
     return turn;
   };
 
-  const status: Journal['status'] = (session, turnId, found, source, askedMs = performance.now()) => {
+  const recordStatus: Journal['recordStatus'] = (session, turnId, found, source, requestedMs = performance.now()) => {
     const turn = turnOf(session, turnId);
     if (found === 'running') {
-      const wasOver = turn.endShownMs !== undefined && turn.endShownMs < askedMs;
-      checks.check('terminal', !wasOver, () => `${turnId}: ${turn.status}, then running (${source})`);
+      const wasTerminal = turn.terminalAtMs !== undefined && turn.terminalAtMs < requestedMs;
+      checks.check('terminal', !wasTerminal, () => `${turnId}: ${turn.status}, then running (${source})`);
       return turn;
     }
-    const same = turn.status === undefined || turn.status === found;
-    checks.check('terminal', same, () => `${turnId}: ${turn.status}, then ${found} (${source})`);
+    const isSame = turn.status === undefined || turn.status === found;
+    checks.check('terminal', isSame, () => `${turnId}: ${turn.status}, then ${found} (${source})`);
     if (turn.status === undefined) count(`turns ${found}`);
     turn.status ??= found;
-    turn.endShownMs ??= performance.now();
+    turn.terminalAtMs ??= performance.now();
     return turn;
   };
 
@@ -140,53 +141,57 @@ export function createJournal(checks: Checks): Journal {
     deliveries,
     counts,
     count,
-    status,
-    admitted(admission) {
-      enter();
+    recordStatus,
+    recordAdmission(admission) {
+      countEntry();
       admissions.push(admission);
     },
-    open(keyId, id) {
+    openSession(keyId, id) {
       const session: Session = { keyId, id, users: 0, prompts: 0, deleted: 'no', exists: false };
-      enter();
+      countEntry();
       sessions.push(session);
       return session;
     },
-    event(session, told, previous) {
-      const turn = turnOf(session, told.turn_id);
-      const { seq, event } = told;
-      const ends = isTerminal(told.event);
+    recordEvent(session, received, previous) {
+      const turn = turnOf(session, received.turn_id);
+      const { seq, event } = received;
+      const isEnd = isTerminal(received.event);
       session.exists = true;
       count('events');
       checks.check('streams', seq === previous + 1, () => `${turn.id}: ${seq} after ${previous}`);
-      // An owner that is lost takes along what it has told and not stored: the end that is written for it is each
-      // reader's next event.
-      const isForLost = event.TurnAborted !== undefined;
-      if (isForLost) checks.check('ends', turn.lastSeq === undefined, () => `${turn.id}: ${seq} beside its end`);
+      // A lost owner may have sent events that it had not stored. The end that another instance writes for it takes the
+      // number after the last stored event, so it arrives as the next event of each reader, with different numbers.
+      const isForLostOwner = event.TurnAborted !== undefined;
+      if (isForLostOwner) checks.check('ends', turn.lastSeq === undefined, () => `${turn.id}: ${seq} beside its end`);
       else {
         const digest = digestOf(event);
-        const known = turn.events.get(seq);
-        checks.check('streams', known === undefined || known === digest, () => `${turn.id}: event ${seq} has changed`);
-        if (known === undefined) {
-          enter();
+        const recorded = turn.events.get(seq);
+        checks.check(
+          'streams',
+          recorded === undefined || recorded === digest,
+          () => `${turn.id}: event ${seq} has changed`,
+        );
+        if (recorded === undefined) {
+          countEntry();
           turn.events.set(seq, digest);
         }
-        const after = turn.lastSeq !== undefined && (ends ? seq !== turn.lastSeq : seq >= turn.lastSeq);
+        const after = turn.lastSeq !== undefined && (isEnd ? seq !== turn.lastSeq : seq >= turn.lastSeq);
         checks.check('ends', !after, () => `${turn.id}: event ${seq} beside its end ${turn.lastSeq}`);
       }
-      if (ends) {
-        turn.endSeen = true;
-        if (!isForLost) turn.lastSeq = seq;
-        status(session, turn.id, statusOf(told), 'event');
+      if (isEnd) {
+        turn.isEndReceived = true;
+        if (!isForLostOwner) turn.lastSeq = seq;
+        recordStatus(session, turn.id, statusOf(received), 'event');
       }
       return turn;
     },
-    answer(session, ask, result, error) {
+    recordAnswer(session, prompt, result, error) {
       if (result !== undefined) {
-        const turn = status(session, String(result.turn_id), 'completed', 'answer');
+        const turn = recordStatus(session, String(result.turn_id), 'completed', 'answer');
         const content = String(result.content);
-        checks.check('answers', content === ask.expected, () => `${turn.id}: ${content.slice(0, 200)}`);
-        const own = result.session_id === session.id;
-        if (!own) checks.check('foreign', false, () => `${turn.id}: of ${String(result.session_id)}`);
+        checks.check('answers', content === prompt.expected, () => `${turn.id}: ${content.slice(0, 200)}`);
+        const isOwn = result.session_id === session.id;
+        if (!isOwn) checks.check('foreign', false, () => `${turn.id}: of ${String(result.session_id)}`);
         turn.answer = content;
         session.exists = true;
         count('answers');
@@ -194,13 +199,13 @@ export function createJournal(checks: Checks): Journal {
       }
       const data = isObject(error?.data) ? error.data : {};
       if (typeof data.turn_id === 'string' && typeof data.conversation_id === 'string') {
-        status(session, data.turn_id, String(data.turn_status ?? 'failed'), 'answer');
+        recordStatus(session, data.turn_id, String(data.turn_status ?? 'failed'), 'answer');
         session.exists = true;
       }
       return undefined;
     },
-    deliver(delivery) {
-      enter();
+    recordDelivery(delivery) {
+      countEntry();
       deliveries.push(delivery);
     },
   };
@@ -208,7 +213,7 @@ export function createJournal(checks: Checks): Journal {
 
 /**
  * A WebSocket message has at most 1 MiB, so the last event of a long answer arrives there with its text shortened to
- * this many characters. Its beginning is compared here; the whole text by its deltas, its response and its history.
+ * this many characters. The digest covers its beginning; the deltas, the response and the history cover the whole text.
  */
 const SHORTENED_CHARS = 64 << 10;
 const COMPARED_CHARS = 60_000;
@@ -221,7 +226,7 @@ export function digestOf(event: object): string {
   return createHash('sha256').update(text).digest('base64url').slice(0, 12);
 }
 
-/** How a turn stands after this terminal event. */
+/** The state of a turn after this terminal event. */
 export function statusOf({ event }: Pick<TurnEvent, 'event'>): string {
   if (event.TaskComplete !== undefined) return 'completed';
   if (event.Error !== undefined) return 'failed';

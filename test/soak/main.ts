@@ -1,5 +1,5 @@
-// `npm run soak [minutes] [seed] [fault]`: traffic, faults (all, or those whose name contains the third word), audit,
-// report; exit code 1 when a guarantee did not hold. Ends what it started, however it ends.
+// `npm run soak [minutes] [seed] [fault]`: traffic, faults (all, or those whose name contains the third argument),
+// audit, report; exit code 1 after a violation. Stops every process that it started, however it ends.
 import { randomBytes, randomInt } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { startFleet } from './fleet.ts';
 import { createChecks } from './guarantees.ts';
 import { createJournal } from './journal.ts';
 import { observeStore } from './observer.ts';
-import { answerAsks } from './prompts.ts';
+import { answerPrompts } from './prompts.ts';
 import { createRandom } from './random.ts';
 import { toJson, toMarkdown, toResults } from './report.ts';
 import { startSubscriber } from './subscriber.ts';
@@ -25,10 +25,10 @@ const only = process.argv[4] ?? '';
 const emulators = findEmulators();
 
 if (!(minutes > 0 && minutes <= MINUTES_MAX) || !Number.isInteger(seed)) {
-  say(`usage: npm run soak [minutes, at most ${MINUTES_MAX}] [seed] [fault]`);
+  print(`usage: npm run soak [minutes, at most ${MINUTES_MAX}] [seed] [fault]`);
   process.exitCode = 2;
 } else if (!emulators.available) {
-  say(`the soak needs the Firestore and Pub/Sub emulators: ${emulators.reason}`);
+  print(`the soak needs the Firestore and Pub/Sub emulators: ${emulators.reason}`);
   process.exitCode = 2;
 } else {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
@@ -36,11 +36,11 @@ if (!(minutes > 0 && minutes <= MINUTES_MAX) || !Number.isInteger(seed)) {
 }
 
 async function soak(): Promise<number> {
-  // The subscriber's client would look for a cloud that is not there.
+  // The client of the subscriber looks for the metadata server of Google Cloud otherwise.
   process.env.METADATA_SERVER_DETECTION = 'none';
-  say(`soak: ${minutes} minutes, seed ${seed}`);
+  print(`soak: ${minutes} minutes, seed ${seed}`);
   const random = createRandom(seed);
-  const checks = createChecks((text) => say(`VIOLATION ${text}`));
+  const checks = createChecks((text) => print(`VIOLATION ${text}`));
   const journal = createJournal(checks);
   const keys = createKeys();
   const providerKey = `sk-soak-${randomBytes(16).toString('hex')}`;
@@ -48,7 +48,7 @@ async function soak(): Promise<number> {
     projectId: `soak-${randomBytes(4).toString('hex')}`,
     env: {
       GATEWAY_KEYS: JSON.stringify({ keys: keys.map(({ id, key, limits }) => ({ id, key, limits })) }),
-      // A model that hangs must not hold a session for ten minutes.
+      // Shorter than the default of ten minutes, because a fault makes the model hang.
       GATEWAY_TURN_TIMEOUT_MS: '12000',
     },
     secrets: [providerKey, ...keys.map(({ key }) => key)],
@@ -59,28 +59,28 @@ async function soak(): Promise<number> {
   const subscriber = await startSubscriber({ projectId, emulatorHost: pubsubHost, topic });
   const observer = observeStore(fleet);
   const startMs = Date.now();
-  const faults = startFaults({ fleet, random: random.fork(), runMs: minutes * 60_000, only, say });
-  answerAsks(fleet.provider, random.fork(), faults.providerFault);
-  const isDisturbed = (): boolean => faults.isDisturbed() || !observer.isStoreFine();
-  const traffic = startTraffic({ keys, fleet, journal, random: random.fork(), isDisturbed });
+  const faults = startFaults({ fleet, random: random.fork(), runMs: minutes * 60_000, only, print });
+  answerPrompts(fleet.provider, random.fork(), faults.providerFault);
+  const isOutage = (): boolean => faults.isOutage() || !observer.isStoreHealthy();
+  const traffic = startTraffic({ keys, fleet, journal, random: random.fork(), isOutage });
   try {
     await faults.finished;
     const endMs = Date.now();
     await traffic.stop();
-    say(
+    print(
       `audit of ${journal.turns.size} turns, ${journal.sessions.length} sessions, ${journal.deliveries.length} deliveries`,
     );
-    const parts = { journal, fleet, clients: traffic.clients };
-    await auditTurns(parts);
-    await auditEvents(parts, subscriber);
-    await auditLimits(parts, keys);
+    const deps = { journal, fleet, clients: traffic.clients };
+    await auditTurns(deps);
+    await auditEvents(deps, subscriber);
+    await auditLimits(deps, keys);
     const memory = auditMemory(journal, fleet, startMs, endMs);
     journal.count('seconds in which the store did not answer', Math.round(observer.slowMs / 1_000));
     await Promise.all([observer.close(), subscriber.close()]);
     await fleet.close();
     const { counts: errorsLogged, lines } = fleet.errorsLogged();
-    // For whoever looks into a violation; they name paths, so they are not part of the report.
-    if (checks.violations > 0) say(`errors logged:\n${lines.join('\n')}`);
+    // Printed only: the lines name paths, so the report leaves them out.
+    if (checks.violations > 0) print(`errors logged:\n${lines.join('\n')}`);
     const results = toResults({
       seed,
       minutes,
@@ -93,17 +93,17 @@ async function soak(): Promise<number> {
     const markdown = toMarkdown(results);
     writeFileSync(join(import.meta.dirname, 'RESULTS.json'), toJson(results));
     writeFileSync(join(import.meta.dirname, 'RESULTS.md'), markdown);
-    say(`\n${markdown}`);
+    print(`\n${markdown}`);
     return checks.violations === 0 ? 0 : 1;
   } catch (error) {
-    say(`the soak could not be finished: ${error instanceof Error ? error.stack : String(error)}`);
-    // Without this its loops go on, and with them this process.
+    print(`the soak could not be finished: ${error instanceof Error ? error.stack : String(error)}`);
+    // The loops of the traffic would keep this process alive.
     void traffic.stop();
     await Promise.allSettled([observer.close(), subscriber.close(), fleet.close()]);
     return 1;
   }
 }
 
-function say(text: string): void {
+function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }

@@ -1,5 +1,4 @@
-// Chance that can be repeated: a small seeded generator (mulberry32), so that a run's faults can be had again by its
-// seed.
+// A small seeded generator (mulberry32), so that the faults of a run can be repeated with its seed.
 
 export interface Random {
   /** 0 <= x < 1. */
@@ -10,7 +9,7 @@ export interface Random {
   /** One of a list that is not empty. */
   pick<T>(list: readonly T[]): T;
   shuffle<T>(list: readonly T[]): T[];
-  /** A generator of its own for a part of the program. */
+  /** An independent generator, so that the parts of a run do not disturb each other's sequence. */
   fork(): Random;
 }
 

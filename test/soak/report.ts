@@ -1,5 +1,5 @@
-// The report of a run: a table of guarantees, the faults, the traffic. As markdown for people and JSON for machines,
-// without names of hosts or paths.
+// The report of a run: guarantees, faults, traffic. As Markdown for people and JSON for programs, without names of
+// hosts or paths.
 import { cpus, totalmem } from 'node:os';
 import type { MemoryLine } from './audit-counts.ts';
 import type { DoneFault } from './faults.ts';
@@ -29,7 +29,7 @@ export function toResults(run: Run) {
       platform: `${process.platform} ${process.arch}`,
     },
     violations: run.checks.violations,
-    guarantees: names.map((name) => ({ name, says: GUARANTEES[name], ...run.checks.tally(name) })),
+    guarantees: names.map((name) => ({ name, description: GUARANTEES[name], ...run.checks.tally(name) })),
     faults: run.faults.map(({ atMs, kind, detail, lastedMs }) => ({
       at_s: Math.round(atMs / 1_000),
       kind,
@@ -42,7 +42,7 @@ export function toResults(run: Run) {
   };
 }
 
-/** Laid out as the formatter of this repository would: lists of numbers on one line. */
+/** In the layout of this repository's formatter: lists of numbers on one line. */
 export function toJson(results: ReturnType<typeof toResults>): string {
   const text = JSON.stringify(results, undefined, 2);
   const flat = text.replace(/\[\s+([\d.,\s]+?)\s+\]/g, (_, numbers: string) => `[${numbers.replace(/\s+/g, ' ')}]`);
@@ -54,7 +54,7 @@ export function toMarkdown(results: ReturnType<typeof toResults>): string {
   const kinds = Map.groupBy(faults, ({ kind }) => kind);
   const broken = guarantees.filter(({ cases }) => cases.length > 0);
   return [
-    '# What survives',
+    '# Fault test: results',
     '',
     `\`npm run soak ${results.minutes}\`, seed ${results.seed}: 20 keys on 3 gateway processes, one Firestore and one Pub/Sub emulator and a model`,
     `provider, for ${results.minutes} minutes with a fault every 15 s, then the audit. ${machine.cores} cores, ${machine.memory_gb} GB, Node ${machine.node}, ${machine.platform}.`,
@@ -63,7 +63,7 @@ export function toMarkdown(results: ReturnType<typeof toResults>): string {
     '',
     '| guarantee | checked | violations |',
     '|---|---:|---:|',
-    ...guarantees.map(({ says, checked, violations }) => `| ${says} | ${checked} | ${violations} |`),
+    ...guarantees.map(({ description, checked, violations }) => `| ${description} | ${checked} | ${violations} |`),
     '',
     ...broken.flatMap(({ name, cases }) => [`Violations of \`${name}\`:`, '', ...cases.map((text) => `- ${text}`), '']),
     '## Faults',
@@ -72,10 +72,10 @@ export function toMarkdown(results: ReturnType<typeof toResults>): string {
     '|---|---:|---|',
     ...[...kinds].map(([kind, list]) => `| ${kind} | ${list.length} | ${list.map(({ at_s }) => at_s).join(', ')} |`),
     '',
-    'All the while: clients that leave in mid-stream and resume elsewhere, cancels from another instance, idempotency keys and webhook',
-    'deliveries sent to several instances at once, readers that stall, keys that try each other’s sessions, and keys at their limits.',
-    'Outages of Firestore and Pub/Sub are SIGSTOP and SIGCONT, because an emulator that ends forgets its data. One instance is never',
-    'restarted, so that its memory tells of the whole run; heaps are capped at 256 MB, as in a small container.',
+    'Meanwhile clients leave in the middle of a stream and resume on another instance, cancel from another instance, send idempotency',
+    'keys and webhook deliveries to several instances at once, read slowly, try sessions of other keys, and exceed their limits.',
+    'Outages of Firestore and Pub/Sub are SIGSTOP and SIGCONT, because an emulator loses its data when it ends. One instance is never',
+    'restarted, so that its memory covers the whole run; heaps are capped at 256 MB, as in a small container.',
     '',
     '## Traffic',
     '',

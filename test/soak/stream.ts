@@ -1,34 +1,37 @@
-// A prompt or a resume as a client streams it, over Server-Sent Events or WebSocket: every event goes into the journal
-// with the one before it on this connection. A client may leave, or read slowly.
+// A prompt or a resume streamed over Server-Sent Events or WebSocket: each event is recorded in the journal with the
+// number of the one before it on this connection. A client may disconnect, or read slowly.
 import { WebSocket } from 'ws';
 import { isObject, toTurnEvent } from '../../shared/client/events.ts';
-import { admit, CALL_MS, type Client, type Reply, toReply } from './call.ts';
+import { CALL_TIMEOUT_MS, type Client, type RpcResponse, recordAdmission, toRpcResponse } from './call.ts';
 import type { Instance } from './fleet.ts';
 import type { Json, Session } from './journal.ts';
 
-/** `answer`: the response came; `left`: the client went; `broken`: the connection ended before the response. */
-export type StreamEnd =
-  | { readonly kind: 'answer'; readonly reply: Reply }
-  | { readonly kind: 'left' | 'broken'; readonly reply?: undefined };
+/**
+ * `response`: the response arrived; `left`: the client disconnected; `broken`: the connection ended before the
+ * response.
+ */
+export type StreamOutcome =
+  | { readonly kind: 'response'; readonly response: RpcResponse }
+  | { readonly kind: 'left' | 'broken'; readonly response?: undefined };
 
-/** What a client does about an event: goes on (later, if it returns a promise), or leaves. */
+/** What a client does after an event: reads on (after the promise, if it returns one), or disconnects. */
 export type OnEvent = (seq: number, turnId: string) => 'leave' | undefined | Promise<undefined>;
 
 export interface StreamRequest {
   readonly method: 'conversation.prompt' | 'conversation.resume';
   readonly params: Json;
   readonly session: Session;
-  /** The event before the first that is wanted. */
+  /** Number of the last event that the client has. */
   readonly afterSeq?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly onEvent: OnEvent;
 }
 
 /** A prompt or resume over Server-Sent Events. */
-export async function stream(client: Client, instance: Instance, request: StreamRequest): Promise<StreamEnd> {
+export async function stream(client: Client, instance: Instance, request: StreamRequest): Promise<StreamOutcome> {
   const process = `${instance.name}${instance.life}`;
   const leaving = new AbortController();
-  const take = createTaker(client, request);
+  const handle = createMessageHandler(client, request);
   try {
     const response = await fetch(`${instance.url}/jsonrpc`, {
       method: 'POST',
@@ -39,20 +42,24 @@ export async function stream(client: Client, instance: Instance, request: Stream
         ...request.headers,
       },
       body: JSON.stringify({ jsonrpc: '2.0', method: request.method, params: request.params, id: 1 }),
-      signal: AbortSignal.any([leaving.signal, AbortSignal.timeout(CALL_MS)]),
+      signal: AbortSignal.any([leaving.signal, AbortSignal.timeout(CALL_TIMEOUT_MS)]),
     });
-    admit(client, process, response, 1);
+    recordAdmission(client, process, response, 1);
     if (response.headers.get('content-type')?.startsWith('text/event-stream') !== true) {
-      return { kind: 'answer', reply: toReply(client, response.status, await response.json(), request.method) };
+      return {
+        kind: 'response',
+        response: toRpcResponse(client, response.status, await response.json(), request.method),
+      };
     }
     for await (const message of messagesOf(response)) {
-      const next = take(message);
+      const next = handle(message);
       if (next === 'leave') {
         leaving.abort();
         return { kind: 'left' };
       }
       if (next instanceof Promise) await next;
-      else if (next !== undefined) return { kind: 'answer', reply: toReply(client, 200, next, request.method) };
+      else if (next !== undefined)
+        return { kind: 'response', response: toRpcResponse(client, 200, next, request.method) };
     }
   } catch (error) {
     if (error instanceof SyntaxError) {
@@ -64,15 +71,15 @@ export async function stream(client: Client, instance: Instance, request: Stream
 }
 
 /** The same over a WebSocket of its own. */
-export function socketStream(client: Client, instance: Instance, request: StreamRequest): Promise<StreamEnd> {
-  const take = createTaker(client, request);
+export function socketStream(client: Client, instance: Instance, request: StreamRequest): Promise<StreamOutcome> {
+  const handle = createMessageHandler(client, request);
   return new Promise((resolve) => {
     const socket = new WebSocket(`${instance.url.replace(/^http/, 'ws')}/ws`, {
       headers: { 'x-api-key': client.key },
       handshakeTimeout: 10_000,
     });
-    const timer = setTimeout(() => socket.terminate(), CALL_MS);
-    const end = (outcome: StreamEnd): void => {
+    const timer = setTimeout(() => socket.terminate(), CALL_TIMEOUT_MS);
+    const end = (outcome: StreamOutcome): void => {
       clearTimeout(timer);
       socket.removeAllListeners('close');
       resolve(outcome);
@@ -88,27 +95,27 @@ export function socketStream(client: Client, instance: Instance, request: Stream
     });
     socket.on('message', (data) => {
       const message: unknown = JSON.parse(String(data));
-      const next = take(message);
+      const next = handle(message);
       if (next === 'leave') end({ kind: 'left' });
       else if (next instanceof Promise) {
         socket.pause();
         void next.then(() => socket.resume());
       } else if (next !== undefined) {
-        end({ kind: 'answer', reply: toReply(client, 200, next, request.method) });
+        end({ kind: 'response', response: toRpcResponse(client, 200, next, request.method) });
       }
     });
   });
 }
 
-/** Takes one message: journals an event and asks the client what to do, or returns the response itself. */
-function createTaker({ journal }: Client, { session, afterSeq = 0, onEvent }: StreamRequest) {
+/** Records a message that is an event and returns what the client does next; returns a response unchanged. */
+function createMessageHandler({ journal }: Client, { session, afterSeq = 0, onEvent }: StreamRequest) {
   let previous = afterSeq;
   return (message: unknown): ReturnType<OnEvent> | Json => {
     if (!isObject(message)) return {};
     if (message.method !== 'conversation.event') return message;
     const event = toTurnEvent({ method: message.method, params: isObject(message.params) ? message.params : {} });
     if (event === undefined) return undefined;
-    journal.event(session, event, previous);
+    journal.recordEvent(session, event, previous);
     previous = event.seq;
     return onEvent(event.seq, event.turn_id);
   };

@@ -1,10 +1,10 @@
-// A real subscription to the topic, as a customer would have: notes every message, and tells afterwards which events
-// never came.
+// A real subscription to the topic, as a customer has: keeps every message, so that the audit finds the events that did
+// not arrive.
 import type { Message } from '@google-cloud/pubsub';
 import { openPubsub } from '../../shared/webhooks/bus/pubsub.ts';
 
 export interface Subscriber {
-  /** Bodies that came for an event id, one per message. */
+  /** Bodies of the messages that arrived, by event id. */
   readonly received: ReadonlyMap<string, readonly string[]>;
   close(): Promise<void>;
 }
@@ -15,12 +15,12 @@ export interface SubscriberOptions {
   readonly topic: string;
 }
 
-/** Resolves when nothing published from now on can be missed. */
+/** Resolves when the subscription exists, so that it receives whatever is published later. */
 export async function startSubscriber({ projectId, emulatorHost, topic }: SubscriberOptions): Promise<Subscriber> {
   const client = await openPubsub({ projectId, emulatorHost });
   const received = new Map<string, string[]>();
   const [subscription] = await client.topic(topic).createSubscription('soak', { ackDeadlineSeconds: 10 });
-  // It reconnects by itself when Pub/Sub was frozen.
+  // It reconnects by itself after Pub/Sub was suspended.
   subscription.on('error', () => {});
   subscription.on('message', (message: Message) => {
     const id = message.attributes['ce-id'] ?? '';

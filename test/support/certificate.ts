@@ -1,5 +1,5 @@
 // A certificate for one name, signed by itself, made anew for each test: what a TLS server on loopback needs to be
-// taken for that name by a client that is told to trust it. DER written by hand (RFC 5280), for Node can read
+// taken for that name by a client that is configured to trust it. DER written by hand (RFC 5280), for Node can read
 // certificates but not make them.
 import { generateKeyPairSync, sign } from 'node:crypto';
 

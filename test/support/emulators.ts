@@ -19,7 +19,7 @@ export interface Emulator {
   stop(): Promise<void>;
   /** Ends it if it runs and starts it again at the same address, empty. */
   restart(): Promise<void>;
-  /** Freezes it (SIGSTOP): connections stay open, nobody answers once this has resolved. */
+  /** Freezes it (SIGSTOP): connections stay open without a response once this has resolved. */
   suspend(): Promise<void>;
   /** Undoes `suspend`. */
   resume(): void;
@@ -133,7 +133,7 @@ async function launchJava(name: string, java: string, args: readonly string[], p
       if (pidOf() > 0) process.kill(pidOf(), signal);
     },
     isStopped() {
-      // Only Linux tells.
+      // Available on Linux only.
       if (!existsSync('/proc/self')) return true;
       const tasks = `/proc/${pidOf()}/task`;
       return readdirSync(tasks).every((id) => isStopped(`${tasks}/${id}/status`));

@@ -1,7 +1,10 @@
-// The import rules, written once: which room may import which, and which files may import a Google SDK.
+// The import rules, written once: which room may import which, which files may import a Google SDK, and where fixtures
+// of tests are.
 // `node test/support/import-rules.ts` (part of `npm run check`) prints every import that breaks them.
-import { globSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
+
+const ROOT = resolve(import.meta.dirname, '../..');
 
 /**
  * One row a room, lowest floor first: the folders, or single files of them, that it may import besides itself and the
@@ -82,7 +85,7 @@ const SANDBOX_USERS =
 /** Files of methods, as the registry lists them: one file per method, and no method imports another. */
 const REGISTRY = 'shared/methods/index.ts';
 const METHODS: ReadonlySet<string> = new Set(
-  importsOf(readFileSync(resolve(import.meta.dirname, '../..', REGISTRY), 'utf8')).map((specifier) =>
+  importsOf(readFileSync(join(ROOT, REGISTRY), 'utf8')).map((specifier) =>
     normalize(join(dirname(REGISTRY), specifier)),
   ),
 );
@@ -124,6 +127,19 @@ function allows(name: string, room: string, target: string): boolean {
   return [room, target].includes(name.startsWith('functions/') ? name : `shared/${name}`);
 }
 
+/** One sentence for each file that a test shares elsewhere than in test/support (fixtures) and test/cases (suites). */
+export function findForeignFixtures(file: string, specifiers: readonly string[]): string[] {
+  return specifiers.flatMap((specifier) => {
+    const target = specifier.startsWith('.') ? normalize(join(dirname(file), specifier)) : '';
+    if (!/^test\/(?!support\/|cases\/).*\.ts$/.test(target)) return [];
+    // A source text within a test may name files that do not exist.
+    if (!existsSync(join(ROOT, target))) return [];
+    // The benches and the fault test are programs of several files.
+    if (/^test\/(bench|soak)\//.test(file) && dirname(file) === dirname(target)) return [];
+    return [`${file} imports ${target}: a fixture belongs in test/support`];
+  });
+}
+
 /** The module specifiers of a source text: static and dynamic imports and re-exports, of types too. */
 export function importsOf(source: string): string[] {
   const found = source.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*(['"])([^'"\n]+)\1/g);
@@ -132,13 +148,15 @@ export function importsOf(source: string): string[] {
 
 /** Every breach in the tree below `root`. */
 export function checkTree(root: string): string[] {
-  return globSync('{shared,functions}/**/*.ts', { cwd: root })
-    .toSorted()
-    .flatMap((file) => findForbidden(file, importsOf(readFileSync(join(root, file), 'utf8'))));
+  const breaches = (pattern: string, find: typeof findForbidden): string[] =>
+    globSync(pattern, { cwd: root, exclude: ['**/node_modules/**'] })
+      .toSorted()
+      .flatMap((file) => find(file, importsOf(readFileSync(join(root, file), 'utf8'))));
+  return [...breaches('{shared,functions}/**/*.ts', findForbidden), ...breaches('test/**/*.ts', findForeignFixtures)];
 }
 
 if (import.meta.main) {
-  const breaches = checkTree(resolve(import.meta.dirname, '../..'));
+  const breaches = checkTree(ROOT);
   for (const breach of breaches) process.stdout.write(`${breach}\n`);
   process.exitCode = breaches.length === 0 ? 0 : 1;
 }

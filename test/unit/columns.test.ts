@@ -10,7 +10,7 @@ const COLUMNS_MAX = 120;
 const SOURCES = '{*,.ci/*,.github/**/*,{functions,shared,terraform,test}/**/*}';
 const NOT_WRITTEN_HERE = [
   ...['**/node_modules/**', '**/.terraform/**', 'dist/**', 'test/screenshots/**'],
-  ...['shared/proto/gateway_pb.ts', '**/RESULTS.md', 'test/e2e/reference/**'],
+  ...['shared/proto/gateway_pb.ts', '**/RESULTS.md', 'test/support/fixtures/reference/**'],
 ];
 const COMMENT = /^\s*(\/\/|\/\*|\*|#)/;
 /** A row of a table, and an address, cannot be broken. */

@@ -73,7 +73,7 @@ describe('every variable', () => {
     '{"a\\nb": 1}',
     '{"openai/x\\ny": {"\\u2028": 1}}',
   ];
-  it.each(names)('is validated at start, with one line about a mistake: %s', (name) => {
+  it.each(names)('every variable is validated at start, with one line about a mistake: %s', (name) => {
     const found = [...wrong, '@/no\nwhere', 'https://x y\nz'].flatMap((value) => {
       try {
         loadConfig({ GATEWAY_API_KEY: 'k', [name]: value });
@@ -91,7 +91,7 @@ describe('every variable', () => {
 });
 
 describe('nothing set', () => {
-  it('is a local gateway on loopback with the development key and the embedded store', () => {
+  it('without variables it is a local gateway on loopback with the development key and the embedded store', () => {
     expect(loadConfig({})).toMatchObject({
       host: '127.0.0.1',
       port: 8080,
@@ -112,7 +112,7 @@ describe('nothing set', () => {
     });
   });
 
-  it('is what an empty variable means, too', () => {
+  it('an empty variable counts as not set', () => {
     expect(loadConfig({ PORT: '', GATEWAY_API_KEY: '', GATEWAY_LIMITS: '', HOST: '' })).toEqual(loadConfig({}));
   });
 });
@@ -184,7 +184,7 @@ describe('adapters', () => {
       { GOOGLE_CLOUD_PROJECT: 'p', GATEWAY_API_KEY: 'k' },
       { keys: { source: 'environment', documents: ['k'] } },
     ],
-  ])('are chosen by %s', (_name, env, expected) => {
+  ])('adapters are chosen by %s', (_name, env, expected) => {
     expect(loadConfig(env)).toMatchObject(expected);
   });
 });
@@ -200,14 +200,14 @@ describe('keys', () => {
   });
 
   it.each(['127.0.0.1', '127.0.0.2', 'localhost', 'LOCALHOST', '::1'])(
-    'may be dev-key on the loopback host %s',
+    'keys may be dev-key on the loopback host %s',
     (HOST) => {
       const keys = { source: 'environment', documents: [LOCAL_KEY] };
       for (const key of ['', LOCAL_KEY]) expect(loadConfig({ HOST, GATEWAY_API_KEY: key })).toMatchObject({ keys });
     },
   );
 
-  it('must be chosen where others can reach the gateway: dev-key is public', () => {
+  it('keys must be chosen where others can reach the gateway: dev-key is public', () => {
     for (const HOST of ['0.0.0.0', '::', '192.0.2.1', '128.0.0.1', '127.0.0.1.example', 'gateway.example']) {
       expect(problems({ HOST })).toEqual([expect.stringMatching(/^GATEWAY_API_KEY: must be set .*HOST/)]);
       expect(problems({ HOST, GATEWAY_API_KEY: LOCAL_KEY })).toEqual([expect.stringMatching(/dev-key is public/)]);
@@ -220,7 +220,7 @@ describe('keys', () => {
 });
 
 describe('providers', () => {
-  it('are those whose credentials are set, each with its base URL', () => {
+  it('providers are those whose credentials are set, each with its base URL', () => {
     expect(loadConfig({ ANTHROPIC_API_KEY: 'a', OPENAI_BASE_URL: 'https://o.example' }).providers).toEqual({
       anthropic: { apiKey: 'a' },
     });
@@ -246,7 +246,7 @@ describe('providers', () => {
 });
 
 describe('models', () => {
-  it('are described inline or in a file', () => {
+  it('models are described inline or in a file', () => {
     const facts = {
       context_tokens: 8192,
       max_output_tokens: 1024,
@@ -260,7 +260,7 @@ describe('models', () => {
     expect(loadConfig({}).models.size).toBe(0);
   });
 
-  it('may be in files that Windows has written, as every document may', () => {
+  it('models may be in files that Windows has written, as every document may', () => {
     const write = (name: string, document: object): string => {
       const file = join(directory, name);
       writeFileSync(file, `\ufeff${JSON.stringify(document)}\r\n`);
@@ -342,7 +342,7 @@ describe('a mistake', () => {
     ['keys of no known scope', { GATEWAY_KEYS: '{"keys":[{"id":"a","key":"b","scopes":["root"]}]}' }, 'GATEWAY_KEYS: '],
     ['a file of keys that is not there', { GATEWAY_KEYS: '@/nowhere/keys.json' }, 'GATEWAY_KEYS: '],
     ['a key with a space', { GATEWAY_API_KEY: 'a b' }, 'GATEWAY_API_KEY: '],
-  ])('is said in one line that names its variable: %s', (_name, env, start) => {
+  ])('a configuration error is one line that names its variable: %s', (_name, env, start) => {
     const found = problems(env);
     expect(found).toHaveLength(1);
     expect(found[0]).toMatch(new RegExp(`^${start}.+`));
@@ -366,7 +366,7 @@ describe('a mistake', () => {
     expect(wrongKey.map((line) => line.split(':')[0])).toEqual(['GATEWAY_API_KEY']);
   });
 
-  it('in a secret does not show the secret', () => {
+  it('a mistake in a secret does not show the secret', () => {
     const text = [
       ...problems({ WEBHOOK_SECRETS: 'hunter2' }),
       ...problems({ GATEWAY_API_KEY: 'hunter2 hunter2' }),
@@ -380,7 +380,7 @@ describe('a mistake', () => {
 });
 
 describe('white space around a value', () => {
-  it('is no part of it: CR, newlines, blanks and tabs, in every variable', () => {
+  it('white space around a value is no part of it: CR, newlines, blanks and tabs, in every variable', () => {
     const file = join(directory, 'trimmed.json');
     writeFileSync(file, `${KEYS}\r\n`);
     const env: Environment = { ...ACCEPTED, GATEWAY_KEYS: `@${file}` };
@@ -391,7 +391,7 @@ describe('white space around a value', () => {
     expect(loadConfig({ MODEL: ' \r\n' })).toEqual(loadConfig({}));
   });
 
-  it('is taken off for the libraries that read the environment themselves, too', () => {
+  it('white space around a value is taken off for the libraries that read the environment themselves, too', () => {
     const env = { A: ' x\r\n', B: 'y', C: undefined, D: '\n' };
     expect(trimEnvironment(env)).toBe(env);
     expect(env).toEqual({ A: 'x', B: 'y', C: undefined, D: '' });
@@ -413,18 +413,18 @@ describe('a variable that looks like a misspelt one', () => {
     ['gateway_limits', 'GATEWAY_LIMITS'],
     ['ENGIN', 'ENGINE'],
     ['GOOGLE_PROJECT', 'GOOGLE_CLOUD_PROJECT'],
-  ])('is named with what was meant: %s', (name, meant) => {
+  ])('a variable that looks like a misspelt one is named with what was meant: %s', (name, meant) => {
     const { warnings } = loadConfig({ [name]: 'hunter2' });
     expect(warnings).toEqual([`${name} is not a variable of the gateway and is ignored; did you mean ${meant}?`]);
   });
 
-  it('is named when it begins like ours and is near none', () => {
+  it('a variable that looks like a misspelt one is named when it begins like ours and is near none', () => {
     expect(loadConfig({ GATEWAY_COLOUR: 'red' }).warnings).toEqual([
       'GATEWAY_COLOUR is not a variable of the gateway and is ignored',
     ]);
   });
 
-  it('is a warning in the log at start, without its value', async () => {
+  it('a variable that looks like a misspelt one is a warning in the log at start, without its value', async () => {
     const gateway = await startInProcess({ GATEWAY_LIMIT: 'hunter2', OPENAI_APIKEY: 'hunter2' });
     const lines = gateway.logged().trimEnd().split('\n');
     expect(lines.map((line) => JSON.parse(line))).toMatchObject([
@@ -439,7 +439,7 @@ describe('a variable that looks like a misspelt one', () => {
     expect(() => loadConfig({ HOST: '0.0.0.0', GATEWAY_APIKEY: 'x' })).toThrow(/did you mean GATEWAY_API_KEY\?/);
   });
 
-  it('is no variable of other programs, nor one of ours', () => {
+  it('a variable of another program, or one of the gateway, is not taken for a misspelt one', () => {
     const others = [
       ...[
         'SHELL',

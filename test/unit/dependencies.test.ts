@@ -48,7 +48,7 @@ describe.each(MANIFESTS)('%spackage-lock.json', (directory) => {
 });
 
 describe('licences of what is deployed', () => {
-  it('are on the list', () => {
+  it('licences of what is deployed are on the list', () => {
     const licences = licencesOf(readLockedPackages());
     expect(licences.size).toBeGreaterThan(3);
     expect([...licences].filter(([licence]) => !isAllowed(licence))).toEqual([]);

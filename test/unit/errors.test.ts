@@ -40,7 +40,7 @@ describe('the error table', () => {
     },
   );
 
-  it('has a reason for every code of the contract and a code for every reason', () => {
+  it('the error table has a reason for every code of the contract and a code for every reason', () => {
     const codes = new Set(Object.values(ERRORS).map(({ code }) => code));
     expect([...codes].toSorted()).toEqual(CONTRACT.map(([code]) => code).toSorted());
     expect(CONTRACT.flatMap(([, , reasons]) => reasons).toSorted()).toEqual(Object.keys(ERRORS).toSorted());
@@ -58,7 +58,7 @@ describe('an error on the wire', () => {
     expect(new RpcError('not_found').toWire('r').data).not.toHaveProperty('retry_after_ms');
   });
 
-  it('cannot have its reason or request id replaced by its data', () => {
+  it('an error on the wire cannot have its reason or request id replaced by its data', () => {
     const { data } = new RpcError('not_found', { data: { reason: 'x', request_id: 'y', retryable: 1 } }).toWire(
       'req_1',
     );
@@ -72,7 +72,7 @@ describe('an error on the wire', () => {
 });
 
 describe('anything thrown', () => {
-  it('that is an RpcError stays what it is', () => {
+  it('anything thrown that is an RpcError stays what it is', () => {
     const error = new RpcError('cancelled');
     expect(toRpcError(error)).toBe(error);
   });

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { expect, it } from 'vitest';
-import { checkTree, findForbidden, importsOf, ROOMS } from '../support/import-rules.ts';
+import { checkTree, findForbidden, findForeignFixtures, importsOf, ROOMS } from '../support/import-rules.ts';
 
 it.each([
   ['shared/rpc/a.ts', '../methods/index.ts'],
@@ -66,6 +66,18 @@ it.each([
   ['functions/sandbox/a.ts', '../server/http.ts'],
 ])('%s may import %s', (file, specifier) => {
   expect(findForbidden(file, [specifier])).toEqual([]);
+});
+
+it.each([
+  ['test/e2e/a.ts', '../unit/log.test.ts', 1],
+  ['test/unit/http/a.ts', '../log.test.ts', 1],
+  ['test/bench/a.ts', '../soak/random.ts', 1],
+  ['test/bench/a.ts', './bench.ts', 0],
+  ['test/unit/a.ts', '../support/emulators.ts', 0],
+  ['test/unit/a.ts', '../cases/store.cases.ts', 0],
+  ['test/unit/a.ts', '../../shared/log.ts', 0],
+])('a fixture of %s belongs in test/support: %s breaks the rules %i times', (file, specifier, breaches) => {
+  expect(findForeignFixtures(file, [specifier])).toHaveLength(breaches);
 });
 
 it('reads imports in every form: static, of types, dynamic, re-exported, over several lines', () => {

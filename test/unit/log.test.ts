@@ -25,7 +25,7 @@ describe('json lines', () => {
     ]);
   });
 
-  it('of one turn of the event loop are written at once, in order', async () => {
+  it('json lines of one turn of the event loop are written at once, in order', async () => {
     const { writes, log } = capture('json');
     for (let n = 0; n < 10; n++) log.info(`m${n}`);
     expect(writes).toEqual([]);
@@ -34,7 +34,7 @@ describe('json lines', () => {
     expect(writes[0]?.match(/"m\d"/g)).toEqual(Array.from({ length: 10 }, (_, n) => `"m${n}"`));
   });
 
-  it('never gather without bound, and flush writes what is there', () => {
+  it('json lines never gather without bound, and flush writes what is there', () => {
     const { writes, log } = capture('json');
     for (let n = 0; n < 1000; n++) log.info('x'.repeat(1000));
     expect(writes.length).toBeGreaterThan(10);
@@ -46,7 +46,7 @@ describe('json lines', () => {
 });
 
 describe('pretty lines', () => {
-  it('are for people', () => {
+  it('pretty lines are for people', () => {
     const { writes, log } = capture('pretty');
     log.info('call', { method: 'a.b', ms: 3, none: undefined });
     log.flush();
@@ -68,19 +68,22 @@ describe('characters that change how a terminal shows a line', () => {
     return writes.join('');
   };
 
-  it.each(['json', 'pretty'] as const)('are escaped in the message, names and values: %s', (format) => {
-    const line = write(format, text, { [text]: text, list: [text], map: { [text]: text } });
-    expect(line.endsWith('\n')).toBe(true);
-    expect(line.slice(0, -1)).not.toMatch(RAW);
-    expect(line).toContain('\\u009b');
-    expect(line).toContain('\\u202e');
-  });
+  it.each(['json', 'pretty'] as const)(
+    'characters that change how a terminal shows a line are escaped in the message, names and values: %s',
+    (format) => {
+      const line = write(format, text, { [text]: text, list: [text], map: { [text]: text } });
+      expect(line.endsWith('\n')).toBe(true);
+      expect(line.slice(0, -1)).not.toMatch(RAW);
+      expect(line).toContain('\\u009b');
+      expect(line).toContain('\\u202e');
+    },
+  );
 
   it('mean the same in JSON', () => {
     expect(JSON.parse(write('json', text, { [text]: text }))).toMatchObject({ message: text, [text]: text });
   });
 
-  it('are escaped in a pretty stack, whose own lines are set off from the lines of the log', () => {
+  it('characters that change how a terminal shows a line are escaped in a pretty stack, whose own lines are set off from the lines of the log', () => {
     const cause = new Error(`cause \x1b[2J\u202e\n00:00:00.000 ERROR   forged`);
     const lines = write('pretty', 'failed', errorFields(new Error('above', { cause })))
       .trimEnd()
@@ -92,7 +95,7 @@ describe('characters that change how a terminal shows a line', () => {
 });
 
 describe('the fields of an error', () => {
-  it('are its chain of causes, at most four deep', () => {
+  it('the fields of an error are its chain of causes, at most four deep', () => {
     const chain = Array.from({ length: 6 }).reduce<Error | undefined>(
       (cause, _, n) => new Error(`level ${6 - n}`, { cause }),
       undefined,

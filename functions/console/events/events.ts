@@ -68,8 +68,8 @@ function EventCard({ event, isFresh }: { event: EventRow; isFresh: boolean }): V
 
 function toSummary(data: unknown): string {
   if (typeof data !== 'object' || data === null) return '';
-  const words = Object.values(data).filter((value) => typeof value === 'string' || typeof value === 'number');
-  return words.slice(0, 4).join(' · ').slice(0, 160);
+  const values = Object.values(data).filter((value) => typeof value === 'string' || typeof value === 'number');
+  return values.slice(0, 4).join(' · ').slice(0, 160);
 }
 
 function DeploymentTable({ rows }: { rows: readonly DeploymentRow[] }): VNode {

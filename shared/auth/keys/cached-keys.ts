@@ -1,5 +1,5 @@
-// Keys held in memory above a source that is slow, metered and sometimes down: when to reread it, what to trust
-// meanwhile, and when to log it. Independent of Secret Manager.
+// Caches the keys of a source that is slow, metered and sometimes down. Decides when to read it again, how long the
+// cached keys are used, and what is logged. Independent of Secret Manager.
 import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
@@ -8,7 +8,7 @@ import { errorFields, type Logger } from '../../log.ts';
 import { createKeyIndex, type KeyIndex } from './key-index.ts';
 import type { Keys } from './keys.ts';
 
-/** What a source answers. `complete: false`: some keys that are valid could not be read this time. */
+/** The result of a read. `complete: false`: some valid keys could not be read. */
 export interface KeyReading {
   readonly keys: readonly ApiKey[];
   readonly complete: boolean;
@@ -20,7 +20,7 @@ export interface CachedKeysOptions {
    * succeeds).
    */
   readonly read: () => Promise<KeyReading>;
-  /** Every age here is by its monotonic side: a wall clock that steps back would make old keys young. */
+  /** Ages use the monotonic clock, because a wall clock that steps back would make old keys look fresh. */
   readonly clock: Pick<Clock, 'monotonic'>;
   readonly log: Logger;
 }
@@ -37,10 +37,10 @@ const LAST_KNOWN_GOOD_MS = 600_000;
 const OUTAGE_MS = 30_000;
 
 /**
- * Keys that are at most 60 s old: refreshed in the background from 45 s on, awaited from 60 s on. An unknown key
- * rereads at most once per 5 s; all callers share that reading. While the source is down the last reading serves for 10
- * min, then `unavailable`; an unknown key is `unavailable` rather than unauthorized whenever what is known may be out
- * of date.
+ * Keys that are at most 60 s old: read again in the background after 45 s, awaited after 60 s. An unknown key causes at
+ * most one read per 5 s, shared by all callers. While the source is down the cached keys are used for 10 min, then
+ * `find` throws `unavailable`. If the cached keys may be out of date, an unknown key is `unavailable`, not
+ * `unauthorized`.
  */
 export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys {
   let known:
@@ -54,7 +54,7 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
     startedAtMs = clock.monotonic();
     try {
       const { keys, complete } = await read();
-      // The age counts from before the read began: the answer is certain to be newer than that moment.
+      // The age counts from the start of the read, because the result is at least as new as that moment.
       const renewAtMs = startedAtMs + REFRESH_AFTER_MS + Math.random() * REFRESH_JITTER_MS;
       known = { index: createKeyIndex(keys), complete, atMs: startedAtMs, renewAtMs };
       failures = complete ? 0 : failures + 1;
@@ -69,12 +69,11 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
 
   const ageMs = (): number => (known === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() - known.atMs);
 
-  /** Joins the reading under way or starts one; undefined when it is too early for another. */
+  /** Returns the running read or starts one; undefined if the last attempt was too recent. */
   const reread = (): Promise<void> | undefined => {
     if (reading !== undefined) return reading;
     const everyMs = known === undefined ? FIRST_READ_EVERY_MS : REREAD_EVERY_MS;
-    // Repeated failures slow the attempts down (a quota that is used up must be able to recover), never below the base
-    // interval.
+    // Repeated failures increase the interval, so that an exhausted quota can recover.
     const maxMs = ageMs() < LAST_KNOWN_GOOD_MS ? BACKOFF_MAX_MS : REREAD_EVERY_MS;
     const waitMs = failures < 2 ? everyMs : Math.min(maxMs, everyMs * 2 ** Math.min(failures - 1, 6));
     if (clock.monotonic() - startedAtMs < waitMs) return undefined;
@@ -84,10 +83,11 @@ export function createCachedKeys({ read, clock, log }: CachedKeysOptions): Keys 
     return reading;
   };
 
-  /** Makes what is known less than 60 s old if that is possible without waiting on a source that has just failed. */
+  /** Reads again until the cached keys are less than 60 s old, unless the source has just failed. */
   const renew = async (signal: AbortSignal | undefined): Promise<void> => {
     const arrivedAtMs = clock.monotonic();
-    // A reading begun before this request arrived may have been frozen with its instance: it gets one successor.
+    // A read that was running before this request may be stale, because an idle instance is frozen: a second read
+    // follows.
     for (let round = 0; round < 2 && ageMs() >= FRESH_MS; round++) {
       if (round === 1 && startedAtMs >= arrivedAtMs) return;
       const inOutage = ageMs() < LAST_KNOWN_GOOD_MS && failures > 0 && arrivedAtMs - startedAtMs < OUTAGE_MS;

@@ -1,12 +1,11 @@
-// Keys from configuration: a document read once at start. Rotation means a restart; in the cloud secret-manager.ts is
-// used.
+// Keys from the configuration, read once at start. A rotation needs a restart; in the cloud secret-manager.ts is used.
 import { type KeyDefaults, parseKeyDocument } from '../../config/key-document.ts';
 import { createKeyIndex } from './key-index.ts';
 import type { Keys } from './keys.ts';
 
 /**
- * `documents` as in key-document.ts; where two hold the same key the first counts. Throws KeyDocumentError when one is
- * malformed, so that a mistake is seen at start.
+ * `documents`: see key-document.ts; of two entries with the same key the first one is used. Throws KeyDocumentError
+ * when a document is malformed, so that the process fails at start.
  */
 export function createEnvKeys(
   documents: string | readonly string[],

@@ -1,16 +1,15 @@
-// The one lookup of a presented digest among known keys. Refuses nothing itself: expiry and scopes are judged by its
-// callers.
+// Looks up a key by its digest. Callers check expiry and scopes.
 import { timingSafeEqual } from 'node:crypto';
 import type { ApiKey } from '../../config/key-document.ts';
 
-/** Keys by digest; where two keys have the same digest the first one given wins. */
+/** Keys by digest; of two keys with the same digest the first one is used. */
 export interface KeyIndex {
   readonly size: number;
-  /** Compares in constant time within the few keys whose digest starts with the same 32 bits. `digest`: 32 bytes. */
+  /** Compares in constant time the keys whose digest starts with the same 32 bits. `digest`: 32 bytes. */
   find(digest: Uint8Array): ApiKey | undefined;
 }
 
-/** Builds the index; later keys with a digest already seen are dropped. */
+/** Builds the index; drops later keys with a digest that is already in it. */
 export function createKeyIndex(keys: readonly ApiKey[]): KeyIndex {
   const buckets = new Map<number, ApiKey[]>();
   let size = 0;

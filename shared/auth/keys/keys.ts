@@ -1,36 +1,32 @@
-// API keys: what a key is, and the one rule that matches a presented key. Where keys come from is an adapter
-// (env-keys.ts, secret-manager.ts).
+// The Keys port, which finds the API key of a request. Adapters: env-keys.ts, secret-manager.ts.
 import type { ApiKey, Scope } from '../../config/key-document.ts';
 import type { Limit } from '../../config/limits.ts';
 
-/**
- * Who is calling. The id owns every session, login, connection, terminal and idempotency record.
- */
+/** An authenticated caller. Its key id owns sessions, logins, connections, terminals and idempotency records. */
 export interface Caller {
   readonly keyId: string;
   readonly scopes: ReadonlySet<Scope>;
   readonly limits: readonly Limit[];
   /**
-   * Digest of the key that was presented, for what outlives the request (sockets, tickets) and must end with the key.
+   * Digest of the caller's key, for sockets and tickets, which outlive the request and must end when the key is
+   * removed.
    */
   readonly digest?: Uint8Array;
 }
 
 /**
- * The Keys port: finds the key behind a digest, at once when it is in memory (no promise on the hot path). Throws or
- * rejects with RpcError `unavailable` when keys cannot be had at all.
+ * Finds the key of a digest, synchronously when the keys are in memory. Throws or rejects with RpcError `unavailable`
+ * when the keys cannot be loaded.
  */
 export interface Keys {
   find(
     digest: Uint8Array,
     options?: {
       readonly signal?: AbortSignal;
-      /**
-       * Called for an unknown key: whether the source may be read again because of it. Default: yes.
-       */
+      /** Called for an unknown key; returns whether it may cause another read of the source. Default: yes. */
       readonly mayReread?: () => boolean;
     },
   ): ApiKey | undefined | Promise<ApiKey | undefined>;
-  /** For the verbose health check; also warms an adapter that reads its keys from outside. */
+  /** For the verbose health check. Loads the keys if the adapter has not loaded them. */
   ping(options?: { readonly signal?: AbortSignal }): Promise<void>;
 }

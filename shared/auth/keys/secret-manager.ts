@@ -1,6 +1,6 @@
 // Keys from Google Secret Manager: every ENABLED version of one secret is read by its number, never through `latest`
-// (which is the most recently created version, even when disabled). Only this file knows the SDK; when to read is
-// decided in cached-keys.ts.
+// (which is the most recently created version, even when disabled). Only this file imports the SDK; cached-keys.ts
+// decides when to read.
 
 import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
 import { deadline, orAbort } from '../../async.ts';
@@ -20,11 +20,11 @@ export interface SecretManagerKeysOptions {
   readonly clock: Pick<Clock, 'monotonic'>;
   readonly log: Logger;
   readonly defaults?: KeyDefaults;
-  /** Handed to the SDK's client: another endpoint, other credentials. */
+  /** Passed to the SDK's client, e.g. another endpoint or other credentials. */
   readonly clientOptions?: ClientOptions;
 }
 
-/** The newest versions that count; older ones that are still enabled are reported and ignored. */
+/** Number of enabled versions that are used, newest first; older ones are ignored with a log line. */
 const VERSIONS_MAX = 50;
 const PAGE_SIZE = 250;
 const PAGES_MAX = 4;
@@ -36,7 +36,8 @@ const GONE_CODES: ReadonlySet<unknown> = new Set([5, 9]);
 export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys {
   const { clock, log } = options;
   const secret = `projects/${options.projectId}/secrets/${options.secretId ?? 'gateway-api-key'}`;
-  // A version's payload never changes, so each is read once; undefined marks one that is no key document.
+  // Keys by version; undefined: the version is no key document. The payload of a version never changes, so it is read
+  // once.
   const seen = new Map<string, readonly ApiKey[] | undefined>();
   let client: Promise<Client> | undefined;
 
@@ -48,9 +49,7 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
     return client;
   };
 
-  /**
-   * The SDK's client keeps a failure to authenticate for ever, so after any failure the next attempt gets a new one.
-   */
+  /** The SDK caches a failed authentication for the life of a client, so any failure is followed by a new client. */
   const listEnabled = async (): Promise<string[]> => {
     const current = await connected();
     try {
@@ -82,7 +81,7 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
     const versions = enabled.slice(0, VERSIONS_MAX);
     for (const version of seen.keys()) if (!versions.includes(version)) seen.delete(version);
     const outcomes = await Promise.all(versions.map(accessUnseen));
-    // Newest first: where two versions hold the same key, the newer one applies.
+    // Newest first: of two versions with the same key, the newer one is used.
     return { keys: versions.flatMap((version) => seen.get(version) ?? []), complete: !outcomes.includes('failed') };
   };
 
@@ -100,7 +99,7 @@ interface Client {
 async function connect(clientOptions: ClientOptions | undefined): Promise<Client> {
   const { SecretManagerServiceClient } = await import('@google-cloud/secret-manager');
   const client = new SecretManagerServiceClient(clientOptions);
-  // Without this, missing credentials would surface as an unhandled rejection inside the SDK, which ends the process.
+  // Without this, missing credentials would cause an unhandled rejection inside the SDK, which ends the process.
   if (clientOptions?.sslCreds === undefined) await orAbort(client.auth.getClient(), deadline(CALL_TIMEOUT_MS));
   const bounded = () => ({
     timeout: CALL_TIMEOUT_MS,
@@ -127,7 +126,7 @@ async function connect(clientOptions: ClientOptions | undefined): Promise<Client
       return typeof data === 'string' ? Buffer.from(data, 'base64') : data;
     },
     close() {
-      // Closing a client that failed to connect fails in the same way.
+      // close() of a client that could not connect rejects with the same error.
       client.close().catch(() => {});
     },
   };
@@ -147,7 +146,7 @@ function readPayload(
     const text = new TextDecoder('utf-8', { fatal: true }).decode(payload);
     return parseKeyDocument(text, defaults, (message) => log.warn(message, { version }));
   } catch (error) {
-    // One bad version must not disable the others. Only messages known to be free of key material are logged.
+    // One malformed version must not disable the others. Only messages without key material are logged.
     const reason = error instanceof KeyDocumentError ? error.message : 'the payload is not UTF-8';
     log.error('a key version is malformed and ignored', { version, reason });
     return undefined;

@@ -1,27 +1,27 @@
-// Envelope encryption: every secret gets a data key of its own (AES-256-GCM), and only the wrapped data key is stored
-// beside it. Who wraps is a port: Cloud KMS (kms.ts) or a key of this machine (local-key.ts).
+// Envelope encryption: every secret is encrypted with its own data key (AES-256-GCM), and the data key is stored with
+// it, encrypted ("wrapped") by the KeyWrapper port: Cloud KMS (kms.ts) or a local key (local-key.ts).
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 
-/** A data key as it may be stored. */
+/** An encrypted data key. */
 export interface WrappedKey {
-  /** Id of the key that wrapped it; not secret. */
+  /** Id of the wrapping key; not secret. */
   readonly keyName: string;
   readonly wrapped: Uint8Array;
 }
 
 /**
- * The KeyWrapper port. `aad` is bound to the wrapped key: unwrapping with another fails. Throws RpcError `unavailable`
- * when the wrapping key cannot be reached or read, the signal's reason when aborted, Error when the wrapped bytes or
- * their `aad` were changed.
+ * The KeyWrapper port. `unwrap` fails unless it gets the `aad` of `wrap`. Throws RpcError `unavailable` when the
+ * wrapping key cannot be reached or read, the signal's reason when aborted, Error when the wrapped bytes or `aad` were
+ * changed.
  */
 export interface KeyWrapper {
   wrap(dataKey: Uint8Array, aad: Uint8Array, signal: AbortSignal): Promise<WrappedKey>;
-  /** Undefined: another key wrapped it, which is not here. */
+  /** Undefined: the data key was wrapped by another key, which this wrapper does not have. */
   unwrap(key: WrappedKey, aad: Uint8Array, signal: AbortSignal): Promise<Uint8Array | undefined>;
 }
 
-/** Texts in base64url, so that the document is readable in a console; none of them is a secret. */
+/** Strings in base64url, readable in the Firestore console; none of them is secret. */
 export const Envelope = z.object({ key_name: z.string(), wrapped_key: z.string(), ciphertext: z.string() });
 export type Envelope = Readonly<z.output<typeof Envelope>>;
 
@@ -29,7 +29,7 @@ const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** Seals a text so that it opens only with the same `aad` and the same wrapping key. */
+/** Encrypts a text. `open` decrypts it only with the same `aad` and the same wrapping key. */
 export async function seal(wrapper: KeyWrapper, text: string, aad: Uint8Array, signal: AbortSignal): Promise<Envelope> {
   const dataKey = randomBytes(KEY_BYTES);
   try {
@@ -44,7 +44,7 @@ export async function seal(wrapper: KeyWrapper, text: string, aad: Uint8Array, s
   }
 }
 
-/** The text of an envelope; undefined when its wrapping key is not here any more. Errors: see KeyWrapper. */
+/** Decrypts an envelope; undefined when its wrapping key no longer exists. Errors: see KeyWrapper. */
 export async function open(
   wrapper: KeyWrapper,
   { key_name, wrapped_key, ciphertext }: Envelope,
@@ -60,7 +60,10 @@ export async function open(
   }
 }
 
-/** AES-256-GCM: nonce, tag and ciphertext in one piece. A random nonce is safe here: each key meets few messages. */
+/**
+ * AES-256-GCM; returns nonce, tag and ciphertext concatenated. A random nonce is safe because each key encrypts few
+ * messages.
+ */
 export function encrypt(key: Uint8Array, plaintext: Uint8Array, aad: Uint8Array): Buffer {
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES }).setAAD(aad);
@@ -68,7 +71,7 @@ export function encrypt(key: Uint8Array, plaintext: Uint8Array, aad: Uint8Array)
   return Buffer.concat([nonce, cipher.getAuthTag(), ciphertext]);
 }
 
-/** Throws Error for anything that `encrypt` did not make with this key and `aad`. */
+/** Throws Error unless `encrypt` made `sealed` with this key and `aad`. */
 export function decrypt(key: Uint8Array, sealed: Uint8Array, aad: Uint8Array): Buffer {
   const nonce = sealed.subarray(0, NONCE_BYTES);
   const tag = sealed.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES);

@@ -10,11 +10,11 @@ type ClientOptions = NonNullable<ConstructorParameters<typeof KeyManagementServi
 
 export interface KmsOptions {
   /**
-   * `projects/P/locations/L/keyRings/R/cryptoKeys/K`; KMS takes its primary version to wrap and finds the right one to
-   * unwrap.
+   * `projects/P/locations/L/keyRings/R/cryptoKeys/K`. KMS encrypts with the primary version and decrypts with the
+   * version that encrypted.
    */
   readonly keyName: string;
-  /** Handed to the SDK's client: another endpoint, other credentials. */
+  /** Passed to the SDK's client, e.g. another endpoint or other credentials. */
   readonly clientOptions?: ClientOptions;
   readonly timeoutMs?: number;
 }
@@ -27,8 +27,8 @@ export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_T
   let client: Promise<KeyManagementServiceClient> | undefined;
 
   /**
-   * One call with a deadline and without the SDK's own retries. The SDK keeps a failure to authenticate for ever, hence
-   * a new client after any failure.
+   * One call with a deadline and without the SDK's own retries. The SDK caches a failed authentication for the life of
+   * a client, so any failure is followed by a new client.
    */
   const call = async (
     signal: AbortSignal,
@@ -38,7 +38,7 @@ export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_T
     client ??= connect(clientOptions, timeoutMs);
     const current = client;
     try {
-      // Loading the SDK is not KMS's time.
+      // The time to load the SDK does not count towards the deadline.
       const connected = await orAbort(current, signal);
       const within = deadline(timeoutMs, signal);
       const options = { timeout: timeoutMs, signal: within, retry: { retryCodes: [] } };
@@ -47,12 +47,12 @@ export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_T
       throw new Error('KMS answered without a value');
     } catch (error) {
       if (client === current) client = undefined;
-      // Closing a client that failed to connect fails in the same way.
+      // close() of a client that could not connect rejects with the same error.
       current.then((connected) => connected.close()).catch(() => {});
       signal.throwIfAborted();
-      // What KMS cannot open was changed, or belongs to another owner: that is no outage.
+      // INVALID_ARGUMENT: the wrapped key or its `aad` was changed. This is no outage.
       if (codeOf(error) === INVALID_ARGUMENT) throw new Error('KMS refused the wrapped key', { cause: error });
-      throw new RpcError('unavailable', { message: 'the key that seals logins cannot be reached', cause: error });
+      throw new RpcError('unavailable', { message: 'the encryption key of logins cannot be reached', cause: error });
     }
   };
 
@@ -68,7 +68,7 @@ export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_T
       return { keyName, wrapped };
     },
     async unwrap(key, aad, signal) {
-      // Only the configured key: a document must not be able to choose one.
+      // Only the configured key is used: a stored document must not choose the key.
       if (key.keyName !== keyName) return undefined;
       return call(signal, async (kms, options) => {
         const [answer] = await kms.decrypt(
@@ -87,7 +87,7 @@ async function connect(
 ): Promise<KeyManagementServiceClient> {
   const { KeyManagementServiceClient } = await import('@google-cloud/kms');
   const client = new KeyManagementServiceClient(clientOptions);
-  // Without this, missing credentials would surface as an unhandled rejection inside the SDK, which ends the process.
+  // Without this, missing credentials would cause an unhandled rejection inside the SDK, which ends the process.
   if (clientOptions?.sslCreds === undefined) {
     await orAbort(client.auth.getClient(), deadline(timeoutMs));
   }

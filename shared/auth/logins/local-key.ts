@@ -1,5 +1,5 @@
-// Wraps data keys with a key of this machine: a file that only its owner may read, or memory for a store that is lost
-// with the process. For one machine only; a deployment uses Cloud KMS (kms.ts).
+// Wraps data keys with a local key: in a file that only its owner may read, or in memory when the store is in memory
+// too. For one machine only; a deployment uses Cloud KMS (kms.ts).
 import { createHash, randomBytes } from 'node:crypto';
 import { link, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -10,22 +10,22 @@ import { decrypt, encrypt, type KeyWrapper } from './envelope.ts';
 const KEY_BYTES = 32;
 const CREATED_AT_MOST = 2;
 
-/** The key lives and dies with this object. */
+/** A random key that exists only in this object. */
 export function createMemoryKeyWrapper(): KeyWrapper {
   const key = randomBytes(KEY_BYTES);
   return createWrapper(async () => key);
 }
 
 /**
- * The key in the file at `path`, made at first use: exactly once, whole, mode 0600, however many processes begin at the
- * same time.
+ * The key in the file at `path`. The first use creates the file with mode 0600, exactly once and completely, also if
+ * several processes start at the same time.
  */
 export function createFileKeyWrapper(path: string): KeyWrapper {
   let reading: Promise<Buffer> | undefined;
   return createWrapper(() => {
     reading ??= readOrCreate(path).catch((cause: unknown) => {
       reading = undefined;
-      throw new RpcError('unavailable', { message: 'the key that seals logins cannot be read', cause });
+      throw new RpcError('unavailable', { message: 'the encryption key of logins cannot be read', cause });
     });
     return reading;
   });
@@ -46,7 +46,7 @@ function createWrapper(loadKey: () => Promise<Buffer>): KeyWrapper {
   };
 }
 
-/** Identifies a key; 64 bits of a hash reveal nothing about 256 random bits. */
+/** Id of a key: 64 bits of a hash, which reveal nothing about the 256 random bits of the key. */
 function nameOf(key: Buffer): string {
   return `local:${createHash('sha256').update('name:').update(key).digest('hex').slice(0, 16)}`;
 }
@@ -64,7 +64,9 @@ async function readOrCreate(path: string): Promise<Buffer> {
   }
 }
 
-/** Written beside its place and then linked into it: who finds the file finds all of it, and the first one wins. */
+/**
+ * Writes a temporary file and links it to `path`: the file is complete for every reader, and the first process wins.
+ */
 async function create(path: string): Promise<void> {
   await makeDirectory(dirname(path));
   const draft = `${path}.${randomBytes(8).toString('hex')}`;

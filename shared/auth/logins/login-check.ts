@@ -1,6 +1,5 @@
-// Checks a token with its provider, by the cheapest request that needs one: it generates nothing and costs
-// nothing. Follows no redirect, so that the token reaches the configured origin only; never lets the token into an
-// error.
+// Checks a token by a request to its provider that requires it, generates nothing and costs nothing. Follows no
+// redirect, so that only the configured origin receives the token. No error contains the token.
 import { deadline } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import { joinUrl } from '../../net/base-url.ts';
@@ -21,18 +20,18 @@ interface Answer {
 }
 
 export interface LoginCheckOptions {
-  /** With the API's version (`.../v1`, `.../v1beta`); a query goes with every request. */
+  /** Includes the version of the API (`.../v1`, `.../v1beta`); its query is sent with every request. */
   readonly baseUrls: Readonly<Record<LoginProvider, string>>;
-  /** Default: the runtime's own, which uses no proxy. */
+  /** Default: the global `fetch`, which uses no proxy. */
   readonly fetch?: LoginFetch;
-  /** For the whole exchange. Default 10 s. */
+  /** Deadline of the request and its response, milliseconds. Default 10 s. */
   readonly timeoutMs?: number;
 }
 
 /**
- * Resolves when the provider accepts the token. Throws RpcError `invalid_params` (path `credentials.token`) when it
- * refuses it, and `unavailable` when it cannot be reached or its answer decides nothing; rejects with the signal's
- * reason when aborted.
+ * Resolves when the provider accepts the token. Throws RpcError `invalid_params` (path `credentials.token`) when the
+ * provider refuses the token, and `unavailable` when the provider cannot be reached or its response neither accepts nor
+ * refuses the token; rejects with the signal's reason when aborted.
  */
 export type LoginCheck = (provider: LoginProvider, token: string, signal: AbortSignal) => Promise<void>;
 
@@ -68,8 +67,8 @@ export function createLoginCheck({
 }
 
 /**
- * `invalid_params` and not 401: the caller's gateway key is fine, one of its params is not, and a client must not drop
- * its key for it.
+ * `invalid_params` and not 401: one param is wrong, not the caller's gateway key, and a client may delete its key after
+ * a 401.
  */
 export function refusal(message: string, data: Readonly<Record<string, unknown>> = {}): RpcError {
   return new RpcError('invalid_params', { data: { ...data, issues: [{ path: 'credentials.token', message }] } });
@@ -83,7 +82,7 @@ const REQUESTS: Readonly<Record<LoginProvider, (token: string) => { path: string
     }),
     openai: (token) => ({ path: '/models', headers: { authorization: `Bearer ${token}` } }),
     google: (token) => ({ path: '/models?pageSize=1', headers: { 'x-goog-api-key': token } }),
-    // The plan's usage: the request that Codex itself sends for its user, and the lightest call that needs the token.
+    // Reads the usage of the plan: the smallest request that requires the token; Codex sends it too.
     chatgpt: (token) => {
       const { accountId } = readToken(token);
       return {
@@ -96,7 +95,7 @@ const REQUESTS: Readonly<Record<LoginProvider, (token: string) => { path: string
     },
   };
 
-/** Google answers 400, not 401, to an unknown key. */
+/** Google answers an unknown key with 400, not 401. */
 async function isBadGoogleKey(response: Answer): Promise<boolean> {
   if (response.status !== 400 || response.body === null) return false;
   const chunks: Uint8Array[] = [];
@@ -109,10 +108,10 @@ async function isBadGoogleKey(response: Answer): Promise<boolean> {
   return /"API_KEY_INVALID"|API key (?:not valid|expired)/.test(Buffer.concat(chunks).toString('utf8'));
 }
 
-/** The cause is made anew: an error of the HTTP client could quote the request. */
+/** Creates a new cause, because an error of the HTTP client may quote the request. */
 function unknown(provider: LoginProvider, summary: string): RpcError {
   return new RpcError('unavailable', {
-    message: `${LABELS[provider]} could not be asked about this token; nothing was stored`,
+    message: `${LABELS[provider]} could not verify this token; nothing was stored`,
     data: { provider },
     retryAfterMs: 1_000,
     cause: new Error(`login check with ${LABELS[provider]}: ${summary}`),

@@ -1,9 +1,9 @@
-// The claims of a token. They are read without verifying the signature: the provider validates the token; this only
-// finds its expiry and account.
+// Reads expiry and account from the claims of a provider's token. It does not verify the signature, because the
+// provider validates the token.
 import { z } from 'zod';
 
 export interface TokenFacts {
-  /** The `exp` of a JWT in epoch milliseconds; undefined for an API key, or a JWT without one. */
+  /** The `exp` claim in epoch milliseconds; undefined for an API key or a JWT without `exp`. */
   readonly expiresAtMs: number | undefined;
   /** The ChatGPT account that OpenAI writes into its access tokens. */
   readonly accountId: string | undefined;

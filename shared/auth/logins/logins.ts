@@ -1,5 +1,5 @@
-// The logins of all keys: credentials of a provider that a caller left here, sealed at rest, found only by their owner.
-// They leave this file for one turn at a time and are never returned, logged or stored in the clear.
+// Stored credentials of providers (logins), encrypted at rest, readable only by the key id that stored them. `use`
+// returns a token for one turn; tokens are never sent to callers, logged or stored in plain text.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock, Ids } from '../../clock.ts';
@@ -11,9 +11,9 @@ import { Envelope, type KeyWrapper, open, seal } from './envelope.ts';
 import { LOGIN_PROVIDERS, type LoginCheck, type LoginProvider, refusal } from './login-check.ts';
 import { readToken } from './login-token.ts';
 
-/** How long a login lasts, unless its token ends before. */
+/** Lifetime of a login, unless its token expires earlier. */
 export const LOGIN_MS = 30 * 86_400_000;
-/** How far clocks that are fairly right differ at most. */
+/** Maximum tolerated clock skew between instances. */
 const AHEAD_MS_MAX = 5 * 60_000;
 const STORE_TIMEOUT_MS = 5_000;
 
@@ -24,16 +24,18 @@ export interface Login {
 
 export interface Logins {
   /**
-   * Checks the token with its provider and stores it sealed. Throws RpcError `invalid_params` when the token is refused
-   * or has ended, `unavailable` when the provider, the key or the store cannot be reached (nothing is stored
-   * then, unless the answer of the store was lost), `forbidden` where the deployment has no key to seal with.
+   * Checks the token with its provider and stores it encrypted. Throws RpcError `invalid_params` when the provider
+   * refuses the token or it has expired, `unavailable` when the provider, the encryption key or the store cannot be
+   * reached (nothing is stored then, unless only the response of the store was lost), `forbidden` when no encryption
+   * key is configured.
    */
   login(owner: string, provider: LoginProvider, token: string, signal: AbortSignal): Promise<Login>;
-  /** False when there is no such login of this owner. */
+  /** Deletes a login. Returns false when the owner has no such login. */
   logout(owner: string, sessionId: string, signal: AbortSignal): Promise<boolean>;
   /**
-   * The credentials for one turn. Throws RpcError `not_found` for a login that is unknown, another owner's, expired or
-   * sealed by a key that is gone, all in the same words; `unavailable` when the key or the store cannot be reached.
+   * Returns the credentials for one turn. Throws RpcError `not_found` when the login is unknown, belongs to another
+   * owner, has expired or was encrypted with a deleted key (the message is the same for all); `unavailable` when the
+   * encryption key or the store cannot be reached.
    */
   use(
     owner: string,
@@ -41,8 +43,8 @@ export interface Logins {
     signal: AbortSignal,
   ): Promise<{ readonly provider: LoginProvider; token(): string }>;
   /**
-   * Whose token a login holds, without opening it; undefined for a login that `use` would not find. Throws RpcError
-   * `unavailable`.
+   * Returns the provider of a login without decrypting its token; undefined if `use` would throw `not_found` for it.
+   * Throws RpcError `unavailable`.
    */
   providerOf(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginProvider | undefined>;
 }
@@ -63,24 +65,24 @@ export const LoginDocuments = defineDocument({
 });
 type LoginDocument = DocumentOf<typeof LoginDocuments>;
 
-export interface LoginsParts {
+export interface LoginsDeps {
   readonly store: Store;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly check: LoginCheck;
-  /** Undefined: this deployment has nothing to seal with. */
+  /** Undefined: no encryption key is configured. */
   readonly wrapper: KeyWrapper | undefined;
 }
 
-export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts): Logins {
-  /** The binding names the end, so it is looked at even where the store has not noticed it yet. */
+export function createLogins({ store, clock, ids, check, wrapper }: LoginsDeps): Logins {
+  /** Checks expires_at_ms, because the store may still return an expired document. */
   async function find(owner: string, sessionId: string, signal: AbortSignal): Promise<LoginDocument | undefined> {
     const options = { timeoutMs: STORE_TIMEOUT_MS, signal };
     const [snapshot] = await store.get([loginRef(owner, sessionId)], options);
     const login = LoginDocuments.read(snapshot);
     if (login === undefined) return undefined;
     const leftMs = login.expires_at_ms - clock.now();
-    // More than a login ever has was written by a wrong clock: its real end is not known.
+    // A longer remaining lifetime was written by an instance with a wrong clock; the real expiry is unknown.
     return leftMs > 0 && leftMs <= LOGIN_MS + AHEAD_MS_MAX ? login : undefined;
   }
 
@@ -129,13 +131,13 @@ export function createLogins({ store, clock, ids, check, wrapper }: LoginsParts)
   };
 }
 
-/** The owner is part of the hash: another key's session id names another, absent document. */
+/** The owner is part of the hash, so the session id of another key refers to another, absent document. */
 function loginRef(owner: string, sessionId: string): Ref {
   const id = createHash('sha256').update(`${owner.length}:${owner}${sessionId}`).digest('base64url');
   return LoginDocuments.ref(id);
 }
 
-/** What the seal holds together: a document moved to another owner, or changed to last longer, does not open. */
+/** Additional authenticated data (AAD): decryption fails if the owner or the expiry of the document was changed. */
 function bindingOf(
   owner: string,
   sessionId: string,
@@ -145,12 +147,12 @@ function bindingOf(
 }
 
 function notFound(): RpcError {
-  return new RpcError('not_found', { message: 'Not found: no such login, or it has ended; call auth.login' });
+  return new RpcError('not_found', { message: 'Not found: the login does not exist or has expired; call auth.login' });
 }
 
 function noKey(): RpcError {
   return new RpcError('forbidden', {
-    message: 'Forbidden: this deployment has no key to seal credentials with; its operator sets KMS_KEY',
+    message: 'Forbidden: this deployment has no key to encrypt credentials; its operator must set KMS_KEY',
     data: { disabled_by: 'deployment' },
   });
 }

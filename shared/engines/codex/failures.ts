@@ -3,7 +3,7 @@
 import { RpcError } from '../../errors.ts';
 import { ContextOverflow } from '../context-overflow.ts';
 import { isOverflow, limitOf } from '../overflow.ts';
-import { readWords } from '../provider-words.ts';
+import { readProviderMessage } from '../provider-message.ts';
 import type { TurnFailure } from './server/protocol.ts';
 import { LOST, NOT_A_STREAM, UNREACHABLE } from './server/relay.ts';
 
@@ -15,17 +15,17 @@ const NO_CREDIT = /insufficient[ _]?(?:quota|funds|balance|credits?)|billing|pay
  * (`{httpConnectionFailed: {httpStatusCode}}`).
  */
 export function toError(failure: TurnFailure | null, model: string): RpcError {
-  const said = failure?.message ?? '';
-  const { kind, status: reported = statusIn(said) } = inspect(failure?.codexErrorInfo);
+  const report = failure?.message ?? '';
+  const { kind, status: reported = statusIn(report) } = inspect(failure?.codexErrorInfo);
   const isUnreachable = reported === UNREACHABLE || reported === LOST;
   const isNoStream = reported === NOT_A_STREAM;
   const status = isUnreachable ? undefined : isNoStream ? 200 : reported;
-  const words = wordsOf(said);
+  const providerMessage = providerMessageOf(report);
   const data = { provider: 'codex', model: `codex/${model}`, ...(status === undefined ? {} : { status }) };
   const cause = new Error(`codex: ${kind}${status === undefined ? '' : ` ${status}`}`);
   const fail = (what: string, retryable: boolean, more = {}): RpcError =>
     new RpcError('upstream_error', {
-      message: `${what}${words === '' ? '' : `: ${words}`}`,
+      message: `${what}${providerMessage === '' ? '' : `: ${providerMessage}`}`,
       data: { ...data, ...more },
       retryable,
       cause,
@@ -44,13 +44,13 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
   if (isUnreachable) return failShort('OpenAI could not be reached', reported === LOST ? { sent: true } : {});
   if (isNoStream)
     return fail('OpenAI answered with something else than a stream of events (200; is OPENAI_BASE_URL right?)', false);
-  if (kind === 'contextWindowExceeded' || isOverflow(words, status))
-    return new ContextOverflow({ label: 'OpenAI', data, words, limitTokens: limitOf(words) });
-  if (kind === 'usageLimitExceeded' || status === 402 || NO_CREDIT.test(words))
+  if (kind === 'contextWindowExceeded' || isOverflow(providerMessage, status))
+    return new ContextOverflow({ label: 'OpenAI', data, providerMessage, limitTokens: limitOf(providerMessage) });
+  if (kind === 'usageLimitExceeded' || status === 402 || NO_CREDIT.test(providerMessage))
     return fail(`OpenAI says that the account has no quota left${status === undefined ? '' : ` (${status})`}`, false);
   if (status === 401 || status === 403 || kind === 'unauthorized')
     return fail(`OpenAI refused the configured credentials (${status ?? 401})`, false);
-  if (kind === 'modelNotFound' || (status === 404 && /model/i.test(words))) {
+  if (kind === 'modelNotFound' || (status === 404 && /model/i.test(providerMessage))) {
     const { message } = fail(`OpenAI has no model ${model}, or not for this account`, false);
     return new RpcError('invalid_params', { data: { ...data, issues: [{ path: 'model', message }] }, cause });
   }
@@ -58,12 +58,13 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
   if (status === 429 || kind === 'rateLimitExceeded') return fail('OpenAI is limiting the rate of calls (429)', true);
   if (kind === 'internalServerError' || kind === 'serverOverloaded' || (status !== undefined && status >= 500))
     return fail(`OpenAI failed${status === undefined ? '' : ` (${status})`}`, true);
-  if (said.startsWith('stream disconnected') && words !== '') return fail('OpenAI failed', true, { sent: true });
-  if (kind === 'responseStreamDisconnected' || said.startsWith('stream disconnected'))
+  if (report.startsWith('stream disconnected') && providerMessage !== '')
+    return fail('OpenAI failed', true, { sent: true });
+  if (kind === 'responseStreamDisconnected' || report.startsWith('stream disconnected'))
     return failShort('OpenAI cut its answer short', { sent: true });
   if (kind === 'httpConnectionFailed' || kind === 'responseStreamConnectionFailed')
     return failShort('OpenAI could not be reached', { sent: true });
-  if (kind === 'badRequest' || said.startsWith('{') || (status !== undefined && status >= 400))
+  if (kind === 'badRequest' || report.startsWith('{') || (status !== undefined && status >= 400))
     return fail('OpenAI refused the request', false);
   return fail('Codex could not complete the turn', false);
 }
@@ -77,8 +78,8 @@ function inspect(info: unknown): { readonly kind: string; readonly status?: numb
   return { kind: entry?.[0] ?? 'other', ...(typeof status === 'number' && { status }) };
 }
 
-function statusIn(said: string): number | undefined {
-  const [, digits] = /(?:unexpected status|last status:) (\d{3})/.exec(said) ?? [];
+function statusIn(report: string): number | undefined {
+  const [, digits] = /(?:unexpected status|last status:) (\d{3})/.exec(report) ?? [];
   return digits === undefined ? undefined : Number(digits);
 }
 
@@ -86,13 +87,14 @@ function statusIn(said: string): number | undefined {
 const CUT = /^(?:stream closed|idle timeout|response\.failed|failed to parse|incomplete|error |transport|websocket)/i;
 
 /**
- * What is left without Codex's own frame: `unexpected status 402 Payment Required: WORDS, url: http://127.0.0.1:1/...`,
- * `stream disconnected before completion: WORDS`.
+ * The provider's message, without the text that Codex adds:
+ * `unexpected status 402 Payment Required: MESSAGE, url: http://127.0.0.1:1/...`,
+ * `stream disconnected before completion: MESSAGE`.
  */
-function wordsOf(said: string): string {
-  if (said.startsWith('exceeded retry limit')) return '';
-  const [, reason] = /^stream disconnected[^:]*(?:: (.*))?$/s.exec(said) ?? [undefined, undefined];
-  if (said.startsWith('stream disconnected') && (reason === undefined || CUT.test(reason))) return '';
-  const [, framed = reason] = /^unexpected status \d{3}[^:]*: (.*)$/s.exec(said) ?? [];
-  return readWords((framed ?? said).replace(/,? (?:url|request id|cf-ray): \S+/g, '')).text;
+function providerMessageOf(report: string): string {
+  if (report.startsWith('exceeded retry limit')) return '';
+  const [, reason] = /^stream disconnected[^:]*(?:: (.*))?$/s.exec(report) ?? [undefined, undefined];
+  if (report.startsWith('stream disconnected') && (reason === undefined || CUT.test(reason))) return '';
+  const [, framed = reason] = /^unexpected status \d{3}[^:]*: (.*)$/s.exec(report) ?? [];
+  return readProviderMessage((framed ?? report).replace(/,? (?:url|request id|cf-ray): \S+/g, '')).text;
 }

@@ -18,6 +18,8 @@ const NAME_CHARS_MAX = 4 << 10;
 /** Between two messages of one turn (a comment, then the answer). */
 const BETWEEN_MESSAGES = '\n\n';
 
+type TokenUsage = Extract<Notification, { method: 'thread/tokenUsage/updated' }>['params']['tokenUsage'];
+
 export interface TurnTranslation {
   readonly turnId: string;
   /** The events of a notification, in order. */
@@ -37,9 +39,8 @@ export function createTranslation(turnId: string): TurnTranslation {
   let totalTokens = -1;
   let attempts = 0;
   let lastMessage: string | undefined;
-  let turnCharsLeft = TURN_CHARS_MAX;
   let ended: TurnTranslation['ended'];
-  const outputChars = new Map<string, number>();
+  const outputs = createCommandOutputs();
   const textChars = new Map<string, number>();
 
   return {
@@ -69,24 +70,14 @@ export function createTranslation(turnId: string): TurnTranslation {
         case 'item/agentMessage/delta':
           return addText(params.itemId, params.delta);
         case 'item/commandExecution/outputDelta':
-          return addOutput(params.itemId, params.delta);
-        case 'thread/tokenUsage/updated': {
-          const { last, total } = params.tokenUsage;
-          // Codex repeats the same figures when another field of the notification changes.
-          if (total.totalTokens === totalTokens) return [];
-          totalTokens = total.totalTokens;
-          usage = addUsage(usage, {
-            input_tokens: last.inputTokens,
-            output_tokens: last.outputTokens,
-            total_tokens: last.totalTokens,
-          });
-          return [{ TokenCount: usage }];
-        }
+          return outputs.add(params.itemId, params.delta);
+        case 'thread/tokenUsage/updated':
+          return addTokens(params.tokenUsage);
         case 'item/started':
         case 'item/completed': {
           const { data: item } = Item.safeParse(params.item);
           if (item === undefined) return [];
-          return method === 'item/started' ? begin(item) : finish(item);
+          return method === 'item/started' ? toBegin(item) : finish(item);
         }
         default:
           return [];
@@ -103,27 +94,19 @@ export function createTranslation(turnId: string): TurnTranslation {
     return [{ AgentMessageDelta: { delta } }];
   }
 
-  function addOutput(call_id: string, text: string): EngineEvent[] {
-    const soFar = outputChars.get(call_id) ?? 0;
-    const kept = truncateText(text, Math.max(0, Math.min(COMMAND_CHARS_MAX - soFar, turnCharsLeft)));
-    outputChars.set(call_id, soFar + text.length);
-    turnCharsLeft -= kept.length;
-    const chunks = [...splitText(kept.toWellFormed(), CHUNK_CHARS_MAX)];
-    return chunks.map((chunk) => ({ ExecCommandOutputDelta: { call_id, stream: 'stdout', chunk } }));
-  }
-
-  function begin(item: Item): EngineEvent[] {
-    const call_id = item.id;
-    if (item.type === 'commandExecution') {
-      return [{ ExecCommandBegin: { call_id, command: [cut(item.command)], cwd: item.cwd } }];
-    }
-    if (item.type === 'fileChange') return [{ PatchApplyBegin: { call_id, changes: toChanges(item) } }];
-    if (item.type === 'mcpToolCall') return [{ McpToolCallBegin: { call_id, server: item.server, tool: item.tool } }];
-    return [];
+  function addTokens({ last, total }: TokenUsage): EngineEvent[] {
+    // Codex repeats the same figures when another field of the notification changes.
+    if (total.totalTokens === totalTokens) return [];
+    totalTokens = total.totalTokens;
+    usage = addUsage(usage, {
+      input_tokens: last.inputTokens,
+      output_tokens: last.outputTokens,
+      total_tokens: last.totalTokens,
+    });
+    return [{ TokenCount: usage }];
   }
 
   function finish(item: Item): EngineEvent[] {
-    const call_id = item.id;
     switch (item.type) {
       case 'agentMessage':
         // The deltas of a message may lack its end, or all of it.
@@ -132,24 +115,63 @@ export function createTranslation(turnId: string): TurnTranslation {
         const text = (item.summary.length > 0 ? item.summary : item.content).join('\n\n');
         return text === '' ? [] : [{ AgentReasoning: { text } }];
       }
-      case 'commandExecution': {
-        const events = outputChars.has(call_id) ? [] : addOutput(call_id, item.aggregatedOutput ?? '');
-        const exit_code = item.exitCode ?? (item.status === 'completed' ? 0 : -1);
-        const aggregated_output = (item.aggregatedOutput ?? '').slice(0, OUTPUT_CHARS_MAX).toWellFormed();
-        const duration_ms = item.durationMs ?? 0;
-        events.push({ ExecCommandEnd: { call_id, exit_code, duration_ms, aggregated_output } });
-        outputChars.delete(call_id);
-        return events;
+      case 'commandExecution':
+        return [...outputs.end(item.id, item.aggregatedOutput ?? ''), toCommandEnd(item)];
+      case 'fileChange': {
+        const success = item.status === 'completed';
+        return [{ PatchApplyEnd: { call_id: item.id, success, changes: toChanges(item) } }];
       }
-      case 'fileChange':
-        return [{ PatchApplyEnd: { call_id, success: item.status === 'completed', changes: toChanges(item) } }];
       case 'mcpToolCall': {
         const success = item.status === 'completed' && item.error === null;
-        const { server, tool } = item;
+        const { id: call_id, server, tool } = item;
         return [{ McpToolCallEnd: { call_id, server, tool, success, duration_ms: item.durationMs ?? 0 } }];
       }
     }
   }
+}
+
+/** The output of a turn's commands as events, within the bounds of one command and of the turn. */
+function createCommandOutputs(): {
+  add(call_id: string, text: string): EngineEvent[];
+  /** At the end of a command: the whole output, when none of it came before. */
+  end(call_id: string, output: string): EngineEvent[];
+} {
+  const charsOf = new Map<string, number>();
+  let turnCharsLeft = TURN_CHARS_MAX;
+
+  const add = (call_id: string, text: string): EngineEvent[] => {
+    const soFar = charsOf.get(call_id) ?? 0;
+    const kept = truncateText(text, Math.max(0, Math.min(COMMAND_CHARS_MAX - soFar, turnCharsLeft)));
+    charsOf.set(call_id, soFar + text.length);
+    turnCharsLeft -= kept.length;
+    const chunks = [...splitText(kept.toWellFormed(), CHUNK_CHARS_MAX)];
+    return chunks.map((chunk) => ({ ExecCommandOutputDelta: { call_id, stream: 'stdout', chunk } }));
+  };
+
+  return {
+    add,
+    end(call_id, output) {
+      const events = charsOf.has(call_id) ? [] : add(call_id, output);
+      charsOf.delete(call_id);
+      return events;
+    },
+  };
+}
+
+function toBegin(item: Item): EngineEvent[] {
+  const call_id = item.id;
+  if (item.type === 'commandExecution') {
+    return [{ ExecCommandBegin: { call_id, command: [cut(item.command)], cwd: item.cwd } }];
+  }
+  if (item.type === 'fileChange') return [{ PatchApplyBegin: { call_id, changes: toChanges(item) } }];
+  if (item.type === 'mcpToolCall') return [{ McpToolCallBegin: { call_id, server: item.server, tool: item.tool } }];
+  return [];
+}
+
+function toCommandEnd(item: Extract<Item, { type: 'commandExecution' }>): EngineEvent {
+  const exit_code = item.exitCode ?? (item.status === 'completed' ? 0 : -1);
+  const aggregated_output = (item.aggregatedOutput ?? '').slice(0, OUTPUT_CHARS_MAX).toWellFormed();
+  return { ExecCommandEnd: { call_id: item.id, exit_code, duration_ms: item.durationMs ?? 0, aggregated_output } };
 }
 
 function toChanges(item: Extract<Item, { type: 'fileChange' }>): { path: string; change: string }[] {

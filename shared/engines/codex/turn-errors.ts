@@ -1,6 +1,6 @@
 // The errors of a Codex turn that do not come from the provider.
 import { RpcError } from '../../errors.ts';
-import { clean } from '../provider-words.ts';
+import { clean } from '../provider-message.ts';
 import type { CodexRefusal } from './server/client.ts';
 
 /** The prompt was sent: whether it was answered is not known. */

@@ -7,7 +7,7 @@ import { NO_USAGE } from '../../usage.ts';
 import { ContextOverflow } from '../context-overflow.ts';
 import type { Outcome } from '../engine.ts';
 import { toTooLarge } from '../failures.ts';
-import { clean } from '../provider-words.ts';
+import { clean } from '../provider-message.ts';
 import type { CallGuard } from './call-guard.ts';
 import { PROVIDERS, type ProviderName } from './providers.ts';
 import { isJson } from './stream-repair.ts';
@@ -16,14 +16,14 @@ import { isJson } from './stream-repair.ts';
 const FULL_CONTEXT = 'model_context_window_exceeded';
 
 /** The model's output in one call, in the form that the next call of the turn must repeat to the provider. */
-export type Said =
+export type OutputPart =
   | { readonly type: 'text' | 'reasoning'; text: string; providerOptions?: SharedV4ProviderMetadata }
   | { readonly type: 'call'; readonly call: LanguageModelV4ToolCall };
 
 /** The answer of one call. */
 export interface Answer {
   readonly content: string;
-  readonly said: readonly Said[];
+  readonly output: readonly OutputPart[];
   readonly toolCalls: readonly LanguageModelV4ToolCall[];
   readonly usage: Usage;
   /** The model that answered, as the provider names it. */
@@ -51,8 +51,8 @@ export async function* readAnswer(
   { provider, modelId, guard, size, progress }: ReadOptions,
 ): AsyncGenerator<EngineEvent, Answer, void> {
   const reader = stream.getReader();
-  const said: Said[] = [];
-  const open = new Map<string, Extract<Said, { text: string }>>();
+  const output: OutputPart[] = [];
+  const open = new Map<string, Extract<OutputPart, { text: string }>>();
   const toolCalls: LanguageModelV4ToolCall[] = [];
   const joinPairs = createPairJoiner();
   let content = '';
@@ -69,7 +69,7 @@ export async function* readAnswer(
     if (piece === undefined) {
       piece = { type, text: '' };
       open.set(key, piece);
-      said.push(piece);
+      output.push(piece);
     }
     if (metadata !== undefined) piece.providerOptions = { ...piece.providerOptions, ...metadata };
     return piece;
@@ -112,7 +112,7 @@ export async function* readAnswer(
       }
       case 'tool-call':
         grow(part.input);
-        said.push({ type: 'call', call: part });
+        output.push({ type: 'call', call: part });
         toolCalls.push(part);
         progress.started = true;
         break;
@@ -140,7 +140,7 @@ export async function* readAnswer(
     throw new ContextOverflow({
       label: PROVIDERS[provider].label,
       data: { provider, model: `${provider}/${modelId}` },
-      words: '',
+      providerMessage: '',
       limitTokens: undefined,
     });
   const mayGoOn = toolCalls.length > 0 && (finish?.reason === 'tool-calls' || finish?.reason === 'stop');
@@ -148,12 +148,12 @@ export async function* readAnswer(
     ? 'tool_calls'
     : toFinishReason({ provider, model: `${provider}/${modelId}` }, finish, content);
   progress.started = true;
-  return { content, said, toolCalls, usage: finish?.usage ?? NO_USAGE, answeredBy, finishReason };
+  return { content, output, toolCalls, usage: finish?.usage ?? NO_USAGE, answeredBy, finishReason };
 }
 
 interface Finish {
   readonly reason: string;
-  /** In the provider's own word. */
+  /** As the provider names it. */
   readonly raw: string | undefined;
   /** Why a model declined, where the provider states it. */
   readonly explanation: string;

@@ -1,9 +1,8 @@
 // The Responses stream of OpenAI and of compatible servers (llama.cpp, LM Studio, vLLM, Ollama), which omit members
 // that the SDK requires: `created_at`, `model`, `output_index`, ids, deltas. Missing members are filled in; text that
 // arrives only at the end of a part, an item or the response becomes the missing delta.
+import { createItemPlaces, createItemTexts, isItem } from './repair-openai-items.ts';
 import { type EventRepair, isJson, type Json, NotAStream, startsWith } from './stream-repair.ts';
-
-const ITEMS: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);
 
 const TEXT = Buffer.from('data: {"type":"response.output_text.delta",');
 /** Without them, the SDK would mistake a delta for a later one, or lack its place. */
@@ -12,166 +11,113 @@ const NO_TEXT = Buffer.from('"delta":""');
 const LOGPROBS = Buffer.from('"logprobs":[{');
 
 export function createOpenAiRepair(): EventRepair {
-  const indexes = new Map<unknown, number>();
-  let itemId = 'item_0';
-  let hasPartText = false;
-  let hasItemText = false;
-  let hasText = false;
+  const places = createItemPlaces();
+  const texts = createItemTexts(places);
   let itemsDone = 0;
 
-  const indexOf = (id: unknown): number => {
-    const index = indexes.get(id) ?? indexes.size;
-    indexes.set(id, index);
-    return index;
-  };
-  const place = (event: Json): Json => {
-    const item_id = typeof event.item_id === 'string' ? event.item_id : itemId;
-    const output_index = typeof event.output_index === 'number' ? event.output_index : indexOf(item_id);
-    return { ...event, item_id, output_index };
-  };
-  const toDelta = (delta: string): readonly Json[] => {
-    hasPartText = hasItemText = hasText = true;
-    return [{ type: 'response.output_text.delta', item_id: itemId, delta }];
-  };
-  const toRefusal = (delta: string): readonly Json[] => {
-    hasItemText = hasText = true;
-    return delta === '' ? [] : [{ type: 'response.refusal.delta', item_id: itemId, delta }];
-  };
-  /** The text of a message item, or why the model declines, as the events that were left out. */
-  const toDeltas = ({ content }: Json): readonly Json[] => {
-    if (typeof content === 'string' && content !== '') return toDelta(content);
-    if (!Array.isArray(content)) return [];
-    return content.filter(isJson).flatMap(({ type, text, refusal }) => {
-      if ((type === 'output_text' || type === 'text') && typeof text === 'string' && text !== '') return toDelta(text);
-      if (type !== 'refusal' || typeof refusal !== 'string') return [];
-      return [...toRefusal(refusal), { type: 'response.refusal.done', item_id: itemId, refusal }];
-    });
-  };
-  const toItem = (event: Json, item: Json): Json => {
-    const isNew = event.type === 'response.output_item.added';
-    if (typeof item.id === 'string') itemId = item.id;
-    else if (isNew) itemId = `item_${indexes.size}`;
-    const output_index = typeof event.output_index === 'number' ? event.output_index : indexOf(itemId);
-    indexes.set(itemId, output_index);
-    return { type: event.type, output_index, item: { ...completeItem(item), id: itemId } };
-  };
+  return { isPlain, repair };
 
-  const isPlain = (line: Buffer): boolean => {
+  function isPlain(line: Buffer): boolean {
     if (!startsWith(line, TEXT) || !line.includes(HAS_PLACE)) return false;
     if (line.includes(NO_TEXT) || line.includes(LOGPROBS)) return false;
-    hasPartText = hasItemText = hasText = true;
+    texts.sent();
     return true;
-  };
+  }
 
-  const repair: EventRepair['repair'] = (event) => {
+  function repair(event: Json): readonly Json[] | undefined {
     const { type } = event;
     switch (type) {
       case 'response.created':
-      case 'response.in_progress': {
-        const { id, created_at, model } = isJson(event.response) ? event.response : {};
-        const response = { id: toText(id, 'resp_0'), created_at: toNumber(created_at), model: toText(model, '') };
-        return [{ type, response }];
-      }
-      case 'response.output_item.added': {
-        if (!isJson(event.item) || !ITEMS.has(event.item.type)) return [];
-        hasPartText = hasItemText = false;
-        return [toItem(event, event.item)];
-      }
+      case 'response.in_progress':
+        return [{ type, response: toBeginning(event.response) }];
+      case 'response.output_item.added':
+      case 'response.output_item.done':
+        return isItem(event.item) ? repairItem(event, event.item) : [];
       case 'response.output_text.delta':
-        if (typeof event.delta !== 'string') return [];
-        if (event.delta !== '') hasPartText = hasItemText = hasText = true;
-        return typeof event.item_id === 'string' && isEmpty(event.logprobs)
-          ? undefined
-          : [{ ...place(event), logprobs: null }];
-      case 'response.output_text.done': {
-        const missing = !hasPartText && typeof event.text === 'string' && event.text !== '' ? toDelta(event.text) : [];
-        hasPartText = false;
-        return missing;
-      }
-      case 'response.content_part.done': {
-        if (hasItemText || !isJson(event.part)) return [];
-        return toDeltas({ content: [event.part] });
-      }
-      case 'response.output_item.done': {
-        if (!isJson(event.item) || !ITEMS.has(event.item.type)) return [];
-        const item = toItem(event, event.item);
-        const missing = event.item.type === 'message' && !hasItemText ? toDeltas(event.item) : [];
-        itemsDone++;
-        return [...missing, item];
-      }
-      case 'response.done': {
-        // The end of every kind, as some servers write it.
-        const { status } = isJson(event.response) ? event.response : {};
-        const ending = status === 'failed' || status === 'incomplete' ? status : 'completed';
-        return repair({ ...event, type: `response.${ending}` });
-      }
-      case 'response.completed':
-      case 'response.incomplete': {
-        const response = isJson(event.response) ? event.response : {};
-        return [...lateItems(response), { type, response: completeResponse(response) }];
-      }
-      case 'response.failed': {
-        const response = isJson(event.response) ? event.response : {};
-        const error = toError(response.error) ?? { message: 'the response failed without a reason' };
-        return [{ type, sequence_number: 0, response: { ...completeResponse(response), error } }];
-      }
-      case 'error':
-        return [
-          { type, sequence_number: 0, ...(toError(event.error) ?? toError(event) ?? { message: 'no reason given' }) },
-        ];
+        return repairText(event);
+      case 'response.output_text.done':
+        return texts.missingOfPart(event.text);
+      case 'response.content_part.done':
+        return isJson(event.part) ? texts.missingOfItem({ content: [event.part] }) : [];
       case 'response.refusal.delta':
-        hasItemText = hasText = true;
-        return [place(event)];
-      case 'response.refusal.done': {
-        const missing = hasItemText || typeof event.refusal !== 'string' ? [] : toRefusal(event.refusal);
-        return [...missing, place(event)];
-      }
+        texts.refusalSent();
+        return [places.place(event)];
+      case 'response.refusal.done':
+        return [...texts.missingOfRefusal(event.refusal), places.place(event)];
       case 'response.function_call_arguments.delta':
       case 'response.function_call_arguments.done':
-        return [place(event)];
+        return [places.place(event)];
       case 'response.reasoning_summary_part.added':
       case 'response.reasoning_summary_text.delta':
       case 'response.reasoning_summary_part.done':
-        return [{ summary_index: 0, ...place(event) }];
+        return [{ summary_index: 0, ...places.place(event) }];
+      case 'response.done':
+      case 'response.completed':
+      case 'response.incomplete':
+      case 'response.failed':
+        return repairEnd(type, isJson(event.response) ? event.response : {});
+      case 'error':
+        return [toErrorEvent(toError(event.error) ?? toError(event) ?? { message: 'no reason given' })];
       case undefined: {
         const error = toError(event.error);
-        if (error !== undefined) return [{ type: 'error', sequence_number: 0, ...error }];
+        if (error !== undefined) return [toErrorEvent(error)];
         if (Array.isArray(event.choices)) throw new NotAStream('{}', 'a stream of chat completions');
         return undefined;
       }
       default:
         return [];
     }
-  };
-  return { isPlain, repair };
+  }
+
+  function repairItem(event: Json, item: Json): readonly Json[] {
+    const isNew = event.type === 'response.output_item.added';
+    if (isNew) texts.itemBegins();
+    else itemsDone++;
+    const complete = places.toItemEvent(event, item);
+    const missing = !isNew && item.type === 'message' ? texts.missingOfItem(item) : [];
+    return [...missing, complete];
+  }
+
+  function repairText(event: Json): readonly Json[] | undefined {
+    if (typeof event.delta !== 'string') return [];
+    if (event.delta !== '') texts.sent();
+    if (typeof event.item_id === 'string' && isEmpty(event.logprobs)) return undefined;
+    return [{ ...places.place(event), logprobs: null }];
+  }
+
+  function repairEnd(type: string, response: Json): readonly Json[] {
+    if (type === 'response.done') {
+      // The end of every kind, as some servers write it.
+      const { status } = response;
+      return repairEnd(`response.${status === 'failed' || status === 'incomplete' ? status : 'completed'}`, response);
+    }
+    if (type !== 'response.failed') return [...lateItems(response), { type, response: completeResponse(response) }];
+    const error = toError(response.error) ?? { message: 'the response failed without a reason' };
+    return [{ type, sequence_number: 0, response: { ...completeResponse(response), error } }];
+  }
 
   /** What the response holds at its end and no event before it has brought. */
-  function lateItems({ output }: Json): Json[] {
+  function lateItems({ output }: Json): readonly Json[] {
     if (!Array.isArray(output)) return [];
-    const items = output.filter(isJson).filter((item) => ITEMS.has(item.type) && item.type !== 'reasoning');
+    const items = output.filter(isItem).filter((item) => item.type !== 'reasoning');
     return items.flatMap((item): readonly Json[] => {
-      if (item.type === 'message') return hasText ? [] : toDeltas(item);
-      return itemsDone > 0 ? [] : [toItem({ type: 'response.output_item.done' }, item)];
+      if (item.type === 'message') return texts.missingOfResponse(item);
+      return itemsDone > 0 ? [] : [places.toItemEvent({ type: 'response.output_item.done' }, item)];
     });
   }
 }
 
-function isEmpty(value: unknown): boolean {
-  return value === undefined || value === null || (Array.isArray(value) && value.length === 0);
+function toBeginning(response: unknown): Json {
+  const { id, created_at, model } = isJson(response) ? response : {};
+  return { id: toText(id, 'resp_0'), created_at: toNumber(created_at), model: toText(model, '') };
 }
 
-function completeItem(item: Json): Json {
-  const { type } = item;
-  if (type === 'message') return { type };
-  if (type === 'reasoning') return { type, encrypted_content: item.encrypted_content };
-  const { call_id = item.id ?? 'call_0', name = '', arguments: args = '' } = item;
-  return {
-    type,
-    call_id,
-    name,
-    arguments: typeof args === 'string' ? args : JSON.stringify(args),
-    status: 'completed',
-  };
+function toErrorEvent(error: Json): Json {
+  return { type: 'error', sequence_number: 0, ...error };
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === undefined || value === null || (Array.isArray(value) && value.length === 0);
 }
 
 function completeResponse({ incomplete_details, usage }: Json): Json {

@@ -12,7 +12,7 @@ import { RpcError } from '../../errors.ts';
 import { isBlank } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
-import type { Answer, Said } from '../direct/answer-stream.ts';
+import type { Answer, OutputPart } from '../direct/answer-stream.ts';
 import { PROVIDERS, type ProviderName } from '../direct/providers.ts';
 import type { EngineTool, Outcome, Toolset } from '../engine.ts';
 import { readArguments, toRepeatable } from './tool-arguments.ts';
@@ -77,11 +77,11 @@ export async function* runRounds(
       const output = isError ? { type: 'error-text' as const, value } : { type: 'text' as const, value };
       results.push({ type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output });
     }
-    rounds = [...rounds, toAssistant(answer.said), { role: 'tool', content: results }];
+    rounds = [...rounds, toAssistant(answer.output), { role: 'tool', content: results }];
   }
 }
 
-type SaidAgain = Extract<LanguageModelV4Message, { readonly role: 'assistant' }>['content'][number];
+type AssistantPart = Extract<LanguageModelV4Message, { readonly role: 'assistant' }>['content'][number];
 type CallResult = Awaited<ReturnType<Toolset['call']>>;
 
 async function* runTool(
@@ -117,10 +117,10 @@ function refuse(content: string): CallResult {
 }
 
 /** The model's own output, repeated to it. */
-function toAssistant(said: readonly Said[]): LanguageModelV4Message {
+function toAssistant(output: readonly OutputPart[]): LanguageModelV4Message {
   return {
     role: 'assistant',
-    content: said.flatMap((part): SaidAgain[] => {
+    content: output.flatMap((part): AssistantPart[] => {
       if (part.type === 'call') {
         const { toolCallId, toolName, input, providerMetadata: providerOptions } = part.call;
         const call = { type: 'tool-call' as const, toolCallId, toolName, input: toRepeatable(input) };

@@ -1,5 +1,5 @@
-// Part of the program of the measuring thread (disk-usage.ts): the unlinked files that processes hold. It is source text
-// there, so it must use nothing from outside its body.
+// The worker thread of disk-usage.ts runs this function from its source text, so the function must not use anything
+// from outside its body.
 
 /** Bytes of the unlinked files that processes or their descendants hold, on the disk of the first path. */
 export type HeldBytes = (of: { readonly paths: readonly string[]; readonly pids: readonly number[] }) => number;

@@ -24,7 +24,7 @@ function createModernServer(): McpServer {
 /**
  * `fragile` exits at any request before initialize; `mute` leaves them unanswered; `loud` prints lines that are not
  * JSON; `huge`, `deep`, `failing`, `slow` and `digits` differ in their answer to a call; `many` offers 300 tools, `odd`
- * malformed ones, `growing` one more with each call; `deaf` sends requests without end and reads no answers; `family`
+ * malformed ones, `growing` one more with each call; `unread` sends requests without end and reads no answers; `family`
  * leaves a daemon.
  */
 function serveByHand(): void {
@@ -119,7 +119,7 @@ function answerCall(id: number, args: unknown): void {
       answer(id, text('grown'));
       for (let n = 0; n < 5; n++) say({ method: 'notifications/tools/list_changed' });
       break;
-    case 'deaf':
+    case 'unread':
       process.stdin.pause();
       askForEver();
       break;

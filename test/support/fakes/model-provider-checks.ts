@@ -1,5 +1,5 @@
 // The part of the fake provider that a token is checked with: a list of models, or the usage of a ChatGPT plan.
-// Remembers who asked.
+// Remembers the clients.
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 
 export interface SeenCheck {

@@ -1,6 +1,6 @@
-// The fake provider as a process of its own: `node test/support/fakes/model-provider-main.ts --port 0` prints
-// `model provider ready at URL`. `GET /__requests` tells what it saw, `POST /__reset` forgets it; SIGTERM or SIGINT
-// ends it.
+// The fake provider as a process of its own: `node test/support/fakes/model-provider-main.ts --port 0` prints `model
+// provider ready at URL`. `GET /__requests` returns the requests that it received, `POST /__reset` clears them; SIGTERM
+// or SIGINT ends it.
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { startModelProvider } from './model-provider.ts';

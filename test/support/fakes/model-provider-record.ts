@@ -1,4 +1,4 @@
-// What the fake provider remembers of a request: who asked what, how much of the answer went out, and who ended it.
+// What the fake provider records of a request: its content, how much of the answer was sent, and which side ended it.
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Format } from './model-provider-wire.ts';
 

@@ -1,4 +1,4 @@
-// How the fake provider behaves for one request, and the magic words by which a prompt asks for it, so that a test in
+// How the fake provider behaves for one request, and the directives by which a prompt selects it, so that a test in
 // another process can drive it through the gateway.
 import type { EndReason, ToolCall } from './model-provider-wire.ts';
 
@@ -33,21 +33,21 @@ export interface Script {
   readonly end?: EndReason;
   /** Ask for this tool instead of ending with an answer. */
   readonly toolCall?: ToolCall;
-  /** Answer with exactly this body instead, in pieces of `pieceBytes`; status 200 unless told. */
+  /** Answer with exactly this body instead, in pieces of `pieceBytes`; status 200 by default. */
   readonly body?: string;
   readonly pieceBytes?: number;
   /** Keep the body open after the end marker. */
   readonly keepOpen?: boolean;
 }
 
-/** What magic words may refer to. */
+/** What directives may refer to. */
 export interface ScriptContext {
   readonly prompt: string;
   /** Messages in the request. */
   readonly messages: number;
   /** What tools answered to this prompt so far. */
   readonly toolResults: readonly string[];
-  /** How often exactly this prompt was asked before. */
+  /** How many earlier requests had exactly this prompt. */
   readonly repeats: number;
 }
 
@@ -60,7 +60,7 @@ const WORDS = /\[\[([a-z]+)((?:\s[^\]]*)?)\]\]/g;
  * - `[[delay 50]]`, `[[chunks 100 every 20]]`, `[[size 5000000]]`, `[[say text]]`, `[[think text]]`, `[[count]]`
  *   (messages seen)
  * - `[[tool name {"json": 1}]]`, `[[tool name {} times 3]]`: asks for the tool until it was answered (so often), then
- *   says what it said last
+ *   repeats its last answer
  * - `[[error]]`, `[[error first]]` (an error event), `[[length]]`, `[[refuse]]` (end reasons)
  */
 export function toScript(context: ScriptContext): Script {
@@ -127,7 +127,7 @@ function toChange(word: string, rest: string, script: Script, context: ScriptCon
 
 /** `every 20` in `100 every 20` -> 20. */
 function named(rest: string, name: string): number | undefined {
-  const words = rest.split(/\s+/);
-  const at = words.indexOf(name);
-  return at === -1 ? undefined : Number(words[at + 1]);
+  const parts = rest.split(/\s+/);
+  const at = parts.indexOf(name);
+  return at === -1 ? undefined : Number(parts[at + 1]);
 }

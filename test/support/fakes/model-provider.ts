@@ -1,5 +1,6 @@
-// A small real HTTP server on loopback that answers as Anthropic, OpenAI and Vertex do, well or badly as asked, and
-// remembers what it saw: headers, bodies, and whether the client closed the socket. Knows nothing of the gateway.
+// A small real HTTP server on loopback that answers as Anthropic, OpenAI and Vertex do, with or without faults as
+// scripted, and remembers what it saw: headers, bodies, and whether the client closed the socket. Knows nothing of the
+// gateway.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
@@ -19,7 +20,7 @@ export interface ModelProvider {
   readonly checks: Omit<Checks, 'handle'>;
   /** Calls in all. */
   readonly calls: number;
-  /** Replaces the behaviour; none: by the magic words in the prompt, as at the start. */
+  /** Replaces the behaviour; default: by the directives in the prompt, as at the start. */
   behave(behaviour?: (request: SeenRequest) => Script): void;
   /** The next request to arrive, from this call on. */
   next(): Promise<SeenRequest>;
@@ -37,13 +38,13 @@ export async function startModelProvider(options: { readonly port?: number } = {
   const waiting: ((request: SeenRequest) => void)[] = [];
   const checks = createChecks();
   let calls = 0;
-  const byMagicWords = (request: SeenRequest): Script => {
+  const byDirectives = (request: SeenRequest): Script => {
     const key = `${request.format} ${request.prompt}`;
     const times = repeats.get(key) ?? 0;
     if (repeats.size < SEEN_MAX || times > 0) repeats.set(key, times + 1);
     return toScript({ ...request, repeats: times });
   };
-  let behaviour = byMagicWords;
+  let behaviour = byDirectives;
 
   const server = createServer(async (request, response) => {
     const path = request.url ?? '/';
@@ -80,7 +81,7 @@ export async function startModelProvider(options: { readonly port?: number } = {
     get calls() {
       return calls;
     },
-    behave(next = byMagicWords) {
+    behave(next = byDirectives) {
       behaviour = next;
     },
     next: () => new Promise((resolve) => waiting.push(resolve)),

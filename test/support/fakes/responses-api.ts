@@ -11,7 +11,7 @@ export interface AgentRequest {
   readonly index: number;
   readonly path: string;
   readonly authorization: string | undefined;
-  /** Of ChatGPT's backend, which wants to be told. */
+  /** Required by ChatGPT's backend. */
   readonly account: string | undefined;
   readonly model: string;
   readonly instructions: string;
@@ -55,7 +55,7 @@ export interface ResponsesApi {
   readonly requests: readonly AgentRequest[];
   /** Of tokens, before a login. */
   readonly checks: Checks;
-  /** Other paths that were asked for; there should be none. */
+  /** Other paths that were requested; there should be none. */
   readonly strays: readonly string[];
   behave(behaviour: (request: AgentRequest) => Step): void;
   /** The next request to arrive, from this call on. */

@@ -85,7 +85,7 @@ describe('authenticate', () => {
     expect((await authenticate({ 'x-api-key': 'soon-key' })).keyId).toBe('soon');
   });
 
-  it('never repeats what was presented', async () => {
+  it('authenticate never repeats what was presented', async () => {
     const error = await refusal({ 'x-api-key': 'almost-a-secret' });
     expect(JSON.stringify(error.toWire('r'))).not.toContain('almost-a-secret');
   });

@@ -7,7 +7,7 @@ import { parseLimits } from '../../../shared/config/limits.ts';
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 describe('a bare key', () => {
-  it('is the key of id default with every scope, white space around it ignored', () => {
+  it('a bare key is the key of id default with every scope, white space around it ignored', () => {
     const [key, ...rest] = parseKeyDocument('s3cret-key\r\n');
     expect(rest).toEqual([]);
     expect(key).toMatchObject({ id: 'default', scopes: new Set(SCOPES) });
@@ -16,7 +16,7 @@ describe('a bare key', () => {
   });
 
   it.each(['', ' \n', 'two words', 'umläut', 'x'.repeat(1025)])(
-    'is refused when it could not be a header value: %j',
+    'a bare key is refused when it could not be a header value: %j',
     (text) => {
       expect(() => parseKeyDocument(text)).toThrow(KeyDocumentError);
     },
@@ -54,7 +54,7 @@ describe('a key document', () => {
     ]);
   });
 
-  it('may hold two keys of one id', () => {
+  it('a key document may hold two keys of one id', () => {
     expect(parseKeyDocument('{"keys":[{"id":"a","key":"k1"},{"id":"a","key":"k2"}]}').map((key) => key.id)).toEqual([
       'a',
       'a',
@@ -75,7 +75,7 @@ describe('a key document', () => {
     ['the same key twice', `{"keys":[{"id":"a","key":"${secret}"},{"id":"b","key":"${secret}"}]}`],
     ['no key at all', '{"keys":[]}'],
     ['an id of 129 characters', `{"keys":[{"id":"${'i'.repeat(129)}","key":"${secret}"}]}`],
-  ])('is refused without a word of its secrets: %s', (_name, payload) => {
+  ])('a key document is refused without a word of its secrets: %s', (_name, payload) => {
     let thrown: unknown;
     try {
       parseKeyDocument(payload);
@@ -88,7 +88,7 @@ describe('a key document', () => {
     }
   });
 
-  it('may have members of a newer version, which are ignored with a warning that repeats none of them', () => {
+  it('a key document may have members of a newer version, which are ignored with a warning that repeats none of them', () => {
     const warnings: string[] = [];
     const payload = `{"keys":[{"id":"a","key":"k"},{"id":"b","key":"l","${secret}":{"usd":5}}],"${secret}":1}`;
     const keys = parseKeyDocument(payload, {}, (message) => warnings.push(message));
@@ -97,7 +97,7 @@ describe('a key document', () => {
     expect(warnings.join()).not.toContain(secret);
   });
 
-  it('never throws anything but KeyDocumentError, whatever the payload', () => {
+  it('a key document never throws anything but KeyDocumentError, whatever the payload', () => {
     fc.assert(
       fc.property(
         fc.oneof(
@@ -118,7 +118,7 @@ describe('a key document', () => {
 });
 
 describe('limits', () => {
-  it('are read in every unit', () => {
+  it('limits are read in every unit', () => {
     expect(parseLimits('1/second, 100/minute,1000/hour,10000/day').map((limit) => limit.windowMs)).toEqual([
       1000, 60_000, 3_600_000, 86_400_000,
     ]);
@@ -134,7 +134,7 @@ describe('limits', () => {
     '1/minute,2/minute',
     '9999999999/day',
     '1/minute,',
-  ])('are refused when they mean nothing: %j', (text) => {
+  ])('limits are refused when they mean nothing: %j', (text) => {
     expect(() => parseLimits(text)).toThrow(/limit/);
   });
 });

@@ -15,7 +15,7 @@ const aad = Buffer.from('owner and session');
 const { signal } = new AbortController();
 
 describe('the key file', () => {
-  it('is made once, whole and mode 0600, however many begin at the same time; nothing else is left beside it', async () => {
+  it('the key file is made once, whole and mode 0600, by any number of processes at once; nothing else is left beside it', async () => {
     const path = newPath();
     const wrappers = Array.from({ length: 20 }, () => createFileKeyWrapper(path));
     const envelopes = await Promise.all(wrappers.map((wrapper) => seal(wrapper, 'a secret', aad, signal)));
@@ -33,7 +33,7 @@ describe('the key file', () => {
     expect(await open(createFileKeyWrapper(newPath()), envelope, aad, signal)).toBeUndefined();
   });
 
-  it('that is damaged is unavailable and stays as it is; once repaired it is used', async () => {
+  it('the key file that is damaged is unavailable and stays as it is; once repaired it is used', async () => {
     const path = newPath();
     const envelope = await seal(createFileKeyWrapper(path), 'a secret', aad, signal);
     const whole = readFileSync(path);
@@ -45,7 +45,7 @@ describe('the key file', () => {
     expect(await open(wrapper, envelope, aad, signal)).toBe('a secret');
   });
 
-  it('that cannot be made is unavailable', async () => {
+  it('the key file that cannot be made is unavailable', async () => {
     const wrapper = createFileKeyWrapper('/dev/null/data/login.key');
     await expect(seal(wrapper, 'x', aad, signal)).rejects.toMatchObject({ reason: 'unavailable' });
   });
@@ -54,7 +54,7 @@ describe('the key file', () => {
 describe('an envelope', () => {
   const wrapper = createMemoryKeyWrapper();
 
-  it('is different each time, and holds neither the secret nor its data key', async () => {
+  it('an envelope is different each time, and holds neither the secret nor its data key', async () => {
     const [one, two] = await Promise.all([1, 2].map(() => seal(wrapper, 'a secret', aad, signal)));
     expect(one?.ciphertext).not.toBe(two?.ciphertext);
     expect(one?.wrapped_key).not.toBe(two?.wrapped_key);

@@ -57,7 +57,7 @@ describe('Cloud KMS', () => {
     await expect(wrapper.unwrap({ ...key, wrapped: changed }, aad, signal)).rejects.toThrow('KMS refused');
   });
 
-  it('is asked about its configured key only: what another key wrapped is not here', async () => {
+  it('Cloud KMS is called for its configured key only: a login that another key wrapped is not found', async () => {
     const { kms, make, wrapper } = await start();
     const key = await make({ keyName: OTHER }).wrap(randomBytes(32), aad, signal);
     const { calls } = kms;
@@ -80,7 +80,7 @@ describe('Cloud KMS', () => {
     },
   );
 
-  it('that does not answer is unavailable after the deadline', async () => {
+  it('Cloud KMS that does not answer is unavailable after the deadline', async () => {
     const { kms, make } = await start();
     kms.fault = 'hang';
     await expect(make({ timeoutMs: 300 }).wrap(randomBytes(32), aad, signal)).rejects.toMatchObject({
@@ -99,7 +99,7 @@ describe('Cloud KMS', () => {
         return store.commit(...args);
       },
     };
-    // The provider has said yes already: what counts here comes after.
+    // The provider has accepted the token already; the test is about what follows.
     const logins = createLogins({
       store: counting,
       clock: systemClock,
@@ -119,7 +119,7 @@ describe('Cloud KMS', () => {
     await store.close();
   });
 
-  it('that cannot be connected to is unavailable', async () => {
+  it('Cloud KMS that cannot be connected to is unavailable', async () => {
     const { kms, make } = await start();
     kms.stop();
     await expect(make({ timeoutMs: 300 }).wrap(randomBytes(32), aad, signal)).rejects.toMatchObject({
@@ -127,7 +127,7 @@ describe('Cloud KMS', () => {
     });
   });
 
-  it('is given up when the caller leaves', async () => {
+  it('Cloud KMS is given up when the caller leaves', async () => {
     const { kms, wrapper } = await start();
     kms.fault = 'hang';
     const controller = new AbortController();

@@ -51,14 +51,14 @@ describe('a prompt that names a login', () => {
     },
   );
 
-  it('never uses the deployment’s credentials, and one without a login never the caller’s', async () => {
+  it('a prompt that names a login never uses the deployment’s credentials, and one without a login never the caller’s', async () => {
     const instance = await start();
     const login = await logIn(instance, 'anthropic');
     await instance.prompt('one', { auth_session_id: login });
     await instance.prompt('two');
     await instance.prompt('three', { auth_session_id: login });
     expect(fixture.provider.requests.map(({ headers }) => headers['x-api-key'])).toEqual([TOKEN, OWN_KEY, TOKEN]);
-    // One session, one history, whoever pays.
+    // One session, one history, with either credential.
     expect(fixture.provider.requests.map(({ messages }) => messages)).toEqual([1, 3, 5]);
   });
 
@@ -76,25 +76,25 @@ describe('a prompt that names a login', () => {
     expect(fixture.provider.calls).toBe(0);
   });
 
-  it('is not_found, and calls no model, for a login that is unknown, another key’s, logged out or expired', async () => {
+  it('a prompt that names a login is not_found, and calls no model, for a login that is unknown, another key’s, logged out or expired', async () => {
     const instance = await start();
     const theirs = await logIn(instance, 'anthropic', 'somebody-else');
     const gone = await logIn(instance, 'anthropic');
     await instance.call(authLogout, { session_id: gone });
     const old = await logIn(instance, 'anthropic');
-    const tell = async (auth_session_id: string): Promise<string> => {
+    const promptWith = async (auth_session_id: string): Promise<string> => {
       const error = await failure(instance.prompt('hi', { auth_session_id }));
       return JSON.stringify(error.toWire('req_1'));
     };
-    const words = [await tell('auth_unknown'), await tell(theirs), await tell(gone)];
+    const responses = [await promptWith('auth_unknown'), await promptWith(theirs), await promptWith(gone)];
     fixture.clock.advance(31 * 86_400_000);
-    words.push(await tell(old));
-    expect(new Set(words).size).toBe(1);
-    expect(words[0]).toContain('"reason":"not_found"');
+    responses.push(await promptWith(old));
+    expect(new Set(responses).size).toBe(1);
+    expect(responses[0]).toContain('"reason":"not_found"');
     expect(fixture.provider.calls).toBe(0);
   });
 
-  it('under an idempotency key is another request than one without it, and the same one when repeated', async () => {
+  it('a prompt that names a login under an idempotency key is another request than one without it, and the same one when repeated', async () => {
     const instance = await start();
     const login = await logIn(instance, 'anthropic');
     const params = { idempotency_key: 'k', session_id: 's', auth_session_id: login };
@@ -132,8 +132,8 @@ describe('a provider that', () => {
       expect(error.message).toContain(hint);
       const replay = await instance.call(conversationResume, { session_id });
       expect(replay.status).toBe('failed');
-      const said = JSON.stringify([error.toWire('r'), replay, error.stack, String(error.cause)]);
-      expect(said).not.toContain(TOKEN);
+      const errorText = JSON.stringify([error.toWire('r'), replay, error.stack, String(error.cause)]);
+      expect(errorText).not.toContain(TOKEN);
     }
     instance.services.log.flush();
     expect(instance.logged.join('')).not.toContain(TOKEN);

@@ -1,5 +1,5 @@
-// auth.login and auth.logout over real parts: what is asked of a provider, what its answers mean, what is stored, and
-// whose it is.
+// auth.login and auth.logout over real parts: what a provider is called with, what its responses mean, what is stored,
+// and whose it is.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -62,7 +62,7 @@ async function failure(work: Promise<unknown>): Promise<RpcError> {
   return error;
 }
 
-/** A token as OpenAI's sign-in makes them; nobody here checks its signature. */
+/** A token as OpenAI's sign-in makes them; the gateway does not check its signature. */
 function jwt(claims: object): string {
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
   return `${part({ alg: 'RS256' })}.${part(claims)}.c2lnbmF0dXJl`;
@@ -129,7 +129,7 @@ describe('the check of a token', () => {
     },
   );
 
-  it('is unavailable when nobody listens', async () => {
+  it('the check of a token is unavailable when the provider cannot be reached', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
@@ -157,7 +157,7 @@ describe('the check of a token', () => {
     expect(written).toEqual([]);
   });
 
-  it('is not made for a token that says itself that it has ended', async () => {
+  it('the check of a token is not made for a token that says itself that it has ended', async () => {
     const error = await failure(
       logins.login('a', 'chatgpt', jwt({ exp: Math.floor(clock.now() / 1_000) - 1 }), signal),
     );
@@ -165,7 +165,7 @@ describe('the check of a token', () => {
     expect(provider.checks.seen).toEqual([]);
   });
 
-  it('is not made where the deployment has no key to seal with: forbidden, and who disabled it', async () => {
+  it('the check of a token is not made where the deployment has no key to seal with: forbidden, and who disabled it', async () => {
     const error = await failure(make({ wrapper: undefined }).login('a', 'openai', TOKEN, signal));
     expect(error).toMatchObject({ reason: 'forbidden', data: { disabled_by: 'deployment' } });
     expect(error.message).toContain('KMS_KEY');
@@ -221,7 +221,7 @@ describe('a login', () => {
     expect((await logins.login('a', 'openai', token, signal)).expiresAtMs).toBe(clock.now() + LOGIN_MS);
   });
 
-  it('of another key, an unknown one and a logged-out one are refused in the same words', async () => {
+  it('a login of another key, an unknown one and a logged-out one are refused with the same response', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     const gone = await logins.login('b', 'openai', TOKEN, signal);
     expect(await logins.logout('b', gone.sessionId, signal)).toBe(true);
@@ -234,7 +234,7 @@ describe('a login', () => {
     expect(refusals[0]?.reason).toBe('not_found');
   });
 
-  it('cannot be ended by another key, and is ended once by its own', async () => {
+  it('a login cannot be ended by another key, and is ended once by its own', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     expect(await logins.logout('b', sessionId, signal)).toBe(false);
     const outcomes = await Promise.all([1, 2, 3].map(() => logins.logout('a', sessionId, signal)));
@@ -268,7 +268,7 @@ describe('a login', () => {
     await expect(logins.use('a', sessionId, signal)).rejects.toThrow(/authenticate/);
   });
 
-  it('is stored without the token, its session id or anything that could find either', async () => {
+  it('a login is stored without the token, its session id or anything that could find either', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     const [snapshot] = await store.get(written);
     const text = JSON.stringify(snapshot);
@@ -282,7 +282,7 @@ describe('a login', () => {
     }
   });
 
-  it('that cannot be stored is unavailable; so is one that cannot be read', async () => {
+  it('a login that cannot be stored is unavailable; so is one that cannot be read', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     store.state = 'down';
     expect((await failure(logins.login('a', 'openai', TOKEN, signal))).reason).toBe('unavailable');

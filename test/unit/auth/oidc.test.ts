@@ -8,7 +8,7 @@ import { createFixture } from '../../support/fixtures/webhooks.ts';
 const AUDIENCE = 'https://gateway.example.com/deployments';
 const EMAIL = 'pusher@project.iam.gserviceaccount.com';
 const google = generateKeyPairSync('rsa', { modulusLength: 2048 });
-const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 });
+const otherKey = generateKeyPairSync('rsa', { modulusLength: 2048 });
 
 /** The endpoint of Google's signing certificates, as the real one answers; `up: false` answers 500. */
 let certificates: Server;
@@ -52,7 +52,7 @@ function token(
 const open = () => createOidcVerifier({ audience: AUDIENCE, emails: [EMAIL] }, { certificatesUrl });
 
 describe('a token', () => {
-  test('is accepted when Google signed it for this audience and account, with certificates fetched once', async () => {
+  test('a token is accepted when Google signed it for this audience and account, with certificates fetched once', async () => {
     const verifier = open();
     const before = fetched;
     await verifier.verify(token());
@@ -68,18 +68,18 @@ describe('a token', () => {
     ['no address', token({ email: undefined })],
     ['another issuer', token({ iss: 'https://evil.example.com' })],
     ['an expiry in the past', token({ iat: seconds - 7200, exp: seconds - 3600 })],
-    ["a stranger's signature", token({}, stranger.privateKey)],
+    ['a signature of another key', token({}, otherKey.privateKey)],
     ['an unknown key id', token({}, google.privateKey, { alg: 'RS256', kid: 'k2' })],
     ['no signature', token({}, google.privateKey, { alg: 'none', kid: 'k1' }).replace(/[^.]+$/, '')],
-    ['three words that are no token', 'Bearer a.b.c'],
+    ['three parts that are not a token', 'Bearer a.b.c'],
     ['another scheme', token().replace('Bearer', 'Basic')],
     ['unreasonable length', `Bearer ${'a'.repeat(9000)}.b.c`],
     ['nothing', undefined],
-  ])('is refused when it has %s', async (_, authorization) => {
+  ])('a token is refused when it has %s', async (_, authorization) => {
     await expect(open().verify(authorization)).rejects.toMatchObject({ reason: 'unauthorized' });
   });
 
-  test('can be repeated later when the certificates cannot be had', async () => {
+  test('a token can be repeated later when the certificates cannot be had', async () => {
     up = false;
     try {
       await expect(open().verify(token())).rejects.toMatchObject({ reason: 'unavailable' });
@@ -92,7 +92,7 @@ describe('a token', () => {
 describe('endpoints that expect a token', () => {
   const env = { PUSH_AUDIENCE: AUDIENCE, PUSH_SERVICE_ACCOUNT: EMAIL };
 
-  test('let Cloud Scheduler sweep and Pub/Sub push, and nobody else', async () => {
+  test('let only Cloud Scheduler sweep and only Pub/Sub push', async () => {
     const fixture = await createFixture(env);
     try {
       const url = await fixture.listen({ certificatesUrl });

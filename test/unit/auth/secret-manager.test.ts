@@ -1,5 +1,4 @@
-// The real client library against a small Secret Manager that speaks the real protocol, under a clock that moves when
-// told.
+// The real client library against a small Secret Manager that speaks the real protocol, under a fake clock.
 import { createHash } from 'node:crypto';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createSecretManagerKeys } from '../../../shared/auth/keys/secret-manager.ts';
@@ -33,7 +32,7 @@ async function start(options: { pageSizeMax?: number } = {}) {
   const keys = createSecretManagerKeys({ projectId: 'p', clock, log, clientOptions: fake.clientOptions });
   const find = async (key: string): Promise<ApiKey | undefined> => keys.find(digestOf(key));
   /** `id`, `refused` (the key is not valid) or `unavailable` (it cannot be known). */
-  const judge = async (key: string): Promise<string> => {
+  const outcomeOf = async (key: string): Promise<string> => {
     try {
       return (await find(key))?.id ?? 'refused';
     } catch (error) {
@@ -49,57 +48,57 @@ async function start(options: { pageSizeMax?: number } = {}) {
     log.flush();
     return lines.join('');
   };
-  return { fake, clock, keys, find, judge, advance, logged };
+  return { fake, clock, keys, find, outcomeOf, advance, logged };
 }
 
 describe('rotation', () => {
   it('knows both keys within 5 s of adding a version, and only the new one within 70 s of disabling the old', async () => {
-    const { fake, judge, advance } = await start();
+    const { fake, outcomeOf, advance } = await start();
     const old = fake.add('old-key\n');
-    expect(await judge('old-key')).toBe('default');
+    expect(await outcomeOf('old-key')).toBe('default');
 
     fake.add('new-key\n');
     advance(5);
-    expect(await judge('new-key')).toBe('default');
-    expect(await judge('old-key')).toBe('default');
+    expect(await outcomeOf('new-key')).toBe('default');
+    expect(await outcomeOf('old-key')).toBe('default');
 
     fake.setState(old, 'DISABLED');
     advance(60);
-    expect(await judge('old-key')).toBe('refused');
-    expect(await judge('new-key')).toBe('default');
+    expect(await outcomeOf('old-key')).toBe('refused');
+    expect(await outcomeOf('new-key')).toBe('default');
   });
 
   it('refuses a rotated key within 70 s although the wall clock has stepped back 8 hours', async () => {
-    const { fake, clock, judge, advance } = await start();
+    const { fake, clock, outcomeOf, advance } = await start();
     const old = fake.add('old-key');
-    expect(await judge('old-key')).toBe('default');
+    expect(await outcomeOf('old-key')).toBe('default');
     clock.wallMs -= 8 * 3_600_000;
     fake.add('new-key');
     fake.setState(old, 'DISABLED');
     advance(70);
-    expect(await judge('old-key')).toBe('refused');
-    expect(await judge('new-key')).toBe('default');
+    expect(await outcomeOf('old-key')).toBe('refused');
+    expect(await outcomeOf('new-key')).toBe('default');
   });
 
   it('keeps an old version valid while a newer one is disabled (never reads `latest`)', async () => {
-    const { fake, judge } = await start();
+    const { fake, outcomeOf } = await start();
     fake.add('first-key');
     fake.setState(fake.add('second-key'), 'DISABLED');
-    expect(await judge('first-key')).toBe('default');
-    expect(await judge('second-key')).toBe('refused');
+    expect(await outcomeOf('first-key')).toBe('default');
+    expect(await outcomeOf('second-key')).toBe('refused');
     expect(fake.calls.accessed).toEqual(['projects/p/secrets/gateway-api-key/versions/1']);
   });
 
   it('takes a version that is enabled again', async () => {
-    const { fake, judge, advance } = await start();
+    const { fake, outcomeOf, advance } = await start();
     const version = fake.add('a-key');
-    expect(await judge('a-key')).toBe('default');
+    expect(await outcomeOf('a-key')).toBe('default');
     fake.setState(version, 'DISABLED');
     advance(60);
-    expect(await judge('a-key')).toBe('refused');
+    expect(await outcomeOf('a-key')).toBe('refused');
     fake.setState(version, 'ENABLED');
     advance(5);
-    expect(await judge('a-key')).toBe('default');
+    expect(await outcomeOf('a-key')).toBe('default');
   });
 
   it('lets every version carry its own id, scopes and limits; the newest says what a repeated key is', async () => {
@@ -111,11 +110,11 @@ describe('rotation', () => {
   });
 
   it('reads all pages of a long list, and no more than the newest 50 versions', async () => {
-    const { fake, judge, logged } = await start({ pageSizeMax: 20 });
+    const { fake, outcomeOf, logged } = await start({ pageSizeMax: 20 });
     for (let version = 1; version <= 55; version++) fake.add(`key-${version}`);
-    expect(await judge('key-55')).toBe('default');
-    expect(await judge('key-6')).toBe('default');
-    expect(await judge('key-5')).toBe('refused');
+    expect(await outcomeOf('key-55')).toBe('default');
+    expect(await outcomeOf('key-6')).toBe('default');
+    expect(await outcomeOf('key-5')).toBe('refused');
     expect(fake.calls).toMatchObject({ list: 3, access: 50 });
     expect(logged()).toContain('too many enabled key versions');
   });
@@ -123,24 +122,24 @@ describe('rotation', () => {
 
 describe('cost', () => {
   it('answers from memory at once, and accesses a version only once in its life', async () => {
-    const { fake, keys, judge, advance } = await start();
+    const { fake, keys, outcomeOf, advance } = await start();
     fake.add('a-key');
-    await judge('a-key');
+    await outcomeOf('a-key');
     expect(keys.find(digestOf('a-key'))).toMatchObject({ id: 'default' });
     for (let minute = 0; minute < 10; minute++) {
       advance(60);
-      await judge('a-key');
+      await outcomeOf('a-key');
     }
     expect(fake.calls).toMatchObject({ list: 11, access: 1 });
   });
 
   it('lists at most once per 5 s under a flood of unknown keys, shared by all of them', async () => {
-    const { fake, judge, advance } = await start();
+    const { fake, outcomeOf, advance } = await start();
     fake.add('a-key');
-    await judge('a-key');
+    await outcomeOf('a-key');
     advance(5);
     const flood = (): Promise<string[]> =>
-      Promise.all(Array.from({ length: 200 }, (_, index) => judge(`guess-${index}-${Math.random()}`)));
+      Promise.all(Array.from({ length: 200 }, (_, index) => outcomeOf(`guess-${index}-${Math.random()}`)));
     expect(new Set(await flood())).toEqual(new Set(['refused']));
     expect(fake.calls.list).toBe(2);
     for (let tick = 0; tick < 50; tick++) {
@@ -153,16 +152,18 @@ describe('cost', () => {
   });
 
   it('reads once for a burst of first calls', async () => {
-    const { fake, judge } = await start();
+    const { fake, outcomeOf } = await start();
     fake.add('a-key');
-    expect(new Set(await Promise.all(Array.from({ length: 50 }, () => judge('a-key'))))).toEqual(new Set(['default']));
+    expect(new Set(await Promise.all(Array.from({ length: 50 }, () => outcomeOf('a-key'))))).toEqual(
+      new Set(['default']),
+    );
     expect(fake.calls).toMatchObject({ list: 1, access: 1 });
   });
 
   it('renews in the background before 60 s, so that a busy instance never waits', async () => {
-    const { fake, keys, judge, advance } = await start();
+    const { fake, keys, outcomeOf, advance } = await start();
     fake.add('a-key');
-    await judge('a-key');
+    await outcomeOf('a-key');
     advance(56);
     expect(keys.find(digestOf('a-key'))).toMatchObject({ id: 'default' });
     await vi.waitUntil(() => fake.calls.list === 2);
@@ -172,65 +173,65 @@ describe('cost', () => {
   });
 
   it('slows down when the list quota is used up, and recovers', async () => {
-    const { fake, judge, advance } = await start();
+    const { fake, outcomeOf, advance } = await start();
     fake.add('a-key');
-    await judge('a-key');
+    await outcomeOf('a-key');
     fake.fault = 'quota';
     for (let second = 0; second < 60; second++) {
       advance(1);
-      await judge('unknown');
+      await outcomeOf('unknown');
     }
     expect(fake.calls.list).toBeLessThanOrEqual(1 + 6);
     fake.fault = 'none';
     fake.add('b-key');
     advance(20);
-    expect(await judge('b-key')).toBe('default');
+    expect(await outcomeOf('b-key')).toBe('default');
   });
 });
 
 describe('outage', () => {
   it('serves what it knew for 10 min, then says unavailable, then recovers', async () => {
-    const { fake, judge, advance, logged } = await start();
+    const { fake, outcomeOf, advance, logged } = await start();
     fake.add('a-key');
-    await judge('a-key');
+    await outcomeOf('a-key');
     fake.fault = 'down';
     for (let minute = 1; minute < 10; minute++) {
       advance(60);
-      expect(await judge('a-key')).toBe('default');
+      expect(await outcomeOf('a-key')).toBe('default');
     }
-    expect(await judge('unknown')).toBe('unavailable');
+    expect(await outcomeOf('unknown')).toBe('unavailable');
     advance(60);
-    expect(await judge('a-key')).toBe('unavailable');
+    expect(await outcomeOf('a-key')).toBe('unavailable');
     expect(logged()).toContain('could not be read');
 
     fake.fault = 'none';
     advance(20);
-    expect(await judge('a-key')).toBe('default');
-    expect(await judge('unknown')).toBe('refused');
+    expect(await outcomeOf('a-key')).toBe('default');
+    expect(await outcomeOf('unknown')).toBe('refused');
   });
 
-  it('is unavailable, not unauthorized, when nothing was ever read', async () => {
-    const { fake, judge, advance, keys } = await start();
+  it('a key is unavailable, not unauthorized, in an outage before the first read', async () => {
+    const { fake, outcomeOf, advance, keys } = await start();
     fake.add('a-key');
     fake.fault = 'down';
-    expect(await judge('a-key')).toBe('unavailable');
+    expect(await outcomeOf('a-key')).toBe('unavailable');
     await expect(async () => keys.ping()).rejects.toMatchObject({ reason: 'unavailable', retryAfterMs: 5000 });
     fake.fault = 'none';
     advance(5);
-    expect(await judge('a-key')).toBe('default');
+    expect(await outcomeOf('a-key')).toBe('default');
     await keys.ping();
   });
 
   it('does not make calls wait for a source that hangs: one waits for the deadline at most, the rest use what is known', async () => {
-    const { fake, judge, advance } = await start();
+    const { fake, outcomeOf, advance } = await start();
     fake.add('a-key');
-    await judge('a-key');
+    await outcomeOf('a-key');
     fake.fault = 'hang';
     advance(61);
-    expect(await judge('a-key')).toBe('default');
+    expect(await outcomeOf('a-key')).toBe('default');
     advance(10);
     const laterMs = performance.now();
-    expect(await Promise.all([judge('a-key'), judge('a-key')])).toEqual(['default', 'default']);
+    expect(await Promise.all([outcomeOf('a-key'), outcomeOf('a-key')])).toEqual(['default', 'default']);
     // The deadline is 5 s.
     expect(performance.now() - laterMs).toBeLessThan(4500);
   });
@@ -245,35 +246,35 @@ describe('outage', () => {
   });
 
   it('answers unavailable for a key that may be in a version it could not access, and still refuses disabled ones', async () => {
-    const { fake, judge, advance } = await start();
+    const { fake, outcomeOf, advance } = await start();
     const old = fake.add('old-key');
     fake.add('kept-key');
-    await judge('old-key');
+    await outcomeOf('old-key');
     fake.add('new-key');
     fake.setState(old, 'DISABLED');
     fake.fault = 'access';
     advance(60);
-    expect(await judge('kept-key')).toBe('default');
-    expect(await judge('new-key')).toBe('unavailable');
-    expect(await judge('old-key')).toBe('unavailable');
+    expect(await outcomeOf('kept-key')).toBe('default');
+    expect(await outcomeOf('new-key')).toBe('unavailable');
+    expect(await outcomeOf('old-key')).toBe('unavailable');
     fake.fault = 'none';
     advance(5);
-    expect(await judge('new-key')).toBe('default');
-    expect(await judge('old-key')).toBe('refused');
+    expect(await outcomeOf('new-key')).toBe('default');
+    expect(await outcomeOf('old-key')).toBe('refused');
   });
 });
 
 describe('malformed payloads', () => {
   it('are reported without a word of their content and do not disable the other versions', async () => {
-    const { fake, judge, advance, logged } = await start();
+    const { fake, outcomeOf, advance, logged } = await start();
     fake.add('good-key');
     fake.add('{"keys":[{"id":"app","key":"LEAKED1"');
     fake.add('LEAKED2 with spaces');
     fake.add(new Uint8Array([0xff, 0xfe, 0x4c]));
     fake.add('');
-    expect(await judge('good-key')).toBe('default');
+    expect(await outcomeOf('good-key')).toBe('default');
     advance(60);
-    expect(await judge('good-key')).toBe('default');
+    expect(await outcomeOf('good-key')).toBe('default');
     const text = logged();
     expect(text).not.toContain('LEAKED');
     // Once each, not once a minute.
@@ -282,9 +283,9 @@ describe('malformed payloads', () => {
   });
 
   it('of a secret without any enabled version refuses everybody', async () => {
-    const { fake, judge, logged } = await start();
+    const { fake, outcomeOf, logged } = await start();
     fake.setState(fake.add('a-key'), 'DESTROYED');
-    expect(await judge('a-key')).toBe('refused');
+    expect(await outcomeOf('a-key')).toBe('refused');
     expect(logged()).toContain('no enabled version');
   });
 });

@@ -28,16 +28,16 @@ interface Answer {
 /**
  * An HTTP server that gives these answers in order, repeats the last one, and records when each request came.
  */
-async function answering(...answers: Answer[]): Promise<{ url: string; askedMs: number[] }> {
-  const askedMs: number[] = [];
+async function startServer(...answers: Answer[]): Promise<{ url: string; requestedAtMs: number[] }> {
+  const requestedAtMs: number[] = [];
   const server = createServer((_req, res) => {
-    const answer = answers[Math.min(askedMs.length, answers.length - 1)];
-    askedMs.push(performance.now());
+    const answer = answers[Math.min(requestedAtMs.length, answers.length - 1)];
+    requestedAtMs.push(performance.now());
     res.writeHead(answer?.status ?? 200, { 'content-type': 'application/json', ...answer?.headers }).end(answer?.body);
   });
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, askedMs };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requestedAtMs };
 }
 
 const STATUS = { session_id: 's' };
@@ -64,15 +64,15 @@ describe('the methods of the reference', () => {
     expect((await client.conversationStatus('reference')).result.status).toBe('idle');
     expect((await client.conversationCancel('reference')).result.cancelled).toBe(true);
     expect(await client.jsonrpcCall('no.such', {}, 7)).toMatchObject({ error: { code: -32601 }, id: 7 });
-    const stranger = new CodexGatewayClient(`${fixture.gateway.url}/`, 'wrong');
-    expect(await stranger.conversationStatus('s')).toMatchObject({ error: { code: 401 } });
+    const unauthorizedClient = new CodexGatewayClient(`${fixture.gateway.url}/`, 'wrong');
+    expect(await unauthorizedClient.conversationStatus('s')).toMatchObject({ error: { code: 401 } });
   });
 });
 
 describe('an error', () => {
   it('contains code, reason, status, request and advice', async () => {
-    const stranger = new CodexGatewayClient(fixture.gateway.url, 'wrong');
-    const unauthorized = await failure(stranger.call('conversation.status', STATUS));
+    const unauthorizedClient = new CodexGatewayClient(fixture.gateway.url, 'wrong');
+    const unauthorized = await failure(unauthorizedClient.call('conversation.status', STATUS));
     expect(unauthorized).toMatchObject({ code: 401, reason: 'unauthorized', status: 401, retryable: false });
     const missing = await failure(fixture.client().call('conversation.history', { session_id: 'none' }));
     expect(missing).toMatchObject({ code: 404, reason: 'not_found', status: 200, data: { session_id: 'none' } });
@@ -81,21 +81,21 @@ describe('an error', () => {
     expect(invalid).toMatchObject({ code: -32602, reason: 'invalid_params', data: { issues: [{ path: 'prompt' }] } });
   });
 
-  it('of a server that is not the gateway is recognized by its status', async () => {
-    const page = await answering({ status: 404, headers: { 'content-type': 'text/html' }, body: '<html>' });
+  it('an error of a server that is not the gateway is recognized by its status', async () => {
+    const page = await startServer({ status: 404, headers: { 'content-type': 'text/html' }, body: '<html>' });
     const client = new CodexGatewayClient(page.url, KEY);
     expect(await failure(client.call('conversation.status', STATUS))).toMatchObject({
       reason: 'not_found',
       status: 404,
       code: 0,
     });
-    const odd = await answering({ body: '{"hello": 1}' });
+    const odd = await startServer({ body: '{"hello": 1}' });
     const error = await failure(new CodexGatewayClient(odd.url, KEY).call('conversation.status', STATUS));
     expect(error).toMatchObject({ reason: 'bad_response', status: 200, retryable: false });
-    expect(odd.askedMs).toHaveLength(1);
+    expect(odd.requestedAtMs).toHaveLength(1);
   });
 
-  it('never shows the key, nor does the client', async () => {
+  it('an error never shows the key, nor does the client', async () => {
     const secret = 'secret-key-12345';
     expect(inspect(new CodexGatewayClient('http://127.0.0.1:9', secret), { depth: 9, showHidden: true })).not.toContain(
       secret,
@@ -107,12 +107,12 @@ describe('an error', () => {
     expect(inspect(error, { depth: 9 })).not.toContain(secret);
   });
 
-  it('is a redirect’s too: the key is not carried elsewhere', async () => {
-    const other = await answering(ok);
-    const moved = await answering({ status: 307, headers: { location: other.url }, body: '' });
+  it('a redirect is an error: the key is not sent elsewhere', async () => {
+    const other = await startServer(ok);
+    const moved = await startServer({ status: 307, headers: { location: other.url }, body: '' });
     const client = new CodexGatewayClient(moved.url, KEY, { retries: 0 });
     expect(await failure(client.call('conversation.status', STATUS))).toMatchObject({ reason: 'network' });
-    expect(other.askedMs).toHaveLength(0);
+    expect(other.requestedAtMs).toHaveLength(0);
   });
 });
 
@@ -127,54 +127,54 @@ describe('a retry', () => {
     expect((await client().call('conversation.history', { session_id: 'retried' })).messages).toHaveLength(2);
   });
 
-  it('is not made of what may have run and would run again', async () => {
+  it('a retry is not made of what may have run and would run again', async () => {
     const { proxy, client } = fixture;
     proxy.loseAnswer();
     const before = fixture.gateway.logged().split('"auth.logout"').length;
     expect(await failure(client().call('auth.logout', { session_id: 'x' }))).toMatchObject({ reason: 'network' });
     expect(fixture.gateway.logged().split('"auth.logout"').length - before).toBe(1);
-    const down = await answering(refusal(503, 'unavailable', true));
+    const down = await startServer(refusal(503, 'unavailable', true));
     await failure(new CodexGatewayClient(down.url, KEY).call('auth.logout', { session_id: 'x' }));
-    expect(down.askedMs).toHaveLength(1);
+    expect(down.requestedAtMs).toHaveLength(1);
   });
 
-  it('is sent no sooner than the gateway allows, in the body or the header', async () => {
+  it('a retry is sent no sooner than the gateway allows, in the body or the header', async () => {
     const header = { status: 503, headers: { 'retry-after': '1', 'content-type': 'text/html' }, body: 'try later' };
-    const server = await answering(refusal(429, 'rate_limited', true, 400), header, ok);
+    const server = await startServer(refusal(429, 'rate_limited', true, 400), header, ok);
     const result = await new CodexGatewayClient(server.url, KEY).call('conversation.status', STATUS);
     expect(result).toMatchObject({ status: 'not_found' });
-    const [first = 0, second = 0, third = 0] = server.askedMs;
+    const [first = 0, second = 0, third = 0] = server.requestedAtMs;
     expect(second - first).toBeGreaterThanOrEqual(399);
     expect(third - second).toBeGreaterThanOrEqual(999);
   });
 
-  it('is left out when it would come after the deadline, or the error is not worth one', async () => {
-    const later = await answering(refusal(429, 'rate_limited', true, 60_000));
+  it('a retry is left out when it would come after the deadline, or the error is not worth one', async () => {
+    const later = await startServer(refusal(429, 'rate_limited', true, 60_000));
     const error = await failure(
       new CodexGatewayClient(later.url, KEY).call('conversation.status', STATUS, { timeoutMs: 5_000 }),
     );
     expect(error).toMatchObject({ reason: 'rate_limited', retryAfterMs: 60_000 });
-    expect(later.askedMs).toHaveLength(1);
+    expect(later.requestedAtMs).toHaveLength(1);
     for (const answer of [refusal(404, 'not_found', false), refusal(409, 'session_busy', true, 1)]) {
-      const server = await answering(answer);
+      const server = await startServer(answer);
       await failure(new CodexGatewayClient(server.url, KEY).call('conversation.prompt', { prompt: 'x' }));
-      expect(server.askedMs).toHaveLength(1);
+      expect(server.requestedAtMs).toHaveLength(1);
     }
   });
 
-  it('of a real limit waits for its window', async () => {
+  it('a retry of a real limit waits for its window', async () => {
     const limited = await createFixture({ GATEWAY_LIMITS: '2/second' });
     const calls = Array.from({ length: 5 }, () => limited.client().call('conversation.status', STATUS));
     expect(await Promise.all(calls)).toHaveLength(5);
     await limited.close();
   });
 
-  it('ends with the caller’s patience', async () => {
-    const down = await answering(refusal(503, 'unavailable', true, 10_000));
+  it('ends at the timeout of the caller', async () => {
+    const down = await startServer(refusal(503, 'unavailable', true, 10_000));
     const stop = new AbortController();
     const call = new CodexGatewayClient(down.url, KEY).call('conversation.status', STATUS, { signal: stop.signal });
     const ended = expect(call).rejects.toThrow('enough');
-    await expect.poll(() => down.askedMs).toHaveLength(1);
+    await expect.poll(() => down.requestedAtMs).toHaveLength(1);
     stop.abort(new Error('enough'));
     await ended;
     const hanging = fixture.client().call('conversation.prompt', { prompt: '[[hang]]' }, { timeoutMs: 200 });

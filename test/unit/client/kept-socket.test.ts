@@ -28,7 +28,7 @@ function open({ key = KEY, path = PATHS.socket }: { key?: string; path?: string 
   const states: SocketState[] = [];
   const errors: unknown[] = [];
   const waiting = new Set<() => void>();
-  const wake = (): void => {
+  const notify = (): void => {
     for (const check of [...waiting]) check();
   };
   const socket = new KeptSocket({
@@ -37,11 +37,11 @@ function open({ key = KEY, path = PATHS.socket }: { key?: string; path?: string 
     Socket: WebSocket,
     onState(state) {
       states.push(state);
-      wake();
+      notify();
     },
     onError(error) {
       errors.push(error);
-      wake();
+      notify();
     },
   });
   opened.push(socket);
@@ -83,7 +83,7 @@ describe('a socket that is kept open', () => {
     expect(await received.promise).toBe('kept.open');
   });
 
-  it('is opened again after a cut; the call in flight is rejected, and the state has changed by then', async () => {
+  it('a socket that is kept open is opened again after a cut; the call in flight is rejected, and the state has changed by then', async () => {
     const { socket, states, until } = open();
     await socket.settled(signal);
     fixture.provider.behave(() => ({ chunks: ['a'], gate: () => new Promise(() => {}) }));
@@ -98,7 +98,7 @@ describe('a socket that is kept open', () => {
     expect(await socket.current().call({ method: METHODS.limits, params: {}, signal })).toHaveProperty('windows');
   });
 
-  it('is absent when it never opens, until it is retried', async () => {
+  it('a socket that is kept open is absent when it never opens, until it is retried', async () => {
     const { socket, states, until } = open({ path: '/nowhere' });
     await socket.settled(signal);
     expect(states).toEqual(['connecting', 'connecting', 'absent']);

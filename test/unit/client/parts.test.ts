@@ -83,7 +83,7 @@ it('reads only the events of its own turn from a connection that is shared', asy
 });
 
 describe('a wait', () => {
-  it('is never shorter than what the gateway sent, never longer than 8 s otherwise', () => {
+  it('a wait is never shorter than what the gateway sent, never longer than 8 s otherwise', () => {
     fc.assert(
       fc.property(fc.option(fc.nat(60_000), { nil: undefined }), fc.nat(40), (retryAfterMs, attempt) => {
         const delayMs = retryDelayMs(new GatewayError({ reason: 'unavailable', message: '', retryAfterMs }), attempt);
@@ -95,7 +95,7 @@ describe('a wait', () => {
 });
 
 describe('repetition', () => {
-  it('is allowed for what reads, and of what does more only for what does the same when called twice', () => {
+  it('a retry is allowed for reads, and otherwise only for methods that do the same when called twice', () => {
     const repeatable = Object.values(methods).filter(({ name }) => isRepeatable(name));
     expect(repeatable.filter(({ cost }) => cost === 'read' || cost === 'free').length).toBeGreaterThanOrEqual(10);
     expect(repeatable.filter(({ cost }) => cost === 'work').map(({ name }) => name)).toEqual([
@@ -108,7 +108,7 @@ describe('repetition', () => {
   });
 
   it.each(['exec', 'apply', 'interactive.input', 'mcp.call', 'bff.proxy', 'auth.login'])(
-    'is not allowed for %s, but where the limit refused it',
+    'repetition is not allowed for %s, but where the limit refused it',
     (method) => {
       const unavailable = new GatewayError({ reason: 'unavailable', message: '', code: 503, retryable: true });
       const limited = new GatewayError({ reason: 'rate_limited', message: '', code: 429, retryable: true });

@@ -64,9 +64,9 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     const events: TurnEvent[] = [];
     for await (const event of turn) {
       events.push(event);
-      const told = events.filter((one) => one.event.AgentMessageDelta).length;
-      if (told > 0 && told % 4 === 0 && event.event.AgentMessageDelta) proxy.cut();
-      steps[told]?.resolve();
+      const deltas = events.filter((one) => one.event.AgentMessageDelta).length;
+      if (deltas > 0 && deltas % 4 === 0 && event.event.AgentMessageDelta) proxy.cut();
+      steps[deltas]?.resolve();
     }
     const answer = await turn.answer();
     provider.behave();
@@ -123,7 +123,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(await again).toMatchObject({ reason: 'upstream_error', code: 502, data: { turn_status: 'failed' } });
     provider.behave();
     expect(provider.calls - before).toBe(1);
-    // Asked again, it says the same.
+    // A second request returns the same.
     expect(await failure(turn.answer())).toBe(await again);
   });
 
@@ -153,7 +153,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     for (const cancelOnAbort of [true, false]) {
       const stop = new AbortController();
       const session_id = session(`abort-${cancelOnAbort}`);
-      const asked = provider.next();
+      const requested = provider.next();
       const turn = client({ streaming }).stream(
         { prompt: '[[hang]]', session_id },
         { signal: stop.signal, cancelOnAbort },
@@ -163,7 +163,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
         for await (const { event } of turn) if (event.AgentMessageDelta) stop.abort(reason);
       })();
       await expect(read).rejects.toBe(reason);
-      const request = await asked;
+      const request = await requested;
       const { status } = await client().call('conversation.status', { session_id });
       if (cancelOnAbort) {
         expect(await request.done).toMatchObject({ by: 'client' });
@@ -177,11 +177,11 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
 
   it('aborted before any response still cancels a prompt that is on its way', async () => {
     const stop = new AbortController();
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const session_id = session('early');
     const options = { signal: stop.signal, cancelOnAbort: true };
     const answer = fixture.client({ streaming }).stream({ prompt: '[[hang headers]]', session_id }, options).answer();
-    const request = await asked;
+    const request = await requested;
     stop.abort();
     await expect(answer).rejects.toMatchObject({ name: 'AbortError' });
     expect(await request.done).toMatchObject({ by: 'client' });

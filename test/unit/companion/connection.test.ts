@@ -78,7 +78,7 @@ function createGate() {
   };
 }
 
-/** Sends notifications of 64 KiB, or as told, for as long as they are taken, and counts them. */
+/** Sends notifications of 64 KiB, or of the given size, while the client accepts them, and counts them. */
 function createFlood() {
   const state = { sent: 0, ended: false };
   const method: AnyMethod<MethodContext> = defineMethod({
@@ -140,7 +140,7 @@ describe('calls', () => {
     await client.until(({ id }) => id === 'conversation.cancel');
   });
 
-  it('that find no place are refused one by one, with a hint, and nothing is lost of the others', async () => {
+  it('calls that find no place are refused one by one, with a hint, and nothing is lost of the others', async () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const client = await fixture.connect();
@@ -164,7 +164,7 @@ describe('calls', () => {
     expect(responses(client).filter(({ error }) => error !== undefined)).toHaveLength(12);
   });
 
-  it('of a batch count each, run 8 at a time, are answered together, and larger batches run alone', async () => {
+  it('calls of a batch count each, run 8 at a time, are answered together, and larger batches run alone', async () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const client = await fixture.connect();
@@ -191,7 +191,7 @@ describe('calls', () => {
     ]);
   });
 
-  it('without an id are never answered, whatever comes of them', async () => {
+  it('calls without an id are never answered, whatever comes of them', async () => {
     const fixture = await fixtureOf({ env: { GATEWAY_LIMITS: '4/hour' } });
     const client = await fixture.connect();
     client.send({ jsonrpc: '2.0', method: 'no.such.method' });
@@ -208,7 +208,7 @@ describe('calls', () => {
     expect(client.received).toHaveLength(2);
   });
 
-  it('are aborted when the connection ends', async () => {
+  it('calls are aborted when the connection ends', async () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const client = await fixture.connect();
@@ -220,7 +220,7 @@ describe('calls', () => {
     gate.letGo();
   });
 
-  it('that prompt are sent the events of their turn, numbered, and then the ordinary response', async () => {
+  it('calls that prompt are sent the events of their turn, numbered, and then the ordinary response', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     const { result } = await client.call('conversation.prompt', { prompt: 'hello', session_id: 's' });
@@ -275,7 +275,7 @@ describe('a reader that is slow', () => {
     expect(numbers).toEqual(Array.from({ length: 300 }, (_, n) => n));
   });
 
-  it('is closed with 1013 when a megabyte stays unread, and its calls are aborted', async () => {
+  it('a reader that is slow is closed with 1013 when a megabyte stays unread, and its calls are aborted', async () => {
     const flood = createFlood();
     const fixture = await fixtureOf({ methods: [flood.method], sockets: { tickMs: 20, stuckMs: 200 } });
     const client = await fixture.connect();
@@ -287,7 +287,7 @@ describe('a reader that is slow', () => {
     expect((await client.closed).code).toBe(1006);
   });
 
-  it('is closed with 1013 when it reads on in time', async () => {
+  it('a reader that is slow is closed with 1013 when it reads on in time', async () => {
     const flood = createFlood();
     const fixture = await fixtureOf({ methods: [flood.method], sockets: { tickMs: 20, stuckMs: 200 } });
     const client = await fixture.connect();
@@ -302,14 +302,14 @@ describe('a reader that is slow', () => {
 });
 
 describe('a peer', () => {
-  it('that is alive is pinged and kept', async () => {
+  it('a peer that is alive is pinged and kept', async () => {
     const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 400 } });
     const client = await fixture.connect();
     for (let pings = 0; pings < 4; pings++) await once(client.socket, 'ping');
     expect(fixture.sockets.size).toBe(1);
   });
 
-  it('that shows no life for two pings is gone', async () => {
+  it('a peer that shows no life for two pings is gone', async () => {
     const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 40 } });
     const client = await openRaw(fixture.port, KEY);
     expect(await client.ended).toBe(1006);
@@ -317,7 +317,7 @@ describe('a peer', () => {
     await expect.poll(() => fixture.sockets.size).toBe(0);
   });
 
-  it('that goes on calling needs no pongs', async () => {
+  it('a peer that goes on calling needs no pongs', async () => {
     const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 400 } });
     const client = await openRaw(fixture.port, KEY);
     for (let pings = 1; pings <= 4; pings++) {
@@ -342,7 +342,7 @@ describe('a key', () => {
       'given other scopes',
       (keys: ReturnType<typeof createChangingKeys>) => change(keys, { scopes: new Set(['conversation']) }),
     ],
-  ] as const)('that is %s ends its sockets with 1008, opened by ticket or not, and nobody else’s', async (_, end) => {
+  ] as const)('that is %s ends its sockets with 1008, opened by ticket or not, and no other’s', async (_, end) => {
     const keys = createChangingKeys({ k: { scopes }, other: { scopes } });
     const fixture = await fixtureOf({ overrides: { keys }, sockets: fast });
     const first = await fixture.connect({ headers: { 'X-API-Key': 'k' } });
@@ -356,7 +356,7 @@ describe('a key', () => {
     expect((await other.call('conversation.list')).result).toBeDefined();
   });
 
-  it('that is revoked in the limiter’s document ends its sockets, idle ones too', async () => {
+  it('a key that is revoked in the limiter’s document ends its sockets, idle ones too', async () => {
     const fixture = await fixtureOf({ sockets: fast });
     const [idle, busy] = await Promise.all([fixture.connect(), fixture.connect()]);
     await setRevoked(fixture.services.store, 'default', true);
@@ -364,7 +364,7 @@ describe('a key', () => {
     expect((await busy.closed).code).toBe(1008);
   });
 
-  it('that is revoked learns it at its next call at the latest', async () => {
+  it('a key that is revoked learns it at its next call at the latest', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     await setRevoked(fixture.services.store, 'default', true);
@@ -373,19 +373,19 @@ describe('a key', () => {
     expect((await client.closed).code).toBe(1008);
   });
 
-  it('that cannot be looked up keeps its sockets', async () => {
+  it('a key that cannot be looked up keeps its sockets', async () => {
     const keys = createChangingKeys({ k: { scopes } });
-    let asked = 0;
+    let checks = 0;
     const down = {
       ...keys,
       find(digest: Uint8Array) {
-        if (++asked > 1) throw new Error('down');
+        if (++checks > 1) throw new Error('down');
         return keys.find(digest);
       },
     };
     const fixture = await fixtureOf({ overrides: { keys: down }, sockets: fast });
     const client = await fixture.connect({ headers: { 'X-API-Key': 'k' } });
-    await expect.poll(() => asked).toBeGreaterThan(3);
+    await expect.poll(() => checks).toBeGreaterThan(3);
     expect((await client.call('conversation.list')).result).toBeDefined();
   });
 
@@ -428,22 +428,22 @@ describe('a planned end', () => {
     expect(fixture.sockets.size).toBe(0);
   });
 
-  it('is not put off by calls that do not end, nor by peers that do not answer', async () => {
+  it('a planned end is not put off by calls that do not end, nor by peers that do not answer', async () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const client = await fixture.connect();
-    const deaf = await openRaw(fixture.port, KEY);
+    const silent = await openRaw(fixture.port, KEY);
     client.send(call(1));
     await gate.begun(1);
     await fixture.sockets.drain(200);
     expect((await client.closed).code).toBe(1012);
-    await deaf.ended;
+    await silent.ended;
     gate.letGo();
   });
 });
 
 describe('a handshake', () => {
-  it('that never ends holds no connection', async () => {
+  it('a handshake that never ends holds no connection', async () => {
     const fixture = await fixtureOf();
     const socket = connectTcp(fixture.port, '127.0.0.1');
     socket.write('GET /ws HTTP/1.1\r\nHost: localhost\r\n');

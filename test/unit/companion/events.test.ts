@@ -127,7 +127,7 @@ describe('a subscription', () => {
     expect(seen(client)).toHaveLength(301);
   });
 
-  it('with a filter gets only its events', async () => {
+  it('a subscription with a filter gets only its events', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     await client.call('events.subscribe', { event: 'push' });
@@ -152,7 +152,7 @@ describe('a subscription', () => {
     expect(seen(first)).toEqual([]);
   });
 
-  it('is one of at most eight of a key, over all its connections and streams, also when requested at once', async () => {
+  it('a subscription is one of at most eight of a key, over all its connections and streams, also when requested at once', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     const other = await fixture.connect();
@@ -181,7 +181,7 @@ describe('a subscription', () => {
     await expect.poll(subscribe, { timeout: SLOW_MS }).toBe(true);
   });
 
-  it('is sent an event in the bytes that every other reader is sent, made once', async () => {
+  it('a subscription is sent an event in the bytes that every other reader is sent, made once', async () => {
     const { services } = await fixtureOf();
     const leave = new AbortController();
     const receiptsOf = new Map<unknown, number>();
@@ -283,7 +283,7 @@ describe('a cursor', () => {
     }
   });
 
-  it('of the last page of events.list, oldest first, continues that list', async () => {
+  it('a cursor of the last page of events.list, oldest first, continues that list', async () => {
     const fixture = await fixtureOf();
     const now = Date.now() - 60_000;
     for (let n = 1; n <= 6; n++) await put(fixture.services, n, now + n);
@@ -297,7 +297,7 @@ describe('a cursor', () => {
   });
 
   it.each(['', 'x', 'live.', `live.zz.${'a'.repeat(7)}`, 'bGl2ZQ', `live.1.${'x'.repeat(700)}`])(
-    'that was never given is refused: %j',
+    'a cursor that was never given is refused: %j',
     async (after) => {
       const fixture = await fixtureOf();
       const client = await fixture.connect();
@@ -307,7 +307,7 @@ describe('a cursor', () => {
 });
 
 describe('a reader', () => {
-  it('that falls far behind the others still gets everything once', async () => {
+  it('a reader that falls far behind the others still gets everything once', async () => {
     const { services } = await fixtureOf();
     const end = new AbortController();
     const follower = await followEvents(services, {}, end.signal);
@@ -325,7 +325,7 @@ describe('a reader', () => {
 });
 
 describe('other transports', () => {
-  it('without a stream get an error that names what to use instead', async () => {
+  it('other transports without a stream get an error that names what to use instead', async () => {
     const { services } = await fixtureOf();
     const error = await call(services, 'http');
     expect(error).toMatchObject({
@@ -333,7 +333,7 @@ describe('other transports', () => {
     });
   });
 
-  it('with a stream (SSE) get the events for as long as they stay', async () => {
+  it('other transports with a stream (SSE) get the events for as long as they stay', async () => {
     const { services } = await fixtureOf();
     const got: unknown[] = [];
     const leave = new AbortController();

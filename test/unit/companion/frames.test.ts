@@ -106,8 +106,8 @@ describe('pings and pongs', () => {
     const client = await openRaw(fixture.port, KEY);
     for (let n = 0; n < 10; n++) client.write(frame(ping, `n${n}`));
     await client.until(({ payload }) => String(payload) === 'n9');
-    const told = client.frames.filter(({ opcode }) => opcode === pong).map(({ payload }) => String(payload));
-    expect(told).toEqual(Array.from({ length: 10 }, (_, n) => `n${n}`));
+    const pongs = client.frames.filter(({ opcode }) => opcode === pong).map(({ payload }) => String(payload));
+    expect(pongs).toEqual(Array.from({ length: 10 }, (_, n) => `n${n}`));
     await expectAlive(client);
   });
 });
@@ -127,9 +127,12 @@ describe('reserved bits and opcodes', () => {
 describe('fragments', () => {
   const whole = Buffer.from(request('sized'));
   const part = (from: number, to?: number): Buffer => whole.subarray(from, to);
-  it('are put together', answers('sized', frame(text, part(0, 10), { fin: false }), frame(continuation, part(10))));
   it(
-    'may be empty, cut characters, and have pings between them',
+    'fragments are put together',
+    answers('sized', frame(text, part(0, 10), { fin: false }), frame(continuation, part(10))),
+  );
+  it(
+    'fragments may be empty, cut characters, and have pings between them',
     answers(
       'sized',
       frame(text, '', { fin: false }),
@@ -140,7 +143,7 @@ describe('fragments', () => {
       frame(continuation, ''),
     ),
   );
-  it('are answered only when the last has come, control frames at once', async () => {
+  it('fragments are answered only when the last has come, control frames at once', async () => {
     const client = await openRaw(fixture.port, KEY);
     client.write(frame(text, part(0, 10), { fin: false }));
     client.write(frame(ping, 'between'));
@@ -150,18 +153,21 @@ describe('fragments', () => {
     await client.until(({ payload }) => String(payload).includes('"sized"'));
     await expectAlive(client);
   });
-  it('cannot continue what never began', ends(1002, frame(continuation, 'x')));
-  it('cannot continue what never began, not even unfinished', ends(1002, frame(continuation, 'x', { fin: false })));
+  it('fragments cannot continue what never began', ends(1002, frame(continuation, 'x')));
   it(
-    'cannot continue what has ended',
+    'fragments cannot continue what never began, not even unfinished',
+    ends(1002, frame(continuation, 'x', { fin: false })),
+  );
+  it(
+    'fragments cannot continue what has ended',
     ends(1002, frame(text, part(0, 10), { fin: false }), frame(continuation, part(10)), frame(continuation, 'x')),
   );
   it(
-    'cannot be interrupted by another message',
+    'fragments cannot be interrupted by another message',
     ends(1002, frame(text, part(0, 10), { fin: false }), frame(text, 'x')),
   );
   it(
-    'are limited in number',
+    'fragments are limited in number',
     ends(
       1008,
       frame(text, ' ', { fin: false }),
@@ -180,14 +186,14 @@ describe('text', () => {
     ['a code point beyond U+10FFFF', [0xf4, 0x90, 0x80, 0x80]],
     ['bytes that are never UTF-8', [0xfe, 0xff]],
     ['a five byte sequence', [0xf8, 0x88, 0x80, 0x80, 0x80]],
-  ])('is refused with 1007 when it holds %s', (_, bytes) =>
+  ])('text is refused with 1007 when it holds %s', (_, bytes) =>
     ends(1007, frame(text, Buffer.concat([Buffer.from('{"jsonrpc":"'), Buffer.from(bytes), Buffer.from('"}')])))(),
   );
   it(
-    'is refused when a fragment makes it invalid',
+    'text is refused when a fragment makes it invalid',
     ends(1007, frame(text, Buffer.from('κόσμ'), { fin: false }), frame(continuation, Uint8Array.of(0xed, 0xa0, 0x80))),
   );
-  it('may use all of Unicode, noncharacters and null too', async () => {
+  it('text may use all of Unicode, noncharacters and null too', async () => {
     const client = await openRaw(fixture.port, KEY);
     client.write(frame(text, JSON.stringify({ jsonrpc: '2.0', method: '\u{10FFFF}\uFFFE\u0000', id: '\u{1F600}' })));
     const { payload } = await client.until(({ opcode }) => opcode === text);
@@ -198,24 +204,24 @@ describe('text', () => {
 
 describe('closing', () => {
   it.each([1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999])(
-    'is answered with the code %i it gives',
+    'closing is answered with the code %i it gives',
     (code) => ends(code, closeFrame(code, 'bye'))(),
   );
-  it('is answered without a code when it gives none', ends(1005, closeFrame(undefined)));
-  it.each([0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999, 5000, 65_535])('is refused with code %i', (code) =>
+  it('closing is answered without a code when it gives none', ends(1005, closeFrame(undefined)));
+  it.each([0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999, 5000, 65_535])('closing is refused with code %i', (code) =>
     ends(1002, closeFrame(code))(),
   );
-  it('is refused with half a code', ends(1002, frame(close, Uint8Array.of(3))));
-  it('is refused with a reason that is too long', ends(1002, closeFrame(1000, 'x'.repeat(124))));
-  it('may have the longest reason', ends(1000, closeFrame(1000, 'x'.repeat(123))));
-  it('is refused with a reason that is not text', ends(1007, closeFrame(1000, Uint8Array.of(0xff, 0xfe))));
-  it('is the last frame received', async () => {
+  it('closing is refused with half a code', ends(1002, frame(close, Uint8Array.of(3))));
+  it('closing is refused with a reason that is too long', ends(1002, closeFrame(1000, 'x'.repeat(124))));
+  it('closing may have the longest reason', ends(1000, closeFrame(1000, 'x'.repeat(123))));
+  it('closing is refused with a reason that is not text', ends(1007, closeFrame(1000, Uint8Array.of(0xff, 0xfe))));
+  it('closing is the last frame received', async () => {
     const client = await openRaw(fixture.port, KEY);
     client.write(Buffer.concat([closeFrame(1000), frame(text, request('late')), frame(ping, 'late')]));
     expect(await client.ended).toBe(1000);
     expect(client.frames).toHaveLength(1);
   });
-  it('is noticed when the peer just ends', async () => {
+  it('closing is noticed when the peer just ends', async () => {
     const client = await openRaw(fixture.port, KEY);
     client.socket.end();
     await client.ended;
@@ -260,7 +266,7 @@ describe('damage', () => {
     .tuple(fc.array(anyFrame, { minLength: 1, maxLength: 4 }), fc.array(mutation, { minLength: 1, maxLength: 3 }))
     .map(([frames, mutations]) => mutations.reduce(damage, Buffer.concat(frames)));
 
-  it('of 10,000 kinds neither ends the process nor leaves anything behind', async () => {
+  it('damage of 10,000 kinds neither ends the process nor leaves anything behind', async () => {
     const streams = fc.sample(stream, { numRuns: 10_000, seed: 20_261_122 });
     const before = process.memoryUsage().rss;
     let next = 0;

@@ -30,7 +30,7 @@ function errorOf({ frame: { body } }: ReceivedFrame): ErrorFrame {
 describe('a submission', () => {
   beforeEach(() => start());
 
-  it('is answered with its events and its reply, the very bytes that proto answers over JSON-RPC', async () => {
+  it('a submission is answered with its events and its reply, the very bytes that proto answers over JSON-RPC', async () => {
     const client = await fixture.connect();
     const binary = binaryOf(client);
     const prompt = { prompt: `Same turn, ${'é✓😀 '.repeat(1_000)}`, idempotencyKey: 'one' };
@@ -48,11 +48,11 @@ describe('a submission', () => {
     const replayed = client.received
       .filter(({ params }) => params?.turn_id === same.turnId)
       .slice(-binary.received.length + 1);
-    const told = binary.received.slice(0, -1);
-    expect(told.length).toBeGreaterThan(4);
-    expect(told.map(({ frame: { id, streamId } }) => [id, streamId])).toEqual(told.map(() => ['a', 'bytes']));
+    const events = binary.received.slice(0, -1);
+    expect(events.length).toBeGreaterThan(4);
+    expect(events.map(({ frame: { id, streamId } }) => [id, streamId])).toEqual(events.map(() => ['a', 'bytes']));
     expect(
-      told.map(({ frame: { body } }) =>
+      events.map(({ frame: { body } }) =>
         body.case === 'event'
           ? { seq: Number(body.value.seq), event: { [body.value.name]: JSON.parse(body.value.json) } }
           : body,
@@ -71,7 +71,7 @@ describe('a submission', () => {
     expect(resumed.result).toMatchObject({ status: 'completed' });
   });
 
-  it('may come in fragments, with pings between them, and beside text', async () => {
+  it('a submission may come in fragments, with pings between them, and beside text', async () => {
     const client = await openRaw(fixture.port, KEY);
     const bytes = submission('f', 's', { prompt: 'in pieces é' });
     client.write(frame(OPCODE.binary, bytes.subarray(0, 1), { fin: false }));
@@ -93,7 +93,7 @@ describe('a submission', () => {
     client.socket.destroy();
   });
 
-  it('may be as large as a message may be, and no larger', async () => {
+  it('a submission may be as large as a message may be, and no larger', async () => {
     const client = await fixture.connect();
     const binary = binaryOf(client);
     const limit = 1 << 20;
@@ -141,7 +141,7 @@ describe('a binary message that is no submission', () => {
     ['a megabyte of noise', Buffer.concat([Buffer.of(0x0f), randomBytes((1 << 20) - 1)])],
   ];
 
-  it('is refused with -32602 and the reason, one by one, and the connection goes on', async () => {
+  it('a binary message that is no submission is refused with -32602 and the reason, one by one, and the connection goes on', async () => {
     await start();
     const client = await fixture.connect();
     const binary = binaryOf(client);
@@ -172,7 +172,7 @@ describe('a binary message that is no submission', () => {
     ['stream_id', submission('x', 's'.repeat(129), { prompt: 'hello' })],
     ['id', submission('x'.repeat(129), 's', { prompt: 'hello' })],
     ['model', submission('x', 's', { prompt: 'hello', model: 'm'.repeat(129) })],
-  ])('is refused with the field that is wrong: %s', async (path, bytes) => {
+  ])('a binary message that is no submission is refused with the field that is wrong: %s', async (path, bytes) => {
     await start();
     const binary = binaryOf(await fixture.connect());
     binary.send(bytes);
@@ -183,7 +183,7 @@ describe('a binary message that is no submission', () => {
     expect(error.message).not.toContain('session_id');
   });
 
-  it('is answered under the names that could be read', async () => {
+  it('a binary message that is no submission is answered under the names that could be read', async () => {
     await start();
     const binary = binaryOf(await fixture.connect());
     binary.submit('mine', 's', { prompt: '' });
@@ -297,8 +297,8 @@ describe('with a model that can be made to wait, a submission', () => {
     await expect.poll(status, { timeout: 15_000 }).toBe('idle');
     slow.socket.resume();
     const { body } = (await binary.answer('a')).frame;
-    const deltas = binary.received.map(({ frame: { body: told } }) =>
-      told.case === 'event' && told.value.name === 'AgentMessageDelta' ? JSON.parse(told.value.json).delta : '',
+    const deltas = binary.received.map(({ frame: { body } }) =>
+      body.case === 'event' && body.value.name === 'AgentMessageDelta' ? JSON.parse(body.value.json).delta : '',
     );
     expect(deltas.join('').length).toBeGreaterThanOrEqual(2_000_000);
     // The reply repeats all of it, in one message that would be larger than a message may be.

@@ -42,6 +42,32 @@ async function untilQueued(count: number): Promise<void> {
   }
 }
 
+const LOST = { on_busy: 'queue', idempotency_key: 'lost' } as const;
+
+/**
+ * Queues the prompt `lost` on `gone` behind a running turn, separates that instance from the store by `separate`, lets
+ * its place expire and the running turn end, and runs the next prompt. Returns the call of the lost prompt.
+ */
+async function dropPlaceOf(gone: Instance, separate: () => void): Promise<{ readonly lost: Promise<unknown> }> {
+  const gate = Promise.withResolvers<void>();
+  fixture.provider.behave(({ prompt }) => ({
+    text: 'answer',
+    gate: () => (prompt === 'first' ? gate.promise : Promise.resolve()),
+  }));
+  const requested = fixture.provider.next();
+  const first = a.prompt('first');
+  await requested;
+  const lost = gone.prompt('lost', LOST);
+  lost.catch(() => {});
+  await untilQueued(1);
+  separate();
+  fixture.clock.advance(QUEUE_ALIVE_MS + 1);
+  gate.resolve();
+  await first;
+  expect(await a.prompt('next', { on_busy: 'queue' })).toMatchObject({ content: 'answer' });
+  return { lost };
+}
+
 describe('a busy session', () => {
   it('runs exactly one of 200 parallel prompts and refuses the other 199', async () => {
     const calls = Array.from({ length: 200 }, () => a.prompt('[[chunks 3 every 50]]'));
@@ -72,9 +98,9 @@ describe('a busy session', () => {
     fixture.provider.behave(({ prompt }) =>
       prompt === 'bad' ? { cut: 'end', gate: () => gate.promise } : { text: prompt },
     );
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const bad = a.prompt('bad');
-    await asked;
+    await requested;
     const next = a.prompt('good', { on_busy: 'queue' });
     await untilQueued(1);
     gate.resolve();
@@ -82,28 +108,27 @@ describe('a busy session', () => {
     expect(await next).toMatchObject({ content: 'good' });
   });
 
-  it('drops a queued prompt whose instance is gone, and runs the one behind it', async () => {
+  it('runs the prompt behind one whose instance is cut off from the store, which fails and frees its key', async () => {
     const gone = await fixture.instance();
-    const gate = Promise.withResolvers<void>();
-    fixture.provider.behave(({ prompt }) => ({
-      text: 'answer',
-      gate: () => (prompt === 'first' ? gate.promise : Promise.resolve()),
-    }));
-    const asked = fixture.provider.next();
-    const first = a.prompt('first');
-    await asked;
-    const lost = failure(gone.prompt('lost', { on_busy: 'queue', idempotency_key: 'lost' }));
-    await untilQueued(1);
-    // The instance stops to exist for the others: it does not renew its place.
-    gone.line.state = 'down';
-    fixture.clock.advance(QUEUE_ALIVE_MS + 1);
-    gate.resolve();
-    await first;
-    expect(await a.prompt('next', { on_busy: 'queue' })).toMatchObject({ content: 'answer' });
+    const { lost } = await dropPlaceOf(gone, () => {
+      gone.line.state = 'down';
+    });
+    expect(await failure(lost)).toMatchObject({ reason: 'unavailable' });
     gone.line.state = 'up';
-    expect((await lost).reason).toMatch(/cancelled|unavailable/);
-    // The key was let go with the place: a retry runs.
-    expect(await a.prompt('lost', { on_busy: 'queue', idempotency_key: 'lost' })).toMatchObject({ content: 'answer' });
+    expect(await a.prompt('lost', LOST)).toMatchObject({ content: 'answer' });
+  });
+
+  it('runs the prompt behind one whose instance stands still, which is cancelled and frees its key', async () => {
+    const gone = await fixture.instance();
+    const resumed = Promise.withResolvers<void>();
+    const { lost } = await dropPlaceOf(gone, () => {
+      const { get, commit } = gone.line;
+      gone.line.get = (refs, options) => resumed.promise.then(() => get(refs, options));
+      gone.line.commit = (writes, options) => resumed.promise.then(() => commit(writes, options));
+    });
+    resumed.resolve();
+    expect(await failure(lost)).toMatchObject({ reason: 'cancelled' });
+    expect(await a.prompt('lost', LOST)).toMatchObject({ content: 'answer' });
   });
 
   it('gives up the places of an instance that drains', async () => {
@@ -126,9 +151,9 @@ describe('a busy session', () => {
     const running = await occupy();
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(({ prompt }) => ({ text: prompt, gate: () => gate.promise }));
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const first = a.prompt('first', { on_busy: 'interrupt' });
-    expect((await asked).prompt).toBe('first');
+    expect((await requested).prompt).toBe('first');
     expect(running.events.filter(isTerminal)).toMatchObject([{ event: { TurnAborted: { reason: 'replaced' } } }]);
     const second = a.prompt('second', { on_busy: 'interrupt' });
     expect(await failure(first)).toMatchObject({ reason: 'cancelled' });

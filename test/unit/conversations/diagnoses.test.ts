@@ -1,4 +1,4 @@
-// What a failed turn leaves: one error, one line of the log with its words, and a word on whether the prompt may be
+// What a failed turn leaves: one error, one line of the log with its message, and whether the prompt may be
 // sent again.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createGateway } from '../../../shared/gateway.ts';

@@ -98,11 +98,11 @@ describe('history', () => {
   it('sends the model the newest messages that fit its budget, and reports the omitted ones', async () => {
     const long = ' some words'.repeat(9_090);
     for (let n = 0; n < 5; n++) await a.prompt(`${n}${long}`);
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const { events } = await a.prompt('last');
     // 150,000 tokens of 3 bytes: four prompts of 100 kB and the answers between them.
     expect(events[0]).toMatchObject({ TaskStarted: { context: { messages: 9, trimmed: 2 } } });
-    const { body, messages } = await asked;
+    const { body, messages } = await requested;
     expect(messages).toBe(9);
     expect(JSON.stringify(body)).not.toContain('"0 some');
     expect((await readAll(a, 200)).length).toBe(12);
@@ -115,7 +115,7 @@ describe('history', () => {
 });
 
 describe('sessions', () => {
-  it('are listed, the one used last first, each once, own ones only', async () => {
+  it('sessions are listed, the one used last first, each once, own ones only', async () => {
     for (let n = 0; n < 7; n++) {
       await a.prompt('hi', { session_id: `l${n}` });
       fixture.clock.advance(10);
@@ -131,7 +131,7 @@ describe('sessions', () => {
     expect(seen).toEqual(['l6', 'l5', 'l4', 'l3', 'l2', 'l1', 'l0']);
   });
 
-  it('of another key are exactly like missing ones', async () => {
+  it('sessions of another key are exactly like missing ones', async () => {
     const { turn_id } = await a.prompt('secret');
     const mine = { owner: 'default' };
     const foreign = { owner: 'another' };
@@ -163,7 +163,7 @@ describe('sessions', () => {
     expect(normal(stolen)).toEqual(normal(invented));
   });
 
-  it('are empty when they start again after deletion, on any instance', async () => {
+  it('sessions are empty when they start again after deletion, on any instance', async () => {
     for (let n = 0; n < 15; n++) await a.prompt(`old ${n}`);
     await readAll(a, 200);
     await readAll(b, 200);

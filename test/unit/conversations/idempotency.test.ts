@@ -35,7 +35,7 @@ describe('an idempotency key', () => {
     }
   });
 
-  it('is the header’s when the params have none', async () => {
+  it('an idempotency key is the header’s when the params have none', async () => {
     const requestMetadata = { idempotencyKey: 'from-header' };
     const one = await a.prompt('hi', {}, { requestMetadata });
     const two = await a.prompt('hi', {}, { requestMetadata });
@@ -66,7 +66,7 @@ describe('an idempotency key', () => {
     expect(fixture.provider.calls).toBe(2);
   });
 
-  it('is free again when the turn failed, and still answers with a cancelled turn', async () => {
+  it('an idempotency key is free again when the turn failed, and still answers with a cancelled turn', async () => {
     expect(await failure(a.prompt('[[cut]]', { idempotency_key: 'f' }))).toMatchObject({ reason: 'upstream_error' });
     fixture.provider.behave(() => ({ text: 'now it works' }));
     expect(await a.prompt('[[cut]]', { idempotency_key: 'f' })).toMatchObject({ content: 'now it works' });
@@ -88,7 +88,7 @@ describe('an idempotency key', () => {
     expect(fixture.provider.requests).toHaveLength(1);
   });
 
-  it('is forgotten after 24 hours, and with its session', async () => {
+  it('an idempotency key is forgotten after 24 hours, and with its session', async () => {
     const first = await a.prompt('hi', { idempotency_key });
     fixture.clock.advance(DAY_MS - 60_000);
     expect((await a.prompt('hi', { idempotency_key })).turn_id).toBe(first.turn_id);
@@ -117,7 +117,7 @@ describe('a prompt that is tried again under its key', () => {
   const is429 = async (prompt: Promise<unknown>) =>
     expect(await failure(prompt)).toMatchObject({ reason: 'upstream_error', retryable: true });
 
-  it('is one message, however often its provider has refused it, on whatever instance', async () => {
+  it('a prompt that is tried again under its key is one message, however often its provider has refused it, on whatever instance', async () => {
     const b = await fixture.instance();
     fixture.provider.behave(refuses);
     for (const instance of [a, b, a, b]) await is429(instance.prompt('again', { idempotency_key, on_busy: 'queue' }));
@@ -171,7 +171,7 @@ describe('a prompt that is tried again under its key', () => {
     ]);
   }, 30_000);
 
-  it('is one message after its instance crashed in mid-answer', async () => {
+  it('a prompt that is tried again under its key is one message after its instance crashed in mid-answer', async () => {
     const running = a.stream('[[hang]]', { idempotency_key });
     await running.until(isDelta);
     a.line.state = 'down';
@@ -188,7 +188,7 @@ describe('a prompt that is tried again under its key', () => {
     await failure(running.answer);
   });
 
-  it('is one message when an attempt waits in the queue, or interrupts', async () => {
+  it('a prompt that is tried again under its key is one message when an attempt waits in the queue, or interrupts', async () => {
     for (const on_busy of ['queue', 'interrupt'] as const) {
       const session_id = `busy-${on_busy}`;
       const params = { session_id, idempotency_key: on_busy, on_busy };
@@ -199,14 +199,16 @@ describe('a prompt that is tried again under its key', () => {
       );
       const slow = a.stream('slow', { session_id });
       await slow.until(isDelta);
-      await Promise.all([is429(a.prompt('again', params)), slow.answer.catch(() => {})]);
+      const end = on_busy === 'queue' ? slow.answer : failure(slow.answer);
+      await is429(a.prompt('again', params));
+      expect(await end).toMatchObject(on_busy === 'queue' ? { content: '12' } : { reason: 'cancelled' });
       fixture.provider.behave(() => ({ text: 'answer' }));
       await a.prompt('again', params);
       expect((await read(a, session_id)).filter(({ content }) => content === 'again')).toHaveLength(1);
     }
   }, 30_000);
 
-  it('is one message after a restart', async () => {
+  it('a prompt that is tried again under its key is one message after a restart', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'turns-'));
     const path = join(directory, 'gateway.sqlite');
     const open = () => createFixture({ openStore: (clock) => createEmbeddedStore({ path, clock }) });
@@ -222,7 +224,7 @@ describe('a prompt that is tried again under its key', () => {
     rmSync(directory, { recursive: true });
   }, 30_000);
 
-  it('is another message with other params', async () => {
+  it('a prompt that is tried again under its key is another message with other params', async () => {
     fixture.provider.behave(refuses);
     await is429(a.prompt('one', { idempotency_key }));
     fixture.provider.behave(() => ({ text: 'answer' }));

@@ -46,7 +46,7 @@ const stored = async (session: string): Promise<ConversationDocument> => {
 };
 
 describe('a lease', () => {
-  it('is renewed while the turn runs, however long', async () => {
+  it('a lease is renewed while the turn runs, however long', async () => {
     const running = a.stream('[[chunks 30 every 100]]', { session_id: 's' });
     await running.until(isDelta);
     const first = await stored('s');
@@ -56,7 +56,7 @@ describe('a lease', () => {
     expect(await running.answer).toMatchObject({ type: 'ai_response' });
   });
 
-  it('that has expired is only read by a snapshot and ended by status; its session is free', async () => {
+  it('a lease that has expired is only read by a snapshot and ended by status; its session is free', async () => {
     fixture.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
     const running = a.stream('hang', { session_id: 's' });
     await running.until(isDelta);
@@ -77,7 +77,7 @@ describe('a lease', () => {
     expect(await fixture.provider.requests[0]?.done).toMatchObject({ by: 'client' });
   });
 
-  it('of an owner that crashed with its clock 8 hours ahead keeps the session busy for two heartbeats at most', async () => {
+  it('a lease of an owner that crashed with its clock 8 hours ahead keeps the session busy for two heartbeats at most', async () => {
     fixture.provider.behave(({ prompt }) => (prompt === 'hang' ? { hang: 'stream' } : { text: 'answer' }));
     fixture.clock.step(EIGHT_HOURS_MS);
     const running = a.stream('hang', { session_id: 's' });
@@ -96,7 +96,7 @@ describe('a lease', () => {
     await queued;
   });
 
-  it('that has expired ends for every reader right after what it has seen, stored or not', async () => {
+  it('a lease that has expired ends for every reader right after what it has seen, stored or not', async () => {
     const running = a.stream('[[hang]]');
     await running.until(isDelta);
     a.line.state = 'down';
@@ -121,9 +121,9 @@ describe('a lease', () => {
   it('once shown as over stays over: an owner that was only late does not complete the turn', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(() => ({ text: 'late answer', gate: () => gate.promise }));
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const late = a.prompt('slowly');
-    await asked;
+    await requested;
     a.line.state = 'down';
     fixture.clock.advance(2_001);
     const shown = await b.call(conversationStatus, { session_id: 's' });
@@ -144,7 +144,7 @@ describe('a lease', () => {
     expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
   });
 
-  it('is not taken for lost because a watch shows something older', async () => {
+  it('a lease does not count as lost when a watch shows an older state', async () => {
     const behind = await createFixture({
       openStore(clock) {
         const store = createEmbeddedStore({ path: ':memory:', clock });
@@ -165,9 +165,9 @@ describe('a lease', () => {
     fixture.provider.behave(({ prompt }) =>
       prompt === 'stale' ? { text: 'stale answer', gate: () => gate.promise } : { text: 'answer' },
     );
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const stale = a.prompt('stale');
-    await asked;
+    await requested;
     a.line.state = 'down';
     fixture.clock.advance(2_001);
     await b.prompt('fresh');
@@ -179,20 +179,20 @@ describe('a lease', () => {
     expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ status: 'idle' });
   });
 
-  it('of a deleted session gives its owner no hold on the session that took its name', async () => {
+  it('a lease of a deleted session gives its owner no hold on the session that took its name', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(({ prompt }) => ({
       text: prompt,
       gate: () => (prompt === 'third' ? Promise.resolve() : gate.promise),
     }));
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     const old = a.stream('old');
-    await asked;
+    await requested;
     a.line.state = 'down';
     await b.call(conversationDelete, { session_id: 's' });
-    const askedAgain = fixture.provider.next();
+    const requestedAgain = fixture.provider.next();
     const fresh = b.prompt('fresh');
-    await askedAgain;
+    await requestedAgain;
     const turn = (await stored('s')).turn;
     a.line.state = 'up';
     expect(await failure(old.answer)).toMatchObject({ reason: 'cancelled' });
@@ -205,7 +205,7 @@ describe('a lease', () => {
   });
 
   it('refuses a prompt whose admission was applied and never confirmed; its session frees itself', async () => {
-    a.line.state = 'deaf';
+    a.line.state = 'unconfirmed';
     expect(await failure(a.prompt('hello'))).toMatchObject({ reason: 'unavailable' });
     a.line.state = 'up';
     fixture.clock.advance(2_001);
@@ -224,14 +224,25 @@ describe('a lease', () => {
   });
 
   it('keeps every event when the answers to its flushes are lost', async () => {
-    const running = a.stream('[[chunks 40 every 60]]');
+    const gate = Promise.withResolvers<void>();
+    const chunks = Array.from({ length: 40 }, (_, index) => `${index} `);
+    fixture.provider.behave(() => ({
+      chunks,
+      everyMs: 60,
+      gate: async (index) => (index === chunks.length ? gate.promise : undefined),
+    }));
+    const running = a.stream('count');
     await running.until(isDelta);
-    for (let round = 0; round < 5; round++) {
-      a.line.state = 'deaf';
-      await new Promise((resolve) => setTimeout(resolve, 250));
-      a.line.state = 'up';
-      await new Promise((resolve) => setTimeout(resolve, 150));
-    }
+    const flushes = (): number => a.counted.byCollection.get(Turns.ref('').collection)?.writes ?? 0;
+    const nextFlush = async (): Promise<void> => {
+      const before = flushes();
+      await expect.poll(flushes, { interval: 10 }).toBeGreaterThan(before);
+    };
+    a.line.state = 'unconfirmed';
+    await nextFlush();
+    a.line.state = 'up';
+    await nextFlush();
+    gate.resolve();
     const { content } = await running.answer;
     const resumed = await b.call(conversationResume, { session_id: 's' });
     expect(resumed).toMatchObject({ status: 'completed', content });

@@ -27,10 +27,10 @@ async function callsOf(work: () => Promise<unknown>): Promise<number> {
   return fixture.provider.calls - before;
 }
 
-const words = (count: number): string => 'some words of a chat '.repeat(count);
+const textOf = (count: number): string => 'some words of a chat '.repeat(count);
 
 it('answers a prompt of 320 KB of base64 in a window of 200,000 tokens, and those after it', async () => {
-  await a.prompt(words(20_000));
+  await a.prompt(textOf(20_000));
   limitTo(200_000, 1.7);
   const prompt = randomBytes(240_000).toString('base64');
   expect(prompt).toHaveLength(320_000);
@@ -55,7 +55,7 @@ function startOf(answer: { readonly events: readonly Record<string, unknown>[] }
 
 it('remembers what the provider took of the conversation, on every instance, for it and that model only', async () => {
   for (let turn = 0; turn < 6; turn++) {
-    for (const session_id of ['s', 'other']) await a.prompt(`${turn} ${words(300)}`, { session_id });
+    for (const session_id of ['s', 'other']) await a.prompt(`${turn} ${textOf(300)}`, { session_id });
   }
   limitTo(8_192, 4);
   const running = a.stream('a question');
@@ -82,6 +82,6 @@ it('keeps a conversation within the window that MODELS names, behind any base UR
   };
   const c = await fixture.instance(env);
   limitTo(8_192, 4);
-  for (let turn = 0; turn < 12; turn++) expect(await callsOf(() => c.prompt(`${turn} ${words(150)}`))).toBe(1);
+  for (let turn = 0; turn < 12; turn++) expect(await callsOf(() => c.prompt(`${turn} ${textOf(150)}`))).toBe(1);
   expect(fixture.provider.requests.at(-1)?.path).toBe('/v1/responses?api-version=x');
 });

@@ -23,7 +23,7 @@ const lease = (untilMs: number): Lease => ({
 });
 
 describe('a lease', () => {
-  it('within reach counts as its owner wrote it', () => {
+  it('a lease within reach counts as its owner wrote it', () => {
     const found = lease(clock.now() + 30_000);
     expect(owners.ofLease(found)).toBe('alive');
     clock.advance(30_000);
@@ -50,7 +50,7 @@ describe('a lease', () => {
     expect(owners.ofLease(renewed)).toBe('gone');
   });
 
-  it('is judged by the monotonic clock, however the wall clock steps', () => {
+  it('a lease is judged by the monotonic clock, however the wall clock steps', () => {
     const found = lease(clock.now() + 400 * 86_400_000);
     expect(owners.ofLease(found)).toBe('doubtful');
     clock.step(-EIGHT_HOURS_MS);

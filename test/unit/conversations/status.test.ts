@@ -27,7 +27,7 @@ const status = () => a.call(conversationStatus, { session_id });
 const listed = async () => (await a.call(conversationList, {})).conversations[0];
 
 describe('the state of a session', () => {
-  it('is not_found before its first prompt, also to a cancel', async () => {
+  it('the state of a session is not_found before its first prompt, also to a cancel', async () => {
     expect(await status()).toEqual({ status: 'not_found', session_id });
     const cancelled = await a.call(conversationCancel, { session_id });
     expect(cancelled).toEqual({ cancelled: false, status: 'not_found', session_id });
@@ -35,7 +35,7 @@ describe('the state of a session', () => {
     expect(await listed()).toBeUndefined();
   });
 
-  it('is running, then idle, failed or cancelled, with the turn that made it so, and in the list the same', async () => {
+  it('the state of a session is running, then idle, failed or cancelled, with the turn that made it so, and in the list the same', async () => {
     const { turn_id } = await a.prompt('hello');
     expect(await status()).toMatchObject({ status: 'idle', session_id, turn: { turn_id, status: 'completed' } });
     expect(await listed()).toMatchObject({ status: 'idle', session_id });
@@ -64,7 +64,7 @@ describe('the state of a session', () => {
     expect(await status()).toMatchObject({ status: 'idle' });
   });
 
-  it('has model, times, number of messages and usage of the whole session', async () => {
+  it('the state of a session has model, times, number of messages and usage of the whole session', async () => {
     const first = await a.prompt('one');
     const before = await status();
     fixture.clock.advance(60_000);
@@ -103,9 +103,9 @@ it('instructions reach the model with their own prompt and with no other', async
     ['one', { instructions: 'Answer in rhymes.' }],
     ['two', {}],
   ] as const) {
-    const asked = fixture.provider.next();
+    const requested = fixture.provider.next();
     await a.prompt(prompt, params);
-    const text = JSON.stringify((await asked).body);
+    const text = JSON.stringify((await requested).body);
     expect(text.includes('Answer in rhymes.')).toBe('instructions' in params);
   }
 });

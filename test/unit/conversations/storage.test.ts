@@ -32,7 +32,7 @@ const refused = async (on: Instance, session_id: string) =>
   });
 
 describe('what an owner keeps', () => {
-  it('is bounded over all instances, and freed by delete on another one', async () => {
+  it('what an owner keeps is bounded over all instances, and freed by delete on another one', async () => {
     for (const [n, on] of [a, b, a].entries()) {
       await on.prompt(BLOCK, { session_id: `s${n}` });
       await onRecord();
@@ -48,7 +48,7 @@ describe('what an owner keeps', () => {
     expect(await onRecord()).toBe(0);
   });
 
-  it('is passed by no more than the turns in flight', async () => {
+  it('what an owner keeps is passed by no more than the turns in flight', async () => {
     await a.prompt('warm up', { session_id: 'w' });
     await Promise.all(Array.from({ length: 5 }, (_, n) => a.prompt(BLOCK, { session_id: `p${n}` })));
     await onRecord();

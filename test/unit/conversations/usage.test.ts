@@ -33,7 +33,7 @@ describe('usage', () => {
     expect((await a.call(conversationList, {}, { owner: 'another' })).usage_today).toMatchObject({ total_tokens: 0 });
   });
 
-  it('of a turn that was cut off is estimated and marked as such; a refused one costs nothing', async () => {
+  it('usage of a turn that was cut off is estimated and marked as such; a refused one costs nothing', async () => {
     const running = a.stream(`[[chunks 400 every 5]] ${'word '.repeat(100)}`);
     await running.until(({ seq }) => seq > 20);
     await a.call(conversationCancel, { session_id: 's' });
@@ -70,7 +70,7 @@ describe('a daily budget', () => {
     expect(fixture.provider.calls).toBe(1);
   });
 
-  it('that a clock 400 days ahead has used up is there once it is right; no refusal lasts longer than a day', async () => {
+  it('a daily budget that a clock 400 days ahead has used up is there once it is right; no refusal lasts longer than a day', async () => {
     const c = await fixture.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const aheadMs = 400 * 86_400_000;
     fixture.clock.step(aheadMs);
@@ -82,7 +82,7 @@ describe('a daily budget', () => {
     expect((await failure(c.prompt('more'))).retryAfterMs).toBeLessThanOrEqual(86_400_000);
   });
 
-  it('is overshot by at most the turns in flight', async () => {
+  it('a daily budget is overshot by at most the turns in flight', async () => {
     const c = await fixture.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const prompts = Array.from({ length: 5 }, (_, n) =>
       c.prompt('[[delay 50]] [[say twelve tokens or more of an answer]]', { session_id: `p${n}` }),
@@ -156,15 +156,15 @@ describe("a duplicate's timings", () => {
 });
 
 describe('without its watch', () => {
-  it('an owner hears of a cancel by its heartbeat', async () => {
-    // A lease that outlasts the test: nothing but the heartbeat can tell it.
-    const deaf = await fixture.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '600000' });
-    deaf.line.watch = () => () => {};
-    const running = deaf.stream('[[hang]]');
+  it('the owner of a turn finds a cancel by its heartbeat alone', async () => {
+    // The lease outlasts the test, so only the heartbeat can find the cancel.
+    const unwatched = await fixture.instance({ GATEWAY_HEARTBEAT_MS: '300', GATEWAY_LEASE_MS: '600000' });
+    unwatched.line.watch = () => () => {};
+    const running = unwatched.stream('[[hang]]');
     await running.until(isDelta);
-    const asked = fixture.provider.requests.at(-1);
+    const requested = fixture.provider.requests.at(-1);
     await a.call(conversationCancel, { session_id: 's' });
-    expect(await asked?.done).toMatchObject({ by: 'client' });
+    expect(await requested?.done).toMatchObject({ by: 'client' });
     expect(await failure(running.answer)).toMatchObject({ reason: 'cancelled' });
   });
 });

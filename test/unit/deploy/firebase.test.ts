@@ -5,7 +5,7 @@ import { matches, read } from '../../support/fixtures/project.ts';
 
 const config = JSON.parse(read('firebase.json'));
 const validate = new Ajv({ strict: false, allErrors: true }).compile(
-  JSON.parse(read('test/unit/deploy/firebase-config.json-schema')),
+  JSON.parse(read('test/support/fixtures/firebase-config.json-schema')),
 );
 
 it('is valid by the official schema', () => {

@@ -31,7 +31,7 @@ it('serves every declared query from an index, and has no other index', () => {
 });
 
 it('declares every query that the code sends', async () => {
-  const asked = await askEverything();
+  const queries = await collectQueries();
   const shapes = (list: readonly Query[]) =>
     new Set(
       list.map(
@@ -42,7 +42,7 @@ it('declares every query that the code sends', async () => {
   const declared = definitions.flatMap(({ collection, queries = [] }) =>
     queries.map((shape) => ({ ...toQuery(shape), collection })),
   );
-  expect(shapes(asked)).toEqual(shapes(declared));
+  expect(shapes(queries)).toEqual(shapes(declared));
 });
 
 it('names a collection only where its documents are declared', () => {
@@ -51,7 +51,7 @@ it('names a collection only where its documents are declared', () => {
   expect(named.toSorted()).toEqual([...definitions.map(({ collection }) => collection), 'health'].toSorted());
 });
 
-it('tells a query that no index serves', () => {
+it('a query that no index serves is found', () => {
   expect(isServed({ collection: 'events', orderBy: 'source', limit: 1 })).toBe(false);
   expect(isServed({ collection: 'outbox', orderBy: 'due_at_ms', direction: 'desc', limit: 1 })).toBe(false);
   expect(isServed({ collection: 'turns', where: { model: 'm' }, orderBy: 'started_at', limit: 1 })).toBe(false);
@@ -113,14 +113,14 @@ function isServed({ collection, where = {}, orderBy, direction = 'asc' }: Query)
 }
 
 /** The queries that the gateway's parts send, from the parts themselves on an embedded store. */
-async function askEverything(): Promise<Query[]> {
-  const asked: Query[] = [];
+async function collectQueries(): Promise<Query[]> {
+  const queries: Query[] = [];
   const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', MODEL: 'offline/echo' });
   const embedded = createEmbeddedStore({ path: ':memory:', clock: { now: () => Date.now() } });
   const store: Store = {
     ...embedded,
     query: (query, options) => {
-      asked.push(query);
+      queries.push(query);
       return embedded.query(query, options);
     },
   };
@@ -144,5 +144,5 @@ async function askEverything(): Promise<Query[]> {
     await services.close();
     await embedded.close();
   }
-  return asked;
+  return queries;
 }

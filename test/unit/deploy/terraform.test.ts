@@ -76,7 +76,7 @@ it('lists every grant in the table of privileges or of invokers', () => {
   expect([...grants].filter((grant) => !tables.includes(grant.replace('" "', '.')))).toEqual([]);
 });
 
-it('grants only to one member at a time, so that nobody else loses a role', () => {
+it('grants only to one member at a time, so that no other member loses a role', () => {
   expect(matches(terraform(), /^resource "(google_\w+_iam_(?:binding|policy))"/gm)).toEqual(new Set());
 });
 

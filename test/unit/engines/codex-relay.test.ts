@@ -12,7 +12,7 @@ afterEach(async () => {
   for (const close of closers.splice(0).toReversed()) await close();
 });
 
-/** A provider that answers as told, and a relay to it. */
+/** A provider with a scripted response, and a relay to it. */
 async function start(answer: (request: IncomingMessage, response: ServerResponse) => void) {
   let connections = 0;
   const provider = createServer(answer).on('connection', () => connections++);
@@ -60,7 +60,7 @@ it('hands on path, headers, bodies and status as they are, to the provider that 
 });
 
 it.each(['text/html; charset=utf-8', 'application/json'])(
-  'gives a success of the type %s a status of its own where a stream was asked for',
+  'the relay replaces the status of a success of type %s where the request was for a stream',
   async (type) => {
     const { relay } = await start((_, response) => response.writeHead(200, { 'content-type': type }).end('answer'));
     const response = await post(relay);

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Toolset } from '../../../shared/engines/engine.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
-import { byPrompt, type Fixture, saidIn, setUpFixture, startConversation } from '../../support/fixtures/codex.ts';
+import { byPrompt, type Fixture, setUpFixture, startConversation, textsIn } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('codex', 'the context of a codex turn', () => {
@@ -15,7 +15,7 @@ describeWith('codex', 'the context of a codex turn', () => {
   });
   afterAll(() => fixture.close());
 
-  it('has no blank message, instructions or result of a tool', async () => {
+  it('the context of a codex turn has no blank message, instructions or result of a tool', async () => {
     const conversation = startConversation();
     conversation.messages.push(
       { role: 'user', content: 'hello' },
@@ -30,7 +30,7 @@ describeWith('codex', 'the context of a codex turn', () => {
     };
     const { outcome } = await conversation.ask(engine, 'tool {}', { instructions: ' ', tools });
     expect(outcome.content).toBe('(no output)');
-    expect(saidIn(fixture.api.requests.at(-1))).toEqual(['hello', 'hi', 'tool {}']);
+    expect(textsIn(fixture.api.requests.at(-1))).toEqual(['hello', 'hi', 'tool {}']);
     expect(fixture.api.requests.at(-1)?.input.filter(({ text }) => text.trim() === '' && text !== '')).toEqual([]);
   });
 
@@ -42,9 +42,9 @@ describeWith('codex', 'the context of a codex turn', () => {
         { role: 'assistant', content: `answer ${turn}` },
       );
     }
-    const words = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
+    const message = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
     fixture.api.behave((request) =>
-      saidIn(request).join('').length > 5_000 ? { status: 400, message: words } : byPrompt(request),
+      textsIn(request).join('').length > 5_000 ? { status: 400, message } : byPrompt(request),
     );
     const { events, outcome } = await conversation.ask(engine, 'and now?');
     expect(outcome.content).toBe('You said: and now?');
@@ -54,7 +54,7 @@ describeWith('codex', 'the context of a codex turn', () => {
     const from = fixture.api.requests.length;
     await conversation.ask(engine, 'and then?');
     expect(fixture.api.requests.length - from).toBe(1);
-    expect(saidIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['and now?', 'You said: and now?', 'and then?']);
+    expect(textsIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['and now?', 'You said: and now?', 'and then?']);
   });
 
   it('ends with an error that names the cause when the prompt alone is too long; the session continues', async () => {
@@ -70,12 +70,10 @@ describeWith('codex', 'the context of a codex turn', () => {
     expect((await conversation.ask(engine, 'short')).outcome.content).toBe('ok');
   });
 
-  it('is not repeated once the turn has run a command: the turn ends with an error that names the cause', async () => {
-    const words = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
+  it('the context of a codex turn is not repeated once the turn has run a command: the turn ends with an error that names the cause', async () => {
+    const message = 'Your input exceeds the context window of this model. Please adjust your input and try again.';
     fixture.api.behave((request) =>
-      request.toolOutput === undefined
-        ? { call: 'exec_command', args: { cmd: 'true' } }
-        : { status: 400, message: words },
+      request.toolOutput === undefined ? { call: 'exec_command', args: { cmd: 'true' } } : { status: 400, message },
     );
     const conversation = startConversation();
     conversation.messages.push({ role: 'user', content: 'hello' }, { role: 'assistant', content: 'hi' });

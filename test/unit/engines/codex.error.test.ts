@@ -8,9 +8,9 @@ import {
   type Conversation,
   descendants,
   type Fixture,
-  saidIn,
   setUpFixture,
   startConversation,
+  textsIn,
 } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 
@@ -48,7 +48,7 @@ describeWith('codex', 'a codex turn that does not complete', () => {
     ['status 429', { ...AGAIN, message: 'OpenAI is limiting the rate of calls (429)', retryAfterMs: 5_000 }],
     ['status 500', AGAIN],
     ['cut half', { ...AGAIN, message: 'OpenAI cut its answer short' }],
-  ])('answers %s of the provider as an error of the table, in its words', async (prompt, expected) => {
+  ])('Codex returns %s of the provider as an error of the table, with its message', async (prompt, expected) => {
     const error = await conversation.fail(engine, prompt);
     expect(error).toMatchObject(expected);
     expect(JSON.stringify([error.message, error.data])).not.toMatch(/127\.0\.0\.1|sk-leaked/);
@@ -75,7 +75,7 @@ describeWith('codex', 'a codex turn that does not complete', () => {
     fixture.api.behave(byPrompt);
     conversation.messages.push({ role: 'assistant', content: 'one two ' });
     await conversation.ask(engine, 'and then?');
-    expect(saidIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['count', 'one two ', 'and then?']);
+    expect(textsIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['count', 'one two ', 'and then?']);
   });
 
   it('stops a running command with its turn', async () => {
@@ -100,7 +100,7 @@ describeWith('codex', 'a codex turn that does not complete', () => {
     expect(await failed).toMatchObject({ reason: 'upstream_error', message: 'Codex ended during the turn' });
     fixture.api.behave(byPrompt);
     await conversation.ask(engine, 'alive?');
-    expect(saidIn(fixture.api.requests.at(-1))).toEqual(
+    expect(textsIn(fixture.api.requests.at(-1))).toEqual(
       expect.arrayContaining(['still there?', 'count', 'die', 'alive?']),
     );
   });

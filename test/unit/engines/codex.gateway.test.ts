@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { placeOfModel } from '../../../shared/engines/place.ts';
 import { type ResponsesApi, startResponsesApi } from '../../support/fakes/responses-api.ts';
-import { API_KEY, byPrompt, codexProgram, saidIn } from '../../support/fixtures/codex.ts';
+import { API_KEY, byPrompt, codexProgram, textsIn } from '../../support/fixtures/codex.ts';
 import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
 import { describeWith } from '../../support/requirements.ts';
 
@@ -67,8 +67,8 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
       result: { content: 'You said: directly', model: 'openai/gpt-6.1-sol' },
     });
     await post('conversation.prompt', { prompt: 'back', session_id: 's1' });
-    const said = saidIn(api.requests.at(-1)).filter((text) => !text.startsWith('Chunk ID'));
-    expect(said).toEqual(['run echo $((40+2))', 'directly', 'You said: directly', 'back']);
+    const texts = textsIn(api.requests.at(-1)).filter((text) => !text.startsWith('Chunk ID'));
+    expect(texts).toEqual(['run echo $((40+2))', 'directly', 'You said: directly', 'back']);
   });
 
   it('erases the rollout with its session', async () => {

@@ -16,8 +16,8 @@ import {
   setUpFixture,
   startConversation,
 } from '../../support/fixtures/codex.ts';
+import { EXPECTED, PROBE } from '../../support/fixtures/isolation-probe.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { EXPECTED, PROBE } from '../sandbox/probe.ts';
 
 const SIZE = { cols: 80, rows: 24 };
 
@@ -97,13 +97,13 @@ describeWith('codex', 'the codex engine', () => {
 
   it('gives commands no key, no look at Codex’s own files or processes, and no network', async () => {
     const { port } = new URL(fixture.api.url);
-    const told = await run(
+    const output = await run(
       `env; cat /proc/*/cmdline; ls /proc/*/root/dev/shm/codex; ls -R /dev/shm /tmp; bash -c 'echo > /dev/tcp/127.0.0.1/${port}'`,
     );
-    expect(told).not.toContain(API_KEY);
-    expect(told).not.toContain('config.toml');
+    expect(output).not.toContain(API_KEY);
+    expect(output).not.toContain('config.toml');
     expect(await run('cat /proc/*/environ')).not.toContain('CODEX_HOME=');
-    expect(told).toMatch(/unreachable|refused|not permitted/i);
+    expect(output).toMatch(/unreachable|refused|not permitted/i);
   });
 
   it.each(['key-a', 'key-b'])('holds commands in the same filter as all others: %s', async (keyId) => {
@@ -120,19 +120,21 @@ describeWith('codex', 'the codex engine', () => {
 
   it('shows commands nothing of other conversations', async () => {
     await startConversation().ask(engine, 'the secret word is xylophone-4711');
-    const told = await run('grep -rl xylophone-4[7] / --exclude-dir=proc --exclude-dir=usr 2>/dev/null; echo searched');
-    expect(told).toContain('searched');
-    expect(told).not.toMatch(/jsonl|sqlite/);
+    const output = await run(
+      'grep -rl xylophone-4[7] / --exclude-dir=proc --exclude-dir=usr 2>/dev/null; echo searched',
+    );
+    expect(output).toContain('searched');
+    expect(output).not.toMatch(/jsonl|sqlite/);
   });
 
   it('does not let the machine’s disk be read', async () => {
-    const told = await run(`ls ${process.cwd()} ${fixture.directory} /root /home /var/lib; cat /etc/shadow`);
-    expect(told).not.toContain('package.json');
-    expect(told).not.toContain('root:');
-    expect(told).not.toContain('workspaces');
+    const output = await run(`ls ${process.cwd()} ${fixture.directory} /root /home /var/lib; cat /etc/shadow`);
+    expect(output).not.toContain('package.json');
+    expect(output).not.toContain('root:');
+    expect(output).not.toContain('workspaces');
   });
 
-  it('never runs a command outside Codex’s sandbox, whatever the model requests', async () => {
+  it('the codex engine never runs a command outside Codex’s sandbox, whatever the model requests', async () => {
     const { events, outcome } = await conversation.ask(engine, 'escalate touch escaped');
     expect(events.filter((event) => 'ExecCommandBegin' in event)).toEqual([]);
     expect(outcome.content).toContain('approval policy is Never');

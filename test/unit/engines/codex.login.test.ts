@@ -11,7 +11,7 @@ import { describeWith } from '../../support/requirements.ts';
 
 const CLAIMS = { exp: 4_000_000_000, 'https://api.openai.com/auth': { chatgpt_account_id: 'account-1' } };
 const TOKEN = `e30.${Buffer.from(JSON.stringify(CLAIMS)).toString('base64url')}.c2lnbmF0dXJlLW9mLWEtdG9rZW4`;
-/** As it is, its tell-tale end, and in what could hide it from a search. */
+/** The token, its end, and encodings that could hide it from a search. */
 const TRACES = [
   ...[TOKEN, TOKEN.slice(-24)],
   ...(['base64', 'base64url', 'hex'] as const).map((encoding) => Buffer.from(TOKEN).toString(encoding)),
@@ -21,7 +21,7 @@ describeWith('codex', 'a ChatGPT login used with Codex', () => {
   let directory: string;
   let api: ResponsesApi;
   let gateway: InProcessGateway;
-  let said = '';
+  let responseText = '';
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), 'codex-login-'));
     api = await startResponsesApi();
@@ -49,7 +49,7 @@ describeWith('codex', 'a ChatGPT login used with Codex', () => {
       body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
     });
     const text = await response.text();
-    said += text;
+    responseText += text;
     return JSON.parse(text.slice(text.lastIndexOf('data: ') + 'data: '.length));
   };
 
@@ -84,7 +84,7 @@ describeWith('codex', 'a ChatGPT login used with Codex', () => {
     const places = new Map(
       [...files, `/proc/${pid}/environ`, `/proc/${pid}/cmdline`].map((file) => [file, readFileSync(file, 'latin1')]),
     );
-    places.set('responses', said).set('log', gateway.logged());
+    places.set('responses', responseText).set('log', gateway.logged());
     expect(gateway.logged()).toContain('auth.login');
     const leaks = [...places].filter(([, text]) => TRACES.some((trace) => text.includes(trace)));
     expect(leaks.map(([place]) => place)).toEqual([]);

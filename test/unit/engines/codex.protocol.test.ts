@@ -14,7 +14,7 @@ import { describeWith } from '../../support/requirements.ts';
 const ROOT = resolve(import.meta.dirname, '../../..');
 const exec = promisify(execFile);
 
-/** What must hold between our types (`ours`) and the generated ones, as the compiler is asked. */
+/** What must hold between our types (`ours`) and the generated ones, checked by the compiler. */
 const CHECK = `
 import type * as ours from '${ROOT}/shared/engines/codex/server/protocol.ts';
 import type { input } from '${ROOT}/node_modules/zod';
@@ -102,7 +102,7 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
       (error: { stdout?: string }) => error.stdout ?? 'tsc did not run',
     );
 
-  it('is of the version that test/package.json pins', async () => {
+  it('the installed Codex has the version that test/package.json pins', async () => {
     const { stdout } = await exec(findCodex(undefined, import.meta.url)?.file ?? '', ['--version']);
     expect(stdout.trim()).toBe(`codex-cli ${CODEX_VERSION}`);
     expect(testManifest.dependencies['@openai/codex']).toBe(CODEX_VERSION);

@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { appServers, type Fixture, saidIn, setUpFixture, startConversation } from '../../support/fixtures/codex.ts';
+import { appServers, type Fixture, setUpFixture, startConversation, textsIn } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('codex', 'a conversation with Codex', () => {
@@ -29,8 +29,8 @@ describeWith('codex', 'a conversation with Codex', () => {
     process.kill(pid ?? 0, 'SIGKILL');
     await conversation.ask(there, 'what did it print?');
     expect(callsShown()).toBe(1);
-    expect(saidIn(fixture.api.requests.at(-1)).at(0)).toBe('run echo remember me');
-    expect(saidIn(fixture.api.requests.at(-1)).at(-1)).toBe('what did it print?');
+    expect(textsIn(fixture.api.requests.at(-1)).at(0)).toBe('run echo remember me');
+    expect(textsIn(fixture.api.requests.at(-1)).at(-1)).toBe('what did it print?');
   });
 
   it('continues where everything was prepared before the first turn, and leaves no file behind', async () => {
@@ -54,7 +54,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     await conversation.ask(here, 'run echo 3');
     await conversation.ask(there, 'four');
     expect(callsShown()).toBe(3);
-    const prompts = saidIn(fixture.api.requests.at(-1)).filter((text) => /^(run|four)/.test(text));
+    const prompts = textsIn(fixture.api.requests.at(-1)).filter((text) => /^(run|four)/.test(text));
     expect(prompts).toEqual(['run echo 1', 'run echo 2', 'run echo 3', 'four']);
   });
 
@@ -66,7 +66,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     await conversation.ask(here, 'codex 2');
     conversation.messages.push({ role: 'user', content: 'direct 3' }, { role: 'assistant', content: 'answer 3' });
     await conversation.ask(there, 'codex 3');
-    expect(saidIn(fixture.api.requests.at(-1))).toEqual(
+    expect(textsIn(fixture.api.requests.at(-1))).toEqual(
       conversation.messages.slice(0, -1).map(({ content }) => content),
     );
   });
@@ -88,7 +88,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     if (damaged === undefined) saved.delete(conversation.id);
     else saved.set(conversation.id, damaged);
     await conversation.ask(there, 'second');
-    expect(saidIn(fixture.api.requests.at(-1))).toEqual(['first', 'You said: first', 'second']);
+    expect(textsIn(fixture.api.requests.at(-1))).toEqual(['first', 'You said: first', 'second']);
   });
 
   it('starts anew from what still fits when the thread is older than all of it', async () => {
@@ -96,7 +96,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     await conversation.ask(here, 'old');
     conversation.messages.splice(0, 2, { role: 'user', content: 'late' }, { role: 'assistant', content: 'later' });
     await conversation.ask(here, 'now', { trimmed: 40 });
-    expect(saidIn(fixture.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
+    expect(textsIn(fixture.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
   });
 
   it('uses instructions only for the turns that have them', async () => {
@@ -140,7 +140,7 @@ describeWith('codex', 'a conversation with Codex', () => {
     await conversation.ask(here, 'chatgpt', { credential: { provider: 'chatgpt', token: () => token } });
     expect(fixture.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${token}`, account: 'acc-1' });
     expect(fixture.api.requests.at(-1)?.path).toBe('/chatgpt/v1/responses');
-    expect(saidIn(fixture.api.requests.at(-1)).filter((text) => !text.startsWith('You'))).toEqual([
+    expect(textsIn(fixture.api.requests.at(-1)).filter((text) => !text.startsWith('You'))).toEqual([
       'ours',
       'mine',
       'chatgpt',

@@ -80,17 +80,17 @@ describe.each(CASES)('$provider and half of a surrogate pair', ({ model }) => {
       const args = { 'k\ud83d': ['v\ud83d'], deep: { ok: '\u{1f600}' } };
       return toolResults.length === 0 ? { toolCall: { name: 'quiet', arguments: args }, text: '' } : { text: 'done' };
     });
-    const asked: unknown[] = [];
+    const receivedArgs: unknown[] = [];
     const quiet = createQuietTool(false);
     const tools: Toolset = {
       ...quiet,
       call(tool, args, signal) {
-        asked.push(args);
+        receivedArgs.push(args);
         return quiet.call(tool, args, signal);
       },
     };
     await runTurn(createTestEngine(provider), { model, tools });
-    expect(asked).toEqual([{ 'k\ufffd': ['v\ufffd'], deep: { ok: '\u{1f600}' } }]);
+    expect(receivedArgs).toEqual([{ 'k\ufffd': ['v\ufffd'], deep: { ok: '\u{1f600}' } }]);
     expect(sent[1]).not.toMatch(HALF);
   });
 

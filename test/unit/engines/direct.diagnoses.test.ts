@@ -1,7 +1,7 @@
-// What a caller reads of a failure of a provider: what happened, in the provider's words where it has some, once; never
-// an empty success.
+// What a caller reads of a failure of a provider: what happened, with the provider's message if there is one, once;
+// never an empty success.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { clean, readWords } from '../../../shared/engines/provider-words.ts';
+import { clean, readProviderMessage } from '../../../shared/engines/provider-message.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import type { Script } from '../../support/fakes/model-provider-script.ts';
 import { ask, askToFail, CASES, createTestEngine, KEY } from '../../support/fixtures/engines.ts';
@@ -241,7 +241,7 @@ it.each([
   ['{"error":', { text: '', code: '' }],
   ['<h1>Not &lt; there</h1>', { text: 'Not &lt; there', code: '' }],
   ['  ', { text: '', code: '' }],
-])('reads the words of %s', (body, words) => expect(readWords(body)).toEqual(words));
+])('reads the message of %s', (body, expected) => expect(readProviderMessage(body)).toEqual(expected));
 
 it('makes one line of any text', () => {
   expect(clean('a\r\n\u0007b\u001b[31m  c')).toBe('a b [31m c');

@@ -29,7 +29,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     ['[[cut first]]', 'the socket cut before the first token', 0],
     ['[[chunks 10]] [[early]]', 'a body that ends cleanly without the end marker', 5],
     ['[[early first]]', 'a body that ends cleanly before the first token', 0],
-  ])('%s: %s is an error, never an answer, and not asked again', async (prompt, _, deltas) => {
+  ])('%s: %s is an error, never an answer, and the call is not repeated', async (prompt, _, deltas) => {
     const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model, prompt }));
     expect(result.error).toMatchObject({
       reason: 'upstream_error',
@@ -167,12 +167,12 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
   it('makes 3 calls when the provider cannot be reached', async () => {
     let connections = 0;
-    const deaf = createServer((socket) => {
+    const closing = createServer((socket) => {
       connections += 1;
       socket.destroy();
     });
-    await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
-    const baseUrl = `http://127.0.0.1:${(deaf.address() as AddressInfo).port}/v1`;
+    await new Promise<void>((resolve) => closing.listen(0, '127.0.0.1', resolve));
+    const baseUrl = `http://127.0.0.1:${(closing.address() as AddressInfo).port}/v1`;
     const authClient = new OAuth2Client();
     authClient.setCredentials({ access_token: KEY, expiry_date: Date.now() + 3_600_000 });
     const access = { apiKey: KEY, baseUrl };
@@ -188,7 +188,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
       data: { sent: true },
       retryable: true,
     });
-    await new Promise((resolve) => deaf.close(resolve));
+    await new Promise((resolve) => closing.close(resolve));
   });
 });
 

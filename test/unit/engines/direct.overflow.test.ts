@@ -1,4 +1,4 @@
-// A conversation that is too long for its model: the provider says so, and is asked again with less, before the first
+// A conversation that is too long for its model: the provider reports it and gets a shorter call, before the first
 // token.
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -39,15 +39,16 @@ const FORMS: readonly (readonly [string, number | undefined])[] = [
   ['context_length_exceeded', undefined],
 ];
 
-it.each(FORMS)('reads %j', (words, limit) => {
-  expect(isOverflow(words)).toBe(true);
-  expect(limitOf(words)).toBe(limit);
+it.each(FORMS)('reads %j', (message, limit) => {
+  expect(isOverflow(message)).toBe(true);
+  expect(limitOf(message)).toBe(limit);
 });
 
 it('treats a refusal by rate as one when the request alone exceeds the rate', () => {
-  const words = 'Request too large for gpt-5 in organization o on tokens per min (TPM): Limit 30000, Requested 40000.';
-  expect(isOverflow(words, 429)).toBe(true);
-  expect(limitOf(words)).toBe(30_000);
+  const message =
+    'Request too large for gpt-5 in organization o on tokens per min (TPM): Limit 30000, Requested 40000.';
+  expect(isOverflow(message, 429)).toBe(true);
+  expect(limitOf(message)).toBe(30_000);
   expect(isOverflow('Rate limit reached on tokens per min: Limit 30000, Used 25000, Requested 8000.', 429)).toBe(false);
 });
 
@@ -56,7 +57,7 @@ it.each([
   'Rate limit reached for tokens per min (TPM): Limit 10000, Requested 15000',
   'messages: text content blocks must contain non-whitespace text',
   'model not found',
-])('does not take %j for it', (words) => expect(isOverflow(words)).toBe(false));
+])('does not take %j for it', (message) => expect(isOverflow(message)).toBe(false));
 
 it.each([
   ['English', 'It was the best of times, it was the worst of times. '.repeat(100), 3, 4.5],
@@ -76,12 +77,12 @@ it.each([
 });
 
 /** Refuses what is more than so many characters as this wire's provider would. */
-function limitTo(chars: number, words = `prompt is too long: 9999 tokens > ${chars} maximum`): number[] {
+function limitTo(chars: number, message = `prompt is too long: 9999 tokens > ${chars} maximum`): number[] {
   const sizes: number[] = [];
   provider.behave((request) => {
     const size = JSON.stringify(request.body).length;
     sizes.push(size);
-    return size > chars ? { status: 400, message: words, code: 'context_length_exceeded' } : { text: 'fits' };
+    return size > chars ? { status: 400, message, code: 'context_length_exceeded' } : { text: 'fits' };
   });
   return sizes;
 }

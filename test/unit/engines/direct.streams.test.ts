@@ -199,18 +199,18 @@ it.each([
     }),
   ],
 ])('runs the tool that a sparse stream asks for %s', async (_name, body) => {
-  const asked: unknown[] = [];
+  const receivedArgs: unknown[] = [];
   const tools: Toolset = {
     chars: 10,
     tools: [{ name: 'add', server: 's', tool: 'add', inputSchema: { type: 'object' } }],
     async call(_tool, args) {
-      asked.push(args);
+      receivedArgs.push(args);
       return { content: '2', isError: false };
     },
   };
   provider.behave(({ toolResults }) => (toolResults.length === 0 ? { body } : { text: `It is ${toolResults[0]}` }));
   const { outcome } = await runTurn(createTestEngine(provider), { model: OPENAI.model, tools });
-  expect(asked).toEqual([{ a: 1 }]);
+  expect(receivedArgs).toEqual([{ a: 1 }]);
   expect(outcome.content).toBe('It is 2');
 });
 

@@ -1,4 +1,4 @@
-// A model that uses tools: asked, run, told, asked again, in every wire format through the real SDK providers; and
+// A model that uses tools: call, tool run, result, next call, in every wire format through the real SDK providers; and
 // where it ends.
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -14,11 +14,11 @@ beforeAll(async () => {
 afterEach(() => provider.behave());
 afterAll(() => provider.close());
 
-/** Adds two numbers; remembers what it was asked. */
-function createAdder(): Toolset & { readonly asked: object[] } {
-  const asked: object[] = [];
+/** Adds two numbers; keeps the arguments of its calls. */
+function createAdder(): Toolset & { readonly receivedArgs: object[] } {
+  const receivedArgs: object[] = [];
   return {
-    asked,
+    receivedArgs,
     chars: 100,
     tools: [
       {
@@ -30,7 +30,7 @@ function createAdder(): Toolset & { readonly asked: object[] } {
       },
     ],
     async call(_tool, args) {
-      asked.push(args);
+      receivedArgs.push(args);
       const { a, b } = args;
       if (typeof a !== 'number' || typeof b !== 'number') return { content: 'a and b must be numbers', isError: true };
       return { content: String(a + b), isError: false };
@@ -60,7 +60,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     const adder = createAdder();
     const from = provider.calls;
     const { events, outcome } = await run(model, '[[tool math__add {"a": 2, "b": 40}]] please', adder);
-    expect(adder.asked).toEqual([{ a: 2, b: 40 }]);
+    expect(adder.receivedArgs).toEqual([{ a: 2, b: 40 }]);
     expect(outcome).toMatchObject({ content: 'The tool said: 42', finishReason: 'stop' });
     expect(textOf(events)).toBe(outcome.content);
     const named = { call_id: expect.any(String), server: 'math', tool: 'add' };
@@ -90,7 +90,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     async (args) => {
       const adder = createAdder();
       const { events, outcome } = await run(model, `[[tool math__add ${args}]]`, adder);
-      expect(adder.asked).toEqual([]);
+      expect(adder.receivedArgs).toEqual([]);
       expect(outcome.content).toMatch(/would lose digits.*as a string/);
       expect(events.filter((event) => 'McpToolCallBegin' in event)).toEqual([]);
     },
@@ -105,7 +105,7 @@ describe.each(CASES)('$provider', ({ model }) => {
   it('runs no more than eight rounds, and then lets the model answer', async () => {
     const adder = createAdder();
     const { outcome } = await run(model, '[[tool math__add {"a": 1, "b": 1} times 9]]', adder);
-    expect(adder.asked).toHaveLength(8);
+    expect(adder.receivedArgs).toHaveLength(8);
     expect(outcome.content).toContain('No more tool calls');
   });
 
@@ -115,7 +115,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     await expect(run(model, '[[tool math__add {"a": 1, "b": 1} times 99]]', adder)).rejects.toMatchObject({
       reason: 'upstream_error',
     });
-    expect(adder.asked).toHaveLength(8);
+    expect(adder.receivedArgs).toHaveLength(8);
     expect(provider.calls - from).toBe(10);
   });
 

@@ -1,5 +1,5 @@
-// Choosing an engine: the default, what is refused and what the caller is told, and that a provider not used is not
-// loaded.
+// Choosing an engine: the default, what is refused and the error that the caller gets, and that a provider not used is
+// not loaded.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { OAuth2Client } from 'google-auth-library';
@@ -34,13 +34,13 @@ describe('default model', () => {
     [{ model: undefined, providers: { google, openai } }, PROVIDERS.openai.defaultModel],
     [{ model: undefined, providers: { google } }, PROVIDERS.google.defaultModel],
     [{ model: 'openai/gpt-5-mini', providers: { anthropic, openai } }, 'openai/gpt-5-mini'],
-  ])('of %j is %s', (config, expected) => {
+  ])('the default model of %j is %s', (config, expected) => {
     const engines = createEngines(config);
     expect(engines.defaultModel).toBe(expected);
     expect(engines.resolve(undefined).model).toBe(expected);
   });
 
-  it('is refused when used, not at start, when its credentials are missing', () => {
+  it('the default model is refused when used, not at start, when its credentials are missing', () => {
     const engines = createEngines({ model: 'openai/gpt-5', providers: {} });
     expect(issuesOf(() => engines.resolve(undefined))).toContain('OPENAI_API_KEY');
   });
@@ -155,7 +155,7 @@ describe('base URLs', () => {
 });
 
 describe('contextTokens', () => {
-  it('is the window that the operator names, less room for the answer', () => {
+  it('contextTokens is the window that the operator names, less room for the answer', () => {
     const models = new Map([
       ['openai/small', { context_tokens: 8_192 }],
       ['openai/terse', { context_tokens: 8_192, max_output_tokens: 192 }],
@@ -165,7 +165,7 @@ describe('contextTokens', () => {
     expect(contextTokens('openai/other', models)).toBe(contextTokens('openai/other'));
   });
 
-  it('is a positive budget for every default model and for unknown models', () => {
+  it('contextTokens is a positive budget for every default model and for unknown models', () => {
     for (const name of PROVIDER_NAMES) expect(contextTokens(PROVIDERS[name].defaultModel)).toBeGreaterThan(50_000);
     expect(contextTokens('offline/echo')).toBeGreaterThan(50_000);
     expect(contextTokens('openai/gpt-4o')).toBeLessThan(128_000);

@@ -39,7 +39,7 @@ it.each([
   [`openai/${'x'.repeat(128)}`, 'must be at most 128 characters'],
   ['nobody/nothing', 'unknown model nobody/nothing; known: '],
   ['offline/other', 'unknown model offline/other; known: '],
-])('refuses %s at start and at use, with the same words', (model, message) => {
+])('refuses the model id %s at start and at use, with the same message', (model, message) => {
   expect(() => loadConfig({ MODEL: model })).toThrow(`MODEL: ${message}`);
   expect(() => engines.resolve(model)).toThrow(
     expect.objectContaining({ data: { issues: [{ path: 'model', message: expect.stringContaining(message) }] } }),

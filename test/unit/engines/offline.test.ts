@@ -45,14 +45,14 @@ describe('offline/echo', () => {
   it('offline/slow sends the same word by word, and stops between two words when aborted', async () => {
     const stop = new AbortController();
     const reason = new Error('stop');
-    const heard: string[] = [];
+    const deltas: string[] = [];
     const onEvent = (event: EngineEvent): void => {
-      if ('AgentMessageDelta' in event) heard.push(event.AgentMessageDelta.delta);
-      if (heard.length === 2) stop.abort(reason);
+      if ('AgentMessageDelta' in event) deltas.push(event.AgentMessageDelta.delta);
+      if (deltas.length === 2) stop.abort(reason);
     };
     const turn = ask(createOfflineEngine(), { model: 'offline/slow', signal: stop.signal, onEvent });
     await expect(turn).rejects.toBe(reason);
-    expect(heard).toEqual(['This', ' is']);
+    expect(deltas).toEqual(['This', ' is']);
   });
 
   it('throws the reason of an aborted signal', async () => {

@@ -264,7 +264,7 @@ it.each(['anthropic/x', 'openai/x'])('keeps a recursive schema recursive for %s'
 });
 
 describe('the tools of a prompt', () => {
-  it('are at most 128 of those that can be used; the others are named', () => {
+  it('the tools of a prompt are at most 128 of those that can be used; the others are named', () => {
     const many = Array.from({ length: 140 }, (_, n) => (n === 5 ? { type: 'array' } : { type: 'object' }));
     const before = { server: 's', tool: 'odd', reason: 'it has no name' };
     const fitted = fitToolset(toToolset(many, [before]), 'openai/gpt-5');
@@ -277,7 +277,7 @@ describe('the tools of a prompt', () => {
     expect(fitted?.omitted).toHaveLength(13);
   });
 
-  it('are described in at most 128 KiB; a smaller tool after a large one is kept', () => {
+  it('the tools of a prompt are described in at most 128 KiB; a smaller tool after a large one is kept', () => {
     const large = { type: 'object', description: 'x'.repeat(50_000) };
     const fitted = fitToolset(toToolset([large, large, large, { type: 'object' }]), 'openai/gpt-5');
     expect(fitted?.tools.map(({ tool }) => tool)).toEqual(['t0', 't1', 't3']);
@@ -287,7 +287,7 @@ describe('the tools of a prompt', () => {
     ]);
   });
 
-  it('are the same text in every turn', () => {
+  it('the tools of a prompt are the same text in every turn', () => {
     const toolset = toToolset(SCHEMAS.map(([, schema]) => schema));
     for (const model of MODELS) {
       expect(JSON.stringify(fitToolset(toolset, model))).toBe(JSON.stringify(fitToolset(toolset, model)));

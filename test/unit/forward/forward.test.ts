@@ -140,7 +140,7 @@ function call(
 }
 
 describe('a forwarded call', () => {
-  it('is answered as if it had run in the function, under the caller’s identity, and is charged once', async () => {
+  it('a forwarded call is answered as if it had run in the function, under the caller’s identity, and is charged once', async () => {
     const first = await call({}, { 'Idempotency-Key': 'once' });
     expect(first.status).toBe(200);
     expect(await first.json()).toMatchObject({
@@ -171,7 +171,7 @@ describe('a forwarded call', () => {
     ]);
   });
 
-  it('is forwarded only when its params need a process, and sends the events of a turn with their ids', async () => {
+  it('a forwarded call is forwarded only when its params need a process, and sends the events of a turn with their ids', async () => {
     const ask = async (process: boolean): Promise<string> => {
       const response = await fetch(`${functionUrl}/jsonrpc`, {
         method: 'POST',
@@ -201,11 +201,11 @@ describe('a forwarded call', () => {
     expect(await crash.text()).not.toContain('secret');
   });
 
-  it('is validated before it is sent: params and scope', async () => {
+  it('a forwarded call is validated before it is sent: params and scope', async () => {
     expect(await (await call({ mode: 'nonsense' })).json()).toMatchObject({ error: { code: -32602 } });
   });
 
-  it('is aborted there when its caller has gone', async () => {
+  it('a forwarded call is aborted there when its caller has gone', async () => {
     begun = Promise.withResolvers();
     aborted = Promise.withResolvers();
     const leave = new AbortController();
@@ -216,7 +216,7 @@ describe('a forwarded call', () => {
     expect(await answer).toBe('gone');
   });
 
-  it('is unavailable, with when to try again, where the companion refuses or cannot be reached', async () => {
+  it('a forwarded call is unavailable, with when to try again, where the companion refuses or cannot be reached', async () => {
     const before = bearer;
     bearer = () => token({ email: 'stranger@project.iam.gserviceaccount.com' });
     const refused = await call();
@@ -225,18 +225,18 @@ describe('a forwarded call', () => {
     expect(await refused.json()).toMatchObject({
       error: { code: 503, data: { reason: 'unavailable', retry_after_ms: 1_000 } },
     });
-    const nobody = createHttpCompanion({ url: 'http://127.0.0.1:1', authorization: async () => 'Bearer x' });
+    const unreachable = createHttpCompanion({ url: 'http://127.0.0.1:1', authorization: async () => 'Bearer x' });
     const facts = {
       caller: { keyId: 'k', scopes: new Set<never>(), limits: [] },
       requestId: 'r',
       requestMetadata: {},
       transport: 'http',
     } as const;
-    const sent = nobody({ ...facts, method: 'test.run', params: {}, signal: new AbortController().signal });
+    const sent = unreachable({ ...facts, method: 'test.run', params: {}, signal: new AbortController().signal });
     await expect(sent[Symbol.asyncIterator]().next()).rejects.toMatchObject({ reason: 'unavailable' });
   });
 
-  it('is forbidden where the deployment has no companion', async () => {
+  it('a forwarded call is forbidden where the deployment has no companion', async () => {
     const alone = createGateway(
       services,
       connectCompanion(registry, { companion: { url: undefined, audience: undefined, caller: undefined } }),
@@ -284,13 +284,13 @@ describe('the companion', () => {
     expect((await post({ Authorization: `Bearer ${token()}`, [CALL_HEADER]: header })).status).toBe(status);
   });
 
-  it('is healthy for everybody', async () => {
+  it('the companion is healthy for everybody', async () => {
     const answer = await fetch(`${companionUrl}/health`);
     expect(await answer.json()).toEqual({ status: 'healthy' });
     expect((await fetch(`${companionUrl}/nothing`)).status).toBe(404);
   });
 
-  it('never logs a token or a body', () => {
+  it('the companion never logs a token or a body', () => {
     services.log.flush();
     expect(logged.join('')).not.toMatch(/eyJ|a defect with a secret in it.*result/);
   });
@@ -298,9 +298,9 @@ describe('the companion', () => {
 
 describe('an ID token', () => {
   it('comes from the metadata server, for the audience, and is fetched once', async () => {
-    const asked: string[] = [];
+    const requested: string[] = [];
     const metadata = createServer((req, res) => {
-      asked.push(req.url ?? '');
+      requested.push(req.url ?? '');
       res.setHeader('Metadata-Flavor', 'Google');
       res.end(req.url?.includes('/identity') === true ? token() : 'ok');
     });
@@ -317,7 +317,7 @@ describe('an ID token', () => {
       const signal = new AbortController().signal;
       expect(await authorization(signal)).toMatch(/^Bearer eyJ/);
       await authorization(signal);
-      const identities = asked.filter((url) => url.includes('/identity'));
+      const identities = requested.filter((url) => url.includes('/identity'));
       expect(identities).toHaveLength(1);
       expect(decodeURIComponent(identities[0] ?? '')).toContain(`audience=${AUDIENCE}`);
     } finally {

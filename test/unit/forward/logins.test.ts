@@ -96,13 +96,13 @@ async function call(method: string, params: object): Promise<unknown> {
 }
 
 describe('a prompt with a login of ChatGPT and no model', () => {
-  it('is forwarded to where Codex runs', async () => {
+  it('a prompt with a login of ChatGPT and no model is forwarded to where Codex runs', async () => {
     const answer = await call('conversation.prompt', { prompt: 'hi', auth_session_id: logins.chatgpt });
     expect(answer).toMatchObject({ result: conversationPrompt.example.result });
     expect({ forwarded, loginReads }).toEqual({ forwarded: 1, loginReads: 1 });
   });
 
-  it('is forwarded as a protobuf Submission too', async () => {
+  it('a prompt with a login of ChatGPT and no model is forwarded as a protobuf Submission too', async () => {
     const submission = create(SubmissionSchema, { prompt: 'hi', authSessionId: logins.chatgpt });
     const data = Buffer.from(toBinary(SubmissionSchema, submission)).toString('base64');
     expect(await call('proto', { stream_id: 's', data })).toMatchObject({ result: proto.example.result });
@@ -134,11 +134,11 @@ describe('stays on the function', () => {
   });
 
   it('another key’s login, answered like one that does not exist', async () => {
-    const tell = (auth_session_id: string): Promise<unknown> =>
+    const promptWith = (auth_session_id: string): Promise<unknown> =>
       call('conversation.prompt', { prompt: 'hi', auth_session_id });
-    const theirs = await tell(logins.theirs);
+    const theirs = await promptWith(logins.theirs);
     expect(theirs).toMatchObject({ error: { code: 404 } });
-    expect(theirs).toEqual(await tell('auth_unknown'));
+    expect(theirs).toEqual(await promptWith('auth_unknown'));
     expect(forwarded).toBe(0);
   });
 });

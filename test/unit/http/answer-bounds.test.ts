@@ -50,7 +50,7 @@ const answer = defineMethod({
     return { value: kind === undefined ? text.repeat(chars ?? 1) : BAD[kind] };
   },
 });
-const told = defineMethod({
+const notified = defineMethod({
   ...common,
   name: 'test.notify',
   summary: 'Sends a notification that cannot be serialised',
@@ -87,7 +87,7 @@ beforeAll(async () => {
   const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', GATEWAY_LIMITS: '100000/minute' });
   const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
   const services = await createServices(config, { log });
-  const gateway = createGateway(services, createRegistry([answer, told, prompt]));
+  const gateway = createGateway(services, createRegistry([answer, notified, prompt]));
   const server = createHttpServer(createJsonRpcHandler(services, gateway));
   const sockets = attachWebSocket(server, services, gateway);
   server.listen(0, '127.0.0.1');
@@ -171,7 +171,7 @@ describe.each(Object.keys(BAD))('an answer that cannot be serialised (%s)', (kin
 describe('a large answer', () => {
   const tooLarge = { error: { code: 413, data: { reason: 'payload_too_large', carried_out: true, retryable: false } } };
 
-  it('of at most 1 MiB leaves a socket, a larger one is that call’s error', async () => {
+  it('a large answer of at most 1 MiB leaves a socket, a larger one is that call’s error', async () => {
     const { socket, ask } = await openSocket();
     const small = await ask(JSON.stringify(call({ chars: MIB - 200 })));
     expect(small.length).toBeLessThanOrEqual(MIB);
@@ -184,7 +184,7 @@ describe('a large answer', () => {
     socket.close();
   });
 
-  it('as a binary frame is measured as a frame', async () => {
+  it('a large answer as a binary frame is measured as a frame', async () => {
     const { socket, ask } = await openSocket();
     const submit = async (streamId: string) => {
       const body = { case: 'submission' as const, value: { prompt: 'hi' } };
@@ -202,7 +202,7 @@ describe('a large answer', () => {
     socket.close();
   });
 
-  it('over HTTP has at most 8 MiB, in a stream too', async () => {
+  it('a large answer over HTTP has at most 8 MiB, in a stream too', async () => {
     expect((await post(call({ chars: 8 * MIB - 200 }))).status).toBe(200);
     expect(await single(call({ chars: 8 * MIB }))).toMatchObject(tooLarge);
     expect((await post(call({ chars: 8 * MIB }))).status).toBe(200);

@@ -91,7 +91,7 @@ describe('a stream', () => {
     expect(await text).toMatch(/"TurnAborted".*"id":1\}\n\n\r\n0\r\n\r\n$/s);
   });
 
-  it('is open to pages of a listed origin', async () => {
+  it('a stream is open to pages of a listed origin', async () => {
     const socket = open();
     socket.end(prompt('a', 'quick').replace('Accept:', `Origin: ${ORIGIN}\r\nAccept:`));
     expect(await readAll(socket)).toMatch(/^HTTP\/1\.1 200 .*Access-Control-Allow-Origin: https:\/\/app\.example/s);
@@ -118,10 +118,10 @@ describe('a request behind one that is still being answered', () => {
     ],
     ['for a tunnel', 'CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n', undefined],
   ])('%s does not take the connection away from the answer', async (_name, behind, status) => {
-    const asked = Promise.withResolvers<() => void>();
+    const requested = Promise.withResolvers<() => void>();
     const server = createHttpServer((req, res) => {
       if (req.url === '/ws') res.writeHead(426, { Connection: 'close' }).end();
-      else asked.resolve(() => res.end('whole'));
+      else requested.resolve(() => res.end('whole'));
     });
     server.on('upgrade', (_req, socket) => socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n'));
     server.listen(0, '127.0.0.1');
@@ -129,7 +129,7 @@ describe('a request behind one that is still being answered', () => {
     const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
     const text = readAll(socket);
     socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\n\r\n${behind}`);
-    const answer = await asked.promise;
+    const answer = await requested.promise;
     // What is behind has been read when another connection is served.
     await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/ws`);
     answer();
@@ -139,7 +139,7 @@ describe('a request behind one that is still being answered', () => {
     server.close();
   });
 
-  it('is answered with 405 and JSON when a request for a tunnel comes first', async () => {
+  it('a request behind one that is still being answered is answered with 405 and JSON when a request for a tunnel comes first', async () => {
     const server = createHttpServer(() => {});
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -152,11 +152,11 @@ describe('a request behind one that is still being answered', () => {
 
 describe('a request that is not sent in time', () => {
   it('behind one that is still being answered ends the connection only after the answer', async () => {
-    const asked = Promise.withResolvers<void>();
+    const requested = Promise.withResolvers<void>();
     const server = createHttpServer(
       (_req, res) => {
         res.write('begun ');
-        asked.resolve();
+        requested.resolve();
         server.once('clientError', () => res.end('whole'));
       },
       { times: { headersTimeout: 50, connectionsCheckingInterval: 20 } },
@@ -166,7 +166,7 @@ describe('a request that is not sent in time', () => {
     const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
     const text = readAll(socket);
     socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTT');
-    await asked.promise;
+    await requested.promise;
     expect(await text).toMatch(/^HTTP\/1\.1 200 .*begun .*whole\r\n0\r\n\r\n$/s);
     expect(await text).not.toContain('408');
     server.close();

@@ -1,5 +1,5 @@
-// A client that ends its connection is told apart from one that has only ended its side: the first is not answered any
-// more, and what was held for it is given back; the second is answered (connection.test.ts).
+// A client that ends its connection is distinguished from one that has only ended its side: the first gets no response
+// any more, and what was held for it is given back; the second is answered (connection.test.ts).
 import { expect, it } from 'vitest';
 import { startInProcess } from '../../support/in-process.ts';
 

@@ -42,7 +42,7 @@ async function start(limits = '100/minute') {
 }
 
 describe('a probe', () => {
-  it('is answered without a credential and without touching a dependency, also while all of them fail', async () => {
+  it('a probe is answered without a credential and without touching a dependency, also while all of them fail', async () => {
     const { counted, failing, pings, get } = await start();
     for (const name of ['store', 'bus', 'keys'] as const) failing.add(name);
     counted.reset();
@@ -53,7 +53,7 @@ describe('a probe', () => {
     expect([counted.total(), pings]).toEqual([0, []]);
   });
 
-  it('is read and nothing else', async () => {
+  it('a probe is read and nothing else', async () => {
     const { gateway } = await start();
     expect((await fetch(`${gateway.url}/health`, { method: 'HEAD' })).status).toBe(200);
     expect((await fetch(`${gateway.url}/health`, { method: 'POST', body: '{}' })).status).toBe(405);
@@ -74,7 +74,7 @@ describe('the verbose check', () => {
     expect(pings).toEqual([]);
   });
 
-  it('has a check with a latency for each dependency, and the limits of the caller', async () => {
+  it('the verbose check has a check with a latency for each dependency, and the limits of the caller', async () => {
     const { get } = await start('2/day');
     const response = await get('?verbose=1', KEY);
     const ok = { status: 'ok', latency_ms: expect.any(Number) };
@@ -94,7 +94,7 @@ describe('the verbose check', () => {
     }
   });
 
-  it.each(['store', 'bus', 'keys'] as const)('is 503 "degraded" where %s fails', async (name) => {
+  it.each(['store', 'bus', 'keys'] as const)('the verbose check is 503 "degraded" where %s fails', async (name) => {
     const { failing, get } = await start();
     failing.add(name);
     const response = await get('?verbose=1', KEY);
@@ -109,7 +109,7 @@ describe('the verbose check', () => {
     expect(checks[name]?.latency_ms).toBeTypeOf('number');
   });
 
-  it('is there on the companion, which reads keys as well', async () => {
+  it('the verbose check is there on the companion, which reads keys as well', async () => {
     const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local' });
     const services = await createServices(config, { log: createLogger({ format: 'json', write() {} }) });
     const server = createCompanionServer(services, new Map());
@@ -120,7 +120,7 @@ describe('the verbose check', () => {
     expect(await (await get('?verbose=1', KEY)).json()).toMatchObject({ status: 'healthy', checks: { store: {} } });
   });
 
-  it('is 404 where the service can read no keys', async () => {
+  it('the verbose check is 404 where the service can read no keys', async () => {
     const handler = createHealthHandler({ has: () => false }, async () => undefined);
     const get = await listen(createServer((req, res) => void handler(req, res)));
     expect((await get('')).status).toBe(200);

@@ -26,7 +26,7 @@ const KEY = 'X-API-Key: dev-key';
 describe('an upgrade to anything but WebSocket', () => {
   const H2C = 'Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__';
 
-  it('is not taken up: the request is answered as it is (Java offers h2c with every one)', async () => {
+  it('an upgrade to anything but WebSocket is not taken up: the request is answered as it is (Java offers h2c with every one)', async () => {
     expect(await exchange(`GET /health HTTP/1.1\r\n${H2C}`)).toMatch(/^HTTP\/1\.1 200 OK.*\{"status":"healthy"\}$/s);
     expect(await exchange(post(`${KEY}\r\n${H2C}`), BODY)).toMatch(/^HTTP\/1\.1 200 OK.*"result":/s);
   });
@@ -50,7 +50,7 @@ describe('Expect', () => {
 });
 
 describe('a target', () => {
-  it('may name the host, too, as a proxy sends it', async () => {
+  it('a target may name the host, too, as a proxy sends it', async () => {
     const answer = await exchange('GET http://localhost/health?x=1 HTTP/1.1\r\nConnection: close');
     expect(answer).toMatch(/^HTTP\/1\.1 200 /);
   });

@@ -54,7 +54,7 @@ describe('a streamed answer', () => {
   it.each([
     ['conversation.prompt', { prompt: 'hi' }],
     ['events.subscribe', {}],
-  ])('is not given to a notification, which is answered with 204: %s', async (method, params) => {
+  ])('a streamed answer is not given to a notification, which is answered with 204: %s', async (method, params) => {
     const body = JSON.stringify({ jsonrpc: '2.0', method, params });
     expect(await post(gateway, body, 'wide')).toMatchObject({ status: 204, payload: undefined, events: [] });
   });
@@ -67,13 +67,13 @@ describe('a streamed answer', () => {
     ['text/event-stream; q=0.000', false],
     ['application/x-text/event-stream', false],
     ['*/*', false],
-  ])('is given to who accepts it: %s', async (accept, streams) => {
+  ])('a streamed answer is given to who accepts it: %s', async (accept, streams) => {
     const body = JSON.stringify(call('conversation.prompt', { prompt: 'hi' }));
     const { status, events } = await post(gateway, body, 'wide', accept);
     expect([status, events.length > 0]).toEqual([200, streams]);
   });
 
-  it('is a turn’s events, numbered, then the ordinary response, under the headers of any answer', async () => {
+  it('a streamed answer is a turn’s events, numbered, then the ordinary response, under the headers of any answer', async () => {
     const { headers, events } = await post(
       gateway,
       JSON.stringify(call('conversation.prompt', { prompt: 'hi' })),
@@ -94,12 +94,12 @@ describe('a streamed answer', () => {
     expect(events.at(-1)).toMatchObject({ id: undefined, data: { id: 1, result: { type: 'ai_response' } } });
   });
 
-  it('of a call that streams nothing is the response alone', async () => {
+  it('a streamed answer of a call that streams nothing is the response alone', async () => {
     const { events } = await post(gateway, JSON.stringify(call('conversation.status', { session_id: 'none' })), 'wide');
     expect(events).toMatchObject([{ data: { id: 1, result: { status: 'not_found' } } }]);
   });
 
-  it('has no line end of Unicode within an event: U+0085, U+2028 and U+2029 are escaped', async () => {
+  it('a streamed answer has no line end of Unicode within an event: U+0085, U+2028 and U+2029 are escaped', async () => {
     const prompt = 'a\u0085b\u2028c\u2029d';
     const body = JSON.stringify(call('conversation.prompt', { prompt, model: 'offline/echo' }));
     const response = await fetch(`${gateway.url}/jsonrpc`, {
@@ -112,7 +112,7 @@ describe('a streamed answer', () => {
     expect(text).toContain('a\\u0085b\\u2028c\\u2029d');
   });
 
-  it('has none either in an event that many readers share', async () => {
+  it('a streamed answer has none either in an event that many readers share', async () => {
     const left = new AbortController();
     const headers = { 'x-api-key': 'wide', accept: 'text/event-stream' };
     const { body } = await fetch(`${gateway.url}/jsonrpc`, {
@@ -138,7 +138,7 @@ describe('a streamed answer', () => {
   it('passes a proxy that compresses, piece by piece', async () => {
     const proxy = createServer((req, res) => {
       const upstream = request(`${gateway.url}${req.url}`, { method: 'POST', headers: req.headers }, (answer) => {
-        // As the `compression` middleware decides; a compressor holds back what it is not told to flush.
+        // As the `compression` middleware decides; a compressor buffers its output until a flush.
         const isFree = /(?:^|,)\s*?no-transform\s*?(?:,|$)/.test(answer.headers['cache-control'] ?? '');
         res.writeHead(200, { ...answer.headers, ...(!isFree && { 'content-encoding': 'gzip' }) });
         pipeline(isFree ? [answer, res] : [answer, createGzip(), res], () => {});
@@ -162,7 +162,7 @@ describe('a streamed answer', () => {
     proxy.close();
   });
 
-  it('is no stream at all where the request is refused: the status reports it', async () => {
+  it('a streamed answer is no stream at all where the request is refused: the status reports it', async () => {
     const { status, headers, events } = await post(gateway, '{', 'wide');
     expect({ status, events }).toEqual({ status: 400, events: [] });
     expect(headers?.get('content-type')).toMatch(/^application\/json/);

@@ -51,7 +51,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     'failing',
     'slow',
     'many',
-    'deaf',
+    'unread',
     'family',
   ];
   const fixture = await createMcpFixture(registeredServers(modes, marker));
@@ -85,7 +85,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await processesWith(marker)).toEqual([]);
   });
 
-  it('is found without a session while its name is connected once, and never through another session', async () => {
+  it('an MCP server is found without a session while its name is connected once, and never through another session', async () => {
     const act = (sessionId: string | undefined) => fixture.call({ name: 'fragile', sessionId }, 'act');
     const missing = { reason: 'not_found' };
     await fixture.connect({ name: 'fragile', sessionId: 'one' });
@@ -133,8 +133,8 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       reason: 'upstream_error',
       data: { server: 'none', exit_code: 1, stderr: 'no module named mcp_server\n' },
     });
-    const told = { ...config, args: ['-c', 'echo "<$0 $1 $GREETING>" >&2', 'a', 'b'], env: { GREETING: 'hello' } };
-    await expect(fixture.connect({ name: 'none' }, { config: told })).rejects.toMatchObject({
+    const failing = { ...config, args: ['-c', 'echo "<$0 $1 $GREETING>" >&2', 'a', 'b'], env: { GREETING: 'hello' } };
+    await expect(fixture.connect({ name: 'none' }, { config: failing })).rejects.toMatchObject({
       data: { stderr: '<a b hello>\n' },
     });
     const missing = { ...config, command: 'no-such-program' };
@@ -170,8 +170,8 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
   });
 
   it('ends a server that sends requests without reading the answers', async () => {
-    await fixture.connect({ name: 'deaf' });
-    await expect(fixture.call({ name: 'deaf' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
+    await fixture.connect({ name: 'unread' });
+    await expect(fixture.call({ name: 'unread' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
   });
 
   it.each([

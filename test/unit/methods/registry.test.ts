@@ -63,7 +63,7 @@ describe('the registry', () => {
     expect(found.map(({ name }) => name).sort()).toEqual(names);
   });
 
-  it('has a pinned scope for every method', () => {
+  it('the registry has a pinned scope for every method', () => {
     expect([...registry.keys()].sort()).toEqual(Object.values(SCOPES).flat().sort());
   });
 
@@ -72,7 +72,7 @@ describe('the registry', () => {
     expect(free.sort()).toEqual(['auth.limits', 'interactive.input', 'interactive.resize', 'rpc.discover']);
   });
 
-  it('has names in snake_case on the wire, in params and results alike', () => {
+  it('the registry has names in snake_case on the wire, in params and results alike', () => {
     const names = [...registry.values()].flatMap(({ name, params, result }) =>
       [params, result].flatMap((schema) => propertyNames(z.toJSONSchema(schema)).map((property) => [name, property])),
     );

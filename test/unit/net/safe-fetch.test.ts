@@ -46,25 +46,28 @@ function answering(...addresses: string[]): NonNullable<SafeFetchPolicy['lookup'
 }
 
 describe('an address that is not globally routable', () => {
-  it.each(SSRF_URLS)('is never dialled: %s', async (template) => {
+  it.each(SSRF_URLS)('an address that is not globally routable is never dialled: %s', async (template) => {
     const port = new URL(origin).port;
     await expect(make()(template.replace('{port}', port))).rejects.toMatchObject({ reason: 'forbidden' });
     expect(connections).toBe(0);
   });
 
-  it.each(SSRF_NAMES)('is never dialled through a name: %s', async (address) => {
-    const lookup = answering(address);
-    await expect(make({ lookup })('http://rebind.example.com/')).rejects.toMatchObject({ reason: 'forbidden' });
-    expect(connections).toBe(0);
-    expect(lookup.count()).toBe(1);
-  });
+  it.each(SSRF_NAMES)(
+    'an address that is not globally routable is never dialled through a name: %s',
+    async (address) => {
+      const lookup = answering(address);
+      await expect(make({ lookup })('http://rebind.example.com/')).rejects.toMatchObject({ reason: 'forbidden' });
+      expect(connections).toBe(0);
+      expect(lookup.count()).toBe(1);
+    },
+  );
 
-  it('is refused when it is only one of several addresses of a name', async () => {
+  it('an address that is not globally routable is refused when it is only one of several addresses of a name', async () => {
     const lookup = answering('8.8.8.8', '127.0.0.1');
     await expect(make({ lookup })('http://mixed.example.com/')).rejects.toMatchObject({ reason: 'forbidden' });
   });
 
-  it('is counted in more than 120 spellings here', () => {
+  it('an address that is not globally routable is counted in more than 120 spellings here', () => {
     expect(SSRF_URLS.length + SSRF_NAMES.length).toBeGreaterThanOrEqual(120);
     expect(new Set([...SSRF_URLS, ...SSRF_NAMES]).size).toBe(SSRF_URLS.length + SSRF_NAMES.length);
   });
@@ -186,7 +189,7 @@ describe('a request to an internal origin the operator named', () => {
   it.each([
     ['refuses the connection', 'upstream_error', /refused the connection/, true],
     ['cuts its answer', 'upstream_error', /ended before its answer was complete/, true],
-  ])('of a server that %s fails in words', async (what, reason, message, retryable) => {
+  ])('of a server that %s fails with a message', async (what, reason, message, retryable) => {
     handler = (_req, res) => res.socket?.resetAndDestroy();
     const safeFetch = make({ internalOrigins: new Set([origin]) });
     if (what.startsWith('refuses')) {

@@ -9,8 +9,8 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import type { Commands, RunResult } from '../../../shared/sandbox/commands.ts';
+import { type Corpus, makeCorpus } from '../../support/fixtures/patch-corpus.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { type Corpus, makeCorpus } from './patch-corpus.ts';
 
 /** Names are complete, and git would strip their first directory: `-p0` is right. */
 const WHOLE = [
@@ -66,7 +66,7 @@ describeWith('patches', 'the corpus of patches', () => {
     };
   };
 
-  it('is applied and refused as by git, except for the documented differences', async () => {
+  it('the corpus of patches is applied and refused as by git, except for the documented differences', async () => {
     const wrong: unknown[] = [];
     await inTurns([...corpus.patches], async ([name, patch]) => {
       const outcome = await compare(name, patch, WHOLE.includes(name) ? ['-p0'] : []);
@@ -81,7 +81,7 @@ describeWith('patches', 'the corpus of patches', () => {
     expect([...WHOLE, ...IN_PART].filter((name) => !corpus.patches.has(name))).toEqual([]);
   });
 
-  it('with a wrong line or byte is never applied in part or differently from git', async () => {
+  it('the corpus of patches with a wrong line or byte is never applied in part or differently from git', async () => {
     const random = mulberry(SEED);
     const pick = <Item>(items: readonly Item[]): Item => items[Math.floor(random() * items.length)] as Item;
     const sources = [...corpus.patches].filter(([name]) => !WHOLE.includes(name) && !IN_PART.includes(name));

@@ -157,7 +157,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({ 'limits.txt': '100', 'a/limits.txt': '100' }, prefixed)).tree).toBe('./a/limits.txt 100\n');
   });
 
-  it('has complete names for new files', async () => {
+  it('a patch of another tool has complete names for new files', async () => {
     const git = lines(
       'diff --git src/n.txt src/n.txt',
       'new file mode 100644',
@@ -189,12 +189,12 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
   it.each([
     ['tool/Makefile', './tool/Makefile CC?=gcc\n'],
     ['Makefile', './Makefile CC?=gcc\n'],
-  ])('has a copy as its old name, and %s', async (path, tree) => {
+  ])('a patch of another tool has a copy as its old name, and %s', async (path, tree) => {
     const patch = lines('--- tool/Makefile.orig', '+++ tool/Makefile', '@@ -1 +1 @@', '-CC=gcc', '+CC?=gcc');
     expect((await run({ [path]: 'CC=gcc' }, patch)).tree).toBe(tree);
   });
 
-  it('has times after a space', async () => {
+  it('a patch of another tool has times after a space', async () => {
     const patch = lines(
       ...['--- a/list.txt 2024-05-01 10:00:00.000000000 +0000', '+++ b/list.txt 2024-05-02 10:00:00.000000000 +0000'],
       ...['@@ -1 +1,2 @@', ' one', '+two'],
@@ -217,7 +217,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     }
   });
 
-  it('may be binary, with its data', async () => {
+  it('a patch of another tool may be binary, with its data', async () => {
     const { stdout } = await fixture.sh(`
       exec 2>&1; git init -q ~/binary; cd ~/binary; printf 'a\\0b' > x.bin; git add .; git diff --cached --binary`);
     const directory = '/home/user/binary-copy';

@@ -133,7 +133,7 @@ describeWith('bubblewrap', 'a hostile patch', async () => {
     expect(await hashTree(workspaces)).toBe(before);
   });
 
-  it('has changed nothing', async () => {
+  it('a hostile patch has changed nothing', async () => {
     expect(REFUSED.length + FAILS.length).toBeGreaterThanOrEqual(30);
     expect(await hashTree(workspaces)).toBe(before);
   });

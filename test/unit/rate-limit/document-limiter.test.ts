@@ -70,7 +70,7 @@ describe('exactness', () => {
     });
   });
 
-  test('a clock that was 400 days ahead for four calls has refused nobody and cost nobody a count once it is right', async () => {
+  test('a clock that was 400 days ahead for four calls has refused no call and cost no key a count once it is right', async () => {
     const limits = [
       { max: 5, windowMs: MINUTE },
       { max: 20, windowMs: 24 * 60 * MINUTE },
@@ -213,7 +213,7 @@ describe('revocation', () => {
 });
 
 describe('callers that leave', () => {
-  test('are not charged when they leave before the decision', async () => {
+  test('callers that leave are not charged when they leave before the decision', async () => {
     const leaving = new AbortController();
     const gone = call({ cost: 40, signal: leaving.signal });
     const staying = call();
@@ -222,7 +222,7 @@ describe('callers that leave', () => {
     expect(await staying).toMatchObject({ outcome: 'admitted', remaining: 99 });
   });
 
-  test('are turned away at once when they had left already', async () => {
+  test('callers that leave are turned away at once when they had left already', async () => {
     await expect(call({ signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone');
     expect(store.total()).toBe(0);
   });
@@ -246,11 +246,11 @@ describe('bounds', () => {
 });
 
 describe('failing closed', () => {
-  test('admits nobody when the answer to a commit was lost, though the store may have counted them', async () => {
+  test('admits no call whose commit was not confirmed, although the store may have counted it', async () => {
     const line = cutOff(store);
     const instance = createDocumentLimiter({ store: line, clock });
     await call({}, instance);
-    line.state = 'deaf';
+    line.state = 'unconfirmed';
     expect(tally(await burst(10, instance), 'unavailable')).toBe(10);
     line.state = 'up';
     const decisions = await burst(200, instance);

@@ -114,7 +114,7 @@ describe('when the store is back', () => {
     expect(decisions.filter(({ outcome }) => outcome === 'admitted')).toHaveLength(39);
   });
 
-  test('a single failure in between keeps nobody from the store', async () => {
+  test('after a single failure the next call still goes to the store', async () => {
     await costly();
     line.state = 'down';
     expect(await costly()).toMatchObject({ outcome: 'unavailable' });

@@ -25,7 +25,7 @@ function watchFor(seconds: number, foreign: number, traffic: Traffic = { calls: 
 }
 
 describe('whether the version we left is probably still stored', () => {
-  test('it is, however old, while nobody else calls', () => {
+  test('it is, however old, while no other instance calls', () => {
     expect(isProbablyCurrent({ calls: 0, elapsedMs: 0 }, 86_400_000)).toBe(true);
     expect(isProbablyCurrent(watchFor(5, 0), 86_400_000)).toBe(true);
   });

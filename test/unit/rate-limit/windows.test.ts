@@ -26,7 +26,7 @@ const calls = fc.array(
 );
 
 describe('charge', () => {
-  test('never admits more than max per window label, whatever the clocks of the instances say', () => {
+  test('charge never admits more than max per window label, whatever the clocks of the instances say', () => {
     fc.assert(
       fc.property(limits, calls, (limits, calls) => {
         const used = new Map<string, number>();
@@ -51,7 +51,7 @@ describe('charge', () => {
     );
   });
 
-  test('is exact per label for groups of clocks that are hours, days and years apart', () => {
+  test('charge is exact per label for groups of clocks that are hours, days and years apart', () => {
     const HOURS_8 = 8 * HOUR;
     const wrong = fc.array(
       fc.record({
@@ -150,7 +150,7 @@ describe('charge', () => {
     );
   });
 
-  test('admits a refused call after retryAfterMs when nobody else calls', () => {
+  test('admits a refused call after retryAfterMs when there is no other call', () => {
     fc.assert(
       fc.property(limits, calls, (limits, calls) => {
         let state: LimitState = EMPTY_STATE;

@@ -1,9 +1,9 @@
-// The one pipeline: in which order the gates and a method are asked, what a request costs, and what is said about
+// The one pipeline: in which order the gates and a method are called, what a request costs, and what is logged about
 // failures.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Reason, RpcError } from '../../../shared/errors.ts';
-import { type CallRecord, dispatch, type Gates, type Reply } from '../../../shared/rpc/dispatch.ts';
+import { type CallRecord, dispatch, type Reply, type RequestHooks } from '../../../shared/rpc/dispatch.ts';
 import { type AnyMethod, createRegistry, type MethodDefinition, type Registry } from '../../../shared/rpc/method.ts';
 
 interface Trace {
@@ -41,14 +41,14 @@ const registry = createRegistry<Trace>([
   }),
 ]);
 
-interface Asked {
+interface Dispatched {
   readonly reply: Pick<Reply, 'status'> & { readonly payload: unknown };
   readonly trace: readonly string[];
   readonly audit: readonly CallRecord[];
 }
 
 /** A method that fails for the reason. */
-function askMethod(reason: Reason): Promise<Asked> {
+function dispatchMethod(reason: Reason): Promise<Dispatched> {
   const failing = method('failing', async () => {
     throw new RpcError(reason);
   });
@@ -57,22 +57,22 @@ function askMethod(reason: Reason): Promise<Asked> {
 
 async function ask(
   body: string | RpcError,
-  gates: Partial<Gates<Trace>> = {},
+  hooks: Partial<RequestHooks<Trace>> = {},
   methods: Registry<Trace> = registry,
-): Promise<Asked> {
+): Promise<Dispatched> {
   const trace: string[] = [];
   const audit: CallRecord[] = [];
   const reply = await dispatch(methods, {
     body: typeof body === 'string' ? Buffer.from(body) : body,
     requestId: 'req_1',
-    gates: {
+    hooks: {
       async limit(cost, methods) {
         trace.push(`limit ${cost} ${methods.map((known) => known?.name ?? '?').join()}`.trim());
-        return gates.limit?.(cost, methods);
+        return hooks.limit?.(cost, methods);
       },
-      authorize(asked) {
-        trace.push(`authorize ${asked.name}`);
-        gates.authorize?.(asked);
+      authorize(method) {
+        trace.push(`authorize ${method.name}`);
+        hooks.authorize?.(method);
       },
       context: () => ({ trace }),
       audit: (record) => audit.push(record),
@@ -87,21 +87,21 @@ function call(name: string, params: unknown = { text: 'hi' }, id: unknown = 1): 
 }
 const ABSENT = Symbol('absent');
 const say = (...calls: readonly object[]): string => JSON.stringify(calls.length === 1 ? calls[0] : calls);
-const limited: Partial<Gates<Trace>> = {
+const limited: Partial<RequestHooks<Trace>> = {
   async limit() {
     return new RpcError('rate_limited', { retryAfterMs: 1234.5, data: { limit: 1, remaining: 0, reset: 60 } });
   },
 };
 
 describe('a call', () => {
-  it('is charged, looked up, authorized and handled in this order, its result stripped to what is declared', async () => {
+  it('a call is charged, looked up, authorized and handled in this order, its result stripped to what is declared', async () => {
     const { reply, trace, audit } = await ask(say(call('echo')));
     expect(trace).toEqual(['limit 1 echo', 'authorize echo', 'handle']);
     expect(reply).toEqual({ status: 200, payload: { jsonrpc: '2.0', result: { text: 'hi' }, id: 1 } });
     expect(audit).toEqual([{ method: 'echo', outcome: 'ok', durationMs: expect.any(Number) }]);
   });
 
-  it('of an unknown method is charged like any other, and its name is not written to the log', async () => {
+  it('a call of an unknown method is charged like any other, and its name is not written to the log', async () => {
     const { reply, trace, audit } = await ask(say(call('__proto__')));
     expect(trace).toEqual(['limit 1 ?']);
     expect(reply).toMatchObject({
@@ -111,7 +111,7 @@ describe('a call', () => {
     expect(audit).toMatchObject([{ method: 'unknown', outcome: 'method_not_found' }]);
   });
 
-  it('of an unknown method is -32601 to callers of every scope: the look-up is first', async () => {
+  it('a call of an unknown method is -32601 to callers of every scope: the look-up is first', async () => {
     const { reply, trace } = await ask(say(call('nope', ['wrong'])), {
       authorize() {
         throw new RpcError('forbidden');
@@ -121,7 +121,7 @@ describe('a call', () => {
     expect(reply).toMatchObject({ status: 200, payload: { error: { code: -32601 } } });
   });
 
-  it('without the scope is refused before its params are read', async () => {
+  it('a call without the scope is refused before its params are read', async () => {
     const { reply, trace } = await ask(say(call('echo', { wrong: 1 })), {
       authorize() {
         throw new RpcError('forbidden', { data: { missing_scope: 'conversation' } });
@@ -140,7 +140,7 @@ describe('a call', () => {
     ['missing', {}, ['text']],
     ['absent', ABSENT, ['text']],
     ['undeclared', { text: 'hi', role: 'admin' }, ['role']],
-  ])('with params %s is -32602 with paths, and its method is not run', async (_name, params, paths) => {
+  ])('a call with params %s is -32602 with paths, and its method is not run', async (_name, params, paths) => {
     const { reply, trace } = await ask(say(call('echo', params)));
     expect(trace).not.toContain('handle');
     expect(reply.status).toBe(200);
@@ -149,7 +149,7 @@ describe('a call', () => {
     });
   });
 
-  it('with a thousand mistakes returns twenty short issues', async () => {
+  it('a call with a thousand mistakes returns twenty short issues', async () => {
     const params = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`k${n}${'x'.repeat(500)}`, n]));
     const { reply } = await ask(say(call('echo', params)));
     expect(JSON.stringify(reply.payload).length).toBeLessThan(10_000);
@@ -157,7 +157,7 @@ describe('a call', () => {
 });
 
 describe('failures', () => {
-  it.each(['broken.throw', 'broken.result'])('of the gateway itself are masked: %s', async (name) => {
+  it.each(['broken.throw', 'broken.result'])('failures of the gateway itself are masked: %s', async (name) => {
     const { reply, audit } = await ask(say(call(name)));
     expect(reply).toEqual({
       status: 500,
@@ -174,7 +174,7 @@ describe('failures', () => {
     expect(audit[0]?.error?.cause).toBeInstanceOf(Error);
   });
 
-  it('that a method answers keep their data and the status 200', async () => {
+  it('failures that a method answers keep their data and the status 200', async () => {
     const { reply } = await ask(say(call('fails')));
     expect(reply).toMatchObject({
       status: 200,
@@ -188,9 +188,9 @@ describe('failures', () => {
     ...(['not_found', 'forbidden', 'conflict', 'payload_too_large', 'unauthorized', 'upstream_error'] as const),
     ...(['invalid_request', 'unsupported_media_type', 'cancelled', 'upstream_timeout'] as const),
   ])(
-    'that a method answers are 200 over HTTP, whatever the status of the same failure before it: %s',
+    'failures that a method answers are 200 over HTTP, whatever the status of the same failure before it: %s',
     async (reason) => {
-      const { reply } = await askMethod(reason);
+      const { reply } = await dispatchMethod(reason);
       expect(reply).toMatchObject({ status: 200, payload: { id: 1, error: { data: { reason } } } });
     },
   );
@@ -200,17 +200,17 @@ describe('failures', () => {
     ['unavailable', 503],
     ['internal', 500],
   ] as const)('that a method answers have their status where an HTTP client acts on it: %s', async (reason, status) => {
-    expect(await askMethod(reason)).toMatchObject({
+    expect(await dispatchMethod(reason)).toMatchObject({
       reply: { status, payload: { id: 1, error: { data: { reason } } } },
     });
   });
 
-  it('of an envelope have their status, under an id that could be read', async () => {
+  it('failures of an envelope have their status, under an id that could be read', async () => {
     const { reply } = await ask(say({ jsonrpc: '1.0', method: 'echo', id: 7 }));
     expect(reply).toMatchObject({ status: 400, payload: { id: 7, error: { code: -32600 } } });
   });
 
-  it('of a gate that is no RpcError are masked too', async () => {
+  it('failures of a gate that is no RpcError are masked too', async () => {
     const { reply } = await ask(say(call('echo')), {
       async limit() {
         throw new Error('hunter2');
@@ -236,14 +236,14 @@ describe('an unreadable body', () => {
     expect(audit).toHaveLength(1);
   });
 
-  it('of a caller over its limit is 429, not a free parser', async () => {
+  it('an unreadable body of a caller over its limit is 429, not a free parser', async () => {
     const { reply } = await ask('{', limited);
     expect(reply).toMatchObject({ status: 429, payload: { id: null, error: { code: 429 } } });
   });
 });
 
 describe('a batch', () => {
-  it('of n costs n at once, bad calls and notifications included', async () => {
+  it('a batch of n costs n at once, bad calls and notifications included', async () => {
     const { trace } = await ask(say(call('echo'), call('nope'), { jsonrpc: '2.0', method: 'echo' }, { bad: true }));
     expect(trace[0]).toBe('limit 4 echo,?,echo,?');
     expect(trace.filter((step) => step.startsWith('limit'))).toHaveLength(1);
@@ -264,7 +264,7 @@ describe('a batch', () => {
     });
   });
 
-  it('over the limit is 429, every call answered under its own id, nothing run', async () => {
+  it('a batch over the limit is 429, every call answered under its own id, nothing run', async () => {
     const { reply, trace } = await ask(
       say(call('echo'), call('echo', {}, 'b'), { jsonrpc: '2.0', method: 'echo' }),
       limited,
@@ -282,11 +282,14 @@ describe('a batch', () => {
 describe('a notification', () => {
   const notification = (name: string): object => ({ jsonrpc: '2.0', method: name, params: { text: 'hi' } });
 
-  it.each(['echo', 'nope', 'fails', 'broken.throw'])('is never answered, whatever comes of it: %s', async (name) => {
-    expect((await ask(say(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
-  });
+  it.each(['echo', 'nope', 'fails', 'broken.throw'])(
+    'a notification is never answered, whatever comes of it: %s',
+    async (name) => {
+      expect((await ask(say(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
+    },
+  );
 
-  it('over the limit is not run; HTTP has the status of the refusal, other transports are told not to answer', async () => {
+  it('a notification over the limit is not run; HTTP has the status of the refusal, other transports send no response', async () => {
     for (const body of [say(notification('echo')), say(notification('echo'), notification('nope'))]) {
       const { reply, trace } = await ask(body, limited);
       expect(trace).toEqual([expect.stringMatching(/^limit/)]);
@@ -335,7 +338,7 @@ describe('a client that has gone', () => {
       body: Buffer.from(JSON.stringify(calls)),
       requestId: 'req_1',
       signal: gone.signal,
-      gates: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
+      hooks: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
     });
     expect(ran.filter((name) => name.startsWith('change'))).toHaveLength(10);
     expect(ran.filter((name) => name.startsWith('look')).length).toBeLessThan(10);
@@ -378,14 +381,14 @@ describe('a call that lasts as long as its reader', () => {
     const { text } = await dispatch(createRegistry([endless, last]), {
       body: Buffer.from(JSON.stringify(calls)),
       requestId: 'req_1',
-      gates: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
+      hooks: { limit: async () => undefined, authorize() {}, context: () => ({ trace: [] }), audit() {} },
     });
     expect(JSON.parse(text ?? '')).toHaveLength(21);
   });
 });
 
 describe('a number that JavaScript would round', () => {
-  it('is -32602 of its call alone, with its place', async () => {
+  it('a number that JavaScript would round is -32602 of its call alone, with its place', async () => {
     const echo = (id: number, params: string) => `{"jsonrpc":"2.0","id":${id},"method":"echo","params":${params}}`;
     const { reply } = await ask(`[${echo(1, '{"a":[{"b":9007199254740993}]}')},${echo(2, '{"text":"x"}')}]`);
     expect(reply.payload).toMatchObject([
@@ -394,7 +397,7 @@ describe('a number that JavaScript would round', () => {
     ]);
   });
 
-  it('is no id', async () => {
+  it('a number that JavaScript would round is no id', async () => {
     const { reply } = await ask('{"jsonrpc":"2.0","id":1.0000000000000000001,"method":"echo","params":{"text":"x"}}');
     expect(reply.payload).toMatchObject({ id: null, error: { code: -32600 } });
   });

@@ -25,7 +25,7 @@ describe('a call', () => {
     ['an empty string', ''],
     ['128 characters', 'x'.repeat(128)],
     ['null', null],
-  ])('may have %s as its id', (_name, id) => {
+  ])('a call may have %s as its id', (_name, id) => {
     expect(readOne({ ...CALL, id })).toEqual({ id, method: 'a.b', params: undefined });
   });
 
@@ -34,7 +34,7 @@ describe('a call', () => {
     expect(readOne({ ...CALL, params: [1] })).toMatchObject({ params: [1] });
   });
 
-  it('without an id is a notification', () => {
+  it('a call without an id is a notification', () => {
     expect(readOne({ jsonrpc: '2.0', method: 'a.b' })).toEqual({ id: undefined, method: 'a.b', params: undefined });
   });
 });
@@ -62,7 +62,7 @@ describe('an invalid request', () => {
     ['an id that is an array', { ...CALL, id: [1] }, null],
     ['an id that is a boolean', { ...CALL, id: false }, null],
     ['a broken notification', { jsonrpc: '2.0', method: 1 }, null],
-  ])('is %s, answered under the id that could be read', (_name, value, id) => {
+  ])('an invalid request is %s, answered under the id that could be read', (_name, value, id) => {
     const call = readOne(value);
     if (!isBad(call)) throw new Error('was read');
     expect(call.id).toBe(id);
@@ -71,7 +71,7 @@ describe('an invalid request', () => {
 });
 
 describe('a batch', () => {
-  it('of 1 to 50 is read call by call, the broken ones among them', () => {
+  it('a batch of 1 to 50 is read call by call, the broken ones among them', () => {
     expect(readEnvelope([CALL])).toMatchObject({ batch: true, calls: [{ id: 1 }] });
     const { calls } = readEnvelope(Array.from({ length: BATCH_MAX }, (_, n) => (n % 2 === 0 ? { ...CALL, id: n } : n)));
     expect(calls).toHaveLength(50);
@@ -87,7 +87,7 @@ describe('a batch', () => {
     ['no calls', []],
     ['51 calls', Array.from({ length: 51 }, () => CALL)],
     ['280 000 calls', Array.from({ length: 280_000 }, () => 1)],
-  ])('of %s is refused as a whole', (_name, batch) => {
+  ])('a batch of %s is refused as a whole', (_name, batch) => {
     expect(() => readEnvelope(batch)).toThrow(RpcError);
     expect(() => readEnvelope(batch)).toThrow(expect.objectContaining({ reason: 'invalid_request' }));
   });

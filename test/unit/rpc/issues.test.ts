@@ -1,5 +1,5 @@
-// What -32602 says: plain words about every kind of mistake, for every method, without the validator's own phrases and
-// without values.
+// The message of -32602: plain English for every kind of mistake, for every method, without the validator's own phrases
+// and without values.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { RpcError } from '../../../shared/errors.ts';
@@ -53,7 +53,7 @@ describe('an issue', () => {
     [{ server: { name: 'a', command: 5 } }, 'server.command must be a string'],
     [{ txt: 'abc' }, 'txt is not known, did you mean text?'],
     [{ wrong: 1 }, 'wrong is not known'],
-  ])('says in plain words what is wrong with %j', (params, message) => {
+  ])('the message for %j says what is wrong', (params, message) => {
     expect(messagesOf(schema, params)[0]).toBe(message);
   });
 
@@ -63,7 +63,7 @@ describe('an issue', () => {
   });
 
   it.each(Object.values(methods).map((method) => [method.name, method] as const))(
-    'of %s never has the words of the validator, nor a value',
+    'the message for params of %s contains neither a phrase of the validator nor a value',
     (_name, method) => {
       for (const value of ['s3cret'.repeat(20_000), '', -1.5, null, [['s3cret']], { s3cret: true }, true]) {
         const params = Object.fromEntries(Object.keys(method.params.shape).map((key) => [key, value]));
@@ -80,7 +80,7 @@ describe('the message of the error', () => {
   const issue = (path: string, message: string) => ({ path, message });
   const messageOf = (...issues: object[]): string => new RpcError('invalid_params', { data: { issues } }).message;
 
-  it('is made of the first issues, each with its path once', () => {
+  it('the message of the error is made of the first issues, each with its path once', () => {
     expect(messageOf(issue('a', 'a is required'))).toBe('a is required');
     expect(messageOf(issue('a', 'the provider refused it'))).toBe('a: the provider refused it');
     expect(messageOf(...['a', 'b', 'c', 'd', 'e'].map((path) => issue(path, 'no')))).toBe(
@@ -88,7 +88,7 @@ describe('the message of the error', () => {
     );
   });
 
-  it('without issues is that of the table', () => {
+  it('the message of the error without issues is that of the table', () => {
     expect(new RpcError('invalid_params').message).toBe('Invalid params');
   });
 });
@@ -105,7 +105,7 @@ describe('the nearest name', () => {
     ['x', undefined],
     ['conversation', undefined],
     ['s'.repeat(100_000), undefined],
-  ])('of %s is %s', (name, near) => {
+  ])('the nearest name of %s is %s', (name, near) => {
     expect(nearest(name, NAMES)).toBe(near);
   });
 });

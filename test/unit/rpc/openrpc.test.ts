@@ -47,7 +47,7 @@ function createMetaSchema(): ValidateFunction {
 }
 
 describe('the document', () => {
-  it('is valid OpenRPC 1.4', () => {
+  it('the document is valid OpenRPC 1.4', () => {
     const validate = createMetaSchema();
     expect(validate(document), JSON.stringify(validate.errors)).toBe(true);
     expect(document).toMatchObject({ openrpc: expect.stringMatching(/^1\.4\.\d$/), info: { version: '1.2.3' } });
@@ -62,7 +62,7 @@ describe('the document', () => {
     ).toBe(false);
   });
 
-  it('has every method once, under its wire name', () => {
+  it('the document has every method once, under its wire name', () => {
     expect(document.methods.map(({ name }) => name).toSorted()).toEqual(all.map(({ name }) => name).toSorted());
   });
 });
@@ -71,12 +71,12 @@ describe.each(document.methods.map((described) => [described.name, described] as
   const method = registry.get(name);
   if (method === undefined) throw new Error(`${name} is not registered`);
 
-  it('has an example that its own schemas accept, unchanged but for defaults', () => {
+  it('the document has an example that its own schemas accept, unchanged but for defaults', () => {
     expect(method.params.parse(method.example.params)).toMatchObject(method.example.params);
     expect(method.result.parse(method.example.result)).toEqual(method.example.result);
   });
 
-  it('has schemas that another validator can use, which accept the example and require what is required', () => {
+  it('the document has schemas that another validator can use, which accept the example and require what is required', () => {
     // Patterns with \p{..} need the u flag, which ajv sets by default.
     const ajv = new Ajv({ strict: true, validateFormats: false, allowUnionTypes: true });
     const [example] = described.examples;

@@ -86,8 +86,8 @@ describe('conversation.history', () => {
   it('ends a page by the bytes that are sent, and loses nothing', async () => {
     const messages = await readAll('conversation.history', { session_id: 's', limit: 200 }, 'messages', 'cursor');
     expect(messages).toHaveLength(prompts.length * 2);
-    const asked = messages.filter((_, index) => index % 2 === 0);
-    expect(asked.map((message) => (message as { readonly content: string }).content)).toEqual(prompts);
+    const userMessages = messages.filter((_, index) => index % 2 === 0);
+    expect(userMessages.map((message) => (message as { readonly content: string }).content)).toEqual(prompts);
   });
 
   it('reads little more than the page holds', async () => {
@@ -112,7 +112,7 @@ describe('conversation.history', () => {
     expect(textsRead).toBeLessThanOrEqual(8);
   });
 
-  it('over a socket names the next page where one message is more than a message of the socket', async () => {
+  it('conversation.history over a socket names the next page where one message is more than a message of the socket', async () => {
     const session_id = 'wide';
     // 174,600 controls have 1,047,600 bytes as JSON; with what is around them the answer is too large for a socket.
     await call('conversation.prompt', { prompt: `a${'\u0001'.repeat(174_600)}`, session_id });

@@ -191,7 +191,7 @@ describe('the memory that a value takes', () => {
   const measure = (body: string): number | undefined => measureHeavy(Buffer.from(body));
   const objects = `[${Array(100_000).fill('{}').join()}]`;
 
-  it('is measured before it is made for very many objects, and is the same figure', () => {
+  it('the memory that a value takes is measured before it is made for very many objects, and is the same figure', () => {
     expect(measure(objects)).toBe(parseRequest(Buffer.from(objects)).heapBytes);
   });
 
@@ -199,7 +199,7 @@ describe('the memory that a value takes', () => {
     ['few objects', `[${'1,'.repeat(100_000)}1]`],
     ['what is refused for its depth', nested(100_000)],
     ['what is refused for its syntax and depth', '['.repeat(100_000)],
-  ])('is not measured for %s', (_name, body) => {
+  ])('the memory that a value takes is not measured for %s', (_name, body) => {
     expect(measure(body)).toBeUndefined();
   });
 

@@ -18,7 +18,7 @@ function bytesIn({ directory }: SandboxFixture): number {
 }
 
 describeWith('bubblewrap', 'the disk of a workspace', () => {
-  it('is measured when a command ends, so that no number of short ones gets past the limit', async () => {
+  it('the disk of a workspace is measured when a command ends, so that no number of short ones gets past the limit', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     const write = (name: number) => fixture.sh(`head -c 6M /dev/zero > /tmp/${name}`);
     const codes: number[] = [];
@@ -39,7 +39,7 @@ describeWith('bubblewrap', 'the disk of a workspace', () => {
     expect(await write(0)).toMatchObject({ exitCode: 0, isFull: false });
   });
 
-  it('is not used up between two checks by space that is reserved but not written', async () => {
+  it('the disk of a workspace is not used up between two checks by space that is reserved but not written', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     // struct space_resv: l_type, l_whence, l_start, l_len, ...
     const reserve = `
@@ -65,23 +65,23 @@ for number in range(64):
 
   it('counts the files that a terminal has left', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
-    let said = '';
+    let output = '';
     const write = { keyId: 'a', argv: ['/bin/sh', '-c', 'head -c 9M /dev/zero > /tmp/x'] as const };
     const open = async () => {
       const pty = await openPty(SIZE, (tty) => fixture.sandbox.attach({ ...write, argv: [...write.argv] }, tty));
       pty.listen((text) => {
-        said += text;
+        output += text;
       });
       return pty;
     };
     await (await open()).exited;
-    expect(said).toBe('');
+    expect(output).toBe('');
     expect((await fixture.sh('echo x > /tmp/y && cat /tmp/y')).exitCode).not.toBe(0);
     await (await open()).exited;
-    expect(said).toMatch(/^sandbox: the workspace is full.* delete something\r\n/);
+    expect(output).toMatch(/^sandbox: the workspace is full.* delete something\r\n/);
   });
 
-  it('is read-only but for rm once a full one grows further, by empty files', async () => {
+  it('the disk of a workspace is read-only but for rm once a full one grows further, by empty files', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceEntries: 150 });
     const make = (name: string) =>
       fixture.sh(`i=0; while [ $i -lt 160 ]; do : > /tmp/${name}$i || exit 1; i=$((i + 1)); done`);
@@ -118,7 +118,7 @@ held[:] = bytes(9 << 20); time.sleep(30)`;
     }
   });
 
-  it('is measured to the last byte: names that are not UTF-8, and one file under several names once', async () => {
+  it('the disk of a workspace is measured to the last byte: names that are not UTF-8, and one file under several names once', async () => {
     const { directory } = await createSandboxFixture();
     const timings = createUsageMeter();
     const at = join(directory, 'measured');

@@ -2,15 +2,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Sandbox, SandboxSpec } from '../../../shared/sandbox/sandbox.ts';
 import { openPty, type Pty } from '../../../shared/terminals/pty.ts';
+import { CALLS, EXPECTED, PROBE } from '../../support/fixtures/isolation-probe.ts';
 import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox.ts';
 import { ROOT } from '../../support/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { CALLS, EXPECTED, PROBE } from './probe.ts';
 
 const SIZE = { cols: 200, rows: 24 };
 
@@ -96,12 +96,12 @@ describeWith('bubblewrap', 'two owners', async () => {
     await child.kill();
   });
 
-  it('are isolated in the same way where the gateway is not root', () => {
+  it('two owners are isolated in the same way where the gateway is not root', () => {
     const other = mkdtempSync(join(tmpdir(), 'sandbox-user-'));
     const isRoot = process.getuid?.() === 0;
     try {
       if (isRoot) chownSync(other, 65534, 65534);
-      const program = join(dirname(import.meta.filename), 'isolation-main.ts');
+      const program = join(import.meta.dirname, '../../support/fixtures/isolation-main.ts');
       const user = isRoot ? { uid: 65534, gid: 65534 } : {};
       const env = { PATH: process.env.PATH ?? '' };
       const ran = spawnSync(process.execPath, [program, other, PROBE], { ...user, env, encoding: 'utf8', cwd: '/' });

@@ -60,7 +60,7 @@ while True:
 `;
 
 describeWith('memory', 'memory', () => {
-  it('in memfds counts: the command is killed, a command of another key continues, and no group is left', async () => {
+  it('memory in memfds is counted: the command is killed, a command of another key continues, and no group is left', async () => {
     const fixture = await createSandboxFixture(undefined, 96 << 20);
     const other = await fixture.sandbox.spawn({ keyId: 'b', argv: ['cat'] });
     const killed = await fixture.sandbox.run(
@@ -136,11 +136,11 @@ describe('the memory group of this process', () => {
     ],
     ['above what is mounted', '30 25 0:26 /docker/abc /sys/fs/cgroup rw - cgroup2 cgroup2 rw', '0::/\n', undefined],
     ['not mounted', '25 1 0:22 / /sys rw - sysfs sysfs rw', '4:memory:/\n', undefined],
-  ])('is found: %s', (_name, mountinfo, cgroup, expected) => {
+  ])('the memory group of this process is found: %s', (_name, mountinfo, cgroup, expected) => {
     expect(locateMemoryGroup(mountinfo, cgroup)).toEqual(expected);
   });
 
-  it('of version 2 is split into one for the gateway and one for the owners; leftovers go, others stay', () => {
+  it('the memory group of this process of version 2 is split into one for the gateway and one for the owners; leftovers go, others stay', () => {
     // Ordinary files: this shows what is written, not how a kernel reacts.
     const directory = mkdtempSync(join(tmpdir(), 'cgroup-'));
     const leftover = 'codex-gateway-999999999-1-AbCdEf';

@@ -39,7 +39,7 @@ describe('without bubblewrap', () => {
 describeWith('bubblewrap', 'the sandbox', async () => {
   const fixture = await createSandboxFixture();
 
-  it('has no rights and can write nowhere but in its own directories', async () => {
+  it('the sandbox has no rights and can write nowhere but in its own directories', async () => {
     const { stdout } = await fixture.sh(`
       id -u; grep -h -E 'Cap(Eff|Prm|Inh|Amb)|NoNewPrivs' /proc/self/status | tr -s '\\t ' ' '
       for path in / /usr /etc /dev /proc/sys/kernel /var /run /usr/bin /home; do touch "$path/x" 2>/dev/null && echo "wrote $path"; done
@@ -56,7 +56,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     ]);
   });
 
-  it('has no process of root, not even the one that sets it up', async () => {
+  it('the sandbox has no process of root, not even the one that sets it up', async () => {
     const mark = marker();
     const looked = new AbortController();
     let owners: number[] = [];
@@ -117,7 +117,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     ['a background child', 'sleep MARK & exit 0'],
     ['setsid', 'setsid sleep MARK & exit 0'],
     ['a double fork', '(setsid sh -c "sleep MARK & sleep MARK & wait" &) ; exit 0'],
-    ['nohup, deaf to TERM', 'trap "" TERM HUP; nohup sleep MARK >/dev/null 2>&1 & sleep 0.2; exit 0'],
+    ['nohup, TERM ignored', 'trap "" TERM HUP; nohup sleep MARK >/dev/null 2>&1 & sleep 0.2; exit 0'],
     ['closed streams', 'exec >&- 2>&-; setsid sleep MARK & exit 0'],
   ])('leaves nothing behind: %s', async (_, script) => {
     const mark = marker();
@@ -129,7 +129,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
   it('ends a command after its timeout, first by TERM, then by KILL to all, a fork bomb included', async () => {
     const marks = [marker(), marker(), marker(), marker()] as const;
     const contained = new AbortController();
-    const [polite, deaf, , outside] = await Promise.all([
+    const [cooperative, ignoring, , outside] = await Promise.all([
       fixture.sh(`trap 'echo bye; exit 3' TERM; sleep ${marks[0]} & wait`, { timeoutMs: 2_500 }),
       fixture.sh(`trap '' TERM; setsid sleep ${marks[1]} & sleep ${marks[1]}; sleep ${marks[1]}`, { timeoutMs: 500 }),
       expect(
@@ -143,8 +143,8 @@ describeWith('bubblewrap', 'the sandbox', async () => {
       ).rejects.toThrow('contained'),
       fixture.sh('sleep 0.5; for i in 1 2 3 4 5 6 7 8; do sh -c "echo $i"; done'),
     ]);
-    expect(polite).toMatchObject({ exitCode: 3, timedOut: true, stdout: Buffer.from('bye\n') });
-    expect(deaf).toMatchObject({ exitCode: 137, signal: 'SIGKILL', timedOut: true });
+    expect(cooperative).toMatchObject({ exitCode: 3, timedOut: true, stdout: Buffer.from('bye\n') });
+    expect(ignoring).toMatchObject({ exitCode: 137, signal: 'SIGKILL', timedOut: true });
     // The bomb did not use up the process limit of another key.
     expect(outside.stdout.toString()).toBe('1\n2\n3\n4\n5\n6\n7\n8\n');
     for (const mark of marks) expect(await processesWith(mark)).toEqual([]);
@@ -169,7 +169,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(100 << 20);
   });
 
-  it('is the first choice of the out-of-memory killer, and does not change the gateway’s priority', async () => {
+  it('the sandbox is the first choice of the out-of-memory killer, and does not change the gateway’s priority', async () => {
     const group = (): string => {
       // Where the scheduler has no such groups there is nothing to compare.
       try {

@@ -134,17 +134,17 @@ describe('the environment of a caller', () => {
     'GIT_SSH_COMMAND',
     'PERL5OPT',
     'IFS',
-  ])('may not hold %s', (name) => {
+  ])('the environment of a caller may not hold %s', (name) => {
     expect(checkEnvironment({ [name]: 'x' })).toEqual([
       { path: `env.${name}`, message: expect.stringContaining('may not be set') },
     ]);
   });
 
-  it('may contain names of its own, and the author of a commit', () => {
+  it('the environment of a caller may contain names of its own, and the author of a commit', () => {
     expect(checkEnvironment({ ENV_VAR: 'value', GIT_AUTHOR_NAME: 'A', TERM: 'xterm', PATH: '/tmp' })).toEqual([]);
   });
 
-  it('must not contain invalid names, NUL or too many bytes', () => {
+  it('the environment of a caller must not contain invalid names, NUL or too many bytes', () => {
     const many = Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`V${index}`, 'x']));
     for (const env of [
       { 'A=B': 'x' },

@@ -102,12 +102,12 @@ describe('embedded store file', () => {
     await Promise.all([one.close(), two.close()]);
   });
 
-  it('tells a watcher of a commit by another handle', async () => {
+  it('a watcher is called for a commit by another handle', async () => {
     const path = freshPath();
     const [one, two] = [open(path), open(path)];
     const ref = freshRef();
     const seen: unknown[] = [];
-    const heard = new Promise<void>((resolve) => {
+    const received = new Promise<void>((resolve) => {
       const stop = one.watch(ref, (snapshot) => {
         const n = typed<{ n: number }>(snapshot).data?.n;
         seen.push(n);
@@ -117,12 +117,12 @@ describe('embedded store file', () => {
       });
     });
     await put(two, ref, { n: 1 });
-    await heard;
+    await received;
     expect(seen.at(-1)).toBe(1);
     await Promise.all([one.close(), two.close()]);
   });
 
-  it('is opened by several at the same moment, new as it is', async () => {
+  it('a new embedded store file can be opened by several processes at the same time', async () => {
     const openers = Array.from(
       { length: 6 },
       () => new Worker(new URL('../../support/fixtures/store-opener.ts', import.meta.url)),
@@ -209,15 +209,15 @@ describe('embedded store', () => {
   it('answers unavailable once closed, and stops telling watchers', async () => {
     const store = open(':memory:');
     const ref = freshRef();
-    const heard: unknown[] = [];
-    store.watch(ref, (snapshot) => heard.push(snapshot));
+    const received: unknown[] = [];
+    store.watch(ref, (snapshot) => received.push(snapshot));
     await store.close();
     await store.close();
     await expect(store.get([ref])).rejects.toMatchObject({ reason: 'unavailable' });
     await expect(transact(store, [ref], () => ({ writes: [], result: 0 }))).rejects.toMatchObject({
       reason: 'unavailable',
     });
-    expect(heard).toEqual([]);
+    expect(received).toEqual([]);
   });
 
   it('removes expired documents as it goes', async () => {

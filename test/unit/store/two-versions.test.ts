@@ -232,7 +232,7 @@ describe('a message with members of a newer version is taken', () => {
     expect(facts.caller).toEqual(caller);
   });
 
-  it('on the topic of events', () => {
+  it('a message with members of a newer version is taken on the topic of events', () => {
     const message = toMessage(eventOf('a'));
     const newer = { ...message, attributes: { ...message.attributes, 'ce-newer': '1' } };
     expect(fromMessage(newer)).toEqual(fromMessage(message));

@@ -32,7 +32,7 @@ const apply = (event: GatewayEvent) => applyDeploymentEvent(fixture.services, ev
 const all = async () => (await listDeployments(fixture.store, { limit: 1000 })).items;
 
 describe('the latest state', () => {
-  test("is what the reference's event says", async () => {
+  test("the latest state is what the reference's event says", async () => {
     expect(await apply(eventOf())).toBe('applied');
     expect(await all()).toEqual([
       {
@@ -50,19 +50,19 @@ describe('the latest state', () => {
     ]);
   });
 
-  test('is changed once by an event, however often and concurrently it is delivered', async () => {
+  test('the latest state is changed once by an event, however often and concurrently it is delivered', async () => {
     const outcomes = await Promise.all(Array.from({ length: 20 }, () => apply(eventOf())));
     expect(outcomes.filter((outcome) => outcome === 'applied')).toHaveLength(1);
     expect(await all()).toMatchObject([{ changes: 1 }]);
   });
 
-  test('is never overwritten by an older event', async () => {
+  test('the latest state is never overwritten by an older event', async () => {
     await apply(eventOf({ id: 'evt_new', time: '2025-01-13T12:30:00+01:00' }));
     expect(await apply(eventOf({ id: 'evt_old', time: '2025-01-13T11:29:59Z' }))).toBe('stale');
     expect(await all()).toMatchObject([{ event_id: 'evt_new' }]);
   });
 
-  test('is that of a right clock, whatever a clock 400 days ahead has said before or says again', async () => {
+  test('the latest state is that of a right clock, whatever a clock 400 days ahead wrote before or writes later', async () => {
     const far = (id: string, days: number) =>
       eventOf({ id, time: new Date(fixture.clock.now() + days * 86_400_000).toISOString() });
     expect(await apply(far('evt_far', 400))).toBe('applied');
@@ -72,7 +72,7 @@ describe('the latest state', () => {
     expect(await all()).toMatchObject([{ event_id: 'evt_right' }]);
   });
 
-  test('is the one that arrived last of those that claim the same time, in any order of delivery', async () => {
+  test('the latest state is the one that arrived last of those that claim the same time, in any order of delivery', async () => {
     const [first, second] = [eventOf({ id: 'z', recordedAtMs: 1 }), eventOf({ id: 'a', recordedAtMs: 2 })];
     expect(await apply(second)).toBe('applied');
     expect(await apply(first)).toBe('stale');
@@ -96,19 +96,19 @@ describe('the latest state', () => {
       { version: 'v'.repeat(300), region: 'r'.repeat(70) },
       { version: 'v'.repeat(256), region: 'r'.repeat(64) },
     ],
-  ])('is shown as far as it can be of %j', async (data, shown) => {
+  ])('the latest state is shown as far as it can be of %j', async (data, shown) => {
     expect(await apply(eventOf({ data: { service: 'wrapper', ...data } }))).toBe('applied');
     expect(await all()).toMatchObject([shown]);
   });
 
-  test('has every digit of a number that JavaScript would round', async () => {
+  test('the latest state has every digit of a number that JavaScript would round', async () => {
     const body = '{"data":{"service":"wrapper","version":9007199254740993,"region":1e400}}';
     expect(await apply({ ...eventOf(), body })).toBe('applied');
     expect(await all()).toMatchObject([{ version: '9007199254740993', region: '1e400' }]);
     expect(await apply({ ...eventOf(), body: '{"data":{"service":9007199254740993}}' })).toBe('ignored');
   });
 
-  test('is kept per service and region', async () => {
+  test('the latest state is kept per service and region', async () => {
     await apply(eventOf({ id: 'a', data: { service: 'one', region: 'r1' } }));
     await apply(eventOf({ id: 'b', data: { service: 'one', region: 'r2' } }));
     await apply(eventOf({ id: 'c', type: 'deployment.failed', data: { service: 'two' } }));
@@ -121,7 +121,7 @@ describe('the latest state', () => {
     );
   });
 
-  test('is the same whatever the order of delivery and however many repetitions', async () => {
+  test('the latest state is the same whatever the order of delivery and however many repetitions', async () => {
     const event = fc.record({ id: fc.constantFrom('a', 'b', 'c', 'd'), second: fc.nat(3), recordedAtMs: fc.nat(2) });
     const sequence = fc.uniqueArray(event, { selector: ({ id }) => id, minLength: 1 });
     await fc.assert(

@@ -31,7 +31,7 @@ describe('Standard Webhooks', () => {
     expect(own['webhook-signature']).toBe(signature);
   });
 
-  test('accepts any of several secrets and tells them apart', () => {
+  test('accepts any of several secrets and returns which one it was', () => {
     const first = verifier.verify(signed(SECRET, body), body);
     const second = verifier.verify(signed(OTHER, body), body);
     expect(first).toEqual({ kind: 'standard', fingerprint: expect.stringMatching(/^[0-9a-f]{12}$/) });
@@ -79,7 +79,7 @@ describe('Standard Webhooks', () => {
     expect(() => verifier.verify({ ...signed(SECRET, body), [name]: value }, body)).toThrow(refused);
   });
 
-  test('refuses bytes that are no UTF-8, which the library could not tell apart', () => {
+  test('refuses bytes that are no UTF-8, which the library could not distinguish', () => {
     const broken = Buffer.from([0x7b, 0xff, 0x7d]);
     expect(() => verifier.verify(signed(SECRET, broken), broken)).toThrow(
       expect.objectContaining({ reason: 'unauthorized' }),

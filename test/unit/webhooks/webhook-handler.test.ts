@@ -172,8 +172,8 @@ describe('POST /webhook', () => {
     ['integers beyond 2^53', '{"event":"push","data":{"id":9007199254740993,"n":1e400}}'],
     ['an event that is named with an unpaired surrogate', String.raw`{"event":"\ud83d","data":{}}`],
   ])('records and publishes %s byte for byte', async (_, body) => {
-    const heard: string[] = [];
-    fixture.local.subscribe('bytes', async (event) => void heard.push(toMessage(event).data.toString('utf8')));
+    const received: string[] = [];
+    fixture.local.subscribe('bytes', async (event) => void received.push(toMessage(event).data.toString('utf8')));
     for (const headers of [github(body), standard(body), CI]) {
       const response = await post('/webhook', headers, body);
       expect(response.status).toBe(200);
@@ -187,7 +187,7 @@ describe('POST /webhook', () => {
       if (typeof data === 'object') expect(data).toEqual((JSON.parse(body) as { data: unknown }).data);
       else expect(body).toContain(data);
     }
-    expect(heard).toEqual([body, body, body]);
+    expect(received).toEqual([body, body, body]);
   });
 
   test('gives each secret limits of its own, beside those of every key, and says so in headers', async () => {
@@ -240,10 +240,10 @@ describe('POST /webhook', () => {
     const payload = JSON.stringify({ action: 'opened', title: 'a & b = ü' });
     const body = new URLSearchParams({ payload }).toString();
     const form = { 'Content-Type': 'application/x-www-form-urlencoded', 'X-GitHub-Event': 'issues' };
-    const heard: string[] = [];
-    fixture.local.subscribe('form', async (event) => void heard.push(event.type, event.body));
+    const received: string[] = [];
+    fixture.local.subscribe('form', async (event) => void received.push(event.type, event.body));
     expect((await post('/webhook', { ...form, ...github(body) }, body)).status).toBe(200);
-    expect(heard).toEqual(['issues', payload]);
+    expect(received).toEqual(['issues', payload]);
   });
 
   test.each([

@@ -6,6 +6,7 @@ import { RpcError } from '../../../errors.ts';
 import { parseMarked } from '../../../rpc/exact-json.ts';
 import type { Launched } from './launcher.ts';
 import { isRead, toNotification } from './notifications.ts';
+import { createPendingRequests } from './pending-requests.ts';
 import {
   ANSWERS,
   type ClientMethod,
@@ -20,8 +21,6 @@ import {
 
 /** A notification may carry the whole output of a command, and an answer a whole thread. */
 const LINE_CHARS_MAX = 32 << 20;
-/** Long: Codex runs at a lower priority than the gateway, and the machine may be busy. */
-const REQUEST_TIMEOUT_MS = 30_000;
 const STDERR_CHARS_MAX = 2_000;
 
 /** Codex refused a request. */
@@ -61,38 +60,25 @@ export interface ThreadListener {
   called?: ((call: ToolCall) => Promise<ToolAnswer>) | undefined;
 }
 
-interface Waiting {
-  settle(answer: { readonly result?: unknown; readonly error?: unknown }): void;
-  fail(error: Error): void;
-}
-
 export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'stderr' | 'exited'>): CodexClient {
-  const waiting = new Map<number, Waiting>();
+  const requests = createPendingRequests();
   const listeners = new Map<string, ThreadListener>();
   const { promise: closed, resolve: close } = Promise.withResolvers<string>();
-  let lastId = 0;
   let isOpen = true;
   let stderrTail = '';
-  let held = '';
 
   const end = (why: string): void => {
     if (!isOpen) return;
     isOpen = false;
     close(why);
-    for (const { fail } of waiting.values()) fail(ended());
-    waiting.clear();
+    requests.failAll(ended());
   };
+  const splitLines = createLineSplitter((line) => {
+    if (isOpen && line !== '') receive(line);
+  });
   child.stdout.setEncoding('utf8');
   child.stdout.on('data', (text: string) => {
-    held += text;
-    let start = 0;
-    for (let newline = held.indexOf('\n'); newline !== -1; newline = held.indexOf('\n', start)) {
-      const line = held.slice(start, newline);
-      start = newline + 1;
-      if (isOpen && line !== '') receive(line);
-    }
-    held = held.slice(start);
-    if (held.length > LINE_CHARS_MAX) end('a line is too long');
+    if (splitLines(text) > LINE_CHARS_MAX) end('a line is too long');
   });
   child.stderr.setEncoding('utf8');
   child.stderr.on('data', (text: string) => {
@@ -113,29 +99,7 @@ export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'st
     async request(method, params, signal) {
       signal?.throwIfAborted();
       if (!isOpen) throw ended();
-      const id = ++lastId;
-      const answer = await new Promise<{ readonly result?: unknown; readonly error?: unknown }>((resolve, reject) => {
-        const fail = (error: unknown): void => {
-          done();
-          reject(error);
-        };
-        const aborted = (): void => fail(signal?.reason);
-        const timer = setTimeout(() => fail(timeout(method)), REQUEST_TIMEOUT_MS);
-        const done = (): void => {
-          waiting.delete(id);
-          clearTimeout(timer);
-          signal?.removeEventListener('abort', aborted);
-        };
-        signal?.addEventListener('abort', aborted, { once: true });
-        waiting.set(id, {
-          fail,
-          settle(value) {
-            done();
-            resolve(value);
-          },
-        });
-        write({ id, method, params });
-      });
+      const answer = await requests.send(method, signal, (id) => write({ id, method, params }));
       if (answer.error !== undefined) throw toRefusal(method, answer.error);
       return read(method, answer.result);
     },
@@ -157,8 +121,7 @@ export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'st
     const method = member(message, 'method');
     const id = member(message, 'id');
     if (typeof method !== 'string') {
-      if (typeof id !== 'number') return;
-      waiting.get(id)?.settle({ result: member(message, 'result'), error: member(message, 'error') });
+      requests.settle(id, { result: member(message, 'result'), error: member(message, 'error') });
     } else if (id !== undefined) {
       if (method === 'item/tool/call') void callTool(id, member(message, 'params'));
       else if (isAnswered(method)) write({ id, result: ANSWERS[method] });
@@ -181,6 +144,21 @@ export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'st
   }
 }
 
+/** Passes on each complete line; returns the characters of the incomplete one. */
+function createLineSplitter(onLine: (line: string) => void): (text: string) => number {
+  let held = '';
+  return (text) => {
+    held += text;
+    let start = 0;
+    for (let newline = held.indexOf('\n'); newline !== -1; newline = held.indexOf('\n', start)) {
+      onLine(held.slice(start, newline));
+      start = newline + 1;
+    }
+    held = held.slice(start);
+    return held.length;
+  };
+}
+
 function isAnswered(method: string): method is keyof typeof ANSWERS {
   return Object.hasOwn(ANSWERS, method);
 }
@@ -198,10 +176,6 @@ function toRefusal(method: string, error: unknown): CodexRefusal {
 
 function ended(): RpcError {
   return new RpcError('unavailable', { message: 'Codex has ended', retryAfterMs: 1_000 });
-}
-
-function timeout(method: string): RpcError {
-  return new RpcError('upstream_timeout', { message: 'Codex did not answer', data: { provider: 'codex', method } });
 }
 
 function member(value: unknown, name: string): unknown {

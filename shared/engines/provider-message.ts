@@ -7,7 +7,7 @@ const CHARS_MAX = 300;
 const SECRETS =
   /\b(?:sk-|AIza|ya29\.|gh[pousr]_|Bearer |Basic )[\w.*~+/=-]*|((?:api[_-]?key|token|password)["']?\s*[=:]\s*["']?)[\w.*-]{8,}/gi;
 
-export interface Words {
+export interface ProviderMessage {
   /** '' without a message. */
   readonly text: string;
   /** The provider's names of the failure: `error.code`, `error.type`, `error.status`; '' without any. */
@@ -15,13 +15,13 @@ export interface Words {
 }
 
 /** The message in a body. All `secrets` are removed from it. */
-export function readWords(body: string, secrets: readonly string[] = []): Words {
+export function readProviderMessage(body: string, secrets: readonly string[] = []): ProviderMessage {
   const text = body.trim();
   if (text.startsWith('<')) return { text: clean(titleOf(text), secrets), code: '' };
   if (!/^[[{"]/.test(text)) return { text: clean(text, secrets), code: '' };
   try {
-    const words = pick(JSON.parse(text));
-    return { text: clean(words.text, secrets), code: words.code.slice(0, CHARS_MAX) };
+    const message = findMessage(JSON.parse(text));
+    return { text: clean(message.text, secrets), code: message.code.slice(0, CHARS_MAX) };
   } catch {
     return { text: '', code: '' };
   }
@@ -42,14 +42,14 @@ export function clean(text: string, secrets: readonly string[] = []): string {
  * `{error: {message, code}}`, `{error: "..."}`, `{message}`, `{detail}`, `{response: {error}}`, or a list of one of
  * them.
  */
-function pick(value: unknown): Words {
+function findMessage(value: unknown): ProviderMessage {
   if (typeof value === 'string') return { text: value, code: '' };
-  if (Array.isArray(value)) return value.length === 0 ? { text: '', code: '' } : pick(value[0]);
+  if (Array.isArray(value)) return value.length === 0 ? { text: '', code: '' } : findMessage(value[0]);
   if (!isJson(value)) return { text: '', code: '' };
   const { error, response, errors, message, msg, detail, error_description: description } = value;
   const inner = [error, isJson(response) ? response.error : undefined, errors, message, msg, detail, description];
   const nested = inner.find((each) => each !== undefined && each !== null);
-  const { text, code } = nested === undefined ? { text: '', code: '' } : pick(nested);
+  const { text, code } = nested === undefined ? { text: '', code: '' } : findMessage(nested);
   const names = [value.code, value.type, value.status].filter((name) => typeof name === 'string');
   return { text, code: code === '' ? names.join(' ') : code };
 }

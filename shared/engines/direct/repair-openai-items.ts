@@ -1,0 +1,129 @@
+// The items of a Responses stream (messages, reasoning, function calls), of which servers leave out ids, places in the
+// output, and pieces of text: this file keeps which of them the SDK has received.
+import { isJson, type Json } from './stream-repair.ts';
+
+const TYPES: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);
+
+export function isItem(value: unknown): value is Json {
+  return isJson(value) && TYPES.has(value.type);
+}
+
+/** The ids of the items of one stream, and their places in the output. */
+export interface ItemPlaces {
+  /** Of the item that was last begun or ended. */
+  readonly itemId: string;
+  /** An event of an item, with the item's id and place. */
+  place(event: Json): Json;
+  /** The event that begins or ends an item, with all members that the SDK requires. */
+  toItemEvent(event: Json, item: Json): Json;
+}
+
+export function createItemPlaces(): ItemPlaces {
+  const indexes = new Map<unknown, number>();
+  let itemId = 'item_0';
+
+  const indexOf = (id: unknown): number => {
+    const index = indexes.get(id) ?? indexes.size;
+    indexes.set(id, index);
+    return index;
+  };
+
+  return {
+    get itemId() {
+      return itemId;
+    },
+    place(event) {
+      const item_id = typeof event.item_id === 'string' ? event.item_id : itemId;
+      const output_index = typeof event.output_index === 'number' ? event.output_index : indexOf(item_id);
+      return { ...event, item_id, output_index };
+    },
+    toItemEvent({ type, output_index: given }, item) {
+      if (typeof item.id === 'string') itemId = item.id;
+      else if (type === 'response.output_item.added') itemId = `item_${indexes.size}`;
+      const output_index = typeof given === 'number' ? given : indexOf(itemId);
+      indexes.set(itemId, output_index);
+      return { type, output_index, item: { ...completeItem(item), id: itemId } };
+    },
+  };
+}
+
+/**
+ * The text of one stream. A server may send it in deltas, or whole at the end of its part, its item or the response:
+ * each `missing*` returns the deltas for text of which none has been sent.
+ */
+export interface ItemTexts {
+  /** A delta of text has been sent. */
+  sent(): void;
+  /** A delta of a refusal has been sent. */
+  refusalSent(): void;
+  itemBegins(): void;
+  /** At the end of a part of an item. */
+  missingOfPart(text: unknown): readonly Json[];
+  /** At the end of a refusal. */
+  missingOfRefusal(refusal: unknown): readonly Json[];
+  /** At the end of an item. */
+  missingOfItem(item: Json): readonly Json[];
+  /** At the end of the response, for each message in it. */
+  missingOfResponse(message: Json): readonly Json[];
+}
+
+export function createItemTexts(places: ItemPlaces): ItemTexts {
+  let hasPartText = false;
+  let hasItemText = false;
+  let hasText = false;
+
+  const sent = (): void => {
+    hasPartText = hasItemText = hasText = true;
+  };
+  const refusalSent = (): void => {
+    hasItemText = hasText = true;
+  };
+  const toDelta = (delta: string): readonly Json[] => {
+    sent();
+    return [{ type: 'response.output_text.delta', item_id: places.itemId, delta }];
+  };
+  const toRefusal = (delta: string): readonly Json[] => {
+    refusalSent();
+    return delta === '' ? [] : [{ type: 'response.refusal.delta', item_id: places.itemId, delta }];
+  };
+  /** The text of a message item, or why the model declines, as the events that were left out. */
+  const toDeltas = ({ content }: Json): readonly Json[] => {
+    if (typeof content === 'string' && content !== '') return toDelta(content);
+    if (!Array.isArray(content)) return [];
+    return content.filter(isJson).flatMap(({ type, text, refusal }) => {
+      if ((type === 'output_text' || type === 'text') && typeof text === 'string' && text !== '') return toDelta(text);
+      if (type !== 'refusal' || typeof refusal !== 'string') return [];
+      return [...toRefusal(refusal), { type: 'response.refusal.done', item_id: places.itemId, refusal }];
+    });
+  };
+
+  return {
+    sent,
+    refusalSent,
+    itemBegins() {
+      hasPartText = hasItemText = false;
+    },
+    missingOfPart(text) {
+      const missing = !hasPartText && typeof text === 'string' && text !== '' ? toDelta(text) : [];
+      hasPartText = false;
+      return missing;
+    },
+    missingOfRefusal: (refusal) => (hasItemText || typeof refusal !== 'string' ? [] : toRefusal(refusal)),
+    missingOfItem: (item) => (hasItemText ? [] : toDeltas(item)),
+    missingOfResponse: (message) => (hasText ? [] : toDeltas(message)),
+  };
+}
+
+function completeItem(item: Json): Json {
+  const { type } = item;
+  if (type === 'message') return { type };
+  if (type === 'reasoning') return { type, encrypted_content: item.encrypted_content };
+  const { call_id = item.id ?? 'call_0', name = '', arguments: args = '' } = item;
+  return {
+    type,
+    call_id,
+    name,
+    arguments: typeof args === 'string' ? args : JSON.stringify(args),
+    status: 'completed',
+  };
+}

@@ -1,0 +1,159 @@
+// A client that holds conversations: its dependencies, and the steps of which the scenarios
+// (conversation-scenarios.ts) consist.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Client, call } from './call.ts';
+import type { Fleet, Instance } from './fleet.ts';
+import type { Session, Turn } from './journal.ts';
+import { createPrompt, type Prompt, type PromptShape } from './prompts.ts';
+import type { Random } from './random.ts';
+import { type OnEvent, type StreamOutcome, socketStream, stream } from './stream.ts';
+
+export interface ConversationClient extends Client {
+  readonly fleet: Fleet;
+  readonly random: Random;
+  /** Sessions that scenarios still use. */
+  readonly open: Session[];
+  /** Sessions of other keys, which it must not be able to read. */
+  readonly foreignSessions: () => readonly Session[];
+  /** Numbers its sessions, prompts and idempotency keys. */
+  serial: number;
+  /** Counters of all clients together. */
+  readonly shared: { slowReaders: number };
+}
+
+/** Longer than the lease of a lost owner (30 s) and the seconds until another instance ends its turn. */
+const FOLLOW_MS = 75_000;
+const OPEN_SESSIONS_MAX = 3;
+const PROMPTS_MAX = 8;
+const DELETE_PROBABILITY = 0.3;
+const RETRY_MS = 500;
+
+export function pickInstance({ fleet, random }: ConversationClient, not?: Instance): Instance {
+  return random.pick(fleet.instances.filter((instance) => instance !== not));
+}
+
+export function newPrompt(client: ConversationClient, shape: PromptShape): Prompt {
+  return createPrompt(`${client.keyId}n${++client.serial}`, shape);
+}
+
+export function newSession(client: ConversationClient): Session {
+  return client.journal.openSession(client.keyId, `${client.keyId}s${++client.serial}`);
+}
+
+/** Runs `use` with a session. A session that had PROMPTS_MAX of them is closed, and some of those are deleted. */
+export async function withSession(client: ConversationClient, use: (session: Session) => Promise<void>): Promise<void> {
+  const { open, random } = client;
+  while (open.length < OPEN_SESSIONS_MAX) open.push(newSession(client));
+  const session = random.pick(open);
+  session.users++;
+  try {
+    await use(session);
+  } finally {
+    session.users--;
+    if (++session.prompts >= PROMPTS_MAX && open.includes(session)) open.splice(open.indexOf(session), 1);
+    // Deleted only when no other scenario uses it.
+    if (
+      session.users === 0 &&
+      !open.includes(session) &&
+      session.deleted === 'no' &&
+      random.chance(DELETE_PROBABILITY)
+    ) {
+      await deleteSession(client, session);
+    }
+  }
+}
+
+async function deleteSession(client: ConversationClient, session: Session): Promise<void> {
+  session.deleted = 'maybe';
+  for (let attempt = 0; attempt < 5; attempt++) {
+    const response = await call(client, pickInstance(client), 'conversation.delete', { session_id: session.id });
+    if (response?.result !== undefined) {
+      session.deleted = 'yes';
+      client.journal.count('sessions deleted');
+      return;
+    }
+    await sleep(RETRY_MS);
+  }
+}
+
+/** Sends a prompt over a stream and records its events and its answer. */
+export async function sendPrompt(
+  client: ConversationClient,
+  instance: Instance,
+  session: Session,
+  prompt: Prompt,
+  options: { readonly onBusy?: string; readonly socket?: boolean; readonly onEvent?: OnEvent } = {},
+): Promise<{ readonly end: StreamOutcome; readonly turnId: string | undefined; readonly lastSeq: number }> {
+  let turnId: string | undefined;
+  let lastSeq = 0;
+  const send = options.socket === true ? socketStream : stream;
+  const end = await send(client, instance, {
+    method: 'conversation.prompt',
+    params: { prompt: prompt.text, session_id: session.id, on_busy: options.onBusy ?? 'reject' },
+    session,
+    onEvent(seq, id) {
+      lastSeq = seq;
+      turnId = id;
+      return options.onEvent?.(seq, id);
+    },
+  });
+  if (end.kind === 'response') {
+    const { result, error } = end.response;
+    const turn = client.journal.recordAnswer(session, prompt, result, error);
+    if (turn !== undefined) {
+      client.journal.checks.check('ends', turn.isEndReceived, () => `${turn.id}: answered before its end`);
+    }
+  }
+  return { end, turnId, lastSeq };
+}
+
+/** Resumes a turn on any instance until its end, each time after the last event that arrived. */
+export async function followTurn(
+  client: ConversationClient,
+  session: Session,
+  turnId: string,
+  afterSeq: number,
+): Promise<void> {
+  const { journal, random } = client;
+  let last = afterSeq;
+  for (const giveUpMs = performance.now() + FOLLOW_MS; performance.now() < giveUpMs; ) {
+    const byHeader = random.chance(0.5);
+    const send = random.chance(0.3) ? socketStream : stream;
+    const params =
+      byHeader && send === stream
+        ? { session_id: session.id }
+        : { session_id: session.id, turn_id: turnId, after_seq: last };
+    const end = await send(client, pickInstance(client), {
+      method: 'conversation.resume',
+      params,
+      session,
+      afterSeq: last,
+      headers: { 'last-event-id': `${turnId}:${last}` },
+      onEvent(seq) {
+        last = seq;
+        return undefined;
+      },
+    });
+    journal.count('resumed');
+    const { result, error } = end.response ?? {};
+    if (result !== undefined) {
+      const turn: Turn = journal.recordStatus(session, turnId, String(result.status), 'resume');
+      journal.checks.check('ends', turn.isEndReceived, () => `${turnId}: resumed without its end`);
+      return;
+    }
+    journal.checks.check('streams', error?.code !== 404, () => `${turnId}: not found when resumed`);
+    if (error?.code === 404) return;
+    await sleep(RETRY_MS);
+  }
+  journal.count('turns whose end was not reached');
+}
+
+/** The state of a turn on this instance; undefined when the call fails. */
+export async function readTurnStatus(client: ConversationClient, instance: Instance, session: Session, turnId: string) {
+  const requestedMs = performance.now();
+  const response = await call(client, instance, 'conversation.resume', { session_id: session.id, turn_id: turnId });
+  if (response?.result === undefined) return undefined;
+  const status = String(response.result.status);
+  client.journal.recordStatus(session, turnId, status, 'lookup', requestedMs);
+  return status;
+}
