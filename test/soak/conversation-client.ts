@@ -1,11 +1,11 @@
 // A client that holds conversations: its dependencies, and the steps of which the scenarios
 // (conversation-scenarios.ts) consist.
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Random } from '../support/random.ts';
 import { type Client, call } from './call.ts';
 import type { Fleet, Instance } from './fleet.ts';
 import type { Session, Turn } from './journal.ts';
 import { createPrompt, type Prompt, type PromptShape } from './prompts.ts';
-import type { Random } from './random.ts';
 import { type OnEvent, type StreamOutcome, socketStream, stream } from './stream.ts';
 
 export interface ConversationClient extends Client {

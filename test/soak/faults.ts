@@ -1,8 +1,8 @@
 // Injects one fault every fifteen seconds, in an order that the seed decides: each kind once before any repeats.
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Random } from '../support/random.ts';
 import type { Fleet } from './fleet.ts';
 import type { ProviderFault } from './prompts.ts';
-import type { Random } from './random.ts';
 
 const EVERY_MS = 15_000;
 /** How long recovery takes after a fault: an open breaker, a watch that reconnects, a process that warms up. */

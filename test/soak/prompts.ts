@@ -2,7 +2,7 @@
 // character, and the script of the model provider that answers them or injects the current fault.
 import type { ModelProvider, SeenRequest } from '../support/fakes/model-provider.ts';
 import type { Script } from '../support/fakes/model-provider-script.ts';
-import type { Random } from './random.ts';
+import type { Random } from '../support/random.ts';
 
 /** A prompt and the only answer that is right. */
 export interface Prompt {

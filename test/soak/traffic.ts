@@ -2,12 +2,12 @@
 // exceed small limits.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Random } from '../support/random.ts';
 import { type Client, call, post } from './call.ts';
 import type { ConversationClient } from './conversation-client.ts';
 import { runScenario } from './conversation-scenarios.ts';
 import type { Fleet } from './fleet.ts';
 import type { Delivery, Journal, Session } from './journal.ts';
-import type { Random } from './random.ts';
 
 type Role = 'converse' | 'deliver' | 'exceed';
 

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { afterEach, expect, it } from 'vitest';
 import type { Handlers, Link, LinkStream } from '../../../shared/sandbox-link/link/link.ts';
 import { createLinkKeeper } from '../../../shared/sandbox-link/link/link-keeper.ts';
-import { createRandom } from '../../soak/random.ts';
 import {
   createLinkFixture,
   FAST,
@@ -12,6 +11,7 @@ import {
   TOKEN,
 } from '../../support/fixtures/sandbox-link.ts';
 import { digestOf, randomBytes, readAll } from '../../support/fixtures/streams.ts';
+import { createRandom } from '../../support/random.ts';
 
 const open: { stop(): Promise<void> }[] = [];
 function kept<T extends { stop(): Promise<void> }>(fixture: T): T {
