@@ -123,7 +123,6 @@ export class StreamEnd extends Duplex implements LinkStream {
   }
 
   override _destroy(error: Error | null, callback: Callback): void {
-    const dropped = error ?? new RpcError('cancelled', { message: 'The stream was destroyed before it was sent' });
     const written = this.#written;
     const unread = this.#unread;
     this.#chunks = [];
@@ -132,7 +131,7 @@ export class StreamEnd extends Duplex implements LinkStream {
     const charge = unread.reduce((sum, { length }) => sum + chargeOf(length), 0);
     this.#host.consumed(this, charge);
     this.#host.destroyed(this);
-    written?.(dropped);
+    written?.(error ?? new RpcError('cancelled', { message: 'The stream was destroyed before it was sent' }));
     callback(error);
   }
 

@@ -97,6 +97,24 @@ it('stops a stream without a reader at its credit, while other streams and reque
   expect(progress.writtenBytes).toBeGreaterThan(STREAM_CREDIT_BYTES * 0.9);
 });
 
+it('lets requests overtake data: an answer waits for a small part of what is on its way', async () => {
+  const { gateway, openPair } = await fixtureOf();
+  const [near, far] = await openPair();
+  far.end(randomBytes(16 << 20, 5));
+  let receivedBytes = 0;
+  const waits: Promise<number>[] = [];
+  await readAll(near, ({ length }) => {
+    const before = receivedBytes;
+    receivedBytes += length;
+    // At every fourth MiB, while the reader goes on.
+    if (before >> 22 === receivedBytes >> 22) return;
+    waits.push(gateway.request('echo', 1).then(() => receivedBytes - before));
+  });
+  const waitedBytes = await Promise.all(waits);
+  expect(waitedBytes.length).toBeGreaterThan(2);
+  expect(Math.max(...waitedBytes)).toBeLessThan(4 << 20);
+});
+
 it('continues a stream that had no reader where it stopped', async () => {
   const { openPair } = await fixtureOf();
   const [near, far] = await openPair();
@@ -112,9 +130,9 @@ it('continues a stream that had no reader where it stopped', async () => {
 it('leaves room for others however many streams are not read, within the credit of the link', async () => {
   const { openPair } = await fixtureOf();
   const unread = [];
-  for (let index = 0; index < 300; index++) unread.push(writeInSteps((await openPair())[0], 1 << 20));
+  for (let index = 0; index < 200; index++) unread.push(writeInSteps((await openPair())[0], 1 << 20));
   const [near, far] = await openPair();
-  const bytes = randomBytes(1 << 20, 4);
+  const bytes = randomBytes(256 << 10, 4);
   near.end(bytes);
   expect(digestOf(await readAll(far))).toBe(digestOf(bytes));
   const heldBytes = unread.reduce((sum, { writtenBytes }) => sum + writtenBytes, 0);
