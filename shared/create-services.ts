@@ -42,10 +42,9 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   const bus = overrides.bus ?? (await createBus(parts, store));
   const ports = await createSandboxPorts(parts, overrides.sandbox);
   const codex = {
-    launcher: ports.launcher,
+    host: ports.codex,
     state: createRollouts(store, clock),
-    dataDir: config.dataDir,
-    warn: (message: string, error: unknown) => log.warn(message, error === undefined ? {} : errorFields(error)),
+    warn: warnWith(log),
   };
   const engines = overrides.engines ?? createEngines(config, { codex });
   const terminals = overrides.terminals ?? ports.terminals;
@@ -99,6 +98,10 @@ export async function createServices(config: Config, overrides: Overrides = {}):
 
 type Parts = Pick<Services, 'config' | 'log' | 'clock'>;
 
+function warnWith(log: Parts['log']) {
+  return (message: string, error: unknown): void => log.warn(message, error === undefined ? {} : errorFields(error));
+}
+
 /** `given`: on this sandbox. */
 async function createSandboxPorts({ config, log }: Parts, given: Sandbox | undefined): Promise<SandboxPorts> {
   const { dataDir, searchPath, mcpServers: servers, sandbox: address } = config;
@@ -109,7 +112,8 @@ async function createSandboxPorts({ config, log }: Parts, given: Sandbox | undef
     return createRemotePorts({ address, log, onTerminalEnded });
   }
   const sandbox = given ?? createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
-  return createLocalPorts({ sandbox, servers, onTerminalEnded });
+  const codex = { program: config.codexProgram, directory: join(dataDir, 'codex'), warn: warnWith(log) };
+  return createLocalPorts({ sandbox, servers, codex, onTerminalEnded });
 }
 
 async function createStore({ config, clock }: Parts): Promise<Store> {

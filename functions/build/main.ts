@@ -6,7 +6,7 @@ import { copyFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
-import { CODEX_VERSION } from '../../shared/engines/codex/server/binary.ts';
+import { CODEX_VERSION } from '../../shared/codex-host/binary.ts';
 import { makeDirectory } from '../../shared/make-directory.ts';
 import { bundleConsole } from '../console/bundle.ts';
 import { readLockfiles, writeLockfile } from './lockfile.ts';

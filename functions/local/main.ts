@@ -1,8 +1,9 @@
 // `npm start`: the gateway on a laptop. Prints its address on stdout; sweeps and, on the emulator, pulls beside the
 // server.
+
+import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import type { Config } from '../../shared/config/config.ts';
 import { OFFLINE_MODEL } from '../../shared/config/model-id.ts';
-import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/server/binary.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { LOCAL_KEY } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';

@@ -1,9 +1,10 @@
 // The HTTP server of the sandbox service: links at their path for the gateway, `GET /health`, and nothing else.
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { OidcOptions } from '../../shared/auth/oidc.ts';
 import type { SandboxServiceConfig } from '../../shared/config/sandbox-service.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
-import type { Logger } from '../../shared/log.ts';
+import { errorFields, type Logger } from '../../shared/log.ts';
 import { PATHS } from '../../shared/protocol.ts';
 import { createBubblewrapSandbox, workspacesOf } from '../../shared/sandbox/bubblewrap.ts';
 import { createCallerCheck } from '../../shared/sandbox-link/auth.ts';
@@ -39,7 +40,7 @@ export function createSandboxServer(
   log: Logger,
   options: SandboxServerOptions = {},
 ): SandboxServer {
-  const create = options.createPorts ?? ((onTerminalEnded) => createPorts(config, onTerminalEnded));
+  const create = options.createPorts ?? ((onTerminalEnded) => createPorts(config, log, onTerminalEnded));
   const ports = create(({ owner, sessionId, exitCode, durationMs }) => {
     const params = { owner, session: sessionId, exit_code: exitCode, duration_ms: durationMs };
     for (const link of links.links) link.notify('terminal.ended', params);
@@ -91,9 +92,13 @@ const answer: HttpHandler = (req, res) => {
 };
 
 function createPorts(
-  { dataDir, searchPath, servers }: SandboxServiceConfig,
+  { dataDir, searchPath, servers, codexProgram: program }: SandboxServiceConfig,
+  log: Logger,
   onTerminalEnded: OnTerminalEnded,
 ): SandboxPorts {
   const sandbox = createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
-  return createLocalPorts({ sandbox, servers, onTerminalEnded });
+  const warn = (message: string, error: unknown): void =>
+    log.warn(message, error === undefined ? {} : errorFields(error));
+  const codex = { program, directory: join(dataDir, 'codex'), warn };
+  return createLocalPorts({ sandbox, servers, codex, onTerminalEnded });
 }

@@ -4,9 +4,16 @@
 import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
 
-/** Where Codex keeps its own files, and the caller's directory, as Codex sees them. */
+/**
+ * Where Codex keeps its own files, and the caller's directory, as Codex sees them. Codex's own sandbox gives commands a
+ * /dev of their own: what is below the outer one is out of their sight, without a rule that Codex would have to enforce
+ * (and for which it starts two processes more per turn).
+ */
 export const CODEX_HOME = '/dev/shm/codex';
 export const WORKSPACE = '/home/user';
+
+/** The name of the only provider in Codex's configuration, whatever the account of a thread. */
+export const PROVIDER = 'gateway';
 
 /** The file of a thread (its rollout), below CODEX_HOME. Checked on both sides of the port. */
 export const RolloutPath = z.string().regex(/^sessions\/\d{4}\/\d\d\/\d\d\/rollout-[\w.-]{1,128}\.jsonl$/);
@@ -56,7 +63,7 @@ export interface CodexSession {
   onRequest(listener: ProviderListener): void;
   /** `path` as RolloutPath. Undefined when there is no such file, or it is too long. */
   readRollout(path: string): Promise<Buffer | undefined>;
-  /** Throws where the file exists. */
+  /** Throws RpcError `conflict` where the file exists. */
   writeRollout(path: string, bytes: Uint8Array): Promise<void>;
   /** Call once, when the turn is over. */
   release(): void;

@@ -33,8 +33,7 @@ const CODEX_MODEL = PROVIDERS.openai.defaultModel.replace('openai/', 'codex/');
  * call, or by `warm()`.
  */
 export function createEngines(
-  config: Pick<Config, 'model' | 'providers'> &
-    Partial<Pick<Config, 'providerUrls' | 'engine' | 'codexProgram' | 'proxy'>>,
+  config: Pick<Config, 'model' | 'providers'> & Partial<Pick<Config, 'providerUrls' | 'engine' | 'proxy'>>,
   options: EnginesOptions = {},
 ): Engines {
   const offline = createOfflineEngine();
@@ -46,7 +45,6 @@ export function createEngines(
   const { openai, chatgpt } = config.providerUrls ?? PROVIDER_URLS;
   const codex = createLazyCodex(
     {
-      program: config.codexProgram,
       apiKey: config.providers.openai?.apiKey,
       proxy: config.proxy,
       baseUrls: {

@@ -1,4 +1,5 @@
 // The ports in this process, on the sandbox of this machine.
+import { createLocalCodex, type LocalCodex, type LocalCodexOptions } from '../codex-host/local-codex.ts';
 import { createLocalStdioServers, type LocalStdioServersDeps } from '../mcp/local-stdio-servers.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import { createLocalTerminals, type TerminalsOptions } from '../terminals/local-terminals.ts';
@@ -9,15 +10,28 @@ export interface LocalPortsDeps {
   readonly sandbox: Sandbox;
   /** MCP servers that the administrator registered, by name. */
   readonly servers: LocalStdioServersDeps['servers'];
+  readonly codex: Omit<LocalCodexOptions, 'launcher'>;
   /** Called once for each terminal that has ended, for the log. */
   onTerminalEnded(ending: TerminalEnding): void;
   /** Defaults are those of the product. */
   readonly terminals?: TerminalsOptions;
 }
 
+export interface LocalPorts extends SandboxPorts {
+  /** For a service that runs Codex for several gateway processes; `codex` is that of one. */
+  readonly codexHosts: Pick<LocalCodex, 'version' | 'hostFor' | 'endLink'>;
+}
+
 /** `close` of the ports closes the sandbox, too. */
-export function createLocalPorts({ sandbox, servers, onTerminalEnded, ...limits }: LocalPortsDeps): SandboxPorts {
+export function createLocalPorts({
+  sandbox,
+  servers,
+  codex: settings,
+  onTerminalEnded,
+  ...limits
+}: LocalPortsDeps): LocalPorts {
   const terminals = createLocalTerminals({ sandbox, onEnded: onTerminalEnded }, limits.terminals);
+  const codex = createLocalCodex({ ...settings, launcher: sandbox });
   return {
     commands: {
       available: () => sandbox.available(),
@@ -26,9 +40,10 @@ export function createLocalPorts({ sandbox, servers, onTerminalEnded, ...limits 
     },
     terminals,
     stdioServers: createLocalStdioServers({ sandbox, servers }),
-    launcher: sandbox,
+    codex: codex.hostFor('this process'),
+    codexHosts: codex,
     async close() {
-      await terminals.drain();
+      await Promise.all([terminals.drain(), codex.close()]);
       await sandbox.close();
     },
   };

@@ -5,9 +5,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
+import { createLocalCodex } from '../../shared/codex-host/local-codex.ts';
+import { residentBytes } from '../../shared/codex-host/pool.ts';
 import { createCodexEngine } from '../../shared/engines/codex/engine.ts';
-import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/server/binary.ts';
-import { residentBytes } from '../../shared/engines/codex/server/pool.ts';
 import type { Engine, EngineState, Message } from '../../shared/engines/engine.ts';
 import { createBubblewrapSandbox } from '../../shared/sandbox/bubblewrap.ts';
 import { startResponsesApi } from '../support/fakes/responses-api.ts';
@@ -33,16 +34,22 @@ export async function run(): Promise<BenchLine[]> {
     },
   };
   let instances = 0;
-  const createInstance = () =>
-    createCodexEngine({
-      launcher: sandbox,
-      binary,
-      directory: join(directory, `codex-${instances++}`),
-      baseUrls: { gateway: `${api.url}/v1`, chatgpt: `${api.url}/v1` },
-      apiKey: 'sk-bench',
-      state,
-      warn: (message) => console.log(message),
-    });
+  const warn = (message: string): void => console.log(message);
+  const createInstance = () => {
+    const directoryOf = join(directory, `codex-${instances++}`);
+    const codex = createLocalCodex({ launcher: sandbox, program: binary.file, directory: directoryOf, warn });
+    const host = codex.hostFor('bench');
+    const baseUrls = { gateway: `${api.url}/v1`, chatgpt: `${api.url}/v1` };
+    const engine = createCodexEngine({ host, baseUrls, apiKey: 'sk-bench', state, warn });
+    return {
+      run: engine.run,
+      warm: host.warm,
+      async close() {
+        await codex.close();
+        await engine.close();
+      },
+    };
+  };
   try {
     const engine = createInstance();
     const warmThread: Message[] = [];

@@ -93,12 +93,14 @@ it('holds nothing of the Codex package, and loads nothing that drives it but on 
   expect(Object.keys(metafile.inputs).filter((file) => file.includes('@openai/codex'))).toEqual([]);
   const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
   expect(imports.filter(({ path }) => path.includes('@openai/'))).toEqual([]);
-  const [engine, ...others] = Object.entries(metafile.outputs).filter(([, { inputs }]) =>
-    Object.keys(inputs).some((file) => file.endsWith('shared/engines/codex/server/app-server.ts')),
-  );
-  expect(others).toEqual([]);
-  const kinds = new Set(imports.filter(({ path }) => path === engine?.[0]).map(({ kind }) => kind));
-  expect([...kinds]).toEqual(['dynamic-import']);
+  for (const module of ['shared/codex-host/app-server.ts', 'shared/engines/codex/engine.ts']) {
+    const [output, ...others] = Object.entries(metafile.outputs).filter(([, { inputs }]) =>
+      Object.keys(inputs).some((file) => file.endsWith(module)),
+    );
+    expect(others).toEqual([]);
+    const kinds = new Set(imports.filter(({ path }) => path === output?.[0]).map(({ kind }) => kind));
+    expect([module, ...kinds]).toEqual([module, 'dynamic-import']);
+  }
 });
 
 /**

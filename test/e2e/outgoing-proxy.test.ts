@@ -4,7 +4,9 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { startRelay } from '../../shared/engines/codex/server/relay.ts';
+import { toAccount } from '../../shared/engines/codex/account.ts';
+import { createRelay } from '../../shared/engines/codex/relay.ts';
+import { createRunningTurns } from '../../shared/engines/codex/running-turns.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 
 const seen: string[] = [];
@@ -85,9 +87,25 @@ it('sends the credentials of the proxy with prompts and logins', async () => {
 
 it('takes what Codex asks, through its relay', async () => {
   const baseUrls = { gateway: 'https://models.example.invalid/v1', chatgpt: 'https://models.example.invalid/v1' };
-  const relay = await startRelay(baseUrls, { HTTPS_PROXY: proxyUrl });
-  const response = await fetch(`${relay.baseUrls.gateway}/responses`, { method: 'POST', body: '{}' });
+  const relay = createRelay(baseUrls, { HTTPS_PROXY: proxyUrl });
+  const running = createRunningTurns();
+  running.begin('token', { account: toAccount({}, 'sk'), modelIds: ['m'] });
+  const codex = createServer((request, response) => {
+    const { method = '', url: path = '', headersDistinct } = request;
+    const headers = { authorization: headersDistinct.authorization ?? [] };
+    const writeHead = (status: number): void => void response.writeHead(status);
+    relay.forward({ method, path, headers, body: request }, { body: response, writeHead }, running);
+  });
+  codex.listen(0, '127.0.0.1');
+  await once(codex, 'listening');
+  const { port } = codex.address() as AddressInfo;
+  const response = await fetch(`http://127.0.0.1:${port}/responses`, {
+    method: 'POST',
+    headers: { authorization: 'Bearer token' },
+    body: '{"model":"m"}',
+  });
   expect(response.ok).toBe(false);
   expect(seen).toEqual(['CONNECT models.example.invalid:443']);
-  await relay.close();
+  relay.close();
+  codex.close();
 });

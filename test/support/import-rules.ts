@@ -16,11 +16,11 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['shared/store', []],
   ['shared/rate-limit', ['store']],
   ['shared/auth', ['net', 'store', 'rate-limit']],
-  ['shared/engines', ['net', 'rpc']],
   ['shared/sandbox', []],
   ['shared/terminals', ['sandbox']],
   ['shared/mcp', ['net', 'rpc', 'sandbox']],
-  ['shared/codex-host', ['net', 'rpc', 'sandbox']],
+  ['shared/codex-host', ['sandbox']],
+  ['shared/engines', ['net', 'rpc', 'codex-host/codex-host.ts']],
   ['shared/sandbox-ports', ['sandbox', 'terminals', 'mcp', 'codex-host']],
   [
     'shared/sandbox-link',
@@ -62,7 +62,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['functions/console', ['client']],
   ['functions/cli', ['client', 'methods']],
   ['functions/local', ['*', 'functions/*']],
-  ['functions/build', ['engines', 'functions/cli', 'functions/console']],
+  ['functions/build', ['engines', 'codex-host', 'functions/cli', 'functions/console']],
 ];
 
 /** The ground floor: any file may import these files and folders, and they import each other only. */

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { describe, inject, it } from 'vitest';
-import { findCodex, INSTALL_HINT } from '../../shared/engines/codex/server/binary.ts';
+import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import { createMemoryGroups } from '../../shared/sandbox/quota/memory-cgroup.ts';
 import { findEmulators } from './emulators.ts';
 

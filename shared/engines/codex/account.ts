@@ -1,15 +1,18 @@
-// The account with which a thread calls the provider: the deployment's key, or the caller's login. The secret is sent
-// to the app-server over stdio, with its thread, and is held in memory only.
+// The account with which a turn calls the provider: the deployment's key, or the caller's login. The secret never leaves
+// this process but to the provider: Codex has a random token in its place (running-turns.ts).
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { TurnInput } from '../engine.ts';
-import { type ProviderId, threadConfig } from './server/config-toml.ts';
+
+/** `gateway`: the API that keys are for. `chatgpt`: the backend that ChatGPT's access tokens are for. */
+export type ProviderId = 'gateway' | 'chatgpt';
 
 export interface Account {
   /** Distinguishes accounts without containing the secret. */
   readonly id: string;
-  /** Settings of `thread/start` and `thread/resume`; holds the secret. */
-  readonly settings: { readonly modelProvider: ProviderId; readonly config: ReturnType<typeof threadConfig> };
+  readonly provider: ProviderId;
+  /** The headers with the credential. A function, so that no logger or serialiser that meets the object shows it. */
+  headers(): Readonly<Record<string, string>>;
 }
 
 /** Throws RpcError `invalid_params` when there is no key at all. */
@@ -20,10 +23,12 @@ export function toAccount(turn: Pick<TurnInput, 'credential'>, apiKey: string | 
     const issues = [{ path: 'model', message: 'Codex has no credentials here: set OPENAI_API_KEY, or log in' }];
     throw new RpcError('invalid_params', { data: { issues } });
   }
-  const modelProvider: ProviderId = credential?.provider === 'chatgpt' ? 'chatgpt' : 'gateway';
-  const headers = modelProvider === 'chatgpt' ? accountHeaders(secret) : undefined;
-  const digest = createHash('sha256').update(`${modelProvider} ${secret}`).digest('base64url');
-  return { id: digest, settings: { modelProvider, config: threadConfig(modelProvider, secret, headers) } };
+  const provider: ProviderId = credential?.provider === 'chatgpt' ? 'chatgpt' : 'gateway';
+  return {
+    id: createHash('sha256').update(`${provider} ${secret}`).digest('base64url'),
+    provider,
+    headers: () => ({ authorization: `Bearer ${secret}`, ...(provider === 'chatgpt' && accountHeaders(secret)) }),
+  };
 }
 
 /** ChatGPT's backend requires the account that its access token (a JWT) names. */

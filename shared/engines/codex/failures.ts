@@ -4,8 +4,8 @@ import { RpcError } from '../../errors.ts';
 import { ContextOverflow } from '../context-overflow.ts';
 import { isOverflow, limitOf } from '../overflow.ts';
 import { readProviderMessage } from '../provider-message.ts';
-import type { TurnFailure } from './server/protocol.ts';
-import { LOST, NOT_A_STREAM, UNREACHABLE } from './server/relay.ts';
+import type { TurnFailure } from './protocol.ts';
+import { LOST, NOT_A_STREAM, UNREACHABLE } from './relay.ts';
 
 const RETRY_AFTER_MS = 5_000;
 const NO_CREDIT = /insufficient[ _]?(?:quota|funds|balance|credits?)|billing|payment required|out of credits/i;

@@ -1,35 +1,23 @@
-// The Codex engine before its first turn: checks whether it can run here, and imports it at its first use.
-import { join } from 'node:path';
+// The Codex engine before its first turn: checks whether Codex can run, and imports the engine at its first use.
+import type { CodexHost } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
 import type { Engine, EngineState } from '../engine.ts';
 import type { CodexOptions } from './engine.ts';
-import { findCodex, INSTALL_HINT } from './server/binary.ts';
-import type { Launcher } from './server/launcher.ts';
-import type { PoolLimits } from './server/pool.ts';
 
 /** What the rest of the gateway provides to the engine. */
 export interface CodexDeps {
-  readonly launcher: Launcher;
+  readonly host: CodexHost;
   readonly state: EngineState;
-  /** The gateway's data directory on this machine. */
-  readonly dataDir: string;
-  readonly limits?: PoolLimits;
   warn(message: string, error: unknown): void;
 }
 
-export interface CodexSettings {
-  /** Path of the native program; undefined: the installed package's. */
-  readonly program: string | undefined;
-  /** The deployment's own key; undefined: only callers' own credentials. */
-  readonly apiKey: string | undefined;
-  readonly baseUrls: CodexOptions['baseUrls'];
-  readonly proxy?: CodexOptions['proxy'] | undefined;
-}
+/** The deployment's own key and the addresses of the providers. */
+export type CodexSettings = Pick<CodexOptions, 'apiKey' | 'baseUrls' | 'proxy'>;
 
 export interface LazyCodex {
-  /** Throws RpcError `invalid_params` about the model when Codex cannot run here, saying what is missing. */
+  /** Throws RpcError `invalid_params` about the model when Codex cannot run, saying what is missing. */
   readonly engine: () => Engine;
-  /** Prepares for the first turn, where Codex can run here. Never throws. */
+  /** Prepares for the first turn, where Codex can run. Never throws. */
   warm(): Promise<void>;
   close(): Promise<void>;
 }
@@ -45,13 +33,14 @@ export function createLazyCodex(settings: CodexSettings, deps: CodexDeps | undef
   return {
     engine() {
       if (deps === undefined) throw refuse('Codex does not run in this process');
-      if (findCodex(settings.program) === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
+      const missing = deps.host.missing();
+      if (missing !== undefined) throw refuse(missing);
       return engine;
     },
     async warm() {
-      if (deps === undefined || findCodex(settings.program) === undefined) return;
+      if (deps === undefined || deps.host.missing() !== undefined) return;
       opened ??= open();
-      await opened.then((codex) => codex.warm()).catch(() => undefined);
+      await Promise.all([deps.host.warm(), opened.catch(() => undefined)]);
     },
     async close() {
       await opened?.then((codex) => codex.close());
@@ -60,11 +49,8 @@ export function createLazyCodex(settings: CodexSettings, deps: CodexDeps | undef
 
   async function open() {
     const { createCodexEngine } = await import('./engine.ts');
-    const binary = findCodex(settings.program);
-    if (deps === undefined || binary === undefined) throw refuse(`Codex is not installed here: ${INSTALL_HINT}`);
-    const { dataDir, ...rest } = deps;
-    const { apiKey, baseUrls, proxy } = settings;
-    return createCodexEngine({ ...rest, apiKey, baseUrls, proxy, binary, directory: join(dataDir, 'codex') });
+    if (deps === undefined) throw refuse('Codex does not run in this process');
+    return createCodexEngine({ ...settings, ...deps });
   }
 }
 

@@ -1,19 +1,13 @@
 // The file of a Codex thread (its rollout), carried from machine to machine: packed with the gateway's data about the
 // thread, compressed, and restored to the path where Codex expects it. The port EngineState stores it.
 import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { chmod, open, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { constants as zlib, zstdCompress, zstdDecompress } from 'node:zlib';
 import { z } from 'zod';
-import { makeDirectory } from '../../make-directory.ts';
+import { CODEX_HOME, type CodexSession, ROLLOUT_BYTES_MAX, RolloutPath } from '../../codex-host/codex-host.ts';
 import type { Message } from '../engine.ts';
-import type { KnownThread } from './server/app-server.ts';
-import { CODEX_HOME } from './server/config-toml.ts';
+import type { KnownThread } from './threads.ts';
 
-/** A longer rollout is not carried: the next machine starts from the messages. */
-const ROLLOUT_BYTES_MAX = 48 << 20;
 const NEWLINE = 0x0a;
 /** The reply of the turn waits for it. Smaller than gzip at its best level, in a fifth of the time. */
 const COMPRESSION = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
@@ -21,12 +15,16 @@ const COMPRESSION = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
 const Head = z.object({
   v: z.literal(1),
   thread: z.string().regex(/^[\w-]{1,64}$/),
-  path: z.string().regex(/^sessions\/\d{4}\/\d\d\/\d\d\/rollout-[\w.-]{1,128}\.jsonl$/),
+  path: RolloutPath,
   seq: z.int().min(0),
   hash: z.string(),
   instructions: z.string(),
   tools: z.string(),
+  /** Versions before 1.3 did not write it. */
+  models: z.array(z.string().max(200)).max(8).optional(),
 });
+
+const TurnContext = z.object({ payload: z.object({ model: z.string() }) });
 
 export interface PackedThread {
   readonly known: KnownThread;
@@ -35,12 +33,15 @@ export interface PackedThread {
   readonly rollout: Buffer;
 }
 
-/** Undefined when there is no file, or it is too long to be carried. */
-export async function packThread(home: string, known: KnownThread): Promise<Buffer | undefined> {
-  const { threadId: thread, file, seq, hash, instructions, tools } = known;
-  const { data: head } = Head.safeParse({ v: 1, thread, path: toRelative(file), seq, hash, instructions, tools });
+/** Undefined when there is no file, or it is too long to be carried: the next machine starts from the messages. */
+export async function packThread(
+  session: Pick<CodexSession, 'readRollout'>,
+  known: KnownThread,
+): Promise<Buffer | undefined> {
+  const { threadId: thread, file, ...rest } = known;
+  const { data: head } = Head.safeParse({ v: 1, thread, path: toRelative(file), ...rest });
   if (head === undefined) return undefined;
-  const rollout = await readBounded(join(home, head.path));
+  const rollout = await session.readRollout(head.path);
   if (rollout === undefined) return undefined;
   return promisify(zstdCompress)(Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), rollout]), COMPRESSION);
 }
@@ -50,27 +51,20 @@ export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
   const whole = await promisify(zstdDecompress)(bytes, { maxOutputLength: ROLLOUT_BYTES_MAX + 4096 });
   const end = whole.indexOf(NEWLINE);
   const { thread, path, ...rest } = Head.parse(JSON.parse(whole.toString('utf8', 0, end)));
-  const known = {
-    threadId: thread,
-    file: `${CODEX_HOME}/${path}`,
-    seq: rest.seq,
-    hash: rest.hash,
-    instructions: rest.instructions,
-    tools: rest.tools,
-  };
-  return { known, path, rollout: whole.subarray(end + 1) };
+  const rollout = whole.subarray(end + 1);
+  const { seq, hash, instructions, tools, models = lastModelIn(rollout) } = rest;
+  const file = `${CODEX_HOME}/${path}`;
+  return { known: { threadId: thread, file, seq, hash, instructions, tools, models }, path, rollout };
 }
 
-/** Writes the rollout to the path where `thread/resume` expects it. */
-export async function restoreThread(home: string, { path, rollout }: PackedThread): Promise<void> {
-  const file = join(home, path);
-  await makeDirectory(dirname(file));
-  // Codex may run under another uid than the gateway and must be able to append here.
-  for (let directory = dirname(file); directory.length > home.length; directory = dirname(directory)) {
-    await chmod(directory, 0o777).catch(() => undefined);
-  }
-  await writeFile(file, rollout, { flag: 'wx', mode: 0o666 });
-  await chmod(file, 0o666);
+/** The model of the last turn, as Codex wrote it. */
+function lastModelIn(rollout: Buffer): readonly string[] {
+  const at = rollout.lastIndexOf('"type":"turn_context"');
+  const start = rollout.lastIndexOf(NEWLINE, at) + 1;
+  const end = rollout.indexOf(NEWLINE, at);
+  if (at === -1 || end === -1) return [];
+  const { data } = TurnContext.safeParse(JSON.parse(rollout.toString('utf8', start, end)));
+  return data === undefined ? [] : [data.payload.model];
 }
 
 /** Identifies the role and text of a message. */
@@ -80,15 +74,4 @@ export function hashMessage({ role, content }: Message): string {
 
 function toRelative(file: string | undefined): string | undefined {
   return file?.startsWith(`${CODEX_HOME}/`) ? file.slice(CODEX_HOME.length + 1) : undefined;
-}
-
-async function readBounded(file: string): Promise<Buffer | undefined> {
-  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
-  if (handle === undefined) return undefined;
-  try {
-    const { size } = await handle.stat();
-    return size > ROLLOUT_BYTES_MAX ? undefined : await handle.readFile();
-  } finally {
-    await handle.close();
-  }
 }

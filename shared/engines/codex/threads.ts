@@ -2,14 +2,16 @@
 // app-server, the thread that another machine has saved, or a new one; missing messages are injected. So a session
 // keeps its context when it switches between engines.
 import { deadline } from '../../async.ts';
+import { PROVIDER, WORKSPACE } from '../../codex-host/codex-host.ts';
+import { RpcError } from '../../errors.ts';
 import { isBlank } from '../../text.ts';
 import type { EngineState, Message, TurnInput } from '../engine.ts';
-import { type Account, toAccount } from './account.ts';
-import { hashMessage, type PackedThread, packThread, restoreThread, unpackThread } from './rollout.ts';
-import type { AppServer, KnownThread, LoadedThread } from './server/app-server.ts';
-import { CodexRefusal } from './server/client.ts';
-import { WORKSPACE } from './server/config-toml.ts';
-import type { ClientRequests, ResponseMessage } from './server/protocol.ts';
+import { toAccount } from './account.ts';
+import type { AppServer } from './app-servers.ts';
+import { CodexRefusal } from './client.ts';
+import type { ClientRequests, ResponseMessage } from './protocol.ts';
+import { hashMessage, type PackedThread, packThread, unpackThread } from './rollout.ts';
+import { createToken } from './running-turns.ts';
 import { hashTools, toDynamicTools } from './tools.ts';
 
 export interface ThreadDeps {
@@ -18,6 +20,34 @@ export interface ThreadDeps {
   readonly apiKey: string | undefined;
   /** Logs a saved thread that cannot be used; the turn runs all the same. */
   warn(message: string, error: unknown): void;
+}
+
+/** What the thread of a conversation holds, as of its last turn. */
+export interface KnownThread {
+  readonly threadId: string;
+  /** Its file, as Codex names it; undefined: Codex keeps none. */
+  readonly file: string | undefined;
+  /** The last message of the conversation that is in the thread: its number, and a hash of it. */
+  readonly seq: number;
+  readonly hash: string;
+  /** Hash of the instructions that hold in the thread; empty: none. */
+  readonly instructions: string;
+  /** Hash of the tools that the thread was started with; empty: none. */
+  readonly tools: string;
+  /** The models of its turns, without provider, newest first; at most MODELS_MAX. */
+  readonly models: readonly string[];
+}
+
+const MODELS_MAX = 4;
+
+/** A thread that an app-server has loaded, with the account of its calls to the provider. */
+export interface LoadedThread {
+  readonly known: KnownThread;
+  readonly accountId: string;
+  /** What Codex has in the place of the account's credential. */
+  readonly token: string;
+  /** The model of turns that name none; undefined: unknown. */
+  readonly modelId: string | undefined;
 }
 
 const LOAD_TIMEOUT_MS = 5_000;
@@ -51,8 +81,9 @@ export async function openThread(
   };
   const account = toAccount(turn, deps.apiKey);
   const local = appServer.threads.get(turn.conversationId);
-  // A loaded thread calls the provider with the account that it was loaded with.
+  // A token never changes its account.
   const isUsable = !isNew && local?.accountId === account.id && isKnown(local.known);
+  const token = isUsable ? local.token : createToken();
   let known = isUsable ? local.known : undefined;
   let modelId = isUsable ? local.modelId : toModelId(turn.model);
   if (isNew && local !== undefined)
@@ -60,7 +91,7 @@ export async function openThread(
   if (!isNew && known?.seq !== all && all > 0) {
     const saved = await (ahead ?? loadThread(deps, turn.conversationId, signal));
     if (saved !== undefined && isKnown(saved.known) && saved.known.seq > (known?.seq ?? 0)) {
-      const resumed = await resume(deps, appServer, { turn, account, saved, local: local?.known }, signal);
+      const resumed = await resume(deps, appServer, { turn, token, saved, local: local?.known }, signal);
       if (resumed !== undefined) {
         known = resumed;
         modelId = toModelId(turn.model);
@@ -69,11 +100,11 @@ export async function openThread(
   }
   known ??= await start(
     appServer,
-    { ...settings(turn, account), historyMode: 'legacy', ...(tools.length > 0 && { dynamicTools: tools }) },
+    { ...settings(turn, token), historyMode: 'legacy', ...(tools.length > 0 && { dynamicTools: tools }) },
     signal,
   );
   const complete = await inject(appServer, turn, known, history.slice(Math.max(0, known.seq - trimmed)), signal);
-  return { known: complete, accountId: account.id, modelId };
+  return { known: complete, accountId: account.id, token, modelId };
 }
 
 /** Saves the thread for other machines. Where that fails, they start from the messages of the conversation. */
@@ -86,7 +117,7 @@ export async function saveThread(
   const { known } = loaded;
   appServer.threads.set(conversationId, loaded);
   try {
-    const packed = await packThread(appServer.home, known);
+    const packed = await packThread(appServer.session, known);
     if (packed === undefined) return;
     const isKept = await state.save(conversationId, packed, { signal: deadline(SAVE_TIMEOUT_MS) });
     if (!isKept) warn('a codex thread is too long to be carried to another machine', undefined);
@@ -114,25 +145,25 @@ export async function loadThread(
 
 interface Resumption {
   readonly turn: TurnInput;
-  readonly account: Account;
+  readonly token: string;
   readonly saved: PackedThread;
   readonly local: KnownThread | undefined;
 }
 
 async function resume(
   { warn }: ThreadDeps,
-  { client, home }: AppServer,
-  { turn, account, saved, local }: Resumption,
+  { client, session }: AppServer,
+  { turn, token, saved, local }: Resumption,
   signal: AbortSignal,
 ): Promise<KnownThread | undefined> {
   const { threadId } = saved.known;
   try {
     // The conversation has continued on another machine since: this app-server has an old state of the thread.
     if (local?.threadId === threadId) await client.request('thread/delete', { threadId }, signal);
-    await restoreThread(home, saved);
+    await session.writeRollout(saved.path, saved.rollout);
     const { thread } = await client.request(
       'thread/resume',
-      { threadId, ...settings(turn, account), excludeTurns: true },
+      { threadId, ...settings(turn, token), excludeTurns: true },
       signal,
     );
     return { ...saved.known, threadId: thread.id, file: thread.path ?? undefined };
@@ -151,11 +182,12 @@ async function start(
 ): Promise<KnownThread> {
   const { thread } = await client.request('thread/start', params, signal);
   const tools = hashTools(params.dynamicTools ?? []);
-  return { threadId: thread.id, file: thread.path ?? undefined, seq: 0, hash: '', instructions: '', tools };
+  return { threadId: thread.id, file: thread.path ?? undefined, seq: 0, hash: '', instructions: '', tools, models: [] };
 }
 
-function settings(turn: TurnInput, account: Account) {
-  return { model: toModelId(turn.model), cwd: WORKSPACE, ...account.settings };
+function settings({ model }: TurnInput, token: string) {
+  const config = { [`model_providers.${PROVIDER}.experimental_bearer_token`]: token };
+  return { model: toModelId(model), cwd: WORKSPACE, modelProvider: PROVIDER, config };
 }
 
 /** Adds the messages of turns that the thread did not run, and the instructions of this turn. */
@@ -179,6 +211,11 @@ function toItem(role: ResponseMessage['role'], text: string): ResponseMessage {
   return { type: 'message', role, content: [{ type, text: text.toWellFormed() }] };
 }
 
+/** The models of the thread when one more turn names a model. */
+export function addModel(models: readonly string[], modelId: string): readonly string[] {
+  return [...new Set([modelId, ...models])].slice(0, MODELS_MAX);
+}
+
 /** `codex/gpt-5.5` -> `gpt-5.5`. */
 export function toModelId(model: string): string {
   return model.slice(model.indexOf('/') + 1);
@@ -188,6 +225,7 @@ function ignoreRefusal(error: unknown): void {
   if (!(error instanceof CodexRefusal)) throw error;
 }
 
+/** The file exists, or cannot be written. */
 function isFileError(error: unknown): boolean {
-  return error instanceof Error && 'syscall' in error;
+  return (error instanceof RpcError && error.reason === 'conflict') || (error instanceof Error && 'syscall' in error);
 }

@@ -6,7 +6,7 @@ import type { EngineEvent } from '../../turn-events.ts';
 import type { Toolset } from '../engine.ts';
 import { checkArguments } from '../tools/tool-arguments.ts';
 import { EMPTY_RESULT } from '../tools/tool-rounds.ts';
-import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './server/protocol.ts';
+import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
 
 /** Calls of one turn. */
 const CALLS_MAX = 32;

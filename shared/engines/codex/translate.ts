@@ -1,11 +1,12 @@
 // Translates the notifications of one Codex turn into events, and collects the answer and the usage. Bounds the output
 // of commands.
+
+import { WORKSPACE } from '../../codex-host/codex-host.ts';
 import { splitText, truncateText } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
 import { toError } from './failures.ts';
-import { WORKSPACE } from './server/config-toml.ts';
-import { Item, type Notification, type TurnFailure } from './server/protocol.ts';
+import { Item, type Notification, type TurnFailure } from './protocol.ts';
 
 /** Characters of one event of a command's output, of one command, and of a whole turn. */
 const CHUNK_CHARS_MAX = 8 << 10;

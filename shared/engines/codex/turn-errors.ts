@@ -1,7 +1,7 @@
 // The errors of a Codex turn that do not come from the provider.
 import { RpcError } from '../../errors.ts';
 import { clean } from '../provider-message.ts';
-import type { CodexRefusal } from './server/client.ts';
+import type { CodexRefusal } from './client.ts';
 
 /** The prompt was sent: whether it was answered is not known. */
 const SENT = { provider: 'codex', sent: true };

@@ -3,12 +3,13 @@
 import { deadline } from '../../async.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { Outcome, TurnInput } from '../engine.ts';
+import { toAccount } from './account.ts';
+import type { AppServer } from './app-servers.ts';
+import { CodexRefusal } from './client.ts';
 import { toError } from './failures.ts';
+import { createInbox, type Inbox } from './inbox.ts';
 import { hashMessage } from './rollout.ts';
-import type { AppServer, LoadedThread } from './server/app-server.ts';
-import { CodexRefusal } from './server/client.ts';
-import { createInbox, type Inbox } from './server/inbox.ts';
-import { saveThread, type ThreadDeps, toModelId } from './threads.ts';
+import { addModel, type LoadedThread, saveThread, type ThreadDeps, toModelId } from './threads.ts';
 import { createToolRunner } from './tools.ts';
 import { createTranslation, type TurnTranslation } from './translate.ts';
 import { answerTooLong, appServerEnded, emptyAnswer, turnInterrupted } from './turn-errors.ts';
@@ -20,16 +21,20 @@ const ANSWER_CHARS_MAX = 4 << 20;
 export async function* runTurn(
   deps: ThreadDeps,
   appServer: AppServer,
-  thread: LoadedThread,
+  given: LoadedThread,
   turn: TurnInput,
   signal: AbortSignal,
 ): AsyncGenerator<EngineEvent, Outcome, void> {
   const { client } = appServer;
-  const { threadId } = thread.known;
+  const { threadId } = given.known;
   const inbox = createInbox(answerTooLong);
   const called = createToolRunner(turn.tools, (event) => inbox.push({ event }), signal);
   const unlisten = client.listen(threadId, { notified: inbox.push, called });
   void client.closed.then((stderrTail) => inbox.fail(appServerEnded(stderrTail)));
+  const account = toAccount(turn, deps.apiKey);
+  const models = addModel(given.known.models, toModelId(turn.model));
+  const thread = { ...given, known: { ...given.known, models } };
+  const endCalls = appServer.running.begin(thread.token, { account, modelIds: models });
   let translation: TurnTranslation | undefined;
   try {
     translation = createTranslation(await start(appServer, thread, turn));
@@ -40,10 +45,10 @@ export async function* runTurn(
     }
     return toOutcome(translation, turn);
   } finally {
-    if (translation !== undefined) {
-      if (translation.ended === undefined) await interrupt(appServer, threadId, translation, inbox);
-      if (translation.ended !== undefined) await save(deps, appServer, thread, turn, translation);
-    }
+    if (translation !== undefined && translation.ended === undefined)
+      await interrupt(appServer, threadId, translation, inbox);
+    endCalls();
+    if (translation?.ended !== undefined) await save(deps, appServer, thread, turn, translation);
     unlisten();
   }
 }
@@ -51,14 +56,16 @@ export async function* runTurn(
 /** Returns the turn's id. Not bound to the signal: a turn whose id is not known could not be interrupted. */
 async function start(
   { client, threads }: AppServer,
-  { known: { threadId }, modelId: threadModelId }: LoadedThread,
+  { known: { threadId, models }, modelId: threadModelId }: LoadedThread,
   { messages, model, conversationId }: TurnInput,
 ): Promise<string> {
   const modelId = toModelId(model);
   // Codex builds its settings anew whenever a turn names the model.
   const isSwitched = modelId !== threadModelId;
   const loaded = threads.get(conversationId);
-  if (isSwitched && loaded !== undefined) threads.set(conversationId, { ...loaded, modelId: undefined });
+  if (isSwitched && loaded !== undefined) {
+    threads.set(conversationId, { ...loaded, known: { ...loaded.known, models }, modelId: undefined });
+  }
   const { turn } = await client.request('turn/start', {
     threadId,
     input: [{ type: 'text', text: messages.at(-1)?.content ?? '', text_elements: [] }],
@@ -116,6 +123,6 @@ async function interrupt(
     // Some versions of Codex leave the command of an interrupted turn running.
     await client.request('thread/backgroundTerminals/clean', { threadId }, within);
   } catch {
-    await appServer.end();
+    await appServer.session.end();
   }
 }

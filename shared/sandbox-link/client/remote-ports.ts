@@ -34,8 +34,10 @@ export function createRemotePorts({ address, log, onTerminalEnded, times }: Remo
     commands: createRemoteCommands(keeper),
     terminals: createRemoteTerminals({ keeper, onStart: endings.started }),
     stdioServers: createRemoteStdioServers(keeper),
-    launcher: {
-      async spawn() {
+    codex: {
+      missing: () => undefined,
+      warm: async () => {},
+      async open() {
         const hint = 'unset SANDBOX_URL to run Codex beside the gateway';
         throw sandboxUnavailable({ ok: false, reason: 'Codex does not run in the sandbox service yet', hint });
       },

@@ -3,7 +3,7 @@
 import { expect, it } from 'vitest';
 import { readLockfiles, toLockfile } from '../../../functions/build/lockfile.ts';
 import { pinnedDependencies } from '../../../functions/build/manifest.ts';
-import { CODEX_VERSION } from '../../../shared/engines/codex/server/binary.ts';
+import { CODEX_VERSION } from '../../../shared/codex-host/binary.ts';
 import { read } from '../../support/fixtures/project.ts';
 
 const instructions = read('functions/sandbox/Containerfile')

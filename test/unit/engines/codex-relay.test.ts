@@ -1,18 +1,27 @@
-// What stands between Codex and its providers: everything of the Responses API passes as it is, nothing else does, and
+// What stands between Codex and its providers: a request passes only for a running turn, on the account of that turn, and
 // each side sees how the other one ended.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createListener } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
+import { openExit } from '../../../shared/codex-host/exit.ts';
+import { toAccount } from '../../../shared/engines/codex/account.ts';
 import { toError } from '../../../shared/engines/codex/failures.ts';
-import { NOT_A_STREAM, type Relay, startRelay, UNREACHABLE } from '../../../shared/engines/codex/server/relay.ts';
+import { createRelay, NOT_A_STREAM, type Relay, UNREACHABLE } from '../../../shared/engines/codex/relay.ts';
+import { createRunningTurns, createToken, type RunningTurns } from '../../../shared/engines/codex/running-turns.ts';
 
-const closers: (() => Promise<unknown>)[] = [];
+const closers: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closers.splice(0).toReversed()) await close();
 });
 
-/** A provider with a scripted response, and a relay to it. */
+const MODEL = 'gpt-5';
+const BODY = JSON.stringify({ model: MODEL, input: [{ model: 'gpt-6' }, '"model"'] });
+const KEY = toAccount({}, 'sk-of-the-deployment');
+const CLAIMS = Buffer.from('{"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}').toString('base64url');
+const CHATGPT = toAccount({ credential: { provider: 'chatgpt', token: () => `e30.${CLAIMS}.x` } }, undefined);
+
+/** A provider that answers as told, and a relay to it with the exit of one app-server and a running turn. */
 async function start(answer: (request: IncomingMessage, response: ServerResponse) => void) {
   let connections = 0;
   const provider = createServer(answer).on('connection', () => connections++);
@@ -23,38 +32,79 @@ async function start(answer: (request: IncomingMessage, response: ServerResponse
     provider.closeAllConnections();
     return new Promise((resolve) => provider.close(resolve));
   });
-  const relay = await startRelay({
-    gateway: `http://127.0.0.1:${port}/v1`,
-    chatgpt: `http://127.0.0.1:${port}/backend`,
-  });
-  closers.push(() => relay.close());
-  return { relay, port, connections: () => connections };
+  const base = `http://127.0.0.1:${port}`;
+  const relay = createRelay({ gateway: `${base}/v1`, chatgpt: `${base}/backend` });
+  closers.push(relay.close);
+  return { ...(await openAppServer(relay)), relay, port, connections: () => connections };
 }
 
-const post = (relay: Relay, init: RequestInit = {}): Promise<Response> =>
-  fetch(`${relay.baseUrls.gateway}/responses`, { method: 'POST', body: 'question', ...init });
+async function openAppServer(relay: Relay) {
+  const listener = createListener().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const exit = openExit(listener);
+  closers.push(exit.close);
+  const running = createRunningTurns();
+  exit.onRequest((request, answer) => relay.forward(request, answer, running));
+  const { port } = listener.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}`, running, ...begin(running) };
+}
 
-it('hands on path, headers, bodies and status as they are, to the provider that was meant', async () => {
+function begin(running: RunningTurns, account = KEY) {
+  const token = createToken();
+  return { token, end: running.begin(token, { account, modelIds: [MODEL] }) };
+}
+
+interface From {
+  readonly url: string;
+  readonly token: string;
+}
+
+const post = ({ url, token }: From, init: RequestInit = {}, path = '/responses'): Promise<Response> =>
+  fetch(url + path, {
+    method: 'POST',
+    body: BODY,
+    ...init,
+    headers: { authorization: `Bearer ${token}`, ...Object(init.headers) },
+  });
+
+it('adds the credential of the turn; takes neither address nor credential from Codex, and returns no cookie', async () => {
   const seen: unknown[] = [];
-  const { relay, port } = await start(async (request, response) => {
+  const { url, token, running, port } = await start(async (request, response) => {
     const body = Buffer.concat(await request.toArray()).toString();
-    const { authorization, host, 'x-own': own } = request.headers;
-    seen.push({ url: request.url, authorization, host, own, body });
+    seen.push({ url: request.url, headers: request.headers, body });
     response.writeHead(429, { 'retry-after': '7', 'set-cookie': ['a=1', 'b=2'] }).end('answer');
   });
-  const headers = { authorization: 'Bearer sk', 'x-own': 'u' };
-  const response = await post(relay, { headers });
+  const headers = {
+    ...{ host: 'elsewhere', cookie: 'a=1', 'x-api-key': 'k', 'x-forwarded-for': '1.2.3.4', 'x-own': 'u' },
+    ...{ 'chatgpt-account-id': 'other', 'openai-organization': 'other', 'x-openai-account-routing-override': 'other' },
+    ...{ 'x-codex-window-id': 'w', 'session-id': 's', 'user-agent': 'codex', accept: 'text/event-stream' },
+  };
+  const response = await post({ url, token }, { headers });
   expect([response.status, response.headers.get('retry-after'), await response.text()]).toEqual([429, '7', 'answer']);
-  expect(response.headers.getSetCookie()).toEqual(['a=1', 'b=2']);
-  await fetch(`${relay.baseUrls.chatgpt}/responses/compact`, { method: 'POST', body: 'x' });
+  expect(response.headers.getSetCookie()).toEqual([]);
+  await post({ url, token: begin(running, CHATGPT).token }, {}, '/responses/compact');
+  const sent = {
+    host: `127.0.0.1:${port}`,
+    connection: 'keep-alive',
+    'content-type': 'application/json',
+    'content-length': String(BODY.length),
+    'user-agent': expect.any(String),
+    accept: expect.any(String),
+  };
   expect(seen).toEqual([
-    { url: '/v1/responses', authorization: 'Bearer sk', host: `127.0.0.1:${port}`, own: 'u', body: 'question' },
+    {
+      url: '/v1/responses',
+      headers: {
+        ...sent,
+        ...{ authorization: 'Bearer sk-of-the-deployment', 'user-agent': 'codex', accept: 'text/event-stream' },
+        ...{ 'x-codex-window-id': 'w', 'session-id': 's' },
+      },
+      body: BODY,
+    },
     {
       url: '/backend/responses/compact',
-      authorization: undefined,
-      host: `127.0.0.1:${port}`,
-      own: undefined,
-      body: 'x',
+      headers: { ...sent, authorization: `Bearer e30.${CLAIMS}.x`, 'chatgpt-account-id': 'acc-1' },
+      body: BODY,
     },
   ]);
 });
@@ -62,11 +112,10 @@ it('hands on path, headers, bodies and status as they are, to the provider that 
 it.each(['text/html; charset=utf-8', 'application/json'])(
   'the relay replaces the status of a success of type %s where the request was for a stream',
   async (type) => {
-    const { relay } = await start((_, response) => response.writeHead(200, { 'content-type': type }).end('answer'));
-    const response = await post(relay);
+    const from = await start((_, response) => response.writeHead(200, { 'content-type': type }).end('answer'));
+    const response = await post(from);
     expect([response.status, await response.text()]).toEqual([NOT_A_STREAM, 'answer']);
-    const compacted = await fetch(`${relay.baseUrls.gateway}/responses/compact`, { method: 'POST', body: 'x' });
-    expect(compacted.status).toBe(200);
+    expect((await post(from, {}, '/responses/compact')).status).toBe(200);
   },
 );
 
@@ -92,46 +141,111 @@ it.each([
 });
 
 it('keeps the connection to the provider for the next turn', async () => {
-  const { relay, connections } = await start((_, response) => response.end('answer'));
-  for (let turn = 0; turn < 3; turn++) expect(await (await post(relay)).text()).toBe('answer');
-  expect(connections()).toBe(1);
+  const from = await start((_, response) => response.end('answer'));
+  for (let turn = 0; turn < 3; turn++) expect(await (await post(from)).text()).toBe('answer');
+  expect(from.connections()).toBe(1);
 });
 
 it.each([
-  ['GET', '/gateway/responses'],
-  ['POST', '/gateway/models'],
-  ['POST', '/gateway/responses/../../admin'],
-  ['POST', '/elsewhere/responses'],
-  ['POST', '/gateway/responses?to=http://metadata'],
+  ['GET', '/responses'],
+  ['PUT', '/responses'],
+  ['POST', '/models'],
+  ['POST', '/v1/responses'],
+  ['POST', '/responses/../../admin'],
+  ['POST', '/responses?to=http://metadata'],
+  ['POST', '//elsewhere/responses'],
   ['POST', '/'],
-])('forwards no %s %s', async (method, path) => {
-  const { relay, connections } = await start((_, response) => response.end());
-  expect((await fetch(new URL(relay.baseUrls.gateway).origin + path, { method })).status).toBe(404);
-  expect(connections()).toBe(0);
+])('refuses %s %s, and calls no provider', async (method, path) => {
+  const from = await start((_, response) => response.end());
+  const body = method === 'GET' ? null : BODY;
+  expect((await post(from, { method, body }, path)).status).toBe(404);
+  expect(from.connections()).toBe(0);
 });
 
-it('ends the provider’s work when Codex disconnects', async () => {
-  const { promise: ended, resolve } = Promise.withResolvers<void>();
-  const { relay } = await start((_, response) => {
-    response.on('close', resolve);
+it('refuses every token but that of a running turn of this app-server', async () => {
+  const from = await start((_, response) => response.end('answer'));
+  const other = await openAppServer(from.relay);
+  const { token: ended, end } = begin(from.running);
+  end();
+  for (const authorization of ['', 'Bearer ', `Bearer ${other.token}`, `Bearer ${ended}`, `Basic ${from.token}`])
+    expect((await post(from, { headers: { authorization } })).status).toBe(401);
+  expect(from.connections()).toBe(0);
+  expect((await post(from)).status).toBe(200);
+  from.end();
+  expect((await post(from)).status).toBe(401);
+});
+
+it.each([
+  ['another one', '{"model":"gpt-6"}'],
+  ['none', '{"input":[]}'],
+  ['two', '{"model":"gpt-5","model":"gpt-6"}'],
+  ['two, one of them escaped', '{"model":"gpt-5","\\u006dodel":"gpt-6"}'],
+  ['one, below another member', '{"input":{"model":"gpt-5"}}'],
+  ['one, after the object', '{} {"model":"gpt-5"}'],
+  ['one that is no string', '{"model":["gpt-5"]}'],
+  ['one in UTF-16', Buffer.from('{"model":"gpt-5"}', 'utf16le')],
+  ['one in what is no JSON', 'model: "gpt-5"'],
+])('refuses a body that names a model of %s', async (_, body) => {
+  const from = await start((_, response) => response.end());
+  expect((await post(from, { body })).status).toBe(403);
+  expect(from.connections()).toBe(0);
+});
+
+it('refuses a body of more than 32 MiB before it is read to its end', async () => {
+  const from = await start((_, response) => response.end());
+  const chunk = new Uint8Array(1 << 20);
+  let chunks = 0;
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      chunks++;
+      controller.enqueue(chunk);
+    },
+  });
+  const refused = fetch(`${from.url}/responses`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${from.token}` },
+    body,
+    duplex: 'half',
+  });
+  expect(await refused.then(({ status }) => status)).toBe(413);
+  expect(chunks).toBeLessThan(64);
+  expect(from.connections()).toBe(0);
+});
+
+it('ends the provider’s work when Codex disconnects, and when the turn is over', async () => {
+  const ended: Promise<unknown>[] = [];
+  const from = await start((_, response) => {
+    ended.push(once(response, 'close'));
     response.write('data: begun\n\n');
   });
   const controller = new AbortController();
-  const response = await post(relay, { signal: controller.signal });
+  const response = await post(from, { signal: controller.signal });
   await response.body?.getReader().read();
   controller.abort();
-  await ended;
+  await ended[0];
+  const late = await post(from);
+  from.end();
+  await expect(late.text()).rejects.toThrow();
+  await ended[1];
 });
 
 it('shows an answer that was cut as cut', async () => {
-  const { relay } = await start((_, response) => {
+  const from = await start((_, response) => {
     response.write('data: begun\n\n', () => response.destroy());
   });
-  await expect(post(relay).then((response) => response.text())).rejects.toThrow();
+  await expect(post(from).then((response) => response.text())).rejects.toThrow();
 });
 
 it('distinguishes a provider that cannot be reached from one that answers', async () => {
-  const relay = await startRelay({ gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' });
-  closers.push(() => relay.close());
-  expect((await post(relay)).status).toBe(UNREACHABLE);
+  const relay = createRelay({ gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' });
+  closers.push(relay.close);
+  expect((await post(await openAppServer(relay))).status).toBe(UNREACHABLE);
+});
+
+it('answers an app-server that has no listener', async () => {
+  const listener = createListener().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  closers.push(openExit(listener).close);
+  const { port } = listener.address() as AddressInfo;
+  expect((await fetch(`http://127.0.0.1:${port}/responses`, { method: 'POST', body: BODY })).status).toBe(503);
 });

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createLocalCodex } from '../../../shared/codex-host/local-codex.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { placeOfModel } from '../../../shared/engines/place.ts';
 import { type ResponsesApi, startResponsesApi } from '../../support/fakes/responses-api.ts';
@@ -88,22 +89,21 @@ describe('a gateway without Codex', () => {
   const config = { model: undefined, providers: { openai: { apiKey: API_KEY } } };
 
   it('refuses codex models, saying what is missing', () => {
-    const parts = {
-      launcher: { spawn: () => Promise.reject(new Error('not used')) },
-      state: { load: async () => undefined, save: async () => true },
-      dataDir: '',
-      warn() {},
+    const partsWith = (program: string) => {
+      const launcher = { spawn: () => Promise.reject(new Error('not used')) };
+      const host = createLocalCodex({ launcher, program, directory: '', warn() {} }).hostFor('this process');
+      return { host, state: { load: async () => undefined, save: async () => true }, warn() {} };
     };
     const refusal = (message: RegExp) =>
       expect.objectContaining({
         reason: 'invalid_params',
         data: { issues: [{ path: 'model', message: expect.stringMatching(message) }] },
       });
-    const missing = createEngines({ ...config, codexProgram: '/nowhere/codex' }, { codex: parts });
+    const missing = createEngines(config, { codex: partsWith('/nowhere/codex') });
     expect(() => missing.resolve('codex/gpt-5.5')).toThrow(refusal(/npm install --no-save @openai\/codex/));
     const elsewhere = createEngines(config);
     expect(() => elsewhere.resolve('codex/gpt-5.5')).toThrow(refusal(/does not run in this process/));
-    const poor = createEngines({ ...config, codexProgram: process.execPath, providers: {} }, { codex: parts });
+    const poor = createEngines({ ...config, providers: {} }, { codex: partsWith(process.execPath) });
     expect(() => poor.resolve('codex/gpt-5.5')).toThrow(refusal(/OPENAI_API_KEY/));
   });
 

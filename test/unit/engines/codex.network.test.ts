@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Launcher } from '../../../shared/engines/codex/server/launcher.ts';
+import type { Launcher } from '../../../shared/codex-host/launcher.ts';
 import { descendants, type Fixture, setUpFixture, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 

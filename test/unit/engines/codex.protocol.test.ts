@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { CODEX_VERSION, findCodex } from '../../../shared/engines/codex/server/binary.ts';
-import { RESULTS } from '../../../shared/engines/codex/server/protocol.ts';
+import { CODEX_VERSION, findCodex } from '../../../shared/codex-host/binary.ts';
+import { RESULTS } from '../../../shared/engines/codex/protocol.ts';
 import testManifest from '../../package.json' with { type: 'json' };
 import { describeWith } from '../../support/requirements.ts';
 
@@ -16,7 +16,8 @@ const exec = promisify(execFile);
 
 /** What must hold between our types (`ours`) and the generated ones, checked by the compiler. */
 const CHECK = `
-import type * as ours from '${ROOT}/shared/engines/codex/server/protocol.ts';
+import type * as ours from '${ROOT}/shared/engines/codex/protocol.ts';
+import type * as host from '${ROOT}/shared/codex-host/handshake.ts';
 import type { input } from '${ROOT}/node_modules/zod';
 import type { ClientRequest } from './generated/ClientRequest';
 import type { InitializeResponse } from './generated/InitializeResponse';
@@ -32,8 +33,12 @@ export type AllFit<T extends { [K in keyof T]: true }> = T;
 
 export type Requests = AllFit<{ [M in ours.ClientMethod]: Fits<ours.ClientRequests[M], Params<ClientRequest, M>> }>;
 
+export type Handshake = AllFit<{
+  params: Fits<host.InitializeParams, Params<ClientRequest, 'initialize'>>;
+  result: Fits<InitializeResponse, input<typeof host.InitializeResult>>;
+}>;
+
 type Answers = {
-  initialize: InitializeResponse;
   'thread/start': v2.ThreadStartResponse;
   'thread/resume': v2.ThreadResumeResponse;
   'thread/delete': v2.ThreadDeleteResponse;
@@ -65,7 +70,7 @@ type Refusals = {
   applyPatchApproval: ApplyPatchApprovalResponse;
 };
 export type Refused = AllFit<{ [M in keyof Refusals]: Fits<Mutable<(typeof ours.ANSWERS)[M]>, Refusals[M]> }>;
-export type Unwanted = AllFit<[Fits<(typeof ours.UNWANTED)[number], ServerNotification['method']>]>;
+export type Unwanted = AllFit<[Fits<(typeof host.UNWANTED)[number], ServerNotification['method']>]>;
 `;
 
 const WRONG = `
@@ -128,7 +133,6 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
 
   it('sends nothing that runs or reads outside Codex’s own sandbox', () => {
     expect(Object.keys(RESULTS).toSorted()).toEqual([
-      'initialize',
       'thread/backgroundTerminals/clean',
       'thread/delete',
       'thread/inject_items',

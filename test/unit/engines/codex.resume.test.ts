@@ -129,6 +129,19 @@ describeWith('codex', 'a conversation with Codex', () => {
     expect(models).toEqual([sol, other, other, sol, other, other]);
   });
 
+  it('continues a thread that version 1.2.0 saved, with another model', async () => {
+    const conversation = startConversation();
+    await conversation.ask(here, 'run echo remember me', { model: 'codex/gpt-6.1-sol' });
+    const bytes = fixture.state.saved.get(conversation.id) ?? Buffer.of();
+    const whole = zstdDecompressSync(bytes).toString();
+    expect(headOf(bytes)).toContain(',"models":["gpt-6.1-sol"]');
+    fixture.state.saved.set(conversation.id, zstdCompressSync(whole.replace(',"models":["gpt-6.1-sol"]', '')));
+    const warnings = fixture.warnings.length;
+    await conversation.ask(there, 'what did it print?', { model: 'codex/gpt-5.5' });
+    expect(fixture.api.requests.slice(-2).map(({ model }) => model)).toEqual(['gpt-6.1-sol', 'gpt-5.5']);
+    expect(fixture.warnings).toHaveLength(warnings);
+  });
+
   it('calls on the account of the turn, and keeps the thread', async () => {
     const conversation = startConversation();
     await conversation.ask(here, 'ours');

@@ -7,14 +7,6 @@ import { z } from 'zod';
  * (`thread/shellCommand`, `fs/*`, ...) is absent.
  */
 export interface ClientRequests {
-  initialize: {
-    readonly clientInfo: { readonly name: string; readonly title: string | null; readonly version: string };
-    readonly capabilities: {
-      readonly experimentalApi: boolean;
-      readonly requestAttestation: boolean;
-      readonly optOutNotificationMethods?: string[];
-    };
-  };
   'thread/start': {
     readonly model: string;
     readonly modelProvider: string;
@@ -73,7 +65,6 @@ const ThreadResult = z.object({ thread: z.object({ id: z.string(), path: z.strin
 
 /** The members of each answer that are read. */
 export const RESULTS = {
-  initialize: z.object({ userAgent: z.string() }),
   'thread/start': ThreadResult,
   'thread/resume': ThreadResult,
   'thread/delete': Nothing,
@@ -156,25 +147,6 @@ export type NotificationMethod = keyof typeof NOTIFICATIONS;
 export type Notification = {
   [M in NotificationMethod]: { readonly method: M; readonly params: z.output<(typeof NOTIFICATIONS)[M]> };
 }[NotificationMethod];
-
-/** Notifications that the gateway does not use: the server does not send them. */
-export const UNWANTED = [
-  'account/rateLimits/updated',
-  'item/fileChange/outputDelta',
-  'item/fileChange/patchUpdated',
-  'item/plan/delta',
-  'item/reasoning/summaryPartAdded',
-  'item/reasoning/summaryTextDelta',
-  'item/reasoning/textDelta',
-  'remoteControl/status/changed',
-  'thread/readState/changed',
-  'thread/settings/updated',
-  'thread/started',
-  'thread/status/changed',
-  'turn/diff/updated',
-  'turn/plan/updated',
-  'turn/started',
-] as const;
 
 /** The request to run one of the thread's dynamic tools. */
 export const ToolCall = z.object({

@@ -1,8 +1,8 @@
 // The empty databases that an app-server creates at its start, by some sixty migrations that are each written to disk.
-// One app-server that belongs to no key creates them once; the others get copies of the files.
+// One app-server that belongs to no owner creates them once; the others get copies of the files.
 import { chmod, copyFile, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type AppServerOptions, startAppServer } from './server/app-server.ts';
+import type { AppServerOptions, startAppServer } from './app-server.ts';
 
 export interface Template {
   /** Puts the databases into the home of an app-server that has not been started. */
@@ -10,17 +10,20 @@ export interface Template {
   close(): Promise<void>;
 }
 
-/** The id of no key; the self-test of the sandbox uses it, too. */
-const NO_KEY = '';
+/** The id of no owner; the self-test of the sandbox uses it, too. */
+const NO_OWNER = '';
 /** A database and its write-ahead log. */
 const DATABASE = /^\w{1,64}\.sqlite(-wal)?$/;
 
 /** Throws what `startAppServer` throws. */
-export async function makeTemplate(options: Omit<AppServerOptions, 'keyId'>): Promise<Template> {
+export async function makeTemplate(
+  start: typeof startAppServer,
+  options: Omit<AppServerOptions, 'owner'>,
+): Promise<Template> {
   let kept: string | undefined;
-  const made = await startAppServer({
+  const made = await start({
     ...options,
-    keyId: NO_KEY,
+    owner: NO_OWNER,
     async keep(home) {
       const directory = await mkdtemp(join(options.directory, 'template-'));
       await copyDatabases(home, directory);

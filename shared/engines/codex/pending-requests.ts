@@ -1,5 +1,5 @@
 // The requests of one client that wait for their answer, by id, each with a deadline.
-import { RpcError } from '../../../errors.ts';
+import { RpcError } from '../../errors.ts';
 
 /** Long: Codex runs at a lower priority than the gateway, and the machine may be busy. */
 const REQUEST_TIMEOUT_MS = 30_000;

@@ -1,83 +1,65 @@
-// One app-server of one key: its directory, its start, its threads and its end.
+// One app-server of one owner: its directory, its start, its exit and its end.
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
-import { RpcError } from '../../../errors.ts';
-import { makeDirectory } from '../../../make-directory.ts';
-import { VERSION } from '../../../version.ts';
+import { orAbort } from '../async.ts';
+import { RpcError } from '../errors.ts';
+import { makeDirectory } from '../make-directory.ts';
+import { sandboxUnavailable } from '../sandbox/commands.ts';
 import type { CodexBinary } from './binary.ts';
-import { type CodexClient, createCodexClient } from './client.ts';
-import { CODEX_HOME, type ConfigOptions, HIDDEN_TMP, PROGRAMS, TOOLS, toConfigToml } from './config-toml.ts';
+import { CODEX_HOME } from './codex-host.ts';
+import { HIDDEN_TMP, PROGRAMS, TOOLS, toConfigToml } from './config-toml.ts';
+import { EXIT_PORT, type Exit, openExit } from './exit.ts';
+import { initialize } from './initialize.ts';
 import { COMMAND_FILTER, type Launched, type Launcher } from './launcher.ts';
-import { UNWANTED } from './protocol.ts';
 
 export interface AppServerOptions {
   readonly launcher: Launcher;
   readonly binary: CodexBinary;
-  readonly keyId: string;
+  readonly owner: string;
   /** Directory of the machine in which the app-server gets its own, which is removed when it ends. */
   readonly directory: string;
-  readonly baseUrls: ConfigOptions['baseUrls'];
   /** Fills its home before it starts. */
   readonly fill?: ((home: string) => Promise<void>) | undefined;
   /** Copies files out of its home when it has ended. */
   readonly keep?: (home: string) => Promise<void>;
 }
 
-/** What the thread of a conversation holds, as of its last turn. */
-export interface KnownThread {
-  readonly threadId: string;
-  /** File of the thread on this machine; undefined: Codex keeps none. */
-  readonly file: string | undefined;
-  /** The last message of the conversation that is in the thread: its number, and a hash of it. */
-  readonly seq: number;
-  readonly hash: string;
-  /** Hash of the instructions that hold in the thread; empty: none. */
-  readonly instructions: string;
-  /** Hash of the tools that the thread was started with; empty: none. */
-  readonly tools: string;
-}
-
-/** A thread that an app-server has loaded, with the account of its calls to the provider. */
-export interface LoadedThread {
-  readonly known: KnownThread;
-  readonly accountId: string;
-  /** The model of turns that name none; undefined: unknown. */
-  readonly modelId: string | undefined;
-}
-
-export interface AppServer {
-  readonly pid: number;
-  readonly client: CodexClient;
+export interface AppServer extends Pick<Launched, 'pid' | 'stdin' | 'stdout' | 'stderr'> {
+  /** Random: no other app-server has it. */
+  readonly id: string;
   /** Where CODEX_HOME is on this machine. */
   readonly home: string;
-  /** By conversation id. */
-  readonly threads: Map<string, LoadedThread>;
-  /** Resolves with the tail of stderr when the process has ended and its directory is removed. */
-  readonly gone: Promise<string>;
+  readonly exit: Pick<Exit, 'onRequest'>;
+  /** Resolves when the process has ended and its directory is removed. Never rejects. */
+  readonly gone: Promise<void>;
   /** Ends it; resolves as `gone` does. */
-  end(): Promise<string>;
+  end(): Promise<void>;
 }
 
 const START_TIMEOUT_MS = 30_000;
 const GRACE_MS = 500;
+const STDERR_CHARS_MAX = 2_000;
 
-/** Throws what the launcher throws, or RpcError `unavailable` when Codex does not start. */
+/**
+ * Throws what the launcher throws, RpcError `unavailable` when Codex does not start, or `sandbox_unavailable` where it
+ * would have no exit.
+ */
 export async function startAppServer(options: AppServerOptions): Promise<AppServer> {
-  const { launcher, binary, keyId, directory, baseUrls, fill, keep } = options;
+  const { launcher, binary, owner, directory, fill, keep } = options;
   await makeDirectory(directory, 0o700);
   const home = await mkdtemp(join(directory, 'home-'));
   let child: Launched | undefined;
   try {
     const tools = await writeTools(directory, binary);
-    await writeFile(join(home, 'config.toml'), toConfigToml({ baseUrls }));
+    await writeFile(join(home, 'config.toml'), toConfigToml(`http://127.0.0.1:${EXIT_PORT}`));
     // The app-server may run under another uid than the gateway; the directory above keeps other users out.
     await chmod(home, 0o777);
     // Codex watches the directory of skills. Where it is missing, Codex watches its parent, to which it writes itself.
     await mkdir(join(home, 'skills'));
     await fill?.(home);
     child = await launcher.spawn({
-      keyId,
+      keyId: owner,
       argv: [inside(binary), 'app-server', '--strict-config'],
       // No program of the machine is in PATH: Codex runs git in a directory of the caller, and git runs the programs
       // that its config there names.
@@ -86,7 +68,7 @@ export async function startAppServer(options: AppServerOptions): Promise<AppServ
         TMPDIR: HIDDEN_TMP,
         PATH: `${TOOLS}:${PROGRAMS}/codex-path`,
         RUST_LOG: 'off',
-        // The relay uses no TLS: without this, Codex reads all certificates of the machine in every turn.
+        // Its provider is reached without TLS: without this, Codex reads all certificates of the machine in every turn.
         SSL_CERT_FILE: '/dev/null',
       },
       readOnly: [
@@ -94,10 +76,10 @@ export async function startAppServer(options: AppServerOptions): Promise<AppServ
         { from: tools, to: TOOLS },
       ],
       writable: { from: home, to: CODEX_HOME },
-      network: true,
+      listenPort: EXIT_PORT,
       nested: true,
     });
-    return await initialize(child, home, keep);
+    return await complete(child, home, keep);
   } catch (error) {
     await child?.kill(0);
     await rm(home, { recursive: true, force: true });
@@ -149,38 +131,48 @@ function inside({ file, directory }: CodexBinary): string {
   return join(PROGRAMS, relative(directory, file));
 }
 
-async function initialize(child: Launched, home: string, keep: AppServerOptions['keep']): Promise<AppServer> {
-  const client = createCodexClient(child);
-  try {
-    await client.request(
-      'initialize',
-      {
-        clientInfo: { name: 'codex-gateway', title: null, version: VERSION },
-        capabilities: { experimentalApi: true, requestAttestation: false, optOutNotificationMethods: [...UNWANTED] },
-      },
-      AbortSignal.timeout(START_TIMEOUT_MS),
-    );
-  } catch (error) {
-    await child.kill(0);
-    const cause = new Error(`codex app-server did not start: ${await client.closed}`, { cause: error });
+/** Waits for both at once: the exit is ready long before Codex is. */
+async function complete(child: Launched, home: string, keep: AppServerOptions['keep']): Promise<AppServer> {
+  const signal = AbortSignal.timeout(START_TIMEOUT_MS);
+  const [answered, listener] = await Promise.allSettled([
+    initialize(child, signal),
+    orAbort(child.listener ?? Promise.reject(new Error('the sandbox gave no listener')), signal),
+  ]);
+  if (answered.status === 'rejected') {
+    if (listener.status === 'fulfilled') listener.value.close();
+    const cause = new Error(`codex app-server did not start: ${await endOf(child)}`, { cause: answered.reason });
     throw new RpcError('unavailable', { message: 'Codex did not start', retryAfterMs: 5_000, cause });
   }
-  client.initialized();
-  const gone = client.closed.then(async (stderrTail) => {
-    await child.kill(GRACE_MS);
+  if (listener.status === 'rejected') throw noExit(listener.reason);
+  const exit = openExit(listener.value);
+  const gone = child.exited.then(async () => {
+    exit.close();
     await keep?.(home).catch(() => undefined);
-    await rm(home, { recursive: true, force: true });
-    return stderrTail;
+    await rm(home, { recursive: true, force: true }).catch(() => undefined);
   });
+  const { pid, stdin, stdout, stderr } = child;
   return {
-    pid: child.pid,
-    client,
-    home,
-    threads: new Map(),
-    gone,
+    ...{ id: randomUUID(), pid, stdin, stdout, stderr, home, exit, gone },
     async end() {
       await child.kill(GRACE_MS);
-      return gone;
+      await gone;
     },
   };
+}
+
+/** Ends a process that did not start; the tail of its stderr. */
+async function endOf(child: Launched): Promise<string> {
+  let tail = '';
+  child.stderr.on('data', (bytes: Buffer) => {
+    tail = (tail + bytes.toString('latin1')).slice(-STDERR_CHARS_MAX);
+  });
+  await child.kill(0);
+  return tail;
+}
+
+function noExit(cause: unknown): RpcError {
+  const reason = 'nothing can listen on the loopback of a sandbox, through which Codex reaches its provider';
+  const hint = `the program ${process.execPath} must be able to run in a sandbox`;
+  const { message, data } = sandboxUnavailable({ ok: false, reason, hint });
+  return new RpcError('sandbox_unavailable', { message, data, cause });
 }

@@ -2,9 +2,9 @@
 // the methods of protocol.ts, answers the server's requests with fixed refusals, and passes each notification to the
 // listener of its thread.
 import type { ZodType } from 'zod';
-import { RpcError } from '../../../errors.ts';
-import { parseMarked } from '../../../rpc/exact-json.ts';
-import type { Launched } from './launcher.ts';
+import type { CodexSession } from '../../codex-host/codex-host.ts';
+import { RpcError } from '../../errors.ts';
+import { parseMarked } from '../../rpc/exact-json.ts';
 import { isRead, toNotification } from './notifications.ts';
 import { createPendingRequests } from './pending-requests.ts';
 import {
@@ -43,8 +43,6 @@ export interface CodexClient {
     params: ClientRequests[M],
     signal?: AbortSignal,
   ): Promise<ClientResults[M]>;
-  /** Sends `initialized`, the only notification to the server. */
-  initialized(): void;
   /** Notifications and tool calls of one thread, until the returned function is called. */
   listen(threadId: string, listener: ThreadListener): () => void;
   /** Resolves with the tail of stderr when the process has ended or has sent an unreadable line. */
@@ -60,7 +58,7 @@ export interface ThreadListener {
   called?: ((call: ToolCall) => Promise<ToolAnswer>) | undefined;
 }
 
-export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'stderr' | 'exited'>): CodexClient {
+export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' | 'stderr' | 'exited'>): CodexClient {
   const requests = createPendingRequests();
   const listeners = new Map<string, ThreadListener>();
   const { promise: closed, resolve: close } = Promise.withResolvers<string>();
@@ -89,7 +87,6 @@ export function createCodexClient(child: Pick<Launched, 'stdin' | 'stdout' | 'st
 
   return {
     closed,
-    initialized: () => write({ method: 'initialized' }),
     listen(threadId, listener) {
       listeners.set(threadId, listener);
       return () => {

@@ -1,8 +1,8 @@
-// The app-servers of all keys on this machine: one per key, started when needed, ended when idle, old or too large.
-// Their number is bounded: when all are busy, no further one is started.
+// The app-servers on this machine: one for each owner and link (gateway process), started when needed, ended when idle, old or too large.
+// Their number is bounded over all links: when all are busy, no further one is started.
 import { readFile } from 'node:fs/promises';
-import { orAbort } from '../../../async.ts';
-import { RpcError } from '../../../errors.ts';
+import { orAbort } from '../async.ts';
+import { RpcError } from '../errors.ts';
 import type { AppServer } from './app-server.ts';
 
 export interface PoolLimits {
@@ -31,17 +31,23 @@ export interface Borrowed {
   release(): void;
 }
 
+/** Whose app-server: those of two links never serve each other. */
+export interface PoolKey {
+  readonly owner: string;
+  readonly link: string;
+}
+
 export interface CodexPool {
-  /** Whether the key has an app-server, running or starting. */
-  has(keyId: string): boolean;
   /** Throws RpcError `unavailable` when too many are busy, the error of a failed start, or the signal's reason. */
-  borrow(keyId: string, signal: AbortSignal): Promise<Borrowed>;
+  borrow(key: PoolKey, signal: AbortSignal): Promise<Borrowed>;
+  /** Ends the app-servers of a link and waits for them. */
+  endLink(link: string): Promise<void>;
   /** Ends all app-servers and waits for them. */
   close(): Promise<void>;
 }
 
 interface Entry {
-  readonly keyId: string;
+  readonly key: PoolKey;
   readonly started: Promise<AppServer>;
   busy: number;
   turns: number;
@@ -50,7 +56,7 @@ interface Entry {
   timer: NodeJS.Timeout | undefined;
 }
 
-export function createPool(start: (keyId: string) => Promise<AppServer>, limits: PoolLimits = POOL_LIMITS): CodexPool {
+export function createPool(start: (owner: string) => Promise<AppServer>, limits: PoolLimits = POOL_LIMITS): CodexPool {
   /** App-servers that take new turns. */
   const current = new Map<string, Entry>();
   /** All that run, including those that only finish their turns. */
@@ -58,10 +64,9 @@ export function createPool(start: (keyId: string) => Promise<AppServer>, limits:
   let isClosed = false;
 
   return {
-    has: (keyId) => current.has(keyId),
-    async borrow(keyId, signal) {
+    async borrow(key, signal) {
       signal.throwIfAborted();
-      const entry = take(keyId);
+      const entry = take(key);
       try {
         const appServer = await orAbort(entry.started, signal);
         return { appServer, release: once(() => void release(entry, appServer)) };
@@ -70,18 +75,21 @@ export function createPool(start: (keyId: string) => Promise<AppServer>, limits:
         throw error;
       }
     },
+    async endLink(link) {
+      await Promise.all([...entries].filter(({ key }) => key.link === link).map(end));
+    },
     async close() {
       isClosed = true;
       await Promise.all([...entries].map(end));
     },
   };
 
-  function take(keyId: string): Entry {
+  function take(key: PoolKey): Entry {
     if (isClosed) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
-    let entry = current.get(keyId);
+    let entry = current.get(nameOf(key));
     if (entry === undefined) {
       makeRoom();
-      entry = add(keyId);
+      entry = add(key);
     }
     if (entry.busy >= limits.busyMax) throw tooManyTurns();
     clearTimeout(entry.timer);
@@ -99,17 +107,17 @@ export function createPool(start: (keyId: string) => Promise<AppServer>, limits:
     void end(oldest);
   }
 
-  function add(keyId: string): Entry {
+  function add(key: PoolKey): Entry {
     const entry: Entry = {
-      keyId,
-      started: start(keyId),
+      key,
+      started: start(key.owner),
       busy: 0,
       turns: 0,
       idleSinceMs: performance.now(),
       isRetired: false,
       timer: undefined,
     };
-    current.set(keyId, entry);
+    current.set(nameOf(key), entry);
     entries.add(entry);
     entry.started.then(
       ({ gone }) => gone.then(() => forget(entry)),
@@ -134,7 +142,8 @@ export function createPool(start: (keyId: string) => Promise<AppServer>, limits:
   /** The app-server finishes its turns and takes no new ones. */
   function retire(entry: Entry): void {
     entry.isRetired = true;
-    if (current.get(entry.keyId) === entry) current.delete(entry.keyId);
+    const name = nameOf(entry.key);
+    if (current.get(name) === entry) current.delete(name);
   }
 
   function forget(entry: Entry): void {
@@ -149,6 +158,10 @@ export function createPool(start: (keyId: string) => Promise<AppServer>, limits:
     entries.delete(entry);
     await entry.started.then((appServer) => appServer.end()).catch(() => undefined);
   }
+}
+
+function nameOf({ owner, link }: PoolKey): string {
+  return JSON.stringify([owner, link]);
 }
 
 function tooManyTurns(): RpcError {

@@ -1,5 +1,5 @@
 // The queue that one turn reads: notifications of Codex and events of the gateway's own, in order. Bounded.
-import type { EngineEvent } from '../../../turn-events.ts';
+import type { EngineEvent } from '../../turn-events.ts';
 import type { Notification } from './protocol.ts';
 
 const QUEUE_MAX = 100_000;

@@ -1,4 +1,5 @@
-// How the engine starts a process: inside the sandbox of a key. The Sandbox port has this shape.
+// How the host starts a process: inside the sandbox of a key. The Sandbox port has this shape.
+import type { Server } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 
 /** Path inside, of a BPF program for `bwrap --seccomp`. */
@@ -11,8 +12,8 @@ export interface LaunchSpec {
   readonly env: Readonly<Record<string, string>>;
   readonly readOnly: readonly { readonly from: string; readonly to: string }[];
   readonly writable: { readonly from: string; readonly to: string };
-  /** For the provider. Commands of the model run in Codex's own sandbox inside, without network. */
-  readonly network: true;
+  /** The only port that is reached inside. Commands of the model run in Codex's own sandbox, without network. */
+  readonly listenPort: number;
   /** For Codex's own sandbox. COMMAND_FILTER is the system call filter that its commands must get. */
   readonly nested: true;
 }
@@ -23,6 +24,8 @@ export interface Launched {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  /** Listens on `listenPort` inside. Rejects where the machine cannot do it. */
+  readonly listener: Promise<Server> | undefined;
   /** Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
   kill(graceMs?: number): Promise<void>;

@@ -1,14 +1,9 @@
 // The configuration of an app-server: one provider, commands in Codex's own sandbox without network, nothing that calls
-// another host. It holds no secret: the provider's key is sent with each thread, over stdio (`threadConfig`).
-/**
- * Paths inside the gateway's sandbox. Codex's own sandbox, inside, gives commands a /dev of their own: what is below
- * the outer one is out of their sight, without a rule that Codex would have to enforce (and for which it starts two
- * processes more per turn).
- */
-export const CODEX_HOME = '/dev/shm/codex';
+// another host. It holds no secret, and no thread gets one: the provider is the exit of the app-server's namespace.
+import { PROVIDER, WORKSPACE } from './codex-host.ts';
+
 /** Below this directory Codex does not write programs, so none is written to CODEX_HOME. */
 export const HIDDEN_TMP = '/dev/shm';
-export const WORKSPACE = '/home/user';
 /**
  * Where Codex and what comes with it is; and where it finds itself under the names that it has in its sandbox, and the
  * bwrap to use.
@@ -16,8 +11,6 @@ export const WORKSPACE = '/home/user';
 export const PROGRAMS = '/opt/codex';
 export const TOOLS = '/opt/codex-tools';
 
-/** `gateway`: the API that keys are for. `chatgpt`: the backend that ChatGPT's access tokens are for. */
-export type ProviderId = 'gateway' | 'chatgpt';
 const COMMAND_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Features that call other hosts, start other programs or wait for a user at a terminal. */
@@ -56,20 +49,15 @@ const FEATURES_OFF = [
   'workspace_dependencies',
 ] as const;
 
-export interface ConfigOptions {
-  /** Of the Responses API, without `/responses`. */
-  readonly baseUrls: Readonly<Record<ProviderId, string>>;
-}
-
 /**
- * config.toml. `shell_environment_policy`: without it every variable of the app-server reaches the commands of the
+ * config.toml; `baseUrl` is that of the Responses API, without `/responses`. `shell_environment_policy`: without it every variable of the app-server reaches the commands of the
  * model. The permission profile reads all there is, which in the gateway's sandbox is the system, the workspace and
  * nothing else; a narrower one would have Codex start its sandbox in every turn only to look for files (60 ms).
  * Untrusted project: a `.codex/config.toml` in the workspace, which the caller can write, would otherwise start
  * programs outside Codex's sandbox.
  */
-export function toConfigToml({ baseUrls }: ConfigOptions): string {
-  return `model_provider = "gateway"
+export function toConfigToml(baseUrl: string): string {
+  return `model_provider = ${quote(PROVIDER)}
 approval_policy = "never"
 default_permissions = "gateway"
 allow_login_shell = false
@@ -91,8 +79,14 @@ enabled = false
 [projects.${quote(WORKSPACE)}]
 trust_level = "untrusted"
 
-${provider('gateway', baseUrls.gateway)}
-${provider('chatgpt', baseUrls.chatgpt)}
+[model_providers.${PROVIDER}]
+name = ${quote(PROVIDER)}
+base_url = ${quote(baseUrl)}
+wire_api = "responses"
+requires_openai_auth = false
+request_max_retries = 2
+stream_max_retries = 0
+stream_idle_timeout_ms = 120000
 
 [shell_environment_policy]
 inherit = "core"
@@ -122,30 +116,6 @@ metrics_exporter = "none"
 
 [features]
 ${FEATURES_OFF.map((name) => `${name} = false`).join('\n')}
-`;
-}
-
-/** The key of the provider, for one thread; kept in the app-server's memory only. */
-export function threadConfig(
-  id: ProviderId,
-  secret: string,
-  headers?: { [name: string]: string },
-): { [key: string]: string | { [name: string]: string } } {
-  return {
-    [`model_providers.${id}.experimental_bearer_token`]: secret,
-    ...(headers && { [`model_providers.${id}.http_headers`]: headers }),
-  };
-}
-
-function provider(id: ProviderId, baseUrl: string): string {
-  return `[model_providers.${id}]
-name = "${id}"
-base_url = ${quote(baseUrl)}
-wire_api = "responses"
-requires_openai_auth = false
-request_max_retries = 2
-stream_max_retries = 0
-stream_idle_timeout_ms = 120000
 `;
 }
 

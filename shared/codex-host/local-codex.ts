@@ -1,0 +1,86 @@
+// The CodexHost port on the sandbox of this machine, for any number of gateway processes.
+import { RpcError } from '../errors.ts';
+import { CODEX_VERSION, findCodex, INSTALL_HINT } from './binary.ts';
+import type { CodexHost, CodexSession } from './codex-host.ts';
+import type { Launcher } from './launcher.ts';
+import { createPool, type PoolLimits } from './pool.ts';
+import { readRolloutFile, writeRolloutFile } from './rollout-files.ts';
+import { makeTemplate, type Template } from './template.ts';
+
+export interface LocalCodexOptions {
+  readonly launcher: Launcher;
+  /** Path of the native program; undefined: the installed package's. */
+  readonly program: string | undefined;
+  /** Directory of the machine for the app-servers' own files; deleted with them. */
+  readonly directory: string;
+  readonly limits?: PoolLimits | undefined;
+  warn(message: string, error: unknown): void;
+}
+
+export interface LocalCodex {
+  /** Of Codex; undefined: it is not installed. */
+  readonly version: string | undefined;
+  /** The port for one gateway process, which `link` identifies: its app-servers serve no other one. */
+  hostFor(link: string): CodexHost;
+  /** Ends the app-servers of a gateway process that is gone, and waits for them. */
+  endLink(link: string): Promise<void>;
+  /** Ends all app-servers and waits for them. */
+  close(): Promise<void>;
+}
+
+export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
+  const { launcher, directory } = options;
+  let template: Template | undefined;
+  let warming: Promise<void> | undefined;
+  const pool = createPool(async (owner) => {
+    const { startAppServer } = await import('./app-server.ts');
+    return startAppServer({ launcher, binary: binary(), directory, owner, fill: template?.copyTo });
+  }, options.limits);
+
+  return {
+    version: findCodex(options.program) && CODEX_VERSION,
+    hostFor: (link) => ({
+      missing: () => (findCodex(options.program) === undefined ? NOT_INSTALLED : undefined),
+      warm() {
+        warming ??= warm();
+        return warming;
+      },
+      open: (owner, signal) => open({ owner, link }, signal),
+    }),
+    endLink: pool.endLink,
+    async close() {
+      await Promise.all([pool.close(), warming]);
+      await template?.close();
+    },
+  };
+
+  function binary() {
+    const found = findCodex(options.program);
+    if (found !== undefined) return found;
+    throw new RpcError('invalid_params', { data: { issues: [{ path: 'model', message: NOT_INSTALLED }] } });
+  }
+
+  async function warm(): Promise<void> {
+    if (findCodex(options.program) === undefined) return;
+    try {
+      const { startAppServer } = await import('./app-server.ts');
+      template = await makeTemplate(startAppServer, { launcher, binary: binary(), directory });
+    } catch (error) {
+      options.warn('codex could not be warmed up', error);
+    }
+  }
+
+  async function open(key: { owner: string; link: string }, signal: AbortSignal): Promise<CodexSession> {
+    const { appServer, release } = await pool.borrow(key, signal);
+    const { id: processId, stdin, stdout, stderr, home, exit, gone: exited } = appServer;
+    return {
+      ...{ processId, stdin, stdout, stderr, exited, release },
+      onRequest: exit.onRequest,
+      readRollout: (path) => readRolloutFile(home, path),
+      writeRollout: (path, bytes) => writeRolloutFile(home, path, bytes),
+      end: appServer.end,
+    };
+  }
+}
+
+const NOT_INSTALLED = `Codex is not installed here: ${INSTALL_HINT}`;

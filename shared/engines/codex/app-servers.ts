@@ -1,0 +1,52 @@
+// The app-servers that this process uses: for each, the client of its protocol, the threads that it has loaded and the
+// tokens of its running turns.
+import type { CodexHost, CodexSession } from '../../codex-host/codex-host.ts';
+import { type CodexClient, createCodexClient } from './client.ts';
+import type { Relay } from './relay.ts';
+import { createRunningTurns, type RunningTurns } from './running-turns.ts';
+import type { LoadedThread } from './threads.ts';
+
+/** An app-server that is borrowed for one turn; return it with `session.release`. */
+export interface AppServer extends Attached {
+  readonly session: CodexSession;
+}
+
+interface Attached {
+  readonly client: CodexClient;
+  /** By conversation id. */
+  readonly threads: Map<string, LoadedThread>;
+  readonly running: RunningTurns;
+}
+
+export interface AppServers {
+  /** Whether an app-server of the owner runs, as far as this process has used it. */
+  has(owner: string): boolean;
+  /** Throws what `CodexHost.open` throws. */
+  borrow(owner: string, signal: AbortSignal): Promise<AppServer>;
+}
+
+export function createAppServers(host: CodexHost, relay: Relay): AppServers {
+  /** By process id. */
+  const attached = new Map<string, Attached & { readonly owner: string }>();
+  return {
+    has: (owner) => [...attached.values()].some((one) => one.owner === owner),
+    async borrow(owner, signal) {
+      const session = await host.open(owner, signal);
+      const found = attached.get(session.processId) ?? { owner, ...attach(session) };
+      attached.set(session.processId, found);
+      return { ...found, session };
+    },
+  };
+
+  function attach(session: CodexSession): Attached {
+    const client = createCodexClient(session);
+    const running = createRunningTurns();
+    session.onRequest((request, answer) => relay.forward(request, answer, running));
+    void client.closed.then(() => {
+      attached.delete(session.processId);
+      // It may run on: then it has sent what cannot be read.
+      return session.end().catch(() => undefined);
+    });
+    return { client, threads: new Map(), running };
+  }
+}
