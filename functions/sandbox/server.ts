@@ -15,7 +15,7 @@ import { createLocalPorts, type LocalPortsDeps } from '../../shared/sandbox-port
 import type { SandboxPorts } from '../../shared/sandbox-ports/ports.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendError, sendJson } from '../server/http.ts';
 import { createHttpServer, type HttpServer } from '../server/node-server.ts';
-import { createDrainableCommands } from './drainable-commands.ts';
+import { createDrainableHandlers } from './drain-runs.ts';
 
 type OnTerminalEnded = LocalPortsDeps['onTerminalEnded'];
 
@@ -45,10 +45,10 @@ export function createSandboxServer(
     const params = { owner, session: sessionId, exit_code: exitCode, duration_ms: durationMs };
     for (const link of links.links) link.notify('terminal.ended', params);
   });
-  const { commands, drain } = createDrainableCommands(ports.commands);
+  const { handlers, drain } = createDrainableHandlers(createLinkHandlers(ports));
   const check = createCallerCheck(config.admission, options);
   const links = createLinkServer({
-    handlers: createLinkHandlers({ ...ports, commands }),
+    handlers,
     log,
     authorize: async ({ headers }, signal) => {
       try {

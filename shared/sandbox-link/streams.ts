@@ -56,3 +56,12 @@ export function writeTo(stream: Writable, bytes: Uint8Array): void | Promise<voi
     stream.on('drain', done).on('close', done);
   });
 }
+
+/** Ends a stream; resolves when all of it has been sent, or when it is destroyed. */
+export function endOf(stream: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.destroyed) return resolve();
+    stream.once('finish', resolve).once('close', resolve);
+    stream.end();
+  });
+}

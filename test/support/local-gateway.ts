@@ -4,10 +4,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join, resolve as resolvePath } from 'node:path';
 import { createInterface } from 'node:readline';
 
-export const ROOT = resolve(import.meta.dirname, '../..');
+export const ROOT = resolvePath(import.meta.dirname, '../..');
 const READY_TIMEOUT_MS = 30_000;
 
 export interface LocalGateway {
@@ -42,50 +42,17 @@ export async function startLocalGateway(options: StartOptions = {}): Promise<Loc
     join(ROOT, 'functions/local/main.ts'),
   ];
   const startedMs = performance.now();
-  const child = spawn(file, args, {
-    cwd: ROOT,
-    env: {
-      PATH: process.env.PATH,
-      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
-      HOME: process.env.HOME,
-      PORT: '0',
-      GATEWAY_DATA_DIR: data,
-      ...options.env,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    // npm and its shell do not pass signals on: they are ended with their whole group, as a terminal would.
-    detached: options.command !== undefined,
-  });
-  // Not 'exit': by then the last lines may not have been read.
-  const exited = once(child, 'close');
-  const lines: string[] = [];
-  const url = await new Promise<string>((ready, reject) => {
-    const timer = setTimeout(() => {
-      child.kill('SIGKILL');
-      reject(new Error(`not ready in time: ${lines.join('\n')}`));
-    }, READY_TIMEOUT_MS);
-    for (const stream of [child.stdout, child.stderr]) {
-      createInterface({ input: stream }).on('line', (line) => {
-        lines.push(line);
-        const found = /^gateway ready at (http:\/\/\S+)$/.exec(line);
-        if (found?.[1] !== undefined) {
-          clearTimeout(timer);
-          ready(found[1]);
-        }
-      });
-    }
-    child.once('close', () => {
-      clearTimeout(timer);
-      reject(new Error(`ended before it was ready: ${lines.join('\n')}`));
-    });
-  });
+  const env = { HOME: process.env.HOME, PORT: '0', GATEWAY_DATA_DIR: data, ...options.env };
+  const isGroup = options.command !== undefined;
+  const program = await startProgram([file, ...args], /^gateway ready at (http:\/\/\S+)$/, env, isGroup);
+  const { child, exited, output, url } = program;
   const readyMs = performance.now() - startedMs;
   return {
     url,
     port: Number(new URL(url).port),
     child,
     readyMs,
-    output: () => lines.join('\n'),
+    output,
     rssBytes: () => Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]) * 1024,
     async stop() {
       if (options.command === undefined || child.pid === undefined) child.kill('SIGTERM');
@@ -95,4 +62,57 @@ export async function startLocalGateway(options: StartOptions = {}): Promise<Loc
       return code;
     },
   };
+}
+
+export interface Program {
+  readonly child: ChildProcess;
+  /** The address in the ready line. */
+  readonly url: string;
+  /** The code and the signal of its end, when all that it wrote has been read. */
+  readonly exited: Promise<readonly [number | null, NodeJS.Signals | null]>;
+  /** Everything written to stdout and stderr so far. */
+  output(): string;
+}
+
+/**
+ * Spawns a program in a group of its own, if so wanted. Resolves when a line matches `ready`, whose group is its address;
+ * rejects with the output when the process ends before.
+ */
+export async function startProgram(
+  [file, ...args]: readonly [string, ...string[]],
+  ready: RegExp,
+  env: Readonly<Record<string, string | undefined>>,
+  isGroup = false,
+): Promise<Program> {
+  const child = spawn(file, args, {
+    cwd: ROOT,
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // npm and its shell do not pass signals on: they are ended with their whole group, as a terminal would.
+    detached: isGroup,
+  });
+  // Not 'exit': by then the last lines may not have been read.
+  const exited = once(child, 'close').then(([code, signal]) => [code, signal] as const);
+  const lines: string[] = [];
+  const url = await new Promise<string>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      reject(new Error(`not ready in time: ${lines.join('\n')}`));
+    }, READY_TIMEOUT_MS);
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        lines.push(line);
+        const found = ready.exec(line);
+        if (found?.[1] !== undefined) {
+          clearTimeout(timer);
+          resolve(found[1]);
+        }
+      });
+    }
+    child.once('close', () => {
+      clearTimeout(timer);
+      reject(new Error(`ended before it was ready: ${lines.join('\n')}`));
+    });
+  });
+  return { child, url, exited, output: () => lines.join('\n') };
 }

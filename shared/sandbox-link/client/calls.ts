@@ -1,18 +1,47 @@
 // Requests to the sandbox service: the link opened when there is none, the answer checked by its schema, the error as
 // callers receive it.
 import type { z } from 'zod';
+import { orAbort, pause } from '../../async.ts';
 import type { GatewayLink } from '../link/connect-link.ts';
 import type { Link } from '../link/link.ts';
 import type { LinkKeeper } from '../link/link-keeper.ts';
 import { broken, notReached, toFailure } from './failures.ts';
 
-/** Rejects with RpcError `unavailable` when the service cannot be reached, the signal's reason when it aborts. */
+/** A call whose link is cut waits for so long before it counts as not started. */
+const RECONNECT_MS = 5_000;
+const RECONNECT_CHECK_MS = 50;
+/** One wait for each link that is cut, so that its calls go on in their order. */
+const reconnecting = new WeakMap<Link, Promise<void>>();
+
+/**
+ * A link that is connected, so that a call which finds none has started nothing. Rejects with RpcError `unavailable` when
+ * the service cannot be reached, the signal's reason when it aborts.
+ */
 export async function openLink(keeper: LinkKeeper, signal?: AbortSignal): Promise<GatewayLink> {
   try {
-    return await keeper.open(signal);
+    const link = keeper.link ?? (await keeper.open(signal));
+    const wait = reconnecting.get(link) ?? (link.connected ? undefined : reconnect(link));
+    if (wait !== undefined) await orAbort(wait, signal);
+    return link.over.aborted ? await keeper.open(signal) : link;
   } catch (error) {
     signal?.throwIfAborted();
     throw notReached(error);
+  }
+}
+
+async function reconnect(link: Link): Promise<void> {
+  const startedMs = performance.now();
+  const wait = (async () => {
+    while (!link.connected && !link.over.aborted) {
+      if (performance.now() - startedMs > RECONNECT_MS) throw new Error('the link is cut');
+      await pause(RECONNECT_CHECK_MS);
+    }
+  })();
+  reconnecting.set(link, wait);
+  try {
+    await wait;
+  } finally {
+    reconnecting.delete(link);
   }
 }
 

@@ -25,13 +25,13 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
   async function ask<T>(method: string, handle: TerminalHandle, params: object, answer: z.ZodType<T>): Promise<T> {
     const begun = starting.get(idOf(handle));
     if (begun !== undefined) await begun.catch(() => {});
-    const link = keeper.link ?? (await openLink(keeper));
+    const link = await openLink(keeper);
     return call(link, method, { ...toParams(handle), ...params }, { answer, what: WHAT });
   }
 
   async function start(handle: TerminalHandle, request: TerminalRequest) {
     const { requestId, shell, cwd, env, cols, rows } = request;
-    const link = keeper.link ?? (await openLink(keeper));
+    const link = await openLink(keeper);
     const spec = link.openStream();
     try {
       spec.end(JSON.stringify({ request_id: requestId, shell, cwd, env, cols, rows }));
@@ -80,7 +80,7 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
         async open(seq) {
           const begun = starting.get(idOf(handle));
           if (begun !== undefined) await begun.catch(() => {});
-          const link = keeper.link ?? (await openLink(keeper));
+          const link = await openLink(keeper);
           const output = link.openStream();
           output.end();
           const params = { ...toParams(handle), after_seq: seq, output: output.id };

@@ -4,7 +4,7 @@ import type { Commands } from '../../sandbox/commands.ts';
 import { checkEnvironment } from '../../sandbox/environment.ts';
 import type { HandlerContext, Handlers, Link, LinkStream } from '../link/link.ts';
 import { CancelParams, CommandSpec, RunParams, readParams, STDIN_BYTES_MAX } from '../messages.ts';
-import { writeTo } from '../streams.ts';
+import { endOf, writeTo } from '../streams.ts';
 import { type Specs, withStreams } from './specs.ts';
 import type { Starts } from './starts.ts';
 
@@ -42,8 +42,7 @@ export function createCommandHandlers({ commands, starts, specs }: CommandHandle
         },
       )
       .finally(done);
-    io.end();
-    errors.end();
+    await Promise.all([endOf(io), endOf(errors)]);
     return {
       exit_code: result.exitCode,
       ...(result.signal !== undefined && { signal: result.signal }),
