@@ -3,10 +3,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { Agent, request } from 'node:http';
+import { Agent } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type BenchLine, median, printLines } from './bench.ts';
+import { postCall } from './post-call.ts';
 import { startServer } from './processes.ts';
 
 const SPAWNS = 100;
@@ -32,7 +33,8 @@ export async function run(): Promise<BenchLine[]> {
   // Not pinned: how the gateway and its commands share the cores is part of what is measured.
   const gateway = await startServer(['functions/local/main.ts'], /gateway ready at (\S+)/, env, 'any');
   const agent = new Agent({ keepAlive: true });
-  const call = (method: string, params: object): Promise<void> => post(agent, `${gateway.url}/jsonrpc`, method, params);
+  const call = (method: string, params: object): Promise<void> =>
+    postCall(agent, gateway.url, 'bench-key', method, params);
   const exec = (...argv: [string, ...string[]]) => call('exec', { command: argv[0], args: argv.slice(1) });
   const status = () => call('conversation.status', { session_id: 'bench' });
   try {
@@ -108,21 +110,6 @@ async function bareSpawn(): Promise<void> {
   const child = spawn('bwrap', BARE, { stdio: 'ignore' });
   const [code] = await once(child, 'exit');
   if (code !== 0) throw new Error(`bwrap ended with ${code}`);
-}
-
-function post(agent: Agent, url: string, method: string, params: object): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const headers = { 'content-type': 'application/json', 'x-api-key': 'bench-key' };
-    const req = request(url, { agent, method: 'POST', headers }, (res) => {
-      let text = '';
-      res.on('data', (bytes) => {
-        text += bytes;
-      });
-      res.on('end', () => (text.includes('"result"') ? resolve() : reject(new Error(text))));
-    });
-    req.on('error', reject);
-    req.end(JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 }));
-  });
 }
 
 if (import.meta.main) printLines(await run());

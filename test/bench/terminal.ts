@@ -1,11 +1,10 @@
 // The latency of a keystroke: WebSocket -> gateway -> PTY in the sandbox -> echo -> WebSocket, one at a time, against a
 // bare PTY in this process without socket, gateway and sandbox.
-import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { WebSocket } from 'ws';
 import { type BenchLine, median, printLines } from './bench.ts';
 import { startServer } from './processes.ts';
+import { openTerminal, type Type, toEcho } from './terminal-client.ts';
 
 const KEYSTROKES = 1_000;
 const WARM_UP = 100;
@@ -13,9 +12,6 @@ const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const TARGET_MS = 10;
 const KEY = 'bench-key';
 const LETTERS = 'abcdefghijklmnopqrstuvwxyz';
-
-/** Sends one letter and resolves when its echo arrived. */
-type Type = (letter: string) => Promise<void>;
 
 export async function run(): Promise<BenchLine[]> {
   const main = join(import.meta.dirname, '../../functions/local/main.ts');
@@ -62,39 +58,9 @@ async function p99(type: Type): Promise<number> {
 }
 
 async function withTerminal(url: string, measure: (type: Type) => Promise<number>): Promise<number> {
-  const socket = new WebSocket(`${url.replace('http', 'ws')}/ws`, { headers: { 'X-API-Key': KEY } });
-  await once(socket, 'open');
-  let text = '';
-  let onOutput = (): void => {};
-  socket.on('message', (data) => {
-    const { method, params, error } = JSON.parse(String(data));
-    if (error !== undefined) throw new Error(JSON.stringify(error));
-    if (method !== 'interactive.output') return;
-    text += params.data;
-    onOutput();
-  });
-  let id = 0;
-  const call = (method: string, params: object): void =>
-    socket.send(JSON.stringify({ jsonrpc: '2.0', id: ++id, method, params }));
-  const until = (isReceived: () => boolean): Promise<void> =>
-    new Promise((resolve) => {
-      onOutput = () => isReceived() && resolve();
-      onOutput();
-    });
-  call('interactive.start', { session_id: 'bench', shell: '/bin/sh' });
-  // The terminal echoes, not `cat`, which reads a line only at Enter. The length of a line is bounded, so every 1000th
-  // keystroke ends one.
-  call('interactive.input', { session_id: 'bench', data: "echo rea''dy; exec cat >/dev/null\r" });
-  await until(() => text.includes('ready'));
-  let typed = 0;
-  const value = await measure(async (letter) => {
-    text = '';
-    call('interactive.input', { session_id: 'bench', data: ++typed % 1000 === 0 ? `\r${letter}` : letter });
-    await until(() => text.includes(letter));
-  });
-  call('interactive.close', { session_id: 'bench' });
-  socket.close();
-  await once(socket, 'close');
+  const terminal = await openTerminal(url, KEY);
+  const value = await measure(await toEcho(terminal));
+  await terminal.close();
   return value;
 }
 
