@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Suites below test/unit that start processes, sandboxes or servers: seconds each, where the others take none. */
 const PROCESSES = [
-  'test/unit/{companion,deploy,forward,mcp,patch,sandbox,sandbox-service,terminals,store}/**/*.test.ts',
+  'test/unit/{codex-host,companion,deploy,forward,mcp,patch,sandbox,sandbox-service,terminals,store}/**/*.test.ts',
   'test/unit/{engines/codex,conversations/lease,auth/secret-manager}*.test.ts',
 ];
 

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import { orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
@@ -134,15 +135,18 @@ function inside({ file, directory }: CodexBinary): string {
 /** Waits for both at once: the exit is ready long before Codex is. */
 async function complete(child: Launched, home: string, keep: AppServerOptions['keep']): Promise<AppServer> {
   const signal = AbortSignal.timeout(START_TIMEOUT_MS);
+  const stderrTail = collectTail(child.stderr);
   const [answered, listener] = await Promise.allSettled([
     initialize(child, signal),
     orAbort(child.listener ?? Promise.reject(new Error('the sandbox gave no listener')), signal),
   ]);
   if (answered.status === 'rejected') {
     if (listener.status === 'fulfilled') listener.value.close();
-    const cause = new Error(`codex app-server did not start: ${await endOf(child)}`, { cause: answered.reason });
+    await child.kill(0);
+    const cause = new Error(`codex app-server did not start: ${stderrTail()}`, { cause: answered.reason });
     throw new RpcError('unavailable', { message: 'Codex did not start', retryAfterMs: 5_000, cause });
   }
+  stderrTail();
   if (listener.status === 'rejected') throw noExit(listener.reason);
   const exit = openExit(listener.value);
   const gone = child.exited.then(async () => {
@@ -160,14 +164,18 @@ async function complete(child: Launched, home: string, keep: AppServerOptions['k
   };
 }
 
-/** Ends a process that did not start; the tail of its stderr. */
-async function endOf(child: Launched): Promise<string> {
+/** Reads the stream until the returned function is called, which returns the last of what was read. */
+function collectTail(stream: Readable): () => string {
   let tail = '';
-  child.stderr.on('data', (bytes: Buffer) => {
-    tail = (tail + bytes.toString('latin1')).slice(-STDERR_CHARS_MAX);
-  });
-  await child.kill(0);
-  return tail;
+  const read = (): void => {
+    for (let bytes: Buffer | null = stream.read(); bytes !== null; bytes = stream.read())
+      tail = (tail + bytes.toString('latin1')).slice(-STDERR_CHARS_MAX);
+  };
+  stream.on('readable', read);
+  return () => {
+    stream.off('readable', read);
+    return tail;
+  };
 }
 
 function noExit(cause: unknown): RpcError {

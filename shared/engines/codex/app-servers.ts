@@ -2,9 +2,9 @@
 // tokens of its running turns.
 import type { CodexHost, CodexSession } from '../../codex-host/codex-host.ts';
 import { type CodexClient, createCodexClient } from './client.ts';
+import type { LoadedThread } from './known-thread.ts';
 import type { Relay } from './relay.ts';
 import { createRunningTurns, type RunningTurns } from './running-turns.ts';
-import type { LoadedThread } from './threads.ts';
 
 /** An app-server that is borrowed for one turn; return it with `session.release`. */
 export interface AppServer extends Attached {

@@ -6,7 +6,7 @@ import { constants as zlib, zstdCompress, zstdDecompress } from 'node:zlib';
 import { z } from 'zod';
 import { CODEX_HOME, type CodexSession, ROLLOUT_BYTES_MAX, RolloutPath } from '../../codex-host/codex-host.ts';
 import type { Message } from '../engine.ts';
-import type { KnownThread } from './threads.ts';
+import type { KnownThread } from './known-thread.ts';
 
 const NEWLINE = 0x0a;
 /** The reply of the turn waits for it. Smaller than gzip at its best level, in a fifth of the time. */

@@ -9,6 +9,7 @@ import type { EngineState, Message, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
 import { CodexRefusal } from './client.ts';
+import { type KnownThread, type LoadedThread, toModelId } from './known-thread.ts';
 import type { ClientRequests, ResponseMessage } from './protocol.ts';
 import { hashMessage, type PackedThread, packThread, unpackThread } from './rollout.ts';
 import { createToken } from './running-turns.ts';
@@ -20,34 +21,6 @@ export interface ThreadDeps {
   readonly apiKey: string | undefined;
   /** Logs a saved thread that cannot be used; the turn runs all the same. */
   warn(message: string, error: unknown): void;
-}
-
-/** What the thread of a conversation holds, as of its last turn. */
-export interface KnownThread {
-  readonly threadId: string;
-  /** Its file, as Codex names it; undefined: Codex keeps none. */
-  readonly file: string | undefined;
-  /** The last message of the conversation that is in the thread: its number, and a hash of it. */
-  readonly seq: number;
-  readonly hash: string;
-  /** Hash of the instructions that hold in the thread; empty: none. */
-  readonly instructions: string;
-  /** Hash of the tools that the thread was started with; empty: none. */
-  readonly tools: string;
-  /** The models of its turns, without provider, newest first; at most MODELS_MAX. */
-  readonly models: readonly string[];
-}
-
-const MODELS_MAX = 4;
-
-/** A thread that an app-server has loaded, with the account of its calls to the provider. */
-export interface LoadedThread {
-  readonly known: KnownThread;
-  readonly accountId: string;
-  /** What Codex has in the place of the account's credential. */
-  readonly token: string;
-  /** The model of turns that name none; undefined: unknown. */
-  readonly modelId: string | undefined;
 }
 
 const LOAD_TIMEOUT_MS = 5_000;
@@ -209,16 +182,6 @@ async function inject(
 function toItem(role: ResponseMessage['role'], text: string): ResponseMessage {
   const type = role === 'assistant' ? 'output_text' : 'input_text';
   return { type: 'message', role, content: [{ type, text: text.toWellFormed() }] };
-}
-
-/** The models of the thread when one more turn names a model. */
-export function addModel(models: readonly string[], modelId: string): readonly string[] {
-  return [...new Set([modelId, ...models])].slice(0, MODELS_MAX);
-}
-
-/** `codex/gpt-5.5` -> `gpt-5.5`. */
-export function toModelId(model: string): string {
-  return model.slice(model.indexOf('/') + 1);
 }
 
 function ignoreRefusal(error: unknown): void {
