@@ -113,6 +113,28 @@ resource "google_cloud_run_v2_service" "sandbox" {
     }
   }
 
+  lifecycle {
+    # The service would not start.
+    precondition {
+      condition = alltrue([
+        for server in local.sandbox_servers : length(try(server.env, {})) == 0 || try(server.in_sandbox, false)
+      ])
+      error_message = <<-EOT
+        A program in MCP_SERVERS has "env", which everything that breaks out in the sandbox service could read: mark it
+        with "in_sandbox": true, or take the secret away.
+      EOT
+    }
+    precondition {
+      condition = var.sandbox_egress || alltrue([
+        for server in local.sandbox_servers : !try(server.network, false)
+      ])
+      error_message = <<-EOT
+        A program in MCP_SERVERS has "network": true, and there is no network in the sandbox service: set
+        sandbox_egress = true, or take "network" away.
+      EOT
+    }
+  }
+
   # An instance that starts before its firewall would have the way out.
   depends_on = [time_sleep.apis, google_compute_firewall.closed]
 }

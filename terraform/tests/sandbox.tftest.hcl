@@ -59,7 +59,7 @@ variables {
   sandbox_image = "us-central1-docker.pkg.dev/gateway-test/gateway/sandbox@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
   environment = {
     BFF_BASE_URL = "https://backend.example.com"
-    MCP_SERVERS  = "{\"files\":{\"command\":\"mcp-files\",\"network\":true},\"search\":{\"url\":\"https://search.example.com/mcp\",\"headers\":{\"X\":\"y\"}}}"
+    MCP_SERVERS  = "{\"files\":{\"command\":\"mcp-files\",\"args\":[\"/\"]},\"search\":{\"url\":\"https://search.example.com/mcp\",\"headers\":{\"X\":\"y\"}}}"
   }
   secret_environment = { ANTHROPIC_API_KEY = "3" }
 }
@@ -95,7 +95,7 @@ run "the_service" {
     condition = { for env in google_cloud_run_v2_service.sandbox[0].template[0].containers[0].env : env.name => length(env.value_source) == 0 ? env.value : "a secret" } == {
       SANDBOX_AUDIENCE = "codex-gateway-sandbox.gateway-test"
       SANDBOX_CALLERS  = "ws"
-      MCP_SERVERS      = jsonencode({ files = { command = "mcp-files", network = true } })
+      MCP_SERVERS      = jsonencode({ files = { command = "mcp-files", args = ["/"] } })
     }
     error_message = "Its environment has no secret, and of the registered servers only the programs."
   }
@@ -194,6 +194,9 @@ run "open_egress" {
     sandbox_instances  = 2
     sandbox_cpu        = 4
     sandbox_memory_gib = 16
+    environment = {
+      MCP_SERVERS = "{\"search\":{\"command\":\"mcp-search\",\"network\":true,\"env\":{\"KEY\":\"k\"},\"in_sandbox\":true}}"
+    }
   }
 
   assert {
@@ -211,6 +214,26 @@ run "open_egress" {
     )
     error_message = "Its size is the operator's."
   }
+}
+
+run "a_registered_server_without_the_network_it_wants_is_refused" {
+  command = plan
+
+  variables {
+    environment = { MCP_SERVERS = "{\"search\":{\"command\":\"mcp-search\",\"network\":true}}" }
+  }
+
+  expect_failures = [google_cloud_run_v2_service.sandbox]
+}
+
+run "a_registered_server_with_a_secret_that_is_not_marked_is_refused" {
+  command = plan
+
+  variables {
+    environment = { MCP_SERVERS = "{\"search\":{\"command\":\"mcp-search\",\"env\":{\"KEY\":\"k\"}}}" }
+  }
+
+  expect_failures = [google_cloud_run_v2_service.sandbox]
 }
 
 run "an_old_image_beside_the_new_one" {
