@@ -1,5 +1,5 @@
-# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. The bundle's zip on Google's Node.js
-# base image, without a build. It starts no process: what needs one goes to the sandbox service (sandbox.tf).
+# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. The bundle's zip on Google's
+# Node.js base image, without a build. It starts no process: what needs one goes to the sandbox service (sandbox.tf).
 
 locals {
   companion_uses = ["firestore", "keys", "kms", "models"]
@@ -57,8 +57,8 @@ resource "google_cloud_run_v2_service" "companion" {
       max_instance_count = coalesce(var.companion.max_instances, var.scaling.max_instances)
     }
 
-    # Its way to the sandbox service, which counts as internal only what comes from a network of this project. What has a
-    # public address does not go through it.
+    # Its way to the sandbox service, which counts as internal only what comes from a network of this project. What has
+    # a public address does not go through it.
     dynamic "vpc_access" {
       for_each = var.sandbox_image == null ? [] : ["ws"]
       content {

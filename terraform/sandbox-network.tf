@@ -1,8 +1,8 @@
-# The two networks around the sandbox service, only with `sandbox_image`. Nothing is in them but Cloud Run's own addresses,
-# they are not connected to each other, and one destination is open: Google's own services, at the addresses of
-# private.googleapis.com, which are not routed on the internet.
-#   ws       the companion's way to the sandbox service, which answers to networks of this project only; everything else
-#            the companion calls leaves as before
+# The two networks around the sandbox service, only with `sandbox_image`. Nothing is in them but Cloud Run's own
+# addresses, they are not connected to each other, and one destination is open: Google's own services, at the addresses
+# of private.googleapis.com, which are not routed on the internet.
+#   ws       the companion's way to the sandbox service, which answers to networks of this project only; everything
+#            else the companion calls leaves as before
 #   sandbox  all that the sandbox service sends: it may fetch the certificates with which it checks the companion's token
 
 locals {

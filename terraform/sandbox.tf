@@ -1,5 +1,5 @@
-# The sandbox service on Cloud Run, only with `sandbox_image`: commands of callers, terminals, MCP servers and Codex. Its
-# account has no role, it gets no secret, and only the companion may call it. Its network is in sandbox-network.tf.
+# The sandbox service on Cloud Run, only with `sandbox_image`: commands of callers, terminals, MCP servers and Codex.
+# Its account has no role, it gets no secret, and only the companion may call it. Its network is in sandbox-network.tf.
 
 locals {
   sandbox_count = var.sandbox_image == null ? 0 : 1

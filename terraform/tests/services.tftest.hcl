@@ -1,4 +1,5 @@
-# What runs and how: the companion, the functions' form, the bundle's name. The sandbox service is in sandbox.tftest.hcl.
+# What runs and how: the companion, the functions' form, the bundle's name. The sandbox service is in
+# sandbox.tftest.hcl.
 
 mock_provider "google" {
   override_during = plan

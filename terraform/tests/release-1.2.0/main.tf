@@ -45,7 +45,7 @@ resource "google_cloud_run_v2_service" "ws" {
   template {
     service_account = google_service_account.ws.email
     containers {
-      image = "us-central1-docker.pkg.dev/${var.project_id}/gateway/ws@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+      image = "us-central1-docker.pkg.dev/${var.project_id}/gateway/ws@sha256:${sha256("1.2.0")}"
     }
     scaling {
       max_instance_count = 1
