@@ -11,8 +11,7 @@ import { createCallerCheck } from '../../shared/sandbox-link/auth.ts';
 import type { LinkTimes } from '../../shared/sandbox-link/link/link.ts';
 import { createLinkServer } from '../../shared/sandbox-link/link/link-server.ts';
 import { createLinkHandlers } from '../../shared/sandbox-link/server/handlers.ts';
-import { createLocalPorts, type LocalPortsDeps } from '../../shared/sandbox-ports/local.ts';
-import type { SandboxPorts } from '../../shared/sandbox-ports/ports.ts';
+import { createLocalPorts, type LocalPorts, type LocalPortsDeps } from '../../shared/sandbox-ports/local.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendError, sendJson } from '../server/http.ts';
 import { createHttpServer, type HttpServer } from '../server/node-server.ts';
 import { createDrainableHandlers } from './drain-runs.ts';
@@ -22,7 +21,7 @@ type OnTerminalEnded = LocalPortsDeps['onTerminalEnded'];
 export interface SandboxServer {
   /** Not listening yet. */
   readonly http: HttpServer;
-  readonly ports: SandboxPorts;
+  readonly ports: LocalPorts;
   /**
    * Refuses new commands, waits up to `graceMs` for those that run, then ends everything: links, processes, connections.
    */
@@ -31,7 +30,7 @@ export interface SandboxServer {
 
 export interface SandboxServerOptions extends OidcOptions {
   /** Instead of the ports of this machine's sandbox. */
-  readonly createPorts?: (onTerminalEnded: OnTerminalEnded) => SandboxPorts;
+  readonly createPorts?: (onTerminalEnded: OnTerminalEnded) => LocalPorts;
   readonly times?: Partial<LinkTimes>;
 }
 
@@ -59,7 +58,12 @@ export function createSandboxServer(
         throw error;
       }
     },
-    sandbox: { bootId: crypto.randomUUID(), startedAtMs: Date.now() },
+    sandbox: {
+      bootId: crypto.randomUUID(),
+      startedAtMs: Date.now(),
+      ...(ports.codexHosts.version !== undefined && { codexVersion: ports.codexHosts.version }),
+    },
+    onLink: ({ id, over }) => over.addEventListener('abort', () => void ports.codexHosts.endLink(id), { once: true }),
     ...(options.times !== undefined && { times: options.times }),
   });
   const http = createHttpServer(answer);
@@ -95,7 +99,7 @@ function createPorts(
   { dataDir, searchPath, servers, codexProgram: program }: SandboxServiceConfig,
   log: Logger,
   onTerminalEnded: OnTerminalEnded,
-): SandboxPorts {
+): LocalPorts {
   const sandbox = createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
   const warn = (message: string, error: unknown): void =>
     log.warn(message, error === undefined ? {} : errorFields(error));

@@ -2,6 +2,7 @@
 // both. Each side checks what it receives by these schemas. What may be larger than a control message (arguments, an
 // environment, input, output) goes through streams, which the gateway side opens and a request names.
 import { z } from 'zod';
+import { RolloutPath } from '../codex-host/codex-host.ts';
 import { RpcError } from '../errors.ts';
 
 /** Bytes of the JSON of a `spec` stream, and of the input of a command. */
@@ -104,7 +105,39 @@ export const ServerKillParams = z.strictObject({ handle: id, grace_ms: z.int().m
 export const Exit = z.object({ exit_code: exitCode });
 export const Nothing = z.null();
 
-/** Params as the sandbox side reads them. Throws RpcError `invalid_params`. */
+const processId = z.string().regex(/^[\w-]{16,64}$/);
+/** `codex.open`: `io` and `errors` become the streams of the app-server where it is new to this link. */
+export const CodexOpenParams = z.strictObject({ ...owned, ...processStreams });
+export const CodexOpenAnswer = z.object({ session: startId, process_id: processId, is_new: z.boolean() });
+/** `codex.release`, a notification. */
+export const CodexReleaseParams = z.strictObject({ session: startId });
+/** `codex.wait`, answered when the app-server has ended, and `codex.end`. */
+export const CodexProcessParams = z.strictObject({ process_id: processId });
+/** `codex.read_rollout` and `codex.write_rollout`: the bytes are on the stream. */
+export const CodexRolloutParams = z.strictObject({ process_id: processId, path: RolloutPath, bytes: streamId });
+export const CodexRolloutAnswer = z.object({ found: z.boolean() });
+
+const headers = z
+  .record(
+    z.string().regex(/^[!#$%&'*+.^`|~\w-]{1,256}$/),
+    z.array(z.string().regex(/^[\t\x20-\x7e\x80-\xff]*$/)).max(16),
+  )
+  .refine((all) => Object.keys(all).length <= 128, 'must not have more than 128 headers');
+/**
+ * `provider.request`, from the sandbox to the gateway: a request of Codex, whose body is on one stream and whose answer
+ * goes back on another. Answered with the head of that answer.
+ */
+export const ProviderParams = z.strictObject({
+  process_id: processId,
+  method: z.string().regex(/^[A-Z]{1,16}$/),
+  path: z.string().max(8_192),
+  headers,
+  body: streamId,
+  answer: streamId,
+});
+export const ProviderHead = z.object({ status: z.int().min(200).max(599), headers });
+
+/** Params as the receiving side reads them. Throws RpcError `invalid_params`. */
 export function readParams<T>(schema: z.ZodType<T>, params: unknown): T {
   const { data, error } = schema.safeParse(params);
   if (error === undefined) return data;

@@ -65,3 +65,11 @@ export function endOf(stream: Writable): Promise<void> {
     stream.end();
   });
 }
+
+/** Resolves when a stream is closed, in whichever way. */
+export function closed(stream: Readable): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.closed) resolve();
+    else stream.once('close', resolve);
+  });
+}

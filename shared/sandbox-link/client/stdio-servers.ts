@@ -4,6 +4,7 @@ import type { ServerProcess, StdioServer, StdioServers } from '../../mcp/stdio-s
 import type { Link } from '../link/link.ts';
 import type { LinkKeeper } from '../link/link-keeper.ts';
 import { Exit, Nothing, ServerStartAnswer } from '../messages.ts';
+import { closed } from '../streams.ts';
 import { call, openLink } from './calls.ts';
 
 const WHAT = 'The MCP server';
@@ -61,11 +62,4 @@ function toSpec(server: StdioServer): StdioServer {
   if ('registered' in server) return { registered: server.registered };
   const { command, args, env } = server;
   return { command, args, env };
-}
-
-function closed(stream: NodeJS.EventEmitter & { readonly closed: boolean }): Promise<void> {
-  return new Promise((resolve) => {
-    if (stream.closed) resolve();
-    else stream.once('close', resolve);
-  });
 }

@@ -1,18 +1,22 @@
 // What the sandbox service answers on its links, from the ports in its process.
-import type { SandboxPorts } from '../../sandbox-ports/ports.ts';
+import type { LocalPorts } from '../../sandbox-ports/local.ts';
 import type { Handlers } from '../link/link.ts';
+import { createCodexHandlers } from './codex-handlers.ts';
 import { createCommandHandlers } from './command-handlers.ts';
 import { createServerHandlers } from './server-handlers.ts';
 import { createSpecs } from './specs.ts';
 import { createStarts } from './starts.ts';
 import { createTerminalHandlers } from './terminal-handlers.ts';
 
+export type ServedPorts = Pick<LocalPorts, 'commands' | 'terminals' | 'stdioServers' | 'codexHosts'>;
+
 /** One set for all links of a service: a start that is repeated on another link is recognized. */
-export function createLinkHandlers({ commands, terminals, stdioServers }: SandboxPorts): Handlers {
+export function createLinkHandlers({ commands, terminals, stdioServers, codexHosts }: ServedPorts): Handlers {
   const shared = { starts: createStarts(), specs: createSpecs() };
   return {
     ...createCommandHandlers({ commands, ...shared }),
     ...createTerminalHandlers({ terminals, ...shared }),
     ...createServerHandlers({ stdioServers, ...shared }),
+    ...createCodexHandlers(codexHosts),
   };
 }

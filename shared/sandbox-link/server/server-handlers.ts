@@ -6,6 +6,7 @@ import type { ServerProcess, StdioServers } from '../../mcp/stdio-servers.ts';
 import { checkEnvironment } from '../../sandbox/environment.ts';
 import type { HandlerContext, Handlers, Link, LinkStream } from '../link/link.ts';
 import { readParams, ServerKillParams, ServerParams, ServerSpec, ServerStartParams } from '../messages.ts';
+import { joinStreams } from './join-streams.ts';
 import { type Specs, withStreams } from './specs.ts';
 import type { Starts } from './starts.ts';
 
@@ -39,20 +40,7 @@ export function createServerHandlers({ stdioServers, starts, specs }: ServerHand
     const handle = randomUUID();
     const own = processes.get(link) ?? new Map<string, ServerProcess>();
     processes.set(link, own.set(handle, started));
-    const kill = (): void => void started.kill();
-    // A process that closes its input is no error of the service.
-    started.stdin.on('error', () => {});
-    io.pipe(started.stdin);
-    started.stdout.pipe(io);
-    started.stderr.pipe(errors);
-    errors.resume();
-    // Also what ends the process when the link is over.
-    io.once('close', kill);
-    void started.exited.then(() => {
-      io.off('close', kill);
-      // Input that no process reads any more: the stream ends when the gateway side has ended it.
-      io.resume();
-    });
+    joinStreams(started, io, errors, () => void started.kill());
     return handle;
   }
 

@@ -3,14 +3,20 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Toolset } from '../../../shared/engines/engine.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
-import { byPrompt, type Fixture, setUpFixture, startConversation, textsIn } from '../../support/fixtures/codex.ts';
-import { describeWith } from '../../support/requirements.ts';
+import {
+  byPrompt,
+  describeCodex,
+  type Fixture,
+  setUpFixture,
+  startConversation,
+  textsIn,
+} from '../../support/fixtures/codex.ts';
 
-describeWith('codex', 'the context of a codex turn', () => {
+describeCodex('the context of a codex turn', (place) => {
   let fixture: Fixture;
   let engine: ReturnType<Fixture['machine']>;
   beforeAll(async () => {
-    fixture = await setUpFixture();
+    fixture = await setUpFixture(place);
     engine = fixture.machine();
   });
   afterAll(() => fixture.close());

@@ -7,19 +7,19 @@ import {
   byPrompt,
   type Conversation,
   descendants,
+  describeCodex,
   type Fixture,
   setUpFixture,
   startConversation,
   textsIn,
 } from '../../support/fixtures/codex.ts';
-import { describeWith } from '../../support/requirements.ts';
 
-describeWith('codex', 'a codex turn that does not complete', () => {
+describeCodex('a codex turn that does not complete', (place) => {
   let fixture: Fixture;
   let engine: ReturnType<Fixture['machine']>;
   let conversation: Conversation;
   beforeAll(async () => {
-    fixture = await setUpFixture();
+    fixture = await setUpFixture(place);
     engine = fixture.machine();
     conversation = startConversation();
   });

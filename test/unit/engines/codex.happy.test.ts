@@ -11,22 +11,22 @@ import type { EngineEvent } from '../../../shared/turn-events.ts';
 import {
   API_KEY,
   type Conversation,
+  describeCodex,
   type Fixture,
   MODEL,
   setUpFixture,
   startConversation,
 } from '../../support/fixtures/codex.ts';
 import { EXPECTED, PROBE } from '../../support/fixtures/isolation-probe.ts';
-import { describeWith } from '../../support/requirements.ts';
 
 const SIZE = { cols: 80, rows: 24 };
 
-describeWith('codex', 'the codex engine', () => {
+describeCodex('the codex engine', (place) => {
   let fixture: Fixture;
   let engine: ReturnType<Fixture['machine']>;
   let conversation: Conversation;
   beforeAll(async () => {
-    fixture = await setUpFixture();
+    fixture = await setUpFixture(place);
     engine = fixture.machine();
     conversation = startConversation();
   });

@@ -4,15 +4,21 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { appServers, type Fixture, setUpFixture, startConversation, textsIn } from '../../support/fixtures/codex.ts';
-import { describeWith } from '../../support/requirements.ts';
+import {
+  appServers,
+  describeCodex,
+  type Fixture,
+  setUpFixture,
+  startConversation,
+  textsIn,
+} from '../../support/fixtures/codex.ts';
 
-describeWith('codex', 'a conversation with Codex', () => {
+describeCodex('a conversation with Codex', (place) => {
   let fixture: Fixture;
   let here: ReturnType<Fixture['machine']>;
   let there: ReturnType<Fixture['machine']>;
   beforeAll(async () => {
-    fixture = await setUpFixture();
+    fixture = await setUpFixture(place);
     here = fixture.machine();
     there = fixture.machine();
   });

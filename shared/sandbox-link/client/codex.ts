@@ -1,0 +1,166 @@
+// The CodexHost port over a link: app-servers in the sandbox service, one for each owner. What they request of a provider
+// arrives here, and only for app-servers that this process has opened.
+import type { CodexHost, CodexSession, ProviderListener } from '../../codex-host/codex-host.ts';
+import { ROLLOUT_BYTES_MAX } from '../../codex-host/codex-host.ts';
+import { RpcError } from '../../errors.ts';
+import type { Handlers, Link, LinkStream } from '../link/link.ts';
+import type { LinkKeeper } from '../link/link-keeper.ts';
+import { CodexOpenAnswer, CodexRolloutAnswer, Nothing, ProviderParams, readParams } from '../messages.ts';
+import { closed, readAll } from '../streams.ts';
+import { call, openLink } from './calls.ts';
+import { broken, lost } from './failures.ts';
+
+const WHAT = 'The Codex turn';
+
+/** An app-server whose streams are connected to this process. */
+interface RemoteProcess {
+  readonly owner: string;
+  readonly link: Link;
+  readonly io: LinkStream;
+  readonly errors: LinkStream;
+  readonly exited: Promise<void>;
+  listener: ProviderListener | undefined;
+}
+
+export interface RemoteCodex {
+  readonly host: CodexHost;
+  /** What the sandbox may request of this side. */
+  readonly handlers: Handlers;
+}
+
+/** `keeper` is called later: the link has the handlers. */
+export function createRemoteCodex(keeper: () => LinkKeeper): RemoteCodex {
+  const processes = new Map<string, RemoteProcess>();
+
+  async function open(owner: string, signal: AbortSignal): Promise<CodexSession> {
+    signal.throwIfAborted();
+    const link = await openLink(keeper(), signal);
+    const [io, errors] = [link.openStream(), link.openStream()];
+    const reset = (): void => {
+      for (const stream of [io, errors]) stream.destroy();
+    };
+    try {
+      const params = { owner, io: io.id, errors: errors.id };
+      const answer = await call(link, 'codex.open', params, { answer: CodexOpenAnswer, what: WHAT, signal });
+      const { session, process_id: processId, is_new: isNew } = answer;
+      if (!isNew) reset();
+      const running = isNew ? attach(processId, { owner, link, io, errors }) : processes.get(processId);
+      // The process of another owner, or of another link, is none of this one's.
+      if (running?.owner !== owner || running.link !== link) throw broken(WHAT, new Error('another process'));
+      return toSession(running, processId, session);
+    } catch (error) {
+      reset();
+      throw error;
+    }
+  }
+
+  function attach(processId: string, parts: Omit<RemoteProcess, 'exited' | 'listener'>): RemoteProcess | undefined {
+    if (processes.has(processId)) return undefined;
+    const { link, io, errors } = parts;
+    errors.end();
+    const exit = call(link, 'codex.wait', { process_id: processId }, { answer: Nothing, what: WHAT }).catch(() => {});
+    void exit.then(() => io.end());
+    const exited = Promise.all([exit, closed(io)]).then(() => {
+      errors.destroy();
+      processes.delete(processId);
+    });
+    const running: RemoteProcess = { ...parts, exited, listener: undefined };
+    processes.set(processId, running);
+    return running;
+  }
+
+  function answerProvider(params: unknown, link: Link): Promise<unknown> {
+    const { process_id: processId, method, path, headers, ...streams } = readParams(ProviderParams, params);
+    const running = processes.get(processId);
+    if (running?.link !== link || running.listener === undefined) {
+      throw new RpcError('not_found', { message: 'Not found: no such Codex process runs' });
+    }
+    const { listener } = running;
+    const body = link.takeStream(streams.body);
+    const back = link.takeStream(streams.answer);
+    body.end();
+    back.resume();
+    return new Promise((resolve, reject) => {
+      back.once('close', () => reject(new RpcError('cancelled', { message: 'the request has no answer' })));
+      const writeHead = (status: number, of: object): void => resolve({ status, headers: of });
+      listener({ method, path, headers, body }, { body: back, writeHead });
+    });
+  }
+
+  return {
+    host: {
+      missing() {
+        const { link } = keeper();
+        if (link === undefined || link.sandbox.codexVersion !== undefined) return undefined;
+        return 'Codex is not installed in the sandbox service';
+      },
+      async warm() {
+        try {
+          await call(await openLink(keeper()), 'codex.warm', {}, { answer: Nothing, what: WHAT });
+        } catch {
+          // The next turn starts without it.
+        }
+      },
+      open,
+    },
+    handlers: { 'provider.request': async (params, { link }) => answerProvider(params, link) },
+  };
+}
+
+function toSession(running: RemoteProcess, processId: string, session: string): CodexSession {
+  const { link, io, errors, exited } = running;
+  let isReleased = false;
+
+  return {
+    ...{ processId, stdin: io, stdout: io, stderr: errors, exited },
+    onRequest(listener) {
+      running.listener = listener;
+    },
+    readRollout: (path) => readRollout(link, processId, path),
+    writeRollout: (path, bytes) => writeRollout(link, processId, path, bytes),
+    release() {
+      if (!isReleased) link.notify('codex.release', { session });
+      isReleased = true;
+    },
+    async end() {
+      const answer = { answer: Nothing, what: WHAT };
+      io.resume();
+      errors.resume();
+      await call(link, 'codex.end', { process_id: processId }, answer).catch(() => io.destroy());
+      await exited;
+    },
+  };
+}
+
+async function readRollout(link: Link, processId: string, path: string): Promise<Buffer | undefined> {
+  const stream = link.openStream();
+  try {
+    stream.end();
+    const bytes = readAll(stream, ROLLOUT_BYTES_MAX, link.over);
+    bytes.catch(() => {});
+    const params = { process_id: processId, path, bytes: stream.id };
+    const { found } = await call(link, 'codex.read_rollout', params, { answer: CodexRolloutAnswer, what: WHAT });
+    return found ? await bytes : undefined;
+  } catch (error) {
+    throw toReadFailure(error, link);
+  } finally {
+    stream.destroy();
+  }
+}
+
+function toReadFailure(error: unknown, link: Link): unknown {
+  if (link.over.aborted) return lost(WHAT, error);
+  return error instanceof RpcError && error.reason === 'payload_too_large' ? broken(WHAT, error) : error;
+}
+
+async function writeRollout(link: Link, processId: string, path: string, bytes: Uint8Array): Promise<void> {
+  const stream = link.openStream();
+  try {
+    stream.end(bytes);
+    stream.resume();
+    const params = { process_id: processId, path, bytes: stream.id };
+    await call(link, 'codex.write_rollout', params, { answer: Nothing, what: WHAT });
+  } finally {
+    stream.destroy();
+  }
+}
