@@ -61,6 +61,8 @@ export function createPool(start: (owner: string) => Promise<AppServer>, limits:
   const current = new Map<string, Entry>();
   /** All that run, including those that only finish their turns. */
   const entries = new Set<Entry>();
+  /** Those that have no entry any more. */
+  const ending = new Set<Promise<void>>();
   let isClosed = false;
 
   return {
@@ -80,7 +82,7 @@ export function createPool(start: (owner: string) => Promise<AppServer>, limits:
     },
     async close() {
       isClosed = true;
-      await Promise.all([...entries].map(end));
+      await Promise.all([...[...entries].map(end), ...ending]);
     },
   };
 
@@ -156,7 +158,10 @@ export function createPool(start: (owner: string) => Promise<AppServer>, limits:
     retire(entry);
     // Its place is free at once: until the app-server has ended, one more than the limit may run.
     entries.delete(entry);
-    await entry.started.then((appServer) => appServer.end()).catch(() => undefined);
+    const ended = entry.started.then((appServer) => appServer.end()).catch(() => undefined);
+    ending.add(ended);
+    await ended;
+    ending.delete(ended);
   }
 }
 
