@@ -167,7 +167,8 @@ function bearerOf({ authorization = [] }: ProviderHeaders): string {
 /** Undefined when there is no room for it. */
 async function readBody({ body }: ProviderRequest, hasRoom: (bytes: number) => boolean): Promise<Buffer | undefined> {
   const chunks: Buffer[] = [];
-  for await (const chunk of body) {
+  // A destroyed body would take its connection with it, before the answer is sent.
+  for await (const chunk of body.iterator({ destroyOnReturn: false })) {
     const bytes = Buffer.from(chunk);
     if (!hasRoom(bytes.byteLength)) return undefined;
     chunks.push(bytes);
