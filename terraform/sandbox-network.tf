@@ -3,7 +3,8 @@
 # of private.googleapis.com, which are not routed on the internet.
 #   ws       the companion's way to the sandbox service, which answers to networks of this project only; everything
 #            else the companion calls leaves as before
-#   sandbox  all that the sandbox service sends: it may fetch the certificates with which it checks the companion's token
+#   sandbox  all that the sandbox service sends: it may fetch the certificates with which it checks the companion's
+#            token
 
 locals {
   # Cloud Run takes up to four addresses for an instance during a deployment.
