@@ -1,6 +1,7 @@
 // The helper process of the spawner: its command line and its place on the machine.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { keepCoreFree } from './cores.ts';
 import { HELPER_PROGRAM } from './spawn-helper.ts';
 
 /** Small young generations: the small size of the helper makes a start cheap. */
@@ -26,19 +27,6 @@ export function startHelper(before: readonly string[]): ChildProcess {
 }
 
 /**
- * Command prefix that allows the program all cores but the first of those this process may use: a busy command holds a
- * core for some milliseconds even at the lowest priority, and with one core always free the gateway need not wait.
- */
-function keepCoreFree(): readonly string[] {
-  const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readProc('/proc/self/status'))?.[1] ?? '';
-  const [first = '', ...rest] = list.split(',');
-  const [from, to] = first.split('-').map(Number);
-  const cores = from !== undefined && to !== undefined ? [`${from + 1}-${to}`, ...rest] : rest;
-  const taskset = '/usr/bin/taskset';
-  return cores.length === 0 || !existsSync(taskset) ? [] : [taskset, '-c', cores.join(',')];
-}
-
-/**
  * Command prefix that gives the program an empty session keyring of its own in place of the keyring inherited from the
  * process that started the gateway (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). Without it the filter of the sandbox still
  * refuses all access to keyrings; only /proc/keys would show the names of keys.
@@ -47,12 +35,4 @@ function newKeyring(): readonly string[] {
   const number = process.arch === 'arm64' ? 219 : 250;
   const perl = '/usr/bin/perl';
   return existsSync(perl) ? [perl, '-e', `syscall(${number}, 1, 0); exec { $ARGV[0] } @ARGV`, '--'] : [];
-}
-
-function readProc(path: string): string {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch {
-    return '';
-  }
 }

@@ -3,6 +3,7 @@
 // which it was created. From outside, only root could enter that namespace: bwrap keeps no process in the user namespace
 // that owns it.
 import type { SandboxSpec } from '../sandbox.ts';
+import { useAllCores } from './cores.ts';
 
 /** Node's path inside, for the program. */
 const NODE = process.execPath.startsWith('/usr/') ? process.execPath : '/opt/node';
@@ -19,9 +20,11 @@ export function withListener(spec: SandboxSpec): SandboxSpec {
 }
 
 /**
- * Lines of sh(1) that start the program beside the one that is executed; `fd` is its channel to the gateway. In a shell
- * of its own, so that no process inside becomes its parent.
+ * A line of sh(1) that starts the program beside the one that is executed; `fd` is its channel to the gateway. In a shell
+ * of its own, so that no process inside becomes its parent. On the core that is kept free as well: the start of the other
+ * program takes all of the others.
  */
 export function toListenerLine(port: number, fd: number): string {
-  return `(NODE_CHANNEL_FD=${fd} ${NODE} --max-semi-space-size=1 -e '${PROGRAM(port)}' </dev/null >/dev/null 2>&1 &)`;
+  const command = [...useAllCores(), NODE, '--max-semi-space-size=1', '-e', `'${PROGRAM(port)}'`].join(' ');
+  return `(NODE_CHANNEL_FD=${fd} ${command} </dev/null >/dev/null 2>&1 &)`;
 }
