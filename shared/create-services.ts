@@ -49,11 +49,11 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   const engines = overrides.engines ?? createEngines(config, { codex });
   const terminals = overrides.terminals ?? ports.terminals;
   const { stdioServers } = ports;
-  const mcp = overrides.mcp ?? createMcp({ stdioServers, log, clock, servers: config.mcpServers });
+  const wrapper = await createKeyWrapper(config);
+  const mcp = overrides.mcp ?? createMcp({ stdioServers, log, clock, store, wrapper, servers: config.mcpServers });
   const wrongCredentials =
     overrides.wrongCredentials ?? createWrongCredentials({ clock, log, isBehindFrontEnd: config.deployed });
   const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log });
-  const wrapper = await createKeyWrapper(config);
   return {
     config,
     log,
@@ -78,7 +78,6 @@ export async function createServices(config: Config, overrides: Overrides = {}):
         ids,
         log,
         toolset: mcp.toolset,
-        toolsReady: mcp.toolsReady,
       }),
     commands: overrides.commands ?? ports.commands,
     terminals,

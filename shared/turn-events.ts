@@ -99,6 +99,8 @@ export interface TurnPayloads extends EnginePayloads {
     readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
     /** The session's MCP servers have ended since they were connected: the turn runs without them. */
     readonly mcp_lost?: true;
+    /** MCP servers of the session that were started again since its last turn: what they had in memory is gone. */
+    readonly restarted_servers?: readonly string[];
     /** Tools of the session's MCP servers that the model cannot be given: the first 64. */
     readonly omitted_tools?: readonly OmittedTool[];
     /** Their number, where it is more than 64. */

@@ -68,11 +68,11 @@ export interface Conversations {
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
   /**
-   * False when there was nothing to delete. With `canForward`, throws RunsOnCompanion when the companion has state of
-   * the session.
+   * False when there was nothing to delete. With `canForward`, throws RunsOnCompanion when the session has what
+   * only companions can end.
    */
   delete(owner: string, sessionId: string, canForward?: boolean): Promise<boolean>;
-  /** Records that this instance has state of the session in memory (companion-state.ts). */
+  /** Records that the session has MCP servers or a terminal (companion-state.ts). */
   markCompanionState(
     session: SessionName,
     state: CompanionState,
@@ -89,7 +89,7 @@ export interface Conversations {
   drain(graceMs: number): Promise<void>;
 }
 
-export interface ConversationsDeps extends Pick<PromptDeps, 'toolset' | 'toolsReady'> {
+export interface ConversationsDeps extends Pick<PromptDeps, 'toolset'> {
   readonly config: Config;
   readonly store: Store;
   readonly engines: Engines;

@@ -27,8 +27,8 @@ const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
 
 /**
- * Deletes a session; false when there is none. With `canForward`, throws RunsOnCompanion when the companion has state
- * of it.
+ * Deletes a session; false when there is none. With `canForward`, throws RunsOnCompanion when it has what only
+ * companions can end.
  */
 export async function deleteSession(
   { store, clock, ledger, cache }: TurnDeps,

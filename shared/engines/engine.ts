@@ -36,6 +36,8 @@ export interface Toolset {
   /** Characters of their names, descriptions and schemas together: they count against the model's context. */
   readonly chars: number;
   readonly omitted?: readonly OmittedTool[];
+  /** Servers that were started again since the last turn. */
+  readonly restarted?: readonly string[];
   /** Of bounded length. Rejects only when `signal` is aborted; every other failure is an answer to the model. */
   call(
     tool: EngineTool,

@@ -23,6 +23,8 @@ type Environment = Readonly<Record<string, string>>;
 export interface Plan {
   readonly transport: 'stdio' | 'http';
   open(signal: AbortSignal, onToolsChanged: () => void): Promise<McpClient>;
+  /** The run of the sandbox in which it was opened last; undefined for a URL. */
+  bootId(): string | undefined;
 }
 
 export interface Connector {
@@ -66,33 +68,38 @@ export function createConnector(deps: {
     return made;
   };
 
-  const stdio = ({ owner, name }: McpHandle, server: StdioServer, requestId: string): Plan => ({
-    transport: 'stdio',
-    async open(signal, onToolsChanged) {
-      const { connectStdio } = await import('./connect-stdio.ts');
-      const isRegistered = 'registered' in server;
-      // The arguments and the output of a registered server may hold secrets that callers must not see.
-      const argv = isRegistered ? [name] : [server.command, ...server.args];
-      const share = {
-        spend: (tookMs: number) => shares.spend(owner, tookMs),
-        waitMs: () => Math.ceil(shares.waitMs(owner)),
-      };
-      return connectStdio({ name, share, showStderr: !isRegistered, signal, onToolsChanged, start });
-
-      async function start(within: AbortSignal): Promise<ServerProcess> {
-        const startedMs = performance.now();
-        const running = await stdioServers.start(owner, server, within);
-        void running.exited.then(({ exitCode }) => {
-          const durationMs = performance.now() - startedMs;
-          auditCommand(log, { requestId, keyId: owner, method: 'mcp.connect', argv, exitCode, durationMs });
-        });
-        return running;
-      }
-    },
-  });
+  const stdio = ({ owner, name }: McpHandle, server: StdioServer, requestId: string): Plan => {
+    let bootId: string | undefined;
+    const isRegistered = 'registered' in server;
+    // The arguments and the output of a registered server may hold secrets that callers must not see.
+    const argv = isRegistered ? [name] : [server.command, ...server.args];
+    const share = {
+      spend: (tookMs: number) => shares.spend(owner, tookMs),
+      waitMs: () => Math.ceil(shares.waitMs(owner)),
+    };
+    const start = async (within: AbortSignal): Promise<ServerProcess> => {
+      const startedMs = performance.now();
+      const running = await stdioServers.start(owner, server, within);
+      bootId = running.bootId;
+      void running.exited.then(({ exitCode }) => {
+        const durationMs = performance.now() - startedMs;
+        auditCommand(log, { requestId, keyId: owner, method: 'mcp.connect', argv, exitCode, durationMs });
+      });
+      return running;
+    };
+    return {
+      transport: 'stdio',
+      bootId: () => bootId,
+      async open(signal, onToolsChanged) {
+        const { connectStdio } = await import('./connect-stdio.ts');
+        return connectStdio({ name, share, showStderr: !isRegistered, signal, onToolsChanged, start });
+      },
+    };
+  };
 
   const http = (name: string, url: string, headers: Environment, isRegistered: boolean): Plan => ({
     transport: 'http',
+    bootId: () => undefined,
     async open(signal, onToolsChanged) {
       const policy = isRegistered ? fetchOf(name, new Set([new URL(url).origin])) : fetchOf('', new Set());
       const [{ connectHttp }, safeFetch] = await Promise.all([import('./connect-http.ts'), policy]);

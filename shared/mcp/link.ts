@@ -49,6 +49,8 @@ export interface LinkOptions {
   readonly plan: Plan;
   readonly allowed: ReadonlySet<string> | undefined;
   readonly clock: Clock;
+  /** When the caller connected it, where that was on another instance or before. */
+  readonly connectedAtMs?: number | undefined;
   /** Aborts work that no caller waits for: reconnects, and lists after a change. */
   readonly closing: AbortSignal;
 }
@@ -64,6 +66,7 @@ interface Session {
 /** Throws as client.ts. */
 export async function openLink(options: LinkOptions, signal: AbortSignal): Promise<Link> {
   const { name, sessionId, plan, allowed, clock, closing } = options;
+  const { connectedAtMs = clock.now() } = options;
   const over = new AbortController();
   const background = AbortSignal.any([closing, over.signal]);
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
@@ -82,7 +85,7 @@ export async function openLink(options: LinkOptions, signal: AbortSignal): Promi
       const offer = await client.listTools(allowed, openSignal);
       const { server, protocolVersion } = client;
       const { transport } = plan;
-      const known = { name, sessionId, transport, server, protocolVersion, connectedAtMs: clock.now() };
+      const known = { name, sessionId, transport, server, protocolVersion, connectedAtMs };
       return { client, connection: { ...known, ...offer }, calls: 0, isReplaced: false };
     } catch (error) {
       await client.close();
@@ -193,7 +196,7 @@ function ending(): RpcError {
 }
 
 /** Waits until the signal aborts at most; the awaited work continues. Throws RpcError `cancelled` for other reasons. */
-async function orCancelled<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
+export async function orCancelled<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
   try {
     return await orAbort(work, signal);
   } catch (error) {

@@ -1,4 +1,5 @@
 // The StdioServers port in this process: a sandbox for each server. Decides what a registered one may read and reach.
+import { randomUUID } from 'node:crypto';
 import type { McpServer } from '../config/config.ts';
 import { RpcError } from '../errors.ts';
 import type { Sandbox, SandboxSpec } from '../sandbox/sandbox.ts';
@@ -20,13 +21,15 @@ export function createLocalStdioServers({ sandbox, servers }: LocalStdioServersD
     return toRegisteredSpec(owner, server.registered, registered);
   };
 
+  const bootId = randomUUID();
   return {
     async start(owner, server, signal) {
       signal.throwIfAborted();
       const child = await sandbox.spawn(toSpec(owner, server));
       if (signal.aborted) await child.kill();
       signal.throwIfAborted();
-      return child;
+      const { stdin, stdout, stderr, exited } = child;
+      return { bootId, stdin, stdout, stderr, exited, kill: (graceMs) => child.kill(graceMs) };
     },
   };
 }

@@ -1,7 +1,9 @@
-// The connections there are, by the handles that name them: at most so many, each with a bound of calls in flight, and
-// closed when it has had none for a while.
+// The connections that are open on this instance, by their ids: at most so many, each with a bound of calls in flight,
+// and closed when it has had none for a while. Which connections a key has is stored (records.ts).
 import { RpcError } from '../errors.ts';
+import type { Configuration } from './configuration.ts';
 import type { Link } from './link.ts';
+import { tooMany } from './records.ts';
 
 /** Names one connection: of a key, in a session or in none. */
 export interface McpHandle {
@@ -10,142 +12,129 @@ export interface McpHandle {
   readonly name: string;
 }
 
-const PER_KEY_MAX = 8;
 const TOTAL_MAX = 48;
 const CALLS_MAX = 16;
 
-export interface Entry {
-  readonly handle: McpHandle;
-  readonly fingerprint: string;
-  readonly allowed: ReadonlySet<string> | undefined;
-  calls: number;
-  idle: NodeJS.Timeout | undefined;
-  /** Undefined while it is being connected. */
-  open: Link | undefined;
+export interface Opened {
+  readonly link: Link;
+  readonly configuration: Configuration;
+  /** The run of the sandbox in which its process was started; undefined for a URL. */
+  readonly bootId: string | undefined;
+  /** Its process was started again, and no prompt of the session has reported that. */
+  isRestarted: boolean;
 }
 
-export type OpenEntry = Entry & { readonly open: Link };
+export interface OpenConnection extends Opened {
+  readonly id: string;
+  readonly owner: string;
+}
 
 export interface Registry {
-  /** The entry of exactly this handle, also while it is being connected. */
-  get(handle: McpHandle): Entry | undefined;
-  /**
-   * The open connection of a handle. A handle with a session falls back to the connection made without a session; a
-   * handle without one finds the key's only connection of that name. Throws `not_found`.
-   */
-  find(handle: McpHandle): OpenEntry;
-  /** All entries of a key; of one session when `sessionId` is given. */
-  of(owner: string, sessionId: string | undefined): Entry[];
-  /** Takes the place of a connection that is going to be opened. Throws `unavailable` when there are too many. */
-  reserve(of: Pick<Entry, 'handle' | 'fingerprint' | 'allowed'>): Entry;
-  /** Connected: the entry can be found from now on, until the connection ends. */
-  opened(entry: Entry, link: Link): void;
-  /** Runs `work` with the connection; the idle timer is stopped meanwhile. Throws `unavailable` for too many calls. */
-  using<R>(handle: McpHandle, work: (entry: OpenEntry) => Promise<R>): Promise<R>;
-  remove(entry: Entry): void;
-  /** Removes it and closes its connection. */
-  end(entry: Entry): Promise<void>;
+  get(id: string): OpenConnection | undefined;
+  /** Those of a key. */
+  of(owner: string): readonly OpenConnection[];
+  /** Calls for the same connection share the attempt. Throws `unavailable` when too many are open, and as `start`. */
+  open(id: string, owner: string, start: () => Promise<Opened>): Promise<OpenConnection>;
+  /** Runs `work`; the idle timer is stopped meanwhile. Throws `unavailable` for too many calls. */
+  using<R>(connection: OpenConnection, work: () => Promise<R>): Promise<R>;
+  /** Removes it and closes it. */
+  end(id: string): Promise<void>;
   endAll(): Promise<void>;
 }
 
-export function createRegistry(idleMs: number): Registry {
+interface Entry {
+  readonly owner: string;
+  readonly opening: Promise<OpenConnection>;
+  connection: OpenConnection | undefined;
+  calls: number;
+  idle: NodeJS.Timeout | undefined;
+}
+
+export interface RegistryOptions {
+  readonly idleMs: number;
+  /** The connection has ended and was not closed here. */
+  onEnded(connection: OpenConnection): void;
+  /** Connections of the key were opened or closed. */
+  onChanged(owner: string): void;
+}
+
+export function createRegistry({ idleMs, onEnded, onChanged }: RegistryOptions): Registry {
   const entries = new Map<string, Entry>();
 
-  const remove = (entry: Entry): void => {
+  const end = async (id: string): Promise<void> => {
+    const entry = entries.get(id);
+    if (entry === undefined) return;
+    entries.delete(id);
     clearTimeout(entry.idle);
-    const id = idOf(entry.handle);
-    if (entries.get(id) === entry) entries.delete(id);
+    onChanged(entry.owner);
+    const connection = await entry.opening.catch(() => undefined);
+    await connection?.link.close();
   };
 
-  const end = async (entry: Entry): Promise<void> => {
-    remove(entry);
-    await entry.open?.close();
-  };
-
-  const touch = (entry: Entry): void => {
+  const touch = (id: string, entry: Entry): void => {
     clearTimeout(entry.idle);
-    entry.idle = entry.calls > 0 ? undefined : setTimeout(() => void end(entry), idleMs);
+    entry.idle = entry.calls > 0 ? undefined : setTimeout(() => void end(id), idleMs);
     entry.idle?.unref();
   };
 
-  const find = (handle: McpHandle): OpenEntry => {
-    const entry = entries.get(idOf(handle)) ?? findElsewhere(handle);
-    if (!isOpen(entry)) throw notFound();
-    return entry;
-  };
-
-  const findElsewhere = ({ owner, name, sessionId }: McpHandle): Entry | undefined => {
-    if (sessionId !== undefined) return entries.get(idOf({ owner, name, sessionId: undefined }));
-    const named = [...entries.values()].filter(({ handle }) => handle.owner === owner && handle.name === name);
-    return named.length === 1 ? named[0] : undefined;
-  };
-
-  const using = async <R>(handle: McpHandle, work: (entry: OpenEntry) => Promise<R>): Promise<R> => {
-    const entry = find(handle);
-    if (entry.calls >= CALLS_MAX) {
-      throw new RpcError('unavailable', {
-        message: `at most ${CALLS_MAX} calls to an MCP server may be in flight`,
-        retryAfterMs: 1_000,
-      });
-    }
-    entry.calls++;
-    touch(entry);
-    try {
-      return await work(entry);
-    } finally {
-      entry.calls--;
-      if (entries.get(idOf(entry.handle)) === entry) touch(entry);
-    }
+  const opened = (id: string, entry: Entry, connection: OpenConnection): void => {
+    if (entries.get(id) !== entry) return;
+    entry.connection = connection;
+    touch(id, entry);
+    onChanged(entry.owner);
+    void connection.link.ended.then(() => {
+      if (entries.get(id) !== entry) return;
+      entries.delete(id);
+      clearTimeout(entry.idle);
+      onChanged(entry.owner);
+      onEnded(connection);
+    });
   };
 
   return {
-    get: (handle) => entries.get(idOf(handle)),
-    find,
-    using,
-    remove,
+    get: (id) => entries.get(id)?.connection,
     end,
 
-    of: (owner, sessionId) =>
-      [...entries.values()].filter(
-        ({ handle }) => handle.owner === owner && (sessionId === undefined || handle.sessionId === sessionId),
-      ),
+    of: (owner) => [...entries.values()].flatMap(({ connection }) => (connection?.owner === owner ? connection : [])),
 
-    reserve(of) {
-      const own = [...entries.values()].filter((entry) => entry.handle.owner === of.handle.owner).length;
-      if (own >= PER_KEY_MAX || entries.size >= TOTAL_MAX) throw tooMany();
-      const entry: Entry = { ...of, calls: 0, idle: undefined, open: undefined };
-      entries.set(idOf(of.handle), entry);
-      return entry;
+    open(id, owner, start) {
+      const present = entries.get(id);
+      if (present !== undefined) return present.opening;
+      if (entries.size >= TOTAL_MAX) return Promise.reject(tooMany());
+      const opening = start().then((made) => ({ ...made, id, owner }));
+      const entry: Entry = { owner, opening, connection: undefined, calls: 0, idle: undefined };
+      entries.set(id, entry);
+      opening.then(
+        (connection) => opened(id, entry, connection),
+        () => {
+          if (entries.get(id) === entry) entries.delete(id);
+        },
+      );
+      return opening;
     },
 
-    opened(entry, link) {
-      entry.open = link;
-      void link.ended.then(() => remove(entry));
-      touch(entry);
+    async using({ id }, work) {
+      const entry = entries.get(id);
+      // It has ended after the caller found it.
+      if (entry === undefined) return work();
+      if (entry.calls >= CALLS_MAX) {
+        throw new RpcError('unavailable', {
+          message: `at most ${CALLS_MAX} calls to an MCP server may be in flight`,
+          retryAfterMs: 1_000,
+        });
+      }
+      entry.calls++;
+      touch(id, entry);
+      try {
+        return await work();
+      } finally {
+        entry.calls--;
+        if (entries.get(id) === entry) touch(id, entry);
+      }
     },
 
     async endAll() {
-      await Promise.all([...entries.values()].map(end));
+      await Promise.all([...entries.keys()].map(end));
     },
   };
-}
-
-function isOpen(entry: Entry | undefined): entry is OpenEntry {
-  return entry?.open !== undefined;
-}
-
-/** The owner is part of the id: another owner's handle names an absent connection, so no check can be forgotten. */
-function idOf({ owner, sessionId, name }: McpHandle): string {
-  return JSON.stringify([owner, sessionId ?? null, name]);
-}
-
-function notFound(): RpcError {
-  return new RpcError('not_found', { message: 'Not found: no such MCP server is connected' });
-}
-
-function tooMany(): RpcError {
-  return new RpcError('unavailable', {
-    message: `Too many MCP servers are connected (${PER_KEY_MAX} per key)`,
-    retryAfterMs: 10_000,
-  });
 }

@@ -15,6 +15,8 @@ export type StdioServer =
 
 /** A running server. No process of it outlives it. */
 export interface ServerProcess {
+  /** Names the run of the sandbox in which it was started: with another run, it has ended. */
+  readonly bootId: string;
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;

@@ -1,6 +1,7 @@
 // The tools of a session's MCP servers as a model sees them: names that providers accept, descriptions and results of
 // bounded size. What a tool returns is data for the model, never an instruction to the gateway.
 import { RpcError } from '../errors.ts';
+import type { OmittedTool } from '../turn-events.ts';
 import type { McpCall, McpConnection } from './link.ts';
 import type { McpResult } from './result.ts';
 
@@ -15,7 +16,9 @@ export interface McpToolset {
   }[];
   /** Characters of names, descriptions and schemas together. */
   readonly chars: number;
-  readonly omitted: readonly { readonly server: string; readonly tool: string; readonly reason: string }[];
+  readonly omitted: readonly OmittedTool[];
+  /** Servers that were started again since the last prompt: what they had in memory is gone. */
+  readonly restarted: readonly string[];
   /** Rejects only when `signal` is aborted; every other failure is returned to the model as an error result. */
   call(
     tool: { readonly server: string; readonly tool: string },
@@ -30,11 +33,17 @@ const NAME_CHARS_MAX = 64;
 const ANSWER_CHARS_MAX = 64 << 10;
 const CALL_TIMEOUT_MS = 60_000;
 
-/** Undefined when no server is connected. The engines select the tools that a model can take. */
+export interface SessionServers extends Pick<McpToolset, 'restarted'> {
+  readonly connections: readonly McpConnection[];
+  /** Tools of servers that have no connection. */
+  readonly omitted: readonly OmittedTool[];
+}
+
+/** The engines select the tools that a model can take. */
 export function toToolset(
-  connections: readonly McpConnection[],
+  { connections, omitted, restarted }: SessionServers,
   call: (server: string, request: McpCall) => Promise<McpResult>,
-): McpToolset | undefined {
+): McpToolset {
   const names = new Set<string>();
   const tools: McpToolset['tools'][number][] = [];
   let chars = 0;
@@ -47,11 +56,14 @@ export function toToolset(
       tools.push({ name, server, tool, ...(short !== undefined && { description: short }), inputSchema });
     }
   }
-  if (connections.length === 0) return undefined;
   return {
     tools,
     chars,
-    omitted: connections.flatMap(({ name: server, omitted }) => omitted.map((one) => ({ server, ...one }))),
+    omitted: [
+      ...connections.flatMap((connection) => connection.omitted.map((one) => ({ server: connection.name, ...one }))),
+      ...omitted,
+    ],
+    restarted,
     async call({ server, tool }, args, signal) {
       try {
         const result = await call(server, { tool, arguments: args, timeoutMs: CALL_TIMEOUT_MS, signal });

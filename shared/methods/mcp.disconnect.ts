@@ -20,8 +20,9 @@ export const mcpDisconnect = defineMethod({
   async handle({ name, session_id }, { services, caller }) {
     const { mcp, conversations } = services;
     const owner = caller.keyId;
-    const { sessionId } = await mcp.disconnect({ owner, sessionId: session_id, name });
-    if (sessionId !== undefined && mcp.list(owner, sessionId).length === 0) {
+    const { handle, isLast } = await mcp.disconnect({ owner, sessionId: session_id, name });
+    const { sessionId } = handle;
+    if (sessionId !== undefined && isLast) {
       await conversations.clearCompanionState({ owner, sessionId }, 'mcp');
     }
     return { disconnected: true as const, name, ...(sessionId !== undefined && { session_id: sessionId }) };

@@ -30,8 +30,8 @@ export const mcpList = defineMethod({
   async handle({ session_id, cursor }, { services, caller, signal, answerBytesMax }) {
     if (cursor === undefined) await services.mcp.refresh(caller.keyId, session_id, signal);
     const start = cursor === undefined ? undefined : decodeCursor(cursor, Position);
-    const connections = services.mcp
-      .list(caller.keyId, session_id)
+    const listed = await services.mcp.list(caller.keyId, session_id);
+    const connections = listed
       .map((connection) => ({ connection, position: positionOf(connection) }))
       .sort((one, other) => compare(one.position, other.position))
       .filter(({ position }) => start === undefined || compare(position, start) > 0);

@@ -18,7 +18,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['shared/auth', ['net', 'store', 'rate-limit']],
   ['shared/sandbox', []],
   ['shared/terminals', ['sandbox']],
-  ['shared/mcp', ['net', 'rpc', 'sandbox']],
+  ['shared/mcp', ['net', 'rpc', 'store', 'auth/logins/envelope.ts', 'sandbox']],
   ['shared/codex-host', ['sandbox']],
   ['shared/engines', ['net', 'rpc', 'codex-host/codex-host.ts']],
   ['shared/sandbox-ports', ['sandbox', 'terminals', 'mcp', 'codex-host']],

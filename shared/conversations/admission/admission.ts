@@ -1,11 +1,13 @@
 // Admits a prompt: decides (decide.ts), and where another turn comes first settles it, waits for it or stops it, then
 // decides again, until this turn has the lease, another turn is the answer, or the prompt is refused.
+import type { Toolset } from '../../engines/engine.ts';
 import { RunsOnCompanion } from '../../engines/place.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
 import { type ConversationDocument, conversationRef, type Lease } from '../records/documents.ts';
 import { settleAbandoned } from '../turns/abandoned.ts';
 import { awaitConversation } from '../turns/await-conversation.ts';
+import { hasCompanionState } from './companion-state.ts';
 import { decide, isKnown } from './decide.ts';
 import type { AdmissionDeps, PromptRequest } from './prompt-request.ts';
 import { type DropReason, leaveQueue } from './queue.ts';
@@ -21,6 +23,7 @@ export type Admitted =
       readonly conversation: ConversationDocument;
       readonly lease: Lease;
       readonly mcpLost: boolean;
+      readonly tools: Toolset | undefined;
     }
   /** Another turn has the idempotency key and answers for it. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string };
@@ -33,6 +36,10 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
   const { clock, turns, closing } = deps;
   let request = given;
   let ref = conversationRef(request.owner, request.sessionId);
+  const findTools = async (): Promise<void> => {
+    const tools = await deps.toolset?.(request.owner, request.sessionId, closing);
+    request = { ...request, found: { tools } };
+  };
   const turnId = deps.ids.next('turn');
   const giveUpAtMs = clock.monotonic() + turns.timeoutMs;
   let queued = false;
@@ -40,6 +47,10 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
   const leave = async (reason: DropReason): Promise<void> => {
     if (queued) await leaveQueue(deps, ref, (entry) => entry.turn_id === turnId, reason);
   };
+  // A session that is marked as far as this instance knows: its tools are found without a decision before.
+  const [known] = deps.cache.get(ref) ?? [];
+  const conversation = known && deps.cache.read(known);
+  if (!request.canForward && conversation && hasCompanionState(conversation, 'mcp')) await findTools();
   for (;;) {
     if (closing.aborted) {
       await leave('interrupted');
@@ -64,14 +75,17 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
       case 'elsewhere':
         throw new RunsOnCompanion();
       case 'admitted':
-        return { ...step, ref };
+        return { ...step, ref, tools: request.found?.tools };
+      case 'tools':
+        await findTools();
+        break;
       case 'duplicate':
         return step;
       case 'erasing':
         await deps.erase(ref);
         break;
       case 'begun':
-        request = { ...request, sessionId: step.sessionId, isNew: false };
+        request = { ...request, sessionId: step.sessionId, isNew: false, found: undefined };
         ref = conversationRef(request.owner, request.sessionId);
         break;
       case 'expired':

@@ -1,6 +1,6 @@
-// The state of a session that the companion has in memory, marked on the session's document. The admission of a prompt
-// finds the mark without a further read, on any instance, and forwards the prompt to the companion. The mark is a hint:
-// what it names may have ended with its instance.
+// Whether a session has MCP servers or a terminal, which only companions can use, marked on the session's document. The
+// admission of a prompt finds the mark without a further read: a function forwards the prompt to a companion, any of
+// them, and a companion reads which servers there are. The mark is a hint: what it names may have ended.
 import type { Clock, Ids } from '../../clock.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';

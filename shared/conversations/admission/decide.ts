@@ -96,7 +96,10 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
   if (Conversations.read(snapshot)?.deleted === true) return follow(() => ({ kind: 'erasing' }));
   const current = cache.read(snapshot) ?? newConversationOf(attempt);
   if (queued && !isKnown(current, turnId)) return refuse(dropped);
-  if (!queued && request.canForward && hasCompanionState(current, 'mcp')) return follow(() => ({ kind: 'elsewhere' }));
+  if (hasCompanionState(current, 'mcp')) {
+    if (!queued && request.canForward) return follow(() => ({ kind: 'elsewhere' }));
+    if (!request.canForward && request.found === undefined) return follow(() => ({ kind: 'tools' }));
+  }
   if (current.queue.some((entry) => entry.turn_id !== turnId && !owners.isWaiting(entry))) {
     return follow(() => ({ kind: 'expired' }));
   }

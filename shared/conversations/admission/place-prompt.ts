@@ -57,7 +57,7 @@ export function placePrompt(
     }
     case 'admitted': {
       const hadTools = hasCompanionState(current, 'mcp');
-      const hasTools = request.canForward ? hadTools : request.hasTools(request.sessionId);
+      const hasTools = request.canForward ? hadTools : request.found?.tools !== undefined;
       const marked = withCompanionState(admission.conversation, 'mcp', hasTools);
       const { conversation, writes } = withPrompt(marked, promptTurn, attempt);
       return {

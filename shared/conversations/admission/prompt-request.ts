@@ -1,10 +1,16 @@
 // A prompt that waits for its admission, and what admission needs of the gateway.
 import type { Ids } from '../../clock.ts';
+import type { Toolset } from '../../engines/engine.ts';
 import type { RpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';
 import type { Lease } from '../records/documents.ts';
 import type { OnBusy } from '../turns/lease.ts';
+
+export interface FoundTools {
+  /** Undefined when no server is connected. */
+  readonly tools: Toolset | undefined;
+}
 
 export interface PromptRequest {
   readonly owner: string;
@@ -16,10 +22,10 @@ export interface PromptRequest {
   readonly model: string;
   readonly onBusy: OnBusy;
   readonly idempotency: { readonly key: string; readonly paramsHash: string } | undefined;
-  /** The prompt can be forwarded to the companion, and must be when the companion has the session's tools. */
+  /** The prompt can be forwarded to a companion, and must be when the session has MCP servers. */
   readonly canForward: boolean;
-  /** Whether this instance has tools for the session now. */
-  hasTools(sessionId: string): boolean;
+  /** The tools of the session's MCP servers, once they were looked for; only those of a marked session are. */
+  readonly found?: FoundTools | undefined;
   /** Why no new turn may start; a duplicate of an idempotency key gets its answer all the same. */
   readonly refusal: RpcError | undefined;
 }
@@ -28,6 +34,10 @@ export interface AdmissionDeps extends TurnDeps {
   readonly ids: Ids;
   /** Aborted when this instance drains: prompts that wait here leave the queue. */
   readonly closing: AbortSignal;
+  /** The tools that prompts of a session may use, its servers opened; undefined when no server is connected. */
+  readonly toolset?:
+    | ((owner: string, sessionId: string, signal: AbortSignal) => Promise<Toolset | undefined>)
+    | undefined;
   /** Stops a running turn of this instance; other instances find the stop request through their watch. */
   stopLocal(turnId: string, reason: 'replaced'): void;
   /** Ends a turn that has a stop request, after a limited time by force. */

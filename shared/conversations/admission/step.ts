@@ -9,11 +9,13 @@ export type Step =
       readonly kind: 'admitted';
       readonly conversation: ConversationDocument;
       readonly lease: Lease;
-      /** The session had MCP servers, and this instance has none of them. */
+      /** The session had MCP servers, and none of them is connected any more. */
       readonly mcpLost: boolean;
     }
-  /** The companion has the session's tools. */
+  /** The session has MCP servers, which a companion opens. */
   | { readonly kind: 'elsewhere' }
+  /** The session has MCP servers: their tools are needed first. */
+  | { readonly kind: 'tools' }
   /** Another turn has the idempotency key and answers for it. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string }
   | { readonly kind: 'erasing' }

@@ -77,7 +77,7 @@ const QueuedPrompt = z.object({
 });
 export type QueuedPrompt = StoredAs<typeof QueuedPrompt>;
 
-/** State of a session in the memory of the companion: connected MCP servers, a terminal. */
+/** What a session has that only companions can use: connected MCP servers, a terminal. */
 export type CompanionState = 'mcp' | 'terminal';
 
 export const Conversations = defineDocument({
@@ -110,7 +110,7 @@ export const Conversations = defineDocument({
      */
     stored_bytes: z.number().exactOptional(),
     counted_bytes: z.number().exactOptional(),
-    /** The state that the companion has of the session (`CompanionState`); it may have ended with its instance. */
+    /** What only companions can use of the session (`CompanionState`); it may have ended. */
     companion: z.array(z.string()).exactOptional(),
   }),
   queries: [{ where: ['owner'], orderBy: 'updated_at', direction: 'desc' }],

@@ -3,7 +3,7 @@
 import type { Ids } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
 import { contextTokens } from '../../engines/direct/context-tokens.ts';
-import type { Credential, Engines, Toolset } from '../../engines/engine.ts';
+import type { Credential, Engines } from '../../engines/engine.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
 import { toRpcError } from '../../errors.ts';
 import { boundTokens } from '../../estimate-tokens.ts';
@@ -27,9 +27,7 @@ export interface PromptParams {
   readonly instructions: string | undefined;
   readonly onBusy: OnBusy;
   readonly idempotencyKey: string | undefined;
-  /**
-   * The call can be forwarded to the companion, and is (RunsOnCompanion) when the companion has the session's tools.
-   */
+  /** The call can be forwarded to a companion, and is (RunsOnCompanion) when the session has MCP servers. */
   readonly canForward?: boolean;
   /** The caller receives the turn's events; without them it does not wait long for a provider's Retry-After. */
   readonly isStreamed?: boolean;
@@ -41,10 +39,6 @@ export interface PromptDeps extends AdmissionDeps {
   readonly config: Config;
   readonly engines: Engines;
   readonly ids: Ids;
-  /** The tools that prompts of a session may use. */
-  readonly toolset?: ((owner: string, sessionId: string) => Toolset | undefined) | undefined;
-  /** Waits, for a bounded time, for changes of these tools that their servers have announced. */
-  readonly toolsReady?: ((owner: string, sessionId: string) => Promise<void>) | undefined;
 }
 
 export type StartedPrompt =
@@ -53,12 +47,11 @@ export type StartedPrompt =
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string };
 
 export async function startPrompt(deps: PromptDeps, params: PromptParams): Promise<StartedPrompt> {
-  const { engines, config, ids, ledger, toolset } = deps;
+  const { engines, config, ids, ledger } = deps;
   const { owner, instructions, idempotencyKey, login } = params;
   const { engine, model } = engines.resolve(params.model, login?.credential);
   const sessionId = params.sessionId ?? ids.next('sess');
   const startMs = performance.now();
-  if (params.sessionId !== undefined) await deps.toolsReady?.(owner, sessionId);
   const refusal = await ledger.admit(owner).then(() => undefined, toRpcError);
   // An answer that is paid for is returned again, even when no tokens are left.
   if (refusal !== undefined && idempotencyKey === undefined) throw refusal;
@@ -70,13 +63,12 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
     model,
     onBusy: params.onBusy,
     canForward: params.canForward === true,
-    hasTools: (session) => toolset?.(owner, session) !== undefined,
     refusal,
     idempotency: toIdempotency(params),
   });
   if (admitted.kind === 'duplicate') return admitted;
   const { conversation } = admitted;
-  const tools = fitToolset(toolset?.(owner, conversation.session_id), model);
+  const tools = fitToolset(admitted.tools, model);
   const otherBytes = Buffer.byteLength(instructions ?? '') + (tools?.chars ?? 0);
   const turn = startTurn(deps, {
     ...admitted,

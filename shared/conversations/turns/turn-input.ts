@@ -19,6 +19,7 @@ export function toTaskStarted({ lease, mcpLost, tools }: AdmittedTurn, context: 
       started_at: lease.started_at,
       context: { tokens, trimmed, messages: messages.length },
       ...(mcpLost && { mcp_lost: true as const }),
+      ...(tools?.restarted?.length && { restarted_servers: tools.restarted }),
       ...toOmitted(tools?.omitted),
     },
   };

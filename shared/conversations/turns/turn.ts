@@ -10,7 +10,7 @@ export interface AdmittedTurn {
   readonly ref: Ref;
   readonly conversation: ConversationDocument;
   readonly lease: Lease;
-  /** The MCP servers that the session had have ended. */
+  /** The MCP servers that the session had are no longer connected. */
   readonly mcpLost: boolean;
   readonly engine: Engine;
   readonly instructions: string | undefined;

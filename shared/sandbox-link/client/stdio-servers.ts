@@ -1,7 +1,7 @@
 // The StdioServers port over a link: a process in the sandbox service, its standard streams on streams of the link.
 import { randomUUID } from 'node:crypto';
 import type { ServerProcess, StdioServer, StdioServers } from '../../mcp/stdio-servers.ts';
-import type { Link } from '../link/link.ts';
+import type { GatewayLink } from '../link/connect-link.ts';
 import type { LinkKeeper } from '../link/link-keeper.ts';
 import { Exit, Nothing, ServerStartAnswer } from '../messages.ts';
 import { closed } from '../streams.ts';
@@ -21,7 +21,12 @@ export function createRemoteStdioServers(keeper: LinkKeeper): StdioServers {
   };
 }
 
-async function startOver(link: Link, owner: string, server: StdioServer, signal: AbortSignal): Promise<ServerProcess> {
+async function startOver(
+  link: GatewayLink,
+  owner: string,
+  server: StdioServer,
+  signal: AbortSignal,
+): Promise<ServerProcess> {
   const spec = link.openStream();
   const io = link.openStream();
   const errors = link.openStream();
@@ -38,6 +43,7 @@ async function startOver(link: Link, owner: string, server: StdioServer, signal:
     void exited.then(() => io.end());
     const ended = Promise.all([exited, closed(io), closed(errors)]).then(([exit]) => exit);
     return {
+      bootId: link.sandbox.bootId,
       ...{ stdin: io, stdout: io, stderr: errors, exited: ended },
       async kill(graceMs = GRACE_MS) {
         const answer = { answer: Nothing, what: WHAT };

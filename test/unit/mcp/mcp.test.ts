@@ -33,7 +33,7 @@ describe('without a sandbox', () => {
       const config = { name: 'x', url, headers: {} };
       await expect(fixture.connect({ name: 'x' }, { config })).rejects.toMatchObject({ reason: 'forbidden' });
     }
-    expect(fixture.mcp.list('a', undefined)).toEqual([]);
+    expect(await fixture.mcp.list('a', undefined)).toEqual([]);
   });
 });
 
@@ -98,7 +98,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await expect(act(undefined)).rejects.toMatchObject(missing);
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 'one', name: 'fragile' });
     const handle = { owner: 'a', sessionId: undefined, name: 'fragile' };
-    expect(await fixture.mcp.disconnect(handle)).toEqual({ ...handle, sessionId: 'two' });
+    expect(await fixture.mcp.disconnect(handle)).toEqual({ handle: { ...handle, sessionId: 'two' }, isLast: true });
     // A connection without a session serves each session that has none of its name.
     await fixture.connect(handle);
     expect(await act('three')).toMatchObject({ content: expect.any(Array) });
@@ -145,7 +145,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     const chatter = { ...config, args: ['-c', 'yes x | head -c 100000 >&2; exit 1'] };
     const error = await fixture.connect({ name: 'none' }, { config: chatter }).catch((thrown: unknown) => thrown);
     expect(JSON.stringify(error).length).toBeLessThan(10_000);
-    expect(fixture.mcp.list('a', 's').map(({ name }) => name)).not.toContain('none');
+    expect((await fixture.mcp.list('a', 's')).map(({ name }) => name)).not.toContain('none');
   });
 
   it('stops connecting when the caller disconnects, and leaves no process', async () => {
@@ -166,6 +166,8 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       message: 'MCP server "huge": a message is larger than 4 MiB, the most that the gateway takes',
       retryable: false,
     });
+    // It is started again, once.
+    await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'upstream_error' });
     await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
@@ -246,18 +248,13 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
 
   it('lists the tools again when the server announces a change', async () => {
     await fixture.connect({ name: 'growing', sessionId: 'growing' });
-    const names = () => fixture.mcp.toolset('a', 'growing')?.tools.map(({ tool }) => tool);
+    const names = async () => (await fixture.toolset('growing'))?.tools.map(({ tool }) => tool);
     for (const count of [2, 3, 4]) {
       await fixture.call({ name: 'growing', sessionId: 'growing' }, 'act');
       // The notifications follow the answer on the same pipe; a list requested after them is answered after them.
-      await expect
-        .poll(async () => {
-          await fixture.mcp.toolsReady('a', 'growing');
-          return names()?.length;
-        })
-        .toBe(count);
+      await expect.poll(async () => (await names())?.length).toBe(count);
     }
-    expect(names()).toEqual(['act', 'act-1', 'act-2', 'act-3']);
+    expect(await names()).toEqual(['act', 'act-1', 'act-2', 'act-3']);
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 'growing', name: 'growing' });
   });
 
@@ -286,12 +283,13 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await expect(fixture.call({ name: 'everything' }, 'get-sum', { a: 1, b: 1 })).rejects.toMatchObject({
       reason: 'not_found',
     });
-    expect(fixture.mcp.toolset('a', 's')?.tools.filter(({ server }) => server === 'everything')).toHaveLength(1);
+    const { tools: offered = [] } = (await fixture.toolset('s')) ?? {};
+    expect(offered.filter(({ server }) => server === 'everything')).toHaveLength(1);
   });
 
   it('returns the same connection for the same configuration, and refuses another one under its name', async () => {
     const first = await fixture.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
-    expect(fixture.mcp.list('a', 's')).toContain(first);
+    expect(await fixture.mcp.list('a', 's')).toContain(first);
     await expect(fixture.connect({ name: 'everything' })).rejects.toMatchObject({ reason: 'conflict' });
   });
 

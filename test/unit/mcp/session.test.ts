@@ -67,13 +67,13 @@ it('reconnects when mcp.connect or mcp.list loses the session, with the current 
   fake.forget();
   fake.tools = [];
   await fixture.mcp.refresh('a', 's', new AbortController().signal);
-  expect(fixture.mcp.list('a', 's')).toMatchObject([{ name: 'remote', tools: [] }]);
+  expect(await fixture.mcp.list('a', 's')).toMatchObject([{ name: 'remote', tools: [] }]);
   expect(fake.count('initialize')).toBe(3);
 });
 
 it('reconnects for a call within a prompt', async () => {
   const { fake, fixture } = await start();
-  const toolset = fixture.mcp.toolset('a', 's');
+  const toolset = await fixture.toolset('s');
   const [tool] = toolset?.tools ?? [];
   fake.forget();
   const answer = tool && (await toolset?.call(tool, {}, new AbortController().signal));
@@ -85,18 +85,13 @@ it('lists the tools again when the server announces a change on its stream', asy
   await expect.poll(() => fake.announce(), { timeout: 10_000 }).toBe(1);
   fake.tools = [...fake.tools, { name: 'new', inputSchema: { type: 'object' } }];
   fake.announce();
-  await expect
-    .poll(async () => {
-      await fixture.mcp.toolsReady('a', 's');
-      return fixture.mcp.toolset('a', 's')?.tools.map(({ tool }) => tool);
-    })
-    .toEqual(['act', 'new']);
+  await expect.poll(async () => (await fixture.toolset('s'))?.tools.map(({ tool }) => tool)).toEqual(['act', 'new']);
 });
 
 it('lists the tools a few times at most, however often a server announces', async () => {
   const { fake, fixture } = await start();
   await expect.poll(() => fake.announce(), { timeout: 10_000 }).toBe(1);
-  await fixture.mcp.toolsReady('a', 's');
+  await fixture.toolset('s');
   const before = fake.count('tools/list');
   for (let n = 0; n < 500; n++) fake.announce();
   await fixture.call({ name: 'remote' }, 'act');

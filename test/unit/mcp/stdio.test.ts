@@ -11,7 +11,7 @@ function openFixture() {
   const stdout = new PassThrough();
   const exited = Promise.withResolvers<{ readonly exitCode: number }>();
   const child = {
-    ...{ pid: 1, stdin: new PassThrough(), stdout, stderr: new PassThrough() },
+    ...{ bootId: 'b', stdin: new PassThrough(), stdout, stderr: new PassThrough() },
     exited: exited.promise,
     kill: async () => {},
   };

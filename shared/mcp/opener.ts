@@ -1,0 +1,184 @@
+// Opens stored connections on this instance, and keeps what is open in step with what is stored: a connection that was
+// removed, here or elsewhere, is closed; one whose process has ended by itself is marked, so that it is started again
+// once.
+import { randomUUID } from 'node:crypto';
+import type { KeyWrapper } from '../auth/logins/envelope.ts';
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config/config.ts';
+import { RpcError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import type { Store } from '../store/store.ts';
+import { type Configuration, openConfiguration, type SealedConfiguration } from './configuration.ts';
+import { createConnector, type ServerConfig } from './connect.ts';
+import type { Connected } from './documents.ts';
+import { notFound } from './find-connected.ts';
+import { openLink, orCancelled } from './link.ts';
+import { createOwnerWatches } from './owner-watches.ts';
+import type { McpRecords } from './records.ts';
+import { createRegistry, type McpHandle, type OpenConnection, type Opened, type Registry } from './registry.ts';
+import type { StdioServers } from './stdio-servers.ts';
+
+export interface Opener {
+  readonly registry: Registry;
+  /** Aborts when the instance stops. */
+  readonly closing: AbortSignal;
+  /** Throws RpcError `invalid_params` for a configuration that is refused, `unavailable` when the instance stops. */
+  check(handle: McpHandle, config: ServerConfig, requestId: string): void;
+  /** The connections of a key, as stored. */
+  listed(owner: string): Promise<readonly Connected[]>;
+  /** Connects a new server and stores it. Throws as client.ts and `records.add`. */
+  connect(handle: McpHandle, added: NewConnection): Promise<OpenConnection>;
+  /** A stored connection, opened when it is not open here. Throws `not_found` when it is gone, else as client.ts. */
+  open(owner: string, entry: Connected, signal: AbortSignal): Promise<OpenConnection>;
+  /** Removes stored connections and closes those that are open here. */
+  remove(owner: string, matches: (entry: Connected) => boolean): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface NewConnection {
+  readonly id: string;
+  readonly sealed: SealedConfiguration;
+  readonly configuration: Configuration;
+  readonly requestId: string;
+  readonly signal: AbortSignal;
+}
+
+export interface OpenerDeps {
+  readonly stdioServers: StdioServers;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly wrapper: KeyWrapper | undefined;
+  readonly servers: Config['mcpServers'];
+  readonly records: McpRecords;
+  readonly idleMs: number;
+}
+
+interface Start {
+  readonly requestId: string;
+  readonly signal: AbortSignal;
+  readonly connectedAtMs?: number;
+}
+
+export function createOpener({
+  stdioServers,
+  log,
+  clock,
+  store,
+  wrapper,
+  servers,
+  records,
+  idleMs,
+}: OpenerDeps): Opener {
+  const connector = createConnector({ stdioServers, log, servers });
+  const closing = new AbortController();
+  /** Ends that are being stored. */
+  const ending = new Set<Promise<unknown>>();
+  const watches = createOwnerWatches(store, (owner) => void listed(owner).catch(() => {}));
+  const registry = createRegistry({
+    idleMs,
+    onChanged: (owner) => watches.set(owner, !closing.signal.aborted && registry.of(owner).length > 0),
+    onEnded({ owner, id, bootId }) {
+      if (closing.signal.aborted) return;
+      const stored =
+        bootId === undefined ? records.remove(owner, (entry) => entry.id === id) : records.ended(owner, id, bootId);
+      const done: Promise<unknown> = stored.catch(() => {}).finally(() => ending.delete(done));
+      ending.add(done);
+    },
+  });
+
+  const listed = async (owner: string): Promise<readonly Connected[]> => {
+    await Promise.all(ending);
+    // Only what was open before the read can be missed in it.
+    const before = registry.of(owner);
+    const entries = await records.list(owner);
+    const ids = new Set(entries.map(({ id }) => id));
+    for (const { id } of before) if (!ids.has(id)) void registry.end(id);
+    return entries;
+  };
+
+  const start = async (handle: McpHandle, configuration: Configuration, given: Start): Promise<Opened> => {
+    const { sessionId, name } = handle;
+    const { requestId, signal, connectedAtMs } = given;
+    const plan = connector.plan(handle, configuration.config, requestId);
+    const allowed = configuration.allowedTools && new Set(configuration.allowedTools);
+    const options = { name, sessionId, plan, allowed, clock, connectedAtMs, closing: closing.signal };
+    const link = await openLink(options, signal);
+    return { link, configuration, bootId: plan.bootId(), isRestarted: false };
+  };
+
+  /** Runs `store` with what was opened, and closes it when that fails. */
+  const orClose = async (opened: Opened, stored: Promise<unknown>): Promise<Opened> => {
+    try {
+      await stored;
+      return opened;
+    } catch (error) {
+      await opened.link.close();
+      throw error;
+    }
+  };
+
+  const reopen = async (owner: string, entry: Connected): Promise<Opened> => {
+    const { signal } = closing;
+    const stored = await records.read(owner, entry);
+    const name = { owner, id: entry.id };
+    const configuration = stored && (await openConfiguration(wrapper, stored.sealed, name, signal));
+    if (stored === undefined || configuration === undefined) {
+      // Its key is gone, or another instance is removing it.
+      await records.remove(owner, ({ id }) => id === entry.id);
+      throw notFound();
+    }
+    const handle = { owner, sessionId: entry.session_id ?? undefined, name: entry.name };
+    const { connectedAtMs } = stored.connection;
+    const opened = await start(handle, configuration, { requestId: `req_${randomUUID()}`, signal, connectedAtMs });
+    if (opened.bootId === undefined) return opened;
+    opened.isRestarted = true;
+    return orClose(opened, records.started(owner, entry.id, opened.bootId));
+  };
+
+  return {
+    registry,
+    closing: closing.signal,
+    listed,
+
+    check(handle, config, requestId) {
+      if (closing.signal.aborted) throw stopping();
+      connector.plan(handle, config, requestId);
+    },
+
+    connect(handle, { id, sealed, configuration, requestId, signal }) {
+      return registry.open(id, handle.owner, async () => {
+        const opened = await start(handle, configuration, { requestId, signal });
+        const { connection } = opened.link;
+        return orClose(opened, records.add(handle, { id, sealed, connection, bootId: opened.bootId }));
+      });
+    },
+
+    async open(owner, entry, signal) {
+      const open = registry.get(entry.id);
+      if (open !== undefined) return open;
+      if (closing.signal.aborted) throw stopping();
+      const opening = registry.open(entry.id, owner, () => reopen(owner, entry));
+      // A caller that leaves does not end it: others may wait for it, and its next call finds it open.
+      opening.catch(() => {});
+      return orCancelled(opening, signal);
+    },
+
+    async remove(owner, matches) {
+      const removed = await records.remove(owner, matches);
+      await Promise.all(removed.map(({ id }) => registry.end(id)));
+    },
+
+    async close() {
+      closing.abort(stopping());
+      watches.close();
+      await registry.endAll();
+      await Promise.all(ending);
+      await connector.close();
+    },
+  };
+}
+
+function stopping(): RpcError {
+  return new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
+}

@@ -1,0 +1,206 @@
+// The MCP connections of keys as they are stored, so that any instance serves them: at most so many a key, decided in a
+// transaction, found only by their owner. Configurations are sealed.
+import { createHash } from 'node:crypto';
+import type { Clock } from '../clock.ts';
+import { RpcError } from '../errors.ts';
+import type { Ref, Store, Write } from '../store/store.ts';
+import { transact } from '../store/transact.ts';
+import type { SealedConfiguration } from './configuration.ts';
+import { type Connected, type McpConnectionDocument, McpConnections, McpOwners } from './documents.ts';
+import { notFound } from './find-connected.ts';
+import { fitOffer } from './fit-offer.ts';
+import type { McpConnection } from './link.ts';
+import type { Offer } from './offer.ts';
+import type { McpHandle } from './registry.ts';
+
+export const PER_KEY_MAX = 8;
+const STORE_TIMEOUT_MS = 5_000;
+const STORED_MS = 7 * 86_400_000;
+const RENEW_STORED_MS = 6 * 86_400_000;
+const OFFER_BYTES_MAX = 640 << 10;
+
+export interface StoredConnection {
+  /** As it was when it was connected. */
+  readonly connection: McpConnection;
+  readonly sealed: SealedConfiguration;
+}
+
+export interface McpRecords {
+  /** Those that have not expired. */
+  list(owner: string): Promise<readonly Connected[]>;
+  /** Throws `unavailable` when the key has too many, `conflict` when another instance has connected the name. */
+  add(handle: McpHandle, added: AddedConnection): Promise<void>;
+  read(owner: string, entry: Connected): Promise<StoredConnection | undefined>;
+  /** Removes those that match and returns them. */
+  remove(owner: string, matches: (entry: Connected) => boolean): Promise<readonly Connected[]>;
+  /** A process was started for it, in this run of the sandbox. Throws `not_found` when it is not connected any more. */
+  started(owner: string, id: string, bootId: string): Promise<void>;
+  /** Its process has ended by itself; the second time in one run of the sandbox it is removed. */
+  ended(owner: string, id: string, bootId: string): Promise<void>;
+  /** It is used: writes only when its time is running out. Never rejects. */
+  renew(owner: string, entry: Connected): Promise<void>;
+}
+
+export interface AddedConnection {
+  readonly id: string;
+  readonly sealed: SealedConfiguration;
+  readonly connection: McpConnection;
+  /** Undefined for a URL. */
+  readonly bootId: string | undefined;
+}
+
+export interface McpRecordsDeps {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly idleMs: number;
+}
+
+export function createMcpRecords({ store, clock, idleMs }: McpRecordsDeps): McpRecords {
+  const options = { timeoutMs: STORE_TIMEOUT_MS };
+  /** A quarter more than promised, so that not each call has to write. */
+  const expiry = (): number => clock.now() + idleMs + idleMs / 4;
+  const isAlive = (entry: Connected): boolean => entry.expires_at_ms > clock.now();
+
+  /** The documents of the connections that are in the list no more are deleted with it. */
+  const change = async (
+    owner: string,
+    compute: (alive: readonly Connected[]) => readonly Connected[],
+    extra: readonly Write[] = [],
+  ): Promise<readonly Connected[]> => {
+    const ref = ownerRef(owner);
+    const { result } = await transact(
+      store,
+      [ref],
+      ([snapshot]) => {
+        const stored = McpOwners.read(snapshot);
+        const all = stored?.connections ?? [];
+        const alive = all.filter(isAlive);
+        const connections = compute(alive);
+        const kept = new Set(connections.map(({ id }) => id));
+        const deletes = all
+          .filter(({ id }) => !kept.has(id))
+          .map(({ id }): Write => ({ ref: McpConnections.ref(id), delete: true }));
+        if (connections === alive && deletes.length === 0) return { writes: [], result: alive };
+        const expireAtMs = Math.max(0, ...connections.map((entry) => entry.expires_at_ms));
+        const list: Write =
+          connections.length === 0
+            ? { ref, delete: true }
+            : McpOwners.write(ref, { ...stored, owner, connections }, { expireAtMs });
+        return { writes: [list, ...deletes, ...extra], result: alive };
+      },
+      options,
+    );
+    return result;
+  };
+
+  const update = (owner: string, id: string, changed: Partial<Connected>): Promise<readonly Connected[]> =>
+    change(owner, (alive) =>
+      alive.some((entry) => entry.id === id)
+        ? alive.map((entry) => (entry.id === id ? { ...entry, ...changed } : entry))
+        : alive,
+    );
+
+  /** The document of the connection is written again, with a new expiry. */
+  const keepStored = async (id: string): Promise<number> => {
+    const [snapshot] = await store.get([McpConnections.ref(id)], options);
+    const document = McpConnections.read(snapshot);
+    const untilMs = clock.now() + STORED_MS;
+    if (document === undefined || !snapshot?.version) return untilMs;
+    const write = { expireAtMs: untilMs, if: { version: snapshot.version } };
+    await store.commit([McpConnections.write(snapshot.ref, document, write)], options);
+    return untilMs;
+  };
+
+  return {
+    async list(owner) {
+      const [snapshot] = await store.get([ownerRef(owner)], options);
+      return (McpOwners.read(snapshot)?.connections ?? []).filter(isAlive);
+    },
+
+    async add({ owner, sessionId, name }, { id, sealed, connection, bootId }) {
+      const { transport, server, protocolVersion, connectedAtMs } = connection;
+      const storedUntilMs = clock.now() + STORED_MS;
+      const offer = fitOffer({ tools: connection.tools, omitted: connection.omitted }, OFFER_BYTES_MAX);
+      const document: McpConnectionDocument = {
+        ...{ owner, server, protocol_version: protocolVersion, connected_at_ms: connectedAtMs },
+        ...{ offer: JSON.stringify(offer), ...sealed },
+      };
+      const entry: Connected = {
+        ...{ id, name, session_id: sessionId ?? null, transport, expires_at_ms: expiry() },
+        ...{ stored_until_ms: storedUntilMs, boot_id: bootId ?? null },
+      };
+      const write = McpConnections.write(McpConnections.ref(id), document, { expireAtMs: storedUntilMs });
+      await change(
+        owner,
+        (alive) => {
+          if (alive.some((other) => other.name === name && other.session_id === entry.session_id)) throw taken(name);
+          if (alive.length >= PER_KEY_MAX) throw tooMany();
+          return [...alive, entry];
+        },
+        [write],
+      );
+    },
+
+    async read(owner, entry) {
+      const [snapshot] = await store.get([McpConnections.ref(entry.id)], options);
+      const document = McpConnections.read(snapshot);
+      if (document === undefined || document.owner !== owner) return undefined;
+      return { connection: toConnection(entry, document), sealed: document };
+    },
+
+    async remove(owner, matches) {
+      const before = await change(owner, (alive) => {
+        const kept = alive.filter((entry) => !matches(entry));
+        return kept.length === alive.length ? alive : kept;
+      });
+      return before.filter(matches);
+    },
+
+    async started(owner, id, bootId) {
+      const alive = await update(owner, id, { boot_id: bootId, expires_at_ms: expiry() });
+      if (!alive.some((entry) => entry.id === id)) throw notFound();
+    },
+
+    async ended(owner, id, bootId) {
+      await change(owner, (alive) => {
+        const ended = alive.find((entry) => entry.id === id);
+        if (ended === undefined) return alive;
+        if (ended.ended_boot_id === bootId) return alive.filter((entry) => entry !== ended);
+        return alive.map((entry) => (entry === ended ? { ...entry, ended_boot_id: bootId } : entry));
+      });
+    },
+
+    async renew(owner, { id, expires_at_ms, stored_until_ms }) {
+      if (expires_at_ms - clock.now() >= idleMs) return;
+      try {
+        const isOld = stored_until_ms - clock.now() < RENEW_STORED_MS;
+        const stored = isOld ? { stored_until_ms: await keepStored(id) } : {};
+        await update(owner, id, { expires_at_ms: expiry(), ...stored });
+      } catch {
+        // The next call writes it.
+      }
+    },
+  };
+}
+
+export function ownerRef(owner: string): Ref {
+  return McpOwners.ref(createHash('sha256').update(owner).digest('base64url'));
+}
+
+function toConnection({ name, session_id, transport }: Connected, document: McpConnectionDocument): McpConnection {
+  const { server, protocol_version: protocolVersion, connected_at_ms: connectedAtMs } = document;
+  // Written by `add`, from a checked offer.
+  const offer: Offer = JSON.parse(document.offer);
+  return { name, sessionId: session_id ?? undefined, transport, server, protocolVersion, connectedAtMs, ...offer };
+}
+
+export function tooMany(): RpcError {
+  return new RpcError('unavailable', {
+    message: `Too many MCP servers are connected (${PER_KEY_MAX} per key)`,
+    retryAfterMs: 10_000,
+  });
+}
+
+export function taken(name: string): RpcError {
+  return new RpcError('conflict', { message: `"${name}" has just been connected by another call`, retryable: true });
+}

@@ -1,0 +1,68 @@
+// Opens the servers of a session before a prompt runs.
+import { deadline, settledWithin } from '../async.ts';
+import { RpcError } from '../errors.ts';
+import type { Connected } from './documents.ts';
+import type { Opener } from './opener.ts';
+import type { McpRecords } from './records.ts';
+import type { OpenConnection } from './registry.ts';
+import type { SessionServers } from './tools.ts';
+
+/** Time for opening them all. */
+const OPEN_MS = 20_000;
+/** Time for changes of their tools that they have announced. */
+const READY_MS = 5_000;
+
+export interface SessionDeps {
+  readonly opener: Opener;
+  readonly records: McpRecords;
+  listOf(owner: string, sessionId: string): Promise<readonly Connected[]>;
+}
+
+/**
+ * A server that cannot be opened does not fail the prompt: its tools are among the omitted ones. Undefined when nothing
+ * is connected.
+ */
+export async function openSession(
+  { opener, records, listOf }: SessionDeps,
+  owner: string,
+  sessionId: string,
+  signal: AbortSignal,
+): Promise<SessionServers | undefined> {
+  const entries = await listOf(owner, sessionId);
+  if (entries.length === 0) return undefined;
+  const within = deadline(OPEN_MS, signal);
+  const open: OpenConnection[] = [];
+  const omitted: SessionServers['omitted'][number][] = [];
+  await Promise.all(
+    entries.map(async (entry) => {
+      try {
+        const connection = await opener.open(owner, entry, within);
+        await settledWithin(READY_MS, connection.link.ready());
+        void records.renew(owner, entry);
+        open.push(connection);
+      } catch (error) {
+        omitted.push(...(await omittedOf(entry, error)));
+      }
+    }),
+  );
+  if (open.length === 0 && (await listOf(owner, sessionId)).length === 0) return undefined;
+  // In the order in which they were connected, so that the model gets the same tools each time.
+  const position = ({ id }: OpenConnection): number => entries.findIndex((entry) => entry.id === id);
+  open.sort((one, other) => position(one) - position(other));
+  const connections = open.map(({ link }) => link.connection);
+  return { connections, omitted, restarted: open.flatMap(takeRestarted) };
+
+  /** The tools that the model cannot be given because their server cannot be opened. */
+  async function omittedOf(entry: Connected, error: unknown) {
+    const stored = await records.read(owner, entry).catch(() => undefined);
+    const reason = `the server cannot be reached: ${error instanceof RpcError ? error.message : 'it did not answer'}`;
+    return (stored?.connection.tools ?? []).map(({ name }) => ({ server: entry.name, tool: name, reason }));
+  }
+}
+
+/** The name of a server that was started again, once. */
+function takeRestarted(connection: OpenConnection): string[] {
+  if (!connection.isRestarted) return [];
+  connection.isRestarted = false;
+  return [connection.link.connection.name];
+}
