@@ -1,5 +1,5 @@
-// Puts the pieces together: the registry of methods behind authentication, limits, scopes and the audit log, for every
-// transport alike.
+// Assembles the gateway for all transports: the registry of methods with authentication, limits, scopes and the audit
+// log.
 import { auditCall } from './audit.ts';
 import { type Admission, type AdmitRequest, createAdmit, missingScope } from './auth/admission.ts';
 import {
@@ -25,30 +25,30 @@ import { createTokenBuckets } from './token-buckets.ts';
 
 export interface GatewayRequest {
   readonly caller: Caller;
-  /** The bytes of the request, or why they could not be read. */
+  /** The bytes of the request, or the error of reading them. */
   readonly body: Uint8Array | RpcError;
   readonly requestId: string;
   readonly transport: 'http' | 'sse' | 'ws';
   readonly signal: AbortSignal;
-  /** Transport facts a method may use (`Idempotency-Key`, `Last-Event-ID`). */
+  /** Values of the transport that methods use (`Idempotency-Key`, `Last-Event-ID`). */
   readonly requestMetadata?: MethodContext['requestMetadata'];
   readonly notify?: MethodContext['notify'];
   readonly notifyShared?: MethodContext['notifyShared'];
   readonly connection?: Connection;
-  /** Every call of this request is to be refused with this error, after it was read and charged. */
+  /** Refuses every call of this request with this error, after the request is parsed and charged. */
   readonly refuseWith?: RpcError;
-  /** The instance that forwards this request has charged it already. */
+  /** The instance that forwarded this request has already charged it. */
   readonly charged?: boolean;
-  /** Counts what the request and its answer hold. */
+  /** Counts the bytes of the request and its response. */
   readonly held?: Held;
-  /** Started when the request came in; default: now. */
+  /** Created when the request arrived; default: now. */
   readonly timings?: Timings;
   /** Receives the limiter's decision before any method runs, for headers that precede a stream. */
   onRate?(rate: RateDecision): void;
 }
 
 export interface GatewayReply extends Reply {
-  /** The decision of the limiter; undefined when the call did not reach it. */
+  /** The decision of the limiter; undefined when the request failed before it. */
   readonly rate: RateDecision | undefined;
   /** The refusal behind a 429 or 503, for `Retry-After`. */
   readonly refusal: RpcError | undefined;
@@ -57,17 +57,26 @@ export interface GatewayReply extends Reply {
 export interface Gateway {
   readonly registry: Registry<MethodContext>;
   /**
-   * Headers only, before any body is read. Throws RpcError `unauthorized`, or `unavailable` when keys cannot be had.
+   * Authenticates by the headers, before the body is read. Throws RpcError `unauthorized`, or `unavailable` when the
+   * keys cannot be loaded.
    */
   authenticate(headers: CredentialHeaders, call?: AuthenticateCall): Caller | Promise<Caller>;
-  /** The caller of a key by its digest, from the current state of the key. Throws like `authenticate`. */
+  /**
+   * Returns the caller of a key by its digest, with the current scopes and limits of the key. Throws like
+   * `authenticate`.
+   */
   recognize(digest: Uint8Array): Caller | Promise<Caller>;
-  /** Charges a caller and checks its scope outside JSON-RPC (`/webhook`, verbose health), by the rules of a call. */
+  /**
+   * Charges a caller and checks its scope outside JSON-RPC (`/webhook`, verbose health), by the same rules as a call.
+   */
   admit(caller: Caller, request: Omit<AdmitRequest, 'cost'>): Promise<Admission>;
-  /** For the bytes of one request; to be released when its answer has been taken or its client has gone. */
+  /**
+   * Counts the bytes of one request. The transport releases them when the response is sent or the client has
+   * disconnected.
+   */
   hold(caller: Caller): Held;
   handle(request: GatewayRequest): Promise<GatewayReply>;
-  /** The same for one call that the transport has read itself; `answers` makes the message that it sends. */
+  /** The same for one call that the transport has parsed; `answers` serialises the response. */
   handleCall<Message>(
     request: Omit<GatewayRequest, 'body'>,
     call: Call | BadCall,
@@ -75,23 +84,23 @@ export interface Gateway {
   ): Promise<{ readonly message: Message | undefined } & Pick<GatewayReply, 'rate' | 'refusal'>>;
 }
 
-/** Bytes of requests and answers held at a time, as far as a quarter of the heap goes. */
+/** The bytes of requests and responses held at a time are a quarter of the heap, within these limits. */
 const IN_FLIGHT_BYTES_MIN = 32 << 20;
 const IN_FLIGHT_BYTES_MAX = 256 << 20;
 const LARGE_BODY_BYTES = 64 << 10;
-/** A batch begins with it, behind white space. */
+/** The first character of a batch, after white space. */
 const OPEN_ARRAY = 91;
 const SPACE = 32;
-/** Calls that make a large answer at a time, half of them of one key; the rest wait. */
+/** Calls that build a large response at a time, at most half of them of one key; the others wait. */
 const BULKY_SLOTS: SlotLimits = {
   perKey: 4,
   total: 8,
   waiting: 2_048,
   waitMs: 10_000,
-  message: 'this instance makes as many large answers as it may at a time: send the call again later',
+  message: 'this instance is building too many large responses: send the call again later',
 };
 
-/** Calls of free methods that a key may send to an instance; beyond them they cost what other calls do. */
+/** Calls of free methods that a key may send to an instance; above this rate they are charged like other calls. */
 const FREE_CALLS = { burst: 1_000, perSecond: 100, keysMax: 10_000 };
 
 const NO_NOTIFY: MethodContext['notify'] = () => {};
@@ -120,13 +129,13 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     admit: (caller, request) => admit(caller, { ...request, cost: 1 }),
 
     async handle(request) {
-      // Large bodies and batches that arrive together are read one in each turn of the event loop. Not those of a
-      // socket, which are in an order.
+      // Large bodies and batches are parsed one per iteration of the event loop. Not those of a WebSocket, whose
+      // messages must stay in order.
       if (request.transport !== 'ws' && isHeavy(request.body)) await nextTurn();
       const { exchange, admission } = openExchange(request);
       const reply = await dispatch<MethodContext>(registry, { ...exchange, body: request.body });
       const { rate, refusal } = admission;
-      // Within a batch a failure is its own response's matter.
+      // In a batch an error is part of its response only and does not change the HTTP status.
       return { ...reply, rate, refusal: reply.status === 200 ? undefined : refusal };
     },
 
@@ -137,7 +146,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     },
   };
 
-  /** What the calls of one request share. `admission` is filled while they run. */
+  /** The state that the calls of one request share. `admission` is filled while they run. */
   function openExchange(request: Omit<GatewayRequest, 'body'>): {
     readonly exchange: Omit<Exchange<MethodContext>, 'body'>;
     readonly admission: { rate: RateDecision | undefined; refusal: RpcError | undefined };
@@ -198,14 +207,15 @@ export function createGateway(services: Services, registry: Registry<MethodConte
             memory,
             ...(batch && { requestMetadata: requestMetadataInBatch(requestMetadata, id) }),
           };
-          // Over HTTP a notification is answered with 204 alone, also where events are accepted: it has no stream.
+          // Over HTTP a notification is answered with 204 and no stream, also if the client accepts events.
           return id === undefined && transport === 'sse'
             ? { ...context, transport: 'http', notify: NO_NOTIFY, notifyShared: undefined }
             : context;
         },
         audit(record) {
           auditCall(log, record, { requestId, caller, transport, rate: admission.rate, timings });
-          // A method may find the store gone or a budget spent after the limiter has let the call through.
+          // A method may fail with 429 or 503 after the limiter has admitted the call: a token budget is used up, or
+          // the store is down.
           if (record.error?.callStatus === 429 || record.error?.callStatus === 503) admission.refusal ??= record.error;
         },
       },
@@ -215,8 +225,8 @@ export function createGateway(services: Services, registry: Registry<MethodConte
 }
 
 /**
- * The headers are one and the calls are many: the id of each makes its key, so that a batch sent again is answered as
- * before; no call takes over the position in a stream.
+ * The headers belong to the whole batch. Each call gets an idempotency key made of the header and its id, so that a
+ * repeated batch returns the same responses. No call gets `Last-Event-ID`.
  */
 function requestMetadataInBatch(
   requestMetadata: MethodContext['requestMetadata'],
@@ -228,8 +238,8 @@ function requestMetadataInBatch(
 }
 
 /**
- * Each call resolves in a turn of the event loop of its own. The embedded store answers without waiting, so that calls
- * which hand on to each other would keep the loop from everything else.
+ * Returns a function whose promises resolve one per iteration of the event loop. The embedded store answers
+ * synchronously, so a sequence of calls would otherwise block all other I/O.
  */
 function createTurns(): () => Promise<void> {
   let last: Promise<void> = Promise.resolve();

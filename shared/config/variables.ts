@@ -1,4 +1,4 @@
-// The variables of the environment and how each is read: one row per variable. What they mean together is config.ts.
+// The environment variables and their parsers, one row per variable. config.ts combines them.
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LOCAL_HOST, LOCAL_PORT } from '../protocol.ts';
@@ -10,9 +10,9 @@ import { modelIdIssue } from './model-id.ts';
 const proxyUrl = z
   .string()
   .refine((text) => /^https?:\/\/\S+$/.test(text) && URL.canParse(text), 'must be an http(s) URL');
-/** No client of the gateway sends credentials of a URL: they belong into a key or a header. */
+/** The HTTP clients of the gateway do not send credentials in a URL; they must be set as a key or a header. */
 const url = proxyUrl.refine((text) => !hasCredentials(text), 'must be a URL without user and password');
-/** A reader that throws, as a schema: its message becomes the line about the mistake. */
+/** Wraps a parser that throws as a schema; the message of its error becomes the line of the mistake. */
 const readBy = <T>(read: (text: string) => T) =>
   z.string().transform((text, context) => {
     try {
@@ -38,7 +38,7 @@ const isFile = (mode: number) => (path: string) => {
     return false;
   }
 };
-/** What fits into a header. */
+/** The characters that a header value allows. */
 const apiKey = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces');
 
 /** One row per variable: the table of shared/README.md and the messages come from these names. */
@@ -128,14 +128,14 @@ function hasCredentials(text: string): boolean {
   return username !== '' || password !== '';
 }
 
-/** The document with its parsed content, so that a mistake in it is found at start. */
+/** Parses the key document at start, so that a mistake is reported at start. */
 function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
   return { document, keys: parseKeyDocument(document) };
 }
 
 function readKeyDocument(text: string): ReturnType<typeof readKeys> {
   const document = inlineOrFile(text);
-  // A file's name without its @ would become a key.
+  // A bare value is refused: a file name without @ would become a key.
   if (document.trimStart().startsWith('{')) return readKeys(document);
   throw new Error(
     'must be the JSON document {"keys": [{"id": "...", "key": "..."}]}, inline or @file; one bare key is ' +
@@ -144,8 +144,8 @@ function readKeyDocument(text: string): ReturnType<typeof readKeys> {
 }
 
 /**
- * `@path` reads a file, anything else is the value itself. White space around both is removed, as is the byte order
- * mark of files written on Windows.
+ * `@path` reads a file, anything else is the value. Removes white space around both, and the byte order mark of files
+ * from Windows.
  */
 function inlineOrFile(value: string): string {
   if (!value.startsWith('@')) return value;
@@ -225,7 +225,7 @@ const McpServer = z.union([
 ]);
 const McpServers = z.record(z.string().regex(/^[\w.-]{1,64}$/), McpServer);
 
-/** Values are never shown: they may hold credentials. */
+/** Messages contain no values, because those may be credentials. */
 function readMcpServers(text: string): ReadonlyMap<string, z.output<typeof McpServer>> {
   try {
     return new Map(Object.entries(McpServers.parse(JSON.parse(inlineOrFile(text)))));

@@ -138,7 +138,7 @@ describe('the meter', () => {
     timings.add({ phase: 'limit', startMs: now - 100, endMs: now - 98 });
     timings.add({ phase: 'model', startMs: now - 90, endMs: now - 40 });
     timings.add({ phase: 'model', startMs: now - 80, endMs: now - 30 });
-    expect(timings.stages()).toEqual({ limit: 2, model: 100 });
+    expect(timings.phases()).toEqual({ limit: 2, model: 100 });
     const overheadMs = timings.overheadMs();
     // The models took 60 of all that has passed until now.
     expect(overheadMs).toBeGreaterThanOrEqual(40);
