@@ -6,7 +6,7 @@ import type { TurnInput } from '../engine.ts';
 import { type ProviderId, threadConfig } from './server/config-toml.ts';
 
 export interface Account {
-  /** Distinguishes accounts without containing the secret. */
+  /** Hash that identifies the account without revealing the secret. */
   readonly id: string;
   /** Settings of `thread/start` and `thread/resume`; holds the secret. */
   readonly settings: { readonly modelProvider: ProviderId; readonly config: ReturnType<typeof threadConfig> };

@@ -25,7 +25,7 @@ export interface CodexOptions {
   readonly binary: CodexBinary;
   /** Directory of the machine for the app-servers' own files; deleted with them. */
   readonly directory: string;
-  /** Of the Responses API, by the kind of credentials. */
+  /** Base URLs of the Responses API, by kind of credentials. */
   readonly baseUrls: ConfigOptions['baseUrls'];
   readonly proxy?: Parameters<typeof startRelay>[1] | undefined;
   /** The deployment's own key; undefined: only callers' own credentials are used. */
@@ -40,7 +40,7 @@ const TURN_TIMEOUT_MS = 900_000;
 const TRIMS_MAX = 12;
 
 export interface CodexEngine extends Engine {
-  /** Prepares what every app-server needs at its start. Never throws; turns do not wait for it. */
+  /** Prepares the files that every app-server needs at its start. Never throws; turns do not wait for it. */
   warm(): Promise<void>;
   /** Call before the process ends. */
   close(): Promise<void>;

@@ -7,7 +7,7 @@ import { findCodex, INSTALL_HINT } from './server/binary.ts';
 import type { Launcher } from './server/launcher.ts';
 import type { PoolLimits } from './server/pool.ts';
 
-/** What the rest of the gateway provides to the engine. */
+/** The dependencies of the engine. */
 export interface CodexDeps {
   readonly launcher: Launcher;
   readonly state: EngineState;

@@ -12,10 +12,13 @@ import type { Message } from '../engine.ts';
 import type { KnownThread } from './server/app-server.ts';
 import { CODEX_HOME } from './server/config-toml.ts';
 
-/** A longer rollout is not carried: the next machine starts from the messages. */
+/** A larger rollout is not saved; another machine then starts from the messages of the conversation. */
 const ROLLOUT_BYTES_MAX = 48 << 20;
 const NEWLINE = 0x0a;
-/** The reply of the turn waits for it. Smaller than gzip at its best level, in a fifth of the time. */
+/**
+ * The response of the turn waits for the compression. zstd at level 1 is smaller than gzip at its best level and takes
+ * a fifth of the time.
+ */
 const COMPRESSION = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
 
 const Head = z.object({
@@ -35,7 +38,7 @@ export interface PackedThread {
   readonly rollout: Buffer;
 }
 
-/** Undefined when there is no file, or it is too long to be carried. */
+/** Undefined if the file does not exist or is too large to be saved. */
 export async function packThread(home: string, known: KnownThread): Promise<Buffer | undefined> {
   const { threadId: thread, file, seq, hash, instructions, tools } = known;
   const { data: head } = Head.safeParse({ v: 1, thread, path: toRelative(file), seq, hash, instructions, tools });

@@ -15,7 +15,7 @@ const NO_KEY = '';
 /** A database and its write-ahead log. */
 const DATABASE = /^\w{1,64}\.sqlite(-wal)?$/;
 
-/** Throws what `startAppServer` throws. */
+/** Throws the errors of `startAppServer`. */
 export async function makeTemplate(options: Omit<AppServerOptions, 'keyId'>): Promise<Template> {
   let kept: string | undefined;
   const made = await startAppServer({

@@ -173,7 +173,8 @@ function toFinishReason(
   const fail = (what: string, retryable: boolean, more = {}) =>
     new RpcError('upstream_error', { message: `${label} ${what}`, data: { ...data, ...more }, retryable });
   const reason = finish?.reason;
-  if (finish === undefined || reason === 'interrupted') throw fail('cut its answer short', true, { sent: true });
+  if (finish === undefined || reason === 'interrupted')
+    throw fail('ended its answer before it was complete', true, { sent: true });
   const raw = finish.raw ?? finish.reason;
   if (reason === 'error') throw fail(`could not complete its answer (${clean(raw)})`, true);
   if (reason === 'stop') return 'stop';

@@ -7,28 +7,28 @@ import { type Dialect, isPattern, RARE, toScalars, toTypes, withLoneAnyOf, withT
 
 export interface CleanSchema {
   readonly schema: Record<string, unknown>;
-  /** Names of properties that the provider does not take, by the names that stand for them. */
+  /** Replacement name -> the property name that the provider does not accept. */
   readonly names: ReadonlyMap<string, string>;
 }
 
-/** Of the schema as its server gives it. */
+/** Most characters of a schema as the MCP server sends it. */
 const CHARS_MAX = 64 << 10;
 const NODES_MAX = 5_000;
-/** References whose targets are copied: each may stand for much of the schema. */
+/** Most references that are replaced by copies of their targets, because each copy may be large. */
 const COPIES_MAX = 500;
 const DEPTH_MAX = 48;
 const NOTE_CHARS_MAX = 1_000;
-/** Anthropic's and OpenAI's rule. */
+/** Property names that Anthropic and OpenAI accept. */
 const PROPERTY_NAME = /^[a-zA-Z0-9_.-]{1,64}$/;
 
 /**
- * An object at the root, without alternatives there: they become one set of properties and a note. Throws
+ * The root becomes an object without alternatives; these are merged into one set of properties and a note. Throws
  * UnusableSchema.
  */
 export function cleanSchema(root: Schema, dialect: Dialect): CleanSchema {
   const isPlain = dialect === 'google' || dialect === 'codex';
   const names = new Map<string, string>();
-  /** Definitions that are referred to, by their place in `root`. */
+  /** JSON pointer in `root` -> name of the definition. */
   const definitions = new Map<string, string>();
   const found = new Map<string, unknown>();
   let nodes = 0;
@@ -128,13 +128,13 @@ export function cleanSchema(root: Schema, dialect: Dialect): CleanSchema {
     ...cleanProperties(Object.fromEntries(form.properties), [...form.required], [], 0),
     ...(extra !== undefined && { additionalProperties: typeof extra === 'boolean' ? extra : clean(extra, [], 1) }),
   };
-  // A definition may refer to others: the map grows while it is read.
+  // A definition may refer to others, which the loop adds to the map.
   const $defs: Record<string, unknown> = {};
   for (const [name, target] of found) $defs[name] = clean(target, [], 1);
   return { schema: found.size === 0 ? schema : { ...schema, $defs }, names };
 }
 
-/** The arguments of a call with the names that the tool's own schema has. */
+/** Replaces the names in the arguments of a call by those of the tool's original schema. */
 export function restoreNames(value: unknown, names: ReadonlyMap<string, string>): unknown {
   if (Array.isArray(value)) return value.map((item) => restoreNames(item, names));
   if (!isRecord(value)) return value;
@@ -143,7 +143,7 @@ export function restoreNames(value: unknown, names: ReadonlyMap<string, string>)
   );
 }
 
-/** The place that a chain of references ends at; undefined where it ends nowhere, as a loop does. */
+/** The JSON pointer at the end of a chain of references; undefined for a missing target or a loop. */
 function followReferences(root: Schema, first: string): string | undefined {
   const seen = new Set<string>();
   for (let pointer = first; !seen.has(pointer); ) {

@@ -39,15 +39,15 @@ describeWith('codex', 'a codex turn that does not complete', () => {
     ],
     [
       'status 402',
-      { ...NO, message: 'OpenAI says that the account has no quota left (402): no, said [redacted] at 402' },
+      { ...NO, message: 'OpenAI reports that the account has no quota left (402): no, said [redacted] at 402' },
     ],
     ['status 403', { ...NO, message: 'OpenAI refused the configured credentials (403): no, said [redacted] at 403' }],
     ['status 404', { ...NO, message: expect.stringContaining('has no such API (404; is OPENAI_BASE_URL right?)') }],
     ['status 404 of this model', { reason: 'invalid_params', data: { issues: [{ path: 'model' }] } }],
     ['status 400', { ...NO, message: 'OpenAI refused the request: no, said [redacted] at 400' }],
-    ['status 429', { ...AGAIN, message: 'OpenAI is limiting the rate of calls (429)', retryAfterMs: 5_000 }],
+    ['status 429', { ...AGAIN, message: 'OpenAI rejected the call: rate limit exceeded (429)', retryAfterMs: 5_000 }],
     ['status 500', AGAIN],
-    ['cut half', { ...AGAIN, message: 'OpenAI cut its answer short' }],
+    ['cut half', { ...AGAIN, message: 'OpenAI ended its answer before it was complete' }],
   ])('Codex returns %s of the provider as an error of the table, with its message', async (prompt, expected) => {
     const error = await conversation.fail(engine, prompt);
     expect(error).toMatchObject(expected);

@@ -33,13 +33,13 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
   [
     '402',
     { status: 402, message: 'Insufficient Balance' },
-    'says that the account has no quota left (402): Insufficient Balance',
+    'reports that the account has no quota left (402): Insufficient Balance',
     { retryable: false },
   ],
   [
     '400 about credit',
     { status: 400, message: 'Your credit balance is too low' },
-    'says that the account has no quota left (400): Your credit balance is too low',
+    'reports that the account has no quota left (400): Your credit balance is too low',
     { retryable: false },
   ],
   [
@@ -54,7 +54,12 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
     'has no such API (404; is VARIABLE right?): Not Found',
     { retryable: false },
   ],
-  ['429', { status: 429, message: 'slow down' }, 'is limiting the rate of calls (429): slow down', { retryable: true }],
+  [
+    '429',
+    { status: 429, message: 'slow down' },
+    'rejected the call: rate limit exceeded (429): slow down',
+    { retryable: true },
+  ],
   [
     '502 of a proxy',
     { status: 502, body: HTML.replace('404 Not\n Found', 'Bad gateway'), headers: html },
@@ -82,7 +87,7 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
   [
     '200 with an error as JSON',
     { body: '{"error":"Unexpected endpoint or method."}', headers: json },
-    'answered with something else than a stream of events (200, application/json; is VARIABLE right?): Unexpected endpoint or method.',
+    'answered with something other than a stream of events (200, application/json; is VARIABLE right?): Unexpected endpoint or method.',
     { retryable: false },
   ],
   ['200 with nothing', { body: '' }, 'sent an empty answer (200)', { retryable: true }],
@@ -131,7 +136,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     const { events } = await ask(createTestEngine(provider), { model });
     expect(events[0]).toEqual({
       StreamError: {
-        message: `${label} is limiting the rate of calls (429): later`,
+        message: `${label} rejected the call: rate limit exceeded (429): later`,
         attempt: 1,
         retry_in_ms: expect.any(Number),
       },
@@ -189,7 +194,7 @@ describe('what differs by provider', () => {
     [
       openai.model,
       sse({ object: 'chat.completion.chunk', choices: [{ delta: { content: 'Hello' } }] }),
-      'OpenAI answered with something else than a stream of events (200, a stream of chat completions; is OPENAI_BASE_URL right?)',
+      'OpenAI answered with something other than a stream of events (200, a stream of chat completions; is OPENAI_BASE_URL right?)',
     ],
     [
       openai.model,
@@ -227,7 +232,7 @@ it('names its own bound of an answer as its own', async () => {
   const engine = createTestEngine(provider, { answerBytesMax: 2 << 20 });
   const { error } = await askToFail(engine, { model: CASES[0].model, prompt: '[[size 4000000]]' });
   expect(error).toMatchObject({
-    message: 'The answer of Anthropic is longer than this gateway takes of one turn (2 MiB)',
+    message: 'The answer of Anthropic exceeds this gateway’s limit for one turn (2 MiB)',
     data: { limit_bytes: 2 << 20 },
     retryable: false,
   });

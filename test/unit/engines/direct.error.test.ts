@@ -33,7 +33,9 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model, prompt }));
     expect(result.error).toMatchObject({
       reason: 'upstream_error',
-      message: expect.stringMatching(new RegExp(`^${label} (cut its answer short|sent an empty answer)`)),
+      message: expect.stringMatching(
+        new RegExp(`^${label} (ended its answer before it was complete|sent an empty answer)`),
+      ),
       data: { provider: name },
       retryable: true,
     });
@@ -208,7 +210,7 @@ describe('what differs by provider', () => {
     const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model: 'openai/gpt-5' }));
     expect(calls).toBe(1);
     expect(result.error).toMatchObject({
-      message: 'OpenAI says that the account has no quota left (429): status 429 as asked',
+      message: 'OpenAI reports that the account has no quota left (429): status 429 as asked',
       retryable: false,
     });
   });
