@@ -81,7 +81,7 @@ export interface Config {
    * Tokens that a key may use per UTC day; undefined: unlimited. conversations/usage-ledger.ts states how exact it is.
    */
   readonly dailyTokens: number | undefined;
-  /** Bytes of messages and files that a key may keep. */
+  /** Most bytes of messages that a key may store. */
   readonly storageBytesMax: number;
   /** Milliseconds. Configurable, so that tests need not wait for the defaults. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };

@@ -27,7 +27,7 @@ const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
 
 /**
- * Deletes a session; false when there is none. With `canForward`, throws RunsOnCompanion when the companion has state
+ * Deletes a session; false if it does not exist. With `canForward`, throws RunsOnCompanion when the companion has state
  * of it.
  */
 export async function deleteSession(
@@ -102,7 +102,7 @@ export async function eraseSession(store: Store, ref: Ref): Promise<void> {
   try {
     await store.commit([{ ref, delete: true, if: { version: snapshot.version } }]);
   } catch (error) {
-    // Another call has erased it, and the session may exist again.
+    // Another call has erased the document, and a prompt may have created the session again.
     if (!(error instanceof Conflict)) throw error;
   }
 }

@@ -57,7 +57,7 @@ export const conversationResume = defineMethod({
       const { conversations } = services;
       let snapshot = await conversations.snapshot(caller.keyId, session_id, turnId);
       const { lease } = snapshot;
-      if (lease !== null && conversations.standing(lease) === 'gone') {
+      if (lease !== null && conversations.ownerState(lease) === 'expired') {
         // The end is stored before it is returned: otherwise an owner that is only late could still complete the turn.
         await conversations.settleAbandoned(caller.keyId, session_id, lease);
         snapshot = await conversations.snapshot(caller.keyId, session_id, turnId);

@@ -50,7 +50,7 @@ export const conversationStatus = defineMethod({
     const { conversations } = services;
     let found = await conversations.find(caller.keyId, session_id);
     const lease = found?.conversation.turn ?? null;
-    if (lease !== null && conversations.standing(lease) === 'gone') {
+    if (lease !== null && conversations.ownerState(lease) === 'expired') {
       // The end is stored before it is returned: otherwise an owner that is only late could still complete the turn.
       await conversations.settleAbandoned(caller.keyId, session_id, lease);
       found = await conversations.find(caller.keyId, session_id);

@@ -1,6 +1,6 @@
-// The state of a session that the companion has in memory, marked on the session's document. The admission of a prompt
-// finds the mark without a further read, on any instance, and forwards the prompt to the companion. The mark is a hint:
-// what it names may have ended with its instance.
+// Marks on the session's document that the companion has state of the session in memory. The admission of a prompt
+// reads the mark with the document, on any instance, and forwards the prompt to the companion. The state may have ended
+// with the companion's instance.
 import type { Clock, Ids } from '../../clock.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
@@ -52,7 +52,7 @@ export function clearCompanionState(
   return change(deps, ref, (current) => current && withCompanionState(current, state, false));
 }
 
-/** The document with or without the mark; the same object when nothing changes. */
+/** The document with or without the mark; the same object if nothing changes. */
 export function withCompanionState(
   conversation: ConversationDocument,
   state: CompanionState,
@@ -77,7 +77,7 @@ async function change(
     [ref],
     ([snapshot]) => {
       const stored = Conversations.read(snapshot);
-      // A session that is being erased stays as it is.
+      // A session that is being erased is not changed.
       const next = stored?.deleted === true ? undefined : compute(stored);
       return {
         writes: next === undefined || next === stored ? [] : [Conversations.write(ref, next)],

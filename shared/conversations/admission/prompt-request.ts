@@ -1,4 +1,4 @@
-// A prompt that waits for its admission, and what admission needs of the gateway.
+// A prompt that waits for its admission, and the dependencies of the admission.
 import type { Ids } from '../../clock.ts';
 import type { RpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
@@ -9,7 +9,7 @@ import type { OnBusy } from '../turns/lease.ts';
 export interface PromptRequest {
   readonly owner: string;
   readonly sessionId: string;
-  /** The session id was made for this prompt. */
+  /** The session id was generated for this prompt. */
   readonly isNew: boolean;
   readonly prompt: string;
   /** Resolved, `provider/model`. */
@@ -20,7 +20,7 @@ export interface PromptRequest {
   readonly canForward: boolean;
   /** Whether this instance has tools for the session now. */
   hasTools(sessionId: string): boolean;
-  /** Why no new turn may start; a duplicate of an idempotency key gets its answer all the same. */
+  /** The error with which a new turn is refused; a duplicate of an idempotency key is still answered. */
   readonly refusal: RpcError | undefined;
 }
 

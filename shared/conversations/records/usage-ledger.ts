@@ -3,9 +3,9 @@
 // writes a second.
 //
 // The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be exceeded by at most
-// the turns in flight at that moment, on all instances; a turn is in flight until its tokens are stored (GATHER_MS
-// after its end). An instance that is killed loses the tokens of its turns in flight from the day's total; their turns
-// and sessions have them.
+// the turns that run at that moment on all instances; a turn counts as running until its tokens are stored (GATHER_MS
+// after its end). If an instance is killed, the tokens of its running turns are missing in the total of the day, but
+// not in turns and sessions.
 
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
@@ -19,7 +19,7 @@ import { addToDay, type DailyUsage, dayOf, toDaily, usageRef } from './daily-usa
 const DAY_MS = 86_400_000;
 const GATHER_MS = 100;
 const RETRY_MS = 1_000;
-/** Keys in memory; beyond it, counts that could not be written yet are dropped. */
+/** Most keys in memory; above it, counts that are not written yet are dropped. */
 const KEYS_MAX = 10_000;
 
 export interface UsageLedger {
@@ -28,14 +28,14 @@ export interface UsageLedger {
    * repeated.
    */
   add(owner: string, usage: Usage, bytes?: number): void;
-  /** Bytes that this owner stores, as far as known without a read; undefined: unknown. */
+  /** Bytes that this owner stores, from memory; undefined if they must be read. */
   stored(owner: string): number | undefined;
   /**
-   * Takes a snapshot of the owner's storage document; returns its bytes, with those that this instance has not written
+   * Caches a snapshot of the owner's storage document; returns its bytes plus those that this instance has not written
    * yet.
    */
   learn(owner: string, snapshot: Snapshot | undefined): number;
-  /** What this key has used today: the stored counts and those of this instance. */
+  /** Tokens that this key has used today: the stored counts plus those that this instance has not written yet. */
   today(owner: string): Promise<DailyUsage>;
   /**
    * Throws `rate_limited` (data.detail `daily_tokens`) when the budget of today is used up. Reads only when there is a
@@ -93,7 +93,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
       try {
         Object.assign(pending, await addToDay({ store, clock }, owner, { usage, turns, bytes }, { cached, storage }));
       } catch (error) {
-        // An unconfirmed write may be counted twice, but never too little.
+        // A write with an unknown outcome is repeated: it may be counted twice, but is never lost.
         pending.usage = addUsage(pending.usage, usage);
         pending.turns += turns;
         pending.bytes += bytes;
@@ -103,7 +103,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
         break;
       }
     }
-    // In the same step as the last check of `turns`, so that no count is missed in between.
+    // No await between the last check of `turns` and this assignment, so that no count is missed.
     pending.writing = undefined;
   };
   const start = async (owner: string, pending: Pending): Promise<void> => {
@@ -142,7 +142,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
     },
     learn(owner, snapshot) {
       const pending = entryOf(owner);
-      // While a write of this instance is under way, its outcome is the newer one.
+      // While this instance writes, the result of the write is newer than this snapshot.
       if (pending.writing === undefined) pending.storage = snapshot;
       return toStorage(snapshot, owner).bytes + pending.bytes;
     },

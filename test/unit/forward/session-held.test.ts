@@ -53,7 +53,7 @@ describe('a session with MCP servers on the companion', async () => {
     const first = await prompt('lost', 'hello');
     expect(first).toMatchObject({ content: 'You said: hello', forwarded: 1 });
     expect(first.events).toContain('"mcp_lost":true');
-    expect(cloud.logged()).toContain('MCP servers of the session are gone');
+    expect(cloud.logged()).toContain('MCP servers of the session have ended');
     const second = await prompt('lost', 'hello');
     expect(second).toMatchObject({ forwarded: 0 });
     expect(second.events).not.toContain('mcp_lost');
