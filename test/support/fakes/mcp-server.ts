@@ -121,16 +121,16 @@ function answerCall(id: number, args: unknown): void {
       break;
     case 'unread':
       process.stdin.pause();
-      askForEver();
+      sendRequestsForEver();
       break;
     default:
       answer(id, { ...text(mode), structuredContent: { text: `${'a'.repeat(40)}!` } });
   }
 }
 
-function askForEver(): void {
+function sendRequestsForEver(): void {
   for (let n = 0; n < 200; n++) say({ id: `${n}-${'y'.repeat(1 << 16)}`, method: 'ping' });
-  setTimeout(askForEver, 1);
+  setTimeout(sendRequestsForEver, 1);
 }
 
 function answer(id: number, result: object): void {

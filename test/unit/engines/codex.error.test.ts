@@ -59,7 +59,7 @@ describeWith('codex', 'a codex turn that does not complete', () => {
     const error = await startConversation('key-away').fail(away, 'hello');
     expect(error).toMatchObject({ ...AGAIN, message: 'OpenAI could not be reached' });
     await away.close();
-    expect((await conversation.ask(engine, 'still there?')).outcome.content).toBe('You said: still there?');
+    expect((await conversation.prompt(engine, 'still there?')).outcome.content).toBe('You said: still there?');
   });
 
   it('closes the provider’s socket when the turn is cancelled; the session continues', async () => {
@@ -74,7 +74,7 @@ describeWith('codex', 'a codex turn that does not complete', () => {
     expect(await request.ended).toBe('client');
     fixture.api.behave(byPrompt);
     conversation.messages.push({ role: 'assistant', content: 'one two ' });
-    await conversation.ask(engine, 'and then?');
+    await conversation.prompt(engine, 'and then?');
     expect(textsIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['count', 'one two ', 'and then?']);
   });
 
@@ -99,7 +99,7 @@ describeWith('codex', 'a codex turn that does not complete', () => {
     process.kill(pid ?? 0, 'SIGKILL');
     expect(await failed).toMatchObject({ reason: 'upstream_error', message: 'Codex ended during the turn' });
     fixture.api.behave(byPrompt);
-    await conversation.ask(engine, 'alive?');
+    await conversation.prompt(engine, 'alive?');
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(
       expect.arrayContaining(['still there?', 'count', 'die', 'alive?']),
     );

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { clean, readProviderMessage } from '../../../shared/engines/provider-message.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import type { Script } from '../../support/fakes/model-provider-script.ts';
-import { ask, askToFail, CASES, createTestEngine, KEY } from '../../support/fixtures/engines.ts';
+import { CASES, createTestEngine, failTurn, KEY, runTurn } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
@@ -105,7 +105,7 @@ const VARIABLES = { anthropic: 'ANTHROPIC_BASE_URL', openai: 'OPENAI_BASE_URL', 
 describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
   it.each(FAILURES)('%s is reported in one line', async (_name, script, message, more) => {
     provider.behave(() => script);
-    const { error } = await askToFail(createTestEngine(provider), { model });
+    const { error } = await failTurn(createTestEngine(provider), { model });
     const expected = `${label} ${message.replace('VARIABLE', VARIABLES[name])}`;
     expect(error.message.slice(0, expected.length)).toBe(expected);
     expect(error.message).not.toMatch(/[<>\n]/);
@@ -121,7 +121,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
       status: 400,
       message: `bad ${KEY} Bearer abc.def api_key=0123456789 ${'long '.repeat(200)}`,
     }));
-    const { error } = await askToFail(createTestEngine(provider), { model });
+    const { error } = await failTurn(createTestEngine(provider), { model });
     expect(error.message).toMatch(
       /^\S.* refused the request \(400\): bad \[redacted\] \[redacted\] api_key=\[redacted\] long/,
     );
@@ -133,7 +133,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     provider.behave(() =>
       left-- > 0 ? { status: 429, message: 'later', headers: { 'retry-after': '0.05' } } : { text: 'ok' },
     );
-    const { events } = await ask(createTestEngine(provider), { model });
+    const { events } = await runTurn(createTestEngine(provider), { model });
     expect(events[0]).toEqual({
       StreamError: {
         message: `${label} rejected the call: rate limit exceeded (429): later`,
@@ -143,18 +143,18 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     });
     provider.behave(() => ({ status: 429, headers: { 'retry-after': '11' } }));
     const before = provider.calls;
-    const { error } = await askToFail(createTestEngine(provider), { model, retryWaitMsMax: 10_000 });
+    const { error } = await failTurn(createTestEngine(provider), { model, retryWaitMsMax: 10_000 });
     expect(error).toMatchObject({ retryable: true, retryAfterMs: 11_000 });
     expect(provider.calls - before).toBe(1);
   });
 
   it('marks what failed after the request had left, so that it is not repeated unasked', async () => {
-    const cut = await askToFail(createTestEngine(provider), { model, prompt: '[[chunks 4]] [[cut]]' });
+    const cut = await failTurn(createTestEngine(provider), { model, prompt: '[[chunks 4]] [[cut]]' });
     expect(cut.error.data).toMatchObject({ sent: true });
     const silent = createTestEngine(provider, { deadlines: { firstByteMs: 100 } });
-    expect((await askToFail(silent, { model, prompt: '[[hang headers]]' })).error.data).toMatchObject({ sent: true });
+    expect((await failTurn(silent, { model, prompt: '[[hang headers]]' })).error.data).toMatchObject({ sent: true });
     const away = createTestEngine({ ...provider, url: 'http://127.0.0.1:9' });
-    const { error } = await askToFail(away, { model });
+    const { error } = await failTurn(away, { model });
     expect(error).toMatchObject({ message: `${label} could not be reached (ECONNREFUSED)`, retryable: true });
     expect(error.data.sent).toBeUndefined();
   });
@@ -223,14 +223,14 @@ describe('what differs by provider', () => {
     ],
   ])('a stream of %s that fails', async (model, body, message) => {
     provider.behave(() => ({ body }));
-    const { error } = await askToFail(createTestEngine(provider), { model });
+    const { error } = await failTurn(createTestEngine(provider), { model });
     expect(error.message).toBe(message);
   });
 });
 
 it('names its own bound of an answer as its own', async () => {
   const engine = createTestEngine(provider, { answerBytesMax: 2 << 20 });
-  const { error } = await askToFail(engine, { model: CASES[0].model, prompt: '[[size 4000000]]' });
+  const { error } = await failTurn(engine, { model: CASES[0].model, prompt: '[[size 4000000]]' });
   expect(error).toMatchObject({
     message: 'The answer of Anthropic exceeds this gateway’s limit for one turn (2 MiB)',
     data: { limit_bytes: 2 << 20 },
