@@ -1,4 +1,4 @@
-// The document of what a key has used on a UTC day, and the commit that adds to it.
+// The document with the tokens that a key has used on a UTC day, and the commit that adds to it.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '../../clock.ts';
@@ -12,7 +12,7 @@ import { StoredUsage } from './documents.ts';
 
 const KEPT_MS = 40 * 86_400_000;
 
-/** What a key has used on a UTC day. */
+/** Tokens that a key has used on a UTC day. */
 export const DailyUsages = defineDocument({
   collection: 'usage',
   schema: StoredUsage.extend({
@@ -28,7 +28,7 @@ export const DailyUsages = defineDocument({
 });
 export type DailyUsage = DocumentOf<typeof DailyUsages>;
 
-/** What the turns of a key have used since its last commit, and by how many bytes its storage has changed. */
+/** Usage of the turns of a key since its last commit, and the change of its stored bytes. */
 export interface Gathered {
   readonly usage: Usage;
   readonly turns: number;
@@ -41,7 +41,7 @@ export interface Committed {
   readonly storage: Snapshot | undefined;
 }
 
-/** Adds to the day and to the storage of a key in one commit, without a read where `known` is the stored state. */
+/** Adds to the day and to the storage of a key in one commit, without a read if `known` is the stored state. */
 export async function addToDay(
   { store, clock }: { readonly store: Store; readonly clock: Clock },
   owner: string,
