@@ -9,10 +9,10 @@ import { errorFields } from '../../shared/log.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
 import { createTimings, type Timings } from '../../shared/timings.ts';
+import { handleCors } from '../server/cors.ts';
 import {
   errorHeaders,
   type HttpHandler,
-  handleCors,
   pathOf,
   rateHeaders,
   readBody,
