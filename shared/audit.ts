@@ -4,7 +4,7 @@ import type { Caller } from './auth/keys/keys.ts';
 import type { RpcError } from './errors.ts';
 import { errorFields, type Logger } from './log.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
-import type { CallRecord } from './rpc/dispatch.ts';
+import type { CallRecord } from './rpc/exchange.ts';
 import type { Timings } from './timings.ts';
 
 export interface AuditedRequest {

@@ -3,7 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Reason, RpcError } from '../../../shared/errors.ts';
-import { type CallRecord, dispatch, type Reply, type RequestHooks } from '../../../shared/rpc/dispatch.ts';
+import { dispatch } from '../../../shared/rpc/dispatch.ts';
+import type { CallRecord, Reply, RequestHooks } from '../../../shared/rpc/exchange.ts';
 import { type AnyMethod, createRegistry, type MethodDefinition, type Registry } from '../../../shared/rpc/method.ts';
 
 interface Trace {
