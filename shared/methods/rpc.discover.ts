@@ -4,7 +4,7 @@ import { toOpenRpc } from '../rpc/openrpc.ts';
 import { VERSION } from '../version.ts';
 import { defineMethod } from './define-method.ts';
 
-/** Made at the first request: the schemas take milliseconds that a cold start should not pay. */
+/** Created at the first request, because the schemas take milliseconds of a cold start. */
 const documents = new WeakMap<object, Record<string, unknown>>();
 
 export const rpcDiscover = defineMethod({
@@ -21,7 +21,7 @@ export const rpcDiscover = defineMethod({
   async handle(_params, { registry, services }) {
     const known = documents.get(registry);
     if (known !== undefined) return known;
-    // A deployment with a companion has its sandbox there.
+    // With a companion, the sandbox is on the companion.
     const sandbox = services.config.companion.url === undefined ? await services.sandbox.available() : undefined;
     const unavailable = sandbox?.ok === false ? { sandbox: `${sandbox.reason}; ${sandbox.hint}` } : {};
     const made = toOpenRpc(registry, VERSION, unavailable);
