@@ -1,5 +1,5 @@
-// Deadlines and aborts around asynchronous work, also around libraries that take no AbortSignal of their own: the wait
-// ends, the work may continue unobserved.
+// Deadlines and aborts for asynchronous work, also for libraries without an AbortSignal: the wait ends, and the work
+// continues in the background.
 import { RpcError } from './errors.ts';
 
 const TIMEOUT_DEFAULT_MS = 10_000;
@@ -11,8 +11,8 @@ export function deadline(timeoutMs: number, signal?: AbortSignal | null): AbortS
 }
 
 /**
- * Settles as `work` does, or rejects with the signal's reason as soon as it aborts. A late failure of `work` is
- * swallowed.
+ * Settles as `work` does, or rejects with the signal's reason as soon as it aborts. A later rejection of `work` is
+ * ignored.
  */
 export function orAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work;
@@ -24,7 +24,7 @@ export function orAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): P
   });
 }
 
-/** Whether `work` settled, in either way, within the time. Never rejects. */
+/** Whether `work` resolved or rejected within `timeoutMs`. Never rejects. */
 export async function settledWithin(timeoutMs: number, work: Promise<unknown>): Promise<boolean> {
   const { promise: late, resolve } = Promise.withResolvers<false>();
   const timer = setTimeout(() => resolve(false), timeoutMs);
@@ -53,7 +53,10 @@ export function pause(delayMs: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** What `bounded` passes to the work: a signal for the deadline and the caller's abort, and the time it has. */
+/**
+ * Argument of the work of `bounded`: a signal that aborts at the deadline or with the caller's signal, and the deadline
+ * in milliseconds.
+ */
 export interface Bounds {
   readonly signal: AbortSignal;
   readonly timeoutMs: number;

@@ -1,10 +1,10 @@
-// The log line of a call: who called what over which transport, how it ended, how long it took and what it cost. No
-// params and no content.
+// The log line of a call: key id, method, transport, outcome, duration and rate limit decision. No params and no
+// content.
 import type { Caller } from './auth/keys/keys.ts';
 import type { RpcError } from './errors.ts';
 import { errorFields, type Logger } from './log.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
-import type { CallRecord } from './rpc/dispatch.ts';
+import type { CallRecord } from './rpc/exchange.ts';
 import type { Timings } from './timings.ts';
 
 export interface AuditedRequest {
@@ -15,10 +15,10 @@ export interface AuditedRequest {
   readonly timings: Timings;
 }
 
-/** Outcomes that the call did not cause, and that an operator may have to investigate. */
+/** Outcomes with severity WARNING: the caller did not cause them, and the operator may have to investigate. */
 const WARNED: ReadonlySet<string> = new Set(['unavailable', 'upstream_error', 'upstream_timeout']);
 
-/** Writes the log line of one call. `rate` is undefined for a call that the limiter has not seen. */
+/** Writes the log line of one call. `rate` is undefined for a call that the limiter did not count. */
 export function auditCall(
   log: Logger,
   record: CallRecord,
@@ -35,7 +35,7 @@ export function auditCall(
     outcome: record.outcome,
     ms: Math.round(record.durationMs * 1_000) / 1_000,
     overhead_ms: timings.overheadMs(),
-    stages: timings.stages(),
+    stages: timings.phases(),
     rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
     remaining: rate?.remaining,
     ...upstreamFields(record.error),
@@ -43,7 +43,7 @@ export function auditCall(
   });
 }
 
-/** What failed behind the gateway. The words of a turn's failure are in the line of the turn. */
+/** Fields about a failure of the provider. The message of a failed turn is in the log line of the turn. */
 function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
   if (error === undefined) return {};
   const { provider, model, status, session_id, turn_id } = error.data;

@@ -1,28 +1,24 @@
-// Time and identity as ports, so that rules about windows, leases and expiry can be tested with a clock that stands
-// still.
+// Clock and ids as ports, so that tests of windows, leases and expiry can control them.
 import { randomUUID } from 'node:crypto';
 
-/** What the store needs of time. */
+/** The wall clock, as stores use it. */
 export interface WallClock {
-  /** Epoch milliseconds. May be wrong, and may step in either direction: never subtract two readings to get an age. */
+  /** Epoch milliseconds. May be wrong and may step back or forward: do not compute durations from it. */
   now(): number;
 }
 
 /** The two clocks of a process. */
 export interface Clock extends WallClock {
-  /**
-   * Milliseconds since some moment of this process; only ever goes forward. For ages within the process; means nothing
-   * elsewhere.
-   */
+  /** Milliseconds since an arbitrary moment of this process; never decreases. For durations within the process only. */
   monotonic(): number;
 }
 
-/** Source of unguessable identifiers: `next('turn')` -> `turn_` + 32 hex digits (122 random bits). */
+/** Generates unguessable ids: `next('turn')` -> `turn_` + 32 hex digits (122 random bits). */
 export interface Ids {
   next(prefix: string): string;
 }
 
 export const systemClock: Clock = { now: () => Date.now(), monotonic: () => performance.now() };
 
-/** randomUUID draws from a pool: 0.1 us, where randomBytes(16) takes more than 1. */
+/** randomUUID uses a pool of random bytes and takes 0.1 us, randomBytes(16) more than 1 us. */
 export const randomIds: Ids = { next: (prefix) => `${prefix}_${randomUUID().replaceAll('-', '')}` };

@@ -1,5 +1,5 @@
-// Chooses the adapters for a configuration and connects them, once per process. An adapter's module is
-// imported only when it is chosen: what a process does not use costs it no start-up time.
+// Creates the adapters for a configuration, once per process. The module of an adapter is imported only when it is
+// used, because each import costs start-up time.
 import { join } from 'node:path';
 import type { Keys } from './auth/keys/keys.ts';
 import type { KeyWrapper } from './auth/logins/envelope.ts';
@@ -151,7 +151,10 @@ async function createKeys({ config, log, clock }: Parts): Promise<Keys> {
   return createSecretManagerKeys({ projectId: projectOf(config), clock, log });
 }
 
-/** Undefined where a key of this machine would be lost with the instance, and unknown to the others. */
+/**
+ * Undefined in a deployment without KMS_KEY: a local key would be lost with the instance, and other instances could not
+ * use it.
+ */
 async function createKeyWrapper({ kmsKey, deployed, store, dataDir }: Config): Promise<KeyWrapper | undefined> {
   if (kmsKey !== undefined) {
     const { createKmsKeyWrapper } = await import('./auth/logins/kms.ts');
@@ -174,7 +177,7 @@ function loginApis({ providerUrls, proxy }: Config): Parameters<typeof createLog
   };
 }
 
-/** loadConfig refuses a Google Cloud adapter without a project. */
+/** loadConfig has already refused a Google Cloud adapter without a project. */
 function projectOf(config: Config): string {
   if (config.projectId === undefined) throw new Error('GOOGLE_CLOUD_PROJECT is not set');
   return config.projectId;

@@ -1,5 +1,5 @@
-// The one error table and the one error class. Every failure that the gateway reports to a caller is a row here;
-// anything that is not an RpcError is masked as `internal` and its cause goes to the log only.
+// The error table and the error class. Every error that the gateway sends to a caller is a row of the table. Any other
+// error is sent as `internal`, and its cause is written to the log only.
 
 interface ErrorRow {
   /** JSON-RPC error code. */
@@ -7,7 +7,7 @@ interface ErrorRow {
   readonly message: string;
   /** HTTP status of a single JSON-RPC call that fails in its method; in a batch the status is 200. */
   readonly status: number;
-  /** Whether the same request may succeed later without being changed. */
+  /** Whether the same request may succeed later. */
   readonly retryable: boolean;
 }
 
@@ -45,7 +45,7 @@ export const ERRORS = {
 
 export type Reason = keyof typeof ERRORS;
 
-/** One finding about the params of a call: `path` in dotted form ('' for the whole), `message` for a human. */
+/** One mistake in the params of a call: `path` in dotted form ('' for all params), `message` for people. */
 export interface Issue {
   readonly path: string;
   readonly message: string;
@@ -54,7 +54,7 @@ export interface Issue {
 export interface RpcErrorOptions {
   /** Replaces the table's message; must be safe to show to the caller. */
   readonly message?: string;
-  /** More members of `error.data`, wire names (snake_case), safe to show. */
+  /** More members of `error.data`, with wire names (snake_case); must be safe to show to the caller. */
   readonly data?: Readonly<Record<string, unknown>>;
   readonly retryAfterMs?: number;
   /**
@@ -62,7 +62,7 @@ export interface RpcErrorOptions {
    * succeed).
    */
   readonly retryable?: boolean;
-  /** What really happened; for the log only, never on the wire. */
+  /** The original error, for the log only; never sent. */
   readonly cause?: unknown;
 }
 
@@ -85,7 +85,7 @@ const STATUSES_OF_ANSWERS: ReadonlySet<number> = new Set([429, 500, 503]);
 /** Delay before a retry after an outage of unknown length. */
 const UNAVAILABLE_MS = 1_000;
 
-/** The only error a caller sees. Throw it with a reason of the table; everything else becomes `internal`. */
+/** The only error that is sent to callers. Throw it with a reason of the table; any other error becomes `internal`. */
 export class RpcError extends Error {
   readonly reason: Reason;
   readonly data: Readonly<Record<string, unknown>>;
@@ -112,7 +112,7 @@ export class RpcError extends Error {
   /** HTTP status of a request that fails before a method is chosen, or outside JSON-RPC: never below 400. */
   get httpStatus(): number {
     const { code, status } = ERRORS[this.reason];
-    // 499 is no status of HTTP; the client that would read it has gone.
+    // 499 is not a standard HTTP status, and its client has disconnected.
     return code >= 400 && code !== 499 ? code : Math.max(400, status);
   }
 
@@ -122,8 +122,8 @@ export class RpcError extends Error {
   }
 
   /**
-   * HTTP status of a single call whose method fails this way: 200, since the request itself was accepted, except for
-   * what makes an HTTP client wait or report a fault of the server.
+   * HTTP status of a single call whose method fails this way: 200, because the request was accepted. Except 429 and 5xx
+   * rows, for which HTTP clients wait or report a server error.
    */
   get answerStatus(): number {
     return STATUSES_OF_ANSWERS.has(this.callStatus) ? this.callStatus : 200;
@@ -145,19 +145,22 @@ export class RpcError extends Error {
   }
 }
 
-/** What is kept on this machine cannot be reached: what follows would be lost, so nothing is accepted. */
+/**
+ * The data directory was deleted or unmounted while the gateway runs. No request is accepted, because its data would be
+ * lost.
+ */
 export function dataDirectoryGone(cause: unknown): RpcError {
   return new RpcError('unavailable', {
-    message: 'The data directory of the gateway has gone; its operator has to restore it and restart the gateway',
+    message: 'The data directory of the gateway is missing; its operator must restore it and restart the gateway',
     retryAfterMs: 10_000,
     cause,
   });
 }
 
-/** In a message; all of them are in `data.issues`. */
+/** Most issues in a message; `data.issues` contains all of them. */
 const ISSUES_IN_MESSAGE = 3;
 
-/** The message of -32602: what is wrong with which param. */
+/** The message of error -32602: one phrase per param. */
 function toSentence(issues: unknown): string {
   const list: readonly Issue[] = Array.isArray(issues) ? issues : [];
   if (list.length === 0) return ERRORS.invalid_params.message;
@@ -168,17 +171,20 @@ function toSentence(issues: unknown): string {
   return more === 0 ? shown.join('; ') : `${shown.join('; ')}; and ${more} more`;
 }
 
-/** Whether a name that came from outside is a row of the table. */
+/** Whether a name from outside is a reason of the table. */
 export function isReason(name: string): name is Reason {
   return Object.hasOwn(ERRORS, name);
 }
 
-/** An RpcError stays what it is; anything else is masked as `internal` with the original kept as its cause. */
+/** Returns an RpcError unchanged. Wraps any other error as `internal`, with the original as its cause. */
 export function toRpcError(error: unknown): RpcError {
   return error instanceof RpcError ? error : new RpcError('internal', { cause: error });
 }
 
-/** An aborted signal throws what its owner gave as the reason: `cancelled` unless that is an RpcError. */
+/**
+ * Returns `error` if the signal has not aborted or `error` is an RpcError, otherwise `cancelled` with `error` as its
+ * cause.
+ */
 export function toCancelled(error: unknown, signal: AbortSignal): unknown {
   if (!signal.aborted || error instanceof RpcError) return error;
   return new RpcError('cancelled', { cause: error });

@@ -2,28 +2,29 @@
 
 /** Bytes of UTF-8 per token: the English of most prompts has about 4. */
 const BYTES_PER_TOKEN = 4;
-/** Low on purpose, so that what an estimate lets into a budget does not exceed it. */
+/** Lower than the average, so that a text within the estimate does not exceed its budget. */
 const BYTES_PER_TOKEN_MIN = 3;
 
-/** No word of a language written with spaces is longer; a URL may be. */
+/** Words of languages with spaces are shorter; URLs may be longer. */
 const WORD_CHARS_MAX = 40;
-/** A run of so many characters with so large a share of digits and signs is code or an id. */
+/** A run of at least this many characters with this share of digits and signs counts as code or an id. */
 const CODE_CHARS_MIN = 12;
 const CODE_SHARE = 0.2;
 
-/** About how many tokens `sizeBytes` of text are. */
+/** Estimated number of tokens of `sizeBytes` of text. */
 export function estimateTokens(sizeBytes: number): number {
   return Math.ceil(sizeBytes / BYTES_PER_TOKEN);
 }
 
-/** At most about how many tokens `sizeBytes` of text are: for what must fit into a budget. */
+/** Estimated upper bound of the tokens of `sizeBytes` of text, for texts that must fit into a budget. */
 export function boundTokens(sizeBytes: number): number {
   return Math.ceil(sizeBytes / BYTES_PER_TOKEN_MIN);
 }
 
 /**
- * About how many tokens a text is, rather too many: words of letters 3 characters a token, runs without white space
- * that are no words (base64, hex, minified code) 1.5, scripts of three bytes a character 1.5 tokens each, others 1.
+ * Estimated number of tokens of a text, rather too high. Words of letters: 3 characters per token. Runs without white
+ * space that are no words (base64, hex, minified code): 1.5 characters per token. Characters of three bytes: 1.5 tokens
+ * each. Other characters: 1 token each.
  */
 export function estimateTextTokens(text: string): number {
   let tokens = 0;

@@ -1,10 +1,10 @@
-// Structured logs: one JSON object per line as Cloud Logging reads it, or one readable line on a terminal. Lines are
-// gathered during a turn of the event loop and written at once: a write per call would cost more than the call.
+// Structured logs: one JSON object per line for Cloud Logging, or readable lines on a terminal. The lines of one
+// iteration of the event loop are written together, because a write per call would cost more than the call.
 import { writeSync } from 'node:fs';
 
 export type Severity = 'DEBUG' | 'INFO' | 'NOTICE' | 'WARNING' | 'ERROR' | 'CRITICAL';
 
-/** Fields of a line, wire names. Never put a key, token, prompt, answer or body in here. */
+/** Fields of a line, wire names. Must not contain a key, token, prompt, response or body. */
 export type Fields = Readonly<Record<string, unknown>>;
 
 export interface Logger {
@@ -13,7 +13,7 @@ export interface Logger {
   notice(message: string, fields?: Fields): void;
   warn(message: string, fields?: Fields): void;
   error(message: string, fields?: Fields): void;
-  /** Writes what is gathered; call before the process ends. */
+  /** Writes the buffered lines; call it before the process ends. */
   flush(): void;
 }
 
@@ -55,7 +55,7 @@ export function createLogger(
   };
 }
 
-/** Error -> fields that are safe to log: name, message and stack of the chain of causes, at most 4 deep. */
+/** Error -> fields that are safe to log: name, message and stack of the error and its causes, at most 4. */
 export function errorFields(error: unknown): Fields {
   const chain: string[] = [];
   for (let cause: unknown = error; cause !== undefined && chain.length < 4; ) {
@@ -66,9 +66,9 @@ export function errorFields(error: unknown): Fields {
 }
 
 /**
- * What changes how a terminal or an editor shows the text around it: C0 (but for tab), DEL and C1 controls, line and
- * paragraph separators, bidirectional marks, embeddings and isolates, and the byte order mark. Callers choose some of
- * what is logged, so none is written as it is.
+ * Characters that change how a terminal or an editor shows the text around them: C0 (except tab), DEL and C1 controls,
+ * line and paragraph separators, bidirectional marks, embeddings and isolates, and the byte order mark. They are
+ * escaped, because callers choose parts of the logged text.
  */
 const UNSAFE = /[^\P{Cc}\t]|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
 
@@ -79,17 +79,17 @@ function escapeUnsafe(text: string): string {
 }
 
 function renderJson(severity: Severity, message: string, fields: Fields): string {
-  // A line per call: put together from parts, half the work of one object of everything.
+  // Concatenates JSON parts, which takes half the time of serialising one object, because every call logs a line.
   const rest = JSON.stringify(fields);
   const head = `{"severity":"${severity}","time":"${isoNow()}","message":${JSON.stringify(message)}`;
-  // JSON has escaped C0; the others occur only inside its strings, where an escape means the same character.
+  // JSON.stringify has escaped C0. The others occur only inside strings, where an escape stands for the same character.
   return `${escapeUnsafe(rest === '{}' ? `${head}}` : `${head},${rest.slice(1)}`)}\n`;
 }
 
 let isoMs = 0;
 let iso = '';
 
-/** The present time in ISO 8601; lines of the same millisecond share the text. */
+/** The current time in ISO 8601; formatted once per millisecond. */
 function isoNow(): string {
   const nowMs = Date.now();
   if (nowMs !== isoMs) {
@@ -109,8 +109,8 @@ function renderPretty(severity: Severity, message: string, fields: Fields): stri
 }
 
 /**
- * A stack keeps its lines, each set off by an indent that no line of the log has: text within it cannot pass for a line
- * of its own.
+ * Stack traces stay on several lines, each with an indent that no log line has, so that their text cannot imitate a log
+ * line.
  */
 function toPretty(name: string, value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
@@ -123,8 +123,8 @@ function writeStdout(text: string): void {
     try {
       offset += writeSync(1, bytes, offset);
     } catch (error) {
-      // A full pipe (EAGAIN) drops the rest of the chunk rather than blocking the gateway; a closed one (EPIPE) has no
-      // reader.
+      // If the pipe is full (EAGAIN), the rest of the chunk is dropped so that the gateway does not block. A closed
+      // pipe (EPIPE) has no reader.
       if ((error as NodeJS.ErrnoException).code === 'EINTR') continue;
       return;
     }

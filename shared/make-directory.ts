@@ -1,11 +1,13 @@
-// Makes a directory and those above it. Node's recursive mkdir repeats for ever where a parent exists but nothing can
-// be made in it (ENOENT below /proc, a stale mount): here every directory is tried at most twice, so it ends with an
-// error.
+// Creates a directory and its parents. Node's recursive mkdir loops for ever if a parent exists but mkdir in it fails
+// with ENOENT (/proc, a stale mount). Here every directory is tried at most twice, so the call ends with an error.
 import { mkdirSync, statSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 
-/** `mode` holds for every directory made. Throws the error of mkdir(2), ENOTDIR where something else has the name. */
+/**
+ * `mode` is the mode of every created directory. Throws the error of mkdir(2), ENOTDIR if the path exists and is no
+ * directory.
+ */
 export async function makeDirectory(path: string, mode?: number): Promise<void> {
   const missing: string[] = [];
   for (let at = resolve(path); ; at = dirname(at)) {
@@ -21,13 +23,13 @@ export async function makeDirectory(path: string, mode?: number): Promise<void> 
     try {
       await mkdir(at, mode);
     } catch (error) {
-      // Another process has made it meanwhile.
+      // Another process may have created it meanwhile.
       if (!(await isThere(error, () => stat(at)))) throw error;
     }
   }
 }
 
-/** The same, for what is opened synchronously. */
+/** Synchronous version of `makeDirectory`. */
 export function makeDirectorySync(path: string, mode?: number): void {
   const missing: string[] = [];
   for (let at = resolve(path); ; at = dirname(at)) {
@@ -48,7 +50,7 @@ export function makeDirectorySync(path: string, mode?: number): void {
   }
 }
 
-/** Only a missing parent is worth a step up. */
+/** Continues with the parent only if it is missing; rethrows any other error. */
 function climb(error: unknown, at: string, missing: string[]): void {
   if (codeOf(error) !== 'ENOENT' || at === dirname(at)) throw error;
   missing.push(at);

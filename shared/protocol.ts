@@ -1,14 +1,14 @@
-// Names that the gateway and its clients share: paths, headers, the subprotocols and close codes of the WebSocket, and
-// the methods and notifications that clients handle by name. All of them are public, so none of them changes.
+// Names that the gateway and its clients share: paths, headers, WebSocket subprotocols and close codes, and the methods
+// and notifications that clients handle by name. They are public and must not change.
 
 /** Paths of the endpoints, below the URL of the gateway. */
 export const PATHS = { health: '/health', jsonrpc: '/jsonrpc', webhook: '/webhook', socket: '/ws' } as const;
 
-/** Where `npm start` serves without configuration, and the key that is valid there. */
+/** Host of `npm start` without configuration. */
 export const LOCAL_HOST = '127.0.0.1';
 export const LOCAL_PORT = 8080;
 export const LOCAL_URL = `http://${LOCAL_HOST}:${LOCAL_PORT}`;
-/** Public, therefore refused on any host but loopback. */
+/** The key of `npm start` without configuration. It is public, so it is refused unless HOST is a loopback address. */
 export const LOCAL_KEY = 'dev-key';
 
 /** Header names as they are sent; Node lists received ones in lower case. */

@@ -1,4 +1,4 @@
-// Everything the methods may use, on one object, built once and passed as an argument (never imported as a singleton).
+// All services that methods use, in one object that is created once and passed as an argument (no singletons).
 import type { Keys } from './auth/keys/keys.ts';
 import type { Logins } from './auth/logins/logins.ts';
 import type { Origins } from './auth/origins.ts';
@@ -23,7 +23,7 @@ export interface Services {
   readonly store: Store;
   readonly bus: EventBus;
   readonly keys: Keys;
-  /** Whose pages may call. */
+  /** The web origins whose pages may call. */
   readonly origins: Origins;
   readonly wrongCredentials: WrongCredentials;
   readonly logins: Logins;
@@ -33,6 +33,6 @@ export interface Services {
   readonly commands: Commands;
   readonly terminals: Terminals;
   readonly mcp: Mcp;
-  /** Releases files, connections and listeners; call after draining. */
+  /** Closes files, connections and listeners; call it after running requests have ended. */
   close(): Promise<void>;
 }

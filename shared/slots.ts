@@ -1,21 +1,21 @@
-// Limits how many sandboxes run at a time, per key and in total: one key has at most half of the places, running and
-// waiting, so that it cannot block the others. A short command waits some seconds for a place; everything else is
-// refused at once.
+// Limits how many calls run at a time, per key and in total: one key has at most half of the slots and of the queue, so
+// that it cannot block the others. A short command waits some seconds for a slot; a long-running process is refused at
+// once.
 import { RpcError } from './errors.ts';
 
 export interface SlotLimits {
   readonly perKey: number;
   readonly total: number;
-  /** Calls that may wait, at most half of them of one key, and for how long; 0: none. */
+  /** Most calls in the queue, at most half of them of one key, and how long they wait; 0: no queue. */
   readonly waiting: number;
   readonly waitMs: number;
-  /** Message of the error for a call that gets no place. */
+  /** Message of the error for a call that gets no slot. */
   readonly message?: string;
 }
 
-/** 16 commands of one key run side by side; twice that on the machine. */
+/** For short commands: 16 at a time per key, 32 in total. */
 export const SHORT_SLOTS: SlotLimits = { perKey: 16, total: 32, waiting: 64, waitMs: 10_000 };
-/** Terminals, MCP servers and Codex processes run for long: waiting for a place would not help. */
+/** For terminals, MCP servers and Codex processes. They run long, so no slot would become free while a call waits. */
 export const LONG_SLOTS: SlotLimits = { perKey: 16, total: 64, waiting: 0, waitMs: 0 };
 
 const RETRY_MS = 1_000;
@@ -79,7 +79,10 @@ export function createSlots(limits: SlotLimits): Slots {
     return running.get(keyId) ?? 0;
   }
 
-  /** Of the keys with the fewest running, the call that has waited longest; a key at its limit is skipped. */
+  /**
+   * The next call to run: of the keys with the fewest running calls, the call that has waited longest. Keys at their
+   * limit are skipped.
+   */
   function next(): Waiting | undefined {
     const free = queue.filter(({ keyId }) => isFree(keyId));
     const fewest = Math.min(...free.map(({ keyId }) => runningOf(keyId)));

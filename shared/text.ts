@@ -1,17 +1,20 @@
-// Blank texts and surrogate pairs. Providers refuse a message that is only white space, in any role, and half of a
-// surrogate pair. A conversation may come to hold both, since a model may answer with them or be stopped after them.
+// Blank texts and surrogate pairs. Providers refuse messages of white space only, and unpaired surrogates. A
+// conversation may contain both, because a model may answer with them, or its answer may be cut after them.
 
-/** Also control and zero-width characters, which some providers strip before they check and `\s` does not have. */
+/**
+ * Excludes control and zero-width characters as well: `\s` does not match them, but some providers remove them before
+ * the check.
+ */
 const VISIBLE = /[^\s\p{Cc}\u180e\u200b-\u200d\u2060]/u;
 
-/** Whether a text has nothing in it that a model could read. */
+/** Whether a text has no visible character. */
 export function isBlank(text: string): boolean {
   return !VISIBLE.test(text);
 }
 
 /**
- * For a text that comes in pieces: returns each without the half of a surrogate pair at its end, which the next piece
- * completes. A half that stays alone becomes U+FFFD, or is left out at the end of the text.
+ * For a text that is streamed in pieces: moves half of a surrogate pair at the end of a piece to the next piece. An
+ * unpaired half becomes U+FFFD; at the end of the text it is left out.
  */
 export function createPairJoiner(): (piece: string) => string {
   let half = '';
@@ -23,7 +26,7 @@ export function createPairJoiner(): (piece: string) => string {
   };
 }
 
-/** All of a text in pieces of at most `unitsMax` (2 or more) UTF-16 units, without splitting a surrogate pair. */
+/** Splits a text into pieces of at most `unitsMax` (2 or more) UTF-16 units, without splitting a surrogate pair. */
 export function* splitText(text: string, unitsMax: number): Generator<string, void, void> {
   for (let start = 0; start < text.length; ) {
     const end = start + unitsMax < text.length ? pairBoundary(text, start + unitsMax) : text.length;
@@ -37,7 +40,7 @@ export function truncateText(text: string, unitsMax: number): string {
   return text.length <= unitsMax ? text : text.slice(0, pairBoundary(text, unitsMax));
 }
 
-/** `end`, or one unit before it where a surrogate pair begins there. */
+/** `end`, or `end - 1` if a surrogate pair would be split at `end`. */
 function pairBoundary(text: string, end: number): number {
   const last = text.charCodeAt(end - 1);
   return last >= 0xd800 && last <= 0xdbff ? end - 1 : end;

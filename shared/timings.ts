@@ -1,5 +1,5 @@
-// Where the time of one request went: spans by phase, the model's apart from ours. One object per request, read when it
-// is answered.
+// Measures the phases of one request, and separates the time of the model from that of the gateway. One object per
+// request, read when the response is sent.
 
 export type Phase = 'limit' | 'admission' | 'model' | 'settle';
 
@@ -12,10 +12,13 @@ export interface Span {
 
 export interface Timings {
   add(span: Span): void;
-  /** Milliseconds since the request began, less those in which a model was at work for it. */
+  /** Milliseconds since the start of the request, minus the time during which a model was generating. */
   overheadMs(): number;
-  /** Milliseconds by phase, for the log line; undefined when there are none. Stages of a batch's calls add up. */
-  stages(): Readonly<Record<string, number>> | undefined;
+  /**
+   * Milliseconds by phase, for the log line; undefined when there are none. The phases of the calls of a batch are
+   * added.
+   */
+  phases(): Readonly<Record<string, number>> | undefined;
 }
 
 /** `startMs`: the reading of `performance.now()` at which the request began. */
@@ -32,18 +35,18 @@ export function createTimings(startMs = performance.now()): Timings {
             startMs,
           ),
       ),
-    stages() {
+    phases() {
       if (spans.length === 0) return undefined;
-      const stages: Record<string, number> = {};
-      for (const span of spans) stages[span.phase] = round((stages[span.phase] ?? 0) + span.endMs - span.startMs);
-      return stages;
+      const phases: Record<string, number> = {};
+      for (const span of spans) phases[span.phase] = round((phases[span.phase] ?? 0) + span.endMs - span.startMs);
+      return phases;
     },
   };
 }
 
 /**
- * Length of the union from `fromMs` on: the models of a batch answer at the same time, and a duplicate's began before
- * it came.
+ * Length of the union of the spans after `fromMs`: the models of a batch run at the same time, and the model of a
+ * repeated request started before that request.
  */
 function covered(spans: readonly Span[], fromMs: number): number {
   let totalMs = 0;

@@ -1,13 +1,13 @@
-// Token buckets by key, in the memory of one instance: for what is bounded but needs no exact count.
+// Token buckets by key, in the memory of one instance, for limits that need not be exact across instances.
 import { LRUCache } from 'lru-cache';
 import type { Clock } from './clock.ts';
 
 export interface TokenBuckets {
   /** Takes `count` tokens, all or none. */
   take(key: string, count?: number): boolean;
-  /** Takes tokens that are spent already; the bucket may have less than none afterwards. */
+  /** Takes tokens for work that is already done; the bucket may become negative. */
   spend(key: string, count: number): void;
-  /** Milliseconds until the bucket holds a token; 0 when it does. */
+  /** Milliseconds until the bucket has a token; 0 if it has one. */
   waitMs(key: string): number;
 }
 
@@ -15,7 +15,7 @@ export interface TokenBucketsOptions {
   readonly clock: Pick<Clock, 'monotonic'>;
   readonly burst: number;
   readonly perSecond: number;
-  /** Keys remembered; the least recently used is forgotten first and begins with a full bucket again. */
+  /** Most keys; the least recently used one is evicted first and starts with a full bucket again. */
   readonly keysMax: number;
 }
 

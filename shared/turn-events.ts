@@ -1,12 +1,12 @@
-// The events of a turn, named as Codex names them, with their payloads. Engines yield them, conversations store and
-// number them, transports and clients receive them. The names are stored and sent as they are.
+// The events of a turn with their payloads, under the names that Codex uses. Engines yield them, conversations number
+// and store them, transports send them. Stored documents and clients contain the names, so a renamed event breaks both.
 
 /** Tokens, as counted by the provider. */
 export interface Usage {
   readonly input_tokens: number;
   readonly output_tokens: number;
   readonly total_tokens: number;
-  /** Part of it is an estimate: providers count only when an answer ends, and this one was cut off. */
+  /** Part of the usage is an estimate: providers report tokens at the end of an answer, and this answer was cut off. */
   readonly estimated?: true;
 }
 
@@ -16,7 +16,7 @@ export type AbortReason = 'cancelled' | 'replaced' | 'interrupted' | 'expired';
 /** Why an answer is incomplete: the model's output limit, its provider's policy, or another cause. */
 export type CutReason = 'length' | 'content_filter' | 'other';
 
-/** A tool of the session that the model of a turn cannot be given. */
+/** A tool of the session that the model of a turn does not support. */
 export interface OmittedTool {
   readonly server: string;
   readonly tool: string;
@@ -30,7 +30,7 @@ export interface FileChange {
   readonly change: string;
 }
 
-/** What an engine yields while it works. The other events belong to the turn, not to the engine. */
+/** Events that engines yield. The conversations yield the other events. */
 export interface EnginePayloads {
   readonly AgentMessageDelta: { readonly delta: string };
   readonly AgentReasoning: { readonly text: string };
@@ -38,13 +38,13 @@ export interface EnginePayloads {
   /** A call to the provider failed and is repeated, after a wait where the provider requested one; the turn goes on. */
   readonly StreamError: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number };
   /**
-   * The provider refused the conversation as too long: the call is repeated with `messages` of it, without the
-   * `trimmed` oldest ones.
+   * The provider refused the conversation as too long: the call is repeated with its newest `messages` messages,
+   * without the `trimmed` oldest ones.
    */
   readonly ContextTrimmed: {
     readonly messages: number;
     readonly trimmed: number;
-    /** By the gateway's own estimate; kept for the next turns of the conversation with this model. */
+    /** New budget by the gateway's estimate, also used for the next turns of the conversation with this model. */
     readonly budget_tokens: number;
   };
   readonly ExecCommandBegin: { readonly call_id: string; readonly command: readonly string[]; readonly cwd: string };
@@ -59,8 +59,8 @@ export interface EnginePayloads {
     readonly exit_code: number;
     readonly duration_ms: number;
     /**
-     * stdout and stderr in the order of their arrival, cut at 16 KiB of characters; the deltas are live and may lack
-     * the start of it.
+     * stdout and stderr in the order of arrival, cut at 16 KiB of characters; a client that connects late may have
+     * missed the first deltas.
      */
     readonly aggregated_output: string;
   };
@@ -75,7 +75,7 @@ export interface EnginePayloads {
     readonly call_id: string;
     readonly server: string;
     readonly tool: string;
-    /** Left out when they are more than 4 KiB of JSON. */
+    /** Left out when their JSON is larger than 4 KiB. */
     readonly arguments?: Readonly<Record<string, unknown>>;
   };
   readonly McpToolCallEnd: {
@@ -95,7 +95,9 @@ export interface TurnPayloads extends EnginePayloads {
     readonly turn_id: string;
     readonly model: string;
     readonly started_at: string;
-    /** How many messages the model gets, about how many tokens they are, how many older ones exceed its budget. */
+    /**
+     * Number of messages sent to the model, their estimated tokens, and the number of older messages beyond its budget.
+     */
     readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
     /** The session's MCP servers have ended since they were connected: the turn runs without them. */
     readonly mcp_lost?: true;
@@ -103,7 +105,7 @@ export interface TurnPayloads extends EnginePayloads {
     readonly restarted_servers?: readonly string[];
     /** Tools of the session's MCP servers that the model cannot be given: the first 64. */
     readonly omitted_tools?: readonly OmittedTool[];
-    /** Their number, where it is more than 64. */
+    /** Their number, if it is more than 64. */
     readonly omitted_tools_count?: number;
   };
   readonly AgentMessage: { readonly message: string };
@@ -123,7 +125,7 @@ type OneOf<Payloads> = { [Name in keyof Payloads]: { readonly [Only in Name]: Pa
 export type EngineEvent = OneOf<EnginePayloads>;
 export type TurnEvent = OneOf<TurnPayloads>;
 
-/** An event as a reader gets it: `if (event.AgentMessageDelta) write(event.AgentMessageDelta.delta)`. */
+/** An event as clients receive it: `if (event.AgentMessageDelta) write(event.AgentMessageDelta.delta)`. */
 export type EventBody = Partial<TurnPayloads>;
 
 /** Whether this event ends its turn. */

@@ -4,7 +4,7 @@ import type { Usage } from './turn-events.ts';
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
-/** The sum; fields of `a` that this version does not know stay in it. */
+/** The sum; keeps fields of `a` that this version does not know. */
 export function addUsage(a: Usage, b: Usage): Usage {
   return {
     ...a,
@@ -15,7 +15,7 @@ export function addUsage(a: Usage, b: Usage): Usage {
   };
 }
 
-/** About what a turn that was cut off has cost: nothing when the model had not begun to answer. */
+/** Estimated usage of a turn that was cut off: zero if the model had not started to answer. */
 export function estimateUsage(inputTokens: number, text: string): Usage {
   if (text === '') return NO_USAGE;
   const output_tokens = estimateTokens(Buffer.byteLength(text));

@@ -1,8 +1,7 @@
-// The one version number, that of package.json: of the API in rpc.discover, and of the client this gateway is to MCP
-// servers and to Codex.
+// The version of package.json. rpc.discover reports it, and the gateway sends it to MCP servers and to Codex.
 import { readFileSync } from 'node:fs';
 
-/** Set by the bundler: a deployed bundle has no package.json of the project beside it. */
+/** Set by the bundler, because a deployed bundle does not contain the project's package.json. */
 declare const GATEWAY_VERSION: string | undefined;
 
 export const VERSION: string = typeof GATEWAY_VERSION === 'string' ? GATEWAY_VERSION : read();

@@ -3,7 +3,8 @@
 // go on.
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
-import type { Gateway, GatewayReply, GatewayRequest } from '../../shared/gateway.ts';
+import type { GatewayRequest } from '../../shared/exchange.ts';
+import type { Gateway, GatewayReply } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Connection, MethodContext } from '../../shared/methods/define-method.ts';
 import { CLOSE } from '../../shared/protocol.ts';

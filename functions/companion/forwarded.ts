@@ -8,7 +8,8 @@ import { CALL_CONTENT_TYPE, CALL_HEADER, decodeFacts } from '../../shared/forwar
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
-import { type HttpHandler, onHalfClose, readBody, requestIdOf, sendError, socketUrlOf } from '../server/http.ts';
+import { onHalfClose } from '../server/half-close.ts';
+import { type HttpHandler, readBody, requestIdOf, sendError, socketUrlOf } from '../server/http.ts';
 
 /** A request within the gateway's own limit, written out again, may have grown. */
 const BODY_BYTES_MAX = 4 << 20;

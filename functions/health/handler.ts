@@ -7,16 +7,8 @@ import type { Gateway } from '../../shared/gateway.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import { sandboxUnavailable } from '../../shared/sandbox/commands.ts';
 import type { Services } from '../../shared/services.ts';
-import {
-  type HttpHandler,
-  handleCors,
-  pathOf,
-  queryOf,
-  rateHeaders,
-  requestIdOf,
-  sendError,
-  sendJson,
-} from '../server/http.ts';
+import { handleCors } from '../server/cors.ts';
+import { type HttpHandler, pathOf, queryOf, rateHeaders, requestIdOf, sendError, sendJson } from '../server/http.ts';
 
 /** Below the 10 s after which most probes give up. */
 const CHECK_TIMEOUT_MS = 5_000;

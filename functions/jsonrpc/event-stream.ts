@@ -4,7 +4,7 @@ import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
 import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
 import { aroundShared, notificationText } from '../../shared/rpc/notification.ts';
-import { onHalfClose } from '../server/http.ts';
+import { onHalfClose } from '../server/half-close.ts';
 import { endWith, taken } from '../server/slow-reader.ts';
 
 /** Proxies cut streams that are silent for longer; comments keep them open. */

@@ -3,15 +3,16 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
-import type { Gateway, GatewayRequest } from '../../shared/gateway.ts';
+import type { GatewayRequest } from '../../shared/exchange.ts';
+import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
 import { createTimings, type Timings } from '../../shared/timings.ts';
+import { handleCors } from '../server/cors.ts';
 import {
   errorHeaders,
   type HttpHandler,
-  handleCors,
   pathOf,
   rateHeaders,
   readBody,

@@ -1,8 +1,7 @@
-// What the HTTP functions share: bodies with a cap, JSON answers, CORS, request ids. Plain node:http, so that the same
+// What the HTTP functions share: bodies with a cap, JSON answers, request ids. Plain node:http, so that the same
 // handlers run under functions-framework and in the local server. They contain no rule of the domain.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError } from '../../shared/errors.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { RateDecision } from '../../shared/rate-limit/limiter.ts';
@@ -18,21 +17,6 @@ export type HttpHandler = (req: IncomingMessage, res: ServerResponse) => void | 
  */
 const DRAIN_BYTES_MAX = 8 << 20;
 const DRAIN_MS_MAX = 2_000;
-
-const EXPOSED_HEADERS = [
-  ...[HEADERS.rateLimit, HEADERS.rateRemaining, HEADERS.rateReset],
-  ...[HEADERS.retryAfter, HEADERS.requestId, HEADERS.overheadMs],
-].join(', ');
-const ALLOWED_HEADERS = [
-  ...['Content-Type', HEADERS.key, 'Authorization', 'Accept'],
-  ...[HEADERS.idempotencyKey, HEADERS.lastEventId, HEADERS.requestId],
-  // What tracing in browsers adds to every request: W3C Trace Context and Baggage, B3, and the headers of common
-  // vendors.
-  'traceparent, tracestate, baggage, b3, X-B3-TraceId, X-B3-SpanId, X-B3-ParentSpanId, X-B3-Sampled, X-B3-Flags',
-  'X-Cloud-Trace-Context, X-Amzn-Trace-Id, uber-trace-id, sentry-trace, Request-Id, Request-Context, newrelic',
-  'X-Datadog-Trace-Id, X-Datadog-Parent-Id, X-Datadog-Origin, X-Datadog-Sampling-Priority, X-Datadog-Tags',
-  'elastic-apm-traceparent',
-].join(', ');
 
 /** The caller's `X-Request-Id` when it is valid, else a new one. */
 export function requestIdOf(req: IncomingMessage): string {
@@ -178,65 +162,6 @@ export function rateHeaders(decision: RateDecision | undefined): OutgoingHttpHea
     [HEADERS.rateRemaining]: decision.remaining,
     [HEADERS.rateReset]: Math.ceil(decision.resetAtMs / 1_000),
   };
-}
-
-/**
- * Exact-origin CORS. Sets the headers on `res` for a listed origin, answers a preflight itself and then returns true.
- * An origin that is not listed gets no CORS headers: the browser refuses, other clients are not concerned.
- */
-export function handleCors(
-  req: IncomingMessage,
-  res: ServerResponse,
-  origins: Pick<Origins, 'has'>,
-  methods: string,
-): boolean {
-  const origin = req.headers.origin;
-  const listed = origin !== undefined && origins.has(origin);
-  if (origin !== undefined) res.setHeader('Vary', 'Origin');
-  if (listed) {
-    res.setHeader('Access-Control-Allow-Origin', origin);
-    res.setHeader('Access-Control-Expose-Headers', EXPOSED_HEADERS);
-  }
-  if (req.method !== 'OPTIONS') return false;
-  sendNothing(res, {
-    Allow: `${methods}, OPTIONS`,
-    ...(listed
-      ? {
-          'Access-Control-Allow-Methods': methods,
-          'Access-Control-Allow-Headers': ALLOWED_HEADERS,
-          'Access-Control-Max-Age': 600,
-        }
-      : {}),
-  });
-  return true;
-}
-
-/**
- * The first write to a client that has gone brings its reset, the second fails: one soon after the first, then one a
- * second.
- */
-const SECOND_WRITE_MS = 50;
-const NEXT_WRITES_MS = 1_000;
-
-/**
- * Calls `write` repeatedly once the client has ended its side while it is being answered: the client may still read, or
- * it may have gone, which only writes show. Ends with the response.
- */
-export function onHalfClose(res: ServerResponse, write: () => void): void {
-  const { socket } = res.req;
-  let timer: NodeJS.Timeout | undefined;
-  const writeNext = (delayMs: number): void => {
-    if (res.destroyed || res.writableEnded) return;
-    write();
-    timer = setTimeout(writeNext, delayMs, NEXT_WRITES_MS);
-    timer.unref();
-  };
-  const onEnd = (): void => writeNext(SECOND_WRITE_MS);
-  socket.once('end', onEnd);
-  res.once('close', () => {
-    socket.off('end', onEnd);
-    clearTimeout(timer);
-  });
 }
 
 function drain(res: ServerResponse): void {

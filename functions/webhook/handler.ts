@@ -14,16 +14,8 @@ import { acceptDelivery } from '../../shared/webhooks/accept.ts';
 import { type Delivery, EVENT_BODY_BYTES_MAX } from '../../shared/webhooks/interpret.ts';
 import { createSignatureVerifier, type Signer } from '../../shared/webhooks/signatures.ts';
 import { sweep } from '../../shared/webhooks/sweep.ts';
-import {
-  type HttpHandler,
-  handleCors,
-  pathOf,
-  rateHeaders,
-  readBody,
-  requestIdOf,
-  sendError,
-  sendJson,
-} from '../server/http.ts';
+import { handleCors } from '../server/cors.ts';
+import { type HttpHandler, pathOf, rateHeaders, readBody, requestIdOf, sendError, sendJson } from '../server/http.ts';
 
 /** The gates this handler needs of the gateway. */
 export type WebhookGates = Pick<Gateway, 'authenticate' | 'admit'>;

@@ -1,5 +1,5 @@
-// The environment, read once and validated: one clear line per mistake. Nothing else in the house reads process.env,
-// but the functions' entry, which must not load this for a health probe.
+// Reads and validates the environment once, with one line per mistake. No other module reads process.env, except the
+// functions' entry point, which must not load this module for a health probe.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import type { ProxyEnv } from 'node:http';
@@ -12,11 +12,11 @@ import { toProxy } from './proxy.ts';
 import { ConfigError, readVariables } from './read-variables.ts';
 import { type ModelFacts, type Settings, Variables } from './variables.ts';
 
-/** The configuration that the rest of the code receives. */
+/** The validated configuration. */
 export interface Config {
-  /** Lines for the log at start: variables that look misspelt. */
+  /** Warnings for the log at start: variables that look misspelt. */
   readonly warnings: readonly string[];
-  /** For calls to providers and checks of logins. */
+  /** Proxy for calls to providers and checks of logins. */
   readonly proxy: ProxyEnv | undefined;
   readonly host: string;
   readonly port: number;
@@ -35,7 +35,7 @@ export interface Config {
   readonly emulators: { readonly firestore: string | undefined; readonly pubsub: string | undefined };
   readonly topic: string;
   readonly model: string | undefined;
-  /** Properties of models that the operator states, by `provider/model`; prices in USD per million tokens. */
+  /** Properties of models from the variable MODELS, by `provider/model`; prices in USD per million tokens. */
   readonly models: ReadonlyMap<string, ModelFacts>;
   /** `codex`: prompts without a model are answered by the Codex agent. */
   readonly engine: 'direct' | 'codex';
@@ -46,18 +46,22 @@ export interface Config {
     readonly openai?: { readonly apiKey: string; readonly baseUrl?: string };
     readonly google?: { readonly project: string; readonly location: string };
   };
-  /** Where the providers' APIs are: for calls with the credentials of a login, and for checking them. */
+  /** Base URLs of the providers' APIs, for checks of logins and for calls with their tokens. */
   readonly providerUrls: Readonly<Record<keyof typeof PROVIDER_URLS, string>>;
-  /** Cloud KMS key that seals the credentials of logins; undefined: a key of this machine, where there is one. */
+  /** Cloud KMS key that encrypts the credentials of logins; undefined: a local key, or no logins in a deployment. */
   readonly kmsKey: string | undefined;
   /** `whsec_...` and `github:...`. */
   readonly webhookSecrets: readonly string[];
-  /** Of each secret: senders that sign do not repeat what a limit has refused. */
+  /**
+   * Limits of each secret. Higher than those of keys, because senders of signed webhooks do not repeat a refused
+   * delivery.
+   */
   readonly webhookLimits: readonly Limit[];
   readonly allowedOrigins: ReadonlySet<string>;
   /**
-   * The companion service: where the jsonrpc function forwards calls that need a process (undefined: nowhere), the
-   * audience of the ID tokens that go with them, and the service account whose tokens the companion accepts.
+   * The companion service: the URL to which the jsonrpc function forwards calls that need a process (undefined: no
+   * companion), the audience of the ID tokens sent with them, and the service account whose tokens the companion
+   * accepts.
    */
   readonly companion: {
     readonly url: string | undefined;
@@ -70,16 +74,18 @@ export interface Config {
   readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
   /** Backends of `bff.proxy` by name; `internal` ones may have addresses that are not public. */
   readonly backends: ReadonlyMap<string, { readonly baseUrl: string; readonly internal: boolean }>;
-  /** MCP servers registered by the administrator, by name (`mcp.connect` with nothing but it). */
+  /** MCP servers registered by the operator, by name; `mcp.connect` with only the name connects one. */
   readonly mcpServers: ReadonlyMap<string, McpServer>;
   readonly logFormat: 'json' | 'pretty';
-  /** PATH, for programs of the machine (bwrap). */
+  /** PATH, used to find bwrap. */
   readonly searchPath: string;
-  /** Tokens a key may use per UTC day; undefined: no budget. See conversations/usage-ledger.ts for its bound. */
+  /**
+   * Tokens that a key may use per UTC day; undefined: unlimited. conversations/usage-ledger.ts states how exact it is.
+   */
   readonly dailyTokens: number | undefined;
-  /** Bytes of messages and files that a key may keep. */
+  /** Most bytes of messages that a key may store. */
   readonly storageBytesMax: number;
-  /** Milliseconds. Overridable so that fault tests need not wait half a minute. */
+  /** Milliseconds. Configurable, so that tests need not wait for the defaults. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };
 }
 
@@ -97,19 +103,21 @@ export type McpServer =
     }
   | { readonly url: string; readonly headers: Readonly<Record<string, string>> };
 
-/** `google` is the Gemini API, which takes API keys; `chatgpt` is the backend that ChatGPT's access tokens are for. */
+/** `google`: the Gemini API, which accepts API keys; `chatgpt`: the backend that accepts access tokens of ChatGPT. */
 export const PROVIDER_URLS = {
   anthropic: 'https://api.anthropic.com',
   openai: 'https://api.openai.com',
   google: 'https://generativelanguage.googleapis.com',
   chatgpt: 'https://chatgpt.com/backend-api',
 } as const;
-/** Application default credentials, where `gcloud auth application-default login` leaves them. */
+/**
+ * Path of the application default credentials that `gcloud auth application-default login` writes, relative to HOME.
+ */
 const GCLOUD_LOGIN = '.config/gcloud/application_default_credentials.json';
 
 /**
- * Reads and validates an environment. Throws ConfigError with every mistake in it, a line each; never shows a secret's
- * value.
+ * Reads and validates an environment. Throws ConfigError with one line per mistake; no line contains the value of a
+ * secret.
  */
 export function loadConfig(env: Environment): Config {
   const { settings, problems, warnings } = readVariables(Variables, env);
@@ -152,7 +160,7 @@ export function loadConfig(env: Environment): Config {
     push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
     backends: new Map([
       ...(settings.BFF_BACKENDS ?? []),
-      // Named by the operator for this one purpose, so it may be internal.
+      // The operator configured this address for the backend, so it may be internal.
       ...(settings.BFF_BASE_URL === undefined
         ? []
         : [['default', { baseUrl: settings.BFF_BASE_URL, internal: true }] as const]),
@@ -194,7 +202,7 @@ function chooseKeys(settings: Settings, inCloud: boolean, problems: string[]): C
   const documents = given.map(({ document }) => document);
   if (isLocal) return { source, documents: documents.length === 0 ? [LOCAL_KEY] : documents };
   if (documents.length === 0 && !problems.some((problem) => /^GATEWAY_(API_KEY|KEYS):/.test(problem))) {
-    problems.push(`GATEWAY_API_KEY: must be set when others can reach the gateway (HOST is ${settings.HOST})`);
+    problems.push(`GATEWAY_API_KEY: must be set when HOST is not a loopback address (HOST is ${settings.HOST})`);
   }
   if (given.some(({ keys }) => keys.some((key) => sha256(LOCAL_KEY).equals(key.digest)))) {
     problems.push(`GATEWAY_API_KEY: ${LOCAL_KEY} is public; choose another key when HOST is not a loopback address`);

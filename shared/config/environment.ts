@@ -1,11 +1,10 @@
-// The environment as it was meant: files written on Windows and secrets piped by `echo` leave a CR or a newline at the
-// end of a value.
+// Removes white space around the values of environment variables: files from Windows and secrets piped by `echo` end
+// with a CR or a newline.
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Takes white space off both ends of every value, in place: the SDKs of Google and others read `process.env`
- * themselves. Returns its argument.
+ * Trims every value in place, because the SDKs of Google and others read `process.env` directly. Returns its argument.
  */
 export function trimEnvironment<Env extends Record<string, string | undefined>>(env: Env): Env {
   for (const [name, value] of Object.entries(env)) {

@@ -1,5 +1,5 @@
-// Reads what an operator stores as keys: one bare key, or a JSON document of several. Turns each key into its digest at
-// once and forgets it; no message that leaves this file contains any part of a payload's secrets.
+// Parses the keys that an operator stores: one bare key, or a JSON document of several. Only the digest of a key is
+// kept. No message of this file contains any part of a key.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Limit } from './limits.ts';
@@ -9,7 +9,7 @@ import { isMisspelt } from './spelling.ts';
 export const SCOPES = ['conversation', 'workspace', 'mcp', 'auth', 'proxy', 'webhook', 'admin'] as const;
 export type Scope = (typeof SCOPES)[number];
 
-/** One valid key. Only the digest is kept; the key itself is forgotten once read. */
+/** One valid key, stored as its digest only. */
 export interface ApiKey {
   readonly id: string;
   /** SHA-256 of the key's UTF-8 bytes, 32 bytes. */
@@ -21,13 +21,15 @@ export interface ApiKey {
   readonly expiresAtMs?: number;
 }
 
-/** What a key gets where its document is silent. */
+/** Values for keys whose document does not set them. */
 export interface KeyDefaults {
   /** Scopes of a bare key and of an entry without `scopes`; default: all. */
   readonly scopes?: readonly Scope[];
 }
 
-/** A payload that is not a key document. The message gives place and reason, never the value: it is safe to log. */
+/**
+ * The payload is not a valid key document. The message names position and reason, never the value, and is safe to log.
+ */
 export class KeyDocumentError extends Error {
   constructor(message: string) {
     super(message);
@@ -56,8 +58,9 @@ const Document = z.looseObject({ keys: z.array(Entry).min(1).max(KEYS_MAX) });
 
 /**
  * `payload`: one bare key (key id `default`) or `{"keys":[{"id","key"|"sha256","scopes"?,"limits"?,"expires_at"?}]}`;
- * white space around it is ignored. Members of a newer version are ignored, with a message to `warn`; a misspelt one is
- * a mistake, since a key without its `expires_at` would never end. Throws KeyDocumentError.
+ * white space around it is ignored. Unknown members are ignored with a message to `warn`, because a newer version may
+ * have added them. A misspelt member is an error, because a key with a misspelt `expires_at` would never expire. Throws
+ * KeyDocumentError.
  */
 export function parseKeyDocument(
   payload: string,
@@ -86,7 +89,7 @@ function readDocument(text: string): z.output<typeof Document> {
   try {
     json = JSON.parse(text);
   } catch {
-    // V8's message quotes the text around the mistake, which may be a key: it is not passed on, not even as a cause.
+    // V8's message quotes the text around the error, which may be a key, so it is not even used as the cause.
     throw new KeyDocumentError('the key document is not valid JSON');
   }
   const parsed = Document.safeParse(json);
@@ -97,7 +100,7 @@ function readDocument(text: string): z.output<typeof Document> {
   throw new KeyDocumentError(`the key document is not valid: ${where.join('; ')}`);
 }
 
-/** Names of members are not repeated: a key in the wrong place would be one. */
+/** The messages do not repeat names of members, because a misplaced key would be one. */
 function checkMembers({ keys, ...others }: z.output<typeof Document>, warn: (message: string) => void): void {
   const ignored = Object.keys(others).length > 0 ? ['document'] : [];
   for (const [index, entry] of keys.entries()) {
@@ -116,13 +119,13 @@ function checkMembers({ keys, ...others }: z.output<typeof Document>, warn: (mes
   warn(`the key document has members that this version does not use, and ignores: ${where}`);
 }
 
-// zod's own messages may quote values and unknown member names, so each issue gets a message of our own.
+// The messages of zod may quote values and unknown member names, so each kind of issue has its own message here.
 const WHY: Readonly<Record<z.core.$ZodIssue['code'], string>> = {
   invalid_type: 'is missing or of the wrong type',
   too_small: 'has too few elements',
   too_big: 'has too many elements',
   invalid_format: 'is not of the required form',
-  unrecognized_keys: 'has a member that is not known',
+  unrecognized_keys: 'has an unknown member',
   invalid_value: `is none of ${SCOPES.join(', ')}`,
   invalid_union: 'is of the wrong type',
   custom: 'must have exactly one of key and sha256',
@@ -145,7 +148,7 @@ function readLimits(limits: string | string[], index: number): Limit[] {
   try {
     return parseLimits(limits);
   } catch {
-    // The text could be a key in the wrong place: reported without quoting it.
+    // The text may be a misplaced key, so the message does not quote it.
     throw new KeyDocumentError(
       `the key document is not valid: keys.${index}.limits: must be like 100/minute,1000/hour`,
     );

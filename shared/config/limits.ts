@@ -1,4 +1,4 @@
-// How limits are written down: `100/minute,1000/hour,10000/day`. One parser for the environment and for key documents.
+// Parses limits: `100/minute,1000/hour,10000/day`, in the environment and in key documents.
 
 /** `max` calls per window of `windowMs`, windows aligned to UTC. */
 export interface Limit {
@@ -16,9 +16,9 @@ const CALLS_MAX = 1_000_000_000;
 const LIMIT = /^([1-9]\d{0,9})\/([a-z]+)$/;
 
 /**
- * `'100/minute,1000/hour'` (or the same as a list) -> limits in the order written. At least one, each unit (second,
- * minute, hour, day) at most once, 1..1e9 calls. Throws an Error whose message names the part that is wrong; limits are
- * no secret.
+ * `'100/minute,1000/hour'` (or the parts as an array) -> limits in the given order. At least one, each unit (second,
+ * minute, hour, day) at most once, 1 to 1e9 calls. Throws an Error whose message quotes the invalid part; limits are
+ * not secret.
  */
 export function parseLimits(text: string | readonly string[]): Limit[] {
   const parts = typeof text === 'string' ? text.split(',') : text;

@@ -1,4 +1,4 @@
-// Which values of HOST only this machine can reach.
+// Recognises values of HOST that only this machine can reach.
 import { isIPv4 } from 'node:net';
 
 /** A host name or an address without brackets: all of 127.0.0.0/8 is loopback. */

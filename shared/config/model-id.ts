@@ -1,23 +1,23 @@
-// What a model id is: one rule for the configuration at start and for the calls that name a model. It resolves no
-// engine.
-/** Answers at once; always resolvable, as all of this engine's. */
+// Validates model ids, by one rule for the configuration and for the params of calls. Does not resolve the engine.
+/** Answers at once. The models of the offline engine are always available. */
 export const OFFLINE_MODEL = 'offline/echo';
-/** The same answer word by word, so that streams and Cancel can be tried without any account. */
+/** Streams the same answer word by word, so that streams and cancellation can be tried without an account. */
 export const OFFLINE_SLOW_MODEL = 'offline/slow';
 
 export const OFFLINE_MODELS: ReadonlySet<string> = new Set([OFFLINE_MODEL, OFFLINE_SLOW_MODEL]);
 
 const MODEL_CHARS_MAX = 128;
-/** `provider/` of every model that needs an account. */
+/** The providers whose models need an account. */
 const PROVIDER_PREFIXES: ReadonlySet<string> = new Set(['anthropic', 'openai', 'google', 'codex']);
 /**
- * The part after the provider may hold slashes (`endpoints/123`, `@cf/meta/llama-3`), but no component begins with a
- * dot: a provider's client puts the id into a path.
+ * The part after the provider may contain slashes (`endpoints/123`, `@cf/meta/llama-3`). No component starts with a
+ * dot, because clients of providers insert the id into a URL path.
  */
 const MODEL_PATTERN = /^([a-z][a-z0-9-]*)\/[A-Za-z0-9@_][\w.:@+-]*(?:\/[A-Za-z0-9@_][\w.:@+-]*)*$/;
 
 /**
- * What is wrong with a model id; undefined when nothing is. Whether the provider has credentials is a question of use.
+ * The error message for an invalid model id; undefined for a valid one. Does not check whether the provider has
+ * credentials.
  */
 export function modelIdIssue(model: string): string | undefined {
   if (OFFLINE_MODELS.has(model)) return undefined;

@@ -1,12 +1,12 @@
-// Where the operator's machine reaches the internet through a proxy only: the calls to places that the operator or this
-// project names (providers of models, checks of logins) go through it. Calls to places that callers name do not: the
-// proxy would look the name up, and could reach addresses that callers may not.
+// The proxy for calls to addresses that the operator or this project chooses (providers, checks of logins). Calls to
+// addresses that callers choose do not use it: the proxy would resolve the name, and could reach internal addresses
+// that the gateway's own check forbids.
 import type { ProxyEnv } from 'node:http';
 
-/** Never through a proxy: models and backends on this machine. */
+/** Hosts that are called without a proxy: models and backends on this machine. */
 const ON_THIS_MACHINE = ['localhost', '127.0.0.1', '[::1]', '::1'];
 
-/** As agents of node:http take it; undefined without a proxy. */
+/** The `proxyEnv` option of the agents of node:http; undefined without a proxy. */
 export function toProxy(
   http: string | undefined,
   https: string | undefined,

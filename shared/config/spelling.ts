@@ -1,9 +1,9 @@
-// Finds variables that look like misspelt ones of the gateway: a limit that is not applied or a key that is not used is
-// else only noticed when it matters.
+// Finds environment variables that look like misspelt variables of the gateway, for a warning at start: an ignored
+// limit or key would otherwise stay unnoticed.
 
-/** Other programs' or the machine's: too short, or too common, to be what another name was meant to be. */
+/** Known names that are never suggested: they are too short or too common. */
 const NEVER_MEANT = /^(?:PORT|HOST|HOME|PATH|K_SERVICE|\w*_PROXY)$/;
-/** Ours, but read by other programs of this project: the command line, the functions-framework. */
+/** Variables that other programs read: the command line of this project, the functions-framework. */
 const READ_ELSEWHERE: ReadonlySet<string> = new Set([
   'GATEWAY_URL',
   'GATEWAY_KEY',
@@ -11,10 +11,10 @@ const READ_ELSEWHERE: ReadonlySet<string> = new Set([
   'FUNCTION_SIGNATURE_TYPE',
 ]);
 const PREFIX = 'GATEWAY_';
-/** Names shorter than this may differ in one character, others in two. */
+/** Shorter names may differ in one character, others in two. */
 const LONG_NAME_CHARS = 8;
 
-/** One line for each name that is not known but looks as if it should be; values are never shown. */
+/** One message for each unknown name that looks like a known one; contains no values. */
 export function findMisspelt(names: readonly string[], known: readonly string[]): string[] {
   const candidates = known.filter((name) => !NEVER_MEANT.test(name));
   return names.flatMap((name) => {
@@ -31,12 +31,12 @@ function nearest(name: string, candidates: readonly string[]): string | undefine
     .map((known) => ({ known, distance: distanceOf(upper, known) }))
     .filter(({ known }) => isMisspelt(upper, known))
     .sort((one, two) => one.distance - two.distance)[0];
-  // `model` and `mode` in small letters are others' variables.
+  // Short lower-case names such as `model` and `mode` belong to other programs.
   if (found === undefined || (name !== upper && found.known.length < LONG_NAME_CHARS)) return undefined;
   return found.known;
 }
 
-/** Whether `name` was probably meant to be `known`. */
+/** Whether `name` is probably a misspelt `known`. */
 export function isMisspelt(name: string, known: string): boolean {
   return distanceOf(name, known) <= allowance(known) || lacksOneWord(name, known);
 }
@@ -45,7 +45,7 @@ function allowance(known: string): number {
   return known.length < LONG_NAME_CHARS ? 1 : 2;
 }
 
-/** `OPENAI_KEY` for `OPENAI_API_KEY`; the first word is the same. */
+/** Whether `name` is `known` without one word other than the first: `OPENAI_KEY` for `OPENAI_API_KEY`. */
 function lacksOneWord(name: string, known: string): boolean {
   const words = name.split('_');
   const all = known.split('_');
@@ -53,9 +53,7 @@ function lacksOneWord(name: string, known: string): boolean {
   return all.some((_, index) => all.toSpliced(index, 1).join('_') === name);
 }
 
-/**
- * Edits from one to the other: insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
- */
+/** Edit distance: insertions, deletions, substitutions and swaps of neighbours (optimal string alignment). */
 function distanceOf(one: string, two: string): number {
   if (Math.abs(one.length - two.length) > 2) return Number.POSITIVE_INFINITY;
   let before: number[] = [];

@@ -121,7 +121,7 @@ function readKeys(document: string): { readonly document: string; readonly keys:
 
 function readKeyDocument(text: string): ReturnType<typeof readKeys> {
   const document = inlineOrFile(text);
-  // A file's name without its @ would become a key.
+  // A bare value is refused: a file name without @ would become a key.
   if (document.trimStart().startsWith('{')) return readKeys(document);
   throw new Error(
     'must be the JSON document {"keys": [{"id": "...", "key": "..."}]}, inline or @file; one bare key is ' +

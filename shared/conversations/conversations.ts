@@ -1,4 +1,4 @@
-// The conversations of all keys: what the methods call. The start of a turn is in admission/, its run and its end in
+// The conversations of all keys, as methods use them. The start of a turn is in admission/, its run and its end in
 // turns/, the stored documents in records/.
 import type { Clock, Ids } from '../clock.ts';
 import type { Config } from '../config/config.ts';
@@ -9,7 +9,7 @@ import type { Span } from '../timings.ts';
 import { clearCompanionState, markCompanionState, type SessionName } from './admission/companion-state.ts';
 import type { TurnDeps } from './deps.ts';
 import { deleteSession, eraseSession } from './erase.ts';
-import { createOwnerWatch, type Standing } from './owner-watch.ts';
+import { createOwnerWatch, type OwnerState } from './owner-watch.ts';
 import { createConversationCache } from './records/conversation-cache.ts';
 import { type CompanionState, type ConversationDocument, conversationRef, type Lease } from './records/documents.ts';
 import type { NumberedEvent } from './records/event-log.ts';
@@ -31,7 +31,7 @@ import { type PromptDeps, type PromptParams, startPrompt } from './turns/start-p
 import { awaitStop, type CancelOutcome, cancelSession } from './turns/stop-turn.ts';
 import type { EndedTurn, RunningTurn } from './turns/turn.ts';
 
-/** A turn to follow: it runs here, runs on another instance, or has ended. */
+/** A turn that a caller follows: it runs on this or on another instance, or has ended. */
 export interface TurnHandle {
   readonly sessionId: string;
   readonly conversationId: string;
@@ -39,7 +39,7 @@ export interface TurnHandle {
   /** Events after `afterSeq`, then live ones, until the turn has ended or `signal` aborts. */
   read(afterSeq: number, signal?: AbortSignal): AsyncGenerator<NumberedEvent, void, void>;
   readonly done: Promise<EndedTurn>;
-  /** How long each phase of the turn takes, as far as this call waits for it; complete when `done`. */
+  /** Durations of the phases of the turn for which this call waits; complete when `done`. */
   readonly spans: readonly Span[];
 }
 
@@ -60,9 +60,12 @@ export interface Conversations {
     turnId: string | undefined,
     signal: AbortSignal,
   ): Promise<TurnHandle>;
-  /** Whether the owner of a running turn is alive, as far as this instance knows. */
-  standing(lease: Lease): Standing;
-  /** Ends the running turn whose owner is gone; no effect when the owner is alive or the turn has ended. */
+  /** Whether the owner of a running turn is alive, by the observations of this instance. */
+  ownerState(lease: Lease): OwnerState;
+  /**
+   * Ends a running turn whose owner no longer renews its lease; no effect when the owner is alive or the turn has
+   * ended.
+   */
   settleAbandoned(owner: string, sessionId: string, lease: Lease): Promise<void>;
   /** As `resume`, without following: the stored state. Only reads. */
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
@@ -79,7 +82,7 @@ export interface Conversations {
     options: { readonly isStarted: boolean },
   ): Promise<void>;
   clearCompanionState(session: SessionName, state: CompanionState): Promise<void>;
-  /** Sessions of a key, the one used last first. */
+  /** Sessions of a key, the most recently used one first. */
   list(
     owner: string,
     after: { readonly value: string; readonly id: string } | undefined,
@@ -147,12 +150,12 @@ export function createConversations(given: ConversationsDeps): Conversations {
     },
 
     async resume(owner, sessionId, turnId, signal) {
-      // The record of a turn that has just begun is not in the store yet: only this instance knows its session.
+      // The record of a turn that has just started is not in the store yet; this instance has its session in memory.
       const session = sessionId ?? (turnId === undefined ? undefined : running.find(turnId)?.sessionId);
       return follow(await locateTurn(store, owner, session, turnId), signal);
     },
 
-    standing: deps.owners.ofLease,
+    ownerState: deps.owners.ofLease,
 
     settleAbandoned: (owner, sessionId, lease) =>
       settleAbandoned(deps, conversationRef(owner, sessionId), lease, { reason: 'interrupted' }),
@@ -160,7 +163,7 @@ export function createConversations(given: ConversationsDeps): Conversations {
     async snapshot(owner, sessionId, turnId) {
       const located = await locateTurn(store, owner, sessionId, turnId);
       const local = running.find(located.turnId);
-      // A turn that another instance has ended runs here until this instance notices that.
+      // A turn that another instance has ended runs here until this instance reads that.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
       if (local === undefined || !isOurs) return snapshotTurn(store, located);
       const { events } = local.log;

@@ -16,7 +16,7 @@ export interface TurnDeps {
   readonly cache: ConversationCache;
   readonly ledger: UsageLedger;
   readonly owners: OwnerWatch;
-  /** Bytes of messages and files that an owner may keep. */
+  /** Most bytes of messages that an owner may store. */
   readonly storageBytesMax: number;
   readonly turns: Config['turns'];
 }

@@ -102,7 +102,7 @@ export async function eraseSession(store: Store, ref: Ref): Promise<void> {
   try {
     await store.commit([{ ref, delete: true, if: { version: snapshot.version } }]);
   } catch (error) {
-    // Another call has erased it, and the session may exist again.
+    // Another call has erased the document, and a prompt may have created the session again.
     if (!(error instanceof Conflict)) throw error;
   }
 }

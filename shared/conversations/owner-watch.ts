@@ -1,60 +1,59 @@
-// Whether the owner of a lease, or of a place in the queue, is alive. The owner writes the time until which it is, by
-// its own clock. A time further ahead than a lease can reach comes from a wrong clock and is useless: then this
-// instance checks by its own monotonic clock whether the owner renews the lease. The observations for that are bounded,
-// and lost with the process.
+// Decides whether the owner of a lease or of a queue entry is alive. The owner writes an expiry by its own clock. An
+// expiry further ahead than a lease can be comes from a wrong clock: then this instance observes by its monotonic clock
+// whether the owner renews the lease. The observations are bounded and in memory only.
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Lease, QueuedPrompt } from './records/documents.ts';
 
-/** A queued prompt whose waiting instance has not renewed it for this long has expired. */
+/** Lifetime of a queue entry, milliseconds; the instance that waits renews it. */
 export const QUEUE_ALIVE_MS = 30_000;
-/** The share of a lease by which two working clocks may differ. */
+/** Tolerated clock skew, as a part of the lease. */
 const SKEW = 0.5;
 /** Heartbeats within which an owner of unknown state must renew its lease. */
 const BEATS = 1.5;
-const REMEMBERED_MAX = 10_000;
+const OBSERVATIONS_MAX = 10_000;
 
-/** `doubtful`: not known yet; check again when the lease has changed, or after `doubtMs`. */
-export type Standing = 'alive' | 'gone' | 'doubtful';
+/** `doubtful`: check again when the lease has changed, or after `unknownMsMax`. */
+export type OwnerState = 'alive' | 'expired' | 'unknown';
 
 export interface OwnerWatch {
-  /** The longest that a lease stays doubtful, milliseconds. */
-  readonly doubtMs: number;
-  ofLease(lease: Lease): Standing;
+  /** The longest time for which a lease is `unknown`, milliseconds. */
+  readonly unknownMsMax: number;
+  ofLease(lease: Lease): OwnerState;
   isWaiting(entry: QueuedPrompt): boolean;
 }
 
-interface Seen {
+interface Observation {
   readonly untilMs: number;
-  /** When this instance read the value first, monotonic. */
+  /** Monotonic time of the first read of the value. */
   readonly sinceMs: number;
-  /** An earlier read had another value: the owner has renewed it since. */
+  /** An earlier read had another value, so the owner has renewed it. */
   readonly renewed: boolean;
 }
 
 export function createOwnerWatch(clock: Clock, { leaseMs, heartbeatMs }: Config['turns']): OwnerWatch {
-  const remembered = new LRUCache<string, Seen>({ max: REMEMBERED_MAX });
-  const doubtMs = BEATS * heartbeatMs;
+  const observations = new LRUCache<string, Observation>({ max: OBSERVATIONS_MAX });
+  const unknownMsMax = BEATS * heartbeatMs;
 
-  const observe = (turnId: string, untilMs: number): Seen => {
-    const before = remembered.get(turnId);
+  const observe = (turnId: string, untilMs: number): Observation => {
+    const before = observations.get(turnId);
     if (before?.untilMs === untilMs) return before;
-    const seen = { untilMs, sinceMs: clock.monotonic(), renewed: before !== undefined };
-    remembered.set(turnId, seen);
-    return seen;
+    const observation = { untilMs, sinceMs: clock.monotonic(), renewed: before !== undefined };
+    observations.set(turnId, observation);
+    return observation;
   };
 
   return {
-    doubtMs,
+    unknownMsMax,
     ofLease({ turn_id, lease_until_ms }) {
       const aheadMs = lease_until_ms - clock.now();
-      if (aheadMs <= 0) return 'gone';
+      if (aheadMs <= 0) return 'expired';
       if (aheadMs <= leaseMs * (1 + SKEW)) return 'alive';
       const { sinceMs, renewed } = observe(turn_id, lease_until_ms);
       const ageMs = clock.monotonic() - sinceMs;
-      if (renewed) return ageMs < leaseMs ? 'alive' : 'gone';
-      return ageMs < doubtMs ? 'doubtful' : 'gone';
+      if (renewed) return ageMs < leaseMs ? 'alive' : 'expired';
+      return ageMs < unknownMsMax ? 'unknown' : 'expired';
     },
     isWaiting({ turn_id, alive_until_ms }) {
       const aheadMs = alive_until_ms - clock.now();

@@ -8,7 +8,7 @@ import { type DocumentOf, defineDocument } from '../store/define-document.ts';
 import type { Ref, Snapshot, Write } from '../store/store.ts';
 import type { ConversationDocument, StoredMessage } from './records/documents.ts';
 
-/** Of a message beside its text: number, time and turn. */
+/** Bytes of a message in addition to its text: number, time and turn. */
 const MESSAGE_BYTES = 200;
 
 /** The bytes of all conversations of an owner that have been counted. */
@@ -26,7 +26,7 @@ export function storageRef(owner: string): Ref {
   return StorageTotals.ref(createHash('sha256').update(owner).digest('base64url'));
 }
 
-/** An owner that keeps nothing has no document, unless a newer version counts something else in it. */
+/** An owner without messages has no document, unless a newer version counts other data in it. */
 export function storageWrite(before: StorageDocument, bytes: number): Write {
   const ref = storageRef(before.owner);
   const { owner: _owner, bytes: _bytes, ...others } = before;
@@ -50,7 +50,7 @@ export function storedBytes({ stored_bytes, recent }: ConversationDocument): num
   return stored_bytes ?? recent.reduce((sum, message) => sum + messageBytes(message), 0);
 }
 
-/** The conversation with all its bytes counted, and the bytes that the owner's total lacks. */
+/** Counts all bytes of a conversation; also returns the bytes that are not in the owner's total yet. */
 export function withCounted(conversation: ConversationDocument): {
   readonly counted: ConversationDocument;
   readonly addedBytes: number;

@@ -3,7 +3,7 @@
 import { RpcError } from '../errors.ts';
 
 export class ContextOverflow extends RpcError {
-  /** That the provider named. */
+  /** The limit that the provider's message contains. */
   readonly limitTokens: number | undefined;
   readonly #providerMessage: string;
 
@@ -13,16 +13,16 @@ export class ContextOverflow extends RpcError {
     providerMessage,
     limitTokens,
   }: {
-    /** Whose model it is. */
+    /** Label of the provider. */
     readonly label: string;
     readonly data: Readonly<Record<string, unknown>>;
-    /** Of the provider; '' without one. */
+    /** '' if there is none. */
     readonly providerMessage: string;
     readonly limitTokens: number | undefined;
   }) {
     const limit = limitTokens === undefined ? '' : `, which takes at most ${limitTokens} tokens`;
     const what = 'The prompt, without any earlier message, does not fit into the context of the model';
-    const advice = 'A shorter prompt of the same session will be answered';
+    const advice = 'Send a shorter prompt in the same session';
     super('upstream_error', {
       message: `${what}${limit}${providerMessage === '' ? '' : ` (${label}: ${providerMessage})`}. ${advice}`,
       data: { ...data, detail: 'context_overflow', ...(limitTokens !== undefined && { limit_tokens: limitTokens }) },
@@ -32,7 +32,7 @@ export class ContextOverflow extends RpcError {
     this.#providerMessage = providerMessage === '' ? '' : ` (${label}: ${providerMessage})`;
   }
 
-  /** The error where a part of the answer has been passed on: then the call is not repeated with fewer messages. */
+  /** The error if a part of the answer was already sent: the call is then not repeated with fewer messages. */
   inAnswer(): RpcError {
     const { reason, data, retryable, cause } = this;
     const message = `The context of the model was full before its answer was complete${this.#providerMessage}`;

@@ -13,21 +13,21 @@ export interface Message {
  */
 export interface Credential {
   readonly provider: 'chatgpt' | 'openai' | 'anthropic' | 'google';
-  /** A function, so that no logger or serialiser that meets the object shows the token. */
+  /** A function, so that loggers and serialisers do not output the token. */
   token(): string;
 }
 
-/** One tool as a model sees it. */
+/** One tool as it is sent to a model. */
 export interface EngineTool {
   /** Unique among the tools of a turn, `^[\w-]{1,64}$`. */
   readonly name: string;
-  /** Its MCP server, for the events. */
+  /** Name of its MCP server, for the events. */
   readonly server: string;
   readonly tool: string;
   readonly description?: string;
   /** A JSON Schema. */
   readonly inputSchema: Readonly<Record<string, unknown>>;
-  /** The arguments by the tool's own names, where the model gets other names for some of them. */
+  /** Replaces the argument names that the model was given by the tool's original names. */
   toArguments?(given: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
 }
 
@@ -46,28 +46,28 @@ export interface Toolset {
   ): Promise<{ readonly content: string; readonly isError: boolean }>;
 }
 
-/** Everything an engine needs to answer one prompt. */
+/** The input of one turn. */
 export interface TurnInput {
   readonly turnId: string;
   /** Stable id of the conversation, for engines that keep state of their own (codex). */
   readonly conversationId: string;
   /** `provider/model`, resolved. */
   readonly model: string;
-  /** System instructions, when the caller gave any. */
+  /** System instructions of the caller, if any. */
   readonly instructions?: string;
   /** Oldest first; the last one is the prompt. */
   readonly messages: readonly Message[];
-  /** To be used instead of the deployment's own; it fits the model. */
+  /** Used instead of the deployment's credentials; its provider offers the model. */
   readonly credential?: Credential;
   /**
    * Older messages of the conversation that are not in `messages`: `messages[0]` is number `trimmed` + 1. Default 0.
    */
   readonly trimmed?: number;
-  /** What the model may call during the turn, for engines that can let it. */
+  /** The tools that the model may call, for engines with tool support. */
   readonly tools?: Toolset;
   /** The longest total wait for a provider's Retry-After. Default: 30 s per call. */
   readonly retryWaitMsMax?: number;
-  /** Whose turn it is, for engines that run processes: their workspace and processes belong to the key. */
+  /** Key id of the caller, for engines that run processes: workspace and processes belong to the key. */
   readonly keyId?: string;
 }
 
@@ -104,7 +104,7 @@ export interface EngineState {
 
 /** Chooses an engine by model name. */
 export interface Engines {
-  /** What a prompt without `model` gets, e.g. `anthropic/claude-sonnet-4-5` or `offline/echo`. */
+  /** Model of a prompt without `model`, e.g. `anthropic/claude-sonnet-4-5` or `offline/echo`. */
   readonly defaultModel: string;
   /**
    * Throws RpcError `invalid_params` when the provider is unknown or has no credentials, saying which variable to set,

@@ -1,4 +1,4 @@
-// Chooses an engine by model name. Where there is none, the error names the missing setting.
+// Chooses an engine by model name. If no engine can run the model, the error names the missing setting.
 import { type Config, PROVIDER_URLS } from '../config/config.ts';
 import { modelIdIssue, OFFLINE_MODEL, OFFLINE_MODELS } from '../config/model-id.ts';
 import { RpcError } from '../errors.ts';
@@ -9,7 +9,7 @@ import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './direct/providers.ts
 import type { Credential, Engines } from './engine.ts';
 import { createOfflineEngine } from './offline.ts';
 
-/** What the credentials of a login are good for: providers of models, and the model that a prompt without one gets. */
+/** Per kind of login: the providers whose models it can use, and the default model of a prompt. */
 const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {
   anthropic: { providers: ['anthropic'], defaultModel: PROVIDERS.anthropic.defaultModel },
   openai: { providers: ['openai', 'codex'], defaultModel: PROVIDERS.openai.defaultModel },
@@ -20,17 +20,16 @@ const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly stri
 
 export interface EnginesOptions {
   readonly direct?: DirectOptions;
-  /** Where processes may be started; absent: `codex/...` is refused. */
+  /** Dependencies of Codex, in processes that may start processes; absent: `codex/...` is refused. */
   readonly codex?: CodexDeps;
 }
 
-/** What `ENGINE=codex` answers with when no model is named. */
+/** Default model of `ENGINE=codex`. */
 const CODEX_MODEL = PROVIDERS.openai.defaultModel.replace('openai/', 'codex/');
 
 /**
  * Engines of a configuration. Default model: `config.model`, else that of the first provider with credentials
- * (Anthropic, OpenAI, Google), else `offline/echo`. Constructing costs nothing: a provider is imported by its first
- * call, or by `warm()`.
+ * (Anthropic, OpenAI, Google), else `offline/echo`. A provider is imported by its first call or by `warm()`.
  */
 export function createEngines(
   config: Pick<Config, 'model' | 'providers'> & Partial<Pick<Config, 'providerUrls' | 'engine' | 'proxy'>>,

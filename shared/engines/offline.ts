@@ -1,4 +1,4 @@
-// The engine of a machine without any provider: it answers with the prompt. It makes no call and never fails.
+// Echoes the prompt when no provider is configured. Makes no network call and never fails.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/model-id.ts';
 import { estimateTokens } from '../estimate-tokens.ts';
@@ -8,7 +8,7 @@ import type { Engine } from './engine.ts';
 
 const QUOTED_CHARS_MAX = 4_000;
 const DELTA_CHARS_MAX = 2_048;
-/** Per word: a sentence takes seconds, the longest quote less than the timeout of a turn. */
+/** Delay before each word: a sentence takes seconds, the longest quote less than the timeout of a turn. */
 const WORD_MS = 200;
 const PREFACE =
   'This is %MODEL%: no AI model is configured here (set ANTHROPIC_API_KEY or OPENAI_API_KEY, or Google ' +
@@ -45,7 +45,7 @@ export function createOfflineEngine(): Engine {
   };
 }
 
-/** All of the text, cut before each word; what is too long to be one is cut anywhere. */
+/** Splits the text before each word; runs of over 64 characters without white space are split too. */
 function* splitWords(text: string): Generator<string> {
   for (const [word] of text.matchAll(/\s*\S{1,64}|\s+$/gu)) yield word;
 }

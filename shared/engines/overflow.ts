@@ -7,8 +7,8 @@ import type { EngineEvent } from '../turn-events.ts';
 import type { Message, TurnInput } from './engine.ts';
 
 /**
- * The forms of Anthropic, OpenAI, Gemini, xAI, Mistral, Groq, Bedrock, vLLM, llama.cpp, LM Studio, Ollama and of
- * gateways before them.
+ * Error messages of Anthropic, OpenAI, Gemini, xAI, Mistral, Groq, Bedrock, vLLM, llama.cpp, LM Studio, Ollama and of
+ * gateways in front of them.
  */
 const FORMS: readonly RegExp[] = [
   /context[ _]length[ _]exceeded|exceed_context_size|model_context_window_exceeded|context size (?:has been )?exceeded/i,
@@ -25,13 +25,13 @@ const LIMITS: readonly RegExp[] = [
   /(?:maximum|available|limit|only|up to|model with|allowed)\D{0,60}?\(?(\d{3,})/i,
   /n_ctx\D{0,4}(\d{3,})/,
 ];
-/** Budgets below this would leave nothing of a conversation. */
+/** Lower bound of a budget; a smaller one would remove the whole conversation. */
 const BUDGET_MIN = 1_024;
 const STEP = 3 / 4;
 
 /**
- * `status`: of HTTP. A refusal by rate (429) counts where the request alone has more tokens than the account may send
- * in a minute, so that no wait helps.
+ * `status`: HTTP status. A 429 is an overflow if the request alone has more tokens than the account may send per
+ * minute, because it would fail after any wait.
  */
 export function isOverflow(message: string, status?: number): boolean {
   if (status === 429) return /request too large for/i.test(message);
@@ -47,16 +47,17 @@ export function limitOf(message: string): number | undefined {
   return undefined;
 }
 
-/** What was sent without success, and what is to be sent instead. */
+/** The trimmed turn that is sent after an overflow. */
 export interface Trimmed {
   readonly turn: TurnInput;
-  /** The estimate that the messages, instructions and tools together must stay below from now on. */
+  /** The budget for messages, instructions and tools of the next turns, by the gateway's estimate. */
   readonly budgetTokens: number;
 }
 
 /**
- * The turn with a quarter fewer tokens, or as many quarters as the limit that the provider named needs; at least one
- * message fewer, with `all` all of them but the prompt. Undefined when only the prompt is left.
+ * Removes the oldest messages: a quarter of the tokens, or as many quarters as needed for `limitTokens`, the limit in
+ * the provider's message; at least one message. `all`: every message except the prompt. Undefined when only the prompt
+ * is left.
  */
 export function trimTurn(turn: TurnInput, limitTokens = Number.POSITIVE_INFINITY, all = false): Trimmed | undefined {
   const { messages, instructions = '', tools, trimmed = 0 } = turn;
@@ -80,7 +81,7 @@ export function toEvent({ turn, budgetTokens }: Trimmed): EngineEvent {
   return { ContextTrimmed: { messages: messages.length, trimmed, budget_tokens: budgetTokens } };
 }
 
-/** Providers require a user's message first. */
+/** Providers require that the first message is a user's. */
 function isUsers(message: Message | undefined): boolean {
   return message?.role === 'user';
 }

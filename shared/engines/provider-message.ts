@@ -3,14 +3,14 @@
 import { isJson } from './direct/stream-repair.ts';
 
 const CHARS_MAX = 300;
-/** Keys and tokens in the forms of providers, and values after the name of one. */
+/** Keys and tokens in the formats of providers, and values after words such as `api_key`. */
 const SECRETS =
   /\b(?:sk-|AIza|ya29\.|gh[pousr]_|Bearer |Basic )[\w.*~+/=-]*|((?:api[_-]?key|token|password)["']?\s*[=:]\s*["']?)[\w.*-]{8,}/gi;
 
 export interface ProviderMessage {
-  /** '' without a message. */
+  /** '' if there is no message. */
   readonly text: string;
-  /** The provider's names of the failure: `error.code`, `error.type`, `error.status`; '' without any. */
+  /** The provider's error codes: `error.code`, `error.type`, `error.status`; '' if there is none. */
   readonly code: string;
 }
 

@@ -1,4 +1,4 @@
-// `apply`: a patch on a directory of the caller's workspace, all or nothing.
+// `apply`: applies a patch to a directory of the caller's workspace, completely or not at all.
 import { z } from 'zod';
 import { toCancelled } from '../errors.ts';
 import { applyPatch } from '../patch/patch.ts';
@@ -13,7 +13,7 @@ const PATCH =
 
 export const apply = defineMethod({
   name: 'apply',
-  summary: 'Applies a unified or git patch in the caller’s sandbox: every file of it or none',
+  summary: 'Applies a unified or git patch in the caller’s sandbox: all of its files or none',
   scope: 'workspace',
   cost: 'work',
   runs: 'companion',
@@ -23,8 +23,8 @@ export const apply = defineMethod({
       .string()
       .min(1)
       .refine((text) => Buffer.byteLength(text) <= PATCH_BYTES_MAX, `must not be longer than ${PATCH_BYTES_MAX} bytes`)
-      .describe('As `git apply` takes it, text and binary, names with or without a/ and b/; at most 200 files'),
-    repo_path: Directory.describe('A directory of the workspace; it need not be a git repository'),
+      .describe('A patch as for `git apply`, text and binary, names with or without a/ and b/; at most 200 files'),
+    repo_path: Directory.describe('A directory of the workspace; not necessarily a git repository'),
     dry_run: z.boolean().default(false),
   }),
   result: z.object({

@@ -1,5 +1,5 @@
-// `auth.limits`: what the caller's key has left in each of its windows. Headers report the tightest window only; this
-// method returns all of them.
+// `auth.limits`: returns the remaining calls of the caller's key in each rate window. Response headers contain the
+// tightest window only.
 import { z } from 'zod';
 import { toLimitRef, toLimitState } from '../rate-limit/limit-document.ts';
 import { report } from '../rate-limit/windows.ts';
@@ -19,7 +19,7 @@ export const authLimits = defineMethod({
         window_seconds: z.number(),
         limit: z.int(),
         remaining: z.int(),
-        reset: z.int().describe('When the window ends, epoch seconds'),
+        reset: z.int().describe('End of the window, epoch seconds'),
       }),
     ),
   }),

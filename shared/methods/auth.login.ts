@@ -1,4 +1,4 @@
-// `auth.login`: leaves a provider's credentials with the gateway, for prompts that name the login.
+// `auth.login`: stores a provider's credentials for prompts with `auth_session_id`.
 import { z } from 'zod';
 import { LOGIN_PROVIDERS } from '../auth/logins/login-check.ts';
 import { defineMethod } from './define-method.ts';
@@ -7,7 +7,7 @@ const EXAMPLE_ID = 'auth_0f8c6d1e2b7a4c5d9e3f1a2b3c4d5e6f';
 
 export const authLogin = defineMethod({
   name: 'auth.login',
-  summary: 'Checks a provider’s API key or access token and keeps it, encrypted, for prompts that name the login',
+  summary: 'Checks a provider’s API key or access token and stores it encrypted, for prompts with `auth_session_id`',
   scope: 'auth',
   cost: 'work',
   params: z.strictObject({
@@ -22,14 +22,14 @@ export const authLogin = defineMethod({
           .max(16_384)
           .regex(/^[\x21-\x7e]+$/, 'must be one word of printable ASCII characters'),
       },
-      // The usual message names the member that is too many, which may be a token in the wrong place.
-      { error: ({ code }) => (code === 'unrecognized_keys' ? 'takes a token and nothing else' : undefined) },
+      // zod's message contains the name of the unknown member, which may be a misplaced token.
+      { error: ({ code }) => (code === 'unrecognized_keys' ? 'must have no member other than token' : undefined) },
     ),
   }),
   result: z.object({
     session_id: z.string().describe('For `auth_session_id` of conversation.prompt, and for auth.logout'),
     provider: z.enum(LOGIN_PROVIDERS),
-    expires_at: z.string().describe('ISO 8601; 30 days from now, or when the token itself ends'),
+    expires_at: z.string().describe('ISO 8601; in 30 days, or when the token expires'),
   }),
   errors: ['forbidden', 'unavailable'],
   example: {

@@ -1,11 +1,11 @@
-// `auth.logout`: forgets the credentials of a login. Turns that run already keep theirs to their end.
+// `auth.logout`: deletes the credentials of a login. Running turns keep theirs until they end.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
 
 export const authLogout = defineMethod({
   name: 'auth.logout',
-  summary: 'Erases the credentials of a login',
+  summary: 'Deletes the credentials of a login',
   scope: 'auth',
   cost: 'work',
   params: z.strictObject({ session_id: SessionId.describe('`session_id` of auth.login') }),

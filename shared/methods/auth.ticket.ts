@@ -1,4 +1,4 @@
-// `auth.ticket`: what a browser needs to open `/ws`, where it cannot send its key as a header.
+// `auth.ticket`: issues a ticket with which a browser, which cannot send headers, opens `/ws`.
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
 import { ticketProtocols } from '../protocol.ts';

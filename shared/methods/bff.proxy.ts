@@ -1,4 +1,4 @@
-// `bff.proxy`: one HTTP request to a backend the operator has configured.
+// `bff.proxy`: sends one HTTP request to a backend that the operator has configured.
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { toBackendUrl } from '../net/backend-url.ts';
@@ -10,11 +10,11 @@ import { DEPTH_MAX } from '../rpc/parse.ts';
 import { defineMethod } from './define-method.ts';
 
 const BODY_BYTES_MAX = 5 << 20;
-/** Larger bodies become answers one at a time. */
+/** Larger bodies are converted to responses one at a time. */
 const LARGE_BODY_BYTES = 64 << 10;
-/** JSON whose value would take more memory is passed on as text. */
+/** JSON whose parsed value would use more memory is returned as text. */
 const JSON_HEAP_BYTES_MAX = 32 << 20;
-/** Of the backend's headers these are about its connection to us, or would plant cookies. */
+/** Headers of the backend that are not returned: they are about the connection, or would set cookies. */
 const HIDDEN = new Set([
   'connection',
   'keep-alive',
@@ -31,11 +31,11 @@ const HIDDEN = new Set([
   'proxy-connection',
 ]);
 
-/** Of the methods of HTTP those that a repetition may apply twice (RFC 9110 section 9.2.2). */
+/** HTTP methods that are not idempotent (RFC 9110 section 9.2.2). */
 const NOT_IDEMPOTENT: ReadonlySet<string> = new Set(['POST', 'PATCH']);
 
 const HeaderName = z.string().regex(/^[!#$%&'*+.^_`|~\w-]{1,256}$/, 'is not a header name');
-/** What HTTP can carry (RFC 9110 section 5.5); the HTTP client throws at anything else. */
+/** The characters that a header value allows (RFC 9110 section 5.5); the HTTP client throws for others. */
 const HeaderValue = z
   .string()
   .max(8_192)
@@ -43,9 +43,9 @@ const HeaderValue = z
 const QueryValue = z.union([z.string(), z.number(), z.boolean()]);
 
 export interface BffProxyDeadlines {
-  /** From the request to the headers of its answer. Default 10 s. */
+  /** Deadline from the request to the headers of the response, milliseconds. Default 10 s. */
   readonly headersTimeoutMs?: number;
-  /** For the whole exchange, redirects and body included. Default 30 s. */
+  /** Deadline of the whole exchange with redirects and body, milliseconds. Default 30 s. */
   readonly totalTimeoutMs?: number;
 }
 
@@ -60,7 +60,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
     params: z.strictObject({
       endpoint: z.string().min(1).max(2_048).describe('Path below the backend’s base URL, e.g. `/api/users`'),
       method: z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']).default('GET'),
-      backend: z.string().max(64).optional().describe('Name of a configured backend; the default one when absent'),
+      backend: z.string().max(64).optional().describe('Name of a configured backend; default: the one of BFF_BASE_URL'),
       headers: z.record(HeaderName, HeaderValue).optional(),
       query: z.record(z.string().max(256), z.union([QueryValue, z.array(QueryValue).max(100)])).optional(),
       body: z.unknown().optional().describe('A string is sent as it is, anything else as JSON'),
@@ -71,8 +71,8 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       body: z
         .unknown()
         .describe(
-          'Parsed when it is JSON; text when it is text, or JSON that is nested deeper than 64, would lose ' +
-            'digits of a number or would take more than 32 MiB of memory; else base64',
+          'JSON is parsed; text, and JSON that is nested deeper than 64, would lose ' +
+            'digits of a number or would use more than 32 MiB of memory, is a string; other bodies are base64',
         ),
       body_encoding: z.enum(['json', 'text', 'base64']),
     }),
@@ -90,7 +90,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
           data: { disabled_by: 'deployment', backend: name },
         });
       }
-      // The HTTP client does not send one, and its meaning is undefined (RFC 9110 section 9.3.1).
+      // A body of GET or HEAD has no defined meaning (RFC 9110 section 9.3.1), and the HTTP client does not send it.
       if (params.body !== undefined && (params.method === 'GET' || params.method === 'HEAD')) {
         const issues = [{ path: 'body', message: `must not be given with ${params.method}` }];
         throw new RpcError('invalid_params', { data: { issues } });
@@ -143,8 +143,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
 }
 
 /**
- * Without those of the one hop between the backend and us: the known ones, and what its `Connection` names (RFC 9110
- * section 7.6.1).
+ * The headers without hop-by-hop headers: the known ones, and those that `Connection` lists (RFC 9110 section 7.6.1).
  */
 function shownHeaders(headers: Headers): Record<string, string> {
   const named = new Set(
@@ -171,7 +170,7 @@ function toBody(bytes: Uint8Array, contentType: string): Body {
     try {
       if (isKept) return { body: JSON.parse(text), body_encoding: 'json' };
     } catch {
-      // The body is not the JSON that its type announces: it is passed on as text.
+      // The content type is JSON but the body is not: it is returned as text.
     }
   }
   return { body: text, body_encoding: 'text' };

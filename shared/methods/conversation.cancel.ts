@@ -5,7 +5,7 @@ import { SessionId } from './schemas/schemas.ts';
 
 export const conversationCancel = defineMethod({
   name: 'conversation.cancel',
-  summary: 'Cancels the running turn of a session, on whichever instance it runs; the session stays usable',
+  summary: 'Cancels the running turn of a session on any instance; the session stays usable',
   scope: 'conversation',
   cost: 'work',
   params: z.strictObject({ session_id: SessionId }),

@@ -1,4 +1,4 @@
-// `conversation.delete`: erases everything of a session.
+// `conversation.delete`: deletes all data of a session.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
@@ -6,7 +6,7 @@ import { SessionId } from './schemas/schemas.ts';
 export const conversationDelete = defineMethod({
   name: 'conversation.delete',
   summary:
-    'Erases a session: its messages, turns and events; a running turn is cancelled, its MCP servers and terminal end',
+    'Deletes a session with its messages, turns and events; cancels a running turn, ends its MCP servers and terminal',
   scope: 'conversation',
   cost: 'work',
   params: z.strictObject({ session_id: SessionId }),

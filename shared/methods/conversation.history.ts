@@ -14,12 +14,12 @@ const HistoryMessage = z.object({
   content: z.string(),
   created_at: z.string(),
   turn_id: z.string(),
-  partial: z.boolean().optional().describe('True: the turn did not complete; this is the part that was received'),
+  partial: z.boolean().optional().describe('True: the turn did not complete; this is the received part of the answer'),
 });
 
 export const conversationHistory = defineMethod({
   name: 'conversation.history',
-  summary: 'Pages through the messages of a session, oldest first; a page ends at 1 MiB',
+  summary: 'Lists the messages of a session page by page, oldest first; a page ends at 1 MiB',
   scope: 'conversation',
   cost: 'read',
   isBulky: true,
@@ -32,7 +32,7 @@ export const conversationHistory = defineMethod({
     session_id: z.string(),
     conversation_id: z.string(),
     messages: z.array(HistoryMessage),
-    next_cursor: z.string().optional().describe('Present when there are more'),
+    next_cursor: z.string().optional().describe('Present if there are more'),
   }),
   errors: ['not_found'],
   example: {

@@ -1,4 +1,4 @@
-// `conversation.list`: the caller's own sessions.
+// `conversation.list`: lists the caller's sessions.
 import { z } from 'zod';
 import type { ConversationDocument } from '../conversations/records/documents.ts';
 import { createPage } from '../rpc/page.ts';
@@ -8,7 +8,7 @@ import { Cursor, UsageResult } from './schemas/schemas.ts';
 
 const Position = z.tuple([z.string().max(64), z.string().max(128)]);
 
-/** Documents read at a time: each carries the newest messages of its session. */
+/** Documents read at a time; each contains the newest messages of its session. */
 const STEP = 20;
 
 const Listed = z.object({
@@ -24,14 +24,14 @@ const Listed = z.object({
 
 export const conversationList = defineMethod({
   name: 'conversation.list',
-  summary: 'Lists the caller’s own sessions, most recently used first',
+  summary: 'Lists the caller’s sessions, most recently used first',
   scope: 'conversation',
   cost: 'read',
   isBulky: true,
   params: z.strictObject({ cursor: Cursor.optional(), limit: z.int().min(1).max(100).default(20) }),
   result: z.object({
     conversations: z.array(Listed),
-    next_cursor: z.string().optional().describe('Present when there may be more'),
+    next_cursor: z.string().optional().describe('Present if there may be more'),
     usage_today: UsageResult.extend({ day: z.string() }).describe('Tokens of this key on the current UTC day'),
   }),
   example: {
@@ -57,7 +57,7 @@ export const conversationList = defineMethod({
     const position = cursor === undefined ? undefined : decodeCursor(cursor, Position);
     let after = position && { value: position[0], id: position[1] };
     const today = conversations.ledger.today(caller.keyId);
-    // Awaited only after the pages: until then a failure has no other handler.
+    // Awaited after the pages only; this handler prevents an unhandled rejection until then.
     today.catch(() => {});
     const page = createPage<z.input<typeof Listed>>();
     let isMore = true;

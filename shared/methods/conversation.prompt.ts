@@ -6,7 +6,7 @@ import { UsageResult } from './schemas/schemas.ts';
 
 export const conversationPrompt = defineMethod({
   name: 'conversation.prompt',
-  summary: 'Sends a prompt and answers with the model’s reply; streams its events where the transport can',
+  summary: 'Sends a prompt and returns the model’s answer; streams the events of the turn over SSE and WebSocket',
   scope: 'conversation',
   cost: 'work',
   params: PromptParams,
@@ -26,7 +26,7 @@ export const conversationPrompt = defineMethod({
     finish_reason: z
       .enum(['length', 'content_filter', 'other'])
       .optional()
-      .describe('Present when the model stopped before it was done'),
+      .describe('Present if the answer is incomplete: output limit, content filter or another reason'),
   }),
   errors: PROMPT_ERRORS,
   example: {

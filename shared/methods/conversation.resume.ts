@@ -1,4 +1,4 @@
-// `conversation.resume`: a turn's events from a sequence number on, then live, from any instance.
+// `conversation.resume`: sends a turn's events after a sequence number, then live, on any instance.
 import { z } from 'zod';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
 import { syntheticTerminalEvent } from '../conversations/turns/turn-record.ts';
@@ -11,13 +11,13 @@ import { readLastEventId, streamTurn } from './stream-turn.ts';
 export const conversationResume = defineMethod({
   name: 'conversation.resume',
   summary:
-    'Replays a turn’s events from a sequence number, then follows it live; without a stream, returns those stored',
+    'Sends a turn’s events after a sequence number, then follows it live; over plain HTTP returns the stored events',
   scope: 'conversation',
   cost: 'read',
   params: z.strictObject({
     session_id: SessionId,
-    turn_id: TurnId.optional().describe('The running turn, else the last one, when absent'),
-    after_seq: z.int().min(0).optional().describe('The last sequence number already seen'),
+    turn_id: TurnId.optional().describe('Default: the running turn, or the last one'),
+    after_seq: z.int().min(0).optional().describe('The last received sequence number'),
   }),
   result: z.object({
     session_id: z.string(),
@@ -25,13 +25,13 @@ export const conversationResume = defineMethod({
     turn_id: z.string(),
     status: TurnStatusResult,
     last_seq: z.int().describe('Sequence number of the last event so far'),
-    content: z.string().describe('The whole answer so far'),
+    content: z.string().describe('The text of the answer so far'),
     usage: UsageResult.optional(),
     events: z
       .array(z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) }))
       .optional()
-      .describe('The events after `after_seq`, where they could not be streamed; they end at 1 MiB'),
-    more: z.literal(true).optional().describe('Events are left: call again with `after_seq` = `last_seq`'),
+      .describe('The events after `after_seq` if the transport cannot stream; at most 1 MiB'),
+    more: z.literal(true).optional().describe('More events exist: call again with `after_seq` = `last_seq`'),
   }),
   errors: ['not_found'],
   example: {
@@ -49,7 +49,7 @@ export const conversationResume = defineMethod({
   async handle(params, context) {
     const { services, caller, requestMetadata } = context;
     const { session_id } = params;
-    // Where both are present, params take precedence over the header of a stream that was cut.
+    // If both are present, params take precedence over the header of a repeated request.
     const stopped = readLastEventId(requestMetadata.lastEventId);
     const turnId = params.turn_id ?? stopped?.turnId;
     const afterSeq = params.after_seq ?? stopped?.afterSeq ?? 0;
@@ -57,8 +57,8 @@ export const conversationResume = defineMethod({
       const { conversations } = services;
       let snapshot = await conversations.snapshot(caller.keyId, session_id, turnId);
       const { lease } = snapshot;
-      if (lease !== null && conversations.standing(lease) === 'gone') {
-        // The end is stored before it is returned: otherwise an owner that is only late could still complete the turn.
+      if (lease !== null && conversations.ownerState(lease) === 'expired') {
+        // Stores the end before it is returned; otherwise an owner that is only late could still complete the turn.
         await conversations.settleAbandoned(caller.keyId, session_id, lease);
         snapshot = await conversations.snapshot(caller.keyId, session_id, turnId);
       }

@@ -17,8 +17,8 @@ const Found = z.object({
   turn: z
     .object({ turn_id: TurnId, status: TurnStatusResult, started_at: z.string().optional() })
     .optional()
-    .describe('The running turn, else the last one'),
-  queued: z.int().optional().describe('Prompts waiting for the running turn'),
+    .describe('The running turn, or the last one'),
+  queued: z.int().optional().describe('Number of prompts that wait for the running turn'),
 });
 
 const Missing = z.object({ status: z.literal('not_found'), session_id: z.string() });
@@ -50,8 +50,8 @@ export const conversationStatus = defineMethod({
     const { conversations } = services;
     let found = await conversations.find(caller.keyId, session_id);
     const lease = found?.conversation.turn ?? null;
-    if (lease !== null && conversations.standing(lease) === 'gone') {
-      // The end is stored before it is returned: otherwise an owner that is only late could still complete the turn.
+    if (lease !== null && conversations.ownerState(lease) === 'expired') {
+      // Stores the end before it is returned; otherwise an owner that is only late could still complete the turn.
       await conversations.settleAbandoned(caller.keyId, session_id, lease);
       found = await conversations.find(caller.keyId, session_id);
     }

@@ -6,7 +6,7 @@ import { defineMethod } from './define-method.ts';
 
 const Deployment = z.object({
   service: z.string(),
-  region: z.string().describe('`global` when the event names none'),
+  region: z.string().describe('`global` if the event has no region'),
   version: z.string().nullable(),
   status: z.string().describe('`data.status`, else the last part of the event name'),
   event: z.string(),
@@ -21,12 +21,12 @@ export const deploymentList = defineMethod({
   cost: 'read',
   isBulky: true,
   params: z.strictObject({
-    after: z.string().min(1).max(512).optional().describe('`next_cursor` of the page before'),
+    after: z.string().min(1).max(512).optional().describe('`next_cursor` of the previous page'),
     limit: z.int().min(1).max(1000).default(100),
   }),
   result: z.object({
     deployments: z.array(Deployment),
-    next_cursor: z.string().optional().describe('Present when there may be more'),
+    next_cursor: z.string().optional().describe('Present if there may be more'),
   }),
   example: {
     params: {},

@@ -13,13 +13,13 @@ export const eventsList = defineMethod({
   isBulky: true,
   params: z.strictObject({
     event: z.string().min(1).max(128).optional().describe('Only events of this name'),
-    after: z.string().min(1).max(512).optional().describe('`next_cursor` of the page before, or an `event_id`'),
+    after: z.string().min(1).max(512).optional().describe('`next_cursor` of the previous page, or an `event_id`'),
     order: z.enum(['newest', 'oldest']).default('newest'),
     limit: z.int().min(1).max(100).default(20),
   }),
   result: z.object({
     events: z.array(RecordedEvent),
-    next_cursor: z.string().optional().describe('Present when there may be more'),
+    next_cursor: z.string().optional().describe('Present if there may be more'),
   }),
   example: {
     params: { event: 'deployment.success', limit: 1 },

@@ -1,4 +1,4 @@
-// `events.subscribe`: webhook events as they arrive, after a replay of what was missed.
+// `events.subscribe`: sends webhook events as they arrive, after a replay of the missed ones.
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { errorFields } from '../log.ts';
@@ -13,7 +13,7 @@ import { defineMethod, type MethodContext } from './define-method.ts';
 import { SUBSCRIPTION_PREFIX, toRecordedEvent } from './schemas/event-schemas.ts';
 
 /**
- * Events in the form they are sent, as long as their documents are held: the feed gives one document to all its
+ * Serialised events by document, for as long as the document is in memory: the feed passes one document to all its
  * readers.
  */
 const forms = new WeakMap<EventDocument, SharedParams>();
@@ -21,7 +21,7 @@ const forms = new WeakMap<EventDocument, SharedParams>();
 export const eventsSubscribe = defineMethod({
   name: 'events.subscribe',
   summary:
-    'Sends webhook events as `event` notifications, live, after those missed since a cursor (WebSocket and ' +
+    'Sends webhook events as `event` notifications as they arrive, after those since a cursor (WebSocket and ' +
     'SSE; at most 8 per key)',
   scope: 'webhook',
   cost: 'work',
@@ -34,14 +34,14 @@ export const eventsSubscribe = defineMethod({
       .max(CURSOR_CHARS_MAX)
       .optional()
       .describe(
-        '`cursor` or `event_id` of the last event seen, or `next_cursor` of events.list oldest first; from ' +
-          'now on when absent',
+        '`cursor` or `event_id` of the last received event, or `next_cursor` of events.list with order oldest; ' +
+          'default: new events only',
       ),
   }),
   result: z.object({
     subscribed: z.literal(true),
     subscription_id: z.string(),
-    cursor: z.string().describe('Where the subscription starts'),
+    cursor: z.string().describe('Position before the first event'),
   }),
   errors: ['conflict', 'unavailable'],
   example: {
@@ -57,7 +57,7 @@ export const eventsSubscribe = defineMethod({
         },
       });
     }
-    // The place is taken before anything is awaited, so that calls made at once cannot all find it free.
+    // Counts the subscription before the first await, so that parallel calls cannot exceed the limit.
     const leave = takePlace(services.store, context.caller.keyId);
     const subscriptionId = services.ids.next(SUBSCRIPTION_PREFIX);
     const stop = new AbortController();
@@ -76,7 +76,7 @@ export const eventsSubscribe = defineMethod({
     }
     const result = { subscribed: true as const, subscription_id: subscriptionId, cursor: follower.cursor };
     if (connection === undefined) {
-      // The stream is the call: it is answered when the reader goes.
+      // Over SSE the call lasts as long as the stream; it is answered when the client disconnects.
       try {
         await context.notify(NOTIFICATIONS.subscribed, result, follower.cursor);
         await send(follower, subscriptionId, context, signal);
@@ -117,7 +117,10 @@ function formOf(id: string, document: EventDocument): SharedParams {
   if (known !== undefined) return known;
   const event = toRecordedEvent(id, document);
   const bytes = Buffer.from(escapeLineEnds(JSON.stringify(event)).slice(1, -1));
-  const omitted = { bytes: bytes.length, message: 'larger than a message: events.list over HTTP has the whole event' };
+  const omitted = {
+    bytes: bytes.length,
+    message: 'larger than a message: events.list over HTTP returns the whole event',
+  };
   const made = { bytes, brief: JSON.stringify({ ...event, data: null, omitted }).slice(1, -1) };
   forms.set(document, made);
   return made;

@@ -5,7 +5,7 @@ import { SUBSCRIPTION_PREFIX } from './schemas/event-schemas.ts';
 
 export const eventsUnsubscribe = defineMethod({
   name: 'events.unsubscribe',
-  summary: 'Ends a subscription of this WebSocket connection; nothing of it is sent after the response',
+  summary: 'Ends a subscription of this WebSocket connection; none of its events is sent after the response',
   scope: 'webhook',
   cost: 'read',
   params: z.strictObject({ subscription_id: z.string().min(1).max(128) }),

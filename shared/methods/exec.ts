@@ -1,4 +1,4 @@
-// `exec`: one command in the caller's own sandbox. A program and its arguments, never a shell line.
+// `exec`: runs one command in the caller's sandbox: a program and its arguments, not a shell line.
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { toCancelled } from '../errors.ts';
@@ -12,14 +12,14 @@ import { defineMethod } from './define-method.ts';
 import { Directory, SessionId } from './schemas/schemas.ts';
 
 const OUTPUT_BYTES_MAX = 1 << 20;
-/** What an answer has beside the output. */
+/** Bytes of a response in addition to the output. */
 const ANSWER_REST_BYTES = 4 << 10;
 const LARGE_OUTPUT_BYTES = 64 << 10;
 const TIMEOUT_MS = 30_000;
 const TIMEOUT_MS_MAX = 300_000;
-/** On a WebSocket: how long events wait for the command to end. */
+/** On a WebSocket, events are sent only if the command runs longer than this. */
 const HOLD_MS = 1_000;
-/** Linux takes no longer one (MAX_ARG_STRLEN). */
+/** Limit of Linux (MAX_ARG_STRLEN). */
 const ARG_BYTES_MAX = (128 << 10) - 1;
 
 const Arg = z
@@ -29,14 +29,14 @@ const Arg = z
 
 export const exec = defineMethod({
   name: 'exec',
-  summary: 'Runs a command in the caller’s sandbox: no network, its own home and /tmp, kept between calls',
+  summary: 'Runs a command in the caller’s sandbox: no network, own home and /tmp that persist between calls',
   scope: 'workspace',
   cost: 'work',
   runs: 'companion',
   needs: 'sandbox',
   params: z.strictObject({
     command: Arg.refine((text) => text !== '' && !text.includes('='), 'must be a program, without "="').describe(
-      'The program; no shell reads it',
+      'The program, run without a shell',
     ),
     args: z.array(Arg).max(1000).default([]),
     env: z
@@ -47,31 +47,31 @@ export const exec = defineMethod({
         }
       })
       .default({})
-      .describe('Added to the sandbox’s own; names that change what programs load or run are refused'),
+      .describe('Added to the sandbox’s environment; variables that change what programs load or run are refused'),
     cwd: Directory.default(HOME),
     stdin: z.string().optional(),
     timeout_ms: z.int().min(1).max(TIMEOUT_MS_MAX).default(TIMEOUT_MS),
-    session_id: SessionId.optional().describe('Named in the events'),
+    session_id: SessionId.optional().describe('Repeated in the events'),
     stream: z
       .boolean()
       .optional()
-      .describe('Events at once; when absent, on a WebSocket, only of commands that take longer than a second'),
+      .describe('True: events from the start; default on a WebSocket: only of commands that take longer than a second'),
   }),
   result: z.object({
     stdout: z.string(),
     stderr: z.string(),
-    exit_code: z.int().describe('As a shell reports it: 127 not found, 128 + n killed by signal n'),
+    exit_code: z.int().describe('Exit code as of a shell: 127 not found, 128 + n killed by signal n'),
     signal: z.string().optional(),
     timed_out: z.boolean(),
     truncated: z
       .boolean()
       .describe(
-        'More than 1 MiB was written to stdout or stderr, or more than the answer may carry (1 MiB in all on ' +
-          'a WebSocket); the rest was dropped',
+        'More than 1 MiB was written to stdout or stderr, or more than the response may contain (1 MiB on ' +
+          'a WebSocket); the rest was removed',
       ),
     duration_ms: z.int(),
     call_id: z.string(),
-    stdout_base64: z.string().optional().describe('The bytes, where they are not UTF-8'),
+    stdout_base64: z.string().optional().describe('The bytes, if they are not UTF-8'),
     stderr_base64: z.string().optional(),
   }),
   errors: ['sandbox_unavailable', 'unavailable', 'cancelled'],
@@ -125,7 +125,7 @@ export const exec = defineMethod({
           duration_ms: Math.round(durationMs),
         },
       });
-      // Commands that end together make their answers in one turn of the event loop each.
+      // Responses with a large output are built one per iteration of the event loop.
       if (result.stdout.length + result.stderr.length > LARGE_OUTPUT_BYTES) await placeAnswer(context.memory, signal);
       return { ...toWire(result, context.answerBytesMax - ANSWER_REST_BYTES), call_id: callId };
     } catch (error) {

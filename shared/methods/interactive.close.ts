@@ -1,11 +1,11 @@
-// `interactive.close`: ends a terminal and everything in it.
+// `interactive.close`: ends a terminal and all its processes.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
 
 export const interactiveClose = defineMethod({
   name: 'interactive.close',
-  summary: 'Ends a terminal and everything that runs in it',
+  summary: 'Ends a terminal and all its processes',
   scope: 'workspace',
   cost: 'work',
   runs: 'companion',

@@ -15,7 +15,7 @@ export const interactiveInput = defineMethod({
   needs: 'sandbox',
   params: z.strictObject({
     session_id: SessionId,
-    data: z.string().min(1).max(DATA_CHARS_MAX).describe('Text as typed: \\r is Enter, \\u0003 is Ctrl-C'),
+    data: z.string().min(1).max(DATA_CHARS_MAX).describe('The typed text; \\r is Enter, \\u0003 is Ctrl-C'),
   }),
   result: z.object({ session_id: z.string(), accepted: z.literal(true) }),
   errors: ['not_found', 'unavailable', 'sandbox_unavailable'],

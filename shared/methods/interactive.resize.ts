@@ -7,7 +7,7 @@ import { watchUnlessWatched } from './watch-terminal.ts';
 
 export const interactiveResize = defineMethod({
   name: 'interactive.resize',
-  summary: 'Changes the size of a terminal, whose processes receive SIGWINCH; costs no call',
+  summary: 'Changes the size of a terminal; its processes receive SIGWINCH; costs no call',
   scope: 'workspace',
   cost: 'free',
   runs: 'companion',

@@ -1,4 +1,4 @@
-// `interactive.start`: a terminal in the caller's sandbox, or the way back to one that runs.
+// `interactive.start`: starts a terminal in the caller's sandbox, or reconnects to a running one.
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
 import { ticketProtocols } from '../protocol.ts';
@@ -16,14 +16,14 @@ export const interactiveStart = defineMethod({
   runs: 'companion',
   needs: 'sandbox',
   params: z.strictObject({
-    session_id: SessionId.optional().describe('Names the terminal; the output of a running one is replayed'),
+    session_id: SessionId.optional().describe('Id of the terminal; the output of a running one is replayed'),
     shell: z
       .string()
       .min(1)
       .max(4096)
       .regex(/^[^\0=]+$/, 'must be a program, without "="')
       .optional()
-      .describe('A program; bash, else sh, when absent'),
+      .describe('The program; default: bash, or sh if bash is missing'),
     cols: Columns.optional(),
     rows: Rows.optional(),
     cwd: Directory.optional(),
@@ -35,7 +35,7 @@ export const interactiveStart = defineMethod({
         }
       })
       .default({}),
-    after_seq: z.int().min(0).default(0).describe('The last `seq` seen: replays only what came later'),
+    after_seq: z.int().min(0).default(0).describe('The last received `seq`; only later output is replayed'),
   }),
   result: z.object({
     session_id: z.string(),
@@ -51,9 +51,7 @@ export const interactiveStart = defineMethod({
         expires_at: z.string().describe('ISO 8601'),
       })
       .optional()
-      .describe(
-        'Where this call cannot stream: open the WebSocket; its first call with this session_id brings the output',
-      ),
+      .describe('Over HTTP: open this WebSocket; after its first call with this session_id it receives the output'),
   }),
   errors: ['sandbox_unavailable', 'unavailable'],
   example: {

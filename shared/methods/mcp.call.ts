@@ -1,4 +1,4 @@
-// `mcp.call`: one tool of a connected MCP server.
+// `mcp.call`: calls one tool of a connected MCP server.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { ServerName } from './schemas/mcp-schemas.ts';
@@ -17,17 +17,17 @@ export const mcpCall = defineMethod({
     name: ServerName,
     tool: z.string().min(1).max(256),
     arguments: z.record(z.string(), z.unknown()).default({}),
-    session_id: SessionId.optional().describe('The session the server was connected in'),
+    session_id: SessionId.optional().describe('The session of the connection'),
     timeout_ms: z.int().min(1).max(TIMEOUT_MS_MAX).default(TIMEOUT_MS),
   }),
   result: z.object({
     name: z.string(),
     tool: z.string(),
-    content: z.array(z.record(z.string(), z.unknown())).describe('Content blocks as the protocol has them'),
+    content: z.array(z.record(z.string(), z.unknown())).describe('Content blocks of the Model Context Protocol'),
     structured_content: z
       .unknown()
       .optional()
-      .describe('An object; JSON text where parsing would lose digits of a number'),
+      .describe('An object; JSON text if parsing would lose digits of a number'),
     is_error: z.boolean().describe('The tool ran and reported a failure'),
     duration_ms: z.int(),
   }),

@@ -1,4 +1,5 @@
-// `mcp.connect`: an MCP server for this key: a command in its sandbox, a URL, or one that the administrator registered.
+// `mcp.connect`: connects an MCP server: a command in the key's sandbox, a URL, or a server that the operator has
+// registered.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { ConnectionResult, EXAMPLE_CONNECTION, ServerName, toConnectionResult } from './schemas/mcp-schemas.ts';
@@ -36,12 +37,12 @@ export const mcpConnect = defineMethod({
       'A command (run in the caller’s sandbox, without network), a public URL (Streamable HTTP), or the name ' +
         'of a registered server',
     ),
-    session_id: SessionId.optional().describe('Whose prompts may use the tools'),
+    session_id: SessionId.optional().describe('Session whose prompts may use the tools'),
     allowed_tools: z
       .array(z.string().min(1).max(256))
       .max(TOOLS_ALLOWED_MAX)
       .optional()
-      .describe('Only these tools; all when absent'),
+      .describe('Only these tools; default: all'),
   }),
   result: ConnectionResult,
   errors: [

@@ -1,4 +1,4 @@
-// `mcp.disconnect`: ends a connection; nothing of the server's process is left when it answers.
+// `mcp.disconnect`: ends a connection; the server's process has ended when the call returns.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { ServerName } from './schemas/mcp-schemas.ts';
@@ -6,7 +6,7 @@ import { SessionId } from './schemas/schemas.ts';
 
 export const mcpDisconnect = defineMethod({
   name: 'mcp.disconnect',
-  summary: 'Ends the connection to an MCP server, and its process where it has one',
+  summary: 'Ends the connection to an MCP server, and the process of a server with a command',
   scope: 'mcp',
   cost: 'work',
   runs: 'companion',

@@ -1,4 +1,4 @@
-// `mcp.list`: the MCP servers this key has connected.
+// `mcp.list`: lists the MCP servers that this key has connected.
 import { hash } from 'node:crypto';
 import { z } from 'zod';
 import type { McpConnection } from '../mcp/link.ts';
@@ -8,7 +8,7 @@ import { defineMethod } from './define-method.ts';
 import { ConnectionResult, EXAMPLE_CONNECTION, toConnectionResult } from './schemas/mcp-schemas.ts';
 import { Cursor, SessionId } from './schemas/schemas.ts';
 
-/** Time of the connection, and a hash of its session and name for those of one time. */
+/** Time of the connection, and a hash of its session and name, which orders connections of the same time. */
 const Position = z.tuple([z.int().min(0), z.string().max(64)]);
 
 export const mcpList = defineMethod({
@@ -19,12 +19,12 @@ export const mcpList = defineMethod({
   isBulky: true,
   runs: 'companion',
   params: z.strictObject({
-    session_id: SessionId.optional().describe('Only those of this session'),
+    session_id: SessionId.optional().describe('Only servers of this session'),
     cursor: Cursor.optional(),
   }),
   result: z.object({
     servers: z.array(ConnectionResult),
-    next_cursor: z.string().optional().describe('Present when there are more'),
+    next_cursor: z.string().optional().describe('Present if there are more'),
   }),
   example: { params: {}, result: { servers: [EXAMPLE_CONNECTION] } },
   async handle({ session_id, cursor }, { services, caller, signal, answerBytesMax }) {

@@ -1,4 +1,4 @@
-// One prompt as `conversation.prompt` and `proto` run it: its params, where it runs, its turn and its answer.
+// Runs a prompt for `conversation.prompt` and `proto`: its params, the place where it runs, its turn and its answer.
 import { z } from 'zod';
 import { type PromptAnswer, toAnswer } from '../conversations/turns/answer.ts';
 import { placeOfLogin, placeOfModel } from '../engines/place.ts';
@@ -18,23 +18,23 @@ export const PromptParams = z.strictObject({
     .min(1)
     .refine((prompt) => prompt === '' || !isBlank(prompt), 'must contain more than white space')
     .describe('The text of the prompt'),
-  session_id: SessionId.optional().describe('Continues this session, or starts it; a new one is made when absent'),
-  model: z.string().min(1).max(128).optional().describe('`provider/model`; the deployment’s default when absent'),
+  session_id: SessionId.optional().describe('Continues this session, or creates it; default: a new session'),
+  model: z.string().min(1).max(128).optional().describe('`provider/model`; default: the deployment’s'),
   instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
   on_busy: z
     .enum(['reject', 'queue', 'interrupt'])
     .default('reject')
-    .describe('What to do while another turn of the session runs'),
+    .describe('Behaviour while another turn of the session runs'),
   idempotency_key: z
     .string()
     .min(1)
     .max(IDEMPOTENCY_KEY_CHARS_MAX)
     .optional()
-    .describe('The same key within 24 h gives the same answer and runs once; also as header Idempotency-Key'),
-  auth_session_id: SessionId.optional().describe('A login (auth.login): the turn uses its credentials and no others'),
+    .describe('The same key within 24 h runs once and returns the same answer; also as header Idempotency-Key'),
+  auth_session_id: SessionId.optional().describe('`session_id` of auth.login: the turn uses only its credentials'),
 });
 
-/** Reasons that a prompt can fail with, beyond those of every call. */
+/** Reasons with which a prompt can fail, in addition to those of every call. */
 export const PROMPT_ERRORS = [
   'session_busy',
   'queue_full',
@@ -48,7 +48,7 @@ export const PROMPT_ERRORS = [
   'not_found',
 ] as const satisfies readonly Reason[];
 
-/** Only a prompt that names a login and no model costs a read. */
+/** Only a prompt with a login and without a model needs a read. */
 export function placeOfPrompt(
   { model, auth_session_id: login }: z.output<typeof PromptParams>,
   { services, caller, signal }: MethodContext,
@@ -59,13 +59,13 @@ export function placeOfPrompt(
     .then((provider) => (provider === undefined ? 'local' : placeOfLogin(provider)));
 }
 
-/** Runs the turn and answers it; `proto` and binary frames run the very same. */
+/** Runs the turn and returns its answer; also used by `proto` and binary frames. */
 export async function answerPrompt(
   params: z.output<typeof PromptParams>,
   context: MethodContext,
 ): Promise<PromptAnswer> {
   const { services, caller, requestMetadata } = context;
-  // The request of a stream that was cut, made once more: its turn goes on where the reader stopped, and nothing runs
+  // A repeated request after a cut stream: the events of the turn continue after `Last-Event-ID`, and nothing runs
   // again.
   const stopped = context.transport === 'sse' ? readLastEventId(requestMetadata.lastEventId) : undefined;
   if (stopped !== undefined) {
@@ -94,7 +94,7 @@ export async function answerPrompt(
   return toAnswer(turn.turnId, ended);
 }
 
-/** The header must not be cut to fit: two long keys could become one. */
+/** A long header is refused, not truncated, because two long keys could become equal. */
 function checkKey(key: string | undefined): string | undefined {
   if (key === undefined || key.length <= IDEMPOTENCY_KEY_CHARS_MAX) return key;
   throw new RpcError('invalid_params', {

@@ -8,11 +8,11 @@ import { SessionId } from './schemas/schemas.ts';
 
 export const proto = defineMethod({
   name: 'proto',
-  summary: 'Sends a prompt as a protobuf Submission and answers with a protobuf Reply (gateway.proto)',
+  summary: 'Sends a prompt as a protobuf Submission and returns a protobuf Reply (gateway.proto)',
   scope: 'conversation',
   cost: 'work',
   params: z.strictObject({
-    stream_id: SessionId.describe('The session, as `session_id` of conversation.prompt'),
+    stream_id: SessionId.describe('The session: `session_id` of conversation.prompt'),
     data: z.string().min(1).max(1_400_000).describe('Base64 of a Submission'),
   }),
   result: z.object({ stream_id: z.string(), data: z.string().describe('Base64 of a Reply') }),

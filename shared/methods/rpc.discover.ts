@@ -4,7 +4,7 @@ import { toOpenRpc } from '../rpc/openrpc.ts';
 import { VERSION } from '../version.ts';
 import { defineMethod } from './define-method.ts';
 
-/** Made at the first request: the schemas take milliseconds that a cold start should not pay. */
+/** Created at the first request, because the schemas take milliseconds of a cold start. */
 const documents = new WeakMap<object, Record<string, unknown>>();
 
 export const rpcDiscover = defineMethod({

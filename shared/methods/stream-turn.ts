@@ -1,5 +1,5 @@
-// Shows a turn to the caller while it runs: `conversation.event` notifications, each after the
-// caller has taken the one before, so that a slow reader slows only itself.
+// Sends the events of a running turn to the caller as `conversation.event` notifications. Each is sent after the caller
+// has received the previous one, so that a slow reader delays only itself.
 import type { TurnHandle } from '../conversations/conversations.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
 import type { EndedTurn } from '../conversations/turns/turn.ts';
@@ -9,8 +9,8 @@ import { HEADERS, NOTIFICATIONS } from '../protocol.ts';
 import type { MethodContext } from './define-method.ts';
 
 /**
- * Resolves with the turn's end once every event after `afterSeq` has been sent (`lastSeq` is the last, 0 where nothing
- * streams), or the reader has gone.
+ * Resolves with the turn's end when every event after `afterSeq` is sent (`lastSeq` is the last one, 0 if the transport
+ * cannot stream), or the reader has disconnected.
  */
 export async function streamTurn(
   turn: TurnHandle,
@@ -38,8 +38,8 @@ export async function streamTurn(
 }
 
 /**
- * Where a broken SSE stream stopped: `Last-Event-ID: <turn_id>:<seq>`, undefined without the header. Throws
- * `invalid_params`.
+ * The last event that the client of a broken SSE stream received: `Last-Event-ID: <turn_id>:<seq>`; undefined without
+ * the header. Throws `invalid_params`.
  */
 export function readLastEventId(
   header: string | undefined,

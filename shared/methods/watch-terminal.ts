@@ -1,4 +1,4 @@
-// Sends the output of a terminal to a connection, from its first call that names the terminal on.
+// Sends the output of a terminal to a connection after its first call with the session id of the terminal.
 import { NOTIFICATIONS } from '../protocol.ts';
 import type { Watcher } from '../terminals/terminals.ts';
 import type { Connection, MethodContext } from './define-method.ts';
@@ -9,8 +9,8 @@ export interface WatchContext extends Pick<MethodContext, 'connection' | 'notify
 }
 
 /**
- * For calls that use a terminal: input or a resize on a socket subscribes it to the output, from the beginning, without
- * an interactive.start there.
+ * Subscribes a connection to the output of a terminal, from its beginning, unless it already is. For input and resize
+ * on a WebSocket without an interactive.start on the same connection.
  */
 export function watchUnlessWatched(context: WatchContext, sessionId: string): void {
   const { connection } = context;
@@ -19,8 +19,8 @@ export function watchUnlessWatched(context: WatchContext, sessionId: string): vo
 }
 
 /**
- * Announces that a start will watch the terminal, so that input that follows at once begins no second watch. The
- * returned function withdraws the announcement.
+ * Records that a running interactive.start will watch the terminal, so that input which arrives meanwhile does not
+ * start a second watch. The returned function removes the record.
  */
 export function expectWatch({ streams }: Connection, sessionId: string): () => void {
   const id = streamOf(sessionId);

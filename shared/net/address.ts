@@ -1,4 +1,4 @@
-// Which addresses a request of a caller may reach: globally routable ones only. Internal addresses (loopback, private,
+// Checks that a request of a caller reaches only globally routable addresses. Internal addresses (loopback, private,
 // link-local with the metadata server, carrier NAT, documentation, multicast) are refused in every notation.
 import ipaddr from 'ipaddr.js';
 
@@ -7,8 +7,8 @@ const GLOBAL_V6 = ipaddr.IPv6.parseCIDR('2000::/3');
 
 /**
  * Whether a literal IPv4 or IPv6 address is globally routable (IANA special-purpose registries, as in ipaddr.js). An
- * IPv4-mapped address is checked as its IPv4 address; other embeddings (6to4, Teredo, NAT64) are refused, since a
- * gateway on the way may unpack them.
+ * IPv4-mapped address is checked as its IPv4 address; other embeddings (6to4, Teredo, NAT64) are refused, because a
+ * router may forward them to the embedded address.
  */
 export function isGloballyRoutable(literal: string): boolean {
   if (!ipaddr.isValid(literal)) return false;

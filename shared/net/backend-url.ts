@@ -3,16 +3,13 @@ import { RpcError } from '../errors.ts';
 
 /** A path that takes more rounds of percent-decoding than this is refused. */
 const DECODINGS_MAX = 8;
-/**
- * Bytes that are no valid UTF-8 and that some servers decode to `.` or `/` (overlong forms), and the `%uXXXX` of old
- * servers.
- */
+/** Invalid UTF-8 that some servers decode to `.` or `/` (overlong forms), and `%uXXXX`, which old servers decode. */
 const DISGUISED = /%c[01]%[89ab][\da-f]|%e0%[89][\da-f]%|%f0%8[\da-f]%|%u[\da-f]{4}/i;
 
 /**
  * `https://api.example.com/base` + `/users?a=1` -> `https://api.example.com/base/users?a=1`. Throws RpcError
  * `invalid_params` for anything that is not a plain absolute path: a scheme or authority, a backslash, a control
- * character, `.` or `..` segments and slashes in disguise (`%2e`, `%2f`, `%5c`, encoded once or more often), which
+ * character, `.` or `..` segments and encoded dots and slashes (`%2e`, `%2f`, `%5c`, encoded once or more often), which
  * servers and proxies resolve differently.
  */
 export function toBackendUrl(baseUrl: string, endpoint: string): URL {
@@ -41,7 +38,7 @@ export function isBelow(base: URL, url: URL): boolean {
   return findPathProblem(url.pathname.slice(prefix.length)) === undefined;
 }
 
-/** Look like a slash, and become one where a server stores names in an old code page. */
+/** Characters that become a slash on servers with an old code page. */
 const SLASHES = /[\\\u00a5\u20a9\u2044\u2215]/g;
 
 /** Sequences in the path that one server decodes and another does not, for any number of decodings. */
@@ -66,7 +63,7 @@ function hasDots(path: string): boolean {
 
 /** The path with full-width and other compatible characters replaced (`．．` is `..`), as some servers do. */
 function toPlain(path: string): string {
-  // Decoded bytes are one character each, unless the path came as characters.
+  // After percent-decoding each character is one byte; otherwise the path contains Unicode characters.
   const isBytes = /^[\0-\xff]*$/.test(path);
   const text = isBytes ? Buffer.from(path, 'latin1').toString('utf8') : path;
   return text.normalize('NFKC').replace(SLASHES, '/');

@@ -1,5 +1,5 @@
-// Base URLs of providers as operators write them: with and without the version, a trailing slash, or a query
-// (`?api-version=x`) that belongs to every call.
+// Normalises base URLs of providers: with or without the version, a trailing slash, or a query (`?api-version=x`) that
+// is sent with every call.
 
 /** The base URL with its version, without a trailing slash; a query stays at the end, a fragment is removed. */
 export function toBaseUrl(url: string, version = 'v1'): string {

@@ -1,8 +1,8 @@
-// Maps a failure of the HTTP client to an error of the table, with a message that names the cause, and whether anything
-// had been sent.
+// Maps a failure of the HTTP client to an error of the table, with a message about the cause, and with `sent` if the
+// request may have been sent.
 import { RpcError } from '../errors.ts';
 
-/** Failures before anything of the request was sent, by the code of the system or of the HTTP client. */
+/** Messages of failures before any byte of the request was sent, by error code of the system or of the HTTP client. */
 const NOT_SENT: Readonly<Record<string, string>> = {
   EAI_AGAIN: 'the name of the backend could not be resolved',
   ECONNREFUSED: 'the backend refused the connection',
@@ -14,7 +14,7 @@ const NOT_SENT: Readonly<Record<string, string>> = {
 const CUT: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET']);
 const CERTIFICATE = /CERT|UNABLE_TO_VERIFY|SIGNATURE/;
 
-/** Whether a fetch failed before anything was sent, so that a retry cannot execute anything twice. */
+/** Whether a fetch failed before any byte was sent, so that a retry cannot execute a request twice. */
 export function isUnsent({ data }: RpcError): boolean {
   return typeof data.code === 'string' && (Object.hasOwn(NOT_SENT, data.code) || CERTIFICATE.test(data.code));
 }

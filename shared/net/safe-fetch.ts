@@ -13,10 +13,12 @@ import { isBelow } from './backend-url.ts';
 import { toFailure } from './fetch-failure.ts';
 
 export interface SafeFetchPolicy {
-  /** Origins the operator named as internal: their addresses are not checked. */
+  /** Origins that the operator has configured as internal; their addresses are not checked. */
   readonly internalOrigins?: ReadonlySet<string>;
   readonly headersTimeoutMs?: number;
-  /** For the whole exchange, body included; undefined: as long as the caller's signal allows (event streams). */
+  /**
+   * Deadline of the request and its body, milliseconds; undefined: only the caller's signal ends it (event streams).
+   */
   readonly totalTimeoutMs?: number | undefined;
   readonly redirectsMax?: number;
   /** Redirects may lead to this URL and below it only; undefined: to every allowed address. */
@@ -66,7 +68,7 @@ const STRIPPED = [
 const KEPT_ACROSS_ORIGINS: ReadonlySet<string> = new Set(['accept', 'content-type', 'mcp-protocol-version']);
 
 /**
- * Makes a fetch with this policy. Throws RpcError `forbidden` for an address that must not be reached (data.detail
+ * Creates a fetch with this policy. Throws RpcError `forbidden` for an address that must not be reached (data.detail
  * names the rule), `upstream_timeout` when a deadline passes, `upstream_error` for every other failure of the
  * connection; the signal's reason when aborted.
  */
@@ -103,7 +105,7 @@ export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
         throw new RpcError('upstream_error', { message: `more than ${redirectsMax} redirects`, retryable: false });
       const next = toTarget(location, target);
       if (redirectsWithin !== undefined && !isBelow(redirectsWithin, next))
-        throw refused('redirect', 'the backend redirects to a place outside its base URL');
+        throw refused('redirect', 'the backend redirects to a URL outside its base URL');
       request = redirected(request, response.status, target.origin === next.origin);
       target = next;
     }
@@ -126,7 +128,7 @@ export function createSafeFetch(policy: SafeFetchPolicy = {}): SafeFetch {
 
 /**
  * Reads a body up to `maxBytes`; throws RpcError `upstream_error` beyond it. `hold` is called with the size of each
- * piece before it is kept, and may throw.
+ * chunk before it is kept, and may throw.
  */
 export async function readLimited(
   response: Response,
@@ -162,7 +164,7 @@ function toTarget(url: string | URL, base?: URL): URL {
   return target;
 }
 
-/** A literal address skips the lookup, so it is checked here, as are names that resolve in internal networks only. */
+/** Checks literal addresses, for which there is no lookup, and names that resolve in internal networks only. */
 function checkHost({ hostname }: URL): void {
   const literal = literalOf(hostname);
   if (literal !== undefined && !isGloballyRoutable(literal))

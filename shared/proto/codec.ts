@@ -1,5 +1,5 @@
-// Between the published protobuf messages (gateway.proto) and the params and answer of `conversation.prompt`. Encoding
-// is deterministic: fields in order of their numbers, no unknown fields, JSON payloads as they are stored.
+// Converts the protobuf messages (gateway.proto) to the params of `conversation.prompt`, and its result to messages.
+// Encoding is deterministic: fields in order of their numbers, no unknown fields, JSON payloads as they are stored.
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import type { PromptAnswer } from '../conversations/turns/answer.ts';
 import { RpcError } from '../errors.ts';
@@ -15,15 +15,15 @@ const ON_BUSY = new Map<number, string | undefined>([
   [OnBusy.INTERRUPT, 'interrupt'],
 ]);
 
-/** Reads base64 (RFC 4648 section 4, padded) of a Submission. Throws RpcError `invalid_params` with the reason. */
+/**
+ * Decodes the base64 (RFC 4648 section 4, padded) of a Submission. Throws RpcError `invalid_params` with the reason.
+ */
 export function decodeSubmission(base64: string): Submission {
   if (base64.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(base64)) throw wrong('data', 'is not base64');
   return readMessage(SubmissionSchema, Buffer.from(base64, 'base64'), 'data');
 }
 
-/**
- * Reads a message without the fields we do not know. Throws RpcError `invalid_params` about `path`, with the reason.
- */
+/** Decodes a message; ignores unknown fields. Throws RpcError `invalid_params` about `path`, with the reason. */
 export function readMessage<Desc extends DescMessage>(
   schema: Desc,
   bytes: Uint8Array,
@@ -37,7 +37,7 @@ export function readMessage<Desc extends DescMessage>(
   }
 }
 
-/** A Submission as params of `conversation.prompt`, to be checked by that method's own schema. */
+/** Converts a Submission to params of `conversation.prompt`, which the schema of that method must validate. */
 export function toPromptParams(streamId: string, submission: Submission): PromptParams {
   if (submission.prompt === '') throw wrong('data', 'the prompt (field 1) is empty');
   if (!ON_BUSY.has(submission.onBusy)) throw wrong('data', 'on_busy (field 4) has an unknown value');
@@ -55,13 +55,13 @@ export function toPromptParams(streamId: string, submission: Submission): Prompt
   };
 }
 
-/** What a Reply has of an answer to `conversation.prompt`. */
+/** The members of the result of `conversation.prompt` that a Reply contains. */
 export type ReplyFields = Pick<
   PromptAnswer,
   'content' | 'session_id' | 'conversation_id' | 'turn_id' | 'model' | 'timestamp' | 'usage'
 > & { readonly events: readonly object[] };
 
-/** The answer to a prompt as a Reply. */
+/** Converts the answer to a prompt to a Reply. */
 export function toReply(answer: ReplyFields): Reply {
   return create(ReplySchema, {
     content: answer.content,
@@ -86,7 +86,7 @@ export function encodeReply(answer: ReplyFields): Uint8Array {
   return toBinary(ReplySchema, toReply(answer));
 }
 
-/** The caller's mistake, as an issue about a param. */
+/** The error about an invalid param. */
 export function wrong(path: string, message: string): RpcError {
   return new RpcError('invalid_params', { data: { issues: [{ path, message }] } });
 }

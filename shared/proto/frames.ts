@@ -1,5 +1,5 @@
-// A binary WebSocket message (Frame of gateway.proto) as a call of `conversation.prompt`, and the events and the answer
-// of that call as Frames again. The rules of a call are those of every transport.
+// Converts a binary WebSocket message (Frame of gateway.proto) to a call of `conversation.prompt`, and the events and
+// the response of that call to Frames. The calls are processed like those of every transport.
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { z } from 'zod';
 import { type Issue, RpcError, toRpcError, type WireError } from '../errors.ts';
@@ -11,15 +11,15 @@ import { cutText } from '../rpc/notification.ts';
 import { readMessage, toPromptParams, toReply, wrong } from './codec.ts';
 import { FrameSchema } from './gateway_pb.ts';
 
-/** A longer name than any session or call may have is not repeated to its sender. */
+/** Longer ids of a session or call are invalid, and are not repeated in the error. */
 const NAME_CHARS_MAX = 128;
 
 export interface FrameCall {
-  /** The call, or why there is none (RpcError `invalid_params`, `unavailable`). */
+  /** The call, or the error of an invalid frame (RpcError `invalid_params`, `unavailable`). */
   readonly call: Call | BadCall;
-  /** A notification of the call; undefined for one that has no binary form. */
+  /** Serialises a notification of the call; undefined if it has no binary form. */
   toEvent(method: string, params: object): Uint8Array | undefined;
-  /** The answer as a frame of at most MESSAGE_BYTES_MAX. */
+  /** Serialises the response as a frame of at most MESSAGE_BYTES_MAX. */
   answers(requestId: string): Answers<Uint8Array>;
 }
 
@@ -27,7 +27,7 @@ type Body = MessageInitShape<typeof FrameSchema>['body'];
 type Hold = (bytes: number) => boolean;
 
 const EventParams = z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) });
-/** What a Reply has of an answer to `conversation.prompt`. */
+/** The members of the result of `conversation.prompt` that a Reply contains. */
 const Answer = z.object({
   content: z.string(),
   session_id: z.string(),
@@ -40,8 +40,8 @@ const Answer = z.object({
 });
 
 /**
- * Never throws: a message that cannot be read becomes a call that is refused. `hold` counts the bytes that are kept
- * until the answer is sent; false when the instance cannot keep them.
+ * Never throws: an invalid message becomes a call with an error. `hold` counts the bytes that are kept until the
+ * response is sent; it returns false above the bound of the instance.
  */
 export function readFrame(bytes: Uint8Array, hold: Hold): FrameCall {
   let [id, streamId] = ['', ''];
@@ -95,7 +95,7 @@ function toErrorBody({ code, message, data }: WireError): NonNullable<Body> {
   return { case: 'error', value: { ...value, ...(retryAfterMs !== undefined && { retryAfterMs }) } };
 }
 
-/** Details that JSON cannot hold are left out. */
+/** Details that JSON cannot represent are left out. */
 function toJson({ reason, request_id, retryable, ...rest }: WireError['data']): string {
   try {
     return JSON.stringify({ ...rest, reason, request_id, retryable });
@@ -104,7 +104,7 @@ function toJson({ reason, request_id, retryable, ...rest }: WireError['data']): 
   }
 }
 
-/** The session of a prompt is the `stream_id` of its frame, in the findings about params, too. */
+/** Renames `session_id` to `stream_id` in the issues about params, because a frame has that name. */
 function withFrameNames(error: RpcError): RpcError {
   const { issues } = error.data;
   if (error.reason !== 'invalid_params' || !Array.isArray(issues)) return error;

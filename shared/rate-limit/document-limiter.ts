@@ -1,18 +1,16 @@
 // The limiter over any Store: one document per key, one optimistic transaction in flight per key and process, which all
-// waiting requests join. This file owns the queues and the cached documents, and applies the outage rule (outage.ts);
-// windows.ts owns the arithmetic.
+// waiting requests join. This file owns the queues and applies the outage rule (outage.ts); count-batch.ts owns the
+// transaction, windows.ts the arithmetic.
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
 import { NewerFormat } from '../store/define-document.ts';
-import type { Snapshot, Store } from '../store/store.ts';
-import { type Decision, transact } from '../store/transact.ts';
+import type { Store } from '../store/store.ts';
+import { createCountBatch } from './count-batch.ts';
 import { createEntries, type Entry, type Waiting } from './entries.ts';
-import { toLimitState, toLimitWrite } from './limit-document.ts';
 import type { Limiter, RateDecision, TakeRequest } from './limiter.ts';
 import { createOutage, unavailable } from './outage.ts';
-import { isProbablyCurrent, observe } from './traffic.ts';
-import { charge, EMPTY_STATE, refuse } from './windows.ts';
+import { EMPTY_STATE, refuse } from './windows.ts';
 
 /**
  * A cached refusal is used this long before the document is read again, so that a reset by an operator takes effect
@@ -21,9 +19,6 @@ import { charge, EMPTY_STATE, refuse } from './windows.ts';
 const DENY_RECHECK_MS = 60_000;
 /** The same for a cached revocation. Shorter, so that a withdrawn revocation takes effect within seconds. */
 const REVOKED_RECHECK_MS = 5_000;
-/** Deadline of a probe during an outage, shorter than that of an ordinary call. */
-const PROBE_TIMEOUT_MS = 1_000;
-
 export interface DocumentLimiterOptions {
   readonly store: Store;
   readonly clock: Clock;
@@ -51,6 +46,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   const { optimisticMs = 400, timeoutMs = 2_000, lockTimeoutMs = 6_000 } = options;
   const entryOf = createEntries(keysMax);
   const outage = createOutage();
+  const countBatch = createCountBatch({ store, clock, log, outage, optimisticMs, timeoutMs, lockTimeoutMs });
   let waitingCount = 0;
 
   function take(request: TakeRequest): Promise<RateDecision> {
@@ -88,7 +84,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   async function runBatch(entry: Entry): Promise<void> {
     let batch = dequeue(entry);
     try {
-      const decisions = batch.length === 0 ? [] : await decide(entry, batch);
+      const decisions = batch.length === 0 ? [] : await countBatch(entry, batch);
       batch.forEach(({ request, resolve, reject }, index) => {
         const decision = decisions[index];
         if (decision === undefined) reject(request.signal?.reason);
@@ -118,40 +114,6 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     }
     log?.log('ERROR', 'rate limiter transaction failed', errorFields(error));
     return (_entry, request) => unavailable(request.limits, 1_000, nowMs);
-  }
-
-  /** One transaction for all calls of the batch; the decision of a call whose signal has aborted is undefined. */
-  async function decide(entry: Entry, batch: readonly Waiting[]): Promise<readonly (RateDecision | undefined)[]> {
-    const startMs = clock.monotonic();
-    const known = entry.snapshot;
-    const trusted = known !== undefined && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
-    let found = EMPTY_STATE;
-    const compute = (snapshots: readonly Snapshot[]): Decision<(RateDecision | undefined)[]> => {
-      found = toLimitState(snapshots[0]);
-      let state = found;
-      const nowMs = clock.now();
-      const result = batch.map(({ request }) => {
-        if (request.signal?.aborted) return undefined;
-        const charged = charge(state, request.limits, request.cost, nowMs);
-        state = charged.state;
-        return charged.decision;
-      });
-      return { writes: state === found ? [] : [toLimitWrite(entry.ref, state)], result };
-    };
-    const committed = await transact(store, [entry.ref], compute, {
-      cached: trusted ? [known] : undefined,
-      optimisticMs,
-      lockTimeoutMs,
-      timeoutMs: outage.open ? PROBE_TIMEOUT_MS : timeoutMs,
-    });
-    const doneMs = clock.monotonic();
-    observe(entry.traffic, entry.state, entry.confirmedAtMs, found, doneMs);
-    entry.snapshot = committed.snapshots[0];
-    entry.state = toLimitState(entry.snapshot);
-    entry.confirmedAtMs = doneMs;
-    const lastedMs = outage.succeeded(doneMs);
-    if (lastedMs !== undefined) log?.log('NOTICE', 'rate limiter store is back', { outage_ms: lastedMs });
-    return committed.result;
   }
 
   function dequeue(entry: Entry): Waiting[] {

@@ -3,67 +3,12 @@
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
+import type { Exchange, Reply, RequestHooks } from './exchange.ts';
 import { type CallMemory, createCallMemory, overloaded } from './in-flight.ts';
 import { checkParams } from './issues.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './method.ts';
 import { PAGE_BYTES_MAX } from './page.ts';
 import { measureHeavy, parseRequest } from './parse.ts';
-
-/** The outcome of one call, for the audit line. */
-export interface CallRecord {
-  readonly method: string;
-  readonly outcome: 'ok' | RpcError['reason'];
-  readonly durationMs: number;
-  /** The failure with its cause, for the log; undefined when the call succeeded. */
-  readonly error?: RpcError;
-}
-
-/** Limits, scopes, audit log and context of one request, bound to its caller by the gateway. */
-export interface RequestHooks<Context> {
-  /**
-   * Charges `cost` calls, all or none, and returns the refusal (`rate_limited`, `unavailable`, `unauthorized` for a
-   * revoked key), or undefined when the calls may run. Rejects when the request is aborted before the decision.
-   */
-  limit(cost: number, methods: readonly (AnyMethod<Context> | undefined)[]): Promise<RpcError | undefined>;
-  /** Throws RpcError `forbidden` when the caller may not call this method. */
-  authorize(method: AnyMethod<Context>): void;
-  /** `batch`: the call is part of a batch. `memory`: counts the bytes that the call reads from other services. */
-  context(method: AnyMethod<Context>, call: Call, batch: boolean, memory: CallMemory): Context;
-  /**
-   * Waits for a slot of the calls that use much memory; resolves with the function that frees it. Throws `unavailable`.
-   */
-  place?(): Promise<() => void>;
-  audit(record: CallRecord): void;
-}
-
-export interface Exchange<Context> {
-  /**
-   * The body, or the error of reading it (payload_too_large, unsupported_media_type); such a request is charged 1 call.
-   */
-  readonly body: Uint8Array | RpcError;
-  readonly requestId: string;
-  readonly hooks: RequestHooks<Context>;
-  /** Most bytes of the answer; default HTTP_ANSWER_BYTES_MAX. */
-  readonly answerBytesMax?: number;
-  /** Aborted when the client has disconnected. */
-  readonly signal?: AbortSignal;
-  /**
-   * Counts bytes that are kept until the response is sent; returns false above the bound of the instance. Default: no
-   * bound.
-   */
-  readonly hold?: (bytes: number) => boolean;
-}
-
-export interface Reply {
-  /** HTTP status; other transports ignore it. */
-  readonly status: number;
-  /** The response, or the array of a batch's responses, as JSON text; undefined for notifications only. */
-  readonly text: string | undefined;
-  /**
-   * The request was a refused notification: HTTP answers with a status and this text, other transports send nothing.
-   */
-  readonly unanswered?: true;
-}
 
 /** Most calls of one batch that run at a time; bounds the memory that they use. */
 export const BATCH_RUNNING_MAX = 8;

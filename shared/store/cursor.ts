@@ -1,5 +1,5 @@
-// Opaque cursors of lists: base64url of a JSON tuple, which says where in an ordered query a page ended; checked on the
-// way back in.
+// Opaque cursors of lists: base64url of a JSON tuple with the position at which a page of an ordered query ended.
+// Decoding validates them.
 import type { z } from 'zod';
 import { RpcError } from '../errors.ts';
 
@@ -7,7 +7,10 @@ export function encodeCursor(position: readonly (string | number)[]): string {
   return Buffer.from(JSON.stringify(position)).toString('base64url');
 }
 
-/** Throws RpcError `invalid_params`, about the param `path`, for anything this list did not hand out. */
+/**
+ * Decodes a cursor. Throws RpcError `invalid_params` about the param `path` for any text that is no cursor of this
+ * list.
+ */
 export function decodeCursor<T>(
   cursor: string,
   schema: z.ZodType<T>,

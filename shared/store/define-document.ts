@@ -1,11 +1,11 @@
-// One way to declare a type of stored document: its collection, schema, format number, queries and lifetime. Reads are
-// checked by the schema, the indexes of the deployment by the queries, and the table of the data model is generated.
+// One way to declare a type of stored document: its collection, schema, format number, queries and lifetime. Its schema
+// validates reads, its queries determine the indexes of the deployment, and the table of the data model is generated
+// from it.
 //
-// Two versions of the gateway share a store during a deploy. So a read returns the stored object itself: fields that
-// this version does not know stay in it, at every depth, and a write of the document starts
-// from the object that was read.
-// A change that an older version cannot carry this way raises the format number; an instance that reads a newer number
-// leaves the document alone and answers 503.
+// Two versions of the gateway share a store during a deploy. So a read returns the stored object with all fields, also
+// those that this version does not know, and a write starts from the object that was read. A change that an older
+// version cannot preserve in this way raises the format number; an instance that reads a newer number does not change
+// the document and answers 503.
 import type { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import type { Precondition, Query, Ref, Snapshot, Store } from './store.ts';
@@ -27,14 +27,14 @@ export interface DocumentDefinition<Schema extends z.ZodObject> {
   /** Default 1, which is not stored. */
   readonly format?: number;
   readonly queries?: readonly QueryShape[];
-  /** For the table of the data model: what the id is, what the document holds, who writes it, how long it is kept. */
+  /** For the table of the data model: the id, the content, the writers and the lifetime of the document. */
   readonly id: string;
   readonly holds: string;
   readonly writtenBy: string;
   readonly kept: string;
 }
 
-/** A schema's type as it is stored: nothing in a document that was read may be changed in place. */
+/** The type of a document that was read: it must not be modified in place. */
 export type StoredAs<Schema extends z.ZodType> = DeepReadonly<z.output<Schema>>;
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
@@ -51,19 +51,19 @@ export interface DocumentType<T extends object> {
   ref(id: string): Ref;
   /**
    * The document of a snapshot; undefined when it is absent. Throws NewerFormat, or RpcError `internal` for a document
-   * that does not fit the schema (the cause names the field, without any content).
+   * that does not match the schema (the cause names the field, without its content).
    */
   read(snapshot: Snapshot | undefined): T | undefined;
-  /** As `read`, but a document in a newer format counts as absent: for work that other instances share. */
+  /** Like `read`, but a document in a newer format counts as absent; for work that a newer instance can do instead. */
   readKnown(snapshot: Snapshot): T | undefined;
   write(ref: Ref, data: T, options?: Pick<DocumentWrite<T>, 'expireAtMs' | 'if'>): DocumentWrite<T>;
-  /** Throws TypeError for a query that is not declared: it would have no index in the cloud. */
+  /** Throws TypeError for a query that is not declared, because it would have no index in the cloud. */
   query(query: Omit<Query, 'collection'>): Query;
-  /** As `Store.watch`; a document that cannot be read is reported to `onError`, and the watch goes on. */
+  /** Like `Store.watch`; a document that cannot be read is reported to `onError`, and the watch continues. */
   watch(store: Store, ref: Ref, listener: (data: T | undefined) => void, onError: (error: unknown) => void): () => void;
 }
 
-/** What a declared type reads. */
+/** The document type of a declaration. */
 export type DocumentOf<Type extends DocumentType<object>> = NonNullable<ReturnType<Type['read']>>;
 
 /** A newer version of the gateway wrote this document in a format that this one does not understand. */
@@ -82,7 +82,7 @@ export function defineDocument<Schema extends z.ZodObject>(
 ): DocumentType<StoredAs<Schema>> {
   type T = StoredAs<Schema>;
   const { collection, schema, format = 1, queries = [] } = definition;
-  // What was read or written here before: a snapshot that is kept in memory is not checked again at each use.
+  // Objects that are already validated: a cached snapshot is not validated again at each use.
   const checked = new WeakSet<object>();
   const shapes = new Set(queries.map(({ where = [], orderBy, direction }) => shapeOf(where, orderBy, direction)));
 

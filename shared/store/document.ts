@@ -1,32 +1,32 @@
-// What every adapter accepts, decided once: addresses, sizes and shapes of documents. Refuses what Firestore would
-// refuse, so that the embedded store never accepts a document that the cloud would not.
+// The rules of all adapters for ids, sizes and values of documents. They refuse documents that Firestore would refuse,
+// so that the embedded store accepts the same ones.
 import type { Data, Query, Ref, Value, Write } from './store.ts';
 
 /** Writes in one commit. */
 export const WRITES_MAX = 500;
 /**
- * Bytes of one document by Firestore's own arithmetic (its limit is 1 MiB with the name; the difference is left as a
- * margin).
+ * Most bytes of one document, computed like Firestore does. Its limit is 1 MiB with the name; the difference is a
+ * margin.
  */
 export const DOCUMENT_BYTES_MAX = 1_000_000;
-/** Maps and arrays inside each other; Firestore allows 20 and the adapter's envelope takes one. */
+/** Most levels of nested maps and arrays: Firestore allows 20, and the adapter's envelope is one. */
 export const DEPTH_MAX = 19;
 
 const COLLECTION = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/;
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
-/** Fields that a query names; they become part of an index expression. */
+/** Names of fields in queries, which become part of an index expression. */
 const QUERY_FIELD = /^[A-Za-z][A-Za-z0-9_]{0,63}$/;
 const FIELD_BYTES_MAX = 1500;
-/** Firestore keeps these for itself; the rule also keeps `__proto__` out. */
+/** Names that Firestore reserves; the rule also excludes `__proto__`. */
 const RESERVED_FIELD = /^__.*__$/s;
 
-/** Throws TypeError for an address outside the port's rule. */
+/** Throws TypeError for an invalid collection or id. */
 export function checkRef(ref: Ref): void {
   if (!COLLECTION.test(ref.collection)) throw new TypeError('store: collection name is not allowed');
   if (!ID.test(ref.id)) throw new TypeError(`store: id of a document in ${ref.collection} is not allowed`);
 }
 
-/** Throws TypeError for a commit that is too long, names a bad address, or writes one document twice. */
+/** Throws TypeError for a commit with too many writes, an invalid id, or two writes of one document. */
 export function checkWrites(writes: readonly Write[]): void {
   if (writes.length > WRITES_MAX) throw new TypeError(`store: more than ${WRITES_MAX} writes in one commit`);
   for (const write of writes) checkRef(write.ref);
@@ -35,7 +35,7 @@ export function checkWrites(writes: readonly Write[]): void {
   }
 }
 
-/** Throws TypeError for a query outside the port's rule. */
+/** Throws TypeError for an invalid query. */
 export function checkQuery(query: Query): void {
   if (!COLLECTION.test(query.collection)) throw new TypeError('store: collection name is not allowed');
   for (const field of [query.orderBy, ...Object.keys(query.where ?? {})]) {
@@ -52,7 +52,8 @@ export function refKey(ref: Ref): string {
 }
 
 /**
- * The writes of a locking transaction: what was read under the lock needs no precondition, other writes keep theirs.
+ * The writes of a locking transaction: documents that were read under the lock need no precondition, other writes keep
+ * theirs.
  */
 export function withoutImpliedPreconditions(writes: readonly Write[], read: readonly Ref[]): Write[] {
   const locked = new Set(read.map(refKey));
@@ -64,10 +65,9 @@ export function withoutImpliedPreconditions(writes: readonly Write[], read: read
 }
 
 /**
- * The document as it will be read back: `undefined` dropped (null in arrays) and unpaired surrogates replaced by
- * U+FFFD, as no database stores them. Always a copy, so that a caller's later change cannot reach the store. Throws
- * TypeError for anything but JSON values, for nested arrays, for reserved (`__x__`) or empty field names, and for
- * documents that are too deep or too large.
+ * The document as it will be read back: a copy without `undefined` (null in arrays), and with unpaired surrogates
+ * replaced by U+FFFD, because no database stores them. Throws TypeError for values that are not JSON, for nested
+ * arrays, for reserved (`__x__`) or empty field names, and for documents that are too deep or too large.
  */
 export function toStored(data: object): Data {
   const budget = { bytes: DOCUMENT_BYTES_MAX };

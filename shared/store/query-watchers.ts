@@ -1,5 +1,5 @@
-// Who watches which query of the embedded store. The same order and asynchrony as watchers.ts, which is about single
-// documents.
+// The watchers of queries of the embedded store. Deliveries are ordered and asynchronous as in watchers.ts, which is
+// for single documents.
 import type { Query, Snapshot } from './store.ts';
 
 type Listener = (snapshots: Snapshot[]) => void;
@@ -8,7 +8,7 @@ interface QueryWatcher {
   readonly query: Query;
   readonly listener: Listener;
   readonly onError: ((error: unknown) => void) | undefined;
-  /** Ids and versions handed over last; undefined before the first. */
+  /** Ids and versions delivered last; undefined before the first delivery. */
   delivered: string | undefined;
   active: boolean;
 }
@@ -25,7 +25,7 @@ export interface QueryWatchers {
   clear(): void;
 }
 
-/** `read` answers a query now; `onSize` gets the number of watchers whenever it changes. */
+/** `read` runs a query; `onSize` is called with the number of watchers whenever it changes. */
 export function createQueryWatchers(read: (query: Query) => Snapshot[], onSize: (size: number) => void): QueryWatchers {
   const watchers = new Set<QueryWatcher>();
   const remove = (watcher: QueryWatcher): void => {

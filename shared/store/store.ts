@@ -1,10 +1,10 @@
-// The Store port: a small document store with optimistic transactions. Every rule of the domain is written above it,
-// once; an adapter handles documents, versions and preconditions, nothing else. See transact.ts for the retry rule.
+// The Store port: a small document store with optimistic transactions. Adapters handle documents, versions and
+// preconditions only; the rules of the domain are in the modules that use the port. transact.ts has the retry rule.
 
 /**
- * Address of one document. `id` is 1..128 characters of [A-Za-z0-9_-]; hash anything a caller chose before it gets
- * here. `collection` is a letter and up to 63 more of [A-Za-z0-9_-]. Anything else is refused with TypeError
- * (document.ts), by every adapter alike.
+ * Collection and id of one document. `id` is 1..128 characters of [A-Za-z0-9_-]; names chosen by a caller must be
+ * hashed. `collection` is a letter and up to 63 more of [A-Za-z0-9_-]. Every adapter refuses other values with
+ * TypeError (document.ts).
  */
 export interface Ref {
   readonly collection: string;
@@ -12,25 +12,24 @@ export interface Ref {
 }
 
 /**
- * Opaque token of one state of one document; never reused for another state, not even after delete and re-create. A
- * write that leaves a document as it is may keep its version (Firestore does): two writers of the very same bytes may
- * both succeed.
+ * Opaque token of one state of one document; never reused for another state, also not after delete and create. A write
+ * that does not change a document may keep its version (Firestore does), so two writers of the same bytes may both
+ * succeed.
  */
 export type Version = string;
 
 /**
- * What a document may hold: JSON values without nested arrays (Firestore refuses them) and without `undefined`.
- * Free-form JSON of a caller is stored as a JSON string. Top-level `data` of a document is always a plain object of at
- * most 1 000 000 bytes and 19 levels; field names are not empty, at most 1500 bytes and not `__x__`. `undefined` fields
- * are dropped, unpaired surrogates become U+FFFD; anything else outside these rules is refused with TypeError
- * (document.ts).
+ * A value in a document: JSON without nested arrays (Firestore refuses them) and without `undefined`. Free-form JSON of
+ * a caller is stored as a JSON string. Top-level `data` of a document is always a plain object of at most 1 000 000
+ * bytes and 19 levels; field names are not empty, at most 1500 bytes and not `__x__`. `undefined` fields are dropped,
+ * unpaired surrogates become U+FFFD; anything else outside these rules is refused with TypeError (document.ts).
  */
 export type Value = string | number | boolean | null | readonly Value[] | { readonly [field: string]: Value };
 export type Data = { readonly [field: string]: Value };
 
 /**
- * A document as read. `data` is undefined when it is absent **or past its expiry** (TTL deletion may lag by a day,
- * readers must not see that); `version` is null only when nothing is stored at all, so an expired document can be
+ * A document as read. `data` is undefined when it is absent **or past its expiry** (TTL deletion may be a day late,
+ * which readers must not notice); `version` is null only when nothing is stored at all, so an expired document can be
  * replaced safely.
  */
 export interface Snapshot {
@@ -68,14 +67,14 @@ export interface Query {
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
-  /** Milliseconds until the call gives up with `unavailable`; every adapter has a default of at most 10 s. */
+  /** Milliseconds after which the call fails with `unavailable`; every adapter has a default of at most 10 s. */
   readonly timeoutMs?: number;
 }
 
 /**
  * Errors: `Conflict` when a precondition does not hold (nothing is written); RpcError `unavailable` when the store
- * cannot be reached or does not answer in time; the signal's reason when aborted. After either of the last two a commit
- * may still have been applied: only another read shows it.
+ * cannot be reached or does not answer in time; the signal's reason when aborted. In the last two cases a commit may
+ * have been applied; only a read can show that.
  */
 export interface Store {
   get(refs: readonly Ref[], options?: CallOptions): Promise<Snapshot[]>;
@@ -86,17 +85,17 @@ export interface Store {
   commit(writes: readonly Write[], options?: CallOptions): Promise<(Version | null)[]>;
   query(query: Query, options?: CallOptions): Promise<Snapshot[]>;
   /**
-   * Calls `listener` with the present state and then after every change, in order, until the returned function is
-   * called. States that follow each other quickly may be delivered as the last of them; expiry alone is not a change.
+   * Calls `listener` with the current state and then after every change, in order, until the returned function is
+   * called. Of several changes in quick succession, only the last may be delivered; expiry is no change.
    */
   watch(ref: Ref, listener: (snapshot: Snapshot) => void, onError?: (error: unknown) => void): () => void;
   /**
-   * As `watch`, for the result of a query: `listener` gets all of it, now and after every change of a document in it.
-   * Each watch costs a connection to the store: share one among many readers, and keep `limit` small.
+   * Like `watch`, for a query: `listener` receives the complete result, now and after every change of a document in it.
+   * Each watch uses a connection to the store, so share one among many readers, and keep `limit` small.
    */
   watchQuery(query: Query, listener: (snapshots: Snapshot[]) => void, onError?: (error: unknown) => void): () => void;
   /**
-   * The fair last resort of `transact`: reads under the adapter's own lock (Firestore: `runTransaction`), computes,
+   * The fallback of `transact` under contention: reads under the adapter's lock (Firestore: a transaction), computes,
    * commits. `compute` must be pure: it may run several times.
    */
   lock<R>(

@@ -1,51 +1,41 @@
-// Optimistic transactions over any Store, the one place with a retry rule: read (or take what is cached), compute,
-// commit under the versions read; on Conflict reread and retry with short jitter; after 5 lost rounds the adapter's
-// fair lock takes over.
+// Optimistic transactions over any Store: read (or use cached snapshots), compute, commit under the versions that were
+// read. After a Conflict, read again and retry after a short random pause; after 5 conflicts use the adapter's fair
+// lock.
 import { pause } from '../async.ts';
 import { type CallOptions, Conflict, type Ref, type Snapshot, type Store, type Version, type Write } from './store.ts';
 
 /**
- * Rounds lost before the adapter's lock is used; with it none of 20 contending processes starves
- * (test/emulator).
+ * Conflicts before the adapter's lock is used. With the lock, none of 20 contending processes starves (test/emulator).
  */
 const ROUNDS_MAX = 5;
-/**
- * Upper bound of the uniform pause before a retry. Firestore's own backoff (1 s x 1.5) starves whole processes (facts:
- * 3.1 s).
- */
+/** Upper bound of the uniform random pause before a retry. Firestore's own backoff (1 s x 1.5) starves processes. */
 const JITTER_MS = 50;
 
 export interface Decision<R> {
-  /**
-   * A write to a document that was read carries its version as precondition; other writes keep the precondition they
-   * bring.
-   */
+  /** A write to a document that was read gets its version as precondition; other writes keep their own. */
   readonly writes: readonly Write[];
   readonly result: R;
 }
 
 export interface Committed<R> {
   readonly result: R;
-  /** The documents of `refs` as they are after the commit: pass them as `cached` next time and the read is saved. */
+  /** The documents of `refs` after the commit. Passed as `cached` to the next call, they save its read. */
   readonly snapshots: readonly Snapshot[];
 }
 
 export interface TransactOptions extends CallOptions {
   /** Snapshots from an earlier commit or watch, one per ref in order; used instead of the first read. */
   readonly cached?: readonly Snapshot[] | undefined;
-  /**
-   * Milliseconds of optimistic rounds before the lock is used, if that comes before the last round. Default: rounds
-   * alone count.
-   */
+  /** Most milliseconds of optimistic rounds before the lock is used. Default: only the number of rounds counts. */
   readonly optimisticMs?: number;
-  /** Milliseconds the lock may take, waiting for its turn included. Default: `timeoutMs`. */
+  /** Most milliseconds of the lock, including the wait for it. Default: `timeoutMs`. */
   readonly lockTimeoutMs?: number;
 }
 
 /**
- * Runs `compute` on the documents behind `refs` and commits what it returns, all or nothing. `compute` must be pure; it
- * runs once per round. Documents that are read but not written are not guarded. When `compute` writes nothing, and
- * decided on cached documents, it is called again with fresh ones, so that a stale cache can never refuse.
+ * Runs `compute` on the documents of `refs` and commits its writes atomically. `compute` must be pure; it runs once per
+ * round. Documents that are read but not written are not checked at the commit. If `compute` writes nothing based on
+ * cached documents, it is called again with current ones, so that a stale cache cannot cause a refusal.
  */
 export async function transact<R>(
   store: Store,

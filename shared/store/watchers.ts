@@ -1,5 +1,5 @@
-// Who watches which document of the embedded store, and the order of deliveries. Every delivery is
-// asynchronous, so that a listener can neither run inside the commit that it reports nor see changes out of order.
+// The watchers of documents of the embedded store. Every delivery is asynchronous, so that a listener neither runs
+// inside the commit that it reports nor receives changes out of order.
 import { refKey } from './document.ts';
 import type { Ref, Snapshot } from './store.ts';
 
@@ -9,7 +9,7 @@ interface Watcher {
   readonly ref: Ref;
   readonly listener: Listener;
   readonly onError: ((error: unknown) => void) | undefined;
-  /** The version handed over last; undefined before the first. */
+  /** The version delivered last; undefined before the first delivery. */
   version: string | null | undefined;
   active: boolean;
 }
@@ -18,7 +18,7 @@ export interface Watchers {
   readonly size: number;
   /** Adds a watcher and returns the function that removes it. */
   add(ref: Ref, listener: Listener, onError: ((error: unknown) => void) | undefined): () => void;
-  /** Sends what `read` finds at `ref` to its watchers, except to those that already have that version. */
+  /** Delivers the snapshot that `read` returns to the watchers of `ref` that do not have this version yet. */
   notify(ref: Ref, read: () => Snapshot): void;
   /** The documents that have a watcher. */
   refs(): Ref[];

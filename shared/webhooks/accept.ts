@@ -1,5 +1,5 @@
-// The webhook pipeline, once, above Store and EventBus: record -> publish and await -> mark sent -> answer. What is
-// answered is recorded; what is recorded is published, by this call or by the sweeper.
+// The webhook pipeline, once, above Store and EventBus: record -> publish and await -> mark sent -> answer. Every
+// acknowledged event is recorded; every recorded event is published by this call or by the sweeper.
 
 import { deadline, orAbort } from '../async.ts';
 import type { Clock } from '../clock.ts';
@@ -12,10 +12,10 @@ import { type Claimed, markSent, record } from './outbox.ts';
 /** Deadline of one publish; the Pub/Sub SDK's own default is ten minutes. */
 export const PUBLISH_TIMEOUT_MS = 5_000;
 
-/** How far arrivals of a burst may run ahead of the clock, a millisecond each. */
+/** Events of the same millisecond get increasing times of arrival, at most this far ahead of the clock. */
 const ARRIVAL_AHEAD_MS_MAX = 1_000;
 
-/** What the pipeline needs of the services. */
+/** The services that the pipeline uses. */
 export interface Pipeline {
   readonly store: Store;
   readonly bus: EventBus;
@@ -32,9 +32,9 @@ export interface Receipt {
 }
 
 /**
- * Takes a delivery in. Throws RpcError `parse_error` or `invalid_request` for a body that is no event, `unavailable`
- * when it could not be recorded (nothing is acknowledged then; the sender repeats it). A failing bus is not an error:
- * the event is queued.
+ * Records and publishes a delivery. Throws RpcError `parse_error` or `invalid_request` for a body that is no event,
+ * `unavailable` when it could not be recorded (it is then not acknowledged, and the sender repeats it). A failing bus
+ * is not an error: the event is queued.
  */
 export async function acceptDelivery(services: Pipeline, delivery: Delivery): Promise<Receipt> {
   const nowMs = services.clock.now();
@@ -53,7 +53,7 @@ export async function acceptDelivery(services: Pipeline, delivery: Delivery): Pr
 
 let lastArrivalMs = 0;
 
-/** Events of one millisecond keep the order in which they came. */
+/** Events of one millisecond keep the order of their arrival. */
 function arrivalMs(nowMs: number): number {
   const nextMs = lastArrivalMs + 1;
   const isAhead = nextMs > nowMs && nextMs <= nowMs + ARRIVAL_AHEAD_MS_MAX;
@@ -62,7 +62,8 @@ function arrivalMs(nowMs: number): number {
 }
 
 /**
- * Publishes a claimed event and marks it sent. Resolves to undefined when the bus did not take it: the outbox keeps it.
+ * Publishes a claimed event and marks it sent. Resolves to undefined when the bus did not accept it; it stays in the
+ * outbox.
  */
 export async function publishClaimed(services: Pipeline, claimed: Claimed): Promise<string | undefined> {
   const { event } = claimed;
@@ -79,8 +80,8 @@ export async function publishClaimed(services: Pipeline, claimed: Claimed): Prom
   try {
     await markSent(services.store, claimed, messageId);
   } catch (error) {
-    // It is published, so the answer is valid; the sweeper will publish it once more and the subscribers know it by its
-    // id.
+    // The event is published, so the response is valid. The sweeper publishes it again, and subscribers recognise it by
+    // its id.
     services.log.warn('published event not marked sent', { event_id: event.id, ...errorFields(error) });
   }
   return messageId;

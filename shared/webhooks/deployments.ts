@@ -13,12 +13,14 @@ import type { GatewayEvent } from './event.ts';
 
 const TIMEOUT_MS = 5_000;
 const PREFIX = 'deployment.';
-/** A time further ahead than this comes from a wrong clock: it outranks nothing that has a right one. */
+/**
+ * A time further ahead was written by a wrong clock; such an event counts as older than every event with a valid time.
+ */
 const AHEAD_MS_MAX = 5 * 60_000;
 
 /**
- * Senders write `"version": 3` or null: what can be shown is shown, with every digit, cut to a bound, and the rest
- * counts as absent.
+ * Senders also write `"version": 3` or null. Strings and numbers are kept, with all digits, up to a bound; other values
+ * count as absent.
  */
 const text = (charsMax: number) =>
   z
@@ -54,9 +56,9 @@ const DeploymentFields = z.object({
   event_id: z.string(),
   updated_at: z.string(),
   updated_at_ms: z.number(),
-  /** When that event arrived; absent in documents of older versions. */
+  /** Time of arrival of that event; absent in documents of older versions. */
   recorded_at_ms: z.number().exactOptional(),
-  /** How many events have changed this document: each of them counts once, however often it is delivered. */
+  /** Number of events that have changed this document; a repeated delivery does not count. */
   changes: z.number(),
 });
 
@@ -71,14 +73,13 @@ export const Deployments = defineDocument({
 });
 export type DeploymentDocument = DocumentOf<typeof Deployments>;
 
-/** `stale`: a newer event was there first. `ignored`: not a deployment event, or one that names no service. */
+/** `stale`: the document has a newer event. `ignored`: no deployment event, or one without a service. */
 export type Applied = 'applied' | 'duplicate' | 'stale' | 'ignored';
 
 /**
- * Applies one event, at most once. Events of a service and region are totally ordered by time, arrival and id, and the
- * document only ever moves forward in that order: an event that comes again finds itself, or one that is newer, in the
- * same transaction that would apply it, so that no memory of deliveries is needed and none can expire too early. Throws
- * RpcError `unavailable`: deliver it again.
+ * Applies one event, at most once. The events of a service and region are ordered by time, arrival and id, and only a
+ * later event replaces the stored one. The transaction compares a repeated event with the stored one, so no list of
+ * deliveries is needed. Throws RpcError `unavailable`; the event must then be delivered again.
  */
 export async function applyDeploymentEvent(
   services: { readonly store: Store; readonly log: Logger; readonly clock: Clock },

@@ -1,13 +1,12 @@
-// The documents of the webhook pipeline: shapes, addresses, lifetimes. `events/<id>` is the event (30 days);
-// `outbox/<id>` exists exactly as long as the event is not known to be published. Who may change them when is
-// outbox.ts.
+// The documents of the webhook pipeline: schemas, ids, lifetimes. `events/<id>` is the event (30 days); `outbox/<id>`
+// exists until the event is marked as published. outbox.ts changes them.
 import { z } from 'zod';
 import { badCursor } from '../store/cursor.ts';
 import { type DocumentOf, defineDocument } from '../store/define-document.ts';
 import type { CallOptions, Store, Write } from '../store/store.ts';
 import type { GatewayEvent } from './event.ts';
 
-/** How long events, and with them the memory of delivery ids, are kept. */
+/** Lifetime of events; a delivery that is repeated later counts as new. */
 export const EVENT_TTL_MS = 30 * 86_400_000;
 
 const EVENT_ID = /^evt_[\w-]{43}$/;
@@ -17,11 +16,11 @@ const EventFields = z.object({
   source: z.string(),
   time: z.string(),
   ordering_key: z.string(),
-  /** The whole body, JSON text. */
+  /** The body, JSON text. */
   body: z.string(),
   received_at_ms: z.number(),
   state: z.enum(['recorded', 'sent']),
-  /** The bus's id, once sent. */
+  /** Message id of the bus; null until the event is published. */
   message_id: z.string().nullable(),
 });
 
@@ -62,8 +61,8 @@ export const Outbox = defineDocument({
 export type OutboxDocument = DocumentOf<typeof Outbox>;
 
 /**
- * Position among the others of an event that a caller names; undefined when `text` names none. Throws `invalid_params`
- * for one that is gone.
+ * The position of the event whose id is `text`; undefined when `text` is no event id. Throws `invalid_params` when the
+ * event no longer exists.
  */
 export async function resolveEventCursor(
   store: Store,
@@ -99,7 +98,7 @@ export function toDocument(event: GatewayEvent): EventDocument {
   };
 }
 
-/** A stored event as the bus takes it. */
+/** Converts a stored event to the event of the bus. */
 export function fromDocument(id: string, document: EventDocument): GatewayEvent {
   return {
     id,

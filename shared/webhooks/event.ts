@@ -1,6 +1,6 @@
-// Webhook events and the bus that carries them: CloudEvents 1.0 by name.
+// Webhook events, with the attribute names of CloudEvents 1.0, and the port of the event bus.
 
-/** One accepted event. `data` is the caller's JSON, kept as text so that any shape survives any store. */
+/** One accepted event. The caller's JSON is stored as text, because stores do not accept every JSON value. */
 export interface GatewayEvent {
   /** Hash of the delivery id, else of the body; also CloudEvents `id`. */
   readonly id: string;
@@ -10,17 +10,17 @@ export interface GatewayEvent {
   readonly source: string;
   /** ISO 8601 time of the event; CloudEvents `time`. */
   readonly time: string;
-  /** When it arrived, epoch ms; CloudEvents extension `recordedtime`. Orders events that claim the same time. */
+  /** Time of arrival, epoch milliseconds; CloudEvents extension `recordedtime`. Orders events with the same `time`. */
   readonly recordedAtMs: number;
-  /** The whole body as received, JSON text. */
+  /** The received body, JSON text. */
   readonly body: string;
-  /** Pub/Sub ordering key: the service the event is about, else the source. */
+  /** Pub/Sub ordering key: the service of the event, else the source. */
   readonly orderingKey: string;
 }
 
 /**
- * The EventBus port. Resolves once the bus has taken the event for good; at least once is allowed, subscribers dedupe
- * by id.
+ * The EventBus port. `publish` resolves when the bus has stored the event. Delivery is at least once; subscribers
+ * deduplicate by id.
  */
 export interface EventBus {
   publish(event: GatewayEvent, options?: { readonly signal?: AbortSignal }): Promise<{ readonly messageId: string }>;

@@ -1,39 +1,39 @@
-// Reads an event out of a delivery: which event, when, about which service. Refuses bodies that are not JSON objects or
-// name no event; stores and sends nothing.
+// Converts a delivery to an event: name, time and service. Refuses bodies that are not JSON objects or do not name an
+// event. Does not store or send.
 import { createHash } from 'node:crypto';
 import { RpcError } from '../errors.ts';
 import { parseKeptJson } from '../rpc/parse.ts';
 import { EventTime } from './bus/cloud-event.ts';
 import type { GatewayEvent } from './event.ts';
 
-/** Cap of a webhook body: the document that keeps it must stay under Firestore's 1 MiB with all its other fields. */
+/** Most bytes of a webhook body: its document with all other fields must be smaller than Firestore's limit of 1 MiB. */
 export const EVENT_BODY_BYTES_MAX = 900 << 10;
 /**
- * An event that claims to be from further ahead than this takes the time of its arrival: it must not outrank all later
- * ones.
+ * An event whose time is further in the future gets the time of its arrival, so that it does not count as newer than
+ * all later ones.
  */
 const FUTURE_MS_MAX = 5 * 60_000;
 const NAME = /^[^\p{Cc}\p{Zl}\p{Zp}]{1,128}$/u;
 
-/** One request to `/webhook` after its sender is known. */
+/** An authenticated request to `/webhook`. */
 export interface Delivery {
-  /** CloudEvents `source`: who sent it. */
+  /** The sender: CloudEvents `source`. */
   readonly source: string;
-  /** Within which an id names one delivery. Default: `source`, so that no sender can occupy another one's ids. */
+  /** The namespace of delivery ids. Default: `source`, so that a sender cannot use up the ids of another one. */
   readonly idScope?: string | undefined;
-  /** `webhook-id` or `X-GitHub-Delivery`: the sender's own name of this delivery. */
+  /** The sender's id of this delivery: `webhook-id` or `X-GitHub-Delivery`. */
   readonly deliveryId?: string | undefined;
-  /** `X-GitHub-Event`, used when the body has no `event` of its own. */
+  /** `X-GitHub-Event`, used if the body has no `event`. */
   readonly eventHeader?: string | undefined;
-  /** The body exactly as it came. */
+  /** The received bytes. */
   readonly body: Uint8Array;
 }
 
 /**
- * Delivery -> event. Its name is the body's `event`, else the `X-GitHub-Event` header, else the body's `type`. Beside
- * that header the body's `event` only counts in our own shape, with `data`: some GitHub payloads have an `event` that
- * means something else. `time` is the body's `timestamp` where it is a time, else `nowMs`. Throws RpcError
- * `parse_error` or `invalid_request`.
+ * Delivery -> event. Its name is the body's `event`, else the `X-GitHub-Event` header, else the body's `type`. With
+ * that header, the body's `event` is used only if the body has `data` too, because some GitHub payloads have another
+ * `event`. `time` is the body's `timestamp` if that is a valid time, else `nowMs`. Throws RpcError `parse_error` or
+ * `invalid_request`.
  */
 export function toEvent(delivery: Delivery, nowMs: number): GatewayEvent {
   const value = parseKeptJson(delivery.body);
@@ -48,7 +48,7 @@ export function toEvent(delivery: Delivery, nowMs: number): GatewayEvent {
   }
   return {
     id: eventId(delivery),
-    // Names become attributes of a message, which are UTF-8; the body stays as it came.
+    // Names become attributes of a message, which must be UTF-8; the body is not changed.
     type: type.toWellFormed(),
     source: delivery.source,
     time: timeOf(value.timestamp, nowMs),
@@ -59,8 +59,8 @@ export function toEvent(delivery: Delivery, nowMs: number): GatewayEvent {
 }
 
 /**
- * `evt_` + 43 characters, the same for every repetition of a delivery. Senders that give no delivery id are
- * recognised by the bytes of the body.
+ * `evt_` + 43 characters, the same for every repetition of a delivery. Without a delivery id, the hash of the body
+ * identifies the delivery.
  */
 export function eventId(delivery: Delivery): string {
   const named = delivery.deliveryId !== undefined && delivery.deliveryId !== '';
@@ -69,7 +69,7 @@ export function eventId(delivery: Delivery): string {
   return `evt_${hash.update(named ? (delivery.deliveryId ?? '') : delivery.body).digest('base64url')}`;
 }
 
-/** The service an event is about: `data.service`, when it is a name of reasonable length. */
+/** The service of an event: `data.service`, if it is a string of bounded length. */
 export function serviceOf(body: Readonly<Record<string, unknown>>): string | undefined {
   const service = isObject(body.data) ? body.data.service : undefined;
   return typeof service === 'string' && NAME.test(service) ? service.toWellFormed() : undefined;
@@ -79,7 +79,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A valid RFC 3339 time is kept letter by letter; everything else becomes the time of arrival. */
+/** A valid RFC 3339 time unchanged; any other value becomes the time of arrival. */
 function timeOf(claimed: unknown, nowMs: number): string {
   const { data: time } = EventTime.safeParse(claimed);
   if (time !== undefined && Date.parse(time) <= nowMs + FUTURE_MS_MAX) return time;

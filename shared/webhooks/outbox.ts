@@ -1,5 +1,5 @@
-// "Nothing acknowledged is ever lost": the three commits of the outbox, record, claim and mark sent. Publishing itself
-// is the caller's part; an expired claim can be taken by another sender.
+// The three commits of the outbox: record, claim and mark sent. They ensure that no acknowledged event is lost. The
+// caller publishes the event; an expired claim can be taken by another publisher.
 import type { CallOptions, Ref, Snapshot, Store } from '../store/store.ts';
 import { type Decision, transact } from '../store/transact.ts';
 import {
@@ -15,22 +15,18 @@ import {
 import type { GatewayEvent } from './event.ts';
 
 /**
- * How long the instance that recorded or claimed an event has to publish it before another one may: above the sum of
- * its deadlines.
+ * Duration of a claim: only the instance that recorded or claimed the event may publish it. Longer than the sum of its
+ * deadlines.
  */
 export const CLAIM_MS = 30_000;
 /** Longest pause between two attempts to publish the same event. */
 const BACKOFF_MS_MAX = 5 * 60_000;
 const STORE_TIMEOUT_MS = 5_000;
-/**
- * No claim lasts longer; one that does was made by a wrong clock, and the event is published once too often rather than
- * never.
- */
+/** A longer claim was written by a wrong clock and is ignored: the event may be published twice, but is not lost. */
 const CLAIM_MS_MAX = BACKOFF_MS_MAX + CLAIM_MS;
 
 /**
- * An event that the caller of `record` or `claim` now has to publish, and the snapshots that make marking it one
- * commit.
+ * An event that the caller of `record` or `claim` must publish, and the snapshots with which `markSent` needs no read.
  */
 export interface Claimed {
   readonly kind: 'claimed';
@@ -38,7 +34,7 @@ export interface Claimed {
   readonly snapshots: readonly Snapshot[];
 }
 
-/** `sent`: published before. `held`: recorded, and claimed by another sender until its claim expires. */
+/** `sent`: already published. `held`: recorded, and claimed by another publisher until its claim expires. */
 export type Recorded =
   | (Claimed & { readonly duplicate: boolean })
   | { readonly kind: 'sent'; readonly messageId: string }
@@ -50,8 +46,8 @@ type Verdict =
   | Exclude<Recorded, Claimed>;
 
 /**
- * Records an event once, with its outbox entry, in one commit; a delivery that is new costs no read. A repetition whose
- * first publisher let the claim run out takes the claim over. Throws RpcError `unavailable`.
+ * Records an event once, with its outbox entry, in one commit; a delivery that is new costs no read. If a repeated
+ * delivery finds an expired claim, it takes the claim. Throws RpcError `unavailable`.
  */
 export async function record(store: Store, event: GatewayEvent, nowMs: number): Promise<Recorded> {
   const refs = refsOf(event.id);
@@ -84,8 +80,8 @@ export async function record(store: Store, event: GatewayEvent, nowMs: number): 
 }
 
 /**
- * Takes the claim on an outbox entry that is due. `undefined`: published or claimed by someone else in the meantime.
- * `lost`: the event outlived its 30 days unpublished; the entry is removed.
+ * Takes the claim on an outbox entry that is due. `undefined`: published or claimed by another instance meanwhile.
+ * `lost`: the event expired after 30 days without being published; the entry is removed.
  */
 export async function claim(
   store: Store,
@@ -110,8 +106,8 @@ export async function claim(
 }
 
 /**
- * Remembers that a claimed event is published and removes it from the outbox. One commit, no read, unless another
- * instance was faster.
+ * Marks a claimed event as published and removes it from the outbox. One commit without a read, unless another instance
+ * has changed the documents.
  */
 export async function markSent(store: Store, claimed: Claimed, messageId: string): Promise<void> {
   const { id } = claimed.event;
@@ -132,8 +128,8 @@ export async function markSent(store: Store, claimed: Claimed, messageId: string
 }
 
 /**
- * Entries that no instance is publishing at present: those longest due first, then those that a wrong clock has put far
- * ahead. An entry in a newer format is left to the instances that understand it.
+ * Entries without a valid claim: the longest due first, then those whose time a wrong clock has set far ahead. Entries
+ * in a newer format are skipped; newer instances publish them.
  */
 export async function dueEntries(
   store: Store,
@@ -157,7 +153,7 @@ function refsOf(id: string): readonly [Ref, Ref] {
   return [Events.ref(id), Outbox.ref(id)];
 }
 
-/** The entry after its claim changed hands: later due with every attempt. */
+/** The entry with a new claim; its duration grows with every attempt. */
 function retaken(
   entry: OutboxDocument | undefined,
   stored: EventDocument,

@@ -1,16 +1,16 @@
-// How many subscriptions one owner has on this instance, over all its connections and streams: each holds events until
-// its reader has taken them, so their number bounds what one owner makes the instance hold and send.
+// Limits the subscriptions of one owner on this instance, over all its connections and streams. Each keeps events in
+// memory until its reader has received them, so their number bounds the memory of one owner.
 import { RpcError } from '../errors.ts';
 import type { Store } from '../store/store.ts';
 
 export const SUBSCRIPTIONS_MAX = 8;
 
-/** One count per store and process, as the feed of the events. */
+/** One count per store and process, like the feed. */
 const counts = new WeakMap<Store, Map<string, number>>();
 
 /**
- * Takes a place and returns the function that gives it back, which may be called more than once. Throws RpcError
- * `conflict`.
+ * Counts a subscription. Returns the function that ends it, which is idempotent. Throws RpcError `conflict` at the
+ * limit.
  */
 export function takePlace(store: Store, owner: string): () => void {
   const held = counts.get(store) ?? new Map<string, number>();

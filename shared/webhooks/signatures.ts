@@ -4,10 +4,10 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { Webhook, WebhookVerificationError } from 'standardwebhooks';
 import { RpcError } from '../errors.ts';
 
-/** Headers as node gives them; the ones looked at here carry a signature. */
+/** Headers in the form of node:http. */
 export type SignatureHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
-/** A verified sender: which kind of signature, and under which of the secrets. */
+/** A verified sender: the kind of signature, and the fingerprint of its secret. */
 export interface Signer {
   readonly kind: 'standard' | 'github';
   /** First 12 hex digits of the secret's SHA-256: identifies the secret without revealing it. */
@@ -15,23 +15,25 @@ export interface Signer {
 }
 
 export interface SignatureVerifier {
-  /** Whether the headers carry a signature at all; does not verify it. */
+  /** Whether the headers contain a signature; does not verify it. */
   isSigned(headers: SignatureHeaders): boolean;
   /**
-   * The signer of a body. Throws RpcError `unauthorized` when no configured secret made the signature or it is out of
-   * time.
+   * Returns the signer of a body. Throws RpcError `unauthorized` when the signature matches no configured secret or its
+   * timestamp is outside the tolerance.
    */
   verify(headers: SignatureHeaders, body: Uint8Array): Signer;
 }
 
-/** The id is signed as `id.timestamp.body`: a full stop in it could move the border between them. */
+/**
+ * The signed text is `id.timestamp.body`. The id must not contain a full stop, because the parts would be ambiguous.
+ */
 const DELIVERY_ID = /^[^.\s]{1,256}$/;
 const SECONDS = /^\d{1,12}$/;
 const HUB_SIGNATURE = /^sha256=([0-9a-f]{64})$/i;
 
 /**
- * Secrets `whsec_<base64>` and `github:<text>`, several of each at once, tried in order: during a rotation the old and
- * the new one both count. Throws an Error that names the position, never the value, of a secret that cannot be used.
+ * Secrets `whsec_<base64>` and `github:<text>`, several of each, tried in order, so that during a rotation the old and
+ * the new one are valid. Throws an Error with the position, never the value, of an invalid secret.
  */
 export function createSignatureVerifier(secrets: readonly string[]): SignatureVerifier {
   const standard: { readonly webhook: Webhook; readonly fingerprint: string }[] = [];
@@ -49,7 +51,7 @@ export function createSignatureVerifier(secrets: readonly string[]): SignatureVe
       'webhook-timestamp': single(headers['webhook-timestamp'], SECONDS),
       'webhook-signature': single(headers['webhook-signature'], /^/),
     };
-    // The library signs text: a body that is not UTF-8 has no valid signature.
+    // The library verifies text, so a body that is not UTF-8 has no valid signature.
     const payload = Buffer.from(body).toString('utf8');
     for (const { webhook, fingerprint } of standard) {
       try {
@@ -76,7 +78,7 @@ export function createSignatureVerifier(secrets: readonly string[]): SignatureVe
     verify(headers, body) {
       if (headers['webhook-signature'] === undefined) return verifyGithub(headers, body);
       if (headers['x-hub-signature-256'] === undefined) return verifyStandard(headers, body);
-      // A sender that uses one of the two schemes may carry the other's header, too.
+      // A request signed by one of the two schemes may also have the header of the other one.
       try {
         return verifyStandard(headers, body);
       } catch (error) {
@@ -92,7 +94,7 @@ function openStandard(secret: string, index: number): Webhook {
     try {
       return new Webhook(secret);
     } catch {
-      // The library's message is dropped: it may quote the secret.
+      // The library's message is not used, because it may quote the secret.
     }
   }
   throw new Error(`webhook secret ${index + 1} must be whsec_<base64> or github:<text>`);

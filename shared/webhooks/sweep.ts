@@ -1,6 +1,6 @@
-// The sweeper: publishes what was recorded and is not known to be published. Safe on any number of instances at once,
-// because every event is claimed before it is published; what is published twice all the same (a crash before the mark)
-// subscribers recognize by its id.
+// The sweeper publishes recorded events that are not marked as published. It can run on several instances at a time,
+// because every event is claimed before it is published. An event that is published twice (a crash before the mark) is
+// recognised by subscribers by its id.
 
 import { deadline } from '../async.ts';
 import { errorFields } from '../log.ts';
@@ -9,20 +9,23 @@ import { claim, dueEntries } from './outbox.ts';
 
 const BATCH_MAX = 100;
 const BATCHES_MAX = 10;
-/** Ordering keys published at the same time. */
+/** Most ordering keys that are published at a time. */
 const PARALLEL_MAX = 8;
-/** A bus that refuses this often in a row is down: the rest waits for the next sweep. */
+/** After this many consecutive failures the bus counts as down, and the sweep ends. */
 const FAILURES_MAX = 3;
-/** A sweep takes up no new event after this; below the 60 s that a Scheduler job is given. */
+/** A sweep starts no further event after this time; lower than the 60 s deadline of the Scheduler job. */
 const SWEEP_MS_MAX = 40_000;
 
 export interface SweepOptions {
   readonly signal?: AbortSignal;
-  /** First pause before an event that failed is tried again, in ms; doubles with every attempt. Default: 30 s. */
+  /** Milliseconds before the first retry of an event; doubles with every attempt. Default: 30 s. */
   readonly claimMs?: number;
 }
 
-/** How many events were published, failed (and stay queued), or were found without their body and given up. */
+/**
+ * Number of events that were published, that failed (and stay in the outbox), and that were removed because their body
+ * has expired.
+ */
 export interface SweepResult {
   readonly published: number;
   readonly failed: number;

@@ -53,7 +53,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       transport = await open();
     });
     afterAll(() => transport.close());
-    const say = (value: unknown, key?: CaseKey): Promise<Answer> => transport.call(JSON.stringify(value), key);
+    const send = (value: unknown, key?: CaseKey): Promise<Answer> => transport.call(JSON.stringify(value), key);
     const known = (id: unknown): object => call(STATUS, { session_id: 'missing' }, id);
     const notification = { jsonrpc: '2.0', method: STATUS, params: { session_id: 'missing' } };
 
@@ -66,7 +66,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       it.each([[1], [0], [-7], [Number.MAX_SAFE_INTEGER], ['a'], [''], ['x'.repeat(128)], ['é𝄞\u0000'], [null]])(
         'come back as they were sent: %j',
         async (id) => {
-          const answer = await say(known(id));
+          const answer = await send(known(id));
           expectStatus(answer, 200);
           expect(answer.payload).toMatchObject({ jsonrpc: '2.0', id, result: { status: 'not_found' } });
         },
@@ -75,7 +75,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       it.each([[1.5], [2 ** 53], ['x'.repeat(129)], [{}], [[1]], [true]])(
         'ids of another kind are -32600 under null: %j',
         async (id) => {
-          const answer = await say(known(id));
+          const answer = await send(known(id));
           expectStatus(answer, 400);
           expect(answer.payload).toMatchObject({ id: null, error: { code: -32600 } });
         },
@@ -122,7 +122,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       });
 
       it('about params contains the path of each mistake', async () => {
-        const { payload } = await say(call('conversation.prompt', { prompt: 5, on_busy: 'panic' }));
+        const { payload } = await send(call('conversation.prompt', { prompt: 5, on_busy: 'panic' }));
         expect(payload).toMatchObject({
           error: {
             code: -32602,
@@ -156,7 +156,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['a blank one', 'conversation.prompt', { prompt: ' \n\t' }, 'prompt must contain more than white space'],
         ['params by position', STATUS, ['a'], 'params must be given by name, in an object'],
       ])('about params states what is wrong: %s', async (_name, method, params, message) => {
-        const { payload } = await say(call(method, params));
+        const { payload } = await send(call(method, params));
         expect(payload).toMatchObject({ error: { code: -32602, message } });
         expect(dataOf(payload).issues).toMatchObject(message.split('; ').map((expected) => ({ message: expected })));
       });
@@ -171,18 +171,18 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       });
 
       it('an empty list of params equals absent params', async () => {
-        expect((await say(call('rpc.discover', []))).payload).toMatchObject({ result: { openrpc: '1.4.0' } });
-        expect((await say(call('conversation.list', []))).payload).toMatchObject({ result: { conversations: [] } });
-        expect((await say(call(STATUS, []))).payload).toMatchObject({ error: { message: 'session_id is required' } });
+        expect((await send(call('rpc.discover', []))).payload).toMatchObject({ result: { openrpc: '1.4.0' } });
+        expect((await send(call('conversation.list', []))).payload).toMatchObject({ result: { conversations: [] } });
+        expect((await send(call(STATUS, []))).payload).toMatchObject({ error: { message: 'session_id is required' } });
       });
 
       it('about a missing scope names it, before the params are looked at', async () => {
-        const answer = await say(call('conversation.prompt', { wrong: true }), 'webhook-only');
+        const answer = await send(call('conversation.prompt', { wrong: true }), 'webhook-only');
         expectStatus(answer, 200);
         expect(answer.payload).toMatchObject({
           error: { code: 403, data: { reason: 'forbidden', missing_scope: 'conversation' } },
         });
-        expect((await say(call('rpc.discover'), 'webhook-only')).payload).toMatchObject({
+        expect((await send(call('rpc.discover'), 'webhook-only')).payload).toMatchObject({
           result: { openrpc: expect.stringMatching(/^1\.4\./) },
         });
       });
@@ -190,7 +190,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
 
     describe('a batch', () => {
       it('a batch of 50 is answered call by call', async () => {
-        const answer = await say(Array.from({ length: 50 }, (_, n) => known(n)));
+        const answer = await send(Array.from({ length: 50 }, (_, n) => known(n)));
         expectStatus(answer, 200);
         expect(answer.payload).toHaveLength(50);
         expect(idsOf(answer.payload).toSorted((a, b) => Number(a) - Number(b))).toEqual(
@@ -199,7 +199,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       });
 
       it('a batch of the specification’s mixed example is 200 with one response for each call that is no notification', async () => {
-        const answer = await say([known('1'), notification, { foo: 'boo' }, call('foo.get', {}, '5'), 1, [known(9)]]);
+        const answer = await send([known('1'), notification, { foo: 'boo' }, call('foo.get', {}, '5'), 1, [known(9)]]);
         expectStatus(answer, 200);
         expect(answer.payload).toMatchObject([
           { id: '1', result: { status: 'not_found' } },
@@ -211,7 +211,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       });
 
       it('a batch of one call is answered as a batch of one', async () => {
-        expect((await say([known(1)])).payload).toMatchObject([{ id: 1 }]);
+        expect((await send([known(1)])).payload).toMatchObject([{ id: 1 }]);
       });
     });
 
@@ -222,15 +222,15 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['with wrong params', { jsonrpc: '2.0', method: STATUS, params: [] }],
         ['in a batch of its like', [notification, notification]],
       ])('a notification is never answered: %s', async (_name, value) => {
-        const answer = await say(value);
+        const answer = await send(value);
         expectStatus(answer, 204);
         expect(answer.payload).toBeUndefined();
       });
 
       it('does what it says', async () => {
         const session_id = `notified-${name}`;
-        await say({ jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 'hi', session_id } });
-        expect((await say(call(STATUS, { session_id }))).payload).toMatchObject({
+        await send({ jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 'hi', session_id } });
+        expect((await send(call(STATUS, { session_id }))).payload).toMatchObject({
           result: { session_id, status: 'idle' },
         });
       });
@@ -243,8 +243,8 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       };
 
       it('admit what is allowed, then answer 429 with limit, remaining, reset and when to come back', async () => {
-        for (let n = 0; n < TIGHT_CALLS; n++) expectStatus(await say(known(n), 'tight-1'), 200);
-        const answer = await say(known('late'), 'tight-1');
+        for (let n = 0; n < TIGHT_CALLS; n++) expectStatus(await send(known(n), 'tight-1'), 200);
+        const answer = await send(known('late'), 'tight-1');
         expectStatus(answer, 429);
         expect(answer.payload).toMatchObject({ id: 'late', error: refused });
         const { reset, retry_after_ms } = dataOf(answer.payload);
@@ -255,53 +255,53 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
 
       it('charge a batch its length at once: over the limit nothing of it runs and nothing is charged', async () => {
         const key = 'tight-2';
-        expectStatus(await say([known(1), known(2), known(3)], key), 200);
-        const answer = await say([known(1), known('b'), notification], key);
+        expectStatus(await send([known(1), known(2), known(3)], key), 200);
+        const answer = await send([known(1), known('b'), notification], key);
         expectStatus(answer, 429);
         const error = { ...refused, data: { ...refused.data, remaining: TIGHT_CALLS - 3 } };
         expect(answer.payload).toMatchObject([
           { id: 1, error },
           { id: 'b', error },
         ]);
-        expectStatus(await say([known(1), known(2)], key), 200);
-        expect((await say(known(1), key)).payload).toMatchObject({ error: refused });
+        expectStatus(await send([known(1), known(2)], key), 200);
+        expect((await send(known(1), key)).payload).toMatchObject({ error: refused });
       });
 
       it('count unknown methods, wrong params and unreadable bodies: failing is not free', async () => {
         const key = 'tight-3';
-        await say(call('nope'), key);
-        await say(call(STATUS, []), key);
+        await send(call('nope'), key);
+        await send(call(STATUS, []), key);
         await transport.call('{', key);
-        await say([], key);
-        await say({ jsonrpc: '2.0', method: 'nope' }, key);
-        expect((await say(known(1), key)).payload).toMatchObject({ error: refused });
+        await send([], key);
+        await send({ jsonrpc: '2.0', method: 'nope' }, key);
+        expect((await send(known(1), key)).payload).toMatchObject({ error: refused });
       });
 
       it('let free calls pass when nothing is left, and do not count them', async () => {
         const key = 'tight-7';
         const free = [call('rpc.discover'), call('auth.limits')];
-        for (const one of [...free, free]) expectStatus(await say(one, key), 200);
-        const left = async (): Promise<unknown> => (await say(call('auth.limits'), key)).payload;
+        for (const one of [...free, free]) expectStatus(await send(one, key), 200);
+        const left = async (): Promise<unknown> => (await send(call('auth.limits'), key)).payload;
         const day = (remaining: number) => ({
           result: { windows: [{ limit: TIGHT_CALLS, remaining }, { limit: 100_000 }] },
         });
         expect(await left()).toMatchObject(day(TIGHT_CALLS));
         // Of a batch only what is not free counts.
-        expectStatus(await say([known(1), ...free], key), 200);
+        expectStatus(await send([known(1), ...free], key), 200);
         expect(await left()).toMatchObject(day(TIGHT_CALLS - 1));
-        for (let n = 1; n < TIGHT_CALLS; n++) await say(known(n), key);
-        expect((await say(known(1), key)).payload).toMatchObject({ error: refused });
+        for (let n = 1; n < TIGHT_CALLS; n++) await send(known(n), key);
+        expect((await send(known(1), key)).payload).toMatchObject({ error: refused });
         expect(await left()).toMatchObject(day(0));
       });
 
       it('limits are each key’s own', async () => {
-        for (let n = 0; n < TIGHT_CALLS; n++) await say(known(n), 'tight-4');
-        expect((await say(known(1), 'tight-4')).payload).toMatchObject({ error: refused });
-        expect((await say(known(1), 'tight-5')).payload).toMatchObject({ result: {} });
+        for (let n = 0; n < TIGHT_CALLS; n++) await send(known(n), 'tight-4');
+        expect((await send(known(1), 'tight-4')).payload).toMatchObject({ error: refused });
+        expect((await send(known(1), 'tight-5')).payload).toMatchObject({ result: {} });
       });
 
       it('hold against calls at the same time: never one too many', async () => {
-        const answers = await Promise.all(Array.from({ length: 40 }, (_, n) => say(known(n), 'tight-6')));
+        const answers = await Promise.all(Array.from({ length: 40 }, (_, n) => send(known(n), 'tight-6')));
         const admitted = answers.filter(({ payload }) => hasMember(payload, 'result'));
         expect(admitted).toHaveLength(TIGHT_CALLS);
       });

@@ -6,7 +6,14 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { launchBrowser, openPage, takeScreenshot } from '../support/browser.ts';
-import { type Fixture, lastAnswer, say, signIn, startFixture, withoutSandbox } from '../support/fixtures/console.ts';
+import {
+  type Fixture,
+  lastAnswer,
+  sendPrompt,
+  signIn,
+  startFixture,
+  withoutSandbox,
+} from '../support/fixtures/console.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const Findings = z.array(
@@ -55,7 +62,7 @@ describeWith('chromium', 'the console is usable', () => {
       await page.evaluate(axe);
       expect(await findingsOf(page), 'sign-in').toEqual([]);
       await signIn(page);
-      await say(page, 'A table of primes\n```js\nconst primes = [2, 3, 5, 7];\n```\nplease');
+      await sendPrompt(page, 'A table of primes\n```js\nconst primes = [2, 3, 5, 7];\n```\nplease');
       await lastAnswer(page, 'done').waitFor();
       await page.locator('.session').first().waitFor({ state: 'attached' });
       await takeScreenshot(page, `chat-${suffix}`);

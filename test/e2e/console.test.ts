@@ -6,7 +6,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
 import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../support/browser.ts';
-import { type Fixture, lastAnswer, say, signIn, startFixture, startRelay } from '../support/fixtures/console.ts';
+import { type Fixture, lastAnswer, sendPrompt, signIn, startFixture, startRelay } from '../support/fixtures/console.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
@@ -102,7 +102,7 @@ describeWith('chromium', 'the console', () => {
     });
     await signIn(page);
     await requested.promise;
-    await say(page, '[[say in time]]');
+    await sendPrompt(page, '[[say in time]]');
     gate.resolve();
     await lastAnswer(page, 'done').waitFor();
     expect(await lastAnswer(page, 'done').textContent()).toContain('in time');
@@ -113,7 +113,7 @@ describeWith('chromium', 'the console', () => {
     const { script, release } = createGate();
     fixture.provider.behave(() => script);
     await signIn(page);
-    await say(page, 'Tell me in two parts');
+    await sendPrompt(page, 'Tell me in two parts');
     await lastAnswer(page, 'running').getByText('The first half,').waitFor();
     await takeScreenshot(page, 'chat-streaming');
     release();
@@ -127,7 +127,7 @@ describeWith('chromium', 'the console', () => {
       const { page } = open;
       await signIn(page);
       const requested = fixture.provider.next();
-      await say(page, 'Never stop [[hang]]');
+      await sendPrompt(page, 'Never stop [[hang]]');
       const { done } = await requested;
       await lastAnswer(page, 'running').getByText('You said').waitFor();
       if (how === 'button') await page.getByRole('button', { name: 'Cancel' }).click();
@@ -136,7 +136,7 @@ describeWith('chromium', 'the console', () => {
       await lastAnswer(page, 'cancelled').getByText('You said: Never stop').waitFor();
       // Never lost: a reader of the messages keeps it there.
       await page.locator(how.endsWith('messages') ? '.messages:focus' : '#prompt:focus').waitFor();
-      await say(page, 'And now?');
+      await sendPrompt(page, 'And now?');
       await lastAnswer(page, 'done').getByText('You said: And now?').waitFor();
     },
   );
@@ -158,7 +158,7 @@ describeWith('chromium', 'the console', () => {
       }),
     });
     const { done } = await requested;
-    await say(page, 'Me too');
+    await sendPrompt(page, 'Me too');
     await page.getByRole('alert').getByText('session_busy').waitFor();
     await lastAnswer(page, 'running').getByText('You said: From elsewhere').waitFor();
     expect(await page.locator('.message').count()).toBe(2);
@@ -177,7 +177,7 @@ describeWith('chromium', 'the console', () => {
     await signIn(page);
     await page.getByText('Options').click();
     await page.getByLabel('Model').fill('no-such/model');
-    await say(page, 'Which model?');
+    await sendPrompt(page, 'Which model?');
     await lastAnswer(page, 'failed').getByText('invalid_params').waitFor();
     await page.getByLabel('Model').fill('');
     await page.getByRole('button', { name: 'Try again' }).click();
@@ -188,12 +188,12 @@ describeWith('chromium', 'the console', () => {
   it('finds the conversation again after a reload, also in the middle of a turn', async () => {
     const { page } = open;
     await signIn(page);
-    await say(page, 'Remember me');
+    await sendPrompt(page, 'Remember me');
     await lastAnswer(page, 'done').getByText('You said: Remember me').waitFor();
     const { script, release } = createGate();
     fixture.provider.behave(() => script);
     const before = fixture.provider.calls;
-    await say(page, 'Go on');
+    await sendPrompt(page, 'Go on');
     await lastAnswer(page, 'running').getByText('The first half,').waitFor();
     await page.reload();
     await page.getByText('You said: Remember me').waitFor();
@@ -233,7 +233,7 @@ describeWith('chromium', 'the console', () => {
       await dialog.dismiss();
     });
     await signIn(page);
-    await say(page, prompt);
+    await sendPrompt(page, prompt);
     await lastAnswer(page, 'done').waitFor();
     expect(await page.locator('.message.user .text').textContent()).toBe(prompt);
     expect(await lastAnswer(page, 'done').locator('.text').textContent()).toBe(`You said: ${prompt}`);
@@ -357,7 +357,7 @@ describeWith('chromium', 'the console', () => {
   it('erases a session after a confirmation', async () => {
     const { page } = open;
     await signIn(page);
-    await say(page, 'Forget me');
+    await sendPrompt(page, 'Forget me');
     const name = decodeURIComponent(page.url().split('/chat/')[1] ?? '');
     const row = page.locator('.session', { hasText: name });
     await row.getByRole('button', { name: 'Erase' }).click();
@@ -369,7 +369,7 @@ describeWith('chromium', 'the console', () => {
   it('comes back by itself after a reload while the gateway was away', async () => {
     const { page } = open;
     await signIn(page);
-    await say(page, 'Keep me');
+    await sendPrompt(page, 'Keep me');
     await lastAnswer(page, 'done').waitFor();
     // The page is there, its calls are not.
     await page.route('**/jsonrpc', (route) => route.abort('connectionrefused'));
@@ -409,7 +409,7 @@ describeWith('chromium', 'the console', () => {
     await using own = await openPage(browser, relay.url);
     const { page } = own;
     await signIn(page);
-    await say(page, 'Survive this');
+    await sendPrompt(page, 'Survive this');
     await lastAnswer(page, 'running').getByText('The first half,').waitFor();
     relay.shut();
     await page.getByText('The connection was cut').waitFor();
@@ -446,7 +446,7 @@ describeWith('chromium', 'the console', () => {
     await using own = await openPage(browser, relay.url);
     const { page } = own;
     await signIn(page);
-    await say(page, 'Outlive it [[hang]]');
+    await sendPrompt(page, 'Outlive it [[hang]]');
     await lastAnswer(page, 'running').getByText('You said: Outlive it').waitFor();
     killed.child.kill('SIGKILL');
     await page.getByText('The connection was cut').waitFor();
@@ -467,7 +467,7 @@ describeWith('chromium', 'the console', () => {
     closed.provider.behave(() => script);
     await page.getByRole('button', { name: 'use dev-key' }).click();
     await page.getByText('HTTP only').waitFor();
-    await say(page, 'Without a socket');
+    await sendPrompt(page, 'Without a socket');
     await lastAnswer(page, 'running').getByText('The first half,').waitFor();
     release();
     await lastAnswer(page, 'done').getByText('The first half, the second half.', { exact: true }).waitFor();
@@ -489,7 +489,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByLabel('API key').press('Enter');
     // The gateway’s own origin, which may open a WebSocket unasked, is on loopback only.
     await page.getByText('HTTP only').waitFor();
-    await say(page, 'From the sofa');
+    await sendPrompt(page, 'From the sofa');
     await lastAnswer(page, 'done').getByText('You said: From the sofa').waitFor();
     await page.getByRole('link', { name: 'Events' }).click();
     await page.getByRole('button', { name: 'Send a test deployment event' }).click();
@@ -513,7 +513,7 @@ describeWith('chromium', 'the console', () => {
     const leftOf = async (): Promise<number> => Number(await day.getAttribute('aria-valuenow'));
     expect(await leftOf()).toBeLessThan(12);
     await useUp(tight.gateway.url);
-    await say(page, 'One too many');
+    await sendPrompt(page, 'One too many');
     await page.getByRole('alert').getByRole('button', { name: 'Try again' }).waitFor();
     await page.getByText(/Rate limited: this key may call again in \d+/).waitFor();
     expect(await page.getByRole('button', { name: /^Wait \d+/ }).isDisabled()).toBe(true);

@@ -130,18 +130,18 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
       answered.get(message.id)?.();
     });
     await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
-    const ask = (id: number, params: object): Promise<void> => {
+    const sendExec = (id: number, params: object): Promise<void> => {
       socket.send(JSON.stringify({ jsonrpc: '2.0', method: 'exec', params, id }));
       return new Promise((resolve) => answered.set(id, resolve));
     };
-    await ask(1, { command: 'echo', args: ['WebSocket test'] });
+    await sendExec(1, { command: 'echo', args: ['WebSocket test'] });
     expect(messages.splice(0)).toMatchObject([{ id: 1, result: { stdout: 'WebSocket test\n', exit_code: 0 } }]);
-    await ask(2, { command: 'sh', args: ['-c', 'echo a; sleep 1.3'] });
+    await sendExec(2, { command: 'sh', args: ['-c', 'echo a; sleep 1.3'] });
     expect(messages.splice(0).map(({ params }) => Object.keys(params?.event ?? {})[0])).toEqual([
       ...['ExecCommandBegin', 'ExecCommandOutputDelta', 'ExecCommandEnd'],
       undefined,
     ]);
-    await ask(3, { command: 'true', stream: true });
+    await sendExec(3, { command: 'true', stream: true });
     expect(messages).toHaveLength(3);
     socket.close();
   });

@@ -39,7 +39,7 @@ async function exchange(port: number, bytes: string): Promise<string> {
 }
 
 /** A figure that the stub returns about itself. */
-async function ask(fn: RunningFunction, figure: 'rss' | 'holding'): Promise<number> {
+async function readFigure(fn: RunningFunction, figure: 'rss' | 'holding'): Promise<number> {
   const answer: unknown = await (await fetch(`${fn.url}/${figure}`)).json();
   if (typeof answer !== 'object' || answer === null || !(figure in answer)) throw new Error('no figure');
   return Number(Reflect.get(answer, figure));
@@ -82,7 +82,7 @@ describe('bodies', () => {
 
   it('bodies without a key are not read: 60 MiB cost no memory', async () => {
     const fn = await start();
-    const before = await ask(fn, 'rss');
+    const before = await readFigure(fn, 'rss');
     const send = async (): Promise<void> => {
       const req = httpRequest(fn.url, { method: 'POST', headers: { 'content-type': 'application/json' } });
       req.on('error', () => {});
@@ -93,7 +93,7 @@ describe('bodies', () => {
       req.destroy();
     };
     await Promise.all(Array.from({ length: 10 }, send));
-    expect((await ask(fn, 'rss')) - before).toBeLessThan(64 << 20);
+    expect((await readFigure(fn, 'rss')) - before).toBeLessThan(64 << 20);
   });
 
   it('announced with Expect: 100-continue are requested only after authentication', async () => {
@@ -126,7 +126,7 @@ describe('what goes wrong', () => {
   it('an error in a promise that is not awaited is logged and ends no request in flight', async () => {
     const fn = await start();
     await fetch(`${fn.url}/reject`);
-    expect(await ask(fn, 'rss')).toBeGreaterThan(0);
+    expect(await readFigure(fn, 'rss')).toBeGreaterThan(0);
     expect(await fn.stop()).toEqual({ code: 0, signal: null });
     expect(fn.output()).toContain('a rejection was not handled');
   });
@@ -153,7 +153,7 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
     const agent = new Agent({ keepAlive: true });
     await once(httpRequest(`${fn.url}/rss`, { agent }).end(), 'response');
     const held = Array.from({ length: 20 }, () => fetch(`${fn.url}/hold`));
-    await vi.waitUntil(async () => (await ask(fn, 'holding')) === 20, { timeout: 5000 });
+    await vi.waitUntil(async () => (await readFigure(fn, 'holding')) === 20, { timeout: 5000 });
 
     const stopped = fn.stop(signal);
     await vi.waitUntil(() => refuses(fn.port), { timeout: 5000 });
@@ -170,7 +170,7 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
   it('gives up after its deadline and still exits 0', async () => {
     const fn = await start({ DRAIN_MS: '200' });
     const held = fetch(`${fn.url}/hold`).catch((error: unknown) => error);
-    await vi.waitUntil(async () => (await ask(fn, 'holding')) === 1, { timeout: 5000 });
+    await vi.waitUntil(async () => (await readFigure(fn, 'holding')) === 1, { timeout: 5000 });
     expect(await fn.stop(signal)).toEqual({ code: 0, signal: null });
     expect(await held).toBeInstanceOf(Error);
     expect(fn.output()).toContain('gave up');

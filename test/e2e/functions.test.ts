@@ -155,14 +155,14 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
 describe('a function that is not deployed', () => {
   it('a function that is not deployed is reached from its own machine alone, because its key is public', async () => {
     const { url } = await start('jsonrpc', { GATEWAY_STORE: 'memory' });
-    const ask = async (host: string): Promise<number> => {
+    const fetchStatus = async (host: string): Promise<number> => {
       const headers = { 'x-api-key': 'dev-key' };
       const at = url.replace('127.0.0.1', host);
       return (await fetch(at, { method: 'POST', body: call('conversation.list', {}), headers })).status;
     };
-    expect(await ask('127.0.0.1')).toBe(200);
+    expect(await fetchStatus('127.0.0.1')).toBe(200);
     // The same machine under another address: a server that listens on all addresses responds there, too.
-    await expect(ask('127.0.0.2')).rejects.toThrow('fetch failed');
+    await expect(fetchStatus('127.0.0.2')).rejects.toThrow('fetch failed');
     const container = await start('jsonrpc', { GATEWAY_STORE: 'memory', GATEWAY_API_KEY: KEY, K_SERVICE: 'jsonrpc' });
     expect((await fetch(container.url.replace('127.0.0.1', '127.0.0.2'))).status).toBe(405);
   });

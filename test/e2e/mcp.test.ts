@@ -105,9 +105,9 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
     async (model) => {
       const session_id = `odd-${model.slice(0, 6)}`;
       await rpc('alice', 'mcp.connect', { server_config: { name: 'odd' }, session_id });
-      const ask = async (prompt: string) =>
+      const sendPrompt = async (prompt: string) =>
         (await rpc('alice', 'conversation.prompt', { prompt, session_id, model })).result;
-      const result = await ask('[[tool odd__find_page {"id": "1", "filter_kind__d2fff89a": "blog"}]] find');
+      const result = await sendPrompt('[[tool odd__find_page {"id": "1", "filter_kind__d2fff89a": "blog"}]] find');
       expect(result?.content).toBe('The tool said: {"id":"1","filter[kind]":"blog"}');
       // The event shows what the tool was given.
       expect(JSON.stringify(result?.events)).toContain('{"id":"1","filter[kind]":"blog"}');
@@ -120,7 +120,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
         }),
       });
       // A number that would be rounded on its way is refused to the model, and the turn goes on.
-      const rounded = await ask('[[tool odd__act {"id": 9007199254740993}]] act');
+      const rounded = await sendPrompt('[[tool odd__act {"id": 9007199254740993}]] act');
       expect(rounded?.content).toMatch(/^The tool said: .*a number that would lose digits/);
       expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('9007199254740993');
       await rpc('alice', 'mcp.disconnect', { name: 'odd', session_id });
@@ -130,11 +130,12 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
   it('gives the next turn the tools that a server has announced during the one before', async () => {
     const session_id = 'growing';
     await rpc('alice', 'mcp.connect', { server_config: { name: 'growing' }, session_id });
-    const ask = (prompt: string) => rpc('alice', 'conversation.prompt', { prompt, session_id, model: 'openai/gpt-5' });
-    await ask('[[tool growing__act {}]] grow');
+    const sendPrompt = (prompt: string) =>
+      rpc('alice', 'conversation.prompt', { prompt, session_id, model: 'openai/gpt-5' });
+    await sendPrompt('[[tool growing__act {}]] grow');
     await expect
       .poll(async () => {
-        await ask('hello');
+        await sendPrompt('hello');
         return JSON.stringify(provider.requests.at(-1)?.body);
       })
       .toContain('growing__act-1');

@@ -3,6 +3,7 @@
 import { afterAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Client, connect, type Message } from '../support/fixtures/companion.ts';
+import { untilStable } from '../support/fixtures/until-stable.ts';
 import { startInProcess } from '../support/in-process.ts';
 import { describeWith } from '../support/requirements.ts';
 
@@ -192,7 +193,9 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     const baseline = process.memoryUsage().rss;
     client.socket.pause();
     client.send({ jsonrpc: '2.0', method: 'interactive.input', params: { session_id: 'flood', data: 'yes\r' } });
-    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    const request = { shell: '/bin/sh', cwd: undefined, env: {}, requestId: 'req_1' };
+    const start = () => gateway.services.terminals.start({ owner: 'bob', sessionId: 'flood' }, request);
+    await untilStable(async () => (await start()).seq);
     expect(process.memoryUsage().rss - baseline).toBeLessThan(64 << 20);
     client.socket.resume();
     await client.call('interactive.close', { session_id: 'flood' });

@@ -8,7 +8,7 @@ import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts'
 import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fixtures/fault-proxy.ts';
-import { type LimiterProcess, quantileMs, startLimiterProcess } from '../support/fixtures/limiter-processes.ts';
+import { type LimiterProcess, startLimiterProcess } from '../support/fixtures/limiter-processes.ts';
 import { follow, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
 import { startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
@@ -91,10 +91,9 @@ function limiterTests(get: () => Emulator): void {
     proxy.drop('requests');
     const first = await gateway.run({ keyId, limits: LIMITS, calls: 3, sequential: true });
     expect(first.outcomes).toEqual({ unavailable: 3 });
-    const reads = await gateway.run({ keyId, limits: LIMITS, calls: 200, mayDegrade: true });
+    // One after the other: if each waited for the store, they would exceed the timeout of the test.
+    const reads = await gateway.run({ keyId, limits: LIMITS, calls: 200, mayDegrade: true, sequential: true });
     expect(reads.outcomes).toEqual({ degraded: 10, unavailable: 190 });
-    // None of them waited for the store's own deadline of seconds.
-    expect(quantileMs([reads], 0.9)).toBeLessThan(2_500);
 
     proxy.pass();
     await untilAdmitted(gateway, keyId);

@@ -52,10 +52,8 @@ describeWith('emulators', 'Firestore store under faults', () => {
         () => store.ping(call),
       ];
       for (const start of calls) {
-        const began = performance.now();
+        // The default deadline of 10 s for each of them would exceed the timeout of the test.
         await expect(start()).rejects.toMatchObject({ name: 'RpcError', reason: 'unavailable' });
-        // Unasked, the store waits for 10 s.
-        expect(performance.now() - began).toBeLessThan(8_000);
       }
       const controller = new AbortController();
       const aborted = store.get([ref], { signal: controller.signal });
@@ -89,10 +87,10 @@ describeWith('emulators', 'Firestore store under faults', () => {
     const ref = freshRef();
     await put(store, ref, { n: 1 });
     await emulator.stop();
-    const began = performance.now();
-    await expect(store.get([ref])).rejects.toMatchObject({ reason: 'unavailable' });
-    await expect(store.commit([{ ref, data: {} }])).rejects.toMatchObject({ reason: 'unavailable' });
-    expect(performance.now() - began).toBeLessThan(8_000);
+    // Longer than the timeout of the test: neither call waits for it.
+    const call = { timeoutMs: 120_000 };
+    await expect(store.get([ref], call)).rejects.toMatchObject({ reason: 'unavailable' });
+    await expect(store.commit([{ ref, data: {} }], call)).rejects.toMatchObject({ reason: 'unavailable' });
     await emulator.restart();
     const deadline = performance.now() + 10_000;
     for (;;) {

@@ -2,7 +2,7 @@
 import { isProduction, type LockedPackage, readLockedPackages } from './dependencies.ts';
 
 /**
- * SPDX identifiers that ask for no more than naming the authors. CC-BY-3.0 and CC0-1.0 are those of SPDX's own lists of
+ * SPDX identifiers that require no more than naming the authors. CC-BY-3.0 and CC0-1.0 are those of SPDX's own lists of
  * licences.
  */
 const ALLOWED_LICENCES: ReadonlySet<string> = new Set([

@@ -207,7 +207,7 @@ describe('keys', () => {
     },
   );
 
-  it('keys must be chosen where others can reach the gateway: dev-key is public', () => {
+  it('keys must be set when HOST is not a loopback address: dev-key is public', () => {
     for (const HOST of ['0.0.0.0', '::', '192.0.2.1', '128.0.0.1', '127.0.0.1.example', 'gateway.example']) {
       expect(problems({ HOST })).toEqual([expect.stringMatching(/^GATEWAY_API_KEY: must be set .*HOST/)]);
       expect(problems({ HOST, GATEWAY_API_KEY: LOCAL_KEY })).toEqual([expect.stringMatching(/dev-key is public/)]);

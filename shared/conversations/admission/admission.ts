@@ -13,7 +13,9 @@ import type { AdmissionDeps, PromptRequest } from './prompt-request.ts';
 import { type DropReason, leaveQueue } from './queue.ts';
 import type { Step } from './step.ts';
 
-/** A waiting prompt decides again at least this often: it renews its place, and finds an abandoned turn before it. */
+/**
+ * A waiting prompt decides again at least this often: it renews its queue entry, and detects an abandoned running turn.
+ */
 const QUEUE_WAKE_MS = 8_000;
 
 export type Admitted =
@@ -25,7 +27,7 @@ export type Admitted =
       readonly mcpLost: boolean;
       readonly tools: Toolset | undefined;
     }
-  /** Another turn has the idempotency key and answers for it. */
+  /** Another turn has the idempotency key; its answer is returned. */
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string };
 
 /**
@@ -65,14 +67,14 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
       step = await decide(deps, ref, turnId, request, queued);
       retried = false;
     } catch (error) {
-      // An unconfirmed commit may have been applied: the second attempt finds this turn's own lease, and the session
-      // does not stay busy.
+      // A commit with an unknown outcome may have been applied: the second attempt then finds this turn's lease, so
+      // that the session does not stay busy.
       if (retried || toRpcError(error).reason !== 'unavailable') throw error;
       retried = true;
       continue;
     }
     switch (step.kind) {
-      case 'elsewhere':
+      case 'on_companion':
         throw new RunsOnCompanion();
       case 'admitted':
         return { ...step, ref, tools: request.found?.tools };
@@ -84,7 +86,7 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
       case 'erasing':
         await deps.erase(ref);
         break;
-      case 'begun':
+      case 'started':
         request = { ...request, sessionId: step.sessionId, isNew: false, found: undefined };
         ref = conversationRef(request.owner, request.sessionId);
         break;
@@ -94,7 +96,7 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
       case 'abandoned':
         await settleAbandoned(deps, ref, step.lease, { reason: 'interrupted' });
         break;
-      case 'doubtful':
+      case 'unknown_owner':
         await waitForOwner(deps, ref, step.lease);
         break;
       case 'waiting':
@@ -107,21 +109,21 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
 }
 
 /**
- * Resolves when this turn may be the next, when its place in the queue is gone, when the running turn's owner is gone,
- * or after QUEUE_WAKE_MS.
+ * Resolves when this turn may be the next, its queue entry is missing, the lease of the running turn has expired, or
+ * after QUEUE_WAKE_MS.
  */
 function waitForTurn({ store, turns, owners, closing }: AdmissionDeps, ref: Ref, turnId: string): Promise<void> {
   const isDone = (conversation: ConversationDocument | undefined): boolean => {
     if (conversation === undefined || !isKnown(conversation, turnId)) return true;
     if (conversation.turn === null) return conversation.queue[0]?.turn_id === turnId;
-    return owners.ofLease(conversation.turn) === 'gone';
+    return owners.ofLease(conversation.turn) === 'expired';
   };
   return awaitConversation(store, ref, Math.min(QUEUE_WAKE_MS, turns.heartbeatMs), isDone, closing);
 }
 
-/** Resolves when the lease has changed, or has been doubtful for so long that its owner is gone. */
+/** Resolves when the lease has changed, or after the longest time for which its owner can be unknown. */
 function waitForOwner({ store, owners, closing }: AdmissionDeps, ref: Ref, lease: Lease): Promise<void> {
   const isDone = (conversation: ConversationDocument | undefined): boolean =>
     conversation?.turn?.lease_until_ms !== lease.lease_until_ms;
-  return awaitConversation(store, ref, owners.doubtMs, isDone, closing);
+  return awaitConversation(store, ref, owners.unknownMsMax, isDone, closing);
 }

@@ -52,7 +52,7 @@ export function clearCompanionState(
   return change(deps, ref, (current) => current && withCompanionState(current, state, false));
 }
 
-/** The document with or without the mark; the same object when nothing changes. */
+/** The document with or without the mark; the same object if nothing changes. */
 export function withCompanionState(
   conversation: ConversationDocument,
   state: CompanionState,
@@ -77,7 +77,7 @@ async function change(
     [ref],
     ([snapshot]) => {
       const stored = Conversations.read(snapshot);
-      // A session that is being erased stays as it is.
+      // A session that is being erased is not changed.
       const next = stored?.deleted === true ? undefined : compute(stored);
       return {
         writes: next === undefined || next === stored ? [] : [Conversations.write(ref, next)],

@@ -1,5 +1,5 @@
 // The one transaction that decides what happens to a prompt: it takes the session's lease and stores the message and
-// the idempotency key, or takes a place in the queue, or finds another turn to wait for.
+// the idempotency key, or appends the prompt to the queue, or returns another turn for which the prompt must wait.
 import { RpcError } from '../../errors.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
@@ -46,7 +46,7 @@ function toAttempt(
   const { owner, prompt, idempotency } = request;
   const promptBytes = messageBytes({ bytes: Buffer.byteLength(prompt) });
   const knownBytes = ledger.stored(owner);
-  // A prompt is refused only after a read: another instance may have deleted something.
+  // A prompt is refused only after a read of the total, because another instance may have deleted messages.
   const readsTotal = !queued && (knownBytes === undefined || knownBytes + promptBytes > storageBytesMax);
   const nowMs = clock.now();
   return {
@@ -64,8 +64,9 @@ function toAttempt(
 }
 
 /**
- * What the store most likely holds, so that the first commit needs no read before it: the session as this instance left
- * it, or no document for a new one, and an unused idempotency key. A wrong guess conflicts and is read.
+ * The expected documents, so that the first commit needs no read: the session as this instance last wrote it, or no
+ * document for a new session, and an unused idempotency key. If an expectation is wrong, the commit conflicts and the
+ * documents are read.
  */
 function expectedSnapshots({ cache }: AdmissionDeps, attempt: Attempt): readonly Snapshot[] | undefined {
   const { ref, keyRef, request } = attempt;
@@ -85,7 +86,7 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
   if (isTaken(record, turnId)) return follow(() => duplicateOf(record, request));
   const earlier = earlierAttempt(record, request);
   if (earlier !== undefined && earlier.session_id !== request.sessionId) {
-    return follow(() => ({ kind: 'begun', sessionId: earlier.session_id }));
+    return follow(() => ({ kind: 'started', sessionId: earlier.session_id }));
   }
   const { refusal } = request;
   if (refusal !== undefined) return refuse(() => refusal);
@@ -97,7 +98,7 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
   const current = cache.read(snapshot) ?? newConversationOf(attempt);
   if (queued && !isKnown(current, turnId)) return refuse(dropped);
   if (hasCompanionState(current, 'mcp')) {
-    if (!queued && request.canForward) return follow(() => ({ kind: 'elsewhere' }));
+    if (!queued && request.canForward) return follow(() => ({ kind: 'on_companion' }));
     if (!request.canForward && request.found === undefined) return follow(() => ({ kind: 'tools' }));
   }
   if (current.queue.some((entry) => entry.turn_id !== turnId && !owners.isWaiting(entry))) {

@@ -5,7 +5,7 @@ import type { Ref, Write } from '../../store/store.ts';
 import { IDEMPOTENCY_KEPT_MS, type IdempotencyDocument, IdempotencyRecords } from '../records/documents.ts';
 import type { PromptRequest } from './prompt-request.ts';
 
-/** The same key with other params is an error of the caller; this hash defines "the same". */
+/** Hash by which params are compared: the same key with different params is an error. */
 export function hashParams(params: Readonly<Record<string, unknown>>): string {
   const sorted = Object.entries(params)
     .filter(([, value]) => value !== undefined)
@@ -18,7 +18,10 @@ export function isTaken(record: IdempotencyDocument | undefined, turnId: string)
   return record !== undefined && record.turn_id !== turnId && record.released !== true;
 }
 
-/** The turn that answers for a taken key. Throws `invalid_params` when the key was used with other params. */
+/**
+ * The turn whose answer is returned for a used key. Throws `invalid_params` when the key was used with different
+ * params.
+ */
 export function duplicateOf(record: IdempotencyDocument, { idempotency }: PromptRequest) {
   if (record.params_hash === idempotency?.paramsHash) {
     return { kind: 'duplicate', turnId: record.turn_id, sessionId: record.session_id } as const;
@@ -41,7 +44,7 @@ export function earlierAttempt(
   return record?.released === true && record.params_hash === idempotency?.paramsHash ? record : undefined;
 }
 
-/** Gives the key to this turn. `before` is the record of an attempt that has released it. */
+/** Assigns the key to this turn. `before`: the record of an earlier attempt that has released the key. */
 export function takeKey(
   ref: Ref,
   before: IdempotencyDocument | undefined,

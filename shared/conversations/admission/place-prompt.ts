@@ -1,4 +1,4 @@
-// Gives a prompt the session's lease or a place in its queue, with all writes of that.
+// Decides whether a prompt gets the session's lease or a queue entry, and returns the writes.
 import { RpcError } from '../../errors.ts';
 import { type ConversationDocument, Conversations, type IdempotencyDocument } from '../records/documents.ts';
 import { appendMessage, type ChangedMessages, takeOverPrompt } from '../records/messages.ts';
@@ -8,7 +8,7 @@ import { takeKey } from './idempotency.ts';
 import type { AdmissionDeps } from './prompt-request.ts';
 import { type Attempt, type Decision, follow, refuse, type Step } from './step.ts';
 
-/** `record`: of the prompt's idempotency key; `earlier`: the same where an earlier attempt has released it. */
+/** `record`: the idempotency record of the prompt; `earlier`: the same record if an earlier attempt has released it. */
 export function placePrompt(
   deps: AdmissionDeps,
   attempt: Attempt,
@@ -33,12 +33,12 @@ export function placePrompt(
   const keyWrites = keyRef === undefined || isOurs ? [] : [takeKey(keyRef, record, turnId, request, nowMs)];
   switch (admission.kind) {
     case 'abandoned':
-    case 'doubtful':
+    case 'unknown_owner':
       return follow(() => admission);
     case 'busy':
       return refuse(() => busy(admission, current));
     case 'running':
-      // Our own commit, read after an answer of the store that did not arrive.
+      // An earlier commit of this instance whose response was lost.
       return follow(() => admitted(current, false));
     case 'waiting': {
       const { conversation } = admission;
@@ -68,7 +68,7 @@ export function placePrompt(
   }
 }
 
-/** With the message of the prompt: that of an earlier attempt (`promptTurn`), or a new one. */
+/** Adds the message of the prompt: the stored one of an earlier attempt (`promptTurn`), or a new one. */
 function withPrompt(
   conversation: ConversationDocument,
   promptTurn: string | null,

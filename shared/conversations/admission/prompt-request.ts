@@ -1,4 +1,4 @@
-// A prompt that waits for its admission, and what admission needs of the gateway.
+// A prompt that waits for its admission, and the dependencies of the admission.
 import type { Ids } from '../../clock.ts';
 import type { Toolset } from '../../engines/engine.ts';
 import type { RpcError } from '../../errors.ts';
@@ -15,7 +15,7 @@ export interface FoundTools {
 export interface PromptRequest {
   readonly owner: string;
   readonly sessionId: string;
-  /** The session id was made for this prompt. */
+  /** The session id was generated for this prompt. */
   readonly isNew: boolean;
   readonly prompt: string;
   /** Resolved, `provider/model`. */

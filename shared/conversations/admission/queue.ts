@@ -9,14 +9,14 @@ import { type ConversationDocument, Conversations, type QueuedPrompt } from '../
 import { endTurn, keyRefsOf } from '../turns/end-turn.ts';
 import { endedByOther, type TurnEnd } from '../turns/turn-record.ts';
 
-/** Prompts that join the queue while others leave it. */
+/** Most attempts while other prompts join the queue. */
 const ROUNDS_MAX = 5;
 
 export type DropReason = 'cancelled' | 'expired' | 'interrupted';
 
 /**
- * Takes `entries` out of the queue, with the writes that record the end of each. `keys`: their idempotency records, as
- * they were read; a cancelled prompt keeps its key and needs none.
+ * Removes `entries` from the queue and returns the writes that store the end of each. `keys`: their idempotency
+ * records, as they were read; not needed for cancelled prompts, which keep their keys.
  */
 export function dropQueued(
   conversation: ConversationDocument,
@@ -43,7 +43,7 @@ export function dropQueued(
   return { conversation: left, writes };
 }
 
-/** Takes the entries that `leaves` names out of the queue. */
+/** Removes the entries for which `leaves` returns true from the queue. */
 export async function leaveQueue(
   { store, cache, clock }: TurnDeps,
   ref: Ref,
@@ -58,7 +58,7 @@ export async function leaveQueue(
       const current = cache.read(snapshot);
       const gone = current?.queue.filter(leaves) ?? [];
       if (current === undefined || gone.length === 0) return { writes: [], result: true };
-      // One that joined the queue since the read: its idempotency record has to be read, too.
+      // An entry that joined the queue since the read: its idempotency record must be read too.
       if (gone.some(({ turn_id }) => !entries.some((entry) => entry.turn_id === turn_id))) {
         return { writes: [], result: false };
       }

@@ -1,4 +1,4 @@
-// What a model gets of a conversation: the newest messages that fit into its budget.
+// Selects the messages of a conversation that are sent to the model: the newest ones that fit into its budget.
 import type { Message } from '../../engines/engine.ts';
 import { boundTokens, estimateTokens } from '../../estimate-tokens.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
@@ -9,12 +9,12 @@ import type { ReadText } from './texts.ts';
  * Most chunks read for one prompt: with the newest messages, more than the budget of any model needs in usual chats.
  */
 const CHUNKS_READ_MAX = 256;
-/** Chunks in the first read. The number doubles: a model that takes so many has room for more. */
+/** Chunks in the first read. The number doubles per read, because a large budget usually needs many chunks. */
 const CHUNKS_AT_ONCE = 8;
 
 export interface Context {
   readonly messages: readonly Message[];
-  /** About how many tokens the messages are. */
+  /** Estimated tokens of the messages. */
   readonly tokens: number;
   /** Older messages that did not fit into the budget. */
   readonly trimmed: number;
@@ -27,7 +27,7 @@ export async function readContext(
   turnId: string,
 ): Promise<Context> {
   const chosen = await chooseNewest(chunks, conversation, budgetTokens, turnId);
-  // Only long texts are read: most messages carry theirs, and there may be thousands of them.
+  // Reads long texts only: most messages contain their text, and there may be thousands of messages.
   const messages: Message[] = [...chosen];
   const long = [...chosen.entries()].filter(([, message]) => message.parts > 0);
   const texts = await Promise.all(long.map(([, message]) => readText(conversation.conversation_id, message)));
@@ -65,7 +65,7 @@ async function chooseNewest(
     to = from;
   }
   chosen.reverse();
-  // Providers require a user's message first, and an answer without its question is of no use.
+  // Providers require that the first message is a user's, and an answer without its prompt does not help the model.
   while (chosen.length > 1 && chosen[0]?.role === 'assistant') chosen.shift();
   return chosen;
 }

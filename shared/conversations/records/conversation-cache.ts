@@ -1,5 +1,5 @@
-// The conversations that this instance has read or committed last, so that an active session needs no read. A hint
-// only: every write carries the cached version, and conflicts when it is stale.
+// The conversations that this instance has read or committed last, so that an active session needs no read. The cache
+// may be stale: every write requires the cached version, and conflicts if it is stale.
 import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
@@ -8,7 +8,7 @@ import { type ConversationDocument, Conversations } from './documents.ts';
 const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
 
 export interface ConversationCache {
-  /** In the form of `cached` of `transact`. */
+  /** In the form of the option `cached` of `transact`. */
   get(ref: Ref): readonly Snapshot[] | undefined;
   set(ref: Ref, snapshot: Snapshot | undefined): void;
   /** The document in a snapshot of a conversation; undefined when absent or being erased. */

@@ -1,4 +1,4 @@
-// The documents of a conversation and their places in the store. Stored names are snake_case, as operators read them in
+// The documents of a conversation and their ids in the store. Stored names are snake_case, as operators read them in
 // the console of the store.
 
 import { hash } from 'node:crypto';
@@ -26,11 +26,11 @@ const StoredMessage = z.object({
   role: z.enum(['user', 'assistant']),
   content: z.string(),
   parts: z.number(),
-  /** UTF-8 bytes of the whole text. */
+  /** UTF-8 bytes of the complete text. */
   bytes: z.number(),
   turn_id: z.string(),
   created_at: z.string(),
-  /** The answer was cut off: the turn did not complete. */
+  /** The answer is incomplete because the turn did not complete. */
   partial: z.boolean(),
   /**
    * Estimate for text of more tokens than its bytes suggest (base64, minified code, other scripts); absent for the
@@ -54,9 +54,9 @@ const Lease = z.object({
   model: z.string(),
   started_at: z.string(),
   lease_until_ms: z.number(),
-  /** Null while no caller has asked the owner to stop. */
+  /** Null without a stop request. */
   stop: z.enum(['cancelled', 'replaced']).nullable(),
-  /** Id of the idempotency record that names this turn, else null. */
+  /** Id of the idempotency record of this turn, or null. */
   idempotency_id: z.string().nullable(),
   /** The params hash in that record; absent in leases of older versions. */
   params_hash: z.string().exactOptional(),
@@ -72,7 +72,7 @@ const QueuedPrompt = z.object({
   alive_until_ms: z.number(),
   idempotency_id: z.string().nullable(),
   params_hash: z.string().exactOptional(),
-  /** As in the idempotency record. */
+  /** Same as in the idempotency record. */
   prompt_turn: z.string().nullable().exactOptional(),
 });
 export type QueuedPrompt = StoredAs<typeof QueuedPrompt>;
@@ -100,13 +100,13 @@ export const Conversations = defineDocument({
     recent: z.array(StoredMessage),
     /** First seq of each chunk of older messages. */
     chunks: z.array(z.number()),
-    /** Of models that refused the conversation as too long, the latest last. */
+    /** Budgets of models that refused the conversation as too long, the latest last. */
     budgets: z.array(ContextBudget).exactOptional(),
     /** Tombstone: the session is being erased and looks absent to every caller. */
     deleted: z.boolean(),
     /**
-     * Bytes of all messages, and how many of them the owner's total has (storage.ts). Absent in documents of older
-     * versions.
+     * Bytes of all messages, and the part of them that is in the owner's total (storage.ts). Absent in documents of
+     * older versions.
      */
     stored_bytes: z.number().exactOptional(),
     counted_bytes: z.number().exactOptional(),
@@ -212,7 +212,7 @@ export const IdempotencyRecords = defineDocument({
      * session.
      */
     released: z.boolean().exactOptional(),
-    /** Of a released key: the turn whose message holds the prompt, null where none was stored. */
+    /** If the key is released: the turn whose message contains the prompt, or null if none was stored. */
     prompt_turn: z.string().nullable().exactOptional(),
   }),
   id: 'hash of key id and idempotency key',
@@ -258,7 +258,7 @@ function hashId(owner: string, name: string): string {
   return hash('sha256', `${owner.length}:${owner}${name}`, 'base64url');
 }
 
-/** Newer versions have more events than this one: only the form is checked. */
+/** Checks the form only, because newer versions have more kinds of events. */
 export function isEvent(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 1;
 }

@@ -15,7 +15,7 @@ export interface EventLog {
   append(event: TurnEvent): void;
   /** Appends an event that another instance has numbered. */
   adopt(numbered: NumberedEvent): void;
-  /** No event follows: reads end. */
+  /** Ends all reads after the last event. */
   close(): void;
   /** Events with seq > `afterSeq`, then live ones, until the log closes or `signal` aborts (then it just ends). */
   read(afterSeq: number, signal?: AbortSignal): AsyncGenerator<NumberedEvent, void, void>;
@@ -67,7 +67,7 @@ export function createEventLog(): EventLog {
 
 /**
  * Stored form, JSON text: a bare string is an AgentMessageDelta; null is the AgentMessage that repeats the deltas since
- * the one before (an answer is stored once, not twice); everything else is itself.
+ * the one before (an answer is stored once, not twice); any other event is stored as it is.
  */
 export function encodeEvents(events: readonly NumberedEvent[]): string {
   return JSON.stringify(

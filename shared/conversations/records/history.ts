@@ -7,16 +7,16 @@ import { createMessageChunks } from './message-chunks.ts';
 import type { ChangedMessages } from './messages.ts';
 import { createTextReader } from './texts.ts';
 
-/** Texts that are read at once: a longer one is read alone. */
+/** Bytes of the texts that are read together; a longer text is read alone. */
 const STEP_BYTES = 512 << 10;
 
-/** A message with the whole of its text. */
+/** A message with its complete text. */
 export type MessageText = StoredMessage & { readonly text: string };
 
 export interface History {
   /**
-   * What the model gets in turn `turnId`: the newest messages that fit into `budgetTokens`, oldest first, the turn's
-   * prompt last; always at least that one.
+   * The messages sent to the model in turn `turnId`: the newest ones that fit into `budgetTokens`, oldest first; the
+   * prompt of the turn is last and always included.
    */
   context(conversation: ConversationDocument, budgetTokens: number, turnId: string): Promise<Context>;
   /** Moves the older half of a full document's messages to a chunk; returns the smaller document. */
@@ -32,7 +32,7 @@ export function createHistory(store: Store): History {
   const chunks = createMessageChunks(store);
   const readText = createTextReader(store);
 
-  /** Chunk by chunk, then those in the document. */
+  /** Yields the messages of the chunks, then those in the document. */
   async function* messagesAfter(
     conversation: ConversationDocument,
     afterSeq: number,

@@ -80,14 +80,14 @@ export function createMessageChunks(store: Store): MessageChunks {
   };
 }
 
-/** How many of the newest messages stay in the document. */
+/** Number of the newest messages that stay in the document. */
 function keptCount(recent: readonly StoredMessage[]): number {
   let keep = Math.min(RECENT_MAX / 2, recent.length - 1);
   while (keep > 1 && inlineBytes(recent.slice(-keep)) > RECENT_BYTES_MAX / 2) keep--;
   return keep;
 }
 
-/** A chunk's content is determined by its place and by the first seq after it. */
+/** The content of a chunk is determined by its index and by the first seq after it. */
 function chunkKey(conversation: ConversationDocument, index: number): string {
   return `${conversation.conversation_id}-${index}-${nextSeq(conversation, index)}`;
 }

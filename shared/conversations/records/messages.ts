@@ -13,7 +13,7 @@ export interface NewMessage {
   readonly partial: boolean;
 }
 
-/** A changed document, with the writes of other documents that belong to the same commit. */
+/** A changed document, and the writes of other documents for the same commit. */
 export interface ChangedMessages {
   readonly conversation: ConversationDocument;
   readonly writes: readonly Write[];

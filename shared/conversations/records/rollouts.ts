@@ -5,7 +5,7 @@ import type { EngineState } from '../../engines/engine.ts';
 import { defineDocument } from '../../store/define-document.ts';
 import type { Ref, Store, Write } from '../../store/store.ts';
 
-/** Characters of base64 in one document; Firestore takes 1 MiB. */
+/** Characters of base64 in one document; the limit of Firestore is 1 MiB. */
 const PART_CHARS = 900_000;
 /** Documents of one conversation; together they fit into one commit (10 MiB). A larger state is not stored. */
 const PARTS_MAX = 10;
@@ -14,9 +14,9 @@ const PARTS_MAX = 10;
 export const Rollouts = defineDocument({
   collection: 'rollouts',
   schema: z.object({
-    /** Of the save; parts of different saves are not put together. */
+    /** Time of the save; parts of different saves are never combined. */
     saved_at_ms: z.number(),
-    /** How many parts there are. */
+    /** Number of parts of the save. */
     parts: z.number(),
     /** Base64. */
     data: z.string(),

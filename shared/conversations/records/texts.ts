@@ -6,7 +6,7 @@ import type { Store, Write } from '../../store/store.ts';
 import { splitText } from '../../text.ts';
 import { type StoredMessage, Texts, textRef } from './documents.ts';
 
-/** Longer texts are stored out of line, so that the conversation document stays small on the hot path. */
+/** Longer texts are stored in part documents, so that the conversation document stays small. */
 export const INLINE_BYTES_MAX = 32 << 10;
 /** UTF-16 units in one part: at most 3 bytes each in UTF-8, so 768 KiB. */
 const PART_UNITS = 256 << 10;
@@ -26,7 +26,7 @@ export function textDeletes(conversation: string, { seq, parts }: StoredMessage)
   return Array.from({ length: parts }, (_, part) => ({ ref: textRef(conversation, seq, part), delete: true }));
 }
 
-/** The whole text of a message; '' when its parts are gone (the session was erased meanwhile). */
+/** The complete text of a message; '' if its parts no longer exist (the session was erased meanwhile). */
 export type ReadText = (conversation: string, message: StoredMessage) => Promise<string>;
 
 export function createTextReader(store: Store): ReadText {
@@ -37,7 +37,8 @@ export function createTextReader(store: Store): ReadText {
   });
   return async (conversation, { seq, parts, turn_id, content }) => {
     if (parts === 0) return content;
-    // The number alone is not enough: a repeated prompt removes the answer of the attempt before it.
+    // The key contains the turn id, because a repeated prompt removes the answer of the earlier attempt and reuses its
+    // number.
     const key = `${conversation}-${seq}-${turn_id}`;
     const cached = cache.get(key);
     if (cached !== undefined) return cached;

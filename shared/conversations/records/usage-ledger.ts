@@ -3,45 +3,24 @@
 // writes a second.
 //
 // The budget is checked when a prompt is admitted and charged when its turn has ended. So it can be exceeded by at most
-// the turns in flight at that moment, on all instances; a turn is in flight until its tokens are stored (GATHER_MS
-// after its end). An instance that is killed loses the tokens of its turns in flight from the day's total; their turns
-// and sessions have them.
+// the turns that run at that moment on all instances; a turn counts as running until its tokens are stored (GATHER_MS
+// after its end). If an instance is killed, the tokens of its running turns are missing in the total of the day, but
+// not in turns and sessions.
 
-import { createHash } from 'node:crypto';
-import { z } from 'zod';
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
-import { type DocumentOf, defineDocument } from '../../store/define-document.ts';
-import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
-import { transact } from '../../store/transact.ts';
+import type { Snapshot, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
-import { storageRef, storageWrite, toStorage } from '../storage.ts';
-import { StoredUsage } from './documents.ts';
+import { toStorage } from '../storage.ts';
+import { addToDay, type DailyUsage, dayOf, toDaily, usageRef } from './daily-usage.ts';
 
 const DAY_MS = 86_400_000;
-const KEPT_MS = 40 * DAY_MS;
 const GATHER_MS = 100;
 const RETRY_MS = 1_000;
-/** Keys in memory; beyond it, counts that could not be written yet are dropped. */
+/** Most keys in memory; above it, counts that are not written yet are dropped. */
 const KEYS_MAX = 10_000;
-
-/** What a key has used on a UTC day. */
-export const DailyUsages = defineDocument({
-  collection: 'usage',
-  schema: StoredUsage.extend({
-    owner: z.string(),
-    /** `2026-11-13`. */
-    day: z.string(),
-    turns: z.number(),
-  }),
-  id: 'hash of key id, and day',
-  holds: 'tokens of a key and day',
-  writtenBy: 'turns that end',
-  kept: '40 days',
-});
-export type DailyUsage = DocumentOf<typeof DailyUsages>;
 
 export interface UsageLedger {
   /**
@@ -49,14 +28,14 @@ export interface UsageLedger {
    * repeated.
    */
   add(owner: string, usage: Usage, bytes?: number): void;
-  /** Bytes that this owner stores, as far as known without a read; undefined: unknown. */
+  /** Bytes that this owner stores, from memory; undefined if they must be read. */
   stored(owner: string): number | undefined;
   /**
-   * Takes a snapshot of the owner's storage document; returns its bytes, with those that this instance has not written
+   * Caches a snapshot of the owner's storage document; returns its bytes plus those that this instance has not written
    * yet.
    */
   learn(owner: string, snapshot: Snapshot | undefined): number;
-  /** What this key has used today: the stored counts and those of this instance. */
+  /** Tokens that this key has used today: the stored counts plus those that this instance has not written yet. */
   today(owner: string): Promise<DailyUsage>;
   /**
    * Throws `rate_limited` (data.detail `daily_tokens`) when the budget of today is used up. Reads only when there is a
@@ -111,28 +90,10 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
     while (pending.turns > 0 || pending.bytes !== 0) {
       const { usage, turns, bytes, cached, storage } = pending;
       Object.assign(pending, { usage: NO_USAGE, turns: 0, bytes: 0 });
-      const day = dayOf(clock.now());
-      const ref = usageRef(owner, day);
       try {
-        const { snapshots } = await transact(
-          store,
-          [ref, storageRef(owner)],
-          ([snapshot, kept]) => {
-            const before = toDaily(snapshot, owner, day);
-            const data: DailyUsage = { ...before, ...addUsage(before, usage), turns: before.turns + turns };
-            const stored = toStorage(kept, owner);
-            const total = Math.max(0, stored.bytes + bytes);
-            const writes: Write[] = [
-              ...(turns === 0 ? [] : [DailyUsages.write(ref, data, { expireAtMs: clock.now() + KEPT_MS })]),
-              ...(bytes === 0 ? [] : [storageWrite(stored, total)]),
-            ];
-            return { writes, result: undefined };
-          },
-          { cached: cached?.ref.id === ref.id && storage !== undefined ? [cached, storage] : undefined },
-        );
-        Object.assign(pending, { cached: snapshots[0], storage: snapshots[1] });
+        Object.assign(pending, await addToDay({ store, clock }, owner, { usage, turns, bytes }, { cached, storage }));
       } catch (error) {
-        // An unconfirmed write may be counted twice, but never too little.
+        // A write with an unknown outcome is repeated: it may be counted twice, but is never lost.
         pending.usage = addUsage(pending.usage, usage);
         pending.turns += turns;
         pending.bytes += bytes;
@@ -142,7 +103,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
         break;
       }
     }
-    // In the same step as the last check of `turns`, so that no count is missed in between.
+    // No await between the last check of `turns` and this assignment, so that no count is missed.
     pending.writing = undefined;
   };
   const start = async (owner: string, pending: Pending): Promise<void> => {
@@ -181,7 +142,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
     },
     learn(owner, snapshot) {
       const pending = entryOf(owner);
-      // While a write of this instance is under way, its outcome is the newer one.
+      // While this instance writes, the result of the write is newer than this snapshot.
       if (pending.writing === undefined) pending.storage = snapshot;
       return toStorage(snapshot, owner).bytes + pending.bytes;
     },
@@ -190,18 +151,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
       await keys.get(owner)?.writing;
       const { total_tokens, day } = await today(owner);
       if (total_tokens < dailyTokens) return;
-      const resetMs = Date.parse(day) + DAY_MS;
-      throw new RpcError('rate_limited', {
-        message: 'the daily token budget of this key is used up',
-        data: {
-          detail: 'daily_tokens',
-          limit: dailyTokens,
-          used: total_tokens,
-          remaining: 0,
-          reset: resetMs / 1_000,
-        },
-        retryAfterMs: resetMs - clock.now(),
-      });
+      throw budgetSpent(dailyTokens, total_tokens, Date.parse(day) + DAY_MS, clock.now());
     },
     async flush() {
       await Promise.all([...keys].map(([owner, pending]) => start(owner, pending)));
@@ -209,14 +159,10 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
   };
 }
 
-function toDaily(snapshot: Snapshot | undefined, owner: string, day: string): DailyUsage {
-  return DailyUsages.read(snapshot) ?? { owner, day, ...NO_USAGE, turns: 0 };
-}
-
-function usageRef(owner: string, day: string): Ref {
-  return DailyUsages.ref(`${createHash('sha256').update(owner).digest('base64url')}-${day}`);
-}
-
-function dayOf(nowMs: number): string {
-  return new Date(nowMs).toISOString().slice(0, 10);
+function budgetSpent(limit: number, used: number, resetMs: number, nowMs: number): RpcError {
+  return new RpcError('rate_limited', {
+    message: 'the daily token budget of this key is used up',
+    data: { detail: 'daily_tokens', limit, used, remaining: 0, reset: resetMs / 1_000 },
+    retryAfterMs: resetMs - nowMs,
+  });
 }

@@ -1,5 +1,5 @@
-// Ends a turn that its owner cannot end: the lease expired, or the owner does not answer a stop request. What the owner
-// had stored of the answer is kept in the history.
+// Ends a turn that its owner cannot end, because the lease has expired or the owner does not react to a stop request.
+// The stored part of the answer is added to the history.
 import { RpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
@@ -17,12 +17,13 @@ const ROUNDS_MAX = 5;
 export interface AbandonedOptions {
   readonly reason: Extract<AbortReason, 'cancelled' | 'replaced' | 'interrupted'>;
   /**
-   * Ends the turn although its lease is still valid: the owner did not answer a stop request. The new epoch fences it.
+   * Ends the turn although its lease is valid, because the owner did not react to a stop request. The new epoch fences
+   * the owner's later writes.
    */
   readonly force?: boolean;
 }
 
-type Settled = 'gone' | 'changed' | { readonly addedBytes: number };
+type Settled = 'ended' | 'changed' | { readonly addedBytes: number };
 
 /** Settles the turn of `lease` unless another instance has done so, or its owner is alive. */
 export async function settleAbandoned(
@@ -59,8 +60,8 @@ async function trySettle(
   const refs = [ref, recordRef, ...keyRefsOf([lease])];
   const { result, snapshots } = await transact<Settled>(store, refs, ([first, second, ...keys]) => {
     const current = cache.read(first);
-    if (current === undefined || !isHeldBy(current.turn, lease)) return { writes: [], result: 'gone' as const };
-    if (force !== true && owners.ofLease(current.turn) !== 'gone') return { writes: [], result: 'gone' as const };
+    if (current === undefined || !isHeldBy(current.turn, lease)) return { writes: [], result: 'ended' as const };
+    if (force !== true && owners.ofLease(current.turn) !== 'expired') return { writes: [], result: 'ended' as const };
     if (second?.version !== recordSnapshot?.version) return { writes: [], result: 'changed' as const };
     const { conversation, writes, addedBytes } = endTurn(current, {
       turn: current.turn,
@@ -80,7 +81,7 @@ async function trySettle(
   return result !== 'changed';
 }
 
-/** The part of the answer that the owner had stored, and an estimate of what it has cost. */
+/** The stored part of the answer, and an estimate of its usage. */
 async function storedAnswer({ store }: TurnDeps, turnId: string, turn: TurnDocument | undefined) {
   const events = turn === undefined ? [] : decodeTurn(turn, await readSealed(store, turnId, 0, turn.chunks.length));
   const text = answerText(events);

@@ -19,7 +19,7 @@ export interface PromptAnswer {
   readonly session_id: string;
   readonly turn_id: string;
   readonly usage: Usage;
-  /** Present when the model's answer was cut. */
+  /** Present if the model's answer was cut. */
   readonly finish_reason?: CutReason;
 }
 

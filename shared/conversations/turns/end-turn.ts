@@ -1,6 +1,6 @@
-// The one way a turn ends: for its owner (settle-turn.ts), for another instance when the owner is gone (abandoned.ts),
-// for a prompt that leaves the queue without having run (queue.ts) and for a session that is deleted (erase.ts). Pure
-// functions over the conversation document; the caller commits what they return in one transaction.
+// The one way a turn ends: for its owner (settle-turn.ts), for another instance when the owner's lease has expired
+// (abandoned.ts), for a prompt that leaves the queue without having run (queue.ts) and for a session that is deleted
+// (erase.ts). Pure functions over the conversation document; the caller commits what they return in one transaction.
 import type { Ref, Snapshot, Write } from '../../store/store.ts';
 import type { CutReason, TurnEvent } from '../../turn-events.ts';
 import {
@@ -17,20 +17,20 @@ import { withCounted } from '../storage.ts';
 import { settle } from './lease.ts';
 import type { RecordWrite, TurnEnd } from './turn-record.ts';
 
-/** Models whose budgets a conversation remembers. */
+/** Most budgets that a conversation stores. */
 const BUDGETS_MAX = 8;
 
 export type EndEvents = readonly [TurnEvent, ...TurnEvent[]];
 
 export interface Ending {
-  /** As it is in the conversation document now: its stop request counts. */
+  /** From the current conversation document; its stop request overrides `end`. */
   readonly turn: Lease | QueuedPrompt;
   readonly end: TurnEnd;
   /** The answer, or the received part of it. */
   readonly text?: string;
   /** The messages with the answer added (addAnswer); absent for a turn that never ran. */
   readonly answered?: ChangedMessages;
-  /** What the provider accepts of the conversation, where it has refused more. */
+  /** The budget for the model, if the provider has refused the conversation as too long. */
   readonly budget?: ContextBudget | undefined;
   /** The idempotency records of the turn, as they were read; not needed for an end that `isFinal`. */
   readonly keys: readonly Snapshot[];
@@ -45,9 +45,9 @@ export interface EndedInDocument {
   readonly record: RecordWrite;
   /** The events that end the turn. */
   readonly events: EndEvents;
-  /** All writes but that of the conversation. */
+  /** All writes except that of the conversation. */
   readonly writes: readonly Write[];
-  /** Bytes that the owner's total does not have yet. */
+  /** Bytes that are not in the owner's total yet. */
   readonly addedBytes: number;
 }
 
@@ -96,12 +96,12 @@ export function discardTurns({ turn, queue }: ConversationDocument): Write[] {
   return pending.flatMap(({ idempotency_id }) => (idempotency_id === null ? [] : [deleteKey(idempotency_id)]));
 }
 
-/** Whether an end answers for its idempotency key: the same prompt must not run again, or would only fail again. */
+/** Whether the end is the response to its idempotency key: the same prompt must not run again, or would fail again. */
 export function isFinal({ status, failure }: TurnEnd): boolean {
   return status === 'completed' || status === 'cancelled' || failure?.retryable === false;
 }
 
-/** The idempotency records that name these turns. */
+/** The idempotency records of these turns. */
 export function keyRefsOf(turns: readonly Pick<Lease, 'idempotency_id'>[]): Ref[] {
   return turns.flatMap(({ idempotency_id: id }) => (id === null ? [] : [IdempotencyRecords.ref(id)]));
 }
@@ -110,7 +110,7 @@ export function deleteKey(idempotencyId: string): Write {
   return { ref: IdempotencyRecords.ref(idempotencyId), delete: true };
 }
 
-/** A stop request that is stored before this commit decides the end: its caller has been promised that. */
+/** A stop request that was stored before this commit overrides the end, because its caller has a success response. */
 function withStop(end: TurnEnd, { stop }: Lease): TurnEnd {
   return stop === null ? end : { ...end, status: 'cancelled', failure: null, reason: stop };
 }
@@ -154,14 +154,14 @@ function terminalEvents(end: TurnEnd, turnId: string, text: string): EndEvents {
   return [{ TurnAborted: { turn_id: turnId, reason } }];
 }
 
-/** Distinguishes an answer that was cut from one that the model ended itself. */
+/** `finish_reason` of an answer that was cut; nothing if the model ended it. */
 function toFinishReason({ finishReason }: TurnEnd): { readonly finish_reason?: CutReason } {
   return finishReason === undefined || finishReason === 'stop' ? {} : { finish_reason: finishReason };
 }
 
 /**
- * A turn that did not reach its end must not answer for its idempotency key, unless the same prompt would only fail
- * again. The record stays: it names the session and the stored prompt for the next attempt.
+ * Releases the idempotency key of a turn that did not complete, unless the same prompt would fail again. The record
+ * stays, because it contains the session and the stored prompt for the next attempt.
  */
 function releaseKey(
   { session_id }: Pick<ConversationDocument, 'session_id'>,

@@ -9,7 +9,7 @@ import type { TurnRecord } from './turn-record.ts';
 
 /** Events reach the store at most this late; one write per second and document is Firestore's guideline. */
 const FLUSH_MS = 1_000;
-/** Characters that the commit which ends the turn may hold. */
+/** Most characters of events in the commit that ends the turn. */
 const END_CHARS_MAX = 1 << 20;
 
 export interface EventFlusher {

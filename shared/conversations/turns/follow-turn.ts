@@ -1,5 +1,6 @@
 // Follows a turn that runs on another instance, or has ended: fills a log from the store, of the same shape as the log
-// of a turn that runs here. The follower also checks whether the owner is alive, and settles the turn when it is gone.
+// of a turn that runs here. The follower also checks whether the owner is alive, and settles the turn if the owner's
+// lease has expired.
 import { RpcError, toRpcError } from '../../errors.ts';
 import { NewerFormat } from '../../store/define-document.ts';
 import type { Ref } from '../../store/store.ts';
@@ -22,7 +23,10 @@ export interface FollowedTurn {
   readonly spans: readonly Span[];
 }
 
-/** `signal` (the reader has disconnected) ends the following, not the turn: `done` then rejects with its reason. */
+/**
+ * When `signal` aborts (the client has disconnected), following ends and `done` rejects with its reason; the turn
+ * continues.
+ */
 export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
   const { store } = deps;
   const log = createEventLog();
@@ -62,7 +66,7 @@ export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: Abo
     const conversation = deps.cache.read(snapshot);
     const turn = conversation?.turn;
     if (turn?.turn_id === turnId) {
-      if (deps.owners.ofLease(turn) === 'gone') await settleAbandoned(deps, ref, turn, { reason: 'interrupted' });
+      if (deps.owners.ofLease(turn) === 'expired') await settleAbandoned(deps, ref, turn, { reason: 'interrupted' });
       if (watching) return;
       onRecord(await readRecord());
       return;

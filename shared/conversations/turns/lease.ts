@@ -40,13 +40,13 @@ export function newConversation(
 export type Admission =
   | { readonly kind: 'admitted'; readonly conversation: ConversationDocument }
   | { readonly kind: 'queued'; readonly conversation: ConversationDocument }
-  /** Still in the queue; the document renews its place, if that is due. */
+  /** Still in the queue; `conversation` renews the entry, if the renewal is due. */
   | { readonly kind: 'waiting'; readonly conversation: ConversationDocument | undefined }
   | { readonly kind: 'running' }
-  /** The turn before is abandoned and must be settled first. */
+  /** The owner of the running turn has ended; another instance must settle the turn first. */
   | { readonly kind: 'abandoned'; readonly lease: Lease }
-  /** Not known yet whether the owner of the turn before is alive. */
-  | { readonly kind: 'doubtful'; readonly lease: Lease }
+  /** It is not known yet whether the owner of the running turn is alive. */
+  | { readonly kind: 'unknown_owner'; readonly lease: Lease }
   | { readonly kind: 'busy'; readonly lease: Lease | null; readonly queueFull: boolean };
 
 export interface AdmissionRequest {
@@ -63,16 +63,17 @@ export interface AdmissionRequest {
 }
 
 /**
- * Decides whether a prompt runs now. A free session admits it; a busy one follows `onBusy`; prompts that wait in the
- * queue go first, in order. Expired entries of the queue are dropped on the way.
+ * Decides whether a prompt runs now. In a free session it runs, after the prompts that are already in the queue. In a
+ * busy session `onBusy` decides: `reject` refuses the prompt, `queue` appends it to the queue, `interrupt` stops the
+ * running turn and puts the prompt first. Removes expired entries of the queue.
  */
 export function admit(conversation: ConversationDocument, request: AdmissionRequest): Admission {
   const { turnId, nowMs, onBusy, owners } = request;
   const { turn } = conversation;
   if (turn?.turn_id === turnId) return { kind: 'running' };
-  const standing = turn ? owners.ofLease(turn) : 'alive';
-  if (turn && standing === 'gone') return { kind: 'abandoned', lease: turn };
-  if (turn && standing === 'doubtful') return { kind: 'doubtful', lease: turn };
+  const ownerState = turn ? owners.ofLease(turn) : 'alive';
+  if (turn && ownerState === 'expired') return { kind: 'abandoned', lease: turn };
+  if (turn && ownerState === 'unknown') return { kind: 'unknown_owner', lease: turn };
   const queue = liveQueue(conversation, owners);
   const position = queue.findIndex((entry) => entry.turn_id === turnId);
   if (turn === null && (queue.length === 0 || position === 0)) {
@@ -83,11 +84,12 @@ export function admit(conversation: ConversationDocument, request: AdmissionRequ
   if (queue.length >= QUEUE_MAX) return { kind: 'busy', lease: turn, queueFull: true };
   const entry = queueEntry(request);
   if (onBusy === 'queue') return { kind: 'queued', conversation: { ...conversation, queue: [...queue, entry] } };
+  // `interrupt`: the running turn gets a stop request, and this prompt is the first of the queue.
   const stopped = turn && turn.stop === null ? { ...turn, stop: 'replaced' as const } : turn;
   return { kind: 'queued', conversation: { ...conversation, turn: stopped, queue: [entry, ...queue] } };
 }
 
-/** The entries whose instances still wait. */
+/** The entries that have not expired. */
 export function liveQueue(conversation: ConversationDocument, owners: OwnerWatch): readonly QueuedPrompt[] {
   return conversation.queue.filter(owners.isWaiting);
 }
@@ -98,7 +100,7 @@ function keepAlive(
   nowMs: number,
 ): ConversationDocument | undefined {
   const aliveUntilMs = nowMs + QUEUE_ALIVE_MS;
-  // Also where it is far ahead: then the clock of this instance was wrong when it wrote the entry, and is right now.
+  // Also if the stored time is far ahead: the clock of this instance was wrong when it wrote the entry.
   const due = conversation.queue.some(
     (entry) => entry.turn_id === turnId && Math.abs(aliveUntilMs - entry.alive_until_ms) > QUEUE_ALIVE_MS / 3,
   );
@@ -110,8 +112,8 @@ function keepAlive(
 }
 
 /**
- * The fence: whether the running turn is still the one of `lease`. The turn's id counts too, because epochs start anew
- * when a session is deleted and started again.
+ * The fence: whether the running turn is still the one of `lease`. Compares the turn id as well, because epochs start
+ * at 0 again when a deleted session is started again.
  */
 export function isHeldBy(turn: Lease | null | undefined, lease: Lease): turn is Lease {
   return turn?.epoch === lease.epoch && turn.turn_id === lease.turn_id;

@@ -1,5 +1,5 @@
-// Finds what a caller names: a session of its own, a turn of that session, and the state of the turn. Whatever belongs
-// to another key, is erased or has expired is not found, with the same message for all of them. Nothing here writes.
+// Finds a session of the caller, a turn of that session, and the state of the turn. A session or turn that belongs to
+// another key, is erased or has expired is not found; the message is the same for all of them. This file never writes.
 
 import { RpcError } from '../../errors.ts';
 import type { Ref, Store } from '../../store/store.ts';
@@ -48,7 +48,7 @@ export async function findConversation(
   return conversation === undefined || conversation.deleted ? undefined : { ref, conversation };
 }
 
-/** Sessions of a key, the one used last first. */
+/** Sessions of a key, the most recently used one first. */
 export async function listConversations(
   store: Store,
   owner: string,
@@ -66,8 +66,8 @@ export async function listConversations(
 }
 
 /**
- * The turn a caller means: the present or last one when `turnId` is undefined, in the turn's own session when
- * `sessionId` is. Throws `not_found`.
+ * Finds a turn. Without `turnId`: the running or last turn of the session. Without `sessionId`: in the session of the
+ * turn. Throws `not_found`.
  */
 export async function locateTurn(
   store: Store,
@@ -83,7 +83,7 @@ export async function locateTurn(
   if (wanted === undefined) throw new RpcError('not_found', { message: 'the session has no turn yet' });
   const known = [conversation.turn, conversation.last_turn, ...conversation.queue];
   if (!known.some((turn) => turn?.turn_id === wanted)) {
-    // A turn id is unguessable, yet only its own session may show it.
+    // A turn is returned for its own session only, although turn ids are unguessable.
     const [record] = await store.get([Turns.ref(wanted)]);
     if (Turns.read(record)?.conversation !== conversation.conversation_id) throw noSuchTurn();
   }
@@ -113,7 +113,7 @@ export async function snapshotTurn(store: Store, located: LocatedTurn): Promise<
   };
 }
 
-/** A turn and its session by the names the wire uses. */
+/** Ids of a turn and its session, under their wire names. */
 export function toNames({ conversation, turnId }: Pick<LocatedTurn, 'conversation' | 'turnId'>) {
   return { sessionId: conversation.session_id, conversationId: conversation.conversation_id, turnId };
 }

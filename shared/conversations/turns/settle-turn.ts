@@ -1,5 +1,5 @@
-// The owner's commit that ends its turn: the terminal event, the answer in the history, the session free again. The
-// lease fences it: when another instance has ended the turn, the stored end counts.
+// The owner's commit that ends its turn: the terminal event, the answer in the history, a free session. The lease
+// fences it: if another instance has ended the turn, the stored end is returned.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';
@@ -34,9 +34,9 @@ export interface TurnToSettle {
   readonly flusher: EventFlusher;
   /** The answer, or the received part of it. */
   readonly text: string;
-  /** The end as the runner has it; a stored stop request overrides it. */
+  /** The end that the runner has determined; a stored stop request overrides it. */
   readonly end: TurnEnd;
-  /** What the provider accepts of the conversation, where it has refused more. */
+  /** The budget for the model, if the provider has refused the conversation as too long. */
   readonly budget: ContextBudget | undefined;
 }
 

@@ -15,13 +15,13 @@ import type { OnBusy } from './lease.ts';
 import type { RunningTurn } from './turn.ts';
 import { startTurn } from './turn-runner.ts';
 
-/** The longest that a caller without a stream waits for a provider's Retry-After. */
+/** The longest wait for a provider's Retry-After if the caller receives no stream. */
 const UNSTREAMED_WAIT_MS_MAX = 10_000;
 
 export interface PromptParams {
   readonly owner: string;
   readonly prompt: string;
-  /** A new session is created when absent. */
+  /** Undefined: a new session is created. */
   readonly sessionId: string | undefined;
   readonly model: string | undefined;
   readonly instructions: string | undefined;
@@ -29,9 +29,9 @@ export interface PromptParams {
   readonly idempotencyKey: string | undefined;
   /** The call can be forwarded to a companion, and is (RunsOnCompanion) when the session has MCP servers. */
   readonly canForward?: boolean;
-  /** The caller receives the turn's events; without them it does not wait long for a provider's Retry-After. */
+  /** The caller receives the turn's events. Otherwise the wait for a provider's Retry-After is short. */
   readonly isStreamed?: boolean;
-  /** The caller's own account, and the login it comes from. */
+  /** The caller's own credential, and the login that contains it. */
   readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
 }
 
@@ -53,7 +53,7 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
   const sessionId = params.sessionId ?? ids.next('sess');
   const startMs = performance.now();
   const refusal = await ledger.admit(owner).then(() => undefined, toRpcError);
-  // An answer that is paid for is returned again, even when no tokens are left.
+  // A duplicate of an idempotency key is answered even if the token budget is used up.
   if (refusal !== undefined && idempotencyKey === undefined) throw refusal;
   const admitted = await admitPrompt(deps, {
     owner,
@@ -90,7 +90,9 @@ function toIdempotency(params: PromptParams): PromptRequest['idempotency'] {
   return { key, paramsHash: hashParams(hashed) };
 }
 
-/** The table's or the operator's figure, or less where the provider has refused it for this conversation. */
+/**
+ * The budget of the table or of the operator, or a lower one if the provider has refused this conversation as too long.
+ */
 function budgetOf({ budgets = [] }: ConversationDocument, model: string, models: Config['models']): number {
   const known = budgets.find((budget) => budget.model === model)?.tokens ?? Number.POSITIVE_INFINITY;
   return Math.min(contextTokens(model, models), known);

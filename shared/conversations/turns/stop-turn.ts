@@ -18,14 +18,14 @@ export type CancelOutcome =
   | { readonly kind: 'not_found' }
   | { readonly kind: 'cancelled'; readonly conversationId: string; readonly wasRunning: boolean };
 
-/** Cancels the running turn and everything queued behind it. Idempotent; the session stays usable. */
+/** Cancels the running turn and all queued prompts. Idempotent; the session stays usable. */
 export async function cancelSession(deps: TurnDeps, ref: Ref, running: RunningTurns): Promise<CancelOutcome> {
   const { store, cache, clock } = deps;
   const { result, snapshots } = await transact(store, [ref], ([snapshot]) => {
     const current = cache.read(snapshot);
     if (current === undefined) return { writes: [], result: undefined };
     const { turn, queue } = current;
-    const mustStop = turn !== null && turn.stop === null && deps.owners.ofLease(turn) !== 'gone';
+    const mustStop = turn !== null && turn.stop === null && deps.owners.ofLease(turn) !== 'expired';
     if (!mustStop && queue.length === 0) return { writes: [], result: { current, turn } };
     const { conversation, writes } = dropQueued(current, queue, 'cancelled', clock.now(), []);
     const data: ConversationDocument = mustStop
@@ -50,7 +50,7 @@ export async function awaitStop(
   lease: Lease,
   reason: 'cancelled' | 'replaced',
 ): Promise<void> {
-  if (deps.owners.ofLease(lease) === 'gone') return settleAbandoned(deps, ref, lease, { reason });
+  if (deps.owners.ofLease(lease) === 'expired') return settleAbandoned(deps, ref, lease, { reason });
   let ended = false;
   await awaitConversation(deps.store, ref, OWNER_STOPS_MS, (conversation) => {
     ended = !isHeldBy(conversation?.turn, lease);

@@ -5,7 +5,8 @@ import type { TurnDocument } from '../records/documents.ts';
 import type { AdmittedTurn } from './turn.ts';
 
 export function toFailure(failure: RpcError, { lease }: AdmittedTurn): NonNullable<TurnDocument['failure']> {
-  // The provider may have answered the prompt: repeated without a key, it could be answered and stored twice.
+  // If the prompt was sent, the provider may have answered it. A retry without an idempotency key could then be
+  // answered and stored twice.
   const isSafe = failure.data.sent !== true || lease.idempotency_id !== null;
   return {
     reason: failure.reason,
@@ -16,7 +17,7 @@ export function toFailure(failure: RpcError, { lease }: AdmittedTurn): NonNullab
   };
 }
 
-/** The only line with the text of the failure; the line of the call names the turn. */
+/** The only log line with the message of the failure; the line of the call contains the turn id. */
 export function logFailure(log: Logger, failure: RpcError, { lease, conversation }: AdmittedTurn): void {
   const { reason, message, data, cause } = failure;
   const fields = {

@@ -1,4 +1,4 @@
-// What an engine gets of an admitted turn, and the first event of the turn, which describes it.
+// Builds the input of an engine for an admitted turn, and the first event of the turn, which describes it.
 import type { TurnInput } from '../../engines/engine.ts';
 import { splitText } from '../../text.ts';
 import type { OmittedTool, TurnEvent } from '../../turn-events.ts';
@@ -7,7 +7,7 @@ import type { AdmittedTurn } from './turn.ts';
 
 /** Longer texts in events are split, so that each event fits into a chunk document. */
 const EVENT_CHARS_MAX = 16 << 10;
-/** Omitted tools that the first event of a turn names. */
+/** Most omitted tools in the first event of a turn. */
 const OMITTED_TOOLS_MAX = 64;
 
 export function toTaskStarted({ lease, mcpLost, tools }: AdmittedTurn, context: Context): TurnEvent {
@@ -41,7 +41,7 @@ export function toTurnInput(admitted: AdmittedTurn, { messages, trimmed }: Conte
   };
 }
 
-/** The event, or several with a part each of its long text. */
+/** Yields the event, or several events with one part each of its long text. */
 export function* splitEvent(event: TurnEvent): Generator<TurnEvent> {
   if ('AgentMessageDelta' in event) {
     for (const delta of splitText(event.AgentMessageDelta.delta, EVENT_CHARS_MAX))

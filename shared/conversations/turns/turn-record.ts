@@ -56,7 +56,7 @@ export interface TurnRecord {
    */
   writes(events: readonly NumberedEvent[], end: TurnEnd | undefined, nowMs: number): readonly [RecordWrite, ...Write[]];
   flushed(version: Version | null | undefined): void;
-  /** The next write must find this version: an unconfirmed write of this instance was applied. */
+  /** Sets the version that the next write requires, after a write with an unknown outcome was found to be applied. */
   updateFence(version: Version): void;
 }
 
@@ -121,7 +121,7 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
   };
 }
 
-/** Number of leading events that fill a chunk; 0 when they do not. */
+/** Number of leading events that fill a chunk; 0 if the events do not fill one. */
 function fullPart(events: readonly NumberedEvent[]): number {
   let chars = 0;
   for (const [index, { event }] of events.entries()) {
@@ -136,7 +136,10 @@ function charsOf(event: TurnEvent): number {
   return 'AgentMessage' in event ? 4 : JSON.stringify(event).length;
 }
 
-/** The terminal document of a turn whose owner is gone, from the document it had stored (undefined: none). */
+/**
+ * The terminal document of a turn whose owner has ended, made from the document that the owner stored (undefined:
+ * none).
+ */
 export function endedByOther(
   facts: TurnFacts,
   stored: TurnDocument | undefined,
@@ -166,7 +169,8 @@ export function endedByOther(
 
 /**
  * For a reader that has received more events than were stored when another instance ended the turn: the terminal event,
- * numbered after `afterSeq`. Undefined for any other reader. So every reader gets the end without a gap in the numbers.
+ * numbered after `afterSeq`. Undefined for any other reader. So every reader receives the end without a gap in the
+ * numbers.
  */
 export function syntheticTerminalEvent(
   { last_event: end }: Pick<TurnDocument, 'last_event'>,

@@ -20,11 +20,11 @@ import { createTurnRecord, type TurnEnd } from './turn-record.ts';
 /** Another instance has taken the lease and ended the turn. */
 class LeaseLost extends Error {}
 
-/** What the engine has delivered so far. */
+/** The events and the answer that the engine has yielded so far. */
 interface Progress {
   text: string;
   contextTokens: number;
-  /** What the provider accepts of the conversation, where it has refused more. */
+  /** The budget for the model, if the provider has refused the conversation as too long. */
   budget: ContextBudget | undefined;
 }
 
@@ -70,7 +70,7 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
     keeper.release();
     log.close();
   });
-  // The failure is in the log already; a caller that waits handles it.
+  // The failure is already logged; a caller that waits handles the rejection.
   done.catch(() => {});
   return { turnId: lease.turn_id, sessionId: conversation.session_id, log, done, spans, stop };
 }
@@ -90,7 +90,7 @@ async function runEngine(
   const { conversation, lease, engine, mcpLost } = admitted;
   const context = await history.context(conversation, admitted.budgetTokens, lease.turn_id);
   progress.contextTokens = context.tokens;
-  if (mcpLost) log.warn('MCP servers of the session are gone', { turn_id: lease.turn_id });
+  if (mcpLost) log.warn('MCP servers of the session have ended', { turn_id: lease.turn_id });
   append(toTaskStarted(admitted, context));
   signal.throwIfAborted();
   return timed(spans, 'model', async () => {
@@ -107,7 +107,7 @@ async function runEngine(
   });
 }
 
-/** The end of a turn that did not complete. `cause`: why it was aborted, or what the engine threw. */
+/** The end of a turn that did not complete. `cause`: the reason of the abort, or the error of the engine. */
 function toEnd(
   { clock, log }: TurnDeps,
   admitted: AdmittedTurn,
@@ -119,7 +119,7 @@ function toEnd(
     const status = stopped === 'interrupted' ? 'interrupted' : 'cancelled';
     return { ...ended, status, failure: null, reason: stopped };
   }
-  // The new owner of the lease ends the turn; where there is none, this is the turn's end.
+  // The new owner of the lease stores the end of the turn; without one, this end is stored.
   if (cause instanceof LeaseLost) return { ...ended, status: 'interrupted', failure: null };
   const failure = toRpcError(cause);
   logFailure(log, failure, admitted);

@@ -28,12 +28,12 @@ export interface RunningTurn {
   readonly log: EventLog;
   /** Rejects when the store could not be reached to settle the turn, or the session was deleted. */
   readonly done: Promise<EndedTurn>;
-  /** How long each phase took; complete when `done`. */
+  /** Durations of the phases; complete when `done`. */
   readonly spans: readonly Span[];
   stop(reason: AbortReason): void;
 }
 
-/** The end of a turn, as stored: the same for the caller that waited and for every later reader. */
+/** The end of a turn as it is stored; the same for the caller that waited and for every later reader. */
 export interface EndedTurn {
   readonly turn: TurnDocument;
   readonly events: readonly NumberedEvent[];

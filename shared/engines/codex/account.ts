@@ -8,7 +8,7 @@ import type { TurnInput } from '../engine.ts';
 export type ProviderId = 'gateway' | 'chatgpt';
 
 export interface Account {
-  /** Distinguishes accounts without containing the secret. */
+  /** Hash that identifies the account without revealing the secret. */
   readonly id: string;
   readonly provider: ProviderId;
   /** The headers with the credential. A function, so that no logger or serialiser that meets the object shows it. */

@@ -43,11 +43,14 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
   };
   if (isUnreachable) return failShort('OpenAI could not be reached', reported === LOST ? { sent: true } : {});
   if (isNoStream)
-    return fail('OpenAI answered with something else than a stream of events (200; is OPENAI_BASE_URL right?)', false);
+    return fail('OpenAI answered with something other than a stream of events (200; is OPENAI_BASE_URL right?)', false);
   if (kind === 'contextWindowExceeded' || isOverflow(providerMessage, status))
     return new ContextOverflow({ label: 'OpenAI', data, providerMessage, limitTokens: limitOf(providerMessage) });
   if (kind === 'usageLimitExceeded' || status === 402 || NO_CREDIT.test(providerMessage))
-    return fail(`OpenAI says that the account has no quota left${status === undefined ? '' : ` (${status})`}`, false);
+    return fail(
+      `OpenAI reports that the account has no quota left${status === undefined ? '' : ` (${status})`}`,
+      false,
+    );
   if (status === 401 || status === 403 || kind === 'unauthorized')
     return fail(`OpenAI refused the configured credentials (${status ?? 401})`, false);
   if (kind === 'modelNotFound' || (status === 404 && /model/i.test(providerMessage))) {
@@ -55,13 +58,14 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
     return new RpcError('invalid_params', { data: { ...data, issues: [{ path: 'model', message }] }, cause });
   }
   if (status === 404) return fail('OpenAI has no such API (404; is OPENAI_BASE_URL right?)', false);
-  if (status === 429 || kind === 'rateLimitExceeded') return fail('OpenAI is limiting the rate of calls (429)', true);
+  if (status === 429 || kind === 'rateLimitExceeded')
+    return fail('OpenAI rejected the call: rate limit exceeded (429)', true);
   if (kind === 'internalServerError' || kind === 'serverOverloaded' || (status !== undefined && status >= 500))
     return fail(`OpenAI failed${status === undefined ? '' : ` (${status})`}`, true);
   if (report.startsWith('stream disconnected') && providerMessage !== '')
     return fail('OpenAI failed', true, { sent: true });
   if (kind === 'responseStreamDisconnected' || report.startsWith('stream disconnected'))
-    return failShort('OpenAI cut its answer short', { sent: true });
+    return failShort('OpenAI ended its answer before it was complete', { sent: true });
   if (kind === 'httpConnectionFailed' || kind === 'responseStreamConnectionFailed')
     return failShort('OpenAI could not be reached', { sent: true });
   if (kind === 'badRequest' || report.startsWith('{') || (status !== undefined && status >= 400))
@@ -83,7 +87,7 @@ function statusIn(report: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
-/** Codex's own reasons for the end of a stream; others are the provider's. */
+/** Messages of Codex itself about the end of a stream; other messages come from the provider. */
 const CUT = /^(?:stream closed|idle timeout|response\.failed|failed to parse|incomplete|error |transport|websocket)/i;
 
 /**

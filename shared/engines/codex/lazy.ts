@@ -4,7 +4,7 @@ import { RpcError } from '../../errors.ts';
 import type { Engine, EngineState } from '../engine.ts';
 import type { CodexOptions } from './engine.ts';
 
-/** What the rest of the gateway provides to the engine. */
+/** The dependencies of the engine. */
 export interface CodexDeps {
   readonly host: CodexHost;
   readonly state: EngineState;

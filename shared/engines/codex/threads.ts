@@ -19,7 +19,7 @@ export interface ThreadDeps {
   readonly state: EngineState;
   /** The deployment's own key; undefined: only callers' own credentials are used. */
   readonly apiKey: string | undefined;
-  /** Logs a saved thread that cannot be used; the turn runs all the same. */
+  /** Logs that a saved thread cannot be used; the turn continues without it. */
   warn(message: string, error: unknown): void;
 }
 
@@ -28,8 +28,9 @@ const SAVE_TIMEOUT_MS = 5_000;
 const NO_LONGER = 'The instructions given for the previous turn no longer apply.';
 
 /**
- * The thread in which the prompt of `turn` comes next. `ahead` is the saved thread when its read has been started
- * before; `isNew` excludes existing threads, because they are too long. Throws what the client throws.
+ * Returns a thread that contains all messages before the prompt of `turn`. `ahead`: the read of the saved thread, if it
+ * was started earlier. `isNew`: creates a new thread, because the existing ones are too long for the model. Throws the
+ * errors of the client.
  */
 export async function openThread(
   deps: ThreadDeps,
@@ -93,7 +94,7 @@ export async function saveThread(
     const packed = await packThread(appServer.session, known);
     if (packed === undefined) return;
     const isKept = await state.save(conversationId, packed, { signal: deadline(SAVE_TIMEOUT_MS) });
-    if (!isKept) warn('a codex thread is too long to be carried to another machine', undefined);
+    if (!isKept) warn('a codex thread is too long to be saved for other machines', undefined);
   } catch (error) {
     warn('a codex thread could not be saved', error);
   }

@@ -8,7 +8,7 @@ import { checkArguments } from '../tools/tool-arguments.ts';
 import { EMPTY_RESULT } from '../tools/tool-rounds.ts';
 import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
 
-/** Calls of one turn. */
+/** Most tool calls of one turn. */
 const CALLS_MAX = 32;
 const SHOWN_CHARS_MAX = 4096;
 

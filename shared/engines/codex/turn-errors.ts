@@ -21,7 +21,7 @@ export function emptyAnswer(): RpcError {
 }
 
 export function answerTooLong(): RpcError {
-  const message = 'The answer of Codex is longer than this gateway takes of one turn (4 Mi characters)';
+  const message = 'The answer of Codex exceeds this gateway’s limit for one turn (4 Mi characters)';
   return new RpcError('upstream_error', { message, data: { provider: 'codex' }, retryable: false });
 }
 

@@ -1,32 +1,36 @@
-// Deadlines and bounds of one HTTP call to a provider, all ending in one AbortSignal. Bytes are counted below the SDK:
-// it passes on none of the keep-alive events that show that the provider is working.
+// Deadlines and limits of one HTTP call to a provider; each aborts the same AbortSignal. The bytes are counted below
+// the SDK, because the SDK does not pass on the keep-alive events of a provider.
 export interface Deadlines {
-  /** From the start of a call to the first byte of its answer, credentials and connecting included. */
+  /** From the start of a call to the first byte of its response, including credentials and connecting. */
   readonly firstByteMs: number;
-  /** Longest silence within an answer. Reasoning models may send nothing for a minute. */
+  /** Longest time between two reads of an answer. Reasoning models may send nothing for a minute. */
   readonly idleMs: number;
   /** The whole turn, retries included. */
   readonly totalMs: number;
 }
 
 /**
- * After the provider's end marker the body is read to its end for so long, so that the connection can be used again.
+ * After the provider's end marker the rest of the body is read for at most this long, so that the connection can be
+ * reused.
  */
 const DRAIN_MS = 250;
 
 export interface CallGuard {
-  /** What the HTTP request is bound to. */
+  /** Signal of the HTTP request. */
   readonly signal: AbortSignal;
-  /** Rejects with the signal's reason, for work that does not listen to signals itself. */
+  /** Rejects with the signal's reason, for work without an AbortSignal. */
   readonly aborted: Promise<never>;
-  /** Bytes of the answer arrived. */
+  /** Records received bytes of the response. */
   received(sizeBytes: number): void;
-  /** The reader of the events is busy: its slowness is not the provider's silence. */
+  /** Pauses the idle deadline while the consumer of the events is busy. */
   hold(): void;
   release(): void;
-  /** The end marker was seen; what follows must be short. */
+  /** Records the provider's end marker and starts the short deadline for the rest of the body. */
   finishing(): void;
-  /** Drops the timers, and aborts the call unless it was read to its end: an abort costs an error with its stack. */
+  /**
+   * Clears the timers. Aborts the call unless its body was read completely: an abort creates an error with a stack,
+   * which is slow.
+   */
   close(whole: boolean): void;
 }
 
@@ -35,19 +39,19 @@ export interface CallGuardOptions {
   readonly signal: AbortSignal;
   readonly firstByteMs: number;
   readonly idleMs: number;
-  /** Of the whole turn, which may be several calls; the error names it. */
+  /** Deadline of the whole turn, which may have several calls; the error message contains it. */
   readonly totalMs: number;
-  /** What is left of it. */
+  /** The rest of `totalMs`. */
   readonly leftMs: number;
   readonly receivedBytesMax: number;
-  /** Makes the reason of the abort; `waitedMs` is the deadline that passed. */
+  /** Creates the reason of the abort; `waitedMs` is the deadline that has passed. */
   readonly toTimeout: (waitedMs: number) => Error;
   readonly toTooLarge: () => Error;
 }
 
 /**
- * On the signal itself: what a WeakMap holds outlives the collections of the young generation (a twentieth of a
- * prompt's time).
+ * The guard is a property of the signal. Entries of a WeakMap survive collections of the young generation, which took 5
+ * % of a prompt's time.
  */
 const GUARD = Symbol('guard');
 
@@ -66,8 +70,7 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
   const onSilence = (): void => {
     if (held) return void silence.refresh();
     const knownBytes = receivedBytes;
-    // After a stall of this process (a busy loop, a frozen instance) bytes may be waiting to be read: they are, before
-    // this runs.
+    // After the process was blocked or frozen, bytes may wait in the socket. setImmediate runs after they are read.
     setImmediate(() => {
       if (closed) return;
       if (held || receivedBytes > knownBytes) silence.refresh();
@@ -76,7 +79,7 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
   };
   let silence = setTimeout(onSilence, waitMs);
   const total = setTimeout(() => abort(options.toTimeout(options.totalMs)), options.leftMs);
-  // A cleared timer that is refreshed runs again: nothing may be armed once the call is over.
+  // refresh() restarts a cleared timer, so no timer may be refreshed after the end of the call.
   const rearm = (): void => {
     if (!closed) silence.refresh();
   };
@@ -117,7 +120,7 @@ export function createCallGuard(options: CallGuardOptions): CallGuard {
   return guard;
 }
 
-/** The guard of a signal that has one. */
+/** The guard of a signal; undefined if it has none. */
 export function guardOf(signal: AbortSignal): CallGuard | undefined {
   return Reflect.get(signal, GUARD);
 }

@@ -1,13 +1,13 @@
-// The table of how many tokens of history a model may get.
+// The token budget for the input of a model.
 import type { Config } from '../../config/config.ts';
 
 interface Row {
-  /** Start of a model name, `provider/` included. */
+  /** Prefix of a model name, with `provider/`. */
   readonly prefix: string;
   readonly tokens: number;
 }
 
-/** Below every window known for the provider, with room left for the answer; a longer prefix comes first. */
+/** Lower than every known context window of the provider, minus the answer. Longer prefixes first. */
 const ROWS: readonly Row[] = [
   { prefix: 'anthropic/', tokens: 150_000 },
   { prefix: 'openai/gpt-6', tokens: 250_000 },
@@ -21,8 +21,8 @@ const UNKNOWN_TOKENS = 96_000;
 
 /**
  * Token budget of the input (instructions and messages) of a model in `provider/model` form: the operator's setting for
- * the model, less room for the answer; else a row of the table. Lower than the advertised window, since tokens are
- * estimated before the call.
+ * the model, minus the tokens reserved for the answer; else a row of the table. It is lower than the documented window,
+ * because tokens are estimated before the call.
  */
 export function contextTokens(model: string, models?: Config['models']): number {
   const { context_tokens: windowTokens, max_output_tokens: outputTokens } = models?.get(model) ?? {};

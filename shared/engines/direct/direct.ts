@@ -31,7 +31,7 @@ export interface DirectOptions {
   /** Bound of an answer and its reasoning, UTF-8. Default 4 MiB. */
   readonly answerBytesMax?: number;
   readonly google?: GoogleOptions;
-  /** Where the credentials of a login are used. Default: the providers' own. */
+  /** Base URLs for calls with the credentials of a login. Default: the providers' public ones. */
   readonly providerUrls?: Config['providerUrls'];
   readonly proxy?: Config['proxy'];
   readonly clock?: Clock;
@@ -41,10 +41,13 @@ export interface DirectOptions {
 
 const DEADLINES: Deadlines = { firstByteMs: 60_000, idleMs: 120_000, totalMs: 600_000 };
 const CALLS_MAX = 3;
-/** After so many steps all of the conversation but the prompt is left out. */
+/** After this many steps only the prompt is sent. */
 const TRIMS_MAX = 12;
 const RETRY_AFTER_MAX_MS = 30_000;
-/** An event around a delta is some 300 bytes, so the bytes received may be many times the answer's. */
+/**
+ * Most received bytes of an answer. Each delta has about 300 bytes of JSON around it, so a response is much larger than
+ * its text.
+ */
 const RECEIVED_BYTES_MAX = 64 << 20;
 
 /** Serves `anthropic/...`, `openai/...` and `google/...` of the configured providers. Errors: see Engine. */
@@ -67,7 +70,7 @@ export function createDirectEngine(
     { signal }: { signal: AbortSignal },
   ): AsyncGenerator<EngineEvent, Outcome, void> {
     const { provider, modelId } = split(turn.model);
-    /** The turn as it is sent: shorter, once it was too long. */
+    /** The turn as it is sent; trimmed after a context overflow. */
     let sent = turn;
     let overflows = 0;
     let waitLeftMs = turn.retryWaitMsMax ?? Number.POSITIVE_INFINITY;
@@ -76,7 +79,7 @@ export function createDirectEngine(
     const tools = toCallTools(turn.tools);
     return yield* runRounds(provider, turn.tools, call, signal);
 
-    /** `rounds`: what came of the prompt so far. */
+    /** `rounds`: tool calls and results of the earlier rounds of the turn. */
     async function* call(rounds: LanguageModelV4Prompt): AsyncGenerator<EngineEvent, Answer, void> {
       for (let attempt = 1; ; attempt += 1) {
         signal.throwIfAborted();
@@ -137,7 +140,7 @@ export function createDirectEngine(
   return { run, warm: (provider) => void models.get(provider, 'warm').catch(() => undefined) };
 }
 
-/** A provider that cannot even be loaded is the deployment's mistake, not the provider's. */
+/** A provider whose module cannot be loaded is a fault of the deployment, not of the provider. */
 function maskAsInternal(cause: unknown): never {
   throw new RpcError('internal', { cause });
 }
@@ -147,7 +150,7 @@ function toPrompt(turn: TurnInput): LanguageModelV4Prompt {
   if (turn.instructions !== undefined && !isBlank(turn.instructions))
     prompt.push({ role: 'system', content: turn.instructions });
   const messages = turn.messages.filter(({ content }) => !isBlank(content));
-  // Providers require a user's message first: the one before these was blank.
+  // Providers require that the first message is a user's; the one before it was removed because it was blank.
   const first = messages.findIndex(({ role }) => role === 'user');
   for (const { role, content } of messages.slice(Math.max(0, first))) {
     prompt.push({ role, content: [{ type: 'text', text: content.toWellFormed() }] });

@@ -10,8 +10,8 @@ import type { Fetch } from './provider-fetch.ts';
 export type ProviderName = keyof Config['providers'];
 
 /**
- * What a caller sees and what a deployer sets, per provider; in the order in which the first one with credentials is
- * the default.
+ * Per provider: label, default model and environment variables. The first provider in this order that has credentials
+ * is the default.
  */
 export const PROVIDERS = {
   anthropic: {
@@ -60,8 +60,8 @@ export interface Models {
 }
 
 /**
- * Anthropic's API requires a limit; this one leaves room for thinking, and the SDK lowers it for the models it knows to
- * have less. The others stop at the model's own limit.
+ * Anthropic's API requires an output limit. This one includes thinking; the SDK lowers it for models with a known
+ * smaller limit. Other providers use the limit of the model.
  */
 const ANTHROPIC_OUTPUT_TOKENS_MAX = 32_000;
 
@@ -70,7 +70,7 @@ type MakeModel = (modelId: string, credential: Credential | undefined) => Langua
 interface ModelsOptions {
   readonly fetch: (provider: ProviderName) => Fetch;
   readonly google?: GoogleOptions;
-  /** Where a caller's own credentials are used. */
+  /** Base URLs for calls with a caller's own credentials. */
   readonly providerUrls?: Config['providerUrls'];
 }
 
@@ -81,7 +81,7 @@ export function createModels(providers: Config['providers'], options: ModelsOpti
     if (made === undefined) {
       made = LOADERS[provider](providers, options);
       loading.set(provider, made);
-      // A failed import (a file not yet there, no memory) must not be the answer for the rest of the process's life.
+      // A failed import (missing file, no memory) is not cached, so that the next call tries again.
       made.catch(() => loading.delete(provider));
     }
     return made;
@@ -94,7 +94,7 @@ export function createModels(providers: Config['providers'], options: ModelsOpti
 
 const CALL_OPTIONS = {
   anthropic: { maxOutputTokens: ANTHROPIC_OUTPUT_TOKENS_MAX },
-  // The conversation is kept here; the provider need not keep a second one.
+  // The gateway stores the conversation, so the provider need not store it.
   openai: { providerOptions: { openai: { store: false } } },
   google: {},
 };
@@ -123,7 +123,8 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
   async google({ google }, { fetch: toFetch, google: extra, providerUrls = PROVIDER_URLS }) {
     const fetch = toFetch('google');
     const { createGoogleVertex } = await import('@ai-sdk/google-vertex');
-    // A login's API key is for the Gemini API, which has the paths and bodies of Vertex AI under another base URL.
+    // The API key of a login is for the Gemini API, which has the same paths and bodies as Vertex AI at another base
+    // URL.
     const gemini = (apiKey: string) =>
       createGoogleVertex({ apiKey, ...connection(providerUrls.google, fetch, 'v1beta') });
     const own =

@@ -1,9 +1,9 @@
-// Anthropic's Messages stream, of its own API and of compatible servers. New kinds of events, blocks and deltas may be
-// added at any time; only those that make up an answer are passed on.
+// Anthropic's Messages stream, of its own API and of compatible servers. The provider may add kinds of events, blocks
+// and deltas at any time; only those that are part of an answer are passed on.
 import { type EventRepair, isJson, type Json, startsWith } from './stream-repair.ts';
 
 const BLOCKS: ReadonlySet<unknown> = new Set(['text', 'thinking', 'redacted_thinking', 'tool_use']);
-/** Kinds of deltas, with the member that holds the piece. */
+/** Type of a delta -> the member that contains its text. */
 const DELTAS: ReadonlyMap<unknown, string> = new Map([
   ['text_delta', 'text'],
   ['input_json_delta', 'partial_json'],
@@ -11,11 +11,11 @@ const DELTAS: ReadonlyMap<unknown, string> = new Map([
   ['signature_delta', 'signature'],
 ]);
 
-/** Of the first block, most often the only one. */
+/** Start of the data line of a text delta in the first block, which is usually the only one. */
 const TEXT = Buffer.from('data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"');
 
 export function createAnthropicRepair(): EventRepair {
-  /** Indexes of blocks that are left out, with all that belongs to them. */
+  /** Indexes of the blocks that are removed, with all their events. */
   const left = new Set<unknown>();
   const isPlain = (line: Buffer): boolean => left.size === 0 && startsWith(line, TEXT);
   const repair: EventRepair['repair'] = (event) => {
@@ -61,7 +61,7 @@ function toMessage(message: unknown): Json {
   return { id: toText(id), model: toText(model), role: 'assistant', usage: { input_tokens: 0, ...toUsage(usage) } };
 }
 
-/** Members that are null or missing are empty; `input` and `id` belong to a call of a tool. */
+/** Replaces null or missing members by empty ones; `input` and `id` are members of a tool call only. */
 function toBlock({ type, id, name, input, text, thinking, data, signature }: Json): Json {
   return {
     ...{ type, id, name, input: isJson(input) ? input : {} },
@@ -70,7 +70,7 @@ function toBlock({ type, id, name, input, text, thinking, data, signature }: Jso
   };
 }
 
-/** The SDK expects no text in the start of a block, and would leave it out of the answer. */
+/** Converts text in the start of a block to a delta, because the SDK ignores it there. */
 function firstDelta(index: unknown, { type, text }: Json): Json[] {
   if (type !== 'text' || typeof text !== 'string' || text === '') return [];
   return [{ type: 'content_block_delta', index, delta: { type: 'text_delta', text } }];

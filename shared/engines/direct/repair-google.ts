@@ -1,5 +1,5 @@
-// Gemini's stream. The SDK validates all of every chunk; members that the gateway does not read are removed, so that a
-// new form of them cannot end an answer.
+// Gemini's stream. The SDK validates every member of a chunk. Members that the gateway does not use are removed, so
+// that a new form of them does not fail the answer.
 import { type EventRepair, isJson, type Json } from './stream-repair.ts';
 
 export function createGoogleRepair(): EventRepair {
@@ -20,7 +20,7 @@ const repair: EventRepair['repair'] = (event) => {
   ];
 };
 
-/** A chunk of nothing but text and counts, as most are. */
+/** Whether a chunk contains only text and token counts, as most chunks do. */
 function isText({ candidates, usageMetadata, promptFeedback, error }: Json): boolean {
   if (promptFeedback !== undefined || error !== undefined || !Array.isArray(candidates)) return false;
   if (isJson(usageMetadata) && Object.values(usageMetadata).some((value) => typeof value !== 'number')) return false;
@@ -42,7 +42,7 @@ function toCandidate({ content, finishReason, finishMessage }: Json): Json {
   };
 }
 
-/** Text, thoughts and calls; a new kind of part is left out. */
+/** Returns text, thoughts and tool calls; removes other kinds of parts. */
 function toPart({ text, thought, thoughtSignature, functionCall }: Json): Json[] {
   const signed = typeof thoughtSignature === 'string' && { thoughtSignature };
   if (isJson(functionCall)) {

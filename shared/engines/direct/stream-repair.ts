@@ -1,30 +1,31 @@
-// Between a provider's body and the SDK, which ends an answer when an event lacks a required member or is unknown: such
-// events are completed or removed. A body that is no stream of events becomes an error that names its form.
+// Repairs a provider's event stream before the SDK reads it, because the SDK fails an answer when an event is unknown
+// or lacks a required member: such events are removed or completed. A body that is no stream of events becomes an error
+// that names its form.
 export type Json = Readonly<Record<string, unknown>>;
 
-/** Of one stream. */
+/** The repair of one stream. */
 export interface EventRepair {
-  /** What the SDK gets instead of an event: undefined leaves its bytes as they are, an empty list drops it. */
+  /** The events that replace an event; undefined: its bytes are unchanged; []: it is removed. */
   repair(event: Json): readonly Json[] | undefined;
   /**
-   * Whether the line of an event passes unread: for pieces of text as the provider itself writes them, which come by
-   * the hundred.
+   * Whether the line of an event is passed on without parsing it: text deltas in the provider's own form, which are
+   * most of a stream.
    */
   isPlain?(line: Buffer): boolean;
 }
 
 export interface StreamRepair {
-  /** Takes the next bytes of the body, split anywhere; returns the complete events in them. */
+  /** Takes the next bytes of the body, split at any position; returns the events that are complete. */
   push(piece: Buffer): Buffer;
-  /** The rest of the body. Throws NotAStream when there has been no event in all of it. */
+  /** The rest of the body. Throws NotAStream when the body contained no event. */
   end(): Buffer;
 }
 
-/** A body with status 200 that holds no event, or the events of another API. */
+/** A body with status 200 that contains no event, or events of another API. */
 export class NotAStream extends Error {
-  /** The first of it, as text. */
+  /** The start of the body, as text. */
   readonly sample: string;
-  /** Its type, or what it is instead. */
+  /** Its content type, or a description of its form. */
   readonly contentType: string;
 
   constructor(sample: string, contentType: string) {
@@ -52,7 +53,7 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
     hasEvents = true;
     if (repair.isPlain?.(line)) return undefined;
     const text = line.toString('utf8', DATA.length).trim();
-    // The end marker of the OpenAI wire, or one line of several: not an object by itself.
+    // The end marker of OpenAI's protocol, or one of several data lines of an event: no JSON object.
     if (!text.startsWith('{')) return undefined;
     let event: unknown;
     try {
@@ -108,7 +109,7 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
       return lines(whole);
     },
     end() {
-      // The last event of some servers ends with the body, without the blank line that others would wait for.
+      // Some servers do not send the blank line after the last event.
       const rest = lines(Buffer.concat([...open, END_OF_EVENT]));
       open = [];
       if (!hasEvents) throw new NotAStream(Buffer.concat(sample).toString().trim(), contentType);

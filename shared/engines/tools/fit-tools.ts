@@ -5,9 +5,9 @@ import { type CleanSchema, cleanSchema, restoreNames } from './tool-schema.ts';
 import { UnusableSchema } from './tool-schema-form.ts';
 import type { Dialect } from './tool-schema-values.ts';
 
-/** OpenAI and Gemini take no more. */
+/** Limit of OpenAI and Gemini. */
 const TOOLS_MAX = 128;
-/** Of names, descriptions and schemas together, and of one tool. */
+/** Most characters of names, descriptions and schemas of all tools, and of one tool. */
 const CHARS_MAX = 128 << 10;
 const TOOL_CHARS_MAX = 64 << 10;
 
@@ -41,7 +41,7 @@ export function fitToolset(toolset: Toolset | undefined, model: string): Toolset
 
 type Schema = EngineTool['inputSchema'];
 
-/** Schemas stay the same objects from one turn to the next. */
+/** Cache by schema object: the objects are the same in all turns. */
 const known = new WeakMap<Schema, Map<Dialect, CleanSchema | string>>();
 
 function clean(schema: Schema, dialect: Dialect): CleanSchema | string {
@@ -60,8 +60,8 @@ function clean(schema: Schema, dialect: Dialect): CleanSchema | string {
 }
 
 /**
- * OpenAI's rules hold for servers that speak its wire, and are the narrowest of the two that many tools are written
- * for.
+ * OpenAI's rules also apply to servers with its protocol. They are the stricter ones of the two for which most tools
+ * are written.
  */
 function toDialect(model: string): Dialect {
   const provider = model.slice(0, model.indexOf('/'));

@@ -1,5 +1,5 @@
-// The arguments of a tool call as a model wrote them: read without losing a digit, or refused with a message that the
-// model can use.
+// Parses the arguments that a model wrote for a tool call, without rounding numbers. Invalid arguments are refused with
+// a message for the model.
 import { digitsOf, isMarked, parseMarked, toExactText } from '../../rpc/exact-json.ts';
 import { findUnsafeNumbers, inspectJson } from '../../rpc/json-numbers.ts';
 
@@ -8,7 +8,7 @@ type Arguments = Readonly<Record<string, unknown>>;
 const DEPTH_MAX = 64;
 const NOT_AN_OBJECT = 'The arguments of the call are not a JSON object.';
 
-/** Models leave the text of a call without arguments empty. */
+/** An empty text means no arguments. */
 export function readArguments(input: string): { readonly args: Arguments } | { readonly problem: string } {
   const text = input.trim() === '' ? '{}' : input;
   const args = parse(text);
@@ -19,14 +19,14 @@ export function readArguments(input: string): { readonly args: Arguments } | { r
   return problem === undefined ? { args } : { problem };
 }
 
-/** What is wrong with arguments that were read with marked numbers (exact-json.ts). */
+/** The message about invalid arguments with marked numbers (exact-json.ts); undefined if they are valid. */
 export function checkArguments(args: Arguments): string | undefined {
   return findRounding(toExactText(args));
 }
 
 /**
- * A call in the history of its turn, for the model that made it: a number that would be rounded is repeated as its
- * digits, and nothing of what nests too deeply.
+ * The arguments as they are repeated to the model in the history of the turn: numbers that would be rounded become
+ * strings of their digits; arguments that are nested too deeply become empty.
  */
 export function toRepeatable(input: string): Arguments {
   const args = parse(input.trim() === '' ? '{}' : input);

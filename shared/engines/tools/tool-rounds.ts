@@ -1,5 +1,5 @@
 // The rounds of a turn in which the model uses tools: call the model, run its tool calls, send the results, call it
-// again. Rounds and calls are bounded; beyond the bound the model gets a refusal as the result, and then has to answer.
+// again. Rounds and calls are bounded. Above a bound the result of a call is a refusal, and the model must answer.
 import type {
   JSONSchema7,
   LanguageModelV4CallOptions,
@@ -12,14 +12,15 @@ import { RpcError } from '../../errors.ts';
 import { isBlank } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
-import type { Answer, OutputPart } from '../direct/answer-stream.ts';
+import type { OutputPart } from '../direct/answer-parts.ts';
+import type { Answer } from '../direct/answer-stream.ts';
 import { PROVIDERS, type ProviderName } from '../direct/providers.ts';
 import type { EngineTool, Outcome, Toolset } from '../engine.ts';
 import { readArguments, toRepeatable } from './tool-arguments.ts';
 
-/** Rounds whose tool calls are run. */
+/** Most rounds whose tool calls are run. */
 const ROUNDS_MAX = 8;
-/** Tool calls of a turn. */
+/** Most tool calls of a turn. */
 const CALLS_MAX = 32;
 const SHOWN_CHARS_MAX = 4096;
 /** Providers refuse a result that is only white space. */
@@ -66,7 +67,7 @@ export async function* runRounds(
     if (answer.finishReason !== 'tool_calls') return { content, usage, model, finishReason: answer.finishReason };
     if (toolset === undefined || round > ROUNDS_MAX + 1) {
       if (content !== '') return { content, usage, model, finishReason: 'other' };
-      const message = `${PROVIDERS[provider].label} asked for tools instead of answering`;
+      const message = `${PROVIDERS[provider].label} called tools instead of answering`;
       throw new RpcError('upstream_error', { message, data: { provider }, retryable: false });
     }
     const results: LanguageModelV4ToolResultPart[] = [];
@@ -116,7 +117,7 @@ function refuse(content: string): CallResult {
   return { content, isError: true };
 }
 
-/** The model's own output, repeated to it. */
+/** The model's output of the earlier rounds, as a message to the model. */
 function toAssistant(output: readonly OutputPart[]): LanguageModelV4Message {
   return {
     role: 'assistant',

@@ -4,12 +4,12 @@ export type Schema = Readonly<Record<string, unknown>>;
 /** The schema at a local reference; undefined when there is none. */
 export type Resolve = (pointer: string) => unknown;
 
-/** What an object may hold. */
+/** The properties that an object may have. */
 export interface Form {
   readonly properties: Map<string, unknown>;
   readonly required: Set<string>;
   additionalProperties: unknown;
-  /** Text for the model, made with the names that properties get. */
+  /** Text for the model; `toName` returns the name under which the provider accepts a property. */
   readonly notes: ((toName: (name: string) => string) => string)[];
 }
 
@@ -54,7 +54,7 @@ export function toForm(value: unknown, resolve: Resolve, steps = 0): Form | unde
   if (Object.keys(conditions).length > 0) {
     form.notes.push(() => `The arguments must also fit this JSON Schema: ${JSON.stringify(conditions)}`);
   }
-  // Parts of a whole may each forbid what another one allows.
+  // Ignored for combined schemas, because each part may forbid properties that another part allows.
   if (toList(node.allOf).length > 0 || 'anyOf' in node || 'oneOf' in node) form.additionalProperties = undefined;
   return form;
 }
@@ -64,7 +64,7 @@ function addAlternatives(form: Form, forms: readonly Form[], isExclusive: boolea
   for (const name of names) {
     const variants = forms.flatMap(({ properties }) => (properties.has(name) ? [properties.get(name)] : []));
     const own = form.properties.get(name);
-    // A property that an alternative does not describe has the description of the whole.
+    // Alternatives that do not describe a property use the description in the enclosing schema.
     if (own !== undefined && variants.length < forms.length) continue;
     form.properties.set(name, both(own, either(variants)));
   }
@@ -92,7 +92,7 @@ export function combine(value: Schema, resolve: Resolve, steps = 0): Schema {
   if (parts.length === 0) return value;
   const { allOf: _, $ref, ...own } = value;
   const all = [...(typeof $ref === 'string' ? [{ $ref }] : []), ...parts];
-  // One reference with a description beside it is how generators write a described reference.
+  // Generators of schemas write a described reference as `allOf` with one reference.
   const [only] = all;
   if (all.length === 1 && isRecord(only) && Object.keys(own).every((key) => key === 'description')) {
     return steps < STEPS_MAX ? combine({ ...only, ...own }, resolve, steps + 1) : {};
@@ -114,7 +114,7 @@ export function combine(value: Schema, resolve: Resolve, steps = 0): Schema {
   return merged;
 }
 
-/** The schema that references at its top lead to, with what stands beside them. */
+/** Follows the references at the top of a schema, and merges the keywords beside them. */
 function dereference(value: Schema, resolve: Resolve): Schema {
   let node = value;
   for (let step = 0; typeof node.$ref === 'string'; step++) {

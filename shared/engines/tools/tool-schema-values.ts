@@ -2,7 +2,7 @@
 // the provider reads it.
 import type { Schema } from './tool-schema-form.ts';
 
-/** Whose rules hold. `codex`: its own reader of schemas, then OpenAI's. */
+/** The provider whose rules apply. `codex`: the rules of its own parser, then OpenAI's. */
 export type Dialect = 'anthropic' | 'openai' | 'google' | 'codex';
 
 const TYPES: ReadonlySet<unknown> = new Set(['string', 'number', 'integer', 'boolean', 'null', 'array', 'object']);

@@ -10,13 +10,13 @@ export const SUBSCRIPTION_PREFIX = 'sub';
 export const RecordedEvent = z.object({
   event_id: z.string(),
   event: z.string(),
-  timestamp: z.string().describe('Time of the event as its sender gave it, ISO 8601'),
+  timestamp: z.string().describe('Time of the event as sent by its sender, ISO 8601'),
   received_at: z.string().describe('Time of its arrival, ISO 8601'),
   source: z.string().describe('The sender: a key or a webhook secret'),
   data: z
     .unknown()
     .describe(
-      '`data` of the body; the whole body when it has none. JSON text where parsing would lose digits of a number',
+      '`data` of the body, or the whole body without `data`; JSON text if parsing would lose digits of a number',
     ),
   status: z.enum(['recorded', 'sent']).describe('`recorded` until it is published'),
   message_id: z.string().nullable(),

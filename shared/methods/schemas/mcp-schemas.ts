@@ -3,11 +3,11 @@ import { z } from 'zod';
 import type { McpConnection } from '../../mcp/link.ts';
 import type { McpTool } from '../../mcp/offer.ts';
 
-/** The caller's own name for a connection, or the administrator's for a registered server. */
+/** The caller's name of a connection, or the operator's name of a registered server. */
 export const ServerName = z
   .string()
   .regex(/^[\w.-]{1,64}$/, 'must be 1 to 64 letters, digits, dots, dashes or underscores')
-  .describe('The caller’s own name for the connection');
+  .describe('Name of the connection, chosen by the caller');
 
 const ToolResult = z.object({
   name: z.string(),
@@ -23,7 +23,7 @@ export const ConnectionResult = z.object({
   session_id: z.string().optional(),
   transport: z.enum(['stdio', 'http']),
   server: z.object({ name: z.string(), version: z.string() }).describe('Name and version that the server reports'),
-  protocol_version: z.string().describe('Of the Model Context Protocol, as negotiated'),
+  protocol_version: z.string().describe('The negotiated version of the Model Context Protocol'),
   tools: z.array(ToolResult),
   omitted_tools: z
     .array(z.object({ tool: z.string(), reason: z.string() }))

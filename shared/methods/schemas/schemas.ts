@@ -1,15 +1,15 @@
 // Schemas that several methods share, in wire names.
 import { z } from 'zod';
 
-/** A session id is the caller's own name for a conversation. */
+/** A session id is a name for a conversation, chosen by the caller. */
 export const SessionId = z
   .string()
   .min(1)
   .max(128)
   .regex(/^[^\p{Cc}]+$/u, 'must not contain control characters')
-  .describe('The caller’s own name for the session');
+  .describe('Name of the session, chosen by the caller');
 
-/** An absolute directory, as seen inside the sandbox. */
+/** An absolute path of a directory inside the sandbox. */
 export const Directory = z
   .string()
   .max(4096)
@@ -21,14 +21,14 @@ export const TurnId = z
   .max(128)
   .regex(/^[\w-]+$/, 'is not a turn id');
 
-export const Cursor = z.string().min(1).max(512).describe('`next_cursor` of the page before');
+export const Cursor = z.string().min(1).max(512).describe('`next_cursor` of the previous page');
 
 export const UsageResult = z
   .object({
     input_tokens: z.number(),
     output_tokens: z.number(),
     total_tokens: z.number(),
-    estimated: z.literal(true).optional().describe('Part of it is an estimate of the gateway: an answer was cut off'),
+    estimated: z.literal(true).optional().describe('True: a part is estimated, because an answer was cut off'),
   })
   .describe('Tokens, as counted by the provider');
 

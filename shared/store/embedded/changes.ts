@@ -1,5 +1,5 @@
-// Deliveries of the embedded store: every commit to the watchers of its documents and queries, those of other processes
-// on the same file included.
+// Notifies the watchers of documents and queries of the embedded store about commits, including those of other
+// processes on the same file.
 
 import { createQueryWatchers } from '../query-watchers.ts';
 import type { Ref, Store, Write } from '../store.ts';
@@ -10,7 +10,7 @@ import type { Documents } from './documents.ts';
 const POLL_MS = 100;
 
 export interface Changes extends Pick<Store, 'watch' | 'watchQuery'> {
-  /** After a commit of this process. */
+  /** Call after a commit of this process. */
   committed(writes: readonly Write[]): void;
   clear(): void;
 }
@@ -43,7 +43,7 @@ export function createChanges(documents: Documents, isShared: boolean): Changes 
     watchers.notify(ref, () => documents.read(ref));
   }
 
-  /** SQLite reports a commit of another process only when it is read. */
+  /** Polls, because SQLite does not notify about commits of other processes. */
   function pollWhileWatched(): void {
     if (!isShared) return;
     if (watchers.size + queryWatchers.size === 0) {
@@ -61,7 +61,7 @@ export function createChanges(documents: Documents, isShared: boolean): Changes 
       if (now === seen) return;
       seen = now;
     } catch {
-      // Locked or failing: the next tick reads again, and the calls that matter report the failure themselves.
+      // Locked or failing: the next tick reads again, and reads and commits report the failure.
       return;
     }
     for (const ref of watchers.refs()) notify(ref);

@@ -1,14 +1,13 @@
-// Commits of the embedded store, made together: what is asked for within one turn of the event loop shares one
-// transaction of the database, each commit still all or nothing by itself. Measured: 16 % of a prompt's processor time
-// went to locks and pages of its own commits.
+// Group commit of the embedded store: the commits of one iteration of the event loop share one database transaction;
+// each commit is still atomic. Measured: 16 % of a prompt's processor time went to locks and pages of its own commits.
 import { RpcError } from '../../errors.ts';
 import { type CallOptions, Conflict, type Version } from '../store.ts';
 import { isBusy, toStoreError } from './database.ts';
 import type { Documents, Prepared } from './documents.ts';
 
-/** In one transaction: other processes wait for its lock, and this one's event loop for its end. */
+/** Most commits in one transaction: other processes wait for its lock, and it blocks the event loop of this one. */
 const TOGETHER_MAX = 64;
-/** More than wait for each other's turn are waiting for a lock that does not come free. */
+/** Most waiting commits; more of them means that another process does not release its lock. */
 const WAITING_MAX = 10_000;
 const TIMEOUT_DEFAULT_MS = 10_000;
 const BUSY_PAUSE_MS = 15;
@@ -16,7 +15,7 @@ const BUSY_PAUSE_MS = 15;
 export interface Commits {
   /** Versions in the order of the writes. Throws Conflict, the signal's reason, or RpcError `unavailable`. */
   commit(writes: readonly Prepared[], options: CallOptions): Promise<(Version | null)[]>;
-  /** Makes what is waiting now; what another process's lock keeps out is refused. */
+  /** Runs the waiting commits now; they are refused if another process holds the lock. */
   close(): void;
 }
 
@@ -82,9 +81,9 @@ export function createCommits(documents: Documents, onCommitted: (writes: readon
 
   function make(batch: readonly Waiting[]): Made[] {
     const [only] = batch;
-    // All of them may have left.
+    // All callers may have aborted.
     if (only === undefined) return [];
-    // A single statement is a transaction of its own.
+    // A single statement is a transaction by itself.
     if (batch.length === 1 && only.writes.length === 1) return [apply(only)];
     return documents.transaction('IMMEDIATE', () => batch.map(apply));
   }

@@ -1,5 +1,4 @@
-// Opens the SQLite file of the embedded store, with its schema, and says in words what went wrong with it. Knows no
-// documents.
+// Opens the SQLite file of the embedded store with its schema, and converts SQLite's errors.
 import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -8,16 +7,17 @@ import { makeDirectorySync } from '../../make-directory.ts';
 
 const SCHEMA_VERSION = 1;
 /**
- * How long SQLite itself may block the event loop for another process's lock; longer waits are ours and asynchronous.
+ * Longest time for which SQLite may block the event loop to wait for another process's lock; longer waits are
+ * asynchronous.
  */
 const BUSY_BLOCK_MS = 50;
 const BUSY_OPEN_MS = 5_000;
 const BUSY_OPEN_PAUSE_MS = 10;
-/** A file that was there so recently is not looked for again. */
+/** The presence of the file is checked at most once in this time. */
 const PRESENT_MS = 1_000;
 /**
- * A checkpoint waits for the disk (fsync) on the event loop. SQLite's own 1,000 pages make that every hundred prompts;
- * 16 MiB, every 400.
+ * Pages between two checkpoints (16 MiB). A checkpoint blocks the event loop for an fsync: every 100 prompts with
+ * SQLite's default of 1,000 pages, every 400 with this value.
  */
 const CHECKPOINT_PAGES = 4_000;
 
@@ -39,15 +39,15 @@ const SCHEMA = `
 `;
 
 /**
- * Opens (and creates: directory 0700, file 0600) the database at `path`, or one in memory for `:memory:`.
- * Throws an Error that names the path and the reason when that is not possible.
+ * Opens (and creates: directory 0700, file 0600) the database at `path`, or one in memory for `:memory:`. Throws an
+ * Error with the path and the reason if that fails.
  */
 export function openDatabase(path: string): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     if (path !== ':memory:') {
       makeDirectorySync(dirname(path), 0o700);
-      // To open a FIFO would wait for its other end, for ever.
+      // Opening a FIFO would block for ever.
       if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) throw new Error('it is not a file');
       closeSync(openSync(path, 'a', 0o600));
     }
@@ -65,8 +65,8 @@ export function openDatabase(path: string): DatabaseSync {
 }
 
 /**
- * Throws RpcError `unavailable` once the file at `path` is not the one that was opened: the open file would go on
- * taking writes, which are lost with the process. `now` looks at once, otherwise at most once a second.
+ * Returns a check that throws RpcError `unavailable` once the file at `path` is not the opened one: writes to the
+ * deleted file would be lost with the process. `now` checks at once, otherwise at most once a second.
  */
 export function createPresenceCheck(path: string): (how?: 'now') => void {
   if (path === ':memory:') return () => {};
@@ -86,13 +86,16 @@ export function createPresenceCheck(path: string): (how?: 'now') => void {
   };
 }
 
-/** Whether the error is another connection's lock, which passes. */
+/** Whether the error is the lock of another connection, after which a retry can succeed. */
 export function isBusy(error: unknown): boolean {
   const code = primaryCode(error);
   return code === BUSY || code === LOCKED;
 }
 
-/** SQLite's own failures (disk full, unreadable, corrupt, closed) are `unavailable`; anything else stays what it is. */
+/**
+ * Converts failures of SQLite (disk full, unreadable, corrupt, closed) to `unavailable`; returns other errors
+ * unchanged.
+ */
 export function toStoreError(error: unknown): unknown {
   return primaryCode(error) === undefined ? error : new RpcError('unavailable', { cause: error });
 }
@@ -110,7 +113,8 @@ function prepareDatabase(database: DatabaseSync): void {
 }
 
 /**
- * Of processes that open a new file together one switches it; SQLite refuses the others at once, whatever its timeout.
+ * If several processes open a new file at a time, one of them switches the mode; SQLite refuses the others at once,
+ * without its busy timeout.
  */
 function switchToWal(database: DatabaseSync): void {
   const deadlineMs = performance.now() + BUSY_OPEN_MS;

@@ -1,5 +1,5 @@
-// The SQL of the embedded store: one table of documents behind prepared statements, and the rule that a version is
-// never used twice. Synchronous throughout; waiting, deadlines and watchers are embedded.ts.
+// The SQL of the embedded store: one table of documents, prepared statements, and versions that are never used twice.
+// Synchronous; embedded.ts adds waiting, deadlines and watchers.
 import { randomBytes } from 'node:crypto';
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite';
 import type { WallClock } from '../../clock.ts';
@@ -7,14 +7,14 @@ import { toStored } from '../document.ts';
 import { Conflict, type Query, type Ref, type Snapshot, type Version, type Write } from '../store.ts';
 import { parametersOf, planQuery, shapeOf } from './query.ts';
 
-/** Expired documents removed at once; a few milliseconds of work at most. */
+/** Expired documents that one purge deletes; takes a few milliseconds at most. */
 const PURGE_BATCH = 256;
 /**
- * Shapes of queries with a statement and an index of their own; they come from code, so more than this is a mistake.
+ * Most plans of queries, each with a statement and an index. The queries are in the code, so more plans are a mistake.
  */
 const SHAPES_MAX = 64;
 
-/** A write that is checked and serialized, before any lock is taken for it. */
+/** A write that was validated and serialised before a lock is taken. */
 export interface Prepared {
   readonly write: Write;
   readonly json: string;
@@ -29,17 +29,17 @@ export interface Documents {
    * hold.
    */
   apply(prepared: Prepared): Version | null;
-  /** Runs `work` under the database's write lock (or, `DEFERRED`, on one consistent state): all of it or nothing. */
+  /** Runs `work` atomically under the database's write lock, or with `DEFERRED` on one consistent state. */
   transaction<R>(mode: 'IMMEDIATE' | 'DEFERRED', work: () => R): R;
-  /** Runs `work` within a transaction: all of it or nothing, whatever becomes of the rest. */
+  /** Runs `work` atomically within a transaction (savepoint). */
   nested<R>(work: () => R): R;
-  /** Removes some documents that are past their expiry. */
+  /** Deletes some expired documents. */
   purge(): void;
-  /** Changes whenever another connection has committed. */
+  /** A value that changes when another connection has committed. */
   foreignChanges(): unknown;
 }
 
-/** Checks and serializes a write; throws TypeError for data that no adapter stores. */
+/** Validates and serialises a write; throws TypeError for data that no adapter stores. */
 export function prepareWrite(write: Write): Prepared {
   if ('delete' in write) return { write, json: '', expireAtMs: null };
   return { write, json: JSON.stringify(toStored(write.data)), expireAtMs: write.expireAtMs ?? null };
@@ -66,7 +66,8 @@ export function createDocuments(database: DatabaseSync, clock: WallClock): Docum
   const rollbackTo = database.prepare('ROLLBACK TO one');
   const release = database.prepare('RELEASE one');
   const queries = new Map<string, StatementSync>();
-  // A nonce for this handle and a counter: no version repeats, even when another process writes to the file.
+  // Versions are a random nonce of this handle and a counter, so that no version repeats even if another process writes
+  // to the file.
   const nonce = randomBytes(9).toString('base64url');
   let counter = 0;
 
@@ -127,7 +128,7 @@ export function createDocuments(database: DatabaseSync, clock: WallClock): Docum
         end.run();
         return result;
       } catch (error) {
-        // Some failures (disk full, I/O) have already rolled back; asking again would hide the first error.
+        // Some failures (disk full, I/O) have already rolled back; a second rollback would hide the first error.
         if (database.isTransaction) undo.run();
         throw error;
       }

@@ -1,6 +1,6 @@
-// The embedded Store on node:sqlite: one file (or memory), several processes at once if need be. This file owns waiting
-// and deadlines; documents.ts has the SQL, commits.ts joins commits, changes.ts serves watchers, purge.ts removes what
-// has expired.
+// The embedded Store on node:sqlite: one file (or memory), which several processes can share. This file owns waiting
+// and deadlines; documents.ts has the SQL, commits.ts groups commits, changes.ts notifies watchers, purge.ts deletes
+// expired documents.
 
 import { pause } from '../../async.ts';
 import type { WallClock } from '../../clock.ts';
@@ -15,7 +15,7 @@ import { createPurge } from './purge.ts';
 
 const TIMEOUT_DEFAULT_MS = 10_000;
 const BUSY_PAUSE_MS = 15;
-/** How long the clock must have been steady before documents are removed for good. */
+/** The clock must have been steady for this long before expired documents are deleted. */
 const STEADY_MS = 600_000;
 
 export interface EmbeddedStoreOptions {
@@ -26,7 +26,10 @@ export interface EmbeddedStoreOptions {
   readonly steadyMs?: number;
 }
 
-/** Opens the store; throws an Error naming the path when the file cannot be opened, created or understood. */
+/**
+ * Opens the store; throws an Error with the path when the file cannot be opened or created, or has another schema
+ * version.
+ */
 export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: EmbeddedStoreOptions): Store {
   const database = openDatabase(path);
   const checkPresence = createPresenceCheck(path);

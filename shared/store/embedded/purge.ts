@@ -1,15 +1,15 @@
-// Removes expired documents of the embedded store for good, some along with every so many commits.
+// Deletes expired documents of the embedded store, some of them after every PURGE_EVERY_COMMITS commits.
 import type { WallClock } from '../../clock.ts';
 import type { Documents } from './documents.ts';
 
-/** One purge removes more documents than so many commits can have added. */
+/** One purge deletes more documents than this number of commits usually adds. */
 const PURGE_EVERY_COMMITS = 64;
-/** A step of the clock beyond it, against the monotonic one, starts the time that it must be steady for anew. */
+/** A larger step of the wall clock, compared to the monotonic one, restarts the time for which it must be steady. */
 const STEP_MS_MAX = 60_000;
 
 /**
- * Returns the function that every commit calls. Documents are removed only by a clock that has been steady for
- * `steadyMs`: what one that is wrong for a moment takes for expired must be there when it is right again.
+ * Returns the function that every commit calls. Documents are deleted only after the clock has been steady for
+ * `steadyMs`: a clock that is wrong for a moment must not delete documents that have not expired.
  */
 export function createPurge(documents: Documents, clock: WallClock, steadyMs: number): () => void {
   let commits = 0;
@@ -24,7 +24,7 @@ export function createPurge(documents: Documents, clock: WallClock, steadyMs: nu
     try {
       documents.purge();
     } catch {
-      // Housekeeping may fail (locked, disk full); readers ignore expired documents anyway.
+      // A purge may fail (locked, disk full); readers ignore expired documents in any case.
     }
   };
 }

@@ -1,13 +1,14 @@
-// Turns a Query into SQL over JSON expressions, and the index that answers it without a scan. Uses no connection.
+// Converts a Query to SQL over JSON expressions, and to the index with which SQLite answers it without a scan. Does not
+// access the database.
 import type { Query } from '../store.ts';
 
 export interface QueryPlan {
-  /** Creates the index; indexes are partial, so that a document pays only for the queries of its own collection. */
+  /** SQL that creates the index. Indexes are partial, so that a write updates only the indexes of its collection. */
   readonly index: string;
   readonly select: string;
 }
 
-/** Same shape, same plan: values and limit are parameters. */
+/** Key of a plan: queries that differ only in values and limit have the same plan. */
 export function shapeOf(query: Query): string {
   const where = Object.keys(query.where ?? {}).sort();
   return [query.collection, where.join('+'), query.orderBy, query.direction ?? 'asc', query.after ? 'after' : ''].join(
@@ -16,7 +17,8 @@ export function shapeOf(query: Query): string {
 }
 
 /**
- * Names must have passed `checkQuery`: they are written into the statement, as index expressions cannot be parameters.
+ * `checkQuery` must have accepted the names: they are inserted into the statement, because index expressions cannot be
+ * parameters.
  */
 export function planQuery(query: Query): QueryPlan {
   const filters = Object.keys(query.where ?? {}).sort();
@@ -28,13 +30,13 @@ export function planQuery(query: Query): QueryPlan {
   const conditions = [
     `collection = '${query.collection}'`,
     ...filters.map((name) => `${field(name)} = ?`),
-    // Written as a range of one expression: SQLite does not use an index over expressions for a row value. Numbers come
-    // before text, so that everything but NULL is above the least number.
+    // Written as a range of one expression: SQLite does not use an index over expressions for a row value. Numbers sort
+    // before text, so every value except NULL is above the lowest number.
     query.after ? `${order} ${beyond}= ? AND (${order} ${beyond} ? OR id ${beyond} ?)` : `${order} >= -9e999`,
     '(expire_at IS NULL OR expire_at > ?)',
   ];
   const name = `query:${query.collection}:${[...filters, query.orderBy].join(':')}`;
-  // INDEXED BY: without statistics SQLite would rather take the primary key of the collection and sort.
+  // INDEXED BY, because without statistics SQLite uses the primary key of the collection and sorts.
   return {
     index:
       `CREATE INDEX IF NOT EXISTS "${name}" ON documents (${keys.join(', ')}, id) WHERE collection = ` +
@@ -44,7 +46,7 @@ export function planQuery(query: Query): QueryPlan {
   };
 }
 
-/** The parameters of the plan's `select`, in its order. */
+/** The parameters of the plan's `select`, in order. */
 export function parametersOf(query: Query, nowMs: number): (string | number)[] {
   const where = query.where ?? {};
   const filters = Object.keys(where)

@@ -1,6 +1,6 @@
-// The five Firestore calls the store makes, each bounded by a deadline and a signal and none of them retried: a commit
-// that is sent again after a lost answer would report its own success as a conflict. Uses the SDK's generated client:
-// its WriteBatch and Transaction retry inside, and importing it alone takes a fifth less of a cold start.
+// The five Firestore calls of the store, each with a deadline and a signal and without retries: if a commit were
+// repeated after a lost response, its own success would look like a conflict. Uses the SDK's generated client, because
+// WriteBatch and Transaction retry; its import also makes a cold start a fifth shorter.
 import type { CancellableStream } from 'google-gax';
 import type { Bounds } from '../../async.ts';
 import type { Transaction, WireDocument, WireQuery, WireTimestamp, WireWrite } from './wire.ts';
@@ -25,12 +25,12 @@ export interface FirestoreClient {
   close(): Promise<void>;
 }
 
-/** Imports the SDK and opens a channel (which connects at the first call). */
+/** Imports the SDK and creates a channel, which connects at the first call. */
 export async function openFirestoreClient(address: FirestoreAddress): Promise<FirestoreClient> {
   const { FirestoreClient } = await import('@google-cloud/firestore-api/client_v1');
   const client = new FirestoreClient({
     projectId: address.projectId,
-    // An outage must be over for us when it is over: the default backs off to two minutes between attempts to connect.
+    // Reconnects soon after an outage: by default, the pause between attempts grows to two minutes.
     'grpc.grpc.initial_reconnect_backoff_ms': 100,
     'grpc.grpc.max_reconnect_backoff_ms': 1_000,
     'grpc-node.flow_control_window': 256 * 1024,
@@ -108,7 +108,7 @@ async function toEmulator(host: string) {
     servicePath: url.hostname,
     port: Number(url.port),
     sslCreds: grpc.credentials.createInsecure(),
-    // Otherwise the SDK looks for credentials, on the network too, to learn which cloud they belong to.
+    // Otherwise the SDK loads credentials, also over the network, to read their universe domain.
     clientOptions: { universeDomain: 'googleapis.com' },
   };
 }

@@ -1,5 +1,4 @@
-// Between the port's documents and Firestore's: reading, querying and writing through an open client. No deadlines, no
-// retries.
+// Reads, queries and writes documents through an open client. No deadlines, no retries.
 import type { Bounds } from '../../async.ts';
 import { toStored } from '../document.ts';
 import { Conflict, type Precondition, type Query, type Ref, type Snapshot, type Write } from '../store.ts';
@@ -8,7 +7,7 @@ import { fromDocumentId, toDocumentId, toWireQuery } from './query.ts';
 import { fromVersion, fromWire, toFields, toSnapshot } from './values.ts';
 import type { Transaction, WireDocument, WireFields, WireWrite } from './wire.ts';
 
-/** A write whose data is checked and encoded, before the store is called. */
+/** A write whose data were validated and encoded before the store is called. */
 export interface Prepared {
   readonly write: Write;
   readonly fields: WireFields | undefined;
@@ -19,7 +18,7 @@ export function prepareWrite(write: Write): Prepared {
   return { write, fields: 'delete' in write ? undefined : toFields(toStored(write.data), write.expireAtMs) };
 }
 
-/** The documents behind `refs` in order, under `transaction` when given. */
+/** The documents of `refs` in order, in `transaction` if given. */
 export async function readDocuments(
   client: FirestoreClient,
   refs: readonly Ref[],
@@ -37,8 +36,7 @@ export async function readDocuments(
 }
 
 /**
- * As many live documents as the query asks for: expired ones stay stored for up to a day, so pages are read until it
- * has enough.
+ * Returns `limit` documents that have not expired. Expired ones stay stored for up to a day, so more pages may be read.
  */
 export async function queryDocuments(
   client: FirestoreClient,
@@ -66,7 +64,7 @@ export async function queryDocuments(
   }
 }
 
-/** Throws Conflict for a version that this store never gave. */
+/** Throws Conflict for a version that is not from this store. */
 export function toWireWrite(client: FirestoreClient, { write, fields }: Prepared): WireWrite {
   const name = nameOf(client, write.ref);
   return {

@@ -1,5 +1,6 @@
-// What a gRPC status of Firestore means for the port (https://grpc.io/docs/guides/status-codes/): a lost precondition,
-// an outage, or a mistake of ours. An ambiguous commit is an outage, never a success and never a Conflict.
+// Converts gRPC statuses of Firestore to errors of the port (https://grpc.io/docs/guides/status-codes/): a failed
+// precondition, an outage, or a defect of the gateway. A commit with an unknown outcome is an outage, never a success
+// or a Conflict.
 import { RpcError } from '../../errors.ts';
 import { Conflict } from '../store.ts';
 
@@ -11,25 +12,25 @@ const ABORTED = 10;
 const OUT_OF_RANGE = 11;
 const UNIMPLEMENTED = 12;
 
-/** Nothing was written, and the request is as it should be: others were in the way. */
+/** Nothing was written because of a concurrent write; the request itself is valid. */
 const LOST: ReadonlySet<number> = new Set([FAILED_PRECONDITION, ALREADY_EXISTS, NOT_FOUND, ABORTED]);
-/** The same request fails for ever: a defect here (a missing index included), which the caller cannot wait out. */
+/** Every retry would fail: a defect of the gateway, or a missing index. */
 const OURS: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED]);
 
-/** The error of a commit; `conditional`: it carried a precondition or a transaction. */
+/** The error of a commit; `conditional`: the commit had a precondition or a transaction. */
 export function toCommitError(error: unknown, conditional: boolean): unknown {
   const status = statusOf(error);
   if (status !== undefined && conditional && LOST.has(status)) return new Conflict(undefined, { cause: error });
   return toReadError(error);
 }
 
-/** The error of a read or of a transaction's begin. */
+/** The error of a read or of the begin of a transaction. */
 export function toReadError(error: unknown): unknown {
   const status = statusOf(error);
   return status === undefined || OURS.has(status) ? error : new RpcError('unavailable', { cause: error });
 }
 
-/** Whether Firestore gave up a transaction in favour of another one. */
+/** Whether Firestore has aborted a transaction because of another one. */
 export function isAborted(error: unknown): boolean {
   return statusOf(error) === ABORTED;
 }

@@ -1,7 +1,7 @@
-// The fair lock in front of locking transactions: over all processes one holder at a time, in the order of arrival.
-// Firestore grants read locks to many transactions at once, which then all wait for each other to write (the emulator
-// takes seconds to notice); the lock admits only one. The lock decides who goes first, the transaction under
-// it what is true: a lock taken over too early costs time, never an update.
+// The fair lock before locking transactions: one holder at a time over all processes, in order of arrival. Firestore
+// grants read locks to many transactions at a time, which then wait for each other to write (the emulator needs seconds
+// to detect that); this lock admits only one. It determines the order only; the transaction ensures correctness, so a
+// lock that is taken over too early costs time, but loses no update.
 import { createHash, randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import type { Bounds } from '../../async.ts';
@@ -14,20 +14,26 @@ import { toCommitError } from './errors.ts';
 import { toFields, toWire } from './values.ts';
 import type { WireWrite } from './wire.ts';
 
-/** How long a holder that died keeps the others waiting; a live one takes tens of milliseconds. */
+/**
+ * After this time the holder counts as crashed and the next process continues; a transaction takes tens of
+ * milliseconds.
+ */
 const HOLD_MAX_MS = 3_000;
-/** Longest pause before looking again, for each one ahead: who comes next looks often, who is far back seldom. */
+/**
+ * Longest pause between two reads, times the number of processes ahead in the queue, so that the next one reads often
+ * and the last one rarely.
+ */
 const PAUSE_STEP_MS = 15;
 const PAUSE_MAX_MS = 250;
 const LEAVE_TIMEOUT_MS = 2_000;
-/** The document of a lock that has been unused for so long is removed. */
+/** The document of a lock is deleted when it was unused for this long. */
 const FORGOTTEN_MS = 3_600_000;
 
-/** Changed by transforms alone, which leave the other fields of the document as they are. */
+/** Changed by field transforms only, which do not change the other fields of the document. */
 export const Locks = defineDocument({
   collection: 'locks',
   schema: z.object({
-    /** Names in order of arrival, one per process that waits; the first one holds the lock. */
+    /** Random names in order of arrival, one per waiting process; the first one holds the lock. */
     queue: z.array(z.string()).exactOptional(),
   }),
   id: 'hash of the documents of a transaction',
@@ -72,7 +78,7 @@ async function untilFirst(
     const [first] = queue;
     if (first === name) return;
     const ahead = queue.indexOf(name);
-    // Taken for dead by those behind: at the end again.
+    // The processes behind have removed this one as crashed: it joins again at the end.
     if (ahead === -1) await append(client, ref, name, nowMs, bounds);
     if (seen === undefined || seen.first !== first) seen = { first, sinceMs: performance.now() };
     if (first !== undefined && performance.now() - seen.sinceMs > HOLD_MAX_MS) await leave(client, ref, first);
@@ -80,7 +86,7 @@ async function untilFirst(
   }
 }
 
-/** By a transform, which conflicts with no other transform. */
+/** Appends by a transform, because transforms do not conflict with each other. */
 async function append(
   client: FirestoreClient,
   ref: Ref,
@@ -107,7 +113,7 @@ async function append(
   }
 }
 
-/** Never throws: who is still there although it has left is removed by those behind. */
+/** Never throws: if the removal fails, the processes behind remove the name later. */
 async function leave(client: FirestoreClient, ref: Ref, name: string): Promise<void> {
   const bounds = { signal: AbortSignal.timeout(LEAVE_TIMEOUT_MS), timeoutMs: LEAVE_TIMEOUT_MS };
   const write: WireWrite = {

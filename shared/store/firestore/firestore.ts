@@ -1,6 +1,5 @@
-// The Store on Cloud Firestore, in its optimistic form: plain reads, and commits whose writes carry the update time
-// they were decided on. Nothing here is retried but `lock`; every call is bounded, and a commit whose answer is lost is
-// `unavailable`.
+// The Store on Cloud Firestore: plain reads, and commits whose writes require the update time that was read. Only
+// `lock` retries. Every call has a deadline, and a commit whose response is lost is `unavailable`.
 
 import { type Bounds, bounded } from '../../async.ts';
 import type { WallClock } from '../../clock.ts';
@@ -23,7 +22,7 @@ export interface FirestoreStoreOptions {
   readonly clock: WallClock;
 }
 
-/** Constructing is free: the SDK is imported and a channel opened at the first call. */
+/** The SDK is imported and a channel is created at the first call. */
 export function createFirestoreStore(options: FirestoreStoreOptions): Store {
   const { projectId, databaseId = '(default)', emulatorHost, clock } = options;
   const address = { projectId, databaseId, emulatorHost };
@@ -33,7 +32,7 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
   let opening: Promise<FirestoreClient> | undefined;
   let closed = false;
 
-  /** Runs `work` on the open client under the call's bounds, with errors as the port names them. */
+  /** Runs `work` on the open client within the call's bounds, and converts its errors to those of the port. */
   function run<R>(
     call: CallOptions,
     toError: (error: unknown) => unknown,

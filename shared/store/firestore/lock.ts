@@ -1,6 +1,6 @@
-// Locking transactions: read under Firestore's lock, compute, commit. Callers of the same documents come one after the
-// other: within this process by a queue, across all by a fair lock, so that only optimistic commits, which hold no
-// lock, are ever in their way.
+// Locking transactions: read under Firestore's lock, compute, commit. Transactions on the same documents run one after
+// the other: within this process by a queue, across processes by a fair lock. Only optimistic commits, which hold no
+// lock, can conflict with them.
 import type { Bounds } from '../../async.ts';
 import { pause } from '../../async.ts';
 import { checkWrites, refKey, withoutImpliedPreconditions } from '../document.ts';
@@ -12,13 +12,13 @@ import { isAborted, toCommitError, toReadError } from './errors.ts';
 import { acquireFairLock } from './fair-lock.ts';
 import type { Transaction } from './wire.ts';
 
-/** Longest pause before an aborted transaction is begun again; Firestore has queued it already, so it stays short. */
+/** Longest pause before an aborted transaction is retried; short, because Firestore has already queued it. */
 const JITTER_MS = 50;
 const ROLLBACK_TIMEOUT_MS = 5_000;
 
 export type Compute<R> = (snapshots: Snapshot[]) => { readonly writes: readonly Write[]; readonly result: R };
 
-/** Runs until committed, refused by a precondition (Conflict) or out of time (the bounds' signal). */
+/** Runs until the transaction is committed, a precondition fails (Conflict) or the bounds' signal aborts. */
 export type Lock = <R>(
   client: FirestoreClient,
   refs: readonly Ref[],
@@ -58,7 +58,7 @@ async function transaction<R>(
     terms.bounds.signal.throwIfAborted();
     const outcome = await attempt(client, refs, compute, terms, retryOf);
     if ('result' in outcome) return outcome.result;
-    // Naming the aborted transaction lets its successor be older than those that came meanwhile.
+    // With the id of the aborted transaction, Firestore gives the retry its age, and so priority over later ones.
     retryOf = outcome.aborted;
     await pause(Math.random() * JITTER_MS, terms.bounds.signal);
   }
@@ -82,7 +82,7 @@ async function attempt<R>(
     await client.commit(wire, bounds, transaction);
     return { result };
   } catch (error) {
-    // An abandoned transaction would keep its locks until Firestore takes them back.
+    // Without a rollback, the transaction would keep its locks until Firestore expires them.
     const aside = { signal: AbortSignal.timeout(ROLLBACK_TIMEOUT_MS), timeoutMs: ROLLBACK_TIMEOUT_MS };
     client.rollback(transaction, aside).catch(() => {});
     if (isAborted(error)) return { aborted: transaction };

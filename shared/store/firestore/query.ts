@@ -1,10 +1,10 @@
-// A Query as Firestore's StructuredQuery, and ids as Firestore's document ids.
+// Converts a Query to Firestore's StructuredQuery, and ids to Firestore's document ids.
 
 import type { Query } from '../store.ts';
 import { toWire } from './values.ts';
 import type { WireQuery } from './wire.ts';
 
-/** Firestore reserves `__x__`; hashes may look like that. Ids hold no tilde, so the escape cannot meet another id. */
+/** Firestore reserves `__x__`, and a hash may have this form. Ids contain no tilde, so an escaped id is unique. */
 const RESERVED_ID = /^__.*__$/;
 
 export function toDocumentId(id: string): string {
@@ -15,7 +15,7 @@ export function fromDocumentId(id: string): string {
   return id.startsWith('~') ? id.slice(1) : id;
 }
 
-/** `nameOf` makes the full name of a document of the collection. */
+/** `nameOf` returns the full name of a document of the collection. */
 export function toWireQuery(query: Query, nameOf: (id: string) => string): WireQuery {
   const direction = query.direction === 'desc' ? 'DESCENDING' : 'ASCENDING';
   const filters = Object.entries(query.where ?? {}).map(([field, value]) => ({

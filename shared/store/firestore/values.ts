@@ -1,5 +1,5 @@
-// Documents on Firestore's wire: values, update times as versions, and the envelope `{data, expire_at}` they are kept
-// in. `data` is one map field, so that one index exemption covers everything that no query uses.
+// Converts documents to Firestore's wire format: values, update times as versions, and the envelope `{data,
+// expire_at}`. `data` is one map field, so that one index exemption covers everything that no query uses.
 
 import type { Data, Ref, Snapshot, Value, Version } from '../store.ts';
 import type { WireDocument, WireFields, WireTimestamp, WireValue } from './wire.ts';
@@ -14,7 +14,7 @@ export function toFields(data: Data, expireAtMs: number | undefined): WireFields
   return fields;
 }
 
-/** A stored document as the port shows it: without data once past its expiry. */
+/** Converts a stored document to a snapshot, without data if it has expired. */
 export function toSnapshot(ref: Ref, document: WireDocument, nowMs: number): Snapshot {
   const expireAt = document.fields?.expire_at?.timestampValue;
   const expired = expireAt != null && toMs(expireAt) <= nowMs;
@@ -25,12 +25,12 @@ export function toSnapshot(ref: Ref, document: WireDocument, nowMs: number): Sna
   };
 }
 
-/** Nanoseconds since the epoch in decimal: the whole precision of an update time. */
+/** Seconds and nanoseconds since the epoch, the full precision of an update time. */
 export function toVersion(time: WireTimestamp | null | undefined): Version {
   return `${String(time?.seconds ?? 0)}.${String(time?.nanos ?? 0).padStart(9, '0')}`;
 }
 
-/** The update time behind a version; undefined for a version that is not one of ours. */
+/** The update time of a version; undefined for a version that is not from this store. */
 export function fromVersion(version: Version): WireTimestamp | undefined {
   const match = /^(\d{1,12})\.(\d{9})$/.exec(version);
   return match === null ? undefined : { seconds: match[1] ?? '', nanos: Number(match[2]) };
@@ -79,7 +79,7 @@ function toMs(time: WireTimestamp): number {
   return Number(time.seconds ?? 0) * 1000 + (time.nanos ?? 0) / 1e6;
 }
 
-// Array.isArray does not narrow a readonly array away from the rest of the union.
+// Array.isArray does not exclude a readonly array from the rest of the union.
 function isArray(value: Value): value is readonly Value[] {
   return Array.isArray(value);
 }

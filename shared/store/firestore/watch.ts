@@ -1,5 +1,5 @@
-// Watching a document or a query through the SDK's listeners, which reconnect and resume by themselves. Imports the
-// SDK's own client at the first watch; a process that never watches never has it.
+// Watches a document or a query by the SDK's listeners, which reconnect and resume. Imports the SDK's own client at the
+// first watch.
 import type { DocumentSnapshot, Firestore } from '@google-cloud/firestore';
 import type { Query, Ref, Snapshot } from '../store.ts';
 import type { FirestoreAddress } from './client.ts';
@@ -20,7 +20,7 @@ export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => num
   let opening: Promise<Firestore> | undefined;
   const stops = new Set<() => void>();
 
-  /** Calls `listen` once there is a client; `isActive` returns whether the watcher is still registered. */
+  /** Calls `listen` when the client is created; `isActive` returns whether the watcher is still registered. */
   function start(
     listen: (firestore: Firestore, isActive: () => boolean, fail: (error: unknown) => void) => () => void,
     onError: OnError,
@@ -98,7 +98,7 @@ function versionOf({ updateTime }: DocumentSnapshot): string | null {
   return toVersion({ seconds: updateTime.seconds, nanos: updateTime.nanoseconds });
 }
 
-/** Undefined when absent or past its expiry. */
+/** Undefined if the document is absent or has expired. */
 function dataOf(found: DocumentSnapshot, nowMs: number) {
   return isPast(found.get('expire_at'), nowMs) ? undefined : found.get('data');
 }

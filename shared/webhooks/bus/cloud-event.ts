@@ -6,14 +6,14 @@ import { z } from 'zod';
 import { RpcError } from '../../errors.ts';
 import type { GatewayEvent } from '../event.ts';
 
-/** The parts of a message, as the client library takes them. */
+/** A message in the form of the client library. */
 export interface BusMessage {
   readonly data: Buffer;
   readonly attributes: Readonly<Record<string, string>>;
   readonly orderingKey: string;
 }
 
-/** RFC 3339, of a day that exists. */
+/** RFC 3339, with an existing date. */
 export const EventTime = z.iso.datetime({ offset: true });
 
 const Attributes = z.object({
@@ -25,7 +25,7 @@ const Attributes = z.object({
   'ce-specversion': z.literal('1.0'),
 });
 
-/** The message of an event; its data is the body, byte for byte. */
+/** Converts an event to a message; its data are the bytes of the body. */
 export function toMessage(event: GatewayEvent): BusMessage {
   return {
     data: Buffer.from(event.body, 'utf8'),
@@ -43,7 +43,7 @@ export function toMessage(event: GatewayEvent): BusMessage {
   };
 }
 
-/** The event in a message. Throws RpcError `invalid_request` when it is not one of ours. */
+/** Converts a message to an event. Throws RpcError `invalid_request` when the message is not from this gateway. */
 export function fromMessage(message: {
   readonly data: Buffer;
   readonly attributes: unknown;

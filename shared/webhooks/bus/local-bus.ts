@@ -1,6 +1,6 @@
-// The EventBus of a single process: hands events to the subscribers it was given. "Taken for good" means here that
-// every subscriber is done with it, so no event waits in memory only: what a subscriber keeps refusing is refused to
-// the publisher, whose outbox keeps it.
+// The EventBus of a single process: calls the registered subscribers. `publish` resolves when every subscriber has
+// processed the event, so no event exists in memory only: if a subscriber keeps failing, `publish` rejects and the
+// event stays in the outbox.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deadline, orAbort } from '../../async.ts';
@@ -12,11 +12,14 @@ const ATTEMPTS_MAX = 3;
 const PAUSE_MS = 20;
 const ATTEMPT_TIMEOUT_MS = 2_000;
 
-/** Code that takes events. It may get the same event again and must recognize it by its id. */
+/** A function that processes events. It may receive an event again and must recognise it by its id. */
 export type Subscriber = (event: GatewayEvent, options: { readonly signal: AbortSignal }) => Promise<unknown>;
 
 export interface LocalBus extends EventBus {
-  /** Every event published from now on reaches `subscriber`; `name` appears in the log. Returns the way out. */
+  /**
+   * Calls `subscriber` for every event published from now on; `name` appears in the log. Returns the function that
+   * unsubscribes.
+   */
   subscribe(name: string, subscriber: Subscriber): () => void;
 }
 
@@ -24,7 +27,7 @@ export interface LocalBus extends EventBus {
 export function createLocalBus(options: { readonly log: Logger }): LocalBus {
   const subscribers = new Map<string, Subscriber>();
   /**
-   * Last delivery under way per ordering key; an entry goes when nothing follows it. Bounded by the requests in flight.
+   * The last running delivery per ordering key; removed when no delivery follows. Bounded by the requests in flight.
    */
   const tails = new Map<string, Promise<void>>();
   let closed = false;
@@ -53,7 +56,7 @@ export function createLocalBus(options: { readonly log: Logger }): LocalBus {
 
   return {
     subscribe(name, subscriber) {
-      if (subscribers.has(name)) throw new Error(`subscriber ${name} is there already`);
+      if (subscribers.has(name)) throw new Error(`subscriber ${name} is already registered`);
       subscribers.set(name, subscriber);
       return () => void subscribers.delete(name);
     },

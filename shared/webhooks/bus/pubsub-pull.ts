@@ -1,5 +1,5 @@
 // Pulls events from a Pub/Sub subscription, for processes that have no push endpoint: a local gateway on the emulator.
-// In the cloud the deployments function is pushed to (functions/deployments).
+// In the cloud Pub/Sub pushes to the deployments function (functions/deployments).
 import type { Message, PubSub } from '@google-cloud/pubsub';
 import { deadline } from '../../async.ts';
 import { errorFields, type Logger } from '../../log.ts';
@@ -19,8 +19,9 @@ export interface PullOptions extends PubsubOptions {
 }
 
 /**
- * Starts pulling; resolves once messages can arrive, to the way out. On the emulator topic and subscription are created
- * when missing. A subscriber that throws gets the message again; a message that is no event is logged and acknowledged.
+ * Starts pulling; resolves with the function that stops it, once messages can arrive. Creates missing topics and
+ * subscriptions on the emulator. If the subscriber throws, the message is delivered again; a message that is no event
+ * is logged and acknowledged.
  */
 export async function startPull(options: PullOptions): Promise<() => Promise<void>> {
   const client = await openPubsub(options);

@@ -6,7 +6,7 @@ import { RpcError } from '../../errors.ts';
 import type { EventBus } from '../event.ts';
 import { toMessage } from './cloud-event.ts';
 
-/** Deadline of a publish for its caller, waiting behind others of the same ordering key included. */
+/** Deadline of a publish, including the wait for earlier messages of the same ordering key. */
 const PUBLISH_TIMEOUT_MS = 5_000;
 const PING_TIMEOUT_MS = 3_000;
 /** gRPC status codes (https://grpc.io/docs/guides/status-codes/). */
@@ -18,8 +18,8 @@ const INTERNAL = 13;
 const UNAVAILABLE = 14;
 
 /**
- * The SDK gives up before our own deadlines do: by default it would retry for ten minutes, and all that time the
- * ordering key would be blocked.
+ * The SDK's deadline is shorter than the gateway's. By default it retries for ten minutes, which would block the
+ * ordering key.
  */
 const CALL_OPTIONS = {
   timeout: 2_000,
@@ -41,12 +41,14 @@ export interface PubsubOptions {
   readonly projectId: string;
   /** Name of the topic, without `projects/.../topics/`. */
   readonly topic: string;
-  /** `host:port` of the emulator. Only there a missing topic is created; in the cloud that is Terraform's. */
+  /**
+   * `host:port` of the emulator. A missing topic is created on the emulator only; in the cloud Terraform creates it.
+   */
   readonly emulatorHost?: string | undefined;
 }
 
 export interface PubsubBus extends EventBus {
-  /** Starts the import and the connection early, where an instance is certain to publish. */
+  /** Starts the import and the connection early, for instances that will publish. */
   warm(): Promise<void>;
 }
 
@@ -67,14 +69,14 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
     try {
       return await topic.publishMessage(message);
     } catch (error) {
-      // After a failure the SDK refuses every later message of the key; order is kept by the event's own time, not by
-      // standing still.
+      // After a failure the SDK refuses all later messages of the ordering key. Publishing resumes, because subscribers
+      // order events by their time.
       topic.resumePublishing(message.orderingKey);
       throw error;
     }
   };
 
-  /** The emulator forgets its topics with every restart. */
+  /** The emulator loses its topics at every restart. */
   const makeTopic = async (): Promise<void> => {
     const { topic } = await open();
     await topic.create(CALL_OPTIONS).catch((error: unknown) => {
@@ -105,7 +107,7 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
         return { messageId };
       } catch (error) {
         if (signal?.aborted || error instanceof RpcError) throw error;
-        throw new RpcError('unavailable', { message: 'the event bus does not take events', cause: shortened(error) });
+        throw new RpcError('unavailable', { message: 'the event bus does not accept events', cause: shortened(error) });
       }
     },
     async ping({ signal } = {}) {
@@ -113,7 +115,7 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
       try {
         await orAbort(topic.getMetadata(CALL_OPTIONS), deadline(PING_TIMEOUT_MS, signal));
       } catch (error) {
-        // A publisher need not be allowed to look at the topic; the refusal shows that Pub/Sub answers.
+        // A publisher may lack the permission to read the topic; the refusal shows that Pub/Sub answers.
         if (codeOf(error) === PERMISSION_DENIED) return;
         if (options.emulatorHost !== undefined && codeOf(error) === NOT_FOUND) return;
         throw new RpcError('unavailable', { message: 'Pub/Sub does not answer', cause: shortened(error) });
@@ -143,7 +145,7 @@ export function codeOf(error: unknown): number | undefined {
   return typeof error.code === 'number' ? error.code : undefined;
 }
 
-/** The SDK's message repeats the error of every attempt; one is enough for the log. */
+/** Shortens the SDK's message, which repeats the error of every attempt. */
 function shortened(error: unknown): Error {
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return new Error(text.slice(0, 300));

@@ -1,42 +1,40 @@
-// Where a reader of events stands: a time before which it wants nothing more, and what it has had since. Events are not
-// committed in the order of their times, so that a time alone would lose those that were late, and a time minus a
-// margin would repeat the others.
+// The position of a reader of events: a time, and the events after it that the reader has received. Events are not
+// committed in the order of their times. A time alone would lose late events; a time minus a margin would repeat
+// events.
 import { z } from 'zod';
 import { decodeCursor } from '../../store/cursor.ts';
 import { OVERLAP_MS } from './follow-session.ts';
 
-/**
- * Events a reader remembers one by one; in a burst of more within the overlap, the time before which nothing more is
- * wanted moves up.
- */
+/** Most received events in a position. If more arrive within the overlap, the time of the position moves forward. */
 const DELIVERED_MAX = 4_096;
 /**
- * Of those, events named in a cursor: a burst of more within the overlap loses a late one to a reader that comes back.
+ * Most received events in a cursor. If more arrive within the overlap, a reader that continues at the cursor may miss a
+ * late event.
  */
 const NAMED_MAX = 128;
-/** Characters of an event's id that name it: 36 bits of its hash. */
+/** Characters of an event's id in a cursor: 36 bits of its hash. */
 const NAME_CHARS = 6;
-/** Further ahead than clocks that are fairly right differ. */
+/** Maximum tolerated clock skew between instances. */
 const AHEAD_MS_MAX = 5 * 60_000;
 /** Characters of the longest cursor. */
 export const CURSOR_CHARS_MAX = 800;
 
 const LIVE = /^live\.([0-9a-z]{1,9})\.((?:[\w-]{6})*)$/;
-/** `next_cursor` of `events.list` with `order: oldest`: what follows that page. */
+/** `next_cursor` of `events.list` with `order: oldest`: the position after that page. */
 const Listed = z.tuple([z.literal('oldest'), z.number(), z.string().max(128)]);
 
 export interface Position {
-  /** No event that arrived earlier is wanted, epoch milliseconds. */
+  /** Events that arrived earlier are not delivered, epoch milliseconds. */
   readonly floorMs: number;
-  /** Whether the reader has not had this event yet. */
+  /** Whether the reader has not received this event yet. */
   isNew(id: string, receivedAtMs: number): boolean;
-  /** The reader has had this event. */
+  /** Records that the reader has received this event. */
   deliver(id: string, receivedAtMs: number, nowMs: number): void;
-  /** The position as text, for a reader that comes back. */
+  /** The position as text, from which a reader can continue later. */
   cursor(): string;
 }
 
-/** The position of a reader that gets only what is not in `known` (ids and times). */
+/** The position of a reader that receives only events that are not in `known` (id -> time of arrival). */
 export function positionNow(known: ReadonlyMap<string, number>, nowMs: number): Position {
   const highMs = Math.max(0, ...known.values());
   const position = createPosition(Math.max(0, Math.min(highMs, nowMs) - OVERLAP_MS), new Set());
@@ -44,14 +42,14 @@ export function positionNow(known: ReadonlyMap<string, number>, nowMs: number): 
   return position;
 }
 
-/** Right after one event. After one that a wrong clock has recorded far ahead: from now on, without that event. */
+/** The position after one event. If a wrong clock has recorded the event far ahead: new events only. */
 export function positionAfter(event: { readonly value: number; readonly id: string }, nowMs: number): Position {
   if (event.value > nowMs + AHEAD_MS_MAX)
     return createPosition(startOf(event.value, nowMs), new Set([nameOf(event.id)]));
   return createPosition(event.value, new Set(), event);
 }
 
-/** Throws RpcError `invalid_params` for what is no cursor of events. */
+/** Decodes a cursor. Throws RpcError `invalid_params` for an invalid one. */
 export function positionAt(cursor: string, nowMs: number): Position {
   const live = LIVE.exec(cursor);
   if (live !== null) {
@@ -63,7 +61,7 @@ export function positionAt(cursor: string, nowMs: number): Position {
   return positionAfter({ value, id }, nowMs);
 }
 
-/** A start that lies far ahead was written by a wrong clock: nothing would be new for as long. */
+/** A start far ahead was written by a wrong clock: until that time no event would be delivered. */
 function startOf(startMs: number, nowMs: number): number {
   return startMs > nowMs + AHEAD_MS_MAX ? nowMs - OVERLAP_MS : startMs;
 }
@@ -76,10 +74,10 @@ function createPosition(
   let floorMs = startMs;
   let highMs = startMs;
   const delivered = new Map<string, number>();
-  /** The last ones in order of delivery, and the latest time among those before them. */
+  /** The last received events in order of delivery, and the latest time of the earlier ones. */
   const recent: { readonly name: string; atMs: number }[] = [];
   let forgottenMs = -1;
-  // When they arrived is learned when the replay, which begins at the floor, comes across them.
+  // Their times of arrival are set when the replay, which starts at the floor, reads them.
   for (const name of named) recent.push({ name, atMs: Number.POSITIVE_INFINITY });
 
   return {
@@ -120,7 +118,7 @@ function nameOf(id: string): string {
   return id.slice(4, 4 + NAME_CHARS).padEnd(NAME_CHARS, '-');
 }
 
-/** The time of an event that an earlier cursor named is not known; forgetting it must not move the floor. */
+/** The time of an event from an earlier cursor is unknown; removing it must not move the floor. */
 function finite(atMs: number | undefined): number {
   return atMs !== undefined && Number.isFinite(atMs) ? atMs : -1;
 }

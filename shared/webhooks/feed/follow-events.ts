@@ -1,5 +1,6 @@
-// One reader of webhook events: replays from where it stood, then follows live, each event once. It takes the next
-// event when it has done with the one before: a slow reader delays no other, and falls back to reading the store.
+// One reader of webhook events: replays the events after its cursor, then follows live, each event once. It requests
+// the next event when it has processed the previous one. A slow reader does not delay others: it reads the events that
+// it has missed from the store.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
@@ -15,7 +16,10 @@ const RETRY_MS = 1_000;
 export interface FollowOptions {
   /** Only events of this name. */
   readonly event?: string | undefined;
-  /** Cursor of an earlier reader, or of `events.list` oldest first, or the id of an event; undefined: from now on. */
+  /**
+   * Cursor of an earlier reader or of `events.list` with order oldest, or the id of an event; undefined: new events
+   * only.
+   */
   readonly after?: string | undefined;
 }
 
@@ -27,16 +31,16 @@ export interface FollowedEvent extends FeedEntry {
 export interface Follower {
   /** Position of the reader before its first event. */
   readonly cursor: string;
-  /** Once; ends when `signal` aborts, and releases what the follower holds. */
+  /** Call once. Ends when `signal` aborts, and leaves the feed. */
   read(signal: AbortSignal): AsyncGenerator<FollowedEvent, void, void>;
 }
 
-type Parts = { readonly store: Store; readonly clock: Clock; readonly log: Logger };
+type FeedDeps = { readonly store: Store; readonly clock: Clock; readonly log: Logger };
 
-/** One feed per store and process, for all its readers. */
+/** One feed per store and process, shared by all readers. */
 const feeds = new WeakMap<Store, Feed>();
 
-function feedOf({ store, clock, log }: Parts): Feed {
+function feedOf({ store, clock, log }: FeedDeps): Feed {
   const known = feeds.get(store);
   if (known !== undefined) return known;
   const made = createFeed(store, clock, log);
@@ -44,19 +48,19 @@ function feedOf({ store, clock, log }: Parts): Feed {
   return made;
 }
 
-async function resolve({ store, clock }: Parts, after: string, signal: AbortSignal): Promise<Position> {
+async function resolve({ store, clock }: FeedDeps, after: string, signal: AbortSignal): Promise<Position> {
   const event = await resolveEventCursor(store, after, { signal });
   return event === undefined ? positionAt(after, clock.now()) : positionAfter(event, clock.now());
 }
 
 /**
- * Throws RpcError `invalid_params` for a foreign cursor, `unavailable` when the store cannot be reached. From here on
- * no event is missed; `read` must be called, or the feed is held for nothing.
+ * Throws RpcError `invalid_params` for an invalid cursor, `unavailable` when the store cannot be reached. No event
+ * after this call is missed. `read` must be called, because it leaves the feed at its end.
  */
-export async function followEvents(parts: Parts, options: FollowOptions, signal: AbortSignal): Promise<Follower> {
-  const { store, clock, log } = parts;
-  const feed = feedOf(parts);
-  const given = options.after === undefined ? undefined : await resolve(parts, options.after, signal);
+export async function followEvents(deps: FeedDeps, options: FollowOptions, signal: AbortSignal): Promise<Follower> {
+  const { store, clock, log } = deps;
+  const feed = feedOf(deps);
+  const given = options.after === undefined ? undefined : await resolve(deps, options.after, signal);
   const leave = await orLeave(feed.join(), signal);
   let next = feed.next;
   const position = given ?? positionNow(feed.known(), clock.now());
@@ -69,7 +73,9 @@ export async function followEvents(parts: Parts, options: FollowOptions, signal:
     return { id, document, cursor: position.cursor() };
   }
 
-  /** All that is stored and new to this reader. The feed delivers what is committed meanwhile. */
+  /**
+   * Yields the stored events that are new to this reader. The feed delivers the events that are committed meanwhile.
+   */
   async function* replay(): AsyncGenerator<FollowedEvent, void, void> {
     const start = { value: position.floorMs - 1, id: '-' };
     for await (const entry of readEvents(store, start, options.event)) {
@@ -114,7 +120,7 @@ export async function followEvents(parts: Parts, options: FollowOptions, signal:
   };
 }
 
-/** A reader that is closed while it joins still leaves. */
+/** Leaves the feed also if the signal aborts while the reader joins. */
 function orLeave(joining: Promise<() => void>, signal: AbortSignal): Promise<() => void> {
   return orAbort(joining, signal).catch((error: unknown) => {
     joining.then((leave) => leave()).catch(() => {});

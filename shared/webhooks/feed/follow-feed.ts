@@ -1,6 +1,6 @@
-// What every live reader of webhook events on this instance shares: one watch of the newest events, sent on as a
-// numbered feed. An event is sent once, when it is first seen. Holds the last few events; who needs older ones reads
-// the store (follow-events.ts).
+// The feed of live webhook events, shared by all readers on this instance: one watch of the newest events, published as
+// numbered entries. Each event is published once. The feed keeps the last few events; readers get older ones from the
+// store (follow-events.ts).
 import type { Clock } from '../../clock.ts';
 import type { Logger } from '../../log.ts';
 import type { Store } from '../../store/store.ts';
@@ -12,13 +12,13 @@ const RING_CHARS_MAX = 4 << 20;
 
 export interface Feed {
   /**
-   * Joins: resolves, with the function that leaves, once everything stored so far is known as old. Throws the store's
-   * error.
+   * Joins the feed. Resolves, with the function that leaves, when all stored events are known, so that only later ones
+   * are published. Throws the store's error.
    */
   join(): Promise<() => void>;
-  /** Number of the entry that comes next. */
+  /** Number of the next entry. */
   readonly next: number;
-  /** Entry `n`: undefined when it has not come yet, `gone` when it is not kept any more. */
+  /** Entry `n`; undefined if it does not exist yet, `gone` if it is no longer kept. */
   at(n: number): FeedEntry | 'gone' | undefined;
   /** Resolves when there is another entry. */
   changed(): Promise<void>;
@@ -26,7 +26,7 @@ export interface Feed {
   known(): ReadonlyMap<string, number>;
 }
 
-/** One per store. It watches only while a reader has joined. */
+/** Creates the feed of a store. It watches only while a reader has joined. */
 export function createFeed(store: Store, clock: Clock, log: Logger): Feed {
   let users = 0;
   let session: Session | undefined;

@@ -1,5 +1,5 @@
-// The watch behind the feed of live events, from its first reader to its last: it sees each new event once, also one
-// that comes late or together with more than the watch shows.
+// The watch of the feed of live events, from its first reader to its last. It emits each new event once, also an event
+// that is committed late, or one of a burst with more events than the watch contains.
 import type { Clock } from '../../clock.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import type { Snapshot, Store } from '../../store/store.ts';
@@ -7,15 +7,19 @@ import { type EventDocument, Events } from '../documents.ts';
 import { type FeedEntry, readEvents } from './read-events.ts';
 
 /**
- * Events carry the time of their arrival at some instance, and are committed later, in another order: by at most the
- * deadlines of the recording commit and the difference of two clocks. A reader that has received an event may still
- * get one that is this much older.
+ * An event has the time of its arrival at an instance, and is committed later, maybe in another order. The delay is at
+ * most the deadline of the recording commit plus the skew of two clocks. A reader may receive an event that is up to
+ * this much older than one it has received.
  */
 export const OVERLAP_MS = 15_000;
-/** Newest events under watch. As many that come at once are read from the store instead, so none falls out unseen. */
+/**
+ * Number of newest events in the watch. If that many are new at once, they are read from the store, so that none is
+ * missed.
+ */
 const WINDOW = 20;
 /**
- * While more than a window came within the overlap, a late one may be outside of the window: look for it this often.
+ * While more than WINDOW events are within the overlap, a late one may be outside the watch, so the store is read at
+ * this interval.
  */
 const SWEEP_MS = 2_000;
 const KNOWN_MAX = 8_192;
@@ -28,14 +32,14 @@ export interface Session {
   close(): void;
 }
 
-/** From the first reader to the last: the watch and what it has seen. */
+/** Opens the watch at the first reader; it is closed after the last one. */
 export function openSession(store: Store, clock: Clock, log: Logger, emit: (entry: FeedEntry) => void): Session {
   const known = new Map<string, number>();
   const ready = Promise.withResolvers<void>();
   let started = false;
   let open = true;
   let highMs = 0;
-  /** A sweep that could not be done: it is retried even without new events. */
+  /** True after a failed sweep, which is retried also without new events. */
   let owed = false;
   let feeding: Promise<void> = Promise.resolve();
   let sweepTimer: NodeJS.Timeout | undefined;
@@ -58,7 +62,7 @@ export function openSession(store: Store, clock: Clock, log: Logger, emit: (entr
     }
   }
 
-  /** Reads all of the overlap. What is older than it has been seen, or is not new. */
+  /** Reads all events of the overlap. Older events were emitted already, or are not new. */
   async function sweep(): Promise<void> {
     owed = true;
     const start = { value: floorMs() - 1, id: '-' };
@@ -108,7 +112,7 @@ export function openSession(store: Store, clock: Clock, log: Logger, emit: (entr
     });
   }
 
-  // The readers that joined handle it; a failure after that is only logged.
+  // The readers that have joined handle the rejection; later failures are only logged.
   ready.promise.catch(() => {});
   const unwatch = watchNewest(
     store,

@@ -1,5 +1,5 @@
-// Reads recorded events and deployments page by page. A page is bounded in entries and by what its caller finds to fit;
-// cursors are opaque to the caller and checked on the way in.
+// Reads recorded events and deployments page by page. A page is bounded by its number of entries and by `fits`. Cursors
+// are opaque, and are validated.
 import { z } from 'zod';
 import { badCursor, decodeCursor, encodeCursor } from '../../store/cursor.ts';
 import type { CallOptions, Store } from '../../store/store.ts';
@@ -7,8 +7,8 @@ import { type DeploymentDocument, Deployments } from '../deployments.ts';
 import { type EventDocument, Events, resolveEventCursor } from '../documents.ts';
 
 /**
- * Documents fetched at a time, at first; then as many as have about FETCH_CHARS together, so that large ones are not
- * held in number.
+ * Documents of the first fetch. Later fetches have about FETCH_CHARS in total, so that few large documents are in
+ * memory.
  */
 const FETCH_FIRST = 8;
 const FETCH_MAX = 100;
@@ -19,7 +19,7 @@ export type Order = 'newest' | 'oldest';
 export interface EventPageRequest {
   /** Only events of this name. */
   readonly event?: string | undefined;
-  /** `next_cursor` of the page before, requested with the same order; or the id of an event. */
+  /** `next_cursor` of the previous page with the same order, or the id of an event. */
   readonly after?: string | undefined;
   readonly order: Order;
   /** 1..100. */
@@ -27,7 +27,10 @@ export interface EventPageRequest {
 }
 
 export interface ListOptions<T> extends CallOptions {
-  /** Whether the page takes this item; called in order. The page ends before the first refused one. Default: all. */
+  /**
+   * Whether the item fits on the page; called in order. The page ends before the first item that does not fit. Default:
+   * all fit.
+   */
   readonly fits?: (item: T) => boolean;
 }
 
@@ -38,14 +41,14 @@ export interface EventItem {
 
 export interface Page<T> {
   readonly items: readonly T[];
-  /** Present when there may be more. */
+  /** Present if there may be more items. */
   readonly nextCursor?: string;
 }
 
 const EventCursor = z.tuple([z.enum(['newest', 'oldest']), z.number(), z.string().max(128)]);
 const DeploymentCursor = z.tuple([z.literal('service'), z.string().max(128), z.string().max(128)]);
 
-/** Recorded events by arrival. Throws RpcError `invalid_params` for a foreign cursor, `unavailable`. */
+/** Lists recorded events by arrival. Throws RpcError `invalid_params` for an invalid cursor, `unavailable`. */
 export async function listEvents(
   store: Store,
   { event, after, order, limit }: EventPageRequest,
@@ -87,7 +90,7 @@ function readCursor(after: string, order: Order): { readonly value: number; read
 }
 
 /**
- * Latest state per service and region, by service. Throws RpcError `invalid_params` for a foreign cursor,
+ * Lists the latest state per service and region, by service. Throws RpcError `invalid_params` for an invalid cursor,
  * `unavailable`.
  */
 export async function listDeployments(
@@ -111,7 +114,7 @@ export async function listDeployments(
   return { items, ...(found.length === limit && nextCursor !== undefined && { nextCursor }) };
 }
 
-/** How many documents to fetch next, by the size of those counted so far. */
+/** Computes the number of documents of the next fetch from the sizes so far. */
 function createFetchSize(limit: number) {
   let count = 0;
   let chars = 0;

@@ -2,7 +2,7 @@
 import type { Store } from '../../store/store.ts';
 import { type EventDocument, Events } from '../documents.ts';
 
-/** Events read at a time, at first; then as many as have about PAGE_CHARS: a slow reader holds what it has read. */
+/** Events of the first read. Later reads have about PAGE_CHARS in total, because a slow reader keeps them in memory. */
 const PAGE_FIRST = 4;
 const PAGE_MAX = 20;
 const PAGE_CHARS = 512 << 10;
@@ -26,7 +26,7 @@ export async function* readEvents(
     const isLast = found.length < limit;
     const count = found.length;
     let chars = 0;
-    // Taken out one by one: what has been sent is not held until the rest is.
+    // Removes each event before it is sent, so that sent events are not kept in memory.
     for (let first = found.shift(); first !== undefined; first = found.shift()) {
       const document = Events.read(first);
       if (document === undefined) continue;

@@ -43,7 +43,7 @@ function serveByHand(): void {
     }
     if (method === 'tools/list') return answer(id, { tools: toTools() });
     if (method === 'tools/call') return answerCall(id, params?.arguments);
-    say({ id, error: { code: -32601, message: 'Method not found' } });
+    send({ id, error: { code: -32601, message: 'Method not found' } });
   });
 }
 
@@ -96,7 +96,7 @@ function answerCall(id: number, args: unknown): void {
     case 'slow':
       break;
     case 'failing':
-      say({ id, error: { code: -32000, message: 'no such luck' } });
+      send({ id, error: { code: -32000, message: 'no such luck' } });
       break;
     case 'huge':
       answer(id, text('x'.repeat(5 << 20)));
@@ -117,27 +117,27 @@ function answerCall(id: number, args: unknown): void {
       break;
     case 'growing':
       answer(id, text('grown'));
-      for (let n = 0; n < 5; n++) say({ method: 'notifications/tools/list_changed' });
+      for (let n = 0; n < 5; n++) send({ method: 'notifications/tools/list_changed' });
       break;
     case 'unread':
       process.stdin.pause();
-      askForEver();
+      sendRequestsForEver();
       break;
     default:
       answer(id, { ...text(mode), structuredContent: { text: `${'a'.repeat(40)}!` } });
   }
 }
 
-function askForEver(): void {
-  for (let n = 0; n < 200; n++) say({ id: `${n}-${'y'.repeat(1 << 16)}`, method: 'ping' });
-  setTimeout(askForEver, 1);
+function sendRequestsForEver(): void {
+  for (let n = 0; n < 200; n++) send({ id: `${n}-${'y'.repeat(1 << 16)}`, method: 'ping' });
+  setTimeout(sendRequestsForEver, 1);
 }
 
 function answer(id: number, result: object): void {
-  say({ id, result });
+  send({ id, result });
 }
 
-function say(message: object): void {
+function send(message: object): void {
   const text = JSON.stringify({ jsonrpc: '2.0', ...message }).replaceAll('"MAX"', '9223372036854775807');
   process.stdout.write(`${text}\n`);
 }

@@ -31,7 +31,7 @@ export interface Script {
   /** An error event after the first chunk, or before it. */
   readonly streamError?: 'first' | 'middle';
   readonly end?: EndReason;
-  /** Ask for this tool instead of ending with an answer. */
+  /** Call this tool instead of ending with an answer. */
   readonly toolCall?: ToolCall;
   /** Answer with exactly this body instead, in pieces of `pieceBytes`; status 200 by default. */
   readonly body?: string;

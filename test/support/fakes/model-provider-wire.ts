@@ -26,7 +26,7 @@ export interface Wire {
   streamError(message: string): string;
   /** The body of an error status. */
   errorBody(status: number, message: string, code?: string): string;
-  /** The answer to a request that did not ask for a stream. */
+  /** The answer to a request without a stream. */
   whole(answer: Answer, text: string): string;
 }
 

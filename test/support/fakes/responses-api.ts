@@ -126,10 +126,10 @@ async function play(request: AgentRequest, step: Step, response: ServerResponse)
     return;
   }
   if ('texts' in step && step.texts !== undefined) {
-    const item = await say(send, request.index, { text: step.texts });
+    const item = await sendText(send, request.index, { text: step.texts });
     send('response.output_item.done', { output_index: 0, item });
   }
-  const item = 'text' in step ? await say(send, request.index, step) : toCall(request.index, step);
+  const item = 'text' in step ? await sendText(send, request.index, step) : toCall(request.index, step);
   send('response.output_item.done', { output_index: 0, item });
   const usage = {
     input_tokens: 100,
@@ -149,7 +149,7 @@ function open(send: Send, index: number): void {
   send('response.output_item.added', { output_index: 0, item });
 }
 
-async function say(send: Send, index: number, step: Extract<Step, { text: unknown }>): Promise<object> {
+async function sendText(send: Send, index: number, step: Extract<Step, { text: unknown }>): Promise<object> {
   if (step.reasoning !== undefined) {
     const item = { type: 'reasoning', id: `rs_${index}`, summary: [{ type: 'summary_text', text: step.reasoning }] };
     send('response.output_item.added', { output_index: 0, item: { ...item, summary: [] } });

@@ -230,10 +230,8 @@ describe('outage', () => {
     advance(61);
     expect(await outcomeOf('a-key')).toBe('default');
     advance(10);
-    const laterMs = performance.now();
-    expect(await Promise.all([outcomeOf('a-key'), outcomeOf('a-key')])).toEqual(['default', 'default']);
-    // The deadline is 5 s.
-    expect(performance.now() - laterMs).toBeLessThan(4500);
+    // The deadline is 5 s: if each of them waited for it, they would exceed the timeout of the test.
+    for (let n = 0; n < 20; n++) expect(await outcomeOf('a-key')).toBe('default');
   });
 
   it('stops waiting when the caller goes away', async () => {

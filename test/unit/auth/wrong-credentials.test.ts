@@ -119,21 +119,21 @@ describe('keys of a slow source', () => {
     const keys = createCachedKeys({ read, clock, log });
     const authenticate = createAuthenticate({ keys, clock, defaultLimits: [], wrongCredentials: guard });
     const client = from('192.0.2.1');
-    const ask = async (key: string, who = client): Promise<string> => {
+    const outcomeOf = async (key: string, who = client): Promise<string> => {
       try {
         return (await authenticate({ 'x-api-key': key }, { client: who })).keyId;
       } catch (error) {
         return error instanceof RpcError ? error.reason : String(error);
       }
     };
-    for (let n = 0; n < BURST; n++) await ask(`wrong-${n}`);
+    for (let n = 0; n < BURST; n++) await outcomeOf(`wrong-${n}`);
     clock.ms = 6_000;
     for (let n = 0; n < 12; n++) guard.refuse(client, wrong);
     const before = reads;
-    expect(await ask('wrong')).toBe('rate_limited');
+    expect(await outcomeOf('wrong')).toBe('rate_limited');
     expect(reads).toBe(before);
-    expect(await ask('right')).toBe('app');
-    expect(await ask('wrong', from('192.0.2.2'))).toBe('unauthorized');
+    expect(await outcomeOf('right')).toBe('app');
+    expect(await outcomeOf('wrong', from('192.0.2.2'))).toBe('unauthorized');
     expect(reads).toBe(before + 1);
   });
 });

@@ -184,10 +184,10 @@ describe('a retry', () => {
 
 it('over WebSocket connects to the URL that the caller names, and where there is no WebSocket says what to pass', async () => {
   const socketUrl = `${fixture.gateway.url.replace('http', 'ws')}/ws`;
-  const ask = (url: string) =>
+  const promptOver = (url: string) =>
     fixture.client({ streaming: 'websocket', socketUrl: url, retries: 0 }).stream({ prompt: 'Hi' }).answer();
-  expect((await ask(socketUrl)).content).toBe('You said: Hi');
-  expect(await failure(ask('ws://127.0.0.1:9/ws'))).toMatchObject({ reason: 'network' });
+  expect((await promptOver(socketUrl)).content).toBe('You said: Hi');
+  expect(await failure(promptOver('ws://127.0.0.1:9/ws'))).toMatchObject({ reason: 'network' });
   vi.stubGlobal('WebSocket', undefined);
   expect(() => fixture.client({ streaming: 'websocket' })).toThrow(/no WebSocket: pass one in the options/);
   vi.unstubAllGlobals();

@@ -20,6 +20,7 @@ import {
   refusal,
 } from '../../support/fixtures/companion.ts';
 import { frame, OPCODE, openRaw } from '../../support/fixtures/frames.ts';
+import { untilStable } from '../../support/fixtures/until-stable.ts';
 
 const open: Fixture[] = [];
 async function fixtureOf(options: FixtureOptions = {}): Promise<Fixture> {
@@ -262,12 +263,8 @@ describe('a reader that is slow', () => {
     client.socket.pause();
     client.send(call(1, 'test.flood', { messages: 300 }));
     await expect.poll(() => flood.state.sent, { interval: 50 }).toBeGreaterThan(4);
-    let before = -1;
     // The kernel's buffers fill up first.
-    while (before !== flood.state.sent) {
-      before = flood.state.sent;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
+    await untilStable(() => flood.state.sent);
     expect(flood.state.ended).toBe(false);
     client.socket.resume();
     await client.until(({ id }) => id === 1);

@@ -16,7 +16,7 @@ jsonRpcCases('WebSocket', async () => {
       pools.set(key, pool);
       const socket = await pool.take();
       try {
-        return await ask(gateway, socket, body);
+        return await request(gateway, socket, body);
       } finally {
         pool.give(socket);
       }
@@ -33,7 +33,7 @@ async function open(gateway: InProcessGateway, key: string): Promise<WebSocket> 
 }
 
 /** Each connection has one request at a time, so that what comes is the answer to it. */
-async function ask(gateway: InProcessGateway, socket: WebSocket, body: string | Uint8Array): Promise<Answer> {
+async function request(gateway: InProcessGateway, socket: WebSocket, body: string | Uint8Array): Promise<Answer> {
   const audited = countCalls(gateway);
   const answered = new Promise<Answer>((resolve) => {
     const onMessage = (data: WebSocket.RawData): void => {

@@ -81,8 +81,8 @@ describe('an idempotency key', () => {
 
   it('still answers with a failure that the same prompt would repeat: parallel or later, one model call', async () => {
     fixture.provider.behave(() => ({ status: 401 }));
-    const ask = () => failure(a.prompt('hello', { idempotency_key: 'refused' }));
-    const failures = [...(await Promise.all(Array.from({ length: 20 }, ask))), await ask()];
+    const failedPrompt = () => failure(a.prompt('hello', { idempotency_key: 'refused' }));
+    const failures = [...(await Promise.all(Array.from({ length: 20 }, failedPrompt))), await failedPrompt()];
     expect(new Set(failures.map(({ reason, message, retryable }) => `${reason} ${message} ${retryable}`)).size).toBe(1);
     expect(failures[0]).toMatchObject({ reason: 'upstream_error', retryable: false });
     expect(fixture.provider.requests).toHaveLength(1);

@@ -65,7 +65,7 @@ describe('a lease', () => {
     const { conversations } = b.services;
     expect(await conversations.snapshot('default', 's', undefined)).toMatchObject({ status: 'running' });
     const { turn } = await stored('s');
-    expect(turn && conversations.standing(turn)).toBe('gone');
+    expect(turn && conversations.ownerState(turn)).toBe('expired');
     const status = await b.call(conversationStatus, { session_id: 's' });
     expect(status).toMatchObject({ status: 'cancelled', turn: { status: 'interrupted' } });
     const resumed = await b.call(conversationResume, { session_id: 's' });

@@ -27,16 +27,16 @@ describe('a lease', () => {
     const found = lease(clock.now() + 30_000);
     expect(owners.ofLease(found)).toBe('alive');
     clock.advance(30_000);
-    expect(owners.ofLease(found)).toBe('gone');
+    expect(owners.ofLease(found)).toBe('expired');
   });
 
-  it('far ahead is doubtful until its owner has missed a heartbeat', () => {
+  it('far ahead is unknown until its owner has missed a heartbeat', () => {
     const found = lease(clock.now() + EIGHT_HOURS_MS);
-    expect(owners.ofLease(found)).toBe('doubtful');
-    clock.advance(owners.doubtMs - 1);
-    expect(owners.ofLease(found)).toBe('doubtful');
+    expect(owners.ofLease(found)).toBe('unknown');
+    clock.advance(owners.unknownMsMax - 1);
+    expect(owners.ofLease(found)).toBe('unknown');
     clock.advance(1);
-    expect(owners.ofLease(found)).toBe('gone');
+    expect(owners.ofLease(found)).toBe('expired');
   });
 
   it('far ahead that is renewed belongs to an owner that is alive, for one lease', () => {
@@ -47,15 +47,15 @@ describe('a lease', () => {
     clock.advance(29_999);
     expect(owners.ofLease(renewed)).toBe('alive');
     clock.advance(1);
-    expect(owners.ofLease(renewed)).toBe('gone');
+    expect(owners.ofLease(renewed)).toBe('expired');
   });
 
   it('a lease is judged by the monotonic clock, however the wall clock steps', () => {
     const found = lease(clock.now() + 400 * 86_400_000);
-    expect(owners.ofLease(found)).toBe('doubtful');
+    expect(owners.ofLease(found)).toBe('unknown');
     clock.step(-EIGHT_HOURS_MS);
-    clock.advance(owners.doubtMs);
-    expect(owners.ofLease(found)).toBe('gone');
+    clock.advance(owners.unknownMsMax);
+    expect(owners.ofLease(found)).toBe('expired');
   });
 });
 

@@ -123,7 +123,7 @@ it.each(['text/html; charset=utf-8', 'application/json'])(
 it.each([
   [
     'unexpected status 496 <unknown>: <html><title>Welcome</title></html>, url: http://127.0.0.1:1/gateway/responses',
-    'OpenAI answered with something else than a stream of events (200; is OPENAI_BASE_URL right?): Welcome',
+    'OpenAI answered with something other than a stream of events (200; is OPENAI_BASE_URL right?): Welcome',
     { retryable: false, data: { status: 200 } },
   ],
   [
@@ -133,10 +133,14 @@ it.each([
   ],
   [
     'stream disconnected before completion: stream closed before response.completed',
-    'OpenAI cut its answer short',
+    'OpenAI ended its answer before it was complete',
     { retryable: true, data: { sent: true } },
   ],
-  ['stream disconnected before completion', 'OpenAI cut its answer short', { retryable: true, data: { sent: true } }],
+  [
+    'stream disconnected before completion',
+    'OpenAI ended its answer before it was complete',
+    { retryable: true, data: { sent: true } },
+  ],
 ])('reads %j of Codex', (message, expected, more) => {
   expect(toError({ message, codexErrorInfo: 'other' }, 'gpt-5')).toMatchObject({ message: expected, ...more });
 });

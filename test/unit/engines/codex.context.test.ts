@@ -34,7 +34,7 @@ describeCodex('the context of a codex turn', (place) => {
       tools: [{ name: 'tests__echo', server: 'tests', tool: 'echo', inputSchema: { type: 'object' } }],
       call: async () => ({ content: '\n', isError: false }),
     };
-    const { outcome } = await conversation.ask(engine, 'tool {}', { instructions: ' ', tools });
+    const { outcome } = await conversation.prompt(engine, 'tool {}', { instructions: ' ', tools });
     expect(outcome.content).toBe('(no output)');
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(['hello', 'hi', 'tool {}']);
     expect(fixture.api.requests.at(-1)?.input.filter(({ text }) => text.trim() === '' && text !== '')).toEqual([]);
@@ -52,13 +52,13 @@ describeCodex('the context of a codex turn', (place) => {
     fixture.api.behave((request) =>
       textsIn(request).join('').length > 5_000 ? { status: 400, message } : byPrompt(request),
     );
-    const { events, outcome } = await conversation.ask(engine, 'and now?');
+    const { events, outcome } = await conversation.prompt(engine, 'and now?');
     expect(outcome.content).toBe('You said: and now?');
     const trims = trimsOf(events);
     expect(trims.length).toBeGreaterThan(0);
     expect(trims.at(-1)?.trimmed).toBeGreaterThan(4);
     const from = fixture.api.requests.length;
-    await conversation.ask(engine, 'and then?');
+    await conversation.prompt(engine, 'and then?');
     expect(fixture.api.requests.length - from).toBe(1);
     expect(textsIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['and now?', 'You said: and now?', 'and then?']);
   });
@@ -73,7 +73,7 @@ describeCodex('the context of a codex turn', (place) => {
     const error = await conversation.fail(engine, 'long '.repeat(400));
     expect(error).toMatchObject({ retryable: false, data: { detail: 'context_overflow', limit_tokens: 8_000 } });
     conversation.messages.pop();
-    expect((await conversation.ask(engine, 'short')).outcome.content).toBe('ok');
+    expect((await conversation.prompt(engine, 'short')).outcome.content).toBe('ok');
   });
 
   it('the context of a codex turn is not repeated once the turn has run a command: the turn ends with an error that names the cause', async () => {

@@ -29,7 +29,7 @@ describeWith('codex', 'the credential of a codex turn', () => {
     const { promise: gate, resolve: open } = Promise.withResolvers<void>();
     fixture.api.behave(() => ({ text: 'answer', gate }));
     const arrived = fixture.api.next();
-    const answered = conversation.ask(engine, PROMPT);
+    const answered = conversation.prompt(engine, PROMPT);
     expect((await arrived).authorization).toBe(`Bearer ${API_KEY}`);
 
     const pids = sandboxed();
@@ -54,7 +54,7 @@ describeWith('codex', 'the credential of a codex turn', () => {
         ? { call: 'exec_command', args: { cmd: tryPorts([EXIT_PORT, port]) } }
         : { text: toolOutput },
     );
-    const { outcome } = await startConversation().ask(engine, 'try');
+    const { outcome } = await startConversation().prompt(engine, 'try');
     expect(outcome.content).toContain(`${EXIT_PORT} closed\n${port} closed\n`);
     expect(fixture.api.requests.every(({ authorization }) => authorization === `Bearer ${API_KEY}`)).toBe(true);
   });

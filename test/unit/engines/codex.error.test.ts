@@ -39,15 +39,15 @@ describeCodex('a codex turn that does not complete', (place) => {
     ],
     [
       'status 402',
-      { ...NO, message: 'OpenAI says that the account has no quota left (402): no, said [redacted] at 402' },
+      { ...NO, message: 'OpenAI reports that the account has no quota left (402): no, said [redacted] at 402' },
     ],
     ['status 403', { ...NO, message: 'OpenAI refused the configured credentials (403): no, said [redacted] at 403' }],
     ['status 404', { ...NO, message: expect.stringContaining('has no such API (404; is OPENAI_BASE_URL right?)') }],
     ['status 404 of this model', { reason: 'invalid_params', data: { issues: [{ path: 'model' }] } }],
     ['status 400', { ...NO, message: 'OpenAI refused the request: no, said [redacted] at 400' }],
-    ['status 429', { ...AGAIN, message: 'OpenAI is limiting the rate of calls (429)', retryAfterMs: 5_000 }],
+    ['status 429', { ...AGAIN, message: 'OpenAI rejected the call: rate limit exceeded (429)', retryAfterMs: 5_000 }],
     ['status 500', AGAIN],
-    ['cut half', { ...AGAIN, message: 'OpenAI cut its answer short' }],
+    ['cut half', { ...AGAIN, message: 'OpenAI ended its answer before it was complete' }],
   ])('Codex returns %s of the provider as an error of the table, with its message', async (prompt, expected) => {
     const error = await conversation.fail(engine, prompt);
     expect(error).toMatchObject(expected);
@@ -59,7 +59,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     const error = await startConversation('key-away').fail(away, 'hello');
     expect(error).toMatchObject({ ...AGAIN, message: 'OpenAI could not be reached' });
     await away.close();
-    expect((await conversation.ask(engine, 'still there?')).outcome.content).toBe('You said: still there?');
+    expect((await conversation.prompt(engine, 'still there?')).outcome.content).toBe('You said: still there?');
   });
 
   it('closes the provider’s socket when the turn is cancelled; the session continues', async () => {
@@ -74,7 +74,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     expect(await request.ended).toBe('client');
     fixture.api.behave(byPrompt);
     conversation.messages.push({ role: 'assistant', content: 'one two ' });
-    await conversation.ask(engine, 'and then?');
+    await conversation.prompt(engine, 'and then?');
     expect(textsIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['count', 'one two ', 'and then?']);
   });
 
@@ -99,7 +99,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     process.kill(pid ?? 0, 'SIGKILL');
     expect(await failed).toMatchObject({ reason: 'upstream_error', message: 'Codex ended during the turn' });
     fixture.api.behave(byPrompt);
-    await conversation.ask(engine, 'alive?');
+    await conversation.prompt(engine, 'alive?');
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(
       expect.arrayContaining(['still there?', 'count', 'die', 'alive?']),
     );

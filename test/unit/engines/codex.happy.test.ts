@@ -33,10 +33,10 @@ describeCodex('the codex engine', (place) => {
   afterAll(() => fixture.close());
 
   const run = async (command: string): Promise<string> =>
-    (await conversation.ask(engine, `run ${command}`)).outcome.content;
+    (await conversation.prompt(engine, `run ${command}`)).outcome.content;
 
   it('sends reasoning, deltas that make up the answer, and the tokens', async () => {
-    const { events, outcome } = await conversation.ask(engine, 'hello');
+    const { events, outcome } = await conversation.prompt(engine, 'hello');
     expect(events).toEqual([
       { AgentReasoning: { text: 'Let me think.' } },
       { AgentMessageDelta: { delta: 'You said: ' } },
@@ -53,7 +53,7 @@ describeCodex('the codex engine', (place) => {
   });
 
   it('runs the command of the model with its events, and adds up the tokens of both calls', async () => {
-    const { events, outcome } = await conversation.ask(engine, 'run echo $((6*7)); exit 3');
+    const { events, outcome } = await conversation.prompt(engine, 'run echo $((6*7)); exit 3');
     const names = events.map((event) => Object.keys(event)[0]);
     expect(names).toEqual([
       'ExecCommandBegin',
@@ -69,7 +69,7 @@ describeCodex('the codex engine', (place) => {
   });
 
   it('bounds the events of a command that prints without end', async () => {
-    const { events } = await conversation.ask(engine, 'run yes | head -c 3000000');
+    const { events } = await conversation.prompt(engine, 'run yes | head -c 3000000');
     const printed = events.map((event) =>
       'ExecCommandOutputDelta' in event ? event.ExecCommandOutputDelta.chunk : '',
     );
@@ -79,7 +79,7 @@ describeCodex('the codex engine', (place) => {
 
   it('applies a patch in the workspace and names its files', async () => {
     const patch = '*** Begin Patch\n*** Add File: notes/a.txt\n+one\n*** End Patch';
-    const { events } = await conversation.ask(engine, `patch ${patch}`);
+    const { events } = await conversation.prompt(engine, `patch ${patch}`);
     const changes = [{ path: 'notes/a.txt', change: 'add' }];
     const call_id = expect.any(String);
     expect(events).toContainEqual({ PatchApplyBegin: { call_id, changes } });
@@ -89,7 +89,7 @@ describeCodex('the codex engine', (place) => {
 
   it('keeps a patch and a command inside the workspace', async () => {
     const patch = '*** Begin Patch\n*** Add File: /usr/local/evil.txt\n+one\n*** End Patch';
-    const { events } = await conversation.ask(engine, `patch ${patch}`);
+    const { events } = await conversation.prompt(engine, `patch ${patch}`);
     expect(events.some((event) => 'PatchApplyEnd' in event && event.PatchApplyEnd.success)).toBe(false);
     expect(existsSync('/usr/local/evil.txt')).toBe(false);
     expect(await run('touch /usr/local/evil.txt; touch /etc/evil; echo done')).toContain('Read-only file system');
@@ -112,14 +112,14 @@ describeCodex('the codex engine', (place) => {
         openPty(SIZE, (tty) => fixture.sandbox.attach({ keyId: owner, argv: ['cat'] }, tty)),
       ),
     );
-    const { outcome } = await startConversation(keyId).ask(engine, `run ${PROBE}`);
+    const { outcome } = await startConversation(keyId).prompt(engine, `run ${PROBE}`);
     for (const line of EXPECTED.slice(0, -1)) expect(outcome.content.split('\n')).toContainEqual(line);
     for (const pty of terminals) pty.kill();
     await Promise.all(terminals.map((pty) => pty.exited));
   });
 
   it('shows commands nothing of other conversations', async () => {
-    await startConversation().ask(engine, 'the secret word is xylophone-4711');
+    await startConversation().prompt(engine, 'the secret word is xylophone-4711');
     const output = await run(
       'grep -rl xylophone-4[7] / --exclude-dir=proc --exclude-dir=usr 2>/dev/null; echo searched',
     );
@@ -135,7 +135,7 @@ describeCodex('the codex engine', (place) => {
   });
 
   it('the codex engine never runs a command outside Codex’s sandbox, whatever the model requests', async () => {
-    const { events, outcome } = await conversation.ask(engine, 'escalate touch escaped');
+    const { events, outcome } = await conversation.prompt(engine, 'escalate touch escaped');
     expect(events.filter((event) => 'ExecCommandBegin' in event)).toEqual([]);
     expect(outcome.content).toContain('approval policy is Never');
   });
@@ -144,7 +144,7 @@ describeCodex('the codex engine', (place) => {
     const sandboxed = { keyId: 'key-b', argv: ['/bin/sh', '-c', EVIL] } as const;
     const signal = new AbortController().signal;
     await fixture.sandbox.run(sandboxed, { signal, timeoutMs: 10_000, outputBytesMax: 1_000 });
-    await startConversation('key-b').ask(engine, 'hello');
+    await startConversation('key-b').prompt(engine, 'hello');
     const left = await fixture.sandbox.run(
       { keyId: 'key-b', argv: ['ls'] },
       { signal, timeoutMs: 10_000, outputBytesMax: 1_000 },
@@ -162,10 +162,10 @@ describeCodex('the codex engine', (place) => {
   });
 
   it('runs the tools of the session itself, sends their events, and has them after a move of the session', async () => {
-    const talk = startConversation();
+    const conversation = startConversation();
     const there = fixture.machine();
     const turn = { tools: TOOLS };
-    const { events, outcome } = await talk.ask(engine, 'tool {"text":"hi"}', turn);
+    const { events, outcome } = await conversation.prompt(engine, 'tool {"text":"hi"}', turn);
     expect(outcome.content).toBe('tests said hi');
     const call = { call_id: expect.any(String), server: 'tests', tool: 'echo' };
     expect(events).toContainEqual({ McpToolCallBegin: { ...call, arguments: { text: 'hi' } } });
@@ -173,8 +173,8 @@ describeCodex('the codex engine', (place) => {
     expect(events).toContainEqual({
       McpToolCallEnd: { ...call, success: true, duration_ms, result: 'tests said hi' },
     });
-    expect((await talk.ask(there, 'tool {"text":"again"}', turn)).outcome.content).toBe('tests said again');
-    const without = await talk.ask(there, 'tool {"text":"gone"}');
+    expect((await conversation.prompt(there, 'tool {"text":"again"}', turn)).outcome.content).toBe('tests said again');
+    const without = await conversation.prompt(there, 'tool {"text":"gone"}');
     expect(without.events.filter((event) => 'McpToolCallBegin' in event)).toEqual([]);
     await there.close();
   });
@@ -185,7 +185,7 @@ describeCodex('the codex engine', (place) => {
       if (request.toolOutput !== undefined) return { text: 'done' };
       return step++ === 0 ? { texts: 'I will look.', call: 'exec_command', args: { cmd: 'true' } } : { text: '' };
     });
-    const { events, outcome } = await startConversation().ask(engine, 'look');
+    const { events, outcome } = await startConversation().prompt(engine, 'look');
     expect(outcome.content).toBe('I will look.\n\ndone');
     expect(outcome.content).toBe(events.map(deltaOf).join(''));
   });

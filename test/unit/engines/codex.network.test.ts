@@ -36,8 +36,8 @@ describeWith('strace', 'an app-server, traced', () => {
     };
     const engine = fixture.machine({ launcher: traced });
     const conversation = startConversation();
-    await conversation.ask(engine, 'run echo hello');
-    await conversation.ask(engine, 'bye');
+    await conversation.prompt(engine, 'run echo hello');
+    await conversation.prompt(engine, 'bye');
     const [configuration = ''] = filesBelow(fixture.directory, 'config.toml');
     const { port } = new URL(/base_url = "([^"]+)"/.exec(readFileSync(configuration, 'utf8'))?.[1] ?? '');
     await engine.close();

@@ -30,10 +30,10 @@ describeCodex('a conversation with Codex', (place) => {
 
   it('continues in another CODEX_HOME after kill -9, with the results of its tools', async () => {
     const conversation = startConversation();
-    await conversation.ask(here, 'run echo remember me');
+    await conversation.prompt(here, 'run echo remember me');
     const [pid] = appServers();
     process.kill(pid ?? 0, 'SIGKILL');
-    await conversation.ask(there, 'what did it print?');
+    await conversation.prompt(there, 'what did it print?');
     expect(callsShown()).toBe(1);
     expect(textsIn(fixture.api.requests.at(-1)).at(0)).toBe('run echo remember me');
     expect(textsIn(fixture.api.requests.at(-1)).at(-1)).toBe('what did it print?');
@@ -43,9 +43,9 @@ describeCodex('a conversation with Codex', (place) => {
     const directory = join(fixture.directory, 'warmed');
     const warmed = fixture.machine({ directory });
     const conversation = startConversation();
-    await conversation.ask(here, 'run echo remember me');
+    await conversation.prompt(here, 'run echo remember me');
     await warmed.warm();
-    await conversation.ask(warmed, 'what did it print?');
+    await conversation.prompt(warmed, 'what did it print?');
     expect(callsShown()).toBe(1);
     expect(readdirSync(directory).filter((name) => /^(template|home)-/.test(name))).toHaveLength(2);
     await warmed.close();
@@ -55,10 +55,10 @@ describeCodex('a conversation with Codex', (place) => {
 
   it('moves back and forth between machines', async () => {
     const conversation = startConversation();
-    await conversation.ask(here, 'run echo 1');
-    await conversation.ask(there, 'run echo 2');
-    await conversation.ask(here, 'run echo 3');
-    await conversation.ask(there, 'four');
+    await conversation.prompt(here, 'run echo 1');
+    await conversation.prompt(there, 'run echo 2');
+    await conversation.prompt(here, 'run echo 3');
+    await conversation.prompt(there, 'four');
     expect(callsShown()).toBe(3);
     const prompts = textsIn(fixture.api.requests.at(-1)).filter((text) => /^(run|four)/.test(text));
     expect(prompts).toEqual(['run echo 1', 'run echo 2', 'run echo 3', 'four']);
@@ -67,11 +67,11 @@ describeCodex('a conversation with Codex', (place) => {
   it('contains the turns that another engine answered, each once and in order', async () => {
     const conversation = startConversation();
     conversation.messages.push({ role: 'user', content: 'direct 1' }, { role: 'assistant', content: 'answer 1' });
-    await conversation.ask(here, 'codex 1');
+    await conversation.prompt(here, 'codex 1');
     conversation.messages.push({ role: 'user', content: 'direct 2' }, { role: 'assistant', content: 'answer 2' });
-    await conversation.ask(here, 'codex 2');
+    await conversation.prompt(here, 'codex 2');
     conversation.messages.push({ role: 'user', content: 'direct 3' }, { role: 'assistant', content: 'answer 3' });
-    await conversation.ask(there, 'codex 3');
+    await conversation.prompt(there, 'codex 3');
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(
       conversation.messages.slice(0, -1).map(({ content }) => content),
     );
@@ -88,20 +88,20 @@ describeCodex('a conversation with Codex', (place) => {
     ],
   ])('starts from the messages when the saved thread %s', async (_, damage) => {
     const conversation = startConversation();
-    await conversation.ask(here, 'first');
+    await conversation.prompt(here, 'first');
     const { saved } = fixture.state;
     const damaged = damage(saved.get(conversation.id) ?? Buffer.of());
     if (damaged === undefined) saved.delete(conversation.id);
     else saved.set(conversation.id, damaged);
-    await conversation.ask(there, 'second');
+    await conversation.prompt(there, 'second');
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(['first', 'You said: first', 'second']);
   });
 
   it('starts anew from what still fits when the thread is older than all of it', async () => {
     const conversation = startConversation();
-    await conversation.ask(here, 'old');
+    await conversation.prompt(here, 'old');
     conversation.messages.splice(0, 2, { role: 'user', content: 'late' }, { role: 'assistant', content: 'later' });
-    await conversation.ask(here, 'now', { trimmed: 40 });
+    await conversation.prompt(here, 'now', { trimmed: 40 });
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
   });
 
@@ -109,11 +109,11 @@ describeCodex('a conversation with Codex', (place) => {
     const conversation = startConversation();
     const instructed = (): string[] =>
       fixture.api.requests.at(-1)?.input.flatMap(({ role, text }) => (role === 'developer' ? [text] : [])) ?? [];
-    await conversation.ask(here, 'one', { instructions: 'Answer in rhymes.' });
+    await conversation.prompt(here, 'one', { instructions: 'Answer in rhymes.' });
     expect(instructed().at(-1)).toBe('Answer in rhymes.');
-    await conversation.ask(here, 'two', { instructions: 'Answer in rhymes.' });
+    await conversation.prompt(here, 'two', { instructions: 'Answer in rhymes.' });
     expect(instructed().filter((text) => text === 'Answer in rhymes.')).toHaveLength(1);
-    await conversation.ask(there, 'three');
+    await conversation.prompt(there, 'three');
     expect(instructed().at(-1)).toContain('no longer apply');
   });
 
@@ -128,7 +128,7 @@ describeCodex('a conversation with Codex', (place) => {
       [there, 'codex/gpt-5.5'],
       [there, 'codex/gpt-5.5'],
     ] as const) {
-      await conversation.ask(machine, 'which?', { model });
+      await conversation.prompt(machine, 'which?', { model });
       models.push(`codex/${fixture.api.requests.at(-1)?.model}`);
     }
     const [sol, other] = ['codex/gpt-6.1-sol', 'codex/gpt-5.5'];
@@ -137,26 +137,26 @@ describeCodex('a conversation with Codex', (place) => {
 
   it('continues a thread that version 1.2.0 saved, with another model', async () => {
     const conversation = startConversation();
-    await conversation.ask(here, 'run echo remember me', { model: 'codex/gpt-6.1-sol' });
+    await conversation.prompt(here, 'run echo remember me', { model: 'codex/gpt-6.1-sol' });
     const bytes = fixture.state.saved.get(conversation.id) ?? Buffer.of();
     const whole = zstdDecompressSync(bytes).toString();
     expect(headOf(bytes)).toContain(',"models":["gpt-6.1-sol"]');
     fixture.state.saved.set(conversation.id, zstdCompressSync(whole.replace(',"models":["gpt-6.1-sol"]', '')));
     const warnings = fixture.warnings.length;
-    await conversation.ask(there, 'what did it print?', { model: 'codex/gpt-5.5' });
+    await conversation.prompt(there, 'what did it print?', { model: 'codex/gpt-5.5' });
     expect(fixture.api.requests.slice(-2).map(({ model }) => model)).toEqual(['gpt-6.1-sol', 'gpt-5.5']);
     expect(fixture.warnings).toHaveLength(warnings);
   });
 
   it('calls on the account of the turn, and keeps the thread', async () => {
     const conversation = startConversation();
-    await conversation.ask(here, 'ours');
+    await conversation.prompt(here, 'ours');
     const credential = { provider: 'openai', token: () => 'sk-of-the-caller' } as const;
-    await conversation.ask(here, 'mine', { credential });
+    await conversation.prompt(here, 'mine', { credential });
     expect(fixture.api.requests.at(-1)?.authorization).toBe('Bearer sk-of-the-caller');
     const claims = Buffer.from('{"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}').toString('base64url');
     const token = `e30.${claims}.x`;
-    await conversation.ask(here, 'chatgpt', { credential: { provider: 'chatgpt', token: () => token } });
+    await conversation.prompt(here, 'chatgpt', { credential: { provider: 'chatgpt', token: () => token } });
     expect(fixture.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${token}`, account: 'acc-1' });
     expect(fixture.api.requests.at(-1)?.path).toBe('/chatgpt/v1/responses');
     expect(textsIn(fixture.api.requests.at(-1)).filter((text) => !text.startsWith('You'))).toEqual([

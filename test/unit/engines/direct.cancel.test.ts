@@ -2,7 +2,7 @@
 import { getEventListeners } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { ask, CASES, createTestEngine } from '../../support/fixtures/engines.ts';
+import { CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
@@ -16,7 +16,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     const controller = new AbortController();
     const reason = new Error('cancelled by the test');
     const onEvent = () => controller.abort(reason);
-    const turn = ask(createTestEngine(provider), { model, prompt: '[[hang]]', signal: controller.signal, onEvent });
+    const turn = runTurn(createTestEngine(provider), { model, prompt: '[[hang]]', signal: controller.signal, onEvent });
     await expect(turn).rejects.toBe(reason);
     expect((await (await seen).done).by).toBe('client');
   });
@@ -25,7 +25,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     const seen = provider.next();
     const controller = new AbortController();
     const reason = new Error('cancelled by the test');
-    const turn = ask(createTestEngine(provider), { model, prompt: '[[hang headers]]', signal: controller.signal });
+    const turn = runTurn(createTestEngine(provider), { model, prompt: '[[hang headers]]', signal: controller.signal });
     const request = await seen;
     controller.abort(reason);
     await expect(turn).rejects.toBe(reason);
@@ -43,7 +43,9 @@ describe.each(CASES)('$provider', ({ model }) => {
   it('does not call the provider with a signal that is already aborted', async () => {
     const before = provider.calls;
     const reason = new Error('too late');
-    await expect(ask(createTestEngine(provider), { model, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    await expect(runTurn(createTestEngine(provider), { model, signal: AbortSignal.abort(reason) })).rejects.toBe(
+      reason,
+    );
     expect(provider.calls).toBe(before);
   });
 
@@ -53,7 +55,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     const controller = new AbortController();
     const reason = new Error('cancelled by the test');
     const prompt = '[[status 429 retry-after 20]]';
-    const turn = ask(createTestEngine(provider), { model, prompt, signal: controller.signal });
+    const turn = runTurn(createTestEngine(provider), { model, prompt, signal: controller.signal });
     await (await seen).done;
     controller.abort(reason);
     await expect(turn).rejects.toBe(reason);
@@ -64,9 +66,9 @@ describe.each(CASES)('$provider', ({ model }) => {
     const { signal } = new AbortController();
     const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
     const engine = createTestEngine(provider);
-    await ask(engine, { model, signal });
+    await runTurn(engine, { model, signal });
     const before = timers();
-    for (let turn = 0; turn < 20; turn += 1) await ask(engine, { model, signal });
+    for (let turn = 0; turn < 20; turn += 1) await runTurn(engine, { model, signal });
     expect(getEventListeners(signal, 'abort')).toHaveLength(0);
     expect(timers() - before).toBeLessThan(10);
   });

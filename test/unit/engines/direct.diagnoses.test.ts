@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { clean, readProviderMessage } from '../../../shared/engines/provider-message.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import type { Script } from '../../support/fakes/model-provider-script.ts';
-import { ask, askToFail, CASES, createTestEngine, KEY } from '../../support/fixtures/engines.ts';
+import { CASES, createTestEngine, failTurn, KEY, runTurn } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
@@ -33,13 +33,13 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
   [
     '402',
     { status: 402, message: 'Insufficient Balance' },
-    'says that the account has no quota left (402): Insufficient Balance',
+    'reports that the account has no quota left (402): Insufficient Balance',
     { retryable: false },
   ],
   [
     '400 about credit',
     { status: 400, message: 'Your credit balance is too low' },
-    'says that the account has no quota left (400): Your credit balance is too low',
+    'reports that the account has no quota left (400): Your credit balance is too low',
     { retryable: false },
   ],
   [
@@ -54,7 +54,12 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
     'has no such API (404; is VARIABLE right?): Not Found',
     { retryable: false },
   ],
-  ['429', { status: 429, message: 'slow down' }, 'is limiting the rate of calls (429): slow down', { retryable: true }],
+  [
+    '429',
+    { status: 429, message: 'slow down' },
+    'rejected the call: rate limit exceeded (429): slow down',
+    { retryable: true },
+  ],
   [
     '502 of a proxy',
     { status: 502, body: HTML.replace('404 Not\n Found', 'Bad gateway'), headers: html },
@@ -82,7 +87,7 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
   [
     '200 with an error as JSON',
     { body: '{"error":"Unexpected endpoint or method."}', headers: json },
-    'answered with something else than a stream of events (200, application/json; is VARIABLE right?): Unexpected endpoint or method.',
+    'answered with something other than a stream of events (200, application/json; is VARIABLE right?): Unexpected endpoint or method.',
     { retryable: false },
   ],
   ['200 with nothing', { body: '' }, 'sent an empty answer (200)', { retryable: true }],
@@ -100,7 +105,7 @@ const VARIABLES = { anthropic: 'ANTHROPIC_BASE_URL', openai: 'OPENAI_BASE_URL', 
 describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
   it.each(FAILURES)('%s is reported in one line', async (_name, script, message, more) => {
     provider.behave(() => script);
-    const { error } = await askToFail(createTestEngine(provider), { model });
+    const { error } = await failTurn(createTestEngine(provider), { model });
     const expected = `${label} ${message.replace('VARIABLE', VARIABLES[name])}`;
     expect(error.message.slice(0, expected.length)).toBe(expected);
     expect(error.message).not.toMatch(/[<>\n]/);
@@ -116,7 +121,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
       status: 400,
       message: `bad ${KEY} Bearer abc.def api_key=0123456789 ${'long '.repeat(200)}`,
     }));
-    const { error } = await askToFail(createTestEngine(provider), { model });
+    const { error } = await failTurn(createTestEngine(provider), { model });
     expect(error.message).toMatch(
       /^\S.* refused the request \(400\): bad \[redacted\] \[redacted\] api_key=\[redacted\] long/,
     );
@@ -128,28 +133,28 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     provider.behave(() =>
       left-- > 0 ? { status: 429, message: 'later', headers: { 'retry-after': '0.05' } } : { text: 'ok' },
     );
-    const { events } = await ask(createTestEngine(provider), { model });
+    const { events } = await runTurn(createTestEngine(provider), { model });
     expect(events[0]).toEqual({
       StreamError: {
-        message: `${label} is limiting the rate of calls (429): later`,
+        message: `${label} rejected the call: rate limit exceeded (429): later`,
         attempt: 1,
         retry_in_ms: expect.any(Number),
       },
     });
     provider.behave(() => ({ status: 429, headers: { 'retry-after': '11' } }));
     const before = provider.calls;
-    const { error } = await askToFail(createTestEngine(provider), { model, retryWaitMsMax: 10_000 });
+    const { error } = await failTurn(createTestEngine(provider), { model, retryWaitMsMax: 10_000 });
     expect(error).toMatchObject({ retryable: true, retryAfterMs: 11_000 });
     expect(provider.calls - before).toBe(1);
   });
 
   it('marks what failed after the request had left, so that it is not repeated unasked', async () => {
-    const cut = await askToFail(createTestEngine(provider), { model, prompt: '[[chunks 4]] [[cut]]' });
+    const cut = await failTurn(createTestEngine(provider), { model, prompt: '[[chunks 4]] [[cut]]' });
     expect(cut.error.data).toMatchObject({ sent: true });
     const silent = createTestEngine(provider, { deadlines: { firstByteMs: 100 } });
-    expect((await askToFail(silent, { model, prompt: '[[hang headers]]' })).error.data).toMatchObject({ sent: true });
+    expect((await failTurn(silent, { model, prompt: '[[hang headers]]' })).error.data).toMatchObject({ sent: true });
     const away = createTestEngine({ ...provider, url: 'http://127.0.0.1:9' });
-    const { error } = await askToFail(away, { model });
+    const { error } = await failTurn(away, { model });
     expect(error).toMatchObject({ message: `${label} could not be reached (ECONNREFUSED)`, retryable: true });
     expect(error.data.sent).toBeUndefined();
   });
@@ -189,7 +194,7 @@ describe('what differs by provider', () => {
     [
       openai.model,
       sse({ object: 'chat.completion.chunk', choices: [{ delta: { content: 'Hello' } }] }),
-      'OpenAI answered with something else than a stream of events (200, a stream of chat completions; is OPENAI_BASE_URL right?)',
+      'OpenAI answered with something other than a stream of events (200, a stream of chat completions; is OPENAI_BASE_URL right?)',
     ],
     [
       openai.model,
@@ -218,16 +223,16 @@ describe('what differs by provider', () => {
     ],
   ])('a stream of %s that fails', async (model, body, message) => {
     provider.behave(() => ({ body }));
-    const { error } = await askToFail(createTestEngine(provider), { model });
+    const { error } = await failTurn(createTestEngine(provider), { model });
     expect(error.message).toBe(message);
   });
 });
 
 it('names its own bound of an answer as its own', async () => {
   const engine = createTestEngine(provider, { answerBytesMax: 2 << 20 });
-  const { error } = await askToFail(engine, { model: CASES[0].model, prompt: '[[size 4000000]]' });
+  const { error } = await failTurn(engine, { model: CASES[0].model, prompt: '[[size 4000000]]' });
   expect(error).toMatchObject({
-    message: 'The answer of Anthropic is longer than this gateway takes of one turn (2 MiB)',
+    message: 'The answer of Anthropic exceeds this gateway’s limit for one turn (2 MiB)',
     data: { limit_bytes: 2 << 20 },
     retryable: false,
   });

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createDirectEngine } from '../../../shared/engines/direct/direct.ts';
 import { errorFields } from '../../../shared/log.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { ask, askToFail, CASES, createTestEngine, KEY, textOf } from '../../support/fixtures/engines.ts';
+import { CASES, createTestEngine, failTurn, KEY, runTurn, textOf } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
@@ -30,10 +30,12 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     ['[[chunks 10]] [[early]]', 'a body that ends cleanly without the end marker', 5],
     ['[[early first]]', 'a body that ends cleanly before the first token', 0],
   ])('%s: %s is an error, never an answer, and the call is not repeated', async (prompt, _, deltas) => {
-    const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model, prompt }));
+    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model, prompt }));
     expect(result.error).toMatchObject({
       reason: 'upstream_error',
-      message: expect.stringMatching(new RegExp(`^${label} (cut its answer short|sent an empty answer)`)),
+      message: expect.stringMatching(
+        new RegExp(`^${label} (ended its answer before it was complete|sent an empty answer)`),
+      ),
       data: { provider: name },
       retryable: true,
     });
@@ -43,7 +45,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
   it('reports an error event within a stream, keeping what came before it, without asking again', async () => {
     const { result, calls } = await countCalls(() =>
-      askToFail(createTestEngine(provider), { model, prompt: 'tell [[chunks 4]] [[error]]' }),
+      failTurn(createTestEngine(provider), { model, prompt: 'tell [[chunks 4]] [[error]]' }),
     );
     expect(result.error).toMatchObject({ reason: 'upstream_error', retryable: true, data: { provider: name } });
     expect(textOf(result.events)).toBe('0 ');
@@ -52,7 +54,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
   it.each([408, 429, 500, 503, 529])('makes at most 3 calls on %i, then fails', async (status) => {
     const prompt = `[[status ${status}]]`;
-    const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model, prompt }));
+    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model, prompt }));
     expect(calls).toBe(3);
     expect(result.error).toMatchObject({
       reason: 'upstream_error',
@@ -65,7 +67,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
   it('answers when the third call succeeds', async () => {
     let left = 2;
     provider.behave(() => (left-- > 0 ? { status: 500 } : { text: 'at last' }));
-    const { result, calls } = await countCalls(() => ask(createTestEngine(provider), { model }));
+    const { result, calls } = await countCalls(() => runTurn(createTestEngine(provider), { model }));
     expect(result.outcome.content).toBe('at last');
     expect(calls).toBe(3);
   });
@@ -74,14 +76,14 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     let left = 1;
     provider.behave(() => (left-- > 0 ? { status: 429, headers: { 'retry-after': '0.2' } } : { text: 'ok' }));
     const from = provider.requests.length;
-    await ask(createTestEngine(provider), { model });
+    await runTurn(createTestEngine(provider), { model });
     const [first, second] = provider.requests.slice(from);
     expect((second?.at ?? 0) - (first?.at ?? 0)).toBeGreaterThanOrEqual(195);
   });
 
   it('gives up at once when Retry-After exceeds 30 s, and passes it on', async () => {
     const prompt = '[[status 429 retry-after 31]]';
-    const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model, prompt }));
+    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model, prompt }));
     expect(calls).toBe(1);
     expect(result.error).toMatchObject({ reason: 'upstream_error', retryable: true, retryAfterMs: 31_000 });
   });
@@ -91,12 +93,12 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     const headers = { 'retry-after': 'Thu, 01 Jan 2026 00:02:00 GMT' };
     provider.behave(() => ({ status: 503, headers }));
     const engine = createTestEngine(provider, { clock: { now: () => now, monotonic: () => 0 } });
-    expect((await askToFail(engine, { model })).error.retryAfterMs).toBe(120_000);
+    expect((await failTurn(engine, { model })).error.retryAfterMs).toBe(120_000);
   });
 
   it.each([401, 403])('reports refused credentials (%i) once, without showing them', async (status) => {
     provider.behave(() => ({ status, message: `Incorrect API key provided: ${KEY}` }));
-    const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model }));
+    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model }));
     expect(calls).toBe(1);
     expect(result.error).toMatchObject({ reason: 'upstream_error', retryable: false, data: { status } });
     expect(result.error.message).toContain('refused the configured credentials');
@@ -105,7 +107,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
   it('explains a request the provider finds wrong, with anything like a key removed', async () => {
     provider.behave(() => ({ status: 400, message: `top_k is not known to ${KEY}` }));
-    const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model }));
+    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model }));
     expect(calls).toBe(1);
     expect(result.error).toMatchObject({ reason: 'upstream_error', retryable: false });
     expect(result.error.message).toBe(`${label} refused the request (400): top_k is not known to [redacted]`);
@@ -113,14 +115,14 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
   });
 
   it('answers an unknown model with invalid_params that names the model', async () => {
-    const { error } = await askToFail(createTestEngine(provider), { model, prompt: '[[status 404]]' });
+    const { error } = await failTurn(createTestEngine(provider), { model, prompt: '[[status 404]]' });
     expect(error.reason).toBe('invalid_params');
     expect(JSON.stringify(error.data.issues)).toContain(model.split('/')[1]);
   });
 
   it('does not follow a redirect, which would carry the key to another host', async () => {
     provider.behave(() => ({ status: 307, headers: { location: `${provider.url}/v1/messages` } }));
-    const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model }));
+    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model }));
     expect(calls).toBe(1);
     expect(result.error).toMatchObject({ reason: 'upstream_error', retryable: false });
   });
@@ -128,7 +130,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
   it('refuses an answer beyond its bound and closes the connection', async () => {
     const seen = provider.next();
     const engine = createTestEngine(provider, { answerBytesMax: 200_000 });
-    const { error } = await askToFail(engine, { model, prompt: '[[size 50000000]]' });
+    const { error } = await failTurn(engine, { model, prompt: '[[size 50000000]]' });
     expect(error).toMatchObject({ reason: 'upstream_error', retryable: false });
     const request = await seen;
     expect((await request.done).by).toBe('client');
@@ -138,7 +140,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
   it('reports silence before the answer as a timeout and closes the connection', async () => {
     const seen = provider.next();
     const engine = createTestEngine(provider, { deadlines: { firstByteMs: 150 } });
-    const { result, calls } = await countCalls(() => askToFail(engine, { model, prompt: '[[hang headers]]' }));
+    const { result, calls } = await countCalls(() => failTurn(engine, { model, prompt: '[[hang headers]]' }));
     expect(result.error).toMatchObject({ reason: 'upstream_timeout', data: { provider: name } });
     expect(calls).toBe(1);
     expect((await (await seen).done).by).toBe('client');
@@ -146,14 +148,14 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
   it('reports silence within the answer as a timeout', async () => {
     const engine = createTestEngine(provider, { deadlines: { idleMs: 150 } });
-    const { error, events } = await askToFail(engine, { model, prompt: '[[hang]]' });
+    const { error, events } = await failTurn(engine, { model, prompt: '[[hang]]' });
     expect(error).toMatchObject({ reason: 'upstream_timeout', message: `${label} did not answer within 0.15 s` });
     expect(events).toHaveLength(1);
   });
 
   it('lets keep-alives prolong the silence, but not the turn', async () => {
     const engine = createTestEngine(provider, { deadlines: { idleMs: 300, totalMs: 900 } });
-    const { error } = await askToFail(engine, { model, prompt: '[[hang ping 20]]' });
+    const { error } = await failTurn(engine, { model, prompt: '[[hang ping 20]]' });
     expect(error.reason).toBe('upstream_timeout');
     expect(error.message).toContain('0.9 s');
   });
@@ -161,7 +163,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
   it('does not take a slow reader for a silent provider', async () => {
     const engine = createTestEngine(provider, { deadlines: { idleMs: 100 } });
     const slow = new Promise<void>((resolve) => setTimeout(resolve, 300));
-    const { outcome } = await ask(engine, { model, prompt: '[[chunks 3]]', onEvent: () => slow });
+    const { outcome } = await runTurn(engine, { model, prompt: '[[chunks 3]]', onEvent: () => slow });
     expect(outcome.content).toBe('0 1 2 ');
   });
 
@@ -180,7 +182,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
       { anthropic: access, openai: access, google: { project: 'p', location: 'us' } },
       { retryMs: 2, google: { authClient, baseUrl } },
     );
-    const { error } = await askToFail(engine, { model });
+    const { error } = await failTurn(engine, { model });
     expect(connections).toBe(3);
     expect(error).toMatchObject({
       reason: 'upstream_error',
@@ -198,17 +200,17 @@ describe('what differs by provider', () => {
     async (model) => {
       let left = 2;
       provider.behave(() => (left-- > 0 ? { streamError: 'first' } : { text: 'recovered' }));
-      const { outcome } = await ask(createTestEngine(provider), { model });
+      const { outcome } = await runTurn(createTestEngine(provider), { model });
       expect(outcome.content).toBe('recovered');
     },
   );
 
   it('does not call OpenAI again when the account has no quota left', async () => {
     provider.behave(() => ({ status: 429, code: 'insufficient_quota', headers: { 'x-should-retry': 'false' } }));
-    const { result, calls } = await countCalls(() => askToFail(createTestEngine(provider), { model: 'openai/gpt-5' }));
+    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model: 'openai/gpt-5' }));
     expect(calls).toBe(1);
     expect(result.error).toMatchObject({
-      message: 'OpenAI says that the account has no quota left (429): status 429 as asked',
+      message: 'OpenAI reports that the account has no quota left (429): status 429 as asked',
       retryable: false,
     });
   });
@@ -241,7 +243,7 @@ describe('what differs by provider', () => {
 
     it('states how to renew them when Google refuses the grant, and makes no call', async () => {
       refuse = true;
-      const { result, calls } = await countCalls(() => askToFail(createEngineWithTokens(), { model }));
+      const { result, calls } = await countCalls(() => failTurn(createEngineWithTokens(), { model }));
       expect(calls).toBe(0);
       expect(result.error).toMatchObject({ reason: 'upstream_error', retryable: false });
       expect(result.error.message).toContain('gcloud auth application-default login');
@@ -250,12 +252,12 @@ describe('what differs by provider', () => {
 
     it('does not wait for a token service that hangs', async () => {
       refuse = false;
-      expect((await askToFail(createEngineWithTokens(), { model })).error.reason).toBe('upstream_timeout');
+      expect((await failTurn(createEngineWithTokens(), { model })).error.reason).toBe('upstream_timeout');
     });
   });
 
   it('masks a provider that cannot be set up as an internal error', async () => {
     const engine = createDirectEngine({ google: { project: 'p', location: 'not a host' } });
-    expect((await askToFail(engine, { model: 'google/gemini-2.5-flash' })).error.reason).toBe('internal');
+    expect((await failTurn(engine, { model: 'google/gemini-2.5-flash' })).error.reason).toBe('internal');
   });
 });

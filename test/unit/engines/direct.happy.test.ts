@@ -1,7 +1,7 @@
 // Answers that arrive as they should, in every wire format, through the real SDK providers over HTTP.
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { ask, CASES, createTestEngine, KEY, textOf } from '../../support/fixtures/engines.ts';
+import { CASES, createTestEngine, KEY, runTurn, textOf } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
@@ -15,7 +15,7 @@ afterAll(() => provider.close());
 
 describe.each(CASES)('$provider', ({ model, provider: name }) => {
   it('returns the whole answer, equal to its deltas, with the usage the provider counted', async () => {
-    const { events, outcome } = await ask(createTestEngine(provider), { model, prompt: 'count [[chunks 20]]' });
+    const { events, outcome } = await runTurn(createTestEngine(provider), { model, prompt: 'count [[chunks 20]]' });
     expect(outcome.content).toBe(Array.from({ length: 20 }, (_, index) => `${index} `).join(''));
     expect(textOf(events)).toBe(outcome.content);
     expect(events.filter((event) => 'AgentMessageDelta' in event)).toHaveLength(20);
@@ -31,13 +31,13 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
       gate: (index) => (index === 1 ? released : Promise.resolve()),
     }));
     const onEvent = () => release();
-    const { events } = await ask(createTestEngine(provider), { model, onEvent });
+    const { events } = await runTurn(createTestEngine(provider), { model, onEvent });
     expect(textOf(events)).toBe('firstsecond');
   });
 
   it('sends instructions and the conversation in order, without empty messages', async () => {
     provider.behave((request) => ({ text: JSON.stringify(request.body) }));
-    const { outcome } = await ask(createTestEngine(provider), {
+    const { outcome } = await runTurn(createTestEngine(provider), {
       model,
       instructions: 'be brief',
       messages: [
@@ -57,14 +57,14 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
 
   it('separates reasoning from the answer', async () => {
     provider.behave(() => ({ reasoning: 'let me see', text: 'yes' }));
-    const { events, outcome } = await ask(createTestEngine(provider), { model });
+    const { events, outcome } = await runTurn(createTestEngine(provider), { model });
     expect(events).toContainEqual({ AgentReasoning: { text: 'let me see' } });
     expect(outcome.content).toBe('yes');
   });
 
   it('reports an answer that was cut at the output limit', async () => {
     provider.behave(() => ({ text: 'so much', end: 'length' }));
-    const { outcome } = await ask(createTestEngine(provider), { model });
+    const { outcome } = await runTurn(createTestEngine(provider), { model });
     expect(outcome).toMatchObject({ content: 'so much', finishReason: 'length' });
   });
 
@@ -73,7 +73,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
       vi.stubEnv(variable, 'stray');
     vi.stubEnv(`${name.toUpperCase()}_BASE_URL`, 'http://127.0.0.1:9');
     const seen = provider.next();
-    await ask(createTestEngine(provider), { model });
+    await runTurn(createTestEngine(provider), { model });
     const { headers } = await seen;
     if (name === 'anthropic') expect(headers['x-api-key']).toBe(KEY);
     else expect(headers.authorization).toBe(`Bearer ${KEY}`);
@@ -82,9 +82,9 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
 
   it('uses one connection for turns that follow each other', async () => {
     const engine = createTestEngine(provider);
-    await ask(engine, { model });
+    await runTurn(engine, { model });
     const from = provider.requests.length;
-    for (let turn = 0; turn < 10; turn += 1) await ask(engine, { model });
+    for (let turn = 0; turn < 10; turn += 1) await runTurn(engine, { model });
     expect(new Set(provider.requests.slice(from).map(({ port }) => port)).size).toBeLessThanOrEqual(2);
   });
 });
@@ -93,16 +93,16 @@ describe('what differs by provider', () => {
   it('instructs OpenAI not to store the conversation, and sends Anthropic an output limit', async () => {
     const engine = createTestEngine(provider);
     const openai = provider.next();
-    await ask(engine, { model: 'openai/gpt-5' });
+    await runTurn(engine, { model: 'openai/gpt-5' });
     expect((await openai).body).toMatchObject({ store: false, stream: true });
     const anthropic = provider.next();
-    await ask(engine, { model: 'anthropic/claude-sonnet-4-5' });
+    await runTurn(engine, { model: 'anthropic/claude-sonnet-4-5' });
     expect((await anthropic).body).toMatchObject({ max_tokens: 32_000, stream: true });
   });
 
   it('accepts an Anthropic stream that stays open after message_stop', async () => {
     provider.behave(() => ({ text: 'done', keepOpen: true }));
-    const { outcome } = await ask(createTestEngine(provider), { model: 'anthropic/claude-sonnet-4-5' });
+    const { outcome } = await runTurn(createTestEngine(provider), { model: 'anthropic/claude-sonnet-4-5' });
     expect(outcome.content).toBe('done');
   });
 });

@@ -7,7 +7,7 @@ import { isOverflow, limitOf } from '../../../shared/engines/overflow.ts';
 import { estimateTextTokens } from '../../../shared/estimate-tokens.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { askToFail, CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';
+import { CASES, createTestEngine, failTurn, runTurn } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
@@ -124,7 +124,7 @@ describe.each(CASES)('$provider', ({ model, label }) => {
   it('ends with an error that names the limit when the prompt alone is too long', async () => {
     const sizes = limitTo(2_000);
     const prompt = 'long '.repeat(1_000);
-    const { error } = await askToFail(createTestEngine(provider), { model, prompt });
+    const { error } = await failTurn(createTestEngine(provider), { model, prompt });
     expect(error).toMatchObject({
       reason: 'upstream_error',
       retryable: false,
@@ -143,7 +143,7 @@ describe.each(CASES)('$provider', ({ model, label }) => {
     provider.behave(() => ({ chunks: ['Hello ', 'there'], streamError: 'middle', message }));
     const before = provider.calls;
     const messages = [...HISTORY, PROMPT];
-    const { error, events } = await askToFail(createTestEngine(provider), { model, messages });
+    const { error, events } = await failTurn(createTestEngine(provider), { model, messages });
     expect(events).toEqual([{ AgentMessageDelta: { delta: 'Hello ' } }]);
     expect(provider.calls - before).toBe(1);
     expect(error).toMatchObject({

@@ -11,7 +11,7 @@ import { createEngines } from '../../../shared/engines/engines.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { joinUrl, toBaseUrl } from '../../../shared/net/base-url.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { ask, CASES } from '../../support/fixtures/engines.ts';
+import { CASES, runTurn } from '../../support/fixtures/engines.ts';
 
 const anthropic = { apiKey: 'k' };
 const openai = { apiKey: 'k' };
@@ -120,7 +120,7 @@ describe('base URLs', () => {
       const access = { apiKey: 'k', baseUrl: provider.url + suffix };
       const engines = createEngines({ model: undefined, providers: { anthropic: access, openai: access } });
       for (const model of ['anthropic/claude-sonnet-4-5', 'openai/gpt-5']) {
-        expect((await ask(engines.resolve(model).engine, { model, prompt: 'hi' })).outcome.content).toBe(
+        expect((await runTurn(engines.resolve(model).engine, { model, prompt: 'hi' })).outcome.content).toBe(
           'You said: hi',
         );
       }
@@ -136,7 +136,7 @@ describe('base URLs', () => {
       { direct: { google: { authClient, baseUrl: `${provider.url}/v1?api-version=x&y=1` } } },
     );
     for (const { model } of CASES) {
-      await ask(engines.resolve(model).engine, { model, prompt: 'hi' });
+      await runTurn(engines.resolve(model).engine, { model, prompt: 'hi' });
       const path = provider.requests.at(-1)?.path ?? '';
       expect(path).toMatch(/^\/v1\/[^?]+\?(alt=sse&)?api-version=x&y=1$/);
     }

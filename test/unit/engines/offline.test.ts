@@ -1,21 +1,21 @@
 import { describe, expect, it } from 'vitest';
 import { createOfflineEngine } from '../../../shared/engines/offline.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
-import { ask, textOf } from '../../support/fixtures/engines.ts';
+import { runTurn, textOf } from '../../support/fixtures/engines.ts';
 
 const model = 'offline/echo';
 
 describe('offline/echo', () => {
   it('names itself and repeats the prompt, the same way every time', async () => {
-    const first = await ask(createOfflineEngine(), { model, prompt: 'Olá 👋' });
-    const second = await ask(createOfflineEngine(), { model, prompt: 'Olá 👋' });
+    const first = await runTurn(createOfflineEngine(), { model, prompt: 'Olá 👋' });
+    const second = await runTurn(createOfflineEngine(), { model, prompt: 'Olá 👋' });
     expect(first.outcome.content).toMatch(/offline\/echo.*no AI model is configured.*You said: Olá 👋$/);
     expect(first.outcome.model).toBe(model);
     expect(second).toEqual(first);
   });
 
   it('streams deltas that add up to the answer, then the token count', async () => {
-    const { events, outcome } = await ask(createOfflineEngine(), { model, prompt: '👋'.repeat(1_500) });
+    const { events, outcome } = await runTurn(createOfflineEngine(), { model, prompt: '👋'.repeat(1_500) });
     expect(events.filter((event) => 'AgentMessageDelta' in event).length).toBeGreaterThan(1);
     expect(textOf(events)).toBe(outcome.content);
     for (const event of events)
@@ -30,13 +30,13 @@ describe('offline/echo', () => {
       { role: 'assistant', content: 'b'.repeat(400) },
       { role: 'user', content: 'last' },
     ] as const;
-    const { outcome } = await ask(createOfflineEngine(), { model, messages });
+    const { outcome } = await runTurn(createOfflineEngine(), { model, messages });
     expect(outcome.content).toMatch(/You said: last$/);
     expect(outcome.usage.input_tokens).toBe(201);
   });
 
   it('quotes a long prompt in part, without splitting a character', async () => {
-    const { outcome } = await ask(createOfflineEngine(), { model, prompt: `a${'👋'.repeat(400_000)}` });
+    const { outcome } = await runTurn(createOfflineEngine(), { model, prompt: `a${'👋'.repeat(400_000)}` });
     expect(outcome.content.length).toBeLessThan(5_000);
     expect(outcome.content.isWellFormed()).toBe(true);
     expect(outcome.content).toMatch(/…$/);
@@ -50,13 +50,13 @@ describe('offline/echo', () => {
       if ('AgentMessageDelta' in event) deltas.push(event.AgentMessageDelta.delta);
       if (deltas.length === 2) stop.abort(reason);
     };
-    const turn = ask(createOfflineEngine(), { model: 'offline/slow', signal: stop.signal, onEvent });
+    const turn = runTurn(createOfflineEngine(), { model: 'offline/slow', signal: stop.signal, onEvent });
     await expect(turn).rejects.toBe(reason);
     expect(deltas).toEqual(['This', ' is']);
   });
 
   it('throws the reason of an aborted signal', async () => {
     const reason = new Error('stop');
-    await expect(ask(createOfflineEngine(), { model, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    await expect(runTurn(createOfflineEngine(), { model, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });
 });

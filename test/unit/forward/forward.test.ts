@@ -172,7 +172,7 @@ describe('a forwarded call', () => {
   });
 
   it('a forwarded call is forwarded only when its params need a process, and sends the events of a turn with their ids', async () => {
-    const ask = async (process: boolean): Promise<string> => {
+    const streamCall = async (process: boolean): Promise<string> => {
       const response = await fetch(`${functionUrl}/jsonrpc`, {
         method: 'POST',
         headers: { 'X-API-Key': 'dev-key', Accept: 'text/event-stream' },
@@ -181,9 +181,9 @@ describe('a forwarded call', () => {
       return response.text();
     };
     const before = calls;
-    expect(await ask(false)).toContain('"turns":1');
+    expect(await streamCall(false)).toContain('"turns":1');
     expect(calls).toBe(before);
-    expect(await ask(true)).toContain('id: turn_1:7\n');
+    expect(await streamCall(true)).toContain('id: turn_1:7\n');
     expect(calls).toBe(before + 1);
   });
 

@@ -130,7 +130,7 @@ async function openSocket() {
   await once(socket, 'open');
   return {
     socket,
-    async ask(message: string | Uint8Array): Promise<Buffer> {
+    async request(message: string | Uint8Array): Promise<Buffer> {
       socket.send(message);
       const [data] = await once(socket, 'message');
       return data;
@@ -150,9 +150,9 @@ describe.each(Object.keys(BAD))('an answer that cannot be serialised (%s)', (kin
       { id: 'c', result: { value: 'c' } },
     ]);
     expect(await streamed(call({ kind }))).toMatchObject({ id: 1, ...internal });
-    const { socket, ask } = await openSocket();
-    expect(JSON.parse(String(await ask(JSON.stringify(call({ kind })))))).toMatchObject(internal);
-    expect(JSON.parse(String(await ask(JSON.stringify(call({ text: 'b' })))))).toMatchObject({
+    const { socket, request } = await openSocket();
+    expect(JSON.parse(String(await request(JSON.stringify(call({ kind })))))).toMatchObject(internal);
+    expect(JSON.parse(String(await request(JSON.stringify(call({ text: 'b' })))))).toMatchObject({
       result: { value: 'b' },
     });
     socket.close();
@@ -161,9 +161,12 @@ describe.each(Object.keys(BAD))('an answer that cannot be serialised (%s)', (kin
 
   it('in a notification is that call’s -32603; the stream ends, the socket stays', async () => {
     expect(await streamed(call({ kind }, 1, 'test.notify'))).toMatchObject({ id: 1, ...internal });
-    const { socket, ask } = await openSocket();
-    expect(JSON.parse(String(await ask(JSON.stringify(call({ kind }, 1, 'test.notify')))))).toMatchObject(internal);
-    expect(JSON.parse(String(await ask(JSON.stringify(call({}, 2)))))).toMatchObject({ id: 2, result: { value: 'x' } });
+    const { socket, request } = await openSocket();
+    expect(JSON.parse(String(await request(JSON.stringify(call({ kind }, 1, 'test.notify')))))).toMatchObject(internal);
+    expect(JSON.parse(String(await request(JSON.stringify(call({}, 2)))))).toMatchObject({
+      id: 2,
+      result: { value: 'x' },
+    });
     socket.close();
   });
 });
@@ -172,25 +175,25 @@ describe('a large answer', () => {
   const tooLarge = { error: { code: 413, data: { reason: 'payload_too_large', carried_out: true, retryable: false } } };
 
   it('a large answer of at most 1 MiB leaves a socket, a larger one is that call’s error', async () => {
-    const { socket, ask } = await openSocket();
-    const small = await ask(JSON.stringify(call({ chars: MIB - 200 })));
+    const { socket, request } = await openSocket();
+    const small = await request(JSON.stringify(call({ chars: MIB - 200 })));
     expect(small.length).toBeLessThanOrEqual(MIB);
     expect(JSON.parse(String(small))).toMatchObject({ result: {} });
-    const answer = JSON.parse(String(await ask(JSON.stringify(call({ chars: MIB }, 2)))));
+    const answer = JSON.parse(String(await request(JSON.stringify(call({ chars: MIB }, 2)))));
     expect(answer).toMatchObject({ id: 2, ...tooLarge });
     expect(answer.error.message).toContain('its effect stands');
-    const controls = JSON.parse(String(await ask(JSON.stringify(call({ chars: MIB / 4, text: '\u0001' }, 3)))));
+    const controls = JSON.parse(String(await request(JSON.stringify(call({ chars: MIB / 4, text: '\u0001' }, 3)))));
     expect(controls).toMatchObject({ id: 3, ...tooLarge });
     socket.close();
   });
 
   it('a large answer as a binary frame is measured as a frame', async () => {
-    const { socket, ask } = await openSocket();
+    const { socket, request } = await openSocket();
     const submit = async (streamId: string) => {
       const body = { case: 'submission' as const, value: { prompt: 'hi' } };
       return fromBinary(
         FrameSchema,
-        await ask(toBinary(FrameSchema, create(FrameSchema, { id: 'f', streamId, body }))),
+        await request(toBinary(FrameSchema, create(FrameSchema, { id: 'f', streamId, body }))),
       );
     };
     expect((await submit(String(MIB - 200))).body.case).toBe('reply');
@@ -216,8 +219,8 @@ describe('a large answer', () => {
     const calls = Array.from({ length: 50 }, (_, n) =>
       call({ chars: Math.floor(MIB / 5) }, `${n}-${'\u0001'.repeat(120)}`),
     );
-    const { socket, ask } = await openSocket();
-    const text = transport === 'HTTP' ? (await post(calls)).text : String(await ask(JSON.stringify(calls)));
+    const { socket, request } = await openSocket();
+    const text = transport === 'HTTP' ? (await post(calls)).text : String(await request(JSON.stringify(calls)));
     socket.close();
     expect(text.length).toBeLessThanOrEqual(mib * MIB);
     expect(text.length).toBeGreaterThan((mib - 0.5) * MIB);

@@ -20,7 +20,7 @@ afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-/** What the checks ask, and which of them fail. */
+/** What the checks call, and which of them fail. */
 type Name = 'store' | 'bus' | 'keys';
 
 async function start(limits = '100/minute') {

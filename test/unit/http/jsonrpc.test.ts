@@ -71,8 +71,8 @@ describe('POST /jsonrpc', () => {
   });
 
   it('takes an Idempotency-Key for each call of a batch by its id: sent again, all are answered as before', async () => {
-    const ask = (id: number, prompt: string) => ({ ...call('conversation.prompt', { prompt }), id });
-    const body = JSON.stringify([ask(1, 'one'), ask(2, 'two')]);
+    const promptCall = (id: number, prompt: string) => ({ ...call('conversation.prompt', { prompt }), id });
+    const body = JSON.stringify([promptCall(1, 'one'), promptCall(2, 'two')]);
     const headers = { ...KEY, 'idempotency-key': 'batch-1' };
     const first = await post(headers, { body });
     expect(first.payload).toMatchObject([{ result: { type: 'ai_response' } }, { result: { type: 'ai_response' } }]);

@@ -3,7 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Reason, RpcError } from '../../../shared/errors.ts';
-import { type CallRecord, dispatch, type Reply, type RequestHooks } from '../../../shared/rpc/dispatch.ts';
+import { dispatch } from '../../../shared/rpc/dispatch.ts';
+import type { CallRecord, Reply, RequestHooks } from '../../../shared/rpc/exchange.ts';
 import { type AnyMethod, createRegistry, type MethodDefinition, type Registry } from '../../../shared/rpc/method.ts';
 
 interface Trace {
@@ -52,10 +53,10 @@ function dispatchMethod(reason: Reason): Promise<Dispatched> {
   const failing = method('failing', async () => {
     throw new RpcError(reason);
   });
-  return ask(say(call('failing')), {}, createRegistry([failing]));
+  return send(bodyOf(call('failing')), {}, createRegistry([failing]));
 }
 
-async function ask(
+async function send(
   body: string | RpcError,
   hooks: Partial<RequestHooks<Trace>> = {},
   methods: Registry<Trace> = registry,
@@ -86,7 +87,7 @@ function call(name: string, params: unknown = { text: 'hi' }, id: unknown = 1): 
   return { jsonrpc: '2.0', method: name, ...(params === ABSENT ? {} : { params }), id };
 }
 const ABSENT = Symbol('absent');
-const say = (...calls: readonly object[]): string => JSON.stringify(calls.length === 1 ? calls[0] : calls);
+const bodyOf = (...calls: readonly object[]): string => JSON.stringify(calls.length === 1 ? calls[0] : calls);
 const limited: Partial<RequestHooks<Trace>> = {
   async limit() {
     return new RpcError('rate_limited', { retryAfterMs: 1234.5, data: { limit: 1, remaining: 0, reset: 60 } });
@@ -95,14 +96,14 @@ const limited: Partial<RequestHooks<Trace>> = {
 
 describe('a call', () => {
   it('a call is charged, looked up, authorized and handled in this order, its result stripped to what is declared', async () => {
-    const { reply, trace, audit } = await ask(say(call('echo')));
+    const { reply, trace, audit } = await send(bodyOf(call('echo')));
     expect(trace).toEqual(['limit 1 echo', 'authorize echo', 'handle']);
     expect(reply).toEqual({ status: 200, payload: { jsonrpc: '2.0', result: { text: 'hi' }, id: 1 } });
     expect(audit).toEqual([{ method: 'echo', outcome: 'ok', durationMs: expect.any(Number) }]);
   });
 
   it('a call of an unknown method is charged like any other, and its name is not written to the log', async () => {
-    const { reply, trace, audit } = await ask(say(call('__proto__')));
+    const { reply, trace, audit } = await send(bodyOf(call('__proto__')));
     expect(trace).toEqual(['limit 1 ?']);
     expect(reply).toMatchObject({
       status: 200,
@@ -112,7 +113,7 @@ describe('a call', () => {
   });
 
   it('a call of an unknown method is -32601 to callers of every scope: the look-up is first', async () => {
-    const { reply, trace } = await ask(say(call('nope', ['wrong'])), {
+    const { reply, trace } = await send(bodyOf(call('nope', ['wrong'])), {
       authorize() {
         throw new RpcError('forbidden');
       },
@@ -122,7 +123,7 @@ describe('a call', () => {
   });
 
   it('a call without the scope is refused before its params are read', async () => {
-    const { reply, trace } = await ask(say(call('echo', { wrong: 1 })), {
+    const { reply, trace } = await send(bodyOf(call('echo', { wrong: 1 })), {
       authorize() {
         throw new RpcError('forbidden', { data: { missing_scope: 'conversation' } });
       },
@@ -141,7 +142,7 @@ describe('a call', () => {
     ['absent', ABSENT, ['text']],
     ['undeclared', { text: 'hi', role: 'admin' }, ['role']],
   ])('a call with params %s is -32602 with paths, and its method is not run', async (_name, params, paths) => {
-    const { reply, trace } = await ask(say(call('echo', params)));
+    const { reply, trace } = await send(bodyOf(call('echo', params)));
     expect(trace).not.toContain('handle');
     expect(reply.status).toBe(200);
     expect(reply.payload).toMatchObject({
@@ -151,14 +152,14 @@ describe('a call', () => {
 
   it('a call with a thousand mistakes returns twenty short issues', async () => {
     const params = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`k${n}${'x'.repeat(500)}`, n]));
-    const { reply } = await ask(say(call('echo', params)));
+    const { reply } = await send(bodyOf(call('echo', params)));
     expect(JSON.stringify(reply.payload).length).toBeLessThan(10_000);
   });
 });
 
 describe('failures', () => {
   it.each(['broken.throw', 'broken.result'])('failures of the gateway itself are masked: %s', async (name) => {
-    const { reply, audit } = await ask(say(call(name)));
+    const { reply, audit } = await send(bodyOf(call(name)));
     expect(reply).toEqual({
       status: 500,
       payload: {
@@ -175,7 +176,7 @@ describe('failures', () => {
   });
 
   it('failures that a method answers keep their data and the status 200', async () => {
-    const { reply } = await ask(say(call('fails')));
+    const { reply } = await send(bodyOf(call('fails')));
     expect(reply).toMatchObject({
       status: 200,
       payload: {
@@ -206,12 +207,12 @@ describe('failures', () => {
   });
 
   it('failures of an envelope have their status, under an id that could be read', async () => {
-    const { reply } = await ask(say({ jsonrpc: '1.0', method: 'echo', id: 7 }));
+    const { reply } = await send(bodyOf({ jsonrpc: '1.0', method: 'echo', id: 7 }));
     expect(reply).toMatchObject({ status: 400, payload: { id: 7, error: { code: -32600 } } });
   });
 
   it('failures of a gate that is no RpcError are masked too', async () => {
-    const { reply } = await ask(say(call('echo')), {
+    const { reply } = await send(bodyOf(call('echo')), {
       async limit() {
         throw new Error('hunter2');
       },
@@ -230,28 +231,28 @@ describe('an unreadable body', () => {
     ['too many bytes', new RpcError('payload_too_large'), 413, 413],
     ['a compressed body', new RpcError('unsupported_media_type'), 415, 415],
   ])('costs 1 and is answered once with id null: %s', async (_name, body, status, code) => {
-    const { reply, trace, audit } = await ask(body);
+    const { reply, trace, audit } = await send(body);
     expect(trace).toEqual(['limit 1']);
     expect(reply).toMatchObject({ status, payload: { jsonrpc: '2.0', id: null, error: { code } } });
     expect(audit).toHaveLength(1);
   });
 
   it('an unreadable body of a caller over its limit is 429, not a free parser', async () => {
-    const { reply } = await ask('{', limited);
+    const { reply } = await send('{', limited);
     expect(reply).toMatchObject({ status: 429, payload: { id: null, error: { code: 429 } } });
   });
 });
 
 describe('a batch', () => {
   it('a batch of n costs n at once, bad calls and notifications included', async () => {
-    const { trace } = await ask(say(call('echo'), call('nope'), { jsonrpc: '2.0', method: 'echo' }, { bad: true }));
+    const { trace } = await send(bodyOf(call('echo'), call('nope'), { jsonrpc: '2.0', method: 'echo' }, { bad: true }));
     expect(trace[0]).toBe('limit 4 echo,?,echo,?');
     expect(trace.filter((step) => step.startsWith('limit'))).toHaveLength(1);
   });
 
   it('answers each call under its id, in order, and is 200 whatever the calls come to', async () => {
-    const { reply } = await ask(
-      say(call('echo', { text: 'a' }, 'x'), call('broken.throw', undefined, 2), call('nope', {}, 3), { id: 4 }),
+    const { reply } = await send(
+      bodyOf(call('echo', { text: 'a' }, 'x'), call('broken.throw', undefined, 2), call('nope', {}, 3), { id: 4 }),
     );
     expect(reply).toMatchObject({
       status: 200,
@@ -265,8 +266,8 @@ describe('a batch', () => {
   });
 
   it('a batch over the limit is 429, every call answered under its own id, nothing run', async () => {
-    const { reply, trace } = await ask(
-      say(call('echo'), call('echo', {}, 'b'), { jsonrpc: '2.0', method: 'echo' }),
+    const { reply, trace } = await send(
+      bodyOf(call('echo'), call('echo', {}, 'b'), { jsonrpc: '2.0', method: 'echo' }),
       limited,
     );
     expect(trace).toEqual(['limit 3 echo,echo,echo']);
@@ -285,30 +286,30 @@ describe('a notification', () => {
   it.each(['echo', 'nope', 'fails', 'broken.throw'])(
     'a notification is never answered, whatever comes of it: %s',
     async (name) => {
-      expect((await ask(say(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
+      expect((await send(bodyOf(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
     },
   );
 
   it('a notification over the limit is not run; HTTP has the status of the refusal, other transports send no response', async () => {
-    for (const body of [say(notification('echo')), say(notification('echo'), notification('nope'))]) {
-      const { reply, trace } = await ask(body, limited);
+    for (const body of [bodyOf(notification('echo')), bodyOf(notification('echo'), notification('nope'))]) {
+      const { reply, trace } = await send(body, limited);
       expect(trace).toEqual([expect.stringMatching(/^limit/)]);
       expect(reply).toMatchObject({ status: 429, unanswered: true, payload: { id: null, error: { code: 429 } } });
     }
   });
 
   it('runs, and is audited', async () => {
-    const { trace, audit } = await ask(say(notification('echo')));
+    const { trace, audit } = await send(bodyOf(notification('echo')));
     expect(trace).toContain('handle');
     expect(audit).toMatchObject([{ method: 'echo', outcome: 'ok' }]);
   });
 
   it('leaves a batch of notifications without an answer, and a mixed one with the answers of its calls', async () => {
-    expect((await ask(say(notification('echo'), notification('nope')))).reply).toEqual({
+    expect((await send(bodyOf(notification('echo'), notification('nope')))).reply).toEqual({
       status: 204,
       payload: undefined,
     });
-    const { reply } = await ask(say(notification('echo'), call('echo', { text: 'a' }, null)));
+    const { reply } = await send(bodyOf(notification('echo'), call('echo', { text: 'a' }, null)));
     expect(reply).toEqual({ status: 200, payload: [{ jsonrpc: '2.0', result: { text: 'a' }, id: null }] });
   });
 });
@@ -357,7 +358,7 @@ describe('the calls of a batch', () => {
       return { text };
     });
     const calls = Array.from({ length: 50 }, (_, n) => call('counting', { text: 'a' }, n));
-    const { reply } = await ask(say(...calls), {}, createRegistry([counting]));
+    const { reply } = await send(bodyOf(...calls), {}, createRegistry([counting]));
     expect(reply.payload).toHaveLength(50);
     expect([most, running]).toEqual([8, 0]);
   });
@@ -390,7 +391,7 @@ describe('a call that lasts as long as its reader', () => {
 describe('a number that JavaScript would round', () => {
   it('a number that JavaScript would round is -32602 of its call alone, with its place', async () => {
     const echo = (id: number, params: string) => `{"jsonrpc":"2.0","id":${id},"method":"echo","params":${params}}`;
-    const { reply } = await ask(`[${echo(1, '{"a":[{"b":9007199254740993}]}')},${echo(2, '{"text":"x"}')}]`);
+    const { reply } = await send(`[${echo(1, '{"a":[{"b":9007199254740993}]}')},${echo(2, '{"text":"x"}')}]`);
     expect(reply.payload).toMatchObject([
       { id: 1, error: { code: -32602, data: { issues: [{ path: 'a.0.b' }] } } },
       { id: 2, result: { text: 'x' } },
@@ -398,7 +399,7 @@ describe('a number that JavaScript would round', () => {
   });
 
   it('a number that JavaScript would round is no id', async () => {
-    const { reply } = await ask('{"jsonrpc":"2.0","id":1.0000000000000000001,"method":"echo","params":{"text":"x"}}');
+    const { reply } = await send('{"jsonrpc":"2.0","id":1.0000000000000000001,"method":"echo","params":{"text":"x"}}');
     expect(reply.payload).toMatchObject({ id: null, error: { code: -32600 } });
   });
 });

@@ -83,7 +83,7 @@ describe('conversation.history', () => {
     for (const prompt of prompts) await call('conversation.prompt', { prompt, session_id: 's' });
   });
 
-  it('ends a page by the bytes that are sent, and loses nothing', async () => {
+  it('conversation.history ends a page by the bytes that are sent, and loses nothing', async () => {
     const messages = await readAll('conversation.history', { session_id: 's', limit: 200 }, 'messages', 'cursor');
     expect(messages).toHaveLength(prompts.length * 2);
     const userMessages = messages.filter((_, index) => index % 2 === 0);
@@ -124,7 +124,7 @@ describe('conversation.history', () => {
 });
 
 describe('events.list', () => {
-  it('ends a page by the bytes that are sent, and loses nothing; a larger event is a page by itself', async () => {
+  it('events.list ends a page by the bytes that are sent, and loses nothing; a larger event is a page by itself', async () => {
     const { store } = gateway.services;
     const now = Date.now();
     for (let n = 0; n < 30; n++) {
@@ -160,7 +160,7 @@ describe('events.list', () => {
 });
 
 describe('deployment.list', () => {
-  it('ends a page by the bytes that are sent, and loses nothing', async () => {
+  it('deployment.list ends a page by the bytes that are sent, and loses nothing', async () => {
     const services = Array.from({ length: 60 }, (_, n) => `service-${n}`);
     for (const service of services) {
       const body = JSON.stringify({ data: { service, version: 'v'.repeat(30_000), region: 'r', status: 's' } });
@@ -175,7 +175,7 @@ describe('deployment.list', () => {
 });
 
 describe('mcp.list', () => {
-  it('ends a page by the bytes that are sent, and loses nothing', async () => {
+  it('mcp.list ends a page by the bytes that are sent, and loses nothing', async () => {
     const { mcp } = gateway.services;
     const tool = { name: 'tool', description: 'd'.repeat(200_000), inputSchema: { type: 'object' } };
     const connections = Array.from({ length: 20 }, (_, n) => ({

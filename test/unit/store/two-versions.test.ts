@@ -204,9 +204,10 @@ describe('a document in a newer format is left alone and answered 503', () => {
     const before = await stored('limits');
     const fresh = await fixture.instance();
     const limits = [{ max: 9, windowMs: 60_000 }];
-    const ask = (keyId: string) => fresh.services.limiter.take({ keyId, limits, cost: 1, mayDegrade: true });
-    for (let n = 0; n < 5; n++) expect(await ask('default')).toMatchObject({ outcome: 'unavailable', degraded: false });
-    expect(await ask('other')).toMatchObject({ outcome: 'admitted', degraded: false });
+    const takeFor = (keyId: string) => fresh.services.limiter.take({ keyId, limits, cost: 1, mayDegrade: true });
+    for (let n = 0; n < 5; n++)
+      expect(await takeFor('default')).toMatchObject({ outcome: 'unavailable', degraded: false });
+    expect(await takeFor('other')).toMatchObject({ outcome: 'admitted', degraded: false });
     expect((await stored('limits')).find(({ ref }) => ref.id === before[0]?.ref.id)).toEqual(before[0]);
   });
 

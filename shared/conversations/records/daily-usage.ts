@@ -1,0 +1,83 @@
+// The document with the tokens that a key has used on a UTC day, and the commit that adds to it.
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import type { Clock } from '../../clock.ts';
+import { type DocumentOf, defineDocument } from '../../store/define-document.ts';
+import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
+import { transact } from '../../store/transact.ts';
+import type { Usage } from '../../turn-events.ts';
+import { addUsage, NO_USAGE } from '../../usage.ts';
+import { storageRef, storageWrite, toStorage } from '../storage.ts';
+import { StoredUsage } from './documents.ts';
+
+const KEPT_MS = 40 * 86_400_000;
+
+/** Tokens that a key has used on a UTC day. */
+export const DailyUsages = defineDocument({
+  collection: 'usage',
+  schema: StoredUsage.extend({
+    owner: z.string(),
+    /** `2026-11-13`. */
+    day: z.string(),
+    turns: z.number(),
+  }),
+  id: 'hash of key id, and day',
+  holds: 'tokens of a key and day',
+  writtenBy: 'turns that end',
+  kept: '40 days',
+});
+export type DailyUsage = DocumentOf<typeof DailyUsages>;
+
+/** Usage of the turns of a key since its last commit, and the change of its stored bytes. */
+export interface Gathered {
+  readonly usage: Usage;
+  readonly turns: number;
+  readonly bytes: number;
+}
+
+/** The documents of a key after its last commit: of the day (`cached`), and of its storage. */
+export interface Committed {
+  readonly cached: Snapshot | undefined;
+  readonly storage: Snapshot | undefined;
+}
+
+/** Adds to the day and to the storage of a key in one commit, without a read if `known` is the stored state. */
+export async function addToDay(
+  { store, clock }: { readonly store: Store; readonly clock: Clock },
+  owner: string,
+  { usage, turns, bytes }: Gathered,
+  known: Committed,
+): Promise<Committed> {
+  const day = dayOf(clock.now());
+  const ref = usageRef(owner, day);
+  const { cached, storage } = known;
+  const { snapshots } = await transact(
+    store,
+    [ref, storageRef(owner)],
+    ([snapshot, kept]) => {
+      const before = toDaily(snapshot, owner, day);
+      const data: DailyUsage = { ...before, ...addUsage(before, usage), turns: before.turns + turns };
+      const stored = toStorage(kept, owner);
+      const total = Math.max(0, stored.bytes + bytes);
+      const writes: Write[] = [
+        ...(turns === 0 ? [] : [DailyUsages.write(ref, data, { expireAtMs: clock.now() + KEPT_MS })]),
+        ...(bytes === 0 ? [] : [storageWrite(stored, total)]),
+      ];
+      return { writes, result: undefined };
+    },
+    { cached: cached?.ref.id === ref.id && storage !== undefined ? [cached, storage] : undefined },
+  );
+  return { cached: snapshots[0], storage: snapshots[1] };
+}
+
+export function toDaily(snapshot: Snapshot | undefined, owner: string, day: string): DailyUsage {
+  return DailyUsages.read(snapshot) ?? { owner, day, ...NO_USAGE, turns: 0 };
+}
+
+export function usageRef(owner: string, day: string): Ref {
+  return DailyUsages.ref(`${createHash('sha256').update(owner).digest('base64url')}-${day}`);
+}
+
+export function dayOf(nowMs: number): string {
+  return new Date(nowMs).toISOString().slice(0, 10);
+}

@@ -1,0 +1,144 @@
+// Collects the parts of one answer: its text, and its output in the form that the next call of the turn repeats.
+import type { LanguageModelV4StreamPart, LanguageModelV4ToolCall, SharedV4ProviderMetadata } from '@ai-sdk/provider';
+import { createPairJoiner } from '../../text.ts';
+import type { EngineEvent, Usage } from '../../turn-events.ts';
+import { toTooLarge } from '../failures.ts';
+import { clean } from '../provider-message.ts';
+import type { ProviderName } from './providers.ts';
+import { isJson } from './stream-repair.ts';
+
+/** The model's output in one call, in the form that the next call of the turn must repeat to the provider. */
+export type OutputPart =
+  | { readonly type: 'text' | 'reasoning'; text: string; providerOptions?: SharedV4ProviderMetadata }
+  | { readonly type: 'call'; readonly call: LanguageModelV4ToolCall };
+
+/** The end of an answer. */
+export interface Finish {
+  readonly reason: string;
+  /** As the provider names it. */
+  readonly raw: string | undefined;
+  /** Why a model declined, where the provider states it. */
+  readonly explanation: string;
+  readonly usage: Usage;
+}
+
+export interface AnswerParts {
+  /**
+   * Takes the next part of the stream; returns its event, if it has one. Throws the error that a part carries, and
+   * RpcError when the turn exceeds its size.
+   */
+  add(part: LanguageModelV4StreamPart): EngineEvent | undefined;
+  /** The text so far: the concatenated deltas. */
+  readonly content: string;
+  readonly output: readonly OutputPart[];
+  readonly toolCalls: readonly LanguageModelV4ToolCall[];
+  /** The model that answered, where the provider names it. */
+  readonly answeredBy: string | undefined;
+  /** Undefined until the end marker. */
+  readonly finish: Finish | undefined;
+}
+
+/** `size`: of the answers and reasoning of the whole turn; grows with each part. */
+export function createAnswerParts(
+  provider: ProviderName,
+  size: { bytes: number; readonly bytesMax: number },
+): AnswerParts {
+  const output: OutputPart[] = [];
+  const open = new Map<string, Extract<OutputPart, { text: string }>>();
+  const toolCalls: LanguageModelV4ToolCall[] = [];
+  const joinPairs = createPairJoiner();
+  let content = '';
+  let answeredBy: string | undefined;
+  let finish: Finish | undefined;
+
+  const grow = (text: string): void => {
+    size.bytes += Buffer.byteLength(text);
+    if (size.bytes > size.bytesMax) throw toTooLarge(provider, size.bytesMax);
+  };
+  /** The piece that a part of the stream belongs to, with the metadata that the provider needs back. */
+  const pieceOf = (type: 'text' | 'reasoning', id: string, metadata: SharedV4ProviderMetadata | undefined) => {
+    const key = `${type} ${id}`;
+    let piece = open.get(key);
+    if (piece === undefined) {
+      piece = { type, text: '' };
+      open.set(key, piece);
+      output.push(piece);
+    }
+    if (metadata !== undefined) piece.providerOptions = { ...piece.providerOptions, ...metadata };
+    return piece;
+  };
+
+  return {
+    output,
+    toolCalls,
+    get content() {
+      return content;
+    },
+    get answeredBy() {
+      return answeredBy;
+    },
+    get finish() {
+      return finish;
+    },
+    add(part) {
+      switch (part.type) {
+        case 'text-start':
+        case 'text-end':
+          pieceOf('text', part.id, part.providerMetadata);
+          return undefined;
+        case 'text-delta': {
+          const delta = joinPairs(part.delta);
+          if (delta === '') return undefined;
+          grow(delta);
+          content += delta;
+          pieceOf('text', part.id, part.providerMetadata).text += delta;
+          return { AgentMessageDelta: { delta } };
+        }
+        case 'reasoning-start':
+          pieceOf('reasoning', part.id, part.providerMetadata);
+          return undefined;
+        case 'reasoning-delta':
+          grow(part.delta);
+          pieceOf('reasoning', part.id, part.providerMetadata).text += part.delta;
+          return undefined;
+        case 'reasoning-end': {
+          const { text } = pieceOf('reasoning', part.id, part.providerMetadata);
+          return text === '' ? undefined : { AgentReasoning: { text: text.toWellFormed() } };
+        }
+        case 'tool-call':
+          grow(part.input);
+          output.push({ type: 'call', call: part });
+          toolCalls.push(part);
+          return undefined;
+        case 'response-metadata':
+          answeredBy = part.modelId || answeredBy;
+          return undefined;
+        case 'error':
+          throw part.error;
+        case 'finish':
+          finish = {
+            reason: part.finishReason.unified,
+            raw: part.finishReason.raw,
+            explanation: explanationOf(part.providerMetadata),
+            usage: toUsage(part.usage.inputTokens.total, part.usage.outputTokens.total),
+          };
+          return undefined;
+        default:
+          return undefined;
+      }
+    },
+  };
+}
+
+/** Anthropic's explanation of a refusal, Gemini's message at the end. */
+function explanationOf(metadata: SharedV4ProviderMetadata | undefined): string {
+  for (const { stopDetails, finishMessage } of Object.values(metadata ?? {})) {
+    const text = isJson(stopDetails) ? stopDetails.explanation : finishMessage;
+    if (typeof text === 'string') return clean(text);
+  }
+  return '';
+}
+
+function toUsage(input_tokens = 0, output_tokens = 0): Usage {
+  return { input_tokens, output_tokens, total_tokens: input_tokens + output_tokens };
+}

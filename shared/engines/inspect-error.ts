@@ -1,0 +1,68 @@
+// Reads the errors of the AI SDK. This is the only file that does; their bodies, headers and requests are never passed
+// on, except the provider's message without secrets.
+import { isJson, type Json, NotAStream } from './direct/stream-repair.ts';
+import { clean, readProviderMessage } from './provider-message.ts';
+
+/** The properties of a thrown error that decide how it is reported. */
+export interface InspectedError {
+  readonly name: string;
+  readonly status: number | undefined;
+  readonly headers: Json;
+  /** The provider's message, truncated and without keys; '' if there is none. */
+  readonly providerMessage: string;
+  /** The provider's error codes, separated by spaces; '' if there is none. */
+  readonly code: string;
+  /** The request failed without an HTTP response. */
+  readonly isNetwork: boolean;
+  /** Error code of the system or of the HTTP client, e.g. ECONNREFUSED; '' if there is none. */
+  readonly networkCode: string;
+  /** The response was no stream of events. */
+  readonly notStream: NotAStream | undefined;
+  /** The provider has sent `x-should-retry: false`. */
+  readonly noRetry: boolean;
+}
+
+/**
+ * Reads the SDK's two error shapes by their members: APICallError, and the payload of a stream's error event. All
+ * `secrets` are removed from the provider's message.
+ */
+export function inspectError(thrown: unknown, secrets: readonly string[]): InspectedError {
+  const members = toRecord(thrown);
+  const name = thrown instanceof Error ? thrown.name : typeof members.type === 'string' ? members.type : typeof thrown;
+  const causes = causesOf(thrown);
+  const status = typeof members.statusCode === 'number' ? members.statusCode : undefined;
+  const notStream = causes.find((cause) => cause instanceof NotAStream);
+  const body = notStream?.sample ?? (typeof members.responseBody === 'string' ? members.responseBody : undefined);
+  const isProviders = name === 'AI_APICallError' || status !== undefined || isJson(members.data);
+  const message = String(members.message ?? '');
+  // The message of a parse error quotes the answer, so it is not used.
+  const own = isProviders || /credentials|invalid_grant|reauth/i.test(message) ? message : '';
+  const fromBody = body === undefined ? undefined : readProviderMessage(body, secrets);
+  const fromData = readProviderMessage(JSON.stringify(members.data ?? {}), secrets);
+  const isNetwork = status === undefined && name === 'AI_APICallError';
+  const isCut = status !== undefined && status < 300 && notStream === undefined;
+  const headers = toRecord(members.responseHeaders);
+  return {
+    name,
+    status,
+    headers,
+    providerMessage:
+      isNetwork || isCut ? '' : fromBody?.text || (body === undefined || body === '' ? clean(own, secrets) : ''),
+    code: `${fromBody?.code ?? ''} ${fromData.code} ${typeof members.code === 'string' ? members.code : ''}`.trim(),
+    isNetwork,
+    networkCode:
+      causes.flatMap((cause) => ('code' in cause && typeof cause.code === 'string' ? [cause.code] : [])).at(-1) ?? '',
+    notStream,
+    noRetry: headers['x-should-retry'] === 'false',
+  };
+}
+
+function causesOf(thrown: unknown): Error[] {
+  const causes: Error[] = [];
+  for (let cause = thrown; cause instanceof Error && causes.length < 8; cause = cause.cause) causes.push(cause);
+  return causes;
+}
+
+function toRecord(value: unknown): Json {
+  return isJson(value) ? value : {};
+}
