@@ -2,8 +2,11 @@
 import type { Terminal } from './terminal.ts';
 
 export interface Lifetime {
-  /** Starts the time that the terminal may run without watchers, or stops it. */
-  visit(): void;
+  /**
+   * Starts the time that the terminal may run without watchers, or stops it. `leftAgoMs`: the last watcher has not been
+   * there for so long already; the time starts with the latest of all that have left.
+   */
+  visit(leftAgoMs?: number): void;
   /** As `visit`, for input and resizing: restarts the time that is running, and starts none. */
   use(): void;
   /** The terminal ends now: no time runs any more. */
@@ -20,12 +23,15 @@ export interface LifetimeOptions {
 export function createLifetime(terminal: Terminal, { leftMs, idleMs, end }: LifetimeOptions): Lifetime {
   let left: NodeJS.Timeout | undefined;
   let idle: NodeJS.Timeout | undefined;
+  let leftAtMs = Number.NEGATIVE_INFINITY;
   let isOver = false;
 
-  const visit = (): void => {
+  const visit = (leftAgoMs = 0): void => {
     clearTimeout(left);
     left = undefined;
-    if (!isOver && terminal.watchers === 0) left = setTimeout(end, leftMs).unref();
+    const nowMs = performance.now();
+    leftAtMs = Math.max(leftAtMs, nowMs - leftAgoMs);
+    if (!isOver && terminal.watchers === 0) left = setTimeout(end, leftAtMs + leftMs - nowMs).unref();
   };
 
   const watchIdle = (waitMs: number): void => {

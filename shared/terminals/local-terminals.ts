@@ -16,6 +16,8 @@ export interface TerminalsOptions {
   readonly totalMax?: number;
 }
 
+/** The defaults of TerminalsOptions. */
+export const TERMINAL_TIMES = { leftMs: 60_000, idleMs: 15 * 60_000 };
 const SIZE: Size = { cols: 80, rows: 24 };
 
 interface Entry {
@@ -25,7 +27,7 @@ interface Entry {
 }
 
 export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions = {}): Terminals {
-  const { leftMs = 60_000, idleMs = 15 * 60_000, perKeyMax = 8, totalMax = 32 } = options;
+  const { leftMs, idleMs, perKeyMax = 8, totalMax = 32 } = { ...TERMINAL_TIMES, ...options };
   const entries = new Map<string, Promise<Entry>>();
   const running = new Map<string, Entry>();
   /** Includes those that are ending. */
@@ -58,7 +60,7 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
   };
 
   async function create(handle: TerminalHandle, request: TerminalRequest & Size): Promise<Entry> {
-    const terminal = await openTerminal(deps, handle, request, () => lifetime.visit());
+    const terminal = await openTerminal(deps, handle, request, (_count, leftAgoMs) => lifetime.visit(leftAgoMs));
     const lifetime = createLifetime(terminal, { leftMs, idleMs, end: () => end(entry) });
     const entry: Entry = { handle, terminal, lifetime };
     running.set(idOf(handle), entry);

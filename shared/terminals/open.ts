@@ -1,7 +1,7 @@
 // Opens the terminal of one request: its command in the sandbox, and the report of its end.
 import type { Sandbox, SandboxSpec } from '../sandbox/sandbox.ts';
 import { openPty } from './pty.ts';
-import { createTerminal, type Terminal } from './terminal.ts';
+import { createTerminal, type OnWatchers, type Terminal } from './terminal.ts';
 import type { Size, TerminalEnding, TerminalHandle, TerminalRequest } from './terminals.ts';
 
 export interface OpenDeps {
@@ -20,7 +20,7 @@ export async function openTerminal(
   { sandbox, onEnded }: OpenDeps,
   { owner, sessionId }: TerminalHandle,
   { shell, cwd, env, requestId, cols, rows }: TerminalRequest & Size,
-  onWatchers: () => void,
+  onWatchers: OnWatchers,
 ): Promise<Terminal> {
   // Checked first, because nothing reads the terminal's output yet: a cwd that does not exist is an error of the
   // caller.

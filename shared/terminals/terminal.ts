@@ -4,7 +4,7 @@
 import { RpcError } from '../errors.ts';
 import type { Pty } from './pty.ts';
 import { createRingBuffer } from './ring-buffer.ts';
-import type { Size, Watcher } from './terminals.ts';
+import type { Size, StopWatching, Watcher } from './terminals.ts';
 
 export interface Terminal {
   readonly size: Size;
@@ -15,9 +15,9 @@ export interface Terminal {
   readonly activeMs: number;
   /**
    * Sends everything after piece `afterSeq`, then live output, then the exit; also for a terminal that has ended.
-   * Returns a function that stops it.
+   * Returns a function that stops it, as the Terminals port has it.
    */
-  watch(watcher: Watcher, afterSeq: number): () => void;
+  watch(watcher: Watcher, afterSeq: number): StopWatching;
   /** Throws RpcError `unavailable` when the program in the terminal does not read its input. */
   write(data: string): void;
   resize(size: Size): void;
@@ -38,8 +38,10 @@ interface Reader {
   wake: () => void;
 }
 
-/** `onWatchers` receives the number of watchers after each change. */
-export function createTerminal(pty: Pty, size: Size, onWatchers: (count: number) => void): Terminal {
+/** Receives the number of watchers after each change; of one that has left, since when it counts as gone. */
+export type OnWatchers = (count: number, leftAgoMs?: number) => void;
+
+export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Terminal {
   const ring = createRingBuffer(RING_BYTES);
   const readers = new Set<Reader>();
   let activeMs = performance.now();
@@ -101,18 +103,21 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: (count: number)
     watch(watcher, afterSeq) {
       // A number from a previous terminal of the session has no meaning here.
       const reader: Reader = { seq: afterSeq > ring.lastSeq ? 0 : afterSeq, isGone: false, wake: () => {} };
-      const leave = (): void => {
+      const leave = (agoMs = 0): void => {
         if (reader.isGone) return;
         reader.isGone = true;
         reader.wake();
         readers.delete(reader);
         pace();
-        onWatchers(readers.size);
+        onWatchers(readers.size, agoMs);
       };
       readers.add(reader);
       onWatchers(readers.size);
       // A watcher that throws is removed.
-      read(reader, watcher).then(leave, leave);
+      read(reader, watcher).then(
+        () => leave(),
+        () => leave(),
+      );
       return leave;
     },
     write(data) {

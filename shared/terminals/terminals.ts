@@ -44,6 +44,9 @@ export interface Watcher {
   exit(exitCode: number): void | Promise<void>;
 }
 
+/** Stops a watcher. `leftAgoMs`: its reader was not heard from for so long, and counts as gone since then. */
+export type StopWatching = (leftAgoMs?: number) => void;
+
 /**
  * Every method that takes a handle throws the same RpcError `not_found` for a terminal that is missing, has ended or
  * belongs to another key, and `sandbox_unavailable` where no terminal can run.
@@ -61,7 +64,7 @@ export interface Terminals {
    * Sends everything after piece `afterSeq`, then live output, then the exit; for some time also of a terminal that has
    * ended, because it may end before the caller that started it can watch. Resolves with a function that stops it.
    */
-  watch(handle: TerminalHandle, watcher: Watcher, afterSeq: number): Promise<() => void>;
+  watch(handle: TerminalHandle, watcher: Watcher, afterSeq: number): Promise<StopWatching>;
   /** Resolves when all of its processes have ended. */
   close(handle: TerminalHandle): Promise<{ readonly exitCode: number }>;
   /** Ends the terminal of a session, if there is one. */

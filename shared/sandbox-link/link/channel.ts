@@ -76,6 +76,11 @@ export class Channel {
     return this.#over;
   }
 
+  /** How long nothing has been received, in milliseconds of this process's running time. */
+  get silentMs(): number {
+    return this.#silentMs;
+  }
+
   get received(): number {
     return this.#received;
   }

@@ -45,6 +45,9 @@ export function createLink(id: string, side: 'gateway' | 'sandbox', deps: LinkDe
     get connected() {
       return channel.connected;
     },
+    get silentMs() {
+      return channel.silentMs;
+    },
     over: over.signal,
     request: (method, params, signal) => calls.request(method, params, signal),
     notify: (method, params) => calls.notify(method, params),

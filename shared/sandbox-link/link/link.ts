@@ -23,6 +23,8 @@ export interface Link {
   readonly id: string;
   /** Whether a WebSocket carries the link now; else it waits to be resumed. */
   readonly connected: boolean;
+  /** How long nothing of the other side has arrived; when the link is over, what it was at its end. */
+  readonly silentMs: number;
   /**
    * Aborted when the link is over for good (not at a cut that is resumed); the reason is an RpcError `unavailable`.
    * Before it is aborted, each request in flight has been rejected and each stream destroyed with that error.

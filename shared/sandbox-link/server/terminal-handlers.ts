@@ -3,7 +3,7 @@
 import { RpcError } from '../../errors.ts';
 import { checkEnvironment } from '../../sandbox/environment.ts';
 import type { TerminalHandle, Terminals } from '../../terminals/terminals.ts';
-import type { HandlerContext, Handlers, LinkStream } from '../link/link.ts';
+import type { HandlerContext, Handlers, Link, LinkStream } from '../link/link.ts';
 import {
   readParams,
   TerminalInputParams,
@@ -44,7 +44,7 @@ export function createTerminalHandlers({ terminals, starts, specs }: TerminalHan
     return terminals.start(toHandle(request), { shell, cwd, env, requestId, ...size });
   }
 
-  async function watch(params: unknown, take: Take): Promise<unknown> {
+  async function watch(params: unknown, link: Link, take: Take): Promise<unknown> {
     const request = readParams(TerminalWatchParams, params);
     const output = take(request.output);
     const stop = await terminals.watch(
@@ -55,14 +55,15 @@ export function createTerminalHandlers({ terminals, starts, specs }: TerminalHan
       },
       request.after_seq,
     );
-    output.once('close', stop).resume();
+    // When the link is over, its reader was gone before that was noticed.
+    output.once('close', () => stop(link.silentMs)).resume();
     if (output.destroyed) stop();
     return null;
   }
 
   return {
     'terminal.start': (params, context) => withStreams(context.link, (take) => start(params, context, take)),
-    'terminal.watch': (params, { link }) => withStreams(link, (take) => watch(params, take)),
+    'terminal.watch': (params, { link }) => withStreams(link, (take) => watch(params, link, take)),
     async 'terminal.input'(params) {
       const request = readParams(TerminalInputParams, params);
       return terminals.input(toHandle(request), request.data);
