@@ -20,8 +20,11 @@ export interface ServerProcess {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
-  /** Resolves when all of its processes have ended and the streams are closed. Never rejects. */
-  readonly exited: Promise<{ readonly exitCode: number }>;
+  /**
+   * Resolves when all of its processes have ended and the streams are closed. Never rejects. `failure`: what ended
+   * them, when it was not the server: the error of calls in flight.
+   */
+  readonly exited: Promise<{ readonly exitCode: number; readonly failure?: Error }>;
   /** TERM, then KILL of all of its processes after `graceMs` (2000); 0 kills at once. Resolves with `exited`. */
   kill(graceMs?: number): Promise<void>;
 }

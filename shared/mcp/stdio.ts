@@ -20,7 +20,7 @@ export interface StdioTransport extends Transport {
   stderrTail(): string;
   /** Undefined while it runs. */
   exitCode(): number | undefined;
-  /** Why the gateway closed the connection. */
+  /** Why the gateway closed the connection, or what ended the process with what runs it. */
   failure(): Error | undefined;
 }
 
@@ -67,6 +67,7 @@ export function createStdioTransport(server: ServerProcess, share: TimeShare): S
 
   void server.exited.then((ended) => {
     exitCode = ended.exitCode;
+    failure ??= ended.failure;
     lines.end();
   });
 

@@ -6,6 +6,7 @@ import type { LinkKeeper } from '../link/link-keeper.ts';
 import { Exit, Nothing, ServerStartAnswer } from '../messages.ts';
 import { closed } from '../streams.ts';
 import { call, openLink } from './calls.ts';
+import { lost } from './failures.ts';
 
 const WHAT = 'The MCP server';
 const GRACE_MS = 2_000;
@@ -38,7 +39,7 @@ async function startOver(
     const { handle } = await call(link, 'server.start', params, { answer: ServerStartAnswer, what: WHAT, signal });
     const exited = call(link, 'server.wait', { handle }, { answer: Exit, what: WHAT }).then(
       ({ exit_code: exitCode }) => ({ exitCode }),
-      () => ({ exitCode: KILLED }),
+      (error: unknown) => ({ exitCode: KILLED, ...(link.over.aborted && { failure: lost('The call', error) }) }),
     );
     void exited.then(() => io.end());
     const ended = Promise.all([exited, closed(io), closed(errors)]).then(([exit]) => exit);
