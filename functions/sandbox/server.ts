@@ -23,7 +23,8 @@ export interface SandboxServer {
   readonly http: HttpServer;
   readonly ports: LocalPorts;
   /**
-   * Refuses new commands, waits up to `graceMs` for those that run, then ends everything: links, processes, connections.
+   * Refuses new commands, waits up to `graceMs` for those that run, then ends everything: links, processes and
+   * connections.
    */
   stop(graceMs: number): Promise<void>;
 }

@@ -75,8 +75,8 @@ export interface Program {
 }
 
 /**
- * Spawns a program in a group of its own, if so wanted. Resolves when a line matches `ready`, whose group is its address;
- * rejects with the output when the process ends before.
+ * Spawns a program, in a process group of its own with `isGroup`. Resolves when a line matches `ready`, whose group is
+ * its address; rejects with the output when the process ends before.
  */
 export async function startProgram(
   [file, ...args]: readonly [string, ...string[]],

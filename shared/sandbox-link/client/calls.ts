@@ -14,8 +14,8 @@ const RECONNECT_CHECK_MS = 50;
 const reconnecting = new WeakMap<Link, Promise<void>>();
 
 /**
- * A link that is connected, so that a call which finds none has started nothing. Rejects with RpcError `unavailable` when
- * the service cannot be reached, the signal's reason when it aborts.
+ * A link that is connected, so that a call which finds none has started nothing. Rejects with RpcError `unavailable`
+ * when the service cannot be reached, the signal's reason when it aborts.
  */
 export async function openLink(keeper: LinkKeeper, signal?: AbortSignal): Promise<GatewayLink> {
   try {

@@ -1,5 +1,5 @@
-// The CodexHost port over a link: app-servers in the sandbox service, one for each owner. What they request of a provider
-// arrives here, and only for app-servers that this process has opened.
+// The CodexHost port over a link: app-servers in the sandbox service, one for each owner. What they request of a
+// provider arrives here, and only for app-servers that this process has opened.
 import type { CodexHost, CodexSession, ProviderListener } from '../../codex-host/codex-host.ts';
 import { ROLLOUT_BYTES_MAX } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';

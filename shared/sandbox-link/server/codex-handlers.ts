@@ -1,5 +1,5 @@
-// Serves the CodexHost port to a link: its app-servers belong to the link, and are ended with it. What Codex requests of
-// its provider goes to the gateway side, which adds the credential.
+// Serves the CodexHost port to a link: its app-servers belong to the link, and are ended with it. What Codex requests
+// of its provider goes to the gateway side, which adds the credential.
 import { randomUUID } from 'node:crypto';
 import { type CodexHost, type CodexSession, ROLLOUT_BYTES_MAX } from '../../codex-host/codex-host.ts';
 import type { LocalCodex } from '../../codex-host/local-codex.ts';

@@ -1,5 +1,5 @@
-// The sandbox service beside a real gateway, each a process of its own: everything that runs for callers runs there, and
-// what happens to calls when one of the two is killed.
+// The sandbox service beside a real gateway, each a process of its own: everything that runs for callers runs there,
+// and what happens to calls when one of the two is killed.
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
