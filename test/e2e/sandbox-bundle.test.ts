@@ -1,0 +1,66 @@
+// The sandbox service as it is deployed: bundled, without anything that holds credentials or documents, and started with
+// nothing but its own few variables.
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
+import { ROOT, startProgram } from '../support/local-gateway.ts';
+
+const READY = /^sandbox ready at (http:\/\/\S+)$/;
+
+describe('the bundle of the sandbox service', () => {
+  let outdir: string;
+  let inputs: readonly string[];
+  beforeAll(async () => {
+    outdir = await mkdtemp(join(tmpdir(), 'sandbox-bundle-'));
+    const script = `import { buildSandbox } from ${JSON.stringify(join(ROOT, 'functions/build/main.ts'))};
+      console.log(JSON.stringify(Object.keys((await buildSandbox(${JSON.stringify(outdir)})).inputs)));`;
+    const args = ['--input-type=module', '--eval', script];
+    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: ROOT, maxBuffer: 1 << 26 });
+    inputs = JSON.parse(stdout);
+  }, 120_000);
+  afterAll(() => rm(outdir, { recursive: true }));
+
+  it('has no store, keys, limits, conversations, providers or methods, and of Google’s code only the check of tokens', () => {
+    const own = inputs.filter((file) => /^(shared|functions)\//.test(file));
+    const rooms = [...new Set(own.map((file) => file.split('/').slice(0, 2).join('/')))];
+    expect(rooms.filter((room) => !room.endsWith('.ts')).toSorted()).toEqual([
+      ...['functions/sandbox', 'functions/server', 'shared/auth', 'shared/codex-host', 'shared/config', 'shared/mcp'],
+      ...['shared/rpc', 'shared/sandbox', 'shared/sandbox-link', 'shared/sandbox-ports', 'shared/terminals'],
+    ]);
+    expect(own.filter((file) => file.startsWith('shared/auth/'))).toEqual(['shared/auth/oidc.ts']);
+    const packages = new Set(inputs.flatMap((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? []));
+    expect(
+      [...packages].filter((name) => /^@google|^@ai-sdk|google-gax|protobuf|modelcontextprotocol/.test(name)),
+    ).toEqual([]);
+    expect(packages).toContain('google-auth-library');
+  });
+
+  it('pins what its image installs', async () => {
+    const { dependencies } = JSON.parse(await readFile(join(outdir, 'package.json'), 'utf8'));
+    expect(Object.keys(dependencies)).toEqual(expect.arrayContaining(['@lydell/node-pty', '@openai/codex']));
+    for (const version of Object.values(dependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+/);
+  });
+
+  it('serves health, and drains on SIGTERM', async () => {
+    const env = { PORT: '0', SANDBOX_TOKEN: TOKEN, GATEWAY_DATA_DIR: join(outdir, 'data'), NODE_ENV: 'production' };
+    const { child, url, exited, output } = await startProgram([process.execPath, join(outdir, 'main.js')], READY, env);
+    expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: 'healthy' });
+    child.kill('SIGTERM');
+    expect(await exited).toEqual([0, null]);
+    expect(output()).not.toContain(TOKEN);
+  });
+
+  it.each([
+    ['no credential', {}],
+    ['two kinds of it', { SANDBOX_TOKEN: TOKEN, SANDBOX_AUDIENCE: 'a', SANDBOX_CALLERS: 'a@example.com' }],
+  ])('does not start with %s, and names the variable in one line', async (_, env) => {
+    const starting = startProgram([process.execPath, join(outdir, 'main.js')], READY, { PORT: '0', ...env });
+    await expect(starting).rejects.toThrow(
+      /^ended before it was ready: configuration is not valid:\n {2}SANDBOX_TOKEN: must be set, or SANDBOX_AUDIENCE [^\n]+$/,
+    );
+  });
+});
