@@ -1,6 +1,6 @@
-// The CodexHost port: where `codex app-server` runs, one for each owner and gateway process. Nothing that crosses it is a
-// path, pid or descriptor of a machine, and no credential of a provider: what Codex requests of its provider is passed to
-// the gateway process, which adds the credential.
+// The CodexHost port: where `codex app-server` runs, one for each owner and gateway process. Nothing that crosses it is
+// a path, pid or descriptor of a machine, and no credential of a provider: what Codex requests of its provider is
+// passed to the gateway process, which adds the credential.
 import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
 
@@ -44,8 +44,8 @@ export interface ProviderAnswer {
 export type ProviderListener = (request: ProviderRequest, answer: ProviderAnswer) => void;
 
 /**
- * One turn's use of an app-server. The sessions of one gateway process with the same app-server have the same process id,
- * streams and listener; app-servers are never shared between gateway processes.
+ * One turn's use of an app-server. The sessions of one gateway process with the same app-server have the same process
+ * id, streams and listener; app-servers are never shared between gateway processes.
  */
 export interface CodexSession {
   /** Identifies the app-server: threads that were loaded in another one are not in it. */
@@ -57,8 +57,8 @@ export interface CodexSession {
   /** Resolves when all of its processes have ended and its files are removed. Never rejects. */
   readonly exited: Promise<unknown>;
   /**
-   * Sets the listener of all requests of the app-server to its provider, the only exit of its network namespace. Without
-   * one they are answered 503.
+   * Sets the listener of all requests of the app-server to its provider, the only exit of its network namespace.
+   * Without one they are answered 503.
    */
   onRequest(listener: ProviderListener): void;
   /** `path` as RolloutPath. Undefined when there is no such file, or it is too long. */

@@ -50,11 +50,11 @@ const FEATURES_OFF = [
 ] as const;
 
 /**
- * config.toml; `baseUrl` is that of the Responses API, without `/responses`. `shell_environment_policy`: without it every variable of the app-server reaches the commands of the
- * model. The permission profile reads all there is, which in the gateway's sandbox is the system, the workspace and
- * nothing else; a narrower one would have Codex start its sandbox in every turn only to look for files (60 ms).
- * Untrusted project: a `.codex/config.toml` in the workspace, which the caller can write, would otherwise start
- * programs outside Codex's sandbox.
+ * config.toml; `baseUrl` is that of the Responses API, without `/responses`. `shell_environment_policy`: without it
+ * every variable of the app-server reaches the commands of the model. The permission profile reads all there is, which
+ * in the gateway's sandbox is the system, the workspace and nothing else; a narrower one would have Codex start its
+ * sandbox in every turn only to look for files (60 ms). Untrusted project: a `.codex/config.toml` in the workspace,
+ * which the caller can write, would otherwise start programs outside Codex's sandbox.
  */
 export function toConfigToml(baseUrl: string): string {
   return `model_provider = ${quote(PROVIDER)}

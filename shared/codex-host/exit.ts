@@ -1,5 +1,5 @@
-// The one exit of an app-server's network namespace: an HTTP server on its port there, which passes every request to the
-// listener of the session and its answer back, byte for byte. It decides nothing: the other side of the port does.
+// The one exit of an app-server's network namespace: an HTTP server on its port there, which passes every request to
+// the listener of the session and its answer back, byte for byte. It decides nothing: the other side of the port does.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Server } from 'node:net';
 import type { ProviderAnswer, ProviderListener, ProviderRequest } from './codex-host.ts';

@@ -1,5 +1,5 @@
-// The messages of the handshake with `codex app-server` 0.169.0. A test generates the types of the installed version and
-// compares.
+// The messages of the handshake with `codex app-server` 0.169.0. A test generates the types of the installed version
+// and compares.
 import { z } from 'zod';
 
 export interface InitializeParams {

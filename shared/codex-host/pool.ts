@@ -1,5 +1,5 @@
-// The app-servers on this machine: one for each owner and link (gateway process), started when needed, ended when idle, old or too large.
-// Their number is bounded over all links: when all are busy, no further one is started.
+// The app-servers on this machine: one for each owner and link (gateway process), started when needed, ended when idle,
+// old or too large. Their number is bounded over all links: when all are busy, no further one is started.
 import { readFile } from 'node:fs/promises';
 import { orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';

@@ -26,7 +26,10 @@ export async function readRolloutFile(home: string, path: string): Promise<Buffe
   });
 }
 
-/** Throws RpcError `conflict` where the file exists. Codex may run under another uid than the host and must be able to append to it. */
+/**
+ * Throws RpcError `conflict` where the file exists. Codex may run under another uid than the host and must be able to
+ * append to it.
+ */
 export async function writeRolloutFile(home: string, path: string, bytes: Uint8Array): Promise<void> {
   if (bytes.byteLength > ROLLOUT_BYTES_MAX) throw new Error('the rollout is too long');
   await inDirectory(home, path, true, async (file) => {
@@ -43,8 +46,8 @@ export async function writeRolloutFile(home: string, path: string, bytes: Uint8A
 }
 
 /**
- * Calls `work` with a path of the file whose directory is open, so that no rename can put another one in its place. Each
- * directory on the way is opened in the one before, never through a symbolic link.
+ * Calls `work` with a path of the file whose directory is open, so that no rename can put another one in its place.
+ * Each directory on the way is opened in the one before, never through a symbolic link.
  */
 async function inDirectory<T>(
   home: string,

@@ -27,8 +27,8 @@ export interface SandboxSpec extends Command {
   /** The machine's network instead of none. Set by the administrator, never by a caller. */
   readonly network?: boolean;
   /**
-   * A port of 127.0.0.1 inside, where no other network is, on which the gateway listens: see `SandboxChild.listener`. Set
-   * by the administrator, never by a caller.
+   * A port of 127.0.0.1 inside, where no other network is, on which the gateway listens: see `SandboxChild.listener`.
+   * Set by the administrator, never by a caller.
    */
   readonly listenPort?: number;
   /** Whether the child may make user namespaces of its own (Codex sandboxes its commands itself). */

@@ -1,5 +1,5 @@
-// The account with which a turn calls the provider: the deployment's key, or the caller's login. The secret never leaves
-// this process but to the provider: Codex has a random token in its place (running-turns.ts).
+// The account with which a turn calls the provider: the deployment's key, or the caller's login. The secret never
+// leaves this process but to the provider: Codex has a random token in its place (running-turns.ts).
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { TurnInput } from '../engine.ts';

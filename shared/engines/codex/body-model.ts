@@ -7,8 +7,8 @@ const KEY_BYTES_MAX = 32;
 const MODEL_BYTES_MAX = 1_024;
 
 /**
- * The string at `model` of a JSON object. Undefined where there is none, or more than one: parsers differ in which of two
- * members they take.
+ * The string at `model` of a JSON object. Undefined where there is none, or more than one: parsers differ in which of
+ * two members they take.
  */
 export function modelIn(body: Buffer): string | undefined {
   let depth = 0;

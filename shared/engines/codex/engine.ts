@@ -1,4 +1,5 @@
-// The engine `codex/...`: turns of the Codex agent, by `codex app-server` in the sandbox of the key, on a CodexHost. The conversation's lease ensures that a thread has one turn at a time.
+// The engine `codex/...`: turns of the Codex agent, by `codex app-server` in the sandbox of the key, on a CodexHost.
+// The conversation's lease ensures that a thread has one turn at a time.
 import { deadline } from '../../async.ts';
 import type { CodexHost } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';

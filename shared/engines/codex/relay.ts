@@ -1,7 +1,7 @@
 // What Codex requests of its provider, made by this process with the credential of the turn. Codex may be under a
-// caller's control: its request counts only with the token of a running turn, for the two calls of the Responses API and
-// for the turn's model; where it goes, and on whose account, is never taken from it. The connections to the providers are
-// kept: Codex creates a new HTTP client for every turn.
+// caller's control: its request counts only with the token of a running turn, for the two calls of the Responses API
+// and for the turn's model; where it goes, and on whose account, is never taken from it. The connections to the
+// providers are kept: Codex creates a new HTTP client for every turn.
 import {
   type ClientRequest,
   type IncomingMessage,
@@ -100,8 +100,8 @@ export function createRelay(baseUrls: Readonly<Record<ProviderId, string>>, prox
   }
 
   /**
-   * Resolves when the answer is over. The end of one side ends the other one: a cancelled turn ends the provider's work,
-   * and a cut answer arrives cut.
+   * Resolves when the answer is over. The end of one side ends the other one: a cancelled turn ends the provider's
+   * work, and a cut answer arrives cut.
    */
   async function send({ path, headers, body, turn }: Call, answer: ProviderAnswer): Promise<void> {
     const url = new URL(joinUrl(baseUrls[turn.account.provider], path));

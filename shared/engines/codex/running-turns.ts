@@ -6,8 +6,8 @@ import type { Account } from './account.ts';
 export interface RunningTurn {
   readonly account: Account;
   /**
-   * Without provider: the turn's own, and those of the turns before, with which Codex shortens the conversation when the
-   * model changes.
+   * Without provider: the turn's own, and those of the turns before, with which Codex shortens the conversation when
+   * the model changes.
    */
   readonly modelIds: readonly string[];
   /** Aborted when the turn is over. */

@@ -4,8 +4,8 @@ import { existsSync, readFileSync } from 'node:fs';
 const TASKSET = '/usr/bin/taskset';
 
 /**
- * All cores that this process may use but the first: a busy command holds a core for some milliseconds even at the lowest
- * priority, and with one core always free the gateway need not wait.
+ * All cores that this process may use but the first: a busy command holds a core for some milliseconds even at the
+ * lowest priority, and with one core always free the gateway need not wait.
  */
 export function keepCoreFree(): readonly string[] {
   const [first = '', ...rest] = allowedList().split(',');

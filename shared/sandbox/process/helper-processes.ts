@@ -11,10 +11,17 @@ export interface HelperProcesses {
   kill(id: number): void;
 }
 
-/** Owns the running processes. `beforeStart` is called first, in the helper, for what the process inherits. */
-export function helperProcesses(send: SendReport, beforeStart: (request: SpawnRequest) => void): HelperProcesses {
+/**
+ * Owns the running processes. `beforeStart` is called first, in the helper, for what the process inherits;
+ * `handListener` for a process with a listener.
+ */
+export function helperProcesses(
+  send: SendReport,
+  beforeStart: (request: SpawnRequest) => void,
+  handListener: (id: number, child: import('node:child_process').ChildProcess) => void,
+): HelperProcesses {
   const { spawn } = process.getBuiltinModule('node:child_process');
-  const { Server, Socket } = process.getBuiltinModule('node:net');
+  const { Socket } = process.getBuiltinModule('node:net');
   const fs = process.getBuiltinModule('node:fs');
   type Started = ReturnType<typeof spawn>;
   const started = new Map<number, Started>();
@@ -90,21 +97,6 @@ export function helperProcesses(send: SendReport, beforeStart: (request: SpawnRe
     if (!stream || !('resume' in stream)) return;
     Reflect.get(stream, '_handle').readStop();
     stream.resume = () => stream;
-  };
-
-  /** Passes the listening socket that it sends; nothing else is taken from the channel, which is closed then. */
-  const handListener = (id: number, child: Started): void => {
-    let isOver = false;
-    const over = (server?: import('node:net').Server): void => {
-      if (isOver) return void server?.close();
-      isOver = true;
-      send({ id, listener: server !== undefined }, server, () => {
-        server?.close();
-        if (child.connected) child.disconnect();
-      });
-    };
-    child.once('message', (_, handle) => over(handle instanceof Server ? handle : undefined));
-    child.once('disconnect', () => over());
   };
 
   /** Sends what it writes to its status descriptor, then how it ended. */

@@ -1,7 +1,7 @@
 // A port of the loopback inside on which the gateway listens. A short-lived program inside creates the listening socket
 // and passes its descriptor to the gateway, which accepts the connections: a socket belongs to the network namespace in
-// which it was created. From outside, only root could enter that namespace: bwrap keeps no process in the user namespace
-// that owns it.
+// which it was created. From outside, only root could enter that namespace: bwrap keeps no process in the user
+// namespace that owns it.
 import type { SandboxSpec } from '../sandbox.ts';
 import { useAllCores } from './cores.ts';
 
@@ -20,9 +20,9 @@ export function withListener(spec: SandboxSpec): SandboxSpec {
 }
 
 /**
- * A line of sh(1) that starts the program beside the one that is executed; `fd` is its channel to the gateway. In a shell
- * of its own, so that no process inside becomes its parent. On the core that is kept free as well: the start of the other
- * program takes all of the others.
+ * A line of sh(1) that starts the program beside the one that is executed; `fd` is its channel to the gateway. In a
+ * shell of its own, so that no process inside becomes its parent. On the core that is kept free as well: the start of
+ * the other program takes all of the others.
  */
 export function toListenerLine(port: number, fd: number): string {
   const command = [...useAllCores(), NODE, '--max-semi-space-size=1', '-e', `'${PROGRAM(port)}'`].join(' ');

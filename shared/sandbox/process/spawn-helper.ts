@@ -1,10 +1,11 @@
 // The program of the helper process that starts sandboxes (spawner.ts). It is passed as source text (`node -e`), so
 // that it needs no file beside the bundle; each part must use nothing from outside its body but its arguments.
+import { helperListener } from './helper-listener.ts';
 import { helperProcesses, type SendReport } from './helper-processes.ts';
 import type { Cgroup, KillRequest, LeaveRequest, SpawnRequest } from './spawn-messages.ts';
 
 /** Source text of the program. */
-export const HELPER_PROGRAM = `(${helperMain})(${closeInherited}, ${helperGroups}, ${helperProcesses})`;
+export const HELPER_PROGRAM = `(${helperMain})(${closeInherited}, ${helperGroups}, ${helperProcesses}, ${helperListener})`;
 
 /** Closes descriptors that the gateway inherited and would pass on; all of Node's own are close-on-exec (02000000). */
 function closeInherited(): void {
@@ -68,6 +69,7 @@ function helperMain(
   closeDescriptors: typeof closeInherited,
   createGroups: typeof helperGroups,
   createProcesses: typeof helperProcesses,
+  createListener: typeof helperListener,
 ): void {
   closeDescriptors();
   const groups = createGroups();
@@ -75,9 +77,13 @@ function helperMain(
     if (process.connected) process.send?.(report, handle, undefined, sent);
     else sent?.();
   };
-  const processes = createProcesses(send, ({ cgroup }) => {
-    if (cgroup !== undefined) groups.enter(cgroup);
-  });
+  const processes = createProcesses(
+    send,
+    ({ cgroup }) => {
+      if (cgroup !== undefined) groups.enter(cgroup);
+    },
+    createListener(send),
+  );
 
   process.on('message', (message: SpawnRequest | KillRequest | LeaveRequest) => {
     if ('leave' in message) {

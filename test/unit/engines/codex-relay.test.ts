@@ -1,5 +1,5 @@
-// What stands between Codex and its providers: a request passes only for a running turn, on the account of that turn, and
-// each side sees how the other one ended.
+// What stands between Codex and its providers: a request passes only for a running turn, on the account of that turn,
+// and each side sees how the other one ended.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createListener } from 'node:net';
