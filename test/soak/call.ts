@@ -10,6 +10,8 @@ export interface Client {
   readonly journal: Journal;
   /** Whether the store or an instance is away, or was a moment ago, so that a 503 is expected. */
   readonly isOutage: () => boolean;
+  /** Whether a command may fail because the sandbox service is away, or was a moment ago. */
+  readonly isSandboxOutage: () => boolean;
 }
 
 export interface RpcResponse {
@@ -85,7 +87,7 @@ export function recordAdmission(
 
 /** Parses a response and checks what holds for each of them. */
 export function toRpcResponse(
-  { journal, isOutage }: Client,
+  { journal, isOutage, isSandboxOutage }: Client,
   httpStatus: number,
   body: unknown,
   method: string,
@@ -101,7 +103,10 @@ export function toRpcResponse(
   checks.check('errors', data.reason !== 'internal', detail);
   if (httpStatus === 503 || data.reason === 'unavailable') {
     // A turn that was interrupted stays so: its error is returned at any time, not only during an outage.
-    checks.check('errors', data.retryable === true && (isOutage() || data.turn_status === 'interrupted'), detail);
+    // A command that lost its sandbox says whether it may have had an effect; it is not safe to repeat then.
+    const isLostCommand = typeof data.may_have_effect === 'boolean' && isSandboxOutage();
+    if (!isLostCommand)
+      checks.check('errors', data.retryable === true && (isOutage() || data.turn_status === 'interrupted'), detail);
   }
   return { httpStatus, result: isObject(message.result) ? message.result : undefined, error };
 }

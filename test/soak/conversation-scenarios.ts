@@ -28,6 +28,7 @@ const SCENARIOS: readonly (readonly [number, Scenario])[] = [
   [4, readStatus],
   [3, probeForeignSession],
   [1, stallReader],
+  [2, runCommand],
 ];
 
 export function runScenario(client: ConversationClient): Promise<void> {
@@ -40,6 +41,28 @@ export function runScenario(client: ConversationClient): Promise<void> {
     if (remaining <= 0) return scenario(client);
   }
   return promptOverHttp(client);
+}
+
+/** Longer than a command, its wait for a slot, and the 35 s after which a lost connection is over. */
+const COMMAND_MS_MAX = 40_000;
+
+/** A command that is found in its output whole, or ends with an error that says whether it may have had an effect. */
+async function runCommand(client: ConversationClient): Promise<void> {
+  const { journal, random, keyId } = client;
+  const mark = `${keyId}c${++client.serial}`;
+  const startedMs = performance.now();
+  const script = `echo ${mark}; sleep 0.${random.int(0, 9)}; echo ${mark}`;
+  const response = await call(client, pickInstance(client), 'exec', { command: 'sh', args: ['-c', script] });
+  const tookMs = performance.now() - startedMs;
+  // Its instance was killed.
+  if (response === undefined) return;
+  const { result, error } = response;
+  const data = isObject(error?.data) ? error.data : {};
+  const isWhole = result?.stdout === `${mark}\n${mark}\n` && result.exit_code === 0;
+  const isSaid = typeof data.may_have_effect === 'boolean' || data.retryable === true;
+  journal.count(result !== undefined ? 'commands' : `commands failed, may have had an effect: ${data.may_have_effect}`);
+  const detail = (): string => `${mark}: ${Math.round(tookMs)} ms, ${JSON.stringify(result ?? error).slice(0, 300)}`;
+  journal.checks.check('commands', (isWhole || isSaid) && tookMs < COMMAND_MS_MAX, detail);
 }
 
 function promptOverHttp(client: ConversationClient): Promise<void> {

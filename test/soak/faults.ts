@@ -13,6 +13,11 @@ const SKEW_MS = 30_000;
 const LARGE_SKEW_MS = 8 * 3_600_000;
 /** The first instance is never restarted, so that its memory covers the whole run. */
 const RESTARTABLE = [1, 2] as const;
+/** A command that lost its sandbox ends within 40 s. */
+const SANDBOX_RECOVERY_MS = 40_000;
+/** A connection that loses everything this long is over; after less it is resumed. */
+const SANDBOX_OVER_MS = 40_000;
+const SANDBOX_FAULTS: ReadonlySet<string> = new Set(['sandbox kill -9', 'sandbox black hole']);
 /** Faults that take the store or an instance away: only these make a 503 the expected response. */
 const OUTAGES: ReadonlySet<string> = new Set([
   'SIGTERM',
@@ -37,6 +42,8 @@ export interface Faults {
   providerFault(): ProviderFault | undefined;
   /** A 503 is expected: the store or an instance is away, or was a moment ago. */
   isOutage(): boolean;
+  /** A command may fail: the sandbox service is away, or was while the command ran. */
+  isSandboxOutage(): boolean;
 }
 
 export interface FaultDeps {
@@ -55,6 +62,7 @@ export function startFaults({ fleet, random, runMs, only, print }: FaultDeps): F
   const done: DoneFault[] = [];
   let providerFault: ProviderFault | undefined;
   let outageUntilMs = 0;
+  let sandboxUntilMs = 0;
 
   const restart = async (how: 'kill' | 'terminate', skewMs = 0): Promise<number> => {
     const index = random.pick(RESTARTABLE);
@@ -97,6 +105,19 @@ export function startFaults({ fleet, random, runMs, only, print }: FaultDeps): F
     }
     return `${name(index)}, ${isKilled ? 'killed and started again' : 'corrected while it ran'}`;
   };
+  const killSandbox = async (): Promise<string> => {
+    await fleet.killSandbox();
+    await sleep(random.int(0, 3_000));
+    await fleet.startSandbox();
+    return 'started again';
+  };
+  const loseSandbox = async (): Promise<string> => {
+    const ms = random.chance(0.5) ? SANDBOX_OVER_MS : random.int(2_000, 20_000);
+    fleet.loseSandbox(true);
+    await sleep(ms);
+    fleet.loseSandbox(false);
+    return `nothing arrives for ${(ms / 1_000).toFixed(1)} s`;
+  };
   const kinds: Readonly<Record<string, Fault>> = {
     'kill -9': async () => `${name(await restart('kill'))}, started again`,
     SIGTERM: async () => `${name(await restart('terminate'))}, started again`,
@@ -109,6 +130,8 @@ export function startFaults({ fleet, random, runMs, only, print }: FaultDeps): F
     'clock 30 s ahead': skew(SKEW_MS),
     'clock 30 s behind': skew(-SKEW_MS),
     'clock 8 h ahead, then back': largeSkew,
+    'sandbox kill -9': killSandbox,
+    'sandbox black hole': loseSandbox,
   };
 
   async function run(): Promise<void> {
@@ -121,8 +144,10 @@ export function startFaults({ fleet, random, runMs, only, print }: FaultDeps): F
       const atMs = elapsed();
       print(`${(atMs / 1_000).toFixed(0)} s: ${kind}`);
       if (OUTAGES.has(kind)) outageUntilMs = Number.POSITIVE_INFINITY;
+      if (SANDBOX_FAULTS.has(kind)) sandboxUntilMs = Number.POSITIVE_INFINITY;
       const detail = (await kinds[kind]?.()) ?? '';
       if (OUTAGES.has(kind)) outageUntilMs = performance.now() + RECOVERY_MS;
+      if (SANDBOX_FAULTS.has(kind)) sandboxUntilMs = performance.now() + SANDBOX_RECOVERY_MS;
       done.push({ atMs, kind, detail, lastedMs: elapsed() - atMs });
     }
     await sleep(Math.max(0, runMs - (performance.now() - startMs)));
@@ -133,5 +158,6 @@ export function startFaults({ fleet, random, runMs, only, print }: FaultDeps): F
     finished: run(),
     providerFault: () => providerFault,
     isOutage: () => performance.now() < outageUntilMs,
+    isSandboxOutage: () => performance.now() < sandboxUntilMs,
   };
 }

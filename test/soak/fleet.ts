@@ -1,10 +1,16 @@
-// The processes under test: three gateways on one Firestore and one Pub/Sub emulator, and the model behind them.
+// The processes under test: three gateways on one Firestore and one Pub/Sub emulator, the model behind them, and one
+// sandbox service, which they reach through a proxy.
 // Starts, kills, stops and suspends them, checks their output and samples their resident memory.
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startFirestoreEmulator, startPubsubEmulator } from '../support/emulators.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { startLinkProxy } from '../support/fixtures/link-proxy.ts';
+import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
 import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { freePort, startSandboxService } from '../support/sandbox-service.ts';
 import type { Checks } from './guarantees.ts';
 import { PROMPT_MARK } from './prompts.ts';
 
@@ -50,6 +56,11 @@ export interface Fleet {
   /** SIGSTOP and SIGCONT to an emulator. */
   suspend(which: 'firestore' | 'pubsub'): Promise<void>;
   resume(which: 'firestore' | 'pubsub'): void;
+  /** SIGKILL to the sandbox service; resolves when it has exited. */
+  killSandbox(): Promise<void>;
+  startSandbox(): Promise<void>;
+  /** While true, what the gateways and the sandbox service send to each other does not arrive. */
+  loseSandbox(isLost: boolean): void;
   /** Lines of the gateways at severity ERROR: how many by message, and the first of them. */
   errorsLogged(): { readonly counts: Readonly<Record<string, number>>; readonly lines: readonly string[] };
   close(): Promise<void>;
@@ -73,6 +84,10 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
     startModelProvider(),
   ]);
   const emulators = { firestore, pubsub };
+  const sandboxData = mkdtempSync(join(tmpdir(), 'soak-sandbox-'));
+  const sandboxOptions = { port: await freePort(), dataDir: sandboxData };
+  let sandbox = await startSandboxService(sandboxOptions);
+  const sandboxProxy = await startLinkProxy(sandboxOptions.port);
   const topic = 'gateway-events';
   const forbidden = [...secrets, PROMPT_MARK];
   const processes: (LocalGateway | undefined)[] = [];
@@ -112,6 +127,8 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
         ANTHROPIC_BASE_URL: provider.url,
         MODEL: 'anthropic/claude-sonnet-4-5',
         SOAK_CLOCK_SKEW_MS: String(skewMs),
+        SANDBOX_URL: sandboxProxy.url,
+        SANDBOX_TOKEN: TOKEN,
         ...env,
       },
     });
@@ -152,6 +169,7 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
   // The gateways end with this process, however it ends. The emulators' fixture does the same for theirs.
   process.once('exit', () => {
     for (const gateway of processes) gateway?.child.kill('SIGKILL');
+    void sandbox.end('SIGKILL');
   });
 
   const terminate = async (index: number): Promise<void> => {
@@ -186,12 +204,23 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
     correctClock: (index) => void processes[index]?.child.kill('SIGUSR2'),
     suspend: (which) => emulators[which].suspend(),
     resume: (which) => emulators[which].resume(),
+    async killSandbox() {
+      await sandbox.end('SIGKILL');
+    },
+    async startSandbox() {
+      sandbox = await startSandboxService(sandboxOptions);
+    },
+    loseSandbox: (isLost) => sandboxProxy.loseAll(isLost),
     errorsLogged: () => ({ counts: errors, lines: errorLines }),
     async close() {
       clearInterval(sampler);
       firestore.resume();
       pubsub.resume();
       for (const index of instances.keys()) await terminate(index);
+      const code = await sandbox.end();
+      checks.check('crashes', code === 0, () => `the sandbox service ended with ${code} on SIGTERM`);
+      await sandboxProxy.stop();
+      rmSync(sandboxData, { recursive: true, force: true });
       await Promise.all([firestore.stop(), pubsub.stop(), provider.close()]);
     },
   };

@@ -62,7 +62,8 @@ async function soak(): Promise<number> {
   const faults = startFaults({ fleet, random: random.fork(), runMs: minutes * 60_000, only, print });
   answerPrompts(fleet.provider, random.fork(), faults.providerFault);
   const isOutage = (): boolean => faults.isOutage() || !observer.isStoreHealthy();
-  const traffic = startTraffic({ keys, fleet, journal, random: random.fork(), isOutage });
+  const { isSandboxOutage } = faults;
+  const traffic = startTraffic({ keys, fleet, journal, random: random.fork(), isOutage, isSandboxOutage });
   try {
     await faults.finished;
     const endMs = Date.now();

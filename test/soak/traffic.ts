@@ -51,9 +51,10 @@ export interface TrafficDeps {
   readonly journal: Journal;
   readonly random: Random;
   readonly isOutage: () => boolean;
+  readonly isSandboxOutage: () => boolean;
 }
 
-export function startTraffic({ keys, fleet, journal, random, isOutage }: TrafficDeps): Traffic {
+export function startTraffic({ keys, fleet, journal, random, ...outages }: TrafficDeps): Traffic {
   const stopping = new AbortController();
   const clients = new Map<string, ConversationClient>();
   const loops: Promise<void>[] = [];
@@ -62,7 +63,7 @@ export function startTraffic({ keys, fleet, journal, random, isOutage }: Traffic
     const foreignSessions = (): readonly Session[] =>
       journal.sessions.filter(({ keyId, exists }) => keyId !== id && exists);
     const own = { fleet, random: random.fork(), open: [], foreignSessions, serial: 0, shared };
-    const client: ConversationClient = { keyId: id, key, journal, isOutage, ...own };
+    const client: ConversationClient = { keyId: id, key, journal, ...outages, ...own };
     clients.set(id, client);
     const count = ROLES.find((row) => row.role === role)?.loops ?? 1;
     for (let index = 0; index < count; index++) loops.push(loop(client, role));
