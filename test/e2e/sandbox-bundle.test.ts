@@ -1,5 +1,5 @@
-// The sandbox service as it is deployed: bundled, without anything that holds credentials or documents, and started with
-// nothing but its own few variables.
+// The sandbox service as it is deployed: bundled, without anything that holds credentials or documents, and started
+// with nothing but its own few variables.
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
