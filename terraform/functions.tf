@@ -72,6 +72,7 @@ locals {
     jsonrpc = {
       COMPANION_URL      = google_cloud_run_v2_service.companion.uri
       COMPANION_AUDIENCE = local.companion_audience
+      SOCKET_URL         = local.websocket_url
       KMS_KEY            = google_kms_crypto_key.credentials.id
     }
     # Cloud Scheduler's token opens the sweeper, Pub/Sub's the subscriber.

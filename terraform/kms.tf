@@ -1,4 +1,5 @@
-# The key that wraps the data keys of stored logins (auth.login). Losing it loses the logins, and nothing else.
+# The key that wraps the data keys of stored logins (auth.login) and of the configurations of connected MCP servers
+# (mcp.connect). Losing it loses these, and nothing else.
 
 # A key ring can never be deleted: a name of its own lets a gateway that was destroyed be made again.
 resource "random_id" "key_ring" {

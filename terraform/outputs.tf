@@ -3,6 +3,9 @@
 locals {
   host     = coalesce(var.domain, "${var.region}-${var.project_id}.cloudfunctions.net")
   base_url = "https://${local.host}"
+  websocket_url = var.domain == null ? "${replace(
+    google_cloud_run_v2_service.companion.uri, "https://", "wss://"
+  )}/ws" : "wss://${var.domain}/ws"
 }
 
 output "base_url" {
@@ -12,9 +15,7 @@ output "base_url" {
 
 output "websocket_url" {
   description = "The WebSocket endpoint."
-  value = var.domain == null ? "${replace(
-    google_cloud_run_v2_service.companion.uri, "https://", "wss://"
-  )}/ws" : "wss://${var.domain}/ws"
+  value       = local.websocket_url
 }
 
 output "curl" {

@@ -9,7 +9,7 @@ import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
 import { onHalfClose } from '../server/half-close.ts';
-import { type HttpHandler, readBody, requestIdOf, sendError, socketUrlOf } from '../server/http.ts';
+import { type HttpHandler, readBody, requestIdOf, sendError } from '../server/http.ts';
 
 /** A request within the gateway's own limit, written out again, may have grown. */
 const BODY_BYTES_MAX = 4 << 20;
@@ -31,7 +31,6 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       }
       await services.wrongCredentials.check(req, () => verifier.verify(req.headers.authorization));
       const facts = decodeFacts(req.headers[CALL_HEADER]);
-      const socketUrl = socketUrlOf(req);
       const held = gateway.hold(facts.caller);
       res.once('close', held.release);
       const body = await readBody(req, BODY_BYTES_MAX, held.add);
@@ -44,7 +43,6 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       onHalfClose(res, () => res.write('\n'));
       const reply = await gateway.handle({
         ...facts,
-        requestMetadata: { ...facts.requestMetadata, ...(socketUrl !== undefined && { socketUrl }) },
         body,
         signal: left.signal,
         charged: true,

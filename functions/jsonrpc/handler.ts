@@ -2,6 +2,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
+import type { Config } from '../../shared/config/config.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { GatewayRequest } from '../../shared/exchange.ts';
 import type { Gateway } from '../../shared/gateway.ts';
@@ -84,7 +85,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       requestId,
       transport: stream === undefined ? 'http' : 'sse',
       signal: left.signal,
-      requestMetadata: requestMetadataOf(req),
+      requestMetadata: requestMetadataOf(req, services.config),
       timings,
       held,
       ...(stream && {
@@ -130,10 +131,14 @@ function acceptsEvents({ headers }: IncomingMessage): boolean {
   return headers.accept?.split(',').some((range) => EVENT_STREAM.test(range)) === true;
 }
 
-function requestMetadataOf(req: IncomingMessage): NonNullable<GatewayRequest['requestMetadata']> {
+/** Deployed, `/ws` is at the address that the configuration names; a laptop's own is where the caller found it. */
+function requestMetadataOf(
+  req: IncomingMessage,
+  config: Pick<Config, 'deployed' | 'socketUrl'>,
+): NonNullable<GatewayRequest['requestMetadata']> {
   const idempotencyKey = req.headers['idempotency-key'];
   const lastEventId = req.headers['last-event-id'];
-  const socketUrl = socketUrlOf(req);
+  const socketUrl = config.socketUrl ?? (config.deployed ? undefined : socketUrlOf(req));
   return {
     ...(typeof idempotencyKey === 'string' && idempotencyKey !== '' && { idempotencyKey }),
     ...(typeof lastEventId === 'string' && lastEventId !== '' && { lastEventId }),

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import type { ProxyEnv } from 'node:http';
 import path from 'node:path';
-import { LOCAL_KEY } from '../protocol.ts';
+import { LOCAL_KEY, PATHS } from '../protocol.ts';
 import type { Environment } from './environment.ts';
 import type { Limit } from './limits.ts';
 import { isLoopback } from './loopback.ts';
@@ -68,6 +68,8 @@ export interface Config {
     readonly audience: string | undefined;
     readonly caller: string | undefined;
   };
+  /** The public address of `/ws`, where this configuration names it. */
+  readonly socketUrl: string | undefined;
   /** The sandbox service, and what this process proves its identity with there; undefined: sandboxes run here. */
   readonly sandbox: SandboxAddress | undefined;
   /** Whose OIDC tokens the Pub/Sub push endpoint and the sweeper accept. */
@@ -156,6 +158,7 @@ export function loadConfig(env: Environment): Config {
       audience: settings.COMPANION_AUDIENCE ?? settings.COMPANION_URL,
       caller: settings.COMPANION_CALLER,
     },
+    socketUrl: settings.SOCKET_URL ?? (settings.COMPANION_URL && toSocketUrl(settings.COMPANION_URL)),
     sandbox: readSandbox(settings, problems),
     push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
     backends: new Map([
@@ -242,4 +245,8 @@ function readProviders(settings: Settings, inCloud: boolean): Config['providers'
 
 function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest();
+}
+
+function toSocketUrl(companionUrl: string): string {
+  return new URL(PATHS.socket, companionUrl.replace(/^http/, 'ws')).href;
 }

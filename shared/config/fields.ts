@@ -14,6 +14,9 @@ export const encryptedUrl = url.refine(
   (text) => !URL.canParse(text) || text.startsWith('https:') || isLoopback(hostOf(text)),
   'must be an https URL; plain http only for a loopback address',
 );
+export const socketUrl = z
+  .string()
+  .refine((text) => /^wss?:\/\/\S+$/.test(text) && URL.canParse(text) && !hasCredentials(text), 'must be a ws(s) URL');
 export const port = z.coerce.number({ error: 'must be a port number' }).int().min(0).max(65_535);
 export const host = z.string().regex(/^[\w.:%-]{1,253}$/, 'must be a host name or an IP address');
 export const oneLine = z.string().regex(/^\P{Cc}+$/u, 'must not contain control characters');

@@ -16,6 +16,7 @@ import {
   readableFile,
   readBy,
   sharedSecret,
+  socketUrl,
   url,
 } from './fields.ts';
 import type { ApiKey } from './key-document.ts';
@@ -96,6 +97,7 @@ export const Variables = z.object({
   WEBHOOK_LIMITS: readBy(parseLimits).prefault('1000/minute'),
   ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
   COMPANION_URL: url.optional(),
+  SOCKET_URL: socketUrl.optional(),
   COMPANION_AUDIENCE: oneLine.optional(),
   COMPANION_CALLER: account.optional(),
   SANDBOX_URL: encryptedUrl.optional(),

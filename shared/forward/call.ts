@@ -23,6 +23,7 @@ const CallFacts = z.object({
   digest: z.string().max(64).optional(),
   idempotency_key: z.string().max(1_024).optional(),
   last_event_id: z.string().max(1_024).optional(),
+  socket_url: z.string().max(2_048).optional(),
 });
 
 /** What a forwarded call brings beside its JSON-RPC request. */
@@ -42,6 +43,7 @@ export function encodeFacts({ caller, requestId, requestMetadata, transport }: F
       idempotency_key: requestMetadata.idempotencyKey.slice(0, 1_024),
     }),
     ...(requestMetadata.lastEventId !== undefined && { last_event_id: requestMetadata.lastEventId.slice(0, 1_024) }),
+    ...(requestMetadata.socketUrl !== undefined && { socket_url: requestMetadata.socketUrl }),
   };
   return Buffer.from(JSON.stringify(facts)).toString('base64url');
 }
@@ -60,6 +62,7 @@ export function decodeFacts(header: string | string[] | undefined): ForwardedFac
     const requestMetadata = {
       ...(facts.idempotency_key !== undefined && { idempotencyKey: facts.idempotency_key }),
       ...(facts.last_event_id !== undefined && { lastEventId: facts.last_event_id }),
+      ...(facts.socket_url !== undefined && { socketUrl: facts.socket_url }),
     };
     return { caller, requestId: facts.request_id, requestMetadata, transport: facts.transport };
   } catch (error) {

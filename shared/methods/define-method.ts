@@ -42,7 +42,7 @@ export interface MethodContext {
   readonly requestMetadata: {
     readonly idempotencyKey?: string;
     readonly lastEventId?: string;
-    /** URL of this gateway's WebSocket for the caller, `ws://` or `wss://`. */
+    /** The public address of `/ws`, `ws://` or `wss://`. */
     readonly socketUrl?: string;
   };
   /**

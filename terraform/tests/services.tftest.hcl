@@ -60,6 +60,10 @@ run "without_a_sandbox_service" {
     error_message = "jsonrpc has the address to forward to."
   }
   assert {
+    condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["SOCKET_URL"] == output.websocket_url
+    error_message = "jsonrpc has the address of the WebSocket."
+  }
+  assert {
     condition = (google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_AUDIENCE"] == one([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value if env.name == "COMPANION_AUDIENCE"])
     && one([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value if env.name == "COMPANION_CALLER"]) == google_service_account.function["jsonrpc"].email)
     error_message = "What jsonrpc forwards is what the companion accepts."

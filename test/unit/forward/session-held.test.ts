@@ -9,6 +9,8 @@ import { createCloudFixture, listen } from '../../support/fixtures/forward.ts';
 import { createMcpListener } from '../../support/mcp-listener.ts';
 import { describeWith } from '../../support/requirements.ts';
 
+/** As jsonrpc has it. */
+const DEPLOYED = { COMPANION_URL: 'https://ws-abc-uc.a.run.app' };
 const MODEL = 'anthropic/claude-sonnet-4-5';
 const PROMPT = '[[tool modern__add {"a": 2, "b": 40}]] add them';
 
@@ -72,10 +74,15 @@ describe('a session with MCP servers on the companion', async () => {
 
 describeWith('bubblewrap', 'a session with a terminal on the companion', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'held-'));
-  const cloud = await createCloudFixture({ GATEWAY_DATA_DIR: directory, PATH: process.env.PATH });
+  const cloud = await createCloudFixture({ GATEWAY_DATA_DIR: directory, PATH: process.env.PATH, ...DEPLOYED });
   afterAll(async () => {
     await cloud.close();
     await rm(directory, { recursive: true, force: true });
+  });
+
+  it('is attached to at the address that the configuration names', async () => {
+    const { result } = await cloud.call('interactive.start', { session_id: 'attached' });
+    expect(result).toMatchObject({ attach: { url: 'wss://ws-abc-uc.a.run.app/ws' } });
   });
 
   it('ends it when it is deleted', async () => {
