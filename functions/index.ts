@@ -76,7 +76,7 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
 };
 
 async function readConfig(): Promise<Config> {
-  const { loadConfig } = await import('../shared/config/config.ts');
+  const { loadConfig } = await import('../shared/config/load-config.ts');
   return loadConfig(process.env);
 }
 

@@ -1,8 +1,8 @@
 // The life of a process with a server of its own (the companion, `npm start`): the environment read, the port opened,
 // SIGTERM and SIGINT drained. Functions run under the framework instead (framework.ts). Names no endpoint.
 import { setTimeout as pause } from 'node:timers/promises';
-import { ConfigError, loadConfig } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
+import { ConfigError, loadConfig } from '../../shared/config/load-config.ts';
 import { createServices } from '../../shared/create-services.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';

@@ -1,4 +1,4 @@
-// The environment variables and their parsers, one row per variable. config.ts combines them.
+// The environment variables and their parsers, one row per variable. load-config.ts combines them.
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LOCAL_HOST, LOCAL_PORT } from '../protocol.ts';

@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createLocalServer } from '../../functions/local/server.ts';
-import { type Environment, loadConfig } from '../../shared/config/config.ts';
+import { type Environment, loadConfig } from '../../shared/config/load-config.ts';
 import { createServices } from '../../shared/create-services.ts';
 import { createLogger } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
