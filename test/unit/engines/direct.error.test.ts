@@ -162,9 +162,15 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
   it('does not take a slow reader for a silent provider', async () => {
     const engine = createTestEngine(provider, { deadlines: { idleMs: 100 } });
-    const slow = new Promise<void>((resolve) => setTimeout(resolve, 300));
-    const { outcome } = await runTurn(engine, { model, prompt: '[[chunks 3]]', onEvent: () => slow });
+    // Another turn of the same deadline, which starts after the reader has stopped, meets it first.
+    let silent: ReturnType<typeof failTurn> | undefined;
+    const onEvent = async (): Promise<void> => {
+      silent ??= failTurn(engine, { model, prompt: '[[hang]]' });
+      await silent;
+    };
+    const { outcome } = await runTurn(engine, { model, prompt: '[[chunks 3]]', onEvent });
     expect(outcome.content).toBe('0 1 2 ');
+    expect((await silent)?.error).toMatchObject({ reason: 'upstream_timeout' });
   });
 
   it('makes 3 calls when the provider cannot be reached', async () => {
