@@ -1,6 +1,6 @@
 // Builds what is deployed: one ESM bundle for all Google Cloud Functions, split into chunks so that a function loads
-// only what it uses, and one for the companion; each with a package.json of its own. Same input, same bytes. The
-// functions' refuses native addons, Codex and everything of the companion or the local server.
+// only what it uses, and one for the companion; each with a package.json of its own. The output is reproducible. The
+// functions' bundle must not contain native addons, Codex, or code of the companion or the local server.
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
@@ -11,25 +11,25 @@ import { bundleConsole } from '../console/bundle.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
-/** What must never reach a function: processes, native code, the other deployables. */
+/** Modules that are not allowed in the functions' bundle: processes, native code, the other deployables. */
 const FORBIDDEN = [/@openai\/codex/, /node-pty/, /\.node$/, /^functions\/(companion|local|console)\//, /^test\//];
 
 /**
- * CommonJS dependencies expect these names. The Google SDKs are bundled too: loading them costs the same either way,
- * but a deployment then runs exactly what the lockfile pins, not what a registry resolves on the day, and reads 10
+ * CommonJS dependencies expect these names. The Google SDKs are bundled too: their load time is the same, but a
+ * deployment then runs the versions of the lockfile, not those that a registry resolves at that time, and reads 10
  * files instead of a thousand.
  */
 const BANNER = `import { createRequire as gatewayCreateRequire } from 'node:module';
 const require = gatewayCreateRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;`;
 
 /**
- * Bundles the functions into `outdir` (emptied first) and answers esbuild's account of it. Throws when something
- * forbidden got in.
+ * Bundles the functions into `outdir` (emptied first); returns esbuild's metafile. Throws if a forbidden module is
+ * bundled.
  */
 export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions')): Promise<Metafile> {
   const metafile = await bundle(outdir, { index: 'functions/index.ts' }, ['@google-cloud/functions-framework']);
   const forbidden = Object.keys(metafile.inputs).filter((file) => FORBIDDEN.some((pattern) => pattern.test(file)));
-  if (forbidden.length > 0) throw new Error(`not for a function: ${forbidden.join(', ')}`);
+  if (forbidden.length > 0) throw new Error(`modules not allowed in the functions bundle: ${forbidden.join(', ')}`);
   const pinned = await pinnedDependencies(['@google-cloud/functions-framework']);
   await writeManifest(outdir, 'functions', {
     main: 'index.js',
@@ -40,12 +40,11 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
 }
 
 /**
- * What the companion cannot carry in its bundle: installed in its image, at the versions pinned here, where
- * package.json has them.
+ * Packages that cannot be bundled into the companion. They are installed in its image, at the versions of package.json.
  */
 const COMPANION_EXTERNAL = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
 
-/** The companion: one program, `main.js`, and what its container image is made of. */
+/** Builds the companion: one program, `main.js`, and the files of its container image. */
 export async function buildCompanion(outdir = path.join(ROOT, 'dist/companion')): Promise<Metafile> {
   const metafile = await bundle(outdir, { main: 'functions/companion/main.ts' }, COMPANION_EXTERNAL);
   const pinned = await pinnedDependencies(COMPANION_EXTERNAL);
@@ -71,7 +70,7 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
     target: 'node24',
     chunkNames: 'chunks/[name]-[hash]',
     banner: { js: BANNER },
-    // Names are kept as they are: a stack in the log must be readable.
+    // Names are not minified, so that stacks in the log are readable.
     minifyWhitespace: true,
     minifySyntax: true,
     legalComments: 'linked',
@@ -85,7 +84,10 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
   return metafile;
 }
 
-/** The console, for Firebase Hosting. `socketUrl`: where the companion is, when Hosting's own origin has no `/ws`. */
+/**
+ * Builds the console for Firebase Hosting. `socketUrl`: URL of the companion's WebSocket, because Hosting does not
+ * forward `/ws`.
+ */
 export async function buildConsole(outdir = path.join(ROOT, 'dist/console'), socketUrl?: string): Promise<void> {
   const files = await bundleConsole(socketUrl === undefined ? {} : { socketUrl });
   await rm(outdir, { recursive: true, force: true });
@@ -144,7 +146,7 @@ async function writeManifest(outdir: string, name: string, fields: object): Prom
   await writeFile(path.join(outdir, 'package.json'), `${JSON.stringify(deployed, null, 2)}\n`);
 }
 
-/** Of the given packages, those of our package.json, with their exact versions. */
+/** The given packages that are in package.json, with their exact versions. */
 async function pinnedDependencies(names: readonly string[]): Promise<Record<string, string>> {
   const { dependencies, devDependencies } = await ownManifest();
   const known = { ...devDependencies, ...dependencies };
@@ -185,7 +187,7 @@ if (import.meta.main) {
   report('functions', await buildFunctions(functions));
   if (functions === undefined || companion !== undefined) report('companion', await buildCompanion(companion));
   if (functions === undefined || page !== undefined) await buildConsole(page, socketUrl);
-  // The npm package of the client: deployed nowhere, so only with all of them.
+  // The npm package of the client is not deployed, so it is built only together with all others.
   if (functions === undefined) report('client', await (await import('../cli/build.ts')).buildClient());
 }
 

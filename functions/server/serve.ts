@@ -1,5 +1,5 @@
-// The life of a process with a server of its own (the companion, `npm start`): the environment read, the port opened,
-// SIGTERM and SIGINT drained. Functions run under the framework instead (framework.ts). Names no endpoint.
+// The life of a process with a server of its own (the companion, `npm start`): reads the environment, opens the port,
+// and drains on SIGTERM and SIGINT. Functions run under the framework instead (framework.ts).
 import { setTimeout as pause } from 'node:timers/promises';
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { ConfigError, loadConfig } from '../../shared/config/load-config.ts';
@@ -12,29 +12,31 @@ import { tuneRuntime } from './runtime.ts';
 import { warm } from './warm.ts';
 
 export interface Served {
-  /** Not listening yet; `sockets` outlive the requests they began with. */
+  /** A server that does not listen yet; `sockets` outlive the upgrade requests. */
   readonly server: HttpServer & { readonly sockets: { drain(graceMs: number): Promise<void> } };
   /** Called once the process listens and its signal handlers are installed. */
   announce(port: number): void;
-  /** Ends what runs beside the server, after the last call. */
+  /** Ends background work of the process, after the last call. */
   stop?(): Promise<void>;
 }
 
-/** Cloud Run kills 10 s after SIGTERM: the calls' part of it, and what is left for connections and for files. */
+/** Cloud Run kills the process 10 s after SIGTERM. Calls get this part of it; the rest is for connections and files. */
 const DRAIN_MS = 8_000;
-/** Turns are interrupted so much earlier than their sockets are closed: the last event and the answer still go out. */
-const FAREWELL_MS = 500;
+/**
+ * Turns are interrupted this long before their sockets are closed, so that the last event and the response are sent.
+ */
+const LAST_EVENTS_MS = 500;
 const LINGER_MS = 500;
 const CLOSE_MS = 1_000;
 const IDLE_CHECK_MS = 50;
 
-/** Never rejects: what keeps the process from starting is written to stderr, a line each, and it exits with 1. */
+/** Never rejects: if the process cannot start, it writes the reasons to stderr, one per line, and exits with 1. */
 export async function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
   surviveClosedOutput();
   try {
     const services = await createServices(loadConfig(trimEnvironment(process.env)));
-    // The Google SDKs leave promises without a handler when they cannot authenticate: no reason to end every
-    // call in flight.
+    // The Google SDKs leave rejected promises without a handler when they cannot authenticate; this must not end all
+    // calls in flight.
     process.on('unhandledRejection', (error) => services.log.error('a rejection was not handled', errorFields(error)));
     const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
     await serve(services, served);
@@ -56,7 +58,7 @@ async function serve(services: Services, served: Served): Promise<void> {
   let stopping = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      // A second signal means now.
+      // A second signal ends the process at once.
       if (stopping) process.exit(1);
       stopping = true;
       const beganMs = performance.now();
@@ -67,13 +69,13 @@ async function serve(services: Services, served: Served): Promise<void> {
       });
     });
   }
-  // Last of all: who reads the announcement may send a signal at once.
+  // Announced last, because the reader of the announcement may send a signal at once.
   const address = server.address();
   served.announce(typeof address === 'object' && address !== null ? address.port : config.port);
   log.flush();
   tuneRuntime();
   engines.warm?.();
-  // The self-test is made now, not at the cost of the first caller.
+  // Runs the self-test of the sandbox at start, so that the first caller does not wait for it.
   void sandbox.available().then((state) => {
     if (state.ok && state.warning !== undefined) log.warn(state.warning);
   });
@@ -87,9 +89,9 @@ async function stop(services: Services, { server, stop: stopRest }: Served): Pro
   server.closeSilent();
   await Promise.all([
     server.sockets.drain(DRAIN_MS),
-    services.conversations.drain(DRAIN_MS - FAREWELL_MS),
+    services.conversations.drain(DRAIN_MS - LAST_EVENTS_MS),
     // Commands and calls to others finish, too.
-    Promise.race([closed, pause(DRAIN_MS - FAREWELL_MS, undefined, { ref: false })]),
+    Promise.race([closed, pause(DRAIN_MS - LAST_EVENTS_MS, undefined, { ref: false })]),
   ]);
   const rest = setTimeout(() => server.closeAllConnections(), LINGER_MS);
   await closed;
