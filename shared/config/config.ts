@@ -1,7 +1,7 @@
 // The validated configuration of a process; load-config.ts reads it from the environment.
 import type { ProxyEnv } from 'node:http';
 import type { Limit } from './limits.ts';
-import type { ModelFacts } from './variables.ts';
+import type { ModelFacts } from './read-values.ts';
 
 /** The validated configuration. */
 export interface Config {
