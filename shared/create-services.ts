@@ -91,9 +91,9 @@ export async function createServices(config: Config, overrides: Partial<Services
   };
 }
 
-type Parts = Pick<Services, 'config' | 'log' | 'clock'>;
+type AdapterDeps = Pick<Services, 'config' | 'log' | 'clock'>;
 
-async function createStore({ config, clock }: Parts): Promise<Store> {
+async function createStore({ config, clock }: AdapterDeps): Promise<Store> {
   if (config.store === 'firestore') {
     const { createFirestoreStore } = await import('./store/firestore/firestore.ts');
     return createFirestoreStore({ projectId: projectOf(config), emulatorHost: config.emulators.firestore, clock });
@@ -105,7 +105,7 @@ async function createStore({ config, clock }: Parts): Promise<Store> {
   });
 }
 
-async function createBus({ config, log, clock }: Parts, store: Store): Promise<EventBus> {
+async function createBus({ config, log, clock }: AdapterDeps, store: Store): Promise<EventBus> {
   if (config.bus === 'pubsub') {
     const { createPubsubBus } = await import('./webhooks/bus/pubsub.ts');
     return createPubsubBus({
@@ -120,7 +120,7 @@ async function createBus({ config, log, clock }: Parts, store: Store): Promise<E
   return bus;
 }
 
-async function createKeys({ config, log, clock }: Parts): Promise<Keys> {
+async function createKeys({ config, log, clock }: AdapterDeps): Promise<Keys> {
   if (config.keys.source === 'environment') {
     const { createEnvKeys } = await import('./auth/keys/env-keys.ts');
     return createEnvKeys(config.keys.documents, {}, (message) => log.warn(message));

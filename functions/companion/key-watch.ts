@@ -25,7 +25,7 @@ export interface KeyWatch {
   stop(): void;
 }
 
-export interface KeyWatchParts {
+export interface KeyWatchDeps {
   readonly store: Store;
   readonly gateway: Gateway;
   readonly log: Logger;
@@ -33,7 +33,7 @@ export interface KeyWatchParts {
 }
 
 export function createKeyWatch(
-  { store, gateway, log, connections }: KeyWatchParts,
+  { store, gateway, log, connections }: KeyWatchDeps,
   { keyCheckMs = KEY_CHECK_MS, revokedCheckMs = REVOKED_CHECK_MS },
 ): KeyWatch {
   const timers: NodeJS.Timeout[] = [];

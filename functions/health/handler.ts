@@ -22,10 +22,10 @@ interface Check {
  * What the verbose check needs; created at the first verbose check, so that a plain probe needs no dependency.
  * Undefined if this deployable cannot read keys: it cannot authenticate callers, so it has no verbose check.
  */
-export type HealthParts = () => Promise<{ readonly services: Services; readonly gateway: Gateway } | undefined>;
+export type HealthDeps = () => Promise<{ readonly services: Services; readonly gateway: Gateway } | undefined>;
 
 /** Accepts its request at `/` and at `/health`. */
-export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: HealthParts): HttpHandler {
+export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: HealthDeps): HttpHandler {
   return async (req, res) => {
     if (handleCors(req, res, origins, 'GET')) return;
     const requestId = requestIdOf(req);

@@ -91,7 +91,7 @@ export function readBody(
     };
     const onClose = (): void => {
       stop();
-      reject(new RpcError('cancelled', { message: 'the client went away while sending its body' }));
+      reject(new RpcError('cancelled', { message: 'the client disconnected while sending its body' }));
     };
     const stop = (): void => {
       req.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
