@@ -1,5 +1,5 @@
-// Readers of the environment variables that hold URLs, lists or JSON documents. They throw an Error whose message is the
-// line of the mistake.
+// Readers of the environment variables that hold URLs, lists or JSON documents. They throw an Error whose message is
+// the line of the mistake.
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { type ApiKey, parseKeyDocument } from './key-document.ts';
