@@ -6,7 +6,10 @@ import { RpcError } from '../errors.ts';
 
 const TIMEOUT_MS = 5_000;
 
-/** Answers `Bearer <token>` for `audience`. Throws RpcError `unavailable` when no token can be had. */
+/**
+ * Returns a function that resolves with `Bearer <token>` for `audience`. It throws RpcError `unavailable` when no token
+ * can be obtained.
+ */
 export function createIdTokens(audience: string): (signal: AbortSignal) => Promise<string> {
   let opened: ReturnType<typeof open> | undefined;
   return async (signal) => {
