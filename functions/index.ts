@@ -17,7 +17,7 @@ import { type HardenOptions, hardenFramework } from './server/framework.ts';
 import { sendError } from './server/http.ts';
 import { warm } from './server/warm.ts';
 
-interface Parts {
+interface FunctionDeps {
   readonly services: Services;
   readonly gateway: Gateway;
 }
@@ -30,8 +30,8 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
   async health() {
     // A probe touches nothing, so nothing is loaded for it (its handler is a few lines, cheaper to carry than to
     // fetch); the parts are built for the first verbose one.
-    let parts: Promise<Parts> | undefined;
-    const lazyParts = async (): Promise<Parts | undefined> => {
+    let parts: Promise<FunctionDeps> | undefined;
+    const lazyParts = async (): Promise<FunctionDeps | undefined> => {
       // Its account reads no secret.
       if ((await readConfig()).keys.source === 'secret-manager') return undefined;
       parts ??= buildParts().catch((error: unknown) => {
@@ -76,11 +76,11 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
 };
 
 async function readConfig(): Promise<Config> {
-  const { loadConfig } = await import('../shared/config/config.ts');
+  const { loadConfig } = await import('../shared/config/load-config.ts');
   return loadConfig(process.env);
 }
 
-async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Promise<Parts> {
+async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Promise<FunctionDeps> {
   const [config, { createServices }, { createGateway }, { createRegistry }, { connectCompanion }] = await Promise.all([
     readConfig(),
     import('../shared/create-services.ts'),

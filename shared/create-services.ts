@@ -95,14 +95,14 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   };
 }
 
-type Parts = Pick<Services, 'config' | 'log' | 'clock'>;
+type AdapterDeps = Pick<Services, 'config' | 'log' | 'clock'>;
 
-function warnWith(log: Parts['log']) {
+function warnWith(log: AdapterDeps['log']) {
   return (message: string, error: unknown): void => log.warn(message, error === undefined ? {} : errorFields(error));
 }
 
 /** `given`: on this sandbox. */
-async function createSandboxPorts({ config, log }: Parts, given: Sandbox | undefined): Promise<SandboxPorts> {
+async function createSandboxPorts({ config, log }: AdapterDeps, given: Sandbox | undefined): Promise<SandboxPorts> {
   const { dataDir, searchPath, mcpServers: servers, sandbox: address } = config;
   const onTerminalEnded = ({ owner, requestId, argv, exitCode, durationMs }: TerminalEnding): void =>
     auditCommand(log, { requestId, keyId: owner, method: 'interactive.start', argv, exitCode, durationMs });
@@ -115,7 +115,7 @@ async function createSandboxPorts({ config, log }: Parts, given: Sandbox | undef
   return createLocalPorts({ sandbox, servers, codex, onTerminalEnded });
 }
 
-async function createStore({ config, clock }: Parts): Promise<Store> {
+async function createStore({ config, clock }: AdapterDeps): Promise<Store> {
   if (config.store === 'firestore') {
     const { createFirestoreStore } = await import('./store/firestore/firestore.ts');
     return createFirestoreStore({ projectId: projectOf(config), emulatorHost: config.emulators.firestore, clock });
@@ -127,7 +127,7 @@ async function createStore({ config, clock }: Parts): Promise<Store> {
   });
 }
 
-async function createBus({ config, log, clock }: Parts, store: Store): Promise<EventBus> {
+async function createBus({ config, log, clock }: AdapterDeps, store: Store): Promise<EventBus> {
   if (config.bus === 'pubsub') {
     const { createPubsubBus } = await import('./webhooks/bus/pubsub.ts');
     return createPubsubBus({
@@ -142,7 +142,7 @@ async function createBus({ config, log, clock }: Parts, store: Store): Promise<E
   return bus;
 }
 
-async function createKeys({ config, log, clock }: Parts): Promise<Keys> {
+async function createKeys({ config, log, clock }: AdapterDeps): Promise<Keys> {
   if (config.keys.source === 'environment') {
     const { createEnvKeys } = await import('./auth/keys/env-keys.ts');
     return createEnvKeys(config.keys.documents, {}, (message) => log.warn(message));

@@ -24,16 +24,16 @@ const FORBIDDEN = [
 ];
 
 /**
- * CommonJS dependencies expect these names. The Google SDKs are bundled too: loading them costs the same either way,
- * but a deployment then runs exactly what the lockfile pins, not what a registry resolves on the day, and reads 10
+ * CommonJS dependencies expect these names. The Google SDKs are bundled too: their load time is the same, but a
+ * deployment then runs the versions of the lockfile, not those that a registry resolves at that time, and reads 10
  * files instead of a thousand.
  */
 const BANNER = `import { createRequire as gatewayCreateRequire } from 'node:module';
 const require = gatewayCreateRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;`;
 
 /**
- * Bundles the functions into `outdir` (emptied first) and answers esbuild's account of it. Throws when something
- * forbidden got in.
+ * Bundles the functions into `outdir` (emptied first); returns esbuild's metafile. Throws if a forbidden module is
+ * bundled.
  */
 export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions')): Promise<Metafile> {
   const metafile = await bundle(outdir, { index: 'functions/index.ts' }, ['@google-cloud/functions-framework']);
@@ -98,7 +98,7 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
     target: 'node24',
     chunkNames: 'chunks/[name]-[hash]',
     banner: { js: BANNER },
-    // Names are kept as they are: a stack in the log must be readable.
+    // Names are not minified, so that stacks in the log are readable.
     minifyWhitespace: true,
     minifySyntax: true,
     legalComments: 'linked',
@@ -112,7 +112,10 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
   return metafile;
 }
 
-/** The console, for Firebase Hosting. `socketUrl`: where the companion is, when Hosting's own origin has no `/ws`. */
+/**
+ * Builds the console for Firebase Hosting. `socketUrl`: URL of the companion's WebSocket, because Hosting does not
+ * forward `/ws`.
+ */
 export async function buildConsole(outdir = path.join(ROOT, 'dist/console'), socketUrl?: string): Promise<void> {
   const files = await bundleConsole(socketUrl === undefined ? {} : { socketUrl });
   await rm(outdir, { recursive: true, force: true });
@@ -166,7 +169,7 @@ if (import.meta.main) {
   if (functions === undefined || companion !== undefined) report('companion', await buildCompanion(companion));
   if (functions === undefined) report('sandbox', await buildSandbox());
   if (functions === undefined || page !== undefined) await buildConsole(page, socketUrl);
-  // The npm package of the client: deployed nowhere, so only with all of them.
+  // The npm package of the client is not deployed, so it is built only together with all others.
   if (functions === undefined) report('client', await (await import('../cli/build.ts')).buildClient());
 }
 

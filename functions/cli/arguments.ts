@@ -15,7 +15,7 @@ The text of a prompt's answer is written to stdout as it arrives; of any other m
 Ctrl-C cancels the turn.
 
 options
-  --session ID     session of a prompt; a new one when absent
+  --session ID     session of a prompt; default: a new one
   --model MODEL    model of a prompt
   --json           what the gateway sends, one JSON-RPC message a line
   --ws             stream over WebSocket instead of Server-Sent Events; needs Node 22
@@ -37,7 +37,7 @@ exit codes
 
 const INPUT_BYTES_MAX = 1 << 20;
 
-/** What is wrong with the command line, for a human. */
+/** A mistake in the command line; the message is for people. */
 export class UsageError extends Error {}
 
 export interface Command {
@@ -153,7 +153,7 @@ function toMs(text: string): number {
   return ms;
 }
 
-/** The development key is no secret, and good for this machine only. */
+/** The development key is public, and used for this machine only. */
 function localKey(url: string): string {
   const isLocal = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\])([:/]|$)/.test(url);
   if (!isLocal) throw new UsageError('set GATEWAY_KEY to the API key of this gateway');

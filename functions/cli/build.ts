@@ -11,11 +11,11 @@ import { toType } from './json-schema-types.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
-/** What may be in the package's code. */
+/** Modules that are allowed in the package. */
 const ALLOWED =
   /^(shared\/client\/|functions\/cli\/|shared\/(errors|protocol|text|turn-events|config\/environment)\.ts$)/;
 
-/** Builds into `outdir` (emptied first) and answers esbuild's account of it. Throws when server code got in. */
+/** Builds into `outdir` (emptied first); returns esbuild's metafile. Throws if server code is bundled. */
 export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Promise<Metafile> {
   await rm(outdir, { recursive: true, force: true });
   const { metafile } = await build({

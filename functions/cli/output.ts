@@ -32,9 +32,9 @@ export function createTextWriter(out: Out): { write(text: string): void; end(): 
 }
 
 export interface Progress {
-  /** What happens now. */
+  /** Shows the current activity. */
   show(what: string): void;
-  /** Takes the line away, for good. */
+  /** Removes the line. */
   end(): void;
 }
 

@@ -5,7 +5,7 @@ import { METHODS } from '../../shared/protocol.ts';
 
 /** Calls in flight; a batch counts as its calls, and one of more runs alone. */
 export const CALLS_MAX = 32;
-/** Messages waiting for a place, and their bytes. */
+/** Most waiting messages, and their bytes. */
 const WAITING_MAX = 256;
 const WAITING_BYTES_MAX = 1 << 20;
 /** Cancels in flight beside them, and what one may measure. */
@@ -17,7 +17,7 @@ const REFUSING_MAX = 64;
 export interface CallQueueOwner {
   /** Answers a message. Must not reject. */
   handle(body: Buffer, isBinary: boolean): Promise<void>;
-  /** Answers a message that finds no place. Must not reject. */
+  /** Refuses a message for which the queue has no room. Must not reject. */
   refuse(body: Buffer, isBinary: boolean): Promise<void>;
   pause(): void;
   resume(): void;
@@ -51,7 +51,7 @@ export class CallQueue {
     return this.#waiting.length === 0;
   }
 
-  /** Forgets what waits and takes no more. */
+  /** Discards the waiting messages and accepts no more. */
   stop(): void {
     this.#stopped = true;
     this.#waiting.length = 0;
@@ -89,8 +89,8 @@ export class CallQueue {
 const OPEN_ARRAY = 0x5b;
 
 /**
- * How many calls a message holds, at least 1. Only a batch is looked into; what cannot be read is refused as one call
- * later.
+ * Number of calls in a message, at least 1. Parses batches only; an invalid message counts as one call, which is
+ * refused later.
  */
 function weightOf(body: Buffer): number {
   if (body[firstByte(body)] !== OPEN_ARRAY) return 1;

@@ -1,6 +1,6 @@
-// The calls of one socket that are being answered, text and binary alike: each goes through the gateway, and what comes
-// of it leaves in the form it came in. Ends what belongs to the connection when that ends; turns are not among it, they
-// go on.
+// The calls of one socket that are being answered, text and binary alike: each is passed to the gateway, and its
+// notifications and response are sent in the form of the request. Ends the streams of the connection when that ends;
+// turns continue.
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { GatewayRequest } from '../../shared/exchange.ts';
@@ -14,7 +14,7 @@ import type { Services } from '../../shared/services.ts';
 
 export interface CallsOwner {
   readonly caller: Caller;
-  /** A string leaves as a text message, bytes as a binary one. Resolves when a source may go on. */
+  /** Sends a string as a text message, bytes as a binary one. Resolves when the source may send more. */
   send(message: string | Uint8Array): void | Promise<void>;
   notify(method: string, params: object): void | Promise<void>;
   notifyShared(method: string, params: object, shared: SharedParams): void | Promise<void>;
@@ -78,7 +78,7 @@ export class Calls {
       if (reply.message !== undefined) sent = owner.send(reply.message) ?? undefined;
       if (reply.refusal?.reason === 'unauthorized') owner.close(CLOSE.policy, 'the key is revoked');
     } catch (error) {
-      // Every failure of a method is answered; what comes here is a defect of ours.
+      // Every failure of a method is answered; an error here is a defect of the gateway.
       this.#services.log.error('a message could not be handled', errorFields(error));
       owner.close(CLOSE.internal, 'internal error');
     } finally {

@@ -1,4 +1,4 @@
-// The companion's HTTP server: `/ws` for everybody with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
+// The companion's HTTP server: `/ws` for callers with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
 import type { OidcOptions } from '../../shared/auth/oidc.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { createGateway } from '../../shared/gateway.ts';
@@ -17,7 +17,7 @@ import { attachWebSocket, type WebSocketEndpoint, type WebSocketOptions } from '
 
 export type CompanionServer = HttpServer & { readonly sockets: WebSocketEndpoint };
 
-/** Not listening yet. */
+/** Creates the server; the caller must call listen(). */
 export function createCompanionServer(
   services: Services,
   registry: Registry<MethodContext>,
@@ -36,7 +36,8 @@ export function createCompanionServer(
   const listener: HttpHandler = async (req, res) => {
     try {
       const handler = routes.get(pathOf(req));
-      if (handler === undefined) throw new RpcError('not_found', { message: 'Not found: /ws and /health are here' });
+      if (handler === undefined)
+        throw new RpcError('not_found', { message: 'Not found: this service serves /ws and /health' });
       await handler(req, res);
     } catch (thrown) {
       const error = toRpcError(thrown);

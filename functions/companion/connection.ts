@@ -24,7 +24,7 @@ const RECONNECT_SPREAD_MS = 1_500;
 const SHARED_BYTES_MIN = 16 << 10;
 
 export interface ConnectionTimes {
-  /** Between pings; a peer that shows no life for two of them is gone. */
+  /** Milliseconds between pings; a peer that sends nothing for two of them counts as disconnected. */
   readonly pingMs: number;
   /** Age at which a connection is closed with 1012, below the platform's own cut of 60 minutes. */
   readonly ageMaxMs: number;
@@ -69,7 +69,7 @@ export class SocketConnection {
     socket.on('ping', onLife);
     socket.on('pong', onLife);
     socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
-    // A broken frame or a reset; ws closes with the right code by itself.
+    // A malformed frame or a reset; ws closes the socket with the right code.
     socket.on('error', ignore);
     socket.once('close', () => {
       this.#finish();

@@ -38,7 +38,7 @@ export class Connections {
     return this.#isDraining;
   }
 
-  /** Throws RpcError `rate_limited` when the key has as many connections as it may. */
+  /** Throws RpcError `rate_limited` when the key has the maximum number of connections. */
   checkRoom(keyId: string): void {
     const { perKeyMax } = this.#options;
     if ((this.#perKey.get(keyId) ?? 0) < perKeyMax) return;

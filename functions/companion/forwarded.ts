@@ -1,5 +1,5 @@
-// `POST /jsonrpc` of the companion: accepts only calls that the jsonrpc function forwards. Who calls is the
-// function's word, which counts because of the ID token of its service account.
+// `POST /jsonrpc` of the companion: accepts only calls that the jsonrpc function forwards. The function states the
+// identity of the caller; it is trusted because of the ID token of its service account.
 import type { ServerResponse } from 'node:http';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
@@ -27,7 +27,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
     try {
       if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST' } });
       if (verifier === undefined) {
-        throw new RpcError('unauthorized', { message: 'Unauthorized: this service takes no forwarded calls' });
+        throw new RpcError('unauthorized', { message: 'Unauthorized: this service accepts no forwarded calls' });
       }
       await services.wrongCredentials.check(req, () => verifier.verify(req.headers.authorization));
       const facts = decodeFacts(req.headers[CALL_HEADER]);
@@ -35,7 +35,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
       res.once('close', held.release);
       const body = await readBody(req, BODY_BYTES_MAX, held.add);
       const left = new AbortController();
-      res.once('close', () => left.abort(new RpcError('cancelled', { message: 'the client went away' })));
+      res.once('close', () => left.abort(new RpcError('cancelled', { message: 'the client disconnected' })));
       res.writeHead(200, { 'Content-Type': CALL_CONTENT_TYPE, 'Cache-Control': 'no-store, no-transform' });
       res.flushHeaders();
       const keepAlive = setInterval(() => res.write('\n'), KEEP_ALIVE_MS);

@@ -14,7 +14,7 @@ import type { Store } from '../../shared/store/store.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendJson } from '../server/http.ts';
 import { forbiddenOrigin, type RequestGuard } from '../server/request-guard.ts';
 
-export interface HandshakeParts {
+export interface HandshakeDeps {
   readonly gateway: Gateway;
   readonly store: Store;
   readonly clock: WallClock;
@@ -28,7 +28,7 @@ const LOCAL_KEY_DIGEST = hash('sha256', LOCAL_KEY, 'buffer');
  * The caller behind an upgrade request: by key header, else by ticket. Throws RpcError `not_found`, `forbidden` (host,
  * origin), `unauthorized`, `invalid_request`, `unavailable`.
  */
-export async function admitUpgrade(req: IncomingMessage, parts: HandshakeParts, signal: AbortSignal): Promise<Caller> {
+export async function admitUpgrade(req: IncomingMessage, parts: HandshakeDeps, signal: AbortSignal): Promise<Caller> {
   parts.guard.checkHost(req);
   if (pathOf(req) !== PATHS.socket) {
     throw new RpcError('not_found', { message: `Not found: the WebSocket is at ${PATHS.socket}` });

@@ -1,5 +1,5 @@
-// Ends connections whose key has ended: withdrawn, expired, or revoked by the switch in the limiter's document. Looks
-// once per key, however many connections it has, and closes nothing because of an outage.
+// Closes connections whose key was removed, has expired, or was revoked by the flag in the limiter's document. Checks
+// once per key, and closes no connection because of an outage.
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
@@ -14,18 +14,18 @@ import type { SocketConnection } from './connection.ts';
  * which cost nothing, end the sockets of a revoked key within a minute.
  */
 const KEY_CHECK_MS = 2_000;
-/** A read per key. */
+/** Each check reads one document per key. */
 const REVOKED_CHECK_MS = 20_000;
 const READ_TIMEOUT_MS = 5_000;
 const REFS_MAX = 100;
 
 export interface KeyWatch {
-  /** Begins the checks; calling it again does nothing. */
+  /** Starts the checks. Idempotent. */
   start(): void;
   stop(): void;
 }
 
-export interface KeyWatchParts {
+export interface KeyWatchDeps {
   readonly store: Store;
   readonly gateway: Gateway;
   readonly log: Logger;
@@ -33,7 +33,7 @@ export interface KeyWatchParts {
 }
 
 export function createKeyWatch(
-  { store, gateway, log, connections }: KeyWatchParts,
+  { store, gateway, log, connections }: KeyWatchDeps,
   { keyCheckMs = KEY_CHECK_MS, revokedCheckMs = REVOKED_CHECK_MS },
 ): KeyWatch {
   const timers: NodeJS.Timeout[] = [];
@@ -74,7 +74,7 @@ export function createKeyWatch(
     }
   }
 
-  /** Never two of the same check at once. */
+  /** Runs `check` at an interval, never two at a time. */
   function every(intervalMs: number, check: () => Promise<void>): NodeJS.Timeout {
     let running = false;
     return setInterval(() => {

@@ -1,6 +1,6 @@
-// What one socket still has to send, and what that means: above a mark its sources wait and its peer is not read from,
-// far above it for long the peer is too slow. Never drops or reorders. A class, because thousands of idle sockets each
-// have one.
+// The unsent bytes of one socket. Above PAUSE_BYTES its sources wait and its messages are not read; above STUCK_BYTES
+// for a long time, the peer is too slow. Never drops or reorders messages. A class, because thousands of idle sockets
+// each have one.
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 

@@ -1,4 +1,5 @@
-// `GET /health`: alive, without touching anything; `?verbose=1` (authenticated) checks every dependency.
+// `GET /health`: reports that the process runs, without using a dependency; `?verbose=1` (authenticated) checks every
+// dependency.
 import type { OutgoingHttpHeaders } from 'node:http';
 import { bounded } from '../../shared/async.ts';
 import type { Origins } from '../../shared/auth/origins.ts';
@@ -10,7 +11,7 @@ import type { Services } from '../../shared/services.ts';
 import { handleCors } from '../server/cors.ts';
 import { type HttpHandler, pathOf, queryOf, rateHeaders, requestIdOf, sendError, sendJson } from '../server/http.ts';
 
-/** Below the 10 s after which most probes give up. */
+/** Lower than 10 s, the timeout of most probes. */
 const CHECK_TIMEOUT_MS = 5_000;
 
 interface Check {
@@ -20,13 +21,12 @@ interface Check {
 
 /**
  * What the verbose check needs; created at the first verbose check, so that a plain probe needs no dependency.
- * Undefined where this deployable cannot read keys, so that it could authenticate no caller: there is no verbose check
- * then.
+ * Undefined if this deployable cannot read keys: it cannot authenticate callers, so it has no verbose check.
  */
-export type HealthParts = () => Promise<{ readonly services: Services; readonly gateway: Gateway } | undefined>;
+export type HealthDeps = () => Promise<{ readonly services: Services; readonly gateway: Gateway } | undefined>;
 
 /** Accepts its request at `/` and at `/health`. */
-export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: HealthParts): HttpHandler {
+export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: HealthDeps): HttpHandler {
   return async (req, res) => {
     if (handleCors(req, res, origins, 'GET')) return;
     const requestId = requestIdOf(req);
@@ -48,7 +48,7 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
       const caller = await gateway.authenticate(req.headers, { client: req });
       const { rate, refusal } = await gateway.admit(caller, { scope: null, mayDegrade: true });
       headers = rateHeaders(rate);
-      // An outage of the limiter's store must not hide the report about it.
+      // During an outage of the limiter's store the report is still sent, because it names the outage.
       if (refusal !== undefined && rate.outcome !== 'unavailable') throw refusal;
       const checks = await check(services);
       const degraded = Object.values(checks).some(({ status }) => status === 'failed');

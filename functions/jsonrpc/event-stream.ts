@@ -1,5 +1,6 @@
 // Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html): one stream of notifications,
-// ended by the ordinary response. The reader sets the pace: a notification resolves when the socket has taken it.
+// ended by the ordinary response. `notify` resolves when the socket can accept more, so that a slow reader slows the
+// source.
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
 import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
@@ -16,7 +17,7 @@ export interface EventStream {
   readonly started: boolean;
   readonly notify: MethodContext['notify'];
   readonly notifyShared: NonNullable<MethodContext['notifyShared']>;
-  /** Headers that must be known when the first event goes out. */
+  /** Response headers, sent with the first event. */
   headers: OutgoingHttpHeaders;
   start(headers?: OutgoingHttpHeaders): void;
   /** Sends the response (or all of a batch), JSON text, as the last event and ends the stream. */
@@ -46,7 +47,7 @@ export function openEventStream(res: ServerResponse): EventStream {
     onHalfClose(res, writeComment);
     res.once('close', () => clearInterval(keepAlive));
   };
-  // A prompt that waits in a queue sends nothing for a long time.
+  // Sends the headers and keep-alive comments without an event, because a prompt may wait in a queue for a long time.
   const silent = setTimeout(() => {
     start();
     res.flushHeaders();
@@ -71,7 +72,7 @@ export function openEventStream(res: ServerResponse): EventStream {
       const { head, tail } = aroundShared(method, params);
       res.cork();
       res.write(`${idLine(eventId)}data: ${head}`);
-      // The buffer itself, not a copy: all readers of the event wait with the same bytes.
+      // The shared buffer without a copy: it is the same for all readers of the event.
       res.write(shared.bytes);
       res.write(`${tail}\n\n`);
       res.uncork();

@@ -40,7 +40,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       await answer(req, res, caller, requestId, timings);
     } catch (thrown) {
       const error = toRpcError(thrown);
-      // A stream that has begun cannot become an error response; closing it keeps its reader from waiting forever.
+      // A started stream cannot become an error response; it is closed, so that its reader does not wait for ever.
       if (res.headersSent) res.destroy();
       if (!(error instanceof CredentialError)) {
         log.log(error.reason === 'internal' ? 'ERROR' : 'INFO', 'call refused', {
@@ -72,12 +72,12 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
     const held = gateway.hold(caller);
     res.once('close', held.release);
     const body = await readBody(req, undefined, held.add).catch(toRpcError);
-    // The client has gone before its request was whole: there is nothing to do and no reader of an answer.
+    // The client disconnected before its request was complete, so there is no response.
     if (body instanceof RpcError && body.reason === 'cancelled') return;
     const stream = acceptsEvents(req) ? openEventStream(res) : undefined;
     const left = new AbortController();
     res.once('close', () => {
-      if (!res.writableFinished) left.abort(new RpcError('cancelled', { message: 'the client went away' }));
+      if (!res.writableFinished) left.abort(new RpcError('cancelled', { message: 'the client disconnected' }));
     });
     const request: GatewayRequest = {
       caller,
@@ -92,7 +92,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
         notify: stream.notify,
         notifyShared: stream.notifyShared,
         onRate: (rate) => {
-          // A stream's headers go out before the model has answered: all that came before is overhead.
+          // The headers of a stream are sent before the model answers, so all time until now is overhead.
           stream.headers = { [HEADERS.requestId]: requestId, ...rateHeaders(rate), ...overheadHeader(timings) };
         },
       }),
@@ -120,7 +120,7 @@ function checkTarget(req: IncomingMessage): void {
   if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST, OPTIONS' } });
 }
 
-/** Milliseconds this gateway has taken, the model's time left out. */
+/** Milliseconds of the request in this gateway, without the time of the model. */
 function overheadHeader(timings: Timings): OutgoingHttpHeaders {
   return { [HEADERS.overheadMs]: timings.overheadMs() };
 }

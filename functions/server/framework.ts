@@ -13,21 +13,18 @@ import { createHttpServer } from './node-server.ts';
 import { createRequestGuard } from './request-guard.ts';
 
 export interface HardenOptions {
-  /** Gets every request as node made it: nothing of the body is read yet. */
+  /** Receives every request from node:http; its body is not read yet. */
   readonly handler: HttpHandler;
   readonly log: Logger;
-  /** Whose pages may call. */
+  /** The web origins whose pages may call. */
   readonly origins: Origins;
-  /**
-   * Settles within `graceMs` what is still running when requests are done or out of time (turns whose client went
-   * away).
-   */
+  /** Ends within `graceMs` the work that runs without a request (turns whose client has disconnected). */
   readonly finish?: (graceMs: number) => Promise<void>;
-  /** Releases connections when nothing is in flight any more; given one second. */
+  /** Closes connections to other services after the last request; has one second. */
   readonly close?: () => Promise<void>;
-  /** How long requests in flight may take after SIGTERM; Cloud Run kills 10 s after it. Default 8000. */
+  /** Milliseconds for requests in flight after SIGTERM; Cloud Run kills the process after 10 s. Default 8000. */
   readonly drainTimeoutMs?: number;
-  /** Where to listen; default: everywhere, as the framework does. */
+  /** Address to listen on; default: every interface, as the framework does. */
   readonly host?: string | undefined;
 }
 
@@ -104,7 +101,7 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
 }
 
 /**
- * Stops accepting, lets what is in flight finish, closes idle keep-alive connections as they become idle. Never
+ * Stops accepting connections, waits for requests in flight, closes keep-alive connections when they become idle. Never
  * rejects.
  */
 async function drainServer(server: Server, options: HardenOptions, signal: string): Promise<void> {

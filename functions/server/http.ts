@@ -12,8 +12,8 @@ import { endWith } from './slow-reader.ts';
 export type HttpHandler = (req: IncomingMessage, res: ServerResponse) => void | Promise<void>;
 
 /**
- * After a refusal, this much of an unread body is swallowed so that the client can read the answer; then the socket is
- * cut.
+ * After a refusal, at most this much of an unread body is discarded, so that the client can read the response; then the
+ * socket is closed.
  */
 const DRAIN_BYTES_MAX = 8 << 20;
 const DRAIN_MS_MAX = 2_000;
@@ -29,18 +29,18 @@ export function pathOf(req: IncomingMessage): string {
   const url = req.url ?? '/';
   const mark = url.indexOf('?');
   const target = mark === -1 ? url : url.slice(0, mark);
-  // What a proxy sends may name the host, too (RFC 9112, 3.2.2).
+  // A request from a proxy may have an absolute target (RFC 9112, 3.2.2).
   const path = target.startsWith('/') ? target : target.replace(/^https?:\/\/[^/]*/i, '') || '/';
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
 }
 
 const HOST = /^[\w.:[\]-]{1,255}$/;
 
-/** Where the WebSocket of this server is, as the caller named the server; undefined when it did not. */
+/** URL of this server's WebSocket, with the host name of the request; undefined without a Host header. */
 export function socketUrlOf({ headers }: IncomingMessage): string | undefined {
   const { host } = headers;
   if (host === undefined || !HOST.test(host)) return undefined;
-  // Each proxy on the way appends its own value: the first is what the caller used.
+  // Each proxy appends its own value, so the first one is the scheme of the caller.
   const [scheme] = String(headers['x-forwarded-proto'] ?? '').split(',', 1);
   return `${scheme?.trim().toLowerCase() === 'https' ? 'wss' : 'ws'}://${host}${PATHS.socket}`;
 }
@@ -91,7 +91,7 @@ export function readBody(
     };
     const onClose = (): void => {
       stop();
-      reject(new RpcError('cancelled', { message: 'the client went away while sending its body' }));
+      reject(new RpcError('cancelled', { message: 'the client disconnected while sending its body' }));
     };
     const stop = (): void => {
       req.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
@@ -108,7 +108,7 @@ export function sendJson(res: ServerResponse, status: number, body: unknown, hea
   sendJsonText(res, status, JSON.stringify(body), headers);
 }
 
-/** As `sendJson`, for a body that is JSON text already. */
+/** Like `sendJson`, for a body that is already JSON text. */
 export function sendJsonText(
   res: ServerResponse,
   status: number,

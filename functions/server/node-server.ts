@@ -1,5 +1,5 @@
-// What every node:http server of ours has in common: limits on headers and time, the checks of a request's head, and
-// JSON even for what is not HTTP. An answer in flight is never disturbed by what its client sends behind the request.
+// The node:http server of all deployables: limits of headers and time, checks of the request headers, and JSON errors
+// also for invalid HTTP. Bytes that a client sends after its request do not affect the response.
 import {
   createServer,
   type IncomingMessage,
@@ -18,15 +18,14 @@ import type { RequestGuard } from './request-guard.ts';
 
 const SERVER_OPTIONS: ServerOptions = {
   maxHeaderSize: Math.min(16_384, maxHeaderSize),
-  // A client has this long to send its headers, and its whole request: closes slow-loris. Responses may stream for
-  // longer.
+  // Deadlines for the headers and for the whole request, against slow-loris attacks. Responses may take longer.
   headersTimeout: 15_000,
   requestTimeout: 60_000,
   connectionsCheckingInterval: 5000,
-  // Longer than Google's front end keeps an idle connection (600 s), so that it never reuses one that is being closed
-  // here.
+  // Longer than Google's front end keeps an idle connection (600 s), so that it never reuses a connection that this
+  // server closes.
   keepAliveTimeout: 620_000,
-  // The guard answers in JSON what node would answer with an empty body.
+  // The request guard checks the Host header and answers in JSON; node would send an empty body.
   requireHostHeader: false,
 };
 
@@ -41,7 +40,7 @@ export type HttpServer = Server & { closeSilent(): void };
 
 export interface HttpServerOptions {
   readonly guard?: RequestGuard;
-  /** For tests, which do not wait for 15 s. */
+  /** Shorter times for tests. */
   readonly times?: Pick<ServerOptions, 'headersTimeout' | 'connectionsCheckingInterval'>;
 }
 
@@ -67,7 +66,7 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
     socket.once('close', () => sockets.delete(socket));
   });
 
-  /** Not at the connection: one that becomes a WebSocket has no responses. */
+  /** Created at the first request, because a connection that becomes a WebSocket has no responses. */
   const responsesOn = (socket: Socket): Set<ServerResponse> => {
     const known = open.get(socket);
     if (known !== undefined) return known.responses;
@@ -94,7 +93,7 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
     if (admit(req, res)) return listener(req, res);
   });
   server.on('clientError', (error, socket) => endBroken(error, socket, open.get(socket)));
-  // Without a listener node would cut the connection, and an answer on it.
+  // Without a listener node would close the connection, with a response in flight on it.
   server.on('connect', (_req, socket) => {
     socket.on('error', () => {});
     endBroken(Object.assign(new Error('CONNECT'), { code: 'CONNECT' }), socket, open.get(socket));
@@ -117,10 +116,10 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
   return Object.assign(server, { closeSilent });
 }
 
-/** What is being answered on a connection. */
+/** The open responses of a connection. */
 interface OpenResponses {
   readonly responses: Set<ServerResponse>;
-  /** Bytes came that are no request: the connection ends after the answers that are due. */
+  /** Invalid bytes were received: the connection is closed after the pending responses. */
   isBroken: boolean;
 }
 

@@ -1,7 +1,7 @@
-// What is refused by the head of a request alone, on every endpoint and before any of them runs. A gateway on a
-// loopback address is reached by every page that its user opens: a page can resolve its own name to 127.0.0.1 (DNS
-// rebinding), or send requests to localhost. So there only the names of this machine are taken as `Host`, and only
-// listed origins and the gateway's own as `Origin`.
+// Refuses requests by their Host and Origin headers, on every endpoint. Every page that a user opens can reach a
+// gateway on a loopback address: it can resolve its own name to 127.0.0.1 (DNS rebinding), or send requests to
+// localhost. So there only the names of this machine are accepted as `Host`, and only listed origins and the gateway's
+// own as `Origin`.
 import type { IncomingMessage } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { isLoopback } from '../../shared/config/loopback.ts';
@@ -9,7 +9,8 @@ import { RpcError } from '../../shared/errors.ts';
 
 export interface RequestGuard {
   /**
-   * Throws RpcError `invalid_request` for a missing, double or malformed Host, `forbidden` for one that is not ours.
+   * Throws RpcError `invalid_request` for a missing, repeated or malformed Host, `forbidden` for a name of another
+   * machine.
    */
   checkHost(req: IncomingMessage): void;
   /** Throws RpcError `forbidden` for a page of another origin that is not listed; only on a loopback address. */
@@ -22,7 +23,7 @@ export interface RequestGuard {
 }
 
 export interface GuardOptions {
-  /** Where the server listens; undefined: on every interface. */
+  /** Address on which the server listens; undefined: every interface. */
   readonly host: string | undefined;
   readonly origins: Origins;
 }
@@ -58,7 +59,7 @@ export function createRequestGuard({ host, origins }: GuardOptions): RequestGuar
     checkOrigin(req) {
       const { origin } = req.headers;
       if (origin === undefined || origins.has(origin) || isOwn(origin, req)) return;
-      // Elsewhere CORS decides what the page may read, and the key what it may do.
+      // On other addresses CORS decides what a page may read, and its key decides what it may do.
       origins.refused(origin);
       if (isLocal) throw forbiddenOrigin(origin);
     },
@@ -78,7 +79,7 @@ export function forbiddenOrigin(origin: string): RpcError {
   });
 }
 
-/** The host that a request is for, without its port, in lower case; undefined where HTTP/1.0 named none. */
+/** The host of the request, without its port, in lower case; undefined for HTTP/1.0 without a Host header. */
 function hostNameOf(req: IncomingMessage): string | undefined {
   const given: string[] = [];
   for (let index = 0; index < req.rawHeaders.length; index += 2) {
@@ -86,7 +87,8 @@ function hostNameOf(req: IncomingMessage): string | undefined {
     if (name?.length === 4 && name.toLowerCase() === 'host') given.push(req.rawHeaders[index + 1] ?? '');
   }
   if (given.length > 1) throw new RpcError('invalid_request', { message: 'Invalid Request: send one Host header' });
-  // The host of an absolute target counts instead of the header, which must be there all the same (RFC 9112, 3.2.2).
+  // The host of an absolute target has precedence over the header, which must be present nevertheless (RFC 9112,
+  // 3.2.2).
   const host = ABSOLUTE.exec(req.url ?? '')?.[1] ?? given[0];
   if (given.length === 0 && (req.httpVersion === '1.1' || host !== undefined)) {
     throw new RpcError('invalid_request', { message: 'Invalid Request: HTTP/1.1 needs a Host header' });

@@ -1,8 +1,8 @@
 // A gateway with a server of its own (the companion, `npm start`): its services made, and drained at its end. Functions
 // run under the framework instead (framework.ts). Names no endpoint.
 import { setTimeout as pause } from 'node:timers/promises';
-import { loadConfig } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
+import { loadConfig } from '../../shared/config/load-config.ts';
 import { createServices } from '../../shared/create-services.ts';
 import type { Services } from '../../shared/services.ts';
 import type { HttpServer } from './node-server.ts';
@@ -10,18 +10,20 @@ import { runProgram } from './process.ts';
 import { warm } from './warm.ts';
 
 export interface Served {
-  /** Not listening yet; `sockets` outlive the requests they began with. */
+  /** A server that does not listen yet; `sockets` outlive the upgrade requests. */
   readonly server: HttpServer & { readonly sockets: { drain(graceMs: number): Promise<void> } };
   /** Called once the process listens and its signal handlers are installed. */
   announce(port: number): void;
-  /** Ends what runs beside the server, after the last call. */
+  /** Ends background work of the process, after the last call. */
   stop?(): Promise<void>;
 }
 
-/** Cloud Run kills 10 s after SIGTERM: the calls' part of it, and what is left for connections and for files. */
+/** Cloud Run kills the process 10 s after SIGTERM. Calls get this part of it; the rest is for connections and files. */
 const DRAIN_MS = 8_000;
-/** Turns are interrupted so much earlier than their sockets are closed: the last event and the answer still go out. */
-const FAREWELL_MS = 500;
+/**
+ * Turns are interrupted this long before their sockets are closed, so that the last event and the response are sent.
+ */
+const LAST_EVENTS_MS = 500;
 const LINGER_MS = 500;
 const CLOSE_MS = 1_000;
 const IDLE_CHECK_MS = 50;
@@ -58,9 +60,9 @@ async function stop(services: Services, { server, stop: stopRest }: Served): Pro
   server.closeSilent();
   await Promise.all([
     server.sockets.drain(DRAIN_MS),
-    services.conversations.drain(DRAIN_MS - FAREWELL_MS),
+    services.conversations.drain(DRAIN_MS - LAST_EVENTS_MS),
     // Commands and calls to others finish, too.
-    Promise.race([closed, pause(DRAIN_MS - FAREWELL_MS, undefined, { ref: false })]),
+    Promise.race([closed, pause(DRAIN_MS - LAST_EVENTS_MS, undefined, { ref: false })]),
   ]);
   const rest = setTimeout(() => server.closeAllConnections(), LINGER_MS);
   await closed;

@@ -1,12 +1,15 @@
-// Answers go out at the pace of their reader: a large one in pieces, and a reader that takes nothing is cut off,
-// because what it was sent stays in memory until then.
+// Sends large responses in pieces, as fast as the client reads. Closes the connection of a client that reads nothing,
+// because unread bytes stay in memory.
 import type { ServerResponse } from 'node:http';
 
-/** A reader that takes nothing for this long is gone; its turn goes on and can be resumed. */
+/** A client that reads nothing for this long is disconnected; its turn continues and can be resumed. */
 const STUCK_MS = 30_000;
 const PIECE_BYTES = 256 << 10;
 
-/** Resolves when the socket is empty again or closed; cuts it when it does not move. */
+/**
+ * Resolves when the client has read everything or the socket is closed; destroys the socket when the client reads
+ * nothing.
+ */
 export function taken(res: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
@@ -19,7 +22,7 @@ export function taken(res: ServerResponse): Promise<void> {
   });
 }
 
-/** Ends the response with `text`; resolves once a large one has been taken, or its reader has gone. */
+/** Ends the response with `text`; resolves when a large one has been read, or the client has disconnected. */
 export async function endWith(res: ServerResponse, text: string): Promise<void> {
   if (text.length <= PIECE_BYTES) {
     res.end(text);

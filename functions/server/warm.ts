@@ -1,4 +1,4 @@
-// What an instance does before it takes calls: loads its SDKs and opens the connections that its first call would wait
+// Prepares an instance before it accepts calls: loads SDKs and opens the connections that the first call would wait
 // for.
 import { settledWithin } from '../../shared/async.ts';
 import type { Services } from '../../shared/services.ts';

@@ -1,5 +1,5 @@
-// `POST /webhook` and `POST /webhook/sweep` as HTTP: who may, which headers count, which status the pipeline's answer
-// gets. The pipeline itself is shared/webhooks.
+// HTTP for `POST /webhook` and `POST /webhook/sweep`: authentication, headers, and the status of the response. The
+// pipeline is shared/webhooks.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { hasKey } from '../../shared/auth/authenticate.ts';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
@@ -17,18 +17,21 @@ import { sweep } from '../../shared/webhooks/sweep.ts';
 import { handleCors } from '../server/cors.ts';
 import { type HttpHandler, pathOf, rateHeaders, readBody, requestIdOf, sendError, sendJson } from '../server/http.ts';
 
-/** The gates this handler needs of the gateway. */
-export type WebhookGates = Pick<Gateway, 'authenticate' | 'admit'>;
+/** The part of the gateway that this handler uses. */
+export type WebhookDeps = Pick<Gateway, 'authenticate' | 'admit'>;
 
-/** A sender that is known: the key (or the pseudo key of a secret) that pays, and the body or why it cannot be read. */
+/**
+ * An authenticated sender: the key that is charged (or the pseudo key of a secret), and the body or the error of
+ * reading it.
+ */
 interface Admitted {
   readonly caller: Caller;
   readonly about: Omit<Delivery, 'body'>;
   readonly body: Uint8Array | RpcError;
 }
 
-/** `/webhook` and `/` take deliveries, `/webhook/sweep` and `/sweep` run the sweeper. */
-export function createWebhookHandler(services: Services, gates: WebhookGates, options: OidcOptions = {}): HttpHandler {
+/** `/webhook` and `/` accept deliveries, `/webhook/sweep` and `/sweep` run the sweeper. */
+export function createWebhookHandler(services: Services, gateway: WebhookDeps, options: OidcOptions = {}): HttpHandler {
   const { config, log, wrongCredentials } = services;
   const signatures = createSignatureVerifier(config.webhookSecrets);
   const { audience, serviceAccount: email } = config.push;
@@ -38,12 +41,12 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
       : createOidcVerifier({ audience, emails: [email] }, options);
 
   /**
-   * A key is checked before the body is read. A signature covers the body, and is enough whatever key stands beside it;
-   * where it is not valid, the key decides.
+   * A key is checked before the body is read. A valid signature of the body is sufficient, whatever key the request
+   * has; if it is not valid, the key decides.
    */
   const admit = async (req: IncomingMessage): Promise<Admitted> => {
     if (config.webhookSecrets.length === 0 || !signatures.isSigned(req.headers)) {
-      const caller = await gates.authenticate(req.headers, { client: req });
+      const caller = await gateway.authenticate(req.headers, { client: req });
       const body = await readBody(req, EVENT_BODY_BYTES_MAX).catch(toRpcError);
       return { caller, about: fromKey(caller, req), body };
     }
@@ -62,11 +65,11 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     }
   };
 
-  /** The caller of the key beside a signature that is not valid; undefined where it is none of ours. */
+  /** The caller of the key of a request with an invalid signature; undefined if the key is unknown. */
   const recognize = async (req: IncomingMessage): Promise<Caller | undefined> => {
     if (!hasKey(req.headers)) return undefined;
     try {
-      return await gates.authenticate(req.headers, { client: req, isOptional: true });
+      return await gateway.authenticate(req.headers, { client: req, isOptional: true });
     } catch (error) {
       if (error instanceof RpcError && error.reason === 'unauthorized') return undefined;
       throw error;
@@ -80,8 +83,8 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
     try {
       const { caller, about, body } = await admit(req);
       fields = { key_id: caller.keyId };
-      // A body that cannot be read costs its caller a call like any other.
-      const { rate, refusal } = await gates.admit(caller, { scope: 'webhook', mayDegrade: false });
+      // A request whose body cannot be read is charged like any other.
+      const { rate, refusal } = await gateway.admit(caller, { scope: 'webhook', mayDegrade: false });
       headers = rateHeaders(rate);
       if (refusal !== undefined) throw refusal;
       if (body instanceof RpcError) throw body;
@@ -106,8 +109,8 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
       if (scheduler !== undefined && key === '') {
         await wrongCredentials.check(req, () => scheduler.verify(authorization));
       } else {
-        const caller = await gates.authenticate(req.headers, { client: req });
-        const { rate, refusal } = await gates.admit(caller, { scope: 'admin', mayDegrade: false });
+        const caller = await gateway.authenticate(req.headers, { client: req });
+        const { rate, refusal } = await gateway.admit(caller, { scope: 'admin', mayDegrade: false });
         headers = rateHeaders(rate);
         if (refusal !== undefined) throw refusal;
       }
@@ -141,7 +144,7 @@ export function createWebhookHandler(services: Services, gates: WebhookGates, op
   };
 }
 
-/** Each secret has limits of its own. Ids of keys are ASCII, so that none of them is this one. */
+/** The key id for the limits of a secret. Key ids are ASCII, so no key has this id. */
 function ownerOf({ fingerprint }: Signer): string {
   return `webhook·${fingerprint}`;
 }

@@ -13,7 +13,7 @@ export interface TurnEvent {
   readonly event: EventBody;
 }
 
-/** A JSON-RPC notification, as a stream brings it. */
+/** A JSON-RPC notification of a stream. */
 export interface Notification {
   readonly method: string;
   readonly params: Readonly<Record<string, unknown>>;

@@ -1,5 +1,5 @@
 // The client of the gateway, for Node 20 and later and for browsers. The methods of the reference's client come first
-// and behave as there; the others throw GatewayError, retry what may be retried, and stream.
+// and behave as there; the others throw GatewayError, retry calls that may be repeated, and stream.
 import { METHODS, PATHS } from '../protocol.ts';
 import type { Notification, TurnEvent } from './events.ts';
 import { GatewayError, unreachable } from './gateway-error.ts';
@@ -130,7 +130,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   /** Sends a prompt and yields its events as they arrive. Nothing is sent before the first one is requested. */
   stream(prompt: string | Prompt['params'], options: StreamOptions = {}): TurnStream<Prompt['result']> {
     const given = typeof prompt === 'string' ? { prompt } : prompt;
-    // Both are made here when absent, so that the gateway recognizes the prompt however early its connection is cut.
+    // Generates both if absent, so that the gateway recognises a repeated prompt after a lost connection.
     const session_id = given.session_id ?? `sess_${randomId()}`;
     const idempotency_key = given.idempotency_key ?? randomId();
     const params = { ...given, session_id, idempotency_key };
@@ -160,7 +160,7 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     const start = () => this.#follow(request, sessionId, options);
     return toTurnStream(
       (async function* () {
-        // What the gateway answers has passed the schema that this type is made of.
+        // The gateway has validated the result with the schema of this type.
         return (yield* start()) as Answer;
       })(),
     );

@@ -1,4 +1,5 @@
-// The one error of the client: what the gateway answered, or why there was no answer. Never holds the key.
+// The error class of the client: the error that the gateway sent, or the reason why there was no response. Never
+// contains the key.
 import { ERRORS, type Reason } from '../errors.ts';
 import { HEADERS } from '../protocol.ts';
 import { isObject, type TurnEvent } from './events.ts';
@@ -22,7 +23,7 @@ export interface GatewayErrorInit {
 }
 
 export class GatewayError extends Error {
-  /** JSON-RPC code of the gateway's table; 0 when there was no such answer. */
+  /** Code of the gateway's error table; 0 without a response of the gateway. */
   readonly code: number;
   /** A newer gateway may add reasons. */
   readonly reason: ErrorReason | (string & {});
@@ -30,11 +31,11 @@ export class GatewayError extends Error {
   readonly data: Readonly<Record<string, unknown>>;
   /** HTTP status; 0 without one (WebSocket, network). */
   readonly status: number;
-  /** For the operator of the gateway: names the call in its log. */
+  /** Identifies the call in the log of the gateway. */
   readonly requestId: string | undefined;
-  /** The same request may succeed later without being changed. */
+  /** Whether the same request may succeed later. */
   readonly retryable: boolean;
-  /** When to try again, if the gateway sent it. */
+  /** Milliseconds before a retry, if the gateway sent them. */
   readonly retryAfterMs: number | undefined;
 
   constructor(init: GatewayErrorInit) {
@@ -50,7 +51,7 @@ export class GatewayError extends Error {
   }
 }
 
-/** What the HTTP response contained beside the body. */
+/** Status and headers of the HTTP response. */
 export interface HttpFacts {
   readonly status: number;
   readonly headers: Headers;
@@ -83,7 +84,7 @@ const BY_STATUS: Readonly<Record<number, Reason>> = {
   503: 'unavailable',
 };
 
-/** An answer that is not the gateway's: of a proxy, a load balancer, another server. */
+/** The error of a response from a proxy, a load balancer or another server. */
 export function fromStatus(http: HttpFacts): GatewayError {
   const { status } = http;
   return new GatewayError({
@@ -96,7 +97,7 @@ export function fromStatus(http: HttpFacts): GatewayError {
   });
 }
 
-/** No answer was received: refused, cut, or silent for too long. The call may have run. */
+/** The error without a response: the connection was refused, closed, or silent for too long. The call may have run. */
 export function networkError(message: string, cause?: unknown): GatewayError {
   return new GatewayError({ reason: 'network', message, retryable: true, cause });
 }

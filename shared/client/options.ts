@@ -1,4 +1,4 @@
-// What a caller of the client may set, and how long a call may take.
+// The options of the client and of a call, and the default timeouts.
 import { METHODS } from '../protocol.ts';
 import type { SocketConstructor } from './transport/connection.ts';
 import type { Fetch } from './transport/http.ts';
@@ -21,18 +21,21 @@ export interface ClientOptions {
   readonly streaming?: 'sse' | 'websocket';
   /** Default: `/ws` below the gateway's URL. */
   readonly socketUrl?: string;
-  /** Default: the platform's. Node 20 has none: pass that of the package `ws`. */
+  /** Default: the platform's. Node 20 has none; pass the one of the package `ws`. */
   readonly WebSocket?: SocketConstructor;
   /** Default: the platform's. */
   readonly fetch?: Fetch;
-  /** Retries of one call, and reconnections in a row of a stream that bring nothing new. Default 4. */
+  /** Retries of one call, and consecutive reconnections of a stream without a new event. Default 4. */
   readonly retries?: number;
 }
 
 export interface CallOptions {
   /** Ends the call; it rejects with the signal's reason. The turn continues on the gateway unless it is cancelled. */
   readonly signal?: AbortSignal;
-  /** For the whole call with its retries. Default: 1 minute; 11 minutes where a model or a process works. */
+  /**
+   * Milliseconds for the call with its retries. Default: 1 minute; 11 minutes for methods that run a model or a
+   * process.
+   */
   readonly timeoutMs?: number;
   /** Default: the client's. */
   readonly retries?: number;

@@ -1,5 +1,5 @@
-// Ids made by the caller. Not by `crypto.randomUUID`: browsers do not offer it to pages over plain http, such as a
-// console in a LAN.
+// Random ids. Not by `crypto.randomUUID`, which browsers do not offer to pages over plain http, such as a console in a
+// LAN.
 
 /** 32 random hexadecimal digits. */
 export function randomId(): string {

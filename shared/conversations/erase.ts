@@ -15,11 +15,10 @@ import {
   Messages,
   messagesRef,
   type StoredMessage,
-  Turns,
-  turnEventsRef,
 } from './records/documents.ts';
 import { eraseRollouts } from './records/rollouts.ts';
 import { textDeletes } from './records/texts.ts';
+import { Turns, turnEventsRef } from './records/turn-documents.ts';
 import { deleteKey, discardTurns } from './turns/end-turn.ts';
 import type { RunningTurns } from './turns/running-turns.ts';
 

@@ -6,27 +6,27 @@ import { SCOPES } from '../config/key-document.ts';
 import { RpcError } from '../errors.ts';
 import type { MethodContext } from '../methods/define-method.ts';
 
-/** Carries the facts of the call; the body is the JSON-RPC request. */
+/** Header with caller, request id and metadata of the call; the body is the JSON-RPC request. */
 export const CALL_HEADER = 'x-gateway-call';
 /** The answer: one JSON-RPC message a line, notifications before the response; empty lines keep the connection open. */
 export const CALL_CONTENT_TYPE = 'application/x-ndjson';
 const HEADER_CHARS_MAX = 12_288;
 
-/** Members of a newer version are ignored: function and companion are not replaced at the same moment. */
+/** Unknown members are ignored, because function and companion are not updated at the same time. */
 const CallFacts = z.object({
   request_id: z.string().min(1).max(64),
   transport: z.enum(['http', 'sse']),
   key_id: z.string().min(1).max(128),
   scopes: z.array(z.enum(SCOPES)),
   limits: z.array(z.object({ max: z.int().positive(), window_ms: z.int().positive() })),
-  /** Of the key, base64url; absent when the caller was not recognised by one. */
+  /** Digest of the key, base64url; absent if the caller has no key. */
   digest: z.string().max(64).optional(),
   idempotency_key: z.string().max(1_024).optional(),
   last_event_id: z.string().max(1_024).optional(),
   socket_url: z.string().max(2_048).optional(),
 });
 
-/** What a forwarded call brings beside its JSON-RPC request. */
+/** The values of a forwarded call in addition to its JSON-RPC request. */
 export type ForwardedFacts = Pick<MethodContext, 'caller' | 'requestId' | 'requestMetadata'> & {
   readonly transport: 'http' | 'sse';
 };
@@ -48,7 +48,7 @@ export function encodeFacts({ caller, requestId, requestMetadata, transport }: F
   return Buffer.from(JSON.stringify(facts)).toString('base64url');
 }
 
-/** Throws RpcError `invalid_request` for anything that lacks what `encodeFacts` gives. */
+/** Decodes the header of `encodeFacts`. Throws RpcError `invalid_request` for any other text. */
 export function decodeFacts(header: string | string[] | undefined): ForwardedFacts {
   try {
     if (typeof header !== 'string' || header.length > HEADER_CHARS_MAX) throw new Error('missing or too long');

@@ -1,13 +1,12 @@
-// Connects a function to the companion its configuration names. What it needs is imported at the first forwarded call
-// only.
+// Connects a function to the companion of its configuration. Its modules are imported at the first forwarded call.
 import type { Config } from '../config/config.ts';
 import type { MethodContext } from '../methods/define-method.ts';
 import type { Registry } from '../rpc/method.ts';
 import { type Companion, forwardToCompanion } from './forward.ts';
 
 /**
- * The registry of a function, which starts no process: methods that need one are forwarded, or refused where there is
- * no companion.
+ * The registry of a function, which cannot start processes: methods that need one are forwarded, or refused without a
+ * companion.
  */
 export function connectCompanion(
   registry: Registry<MethodContext>,

@@ -1,5 +1,5 @@
-// Methods that need a process, on an instance that starts none: the call goes to the companion, after everything here
-// has checked it (scope, params, limit), and its notifications and its answer come back as if it had run here.
+// Forwards calls that need a process to the companion, from instances that cannot start one. Scope, params and limits
+// are checked before; notifications and the response are returned as if the call had run on this instance.
 import { z } from 'zod';
 import { RunsOnCompanion } from '../engines/place.ts';
 import { isReason, RpcError } from '../errors.ts';
@@ -20,7 +20,7 @@ export interface ForwardedCall extends ForwardedFacts {
 export type Companion = (call: ForwardedCall) => AsyncIterable<unknown>;
 
 const Failure = z.object({ message: z.string(), data: z.looseObject({ reason: z.string() }) });
-/** Only what is passed on. */
+/** The members that are passed on. */
 const Message = z.union([
   z.object({ method: z.string(), params: z.record(z.string(), z.unknown()) }),
   z.object({ error: Failure }),
@@ -28,8 +28,8 @@ const Message = z.union([
 ]);
 
 /**
- * The same registry, in which methods that run on the companion are sent there. `companion` undefined: this deployment
- * has none, and they answer `forbidden`.
+ * Returns a registry in which methods that run on the companion are forwarded. `companion` undefined: the deployment
+ * has no companion, and these methods answer `forbidden`.
  */
 export function forwardToCompanion(
   registry: Registry<MethodContext>,
@@ -79,7 +79,7 @@ export function forwardToCompanion(
   }
 }
 
-/** An event of a turn is sent with the id by which a client resumes after it. */
+/** The id of an event of a turn, with which a client can resume after it. */
 function toEventId({ turn_id, seq }: Readonly<Record<string, unknown>>): string | undefined {
   return typeof turn_id === 'string' && typeof seq === 'number' ? `${turn_id}:${seq}` : undefined;
 }

@@ -8,7 +8,7 @@ import { PATHS } from '../protocol.ts';
 import { CALL_CONTENT_TYPE, CALL_HEADER, encodeFacts } from './call.ts';
 import type { Companion } from './forward.ts';
 
-/** Longer than any method of the companion may take. */
+/** Longer than the timeout of every method of the companion. */
 const TIMEOUT_MS = 15 * 60_000;
 /** Longest line of an answer. */
 const LINE_BYTES_MAX = 16 << 20;
@@ -49,7 +49,7 @@ export function createHttpCompanion({ url, authorization }: HttpCompanionOptions
     } catch (error) {
       if (callerSignal.aborted) throw callerSignal.reason;
       if (error instanceof RpcError) throw error;
-      // Whether the method ran is not known: it is the caller's to repeat.
+      // It is unknown whether the method ran, so the caller decides whether to repeat it.
       throw new RpcError('unavailable', {
         message: 'the companion service cannot be reached',
         retryAfterMs: 1_000,

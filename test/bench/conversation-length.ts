@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomIds, systemClock } from '../../shared/clock.ts';
-import { loadConfig } from '../../shared/config/config.ts';
+import { loadConfig } from '../../shared/config/load-config.ts';
 import { type Conversations, createConversations } from '../../shared/conversations/conversations.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { createLogger } from '../../shared/log.ts';

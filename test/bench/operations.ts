@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { systemClock } from '../../shared/clock.ts';
-import { loadConfig } from '../../shared/config/config.ts';
+import { loadConfig } from '../../shared/config/load-config.ts';
 import { createServices } from '../../shared/create-services.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { createLogger } from '../../shared/log.ts';

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { type ServerOptions, WebSocketServer } from 'ws';
 import { z } from 'zod';
 import { attachWebSocket } from '../../functions/companion/server.ts';
-import { loadConfig } from '../../shared/config/config.ts';
+import { loadConfig } from '../../shared/config/load-config.ts';
 import { createServices } from '../../shared/create-services.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { createLogger } from '../../shared/log.ts';

@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createLocalServer } from '../../functions/local/server.ts';
-import { loadConfig } from '../../shared/config/config.ts';
 import type { Environment } from '../../shared/config/environment.ts';
+import { loadConfig } from '../../shared/config/load-config.ts';
 import { createServices, type Overrides } from '../../shared/create-services.ts';
 import { createLogger } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';

@@ -5,7 +5,7 @@ import { el } from '../page/view.ts';
 import type { Message } from './messages.ts';
 
 const ENDS: Readonly<Partial<Record<Message['state'], string>>> = {
-  cancelled: 'Cancelled: this is what was received until then.',
+  cancelled: 'Cancelled. The text received before the cancellation is shown.',
   failed: 'The turn did not complete.',
   partial: 'Not complete: the turn was stopped.',
 };

@@ -81,7 +81,7 @@ export async function openClient(key: string, onUnauthorized: () => void): Promi
   return createClient({ endpoint, limits, keyId: identity.key_id, observe });
 }
 
-interface ClientParts {
+interface ClientDeps {
   readonly endpoint: Endpoint;
   readonly limits: Limits;
   readonly keyId: string;
@@ -89,7 +89,7 @@ interface ClientParts {
   readonly observe: (error: unknown) => GatewayError;
 }
 
-function createClient({ endpoint, limits, keyId, observe }: ClientParts): Client {
+function createClient({ endpoint, limits, keyId, observe }: ClientDeps): Client {
   const { link, socket, close } = connectSocket(endpoint, observe);
   const openEventStream = createEventStreams(endpoint);
   const overHttp = (method: string, params: object, signal: AbortSignal | undefined): Promise<unknown> =>

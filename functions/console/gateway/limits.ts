@@ -56,7 +56,7 @@ export function limitedFetch(limits: Limits): Fetch {
   };
 }
 
-/** A window that has ended is a full one that ends later. */
+/** Replaces a window that has ended by the next one, with all calls left. */
 export function roll(window: RateWindow, nowMs: number): RateWindow {
   if (nowMs < window.resetMs) return window;
   const lengthMs = window.seconds * 1_000;

@@ -15,7 +15,7 @@ export function connectSocket(endpoint: Endpoint, observe: (error: unknown) => G
     onState: (state) => link.set(state),
     onError: observe,
   });
-  // A machine that wakes up or is in its network again waits neither for the timer nor for TCP.
+  // Reconnects at once when the machine wakes up or is online again, without waiting for the timer or for TCP.
   const onOnline = (): void => {
     if (socket.state === 'reconnecting') socket.retry();
   };
@@ -30,7 +30,7 @@ export function connectSocket(endpoint: Endpoint, observe: (error: unknown) => G
   return { link, socket, close };
 }
 
-/** Beside this page, or the URL that the build wrote into the page. */
+/** The URL that the build wrote into the page, or `/ws` of this origin. */
 function socketUrl(): string {
   const configured = document.querySelector<HTMLMetaElement>('meta[name="gateway-socket"]')?.content;
   if (configured) return configured;

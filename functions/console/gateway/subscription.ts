@@ -17,7 +17,7 @@ export async function subscribe(
 ): Promise<void> {
   try {
     await client.settled(signal);
-    // Over HTTP the stream is the call: it ends with its connection.
+    // Over HTTP the call lasts as long as the stream, and ends with its connection.
     if (client.link.current === 'absent')
       await client.stream(Anything, METHODS.subscribe, params, onNotification, signal);
     else await onSocket();
@@ -26,7 +26,7 @@ export async function subscribe(
   }
 
   async function onSocket(): Promise<void> {
-    // Not to be aborted before it is answered: without its id it could not be taken back.
+    // Not aborted before the response, because unsubscribing needs the id in it.
     const subscribed = await client.attached(Subscribed, METHODS.subscribe, params);
     const { subscription_id } = subscribed;
     const leave = client.listen((notification) => {

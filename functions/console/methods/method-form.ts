@@ -15,7 +15,7 @@ import { useMethodCall } from './run-method.ts';
 export function MethodForm({ client, method }: { client: Client; method: MethodDescription }): VNode {
   const draft = useDraft(method);
   const { params, problems } = draft;
-  // A subscription is useless without its events.
+  // A subscription is called as a stream by default, because its events are its result.
   const [streams, setStreams] = useState(method.name === METHODS.subscribe);
   const { answer, run, stop } = useMethodCall(client);
   const unavailable = method['x-unavailable-reason'];

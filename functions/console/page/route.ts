@@ -1,4 +1,4 @@
-// Where the page is, in its hash, so that a reload and the browser's history keep it.
+// The route of the page is its URL hash, so that a reload and the browser's history keep it.
 import { randomId } from '../../../shared/client/random-id.ts';
 import { createValue, type Value } from './view.ts';
 

@@ -51,7 +51,7 @@ export function createValue<T>(initial: T): Value<T> {
   };
 }
 
-/** The present state of a value; the component is drawn again when it changes. */
+/** The current state of a value; the component is rendered again when it changes. */
 export function useValue<T>(value: Value<T>): T {
   const [, redraw] = useState(0);
   useEffect(() => {

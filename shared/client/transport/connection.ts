@@ -1,5 +1,5 @@
-// One open WebSocket: calls out, their answers and all notifications in. Ends once, with a reason that every call in
-// flight receives.
+// One open WebSocket: sends calls, receives responses and notifications. When it ends, every call in flight rejects
+// with the reason.
 import { CLOSE } from '../../protocol.ts';
 import { isObject, type Notification } from '../events.ts';
 import { networkError } from '../gateway-error.ts';
@@ -17,7 +17,7 @@ export interface SocketLike {
 
 export type SocketConstructor = new (url: string, protocols: string[]) => SocketLike;
 
-/** `chars`: how long the message was. */
+/** `chars`: length of the message. */
 export type OnNotification = (notification: Notification, chars: number) => void;
 
 export interface Connection {
@@ -38,7 +38,7 @@ export interface ConnectionEvents {
   onEnd?(reason: Error): void;
 }
 
-/** Characters of notifications that wait for the reader of a stream. */
+/** Most characters of notifications that wait for the reader of a stream. */
 const WAITING_CHARS_MAX = 16 << 20;
 
 /** Resolves when the socket is open. While it opens, an abort of `signal` closes it and rejects with the reason. */
@@ -139,8 +139,8 @@ function createCalls(socket: SocketLike) {
 }
 
 /**
- * Sends a call, yields the notifications that are received until its answer, and returns its result. A reader that is
- * too slow receives `network` instead of using up the memory: a turn can be resumed.
+ * Sends a call, yields the notifications that are received until its answer, and returns its result. For a reader that
+ * is too slow it throws `network`, so that memory is bounded; a turn can be resumed.
  */
 export async function* streamCall(connection: Connection, call: Call): AsyncGenerator<Notification, unknown, void> {
   const waiting: { readonly notification: Notification; readonly chars: number }[] = [];

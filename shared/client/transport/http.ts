@@ -21,7 +21,7 @@ export interface Call {
 }
 
 /**
- * A stream brings notifications and returns the result. Ends with a GatewayError, `network` when it is cut before the
+ * Yields notifications and returns the result. Throws GatewayError; `network` if the connection ends before the
  * response.
  */
 export type OpenStream = (call: Call) => AsyncGenerator<Notification, unknown, void>;
@@ -30,7 +30,10 @@ export type OpenStream = (call: Call) => AsyncGenerator<Notification, unknown, v
 const SILENCE_MS = 50_000;
 const JSON_TYPE = 'application/json';
 
-/** Any JSON the gateway answers, error or not. Throws GatewayError where it is not JSON, or nothing is received. */
+/**
+ * Returns the JSON response, also if it is an error. Throws GatewayError if the response is not JSON or nothing is
+ * received.
+ */
 export async function postJson(endpoint: Endpoint, body: object, signal: AbortSignal): Promise<unknown> {
   const response = await post(endpoint, PATHS.jsonrpc, { body, accept: JSON_TYPE, signal });
   return readJson(response, signal);
@@ -77,7 +80,7 @@ export function toMessage(text: string): Notification | { readonly response: unk
   try {
     message = JSON.parse(text);
   } catch (cause) {
-    throw networkError('the stream brought something that is not JSON', cause);
+    throw networkError('the stream sent an event that is not JSON', cause);
   }
   if (!isObject(message) || typeof message.method !== 'string') return { response: message };
   return { method: message.method, params: isObject(message.params) ? message.params : {} };
@@ -108,7 +111,7 @@ async function post(
       method: 'POST',
       headers: { [HEADERS.key]: endpoint.key, 'Content-Type': JSON_TYPE, Accept: accept },
       body: JSON.stringify(body),
-      // A redirect would carry the key to wherever it points.
+      // Redirects are refused, because they would send the key to another server.
       redirect: 'error',
       signal,
     });

@@ -1,4 +1,5 @@
-// A WebSocket that is kept open: opened with a ticket, opened again after every cut, shared by all calls of a page.
+// A WebSocket that is kept open: it is opened with a ticket, reopened after every lost connection, and shared by all
+// calls of a page.
 import { GatewayError, networkError } from '../gateway-error.ts';
 import { type Connection, type OnNotification, openConnection, type SocketConstructor } from './connection.ts';
 import type { Endpoint } from './http.ts';
@@ -20,7 +21,7 @@ export interface KeptSocketOptions {
 const OPEN_MS = 10_000;
 const DELAY_MIN_MS = 250;
 const DELAY_MAX_MS = 15_000;
-/** After so many failures without one success the WebSocket is absent. */
+/** After this many failures without a success the state is `absent`. */
 const FIRST_TRIES = 3;
 
 export class KeptSocket {
@@ -56,7 +57,7 @@ export class KeptSocket {
     return () => void this.#listeners.delete(onNotification);
   }
 
-  /** Resolves when there is a connection, or none to wait for. Rejects with the reason of `signal`. */
+  /** Resolves when the state is `open` or `absent`. Rejects with the reason of `signal`. */
   settled(signal: AbortSignal): Promise<void> {
     if (this.#isSettled()) return Promise.resolve();
     return new Promise((resolve, reject) => {
@@ -78,18 +79,18 @@ export class KeptSocket {
     });
   }
 
-  /** Connects at once instead of after the present delay. */
+  /** Connects at once instead of after the current delay. */
   retry(): void {
     this.#failures = 0;
     void this.#open();
   }
 
-  /** Closes the present connection; the next one is opened after the delay. */
+  /** Closes the current connection; the next one is opened after the delay. */
   cut(): void {
     this.#connection?.close();
   }
 
-  /** Closes it for good. */
+  /** Closes the WebSocket; it is not reopened. */
   close(): void {
     this.#closed.abort(networkError('the WebSocket is closed'));
     clearTimeout(this.#timer);

@@ -1,10 +1,10 @@
-// A stream over a WebSocket of its own, opened with a ticket, as browsers need it.
+// A stream over its own WebSocket, opened with a ticket, because browsers cannot send the key as a header.
 import { type Connection, openConnection, type SocketConstructor, streamCall } from './connection.ts';
 import type { Endpoint, OpenStream } from './http.ts';
 import { requestTicket } from './ticket.ts';
 import { startWatch } from './timer.ts';
 
-/** Browsers do not show pings: a turn that sends nothing for this long is resumed on a new connection. */
+/** Browsers do not report pings, so a turn without an event for this long is resumed on a new connection. */
 const SILENCE_MS = 120_000;
 
 export function createOwnSockets(endpoint: Endpoint, socketUrl: string, Socket: SocketConstructor): OpenStream {

@@ -3,7 +3,7 @@
 import { GatewayError, networkError } from '../gateway-error.ts';
 import type { Timer } from './timer.ts';
 
-/** Of one answer or one event; the gateway's own are below 16 MiB. */
+/** Most characters of one response or one event; those of the gateway are smaller than 16 MiB. */
 const CHARS_MAX = 64 << 20;
 
 /** The body as text. */

@@ -1,5 +1,5 @@
-// A deadline, or a watch for silence, as an AbortSignal that also follows the caller's. Ends without leaving a listener
-// behind.
+// A deadline or an idle timeout as an AbortSignal that also aborts with the caller's signal. Removes its listeners at
+// the end.
 import { GatewayError, networkError } from '../gateway-error.ts';
 
 /** Longer timers fire at once. */
@@ -9,19 +9,19 @@ export interface Timer {
   /** Aborted with the parent's reason or with a GatewayError (`timeout`, `network`). */
   readonly signal: AbortSignal;
   leftMs(): number;
-  /** Starts the time anew. */
+  /** Restarts the time. */
   restart(): void;
   end(): void;
 }
 
-/** The time a whole call may take, its retries included. */
+/** Starts the deadline of a call with its retries. */
 export function startDeadline(timeoutMs: number, parent: AbortSignal | undefined): Timer {
   return startTimer(timeoutMs, parent, () => {
     return new GatewayError({ reason: 'timeout', message: `no answer within ${timeoutMs} ms`, retryable: true });
   });
 }
 
-/** To be restarted whenever bytes are received. */
+/** Starts an idle timeout, which must be restarted when bytes are received. */
 export function startWatch(silenceMs: number, parent: AbortSignal): Timer {
   return startTimer(silenceMs, parent, () => networkError(`no data was received for ${silenceMs} ms`));
 }

@@ -1,13 +1,13 @@
-// Cancels the turn of a caller that aborted: without it the turn continues, because it does not depend on its reader.
+// Cancels the turn when the caller aborts. Otherwise the turn continues, because it does not depend on its reader.
 import { METHODS } from '../../protocol.ts';
 import { isTerminal } from '../../turn-events.ts';
 import { isObject, type TurnEvent } from '../events.ts';
 import { sleep, startDeadline } from '../transport/timer.ts';
-import type { TurnParts } from './turn-stream.ts';
+import type { TurnStreamDeps } from './turn-stream.ts';
 
 /**
- * A prompt that was still on its way when the caller aborted is looked for this often, 200 ms apart, then twice that,
- * and so on.
+ * Attempts to cancel a prompt that the gateway had not received when the caller aborted; the first pause is 200 ms, and
+ * doubles.
  */
 const ATTEMPTS = 4;
 const PAUSE_MS = 100;
@@ -16,7 +16,7 @@ const TIMEOUT_MS = 10_000;
 /** Passes `events` on; when `signal` aborts, cancels the turn of the session before it throws. */
 export async function* cancelWhenAborted(
   events: AsyncGenerator<TurnEvent, unknown, void>,
-  { signal, sessionId, call }: { signal: AbortSignal; sessionId: string; call: TurnParts['call'] },
+  { signal, sessionId, call }: { signal: AbortSignal; sessionId: string; call: TurnStreamDeps['call'] },
 ): AsyncGenerator<TurnEvent, unknown, void> {
   let last: TurnEvent | undefined;
   try {
@@ -35,7 +35,7 @@ export async function* cancelWhenAborted(
   }
 }
 
-async function cancelTurn(call: TurnParts['call'], sessionId: string, hasStarted: boolean): Promise<void> {
+async function cancelTurn(call: TurnStreamDeps['call'], sessionId: string, hasStarted: boolean): Promise<void> {
   const { signal, end } = startDeadline(TIMEOUT_MS, undefined);
   try {
     for (let attempt = 1; ; attempt++) {

@@ -1,12 +1,10 @@
-// Decides whether a call is retried, and after which delay. A call that may have run is repeated only where that
-// changes nothing.
+// Decides whether a call is retried, and after which delay. A call that may have run is repeated only if a second run
+// has no effect.
 import { METHODS } from '../../protocol.ts';
 import { GatewayError } from '../gateway-error.ts';
 import { sleep, type Timer } from '../transport/timer.ts';
 
-/**
- * Two calls have the effect of one: they read, or the gateway recognizes the second (a prompt by its idempotency key).
- */
+/** Idempotent methods: they only read, or the gateway recognises a repetition (a prompt by its idempotency key). */
 const REPEATABLE: ReadonlySet<string> = new Set([
   METHODS.limits,
   METHODS.ticket,
@@ -45,7 +43,10 @@ export function mayRetry(error: unknown, repeatable: boolean): error is GatewayE
   return !FOR_THE_CALLER.has(error.reason) && (repeatable || (error.reason === 'rate_limited' && error.code === 429));
 }
 
-/** Never before the time the gateway named; else exponential with full jitter. `attempt` counts from 0. */
+/**
+ * Milliseconds before the next attempt: at least those that the gateway sent, else exponential with full jitter.
+ * `attempt` counts from 0.
+ */
 export function retryDelayMs({ retryAfterMs }: GatewayError, attempt: number): number {
   if (retryAfterMs !== undefined) return retryAfterMs + Math.random() * SPREAD_MS;
   return Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempt);

@@ -1,5 +1,5 @@
-// The stream of a turn: each event exactly once and in order, over as many connections as it takes, then the answer. A
-// connection that is cut does not end a turn, here or at the gateway.
+// The stream of a turn: each event exactly once and in order, over several connections if needed, then the answer. A
+// lost connection ends neither the stream nor the turn.
 import { METHODS } from '../../protocol.ts';
 import { isTerminal } from '../../turn-events.ts';
 import { isObject, type TurnEvent, toTurnEvent } from '../events.ts';
@@ -10,34 +10,36 @@ import { mayRetry, waitToRetry } from './retry.ts';
 
 /** To be iterated once. `for await (const { event } of turn) ...; const answer = await turn.answer();` */
 export interface TurnStream<Answer> extends AsyncIterableIterator<TurnEvent, undefined> {
-  /** The text alone, piece by piece. */
+  /** Yields the text of the answer only, piece by piece. */
   text(): AsyncGenerator<string, void, void>;
-  /** Reads what is left and resolves with the answer; throws the GatewayError that ended the turn or the stream. */
+  /**
+   * Reads the remaining events and resolves with the answer; throws the GatewayError that ended the turn or the stream.
+   */
   answer(): Promise<Answer>;
 }
 
-export interface TurnParts {
+export interface TurnStreamDeps {
   readonly open: OpenStream;
   /** One call, with retries of its own. */
   readonly call: (call: Call) => Promise<unknown>;
   readonly deadline: Timer;
-  /** Attempts in a row that may bring nothing new. */
+  /** Most consecutive attempts without a new event. */
   readonly retries: number;
   /** Whether an attempt follows this failure. Default: every failure after which the same request may succeed. */
   readonly mayFollow?: (error: unknown) => error is GatewayError;
 }
 
 /**
- * A turn to begin (`prompt`, whose params must hold `session_id` and `idempotency_key`), or one to follow (`resume`).
+ * A turn to start (`prompt`, whose params must contain `session_id` and `idempotency_key`), or to follow (`resume`).
  */
 export interface TurnRequest {
   readonly method: typeof METHODS.prompt | typeof METHODS.resume;
   readonly params: { readonly session_id?: string | undefined; readonly after_seq?: number | undefined };
 }
 
-/** Yields the events and returns the result of `request`, whatever connections break in between. */
+/** Yields the events and returns the result of `request`; reconnects after a lost connection. */
 export async function* followTurn(
-  { open, call, deadline, retries, mayFollow = isRetryable }: TurnParts,
+  { open, call, deadline, retries, mayFollow = isRetryable }: TurnStreamDeps,
   request: TurnRequest,
 ): AsyncGenerator<TurnEvent, unknown, void> {
   const { signal } = deadline;
@@ -55,11 +57,11 @@ export async function* followTurn(
           if (last !== undefined && status !== 'completed' && status !== 'cancelled') {
             throw fromTurnEnd(String(status), last);
           }
-          // The prompt itself, by its idempotency key: the answer as without a cut.
+          // Repeats the prompt with its idempotency key, which returns its answer.
           return await call({ method: request.method, params: request.params, signal });
         }
         const event = toTurnEvent(step.value);
-        // On a connection that is shared other turns have events, too.
+        // A shared connection also receives the events of other turns.
         if (event === undefined || (sessionId !== undefined && event.session_id !== sessionId)) continue;
         if (last !== undefined && event.turn_id !== last.turn_id) continue;
         if (event.seq <= (last?.seq ?? request.params.after_seq ?? 0)) continue;
@@ -67,7 +69,7 @@ export async function* followTurn(
         yield event;
       }
     } catch (error) {
-      // A reader of a turn that has ended does not start it again.
+      // A turn that has ended is not requested again.
       const ended = last !== undefined && isTerminal(last.event) && !isBroken(error);
       if (last !== before) attempt = 0;
       if (ended || attempt >= retries || !mayFollow(error)) throw error;
@@ -107,7 +109,7 @@ export function toTurnStream<Answer>(events: AsyncGenerator<TurnEvent, Answer, v
       }
     },
     async return() {
-      outcome ??= { error: new GatewayError({ reason: 'cancelled', message: 'the reader has left the stream' }) };
+      outcome ??= { error: new GatewayError({ reason: 'cancelled', message: 'the reader has closed the stream' }) };
       // Its result is not used.
       await events.throw(new Left()).catch(() => {});
       return { done: true, value: undefined };

@@ -3,7 +3,8 @@
 import { RpcError } from '../../errors.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
-import { type ConversationDocument, Conversations, IdempotencyRecords, idempotencyRef } from '../records/documents.ts';
+import { type ConversationDocument, Conversations } from '../records/documents.ts';
+import { IdempotencyRecords, idempotencyRef } from '../records/turn-documents.ts';
 import { messageBytes, storageFull, storageRef } from '../storage.ts';
 import { newConversation } from '../turns/lease.ts';
 import { hasCompanionState } from './companion-state.ts';

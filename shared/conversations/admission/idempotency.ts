@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { Ref, Write } from '../../store/store.ts';
-import { IDEMPOTENCY_KEPT_MS, type IdempotencyDocument, IdempotencyRecords } from '../records/documents.ts';
+import { IDEMPOTENCY_KEPT_MS, type IdempotencyDocument, IdempotencyRecords } from '../records/turn-documents.ts';
 import type { PromptRequest } from './prompt-request.ts';
 
 /** Hash by which params are compared: the same key with different params is an error. */

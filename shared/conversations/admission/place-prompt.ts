@@ -1,7 +1,8 @@
 // Decides whether a prompt gets the session's lease or a queue entry, and returns the writes.
 import { RpcError } from '../../errors.ts';
-import { type ConversationDocument, Conversations, type IdempotencyDocument } from '../records/documents.ts';
+import { type ConversationDocument, Conversations } from '../records/documents.ts';
 import { appendMessage, type ChangedMessages, takeOverPrompt } from '../records/messages.ts';
+import type { IdempotencyDocument } from '../records/turn-documents.ts';
 import { type Admission, admit } from '../turns/lease.ts';
 import { hasCompanionState, withCompanionState } from './companion-state.ts';
 import { takeKey } from './idempotency.ts';

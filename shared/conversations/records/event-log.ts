@@ -1,7 +1,7 @@
 // The events of one turn: a numbered log that any number of readers follow at their own speed, and its stored form.
 import { z } from 'zod';
 import type { TurnEvent } from '../../turn-events.ts';
-import { isEvent } from './documents.ts';
+import { isEvent } from './turn-documents.ts';
 
 export interface NumberedEvent {
   /** From 1, without gaps while the turn's owner is alive. */

@@ -3,16 +3,10 @@
 // (erase.ts). Pure functions over the conversation document; the caller commits what they return in one transaction.
 import type { Ref, Snapshot, Write } from '../../store/store.ts';
 import type { CutReason, TurnEvent } from '../../turn-events.ts';
-import {
-  type ContextBudget,
-  type ConversationDocument,
-  IDEMPOTENCY_KEPT_MS,
-  IdempotencyRecords,
-  type Lease,
-  type QueuedPrompt,
-} from '../records/documents.ts';
+import type { ContextBudget, ConversationDocument, Lease, QueuedPrompt } from '../records/documents.ts';
 import type { History } from '../records/history.ts';
 import { appendMessage, type ChangedMessages } from '../records/messages.ts';
+import { IDEMPOTENCY_KEPT_MS, IdempotencyRecords } from '../records/turn-documents.ts';
 import { withCounted } from '../storage.ts';
 import { settle } from './lease.ts';
 import type { RecordWrite, TurnEnd } from './turn-record.ts';

@@ -3,8 +3,8 @@
 import { errorFields } from '../../log.ts';
 import { Conflict } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';
-import { Turns } from '../records/documents.ts';
 import type { EventLog } from '../records/event-log.ts';
+import { Turns } from '../records/turn-documents.ts';
 import type { TurnRecord } from './turn-record.ts';
 
 /** Events reach the store at most this late; one write per second and document is Firestore's guideline. */

@@ -9,11 +9,10 @@ import {
   Conversations,
   conversationRef,
   type Lease,
-  type TurnDocument,
   type TurnStatus,
-  Turns,
 } from '../records/documents.ts';
 import type { NumberedEvent } from '../records/event-log.ts';
+import { type TurnDocument, Turns } from '../records/turn-documents.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
 
 export interface LocatedTurn {

@@ -1,7 +1,7 @@
 // A failed turn: its stored failure, and its line in the log.
 import type { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
-import type { TurnDocument } from '../records/documents.ts';
+import type { TurnDocument } from '../records/turn-documents.ts';
 import type { AdmittedTurn } from './turn.ts';
 
 export function toFailure(failure: RpcError, { lease }: AdmittedTurn): NonNullable<TurnDocument['failure']> {

@@ -5,18 +5,16 @@ import type { DocumentWrite } from '../../store/define-document.ts';
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
 import type { AbortReason, CutReason, TurnEvent, Usage } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
+import type { ConversationDocument, Lease, TurnStatus } from '../records/documents.ts';
+import { createEventDecoder, encodeEvents, type NumberedEvent } from '../records/event-log.ts';
 import {
-  type ConversationDocument,
-  type Lease,
   TURN_KEPT_MS,
   type TurnDocument,
   TurnEvents,
   type TurnEventsDocument,
-  type TurnStatus,
   Turns,
   turnEventsRef,
-} from '../records/documents.ts';
-import { createEventDecoder, encodeEvents, type NumberedEvent } from '../records/event-log.ts';
+} from '../records/turn-documents.ts';
 
 /** A chunk of events is sealed once its text has this many characters. */
 const CHUNK_CHARS = 64 << 10;

@@ -3,8 +3,9 @@ import type { Credential, Engine, Toolset } from '../../engines/engine.ts';
 import type { Ref } from '../../store/store.ts';
 import type { Span } from '../../timings.ts';
 import type { AbortReason } from '../../turn-events.ts';
-import type { ConversationDocument, Lease, TurnDocument } from '../records/documents.ts';
+import type { ConversationDocument, Lease } from '../records/documents.ts';
 import type { EventLog, NumberedEvent } from '../records/event-log.ts';
+import type { TurnDocument } from '../records/turn-documents.ts';
 
 export interface AdmittedTurn {
   readonly ref: Ref;

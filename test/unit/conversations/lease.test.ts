@@ -6,9 +6,9 @@ import {
   type ConversationDocument,
   Conversations,
   conversationRef,
-  Turns,
 } from '../../../shared/conversations/records/documents.ts';
 import type { NumberedEvent } from '../../../shared/conversations/records/event-log.ts';
+import { Turns } from '../../../shared/conversations/records/turn-documents.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';

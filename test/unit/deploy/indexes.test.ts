@@ -1,7 +1,7 @@
 // Firestore refuses a query without its index, in production only: the emulator answers all of them. So the queries of
 // the code are held against the indexes of the deployment here.
 import { expect, it } from 'vitest';
-import { loadConfig } from '../../../shared/config/config.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import type { QueryShape } from '../../../shared/store/define-document.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';

@@ -162,8 +162,26 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
   it('does not take a slow reader for a silent provider', async () => {
     const engine = createTestEngine(provider, { deadlines: { idleMs: 100 } });
-    const slow = new Promise<void>((resolve) => setTimeout(resolve, 300));
-    const { outcome } = await runTurn(engine, { model, prompt: '[[chunks 3]]', onEvent: () => slow });
+    const gate = Promise.withResolvers<void>();
+    provider.behave(({ prompt }) =>
+      prompt === 'silent'
+        ? { hang: 'stream' }
+        : { chunks: ['0 ', '1 ', '2 '], gate: (index) => (index === 1 ? gate.promise : Promise.resolve()) },
+    );
+    const request = provider.next();
+    // Held until another turn, which starts later, has met the same deadline, and then until the rest has been sent.
+    const hold = async (): Promise<void> => {
+      const { error } = await failTurn(engine, { model, prompt: 'silent' });
+      expect(error.reason).toBe('upstream_timeout');
+      gate.resolve();
+      await (await request).done;
+    };
+    let held: Promise<void> | undefined;
+    const onEvent = (): Promise<void> => {
+      held ??= hold();
+      return held;
+    };
+    const { outcome } = await runTurn(engine, { model, prompt: 'slow', onEvent });
     expect(outcome.content).toBe('0 1 2 ');
   });
 

@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { OAuth2Client } from 'google-auth-library';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadConfig } from '../../../shared/config/config.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
 import { contextTokens } from '../../../shared/engines/direct/context-tokens.ts';
 import { PROVIDER_NAMES, PROVIDERS } from '../../../shared/engines/direct/providers.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';

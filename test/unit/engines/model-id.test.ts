@@ -1,6 +1,6 @@
 // One rule for model ids: what the configuration accepts at start is what a prompt may name, and nothing else.
 import { expect, it } from 'vitest';
-import { loadConfig } from '../../../shared/config/config.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 
 const KEYS = { ANTHROPIC_API_KEY: 'k', OPENAI_API_KEY: 'k' };

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { type CompanionServer, createCompanionServer } from '../../../functions/companion/companion.ts';
 import { createJsonRpcHandler } from '../../../functions/jsonrpc/handler.ts';
 import { createIdTokens } from '../../../shared/auth/id-token.ts';
-import { loadConfig } from '../../../shared/config/config.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { CALL_HEADER, encodeFacts } from '../../../shared/forward/call.ts';

@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { loadConfig } from '../../../shared/config/config.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { CALL_CONTENT_TYPE } from '../../../shared/forward/call.ts';
 import { forwardToCompanion } from '../../../shared/forward/forward.ts';

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { attachWebSocket } from '../../../functions/companion/server.ts';
 import { createJsonRpcHandler } from '../../../functions/jsonrpc/handler.ts';
 import { createHttpServer } from '../../../functions/server/node-server.ts';
-import { loadConfig } from '../../../shared/config/config.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { createGateway } from '../../../shared/gateway.ts';
 import { createLogger } from '../../../shared/log.ts';

@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createCompanionServer } from '../../../functions/companion/companion.ts';
 import { createHttpServer } from '../../../functions/server/node-server.ts';
-import { loadConfig } from '../../../shared/config/config.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { connectionCases, readAll } from '../../cases/connection.cases.ts';

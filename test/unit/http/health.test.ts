@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { createCompanionServer } from '../../../functions/companion/companion.ts';
 import { createHealthHandler } from '../../../functions/health/handler.ts';
 import { systemClock } from '../../../shared/clock.ts';
-import { loadConfig } from '../../../shared/config/config.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
