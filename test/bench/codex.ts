@@ -1,16 +1,25 @@
-// What Codex costs above the model: a warm turn, the first turn of a new instance on a thread of ten turns, and memory
-// with eight turns side by side. The model responds at once, on loopback; the baseline is the same request without
+// What Codex costs above the model: a warm turn, in this process and through the sandbox service, the first turn of a
+// new instance on a thread of ten turns, and memory with eight turns side by side. The model responds at once, on loopback; the baseline is the same request without
 // Codex, alternating with it. Codex runs at the lowest CPU priority: on a busy machine the fastest turn is a better
 // measure than the median.
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createSandboxServer } from '../../functions/sandbox/server.ts';
 import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
+import type { CodexHost } from '../../shared/codex-host/codex-host.ts';
 import { createLocalCodex } from '../../shared/codex-host/local-codex.ts';
 import { residentBytes } from '../../shared/codex-host/pool.ts';
-import { createCodexEngine } from '../../shared/engines/codex/engine.ts';
+import { loadSandboxConfig } from '../../shared/config/sandbox-service.ts';
+import { type CodexEngine, createCodexEngine } from '../../shared/engines/codex/engine.ts';
 import type { Engine, EngineState, Message } from '../../shared/engines/engine.ts';
+import { createLogger } from '../../shared/log.ts';
 import { createBubblewrapSandbox } from '../../shared/sandbox/bubblewrap.ts';
+import { createRemotePorts } from '../../shared/sandbox-link/client/remote-ports.ts';
+import { createLocalPorts } from '../../shared/sandbox-ports/local.ts';
 import { startResponsesApi } from '../support/fakes/responses-api.ts';
 import { type BenchLine, median } from './bench.ts';
 
@@ -18,6 +27,8 @@ const MODEL = 'codex/gpt-6.1-sol';
 const WARM_TURNS = 30;
 const NEW_INSTANCES = 7;
 const PARALLEL = 8;
+/** Of a warm turn through the sandbox service, against one in process. */
+const SERVICE_TARGET = 1.3;
 
 export async function run(): Promise<BenchLine[]> {
   const directory = await mkdtemp(join(tmpdir(), 'codex-bench-'));
@@ -35,12 +46,15 @@ export async function run(): Promise<BenchLine[]> {
   };
   let instances = 0;
   const warn = (message: string): void => console.log(message);
+  const createEngine = (host: CodexHost): CodexEngine => {
+    const baseUrls = { gateway: `${api.url}/v1`, chatgpt: `${api.url}/v1` };
+    return createCodexEngine({ host, baseUrls, apiKey: 'sk-bench', state, warn });
+  };
   const createInstance = () => {
     const directoryOf = join(directory, `codex-${instances++}`);
     const codex = createLocalCodex({ launcher: sandbox, program: binary.file, directory: directoryOf, warn });
     const host = codex.hostFor('bench');
-    const baseUrls = { gateway: `${api.url}/v1`, chatgpt: `${api.url}/v1` };
-    const engine = createCodexEngine({ host, baseUrls, apiKey: 'sk-bench', state, warn });
+    const engine = createEngine(host);
     return {
       run: engine.run,
       warm: host.warm,
@@ -52,14 +66,22 @@ export async function run(): Promise<BenchLine[]> {
   };
   try {
     const engine = createInstance();
+    const service = await startService(join(directory, 'service'), binary.file);
+    const remote = createEngine(service.ports.codex);
     const warmThread: Message[] = [];
+    const remoteThread: Message[] = [];
     await runTurn(engine, 'c1', warmThread);
+    await runTurn(remote, 'r1', remoteThread);
     const warm: number[] = [];
+    const warmRemote: number[] = [];
     const bare: number[] = [];
     for (let turn = 0; turn < WARM_TURNS; turn++) {
       warm.push(await runTurn(engine, 'c1', warmThread));
+      warmRemote.push(await runTurn(remote, 'r1', remoteThread));
       bare.push(await callModel(api.url));
     }
+    await remote.close();
+    await service.close();
 
     const tenTurns: Message[] = [];
     for (let turn = 0; turn < 10; turn++) await runTurn(engine, 'c10', tenTurns);
@@ -93,6 +115,7 @@ export async function run(): Promise<BenchLine[]> {
       `fastest ${(Math.min(...values) - median(bare)).toFixed(0)} ms`;
     const bareMs = median(bare);
     const warmMs = median(warm) - bareMs;
+    const remoteMs = median(warmRemote) - bareMs;
     const freshMs = median(fresh) - bareMs;
     const mib = bytes / (1 << 20);
     const baseline = { baseline: bareMs, baselineName: 'the model call itself' };
@@ -105,6 +128,17 @@ export async function run(): Promise<BenchLine[]> {
         target: '<= 60',
         met: warmMs <= 60,
         notes: fastest(warm),
+      },
+      {
+        name: 'codex warm turn above the model, through the sandbox service',
+        value: remoteMs,
+        unit: 'ms',
+        baseline: warmMs,
+        baselineName: 'in process',
+        ratio: warmMs / remoteMs,
+        target: `<= ${SERVICE_TARGET}x`,
+        met: remoteMs <= SERVICE_TARGET * warmMs,
+        notes: `takes ${(remoteMs / warmMs).toFixed(2)}x; ${fastest(warmRemote)}`,
       },
       {
         name: 'codex first turn of a new instance, thread of 10 turns',
@@ -128,6 +162,32 @@ export async function run(): Promise<BenchLine[]> {
     await api.close();
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** A sandbox service on loopback, and a gateway's ports over a link to it. */
+async function startService(directory: string, program: string) {
+  const sandbox = createBubblewrapSandbox({ directory: join(directory, 'workspaces'), path: process.env.PATH ?? '' });
+  const log = createLogger({ format: 'json', write: () => {} });
+  const token = randomBytes(32).toString('hex');
+  const server = createSandboxServer(loadSandboxConfig({ SANDBOX_TOKEN: token }), log, {
+    createPorts: (onTerminalEnded) =>
+      createLocalPorts({ sandbox, servers: new Map(), codex: { program, directory, warn: () => {} }, onTerminalEnded }),
+  });
+  server.http.listen(0, '127.0.0.1');
+  await once(server.http, 'listening');
+  const { port } = server.http.address() as AddressInfo;
+  const ports = createRemotePorts({
+    address: { url: `http://127.0.0.1:${port}`, token },
+    log,
+    onTerminalEnded: () => {},
+  });
+  return {
+    ports,
+    async close() {
+      await ports.close();
+      await server.stop(0);
+    },
+  };
 }
 
 /** Runs one turn of a conversation to its end; returns milliseconds. */
