@@ -48,7 +48,10 @@ describeWith('bubblewrap', 'the sandbox', async () => {
       if (name !== 'etc') await rm(join(workspaces, name), { recursive: true });
     expect((await sh('ls ~')).stdout.toString()).toBe('');
     await rm(workspaces, { recursive: true });
-    const gone = { reason: 'unavailable', message: expect.stringContaining('data directory of the gateway is missing') };
+    const gone = {
+      reason: 'unavailable',
+      message: expect.stringContaining('data directory of the gateway is missing'),
+    };
     await expect(sh('true')).rejects.toMatchObject(gone);
     await mkdir(workspaces);
     await expect(sandbox.attach({ keyId: 'a', argv: ['true'] }, '/dev/null')).rejects.toMatchObject(gone);
