@@ -8,18 +8,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createSandboxServer } from '../../functions/sandbox/server.ts';
 import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import type { CodexHost } from '../../shared/codex-host/codex-host.ts';
 import { createLocalCodex } from '../../shared/codex-host/local-codex.ts';
 import { residentBytes } from '../../shared/codex-host/pool.ts';
-import { loadSandboxConfig } from '../../shared/config/sandbox-service.ts';
 import { type CodexEngine, createCodexEngine } from '../../shared/engines/codex/engine.ts';
 import type { Engine, EngineState, Message } from '../../shared/engines/engine.ts';
 import { createLogger } from '../../shared/log.ts';
 import { createBubblewrapSandbox } from '../../shared/sandbox/bubblewrap.ts';
-import { createRemotePorts } from '../../shared/sandbox-link/client/remote-ports.ts';
-import { createLocalPorts } from '../../shared/sandbox-ports/local.ts';
 import { startResponsesApi } from '../support/fakes/responses-api.ts';
 import { type BenchLine, median } from './bench.ts';
 
@@ -66,22 +62,14 @@ export async function run(): Promise<BenchLine[]> {
   };
   try {
     const engine = createInstance();
-    const service = await startService(join(directory, 'service'), binary.file);
-    const remote = createEngine(service.ports.codex);
     const warmThread: Message[] = [];
-    const remoteThread: Message[] = [];
     await runTurn(engine, 'c1', warmThread);
-    await runTurn(remote, 'r1', remoteThread);
     const warm: number[] = [];
-    const warmRemote: number[] = [];
     const bare: number[] = [];
     for (let turn = 0; turn < WARM_TURNS; turn++) {
       warm.push(await runTurn(engine, 'c1', warmThread));
-      warmRemote.push(await runTurn(remote, 'r1', remoteThread));
       bare.push(await callModel(api.url));
     }
-    await remote.close();
-    await service.close();
 
     const tenTurns: Message[] = [];
     for (let turn = 0; turn < 10; turn++) await runTurn(engine, 'c10', tenTurns);
@@ -109,12 +97,28 @@ export async function run(): Promise<BenchLine[]> {
     const bytes = await residentBytes(process.pid);
     release();
     await Promise.all(turns);
+
+    // After the measurement of memory, which the service in this process would be part of.
+    api.behave(() => ({ text: 'answer' }));
+    const service = await startService(join(directory, 'service'), binary.file);
+    const remote = createEngine(service.ports.codex);
+    const remoteThread: Message[] = [];
+    await runTurn(remote, 'r1', remoteThread);
+    const warmBeside: number[] = [];
+    const warmRemote: number[] = [];
+    for (let turn = 0; turn < WARM_TURNS; turn++) {
+      warmBeside.push(await runTurn(engine, 'c1', warmThread));
+      warmRemote.push(await runTurn(remote, 'r1', remoteThread));
+    }
+    await remote.close();
+    await service.close();
     await engine.close();
 
     const fastest = (values: readonly number[]): string =>
       `fastest ${(Math.min(...values) - median(bare)).toFixed(0)} ms`;
     const bareMs = median(bare);
     const warmMs = median(warm) - bareMs;
+    const besideMs = median(warmBeside) - bareMs;
     const remoteMs = median(warmRemote) - bareMs;
     const freshMs = median(fresh) - bareMs;
     const mib = bytes / (1 << 20);
@@ -133,12 +137,12 @@ export async function run(): Promise<BenchLine[]> {
         name: 'codex warm turn above the model, through the sandbox service',
         value: remoteMs,
         unit: 'ms',
-        baseline: warmMs,
+        baseline: besideMs,
         baselineName: 'in process',
-        ratio: warmMs / remoteMs,
+        ratio: besideMs / remoteMs,
         target: `<= ${SERVICE_TARGET}x`,
-        met: remoteMs <= SERVICE_TARGET * warmMs,
-        notes: `takes ${(remoteMs / warmMs).toFixed(2)}x; ${fastest(warmRemote)}`,
+        met: remoteMs <= SERVICE_TARGET * besideMs,
+        notes: `takes ${(remoteMs / besideMs).toFixed(2)}x; ${fastest(warmRemote)}`,
       },
       {
         name: 'codex first turn of a new instance, thread of 10 turns',
@@ -166,6 +170,10 @@ export async function run(): Promise<BenchLine[]> {
 
 /** A sandbox service on loopback, and a gateway's ports over a link to it. */
 async function startService(directory: string, program: string) {
+  const { createSandboxServer } = await import('../../functions/sandbox/server.ts');
+  const { loadSandboxConfig } = await import('../../shared/config/sandbox-service.ts');
+  const { createRemotePorts } = await import('../../shared/sandbox-link/client/remote-ports.ts');
+  const { createLocalPorts } = await import('../../shared/sandbox-ports/local.ts');
   const sandbox = createBubblewrapSandbox({ directory: join(directory, 'workspaces'), path: process.env.PATH ?? '' });
   const log = createLogger({ format: 'json', write: () => {} });
   const token = randomBytes(32).toString('hex');
