@@ -8,12 +8,15 @@ import { createSandboxFixture, type SandboxFixture } from '../../support/fixture
 import { describeWith } from '../../support/requirements.ts';
 
 const PORT = 8123;
-/** What a connection to each port of the loopback reads; its processes and the descriptors of this one. */
+/**
+ * What a connection to each port of the loopback reads; its processes and the descriptors of this one. `ls` is not in a
+ * pipe: the shell holds a descriptor of it until it has started both sides.
+ */
 const PROBE = `
   read -r go
   for port do (exec 3<>/dev/tcp/127.0.0.1/$port && IFS= read -r line <&3 && echo "$port $line") 2>/dev/null || echo "$port none"; done
   while grep -qs MainThread /proc/[0-9]*/comm; do sleep 0.01; done
-  names=$(cat /proc/[0-9]*/comm); echo $(echo "$names" | sort -u); ls /proc/$$/fd | tr '\\n' ' '; echo; grep -c : /proc/net/dev`;
+  names=$(cat /proc/[0-9]*/comm); echo $(echo "$names" | sort -u); ls -m /proc/$$/fd; grep -c : /proc/net/dev`;
 
 describeWith('bubblewrap', 'the listener of a sandbox', () => {
   let fixture: SandboxFixture;
@@ -54,7 +57,7 @@ describeWith('bubblewrap', 'the listener of a sandbox', () => {
         `${hostPort()} none`,
         '22 none',
         'bash bwrap cat',
-        '0 1 2 ',
+        '0, 1, 2',
         '1',
       ]),
     );
