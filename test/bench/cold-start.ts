@@ -4,7 +4,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
-import { startFirestoreEmulator } from '../support/emulators.ts';
+import { startFirestoreEmulator } from '../support/fixtures/emulators.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 import { cli, freePort, KEY, prepareFunctions } from './functions.ts';
 

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { Firestore } from '@google-cloud/firestore';
 import type { Limit } from '../../shared/config/limits.ts';
 import { charge, type LimitState } from '../../shared/rate-limit/windows.ts';
-import { startFirestoreEmulator } from '../support/emulators.ts';
+import { startFirestoreEmulator } from '../support/fixtures/emulators.ts';
 import {
   type LimiterProcess,
   quantileMs,

@@ -11,10 +11,10 @@ import { ownerRef } from '../../shared/mcp/records.ts';
 import type { Store } from '../../shared/store/store.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { listen } from '../support/fixtures/forward.ts';
+import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';
 import { registeredServers } from '../support/fixtures/mcp.ts';
+import { createMcpListener } from '../support/fixtures/mcp-listener.ts';
 import { processesWith } from '../support/fixtures/sandbox.ts';
-import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
-import { createMcpListener } from '../support/mcp-listener.ts';
 import { describeWith } from '../support/requirements.ts';
 
 interface Answer {

@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTextWriter, startProgress } from '../../functions/cli/output.ts';
 import { createFixture, type Fixture, KEY } from '../support/fixtures/client.ts';
-import { ROOT } from '../support/local-gateway.ts';
+import { ROOT } from '../support/fixtures/local-gateway.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {

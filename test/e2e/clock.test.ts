@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 
 const SHIM = join(ROOT, 'test/support/fixtures/clock-shim.ts');
 const HOUR_MS = 3_600_000;

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../support/fixtures/companion.ts';
-import { ROOT } from '../support/local-gateway.ts';
+import { ROOT } from '../support/fixtures/local-gateway.ts';
 
 let outdir: string;
 beforeAll(async () => {

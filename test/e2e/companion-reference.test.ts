@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, expect, it } from 'vitest';
 import { withoutSandbox } from '../support/fixtures/console.ts';
-import { startInProcess } from '../support/in-process.ts';
-import { ROOT, startLocalGateway } from '../support/local-gateway.ts';
+import { startInProcess } from '../support/fixtures/in-process.ts';
+import { ROOT, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { describeWith, findPython } from '../support/requirements.ts';
 
 const KEY = 'reference-key';

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { launchBrowser, openPage, takeScreenshot } from '../support/browser.ts';
+import { launchBrowser, openPage, takeScreenshot } from '../support/fixtures/browser.ts';
 import {
   type Fixture,
   lastAnswer,

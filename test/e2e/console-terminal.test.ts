@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { launchBrowser, openPage, takeScreenshot } from '../support/browser.ts';
+import { launchBrowser, openPage, takeScreenshot } from '../support/fixtures/browser.ts';
 import { signIn, startFixture, withoutSandbox } from '../support/fixtures/console.ts';
 import { describeWith } from '../support/requirements.ts';
 

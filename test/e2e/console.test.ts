@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';
-import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../support/browser.ts';
+import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../support/fixtures/browser.ts';
 import { type Fixture, lastAnswer, sendPrompt, signIn, startFixture, startRelay } from '../support/fixtures/console.ts';
-import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const NAUGHTY = [

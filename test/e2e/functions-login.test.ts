@@ -13,9 +13,9 @@ import { TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import type { Metafile } from 'esbuild';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { makeCertificate } from '../support/certificate.ts';
 import { type FakeKms, startFakeKms } from '../support/fakes/kms.ts';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { makeCertificate } from '../support/fixtures/certificate.ts';
 import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
 
 const KMS_KEY = 'projects/p/locations/l/keyRings/r/cryptoKeys/logins';

@@ -10,7 +10,7 @@ import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
 import { connect as connectSocket } from '../support/fixtures/companion.ts';
-import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 
 const running: LocalGateway[] = [];
 afterEach(async () => {

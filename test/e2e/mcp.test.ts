@@ -3,8 +3,8 @@
 import { afterAll, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { connect, type Message } from '../support/fixtures/companion.ts';
+import { startInProcess } from '../support/fixtures/in-process.ts';
 import { registeredServers } from '../support/fixtures/mcp.ts';
-import { startInProcess } from '../support/in-process.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const KEYS = ['alice', 'bob'].map((id) => ({ id, key: `${id}-key`, scopes: ['workspace', 'mcp', 'conversation'] }));

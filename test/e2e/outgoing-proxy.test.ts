@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { toAccount } from '../../shared/engines/codex/account.ts';
 import { createRelay } from '../../shared/engines/codex/relay.ts';
 import { createRunningTurns } from '../../shared/engines/codex/running-turns.ts';
-import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 
 const seen: string[] = [];
 let proxy: Server;

@@ -9,7 +9,7 @@ import { Variables } from '../../shared/config/variables.ts';
 import { toLimitRef } from '../../shared/rate-limit/limit-document.ts';
 import { type CodeBlock, kindOf, readCodeBlocks } from '../support/code-blocks.ts';
 import { DOCUMENTS, readDocument } from '../support/documents.ts';
-import { ROOT } from '../support/local-gateway.ts';
+import { ROOT } from '../support/fixtures/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 import { type CloudCall, runCloud } from '../support/run-block.ts';
 

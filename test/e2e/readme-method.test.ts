@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { kindOf, readCodeBlocks } from '../support/code-blocks.ts';
 import { readDocument } from '../support/documents.ts';
-import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 
 const REGISTRY_TESTS = 'test/unit/rpc/openrpc.test.ts';
 const text = readDocument('shared/README.md');

@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { buildClient } from '../../functions/cli/build.ts';
 import { type CodeBlock, type Kind, kindOf, readCodeBlocks } from '../support/code-blocks.ts';
 import { DOCUMENTS, readDocument } from '../support/documents.ts';
-import { type LocalGateway, ROOT, startLocalGateway } from '../support/local-gateway.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { describeWith, findPython } from '../support/requirements.ts';
 import { runShell } from '../support/run-block.ts';
 

@@ -11,8 +11,8 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { withoutSandbox } from '../support/fixtures/console.ts';
-import { startInProcess } from '../support/in-process.ts';
-import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { startInProcess } from '../support/fixtures/in-process.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { describeWith, findPython } from '../support/requirements.ts';
 
 const KEY = 'reference-key';

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ROOT, startProgram } from '../support/fixtures/local-gateway.ts';
 import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
-import { ROOT, startProgram } from '../support/local-gateway.ts';
 
 const READY = /^sandbox ready at (http:\/\/\S+)$/;
 

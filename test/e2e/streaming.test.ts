@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';
 import { follow, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
-import { type InProcessGateway, startInProcess } from '../support/in-process.ts';
 
 let provider: ModelProvider;
 let gateway: InProcessGateway;

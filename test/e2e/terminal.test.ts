@@ -3,8 +3,8 @@
 import { afterAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Client, connect, type Message } from '../support/fixtures/companion.ts';
+import { startInProcess } from '../support/fixtures/in-process.ts';
 import { untilStable } from '../support/fixtures/until-stable.ts';
-import { startInProcess } from '../support/in-process.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const Started = z.object({

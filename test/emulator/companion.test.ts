@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { z } from 'zod';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { type Client, connect, type Message, refusal } from '../support/fixtures/companion.ts';
-import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const CHUNKS = 60;

@@ -5,12 +5,12 @@ import { systemClock } from '../../shared/clock.ts';
 import type { Limit } from '../../shared/config/limits.ts';
 import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
-import { type Emulator, startFirestoreEmulator } from '../support/emulators.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { type Emulator, startFirestoreEmulator } from '../support/fixtures/emulators.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fixtures/fault-proxy.ts';
 import { type LimiterProcess, startLimiterProcess } from '../support/fixtures/limiter-processes.ts';
+import { startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { follow, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
-import { startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const LIMITS: readonly Limit[] = [{ max: 100, windowMs: 86_400_000 }];

@@ -4,8 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { type EventReader, follow, type RpcAnswer, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
-import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const LEASE_MS = 3_000;

@@ -1,7 +1,7 @@
 // Pub/Sub goes away and comes back: deliveries are acknowledged as queued in the meantime and arrive afterwards.
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest';
 import type { Receipt } from '../../shared/webhooks/accept.ts';
-import { type Emulator, startPubsubEmulator } from '../support/emulators.ts';
+import { type Emulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';
 import {
   deploymentsOf,
   eventsOf,

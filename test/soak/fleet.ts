@@ -5,12 +5,12 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startFirestoreEmulator, startPubsubEmulator } from '../support/emulators.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';
 import { startLinkProxy } from '../support/fixtures/link-proxy.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
-import { type LocalGateway, startLocalGateway } from '../support/local-gateway.ts';
-import { freePort, startSandboxService } from '../support/sandbox-service.ts';
+import { freePort, startSandboxService } from '../support/fixtures/sandbox-service.ts';
 import type { Checks } from './guarantees.ts';
 import { PROMPT_MARK } from './prompts.ts';
 

@@ -3,7 +3,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { findEmulators } from '../support/emulators.ts';
+import { findEmulators } from '../support/fixtures/emulators.ts';
 import { createRandom } from '../support/random.ts';
 import { auditTurns } from './audit.ts';
 import { auditEvents, auditLimits, auditMemory } from './audit-counts.ts';

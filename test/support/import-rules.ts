@@ -128,7 +128,7 @@ function allows(name: string, room: string, target: string): boolean {
   return [room, target].includes(name.startsWith('functions/') ? name : `shared/${name}`);
 }
 
-/** One sentence for each file that a test shares elsewhere than in test/support (fixtures) and test/cases (suites). */
+/** One sentence for each file that a test shares elsewhere than in test/support and test/cases. */
 export function findForeignFixtures(file: string, specifiers: readonly string[]): string[] {
   return specifiers.flatMap((specifier) => {
     const target = specifier.startsWith('.') ? normalize(join(dirname(file), specifier)) : '';

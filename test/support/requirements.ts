@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path';
 import { describe, inject, it } from 'vitest';
 import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import { createMemoryGroups } from '../../shared/sandbox/quota/memory-cgroup.ts';
-import { findEmulators } from './emulators.ts';
+import { findEmulators } from './fixtures/emulators.ts';
 
 export type Requirement =
   | 'emulators'

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ROOT } from './local-gateway.ts';
+import { ROOT } from './fixtures/local-gateway.ts';
 
 const TIMEOUT_MS = 30_000;
 /** A pipe keeps curl's own output; each answer also goes to a file of its own, whatever runs at the same time. */

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
 import { withoutFences } from '../support/code-blocks.ts';
 import { DOCUMENTS, readDocument, render } from '../support/documents.ts';
-import { ROOT } from '../support/local-gateway.ts';
+import { ROOT } from '../support/fixtures/local-gateway.ts';
 
 const README_LINES_MAX = 200;
 

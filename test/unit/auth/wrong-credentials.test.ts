@@ -8,8 +8,8 @@ import { type Client, createWrongCredentials } from '../../../shared/auth/wrong-
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { refusal } from '../../support/fixtures/companion.ts';
+import { startInProcess } from '../../support/fixtures/in-process.ts';
 import { createTestClock } from '../../support/fixtures/rate-limit.ts';
-import { startInProcess } from '../../support/in-process.ts';
 
 const BURST = 40;
 const wrong = new RpcError('unauthorized', { message: 'Unauthorized: the API key is not valid' });

@@ -9,7 +9,7 @@ import { createEngines } from '../../../shared/engines/engines.ts';
 import { placeOfModel } from '../../../shared/engines/place.ts';
 import { type ResponsesApi, startResponsesApi } from '../../support/fakes/responses-api.ts';
 import { API_KEY, byPrompt, codexProgram, textsIn } from '../../support/fixtures/codex.ts';
-import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('codex', 'a gateway with ENGINE=codex', () => {

@@ -21,7 +21,7 @@ import { createLogger } from '../../../shared/log.ts';
 import { defineMethod } from '../../../shared/methods/define-method.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import type { Services } from '../../../shared/services.ts';
-import { KEY_ID, signIdToken } from '../../support/google-id-token.ts';
+import { KEY_ID, signIdToken } from '../../support/fakes/google-id-token.ts';
 
 const AUDIENCE = 'https://companion.example.com';
 const FUNCTION = 'jsonrpc@project.iam.gserviceaccount.com';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { startModelProvider } from '../../support/fakes/model-provider.ts';
 import { createCloudFixture, listen } from '../../support/fixtures/forward.ts';
-import { createMcpListener } from '../../support/mcp-listener.ts';
+import { createMcpListener } from '../../support/fixtures/mcp-listener.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 /** As jsonrpc has it. */

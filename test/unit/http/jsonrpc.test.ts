@@ -3,8 +3,8 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, CASE_KEYS, call, jsonRpcCases, type Transport } from '../../cases/jsonrpc.cases.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 import { createTestClock } from '../../support/fixtures/rate-limit.ts';
-import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
 
 async function openHttp(): Promise<Transport> {
   const gateway = await startInProcess({ GATEWAY_KEYS: CASE_KEYS });

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, CASE_KEYS, call, jsonRpcCases } from '../../cases/jsonrpc.cases.ts';
-import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 
 interface Streamed extends Answer {
   /** Every event of the stream in order, with its id. */

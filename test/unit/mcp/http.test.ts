@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { createMcpFixture, endAfterwards, TEST_MODULES } from '../../support/fixtures/mcp.ts';
-import { createMcpListener } from '../../support/mcp-listener.ts';
+import { createMcpListener } from '../../support/fixtures/mcp-listener.ts';
 
 /** The SDK's stateless server, which refuses the older era; records its requests. */
 function createModernListener(seen: IncomingMessage[]): RequestListener {

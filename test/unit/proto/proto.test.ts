@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PromptAnswer } from '../../../shared/conversations/turns/answer.ts';
 import { decodeSubmission, encodeReply, toPromptParams } from '../../../shared/proto/codec.ts';
 import { OnBusy, ReplySchema, SubmissionSchema } from '../../../shared/proto/gateway_pb.ts';
-import { type InProcessGateway, startInProcess } from '../../support/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 
 let gateway: InProcessGateway;
 beforeAll(async () => {

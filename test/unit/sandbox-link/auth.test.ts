@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createCallerCheck } from '../../../shared/sandbox-link/auth.ts';
 import { createLinkHeaders } from '../../../shared/sandbox-link/client/credentials.ts';
-import { KEY_ID, signIdToken } from '../../support/google-id-token.ts';
+import { KEY_ID, signIdToken } from '../../support/fakes/google-id-token.ts';
 
 describe('a shared secret', () => {
   const token = 'a-shared-secret-of-32-characters';

@@ -10,8 +10,8 @@ import { createLogger } from '../../../shared/log.ts';
 import { connectLink, type GatewayLink } from '../../../shared/sandbox-link/link/connect-link.ts';
 import { LINK_PATH } from '../../../shared/sandbox-link/link/link.ts';
 import { openRaw, TOKEN } from '../../support/fixtures/sandbox-link.ts';
+import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { freePort, type SandboxService, startSandboxService } from '../../support/sandbox-service.ts';
 
 const log = createLogger({ format: 'json', write: () => {} });
 const CALLS = 10_000;

@@ -6,11 +6,16 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Client, connect, type Message } from '../../support/fixtures/companion.ts';
 import { type LinkProxy, startLinkProxy } from '../../support/fixtures/link-proxy.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
 import { processesWith } from '../../support/fixtures/sandbox.ts';
 import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/local-gateway.ts';
+import {
+  freePort,
+  type SandboxService,
+  startSandboxService,
+  withSettings,
+} from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { freePort, type SandboxService, startSandboxService, withSettings } from '../../support/sandbox-service.ts';
 
 const times = { pingMs: 300, silenceMs: 1_500, overMs: 4_000, tickMs: 100, handshakeMs: 1_000 };
 const settings = { times, terminals: { leftMs: 10_000 } };

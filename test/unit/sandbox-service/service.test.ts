@@ -10,11 +10,11 @@ import { createSandboxServer } from '../../../functions/sandbox/server.ts';
 import { loadSandboxConfig } from '../../../shared/config/sandbox-service.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { type Client, connect, type Message } from '../../support/fixtures/companion.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
 import { processesWith } from '../../support/fixtures/sandbox.ts';
 import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/local-gateway.ts';
+import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { freePort, type SandboxService, startSandboxService } from '../../support/sandbox-service.ts';
 
 const startGateway = (sandboxUrl: string): Promise<LocalGateway> =>
   startLocalGateway({

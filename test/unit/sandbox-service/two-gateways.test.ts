@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startModelProvider } from '../../support/fakes/model-provider.ts';
 import { type Client, connect, type Message } from '../../support/fixtures/companion.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
 import { registeredServers } from '../../support/fixtures/mcp.ts';
 import { TOKEN } from '../../support/fixtures/sandbox-ports.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/local-gateway.ts';
+import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { freePort, type SandboxService, startSandboxService } from '../../support/sandbox-service.ts';
 
 const output = ({ received }: Client): string =>
   received.flatMap(({ method, params }) => (method === 'interactive.output' ? String(params?.data) : [])).join('');

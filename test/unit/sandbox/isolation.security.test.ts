@@ -8,8 +8,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Sandbox, SandboxSpec } from '../../../shared/sandbox/sandbox.ts';
 import { openPty, type Pty } from '../../../shared/terminals/pty.ts';
 import { CALLS, EXPECTED, PROBE } from '../../support/fixtures/isolation-probe.ts';
+import { ROOT } from '../../support/fixtures/local-gateway.ts';
 import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox.ts';
-import { ROOT } from '../../support/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const SIZE = { cols: 200, rows: 24 };

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { locateMemoryGroup, makeTree } from '../../../shared/sandbox/quota/memory-cgroup.ts';
 import { openPty } from '../../../shared/terminals/pty.ts';
+import { ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
 import { createSandboxFixture } from '../../support/fixtures/sandbox.ts';
-import { ROOT, startLocalGateway } from '../../support/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 function directoryOfGroups(): string {
