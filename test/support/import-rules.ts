@@ -76,7 +76,7 @@ const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts
 /** The adapters: the only files that import a Google SDK. */
 const SDK = /^(@google-cloud\/|google-auth-library$|google-gax$)/;
 const SDK_ADAPTERS =
-  /^shared\/(store\/firestore\/|webhooks\/bus\/pubsub|auth\/keys\/secret-manager\.ts|auth\/logins\/kms\.ts|auth\/oidc\.ts|auth\/id-token\.ts|engines\/direct\/providers\.ts)/;
+  /^shared\/(store\/firestore\/|webhooks\/bus\/pubsub|auth\/keys\/secret-versions\.ts|auth\/logins\/kms\.ts|auth\/oidc\.ts|auth\/id-token\.ts|engines\/direct\/providers\.ts)/;
 
 /** The sandbox of this machine, and what starts processes with it; everything else uses ports. */
 const SANDBOX = /^shared\/sandbox\/(sandbox|bubblewrap)\.ts$/;

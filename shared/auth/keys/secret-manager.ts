@@ -1,17 +1,12 @@
 // Keys from Google Secret Manager: every ENABLED version of one secret is read by its number, never through `latest`
-// (which is the most recently created version, even when disabled). Only this file imports the SDK; cached-keys.ts
-// decides when to read.
-
-import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
-import { deadline, orAbort } from '../../async.ts';
+// (which is the most recently created version, even when disabled). cached-keys.ts decides when to read.
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
 import { type KeyDefaults, KeyDocumentError, parseKeyDocument } from '../../config/key-document.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { createCachedKeys, type KeyReading } from './cached-keys.ts';
 import type { Keys } from './keys.ts';
-
-type ClientOptions = NonNullable<ConstructorParameters<typeof SecretManagerServiceClient>[0]>;
+import { connectSecret, type SecretClientOptions, type SecretVersions, VERSIONS_MAX } from './secret-versions.ts';
 
 export interface SecretManagerKeysOptions {
   readonly projectId: string;
@@ -21,14 +16,9 @@ export interface SecretManagerKeysOptions {
   readonly log: Logger;
   readonly defaults?: KeyDefaults;
   /** Passed to the SDK's client, e.g. another endpoint or other credentials. */
-  readonly clientOptions?: ClientOptions;
+  readonly clientOptions?: SecretClientOptions;
 }
 
-/** Number of enabled versions that are used, newest first; older ones are ignored with a log line. */
-const VERSIONS_MAX = 50;
-const PAGE_SIZE = 250;
-const PAGES_MAX = 4;
-const CALL_TIMEOUT_MS = 5000;
 /** gRPC codes of a version that was disabled, destroyed or deleted between the list and the access. */
 const GONE_CODES: ReadonlySet<unknown> = new Set([5, 9]);
 
@@ -39,10 +29,10 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
   // Keys by version; undefined: the version is no key document. The payload of a version never changes, so it is read
   // once.
   const seen = new Map<string, readonly ApiKey[] | undefined>();
-  let client: Promise<Client> | undefined;
+  let client: Promise<SecretVersions> | undefined;
 
-  const connected = (): Promise<Client> => {
-    client ??= connect(options.clientOptions).catch((error: unknown) => {
+  const connected = (): Promise<SecretVersions> => {
+    client ??= connectSecret(secret, options.clientOptions).catch((error: unknown) => {
       client = undefined;
       throw error;
     });
@@ -53,7 +43,7 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
   const listEnabled = async (): Promise<string[]> => {
     const current = await connected();
     try {
-      return await current.listEnabled(secret);
+      return (await current.listEnabled()).map(({ name }) => name);
     } catch (error) {
       client = undefined;
       current.close();
@@ -86,54 +76,6 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
   };
 
   return createCachedKeys({ read, clock, log });
-}
-
-/** The two calls used, each with a deadline and without the SDK's own retries. */
-interface Client {
-  /** Full names of the enabled versions, newest first. */
-  listEnabled(secret: string): Promise<string[]>;
-  access(version: string): Promise<Uint8Array>;
-  close(): void;
-}
-
-async function connect(clientOptions: ClientOptions | undefined): Promise<Client> {
-  const { SecretManagerServiceClient } = await import('@google-cloud/secret-manager');
-  const client = new SecretManagerServiceClient(clientOptions);
-  // Without this, missing credentials would cause an unhandled rejection inside the SDK, which ends the process.
-  if (clientOptions?.sslCreds === undefined) await orAbort(client.auth.getClient(), deadline(CALL_TIMEOUT_MS));
-  const bounded = () => ({
-    timeout: CALL_TIMEOUT_MS,
-    signal: deadline(CALL_TIMEOUT_MS),
-    retry: { retryCodes: [] },
-    autoPaginate: false,
-  });
-  return {
-    async listEnabled(parent) {
-      const names: string[] = [];
-      let pageToken = '';
-      for (let page = 0; page < PAGES_MAX; page++) {
-        const request = { parent, filter: 'state:ENABLED', pageSize: PAGE_SIZE, pageToken };
-        const [versions, , response] = await client.listSecretVersions(request, bounded());
-        for (const { name, state } of versions) if (name && (state === 'ENABLED' || state === 1)) names.push(name);
-        pageToken = response.nextPageToken ?? '';
-        if (pageToken === '') break;
-      }
-      return names.sort((a, b) => numberOf(b) - numberOf(a));
-    },
-    async access(name) {
-      const [version] = await client.accessSecretVersion({ name }, bounded());
-      const data = version.payload?.data ?? '';
-      return typeof data === 'string' ? Buffer.from(data, 'base64') : data;
-    },
-    close() {
-      // close() of a client that could not connect rejects with the same error.
-      client.close().catch(() => {});
-    },
-  };
-}
-
-function numberOf(version: string): number {
-  return Number(version.slice(version.lastIndexOf('/') + 1));
 }
 
 function readPayload(
