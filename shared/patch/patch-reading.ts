@@ -1,12 +1,13 @@
-// Runs git in the sandbox to read the names in a patch, without changing anything, and decides how many leading
-// components are stripped: `git apply`'s own choice, or none where the names are complete and belong to existing files.
+// Runs git in the sandbox to parse the file names in a patch; this changes no file. Decides how many leading path
+// components are stripped: none (`-p0`) where the names are complete paths of existing files, else what `git apply`
+// strips by default.
 
 import type { RunResult } from '../sandbox/commands.ts';
 import { patchIssue } from './patch-issue.ts';
 import { checkPath } from './patch-names.ts';
 import type { PatchSection } from './patch-section.ts';
 
-/** A section with the names that git reads in it. */
+/** A section with the file names that git parsed from it. */
 export interface NamedSection extends PatchSection {
   /** Relative to the repository; for a deleted file its old path. */
   readonly path: string;
@@ -15,7 +16,7 @@ export interface NamedSection extends PatchSection {
 }
 
 export interface Reading {
-  /** Option for `git apply`: `-p0`, or none for its own choice. */
+  /** Option for `git apply`: `-p0`, or empty for its default. */
   readonly strip: '' | '-p0';
   readonly files: readonly NamedSection[];
 }
@@ -27,8 +28,8 @@ export type RunScript = (script: string, args: readonly string[], stdin: string)
 export const STEP = { read: 91, check: 92, write: 93, directory: 94 } as const;
 
 /**
- * Defines `apply` and `refuse`; the patch is read from stdin and kept in memory. The first argument is git's option for
- * prefixes. Checks the repository first.
+ * Start of every script: checks the repository, stores the patch from stdin in a file in memory, and defines the
+ * functions `apply` and `refuse`. The first argument is the option `strip`.
  */
 export const PRELUDE = `
 patch=/dev/shm/patch.$$
@@ -43,18 +44,18 @@ cat > "$patch" || exit ${STEP.read}
 apply() { git -c core.fsmonitor=false -c core.quotePath=false apply $strip --whitespace=nowarn "$@" "$patch"; }
 `;
 
-/** New names and counts, an empty record, then the old names: those of the reversed patch. */
+/** Prints the new names with line counts, an empty record, then the old names: those of the reversed patch. */
 const READ = `${PRELUDE}
 apply --numstat -z || exit ${STEP.read}
 printf '\\0'
 apply --numstat -z -R || exit ${STEP.read}
 `;
 
-const ALL_THERE = 'cat > /dev/null; for path in "$@"; do [ -e "./$path" ] || [ -L "./$path" ] || exit 1; done';
+const ALL_EXIST = 'cat > /dev/null; for path in "$@"; do [ -e "./$path" ] || [ -L "./$path" ] || exit 1; done';
 
 /**
- * Throws RpcError `invalid_params` for names that are refused, and for a patch that git cannot read or reads
- * differently.
+ * Throws RpcError `invalid_params` for file names that are not allowed, and for a patch that git cannot parse or parses
+ * differently from patch-text.ts.
  */
 export async function readNames(run: RunScript, sections: readonly PatchSection[], patch: string): Promise<Reading> {
   const read = async (strip: Reading['strip']): Promise<Reading | RunResult> => {
@@ -64,7 +65,8 @@ export async function readNames(run: RunScript, sections: readonly PatchSection[
   const hasWhole = sections.some(({ names }) => names === 'whole');
   const mayBeWhole = sections.every(({ names }) => names !== 'prefixed');
   const whole = mayBeWhole ? await read('-p0') : undefined;
-  if (whole !== undefined && 'files' in whole && (await isMeant(run, whole.files, hasWhole))) return checked(whole);
+  if (whole !== undefined && 'files' in whole && (await areNamesComplete(run, whole.files, hasWhole)))
+    return checked(whole);
   const chosen = await read('');
   if ('files' in chosen) return checked(chosen);
   if (hasWhole && whole !== undefined && 'files' in whole) return checked(whole);
@@ -78,41 +80,44 @@ export function firstError(output: string): string {
 }
 
 /**
- * Whether the names are complete, as `git diff --no-prefix`, Subversion and others write them: those of existing files
- * are. Where a patch only adds files, `a/` and `b/` are prefixes. `hasWhole`: a section has two equal names. Without
- * one, only a plain deletion (`--- src/x`, `+++ /dev/null`) has complete names: git would delete another file.
+ * Whether the names are complete paths, as `git diff --no-prefix`, Subversion and others write them. They are when all
+ * files that must exist do exist under their names. A patch that only adds files proves nothing that way; there, names
+ * that begin with `a/` or `b/` have prefixes. `hasWhole`: a section has two equal names, so at least that one has no
+ * prefix. Without such a section, only a plain deletion (`--- src/x`, `+++ /dev/null`) is checked: with the default
+ * option, git would strip `src/` and delete another file.
  */
-async function isMeant(run: RunScript, files: readonly NamedSection[], hasWhole: boolean): Promise<boolean> {
+async function areNamesComplete(run: RunScript, files: readonly NamedSection[], hasWhole: boolean): Promise<boolean> {
   const old = files.filter(({ needsOld }) => needsOld).map(({ oldPath }) => oldPath);
   if (!hasWhole && (old.length === 0 || old.some((path) => path.startsWith('a/')))) return false;
   if (old.length === 0) return !files.every(({ path }) => /^[ab]\//.test(path));
-  return (await run(ALL_THERE, old, '')).exitCode === 0;
+  return (await run(ALL_EXIST, old, '')).exitCode === 0;
 }
 
 function checked(reading: Reading): Reading {
   for (const { path, oldPath, move } of reading.files) {
     checkPath(path);
     checkPath(oldPath);
-    // Git would replace one file with the other without reading it.
+    // Without a rename or copy header, git would replace one file with the other without reading it.
     if (path !== oldPath && move === undefined) throw patchIssue('a file has two names');
   }
   return reading;
 }
 
 /**
- * Git's records (`additions TAB deletions TAB path NUL`), each checked against its section of the text. For a reversed
- * patch, git lists the files from the last to the first since 2.30.
+ * Parses git's records (`additions TAB deletions TAB path NUL`) and checks the counts of each against its section. For
+ * a reversed patch, git since 2.30 lists the files from the last to the first, and earlier versions from the first to
+ * the last; the order with fewer changed names is taken.
  */
 function toFiles(sections: readonly PatchSection[], numstat: string): NamedSection[] {
   const records = numstat.split('\0');
   const middle = records.indexOf('');
   const paths = toPaths(sections, records.slice(0, middle), ({ additions, deletions }) => [additions, deletions]);
-  const olds = records.slice(middle + 1, -1);
-  const oldPaths = [olds.toReversed(), olds]
+  const oldRecords = records.slice(middle + 1, -1);
+  const oldPaths = [oldRecords.toReversed(), oldRecords]
     .map((list) => toPaths(sections, list, ({ additions, deletions }) => [deletions, additions]))
     .filter((list) => list !== undefined)
     .sort((one, two) => countChanged(paths, one) - countChanged(paths, two))[0];
-  if (paths === undefined || oldPaths === undefined) throw patchIssue('is read differently by git');
+  if (paths === undefined || oldPaths === undefined) throw patchIssue('is parsed differently by git');
   return sections.map((section, index) => ({ ...section, path: paths[index] ?? '', oldPath: oldPaths[index] ?? '' }));
 }
 

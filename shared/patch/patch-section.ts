@@ -1,6 +1,6 @@
-// The changes to one file in the text of a patch, found as `git apply` finds them: a git header or the two lines of a
-// traditional one, then hunks. Git itself reads the names (patch-reading.ts); this file reads how many lines change and
-// refuses changes that are not allowed.
+// Parses the changes to one file in a patch by the rules of `git apply`: a git header or the two lines of a traditional
+// header, then hunks. It counts the changed lines and rejects changes that are not allowed. Git itself parses the file
+// names (patch-reading.ts).
 import { patchIssue } from './patch-issue.ts';
 
 export interface PatchSection {
@@ -9,15 +9,18 @@ export interface PatchSection {
   /** First old line of each hunk, in order. */
   readonly hunks: readonly number[];
   readonly isBinary: boolean;
-  /** Header lines other than a change of content. */
+  /** Whether the header renames or copies the file. */
   readonly move: 'renamed' | 'copied' | undefined;
   /** Whether the file must already exist. */
   readonly needsOld: boolean;
-  /** `whole`: both names are equal as written, so that neither has a prefix; `open`: only one name is given. */
+  /**
+   * `whole`: both names are equal as written, so neither has a prefix. `prefixed`: they differ, so they have prefixes
+   * (`a/`, `b/`). `open`: only one name is given, so it is not decided.
+   */
   readonly names: 'whole' | 'prefixed' | 'open';
 }
 
-/** A place in the lines of a patch. */
+/** A position in the lines of a patch. */
 export interface Cursor {
   readonly lines: readonly string[];
   at: number;
@@ -31,7 +34,7 @@ const BINARY_LITERAL = /^(?:literal|delta) \d/;
 /** The shortest `\ No newline at end of file` that git accepts, in any language. */
 const NO_NEWLINE_CHARS_MIN = 11;
 
-/** Headers of patches saved on Windows end with CR. */
+/** The line without its CR, with which header lines end in patches that were saved on Windows. */
 export function headerLine(lines: readonly string[], index: number): string {
   return (lines[index] ?? '').replace(/\r$/, '');
 }
@@ -48,7 +51,7 @@ export function isPlainHeader(lines: readonly string[], index: number): boolean 
 
 /**
  * Returns the section that starts at the cursor and moves the cursor behind it; undefined when none starts there.
- * Throws RpcError `invalid_params` with the line at fault.
+ * Throws RpcError `invalid_params` with the invalid line.
  */
 export function readSection(cursor: Cursor): PatchSection | undefined {
   const { lines, at } = cursor;
@@ -79,7 +82,7 @@ function readGitSection(cursor: Cursor): PatchSection | undefined {
   const has = (...names: readonly string[]): boolean => names.some((name) => header.has(name));
   const hasHunks = counted.hunks.length > 0;
   const isBinary = !hasHunks && readBinary(cursor);
-  // Its lines are missing or damaged: git would accept the header alone.
+  // The hunks are missing or damaged. Git would accept the header without them, so this is not a section.
   if (!hasHunks && !isBinary && has('---', '+++')) {
     cursor.at = startedAt;
     return undefined;
@@ -134,8 +137,8 @@ function isNoNewline(line: string | undefined): boolean {
 }
 
 /**
- * Lines of a change after a hunk's last line, which git would drop without a message. Mails end with `-- ` or a long
- * rule.
+ * Whether lines of a change follow the last line of a hunk; git would skip them without a message. A line `-- ` or a
+ * long line of dashes is the end of an e-mail.
  */
 function hasMore({ lines, at }: Cursor): boolean {
   let next = at;
@@ -164,8 +167,8 @@ function readBinary(cursor: Cursor): boolean {
 }
 
 function checkName(name: string, at: number): void {
-  if (name.startsWith('/') && !isDevNull(name)) throw patchIssue('must not name absolute paths', at);
-  // Git would take the text before it as the whole name.
+  if (name.startsWith('/') && !isDevNull(name)) throw patchIssue('must not contain absolute paths', at);
+  // Git would use only the text before the NUL as the name.
   if (name.startsWith('"') && name.includes('\\000')) throw patchIssue('has a path with control characters', at);
 }
 
@@ -178,10 +181,13 @@ function checkMode(name: string, value: string, at: number): void {
   if (mode === undefined || /^100[0-7]{3}$/.test(mode)) return;
   if (mode === '120000') throw patchIssue('must not touch symbolic links', at);
   if (mode === '160000') throw patchIssue('must not touch submodules', at);
-  throw patchIssue('has a file mode that is none of a regular file', at);
+  throw patchIssue('has a file mode other than that of a regular file', at);
 }
 
-/** `diff --git NAME NAME`, or both names of a rename or copy, which are repeated without any prefix. */
+/**
+ * Compares the names in `diff --git NAME NAME`. A rename or copy repeats both names in its header lines, always without
+ * a prefix.
+ */
 function gitNamesOf(names: string, header: ReadonlyMap<string, string>): PatchSection['names'] {
   const from = header.get('rename from') ?? header.get('rename old') ?? header.get('copy from');
   const to = header.get('rename to') ?? header.get('rename new') ?? header.get('copy to');
@@ -191,7 +197,7 @@ function gitNamesOf(names: string, header: ReadonlyMap<string, string>): PatchSe
   return isTwice ? 'whole' : 'prefixed';
 }
 
-/** Names of a traditional header differ in their first component where they have a prefix. */
+/** In a traditional header, names with prefixes differ in their first path component. */
 function namesOf(from: string, to: string): PatchSection['names'] {
   if (isDevNull(from) || isDevNull(to)) return 'open';
   const [one, two] = [from, to].map((name) => /^"?([^/\t]*)\//.exec(name)?.[1]);

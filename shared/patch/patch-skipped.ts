@@ -1,20 +1,20 @@
-// Changes that `git apply` drops without a message while it applies the rest: combined and context diffs, properties of
-// Subversion, changes that a recursive diff reports as a sentence, headers without hunks. A patch that has one is
-// refused as a whole.
+// Rejects patches with changes that `git apply` skips without a message while it applies the others: combined and
+// context diffs, properties of Subversion, changes that a recursive diff reports as a sentence, headers without hunks.
 import { RpcError } from '../errors.ts';
 import { headerLine } from './patch-section.ts';
 
 interface Rule {
-  /** Group 1 is the file, where the line names it. */
+  /** Group 1 is the file, where the line names one. */
   readonly pattern: RegExp;
   readonly what: string;
-  readonly hunk?: 1;
+  /** Whether the skipped change is the first hunk of a file, which the error then names. */
+  readonly isFirstHunk?: true;
 }
 
-const ANYWHERE: readonly Rule[] = [
-  { pattern: /^diff --(?:cc|combined) (.*)$/, what: 'a combined diff of a merge', hunk: 1 },
-  { pattern: /^@@@+ -\d/, what: 'a combined diff of a merge', hunk: 1 },
-  { pattern: /^diff --git (.*)$/, what: 'a header without a change that git can read', hunk: 1 },
+const RULES: readonly Rule[] = [
+  { pattern: /^diff --(?:cc|combined) (.*)$/, what: 'a combined diff of a merge', isFirstHunk: true },
+  { pattern: /^@@@+ -\d/, what: 'a combined diff of a merge', isFirstHunk: true },
+  { pattern: /^diff --git (.*)$/, what: 'a header without a change that git can read', isFirstHunk: true },
   { pattern: /^@@/, what: 'a hunk whose header cannot be read' },
   { pattern: /^Property changes on: (.*)$/, what: 'properties of Subversion' },
   { pattern: /^Cannot display: file marked as a binary type/, what: 'a binary file without its data' },
@@ -23,53 +23,68 @@ const ANYWHERE: readonly Rule[] = [
   { pattern: /^GIT binary patch/, what: 'binary data without a header that git can read' },
   { pattern: /^Submodule (.*?) [0-9a-f]{7,}\.{2,3}[0-9a-f]{7,}/, what: 'a submodule' },
   { pattern: /^\* Unmerged path (.*)$/, what: 'an unmerged file' },
-  { pattern: /^\d+(?:,\d+)?[acds]$/, what: 'an ed script', hunk: 1 },
-  { pattern: /^[ad]\d+ \d+$/, what: 'an RCS script', hunk: 1 },
+  { pattern: /^\d+(?:,\d+)?[acds]$/, what: 'an ed script', isFirstHunk: true },
+  { pattern: /^[ad]\d+ \d+$/, what: 'an RCS script', isFirstHunk: true },
 ];
 
-/** Sentences that could be part of a mail as well: they count only next to other lines of a diff. */
-const BESIDE_CHANGES: readonly Rule[] = [
-  { pattern: /^Only in .+: (.+)$/, what: 'a file that only one side has (make the diff with -N)' },
-  { pattern: /^Files (.*) and .* differ$/, what: 'a file whose changes are not there' },
+/** Lines that can also occur in the text of an e-mail. They are checked only next to other lines of a diff. */
+const RULES_NEXT_TO_DIFF: readonly Rule[] = [
+  { pattern: /^Only in .+: (.+)$/, what: 'a file that exists in one directory only (create the diff with -N)' },
+  { pattern: /^Files (.*) and .* differ$/, what: 'a file whose changes the patch does not contain' },
   { pattern: /^Symbolic links (.*) and .* differ$/, what: 'a symbolic link' },
-  { pattern: /^File (.*) is an? .* while file .* is an? /, what: 'a file that turns into another type' },
+  { pattern: /^File (.*) is an? .* while file .* is an? /, what: 'a file that changes its type' },
 ];
 const REPORT_LINE = /^(?:Common subdirectories: |Binary files |Only in )/;
 
 /**
- * `index` is a line that starts no section that git reads; `follows`: directly after one, or at the start. Throws
- * RpcError `patch_failed` (data.file, data.hunk, data.patch_line) when git would drop a change there.
+ * Checks a line that starts no section that git reads. `isAfterSection`: the line is the first after such a section, or
+ * of the patch. Throws RpcError `patch_failed` (data.file, data.hunk, data.patch_line) when git would skip a change
+ * here.
  */
-export function refuseSkipped(lines: readonly string[], index: number, follows: boolean): void {
+export function checkNotSkipped(lines: readonly string[], index: number, isAfterSection: boolean): void {
   const line = headerLine(lines, index);
   const next = index + 1 < lines.length ? headerLine(lines, index + 1) : undefined;
-  for (const { pattern, what, hunk } of ANYWHERE) {
+  throwIfMatched(RULES, line, index);
+  checkHeaderOfTwoLines(lines, index);
+  const previous = headerLine(lines, index - 1);
+  // The first and the last line of the patch may belong to a diff; others must have a neighbour that does.
+  if (isAfterSection || next === undefined || isPartOfDiff(previous) || isPartOfDiff(next))
+    throwIfMatched(RULES_NEXT_TO_DIFF, line, index);
+}
+
+function throwIfMatched(rules: readonly Rule[], line: string, index: number): void {
+  for (const { pattern, what, isFirstHunk } of rules) {
     const match = pattern.exec(line);
-    if (match !== null) throw skipped(what, index, match[1], hunk);
-  }
-  if (line.startsWith('--- ') && next?.startsWith('+++ '))
-    throw skipped('a header without hunks', index, next.slice(4), 1);
-  if (/^\*{15}/.test(line) && next?.startsWith('*** '))
-    throw skipped('a context diff (make a unified one, diff -u)', index, headerLine(lines, index - 1).slice(4), 1);
-  if (/^\d+(?:,\d+)?[acd]\d+(?:,\d+)?$/.test(line) && /^[<>] /.test(next ?? ''))
-    throw skipped('a normal diff (make a unified one, diff -u)', index, undefined, 1);
-  const indexed = /^={20,}$/.test(line) ? /^Index: (.+)$/.exec(headerLine(lines, index - 1))?.[1] : undefined;
-  if (indexed !== undefined && isNextFile(next, indexed)) throw skipped('a file without changes', index, indexed);
-  const command = commandOf(line);
-  if (command !== undefined && !/^(?:---|\*\*\*|Binary|Files|Symbolic) /.test(next ?? ''))
-    throw skipped('a file without changes that git can read', index, command, 1);
-  if (!follows && !isOfDiff(headerLine(lines, index - 1)) && next !== undefined && !isOfDiff(next)) return;
-  for (const { pattern, what } of BESIDE_CHANGES) {
-    const match = pattern.exec(line);
-    if (match !== null) throw skipped(what, index, match[1]);
+    if (match !== null) throw skipped(what, index, { file: match[1], isFirstHunk });
   }
 }
 
+/** Headers that only the line together with its neighbours shows. */
+function checkHeaderOfTwoLines(lines: readonly string[], index: number): void {
+  const line = headerLine(lines, index);
+  const next = index + 1 < lines.length ? headerLine(lines, index + 1) : undefined;
+  const isFirstHunk = true;
+  if (line.startsWith('--- ') && next?.startsWith('+++ '))
+    throw skipped('a header without hunks', index, { file: next.slice(4), isFirstHunk });
+  if (/^\*{15}/.test(line) && next?.startsWith('*** ')) {
+    const file = headerLine(lines, index - 1).slice(4);
+    throw skipped('a context diff (create a unified one, diff -u)', index, { file, isFirstHunk });
+  }
+  if (/^\d+(?:,\d+)?[acd]\d+(?:,\d+)?$/.test(line) && /^[<>] /.test(next ?? ''))
+    throw skipped('a normal diff (create a unified one, diff -u)', index, { isFirstHunk });
+  const indexed = /^={20,}$/.test(line) ? /^Index: (.+)$/.exec(headerLine(lines, index - 1))?.[1] : undefined;
+  if (indexed !== undefined && isAnotherFile(next, indexed))
+    throw skipped('a file without changes', index, { file: indexed });
+  const file = fileOfCommand(line);
+  if (file !== undefined && !/^(?:---|\*\*\*|Binary|Files|Symbolic) /.test(next ?? ''))
+    throw skipped('a file without changes that git can read', index, { file, isFirstHunk });
+}
+
 /**
- * The file of a command line that recursive diffs print before each one's changes: `diff -ruN old/x new/x`, or of
- * Mercurial `diff -r 0123456789ab x`.
+ * The file in a command line that a recursive diff prints before the changes of each file: `diff -ruN old/x new/x`, or
+ * of Mercurial `diff -r 0123456789ab x`.
  */
-function commandOf(line: string): string | undefined {
+function fileOfCommand(line: string): string | undefined {
   const ofMercurial = /^diff(?: -r [0-9a-f]{12})+ (.+)$/.exec(line)?.[1];
   if (ofMercurial !== undefined) return ofMercurial;
   const [, one = '', two = ''] = /^diff -\S.* (\S+) (\S+)$/.exec(line) ?? [];
@@ -77,21 +92,27 @@ function commandOf(line: string): string | undefined {
   return two.includes('/') && nameOf(one) === nameOf(two) ? two : undefined;
 }
 
-function isOfDiff(line: string): boolean {
-  return REPORT_LINE.test(line) || commandOf(line) !== undefined;
+function isPartOfDiff(line: string): boolean {
+  return REPORT_LINE.test(line) || fileOfCommand(line) !== undefined;
 }
 
-/** Whether the lines after `Index: FILE` and its rule are about another file. */
-function isNextFile(line: string | undefined, file: string): boolean {
+/** Whether the line after `Index: FILE` and its separator line (`====`) starts the section of another file. */
+function isAnotherFile(line: string | undefined, file: string): boolean {
   if (line === undefined || line === '' || line.startsWith('Index: ')) return true;
   return line.startsWith('diff --git ') && !line.includes(file);
 }
 
-function skipped(what: string, index: number, named?: string, hunk?: 1): RpcError {
-  const file = named?.split('\t', 1)[0]?.replace(/^(?:a\/.* )?[ab]\//, '');
+interface SkippedIn {
+  /** The file's name as the patch writes it. */
+  readonly file?: string | undefined;
+  readonly isFirstHunk?: true | undefined;
+}
+
+function skipped(what: string, index: number, { file: written, isFirstHunk }: SkippedIn): RpcError {
+  const file = written?.split('\t', 1)[0]?.replace(/^(?:a\/.* )?[ab]\//, '');
   const where = `line ${index + 1} of the patch`;
   return new RpcError('patch_failed', {
     message: `Patch cannot be applied whole, nothing was changed: ${file ? `${file}: ` : ''}${what} (${where})`,
-    data: { ...(file && { file }), ...(hunk && { hunk }), patch_line: index + 1 },
+    data: { ...(file && { file }), ...(isFirstHunk && { hunk: 1 }), patch_line: index + 1 },
   });
 }

@@ -1,14 +1,14 @@
-// Reads the text of a unified or git patch before any process starts: one section for each file that git will find in
-// it. Refuses changes that the gateway does not allow, and changes that git would drop. Git reads the names
-// (patch-reading.ts); where its count of the lines differs from this one, nothing is written.
+// Parses the text of a unified or git patch before any process starts: one section for each file that git will find in
+// it. Rejects changes that the gateway does not allow, and changes that git would skip. Git parses the file names
+// (patch-reading.ts); if its line counts differ from those of this parser, nothing is written.
 import { patchIssue } from './patch-issue.ts';
 import { type Cursor, isHunkHeader, type PatchSection, readSection } from './patch-section.ts';
-import { refuseSkipped } from './patch-skipped.ts';
+import { checkNotSkipped } from './patch-skipped.ts';
 
 export const PATCH_BYTES_MAX = 1 << 20;
 export const PATCH_FILES_MAX = 200;
 
-/** Throws RpcError `invalid_params` with the line at fault, `patch_failed` for a change that git would drop. */
+/** Throws RpcError `invalid_params` with the invalid line, `patch_failed` for a change that git would skip. */
 export function readPatch(patch: string): PatchSection[] {
   if (patch.includes('\0')) throw patchIssue('must not contain NUL');
   const lines = patch.split('\n');
@@ -24,11 +24,11 @@ export function readPatch(patch: string): PatchSection[] {
       if (sections.length > PATCH_FILES_MAX) throw patchIssue(`must not touch more than ${PATCH_FILES_MAX} files`);
       continue;
     }
-    if (isHunkHeader(lines[cursor.at] ?? '')) throw patchIssue('a hunk stands without a file', cursor.at);
-    // Other lines come from mails, commit messages, `Index:`: git ignores them as well.
-    refuseSkipped(lines, cursor.at, cursor.at === endedAt);
+    if (isHunkHeader(lines[cursor.at] ?? '')) throw patchIssue('a hunk has no file header', cursor.at);
+    // Other lines come from e-mails, commit messages or `Index:`; git ignores them as well.
+    checkNotSkipped(lines, cursor.at, cursor.at === endedAt);
     cursor.at++;
   }
-  if (sections.length === 0) throw patchIssue('has no changes: a unified or git patch is needed');
+  if (sections.length === 0) throw patchIssue('contains no changes: send a unified or git patch');
   return sections;
 }

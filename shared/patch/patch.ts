@@ -1,4 +1,4 @@
-// Applies a parsed patch to a directory of the workspace: `git apply` inside the sandbox, all or nothing.
+// Applies a patch to a directory of the workspace with `git apply` inside the sandbox: all of its files or none.
 import { RpcError } from '../errors.ts';
 import type { Commands, RunResult } from '../sandbox/commands.ts';
 import { firstError, type NamedSection, PRELUDE, type RunScript, readNames, STEP } from './patch-reading.ts';
@@ -7,10 +7,10 @@ import { readPatch } from './patch-text.ts';
 export interface PatchedFile {
   /** Relative to the repository; for a deleted file its old path. */
   readonly path: string;
-  /** The path it is renamed or copied from. */
+  /** The path from which the file is renamed or copied. */
   readonly oldPath: string | undefined;
   readonly change: 'added' | 'modified' | 'deleted' | 'renamed' | 'copied';
-  /** 0 for a binary file, as `deletions`. */
+  /** Added lines; 0 for a binary file. */
   readonly additions: number;
   readonly deletions: number;
 }
@@ -26,20 +26,20 @@ export interface PatchRequest {
 
 const TIMEOUT_MS = 60_000;
 const OUTPUT_BYTES_MAX = 1 << 20;
-const SAID_CHARS_MAX = 2000;
+const STDERR_CHARS_MAX = 2000;
 
 /** How programs report a full disk with LC_ALL=C. */
-const NO_ROOM = /No space left on device|Disk quota exceeded|File size limit exceeded/;
+const DISK_FULL = /No space left on device|Disk quota exceeded|File size limit exceeded/;
 
 /**
- * The patch comes on stdin. Arguments: git's option for prefixes, `1` for a dry run, then every path it touches. The
- * old files are kept as hard links until the new ones are written (git never writes into a file, it creates a new one),
- * so that a failure half-way can be undone without free space.
+ * Reads the patch from stdin. Arguments: the option `strip`, `1` for a dry run, then every path that the patch changes.
+ * The old files are kept as hard links until the new ones are written, so that a failure half-way can be undone without
+ * free disk space. (Git never overwrites a file, it creates a new one.)
  */
 const SCRIPT = `${PRELUDE}
 dry=$1; shift
 apply --check --summary || exit ${STEP.check}
-# What git only finds when it writes.
+# Git detects a directory in the place of a file only when it writes.
 for path in "$@"; do
   # A directory that this patch empties can become a file.
   for other in "$@"; do case "$other" in "$path"/*) continue 2 ;; esac; done
@@ -72,9 +72,9 @@ rm -rf -- "$kept"
 `;
 
 /**
- * Throws RpcError `invalid_params` for a patch that is refused or a directory that does not exist, `patch_failed`
- * (data.file, data.hunk, data.line) for one that does not fit or that git would apply in part; then nothing has been
- * written.
+ * Throws RpcError `invalid_params` for a patch that is not allowed or a directory that does not exist, `patch_failed`
+ * (data.file, data.hunk, data.line) for a patch that does not match the files or that git would apply only in part.
+ * After an error, no file is changed.
  */
 export async function applyPatch(
   commands: Pick<Commands, 'run'>,
@@ -88,7 +88,7 @@ export async function applyPatch(
   const result = await run(SCRIPT, [strip, request.dryRun ? '1' : '0', ...paths], text);
   const output = stderrOf(result);
   if (result.exitCode !== 0) {
-    throw result.isFull || NO_ROOM.test(output) ? noRoom(files, output) : failed(files, output);
+    throw result.isFull || DISK_FULL.test(output) ? diskFull(files, output) : failed(files, output);
   }
   return toPatched(files, result.stdout.toString('utf8'));
 }
@@ -115,14 +115,14 @@ async function runScript(
     });
   }
   if (result.exitCode === STEP.directory) throw repoIssue(directory, firstError(output));
-  // In a full workspace not even the patch can be stored.
-  if (result.isFull && NO_ROOM.test(output)) throw noRoom([], output);
+  // In a full workspace, even storing the patch fails.
+  if (result.isFull && DISK_FULL.test(output)) throw diskFull([], output);
   if (result.timedOut) throw new RpcError('patch_failed', { message: 'Patch took too long; nothing was changed' });
   return result;
 }
 
 function stderrOf({ stderr }: RunResult): string {
-  return stderr.toString('utf8').slice(0, SAID_CHARS_MAX);
+  return stderr.toString('utf8').slice(0, STDERR_CHARS_MAX);
 }
 
 function repoIssue(directory: string, what: string): RpcError {
@@ -130,7 +130,10 @@ function repoIssue(directory: string, what: string): RpcError {
   return new RpcError('invalid_params', { data: { issues } });
 }
 
-/** The lines of git's summary, in the order of the files: ` create mode 100644 PATH`, ` delete mode 100644 PATH`. */
+/**
+ * Reads git's summary, whose lines are in the order of the files: ` create mode 100644 PATH`, ` delete mode 100644
+ * PATH`.
+ */
 function toPatched(files: readonly NamedSection[], summary: string): PatchedFile[] {
   const lines = [...summary.matchAll(/^ (create|delete) (?:mode \d+ )?(.*)$/gm)];
   let next = 0;
@@ -143,10 +146,15 @@ function toPatched(files: readonly NamedSection[], summary: string): PatchedFile
   });
 }
 
-/** `error: patch failed: src/x.ts:12`, `error: src/x.ts: already exists in working directory`. */
+/**
+ * Parses git's error: `error: patch failed: src/x.ts:12`, or `error: src/x.ts: already exists in working directory`.
+ */
 function failed(files: readonly NamedSection[], output: string): RpcError {
   const [, hunkPath, lineText] = /^error: patch failed: (.*):(\d+)$/m.exec(output) ?? [];
-  const first = firstError(output).replace(/(?<=without full index line)$/, ' (make the patch with git diff --binary)');
+  const first = firstError(output).replace(
+    /(?<=without full index line)$/,
+    ' (create the patch with git diff --binary)',
+  );
   if (hunkPath !== undefined) {
     const line = Number(lineText);
     const file = files.find(({ path, oldPath }) => path === hunkPath || oldPath === hunkPath);
@@ -157,7 +165,7 @@ function failed(files: readonly NamedSection[], output: string): RpcError {
       data: { file: hunkPath, ...(hunk > 0 && { hunk }), line },
     });
   }
-  // The whole file conflicts or is missing: its first hunk already does not fit.
+  // The whole file conflicts or is missing, so already its first hunk does not apply.
   const names = files.flatMap(({ path, oldPath, hunks }) => [path, oldPath].map((name) => ({ name, hunks })));
   const file =
     names.find(({ name }) => first.startsWith(`${name}: `)) ?? names.find(({ name }) => first.includes(name));
@@ -167,7 +175,7 @@ function failed(files: readonly NamedSection[], output: string): RpcError {
   });
 }
 
-function noRoom(files: readonly NamedSection[], output: string): RpcError {
+function diskFull(files: readonly NamedSection[], output: string): RpcError {
   const file = files.find(({ path }) => output.includes(path));
   return new RpcError('patch_failed', {
     message:

@@ -1,11 +1,11 @@
-// Terminals that have ended, kept for a time so that a watcher that comes late receives the rest of the output and the
-// exit. Bounded per owner and in total: the oldest is dropped first.
+// Keeps ended terminals for a while, so that a late watcher receives the remaining output and the exit. Their number is
+// bounded per owner and in total; the oldest is dropped first.
 import type { Terminal } from './terminal.ts';
 
 export interface EndedTerminals {
   get(id: string): Terminal | undefined;
   keep(id: string, owner: string, terminal: Terminal): void;
-  /** A new terminal has taken the id. */
+  /** Removes an entry, for example when a new terminal has the id. */
   drop(id: string): void;
 }
 

@@ -1,37 +1,39 @@
-// When a terminal ends that no caller uses: some time after its last watcher has left, or without input or output.
+// Ends a terminal that is not used: a fixed time after its last watcher left (`unwatchedMs`), or a fixed time without
+// input or output (`idleMs`).
 import type { Terminal } from './terminal.ts';
 
 export interface Lifetime {
   /**
-   * Starts the time that the terminal may run without watchers, or stops it. `leftAgoMs`: the last watcher has not been
-   * there for so long already; the time starts with the latest of all that have left.
+   * Call it when a watcher has joined or left: stops the unwatched timer while there are watchers, else starts it.
+   * `leftAgoMs`: how long ago the watcher actually left, when that was noticed late. The timer counts from the latest
+   * departure.
    */
-  visit(leftAgoMs?: number): void;
-  /** As `visit`, for input and resizing: restarts the time that is running, and starts none. */
-  use(): void;
-  /** The terminal ends now: no time runs any more. */
+  watchersChanged(leftAgoMs?: number): void;
+  /** Call it for input and resizing: restarts the unwatched timer if it is running. */
+  restartUnwatchedTimer(): void;
+  /** Call it when the terminal ends: clears both timers. */
   stop(): void;
 }
 
 export interface LifetimeOptions {
-  readonly leftMs: number;
+  readonly unwatchedMs: number;
   readonly idleMs: number;
-  /** A time is over. */
+  /** Called when one of the two times is over. */
   readonly end: () => void;
 }
 
-export function createLifetime(terminal: Terminal, { leftMs, idleMs, end }: LifetimeOptions): Lifetime {
-  let left: NodeJS.Timeout | undefined;
+export function createLifetime(terminal: Terminal, { unwatchedMs, idleMs, end }: LifetimeOptions): Lifetime {
+  let unwatched: NodeJS.Timeout | undefined;
   let idle: NodeJS.Timeout | undefined;
   let leftAtMs = Number.NEGATIVE_INFINITY;
-  let isOver = false;
+  let isStopped = false;
 
-  const visit = (leftAgoMs = 0): void => {
-    clearTimeout(left);
-    left = undefined;
+  const watchersChanged = (leftAgoMs = 0): void => {
+    clearTimeout(unwatched);
+    unwatched = undefined;
     const nowMs = performance.now();
     leftAtMs = Math.max(leftAtMs, nowMs - leftAgoMs);
-    if (!isOver && terminal.watchers === 0) left = setTimeout(end, leftAtMs + leftMs - nowMs).unref();
+    if (!isStopped && terminal.watchers === 0) unwatched = setTimeout(end, leftAtMs + unwatchedMs - nowMs).unref();
   };
 
   const watchIdle = (waitMs: number): void => {
@@ -42,16 +44,16 @@ export function createLifetime(terminal: Terminal, { leftMs, idleMs, end }: Life
     }, waitMs).unref();
   };
 
-  visit();
+  watchersChanged();
   watchIdle(idleMs);
   return {
-    visit,
-    use() {
-      if (left !== undefined) visit();
+    watchersChanged,
+    restartUnwatchedTimer() {
+      if (unwatched !== undefined) watchersChanged();
     },
     stop() {
-      isOver = true;
-      clearTimeout(left);
+      isStopped = true;
+      clearTimeout(unwatched);
       clearTimeout(idle);
     },
   };

@@ -1,4 +1,4 @@
-// The Terminals port in this process: the owners of the terminals, how many there may be, and when an unused one ends.
+// The Terminals port in this process. Finds terminals by owner and session, bounds their number, and ends unused ones.
 import { RpcError } from '../errors.ts';
 import { sandboxUnavailable } from '../sandbox/commands.ts';
 import { createEndedTerminals } from './ended-terminals.ts';
@@ -8,16 +8,16 @@ import type { Terminal } from './terminal.ts';
 import type { Size, TerminalFacts, TerminalHandle, TerminalRequest, Terminals } from './terminals.ts';
 
 export interface TerminalsOptions {
-  /** After the last watcher has left; default 60 s. Input and resizing restart the time. */
-  readonly leftMs?: number;
-  /** Without input or output; default 15 min. */
+  /** How long a terminal runs after its last watcher has left. Input and resizing restart the time. Default 60 s. */
+  readonly unwatchedMs?: number;
+  /** How long a terminal runs without input or output. Default 15 min. */
   readonly idleMs?: number;
   readonly perKeyMax?: number;
   readonly totalMax?: number;
 }
 
 /** The defaults of TerminalsOptions. */
-export const TERMINAL_TIMES = { leftMs: 60_000, idleMs: 15 * 60_000 };
+export const TERMINAL_TIMES = { unwatchedMs: 60_000, idleMs: 15 * 60_000 };
 const SIZE: Size = { cols: 80, rows: 24 };
 
 interface Entry {
@@ -27,27 +27,33 @@ interface Entry {
 }
 
 export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions = {}): Terminals {
-  const { leftMs, idleMs, perKeyMax = 8, totalMax = 32 } = { ...TERMINAL_TIMES, ...options };
+  const { unwatchedMs, idleMs, perKeyMax = 8, totalMax = 32 } = { ...TERMINAL_TIMES, ...options };
   const entries = new Map<string, Promise<Entry>>();
   const running = new Map<string, Entry>();
-  /** Includes those that are ending. */
+  /** All running terminals, those that are ending included. */
   const alive = new Set<Entry>();
-  const ended = createEndedTerminals({ keptMs: leftMs, perKeyMax, totalMax });
+  const ended = createEndedTerminals({ keptMs: unwatchedMs, perKeyMax, totalMax });
   let isDraining = false;
 
-  /** Synchronous for a running terminal; calls that arrive while it is starting wait for it, in order. */
+  /**
+   * Returns a running terminal synchronously, so that its input stays in order. Calls that arrive while it is starting
+   * wait for it, in order.
+   */
   const find = (handle: TerminalHandle): Entry | Promise<Entry> => {
     const id = idOf(handle);
-    return running.get(id) ?? entries.get(id) ?? missing();
+    return running.get(id) ?? entries.get(id) ?? throwNotFound();
   };
 
-  const missing = async (): Promise<never> => {
+  const throwNotFound = async (): Promise<never> => {
     const state = await deps.sandbox.available();
     if (!state.ok) throw sandboxUnavailable(state);
     throw new RpcError('not_found', { message: 'Not found: no such terminal is running' });
   };
 
-  /** Frees the name at once: a caller that starts the session again gets a new terminal, not the end of the old one. */
+  /**
+   * Frees the id before the processes have ended: a caller that starts the session again gets a new terminal, not the
+   * one that is ending.
+   */
   const end = (entry: Entry): void => {
     const id = idOf(entry.handle);
     if (running.get(id) === entry) {
@@ -60,8 +66,10 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
   };
 
   async function create(handle: TerminalHandle, request: TerminalRequest & Size): Promise<Entry> {
-    const terminal = await openTerminal(deps, handle, request, (_count, leftAgoMs) => lifetime.visit(leftAgoMs));
-    const lifetime = createLifetime(terminal, { leftMs, idleMs, end: () => end(entry) });
+    const terminal = await openTerminal(deps, handle, request, (_count, leftAgoMs) =>
+      lifetime.watchersChanged(leftAgoMs),
+    );
+    const lifetime = createLifetime(terminal, { unwatchedMs, idleMs, end: () => end(entry) });
     const entry: Entry = { handle, terminal, lifetime };
     running.set(idOf(handle), entry);
     ended.drop(idOf(handle));
@@ -78,13 +86,13 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
     async start(handle, request) {
       if (isDraining) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
       const id = idOf(handle);
-      const made = entries.get(id);
-      if (made !== undefined) {
-        const entry = await made;
+      const existing = entries.get(id);
+      if (existing !== undefined) {
+        const entry = await existing;
         const { size } = entry.terminal;
         if (request.cols !== undefined || request.rows !== undefined)
           entry.terminal.resize({ ...size, ...sizeOf(request) });
-        entry.lifetime.visit();
+        entry.lifetime.watchersChanged();
         return { ...factsOf(entry), resumed: true };
       }
       const own = [...entries.keys()].filter((other) => other.startsWith(`[${JSON.stringify(handle.owner)},`)).length;
@@ -94,18 +102,18 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
           retryAfterMs: 10_000,
         });
       }
-      // The place is taken before the first await, so that concurrent calls cannot all find it free.
-      const making = create(handle, { ...request, ...SIZE, ...sizeOf(request) });
-      entries.set(id, making);
-      making.catch(() => entries.delete(id));
-      return { ...factsOf(await making), resumed: false };
+      // The entry is set before the first `await`, so that concurrent calls count it.
+      const created = create(handle, { ...request, ...SIZE, ...sizeOf(request) });
+      entries.set(id, created);
+      created.catch(() => entries.delete(id));
+      return { ...factsOf(await created), resumed: false };
     },
 
     async input(handle, data) {
       const found = find(handle);
       const entry = found instanceof Promise ? await found : found;
       entry.terminal.write(data);
-      entry.lifetime.use();
+      entry.lifetime.restartUnwatchedTimer();
       return factsOf(entry);
     },
 
@@ -113,7 +121,7 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
       const found = find(handle);
       const entry = found instanceof Promise ? await found : found;
       entry.terminal.resize(size);
-      entry.lifetime.use();
+      entry.lifetime.restartUnwatchedTimer();
       return factsOf(entry);
     },
 
@@ -137,7 +145,7 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
       const id = idOf(handle);
       const entry = await entries.get(id)?.catch(() => undefined);
       if (entry !== undefined) end(entry);
-      // The output of a session that has ended is kept for no one.
+      // The output of an ended session is not kept.
       ended.drop(id);
       await entry?.terminal.exited;
     },

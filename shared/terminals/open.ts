@@ -1,4 +1,4 @@
-// Opens the terminal of one request: its command in the sandbox, and the report of its end.
+// Opens a terminal: starts its command in the sandbox, and reports its end.
 import type { Sandbox, SandboxSpec } from '../sandbox/sandbox.ts';
 import { openPty } from './pty.ts';
 import { createTerminal, type OnWatchers, type Terminal } from './terminal.ts';
@@ -10,27 +10,27 @@ export interface OpenDeps {
   onEnded(ending: TerminalEnding): void;
 }
 
-const ENTER_MS = 5_000;
+const CHECK_CWD_MS = 5_000;
 const TERM = 'xterm-256color';
 /** Default shell: bash where it is installed, for its history and line editing. */
-const SHELL = ['/bin/sh', '-c', '[ -x /bin/bash ] && exec /bin/bash; exec /bin/sh'] as const;
+const DEFAULT_SHELL = ['/bin/sh', '-c', '[ -x /bin/bash ] && exec /bin/bash; exec /bin/sh'] as const;
 
-/** Runs a terminal of the key `owner`. `onWatchers` is called when a watcher has come or left. */
+/** Starts a terminal of the key `owner`. `onWatchers` is called when a watcher has joined or left. */
 export async function openTerminal(
   { sandbox, onEnded }: OpenDeps,
   { owner, sessionId }: TerminalHandle,
   { shell, cwd, env, requestId, cols, rows }: TerminalRequest & Size,
   onWatchers: OnWatchers,
 ): Promise<Terminal> {
-  // Checked first, because nothing reads the terminal's output yet: a cwd that does not exist is an error of the
-  // caller.
+  // The cwd is checked by a command of its own. The terminal would print the failure as output, and the caller needs an
+  // error.
   if (cwd !== undefined) {
-    const bounds = { signal: AbortSignal.timeout(ENTER_MS), timeoutMs: ENTER_MS, outputBytesMax: 1_000 };
+    const bounds = { signal: AbortSignal.timeout(CHECK_CWD_MS), timeoutMs: CHECK_CWD_MS, outputBytesMax: 1_000 };
     await sandbox.run({ keyId: owner, argv: ['true'], cwd }, bounds);
   }
   const spec: SandboxSpec = {
     keyId: owner,
-    argv: shell === undefined ? SHELL : [shell],
+    argv: shell === undefined ? DEFAULT_SHELL : [shell],
     cwd,
     env: { TERM, ...env },
   };

@@ -1,7 +1,7 @@
-// A pseudoterminal whose slave side is given to a process of the sandbox. The native binding opens and resizes it, and
-// starts no process: a process that the binding forked would inherit the master sides of all other terminals. The
-// binding is optional and loaded when the first terminal starts; where it is missing the caller gets an error that
-// names it.
+// A pseudoterminal (pty(7)) whose slave side is given to a process in the sandbox. The native binding only opens and
+// resizes it. The binding must not start the process: a process that it forks inherits the master sides of all other
+// terminals. The binding is optional and is loaded when the first terminal starts; without it, the caller receives an
+// error that names it.
 import { closeSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ReadStream } from 'node:tty';
@@ -10,8 +10,8 @@ import type { SandboxAttached } from '../sandbox/sandbox.ts';
 import type { Size } from './terminals.ts';
 
 /**
- * The part of the native module that is used (`pty.node` of @lydell/node-pty, whose own JavaScript keeps the slave side
- * open).
+ * The used part of the native module `pty.node` of @lydell/node-pty. Its JavaScript is not used, because it keeps the
+ * slave side open.
  */
 interface Binding {
   open(cols: number, rows: number): { readonly master: number; readonly slave: number; readonly pty: string };
@@ -25,25 +25,29 @@ export interface Pty {
   listen(onData: (text: string) => void): void;
   write(text: string): void;
   resize(size: Size): void;
-  /** Pause and resume reading the output; processes in the terminal block while it is full. */
+  /**
+   * Pauses and resumes reading the output. While it is paused and the buffer of the kernel is full, processes that
+   * write block.
+   */
   pause(): void;
   resume(): void;
-  /** Ends everything inside; has no effect after the end. */
+  /** Kills all processes in the terminal. Has no effect after the end. */
   kill(): void;
-  /** Resolves once everything inside has ended and its output has been read. Never rejects. */
+  /** Resolves when all processes in the terminal have ended and their output has been read. Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
 }
 
-/** When everything inside has ended, little output is left to read. */
-const REST_MS = 1_000;
-/** Between two attempts to write what the terminal had no room for. */
+/** How long the remaining output may take to read after all processes have ended. */
+const REMAINING_OUTPUT_MS = 1_000;
+/** Delay before input that did not fit into the terminal is written again. */
 const RETRY_MS = 10;
+
 /**
- * `attach` starts what runs in the terminal with that path. Throws what it throws, or RpcError `sandbox_unavailable`
- * without the binding.
+ * `attach` starts the program in the terminal at the given path. Throws what `attach` throws, or RpcError
+ * `sandbox_unavailable` without the binding.
  */
 export async function openPty(size: Size, attach: (tty: string) => Promise<SandboxAttached>): Promise<Pty> {
-  const binding = load();
+  const binding = loadBinding();
   const { master, slave, pty: path } = binding.open(size.cols, size.rows);
   let attached: SandboxAttached;
   try {
@@ -52,14 +56,14 @@ export async function openPty(size: Size, attach: (tty: string) => Promise<Sandb
     closeSync(master);
     throw error;
   } finally {
-    // Kept open until the process has it: a terminal that no process has open is at its end. Kept open longer, the end
-    // would not be detected.
+    // The slave side stays open until the process has opened it, because reading a terminal without an open slave side
+    // fails (EIO). It must be closed then, otherwise the end of the process would not be detected.
     closeSync(slave);
   }
   const stream = new ReadStream(master);
   // The stream decoder keeps a character that is split between two reads.
   stream.setEncoding('utf8');
-  // EIO: all processes have closed the slave side.
+  // EIO means that all processes have closed the slave side.
   stream.on('error', () => {});
   const closed = new Promise<void>((resolve) => stream.once('close', () => resolve()));
   const isOpen = (): boolean => !stream.destroyed;
@@ -77,7 +81,7 @@ export async function openPty(size: Size, attach: (tty: string) => Promise<Sandb
     resume: () => void stream.resume(),
     kill: () => attached.kill(),
     exited: attached.exited.then(async ({ exitCode }) => {
-      const timer = setTimeout(() => stream.destroy(), REST_MS);
+      const timer = setTimeout(() => stream.destroy(), REMAINING_OUTPUT_MS);
       stream.resume();
       await closed;
       clearTimeout(timer);
@@ -87,9 +91,9 @@ export async function openPty(size: Size, attach: (tty: string) => Promise<Sandb
 }
 
 /**
- * Writes to the descriptor, which does not block. The binding's own write blocks: libuv treats a terminal's master as a
- * descriptor that must be written to in full, and spins until a program that does not read its input reads it, which
- * stops the whole gateway.
+ * Writes to the non-blocking descriptor directly. A stream of Node would block the event loop: libuv retries the write
+ * to a terminal's master until all bytes are written, so a program that does not read its input would stop the whole
+ * gateway.
  */
 function createInput(fd: number, isOpen: () => boolean) {
   let pending = Buffer.alloc(0);
@@ -121,13 +125,16 @@ function createInput(fd: number, isOpen: () => boolean) {
   };
 }
 
-/** Not an import: the bundle of the functions, which start no process, must not contain a native binding. */
-function load(): Binding {
+/**
+ * Loads the binding by `require` at run time. An `import` would put a native binding into the bundle of the functions,
+ * which start no process.
+ */
+function loadBinding(): Binding {
   try {
     const require = createRequire(createRequire(import.meta.url).resolve('@lydell/node-pty'));
     const binding: unknown = require(`@lydell/node-pty-${process.platform}-${process.arch}/pty.node`);
     if (isBinding(binding)) return binding;
-    throw new Error('the PTY binding has another form');
+    throw new Error('the PTY binding does not have the expected functions');
   } catch (cause) {
     throw new RpcError('sandbox_unavailable', {
       message: 'Terminals are unavailable: the PTY binding is not installed for this machine',

@@ -1,11 +1,11 @@
-// The last output of a terminal, in numbered pieces, so that a client that reconnects sees the screen again and no
-// piece twice. Independent of clients.
+// Stores the last output of a terminal in numbered pieces, so that a client that reconnects receives what it has
+// missed, and no piece twice. It stores nothing about clients.
 
 export interface Piece {
   /** Number of the last piece in `data`; numbers start at 1 and rise by one a piece. */
   readonly seq: number;
   readonly data: string;
-  /** Pieces between the requested number and this one have been dropped. */
+  /** Whether pieces between the requested number and this one have been dropped. */
   readonly missed: boolean;
 }
 
@@ -18,15 +18,15 @@ export interface RingBuffer {
   bytesAfter(seq: number): number;
 }
 
-/** In addition to the bytes: many tiny pieces must not cost more than their text. */
+/** A second bound besides the bytes: the overhead of many tiny pieces would exceed their text. */
 const PIECES_MAX = 8192;
 
-/** Keeps `bytesMax` bytes of UTF-8, and always the last piece. */
+/** Keeps the last `bytesMax` bytes of UTF-8; the last piece is kept even if it is larger. */
 export function createRingBuffer(bytesMax: number): RingBuffer {
   const pieces: { readonly data: string; readonly endBytes: number }[] = [];
   /** Number of `pieces[0]`. */
   let firstSeq = 1;
-  /** Bytes ever pushed, and those of them that were dropped. */
+  /** Bytes pushed in total, and how many of them have been dropped. */
   let totalBytes = 0;
   let droppedBytes = 0;
 

@@ -1,6 +1,6 @@
-// One running terminal and its watchers. Each watcher reads the ring buffer at its own pace; processes in the terminal
-// block until the fastest watcher has read, and a watcher that falls behind by more than the buffer gets a flag that
-// output is missing.
+// One running terminal and its watchers. Each watcher reads the ring buffer at its own pace. When the fastest watcher
+// falls behind, reading from the terminal pauses, and its processes block. A slower watcher that falls behind by more
+// than the buffer receives the flag `missed`.
 import { RpcError } from '../errors.ts';
 import type { Pty } from './pty.ts';
 import { createRingBuffer } from './ring-buffer.ts';
@@ -14,8 +14,8 @@ export interface Terminal {
   /** `performance.now()` of the last input or output. */
   readonly activeMs: number;
   /**
-   * Sends everything after piece `afterSeq`, then live output, then the exit; also for a terminal that has ended.
-   * Returns a function that stops it, as the Terminals port has it.
+   * Sends the output after piece `afterSeq`, then live output, then the exit; also for a terminal that has ended.
+   * Returns the function that stops the watcher (see the Terminals port).
    */
   watch(watcher: Watcher, afterSeq: number): StopWatching;
   /** Throws RpcError `unavailable` when the program in the terminal does not read its input. */
@@ -28,7 +28,7 @@ export interface Terminal {
 
 export const RING_BYTES = 100 << 10;
 const PIECE_BYTES = 16 << 10;
-/** Output that the fastest watcher has not read before reading from the terminal pauses. */
+/** Reading from the terminal pauses while the fastest watcher has more unread output than this. */
 const AHEAD_BYTES_MAX = 64 << 10;
 const UNREAD_INPUT_BYTES_MAX = 64 << 10;
 
@@ -38,7 +38,9 @@ interface Reader {
   wake: () => void;
 }
 
-/** Receives the number of watchers after each change; of one that has left, since when it counts as gone. */
+/**
+ * Called after each change of the number of watchers. `leftAgoMs`: how long ago a watcher that has left counts as gone.
+ */
 export type OnWatchers = (count: number, leftAgoMs?: number) => void;
 
 export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Terminal {
@@ -54,15 +56,15 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Te
     activeMs = performance.now();
     ring.push(text);
     for (const reader of readers) reader.wake();
-    pace();
+    pauseOrResume();
   });
-  const exited = pty.exited.then((how) => {
-    ended = how;
+  const exited = pty.exited.then((ending) => {
+    ended = ending;
     for (const reader of readers) reader.wake();
-    return how;
+    return ending;
   });
 
-  function pace(): void {
+  function pauseOrResume(): void {
     const behind = Math.min(...[...readers].map(({ seq }) => ring.bytesAfter(seq)));
     const mustPause = readers.size > 0 && behind > AHEAD_BYTES_MAX;
     if (mustPause === isPaused) return;
@@ -79,7 +81,7 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Te
       if (piece !== undefined) {
         await watcher.output(piece);
         reader.seq = piece.seq;
-        pace();
+        pauseOrResume();
       } else if (ended !== undefined) {
         await watcher.exit(ended.exitCode);
         return;
@@ -101,14 +103,14 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Te
       return activeMs;
     },
     watch(watcher, afterSeq) {
-      // A number from a previous terminal of the session has no meaning here.
+      // A number above `lastSeq` belongs to a previous terminal of the session: start at the beginning.
       const reader: Reader = { seq: afterSeq > ring.lastSeq ? 0 : afterSeq, isGone: false, wake: () => {} };
       const leave = (agoMs = 0): void => {
         if (reader.isGone) return;
         reader.isGone = true;
         reader.wake();
         readers.delete(reader);
-        pace();
+        pauseOrResume();
         onWatchers(readers.size, agoMs);
       };
       readers.add(reader);
@@ -123,7 +125,7 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Te
     write(data) {
       if (pty.unreadBytes > UNREAD_INPUT_BYTES_MAX) {
         throw new RpcError('unavailable', {
-          message: 'What runs in the terminal does not read its input',
+          message: 'The program in the terminal does not read its input',
           retryAfterMs: 1_000,
         });
       }

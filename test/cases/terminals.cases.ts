@@ -21,7 +21,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
     };
 
     it('ends 60 s (here 150 ms) after the last watcher left, and not while one watches', async () => {
-      const { terminals, ending } = await open({ leftMs: 150 });
+      const { terminals, ending } = await open({ unwatchedMs: 150 });
       await terminals.start(HANDLE, REQUEST);
       const first = await listen(terminals);
       const second = await listen(terminals);
@@ -40,7 +40,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
     });
 
     it('ends a terminal that never had a watcher', async () => {
-      const { terminals, ending } = await open({ leftMs: 50 });
+      const { terminals, ending } = await open({ unwatchedMs: 50 });
       await terminals.start(HANDLE, REQUEST);
       await ending('s');
     });
@@ -196,7 +196,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       }
       await expect(listen(terminals, { ...HANDLE, sessionId: '1' })).rejects.toMatchObject(NOT_FOUND);
       expect(await (await listen(terminals, { ...HANDLE, sessionId: '2' })).exited).toBe(137);
-      const short = await open({ leftMs: 50 });
+      const short = await open({ unwatchedMs: 50 });
       await short.terminals.start(HANDLE, REQUEST);
       const isGone = () =>
         listen(short.terminals).then(

@@ -18,7 +18,7 @@ import {
 import { describeWith } from '../../support/requirements.ts';
 
 const times = { pingMs: 300, silenceMs: 1_500, overMs: 4_000, tickMs: 100, handshakeMs: 1_000 };
-const settings = { times, terminals: { leftMs: 10_000 } };
+const settings = { times, terminals: { unwatchedMs: 10_000 } };
 const PATCH = '--- a/file\n+++ b/file\n@@ -1 +1 @@\n-old\n+new\n';
 const NOT_STARTED = { code: 503, data: { reason: 'unavailable', retryable: true, may_have_effect: false } };
 const LOST = { code: 503, data: { reason: 'unavailable', retryable: false, may_have_effect: true } };

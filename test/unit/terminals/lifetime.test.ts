@@ -19,7 +19,7 @@ beforeEach(() => {
   const end = (): void => {
     ended = true;
   };
-  lifetime = createLifetime(terminal, { leftMs: 60_000, idleMs: 3_600_000, end });
+  lifetime = createLifetime(terminal, { unwatchedMs: 60_000, idleMs: 3_600_000, end });
 });
 afterEach(() => {
   lifetime.stop();
@@ -28,12 +28,12 @@ afterEach(() => {
 
 function leave(agoMs?: number): void {
   watchers--;
-  lifetime.visit(agoMs);
+  lifetime.watchersChanged(agoMs);
 }
 
 function come(count: number): void {
   watchers += count;
-  lifetime.visit();
+  lifetime.watchersChanged();
 }
 
 it('ends 60 s after its last watcher has left', () => {
