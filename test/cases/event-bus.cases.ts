@@ -35,7 +35,7 @@ export function eventBusCases(name: string, open: () => Promise<BusUnderTest>): 
       expect(received).toEqual(event);
     });
 
-    test('names every message differently', async () => {
+    test('the bus gives each message an id of its own', async () => {
       const events = Array.from({ length: 20 }, (_, n) => eventOf(`names-${n}`));
       const sent = await Promise.all(events.map((event) => opened.bus.publish(event)));
       expect(new Set(sent.map(({ messageId }) => messageId)).size).toBe(20);
@@ -63,7 +63,7 @@ export function eventBusCases(name: string, open: () => Promise<BusUnderTest>): 
       await expect(opened.bus.publish(eventOf('gone'), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     });
 
-    test('answers a ping', async () => {
+    test('a ping of the bus resolves', async () => {
       await opened.bus.ping();
     });
   });

@@ -227,7 +227,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect(answer.payload).toBeUndefined();
       });
 
-      it('does what it says', async () => {
+      it('a notification runs its method, without an answer', async () => {
         const session_id = `notified-${name}`;
         await send({ jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 'hi', session_id } });
         expect((await send(call(STATUS, { session_id }))).payload).toMatchObject({
@@ -294,7 +294,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect(await left()).toMatchObject(day(0));
       });
 
-      it('limits are each key’s own', async () => {
+      it('one key’s calls do not count for another key’s limits', async () => {
         for (let n = 0; n < TIGHT_CALLS; n++) await send(known(n), 'tight-4');
         expect((await send(known(1), 'tight-4')).payload).toMatchObject({ error: refused });
         expect((await send(known(1), 'tight-5')).payload).toMatchObject({ result: {} });

@@ -212,7 +212,7 @@ function callCases(store: () => Store): void {
     expect(found.map((snapshot) => snapshot.ref)).toEqual([ref]);
   });
 
-  it('answers a ping', async () => {
+  it('a ping of the store resolves', async () => {
     await store().ping();
   });
 }

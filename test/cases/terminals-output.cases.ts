@@ -100,7 +100,7 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       expect([...new Set(typed)]).toEqual(numbers);
     });
 
-    it('never splits a character', async () => {
+    it('output is never divided within a character', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, REQUEST);
       const watching = await listen(terminals);
@@ -113,7 +113,7 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       expect(watching.text()).toContain('héé€😀'.repeat(3000));
     });
 
-    it('works with a full-screen program', async () => {
+    it('full-screen programs (top, vi) draw and react to keys', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, { ...REQUEST, cols: 90, rows: 20 });
       const watching = await listen(terminals);

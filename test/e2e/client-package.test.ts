@@ -80,7 +80,7 @@ describe('the packed client', () => {
     }
   });
 
-  it('brings its program', () => {
+  it('the packed client contains its program, which sends a prompt', () => {
     for (const node of new Set([machineNode(), process.execPath])) {
       const stdout = run(node, [join(installed, 'cli.js'), 'prompt', 'Hi', '--session', 'cli'], project);
       expect(stdout).toContain('Hi');

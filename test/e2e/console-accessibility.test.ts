@@ -56,7 +56,7 @@ describeWith('chromium', 'the console is usable', () => {
   ] as const)('%s at %o', (colorScheme, viewport) => {
     const suffix = `${colorScheme}-${viewport.width}`;
 
-    it('on every page', async () => {
+    it('no page has a fault that axe finds', async () => {
       await using open = await openPage(browser, fixture.gateway.url, { colorScheme, viewport });
       const { page } = open;
       await page.evaluate(axe);

@@ -104,7 +104,7 @@ describe('the build', () => {
 });
 
 describe('every target answers under the stock CLI, at / and at its name', () => {
-  it('health', async () => {
+  it('the function health answers', async () => {
     const { url } = await start('health');
     for (const at of ['/', '/health']) {
       const response = await fetch(url + at);
@@ -115,7 +115,7 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
     expect([verbose.status, await verbose.json()]).toMatchObject([200, { status: 'healthy' }]);
   });
 
-  it('health, but no verbose check where its account reads no keys', async () => {
+  it('the function health has no verbose check where its account reads no keys', async () => {
     const { url } = await start('health', { GOOGLE_CLOUD_PROJECT: 'p', ALLOWED_ORIGINS: 'https://app.example' });
     const headers = { 'x-api-key': KEY, origin: 'https://app.example' };
     const plain = await fetch(`${url}/health`, { headers });
@@ -123,7 +123,7 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
     expect((await fetch(`${url}/health?verbose=1`, { headers })).status).toBe(404);
   });
 
-  it('jsonrpc', async () => {
+  it('the function jsonrpc answers a call', async () => {
     const { url } = await start('jsonrpc');
     for (const at of ['/', '/jsonrpc']) {
       const response = await post(url + at, call('conversation.prompt', { prompt: 'Hello' }));
@@ -133,7 +133,7 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
     }
   });
 
-  it('webhook', async () => {
+  it('the function webhook accepts an event', async () => {
     const { url } = await start('webhook');
     for (const at of ['/', '/webhook']) {
       const event = { event: 'deployment.success', timestamp: '2026-01-01T00:00:00Z', data: { at } };
@@ -142,7 +142,7 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
     }
   });
 
-  it('deployments', async () => {
+  it('the function deployments refuses a push that is no message', async () => {
     const { url } = await start('deployments');
     for (const at of ['/', '/deployments']) {
       const response = await post(url + at, '{}');

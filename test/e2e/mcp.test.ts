@@ -42,7 +42,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
     expect(String(error?.data.stderr)).toMatch(/mcp_server|python/);
   });
 
-  it('connects, lists, calls and disconnects', async () => {
+  it('an MCP server is connected, listed, called and disconnected by JSON-RPC', async () => {
     const server_config = { name: 'everything' };
     const { result } = await rpc('alice', 'mcp.connect', { server_config, session_id: 's' });
     expect(result).toMatchObject({

@@ -25,7 +25,7 @@ const blocks = DOCUMENTS.flatMap((path) => readCodeBlocks(readDocument(path))).f
 const component = blocks.map(({ text }) => text).join('');
 afterAll(() => rmSync(scratch, { recursive: true }));
 
-it('compiles', () => {
+it('the React component of the README compiles', () => {
   expect(blocks).toHaveLength(1);
   writeFileSync(join(scratch, 'component.tsx'), component);
   const compilerOptions = {

@@ -167,7 +167,7 @@ describe('TypeScript blocks', () => {
   const all = [...ofKind('typescript'), ...ofKind('typescript', clientBlocks)];
   const file = (block: CodeBlock): string => `block-${all.indexOf(block)}.ts`;
 
-  it('compile against the packed client', () => {
+  it('the TypeScript blocks compile against the packed client', () => {
     for (const block of all) writeFileSync(join(project, file(block)), here(block));
     const compilerOptions = {
       ...{ strict: true, noEmit: true, target: 'es2024', module: 'nodenext', skipLibCheck: true },

@@ -190,7 +190,7 @@ describeWith('python', 'the Python client', () => {
     expect(output).not.toContain('Error:');
   });
 
-  it('sends webhooks, too', async () => {
+  it('the Python client sends webhooks', async () => {
     const module = adapt('gateway_client.py', {});
     const call = `client.webhook("deployment.success", {"service": "py", "region": "us-central1", "status": "healthy"})`;
     const output = await run(findPython() ?? 'python3', [
@@ -234,7 +234,7 @@ describe('the TypeScript client', () => {
     }
   });
 
-  it('meets the reference’s parse error', async () => {
+  it('a body that is no JSON has the reference’s parse error', async () => {
     const response = await fetch(`${gateway.url}/jsonrpc`, {
       method: 'POST',
       headers: { 'X-API-Key': KEY },

@@ -39,7 +39,7 @@ describe('the bundle of the sandbox service', () => {
     expect(packages).toContain('google-auth-library');
   });
 
-  it('pins what its image installs', async () => {
+  it('the image of the sandbox service installs exact versions', async () => {
     const { dependencies } = JSON.parse(await readFile(join(outdir, 'package.json'), 'utf8'));
     expect(Object.keys(dependencies)).toEqual(expect.arrayContaining(['@lydell/node-pty', '@openai/codex']));
     for (const version of Object.values(dependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+/);

@@ -165,7 +165,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await expect.poll(() => queueAt(outside, lockRef), { interval: 10 }).toEqual(['holder']);
   });
 
-  it('answers unavailable once closed', async () => {
+  it('a store that was closed rejects every call as unavailable', async () => {
     const store = open();
     await store.ping();
     await store.close();

@@ -61,7 +61,7 @@ const SET_BY_OTHERS = ['HOME', 'PATH', 'K_SERVICE'];
 describe('every variable', () => {
   const names = Object.keys(VALID).filter((name) => !SET_BY_OTHERS.includes(name));
 
-  it('takes its value', () => {
+  it('every variable is accepted with a valid value', () => {
     expect(Object.keys(VALID).toSorted()).toEqual(Object.keys(Variables.shape).toSorted());
     expect(loadConfig(ACCEPTED).warnings).toEqual([]);
   });

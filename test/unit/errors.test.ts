@@ -78,7 +78,7 @@ describe('anything thrown', () => {
   });
 
   it.each([[new Error('x')], ['text'], [undefined], [null], [{ reason: 'not_found' }]])(
-    'else is internal: %s',
+    'anything thrown but an RpcError becomes internal, with it as the cause: %s',
     (thrown) => {
       const error = toRpcError(thrown);
       expect(error).toMatchObject({ reason: 'internal', httpStatus: 500, callStatus: 500 });

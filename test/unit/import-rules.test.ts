@@ -102,7 +102,7 @@ it('has no circle: a row of the table names only rows above it', () => {
   }
 });
 
-it('holds for the whole tree', () => {
+it('no file of the project breaks the import rules', () => {
   expect(checkTree(resolve(import.meta.dirname, '../..'))).toEqual([]);
 });
 

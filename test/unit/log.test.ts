@@ -46,7 +46,7 @@ describe('json lines', () => {
 });
 
 describe('pretty lines', () => {
-  it('pretty lines are for people', () => {
+  it('a pretty line has time, severity, message and fields', () => {
     const { writes, log } = capture('pretty');
     log.info('call', { method: 'a.b', ms: 3, none: undefined });
     log.flush();
@@ -79,7 +79,7 @@ describe('characters that change how a terminal shows a line', () => {
     },
   );
 
-  it('mean the same in JSON', () => {
+  it('escaped characters are the same again when the JSON line is parsed', () => {
     expect(JSON.parse(write('json', text, { [text]: text }))).toMatchObject({ message: text, [text]: text });
   });
 

@@ -26,13 +26,13 @@ async function call(key: string, method: string, params: object = {}): Promise<R
 const before = (method: string, params?: object) => call('old-key', method, params);
 const after = (method: string, params?: object) => call('new-key', method, params);
 
-describe('after a rotation the new key has', () => {
+describe('after a rotation', () => {
   beforeAll(async () => {
     fixture = await createFuzzFixture({ env: { GATEWAY_KEYS: KEYS } });
   });
   afterAll(() => fixture.close());
 
-  it('the sessions and the answers under idempotency keys', async () => {
+  it('the new key has the sessions of the old one and its answers under idempotency keys', async () => {
     const prompt = { prompt: 'remember', session_id: 's', idempotency_key: 'once' };
     const answer = await before('conversation.prompt', prompt);
     expect(await after('conversation.prompt', prompt)).toEqual(answer);
@@ -43,14 +43,14 @@ describe('after a rotation the new key has', () => {
     expect(await after('conversation.list')).toMatchObject({ conversations: [{ session_id: 's' }] });
   });
 
-  it('the logins', async () => {
+  it('the new key has the logins of the old one', async () => {
     const { session_id } = await before('auth.login', { provider: 'anthropic', credentials: { token: 'a-token' } });
     const prompt = { prompt: 'hi', auth_session_id: session_id };
     expect(await after('conversation.prompt', prompt)).toMatchObject({ model: expect.stringMatching(/^anthropic/) });
     expect(await after('auth.logout', { session_id })).toMatchObject({ logged_out: true });
   });
 
-  it('the MCP connections', async () => {
+  it('the new key has the MCP connections of the old one', async () => {
     const [name] = MCP_NAMES;
     await before('mcp.connect', { server_config: { name } });
     expect(await after('mcp.list')).toMatchObject({ servers: [{ name }] });
@@ -59,7 +59,7 @@ describe('after a rotation the new key has', () => {
     expect(await after('mcp.disconnect', { name })).toMatchObject({ disconnected: true });
   });
 
-  it('what is left of the limits', async () => {
+  it('the new key has what is left of the limits of the old one', async () => {
     const left = async (key: string) => {
       const { windows } = (await call(key, 'auth.limits')) as { windows: { remaining: number }[] };
       return windows[0]?.remaining ?? Number.NaN;
@@ -71,13 +71,13 @@ describe('after a rotation the new key has', () => {
   });
 });
 
-describeWith('bubblewrap', 'after a rotation, with a sandbox, the new key has', () => {
+describeWith('bubblewrap', 'after a rotation, with a sandbox', () => {
   beforeAll(async () => {
     fixture = await createFuzzFixture({ env: { GATEWAY_KEYS: KEYS }, sandbox: true });
   });
   afterAll(() => fixture.close());
 
-  it('the terminals and the files of the workspace', async () => {
+  it('the new key has the terminals and the files of the old one', async () => {
     await before('interactive.start', { session_id: 'tty' });
     expect(await after('interactive.close', { session_id: 'tty' })).toMatchObject({ closed: true });
     const run = { session_id: 's', command: 'sh' };

@@ -187,7 +187,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(await request.done).toMatchObject({ by: 'client' });
   });
 
-  it('gives up at its deadline', async () => {
+  it('a stream rejects as timeout at its deadline', async () => {
     const turn = fixture.client({ streaming }).stream('[[hang]]', { timeoutMs: 300, cancelOnAbort: true });
     expect(await failure(turn.answer())).toMatchObject({ reason: 'timeout', retryable: true });
   });

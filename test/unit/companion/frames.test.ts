@@ -82,7 +82,7 @@ describe('framing', () => {
     expect(JSON.parse(String(payload))).toMatchObject({ id: null, error: { code: -32700 } });
     await expectAlive(client);
   });
-  it('refuses frames without a mask', ends(1002, frame(text, request('a'), { masked: false })));
+  it('closes with 1002 on a frame without a mask', ends(1002, frame(text, request('a'), { masked: false })));
 });
 
 describe('pings and pongs', () => {
@@ -101,8 +101,8 @@ describe('pings and pongs', () => {
   it('refuses a ping of 126 bytes', ends(1002, frame(ping, Buffer.alloc(126))));
   it('refuses a ping that is a fragment', ends(1002, frame(ping, 'a', { fin: false })));
   it('refuses a pong that is a fragment', ends(1002, frame(pong, 'a', { fin: false })));
-  it('ignores unsolicited pongs', survives(frame(pong, 'a'), frame(pong)));
-  it('answers ten pings in order', async () => {
+  it('a pong without a ping changes nothing', survives(frame(pong, 'a'), frame(pong)));
+  it('ten pings get their ten pongs in order', async () => {
     const client = await openRaw(fixture.port, KEY);
     for (let n = 0; n < 10; n++) client.write(frame(ping, `n${n}`));
     await client.until(({ payload }) => String(payload) === 'n9');
@@ -128,7 +128,7 @@ describe('fragments', () => {
   const whole = Buffer.from(request('sized'));
   const part = (from: number, to?: number): Buffer => whole.subarray(from, to);
   it(
-    'fragments are put together',
+    'fragments of a message are joined before it is answered',
     answers('sized', frame(text, part(0, 10), { fin: false }), frame(continuation, part(10))),
   );
   it(
@@ -231,11 +231,11 @@ describe('closing', () => {
 describe('sizes', () => {
   it('refuses a message of more than 1 MiB', ends(1009, frame(text, Buffer.alloc((1 << 20) + 1, 0x20))));
   it(
-    'refuses it when its header comes, before its bytes',
+    'refuses a message over 1 MiB at its header, before its bytes come',
     ends(1009, frame(text, '', { claimedLength: (1n << 20n) + 1n })),
   );
   it(
-    'refuses fragments that add up to more',
+    'refuses fragments that add up to more than 1 MiB',
     ends(
       1009,
       frame(text, Buffer.alloc(1 << 19, 0x20), { fin: false }),
@@ -244,7 +244,7 @@ describe('sizes', () => {
     ),
   );
   it.each([1n << 32n, (1n << 53n) + 1n, (1n << 63n) - 1n, (1n << 64n) - 1n])(
-    'refuses a length of %s',
+    'refuses a frame that announces %s bytes',
     (claimedLength) => ends(1009, frame(text, '', { claimedLength }))(),
   );
 });

@@ -177,7 +177,7 @@ describe('an origin', () => {
 
 describe('a key that is not public', () => {
   it.each(['https://elsewhere.example', 'null', 'http://127.0.0.1:1'])(
-    'opens whatever the origin: %s',
+    'a key that is not public opens a socket from any origin: %s',
     async (origin) => {
       const client = await fixture.connect({ headers: { 'X-API-Key': OTHER, Origin: origin } });
       client.socket.close();
@@ -229,7 +229,7 @@ describe('a request that is no handshake', () => {
     expect(body.error?.message).toBeTypeOf('string');
   });
 
-  it('leaves nothing behind', () => {
+  it('a request that is no handshake leaves no socket open', () => {
     expect(fixture.sockets.size).toBe(0);
   });
 });

@@ -79,7 +79,7 @@ describe('a busy session', () => {
     expect((await a.call(conversationHistory, { session_id: 's' })).messages).toHaveLength(2);
   });
 
-  it('queues at most 8', async () => {
+  it('a busy session queues 8 prompts and refuses the ninth', async () => {
     await occupy();
     const queued = Array.from({ length: QUEUE_MAX }, (_, n) => failure(a.prompt(`q${n}`, { on_busy: 'queue' })));
     await untilQueued(QUEUE_MAX);

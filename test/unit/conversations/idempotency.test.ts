@@ -59,7 +59,7 @@ describe('an idempotency key', () => {
     expect(fixture.provider.calls).toBe(1);
   });
 
-  it('belongs to its API key', async () => {
+  it('an idempotency key of one API key is unused for another one', async () => {
     const mine = await a.prompt('hi', { idempotency_key });
     const theirs = await a.prompt('hi', { idempotency_key }, { owner: 'another' });
     expect(theirs.turn_id).not.toBe(mine.turn_id);

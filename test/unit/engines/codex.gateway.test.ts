@@ -78,7 +78,7 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
     expect(await rollouts()).toBe(0);
   });
 
-  it('logs and stores no key', async () => {
+  it('neither the log nor the store contains the provider’s key', async () => {
     await post('conversation.prompt', { prompt: 'status 401', session_id: 's2' });
     expect(gateway.logged()).not.toContain(API_KEY);
     expect(gateway.logged()).not.toContain('sk-leaked');

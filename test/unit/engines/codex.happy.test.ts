@@ -152,7 +152,7 @@ describeCodex('the codex engine', (place) => {
     expect(left.stdout.toString()).not.toContain('started');
   });
 
-  it('writes the key nowhere', () => {
+  it('no file that Codex leaves contains the key', () => {
     const files = filesBelow(fixture.directory);
     expect(files.length).toBeGreaterThan(5);
     expect(files.filter((file) => readFileSync(file).includes(API_KEY))).toEqual([]);

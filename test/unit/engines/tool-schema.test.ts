@@ -234,7 +234,7 @@ describe.each(MODELS)('%s', (model) => {
     });
   });
 
-  it('allows what the schema allows', () => {
+  it('the schema sent to the model admits what the tool’s own schema admits', () => {
     const schema = {
       type: 'object',
       properties: { kind: TEXT },

@@ -284,7 +284,7 @@ describe('the companion', () => {
     expect((await post({ Authorization: `Bearer ${token()}`, [CALL_HEADER]: header })).status).toBe(status);
   });
 
-  it('the companion is healthy for everybody', async () => {
+  it('the companion answers /health without a token, and no other path', async () => {
     const answer = await fetch(`${companionUrl}/health`);
     expect(await answer.json()).toEqual({ status: 'healthy' });
     expect((await fetch(`${companionUrl}/nothing`)).status).toBe(404);

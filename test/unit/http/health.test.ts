@@ -53,7 +53,7 @@ describe('a probe', () => {
     expect([counted.total(), pings]).toEqual([0, []]);
   });
 
-  it('a probe is read and nothing else', async () => {
+  it('/health answers GET and HEAD, 405 to POST and 404 below its path', async () => {
     const { gateway } = await start();
     expect((await fetch(`${gateway.url}/health`, { method: 'HEAD' })).status).toBe(200);
     expect((await fetch(`${gateway.url}/health`, { method: 'POST', body: '{}' })).status).toBe(405);

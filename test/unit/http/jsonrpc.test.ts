@@ -243,7 +243,7 @@ describe('POST /jsonrpc', () => {
       }
     });
 
-    it('forbid caching and sniffing', async () => {
+    it('an answer forbids caching and sniffing', async () => {
       const { headers } = await post(KEY);
       expect(headers?.get('cache-control')).toBe('no-store');
       expect(headers?.get('x-content-type-options')).toBe('nosniff');

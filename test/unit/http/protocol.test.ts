@@ -73,7 +73,7 @@ describe('a key in the query', () => {
     ['/jsonrpc?', 'POST'],
     ['/webhook?', 'POST'],
     ['/webhook/sweep?', 'POST'],
-  ])('counts for nothing: %s', async (path, method) => {
+  ])('a key in the query is not a credential: %s', async (path, method) => {
     const init = { method, ...(method === 'POST' && { body: BODY }) };
     expect((await fetch(`${gateway.url}${path}${query}`, init)).status).toBe(401);
     const headers = { 'x-api-key': 'dev-key' };

@@ -85,7 +85,7 @@ it.each([
   ['an answer without end', 'application/json'],
   ['a line without end', 'text/event-stream'],
   ['an event of lines without end', 'text/event-stream'],
-])('ends %s', async (what, type) => {
+])('ends the connection at its bound when the server sends %s', async (what, type) => {
   const piece = what.includes('of lines') ? `data: ${'x'.repeat(1 << 16)}\n` : 'x'.repeat(1 << 16);
   let sent = 0;
   const url = await listen((_req, res) => {

@@ -293,7 +293,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await expect(fixture.connect({ name: 'everything' })).rejects.toMatchObject({ reason: 'conflict' });
   });
 
-  it('ends an idle connection', async () => {
+  it('disconnects a server that has been idle for its time', async () => {
     const idle = await createMcpFixture(registeredServers(['loud']), { idleMs: 50 });
     await idle.connect({ name: 'loud' });
     await expect.poll(() => idle.mcp.list('a', undefined), { timeout: 10_000 }).toEqual([]);

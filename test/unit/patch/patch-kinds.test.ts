@@ -194,7 +194,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({ [path]: 'CC=gcc' }, patch)).tree).toBe(tree);
   });
 
-  it('a patch of another tool has times after a space', async () => {
+  it('applies a patch whose file names are followed by a space and a time', async () => {
     const patch = lines(
       ...['--- a/list.txt 2024-05-01 10:00:00.000000000 +0000', '+++ b/list.txt 2024-05-02 10:00:00.000000000 +0000'],
       ...['@@ -1 +1,2 @@', ' one', '+two'],
@@ -202,7 +202,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({ 'list.txt': 'one' }, patch)).tree).toBe('./list.txt one\ntwo\n');
   });
 
-  it('marks a new or deleted file by the time zero', async () => {
+  it('the time 1970-01-01 marks a file as new or deleted', async () => {
     const zero = '1970-01-01 00:00:00.000000000 +0000';
     const west = '1969-12-31 19:00:00.000000000 -0500';
     const late = '2024-05-02 10:00:00.000000000 +0000';
@@ -217,7 +217,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     }
   });
 
-  it('a patch of another tool may be binary, with its data', async () => {
+  it('applies a binary patch that contains its data', async () => {
     const { stdout } = await fixture.sh(`
       exec 2>&1; git init -q ~/binary; cd ~/binary; printf 'a\\0b' > x.bin; git add .; git diff --cached --binary`);
     const directory = '/home/user/binary-copy';

@@ -122,11 +122,11 @@ describeWith('bubblewrap', 'a hostile patch', async () => {
     return applyPatch(fixture.sandbox, { keyId: 'a', patch, directory: '/tmp/repo', dryRun: false, signal });
   };
 
-  it.each(REFUSED)('%s: refused', async (_, patch) => {
+  it.each(REFUSED)('a patch that %s is refused before a file is touched', async (_, patch) => {
     await expect(run(patch)).rejects.toMatchObject({ reason: 'invalid_params', data: { issues: [{ path: 'patch' }] } });
   });
 
-  it.each(FAILS)('%s: does not apply', async (_, patch) => {
+  it.each(FAILS)('a patch that %s fails as a whole', async (_, patch) => {
     await expect(run(patch)).rejects.toMatchObject({
       reason: expect.stringMatching(/^(patch_failed|invalid_params)$/),
     });

@@ -197,7 +197,7 @@ describe('revocation', () => {
     expect(await call()).toMatchObject({ outcome: 'admitted', remaining: 89 });
   });
 
-  test('outlives every window', async () => {
+  test('a revocation holds after every window has ended', async () => {
     await setRevoked(store, 'default', true);
     clock.advance(400 * 24 * 60 * MINUTE);
     expect(await call()).toMatchObject({ outcome: 'revoked' });

@@ -298,7 +298,7 @@ describe('a notification', () => {
     }
   });
 
-  it('runs, and is audited', async () => {
+  it('a notification runs its method and is audited', async () => {
     const { trace, audit } = await send(bodyOf(notification('echo')));
     expect(trace).toContain('handle');
     expect(audit).toMatchObject([{ method: 'echo', outcome: 'ok' }]);
@@ -315,7 +315,7 @@ describe('a notification', () => {
 });
 
 describe('a registry', () => {
-  it('refuses a name twice', () => {
+  it('a registry refuses two methods of one name', () => {
     expect(() => createRegistry([method('a', async () => ({})), method('a', async () => ({}))])).toThrow(
       'defined twice',
     );
@@ -348,7 +348,7 @@ describe('a client that has gone', () => {
 });
 
 describe('the calls of a batch', () => {
-  it('run 8 at a time', async () => {
+  it('at most 8 calls of a batch run at a time', async () => {
     let running = 0;
     let most = 0;
     const counting = method('counting', async ({ text }) => {

@@ -119,7 +119,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     ['a double fork', '(setsid sh -c "sleep MARK & sleep MARK & wait" &) ; exit 0'],
     ['nohup, TERM ignored', 'trap "" TERM HUP; nohup sleep MARK >/dev/null 2>&1 & sleep 0.2; exit 0'],
     ['closed streams', 'exec >&- 2>&-; setsid sleep MARK & exit 0'],
-  ])('leaves nothing behind: %s', async (_, script) => {
+  ])('a command leaves no process when it ends: %s', async (_, script) => {
     const mark = marker();
     const { exitCode, timedOut } = await fixture.sh(script.replaceAll('MARK', mark));
     expect({ exitCode, timedOut }).toEqual({ exitCode: 0, timedOut: false });

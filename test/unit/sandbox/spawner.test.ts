@@ -84,7 +84,7 @@ describeWith('bubblewrap', 'a gateway that is killed', () => {
   const directory = mkdtempSync(join(tmpdir(), 'killed-'));
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-  it('ends its helper and sandboxes', async () => {
+  it('the helper and the sandboxes of a killed gateway end too', async () => {
     const mark = marker();
     const program = `
       import { createBubblewrapSandbox } from '${ROOT}/shared/sandbox/bubblewrap.ts';

@@ -48,7 +48,7 @@ it('keeps a last piece that is larger than the buffer', () => {
   expect(ring.after(0, 1)).toMatchObject({ seq: 1, missed: false });
 });
 
-it('bounds the number of pieces', () => {
+it('the buffer of a terminal drops its oldest pieces beyond 8,192', () => {
   const ring = createRingBuffer(100 << 10);
   for (let n = 0; n < 20_000; n++) ring.push('x');
   expect(ring.after(0, 1 << 20)).toMatchObject({ seq: 20_000, data: 'x'.repeat(8192), missed: true });

@@ -37,7 +37,7 @@ async function events(params: object = {}): Promise<z.output<typeof eventsList.r
 }
 
 describe('events.list', () => {
-  test("shows the reference's event", async () => {
+  test("events.list returns the reference's event", async () => {
     const receipt = await accept(REFERENCE_EVENT);
     expect(await events()).toEqual({
       events: [
@@ -74,30 +74,33 @@ describe('events.list', () => {
     expect(published).toEqual([body]);
   });
 
-  test.each(['newest', 'oldest'] as const)('pages through everything once, %s first', async (order) => {
-    for (let n = 0; n < 57; n++) {
-      await accept({ event: n % 2 ? 'odd' : 'even', data: n });
-      if (n % 5 === 0) fixture.clock.advance(1);
-    }
-    for (const [event, count] of [
-      [undefined, 57],
-      ['odd', 28],
-    ] as const) {
-      const seen: unknown[] = [];
-      const times: string[] = [];
-      let after: string | undefined;
-      do {
-        const page = await events({ order, limit: 10, event, after });
-        expect(page.events.length).toBeLessThanOrEqual(10);
-        seen.push(...page.events.map(({ data }) => data));
-        times.push(...page.events.map(({ received_at }) => received_at));
-        after = page.next_cursor;
-      } while (after !== undefined);
-      expect(new Set(seen).size).toBe(count);
-      expect(seen).toHaveLength(count);
-      expect(times).toEqual(order === 'oldest' ? times.toSorted() : times.toSorted().toReversed());
-    }
-  });
+  test.each(['newest', 'oldest'] as const)(
+    'the pages of events.list contain each event once, %s first',
+    async (order) => {
+      for (let n = 0; n < 57; n++) {
+        await accept({ event: n % 2 ? 'odd' : 'even', data: n });
+        if (n % 5 === 0) fixture.clock.advance(1);
+      }
+      for (const [event, count] of [
+        [undefined, 57],
+        ['odd', 28],
+      ] as const) {
+        const seen: unknown[] = [];
+        const times: string[] = [];
+        let after: string | undefined;
+        do {
+          const page = await events({ order, limit: 10, event, after });
+          expect(page.events.length).toBeLessThanOrEqual(10);
+          seen.push(...page.events.map(({ data }) => data));
+          times.push(...page.events.map(({ received_at }) => received_at));
+          after = page.next_cursor;
+        } while (after !== undefined);
+        expect(new Set(seen).size).toBe(count);
+        expect(seen).toHaveLength(count);
+        expect(times).toEqual(order === 'oldest' ? times.toSorted() : times.toSorted().toReversed());
+      }
+    },
+  );
 
   test('ends a page early rather than answering with megabytes', async () => {
     for (let n = 0; n < 5; n++) await accept({ event: 'big', data: 'x'.repeat(300 << 10), n });
@@ -127,7 +130,7 @@ describe('events.list', () => {
 });
 
 describe('deployment.list', () => {
-  test("shows the state after the reference's event", async () => {
+  test("deployment.list returns the state after the reference's event", async () => {
     const receipt = await accept(REFERENCE_EVENT);
     expect((await call('deployment.list')).result).toEqual({
       deployments: [
@@ -141,7 +144,7 @@ describe('deployment.list', () => {
     });
   });
 
-  test('pages through everything once', async () => {
+  test('the pages of deployment.list contain each deployment once', async () => {
     for (let n = 0; n < 25; n++) {
       await accept({ event: 'deployment.success', data: { service: `s${n % 7}`, region: `r${n}` } });
     }

@@ -118,13 +118,13 @@ describe('POST /webhook', () => {
   });
 
   test.each([
-    ['{', 400, 'parse_error'],
-    ['[]', 400, 'invalid_request'],
-    ['{"event":"a","event":"b"}', 400, 'invalid_request'],
-    ['{"event":"a","data":{"__proto__":1}}', 400, 'invalid_request'],
-    [`{"event":"a","data":${'['.repeat(64)}${']'.repeat(64)}}`, 400, 'invalid_request'],
-    [`{"event":"a","data":"${'x'.repeat(900 * 1024)}"}`, 413, 'payload_too_large'],
-  ])('answers %.40s with %i', async (body, status, reason) => {
+    ['parse_error', 400, '{'],
+    ['invalid_request', 400, '[]'],
+    ['invalid_request', 400, '{"event":"a","event":"b"}'],
+    ['invalid_request', 400, '{"event":"a","data":{"__proto__":1}}'],
+    ['invalid_request', 400, `{"event":"a","data":${'['.repeat(64)}${']'.repeat(64)}}`],
+    ['payload_too_large', 413, `{"event":"a","data":"${'x'.repeat(900 * 1024)}"}`],
+  ])('answers %s with %i to a bad body (%#)', async (reason, status, body) => {
     const response = await post('/webhook', CI, body);
     expect(response.status).toBe(status);
     expect(await response.json()).toMatchObject({ error: { data: { reason } } });
