@@ -96,7 +96,7 @@ export const exec = defineMethod({
     const events = createEventSink(isShown ? context.notify : undefined, {
       callId,
       sessionId: params.session_id,
-      holdMs: isHeld ? HOLD_MS : 0,
+      delayMs: isHeld ? HOLD_MS : 0,
     });
     const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
     const startedMs = performance.now();

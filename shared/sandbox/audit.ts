@@ -9,7 +9,7 @@ export interface CommandRecord {
   readonly keyId: string;
   readonly method: string;
   readonly argv: readonly string[];
-  /** Undefined: it did not end by itself (cancelled, refused). */
+  /** Undefined: the command did not end by itself (cancelled or rejected). */
   readonly exitCode: number | undefined;
   readonly durationMs: number;
   readonly timedOut?: boolean;

@@ -1,64 +1,69 @@
-// Builds the command line of one sandbox: its namespaces, mounts and rights. Pure: it starts no process and reads no
-// file.
+// Builds the command line of one sandbox: its namespaces, mounts and rights. Pure functions: no process is started and
+// no file is read.
 
 import { HOME, TMP } from './commands.ts';
 import { toListenerLine } from './process/listener.ts';
-import { takeUid } from './process/own-uid.ts';
+import { changeUid } from './process/own-uid.ts';
 import { type SandboxLimits, toUlimits } from './quota/limits.ts';
 import type { SandboxSpec } from './sandbox.ts';
 import { ETC_NAMES, filterOf, UID_INSIDE, type Workspace } from './workspaces.ts';
 
-/** What the self-test found to work on this machine. */
+/** The programs and options that work on this machine, as the self-test found. */
 export interface Toolbox {
   /** Absolute path of bwrap. */
   readonly bwrap: string;
   readonly isRoot: boolean;
-  /** The gateway is root, and bwrap can be started under the key's uid (own-uid.ts). */
+  /** Whether the gateway runs as root and can start bwrap under the key's uid (own-uid.ts). */
   readonly ownUid: boolean;
   /** Whether bwrap can forbid user namespaces inside (`--disable-userns`). */
   readonly disableUserNamespaces: boolean;
-  /** The system's directories as bwrap arguments: /usr read-only, /bin and the like as they are on this machine. */
+  /**
+   * Arguments of bwrap that mount the system's directories: /usr read-only, /bin and others as they are on this
+   * machine.
+   */
   readonly system: readonly string[];
 }
 
 export interface CommandOptions {
   readonly limits: SandboxLimits;
   /**
-   * bwrap is started by root: it mounts as root, then setpriv(1) changes to the key's uid. Otherwise bwrap makes a user
-   * namespace.
+   * Whether bwrap runs as root: it mounts as root, then setpriv(1) changes to the key's uid. Otherwise bwrap creates a
+   * user namespace.
    */
   readonly asRoot: boolean;
-  /** The workspace is read-only. */
+  /** Whether the workspace is mounted read-only. */
   readonly readOnly?: boolean;
-  /** Descriptors 0 to 2 are a terminal, which becomes the controlling terminal of the program. */
+  /** Whether descriptors 0 to 2 are a terminal, which becomes the controlling terminal of the program. */
   readonly hasTerminal?: boolean;
 }
 
-/** How to start bwrap; descriptors as the spawner opens them. */
+/** How the spawner has to start bwrap. */
 export interface BubblewrapCommand {
   /**
-   * Visible to every user of the machine, because the program ends up with the same arguments: no variable, no path.
+   * Arguments. They contain no environment variable and no path of the machine, because every user of the machine can
+   * read the arguments of processes.
    */
   readonly args: readonly string[];
   /**
-   * For INPUT_FD: bwrap's options, each followed by a NUL. Paths of the machine and the caller's environment are here.
+   * What bwrap reads from INPUT_FD: its options, each followed by a NUL, with paths of the machine and the caller's
+   * environment.
    */
   readonly input: string;
-  /** From FILES_FD on. */
+  /** Files to open from FILES_FD on. */
   readonly files: readonly string[];
 }
 
 /**
- * Descriptors of bwrap: it writes its status to the first, reads its options from the second; the third and later ones
+ * Descriptors of bwrap: it writes its status to STATUS_FD and reads its options from INPUT_FD. FILES_FD and later ones
  * are open files.
  */
 export const STATUS_FD = 3;
 const INPUT_FD = 4;
 const FILES_FD = 5;
-/** After the one file; one digit, as sh(1) requires. */
+/** The descriptor after the one file. It must have one digit, because sh(1) supports no more. */
 const CHANNEL_FD = 6;
 
-/** Size of writable directories in memory: /dev/shm, and a /tmp that cannot be the workspace's. */
+/** Size of writable directories in memory: /dev/shm, and a home or /tmp in which a path is mounted. */
 const SHM_BYTES = 64 << 20;
 
 const BASE_ENV = {
@@ -72,15 +77,15 @@ const BASE_ENV = {
 } as const;
 
 /**
- * Files of the machine's /etc that programs on the network need; the others are the workspaces' own. Every mount costs
- * a quarter of a millisecond.
+ * Files of the machine's /etc that programs with network access need. Other files of /etc are copies (workspaces.ts),
+ * because every mount takes a quarter of a millisecond.
  */
 const ETC_WITH_NETWORK = ['resolv.conf', 'ssl/certs', 'ssl/openssl.cnf'];
 
-/** Exit code and message of the shell that sets the limits when it cannot enter the directory. */
+/** Exit code and message of the shell in the sandbox if it cannot enter the working directory. */
 export const CANNOT_ENTER = { exitCode: 125, message: /^sandbox: .*\bcd: / };
 
-/** bwrap sets the environment: env(1) would show it in its own command line. */
+/** bwrap sets the environment; env(1) would show it in its command line. */
 export function toBubblewrapCommand(
   tools: Toolbox,
   spec: SandboxSpec,
@@ -89,7 +94,8 @@ export function toBubblewrapCommand(
 ): BubblewrapCommand {
   const bwrapOptions = [
     ...namespaces(tools, spec, options),
-    // A process inside must take the terminal; all other processes are kept from the terminal of the gateway.
+    // Without a terminal of its own, the command gets a new session, so that it cannot use the terminal of the gateway.
+    // With one, setsid(1) below creates the session.
     ...(options.hasTerminal === true ? [] : ['--new-session']),
     ...['--json-status-fd', String(STATUS_FD), '--seccomp', String(FILES_FD)],
     ...mounts(tools, spec, workspace, options.readOnly === true ? '--ro-bind' : '--bind'),
@@ -97,7 +103,7 @@ export function toBubblewrapCommand(
   ];
   const args = [
     ...['--args', String(INPUT_FD), '--'],
-    ...(options.asRoot && workspace.uid !== undefined ? takeUid(workspace.uid) : []),
+    ...(options.asRoot && workspace.uid !== undefined ? changeUid(workspace.uid) : []),
     ...(options.hasTerminal === true ? ['/usr/bin/setsid', '-c'] : []),
     ...toShell(options.limits, spec.listenPort),
     spec.cwd ?? HOME,
@@ -126,7 +132,10 @@ function namespaces(tools: Toolbox, spec: SandboxSpec, { asRoot }: CommandOption
   ];
 }
 
-/** A shell that enters the directory, sets the limits for itself and then executes the program. */
+/**
+ * The start of a shell command that enters the working directory, sets the limits for itself and then executes the
+ * program.
+ */
 function toShell(limits: SandboxLimits, listenPort: number | undefined): string[] {
   const script = [
     `cd -- "$1" || exit ${CANNOT_ENTER.exitCode}`,
@@ -157,13 +166,14 @@ function mounts(tools: Toolbox, spec: SandboxSpec, workspace: Workspace, bind: '
     ...directories(extra),
     ...readOnly.flatMap(({ from, to }) => ['--ro-bind', from, to]),
     ...(spec.writable === undefined ? [] : ['--bind', spec.writable.from, spec.writable.to]),
-    // Files that bwrap creates on its own tmpfs are memory that no limit counts. In /proc a process could lower its
-    // oom_score_adj; a program that makes sandboxes of its own must write its uid_map there.
+    // The root directory and /dev, which are tmpfs of bwrap, become read-only, because files on them would use memory
+    // that no limit counts. /proc becomes read-only, so that a process cannot lower its oom_score_adj; except for a
+    // program that creates sandboxes, which must write uid_map there.
     ...['--remount-ro', '/dev', ...(spec.nested === true ? [] : ['--remount-ro', '/proc']), '--remount-ro', '/'],
   ];
 }
 
-/** The caller's whole directory in one mount, unless a path must be mounted inside it. */
+/** Mounts the workspaces' etc directory as a whole, unless another path must be mounted inside it. */
 function etc(workspace: Workspace, extra: readonly string[]): string[] {
   if (!extra.some((path) => path.startsWith('/etc/'))) return ['--ro-bind', workspace.etc, '/etc'];
   return [
@@ -173,7 +183,8 @@ function etc(workspace: Workspace, extra: readonly string[]): string[] {
 }
 
 /**
- * The parent directories of these paths, passable for all users: those that bwrap creates on the way are for root only.
+ * Creates the parent directories of these paths so that all users can pass through them. Those that bwrap creates by
+ * itself are for root only.
  */
 function directories(paths: readonly string[]): string[] {
   const above = new Set<string>();
@@ -184,11 +195,11 @@ function directories(paths: readonly string[]): string[] {
 }
 
 /**
- * The caller's directory. Where a path must be mounted inside it, an empty directory in memory takes its place: bwrap
- * creates mount points with its own rights, and in a directory that a caller has filled, a symlink could lead them to
- * any path.
+ * Mounts a directory of the caller. If another path must be mounted inside it, an empty tmpfs is mounted instead: bwrap
+ * creates mount points with its own rights, and a symbolic link that the caller put into the directory could redirect
+ * them to any path.
  */
 function own(bind: string, from: string, to: string, extra: readonly string[]): string[] {
-  const isCrossed = extra.some((path) => path === to || path.startsWith(`${to}/`));
-  return isCrossed ? ['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', to] : [bind, from, to];
+  const hasMountInside = extra.some((path) => path === to || path.startsWith(`${to}/`));
+  return hasMountInside ? ['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', to] : [bind, from, to];
 }

@@ -1,5 +1,6 @@
-// The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap): namespaces by bwrap, limits by setrlimit,
-// a PID namespace per command so that no process outlives it. Where the self-test fails, nothing runs.
+// The Sandbox port on bubblewrap (https://github.com/containers/bubblewrap). bwrap creates the namespaces, setrlimit(2)
+// sets the limits. Each command has a PID namespace, so its processes end with it. If the self-test fails, no command
+// runs.
 import { join } from 'node:path';
 import { RpcError } from '../errors.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../slots.ts';
@@ -9,7 +10,7 @@ import { type BubblewrapOptions, createStarter } from './process/starter.ts';
 import { runToEnd } from './run.ts';
 import type { Sandbox, SandboxAttached, SandboxChild } from './sandbox.ts';
 
-/** A command may use all idle processor time; the gateway must still be able to answer its clients. */
+/** Nice values: a command may use all idle processor time, and the gateway still answers its clients. */
 const NICE_COMMAND = 15;
 const NICE_LONG = 5;
 
@@ -22,7 +23,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
     async available() {
       const result = await starter.test();
       if (!result.ok) return result;
-      const warnings = weaknesses(result.tools, starter.missingMemory);
+      const warnings = warningsOf(result.tools, starter.memoryLimitMissing);
       return { ok: true, ...(warnings.length > 0 && { warning: warnings.join('; ') }) };
     },
 
@@ -88,7 +89,7 @@ function toSandboxChild({ pid, stdin, stdout, stderr, listener, ended, kill }: S
     exited,
     async kill(graceMs = GRACE_MS) {
       kill(graceMs);
-      // Output that is not read would keep the streams open.
+      // Unread output would keep the streams open.
       stdout.resume();
       stderr.resume();
       await exited;
@@ -96,25 +97,27 @@ function toSandboxChild({ pid, stdin, stdout, stderr, listener, ended, kill }: S
   };
 }
 
-/** What this machine lacks, for the operator. */
-function weaknesses({ isRoot, ownUid, disableUserNamespaces }: Toolbox, missingMemory: string | undefined): string[] {
+/** Protections that this machine does not support, for the operator. */
+function warningsOf(
+  { isRoot, ownUid, disableUserNamespaces }: Toolbox,
+  memoryLimitMissing: string | undefined,
+): string[] {
   const hasNamespace = !isRoot || ownUid;
   return [
-    ...(missingMemory === undefined
+    ...(memoryLimitMissing === undefined
       ? []
       : [
-          `no memory control group can be made here (${missingMemory}): commands are limited in their ` +
-            'private memory, ' +
-            'not in what they share (memfd, /dev/shm)',
+          `no memory control group can be created here (${memoryLimitMissing}): only the private memory of ` +
+            'commands is limited, not their shared memory (memfd, /dev/shm)',
         ]),
-    ...(hasNamespace ? [] : ['bwrap runs as root: it cannot make a user namespace under the uid of a key']),
+    ...(hasNamespace ? [] : ['bwrap runs as root: it cannot create a user namespace under the uid of a key']),
     ...(hasNamespace && !disableUserNamespaces
       ? ['bwrap has no --disable-userns (it needs 0.8 or later): only the system call filter refuses user namespaces']
       : []),
   ];
 }
 
-/** Where the workspaces of a data directory are. */
+/** The directory of the workspaces in a data directory. */
 export function workspacesOf(dataDir: string): string {
   return join(dataDir, 'workspaces');
 }

@@ -1,5 +1,6 @@
-// Sends events about a command to the caller while it runs: `workspace.event` notifications with Codex's event names.
-// On a WebSocket a short command sends its response only, so that a client which reads one message reads the response.
+// Sends events about a running command to the caller: `workspace.event` notifications with Codex's event names. On a
+// WebSocket, the events of a short command are not sent, so that the first message that a client receives is the
+// response.
 
 export type WorkspaceEvent =
   | {
@@ -28,39 +29,39 @@ export type WorkspaceEvent =
 export interface EventSink {
   /** Resolves when the caller can receive more. */
   send(event: WorkspaceEvent): void | Promise<void>;
-  /** Drops the events that are still delayed: the response contains all of it. */
+  /** Drops the events that are still delayed: the response contains the whole output. */
   end(): void;
 }
 
 export interface SinkOptions {
   readonly callId: string;
   readonly sessionId: string | undefined;
-  /** How long events wait for the command to end; 0: not at all. */
-  readonly holdMs: number;
+  /** Delay of the first events: they are dropped if the command ends before. 0: no delay. */
+  readonly delayMs: number;
 }
 
 /** Sends one notification. */
 export type Notify = (method: string, params: object, eventId: string) => void | Promise<void>;
 
-/** `notify` undefined: the transport cannot stream, nothing is sent. */
+/** `notify` is undefined on a transport without streaming: nothing is sent then. */
 export function createEventSink(notify: Notify | undefined, options: SinkOptions): EventSink {
   if (notify === undefined) return { send() {}, end() {} };
   const emit = notify;
   const delayed: WorkspaceEvent[] = [];
   let seq = 0;
-  let isHolding = options.holdMs > 0;
-  const timer = isHolding ? setTimeout(flush, options.holdMs) : undefined;
+  let isDelaying = options.delayMs > 0;
+  const timer = isDelaying ? setTimeout(flush, options.delayMs) : undefined;
   return {
     send(event) {
-      // The delayed events are bounded by the output that is kept.
-      if (isHolding) delayed.push(event);
+      // Their number is bounded, because the kept output is.
+      if (isDelaying) delayed.push(event);
       else return notifyEvent(event);
     },
     end: () => clearTimeout(timer),
   };
 
   function flush(): void {
-    isHolding = false;
+    isDelaying = false;
     for (const event of delayed.splice(0)) void notifyEvent(event);
   }
 

@@ -1,33 +1,40 @@
-// The Commands port: one command of a caller, run to its end. No network, a cleared environment, a read-only system, a
-// home and a /tmp per key; where the machine cannot give that, every call answers 403 `sandbox_unavailable` and nothing
-// runs. Contains no path, pid or descriptor of a machine, so that the sandbox may be in another process.
+// The Commands port: runs one command of a caller to its end, without network, with a cleared environment, a read-only
+// system, and a home and a /tmp per key. If the machine does not support that, no command runs and every call throws
+// `sandbox_unavailable`. The port contains no path, pid or descriptor of a machine, so the sandbox can be in another
+// process.
 import { RpcError } from '../errors.ts';
 
-/** Where the caller's own directories are mounted inside. Both are kept between the calls of one key on one machine. */
+/** Paths in the sandbox of the caller's own directories. Both persist between the calls of one key on one machine. */
 export const HOME = '/home/user';
 export const TMP = '/tmp';
 
-/** The program to run and its owner. Paths are as seen inside. */
+/** The program to run and its owner. Paths are those in the sandbox. */
 export interface Command {
-  /** Owner of the workspace that is mounted. */
+  /** The key whose workspace is mounted. */
   readonly keyId: string;
-  /** Program and arguments, never a shell line; the program is looked up on the PATH inside. */
+  /** The program and its arguments, not a shell line. The program is searched in the PATH of the sandbox. */
   readonly argv: readonly [string, ...string[]];
-  /** Absolute; HOME when absent. */
+  /** Absolute path; default HOME. */
   readonly cwd?: string | undefined;
-  /** Added to the base environment (PATH, HOME, USER, LANG, ...). Check a caller's with `checkEnvironment` first. */
+  /**
+   * Added to the base environment (PATH, HOME, USER, LANG, ...). A caller's variables must be checked with
+   * `checkEnvironment` before.
+   */
   readonly env?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface RunOptions {
-  /** Aborted: TERM, 2 s, KILL of everything inside; `run` then rejects with the signal's reason. */
+  /**
+   * When it aborts, all processes of the command receive TERM, and KILL after 2 s; `run` then rejects with the signal's
+   * reason.
+   */
   readonly signal: AbortSignal;
-  /** Wall time, milliseconds. */
+  /** Maximum wall-clock time. */
   readonly timeoutMs: number;
   readonly stdin?: string | Uint8Array | undefined;
-  /** Bytes kept of each of stdout and stderr; the rest is read and dropped. */
+  /** How many bytes of stdout and of stderr are returned; the rest is read and dropped. */
   readonly outputBytesMax: number;
-  /** Receives the kept output as it arrives; the stream is paused while a promise is pending. */
+  /** Receives the returned output as it arrives. The stream is paused while a promise that it returned is pending. */
   onOutput?(stream: 'stdout' | 'stderr', bytes: Buffer): void | Promise<void>;
 }
 
@@ -35,13 +42,13 @@ export interface RunOptions {
 export interface RunResult {
   readonly stdout: Buffer;
   readonly stderr: Buffer;
-  /** As a shell reports it: 127 not found, 126 not executable, 128 + n killed by signal n. */
+  /** The exit code as a shell reports it: 127 not found, 126 not executable, 128 + n killed by signal n. */
   readonly exitCode: number;
   /** The signal behind an exit code above 128, e.g. `SIGKILL`. */
   readonly signal: string | undefined;
   readonly timedOut: boolean;
   readonly truncated: boolean;
-  /** It was killed for its use of the disk, or could write nothing because the disk is full. */
+  /** Whether the command was killed because the disk or the workspace is full, or could not write for that reason. */
   readonly isFull?: boolean;
   readonly durationMs: number;
 }
@@ -49,12 +56,12 @@ export interface RunResult {
 export type Availability =
   | {
       readonly ok: true;
-      /** What this machine cannot bound, for the operator. */
+      /** Protections that this machine does not support, for the operator. */
       readonly warning?: string;
     }
   | {
       readonly ok: false;
-      /** What failed, for people. */
+      /** What failed, as text for people. */
       readonly reason: string;
       /** What to install or allow. */
       readonly hint: string;
@@ -64,8 +71,9 @@ export interface Commands {
   /** The result of the sandbox's self-test, which runs once. */
   available(): Promise<Availability>;
   /**
-   * Throws RpcError `sandbox_unavailable` where the self-test failed, `unavailable` when the slots of the key or the
-   * machine are taken, `invalid_params` for a cwd that does not exist or an argument list that the kernel refuses.
+   * Throws RpcError `sandbox_unavailable` if the self-test failed, `unavailable` when the slots of the key or the
+   * machine are in use, `invalid_params` for a cwd that does not exist or an argument list that is too long for the
+   * kernel.
    */
   run(command: Command, options: RunOptions): Promise<RunResult>;
 }

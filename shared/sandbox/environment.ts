@@ -1,12 +1,13 @@
-// Which environment variables a caller may give a child. Refused: variables that make a program load or run code before
-// the requested program. Inside the sandbox that is no escape, but it would turn a harmless command into another one.
+// Decides which environment variables a caller may set for a command. Rejected are variables that make a program load
+// or run other code first. That code could not leave the sandbox, but it would turn a harmless command into another
+// one.
 import type { Issue } from '../errors.ts';
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 const VARIABLES_MAX = 64;
 export const VALUE_BYTES_MAX = 32 << 10;
 
-/** Git's variables set options and programs to run, except those that name the author. */
+/** Variables of git set options and programs to run, except those that name the author. */
 const ALLOWED = /^GIT_(AUTHOR|COMMITTER)_(NAME|EMAIL|DATE)$/;
 const REFUSED_PREFIXES = ['LD_', 'DYLD_', 'GIT_', 'BASH_', 'MALLOC_', 'NPM_CONFIG_', 'npm_config_', 'GLIBC_', '_JAVA_'];
 const REFUSED = new Set([
@@ -28,7 +29,9 @@ const REFUSED = new Set([
   ...['LESSOPEN', 'LESSCLOSE', 'PAGER', 'MANPAGER', 'EDITOR', 'VISUAL', 'BROWSER', 'SSH_ASKPASS'],
 ]);
 
-/** Checks a caller's environment; issues have paths below `env`, none: it may be used. Values are never included. */
+/**
+ * Checks a caller's environment. Returns one issue per invalid variable, with a path below `env` and without the value.
+ */
 export function checkEnvironment(env: Readonly<Record<string, string>>): Issue[] {
   const entries = Object.entries(env);
   if (entries.length > VARIABLES_MAX)

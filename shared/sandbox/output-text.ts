@@ -1,26 +1,29 @@
-// Cuts the output of a command to the bytes that its response may have as JSON: a control character is six bytes there,
-// a byte that is no UTF-8 becomes a replacement character of three bytes and is repeated in base64.
+// Cuts the output of a command to the size that it may have as JSON in the response. There, a control character takes
+// six bytes, and an invalid UTF-8 byte takes three (the replacement character) and is sent in base64 as well.
 import { isUtf8 } from 'node:buffer';
 
 /**
- * How many leading bytes of each stream fit into `jsonBytesMax` together; each has half reserved, and may use what the
- * other leaves.
+ * Returns the leading bytes of each stream that fit into `jsonBytesMax` together. Each stream is guaranteed half of it,
+ * and may use what the other one leaves.
  */
 export function fitOutput(stdout: Buffer, stderr: Buffer, jsonBytesMax: number): { stdout: Buffer; stderr: Buffer } {
   // The usual case, without examining each byte.
-  const most = (stdout.length + stderr.length) * ESCAPE_BYTES;
-  if (most <= jsonBytesMax && isUtf8(stdout) && isUtf8(stderr)) return { stdout, stderr };
-  const half = take(stderr, Math.floor(jsonBytesMax / 2));
-  const out = take(stdout, jsonBytesMax - half.jsonBytes);
-  const err = half.bytes.length === stderr.length ? half : take(stderr, jsonBytesMax - out.jsonBytes);
-  return { stdout: out.bytes, stderr: err.bytes };
+  const largest = (stdout.length + stderr.length) * ESCAPE_BYTES;
+  if (largest <= jsonBytesMax && isUtf8(stdout) && isUtf8(stderr)) return { stdout, stderr };
+  // stdout is cut second, so that it can use what stderr leaves of its half. stderr is cut again if it did not fit into
+  // its half, to use what stdout has left.
+  const halfOfErrors = cut(stderr, Math.floor(jsonBytesMax / 2));
+  const output = cut(stdout, jsonBytesMax - halfOfErrors.jsonBytes);
+  const isWhole = halfOfErrors.bytes.length === stderr.length;
+  const errors = isWhole ? halfOfErrors : cut(stderr, jsonBytesMax - output.jsonBytes);
+  return { stdout: output.bytes, stderr: errors.bytes };
 }
 
-/** Bytes of the longest escape, of a control character. */
+/** The longest escape: that of a control character. */
 const ESCAPE_BYTES = 6;
 const SHORT_ESCAPES = new Set([8, 9, 10, 12, 13, 34, 92]);
 
-function take(bytes: Buffer, jsonBytesMax: number): { readonly bytes: Buffer; readonly jsonBytes: number } {
+function cut(bytes: Buffer, jsonBytesMax: number): { readonly bytes: Buffer; readonly jsonBytes: number } {
   const isText = isUtf8(bytes);
   let jsonBytes = 0;
   let end = 0;
@@ -29,7 +32,7 @@ function take(bytes: Buffer, jsonBytesMax: number): { readonly bytes: Buffer; re
     if (jsonBytes + cost > jsonBytesMax) break;
     jsonBytes += cost;
   }
-  // Not within a character.
+  // Not within a character: skip back over continuation bytes.
   if (isText && end < bytes.length) while (end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
   return { bytes: bytes.subarray(0, end), jsonBytes };
 }

@@ -1,8 +1,8 @@
-// Keeps the first bytes of a stream and drops the rest, slowly: output that is not returned must not use the gateway's
-// processor time.
+// Collects the first bytes of a stream and drops the rest. The rest is read with pauses, so that output that is not
+// returned costs the gateway little processor time.
 import type { Readable } from 'node:stream';
 
-export interface Kept {
+export interface Collected {
   readonly bytes: Buffer;
   readonly truncated: boolean;
 }
@@ -12,17 +12,17 @@ const DROP_PAUSE_MS = 1;
 const FIRST_BYTES = 4096;
 
 /**
- * Resolves when the stream is closed. `onKept` receives the kept bytes as they arrive; a pending promise pauses the
- * stream. Never rejects.
+ * Resolves when the stream is closed. `onBytes` receives the collected bytes as they arrive; the stream is paused while
+ * a promise that it returned is pending. Never rejects.
  */
-export function keep(
+export function collect(
   stream: Readable,
   bytesMax: number,
-  onKept: ((bytes: Buffer) => void | Promise<void>) | undefined,
-): Promise<Kept> {
+  onBytes: ((bytes: Buffer) => void | Promise<void>) | undefined,
+): Promise<Collected> {
   return new Promise((resolve) => {
-    // One growing buffer: in a list of chunks, each of a million one-byte writes would cost a hundred bytes.
-    let kept = Buffer.allocUnsafeSlow(Math.min(FIRST_BYTES, bytesMax));
+    // One growing buffer instead of a list of chunks, in which each one-byte write would cost a hundred bytes.
+    let buffer = Buffer.allocUnsafeSlow(Math.min(FIRST_BYTES, bytesMax));
     let size = 0;
     let truncated = false;
 
@@ -35,24 +35,24 @@ export function keep(
         return;
       }
       append(part);
-      const pending = onKept?.(part);
+      const pending = onBytes?.(part);
       if (pending === undefined) return;
       stream.pause();
       void pending.catch(() => {}).then(() => stream.resume());
     });
     stream.on('error', () => {});
     // A stream without a byte may have closed before a listener was added.
-    const done = (): void => resolve({ bytes: kept.subarray(0, size), truncated });
+    const done = (): void => resolve({ bytes: buffer.subarray(0, size), truncated });
     if (stream.closed) done();
     else stream.once('close', done);
 
     function append(part: Buffer): void {
-      if (size + part.length > kept.length) {
-        const wider = Buffer.allocUnsafeSlow(Math.min(bytesMax, Math.max(kept.length * 2, size + part.length)));
-        kept.copy(wider, 0, 0, size);
-        kept = wider;
+      if (size + part.length > buffer.length) {
+        const wider = Buffer.allocUnsafeSlow(Math.min(bytesMax, Math.max(buffer.length * 2, size + part.length)));
+        buffer.copy(wider, 0, 0, size);
+        buffer = wider;
       }
-      part.copy(kept, size);
+      part.copy(buffer, size);
       size += part.length;
     }
   });

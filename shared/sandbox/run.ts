@@ -1,40 +1,41 @@
-// Runs one command to its end: its time, its output as far as it is kept, and the error of a directory that is missing.
+// Waits for the end of a started command: enforces its timeout, collects its output up to a bound, and throws the error
+// for a working directory that does not exist.
 import { RpcError } from '../errors.ts';
 import { CANNOT_ENTER } from './bubblewrap-command.ts';
 import type { RunOptions, RunResult } from './commands.ts';
-import { keep } from './output.ts';
+import { collect } from './output.ts';
 import { GRACE_MS, signalOf } from './process/sandbox-process.ts';
 import type { Started } from './process/starter.ts';
 import type { SandboxSpec } from './sandbox.ts';
 
-/** `started` is a command without terminal. Throws as `Sandbox.run`. */
+/** `started` is a command without a terminal. Throws the errors of `Sandbox.run`. */
 export async function runToEnd(
   spec: SandboxSpec,
   started: Started,
   { signal, timeoutMs, stdin, outputBytesMax, onOutput }: RunOptions,
 ): Promise<Omit<RunResult, 'durationMs'>> {
   const { child, access } = started;
-  const aborted = (): void => child.kill(GRACE_MS);
+  const onAbort = (): void => child.kill(GRACE_MS);
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
     child.kill(GRACE_MS);
   }, timeoutMs);
   if (signal.aborted) child.kill(0);
-  signal.addEventListener('abort', aborted, { once: true });
+  signal.addEventListener('abort', onAbort, { once: true });
   child.stdin?.end(stdin);
   const [stdout, stderr, ended] = await Promise.all([
-    keep(child.stdout, outputBytesMax, onOutput && ((bytes) => onOutput('stdout', bytes))),
-    keep(child.stderr, outputBytesMax, onOutput && ((bytes) => onOutput('stderr', bytes))),
+    collect(child.stdout, outputBytesMax, onOutput && ((bytes) => onOutput('stdout', bytes))),
+    collect(child.stderr, outputBytesMax, onOutput && ((bytes) => onOutput('stderr', bytes))),
     child.ended,
   ]);
   clearTimeout(timer);
-  signal.removeEventListener('abort', aborted);
+  signal.removeEventListener('abort', onAbort);
   signal.throwIfAborted();
   const { exitCode } = ended;
   const message = stderr.bytes.toString('utf8', 0, 500);
   if (!ended.started) throw new RpcError('internal', { cause: new Error(`bwrap: ${message}`) });
-  if (exitCode === CANNOT_ENTER.exitCode && CANNOT_ENTER.message.test(message)) throw noDirectory(spec);
+  if (exitCode === CANNOT_ENTER.exitCode && CANNOT_ENTER.message.test(message)) throw cwdMissing(spec);
   return {
     stdout: stdout.bytes,
     stderr: Buffer.concat([stderr.bytes, ...(exitCode === 0 ? [] : started.notices())]),
@@ -42,11 +43,12 @@ export async function runToEnd(
     signal: signalOf(exitCode),
     timedOut,
     truncated: stdout.truncated || stderr.truncated,
-    isFull: started.isOverDisk() || access !== 'write',
+    // Without write access, the workspace was full before the command started.
+    isFull: started.isKilledForDisk() || access !== 'write',
   };
 }
 
-function noDirectory(spec: SandboxSpec): RpcError {
+function cwdMissing(spec: SandboxSpec): RpcError {
   const issues = [{ path: 'cwd', message: `${spec.cwd ?? ''} is not a directory of the workspace` }];
   return new RpcError('invalid_params', { data: { issues } });
 }

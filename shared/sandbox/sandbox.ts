@@ -1,71 +1,72 @@
-// The sandbox of this machine: the only way a process starts on behalf of a caller. Only the adapters in this process
-// use it; everything above them uses their ports (`Commands`, `Terminals`, `StdioServers`), which need no machine.
+// The Sandbox port: the only way to start a process for a caller on this machine. Only the local adapters of the ports
+// `Commands`, `Terminals`, `StdioServers` and `CodexHost` use it. Everything else uses those ports, which can also be
+// served by another machine.
 import type { Server } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import type { Availability, Command, RunOptions, RunResult } from './commands.ts';
 import type { SandboxLimits } from './quota/limits.ts';
 
 /**
- * The path of the system call filter that a program run `nested` must apply to its own sandboxes (`bwrap --seccomp`).
+ * Path inside the sandbox: the system call filter that a program run with `nested` must apply to its own sandboxes
+ * (`bwrap --seccomp`).
  */
 export const COMMAND_FILTER = '/etc/seccomp/command.bpf';
 
-/** A path of the machine and its path inside. */
-export interface ShownPath {
+/** A path of the machine and the path at which it is mounted in the sandbox. */
+export interface MountedPath {
   readonly from: string;
   readonly to: string;
 }
 
-/** A command and what the administrator or the gateway adds to it. */
+/** A command, with what the administrator or the gateway adds to it; a caller sets none of these fields. */
 export interface SandboxSpec extends Command {
-  /** Paths of the machine mounted read-only. Set by the administrator, never by a caller. */
-  readonly readOnly?: readonly ShownPath[];
-  /**
-   * A directory of the machine, owned by the gateway, mounted writable. Set by the administrator, never by a caller.
-   */
-  readonly writable?: ShownPath;
-  /** The machine's network instead of none. Set by the administrator, never by a caller. */
+  /** Paths of the machine that are mounted read-only. */
+  readonly readOnly?: readonly MountedPath[];
+  /** A directory of the machine, owned by the gateway, that is mounted writable. */
+  readonly writable?: MountedPath;
+  /** Whether the command has the machine's network; by default it has none. */
   readonly network?: boolean;
-  /**
-   * A port of 127.0.0.1 inside, where no other network is, on which the gateway listens: see `SandboxChild.listener`.
-   * Set by the administrator, never by a caller.
-   */
+  /** A port of 127.0.0.1 inside the sandbox on which the gateway listens: see `SandboxChild.listener`. */
   readonly listenPort?: number;
-  /** Whether the child may make user namespaces of its own (Codex sandboxes its commands itself). */
+  /** Whether the command may create user namespaces (Codex sandboxes its commands itself). */
   readonly nested?: boolean;
   readonly limits?: Partial<SandboxLimits>;
 }
 
-/** A long-running child with piped stdio. No process inside outlives it, nor this process. */
+/** A long-running program with piped stdio. Its processes end with it, and with this process. */
 export interface SandboxChild {
-  /** Pid of the sandbox's outermost process on this machine. */
+  /** Pid of bwrap, the sandbox's outermost process on this machine. */
   readonly pid: number;
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
   /**
-   * Listens on `listenPort` inside; the caller closes it. It listens some 50 ms after the start: a connection before is
-   * refused. Rejects when the machine cannot do it. Undefined without `listenPort`.
+   * The server that listens on `listenPort` inside the sandbox; the caller closes it. It listens about 50 ms after the
+   * start; earlier connections are refused. Rejects when the listening program cannot run. Undefined without
+   * `listenPort`.
    */
   readonly listener: Promise<Server> | undefined;
-  /** Resolves when all processes inside have ended and the streams are closed. Never rejects. */
+  /** Resolves when all processes in the sandbox have ended and the streams are closed. Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
-  /** TERM, then KILL of the whole tree after `graceMs` (2000); 0 kills at once. Resolves with `exited`. */
+  /**
+   * Sends TERM, and after `graceMs` (default 2000) KILL to all processes; with 0, KILL at once. Resolves when `exited`
+   * does.
+   */
   kill(graceMs?: number): Promise<void>;
 }
 
-/** A program in a terminal. No process inside outlives it, nor this process. */
+/** A program in a terminal. Its processes end with it, and with this process. */
 export interface SandboxAttached {
-  /** Resolves when all processes inside have ended. Never rejects. */
+  /** Resolves when all processes in the sandbox have ended. Never rejects. */
   readonly exited: Promise<{ readonly exitCode: number }>;
-  /** KILL to all processes inside. */
+  /** Sends KILL to all processes in the sandbox. */
   kill(): void;
 }
 
 /**
- * Every method throws RpcError `sandbox_unavailable` where the self-test failed, `unavailable` when the slots of the
- * key or the machine are taken, `invalid_params` for a cwd that does not exist (`run`) or an argument list that the
- * kernel refuses.
+ * Every method throws RpcError `sandbox_unavailable` if the self-test failed, `unavailable` when the slots of the key
+ * or the machine are in use, `invalid_params` for a cwd that does not exist (`run`) or an argument list that is too
+ * long for the kernel.
  */
 export interface Sandbox {
   /** The result of the self-test, which runs once. */
@@ -73,8 +74,8 @@ export interface Sandbox {
   run(spec: SandboxSpec, options: RunOptions): Promise<RunResult>;
   spawn(spec: SandboxSpec, options?: { readonly signal?: AbortSignal }): Promise<SandboxChild>;
   /**
-   * Runs in the terminal at `tty` (the path of its slave side on this machine), which is its controlling terminal and
-   * descriptors 0 to 2.
+   * Starts a program in the terminal at `tty` (the path of its slave side on this machine). The terminal becomes its
+   * controlling terminal and its descriptors 0 to 2.
    */
   attach(spec: SandboxSpec, tty: string): Promise<SandboxAttached>;
   /** Kills all processes and waits for their end. */

@@ -1,5 +1,5 @@
-// Finds bubblewrap and checks, by running it, which form of the sandbox this machine supports. Describes what is
-// missing when none works.
+// Finds bubblewrap and tests, by running it, which form of the sandbox this machine supports. If none works, the result
+// says what is missing.
 import { constants } from 'node:fs';
 import { access, lstat, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -23,9 +23,9 @@ const ROOT_TOOLS = ['/usr/bin/setpriv', '/usr/bin/unshare'];
 const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'];
 
 /**
- * What must be true inside: the gateway's uid or the key's, no capability, the system call filter, no other processes
- * visible, no network device but lo, no descriptor but 0 to 2 (and the one that ls opens), an out-of-memory score that
- * cannot be lowered.
+ * Prints what `check` compares: the uid, the capabilities, whether the system call filter is set, the number of visible
+ * processes, of network devices (only lo) and of descriptors (0 to 2 and the one that ls opens), and the out-of-memory
+ * score before and after an attempt to lower it.
  */
 const PROBE = `
   id -u
@@ -49,7 +49,7 @@ export interface SelfTestOptions {
   readonly isRoot: boolean;
 }
 
-/** Searches and tests; some tens of milliseconds. Never throws. */
+/** Takes some tens of milliseconds. Never throws. */
 export async function selfTest(options: SelfTestOptions): Promise<SelfTest> {
   const { path, bundled, isRoot } = options;
   if (process.platform !== 'linux') {
@@ -83,7 +83,7 @@ export async function selfTest(options: SelfTestOptions): Promise<SelfTest> {
   }
   return {
     ok: false,
-    reason: `bubblewrap cannot make a sandbox here: ${reason}`,
+    reason: `bubblewrap cannot create a sandbox here: ${reason}`,
     hint:
       'allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, ' +
       'kernel.apparmor_restrict_unprivileged_userns=0; on Cloud Run the second generation environment; in a ' +
@@ -94,24 +94,29 @@ export async function selfTest(options: SelfTestOptions): Promise<SelfTest> {
 type Form = Pick<Toolbox, 'ownUid' | 'disableUserNamespaces'>;
 
 /**
- * The strongest form first. Where `--disable-userns` does not exist (bubblewrap before 0.8), the filter alone refuses
- * user namespaces.
+ * The strongest form comes first. bubblewrap before 0.8 has no `--disable-userns`; there only the system call filter
+ * refuses user namespaces.
  */
 const FORMS: readonly Form[] = [
   { ownUid: false, disableUserNamespaces: true },
   { ownUid: false, disableUserNamespaces: false },
 ];
-/** The last form has no user namespace: a container may forbid them, or the key's uid cannot reach bwrap. */
+/**
+ * The last form has no user namespace, for containers that forbid them or in which the key's uid cannot execute bwrap.
+ */
 const ROOT_FORMS: readonly Form[] = [
   { ownUid: true, disableUserNamespaces: true },
   { ownUid: true, disableUserNamespaces: false },
   { ownUid: false, disableUserNamespaces: false },
 ];
 
-/** Why sandboxes of this form do not work, without and with a path of the machine in them; undefined: they work. */
+/**
+ * Returns why sandboxes of this form do not work; undefined: they work. Tests one without and one with a mounted path
+ * of the machine.
+ */
 async function probe(tools: Toolbox, options: SelfTestOptions): Promise<string | undefined> {
-  const shown = { from: options.directory, to: '/run/probe' };
-  return (await probeOnce(tools, options, undefined)) ?? (await probeOnce(tools, options, [shown]));
+  const mounted = { from: options.directory, to: '/run/probe' };
+  return (await probeOnce(tools, options, undefined)) ?? (await probeOnce(tools, options, [mounted]));
 }
 
 async function probeOnce(
@@ -127,7 +132,7 @@ async function probeOnce(
     const timer = setTimeout(() => child.kill(0), PROBE_MS);
     const [output, message, { exitCode }] = await Promise.all([text(child.stdout), text(child.stderr), child.ended]);
     clearTimeout(timer);
-    if (exitCode !== 0) return message.trim().split('\n').at(-1) || `it ends with ${exitCode}`;
+    if (exitCode !== 0) return message.trim().split('\n').at(-1) || `it ends with exit code ${exitCode}`;
     return check(output.trim().split('\n'), tools.isRoot && !tools.ownUid ? workspace.uid : UID_INSIDE);
   } catch (error) {
     const cause = error instanceof Error ? (error.cause ?? error) : error;
@@ -135,7 +140,7 @@ async function probeOnce(
   }
 }
 
-/** What is wrong with the output of PROBE, if anything. */
+/** Compares the output of PROBE with what is expected; undefined: it is as expected. */
 function check(lines: readonly string[], expectedUid: number | undefined): string | undefined {
   const [uid, capabilities, filter, processes, devices, descriptors, scores = ''] = lines;
   const [before, after] = scores.split(' ');
@@ -149,7 +154,7 @@ function check(lines: readonly string[], expectedUid: number | undefined): strin
   return undefined;
 }
 
-/** The system's own bwrap, then the one that comes with Codex. */
+/** Returns paths of usable bwrap programs: first those of the system, then the one that comes with Codex. */
 async function findBubblewrap(path: string, withBundled: boolean): Promise<string[]> {
   const directories = path.split(delimiter).filter((directory) => isAbsolute(directory));
   const candidates = directories.map((directory) => join(directory, 'bwrap'));
@@ -172,7 +177,9 @@ function codexBubblewrap(): string | undefined {
   }
 }
 
-/** /usr unchanged; /bin and others are links into it on most machines and directories on others. */
+/**
+ * /usr is mounted read-only. /bin and others are symbolic links into it on most machines, and directories on others.
+ */
 async function describeSystem(): Promise<string[]> {
   const parts = await Promise.all(
     SYSTEM.map(async (path) => {

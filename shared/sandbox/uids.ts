@@ -1,23 +1,23 @@
-// Uids for the owners of workspaces, where the gateway is root: each directory has one that no other has. The owner of
-// its `home` on the disk is the record of it, so that it is the same after a restart.
+// Assigns a uid to each workspace if the gateway runs as root. No two workspaces share a uid. A workspace's uid is
+// stored as the owner of its directory `home`, so it is the same after a restart.
 import type { Dirent } from 'node:fs';
 import { lchown, lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RpcError } from '../errors.ts';
 
-/** The kernel counts processes by uid, and never root's; this range is no one else's on common systems. */
+/** The kernel limits processes per uid, except those of root. Common systems do not use this range of uids. */
 const UID_BASE = 20_000;
 const UID_SPAN = 40_000;
 
 export interface Uids {
   /**
-   * The uid of the directory of this name. One that has none gets the first free one from `hash` on. Throws RpcError
-   * `unavailable` when none is free.
+   * Returns the uid of the workspace directory `name`. A directory without a uid gets the first free one, starting at
+   * `hash`. Throws RpcError `unavailable` when none is free.
    */
   of(name: string, hash: number): Promise<number>;
 }
 
-/** `base` holds the directories, whose names match `pattern`. */
+/** `base` contains the workspace directories, whose names match `pattern`. */
 export function createUids(base: string, pattern: RegExp, span: number = UID_SPAN): Uids {
   const byName = new Map<string, number>();
   const taken = new Set<number>();
@@ -46,10 +46,10 @@ export function createUids(base: string, pattern: RegExp, span: number = UID_SPA
       const uid = UID_BASE + ((hash + step) % span);
       if (!taken.has(uid)) return uid;
     }
-    throw new RpcError('unavailable', { message: 'There are too many workspaces on this machine for one more' });
+    throw new RpcError('unavailable', { message: 'There are too many workspaces on this machine' });
   }
 
-  /** Of directories that share a uid (older versions took it from a hash), the first keeps it. */
+  /** Directories can share a uid, because older versions derived it from a hash. The first one keeps it. */
   async function readAll(): Promise<void> {
     const entries = await readdir(base).catch(() => []);
     const names = entries.filter((name) => pattern.test(name)).toSorted();
@@ -62,7 +62,10 @@ export function createUids(base: string, pattern: RegExp, span: number = UID_SPA
   }
 }
 
-/** Makes `uid` the owner of a directory and of everything in it: of itself last, because that is the record. */
+/**
+ * Makes `uid` the owner of a directory and of its contents. The directory itself comes last, because its owner records
+ * that all is done.
+ */
 export async function giveTo(uid: number, directory: string): Promise<void> {
   if ((await lstat(directory)).uid === uid) return;
   await giveContents(uid, directory);

@@ -1,5 +1,5 @@
-// The directories of each key on this machine: a home and a /tmp, kept between calls, named after a hash of the key id.
-// Keys share no file.
+// Creates the directories of each key on this machine: a home and a /tmp that persist between calls, named after a hash
+// of the key id. Keys share no writable file.
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { chmod, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
@@ -10,23 +10,23 @@ import { HOME } from './commands.ts';
 import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
 import { createUids, giveTo } from './uids.ts';
 
-/** Uid inside every sandbox; it has no rights outside. */
+/** The uid in every sandbox; it has no rights outside. */
 export const UID_INSIDE = 1000;
 
-/** Names of the keys' directories: what else is beside them is not a key's. */
+/** Names of the keys' directories. Other entries beside them belong to no key. */
 const DIRECTORY = /^[\da-f]{32}$/;
 
 export interface Workspace {
   /** Directories of the machine. */
   readonly home: string;
   readonly tmp: string;
-  /** The replacement of /etc inside: ETC_NAMES and mount points. */
+  /** The directory that is mounted as /etc: ETC_NAMES and mount points. */
   readonly etc: string;
-  /** The uid of the key's processes when the gateway is root; undefined: the gateway's own. */
+  /** The uid of the key's processes if the gateway runs as root; undefined: they have the gateway's uid. */
   readonly uid: number | undefined;
 }
 
-/** The file of the machine with a system call filter. */
+/** Path on the machine of the file with a system call filter. */
 export function filterOf({ etc }: Workspace, kind: FilterKind): string {
   return join(etc, filterName(kind));
 }
@@ -37,9 +37,9 @@ function filterName(kind: FilterKind): string {
 
 export interface Workspaces {
   /**
-   * Creates the missing directories; cheap once they exist. Throws RpcError `unavailable` when the disk has no room,
-   * and when `root` was replaced by another directory: the helper that starts processes still sees the old one
-   * (own-uid.ts).
+   * Creates the missing directories; cheap when they exist. Throws RpcError `unavailable` when the disk is full, and
+   * when `root` was replaced by another directory: the helper process that starts sandboxes still has the old one
+   * mounted (own-uid.ts).
    */
   open(keyId: string): Promise<Workspace>;
 }
@@ -52,16 +52,19 @@ const ETC: Readonly<Record<string, string>> = {
 };
 
 /**
- * Files of the machine's /etc that programs need and that reveal nothing about the machine. Copied: a mount of each
- * would slow every command.
+ * Files of the machine's /etc that programs need and that reveal nothing about the machine. They are copied, because a
+ * mount of each would slow down every command.
  */
 const ETC_COPIED = ['ld.so.cache', 'localtime'];
-/** Directories that names like /usr/bin/awk and /usr/bin/vi link through on Debian. */
+/** On Debian, programs like /usr/bin/awk and /usr/bin/vi are symbolic links through this directory of /etc. */
 const ALTERNATIVES = 'alternatives';
 export const ETC_NAMES: readonly string[] = [...Object.keys(ETC), ...ETC_COPIED, ALTERNATIVES];
 
-/** Keys whose directories are known to exist; beyond this many, the oldest is checked again. */
-const OPEN_MAX = 1000;
+/**
+ * Number of keys whose directories are remembered; the oldest key is forgotten first, and its directories are checked
+ * again.
+ */
+const REMEMBERED_MAX = 1000;
 
 export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
   const known = new Map<string, Promise<Workspace>>();
@@ -79,12 +82,12 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
         opened = undefined;
       }
       if (opened === undefined) {
-        opened = make(keyId).catch(refuseFull);
+        opened = make(keyId).catch(throwIfDiskFull);
         known.set(keyId, opened);
         // A failure is not cached: the disk may have room the next time.
         opened.catch(() => known.delete(keyId));
         const oldest = known.keys().next();
-        if (known.size > OPEN_MAX && !oldest.done) known.delete(oldest.value);
+        if (known.size > REMEMBERED_MAX && !oldest.done) known.delete(oldest.value);
       }
       return opened;
     },
@@ -111,7 +114,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     const workspace = { home: join(directory, 'home'), tmp: join(directory, 'tmp'), etc: await etc, uid };
     firstInode ??= statSync(base).ino;
     await makeDirectory(directory, 0o700);
-    // Its uid must be able to pass directories that are root's (own-uid.ts).
+    // The key's uid must be able to pass through this directory of root (own-uid.ts).
     if (uid !== undefined) await chmod(directory, 0o711);
     for (const path of [workspace.home, workspace.tmp]) {
       await makeDirectory(path, 0o700);
@@ -122,19 +125,19 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
 
   async function makeEtc(): Promise<string> {
     const directory = join(base, 'etc');
-    // Mount points, for sandboxes with the network.
+    // Mount points for sandboxes with network access.
     await makeDirectory(join(directory, 'ssl/certs'), 0o755);
     await makeDirectory(join(directory, 'seccomp'), 0o755);
     const files = Object.entries({ ...ETC, 'resolv.conf': '', 'ssl/openssl.cnf': '' });
     await Promise.all([
-      ...files.map(([name, text]) => put(join(directory, name), Buffer.from(text))),
+      ...files.map(([name, text]) => writeIfChanged(join(directory, name), Buffer.from(text))),
       ...FILTER_KINDS.map(async (kind) => {
         const program = toSeccompFilter(kind);
-        if (program !== undefined) await put(join(directory, filterName(kind)), program);
+        if (program !== undefined) await writeIfChanged(join(directory, filterName(kind)), program);
       }),
       ...ETC_COPIED.map(async (name) => {
         const bytes = await readFile(join('/etc', name)).catch(ignoreMissing);
-        if (bytes !== undefined) await put(join(directory, name), bytes);
+        if (bytes !== undefined) await writeIfChanged(join(directory, name), bytes);
       }),
       copyLinks(join('/etc', ALTERNATIVES), join(directory, ALTERNATIVES)),
     ]);
@@ -142,8 +145,11 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
   }
 }
 
-/** A file with these bytes is not rewritten: running sandboxes read it, and a full disk would leave it empty. */
-async function put(path: string, bytes: Buffer): Promise<void> {
+/**
+ * A file that already has these bytes is not rewritten: running sandboxes read it, and on a full disk the write would
+ * leave it empty.
+ */
+async function writeIfChanged(path: string, bytes: Buffer): Promise<void> {
   const present = await readFile(path).catch(ignoreMissing);
   if (present?.equals(bytes) !== true) await writeFile(path, bytes, { mode: 0o644 });
 }
@@ -160,18 +166,18 @@ async function copyLinks(from: string, to: string): Promise<void> {
   }
 }
 
-/** The request is valid, and the caller cannot fix the cause. */
-function refuseFull(error: unknown): never {
+/** A full disk is reported as `unavailable`: the request is valid, and the caller cannot solve the problem. */
+function throwIfDiskFull(error: unknown): never {
   if (!(error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT'))) throw error;
   throw new RpcError('unavailable', {
-    message: 'The disk of the workspaces is full, there is no room for one more: its operator has to free some',
+    message: 'The disk of the workspaces is full: the operator has to free space',
     data: { disk_full: true },
     retryAfterMs: 10_000,
     cause: error,
   });
 }
 
-/** Not every machine has it. */
+/** For files that do not exist on every machine. */
 function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
 }

@@ -5,7 +5,7 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { describe, inject, it } from 'vitest';
 import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
-import { createMemoryGroups } from '../../shared/sandbox/quota/memory-cgroup.ts';
+import { createMemoryGroups } from '../../shared/sandbox/quota/memory-groups.ts';
 import { findEmulators } from './fixtures/emulators.ts';
 
 export type Requirement =

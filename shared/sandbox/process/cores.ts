@@ -1,11 +1,12 @@
-// Prefixes of a command line that choose the cores of a program. Empty where there is no taskset(1), or only one core.
+// Command prefixes that select the processor cores of a program. Empty if taskset(1) is not installed or there is only
+// one core.
 import { existsSync, readFileSync } from 'node:fs';
 
 const TASKSET = '/usr/bin/taskset';
 
 /**
- * All cores that this process may use but the first: a busy command holds a core for some milliseconds even at the
- * lowest priority, and with one core always free the gateway need not wait.
+ * Selects all cores that this process may use except the first. A busy command occupies a core for some milliseconds
+ * even at the lowest priority; with one core always free, the gateway does not wait.
  */
 export function keepCoreFree(): readonly string[] {
   const [first = '', ...rest] = allowedList().split(',');
@@ -14,7 +15,9 @@ export function keepCoreFree(): readonly string[] {
   return onCores(cores.join(','));
 }
 
-/** All cores that this process may use: for a short program of the gateway's own, beside a busy one. */
+/**
+ * Selects all cores that this process may use, for a short program of the gateway that runs while a command is busy.
+ */
 export function useAllCores(): readonly string[] {
   return keepCoreFree().length === 0 ? [] : onCores(allowedList());
 }
@@ -23,7 +26,7 @@ function onCores(list: string): readonly string[] {
   return list === '' || !existsSync(TASKSET) ? [] : [TASKSET, '-c', list];
 }
 
-/** Such as `0-3,8`. */
+/** The list of cores in the format `0-3,8`. */
 function allowedList(): string {
   try {
     return /^Cpus_allowed_list:\s*([\d,-]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '';

@@ -1,18 +1,18 @@
-// The helper process of the spawner: its command line and its place on the machine.
+// Starts the helper process of the spawner: its command line, cores, keyring and session.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { keepCoreFree } from './cores.ts';
 import { HELPER_PROGRAM } from './spawn-helper.ts';
 
-/** Small young generations: the small size of the helper makes a start cheap. */
+/** Small heaps: the less memory the helper has, the faster it starts processes (see spawner.ts). */
 const FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=64', '--v8-pool-size=1'];
 
-/** `before` is a prefix of its command line. */
-export function startHelper(before: readonly string[]): ChildProcess {
+/** `prefix` is put prefix its command line. */
+export function startHelper(prefix: readonly string[]): ChildProcess {
   const [file = process.execPath, ...args] = [
     ...keepCoreFree(),
-    ...newKeyring(),
-    ...before,
+    ...withNewKeyring(),
+    ...prefix,
     process.execPath,
     ...FLAGS,
   ];
@@ -20,18 +20,18 @@ export function startHelper(before: readonly string[]): ChildProcess {
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     env: {},
     cwd: '/',
-    // A session of its own: signals of a terminal do not reach it, and schedulers that share by session count it
-    // separately from the gateway.
+    // Creates a session: signals of the gateway's terminal do not reach it, and schedulers that divide time among
+    // sessions count it separately from the gateway.
     detached: true,
   });
 }
 
 /**
- * Command prefix that gives the program an empty session keyring of its own in place of the keyring inherited from the
- * process that started the gateway (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). Without it the filter of the sandbox still
- * refuses all access to keyrings; only /proc/keys would show the names of keys.
+ * Command prefix that gives the program a new, empty session keyring instead of the one inherited from the process that
+ * started the gateway (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING). Where perl(1) is missing, the system call filter still
+ * refuses access to keyrings, but /proc/keys shows the names of keys.
  */
-function newKeyring(): readonly string[] {
+function withNewKeyring(): readonly string[] {
   const number = process.arch === 'arm64' ? 219 : 250;
   const perl = '/usr/bin/perl';
   return existsSync(perl) ? [perl, '-e', `syscall(${number}, 1, 0); exec { $ARGV[0] } @ARGV`, '--'] : [];

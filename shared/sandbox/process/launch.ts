@@ -1,6 +1,6 @@
-// Selects the user that starts bwrap, and the path at which it sees the workspaces: the gateway's user; root, which
-// changes to the key's uid first; or, where that is impossible, root itself. Pure: it starts no process and reads no
-// file.
+// Selects the user under which bwrap runs, and the path at which it finds the workspaces. The user is that of the
+// gateway; if that is root, the uid of the key, or root itself where the machine does not support that. Pure functions:
+// no process is started and no file is read.
 import {
   type BubblewrapCommand,
   type CommandOptions,
@@ -9,12 +9,12 @@ import {
 } from '../bubblewrap-command.ts';
 import type { SandboxSpec } from '../sandbox.ts';
 import type { Workspace } from '../workspaces.ts';
-import { showPaths, takeUid, toShown } from './own-uid.ts';
+import { changeUid, mountPaths, toMountedPath } from './own-uid.ts';
 
-/** For the spawner; `input` and `files` are its options. */
+/** What the spawner starts. `input` and `files` are options of `Spawner.spawn`. */
 export interface Launch extends BubblewrapCommand {
   readonly file: string;
-  /** Set by the spawner; undefined: the gateway's own uid, or changed on the way. */
+  /** The uid that the spawner sets. Undefined: the process keeps the gateway's uid, or a command prefix changes it. */
   readonly uid: number | undefined;
 }
 
@@ -31,19 +31,20 @@ export function toLaunch(
     const command = toBubblewrapCommand(tools, spec, workspace, { ...options, asRoot: tools.isRoot });
     return { file: tools.bwrap, uid: undefined, ...command };
   }
-  const shown = (path: string): string => toShown(path, directory);
-  const seen = { home: shown(workspace.home), tmp: shown(workspace.tmp), etc: shown(workspace.etc), uid };
+  const mounted = (path: string): string => toMountedPath(path, directory);
+  const { home, tmp, etc } = workspace;
+  const mountedWorkspace = { home: mounted(home), tmp: mounted(tmp), etc: mounted(etc), uid };
   const { readOnly = [], writable, ...rest } = spec;
   const paths = [...readOnly, ...(writable === undefined ? [] : [writable])];
-  const { before, places } = showPaths(paths.map(({ from }) => from));
-  const moved = paths.map(({ from, to }, index) => ({ from: places[index] ?? from, to }));
-  const whole: SandboxSpec = {
+  const { prefix, places } = mountPaths(paths.map(({ from }) => from));
+  const mountedPaths = paths.map(({ from, to }, index) => ({ from: places[index] ?? from, to }));
+  const mountedSpec: SandboxSpec = {
     ...rest,
-    readOnly: moved.slice(0, readOnly.length),
-    ...(writable !== undefined && { writable: moved[readOnly.length] ?? writable }),
+    readOnly: mountedPaths.slice(0, readOnly.length),
+    ...(writable !== undefined && { writable: mountedPaths[readOnly.length] ?? writable }),
   };
-  const command = toBubblewrapCommand(tools, whole, seen, { ...options, asRoot: false });
+  const command = toBubblewrapCommand(tools, mountedSpec, mountedWorkspace, { ...options, asRoot: false });
   if (paths.length === 0) return { file: tools.bwrap, uid, ...command };
-  const [file = tools.bwrap, ...args] = [...before, ...takeUid(uid), tools.bwrap, ...command.args];
+  const [file = tools.bwrap, ...args] = [...prefix, ...changeUid(uid), tools.bwrap, ...command.args];
   return { ...command, file, args, uid: undefined };
 }

@@ -1,5 +1,5 @@
-// Gives processes a lower processor priority than the gateway: by nice value, and by session where the scheduler shares
-// among sessions (autogroup).
+// Gives processes a lower processor priority than the gateway has: by nice value, and by the nice value of their
+// session where the scheduler divides time among sessions (autogroup, sched(7)).
 import { readFile, writeFile } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -8,7 +8,10 @@ const GROUP_TRIES = 30;
 const GROUP_PAUSE_MS = 100;
 const SESSION_PAUSE_MS = 5;
 
-/** The process, its children and its session, once it leads its own. Never throws: it may have ended already. */
+/**
+ * Lowers the process, its children and, when the process has created one, its session. Never throws, because the
+ * process may have ended.
+ */
 export async function lowerSession(pid: number, nice: number): Promise<void> {
   try {
     setPriority(pid, nice);
@@ -16,24 +19,24 @@ export async function lowerSession(pid: number, nice: number): Promise<void> {
     for (const child of children.split(' ').filter((text) => text !== '')) setPriority(Number(child), nice);
     for (let left = GROUP_TRIES; left > 0; left--) {
       const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
-      // Fields after the name: state, parent, group, session. Until it has a session of its own, it is in the
-      // gateway's.
+      // Fields after the name: state, parent, group, session. Before the process creates a session, it is in that of
+      // the gateway, which must not be lowered.
       const session = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3];
       if (session === String(pid) && (await lowerGroup(pid, nice))) return;
       await pause(session === String(pid) ? GROUP_PAUSE_MS : SESSION_PAUSE_MS, undefined, { ref: false });
     }
   } catch {
-    // It has ended already.
+    // The process has ended.
   }
 }
 
-/** Without root, the kernel allows one change in 100 ms on the whole machine. */
+/** False: try again. Without root, the kernel allows one change per 100 ms on the whole machine. */
 async function lowerGroup(pid: number, nice: number): Promise<boolean> {
   try {
     await writeFile(`/proc/${pid}/autogroup`, String(nice));
     return true;
   } catch (error) {
-    // Any error but "try again": the machine has no such groups.
+    // Any other error than "try again" means that the machine has no such groups.
     return !(error instanceof Error && 'code' in error && error.code === 'EAGAIN');
   }
 }

@@ -1,4 +1,4 @@
-// One running bwrap: its status, its end, and how everything inside is ended.
+// One running bwrap process: reads its status, detects its end, and kills all processes of the sandbox.
 import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
@@ -7,18 +7,18 @@ import { RpcError } from '../../errors.ts';
 import { lowerSession } from './priority.ts';
 import type { SpawnedProcess, Spawner, SpawnOptions } from './spawner.ts';
 
-/** Between TERM and KILL. */
+/** Time between TERM and KILL. */
 export const GRACE_MS = 2_000;
 
 const QUICK_CHECKS = 50;
 const GONE_CHECK_MS = 1;
-/** For a process that ends sooner, the change is not worth its cost. */
+/** The priority is lowered after this time. For a process that ends earlier, the change costs more than it saves. */
 const LOWER_AFTER_MS = 15;
 const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
   readonly exitCode: number;
-  /** False: bwrap could not set up the sandbox, and it was not killed. */
+  /** False: bwrap could not set up the sandbox (and was not killed). */
   readonly started: boolean;
 }
 
@@ -31,7 +31,8 @@ export interface SandboxProcess {
   /** Resolves when the process has ended and its streams are closed. Never rejects. */
   readonly ended: Promise<Ended>;
   /**
-   * TERM to the command's process group, after `graceMs` KILL to all processes; later calls can only shorten the grace.
+   * Sends TERM to the command's process group, and after `graceMs` KILL to all processes. A later call can only shorten
+   * the time.
    */
   kill(graceMs: number): void;
 }
@@ -41,8 +42,9 @@ export interface StartOptions extends Omit<SpawnOptions, 'onStatus'> {
 }
 
 /**
- * Starts bwrap with an empty environment; its status is the pid of the sandbox's init and, at the end, the exit code
- * (`--json-status-fd`). Throws RpcError `invalid_params` for an argument list that is too long, `internal` otherwise.
+ * Starts bwrap with an empty environment. bwrap reports as status (`--json-status-fd`) the pid of the sandbox's init
+ * process, and at the end the exit code. Throws RpcError `invalid_params` for an argument list that is too long,
+ * `internal` otherwise.
  */
 export async function startProcess(
   spawner: Spawner,
@@ -55,8 +57,8 @@ export async function startProcess(
   let text = '';
   let killTimer: NodeJS.Timeout | undefined;
   let lowerTimer: NodeJS.Timeout | undefined;
-  let isGone = false;
-  let isDoomed = false;
+  let hasExited = false;
+  let isKillRequested = false;
 
   const onStatus = (more: string): void => {
     if (text.length < STATUS_BYTES_MAX) text += more;
@@ -66,7 +68,7 @@ export async function startProcess(
     if (initPid === undefined) return;
     const pid = initPid;
     lowerTimer = setTimeout(() => void lowerSession(pid, nice), LOWER_AFTER_MS).unref();
-    if (isDoomed) killAll();
+    if (isKillRequested) killAll();
   };
   let child: SpawnedProcess;
   try {
@@ -76,7 +78,7 @@ export async function startProcess(
   }
   const { pid, stdin, stdout, stderr, listener } = child;
   stdin?.on('error', () => {});
-  const ended = end();
+  const ended = waitForEnd();
 
   return {
     pid,
@@ -86,56 +88,62 @@ export async function startProcess(
     listener,
     ended,
     kill(graceMs) {
-      if (isGone) return;
+      if (hasExited) return;
       clearTimeout(killTimer);
-      // Init leads the group; the kernel does not deliver TERM to the init of a PID namespace.
+      // Sent to the process group of init, because the kernel does not deliver TERM to the init of a PID namespace
+      // itself.
       const isSent = graceMs > 0 && initPid !== undefined && send(-initPid, 'SIGTERM');
       if (isSent) killTimer = setTimeout(killAll, graceMs);
       else killAll();
     },
   };
 
-  async function end(): Promise<Ended> {
-    const closed = [stdout, stderr].map(closing);
+  async function waitForEnd(): Promise<Ended> {
+    const closed = [stdout, stderr].map(whenClosed);
     const { code, signal } = await child.exited;
-    isGone = true;
+    hasExited = true;
     clearTimeout(lowerTimer);
     clearTimeout(killTimer);
-    // Little output is left, and it may have no reader any more.
+    // The remaining output is read, because the streams close only then and their reader may be gone.
     for (const stream of [stdout, stderr]) stream.resume();
     await Promise.all(closed);
-    const outer = isDoomed ? 128 + constants.signals.SIGKILL : (code ?? 128 + (signal ? constants.signals[signal] : 0));
-    const started = exitCode !== undefined || signal !== null || isDoomed;
-    await gone(initPid);
-    return { exitCode: exitCode ?? outer, started };
+    const exitCodeOfBwrap = isKillRequested
+      ? 128 + constants.signals.SIGKILL
+      : (code ?? 128 + (signal ? constants.signals[signal] : 0));
+    const started = exitCode !== undefined || signal !== null || isKillRequested;
+    await waitForEndOf(initPid);
+    return { exitCode: exitCode ?? exitCodeOfBwrap, started };
   }
 
   /**
-   * KILL to the init of a PID namespace ends all of it; bwrap then writes its exit code and ends. Before bwrap has
-   * written init's pid it must not be killed: between creating init and releasing it, its death would leave init
-   * behind.
+   * Kills the init process, which ends all processes of its PID namespace; bwrap then writes the exit code and ends.
+   * bwrap must not be killed before it has written init's pid, because an init that it has created and not yet released
+   * would stay.
    */
   function killAll(): void {
-    if (isGone) return;
-    isDoomed = true;
+    if (hasExited) return;
+    isKillRequested = true;
     if (initPid !== undefined && exitCode === undefined) send(initPid, 'SIGKILL');
-    // If bwrap itself hangs, its death ends the others (--die-with-parent).
+    // If bwrap hangs, killing it ends the other processes (--die-with-parent).
     killTimer = setTimeout(() => child.kill(), GRACE_MS);
   }
 }
 
-/** bwrap ends as soon as the command has; its init may still be killing the command's children. */
-async function gone(initPid: number | undefined): Promise<void> {
+/**
+ * Resolves when init has ended. bwrap ends as soon as the command does, while init may still be killing the command's
+ * children.
+ */
+async function waitForEndOf(initPid: number | undefined): Promise<void> {
   if (initPid === undefined) return;
   const deadlineMs = performance.now() + GRACE_MS;
-  // Most have ended at the first check, which needs no file and no timer.
+  // In most cases init has ended at the first check, which needs neither a file nor a timer.
   for (let left = QUICK_CHECKS; left > 0; left--) {
     if (!send(initPid, 0)) return;
     await immediately();
   }
   while (performance.now() < deadlineMs) {
     const stat = await readFile(`/proc/${initPid}/stat`, 'latin1').catch(() => '');
-    // A zombie has no more children; its new parent reaps it.
+    // A zombie has no children left; its new parent reaps it.
     if (stat === '' || /^\d+ \(.*\) [ZX]/.test(stat)) return;
     await pause(GONE_CHECK_MS);
   }
@@ -155,9 +163,9 @@ function spawnError(error: unknown): RpcError {
   return new RpcError('internal', { cause: error });
 }
 
-/** Of `command`, `args` and `env` together; also where only bwrap, inside, would exceed the limit. */
+/** The error for `command`, `args` and `env` that are too long together. */
 export function tooLong(): RpcError {
-  const issues = [{ path: 'args', message: 'command, args and env are longer than a process can be given' }];
+  const issues = [{ path: 'args', message: 'command, args and env together exceed the limit for a process' }];
   return new RpcError('invalid_params', { data: { issues } });
 }
 
@@ -169,8 +177,8 @@ function send(pid: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/** Resolves when the stream is closed; a stream without a byte may have closed already. */
-function closing(stream: Readable): Promise<void> {
+/** Resolves when the stream is closed; an empty stream may have closed already. */
+function whenClosed(stream: Readable): Promise<void> {
   return new Promise((resolve) => {
     if (stream.closed) resolve();
     else stream.once('close', resolve);

@@ -1,10 +1,10 @@
-// The system call filter of every sandbox, as a BPF program for `bwrap --seccomp` (seccomp(2)). A deny list: calls that
-// a command without rights does not need, and calls that reach state outside the namespaces (keyrings, memory of other
-// processes, the kernel itself).
+// The system call filter of every sandbox, as a BPF program for `bwrap --seccomp` (seccomp(2)). It is a deny list:
+// system calls that commands do not need, and system calls that reach state outside the namespaces (keyrings, memory of
+// other processes, the kernel itself).
 
 /**
- * What the filter allows: `command` no further calls; `nested` the calls of a program that makes sandboxes of its own
- * with bubblewrap.
+ * `command`: the filter of commands. `nested`: also allows the calls of a program that creates sandboxes with
+ * bubblewrap itself.
  */
 export type FilterKind = 'command' | 'nested';
 export const FILTER_KINDS: readonly FilterKind[] = ['command', 'nested'];
@@ -21,13 +21,13 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   arm64: { audit: 0xc000_00b7, column: 1 },
 };
 
-/** Numbers on x64 and arm64; undefined: the call does not exist there. */
+/** System call numbers on x64 and arm64; undefined: the call does not exist there. */
 type Numbers = readonly [x64: number | undefined, arm64: number | undefined];
 
-/** Refused to all. */
+/** Refused in both filters. */
 const REFUSED: Readonly<Record<string, Numbers>> = {
-  // Keyrings: a session keyring is inherited from the process that started the gateway, and user keyrings belong to the
-  // uid.
+  // Keyrings: the session keyring is inherited from the process that started the gateway, and the user keyring is
+  // shared by all processes of the uid.
   add_key: [248, 217],
   request_key: [249, 218],
   keyctl: [250, 219],
@@ -51,7 +51,7 @@ const REFUSED: Readonly<Record<string, Numbers>> = {
   setns: [308, 268],
   name_to_handle_at: [303, 264],
   open_by_handle_at: [304, 265],
-  // Parts of the kernel with a long record of vulnerabilities that commands do not need.
+  // Parts of the kernel with many past vulnerabilities, which commands do not need.
   bpf: [321, 280],
   perf_event_open: [298, 241],
   userfaultfd: [323, 282],
@@ -94,15 +94,13 @@ const REFUSED_TO_COMMANDS: Readonly<Record<string, Numbers>> = {
 
 const UNSHARE: Numbers = [272, 97];
 const CLONE: Numbers = [56, 220];
-/**
- * Its flags are behind a pointer, which no filter can read. libc falls back to clone(2) when the call does not exist.
- */
+/** The flags of clone3 are behind a pointer, which a filter cannot read. With ENOSYS, libc falls back to clone(2). */
 const CLONE3: Numbers = [435, 435];
 const SOCKET: Numbers = [41, 198];
 const IOCTL: Numbers = [16, 29];
 /**
- * Takes gigabytes of the disk in a millisecond, sooner than any check of the workspace's size: what takes space has to
- * be written. Programs fall back to that, as on file systems without the call.
+ * fallocate reserves gigabytes of the disk in a millisecond, before any check of the workspace's size. Without it,
+ * programs have to write the bytes, as they do on file systems that do not support it.
  */
 const FALLOCATE: Numbers = [285, 47];
 
@@ -110,11 +108,16 @@ const FALLOCATE: Numbers = [285, 47];
 const NEW_NAMESPACES = 0x7e02_0000;
 /** CLONE_NEWTIME; in clone(2) the same bit is part of a signal's number. */
 const NEW_TIME = 0x80;
-/** AF_UNSPEC, UNIX, INET, INET6, NETLINK. Others, AF_VSOCK above all, are not bound to a network namespace. */
+/**
+ * The allowed families: AF_UNSPEC, UNIX, INET, INET6, NETLINK. Others, such as AF_VSOCK, are not confined to a network
+ * namespace.
+ */
 const FAMILIES = [0, 1, 2, 10, 16];
 /** TIOCSTI and TIOCLINUX: insert input into a terminal as if it had been typed. */
 const TERMINAL_INPUT = [0x5412, 0x541c];
-/** FS_IOC_RESVSP, FS_IOC_RESVSP64 and FS_IOC_ZERO_RANGE: fallocate(2) by other names, on every file system. */
+/**
+ * FS_IOC_RESVSP, FS_IOC_RESVSP64 and FS_IOC_ZERO_RANGE: ioctls that do the same as fallocate(2), on every file system.
+ */
 const PREALLOCATE = [0x4030_5828, 0x4030_582a, 0x4030_5839];
 
 const EPERM = 1;
@@ -122,7 +125,7 @@ const ENOSYS = 38;
 const EOPNOTSUPP = 95;
 const EAFNOSUPPORT = 97;
 
-/** Offsets in `struct seccomp_data`; of an argument, the lower half. */
+/** Offsets in `struct seccomp_data`. For an argument, the offset of its lower 32 bits. */
 const NUMBER_AT = 0;
 const ARCHITECTURE_AT = 4;
 const argumentAt = (index: number): number => 16 + 8 * index;
@@ -138,12 +141,12 @@ const ALLOW = 0x7fff_0000;
 const KILL_PROCESS = 0x8000_0000;
 const fail = (errno: number): number => 0x0005_0000 | errno;
 
-/** x32 calls have the architecture of x64 and this bit. */
+/** Calls of the x32 ABI report the architecture of x64 and have this bit in their number. */
 const X32_BIT = 0x4000_0000;
 
 type Instruction = readonly [code: number, operand: number, jumpTrue?: number, jumpFalse?: number];
 
-/** The program, ready for the kernel; undefined for an unsupported processor. */
+/** Returns the program in the binary form that the kernel reads; undefined for an unsupported processor. */
 export function toSeccompFilter(kind: FilterKind, arch: string = process.arch): Buffer | undefined {
   const architecture = ARCHITECTURES[arch];
   if (architecture === undefined) return undefined;
@@ -153,20 +156,20 @@ export function toSeccompFilter(kind: FilterKind, arch: string = process.arch): 
   const program: Instruction[] = [
     [LOAD, ARCHITECTURE_AT],
     [JUMP_EQUAL, audit, 1, 0],
-    // Calls of another architecture (32-bit programs) have other numbers.
+    // Calls of another architecture (32-bit programs) have other numbers, which this program cannot check.
     [RETURN, KILL_PROCESS],
     [LOAD, NUMBER_AT],
-    ...(arch === 'x64' ? answer(JUMP_AT_LEAST, X32_BIT, fail(ENOSYS)) : []),
-    ...numbers.flatMap((number) => (number === undefined ? [] : answer(JUMP_EQUAL, number, fail(EPERM)))),
-    ...answer(JUMP_EQUAL, CLONE3[column], fail(ENOSYS)),
-    ...answer(JUMP_EQUAL, FALLOCATE[column], fail(EOPNOTSUPP)),
+    ...(arch === 'x64' ? returnIf(JUMP_AT_LEAST, X32_BIT, fail(ENOSYS)) : []),
+    ...numbers.flatMap((number) => (number === undefined ? [] : returnIf(JUMP_EQUAL, number, fail(EPERM)))),
+    ...returnIf(JUMP_EQUAL, CLONE3[column], fail(ENOSYS)),
+    ...returnIf(JUMP_EQUAL, FALLOCATE[column], fail(EOPNOTSUPP)),
     ...withArgument(IOCTL[column], 1, [
-      ...TERMINAL_INPUT.flatMap((request) => answer(JUMP_EQUAL, request, fail(EPERM))),
-      ...PREALLOCATE.flatMap((request) => answer(JUMP_EQUAL, request, fail(EOPNOTSUPP))),
+      ...TERMINAL_INPUT.flatMap((request) => returnIf(JUMP_EQUAL, request, fail(EPERM))),
+      ...PREALLOCATE.flatMap((request) => returnIf(JUMP_EQUAL, request, fail(EOPNOTSUPP))),
       [RETURN, ALLOW],
     ]),
     ...withArgument(SOCKET[column], 0, [
-      ...FAMILIES.flatMap((family) => answer(JUMP_EQUAL, family, ALLOW)),
+      ...FAMILIES.flatMap((family) => returnIf(JUMP_EQUAL, family, ALLOW)),
       [RETURN, fail(EAFNOSUPPORT)],
     ]),
     ...(kind === 'nested' ? [] : namespaces(column)),
@@ -177,16 +180,16 @@ export function toSeccompFilter(kind: FilterKind, arch: string = process.arch): 
 
 function namespaces(column: 0 | 1): Instruction[] {
   return [
-    ...withArgument(CLONE[column], 0, [...answer(JUMP_BITS, NEW_NAMESPACES, fail(EPERM)), [RETURN, ALLOW]]),
+    ...withArgument(CLONE[column], 0, [...returnIf(JUMP_BITS, NEW_NAMESPACES, fail(EPERM)), [RETURN, ALLOW]]),
     ...withArgument(UNSHARE[column], 0, [
-      ...answer(JUMP_BITS, NEW_NAMESPACES | NEW_TIME, fail(EPERM)),
+      ...returnIf(JUMP_BITS, NEW_NAMESPACES | NEW_TIME, fail(EPERM)),
       [RETURN, ALLOW],
     ]),
   ];
 }
 
-/** Returns `verdict` when the loaded value compares so; else continues with the next instruction. */
-function answer(jump: number, operand: number | undefined, verdict: number): Instruction[] {
+/** Instructions that return `verdict` if the comparison of the loaded value is true, and continue otherwise. */
+function returnIf(jump: number, operand: number | undefined, verdict: number): Instruction[] {
   return operand === undefined
     ? []
     : [
@@ -195,7 +198,10 @@ function answer(jump: number, operand: number | undefined, verdict: number): Ins
       ];
 }
 
-/** Checks one argument of one call. `then` must return: the number of the call is no longer loaded. */
+/**
+ * Instructions that load an argument of one system call and run `then`. `then` must end with a return, because the
+ * number of the call is no longer loaded.
+ */
 function withArgument(number: number | undefined, index: number, then: readonly Instruction[]): Instruction[] {
   return number === undefined ? [] : [[JUMP_EQUAL, number, 0, then.length + 1], [LOAD, argumentAt(index)], ...then];
 }

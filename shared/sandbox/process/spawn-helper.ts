@@ -1,16 +1,23 @@
 // The program of the helper process that starts sandboxes (spawner.ts). It is passed as source text (`node -e`), so
-// that it needs no file beside the bundle; each part must use nothing from outside its body but its arguments.
+// that no file is needed beside the bundle. Therefore each function here may use only its arguments, nothing else from
+// outside its body.
+import { helperLauncher } from './helper-launcher.ts';
 import { helperListener } from './helper-listener.ts';
 import { helperProcesses, type SendReport } from './helper-processes.ts';
 import type { Cgroup, KillRequest, LeaveRequest, SpawnRequest } from './spawn-messages.ts';
 
-/** Source text of the program. */
-export const HELPER_PROGRAM = `(${helperMain})(${closeInherited}, ${helperGroups}, ${helperProcesses}, ${helperListener})`;
+const PARTS = [closeInherited, helperGroups, helperLauncher, helperProcesses, helperListener];
 
-/** Closes descriptors that the gateway inherited and would pass on; all of Node's own are close-on-exec (02000000). */
+/** Source text of the program. */
+export const HELPER_PROGRAM = `(${helperMain})(${PARTS.join(', ')})`;
+
+/**
+ * Closes descriptors that the gateway inherited and that commands would inherit in turn. Node's own descriptors are
+ * close-on-exec (02000000).
+ */
 function closeInherited(): void {
   const fs = process.getBuiltinModule('node:fs');
-  /** The descriptor on which Node has the channel to the gateway. */
+  /** The descriptor of Node's channel to the gateway. */
   const channelFd = 3;
   for (const name of fs.readdirSync('/proc/self/fdinfo')) {
     const fd = Number(name);
@@ -19,14 +26,14 @@ function closeInherited(): void {
       const isInherited = flags !== undefined && (Number.parseInt(flags, 8) & 0o2000000) === 0;
       if (fd > 2 && fd !== channelFd && isInherited) fs.closeSync(fd);
     } catch {
-      // The descriptor of the directory itself is closed already.
+      // The descriptor that read the directory is closed already.
     }
   }
 }
 
 /**
- * The control group that the helper is in. A started process inherits it. The helper stays in the last one: a move
- * costs the kernel some 10 ms where moves are rare, and nothing when the next process has the same owner.
+ * Moves the helper into control groups, which started processes inherit. The helper stays in the last group, because a
+ * move can take 10 ms, and the next process often has the same owner.
  */
 function helperGroups() {
   const { spawn } = process.getBuiltinModule('node:child_process');
@@ -43,12 +50,12 @@ function helperGroups() {
 
   const leave = (): void => {
     if (inside === undefined) return;
-    fs.writeFileSync(`${inside.home}/cgroup.procs`, '0');
+    fs.writeFileSync(`${inside.gatewayGroup}/cgroup.procs`, '0');
     inside = undefined;
   };
 
   /**
-   * Removes the groups when the gateway has ended without doing so: starts a program that waits until the processes in
+   * Removes the groups if the gateway ended without removing them: starts a program that waits until the processes in
    * them have ended.
    */
   const removeGroups = (): void => {
@@ -62,40 +69,41 @@ function helperGroups() {
 }
 
 /**
- * The body of the helper. It ends with the gateway, when the channel closes; the processes it has started end with it
- * (`--die-with-parent`).
+ * The main function of the helper. The helper ends when its channel closes, so with the gateway; the processes that it
+ * started end with it (`--die-with-parent`).
  */
 function helperMain(
   closeDescriptors: typeof closeInherited,
   createGroups: typeof helperGroups,
+  createLauncher: typeof helperLauncher,
   createProcesses: typeof helperProcesses,
   createListener: typeof helperListener,
 ): void {
   closeDescriptors();
   const groups = createGroups();
-  const send: SendReport = (report, handle, sent) => {
-    if (process.connected) process.send?.(report, handle, undefined, sent);
-    else sent?.();
+  const send: SendReport = (report, handle, onSent) => {
+    if (process.connected) process.send?.(report, handle, undefined, onSent);
+    else onSent?.();
   };
-  const processes = createProcesses(
-    send,
-    ({ cgroup }) => {
-      if (cgroup !== undefined) groups.enter(cgroup);
-    },
-    createListener(send),
-  );
+  const launch = createLauncher();
+  const launchInGroup: typeof launch = (request) => {
+    if (request.cgroup !== undefined) groups.enter(request.cgroup);
+    return launch(request);
+  };
+  const processes = createProcesses(send, launchInGroup, createListener(send));
 
   process.on('message', (message: SpawnRequest | KillRequest | LeaveRequest) => {
     if ('leave' in message) {
       try {
         if (groups.isIn(message.leave)) groups.leave();
       } catch {
-        // The request is repeated.
+        // The gateway repeats the request.
       }
     } else if ('kill' in message) processes.kill(message.id);
     else processes.start(message);
   });
-  // Ctrl-C in a terminal reaches the whole group; the gateway decides when the processes here end.
+  // Ctrl-C in a terminal sends the signal to the whole process group. The gateway decides when the processes of the
+  // helper end.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
   process.once('disconnect', () => {
     try {

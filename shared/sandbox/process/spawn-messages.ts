@@ -1,14 +1,17 @@
 // The messages between the gateway and the helper process that starts sandboxes (spawner.ts, spawn-helper.ts).
 
-/** Directories of a control group, and of the group that the helper moves to when it leaves that one. */
+/**
+ * Directories of a control group (`path`), and of the group of the gateway (`gatewayGroup`), to which the helper moves
+ * when it leaves.
+ */
 export interface Cgroup {
   readonly path: string;
-  readonly home: string;
+  readonly gatewayGroup: string;
 }
 
 /**
- * To the helper: start this. Descriptors: 0 to 2 streams or the terminal, 3 status, 4 `input`, from 5 on `files`; no
- * others.
+ * To the helper: start a process. Its descriptors are 0 to 2 streams or the terminal, 3 status, 4 `input`, from 5 on
+ * `files`, and no others.
  */
 export interface SpawnRequest {
   readonly id: number;
@@ -28,20 +31,20 @@ export interface SpawnRequest {
   readonly cgroup?: Cgroup | undefined;
 }
 
-/** To the helper: leave this control group, if in it. */
+/** To the helper: move out of this control group, if you are in it. */
 export interface LeaveRequest {
   readonly leave: string;
 }
 
-/** To the helper: KILL the process started under this id. */
+/** To the helper: send KILL to the process with this id. */
 export interface KillRequest {
   readonly id: number;
   readonly kill: true;
 }
 
 /**
- * From the helper, in this order: one `error`, or `stream`s, each with its handle, then lines of `status` and one
- * `exit`. `listener` comes at any time, with its handle where there is one.
+ * From the helper, in this order: either one `error`; or each `stream` with its handle, then lines of `status`, then
+ * one `exit`. A `listener` can come at any time, with its handle if it is true.
  */
 export type SpawnReport =
   | { readonly id: number; readonly error: string }

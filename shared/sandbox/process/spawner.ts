@@ -1,6 +1,6 @@
-// Starts processes through a small helper process. Starting a process copies the page tables of its parent: a gateway
-// of 100 MB blocks for milliseconds, the helper's 50 MB are copied in another process. The streams are passed on: no
-// byte is read or copied on the way.
+// Starts processes through a small helper process. Starting a process copies the page tables of its parent, which would
+// block a gateway of 100 MB for milliseconds; the helper has 50 MB and does not block the gateway. The helper passes
+// the descriptors of the streams to the gateway, so no byte is read or copied on the way.
 import type { ChildProcess, SendHandle } from 'node:child_process';
 import { Server, Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
@@ -12,39 +12,41 @@ export interface SpawnedProcess {
   readonly stdin: Writable | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
-  /** The listening socket that the process sent (`hasListener`). Rejects when it ends without sending one. */
+  /** The listening socket that the process sent (`hasListener`). Rejects if the process ends without sending one. */
   readonly listener: Promise<Server> | undefined;
-  /** Resolves when the process has ended, after the last text on its descriptor 3. Never rejects. */
+  /** Resolves when the process has ended and its last status text was received. Never rejects. */
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   kill(): void;
 }
 
 export interface SpawnOptions {
   readonly hasStdin: boolean;
-  /** Path of a terminal: the process gets it as descriptors 0 to 2, and the streams here are closed ones. */
+  /**
+   * Path of a terminal that becomes descriptors 0 to 2 of the process. `stdout` and `stderr` are closed streams then.
+   */
   readonly tty?: string | undefined;
-  /** What the process reads from descriptor 4. */
+  /** The bytes that the process reads from descriptor 4. */
   readonly input?: string;
-  /** Files that the process has open from descriptor 5 on, for reading. */
+  /** Files that are open for reading from descriptor 5 on. */
   readonly files?: readonly string[];
   /** Whether the descriptor after `files` is a channel on which the process sends a listening socket. */
   readonly hasListener?: boolean;
   readonly uid?: number | undefined;
-  /** The control group of the process. */
+  /** The control group in which the process starts. */
   readonly cgroup?: Cgroup | undefined;
   onStatus(text: string): void;
 }
 
 export interface Spawner {
   /**
-   * Starts a program with an empty environment, at `/`, as user and group `uid` when given; `onStatus` receives what it
-   * writes to descriptor 3. It inherits only the descriptors named here. Rejects with an Error that has the `code` of
-   * the failure (E2BIG, ENOENT, EAGAIN ...).
+   * Starts a program with an empty environment, in `/`, as user and group `uid` if given. `onStatus` receives what it
+   * writes to descriptor 3. It inherits only the descriptors named in the options. Rejects with an Error whose `code`
+   * is that of the failure (E2BIG, ENOENT, EAGAIN ...).
    */
   spawn(file: string, args: readonly string[], options: SpawnOptions): Promise<SpawnedProcess>;
-  /** Makes the helper leave this control group, if in it. */
-  leave(cgroup: string): void;
-  /** Ends the helper, and with it all running processes. */
+  /** Moves the helper out of this control group, if it is in it. */
+  leaveCgroup(cgroup: string): void;
+  /** Ends the helper and with it all running processes. */
   close(): void;
 }
 
@@ -61,17 +63,17 @@ interface Entry {
 }
 
 /**
- * The helper starts with the first process, and again when it has died: its processes have ended then, too. `before()`
- * is the prefix of its command line.
+ * The helper is started with the first process, and again after it has died; its processes die with it. `commandPrefix`
+ * returns a prefix of its command line.
  */
-export function createSpawner(before: () => readonly string[] = () => []): Spawner {
+export function createSpawner(commandPrefix: () => readonly string[] = () => []): Spawner {
   const entries = new Map<number, Entry>();
   let helper: ChildProcess | undefined;
   let lastId = 0;
 
   return {
     spawn(file, args, { hasStdin, tty, input = '', files = [], hasListener = false, uid, cgroup, onStatus }) {
-      const to = helper ?? open();
+      const target = helper ?? startHelperProcess();
       const id = ++lastId;
       const entry: Entry = {
         hasStdin: hasStdin && tty === undefined,
@@ -82,9 +84,9 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
       };
       entry.listener?.promise.catch(() => undefined);
       entries.set(id, entry);
-      // The helper alone does not keep the gateway alive; its processes do.
-      to.channel?.ref();
-      to.send(
+      // Only running processes keep the event loop of the gateway alive, not the helper itself.
+      target.channel?.ref();
+      target.send(
         { id, file, args, hasStdin, tty, input, files, hasListener, uid, cgroup } satisfies SpawnRequest,
         (error) => {
           if (error !== null) fail(id, 'EAGAIN');
@@ -92,7 +94,7 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
       );
       return entry.started.promise;
     },
-    leave(cgroup) {
+    leaveCgroup(cgroup) {
       helper?.send({ leave: cgroup } satisfies LeaveRequest, () => {});
     },
     close() {
@@ -101,22 +103,22 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     },
   };
 
-  function open(): ChildProcess {
-    const opened = startHelper(before());
-    helper = opened;
-    const lost = (): void => {
-      if (helper !== opened && helper !== undefined) return;
+  function startHelperProcess(): ChildProcess {
+    const started = startHelper(commandPrefix());
+    helper = started;
+    const onHelperEnd = (): void => {
+      if (helper !== started && helper !== undefined) return;
       helper = undefined;
       for (const id of [...entries.keys()]) end(id, { code: null, signal: 'SIGKILL' });
     };
-    opened.once('error', lost).once('exit', lost);
-    opened.on('message', (message, handle) => {
+    started.once('error', onHelperEnd).once('exit', onHelperEnd);
+    started.on('message', (message, handle) => {
       if (isReport(message)) receive(message, handle);
       else discard(handle);
     });
-    opened.unref();
-    opened.channel?.unref();
-    return opened;
+    started.unref();
+    started.channel?.unref();
+    return started;
   }
 
   function receive(report: SpawnReport, handle: SendHandle | undefined): void {
@@ -132,20 +134,20 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     } else {
       const socket = handle instanceof Socket ? handle : undefined;
       entry.pid = report.pid;
-      // Without a stream: the process ended before the stream could be passed on.
+      // Without a socket, the process ended before its stream could be passed on.
       const stream = socket ?? new Socket().destroy();
-      // An error before the caller listens must not end the gateway.
+      // An error before the caller adds a listener must not end the gateway.
       stream.on('error', () => {});
       entry[report.stream] = stream;
-      settle(id, entry);
+      resolveIfComplete(id, entry);
     }
   }
 
-  /** The process is complete when all of its streams have arrived. */
-  function settle(id: number, entry: Entry): void {
+  /** Resolves the start when all streams of the process have arrived. */
+  function resolveIfComplete(id: number, entry: Entry): void {
     const { pid, stdin, stdout, stderr, hasStdin, started, exited, listener } = entry;
     if (pid === undefined || stdout === undefined || stderr === undefined || (hasStdin && stdin === undefined)) return;
-    // Nothing is written to it; unread, its end would not be detected.
+    // The process writes nothing to stdin, but the stream must be read for its end to be detected.
     stdin?.resume();
     started.resolve({
       pid,
@@ -158,12 +160,12 @@ export function createSpawner(before: () => readonly string[] = () => []): Spawn
     });
   }
 
-  function end(id: number, how: Awaited<SpawnedProcess['exited']>): void {
+  function end(id: number, exit: Awaited<SpawnedProcess['exited']>): void {
     const entry = remove(id);
-    // The helper died before the process was complete; no effect afterwards.
+    // Has no effect unless the helper died before all streams had arrived.
     entry?.started.reject(toError('EAGAIN'));
     entry?.stdin?.destroy();
-    entry?.exited.resolve(how);
+    entry?.exited.resolve(exit);
     entry?.listener?.reject(noListener());
   }
 
@@ -185,14 +187,14 @@ function toError(code: string): Error {
   return Object.assign(new Error(`cannot start a process: ${code}`), { code });
 }
 
-/** A handle that has no owner any more. */
+/** Closes a handle whose process is no longer waited for. */
 function discard(handle: SendHandle | undefined): void {
   if (handle instanceof Socket) handle.destroy();
   else if (handle instanceof Server) handle.close();
 }
 
 function noListener(): Error {
-  return new Error('the program that listens inside did not start');
+  return new Error('the listening program in the sandbox did not start');
 }
 
 function isReport(message: unknown): message is SpawnReport {

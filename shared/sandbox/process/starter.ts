@@ -1,4 +1,4 @@
-// Starts bwrap for a key: its workspace, what the disk and the memory of the key allow, and the limits that follow.
+// Starts bwrap for a key: opens its workspace, checks its disk usage, assigns its memory group, and sets the limits.
 import { resolve } from 'node:path';
 import { RpcError } from '../../errors.ts';
 import type { Toolbox } from '../bubblewrap-command.ts';
@@ -7,109 +7,121 @@ import { createDiskGuard } from '../quota/disk-guard.ts';
 import { diskFull, diskNotice, toDeleter, withNotice } from '../quota/disk-notice.ts';
 import { DEFAULT_LIMITS, type DiskLimits, LONG_RUNNING_LIMITS } from '../quota/limits.ts';
 import type { DiskAccess } from '../quota/measured-workspace.ts';
-import { createMemoryGroups, type OwnerGroup } from '../quota/memory-cgroup.ts';
+import { createMemoryGroups, type OwnerGroup } from '../quota/memory-groups.ts';
 import type { SandboxSpec } from '../sandbox.ts';
 import { type SelfTest, selfTest } from '../self-test.ts';
 import { createWorkspaces } from '../workspaces.ts';
 import { toLaunch } from './launch.ts';
 import { withListener } from './listener.ts';
-import { showWorkspaces } from './own-uid.ts';
+import { mountWorkspaces } from './own-uid.ts';
 import { type SandboxProcess, startProcess, tooLong } from './sandbox-process.ts';
 import { createSpawner } from './spawner.ts';
 
 export interface BubblewrapOptions {
-  /** Directory of all workspaces on this machine; created when missing. */
+  /** Directory of all workspaces on this machine; created if it does not exist. */
   readonly directory: string;
-  /** Where to search for bwrap, as in PATH. */
+  /** Directories in which bwrap is searched, separated as in PATH. */
   readonly path: string;
   /** Whether the bwrap that comes with Codex may be used; default true. */
   readonly bundled?: boolean;
   /** Default: DISK_LIMITS. */
   readonly disk?: DiskLimits;
-  /** Upper bound of the memory of all processes of a key together; default: 2 GiB. */
+  /** Maximum memory of all processes of a key together. Default 2 GiB. */
   readonly ownerMemoryBytes?: number;
 }
 
-export interface StartHow {
+export interface StartOptions {
   readonly isLong: boolean;
   readonly hasStdin: boolean;
   readonly nice: number;
-  /** Path of the terminal that replaces the streams. */
+  /** Path of the terminal that is used instead of the streams. */
   readonly tty?: string;
 }
 
 export interface Started {
   readonly child: SandboxProcess;
   readonly access: DiskAccess;
-  /** Whether it was killed because its workspace, or the disk, is full. */
-  isOverDisk(): boolean;
-  /** Appended to the stderr of the command when it has failed: the limits of the key that it met. */
+  /** Whether the command was killed because its workspace or the disk is full. */
+  isKilledForDisk(): boolean;
+  /** Messages about the limits that the command reached, appended to its stderr if it failed. */
   notices(): Buffer[];
 }
 
 export interface Starter {
   /** The result of the self-test, which runs once. */
   test(): Promise<SelfTest>;
-  /** Throws `unavailable` after `close`, and `sandbox_unavailable` where the self-test failed. */
+  /** Throws `unavailable` after `close`, and `sandbox_unavailable` if the self-test failed. */
   toolbox(): Promise<Toolbox>;
-  /** Throws as `toolbox` and `startProcess`; `unavailable` for a long-running process in a full workspace. */
-  start(spec: SandboxSpec, how: StartHow): Promise<Started>;
-  /** Why the memory of a key cannot be limited here. */
-  readonly missingMemory: string | undefined;
+  /**
+   * Throws the errors of `toolbox` and `startProcess`, and `unavailable` for a long-running process in a full
+   * workspace.
+   */
+  start(spec: SandboxSpec, options: StartOptions): Promise<Started>;
+  /** Why the memory of a key cannot be limited on this machine; undefined: it is limited. */
+  readonly memoryLimitMissing: string | undefined;
   /** Kills all processes and waits for their end. */
   close(): Promise<void>;
 }
 
 /**
- * Limits of one string, and of all arguments and environment of a program together, with room for what the sandbox adds
- * (execve(2)).
+ * Limits of execve(2): the size of one string, and of all arguments and environment variables together, minus what the
+ * sandbox adds.
  */
 const STRING_BYTES_MAX = (128 << 10) - 1;
 const STRINGS_BYTES_MAX = 1900 << 10;
 
-/** Owns what all processes of this sandbox share: workspaces, disk, memory groups and the helper that starts them. */
+/**
+ * Owns what all processes of this sandbox share: the workspaces, the disk guard, the memory groups and the helper
+ * process that starts them.
+ */
 export function createStarter(options: BubblewrapOptions): Starter {
   const isRoot = process.getuid?.() === 0;
-  // The helper that starts processes has another working directory.
+  // Absolute, because the helper process has another working directory.
   const directory = resolve(options.directory);
   const workspaces = createWorkspaces(directory, isRoot);
   const disk = createDiskGuard(directory, options.disk);
   const running = new Set<SandboxProcess>();
-  const spawner = createSpawner(() => (isRoot ? showWorkspaces(directory) : []));
-  const memory = createMemoryGroups((path) => spawner.leave(path), options.ownerMemoryBytes);
+  const spawner = createSpawner(() => (isRoot ? mountWorkspaces(directory) : []));
+  const memory = createMemoryGroups((path) => spawner.leaveCgroup(path), options.ownerMemoryBytes);
   let tested: Promise<SelfTest> | undefined;
   let isClosed = false;
 
   return {
-    get missingMemory() {
+    get memoryLimitMissing() {
       return memory.missing;
     },
     test,
     toolbox,
 
-    async start(spec, how) {
+    async start(spec, options) {
       checkLength(spec);
       const tools = await toolbox();
       const workspace = await workspaces.open(spec.keyId);
       const access = await disk.admit(workspace);
-      const { hasStdin, nice, tty } = how;
-      const { argv, ...where } = toAllowed(spec, how, access);
-      const { file, args, ...given } = toLaunch(tools, withListener({ ...spec, argv }), workspace, directory, where);
+      const { hasStdin, nice, tty } = options;
+      const { argv, ...commandOptions } = toAllowed(spec, options, access);
+      const { file, args, ...descriptors } = toLaunch(
+        tools,
+        withListener({ ...spec, argv }),
+        workspace,
+        directory,
+        commandOptions,
+      );
       const group = memory.acquire(spec.keyId);
       const killsBefore = group?.oomKills() ?? 0;
       const hasListener = spec.listenPort !== undefined;
-      const startOptions = { ...given, hasStdin, tty, nice, hasListener, cgroup: group?.cgroup };
+      const startOptions = { ...descriptors, hasStdin, tty, nice, hasListener, cgroup: group?.cgroup };
       const child = await startProcess(spawner, file, args, startOptions).catch((error: unknown) => {
         group?.release();
         throw error;
       });
       running.add(child);
-      let isOverDisk = false;
-      const kill = (): void => {
-        isOverDisk = true;
+      let isKilledForDisk = false;
+      const killForDisk = (): void => {
+        isKilledForDisk = true;
         child.kill(0);
       };
-      const unwatch = disk.watch(workspace, { pid: child.pid, access, kill, writes: spec.writable?.from });
+      const unwatch = disk.watch(workspace, { pid: child.pid, access, kill: killForDisk, writes: spec.writable?.from });
       void child.ended.then(() => {
         running.delete(child);
         unwatch();
@@ -119,8 +131,8 @@ export function createStarter(options: BubblewrapOptions): Starter {
       return {
         child,
         access,
-        isOverDisk: () => isOverDisk,
-        notices: () => [...diskNotice(access, isOverDisk), ...memoryNotice()],
+        isKilledForDisk: () => isKilledForDisk,
+        notices: () => [...diskNotice(access, isKilledForDisk), ...memoryNotice()],
       };
     },
 
@@ -153,8 +165,8 @@ export function createStarter(options: BubblewrapOptions): Starter {
   }
 }
 
-/** The command and its limits as they are where the disk allows only `access`. */
-function toAllowed(spec: SandboxSpec, { isLong, tty }: StartHow, access: DiskAccess) {
+/** Adapts the command and its limits to the disk access that the workspace has. */
+function toAllowed(spec: SandboxSpec, { isLong, tty }: StartOptions, access: DiskAccess) {
   const hasTerminal = tty !== undefined;
   // A long-running process cannot use a read-only workspace: it would fail later, without a clear message.
   if (isLong && !hasTerminal && access !== 'write') throw diskFull();
@@ -170,7 +182,8 @@ function toAllowed(spec: SandboxSpec, { isLong, tty }: StartHow, access: DiskAcc
 }
 
 /**
- * bwrap gets the environment through a pipe, so starting bwrap itself does not fail when the environment is too long.
+ * Throws for a command that is too long. Starting bwrap would not fail, because it receives the environment through a
+ * pipe.
  */
 function checkLength({ argv, env = {} }: SandboxSpec): void {
   const strings = [...argv, ...Object.entries(env).map(([name, value]) => `${name}=${value}`)];
@@ -180,8 +193,8 @@ function checkLength({ argv, env = {} }: SandboxSpec): void {
 }
 
 function outOfMemory({ bytesMax }: OwnerGroup): Buffer {
+  const megabytes = Math.floor(bytesMax / 2 ** 20);
   return Buffer.from(
-    `\nsandbox: a process was killed, all of this key together may have ${Math.floor(bytesMax / 2 ** 20)} MB ` +
-      'of memory\n',
+    `\nsandbox: a process was killed: all processes of this key together may use ${megabytes} MB of memory\n`,
   );
 }

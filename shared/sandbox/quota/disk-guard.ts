@@ -1,7 +1,7 @@
-// Keeps workspaces within their share of the disk, and the disk from filling up. The kernel bounds one file
-// (RLIMIT_FSIZE) but not a directory: a workspace is measured when a process in it has ended, before the next command
-// starts, and while commands run when free space shrinks. Processes in a workspace over its limit are killed. It can
-// still be cleaned up: its commands may delete, but not write.
+// Enforces the disk limits of workspaces, and the reserve of the disk. The kernel limits the size of a file
+// (RLIMIT_FSIZE) but not of a directory. So a workspace is measured after a process in it has ended and before the next
+// command starts, and also while commands run if free space shrinks. Processes in a workspace over its limit are
+// killed. The caller can still clean it up: commands may delete files, but not write.
 import type { Workspace } from '../workspaces.ts';
 import { createUsageMeter } from './disk-usage.ts';
 import { type Free, freeSpace, hasLost } from './free-space.ts';
@@ -14,18 +14,21 @@ import {
 } from './measured-workspace.ts';
 
 export interface DiskGuard {
-  /** What a process that starts now may do; waits for the measurement that follows the end of a process. */
+  /** Returns what a process that starts now may do. Waits for a measurement that is due. */
   admit(workspace: Workspace): Promise<DiskAccess>;
-  /** Watches a running process. Call the result when it has ended. */
+  /** Watches a running process. The caller calls the returned function when the process has ended. */
   watch(workspace: Workspace, process: WatchedProcess): () => void;
   close(): void;
 }
 
-/** Loss of free space, as a share of the limits, after which workspaces with running commands are measured again. */
+/**
+ * Loss of free space, as a share of the workspace limits, after which workspaces with running commands are measured
+ * again.
+ */
 const LOST_RUNNING = 1 / 8;
-/** Near the reserve, checks are more frequent by this factor. */
+/** Checks are more frequent by this factor when the free space is near the reserve. */
 const NEAR_FACTOR = 10;
-/** Workspaces with a cached state; others are measured again before their next command. */
+/** Number of workspaces whose measurement is remembered; others are measured again before their next command. */
 const STATES_MAX = 1_000;
 
 export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIMITS): DiskGuard {
@@ -50,7 +53,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
       return () => {
         if (!state.watched.delete(process)) return;
         state.ended(process);
-        // Not awaited: the ended command returns at once, and the next command waits for the measurement.
+        // Not awaited, because the ended command need not wait. The next command waits for the measurement.
         void freeSpace(directory, limits).then((free) => state.measure(free));
         if (state.watched.size > 0) return;
         active.delete(state);
@@ -90,7 +93,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
   }
 }
 
-/** Ends the processes that may do more than the workspace allows by now. */
+/** Kills the processes that may do more than the workspace now allows. */
 async function enforce(state: MeasuredWorkspace, free: Free): Promise<void> {
   state.changed();
   await state.measure(free);

@@ -1,4 +1,4 @@
-// The messages that callers get when the disk has no room, and the programs that may still change a workspace then.
+// The messages to callers when the disk is full, and the programs that may still change a workspace then.
 import { RpcError } from '../../errors.ts';
 import type { SandboxSpec } from '../sandbox.ts';
 import type { DiskAccess } from './measured-workspace.ts';
@@ -18,13 +18,13 @@ export function diskNotice(access: DiskAccess, isKilled: boolean): Buffer[] {
   return text === '' ? [] : [Buffer.from(`\nsandbox: ${text}\n`)];
 }
 
-/** A command that prints the message on its terminal first. */
+/** Changes a command so that it first prints the message on its terminal. */
 export function withNotice(argv: SandboxSpec['argv'], access: DiskAccess): SandboxSpec['argv'] {
   if (NOTICES[access] === '') return argv;
   return ['/bin/sh', '-c', 'printf "sandbox: %s\\n" "$0"; exec "$@"', NOTICES[access], ...argv];
 }
 
-/** For long-running processes: a server, a Codex process. */
+/** The error for long-running processes (an MCP server, a Codex process). */
 export function diskFull(): RpcError {
   return new RpcError('unavailable', {
     message: 'The workspace is full, or the disk is: delete something with exec and try again',
@@ -33,7 +33,7 @@ export function diskFull(): RpcError {
   });
 }
 
-/** The absolute path of the system's own program, where `program` is one that can only delete. */
+/** Returns the absolute path of a system program that can only delete, if `program` names one. */
 export function toDeleter(program: string): string | undefined {
   const name = /^(?:\/usr\/bin\/|\/bin\/)?(rm|rmdir)$/.exec(program)?.[1];
   return name === undefined ? undefined : `/bin/${name}`;

@@ -1,20 +1,21 @@
-// Measures directories in a separate thread, so that a large one delays neither the event loop nor other measurements.
+// Measures the size of directories in a worker thread, so that a large one delays neither the event loop nor other
+// measurements.
 import { Worker } from 'node:worker_threads';
-import { countHeldFiles } from './held-files.ts';
+import { createHeldFileMeter } from './held-files.ts';
 
 export interface Usage {
-  /** Blocks on the disk. A file with several names counts once. */
+  /** Size of the blocks on the disk. A file with several names (hard links) counts once. */
   readonly bytes: number;
   readonly entries: number;
-  /** False: it has more entries than were counted, or an entry that cannot be read. */
+  /** False: there are more entries than `entriesMax`, or an entry cannot be read. */
   readonly isComplete: boolean;
 }
 
 export interface UsageMeter {
   /**
-   * Measures directories, and the unlinked files on the first one's disk that `pids` or their descendants hold open.
-   * Never follows a link. A missing directory counts as empty; one that cannot be measured in time is not complete.
-   * Never rejects.
+   * Measures directories, and unlinked files on the disk of the first one that the processes `pids` or their
+   * descendants hold open. Does not follow symbolic links. A directory that does not exist counts as empty. The result
+   * is not complete if the measurement takes too long. Never rejects.
    */
   measure(paths: readonly string[], entriesMax: number, pids?: readonly number[]): Promise<Usage>;
   close(): void;
@@ -43,7 +44,7 @@ export function createUsageMeter(): UsageMeter {
   return {
     measure(paths, entriesMax, pids = []) {
       const id = ++lastId;
-      const at = worker ?? open();
+      const target = worker ?? startWorker();
       return new Promise((resolve) => {
         const settle = (usage: Usage): void => {
           clearTimeout(timer);
@@ -51,31 +52,31 @@ export function createUsageMeter(): UsageMeter {
           if (waiting.size === 0) worker?.unref();
           resolve(usage);
         };
-        // A file system that does not answer blocks the thread: the next measurement gets a new one.
+        // A file system that does not respond blocks the thread, so the next measurement starts a new one.
         const timer = setTimeout(() => {
-          stop(at);
+          stop(target);
           settle(UNKNOWN);
         }, TIMEOUT_MS).unref();
         waiting.set(id, settle);
-        at.ref();
-        at.postMessage({ id, paths, entriesMax, pids } satisfies Job);
+        target.ref();
+        target.postMessage({ id, paths, entriesMax, pids } satisfies Job);
       });
     },
     close: () => stop(worker),
   };
 
-  function open(): Worker {
-    const opened = new Worker(`(${measureMain})(${countHeldFiles})`, {
+  function startWorker(): Worker {
+    const started = new Worker(`(${measureMain})(${createHeldFileMeter})`, {
       eval: true,
       env: {},
       execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MB, maxYoungGenerationSizeMb: 2 },
     });
-    opened.on('message', (answer: Answer) => waiting.get(answer.id)?.(answer));
-    opened.on('error', () => stop(opened));
-    opened.unref();
-    worker = opened;
-    return opened;
+    started.on('message', (answer: Answer) => waiting.get(answer.id)?.(answer));
+    started.on('error', () => stop(started));
+    started.unref();
+    worker = started;
+    return started;
   }
 
   function stop(stopped: Worker | undefined): void {
@@ -86,12 +87,15 @@ export function createUsageMeter(): UsageMeter {
   }
 }
 
-/** The body of the thread. It is passed as source text, so it must use nothing from outside but its arguments. */
-function measureMain(heldFiles: typeof countHeldFiles): void {
+/**
+ * The main function of the worker thread. It is passed as source text, so it may use only its arguments, nothing else
+ * from outside its body.
+ */
+function measureMain(createMeter: typeof createHeldFileMeter): void {
   const { parentPort } = process.getBuiltinModule('node:worker_threads');
   const fs = process.getBuiltinModule('node:fs');
   const SLICE = 500;
-  // Names are bytes: Latin-1 preserves each of them.
+  // Names of files are bytes. Decoded as Latin-1, every byte is preserved.
   const ENCODING = 'latin1';
   interface Measuring extends Job {
     readonly left: string[];
@@ -100,12 +104,12 @@ function measureMain(heldFiles: typeof countHeldFiles): void {
     entries: number;
   }
   const jobs: Measuring[] = [];
-  const heldBytes = heldFiles();
+  const measureHeldFiles = createMeter();
 
   const isGone = (error: unknown): boolean =>
     error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
 
-  /** Counts the next entry; false when there is none. */
+  /** Counts the next entry; returns false when there is none. */
   const step = (job: Measuring): boolean => {
     if (job.open === undefined) {
       const path = job.left.pop();
@@ -138,13 +142,13 @@ function measureMain(heldFiles: typeof countHeldFiles): void {
     try {
       job.open?.dir.closeSync();
     } catch {
-      // It was closed meanwhile.
+      // The directory is closed already.
     }
     const { id, bytes, entries } = job;
     parentPort?.postMessage({ id, bytes, entries, isComplete } satisfies Answer);
   };
 
-  /** Each job in turn gets a slice of time: a large directory does not delay a small one. */
+  /** Each job in turn counts a slice of its entries, so that a large directory does not delay a small one. */
   const run = (): void => {
     const job = jobs.shift();
     if (job === undefined) return;
@@ -165,7 +169,7 @@ function measureMain(heldFiles: typeof countHeldFiles): void {
 
   parentPort?.on('message', (job: Job) => {
     const left = job.paths.map((path) => Buffer.from(path).toString(ENCODING));
-    jobs.push({ ...job, left, open: undefined, bytes: heldBytes(job), entries: 0 });
+    jobs.push({ ...job, left, open: undefined, bytes: measureHeldFiles(job), entries: 0 });
     if (jobs.length === 1) setImmediate(run);
   });
 }

@@ -1,20 +1,20 @@
-// The free space of the disk that holds the workspaces, and what follows for the share that each of them may have.
+// Reads the free space of the disk with the workspaces, and derives which share of its limit a workspace may use.
 import { statfs } from 'node:fs/promises';
 import type { DiskLimits } from './limits.ts';
 
 export interface Free {
   readonly bytes: number;
   readonly entries: number;
-  /** Share of the limit that a workspace may have at this fill level of the disk. */
+  /** The share of its limit that a workspace may use with this much free space. */
   readonly share: number;
-  /** Less than NEAR_RESERVES times the reserve is left. */
+  /** Whether less than NEAR_RESERVES times the reserve is free. */
   readonly isNear: boolean;
 }
 
 /** With less free space than this many times the reserve, checks are more frequent. */
 const NEAR_RESERVES = 4;
 
-/** A failure to read the free space stops no command: when space runs out, the commands themselves get the error. */
+/** If the free space cannot be read, commands are not restricted; on a full disk they get the error of the kernel. */
 export async function freeSpace(directory: string, { reserveBytes }: DiskLimits): Promise<Free> {
   try {
     const { blocks, bavail, bsize, ffree } = await statfs(directory);
@@ -27,7 +27,7 @@ export async function freeSpace(directory: string, { reserveBytes }: DiskLimits)
   }
 }
 
-/** Whether more than this share of a workspace's limits has been used up between the two. */
+/** Whether the free space between the two readings has fallen by more than this share of a workspace's limits. */
 export function hasLost(before: Free, now: Free, share: number, limits: DiskLimits): boolean {
   const { workspaceBytes, workspaceEntries } = limits;
   return before.bytes - now.bytes > workspaceBytes * share || before.entries - now.entries > workspaceEntries * share;

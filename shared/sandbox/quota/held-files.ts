@@ -1,10 +1,13 @@
-// The worker thread of disk-usage.ts runs this function from its source text, so the function must not use anything
-// from outside its body.
+// Measures deleted files that still occupy the disk because processes have them open or mapped. The worker thread of
+// disk-usage.ts runs this function from its source text, so it may use nothing from outside its body.
 
-/** Bytes of the unlinked files that processes or their descendants hold, on the disk of the first path. */
-export type HeldBytes = (of: { readonly paths: readonly string[]; readonly pids: readonly number[] }) => number;
+/**
+ * Returns the bytes of unlinked files on the disk of the first path that the processes or their descendants have open
+ * or mapped.
+ */
+export type MeasureHeldFiles = (of: { readonly paths: readonly string[]; readonly pids: readonly number[] }) => number;
 
-export function countHeldFiles(): HeldBytes {
+export function createHeldFileMeter(): MeasureHeldFiles {
   const fs = process.getBuiltinModule('node:fs');
 
   const list = (path: string): string[] => {
@@ -24,13 +27,16 @@ export function countHeldFiles(): HeldBytes {
     }
   };
 
-  /** In the format of /proc/PID/maps (makedev(3)). */
+  /** Formats a device number as in /proc/PID/maps (makedev(3)). */
   const toHex = (device: number): string => {
     const numbers = [(device >> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
     return numbers.map((number) => number.toString(16).padStart(2, '0')).join(':');
   };
 
-  /** Unlinked files, by inode: open ones with their blocks, mapped ones with the size of the mapping. */
+  /**
+   * Adds the unlinked files of a process and its descendants to `held`, by inode: mapped files with the size of the
+   * mapping, open files with their blocks.
+   */
   const addHeld = (pid: number, device: number, held: Map<number, number>): void => {
     const children = list(`/proc/${pid}/task`).map((task) => read(`/proc/${pid}/task/${task}/children`));
     for (const child of children.join(' ').split(' ').filter(Boolean)) addHeld(Number(child), device, held);
@@ -46,7 +52,7 @@ export function countHeldFiles(): HeldBytes {
         const stats = fs.statSync(`/proc/${pid}/fd/${fd}`);
         if (stats.isFile() && stats.nlink === 0 && stats.dev === device) held.set(stats.ino, stats.blocks * 512);
       } catch {
-        // It has been closed.
+        // The descriptor was closed meanwhile.
       }
     }
   };

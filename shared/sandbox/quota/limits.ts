@@ -1,11 +1,14 @@
-// What one sandbox may use, as resource limits of the kernel (setrlimit(2)), and what a workspace may use of the disk.
+// The resource limits of a sandbox, set by setrlimit(2), and the disk limits of a workspace.
 
 export interface SandboxLimits {
-  /** Processes and threads at a time. */
+  /** Concurrent processes and threads. */
   readonly processes: number;
   /** Private writable memory of one process (RLIMIT_DATA). */
   readonly memoryBytes: number;
-  /** Address space of one process. Wide, because runtimes reserve far more than they use; it bounds shared mappings. */
+  /**
+   * Address space of one process. The limit is high, because runtimes reserve far more than they use; it bounds shared
+   * mappings.
+   */
   readonly addressBytes: number;
   /** Size of one file. */
   readonly fileBytes: number;
@@ -26,7 +29,10 @@ export const DEFAULT_LIMITS: SandboxLimits = {
 /** Limits of a long-running child whose spec sets none. */
 export const LONG_RUNNING_LIMITS: SandboxLimits = { ...DEFAULT_LIMITS, cpuSeconds: 86_400 };
 
-/** Lines of sh(1) that set them, hard and soft alike; no core dumps. Debian's sh calls `-p` what bash calls `-u`. */
+/**
+ * Commands of sh(1) that set the hard and the soft limits, and disable core dumps. The option for processes is `-p` in
+ * Debian's sh and `-u` in bash.
+ */
 export function toUlimits(limits: SandboxLimits): string {
   return [
     'ulimit -c 0',
@@ -40,15 +46,17 @@ export function toUlimits(limits: SandboxLimits): string {
 }
 
 export interface DiskLimits {
-  /** Blocks on disk of one workspace. */
+  /** Size on disk of one workspace. */
   readonly workspaceBytes: number;
   /** Files and directories of one workspace. */
   readonly workspaceEntries: number;
   /**
-   * Free space reserved for the store and the rest of the machine, at most a twentieth of the disk: with less, a
-   * workspace may have a tenth of its share, with half of it a hundredth, with an eighth nothing may be written.
+   * Free space that is reserved for the store and the rest of the machine; at most a twentieth of the disk. With less
+   * free space than this, a workspace may use a tenth of its limit; with less than half of it, a hundredth; with less
+   * than an eighth, nothing may be written.
    */
   readonly reserveBytes: number;
+  /** Interval of the checks of free space while commands run. */
   readonly checkMs: number;
 }
 

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { locateMemoryGroup, makeTree } from '../../../shared/sandbox/quota/memory-cgroup.ts';
+import { createMemoryTree, locateMemoryGroup } from '../../../shared/sandbox/quota/memory-tree.ts';
 import { openPty } from '../../../shared/terminals/pty.ts';
 import { ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
 import { createSandboxFixture } from '../../support/fixtures/sandbox.ts';
@@ -68,7 +68,7 @@ describeWith('memory', 'memory', () => {
       { signal: new AbortController().signal, timeoutMs: 50_000, outputBytesMax: 1 << 20 },
     );
     expect(killed).toMatchObject({ exitCode: 137, signal: 'SIGKILL', timedOut: false });
-    expect(killed.stderr.toString()).toMatch(/\nsandbox: a process was killed, .* \d+ MB of memory\n$/);
+    expect(killed.stderr.toString()).toMatch(/\nsandbox: a process was killed: .* \d+ MB of memory\n$/);
     expect(await fixture.sh('echo still')).toMatchObject({ stdout: Buffer.from('still\n'), stderr: Buffer.alloc(0) });
     expect(groupsOf(process.pid)).toHaveLength(1);
     await other.kill(0);
@@ -109,7 +109,7 @@ describeWith('mounts', 'a machine without memory groups', () => {
       command: ['unshare', '--mount', '/bin/sh', '-c', hide, process.execPath, main],
     });
     expect((await exec(gateway.url)).exit_code).toBe(0);
-    await expect.poll(gateway.output).toMatch(/^.*WARN.*no memory control group can be made here \(.*\).*$/m);
+    await expect.poll(gateway.output).toMatch(/^.*WARN.*no memory control group can be created here \(.*\).*$/m);
     await gateway.stop();
   });
 });
@@ -145,8 +145,8 @@ describe('the memory group of this process', () => {
     const directory = mkdtempSync(join(tmpdir(), 'cgroup-'));
     const leftover = 'codex-gateway-999999999-1-AbCdEf';
     for (const name of [`${leftover}/owner-1`, 'another']) mkdirSync(join(directory, name), { recursive: true });
-    const { base, home, ownerBytes } = makeTree({ version: 2, directory });
-    expect(read(join(home, 'cgroup.procs'))).toBe(String(process.pid));
+    const { base, gatewayGroup, ownerBytes } = createMemoryTree({ version: 2, directory });
+    expect(read(join(gatewayGroup, 'cgroup.procs'))).toBe(String(process.pid));
     expect(read(join(directory, 'cgroup.subtree_control'))).toBe('+memory');
     expect(read(join(base, 'cgroup.subtree_control'))).toBe('+memory');
     expect(Number(read(join(base, 'memory.max')))).toBeGreaterThanOrEqual(ownerBytes);
