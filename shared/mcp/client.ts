@@ -1,5 +1,5 @@
-// One connected MCP server, of either protocol era: the official SDK sends `server/discover` first (2026-07-28,
-// stateless) and falls back to `initialize` (up to 2025-11-25). Owns the handshake and the requests to the server.
+// The client of one MCP server: the handshake and the requests. It supports both protocol eras: the official SDK sends
+// `server/discover` first (since 2026-07-28, stateless) and falls back to `initialize` (until 2025-11-25).
 import { Client, isSpecType, type Transport } from '@modelcontextprotocol/client';
 import { z } from 'zod';
 import { orAbort } from '../async.ts';
@@ -7,7 +7,7 @@ import { RpcError } from '../errors.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
 import { VERSION } from '../version.ts';
 import { checkDepth, type FailureFacts, toCallError, toRequestError } from './failures.ts';
-import { listenForChanges } from './listen.ts';
+import { listenForChanges } from './listen-for-changes.ts';
 import { type McpTool, type Offer, selectTools } from './offer.ts';
 import { type McpResult, toExactResult } from './result.ts';
 
@@ -15,19 +15,20 @@ export interface McpClient {
   readonly server: { readonly name: string; readonly version: string };
   readonly protocolVersion: string;
   /**
-   * Lists the tools again and keeps those on the allow-list. Throws SessionGone where a new connection may serve it.
+   * Lists the tools of the server and remembers those on the allow-list. Throws SessionGone if a new connection may
+   * serve the request.
    */
   listTools(allowed: ReadonlySet<string> | undefined, signal: AbortSignal): Promise<Offer>;
   /**
-   * Throws RpcError `not_found` for a tool that was not listed, and SessionGone as `listTools`. A tool's own failure is
-   * a result with `isError`.
+   * Throws RpcError `not_found` for a tool that was not listed, and SessionGone like `listTools`. The failure of a tool
+   * itself is a result with `isError`.
    */
   callTool(
     tool: string,
     args: Readonly<Record<string, unknown>>,
     options: { readonly signal: AbortSignal; readonly timeoutMs: number },
   ): Promise<McpResult>;
-  /** Resolves when either side has closed the connection; with the exit code of a process that ended by itself. */
+  /** Resolves when either side has closed the connection. `exitCode` is set if the process ended by itself. */
   readonly ended: Promise<{ readonly exitCode: number | undefined }>;
   close(): Promise<void>;
 }
@@ -39,9 +40,9 @@ const PAGES_MAX = 16;
 const ToolsPage = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.string().optional() });
 
 export interface Attempt {
-  /** `legacy`: without `server/discover`. */
+  /** `legacy`: `server/discover` is not sent. */
   readonly mode: 'auto' | 'legacy';
-  /** Deadline of `server/discover`: a server of the older era may leave it unanswered. */
+  /** Deadline of `server/discover`. A server of the older era may not answer it. */
   readonly probeMs: number;
 }
 
@@ -61,15 +62,15 @@ export async function connect(transport: Transport, options: ConnectOptions): Pr
   client.setNotificationHandler('notifications/tools/list_changed', () => options.onToolsChanged());
   const definitions = new Map<string, McpTool>();
   const { promise: ended, resolve: end } = Promise.withResolvers<{ readonly exitCode: number | undefined }>();
-  const over = new AbortController();
+  const closed = new AbortController();
   client.onclose = () => {
-    over.abort();
+    closed.abort();
     end({ exitCode: facts().exitCode });
   };
   client.onerror = () => {};
   signal.throwIfAborted();
   await orAbort(client.connect(transport, { timeout: CONNECT_MS }), signal);
-  void listenForChanges(client, options.onToolsChanged, over.signal);
+  void listenForChanges(client, options.onToolsChanged, closed.signal);
   const { name = 'unknown', version = 'unknown' } = client.getServerVersion() ?? {};
   return {
     server: { name: name.slice(0, 256), version: version.slice(0, 256) },
@@ -91,8 +92,9 @@ export async function connect(transport: Transport, options: ConnectOptions): Pr
     async callTool(tool, args, { signal: callSignal, timeoutMs }) {
       const definition = definitions.get(tool);
       if (definition === undefined) throw new RpcError('not_found', { message: `Not found: no tool "${tool}"` });
-      // Without the output schema: a result that matches the server's own schema proves nothing, and the schema's
-      // patterns would run on the gateway's event loop (ReDoS).
+      // The definition is passed to the SDK without the output schema, so that it does not validate the result. The
+      // schema comes from the same server as the result, so validation would prove nothing, and its patterns could
+      // block the gateway's event loop (ReDoS).
       const { name: toolName, inputSchema } = definition;
       const stub: unknown = { name: toolName, inputSchema: { ...inputSchema, type: 'object' } };
       const toolDefinition = isSpecType.Tool(stub) ? { toolDefinition: stub } : {};
@@ -121,8 +123,8 @@ export async function connect(transport: Transport, options: ConnectOptions): Pr
 }
 
 /**
- * Every item that a server lists, valid or not: the SDK's typed request would reject the whole list because of one tool
- * that the protocol does not allow.
+ * Returns every item that the server lists, valid or not. The SDK's typed request would reject the whole list because
+ * of one invalid tool.
  */
 async function fetchTools(client: Client, signal: AbortSignal): Promise<unknown[]> {
   if (client.getServerCapabilities()?.tools === undefined) return [];
@@ -149,7 +151,7 @@ export function throwIfAborted(signal: AbortSignal, within: AbortSignal, name: s
   }
 }
 
-/** The reason of the abort as an RpcError: `cancelled` where it is none. */
+/** Returns the reason of the abort if it is an RpcError, else `cancelled`. */
 function toCancelled({ reason }: AbortSignal): RpcError {
   return reason instanceof RpcError ? reason : new RpcError('cancelled', { cause: reason });
 }

@@ -1,8 +1,8 @@
-// What a caller requested of mcp.connect, as it is stored: sealed, because arguments, variables, URL and headers may be
-// secrets.
+// The parameters of mcp.connect as they are stored: encrypted, because arguments, variables, URL and headers may
+// contain secrets.
 import { type KeyWrapper, open, seal } from '../auth/logins/envelope.ts';
 import { RpcError } from '../errors.ts';
-import type { ServerConfig } from './connect.ts';
+import type { ServerConfig } from './connector.ts';
 import type { McpConnectionDocument } from './documents.ts';
 
 export interface Configuration {
@@ -12,19 +12,19 @@ export interface Configuration {
 
 export type SealedConfiguration = Pick<McpConnectionDocument, 'configuration' | 'sealed'>;
 
-/** Whose connection it is. */
+/** Identifies the connection in the associated data of the encryption. */
 export interface ConnectionName {
   readonly owner: string;
   readonly id: string;
 }
 
-/** For one document, with its other fields. */
+/** Leaves room in a document for its other fields. */
 const CONFIGURATION_BYTES_MAX = 192 << 10;
 
 /**
- * `wrapper` undefined: the deployment has nothing to seal with. Throws RpcError `forbidden` then, unless the server is
- * a registered one; `invalid_params` for a configuration that is too large; `unavailable` when the key cannot be
- * reached.
+ * `wrapper` is undefined if no encryption key is configured. Then only registered servers can be stored; for others,
+ * throws RpcError `forbidden`. Throws `invalid_params` for a configuration that is too large, `unavailable` when the
+ * key service cannot be reached.
  */
 export async function sealConfiguration(
   wrapper: KeyWrapper | undefined,
@@ -37,28 +37,32 @@ export async function sealConfiguration(
   const { config } = configuration;
   if (!('command' in config) && !('url' in config)) return { configuration: text, sealed: null };
   if (wrapper === undefined) throw noKey();
-  return { configuration: null, sealed: await seal(wrapper, text, bindingOf(name), signal) };
+  return { configuration: null, sealed: await seal(wrapper, text, associatedDataOf(name), signal) };
 }
 
-/** Undefined when the key that sealed it is gone. Throws RpcError `unavailable` when the key cannot be reached. */
+/**
+ * Undefined if the key that encrypted it does not exist any more. Throws RpcError `unavailable` when the key service
+ * cannot be reached.
+ */
 export async function openConfiguration(
   wrapper: KeyWrapper | undefined,
   { configuration, sealed }: SealedConfiguration,
   name: ConnectionName,
   signal: AbortSignal,
 ): Promise<Configuration | undefined> {
-  const text = configuration ?? (wrapper && sealed ? await open(wrapper, sealed, bindingOf(name), signal) : undefined);
-  // Written by `sealConfiguration`.
+  const text =
+    configuration ?? (wrapper && sealed ? await open(wrapper, sealed, associatedDataOf(name), signal) : undefined);
+  // `sealConfiguration` wrote this text.
   return text === undefined ? undefined : JSON.parse(text);
 }
 
-/** Whether both request the same. */
-export function isSame(one: Configuration, other: Configuration): boolean {
+/** Whether both configurations are equal. */
+export function isEqual(one: Configuration, other: Configuration): boolean {
   return JSON.stringify([one.config, one.allowedTools]) === JSON.stringify([other.config, other.allowedTools]);
 }
 
-/** What the seal holds together: a document that is moved to another owner or connection does not open. */
-function bindingOf({ owner, id }: ConnectionName): Uint8Array {
+/** Additional authenticated data (AAD): decryption fails if the document was moved to another owner or connection. */
+function associatedDataOf({ owner, id }: ConnectionName): Uint8Array {
   return Buffer.from(JSON.stringify(['gateway.mcp.v1', owner, id]));
 }
 

@@ -1,4 +1,4 @@
-// Connects to a server over HTTP.
+// Connects to an MCP server over HTTP.
 import { deadline } from '../async.ts';
 import type { SafeFetch } from '../net/safe-fetch.ts';
 import { CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
@@ -14,7 +14,7 @@ export interface HttpOptions {
   onToolsChanged(): void;
 }
 
-/** Throws RpcError `forbidden` for an address that must not be reached, else as `connectStdio`. */
+/** Throws RpcError `forbidden` for an address that must not be reached, otherwise the errors of `connectStdio`. */
 export async function connectHttp(options: HttpOptions): Promise<McpClient> {
   const signal = deadline(CONNECT_MS, options.signal);
   const { transport, endSession, failure } = createHttpTransport(options.url, options.headers, options.safeFetch);

@@ -1,5 +1,5 @@
-// Connects to a server over the streams of a process: starts it again where it supports only the older era of the
-// protocol, or started slowly.
+// Connects to an MCP server over the streams of a process. Starts the process a second time if it seems to support only
+// the older era of the protocol, or to start slowly.
 import { UnsupportedProtocolVersionError } from '@modelcontextprotocol/client';
 import { deadline } from '../async.ts';
 import { type Attempt, CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
@@ -10,21 +10,22 @@ import type { ServerProcess } from './stdio-servers.ts';
 
 export interface StdioOptions {
   readonly name: string;
-  /** `signal` ends the start, not a process that was returned. */
+  /** `signal` aborts the start. It does not end a process that was returned. */
   start(signal: AbortSignal): Promise<ServerProcess>;
   readonly share: TimeShare;
-  /** Whether the caller may see what the server writes to stderr. */
+  /** Whether the end of stderr is included in errors to the caller. */
   readonly showStderr: boolean;
   readonly signal: AbortSignal;
   /** Called when the server announces that its tools have changed. */
   onToolsChanged(): void;
 }
 
-/** Exit codes of shells: not executable, not found. An attempt in the other era cannot help. */
+/** Exit codes of shells: the program is not executable or was not found. An attempt in the other era cannot help. */
 const NOT_RUN: ReadonlySet<number> = new Set([125, 126, 127]);
 
 /**
- * Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and what `start` throws.
+ * Throws RpcError `upstream_error` (with exit code and the end of stderr), `upstream_timeout`, and the errors of
+ * `start`.
  */
 export async function connectStdio(options: StdioOptions): Promise<McpClient> {
   const signal = deadline(CONNECT_MS, options.signal);
@@ -58,10 +59,11 @@ async function startWithin(within: AbortSignal, { start, signal, name }: StdioOp
   }
 }
 
-/** Undefined: a second attempt cannot help. */
+/** Returns how to try again; undefined: a second attempt cannot help. */
 function nextAttempt({ mode, probeMs }: Attempt, error: unknown, exitCode: number | undefined): Attempt | undefined {
   if (mode === 'legacy' || probeMs !== PROBE_MS) return undefined;
-  // A server of the newer era alone that started slowly: the missing answer had been taken for the older era.
+  // The server supports only the newer era and started slowly, so its missing answer was taken as a sign of the older
+  // era.
   if (error instanceof UnsupportedProtocolVersionError) return { mode, probeMs: CONNECT_MS };
   // Some servers of the older era exit at any request before `initialize`.
   return exitCode !== undefined && !NOT_RUN.has(exitCode) ? { mode: 'legacy', probeMs } : undefined;

@@ -1,7 +1,7 @@
-// The MCP servers that keys have connected. Which there are is stored (records.ts), so that any instance serves any of
-// them; open connections stay in the memory of the instance that uses them (registry.ts). An instance that has none
-// open initialises a server with a URL again, and starts a process again. The protocol is in client.ts; processes start
-// in the sandbox only.
+// The MCP servers that keys have connected. Connections are stored (records.ts), so any instance can serve them; open
+// connections are in the memory of the instance that uses them (registry.ts). An instance without an open connection
+// connects to a URL again, or starts the process again. The protocol is implemented in client.ts. Processes start only
+// in the sandbox.
 import { randomUUID } from 'node:crypto';
 import { deadline, settledWithin } from '../async.ts';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
@@ -10,11 +10,11 @@ import type { Config } from '../config/config.ts';
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
-import { type Configuration, isSame, sealConfiguration } from './configuration.ts';
-import type { ServerConfig } from './connect.ts';
+import { type Configuration, isEqual, sealConfiguration } from './configuration.ts';
+import type { ServerConfig } from './connector.ts';
 import type { Connected } from './documents.ts';
 import { findConnected, isOf, notFound } from './find-connected.ts';
-import type { McpCall, McpConnection } from './link.ts';
+import type { McpCall, McpConnection } from './live-connection.ts';
 import { createOpener } from './opener.ts';
 import { createMcpRecords, PER_KEY_MAX, taken, tooMany } from './records.ts';
 import type { McpHandle } from './registry.ts';
@@ -28,23 +28,27 @@ export interface McpDeps {
   readonly log: Logger;
   readonly clock: Clock;
   readonly store: Store;
-  /** Seals configurations; undefined: this deployment has nothing to seal with. */
+  /** Encrypts configurations; undefined: no encryption key is configured. */
   readonly wrapper: KeyWrapper | undefined;
-  /** Registered by the administrator, by name; those that are processes are known where processes start. */
+  /**
+   * Servers with a URL that the administrator registered, by name. Registered commands are configured where processes
+   * start.
+   */
   readonly servers: Config['mcpServers'];
-  /** Default 15 minutes without a call. */
+  /** A connection without a call for this long is closed. Default 15 minutes. */
   readonly idleMs?: number;
 }
 
 /**
- * Every method that takes a handle throws the same RpcError `not_found` for a connection that is missing, has ended or
- * belongs to another key. A handle may omit the session as long as the key has connected the name only once. All throw
- * `unavailable` when the store cannot be reached.
+ * Every method that takes a handle throws the same RpcError `not_found` for a connection that does not exist, has ended
+ * or belongs to another key. A handle may omit the session if the key has connected the name only once. All methods
+ * throw `unavailable` when the store cannot be reached.
  */
 export interface Mcp {
   /**
-   * Connects, or returns the connection when it was made with the same configuration; another configuration is
-   * `conflict`. Throws `unavailable` when there are too many connections, else as client.ts and configuration.ts.
+   * Connects a server, or returns the existing connection if its configuration is the same; with another configuration,
+   * throws `conflict`. Throws `unavailable` when there are too many connections, and the errors of client.ts and
+   * configuration.ts.
    */
   connect(
     handle: McpHandle,
@@ -56,29 +60,29 @@ export interface Mcp {
     },
   ): Promise<McpConnection>;
   call(handle: McpHandle, call: McpCall): Promise<McpResult>;
-  /** Connections of a key; of one session when `sessionId` is given. Starts nothing. */
+  /** Lists the connections of a key, or of one session if `sessionId` is given. Connects to no server. */
   list(owner: string, sessionId: string | undefined): Promise<readonly McpConnection[]>;
   /**
-   * Lists the tools of HTTP servers again and waits for changes that other servers have announced, a few seconds at
-   * most. Never rejects.
+   * Lists the tools of HTTP servers again, and waits for the changes that other servers have announced, at most a few
+   * seconds. Never rejects.
    */
   refresh(owner: string, sessionId: string | undefined, signal: AbortSignal): Promise<void>;
-  /** Resolves with the handle that the connection was made with, and whether its session has no other. */
+  /** Resolves with the complete handle of the connection, and whether it was the last one of its session. */
   disconnect(handle: McpHandle): Promise<{ readonly handle: McpHandle; readonly isLast: boolean }>;
   /** Ends all connections of a session. */
   endSession(session: { readonly owner: string; readonly sessionId: string }): Promise<void>;
   /**
-   * The tools that a prompt of this session may use, with all changes that their servers have announced: servers that
-   * are not open here are opened, those that cannot be are among its omitted tools. Undefined when nothing is
-   * connected.
+   * Returns the tools that a prompt of this session may use, with all changes that the servers have announced. Opens
+   * the connections that are not open on this instance; the tools of servers that cannot be reached are returned as
+   * omitted. Undefined if no server is connected.
    */
   toolset(owner: string, sessionId: string, signal: AbortSignal): Promise<McpToolset | undefined>;
-  /** Closes what is open here and refuses new connections; what is connected stays connected. */
+  /** Closes the open connections and refuses new ones. The stored connections remain. */
   close(): Promise<void>;
 }
 
 const IDLE_MS = 15 * 60_000;
-/** Time for listing the tools of all servers at once. */
+/** Deadline for listing the tools of all servers concurrently. */
 const REFRESH_MS = 5_000;
 
 export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
@@ -86,7 +90,7 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
   const records = createMcpRecords({ store, clock, idleMs });
   const opener = createOpener({ ...deps, idleMs, records });
   const { registry, closing } = opener;
-  /** Handles that are being connected here, for each key. */
+  /** Per key: the handles that this instance is connecting. */
   const connecting = new Map<string, Set<string>>();
 
   const call = async (handle: McpHandle, request: McpCall): Promise<McpResult> => {
@@ -94,10 +98,10 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
     const connection = await opener.open(handle.owner, entry, request.signal);
     void records.renew(handle.owner, entry);
     const signal = AbortSignal.any([request.signal, closing]);
-    return registry.using(connection, () => connection.link.call({ ...request, signal }));
+    return registry.using(connection, () => connection.live.call({ ...request, signal }));
   };
 
-  /** The connection when it was made with the same configuration. */
+  /** Returns the existing connection if it has the same configuration. */
   const reuse = async (
     handle: McpHandle,
     entry: Connected,
@@ -105,30 +109,31 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
     signal: AbortSignal,
   ): Promise<McpConnection> => {
     const connection = await opener.open(handle.owner, entry, signal);
-    if (!isSame(connection.configuration, configuration)) {
+    if (!isEqual(connection.configuration, configuration)) {
       throw new RpcError('conflict', {
         message: `"${handle.name}" is connected with another configuration: mcp.disconnect first`,
         retryable: false,
       });
     }
     void records.renew(handle.owner, entry);
-    // A running process is a live connection; a server behind HTTP may have forgotten the session or have stopped.
-    if (entry.transport === 'http') await registry.using(connection, () => connection.link.refresh(signal));
-    return connection.link.connection;
+    // A running process proves that the connection works. A server behind HTTP may have forgotten the session or have
+    // stopped.
+    if (entry.transport === 'http') await registry.using(connection, () => connection.live.refresh(signal));
+    return connection.live.connection;
   };
 
-  /** Runs `work` with the place of a connection that is going to be opened, so that concurrent calls find it taken. */
-  const withPlace = async <R>(handle: McpHandle, present: number, work: () => Promise<R>): Promise<R> => {
-    const places = connecting.get(handle.owner) ?? new Set();
-    const place = JSON.stringify([handle.sessionId ?? null, handle.name]);
-    if (places.has(place)) throw taken(handle.name);
-    if (present + places.size >= PER_KEY_MAX) throw tooMany();
-    connecting.set(handle.owner, places.add(place));
+  /** Runs `work` while the handle is reserved, so that concurrent calls count it and cannot connect the same handle. */
+  const withReservation = async <R>(handle: McpHandle, present: number, work: () => Promise<R>): Promise<R> => {
+    const reserved = connecting.get(handle.owner) ?? new Set();
+    const id = JSON.stringify([handle.sessionId ?? null, handle.name]);
+    if (reserved.has(id)) throw taken(handle.name);
+    if (present + reserved.size >= PER_KEY_MAX) throw tooMany();
+    connecting.set(handle.owner, reserved.add(id));
     try {
       return await work();
     } finally {
-      places.delete(place);
-      if (places.size === 0) connecting.delete(handle.owner);
+      reserved.delete(id);
+      if (reserved.size === 0) connecting.delete(handle.owner);
     }
   };
 
@@ -140,11 +145,11 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
       const entries = await opener.listed(handle.owner);
       const existing = entries.find((entry) => isOf(entry, handle.sessionId) && entry.name === handle.name);
       if (existing !== undefined) return reuse(handle, existing, configuration, signal);
-      return withPlace(handle, entries.length, async () => {
+      return withReservation(handle, entries.length, async () => {
         const id = randomUUID();
         const sealed = await sealConfiguration(wrapper, configuration, { owner: handle.owner, id }, signal);
-        const { link } = await opener.connect(handle, { id, sealed, configuration, requestId, signal });
-        return link.connection;
+        const { live } = await opener.connect(handle, { id, sealed, configuration, requestId, signal });
+        return live.connection;
       });
     },
 
@@ -155,7 +160,7 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
       const connections = await Promise.all(
         entries.map(async (entry) => {
           const open = registry.get(entry.id);
-          return open?.link.connection ?? (await records.read(owner, entry))?.connection;
+          return open?.live.connection ?? (await records.read(owner, entry))?.connection;
         }),
       );
       return connections.filter((connection) => connection !== undefined);
@@ -166,10 +171,10 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
       const refresh = async (entry: Connected): Promise<void> => {
         const isOpen = registry.get(entry.id) !== undefined;
         if (entry.transport === 'http') {
-          const { link } = await opener.open(owner, entry, within);
-          // One that has just been opened has listed its tools.
-          if (isOpen) await link.refresh(within);
-        } else await registry.get(entry.id)?.link.ready();
+          const { live } = await opener.open(owner, entry, within);
+          // A connection that was just opened has listed its tools.
+          if (isOpen) await live.refresh(within);
+        } else await registry.get(entry.id)?.live.ready();
       };
       const all = listOf(owner, sessionId).then((entries) => Promise.allSettled(entries.map(refresh)));
       await settledWithin(REFRESH_MS, all);

@@ -1,22 +1,22 @@
-// The stored MCP connections: one small document of each key that says which there are, which every call reads, and one
-// document of each connection with its configuration and the tools that the server offered.
+// The documents of stored MCP connections: one small document per key with the list of its connections, which every
+// call reads; and one document per connection with its configuration and the tools of the server.
 import { z } from 'zod';
 import { Envelope } from '../auth/logins/envelope.ts';
 import { type DocumentOf, defineDocument, type StoredAs } from '../store/define-document.ts';
 
 const Connected = z.object({
-  /** Of the connection; another connect with the same name has another id. */
+  /** Id of the connection. Connecting the same name again creates another id. */
   id: z.string(),
   name: z.string(),
   session_id: z.string().nullable(),
   transport: z.enum(['stdio', 'http']),
   /** Renewed by calls. */
   expires_at_ms: z.number(),
-  /** Until when its own document is stored. */
+  /** When the document of the connection expires. */
   stored_until_ms: z.number(),
-  /** The run of the sandbox in which its process was last started; null for a URL. */
+  /** Id of the run of the sandbox in which the process was last started; null for a URL. */
   boot_id: z.string().nullable(),
-  /** The run of the sandbox in which its process has ended by itself: it is started again there only once. */
+  /** Id of the run of the sandbox in which the process ended by itself. In one run, it is started again only once. */
   ended_boot_id: z.string().exactOptional(),
 });
 export type Connected = StoredAs<typeof Connected>;
@@ -44,9 +44,9 @@ export const McpConnections = defineDocument({
     connected_at_ms: z.number(),
     /** JSON text of the tools. */
     offer: z.string(),
-    /** JSON text of what the caller requested, for a registered server, which has no secret of the caller's. */
+    /** JSON text of the configuration of a registered server, which contains no secret of the caller. */
     configuration: z.string().nullable(),
-    /** The same for other servers: arguments, variables, URL and headers may be secrets. */
+    /** The encrypted configuration of other servers: arguments, variables, URL and headers may contain secrets. */
     sealed: Envelope.nullable(),
   }),
   id: 'id of the connection',

@@ -1,5 +1,5 @@
-// Maps a failure of an MCP server to an error of the table: which side caused it and whether a retry can help, in one
-// bounded line that names the server and otherwise quotes only the server.
+// Maps a failure of an MCP server to an RpcError that says which side caused it and whether a retry can help. The
+// message is one bounded line that names the server and quotes nothing but the server.
 import {
   ProtocolError,
   SdkError,
@@ -8,7 +8,7 @@ import {
   UnsupportedProtocolVersionError,
 } from '@modelcontextprotocol/client';
 import { ERRORS, RpcError, type RpcErrorOptions } from '../errors.ts';
-import { SessionGone } from './session.ts';
+import { SessionGone } from './session-gone.ts';
 
 const MESSAGE_CHARS_MAX = 500;
 const DEPTH_MAX = 64;
@@ -18,13 +18,13 @@ export interface FailureFacts {
   readonly name: string;
   /** Why the gateway closed the connection. */
   readonly failure?: Error | undefined;
-  /** Set when the process ended by itself. */
+  /** Set if the process ended by itself. */
   readonly exitCode?: number | undefined;
-  /** The end of its stderr, where the caller may see it. */
+  /** The end of stderr, if the caller may see it. */
   readonly stderr?: string | undefined;
 }
 
-/** HTTP statuses that have one meaning for MCP; others are `refused the request`, from 500 on `failed`. */
+/** Messages for HTTP statuses with one meaning in MCP. Others are `refused the request`, or `failed` from 500 on. */
 const STATUSES: Readonly<Record<number, string>> = {
   401: 'refused the credentials',
   403: 'refused the credentials',
@@ -35,9 +35,9 @@ const STATUSES: Readonly<Record<number, string>> = {
 
 export function toMcpError(error: unknown, facts: FailureFacts): RpcError {
   const { name, failure, exitCode, stderr } = facts;
-  if (failure !== undefined) return named(name, failure);
+  if (failure !== undefined) return withServerName(name, failure);
   for (let cause: unknown = error, depth = 0; cause instanceof Error && depth < 5; cause = cause.cause, depth++) {
-    if (cause instanceof RpcError) return named(name, cause);
+    if (cause instanceof RpcError) return withServerName(name, cause);
   }
   const known = {
     server: name,
@@ -59,7 +59,7 @@ export function toMcpError(error: unknown, facts: FailureFacts): RpcError {
     return fail(`${what} (HTTP ${status})${status === 400 ? messageOf(error) : ''}`, { data: { status }, retryable });
   }
   if (error instanceof ProtocolError) {
-    return fail(`answered: ${error.message}`, { data: { mcp_code: error.code }, retryable: false });
+    return fail(`returned an error: ${error.message}`, { data: { mcp_code: error.code }, retryable: false });
   }
   if (error instanceof SdkError) {
     if (error.code === SdkErrorCode.RequestTimeout) {
@@ -67,16 +67,16 @@ export function toMcpError(error: unknown, facts: FailureFacts): RpcError {
       return new RpcError('upstream_timeout', { message, data: known, cause: error });
     }
     if (error.code === SdkErrorCode.ConnectionClosed) return fail('closed the connection');
-    return fail(`does not keep to the protocol: ${error.message}`, { retryable: false });
+    return fail(`violated the protocol: ${error.message}`, { retryable: false });
   }
-  if (error instanceof SyntaxError) return fail('answered with what is not JSON', { retryable: false });
+  if (error instanceof SyntaxError) return fail('sent a response that is not JSON', { retryable: false });
   if (error instanceof Error && error.name === 'ZodError') {
-    return fail('answered with what is no message of the protocol', { retryable: false });
+    return fail('sent a response that is not a message of the protocol', { retryable: false });
   }
   return fail(`failed: ${error instanceof Error ? error.message : 'unknown failure'}`);
 }
 
-/** For a request on an established connection: also SessionGone, where a new connection may serve the request. */
+/** For a request on an established connection. Returns SessionGone if a new connection may serve the request. */
 export function toRequestError(error: unknown, facts: FailureFacts): RpcError {
   const failure = toMcpError(error, facts);
   if (facts.failure !== undefined || facts.exitCode !== undefined) return failure;
@@ -106,12 +106,13 @@ export function toCallError(error: RpcError, isRepeatable: boolean, isUnsent: bo
 }
 
 /**
- * Throws for a value nested deeper than the gateway's own parser accepts: writing it as JSON would exhaust the stack.
+ * Throws for a value nested deeper than the gateway's JSON parser accepts, because serializing it would exhaust the
+ * stack.
  */
 export function checkDepth(value: unknown, name: string): void {
   if (!isDeep(value)) return;
   throw new RpcError('upstream_error', {
-    message: `MCP server "${name}" answered with data nested deeper than ${DEPTH_MAX} levels`,
+    message: `MCP server "${name}" sent data nested deeper than ${DEPTH_MAX} levels`,
     data: { server: name },
     retryable: false,
   });
@@ -126,8 +127,8 @@ export function isDeep(value: unknown): boolean {
   return false;
 }
 
-/** A failure of the gateway or of the network, with the name of the server. */
-function named(name: string, error: Error): RpcError {
+/** Adds the name of the server to a failure of the gateway or of the network. */
+function withServerName(name: string, error: Error): RpcError {
   if (!(error instanceof RpcError)) {
     const message = `MCP server "${name}": ${oneLine(error.message)}`;
     return new RpcError('upstream_error', { message, data: { server: name }, retryable: false, cause: error });

@@ -1,4 +1,4 @@
-// Which of a key's connections a handle means.
+// Finds the connection of a key to which a handle refers.
 import { RpcError } from '../errors.ts';
 import type { Connected } from './documents.ts';
 import type { McpHandle } from './registry.ts';

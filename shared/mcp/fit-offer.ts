@@ -1,4 +1,4 @@
-// What is stored of the tools that a server offered: as many as fit into a document.
+// Selects the tools of a server that are stored: as many as fit into a document.
 import type { McpTool, Offer, OmittedTool } from './offer.ts';
 
 const NAME_CHARS_MAX = 128;

@@ -1,5 +1,6 @@
-// MCP's Streamable HTTP transport through the SSRF-safe fetch. The SDK implements the protocol; this file bounds what a
-// server may send and returns the global Response that the SDK expects.
+// MCP's Streamable HTTP transport over the SSRF-safe fetch. The SDK implements the protocol. This file limits the size
+// of what a server may send, marks numbers that would lose digits (rpc/exact-json.ts), and returns the global Response
+// that the SDK expects.
 
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
 import { settledWithin } from '../async.ts';
@@ -13,7 +14,7 @@ export interface HttpTransport {
   readonly transport: Transport;
   /** Why the gateway closed the connection. */
   failure(): RpcError | undefined;
-  /** Sends the end of the session to a server that keeps one. Never throws. */
+  /** Asks the server to delete the session, if it has one. Never throws. */
   endSession(): Promise<void>;
 }
 
@@ -26,14 +27,15 @@ export function createHttpTransport(
   safeFetch: SafeFetch,
 ): HttpTransport {
   let failure: RpcError | undefined;
-  // The SDK would resume a stream that breaks; a stream over the bound must not be resumed.
+  // The SDK resumes a stream that breaks. A stream that exceeded the bound must not be resumed, so the transport is
+  // closed.
   const onTooLarge = (error: RpcError): void => {
     failure ??= error;
     void transport.close();
   };
   const transport = new StreamableHTTPClientTransport(new URL(url), {
     requestInit: { headers },
-    // The safe fetch follows the redirects that it allows; the SDK sees none.
+    // The safe fetch follows allowed redirects itself.
     redirectPolicy: 'follow',
     reconnectionOptions: {
       initialReconnectionDelay: 1_000,
@@ -79,9 +81,7 @@ interface Reader {
   cancel(reason?: unknown): Promise<void>;
 }
 
-/**
- * Takes a body in pieces and returns it with marked numbers. Throws RangeError as soon as it exceeds FRAME_BYTES_MAX.
- */
+/** Transforms a body piece by piece and marks its numbers. Throws RangeError when it exceeds FRAME_BYTES_MAX. */
 interface Marker {
   push(bytes: Uint8Array): Uint8Array;
   end(): Uint8Array;
@@ -91,7 +91,7 @@ const NOTHING = new Uint8Array();
 const CARRIAGE_RETURN = 13;
 const NEWLINE = Buffer.from('\n');
 
-/** A whole body, returned at its end. */
+/** For a JSON body: returns all of it at the end. */
 function createBodyMarker(type: string): Marker {
   const pieces: Uint8Array[] = [];
   let sizeBytes = 0;
@@ -110,8 +110,8 @@ function createBodyMarker(type: string): Marker {
 }
 
 /**
- * An event stream, returned line by line; no event may exceed the bound. JSON has line breaks only between tokens, so a
- * line holds whole numbers.
+ * For an event stream: returns it line by line. No event may exceed the bound. JSON has line breaks only between
+ * tokens, so a number is never split over two lines.
  */
 function createStreamMarker(): Marker {
   const lines = createLineReader(FRAME_BYTES_MAX);
@@ -131,7 +131,7 @@ function createStreamMarker(): Marker {
   };
 }
 
-/** Returns a copy: the line reader reuses the bytes of a line. */
+/** Returns a copy, because the line reader reuses its buffer. */
 function mark(bytes: Buffer): Buffer {
   const characters = bytes.toString('latin1');
   if (isTooHeavy(characters)) throw new RangeError(TOO_HEAVY);

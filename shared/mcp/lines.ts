@@ -1,10 +1,10 @@
-// Splits a stream of bytes into lines, in one growing buffer with a bound: a peer that writes byte by byte, or never a
-// newline, costs at most the longest line it may send.
+// Splits a stream of bytes into lines, in one growing buffer with a maximum size. So a peer that writes byte by byte,
+// or never a newline, uses no more memory than the longest allowed line.
 
 export interface LineReader {
   /**
-   * Calls `onLine` for each complete line, without its newline, until it returns `stop`. Returns how many bytes of the
-   * chunk are taken. Throws RangeError when a line exceeds the bound.
+   * Calls `onLine` for each complete line, without its newline, until `onLine` returns `stop`. Returns how many bytes
+   * of the chunk were consumed. Throws RangeError when a line exceeds the bound.
    */
   push(chunk: Buffer, onLine: (line: Buffer) => unknown): number;
 }

@@ -1,4 +1,5 @@
-// The StdioServers port in this process: a sandbox for each server. Decides what a registered one may read and reach.
+// The StdioServers port in this process: each server runs in its own sandbox. Decides what a registered server may read
+// and reach.
 import { randomUUID } from 'node:crypto';
 import type { McpServer } from '../config/config.ts';
 import { RpcError } from '../errors.ts';
@@ -7,7 +8,7 @@ import type { StdioServer, StdioServers } from './stdio-servers.ts';
 
 export interface LocalStdioServersDeps {
   readonly sandbox: Pick<Sandbox, 'spawn'>;
-  /** Registered by the administrator, by name; those with a URL are no processes. */
+  /** Servers that the administrator registered, by name. Those with a URL are not started here. */
   readonly servers: ReadonlyMap<string, McpServer>;
 }
 
@@ -35,9 +36,8 @@ export function createLocalStdioServers({ sandbox, servers }: LocalStdioServersD
 }
 
 /**
- * A registered server that holds secrets or has the network gets a home of its own per key: in the caller's home, a
- * file that the caller has put there (a Python module, a shell's start file) would run with the server's secrets and
- * network.
+ * A registered server with secrets or network access gets its own home per key. In the caller's home, a file of the
+ * caller (a Python module, a start file of a shell) would run with the secrets and the network access of the server.
  */
 function toRegisteredSpec(owner: string, name: string, server: RegisteredServer): SandboxSpec {
   const isTrusted = server.network || Object.keys(server.env).length > 0;
@@ -52,6 +52,6 @@ function toRegisteredSpec(owner: string, name: string, server: RegisteredServer)
 
 function notRegistered(name: string): RpcError {
   return new RpcError('not_found', {
-    message: `Not found: no MCP server is registered as "${name}"; give command or url`,
+    message: `Not found: no MCP server is registered as "${name}"; set command or url`,
   });
 }

@@ -1,12 +1,12 @@
-// How large a message of an MCP server may be: its bytes, and the memory that its value takes.
+// The maximum size of a message of an MCP server: its bytes, and the memory of its parsed value.
 import { inspectJson } from '../rpc/json-numbers.ts';
 
 export const FRAME_BYTES_MAX = 4 << 20;
-export const TOO_LARGE = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the most that the gateway takes`;
-/** A message whose value takes more memory would stop the event loop for as long as it takes to make. */
+export const TOO_LARGE = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the limit of the gateway`;
+/** Parsing a message whose value takes more memory would block the event loop for too long. */
 const VALUE_BYTES_MAX = 64 << 20;
 export const TOO_HEAVY = `a message takes more than ${VALUE_BYTES_MAX >> 20} MiB of memory`;
-/** Smaller messages cannot. */
+/** Smaller messages cannot exceed VALUE_BYTES_MAX and are not checked. */
 const VALUE_CHECKED_BYTES = 1 << 20;
 
 export function isTooHeavy(text: string): boolean {

@@ -1,9 +1,9 @@
-// Selects the tools that a server offers: those the caller allows, within bounds of number and size. A malformed tool
-// is omitted and reported; it does not affect the others.
+// Selects the tools of a server that the caller allows, within bounds of number and size. An invalid tool is omitted
+// and reported, and does not affect the others.
 import { hasMarks, isMarked } from '../rpc/exact-json.ts';
 import { isDeep } from './failures.ts';
 
-/** A tool as its server describes it; only its form and size have been checked. */
+/** A tool as its server describes it. Only its structure and size have been checked. */
 export interface McpTool {
   readonly name: string;
   readonly title?: string | undefined;
@@ -29,7 +29,7 @@ const NAME_CHARS_MAX = 256;
 const OMITTED_MAX = 1_000;
 const OMITTED_NAME_CHARS_MAX = 128;
 
-/** `allowed` undefined: all tools. The bounds apply to the allowed ones. */
+/** `allowed` is undefined if all tools are allowed. The bounds apply to the allowed tools. */
 export function selectTools(offered: readonly unknown[], allowed: ReadonlySet<string> | undefined): Offer {
   const tools = new Map<string, McpTool>();
   const omitted: OmittedTool[] = [];
@@ -41,7 +41,7 @@ export function selectTools(offered: readonly unknown[], allowed: ReadonlySet<st
   for (const item of offered) {
     const name = isRecord(item) && typeof item.name === 'string' ? item.name : '';
     if (allowed !== undefined && !allowed.has(name)) continue;
-    const tool = isRecord(item) ? toTool(name, item) : 'it is no object';
+    const tool = isRecord(item) ? toTool(name, item) : 'it is not an object';
     if (typeof tool === 'string') {
       omit(name, tool);
       continue;
@@ -65,9 +65,9 @@ function toTool(name: string, item: Readonly<Record<string, unknown>>): McpTool 
   if (name.length > NAME_CHARS_MAX) return `its name is longer than ${NAME_CHARS_MAX} characters`;
   if (isDeep(item)) return 'its description is nested deeper than 64 levels';
   const { title, description, inputSchema = { type: 'object' }, outputSchema, annotations } = item;
-  if (!isRecord(inputSchema)) return 'its input schema is no object';
+  if (!isRecord(inputSchema)) return 'its input schema is not an object';
   const exact = withoutMarks(inputSchema);
-  if (exact === undefined) return 'its input schema asks for a number that would lose digits';
+  if (exact === undefined) return 'its input schema requires a number that would lose digits';
   const exactOutput = isRecord(outputSchema) ? withoutMarks(outputSchema) : undefined;
   return {
     name,
@@ -80,8 +80,8 @@ function toTool(name: string, item: Readonly<Record<string, unknown>>): McpTool 
 }
 
 /**
- * Returns the schema without the numbers that would lose digits. A bound (a 64-bit `maximum`) or a default is removed:
- * no caller could send such a number. Undefined where a value must equal one of them.
+ * Returns the schema without numbers that would lose digits. A limit (a 64-bit `maximum`) or a default is removed,
+ * because no caller could send such a number. Undefined if a value must equal such a number (`const`, `enum`).
  */
 function withoutMarks(schema: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> | undefined {
   if (!hasMarks(schema)) return schema;

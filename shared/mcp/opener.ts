@@ -1,6 +1,5 @@
-// Opens stored connections on this instance, and keeps what is open in step with what is stored: a connection that was
-// removed, here or elsewhere, is closed; one whose process has ended by itself is marked, so that it is started again
-// once.
+// Opens stored connections on this instance, and synchronizes open with stored connections: a connection that any
+// instance has removed is closed; the end of a process is stored, so that it is started again only once.
 import { randomUUID } from 'node:crypto';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import type { Clock } from '../clock.ts';
@@ -9,10 +8,10 @@ import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
 import { type Configuration, openConfiguration, type SealedConfiguration } from './configuration.ts';
-import { createConnector, type ServerConfig } from './connect.ts';
+import { createConnector, type ServerConfig } from './connector.ts';
 import type { Connected } from './documents.ts';
 import { notFound } from './find-connected.ts';
-import { openLink, orCancelled } from './link.ts';
+import { openLiveConnection, orCancelled } from './live-connection.ts';
 import { createOwnerWatches } from './owner-watches.ts';
 import type { McpRecords } from './records.ts';
 import { createRegistry, type McpHandle, type OpenConnection, type Opened, type Registry } from './registry.ts';
@@ -22,15 +21,20 @@ export interface Opener {
   readonly registry: Registry;
   /** Aborts when the instance stops. */
   readonly closing: AbortSignal;
-  /** Throws RpcError `invalid_params` for a configuration that is refused, `unavailable` when the instance stops. */
+  /**
+   * Throws RpcError `invalid_params` for a configuration that is not allowed, `unavailable` when the instance stops.
+   */
   check(handle: McpHandle, config: ServerConfig, requestId: string): void;
   /** The connections of a key, as stored. */
   listed(owner: string): Promise<readonly Connected[]>;
-  /** Connects a new server and stores it. Throws as client.ts and `records.add`. */
+  /** Connects a new server and stores the connection. Throws the errors of client.ts and `records.add`. */
   connect(handle: McpHandle, added: NewConnection): Promise<OpenConnection>;
-  /** A stored connection, opened when it is not open here. Throws `not_found` when it is gone, else as client.ts. */
+  /**
+   * Returns a stored connection; opens it if it is not open on this instance. Throws `not_found` if it was removed,
+   * otherwise the errors of client.ts.
+   */
   open(owner: string, entry: Connected, signal: AbortSignal): Promise<OpenConnection>;
-  /** Removes stored connections and closes those that are open here. */
+  /** Removes stored connections and closes those that are open on this instance. */
   remove(owner: string, matches: (entry: Connected) => boolean): Promise<void>;
   close(): Promise<void>;
 }
@@ -72,7 +76,7 @@ export function createOpener({
 }: OpenerDeps): Opener {
   const connector = createConnector({ stdioServers, log, servers });
   const closing = new AbortController();
-  /** Ends that are being stored. */
+  /** Writes about ended connections that are in progress. */
   const ending = new Set<Promise<unknown>>();
   const watches = createOwnerWatches(store, (owner) => void listed(owner).catch(() => {}));
   const registry = createRegistry({
@@ -89,7 +93,7 @@ export function createOpener({
 
   const listed = async (owner: string): Promise<readonly Connected[]> => {
     await Promise.all(ending);
-    // Only what was open before the read can be missed in it.
+    // Read before the list: a connection that is opened during the read may not be in it, and must not be closed.
     const before = registry.of(owner);
     const entries = await records.list(owner);
     const ids = new Set(entries.map(({ id }) => id));
@@ -103,17 +107,17 @@ export function createOpener({
     const plan = connector.plan(handle, configuration.config, requestId);
     const allowed = configuration.allowedTools && new Set(configuration.allowedTools);
     const options = { name, sessionId, plan, allowed, clock, connectedAtMs, closing: closing.signal };
-    const link = await openLink(options, signal);
-    return { link, configuration, bootId: plan.bootId(), isRestarted: false };
+    const live = await openLiveConnection(options, signal);
+    return { live, configuration, bootId: plan.bootId(), isRestarted: false };
   };
 
-  /** Runs `store` with what was opened, and closes it when that fails. */
+  /** Returns the opened connection when `stored` has resolved; closes it if that fails. */
   const orClose = async (opened: Opened, stored: Promise<unknown>): Promise<Opened> => {
     try {
       await stored;
       return opened;
     } catch (error) {
-      await opened.link.close();
+      await opened.live.close();
       throw error;
     }
   };
@@ -124,7 +128,7 @@ export function createOpener({
     const name = { owner, id: entry.id };
     const configuration = stored && (await openConfiguration(wrapper, stored.sealed, name, signal));
     if (stored === undefined || configuration === undefined) {
-      // Its key is gone, or another instance is removing it.
+      // The encryption key does not exist any more, or another instance is removing the connection.
       await records.remove(owner, ({ id }) => id === entry.id);
       throw notFound();
     }
@@ -149,7 +153,7 @@ export function createOpener({
     connect(handle, { id, sealed, configuration, requestId, signal }) {
       return registry.open(id, handle.owner, async () => {
         const opened = await start(handle, configuration, { requestId, signal });
-        const { connection } = opened.link;
+        const { connection } = opened.live;
         return orClose(opened, records.add(handle, { id, sealed, connection, bootId: opened.bootId }));
       });
     },
@@ -159,7 +163,8 @@ export function createOpener({
       if (open !== undefined) return open;
       if (closing.signal.aborted) throw stopping();
       const opening = registry.open(entry.id, owner, () => reopen(owner, entry));
-      // A caller that leaves does not end it: others may wait for it, and its next call finds it open.
+      // The opening continues when the caller leaves: other calls may wait for it, and the next call finds the
+      // connection open.
       opening.catch(() => {});
       return orCancelled(opening, signal);
     },

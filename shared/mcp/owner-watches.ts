@@ -1,15 +1,15 @@
-// Watches the list of a key's connections while this instance has one of them open, so that one that another instance
-// has ended is closed here too.
+// Watches the list of a key's connections while one of them is open on this instance, so that this instance closes a
+// connection that another instance has removed.
 import type { Store } from '../store/store.ts';
+import { ownerRef } from './connection-list.ts';
 import { McpOwners } from './documents.ts';
-import { ownerRef } from './records.ts';
 
 export interface OwnerWatches {
   set(owner: string, isWatched: boolean): void;
   close(): void;
 }
 
-/** `onChange` gets each owner whose list may have changed. */
+/** `onChange` is called with each owner whose list may have changed. */
 export function createOwnerWatches(store: Store, onChange: (owner: string) => void): OwnerWatches {
   const watches = new Map<string, () => void>();
   return {
@@ -18,7 +18,7 @@ export function createOwnerWatches(store: Store, onChange: (owner: string) => vo
       if (isWatched === (stop !== undefined)) return;
       if (isWatched) {
         const changed = (): void => onChange(owner);
-        // A list that cannot be read or watched is read at the next use.
+        // Errors are ignored: the list is read again at the next call.
         watches.set(
           owner,
           McpOwners.watch(store, ownerRef(owner), changed, () => {}),

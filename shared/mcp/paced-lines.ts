@@ -1,21 +1,21 @@
-// Reads the lines of a stream in slices, between which other work has its turn, and within the share of the event
-// loop's time that its owner has. The stream is paused meanwhile.
+// Reads the lines of a stream in time slices, so that other work can run between them, and within the share of event
+// loop time that its owner may use. The stream is paused between the slices.
 import type { Readable } from 'node:stream';
 import { createLineReader } from './lines.ts';
 
-/** Of the event loop's time, the part that messages of one owner's servers may take. */
+/** The share of event loop time that the messages of one owner's servers may use. */
 export interface TimeShare {
   spend(tookMs: number): void;
-  /** Until the next message may be read. */
+  /** How long to wait until the next message may be read. */
   waitMs(): number;
 }
 
 export interface PacedLines {
-  /** Reads from now on. */
+  /** Starts reading. */
   start(): void;
-  /** No more bytes will come: calls `onEnd` after the last line. */
+  /** Call it when no more bytes arrive: `onEnd` is called after the last line. */
   end(): void;
-  /** Reads nothing any more. */
+  /** Stops reading; no callback is called afterwards. */
   stop(): void;
 }
 
@@ -29,13 +29,13 @@ export interface PacedLinesOptions {
   onEnd(): void;
 }
 
-/** Lines are read for this long at once. */
+/** Maximum length of a time slice. */
 const SLICE_MS = 10;
 
 export function createPacedLines(stream: Readable, options: PacedLinesOptions): PacedLines {
   const { share, onLine, onTooLong, onEnd } = options;
   const lines = createLineReader(options.lineBytesMax);
-  /** Bytes that wait for the next slice; while there are any, or there is a timer, reading is paused. */
+  /** Bytes that wait for the next slice. The stream is paused while there are any, or a timer is set. */
   let rest: Buffer = Buffer.alloc(0);
   let timer: NodeJS.Timeout | undefined;
   let isStopped = false;

@@ -1,15 +1,14 @@
-// The MCP connections of keys as they are stored, so that any instance serves them: at most so many a key, decided in a
-// transaction, found only by their owner. Configurations are sealed.
-import { createHash } from 'node:crypto';
+// Stores the MCP connections of keys, so that any instance can serve them. Bounds their number per key in a
+// transaction. Only the owner finds a connection. Configurations are encrypted.
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
-import type { Ref, Store, Write } from '../store/store.ts';
-import { transact } from '../store/transact.ts';
+import type { Store } from '../store/store.ts';
 import type { SealedConfiguration } from './configuration.ts';
-import { type Connected, type McpConnectionDocument, McpConnections, McpOwners } from './documents.ts';
+import { createConnectionList } from './connection-list.ts';
+import { type Connected, type McpConnectionDocument, McpConnections } from './documents.ts';
 import { notFound } from './find-connected.ts';
 import { fitOffer } from './fit-offer.ts';
-import type { McpConnection } from './link.ts';
+import type { McpConnection } from './live-connection.ts';
 import type { Offer } from './offer.ts';
 import type { McpHandle } from './registry.ts';
 
@@ -20,24 +19,30 @@ const RENEW_STORED_MS = 6 * 86_400_000;
 const OFFER_BYTES_MAX = 640 << 10;
 
 export interface StoredConnection {
-  /** As it was when it was connected. */
+  /** The connection as it was when it was connected. */
   readonly connection: McpConnection;
   readonly sealed: SealedConfiguration;
 }
 
 export interface McpRecords {
-  /** Those that have not expired. */
+  /** The connections of a key that have not expired. */
   list(owner: string): Promise<readonly Connected[]>;
   /** Throws `unavailable` when the key has too many, `conflict` when another instance has connected the name. */
   add(handle: McpHandle, added: AddedConnection): Promise<void>;
   read(owner: string, entry: Connected): Promise<StoredConnection | undefined>;
-  /** Removes those that match and returns them. */
+  /** Removes the connections that match and returns them. */
   remove(owner: string, matches: (entry: Connected) => boolean): Promise<readonly Connected[]>;
-  /** A process was started for it, in this run of the sandbox. Throws `not_found` when it is not connected any more. */
+  /**
+   * Records that a process was started for the connection, in this run of the sandbox. Throws `not_found` if the
+   * connection was removed.
+   */
   started(owner: string, id: string, bootId: string): Promise<void>;
-  /** Its process has ended by itself; the second time in one run of the sandbox it is removed. */
+  /**
+   * Records that the process of the connection ended by itself. The second time in one run of the sandbox, the
+   * connection is removed.
+   */
   ended(owner: string, id: string, bootId: string): Promise<void>;
-  /** It is used: writes only when its time is running out. Never rejects. */
+  /** Extends the expiry of a connection that is used; writes only when it expires soon. Never rejects. */
   renew(owner: string, entry: Connected): Promise<void>;
 }
 
@@ -57,51 +62,12 @@ export interface McpRecordsDeps {
 
 export function createMcpRecords({ store, clock, idleMs }: McpRecordsDeps): McpRecords {
   const options = { timeoutMs: STORE_TIMEOUT_MS };
-  /** A quarter more than promised, so that not each call has to write. */
+  const list = createConnectionList(store, clock, STORE_TIMEOUT_MS);
+  /** A quarter more than documented, so that not every call has to renew it. */
   const expiry = (): number => clock.now() + idleMs + idleMs / 4;
-  const isAlive = (entry: Connected): boolean => entry.expires_at_ms > clock.now();
 
-  /** The documents of the connections that are in the list no more are deleted with it. */
-  const change = async (
-    owner: string,
-    compute: (alive: readonly Connected[]) => readonly Connected[],
-    extra: readonly Write[] = [],
-  ): Promise<readonly Connected[]> => {
-    const ref = ownerRef(owner);
-    const { result } = await transact(
-      store,
-      [ref],
-      ([snapshot]) => {
-        const stored = McpOwners.read(snapshot);
-        const all = stored?.connections ?? [];
-        const alive = all.filter(isAlive);
-        const connections = compute(alive);
-        const kept = new Set(connections.map(({ id }) => id));
-        const deletes = all
-          .filter(({ id }) => !kept.has(id))
-          .map(({ id }): Write => ({ ref: McpConnections.ref(id), delete: true }));
-        if (connections === alive && deletes.length === 0) return { writes: [], result: alive };
-        const expireAtMs = Math.max(0, ...connections.map((entry) => entry.expires_at_ms));
-        const list: Write =
-          connections.length === 0
-            ? { ref, delete: true }
-            : McpOwners.write(ref, { ...stored, owner, connections }, { expireAtMs });
-        return { writes: [list, ...deletes, ...extra], result: alive };
-      },
-      options,
-    );
-    return result;
-  };
-
-  const update = (owner: string, id: string, changed: Partial<Connected>): Promise<readonly Connected[]> =>
-    change(owner, (alive) =>
-      alive.some((entry) => entry.id === id)
-        ? alive.map((entry) => (entry.id === id ? { ...entry, ...changed } : entry))
-        : alive,
-    );
-
-  /** The document of the connection is written again, with a new expiry. */
-  const keepStored = async (id: string): Promise<number> => {
+  /** Writes the document of the connection again with a new expiry. */
+  const extendStored = async (id: string): Promise<number> => {
     const [snapshot] = await store.get([McpConnections.ref(id)], options);
     const document = McpConnections.read(snapshot);
     const untilMs = clock.now() + STORED_MS;
@@ -112,10 +78,7 @@ export function createMcpRecords({ store, clock, idleMs }: McpRecordsDeps): McpR
   };
 
   return {
-    async list(owner) {
-      const [snapshot] = await store.get([ownerRef(owner)], options);
-      return (McpOwners.read(snapshot)?.connections ?? []).filter(isAlive);
-    },
+    list: list.read,
 
     async add({ owner, sessionId, name }, { id, sealed, connection, bootId }) {
       const { transport, server, protocolVersion, connectedAtMs } = connection;
@@ -130,7 +93,7 @@ export function createMcpRecords({ store, clock, idleMs }: McpRecordsDeps): McpR
         ...{ stored_until_ms: storedUntilMs, boot_id: bootId ?? null },
       };
       const write = McpConnections.write(McpConnections.ref(id), document, { expireAtMs: storedUntilMs });
-      await change(
+      await list.change(
         owner,
         (alive) => {
           if (alive.some((other) => other.name === name && other.session_id === entry.session_id)) throw taken(name);
@@ -149,7 +112,7 @@ export function createMcpRecords({ store, clock, idleMs }: McpRecordsDeps): McpR
     },
 
     async remove(owner, matches) {
-      const before = await change(owner, (alive) => {
+      const before = await list.change(owner, (alive) => {
         const kept = alive.filter((entry) => !matches(entry));
         return kept.length === alive.length ? alive : kept;
       });
@@ -157,12 +120,12 @@ export function createMcpRecords({ store, clock, idleMs }: McpRecordsDeps): McpR
     },
 
     async started(owner, id, bootId) {
-      const alive = await update(owner, id, { boot_id: bootId, expires_at_ms: expiry() });
+      const alive = await list.update(owner, id, { boot_id: bootId, expires_at_ms: expiry() });
       if (!alive.some((entry) => entry.id === id)) throw notFound();
     },
 
     async ended(owner, id, bootId) {
-      await change(owner, (alive) => {
+      await list.change(owner, (alive) => {
         const ended = alive.find((entry) => entry.id === id);
         if (ended === undefined) return alive;
         if (ended.ended_boot_id === bootId) return alive.filter((entry) => entry !== ended);
@@ -174,22 +137,18 @@ export function createMcpRecords({ store, clock, idleMs }: McpRecordsDeps): McpR
       if (expires_at_ms - clock.now() >= idleMs) return;
       try {
         const isOld = stored_until_ms - clock.now() < RENEW_STORED_MS;
-        const stored = isOld ? { stored_until_ms: await keepStored(id) } : {};
-        await update(owner, id, { expires_at_ms: expiry(), ...stored });
+        const stored = isOld ? { stored_until_ms: await extendStored(id) } : {};
+        await list.update(owner, id, { expires_at_ms: expiry(), ...stored });
       } catch {
-        // The next call writes it.
+        // The next call renews it.
       }
     },
   };
 }
 
-export function ownerRef(owner: string): Ref {
-  return McpOwners.ref(createHash('sha256').update(owner).digest('base64url'));
-}
-
 function toConnection({ name, session_id, transport }: Connected, document: McpConnectionDocument): McpConnection {
   const { server, protocol_version: protocolVersion, connected_at_ms: connectedAtMs } = document;
-  // Written by `add`, from a checked offer.
+  // `add` wrote it from a checked offer.
   const offer: Offer = JSON.parse(document.offer);
   return { name, sessionId: session_id ?? undefined, transport, server, protocolVersion, connectedAtMs, ...offer };
 }

@@ -1,5 +1,5 @@
-// Decides when the tools of a server are listed again: at once after a change is announced, one list at a time, with a
-// pause between two lists however often the server announces.
+// Decides when the tools of a server are listed again: immediately after an announced change, one list at a time, and
+// with a pause between two lists, so that frequent announcements cause no load.
 
 export interface Refresher {
   /** Call it when the tools have changed. */
@@ -38,7 +38,7 @@ export function createRefresher(refresh: () => Promise<void>): Refresher {
     },
     async ready() {
       await running;
-      // A change arrived during the list: a reader that needs the tools now does not wait for the pause.
+      // A change was announced during the list. The caller needs the tools now, so it does not wait for the pause.
       if (isStale && !isStopped) await (running ?? start());
     },
     stop() {

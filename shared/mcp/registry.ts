@@ -1,11 +1,11 @@
-// The connections that are open on this instance, by their ids: at most so many, each with a bound of calls in flight,
-// and closed when it has had none for a while. Which connections a key has is stored (records.ts).
+// The open connections of this instance, by id. Bounds their number and the calls in flight on each, and closes idle
+// ones. The connections of a key are stored (records.ts).
 import { RpcError } from '../errors.ts';
 import type { Configuration } from './configuration.ts';
-import type { Link } from './link.ts';
+import type { LiveConnection } from './live-connection.ts';
 import { tooMany } from './records.ts';
 
-/** Names one connection: of a key, in a session or in none. */
+/** Identifies a connection of a key, in a session or in none. */
 export interface McpHandle {
   readonly owner: string;
   readonly sessionId: string | undefined;
@@ -16,11 +16,11 @@ const TOTAL_MAX = 48;
 const CALLS_MAX = 16;
 
 export interface Opened {
-  readonly link: Link;
+  readonly live: LiveConnection;
   readonly configuration: Configuration;
-  /** The run of the sandbox in which its process was started; undefined for a URL. */
+  /** Id of the run of the sandbox in which the process was started; undefined for a URL. */
   readonly bootId: string | undefined;
-  /** Its process was started again, and no prompt of the session has reported that. */
+  /** Whether the process was started again and no prompt of the session has reported that yet. */
   isRestarted: boolean;
 }
 
@@ -31,13 +31,16 @@ export interface OpenConnection extends Opened {
 
 export interface Registry {
   get(id: string): OpenConnection | undefined;
-  /** Those of a key. */
+  /** The open connections of a key. */
   of(owner: string): readonly OpenConnection[];
-  /** Calls for the same connection share the attempt. Throws `unavailable` when too many are open, and as `start`. */
+  /**
+   * Opens a connection with `start`; concurrent calls for the same id share the attempt. Throws `unavailable` when too
+   * many are open, and the errors of `start`.
+   */
   open(id: string, owner: string, start: () => Promise<Opened>): Promise<OpenConnection>;
-  /** Runs `work`; the idle timer is stopped meanwhile. Throws `unavailable` for too many calls. */
+  /** Runs `work` as a call in flight, which stops the idle timer. Throws `unavailable` for too many calls. */
   using<R>(connection: OpenConnection, work: () => Promise<R>): Promise<R>;
-  /** Removes it and closes it. */
+  /** Removes and closes a connection. */
   end(id: string): Promise<void>;
   endAll(): Promise<void>;
 }
@@ -52,9 +55,9 @@ interface Entry {
 
 export interface RegistryOptions {
   readonly idleMs: number;
-  /** The connection has ended and was not closed here. */
+  /** Called when a connection has ended that this instance did not close. */
   onEnded(connection: OpenConnection): void;
-  /** Connections of the key were opened or closed. */
+  /** Called when connections of the key were opened or closed. */
   onChanged(owner: string): void;
 }
 
@@ -68,7 +71,7 @@ export function createRegistry({ idleMs, onEnded, onChanged }: RegistryOptions):
     clearTimeout(entry.idle);
     onChanged(entry.owner);
     const connection = await entry.opening.catch(() => undefined);
-    await connection?.link.close();
+    await connection?.live.close();
   };
 
   const touch = (id: string, entry: Entry): void => {
@@ -82,7 +85,7 @@ export function createRegistry({ idleMs, onEnded, onChanged }: RegistryOptions):
     entry.connection = connection;
     touch(id, entry);
     onChanged(entry.owner);
-    void connection.link.ended.then(() => {
+    void connection.live.ended.then(() => {
       if (entries.get(id) !== entry) return;
       entries.delete(id);
       clearTimeout(entry.idle);
@@ -115,11 +118,11 @@ export function createRegistry({ idleMs, onEnded, onChanged }: RegistryOptions):
 
     async using({ id }, work) {
       const entry = entries.get(id);
-      // It has ended after the caller found it.
+      // The connection has ended after the caller found it; `work` fails with the right error.
       if (entry === undefined) return work();
       if (entry.calls >= CALLS_MAX) {
         throw new RpcError('unavailable', {
-          message: `at most ${CALLS_MAX} calls to an MCP server may be in flight`,
+          message: `At most ${CALLS_MAX} calls to an MCP server may be in flight`,
           retryAfterMs: 1_000,
         });
       }

@@ -1,9 +1,9 @@
-// The result of a tool with every digit of its numbers: structured content that JavaScript would round is returned as
-// JSON text.
+// Converts the result of a tool without losing digits of numbers: structured content that JavaScript would round is
+// returned as JSON text.
 import type { CallToolResult } from '@modelcontextprotocol/client';
 import { digitsOf, hasMarks, isMarked, toExactText } from '../rpc/exact-json.ts';
 
-/** As in the protocol, except that structured content is JSON text where parsing would lose digits of a number. */
+/** The result as in the protocol, except that structured content is JSON text if parsing it would lose digits. */
 export interface McpResult {
   readonly content: CallToolResult['content'];
   readonly structuredContent?: unknown;
@@ -11,8 +11,8 @@ export interface McpResult {
 }
 
 /**
- * `result` was parsed with marked numbers. In content blocks, which have numbers in metadata only, a marked number
- * becomes its digits.
+ * `result` was parsed with marked numbers (rpc/exact-json.ts). In content blocks, which have numbers only in metadata,
+ * a marked number becomes a string of its digits.
  */
 export function toExactResult({ structuredContent, content, isError }: CallToolResult): McpResult {
   const exact: CallToolResult['content'] = hasMarks(content)

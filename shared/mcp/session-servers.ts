@@ -1,4 +1,4 @@
-// Opens the servers of a session before a prompt runs.
+// Opens the MCP servers of a session before a prompt runs.
 import { deadline, settledWithin } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import type { Connected } from './documents.ts';
@@ -7,9 +7,9 @@ import type { McpRecords } from './records.ts';
 import type { OpenConnection } from './registry.ts';
 import type { SessionServers } from './tools.ts';
 
-/** Time for opening them all. */
+/** Deadline for opening all servers of a session. */
 const OPEN_MS = 20_000;
-/** Time for changes of their tools that they have announced. */
+/** Deadline for listing the tools again after announced changes. */
 const READY_MS = 5_000;
 
 export interface SessionDeps {
@@ -19,8 +19,8 @@ export interface SessionDeps {
 }
 
 /**
- * A server that cannot be opened does not fail the prompt: its tools are among the omitted ones. Undefined when nothing
- * is connected.
+ * A server that cannot be opened does not fail the prompt; its tools are returned as omitted. Undefined if no server is
+ * connected.
  */
 export async function openSession(
   { opener, records, listOf }: SessionDeps,
@@ -37,7 +37,7 @@ export async function openSession(
     entries.map(async (entry) => {
       try {
         const connection = await opener.open(owner, entry, within);
-        await settledWithin(READY_MS, connection.link.ready());
+        await settledWithin(READY_MS, connection.live.ready());
         void records.renew(owner, entry);
         open.push(connection);
       } catch (error) {
@@ -46,13 +46,13 @@ export async function openSession(
     }),
   );
   if (open.length === 0 && (await listOf(owner, sessionId)).length === 0) return undefined;
-  // In the order in which they were connected, so that the model gets the same tools each time.
+  // Sorted in the order in which they were connected, so that the model gets the tools in the same order each time.
   const position = ({ id }: OpenConnection): number => entries.findIndex((entry) => entry.id === id);
   open.sort((one, other) => position(one) - position(other));
-  const connections = open.map(({ link }) => link.connection);
+  const connections = open.map(({ live }) => live.connection);
   return { connections, omitted, restarted: open.flatMap(takeRestarted) };
 
-  /** The tools that the model cannot be given because their server cannot be opened. */
+  /** The stored tools of a server that cannot be opened, with the reason. */
   async function omittedOf(entry: Connected, error: unknown) {
     const stored = await records.read(owner, entry).catch(() => undefined);
     const reason = `the server cannot be reached: ${error instanceof RpcError ? error.message : 'it did not answer'}`;
@@ -60,9 +60,9 @@ export async function openSession(
   }
 }
 
-/** The name of a server that was started again, once. */
+/** Returns the name of a server whose process was started again, only once per restart. */
 function takeRestarted(connection: OpenConnection): string[] {
   if (!connection.isRestarted) return [];
   connection.isRestarted = false;
-  return [connection.link.connection.name];
+  return [connection.live.connection.name];
 }

@@ -1,6 +1,6 @@
 // MCP's stdio transport over a server's process: one JSON-RPC message per line
-// (https://modelcontextprotocol.io/specification). The SDK's own transport would start the process outside the sandbox.
-// Ends a server that sends a line over 4 MiB or leaves its input unread.
+// (https://modelcontextprotocol.io/specification). The transport of the SDK is not used, because it would start the
+// process outside the sandbox. Ends a server that sends a line over 4 MiB or does not read its input.
 import {
   deserializeMessage,
   type JSONRPCMessage,
@@ -13,19 +13,22 @@ import { createPacedLines, type TimeShare } from './paced-lines.ts';
 import type { ServerProcess } from './stdio-servers.ts';
 
 export interface StdioTransport extends Transport {
-  /** The SDK recognizes a stdio transport by `pid` and `stderr`; there, no answer means a server of the older era. */
+  /**
+   * By `pid` and `stderr` the SDK recognizes a stdio transport. On such a transport, it takes a missing answer to
+   * `server/discover` as a sign of the older era.
+   */
   readonly pid: null;
   readonly stderr: null;
-  /** The end of what the server wrote to stderr. */
+  /** Returns the end of what the server wrote to stderr. */
   stderrTail(): string;
   /** Undefined while it runs. */
   exitCode(): number | undefined;
-  /** Why the gateway closed the connection, or what ended the process with what runs it. */
+  /** Why the gateway closed the connection, or why the connection to the sandbox ended. */
   failure(): Error | undefined;
 }
 
 const STDERR_BYTES_KEPT = 4096;
-/** Bytes the server may leave unread. */
+/** Maximum bytes of input that the server may leave unread. */
 const UNREAD_BYTES_MAX = 8 << 20;
 
 export function createStdioTransport(server: ServerProcess, share: TimeShare): StdioTransport {
@@ -48,7 +51,7 @@ export function createStdioTransport(server: ServerProcess, share: TimeShare): S
       const text = line.toString('utf8');
       if (isTooHeavy(text)) return fail(new Error(TOO_HEAVY));
       const message = toMessage(text);
-      // Servers do print to stdout by mistake; the connection stays open.
+      // Some servers print other text to stdout by mistake, so the connection stays open.
       if (message instanceof Error) transport.onerror?.(message);
       else transport.onmessage?.(message);
     },
@@ -104,7 +107,7 @@ function toMessage(text: string): JSONRPCMessage | Error {
   }
 }
 
-/** Reads all of stderr; the returned function gives the end of it. */
+/** Reads stderr; the returned function returns the end of it. */
 function keepTail({ stderr }: ServerProcess): () => string {
   let tail = Buffer.alloc(0);
   stderr.on('error', () => {});

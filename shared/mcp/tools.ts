@@ -1,11 +1,11 @@
-// The tools of a session's MCP servers as a model sees them: names that providers accept, descriptions and results of
-// bounded size. What a tool returns is data for the model, never an instruction to the gateway.
+// Converts the tools of a session's MCP servers for the model: names that providers accept, descriptions and results of
+// bounded size. The gateway never interprets the result of a tool.
 import { RpcError } from '../errors.ts';
 import type { OmittedTool } from '../turn-events.ts';
-import type { McpCall, McpConnection } from './link.ts';
+import type { McpCall, McpConnection } from './live-connection.ts';
 import type { McpResult } from './result.ts';
 
-/** The form that engines/engine.ts expects. */
+/** The toolset in the structure that engines/engine.ts defines. */
 export interface McpToolset {
   readonly tools: readonly {
     readonly name: string;
@@ -17,7 +17,7 @@ export interface McpToolset {
   /** Characters of names, descriptions and schemas together. */
   readonly chars: number;
   readonly omitted: readonly OmittedTool[];
-  /** Servers that were started again since the last prompt: what they had in memory is gone. */
+  /** Servers that were started again since the last prompt, so they have lost what they had in memory. */
   readonly restarted: readonly string[];
   /** Rejects only when `signal` is aborted; every other failure is returned to the model as an error result. */
   call(
@@ -28,7 +28,7 @@ export interface McpToolset {
 }
 
 const DESCRIPTION_CHARS_MAX = 1024;
-/** Both large providers: `^[a-zA-Z0-9_-]{1,64}$`. */
+/** The pattern of OpenAI and Anthropic is `^[a-zA-Z0-9_-]{1,64}$`. */
 const NAME_CHARS_MAX = 64;
 const ANSWER_CHARS_MAX = 64 << 10;
 const CALL_TIMEOUT_MS = 60_000;
@@ -39,7 +39,7 @@ export interface SessionServers extends Pick<McpToolset, 'restarted'> {
   readonly omitted: readonly OmittedTool[];
 }
 
-/** The engines select the tools that a model can take. */
+/** The engines select the tools that a model supports. */
 export function toToolset(
   { connections, omitted, restarted }: SessionServers,
   call: (server: string, request: McpCall) => Promise<McpResult>,
@@ -78,7 +78,8 @@ export function toToolset(
 }
 
 /**
- * `server__tool`, in the characters that providers accept, cut to their length; a number is appended to a name in use.
+ * Returns `server__tool` with only the characters that providers accept, cut to their maximum length. A number is
+ * appended if the name is already used.
  */
 function toName(server: string, tool: string, taken: ReadonlySet<string>): string {
   // Gemini requires a letter or an underscore first.
@@ -100,10 +101,10 @@ function toText({ content, structuredContent }: McpResult): string {
     if (block.type === 'resource_link') return `[resource ${block.uri}]`;
     return `[${block.type}, ${block.mimeType}]`;
   });
-  // Servers usually repeat structured content as text; without that, the result would be empty.
+  // Servers usually repeat structured content as text. If they do not, it is used as text here.
   if (parts.length === 0 && structuredContent !== undefined)
     parts.push(typeof structuredContent === 'string' ? structuredContent : JSON.stringify(structuredContent));
   const text = parts.join('\n');
   const shown = text.slice(0, ANSWER_CHARS_MAX).toWellFormed();
-  return text.length > ANSWER_CHARS_MAX ? `${shown}\n[cut: the answer was longer]` : shown;
+  return text.length > ANSWER_CHARS_MAX ? `${shown}\n[truncated: the result was longer]` : shown;
 }

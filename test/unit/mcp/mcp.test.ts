@@ -163,7 +163,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.connect({ name: 'huge' });
     await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({
       reason: 'upstream_error',
-      message: 'MCP server "huge": a message is larger than 4 MiB, the most that the gateway takes',
+      message: 'MCP server "huge": a message is larger than 4 MiB, the limit of the gateway',
       retryable: false,
     });
     // It is started again, once.
@@ -223,13 +223,13 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       properties: { n: { type: 'integer' } },
     });
     expect(omitted.map(({ tool, reason }) => `${tool.slice(0, 9)}: ${reason}`)).toEqual([
-      ': it is no object',
+      ': it is not an object',
       ': it has no name',
       'act: another tool of the server has this name',
       'deep: its description is nested deeper than 64 levels',
-      'text: its input schema is no object',
+      'text: its input schema is not an object',
       'aaaaaaaaa: its name is longer than 256 characters',
-      'exact: its input schema asks for a number that would lose digits',
+      'exact: its input schema requires a number that would lose digits',
     ]);
     for (const tool of ['act', 'broken', 'last']) {
       expect(await fixture.call({ name: 'odd' }, tool)).toMatchObject({ content: [{ text: '{}' }] });

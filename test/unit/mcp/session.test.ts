@@ -114,8 +114,8 @@ it.each([
   [404, 'text/plain', 'MCP server "remote" has no MCP endpoint at its URL (HTTP 404)', false],
   [429, 'text/plain', 'MCP server "remote" limits the rate of calls (HTTP 429)', true],
   [503, 'text/plain', 'MCP server "remote" failed (HTTP 503)', true],
-  [200, 'text/html', /^MCP server "remote" does not keep to the protocol: .*text\/html/, false],
-  [200, 'application/json', /^MCP server "remote" does not keep to the protocol: .*JSON/, false],
+  [200, 'text/html', /^MCP server "remote" violated the protocol: .*text\/html/, false],
+  [200, 'application/json', /^MCP server "remote" violated the protocol: .*JSON/, false],
 ])('says in one line that a server answers %i %s', async (status, type, message, retryable) => {
   const url = await listen((_req, res) => res.writeHead(status, { 'content-type': type }).end('<p>\nno'));
   const fixture = await createMcpFixture({ remote: { url } });

@@ -25,7 +25,7 @@ it('has no half of a surrogate pair, wherever a long answer is cut', async () =>
   for (const start of ['', 'a']) {
     const text = `${start}${'\u{1f600}'.repeat(40_000)}`;
     const answer = await answerOf(async () => ({ content: [{ type: 'text', text }] }));
-    expect(answer).toMatch(/\[cut: the answer was longer\]$/);
+    expect(answer).toMatch(/\[truncated: the result was longer\]$/);
     expect(answer.isWellFormed()).toBe(true);
   }
 });

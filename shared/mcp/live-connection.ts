@@ -1,14 +1,14 @@
-// One connection as it is kept: reconnects once when an HTTP server has forgotten the session, and lists the tools
-// again when the server announces a change. Calls in flight on a replaced connection may finish on it.
+// An open connection to one MCP server. It reconnects once when an HTTP server has forgotten the session, and lists the
+// tools again when the server announces a change. Calls in flight on a replaced connection finish there.
 import { orAbort } from '../async.ts';
 import type { Clock } from '../clock.ts';
 import { RpcError, toCancelled } from '../errors.ts';
 import type { McpClient } from './client.ts';
-import type { Plan } from './connect.ts';
+import type { Plan } from './connector.ts';
 import type { McpTool, Offer, OmittedTool } from './offer.ts';
 import { createRefresher } from './refresh.ts';
 import type { McpResult } from './result.ts';
-import { SessionGone } from './session.ts';
+import { SessionGone } from './session-gone.ts';
 
 export interface McpConnection {
   readonly name: string;
@@ -16,9 +16,9 @@ export interface McpConnection {
   readonly transport: 'stdio' | 'http';
   readonly server: McpClient['server'];
   readonly protocolVersion: string;
-  /** The tools on the allow-list. */
+  /** The tools of the server that are on the allow-list. */
   readonly tools: readonly McpTool[];
-  /** Tools of the server that cannot be used, and why. */
+  /** Tools of the server that cannot be used, with the reason. */
   readonly omitted: readonly OmittedTool[];
   readonly connectedAtMs: number;
 }
@@ -30,32 +30,32 @@ export interface McpCall {
   readonly signal: AbortSignal;
 }
 
-export interface Link {
-  /** The current state; another object after the tools were listed again. */
+export interface LiveConnection {
+  /** The current state. It is a new object after the tools were listed again. */
   readonly connection: McpConnection;
   call(call: McpCall): Promise<McpResult>;
-  /** Lists the tools again, on a new connection where the server has forgotten this one. */
+  /** Lists the tools again; reconnects if the server has forgotten the session. */
   refresh(signal: AbortSignal): Promise<void>;
-  /** Resolves when the announced changes are listed. Never rejects. */
+  /** Resolves when the announced changes have been listed. Never rejects. */
   ready(): Promise<void>;
-  /** Resolves when the connection has ended and no new one replaces it. */
+  /** Resolves when the connection has ended and will not be replaced. */
   readonly ended: Promise<void>;
   close(): Promise<void>;
 }
 
-export interface LinkOptions {
+export interface LiveConnectionOptions {
   readonly name: string;
   readonly sessionId: string | undefined;
   readonly plan: Plan;
   readonly allowed: ReadonlySet<string> | undefined;
   readonly clock: Clock;
-  /** When the caller connected it, where that was on another instance or before. */
+  /** When the caller connected the server, if that was on another instance or before a restart. Default: now. */
   readonly connectedAtMs?: number | undefined;
-  /** Aborts work that no caller waits for: reconnects, and lists after a change. */
+  /** Aborts work for which no caller waits: reconnecting, and listing tools after a change. */
   readonly closing: AbortSignal;
 }
 
-/** One connection to the server. */
+/** One connection of the client, which a reconnect replaces. */
 interface Session {
   readonly client: McpClient;
   connection: McpConnection;
@@ -63,20 +63,20 @@ interface Session {
   isReplaced: boolean;
 }
 
-/** Throws as client.ts. */
-export async function openLink(options: LinkOptions, signal: AbortSignal): Promise<Link> {
+/** Throws the errors of client.ts. */
+export async function openLiveConnection(options: LiveConnectionOptions, signal: AbortSignal): Promise<LiveConnection> {
   const { name, sessionId, plan, allowed, clock, closing } = options;
   const { connectedAtMs = clock.now() } = options;
-  const over = new AbortController();
-  const background = AbortSignal.any([closing, over.signal]);
+  const closed = new AbortController();
+  const background = AbortSignal.any([closing, closed.signal]);
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   const refresher = createRefresher(() => refresh(background));
   let renewing: Promise<void> | undefined;
   let isOpen = false;
-  let isChangedEarly = false;
+  let hasEarlyChange = false;
   const onToolsChanged = (): void => {
     if (isOpen) refresher.changed();
-    else isChangedEarly = true;
+    else hasEarlyChange = true;
   };
 
   const open = async (openSignal: AbortSignal): Promise<Session> => {
@@ -85,8 +85,8 @@ export async function openLink(options: LinkOptions, signal: AbortSignal): Promi
       const offer = await client.listTools(allowed, openSignal);
       const { server, protocolVersion } = client;
       const { transport } = plan;
-      const known = { name, sessionId, transport, server, protocolVersion, connectedAtMs };
-      return { client, connection: { ...known, ...offer }, calls: 0, isReplaced: false };
+      const fixed = { name, sessionId, transport, server, protocolVersion, connectedAtMs };
+      return { client, connection: { ...fixed, ...offer }, calls: 0, isReplaced: false };
     } catch (error) {
       await client.close();
       throw error;
@@ -100,19 +100,19 @@ export async function openLink(options: LinkOptions, signal: AbortSignal): Promi
   };
 
   const stop = (): void => {
-    over.abort(ending());
+    closed.abort(disconnected());
     refresher.stop();
     end();
   };
 
-  /** Calls that lose the same session share one reconnect. */
+  /** Calls whose session is gone share one reconnect. */
   const renew = (lost: Session): Promise<void> => {
     if (lost !== current) return Promise.resolve();
     renewing ??= open(background)
       .then(async (session) => {
-        if (over.signal.aborted) {
+        if (closed.signal.aborted) {
           await session.client.close();
-          throw ending();
+          throw disconnected();
         }
         lost.isReplaced = true;
         current = session;
@@ -159,7 +159,7 @@ export async function openLink(options: LinkOptions, signal: AbortSignal): Promi
   let current = await open(signal);
   isOpen = true;
   watch(current);
-  if (isChangedEarly) refresher.changed();
+  if (hasEarlyChange) refresher.changed();
 
   return {
     get connection() {
@@ -186,16 +186,18 @@ export async function openLink(options: LinkOptions, signal: AbortSignal): Promi
 
 function missing({ name, omitted }: McpConnection, tool: string): RpcError {
   const left = omitted.find((one) => one.tool === tool);
-  const why =
-    left === undefined ? `no such tool on "${name}"` : `the tool of "${name}" is left out, because ${left.reason}`;
+  const why = left === undefined ? `no such tool on "${name}"` : `the tool of "${name}" cannot be used: ${left.reason}`;
   return new RpcError('not_found', { message: `Not found: ${why}` });
 }
 
-function ending(): RpcError {
+function disconnected(): RpcError {
   return new RpcError('not_found', { message: 'Not found: the MCP server has been disconnected' });
 }
 
-/** Waits until the signal aborts at most; the awaited work continues. Throws RpcError `cancelled` for other reasons. */
+/**
+ * Waits for `work`, or until the signal aborts; `work` continues then. Throws the reason of the abort if it is an
+ * RpcError, else `cancelled`.
+ */
 export async function orCancelled<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
   try {
     return await orAbort(work, signal);

@@ -1,5 +1,5 @@
-// The one failure of an MCP connection that a new connection resolves. Kept apart from the protocol's code, which is
-// loaded at first use.
+// The only failure of an MCP connection that a new connection can solve. It has its own file, because the protocol's
+// code is loaded only at first use.
 import { RpcError } from '../errors.ts';
 
 /**

@@ -1,6 +1,6 @@
-// Turns a server's configuration into a connection, over the streams of a process or over HTTP. Callers set commands
-// and URLs, only the administrator sets internal addresses; what a process may read and reach is decided where it
-// starts.
+// Connects to a server by its configuration, over the streams of a process or over HTTP. Callers set commands and
+// public URLs; only the administrator sets internal addresses. What a process may read and reach is decided where it
+// starts (local-stdio-servers.ts).
 import type { Config } from '../config/config.ts';
 import { type Issue, RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
@@ -12,7 +12,7 @@ import type { McpClient } from './client.ts';
 import type { McpHandle } from './registry.ts';
 import type { ServerProcess, StdioServer, StdioServers } from './stdio-servers.ts';
 
-/** What a caller may request; a bare name is one that the administrator registered. */
+/** What a caller may configure. A name alone refers to a server that the administrator registered. */
 export type ServerConfig =
   | { readonly name: string; readonly command: string; readonly args: readonly string[]; readonly env: Environment }
   | { readonly name: string; readonly url: string; readonly headers: Environment }
@@ -23,30 +23,34 @@ type Environment = Readonly<Record<string, string>>;
 export interface Plan {
   readonly transport: 'stdio' | 'http';
   open(signal: AbortSignal, onToolsChanged: () => void): Promise<McpClient>;
-  /** The run of the sandbox in which it was opened last; undefined for a URL. */
+  /** Id of the run of the sandbox in which the process was last started; undefined for a URL. */
   bootId(): string | undefined;
 }
 
 export interface Connector {
   /**
-   * Throws RpcError `invalid_params` for a configuration that is refused. A name that is not registered here may be
-   * that of a server where processes run: opening throws `not_found` otherwise.
+   * Throws RpcError `invalid_params` for a configuration that is not allowed. A name that is not registered here may be
+   * registered in the sandbox service; if it is not, `open` throws `not_found`.
    */
   plan(handle: McpHandle, config: ServerConfig, requestId: string): Plan;
   close(): Promise<void>;
 }
 
-/** A call may take minutes before its first byte; the call's own timeout ends it. */
+/** A call may take minutes until its first byte; its own timeout ends it earlier. */
 const HEADERS_MS = 300_000;
 /**
- * Headers a caller must not set: the transport's, the protocol's, and those that the safe fetch drops without an error.
+ * Headers that a caller must not set: those of the transport and the protocol, and those that the safe fetch would drop
+ * without an error.
  */
 const HEADERS_REFUSED =
   /^(?:host|content-.*|connection|transfer-encoding|te|trailer|upgrade|expect|keep-alive|cookie|proxy-.*|x-api-key|x-forwarded-.*|forwarded|x-real-ip|metadata-flavor|x-google-metadata-request|accept|mcp-.*|last-event-id)$/i;
 const HEADER_NAME = /^[!#$%&'*+.^_`|~\w-]{1,128}$/;
 const HEADER_VALUE = /^[\t\x20-\x7e]{0,8192}$/;
 const HEADERS_MAX = 32;
-/** Milliseconds of the event loop for the messages of one owner's local servers: a tenth, after some at once. */
+/**
+ * The event loop time in milliseconds that messages of one owner's local servers may use: 200 at once, and 100 per
+ * second (a tenth).
+ */
 const SHARE = { burst: 200, perSecond: 100, keysMax: 1_000 };
 
 export function createConnector(deps: {
@@ -57,13 +61,13 @@ export function createConnector(deps: {
   const { stdioServers, log, servers: registered } = deps;
   const shares = createTokenBuckets({ clock: { monotonic: () => performance.now() }, ...SHARE });
   /**
-   * One fetch for all URLs that callers set, under '', and one for each registered server, so that a server can reach
-   * no other server's internal origin.
+   * Under '', the fetch for URLs that callers set. Each registered server has its own fetch, so that it cannot reach
+   * the internal origin of another one.
    */
   const fetches = new Map<string, Promise<SafeFetch>>();
 
   const fetchOf = (name: string, internalOrigins: ReadonlySet<string>): Promise<SafeFetch> => {
-    const made = fetches.get(name) ?? load({ internalOrigins });
+    const made = fetches.get(name) ?? loadSafeFetch({ internalOrigins });
     fetches.set(name, made);
     return made;
   };
@@ -71,7 +75,7 @@ export function createConnector(deps: {
   const stdio = ({ owner, name }: McpHandle, server: StdioServer, requestId: string): Plan => {
     let bootId: string | undefined;
     const isRegistered = 'registered' in server;
-    // The arguments and the output of a registered server may hold secrets that callers must not see.
+    // The arguments and the output of a registered server may contain secrets that callers must not see.
     const argv = isRegistered ? [name] : [server.command, ...server.args];
     const share = {
       spend: (tookMs: number) => shares.spend(owner, tookMs),
@@ -111,11 +115,11 @@ export function createConnector(deps: {
     plan(handle, config, requestId) {
       if ('command' in config) {
         const { command, args, env } = config;
-        refuse(checkEnvironment(env));
+        throwIfInvalid(checkEnvironment(env));
         return stdio(handle, { command, args, env }, requestId);
       }
       if ('url' in config) {
-        refuse(checkHeaders(config.headers));
+        throwIfInvalid(checkHeaders(config.headers));
         return http(config.name, config.url, config.headers, false);
       }
       const server = registered.get(config.name);
@@ -130,7 +134,7 @@ export function createConnector(deps: {
   };
 }
 
-async function load(policy: { readonly internalOrigins?: ReadonlySet<string> }): Promise<SafeFetch> {
+async function loadSafeFetch(policy: { readonly internalOrigins?: ReadonlySet<string> }): Promise<SafeFetch> {
   const { createSafeFetch } = await import('../net/safe-fetch.ts');
   return createSafeFetch({ ...policy, headersTimeoutMs: HEADERS_MS });
 }
@@ -146,7 +150,7 @@ function checkHeaders(headers: Environment): Issue[] {
   });
 }
 
-function refuse(issues: readonly Issue[]): void {
+function throwIfInvalid(issues: readonly Issue[]): void {
   if (issues.length === 0) return;
   throw new RpcError('invalid_params', {
     data: { issues: issues.map(({ path, message }) => ({ path: `server_config.${path}`, message })) },
