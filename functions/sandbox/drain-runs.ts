@@ -1,4 +1,4 @@
-// Lets the commands of a service that stops come to their end: no new one then, and those that run are answered.
+// When the service stops: rejects new commands, and waits until the running ones have ended and are answered.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { settledWithin } from '../../shared/async.ts';
 import { RpcError } from '../../shared/errors.ts';
@@ -6,7 +6,10 @@ import type { Handlers } from '../../shared/sandbox-link/link/link.ts';
 
 export interface DrainableHandlers {
   readonly handlers: Handlers;
-  /** Refuses further runs with `unavailable`; resolves when all are answered, at the latest after `graceMs`. */
+  /**
+   * Rejects further commands with `unavailable`. Resolves when all running ones are answered, at the latest after
+   * `graceMs`.
+   */
   drain(graceMs: number): Promise<void>;
 }
 
@@ -37,7 +40,7 @@ export function createDrainableHandlers(handlers: Handlers): DrainableHandlers {
     async drain(graceMs) {
       isStopping = true;
       await settledWithin(graceMs, Promise.allSettled(running));
-      // The link sends an answer when its handler has returned.
+      // The link sends the answer after the handler has returned, so one more turn of the event loop is needed.
       await nextTurn();
     },
   };

@@ -1,12 +1,12 @@
-// The sandbox service: where processes of callers run when the gateway has SANDBOX_URL. Holds no store, no key of a
-// caller and no credential of a provider.
+// The sandbox service, which runs the processes of callers if the gateway has SANDBOX_URL. It has no store, no keys of
+// callers and no credentials of providers.
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { loadSandboxConfig } from '../../shared/config/sandbox-service.ts';
 import { createLogger } from '../../shared/log.ts';
 import { runProgram, toUrl } from '../server/process.ts';
 import { createSandboxServer } from './server.ts';
 
-/** Cloud Run kills 10 s after SIGTERM; ending the processes that are left takes up to 2 s. */
+/** Cloud Run kills the process 10 s after SIGTERM. Ending the remaining processes takes up to 2 s of that. */
 const DRAIN_MS = 6_000;
 
 await runProgram(async () => {
@@ -24,7 +24,7 @@ await runProgram(async () => {
       process.stdout.write(`sandbox ready at ${toUrl(config.host, port)}\n`);
     },
     warm() {
-      // The self-test is made now, not at the cost of the first caller.
+      // Runs the self-test now, so that the first caller does not wait for it.
       void ports.commands.available().then((state) => {
         if (!state.ok) log.warn(`no command can run here: ${state.reason}; ${state.hint}`);
         else if (state.warning !== undefined) log.warn(state.warning);

@@ -1,5 +1,5 @@
-// Who may connect to the sandbox service, decided from the headers of the upgrade request alone: a secret that both
-// sides have, or a Google ID token whose signature is verified here.
+// Authenticates callers of the sandbox service by the headers of the upgrade request alone: by a shared secret, or by a
+// Google ID token whose signature is verified here.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { createOidcVerifier, type OidcOptions } from '../auth/oidc.ts';
@@ -7,15 +7,18 @@ import type { SandboxAdmission } from '../config/sandbox-service.ts';
 import { RpcError } from '../errors.ts';
 
 /**
- * Resolves for a caller of the service. Rejects with RpcError `unauthorized`, or `unavailable` without Google's
- * certificates.
+ * Resolves if the caller may connect. Rejects with RpcError `unauthorized`, or `unavailable` if Google's certificates
+ * cannot be loaded.
  */
 export type CheckCaller = (headers: IncomingHttpHeaders, options?: { readonly signal?: AbortSignal }) => Promise<void>;
 
 const BEARER = /^bearer +([\x21-\x7e]+) *$/i;
-/** A JSON Web Token with a signature; Cloud Run's invoker check puts a placeholder where it has verified one. */
+/**
+ * A JSON Web Token with a signature. Cloud Run's invoker check replaces a signature that it has verified by a
+ * placeholder.
+ */
 const SIGNED = /^bearer +[\w-]+\.[\w-]+\.(?!SIGNATURE_REMOVED)[\w-]+ *$/i;
-/** The header in which a caller may send a second token beside `Authorization`, for the invoker check. */
+/** The header for the invoker check, in which a caller may send a second token besides `Authorization`. */
 const SECOND = 'x-serverless-authorization';
 
 export function createCallerCheck(admission: SandboxAdmission, options: OidcOptions = {}): CheckCaller {
@@ -23,7 +26,8 @@ export function createCallerCheck(admission: SandboxAdmission, options: OidcOpti
     const expected = digestOf(admission.token);
     return async ({ authorization }) => {
       const given = BEARER.exec(authorization ?? '')?.[1];
-      // Digests have one length, so that the comparison takes the same time for every wrong token.
+      // Digests are compared, because they have the same length: the comparison takes the same time for every wrong
+      // token.
       if (given === undefined || !timingSafeEqual(digestOf(given), expected)) {
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not the one of this service' });
       }

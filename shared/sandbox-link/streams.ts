@@ -1,11 +1,11 @@
-// Streams of a link as both sides use them: read to their end within a bound, written at the reader's pace.
+// Helpers for streams of a link: reading to the end within a bound, and writing at the reader's pace.
 import type { Readable, Writable } from 'node:stream';
 import { RpcError } from '../errors.ts';
 
 /**
- * The bytes of a stream until its end. Rejects with `payload_too_large` beyond `bytesMax`, the signal's reason when it
- * aborts, the error of a stream that is destroyed. `onBytes` receives them as they arrive; the stream is paused while a
- * promise is pending.
+ * Returns all bytes of a stream. Rejects with `payload_too_large` if there are more than `bytesMax`, with the signal's
+ * reason when it aborts, and with the error of a stream that is destroyed. `onBytes` receives the bytes as they arrive;
+ * the stream is paused while a promise that it returned is pending.
  */
 export function readAll(
   stream: Readable,
@@ -45,7 +45,7 @@ export function readAll(
   });
 }
 
-/** Writes; resolves when the stream takes more, also when it is destroyed. */
+/** Writes bytes. Resolves when the stream accepts more, or is destroyed. */
 export function writeTo(stream: Writable, bytes: Uint8Array): void | Promise<void> {
   if (stream.destroyed || stream.write(bytes)) return;
   return new Promise((resolve) => {
@@ -57,7 +57,7 @@ export function writeTo(stream: Writable, bytes: Uint8Array): void | Promise<voi
   });
 }
 
-/** Ends a stream; resolves when all of it has been sent, or when it is destroyed. */
+/** Ends a stream. Resolves when all bytes have been sent, or when the stream is destroyed. */
 export function endOf(stream: Writable): Promise<void> {
   return new Promise((resolve) => {
     if (stream.destroyed) return resolve();
@@ -66,7 +66,7 @@ export function endOf(stream: Writable): Promise<void> {
   });
 }
 
-/** Resolves when a stream is closed, in whichever way. */
+/** Resolves when a stream is closed, with or without an error. */
 export function closed(stream: Readable): Promise<void> {
   return new Promise((resolve) => {
     if (stream.closed) resolve();

@@ -1,14 +1,15 @@
-// The output of a terminal on its stream: frames of a kind, a number and a text, as the Watcher port receives them.
+// Encodes the output of a terminal on a stream: frames with a kind, a number and a text, which become the calls of a
+// Watcher.
 
-/** A piece of output, or how the terminal ended, which is the last frame. */
+/** A piece of output, or the exit of the terminal, which is the last frame. */
 export type TerminalFrame =
   | { readonly seq: number; readonly data: string; readonly missed: boolean }
   | { readonly exitCode: number };
 
 const KINDS = { output: 1, outputAfterGap: 2, exit: 3 } as const;
-/** kind (1), sequence number or exit code (6), bytes of the text (4). */
+/** Fields, with their size in bytes: kind (1), sequence number or exit code (6), length of the text (4). */
 const HEADER_BYTES = 11;
-/** More than a terminal sends in one piece. */
+/** An upper bound that no piece of a terminal reaches. */
 const DATA_BYTES_MAX = 256 << 10;
 
 export function encodeFrame(frame: TerminalFrame): Buffer {
@@ -27,11 +28,14 @@ export function encodeFrame(frame: TerminalFrame): Buffer {
   return bytes;
 }
 
-/** Takes the bytes of a stream as they arrive and returns the frames that are complete. Throws for what is no frame. */
+/**
+ * Returns a function that takes the bytes of a stream as they arrive and returns the complete frames. It throws for an
+ * invalid frame.
+ */
 export function createFrameReader(): (chunk: Buffer) => TerminalFrame[] {
   let pending: Buffer[] = [];
   let pendingBytes = 0;
-  /** Bytes that the frame at the front needs. */
+  /** Size of the first pending frame, as far as it is known. */
   let neededBytes = HEADER_BYTES;
 
   return (chunk) => {

@@ -1,5 +1,5 @@
-// The CodexHost port over a link: app-servers in the sandbox service, one for each owner. What they request of a
-// provider arrives here, and only for app-servers that this process has opened.
+// The CodexHost port over a link: app-servers in the sandbox service, one for each owner. Their requests to a provider
+// arrive here; only those of app-servers that this process has opened are accepted.
 import type { CodexHost, CodexSession, ProviderListener } from '../../codex-host/codex-host.ts';
 import { ROLLOUT_BYTES_MAX } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
@@ -24,11 +24,11 @@ interface RemoteProcess {
 
 export interface RemoteCodex {
   readonly host: CodexHost;
-  /** What the sandbox may request of this side. */
+  /** Handlers of the requests that the sandbox sends to this side. */
   readonly handlers: Handlers;
 }
 
-/** `keeper` is called later: the link has the handlers. */
+/** `keeper` is a function, because the link is created with the handlers that this function returns. */
 export function createRemoteCodex(keeper: () => LinkKeeper): RemoteCodex {
   const processes = new Map<string, RemoteProcess>();
 
@@ -45,7 +45,7 @@ export function createRemoteCodex(keeper: () => LinkKeeper): RemoteCodex {
       const { session, process_id: processId, is_new: isNew } = answer;
       if (!isNew) reset();
       const running = isNew ? attach(processId, { owner, link, io, errors }) : processes.get(processId);
-      // The process of another owner, or of another link, is none of this one's.
+      // The sandbox must not return the process of another owner or of another link.
       if (running?.owner !== owner || running.link !== link) throw broken(WHAT, new Error('another process'));
       return toSession(running, processId, session);
     } catch (error) {
@@ -69,7 +69,7 @@ export function createRemoteCodex(keeper: () => LinkKeeper): RemoteCodex {
     return running;
   }
 
-  function answerProvider(params: unknown, link: Link): Promise<unknown> {
+  function handleProviderRequest(params: unknown, link: Link): Promise<unknown> {
     const { process_id: processId, method, path, headers, ...streams } = readParams(ProviderParams, params);
     const running = processes.get(processId);
     if (running?.link !== link || running.listener === undefined) {
@@ -81,7 +81,7 @@ export function createRemoteCodex(keeper: () => LinkKeeper): RemoteCodex {
     body.end();
     back.resume();
     return new Promise((resolve, reject) => {
-      back.once('close', () => reject(new RpcError('cancelled', { message: 'the request has no answer' })));
+      back.once('close', () => reject(new RpcError('cancelled', { message: 'The request was not answered' })));
       const writeHead = (status: number, of: object): void => resolve({ status, headers: of });
       listener({ method, path, headers, body }, { body: back, writeHead });
     });
@@ -98,12 +98,12 @@ export function createRemoteCodex(keeper: () => LinkKeeper): RemoteCodex {
         try {
           await call(await openLink(keeper()), 'codex.warm', {}, { answer: Nothing, what: WHAT });
         } catch {
-          // The next turn starts without it.
+          // The next turn starts without the preparation.
         }
       },
       open,
     },
-    handlers: { 'provider.request': async (params, { link }) => answerProvider(params, link) },
+    handlers: { 'provider.request': async (params, { link }) => handleProviderRequest(params, link) },
   };
 }
 

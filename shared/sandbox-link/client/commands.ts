@@ -1,4 +1,4 @@
-// The Commands port over a link: the command runs in the sandbox service, its output arrives on streams.
+// The Commands port over a link: the command runs in the sandbox service, and its output arrives on streams.
 import { randomUUID } from 'node:crypto';
 import type { z } from 'zod';
 import { bounded } from '../../async.ts';
@@ -12,9 +12,9 @@ import { call, openLink } from './calls.ts';
 import { broken, lost } from './failures.ts';
 
 const AVAILABLE_MS = 5_000;
-/** Beyond its own time limit, a command waits for a slot, is ended in steps, and its output is on the way. */
-const REST_MS = 40_000;
-/** A command that is cancelled is ended in 2 s. */
+/** Added to the timeout of a command: time to wait for a slot, to end its processes and to transfer its output. */
+const EXTRA_MS = 40_000;
+/** How long to wait for the answer of a cancelled command, which the sandbox ends within 2 s. */
 const CANCEL_MS = 5_000;
 const WHAT = 'The command';
 
@@ -30,7 +30,7 @@ export function createRemoteCommands(keeper: LinkKeeper): Commands {
         return {
           ok: false,
           reason: 'the sandbox service cannot be reached',
-          hint: 'its operator has to start it, at the address in SANDBOX_URL',
+          hint: 'the operator has to start it at the address in SANDBOX_URL',
         };
       }
     },
@@ -38,7 +38,7 @@ export function createRemoteCommands(keeper: LinkKeeper): Commands {
     async run(command, options) {
       options.signal.throwIfAborted();
       const link = await openLink(keeper, options.signal);
-      const timeoutMs = options.timeoutMs + REST_MS;
+      const timeoutMs = options.timeoutMs + EXTRA_MS;
       const toTimeout = (): RpcError => lost(WHAT, new Error(`no answer within ${timeoutMs} ms`));
       try {
         return await bounded({ timeoutMs, toTimeout }, ({ signal }) => runOver(link, command, options, signal));
@@ -50,11 +50,14 @@ export function createRemoteCommands(keeper: LinkKeeper): Commands {
   };
 }
 
-/** `limit` ends the waiting; the caller's own signal ends the command first, and then the waiting after a while. */
+/**
+ * `limit` ends the wait for the answer. The caller's signal first cancels the command, and ends the wait after
+ * CANCEL_MS.
+ */
 async function runOver(
   link: Link,
   { keyId, argv, cwd, env }: Command,
-  { signal: left, timeoutMs, stdin, outputBytesMax, onOutput }: RunOptions,
+  { signal: callSignal, timeoutMs, stdin, outputBytesMax, onOutput }: RunOptions,
   limit: AbortSignal,
 ): Promise<RunResult> {
   const startId = randomUUID();
@@ -68,13 +71,13 @@ async function runOver(
   const cancel = (): void => {
     link.notify('command.cancel', { start_id: startId });
     reset();
-    waiting = setTimeout(() => stop.abort(left.reason), CANCEL_MS);
+    waiting = setTimeout(() => stop.abort(callSignal.reason), CANCEL_MS);
   };
   const read = (stream: 'stdout' | 'stderr'): Promise<Buffer> =>
     readAll(stream === 'stdout' ? streams.io : streams.errors, outputBytesMax, signal, (bytes) =>
       onOutput?.(stream, bytes),
     );
-  left.addEventListener('abort', cancel, { once: true });
+  callSignal.addEventListener('abort', cancel, { once: true });
   try {
     streams.spec.end(JSON.stringify({ argv, cwd, env }));
     streams.spec.resume();
@@ -82,7 +85,7 @@ async function runOver(
     streams.errors.end();
     const outputs = Promise.all([read('stdout'), read('stderr')]);
     outputs.catch((error: unknown) => {
-      // Of a stream that was reset, the answer says why.
+      // If a stream was reset, the answer contains the reason.
       if (error instanceof RpcError && error.reason === 'payload_too_large') stop.abort(broken(WHAT, error));
     });
     const params = {
@@ -98,7 +101,7 @@ async function runOver(
     return toResult(answer, stdout, stderr);
   } finally {
     clearTimeout(waiting);
-    left.removeEventListener('abort', cancel);
+    callSignal.removeEventListener('abort', cancel);
     reset();
   }
 }

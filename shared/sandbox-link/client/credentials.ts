@@ -1,10 +1,10 @@
-// The headers with which the gateway proves its identity to the sandbox service, made for each connection: an ID token
-// expires after an hour.
+// The headers by which the gateway authenticates at the sandbox service. They are created for each connection, because
+// an ID token expires after an hour.
 import type { SandboxAddress } from '../../config/config.ts';
 
 export type LinkHeaders = (signal: AbortSignal) => Promise<Readonly<Record<string, string>>>;
 
-/** Rejects with RpcError `unavailable` when no ID token can be had. */
+/** The returned function rejects with RpcError `unavailable` if it cannot get an ID token. */
 export function createLinkHeaders(address: SandboxAddress): LinkHeaders {
   if ('token' in address) {
     const headers = { Authorization: `Bearer ${address.token}` };
@@ -15,7 +15,7 @@ export function createLinkHeaders(address: SandboxAddress): LinkHeaders {
   return async (signal) => {
     idTokens ??= import('../../auth/id-token.ts').then(({ createIdTokens }) => createIdTokens(audience, 'sandbox'));
     const authorization = await (await idTokens)(signal);
-    // Where Cloud Run checks the caller as well, it takes the second header and leaves the first as it is.
+    // Cloud Run's invoker check uses the second header, if it is enabled, and leaves the first one unchanged.
     return { Authorization: authorization, 'X-Serverless-Authorization': authorization };
   };
 }

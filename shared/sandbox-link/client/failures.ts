@@ -1,9 +1,10 @@
-// Errors of calls to the sandbox service, as the callers of the gateway receive them: what happened, and whether the
-// call may have had an effect. What the service sends is not trusted: only some reasons pass, with bounded texts.
+// Maps failures of calls to the sandbox service to the errors that callers of the gateway receive: what happened, and
+// whether the call may have had an effect. The service is not trusted, so only some of its reasons are passed on, with
+// bounded texts.
 import { type Reason, RpcError } from '../../errors.ts';
 import type { Link } from '../link/link.ts';
 
-/** Reasons of the service's own that callers receive as they are. */
+/** Reasons of the service that callers receive unchanged. */
 const PASSED: ReadonlySet<Reason> = new Set<Reason>([
   ...(['sandbox_unavailable', 'unavailable', 'invalid_params', 'not_found', 'conflict', 'storage_full'] as const),
   ...(['payload_too_large', 'cancelled'] as const),
@@ -11,7 +12,7 @@ const PASSED: ReadonlySet<Reason> = new Set<Reason>([
 const MESSAGE_CHARS_MAX = 1_000;
 const DATA_CHARS_MAX = 16_384;
 
-/** Nothing was sent to the service. */
+/** The error if nothing was sent to the service. */
 export function notReached(cause: unknown): RpcError {
   return new RpcError('unavailable', {
     message: 'The sandbox service cannot be reached; nothing was started',
@@ -20,7 +21,7 @@ export function notReached(cause: unknown): RpcError {
   });
 }
 
-/** `what` names the call in the message, as in "The command". */
+/** The error if the link ended during the call. `what` names the call in the message, for example "The command". */
 export function lost(what: string, cause: unknown): RpcError {
   return new RpcError('unavailable', {
     message: `The connection to the sandbox service was lost. ${what} may have had an effect, and has ended or is ended now`,

@@ -1,15 +1,15 @@
-// Which terminals this process started, and the report of their end, which the sandbox sends. What goes into the log is
-// what this process remembers: of the sandbox it takes the exit code and the duration.
+// Remembers the terminals that this process has started, and reports their end when the sandbox sends it. The sandbox
+// is not trusted: only the exit code and the duration in the log come from it.
 import type { TerminalEnding, TerminalHandle, TerminalRequest } from '../../terminals/terminals.ts';
 import { readParams, TerminalEnded } from '../messages.ts';
 
 export interface TerminalEndings {
   started(handle: TerminalHandle, request: TerminalRequest): void;
-  /** Takes the params of `terminal.ended`. Throws RpcError `invalid_params`. */
+  /** Handles the params of `terminal.ended`. Throws RpcError `invalid_params`. */
   ended(params: unknown): void;
 }
 
-/** Terminals whose end is not reported (the link was over) leave their entries behind. */
+/** Bounds the entries, because some ends are never reported (the link was over). */
 const STARTED_MAX = 1_000;
 
 export function createTerminalEndings(report: (ending: TerminalEnding) => void): TerminalEndings {

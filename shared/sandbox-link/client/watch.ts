@@ -1,5 +1,5 @@
-// Follows the output of a terminal for one watcher, over successive streams: when a link is over, on the next one after
-// the last piece that the watcher has.
+// Follows the output of a terminal for one watcher. When a link is over, it continues on the next link after the last
+// piece that the watcher has received.
 import { pause } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import type { Watcher } from '../../terminals/terminals.ts';
@@ -9,14 +9,16 @@ import { createFrameReader } from '../terminal-frames.ts';
 export interface WatchOptions {
   readonly watcher: Watcher;
   readonly afterSeq: number;
-  /** A stream with the output after a piece. Rejects with `not_found` for a terminal that is not there. */
+  /** Opens a stream with the output after a piece. Rejects with `not_found` for a terminal that does not exist. */
   open(afterSeq: number): Promise<LinkStream>;
 }
 
-/** A terminal that no one watches ends after this time, so that a link opened later does not find it. */
-const LOST_MS_MAX = 60_000;
+/** How long reconnecting is tried. A terminal without watchers ends after this time. */
+const RECONNECT_MS_MAX = 60_000;
 const RETRY_MS = 500;
-/** As a process that was killed: with its service, or because it was not watched. */
+/**
+ * The exit code of a killed process, reported for a terminal that ended with the service or because it had no watchers.
+ */
 const KILLED = 137;
 
 /** Rejects when the first stream cannot be opened; resolves with a function that stops the watcher. */
@@ -38,13 +40,16 @@ export async function watchOver({ watcher, afterSeq, open }: WatchOptions): Prom
         return;
       }
     } catch {
-      // A watcher that throws is removed, as is a stream with what is no frame.
+      // A watcher that throws is removed, also after an invalid frame.
     } finally {
       stream.destroy();
     }
   }
 
-  /** Until the exit or the end of the stream. Rejects as the watcher does, and for what is no frame. */
+  /**
+   * Reads until the exit of the terminal (`over`) or the end of the stream (`lost`). Rejects if the watcher throws or a
+   * frame is invalid.
+   */
   async function read(): Promise<'over' | 'lost'> {
     const takeFrames = createFrameReader();
     const chunks: AsyncIterator<Buffer> = stream[Symbol.asyncIterator]();
@@ -67,7 +72,7 @@ export async function watchOver({ watcher, afterSeq, open }: WatchOptions): Prom
   async function reopen(): Promise<boolean> {
     stream.destroy();
     const lostMs = performance.now();
-    while (performance.now() - lostMs < LOST_MS_MAX) {
+    while (performance.now() - lostMs < RECONNECT_MS_MAX) {
       try {
         await pause(RETRY_MS, stopped.signal);
         stream = await open(seq);

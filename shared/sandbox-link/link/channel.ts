@@ -1,6 +1,6 @@
-// Numbered messages over successive WebSockets: what one side sends arrives at the other once and in order, until the
-// link is over. Everything is kept until it is acknowledged; a new WebSocket begins with what the other side has not
-// received. Control messages are sent at once; data only while the transport and the other side keep up.
+// Sends numbered messages over successive WebSockets, so that each message arrives once and in order until the link is
+// over. Messages are kept until the other side acknowledges them; a new WebSocket starts with those that it has not
+// received. Control messages are sent immediately. Data is sent only while the transport and the other side keep up.
 import type { WebSocket } from 'ws';
 import { RpcError } from '../../errors.ts';
 import { CLOSE } from '../../protocol.ts';
@@ -18,31 +18,37 @@ import {
   withSeq,
 } from './wire.ts';
 
-/** Data that was sent and not acknowledged: bounds what is kept, and how much a control message has to wait behind. */
+/** Maximum unacknowledged data. It bounds the kept data, and the data that a control message has to wait for. */
 const WINDOW_BYTES = 1 << 20;
-/** Received bytes after which they are acknowledged. */
+/** Received messages are acknowledged after this many bytes. */
 const ACK_BYTES = 128 << 10;
-/** Data that the transport has not written yet. */
+/** Maximum data that the transport has not written yet. */
 const TRANSPORT_BYTES = 128 << 10;
-/** Control messages that are kept. A side that sends more than the other acknowledges ends the link. */
+/** Maximum bytes of kept control messages. With more unacknowledged, the link ends. */
 const CONTROL_KEPT_BYTES_MAX = 16 << 20;
-/** Above it, requests are refused. */
+/** With more kept control messages, new requests are rejected. */
 const CONTROL_BUSY_BYTES = 8 << 20;
-/** Closed with this code, a WebSocket has been replaced by another one of the same link. */
+/** Close code of a WebSocket that another one of the same link replaces. */
 const REPLACED = 4_001;
-/** The other side has ended the link, or refused what was sent; any other code is a cut. */
+/**
+ * Close codes by which the other side ends the link or rejects a message. After any other code, the link can be
+ * resumed.
+ */
 const OVER_CODES: ReadonlySet<number> = new Set([CLOSE.normal, 1002, 1003, 1007, CLOSE.policy, 1009]);
 const REASON_BYTES_MAX = 120;
 
-/** What handles a message throws Violation when the other side has broken the protocol. */
+/**
+ * Receives messages and events of the channel. `control` and `data` throw Violation when the other side has violated
+ * the protocol.
+ */
 export interface ChannelOwner {
-  /** A control message in its turn. */
+  /** Called for each control message, in order. */
   control(message: JsonObject): void;
-  /** A data frame in its turn. `payload` is a view of a larger buffer. */
+  /** Called for each data frame, in order. `payload` is a view of a larger buffer. */
   data(stream: number, payload: Buffer): void;
-  /** Data may be sent again. */
+  /** Called when data may be sent again. */
   writable(): void;
-  /** The WebSocket is gone; the link can be resumed until it is over. */
+  /** Called when the WebSocket was closed. The link can be resumed until it is over. */
   cut(): void;
   over(error: RpcError): void;
 }
@@ -54,7 +60,7 @@ export class Channel {
   #socket: WebSocket | undefined;
   #over: RpcError | undefined;
   readonly #kept = new KeptMessages();
-  /** The number of the message that is received next. */
+  /** How many messages were received, which is also the number of the next one. */
   #received = 0;
   #unackedBytes = 0;
   #silentMs = 0;
@@ -71,12 +77,12 @@ export class Channel {
     return this.#socket !== undefined;
   }
 
-  /** Why the link is over. */
+  /** Why the link is over; undefined: it is not. */
   get ended(): RpcError | undefined {
     return this.#over;
   }
 
-  /** How long nothing has been received, in milliseconds of this process's running time. */
+  /** How long nothing has been received. Time in which this process did not run does not count. */
   get silentMs(): number {
     return this.#silentMs;
   }
@@ -85,7 +91,7 @@ export class Channel {
     return this.#received;
   }
 
-  /** Whether so much is kept that nothing should be added that can be refused. */
+  /** Whether so many control messages are unacknowledged that new requests must be rejected. */
   get busy(): boolean {
     return this.#kept.controlBytes > CONTROL_BUSY_BYTES;
   }
@@ -95,7 +101,7 @@ export class Channel {
     return socket !== undefined && this.#kept.dataBytes < WINDOW_BYTES && socket.bufferedAmount < TRANSPORT_BYTES;
   }
 
-  /** `text` as `toControlText` returns it. */
+  /** `text` is a result of `toControlText`. */
   sendControl(text: string): void {
     if (this.#over !== undefined) return;
     const message = withSeq(text, this.#kept.next);
@@ -104,7 +110,7 @@ export class Channel {
     else this.#send(message);
   }
 
-  /** `frame` begins with HEADER_BYTES that are filled here. Only while `canSendData`. */
+  /** Fills in the first HEADER_BYTES of `frame` and sends it. Call it only while `canSendData` is true. */
   sendData(stream: number, frame: Buffer): void {
     frame.writeUInt32BE(stream, 0);
     frame.writeUInt32BE(this.#kept.next >>> 0, 4);
@@ -112,14 +118,14 @@ export class Channel {
     this.#send(frame);
   }
 
-  /** Whether the other side can have received so many messages, and the rest is still here. */
+  /** Whether the other side can have received this many messages, and all later ones are still kept. */
   canResume(peerReceived: number): boolean {
     return this.#kept.canFollow(peerReceived);
   }
 
   /**
-   * Continues on a WebSocket whose first messages have been exchanged, and sends what the other side has not received.
-   * To be called before the next message of the socket is read.
+   * Continues on a WebSocket whose first messages have been exchanged: sends the messages that the other side has not
+   * received. Must be called before the next message of the socket is read.
    */
   attach(socket: WebSocket, peerReceived: number): void {
     const old = this.#socket;
@@ -145,8 +151,8 @@ export class Channel {
   }
 
   /**
-   * The link is over. `code`: the other side gets it, with the reason. `detail`: text of the other side, for the log
-   * only. Resolves when the WebSocket is closed.
+   * Ends the link. `code` is sent to the other side with the reason; without it, the WebSocket is terminated. `detail`
+   * is text of the other side, for the log only. Resolves when the WebSocket is closed.
    */
   async end(reason: string, code?: number, detail?: string): Promise<void> {
     const socket = this.#socket;
@@ -204,7 +210,7 @@ export class Channel {
     else if (this.#isNext(message.seq - this.#received)) this.#owner.control(message);
   }
 
-  /** What was received before comes again after a cut; what comes too early shows a fault of the other side. */
+  /** After a reconnect, messages may arrive a second time; they are ignored. A gap is an error of the other side. */
   #isNext(ahead: number): boolean {
     if (ahead > 0) throw new Violation('a message is missing');
     if (ahead === 0) this.#received++;
@@ -219,7 +225,7 @@ export class Channel {
   #tick(): void {
     const { tickMs, pingMs, silenceMs, overMs } = this.#times;
     const nowMs = performance.now();
-    // A process that did not run has not listened: what it missed waits in its socket.
+    // Time in which this process did not run does not count as silence: messages may wait in its socket.
     const passedMs = Math.min(nowMs - this.#tickedMs, 2 * tickMs);
     this.#tickedMs = nowMs;
     this.#silentMs += passedMs;

@@ -1,4 +1,4 @@
-// What one side of a link has sent and the other one has not acknowledged, in the order of its numbers.
+// The messages that one side of a link has sent and the other side has not acknowledged, in order.
 import { chargeOf } from './wire.ts';
 
 /** A control message is text, a data frame is bytes. */
@@ -29,12 +29,15 @@ export class KeptMessages {
     this.#count(message, 1);
   }
 
-  /** Whether the other side can have received so many, and all others are here. */
+  /** Whether the other side can have received this many messages, and all later ones are kept. */
   canFollow(received: number): boolean {
     return received >= this.#acknowledged && received <= this.next;
   }
 
-  /** Forgets the first `received` messages. An older acknowledgement changes nothing; false: so many were not sent. */
+  /**
+   * Removes the first `received` messages. An older acknowledgement changes nothing. False: more are acknowledged than
+   * were sent.
+   */
   acknowledge(received: number): boolean {
     if (received > this.next) return false;
     const count = received - this.#acknowledged;

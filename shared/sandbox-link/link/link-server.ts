@@ -1,5 +1,5 @@
-// The sandbox side of links: accepts WebSockets on an existing HTTP server, opens links, and resumes those whose secret
-// the client has.
+// The sandbox side of links: accepts WebSockets on an existing HTTP server, opens links, and resumes a link for a
+// client that has its secret.
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -28,21 +28,21 @@ const HANDSHAKES_MAX = 256;
 
 export interface LinkServerOptions extends LinkDeps {
   /**
-   * Whether the request carries a valid credential; it is answered 401 otherwise, before anything of the WebSocket is
-   * read. A rejection is answered 503.
+   * Whether the request has a valid credential. If not, the response is 401, before any message of the WebSocket is
+   * read. If the promise rejects, it is 503.
    */
   readonly authorize: (request: IncomingMessage, signal: AbortSignal) => Promise<boolean>;
   readonly sandbox: SandboxFacts;
   /** Called with each new link, before its first message is handled. */
   readonly onLink?: (link: Link) => void;
-  /** Links at a time, those that wait to be resumed included. Default 256; more are refused. */
+  /** Maximum number of links, including those that wait to be resumed. Default 256; further ones are refused. */
   readonly linksMax?: number;
 }
 
 export interface LinkServer {
-  /** A listener for `upgrade` of a node:http server. Answers 404 for another path than LINK_PATH. */
+  /** Listener for the event `upgrade` of a node:http server. Responds 404 for other paths than LINK_PATH. */
   handleUpgrade(request: IncomingMessage, stream: Duplex, head: Buffer): void;
-  /** Links that are not over. */
+  /** The links that are not over. */
   readonly links: ReadonlySet<Link>;
   /** Refuses further WebSockets and ends every link. */
   close(reason?: string): Promise<void>;
@@ -81,7 +81,7 @@ export function createLinkServer(options: LinkServerOptions): LinkServer {
   }
 
   function accept(socket: WebSocket): void {
-    // A broken frame: ws closes by itself.
+    // After an invalid frame, ws closes the socket itself.
     socket.on('error', ignore);
     readFirst(socket, handshakeMs, (message) => {
       const hello = clientHello.safeParse(message);

@@ -1,4 +1,4 @@
-// One attempt of the gateway side: a WebSocket with the first messages of both sides.
+// One attempt of the gateway side to connect: opens a WebSocket and exchanges the first messages.
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { WebSocket } from 'ws';
 import {
@@ -12,16 +12,19 @@ import {
 } from './hello.ts';
 import { LINK_PATH } from './link.ts';
 
-/** In words of this side: the text of the other side is for the log only. */
+/** Messages of this side, because the text of the other side is for the log only. */
 const REFUSALS: Record<Refusal['reason'], string> = {
-  protocol: 'and this gateway have no version of their protocol in common',
-  unknown_link: 'does not have this link any more',
+  protocol: 'and this gateway have no protocol version in common',
+  unknown_link: 'no longer has this link',
   full: 'serves too many links',
 };
 
 /** Why an attempt failed; the message is safe to show to callers. */
 export class FailedAttempt extends Error {
-  /** `credential` and `protocol`: another attempt fails, too; `unknown_link`: the link cannot be resumed. */
+  /**
+   * After `credential` and `protocol`, another attempt would fail too. After `unknown_link`, the link cannot be
+   * resumed.
+   */
   readonly reason: 'unreachable' | 'credential' | 'protocol' | 'unknown_link' | 'full';
 
   constructor(reason: FailedAttempt['reason'], message: string, cause?: unknown) {
@@ -35,10 +38,10 @@ export interface Attempt {
   readonly headers: Readonly<Record<string, string>>;
   /** Called when the WebSocket is open. */
   readonly hello: () => ClientHello;
-  /** Ends the attempt; the first messages have to be there before. */
+  /** Deadline of the whole attempt, with the first messages. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
-  /** Called with the first message of the server, before its next message is emitted. */
+  /** Called with the first message of the server, before the next message is emitted. */
   readonly onHello: (socket: WebSocket, hello: ServerHello) => void;
 }
 

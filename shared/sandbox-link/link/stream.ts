@@ -1,4 +1,5 @@
-// One end of a stream: a Duplex between its user and the streams of a link, which decide when a frame of it is sent.
+// One end of a stream of a link: a Duplex that queues written bytes and delivers received ones. The host (streams.ts)
+// decides when it may send a frame.
 import { Duplex } from 'node:stream';
 import { RpcError } from '../../errors.ts';
 import type { LinkStream } from './link.ts';
@@ -7,7 +8,7 @@ import { chargeOf, HEADER_BYTES, PAYLOAD_BYTES_MAX } from './wire.ts';
 export interface StreamHost {
   /** The stream has something to send. */
   ready(stream: StreamEnd): void;
-  /** The reader has taken what cost so much of the credit. */
+  /** The reader has consumed data; `charge` is how much credit it used. */
   consumed(stream: StreamEnd, charge: number): void;
   destroyed(stream: StreamEnd): void;
 }
@@ -17,12 +18,15 @@ type Callback = (error?: Error | null) => void;
 export class StreamEnd extends Duplex implements LinkStream {
   readonly id: number;
   readonly #host: StreamHost;
-  /** Cost of what was sent and not credited. */
+  /** Credit used by sent data that the other side has not credited. */
   outstanding = 0;
-  /** Cost of what was received and not credited, and the part of it that the reader has consumed. */
+  /**
+   * `uncredited`: credit used by received data that was not credited; `owed`: the part of it that the reader has
+   * consumed.
+   */
   uncredited = 0;
   owed = 0;
-  /** Whether this side, or the other one, will send nothing more. */
+  /** Whether this side (`localFinal`) or the other side (`remoteFinal`) has ended its direction. */
   localFinal = false;
   remoteFinal = false;
   taken = false;
@@ -52,7 +56,7 @@ export class StreamEnd extends Duplex implements LinkStream {
     return this.#unread.length > 0;
   }
 
-  /** The next frame, with room for its header and at most `payloadMax` bytes of payload. */
+  /** Returns the next frame: space for the header, and at most `payloadMax` bytes of payload. */
   nextFrame(payloadMax: number): Buffer {
     let queued = -this.#offset;
     for (const { length } of this.#chunks) {
@@ -75,7 +79,9 @@ export class StreamEnd extends Duplex implements LinkStream {
     return frame;
   }
 
-  /** To be called after `nextFrame`, when the frame is sent: the next write may come in at once. */
+  /**
+   * Call it after the frame of `nextFrame` was sent. It calls the callback of the write, which may write again at once.
+   */
   sent(): void {
     if (this.#chunks.length > 0) return;
     const written = this.#written;
@@ -83,13 +89,13 @@ export class StreamEnd extends Duplex implements LinkStream {
     written?.();
   }
 
-  /** The end is sent. */
+  /** Call it when the end of this direction was sent. */
   ended(): void {
     this.localFinal = true;
     this.#finished?.();
   }
 
-  /** A payload that waits is copied: a view would keep the larger buffer that it was received in. */
+  /** A payload that has to wait is copied, because a view would keep the larger receive buffer in memory. */
   receive(payload: Buffer): void {
     const waits = !this.#wanted || this.hasUnread;
     this.#unread.push(waits ? Buffer.copyBytesFrom(payload) : payload);

@@ -1,18 +1,18 @@
-// The form of what a WebSocket of a link carries. Control: JSON text, numbered by `seq` except for acknowledgements and
-// the first messages. Data: binary, `stream` (u32), `seq` (u32, the low half of the number), payload; an empty payload
-// ends the stream in this direction.
+// The message format of a link. A control message is JSON text, numbered by `seq` except for acknowledgements and the
+// first messages. A data frame is binary: `stream` (u32), `seq` (u32, the lower 32 bits of the number), payload. An
+// empty payload ends the stream in this direction.
 import { RpcError } from '../../errors.ts';
 import { CONTROL_BYTES_MAX } from './link.ts';
 
-/** Most bytes of the payload of one data frame: what another stream waits for. */
+/** Maximum payload of one data frame. Other streams wait while it is sent. */
 export const PAYLOAD_BYTES_MAX = 16 << 10;
 export const HEADER_BYTES = 8;
-/** Counted for each frame besides its payload, so that the number of frames in memory is bounded, too. */
+/** Credit that each frame uses in addition to its payload, so that the number of frames in memory is bounded, too. */
 const FRAME_CHARGE_BYTES = 256;
-/** Left for `seq`, which is added when a message is numbered. */
+/** Reserved for `seq`, which is added when a message is numbered. */
 const SEQ_BYTES = 32;
 
-/** Methods of the link itself. Handlers cannot have them. */
+/** Methods of the link itself. Handlers must not use these names. */
 export const LINK_METHODS = {
   hello: 'link.hello',
   refused: 'link.refused',
@@ -23,22 +23,25 @@ export const LINK_METHODS = {
   credit: 'link.credit',
 } as const;
 
-/** The other side has broken the protocol: the link ends with this reason. */
+/** The other side has violated the protocol. The link ends with the message as reason. */
 export class Violation extends Error {}
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** What a frame costs of the credit. */
+/** Returns the credit that a frame uses. */
 export function chargeOf(payloadBytes: number): number {
   return payloadBytes + FRAME_CHARGE_BYTES;
 }
 
-/** Most bytes of a payload whose frame costs at most `credit`; not above PAYLOAD_BYTES_MAX, not below 0. */
+/** Returns the maximum payload of a frame that uses at most `credit`; between 0 and PAYLOAD_BYTES_MAX. */
 export function payloadWithin(credit: number): number {
   return Math.max(0, Math.min(PAYLOAD_BYTES_MAX, credit - FRAME_CHARGE_BYTES));
 }
 
-/** A control message without its number. Throws RpcError `payload_too_large`; `internal` for what JSON cannot hold. */
+/**
+ * Returns a control message without its number. Throws RpcError `payload_too_large`, and `internal` for a value that
+ * cannot be serialized.
+ */
 export function toControlText(message: object): string {
   let text: string;
   try {
@@ -54,12 +57,12 @@ export function toControlText(message: object): string {
   });
 }
 
-/** `text` as `toControlText` returns it. */
+/** `text` is a result of `toControlText`. */
 export function withSeq(text: string, seq: number): string {
   return `{"seq":${seq},${text.slice(1)}`;
 }
 
-/** What a text message holds; undefined: not JSON. */
+/** Returns the value of a text message; undefined: it is not JSON. */
 export function parseJson(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString());
@@ -72,7 +75,7 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** An integer from 0 on that a number holds exactly. */
+/** Whether the value is a safe integer that is not negative. */
 export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && Number(value) >= 0;
 }

@@ -1,5 +1,5 @@
-// Serves the CodexHost port to a link: its app-servers belong to the link, and are ended with it. What Codex requests
-// of its provider goes to the gateway side, which adds the credential.
+// Serves the CodexHost port to a link. App-servers belong to a link and end with it. Requests of Codex to its provider
+// are sent to the gateway side, which adds the credential.
 import { randomUUID } from 'node:crypto';
 import { type CodexHost, type CodexSession, ROLLOUT_BYTES_MAX } from '../../codex-host/codex-host.ts';
 import type { LocalCodex } from '../../codex-host/local-codex.ts';
@@ -17,12 +17,15 @@ import { joinStreams } from './join-streams.ts';
 import { forwardToGateway } from './provider-requests.ts';
 import { withStreams } from './specs.ts';
 
-/** Of one link. */
+/** The state of one link. */
 interface LinkCodex {
   readonly host: CodexHost;
-  /** App-servers whose streams are connected to the link, by process id; any session of one serves for its files. */
+  /**
+   * By process id: a session of each app-server whose streams are connected to the link. It is also used to access the
+   * files of the app-server.
+   */
   readonly processes: Map<string, CodexSession>;
-  /** Turns that have borrowed one, by handle. */
+  /** By handle: the sessions of turns that have borrowed an app-server. */
   readonly sessions: Map<string, CodexSession>;
 }
 
@@ -50,7 +53,7 @@ export function createCodexHandlers(hosts: Pick<LocalCodex, 'hostFor'>): Handler
     if (signal.aborted || io.destroyed) {
       session.release();
       signal.throwIfAborted();
-      throw new RpcError('cancelled', { message: 'its streams were reset' });
+      throw new RpcError('cancelled', { message: 'The streams of the start were reset' });
     }
     const { processId } = session;
     const isNew = !processes.has(processId);

@@ -54,7 +54,7 @@ export function createCommandHandlers({ commands, starts, specs }: CommandHandle
     };
   }
 
-  /** A signal that `command.cancel` and the end of the link abort. */
+  /** Returns a signal that `command.cancel` or the end of the link aborts. */
   function begin({ link, signal }: HandlerContext, startId: string) {
     const own = running.get(link) ?? new Map<string, AbortController>();
     const cancelled = new AbortController();

@@ -10,10 +10,13 @@ export interface JoinedProcess {
   readonly exited: Promise<unknown>;
 }
 
-/** `io` carries stdin and stdout. `end` is called when `io` is reset before the process has ended: the link is over. */
+/**
+ * `io` carries stdin and stdout. `end` is called when `io` is reset before the process has ended, for example because
+ * the link is over.
+ */
 export function joinStreams(running: JoinedProcess, io: LinkStream, errors: LinkStream, end: () => void): void {
   const { stdin, stdout, stderr, exited } = running;
-  // A process that closes its input is no error of the service.
+  // A process may close its input; that is not an error of the service.
   stdin.on('error', () => {});
   io.pipe(stdin);
   stdout.pipe(io);
@@ -22,7 +25,7 @@ export function joinStreams(running: JoinedProcess, io: LinkStream, errors: Link
   io.once('close', end);
   void exited.then(() => {
     io.off('close', end);
-    // Input that no process reads any more: the stream ends when the gateway side has ended it.
+    // Remaining input is dropped, so that the stream ends when the gateway side has ended it.
     io.resume();
   });
 }

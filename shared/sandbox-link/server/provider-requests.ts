@@ -1,9 +1,9 @@
-// Passes a request of Codex to the gateway side, and its answer back, byte for byte.
+// Sends a request of Codex to its provider to the gateway side, and passes the answer back, byte for byte.
 import type { ProviderAnswer, ProviderRequest } from '../../codex-host/codex-host.ts';
 import type { Link } from '../link/link.ts';
 import { ProviderHead } from '../messages.ts';
 
-/** Where the gateway side gives no answer. Codex repeats the request, as after any 5xx. */
+/** Status if the gateway side does not answer. Codex repeats the request, as after any 5xx. */
 const NO_ANSWER = 502;
 
 /** Never rejects. */
@@ -14,14 +14,14 @@ export async function forwardToGateway(
   answer: ProviderAnswer,
 ): Promise<void> {
   const { method, path, headers } = request;
-  let isBegun = false;
+  let hasHead = false;
   try {
     const [body, back] = [link.openStream(), link.openStream()];
     const reset = (): void => {
       body.destroy();
       back.destroy();
     };
-    // Codex has closed its connection, or the answer is over.
+    // Codex has closed its connection, or the answer is complete.
     answer.body.once('close', reset);
     request.body.once('error', () => body.destroy());
     request.body.pipe(body);
@@ -29,14 +29,14 @@ export async function forwardToGateway(
     back.end();
     const params = { process_id: processId, method, path, headers, body: body.id, answer: back.id };
     const head = ProviderHead.parse(await link.request('provider.request', params));
-    isBegun = true;
+    hasHead = true;
     answer.writeHead(head.status, head.headers);
     back.once('close', () => {
       if (!back.readableEnded) answer.body.destroy();
     });
     back.pipe(answer.body);
   } catch {
-    if (isBegun) {
+    if (hasHead) {
       answer.body.destroy();
       return;
     }

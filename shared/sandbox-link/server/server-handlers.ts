@@ -1,5 +1,5 @@
-// Serves the StdioServers port to a link. A process belongs to the link that started it: its handle is valid only
-// there, and it is ended when the link is over or its streams are reset.
+// Serves the StdioServers port to a link. A process belongs to the link that started it: its handle is valid only on
+// that link, and it ends when the link is over or its streams are reset.
 import { randomUUID } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { ServerProcess, StdioServers } from '../../mcp/stdio-servers.ts';
@@ -31,7 +31,7 @@ export function createServerHandlers({ stdioServers, starts, specs }: ServerHand
     if (signal.aborted || io.destroyed) {
       await started.kill();
       signal.throwIfAborted();
-      throw new RpcError('cancelled', { message: 'its streams were reset' });
+      throw new RpcError('cancelled', { message: 'The streams of the start were reset' });
     }
     return { handle: keep(link, started, io, errors) };
   }

@@ -1,17 +1,17 @@
-// Reads what comes with a start on streams of its own: its specification, within a bound over all starts of a link.
+// Reads the specification and the input of a start from their streams, within a bound over all starts of a link.
 import type { z } from 'zod';
 import { RpcError } from '../../errors.ts';
 import type { HandlerContext, Link, LinkStream } from '../link/link.ts';
 import { readParams, SPEC_BYTES_MAX } from '../messages.ts';
 import { readAll } from '../streams.ts';
 
-/** Bytes of specifications and input that the starts of one link hold. */
+/** Maximum bytes of specifications and input in memory for the starts of one link. */
 const LINK_BYTES_MAX = 64 << 20;
 
 export interface Specs {
-  /** The JSON of a stream. Throws RpcError `invalid_params`, `payload_too_large`, `unavailable`. */
+  /** Reads and validates the JSON of a stream. Throws RpcError `invalid_params`, `payload_too_large`, `unavailable`. */
   read<T>(schema: z.ZodType<T>, stream: LinkStream, context: HandlerContext): Promise<T>;
-  /** All bytes of a stream. */
+  /** Reads all bytes of a stream. */
   readBytes(stream: LinkStream, bytesMax: number, context: HandlerContext): Promise<Buffer>;
 }
 
@@ -55,8 +55,8 @@ function parse(bytes: Buffer): unknown {
 }
 
 /**
- * Runs `work` with a function that takes streams of the link. When it fails, those that were taken are reset, which the
- * gateway side sees before the answer.
+ * Runs `work` with a function that takes streams of the link. If `work` fails, the taken streams are reset before the
+ * error is sent.
  */
 export async function withStreams<R>(link: Link, work: (take: (id: number) => LinkStream) => Promise<R>): Promise<R> {
   const taken: LinkStream[] = [];

@@ -1,16 +1,19 @@
-// What was started in the last minute, by the ids that the gateway side gave: a start that is repeated, on whichever
-// link, is not carried out twice.
+// Remembers the ids of the starts of the last minute, which the gateway side generates. A start that is repeated, on
+// any link, is not executed twice.
 import { RpcError } from '../../errors.ts';
 
 export interface Starts {
-  /** Throws RpcError `conflict` for an id that was used already, `unavailable` when too many are remembered. */
+  /**
+   * Remembers an id. Throws RpcError `conflict` for an id that was used already, `unavailable` when too many are
+   * remembered.
+   */
   enter(startId: string): void;
 }
 
 const REMEMBERED_MS = 60_000;
 const REMEMBERED_MAX = 100_000;
 
-/** `now` in milliseconds, never stepping back. */
+/** `now` returns monotonic milliseconds. */
 export function createStarts(now: () => number = () => performance.now()): Starts {
   const entered = new Map<string, number>();
 

@@ -153,7 +153,7 @@ it('is over at once when the sandbox does not have the link any more', async () 
   const over = once(gateway.over, 'abort');
   proxy.cut();
   await over;
-  expect(gateway.over.reason.message).toContain('does not have this link any more');
+  expect(gateway.over.reason.message).toContain('no longer has this link');
 });
 
 it('opens one link for calls at the same time, and another one when it is over', async () => {
