@@ -11,7 +11,7 @@ const EXPOSED_HEADERS = [
 const ALLOWED_HEADERS = [
   ...['Content-Type', HEADERS.key, 'Authorization', 'Accept'],
   ...[HEADERS.idempotencyKey, HEADERS.lastEventId, HEADERS.requestId],
-  // What tracing in browsers adds to every request: W3C Trace Context and Baggage, B3, and the headers of common
+  // Headers that tracing libraries in browsers add to requests: W3C Trace Context and Baggage, B3, and those of common
   // vendors.
   'traceparent, tracestate, baggage, b3, X-B3-TraceId, X-B3-SpanId, X-B3-ParentSpanId, X-B3-Sampled, X-B3-Flags',
   'X-Cloud-Trace-Context, X-Amzn-Trace-Id, uber-trace-id, sentry-trace, Request-Id, Request-Context, newrelic',
@@ -20,8 +20,8 @@ const ALLOWED_HEADERS = [
 ].join(', ');
 
 /**
- * Exact-origin CORS. Sets the headers on `res` for a listed origin, answers a preflight itself and then returns true.
- * An origin that is not listed gets no CORS headers: the browser refuses, other clients are not concerned.
+ * Sets the CORS headers for a listed origin. Responds to preflight requests and returns true for them. For an origin
+ * that is not listed, no headers are set, so the browser blocks the response; other clients are not affected.
  */
 export function handleCors(
   req: IncomingMessage,

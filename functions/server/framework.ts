@@ -1,7 +1,7 @@
-// Hosting under the stock functions-framework CLI (5.0.5). The framework keeps the process, its command line, the port
-// and the choice of the target; the requests themselves never reach its express app, which would inflate and parse up
-// to 1 GiB of body before the caller is authenticated, answer bad JSON in HTML, and drop what is in flight on SIGTERM.
-// Signature type `http` only.
+// Runs a handler under the standard functions-framework CLI (5.0.5). The framework owns the process, the command line,
+// the port and the choice of the function. But requests do not reach its express app, which would decompress and parse
+// up to 1 GiB of body before authentication, respond to invalid JSON in HTML, and drop requests in flight on SIGTERM.
+// Supports only the signature type `http`.
 
 import http, { type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { settledWithin } from '../../shared/async.ts';
@@ -13,43 +13,47 @@ import { createHttpServer } from './node-server.ts';
 import { createRequestGuard } from './request-guard.ts';
 
 export interface HardenOptions {
-  /** Receives every request from node:http; its body is not read yet. */
+  /** Receives every request from node:http, before its body is read. */
   readonly handler: HttpHandler;
   readonly log: Logger;
-  /** The web origins whose pages may call. */
+  /** The web origins whose pages may call the function. */
   readonly origins: Origins;
-  /** Ends within `graceMs` the work that runs without a request (turns whose client has disconnected). */
+  /** Ends work without a request (turns whose client has disconnected) within `graceMs`. */
   readonly finish?: (graceMs: number) => Promise<void>;
-  /** Closes connections to other services after the last request; has one second. */
+  /** Closes connections to other services after the last request, within one second. */
   readonly close?: () => Promise<void>;
-  /** Milliseconds for requests in flight after SIGTERM; Cloud Run kills the process after 10 s. Default 8000. */
+  /** How long requests in flight may run after SIGTERM. Cloud Run kills the process after 10 s. Default 8000. */
   readonly drainTimeoutMs?: number;
-  /** Address to listen on; default: every interface, as the framework does. */
+  /** Address to listen on. Default: every interface, like the framework. */
   readonly host?: string | undefined;
 }
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 const DRAIN_TIMEOUT_MS = 8000;
-/** Requests in flight leave this much of the drain to `finish`; what it interrupts then still has to be written. */
+/**
+ * The part of the drain that is reserved for `finish`, and the part of that in which interrupted turns can still be
+ * stored.
+ */
 const FINISH_MS_MIN = 2000;
 const FINISH_MARGIN_MS = 1000;
 const CLOSE_TIMEOUT_MS = 1000;
 const IDLE_CHECK_MS = 25;
 
 /**
- * To be called while the CLI loads the function's module. The CLI then calls `http.createServer(app)`, once: that call
- * is answered with a server of ours around `handler`, and `app` is left aside.
+ * Must be called while the CLI loads the function's module. The CLI then calls `http.createServer(app)` once. This
+ * function replaces `http.createServer` for that call, so that it returns a server that calls `handler`; `app` is not
+ * used.
  */
 export function hardenFramework(options: HardenOptions): void {
   const { createServer } = http;
-  // The types declare functions of node:http read-only; at run time they are properties like any other.
+  // The types declare the functions of node:http as read-only, but at run time they can be replaced.
   Reflect.set(http, 'createServer', () => {
     Reflect.set(http, 'createServer', createServer);
     return createHardenedServer(options, process);
   });
 }
 
-/** The server itself. Takes the signals over when it listens, after the framework has registered its own listeners. */
+/** Creates the server. When it listens, it replaces the framework's listeners of signals by its own. */
 export function createHardenedServer(options: HardenOptions, signals: NodeJS.Process): Server {
   const { log } = options;
   const drain = { started: false };
@@ -74,11 +78,10 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
   server.once('listening', () => {
     const address = server.address();
     log.info('function listens', { port: typeof address === 'object' ? address?.port : address });
-    // The framework's own listening callback, where it registers its signal listeners, runs after this one.
+    // The framework registers its signal listeners in its own callback of `listening`, which runs after this one.
     process.nextTick(() => {
-      // The framework ends the process for any unhandled rejection, and every request in flight with it. The
-      // Google SDKs leave such promises behind when the metadata server fails to give them a token, so here it is
-      // reported and the instance continues.
+      // The framework ends the process, with every request in flight, for any unhandled rejection. The Google SDKs
+      // cause them when the metadata server returns no token. So they are logged here, and the instance continues.
       signals.removeAllListeners('unhandledRejection');
       signals.on('unhandledRejection', (error) => {
         log.error('a rejection was not handled', errorFields(error));
@@ -106,14 +109,14 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
  */
 async function drainServer(server: Server, options: HardenOptions, signal: string): Promise<void> {
   const { log, finish, close, drainTimeoutMs = DRAIN_TIMEOUT_MS } = options;
-  const beganMs = performance.now();
+  const startedMs = performance.now();
   // server.close() closes connections that are idle now, not those that become idle when their response ends.
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  const failed = (error: unknown): void => log.error('the drain could not settle everything', errorFields(error));
-  // Requests come first: settling may refuse what they still want to do. Only what is left of the time goes to the
-  // rest.
-  const leftMs = (): number => Math.max(0, drainTimeoutMs - (performance.now() - beganMs));
+  const failed = (error: unknown): void => log.error('the drain failed', errorFields(error));
+  // Requests in flight come first, because `finish` may reject what they still have to do. `finish` gets the remaining
+  // time.
+  const leftMs = (): number => Math.max(0, drainTimeoutMs - (performance.now() - startedMs));
   await settledWithin(leftMs() - FINISH_MS_MIN, closed);
   const finished = finish?.(Math.max(0, leftMs() - FINISH_MARGIN_MS)).catch(failed);
   const inTime = await settledWithin(leftMs(), Promise.all([closed, finished]));
@@ -122,11 +125,11 @@ async function drainServer(server: Server, options: HardenOptions, signal: strin
   if (close !== undefined) await settledWithin(CLOSE_TIMEOUT_MS, close().catch(failed));
   log.log(inTime ? 'INFO' : 'WARNING', inTime ? 'drained' : 'drain gave up on requests in flight', {
     signal,
-    duration_ms: Math.round(performance.now() - beganMs),
+    duration_ms: Math.round(performance.now() - startedMs),
   });
 }
 
-/** A handler that failed outside its own error handling: masked, JSON, never a stack. */
+/** Responds for a handler that has thrown: an internal error in JSON, without details. */
 function fail(error: unknown, req: IncomingMessage, res: ServerResponse, log: Logger): void {
   const requestId = requestIdOf(req);
   log.error('a request handler failed', { request_id: requestId, ...errorFields(error) });

@@ -1,16 +1,16 @@
-// Detects clients that have gone while a long response is being sent.
+// Detects clients that disconnect while a long response is being sent.
 import type { ServerResponse } from 'node:http';
 
 /**
- * The first write to a client that has gone brings its reset, the second fails: one soon after the first, then one a
- * second.
+ * Intervals of the writes. The first write to a disconnected client makes its machine send a reset (RST), after which
+ * the second write fails. So the second write follows soon after the first, further ones once per second.
  */
 const SECOND_WRITE_MS = 50;
 const NEXT_WRITES_MS = 1_000;
 
 /**
- * Calls `write` repeatedly once the client has ended its side while it is being answered: the client may still read, or
- * it may have gone, which only writes show. Ends with the response.
+ * Calls `write` repeatedly after the client has ended its side of the connection (FIN) during the response. The client
+ * may still read, or it may have disconnected; only a failing write shows which. Stops when the response ends.
  */
 export function onHalfClose(res: ServerResponse, write: () => void): void {
   const { socket } = res.req;

@@ -1,5 +1,5 @@
-// What the HTTP functions share: bodies with a cap, JSON answers, request ids. Plain node:http, so that the same
-// handlers run under functions-framework and in the local server. They contain no rule of the domain.
+// HTTP helpers of all deployables: reading bodies with a size limit, JSON responses, request ids. They use only
+// node:http, so that the same handlers run under functions-framework and in the local server.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { RpcError } from '../../shared/errors.ts';
@@ -12,8 +12,8 @@ import { endWith } from './slow-reader.ts';
 export type HttpHandler = (req: IncomingMessage, res: ServerResponse) => void | Promise<void>;
 
 /**
- * After a refusal, at most this much of an unread body is discarded, so that the client can read the response; then the
- * socket is closed.
+ * After an error, at most this much of an unread body is read and discarded, so that the client can read the response;
+ * then the socket is closed.
  */
 const DRAIN_BYTES_MAX = 8 << 20;
 const DRAIN_MS_MAX = 2_000;
@@ -53,9 +53,9 @@ export function queryOf(req: IncomingMessage): URLSearchParams {
 }
 
 /**
- * Reads a body of at most 1 MiB. Throws RpcError `payload_too_large`, or `unsupported_media_type` for any
- * Content-Encoding but identity (a 200 KB gzip bomb became 200 MB in the framework's own parser), or the connection's
- * error when the client goes away; `unavailable` when `hold`, called before bytes are kept, returns false.
+ * Reads a body of at most `maxBytes`. Throws RpcError `payload_too_large`; `unsupported_media_type` for any
+ * Content-Encoding but identity, because compressed bodies can expand (200 KB of gzip to 200 MB); `cancelled` when the
+ * client disconnects; `unavailable` when `hold`, which is called before bytes are kept, returns false.
  */
 export function readBody(
   req: IncomingMessage,
@@ -101,8 +101,8 @@ export function readBody(
 }
 
 /**
- * Sends JSON. When the body of the request was not read to its end, it is drained within bounds, so that the client can
- * read the answer while it still sends; `Connection: close` would reset the connection under it.
+ * Sends JSON. If the body of the request was not read completely, the rest is read and discarded within bounds, so that
+ * a client that is still sending can read the response. Closing the connection immediately would reset it.
  */
 export function sendJson(res: ServerResponse, status: number, body: unknown, headers: OutgoingHttpHeaders = {}): void {
   sendJsonText(res, status, JSON.stringify(body), headers);
@@ -166,16 +166,16 @@ export function rateHeaders(decision: RateDecision | undefined): OutgoingHttpHea
 
 function drain(res: ServerResponse): void {
   const { req } = res;
-  let swallowed = 0;
-  const cut = (): void => {
+  let discardedBytes = 0;
+  const closeSocket = (): void => {
     clearTimeout(timer);
     req.socket.destroy();
   };
-  const timer = setTimeout(cut, DRAIN_MS_MAX);
+  const timer = setTimeout(closeSocket, DRAIN_MS_MAX);
   timer.unref();
   req.on('data', (chunk: Buffer) => {
-    swallowed += chunk.length;
-    if (swallowed > DRAIN_BYTES_MAX) cut();
+    discardedBytes += chunk.length;
+    if (discardedBytes > DRAIN_BYTES_MAX) closeSocket();
   });
   req.once('close', () => clearTimeout(timer));
   req.resume();

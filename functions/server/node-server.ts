@@ -1,5 +1,5 @@
-// The node:http server of all deployables: limits of headers and time, checks of the request headers, and JSON errors
-// also for invalid HTTP. Bytes that a client sends after its request do not affect the response.
+// The node:http server of all deployables: limits of header size and time, checks of the request headers, and JSON
+// errors even for invalid HTTP. Invalid bytes after a request do not affect its response.
 import {
   createServer,
   type IncomingMessage,
@@ -18,23 +18,23 @@ import type { RequestGuard } from './request-guard.ts';
 
 const SERVER_OPTIONS: ServerOptions = {
   maxHeaderSize: Math.min(16_384, maxHeaderSize),
-  // Deadlines for the headers and for the whole request, against slow-loris attacks. Responses may take longer.
+  // Deadlines for receiving the headers and the whole request, against slow-loris attacks. Responses may take longer.
   headersTimeout: 15_000,
   requestTimeout: 60_000,
   connectionsCheckingInterval: 5000,
-  // Longer than Google's front end keeps an idle connection (600 s), so that it never reuses a connection that this
-  // server closes.
+  // Longer than Google's front end keeps an idle connection (600 s), so that it never sends a request on a connection
+  // that this server is closing.
   keepAliveTimeout: 620_000,
-  // The request guard checks the Host header and answers in JSON; node would send an empty body.
+  // The request guard checks the Host header and responds with JSON; node would send an empty body.
   requireHostHeader: false,
 };
 
-/** How often a client that has ended its side, and is not answered yet, is probed: does it still read? */
+/** How often a client that has ended its side and still waits for its response is probed. */
 const HALF_CLOSED_PROBE_MS = 1_000;
 
 /**
- * `closeSilent` ends connections that have sent nothing yet, as browsers open them ahead: node takes them for busy
- * ones.
+ * `closeSilent` closes connections on which the client has sent nothing yet. Browsers open such connections in advance,
+ * and node does not count them as idle.
  */
 export type HttpServer = Server & { closeSilent(): void };
 
@@ -45,10 +45,10 @@ export interface HttpServerOptions {
 }
 
 /**
- * A server, not listening yet. Upgrades to WebSocket go to a listener of `upgrade`, where there is one; any other
- * protocol that a client offers (`h2c`, as Java's own client does) is not taken up and its request answered as it is
- * (RFC 9110, 7.8). Nor is one behind a request that is still being answered: it would take the connection away from
- * that answer.
+ * Creates a server that does not listen yet. WebSocket upgrades are passed to the listener of `upgrade`, if there is
+ * one. The offer of another protocol (Java's client offers `h2c`) is ignored, and the request is answered as HTTP/1.1
+ * (RFC 9110, 7.8). An upgrade is also ignored while a previous request on the connection is being answered, because it
+ * would take over the connection from that response.
  */
 export function createHttpServer(listener: RequestListener, { guard, times }: HttpServerOptions = {}): HttpServer {
   const sockets = new Set<Socket>();
@@ -59,14 +59,17 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
     shouldUpgradeCallback: ({ headers, socket }) =>
       headers.upgrade?.toLowerCase() === 'websocket' && server.listenerCount('upgrade') > 0 && !isAnswering(socket),
   });
-  // A client may end its side behind its request and still read (`nc -N`, HTTP/1.0 clients).
+  // A client may end its side after the request and still read the response (`nc -N`, HTTP/1.0 clients).
   Reflect.set(server, 'httpAllowHalfOpen', true);
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
   });
 
-  /** Created at the first request, because a connection that becomes a WebSocket has no responses. */
+  /**
+   * Returns the open responses of a connection. The set is created at the first request, because a WebSocket has no
+   * responses.
+   */
   const responsesOn = (socket: Socket): Set<ServerResponse> => {
     const known = open.get(socket);
     if (known !== undefined) return known.responses;
@@ -93,21 +96,20 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
     if (admit(req, res)) return listener(req, res);
   });
   server.on('clientError', (error, socket) => endBroken(error, socket, open.get(socket)));
-  // Without a listener node would close the connection, with a response in flight on it.
+  // Without a listener, node would close the connection with its pending responses.
   server.on('connect', (_req, socket) => {
     socket.on('error', () => {});
     endBroken(Object.assign(new Error('CONNECT'), { code: 'CONNECT' }), socket, open.get(socket));
   });
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    // `Expect: 100-continue`: the client receives `100 Continue` when the handler starts to read it, so after
-    // authentication.
+    // `Expect: 100-continue`: `100 Continue` is sent when the handler starts to read the body, so after authentication.
     req.once('resume', () => {
       if (!res.headersSent) res.writeContinue();
     });
     if (admit(req, res)) listener(req, res);
   });
   server.on('checkExpectation', (req: IncomingMessage, res: ServerResponse) => {
-    const message = 'Expect: only 100-continue is understood';
+    const message = 'Expect: only 100-continue is supported';
     if (admit(req, res)) refuse(req, res, new RpcError('invalid_request', { message }));
   });
   const closeSilent = (): void => {
@@ -130,9 +132,9 @@ function refuse(req: IncomingMessage, res: ServerResponse, error: RpcError): voi
 }
 
 /**
- * The client has ended its side. One that still reads is answered. One that has gone looks the same, but resets the
- * connection when anything arrives: interim responses, which every client skips, end the long calls of clients that
- * left.
+ * Called when the client has ended its side. A client that still reads must be answered; a client that has disconnected
+ * looks the same, but its machine resets the connection when data arrives. So interim responses (100 Continue), which
+ * clients ignore, are sent repeatedly: they end the long calls of disconnected clients.
  */
 function probe(responses: ReadonlySet<ServerResponse>): void {
   const timer = setInterval(() => {
@@ -144,10 +146,7 @@ function probe(responses: ReadonlySet<ServerResponse>): void {
   timer.unref();
 }
 
-/**
- * Listener for `clientError`: what is not HTTP at all never becomes a request; it gets JSON too, then the connection
- * ends.
- */
+/** Handles invalid HTTP, which never becomes a request: responds with JSON, then ends the connection. */
 function endBroken(error: Error, socket: Duplex, open: OpenResponses | undefined): void {
   const code = 'code' in error ? String(error.code) : '';
   if (!socket.writable || !(code.startsWith('HPE_') || BROKEN.has(code))) {
@@ -156,7 +155,7 @@ function endBroken(error: Error, socket: Duplex, open: OpenResponses | undefined
   }
   if (open?.isBroken === true) return;
   if (open !== undefined) open.isBroken = true;
-  const due = [...(open?.responses ?? [])].filter(isDue);
+  const due = [...(open?.responses ?? [])].filter(isStillDue);
   if (due.length > 0) {
     let left = due.length;
     const onClose = (): void => {
@@ -176,15 +175,16 @@ function endBroken(error: Error, socket: Duplex, open: OpenResponses | undefined
 }
 
 /**
- * Whether a response goes on without anything more from its client: its request has been read to its end, or it has
- * begun.
+ * Whether a response is still to be sent although the connection is broken: its request was received completely, or the
+ * response has started.
  */
-function isDue(res: ServerResponse): boolean {
+function isStillDue(res: ServerResponse): boolean {
   return res.req.complete || res.headersSent;
 }
 
 /**
- * Time for the client to read what was written before the connection is gone: bytes that come meanwhile would reset it.
+ * How long the client may read the response before the socket is destroyed. Destroying it earlier would reset the
+ * connection if bytes arrive, and the client could lose the response.
  */
 const LINGER_MS = 1_000;
 
@@ -198,7 +198,7 @@ function endSoon(socket: Duplex): void {
 
 const BROKEN: ReadonlyMap<string, readonly [number, string, string]> = new Map([
   ['HPE_HEADER_OVERFLOW', [431, 'Request Header Fields Too Large', 'the request headers are too large']],
-  ['CONNECT', [405, 'Method Not Allowed', 'CONNECT is not supported: this is no proxy']],
+  ['CONNECT', [405, 'Method Not Allowed', 'CONNECT is not supported: this is not a proxy']],
   ['HPE_CHUNK_EXTENSIONS_OVERFLOW', [413, 'Payload Too Large', 'the chunk extensions are too large']],
   ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'Request Timeout', 'the request was not sent in time']],
 ]);

@@ -1,5 +1,5 @@
-// The life of a process with a server of its own: the port opened, SIGTERM and SIGINT drained. What keeps it from
-// starting is written to stderr, a line each.
+// Runs a program with a server: listens on the port, and drains on SIGTERM and SIGINT. Errors at the start are written
+// to stderr, one per line.
 import { ConfigError } from '../../shared/config/read-variables.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
 import { surviveClosedOutput } from './closed-output.ts';
@@ -8,19 +8,19 @@ import { tuneRuntime } from './runtime.ts';
 
 export interface Program {
   readonly log: Logger;
-  /** Not listening yet. */
+  /** The server, which does not listen yet. */
   readonly server: HttpServer;
   readonly host: string;
   readonly port: number;
-  /** Called once the process listens and its signal handlers are installed. */
+  /** Called when the process listens and its signal handlers are installed. */
   announce(port: number): void;
-  /** Work that callers need not wait for. */
+  /** Starts work for which callers need not wait. */
   warm(): void;
-  /** Drains, in a bounded time; then the process ends. */
+  /** Drains within a bounded time. The process exits afterwards. */
   stop(): Promise<void>;
 }
 
-/** Never rejects: when the program cannot start, the process exits with 1. */
+/** Never rejects. If the program cannot start, the process exits with code 1. */
 export async function runProgram(create: () => Promise<Program>): Promise<void> {
   surviveClosedOutput();
   try {
@@ -35,8 +35,8 @@ export async function runProgram(create: () => Promise<Program>): Promise<void> 
 
 async function run(program: Program): Promise<void> {
   const { log, server, host, port } = program;
-  // The Google SDKs leave promises without a handler when they cannot authenticate: no reason to end every call in
-  // flight.
+  // The Google SDKs create rejected promises without a handler when they cannot authenticate. Node would end the
+  // process, and with it every call in flight.
   process.on('unhandledRejection', (error) => log.error('a rejection was not handled', errorFields(error)));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -45,18 +45,18 @@ async function run(program: Program): Promise<void> {
   let stopping = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      // A second signal means now.
+      // A second signal ends the process immediately.
       if (stopping) process.exit(1);
       stopping = true;
-      const beganMs = performance.now();
+      const startedMs = performance.now();
       void program.stop().finally(() => {
-        log.info('drained', { signal, duration_ms: Math.round(performance.now() - beganMs) });
+        log.info('drained', { signal, duration_ms: Math.round(performance.now() - startedMs) });
         log.flush();
         process.exit(0);
       });
     });
   }
-  // Last of all: who reads the announcement may send a signal at once.
+  // Announced last, because the reader of the announcement may send a signal immediately.
   const address = server.address();
   program.announce(typeof address === 'object' && address !== null ? address.port : port);
   log.flush();

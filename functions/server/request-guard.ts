@@ -1,7 +1,6 @@
-// Refuses requests by their Host and Origin headers, on every endpoint. Every page that a user opens can reach a
-// gateway on a loopback address: it can resolve its own name to 127.0.0.1 (DNS rebinding), or send requests to
-// localhost. So there only the names of this machine are accepted as `Host`, and only listed origins and the gateway's
-// own as `Origin`.
+// Rejects requests by their Host and Origin headers, on every endpoint. Any web page that the user opens can reach a
+// gateway on a loopback address: by a DNS name that resolves to 127.0.0.1 (DNS rebinding), or by requests to localhost.
+// So on such an address, `Host` must be a name of this machine, and `Origin` must be listed or the gateway's own.
 import type { IncomingMessage } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { isLoopback } from '../../shared/config/loopback.ts';
@@ -9,14 +8,14 @@ import { RpcError } from '../../shared/errors.ts';
 
 export interface RequestGuard {
   /**
-   * Throws RpcError `invalid_request` for a missing, repeated or malformed Host, `forbidden` for a name of another
-   * machine.
+   * Throws RpcError `invalid_request` for a missing, repeated or malformed Host header. On a loopback address, throws
+   * `forbidden` for the name of another machine.
    */
   checkHost(req: IncomingMessage): void;
-  /** Throws RpcError `forbidden` for a page of another origin that is not listed; only on a loopback address. */
+  /** On a loopback address, throws RpcError `forbidden` for an origin that is neither listed nor the gateway's own. */
   checkOrigin(req: IncomingMessage): void;
   /**
-   * Whether the page of a WebSocket's ticket may connect: a listed origin, on a loopback address also the gateway's
+   * Whether a page may open a WebSocket with a ticket: its origin is listed or, on a loopback address, the gateway's
    * own.
    */
   mayConnect(req: IncomingMessage): boolean;
@@ -48,7 +47,7 @@ export function createRequestGuard({ host, origins }: GuardOptions): RequestGuar
   return {
     checkHost(req) {
       const name = hostNameOf(req);
-      // HTTP/1.0, which no browser uses, has no Host.
+      // HTTP/1.0 needs no Host header, and no browser uses it.
       if (!isLocal || name === undefined || names.has(name)) return;
       origins.refusedHost(name);
       throw new RpcError('forbidden', {
@@ -59,7 +58,7 @@ export function createRequestGuard({ host, origins }: GuardOptions): RequestGuar
     checkOrigin(req) {
       const { origin } = req.headers;
       if (origin === undefined || origins.has(origin) || isOwn(origin, req)) return;
-      // On other addresses CORS decides what a page may read, and its key decides what it may do.
+      // On other addresses, CORS decides what a page may read, and its API key decides what it may do.
       origins.refused(origin);
       if (isLocal) throw forbiddenOrigin(origin);
     },
@@ -79,7 +78,7 @@ export function forbiddenOrigin(origin: string): RpcError {
   });
 }
 
-/** The host of the request, without its port, in lower case; undefined for HTTP/1.0 without a Host header. */
+/** Returns the host of the request without the port, in lower case; undefined for HTTP/1.0 without a Host header. */
 function hostNameOf(req: IncomingMessage): string | undefined {
   const given: string[] = [];
   for (let index = 0; index < req.rawHeaders.length; index += 2) {
@@ -87,8 +86,7 @@ function hostNameOf(req: IncomingMessage): string | undefined {
     if (name?.length === 4 && name.toLowerCase() === 'host') given.push(req.rawHeaders[index + 1] ?? '');
   }
   if (given.length > 1) throw new RpcError('invalid_request', { message: 'Invalid Request: send one Host header' });
-  // The host of an absolute target has precedence over the header, which must be present nevertheless (RFC 9112,
-  // 3.2.2).
+  // The host of an absolute target has precedence over the header, which must still be present (RFC 9112, 3.2.2).
   const host = ABSOLUTE.exec(req.url ?? '')?.[1] ?? given[0];
   if (given.length === 0 && (req.httpVersion === '1.1' || host !== undefined)) {
     throw new RpcError('invalid_request', { message: 'Invalid Request: HTTP/1.1 needs a Host header' });

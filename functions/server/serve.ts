@@ -1,5 +1,5 @@
-// A gateway with a server of its own (the companion, `npm start`): its services made, and drained at its end. Functions
-// run under the framework instead (framework.ts). Names no endpoint.
+// Runs a gateway process with its own server (the companion, `npm start`): creates its services, and drains them at the
+// end. Functions run under the framework instead (framework.ts). This module defines no endpoint.
 import { setTimeout as pause } from 'node:timers/promises';
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { loadConfig } from '../../shared/config/load-config.ts';
@@ -10,25 +10,29 @@ import { runProgram } from './process.ts';
 import { warm } from './warm.ts';
 
 export interface Served {
-  /** A server that does not listen yet; `sockets` outlive the upgrade requests. */
+  /** A server that does not listen yet. `sockets` are its open WebSockets. */
   readonly server: HttpServer & { readonly sockets: { drain(graceMs: number): Promise<void> } };
-  /** Called once the process listens and its signal handlers are installed. */
+  /** Called when the process listens and its signal handlers are installed. */
   announce(port: number): void;
-  /** Ends background work of the process, after the last call. */
+  /** Ends background work of the process after the last call. */
   stop?(): Promise<void>;
 }
 
-/** Cloud Run kills the process 10 s after SIGTERM. Calls get this part of it; the rest is for connections and files. */
+/**
+ * How long calls may run after SIGTERM. Cloud Run kills the process after 10 s; the remaining time is for closing
+ * connections and files.
+ */
 const DRAIN_MS = 8_000;
 /**
- * Turns are interrupted this long before their sockets are closed, so that the last event and the response are sent.
+ * Turns are interrupted this long before their sockets are closed, so that their last event and the response can be
+ * sent.
  */
 const LAST_EVENTS_MS = 500;
 const LINGER_MS = 500;
 const CLOSE_MS = 1_000;
 const IDLE_CHECK_MS = 50;
 
-/** Never rejects: what keeps the process from starting is written to stderr, a line each, and it exits with 1. */
+/** Never rejects. Errors at the start are written to stderr, one per line, and the process exits with code 1. */
 export function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
   return runProgram(async () => {
     const services = await createServices(loadConfig(trimEnvironment(process.env)));
@@ -42,7 +46,7 @@ export function runProcess(create: (services: Services) => Served | Promise<Serv
       announce: served.announce,
       warm() {
         engines.warm?.();
-        // The self-test is made now, not at the cost of the first caller.
+        // Runs the self-test now, so that the first caller does not wait for it.
         void commands.available().then((state) => {
           if (state.ok && state.warning !== undefined) log.warn(state.warning);
         });
@@ -52,16 +56,16 @@ export function runProcess(create: (services: Services) => Served | Promise<Serv
   });
 }
 
-/** Sockets are closed first: their clients reconnect to another instance while turns finish. */
+/** Sockets are closed first, so that their clients reconnect to another instance while turns finish. */
 async function stop(services: Services, { server, stop: stopRest }: Served): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  // server.close() closes connections that are idle now, not those that become idle when their response ends.
+  // server.close() closes only connections that are idle now. Those that become idle later are closed by this interval.
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   server.closeSilent();
   await Promise.all([
     server.sockets.drain(DRAIN_MS),
     services.conversations.drain(DRAIN_MS - LAST_EVENTS_MS),
-    // Commands and calls to others finish, too.
+    // Commands and requests to other services also finish.
     Promise.race([closed, pause(DRAIN_MS - LAST_EVENTS_MS, undefined, { ref: false })]),
   ]);
   const rest = setTimeout(() => server.closeAllConnections(), LINGER_MS);

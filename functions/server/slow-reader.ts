@@ -1,14 +1,14 @@
-// Sends large responses in pieces, as fast as the client reads. Closes the connection of a client that reads nothing,
+// Sends large responses in pieces, as fast as the client reads. Closes the connection of a client that does not read,
 // because unread bytes stay in memory.
 import type { ServerResponse } from 'node:http';
 
-/** A client that reads nothing for this long is disconnected; its turn continues and can be resumed. */
+/** A client that does not read for this long is disconnected. Its turn continues and can be resumed. */
 const STUCK_MS = 30_000;
 const PIECE_BYTES = 256 << 10;
 
 /**
- * Resolves when the client has read everything or the socket is closed; destroys the socket when the client reads
- * nothing.
+ * Resolves when the client has read everything or the socket is closed. Destroys the socket if the client does not read
+ * in time.
  */
 export function taken(res: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
@@ -28,7 +28,7 @@ export async function endWith(res: ServerResponse, text: string): Promise<void> 
     res.end(text);
     return;
   }
-  // One copy outside of the heap in the place of the text, and pieces of it without another.
+  // The text is copied once, to memory outside of the heap; the pieces are views of that copy.
   const bytes = Buffer.from(text);
   for (let start = 0; start < bytes.length && !res.destroyed; start += PIECE_BYTES) {
     if (!res.write(bytes.subarray(start, start + PIECE_BYTES))) await taken(res);

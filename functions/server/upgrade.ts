@@ -1,14 +1,14 @@
-// Refusals of upgrade requests: ordinary HTTP answers in JSON.
+// Rejects upgrade requests with ordinary HTTP responses in JSON.
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { RpcError } from '../../shared/errors.ts';
 import { HEADERS } from '../../shared/protocol.ts';
 import { errorHeaders } from './http.ts';
 
-/** A client that does not read the refusal does not keep its socket. */
+/** The socket of a client that does not read the response is destroyed after this time. */
 const REFUSAL_MS = 2_000;
 
-/** Answers an upgrade request with an error and ends its socket. `status` where the error's own does not fit. */
+/** Responds to an upgrade request with an error and ends its socket. `status` replaces the HTTP status of the error. */
 export function refuseUpgrade(
   stream: Duplex,
   error: RpcError,

@@ -1,15 +1,14 @@
-// Prepares an instance before it accepts calls: loads SDKs and opens the connections that the first call would wait
-// for.
+// Prepares an instance before it accepts calls: loads SDKs, and opens connections for which the first call would wait.
 import { settledWithin } from '../../shared/async.ts';
 import type { Services } from '../../shared/services.ts';
 
-/** After this time an instance that cannot reach its store serves requests: its errors name the cause. */
+/** An instance that cannot reach its store starts after this time. Its error responses name the cause. */
 const WARM_MS_MAX = 3_000;
 const PING_TIMEOUT_MS = 10_000;
 
 /**
- * Waits for the store, within bounds, and for nothing else: the limiter gives a call less time than a cold connection
- * may take, so an instance that listened sooner would answer its first callers 503. Never rejects.
+ * Opens the connections, and waits only for that to the store, for a bounded time. A new connection may take longer
+ * than the deadline of the rate limiter, so without the wait, the first calls would fail with 503. Never rejects.
  */
 export async function warm(services: Services, names: readonly ('keys' | 'store' | 'bus')[]): Promise<void> {
   const pings = names.map(async (name) => {

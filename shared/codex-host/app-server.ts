@@ -1,4 +1,4 @@
-// One app-server of one owner: its directory, its start, its exit and its end.
+// Starts and ends the app-server of one owner, with its directory and its network access (exit.ts).
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
@@ -18,23 +18,23 @@ export interface AppServerOptions {
   readonly launcher: Launcher;
   readonly binary: CodexBinary;
   readonly owner: string;
-  /** Directory of the machine in which the app-server gets its own, which is removed when it ends. */
+  /** Directory of the machine for the home of the app-server, which is removed when it ends. */
   readonly directory: string;
-  /** Fills its home before it starts. */
+  /** Adds files to its home before it starts. */
   readonly fill?: ((home: string) => Promise<void>) | undefined;
-  /** Copies files out of its home when it has ended. */
+  /** Copies files from its home after it has ended. */
   readonly keep?: (home: string) => Promise<void>;
 }
 
 export interface AppServer extends Pick<Launched, 'pid' | 'stdin' | 'stdout' | 'stderr'> {
-  /** Random: no other app-server has it. */
+  /** A random id of this app-server. */
   readonly id: string;
-  /** Where CODEX_HOME is on this machine. */
+  /** Path of CODEX_HOME on this machine. */
   readonly home: string;
   readonly exit: Pick<Exit, 'onRequest'>;
-  /** Resolves when the process has ended and its directory is removed. Never rejects. */
+  /** Resolves when the process has ended and its home is removed. Never rejects. */
   readonly gone: Promise<void>;
-  /** Ends it; resolves as `gone` does. */
+  /** Ends the app-server. Resolves when `gone` does. */
   end(): Promise<void>;
 }
 
@@ -43,8 +43,8 @@ const GRACE_MS = 500;
 const STDERR_CHARS_MAX = 2_000;
 
 /**
- * Throws what the launcher throws, RpcError `unavailable` when Codex does not start, or `sandbox_unavailable` where it
- * would have no exit.
+ * Throws the errors of the launcher, RpcError `unavailable` if Codex does not start, or `sandbox_unavailable` if it
+ * cannot reach its provider.
  */
 export async function startAppServer(options: AppServerOptions): Promise<AppServer> {
   const { launcher, binary, owner, directory, fill, keep } = options;
@@ -54,22 +54,25 @@ export async function startAppServer(options: AppServerOptions): Promise<AppServ
   try {
     const tools = await writeTools(directory, binary);
     await writeFile(join(home, 'config.toml'), toConfigToml(`http://127.0.0.1:${EXIT_PORT}`));
-    // The app-server may run under another uid than the gateway; the directory above keeps other users out.
+    // All users may write here, because the app-server may run under another uid than the gateway. The parent directory
+    // is closed to other users.
     await chmod(home, 0o777);
-    // Codex watches the directory of skills. Where it is missing, Codex watches its parent, to which it writes itself.
+    // Codex watches the directory of skills. If it does not exist, Codex watches the parent directory, to which it
+    // writes itself.
     await mkdir(join(home, 'skills'));
     await fill?.(home);
     child = await launcher.spawn({
       keyId: owner,
       argv: [inside(binary), 'app-server', '--strict-config'],
-      // No program of the machine is in PATH: Codex runs git in a directory of the caller, and git runs the programs
-      // that its config there names.
+      // PATH contains no program of the machine, in particular not git: Codex would run git in a directory of the
+      // caller, and git would run the programs named in the git configuration there.
       env: {
         CODEX_HOME,
         TMPDIR: HIDDEN_TMP,
         PATH: `${TOOLS}:${PROGRAMS}/codex-path`,
         RUST_LOG: 'off',
-        // Its provider is reached without TLS: without this, Codex reads all certificates of the machine in every turn.
+        // The connection to the provider has no TLS. Without this variable, Codex would read all certificates of the
+        // machine in every turn.
         SSL_CERT_FILE: '/dev/null',
       },
       readOnly: [
@@ -89,9 +92,9 @@ export async function startAppServer(options: AppServerOptions): Promise<AppServ
 }
 
 /**
- * The directory of the machine that is mounted as TOOLS, shared by all app-servers. Codex runs itself under the links'
- * names inside its sandbox; by default it creates them below CODEX_HOME, which is hidden from commands. It prefers a
- * `bwrap` in its PATH to its own.
+ * Creates the directory of the machine that is mounted as TOOLS for all app-servers. It contains links to Codex, under
+ * whose names Codex runs itself in its sandbox. (By default, Codex creates them below CODEX_HOME, which commands cannot
+ * access.) It also contains a `bwrap`, which Codex prefers to its own.
  */
 async function writeTools(directory: string, binary: CodexBinary): Promise<string> {
   const tools = resolve(directory, 'tools');
@@ -104,7 +107,7 @@ async function writeTools(directory: string, binary: CodexBinary): Promise<strin
   const file = join(tools, 'bwrap');
   const present = await readFile(file, 'utf8').catch(() => undefined);
   if (present === BWRAP) return tools;
-  // Replaced atomically: another app-server may be starting it.
+  // Replaced atomically, because another app-server may be executing it.
   const made = `${file}-${randomUUID()}`;
   await writeFile(made, BWRAP, { mode: 0o755 });
   await rename(made, file);
@@ -112,8 +115,8 @@ async function writeTools(directory: string, binary: CodexBinary): Promise<strin
 }
 
 /**
- * Codex's bwrap, with what its own call leaves out: the system call filter of the gateway, and a /proc in which a
- * command cannot lower its out-of-memory score. Refuses to run without the filter.
+ * Runs Codex's bwrap with two additions: the system call filter of the gateway, and a read-only /proc, in which a
+ * command cannot lower its out-of-memory score. Fails if the filter does not exist.
  */
 const BWRAP = `#!/bin/sh
 exec 9< ${COMMAND_FILTER} || exit 1
@@ -127,12 +130,12 @@ done
 exec ${PROGRAMS}/codex-resources/bwrap --seccomp 9 "$@"
 `;
 
-/** The path of the program inside the sandbox. */
+/** Returns the path of the program in the sandbox. */
 function inside({ file, directory }: CodexBinary): string {
   return join(PROGRAMS, relative(directory, file));
 }
 
-/** Waits for both at once: the exit is ready long before Codex is. */
+/** Waits concurrently for the handshake and for the listener, which is ready long before Codex. */
 async function complete(child: Launched, home: string, keep: AppServerOptions['keep']): Promise<AppServer> {
   const signal = AbortSignal.timeout(START_TIMEOUT_MS);
   const stderrTail = collectTail(child.stderr);
@@ -164,7 +167,7 @@ async function complete(child: Launched, home: string, keep: AppServerOptions['k
   };
 }
 
-/** Reads the stream until the returned function is called, which returns the last of what was read. */
+/** Reads the stream until the returned function is called, which returns the end of what was read. */
 function collectTail(stream: Readable): () => string {
   let tail = '';
   const read = (): void => {
@@ -179,7 +182,7 @@ function collectTail(stream: Readable): () => string {
 }
 
 function noExit(cause: unknown): RpcError {
-  const reason = 'nothing can listen on the loopback of a sandbox, through which Codex reaches its provider';
+  const reason = 'the gateway cannot listen in a sandbox, which Codex needs to reach its provider';
   const hint = `the program ${process.execPath} must be able to run in a sandbox`;
   const { message, data } = sandboxUnavailable({ ok: false, reason, hint });
   return new RpcError('sandbox_unavailable', { message, data, cause });

@@ -1,18 +1,18 @@
-// Finds the Codex program: the native file of the platform's package, never the Node launcher that starts it.
+// Finds the Codex program: the native executable of the platform's package, not the Node launcher that starts it.
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
-/** The version whose protocol protocol.ts describes, and that package.json pins. */
+/** The Codex version of package.json, whose protocol engines/codex/protocol.ts describes. */
 export const CODEX_VERSION = '0.169.0';
 
 export interface CodexBinary {
   readonly file: string;
-  /** The directory with the program and the programs it comes with (ripgrep, its own bwrap). */
+  /** The directory of the program and of the programs that come with it (ripgrep, its own bwrap). */
   readonly directory: string;
 }
 
-/** How to install it, for error messages. */
+/** How to install Codex, for error messages. */
 export const INSTALL_HINT = `npm install --no-save @openai/codex@${CODEX_VERSION}, or set CODEX_BIN to its native program`;
 
 /**
@@ -29,7 +29,7 @@ export function findCodex(named: string | undefined, from: string = import.meta.
 function installed(from: string): string | undefined {
   try {
     const launcher = createRequire(from).resolve('@openai/codex/package.json');
-    // A dependency of the launcher: resolvable from there, not always from here.
+    // The package is a dependency of the launcher, so it may be resolvable only from there.
     const platform = createRequire(launcher).resolve(`@openai/codex-${process.platform}-${process.arch}/package.json`);
     const vendor = join(dirname(platform), 'vendor');
     const target = readdirSync(vendor).at(0);

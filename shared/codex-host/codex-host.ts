@@ -1,29 +1,29 @@
-// The CodexHost port: where `codex app-server` runs, one for each owner and gateway process. Nothing that crosses it is
-// a path, pid or descriptor of a machine, and no credential of a provider: what Codex requests of its provider is
-// passed to the gateway process, which adds the credential.
+// The CodexHost port: runs `codex app-server` processes, one for each owner and gateway process. It contains no path,
+// pid or descriptor of a machine, and no credential of a provider: requests of Codex to its provider are passed to the
+// gateway process, which adds the credential.
 import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
 
 /**
- * Where Codex keeps its own files, and the caller's directory, as Codex sees them. Codex's own sandbox gives commands a
- * /dev of their own: what is below the outer one is out of their sight, without a rule that Codex would have to enforce
- * (and for which it starts two processes more per turn).
+ * The directory of Codex's own files, and that of the caller, as paths in the sandbox. Codex's files are below /dev
+ * because Codex's own sandbox mounts another /dev for commands, so they cannot access these files. A permission rule
+ * would do the same, but Codex starts two more processes per turn to enforce it.
  */
 export const CODEX_HOME = '/dev/shm/codex';
 export const WORKSPACE = '/home/user';
 
-/** The name of the only provider in Codex's configuration, whatever the account of a thread. */
+/** The name of the only provider in Codex's configuration. It is the same for all accounts. */
 export const PROVIDER = 'gateway';
 
-/** The file of a thread (its rollout), below CODEX_HOME. Checked on both sides of the port. */
+/** Path of the file of a thread (its rollout) below CODEX_HOME. It is validated on both sides of the port. */
 export const RolloutPath = z.string().regex(/^sessions\/\d{4}\/\d\d\/\d\d\/rollout-[\w.-]{1,128}\.jsonl$/);
-/** A longer rollout is neither read nor written. */
+/** Maximum size of a rollout that is read or written. */
 export const ROLLOUT_BYTES_MAX = 48 << 20;
 
-/** Names in lower case; a header that was sent twice has two values. */
+/** Header names are in lower case. A header that was sent twice has two values. */
 export type ProviderHeaders = Readonly<Record<string, readonly string[]>>;
 
-/** An HTTP request of Codex to its provider. Untrusted: nothing in it says who may be charged for it but its token. */
+/** An HTTP request of Codex to its provider. It is untrusted: only its token may decide who is charged for it. */
 export interface ProviderRequest {
   readonly method: string;
   /** Path and query. */
@@ -33,53 +33,56 @@ export interface ProviderRequest {
   readonly body: Readable;
 }
 
-/** The answer, of which each byte is passed to Codex as it arrives. */
+/** The response to Codex. Its bytes are passed on as they arrive. */
 export interface ProviderAnswer {
-  /** Call once, before the first byte of `body`. The headers are sent at once: the body may come much later. */
+  /**
+   * Call it once, before the first byte of `body`. The headers are sent immediately, because the body may come much
+   * later.
+   */
   writeHead(status: number, headers: ProviderHeaders): void;
-  /** `destroy()` cuts the answer short. Emits `close` before `finish` when Codex has closed its connection. */
+  /** `destroy()` aborts the response. Emits `close` before `finish` when Codex has closed its connection. */
   readonly body: Writable;
 }
 
 export type ProviderListener = (request: ProviderRequest, answer: ProviderAnswer) => void;
 
 /**
- * One turn's use of an app-server. The sessions of one gateway process with the same app-server have the same process
- * id, streams and listener; app-servers are never shared between gateway processes.
+ * The use of an app-server by one turn. All sessions of a gateway process with the same app-server have the same
+ * process id, streams and listener. Gateway processes never share an app-server.
  */
 export interface CodexSession {
-  /** Identifies the app-server: threads that were loaded in another one are not in it. */
+  /** Identifies the app-server. Threads that another app-server has loaded are not loaded in this one. */
   readonly processId: string;
-  /** Lines of Codex's protocol. The handshake (`initialize`, `initialized`, with the id 0) is over. */
+  /** Streams with lines of Codex's protocol. The handshake (`initialize` with the id 0, `initialized`) is complete. */
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
   /** Resolves when all of its processes have ended and its files are removed. Never rejects. */
   readonly exited: Promise<unknown>;
   /**
-   * Sets the listener of all requests of the app-server to its provider, the only exit of its network namespace.
-   * Without one they are answered 503.
+   * Sets the listener for all requests of the app-server to its provider; the app-server has no other network access.
+   * Without a listener, the response is 503.
    */
   onRequest(listener: ProviderListener): void;
-  /** `path` as RolloutPath. Undefined when there is no such file, or it is too long. */
+  /** `path` must match RolloutPath. Undefined if the file does not exist or is too large. */
   readRollout(path: string): Promise<Buffer | undefined>;
-  /** Throws RpcError `conflict` where the file exists. */
+  /** Throws RpcError `conflict` if the file exists. */
   writeRollout(path: string, bytes: Uint8Array): Promise<void>;
-  /** Call once, when the turn is over. */
+  /** Call it once, when the turn is over. */
   release(): void;
-  /** Ends the app-server, for all sessions. Resolves as `exited` does. */
+  /** Ends the app-server for all sessions. Resolves when `exited` does. */
   end(): Promise<void>;
 }
 
 export interface CodexHost {
-  /** What is missing for Codex to run there, for people, as far as that is known at this moment. */
+  /** Why Codex cannot run, as text for people; undefined: no reason is known at this moment. */
   missing(): string | undefined;
-  /** Prepares what every app-server needs at its start. Never throws; `open` does not wait for it. */
+  /** Prepares files that every app-server needs at its start. Never throws. `open` does not wait for it. */
   warm(): Promise<void>;
   /**
-   * Borrows the owner's app-server for one turn; starts it when needed. Throws RpcError `sandbox_unavailable`,
-   * `invalid_params` about the model where Codex is not installed, `unavailable` when too many are busy or it does not
-   * start; the signal's reason when it is aborted.
+   * Borrows the owner's app-server for one turn; starts it if needed. Throws RpcError `sandbox_unavailable`,
+   * `invalid_params` for the model if Codex is not installed, `unavailable` when too many turns run or it does not
+   * start, and the signal's reason when it aborts.
    */
   open(owner: string, signal: AbortSignal): Promise<CodexSession>;
 }

@@ -1,12 +1,13 @@
-// The configuration of an app-server: one provider, commands in Codex's own sandbox without network, nothing that calls
-// another host. It holds no secret, and no thread gets one: the provider is the exit of the app-server's namespace.
+// The configuration of an app-server: one provider, commands in Codex's own sandbox without network, and no feature
+// that calls another host. It contains no secret: the provider's URL is the loopback port of the app-server's namespace
+// (exit.ts), and the credential is added outside.
 import { PROVIDER, WORKSPACE } from './codex-host.ts';
 
 /** Below this directory Codex does not write programs, so none is written to CODEX_HOME. */
 export const HIDDEN_TMP = '/dev/shm';
 /**
- * Where Codex and what comes with it is; and where it finds itself under the names that it has in its sandbox, and the
- * bwrap to use.
+ * PROGRAMS: the path of Codex and the programs that come with it. TOOLS: the path of links to Codex under the names by
+ * which it runs itself in its sandbox, and of the bwrap to use.
  */
 export const PROGRAMS = '/opt/codex';
 export const TOOLS = '/opt/codex-tools';
@@ -44,17 +45,18 @@ const FEATURES_OFF = [
   'shell_snapshot',
   'skill_mcp_dependency_install',
   'tool_suggest',
-  // A provider that cannot be reached is an error of the turn, not a reason to wait for ever.
+  // A provider that cannot be reached must fail the turn; with this feature, Codex would retry forever.
   'unbounded_connection_retries',
   'workspace_dependencies',
 ] as const;
 
 /**
- * config.toml; `baseUrl` is that of the Responses API, without `/responses`. `shell_environment_policy`: without it
- * every variable of the app-server reaches the commands of the model. The permission profile reads all there is, which
- * in the gateway's sandbox is the system, the workspace and nothing else; a narrower one would have Codex start its
- * sandbox in every turn only to look for files (60 ms). Untrusted project: a `.codex/config.toml` in the workspace,
- * which the caller can write, would otherwise start programs outside Codex's sandbox.
+ * Returns the text of config.toml. `baseUrl` is the URL of the Responses API, without `/responses`. Without
+ * `shell_environment_policy`, the model's commands would inherit every variable of the app-server. The permission
+ * profile allows reading everything, which in the gateway's sandbox is only the system and the workspace; with a
+ * narrower one, Codex would start its sandbox in every turn just to search files (60 ms). The project is untrusted,
+ * because a `.codex/config.toml` in the workspace, which the caller can write, could otherwise start programs outside
+ * Codex's sandbox.
  */
 export function toConfigToml(baseUrl: string): string {
   return `model_provider = ${quote(PROVIDER)}
@@ -119,7 +121,7 @@ ${FEATURES_OFF.map((name) => `${name} = false`).join('\n')}
 `;
 }
 
-/** A TOML basic string: JSON's escapes are a subset of its own. */
+/** Returns a TOML basic string, whose escapes include those of JSON. */
 function quote(text: string): string {
   return JSON.stringify(text);
 }

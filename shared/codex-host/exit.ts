@@ -1,12 +1,13 @@
-// The one exit of an app-server's network namespace: an HTTP server on its port there, which passes every request to
-// the listener of the session and its answer back, byte for byte. It decides nothing: the other side of the port does.
+// The only network access of an app-server: an HTTP server on a loopback port in its network namespace. It passes every
+// request to the listener of the session, and the response back, byte for byte. It checks nothing; the gateway side of
+// the port does.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Server } from 'node:net';
 import type { ProviderAnswer, ProviderListener, ProviderRequest } from './codex-host.ts';
 
-/** The port of each app-server: their namespaces are their own. */
+/** The port is the same for all app-servers, because each has its own network namespace. */
 export const EXIT_PORT = 8080;
-/** One for each turn on one app-server, and as many again: Codex opens a new connection for each turn. */
+/** Codex opens a new connection for each turn, so this is a multiple of the turns that one app-server runs. */
 const CONNECTIONS_MAX = 64;
 const NO_LISTENER = 503;
 
@@ -19,7 +20,7 @@ export interface Exit {
 export function openExit(listener: Server): Exit {
   let current: ProviderListener | undefined;
   const http = createServer((incoming, response) => {
-    // The end of a connection in the middle of a body; the answer ends with it.
+    // A connection that ends during the body ends the response, too.
     incoming.on('error', () => {});
     response.on('error', () => {});
     if (current === undefined) response.writeHead(NO_LISTENER).end();

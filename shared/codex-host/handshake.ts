@@ -1,5 +1,5 @@
-// The messages of the handshake with `codex app-server` 0.169.0. A test generates the types of the installed version
-// and compares.
+// The messages of the handshake with `codex app-server` 0.169.0. A test compares them with the types that the installed
+// version generates.
 import { z } from 'zod';
 
 export interface InitializeParams {
@@ -11,7 +11,9 @@ export interface InitializeParams {
   };
 }
 
-/** Notifications that the gateway does not use: the server does not send them. */
+/**
+ * Notifications that the gateway does not use. The server does not send them, because the handshake opts out of them.
+ */
 export const UNWANTED = [
   'account/rateLimits/updated',
   'item/fileChange/outputDelta',
@@ -30,5 +32,5 @@ export const UNWANTED = [
   'turn/started',
 ] as const;
 
-/** The members of the answer that are read. */
+/** The fields of the response that are read. */
 export const InitializeResult = z.object({ userAgent: z.string() });

@@ -1,4 +1,4 @@
-// The handshake with a new `codex app-server`, which ends before its streams are used for turns.
+// Performs the handshake with a new `codex app-server`, before its streams are used for turns.
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { VERSION } from '../version.ts';
@@ -15,26 +15,26 @@ const PARAMS: InitializeParams = {
 
 const Answer = z.object({ id: z.literal(0), result: InitializeResult });
 
-/** Sends `initialize` with the id 0, waits for its answer and sends `initialized`. Throws where there is none. */
+/** Sends `initialize` with the id 0, waits for the response and sends `initialized`. Throws if there is no response. */
 export async function initialize({ stdin, stdout }: Launched, signal: AbortSignal): Promise<void> {
   stdin.write(`${JSON.stringify({ id: 0, method: 'initialize', params: PARAMS })}\n`);
   Answer.parse(JSON.parse(await readLine(stdout, signal)));
   stdin.write(`${JSON.stringify({ method: 'initialized' })}\n`);
 }
 
-/** The first line; what follows stays in the stream. */
+/** Returns the first line. The bytes after it stay in the stream. */
 async function readLine(stream: Readable, signal: AbortSignal): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const ended = (): void => reject(new Error('it ended'));
+  const ended = (): void => reject(new Error('the process ended'));
   const aborted = (): void => reject(signal.reason);
   const read = (): void => {
     for (let chunk: Buffer | null = stream.read(); chunk !== null; chunk = stream.read()) {
       const end = chunk.indexOf(NEWLINE);
       chunks.push(end === -1 ? chunk : chunk.subarray(0, end));
       length += chunk.length;
-      if (length > ANSWER_BYTES_MAX) reject(new Error('its first line is too long'));
+      if (length > ANSWER_BYTES_MAX) reject(new Error('the first line is too long'));
       if (end === -1) continue;
       stream.off('readable', read);
       stream.unshift(chunk.subarray(end + 1));

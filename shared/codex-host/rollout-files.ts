@@ -1,16 +1,16 @@
-// Reads and writes the file of a thread below the home of an app-server. Codex can write there: nothing that it puts in
-// the place of a directory or a file leads out of the home.
+// Reads and writes the file of a thread below the home of an app-server. Codex can write there and is not trusted:
+// symbolic links are not followed, so that none leads out of the home.
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { RpcError } from '../errors.ts';
 import { ROLLOUT_BYTES_MAX, RolloutPath } from './codex-host.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
-/** Without O_NONBLOCK, the open of a FIFO would wait for a writer. */
+/** Without O_NONBLOCK, opening a FIFO would wait for a writer. */
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const WRITE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
-/** Undefined when there is no such file, or it is too long. */
+/** Returns undefined if the file does not exist or is too large. */
 export async function readRolloutFile(home: string, path: string): Promise<Buffer | undefined> {
   return inDirectory(home, path, false, async (file) => {
     const handle = await open(file, READ);
@@ -27,8 +27,8 @@ export async function readRolloutFile(home: string, path: string): Promise<Buffe
 }
 
 /**
- * Throws RpcError `conflict` where the file exists. Codex may run under another uid than the host and must be able to
- * append to it.
+ * Throws RpcError `conflict` if the file exists. All users may write to the file, because Codex may run under another
+ * uid than the gateway and must be able to append to it.
  */
 export async function writeRolloutFile(home: string, path: string, bytes: Uint8Array): Promise<void> {
   if (bytes.byteLength > ROLLOUT_BYTES_MAX) throw new Error('the rollout is too long');
@@ -46,8 +46,8 @@ export async function writeRolloutFile(home: string, path: string, bytes: Uint8A
 }
 
 /**
- * Calls `work` with a path of the file whose directory is open, so that no rename can put another one in its place.
- * Each directory on the way is opened in the one before, never through a symbolic link.
+ * Calls `work` with a path of the file below its open directory, so that a concurrent rename cannot replace the
+ * directory. Each directory is opened relative to its parent, never through a symbolic link.
  */
 async function inDirectory<T>(
   home: string,
@@ -73,7 +73,7 @@ async function inDirectory<T>(
   }
 }
 
-/** False: it exists. */
+/** Creates a directory; returns false if it exists. */
 function makeDirectory(path: string): Promise<boolean> {
   return mkdir(path).then(
     () => true,

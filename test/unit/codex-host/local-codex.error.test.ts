@@ -55,7 +55,7 @@ describeWith('codex', 'a Codex that does not start', () => {
     };
     expect(await failOpen(codexProgram(), launcher)).toMatchObject({
       reason: 'sandbox_unavailable',
-      message: expect.stringContaining('nothing can listen on the loopback of a sandbox'),
+      message: expect.stringContaining('the gateway cannot listen in a sandbox'),
       data: { hint: expect.stringContaining(process.execPath) },
     });
   });
