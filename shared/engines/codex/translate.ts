@@ -12,7 +12,7 @@ import { Item, type Notification, type TurnFailure } from './protocol.ts';
 const CHUNK_CHARS_MAX = 8 << 10;
 const COMMAND_CHARS_MAX = 64 << 10;
 const TURN_CHARS_MAX = 512 << 10;
-/** Of the whole output of a command in its last event. */
+/** Maximum characters of the whole output of a command, which its last event contains. */
 const OUTPUT_CHARS_MAX = 16 << 10;
 const CHANGES_MAX = 100;
 const NAME_CHARS_MAX = 4 << 10;

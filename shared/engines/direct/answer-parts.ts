@@ -38,7 +38,7 @@ export interface AnswerParts {
   readonly finish: Finish | undefined;
 }
 
-/** `size`: of the answers and reasoning of the whole turn; grows with each part. */
+/** `size`: the bytes of answers and reasoning in the whole turn, which grow with each part, and their limit. */
 export function createAnswerParts(
   provider: ProviderName,
   size: { bytes: number; readonly bytesMax: number },

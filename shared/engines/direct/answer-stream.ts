@@ -10,7 +10,7 @@ import { createAnswerParts, type Finish, type OutputPart } from './answer-parts.
 import type { CallGuard } from './call-guard.ts';
 import { PROVIDERS, type ProviderName } from './providers.ts';
 
-/** Anthropic's end of an answer for which the prompt has left no room. */
+/** The stop reason of Anthropic when the prompt leaves no tokens for the answer. */
 const FULL_CONTEXT = 'model_context_window_exceeded';
 
 /** The answer of one call. */
@@ -29,15 +29,15 @@ export interface ReadOptions {
   readonly provider: ProviderName;
   readonly modelId: string;
   readonly guard: CallGuard;
-  /** Of the answers and reasoning of the whole turn. */
+  /** The bytes of answers and reasoning in the whole turn, and their limit. */
   readonly size: { bytes: number; readonly bytesMax: number };
-  /** Called once a part of the answer has been passed on. */
+  /** `started` is set when a part of the answer has been passed on. */
   readonly progress: { started: boolean };
 }
 
 /**
- * Yields the events of one call, returns its answer; throws what the SDK throws, or an RpcError for an answer that is
- * not one.
+ * Yields the events of one call and returns its answer. Throws the errors of the SDK, or an RpcError for an incomplete
+ * answer.
  */
 export async function* readAnswer(
   stream: ReadableStream<LanguageModelV4StreamPart>,
@@ -50,7 +50,7 @@ export async function* readAnswer(
     try {
       part = (await reader.read()).value;
     } catch (error) {
-      // After its end marker nothing of an answer is missing, whatever becomes of the connection.
+      // After the end marker the answer is complete, so a later failure of the connection is ignored.
       if (collected.finish === undefined) throw error;
     }
     if (part === undefined) break;

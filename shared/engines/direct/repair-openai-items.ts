@@ -1,5 +1,5 @@
-// The items of a Responses stream (messages, reasoning, function calls), of which servers leave out ids, places in the
-// output, and pieces of text: this file keeps which of them the SDK has received.
+// Completes the items of a Responses stream (messages, reasoning, function calls). Some servers omit ids, output
+// indexes and deltas of text; this module remembers what the SDK has received, and supplies what is missing.
 import { isJson, type Json } from './stream-repair.ts';
 
 const TYPES: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);
@@ -8,13 +8,13 @@ export function isItem(value: unknown): value is Json {
   return isJson(value) && TYPES.has(value.type);
 }
 
-/** The ids of the items of one stream, and their places in the output. */
+/** The ids and output indexes of the items of one stream. */
 export interface ItemPlaces {
-  /** Of the item that was last begun or ended. */
+  /** Id of the item that started or ended last. */
   readonly itemId: string;
-  /** An event of an item, with the item's id and place. */
+  /** Returns an event of an item with the item's id and output index. */
   place(event: Json): Json;
-  /** The event that begins or ends an item, with all members that the SDK requires. */
+  /** Returns the event that starts or ends an item, with all members that the SDK requires. */
   toItemEvent(event: Json, item: Json): Json;
 }
 
@@ -48,13 +48,13 @@ export function createItemPlaces(): ItemPlaces {
 }
 
 /**
- * The text of one stream. A server may send it in deltas, or whole at the end of its part, its item or the response:
- * each `missing*` returns the deltas for text of which none has been sent.
+ * The text of one stream. A server may send text in deltas, or as a whole at the end of its part, its item or the
+ * response. Each function `missing*` returns deltas for text that was not sent in deltas.
  */
 export interface ItemTexts {
-  /** A delta of text has been sent. */
+  /** Call it when a delta of text was sent. */
   sent(): void;
-  /** A delta of a refusal has been sent. */
+  /** Call it when a delta of a refusal was sent. */
   refusalSent(): void;
   itemBegins(): void;
   /** At the end of a part of an item. */
@@ -86,7 +86,7 @@ export function createItemTexts(places: ItemPlaces): ItemTexts {
     refusalSent();
     return delta === '' ? [] : [{ type: 'response.refusal.delta', item_id: places.itemId, delta }];
   };
-  /** The text of a message item, or why the model declines, as the events that were left out. */
+  /** Returns the missing events for the text or the refusal of a message item. */
   const toDeltas = ({ content }: Json): readonly Json[] => {
     if (typeof content === 'string' && content !== '') return toDelta(content);
     if (!Array.isArray(content)) return [];

@@ -5,7 +5,7 @@ import { createItemPlaces, createItemTexts, isItem } from './repair-openai-items
 import { type EventRepair, isJson, type Json, NotAStream, startsWith } from './stream-repair.ts';
 
 const TEXT = Buffer.from('data: {"type":"response.output_text.delta",');
-/** Without them, the SDK would mistake a delta for a later one, or lack its place. */
+/** A delta without an item id must be completed, and one with empty text or log probabilities must be parsed. */
 const HAS_PLACE = Buffer.from('"item_id":"');
 const NO_TEXT = Buffer.from('"delta":""');
 const LOGPROBS = Buffer.from('"logprobs":[{');
@@ -87,7 +87,7 @@ export function createOpenAiRepair(): EventRepair {
 
   function repairEnd(type: string, response: Json): readonly Json[] {
     if (type === 'response.done') {
-      // The end of every kind, as some servers write it.
+      // Some servers send this event for every kind of end.
       const { status } = response;
       return repairEnd(`response.${status === 'failed' || status === 'incomplete' ? status : 'completed'}`, response);
     }
@@ -96,7 +96,7 @@ export function createOpenAiRepair(): EventRepair {
     return [{ type, sequence_number: 0, response: { ...completeResponse(response), error } }];
   }
 
-  /** What the response holds at its end and no event before it has brought. */
+  /** Returns events for the items that only the response at the end contains. */
   function lateItems({ output }: Json): readonly Json[] {
     if (!Array.isArray(output)) return [];
     const items = output.filter(isItem).filter((item) => item.type !== 'reasoning');

@@ -1,5 +1,5 @@
-// The tools of a turn in the form that the model's provider accepts: schemas are rewritten to its rules. A tool that
-// does not fit is left out and named, so that it does not fail the prompt.
+// Converts the tools of a turn for the model's provider: rewrites schemas to its rules. A tool that cannot be converted
+// is omitted and reported, so that it does not fail the prompt.
 import type { EngineTool, Toolset } from '../engine.ts';
 import { type CleanSchema, cleanSchema, restoreNames } from './tool-schema.ts';
 import { UnusableSchema } from './tool-schema-form.ts';
@@ -28,8 +28,8 @@ export function fitToolset(toolset: Toolset | undefined, model: string): Toolset
     const { schema, names } = cleaned;
     const size = tool.name.length + (tool.description?.length ?? 0) + JSON.stringify(schema).length;
     if (size > TOOL_CHARS_MAX) omit('its description and schema are larger than 64 KiB');
-    else if (tools.length >= TOOLS_MAX) omit(`a prompt takes at most ${TOOLS_MAX} tools`);
-    else if (chars + size > CHARS_MAX) omit('the tools of a prompt are described in at most 128 KiB');
+    else if (tools.length >= TOOLS_MAX) omit(`a prompt may have at most ${TOOLS_MAX} tools`);
+    else if (chars + size > CHARS_MAX) omit('the schemas of all tools of a prompt may have at most 128 KiB');
     else {
       chars += size;
       const restored = { toArguments: (given: Schema) => toRecord(restoreNames(given, names)) };

@@ -1,7 +1,8 @@
-// Composed schemas as one schema: `allOf` is merged. At the root of a tool's parameters, where providers accept no
-// alternatives, these become one set of properties with a note on which of them belong together.
+// Merges composed JSON Schemas. `allOf` becomes one schema. Providers accept no alternatives (`anyOf`, `oneOf`) at the
+// root of a tool's parameters; there, alternatives become one set of properties, with a note that says which properties
+// belong together.
 export type Schema = Readonly<Record<string, unknown>>;
-/** The schema at a local reference; undefined when there is none. */
+/** Returns the schema at a local reference; undefined if there is none. */
 export type Resolve = (pointer: string) => unknown;
 
 /** The properties that an object may have. */
@@ -23,7 +24,7 @@ const PARTS_MAX = 64;
 /** Keywords of a whole object that are described in text. */
 const CONDITIONS = ['not', 'if', 'then', 'else', 'dependentRequired', 'dependentSchemas', 'enum', 'const'];
 
-/** Undefined: no value that fits the schema is an object. */
+/** Returns the properties of a schema; undefined: no value that matches the schema is an object. */
 export function toForm(value: unknown, resolve: Resolve, steps = 0): Form | undefined {
   const empty: Form = { properties: new Map(), required: new Set(), additionalProperties: undefined, notes: [] };
   if (value === false || steps > STEPS_MAX) return undefined;
@@ -86,7 +87,10 @@ function addAlternatives(form: Form, forms: readonly Form[], isExclusive: boolea
   });
 }
 
-/** A schema without `allOf`: its parts merged; where two of them differ, the first one counts. */
+/**
+ * Returns the schema with the parts of `allOf` merged into it. If two parts define the same keyword, the first one is
+ * used.
+ */
 export function combine(value: Schema, resolve: Resolve, steps = 0): Schema {
   const parts = toList(value.allOf).slice(0, PARTS_MAX);
   if (parts.length === 0) return value;

@@ -1,5 +1,5 @@
-// The keywords of a JSON Schema whose values hold no schemas, and `type`: kept where the value has the right form and
-// the provider reads it.
+// Cleans the keywords of a JSON Schema whose values contain no schemas, and `type`. A keyword is kept if its value is
+// valid and the provider supports it.
 import type { Schema } from './tool-schema-form.ts';
 
 /** The provider whose rules apply. `codex`: the rules of its own parser, then OpenAI's. */
@@ -8,14 +8,14 @@ export type Dialect = 'anthropic' | 'openai' | 'google' | 'codex';
 const TYPES: ReadonlySet<unknown> = new Set(['string', 'number', 'integer', 'boolean', 'null', 'array', 'object']);
 const NUMBERS = ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'];
 const COUNTS = ['minLength', 'maxLength', 'minItems', 'maxItems', 'minProperties', 'maxProperties'];
-/** Keywords that Gemini and Codex do not read. */
+/** Keywords that Gemini and Codex do not support. */
 export const RARE: ReadonlySet<string> = new Set([
   ...['exclusiveMinimum', 'exclusiveMaximum', 'multipleOf', 'pattern', 'minLength', 'maxLength'],
   ...['minProperties', 'maxProperties', 'uniqueItems', 'default', 'not', 'patternProperties', 'propertyNames'],
 ]);
 const GOOGLE_FORMATS: ReadonlySet<unknown> = new Set(['date', 'time', 'date-time']);
 
-/** Keywords whose values hold no schemas. */
+/** Returns the supported keywords whose values contain no schemas. */
 export function toScalars(node: Schema, dialect: Dialect): Record<string, unknown> {
   const isPlain = dialect === 'google' || dialect === 'codex';
   const out: Record<string, unknown> = {};

@@ -272,7 +272,7 @@ describe('the tools of a prompt', () => {
     expect(fitted?.omitted?.slice(0, 3)).toEqual([
       before,
       { server: 's', tool: 't5', reason: 'its parameters are not an object' },
-      { server: 's', tool: 't129', reason: 'a prompt takes at most 128 tools' },
+      { server: 's', tool: 't129', reason: 'a prompt may have at most 128 tools' },
     ]);
     expect(fitted?.omitted).toHaveLength(13);
   });
@@ -283,7 +283,7 @@ describe('the tools of a prompt', () => {
     expect(fitted?.tools.map(({ tool }) => tool)).toEqual(['t0', 't1', 't3']);
     expect(fitted?.chars).toBeLessThanOrEqual(128 << 10);
     expect(fitted?.omitted).toMatchObject([
-      { tool: 't2', reason: 'the tools of a prompt are described in at most 128 KiB' },
+      { tool: 't2', reason: 'the schemas of all tools of a prompt may have at most 128 KiB' },
     ]);
   });
 
