@@ -2,7 +2,7 @@
 // content.
 import type { Caller } from './auth/keys/keys.ts';
 import type { RpcError } from './errors.ts';
-import { errorFields, type Logger } from './log.ts';
+import { errorFields, type Logger, severityOf } from './log.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import type { CallRecord } from './rpc/exchange.ts';
 import type { Timings } from './timings.ts';
@@ -15,9 +15,6 @@ export interface AuditedRequest {
   readonly timings: Timings;
 }
 
-/** Outcomes with severity WARNING: the caller did not cause them, and the operator may have to investigate. */
-const WARNED: ReadonlySet<string> = new Set(['unavailable', 'upstream_error', 'upstream_timeout']);
-
 /** Writes the log line of one call. `rate` is undefined for a call that the limiter did not count. */
 export function auditCall(
   log: Logger,
@@ -25,9 +22,8 @@ export function auditCall(
   { requestId, caller, transport, rate, timings }: AuditedRequest,
 ): void {
   const isInternal = record.outcome === 'internal';
-  const severity = isInternal ? 'ERROR' : WARNED.has(record.outcome) ? 'WARNING' : 'INFO';
   const cause = record.error?.cause;
-  log.log(severity, 'call', {
+  log.log(severityOf(record.outcome), 'call', {
     request_id: requestId,
     key_id: caller.keyId,
     transport,

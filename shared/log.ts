@@ -1,6 +1,7 @@
 // Structured logs: one JSON object per line for Cloud Logging, or readable lines on a terminal. The lines of one
 // iteration of the event loop are written together, because a write per call would cost more than the call.
 import { writeSync } from 'node:fs';
+import type { Reason } from './errors.ts';
 
 export type Severity = 'DEBUG' | 'INFO' | 'NOTICE' | 'WARNING' | 'ERROR' | 'CRITICAL';
 
@@ -63,6 +64,18 @@ export function errorFields(error: unknown): Fields {
     cause = cause instanceof Error ? cause.cause : undefined;
   }
   return { error: chain.join('\ncaused by: ') };
+}
+
+/** Failures that the caller did not cause, and that the operator may have to investigate. */
+const WARNED: ReadonlySet<Reason> = new Set(['unavailable', 'upstream_error', 'upstream_timeout']);
+
+/**
+ * The severity of the line about a refused or failed request. Only a defect of the gateway is an ERROR, for which
+ * operators set alerts: no request, with or without a credential, raises one by what it contains.
+ */
+export function severityOf(outcome: Reason | 'ok'): Severity {
+  if (outcome === 'ok') return 'INFO';
+  return outcome === 'internal' ? 'ERROR' : WARNED.has(outcome) ? 'WARNING' : 'INFO';
 }
 
 /**

@@ -6,7 +6,7 @@ import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { CALL_CONTENT_TYPE, CALL_HEADER, decodeFacts } from '../../shared/forward/call.ts';
 import type { Gateway } from '../../shared/gateway.ts';
-import { errorFields } from '../../shared/log.ts';
+import { errorFields, severityOf } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
 import { onHalfClose } from '../server/half-close.ts';
 import { type HttpHandler, readBody, requestIdOf, sendError } from '../server/http.ts';
@@ -55,7 +55,7 @@ export function createForwardedHandler(services: Services, gateway: Gateway, opt
     } catch (thrown) {
       const error = toRpcError(thrown);
       if (!(error instanceof CredentialError)) {
-        services.log.log(error.reason === 'internal' ? 'ERROR' : 'WARNING', 'forwarded call refused', {
+        services.log.log(severityOf(error.reason), 'forwarded call refused', {
           outcome: error.reason,
           ...errorFields(error.cause),
         });

@@ -8,7 +8,7 @@ import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
-import { errorFields } from '../../shared/log.ts';
+import { errorFields, severityOf } from '../../shared/log.ts';
 import { SUBPROTOCOL } from '../../shared/protocol.ts';
 import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
@@ -105,12 +105,11 @@ export function attachWebSocket(
     stream.on('error', ignore);
     upgrade(req, stream, head).catch((thrown: unknown) => {
       const error = toRpcError(thrown);
-      const internal = error.reason === 'internal';
       if (!(error instanceof CredentialError)) {
-        log.log(internal ? 'ERROR' : 'INFO', 'socket refused', {
+        log.log(severityOf(error.reason), 'socket refused', {
           request_id: requestIdOf(req),
           outcome: error.reason,
-          ...(internal || error.reason === 'unavailable' ? errorFields(error.cause) : {}),
+          ...(error.reason === 'internal' || error.reason === 'unavailable' ? errorFields(error.cause) : {}),
         });
       }
       refuseUpgrade(stream, error, requestIdOf(req));

@@ -6,8 +6,8 @@ import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
-import { RpcError, toRpcError } from '../../shared/errors.ts';
-import { errorFields } from '../../shared/log.ts';
+import { isReason, RpcError, toRpcError } from '../../shared/errors.ts';
+import { errorFields, severityOf } from '../../shared/log.ts';
 import { parseJson } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
 import { fromMessage } from '../../shared/webhooks/bus/cloud-event.ts';
@@ -54,7 +54,7 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
     const started = performance.now();
     let fields = {};
     const audit = (outcome: string, more: object = {}): void => {
-      const severity = outcome === 'unavailable' || outcome === 'internal' ? 'ERROR' : 'INFO';
+      const severity = isReason(outcome) ? severityOf(outcome) : 'INFO';
       const ms = Math.round((performance.now() - started) * 1_000) / 1_000;
       log.log(severity, 'deployment event', { request_id: requestId, outcome, ms, ...fields, ...more });
     };

@@ -1,23 +1,14 @@
 // `GET /health`: reports that the process runs, without using a dependency; `?verbose=1` (authenticated) checks every
 // dependency.
 import type { OutgoingHttpHeaders } from 'node:http';
-import { bounded } from '../../shared/async.ts';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
+import { checkDependencies, RECHECK_MS } from '../../shared/methods/check-dependencies.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
-import { sandboxUnavailable } from '../../shared/sandbox/commands.ts';
 import type { Services } from '../../shared/services.ts';
 import { handleCors } from '../server/cors.ts';
 import { type HttpHandler, pathOf, queryOf, rateHeaders, requestIdOf, sendError, sendJson } from '../server/http.ts';
-
-/** Lower than 10 s, the timeout of most probes. */
-const CHECK_TIMEOUT_MS = 5_000;
-
-interface Check {
-  readonly status: 'ok' | 'failed';
-  readonly latency_ms: number;
-}
 
 /**
  * What the verbose check needs; created at the first verbose check, so that a plain probe needs no dependency.
@@ -50,14 +41,10 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
       headers = rateHeaders(rate);
       // During an outage of the limiter's store the report is still sent, because it names the outage.
       if (refusal !== undefined && rate.outcome !== 'unavailable') throw refusal;
-      const checks = await check(services);
-      const degraded = Object.values(checks).some(({ status }) => status === 'failed');
-      sendJson(
-        res,
-        degraded ? 503 : 200,
-        { status: degraded ? 'degraded' : 'healthy', checks },
-        { ...headers, ...(degraded ? { [HEADERS.retryAfter]: 5 } : {}) },
-      );
+      const report = await checkDependencies(services);
+      const isDegraded = report.status === 'degraded';
+      const retry = isDegraded ? { [HEADERS.retryAfter]: RECHECK_MS / 1_000 } : {};
+      sendJson(res, isDegraded ? 503 : 200, report, { ...headers, ...retry });
     } catch (thrown) {
       sendError(res, toRpcError(thrown), requestId, headers);
     }
@@ -67,30 +54,4 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
 function isVerbose(query: URLSearchParams): boolean {
   const value = query.get('verbose');
   return value !== null && value !== '0' && value !== 'false';
-}
-
-/** Every dependency at once, each with its own deadline. */
-async function check({ config, store, bus, keys, commands }: Services): Promise<Record<string, Check>> {
-  const probes: Record<string, (signal: AbortSignal) => Promise<void>> = {
-    store: (signal) => store.ping({ signal }),
-    bus: (signal) => bus.ping({ signal }),
-    keys: (signal) => keys.ping({ signal }),
-    ...(config.sandbox !== undefined && {
-      sandbox: async () => {
-        const state = await commands.available();
-        if (!state.ok) throw sandboxUnavailable(state);
-      },
-    }),
-  };
-  const results = await Promise.all(
-    Object.entries(probes).map(async ([name, probe]): Promise<[string, Check]> => {
-      const startedMs = performance.now();
-      const status = await bounded({ timeoutMs: CHECK_TIMEOUT_MS }, ({ signal }) => probe(signal)).then(
-        () => 'ok' as const,
-        () => 'failed' as const,
-      );
-      return [name, { status, latency_ms: Math.round((performance.now() - startedMs) * 100) / 100 }];
-    }),
-  );
-  return Object.fromEntries(results);
 }

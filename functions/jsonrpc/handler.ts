@@ -6,7 +6,7 @@ import type { Config } from '../../shared/config/config.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import type { GatewayRequest } from '../../shared/exchange.ts';
 import type { Gateway } from '../../shared/gateway.ts';
-import { errorFields } from '../../shared/log.ts';
+import { errorFields, severityOf } from '../../shared/log.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
 import { createTimings, type Timings } from '../../shared/timings.ts';
@@ -43,7 +43,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       // A started stream cannot become an error response; it is closed, so that its reader does not wait for ever.
       if (res.headersSent) res.destroy();
       if (!(error instanceof CredentialError)) {
-        log.log(error.reason === 'internal' ? 'ERROR' : 'INFO', 'call refused', {
+        log.log(severityOf(error.reason), 'call refused', {
           request_id: requestId,
           outcome: error.reason,
           ...(error.reason === 'internal' || error.reason === 'unavailable' ? errorFields(error.cause) : {}),

@@ -5,9 +5,9 @@ import { hasKey } from '../../shared/auth/authenticate.ts';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
-import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { isReason, RpcError, toRpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
-import { errorFields } from '../../shared/log.ts';
+import { errorFields, severityOf } from '../../shared/log.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
 import { acceptDelivery } from '../../shared/webhooks/accept.ts';
@@ -125,9 +125,13 @@ export function createWebhookHandler(services: Services, gateway: WebhookDeps, o
   };
 
   function audit(requestId: string, outcome: string, started: number, fields: object): void {
-    const failed = outcome === 'internal' || outcome === 'unavailable';
     const ms = Math.round((performance.now() - started) * 1_000) / 1_000;
-    log.log(failed ? 'ERROR' : 'INFO', 'webhook', { request_id: requestId, outcome, ms, ...fields });
+    log.log(isReason(outcome) ? severityOf(outcome) : 'INFO', 'webhook', {
+      request_id: requestId,
+      outcome,
+      ms,
+      ...fields,
+    });
   }
 
   return async (req, res) => {

@@ -27,3 +27,4 @@ export { mcpDisconnect } from './mcp.disconnect.ts';
 export { mcpList } from './mcp.list.ts';
 export { proto } from './proto.ts';
 export { rpcDiscover } from './rpc.discover.ts';
+export { systemHealth } from './system.health.ts';

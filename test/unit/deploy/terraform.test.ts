@@ -65,7 +65,7 @@ it('watches for lines that the code logs, word for word', () => {
 
 it('measures fields that the call line has', () => {
   const fields = matches(terraform(), /EXTRACT\(jsonPayload\.(\w+)\)/g);
-  const line = block(read('shared/audit.ts'), /log\.log\(severity, 'call', \{/);
+  const line = block(read('shared/audit.ts'), /log\.log\(severityOf\(record\.outcome\), 'call', \{/);
   expect([...fields].filter((field) => !new RegExp(`\\b${field}:`).test(line))).toEqual([]);
 });
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import WebSocket from 'ws';
 import { createCompanionServer } from '../../../functions/companion/companion.ts';
 import { createHealthHandler } from '../../../functions/health/handler.ts';
 import { systemClock } from '../../../shared/clock.ts';
@@ -15,6 +16,30 @@ import { startInProcess } from '../../support/fixtures/in-process.ts';
 import { countOperations } from '../../support/fixtures/rate-limit.ts';
 
 const KEY = { 'x-api-key': 'dev-key' };
+const KEYS = JSON.stringify({
+  keys: [
+    { id: 'default', key: 'dev-key', scopes: ['conversation'] },
+    { id: 'admin', key: 'key-with-admin-00', scopes: ['admin'] },
+    { id: 'other', key: 'key-without-it-00', scopes: ['conversation', 'workspace', 'webhook'] },
+  ],
+});
+const SYSTEM_HEALTH = '{"jsonrpc":"2.0","id":1,"method":"system.health"}';
+const headersOf = (key: string) => ({ 'x-api-key': key === 'admin' ? 'key-with-admin-00' : 'key-without-it-00' });
+
+async function callByHttp(url: string, key: string): Promise<object> {
+  const response = await fetch(`${url}/jsonrpc`, { method: 'POST', headers: headersOf(key), body: SYSTEM_HEALTH });
+  const headers = { httpStatus: response.status, retryAfter: response.headers.get('retry-after') };
+  return { ...((await response.json()) as object), ...headers };
+}
+
+async function callBySocket(url: string, key: string): Promise<object> {
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/ws`, { headers: headersOf(key) });
+  await once(socket, 'open');
+  socket.send(SYSTEM_HEALTH);
+  const [message] = (await once(socket, 'message')) as [WebSocket.RawData];
+  socket.terminate();
+  return JSON.parse(String(message)) as object;
+}
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
@@ -32,7 +57,7 @@ async function start(limits = '100/minute') {
   };
   const counted = countOperations(createEmbeddedStore({ path: ':memory:', clock: systemClock }));
   const store = { ...counted, ping: ping('store') };
-  const gateway = await startInProcess({ GATEWAY_LIMITS: limits }, { store });
+  const gateway = await startInProcess({ GATEWAY_LIMITS: limits, GATEWAY_KEYS: KEYS }, { store });
   const { bus, keys } = gateway.services;
   Object.assign(bus, { ping: ping('bus') });
   Object.assign(keys, { ping: ping('keys') });
@@ -108,6 +133,32 @@ describe('the verbose check', () => {
     expect(Object.keys(checks).filter((one) => checks[one]?.status === 'failed')).toEqual([name]);
     expect(checks[name]?.latency_ms).toBeTypeOf('number');
   });
+
+  it.each(['http', 'ws'] as const)(
+    'system.health reports the same over %s, for keys with scope admin',
+    async (transport) => {
+      const { failing, gateway, pings } = await start();
+      const call = transport === 'http' ? callByHttp : callBySocket;
+      const ok = { status: 'ok', latency_ms: expect.any(Number) };
+      const checks = { store: ok, bus: ok, keys: ok };
+      expect(await call(gateway.url, 'admin')).toMatchObject({ result: { status: 'healthy', checks } });
+      failing.add('bus');
+      const failed = { status: 'failed', latency_ms: expect.any(Number) };
+      expect(await call(gateway.url, 'admin')).toMatchObject({
+        ...(transport === 'http' && { httpStatus: 503, retryAfter: '5' }),
+        error: {
+          code: 503,
+          message: 'Service unavailable: bus failed the check',
+          data: { reason: 'unavailable', retryable: true, status: 'degraded', checks: { ...checks, bus: failed } },
+        },
+      });
+      pings.length = 0;
+      expect(await call(gateway.url, 'other')).toMatchObject({
+        error: { code: 403, data: { missing_scope: 'admin' } },
+      });
+      expect(pings).toEqual([]);
+    },
+  );
 
   it('the verbose check is there on the companion, which reads keys as well', async () => {
     const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local' });

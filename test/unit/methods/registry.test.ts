@@ -24,6 +24,7 @@ const SCOPES = {
   auth: ['auth.login', 'auth.logout'],
   proxy: ['bff.proxy'],
   webhook: ['deployment.list', 'events.list', 'events.subscribe', 'events.unsubscribe'],
+  admin: ['system.health'],
   null: ['auth.limits', 'auth.ticket', 'rpc.discover'],
 };
 
@@ -31,6 +32,7 @@ const SCOPES = {
 const CHEAP = [
   ...['auth.limits', 'conversation.history', 'conversation.list', 'conversation.resume', 'conversation.status'],
   ...['deployment.list', 'events.list', 'events.unsubscribe', 'mcp.list', 'rpc.discover'],
+  ...['system.health'],
 ];
 
 /** The requests of the reference document, params as printed there. */

@@ -1,0 +1,49 @@
+// Checks every dependency of this instance at once, for `system.health` and `GET /health?verbose=1`.
+import { bounded } from '../async.ts';
+import { sandboxUnavailable } from '../sandbox/commands.ts';
+import type { Services } from '../services.ts';
+
+export interface Check {
+  readonly status: 'ok' | 'failed';
+  readonly latency_ms: number;
+}
+
+export interface HealthReport {
+  readonly status: 'healthy' | 'degraded';
+  readonly checks: Readonly<Record<string, Check>>;
+}
+
+type CheckedServices = Pick<Services, 'config' | 'store' | 'bus' | 'keys' | 'commands'>;
+
+/** Lower than 10 s, the timeout of most probes. */
+const CHECK_TIMEOUT_MS = 5_000;
+/** When a caller may check again after a failure. */
+export const RECHECK_MS = 5_000;
+
+/** Each check has its own deadline, so the report takes at most 5 s. Never rejects. */
+export async function checkDependencies(services: CheckedServices): Promise<HealthReport> {
+  const { config, store, bus, keys, commands } = services;
+  const probes: Record<string, (signal: AbortSignal) => Promise<void>> = {
+    store: (signal) => store.ping({ signal }),
+    bus: (signal) => bus.ping({ signal }),
+    keys: (signal) => keys.ping({ signal }),
+    ...(config.sandbox !== undefined && {
+      sandbox: async () => {
+        const state = await commands.available();
+        if (!state.ok) throw sandboxUnavailable(state);
+      },
+    }),
+  };
+  const results = await Promise.all(
+    Object.entries(probes).map(async ([name, probe]): Promise<[string, Check]> => {
+      const startedMs = performance.now();
+      const status = await bounded({ timeoutMs: CHECK_TIMEOUT_MS }, ({ signal }) => probe(signal)).then(
+        () => 'ok' as const,
+        () => 'failed' as const,
+      );
+      return [name, { status, latency_ms: Math.round((performance.now() - startedMs) * 100) / 100 }];
+    }),
+  );
+  const failed = results.some(([, { status }]) => status === 'failed');
+  return { status: failed ? 'degraded' : 'healthy', checks: Object.fromEntries(results) };
+}
