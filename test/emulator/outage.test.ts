@@ -6,7 +6,7 @@ import type { Limit } from '../../shared/config/limits.ts';
 import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
-import { type Emulator, startFirestoreEmulator } from '../support/fixtures/emulators.ts';
+import { type Emulator, startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fixtures/fault-proxy.ts';
 import { type LimiterProcess, startLimiterProcess } from '../support/fixtures/limiter-processes.ts';
 import { startLocalGateway } from '../support/fixtures/local-gateway.ts';
@@ -64,6 +64,44 @@ describeWith('emulators', 'while Firestore does not answer', () => {
     expect(resumed?.events).toHaveLength(running.events.length);
     await gateway.stop();
     await provider.close();
+  });
+
+  test('a gateway answers 503 in a black hole, and is well again within 40 s after the network is', {
+    timeout: 120_000,
+  }, async () => {
+    const pubsub = await startPubsubEmulator();
+    const network = [await startFaultProxy(emulator.host), await startFaultProxy(pubsub.host)] as const;
+    const gateway = await startLocalGateway({
+      env: {
+        FIRESTORE_EMULATOR_HOST: network[0].host,
+        PUBSUB_EMULATOR_HOST: network[1].host,
+        GOOGLE_CLOUD_PROJECT: 'black-hole',
+        METADATA_SERVER_DETECTION: 'none',
+        GATEWAY_API_KEY: 'dev-key',
+        MODEL: 'offline/echo',
+      },
+    });
+    const headers = { 'x-api-key': 'dev-key' };
+    const health = async (): Promise<unknown> =>
+      (await fetch(`${gateway.url}/health?verbose=1`, { headers })).json().catch(String);
+    const prompt = () => rpc(gateway.url, 'conversation.prompt', { prompt: 'Hello', session_id: 's' });
+    const publish = async (n: number): Promise<unknown> => {
+      const body = JSON.stringify({ event: 'build.done', timestamp: '2026-01-01T00:00:00Z', data: { n } });
+      return (await fetch(`${gateway.url}/webhook`, { method: 'POST', headers, body })).json();
+    };
+    await until(prompt, (answer) => answer.result !== undefined);
+    await expect.poll(() => publish(1), { timeout: 30_000 }).toMatchObject({ status: 'accepted' });
+    for (const proxy of network) proxy.blackHole(true);
+    for (let n = 0; n < 4; n++) expect(await prompt()).toMatchObject({ error: { code: 503 } });
+    expect(await publish(2)).toMatchObject({ error: { code: 503 } });
+    expect(await health()).toMatchObject({ checks: { store: { status: 'failed' }, bus: { status: 'failed' } } });
+    for (const proxy of network) proxy.blackHole(false);
+    const within = { timeout: 40_000 };
+    await expect.poll(async () => (await prompt()).result?.content, within).toContain('Hello');
+    await expect.poll(health, within).toMatchObject({ status: 'healthy' });
+    await expect.poll(() => publish(3), within).toMatchObject({ status: 'accepted' });
+    await gateway.stop();
+    await Promise.all([...network.map((proxy) => proxy.stop()), pubsub.stop()]);
   });
 
   describe('limiter', () => limiterTests(() => emulator));

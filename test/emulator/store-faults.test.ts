@@ -82,6 +82,38 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await proxy.stop();
   });
 
+  it('calls and watches work again after a black hole, although its connections stay dead', {
+    timeout: 60_000,
+  }, async () => {
+    const proxy = await startFaultProxy(emulator.host);
+    const ref = freshRef();
+    const direct = open();
+    const store = open(proxy.host);
+    await put(direct, ref, { n: 1 });
+    const seen: number[] = [];
+    let changed = Promise.withResolvers<void>();
+    const stop = store.watch(ref, (snapshot) => {
+      seen.push(countOf(snapshot));
+      changed.resolve();
+      changed = Promise.withResolvers();
+    });
+    while (seen.at(-1) !== 1) await changed.promise;
+    expect((await read(store, ref)).data).toEqual({ n: 1 });
+    proxy.blackHole(true);
+    const call = { timeoutMs: 200 };
+    for (let n = 0; n < 3; n++) await expect(store.ping(call)).rejects.toMatchObject({ reason: 'unavailable' });
+    await put(direct, ref, { n: 2 });
+    proxy.blackHole(false);
+    // The connection that the replacing client opened meanwhile is dead, too.
+    await expect
+      .poll(() => store.ping({ timeoutMs: 1_000 }).catch((error: unknown) => error), { timeout: 40_000 })
+      .toBeUndefined();
+    while (seen.at(-1) !== 2) await changed.promise;
+    stop();
+    await store.close();
+    await proxy.stop();
+  });
+
   it('fails at once while nothing listens, and works again soon after a restart', { timeout: 90_000 }, async () => {
     const store = open();
     const ref = freshRef();

@@ -22,6 +22,7 @@ const SANDBOX_FAULTS: ReadonlySet<string> = new Set(['sandbox kill -9', 'sandbox
 const OUTAGES: ReadonlySet<string> = new Set([
   'SIGTERM',
   'Firestore frozen',
+  'network black hole',
   'clock 30 s ahead',
   'clock 30 s behind',
   'clock 8 h ahead, then back',
@@ -123,6 +124,11 @@ export function startFaults({ fleet, random, runMs, only, print }: FaultDeps): F
     SIGTERM: async () => `${name(await restart('terminate'))}, started again`,
     'Firestore frozen': outage('firestore'),
     'Pub/Sub frozen': outage('pubsub'),
+    'network black hole': async () => {
+      const ms = random.int(2_000, 20_000);
+      await fleet.blackHole(ms);
+      return `nothing arrives from the emulators for ${(ms / 1_000).toFixed(1)} s, nor later on the same connections`;
+    },
     'provider 429': provider('429'),
     'provider 500': provider('500'),
     'provider hangs': provider('hang'),

@@ -5,8 +5,10 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';
+import { startFaultProxy } from '../support/fixtures/fault-proxy.ts';
 import { startLinkProxy } from '../support/fixtures/link-proxy.ts';
 import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
@@ -18,6 +20,8 @@ export const INSTANCES = 3;
 /** As in a small container: garbage that is not collected yet counts as resident memory. */
 const HEAP_MB = 256;
 const RSS_EVERY_MS = 1_000;
+const PROBE_EVERY_MS = 500;
+const RECOVERY_MS_MAX = 40_000;
 const ERROR_LINES_MAX = 40;
 const SHIM = join(import.meta.dirname, '../support/fixtures/clock-shim.ts');
 
@@ -56,6 +60,11 @@ export interface Fleet {
   /** SIGSTOP and SIGCONT to an emulator. */
   suspend(which: 'firestore' | 'pubsub'): Promise<void>;
   resume(which: 'firestore' | 'pubsub'): void;
+  /**
+   * Nothing arrives between the gateways and the emulators for `ms`, and nothing ever again on the connections of that
+   * time. Resolves when every instance is well again, or has had the time for it.
+   */
+  blackHole(ms: number): Promise<void>;
   /** SIGKILL to the sandbox service; resolves when it has exited. */
   killSandbox(): Promise<void>;
   startSandbox(): Promise<void>;
@@ -75,15 +84,19 @@ export interface FleetOptions {
   readonly checks: Checks;
   /** Shared with the provider, so that it is among the secrets. */
   readonly providerKey: string;
+  /** A key of `env` that no traffic uses. */
+  readonly probeKey: string;
 }
 
-export async function startFleet({ projectId, env, secrets, checks, providerKey }: FleetOptions): Promise<Fleet> {
+export async function startFleet(options: FleetOptions): Promise<Fleet> {
+  const { projectId, env, secrets, checks, providerKey } = options;
   const [firestore, pubsub, provider] = await Promise.all([
     startFirestoreEmulator(),
     startPubsubEmulator(),
     startModelProvider(),
   ]);
   const emulators = { firestore, pubsub };
+  const network = { firestore: await startFaultProxy(firestore.host), pubsub: await startFaultProxy(pubsub.host) };
   const sandboxData = mkdtempSync(join(tmpdir(), 'soak-sandbox-'));
   const sandboxOptions = { port: await freePort(), dataDir: sandboxData };
   let sandbox = await startSandboxService(sandboxOptions);
@@ -118,8 +131,8 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
     const gateway = await startLocalGateway({
       nodeArgs: [`--max-old-space-size=${HEAP_MB}`, ...(skewMs === 0 ? [] : ['--import', SHIM])],
       env: {
-        FIRESTORE_EMULATOR_HOST: firestore.host,
-        PUBSUB_EMULATOR_HOST: pubsub.host,
+        FIRESTORE_EMULATOR_HOST: network.firestore.host,
+        PUBSUB_EMULATOR_HOST: network.pubsub.host,
         GOOGLE_CLOUD_PROJECT: projectId,
         GATEWAY_TOPIC: topic,
         METADATA_SERVER_DETECTION: 'none',
@@ -181,6 +194,18 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
     checkOutput(instance, gateway.output());
   };
 
+  const awaitRecovery = async ({ name, url }: Instance): Promise<void> => {
+    const startMs = performance.now();
+    let answer = '';
+    do {
+      await sleep(PROBE_EVERY_MS);
+      answer = await fetch(`${url}/health?verbose=1`, { headers: { 'X-API-Key': options.probeKey } })
+        .then((response) => response.text())
+        .catch(String);
+    } while (!answer.includes('"status":"healthy"') && performance.now() - startMs < RECOVERY_MS_MAX);
+    checks.check('recovery', answer.includes('"status":"healthy"'), () => `${name}: ${answer}`);
+  };
+
   return {
     projectId,
     topic,
@@ -204,6 +229,12 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
     correctClock: (index) => void processes[index]?.child.kill('SIGUSR2'),
     suspend: (which) => emulators[which].suspend(),
     resume: (which) => emulators[which].resume(),
+    async blackHole(ms) {
+      for (const proxy of Object.values(network)) proxy.blackHole(true);
+      await sleep(ms);
+      for (const proxy of Object.values(network)) proxy.blackHole(false);
+      await Promise.all(instances.map(awaitRecovery));
+    },
     async killSandbox() {
       await sandbox.end('SIGKILL');
     },
@@ -219,7 +250,7 @@ export async function startFleet({ projectId, env, secrets, checks, providerKey 
       for (const index of instances.keys()) await terminate(index);
       const code = await sandbox.end();
       checks.check('crashes', code === 0, () => `the sandbox service ended with ${code} on SIGTERM`);
-      await sandboxProxy.stop();
+      await Promise.all([sandboxProxy.stop(), network.firestore.stop(), network.pubsub.stop()]);
       rmSync(sandboxData, { recursive: true, force: true });
       await Promise.all([firestore.stop(), pubsub.stop(), provider.close()]);
     },

@@ -16,6 +16,7 @@ export const GUARANTEES = {
   recorded: 'An acknowledged webhook delivery is recorded exactly once',
   published: 'An acknowledged webhook delivery reaches a Pub/Sub subscription, unchanged',
   commands: 'Every command ends within 40 s: with its whole output, or saying whether it may have had an effect',
+  recovery: 'After a black hole of the network an instance is well again within 40 s',
   foreign: 'A session of another key gets the same response as one that does not exist',
   errors: 'Every response is JSON, and no 5xx but a retryable 503 during an outage',
   secrets: 'No key, token or prompt in any log',

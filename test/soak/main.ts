@@ -43,17 +43,24 @@ async function soak(): Promise<number> {
   const checks = createChecks((text) => print(`VIOLATION ${text}`));
   const journal = createJournal(checks);
   const keys = createKeys();
+  const probeKey = randomBytes(24).toString('base64url');
   const providerKey = `sk-soak-${randomBytes(16).toString('hex')}`;
   const fleet = await startFleet({
     projectId: `soak-${randomBytes(4).toString('hex')}`,
     env: {
-      GATEWAY_KEYS: JSON.stringify({ keys: keys.map(({ id, key, limits }) => ({ id, key, limits })) }),
+      GATEWAY_KEYS: JSON.stringify({
+        keys: [
+          ...keys.map(({ id, key, limits }) => ({ id, key, limits })),
+          { id: 'probe', key: probeKey, limits: '100000/day' },
+        ],
+      }),
       // Shorter than the default of ten minutes, because a fault makes the model hang.
       GATEWAY_TURN_TIMEOUT_MS: '12000',
     },
-    secrets: [providerKey, ...keys.map(({ key }) => key)],
+    secrets: [providerKey, probeKey, ...keys.map(({ key }) => key)],
     checks,
     providerKey,
+    probeKey,
   });
   const { projectId, pubsubHost, topic } = fleet;
   const subscriber = await startSubscriber({ projectId, emulatorHost: pubsubHost, topic });

@@ -68,7 +68,18 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 
 /** The ground floor: any file may import these files and folders, and they import each other only. */
 const GROUND_FLOOR_FILES = [
-  ...['async', 'clock', 'errors', 'estimate-tokens', 'heap-share', 'log', 'make-directory', 'protocol', 'slots'],
+  ...[
+    'async',
+    'clock',
+    'errors',
+    'estimate-tokens',
+    'grpc-client',
+    'heap-share',
+    'log',
+    'make-directory',
+    'protocol',
+    'slots',
+  ],
   ...['text', 'timings', 'token-buckets', 'turn-events', 'usage', 'version'],
 ];
 const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);

@@ -3,10 +3,11 @@
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
 import { type KeyDefaults, KeyDocumentError, parseKeyDocument } from '../../config/key-document.ts';
+import { createGrpcClient } from '../../grpc-client.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { createCachedKeys, type KeyReading } from './cached-keys.ts';
 import type { Keys } from './keys.ts';
-import { connectSecret, type SecretClientOptions, type SecretVersions, VERSIONS_MAX } from './secret-versions.ts';
+import { connectSecret, type SecretClientOptions, VERSIONS_MAX } from './secret-versions.ts';
 
 export interface SecretManagerKeysOptions {
   readonly projectId: string;
@@ -19,6 +20,8 @@ export interface SecretManagerKeysOptions {
   readonly clientOptions?: SecretClientOptions;
 }
 
+/** Longer than the deadline of each call of secret-versions.ts; a list may take several. */
+const BOUNDS = { timeoutMs: 10_000 };
 /** gRPC codes of a version that was disabled, destroyed or deleted between the list and the access. */
 const GONE_CODES: ReadonlySet<unknown> = new Set([5, 9]);
 
@@ -29,32 +32,15 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
   // Keys by version; undefined: the version is no key document. The payload of a version never changes, so it is read
   // once.
   const seen = new Map<string, readonly ApiKey[] | undefined>();
-  let client: Promise<SecretVersions> | undefined;
-
-  const connected = (): Promise<SecretVersions> => {
-    client ??= connectSecret(secret, options.clientOptions).catch((error: unknown) => {
-      client = undefined;
-      throw error;
-    });
-    return client;
-  };
-
-  /** The SDK caches a failed authentication for the life of a client, so any failure is followed by a new client. */
-  const listEnabled = async (): Promise<string[]> => {
-    const current = await connected();
-    try {
-      return (await current.listEnabled()).map(({ name }) => name);
-    } catch (error) {
-      client = undefined;
-      current.close();
-      throw error;
-    }
-  };
+  const grpc = createGrpcClient({
+    open: () => connectSecret(secret, options.clientOptions),
+    close: async (client) => client.close(),
+  });
 
   const accessUnseen = async (version: string): Promise<'read' | 'gone' | 'failed'> => {
     if (seen.has(version)) return 'read';
     try {
-      const payload = await (await connected()).access(version);
+      const payload = await grpc.run(BOUNDS, (client) => client.access(version));
       seen.set(version, readPayload(payload, version, options.defaults, log));
       return 'read';
     } catch (error) {
@@ -65,7 +51,7 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
   };
 
   const read = async (): Promise<KeyReading> => {
-    const enabled = await listEnabled();
+    const enabled = (await grpc.run(BOUNDS, (client) => client.listEnabled())).map(({ name }) => name);
     if (enabled.length > VERSIONS_MAX) log.warn('too many enabled key versions', { secret, used: VERSIONS_MAX });
     if (enabled.length === 0) log.error('the secret has no enabled version: no API key is valid', { secret });
     const versions = enabled.slice(0, VERSIONS_MAX);

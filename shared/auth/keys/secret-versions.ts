@@ -2,6 +2,7 @@
 // the SDK. Each call has a deadline and is not retried by the SDK.
 import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
 import { deadline, orAbort } from '../../async.ts';
+import { CHANNEL_OPTIONS } from '../../grpc-client.ts';
 
 export type SecretClientOptions = NonNullable<ConstructorParameters<typeof SecretManagerServiceClient>[0]>;
 
@@ -36,7 +37,7 @@ export async function connectSecret(
   clientOptions: SecretClientOptions | undefined,
 ): Promise<SecretVersions> {
   const { SecretManagerServiceClient } = await import('@google-cloud/secret-manager');
-  const client = new SecretManagerServiceClient(clientOptions);
+  const client = new SecretManagerServiceClient({ ...CHANNEL_OPTIONS, ...clientOptions });
   // Without this, missing credentials would cause an unhandled rejection inside the SDK, which ends the process.
   if (clientOptions?.sslCreds === undefined) await orAbort(client.auth.getClient(), deadline(CALL_TIMEOUT_MS));
   const bounded = () => ({

@@ -4,6 +4,7 @@
 import type { KeyManagementServiceClient } from '@google-cloud/kms';
 import { deadline, orAbort } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
+import { CHANNEL_OPTIONS, createGrpcClient, statusOf } from '../../grpc-client.ts';
 import type { KeyWrapper } from './envelope.ts';
 
 type ClientOptions = NonNullable<ConstructorParameters<typeof KeyManagementServiceClient>[0]>;
@@ -24,34 +25,27 @@ const CALL_TIMEOUT_MS = 5_000;
 const INVALID_ARGUMENT = 3;
 
 export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_TIMEOUT_MS }: KmsOptions): KeyWrapper {
-  let client: Promise<KeyManagementServiceClient> | undefined;
+  const grpc = createGrpcClient({
+    open: () => connect(clientOptions, timeoutMs),
+    close: (client) => client.close(),
+  });
 
-  /**
-   * One call with a deadline and without the SDK's own retries. The SDK caches a failed authentication for the life of
-   * a client, so any failure is followed by a new client.
-   */
+  /** One call with a deadline and without the SDK's own retries. */
   const call = async (
     signal: AbortSignal,
     work: (client: KeyManagementServiceClient, options: object) => Promise<unknown>,
   ): Promise<Uint8Array> => {
     signal.throwIfAborted();
-    client ??= connect(clientOptions, timeoutMs);
-    const current = client;
     try {
-      // The time to load the SDK does not count towards the deadline.
-      const connected = await orAbort(current, signal);
-      const within = deadline(timeoutMs, signal);
-      const options = { timeout: timeoutMs, signal: within, retry: { retryCodes: [] } };
-      const answer = await orAbort(work(connected, options), within);
+      const answer = await grpc.run({ signal, timeoutMs }, (client, bounds) =>
+        work(client, { timeout: timeoutMs, signal: bounds.signal, retry: { retryCodes: [] } }),
+      );
       if (answer instanceof Uint8Array && answer.length > 0) return answer;
       throw new Error('KMS answered without a value');
     } catch (error) {
-      if (client === current) client = undefined;
-      // close() of a client that could not connect rejects with the same error.
-      current.then((connected) => connected.close()).catch(() => {});
       signal.throwIfAborted();
       // INVALID_ARGUMENT: the wrapped key or its `aad` was changed. This is no outage.
-      if (codeOf(error) === INVALID_ARGUMENT) throw new Error('KMS refused the wrapped key', { cause: error });
+      if (statusOf(error) === INVALID_ARGUMENT) throw new Error('KMS refused the wrapped key', { cause: error });
       throw new RpcError('unavailable', { message: 'the encryption key of logins cannot be reached', cause: error });
     }
   };
@@ -86,14 +80,10 @@ async function connect(
   timeoutMs: number,
 ): Promise<KeyManagementServiceClient> {
   const { KeyManagementServiceClient } = await import('@google-cloud/kms');
-  const client = new KeyManagementServiceClient(clientOptions);
+  const client = new KeyManagementServiceClient({ ...CHANNEL_OPTIONS, ...clientOptions });
   // Without this, missing credentials would cause an unhandled rejection inside the SDK, which ends the process.
   if (clientOptions?.sslCreds === undefined) {
     await orAbort(client.auth.getClient(), deadline(timeoutMs));
   }
   return client;
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
 }

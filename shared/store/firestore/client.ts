@@ -3,6 +3,7 @@
 // WriteBatch and Transaction retry; its import also makes a cold start a fifth shorter.
 import type { CancellableStream } from 'google-gax';
 import type { Bounds } from '../../async.ts';
+import { CHANNEL_OPTIONS } from '../../grpc-client.ts';
 import type { Transaction, WireDocument, WireQuery, WireTimestamp, WireWrite } from './wire.ts';
 
 export interface FirestoreAddress {
@@ -30,9 +31,7 @@ export async function openFirestoreClient(address: FirestoreAddress): Promise<Fi
   const { FirestoreClient } = await import('@google-cloud/firestore-api/client_v1');
   const client = new FirestoreClient({
     projectId: address.projectId,
-    // Reconnects soon after an outage: by default, the pause between attempts grows to two minutes.
-    'grpc.grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.grpc.max_reconnect_backoff_ms': 1_000,
+    ...CHANNEL_OPTIONS,
     'grpc-node.flow_control_window': 256 * 1024,
     ...(address.emulatorHost === undefined ? {} : await toEmulator(address.emulatorHost)),
   });

@@ -2,6 +2,7 @@
 // precondition, an outage, or a defect of the gateway. A commit with an unknown outcome is an outage, never a success
 // or a Conflict.
 import { RpcError } from '../../errors.ts';
+import { statusOf } from '../../grpc-client.ts';
 import { Conflict } from '../store.ts';
 
 const INVALID_ARGUMENT = 3;
@@ -33,8 +34,4 @@ export function toReadError(error: unknown): unknown {
 /** Whether Firestore has aborted a transaction because of another one. */
 export function isAborted(error: unknown): boolean {
   return statusOf(error) === ABORTED;
-}
-
-function statusOf(error: unknown): number | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'number' ? error.code : undefined;
 }

@@ -1,9 +1,9 @@
 // The Store on Cloud Firestore: plain reads, and commits whose writes require the update time that was read. Only
 // `lock` retries. Every call has a deadline, and a commit whose response is lost is `unavailable`.
 
-import { type Bounds, bounded } from '../../async.ts';
+import type { Bounds } from '../../async.ts';
 import type { WallClock } from '../../clock.ts';
-import { RpcError } from '../../errors.ts';
+import { createGrpcClient } from '../../grpc-client.ts';
 import { checkQuery, checkRef, checkWrites } from '../document.ts';
 import type { CallOptions, Query, Ref, Snapshot, Store } from '../store.ts';
 import { type FirestoreClient, openFirestoreClient } from './client.ts';
@@ -29,8 +29,12 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
   const nowMs = (): number => clock.now();
   const watcher = createFirestoreWatch(address, nowMs);
   const lock = createLock(nowMs);
-  let opening: Promise<FirestoreClient> | undefined;
-  let closed = false;
+  const grpc = createGrpcClient({
+    open: () => openFirestoreClient(address),
+    close: (client) => client.close(),
+    // The watches have connections of their own, to the same address.
+    onReplaced: () => watcher.restart(),
+  });
 
   /** Runs `work` on the open client within the call's bounds, and converts its errors to those of the port. */
   function run<R>(
@@ -38,10 +42,7 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
     toError: (error: unknown) => unknown,
     work: (client: FirestoreClient, bounds: Bounds) => Promise<R>,
   ): Promise<R> {
-    return bounded(call, async (bounds) => {
-      if (closed) throw new RpcError('unavailable', { cause: new Error('Firestore store: closed') });
-      opening ??= openFirestoreClient(address);
-      const client = await opening;
+    return grpc.run(call, async (client, bounds) => {
       try {
         return await work(client, bounds);
       } catch (error) {
@@ -98,9 +99,7 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
     },
 
     async close() {
-      if (closed) return;
-      closed = true;
-      await Promise.all([watcher.close(), opening?.then((client) => client.close())]);
+      await Promise.all([watcher.close(), grpc.close()]);
     },
   };
 }

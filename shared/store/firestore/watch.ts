@@ -1,6 +1,7 @@
 // Watches a document or a query by the SDK's listeners, which reconnect and resume. Imports the SDK's own client at the
 // first watch.
 import type { DocumentSnapshot, Firestore } from '@google-cloud/firestore';
+import { CHANNEL_OPTIONS } from '../../grpc-client.ts';
 import type { Query, Ref, Snapshot } from '../store.ts';
 import type { FirestoreAddress } from './client.ts';
 import { fromDocumentId, toDocumentId } from './query.ts';
@@ -11,38 +12,47 @@ type OnError = ((error: unknown) => void) | undefined;
 export interface FirestoreWatch {
   watch(ref: Ref, listener: (snapshot: Snapshot) => void, onError: OnError): () => void;
   watchQuery(query: Query, listener: (snapshots: Snapshot[]) => void, onError: OnError): () => void;
+  /** Starts every watch again, on a new connection: the SDK waits up to a minute until it tries a dead one again. */
+  restart(): void;
   /** Ends every watch and the connection. */
   close(): Promise<void>;
+}
+
+interface Watch {
+  readonly listen: (firestore: Firestore, isActive: () => boolean, fail: (error: unknown) => void) => () => void;
+  readonly onError: OnError;
+  unsubscribe: (() => void) | undefined;
 }
 
 /** `nowMs` returns the time for expiry. */
 export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => number): FirestoreWatch {
   let opening: Promise<Firestore> | undefined;
-  const stops = new Set<() => void>();
+  const active = new Set<Watch>();
 
   /** Calls `listen` when the client is created; `isActive` returns whether the watcher is still registered. */
-  function start(
-    listen: (firestore: Firestore, isActive: () => boolean, fail: (error: unknown) => void) => () => void,
-    onError: OnError,
-  ): () => void {
-    let unsubscribe = (): void => {};
-    let active = true;
-    const stop = (): void => {
-      active = false;
-      stops.delete(stop);
-      unsubscribe();
+  function start(listen: Watch['listen'], onError: OnError): () => void {
+    const watch: Watch = { listen, onError, unsubscribe: undefined };
+    active.add(watch);
+    subscribe(watch);
+    return () => {
+      active.delete(watch);
+      watch.unsubscribe?.();
     };
-    stops.add(stop);
+  }
+
+  function subscribe(watch: Watch): void {
+    const isActive = (): boolean => active.has(watch);
     const fail = (error: unknown): void => {
-      if (active) onError?.(error);
+      if (isActive()) watch.onError?.(error);
     };
     opening ??= openListener(address);
-    opening
+    const opened = opening;
+    opened
       .then((firestore) => {
-        if (active) unsubscribe = listen(firestore, () => active, fail);
+        // A later client is in place when the watches were started again meanwhile.
+        if (isActive() && opening === opened) watch.unsubscribe = watch.listen(firestore, isActive, fail);
       })
       .catch(fail);
-    return stop;
   }
 
   return {
@@ -77,9 +87,25 @@ export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => num
       }, onError);
     },
 
+    restart() {
+      const dead = opening;
+      if (dead === undefined) return;
+      opening = undefined;
+      for (const watch of active) {
+        watch.unsubscribe?.();
+        watch.unsubscribe = undefined;
+        subscribe(watch);
+      }
+      // Nothing waits for a connection that is dead.
+      void dead.then((firestore) => firestore.terminate()).catch(() => {});
+    },
+
     async close() {
-      for (const stop of [...stops]) stop();
-      await (await opening)?.terminate();
+      for (const watch of active) watch.unsubscribe?.();
+      active.clear();
+      const last = opening;
+      opening = undefined;
+      await (await last)?.terminate();
     },
   };
 }
@@ -108,6 +134,7 @@ async function openListener({ projectId, databaseId, emulatorHost }: FirestoreAd
   return new Firestore({
     projectId,
     databaseId,
+    ...CHANNEL_OPTIONS,
     ...(emulatorHost === undefined
       ? {}
       : { host: emulatorHost, ssl: false, clientOptions: { universeDomain: 'googleapis.com' } }),

@@ -2,10 +2,11 @@
 // In the cloud Pub/Sub pushes to the deployments function (functions/deployments).
 import type { Message, PubSub } from '@google-cloud/pubsub';
 import { deadline } from '../../async.ts';
+import { statusOf } from '../../grpc-client.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { fromMessage } from './cloud-event.ts';
 import type { Subscriber } from './local-bus.ts';
-import { codeOf, openPubsub, type PubsubOptions } from './pubsub.ts';
+import { openPubsub, type PubsubOptions } from './pubsub.ts';
 
 const HANDLER_TIMEOUT_MS = 10_000;
 const CREATE_TIMEOUT_MS = 5_000;
@@ -56,7 +57,7 @@ async function take(message: Message, { subscriber, log }: PullOptions): Promise
 async function create(client: PubSub, { topic, subscription }: PullOptions): Promise<void> {
   const gaxOpts = { timeout: CREATE_TIMEOUT_MS };
   const ifMissing = (error: unknown): void => {
-    if (codeOf(error) !== ALREADY_EXISTS) throw error;
+    if (statusOf(error) !== ALREADY_EXISTS) throw error;
   };
   await client.topic(topic).create(gaxOpts).catch(ifMissing);
   const options = { enableMessageOrdering: true, gaxOpts };

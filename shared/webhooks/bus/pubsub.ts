@@ -1,8 +1,8 @@
 // The EventBus on Google Cloud Pub/Sub. The SDK is imported at the first publish; one message per request, in order per
 // service, with a deadline of seconds instead of the SDK's ten minutes.
 import type { PubSub, Topic } from '@google-cloud/pubsub';
-import { deadline, orAbort } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
+import { CHANNEL_OPTIONS, createGrpcClient, statusOf } from '../../grpc-client.ts';
 import type { EventBus } from '../event.ts';
 import { toMessage } from './cloud-event.ts';
 
@@ -52,20 +52,20 @@ export interface PubsubBus extends EventBus {
   warm(): Promise<void>;
 }
 
+interface OpenTopic {
+  readonly client: PubSub;
+  readonly topic: Topic;
+}
+
 /** Publishes to one topic. Errors: RpcError `unavailable` with the cause; the signal's reason when aborted. */
 export function createPubsubBus(options: PubsubOptions): PubsubBus {
-  let opened: Promise<{ readonly client: PubSub; readonly topic: Topic }> | undefined;
+  const grpc = createGrpcClient({
+    open: () => openTopic(options),
+    close: ({ client }) => client.close(),
+  });
   let topicMade: Promise<void> | undefined;
-  let closed = false;
 
-  const open = async () => {
-    if (closed) throw new RpcError('unavailable', { message: 'the event bus is closed' });
-    opened ??= openTopic(options);
-    return opened;
-  };
-
-  const send = async (message: ReturnType<typeof toMessage>): Promise<string> => {
-    const { topic } = await open();
+  const send = async ({ topic }: OpenTopic, message: ReturnType<typeof toMessage>): Promise<string> => {
     try {
       return await topic.publishMessage(message);
     } catch (error) {
@@ -77,56 +77,49 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
   };
 
   /** The emulator loses its topics at every restart. */
-  const makeTopic = async (): Promise<void> => {
-    const { topic } = await open();
+  const makeTopic = async ({ topic }: OpenTopic): Promise<void> => {
     await topic.create(CALL_OPTIONS).catch((error: unknown) => {
-      if (codeOf(error) !== ALREADY_EXISTS) throw error;
+      if (statusOf(error) !== ALREADY_EXISTS) throw error;
     });
   };
 
-  const publish = async (message: ReturnType<typeof toMessage>): Promise<string> => {
+  const publish = async (opened: OpenTopic, message: ReturnType<typeof toMessage>): Promise<string> => {
     try {
-      return await send(message);
+      return await send(opened, message);
     } catch (error) {
-      if (options.emulatorHost === undefined || codeOf(error) !== NOT_FOUND) throw error;
-      topicMade ??= makeTopic().finally(() => {
+      if (options.emulatorHost === undefined || statusOf(error) !== NOT_FOUND) throw error;
+      topicMade ??= makeTopic(opened).finally(() => {
         topicMade = undefined;
       });
       await topicMade;
-      return await send(message);
+      return await send(opened, message);
     }
   };
 
   return {
-    async warm() {
-      await open();
-    },
+    warm: () => grpc.open(),
     async publish(event, { signal } = {}) {
       try {
-        const messageId = await orAbort(publish(toMessage(event)), deadline(PUBLISH_TIMEOUT_MS, signal));
+        const bounds = { signal, timeoutMs: PUBLISH_TIMEOUT_MS };
+        const messageId = await grpc.run(bounds, (opened) => publish(opened, toMessage(event)));
         return { messageId };
       } catch (error) {
-        if (signal?.aborted || error instanceof RpcError) throw error;
+        if (signal?.aborted) throw error;
         throw new RpcError('unavailable', { message: 'the event bus does not accept events', cause: shortened(error) });
       }
     },
     async ping({ signal } = {}) {
-      const { topic } = await open();
       try {
-        await orAbort(topic.getMetadata(CALL_OPTIONS), deadline(PING_TIMEOUT_MS, signal));
+        await grpc.run({ signal, timeoutMs: PING_TIMEOUT_MS }, ({ topic }) => topic.getMetadata(CALL_OPTIONS));
       } catch (error) {
+        if (signal?.aborted) throw error;
         // A publisher may lack the permission to read the topic; the refusal shows that Pub/Sub answers.
-        if (codeOf(error) === PERMISSION_DENIED) return;
-        if (options.emulatorHost !== undefined && codeOf(error) === NOT_FOUND) return;
+        if (statusOf(error) === PERMISSION_DENIED) return;
+        if (options.emulatorHost !== undefined && statusOf(error) === NOT_FOUND) return;
         throw new RpcError('unavailable', { message: 'Pub/Sub does not answer', cause: shortened(error) });
       }
     },
-    async close() {
-      closed = true;
-      if (opened === undefined) return;
-      const { client } = await opened;
-      await client.close();
-    },
+    close: () => grpc.close(),
   };
 }
 
@@ -135,14 +128,9 @@ export async function openPubsub(options: Pick<PubsubOptions, 'projectId' | 'emu
   const { PubSub } = await import('@google-cloud/pubsub');
   return new PubSub({
     projectId: options.projectId,
+    ...CHANNEL_OPTIONS,
     ...(options.emulatorHost === undefined ? {} : { apiEndpoint: options.emulatorHost, emulatorMode: true }),
   });
-}
-
-/** The gRPC status of an SDK error. */
-export function codeOf(error: unknown): number | undefined {
-  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
-  return typeof error.code === 'number' ? error.code : undefined;
 }
 
 /** Shortens the SDK's message, which repeats the error of every attempt. */
@@ -151,7 +139,7 @@ function shortened(error: unknown): Error {
   return new Error(text.slice(0, 300));
 }
 
-async function openTopic(options: PubsubOptions) {
+async function openTopic(options: PubsubOptions): Promise<OpenTopic> {
   const client = await openPubsub(options);
   const topic = client.topic(options.topic, {
     messageOrdering: true,

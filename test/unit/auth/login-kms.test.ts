@@ -1,13 +1,14 @@
 // The Cloud KMS adapter: the real client library over gRPC, against a small KMS.
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { open, seal } from '../../../shared/auth/logins/envelope.ts';
+import { type KeyWrapper, open, seal } from '../../../shared/auth/logins/envelope.ts';
 import { createKmsKeyWrapper, type KmsOptions } from '../../../shared/auth/logins/kms.ts';
 import { createLogins } from '../../../shared/auth/logins/logins.ts';
 import { randomIds, systemClock } from '../../../shared/clock.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
 import { type FakeKms, startFakeKms } from '../../support/fakes/kms.ts';
+import { startFaultProxy } from '../../support/fixtures/fault-proxy.ts';
 
 // The client would otherwise look for a metadata server to learn its universe.
 vi.stubEnv('METADATA_SERVER_DETECTION', 'none');
@@ -125,6 +126,29 @@ describe('Cloud KMS', () => {
     await expect(make({ timeoutMs: 300 }).wrap(randomBytes(32), aad, signal)).rejects.toMatchObject({
       reason: 'unavailable',
     });
+  });
+
+  it('a dead connection is closed by its unanswered ping, and the client replaced after two missed deadlines', async () => {
+    const { kms, make } = await start();
+    const proxy = await startFaultProxy(`127.0.0.1:${kms.clientOptions.port}`);
+    const clientOptions = { ...kms.clientOptions, port: Number(new URL(proxy.url).port) };
+    const wrap = (wrapper: KeyWrapper) => wrapper.wrap(randomBytes(32), aad, signal);
+    const unavailable = { reason: 'unavailable' };
+    // Its deadline exceeds the timeout of the test: only the ping ends the call.
+    const pinging = { 'grpc.keepalive_time_ms': 100, 'grpc.keepalive_timeout_ms': 100 };
+    const pinged = make({ timeoutMs: 120_000, clientOptions: { ...clientOptions, ...pinging } });
+    await wrap(pinged);
+    proxy.blackHole(true);
+    await expect(wrap(pinged)).rejects.toMatchObject(unavailable);
+    proxy.blackHole(false);
+    const replaced = make({ timeoutMs: 1_000, clientOptions });
+    await wrap(replaced);
+    proxy.blackHole(true);
+    for (let n = 0; n < 2; n++) await expect(wrap(replaced)).rejects.toMatchObject(unavailable);
+    proxy.blackHole(false);
+    // The ping of the real options comes after 30 s.
+    expect((await wrap(replaced)).keyName).toBe(KEY);
+    await proxy.stop();
   });
 
   it('Cloud KMS is given up when the caller leaves', async () => {
