@@ -34,16 +34,18 @@ export function auditCall(
     stages: timings.phases(),
     rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
     remaining: rate?.remaining,
+    ...record.details,
     ...upstreamFields(record.error),
     ...(cause === undefined || !(isInternal || record.outcome === 'unavailable') ? {} : errorFields(cause)),
   });
 }
 
-/** Fields about a failure of the provider. The message of a failed turn is in the log line of the turn. */
+/** Fields about a failure of the provider: what it was, and the error below it. */
 function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
   if (error === undefined) return {};
   const { provider, model, status, session_id, turn_id } = error.data;
   const isUpstream = error.reason === 'upstream_error' || error.reason === 'upstream_timeout';
-  if (!isUpstream && turn_id === undefined) return {};
-  return { session_id, turn_id, provider, model, status, ...(turn_id === undefined && { error: error.message }) };
+  if (!isUpstream) return turn_id === undefined ? {} : { session_id, turn_id, provider, model, status };
+  const cause = error.cause instanceof Error ? error.cause.message : undefined;
+  return { session_id, turn_id, provider, model, status, error: error.message, cause };
 }

@@ -33,7 +33,8 @@ import type { EventBus } from './webhooks/event.ts';
 export type Overrides = Partial<Services> & { readonly sandbox?: Sandbox };
 
 export async function createServices(config: Config, overrides: Overrides = {}): Promise<Services> {
-  const log = overrides.log ?? createLogger({ format: config.logFormat });
+  const log =
+    overrides.log ?? createLogger({ format: config.logFormat, projectId: config.projectId, service: config.service });
   for (const warning of config.warnings) log.warn(warning);
   const clock = overrides.clock ?? systemClock;
   const ids = overrides.ids ?? randomIds;

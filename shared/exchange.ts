@@ -114,7 +114,7 @@ export function createExchanges({ services, registry, admit, nextTurn }: Exchang
         await nextTurn();
         return leave;
       },
-      context: (_, call, batch, memory) => toContext({ ...shared, memory }, call, batch),
+      context: (_, call, batch, state) => toContext({ ...shared, ...state }, call, batch),
       audit(record) {
         auditCall(log, record, { requestId, caller, transport, rate: admission.rate, timings });
         // A method may fail with 429 or 503 after the limiter has admitted the call: a token budget is used up, or

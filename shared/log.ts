@@ -1,7 +1,10 @@
-// Structured logs: one JSON object per line for Cloud Logging, or readable lines on a terminal. The lines of one
-// iteration of the event loop are written together, because a write per call would cost more than the call.
+// Structured logs: one JSON object per line for Cloud Logging, or readable lines on a terminal (pretty-log.ts). The
+// lines of one iteration of the event loop are written together, because a write per call would cost more than the call.
 import { writeSync } from 'node:fs';
 import type { Reason } from './errors.ts';
+import { escapeUnsafe, renderPretty } from './pretty-log.ts';
+import { currentTrace } from './trace.ts';
+import { VERSION } from './version.ts';
 
 export type Severity = 'DEBUG' | 'INFO' | 'NOTICE' | 'WARNING' | 'ERROR' | 'CRITICAL';
 
@@ -20,15 +23,20 @@ export interface Logger {
 
 const PENDING_CHARS_MAX = 1 << 16;
 
-/**
- * Writes lines to a file descriptor (stdout by default). `format: 'pretty'` is for people, `json` for Cloud Logging
- * (https://cloud.google.com/logging/docs/structured-logging).
- */
-export function createLogger(
-  options: { readonly format: 'json' | 'pretty'; readonly write?: (text: string) => void } = { format: 'json' },
-): Logger {
+export interface LoggerOptions {
+  /** `pretty` is for people, `json` for Cloud Logging (https://cloud.google.com/logging/docs/structured-logging). */
+  readonly format: 'json' | 'pretty';
+  /** Default: to stdout. */
+  readonly write?: (text: string) => void;
+  /** The project in which Cloud Logging looks for the trace of a line. */
+  readonly projectId?: string | undefined;
+  /** Names the deployed service and its revision for Error Reporting. Default: this program and its version. */
+  readonly service?: { readonly service: string; readonly version: string } | undefined;
+}
+
+export function createLogger(options: LoggerOptions = { format: 'json' }): Logger {
   const write = options.write ?? writeStdout;
-  const render = options.format === 'json' ? renderJson : renderPretty;
+  const render = options.format === 'json' ? createJsonRenderer(options) : renderPretty;
   let pending = '';
   let scheduled = false;
   const flush = (): void => {
@@ -79,24 +87,40 @@ export function severityOf(outcome: Reason | 'ok'): Severity {
 }
 
 /**
- * Characters that change how a terminal or an editor shows the text around them: C0 (except tab), DEL and C1 controls,
- * line and paragraph separators, bidirectional marks, embeddings and isolates, and the byte order mark. They are
- * escaped, because callers choose parts of the logged text.
+ * Error Reporting groups lines of severity ERROR by `stack_trace`, and by their message where they have this type
+ * (https://cloud.google.com/error-reporting/docs/formatting-error-messages).
  */
-const UNSAFE = /[^\P{Cc}\t]|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
+const REPORTED = '"@type":"type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent"';
+const REPORTED_SEVERITIES: ReadonlySet<Severity> = new Set(['ERROR', 'CRITICAL']);
 
-function escapeUnsafe(text: string): string {
-  return text.replace(UNSAFE, (found) =>
-    found === '\n' ? '\\n' : `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+/** Concatenates JSON parts, which takes half the time of serialising one object, because every call logs a line. */
+function createJsonRenderer({ projectId, service = { service: 'codex-gateway', version: VERSION } }: LoggerOptions) {
+  const serviceContext = `,"serviceContext":${JSON.stringify(service)}`;
+  const traces = projectId === undefined ? '' : `projects/${projectId}/traces/`;
+
+  return (severity: Severity, message: string, fields: Fields): string => {
+    const head = `{"severity":"${severity}","time":"${isoNow()}","message":${JSON.stringify(message)}`;
+    const isReported = REPORTED_SEVERITIES.has(severity);
+    const rest = JSON.stringify(isReported && 'error' in fields ? toReported(fields) : fields);
+    const reported = isReported ? `${serviceContext}${'error' in fields ? '' : `,${REPORTED}`}` : '';
+    const tail = rest === '{}' ? '}' : `,${rest.slice(1)}`;
+    // JSON.stringify has escaped C0. The others occur only inside strings, where an escape stands for the same
+    // character.
+    return `${escapeUnsafe(`${head}${reported}${traceFields(traces)}${tail}`)}\n`;
+  };
 }
 
-function renderJson(severity: Severity, message: string, fields: Fields): string {
-  // Concatenates JSON parts, which takes half the time of serialising one object, because every call logs a line.
-  const rest = JSON.stringify(fields);
-  const head = `{"severity":"${severity}","time":"${isoNow()}","message":${JSON.stringify(message)}`;
-  // JSON.stringify has escaped C0. The others occur only inside strings, where an escape stands for the same character.
-  return `${escapeUnsafe(rest === '{}' ? `${head}}` : `${head},${rest.slice(1)}`)}\n`;
+function toReported({ error, ...fields }: Fields): Fields {
+  return { ...fields, stack_trace: error };
+}
+
+/** Joins the line with the request log of the platform and with the spans of its trace. */
+function traceFields(traces: string): string {
+  const trace = currentTrace();
+  if (trace === undefined) return '';
+  const { traceId, spanId, sampled } = trace;
+  const prefix = 'logging.googleapis.com/';
+  return `,"${prefix}trace":"${traces}${traceId}","${prefix}spanId":"${spanId}","${prefix}trace_sampled":${sampled}`;
 }
 
 let isoMs = 0;
@@ -110,24 +134,6 @@ function isoNow(): string {
     iso = new Date(nowMs).toISOString();
   }
   return iso;
-}
-
-function renderPretty(severity: Severity, message: string, fields: Fields): string {
-  const time = new Date().toISOString().slice(11, 23);
-  const rest = Object.entries(fields)
-    .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `${escapeUnsafe(name)}=${toPretty(name, value)}`)
-    .join(' ');
-  return `${time} ${severity.padEnd(7)} ${escapeUnsafe(message)} ${rest}\n`;
-}
-
-/**
- * Stack traces stay on several lines, each with an indent that no log line has, so that their text cannot imitate a log
- * line.
- */
-function toPretty(name: string, value: unknown): string {
-  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
-  return name === 'error' ? text.split('\n').map(escapeUnsafe).join('\n      ') : escapeUnsafe(text);
 }
 
 function writeStdout(text: string): void {

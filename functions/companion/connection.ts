@@ -10,6 +10,7 @@ import { CLOSE, NOTIFICATIONS } from '../../shared/protocol.ts';
 import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
 import { aroundShared, notificationText, type SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
+import { bindTrace } from '../../shared/trace.ts';
 import { CALLS_MAX, CallQueue } from './call-queue.ts';
 import { Calls } from './calls.ts';
 import { SendBuffer } from './send-buffer.ts';
@@ -68,7 +69,10 @@ export class SocketConnection {
     };
     socket.on('ping', onLife);
     socket.on('pong', onLife);
-    socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
+    socket.on(
+      'message',
+      bindTrace((data, isBinary) => this.#receive(data, isBinary)),
+    );
     // A malformed frame or a reset; ws closes the socket with the right code.
     socket.on('error', ignore);
     socket.once('close', () => {

@@ -12,6 +12,7 @@ import { errorFields, severityOf } from '../../shared/log.ts';
 import { SUBPROTOCOL } from '../../shared/protocol.ts';
 import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
+import { inTrace, readTrace } from '../../shared/trace.ts';
 import { requestIdOf } from '../server/http.ts';
 import { createRequestGuard } from '../server/request-guard.ts';
 import { refuseUpgrade } from '../server/upgrade.ts';
@@ -103,7 +104,8 @@ export function attachWebSocket(
   server.on('upgrade', (req: IncomingMessage, stream: Duplex, head: Buffer) => {
     // From here on the socket is ours alone: an error without a listener would end the process.
     stream.on('error', ignore);
-    upgrade(req, stream, head).catch((thrown: unknown) => {
+    const upgraded = inTrace(readTrace(req.headers), () => upgrade(req, stream, head));
+    upgraded.catch((thrown: unknown) => {
       const error = toRpcError(thrown);
       if (!(error instanceof CredentialError)) {
         log.log(severityOf(error.reason), 'socket refused', {

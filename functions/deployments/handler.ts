@@ -10,7 +10,8 @@ import { isReason, RpcError, toRpcError } from '../../shared/errors.ts';
 import { errorFields, severityOf } from '../../shared/log.ts';
 import { parseJson } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
-import { fromMessage } from '../../shared/webhooks/bus/cloud-event.ts';
+import { inTrace } from '../../shared/trace.ts';
+import { fromMessage, traceOf } from '../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
 import { type HttpHandler, pathOf, readBody, requestIdOf, sendError, sendNothing } from '../server/http.ts';
 
@@ -66,7 +67,8 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
       fields = { message_id: message.messageId };
       const event = fromMessage({ ...message, data: Buffer.from(message.data, 'base64') });
       fields = { ...fields, event_id: event.id, event: event.type };
-      audit(await applyDeploymentEvent(services, event));
+      // Its lines belong to the request that recorded the event, not to the delivery.
+      await inTrace(traceOf(message.attributes), async () => audit(await applyDeploymentEvent(services, event)));
       sendNothing(res);
     } catch (thrown) {
       const error = toRpcError(thrown);

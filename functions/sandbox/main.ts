@@ -11,7 +11,7 @@ const DRAIN_MS = 6_000;
 
 await runProgram(async () => {
   const config = loadSandboxConfig(trimEnvironment(process.env));
-  const log = createLogger({ format: config.logFormat });
+  const log = createLogger({ format: config.logFormat, service: config.service });
   for (const warning of config.warnings) log.warn(warning);
   const { http, ports, stop } = createSandboxServer(config, log);
   return {

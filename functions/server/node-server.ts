@@ -13,6 +13,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { HEADERS } from '../../shared/protocol.ts';
+import { inTrace, readTrace } from '../../shared/trace.ts';
 import { requestIdOf, sendJson } from './http.ts';
 import type { RequestGuard } from './request-guard.ts';
 
@@ -92,8 +93,9 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
       return false;
     }
   };
+  const answer: RequestListener = (req, res) => inTrace(readTrace(req.headers), () => listener(req, res));
   server.on('request', (req, res) => {
-    if (admit(req, res)) return listener(req, res);
+    if (admit(req, res)) return answer(req, res);
   });
   server.on('clientError', (error, socket) => endBroken(error, socket, open.get(socket)));
   // Without a listener, node would close the connection with its pending responses.
@@ -106,7 +108,7 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
     req.once('resume', () => {
       if (!res.headersSent) res.writeContinue();
     });
-    if (admit(req, res)) listener(req, res);
+    if (admit(req, res)) answer(req, res);
   });
   server.on('checkExpectation', (req: IncomingMessage, res: ServerResponse) => {
     const message = 'Expect: only 100-continue is supported';

@@ -13,6 +13,8 @@ export interface Config {
   readonly port: number;
   /** Whether the process runs as a deployed function or service (K_SERVICE is set by Cloud Run). */
   readonly deployed: boolean;
+  /** The deployed service and its revision, for Error Reporting. */
+  readonly service: { readonly service: string; readonly version: string } | undefined;
   readonly limits: readonly Limit[];
   readonly dataDir: string;
   readonly store: 'embedded' | 'memory' | 'firestore';

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { LOCAL_KEY, PATHS } from '../protocol.ts';
+import { VERSION } from '../version.ts';
 import { type Config, PROVIDER_URLS } from './config.ts';
 import type { Environment } from './environment.ts';
 import { isLoopback } from './loopback.ts';
@@ -29,6 +30,7 @@ export function loadConfig(env: Environment): Config {
     host: settings.HOST,
     port: settings.PORT,
     deployed: settings.K_SERVICE !== undefined,
+    service: toService(settings),
     limits: settings.GATEWAY_LIMITS,
     dataDir: settings.GATEWAY_DATA_DIR,
     store: settings.GATEWAY_STORE ?? (settings.FIRESTORE_EMULATOR_HOST || inCloud ? 'firestore' : 'embedded'),
@@ -142,6 +144,10 @@ function readProviders(settings: Settings, inCloud: boolean): Config['providers'
       ? { google: { project: settings.GOOGLE_CLOUD_PROJECT, location: settings.GOOGLE_CLOUD_LOCATION } }
       : {}),
   };
+}
+
+function toService({ K_SERVICE: service, K_REVISION: version = VERSION }: Settings): Config['service'] {
+  return service === undefined ? undefined : { service, version };
 }
 
 function sha256(text: string): Buffer {

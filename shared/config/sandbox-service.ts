@@ -2,6 +2,7 @@
 // prove themselves with.
 import { z } from 'zod';
 import { LOCAL_HOST } from '../protocol.ts';
+import { VERSION } from '../version.ts';
 import type { Environment } from './environment.ts';
 import { accounts, executable, host, logFormat, oneLine, port, readBy, sharedSecret } from './fields.ts';
 import { type McpServerSettings, readMcpServers } from './mcp-servers.ts';
@@ -21,6 +22,7 @@ export const SandboxVariables = z.object({
   CODEX_BIN: executable.optional(),
   MCP_SERVERS: readBy(readMcpServers).optional(),
   K_SERVICE: z.string().optional(),
+  K_REVISION: z.string().optional(),
   PATH: z.string().default('/usr/local/bin:/usr/bin:/bin'),
 });
 
@@ -34,6 +36,8 @@ export interface SandboxServiceConfig {
   readonly admission: SandboxAdmission;
   readonly dataDir: string;
   readonly logFormat: 'json' | 'pretty';
+  /** The deployed service and its revision, for Error Reporting. */
+  readonly service: { readonly service: string; readonly version: string } | undefined;
   /** Path of the native Codex program; undefined: the installed package's. */
   readonly codexProgram: string | undefined;
   readonly servers: ReadonlyMap<string, RegisteredServer>;
@@ -59,12 +63,17 @@ export function loadSandboxConfig(env: Environment): SandboxServiceConfig {
     admission,
     dataDir: settings.GATEWAY_DATA_DIR,
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
+    service: toService(settings),
     codexProgram: settings.CODEX_BIN,
     servers,
     searchPath: settings.PATH,
     // Those of a gateway on the same machine are no mistake here.
     warnings: warnings.filter((line) => line.includes('did you mean')),
   };
+}
+
+function toService({ K_SERVICE: service, K_REVISION: version = VERSION }: z.output<typeof SandboxVariables>) {
+  return service === undefined ? undefined : { service, version };
 }
 
 /** Undefined, with a line in `problems`, unless exactly one way is configured. */

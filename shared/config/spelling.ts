@@ -2,7 +2,7 @@
 // limit or key would otherwise stay unnoticed.
 
 /** Known names that are never suggested: they are too short or too common. */
-const NEVER_MEANT = /^(?:PORT|HOST|HOME|PATH|K_SERVICE|\w*_PROXY)$/;
+const NEVER_MEANT = /^(?:PORT|HOST|HOME|PATH|K_SERVICE|K_REVISION|\w*_PROXY)$/;
 /** Variables that other programs read: the command line of this project, the functions-framework. */
 const READ_ELSEWHERE: ReadonlySet<string> = new Set([
   'GATEWAY_URL',

@@ -109,6 +109,7 @@ export const Variables = z.object({
   HTTPS_PROXY: proxyUrl.optional(),
   NO_PROXY: oneLine.optional(),
   K_SERVICE: z.string().optional(),
+  K_REVISION: z.string().optional(),
   HOME: z.string().default('/'),
   PATH: z.string().default('/usr/local/bin:/usr/bin:/bin'),
 });

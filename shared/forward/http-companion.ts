@@ -5,6 +5,7 @@ import https from 'node:https';
 import { deadline } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { PATHS } from '../protocol.ts';
+import { traceHeaders } from '../trace.ts';
 import { CALL_CONTENT_TYPE, CALL_HEADER, encodeFacts } from './call.ts';
 import type { Companion } from './forward.ts';
 
@@ -35,6 +36,7 @@ export function createHttpCompanion({ url, authorization }: HttpCompanionOptions
       'Content-Type': 'application/json',
       'Content-Length': body.length,
       Accept: CALL_CONTENT_TYPE,
+      ...traceHeaders(),
       [CALL_HEADER]: encodeFacts(facts),
     };
     try {

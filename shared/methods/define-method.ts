@@ -3,6 +3,7 @@
 import type { ZodObject, ZodType } from 'zod';
 import type { Caller } from '../auth/keys/keys.ts';
 import type { Scope } from '../config/key-document.ts';
+import type { CallDetails } from '../rpc/exchange.ts';
 import type { CallMemory } from '../rpc/in-flight.ts';
 import type { MethodDefinition, Registry } from '../rpc/method.ts';
 import type { SharedParams } from '../rpc/notification.ts';
@@ -56,6 +57,7 @@ export interface MethodContext {
   readonly answerBytesMax: number;
   /** Counts the memory that the call uses until its response is serialised. */
   readonly memory: CallMemory;
+  readonly details: CallDetails;
   /**
    * Sends a JSON-RPC notification to the caller before the response; a no-op if the transport cannot stream. Resolves
    * when the caller can receive more; sources should wait for it.

@@ -52,10 +52,19 @@ export function readLastEventId(
   });
 }
 
-/** Waits for the end of the turn and records that time in the timings of the request. */
-async function metered({ done, spans }: TurnHandle, { timings }: MethodContext): Promise<EndedTurn> {
+/** Waits for the end of the turn; adds its time to the timings of the request, and what it was to the log line. */
+async function metered(turn: TurnHandle, { timings, details }: MethodContext): Promise<EndedTurn> {
+  const { done, spans } = turn;
+  details.session_id = turn.sessionId;
+  details.turn_id = turn.turnId;
   try {
-    return await done;
+    const ended = await done;
+    const { model, usage } = ended.turn;
+    details.model = model;
+    details.provider = model.slice(0, Math.max(0, model.indexOf('/'))) || undefined;
+    details.input_tokens = usage.input_tokens;
+    details.output_tokens = usage.output_tokens;
+    return ended;
   } finally {
     for (const span of spans) timings.add(span);
   }

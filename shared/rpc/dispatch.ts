@@ -3,8 +3,8 @@
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
-import type { Exchange, Reply, RequestHooks } from './exchange.ts';
-import { type CallMemory, createCallMemory, overloaded } from './in-flight.ts';
+import type { CallDetails, CallState, Exchange, Reply, RequestHooks } from './exchange.ts';
+import { createCallMemory, overloaded } from './in-flight.ts';
 import { checkParams } from './issues.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './method.ts';
 import { PAGE_BYTES_MAX } from './page.ts';
@@ -44,7 +44,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
     const refusedCalls = calls.filter((call) => call.id !== undefined);
     if (refusedCalls.length === 0) return { ...refusal(refused, requestId, hooks), unanswered: true };
     if (!batch) return refusal(refused, requestId, hooks, refusedCalls[0]?.id ?? null);
-    hooks.audit({ method: 'batch', outcome: refused.reason, durationMs: 0, error: refused });
+    hooks.audit({ method: 'batch', outcome: refused.reason, durationMs: 0, error: refused, details: {} });
     const texts = refusedCalls.map((call) => failureText(call.id ?? null, refused, requestId));
     return { status: refused.callStatus, text: `[${texts.join()}]` };
   }
@@ -74,7 +74,7 @@ export async function dispatchCall<Context, Message>(
   const method = isBad(call) ? undefined : registry.get(call.method);
   const refused = await charge(hooks, 1, isBad(call) ? [] : [method]);
   if (refused === undefined) return (await answer(call, method, false, exchange, answers)).message;
-  hooks.audit({ method: 'request', outcome: refused.reason, durationMs: 0, error: refused });
+  hooks.audit({ method: 'request', outcome: refused.reason, durationMs: 0, error: refused, details: {} });
   return call.id === undefined ? undefined : answers.failure(call.id, refused);
 }
 
@@ -128,6 +128,7 @@ async function answer<Context, Message>(
 ): Promise<Answer<Message>> {
   const startedMs = performance.now();
   const memory = createCallMemory(hold, hooks.place);
+  const details: CallDetails = {};
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
   try {
     if (isBad(call)) throw call.error;
@@ -139,16 +140,16 @@ async function answer<Context, Message>(
       // The size of the result is not known yet, so a full page is counted before the handler reads anything.
       if (!memory.hold(PAGE_BYTES_MAX)) throw overloaded();
     }
-    const result = await run(call, method, batch, hooks, memory);
+    const result = await run(call, method, batch, hooks, { memory, details });
     memory.release();
     const message =
       call.id === undefined ? undefined : answers.success(call.id, result, method !== undefined && isReadOnly(method));
-    hooks.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs });
+    hooks.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs, details });
     return { message, status: 200 };
   } catch (thrown) {
     memory.release();
     const error = toRpcError(thrown);
-    hooks.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error });
+    hooks.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error, details });
     return {
       message: call.id === undefined ? undefined : answers.failure(call.id, error),
       status: isBad(call) ? error.callStatus : error.answerStatus,
@@ -161,14 +162,14 @@ async function run<Context>(
   method: AnyMethod<Context> | undefined,
   batch: boolean,
   hooks: RequestHooks<Context>,
-  memory: CallMemory,
+  state: CallState,
 ): Promise<unknown> {
   if (method === undefined)
     throw new RpcError('method_not_found', { data: { hint: 'rpc.discover lists the methods' } });
   hooks.authorize(method);
   const params = readParams(method, call);
-  if (method.isBulky === true) await memory.place();
-  const result = await method.handle(params, hooks.context(method, call, batch, memory));
+  if (method.isBulky === true) await state.memory.place();
+  const result = await method.handle(params, hooks.context(method, call, batch, state));
   // The schema of the result removes undeclared fields, so that they cannot leak.
   const parsed = method.result.safeParse(result);
   if (!parsed.success) throw new RpcError('internal', { cause: parsed.error });
@@ -195,7 +196,7 @@ function readParams<Context>(
 }
 
 function refusal<Context>(error: RpcError, requestId: string, hooks: RequestHooks<Context>, id: Id = null): Reply {
-  hooks.audit({ method: 'request', outcome: error.reason, durationMs: 0, error });
+  hooks.audit({ method: 'request', outcome: error.reason, durationMs: 0, error, details: {} });
   return { status: error.callStatus, text: failureText(id, error, requestId) };
 }
 

@@ -11,6 +11,18 @@ export interface CallRecord {
   readonly durationMs: number;
   /** The failure with its cause, for the log; undefined when the call succeeded. */
   readonly error?: RpcError;
+  /** What the method has added to the log line. */
+  readonly details: CallDetails;
+}
+
+/** Fields for the log line of a call, wire names: ids, names and numbers, no content. Methods write to it. */
+export type CallDetails = Record<string, string | number | undefined>;
+
+/** What belongs to one call. */
+export interface CallState {
+  /** Counts the bytes that the call reads from other services. */
+  readonly memory: CallMemory;
+  readonly details: CallDetails;
 }
 
 /** Limits, scopes, audit log and context of one request, bound to its caller by the gateway. */
@@ -22,8 +34,8 @@ export interface RequestHooks<Context> {
   limit(cost: number, methods: readonly (AnyMethod<Context> | undefined)[]): Promise<RpcError | undefined>;
   /** Throws RpcError `forbidden` when the caller may not call this method. */
   authorize(method: AnyMethod<Context>): void;
-  /** `batch`: the call is part of a batch. `memory`: counts the bytes that the call reads from other services. */
-  context(method: AnyMethod<Context>, call: Call, batch: boolean, memory: CallMemory): Context;
+  /** `batch`: the call is part of a batch. */
+  context(method: AnyMethod<Context>, call: Call, batch: boolean, state: CallState): Context;
   /**
    * Waits for a slot of the calls that use much memory; resolves with the function that frees it. Throws `unavailable`.
    */

@@ -80,7 +80,7 @@ const GROUND_FLOOR_FILES = [
     'protocol',
     'slots',
   ],
-  ...['text', 'timings', 'token-buckets', 'turn-events', 'usage', 'version'],
+  ...['slots', 'text', 'timings', 'trace', 'token-buckets', 'turn-events', 'usage', 'version'],
 ];
 const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);
 

@@ -49,14 +49,21 @@ const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
   ...{ SANDBOX_URL: 'https://s.example', SANDBOX_TOKEN: 't'.repeat(32), SANDBOX_AUDIENCE: 's' },
   ...{ SANDBOX_CALLERS: 'a@example.com, b@example.com' },
   ...{ PUSH_AUDIENCE: 'p', PUSH_SERVICE_ACCOUNT: 'p@example.com', HTTP_PROXY: 'http://x.example' },
-  ...{ HTTPS_PROXY: 'http://y.example', NO_PROXY: 'z.example', K_SERVICE: 'jsonrpc', HOME: '/home', PATH: '/bin' },
+  ...{
+    HTTPS_PROXY: 'http://y.example',
+    NO_PROXY: 'z.example',
+    K_SERVICE: 'jsonrpc',
+    K_REVISION: 'jsonrpc-1',
+    HOME: '/home',
+    PATH: '/bin',
+  },
 };
 
 /** All that can be set at once: a sandbox service takes one kind of credential. */
 const { SANDBOX_AUDIENCE: _, ...ACCEPTED } = VALID;
 
 /** Set by the machine and the platform, which any value comes from. */
-const SET_BY_OTHERS = ['HOME', 'PATH', 'K_SERVICE'];
+const SET_BY_OTHERS = ['HOME', 'PATH', 'K_SERVICE', 'K_REVISION'];
 
 describe('every variable', () => {
   const names = Object.keys(VALID).filter((name) => !SET_BY_OTHERS.includes(name));

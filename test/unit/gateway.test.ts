@@ -155,7 +155,7 @@ describe('the audit line of a call', () => {
 
   it('keeps nothing of prompts, answers, params or keys', async () => {
     const { gateway } = await start();
-    await call(gateway, 'conversation.prompt', { prompt: 'hunter2', session_id: 'hunter2-session' });
+    await call(gateway, 'conversation.prompt', { prompt: 'hunter2', session_id: 'a-session' });
     await call(gateway, 'conversation.prompt', { prompt: 5, hunter2: true });
     await call(gateway, 'hunter2', {});
     await call(gateway, 'conversation.status', { session_id: 'hunter2-session' });

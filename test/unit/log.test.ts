@@ -1,11 +1,20 @@
 // Log lines: one JSON object each as Cloud Logging reads it, written in order, together, and before the process ends.
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { createLogger, errorFields } from '../../shared/log.ts';
+import { createLogger, errorFields, type Logger, type LoggerOptions } from '../../shared/log.ts';
+import { inTrace } from '../../shared/trace.ts';
 
-function capture(format: 'json' | 'pretty') {
+function capture(format: 'json' | 'pretty', options: Partial<LoggerOptions> = {}) {
   const writes: string[] = [];
-  return { writes, log: createLogger({ format, write: (text) => writes.push(text) }) };
+  return { writes, log: createLogger({ format, write: (text) => writes.push(text), ...options }) };
+}
+
+/** The line that `write` logs. */
+function lineOf(write: (log: Logger) => void, options: Partial<LoggerOptions> = {}): unknown {
+  const { writes, log } = capture('json', options);
+  write(log);
+  log.flush();
+  return JSON.parse(writes.join(''));
 }
 
 describe('json lines', () => {
@@ -21,7 +30,7 @@ describe('json lines', () => {
       .map((line) => JSON.parse(line) as unknown);
     expect(lines).toEqual([
       { severity: 'INFO', time: expect.stringMatching(/^\d{4}-.*Z$/), message: 'call', request_id: 'r', ms: 1.5 },
-      { severity: 'ERROR', time: expect.any(String), message: 'line\nbreak', text: '"quoted"\n' },
+      expect.objectContaining({ severity: 'ERROR', message: 'line\nbreak', text: '"quoted"\n' }),
     ]);
   });
 
@@ -45,12 +54,93 @@ describe('json lines', () => {
   });
 });
 
+describe('json lines in Google Cloud', () => {
+  const service = { service: 'jsonrpc', version: 'jsonrpc-00042' };
+
+  it('errors are grouped by Error Reporting: by their stack, or by their message without one', () => {
+    const error = new Error('broken', { cause: new TypeError('below') });
+    expect(lineOf((log) => log.error('failed', { turn_id: 't', ...errorFields(error) }), { service })).toEqual({
+      severity: 'ERROR',
+      time: expect.any(String),
+      message: 'failed',
+      turn_id: 't',
+      serviceContext: service,
+      stack_trace: expect.stringMatching(/^Error: broken\n +at [\s\S]*\ncaused by: TypeError: below\n +at /),
+    });
+    expect(lineOf((log) => log.error('no key is valid'), { service })).toEqual({
+      severity: 'ERROR',
+      time: expect.any(String),
+      message: 'no key is valid',
+      serviceContext: service,
+      '@type': 'type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent',
+    });
+  });
+
+  it('a warning is no error of Error Reporting', () => {
+    const line = lineOf((log) => log.warn('tried again', errorFields(new Error('lost'))), { service });
+    expect(Object.keys(Object(line))).toEqual(['severity', 'time', 'message', 'error']);
+  });
+
+  it('lines of a request carry its trace in the project', () => {
+    const trace = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: false };
+    expect(lineOf((log) => inTrace(trace, () => log.info('call')), { projectId: 'p' })).toEqual({
+      severity: 'INFO',
+      time: expect.any(String),
+      message: 'call',
+      'logging.googleapis.com/trace': `projects/p/traces/${trace.traceId}`,
+      'logging.googleapis.com/spanId': trace.spanId,
+      'logging.googleapis.com/trace_sampled': false,
+    });
+  });
+});
+
 describe('pretty lines', () => {
+  it('the line of a call says first what it was, how it ended and what it took', () => {
+    const { writes, log } = capture('pretty');
+    log.info('call', {
+      request_id: 'req_1',
+      key_id: 'app',
+      transport: 'sse',
+      method: 'conversation.prompt',
+      outcome: 'ok',
+      ms: 1234.567,
+      overhead_ms: 0.912,
+      stages: { limit: 0.411, model: 1210.2 },
+      rate: 'admitted',
+      session_id: 's',
+      model: 'openai/gpt-5.2',
+      input_tokens: 14,
+      output_tokens: 21,
+      error: undefined,
+    });
+    log.info('call', { method: 'auth.limits', outcome: 'ok', ms: 0.1234, request_id: 'req_2' });
+    log.flush();
+    const lines = writes
+      .join('')
+      .split('\n')
+      .map((line) => line.slice(13));
+    expect(lines).toEqual([
+      'INFO    conversation.prompt ok in 1.23 s, openai/gpt-5.2, 14 + 21 tokens key_id=app transport=sse ' +
+        'overhead_ms=0.9 stages=limit:0.4,model:1210.2 rate=admitted session_id=s request_id=req_1',
+      'INFO    auth.limits ok in 0.123 ms request_id=req_2',
+      '',
+    ]);
+  });
+
+  it('pretty values with spaces are quoted', () => {
+    const { writes, log } = capture('pretty');
+    log.warn('turn failed', { error: 'Anthropic failed (529): Overloaded', hint: 'wait a while', n: 1 });
+    log.flush();
+    expect(writes.join('').slice(13)).toBe(
+      'WARNING turn failed error=Anthropic failed (529): Overloaded hint="wait a while" n=1\n',
+    );
+  });
+
   it('a pretty line has time, severity, message and fields', () => {
     const { writes, log } = capture('pretty');
-    log.info('call', { method: 'a.b', ms: 3, none: undefined });
+    log.info('started', { port: 8080, ms: 3, none: undefined });
     log.flush();
-    expect(writes.join('')).toMatch(/^\d\d:\d\d:\d\d\.\d{3} INFO {4}call method=a\.b ms=3\n$/);
+    expect(writes.join('')).toMatch(/^\d\d:\d\d:\d\d\.\d{3} INFO {4}started port=8080 ms=3\n$/);
   });
 });
 

@@ -27,7 +27,7 @@ export interface PromptAnswer {
  * The answer of a completed turn; throws the error of any other end (`cancelled`, `unavailable` for interrupted, the
  * failure's own).
  */
-export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAnswer {
+export function toAnswer(turnId: string, { turn, events, cause }: EndedTurn): PromptAnswer {
   const where = { session_id: turn.session_id, conversation_id: turn.conversation, turn_id: turnId };
   if (turn.status === 'completed') {
     return {
@@ -49,6 +49,7 @@ export function toAnswer(turnId: string, { turn, events }: EndedTurn): PromptAns
       message: turn.failure.message,
       data: { ...FailureData.parse(JSON.parse(turn.failure.data)), ...where },
       retryable: turn.failure.retryable,
+      cause,
       ...(turn.failure.retry_after_ms === null ? {} : { retryAfterMs: turn.failure.retry_after_ms }),
     });
   }

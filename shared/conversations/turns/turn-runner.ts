@@ -54,15 +54,19 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
 
   const run = async (): Promise<EndedTurn> => {
     let end: TurnEnd;
+    let cause: unknown;
     try {
       const { usage, finishReason } = await runEngine(deps, admitted, { progress, append, signal, spans });
       end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason };
     } catch (error) {
-      end = toEnd(deps, admitted, { progress, stopped, cause: signal.aborted ? signal.reason : error });
+      const thrown = signal.aborted ? signal.reason : error;
+      end = toEnd(deps, admitted, { progress, stopped, cause: thrown });
+      cause = toRpcError(thrown).cause;
     }
     keeper.unwatch();
     const { text, budget } = progress;
-    return timed(spans, 'settle', () => settleTurn(deps, { admitted, log, record, flusher, text, end, budget }));
+    const settle = () => settleTurn(deps, { admitted, log, record, flusher, text, end, budget });
+    return { ...(await timed(spans, 'settle', settle)), cause };
   };
 
   const done = run().finally(() => {

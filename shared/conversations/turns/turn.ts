@@ -38,4 +38,6 @@ export interface RunningTurn {
 export interface EndedTurn {
   readonly turn: TurnDocument;
   readonly events: readonly NumberedEvent[];
+  /** The error below a failure, for the log; only on the instance that ran the turn. */
+  readonly cause?: unknown;
 }

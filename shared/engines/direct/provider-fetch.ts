@@ -3,6 +3,7 @@
 // a whole prompt.
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
+import { traceHeaders } from '../../trace.ts';
 import { type CallGuard, guardOf } from './call-guard.ts';
 import { createStreamRepair, type EventRepair, type StreamRepair } from './stream-repair.ts';
 
@@ -39,7 +40,7 @@ export function createGuardedFetch(createRepair?: () => EventRepair, proxyEnv?: 
       const signal = init.signal ?? undefined;
       const guard = signal && guardOf(signal);
       const body = typeof init.body === 'string' ? init.body : '';
-      const raw = toRawHeaders(toRecord(init.headers), url, body);
+      const raw = toRawHeaders({ ...toRecord(init.headers), ...traceHeaders() }, url, body);
       // With raw headers, node sends no credentials to a proxy that it uses without a tunnel.
       const headers = proxyEnv !== undefined && agent === plain.agent ? toObject(raw) : raw;
       const method = init.method ?? 'GET';

@@ -1,9 +1,10 @@
 // GatewayEvent <-> Pub/Sub message: CloudEvents 1.0, Pub/Sub binding, binary mode
 // (https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md), the extension `recordedtime`
-// (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/recordedtime.md), and `event` for subscription
-// filters.
+// (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/recordedtime.md), the trace of the request
+// (extensions/distributed-tracing.md there), and `event` for subscription filters.
 import { z } from 'zod';
 import { RpcError } from '../../errors.ts';
+import { fromTraceparent, type Trace, traceHeaders } from '../../trace.ts';
 import type { GatewayEvent } from '../event.ts';
 
 /** A message in the form of the client library. */
@@ -12,6 +13,8 @@ export interface BusMessage {
   readonly attributes: Readonly<Record<string, string>>;
   readonly orderingKey: string;
 }
+
+const TRACE_ATTRIBUTE = 'ce-traceparent';
 
 /** RFC 3339, with an existing date. */
 export const EventTime = z.iso.datetime({ offset: true });
@@ -38,9 +41,22 @@ export function toMessage(event: GatewayEvent): BusMessage {
       'ce-recordedtime': new Date(event.recordedAtMs).toISOString(),
       'content-type': 'application/json',
       event: event.type,
+      ...toTraceAttribute(),
     },
     orderingKey: event.orderingKey,
   };
+}
+
+/** The extension for distributed tracing; nothing for an event that the sweeper publishes later. */
+function toTraceAttribute(): Record<string, string> {
+  const { traceparent } = traceHeaders();
+  return traceparent === undefined ? {} : { [TRACE_ATTRIBUTE]: traceparent };
+}
+
+/** The trace of the request that recorded the event of a message. */
+export function traceOf(attributes: unknown): Trace | undefined {
+  const known = typeof attributes === 'object' && attributes !== null && TRACE_ATTRIBUTE in attributes;
+  return known ? fromTraceparent(attributes[TRACE_ATTRIBUTE]) : undefined;
 }
 
 /** Converts a message to an event. Throws RpcError `invalid_request` when the message is not from this gateway. */

@@ -4,7 +4,8 @@ import type { Message, PubSub } from '@google-cloud/pubsub';
 import { deadline } from '../../async.ts';
 import { statusOf } from '../../grpc-client.ts';
 import { errorFields, type Logger } from '../../log.ts';
-import { fromMessage } from './cloud-event.ts';
+import { inTrace } from '../../trace.ts';
+import { fromMessage, traceOf } from './cloud-event.ts';
 import type { Subscriber } from './local-bus.ts';
 import { openPubsub, type PubsubOptions } from './pubsub.ts';
 
@@ -31,7 +32,9 @@ export async function startPull(options: PullOptions): Promise<() => Promise<voi
     flowControl: { maxMessages: IN_FLIGHT_MAX, allowExcessMessages: false },
   });
   subscription.on('error', (error) => options.log.warn('pull failed', errorFields(error)));
-  subscription.on('message', (message: Message) => void take(message, options));
+  subscription.on('message', (message: Message) => {
+    void inTrace(traceOf(message.attributes), () => take(message, options));
+  });
   return async () => {
     await subscription.close();
     await client.close();

@@ -1,4 +1,4 @@
-// What a failed turn leaves: one error, one line of the log with its message, and whether the prompt may be
+// What a failed turn leaves: one error, a line of the log for the turn and one for the call, and whether the prompt may be
 // sent again.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createGateway } from '../../../shared/gateway.ts';
@@ -20,7 +20,7 @@ function lines(): Record<string, unknown>[] {
   return a.logged.flatMap((text) => text.trim().split('\n')).map((line) => JSON.parse(line));
 }
 
-it('reports a failure once in the error and once in the log, with its turn', async () => {
+it('reports a failure in the error, in the line of the turn and in that of the call, with its turn', async () => {
   fixture.provider.behave(() => ({ status: 529, message: 'Overloaded, friend' }));
   const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
   const body = { jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params: { prompt: 'hello', session_id: 's' } };
@@ -34,7 +34,7 @@ it('reports a failure once in the error and once in the log, with its turn', asy
   const answer = JSON.stringify(reply);
   expect(answer.split('Overloaded, friend')).toHaveLength(2);
   const logged = lines();
-  expect(logged.filter((line) => JSON.stringify(line).includes('Overloaded, friend'))).toHaveLength(1);
+  expect(logged.filter((line) => JSON.stringify(line).includes('Overloaded, friend'))).toHaveLength(2);
   const turn = logged.find(({ message }) => message === 'turn failed');
   const where = { provider: 'anthropic', model: MODEL, status: 529, session_id: 's', turn_id: expect.any(String) };
   expect(turn).toMatchObject({
@@ -44,8 +44,24 @@ it('reports a failure once in the error and once in the log, with its turn', asy
     error: 'Anthropic failed (529): Overloaded, friend',
   });
   const call = logged.find(({ message }) => message === 'call');
-  expect(call).toMatchObject({ ...where, severity: 'WARNING', outcome: 'upstream_error', request_id: 'req_9' });
+  const outcome = { severity: 'WARNING', outcome: 'upstream_error', error: turn?.error, request_id: 'req_9' };
+  expect(call).toMatchObject({ ...where, ...outcome });
   expect(call?.turn_id).toBe(turn?.turn_id);
+});
+
+it('logs the error below a failure of the network with the call, and does not send it', async () => {
+  const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
+  const params = { prompt: '[[cut first]]', session_id: 's' };
+  const reply = await gateway.handle({
+    caller: await gateway.authenticate({ 'x-api-key': LOCAL_KEY }),
+    body: Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params })),
+    requestId: 'req_9',
+    transport: 'http',
+    signal: new AbortController().signal,
+  });
+  const call = lines().find(({ message }) => message === 'call');
+  expect(call).toMatchObject({ outcome: 'upstream_error', cause: expect.any(String) });
+  expect(JSON.stringify(reply)).not.toContain(String(call?.cause));
 });
 
 it('calls a failure after the prompt had left repeatable only where an idempotency key makes it so', async () => {
