@@ -1,5 +1,6 @@
 // Structured logs: one JSON object per line for Cloud Logging, or readable lines on a terminal (pretty-log.ts). The
-// lines of one iteration of the event loop are written together, because a write per call would cost more than the call.
+// lines of one iteration of the event loop are written together, because a write per call would cost more than the
+// call.
 import { writeSync } from 'node:fs';
 import type { Reason } from './errors.ts';
 import { escapeUnsafe, renderPretty } from './pretty-log.ts';

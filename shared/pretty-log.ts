@@ -24,8 +24,8 @@ export function escapeUnsafe(text: string): string {
 }
 
 /**
- * `10:22:33.123 INFO    conversation.prompt ok in 1.23 s, openai/gpt-5.2, 14 + 21 tokens  session_id=s ...`: the line of
- * a call; every other line begins with its message.
+ * `10:22:33.123 INFO    conversation.prompt ok in 1.23 s, openai/gpt-5.2, 14 + 21 tokens session_id=s ...` for a call;
+ * every other line begins with its message.
  */
 export function renderPretty(severity: string, message: string, fields: Readonly<Record<string, unknown>>): string {
   const time = new Date().toISOString().slice(11, 23);
