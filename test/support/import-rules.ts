@@ -68,19 +68,9 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 
 /** The ground floor: any file may import these files and folders, and they import each other only. */
 const GROUND_FLOOR_FILES = [
-  ...[
-    'async',
-    'clock',
-    'errors',
-    'estimate-tokens',
-    'grpc-client',
-    'heap-share',
-    'log',
-    'make-directory',
-    'protocol',
-    'slots',
-  ],
-  ...['slots', 'text', 'timings', 'trace', 'token-buckets', 'turn-events', 'usage', 'version'],
+  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-client', 'heap-share', 'log', 'make-directory'],
+  ...['pretty-log', 'protocol', 'slots', 'text', 'timings', 'token-buckets', 'trace', 'turn-events'],
+  ...['usage', 'version'],
 ];
 const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);
 
