@@ -1,23 +1,29 @@
-// The calls of one socket: as many at once as it may have in flight, a bounded number waiting in order, the rest
-// refused. Messages are not parsed here, except a cancel: it passes those that wait, or a full socket could
-// not stop what fills it.
+// Queues the calls of one socket: CALLS_MAX run concurrently, a bounded number wait in order, and further ones are
+// rejected. Messages are not parsed here, except `conversation.cancel`, which does not wait: otherwise a client could
+// not cancel the calls that fill the queue.
 import { METHODS } from '../../shared/protocol.ts';
 
-/** Calls in flight; a batch counts as its calls, and one of more runs alone. */
+/**
+ * Maximum number of calls in flight. A batch counts as its number of calls; a batch with more calls than this runs
+ * alone.
+ */
 export const CALLS_MAX = 32;
-/** Most waiting messages, and their bytes. */
+/** Maximum number of waiting messages, and their maximum total size. */
 const WAITING_MAX = 256;
 const WAITING_BYTES_MAX = 1 << 20;
-/** Cancels in flight beside them, and what one may measure. */
+/** Maximum number of additional cancels in flight, and the maximum size of one. */
 const CANCELS_MAX = 32;
 const CANCEL_BYTES_MAX = 4 << 10;
-/** Refusals under way (each is charged to its key) above which the peer is not read from. */
+/**
+ * With this many rejections in progress, reading from the peer pauses. (Each rejection is charged to the key, so it
+ * takes time.)
+ */
 const REFUSING_MAX = 64;
 
 export interface CallQueueOwner {
-  /** Answers a message. Must not reject. */
+  /** Runs the calls of a message and sends the response. Must not reject. */
   handle(body: Buffer, isBinary: boolean): Promise<void>;
-  /** Refuses a message for which the queue has no room. Must not reject. */
+  /** Sends an error for a message that does not fit into the queue. Must not reject. */
   refuse(body: Buffer, isBinary: boolean): Promise<void>;
   pause(): void;
   resume(): void;

@@ -1,6 +1,5 @@
-// The calls of one socket that are being answered, text and binary alike: each is passed to the gateway, and its
-// notifications and response are sent in the form of the request. Ends the streams of the connection when that ends;
-// turns continue.
+// Runs the calls of one socket: passes each to the gateway, and sends its notifications and response in the format of
+// the request (text or binary). When the connection ends, its streams end; turns continue.
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { GatewayRequest } from '../../shared/exchange.ts';
@@ -14,12 +13,12 @@ import type { Services } from '../../shared/services.ts';
 
 export interface CallsOwner {
   readonly caller: Caller;
-  /** Sends a string as a text message, bytes as a binary one. Resolves when the source may send more. */
+  /** Sends a string as a text message, bytes as a binary message. Resolves when more may be sent. */
   send(message: string | Uint8Array): void | Promise<void>;
   notify(method: string, params: object): void | Promise<void>;
   notifyShared(method: string, params: object, shared: SharedParams): void | Promise<void>;
   close(code: number, reason: string): void;
-  /** A call has been answered. */
+  /** Called when a call has been answered. */
   settled(): void;
 }
 
@@ -47,7 +46,7 @@ export class Calls {
     return this.#inFlight.size;
   }
 
-  /** Answers one message: JSON-RPC as text, a Frame of gateway.proto as bytes. Never rejects. */
+  /** Runs one message and sends its response: JSON-RPC as text, or a Frame of gateway.proto as bytes. Never rejects. */
   async answer(message: Buffer, isBinary: boolean, refuseWith?: RpcError): Promise<void> {
     const owner = this.#owner;
     const call = new AbortController();
@@ -78,7 +77,7 @@ export class Calls {
       if (reply.message !== undefined) sent = owner.send(reply.message) ?? undefined;
       if (reply.refusal?.reason === 'unauthorized') owner.close(CLOSE.policy, 'the key is revoked');
     } catch (error) {
-      // Every failure of a method is answered; an error here is a defect of the gateway.
+      // The gateway converts every failure of a method to a response, so an error here is a bug of the gateway.
       this.#services.log.error('a message could not be handled', errorFields(error));
       owner.close(CLOSE.internal, 'internal error');
     } finally {
@@ -90,7 +89,7 @@ export class Calls {
     }
   }
 
-  /** The connection has ended. */
+  /** Aborts all calls and streams; call it when the connection has ended. */
   end(): void {
     const gone = new RpcError('cancelled', { message: 'the connection has ended' });
     this.#ended.abort(gone);
@@ -103,7 +102,7 @@ export class Calls {
     return { message: unanswered === true ? undefined : text, refusal };
   }
 
-  /** Protobuf is loaded by the first binary message: most processes never receive one. */
+  /** Protobuf is loaded at the first binary message, because most processes never receive one. */
   async #callFrame(bytes: Buffer, shared: Omit<GatewayRequest, 'body'>, held: Held): Promise<CallReply> {
     const { readFrame } = await import('../../shared/proto/frames.ts');
     const frame = readFrame(bytes, held.add);
@@ -120,8 +119,8 @@ interface CallReply extends Pick<GatewayReply, 'refusal'> {
 }
 
 /**
- * Ids like any request's, which share all but the last 8 digits within a connection: drawing each anew would cost more
- * than parsing it.
+ * Request ids in the usual format. Within a connection, they differ only in the last 8 digits, because generating
+ * random digits for each would cost more than parsing the message.
  */
 function createRequestIds(first: string): () => string {
   const prefix = first.slice(0, -8);

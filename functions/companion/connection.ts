@@ -1,6 +1,6 @@
-// One socket: messages in, responses and notifications out, in order. It bounds what one peer can hold of this process
-// (calls, bytes, time) and ends what belongs to the connection when the connection ends. A class, and lazy, because
-// most of many connections are idle.
+// One WebSocket: receives messages, and sends responses and notifications in order. Bounds the calls, the bytes and the
+// time that one peer can use, and ends calls and subscriptions with the connection. It is a class that creates its
+// parts on demand, to save memory, because most connections are idle.
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
@@ -16,26 +16,26 @@ import { Calls } from './calls.ts';
 import { SendBuffer } from './send-buffer.ts';
 
 /**
- * A planned close is announced with the time after which to reconnect: this, and a random part that spreads a crowd of
- * clients.
+ * A planned close is announced with a delay for the reconnect: RECONNECT_MS plus a random part, so that many clients do
+ * not reconnect at the same moment.
  */
 const RECONNECT_MS = 250;
 const RECONNECT_SPREAD_MS = 1_500;
-/** Below it, copying what many sockets send costs less than a message in fragments. */
+/** Below this size, copying a shared message costs less than sending it in fragments. */
 const SHARED_BYTES_MIN = 16 << 10;
 
 export interface ConnectionTimes {
   /** Milliseconds between pings; a peer that sends nothing for two of them counts as disconnected. */
   readonly pingMs: number;
-  /** Age at which a connection is closed with 1012, below the platform's own cut of 60 minutes. */
+  /** Age at which a connection is closed with 1012; below the 60 minutes after which Cloud Run ends it. */
   readonly ageMaxMs: number;
-  /** How long calls in flight may take once the end of an old connection is announced. */
+  /** How long calls in flight may run after the close of an old connection was announced. */
   readonly announceCloseMs: number;
-  /** How long a peer may leave far too much unread. */
+  /** How long a peer may leave too many bytes unread. */
   readonly stuckMs: number;
 }
 
-/** What all connections of a server have in common. */
+/** What all connections of a server share. */
 export interface ConnectionHost {
   readonly services: Services;
   readonly gateway: Gateway;
@@ -53,7 +53,7 @@ export class SocketConnection {
   #calls: Calls | undefined;
   #pingedMs: number;
   #isAlive = true;
-  #leaveAtMs: number | undefined;
+  #closeAtMs: number | undefined;
   #pauses = 0;
 
   /** `stream` is the transport below `socket`; `nowMs` is monotonic. */
@@ -64,16 +64,16 @@ export class SocketConnection {
     this.#caller = caller;
     this.#openedMs = nowMs;
     this.#pingedMs = nowMs;
-    const onLife = (): void => {
+    const markAlive = (): void => {
       this.#isAlive = true;
     };
-    socket.on('ping', onLife);
-    socket.on('pong', onLife);
+    socket.on('ping', markAlive);
+    socket.on('pong', markAlive);
     socket.on(
       'message',
       bindTrace((data, isBinary) => this.#receive(data, isBinary)),
     );
-    // A malformed frame or a reset; ws closes the socket with the right code.
+    // The error is an invalid frame or a reset; ws closes the socket with the right code.
     socket.on('error', ignore);
     socket.once('close', () => {
       this.#finish();
@@ -85,7 +85,7 @@ export class SocketConnection {
     return this.#caller;
   }
 
-  /** The current state of the key: changed scopes end the connection, changed limits apply to it. */
+  /** Applies the current state of the key: changed scopes end the connection, changed limits are used from now on. */
   refresh(now: Caller): void {
     const { scopes } = this.#caller;
     const isSame = now.scopes.size === scopes.size && [...now.scopes].every((scope) => scopes.has(scope));
@@ -93,16 +93,19 @@ export class SocketConnection {
     else this.close(CLOSE.policy, 'the scopes of the key have changed');
   }
 
-  /** Sends pings, and ends connections that are too old or silent. To be called every second; `nowMs` is monotonic. */
+  /**
+   * Sends pings, and closes the connection if it is too old or silent. Must be called every second; `nowMs` is
+   * monotonic.
+   */
   tick(nowMs: number): void {
     const { times } = this.#host;
     if (this.#sendBuffer.isStuck(nowMs, times.stuckMs)) this.close(CLOSE.tryLater, 'too much is unread');
-    else if (this.#leaveAtMs !== undefined && nowMs >= this.#leaveAtMs) this.close(CLOSE.restart, 'reconnect');
+    else if (this.#closeAtMs !== undefined && nowMs >= this.#closeAtMs) this.close(CLOSE.restart, 'reconnect');
     else if (nowMs - this.#openedMs >= times.ageMaxMs) this.announceClose('max_age', nowMs + times.announceCloseMs);
     if (nowMs - this.#pingedMs < times.pingMs) return;
     this.#pingedMs = nowMs;
-    const hasMoved = this.#sendBuffer.hasMoved();
-    if (!this.#isAlive && !hasMoved) {
+    const hasProgress = this.#sendBuffer.hasProgress();
+    if (!this.#isAlive && !hasProgress) {
       this.destroy();
       return;
     }
@@ -112,28 +115,28 @@ export class SocketConnection {
 
   /** Announces a planned close; closes with 1012 once nothing is in flight, at the latest at `untilMs`. */
   announceClose(reason: 'shutdown' | 'max_age', untilMs: number): void {
-    if (this.#leaveAtMs !== undefined) return;
-    this.#leaveAtMs = untilMs;
+    if (this.#closeAtMs !== undefined) return;
+    this.#closeAtMs = untilMs;
     const retryAfterMs = RECONNECT_MS + Math.round(Math.random() * RECONNECT_SPREAD_MS);
     this.notify(NOTIFICATIONS.reconnect, { reason, retry_after_ms: retryAfterMs });
-    this.#leaveWhenIdle();
+    this.#closeWhenIdle();
   }
 
   close(code: number, reason: string): void {
     this.#socket.close(code, reason);
-    // The answer to the close is to be read, whatever kept us from reading; ws itself bounds the wait.
+    // Resumes reading, because the close frame of the peer must be received; ws bounds the wait for it.
     this.#socket.resume();
     this.#finish();
   }
 
-  /** Ends it without a closing handshake. */
+  /** Ends the connection without a closing handshake. */
   destroy(): void {
     this.#socket.terminate();
   }
 
   /**
-   * Reading stops while the peer does not read (its responses would pile up), or while too many of its calls are being
-   * refused.
+   * Stops reading while the peer does not read, because its responses would accumulate, or while too many of its calls
+   * are being rejected.
    */
   pause(): void {
     if (++this.#pauses === 1) this.#socket.pause();
@@ -168,12 +171,12 @@ export class SocketConnection {
   }
 
   settled(): void {
-    this.#leaveWhenIdle();
+    this.#closeWhenIdle();
   }
 
   #receive(data: Buffer | ArrayBuffer | Buffer[], isBinary: boolean): void {
     this.#isAlive = true;
-    if (this.#leaveAtMs !== undefined) void this.#answer(toBuffer(data), isBinary, leaving());
+    if (this.#closeAtMs !== undefined) void this.#answer(toBuffer(data), isBinary, closing());
     else {
       this.#callQueue ??= new CallQueue(this);
       this.#callQueue.add(toBuffer(data), isBinary);
@@ -186,12 +189,12 @@ export class SocketConnection {
     return this.#calls.answer(message, isBinary, refuseWith);
   }
 
-  #leaveWhenIdle(): void {
-    if (this.#leaveAtMs === undefined) return;
+  #closeWhenIdle(): void {
+    if (this.#closeAtMs === undefined) return;
     if ((this.#calls?.size ?? 0) === 0 && this.#callQueue?.isEmpty !== false) this.close(CLOSE.restart, 'reconnect');
   }
 
-  /** Nothing more is received or sent: subscriptions and calls of the connection end. */
+  /** Ends the calls and subscriptions of the connection; nothing is received or sent any more. */
   #finish(): void {
     this.#callQueue?.stop();
     this.#calls?.end();
@@ -199,7 +202,7 @@ export class SocketConnection {
   }
 }
 
-/** One function for all sockets. */
+/** One function is shared by all sockets, to save memory. */
 function ignore(): void {}
 
 function tooMany(): RpcError {
@@ -210,14 +213,14 @@ function tooMany(): RpcError {
   });
 }
 
-function leaving(): RpcError {
+function closing(): RpcError {
   return new RpcError('unavailable', {
     message: 'this connection is being closed: reconnect',
     retryAfterMs: RECONNECT_MS,
   });
 }
 
-/** ws hands over one Buffer for its default binaryType, whatever its types allow for. */
+/** With the default binaryType, ws always passes one Buffer, although its types allow more. */
 function toBuffer(data: Buffer | ArrayBuffer | Buffer[]): Buffer {
   if (Buffer.isBuffer(data)) return data;
   return Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data);

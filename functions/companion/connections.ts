@@ -1,19 +1,18 @@
-// The open connections of an instance: their number in all and per key, the clock that they share, and their common
-// end.
+// The open connections of an instance. Bounds their number per key, checks them at a common interval, and drains them.
 import { settledWithin } from '../../shared/async.ts';
 import { RpcError } from '../../shared/errors.ts';
 import { CLOSE } from '../../shared/protocol.ts';
 import type { SocketConnection } from './connection.ts';
 
-/** After the grace of a drain, for close frames to be exchanged. */
-const LAST_MS = 500;
+/** Time after the grace period of a drain in which close frames are exchanged. */
+const CLOSE_FRAMES_MS = 500;
 
 export interface ConnectionsOptions {
-  /** Connections per key on this instance. */
+  /** Maximum number of connections per key on this instance. */
   readonly perKeyMax: number;
-  /** How often connections look at the clock. */
+  /** Interval at which connections are checked. */
   readonly tickMs: number;
-  /** Called with the first connection, and with the end of the last one. */
+  /** Called when the first connection is opened, and when the last one has ended. */
   onFirst(): void;
   onLast(): void;
 }
@@ -53,8 +52,8 @@ export class Connections {
     const { keyId } = connection.caller;
     this.#perKey.set(keyId, (this.#perKey.get(keyId) ?? 0) + 1);
     this.#open.add(connection);
-    // After a stall of this process pongs may be waiting to be read. The tick runs after that read, so that no
-    // connection is closed for silence that only the stall has caused.
+    // After this process was blocked, pongs may wait to be read. The check runs after that read, so that a connection
+    // is not closed because of the blocked process.
     this.#timer ??= setInterval(() => setImmediate(() => this.#tick()), this.#options.tickMs);
     if (this.#open.size === 1) this.#options.onFirst();
     if (this.#isDraining) connection.announceClose('shutdown', performance.now());
@@ -73,7 +72,7 @@ export class Connections {
     this.#emptied.resolve();
   }
 
-  /** Announces the close to all, and resolves when they are gone, at the latest soon after `graceMs`. */
+  /** Announces the close to all connections. Resolves when they have ended, at the latest shortly after `graceMs`. */
   async drain(graceMs: number): Promise<void> {
     this.#isDraining = true;
     if (this.#open.size === 0) return;
@@ -82,11 +81,11 @@ export class Connections {
     for (const connection of this.#open) connection.announceClose('shutdown', untilMs);
     await settledWithin(graceMs, this.#emptied.promise);
     for (const connection of this.#open) connection.close(CLOSE.restart, 'reconnect');
-    if (this.#open.size > 0) await settledWithin(LAST_MS, this.#emptied.promise);
+    if (this.#open.size > 0) await settledWithin(CLOSE_FRAMES_MS, this.#emptied.promise);
     this.#destroyAll();
   }
 
-  /** Ends everything now. */
+  /** Ends all connections immediately. */
   close(): void {
     this.#isDraining = true;
     this.#destroyAll();

@@ -1,5 +1,5 @@
-// Decides from the upgrade request alone whether a socket may open: path, origin, credentials. A refusal is an ordinary
-// HTTP answer in JSON.
+// Decides from the upgrade request alone (path, origin, credentials) whether a WebSocket may open. A rejection is an
+// ordinary HTTP response in JSON.
 import { hash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { hasKey } from '../../shared/auth/authenticate.ts';
@@ -25,8 +25,8 @@ export interface HandshakeDeps {
 const LOCAL_KEY_DIGEST = hash('sha256', LOCAL_KEY, 'buffer');
 
 /**
- * The caller behind an upgrade request: by key header, else by ticket. Throws RpcError `not_found`, `forbidden` (host,
- * origin), `unauthorized`, `invalid_request`, `unavailable`.
+ * Authenticates an upgrade request by its key header, else by its ticket. Throws RpcError `not_found`, `forbidden`
+ * (host, origin), `unauthorized`, `invalid_request`, `unavailable`.
  */
 export async function admitUpgrade(req: IncomingMessage, parts: HandshakeDeps, signal: AbortSignal): Promise<Caller> {
   parts.guard.checkHost(req);
@@ -38,17 +38,19 @@ export async function admitUpgrade(req: IncomingMessage, parts: HandshakeDeps, s
     try {
       const call = { client: req, signal, isOptional: ticket !== undefined };
       const caller = await parts.gateway.authenticate(req.headers, call);
-      // A page cannot send the header, so its origin adds nothing to the identity of the caller; but the
-      // local key is public.
+      // A web page cannot send this header, so the origin need not be checked; except for the local key, which is
+      // public.
       if (caller.digest !== undefined && LOCAL_KEY_DIGEST.equals(caller.digest)) parts.guard.checkOrigin(req);
       return caller;
     } catch (error) {
-      // Beside a ticket the key need not be valid, and keys need not be available: the ticket is checked next.
+      // If the request also has a ticket, an invalid key or unavailable keys are ignored, and the ticket is checked
+      // next.
       const isRefused = error instanceof RpcError && ['unauthorized', 'unavailable'].includes(error.reason);
       if (!isRefused || ticket === undefined) throw error;
     }
   }
-  // A page sends its origin and cannot lie about it: one of another site must not use its visitor's ticket or network.
+  // Browsers set the Origin header, so a page cannot forge it. A page of another site must not use the ticket or the
+  // network of its visitor.
   if (!parts.guard.mayConnect(req)) throw forbiddenOrigin(req.headers.origin ?? '');
   return parts.wrongCredentials.check(req, async () =>
     parts.gateway.recognize(await redeemTicket(parts, ticket, signal)),
@@ -65,7 +67,7 @@ function ticketOf(req: IncomingMessage): string | undefined {
   return tickets[0]?.slice(TICKET_PREFIX.length);
 }
 
-/** `GET /ws` without an upgrade. Throws RpcError `method_not_allowed` for every other verb. */
+/** Responds to `GET /ws` without an upgrade. Throws RpcError `method_not_allowed` for other HTTP methods. */
 export const requireUpgrade: HttpHandler = (req, res) => {
   if (req.method !== 'GET' && req.method !== 'HEAD') {
     throw new RpcError('method_not_allowed', { data: { allow: 'GET, HEAD' } });

@@ -1,5 +1,5 @@
 // Closes connections whose key was removed, has expired, or was revoked by the flag in the limiter's document. Checks
-// once per key, and closes no connection because of an outage.
+// each key once for all its connections. An outage of the store or of the keys closes no connection.
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
@@ -10,8 +10,8 @@ import type { Store } from '../../shared/store/store.ts';
 import type { SocketConnection } from './connection.ts';
 
 /**
- * Keys are cached for less than 60 s; a lookup after 45..55 s refreshes the cache in the background. Frequent lookups,
- * which cost nothing, end the sockets of a revoked key within a minute.
+ * Keys are cached for less than 60 s, and a lookup after 45 to 55 s refreshes the cache in the background. Lookups in
+ * the cache cost nothing, so they are frequent; the sockets of a removed key end within a minute.
  */
 const KEY_CHECK_MS = 2_000;
 /** Each check reads one document per key. */

@@ -1,15 +1,15 @@
-// The unsent bytes of one socket. Above PAUSE_BYTES its sources wait and its messages are not read; above STUCK_BYTES
-// for a long time, the peer is too slow. Never drops or reorders messages. A class, because thousands of idle sockets
-// each have one.
+// Limits the unsent bytes of one socket. Above PAUSE_BYTES, senders wait and messages of the peer are not read. With
+// more than STUCK_BYTES for too long, the peer counts as too slow. Messages are never dropped or reordered. It is a
+// class, to save memory for thousands of idle sockets.
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 
-/** Unsent bytes above which sources wait. */
+/** With more unsent bytes, senders wait. */
 const PAUSE_BYTES = 256 << 10;
-/** Unsent bytes at which a peer is too slow, when it stays there. */
+/** With more unsent bytes for too long, the peer is too slow. */
 const STUCK_BYTES = 1 << 20;
 
-/** Called when sources begin to wait, and when they continue. */
+/** Called when senders have to wait, and when they may continue. */
 export interface SendBufferOwner {
   pause(): void;
   resume(): void;
@@ -26,7 +26,9 @@ export class SendBuffer {
   #stopped = false;
   #corked = false;
 
-  /** `stream` is the transport below `socket`: ws itself queues nothing when it does not compress. */
+  /**
+   * `stream` is the transport below `socket`. It holds all unsent bytes, because ws queues none without compression.
+   */
   constructor(socket: WebSocket, stream: Duplex, owner: SendBufferOwner) {
     this.#socket = socket;
     this.#stream = stream;
@@ -34,16 +36,17 @@ export class SendBuffer {
   }
 
   /**
-   * Sends a message, text or bytes; the promise, where there is one, resolves when a source may go on, or when the
-   * socket has ended. While it is being closed nothing is sent and every source waits: one that did not would spin.
+   * Sends a message, text or bytes. A returned promise resolves when the sender may continue, or when the socket has
+   * ended. While the socket is being closed, nothing is sent and every sender waits, because a loop of sends without a
+   * wait would block the event loop.
    */
   send(message: string | Uint8Array): void | Promise<void> {
     return this.#write((socket) => socket.send(message));
   }
 
   /**
-   * As `send`, for one text message whose middle is shared with other sockets: as three fragments, so that it is not
-   * copied.
+   * Like `send`, for a text message whose middle part is shared with other sockets. It is sent in three fragments, so
+   * that the middle is not copied.
    */
   sendShared(head: string, middle: Buffer, tail: string): void | Promise<void> {
     return this.#write((socket) => {
@@ -65,41 +68,44 @@ export class SendBuffer {
     if (this.#waiting === undefined) {
       this.#waiting = Promise.withResolvers();
       this.#backlog = this.#stream.writableLength;
-      this.#stream.once('drain', () => this.#goOn());
+      this.#stream.once('drain', () => this.#continue());
       this.#owner.pause();
     }
     return this.#waiting.promise;
   }
 
-  /** Too much has been unsent for `stuckMs`. `nowMs` is monotonic. */
+  /** Whether more than STUCK_BYTES have been unsent for `stuckMs`. `nowMs` is monotonic. */
   isStuck(nowMs: number, stuckMs: number): boolean {
     if (this.#stream.writableLength < STUCK_BYTES) this.#stuckSinceMs = undefined;
     else this.#stuckSinceMs ??= nowMs;
     return this.#stuckSinceMs !== undefined && nowMs - this.#stuckSinceMs >= stuckMs;
   }
 
-  /** Whether the peer took anything of a backlog since the last question. */
-  hasMoved(): boolean {
+  /** Whether the peer has received bytes of a backlog since the last call. */
+  hasProgress(): boolean {
     const before = this.#backlog;
     this.#backlog = this.#stream.writableLength;
     return this.#waiting !== undefined && this.#backlog < before;
   }
 
-  /** The socket has ended: waiting sources continue. */
+  /** Lets waiting senders continue; call it when the socket has ended. */
   stop(): void {
     this.#stopped = true;
     this.#end?.resolve();
-    this.#goOn();
+    this.#continue();
   }
 
-  #goOn(): void {
+  #continue(): void {
     if (this.#waiting === undefined) return;
     this.#waiting.resolve();
     this.#waiting = undefined;
     this.#owner.resume();
   }
 
-  /** Answers that become ready together, as those of one commit of the limiter do, leave in one write. */
+  /**
+   * Messages that are sent in the same iteration of the event loop are written together, for example the responses
+   * after one commit of the limiter.
+   */
   #cork(): void {
     if (this.#corked) return;
     this.#corked = true;

@@ -1,5 +1,5 @@
-// `GET /ws`: WebSockets (RFC 6455) on an existing HTTP server. Owns the handshake: admission, bounds and
-// refusals. No rule of the domain.
+// `GET /ws`: accepts WebSockets (RFC 6455) on an existing HTTP server. Owns the handshake: authentication, limits and
+// rejections.
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ServerOptions, WebSocketServer } from 'ws';
@@ -22,36 +22,36 @@ import { admitUpgrade } from './handshake.ts';
 import { createKeyWatch } from './key-watch.ts';
 
 export interface WebSocketOptions extends Partial<ConnectionTimes> {
-  /** Connections per key on this instance. */
+  /** Maximum number of connections per key on this instance. Default 10. */
   readonly perKeyMax?: number;
-  /** Connections on this instance. */
+  /** Maximum number of connections on this instance. Default 10,000. */
   readonly connectionsMax?: number;
-  /** How often connections look at the clock. */
+  /** Interval at which connections are checked. Default 1 s. */
   readonly tickMs?: number;
-  /** How often keys are looked up again, and how often the limiter's revoke flag is read. */
+  /** Interval at which keys are looked up, and at which the revoked flag in the limiter's document is read. */
   readonly keyCheckMs?: number;
   readonly revokedCheckMs?: number;
 }
 
 export interface WebSocketEndpoint {
-  /** Open connections. */
+  /** Number of open connections. */
   readonly size: number;
   /**
-   * Refuses new connections, calls announceClose on all, and resolves when they are gone, at the latest soon after
-   * `graceMs`.
+   * Refuses new connections and announces the close to the open ones. Resolves when they have ended, at the latest
+   * shortly after `graceMs`.
    */
   drain(graceMs: number): Promise<void>;
-  /** Ends everything now. */
+  /** Ends all connections immediately. */
   close(): void;
 }
 
 const HANDSHAKE_MS = 10_000;
 const HANDSHAKES_MAX = 256;
 const FRAGMENTS_MAX = 1_024;
-/** A peer has this long to answer a close. */
+/** How long to wait for the close frame of the peer. */
 const CLOSE_MS = 5_000;
 
-// Declared wider than the library's types, which lag behind its options.
+// Declared with a wider type, because the types of the library lack two of its options.
 const SOCKET_OPTIONS: ServerOptions & { readonly maxFragments: number; readonly closeTimeout: number } = {
   noServer: true,
   clientTracking: false,
@@ -62,7 +62,7 @@ const SOCKET_OPTIONS: ServerOptions & { readonly maxFragments: number; readonly 
   handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
 };
 
-/** Takes over the server's upgrade requests. */
+/** Handles the upgrade requests of the server. */
 export function attachWebSocket(
   server: Server,
   services: Services,
@@ -95,14 +95,15 @@ export function attachWebSocket(
   let handshakes = 0;
 
   const sockets = new WebSocketServer(SOCKET_OPTIONS);
-  // Not a WebSocket handshake after all (version, key, method).
+  // The request is not a valid WebSocket handshake (version, key or method).
   sockets.on('wsClientError', (error, stream, req) => {
     const wrong = new RpcError('invalid_request', { message: `not a WebSocket handshake: ${error.message}` });
     refuseUpgrade(stream, wrong, requestIdOf(req), 426);
   });
 
   server.on('upgrade', (req: IncomingMessage, stream: Duplex, head: Buffer) => {
-    // From here on the socket is ours alone: an error without a listener would end the process.
+    // After `upgrade`, node removes its listeners from the socket, and an error without a listener would end the
+    // process.
     stream.on('error', ignore);
     const upgraded = inTrace(readTrace(req.headers), () => upgrade(req, stream, head));
     upgraded.catch((thrown: unknown) => {
@@ -149,7 +150,7 @@ export function attachWebSocket(
   };
 }
 
-/** One function for all sockets: a closure made beside a request would keep the request. */
+/** One function is shared by all sockets: a closure created in the handler would keep its request in memory. */
 function ignore(): void {}
 
 function tooSlow(): RpcError {

@@ -1,5 +1,4 @@
-// The kinds of value that variables of the environment have, as schemas: what the gateway's and the sandbox service's
-// variables share.
+// Zod schemas for values of environment variables, shared by the gateway and the sandbox service.
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { isLoopback } from './loopback.ts';
@@ -7,9 +6,11 @@ import { isLoopback } from './loopback.ts';
 export const proxyUrl = z
   .string()
   .refine((text) => /^https?:\/\/\S+$/.test(text) && URL.canParse(text), 'must be an http(s) URL');
-/** No client of the gateway sends credentials of a URL: they belong into a key or a header. */
+/**
+ * A URL must not contain credentials, because no client of the gateway sends them. They belong in a key or a header.
+ */
 export const url = proxyUrl.refine((text) => !hasCredentials(text), 'must be a URL without user and password');
-/** A secret is sent there, so plain http may not leave this machine. */
+/** For URLs to which a secret is sent: plain http is allowed only to this machine. */
 export const encryptedUrl = url.refine(
   (text) => !URL.canParse(text) || text.startsWith('https:') || isLoopback(hostOf(text)),
   'must be an https URL; plain http only for a loopback address',
@@ -25,15 +26,15 @@ export const accounts = z
   .string()
   .transform((text) => text.split(/[\s,]+/).filter((part) => part !== ''))
   .pipe(z.array(account, { error: 'must be e-mail addresses of service accounts' }).min(1));
-/** A credential: what fits into a header. */
+/** A credential that can be sent as the value of a header. */
 export const headerValue = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces');
-/** Long enough that it cannot be guessed. */
+/** A secret of at least 32 characters, so that it cannot be guessed. */
 export const sharedSecret = headerValue.min(32, 'must have at least 32 characters').max(4_096);
 export const executable = z.string().refine(isFile(constants.X_OK), 'must be the path of an executable file');
 export const readableFile = z.string().refine(isFile(constants.R_OK), 'the file cannot be read');
 export const logFormat = z.enum(['json', 'pretty']);
 
-/** A reader that throws, as a schema: its message becomes the line about the mistake. */
+/** Makes a schema of a function that throws for invalid values; its error message becomes the message of the issue. */
 export const readBy = <T>(read: (text: string) => T) =>
   z.string().transform((text, context) => {
     try {
@@ -45,8 +46,8 @@ export const readBy = <T>(read: (text: string) => T) =>
   });
 
 /**
- * `@path` reads a file, anything else is the value itself. White space around both is removed, as is the byte order
- * mark of files written on Windows.
+ * Reads the file for a value `@path`, and returns any other value unchanged. For a file, removes surrounding white
+ * space and the byte order mark that Windows programs write.
  */
 export function inlineOrFile(value: string): string {
   if (!value.startsWith('@')) return value;
@@ -57,7 +58,7 @@ export function inlineOrFile(value: string): string {
   }
 }
 
-/** Without the brackets of an IPv6 address. */
+/** Returns the host name without the brackets of an IPv6 address. */
 function hostOf(text: string): string {
   return new URL(text).hostname.replaceAll(/[[\]]/g, '');
 }

@@ -1,4 +1,5 @@
-// MCP servers that the administrator registers: the variable MCP_SERVERS of the gateway and of the sandbox service.
+// Parses the variable MCP_SERVERS of the gateway and of the sandbox service: the MCP servers that the administrator
+// registers.
 import { z } from 'zod';
 import { inlineOrFile, url } from './fields.ts';
 
@@ -18,7 +19,7 @@ const McpServers = z.record(z.string().regex(/^[\w.-]{1,64}$/), McpServer);
 
 export type McpServerSettings = z.output<typeof McpServer>;
 
-/** Values are never shown: they may hold credentials. */
+/** The error message contains no values, because they may be credentials. */
 export function readMcpServers(text: string): ReadonlyMap<string, McpServerSettings> {
   try {
     return new Map(Object.entries(McpServers.parse(JSON.parse(inlineOrFile(text)))));

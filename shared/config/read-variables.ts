@@ -1,4 +1,4 @@
-// Reads the variables of an environment by their schemas: every mistake at once, a line each, which never shows the
+// Validates environment variables by their schemas. Reports all mistakes together, one line each; no line contains the
 // value of a secret.
 import type { z } from 'zod';
 import { type Environment, trimEnvironment } from './environment.ts';
@@ -15,9 +15,9 @@ export class ConfigError extends Error {
 }
 
 export interface ReadVariables<T> {
-  /** A variable with a mistake counts as unset, so that the others are validated together as well. */
+  /** A variable with a mistake counts as unset, so that the others can still be validated. */
   readonly settings: T;
-  /** One line for each mistake; the caller adds its own and throws ConfigError. */
+  /** One line per mistake. The caller adds mistakes that it finds, and throws ConfigError. */
   readonly problems: string[];
   /** Variables that look misspelt. */
   readonly warnings: readonly string[];
@@ -33,7 +33,7 @@ export function readVariables<Shape extends z.ZodRawShape>(
   const given = Object.fromEntries(
     Object.entries(trimEnvironment({ ...env })).filter(([, value]) => value !== undefined && value !== ''),
   );
-  // By custom in small letters as well, which then count.
+  // These variables also exist in lower case by convention; the lower-case value takes precedence.
   for (const name of ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY']) {
     const small = given[name.toLowerCase()];
     if (small !== undefined) given[name] = small;
@@ -47,7 +47,7 @@ export function readVariables<Shape extends z.ZodRawShape>(
   return { settings, problems, warnings };
 }
 
-/** One line of a bounded length, whatever a message quotes of a value. */
+/** Converts a message to one line of bounded length, because it may quote a value. */
 function toLine(message: string): string {
   const line = message.replaceAll(/[\p{C}\p{Zl}\p{Zp}]+/gu, ' ');
   return line.length > LINE_CHARS_MAX ? `${line.slice(0, LINE_CHARS_MAX)}...` : line;

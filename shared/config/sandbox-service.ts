@@ -1,5 +1,5 @@
-// The environment of the sandbox service: far less than the gateway's, and no credential but the one that its callers
-// prove themselves with.
+// Reads the environment of the sandbox service. It has far fewer variables than the gateway, and no credential except
+// the one by which callers authenticate.
 import { z } from 'zod';
 import { LOCAL_HOST } from '../protocol.ts';
 import { VERSION } from '../version.ts';
@@ -8,7 +8,7 @@ import { accounts, executable, host, logFormat, oneLine, port, readBy, sharedSec
 import { type McpServerSettings, readMcpServers } from './mcp-servers.ts';
 import { ConfigError, readVariables } from './read-variables.ts';
 
-/** Beside the gateway's own on the same machine. */
+/** Differs from the port of a gateway on the same machine. */
 const SANDBOX_PORT = 8081;
 
 export const SandboxVariables = z.object({
@@ -26,32 +26,32 @@ export const SandboxVariables = z.object({
   PATH: z.string().default('/usr/local/bin:/usr/bin:/bin'),
 });
 
-/** A program that the administrator registered here; gateways name it. */
+/** A program that the administrator registered in this service. Gateways refer to it by name. */
 export type RegisteredServer = Extract<McpServerSettings, { command: string }>;
 
 export interface SandboxServiceConfig {
   readonly host: string;
   readonly port: number;
-  /** Who may open a connection. */
+  /** How callers authenticate. */
   readonly admission: SandboxAdmission;
   readonly dataDir: string;
   readonly logFormat: 'json' | 'pretty';
   /** The deployed service and its revision, for Error Reporting. */
   readonly service: { readonly service: string; readonly version: string } | undefined;
-  /** Path of the native Codex program; undefined: the installed package's. */
+  /** Path of the native Codex program; undefined: that of the installed package. */
   readonly codexProgram: string | undefined;
   readonly servers: ReadonlyMap<string, RegisteredServer>;
-  /** PATH, for programs of the machine (bwrap). */
+  /** The value of PATH, to find programs of the machine (bwrap). */
   readonly searchPath: string;
   readonly warnings: readonly string[];
 }
 
-/** One secret that both sides have, or Google ID tokens for `audience` of one of the accounts. */
+/** A shared secret, or Google ID tokens for `audience` of one of the service accounts. */
 export type SandboxAdmission =
   | { readonly token: string }
   | { readonly audience: string; readonly callers: readonly string[] };
 
-/** Throws ConfigError with every mistake in the environment, a line each. */
+/** Throws ConfigError with one line per mistake in the environment. */
 export function loadSandboxConfig(env: Environment): SandboxServiceConfig {
   const { settings, problems, warnings } = readVariables(SandboxVariables, env);
   const admission = readAdmission(settings, problems);
@@ -67,7 +67,7 @@ export function loadSandboxConfig(env: Environment): SandboxServiceConfig {
     codexProgram: settings.CODEX_BIN,
     servers,
     searchPath: settings.PATH,
-    // Those of a gateway on the same machine are no mistake here.
+    // Variables of a gateway on the same machine are not reported, except misspelt names.
     warnings: warnings.filter((line) => line.includes('did you mean')),
   };
 }
@@ -76,7 +76,7 @@ function toService({ K_SERVICE: service, K_REVISION: version = VERSION }: z.outp
   return service === undefined ? undefined : { service, version };
 }
 
-/** Undefined, with a line in `problems`, unless exactly one way is configured. */
+/** Returns undefined and adds a line to `problems`, unless exactly one way of authentication is configured. */
 function readAdmission(settings: z.output<typeof SandboxVariables>, problems: string[]): SandboxAdmission | undefined {
   const { SANDBOX_TOKEN: token, SANDBOX_AUDIENCE: audience, SANDBOX_CALLERS: callers } = settings;
   if (problems.some((problem) => problem.startsWith('SANDBOX_'))) return undefined;
@@ -88,7 +88,10 @@ function readAdmission(settings: z.output<typeof SandboxVariables>, problems: st
   return undefined;
 }
 
-/** Headers and environments hold credentials, and this service is where untrusted programs run. */
+/**
+ * Rejects servers with credentials in headers or, unless marked, in the environment, because untrusted programs run in
+ * this service.
+ */
 function readServers(
   given: ReadonlyMap<string, McpServerSettings> | undefined,
   problems: string[],

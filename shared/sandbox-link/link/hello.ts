@@ -65,7 +65,7 @@ export function fromSandbox(sandbox: ServerHello['sandbox']): SandboxFacts {
   return { bootId, startedAtMs, ...(codexVersion !== undefined && { codexVersion }) };
 }
 
-/** A peer has this long to answer a close. */
+/** How long to wait for the close frame of the peer. */
 const CLOSE_MS = 5_000;
 const FRAGMENTS_MAX = 16;
 
