@@ -1,7 +1,7 @@
-// Builds what is deployed: one ESM bundle for all Google Cloud Functions, split into chunks so that a function loads
-// only what it uses, one for the companion and one for the sandbox service; each with a package.json of its own. Same
-// input, same bytes. The functions' refuses native addons, Codex and everything of the companion or the local server;
-// the sandbox's everything that holds credentials or documents.
+// Builds the deployables as ESM bundles, each with its own package.json: one bundle for all Google Cloud Functions,
+// split into chunks so that a function loads only what it uses; one for the companion; one for the sandbox service. The
+// output is reproducible. The functions' bundle must not contain native addons, Codex or modules of the companion and
+// the local server. The bundle of the sandbox service must not contain modules that handle credentials or documents.
 import { copyFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
@@ -14,7 +14,7 @@ import { ownManifest, pinnedDependencies, writeManifest } from './manifest.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
-/** What must never reach a function: processes, native code, the other deployables. */
+/** Modules that the functions must not contain: Codex, native code, other deployables. */
 const FORBIDDEN = [
   /@openai\/codex/,
   /node-pty/,
@@ -24,8 +24,8 @@ const FORBIDDEN = [
 ];
 
 /**
- * CommonJS dependencies expect these names. The Google SDKs are bundled too: their load time is the same, but a
- * deployment then runs the versions of the lockfile, not those that a registry resolves at that time, and reads 10
+ * Names that CommonJS dependencies expect. The Google SDKs are bundled too: their load time is the same, but a
+ * deployment then runs the versions of the lockfile, not those that a registry resolves at that time, and it loads 10
  * files instead of a thousand.
  */
 const BANNER = `import { createRequire as gatewayCreateRequire } from 'node:module';
@@ -37,7 +37,7 @@ const require = gatewayCreateRequire(import.meta.url), __filename = import.meta.
  */
 export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions')): Promise<Metafile> {
   const metafile = await bundle(outdir, { index: 'functions/index.ts' }, ['@google-cloud/functions-framework']);
-  refuse(metafile, FORBIDDEN, 'a function');
+  throwIfBundled(metafile, FORBIDDEN, 'a function');
   const pinned = await pinnedDependencies(['@google-cloud/functions-framework']);
   await writeManifest(outdir, 'functions', {
     main: 'index.js',
@@ -48,19 +48,22 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
 }
 
 /**
- * What starts processes, and cannot be in a bundle: installed in the sandbox service's image, and nowhere else. (The
- * last two are optional parts of `ws`, which are not installed.)
+ * Packages that cannot be bundled. The first two start processes, and are installed only in the image of the sandbox
+ * service. The last two are optional dependencies of `ws` and are not installed.
  */
 const NATIVE = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
 
-/** The companion: one program, `main.js`, which Google's Node.js runs without an installation. */
+/** Bundles the companion: one program, `main.js`, which runs without installing dependencies. */
 export async function buildCompanion(outdir = path.join(ROOT, 'dist/companion')): Promise<Metafile> {
   const metafile = await bundle(outdir, { main: 'functions/companion/main.ts' }, NATIVE);
   await writeManifest(outdir, 'companion', { scripts: { start: 'node main.js' } });
   return metafile;
 }
 
-/** What must never reach the sandbox service, where untrusted programs run: credentials, documents of callers. */
+/**
+ * Modules that the sandbox service must not contain, because untrusted programs run there: those that handle
+ * credentials or documents of callers.
+ */
 const FORBIDDEN_IN_SANDBOX = [
   /^shared\/(store|rate-limit|conversations|engines|webhooks|methods|forward|client|proto)\//,
   /^shared\/(auth\/(?!oidc\.ts)|services\.ts|create-services\.ts|gateway\.ts|config\/config\.ts)/,
@@ -68,10 +71,10 @@ const FORBIDDEN_IN_SANDBOX = [
   /@google-cloud|google-gax|@ai-sdk/,
 ];
 
-/** The sandbox service: one program, `main.js`, and what its container image is made of. */
+/** Bundles the sandbox service: one program, `main.js`, and the files from which its container image is built. */
 export async function buildSandbox(outdir = path.join(ROOT, 'dist/sandbox')): Promise<Metafile> {
   const metafile = await bundle(outdir, { main: 'functions/sandbox/main.ts' }, NATIVE);
-  refuse(metafile, FORBIDDEN_IN_SANDBOX, 'the sandbox service');
+  throwIfBundled(metafile, FORBIDDEN_IN_SANDBOX, 'the sandbox service');
   const dependencies = { ...(await pinnedDependencies(NATIVE)), '@openai/codex': CODEX_VERSION };
   const manifest = await writeManifest(outdir, 'sandbox', { scripts: { start: 'node main.js' }, dependencies });
   await writeLockfile(outdir, { ...manifest, dependencies }, await readLockfiles());
@@ -79,9 +82,9 @@ export async function buildSandbox(outdir = path.join(ROOT, 'dist/sandbox')): Pr
   return metafile;
 }
 
-function refuse({ inputs }: Metafile, patterns: readonly RegExp[], place: string): void {
+function throwIfBundled({ inputs }: Metafile, patterns: readonly RegExp[], place: string): void {
   const forbidden = Object.keys(inputs).filter((file) => patterns.some((pattern) => pattern.test(file)));
-  if (forbidden.length > 0) throw new Error(`not for ${place}: ${forbidden.join(', ')}`);
+  if (forbidden.length > 0) throw new Error(`${place} must not contain: ${forbidden.join(', ')}`);
 }
 
 async function bundle(outdir: string, entryPoints: Record<string, string>, external: string[]): Promise<Metafile> {
@@ -126,8 +129,8 @@ export async function buildConsole(outdir = path.join(ROOT, 'dist/console'), soc
 }
 
 /**
- * Node's own modules, as `require` gives them. An `import` of one reads every property it exports, lazy ones included:
- * `node:http` then loads undici for its `WebSocket` (17 ms of a start of 110; `npm run bench cold-start`).
+ * Loads Node's own modules by `require`. An `import` reads every exported property, including lazy ones: for
+ * `node:http`, it loads undici for the property `WebSocket` (17 ms of a start of 110 ms; `npm run bench cold-start`).
  */
 const builtinsByRequire: Plugin = {
   name: 'builtins-by-require',
@@ -142,8 +145,9 @@ const builtinsByRequire: Plugin = {
 };
 
 /**
- * `const { X } = await import('a-commonjs-package')`: node finds the names, esbuild's chunk for such a package exports
- * only `default`. This gives the chunk exactly the names node gives, so that the same line means the same in both.
+ * Makes `const { X } = await import('a-commonjs-package')` work in a bundle. Node detects the names that such a package
+ * exports, but esbuild's chunk exports only `default`. This plugin adds the same names as Node, so that the line works
+ * from source and in the bundle.
  */
 const namedDynamicImports: Plugin = {
   name: 'named-dynamic-imports',
@@ -161,15 +165,15 @@ const namedDynamicImports: Plugin = {
 };
 
 if (import.meta.main) {
-  // Directories of the functions, the companion and the console: with one only the functions, with none all, and the
-  // sandbox service, under dist/. After them the console's WebSocket, `wss://...`, where it is not on the console's own
-  // origin.
+  // Arguments: the output directories of the functions, the companion and the console, then the URL of the console's
+  // WebSocket (`wss://...`) if it is not on the console's origin. Without arguments, everything is built below dist/;
+  // with a directory for each part, only those parts.
   const [, , functions, companion, page, socketUrl] = process.argv;
   report('functions', await buildFunctions(functions));
   if (functions === undefined || companion !== undefined) report('companion', await buildCompanion(companion));
   if (functions === undefined) report('sandbox', await buildSandbox());
   if (functions === undefined || page !== undefined) await buildConsole(page, socketUrl);
-  // The npm package of the client is not deployed, so it is built only together with all others.
+  // The npm package of the client is not deployed, so it is built only together with everything else.
   if (functions === undefined) report('client', await (await import('../cli/build.ts')).buildClient());
 }
 

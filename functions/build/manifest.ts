@@ -1,4 +1,4 @@
-// The package.json of a deployment, made of the project's own.
+// Writes the package.json of a deployable from that of the project.
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
@@ -11,7 +11,7 @@ export interface Manifest {
   readonly devDependencies: Readonly<Record<string, string>>;
 }
 
-/** Writes the package.json from which the dependencies of a deployment are installed. Returns its name and version. */
+/** Writes the package.json from which the dependencies of a deployable are installed. Returns its name and version. */
 export async function writeManifest(
   outdir: string,
   name: string,
@@ -30,7 +30,7 @@ export async function writeManifest(
   return deployed;
 }
 
-/** Of the given packages, those of our package.json, with their exact versions. */
+/** Returns the exact versions of those given packages that are in the package.json of the project. */
 export async function pinnedDependencies(names: readonly string[]): Promise<Record<string, string>> {
   const { dependencies, devDependencies } = await ownManifest();
   const known = { ...devDependencies, ...dependencies };

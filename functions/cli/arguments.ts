@@ -1,4 +1,4 @@
-// Reads the command line. The key is not part of it: every process of the machine can read arguments.
+// Parses the command line. The key is not an argument, because every process of the machine can read arguments.
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { LOCAL_KEY, LOCAL_URL, METHODS } from '../../shared/protocol.ts';
@@ -37,7 +37,7 @@ exit codes
 
 const INPUT_BYTES_MAX = 1 << 20;
 
-/** A mistake in the command line; the message is for people. */
+/** A mistake in the command line. The message is for people. */
 export class UsageError extends Error {}
 
 export interface Command {
@@ -54,7 +54,7 @@ export interface Command {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Throws UsageError. `stdin` is read only where an argument is `-`, or a prompt has no text. */
+/** Throws UsageError. `stdin` is read only if an argument is `-` or a prompt has no text. */
 export async function readCommand(
   argv: readonly string[],
   env: Environment,
@@ -113,7 +113,7 @@ function parse(argv: readonly string[]) {
   }
 }
 
-/** The text itself, of a file, or of stdin. */
+/** Returns the argument itself, the content of the file `@path`, or stdin for `-`. */
 async function readInput(argument: string, stdin: AsyncIterable<Uint8Array>): Promise<string> {
   if (argument === '-') {
     const chunks: Uint8Array[] = [];
@@ -153,7 +153,7 @@ function toMs(text: string): number {
   return ms;
 }
 
-/** The development key is public, and used for this machine only. */
+/** The development key is public, so it is used only for this machine. */
 function localKey(url: string): string {
   const isLocal = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\])([:/]|$)/.test(url);
   if (!isLocal) throw new UsageError('set GATEWAY_KEY to the API key of this gateway');

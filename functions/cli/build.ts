@@ -1,5 +1,6 @@
-// Builds the npm package of the client and the command line: one ES module for Node 20 and browsers, one program,
-// declarations that stand alone. No server code is in it; the types of the methods are written out from their schemas.
+// Builds the npm package of the client and the command line: an ES module for Node 20 and browsers, a program, and
+// self-contained type declarations. It contains no server code; the types of the methods are generated from their
+// schemas.
 import { spawnSync } from 'node:child_process';
 import { chmod, copyFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -33,7 +34,7 @@ export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Prom
     logLevel: 'warning',
   });
   const foreign = Object.keys(metafile.inputs).filter((file) => !ALLOWED.test(file));
-  if (foreign.length > 0) throw new Error(`not for the client: ${foreign.join(', ')}`);
+  if (foreign.length > 0) throw new Error(`the client must not contain: ${foreign.join(', ')}`);
   await chmod(path.join(outdir, 'cli.js'), 0o755);
   await writeDeclarations(outdir);
   await writeManifest(outdir);
@@ -41,7 +42,7 @@ export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Prom
   return metafile;
 }
 
-/** The file that replaces shared/client/methods.ts in the package. */
+/** Returns the text of the file that replaces shared/client/methods.ts in the package. */
 export function methodTypes(): string {
   const members = Object.values(methods).map(
     ({ name, summary, params, result }) =>
@@ -51,7 +52,10 @@ export function methodTypes(): string {
   return `export type Methods = {\n${members.join('')}};\n`;
 }
 
-/** The compiler writes them from the sources, in which the one file that imports the server's schemas is replaced. */
+/**
+ * Writes the declarations with the TypeScript compiler, from copies of the sources in which the one file that imports
+ * the server's schemas is replaced.
+ */
 async function writeDeclarations(outdir: string): Promise<void> {
   const scratch = await mkdtemp(path.join(tmpdir(), 'gateway-client-'));
   try {

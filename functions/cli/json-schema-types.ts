@@ -1,10 +1,13 @@
-// Writes a JSON Schema as a TypeScript type, for the package's declarations: only what our method schemas are made of.
-// Throws on the rest, so that a schema it does not support gives no wrong type.
+// Converts a JSON Schema to a TypeScript type, for the declarations of the client package. Supports only the keywords
+// that the methods' schemas use, and throws for others, so that no wrong type is generated.
 import { z } from 'zod';
 
 type Schema = z.core.JSONSchema.JSONSchema;
 
-/** `input`: what a caller may give (defaults may be absent); `output`: what is answered. */
+/**
+ * `input`: the type that a caller may pass, in which members with defaults are optional. `output`: the type of a
+ * result.
+ */
 export function toType(schema: z.ZodType, io: 'input' | 'output'): string {
   return write(z.toJSONSchema(schema, { io, unrepresentable: 'any' }), '    ');
 }
@@ -51,7 +54,7 @@ function writeObject({ properties, required = [], additionalProperties }: Schema
     const type = write(property, inner);
     return `${comment}${inner}${toName(name)}${isRequired ? '' : '?'}: ${type}${isRequired ? '' : ' | undefined'};\n`;
   });
-  // A record beside named members is their common type: it would have to fit them all.
+  // In TypeScript, an index signature must match all named members too, so it is written only for `unknown`.
   const isOpen = typeof additionalProperties === 'object' && Object.keys(additionalProperties).length === 0;
   const rest = isOpen ? `${inner}[name: string]: unknown;\n` : '';
   return members.length === 0 && rest === '' ? '{ [name: string]: never }' : `{\n${members.join('')}${rest}${indent}}`;

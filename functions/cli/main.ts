@@ -12,7 +12,7 @@ const interrupted = new AbortController();
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
-    // A second signal ends the process at once.
+    // A second signal ends the process immediately.
     if (interrupted.signal.aborted) process.exit(EXIT.interrupted);
     interrupted.abort(new DOMException('interrupted', 'AbortError'));
   });

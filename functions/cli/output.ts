@@ -1,12 +1,12 @@
-// Output of the command line: text and JSON on stdout, everything about it on stderr. A progress line is written to a
-// terminal only, and is erased.
+// Output of the command line: text and JSON on stdout, messages and progress on stderr. A progress line is written only
+// to a terminal, and is erased.
 import type { WriteStream } from 'node:tty';
 
 type Out = Pick<WriteStream, 'write'> & { readonly isTTY?: boolean };
 
 /**
- * Output of a model must not control the terminal: all control characters but tab and line break are removed. Bytes
- * for a file stay as they are.
+ * On a terminal, all control characters except tab and line feed are removed, because the output of a model could
+ * otherwise control the terminal. Output to a file is unchanged.
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to be removed.
 const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
@@ -15,7 +15,7 @@ export function printable(text: string): string {
   return text.replace(CONTROL, '');
 }
 
-/** Writes text as it arrives; ends it with a line break of its own. */
+/** Writes text as it arrives; `end` adds a line break if it has none. */
 export function createTextWriter(out: Out): { write(text: string): void; end(): void } {
   let last = '\n';
   return {
@@ -41,7 +41,7 @@ export interface Progress {
 const FRAMES = '⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏';
 const FRAME_MS = 100;
 
-/** A line with the seconds since now, on `out` if that is a terminal. */
+/** Shows a progress line with the elapsed seconds, if `out` is a terminal. */
 export function startProgress(out: Out): Progress {
   if (out.isTTY !== true) return { show() {}, end() {} };
   let ended = false;

@@ -1,7 +1,7 @@
-// The push endpoint of the `deployments` subscription: verifies Pub/Sub's token, unwraps the message, hands the event
-// to the rule in shared/webhooks/deployments.ts. 2xx acknowledges; anything else makes Pub/Sub deliver again, and after
-// its last attempt file the message under dead letters. So what cannot be read is answered 400, never 204: an operator
-// can look at a dead letter, not at a dropped one.
+// The push endpoint of the `deployments` subscription: verifies Pub/Sub's token, unwraps the message and applies the
+// event (shared/webhooks/deployments.ts). A 2xx status acknowledges the message. After any other status, Pub/Sub
+// delivers it again, and after the last attempt moves it to the dead-letter topic. So an invalid message gets 400, not
+// 204: then the operator can inspect it as a dead letter.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
@@ -15,7 +15,7 @@ import { fromMessage, traceOf } from '../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
 import { type HttpHandler, pathOf, readBody, requestIdOf, sendError, sendNothing } from '../server/http.ts';
 
-/** Base64 of the largest event and its envelope. */
+/** Maximum size of a push request: the largest event in Base64, and its envelope. */
 const PUSH_BYTES_MAX = 2 << 20;
 
 /** https://cloud.google.com/pubsub/docs/push#receive_push */

@@ -1,11 +1,11 @@
-// The console at `/` of the local gateway: bundled from its sources at the first visit and kept in memory, so that
-// `npm start` waits for nothing and never serves yesterday's build.
+// Serves the console at `/` of the local gateway. It is bundled from its sources at the first request and kept in
+// memory, so that `npm start` does not wait for a build and never serves an outdated one.
 import { RpcError } from '../../shared/errors.ts';
 import { type HttpHandler, pathOf, sendJson } from '../server/http.ts';
 
 type Files = ReadonlyMap<string, { readonly type: string; readonly body: Uint8Array }>;
 
-/** Serves `/` and the files beside it; throws RpcError `not_found` for everything else. */
+/** Serves `/` and the files of the console. Throws RpcError `not_found` for other paths. */
 export function createConsoleHandler(endpoints: readonly string[]): HttpHandler {
   let made: Promise<{ readonly files: Files; readonly policy: string } | undefined> | undefined;
 
@@ -17,7 +17,7 @@ export function createConsoleHandler(endpoints: readonly string[]): HttpHandler 
         data: { allow: 'GET, HEAD' },
       });
     }
-    // A request for JSON at `/` gets the list of endpoints, and so does every request where the bundler is missing.
+    // A request for JSON at `/` returns the list of endpoints. So does every request if the bundler is not installed.
     const wantsPage = path !== '/' || (req.headers.accept ?? '').includes('text/html');
     if (req.method === 'GET' && (path === '/' || FILE.test(path)) && wantsPage) {
       made ??= make().catch((error: unknown) => {
@@ -47,7 +47,7 @@ export function createConsoleHandler(endpoints: readonly string[]): HttpHandler 
 
 const FILE = /^\/[\w.-]{1,100}\.(?:html|js|css|svg|txt)$/;
 
-/** Undefined where the development dependencies are not installed. */
+/** Returns undefined if the development dependencies are not installed. */
 async function make(): Promise<{ readonly files: Files; readonly policy: string } | undefined> {
   try {
     const { bundleConsole, contentPolicy } = await import('../console/bundle.ts');

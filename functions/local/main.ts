@@ -1,5 +1,5 @@
-// `npm start`: the gateway on a laptop. Prints its address on stdout; sweeps and, on the emulator, pulls beside the
-// server.
+// `npm start`: runs the gateway on one machine and prints its address. The process also runs the sweeper and, with the
+// Pub/Sub emulator, the subscriber of deployment events.
 
 import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import type { Config } from '../../shared/config/config.ts';
@@ -33,7 +33,7 @@ await runProcess(async (services) => {
   };
 });
 
-/** In the cloud the deployments function is pushed to; on the emulator this process pulls. */
+/** In the cloud, Pub/Sub pushes events to the deployments function. With the emulator, this process pulls them. */
 async function startSubscriber(services: Services): Promise<() => Promise<void>> {
   const { config, log } = services;
   if (config.bus !== 'pubsub' || config.emulators.pubsub === undefined || config.projectId === undefined) {
@@ -61,7 +61,7 @@ function banner({ codexProgram, dataDir, keys, store }: Config, engines: Engines
   ].join('\n');
 }
 
-/** A model that cannot answer yet is no mistake: callers may bring credentials of their own (`auth.login`). */
+/** A model without credentials is not a mistake, because callers may use their own (`auth.login`). */
 function remarkOn({ defaultModel, resolve }: Engines): string {
   if (defaultModel === OFFLINE_MODEL)
     return ' (echoes prompts; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real model)';

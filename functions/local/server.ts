@@ -16,7 +16,7 @@ import { createRequestGuard } from '../server/request-guard.ts';
 import { createWebhookHandler } from '../webhook/handler.ts';
 import { createConsoleHandler } from './console.ts';
 
-/** The server, and the sockets on it, which outlive their requests. */
+/** The server and its WebSockets. */
 export type LocalServer = HttpServer & { readonly sockets: WebSocketEndpoint };
 
 /** Routes by the first segment of the path; the handlers validate the rest. */

@@ -71,7 +71,7 @@ describeWith('bubblewrap', 'the listener of a sandbox', () => {
 
   it('is refused where the port cannot be used inside', async () => {
     const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['sleep', '60'], listenPort: 99_999 });
-    await expect(child.listener).rejects.toThrow('the program that listens inside did not start');
+    await expect(child.listener).rejects.toThrow('the listening program in the sandbox did not start');
     await child.kill(0);
   });
 });
