@@ -34,7 +34,10 @@ export interface RunOptions {
   readonly stdin?: string | Uint8Array | undefined;
   /** How many bytes of stdout and of stderr are returned; the rest is read and dropped. */
   readonly outputBytesMax: number;
-  /** Receives the returned output as it arrives. The stream is paused while a promise that it returned is pending. */
+  /**
+   * Receives the returned output as it arrives. The stream is paused while a promise that it returned is pending; after
+   * the end of the command, the rest of the output is passed without waiting.
+   */
   onOutput?(stream: 'stdout' | 'stderr', bytes: Buffer): void | Promise<void>;
 }
 

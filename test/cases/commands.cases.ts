@@ -101,7 +101,11 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
     it('send their output while they run, each piece when the last one is taken', async () => {
       const seen: string[] = [];
       let isTaking = false;
-      const { stdout, stderr } = await run(shell('echo one; echo two >&2; cat; head -c 500000 /dev/zero'), {
+      let takenBytes = 0;
+      const taken = Promise.withResolvers<void>();
+      // Runs until all output was taken: after its end, the rest is passed without waiting.
+      const script = 'echo one; echo two >&2; cat; head -c 500000 /dev/zero; until [ -e taken ]; do sleep 0.02; done';
+      const running = run(shell(script), {
         stdin: 'three\n',
         async onOutput(stream, bytes) {
           if (stream === 'stdout') {
@@ -111,8 +115,13 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
             isTaking = false;
           }
           seen.push(`${stream} ${bytes.toString('latin1')}`);
+          takenBytes += bytes.length;
+          if (takenBytes === 'one\ntwo\nthree\n'.length + 500_000) taken.resolve();
         },
       });
+      await Promise.race([taken.promise, running]);
+      await run(shell('touch taken'));
+      const { stdout, stderr } = await running;
       const of = (stream: string) =>
         seen.flatMap((piece) => (piece.startsWith(`${stream} `) ? piece.slice(stream.length + 1) : [])).join('');
       expect(of('stdout')).toBe(stdout.toString('latin1'));

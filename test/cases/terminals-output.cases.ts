@@ -37,10 +37,14 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       await terminals.watch(HANDLE, watcher, 0);
       await terminals.input(HANDLE, "seq 100000; echo d''one\r");
       await expect.poll(() => seqOf(terminals), { timeout: 5_000 }).toBeGreaterThan(5);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      const seq = await seqOf(terminals);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      expect(await seqOf(terminals)).toBe(seq);
+      // The output stops. That the program is blocked, and not slow, is shown by `missed`: the buffer is smaller.
+      let seq = 0;
+      const isUnchanged = async (): Promise<boolean> => {
+        const before = seq;
+        seq = await seqOf(terminals);
+        return seq === before;
+      };
+      await expect.poll(isUnchanged, { interval: 100, timeout: 10_000 }).toBe(true);
       gate.resolve();
       await over.promise;
       const numbers = text.match(/(?<!\d)\d+(?=\r\n)/g) ?? [];
