@@ -131,9 +131,11 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
 
     it('are ended at their time with all that they started, by TERM and then by KILL', async () => {
       const mark = freshMark();
-      const polite = run(shell(`trap 'echo term; exit 3' TERM; sleep ${mark}1 & wait`), { timeoutMs: 300 });
+      // Long enough for the shells to set their traps on a busy machine.
+      const timeoutMs = 2_500;
+      const polite = run(shell(`trap 'echo term; exit 3' TERM; sleep ${mark}1 & wait`), { timeoutMs });
       const stubborn = run(shell(`trap '' TERM; setsid sleep ${mark}2 & while :; do sleep 0.1; done`), {
-        timeoutMs: 300,
+        timeoutMs,
       });
       expect(await polite).toMatchObject({ timedOut: true, exitCode: 3, stdout: Buffer.from('term\n') });
       expect(await stubborn).toMatchObject({ timedOut: true, exitCode: 137, signal: 'SIGKILL' });

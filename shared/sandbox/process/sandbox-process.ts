@@ -18,7 +18,7 @@ const STATUS_BYTES_MAX = 4096;
 
 export interface Ended {
   readonly exitCode: number;
-  /** False: bwrap could not set up the sandbox (and was not killed). */
+  /** False: bwrap could not set up the sandbox, and received no signal. */
   readonly started: boolean;
 }
 
@@ -59,6 +59,7 @@ export async function startProcess(
   let lowerTimer: NodeJS.Timeout | undefined;
   let hasExited = false;
   let isKillRequested = false;
+  let isTerminated = false;
 
   const onStatus = (more: string): void => {
     if (text.length < STATUS_BYTES_MAX) text += more;
@@ -93,6 +94,7 @@ export async function startProcess(
       // Sent to the process group of init, because the kernel does not deliver TERM to the init of a PID namespace
       // itself.
       const isSent = graceMs > 0 && initPid !== undefined && send(-initPid, 'SIGTERM');
+      isTerminated ||= isSent;
       if (isSent) killTimer = setTimeout(killAll, graceMs);
       else killAll();
     },
@@ -110,7 +112,7 @@ export async function startProcess(
     const exitCodeOfBwrap = isKillRequested
       ? 128 + constants.signals.SIGKILL
       : (code ?? 128 + (signal ? constants.signals[signal] : 0));
-    const started = exitCode !== undefined || signal !== null || isKillRequested;
+    const started = exitCode !== undefined || signal !== null || isKillRequested || isTerminated;
     await waitForEndOf(initPid);
     return { exitCode: exitCode ?? exitCodeOfBwrap, started };
   }
