@@ -1,7 +1,9 @@
 // What the npm scripts start. Plain JavaScript for every Node since 18: a version that cannot run the TypeScript of
 // this project ends here, with one line, and not with the stack of a module loader.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-const PROGRAMS = ['local', 'sandbox', 'cli'];
+const PROGRAMS = ['local', 'sandbox', 'cli', 'smoke'];
+/** The keys of a deployment are no command of the published command line, which contains no Google SDK. */
+const MAINS = { keys: 'cli/keys/main.ts', smoke: 'cli/smoke/main.ts' };
 const PARENT_CHECK_MS = 250;
 
 if (major < 22 || (major === 22 && minor < 18)) {
@@ -14,7 +16,8 @@ if (major < 22 || (major === 22 && minor < 18)) {
   const [program] = process.argv.splice(2, 1);
   if (!PROGRAMS.includes(program)) throw new Error(`one of ${PROGRAMS.join(', ')} is needed`);
   followParent();
-  await import(`./${program}/main.ts`);
+  const name = program === 'cli' && process.argv[2] === 'keys' ? 'keys' : program;
+  await import(`./${MAINS[name] ?? `${name}/main.ts`}`);
 }
 
 /**

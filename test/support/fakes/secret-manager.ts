@@ -1,6 +1,6 @@
-// A small Secret Manager on loopback: speaks the real gRPC protocol (the published .proto files), knows one secret.
-// Implements what the gateway and an operator use: list versions (paged, filtered), access, add, disable, enable. No
-// authorisation.
+// A small Secret Manager on loopback: speaks the real gRPC protocol (the published .proto files), has one secret.
+// Implements what the gateway and its tools use: list versions (paged, filtered), access, add, and disable with an etag.
+// No authorisation.
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import * as grpc from '@grpc/grpc-js';
@@ -25,6 +25,12 @@ export interface FakeSecretManager {
   stop(): void;
 }
 
+interface Version {
+  readonly payload: Uint8Array;
+  state: 'ENABLED' | 'DISABLED' | 'DESTROYED';
+  etag: string;
+}
+
 interface ListRequest {
   readonly parent: string;
   readonly pageSize: number;
@@ -42,7 +48,8 @@ export async function startFakeSecretManager(options: {
   readonly secret: string;
   readonly pageSizeMax?: number;
 }): Promise<FakeSecretManager> {
-  const versions: { payload: Uint8Array; state: 'ENABLED' | 'DISABLED' | 'DESTROYED' }[] = [];
+  const versions: Version[] = [];
+  let changes = 0;
   const calls = { list: 0, access: 0, accessed: [] as string[] };
   const nameOf = (index: number): string => `${options.secret}/versions/${index + 1}`;
   const server = new grpc.Server();
@@ -55,7 +62,7 @@ export async function startFakeSecretManager(options: {
     if (parent !== options.secret) return answer({ code: grpc.status.NOT_FOUND, details: 'no such secret' });
     // As the service does: newest first.
     const matching = versions
-      .map(({ state }, index) => ({ name: nameOf(index), state }))
+      .map(({ state, etag }, index) => ({ name: nameOf(index), state, etag }))
       .filter(({ state }) => filter !== 'state:ENABLED' || state === 'ENABLED')
       .reverse();
     const from = Number(pageToken || 0);
@@ -81,7 +88,28 @@ export async function startFakeSecretManager(options: {
     answer(null, { name: call.request.name, payload: { data: version.payload } });
   };
 
-  server.addService(loadService(), { ListSecretVersions: list, AccessSecretVersion: access });
+  const add: grpc.handleUnaryCall<{ readonly payload: { readonly data: Uint8Array } }, object> = (call, answer) => {
+    const number = fake.add(call.request.payload.data);
+    answer(null, { name: nameOf(number - 1), state: 'ENABLED', etag: versions[number - 1]?.etag });
+  };
+
+  const disable: grpc.handleUnaryCall<{ readonly name: string; readonly etag: string }, object> = (call, answer) => {
+    const index = versions.findIndex((_, at) => nameOf(at) === call.request.name);
+    const version = versions[index];
+    if (version === undefined) return answer({ code: grpc.status.NOT_FOUND, details: 'no such version' });
+    if (call.request.etag !== '' && call.request.etag !== version.etag) {
+      return answer({ code: grpc.status.FAILED_PRECONDITION, details: 'the etag is not the current one' });
+    }
+    fake.setState(index + 1, 'DISABLED');
+    answer(null, { name: call.request.name, state: version.state, etag: version.etag });
+  };
+
+  server.addService(loadService(), {
+    ListSecretVersions: list,
+    AccessSecretVersion: access,
+    AddSecretVersion: add,
+    DisableSecretVersion: disable,
+  });
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
       error === null ? resolve(bound) : reject(error),
@@ -94,13 +122,14 @@ export async function startFakeSecretManager(options: {
     fault: 'none',
     calls,
     add(payload) {
-      versions.push({ payload: Buffer.from(payload), state: 'ENABLED' });
+      versions.push({ payload: Buffer.from(payload), state: 'ENABLED', etag: `"${versions.length + 1}-0"` });
       return versions.length;
     },
     setState(number, state) {
       const version = versions[number - 1];
       if (version === undefined) throw new Error(`there is no version ${number}`);
       version.state = state;
+      version.etag = `"${number}-${state}-${++changes}"`;
     },
     stop: () => server.forceShutdown(),
   };
