@@ -115,8 +115,9 @@ async function cancelFirstTurn({ client, run }: Target, model: string | undefine
     )) {
       const isFirst = event.AgentMessageDelta !== undefined && !events.has('AgentMessageDelta');
       for (const name of Object.keys(event)) events.add(name);
-      if (isFirst)
-        ({ was_running: wasRunning = false } = await client.call(METHODS.cancel, { session_id }, { signal }));
+      if (!isFirst) continue;
+      const cancelled = await client.call(METHODS.cancel, { session_id }, { signal });
+      wasRunning = cancelled.cancelled && cancelled.was_running;
     }
   } catch (error) {
     if (!(error instanceof GatewayError) || error.reason !== 'cancelled') throw error;
