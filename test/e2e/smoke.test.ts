@@ -48,7 +48,7 @@ describe('npm run smoke', () => {
       headers: { 'X-API-Key': 'dev-key' },
       body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'conversation.list' }),
     });
-    expect(await response.json()).toMatchObject({ result: { sessions: [] } });
+    expect(await response.json()).toMatchObject({ result: { conversations: [] } });
   });
 
   it('fails with the name and the cause of every check that a gateway does not pass', async () => {

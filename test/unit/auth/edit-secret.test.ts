@@ -117,7 +117,7 @@ describe('the tool that adds keys', () => {
     const { fake, secret, idOf, enabled } = await start();
     const many = Array.from({ length: 850 }, (_, index) => ({
       id: `a-${index}`,
-      key: `first-${'x'.repeat(30)}${index}`,
+      key: `first-${'x'.repeat(50)}${index}`,
     }));
     fake.add(JSON.stringify({ keys: many }));
     const key = await addKey(secret, { id: 'app' });
