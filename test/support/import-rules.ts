@@ -61,7 +61,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ],
   ['functions/index.ts', ['*', 'functions/*']],
   ['functions/console', ['client']],
-  ['functions/cli', ['client', 'methods', 'auth/keys']],
+  ['functions/cli', ['client', 'methods', 'auth/keys/edit-secret.ts', 'auth/keys/secret-versions.ts']],
   ['functions/local', ['*', 'functions/*']],
   ['functions/build', ['engines', 'codex-host', 'functions/cli', 'functions/console']],
 ];
