@@ -14,6 +14,8 @@ export default defineConfig({
   test: {
     globalSetup: ['test/global-setup.ts'],
     pool: 'forks',
+    // One module graph per worker for all files of a project: suites keep no state in modules.
+    isolate: false,
     // Half of the suite waits (leases, outages, restarts): a third worker uses that time on two cores.
     maxWorkers: 3,
     // Bounds against hanging, not expectations: a busy machine may take several times what an idle one does.
@@ -29,20 +31,22 @@ export default defineConfig({
     },
     // `--project NAME` selects one, so that a run imports and starts what it needs only.
     projects: [
-      // One module graph per worker for all of its files: a third of the time. These suites keep no state in modules.
+      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], exclude: PROCESSES } },
       {
         extends: true,
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], exclude: PROCESSES, isolate: false },
+        test: {
+          name: 'processes',
+          include: [...PROCESSES, 'test/{e2e,fuzz,soak}/**/*.test.ts'],
+          globalSetup: ['test/programs-setup.ts'],
+        },
       },
-      { extends: true, test: { name: 'processes', include: PROCESSES } },
-      { extends: true, test: { name: 'e2e', include: ['test/{e2e,fuzz,soak}/**/*.test.ts'] } },
       {
         extends: true,
         test: {
           name: 'emulator',
           include: ['test/emulator/**/*.test.ts'],
           // Starts the emulators, which takes seconds of two processors.
-          globalSetup: ['test/emulator/global-setup.ts'],
+          globalSetup: ['test/programs-setup.ts', 'test/emulator/global-setup.ts'],
         },
       },
     ],

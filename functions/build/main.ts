@@ -51,7 +51,7 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
  * Packages that cannot be bundled. The first two start processes, and are installed only in the image of the sandbox
  * service. The last two are optional dependencies of `ws` and are not installed.
  */
-const NATIVE = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
+export const NATIVE = ['@lydell/node-pty', '@openai/codex', 'bufferutil', 'utf-8-validate'];
 
 /** Bundles the companion: one program, `main.js`, which runs without installing dependencies. */
 export async function buildCompanion(outdir = path.join(ROOT, 'dist/companion')): Promise<Metafile> {
@@ -87,20 +87,26 @@ function throwIfBundled({ inputs }: Metafile, patterns: readonly RegExp[], place
   if (forbidden.length > 0) throw new Error(`${place} must not contain: ${forbidden.join(', ')}`);
 }
 
+/** How every program is bundled, in tests too. */
+export const bundling = {
+  absWorkingDir: ROOT,
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node24',
+  chunkNames: 'chunks/[name]-[hash]',
+  banner: { js: BANNER },
+  logLevel: 'warning',
+} as const;
+
 async function bundle(outdir: string, entryPoints: Record<string, string>, external: string[]): Promise<Metafile> {
   await rm(outdir, { recursive: true, force: true });
   const { version } = await ownManifest();
   const { metafile } = await build({
-    absWorkingDir: ROOT,
+    ...bundling,
     entryPoints,
     outdir,
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node24',
-    chunkNames: 'chunks/[name]-[hash]',
-    banner: { js: BANNER },
     // Names are not minified, so that stacks in the log are readable.
     minifyWhitespace: true,
     minifySyntax: true,
@@ -109,7 +115,6 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
     define: { GATEWAY_VERSION: JSON.stringify(version) },
     plugins: [builtinsByRequire, namedDynamicImports],
     metafile: true,
-    logLevel: 'warning',
   });
   await makeDirectory(outdir);
   return metafile;
@@ -132,7 +137,7 @@ export async function buildConsole(outdir = path.join(ROOT, 'dist/console'), soc
  * Loads Node's own modules by `require`. An `import` reads every exported property, including lazy ones: for
  * `node:http`, it loads undici for the property `WebSocket` (17 ms of a start of 110 ms; `npm run bench cold-start`).
  */
-const builtinsByRequire: Plugin = {
+export const builtinsByRequire: Plugin = {
   name: 'builtins-by-require',
   setup({ onResolve, onLoad }) {
     onResolve({ filter: /^[\w:/]+$/ }, ({ kind, path: name }) =>
@@ -149,7 +154,7 @@ const builtinsByRequire: Plugin = {
  * exports, but esbuild's chunk exports only `default`. This plugin adds the same names as Node, so that the line works
  * from source and in the bundle.
  */
-const namedDynamicImports: Plugin = {
+export const namedDynamicImports: Plugin = {
   name: 'named-dynamic-imports',
   setup({ onResolve, onLoad }) {
     onResolve({ filter: /^[@\w]/ }, async ({ kind, path: name, importer }) => {

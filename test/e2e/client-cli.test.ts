@@ -1,12 +1,11 @@
 // `codex-gateway` as a process: what it prints, how it ends, and that Ctrl-C ends the turn at the gateway.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTextWriter, startProgress } from '../../functions/cli/output.ts';
 import { createFixture, type Fixture, KEY } from '../support/fixtures/client.ts';
-import { ROOT } from '../support/fixtures/local-gateway.ts';
+import { programFile } from '../support/fixtures/program-file.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {
@@ -29,7 +28,7 @@ function start(
   args: readonly string[],
   { env = {}, input }: { env?: Record<string, string>; input?: string } = {},
 ): Started {
-  const child = spawn(process.execPath, [join(ROOT, 'functions/cli/main.ts'), ...args], {
+  const child = spawn(process.execPath, [programFile('functions/cli/main.ts'), ...args], {
     env: {
       PATH: process.env.PATH,
       NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,

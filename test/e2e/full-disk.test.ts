@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { type LocalGateway, ROOT, startLocalGateway } from '../support/fixtures/local-gateway.ts';
+import { type LocalGateway, localMain, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const KEYS = ['one', 'two'].map((id) => ({ id, key: `key-of-${id}`, scopes: ['workspace', 'conversation'] }));
@@ -33,16 +33,7 @@ async function startOnSmallDisk(below: string, megabytes = 8) {
   mkdirSync(disk, { recursive: true });
   const script = `mount -t tmpfs -o size=${megabytes}m,nr_inodes=600 tmpfs "$0" && exec "$@"`;
   const gateway: LocalGateway = await startLocalGateway({
-    command: [
-      'unshare',
-      '--mount',
-      '/bin/sh',
-      '-c',
-      script,
-      disk,
-      process.execPath,
-      join(ROOT, 'functions/local/main.ts'),
-    ],
+    command: ['unshare', '--mount', '/bin/sh', '-c', script, disk, process.execPath, localMain()],
     env: { GATEWAY_DATA_DIR: data, GATEWAY_KEYS: JSON.stringify({ keys: KEYS }), GATEWAY_LIMITS: '100000/minute' },
   });
   // The disk as the gateway sees it.

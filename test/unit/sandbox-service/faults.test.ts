@@ -9,12 +9,7 @@ import { type LinkProxy, startLinkProxy } from '../../support/fixtures/link-prox
 import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
 import { processesWith } from '../../support/fixtures/sandbox.ts';
 import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
-import {
-  freePort,
-  type SandboxService,
-  startSandboxService,
-  withSettings,
-} from '../../support/fixtures/sandbox-service.ts';
+import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const times = { pingMs: 300, silenceMs: 1_500, overMs: 4_000, tickMs: 100, handshakeMs: 1_000 };
@@ -38,9 +33,8 @@ while read -r line; do
 done`;
 
 const startGateway = (url: string): Promise<LocalGateway> => {
-  const { nodeArgs, env } = withSettings({ times });
-  const own = { SANDBOX_URL: url, SANDBOX_TOKEN: TOKEN, GATEWAY_LIMITS: '1000000/minute', GATEWAY_LOG: 'json' };
-  return startLocalGateway({ nodeArgs, env: { ...env, ...own } });
+  const env = { SANDBOX_URL: url, SANDBOX_TOKEN: TOKEN, GATEWAY_LIMITS: '1000000/minute', GATEWAY_LOG: 'json' };
+  return startLocalGateway({ settings: { times }, env });
 };
 
 async function post({ url }: LocalGateway, method: string, params: object): Promise<Message> {
