@@ -119,7 +119,12 @@ async function createSandboxPorts({ config, log }: AdapterDeps, given: Sandbox |
 async function createStore({ config, clock }: AdapterDeps): Promise<Store> {
   if (config.store === 'firestore') {
     const { createFirestoreStore } = await import('./store/firestore/firestore.ts');
-    return createFirestoreStore({ projectId: projectOf(config), emulatorHost: config.emulators.firestore, clock });
+    return createFirestoreStore({
+      projectId: projectOf(config),
+      databaseId: config.database,
+      emulatorHost: config.emulators.firestore,
+      clock,
+    });
   }
   const { createEmbeddedStore } = await import('./store/embedded/embedded.ts');
   return createEmbeddedStore({

@@ -1,10 +1,12 @@
 // The push endpoint of the `deployments` subscription: verifies Pub/Sub's token, unwraps the message and applies the
 // event (shared/webhooks/deployments.ts). A 2xx status acknowledges the message. After any other status, Pub/Sub
 // delivers it again, and after the last attempt moves it to the dead-letter topic. So an invalid message gets 400, not
-// 204: then the operator can inspect it as a dead letter.
+// 204: then the operator can inspect it as a dead letter. `/sweep` is for Cloud Scheduler: this function alone has
+// invokers that Cloud Run checks, and no public ones.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
-import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
+import { createInvokerVerifier, type InvokerVerifier } from '../../shared/auth/invoker.ts';
+import type { OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { isReason, RpcError, toRpcError } from '../../shared/errors.ts';
 import { errorFields, severityOf } from '../../shared/log.ts';
@@ -13,7 +15,8 @@ import type { Services } from '../../shared/services.ts';
 import { inTrace } from '../../shared/trace.ts';
 import { fromMessage, traceOf } from '../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
-import { type HttpHandler, pathOf, readBody, requestIdOf, sendError, sendNothing } from '../server/http.ts';
+import { sweep } from '../../shared/webhooks/sweep.ts';
+import { type HttpHandler, pathOf, readBody, requestIdOf, sendError, sendJson, sendNothing } from '../server/http.ts';
 
 /** Maximum size of a push request: the largest event in Base64, and its envelope. */
 const PUSH_BYTES_MAX = 2 << 20;
@@ -29,23 +32,29 @@ const Envelope = z.object({
   subscription: z.string().max(512).optional(),
 });
 
+const PATHS = ['/', '/deployments'];
+const SWEEP_PATHS = ['/sweep', '/deployments/sweep'];
+
 /**
- * `POST /deployments` (and `/`). Without PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT every request is refused, except on a
- * machine that is not deployed, where the emulator pushes without a token.
+ * `POST /deployments` (and `/`), and `/sweep` below it. Without PUSH_AUDIENCE and the account of the caller
+ * (PUSH_SERVICE_ACCOUNT, SWEEP_SERVICE_ACCOUNT) every request is refused, except on a machine that is not deployed,
+ * where the emulator pushes without a token.
  */
 export function createDeploymentsHandler(services: Services, options: OidcOptions = {}): HttpHandler {
   const { config, log, wrongCredentials } = services;
-  const { audience, serviceAccount: email } = config.push;
-  const verifier =
+  const { audience, serviceAccount, sweeper, isInvokerChecked: isChecked } = config.push;
+  const verifierOf = (email: string | undefined): InvokerVerifier | undefined =>
     audience === undefined || email === undefined
       ? undefined
-      : createOidcVerifier({ audience, emails: [email] }, options);
+      : createInvokerVerifier({ audience, emails: [email], isChecked }, options);
+  const pushers = verifierOf(serviceAccount);
+  const sweepers = verifierOf(sweeper);
 
-  const authenticate = async (req: IncomingMessage): Promise<void> => {
-    if (verifier !== undefined) return wrongCredentials.check(req, () => verifier.verify(req.headers.authorization));
+  const authenticate = async (req: IncomingMessage, verifier: InvokerVerifier | undefined): Promise<void> => {
+    if (verifier !== undefined) return wrongCredentials.check(req, () => verifier.verify(req));
     if (config.deployed) {
       throw new RpcError('unauthorized', {
-        message: 'Unauthorized: PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT are not configured',
+        message: 'Unauthorized: PUSH_AUDIENCE and the account of the caller are not configured',
       });
     }
   };
@@ -60,9 +69,16 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
       log.log(severity, 'deployment event', { request_id: requestId, outcome, ms, ...fields, ...more });
     };
     try {
-      if (pathOf(req) !== '/' && pathOf(req) !== '/deployments') throw new RpcError('not_found');
+      const path = pathOf(req);
+      const isSweep = SWEEP_PATHS.includes(path);
+      if (!isSweep && !PATHS.includes(path)) throw new RpcError('not_found');
       if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST' } });
-      await authenticate(req);
+      await authenticate(req, isSweep ? sweepers : pushers);
+      if (isSweep) {
+        const result = await sweep(services);
+        audit('swept', { ...result });
+        return sendJson(res, 200, result);
+      }
       const message = unwrap(await readBody(req, PUSH_BYTES_MAX));
       fields = { message_id: message.messageId };
       const event = fromMessage({ ...message, data: Buffer.from(message.data, 'base64') });

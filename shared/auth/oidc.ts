@@ -9,7 +9,7 @@ const TIMEOUT_MS = 5_000;
 const CLIENT_MS_MAX = 3_600_000;
 const TOKEN_CHARS_MAX = 8_192;
 const BEARER = /^bearer +([\w-]+\.[\w-]+\.[\w-]+) *$/i;
-const ISSUERS = ['https://accounts.google.com', 'accounts.google.com'];
+export const ISSUERS = ['https://accounts.google.com', 'accounts.google.com'] as const;
 
 /** The accepted audience and service account. */
 export interface OidcPolicy {
@@ -47,7 +47,9 @@ export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}
       const client = await opened;
       let payload: { email?: string; email_verified?: boolean } | undefined;
       try {
-        payload = (await client.verifySignedJwtWithCertsAsync(token, certs, policy.audience, ISSUERS)).getPayload();
+        payload = (
+          await client.verifySignedJwtWithCertsAsync(token, certs, policy.audience, [...ISSUERS])
+        ).getPayload();
       } catch (error) {
         // The library's message quotes the content of the token, so the caller gets a fixed text.
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not valid here', cause: error });
@@ -79,7 +81,8 @@ async function certificates(client: Awaited<ReturnType<typeof openClient>>, sign
   }
 }
 
-function tokenOf(authorization: string | undefined): string {
+/** The token of a Bearer header of reasonable length. Throws RpcError `unauthorized` for anything else. */
+export function tokenOf(authorization: string | undefined): string {
   const token = (authorization?.length ?? 0) > TOKEN_CHARS_MAX ? undefined : BEARER.exec(authorization ?? '')?.[1];
   if (token === undefined) {
     throw new RpcError('unauthorized', { message: 'Unauthorized: send an OIDC token as Authorization: Bearer' });

@@ -24,6 +24,8 @@ export interface Config {
     | { readonly source: 'environment'; readonly documents: readonly string[] }
     | { readonly source: 'secret-manager' };
   readonly projectId: string | undefined;
+  /** Id of the Firestore database. */
+  readonly database: string;
   /** `host:port` of each emulator in use. */
   readonly emulators: { readonly firestore: string | undefined; readonly pubsub: string | undefined };
   readonly topic: string;
@@ -65,8 +67,15 @@ export interface Config {
   readonly socketUrl: string | undefined;
   /** The sandbox service, and the credential of this process there; undefined: sandboxes run in this process. */
   readonly sandbox: SandboxAddress | undefined;
-  /** Audience and service account of the OIDC tokens that the Pub/Sub push endpoint and the sweeper accept. */
-  readonly push: { readonly audience: string | undefined; readonly serviceAccount: string | undefined };
+  /** OIDC tokens that the Pub/Sub push endpoint and the sweeper accept. */
+  readonly push: {
+    readonly audience: string | undefined;
+    readonly serviceAccount: string | undefined;
+    /** Cloud Scheduler's account, where the deployments function sweeps. */
+    readonly sweeper: string | undefined;
+    /** Cloud Run admits only these accounts, and replaces the signature of their tokens. */
+    readonly isInvokerChecked: boolean;
+  };
   /** Backends of `bff.proxy` by name; `internal` ones may have addresses that are not public. */
   readonly backends: ReadonlyMap<string, { readonly baseUrl: string; readonly internal: boolean }>;
   /** MCP servers registered by the operator, by name; `mcp.connect` with only the name connects one. */

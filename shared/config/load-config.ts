@@ -37,6 +37,7 @@ export function loadConfig(env: Environment): Config {
     bus: settings.GATEWAY_BUS ?? (settings.PUBSUB_EMULATOR_HOST || inCloud ? 'pubsub' : 'local'),
     keys: chooseKeys(settings, inCloud, problems),
     projectId,
+    database: settings.GATEWAY_DATABASE,
     emulators: { firestore: settings.FIRESTORE_EMULATOR_HOST, pubsub: settings.PUBSUB_EMULATOR_HOST },
     topic: settings.GATEWAY_TOPIC,
     model: settings.MODEL,
@@ -61,7 +62,12 @@ export function loadConfig(env: Environment): Config {
     },
     socketUrl: settings.SOCKET_URL ?? (settings.COMPANION_URL && toSocketUrl(settings.COMPANION_URL)),
     sandbox: readSandbox(settings, problems),
-    push: { audience: settings.PUSH_AUDIENCE, serviceAccount: settings.PUSH_SERVICE_ACCOUNT },
+    push: {
+      audience: settings.PUSH_AUDIENCE,
+      serviceAccount: settings.PUSH_SERVICE_ACCOUNT,
+      sweeper: settings.SWEEP_SERVICE_ACCOUNT,
+      isInvokerChecked: settings.PUSH_INVOKER_CHECK === 'iam',
+    },
     backends: new Map([
       ...(settings.BFF_BACKENDS ?? []),
       // The operator configured this address for the backend, so it may be internal.
@@ -84,6 +90,9 @@ export function loadConfig(env: Environment): Config {
   };
   if ((config.store === 'firestore' || config.bus === 'pubsub') && projectId === undefined) {
     problems.push('GOOGLE_CLOUD_PROJECT: must be set for Firestore or Pub/Sub');
+  }
+  if (config.push.isInvokerChecked && !config.deployed) {
+    problems.push('PUSH_INVOKER_CHECK: iam is only for a service on Cloud Run, which checks the invoker');
   }
   if (config.turns.heartbeatMs * 2 > config.turns.leaseMs) {
     problems.push('GATEWAY_HEARTBEAT_MS: must be at most half of GATEWAY_LEASE_MS');

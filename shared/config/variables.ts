@@ -38,6 +38,13 @@ export const Variables = z.object({
   GATEWAY_KEY_SOURCE: z.enum(['environment', 'secret-manager']).optional(),
   GATEWAY_LIMITS: readBy(parseLimits).prefault('100/minute,1000/hour,10000/day'),
   GATEWAY_DATA_DIR: oneLine.default('.data'),
+  GATEWAY_DATABASE: z
+    .string()
+    .regex(
+      /^(\(default\)|[a-z][a-z\d-]{2,61}[a-z\d])$/,
+      'must be the id of a Firestore database such as gateway-restored',
+    )
+    .default('(default)'),
   GATEWAY_STORE: z.enum(['embedded', 'memory', 'firestore']).optional(),
   GATEWAY_BUS: z.enum(['local', 'pubsub']).optional(),
   GATEWAY_TOPIC: z
@@ -105,6 +112,8 @@ export const Variables = z.object({
   SANDBOX_CALLERS: accounts.optional(),
   PUSH_AUDIENCE: oneLine.optional(),
   PUSH_SERVICE_ACCOUNT: account.optional(),
+  SWEEP_SERVICE_ACCOUNT: account.optional(),
+  PUSH_INVOKER_CHECK: z.enum(['iam', 'none']).default('none'),
   HTTP_PROXY: proxyUrl.optional(),
   HTTPS_PROXY: proxyUrl.optional(),
   NO_PROXY: oneLine.optional(),

@@ -30,6 +30,7 @@ const KEYS = JSON.stringify({ keys: [{ id: 'a', key: 'key-a', scopes: ['conversa
 const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
   ...{ PORT: '8081', HOST: '127.0.0.1', GATEWAY_API_KEY: 'bare', GATEWAY_KEYS: KEYS, GATEWAY_LIMITS: '5/minute' },
   ...{ GATEWAY_KEY_SOURCE: 'environment', GATEWAY_DATA_DIR: '/data', GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local' },
+  GATEWAY_DATABASE: 'gateway-restored',
   ...{ GATEWAY_TOPIC: 'topic', GATEWAY_LOG: 'pretty', GATEWAY_DAILY_TOKENS: '7', GATEWAY_STORAGE_MB: '8' },
   ...{ GATEWAY_LEASE_MS: '3000', GATEWAY_HEARTBEAT_MS: '1000', GATEWAY_TURN_TIMEOUT_MS: '5000' },
   ...{ MODEL: 'openai/x', MODELS: '{"openai/x": {"context_tokens": 8192}}', ENGINE: 'codex' },
@@ -48,7 +49,8 @@ const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
   SOCKET_URL: 'wss://c.example/ws',
   ...{ SANDBOX_URL: 'https://s.example', SANDBOX_TOKEN: 't'.repeat(32), SANDBOX_AUDIENCE: 's' },
   ...{ SANDBOX_CALLERS: 'a@example.com, b@example.com' },
-  ...{ PUSH_AUDIENCE: 'p', PUSH_SERVICE_ACCOUNT: 'p@example.com', HTTP_PROXY: 'http://x.example' },
+  ...{ PUSH_AUDIENCE: 'p', PUSH_SERVICE_ACCOUNT: 'p@example.com', SWEEP_SERVICE_ACCOUNT: 's@example.com' },
+  ...{ PUSH_INVOKER_CHECK: 'iam', HTTP_PROXY: 'http://x.example' },
   ...{
     HTTPS_PROXY: 'http://y.example',
     NO_PROXY: 'z.example',
@@ -122,6 +124,15 @@ describe('nothing set', () => {
 
   it('an empty variable counts as not set', () => {
     expect(loadConfig({ PORT: '', GATEWAY_API_KEY: '', GATEWAY_LIMITS: '', HOST: '' })).toEqual(loadConfig({}));
+  });
+});
+
+describe('tokens of Pub/Sub and Cloud Scheduler', () => {
+  it('are accepted without a signature only on Cloud Run, where the invoker is checked', () => {
+    const deployed = { K_SERVICE: 'deployments', GATEWAY_API_KEY: 'a-key-of-this-test' };
+    expect(loadConfig(deployed).push.isInvokerChecked).toBe(false);
+    expect(loadConfig({ ...deployed, PUSH_INVOKER_CHECK: 'iam' }).push.isInvokerChecked).toBe(true);
+    expect(() => loadConfig({ PUSH_INVOKER_CHECK: 'iam' })).toThrow(/^PUSH_INVOKER_CHECK: /m);
   });
 });
 

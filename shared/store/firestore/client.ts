@@ -42,7 +42,13 @@ export async function openFirestoreClient(address: FirestoreAddress): Promise<Fi
     retry: null,
     retryRequestOptions: { retries: 0, noResponseRetries: 0 },
     signal: call.signal,
-    ...(address.emulatorHost === undefined ? {} : { otherArgs: { headers: { Authorization: 'Bearer owner' } } }),
+    otherArgs: {
+      headers: {
+        // Routes to a database that is not `(default)`, as the SDK's own client does.
+        'google-cloud-resource-prefix': database,
+        ...(address.emulatorHost === undefined ? {} : { Authorization: 'Bearer owner' }),
+      },
+    },
   });
   return {
     nameOf: (collection, id) => `${parent}/${collection}/${id}`,
