@@ -1,7 +1,7 @@
 // Who invoked a service: the OIDC token of the request, of one of these service accounts. Where Cloud Run checks the
 // invoker before it forwards a request, it replaces the signature of the token that it has verified, so that no service
-// can use it elsewhere. Such a token is accepted only where the configuration states that this check is on: anyone could
-// write one, and a service that everybody may invoke would accept it.
+// can use it elsewhere. Such a token is accepted only where the configuration states that this check is on: anyone
+// could write one, and a service that everybody may invoke would accept it.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';

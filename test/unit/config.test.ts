@@ -132,7 +132,7 @@ describe('tokens of Pub/Sub and Cloud Scheduler', () => {
     const deployed = { K_SERVICE: 'deployments', GATEWAY_API_KEY: 'a-key-of-this-test' };
     expect(loadConfig(deployed).push.isInvokerChecked).toBe(false);
     expect(loadConfig({ ...deployed, PUSH_INVOKER_CHECK: 'iam' }).push.isInvokerChecked).toBe(true);
-    expect(() => loadConfig({ PUSH_INVOKER_CHECK: 'iam' })).toThrow(/^PUSH_INVOKER_CHECK: /m);
+    expect(() => loadConfig({ PUSH_INVOKER_CHECK: 'iam' })).toThrow(/^ *PUSH_INVOKER_CHECK: iam is only/m);
   });
 });
 
