@@ -1,7 +1,8 @@
 #!/bin/bash
 # Builds the container of the sandbox service (bubblewrap, Codex) in Cloud Build, without a local Docker, and prints the
 # line for the .tfvars file. After `npm run build` and a first `terraform apply`, which makes the registry, the build
-# account and the bucket.
+# account and the bucket. BASE_IMAGE=IMAGE@sha256:... takes the base from a mirror, BUILDER_IMAGE the program that
+# builds.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -16,12 +17,17 @@ value() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" <<<"$(tr ',' '\n' <<<"$bui
 image=$(value image) project=$(value project) staging=$(value staging)
 image=${image%/*}/sandbox staging=${staging%/*}/sandbox-image
 
+base=${BASE_IMAGE:-} builder=${BUILDER_IMAGE:-gcr.io/cloud-builders/docker}
+for given in "$base" "${BUILDER_IMAGE:-}"; do
+  [[ $given =~ ^([a-z0-9./:_-]+@sha256:[0-9a-f]{64})?$ ]] || fail "an image is named by digest, not $given"
+done
+
 config=$(mktemp)
 trap 'rm -f "$config"' EXIT
 cat >"$config" <<YAML
 steps:
-  - name: gcr.io/cloud-builders/docker
-    args: [build, --tag, '$image:latest', .]
+  - name: '$builder'
+    args: [build, ${base:+--build-arg, 'BASE_IMAGE=$base',} --tag, '$image:latest', .]
 images: ['$image:latest']
 serviceAccount: '$(value account)'
 options:

@@ -1,5 +1,5 @@
-// The package-lock.json of an image: of the packages that the project's lockfiles pin, those that are installed there,
-// with their hashes, so that `npm ci` installs exactly them.
+// The package-lock.json of a bundle or an image: of the packages that the project's lockfiles pin, those that are
+// installed there, with their hashes, so that `npm ci` installs exactly them.
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -36,8 +36,11 @@ export async function writeLockfile(outdir: string, installed: Installed, locked
 export function toLockfile({ name, version, dependencies }: Installed, locked: readonly Packages[]): object {
   const packages: Packages = {};
   for (const [dependency, pinned] of Object.entries(dependencies)) {
-    add(dependency, packages, locked);
-    const found = packages[`node_modules/${dependency}`]?.version;
+    const place = `node_modules/${dependency}`;
+    const lock = locked.find((candidate) => place in candidate);
+    if (lock === undefined) throw new Error(`${dependency} is in no lockfile with a hash`);
+    add(place, packages, lock);
+    const found = packages[place]?.version;
     if (found !== pinned) throw new Error(`${dependency} is locked at ${found}, and not at ${pinned}`);
   }
   const sorted = Object.fromEntries(Object.entries(packages).toSorted(([a], [b]) => (a < b ? -1 : 1)));
@@ -50,18 +53,29 @@ export function toLockfile({ name, version, dependencies }: Installed, locked: r
   };
 }
 
-/** A package and what it requires. Only packages at the top of node_modules, where every other package finds them. */
-function add(name: string, packages: Packages, locked: readonly Packages[]): void {
-  const place = `node_modules/${name}`;
-  if (place in packages) return;
-  const lock = locked.find((candidate) => place in candidate);
-  const found = lock?.[place];
-  if (lock === undefined || found?.integrity === undefined) throw new Error(`${name} is in no lockfile with a hash`);
-  if (Object.keys(lock).some((other) => other.startsWith(`${place}/`)))
-    throw new Error(`${name} has packages of its own`);
+/** A package and what it requires, at their places in the project, where they find each other. */
+function add(place: string, packages: Packages, lock: Packages): void {
+  const found = lock[place];
+  if (found?.integrity === undefined) throw new Error(`${place} is in no lockfile with a hash`);
+  const added = packages[place];
+  if (added !== undefined && added.version !== found.version) throw new Error(`${place} is locked at two versions`);
+  if (added !== undefined) return;
   // Both say why a package is installed in the project, not in the image.
   const { dev: _dev, devOptional: _devOptional, ...kept } = found;
   packages[place] = kept;
   const { dependencies, optionalDependencies } = Requires.parse(found);
-  for (const required of Object.keys({ ...dependencies, ...optionalDependencies })) add(required, packages, locked);
+  for (const required of Object.keys({ ...dependencies, ...optionalDependencies })) {
+    add(placeOf(required, place, lock), packages, lock);
+  }
+}
+
+/** Where Node.js finds `name` for the package at `place`: below it, else below one that it is in. */
+function placeOf(name: string, place: string, lock: Packages): string {
+  let parent = place;
+  while (parent !== '') {
+    const candidate = `${parent}/node_modules/${name}`;
+    if (candidate in lock) return candidate;
+    parent = parent.slice(0, Math.max(parent.lastIndexOf('/node_modules/'), 0));
+  }
+  return `node_modules/${name}`;
 }

@@ -39,11 +39,12 @@ export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions'))
   const metafile = await bundle(outdir, { index: 'functions/index.ts' }, ['@google-cloud/functions-framework']);
   throwIfBundled(metafile, FORBIDDEN, 'a function');
   const pinned = await pinnedDependencies(['@google-cloud/functions-framework']);
-  await writeManifest(outdir, 'functions', {
+  const manifest = await writeManifest(outdir, 'functions', {
     main: 'index.js',
     scripts: { start: 'functions-framework' },
     dependencies: pinned,
   });
+  await writeLockfile(outdir, { ...manifest, dependencies: pinned }, await readLockfiles());
   return metafile;
 }
 

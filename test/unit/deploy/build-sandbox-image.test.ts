@@ -20,7 +20,7 @@ beforeEach(async () => {
 });
 
 /** Runs the script where Terraform's state has only the output `name`. */
-async function build(name: string, output: object) {
+async function build(name: string, output: object, variables: Record<string, string> = {}) {
   const programs = {
     terraform: `[ "$3" = ${name} ] || exit 1; echo '${JSON.stringify(output)}'`,
     gcloud: `echo "$*" >>"$CALLS"; for each; do case $each in --config=*) cat "\${each#*=}" >>"$CALLS";; esac; done
@@ -30,7 +30,7 @@ async function build(name: string, output: object) {
     await writeFile(join(directory, 'bin', program), `#!/bin/sh\n${script}\n`);
     await chmod(join(directory, 'bin', program), 0o755);
   }
-  const env = { PATH: `${join(directory, 'bin')}:${process.env.PATH}`, CALLS: join(directory, 'calls') };
+  const env = { ...variables, PATH: `${join(directory, 'bin')}:${process.env.PATH}`, CALLS: join(directory, 'calls') };
   const { stdout } = await promisify(execFile)('bash', ['terraform/build-sandbox-image.sh'], { cwd: directory, env });
   return { stdout, calls: await readFile(env.CALLS, 'utf8') };
 }
@@ -47,6 +47,17 @@ it.each([
   expect(calls).toContain('--gcs-source-staging-dir=gs://p-gateway-source/sandbox-image');
   expect(calls).toContain(`images: ['${REGISTRY}/sandbox:latest']`);
   expect(calls).toContain(`serviceAccount: '${OUTPUT.account}'`);
+});
+
+it('takes base and builder from a mirror, by digest only', async () => {
+  await writeFile(join(directory, 'dist/sandbox/Dockerfile'), '');
+  const output = { ...OUTPUT, image: `${REGISTRY}/sandbox`, staging: 'gs://p-gateway-source/sandbox-image' };
+  const digest = `sha256:${'0'.repeat(64)}`;
+  const mirror = { BASE_IMAGE: `${REGISTRY}/node@${digest}`, BUILDER_IMAGE: `${REGISTRY}/docker@${digest}` };
+  const { calls } = await build('sandbox_image_build', output, mirror);
+  expect(calls).toContain(`name: '${mirror.BUILDER_IMAGE}'`);
+  expect(calls).toContain(`args: [build, --build-arg, 'BASE_IMAGE=${mirror.BASE_IMAGE}', --tag, `);
+  await expect(build('sandbox_image_build', output, { BASE_IMAGE: 'node:latest' })).rejects.toThrow('by digest');
 });
 
 it('names the step that has to come first', async () => {

@@ -39,13 +39,14 @@ it('listens where Cloud Run looks for it', () => {
 });
 
 it('holds no secret and no setting of a gateway', () => {
-  expect(of('ARG')).toEqual([]);
+  expect(of('ARG').map((argument) => argument.split('=')[0])).toEqual(['BASE_IMAGE']);
   expect(variables).not.toMatch(/TOKEN|KEY|SECRET|GOOGLE/);
 });
 
 it('runs the Node.js of the development dependencies', () => {
   const { devDependencies } = JSON.parse(read('package.json')) as { devDependencies: { node: string } };
-  const [version] = of('FROM').map((image) => /^node:(\d+)\./.exec(image)?.[1]);
+  expect(of('FROM').join()).toMatch(/^\$\{BASE_IMAGE\}$/);
+  const [version] = of('ARG').map((image) => /^BASE_IMAGE=node:(\d+)\./.exec(image)?.[1]);
   expect(devDependencies.node).toContain(version);
 });
 
@@ -71,4 +72,17 @@ it('is not built from a lockfile that has another version, or lacks a package', 
     toLockfile({ name: 'x', version: '1', dependencies }, locked);
   expect(of({ '@openai/codex': '0.0.1' })).toThrow(`@openai/codex is locked at ${CODEX_VERSION}, and not at 0.0.1`);
   expect(of({ 'not-there': '1.0.0' })).toThrow('not-there is in no lockfile with a hash');
+});
+
+it('installs the functions by a lockfile, packages of packages included', async () => {
+  const dependencies = await pinnedDependencies(['@google-cloud/functions-framework']);
+  const locked = await readLockfiles();
+  const lockfile = toLockfile({ name: 'functions', version: '1.0.0', dependencies }, locked) as {
+    packages: Record<string, { integrity?: string }>;
+  };
+  const { '': root, ...packages } = lockfile.packages;
+  expect(root).toMatchObject({ dependencies });
+  expect(Object.keys(packages)).toEqual(expect.arrayContaining(['node_modules/express', 'node_modules/body-parser']));
+  expect(Object.keys(packages).filter((place) => place.lastIndexOf('node_modules/') > 0)).not.toEqual([]);
+  expect(Object.values(packages).filter(({ integrity }) => !integrity?.startsWith('sha512-'))).toEqual([]);
 });
