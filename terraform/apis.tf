@@ -21,7 +21,7 @@ locals {
     "storage",
     ],
     var.domain == null && var.sandbox_image == null ? [] : ["compute"],
-    var.sandbox_image == null ? [] : ["dns"],
+    length(local.gateway_networks) == 0 ? [] : ["dns"],
     var.budget == null ? [] : ["billingbudgets"],
   ))
 }

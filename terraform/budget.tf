@@ -1,19 +1,13 @@
 # Optional: mails from billing itself. A budget warns and stops nothing; what bounds the cost are `scaling` and
 # `limits`.
 
-data "google_project" "this" {
-  count      = var.budget == null ? 0 : 1
-  project_id = var.project_id
-  depends_on = [time_sleep.apis]
-}
-
 resource "google_billing_budget" "monthly" {
   count           = var.budget == null ? 0 : 1
   billing_account = var.budget.billing_account
   display_name    = "Codex Gateway in ${var.project_id}"
 
   budget_filter {
-    projects        = ["projects/${data.google_project.this[0].number}"]
+    projects        = ["projects/${data.google_project.this.number}"]
     calendar_period = "MONTH"
   }
   amount {

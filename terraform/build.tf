@@ -62,7 +62,7 @@ resource "google_project_iam_member" "build_logs" {
   member  = google_service_account.build.member
 }
 
-# The companion starts from the zip itself: Cloud Run fetches it.
+# The companion starts from the archive itself: Cloud Run fetches it.
 resource "google_storage_bucket_iam_member" "run" {
   bucket = google_storage_bucket.source.name
   role   = "roles/storage.objectViewer"

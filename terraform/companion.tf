@@ -1,4 +1,4 @@
-# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. The bundle's zip on Google's
+# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. The bundle's archive on Google's
 # Node.js base image, without a build. It starts no process: what needs one goes to the sandbox service (sandbox.tf).
 
 locals {
@@ -15,7 +15,7 @@ locals {
       KMS_KEY            = google_kms_crypto_key.credentials.id
     },
     var.sandbox_image == null ? {} : {
-      SANDBOX_URL      = google_cloud_run_v2_service.sandbox[0].uri
+      SANDBOX_URL      = local.service_urls.sandbox
       SANDBOX_AUDIENCE = local.sandbox_audience
     },
   )
@@ -28,6 +28,7 @@ resource "google_service_account" "companion" {
 }
 
 resource "google_cloud_run_v2_service" "companion" {
+  count = local.companion_count
   # source_code is beta.
   provider    = google-beta
   name        = "ws"
@@ -38,8 +39,9 @@ resource "google_cloud_run_v2_service" "companion" {
   # It checks keys, tickets and jsonrpc's token by itself: a browser cannot send IAM a token with a WebSocket, and from
   # jsonrpc's Cloud Run would take the signature that the code has to see.
   invoker_iam_disabled = true
-  # jsonrpc reaches it at its public address, so the load balancer cannot be the only way in.
-  ingress          = "INGRESS_TRAFFIC_ALL"
+  # With a domain no request may bypass Cloud Armor: from outside only the load balancer reaches it, and jsonrpc through
+  # a network of this project.
+  ingress          = local.companion_internal ? "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" : "INGRESS_TRAFFIC_ALL"
   custom_audiences = [local.companion_audience]
 
   template {
@@ -71,7 +73,7 @@ resource "google_cloud_run_v2_service" "companion" {
     }
 
     containers {
-      # "scratch" with a base image is how Cloud Run spells a zip without a build.
+      # "scratch" with a base image is how Cloud Run spells source without a build.
       image          = "scratch"
       base_image_uri = "${var.region}-docker.pkg.dev/serverless-runtimes/google-24/runtimes/nodejs24"
       command        = ["node"]
@@ -79,9 +81,9 @@ resource "google_cloud_run_v2_service" "companion" {
 
       source_code {
         cloud_storage_source {
-          bucket     = google_storage_bucket.source.name
-          object     = google_storage_bucket_object.bundle["companion"].name
-          generation = google_storage_bucket_object.bundle["companion"].generation
+          # Without a generation, as Google's own clients name it: the object's name has the hash of its content.
+          bucket = google_storage_bucket.source.name
+          object = google_storage_bucket_object.bundle["companion"].name
         }
       }
 
@@ -101,6 +103,17 @@ resource "google_cloud_run_v2_service" "companion" {
         period_seconds    = 1
         timeout_seconds   = 1
         failure_threshold = 30
+        http_get {
+          path = "/health"
+          port = 8080
+        }
+      }
+
+      # A process that no longer answers is replaced. Sockets keep it busy, but /health does no work.
+      liveness_probe {
+        period_seconds    = 10
+        timeout_seconds   = 5
+        failure_threshold = 6
         http_get {
           path = "/health"
           port = 8080
@@ -134,4 +147,9 @@ resource "google_cloud_run_v2_service" "companion" {
   }
 
   depends_on = [time_sleep.grants]
+
+  lifecycle {
+    # A canary and a way back are set by `gcloud run services update-traffic` (OPERATIONS.md).
+    ignore_changes = [traffic]
+  }
 }

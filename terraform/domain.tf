@@ -5,7 +5,7 @@ locals {
   domain_count = var.domain == null ? 0 : 1
   # Path by path: deployments is not among them.
   domain_services = var.domain == null ? {} : {
-    for name in concat(local.served, ["ws"]) : name => name
+    for name in concat(local.served, var.companion.enabled ? ["ws"] : []) : name => name
   }
 }
 
@@ -37,7 +37,7 @@ resource "google_compute_region_network_endpoint_group" "endpoint" {
   cloud_run {
     service = (
       each.key == "ws"
-      ? google_cloud_run_v2_service.companion.name
+      ? google_cloud_run_v2_service.companion[0].name
       : google_cloudfunctions2_function.function[each.key].name
     )
   }
@@ -130,6 +130,16 @@ resource "google_compute_target_https_proxy" "gateway" {
   name             = "gateway"
   url_map          = google_compute_url_map.gateway[0].id
   ssl_certificates = [google_compute_managed_ssl_certificate.gateway[0].id]
+  ssl_policy       = google_compute_ssl_policy.gateway[0].id
+}
+
+# TLS 1.2 or later, with forward secrecy. The default also accepts TLS 1.0.
+resource "google_compute_ssl_policy" "gateway" {
+  count           = local.domain_count
+  name            = "gateway"
+  profile         = "RESTRICTED"
+  min_tls_version = "TLS_1_2"
+  depends_on      = [time_sleep.apis]
 }
 
 resource "google_compute_global_forwarding_rule" "gateway" {

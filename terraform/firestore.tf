@@ -6,14 +6,16 @@ locals {
 }
 
 resource "google_firestore_database" "gateway" {
-  name        = "(default)"
+  name        = var.database
   location_id = coalesce(var.firestore_location, var.region)
   type        = "FIRESTORE_NATIVE"
   # The gateway commits optimistically by itself; its last resort, a locking transaction, must queue rather than fail.
   concurrency_mode        = "PESSIMISTIC"
   delete_protection_state = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
   deletion_policy         = var.deletion_protection ? "ABANDON" : "DELETE"
-  depends_on              = [time_sleep.apis]
+  # Any minute of the last seven days can be read and restored, beside the daily backups.
+  point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
+  depends_on                        = [time_sleep.apis]
 }
 
 resource "google_firestore_backup_schedule" "daily" {
@@ -32,6 +34,8 @@ resource "google_firestore_field" "field" {
   database   = google_firestore_database.gateway.name
   collection = each.value.collectionGroup
   field      = each.value.fieldPath
+  # Each operation takes minutes, and Firestore works through them one by one: nothing here waits for the last.
+  skip_wait = true
 
   index_config {
     dynamic "indexes" {
@@ -58,6 +62,7 @@ resource "google_firestore_index" "index" {
   database    = google_firestore_database.gateway.name
   collection  = each.value.collectionGroup
   query_scope = each.value.queryScope
+  skip_wait   = true
 
   dynamic "fields" {
     for_each = each.value.fields
@@ -84,7 +89,7 @@ resource "google_firebaserules_ruleset" "deny_all" {
 }
 
 resource "google_firebaserules_release" "firestore" {
-  name         = "cloud.firestore"
+  name         = var.database == "(default)" ? "cloud.firestore" : "cloud.firestore/${var.database}"
   ruleset_name = google_firebaserules_ruleset.deny_all.name
 }
 
@@ -96,5 +101,10 @@ resource "google_project_iam_member" "firestore" {
   condition {
     title      = "gateway database only"
     expression = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.gateway.name}\""
+  }
+
+  # A change of the database replaces the grant: the new one is there first.
+  lifecycle {
+    create_before_destroy = true
   }
 }

@@ -2,9 +2,6 @@
 # the resource it may do it to, for every deployable whose `uses` names it.
 
 locals {
-  # Known before anything exists, so that audiences and outputs need not wait for a function.
-  functions_url = "https://${var.region}-${var.project_id}.cloudfunctions.net"
-
   functions = {
     # Answers without touching anything, so it may touch nothing.
     health = {
@@ -32,20 +29,23 @@ locals {
       guarded = false
       uses    = ["firestore", "keys", "publish", "webhook_secrets"]
     }
-    # Only Pub/Sub calls it, from inside Google's network.
+    # Only Pub/Sub and Cloud Scheduler call it, from inside Google's network. Longer than a sweep takes.
     deployments = {
       memory  = "512Mi"
-      timeout = 30
+      timeout = 60
       warm    = false
       served  = false
-      guarded = false
-      uses    = ["firestore"]
+      guarded = true
+      uses    = ["firestore", "publish"]
     }
   }
   served = [for name, function in local.functions : name if function.served]
 
   # The functions and the companion alike: what each one uses.
-  uses = merge({ for name, function in local.functions : name => function.uses }, { ws = local.companion_uses })
+  uses = merge(
+    { for name, function in local.functions : name => function.uses },
+    var.companion.enabled ? { ws = local.companion_uses } : {},
+  )
 
   members = merge(
     { for name, account in google_service_account.function : name => account.member },
@@ -58,6 +58,7 @@ locals {
     {
       GOOGLE_CLOUD_PROJECT  = var.project_id
       GOOGLE_CLOUD_LOCATION = var.region
+      GATEWAY_DATABASE      = google_firestore_database.gateway.name
       GATEWAY_TOPIC         = google_pubsub_topic.events.name
       GATEWAY_LIMITS        = var.limits
       GATEWAY_STORAGE_MB    = tostring(var.storage_mb)
@@ -69,26 +70,22 @@ locals {
   # What one function alone reads.
   function_env = {
     health = {}
-    jsonrpc = {
-      COMPANION_URL      = google_cloud_run_v2_service.companion.uri
-      COMPANION_AUDIENCE = local.companion_audience
-      SOCKET_URL         = local.websocket_url
-      KMS_KEY            = google_kms_crypto_key.credentials.id
-    }
-    # Cloud Scheduler's token opens the sweeper, Pub/Sub's the subscriber.
-    webhook = {
-      PUSH_AUDIENCE        = local.audiences.sweeper
-      PUSH_SERVICE_ACCOUNT = google_service_account.sweeper.email
-      WEBHOOK_LIMITS       = var.webhook_limits
-    }
+    jsonrpc = merge(
+      { KMS_KEY = google_kms_crypto_key.credentials.id },
+      var.companion.enabled ? {
+        COMPANION_URL      = local.service_urls.ws
+        COMPANION_AUDIENCE = local.companion_audience
+        SOCKET_URL         = local.websocket_url
+      } : {},
+    )
+    webhook = { WEBHOOK_LIMITS = var.webhook_limits }
+    # Whose tokens it accepts. Cloud Run admits only these two accounts (invokers.tf) and takes the signatures away.
     deployments = {
-      PUSH_AUDIENCE        = local.audiences.deployments
-      PUSH_SERVICE_ACCOUNT = google_service_account.push.email
+      PUSH_AUDIENCE         = local.service_urls.deployments
+      PUSH_SERVICE_ACCOUNT  = google_service_account.push.email
+      SWEEP_SERVICE_ACCOUNT = google_service_account.sweeper.email
+      PUSH_INVOKER_CHECK    = "iam"
     }
-  }
-  audiences = {
-    sweeper     = "${local.functions_url}/webhook"
-    deployments = "${local.functions_url}/deployments"
   }
 }
 
@@ -122,17 +119,28 @@ resource "google_cloudfunctions2_function" "function" {
     service_account_email = google_service_account.function[each.key].email
     available_memory      = each.value.memory
     timeout_seconds       = each.value.timeout
-    # More than one call at a time needs a whole CPU; shared 80 times it is the cheapest form (terraform/README.md,
-    # cost).
+    # More than one call at a time needs a whole CPU; shared 80 times it is the cheapest form (COST.md).
     available_cpu                    = "1"
     max_instance_request_concurrency = 80
     min_instance_count               = each.value.warm ? var.scaling.min_instances : 0
     max_instance_count               = var.scaling.max_instances
+    # false: a new revision gets no request before `gcloud run services update-traffic` sends it some.
+    all_traffic_on_latest_revision = var.traffic == "latest"
     # Behind the load balancer no request may bypass Cloud Armor. Pub/Sub and Scheduler of this project count as
     # internal.
     ingress_settings = (
       !each.value.served ? "ALLOW_INTERNAL_ONLY" : var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
     )
+
+    # jsonrpc's way to a companion that has no public one. What has a public address does not go through it.
+    direct_vpc_egress = local.companion_internal && each.key == "jsonrpc" ? "VPC_EGRESS_PRIVATE_RANGES_ONLY" : null
+    dynamic "direct_vpc_network_interface" {
+      for_each = local.companion_internal && each.key == "jsonrpc" ? ["jsonrpc"] : []
+      content {
+        network    = google_compute_network.gateway[direct_vpc_network_interface.value].id
+        subnetwork = google_compute_subnetwork.gateway[direct_vpc_network_interface.value].id
+      }
+    }
 
     environment_variables = merge(local.common_env, local.function_env[each.key])
 
@@ -151,36 +159,4 @@ resource "google_cloudfunctions2_function" "function" {
   }
 
   depends_on = [time_sleep.grants]
-}
-
-locals {
-  # Who gets past IAM to a function. With public access everybody does, and the code checks keys, signatures and tokens.
-  # Without, IAM asks first where callers can bring a token for it. It cannot for webhook and deployments: senders of
-  # webhooks have no Google identity, and from the token of Scheduler or Pub/Sub Cloud Run would take the signature that
-  # the code has to see.
-  invocations = merge([
-    for name, function in local.functions : var.public_access || !function.guarded
-    ? { "${name} all" = { function = name, member = "allUsers" } }
-    : { for member in var.invokers : "${name} ${member}" => { function = name, member = member } }
-  ]...)
-}
-
-# Replaced when the function is made anew, and only then. The id, not the whole function: an ordinary deployment changes
-# the function in place, and taking the grant away for its duration would refuse every call.
-resource "terraform_data" "invoked" {
-  for_each         = local.invocations
-  triggers_replace = google_cloudfunctions2_function.function[each.value.function].id
-}
-
-# On the service under the function: that is what answers the request, and a new one starts without grants.
-resource "google_cloud_run_v2_service_iam_member" "invoker" {
-  for_each = local.invocations
-  location = var.region
-  name     = google_cloudfunctions2_function.function[each.value.function].name
-  role     = "roles/run.invoker"
-  member   = each.value.member
-
-  lifecycle {
-    replace_triggered_by = [terraform_data.invoked[each.key]]
-  }
 }

@@ -2,13 +2,16 @@
 # The texts are those the code logs; a test holds them together.
 
 locals {
-  services = sort(concat(keys(local.functions), ["ws"], var.sandbox_image == null ? [] : ["sandbox"]))
+  services = sort(concat(
+    keys(local.functions), var.companion.enabled ? ["ws"] : [], var.sandbox_image == null ? [] : ["sandbox"]
+  ))
   gateway_logs = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(
     " OR ", [for name in local.services : "\"${name}\""]
   )})"
   notifications = [for channel in google_monitoring_notification_channel.email : channel.id]
 
-  # Lines that need attention. Each becomes a metric and an alert policy.
+  # Lines that need attention. Each becomes an alert policy that matches the lines themselves: a metric of the log would
+  # have to exist for minutes before a policy may name it.
   signals = {
     limiter_degraded = {
       title    = "Rate limiter degraded"
@@ -47,27 +50,15 @@ locals {
         secret gateway-api-key and at Secret Manager's status.
       EOT
     }
+    keys_many = {
+      title    = "The last usable key version is enabled"
+      messages = ["all usable key versions are enabled", "too many enabled key versions"]
+      help     = <<-EOT
+        The 50 newest enabled versions of the secret gateway-api-key are valid keys, and an older one is ignored.
+        Disable versions that are no longer used, or put several keys into one version (terraform/README.md, operate).
+      EOT
+    }
   }
-}
-
-resource "google_logging_metric" "signal" {
-  for_each    = local.signals
-  name        = "gateway/${each.key}"
-  description = each.value.title
-  filter = "${local.gateway_logs} AND jsonPayload.message=(${join(
-    " OR ", [for message in each.value.messages : "\"${message}\""]
-  )})"
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "INT64"
-  }
-  depends_on = [time_sleep.apis]
-}
-
-# A policy on a metric that does not exist in Monitoring yet is refused.
-resource "time_sleep" "metrics" {
-  create_duration = "90s"
-  triggers        = { metrics = join(" ", sort([for metric in google_logging_metric.signal : metric.name])) }
 }
 
 resource "google_monitoring_notification_channel" "email" {
@@ -86,19 +77,10 @@ resource "google_monitoring_alert_policy" "signal" {
   notification_channels = local.notifications
   conditions {
     display_name = each.value.title
-    condition_threshold {
-      filter = join(" AND ", [
-        "resource.type = \"cloud_run_revision\"",
-        "metric.type = \"logging.googleapis.com/user/${google_logging_metric.signal[each.key].name}\"",
-      ])
-      comparison      = "COMPARISON_GT"
-      threshold_value = 0
-      duration        = "0s"
-      aggregations {
-        alignment_period     = "300s"
-        per_series_aligner   = "ALIGN_SUM"
-        cross_series_reducer = "REDUCE_SUM"
-      }
+    condition_matched_log {
+      filter = "${local.gateway_logs} AND jsonPayload.message=(${join(
+        " OR ", [for message in each.value.messages : "\"${message}\""]
+      )})"
     }
   }
   documentation {
@@ -106,8 +88,20 @@ resource "google_monitoring_alert_policy" "signal" {
   }
   alert_strategy {
     auto_close = "1800s"
+    # A policy on lines of the log needs one.
+    notification_rate_limit {
+      period = "3600s"
+    }
   }
-  depends_on = [time_sleep.metrics]
+  depends_on = [time_sleep.apis]
+}
+
+# Without an address incidents are only in the console: every plan and apply warns.
+check "alerts_have_a_receiver" {
+  assert {
+    condition     = var.alert_email != null
+    error_message = "NO ALERT IS SENT: set alert_email. Until then incidents are only in the console."
+  }
 }
 
 locals {
@@ -119,18 +113,6 @@ locals {
 
   # The same for what Google measures.
   thresholds = {
-    server_errors = {
-      title       = "More than 1 % of the requests fail with 5xx"
-      filter      = "${local.requests} AND metric.labels.response_code_class = \"5xx\""
-      denominator = local.requests
-      aligner     = "ALIGN_RATE"
-      above       = 0.01
-      duration    = "300s"
-      help        = <<-EOT
-        Masked failures are ERROR lines with a request id: resource.labels.service_name=(...) AND
-        severity>=ERROR. 503 comes with the dependency that is down: GET /health?verbose=1 with a key names it.
-      EOT
-    }
     dead_letters = {
       title = "Dead letters wait"
       filter = join(" AND ", [
@@ -138,11 +120,10 @@ locals {
         "metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\"",
         "resource.labels.subscription_id = \"${google_pubsub_subscription.dead_letters.name}\"",
       ])
-      denominator = null
-      aligner     = "ALIGN_MAX"
-      above       = 0
-      duration    = "0s"
-      help        = <<-EOT
+      aligner  = "ALIGN_MAX"
+      above    = 0
+      duration = "0s"
+      help     = <<-EOT
         A subscriber refused an event 10 times. Look at it with `gcloud pubsub subscriptions pull
         gateway-dead-letters`, mend the subscriber, replay (terraform/README.md, operate). Kept for 31 days.
       EOT
@@ -156,11 +137,41 @@ locals {
           for name in sort(keys(local.subscriptions)) : "\"gateway-${name}\""
         ])})",
       ])
-      denominator = null
-      aligner     = "ALIGN_MAX"
-      above       = 600
-      duration    = "300s"
-      help        = "Events are kept for a week. Look at the subscriber's own errors."
+      aligner  = "ALIGN_MAX"
+      above    = 600
+      duration = "300s"
+      help     = "Events are kept for a week. Look at the subscriber's own errors."
+    }
+    # The sweep reads and writes documents every minute, so it fails when they cannot be.
+    sweep = {
+      title = "The sweep fails: Firestore or Pub/Sub cannot be used"
+      filter = join(" AND ", [
+        "resource.type = \"cloud_run_revision\"",
+        "metric.type = \"run.googleapis.com/request_count\"",
+        "resource.labels.service_name = \"deployments\"",
+        "metric.labels.response_code_class = \"5xx\"",
+      ])
+      aligner  = "ALIGN_SUM"
+      above    = 2
+      duration = "0s"
+      help     = <<-EOT
+        The deployments function answered 5xx three times in 5 minutes: to the sweep, which uses the database once a
+        minute, or to events. Its ERROR lines have the cause.
+      EOT
+    }
+    quota = {
+      title = "A quota of Google Cloud is exceeded"
+      filter = join(" AND ", [
+        "resource.type = \"consumer_quota\"",
+        "metric.type = \"serviceruntime.googleapis.com/quota/exceeded\"",
+      ])
+      aligner  = "ALIGN_COUNT_TRUE"
+      above    = 0
+      duration = "0s"
+      help     = <<-EOT
+        Calls are refused until the quota is raised: `metric.labels.quota_metric` of the incident names it. Ask for more
+        under IAM & Admin, Quotas.
+      EOT
     }
   }
 }
@@ -174,23 +185,14 @@ resource "google_monitoring_alert_policy" "threshold" {
   conditions {
     display_name = each.value.title
     condition_threshold {
-      filter             = each.value.filter
-      denominator_filter = each.value.denominator
-      comparison         = "COMPARISON_GT"
-      threshold_value    = each.value.above
-      duration           = each.value.duration
+      filter          = each.value.filter
+      comparison      = "COMPARISON_GT"
+      threshold_value = each.value.above
+      duration        = each.value.duration
       aggregations {
         alignment_period     = "300s"
         per_series_aligner   = each.value.aligner
-        cross_series_reducer = each.value.denominator == null ? "REDUCE_MAX" : "REDUCE_SUM"
-      }
-      dynamic "denominator_aggregations" {
-        for_each = each.value.denominator == null ? [] : [each.value.aligner]
-        content {
-          alignment_period     = "300s"
-          per_series_aligner   = denominator_aggregations.value
-          cross_series_reducer = "REDUCE_SUM"
-        }
+        cross_series_reducer = each.value.aligner == "ALIGN_MAX" ? "REDUCE_MAX" : "REDUCE_SUM"
       }
     }
   }

@@ -3,8 +3,8 @@
 locals {
   host     = coalesce(var.domain, "${var.region}-${var.project_id}.cloudfunctions.net")
   base_url = "https://${local.host}"
-  websocket_url = var.domain == null ? "${replace(
-    google_cloud_run_v2_service.companion.uri, "https://", "wss://"
+  websocket_url = !var.companion.enabled ? null : var.domain == null ? "${replace(
+    local.service_urls.ws, "https://", "wss://"
   )}/ws" : "wss://${var.domain}/ws"
 }
 
@@ -14,8 +14,17 @@ output "base_url" {
 }
 
 output "websocket_url" {
-  description = "The WebSocket endpoint."
+  description = "The WebSocket endpoint; null without a companion."
   value       = local.websocket_url
+}
+
+output "alerts" {
+  description = "Address that receives the alerts."
+  value = (
+    var.alert_email == null
+    ? "NO ALERT IS SENT: set alert_email and apply. Until then incidents are only in the console."
+    : var.alert_email
+  )
 }
 
 output "curl" {
@@ -55,7 +64,7 @@ output "service_accounts" {
   description = "Account of each deployable."
   value = merge(
     { for name, account in google_service_account.function : name => account.email },
-    { ws = google_service_account.companion.email },
+    var.companion.enabled ? { ws = google_service_account.companion.email } : {},
     { for account in google_service_account.sandbox : "sandbox" => account.email },
   )
 }

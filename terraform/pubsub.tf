@@ -5,8 +5,8 @@ locals {
   subscriptions = merge(
     {
       deployments = {
-        endpoint             = google_cloudfunctions2_function.function["deployments"].service_config[0].uri
-        audience             = local.audiences.deployments
+        endpoint             = local.service_urls.deployments
+        audience             = local.service_urls.deployments
         service_account      = null
         events               = ["deployment.*"]
         ordered              = false

@@ -8,7 +8,8 @@ locals {
   # Of the MCP servers that the administrator registered, the programs: they run here. Those with a URL are reached by
   # the companion.
   sandbox_servers = {
-    for name, server in try(jsondecode(var.environment["MCP_SERVERS"]), {}) : name => server if can(server.command)
+    for name, server in try(jsondecode(coalesce(var.sandbox_mcp_servers, var.environment["MCP_SERVERS"])), {}) :
+    name => server if can(server.command)
   }
   # Host, port and directory are the image's.
   sandbox_env = merge(

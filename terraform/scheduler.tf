@@ -1,4 +1,5 @@
-# The sweeper: once a minute the webhook function publishes what was recorded and could not be published at once.
+# The sweeper: once a minute the deployments function publishes what was recorded and could not be published at once. It
+# sweeps because Cloud Run checks its invokers, and everybody may invoke webhook.
 
 # Whose tokens the job carries; it may do nothing else.
 resource "google_service_account" "sweeper" {
@@ -20,12 +21,13 @@ resource "google_cloud_scheduler_job" "sweep" {
   }
 
   http_target {
-    # The run.app address: by that one Scheduler counts as internal when the function is behind the load balancer.
-    uri         = "${google_cloudfunctions2_function.function["webhook"].service_config[0].uri}/sweep"
+    # The run.app address: by that one Scheduler counts as internal.
+    uri         = "${local.service_urls.deployments}/sweep"
     http_method = "POST"
     oidc_token {
       service_account_email = google_service_account.sweeper.email
-      audience              = local.audiences.sweeper
+      audience              = local.service_urls.deployments
     }
   }
+  depends_on = [time_sleep.apis]
 }

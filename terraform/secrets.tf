@@ -45,6 +45,9 @@ locals {
     OPENAI_API_KEY = {
       id = "openai-api-key", use = "models", version = lookup(var.secret_environment, "OPENAI_API_KEY", null)
     }
+    MCP_SERVERS = {
+      id = "gateway-mcp-servers", use = "models", version = lookup(var.secret_environment, "MCP_SERVERS", null)
+    }
     WEBHOOK_SECRETS = {
       id      = "gateway-webhook-secrets",
       use     = "webhook_secrets",
@@ -62,12 +65,14 @@ resource "google_secret_manager_secret" "environment" {
   depends_on = [time_sleep.apis]
 }
 
-# Granted before the operator names a version: an instance that starts the second after could not read it otherwise.
+# To the accounts that use it, once the operator has named a version. A deployment waits until it is known everywhere
+# (grants.tf).
 resource "google_secret_manager_secret_iam_member" "environment" {
   for_each = merge([
     for variable, secret in local.environment_secrets : {
       for name, uses in local.uses :
-      "${variable} ${name}" => { variable = variable, user = name } if contains(uses, secret.use)
+      "${variable} ${name}" => { variable = variable, user = name }
+      if contains(uses, secret.use) && secret.version != null
     }
   ]...)
   secret_id = google_secret_manager_secret.environment[each.value.variable].id

@@ -2,25 +2,30 @@
 # another deployment.
 
 locals {
+  # Cloud Functions builds from a zip. Cloud Run without a build takes a gzipped tar, as Google's own clients upload it.
+  bundle_types = merge({ functions = "zip" }, var.companion.enabled ? { companion = "tar.gz" } : {})
   bundles = {
-    for name in ["functions", "companion"] : name => {
+    for name in keys(local.bundle_types) : name => {
       dir   = "${path.module}/${var.bundle_dir}/${name}"
       files = sort(fileset("${path.module}/${var.bundle_dir}/${name}", "**"))
     }
   }
-  # Over names and contents, not over the zip: a zip differs by machine.
+  # Over names and contents, not over the archive: an archive differs by machine.
   bundle_hashes = {
     for name, bundle in local.bundles :
     name
     => substr(sha256(join("\n", [for file in bundle.files : "${filesha256("${bundle.dir}/${file}")} ${file}"])), 0, 16)
   }
+  bundle_names = {
+    for name, hash in local.bundle_hashes : name => "${name}-${hash}.${local.bundle_types[name]}"
+  }
 }
 
 data "archive_file" "bundle" {
   for_each         = local.bundles
-  type             = "zip"
+  type             = local.bundle_types[each.key]
   source_dir       = each.value.dir
-  output_path      = "${path.module}/.terraform/bundles/${each.key}-${local.bundle_hashes[each.key]}.zip"
+  output_path      = "${path.module}/.terraform/bundles/${local.bundle_names[each.key]}"
   output_file_mode = "0644"
 
   lifecycle {
@@ -56,13 +61,13 @@ resource "google_storage_bucket" "source" {
 resource "google_storage_bucket_object" "bundle" {
   for_each = data.archive_file.bundle
   bucket   = google_storage_bucket.source.name
-  name     = "${each.key}-${local.bundle_hashes[each.key]}.zip"
+  name     = local.bundle_names[each.key]
   source   = each.value.output_path
 
   lifecycle {
     # The old object goes after the functions have left it.
     create_before_destroy = true
-    # The name already says what is in it: a zip of the same files made on another machine is no change.
+    # The name already says what is in it: an archive of the same files made on another machine is no change.
     ignore_changes = [source, detect_md5hash]
   }
 }

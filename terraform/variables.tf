@@ -33,6 +33,19 @@ variable "firestore_location" {
   }
 }
 
+variable "database" {
+  description = <<-EOT
+    Id of the Firestore database. Another one only after a restore, which always makes a new database (OPERATIONS.md,
+    restore).
+  EOT
+  type        = string
+  default     = "(default)"
+  validation {
+    condition     = can(regex("^(\\(default\\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$", var.database))
+    error_message = "database is (default), or 4 to 63 lower-case letters, digits and hyphens."
+  }
+}
+
 variable "deletion_protection" {
   description = <<-EOT
     Keep the database when Terraform plans to delete it. `terraform destroy` erases data only after an apply with
@@ -64,6 +77,51 @@ variable "invokers" {
       can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))
     ])
     error_message = "invokers are IAM members such as user:a@example.com; use public_access for allUsers."
+  }
+}
+
+variable "invoker_check" {
+  description = <<-EOT
+    How a public endpoint is opened. iam: Cloud Run checks the invoker, and `allUsers` is one. disabled: Cloud Run does
+    not check, and no `allUsers` grant is made anywhere, as an organisation with domain-restricted sharing (the default
+    of newer ones) demands; needs gcloud where Terraform runs, because a function has no argument for it.
+  EOT
+  type        = string
+  default     = "iam"
+  validation {
+    condition     = contains(["iam", "disabled"], var.invoker_check)
+    error_message = "invoker_check is iam or disabled."
+  }
+}
+
+variable "turns" {
+  description = <<-EOT
+    Where prompts run. companion (the default): on the companion, whose CPU goes on when the client has left. function:
+    on jsonrpc, which is paid by request; the platform may take the CPU from a turn whose client has left. Without a
+    companion: function.
+  EOT
+  type        = string
+  default     = null
+  validation {
+    condition     = var.turns == null || contains(["companion", "function"], coalesce(var.turns, "companion"))
+    error_message = "turns is companion or function."
+  }
+  validation {
+    condition     = var.turns != "companion" || var.companion.enabled
+    error_message = "turns = \"companion\" needs the companion: leave companion.enabled true."
+  }
+}
+
+variable "traffic" {
+  description = <<-EOT
+    latest: a new revision of a function serves at once. held: it gets no request until `gcloud run services
+    update-traffic` sends it some (a canary; never on the first apply).
+  EOT
+  type        = string
+  default     = "latest"
+  validation {
+    condition     = contains(["latest", "held"], var.traffic)
+    error_message = "traffic is latest or held."
   }
 }
 
@@ -261,9 +319,15 @@ variable "secret_environment" {
   default     = {}
   validation {
     condition = length(
-      setsubtract(keys(var.secret_environment), ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WEBHOOK_SECRETS"])
+      setsubtract(
+        keys(var.secret_environment), ["ANTHROPIC_API_KEY", "MCP_SERVERS", "OPENAI_API_KEY", "WEBHOOK_SECRETS"]
+      )
     ) == 0
-    error_message = "secret_environment accepts ANTHROPIC_API_KEY, OPENAI_API_KEY and WEBHOOK_SECRETS."
+    error_message = "secret_environment accepts ANTHROPIC_API_KEY, MCP_SERVERS, OPENAI_API_KEY and WEBHOOK_SECRETS."
+  }
+  validation {
+    condition     = length(setintersection(keys(var.secret_environment), keys(var.environment))) == 0
+    error_message = "A variable is either in environment or in secret_environment."
   }
   validation {
     condition     = alltrue([for version in values(var.secret_environment) : can(regex("^[1-9][0-9]*$", version))])
@@ -365,10 +429,12 @@ variable "scaling" {
 
 variable "companion" {
   description = <<-EOT
-    Instances of the WebSocket companion. max_instances is that of scaling unless given. (cpu and memory_gib were the
-    size of the container with the workspaces, which is the sandbox service now.)
+    The WebSocket companion. enabled = false leaves it out, with /ws and the sandbox service. max_instances is that of
+    scaling unless given. (cpu and memory_gib were the size of the container with the workspaces, which is the sandbox
+    service now.)
   EOT
   type = object({
+    enabled       = optional(bool, true)
     max_instances = optional(number)
     cpu           = optional(number)
     memory_gib    = optional(number)
@@ -381,13 +447,53 @@ variable "companion" {
     error_message = "companion.max_instances is 1 to 1000."
   }
   validation {
+    condition     = var.companion.enabled || var.sandbox_image == null
+    error_message = "The companion calls the sandbox service: leave companion.enabled true, or sandbox_image out."
+  }
+  validation {
     condition     = var.companion.cpu == null && var.companion.memory_gib == null
     error_message = "companion.cpu and companion.memory_gib are sandbox_cpu and sandbox_memory_gib now: rename them."
   }
 }
 
+variable "sandbox_mcp_servers" {
+  description = <<-EOT
+    The programs among the MCP servers, as JSON, when MCP_SERVERS comes from Secret Manager: the sandbox service starts
+    them, and gets no secret.
+  EOT
+  type        = string
+  default     = null
+  validation {
+    condition     = var.sandbox_mcp_servers == null || can(keys(jsondecode(var.sandbox_mcp_servers)))
+    error_message = "sandbox_mcp_servers is a JSON object of servers by name."
+  }
+}
+
+variable "availability_goal" {
+  description = <<-EOT
+    Share of the requests to jsonrpc, webhook and ws, over 28 days, that are not answered with 5xx. Alerts follow the
+    speed at which the rest is used up.
+  EOT
+  type        = number
+  default     = 0.995
+  validation {
+    condition     = var.availability_goal >= 0.9 && var.availability_goal <= 0.9999
+    error_message = "availability_goal is from 0.9 to 0.9999."
+  }
+}
+
+variable "audit_logs" {
+  description = <<-EOT
+    Log who reads secrets, uses keys of Cloud KMS and reads or writes documents. The gateway's own reads and writes of
+    documents are left out: they would cost as much as the documents. Takes over the project's settings for these three
+    services.
+  EOT
+  type        = bool
+  default     = true
+}
+
 variable "alert_email" {
-  description = "Address that receives the alerts. Default: incidents are only shown in the console."
+  description = "Address that receives the alerts. Without it none is sent, as each plan and the output `alerts` say."
   type        = string
   default     = null
   validation {

@@ -1,5 +1,5 @@
-# Terraform and provider versions, and whom the providers act as. State is local until a backend is configured: a team
-# adds backend_override.tf with `terraform { backend "gcs" { bucket = "..." } }`.
+# Terraform and provider versions, and whom the providers act as. State is local until init.sh has put
+# it into a bucket (OPERATIONS.md, which also says how the lock file is made).
 
 terraform {
   # 1.11: write-only arguments, which keep secret values out of plan and state.

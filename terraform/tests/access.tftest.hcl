@@ -2,6 +2,9 @@
 
 mock_provider "google" {
   override_during = plan
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
 }
 mock_provider "google-beta" {
   override_during = plan
@@ -19,24 +22,48 @@ mock_provider "time" {
   override_during = plan
 }
 
+override_resource {
+  target          = google_service_account.push
+  override_during = plan
+  values          = { email = "push", member = "serviceAccount:push" }
+}
+override_resource {
+  target          = google_service_account.sweeper
+  override_during = plan
+  values          = { email = "sweeper", member = "serviceAccount:sweeper" }
+}
+
 variables {
-  project_id = "gateway-test"
-  bundle_dir = "tests/bundle"
+  project_id  = "gateway-test"
+  bundle_dir  = "tests/bundle"
+  alert_email = "ops@example.com"
 }
 
 run "public_by_default" {
   command = plan
 
   assert {
-    condition     = alltrue([for grant in google_cloud_run_v2_service_iam_member.invoker : grant.member == "allUsers" && grant.role == "roles/run.invoker"])
-    error_message = "With public access everybody passes IAM, and the code checks keys and tokens."
+    condition = alltrue([for grant in google_cloud_run_v2_service_iam_member.invoker : grant.role == "roles/run.invoker"]) && toset([
+      for grant in google_cloud_run_v2_service_iam_member.invoker : "${grant.name} ${grant.member}"
+      ]) == toset([
+      "deployments serviceAccount:push",
+      "deployments serviceAccount:sweeper",
+      "health allUsers",
+      "jsonrpc allUsers",
+      "webhook allUsers",
+    ])
+    error_message = "Everybody passes IAM to what is public, and only Pub/Sub and Cloud Scheduler to deployments."
   }
   assert {
-    condition     = toset([for grant in google_cloud_run_v2_service_iam_member.invoker : grant.name]) == toset(["health", "jsonrpc", "webhook", "deployments"])
-    error_message = "Each function has one invoker grant, on the service under it."
+    condition     = length(terraform_data.check_off) == 0 && length(terraform_data.check_on_again) == 0
+    error_message = "With allUsers no check is switched off."
   }
   assert {
-    condition     = google_cloud_run_v2_service.companion.invoker_iam_disabled
+    condition     = google_cloud_run_v2_service.companion[0].ingress == "INGRESS_TRAFFIC_ALL" && length(google_compute_network.gateway) == 0
+    error_message = "Without a load balancer the companion is reached directly."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.companion[0].invoker_iam_disabled
     error_message = "The companion checks its callers itself."
   }
   assert {
@@ -65,7 +92,8 @@ run "private" {
 
   assert {
     condition = toset([for grant in google_cloud_run_v2_service_iam_member.invoker : "${grant.name} ${grant.member}"]) == toset([
-      "deployments allUsers",
+      "deployments serviceAccount:push",
+      "deployments serviceAccount:sweeper",
       "health group:team@example.com",
       "health user:a@example.com",
       "jsonrpc group:team@example.com",
@@ -73,8 +101,8 @@ run "private" {
       "webhook allUsers",
     ])
     error_message = <<-EOT
-      IAM lets exactly the invokers to health and jsonrpc; the others check their own tokens, whose signatures IAM
-      would take.
+      IAM lets exactly the invokers to health and jsonrpc, and Pub/Sub and Cloud Scheduler to deployments; senders of
+      webhooks have no Google identity.
     EOT
   }
   assert {
@@ -88,6 +116,57 @@ run "private" {
   assert {
     condition     = strcontains(output.curl, "X-Serverless-Authorization: Bearer $(gcloud auth print-identity-token)")
     error_message = "The curl line brings the ID token that IAM wants, beside the API key."
+  }
+}
+
+run "without_all_users" {
+  command = plan
+
+  variables {
+    invoker_check = "disabled"
+  }
+
+  assert {
+    condition = toset([for grant in google_cloud_run_v2_service_iam_member.invoker : "${grant.name} ${grant.member}"]) == toset([
+      "deployments serviceAccount:push", "deployments serviceAccount:sweeper",
+    ])
+    error_message = "No grant to allUsers is made, which domain-restricted sharing would refuse."
+  }
+  assert {
+    condition     = toset(keys(terraform_data.check_off)) == toset(["health", "jsonrpc", "webhook"]) && toset(keys(terraform_data.check_on_again)) == toset(["health", "jsonrpc", "webhook"])
+    error_message = "The invoker check of the public functions is switched off, and on again when it no longer is."
+  }
+  assert {
+    condition     = google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_INVOKER_CHECK"] == "iam"
+    error_message = "The check of deployments stays, so that it may accept tokens whose signature Cloud Run has removed."
+  }
+  assert {
+    condition     = alltrue([for name, function in google_cloudfunctions2_function.function : !contains(keys(function.service_config[0].environment_variables), "PUSH_INVOKER_CHECK") if name != "deployments"])
+    error_message = "A function that everybody may invoke accepts no token without its signature."
+  }
+  assert {
+    condition     = length(google_monitoring_uptime_check_config.health) == 1
+    error_message = "What is public is watched."
+  }
+}
+
+run "private_without_all_users" {
+  command = plan
+
+  variables {
+    invoker_check = "disabled"
+    public_access = false
+    invokers      = ["group:team@example.com"]
+  }
+
+  assert {
+    condition = toset([for grant in google_cloud_run_v2_service_iam_member.invoker : "${grant.name} ${grant.member}"]) == toset([
+      "deployments serviceAccount:push",
+      "deployments serviceAccount:sweeper",
+      "health group:team@example.com",
+      "jsonrpc group:team@example.com",
+    ]) && toset(keys(terraform_data.check_off)) == toset(["webhook"])
+    error_message = "Only webhook is open; health and jsonrpc are the invokers'."
   }
 }
 
@@ -113,6 +192,22 @@ run "domain" {
       health = "ALLOW_INTERNAL_AND_GCLB", jsonrpc = "ALLOW_INTERNAL_AND_GCLB", webhook = "ALLOW_INTERNAL_AND_GCLB", deployments = "ALLOW_INTERNAL_ONLY"
     }
     error_message = "No request bypasses Cloud Armor."
+  }
+  assert {
+    condition = alltrue([
+      google_cloud_run_v2_service.companion[0].ingress == "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+      google_cloudfunctions2_function.function["jsonrpc"].service_config[0].direct_vpc_egress == "VPC_EGRESS_PRIVATE_RANGES_ONLY",
+      length(google_cloudfunctions2_function.function["jsonrpc"].service_config[0].direct_vpc_network_interface) == 1,
+      length(google_cloudfunctions2_function.function["webhook"].service_config[0].direct_vpc_network_interface) == 0,
+      google_dns_record_set.gateway["jsonrpc"].name == "ws-123456789012.us-central1.run.app.",
+      google_dns_managed_zone.gateway["jsonrpc"].dns_name == "ws-123456789012.us-central1.run.app.",
+      google_compute_firewall.closed["jsonrpc"].destination_ranges == toset(["0.0.0.0/0"]),
+    ])
+    error_message = "The companion has no public way in beside the load balancer; jsonrpc reaches it through a network."
+  }
+  assert {
+    condition     = google_compute_ssl_policy.gateway[0].min_tls_version == "TLS_1_2" && google_compute_ssl_policy.gateway[0].profile == "RESTRICTED"
+    error_message = "TLS before 1.2 is refused."
   }
   assert {
     condition     = google_compute_global_forwarding_rule.gateway[0].port_range == "443"

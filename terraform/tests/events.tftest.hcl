@@ -2,6 +2,9 @@
 
 mock_provider "google" {
   override_during = plan
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
 }
 mock_provider "google-beta" {
   override_during = plan
@@ -17,8 +20,9 @@ mock_provider "time" {
 }
 
 variables {
-  project_id = "gateway-test"
-  bundle_dir = "tests/bundle"
+  project_id  = "gateway-test"
+  bundle_dir  = "tests/bundle"
+  alert_email = "ops@example.com"
   subscribers = {
     releases = { endpoint = "https://hooks.example.com/releases", events = ["deployment.success", "release.*"] }
     audit    = { service_account = "audit@gateway-test.iam.gserviceaccount.com" }
@@ -46,12 +50,21 @@ run "subscriptions" {
     error_message = "An endpoint is pushed to with a token for itself; a service account pulls."
   }
   assert {
-    condition     = google_pubsub_subscription.subscription["deployments"].push_config[0].oidc_token[0].audience == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_AUDIENCE"]
-    error_message = "The token that Pub/Sub brings is the one that deployments accepts."
+    condition = alltrue([
+      google_pubsub_subscription.subscription["deployments"].push_config[0].push_endpoint == "https://deployments-123456789012.us-central1.run.app",
+      google_pubsub_subscription.subscription["deployments"].push_config[0].oidc_token[0].audience == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_AUDIENCE"],
+      google_pubsub_subscription.subscription["deployments"].push_config[0].oidc_token[0].service_account_email == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_SERVICE_ACCOUNT"],
+    ])
+    error_message = "The token that Pub/Sub brings is the one that deployments accepts, at an address known before it exists."
   }
   assert {
-    condition     = google_cloud_scheduler_job.sweep.http_target[0].oidc_token[0].audience == google_cloudfunctions2_function.function["webhook"].service_config[0].environment_variables["PUSH_AUDIENCE"]
-    error_message = "The token that Scheduler brings is the one that the sweeper accepts."
+    condition = alltrue([
+      google_cloud_scheduler_job.sweep.http_target[0].uri == "https://deployments-123456789012.us-central1.run.app/sweep",
+      google_cloud_scheduler_job.sweep.http_target[0].oidc_token[0].audience == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_AUDIENCE"],
+      google_cloud_scheduler_job.sweep.http_target[0].oidc_token[0].service_account_email == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["SWEEP_SERVICE_ACCOUNT"],
+      !contains(keys(google_cloudfunctions2_function.function["webhook"].service_config[0].environment_variables), "PUSH_AUDIENCE"),
+    ])
+    error_message = "The token that Scheduler brings is the one that the sweeper accepts, on a function that only it and Pub/Sub may invoke."
   }
   assert {
     condition     = google_pubsub_subscription.dead_letters.expiration_policy[0].ttl == "" && google_pubsub_subscription.dead_letters.message_retention_duration == "2678400s"

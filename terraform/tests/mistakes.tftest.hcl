@@ -2,6 +2,9 @@
 
 mock_provider "google" {
   override_during = plan
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
 }
 mock_provider "google-beta" {
   override_during = plan
@@ -27,22 +30,25 @@ run "each_is_refused" {
     invokers = ["allUsers"]
     domain   = "https://gateway.example.com"
     # A tag can be moved to another image.
-    sandbox_image      = "us-central1-docker.pkg.dev/gateway-test/gateway/sandbox:latest"
-    sandbox_instances  = 0
-    sandbox_cpu        = 3
-    limits             = "100 per minute"
-    model              = "claude"
-    allowed_origins    = ["https://app.example.com/path"]
-    environment        = { ANTHROPIC_API_KEY = "sk-not-here" }
-    secret_environment = { ANTHROPIC_API_KEY = "latest" }
+    sandbox_image     = "us-central1-docker.pkg.dev/gateway-test/gateway/sandbox:latest"
+    sandbox_instances = 0
+    sandbox_cpu       = 3
+    limits            = "100 per minute"
+    model             = "claude"
+    allowed_origins   = ["https://app.example.com/path"]
+    environment       = { ANTHROPIC_API_KEY = "sk-not-here" }
     subscribers = {
       both     = { endpoint = "https://a.example.com", service_account = "a@b.iam.gserviceaccount.com" }
       breakout = { endpoint = "https://a.example.com", events = ["x\" OR attributes.event != \""] }
     }
-    scaling     = { min_instances = 5, max_instances = 2 }
-    companion   = { max_instances = 0 }
-    alert_email = "nobody"
-    budget      = { billing_account = "mine", amount = 1 }
+    scaling             = { min_instances = 5, max_instances = 2 }
+    alert_email         = "nobody"
+    invoker_check       = "off"
+    traffic             = "half"
+    database            = "x"
+    availability_goal   = 99.5
+    sandbox_mcp_servers = "files"
+    budget              = { billing_account = "mine", amount = 1 }
   }
 
   expect_failures = [
@@ -57,12 +63,15 @@ run "each_is_refused" {
     var.model,
     var.allowed_origins,
     var.environment,
-    var.secret_environment,
     var.subscribers,
     var.scaling,
-    var.companion,
     var.alert_email,
     var.budget,
+    var.invoker_check,
+    var.traffic,
+    var.database,
+    var.availability_goal,
+    var.sandbox_mcp_servers,
   ]
 }
 
@@ -76,6 +85,8 @@ run "what_only_the_cloud_or_the_gateway_would_find_is_refused" {
     sandbox_memory_gib = 64
     limits             = "100/minute,200/minute"
     model              = "nobody/nothing"
+    turns              = "somewhere"
+    secret_environment = { ANTHROPIC_API_KEY = "latest" }
     subscribers = {
       hasty   = { endpoint = "https://a.example.com", ack_deadline_seconds = 5 }
       unknown = { service_account = "nobody" }
@@ -83,11 +94,14 @@ run "what_only_the_cloud_or_the_gateway_would_find_is_refused" {
   }
 
   expect_failures = [
+    check.alerts_have_a_receiver,
     var.firestore_location,
     var.sandbox_memory_gib,
     var.limits,
     var.model,
+    var.secret_environment,
     var.subscribers,
+    var.turns,
   ]
 }
 
@@ -98,11 +112,45 @@ run "settings_of_an_earlier_release_are_refused_where_they_would_have_no_effect"
     project_id = "gateway-test"
     bundle_dir = "tests/bundle"
     ws_image   = "us-central1-docker.pkg.dev/gateway-test/gateway/ws@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-    companion  = { cpu = 4, memory_gib = 8 }
+    companion  = { max_instances = 0, cpu = 4, memory_gib = 8 }
   }
 
   expect_failures = [
+    check.alerts_have_a_receiver,
     var.ws_image,
     var.companion,
   ]
+}
+
+run "parts_that_need_each_other" {
+  command = plan
+
+  variables {
+    project_id         = "gateway-test"
+    bundle_dir         = "tests/bundle"
+    alert_email        = "ops@example.com"
+    sandbox_image      = "us-central1-docker.pkg.dev/gateway-test/gateway/sandbox@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    companion          = { enabled = false }
+    environment        = { MCP_SERVERS = "{}" }
+    secret_environment = { MCP_SERVERS = "1" }
+  }
+
+  expect_failures = [
+    var.companion,
+    var.secret_environment,
+  ]
+}
+
+run "turns_in_a_companion_that_is_left_out" {
+  command = plan
+
+  variables {
+    project_id  = "gateway-test"
+    bundle_dir  = "tests/bundle"
+    alert_email = "ops@example.com"
+    companion   = { enabled = false }
+    turns       = "companion"
+  }
+
+  expect_failures = [var.turns]
 }

@@ -3,6 +3,9 @@
 
 mock_provider "google" {
   override_during = plan
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
 }
 mock_provider "google-beta" {
   override_during = plan
@@ -93,6 +96,11 @@ override_resource {
   values          = { id = "anthropic-api-key" }
 }
 override_resource {
+  target          = google_secret_manager_secret.environment["MCP_SERVERS"]
+  override_during = plan
+  values          = { id = "gateway-mcp-servers" }
+}
+override_resource {
   target          = google_secret_manager_secret.environment["OPENAI_API_KEY"]
   override_during = plan
   values          = { id = "openai-api-key" }
@@ -107,11 +115,16 @@ variables {
   project_id    = "gateway-test"
   bundle_dir    = "tests/bundle"
   sandbox_image = "us-central1-docker.pkg.dev/gateway-test/gateway/sandbox@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  alert_email   = "ops@example.com"
   subscribers   = { audit = { service_account = "audit@gateway-test.iam.gserviceaccount.com" } }
 }
 
 run "least_privilege" {
   command = plan
+
+  variables {
+    secret_environment = { ANTHROPIC_API_KEY = "1", WEBHOOK_SECRETS = "1", MCP_SERVERS = "1" }
+  }
 
   assert {
     condition = toset(concat(
@@ -131,13 +144,14 @@ run "least_privilege" {
       "build roles/logging.logWriter project",
       "build roles/storage.objectViewer gateway-test-gateway-source",
       "build roles/storage.objectViewer project if resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-\")",
+      "deployments roles/pubsub.publisher gateway-events",
       "deployments roles/datastore.user project if resource.name == \"projects/gateway-test/databases/(default)\"",
       "jsonrpc gatewayModelCaller project",
       "jsonrpc roles/cloudkms.cryptoKeyEncrypterDecrypter credentials",
       "jsonrpc roles/datastore.user project if resource.name == \"projects/gateway-test/databases/(default)\"",
       "jsonrpc roles/secretmanager.secretAccessor anthropic-api-key",
       "jsonrpc roles/secretmanager.secretAccessor gateway-api-key",
-      "jsonrpc roles/secretmanager.secretAccessor openai-api-key",
+      "jsonrpc roles/secretmanager.secretAccessor gateway-mcp-servers",
       "jsonrpc roles/secretmanager.viewer gateway-api-key",
       "pubsub-agent roles/iam.serviceAccountOpenIdTokenCreator push",
       "pubsub-agent roles/pubsub.publisher gateway-dead-letters",
@@ -156,7 +170,7 @@ run "least_privilege" {
       "ws roles/datastore.user project if resource.name == \"projects/gateway-test/databases/(default)\"",
       "ws roles/secretmanager.secretAccessor anthropic-api-key",
       "ws roles/secretmanager.secretAccessor gateway-api-key",
-      "ws roles/secretmanager.secretAccessor openai-api-key",
+      "ws roles/secretmanager.secretAccessor gateway-mcp-servers",
       "ws roles/secretmanager.viewer gateway-api-key",
     ])
     error_message = "A grant is missing, or there is one too many."
@@ -165,7 +179,7 @@ run "least_privilege" {
   assert {
     condition = { for name, function in google_cloudfunctions2_function.function : name => function.service_config[0].service_account_email } == {
       health = "health", jsonrpc = "jsonrpc", webhook = "webhook", deployments = "deployments"
-    } && google_cloud_run_v2_service.companion.template[0].service_account == "ws" && google_cloud_run_v2_service.sandbox[0].template[0].service_account == "sandbox"
+    } && google_cloud_run_v2_service.companion[0].template[0].service_account == "ws" && google_cloud_run_v2_service.sandbox[0].template[0].service_account == "sandbox"
     error_message = "Each deployable runs as its own account."
   }
 
@@ -180,7 +194,18 @@ run "least_privilege" {
   }
 
   assert {
-    condition     = length([for function in google_cloudfunctions2_function.function : function if length(function.service_config[0].secret_environment_variables) > 0]) == 0
-    error_message = "Nothing is mounted before the operator has named a version."
+    condition = { for service, config in google_project_iam_audit_config.data_access : service => toset(flatten([for log in config.audit_log_config : log.exempted_members])) } == {
+      secretmanager = toset([]), cloudkms = toset([]), datastore = toset(["jsonrpc", "webhook", "deployments", "ws"])
+    }
+    error_message = "Every access to secrets and keys is logged, and of documents every one but the gateway's own."
+  }
+}
+
+run "before_a_version_is_named" {
+  command = plan
+
+  assert {
+    condition     = length([for function in google_cloudfunctions2_function.function : function if length(function.service_config[0].secret_environment_variables) > 0]) == 0 && length(google_secret_manager_secret_iam_member.environment) == 0
+    error_message = "Nothing is mounted, and no account reads the secrets, before the operator has named a version."
   }
 }

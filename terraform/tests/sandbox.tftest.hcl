@@ -2,6 +2,9 @@
 
 mock_provider "google" {
   override_during = plan
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
   mock_resource "google_cloud_run_v2_service" {
     defaults = { uri = "https://sandbox-abc-uc.a.run.app" }
   }
@@ -62,6 +65,7 @@ variables {
     MCP_SERVERS  = "{\"files\":{\"command\":\"mcp-files\",\"args\":[\"/\"]},\"search\":{\"url\":\"https://search.example.com/mcp\",\"headers\":{\"X\":\"y\"}}}"
   }
   secret_environment = { ANTHROPIC_API_KEY = "3" }
+  alert_email        = "ops@example.com"
 }
 
 run "the_service" {
@@ -122,24 +126,24 @@ run "who_reaches_it" {
   }
   assert {
     condition = {
-      for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.name => env.value if startswith(env.name, "SANDBOX_")
+      for env in google_cloud_run_v2_service.companion[0].template[0].containers[0].env : env.name => env.value if startswith(env.name, "SANDBOX_")
       } == {
-      SANDBOX_URL      = "https://sandbox-abc-uc.a.run.app"
+      SANDBOX_URL      = "https://sandbox-123456789012.us-central1.run.app"
       SANDBOX_AUDIENCE = google_cloud_run_v2_service.sandbox[0].custom_audiences[0]
     }
     error_message = "The companion has the address, and the audience that Cloud Run and the service accept."
   }
   assert {
     condition = alltrue([
-      google_cloud_run_v2_service.companion.template[0].vpc_access[0].egress == "PRIVATE_RANGES_ONLY",
-      google_cloud_run_v2_service.companion.template[0].vpc_access[0].network_interfaces[0].subnetwork == "subnetwork-ws",
-      google_dns_record_set.gateway["ws"].name == "sandbox-abc-uc.a.run.app.",
-      google_dns_managed_zone.gateway["ws"].dns_name == "sandbox-abc-uc.a.run.app.",
+      google_cloud_run_v2_service.companion[0].template[0].vpc_access[0].egress == "PRIVATE_RANGES_ONLY",
+      google_cloud_run_v2_service.companion[0].template[0].vpc_access[0].network_interfaces[0].subnetwork == "subnetwork-ws",
+      google_dns_record_set.gateway["ws"].name == "sandbox-123456789012.us-central1.run.app.",
+      google_dns_managed_zone.gateway["ws"].dns_name == "sandbox-123456789012.us-central1.run.app.",
     ])
     error_message = "The companion's connection goes through its network, and nothing else of it does."
   }
   assert {
-    condition     = google_cloud_run_v2_service.companion.template[0].scaling[0].max_instance_count == 20 && google_cloud_run_v2_service.companion.template[0].containers[0].image == "scratch"
+    condition     = google_cloud_run_v2_service.companion[0].template[0].scaling[0].max_instance_count == 20 && google_cloud_run_v2_service.companion[0].template[0].containers[0].image == "scratch"
     error_message = "With a sandbox service the companion scales as the functions do, and still needs no image."
   }
 }
@@ -244,7 +248,7 @@ run "an_old_image_beside_the_new_one" {
   }
 
   assert {
-    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].image == "scratch"
+    condition     = google_cloud_run_v2_service.companion[0].template[0].containers[0].image == "scratch"
     error_message = "An image of the companion of an earlier release is ignored."
   }
 }

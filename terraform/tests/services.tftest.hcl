@@ -3,6 +3,9 @@
 
 mock_provider "google" {
   override_during = plan
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
 }
 mock_provider "google-beta" {
   override_during = plan
@@ -21,8 +24,9 @@ mock_provider "time" {
 }
 
 variables {
-  project_id = "gateway-test"
-  bundle_dir = "tests/bundle"
+  project_id  = "gateway-test"
+  bundle_dir  = "tests/bundle"
+  alert_email = "ops@example.com"
 }
 
 override_resource {
@@ -44,42 +48,50 @@ run "without_a_sandbox_service" {
   }
 
   assert {
-    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].image == "scratch" && endswith(google_cloud_run_v2_service.companion.template[0].containers[0].base_image_uri, "/runtimes/nodejs24")
-    error_message = "The companion is a zip on Google's Node.js image."
+    condition     = google_cloud_run_v2_service.companion[0].template[0].containers[0].image == "scratch" && endswith(google_cloud_run_v2_service.companion[0].template[0].containers[0].base_image_uri, "/runtimes/nodejs24")
+    error_message = "The companion is source on Google's Node.js image."
   }
   assert {
-    condition     = google_cloud_run_v2_service.companion.template[0].containers[0].source_code[0].cloud_storage_source[0].object == google_storage_bucket_object.bundle["companion"].name
-    error_message = "It runs the companion's own bundle."
+    condition     = google_cloud_run_v2_service.companion[0].template[0].containers[0].source_code[0].cloud_storage_source[0].object == google_storage_bucket_object.bundle["companion"].name && can(regex("^companion-[0-9a-f]{16}\\.tar\\.gz$", google_storage_bucket_object.bundle["companion"].name)) && data.archive_file.bundle["companion"].type == "tar.gz"
+    error_message = "It runs the companion's own bundle, as a gzipped tar."
   }
   assert {
-    condition     = output.websocket_url == "wss://ws-abc-uc.a.run.app/ws"
+    condition     = output.websocket_url == "wss://ws-123456789012.us-central1.run.app/ws"
     error_message = "The WebSocket URL is the companion's."
   }
   assert {
-    condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_URL"] == "https://ws-abc-uc.a.run.app"
-    error_message = "jsonrpc has the address to forward to."
+    condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_URL"] == "https://ws-123456789012.us-central1.run.app"
+    error_message = "jsonrpc has the address to forward to, which does not wait for the companion."
   }
   assert {
     condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["SOCKET_URL"] == output.websocket_url
     error_message = "jsonrpc has the address of the WebSocket."
   }
   assert {
-    condition = (google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_AUDIENCE"] == one([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value if env.name == "COMPANION_AUDIENCE"])
-    && one([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env.value if env.name == "COMPANION_CALLER"]) == google_service_account.function["jsonrpc"].email)
+    condition = (google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["COMPANION_AUDIENCE"] == one([for env in google_cloud_run_v2_service.companion[0].template[0].containers[0].env : env.value if env.name == "COMPANION_AUDIENCE"])
+    && one([for env in google_cloud_run_v2_service.companion[0].template[0].containers[0].env : env.value if env.name == "COMPANION_CALLER"]) == google_service_account.function["jsonrpc"].email)
     error_message = "What jsonrpc forwards is what the companion accepts."
   }
 
   assert {
+    condition     = local.turns == "companion" && alltrue([for function in google_cloudfunctions2_function.function : function.service_config[0].all_traffic_on_latest_revision])
+    error_message = "Turns run in the companion, and a new revision serves at once."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.companion[0].template[0].containers[0].liveness_probe[0].http_get[0].path == "/health"
+    error_message = "A companion that no longer answers is replaced."
+  }
+  assert {
     condition = alltrue([
-      google_cloud_run_v2_service.companion.template[0].timeout == "3600s",
-      google_cloud_run_v2_service.companion.template[0].session_affinity,
-      !google_cloud_run_v2_service.companion.template[0].containers[0].resources[0].cpu_idle,
-      !google_cloud_run_v2_service.companion.deletion_protection,
+      google_cloud_run_v2_service.companion[0].template[0].timeout == "3600s",
+      google_cloud_run_v2_service.companion[0].template[0].session_affinity,
+      !google_cloud_run_v2_service.companion[0].template[0].containers[0].resources[0].cpu_idle,
+      !google_cloud_run_v2_service.companion[0].deletion_protection,
     ])
     error_message = "Sockets live an hour, stay on their instance, and turns outlive them."
   }
   assert {
-    condition     = google_cloud_run_v2_service.companion.template[0].scaling[0].max_instance_count == 30
+    condition     = google_cloud_run_v2_service.companion[0].template[0].scaling[0].max_instance_count == 30
     error_message = "The companion scales as the functions do."
   }
 
@@ -88,8 +100,8 @@ run "without_a_sandbox_service" {
       length(google_cloud_run_v2_service.sandbox) == 0,
       length(google_compute_network.gateway) == 0,
       length(google_monitoring_alert_policy.sandbox) == 0,
-      length(google_cloud_run_v2_service.companion.template[0].vpc_access) == 0,
-      length([for env in google_cloud_run_v2_service.companion.template[0].containers[0].env : env if startswith(env.name, "SANDBOX_")]) == 0,
+      length(google_cloud_run_v2_service.companion[0].template[0].vpc_access) == 0,
+      length([for env in google_cloud_run_v2_service.companion[0].template[0].containers[0].env : env if startswith(env.name, "SANDBOX_")]) == 0,
       length(setintersection(keys(google_project_service.api), ["compute", "dns"])) == 0,
     ])
     error_message = "Without an image there is no service, no network and no alert for it."
@@ -146,8 +158,54 @@ run "erasable" {
     error_message = "With deletion_protection = false destroy erases the database."
   }
   assert {
-    condition     = google_cloud_run_v2_service.companion.template[0].scaling[0].max_instance_count == 3
+    condition     = google_cloud_run_v2_service.companion[0].template[0].scaling[0].max_instance_count == 3
     error_message = "The companion's own number of instances counts."
+  }
+}
+
+run "turns" {
+  command = plan
+
+  variables {
+    turns   = "function"
+    traffic = "held"
+  }
+
+  assert {
+    condition     = local.turns == "function"
+    error_message = "Turns run where the operator says."
+  }
+  assert {
+    condition     = alltrue([for function in google_cloudfunctions2_function.function : !function.service_config[0].all_traffic_on_latest_revision])
+    error_message = "A new revision waits for its traffic."
+  }
+}
+
+run "without_a_companion" {
+  command = plan
+
+  variables {
+    companion = { enabled = false }
+    domain    = "gateway.example.com"
+  }
+
+  assert {
+    condition = alltrue([
+      length(google_cloud_run_v2_service.companion) == 0,
+      keys(google_storage_bucket_object.bundle) == ["functions"],
+      length(google_compute_network.gateway) == 0,
+      !contains(keys(google_compute_region_network_endpoint_group.endpoint), "ws"),
+      length([for name in keys(google_project_iam_member.firestore) : name if name == "ws"]) == 0,
+      output.websocket_url == null,
+    ])
+    error_message = "Nothing of the companion is left: no service, no bundle, no way to it, no role."
+  }
+  assert {
+    condition = (
+      local.turns == "function"
+      && length(setintersection(keys(google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables), ["COMPANION_URL", "SOCKET_URL"])) == 0
+    )
+    error_message = "Turns run in the function when there is no other place."
   }
 }
 

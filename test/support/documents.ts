@@ -16,6 +16,8 @@ export const DOCUMENTS = [
   'shared/KNOWN-LIMITS.md',
   'shared/client/README.md',
   'terraform/README.md',
+  'terraform/OPERATIONS.md',
+  'terraform/COST.md',
   'test/README.md',
   '.github/CONTRIBUTING.md',
   '.github/CHANGELOG.md',

@@ -25,7 +25,7 @@ it('gives each function the name of its endpoint, so that one URL serves them al
     expect(resource).toMatch(line);
   }
   const url = /^ *functions_url = "https:\/\/\$\{var\.region\}-\$\{var\.project_id\}\.cloudfunctions\.net"$/m;
-  expect(read('terraform/functions.tf')).toMatch(url);
+  expect(read('terraform/addresses.tf')).toMatch(url);
 });
 
 it('sets no variable that the configuration does not read', () => {
@@ -50,7 +50,7 @@ it('sets no variable that the sandbox service does not read, and none that holds
 });
 
 it("lets the sandbox service reach the host of Google's certificates, and resolve no other", () => {
-  const [host] = matches(read('terraform/sandbox-network.tf'), /sandbox = \{ zone = "\.", name = "([^"]+)\." \}/g);
+  const [host] = matches(read('terraform/networks.tf'), /sandbox = "https:\/\/([^"]+)"/g);
   const { oauth2FederatedSignonPemCertsUrl: certificates } = new OAuth2Client().endpoints;
   expect(new URL(String(certificates)).host).toBe(host);
 });

@@ -1,23 +1,26 @@
-# The two networks around the sandbox service, only with `sandbox_image`. Nothing is in them but Cloud Run's own
-# addresses, they are not connected to each other, and one destination is open: Google's own services, at the addresses
-# of private.googleapis.com, which are not routed on the internet.
-#   ws       the companion's way to the sandbox service, which answers to networks of this project only; everything
-#            else the companion calls leaves as before
-#   sandbox  all that the sandbox service sends: it may fetch the certificates with which it checks the companion's
-#            token
+# The networks around services that answer internal requests only. Nothing is in them but Cloud Run's own addresses,
+# they are not connected to each other, and one destination is open: Google's own services, at the addresses of
+# private.googleapis.com, which are not routed on the internet.
+#   jsonrpc  with `domain`: the function's way to the companion, which from outside only the load balancer reaches
+#   ws       with `sandbox_image`: the companion's way to the sandbox service, which answers to networks of this project
+#            only; everything else the companion calls leaves as before
+#   sandbox  with `sandbox_image`: all that the sandbox service sends: it may fetch the certificates with which it
+#            checks the companion's token
 
 locals {
   # Cloud Run takes up to four addresses for an instance during a deployment.
-  gateway_networks = var.sandbox_image == null ? {} : { ws = "10.0.0.0/20", sandbox = "10.0.0.0/26" }
+  gateway_networks = merge(
+    var.sandbox_image == null ? {} : { ws = "10.0.0.0/20", sandbox = "10.0.0.0/26" },
+    local.companion_internal ? { jsonrpc = "10.0.0.0/20" } : {},
+  )
   # https://cloud.google.com/vpc/docs/configure-private-google-access
   google_services = "199.36.153.8/30"
   # The names that lead there. The sandbox service can resolve no other name: queries are a way out, too.
-  gateway_zones = var.sandbox_image == null ? {} : {
-    ws = {
-      zone = "${trimprefix(google_cloud_run_v2_service.sandbox[0].uri, "https://")}."
-      name = "${trimprefix(google_cloud_run_v2_service.sandbox[0].uri, "https://")}."
-    }
-    sandbox = { zone = ".", name = "www.googleapis.com." }
+  gateway_zones = {
+    for network, name in merge(
+      var.sandbox_image == null ? {} : { ws = local.service_urls.sandbox, sandbox = "https://www.googleapis.com" },
+      local.companion_internal ? { jsonrpc = local.service_urls.ws } : {},
+    ) : network => "${trimprefix(name, "https://")}."
   }
 }
 
@@ -69,7 +72,7 @@ resource "google_dns_managed_zone" "gateway" {
   for_each    = local.gateway_zones
   name        = "gateway-${each.key}"
   description = "Codex Gateway: names that lead to Google's own services"
-  dns_name    = each.value.zone
+  dns_name    = each.key == "sandbox" ? "." : each.value
   visibility  = "private"
   private_visibility_config {
     networks {
@@ -81,7 +84,7 @@ resource "google_dns_managed_zone" "gateway" {
 resource "google_dns_record_set" "gateway" {
   for_each     = local.gateway_zones
   managed_zone = google_dns_managed_zone.gateway[each.key].name
-  name         = each.value.name
+  name         = each.value
   type         = "A"
   ttl          = 300
   rrdatas      = [for host in range(4) : cidrhost(local.google_services, host)]
