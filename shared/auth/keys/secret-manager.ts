@@ -52,8 +52,13 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
 
   const read = async (): Promise<KeyReading> => {
     const enabled = (await grpc.run(BOUNDS, (client) => client.listEnabled())).map(({ name }) => name);
-    if (enabled.length > VERSIONS_MAX) log.warn('too many enabled key versions', { secret, used: VERSIONS_MAX });
-    if (enabled.length === VERSIONS_MAX) log.warn('all usable key versions are enabled', { secret, used: VERSIONS_MAX });
+    if (enabled.length >= VERSIONS_MAX) {
+      const isOver = enabled.length > VERSIONS_MAX;
+      log.warn(isOver ? 'too many enabled key versions' : 'all usable key versions are enabled', {
+        secret,
+        used: VERSIONS_MAX,
+      });
+    }
     if (enabled.length === 0) log.error('the secret has no enabled version: no API key is valid', { secret });
     const versions = enabled.slice(0, VERSIONS_MAX);
     for (const version of seen.keys()) if (!versions.includes(version)) seen.delete(version);
