@@ -92,8 +92,8 @@ async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Pr
   return { services, gateway: createGateway(services, connectCompanion(createRegistry(methods), config)) };
 }
 
-function settling({ log, origins, conversations, close }: Services): Omit<HardenOptions, 'handler'> {
-  return { log, origins, finish: (graceMs) => conversations.drain(graceMs), close };
+function settling({ log, origins, tracer, conversations, close }: Services): Omit<HardenOptions, 'handler'> {
+  return { log, origins, tracer, finish: (graceMs) => conversations.drain(graceMs), close };
 }
 
 /** As the framework reads it: `--target name` or `--target=name` of its command line, else FUNCTION_TARGET. */

@@ -38,6 +38,7 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   for (const warning of config.warnings) log.warn(warning);
   const clock = overrides.clock ?? systemClock;
   const ids = overrides.ids ?? randomIds;
+  const tracer = overrides.tracer ?? (await createTracer(config));
   const parts = { config, log, clock };
   const [store, keys] = await Promise.all([overrides.store ?? createStore(parts), overrides.keys ?? createKeys(parts)]);
   const bus = overrides.bus ?? (await createBus(parts, store));
@@ -58,6 +59,7 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   return {
     config,
     log,
+    tracer,
     clock,
     ids,
     store,
@@ -78,6 +80,7 @@ export async function createServices(config: Config, overrides: Overrides = {}):
         clock,
         ids,
         log,
+        tracer,
         toolset: mcp.toolset,
       }),
     commands: overrides.commands ?? ports.commands,
@@ -90,6 +93,7 @@ export async function createServices(config: Config, overrides: Overrides = {}):
       if (overrides.sandbox === undefined) await ports.close();
       if (overrides.bus === undefined) await bus.close();
       if (overrides.store === undefined) await store.close();
+      if (overrides.tracer === undefined) await tracer?.close();
       wrongCredentials.flush();
       log.flush();
     },
@@ -114,6 +118,12 @@ async function createSandboxPorts({ config, log }: AdapterDeps, given: Sandbox |
   const sandbox = given ?? createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
   const codex = { program: config.codexProgram, directory: join(dataDir, 'codex'), warn: warnWith(log) };
   return createLocalPorts({ sandbox, servers, codex, onTerminalEnded });
+}
+
+async function createTracer({ otlp }: Config): Promise<Services['tracer']> {
+  if (otlp === undefined) return undefined;
+  const { createOtlpTracer } = await import('./otlp-tracer.ts');
+  return createOtlpTracer(otlp);
 }
 
 async function createStore({ config, clock }: AdapterDeps): Promise<Store> {

@@ -13,11 +13,14 @@ import type { Limiter } from './rate-limit/limiter.ts';
 import type { Commands } from './sandbox/commands.ts';
 import type { Store } from './store/store.ts';
 import type { Terminals } from './terminals/terminals.ts';
+import type { Tracer } from './tracer.ts';
 import type { EventBus } from './webhooks/event.ts';
 
 export interface Services {
   readonly config: Config;
   readonly log: Logger;
+  /** Undefined: spans are not recorded. */
+  readonly tracer: Tracer | undefined;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly store: Store;

@@ -6,10 +6,11 @@ import type { GatewayRequest } from '../../shared/exchange.ts';
 import type { Gateway, GatewayReply } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { Connection, MethodContext } from '../../shared/methods/define-method.ts';
-import { CLOSE } from '../../shared/protocol.ts';
+import { CLOSE, PATHS } from '../../shared/protocol.ts';
 import type { Held } from '../../shared/rpc/in-flight.ts';
 import type { SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
+import { inTrace } from '../../shared/trace.ts';
 
 export interface CallsOwner {
   readonly caller: Caller;
@@ -48,6 +49,14 @@ export class Calls {
 
   /** Runs one message and sends its response: JSON-RPC as text, or a Frame of gateway.proto as bytes. Never rejects. */
   async answer(message: Buffer, isBinary: boolean, refuseWith?: RpcError): Promise<void> {
+    const { tracer } = this.#services;
+    if (tracer === undefined) return this.#answer(message, isBinary, refuseWith);
+    const span = tracer.start('WebSocket message', { kind: 'server', attributes: { 'http.route': PATHS.socket } });
+    await inTrace(span.trace, () => this.#answer(message, isBinary, refuseWith));
+    span.end();
+  }
+
+  async #answer(message: Buffer, isBinary: boolean, refuseWith: RpcError | undefined): Promise<void> {
     const owner = this.#owner;
     const call = new AbortController();
     this.#inFlight.add(call);

@@ -45,6 +45,6 @@ export function createCompanionServer(
       sendError(res, error, requestIdOf(req));
     }
   };
-  const server = createHttpServer(listener, { guard });
+  const server = createHttpServer(listener, { guard, tracer: services.tracer });
   return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, options) });
 }

@@ -40,7 +40,7 @@ export function createLocalServer(services: Services): LocalServer {
       sendError(res, error, requestIdOf(req));
     }
   };
-  const { config, origins } = services;
-  const server = createHttpServer(listener, { guard: createRequestGuard({ host: config.host, origins }) });
+  const { config, origins, tracer } = services;
+  const server = createHttpServer(listener, { guard: createRequestGuard({ host: config.host, origins }), tracer });
   return Object.assign(server, { sockets: attachWebSocket(server, services, gateway) });
 }

@@ -8,6 +8,7 @@ import { settledWithin } from '../../shared/async.ts';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError } from '../../shared/errors.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
+import type { Tracer } from '../../shared/tracer.ts';
 import { type HttpHandler, requestIdOf, sendJson } from './http.ts';
 import { createHttpServer } from './node-server.ts';
 import { createRequestGuard } from './request-guard.ts';
@@ -18,6 +19,7 @@ export interface HardenOptions {
   readonly log: Logger;
   /** The web origins whose pages may call the function. */
   readonly origins: Origins;
+  readonly tracer?: Tracer | undefined;
   /** Ends work without a request (turns whose client has disconnected) within `graceMs`. */
   readonly finish?: (graceMs: number) => Promise<void>;
   /** Closes connections to other services after the last request, within one second. */
@@ -69,8 +71,8 @@ export function createHardenedServer(options: HardenOptions, signals: NodeJS.Pro
       fail(error, req, res, log);
     }
   };
-  const { host, origins } = options;
-  const server = createHttpServer(listener, { guard: createRequestGuard({ host, origins }) });
+  const { host, origins, tracer } = options;
+  const server = createHttpServer(listener, { guard: createRequestGuard({ host, origins }), tracer });
   if (host !== undefined) {
     const listen = server.listen.bind(server);
     Reflect.set(server, 'listen', (port: number, listening: () => void) => listen(port, host, listening));

@@ -13,9 +13,10 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { HEADERS } from '../../shared/protocol.ts';
-import { inTrace, readTrace } from '../../shared/trace.ts';
+import type { Tracer } from '../../shared/tracer.ts';
 import { requestIdOf, sendJson } from './http.ts';
 import type { RequestGuard } from './request-guard.ts';
+import { traceRequests } from './request-span.ts';
 
 const SERVER_OPTIONS: ServerOptions = {
   maxHeaderSize: Math.min(16_384, maxHeaderSize),
@@ -41,6 +42,7 @@ export type HttpServer = Server & { closeSilent(): void };
 
 export interface HttpServerOptions {
   readonly guard?: RequestGuard;
+  readonly tracer?: Tracer | undefined;
   /** Shorter times for tests. */
   readonly times?: Pick<ServerOptions, 'headersTimeout' | 'connectionsCheckingInterval'>;
 }
@@ -51,7 +53,10 @@ export interface HttpServerOptions {
  * (RFC 9110, 7.8). An upgrade is also ignored while a previous request on the connection is being answered, because it
  * would take over the connection from that response.
  */
-export function createHttpServer(listener: RequestListener, { guard, times }: HttpServerOptions = {}): HttpServer {
+export function createHttpServer(
+  listener: RequestListener,
+  { guard, times, tracer }: HttpServerOptions = {},
+): HttpServer {
   const sockets = new Set<Socket>();
   const open = new WeakMap<Duplex, OpenResponses>();
   const server: Server = createServer({
@@ -93,7 +98,7 @@ export function createHttpServer(listener: RequestListener, { guard, times }: Ht
       return false;
     }
   };
-  const answer: RequestListener = (req, res) => inTrace(readTrace(req.headers), () => listener(req, res));
+  const answer = traceRequests(listener, tracer);
   server.on('request', (req, res) => {
     if (admit(req, res)) return answer(req, res);
   });

@@ -81,6 +81,8 @@ export interface Config {
   /** MCP servers registered by the operator, by name; `mcp.connect` with only the name connects one. */
   readonly mcpServers: ReadonlyMap<string, McpServer>;
   readonly logFormat: 'json' | 'pretty';
+  /** The OpenTelemetry collector that spans are sent to; undefined: none are recorded. */
+  readonly otlp: { readonly endpoint: string; readonly serviceName: string } | undefined;
   /** PATH, used to find bwrap. */
   readonly searchPath: string;
   /**

@@ -77,6 +77,7 @@ export function loadConfig(env: Environment): Config {
     ]),
     mcpServers: settings.MCP_SERVERS ?? new Map(),
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
+    otlp: toOtlp(settings),
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,
     storageBytesMax: settings.GATEWAY_STORAGE_MB * 2 ** 20,
     warnings,
@@ -157,6 +158,11 @@ function readProviders(settings: Settings, inCloud: boolean): Config['providers'
 
 function toService({ K_SERVICE: service, K_REVISION: version = VERSION }: Settings): Config['service'] {
   return service === undefined ? undefined : { service, version };
+}
+
+function toOtlp(settings: Settings): Config['otlp'] {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_SERVICE_NAME, K_SERVICE = 'codex-gateway' } = settings;
+  return endpoint === undefined ? undefined : { endpoint, serviceName: OTEL_SERVICE_NAME ?? K_SERVICE };
 }
 
 function sha256(text: string): Buffer {

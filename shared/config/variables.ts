@@ -117,6 +117,8 @@ export const Variables = z.object({
   HTTP_PROXY: proxyUrl.optional(),
   HTTPS_PROXY: proxyUrl.optional(),
   NO_PROXY: oneLine.optional(),
+  OTEL_EXPORTER_OTLP_ENDPOINT: url.optional(),
+  OTEL_SERVICE_NAME: oneLine.optional(),
   K_SERVICE: z.string().optional(),
   K_REVISION: z.string().optional(),
   HOME: z.string().default('/'),

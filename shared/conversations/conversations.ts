@@ -6,6 +6,7 @@ import type { Engines } from '../engines/engine.ts';
 import type { Logger } from '../log.ts';
 import type { Ref, Store } from '../store/store.ts';
 import type { Span } from '../timings.ts';
+import type { Tracer } from '../tracer.ts';
 import { clearCompanionState, markCompanionState, type SessionName } from './admission/companion-state.ts';
 import type { TurnDeps } from './deps.ts';
 import { deleteSession, eraseSession } from './erase.ts';
@@ -99,6 +100,7 @@ export interface ConversationsDeps extends Pick<PromptDeps, 'toolset'> {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Logger;
+  readonly tracer?: Tracer | undefined;
 }
 
 export function createConversations(given: ConversationsDeps): Conversations {
@@ -109,6 +111,7 @@ export function createConversations(given: ConversationsDeps): Conversations {
     store,
     clock,
     log,
+    tracer: given.tracer,
     history: createHistory(store),
     cache: createConversationCache(),
     ledger: createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens }),

@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
+import type { Tracer } from '../tracer.ts';
 import type { OwnerWatch } from './owner-watch.ts';
 import type { ConversationCache } from './records/conversation-cache.ts';
 import type { History } from './records/history.ts';
@@ -12,6 +13,7 @@ export interface TurnDeps {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly tracer: Tracer | undefined;
   readonly history: History;
   readonly cache: ConversationCache;
   readonly ledger: UsageLedger;

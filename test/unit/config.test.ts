@@ -56,6 +56,8 @@ const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
     NO_PROXY: 'z.example',
     K_SERVICE: 'jsonrpc',
     K_REVISION: 'jsonrpc-1',
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318',
+    OTEL_SERVICE_NAME: 'gateway',
     HOME: '/home',
     PATH: '/bin',
   },

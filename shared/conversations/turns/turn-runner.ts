@@ -16,6 +16,7 @@ import type { AdmittedTurn, EndedTurn, RunningTurn } from './turn.ts';
 import { logFailure, toFailure } from './turn-failure.ts';
 import { splitEvent, toTaskStarted, toTurnInput } from './turn-input.ts';
 import { createTurnRecord, type TurnEnd } from './turn-record.ts';
+import { traceTurn } from './turn-spans.ts';
 
 /** Another instance has taken the lease and ended the turn. */
 class LeaseLost extends Error {}
@@ -87,7 +88,7 @@ interface EngineRun {
 }
 
 async function runEngine(
-  { history, log }: TurnDeps,
+  { clock, history, log, tracer }: TurnDeps,
   admitted: AdmittedTurn,
   { progress, append, signal, spans }: EngineRun,
 ): Promise<Outcome> {
@@ -97,11 +98,21 @@ async function runEngine(
   if (mcpLost) log.warn('MCP servers of the session have ended', { turn_id: lease.turn_id });
   append(toTaskStarted(admitted, context));
   signal.throwIfAborted();
+  const traced =
+    tracer &&
+    traceTurn(tracer, { model: lease.model, conversationId: conversation.conversation_id }, () => clock.now());
   return timed(spans, 'model', async () => {
     const generator = engine.run(toTurnInput(admitted, context), { signal });
     for (;;) {
-      const step = await generator.next();
-      if (step.done) return step.value;
+      const step = await generator.next().catch((error: unknown) => {
+        traced?.failed(toRpcError(signal.aborted ? signal.reason : error).reason);
+        throw error;
+      });
+      if (step.done) {
+        traced?.completed(step.value);
+        return step.value;
+      }
+      traced?.event(step.value);
       for (const event of splitEvent(step.value)) append(event);
       if ('AgentMessageDelta' in step.value) progress.text += step.value.AgentMessageDelta.delta;
       if ('ContextTrimmed' in step.value) {

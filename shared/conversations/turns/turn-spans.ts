@@ -1,0 +1,117 @@
+// The spans of a turn, with the semantic conventions for generative AI
+// (https://opentelemetry.io/docs/specs/semconv/gen-ai/): `chat` for each call of a model, or `invoke_agent` for a turn of
+// Codex, and `execute_tool` for each tool, all made of the events of the turn.
+import type { Outcome } from '../../engines/engine.ts';
+import type { Span, Tracer } from '../../tracer.ts';
+import type { EngineEvent, Usage } from '../../turn-events.ts';
+import { NO_USAGE } from '../../usage.ts';
+
+export interface TurnSpans {
+  event(event: EngineEvent): void;
+  completed(outcome: Outcome): void;
+  /** `reason`: why the turn failed or was cancelled. */
+  failed(reason: string): void;
+}
+
+export interface TracedTurn {
+  readonly conversationId: string;
+  /** `provider/model`. */
+  readonly model: string;
+}
+
+/** Tools that run at a time and have a span; of more, only the first have one. */
+const TOOLS_MAX = 64;
+const AGENT = 'codex';
+/** `gen_ai.provider.name` where it is not the gateway's name of the provider. */
+const PROVIDER_NAMES: Readonly<Record<string, string>> = { google: 'gcp.gen_ai', codex: 'openai' };
+
+/** `nowMs` returns epoch milliseconds. */
+export function traceTurn(tracer: Tracer, turn: TracedTurn, nowMs: () => number): TurnSpans {
+  const slash = turn.model.indexOf('/');
+  const provider = turn.model.slice(0, Math.max(0, slash));
+  const modelId = turn.model.slice(slash + 1);
+  const operation = provider === AGENT ? 'invoke_agent' : 'chat';
+  const common = {
+    'gen_ai.operation.name': operation,
+    'gen_ai.provider.name': PROVIDER_NAMES[provider] ?? provider,
+    'gen_ai.request.model': modelId,
+    'gen_ai.conversation.id': turn.conversationId,
+    'gen_ai.agent.name': provider === AGENT ? AGENT : undefined,
+  };
+  const tools = new Map<string, Span>();
+  let startMs = nowMs();
+  /** The last call of the model, which has ended at `endMs`; it is sent when its finish reason is known. */
+  let last: { readonly span: Span; readonly endMs: number } | undefined;
+  let counted: Usage = NO_USAGE;
+  let isAnswering = true;
+
+  function start(): Span {
+    const name = operation === 'chat' ? `chat ${modelId}` : `invoke_agent ${AGENT}`;
+    return tracer.start(name, { kind: 'client', startMs, attributes: common });
+  }
+
+  /** `usage`: of the turn so far. */
+  function countCall(usage: Usage): void {
+    const span = start();
+    span.set({
+      'gen_ai.usage.input_tokens': usage.input_tokens - counted.input_tokens,
+      'gen_ai.usage.output_tokens': usage.output_tokens - counted.output_tokens,
+    });
+    counted = usage;
+    last = { span, endMs: nowMs() };
+    isAnswering = false;
+  }
+
+  function endCall(finishReason: string | undefined, model?: string): void {
+    last?.span.set({
+      'gen_ai.response.finish_reasons': finishReason === undefined ? undefined : [finishReason],
+      'gen_ai.response.model': model?.slice(model.indexOf('/') + 1),
+    });
+    last?.span.end({ endMs: last.endMs });
+    last = undefined;
+  }
+
+  function beginTool(id: string, name: string, type: string): void {
+    if (operation === 'chat') endCall('tool_calls');
+    if (tools.size >= TOOLS_MAX) return;
+    const attributes = {
+      'gen_ai.operation.name': 'execute_tool',
+      'gen_ai.tool.name': name,
+      'gen_ai.tool.call.id': id,
+      'gen_ai.tool.type': type,
+      'gen_ai.conversation.id': turn.conversationId,
+    };
+    tools.set(id, tracer.start(`execute_tool ${name}`, { kind: 'internal', attributes }));
+  }
+
+  function endTool(id: string, isError: boolean): void {
+    tools.get(id)?.end({ error: isError ? 'tool_error' : undefined });
+    tools.delete(id);
+    // The next call of the model begins with the last result.
+    startMs = operation === 'chat' ? nowMs() : startMs;
+    isAnswering = true;
+  }
+
+  return {
+    event(event) {
+      if ('TokenCount' in event && operation === 'chat') countCall(event.TokenCount);
+      else if ('McpToolCallBegin' in event)
+        beginTool(event.McpToolCallBegin.call_id, event.McpToolCallBegin.tool, 'extension');
+      else if ('McpToolCallEnd' in event) endTool(event.McpToolCallEnd.call_id, !event.McpToolCallEnd.success);
+      else if ('ExecCommandBegin' in event) beginTool(event.ExecCommandBegin.call_id, 'shell', 'function');
+      else if ('ExecCommandEnd' in event) endTool(event.ExecCommandEnd.call_id, event.ExecCommandEnd.exit_code !== 0);
+      else if ('PatchApplyBegin' in event) beginTool(event.PatchApplyBegin.call_id, 'apply_patch', 'function');
+      else if ('PatchApplyEnd' in event) endTool(event.PatchApplyEnd.call_id, !event.PatchApplyEnd.success);
+    },
+    completed({ usage, model, finishReason }) {
+      if (last === undefined) countCall(usage);
+      endCall(finishReason, model);
+      for (const id of [...tools.keys()]) endTool(id, false);
+    },
+    failed(reason) {
+      for (const id of [...tools.keys()]) endTool(id, true);
+      endCall(undefined);
+      if (isAnswering) start().end({ error: reason });
+    },
+  };
+}
