@@ -11,6 +11,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { connectionCases } from '../cases/connection.cases.ts';
 import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
+import { startOtlpReceiver } from '../support/fixtures/otlp-receiver.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 const KEY = 'test-key-of-the-functions';
@@ -131,6 +132,22 @@ describe('every target answers under the stock CLI, at / and at its name', () =>
       expect(response.headers.get('x-ratelimit-limit')).toBe('100');
       expect(await response.json()).toMatchObject({ jsonrpc: '2.0', id: 1, result: { type: 'ai_response' } });
     }
+  });
+
+  it('the function jsonrpc sends spans to a collector, and its lines have the trace in its project', async () => {
+    const receiver = await startOtlpReceiver();
+    const otlp = { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.endpoint, GOOGLE_CLOUD_PROJECT: 'p', GATEWAY_BUS: 'local' };
+    const running = await start('jsonrpc', { ...LOCAL, ...otlp });
+    const traceId = 'a'.repeat(32);
+    const headers = { 'x-api-key': KEY, 'x-cloud-trace-context': `${traceId}/1;o=1` };
+    const body = call('conversation.prompt', { prompt: 'Hello' });
+    await (await fetch(`${running.url}/jsonrpc`, { method: 'POST', headers, body })).text();
+    await running.stop();
+    const spans = receiver.spans.filter((span) => span.traceId === traceId);
+    expect(spans.map(({ name }) => name).sort()).toEqual(['POST /jsonrpc', 'chat echo']);
+    expect(spans.find(({ kind }) => kind === 'server')?.parentSpanId).toBe('0000000000000001');
+    expect(running.output()).toContain(`"logging.googleapis.com/trace":"projects/p/traces/${traceId}"`);
+    await receiver.close();
   });
 
   it('the function webhook accepts an event', async () => {
