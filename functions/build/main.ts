@@ -5,6 +5,7 @@
 import { copyFile, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { CODEX_VERSION } from '../../shared/codex-host/binary.ts';
 import { makeDirectory } from '../../shared/make-directory.ts';
@@ -153,22 +154,43 @@ export const builtinsByRequire: Plugin = {
 /**
  * Makes `const { X } = await import('a-commonjs-package')` work in a bundle. Node detects the names that such a package
  * exports, but esbuild's chunk exports only `default`. This plugin adds the same names as Node, so that the line works
- * from source and in the bundle.
+ * from source and in the bundle, also in the code of packages.
  */
 export const namedDynamicImports: Plugin = {
   name: 'named-dynamic-imports',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^[@\w]/ }, async ({ kind, path: name, importer }) => {
-      if (kind !== 'dynamic-import' || importer.includes('node_modules') || name.startsWith('node:')) return undefined;
-      return 'module.exports' in (await import(name)) ? { path: name, namespace: 'commonjs' } : undefined;
+  setup({ onResolve, onLoad, resolve }) {
+    onResolve({ filter: /^[@\w]/ }, async ({ kind, path: name, importer, resolveDir, pluginData }) => {
+      if (kind !== 'dynamic-import' || pluginData === RESOLVED || isBuiltin(name)) return undefined;
+      const {
+        path: file,
+        external,
+        errors,
+      } = await resolve(name, { kind, importer, resolveDir, pluginData: RESOLVED });
+      if (external || errors.length > 0) return undefined;
+      // Relative, so that the names of the chunks do not depend on where the repository is.
+      const found = { path: path.relative(ROOT, file), namespace: 'commonjs' };
+      return 'module.exports' in (await importFile(found.path)) ? found : undefined;
     });
-    onLoad({ filter: /.*/, namespace: 'commonjs' }, async ({ path: name }) => {
-      const names = Object.keys(await import(name)).filter((key) => /^[a-z_$][\w$]*$/i.test(key) && key !== 'default');
-      const contents = `const all = require('${name}');\nexport default all;\nexport const { ${names.join(', ')} } = all;\n`;
+    onLoad({ filter: /.*/, namespace: 'commonjs' }, async ({ path: file }) => {
+      const names = Object.keys(await importFile(file)).filter(
+        (key) => /^[a-z_$][\w$]*$/i.test(key) && key !== 'default',
+      );
+      const contents = `const all = require(${JSON.stringify(`./${file}`)});
+export default all;
+export const { ${names.join(', ')} } = all;
+`;
       return { contents, resolveDir: ROOT };
     });
   },
 };
+
+/** Marks a resolution that the plugin itself starts. */
+const RESOLVED = Symbol('resolved');
+
+/** `file`: relative to the repository. */
+function importFile(file: string): Promise<object> {
+  return import(pathToFileURL(path.join(ROOT, file)).href);
+}
 
 if (import.meta.main) {
   // Arguments: the output directories of the functions, the companion and the console, then the URL of the console's
