@@ -6,6 +6,7 @@ import { createOrigins } from '../shared/auth/origins.ts';
 import type { Config } from '../shared/config/config.ts';
 import { trimEnvironment } from '../shared/config/environment.ts';
 import { RpcError } from '../shared/errors.ts';
+import type { CompanionService } from '../shared/forward/companion-service.ts';
 import type { Gateway } from '../shared/gateway.ts';
 import { createLogger } from '../shared/log.ts';
 import type { MethodContext } from '../shared/methods/define-method.ts';
@@ -15,11 +16,15 @@ import { createHealthHandler } from './health/handler.ts';
 import { surviveClosedOutput } from './server/closed-output.ts';
 import { type HardenOptions, hardenFramework } from './server/framework.ts';
 import { sendError } from './server/http.ts';
+import type { Relay } from './server/relay.ts';
 import { warm } from './server/warm.ts';
 
 interface FunctionDeps {
   readonly services: Services;
   readonly gateway: Gateway;
+  readonly relay?: Relay;
+  /** Loads what a forwarded call needs. Never rejects. */
+  readonly warmCompanion: () => Promise<void>;
 }
 
 /**
@@ -51,15 +56,18 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
     };
   },
   async jsonrpc() {
+    // Before anything else is loaded, so that a companion without instances starts at the same time as this instance.
+    const companion = await wakeCompanion(process.env);
     const [{ createJsonRpcHandler }, methods, { tuneRuntime }] = await Promise.all([
       import('./jsonrpc/handler.ts'),
       import('../shared/methods/index.ts'),
       import('./server/runtime.ts'),
     ]);
-    const { services, gateway } = await buildParts(Object.values(methods));
+    const { services, gateway, relay, warmCompanion } = await buildParts(Object.values(methods), companion);
+    if (relay !== undefined) void warmCompanion();
     await warm(services, ['keys', 'store']);
     tuneRuntime();
-    return { handler: createJsonRpcHandler(services, gateway), ...settling(services) };
+    return { handler: createJsonRpcHandler(services, gateway, relay), ...settling(services) };
   },
   async webhook() {
     const { createWebhookHandler } = await import('./webhook/handler.ts');
@@ -80,7 +88,20 @@ async function readConfig(): Promise<Config> {
   return loadConfig(process.env);
 }
 
-async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Promise<FunctionDeps> {
+/** The connections to the companion, where this function has one that runs its turns. */
+async function wakeCompanion({ COMPANION_URL: url, TURNS }: NodeJS.ProcessEnv): Promise<CompanionService | undefined> {
+  // A value that is not valid is reported when the configuration is read.
+  if (url === undefined || TURNS === 'function' || !/^https?:/i.test(url) || !URL.canParse(url)) return undefined;
+  const { openCompanionService } = await import('../shared/forward/companion-service.ts');
+  const service = openCompanionService(url);
+  service.wake();
+  return service;
+}
+
+async function buildParts(
+  methods: readonly AnyMethod<MethodContext>[] = [],
+  companion?: CompanionService,
+): Promise<FunctionDeps> {
   const [config, { createServices }, { createGateway }, { createRegistry }, { connectCompanion }] = await Promise.all([
     readConfig(),
     import('../shared/create-services.ts'),
@@ -88,8 +109,12 @@ async function buildParts(methods: readonly AnyMethod<MethodContext>[] = []): Pr
     import('../shared/rpc/method.ts'),
     import('../shared/forward/connect.ts'),
   ]);
-  const services = await createServices(config);
-  return { services, gateway: createGateway(services, connectCompanion(createRegistry(methods), config)) };
+  const given = await createServices(config);
+  const { registry, openExchange, warm: warmCompanion } = connectCompanion(createRegistry(methods), config, companion);
+  if (openExchange === undefined) return { services: given, gateway: createGateway(given, registry), warmCompanion };
+  const { createRelay } = await import('./server/relay.ts');
+  const { services, relay } = createRelay(given, openExchange);
+  return { services, gateway: createGateway(services, registry), relay, warmCompanion };
 }
 
 function settling({ log, origins, tracer, conversations, close }: Services): Omit<HardenOptions, 'handler'> {

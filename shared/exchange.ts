@@ -32,6 +32,8 @@ export interface GatewayRequest {
   readonly refuseWith?: RpcError;
   /** The instance that forwarded this request has already charged it. */
   readonly charged?: boolean;
+  /** A single call that runs a turn is not answered here: the reply is `forwarded`. */
+  readonly forwardsTurns?: boolean;
   /** Counts the bytes of the request and its response. */
   readonly held?: Held;
   /** Created when the request arrived; default: now. */
@@ -122,7 +124,14 @@ export function createExchanges({ services, registry, admit, nextTurn }: Exchang
         if (record.error?.callStatus === 429 || record.error?.callStatus === 503) admission.refusal ??= record.error;
       },
     };
-    const exchange = { requestId, signal, answerBytesMax, hooks, ...(request.held && { hold: request.held.add }) };
+    const exchange = {
+      requestId,
+      signal,
+      answerBytesMax,
+      hooks,
+      ...(request.held && { hold: request.held.add }),
+      ...(request.forwardsTurns && { isForwarded }),
+    };
     return { exchange, admission };
   };
 
@@ -159,6 +168,10 @@ function requestMetadataInBatch(
   const { idempotencyKey, lastEventId: _, ...rest } = requestMetadata;
   if (idempotencyKey === undefined || id === undefined || id === null) return rest;
   return { ...rest, idempotencyKey: `${idempotencyKey}#${id}` };
+}
+
+function isForwarded(method: AnyMethod<MethodContext>): boolean {
+  return method.isTurn === true;
 }
 
 function isCheap(method: AnyMethod<MethodContext> | undefined): boolean {

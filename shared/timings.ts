@@ -14,6 +14,8 @@ export interface Timings {
   add(span: Span): void;
   /** Milliseconds since the start of the request, minus the time during which a model was generating. */
   overheadMs(): number;
+  /** Milliseconds since the start of the request during which a model was generating. */
+  modelMs(): number;
   /**
    * Milliseconds by phase, for the log line; undefined when there are none. The phases of the calls of a batch are
    * added.
@@ -24,17 +26,15 @@ export interface Timings {
 /** `startMs`: the reading of `performance.now()` at which the request began. */
 export function createTimings(startMs = performance.now()): Timings {
   const spans: Span[] = [];
+  const modelMs = (): number =>
+    covered(
+      spans.filter(({ phase }) => phase === 'model'),
+      startMs,
+    );
   return {
     add: (span) => void spans.push(span),
-    overheadMs: () =>
-      round(
-        performance.now() -
-          startMs -
-          covered(
-            spans.filter(({ phase }) => phase === 'model'),
-            startMs,
-          ),
-      ),
+    overheadMs: () => round(performance.now() - startMs - modelMs()),
+    modelMs: () => round(modelMs()),
     phases() {
       if (spans.length === 0) return undefined;
       const phases: Record<string, number> = {};

@@ -1,6 +1,8 @@
-// The companion's HTTP server: `/ws` for callers with a key, `POST /jsonrpc` for the jsonrpc function, `/health`.
+// The companion's HTTP server: `/ws` for callers with a key, `POST /exchange` and `POST /jsonrpc` for the jsonrpc
+// function, `/health`.
 import type { OidcOptions } from '../../shared/auth/oidc.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
+import { EXCHANGE_PATH } from '../../shared/forward/exchange.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { errorFields } from '../../shared/log.ts';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
@@ -11,7 +13,7 @@ import { createHealthHandler } from '../health/handler.ts';
 import { type HttpHandler, pathOf, requestIdOf, sendError } from '../server/http.ts';
 import { createHttpServer, type HttpServer } from '../server/node-server.ts';
 import { createRequestGuard } from '../server/request-guard.ts';
-import { createForwardedHandler } from './forwarded.ts';
+import { createForwardedHandlers } from './forwarded.ts';
 import { requireUpgrade } from './handshake.ts';
 import { attachWebSocket, type WebSocketEndpoint, type WebSocketOptions } from './server.ts';
 
@@ -27,10 +29,12 @@ export function createCompanionServer(
   const { config, origins } = services;
   const guard = createRequestGuard({ host: config.deployed ? undefined : config.host, origins });
   const health = createHealthHandler(origins, async () => ({ services, gateway }));
+  const forwarded = createForwardedHandlers(services, gateway, options);
   const routes: ReadonlyMap<string, HttpHandler> = new Map([
     ['/', health],
     [PATHS.health, health],
-    [PATHS.jsonrpc, createForwardedHandler(services, gateway, options)],
+    [PATHS.jsonrpc, forwarded.call],
+    [EXCHANGE_PATH, forwarded.exchange],
     [PATHS.socket, requireUpgrade],
   ]);
   const listener: HttpHandler = async (req, res) => {
@@ -46,5 +50,6 @@ export function createCompanionServer(
     }
   };
   const server = createHttpServer(listener, { guard, tracer: services.tracer });
+  server.once('listening', () => void forwarded.warm());
   return Object.assign(server, { sockets: attachWebSocket(server, services, gateway, options) });
 }

@@ -1,6 +1,5 @@
 // `POST /jsonrpc`: JSON-RPC 2.0 over HTTP, answered as JSON, or as Server-Sent Events when the caller accepts them.
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { Caller } from '../../shared/auth/keys/keys.ts';
+import type { IncomingMessage } from 'node:http';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import type { Config } from '../../shared/config/config.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
@@ -9,24 +8,14 @@ import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields, severityOf } from '../../shared/log.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
-import { createTimings, type Timings } from '../../shared/timings.ts';
+import { createTimings } from '../../shared/timings.ts';
+import { type AnsweredRequest, answerRequest } from '../server/answer-request.ts';
 import { handleCors } from '../server/cors.ts';
-import {
-  errorHeaders,
-  type HttpHandler,
-  pathOf,
-  rateHeaders,
-  readBody,
-  requestIdOf,
-  sendJson,
-  sendJsonText,
-  sendNothing,
-  socketUrlOf,
-} from '../server/http.ts';
-import { openEventStream } from './event-stream.ts';
+import { errorHeaders, type HttpHandler, pathOf, requestIdOf, sendJson, socketUrlOf } from '../server/http.ts';
+import type { Relay } from '../server/relay.ts';
 
-/** Accepts its request at `/` and at `/jsonrpc`. */
-export function createJsonRpcHandler(services: Services, gateway: Gateway): HttpHandler {
+/** Accepts its request at `/` and at `/jsonrpc`. `relay`: answers single calls that run a turn. */
+export function createJsonRpcHandler(services: Services, gateway: Gateway, relay?: Relay): HttpHandler {
   const { log } = services;
 
   return async (req, res) => {
@@ -37,7 +26,16 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       checkTarget(req);
       const authenticated = gateway.authenticate(req.headers, { client: req });
       const caller = authenticated instanceof Promise ? await authenticated : authenticated;
-      await answer(req, res, caller, requestId, timings);
+      const request = {
+        caller,
+        requestId,
+        transport: acceptsEvents(req) ? 'sse' : 'http',
+        requestMetadata: requestMetadataOf(req, services.config),
+        timings,
+      } as const;
+      const forward: AnsweredRequest['forward'] =
+        relay?.accepts(caller) === true ? (call, body) => relay.answer(res, { ...request, call, body }) : undefined;
+      await answerRequest(gateway, req, res, { ...request, forward });
     } catch (thrown) {
       const error = toRpcError(thrown);
       // A started stream cannot become an error response; it is closed, so that its reader does not wait for ever.
@@ -61,56 +59,6 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway): Http
       );
     }
   };
-
-  async function answer(
-    req: IncomingMessage,
-    res: ServerResponse,
-    caller: Caller,
-    requestId: string,
-    timings: Timings,
-  ): Promise<void> {
-    const held = gateway.hold(caller);
-    res.once('close', held.release);
-    const body = await readBody(req, undefined, held.add).catch(toRpcError);
-    // The client disconnected before its request was complete, so there is no response.
-    if (body instanceof RpcError && body.reason === 'cancelled') return;
-    const stream = acceptsEvents(req) ? openEventStream(res) : undefined;
-    const left = new AbortController();
-    res.once('close', () => {
-      if (!res.writableFinished) left.abort(new RpcError('cancelled', { message: 'the client disconnected' }));
-    });
-    const request: GatewayRequest = {
-      caller,
-      body,
-      requestId,
-      transport: stream === undefined ? 'http' : 'sse',
-      signal: left.signal,
-      requestMetadata: requestMetadataOf(req, services.config),
-      timings,
-      held,
-      ...(stream && {
-        notify: stream.notify,
-        notifyShared: stream.notifyShared,
-        onRate: (rate) => {
-          // The headers of a stream are sent before the model answers, so all time until now is overhead.
-          stream.headers = { [HEADERS.requestId]: requestId, ...rateHeaders(rate), ...overheadHeader(timings) };
-        },
-      }),
-    };
-    const reply = await gateway.handle(request);
-    const headers: OutgoingHttpHeaders = {
-      [HEADERS.requestId]: requestId,
-      ...rateHeaders(reply.rate),
-      ...overheadHeader(timings),
-      ...(reply.refusal && errorHeaders(reply.refusal)),
-    };
-    if (stream?.started === true) stream.end(reply.text);
-    else if (reply.text === undefined) sendNothing(res, headers);
-    else if (stream !== undefined && reply.status === 200) {
-      stream.start(headers);
-      stream.end(reply.text);
-    } else sendJsonText(res, reply.status, reply.text, headers);
-  }
 }
 
 function checkTarget(req: IncomingMessage): void {
@@ -118,11 +66,6 @@ function checkTarget(req: IncomingMessage): void {
   if (path !== '/' && path !== PATHS.jsonrpc)
     throw new RpcError('not_found', { message: `Not found: POST ${PATHS.jsonrpc} is here` });
   if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST, OPTIONS' } });
-}
-
-/** Milliseconds of the request in this gateway, without the time of the model. */
-function overheadHeader(timings: Timings): OutgoingHttpHeaders {
-  return { [HEADERS.overheadMs]: timings.overheadMs() };
 }
 
 const EVENT_STREAM = /^\s*text\/event-stream\s*(?:;(?!\s*q=0(?:\.0*)?\s*(?:;|$)).*)?$/i;

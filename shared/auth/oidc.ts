@@ -24,6 +24,8 @@ export interface OidcVerifier {
    * `unavailable` when Google's certificates cannot be loaded before the deadline.
    */
   verify(authorization: string | undefined, options?: { readonly signal?: AbortSignal }): Promise<void>;
+  /** Loads the library and the certificates, for which the first token would wait. Never rejects. */
+  warm(): Promise<void>;
 }
 
 export interface OidcOptions {
@@ -35,16 +37,20 @@ export interface OidcOptions {
 export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}): OidcVerifier {
   let opened: ReturnType<typeof openClient> | undefined;
   let openedAtMs = 0;
+  const open = async (signal?: AbortSignal) => {
+    // The library caches certificates until a time of the wall clock, which may step back.
+    if (opened === undefined || performance.now() - openedAtMs > CLIENT_MS_MAX) {
+      opened = openClient(options);
+      openedAtMs = performance.now();
+    }
+    const client = await opened;
+    const { certs } = await certificates(client, deadline(TIMEOUT_MS, signal));
+    return { client, certs };
+  };
   return {
     async verify(authorization, { signal } = {}) {
       const token = tokenOf(authorization);
-      // The library caches certificates until a time of the wall clock, which may step back.
-      if (opened === undefined || performance.now() - openedAtMs > CLIENT_MS_MAX) {
-        opened = openClient(options);
-        openedAtMs = performance.now();
-      }
-      const { certs } = await certificates(await opened, deadline(TIMEOUT_MS, signal));
-      const client = await opened;
+      const { client, certs } = await open(signal);
       let payload: { email?: string; email_verified?: boolean } | undefined;
       try {
         payload = (
@@ -58,6 +64,9 @@ export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}
       if (isVerified !== true || email === undefined || !policy.emails.includes(email)) {
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token belongs to another account' });
       }
+    },
+    async warm() {
+      await open().catch(() => {});
     },
   };
 }

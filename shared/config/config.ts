@@ -63,6 +63,11 @@ export interface Config {
     readonly audience: string | undefined;
     readonly caller: string | undefined;
   };
+  /**
+   * Where the prompts of the jsonrpc function run. The platform takes the CPU of a function away once it has no open
+   * request, so a turn there can end with its client.
+   */
+  readonly turnsRun: 'companion' | 'function';
   /** The public address of `/ws`, where this configuration names it. */
   readonly socketUrl: string | undefined;
   /** The sandbox service, and the credential of this process there; undefined: sandboxes run in this process. */

@@ -60,6 +60,7 @@ export function loadConfig(env: Environment): Config {
       audience: settings.COMPANION_AUDIENCE ?? settings.COMPANION_URL,
       caller: settings.COMPANION_CALLER,
     },
+    turnsRun: settings.TURNS ?? (settings.COMPANION_URL === undefined ? 'function' : 'companion'),
     socketUrl: settings.SOCKET_URL ?? (settings.COMPANION_URL && toSocketUrl(settings.COMPANION_URL)),
     sandbox: readSandbox(settings, problems),
     push: {
@@ -94,6 +95,9 @@ export function loadConfig(env: Environment): Config {
   }
   if (config.push.isInvokerChecked && !config.deployed) {
     problems.push('PUSH_INVOKER_CHECK: iam is only for a service on Cloud Run, which checks the invoker');
+  }
+  if (settings.TURNS === 'companion' && settings.COMPANION_URL === undefined) {
+    problems.push('TURNS: companion needs COMPANION_URL');
   }
   if (config.turns.heartbeatMs * 2 > config.turns.leaseMs) {
     problems.push('GATEWAY_HEARTBEAT_MS: must be at most half of GATEWAY_LEASE_MS');

@@ -103,6 +103,7 @@ export const Variables = z.object({
   WEBHOOK_LIMITS: readBy(parseLimits).prefault('1000/minute'),
   ALLOWED_ORIGINS: readBy(readOrigins).prefault(''),
   COMPANION_URL: url.optional(),
+  TURNS: z.enum(['companion', 'function']).optional(),
   SOCKET_URL: socketUrl.optional(),
   COMPANION_AUDIENCE: oneLine.optional(),
   COMPANION_CALLER: account.optional(),

@@ -1,6 +1,7 @@
 // Forwards calls that need a process to the companion, from instances that cannot start one. Scope, params and limits
 // are checked before; notifications and the response are returned as if the call had run on this instance.
 import { z } from 'zod';
+import type { Config } from '../config/config.ts';
 import { RunsOnCompanion } from '../engines/place.ts';
 import { isReason, RpcError } from '../errors.ts';
 import type { MethodContext } from '../methods/define-method.ts';
@@ -28,17 +29,19 @@ const Message = z.union([
 ]);
 
 /**
- * Returns a registry in which methods that run on the companion are forwarded. `companion` undefined: the deployment
- * has no companion, and these methods answer `forbidden`.
+ * Returns a registry in which calls that run on the companion are forwarded. `companion` undefined: the deployment
+ * has no companion, and these calls answer `forbidden`. `turnsRun`: where calls that run a turn and need no process
+ * run.
  */
 export function forwardToCompanion(
   registry: Registry<MethodContext>,
   companion: Companion | undefined,
+  turnsRun: Config['turnsRun'] = 'function',
 ): Registry<MethodContext> {
   return new Map([...registry].map(([name, method]) => [name, sent(method)]));
 
   function sent(method: AnyMethod<MethodContext>): AnyMethod<MethodContext> {
-    if (method.runs === 'companion') {
+    if (method.runs === 'companion' || (method.isTurn === true && turnsRun === 'companion')) {
       return { ...method, handle: (params, context) => forward(method.name, params, context) };
     }
     if (method.placeOf === undefined) return method;

@@ -9,6 +9,7 @@ export const conversationPrompt = defineMethod({
   summary: 'Sends a prompt and returns the model’s answer; streams the events of the turn over SSE and WebSocket',
   scope: 'conversation',
   cost: 'work',
+  isTurn: true,
   params: PromptParams,
   result: z.object({
     type: z.literal('ai_response'),

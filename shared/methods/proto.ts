@@ -11,6 +11,7 @@ export const proto = defineMethod({
   summary: 'Sends a prompt as a protobuf Submission and returns a protobuf Reply (gateway.proto)',
   scope: 'conversation',
   cost: 'work',
+  isTurn: true,
   params: z.strictObject({
     stream_id: SessionId.describe('The session: `session_id` of conversation.prompt'),
     data: z.string().min(1).max(1_400_000).describe('Base64 of a Submission'),

@@ -39,6 +39,11 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
 
   const { batch, calls } = envelope;
   const methods = calls.map((call) => (isBad(call) ? undefined : registry.get(call.method)));
+  const [first] = calls;
+  const [method] = methods;
+  if (!batch && first !== undefined && !isBad(first) && method !== undefined && exchange.isForwarded?.(method)) {
+    return { ...NO_CONTENT, forwarded: first };
+  }
   const refused = await charge(hooks, calls.length, methods);
   if (refused !== undefined) {
     const refusedCalls = calls.filter((call) => call.id !== undefined);
@@ -51,9 +56,8 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
 
   const answered = calls.reduce((count, { id }) => (id === undefined ? count : count + 1), 0);
   const answers = createAnswers(requestId, exchange.answerBytesMax ?? HTTP_ANSWER_BYTES_MAX, answered, hold);
-  const [first] = calls;
   if (!batch && first !== undefined) {
-    const { message, status } = await answer(first, methods[0], false, exchange, answers);
+    const { message, status } = await answer(first, method, false, exchange, answers);
     return message === undefined ? NO_CONTENT : { status, text: message };
   }
   const texts = await answerBatch(calls, methods, exchange, answers);

@@ -59,6 +59,8 @@ export interface Exchange<Context> {
    * bound.
    */
   readonly hold?: (bytes: number) => boolean;
+  /** Whether another instance answers a single call of this method: it is then neither counted nor run here. */
+  readonly isForwarded?: (method: AnyMethod<Context>) => boolean;
 }
 
 export interface Reply {
@@ -70,4 +72,6 @@ export interface Reply {
    * The request was a refused notification: HTTP answers with a status and this text, other transports send nothing.
    */
   readonly unanswered?: true;
+  /** The call that another instance answers (`isForwarded`); the other members have no meaning. */
+  readonly forwarded?: Call;
 }

@@ -41,7 +41,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
     ),
   ],
   ['shared/client', ['methods']],
-  ['shared/forward', ['net', 'rpc', 'auth', 'engines', 'methods']],
+  ['shared/forward', ['net', 'rpc', 'auth', 'engines', 'rate-limit', 'methods']],
   ['shared/create-services.ts', ['*']],
   ['shared/audit.ts', ['rpc', 'auth', 'rate-limit']],
   ['shared/exchange.ts', ['rpc', 'auth', 'rate-limit', 'services.ts', 'methods', 'audit.ts']],

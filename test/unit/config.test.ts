@@ -46,7 +46,7 @@ const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
     MCP_SERVERS: '{"a": {"url": "https://m.example"}}',
   },
   ...{ COMPANION_URL: 'https://c.example', COMPANION_AUDIENCE: 'a', COMPANION_CALLER: 'c@example.com' },
-  SOCKET_URL: 'wss://c.example/ws',
+  ...{ SOCKET_URL: 'wss://c.example/ws', TURNS: 'function' },
   ...{ SANDBOX_URL: 'https://s.example', SANDBOX_TOKEN: 't'.repeat(32), SANDBOX_AUDIENCE: 's' },
   ...{ SANDBOX_CALLERS: 'a@example.com, b@example.com' },
   ...{ PUSH_AUDIENCE: 'p', PUSH_SERVICE_ACCOUNT: 'p@example.com', SWEEP_SERVICE_ACCOUNT: 's@example.com' },

@@ -33,7 +33,7 @@ it.each([
   ['shared/config/a.ts', '../auth/keys/keys.ts'],
   ['shared/errors.ts', './services.ts'],
   ['functions/jsonrpc/a.ts', '../webhook/handler.ts'],
-  ['functions/companion/a.ts', '../jsonrpc/event-stream.ts'],
+  ['functions/companion/a.ts', '../jsonrpc/handler.ts'],
   ['functions/console/a.ts', '../../shared/gateway.ts'],
   ['functions/jsonrpc/a.ts', '@google-cloud/pubsub'],
   ['shared/new-room/a.ts', './b.ts'],

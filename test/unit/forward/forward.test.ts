@@ -13,6 +13,7 @@ import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { CALL_HEADER, encodeFacts } from '../../../shared/forward/call.ts';
+import { openCompanionService } from '../../../shared/forward/companion-service.ts';
 import { connectCompanion } from '../../../shared/forward/connect.ts';
 import { forwardToCompanion } from '../../../shared/forward/forward.ts';
 import { createHttpCompanion } from '../../../shared/forward/http-companion.ts';
@@ -113,7 +114,10 @@ beforeAll(async () => {
   companion.on('request', () => {
     calls++;
   });
-  const remote = createHttpCompanion({ url: companionUrl, authorization: async () => `Bearer ${bearer()}` });
+  const remote = createHttpCompanion({
+    service: openCompanionService(companionUrl),
+    authorization: async () => `Bearer ${bearer()}`,
+  });
   const gateway = createGateway(services, forwardToCompanion(registry, remote));
   functionServer = createServer(createJsonRpcHandler(services, gateway));
   functionUrl = await listen(functionServer);
@@ -225,7 +229,10 @@ describe('a forwarded call', () => {
     expect(await refused.json()).toMatchObject({
       error: { code: 503, data: { reason: 'unavailable', retry_after_ms: 1_000 } },
     });
-    const unreachable = createHttpCompanion({ url: 'http://127.0.0.1:1', authorization: async () => 'Bearer x' });
+    const unreachable = createHttpCompanion({
+      service: openCompanionService('http://127.0.0.1:1'),
+      authorization: async () => 'Bearer x',
+    });
     const facts = {
       caller: { keyId: 'k', scopes: new Set<never>(), limits: [] },
       requestId: 'r',
@@ -239,7 +246,10 @@ describe('a forwarded call', () => {
   it('a forwarded call is forbidden where the deployment has no companion', async () => {
     const alone = createGateway(
       services,
-      connectCompanion(registry, { companion: { url: undefined, audience: undefined, caller: undefined } }),
+      connectCompanion(registry, {
+        companion: { url: undefined, audience: undefined, caller: undefined },
+        turnsRun: 'function',
+      }).registry,
     );
     const reply = await alone.handle({
       caller: await alone.authenticate({ 'x-api-key': 'dev-key' }),

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { CALL_CONTENT_TYPE } from '../../../shared/forward/call.ts';
+import { openCompanionService } from '../../../shared/forward/companion-service.ts';
 import { forwardToCompanion } from '../../../shared/forward/forward.ts';
 import { createHttpCompanion } from '../../../shared/forward/http-companion.ts';
 import { createGateway, type Gateway } from '../../../shared/gateway.ts';
@@ -69,7 +70,7 @@ beforeAll(async () => {
   logins.chatgpt = await logIn('default', 'chatgpt');
   logins.openai = await logIn('default', 'openai');
   logins.theirs = await logIn('somebody-else', 'chatgpt');
-  const remote = createHttpCompanion({ url, authorization: async () => 'Bearer x' });
+  const remote = createHttpCompanion({ service: openCompanionService(url), authorization: async () => 'Bearer x' });
   gateway = createGateway(services, forwardToCompanion(createRegistry([conversationPrompt, proto]), remote));
 });
 afterAll(async () => {

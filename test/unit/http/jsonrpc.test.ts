@@ -3,22 +3,18 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, CASE_KEYS, call, jsonRpcCases, type Transport } from '../../cases/jsonrpc.cases.ts';
+import { createCloudFixture } from '../../support/fixtures/forward.ts';
 import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 import { createTestClock } from '../../support/fixtures/rate-limit.ts';
 
 async function openHttp(): Promise<Transport> {
   const gateway = await startInProcess({ GATEWAY_KEYS: CASE_KEYS });
-  return {
-    async call(body, key = 'wide') {
-      const response = await fetch(`${gateway.url}/jsonrpc`, {
-        method: 'POST',
-        headers: { 'x-api-key': key, 'content-type': 'application/json' },
-        body: Buffer.from(body),
-      });
-      return read(response);
-    },
-    close: gateway.close,
-  };
+  return { call: (body, key = 'wide') => send(gateway.url, body, key), close: gateway.close };
+}
+
+async function send(url: string, body: string | Uint8Array, key: string): Promise<Answer> {
+  const headers = { 'x-api-key': key, 'content-type': 'application/json' };
+  return read(await fetch(`${url}/jsonrpc`, { method: 'POST', headers, body: Buffer.from(body) }));
 }
 
 async function read(response: Response): Promise<Answer> {
@@ -28,6 +24,11 @@ async function read(response: Response): Promise<Answer> {
 }
 
 jsonRpcCases('HTTP', openHttp);
+
+jsonRpcCases('HTTP of a function whose companion runs turns', async () => {
+  const cloud = await createCloudFixture({ GATEWAY_KEYS: CASE_KEYS }, 'companion');
+  return { call: (body, key = 'wide') => send(cloud.url, body, key), close: cloud.close };
+});
 
 describe('POST /jsonrpc', () => {
   const ORIGIN = 'https://app.example';

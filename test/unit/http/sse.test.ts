@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, CASE_KEYS, call, jsonRpcCases } from '../../cases/jsonrpc.cases.ts';
+import { createCloudFixture } from '../../support/fixtures/forward.ts';
 import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 
 interface Streamed extends Answer {
@@ -14,7 +15,7 @@ interface Streamed extends Answer {
 }
 
 async function post(
-  gateway: InProcessGateway,
+  gateway: Pick<InProcessGateway, 'url'>,
   body: string | Uint8Array,
   key: string,
   accept = 'text/event-stream',
@@ -42,6 +43,11 @@ async function post(
 jsonRpcCases('SSE', async () => {
   const gateway = await startInProcess({ GATEWAY_KEYS: CASE_KEYS });
   return { call: (body, key = 'wide') => post(gateway, body, key), close: gateway.close };
+});
+
+jsonRpcCases('SSE of a function whose companion runs turns', async () => {
+  const cloud = await createCloudFixture({ GATEWAY_KEYS: CASE_KEYS }, 'companion');
+  return { call: (body, key = 'wide') => post(cloud, body, key), close: cloud.close };
 });
 
 describe('a streamed answer', () => {

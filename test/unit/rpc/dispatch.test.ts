@@ -99,7 +99,7 @@ describe('a call', () => {
     const { reply, trace, audit } = await send(bodyOf(call('echo')));
     expect(trace).toEqual(['limit 1 echo', 'authorize echo', 'handle']);
     expect(reply).toEqual({ status: 200, payload: { jsonrpc: '2.0', result: { text: 'hi' }, id: 1 } });
-    expect(audit).toEqual([{ method: 'echo', outcome: 'ok', durationMs: expect.any(Number) }]);
+    expect(audit).toEqual([{ method: 'echo', outcome: 'ok', durationMs: expect.any(Number), details: {} }]);
   });
 
   it('a call of an unknown method is charged like any other, and its name is not written to the log', async () => {

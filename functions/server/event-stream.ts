@@ -5,8 +5,8 @@ import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
 import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
 import { aroundShared, notificationText } from '../../shared/rpc/notification.ts';
-import { onHalfClose } from '../server/half-close.ts';
-import { endWith, taken } from '../server/slow-reader.ts';
+import { onHalfClose } from './half-close.ts';
+import { endWith, taken } from './slow-reader.ts';
 
 /** Proxies cut streams that are silent for longer; comments keep them open. */
 const KEEP_ALIVE_MS = 15_000;
@@ -22,6 +22,8 @@ export interface EventStream {
   start(headers?: OutgoingHttpHeaders): void;
   /** Sends the response (or all of a batch), JSON text, as the last event and ends the stream. */
   end(text: string | undefined): void;
+  /** Leaves the response to another writer; nothing has been sent. */
+  discard(): void;
 }
 
 export function openEventStream(res: ServerResponse): EventStream {
@@ -84,6 +86,7 @@ export function openEventStream(res: ServerResponse): EventStream {
       if (text === undefined) res.end();
       else void endWith(res, toData(text));
     },
+    discard: () => clearTimeout(silent),
   };
   return stream;
 }

@@ -1,0 +1,165 @@
+// Relays the answer of the companion to the caller as bytes: a stream is neither parsed nor encoded again. The request
+// to the companion stays open when the client has disconnected, because the platform keeps an instance that has one.
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { auditCall } from '../../shared/audit.ts';
+import type { Caller } from '../../shared/auth/keys/keys.ts';
+import type { RpcError } from '../../shared/errors.ts';
+import type { OpenExchange } from '../../shared/forward/exchange.ts';
+import { brokenOff, toUnreachable } from '../../shared/forward/http-companion.ts';
+import { EVENT_STREAM_TYPE, HEADERS } from '../../shared/protocol.ts';
+import { createRememberedRefusals } from '../../shared/rate-limit/remembered-refusals.ts';
+import { failureText } from '../../shared/rpc/answers.ts';
+import type { Call } from '../../shared/rpc/envelope.ts';
+import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
+import type { Services } from '../../shared/services.ts';
+import type { AnsweredRequest } from './answer-request.ts';
+import { onHalfClose } from './half-close.ts';
+import { errorHeaders, sendJsonText } from './http.ts';
+import { taken } from './slow-reader.ts';
+
+export interface RelayedRequest extends Omit<AnsweredRequest, 'forward' | 'headers'> {
+  readonly call: Call;
+  readonly body: Uint8Array;
+}
+
+export interface Relay {
+  /** Whether calls of this caller are sent; false while the companion's refusal of such a call is remembered. */
+  accepts(caller: Caller): boolean;
+  /** Sends the request and answers it. Resolves with false when the companion takes no whole requests. */
+  answer(res: ServerResponse, request: RelayedRequest): Promise<boolean>;
+}
+
+/** A prompt waits in the queue of its session for at most one turn timeout, then runs for another. */
+const TURNS_MAX = 2;
+const MARGIN_MS = 60_000;
+/** Requests that stay open without their clients; above it the oldest is closed, and its turn goes on. */
+const LEFT_MAX = 256;
+/** The companion sends comments on a silent stream, more often than this. */
+const SILENT_MS_MAX = 45_000;
+const NEWLINE = 0x0a;
+/** Headers of the companion's answer that are the caller's. */
+const PASSED: ReadonlySet<string> = new Set([
+  ...['content-type', 'content-length', 'cache-control', 'x-accel-buffering', 'x-content-type-options'],
+  ...['www-authenticate', HEADERS.requestId, HEADERS.retryAfter].map((name) => name.toLowerCase()),
+  ...[HEADERS.rateLimit, HEADERS.rateRemaining, HEADERS.rateReset].map((name) => name.toLowerCase()),
+]);
+
+/** `services`: the given ones, with a limiter that remembers the refusals of the companion. */
+export function createRelay(
+  given: Services,
+  openExchange: OpenExchange,
+  { leftMax = LEFT_MAX }: { readonly leftMax?: number } = {},
+): { readonly relay: Relay; readonly services: Services } {
+  const { clock, config, limiter, log } = given;
+  const refusals = createRememberedRefusals(limiter, clock);
+  const timeoutMs = TURNS_MAX * config.turns.timeoutMs + MARGIN_MS;
+  const left = new Set<AbortController>();
+
+  function keepLeft(ending: AbortController): void {
+    left.add(ending);
+    const [oldest] = left;
+    if (left.size > leftMax) oldest?.abort();
+  }
+
+  const relay: Relay = {
+    accepts: ({ keyId, limits }) => !refusals.isRefused({ keyId, limits }),
+
+    async answer(res, request) {
+      const { call, timings, ...facts } = request;
+      const startedMs = performance.now();
+      const ending = new AbortController();
+      const expiry = setTimeout(() => ending.abort(), timeoutMs);
+      const onClose = (): void => {
+        if (!res.writableFinished) keepLeft(ending);
+      };
+      res.once('close', onClose);
+      let isBoundary = false;
+      try {
+        const opened = await openExchange({ ...facts, signal: ending.signal });
+        if (opened === undefined) return false;
+        const { response, report } = opened;
+        if (report.refusal !== undefined) refusals.remember(request.caller, report.refusal);
+        const endMs = performance.now();
+        timings.add({ phase: 'model', startMs: endMs - report.modelMs, endMs });
+        if (!res.destroyed) res.writeHead(response.statusCode ?? 200, passedHeaders(response, timings.overheadMs()));
+        await pump(response, res, (is) => {
+          isBoundary = is;
+        });
+        if (!res.destroyed) res.end();
+      } catch (thrown) {
+        // Without its client there is nothing to answer, and the companion logs the call.
+        if (!res.destroyed) {
+          const error = toUnreachable(thrown);
+          const durationMs = performance.now() - startedMs;
+          const record = { method: call.method, outcome: error.reason, durationMs, error, details: {} };
+          auditCall(log, record, { ...request, rate: undefined });
+          fail(res, error, request, isBoundary);
+        }
+      } finally {
+        clearTimeout(expiry);
+        res.off('close', onClose);
+        left.delete(ending);
+      }
+      return true;
+    },
+  };
+  return { relay, services: { ...given, limiter: refusals.limiter } };
+}
+
+function passedHeaders({ rawHeaders }: IncomingMessage, overheadMs: number): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = { [HEADERS.overheadMs]: overheadMs };
+  for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] ?? '';
+    if (PASSED.has(name.toLowerCase())) headers[name] = rawHeaders[index + 1];
+  }
+  return headers;
+}
+
+/**
+ * Resolves when the answer has ended; rejects when it ends before it is complete. `setBoundary`: whether the bytes so
+ * far are whole events of a stream, so that another may follow.
+ */
+function pump(response: IncomingMessage, res: ServerResponse, setBoundary: (is: boolean) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const isStream = response.headers['content-type']?.startsWith(EVENT_STREAM_TYPE) === true;
+    const isSilent = (): void => void response.destroy(new Error('the companion sent nothing for too long'));
+    const silent = isStream ? setTimeout(isSilent, SILENT_MS_MAX) : undefined;
+    let last = NEWLINE;
+    let isBoundary = isStream;
+    setBoundary(isBoundary);
+    if (isStream) {
+      onHalfClose(res, () => {
+        if (isBoundary) res.write(': keep-alive\n\n');
+      });
+    }
+    response.on('data', (chunk: Buffer) => {
+      silent?.refresh();
+      // The client has disconnected: the rest is discarded.
+      if (res.destroyed) return;
+      if (isStream) {
+        const end = chunk[chunk.length - 1];
+        isBoundary = end === NEWLINE && (chunk.length > 1 ? chunk[chunk.length - 2] : last) === NEWLINE;
+        last = end ?? last;
+        setBoundary(isBoundary);
+      }
+      if (res.write(chunk)) return;
+      response.pause();
+      void taken(res).then(() => response.resume());
+    });
+    response.once('end', resolve);
+    response.once('error', (error) => reject(brokenOff(error)));
+    response.once('close', () => {
+      clearTimeout(silent);
+      reject(brokenOff());
+    });
+  });
+}
+
+/** An answer that has begun ends with the error as its last event, or with its connection within an event. */
+function fail(res: ServerResponse, error: RpcError, { call, requestId }: RelayedRequest, isBoundary: boolean): void {
+  const text = failureText(call.id ?? null, error, requestId);
+  if (!res.headersSent)
+    sendJsonText(res, error.callStatus, text, { ...errorHeaders(error), [HEADERS.requestId]: requestId });
+  else if (isBoundary) res.end(`data: ${escapeLineEnds(text)}\n\n`);
+  else res.destroy();
+}
