@@ -1,8 +1,8 @@
-# Addresses of the services, known before anything exists: Cloud Run answers for each service at this one, beside the
-# one with a random part. So nothing has to wait for a service only to learn where it is, and a service that cannot be
-# deployed keeps nothing else from being deployed.
+# The addresses of the services. Besides the URL with a random part, Cloud Run serves each service at a deterministic
+# URL, which is known before the service exists. So no resource has to wait for a service only to get its URL, and a
+# service that cannot be deployed does not block others.
 
-# Read while planning: its API is enabled before the first plan (README.md, deploy).
+# Read during the plan, so its API must be enabled before the first plan (README.md, deploy).
 data "google_project" "this" {
   project_id = var.project_id
 }
@@ -16,8 +16,9 @@ locals {
   functions_url = "https://${var.region}-${var.project_id}.cloudfunctions.net"
 
   companion_count = var.companion.enabled ? 1 : 0
-  # Where turns run. Without a companion there is no other place.
+  # Where turns run: without a companion, in the function.
   turns = var.companion.enabled ? coalesce(var.turns, "companion") : "function"
-  # With the load balancer, the only way in from outside leads past Cloud Armor, and jsonrpc comes through a network.
+  # With a load balancer, external requests reach the companion only through Cloud Armor, and jsonrpc reaches it through
+  # a VPC network.
   companion_internal = var.companion.enabled && var.domain != null
 }

@@ -1,4 +1,4 @@
-# The APIs the gateway uses. They stay enabled on destroy: something else in the project may use them.
+# The APIs that the gateway uses. They stay enabled after a destroy, because other software in the project may use them.
 
 locals {
   apis = toset(concat([
@@ -32,14 +32,14 @@ resource "google_project_service" "api" {
   disable_on_destroy = false
 }
 
-# An API answers "not enabled" for a while after it was enabled.
+# For a while after an API was enabled, calls of it still fail with "not enabled".
 resource "time_sleep" "apis" {
   create_duration = "60s"
   triggers        = { apis = join(" ", sort([for api in google_project_service.api : api.service])) }
 }
 
-# Google's own accounts that act for the services. In a new project they exist only after a request, and a grant
-# to an absent account fails.
+# Service agents: Google's accounts that act for the services. In a new project, they are created on request, and a
+# grant to an account that does not exist fails.
 resource "google_project_service_identity" "pubsub" {
   provider   = google-beta
   service    = "pubsub.googleapis.com"

@@ -1,5 +1,4 @@
-# Optional: mails from billing itself. A budget warns and stops nothing; what bounds the cost are `scaling` and
-# `limits`.
+# Optional: e-mails of Cloud Billing. A budget only warns; the variables `scaling` and `limits` bound the cost.
 
 resource "google_billing_budget" "monthly" {
   count           = var.budget == null ? 0 : 1

@@ -1,4 +1,5 @@
-# Where images live and who builds them: the functions' buildpack builds and the sandbox service's container.
+# The registry of the images, and the account that builds them: the functions (by buildpacks) and the container of the
+# sandbox service.
 
 resource "google_service_account" "build" {
   account_id   = "gateway-build"
@@ -12,7 +13,7 @@ resource "google_artifact_registry_repository" "gateway" {
   format        = "DOCKER"
   description   = "Images of the functions and of the sandbox service"
 
-  # Every deployment leaves an image behind. The newest five of each are kept, so that a rollback finds its image.
+  # Every deployment creates an image. The newest five of each are kept, so that a rollback finds its image.
   cleanup_policy_dry_run = false
   cleanup_policies {
     id     = "keep-newest"
@@ -39,7 +40,7 @@ resource "google_artifact_registry_repository_iam_member" "build" {
   member     = google_service_account.build.member
 }
 
-# Cloud Functions copies the source into a bucket of its own, whose name starts like this, and builds from there.
+# Cloud Functions copies the source into its own bucket, whose name has this prefix, and builds from there.
 resource "google_project_iam_member" "build_source" {
   project = var.project_id
   role    = "roles/storage.objectViewer"
@@ -62,7 +63,7 @@ resource "google_project_iam_member" "build_logs" {
   member  = google_service_account.build.member
 }
 
-# The companion starts from the archive itself: Cloud Run fetches it.
+# The companion has no image: Cloud Run reads its archive from the bucket.
 resource "google_storage_bucket_iam_member" "run" {
   bucket = google_storage_bucket.source.name
   role   = "roles/storage.objectViewer"

@@ -1,9 +1,10 @@
-# The WebSocket companion on Cloud Run: `/ws`, calls forwarded by jsonrpc, `/health`. The bundle's archive on Google's
-# Node.js base image, without a build. It starts no process: what needs one goes to the sandbox service (sandbox.tf).
+# The companion on Cloud Run: `/ws`, calls that jsonrpc forwards, `/health`. Cloud Run runs the archive of the bundle on
+# Google's Node.js base image, without a build. The companion starts no process; calls that need one are sent to the
+# sandbox service (sandbox.tf).
 
 locals {
   companion_uses = ["firestore", "keys", "kms", "models"]
-  # Not its URL, which only exists once the service does.
+  # The audience is not the URL of the service, because that is known only after the service exists.
   companion_audience = "codex-gateway-ws.${var.project_id}"
   companion_env = merge(
     local.common_env,
@@ -29,29 +30,30 @@ resource "google_service_account" "companion" {
 
 resource "google_cloud_run_v2_service" "companion" {
   count = local.companion_count
-  # source_code is beta.
+  # The argument source_code exists only in the beta provider.
   provider    = google-beta
   name        = "ws"
   location    = var.region
   description = "Codex Gateway: WebSocket companion"
-  # Holds no data: all of it is in Firestore.
+  # The service contains no data; all data is in Firestore.
   deletion_protection = false
-  # It checks keys, tickets and jsonrpc's token by itself: a browser cannot send IAM a token with a WebSocket, and from
-  # jsonrpc's Cloud Run would take the signature that the code has to see.
+  # The program itself checks keys, tickets and the token of jsonrpc, so IAM does not: a browser cannot send a token for
+  # IAM with a WebSocket, and Cloud Run would remove the signature of jsonrpc's token, which the program verifies.
   invoker_iam_disabled = true
-  # With a domain no request may bypass Cloud Armor: from outside only the load balancer reaches it, and jsonrpc through
-  # a network of this project.
+  # With a domain, no request may bypass Cloud Armor: external requests come only through the load balancer, and those
+  # of jsonrpc through a VPC network of this project.
   ingress          = local.companion_internal ? "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" : "INGRESS_TRAFFIC_ALL"
   custom_audiences = [local.companion_audience]
 
   template {
     service_account       = google_service_account.companion.email
     execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
-    # The longest Cloud Run allows; the companion itself closes its sockets at 55 minutes, with a hint to come back.
+    # The maximum of Cloud Run. The companion closes its sockets after 55 minutes and asks clients to reconnect.
     timeout = "3600s"
-    # Any instance serves any session; where a client's last one was, its turn is still in memory.
+    # Every instance can serve every session, but the turns of a client are in memory on the instance of its last
+    # connection.
     session_affinity = true
-    # Sockets count, each as long as it is open; idle ones cost next to nothing.
+    # An open socket counts as a request; idle sockets use almost no resources.
     max_instance_request_concurrency = 250
 
     scaling {
@@ -59,8 +61,8 @@ resource "google_cloud_run_v2_service" "companion" {
       max_instance_count = coalesce(var.companion.max_instances, var.scaling.max_instances)
     }
 
-    # Its way to the sandbox service, which counts as internal only what comes from a network of this project. What has
-    # a public address does not go through it.
+    # The route to the sandbox service, which accepts only requests from a VPC network of this project. Traffic to
+    # public addresses does not use this network.
     dynamic "vpc_access" {
       for_each = var.sandbox_image == null ? [] : ["ws"]
       content {
@@ -73,7 +75,7 @@ resource "google_cloud_run_v2_service" "companion" {
     }
 
     containers {
-      # "scratch" with a base image is how Cloud Run spells source without a build.
+      # The image "scratch" with a base image is the notation of Cloud Run for a deployment from source without a build.
       image          = "scratch"
       base_image_uri = "${var.region}-docker.pkg.dev/serverless-runtimes/google-24/runtimes/nodejs24"
       command        = ["node"]
@@ -81,7 +83,7 @@ resource "google_cloud_run_v2_service" "companion" {
 
       source_code {
         cloud_storage_source {
-          # Without a generation, as Google's own clients name it: the object's name has the hash of its content.
+          # The generation of the object is not set, because the name of the object contains the hash of its content.
           bucket = google_storage_bucket.source.name
           object = google_storage_bucket_object.bundle["companion"].name
         }
@@ -93,8 +95,8 @@ resource "google_cloud_run_v2_service" "companion" {
 
       resources {
         limits = { cpu = "1", memory = "512Mi" }
-        # CPU also between requests: a turn continues when its client's socket is cut. An instance is paid for while it
-        # lives, which without clients is some 15 minutes.
+        # CPU is also allocated between requests, so that a turn continues when its client disconnects. An instance is
+        # charged for while it exists; without clients, that is about 15 minutes.
         cpu_idle          = false
         startup_cpu_boost = true
       }
@@ -109,7 +111,8 @@ resource "google_cloud_run_v2_service" "companion" {
         }
       }
 
-      # A process that no longer answers is replaced. Sockets keep it busy, but /health does no work.
+      # A process that does not respond is replaced. /health does no work, so it also responds while many sockets are
+      # open.
       liveness_probe {
         period_seconds    = 10
         timeout_seconds   = 5

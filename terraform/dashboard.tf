@@ -1,6 +1,6 @@
-# What an operator looks at: one page, and the metrics on the line of each call that only it shows.
+# The dashboard of the operator, and the log-based metrics that only the dashboard uses.
 
-# One line per call (shared/gateway.ts): how many, how they ended, how long they took.
+# Metrics of the log line of each call (shared/gateway.ts): the number of calls, their outcome and duration.
 resource "google_logging_metric" "calls" {
   name        = "gateway/calls"
   description = "Calls by method and outcome"
@@ -24,7 +24,7 @@ resource "google_logging_metric" "calls" {
 
 resource "google_logging_metric" "call_ms" {
   name            = "gateway/call_ms"
-  description     = "Milliseconds of a call, the model's time included"
+  description     = "Duration of a call in milliseconds, including the model"
   filter          = "${local.gateway_logs} AND jsonPayload.message=\"call\""
   value_extractor = "EXTRACT(jsonPayload.ms)"
   metric_descriptor {
@@ -47,7 +47,7 @@ resource "google_logging_metric" "call_ms" {
 }
 
 locals {
-  # Title, filter, aligner, reducer, what the lines are.
+  # For each chart: title, filter, aligner, reducer, and the label of the lines.
   charts = [
     ["Requests per second by service", local.requests, "ALIGN_RATE", "REDUCE_SUM", "resource.label.service_name"],
     [
@@ -117,7 +117,8 @@ locals {
 resource "google_monitoring_dashboard" "gateway" {
   dashboard_json = jsonencode({
     displayName = "Codex Gateway"
-    # A grid: positions of tiles come back without their zeros, and would differ at every plan.
+    # A grid, because the API returns the positions of mosaic tiles without zeros, so that every plan would show a
+    # difference.
     gridLayout = {
       columns = "2"
       widgets = [for chart in local.charts : {

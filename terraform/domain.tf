@@ -1,9 +1,9 @@
-# Optional: one host name for all four endpoints, behind Cloud Armor. HTTPS only: a redirect from HTTP would be answered
-# after the key had already travelled in the clear.
+# Optional: one host name for all four endpoints, behind Cloud Armor. Only HTTPS is served: with a redirect from HTTP,
+# clients would send the key unencrypted before the redirect.
 
 locals {
   domain_count = var.domain == null ? 0 : 1
-  # Path by path: deployments is not among them.
+  # Only these services are reachable; deployments is not one of them.
   domain_services = var.domain == null ? {} : {
     for name in concat(local.served, var.companion.enabled ? ["ws"] : []) : name => name
   }
@@ -15,7 +15,7 @@ resource "google_compute_global_address" "gateway" {
   depends_on = [time_sleep.apis]
 }
 
-# The new certificate must be there before the old one goes: its name contains the host.
+# Created before the old one is destroyed, so its name must differ; it contains a hash of the host.
 resource "google_compute_managed_ssl_certificate" "gateway" {
   count = local.domain_count
   name  = "gateway-${substr(sha256(var.domain), 0, 8)}"
@@ -61,10 +61,10 @@ resource "google_compute_backend_service" "endpoint" {
 resource "google_compute_security_policy" "gateway" {
   count       = local.domain_count
   name        = "gateway"
-  description = "Per-address limit far above any key's own; the rules of the keys are the gateway's"
+  description = "Limit per address, far above the limit of a key; the gateway enforces the limits of keys"
 
-  # Bodies are prompts, patches and commands: signature rules against SQL or shell text would refuse honest calls. What
-  # is left to the edge is to stop one address from paying the gateway to refuse it.
+  # Bodies contain prompts, patches and commands, so rules against SQL or shell text would refuse valid calls. The only
+  # rule limits the requests of one address, so that refusing them causes no cost in the gateway.
   rule {
     action      = "throttle"
     priority    = 1000
@@ -104,7 +104,7 @@ resource "google_compute_security_policy" "gateway" {
 resource "google_compute_url_map" "gateway" {
   count = local.domain_count
   name  = "gateway"
-  # Answers a path that is none of ours with 404 as JSON.
+  # Responds to unknown paths with 404 as JSON.
   default_service = google_compute_backend_service.endpoint["jsonrpc"].id
 
   host_rule {

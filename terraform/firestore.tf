@@ -1,5 +1,5 @@
-# The database: documents `<collection>/<id>` = {data, expire_at}. Indexes and lifetimes are read from
-# firestore.indexes.json, the rules from firestore.rules; the emulator and the Firebase CLI read the same two files.
+# The database, with documents `<collection>/<id>` = {data, expire_at}. Indexes and TTL policies are in
+# firestore.indexes.json, security rules in firestore.rules; the emulator and the Firebase CLI use the same files.
 
 locals {
   firestore_config = jsondecode(file("${path.module}/firestore.indexes.json"))
@@ -9,11 +9,12 @@ resource "google_firestore_database" "gateway" {
   name        = var.database
   location_id = coalesce(var.firestore_location, var.region)
   type        = "FIRESTORE_NATIVE"
-  # The gateway commits optimistically by itself; its last resort, a locking transaction, must queue rather than fail.
+  # The gateway implements optimistic commits itself. Under contention it uses a transaction with locks, which must wait
+  # for the lock and not fail.
   concurrency_mode        = "PESSIMISTIC"
   delete_protection_state = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
   deletion_policy         = var.deletion_protection ? "ABANDON" : "DELETE"
-  # Any minute of the last seven days can be read and restored, beside the daily backups.
+  # Allows to read and restore the state of any minute of the last seven days, in addition to the daily backups.
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
   depends_on                        = [time_sleep.apis]
 }
@@ -24,9 +25,9 @@ resource "google_firestore_backup_schedule" "daily" {
   daily_recurrence {}
 }
 
-# `data` is not indexed but for the fields that queries order by: an index entry per field would be most of a write's
-# cost, and rising values would make it a hot spot. `expire_at` is the lifetime; the policy is on every collection, as
-# documents without the field stay.
+# Only the fields of `data` by which queries order are indexed: an index entry per field would be most of the cost of a
+# write, and increasing values would create hot spots. `expire_at` is the expiry. The TTL policy is on every collection;
+# documents without the field do not expire.
 resource "google_firestore_field" "field" {
   for_each = {
     for field in local.firestore_config.fieldOverrides : "${field.collectionGroup} ${field.fieldPath}" => field
@@ -34,7 +35,7 @@ resource "google_firestore_field" "field" {
   database   = google_firestore_database.gateway.name
   collection = each.value.collectionGroup
   field      = each.value.fieldPath
-  # Each operation takes minutes, and Firestore works through them one by one: nothing here waits for the last.
+  # Each operation takes minutes, and Firestore executes them one after another, so the apply does not wait for them.
   skip_wait = true
 
   index_config {
@@ -73,7 +74,7 @@ resource "google_firestore_index" "index" {
   }
 }
 
-# No browser or phone may access the database, under any project settings.
+# Denies access by browsers and mobile apps, whatever the settings of the project are.
 resource "google_firebaserules_ruleset" "deny_all" {
   source {
     files {
@@ -103,7 +104,7 @@ resource "google_project_iam_member" "firestore" {
     expression = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.gateway.name}\""
   }
 
-  # A change of the database replaces the grant: the new one is there first.
+  # A change of the database replaces the grant; the new one is created before the old one is destroyed.
   lifecycle {
     create_before_destroy = true
   }

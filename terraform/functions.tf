@@ -1,9 +1,9 @@
-# The Cloud Functions: one map describes them all. Each runs as its own account; what that account may do stands beside
-# the resource it may do it to, for every deployable whose `uses` names it.
+# The Cloud Functions, described by one map. Each has its own service account. The roles of an account are in the file
+# of the resource that they guard; `uses` lists the resources that a deployable uses.
 
 locals {
   functions = {
-    # Answers without touching anything, so it may touch nothing.
+    # A probe uses no other service, so the account has no role.
     health = {
       memory  = "256Mi"
       timeout = 10
@@ -14,7 +14,8 @@ locals {
     }
     jsonrpc = {
       memory = "512Mi"
-      # Longer than a turn may take (GATEWAY_TURN_TIMEOUT_MS, 10 minutes): its stream ends before the request is cut.
+      # Longer than the maximum of a turn (GATEWAY_TURN_TIMEOUT_MS, 10 minutes), so that the stream ends before the
+      # request is aborted.
       timeout = 660
       warm    = true
       served  = true
@@ -29,7 +30,7 @@ locals {
       guarded = false
       uses    = ["firestore", "keys", "publish", "webhook_secrets"]
     }
-    # Only Pub/Sub and Cloud Scheduler call it, from inside Google's network. Longer than a sweep takes.
+    # Called only by Pub/Sub and Cloud Scheduler, from Google's network. The timeout is longer than a sweep.
     deployments = {
       memory  = "512Mi"
       timeout = 60
@@ -41,7 +42,7 @@ locals {
   }
   served = [for name, function in local.functions : name if function.served]
 
-  # The functions and the companion alike: what each one uses.
+  # The resources that each function and the companion use.
   uses = merge(
     { for name, function in local.functions : name => function.uses },
     var.companion.enabled ? { ws = local.companion_uses } : {},
@@ -52,7 +53,7 @@ locals {
     { ws = google_service_account.companion.member },
   )
 
-  # Settings that every deployable reads.
+  # Environment variables of all deployables.
   common_env = merge(
     var.environment,
     {
@@ -67,7 +68,7 @@ locals {
     length(var.allowed_origins) == 0 ? {} : { ALLOWED_ORIGINS = join(" ", sort(var.allowed_origins)) },
   )
 
-  # What one function alone reads.
+  # Environment variables of one function only.
   function_env = {
     health = {}
     jsonrpc = merge(
@@ -79,7 +80,8 @@ locals {
       } : {},
     )
     webhook = { WEBHOOK_LIMITS = var.webhook_limits }
-    # Whose tokens it accepts. Cloud Run admits only these two accounts (invokers.tf) and takes the signatures away.
+    # The accounts whose tokens the function accepts. Cloud Run admits only these two (invokers.tf) and removes the
+    # signatures of their tokens.
     deployments = {
       PUSH_AUDIENCE         = local.service_urls.deployments
       PUSH_SERVICE_ACCOUNT  = google_service_account.push.email
@@ -119,20 +121,21 @@ resource "google_cloudfunctions2_function" "function" {
     service_account_email = google_service_account.function[each.key].email
     available_memory      = each.value.memory
     timeout_seconds       = each.value.timeout
-    # More than one call at a time needs a whole CPU; shared 80 times it is the cheapest form (COST.md).
+    # More than one concurrent call needs a whole CPU. Sharing it among 80 calls is the cheapest configuration
+    # (COST.md).
     available_cpu                    = "1"
     max_instance_request_concurrency = 80
     min_instance_count               = each.value.warm ? var.scaling.min_instances : 0
     max_instance_count               = var.scaling.max_instances
-    # false: a new revision gets no request before `gcloud run services update-traffic` sends it some.
+    # If false, a new revision receives no request before `gcloud run services update-traffic` assigns some to it.
     all_traffic_on_latest_revision = var.traffic == "latest"
-    # Behind the load balancer no request may bypass Cloud Armor. Pub/Sub and Scheduler of this project count as
-    # internal.
+    # With a load balancer, no request may bypass Cloud Armor. Requests of Pub/Sub and Cloud Scheduler in this project
+    # count as internal.
     ingress_settings = (
       !each.value.served ? "ALLOW_INTERNAL_ONLY" : var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
     )
 
-    # jsonrpc's way to a companion that has no public one. What has a public address does not go through it.
+    # The route of jsonrpc to a companion without public ingress. Traffic to public addresses does not use this network.
     direct_vpc_egress = local.companion_internal && each.key == "jsonrpc" ? "VPC_EGRESS_PRIVATE_RANGES_ONLY" : null
     dynamic "direct_vpc_network_interface" {
       for_each = local.companion_internal && each.key == "jsonrpc" ? ["jsonrpc"] : []

@@ -1,9 +1,9 @@
-# The pause between granting and using: a grant takes up to a minute to be known everywhere, and a build or an instance
-# that starts before that fails. Functions and companion wait for this.
+# Waits until grants are effective. That takes up to a minute, and a build or an instance that starts earlier fails. The
+# functions and the companion depend on this resource.
 
 resource "time_sleep" "grants" {
   create_duration = "60s"
-  # Ids, not etags: an etag changes with every change of the policy.
+  # The triggers are ids and not etags, because an etag changes with every change of the policy.
   triggers = {
     grants = sha256(join(" ", concat(
       [

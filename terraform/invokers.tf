@@ -1,8 +1,9 @@
-# Who gets past IAM to a function. The public ones (webhook always, since senders of webhooks have no Google identity;
-# health and jsonrpc with public_access) are open to everybody, and the code checks keys, signatures and tickets: either
-# `allUsers` may invoke them, or, where an organisation refuses `allUsers`, Cloud Run does not check (invoker_check).
-# The others have invokers: `invokers` for health and jsonrpc, and for deployments the accounts of Pub/Sub's pushes and
-# of Cloud Scheduler, which belong to this project, so that an organisation may refuse strangers.
+# Who may invoke a function. The public functions (webhook always, because senders of webhooks have no Google identity;
+# health and jsonrpc with public_access) can be invoked by everyone, and the code checks keys, signatures and tickets.
+# That is configured either by the invoker `allUsers`, or, if an organisation forbids `allUsers`, by disabling the
+# invoker check of Cloud Run (invoker_check). The other functions have invokers: `invokers` for health and jsonrpc; for
+# deployments the accounts of Pub/Sub pushes and of Cloud Scheduler, which belong to this project, so that an
+# organisation that forbids external members allows them.
 
 locals {
   public = [
@@ -25,14 +26,14 @@ locals {
   )
 }
 
-# Replaced when the function is made anew, and only then. The id, not the whole function: an ordinary deployment changes
-# the function in place, and taking the grant away for its duration would refuse every call.
+# Replaced only when the function is created again. It refers to the id and not to the whole function: an ordinary
+# deployment changes the function in place, and removing the grant meanwhile would refuse every call.
 resource "terraform_data" "invoked" {
   for_each         = local.invocations
   triggers_replace = google_cloudfunctions2_function.function[each.value.function].id
 }
 
-# On the service under the function: that is what answers the request, and a new one starts without grants.
+# The grant is on the Cloud Run service of the function, which receives the requests. A new service has no grants.
 resource "google_cloud_run_v2_service_iam_member" "invoker" {
   for_each = local.invocations
   location = var.region
@@ -45,8 +46,8 @@ resource "google_cloud_run_v2_service_iam_member" "invoker" {
   }
 }
 
-# A function has no argument for the invoker check, its service has; and whether a deployment of the function keeps the
-# setting of the service is not documented. So gcloud sets it after every deployment of the function.
+# The Terraform resource of a function has no argument for the invoker check; only its Cloud Run service has one. It is
+# not documented whether a deployment of the function keeps that setting, so gcloud sets it after every deployment.
 resource "terraform_data" "check_off" {
   for_each = local.unchecked
 
@@ -59,8 +60,8 @@ resource "terraform_data" "check_off" {
   }
 }
 
-# Switches the check on again when `invoker_check` or `public_access` says so: a setting that stayed off would leave a
-# function open that the configuration calls closed. A deployment does not replace this.
+# Enables the check again when `invoker_check` or `public_access` require it; otherwise a function would stay public
+# although the configuration says that it is not. A deployment does not replace this resource.
 resource "terraform_data" "check_on_again" {
   for_each = local.unchecked
   input    = { service = each.key, region = var.region, project = var.project_id }
@@ -70,6 +71,6 @@ resource "terraform_data" "check_on_again" {
     command     = "gcloud run services update $SERVICE --invoker-iam-check --region=$REGION --project=$PROJECT -q"
     environment = { SERVICE = self.input.service, REGION = self.input.region, PROJECT = self.input.project }
   }
-  # Destroyed, and the check on, before the function goes.
+  # Destroyed before the function, so that the check is enabled first.
   depends_on = [google_cloudfunctions2_function.function]
 }

@@ -1,7 +1,8 @@
-# The key that wraps the data keys of stored logins (auth.login) and of the configurations of connected MCP servers
-# (mcp.connect). Losing it loses these, and nothing else.
+# The KMS key that encrypts the data keys of stored logins (auth.login) and of the configurations of connected MCP
+# servers (mcp.connect). If it is lost, only these are lost.
 
-# A key ring can never be deleted: a name of its own lets a gateway that was destroyed be made again.
+# A key ring can never be deleted. Its name contains a random part, so that a gateway can be deployed again after a
+# destroy.
 resource "random_id" "key_ring" {
   byte_length = 4
   keepers     = { project = var.project_id }
@@ -17,7 +18,7 @@ resource "google_kms_crypto_key" "credentials" {
   name     = "credentials"
   key_ring = google_kms_key_ring.gateway.id
   purpose  = "ENCRYPT_DECRYPT"
-  # Old versions still decrypt what they encrypted.
+  # Old key versions still decrypt what they have encrypted.
   rotation_period = "7776000s"
 }
 

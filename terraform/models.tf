@@ -1,5 +1,4 @@
-# Vertex AI: the right to call a model, and nothing else of roles/aiplatform.user, which also starts jobs and deletes
-# data.
+# Vertex AI: only the permission to call a model. The role roles/aiplatform.user could also start jobs and delete data.
 
 resource "google_project_iam_custom_role" "model_caller" {
   role_id     = "gatewayModelCaller"

@@ -1,5 +1,5 @@
-# Alerts for the operator: alert policies on the gateway's own log lines and on what Google measures.
-# The texts are those the code logs; a test holds them together.
+# Alerts for the operator: alert policies on log lines of the gateway and on metrics of Google Cloud. A test compares
+# the log messages with the code.
 
 locals {
   services = sort(concat(
@@ -10,8 +10,8 @@ locals {
   )})"
   notifications = [for channel in google_monitoring_notification_channel.email : channel.id]
 
-  # Lines that need attention. Each becomes an alert policy that matches the lines themselves: a metric of the log would
-  # have to exist for minutes before a policy may name it.
+  # Log lines that need attention. Each alert policy matches the lines directly, because a log-based metric must exist
+  # for minutes before a policy can use it.
   signals = {
     limiter_degraded = {
       title    = "Rate limiter degraded"
@@ -88,7 +88,7 @@ resource "google_monitoring_alert_policy" "signal" {
   }
   alert_strategy {
     auto_close = "1800s"
-    # A policy on lines of the log needs one.
+    # A policy that matches log lines requires a rate limit of notifications.
     notification_rate_limit {
       period = "3600s"
     }
@@ -96,7 +96,7 @@ resource "google_monitoring_alert_policy" "signal" {
   depends_on = [time_sleep.apis]
 }
 
-# Without an address incidents are only in the console: every plan and apply warns.
+# Without an address, incidents are shown only in the console, so every plan and apply warns.
 check "alerts_have_a_receiver" {
   assert {
     condition     = var.alert_email != null
@@ -111,7 +111,7 @@ locals {
     "resource.labels.service_name = one_of(${join(", ", [for name in local.services : "\"${name}\""])})",
   ])
 
-  # The same for what Google measures.
+  # Alerts on metrics of Google Cloud.
   thresholds = {
     dead_letters = {
       title = "Dead letters wait"
@@ -142,7 +142,7 @@ locals {
       duration = "300s"
       help     = "Events are kept for a week. Look at the subscriber's own errors."
     }
-    # The sweep reads and writes documents every minute, so it fails when they cannot be.
+    # The sweep reads and writes documents every minute, so it fails when the database cannot be used.
     sweep = {
       title = "The sweep fails: Firestore or Pub/Sub cannot be used"
       filter = join(" AND ", [

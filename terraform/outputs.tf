@@ -1,4 +1,4 @@
-# What an operator needs next.
+# The outputs that an operator needs after an apply.
 
 locals {
   host     = coalesce(var.domain, "${var.region}-${var.project_id}.cloudfunctions.net")

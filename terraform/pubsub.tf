@@ -1,5 +1,5 @@
-# The event topic, its subscriptions and the dead letters. Every subscription gives up after the
-# same number of attempts, keeps a week, and never expires for lack of use.
+# The event topic, its subscriptions and the dead-letter topic. Every subscription has the same maximum number of
+# attempts, keeps messages for a week, and never expires.
 
 locals {
   subscriptions = merge(
@@ -29,7 +29,7 @@ resource "google_pubsub_topic_iam_member" "publisher" {
   member   = local.members[each.key]
 }
 
-# Whose tokens the pushes carry; it may do nothing else.
+# The account whose ID tokens push requests contain. It has no role.
 resource "google_service_account" "push" {
   account_id   = "gateway-push"
   display_name = "Codex Gateway: Pub/Sub push"
@@ -54,8 +54,8 @@ resource "google_pubsub_subscription" "subscription" {
   ])
   ack_deadline_seconds       = each.value.ack_deadline_seconds
   message_retention_duration = "604800s"
-  # Unordered unless asked for: the gateway's own subscriber orders by the event's time, and one bad message must not
-  # hold up the rest.
+  # Unordered by default: the subscriber of the gateway orders events by their time, and one invalid message must not
+  # block the others.
   enable_message_ordering = each.value.ordered
 
   dynamic "push_config" {
@@ -79,7 +79,7 @@ resource "google_pubsub_subscription" "subscription" {
     max_delivery_attempts = 10
   }
 
-  # The default would delete a subscription that was idle for 31 days.
+  # By default, Pub/Sub deletes a subscription that was not used for 31 days.
   expiration_policy {
     ttl = ""
   }
@@ -101,7 +101,7 @@ resource "google_pubsub_topic" "dead_letters" {
   depends_on = [time_sleep.apis]
 }
 
-# A topic without a subscription keeps nothing.
+# A topic without a subscription stores no messages.
 resource "google_pubsub_subscription" "dead_letters" {
   name                       = "gateway-dead-letters"
   topic                      = google_pubsub_topic.dead_letters.id
@@ -112,7 +112,7 @@ resource "google_pubsub_subscription" "dead_letters" {
   }
 }
 
-# Filing a dead letter is two acts of Pub/Sub's own account: publishing it there and acknowledging it here.
+# To move a message to the dead-letter topic, the service agent of Pub/Sub publishes it there and acknowledges it here.
 resource "google_pubsub_topic_iam_member" "dead_letters" {
   topic  = google_pubsub_topic.dead_letters.name
   role   = "roles/pubsub.publisher"

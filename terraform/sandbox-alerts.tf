@@ -1,8 +1,8 @@
-# Alerts on the sandbox service, only with `sandbox_image`. They match lines of the log as they arrive: rare lines, for
-# which a metric would have no series before the first of them. No uptime check reaches the service from outside.
+# Alerts on the sandbox service, if `sandbox_image` is set. They match log lines directly: the lines are rare, and a
+# metric has no time series before the first one. An uptime check cannot reach the service from outside.
 
 locals {
-  # Lines of the gateway's own are listed as `messages`: a test holds them together with the code.
+  # `messages` lists log messages of the gateway; a test compares them with the code.
   sandbox_alerts = {
     away = {
       title    = "The sandbox service ends or does not start"
@@ -60,7 +60,7 @@ resource "google_monitoring_alert_policy" "sandbox" {
   }
   alert_strategy {
     auto_close = "1800s"
-    # A policy on lines of the log needs one.
+    # A policy that matches log lines requires a rate limit of notifications.
     notification_rate_limit {
       period = "3600s"
     }

@@ -1,17 +1,16 @@
-# The sandbox service on Cloud Run, only with `sandbox_image`: commands of callers, terminals, MCP servers and Codex.
-# Its account has no role, it gets no secret, and only the companion may call it. Its network is in sandbox-network.tf.
+# The sandbox service on Cloud Run, if `sandbox_image` is set: commands of callers, terminals, MCP servers and Codex.
+# Its account has no role, it has no secret, and only the companion may call it. Its network is in networks.tf.
 
 locals {
   sandbox_count = var.sandbox_image == null ? 0 : 1
-  # Not its URL, which only exists once the service does.
+  # The audience is not the URL of the service, because that is known only after the service exists.
   sandbox_audience = "codex-gateway-sandbox.${var.project_id}"
-  # Of the MCP servers that the administrator registered, the programs: they run here. Those with a URL are reached by
-  # the companion.
+  # The registered MCP servers that are programs, which run in this service. The companion connects to those with a URL.
   sandbox_servers = {
     for name, server in try(jsondecode(coalesce(var.sandbox_mcp_servers, var.environment["MCP_SERVERS"])), {}) :
     name => server if can(server.command)
   }
-  # Host, port and directory are the image's.
+  # Host, port and data directory are set in the image.
   sandbox_env = merge(
     {
       SANDBOX_AUDIENCE = local.sandbox_audience
@@ -21,7 +20,8 @@ locals {
   )
 }
 
-# Without any role: the metadata server gives its token to every process that breaks out, and the token opens nothing.
+# The account has no role, because a process that breaks out of its sandbox can get a token of the account from the
+# metadata server.
 resource "google_service_account" "sandbox" {
   count        = local.sandbox_count
   account_id   = "gateway-sandbox"
@@ -34,22 +34,23 @@ resource "google_cloud_run_v2_service" "sandbox" {
   name        = "sandbox"
   location    = var.region
   description = "Codex Gateway: commands, terminals, MCP servers and Codex"
-  # Workspaces are gone with the instance in any case.
+  # A deletion loses no data that would otherwise be kept, because workspaces are lost with each instance.
   deletion_protection = false
-  # Cloud Run admits only the account that sandbox_invoker names. It checks the token in X-Serverless-Authorization and
-  # leaves the one in Authorization as it is, whose signature and account (SANDBOX_CALLERS) the program checks.
+  # Cloud Run admits only the account of sandbox_invoker. It checks the token in X-Serverless-Authorization, and leaves
+  # the one in Authorization unchanged; the program verifies the signature and the account (SANDBOX_CALLERS) of the
+  # latter.
   invoker_iam_disabled = false
   custom_audiences     = [local.sandbox_audience]
-  # Only from the networks of this project: the companion comes through one of its own.
+  # Only requests from VPC networks of this project are accepted; the companion sends its requests through one.
   ingress = "INGRESS_TRAFFIC_INTERNAL_ONLY"
 
   template {
     service_account = google_service_account.sandbox[0].email
-    # Linux itself, with the namespaces that bubblewrap uses.
+    # The second generation is a Linux kernel with the namespaces that bubblewrap needs.
     execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
-    # The longest Cloud Run allows; a companion moves its connection to a new one before.
+    # The maximum of Cloud Run. A companion moves its connection to a new WebSocket before.
     timeout = "3600s"
-    # Connections of companions, each as long as it is open.
+    # A connection of a companion counts as a request while it is open.
     max_instance_request_concurrency = 1000
 
     scaling {
@@ -57,7 +58,7 @@ resource "google_cloud_run_v2_service" "sandbox" {
       max_instance_count = var.sandbox_instances
     }
 
-    # Without it, Cloud Run's own way to the internet.
+    # Without this block, the service would have the direct internet access of Cloud Run.
     dynamic "vpc_access" {
       for_each = var.sandbox_egress ? [] : ["sandbox"]
       content {
@@ -78,7 +79,8 @@ resource "google_cloud_run_v2_service" "sandbox" {
 
       resources {
         limits = { cpu = tostring(var.sandbox_cpu), memory = "${var.sandbox_memory_gib}Gi" }
-        # What runs goes on between requests. An instance is paid for while a companion is connected to it.
+        # CPU is also allocated between requests, so that processes continue. An instance is charged for while a
+        # companion is connected to it.
         cpu_idle          = false
         startup_cpu_boost = true
       }
@@ -93,7 +95,8 @@ resource "google_cloud_run_v2_service" "sandbox" {
         }
       }
 
-      # A process that no longer answers is replaced; commands that use all CPUs must not look like that.
+      # A process that does not respond is replaced. The deadline is generous, because commands may use all CPUs for a
+      # while.
       liveness_probe {
         period_seconds    = 10
         timeout_seconds   = 5
@@ -115,7 +118,7 @@ resource "google_cloud_run_v2_service" "sandbox" {
   }
 
   lifecycle {
-    # The service would not start.
+    # Without this check, the service would be deployed and fail to start.
     precondition {
       condition = alltrue([
         for server in local.sandbox_servers : length(try(server.env, {})) == 0 || try(server.in_sandbox, false)
@@ -136,11 +139,12 @@ resource "google_cloud_run_v2_service" "sandbox" {
     }
   }
 
-  # An instance that starts before its firewall would have the way out.
+  # The firewall is created first, because an instance without it would have internet access.
   depends_on = [time_sleep.apis, google_compute_firewall.closed]
 }
 
-# Nothing waits the minute that a grant needs: a call that is refused in it says so, and the next one connects again.
+# The companion does not wait until this grant is effective (up to a minute): a call that is refused meanwhile reports
+# that, and the next one connects again.
 resource "google_cloud_run_v2_service_iam_member" "sandbox_invoker" {
   count    = local.sandbox_count
   location = google_cloud_run_v2_service.sandbox[0].location

@@ -1,7 +1,7 @@
-# The sweeper: once a minute the deployments function publishes what was recorded and could not be published at once. It
-# sweeps because Cloud Run checks its invokers, and everybody may invoke webhook.
+# The sweeper: once a minute, the deployments function publishes recorded events that could not be published
+# immediately. It is this function because Cloud Run checks its invokers, while everyone may invoke webhook.
 
-# Whose tokens the job carries; it may do nothing else.
+# The account whose ID tokens the requests of the job contain. It has no role.
 resource "google_service_account" "sweeper" {
   account_id   = "gateway-sweeper"
   display_name = "Codex Gateway: sweeper"
@@ -13,15 +13,15 @@ resource "google_cloud_scheduler_job" "sweep" {
   region      = var.region
   description = "Publishes webhook events that are still in the outbox"
   schedule    = "* * * * *"
-  # A sweep takes up no event after 40 s.
+  # A sweep starts no further event after 40 s.
   attempt_deadline = "60s"
-  # The next minute is the retry.
+  # Not retried, because the next run follows within a minute.
   retry_config {
     retry_count = 0
   }
 
   http_target {
-    # The run.app address: by that one Scheduler counts as internal.
+    # The run.app address, because only for it requests of Cloud Scheduler count as internal.
     uri         = "${local.service_urls.deployments}/sweep"
     http_method = "POST"
     oidc_token {

@@ -1,7 +1,7 @@
-# Secrets and who reads them. No value is ever in plan or state.
+# Secrets, and the accounts that may read them. No value is in the plan or the state.
 
-# API keys: every enabled version of this secret is valid (shared/README.md, keys). The gateway reads it itself, so a
-# rotation needs no deployment.
+# The API keys: every enabled version of this secret is valid (shared/README.md, keys). The gateway reads the secret at
+# run time, so a rotation needs no deployment.
 resource "google_secret_manager_secret" "api_key" {
   secret_id = "gateway-api-key"
   replication {
@@ -10,20 +10,20 @@ resource "google_secret_manager_secret" "api_key" {
   depends_on = [time_sleep.apis]
 }
 
-# The first key, so that a new gateway can be called: 122 random bits, made while applying and sent only to Secret
-# Manager (a write-only argument). Every later version is the operator's, by gcloud.
+# The first key of a new gateway: 122 random bits, which are created during the apply and sent only to Secret Manager (a
+# write-only argument). The operator adds later versions with gcloud.
 resource "google_secret_manager_secret_version" "first_key" {
   secret                 = google_secret_manager_secret.api_key.id
   secret_data_wo         = "gateway-key-${replace(uuid(), "-", "")}"
   secret_data_wo_version = 1
 
   lifecycle {
-    # After a rotation this version is disabled, and an apply must not enable the old key again.
+    # Ignored, because this version is disabled after a rotation, and an apply must not enable the old key again.
     ignore_changes = [enabled]
   }
 }
 
-# Listing the enabled versions and reading them are two roles.
+# Two roles are needed: one to list the enabled versions, one to read them.
 resource "google_secret_manager_secret_iam_member" "keys" {
   for_each = {
     for pair in setproduct(
@@ -37,7 +37,8 @@ resource "google_secret_manager_secret_iam_member" "keys" {
 }
 
 locals {
-  # Secrets that arrive as environment variables, the version pinned by the operator; nothing while none is.
+  # Secrets that are passed as environment variables, in the version that the operator has set. Without a version,
+  # nothing is passed.
   environment_secrets = {
     ANTHROPIC_API_KEY = {
       id = "anthropic-api-key", use = "models", version = lookup(var.secret_environment, "ANTHROPIC_API_KEY", null)
@@ -65,8 +66,8 @@ resource "google_secret_manager_secret" "environment" {
   depends_on = [time_sleep.apis]
 }
 
-# To the accounts that use it, once the operator has named a version. A deployment waits until it is known everywhere
-# (grants.tf).
+# Granted to the accounts that use the secret, if the operator has set a version. A deployment waits until the grant is
+# effective (grants.tf).
 resource "google_secret_manager_secret_iam_member" "environment" {
   for_each = merge([
     for variable, secret in local.environment_secrets : {

@@ -1,16 +1,16 @@
-# The objective for callers, and alerts on the speed at which its error budget is used up: fast, when two hours of it
-# are gone in five minutes of failures, and slow, when failures are few but last. A fixed share of 5xx would be silent
-# about the second and alarm a gateway with few calls about the first request that fails.
+# The availability objective, and alerts on the rate at which its error budget is used: a fast one, when five minutes of
+# failures have used two hours of the budget, and a slow one, when failures are few but continue. An alert on a fixed
+# share of 5xx would miss the latter, and would fire for a single failure of a gateway with few calls.
 
 locals {
-  # Where callers are. health is asked by probes all day, deployments and sandbox have no callers.
+  # The services that callers use. health is called mainly by probes; deployments and sandbox have no external callers.
   objective_services = concat(["jsonrpc", "webhook"], var.companion.enabled ? ["ws"] : [])
   caller_requests = join(" AND ", [
     "resource.type = \"cloud_run_revision\"",
     "metric.type = \"run.googleapis.com/request_count\"",
     "resource.labels.service_name = one_of(${join(", ", [for name in local.objective_services : "\"${name}\""])})",
   ])
-  # https://sre.google/workbook/alerting-on-slos: a burn of 1 uses the budget up in exactly 28 days.
+  # https://sre.google/workbook/alerting-on-slos: at a burn rate of 1, the budget is used up in exactly 28 days.
   burn_rates = {
     fast = { title = "Callers get errors now", burn = 14.4, long = "3600s", short = "300s", severity = "CRITICAL" }
     slow = { title = "Callers get errors for hours", burn = 6, long = "21600s", short = "1800s", severity = "ERROR" }
@@ -41,7 +41,8 @@ resource "google_monitoring_slo" "availability" {
 resource "google_monitoring_alert_policy" "burn_rate" {
   for_each     = local.burn_rates
   display_name = "Codex Gateway: ${each.value.title}"
-  # The long window says that it matters, the short one that it has not ended, the third that it is more than one call.
+  # The long window shows that the failures matter, the short window that they have not ended, and the third condition
+  # that there is more than one.
   combiner              = "AND"
   severity              = each.value.severity
   notification_channels = local.notifications

@@ -1,8 +1,8 @@
-# What `npm run build` made, uploaded under the hash of its content: the same build is the same object, another build
-# another deployment.
+# Uploads the output of `npm run build` under the hash of its content. So the same build is the same object, and another
+# build causes a deployment.
 
 locals {
-  # Cloud Functions builds from a zip. Cloud Run without a build takes a gzipped tar, as Google's own clients upload it.
+  # Cloud Functions builds from a zip file. Cloud Run without a build needs a gzipped tar file.
   bundle_types = merge({ functions = "zip" }, var.companion.enabled ? { companion = "tar.gz" } : {})
   bundles = {
     for name in keys(local.bundle_types) : name => {
@@ -10,7 +10,7 @@ locals {
       files = sort(fileset("${path.module}/${var.bundle_dir}/${name}", "**"))
     }
   }
-  # Over names and contents, not over the archive: an archive differs by machine.
+  # The hash of names and contents, because the bytes of an archive differ between machines.
   bundle_hashes = {
     for name, bundle in local.bundles :
     name
@@ -41,10 +41,10 @@ resource "google_storage_bucket" "source" {
   location                    = var.region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
-  # Holds nothing that a build cannot make again.
+  # Contains only files that a build can create again.
   force_destroy = true
 
-  # Build contexts of build-sandbox-image.sh are used once.
+  # Build contexts of build-sandbox-image.sh are used only once, so they are deleted soon.
   lifecycle_rule {
     action {
       type = "Delete"
@@ -65,9 +65,9 @@ resource "google_storage_bucket_object" "bundle" {
   source   = each.value.output_path
 
   lifecycle {
-    # The old object goes after the functions have left it.
+    # The old object is destroyed after the functions no longer use it.
     create_before_destroy = true
-    # The name already says what is in it: an archive of the same files made on another machine is no change.
+    # The name identifies the content, so an archive of the same files that another machine has created is not a change.
     ignore_changes = [source, detect_md5hash]
   }
 }

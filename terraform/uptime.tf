@@ -1,6 +1,6 @@
-# Whether the gateway is reachable, seen from outside.
+# Uptime checks of the gateway from outside.
 
-# Without public access no checker gets past IAM.
+# Without public access, IAM would refuse the requests of the checkers.
 resource "google_monitoring_uptime_check_config" "health" {
   count        = var.public_access ? 1 : 0
   display_name = "Codex Gateway: health"

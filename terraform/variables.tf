@@ -1,4 +1,4 @@
-# Everything an operator may decide. Whatever is not here has one right value, beside the resource it belongs to.
+# The settings of an operator. Other values are constants in the file of their resource.
 
 variable "project_id" {
   description = "Google Cloud project to deploy into; billing must be enabled."
@@ -10,7 +10,7 @@ variable "project_id" {
 }
 
 variable "region" {
-  description = "Region of everything regional. firebase.json names the same one for the Hosting rewrites."
+  description = "Region of all regional resources. firebase.json contains the same one for Hosting."
   type        = string
   default     = "us-central1"
   validation {
@@ -21,7 +21,7 @@ variable "region" {
 
 variable "firestore_location" {
   description = <<-EOT
-    Location of the database, which can never be changed: a region, or nam5 or eur3 for several. Default: region.
+    Location of the database, which can never be changed: a region, or the multi-regions nam5 or eur3. Default: region.
   EOT
   type        = string
   default     = null
@@ -35,7 +35,7 @@ variable "firestore_location" {
 
 variable "database" {
   description = <<-EOT
-    Id of the Firestore database. Another one only after a restore, which always makes a new database (OPERATIONS.md,
+    Id of the Firestore database. Change it only after a restore, which always creates a new database (OPERATIONS.md,
     restore).
   EOT
   type        = string
@@ -48,8 +48,7 @@ variable "database" {
 
 variable "deletion_protection" {
   description = <<-EOT
-    Keep the database when Terraform plans to delete it. `terraform destroy` erases data only after an apply with
-    false.
+    Prevents that Terraform deletes the database. `terraform destroy` deletes data only after an apply with false.
   EOT
   type        = bool
   default     = true
@@ -57,9 +56,9 @@ variable "deletion_protection" {
 
 variable "public_access" {
   description = <<-EOT
-    true: the endpoints are public, and the API key or signature decides. false: for health and jsonrpc Google IAM
-    first asks for an ID token of one of `invokers`, in the header X-Serverless-Authorization. webhook and ws are
-    reached by senders and browsers that have none, and go on checking keys, signatures and tickets alone.
+    true: the endpoints are public, and the gateway checks API keys and signatures. false: for health and jsonrpc,
+    Google IAM also requires an ID token of one of `invokers` in the header X-Serverless-Authorization. Senders of
+    webhooks and browsers have no such token, so webhook and ws only check keys, signatures and tickets.
   EOT
   type        = bool
   default     = true
@@ -82,9 +81,10 @@ variable "invokers" {
 
 variable "invoker_check" {
   description = <<-EOT
-    How a public endpoint is opened. iam: Cloud Run checks the invoker, and `allUsers` is one. disabled: Cloud Run does
-    not check, and no `allUsers` grant is made anywhere, as an organisation with domain-restricted sharing (the default
-    of newer ones) demands; needs gcloud where Terraform runs, because a function has no argument for it.
+    How an endpoint is made public. iam: Cloud Run checks invokers, and `allUsers` is an invoker. disabled: Cloud Run
+    does not check invokers, and no grant to `allUsers` is created, as organisations with domain-restricted sharing (the
+    default of new ones) require. disabled needs gcloud on the machine that runs Terraform, because the resource of a
+    function has no argument for it.
   EOT
   type        = string
   default     = "iam"
@@ -96,9 +96,9 @@ variable "invoker_check" {
 
 variable "turns" {
   description = <<-EOT
-    Where prompts run. companion (the default): on the companion, whose CPU goes on when the client has left. function:
-    on jsonrpc, which is paid by request; the platform may take the CPU from a turn whose client has left. Without a
-    companion: function.
+    Where prompts run. companion (default): on the companion, which keeps its CPU when the client disconnects. function:
+    in jsonrpc, which is charged per request; the platform may withdraw the CPU from a turn whose client has
+    disconnected. Without a companion: function.
   EOT
   type        = string
   default     = null
@@ -114,8 +114,8 @@ variable "turns" {
 
 variable "traffic" {
   description = <<-EOT
-    latest: a new revision of a function serves at once. held: it gets no request until `gcloud run services
-    update-traffic` sends it some (a canary; never on the first apply).
+    latest: a new revision of a function receives all requests immediately. held: it receives none until `gcloud run
+    services update-traffic` assigns some to it (a canary; not possible on the first apply).
   EOT
   type        = string
   default     = "latest"
@@ -127,7 +127,7 @@ variable "traffic" {
 
 variable "domain" {
   description = <<-EOT
-    Host name for a load balancer with all four endpoints and Cloud Armor (about 18 USD a month). Default: none.
+    Host name of a load balancer with Cloud Armor for all four endpoints (about 18 USD a month). Default: none.
   EOT
   type        = string
   default     = null
@@ -139,8 +139,8 @@ variable "domain" {
 
 variable "sandbox_image" {
   description = <<-EOT
-    Container image of the sandbox service, by digest, as build-sandbox-image.sh prints it. Default: there is no such
-    service, and commands, terminals, local MCP servers and Codex are answered with 403.
+    Container image of the sandbox service, by digest, as build-sandbox-image.sh prints it. Default: no sandbox service;
+    calls for commands, terminals, local MCP servers and Codex fail with 403.
   EOT
   type        = string
   default     = null
@@ -152,8 +152,9 @@ variable "sandbox_image" {
 
 variable "sandbox_instances" {
   description = <<-EOT
-    Most instances of the sandbox service. An owner's files, terminals and MCP servers are on one of them, and Cloud Run
-    cannot route a companion's connection to a given one: leave it at 1, and give the one more cpu and memory.
+    Maximum number of instances of the sandbox service. An owner's files, terminals and MCP servers are on one instance,
+    and Cloud Run cannot route a connection of the companion to a given instance. So keep it at 1, and increase CPU and
+    memory instead.
   EOT
   type        = number
   default     = 1
@@ -167,8 +168,8 @@ variable "sandbox_instances" {
 
 variable "sandbox_cpu" {
   description = <<-EOT
-    CPUs of an instance of the sandbox service: all commands that run at a time share them. 2, so that one busy command
-    does not stop the service's own process.
+    CPUs of an instance of the sandbox service, shared by all running commands. At least 2 are recommended, so that one
+    busy command does not block the process of the service.
   EOT
   type        = number
   default     = 2
@@ -180,8 +181,8 @@ variable "sandbox_cpu" {
 
 variable "sandbox_memory_gib" {
   description = <<-EOT
-    Memory of an instance of the sandbox service in GiB, for processes (a Codex process has 141 MiB) and for all files:
-    the file system of Cloud Run is memory, and the disk limits of workspaces are derived from this number.
+    Memory of an instance of the sandbox service in GiB, for processes (a Codex process uses 141 MiB) and for all files,
+    because the file system of Cloud Run is in memory. The disk limits of workspaces are derived from it.
   EOT
   type        = number
   default     = 4
@@ -193,8 +194,8 @@ variable "sandbox_memory_gib" {
 
 variable "sandbox_egress" {
   description = <<-EOT
-    Open the internet to the sandbox service, for MCP servers registered with "network": true. Everything else in it
-    still has no network; but what breaks out of its sandbox then has one, too.
+    Gives the sandbox service access to the internet, for MCP servers registered with "network": true. All other
+    processes still have no network, but a process that breaks out of its sandbox has internet access, too.
   EOT
   type        = bool
   default     = false
@@ -202,23 +203,23 @@ variable "sandbox_egress" {
 
 variable "ws_image" {
   description = <<-EOT
-    No longer used: the image of the companion of earlier releases. The companion needs none; what ran in it is
-    sandbox_image now (terraform/README.md, upgrade). Ignored beside sandbox_image.
+    No longer used: the image of the companion in earlier releases. The companion needs none; the processes of callers
+    now run in the sandbox service, sandbox_image (terraform/README.md, upgrade). Ignored if sandbox_image is set.
   EOT
   type        = string
   default     = null
   validation {
     condition     = var.ws_image == null || var.sandbox_image != null
     error_message = <<-EOT
-      ws_image was the companion's image, which has become the sandbox service: run `npm run build` and
-      terraform/build-sandbox-image.sh, put the sandbox_image line that it prints in the place of ws_image, and plan
-      again. Without either, commands, terminals, local MCP servers and Codex are answered with 403.
+      ws_image was the image of the companion, which the sandbox service replaces: run `npm run build` and
+      terraform/build-sandbox-image.sh, replace ws_image by the sandbox_image line that it prints, and plan again.
+      Without either, calls for commands, terminals, local MCP servers and Codex fail with 403.
     EOT
   }
 }
 
 variable "limits" {
-  description = "Calls per API key that has no limits of its own."
+  description = "Default limits of calls per API key."
   type        = string
   default     = "100/minute,1000/hour,10000/day"
   validation {
@@ -235,7 +236,7 @@ variable "limits" {
 
 variable "storage_mb" {
   description = <<-EOT
-    Megabytes of messages that an API key may keep; a prompt beyond it is refused until sessions are deleted.
+    Megabytes of messages that an API key may store. Above it, prompts are refused until sessions are deleted.
   EOT
   type        = number
   default     = 1024
@@ -246,7 +247,7 @@ variable "storage_mb" {
 }
 
 variable "webhook_limits" {
-  description = "Calls per webhook secret. GitHub does not repeat what a limit has refused."
+  description = "Limits of calls per webhook secret. GitHub does not repeat a refused delivery."
   type        = string
   default     = "1000/minute"
   validation {
@@ -263,7 +264,8 @@ variable "webhook_limits" {
 
 variable "model" {
   description = <<-EOT
-    Default model, provider/model. Default: of the first provider with credentials; Vertex AI always has them.
+    Default model, as provider/model. Default: that of the first provider with credentials; Vertex AI always has
+    credentials.
   EOT
   type        = string
   default     = null
@@ -289,8 +291,8 @@ variable "allowed_origins" {
 
 variable "environment" {
   description = <<-EOT
-    Further settings of the gateway (BFF_BASE_URL, MCP_SERVERS, ANTHROPIC_BASE_URL, ...), by variable name. Never a
-    secret.
+    Other environment variables of the gateway (BFF_BASE_URL, MCP_SERVERS, ANTHROPIC_BASE_URL, ...). Must not contain
+    secrets.
   EOT
   type        = map(string)
   default     = {}
@@ -312,8 +314,9 @@ variable "environment" {
 
 variable "secret_environment" {
   description = <<-EOT
-    Which version of which secret the gateway gets: {ANTHROPIC_API_KEY = "1"}. The secrets are made by the first
-    apply; add the value with `gcloud secrets versions add`, then name its version here. A rotation is a new number.
+    The version of each secret that the gateway receives, for example {ANTHROPIC_API_KEY = "1"}. The first apply creates
+    the secrets; add a value with `gcloud secrets versions add`, then set its version here. For a rotation, set the new
+    version.
   EOT
   type        = map(string)
   default     = {}
@@ -332,17 +335,18 @@ variable "secret_environment" {
   validation {
     condition     = alltrue([for version in values(var.secret_environment) : can(regex("^[1-9][0-9]*$", version))])
     error_message = <<-EOT
-      A version is its number. "latest" would be the newest version even when that is disabled, and no instance
-      could start.
+      A version is a number. "latest" would select the newest version even if it is disabled, and no instance could
+      start.
     EOT
   }
 }
 
 variable "subscribers" {
   description = <<-EOT
-    Who else gets the events, by subscription name: `endpoint` (HTTPS, pushed with an OIDC token of the gateway-push
-    account) or `service_account` (pulls). `events` filters by event name; a trailing * matches a prefix; none means
-    all. A subscriber sees an event at least once and knows it again by the attribute ce-id.
+    Subscribers of the events, by subscription name: `endpoint` (an HTTPS URL, to which events are pushed with an OIDC
+    token of the account gateway-push) or `service_account` (an account that pulls). `events` filters by event name; a
+    trailing * matches a prefix; without it, all events are sent. A subscriber receives an event at least once and
+    recognises duplicates by the attribute ce-id.
   EOT
   type = map(object({
     endpoint             = optional(string)
@@ -358,8 +362,7 @@ variable "subscribers" {
       can(regex("^[a-z][a-z0-9-]{2,62}$", name)) && !contains(["deployments", "dead-letters"], name)
     ])
     error_message = <<-EOT
-      A subscriber's name is 3 to 63 lower-case letters, digits and hyphens; deployments and dead-letters are
-      taken.
+      A subscriber's name is 3 to 63 lower-case letters, digits and hyphens; deployments and dead-letters are reserved.
     EOT
   }
   validation {
@@ -411,8 +414,8 @@ variable "subscribers" {
 
 variable "scaling" {
   description = <<-EOT
-    Instances of each function. min_instances above 0 removes cold starts of jsonrpc and webhook and costs their
-    idle time.
+    Number of instances of each function. min_instances above 0 avoids cold starts of jsonrpc and webhook, and is
+    charged for idle time.
   EOT
   type = object({
     min_instances = optional(number, 0)
@@ -429,9 +432,9 @@ variable "scaling" {
 
 variable "companion" {
   description = <<-EOT
-    The WebSocket companion. enabled = false leaves it out, with /ws and the sandbox service. max_instances is that of
-    scaling unless given. (cpu and memory_gib were the size of the container with the workspaces, which is the sandbox
-    service now.)
+    The WebSocket companion. enabled = false deploys neither it (so there is no /ws) nor the sandbox service.
+    max_instances: default is that of scaling. (cpu and memory_gib were the size of the container with the workspaces,
+    which is now the sandbox service.)
   EOT
   type = object({
     enabled       = optional(bool, true)
@@ -458,8 +461,8 @@ variable "companion" {
 
 variable "sandbox_mcp_servers" {
   description = <<-EOT
-    The programs among the MCP servers, as JSON, when MCP_SERVERS comes from Secret Manager: the sandbox service starts
-    them, and gets no secret.
+    If MCP_SERVERS comes from Secret Manager: the MCP servers that are programs, as JSON. The sandbox service starts
+    them and has no access to the secret.
   EOT
   type        = string
   default     = null
@@ -471,8 +474,8 @@ variable "sandbox_mcp_servers" {
 
 variable "availability_goal" {
   description = <<-EOT
-    Share of the requests to jsonrpc, webhook and ws, over 28 days, that are not answered with 5xx. Alerts follow the
-    speed at which the rest is used up.
+    Objective: the share of requests to jsonrpc, webhook and ws over 28 days whose status is not 5xx. Alerts depend on
+    how fast the remaining error budget is used.
   EOT
   type        = number
   default     = 0.995
@@ -484,16 +487,16 @@ variable "availability_goal" {
 
 variable "audit_logs" {
   description = <<-EOT
-    Log who reads secrets, uses keys of Cloud KMS and reads or writes documents. The gateway's own reads and writes of
-    documents are left out: they would cost as much as the documents. Takes over the project's settings for these three
-    services.
+    Logs who reads secrets, uses KMS keys, and reads or writes documents. Access to documents by the gateway itself is
+    not logged, because the logs would cost as much as the documents. Replaces the audit settings of the project for
+    these three services.
   EOT
   type        = bool
   default     = true
 }
 
 variable "alert_email" {
-  description = "Address that receives the alerts. Without it none is sent, as each plan and the output `alerts` say."
+  description = "E-mail address for alerts. Without it, no alert is sent; each plan warns of that."
   type        = string
   default     = null
   validation {
@@ -504,7 +507,7 @@ variable "alert_email" {
 
 variable "budget" {
   description = <<-EOT
-    Monthly budget with alerts at 50, 90 and 100 %: the billing account's id and an amount in its currency.
+    Monthly budget with alerts at 50, 90 and 100 %: the id of the billing account, and an amount in its currency.
   EOT
   type = object({
     billing_account = string
@@ -521,7 +524,7 @@ variable "budget" {
 
 variable "bundle_dir" {
   description = <<-EOT
-    Where `npm run build` wrote the bundles, relative to this folder: functions/ and companion/ in it are deployed.
+    Output directory of `npm run build`, relative to this folder; its functions/ and companion/ are deployed.
     (build-sandbox-image.sh builds from ../dist/sandbox.)
   EOT
   type        = string

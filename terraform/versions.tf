@@ -2,7 +2,7 @@
 # it into a bucket (OPERATIONS.md, which also says how the lock file is made).
 
 terraform {
-  # 1.11: write-only arguments, which keep secret values out of plan and state.
+  # Terraform 1.11 has write-only arguments, which keep secret values out of the plan and the state.
   required_version = ">= 1.11.0"
 
   required_providers {
@@ -10,7 +10,7 @@ terraform {
       source  = "hashicorp/google"
       version = ">= 7.40.0, < 8.0.0"
     }
-    # Only for Cloud Run's zip deployment and for service identities, which the GA provider lacks.
+    # Used only for source deployments of Cloud Run and for service identities, which the GA provider does not support.
     google-beta = {
       source  = "hashicorp/google-beta"
       version = ">= 7.40.0, < 8.0.0"
@@ -30,8 +30,8 @@ terraform {
   }
 }
 
-# Several APIs (budgets, Firebase rules) bill quota to the caller's project: that is this one, also for a person's own
-# credentials.
+# Several APIs (budgets, Firebase rules) charge quota to a project; with this setting it is this project, also with the
+# credentials of a user.
 provider "google" {
   project               = var.project_id
   region                = var.region
