@@ -17,6 +17,9 @@ export const CHANNEL_OPTIONS = {
   'grpc.use_local_subchannel_pool': 1,
 } as const;
 
+/** The emulators close a connection that is pinged more often than every five minutes while it carries nothing. */
+export const EMULATOR_CHANNEL_OPTIONS = { ...CHANNEL_OPTIONS, 'grpc.keepalive_time_ms': 300_000 } as const;
+
 /** Consecutive calls without an answer of the service after which a client is replaced. */
 const MISSES_MAX = 2;
 /** Bounds the number of clients: an outage of the service itself looks the same. */

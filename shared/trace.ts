@@ -43,6 +43,7 @@ export function bindTrace<Arguments extends unknown[]>(
 
 /** Undefined without a valid header: a caller's mistake must not break its request. */
 export function readTrace(headers: TraceHeaders): Trace | undefined {
+  if (headers.traceparent === undefined && headers['x-cloud-trace-context'] === undefined) return undefined;
   return fromTraceparent(headers.traceparent) ?? fromCloudTrace(headers['x-cloud-trace-context']);
 }
 

@@ -43,7 +43,7 @@ it('every client of a Google SDK gets the options with which a dead connection i
     /new (Firestore|PubSub|\w+(Firestore|Service)Client|FirestoreClient)\(/.test(text),
   );
   expect(clients).toHaveLength(5);
-  for (const text of clients) expect(text).toContain('...CHANNEL_OPTIONS');
+  for (const text of clients) expect(text).toMatch(/\bCHANNEL_OPTIONS\b/);
 });
 
 describe('a client of a gRPC service', () => {

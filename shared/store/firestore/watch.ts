@@ -1,7 +1,7 @@
 // Watches a document or a query by the SDK's listeners, which reconnect and resume. Imports the SDK's own client at the
 // first watch.
 import type { DocumentSnapshot, Firestore } from '@google-cloud/firestore';
-import { CHANNEL_OPTIONS } from '../../grpc-client.ts';
+import { CHANNEL_OPTIONS, EMULATOR_CHANNEL_OPTIONS } from '../../grpc-client.ts';
 import type { Query, Ref, Snapshot } from '../store.ts';
 import type { FirestoreAddress } from './client.ts';
 import { fromDocumentId, toDocumentId } from './query.ts';
@@ -134,10 +134,14 @@ async function openListener({ projectId, databaseId, emulatorHost }: FirestoreAd
   return new Firestore({
     projectId,
     databaseId,
-    ...CHANNEL_OPTIONS,
     ...(emulatorHost === undefined
-      ? {}
-      : { host: emulatorHost, ssl: false, clientOptions: { universeDomain: 'googleapis.com' } }),
+      ? CHANNEL_OPTIONS
+      : {
+          ...EMULATOR_CHANNEL_OPTIONS,
+          host: emulatorHost,
+          ssl: false,
+          clientOptions: { universeDomain: 'googleapis.com' },
+        }),
   });
 }
 

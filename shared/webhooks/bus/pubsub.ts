@@ -2,7 +2,7 @@
 // service, with a deadline of seconds instead of the SDK's ten minutes.
 import type { PubSub, Topic } from '@google-cloud/pubsub';
 import { RpcError } from '../../errors.ts';
-import { CHANNEL_OPTIONS, createGrpcClient, statusOf } from '../../grpc-client.ts';
+import { CHANNEL_OPTIONS, createGrpcClient, EMULATOR_CHANNEL_OPTIONS, statusOf } from '../../grpc-client.ts';
 import type { EventBus } from '../event.ts';
 import { toMessage } from './cloud-event.ts';
 
@@ -128,8 +128,9 @@ export async function openPubsub(options: Pick<PubsubOptions, 'projectId' | 'emu
   const { PubSub } = await import('@google-cloud/pubsub');
   return new PubSub({
     projectId: options.projectId,
-    ...CHANNEL_OPTIONS,
-    ...(options.emulatorHost === undefined ? {} : { apiEndpoint: options.emulatorHost, emulatorMode: true }),
+    ...(options.emulatorHost === undefined
+      ? CHANNEL_OPTIONS
+      : { ...EMULATOR_CHANNEL_OPTIONS, apiEndpoint: options.emulatorHost, emulatorMode: true }),
   });
 }
 
