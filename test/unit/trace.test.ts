@@ -6,6 +6,7 @@ import { currentTrace, inTrace, readTrace, traceHeaders } from '../../shared/tra
 import { toMessage } from '../../shared/webhooks/bus/cloud-event.ts';
 import { toEvent } from '../../shared/webhooks/interpret.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { createCloudFixture } from '../support/fixtures/forward.ts';
 import { startInProcess } from '../support/fixtures/in-process.ts';
 import { createFixture, deliveryOf, REFERENCE_EVENT } from '../support/fixtures/webhooks.ts';
 
@@ -98,6 +99,22 @@ describe('a request', () => {
     for (const line of lines.slice(0, 2)) expect(line).toMatchObject(ON_LINE);
     for (const line of lines.slice(2)) expect(Object.keys(line).join()).not.toContain('logging.googleapis.com');
   });
+
+  it.each([
+    ['function', 'mcp.list', {}],
+    ['companion', 'conversation.prompt', { prompt: 'hi' }],
+  ] as const)(
+    'whose turns run on the %s has its trace on the lines of the companion that runs %s',
+    async (turnsRun, method, params) => {
+      const cloud = await createCloudFixture({ MODEL: 'offline/echo' }, turnsRun);
+      closing.push(cloud.close);
+      const headers = { 'x-api-key': 'dev-key', traceparent: TRACEPARENT };
+      const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method, params });
+      await (await fetch(`${cloud.url}/jsonrpc`, { method: 'POST', headers, body })).text();
+      expect(cloud.forwarded()).toHaveLength(1);
+      expect(parse(cloud.logged()).find(({ message }) => message === 'call')).toMatchObject({ method, ...ON_LINE });
+    },
+  );
 
   it('that opens a WebSocket has its trace on the lines of the calls there', async () => {
     const gateway = await startInProcess();
