@@ -5,7 +5,7 @@ import { RpcError } from '../errors.ts';
 /**
  * Returns all bytes of a stream. Rejects with `payload_too_large` if there are more than `bytesMax`, with the signal's
  * reason when it aborts, and with the error of a stream that is destroyed. `onBytes` receives the bytes as they arrive;
- * the stream is paused while a promise that it returned is pending.
+ * the stream is paused while a promise that it returned is pending, and the last one is awaited.
  */
 export function readAll(
   stream: Readable,
@@ -16,6 +16,7 @@ export function readAll(
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
+    let taking: Promise<void> | undefined;
     const stop = (error?: unknown): void => {
       signal.removeEventListener('abort', onAbort);
       stream.off('data', onData).off('end', onEnd).off('close', onClose);
@@ -23,7 +24,11 @@ export function readAll(
       else reject(error);
     };
     const onAbort = (): void => stop(signal.reason);
-    const onEnd = (): void => stop();
+    // A chunk that is read together with the end is followed by it, even if the stream is paused.
+    const onEnd = (): void => {
+      stream.off('close', onClose);
+      void Promise.resolve(taking).then(() => stop());
+    };
     const onClose = (): void => stop(stream.errored ?? new RpcError('cancelled', { message: 'a stream was reset' }));
     const onData = (chunk: Buffer): void => {
       size += chunk.length;
@@ -35,7 +40,7 @@ export function readAll(
       const pending = onBytes?.(chunk);
       if (pending === undefined) return;
       stream.pause();
-      void pending.catch(() => {}).then(() => stream.resume());
+      taking = pending.catch(() => {}).then(() => void stream.resume());
     };
     if (signal.aborted) return stop(signal.reason);
     if (stream.readableEnded) return stop();

@@ -12,8 +12,9 @@ const DROP_PAUSE_MS = 1;
 const FIRST_BYTES = 4096;
 
 /**
- * Resolves when the stream is closed. `onBytes` receives the collected bytes as they arrive; the stream is paused while
- * a promise that it returned is pending. Never rejects.
+ * Resolves when the stream is closed and the last promise of `onBytes` is settled. `onBytes` receives the collected bytes
+ * as they arrive, one piece after the other; the stream is paused while a promise that it returned is pending. Never
+ * rejects.
  */
 export function collect(
   stream: Readable,
@@ -25,6 +26,7 @@ export function collect(
     let buffer = Buffer.allocUnsafeSlow(Math.min(FIRST_BYTES, bytesMax));
     let size = 0;
     let truncated = false;
+    let taking: Promise<void> | undefined;
 
     stream.on('data', (chunk: Buffer) => {
       const part = chunk.subarray(0, bytesMax - size);
@@ -35,16 +37,30 @@ export function collect(
         return;
       }
       append(part);
-      const pending = onBytes?.(part);
-      if (pending === undefined) return;
-      stream.pause();
-      void pending.catch(() => {}).then(() => stream.resume());
+      pass(part);
     });
     stream.on('error', () => {});
+    const done = (): void => {
+      void Promise.resolve(taking).then(() => resolve({ bytes: buffer.subarray(0, size), truncated }));
+    };
     // A stream without a byte may have closed before a listener was added.
-    const done = (): void => resolve({ bytes: buffer.subarray(0, size), truncated });
     if (stream.closed) done();
     else stream.once('close', done);
+
+    /** At the end of its process the stream is resumed, also while a promise is pending. */
+    function pass(part: Buffer): void {
+      const pending = taking === undefined ? onBytes?.(part) : taking.then(() => onBytes?.(part));
+      if (pending === undefined) return;
+      stream.pause();
+      const current = pending
+        .catch(() => {})
+        .then(() => {
+          if (taking !== current) return;
+          taking = undefined;
+          stream.resume();
+        });
+      taking = current;
+    }
 
     function append(part: Buffer): void {
       if (size + part.length > buffer.length) {
