@@ -46,6 +46,8 @@ export function runProcess(create: (services: Services) => Served | Promise<Serv
       announce: served.announce,
       warm() {
         engines.warm?.();
+        // Loading its HTTP client blocks the event loop for a tenth of a second.
+        if (config.backends.size > 0) void import('../../shared/net/safe-fetch.ts');
         // Runs the self-test now, so that the first caller does not wait for it.
         void commands.available().then((state) => {
           if (state.ok && state.warning !== undefined) log.warn(state.warning);

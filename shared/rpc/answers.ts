@@ -3,6 +3,7 @@
 import { RpcError } from '../errors.ts';
 import type { Id } from './envelope.ts';
 import { type CallMemory, overloaded } from './in-flight.ts';
+import { stringifyInSlices } from './json-slices.ts';
 
 /**
  * Most bytes of an HTTP response, for one call or for a whole batch; several larger ones at a time would exhaust the
@@ -20,7 +21,9 @@ export interface Answers<Message = string> {
    * The response with a result. Throws RpcError `internal` if JSON cannot represent the result, `payload_too_large` if
    * it does not fit, `unavailable` if the call only reads and the instance has no memory for its response.
    */
-  success(id: Id, result: unknown, isRead: boolean): Message;
+  success(id: Id, result: unknown, isRead: boolean, text?: string): Message;
+  /** The text of a large response, made in slices of time, for `success`. Rejects as `success` throws. */
+  serialize?(id: Id, result: unknown): Promise<string>;
   /** True after a response did not fit: another page of a list would not fit either. */
   readonly isFull: boolean;
   /** The response with an error; details that do not fit are left out. */
@@ -55,8 +58,14 @@ export function createAnswers(
     get isFull() {
       return isFull;
     },
-    success(id, result, isRead) {
-      const text = toText({ jsonrpc: '2.0', result: result === undefined ? null : result, id });
+    async serialize(id, result) {
+      try {
+        return await stringifyInSlices(toResponse(id, result));
+      } catch (error) {
+        throw new RpcError('internal', { cause: error });
+      }
+    },
+    success(id, result, isRead, text = toText(toResponse(id, result))) {
       if (!hold(text.length)) throw isRead ? overloaded() : notKept();
       if (fits(text)) return text;
       isFull = true;
@@ -127,6 +136,10 @@ export function failureText(id: Id, error: RpcError, requestId: string): string 
     const { reason, message } = error;
     return JSON.stringify({ jsonrpc: '2.0', error: new RpcError(reason, { message }).toWire(requestId), id });
   }
+}
+
+function toResponse(id: Id, result: unknown): object {
+  return { jsonrpc: '2.0', result: result === undefined ? null : result, id };
 }
 
 /** Throws RpcError `internal` for a cycle, a BigInt, a `toJSON` that throws, or nesting beyond the stack. */

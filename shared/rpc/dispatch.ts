@@ -51,7 +51,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
     if (!batch) return refusal(refused, requestId, hooks, refusedCalls[0]?.id ?? null);
     hooks.audit({ method: 'batch', outcome: refused.reason, durationMs: 0, error: refused, details: {} });
     const texts = refusedCalls.map((call) => failureText(call.id ?? null, refused, requestId));
-    return { status: refused.callStatus, text: `[${texts.join()}]` };
+    return { status: refused.callStatus, text: toList(texts) };
   }
 
   const answered = calls.reduce((count, { id }) => (id === undefined ? count : count + 1), 0);
@@ -61,7 +61,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
     return message === undefined ? NO_CONTENT : { status, text: message };
   }
   const texts = await answerBatch(calls, methods, exchange, answers);
-  return texts.length === 0 ? NO_CONTENT : { status: 200, text: `[${texts.join()}]` };
+  return texts.length === 0 ? NO_CONTENT : { status: 200, text: toList(texts) };
 }
 
 /**
@@ -111,6 +111,11 @@ async function answerBatch<Context>(
   return found.filter((text) => text !== undefined);
 }
 
+/** One flat string: brackets added to it afterwards would cost another copy of megabytes. */
+function toList(texts: readonly string[]): string {
+  return [...texts.flatMap((text, index) => [index === 0 ? '[' : ',', text]), ']'].join('');
+}
+
 async function charge<Context>(
   hooks: RequestHooks<Context>,
   cost: number,
@@ -145,9 +150,11 @@ async function answer<Context, Message>(
       if (!memory.hold(PAGE_BYTES_MAX)) throw overloaded();
     }
     const result = await run(call, method, batch, hooks, { memory, details });
+    const isLarge = memory.isPlaced && call.id !== undefined;
+    const text = isLarge ? await answers.serialize?.(call.id, result) : undefined;
     memory.release();
-    const message =
-      call.id === undefined ? undefined : answers.success(call.id, result, method !== undefined && isReadOnly(method));
+    const isRead = method !== undefined && isReadOnly(method);
+    const message = call.id === undefined ? undefined : answers.success(call.id, result, isRead, text);
     hooks.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs, details });
     return { message, status: 200 };
   } catch (thrown) {

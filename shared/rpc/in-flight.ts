@@ -66,14 +66,17 @@ export interface CallMemory {
   place(): Promise<void>;
 }
 
-/** `release` subtracts the counted bytes and frees the slot. */
+/** `isPlaced`: the call has a slot. `release` subtracts the counted bytes and frees the slot. */
 export function createCallMemory(
   hold: (bytes: number) => boolean,
   place: (() => Promise<() => void>) | undefined,
-): CallMemory & { release(): void } {
+): CallMemory & { readonly isPlaced: boolean; release(): void } {
   let heldBytes = 0;
   let leave: (() => void) | undefined;
   return {
+    get isPlaced() {
+      return leave !== undefined;
+    },
     hold(bytes) {
       if (!hold(bytes)) return false;
       heldBytes += bytes;
