@@ -43,7 +43,6 @@ export function createAnswers(
   let waiting = answered;
   /** 2 bytes are for the brackets of a batch. */
   let leftBytes = bytesMax - 2;
-  let isFull = false;
 
   /** Counts the text and the comma after it, if they fit together with the reserved bytes of the pending calls. */
   function fits(text: string): boolean {
@@ -54,24 +53,23 @@ export function createAnswers(
     return true;
   }
 
-  return {
-    get isFull() {
-      return isFull;
-    },
-    async serialize(id, result) {
+  // A plain member: a getter would take as long as all the rest of this function.
+  const answers = {
+    isFull: false,
+    async serialize(id: Id, result: unknown) {
       try {
         return await stringifyInSlices(toResponse(id, result));
       } catch (error) {
         throw new RpcError('internal', { cause: error });
       }
     },
-    success(id, result, isRead, text = toText(toResponse(id, result))) {
+    success(id: Id, result: unknown, isRead: boolean, text = toText(toResponse(id, result))) {
       if (!hold(text.length)) throw isRead ? overloaded() : notKept();
       if (fits(text)) return text;
-      isFull = true;
+      answers.isFull = true;
       throw tooLarge(Buffer.byteLength(text), bytesMax);
     },
-    failure(id, error) {
+    failure(id: Id, error: RpcError) {
       const text = failureText(id, error, requestId);
       if (fits(text)) return text;
       const { reason, retryable, retryAfterMs } = error;
@@ -81,6 +79,7 @@ export function createAnswers(
       return shortText;
     },
   };
+  return answers;
 }
 
 /** The error of a call that has run, but whose response has `bytes` bytes, more than the limit. */

@@ -66,24 +66,23 @@ export interface CallMemory {
   place(): Promise<void>;
 }
 
-/** `isPlaced`: the call has a slot. `release` subtracts the counted bytes and frees the slot. */
+/** `isPlaced`: the call builds a large response. `release` subtracts the counted bytes and frees the slot. */
 export function createCallMemory(
   hold: (bytes: number) => boolean,
   place: (() => Promise<() => void>) | undefined,
 ): CallMemory & { readonly isPlaced: boolean; release(): void } {
   let heldBytes = 0;
   let leave: (() => void) | undefined;
-  return {
-    get isPlaced() {
-      return leave !== undefined;
-    },
-    hold(bytes) {
+  const memory = {
+    isPlaced: false,
+    hold(bytes: number) {
       if (!hold(bytes)) return false;
       heldBytes += bytes;
       return true;
     },
     async place() {
       leave ??= await place?.();
+      memory.isPlaced = true;
     },
     release() {
       if (heldBytes !== 0) hold(-heldBytes);
@@ -92,6 +91,7 @@ export function createCallMemory(
       leave = undefined;
     },
   };
+  return memory;
 }
 
 /** The error of a request that was not run because the memory bound is reached; retryable. */

@@ -50,7 +50,8 @@ export function parseRequest(bytes: Uint8Array): {
   readonly unsafeNumbers: readonly (readonly string[])[];
   readonly heapBytes: number;
 } {
-  const { value, text, isSafe, containers, commas } = parse(bytes);
+  const { value, text, found } = parse(bytes);
+  const { isSafe, containers, commas } = found;
   return {
     value,
     unsafeNumbers: isSafe ? [] : findUnsafeNumbers(text, UNSAFE_MAX),
@@ -79,7 +80,7 @@ interface Scan {
   readonly commas: number;
 }
 
-function parse(bytes: Uint8Array, unpaired = false): Scan & { readonly value: unknown; readonly text: string } {
+function parse(bytes: Uint8Array, unpaired = false): { value: unknown; text: string; found: Scan } {
   const text = decode(bytes);
   let value: unknown;
   try {
@@ -87,7 +88,7 @@ function parse(bytes: Uint8Array, unpaired = false): Scan & { readonly value: un
   } catch (error) {
     throw new RpcError('parse_error', { data: { detail: syntaxDetail(error, text) } });
   }
-  return { value, text, ...scan(text, unpaired) };
+  return { value, text, found: scan(text, unpaired) };
 }
 
 function decode(bytes: Uint8Array): string {
