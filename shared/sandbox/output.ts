@@ -12,9 +12,9 @@ const DROP_PAUSE_MS = 1;
 const FIRST_BYTES = 4096;
 
 /**
- * Resolves when the stream is closed and the last promise of `onBytes` is settled. `onBytes` receives the collected bytes
- * as they arrive, one piece after the other; the stream is paused while a promise that it returned is pending. Never
- * rejects.
+ * Resolves when the stream is closed and the last promise of `onBytes` is settled. `onBytes` receives the collected
+ * bytes as they arrive, one piece after the other; the stream is paused while a promise that it returned is pending.
+ * Never rejects.
  */
 export function collect(
   stream: Readable,

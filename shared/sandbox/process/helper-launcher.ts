@@ -11,9 +11,10 @@ export function helperLauncher(): Launch {
 
   const scoreFile = '/proc/self/oom_score_adj';
   const ownScore = fs.readFileSync(scoreFile, 'latin1');
+  const scoreFd = fs.openSync(scoreFile, 'r+');
   const setScore = (score: string): void => {
     try {
-      fs.writeFileSync(scoreFile, score);
+      fs.writeSync(scoreFd, score, 0);
     } catch {
       // The score is below the minimum that the parent of the gateway has set.
     }

@@ -1,6 +1,7 @@
 // Gives processes a lower processor priority than the gateway has: by nice value, and by the nice value of their
-// session where the scheduler divides time among sessions (autogroup, sched(7)).
-import { readFile, writeFile } from 'node:fs/promises';
+// session where the scheduler divides time among sessions (autogroup, sched(7)). Reads and writes files of /proc
+// synchronously, because the thread pool takes longer than they do.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -15,14 +16,13 @@ const SESSION_PAUSE_MS = 5;
 export async function lowerSession(pid: number, nice: number): Promise<void> {
   try {
     setPriority(pid, nice);
-    const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'latin1').catch(() => '');
-    for (const child of children.split(' ').filter((text) => text !== '')) setPriority(Number(child), nice);
+    for (const child of childrenOf(pid)) setPriority(child, nice);
     for (let left = GROUP_TRIES; left > 0; left--) {
-      const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
+      const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
       // Fields after the name: state, parent, group, session. Before the process creates a session, it is in that of
       // the gateway, which must not be lowered.
       const session = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3];
-      if (session === String(pid) && (await lowerGroup(pid, nice))) return;
+      if (session === String(pid) && lowerGroup(pid, nice)) return;
       await pause(session === String(pid) ? GROUP_PAUSE_MS : SESSION_PAUSE_MS, undefined, { ref: false });
     }
   } catch {
@@ -30,10 +30,20 @@ export async function lowerSession(pid: number, nice: number): Promise<void> {
   }
 }
 
-/** False: try again. Without root, the kernel allows one change per 100 ms on the whole machine. */
-async function lowerGroup(pid: number, nice: number): Promise<boolean> {
+function childrenOf(pid: number): number[] {
   try {
-    await writeFile(`/proc/${pid}/autogroup`, String(nice));
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
+    return children.split(' ').flatMap((text) => (text === '' ? [] : Number(text)));
+  } catch {
+    // The kernel does not have this file.
+    return [];
+  }
+}
+
+/** False: try again. Without root, the kernel allows one change per 100 ms on the whole machine. */
+function lowerGroup(pid: number, nice: number): boolean {
+  try {
+    writeFileSync(`/proc/${pid}/autogroup`, String(nice));
     return true;
   } catch (error) {
     // Any other error than "try again" means that the machine has no such groups.

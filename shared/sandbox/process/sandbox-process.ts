@@ -1,5 +1,5 @@
 // One running bwrap process: reads its status, detects its end, and kills all processes of the sandbox.
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { setImmediate as immediately, setTimeout as pause } from 'node:timers/promises';
@@ -10,7 +10,7 @@ import type { SpawnedProcess, Spawner, SpawnOptions } from './spawner.ts';
 /** Time between TERM and KILL. */
 export const GRACE_MS = 2_000;
 
-const QUICK_CHECKS = 50;
+const QUICK_CHECKS = 10;
 const GONE_CHECK_MS = 1;
 /** The priority is lowered after this time. For a process that ends earlier, the change costs more than it saves. */
 const LOWER_AFTER_MS = 15;
@@ -138,16 +138,22 @@ export async function startProcess(
 async function waitForEndOf(initPid: number | undefined): Promise<void> {
   if (initPid === undefined) return;
   const deadlineMs = performance.now() + GRACE_MS;
-  // In most cases init has ended at the first check, which needs neither a file nor a timer.
   for (let left = QUICK_CHECKS; left > 0; left--) {
-    if (!send(initPid, 0)) return;
+    if (hasEnded(initPid)) return;
     await immediately();
   }
-  while (performance.now() < deadlineMs) {
-    const stat = await readFile(`/proc/${initPid}/stat`, 'latin1').catch(() => '');
-    // A zombie has no children left; its new parent reaps it.
-    if (stat === '' || /^\d+ \(.*\) [ZX]/.test(stat)) return;
-    await pause(GONE_CHECK_MS);
+  while (!hasEnded(initPid) && performance.now() < deadlineMs) await pause(GONE_CHECK_MS);
+}
+
+/**
+ * A zombie has no more children; its new parent reaps it, which may take milliseconds. Read synchronously, because the
+ * thread pool takes longer than a file of the kernel.
+ */
+function hasEnded(pid: number): boolean {
+  try {
+    return /^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return true;
   }
 }
 

@@ -60,6 +60,7 @@ interface Entry {
   stdin?: Socket;
   stdout?: Socket;
   stderr?: Socket;
+  isStarted: boolean;
 }
 
 /**
@@ -81,6 +82,7 @@ export function createSpawner(commandPrefix: () => readonly string[] = () => [])
         started: Promise.withResolvers(),
         exited: Promise.withResolvers(),
         listener: hasListener ? Promise.withResolvers() : undefined,
+        isStarted: false,
       };
       entry.listener?.promise.catch(() => undefined);
       entries.set(id, entry);
@@ -149,6 +151,7 @@ export function createSpawner(commandPrefix: () => readonly string[] = () => [])
     if (pid === undefined || stdout === undefined || stderr === undefined || (hasStdin && stdin === undefined)) return;
     // The process writes nothing to stdin, but the stream must be read for its end to be detected.
     stdin?.resume();
+    entry.isStarted = true;
     started.resolve({
       pid,
       stdin,
@@ -162,8 +165,8 @@ export function createSpawner(commandPrefix: () => readonly string[] = () => [])
 
   function end(id: number, exit: Awaited<SpawnedProcess['exited']>): void {
     const entry = remove(id);
-    // Has no effect unless the helper died before all streams had arrived.
-    entry?.started.reject(toError('EAGAIN'));
+    // The helper died before all streams had arrived.
+    if (entry?.isStarted === false) entry.started.reject(toError('EAGAIN'));
     entry?.stdin?.destroy();
     entry?.exited.resolve(exit);
     entry?.listener?.reject(noListener());

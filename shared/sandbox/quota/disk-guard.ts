@@ -36,12 +36,13 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
   const active = new Set<MeasuredWorkspace>();
   const meter = createUsageMeter();
   let checkedFree: Free | undefined;
+  let known: { readonly free: Free; readonly atMs: number } | undefined;
   let timer: NodeJS.Timeout | undefined;
 
   return {
     async admit(workspace) {
       const state = stateOf(workspace);
-      const free = await freeSpace(directory, limits);
+      const free = recentFree(state) ?? (await readFree());
       await state.measure(free);
       return state.access(free.share);
     },
@@ -54,7 +55,9 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
         if (!state.watched.delete(process)) return;
         state.ended(process);
         // Not awaited, because the ended command need not wait. The next command waits for the measurement.
-        void freeSpace(directory, limits).then((free) => state.measure(free));
+        const free = recentFree(state);
+        if (free !== undefined) void state.measure(free);
+        else void readFree().then((read) => state.measure(read));
         if (state.watched.size > 0) return;
         active.delete(state);
         if (active.size > 0) return;
@@ -65,6 +68,21 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     },
     close: () => meter.close(),
   };
+
+  async function readFree(): Promise<Free> {
+    const free = await freeSpace(directory, limits);
+    known = { free, atMs: performance.now() };
+    return free;
+  }
+
+  /**
+   * The last value, if it is not older than it may be for a running process. Undefined near the reserve, and for a
+   * workspace that is not measured after every command: the loss since its last measurement counts there.
+   */
+  function recentFree({ isLarge }: MeasuredWorkspace): Free | undefined {
+    if (known === undefined || known.free.isNear || isLarge) return undefined;
+    return performance.now() - known.atMs < limits.checkMs ? known.free : undefined;
+  }
 
   function stateOf(workspace: Workspace): MeasuredWorkspace {
     const state = states.get(workspace.home) ?? measureWorkspace(workspace, meter, limits);
@@ -82,7 +100,7 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
   }
 
   async function check(): Promise<void> {
-    const free = await freeSpace(directory, limits);
+    const free = await readFree();
     if (checkedFree === undefined || free.share < 1 || hasLost(checkedFree, free, LOST_RUNNING, limits)) {
       checkedFree = free;
       await Promise.all([...active].map((state) => enforce(state, free)));

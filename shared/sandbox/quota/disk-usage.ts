@@ -1,7 +1,8 @@
-// Measures the size of directories in a worker thread, so that a large one delays neither the event loop nor other
-// measurements.
+// Measures the size of directories: a few entries at once, more in a worker thread, so that a large directory delays
+// neither the event loop nor other measurements.
 import { Worker } from 'node:worker_threads';
 import { createHeldFileMeter } from './held-files.ts';
+import { measureSmall } from './small-usage.ts';
 
 export interface Usage {
   /** Size of the blocks on the disk. A file with several names (hard links) counts once. */
@@ -43,6 +44,8 @@ export function createUsageMeter(): UsageMeter {
 
   return {
     measure(paths, entriesMax, pids = []) {
+      const small = pids.length === 0 ? measureSmall(paths) : undefined;
+      if (small !== undefined) return Promise.resolve(small);
       const id = ++lastId;
       const target = worker ?? startWorker();
       return new Promise((resolve) => {

@@ -24,6 +24,8 @@ export interface MeasuredWorkspace {
   /** The processes that run in the workspace. */
   readonly watched: Set<WatchedProcess>;
   readonly isMeasuring: boolean;
+  /** The workspace is not measured after every command. */
+  readonly isLarge: boolean;
   /** Call it when the workspace may have changed since the last measurement. */
   changed(): void;
   /** Call it when a process in the workspace has ended. */
@@ -69,6 +71,9 @@ export function measureWorkspace(workspace: Workspace, meter: UsageMeter, limits
     watched,
     get isMeasuring() {
       return measuring !== undefined;
+    },
+    get isLarge() {
+      return usage.entries > ENTRIES_CHEAP;
     },
     changed() {
       isDirty = true;
