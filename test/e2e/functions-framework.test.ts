@@ -5,11 +5,9 @@ import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
 
-// Processes start within this on a machine that does other things too.
-vi.setConfig({ testTimeout: 30_000 });
 const running: RunningFunction[] = [];
 afterEach(async () => {
   await Promise.all(running.splice(0).map((fn) => fn.stop('SIGKILL')));
@@ -153,10 +151,10 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
     const agent = new Agent({ keepAlive: true });
     await once(httpRequest(`${fn.url}/rss`, { agent }).end(), 'response');
     const held = Array.from({ length: 20 }, () => fetch(`${fn.url}/hold`));
-    await vi.waitUntil(async () => (await readFigure(fn, 'holding')) === 20, { timeout: 5000 });
+    await expect.poll(() => readFigure(fn, 'holding')).toBe(20);
 
     const stopped = fn.stop(signal);
-    await vi.waitUntil(() => refuses(fn.port), { timeout: 5000 });
+    await expect.poll(() => refuses(fn.port)).toBe(true);
     fn.child.kill('SIGUSR2');
     const answers = await Promise.all(held);
     expect(answers.map((answer) => answer.status)).toEqual(Array.from({ length: 20 }, () => 200));
@@ -170,7 +168,7 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
   it('gives up after its deadline and still exits 0', async () => {
     const fn = await start({ DRAIN_MS: '200' });
     const held = fetch(`${fn.url}/hold`).catch((error: unknown) => error);
-    await vi.waitUntil(async () => (await readFigure(fn, 'holding')) === 1, { timeout: 5000 });
+    await expect.poll(() => readFigure(fn, 'holding')).toBe(1);
     expect(await fn.stop(signal)).toEqual({ code: 0, signal: null });
     expect(await held).toBeInstanceOf(Error);
     expect(fn.output()).toContain('gave up');

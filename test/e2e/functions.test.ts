@@ -8,12 +8,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { connectionCases } from '../cases/connection.cases.ts';
 import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
 import { startOtlpReceiver } from '../support/fixtures/otlp-receiver.ts';
 
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 const KEY = 'test-key-of-the-functions';
 const LOCAL = { GATEWAY_API_KEY: KEY, GATEWAY_STORE: 'memory' };
 /** Nothing listens on the discard port: an outage from the first call on. */
@@ -234,7 +233,7 @@ describe('what the framework itself would get wrong', () => {
       }),
     );
     const stopped = fn.stop('SIGTERM');
-    await vi.waitUntil(() => refuses(fn.port), { timeout: 5000 });
+    await expect.poll(() => refuses(fn.port)).toBe(true);
     const answers = await Promise.all(
       sockets.map(async (socket) => {
         let answer = '';

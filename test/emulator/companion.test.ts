@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { type Client, connect, type Message, refusal } from '../support/fixtures/companion.ts';
 import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
+import { untilServing } from '../support/fixtures/turn-client.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const CHUNKS = 60;
@@ -29,6 +30,7 @@ describeWith('emulators', 'two gateways on one Firestore', () => {
       MODEL: 'anthropic/claude-sonnet-4-5',
     };
     [first, second] = await Promise.all([startLocalGateway({ env }), startLocalGateway({ env })]);
+    await Promise.all([first, second].map(({ url }) => untilServing(url)));
   });
   afterAll(async () => {
     await Promise.all([first.stop(), second.stop()]);

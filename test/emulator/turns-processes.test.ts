@@ -5,7 +5,15 @@ import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
-import { type EventReader, follow, type RpcAnswer, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
+import {
+  type EventReader,
+  follow,
+  type RpcAnswer,
+  rpc,
+  textOf,
+  until,
+  untilServing,
+} from '../support/fixtures/turn-client.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const LEASE_MS = 3_000;
@@ -65,7 +73,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
       startGateway(host, project, patient),
     ]);
     // Both have loaded what a first turn and a first watch need.
-    for (const { url } of [a, b]) await rpc(url, 'conversation.prompt', { prompt: '[[chunks 5 every 50]]' });
+    await Promise.all([a, b, owner].map(({ url }) => untilServing(url)));
   });
 
   it('a cancel on B closes the owner’s request to the model, notified by the watch, long before any heartbeat', async () => {

@@ -12,6 +12,7 @@ const FIXTURES = 'test/support/fixtures';
 const PROGRAMS = [
   ...['functions/local/main.ts', 'functions/sandbox/main.ts', 'functions/cli/main.ts'],
   ...['local-main', 'sandbox-main', 'webhook-worker', 'limiter-worker'].map((name) => `${FIXTURES}/${name}.ts`),
+  'test/support/fakes/mcp-server.ts',
 ];
 const KEPT_MS = 3_600_000;
 

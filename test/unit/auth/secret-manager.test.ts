@@ -166,7 +166,7 @@ describe('cost', () => {
     await outcomeOf('a-key');
     advance(56);
     expect(keys.find(digestOf('a-key'))).toMatchObject({ id: 'default' });
-    await vi.waitUntil(() => fake.calls.list === 2);
+    await expect.poll(() => fake.calls.list).toBe(2);
     await keys.ping();
     advance(30);
     expect(keys.find(digestOf('a-key'))).toMatchObject({ id: 'default' });

@@ -1,6 +1,6 @@
 // How turns of the real Codex fail and stop: the provider's refusals, a broken stream, a cancelled turn, a process that
 // dies.
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import {
   appServers,
@@ -83,10 +83,10 @@ describeCodex('a codex turn that does not complete', (place) => {
     const controller = new AbortController();
     const conversation = startConversation();
     const failed = conversation.fail(engine, 'run echo begun; sleep 4242', {}, controller.signal);
-    await vi.waitFor(() => expect(descendants(isRunning)).toHaveLength(1), { timeout: 10_000 });
+    await expect.poll(() => descendants(isRunning)).toHaveLength(1);
     controller.abort(new RpcError('cancelled'));
     await failed;
-    await vi.waitFor(() => expect(descendants(isRunning)).toEqual([]), { timeout: 10_000 });
+    await expect.poll(() => descendants(isRunning)).toEqual([]);
   });
 
   it('ends the turn, not the gateway, when the process is killed; the next turn starts a new one', async () => {

@@ -5,7 +5,7 @@ import { cpSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import type { Commands, RunResult } from '../../../shared/sandbox/commands.ts';
@@ -36,7 +36,6 @@ interface Outcome {
 
 /** Some 900 short processes: a bound against hanging on a busy machine. */
 const TIMEOUT_MS = 180_000;
-vi.setConfig({ testTimeout: TIMEOUT_MS, hookTimeout: TIMEOUT_MS });
 
 describeWith('patches', 'the corpus of patches', () => {
   const directory = mkdtempSync(join(tmpdir(), 'corpus-'));
@@ -45,7 +44,7 @@ describeWith('patches', 'the corpus of patches', () => {
   beforeAll(() => {
     corpus = makeCorpus(directory);
     base = readTree(corpus.base);
-  });
+  }, TIMEOUT_MS);
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
   /** Applies with both, each on a tree of its own. */
@@ -66,7 +65,9 @@ describeWith('patches', 'the corpus of patches', () => {
     };
   };
 
-  it('the corpus of patches is applied and refused as by git, except for the documented differences', async () => {
+  it('the corpus of patches is applied and refused as by git, except for the documented differences', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
     const wrong: unknown[] = [];
     await inTurns([...corpus.patches], async ([name, patch]) => {
       const outcome = await compare(name, patch, WHOLE.includes(name) ? ['-p0'] : []);
@@ -81,7 +82,9 @@ describeWith('patches', 'the corpus of patches', () => {
     expect([...WHOLE, ...IN_PART].filter((name) => !corpus.patches.has(name))).toEqual([]);
   });
 
-  it('the corpus of patches with a wrong line or byte is never applied in part or differently from git', async () => {
+  it('the corpus of patches with a wrong line or byte is never applied in part or differently from git', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
     const random = mulberry(SEED);
     const pick = <Item>(items: readonly Item[]): Item => items[Math.floor(random() * items.length)] as Item;
     const sources = [...corpus.patches].filter(([name]) => !WHOLE.includes(name) && !IN_PART.includes(name));
