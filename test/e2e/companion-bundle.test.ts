@@ -13,8 +13,9 @@ import { ROOT } from '../support/fixtures/local-gateway.ts';
 let outdir: string;
 beforeAll(async () => {
   outdir = await mkdtemp(join(tmpdir(), 'companion-'));
-  const build = [join(ROOT, 'functions/build/main.ts'), join(outdir, 'functions'), join(outdir, 'companion')];
-  await promisify(execFile)(process.execPath, build, { cwd: ROOT });
+  const script = `import { buildCompanion } from ${JSON.stringify(join(ROOT, 'functions/build/main.ts'))};
+    await buildCompanion(${JSON.stringify(join(outdir, 'companion'))});`;
+  await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { cwd: ROOT });
 }, 120_000);
 afterAll(() => rm(outdir, { recursive: true }));
 

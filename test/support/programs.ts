@@ -1,11 +1,12 @@
-// `node test/support/programs.ts DIRECTORY` bundles the programs that suites start often: from a bundle, a gateway
-// starts in half of the CPU time. The suites of `npm start` itself, and benches, start the source.
+// `node test/support/programs.ts DIRECTORY` bundles the programs that suites start often, when a source has changed:
+// from a bundle, a gateway starts in half of the CPU time. The suites of `npm start` itself, and benches, start the
+// source.
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { build, type Plugin } from 'esbuild';
-import { builtinsByRequire, bundling, NATIVE, namedDynamicImports } from '../../functions/build/main.ts';
+import type { Plugin } from 'esbuild';
+import { z } from 'zod';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const FIXTURES = 'test/support/fixtures';
@@ -16,20 +17,43 @@ const PROGRAMS = [
 ];
 const KEPT_MS = 3_600_000;
 
+/** When each file was changed last that the bundles were made of, in milliseconds. */
+const Inputs = z.record(z.string(), z.number());
+
+/** The bundles in a directory are of the present sources. */
+async function isCurrent(record: string): Promise<boolean> {
+  const text = await readFile(record, 'utf8').catch(() => undefined);
+  if (text === undefined) return false;
+  const inputs = Inputs.parse(JSON.parse(text));
+  const changed = Object.entries(inputs).map(async ([path, changedMs]) => (await changedAt(path)) !== changedMs);
+  return !(await Promise.all(changed)).includes(true);
+}
+
+const changedAt = async (path: string): Promise<number> => (await stat(path).catch(() => undefined))?.mtimeMs ?? 0;
+
 /** Writes the bundles into `outdir`, where another run may use those of the same source at the same time. */
-async function buildPrograms(outdir: string): Promise<void> {
-  const { outputFiles } = await build({
-    ...bundling,
+async function buildPrograms(outdir: string, record: string): Promise<void> {
+  const startedMs = Date.now();
+  const [{ build }, ours] = await Promise.all([import('esbuild'), import('../../functions/build/main.ts')]);
+  const { outputFiles, metafile } = await build({
+    ...ours.bundling,
     entryPoints: PROGRAMS,
     outbase: ROOT,
     outdir,
     // The compiler is needed only for the console's page.
-    external: [...NATIVE, 'esbuild'],
-    plugins: [ownPaths, builtinsByRequire, namedDynamicImports],
+    external: [...ours.NATIVE, 'esbuild'],
+    plugins: [ownPaths, ours.builtinsByRequire, ours.namedDynamicImports],
+    metafile: true,
     write: false,
   });
   await Promise.all(outputFiles.map(({ path, contents }) => replaceFile(path, contents)));
   await removeOld(join(outdir, 'chunks'), new Set(outputFiles.map(({ path }) => path)));
+  const files = Object.keys(metafile.inputs).filter((name) => !/^\w{2,}:/.test(name));
+  const paths = [...files.map((name) => join(ROOT, name)), import.meta.filename, join(ROOT, 'functions/build/main.ts')];
+  const inputs = await Promise.all(paths.map(async (path) => [path, await changedAt(path)] as const));
+  // A source that changes meanwhile may be in the bundles with its old text.
+  if (inputs.some(([, changedMs]) => changedMs >= startedMs)) return;
+  await replaceFile(record, Buffer.from(JSON.stringify(Object.fromEntries(inputs))));
 }
 
 /** A module finds its files beside its source. */
@@ -66,4 +90,6 @@ async function removeOld(directory: string, current: ReadonlySet<string>): Promi
   }
 }
 
-await buildPrograms(resolve(process.argv[2] ?? ''));
+const outdir = resolve(process.argv[2] ?? '');
+const record = join(outdir, 'inputs.json');
+if (!(await isCurrent(record))) await buildPrograms(outdir, record);
