@@ -118,6 +118,18 @@ describe('rotation', () => {
     expect(fake.calls).toMatchObject({ list: 3, access: 50 });
     expect(logged()).toContain('too many enabled key versions');
   });
+
+  it('warns when the last version that can be used is enabled, and not before', async () => {
+    for (const [versions, isWarned] of [
+      [49, false],
+      [50, true],
+    ] as const) {
+      const { fake, outcomeOf, logged } = await start();
+      for (let version = 1; version <= versions; version++) fake.add(`key-${version}`);
+      expect(await outcomeOf('key-1')).toBe('default');
+      expect(logged().includes('all usable key versions are enabled')).toBe(isWarned);
+    }
+  });
 });
 
 describe('cost', () => {
