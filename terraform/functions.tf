@@ -72,7 +72,7 @@ locals {
   function_env = {
     health = {}
     jsonrpc = merge(
-      { KMS_KEY = google_kms_crypto_key.credentials.id },
+      { KMS_KEY = google_kms_crypto_key.credentials.id, TURNS = local.turns },
       var.companion.enabled ? {
         COMPANION_URL      = local.service_urls.ws
         COMPANION_AUDIENCE = local.companion_audience

@@ -74,7 +74,7 @@ run "without_a_sandbox_service" {
   }
 
   assert {
-    condition     = local.turns == "companion" && alltrue([for function in google_cloudfunctions2_function.function : function.service_config[0].all_traffic_on_latest_revision])
+    condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["TURNS"] == "companion" && alltrue([for function in google_cloudfunctions2_function.function : function.service_config[0].all_traffic_on_latest_revision])
     error_message = "Turns run in the companion, and a new revision serves at once."
   }
   assert {
@@ -172,7 +172,7 @@ run "turns" {
   }
 
   assert {
-    condition     = local.turns == "function"
+    condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["TURNS"] == "function"
     error_message = "Turns run where the operator says."
   }
   assert {
@@ -202,7 +202,7 @@ run "without_a_companion" {
   }
   assert {
     condition = (
-      local.turns == "function"
+      google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["TURNS"] == "function"
       && length(setintersection(keys(google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables), ["COMPANION_URL", "SOCKET_URL"])) == 0
     )
     error_message = "Turns run in the function when there is no other place."
