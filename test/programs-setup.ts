@@ -1,5 +1,5 @@
-// Before the suites that start programs, and before each of their runs in watch mode: bundles the programs. In a process
-// of its own, because the bundler imports packages as Node does and not as this runner.
+// Before the suites that start programs, and before each of their runs in watch mode: bundles the programs. In a
+// process of its own, because the bundler imports packages as Node does and not as this runner.
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';

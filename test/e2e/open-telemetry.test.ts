@@ -7,10 +7,10 @@ import { type OtlpReceiver, startOtlpReceiver } from '../support/fixtures/otlp-r
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
 const CALLER_SPAN = '00f067aa0ba902b7';
 const TRACED = { traceparent: `00-${TRACE_ID}-${CALLER_SPAN}-01` };
-/** Prints a line for each module of the exporter that the process loads. */
+/** Prints a line when the process loads the module, or the bundler's chunk, that has OpenTelemetry. */
 const WATCH_LOADS = `data:text/javascript,import { registerHooks } from 'node:module';
   registerHooks({ load(url, context, next) {
-    if (url.includes('exporter-trace-otlp-http')) process.stderr.write('exporter loaded\\n');
+    if (url.includes('otlp-tracer')) process.stderr.write('OpenTelemetry loaded\\n');
     return next(url, context);
   } });`;
 
@@ -103,8 +103,8 @@ it('a request and its call of a model are spans of the trace of the caller, and 
 it('OpenTelemetry is loaded where a collector is configured, and nowhere else', async () => {
   const without = await start({});
   expect(await prompt(without, 'hello', TRACED)).toContain('"result"');
-  expect(without.output()).not.toContain('exporter loaded');
-  expect((await start({ OTEL_EXPORTER_OTLP_ENDPOINT: receiver.endpoint })).output()).toContain('exporter loaded');
+  expect(without.output()).not.toContain('OpenTelemetry loaded');
+  expect((await start({ OTEL_EXPORTER_OTLP_ENDPOINT: receiver.endpoint })).output()).toContain('OpenTelemetry loaded');
 });
 
 it('a collector that is down costs no answer, and the process ends in time', async () => {
