@@ -1,6 +1,6 @@
-// The one `main` of every Cloud Function. Loads only what the function that FUNCTION_TARGET names needs, hosts it under
-// the hardened framework, and refuses to start with a configuration that is not valid: a bad deployment fails before it
-// takes traffic.
+// The entry point of every Cloud Function. Loads only the modules of the function that FUNCTION_TARGET names, runs it
+// under the framework (server/framework.ts), and does not start with an invalid configuration, so that an invalid
+// deployment fails before it receives traffic.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createOrigins } from '../shared/auth/origins.ts';
 import type { Config } from '../shared/config/config.ts';
@@ -28,42 +28,41 @@ interface FunctionDeps {
 }
 
 /**
- * Functions by name, which is also their path. Their imports are dynamic: what a function does not need, it does not
- * load.
+ * The functions by name, which is also their path. Imports are dynamic, so that a function loads only its own modules.
  */
 const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
   async health() {
-    // A probe touches nothing, so nothing is loaded for it (its handler is a few lines, cheaper to carry than to
-    // fetch); the parts are built for the first verbose one.
-    let parts: Promise<FunctionDeps> | undefined;
-    const lazyParts = async (): Promise<FunctionDeps | undefined> => {
-      // Its account reads no secret.
+    // A plain probe uses no other service, so the services are created at the first verbose check. The handler itself
+    // is small and loaded statically, which is faster than a dynamic import.
+    let deps: Promise<FunctionDeps> | undefined;
+    const lazyDeps = async (): Promise<FunctionDeps | undefined> => {
+      // The account of the health function may not read the keys.
       if ((await readConfig()).keys.source === 'secret-manager') return undefined;
-      parts ??= buildParts().catch((error: unknown) => {
-        parts = undefined;
+      deps ??= createDeps().catch((error: unknown) => {
+        deps = undefined;
         throw error;
       });
-      return parts;
+      return deps;
     };
     const hasOrigins = process.env.ALLOWED_ORIGINS !== undefined;
     const log = createLogger();
     const origins = createOrigins(hasOrigins ? (await readConfig()).allowedOrigins : new Set(), log);
     return {
-      handler: createHealthHandler(origins, lazyParts),
+      handler: createHealthHandler(origins, lazyDeps),
       log,
       origins,
-      close: async () => (await parts)?.services.close(),
+      close: async () => (await deps)?.services.close(),
     };
   },
   async jsonrpc() {
-    // Before anything else is loaded, so that a companion without instances starts at the same time as this instance.
+    // Called before other modules are loaded, so that a companion without instances starts while this instance does.
     const companion = await wakeCompanion(process.env);
     const [{ createJsonRpcHandler }, methods, { tuneRuntime }] = await Promise.all([
       import('./jsonrpc/handler.ts'),
       import('../shared/methods/index.ts'),
       import('./server/runtime.ts'),
     ]);
-    const { services, gateway, relay, warmCompanion } = await buildParts(Object.values(methods), companion);
+    const { services, gateway, relay, warmCompanion } = await createDeps(Object.values(methods), companion);
     if (relay !== undefined) void warmCompanion();
     await warm(services, ['keys', 'store']);
     tuneRuntime();
@@ -71,13 +70,13 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
   },
   async webhook() {
     const { createWebhookHandler } = await import('./webhook/handler.ts');
-    const { services, gateway } = await buildParts();
+    const { services, gateway } = await createDeps();
     await warm(services, ['keys', 'store', 'bus']);
     return { handler: createWebhookHandler(services, gateway), ...settling(services) };
   },
   async deployments() {
     const { createDeploymentsHandler } = await import('./deployments/handler.ts');
-    const { services } = await buildParts();
+    const { services } = await createDeps();
     await warm(services, ['store']);
     return { handler: createDeploymentsHandler(services), ...settling(services) };
   },
@@ -88,9 +87,9 @@ async function readConfig(): Promise<Config> {
   return loadConfig(process.env);
 }
 
-/** The connections to the companion, where this function has one that runs its turns. */
+/** Opens the connections to the companion if it runs the turns of this function. */
 async function wakeCompanion({ COMPANION_URL: url, TURNS }: NodeJS.ProcessEnv): Promise<CompanionService | undefined> {
-  // A value that is not valid is reported when the configuration is read.
+  // An invalid value is reported later, when the configuration is read.
   if (url === undefined || TURNS === 'function' || !/^https?:/i.test(url) || !URL.canParse(url)) return undefined;
   const { openCompanionService } = await import('../shared/forward/companion-service.ts');
   const service = openCompanionService(url);
@@ -98,7 +97,7 @@ async function wakeCompanion({ COMPANION_URL: url, TURNS }: NodeJS.ProcessEnv): 
   return service;
 }
 
-async function buildParts(
+async function createDeps(
   methods: readonly AnyMethod<MethodContext>[] = [],
   companion?: CompanionService,
 ): Promise<FunctionDeps> {
@@ -121,7 +120,9 @@ function settling({ log, origins, tracer, conversations, close }: Services): Omi
   return { log, origins, tracer, finish: (graceMs) => conversations.drain(graceMs), close };
 }
 
-/** As the framework reads it: `--target name` or `--target=name` of its command line, else FUNCTION_TARGET. */
+/**
+ * Returns the target like the framework: `--target name` or `--target=name` of the command line, else FUNCTION_TARGET.
+ */
 function functionTarget(argv: readonly string[], env: NodeJS.ProcessEnv): string | undefined {
   const at = argv.findLastIndex((argument) => argument === '--target' || argument.startsWith('--target='));
   const argument = argv[at];
@@ -133,18 +134,18 @@ surviveClosedOutput();
 trimEnvironment(process.env);
 const target = functionTarget(process.argv, process.env);
 const start = target !== undefined && Object.hasOwn(FUNCTIONS, target) ? FUNCTIONS[target] : undefined;
-// The framework reports an unknown target and exits. It listens on every interface. In a container of Cloud Run it
-// must; elsewhere HOST decides, as for `npm start`.
+// For an unknown target, the framework reports an error and exits. The framework listens on every interface. Cloud Run
+// needs that; elsewhere HOST is used, as for `npm start`.
 const host = process.env.K_SERVICE === undefined ? process.env.HOST || '127.0.0.1' : undefined;
 if (start !== undefined) hardenFramework({ ...(await start()), host });
 
 /**
- * Where the framework's express app would call a function; it is never called, as the hardened server answers instead.
- * Were a later version of the framework to make its server in another way, every request would be refused here rather
- * than served unprotected.
+ * The functions that the framework's express app would call. They are not called, because framework.ts replaces the
+ * server. If a later version of the framework creates its server in another way, every request is refused here, and not
+ * served without protection.
  */
 function refuse(_req: IncomingMessage, res: ServerResponse): void {
-  sendError(res, new RpcError('unavailable', { message: 'the function is not hosted as it must be' }), 'none');
+  sendError(res, new RpcError('unavailable', { message: 'the function does not run under its own server' }), 'none');
 }
 
 export { refuse as deployments, refuse as health, refuse as jsonrpc, refuse as webhook };

@@ -2,7 +2,7 @@
 // this project ends here, with one line, and not with the stack of a module loader.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 const PROGRAMS = ['local', 'sandbox', 'cli', 'smoke'];
-/** The keys of a deployment are no command of the published command line, which contains no Google SDK. */
+/** `keys` is not part of the published command line, which contains no Google SDK. */
 const MAINS = { keys: 'cli/keys/main.ts', smoke: 'cli/smoke/main.ts' };
 const PARENT_CHECK_MS = 250;
 

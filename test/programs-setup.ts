@@ -1,5 +1,5 @@
-// Before the suites that start programs, and before each of their runs in watch mode: bundles the programs. In a
-// process of its own, because the bundler imports packages as Node does and not as this runner.
+// Bundles the programs before the suites that start them, and before each of their runs in watch mode. The bundler runs
+// in a separate process, because it must import packages like Node and not like this test runner.
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';

@@ -1,11 +1,11 @@
-// The package-lock.json of a bundle or an image: of the packages that the project's lockfiles pin, those that are
-// installed there, with their hashes, so that `npm ci` installs exactly them.
+// Writes the package-lock.json of a deployable: the packages that are installed there, with the versions and hashes of
+// the project's lockfiles, so that `npm ci` installs exactly these.
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-/** The gateway's own packages, and those of the tests, which pin Codex. */
+/** The lockfile of the gateway, and that of the tests, which pins Codex. */
 const LOCKFILES = ['package-lock.json', 'test/package-lock.json'];
 
 const Versions = z.record(z.string(), z.string()).default({});
@@ -15,7 +15,7 @@ const Requires = z.object({ dependencies: Versions, optionalDependencies: Versio
 
 type Packages = z.output<typeof Lockfile>['packages'];
 
-/** What is installed: name and version of the deployment, and its dependencies at exact versions. */
+/** Name and version of the deployable, and its dependencies in exact versions. */
 export interface Installed {
   readonly name: string;
   readonly version: string;
@@ -32,7 +32,7 @@ export async function writeLockfile(outdir: string, installed: Installed, locked
   await writeFile(path.join(outdir, 'package-lock.json'), `${text}\n`);
 }
 
-/** Throws when a dependency is locked nowhere, at another version or without a hash. */
+/** Throws if a dependency is not locked, locked in another version, or has no hash. */
 export function toLockfile({ name, version, dependencies }: Installed, locked: readonly Packages[]): object {
   const packages: Packages = {};
   for (const [dependency, pinned] of Object.entries(dependencies)) {
@@ -53,14 +53,17 @@ export function toLockfile({ name, version, dependencies }: Installed, locked: r
   };
 }
 
-/** A package and what it requires, at their places in the project, where they find each other. */
+/**
+ * Adds a package and its dependencies with the same paths in node_modules as in the project, so that imports resolve in
+ * the same way.
+ */
 function add(place: string, packages: Packages, lock: Packages): void {
   const found = lock[place];
   if (found?.integrity === undefined) throw new Error(`${place} is in no lockfile with a hash`);
   const added = packages[place];
   if (added !== undefined && added.version !== found.version) throw new Error(`${place} is locked at two versions`);
   if (added !== undefined) return;
-  // Both say why a package is installed in the project, not in the image.
+  // These fields describe why the project installs the package, which does not apply to the deployable.
   const { dev: _dev, devOptional: _devOptional, ...kept } = found;
   packages[place] = kept;
   const { dependencies, optionalDependencies } = Requires.parse(found);
@@ -69,7 +72,9 @@ function add(place: string, packages: Packages, lock: Packages): void {
   }
 }
 
-/** Where Node.js finds `name` for the package at `place`: below it, else below one that it is in. */
+/**
+ * Returns the path at which Node.js resolves `name` for the package at `place`: below it, or below one of its parents.
+ */
 function placeOf(name: string, place: string, lock: Packages): string {
   let parent = place;
   while (parent !== '') {

@@ -1,6 +1,6 @@
-// What the companion accepts from the jsonrpc function: `POST /exchange`, a whole request that is counted here and
-// answered as its caller gets it, and `POST /jsonrpc`, a call that the function has counted. The function states the
-// identity of the caller; it is trusted because of the ID token of its service account.
+// The requests that the companion accepts from the jsonrpc function: `POST /exchange`, a whole request, which the
+// companion counts and whose response the function relays; and `POST /jsonrpc`, a call that the function has counted.
+// The function states the identity of the caller; it is trusted because of the ID token of its service account.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
@@ -15,17 +15,17 @@ import { answerRequest } from '../server/answer-request.ts';
 import { onHalfClose } from '../server/half-close.ts';
 import { type HttpHandler, readBody, requestIdOf, sendError } from '../server/http.ts';
 
-/** A request within the gateway's own limit, written out again, may have grown. */
+/** Larger than the limit of callers, because a request that is serialized again may have grown. */
 const BODY_BYTES_MAX = 4 << 20;
 const KEEP_ALIVE_MS = 15_000;
 
-/** Answers a request of the function; `facts` are what the function states about it. */
+/** Answers a request of the function; `facts` are the statements of the function about it. */
 type Answer = (req: IncomingMessage, res: ServerResponse, facts: ForwardedFacts) => Promise<void>;
 
 export interface ForwardedHandlers {
   readonly call: HttpHandler;
   readonly exchange: HttpHandler;
-  /** Loads what the first request would wait for. Never rejects. */
+  /** Loads modules for which the first request would wait. Never rejects. */
   warm(): Promise<void>;
 }
 
@@ -75,7 +75,7 @@ export function createForwardedHandlers(
   };
 }
 
-/** The answer is one JSON-RPC message a line. */
+/** Answers with one JSON-RPC message per line. */
 async function answerCall(
   gateway: Gateway,
   req: IncomingMessage,
@@ -105,7 +105,7 @@ async function answerCall(
   res.end();
 }
 
-/** Writes a line; resolves when the reader can take more. */
+/** Writes a line. Resolves when more can be written. */
 function send(res: ServerResponse, line: string): void | Promise<void> {
   if (res.destroyed || res.write(`${line}\n`)) return;
   return new Promise((resolve) => {

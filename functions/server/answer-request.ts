@@ -1,5 +1,5 @@
-// Answers the JSON-RPC request of an authenticated caller: as JSON, or as a stream of Server-Sent Events. The jsonrpc
-// function and the companion answer with the same bytes, because both do it here.
+// Answers the JSON-RPC request of an authenticated caller as JSON or as a stream of Server-Sent Events. The jsonrpc
+// function and the companion share this code, so their responses are the same.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
@@ -21,11 +21,12 @@ export interface AnsweredRequest {
   readonly requestMetadata: NonNullable<GatewayRequest['requestMetadata']>;
   /** Created when the request arrived. */
   readonly timings: Timings;
-  /** Headers in addition to those of every answer; called when the headers are sent. */
+  /** Returns additional headers; called when the headers are sent. */
   readonly headers?: (rate: RateDecision | undefined) => OutgoingHttpHeaders;
   /**
-   * Has a single call that runs a turn answered by another instance, which also counts it. Resolves with false when
-   * that instance takes no such calls; the call is then counted and answered here. Undefined: so are all calls.
+   * Forwards a single call that runs a turn to an instance that counts and answers it. Resolves with false if that
+   * instance does not accept such calls; then the call is counted and answered here. Undefined: all calls are answered
+   * here.
    */
   readonly forward?: ((call: Call, body: Uint8Array) => Promise<boolean>) | undefined;
 }
@@ -46,7 +47,7 @@ export async function answerRequest(
   }
 }
 
-/** Returns false when the call was to be forwarded and was not. */
+/** Returns false if the call should have been forwarded and the other instance did not accept it. */
 async function answerBody(
   gateway: Gateway,
   res: ServerResponse,

@@ -1,5 +1,6 @@
-// Relays the answer of the companion to the caller as bytes: a stream is neither parsed nor encoded again. The request
-// to the companion stays open when the client has disconnected, because the platform keeps an instance that has one.
+// Relays the response of the companion to the caller as bytes; a stream is neither parsed nor encoded again. The
+// request to the companion stays open after the client has disconnected, because Cloud Run does not end an instance
+// with an open request.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { auditCall } from '../../shared/audit.ts';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
@@ -23,28 +24,34 @@ export interface RelayedRequest extends Omit<AnsweredRequest, 'forward' | 'heade
 }
 
 export interface Relay {
-  /** Whether calls of this caller are sent; false while the companion's refusal of such a call is remembered. */
+  /** Whether calls of this caller are sent to the companion; false while a refusal of the companion is remembered. */
   accepts(caller: Caller): boolean;
-  /** Sends the request and answers it. Resolves with false when the companion takes no whole requests. */
+  /**
+   * Sends the request to the companion and relays its response. Resolves with false if the companion is of a version
+   * without `/exchange`.
+   */
   answer(res: ServerResponse, request: RelayedRequest): Promise<boolean>;
 }
 
-/** A prompt waits in the queue of its session for at most one turn timeout, then runs for another. */
+/** Deadline in turn timeouts: a prompt waits for its session for at most one, then runs for another one. */
 const TURNS_MAX = 2;
 const MARGIN_MS = 60_000;
-/** Requests that stay open without their clients; above it the oldest is closed, and its turn goes on. */
+/**
+ * Maximum number of requests that stay open after their clients have disconnected. Above it, the oldest is closed; its
+ * turn continues.
+ */
 const LEFT_MAX = 256;
-/** The companion sends comments on a silent stream, more often than this. */
+/** A stream without data for this long counts as broken; the companion sends comments more often. */
 const SILENT_MS_MAX = 45_000;
 const NEWLINE = 0x0a;
-/** Headers of the companion's answer that are the caller's. */
+/** Headers of the companion's response that are passed to the caller. */
 const PASSED: ReadonlySet<string> = new Set([
   ...['content-type', 'content-length', 'cache-control', 'x-accel-buffering', 'x-content-type-options'],
   ...['www-authenticate', HEADERS.requestId, HEADERS.retryAfter].map((name) => name.toLowerCase()),
   ...[HEADERS.rateLimit, HEADERS.rateRemaining, HEADERS.rateReset].map((name) => name.toLowerCase()),
 ]);
 
-/** `services`: the given ones, with a limiter that remembers the refusals of the companion. */
+/** Returns the relay, and `services`: the given ones with a limiter that remembers refusals of the companion. */
 export function createRelay(
   given: Services,
   openExchange: OpenExchange,
@@ -87,7 +94,7 @@ export function createRelay(
         });
         if (!res.destroyed) res.end();
       } catch (thrown) {
-        // Without its client there is nothing to answer, and the companion logs the call.
+        // If the client has disconnected, no response is sent, and the companion logs the call.
         if (!res.destroyed) {
           const error = toUnreachable(thrown);
           const durationMs = performance.now() - startedMs;
@@ -116,8 +123,8 @@ function passedHeaders({ rawHeaders }: IncomingMessage, overheadMs: number): Out
 }
 
 /**
- * Resolves when the answer has ended; rejects when it ends before it is complete. `setBoundary`: whether the bytes so
- * far are whole events of a stream, so that another may follow.
+ * Resolves when the response has ended; rejects if it ends before it is complete. `setBoundary` receives whether the
+ * bytes so far are complete events of a stream, so that another event may follow.
  */
 function pump(response: IncomingMessage, res: ServerResponse, setBoundary: (is: boolean) => void): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -134,7 +141,7 @@ function pump(response: IncomingMessage, res: ServerResponse, setBoundary: (is: 
     }
     response.on('data', (chunk: Buffer) => {
       silent?.refresh();
-      // The client has disconnected: the rest is discarded.
+      // If the client has disconnected, the rest is discarded.
       if (res.destroyed) return;
       if (isStream) {
         const end = chunk[chunk.length - 1];
@@ -155,7 +162,7 @@ function pump(response: IncomingMessage, res: ServerResponse, setBoundary: (is: 
   });
 }
 
-/** An answer that has begun ends with the error as its last event, or with its connection within an event. */
+/** A response that has started ends with the error as last event; within an event, its connection is closed. */
 function fail(res: ServerResponse, error: RpcError, { call, requestId }: RelayedRequest, isBoundary: boolean): void {
   const text = failureText(call.id ?? null, error, requestId);
   if (!res.headersSent)

@@ -1,7 +1,8 @@
-// Who invoked a service: the OIDC token of the request, of one of these service accounts. Where Cloud Run checks the
-// invoker before it forwards a request, it replaces the signature of the token that it has verified, so that no service
-// can use it elsewhere. Such a token is accepted only where the configuration states that this check is on: anyone
-// could write one, and a service that everybody may invoke would accept it.
+// Verifies the invoker of a service by the OIDC token of the request, which must belong to one of the given service
+// accounts. If Cloud Run checks the invoker before it forwards a request, it replaces the signature of the verified
+// token, so that the service cannot use the token elsewhere. A token without a signature is accepted only if the
+// configuration states that this check is enabled. Otherwise anyone could write such a token, and a service that
+// everyone may invoke would accept it.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
@@ -9,7 +10,9 @@ import { createOidcVerifier, ISSUERS, type OidcOptions, type OidcPolicy, tokenOf
 
 /** https://cloud.google.com/run/docs/troubleshooting#signature-removed */
 const REMOVED = '.SIGNATURE_REMOVED_BY_GOOGLE';
-/** Cloud Run has checked the expiry by Google's clock; this is the difference to the clock of the instance. */
+/**
+ * Maximum difference between the clock of the instance and that of Google, by which Cloud Run has checked the expiry.
+ */
 const LEEWAY_SECONDS = 300;
 
 const Claims = z.object({
@@ -21,12 +24,12 @@ const Claims = z.object({
 });
 
 export interface InvokerPolicy extends OidcPolicy {
-  /** Cloud Run checks the invoker of this service, and the invokers are service accounts, not `allUsers`. */
+  /** Whether Cloud Run checks the invoker of this service, and its invokers are service accounts, not `allUsers`. */
   readonly isChecked: boolean;
 }
 
 export interface InvokerVerifier {
-  /** Resolves for an invoker that satisfies the policy. Rejects as `OidcVerifier.verify` does. */
+  /** Resolves if the invoker satisfies the policy. Rejects with the errors of `OidcVerifier.verify`. */
   verify(req: Pick<IncomingMessage, 'headersDistinct'>, options?: { readonly signal?: AbortSignal }): Promise<void>;
 }
 
@@ -34,7 +37,8 @@ export function createInvokerVerifier(policy: InvokerPolicy, options: OidcOption
   const verifier = createOidcVerifier(policy, options);
   return {
     async verify({ headersDistinct: headers }, call) {
-      // Of two headers, Cloud Run checks the first and forwards the second as the invoker wrote it.
+      // If a request has both headers, Cloud Run checks only X-Serverless-Authorization and forwards the other one
+      // unchanged.
       const authorization = single(headers['x-serverless-authorization'] ?? headers.authorization);
       if (!policy.isChecked || !authorization?.trimEnd().endsWith(REMOVED)) {
         return verifier.verify(authorization, call);
@@ -50,7 +54,7 @@ export function createInvokerVerifier(policy: InvokerPolicy, options: OidcOption
   };
 }
 
-/** With two lines of one header it is not defined which of them Cloud Run has checked. */
+/** If a header occurs twice, it is undefined which of them Cloud Run has checked, so neither is used. */
 function single(values: readonly string[] | undefined): string | undefined {
   return values?.length === 1 ? values[0] : undefined;
 }

@@ -8,9 +8,9 @@ import { traceHeaders } from '../trace.ts';
 import { CALL_HEADER, encodeFacts, type ForwardedFacts } from './call.ts';
 import { type CompanionAccess, toUnreachable } from './http-companion.ts';
 
-/** Path of the companion; one that is older answers 404. */
+/** Path of the companion. An older version responds with 404. */
 export const EXCHANGE_PATH = '/exchange';
-/** Header of every answer of the companion to an exchange, and of no other answer. */
+/** Header in every response of the companion to an exchange, and in no other response. */
 export const REPORT_HEADER = 'x-gateway-report';
 
 /** Unknown members are ignored, because function and companion are not updated at the same time. */
@@ -31,11 +31,11 @@ const ReportWire = z.object({
 export interface Report {
   /** Milliseconds of the request during which a model was generating. */
   readonly modelMs: number;
-  /** The limiter's refusal of the call. */
+  /** The refusal of the call by the limiter, if it was refused. */
   readonly refusal?: RateDecision | undefined;
 }
 
-/** `rate`: the limiter's decision; only a refusal that repeats itself is reported. */
+/** `rate` is the decision of the limiter. Only a refusal that would be repeated for the next call is reported. */
 export function encodeReport(modelMs: number, rate: RateDecision | undefined): string {
   const isRefusal = rate?.outcome === 'rate_limited' || rate?.outcome === 'revoked';
   const report = {
@@ -79,8 +79,8 @@ export interface ForwardedRequest extends ForwardedFacts {
 }
 
 /**
- * Resolves with the head of the answer; undefined when the companion is of a version without exchanges, and has not
- * read the request. Throws RpcError `unavailable`.
+ * Resolves when the headers of the response have arrived. Undefined: the companion is of a version without exchanges,
+ * and has not run the request. Throws RpcError `unavailable`.
  */
 export type OpenExchange = (
   request: ForwardedRequest,

@@ -78,7 +78,10 @@ export function forwardToCompanion(
       } else if ('error' in message.data) throw toError(message.data.error);
       else return message.data.result;
     }
-    throw new RpcError('unavailable', { message: 'the companion broke off its answer', retryAfterMs: 1_000 });
+    throw new RpcError('unavailable', {
+      message: 'the companion ended its response before it was complete',
+      retryAfterMs: 1_000,
+    });
   }
 }
 

@@ -57,7 +57,11 @@ export function toUnreachable(error: unknown): RpcError {
 
 /** The error of an answer that ended before it was complete. */
 export function brokenOff(cause?: unknown): RpcError {
-  return new RpcError('unavailable', { message: 'the companion broke off its answer', retryAfterMs: 1_000, cause });
+  return new RpcError('unavailable', {
+    message: 'the companion ended its response before it was complete',
+    retryAfterMs: 1_000,
+    cause,
+  });
 }
 
 async function* readLines(response: AsyncIterable<Buffer>): AsyncGenerator<unknown, void, void> {

@@ -27,11 +27,11 @@ interface Io {
   readonly connect: (secret: string) => Promise<SecretVersions>;
   /** Receives the result: the new key, or the table. */
   readonly out: (text: string) => void;
-  /** Receives what a person reads beside it. */
+  /** Receives messages for people. */
   readonly note: (text: string) => void;
 }
 
-/** `argv`: what follows `keys`. Throws KeysUsageError, KeyEditError, or the error of Secret Manager. */
+/** `argv`: the arguments after `keys`. Throws KeysUsageError, KeyEditError, or the error of Secret Manager. */
 export async function runKeys(argv: readonly string[], { env, connect, out, note }: Io): Promise<void> {
   const { values, positionals } = read(argv);
   const [command, id, ...rest] = positionals;

@@ -1,5 +1,5 @@
-// The checks of `npm run smoke`: what a gateway must do after a deployment, seen from a caller. Each check has a
-// deadline, and a failed one does not keep the others from running.
+// The checks of `npm run smoke`, which test a deployed gateway from outside. Each check has a deadline; after a failed
+// one, the others still run.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';
@@ -10,9 +10,9 @@ export interface SmokeOptions {
   /** Base URL of the gateway. */
   readonly url: string;
   readonly key: string;
-  /** Of the WebSocket; default: `/ws` below `url`. */
+  /** URL of the WebSocket. Default: `/ws` below `url`. */
   readonly socketUrl?: string | undefined;
-  /** Default: the default model of the gateway. */
+  /** Model of the prompts. Default: that of the gateway. */
   readonly model?: string | undefined;
   readonly signal: AbortSignal;
   /** Receives one line for each check. */
