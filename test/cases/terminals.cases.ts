@@ -61,7 +61,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await terminals.input(HANDLE, script);
       await watching.until(/started/);
       const sleeping = async () => (await processesWith(mark)).filter((line) => line.startsWith('sleep')).length;
-      await expect.poll(sleeping, { timeout: 10_000 }).toBe(3);
+      await expect.poll(sleeping).toBe(3);
       await terminals.close(HANDLE);
       expect(await processesWith(mark)).toEqual([]);
     });

@@ -331,7 +331,7 @@ describe('a backend that is slow', () => {
     });
     const connections = (): Promise<number> =>
       new Promise((resolve) => backend.server.getConnections((_, count) => resolve(count)));
-    await expect.poll(connections, { timeout: 10_000 }).toBe(0);
+    await expect.poll(connections).toBe(0);
     server.closeAllConnections();
     server.close();
   });

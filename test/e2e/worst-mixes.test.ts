@@ -40,7 +40,7 @@ it.each(Object.entries(MIXES))('survives %s', async (_name, mix) => {
   const served = async (): Promise<number> =>
     (await fetch(`${gateway.url}/jsonrpc`, { method: 'POST', headers: { 'x-api-key': KEY }, body })).status;
   // What was held is given back.
-  await expect.poll(served, { timeout: 15_000 }).toBe(200);
+  await expect.poll(served).toBe(200);
 });
 
 it.runIf(process.platform === 'linux')('has held at most 512 MiB of memory', () => {

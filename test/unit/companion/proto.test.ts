@@ -294,7 +294,7 @@ describe('with a model that can be made to wait, a submission', () => {
     const other = await fixture.connect();
     const status = async (): Promise<unknown> =>
       (await other.call('conversation.status', { session_id: 's' })).result?.status;
-    await expect.poll(status, { timeout: 15_000 }).toBe('idle');
+    await expect.poll(status).toBe('idle');
     slow.socket.resume();
     const { body } = (await binary.answer('a')).frame;
     const deltas = binary.received.map(({ frame: { body } }) =>

@@ -26,13 +26,15 @@ import {
   isTerminal,
 } from '../../support/fixtures/conversations.ts';
 
+/** Longer than a busy machine may stop for. */
+const LEASE_MS = 20_000;
 const EIGHT_HOURS_MS = 8 * 3_600_000;
 
 let fixture: Fixture;
 let a: Instance;
 let b: Instance;
 beforeEach(async () => {
-  fixture = await createFixture({ env: { GATEWAY_LEASE_MS: '2000', GATEWAY_HEARTBEAT_MS: '200' } });
+  fixture = await createFixture({ env: { GATEWAY_LEASE_MS: String(LEASE_MS), GATEWAY_HEARTBEAT_MS: '200' } });
   a = await fixture.instance();
   b = await fixture.instance();
 });
@@ -61,7 +63,7 @@ describe('a lease', () => {
     const running = a.stream('hang', { session_id: 's' });
     await running.until(isDelta);
     a.line.state = 'down';
-    fixture.clock.advance(2_001);
+    fixture.clock.advance(LEASE_MS + 1);
     const { conversations } = b.services;
     expect(await conversations.snapshot('default', 's', undefined)).toMatchObject({ status: 'running' });
     const { turn } = await stored('s');
@@ -101,7 +103,7 @@ describe('a lease', () => {
     await running.until(isDelta);
     a.line.state = 'down';
     const seen = running.events.length;
-    fixture.clock.advance(2_001);
+    fixture.clock.advance(LEASE_MS + 1);
     for (const after_seq of [0, 1, seen, seen + 7]) {
       for (const transport of ['http', 'sse'] as const) {
         const streamed: NumberedEvent[] = [];
@@ -125,7 +127,7 @@ describe('a lease', () => {
     const late = a.prompt('slowly');
     await requested;
     a.line.state = 'down';
-    fixture.clock.advance(2_001);
+    fixture.clock.advance(LEASE_MS + 1);
     const shown = await b.call(conversationStatus, { session_id: 's' });
     expect(shown).toMatchObject({ turn: { status: 'interrupted' } });
     a.line.state = 'up';
@@ -169,7 +171,7 @@ describe('a lease', () => {
     const stale = a.prompt('stale');
     await requested;
     a.line.state = 'down';
-    fixture.clock.advance(2_001);
+    fixture.clock.advance(LEASE_MS + 1);
     await b.prompt('fresh');
     gate.resolve();
     a.line.state = 'up';
@@ -208,7 +210,7 @@ describe('a lease', () => {
     a.line.state = 'unconfirmed';
     expect(await failure(a.prompt('hello'))).toMatchObject({ reason: 'unavailable' });
     a.line.state = 'up';
-    fixture.clock.advance(2_001);
+    fixture.clock.advance(LEASE_MS + 1);
     expect((await b.prompt('next')).content).toMatch(/next$/);
   });
 

@@ -141,6 +141,7 @@ async function collectQueries(): Promise<Query[]> {
     await listDeployments(store, { limit: 1 });
     await dueEntries(store, Date.now(), 1);
   } finally {
+    await services.conversations.drain(0);
     await services.close();
     await embedded.close();
   }

@@ -82,7 +82,7 @@ it('reconnects for a call within a prompt', async () => {
 
 it('lists the tools again when the server announces a change on its stream', async () => {
   const { fake, fixture } = await start();
-  await expect.poll(() => fake.announce(), { timeout: 10_000 }).toBe(1);
+  await expect.poll(() => fake.announce()).toBe(1);
   fake.tools = [...fake.tools, { name: 'new', inputSchema: { type: 'object' } }];
   fake.announce();
   await expect.poll(async () => (await fixture.toolset('s'))?.tools.map(({ tool }) => tool)).toEqual(['act', 'new']);
@@ -90,7 +90,7 @@ it('lists the tools again when the server announces a change on its stream', asy
 
 it('lists the tools a few times at most, however often a server announces', async () => {
   const { fake, fixture } = await start();
-  await expect.poll(() => fake.announce(), { timeout: 10_000 }).toBe(1);
+  await expect.poll(() => fake.announce()).toBe(1);
   await fixture.toolset('s');
   const before = fake.count('tools/list');
   for (let n = 0; n < 500; n++) fake.announce();

@@ -12,8 +12,9 @@ import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
 import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
-const times = { pingMs: 300, silenceMs: 1_500, overMs: 4_000, tickMs: 100, handshakeMs: 1_000 };
-const settings = { times, terminals: { unwatchedMs: 10_000 } };
+/** Long enough for two processes on a busy machine to answer; unwatched terminals outlast a link that is over. */
+const times = { pingMs: 300, silenceMs: 2_500, overMs: 6_000, tickMs: 100, handshakeMs: 4_000 };
+const settings = { times, terminals: { unwatchedMs: 15_000 } };
 const PATCH = '--- a/file\n+++ b/file\n@@ -1 +1 @@\n-old\n+new\n';
 const NOT_STARTED = { code: 503, data: { reason: 'unavailable', retryable: true, may_have_effect: false } };
 const LOST = { code: 503, data: { reason: 'unavailable', retryable: false, may_have_effect: true } };
