@@ -54,3 +54,41 @@ resource "google_monitoring_alert_policy" "uptime" {
     content = "GET https://${local.host}/health is not answered with healthy."
   }
 }
+
+# The check from outside touches no dependency: what does needs a key, which the check would keep in the state. From
+# inside, the sweep uses the database every minute with an identity that needs no secret, and answers 2xx only when it
+# could. Its failures are in `thresholds`; here, that it no longer comes: a job that is paused, a token that is refused.
+# Once in 15 minutes is enough, so that a deployment is no incident.
+resource "google_monitoring_alert_policy" "no_sweep" {
+  display_name          = "Codex Gateway: no sweep has succeeded for 15 minutes"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = local.notifications
+  conditions {
+    display_name = "no 2xx of the deployments function"
+    condition_absent {
+      filter = join(" AND ", [
+        "resource.type = \"cloud_run_revision\"",
+        "metric.type = \"run.googleapis.com/request_count\"",
+        "resource.labels.service_name = \"deployments\"",
+        "metric.labels.response_code_class = \"2xx\"",
+      ])
+      duration = "900s"
+      aggregations {
+        alignment_period     = "60s"
+        per_series_aligner   = "ALIGN_SUM"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+  documentation {
+    content = <<-EOT
+      Events that could not be published at once wait, and nothing shows whether the database can be used. Look at the
+      job gateway-sweep in Cloud Scheduler, and at the log of the service deployments.
+    EOT
+  }
+  alert_strategy {
+    auto_close = "1800s"
+  }
+  depends_on = [time_sleep.apis]
+}

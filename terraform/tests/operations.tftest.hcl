@@ -41,6 +41,10 @@ run "alerts" {
     error_message = "The fiftieth key version raises an alert."
   }
   assert {
+    condition     = strcontains(google_monitoring_alert_policy.no_sweep.conditions[0].condition_absent[0].filter, "\"2xx\"") && google_monitoring_alert_policy.no_sweep.conditions[0].condition_absent[0].duration == "900s"
+    error_message = "Something that uses the database succeeds at least every 15 minutes."
+  }
+  assert {
     condition     = contains(keys(google_monitoring_alert_policy.threshold), "quota") && contains(keys(google_monitoring_alert_policy.threshold), "sweep") && !contains(keys(google_monitoring_alert_policy.threshold), "server_errors")
     error_message = "Quotas and the sweep raise alerts; a flat share of 5xx does not."
   }
