@@ -6,6 +6,7 @@ interface CallFields {
   readonly outcome: string;
   readonly ms: number;
   readonly model?: unknown;
+  readonly provider?: unknown;
   readonly input_tokens?: unknown;
   readonly output_tokens?: unknown;
 }
@@ -43,7 +44,9 @@ function isCall(fields: object): fields is CallFields {
 }
 
 function describeCall(fields: CallFields): [text: string, rest: object] {
-  const { method, outcome, ms, model, input_tokens, output_tokens, ...rest } = fields;
+  const { method, outcome, ms, model, provider, input_tokens, output_tokens, ...others } = fields;
+  // The name of a model begins with that of its provider.
+  const rest = model === undefined ? { provider, ...others } : others;
   const parts = [`${method} ${outcome} in ${toDuration(ms)}`];
   if (model !== undefined) parts.push(String(model));
   if (input_tokens !== undefined) parts.push(`${String(input_tokens)} + ${String(output_tokens)} tokens`);

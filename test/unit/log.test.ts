@@ -109,6 +109,7 @@ describe('pretty lines', () => {
       rate: 'admitted',
       session_id: 's',
       model: 'openai/gpt-5.2',
+      provider: 'openai',
       input_tokens: 14,
       output_tokens: 21,
       error: undefined,
