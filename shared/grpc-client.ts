@@ -1,19 +1,19 @@
-// A client of one of Google's gRPC services (Firestore, Pub/Sub, KMS, Secret Manager): opened at its first call, and
-// replaced when its connection is dead. A connection whose packets a device on the way drops (no FIN, no RST) looks
-// open for ever, and the SDK keeps it: every call on it would miss its deadline.
+// A client of one of Google's gRPC services (Firestore, Pub/Sub, KMS, Secret Manager). It is created at the first call,
+// and replaced when its connection is dead. If a network device drops the packets of a connection (without FIN or RST),
+// the SDK regards the connection as open, and every call on it would miss its deadline.
 import { type BoundedOptions, type Bounds, bounded } from './async.ts';
 import { RpcError } from './errors.ts';
 
 /** Options of every channel; the SDKs pass them to gRPC. */
 export const CHANNEL_OPTIONS = {
-  // A ping that is not answered closes the connection, and the channel connects again. Pings are sent while a call is
-  // open, and with the first call after a pause: an idle instance has no processor time for them.
+  // After an unanswered ping, the connection is closed and the channel connects again. Pings are sent only while a call
+  // is open, and with the first call after a pause, because an idle instance has no processor time.
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 5_000,
   // Reconnects soon after an outage: by default, the pause between attempts grows to two minutes.
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 1_000,
-  // Channels with equal options share connections otherwise, and a new client would get the dead one.
+  // Without this option, channels with equal options share connections, and a new client would get the dead one.
   'grpc.use_local_subchannel_pool': 1,
 } as const;
 
@@ -22,9 +22,12 @@ export const EMULATOR_CHANNEL_OPTIONS = { ...CHANNEL_OPTIONS, 'grpc.keepalive_ti
 
 /** Consecutive calls without an answer of the service after which a client is replaced. */
 const MISSES_MAX = 2;
-/** Bounds the number of clients: an outage of the service itself looks the same. */
+/**
+ * Minimum interval between replacements. It bounds the number of clients in an outage of the service, which cannot be
+ * distinguished from a dead connection.
+ */
 const REPLACE_EVERY_MS = 5_000;
-/** A replaced client is closed so much later, because a slow answer to one of its calls may still arrive. */
+/** A replaced client is closed after this time, because a slow response to one of its calls may still arrive. */
 const CLOSE_AFTER_MS = 60_000;
 /** Deadline for the import of the SDK and its authentication; it does not count towards the deadline of the call. */
 const OPEN_TIMEOUT_MS = 10_000;
@@ -34,7 +37,10 @@ const UNKNOWN = 2;
 const DEADLINE_EXCEEDED = 4;
 const UNAVAILABLE = 14;
 const UNAUTHENTICATED = 16;
-/** What the library reports without an answer of the service. The SDK caches a failed authentication. */
+/**
+ * Statuses that the library can report without a response of the service. (UNAUTHENTICATED, because the SDK caches a
+ * failed authentication.)
+ */
 const WITHOUT_ANSWER: ReadonlySet<number> = new Set(
   [CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNAVAILABLE].concat(UNAUTHENTICATED),
 );
@@ -88,7 +94,7 @@ export function createGrpcClient<Client>(options: GrpcClientOptions<Client>): Gr
     return opened;
   }
 
-  /** The calls that run on it end by themselves; the next call opens a new one. */
+  /** Replaces the client: running calls end by themselves, and the next call creates a new client. */
   function replace(opened: Opened<Client>): void {
     const nowMs = performance.now();
     if (current !== opened || nowMs - replacedAtMs < REPLACE_EVERY_MS) return;

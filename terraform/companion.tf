@@ -48,7 +48,7 @@ resource "google_cloud_run_v2_service" "companion" {
   template {
     service_account       = google_service_account.companion.email
     execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
-    # The maximum of Cloud Run. The companion closes its sockets after 55 minutes and asks clients to reconnect.
+    # The maximum of Cloud Run. The companion closes its sockets after 55 minutes and notifies clients to reconnect.
     timeout = "3600s"
     # Every instance can serve every session, but the turns of a client are in memory on the instance of its last
     # connection.

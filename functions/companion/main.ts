@@ -1,4 +1,4 @@
-// The companion, a Cloud Run service beside the functions: WebSockets, and calls that need a process.
+// The companion, a Cloud Run service in addition to the functions: WebSockets, turns, and calls that need a process.
 import * as methods from '../../shared/methods/index.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
 import { runProcess } from '../server/serve.ts';

@@ -35,7 +35,10 @@ export function contentPolicy(socketUrl?: string): string {
   ].join('; ');
 }
 
-/** Files by path (`/index.html`, `/main.js` ...). `socketUrl`: where the WebSocket is, when not beside the page. */
+/**
+ * Returns the files by path (`/index.html`, `/main.js` ...). `socketUrl`: URL of the WebSocket, if it is not on the
+ * origin of the page.
+ */
 export async function bundleConsole(options: { readonly socketUrl?: string } = {}): Promise<Map<string, PageFile>> {
   const { socketUrl } = options;
   const { outputFiles } = await build({

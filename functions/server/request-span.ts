@@ -1,4 +1,4 @@
-// Answers a request in its trace, and below a span of its own where spans are sent to a collector.
+// Runs the handler of a request in the trace of the request, and in a new span if spans are sent to a collector.
 import type { RequestListener } from 'node:http';
 import { PATHS } from '../../shared/protocol.ts';
 import { inTrace, readTrace } from '../../shared/trace.ts';

@@ -14,7 +14,7 @@ export interface HttpTransport {
   readonly transport: Transport;
   /** Why the gateway closed the connection. */
   failure(): RpcError | undefined;
-  /** Asks the server to delete the session, if it has one. Never throws. */
+  /** Requests the server to delete the session, if it has one. Never throws. */
   endSession(): Promise<void>;
 }
 

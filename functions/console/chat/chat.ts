@@ -1,4 +1,4 @@
-// The chat: the sessions of the key beside the one that is open.
+// The chat page: the list of sessions, and the open session.
 import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Client } from '../gateway/client.ts';

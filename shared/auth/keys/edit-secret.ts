@@ -8,7 +8,7 @@ import { type ApiKey, KeyDocumentError, parseKeyDocument } from '../../config/ke
 import { createApiKey } from './create-api-key.ts';
 import { type SecretVersion, type SecretVersions, VERSIONS_MAX, versionNumber } from './secret-versions.ts';
 
-/** A change that was refused; the message says why and what to do. */
+/** A change that was refused. The message contains the reason and what to do. */
 export class KeyEditError extends Error {}
 
 export interface NewKey {
@@ -75,7 +75,7 @@ export async function addKey(secret: SecretVersions, { id, scopes, limits, expir
     const versions = await secret.listEnabled();
     const current = await newestDocument(secret, versions);
     const grown = encode({ ...current?.json, keys: [...(current?.json?.keys ?? []), entry] });
-    // A document that is full stays, and the key gets one of its own.
+    // A full document is not changed, and the key is stored in a new one.
     const replaced = grown.length <= PAYLOAD_BYTES_MAX ? current : undefined;
     if (replaced === undefined && versions.length >= VERSIONS_MAX) {
       throw new KeyEditError(

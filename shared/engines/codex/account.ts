@@ -1,21 +1,24 @@
-// The account with which a turn calls the provider: the deployment's key, or the caller's login. The secret never
-// leaves this process but to the provider: Codex has a random token in its place (running-turns.ts).
+// The account of a turn at the provider: the key of the deployment, or the login of the caller. The secret is sent only
+// to the provider; Codex has a random token instead of it (running-turns.ts).
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { TurnInput } from '../engine.ts';
 
-/** `gateway`: the API that keys are for. `chatgpt`: the backend that ChatGPT's access tokens are for. */
+/** `gateway`: the API for API keys. `chatgpt`: the backend for access tokens of ChatGPT. */
 export type ProviderId = 'gateway' | 'chatgpt';
 
 export interface Account {
   /** Hash that identifies the account without revealing the secret. */
   readonly id: string;
   readonly provider: ProviderId;
-  /** The headers with the credential. A function, so that no logger or serialiser that meets the object shows it. */
+  /**
+   * Returns the headers with the credential. It is a function, so that loggers and serialisers do not output the
+   * credential.
+   */
   headers(): Readonly<Record<string, string>>;
 }
 
-/** Throws RpcError `invalid_params` when there is no key at all. */
+/** Throws RpcError `invalid_params` if there is neither a key nor a login. */
 export function toAccount(turn: Pick<TurnInput, 'credential'>, apiKey: string | undefined): Account {
   const { credential } = turn;
   const secret = credential?.token() ?? apiKey;
@@ -31,7 +34,7 @@ export function toAccount(turn: Pick<TurnInput, 'credential'>, apiKey: string | 
   };
 }
 
-/** ChatGPT's backend requires the account that its access token (a JWT) names. */
+/** Returns the account id in an access token of ChatGPT (a JWT), which its backend requires as a header. */
 function accountHeaders(token: string): { [name: string]: string } {
   try {
     const claims: unknown = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8'));

@@ -1,27 +1,27 @@
-// The app-servers that this process uses: for each, the client of its protocol, the threads that it has loaded and the
-// tokens of its running turns.
+// The app-servers that this process uses, each with the client of its protocol, its loaded threads and the tokens of
+// its running turns.
 import type { CodexHost, CodexSession } from '../../codex-host/codex-host.ts';
 import { type CodexClient, createCodexClient } from './client.ts';
 import type { LoadedThread } from './known-thread.ts';
 import type { Relay } from './relay.ts';
 import { createRunningTurns, type RunningTurns } from './running-turns.ts';
 
-/** An app-server that is borrowed for one turn; return it with `session.release`. */
+/** An app-server that is borrowed for one turn. Return it with `session.release`. */
 export interface AppServer extends Attached {
   readonly session: CodexSession;
 }
 
 interface Attached {
   readonly client: CodexClient;
-  /** By conversation id. */
+  /** The loaded threads, by conversation id. */
   readonly threads: Map<string, LoadedThread>;
   readonly running: RunningTurns;
 }
 
 export interface AppServers {
-  /** Whether an app-server of the owner runs, as far as this process has used it. */
+  /** Whether an app-server of the owner that this process has used is running. */
   has(owner: string): boolean;
-  /** Throws what `CodexHost.open` throws. */
+  /** Throws the errors of `CodexHost.open`. */
   borrow(owner: string, signal: AbortSignal): Promise<AppServer>;
 }
 
@@ -44,7 +44,7 @@ export function createAppServers(host: CodexHost, relay: Relay): AppServers {
     session.onRequest((request, answer) => relay.forward(request, answer, running));
     void client.closed.then(() => {
       attached.delete(session.processId);
-      // It may run on: then it has sent what cannot be read.
+      // The process may still run, if it has sent an unreadable line.
       return session.end().catch(() => undefined);
     });
     return { client, threads: new Map(), running };

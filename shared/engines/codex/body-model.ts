@@ -1,14 +1,14 @@
-// Finds the model that a request names, without parsing all of its body.
+// Finds the model in the body of a request without parsing the whole body.
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
-/** As long as `"model"` can be written: six characters for each letter. */
+/** Maximum length of the key `"model"` in JSON: six characters for each escaped letter. */
 const KEY_BYTES_MAX = 32;
 const MODEL_BYTES_MAX = 1_024;
 
 /**
- * The string at `model` of a JSON object. Undefined where there is none, or more than one: parsers differ in which of
- * two members they take.
+ * Returns the string `model` of a JSON object. Undefined if there is none, or more than one, because parsers differ in
+ * which of two members they use.
  */
 export function modelIn(body: Buffer): string | undefined {
   let depth = 0;
@@ -40,7 +40,7 @@ export function modelIn(body: Buffer): string | undefined {
 
 const CHAR = { ':': 0x3a, '{': 0x7b, '}': 0x7d, '[': 0x5b, ']': 0x5d } as const;
 
-/** The position of the quote that ends the string; -1: none does. */
+/** Returns the position of the quote that ends the string, or -1. */
 function endOfString(body: Buffer, start: number): number {
   for (let end = body.indexOf(QUOTE, start + 1); end !== -1; end = body.indexOf(QUOTE, end + 1)) {
     let escapes = 0;
@@ -51,7 +51,7 @@ function endOfString(body: Buffer, start: number): number {
 }
 
 function readString(body: Buffer, start: number, end: number, bytesMax: number): string | undefined {
-  // With its quotes.
+  // Includes the quotes.
   if (end - start + 1 > bytesMax) return undefined;
   try {
     return String(JSON.parse(body.toString('utf8', start, end + 1)));

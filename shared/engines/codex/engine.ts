@@ -1,5 +1,5 @@
-// The engine `codex/...`: turns of the Codex agent, by `codex app-server` in the sandbox of the key, on a CodexHost.
-// The conversation's lease ensures that a thread has one turn at a time.
+// The engine `codex/...`: runs turns of the Codex agent with `codex app-server` in the sandbox of the key, through a
+// CodexHost. The lease of the conversation ensures that a thread has only one turn at a time.
 import { deadline } from '../../async.ts';
 import type { CodexHost } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
@@ -18,27 +18,27 @@ import { runTurn } from './turn.ts';
 import { requestRefused, turnTimeout } from './turn-errors.ts';
 
 export interface CodexOptions {
-  /** Where Codex runs. */
+  /** Runs Codex, in this process or in the sandbox service. */
   readonly host: CodexHost;
-  /** Of the Responses API, by the kind of credentials. */
+  /** Base URLs of the Responses API, by kind of credentials. */
   readonly baseUrls: Readonly<Record<ProviderId, string>>;
   readonly proxy?: Parameters<typeof createRelay>[1] | undefined;
-  /** The deployment's own key; undefined: only callers' own credentials are used. */
+  /** The key of the deployment; undefined: only credentials of callers are used. */
   readonly apiKey: string | undefined;
   readonly state: EngineState;
   warn(message: string, error: unknown): void;
 }
 
 const TURN_TIMEOUT_MS = 900_000;
-/** After this many steps, all of the conversation but the prompt is left out. */
+/** After this many steps, only the prompt is sent. */
 const TRIMS_MAX = 12;
 
 export interface CodexEngine extends Engine {
-  /** Call before the process ends. */
+  /** Call it before the process ends. */
   close(): Promise<void>;
 }
 
-/** Errors: see Engine; also what `CodexHost.open` throws. */
+/** Errors: see Engine, and those of `CodexHost.open`. */
 export function createCodexEngine(options: CodexOptions): CodexEngine {
   const relay = createRelay(options.baseUrls, options.proxy);
   const appServers = createAppServers(options.host, relay);
@@ -50,8 +50,8 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
     async *run(turn, { signal: given }) {
       if (turn.keyId === undefined) throw new RpcError('internal', { cause: new Error('codex needs a key id') });
       const signal = deadline(TURN_TIMEOUT_MS, given);
-      // A new app-server takes longer to start than a saved thread to be read; a running one most likely has the
-      // thread.
+      // The saved thread is read while a new app-server starts, which takes longer. A running app-server most likely
+      // has the thread.
       const isAhead = turn.messages.length > 1 && !appServers.has(turn.keyId);
       const ahead = isAhead ? loadThread(options, turn.conversationId, signal) : undefined;
       ahead?.catch(() => undefined);
@@ -69,7 +69,7 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
   };
 }
 
-/** Runs the turn; whenever the conversation is too long for the model, again in a new thread with fewer messages. */
+/** Runs the turn. If the conversation is too long for the model, repeats it in a new thread with fewer messages. */
 async function* runTrimming(
   deps: ThreadDeps,
   appServer: AppServer,

@@ -1,5 +1,5 @@
-// Converts Codex's report of a failed turn to an error of the table, with the provider's message where it has one: one
-// bounded line, never a URL, a header or a key.
+// Converts Codex's report of a failed turn to an RpcError. The message contains the provider's message, if there is
+// one, as one bounded line without URLs, headers or keys.
 import { RpcError } from '../../errors.ts';
 import { ContextOverflow } from '../context-overflow.ts';
 import { isOverflow, limitOf } from '../overflow.ts';
@@ -11,8 +11,8 @@ const RETRY_AFTER_MS = 5_000;
 const NO_CREDIT = /insufficient[ _]?(?:quota|funds|balance|credits?)|billing|payment required|out of credits/i;
 
 /**
- * Errors of names (`modelNotFound`), or of a name with the provider's status
- * (`{httpConnectionFailed: {httpStatusCode}}`).
+ * An error is a name (`modelNotFound`), or a name with the provider's status (`{httpConnectionFailed:
+ * {httpStatusCode}}`).
  */
 export function toError(failure: TurnFailure | null, model: string): RpcError {
   const report = failure?.message ?? '';

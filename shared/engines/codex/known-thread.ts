@@ -1,18 +1,18 @@
-// What the gateway keeps of a thread of Codex: how much of its conversation the thread holds.
+// What the gateway remembers about a thread of Codex: which part of its conversation the thread contains.
 
-/** What the thread of a conversation holds, as of its last turn. */
+/** The state of the thread of a conversation after its last turn. */
 export interface KnownThread {
   readonly threadId: string;
-  /** Its file, as Codex names it; undefined: Codex keeps none. */
+  /** Path of its file, as Codex reports it; undefined: Codex stores none. */
   readonly file: string | undefined;
-  /** The last message of the conversation that is in the thread: its number, and a hash of it. */
+  /** The last message of the conversation that is in the thread: its number and its hash. */
   readonly seq: number;
   readonly hash: string;
-  /** Hash of the instructions that hold in the thread; empty: none. */
+  /** Hash of the instructions that apply in the thread; empty: none. */
   readonly instructions: string;
-  /** Hash of the tools that the thread was started with; empty: none. */
+  /** Hash of the tools with which the thread was started; empty: none. */
   readonly tools: string;
-  /** The models of its turns, without provider, newest first; at most MODELS_MAX. */
+  /** Models of its turns without the provider, newest first; at most MODELS_MAX. */
   readonly models: readonly string[];
 }
 
@@ -20,15 +20,15 @@ export interface KnownThread {
 export interface LoadedThread {
   readonly known: KnownThread;
   readonly accountId: string;
-  /** What Codex has in the place of the account's credential. */
+  /** The token that Codex has instead of the account's credential. */
   readonly token: string;
-  /** The model of turns that name none; undefined: unknown. */
+  /** The model of turns without a model; undefined: unknown. */
   readonly modelId: string | undefined;
 }
 
 const MODELS_MAX = 4;
 
-/** The models of the thread when one more turn names a model. */
+/** Returns the models of the thread after one more turn with `model`. */
 export function addModel(models: readonly string[], modelId: string): readonly string[] {
   return [...new Set([modelId, ...models])].slice(0, MODELS_MAX);
 }

@@ -11,13 +11,13 @@ export interface CodexDeps {
   warn(message: string, error: unknown): void;
 }
 
-/** The deployment's own key and the addresses of the providers. */
+/** The key of the deployment, and the base URLs of the providers. */
 export type CodexSettings = Pick<CodexOptions, 'apiKey' | 'baseUrls' | 'proxy'>;
 
 export interface LazyCodex {
-  /** Throws RpcError `invalid_params` about the model when Codex cannot run, saying what is missing. */
+  /** Throws RpcError `invalid_params` for the model if Codex cannot run; the message says what is missing. */
   readonly engine: () => Engine;
-  /** Prepares for the first turn, where Codex can run. Never throws. */
+  /** Prepares the first turn, if Codex can run. Never throws. */
   warm(): Promise<void>;
   close(): Promise<void>;
 }

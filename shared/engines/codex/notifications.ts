@@ -1,11 +1,13 @@
-// Parses the notifications of an app-server; those of another form are ignored.
+// Parses the notifications of an app-server. Notifications with another structure are ignored.
 import { NOTIFICATIONS, type Notification, type NotificationMethod } from './protocol.ts';
 
 export function isRead(method: string): method is NotificationMethod {
   return Object.hasOwn(NOTIFICATIONS, method);
 }
 
-/** One case per method, so that the compiler pairs each method with its params. Undefined: not of the known form. */
+/**
+ * One case per method, so that the compiler matches each method with its params. Undefined: the structure is unknown.
+ */
 export function toNotification(method: NotificationMethod, value: unknown): Notification | undefined {
   switch (method) {
     case 'item/started':

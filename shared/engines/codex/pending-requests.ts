@@ -1,7 +1,7 @@
-// The requests of one client that wait for their answer, by id, each with a deadline.
+// The pending requests of one client, by id, each with a deadline.
 import { RpcError } from '../../errors.ts';
 
-/** Long: Codex runs at a lower priority than the gateway, and the machine may be busy. */
+/** The deadline is long, because Codex runs at a lower priority than the gateway, and the machine may be busy. */
 const REQUEST_TIMEOUT_MS = 30_000;
 
 interface Answer {
@@ -10,9 +10,9 @@ interface Answer {
 }
 
 export interface PendingRequests {
-  /** Resolves with the answer; rejects after REQUEST_TIMEOUT_MS, when the signal aborts, or by `failAll`. */
+  /** Resolves with the response. Rejects after REQUEST_TIMEOUT_MS, when the signal aborts, or by `failAll`. */
   send(method: string, signal: AbortSignal | undefined, write: (id: number) => void): Promise<Answer>;
-  /** An answer to no request that waits is ignored. */
+  /** Settles a request. A response without a pending request is ignored. */
   settle(id: unknown, answer: Answer): void;
   failAll(error: Error): void;
 }

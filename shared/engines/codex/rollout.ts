@@ -1,5 +1,5 @@
-// The file of a Codex thread (its rollout), carried from machine to machine: packed with the gateway's data about the
-// thread, compressed, and restored to the path where Codex expects it. The port EngineState stores it.
+// Transfers the file of a Codex thread (its rollout) between machines: it is packed with the gateway's data about the
+// thread, compressed, stored through the port EngineState, and restored to the path where Codex expects it.
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { constants as zlib, zstdCompress, zstdDecompress } from 'node:zlib';
@@ -10,8 +10,8 @@ import type { KnownThread } from './known-thread.ts';
 
 const NEWLINE = 0x0a;
 /**
- * The response of the turn waits for the compression. zstd at level 1 is smaller than gzip at its best level and takes
- * a fifth of the time.
+ * zstd at level 1, because the response of the turn waits for the compression: the result is smaller than with gzip at
+ * its best level, and takes a fifth of the time.
  */
 const COMPRESSION = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
 
@@ -31,12 +31,12 @@ const TurnContext = z.object({ payload: z.object({ model: z.string() }) });
 
 export interface PackedThread {
   readonly known: KnownThread;
-  /** Below CODEX_HOME. */
+  /** Path below CODEX_HOME. */
   readonly path: string;
   readonly rollout: Buffer;
 }
 
-/** Undefined when there is no file, or it is too long to be carried: the next machine starts from the messages. */
+/** Returns undefined if there is no file or it is too large; then the next machine starts from the messages. */
 export async function packThread(
   session: Pick<CodexSession, 'readRollout'>,
   known: KnownThread,
@@ -49,7 +49,7 @@ export async function packThread(
   return promisify(zstdCompress)(Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), rollout]), COMPRESSION);
 }
 
-/** Throws when the bytes are not a packed thread. */
+/** Throws if the bytes are not a packed thread. */
 export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
   const whole = await promisify(zstdDecompress)(bytes, { maxOutputLength: ROLLOUT_BYTES_MAX + 4096 });
   const end = whole.indexOf(NEWLINE);
@@ -60,7 +60,7 @@ export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
   return { known: { threadId: thread, file, seq, hash, instructions, tools, models }, path, rollout };
 }
 
-/** The model of the last turn, as Codex wrote it. */
+/** Returns the model of the last turn from the rollout. */
 function lastModelIn(rollout: Buffer): readonly string[] {
   const at = rollout.lastIndexOf('"type":"turn_context"');
   const start = rollout.lastIndexOf(NEWLINE, at) + 1;

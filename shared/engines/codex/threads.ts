@@ -1,6 +1,6 @@
-// Ensures that the Codex thread of a conversation holds all of it before the next prompt. It is the thread of this
-// app-server, the thread that another machine has saved, or a new one; missing messages are injected. So a session
-// keeps its context when it switches between engines.
+// Ensures that the Codex thread of a conversation contains all of its messages before the next prompt. The thread is
+// the one of this app-server, the one that another machine has saved, or a new one; missing messages are injected. So a
+// session keeps its context when it changes between engines.
 import { deadline } from '../../async.ts';
 import { PROVIDER, WORKSPACE } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
@@ -17,7 +17,7 @@ import { hashTools, toDynamicTools } from './tools.ts';
 
 export interface ThreadDeps {
   readonly state: EngineState;
-  /** The deployment's own key; undefined: only callers' own credentials are used. */
+  /** The key of the deployment; undefined: only credentials of callers are used. */
   readonly apiKey: string | undefined;
   /** Logs that a saved thread cannot be used; the turn continues without it. */
   warn(message: string, error: unknown): void;
@@ -48,14 +48,14 @@ export async function openThread(
   const tools = toDynamicTools(turn.tools);
   const toolsHash = hashTools(tools);
   const isKnown = (known: KnownThread): boolean => {
-    // A thread gets its tools when it starts.
+    // The tools of a thread are set when it starts and cannot be changed.
     if (known.tools !== toolsHash) return false;
     const message = history[known.seq - trimmed - 1];
     return message !== undefined && hashMessage(message) === known.hash;
   };
   const account = toAccount(turn, deps.apiKey);
   const local = appServer.threads.get(turn.conversationId);
-  // A token never changes its account.
+  // A token must always refer to the same account.
   const isUsable = !isNew && local?.accountId === account.id && isKnown(local.known);
   const token = isUsable ? local.token : createToken();
   let known = isUsable ? local.known : undefined;
@@ -81,7 +81,7 @@ export async function openThread(
   return { known: complete, accountId: account.id, token, modelId };
 }
 
-/** Saves the thread for other machines. Where that fails, they start from the messages of the conversation. */
+/** Saves the thread for other machines. If that fails, they start from the messages of the conversation. */
 export async function saveThread(
   { state, warn }: ThreadDeps,
   appServer: AppServer,
@@ -100,7 +100,7 @@ export async function saveThread(
   }
 }
 
-/** The thread that a machine saved last; undefined when none can be read. Throws only the signal's reason. */
+/** Returns the thread that a machine has saved last; undefined if none can be read. Throws only the signal's reason. */
 export async function loadThread(
   { state, warn }: ThreadDeps,
   conversationId: string,
@@ -132,7 +132,7 @@ async function resume(
 ): Promise<KnownThread | undefined> {
   const { threadId } = saved.known;
   try {
-    // The conversation has continued on another machine since: this app-server has an old state of the thread.
+    // The conversation has continued on another machine, so this app-server has an old state of the thread.
     if (local?.threadId === threadId) await client.request('thread/delete', { threadId }, signal);
     await session.writeRollout(saved.path, saved.rollout);
     const { thread } = await client.request(
@@ -189,7 +189,7 @@ function ignoreRefusal(error: unknown): void {
   if (!(error instanceof CodexRefusal)) throw error;
 }
 
-/** The file exists, or cannot be written. */
+/** The file exists already, or cannot be written. */
 function isFileError(error: unknown): boolean {
   return (error instanceof RpcError && error.reason === 'conflict') || (error instanceof Error && 'syscall' in error);
 }

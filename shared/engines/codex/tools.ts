@@ -1,5 +1,5 @@
-// The tools of a session, run by the gateway on Codex's request: with the same connections, bounds and events as for
-// any other engine, and without a second client of their servers inside Codex.
+// The tools of a session, which the gateway runs on request of Codex, with the same connections, bounds and events as
+// for other engines. So Codex needs no client of the MCP servers.
 import { createHash } from 'node:crypto';
 import { isBlank } from '../../text.ts';
 import type { EngineEvent } from '../../turn-events.ts';
@@ -8,7 +8,7 @@ import { checkArguments } from '../tools/tool-arguments.ts';
 import { EMPTY_RESULT } from '../tools/tool-rounds.ts';
 import { type DynamicTool, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
 
-/** Most tool calls of one turn. */
+/** Maximum number of tool calls of one turn. */
 const CALLS_MAX = 32;
 const SHOWN_CHARS_MAX = 4096;
 
@@ -24,7 +24,10 @@ export function hashTools(tools: readonly DynamicTool[]): string {
   return tools.length === 0 ? '' : createHash('sha256').update(JSON.stringify(tools)).digest('base64url');
 }
 
-/** Runs calls for one turn; `emit` receives their events as they happen. Undefined when the turn has no tools. */
+/**
+ * Returns the function that runs tool calls of one turn; `emit` receives their events as they happen. Undefined if the
+ * turn has no tools.
+ */
 export function createToolRunner(
   toolset: Toolset | undefined,
   emit: (event: EngineEvent) => void,

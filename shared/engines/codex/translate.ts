@@ -8,7 +8,7 @@ import { addUsage, NO_USAGE } from '../../usage.ts';
 import { toError } from './failures.ts';
 import { Item, type Notification, type TurnFailure } from './protocol.ts';
 
-/** Characters of one event of a command's output, of one command, and of a whole turn. */
+/** Maximum characters of output in one event, of one command, and of a whole turn. */
 const CHUNK_CHARS_MAX = 8 << 10;
 const COMMAND_CHARS_MAX = 64 << 10;
 const TURN_CHARS_MAX = 512 << 10;
@@ -16,16 +16,16 @@ const TURN_CHARS_MAX = 512 << 10;
 const OUTPUT_CHARS_MAX = 16 << 10;
 const CHANGES_MAX = 100;
 const NAME_CHARS_MAX = 4 << 10;
-/** Between two messages of one turn (a comment, then the answer). */
+/** Separator between two messages of one turn (a comment, then the answer). */
 const BETWEEN_MESSAGES = '\n\n';
 
 type TokenUsage = Extract<Notification, { method: 'thread/tokenUsage/updated' }>['params']['tokenUsage'];
 
 export interface TurnTranslation {
   readonly turnId: string;
-  /** The events of a notification, in order. */
+  /** Returns the events of a notification, in order. */
   toEvents(notification: Notification): EngineEvent[];
-  /** The answer so far: equal to the concatenated deltas. */
+  /** The answer so far, equal to the concatenated deltas. */
   readonly content: string;
   readonly usage: Usage;
   /** How the turn ended; undefined while it runs. */
@@ -110,7 +110,7 @@ export function createTranslation(turnId: string): TurnTranslation {
   function finish(item: Item): EngineEvent[] {
     switch (item.type) {
       case 'agentMessage':
-        // The deltas of a message may lack its end, or all of it.
+        // The deltas of a message may be incomplete or missing.
         return addText(item.id, item.text.slice(textChars.get(item.id) ?? 0));
       case 'reasoning': {
         const text = (item.summary.length > 0 ? item.summary : item.content).join('\n\n');
@@ -131,10 +131,10 @@ export function createTranslation(turnId: string): TurnTranslation {
   }
 }
 
-/** The output of a turn's commands as events, within the bounds of one command and of the turn. */
+/** Converts the output of a turn's commands to events, within the bounds of one command and of the turn. */
 function createCommandOutputs(): {
   add(call_id: string, text: string): EngineEvent[];
-  /** At the end of a command: the whole output, when none of it came before. */
+  /** At the end of a command: returns the whole output, if none of it was sent before. */
   end(call_id: string, output: string): EngineEvent[];
 } {
   const charsOf = new Map<string, number>();

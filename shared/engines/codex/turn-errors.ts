@@ -3,7 +3,7 @@ import { RpcError } from '../../errors.ts';
 import { clean } from '../provider-message.ts';
 import type { CodexRefusal } from './client.ts';
 
-/** The prompt was sent: whether it was answered is not known. */
+/** The prompt was sent, and it is unknown whether it was answered. */
 const SENT = { provider: 'codex', sent: true };
 
 export function appServerEnded(stderrTail: string): RpcError {

@@ -118,7 +118,7 @@ export function combine(value: Schema, resolve: Resolve, steps = 0): Schema {
   return merged;
 }
 
-/** Follows the references at the top of a schema, and merges the keywords beside them. */
+/** Follows the references at the top of a schema, and merges the keywords next to them. */
 function dereference(value: Schema, resolve: Resolve): Schema {
   let node = value;
   for (let step = 0; typeof node.$ref === 'string'; step++) {

@@ -62,7 +62,7 @@ export function withTypes(
   return { ...about, anyOf: types.map((type) => (type === 'null' ? { type } : { type, ...rest })) };
 }
 
-/** Gemini accepts nothing beside `anyOf`: a description of all alternatives is repeated in each. */
+/** Gemini accepts no other keyword next to `anyOf`, so a description of all alternatives is repeated in each. */
 export function withLoneAnyOf(node: Record<string, unknown>): Record<string, unknown> {
   if (!Array.isArray(node.anyOf)) return node;
   const { description } = node;

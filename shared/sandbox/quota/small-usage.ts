@@ -1,5 +1,5 @@
-// Measures directories with few entries in this thread, which takes less time than a message to another one: after most
-// commands there is little to measure.
+// Measures directories with few entries in this thread, which takes less time than a message to the worker thread.
+// After most commands, there is little to measure.
 import { type Dirent, lstatSync, readdirSync } from 'node:fs';
 import type { Usage } from './disk-usage.ts';
 
@@ -7,7 +7,7 @@ const ENTRIES_MAX = 32;
 /** A directory that had many entries may be slow to read even when it is empty. */
 const DIRECTORY_BYTES_MAX = 4096;
 
-/** As UsageMeter.measure; undefined: there is more than a few entries, or one that cannot be read. */
+/** Measures like UsageMeter.measure. Undefined: there are more than ENTRIES_MAX entries, or an entry cannot be read. */
 export function measureSmall(paths: readonly string[]): Usage | undefined {
   const left = paths.map((path) => Buffer.from(path));
   let entries = 0;
@@ -32,7 +32,7 @@ export function measureSmall(paths: readonly string[]): Usage | undefined {
   return { bytes, entries, isComplete: true };
 }
 
-/** Undefined: it may have many. A missing one counts as empty. */
+/** Lists a directory; one that does not exist counts as empty. Undefined: it may have many entries. */
 function list(path: Buffer): Dirent<Buffer>[] | undefined {
   const stats = lstatSync(path, { throwIfNoEntry: false });
   if (stats === undefined) return [];
