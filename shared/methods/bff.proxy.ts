@@ -1,4 +1,5 @@
 // `bff.proxy`: sends one HTTP request to a backend that the operator has configured.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { toBackendUrl } from '../net/backend-url.ts';
@@ -127,7 +128,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
         return {
           status: response.status,
           headers: shownHeaders(response.headers),
-          ...toBody(bytes, response.headers.get('content-type') ?? ''),
+          ...(await toBody(bytes, response.headers.get('content-type') ?? '')),
         };
       } catch (error) {
         // The backend may have executed the POST already, and a retry would execute it again.
@@ -157,7 +158,8 @@ function shownHeaders(headers: Headers): Record<string, string> {
 
 type Body = { readonly body: unknown; readonly body_encoding: 'json' | 'text' | 'base64' };
 
-function toBody(bytes: Uint8Array, contentType: string): Body {
+/** Large JSON is inspected and parsed in iterations of the event loop of their own. */
+async function toBody(bytes: Uint8Array, contentType: string): Promise<Body> {
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
@@ -167,6 +169,7 @@ function toBody(bytes: Uint8Array, contentType: string): Body {
   if (/[/+]json\b/i.test(contentType)) {
     const { depth, inexact, heapBytes } = inspectJson(text);
     const isKept = depth <= DEPTH_MAX && inexact.length === 0 && heapBytes <= JSON_HEAP_BYTES_MAX;
+    if (bytes.length > LARGE_BODY_BYTES) await nextTurn();
     try {
       if (isKept) return { body: JSON.parse(text), body_encoding: 'json' };
     } catch {

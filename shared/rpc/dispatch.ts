@@ -1,5 +1,6 @@
 // Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one
 // code path of every transport; the gateway passes limits, scopes and audit log as RequestHooks.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Issue, RpcError, toRpcError } from '../errors.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
@@ -28,7 +29,11 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   try {
     if (exchange.body instanceof RpcError) throw exchange.body;
     const heavyBytes = measureHeavy(exchange.body);
-    if (heavyBytes !== undefined && !hold(heavyBytes)) throw overloaded();
+    if (heavyBytes !== undefined) {
+      if (!hold(heavyBytes)) throw overloaded();
+      // Parsing takes some tens of milliseconds, as measuring did.
+      await nextTurn();
+    }
     const { value, unsafeNumbers, heapBytes } = parseRequest(exchange.body);
     if (heavyBytes === undefined && !hold(heapBytes)) throw overloaded();
     envelope = readEnvelope(value, unsafeNumbers);

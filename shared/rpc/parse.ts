@@ -67,7 +67,11 @@ export function parseRequest(bytes: Uint8Array): {
 export function measureHeavy(bytes: Uint8Array): number | undefined {
   if (bytes.length <= BRACKETS_MEASURED) return undefined;
   let brackets = 0;
-  for (const byte of bytes) if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) brackets++;
+  // By index: an iterator takes ten times as long.
+  for (let index = 0; index < bytes.length; index++) {
+    const byte = bytes[index];
+    if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) brackets++;
+  }
   if (brackets <= BRACKETS_MEASURED) return undefined;
   const { heapBytes, depth } = inspectJson(decode(bytes));
   return depth > DEPTH_MAX ? undefined : heapBytes;
