@@ -1,0 +1,48 @@
+// The deploy workflow against the files and scripts that it uses.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { matches, ROOT, read } from '../../support/fixtures/project.ts';
+
+const workflow = read('.github/workflows/deploy.yml');
+
+it('runs scripts and npm commands that exist, and plans with variables that are declared', () => {
+  const scripts = matches(workflow, /bash (terraform\/[\w-]+\.sh)/g);
+  expect(scripts).toEqual(new Set(['terraform/init.sh', 'terraform/traffic.sh']));
+  expect([...scripts].filter((script) => !existsSync(join(ROOT, script)))).toEqual([]);
+  const { scripts: commands } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+  const used = matches(workflow, /npm run (?:-s )?(\w+)/g);
+  expect(used).toEqual(new Set(['check', 'build', 'smoke']));
+  expect([...used].filter((name) => !(name in commands))).toEqual([]);
+  const declared = matches(read('terraform/variables.tf'), /^variable "(\w+)"/gm);
+  for (const name of matches(workflow, /-var "(\w+)=/g)) expect(declared).toContain(name);
+  const outputs = matches(read('terraform/outputs.tf'), /^output "(\w+)"/gm);
+  for (const name of matches(workflow, /output -raw (\w+)/g)) expect(outputs).toContain(name);
+});
+
+it('has a .tfvars file for each environment that can be chosen', () => {
+  const [environments = ''] = matches(workflow, /options: \[([^\]]+)\]/g);
+  expect(environments.split(', ')).toEqual(['dev', 'prod']);
+  for (const name of environments.split(', '))
+    expect(existsSync(join(ROOT, `terraform/envs/${name}.tfvars`))).toBe(true);
+});
+
+it('gives identities only to jobs of this repository, and goes back when the smoke test fails', () => {
+  const jobs = workflow.split(/^ {2}(?=\w+:$)/m).filter((job) => job.includes('id-token: write'));
+  expect(jobs).toHaveLength(2);
+  for (const job of jobs) {
+    expect(job).toMatch(/^ {4}environment: /m);
+    expect(job).toMatch(/head\.repo\.full_name == github\.repository|github\.event_name != 'pull_request'/);
+  }
+  const deploy = workflow.slice(workflow.indexOf('  deploy:'));
+  const places = [
+    '" hold',
+    'apply -auto-approve',
+    'percent "$CANARY"',
+    'run -s smoke',
+    'percent 100',
+    'if: failure()',
+  ].map((text) => deploy.indexOf(text));
+  expect(places).not.toContain(-1);
+  expect(places).toEqual(places.toSorted((a, b) => a - b));
+});
