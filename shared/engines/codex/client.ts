@@ -53,9 +53,10 @@ export interface CodexClient {
 const SCHEMAS: { readonly [M in ClientMethod]: ZodType<ClientResults[M]> } = RESULTS;
 
 export interface ThreadListener {
-  notified(notification: Notification): void;
-  /** Undefined: the thread has no tools. Rejections are answered as failures. */
-  called?: ((call: ToolCall) => Promise<ToolAnswer>) | undefined;
+  /** `chars`: the length of its line. */
+  notified(notification: Notification, chars: number): void;
+  /** Rejections, and calls that are not answered, are answered as failures. */
+  called?: ((call: ToolCall) => Promise<ToolAnswer | undefined>) | undefined;
 }
 
 export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' | 'stderr' | 'exited'>): CodexClient {
@@ -124,7 +125,7 @@ export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' |
       else if (isAnswered(method)) write({ id, result: ANSWERS[method] });
       else write({ id, error: { code: -32601, message: 'not supported by this client' } });
     } else if (isRead(method)) {
-      notify(method, member(message, 'params'));
+      notify(method, member(message, 'params'), line.length);
     }
   }
 
@@ -135,23 +136,23 @@ export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' |
     write({ id, result: answer ?? ANSWERS['item/tool/call'] });
   }
 
-  function notify(method: NotificationMethod, params: unknown): void {
+  function notify(method: NotificationMethod, params: unknown, chars: number): void {
     const parsed = toNotification(method, params);
-    if (parsed !== undefined) listeners.get(parsed.params.threadId)?.notified(parsed);
+    if (parsed !== undefined) listeners.get(parsed.params.threadId)?.notified(parsed, chars);
   }
 }
 
-/** Passes on each complete line; returns the characters of the incomplete one. */
+/** Passes on each complete line; returns the characters of the incomplete one. Searches each character once. */
 function createLineSplitter(onLine: (line: string) => void): (text: string) => number {
   let held = '';
   return (text) => {
-    held += text;
     let start = 0;
-    for (let newline = held.indexOf('\n'); newline !== -1; newline = held.indexOf('\n', start)) {
-      onLine(held.slice(start, newline));
+    for (let newline = text.indexOf('\n'); newline !== -1; newline = text.indexOf('\n', start)) {
+      onLine(held + text.slice(start, newline));
+      held = '';
       start = newline + 1;
     }
-    held = held.slice(start);
+    held += text.slice(start);
     return held.length;
   };
 }

@@ -3,12 +3,15 @@ import type { EngineEvent } from '../../turn-events.ts';
 import type { Notification } from './protocol.ts';
 
 const QUEUE_MAX = 100_000;
+/** Of notifications that wait: one may have as many as a line. */
+const QUEUE_CHARS_MAX = 64 << 20;
 
 /** A notification of the app-server, or an event of a tool call that the gateway runs for it. */
 export type InboxItem = Notification | { readonly event: EngineEvent };
 
 export interface Inbox {
-  push(item: InboxItem): void;
+  /** `chars`: how much memory it takes, about; default 0. */
+  push(item: InboxItem, chars?: number): void;
   fail(error: Error): void;
   /** The next item. Throws the signal's reason, or the error given to `fail` once all items are read. */
   next(signal: AbortSignal): Promise<InboxItem>;
@@ -16,13 +19,16 @@ export interface Inbox {
 
 /** `tooMany`: the failure when notifications are not read. */
 export function createInbox(tooMany: () => Error): Inbox {
-  const queue: InboxItem[] = [];
+  const queue: { readonly item: InboxItem; readonly chars: number }[] = [];
+  let queuedChars = 0;
   let failure: Error | undefined;
   let wake = (): void => {};
   return {
-    push(item) {
-      if (queue.length < QUEUE_MAX) queue.push(item);
-      else failure ??= tooMany();
+    push(item, chars = 0) {
+      if (queue.length < QUEUE_MAX && queuedChars + chars <= QUEUE_CHARS_MAX) {
+        queue.push({ item, chars });
+        queuedChars += chars;
+      } else failure ??= tooMany();
       wake();
     },
     fail(error) {
@@ -33,7 +39,10 @@ export function createInbox(tooMany: () => Error): Inbox {
       for (;;) {
         signal.throwIfAborted();
         const first = queue.shift();
-        if (first !== undefined) return first;
+        if (first !== undefined) {
+          queuedChars -= first.chars;
+          return first.item;
+        }
         if (failure !== undefined) throw failure;
         await new Promise<void>((resolve) => {
           const woken = (): void => {

@@ -123,7 +123,9 @@ export const Item = z.discriminatedUnion('type', [
 export type Item = z.output<typeof Item>;
 
 const ofTurn = { threadId: z.string(), turnId: z.string() };
-const Tokens = z.object({ inputTokens: z.number(), outputTokens: z.number(), totalTokens: z.number() });
+/** They are charged to the caller, so no figure may be negative. */
+const count = z.int().min(0);
+const Tokens = z.object({ inputTokens: count, outputTokens: count, totalTokens: count });
 
 /** The notifications that are read, by method. */
 export const NOTIFICATIONS = {

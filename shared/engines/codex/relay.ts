@@ -15,6 +15,7 @@ import type { ProviderAnswer, ProviderHeaders, ProviderRequest } from '../../cod
 import { joinUrl } from '../../net/base-url.ts';
 import type { ProviderId } from './account.ts';
 import { modelIn } from './body-model.ts';
+import { readUsage } from './counted-usage.ts';
 import type { RunningTurn, RunningTurns } from './running-turns.ts';
 
 export interface Relay {
@@ -80,6 +81,8 @@ export function createRelay(baseUrls: Readonly<Record<ProviderId, string>>, prox
     if (method !== 'POST' || !PATHS.has(path)) return refuse(answer, 404);
     const turn = turns.find(bearerOf(headers));
     if (turn === undefined) return refuse(answer, 401);
+    const done = turn.admit();
+    if (done === undefined) return refuse(answer, 429);
     let ownBytes = 0;
     const hasRoom = (bytes: number): boolean => {
       ownBytes += bytes;
@@ -96,6 +99,7 @@ export function createRelay(baseUrls: Readonly<Record<ProviderId, string>>, prox
       await send({ path, headers, body, turn }, answer);
     } finally {
       bodiesBytes -= ownBytes;
+      done();
     }
   }
 
@@ -128,7 +132,7 @@ export function createRelay(baseUrls: Readonly<Record<ProviderId, string>>, prox
       isAnswered = true;
       const { statusCode = 502 } = got;
       answer.writeHead(path === STREAM_PATH && isDocument(got) ? NOT_A_STREAM : statusCode, toReturned(got));
-      pipeline(got, answer.body, () => {});
+      pipeline(got, readUsage(turn.charge), answer.body, () => {});
     });
     sent.on('timeout', () => sent.destroy(new Error('the provider is silent')));
     sent.on('error', (error) => {

@@ -1,7 +1,13 @@
 // The tokens that stand for credentials inside Codex. Each thread has a random one; it is worth something only while a
-// turn of the thread runs, for that turn's account and model.
+// turn of the thread runs, for that turn's account and model, and for a bounded number of requests.
 import { randomBytes } from 'node:crypto';
+import type { Usage } from '../../turn-events.ts';
+import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Account } from './account.ts';
+
+/** Requests of one turn at a time, and in all. Codex sends one after the other, at most some hundreds in a turn. */
+const OPEN_MAX = 4;
+const REQUESTS_MAX = 2_000;
 
 export interface RunningTurn {
   readonly account: Account;
@@ -12,12 +18,23 @@ export interface RunningTurn {
   readonly modelIds: readonly string[];
   /** Aborted when the turn is over. */
   readonly over: AbortSignal;
+  /** Counts a request; call the returned function at its end. Undefined: the turn may have no further one now. */
+  admit(): (() => void) | undefined;
+  /** Adds what the provider has counted for one request. */
+  charge(usage: Usage): void;
+}
+
+export interface BegunTurn {
+  /** What the provider has counted for the turn so far. */
+  readonly usage: Usage;
+  /** Ends the requests of the turn; its token is worth nothing from then on. */
+  end(): void;
 }
 
 /** Of one app-server. */
 export interface RunningTurns {
-  /** Makes the token valid until the returned function is called, which ends the requests that have it. */
-  begin(token: string, turn: Omit<RunningTurn, 'over'>): () => void;
+  /** Makes the token valid until the turn is ended. */
+  begin(token: string, turn: Pick<RunningTurn, 'account' | 'modelIds'>): BegunTurn;
   find(token: string): RunningTurn | undefined;
 }
 
@@ -30,11 +47,33 @@ export function createRunningTurns(): RunningTurns {
   return {
     begin(token, turn) {
       const controller = new AbortController();
-      const running = { ...turn, over: controller.signal };
+      let usage = NO_USAGE;
+      let open = 0;
+      let requests = 0;
+      const running: RunningTurn = {
+        ...turn,
+        over: controller.signal,
+        admit() {
+          if (open >= OPEN_MAX || requests >= REQUESTS_MAX) return undefined;
+          open++;
+          requests++;
+          return () => {
+            open--;
+          };
+        },
+        charge(more) {
+          usage = addUsage(usage, more);
+        },
+      };
       turns.set(token, running);
-      return () => {
-        if (turns.get(token) === running) turns.delete(token);
-        controller.abort();
+      return {
+        get usage() {
+          return usage;
+        },
+        end() {
+          if (turns.get(token) === running) turns.delete(token);
+          controller.abort();
+        },
       };
     },
     find: (token) => turns.get(token),

@@ -1,7 +1,7 @@
 // One turn of Codex in an open thread: starts it, translates its notifications, interrupts it when the reader stops,
 // and saves the thread.
 import { deadline } from '../../async.ts';
-import type { EngineEvent } from '../../turn-events.ts';
+import type { EngineEvent, Usage } from '../../turn-events.ts';
 import type { Outcome, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
@@ -9,6 +9,7 @@ import { CodexRefusal } from './client.ts';
 import { toError } from './failures.ts';
 import { createInbox, type Inbox } from './inbox.ts';
 import { addModel, type LoadedThread, toModelId } from './known-thread.ts';
+import type { ToolAnswer, ToolCall } from './protocol.ts';
 import { hashMessage } from './rollout.ts';
 import { saveThread, type ThreadDeps } from './threads.ts';
 import { createToolRunner } from './tools.ts';
@@ -29,26 +30,34 @@ export async function* runTurn(
   const { client } = appServer;
   const { threadId } = given.known;
   const inbox = createInbox(answerTooLong);
-  const called = createToolRunner(turn.tools, (event) => inbox.push({ event }), signal);
+  const over = new AbortController();
+  const started = Promise.withResolvers<string>();
+  const run = createToolRunner(turn.tools, (event) => inbox.push({ event }), AbortSignal.any([signal, over.signal]));
+  const called = async (call: ToolCall): Promise<ToolAnswer | undefined> => {
+    if ((await started.promise) === call.turnId && !over.signal.aborted) return run?.(call);
+  };
   const unlisten = client.listen(threadId, { notified: inbox.push, called });
   void client.closed.then((stderrTail) => inbox.fail(appServerEnded(stderrTail)));
   const account = toAccount(turn, deps.apiKey);
   const models = addModel(given.known.models, toModelId(turn.model));
   const thread = { ...given, known: { ...given.known, models } };
-  const endCalls = appServer.running.begin(thread.token, { account, modelIds: models });
+  const running = appServer.running.begin(thread.token, { account, modelIds: models });
   let translation: TurnTranslation | undefined;
   try {
     translation = createTranslation(await start(appServer, thread, turn));
+    started.resolve(translation.turnId);
     while (translation.ended === undefined) {
       const item = await inbox.next(signal);
       for (const event of 'event' in item ? [item.event] : translation.toEvents(item)) yield event;
       if (translation.content.length > ANSWER_CHARS_MAX) throw answerTooLong();
     }
-    return toOutcome(translation, turn);
+    return toOutcome(translation, turn, running.usage);
   } finally {
+    over.abort();
+    started.resolve('');
     if (translation !== undefined && translation.ended === undefined)
       await interrupt(appServer, threadId, translation, inbox);
-    endCalls();
+    running.end();
     if (translation?.ended !== undefined) await save(deps, appServer, thread, turn, translation);
     unlisten();
   }
@@ -75,11 +84,13 @@ async function start(
   return turn.id;
 }
 
-function toOutcome({ ended, content, usage }: TurnTranslation, { model }: TurnInput): Outcome {
+/** `counted` is by the provider: the greater one counts, because what Codex reports cannot be relied upon. */
+function toOutcome({ ended, content, usage }: TurnTranslation, { model }: TurnInput, counted: Usage): Outcome {
   if (ended?.status === 'failed') throw toError(ended.failure, toModelId(model));
   if (ended?.status !== 'completed') throw turnInterrupted();
   if (content === '') throw emptyAnswer();
-  return { content, usage, model, finishReason: 'stop' };
+  const greater = counted.total_tokens > usage.total_tokens ? counted : usage;
+  return { content, usage: greater, model, finishReason: 'stop' };
 }
 
 /** Saves the thread with the last message that it holds: the answer, or the prompt of a turn without one. */

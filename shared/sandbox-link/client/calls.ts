@@ -1,11 +1,11 @@
 // Requests to the sandbox service: the link opened when there is none, the answer checked by its schema, the error as
 // callers receive it.
 import type { z } from 'zod';
-import { orAbort, pause } from '../../async.ts';
+import { bounded, orAbort, pause } from '../../async.ts';
 import type { GatewayLink } from '../link/connect-link.ts';
 import type { Link } from '../link/link.ts';
 import type { LinkKeeper } from '../link/link-keeper.ts';
-import { broken, notReached, toFailure } from './failures.ts';
+import { broken, notReached, silent, toFailure } from './failures.ts';
 
 /** A call whose link is cut waits for so long before it counts as not started. */
 const RECONNECT_MS = 5_000;
@@ -45,11 +45,16 @@ async function reconnect(link: Link): Promise<void> {
   }
 }
 
+/** The service answers within it, also where it starts a process or ends one. */
+const ANSWER_MS = 38_000;
+
 export interface CallOptions<T> {
   readonly answer: z.ZodType<T>;
   /** Names the call in errors, as in "The command". */
   readonly what: string;
   readonly signal?: AbortSignal;
+  /** How long to wait for the answer. Default 38 s; Infinity: until `signal` aborts, or the link is over. */
+  readonly timeoutMs?: number;
 }
 
 /** Rejects as said in failures.ts, and with the signal's reason when it aborts. */
@@ -57,11 +62,16 @@ export async function call<T>(
   link: Link,
   method: string,
   params: object,
-  { answer, what, signal }: CallOptions<T>,
+  { answer, what, signal, timeoutMs = ANSWER_MS }: CallOptions<T>,
 ): Promise<T> {
   let result: unknown;
   try {
-    result = await link.request(method, params, signal);
+    result =
+      timeoutMs === Number.POSITIVE_INFINITY
+        ? await link.request(method, params, signal)
+        : await bounded({ signal, timeoutMs, toTimeout: () => silent(what) }, (bounds) =>
+            link.request(method, params, bounds.signal),
+          );
   } catch (error) {
     signal?.throwIfAborted();
     throw toFailure(error, link, what);

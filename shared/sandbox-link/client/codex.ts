@@ -1,5 +1,6 @@
 // The CodexHost port over a link: app-servers in the sandbox service, one for each owner. Their requests to a provider
 // arrive here; only those of app-servers that this process has opened are accepted.
+import { bounded, settledWithin } from '../../async.ts';
 import type { CodexHost, CodexSession, ProviderListener } from '../../codex-host/codex-host.ts';
 import { ROLLOUT_BYTES_MAX } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
@@ -8,9 +9,13 @@ import type { LinkKeeper } from '../link/link-keeper.ts';
 import { CodexOpenAnswer, CodexRolloutAnswer, Nothing, ProviderParams, readParams } from '../messages.ts';
 import { closed, readAll } from '../streams.ts';
 import { call, openLink } from './calls.ts';
-import { broken, lost } from './failures.ts';
+import { broken, lost, silent } from './failures.ts';
 
 const WHAT = 'The Codex turn';
+/** For the answer to `codex.end`, and from then to the end of the streams. */
+const END_MS = 10_000;
+const CLOSE_MS = 5_000;
+const ROLLOUT_MS = 30_000;
 
 /** An app-server whose streams are connected to this process. */
 interface RemoteProcess {
@@ -19,6 +24,8 @@ interface RemoteProcess {
   readonly io: LinkStream;
   readonly errors: LinkStream;
   readonly exited: Promise<void>;
+  /** Stops waiting for a service that does not report the end: resolves `exited`. */
+  abandon(): void;
   listener: ProviderListener | undefined;
 }
 
@@ -54,17 +61,26 @@ export function createRemoteCodex(keeper: () => LinkKeeper): RemoteCodex {
     }
   }
 
-  function attach(processId: string, parts: Omit<RemoteProcess, 'exited' | 'listener'>): RemoteProcess | undefined {
+  function attach(
+    processId: string,
+    parts: Omit<RemoteProcess, 'exited' | 'abandon' | 'listener'>,
+  ): RemoteProcess | undefined {
     if (processes.has(processId)) return undefined;
     const { link, io, errors } = parts;
     errors.end();
-    const exit = call(link, 'codex.wait', { process_id: processId }, { answer: Nothing, what: WHAT }).catch(() => {});
+    const abandoned = new AbortController();
+    const wait = { answer: Nothing, what: WHAT, signal: abandoned.signal, timeoutMs: Number.POSITIVE_INFINITY };
+    const exit = call(link, 'codex.wait', { process_id: processId }, wait).catch(() => {});
     void exit.then(() => io.end());
     const exited = Promise.all([exit, closed(io)]).then(() => {
       errors.destroy();
       processes.delete(processId);
     });
-    const running: RemoteProcess = { ...parts, exited, listener: undefined };
+    const abandon = (): void => {
+      abandoned.abort();
+      io.destroy();
+    };
+    const running: RemoteProcess = { ...parts, exited, abandon, listener: undefined };
     processes.set(processId, running);
     return running;
   }
@@ -123,10 +139,11 @@ function toSession(running: RemoteProcess, processId: string, session: string): 
       isReleased = true;
     },
     async end() {
-      const answer = { answer: Nothing, what: WHAT };
+      const answer = { answer: Nothing, what: WHAT, timeoutMs: END_MS };
       io.resume();
       errors.resume();
       await call(link, 'codex.end', { process_id: processId }, answer).catch(() => io.destroy());
+      if (!(await settledWithin(CLOSE_MS, exited))) running.abandon();
       await exited;
     },
   };
@@ -136,21 +153,20 @@ async function readRollout(link: Link, processId: string, path: string): Promise
   const stream = link.openStream();
   try {
     stream.end();
-    const bytes = readAll(stream, ROLLOUT_BYTES_MAX, link.over);
-    bytes.catch(() => {});
-    const params = { process_id: processId, path, bytes: stream.id };
-    const { found } = await call(link, 'codex.read_rollout', params, { answer: CodexRolloutAnswer, what: WHAT });
-    return found ? await bytes : undefined;
+    return await bounded({ timeoutMs: ROLLOUT_MS, toTimeout: () => silent(WHAT) }, async ({ signal }) => {
+      const bytes = readAll(stream, ROLLOUT_BYTES_MAX, AbortSignal.any([link.over, signal]));
+      bytes.catch(() => {});
+      const params = { process_id: processId, path, bytes: stream.id };
+      const options = { answer: CodexRolloutAnswer, what: WHAT, signal };
+      const { found } = await call(link, 'codex.read_rollout', params, options);
+      return found ? await bytes : undefined;
+    });
   } catch (error) {
-    throw toReadFailure(error, link);
+    if (link.over.aborted) throw lost(WHAT, error);
+    throw error instanceof RpcError && error.reason === 'payload_too_large' ? broken(WHAT, error) : error;
   } finally {
     stream.destroy();
   }
-}
-
-function toReadFailure(error: unknown, link: Link): unknown {
-  if (link.over.aborted) return lost(WHAT, error);
-  return error instanceof RpcError && error.reason === 'payload_too_large' ? broken(WHAT, error) : error;
 }
 
 async function writeRollout(link: Link, processId: string, path: string, bytes: Uint8Array): Promise<void> {

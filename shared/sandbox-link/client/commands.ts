@@ -93,7 +93,8 @@ async function runOver(
       ...{ spec: streams.spec.id, io: streams.io.id, errors: streams.errors.id },
       ...{ timeout_ms: timeoutMs, output_bytes_max: outputBytesMax },
     };
-    const answer = await call(link, 'command.run', params, { answer: RunAnswer, what: WHAT, signal });
+    const options = { answer: RunAnswer, what: WHAT, signal, timeoutMs: Number.POSITIVE_INFINITY };
+    const answer = await call(link, 'command.run', params, options);
     const [stdout, stderr] = await outputs.catch((error: unknown) => {
       signal.throwIfAborted();
       throw link.over.aborted ? lost(WHAT, error) : broken(WHAT, error);

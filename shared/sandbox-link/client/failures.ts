@@ -31,6 +31,15 @@ export function lost(what: string, cause: unknown): RpcError {
   });
 }
 
+/** The service did not answer in time. */
+export function silent(what: string): RpcError {
+  return new RpcError('unavailable', {
+    message: `The sandbox service did not answer in time. ${what} may have had an effect`,
+    data: { may_have_effect: true },
+    retryable: false,
+  });
+}
+
 /** The service sent what is not part of its protocol. */
 export function broken(what: string, cause: unknown): RpcError {
   return new RpcError('unavailable', {

@@ -1,5 +1,6 @@
 // The StdioServers port over a link: a process in the sandbox service, its standard streams on streams of the link.
 import { randomUUID } from 'node:crypto';
+import { settledWithin } from '../../async.ts';
 import type { ServerProcess, StdioServer, StdioServers } from '../../mcp/stdio-servers.ts';
 import type { GatewayLink } from '../link/connect-link.ts';
 import type { LinkKeeper } from '../link/link-keeper.ts';
@@ -10,6 +11,9 @@ import { lost } from './failures.ts';
 
 const WHAT = 'The MCP server';
 const GRACE_MS = 2_000;
+/** For the answer to `server.kill`, beside the grace; and from then to the end of the streams. */
+const KILL_MS = 10_000;
+const CLOSE_MS = 5_000;
 /** As a process that was killed: what runs for a link is killed when it is over. */
 const KILLED = 137;
 
@@ -37,7 +41,9 @@ async function startOver(
     errors.end();
     const params = { owner, start_id: randomUUID(), spec: spec.id, io: io.id, errors: errors.id };
     const { handle } = await call(link, 'server.start', params, { answer: ServerStartAnswer, what: WHAT, signal });
-    const exited = call(link, 'server.wait', { handle }, { answer: Exit, what: WHAT }).then(
+    const abandoned = new AbortController();
+    const wait = { answer: Exit, what: WHAT, signal: abandoned.signal, timeoutMs: Number.POSITIVE_INFINITY };
+    const exited = call(link, 'server.wait', { handle }, wait).then(
       ({ exit_code: exitCode }) => ({ exitCode }),
       (error: unknown) => ({ exitCode: KILLED, ...(link.over.aborted && { failure: lost('The call', error) }) }),
     );
@@ -47,12 +53,17 @@ async function startOver(
       bootId: link.sandbox.bootId,
       ...{ stdin: io, stdout: io, stderr: errors, exited: ended },
       async kill(graceMs = GRACE_MS) {
-        const answer = { answer: Nothing, what: WHAT };
+        const answer = { answer: Nothing, what: WHAT, timeoutMs: graceMs + KILL_MS };
         // Its streams are read, else what it has written would keep them open.
         io.end();
         io.resume();
         errors.resume();
         await call(link, 'server.kill', { handle, grace_ms: graceMs }, answer).catch(() => io.destroy());
+        if (!(await settledWithin(CLOSE_MS, ended))) {
+          // The service does not report the end: nothing here waits for it any longer.
+          abandoned.abort();
+          for (const stream of [io, errors]) stream.destroy();
+        }
         await ended;
       },
     };

@@ -52,7 +52,8 @@ async function openAppServer(relay: Relay) {
 
 function begin(running: RunningTurns, account = KEY) {
   const token = createToken();
-  return { token, end: running.begin(token, { account, modelIds: [MODEL] }) };
+  const begun = running.begin(token, { account, modelIds: [MODEL] });
+  return { token, begun, end: begun.end };
 }
 
 interface From {

@@ -1,17 +1,19 @@
 // A sandbox that an attacker controls: the gateway side takes nothing from it but answers to what it has requested, and
 // a call with an answer that is not valid fails, and nothing else does.
 import { randomUUID } from 'node:crypto';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';
 import { createRemoteCodex } from '../../../shared/sandbox-link/client/codex.ts';
 import { createRemoteCommands } from '../../../shared/sandbox-link/client/commands.ts';
+import { createRemoteStdioServers } from '../../../shared/sandbox-link/client/stdio-servers.ts';
 import { createTerminalEndings } from '../../../shared/sandbox-link/client/terminal-endings.ts';
 import { createRemoteTerminals } from '../../../shared/sandbox-link/client/terminals.ts';
 import type { Handlers, Link } from '../../../shared/sandbox-link/link/link.ts';
 import { createLinkKeeper, type LinkKeeper } from '../../../shared/sandbox-link/link/link-keeper.ts';
 import { RunParams, TerminalWatchParams } from '../../../shared/sandbox-link/messages.ts';
 import type { TerminalEnding } from '../../../shared/terminals/terminals.ts';
-import { startLinkServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';
+import { violations } from '../../support/fixtures/link-violations.ts';
+import { startLinkServer, startRawServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';
 
 const log = createLogger({ format: 'json', write: () => {} });
 const ends: (() => Promise<unknown>)[] = [];
@@ -29,6 +31,19 @@ async function connect(onSandbox: Handlers, onGateway: Handlers = {}): Promise<{
   return { keeper, sandbox: await opened };
 }
 
+/** A link to a sandbox side by hand, and a keeper that opens the next one. */
+async function connectRaw(onGateway: Handlers = {}) {
+  const server = await startRawServer();
+  const headers = async () => ({ Authorization: TOKEN });
+  const keeper = createLinkKeeper({ url: server.url, headers, handlers: onGateway, log });
+  ends.push(
+    async () => server.stop(),
+    () => keeper.close(),
+  );
+  const link = await keeper.open();
+  return { server, keeper, link, sandbox: await server.next() };
+}
+
 const options = (more: object = {}) => ({
   signal: new AbortController().signal,
   timeoutMs: 1_000,
@@ -36,6 +51,8 @@ const options = (more: object = {}) => ({
   ...more,
 });
 const ANSWER = { exit_code: 0, timed_out: false, truncated: false, is_full: false, notice: '', duration_ms: 1 };
+const SIZE = { cols: 80, rows: 24 };
+const IGNORE = { output() {}, exit() {} };
 const command = { keyId: 'a', argv: ['true'] } as const;
 
 it.each([
@@ -132,4 +149,167 @@ it('a request to a provider counts only for a Codex process that was opened, and
   });
   expect(await ask()).toEqual({ status: 401, headers: {} });
   await expect(codex.host.open('b', signal)).rejects.toMatchObject({ reason: 'unavailable' });
+});
+
+it.each(violations(2))('its link is ended, with the calls of that link, when it sends %s', async (_, send) => {
+  let running = 0;
+  const wait: Handlers[string] = (_params, { signal }) => {
+    running++;
+    return new Promise((_resolve, reject) => {
+      signal.addEventListener('abort', () => {
+        running--;
+        reject(signal.reason);
+      });
+    });
+  };
+  const { server, keeper, link, sandbox } = await connectRaw({ wait });
+  const call = link.request('command.run', {});
+  call.catch(() => {});
+  send(sandbox);
+  expect([1_008, 1_009]).toContain(await sandbox.closed);
+  await expect(call).rejects.toMatchObject({ reason: 'unavailable' });
+  expect(running).toBe(0);
+  // The next call opens another one.
+  const next = (await keeper.open()).request('command.run', {});
+  const other = await server.next();
+  const { id } = (await other.next()) ?? {};
+  other.control({ id, result: 1 });
+  expect(await next).toBe(1);
+});
+
+it('answers to what it was not asked, and to what it has answered, are ignored', async () => {
+  const { link, sandbox } = await connectRaw();
+  const calls = [link.request('command.run', 1), link.request('command.run', 2)];
+  const requests = [await sandbox.next(), await sandbox.next()];
+  for (const id of [77, -1, 1e300, 'one', null, undefined]) sandbox.control({ id, result: 'foreign' });
+  sandbox.control({ method: 'link.cancel', params: { id: 9 } });
+  for (const request of requests) {
+    sandbox.control({ id: request?.id, result: request?.params });
+    sandbox.control({ id: request?.id, result: 'again' });
+  }
+  expect(await Promise.all(calls)).toEqual([1, 2]);
+});
+
+it('an error of it has a reason of the table, or is internal', async () => {
+  const { link, sandbox } = await connectRaw();
+  for (const [data, reason] of [
+    [{ reason: 'conflict', retryable: 'yes', retry_after_ms: -1 }, 'conflict'],
+    [{ reason: '__proto__' }, 'internal'],
+    [{ reason: ['conflict'] }, 'internal'],
+    [null, 'internal'],
+  ]) {
+    const call = link.request('command.run', {});
+    const request = await sandbox.next();
+    sandbox.control({ id: request?.id, error: { code: 'none', message: ['x'], data } });
+    const error: unknown = await call.catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ reason, retryAfterMs: undefined });
+  }
+});
+
+it('requests of it beyond the bound are refused, those for streams that are not open or taken too', async () => {
+  const process_id = randomUUID();
+  const codex = createRemoteCodex(() => {
+    throw new Error('not called');
+  });
+  const { sandbox } = await connectRaw(codex.handlers);
+  const head = { process_id, method: 'POST', path: '/responses', headers: {}, body: 2, answer: 2 };
+  for (const more of [
+    {},
+    { method: 'post' },
+    { path: 'x'.repeat(8_193) },
+    { headers: { 'a b': [] } },
+    { headers: { a: ['x\r\ny: z'] } },
+    { headers: Object.fromEntries(Array.from({ length: 129 }, (_, n) => [`h${n}`, []])) },
+    { process_id: '../x' },
+    { owner: 'b' },
+  ]) {
+    sandbox.control({ id: 1, method: 'provider.request', params: { ...head, ...more } });
+    const answer = await sandbox.next();
+    const reason = Object.keys(more).length === 0 ? 'not_found' : 'invalid_params';
+    expect(answer).toMatchObject({ id: 1, error: { data: { reason } } });
+  }
+  for (const method of ['command.run', 'terminal.start', 'store.get', 'link.none', '__proto__', 'constructor']) {
+    sandbox.control({ id: 1, method, params: {} });
+    expect(await sandbox.next()).toMatchObject({ id: 1, error: { code: -32601 } });
+  }
+});
+
+describe('a sandbox that answers nothing', () => {
+  const starts: Handlers = {
+    'server.start': async () => ({ handle: randomUUID() }),
+    'codex.open': async () => ({ session: randomUUID(), process_id: randomUUID(), is_new: true }),
+  };
+  /** Passes the time for the calls of this side alone. */
+  afterEach(() => void vi.useRealTimers());
+  const SILENT = { reason: 'unavailable', retryable: false, data: { may_have_effect: true } };
+  const handle = { owner: 'a', sessionId: 's' };
+  const request = { shell: undefined, cwd: undefined, env: {}, requestId: 'req_1' };
+  const { signal } = new AbortController();
+
+  /** With the methods that it was asked, as they arrive. */
+  async function connectSilent(answering: readonly string[] = []) {
+    const asked: string[] = [];
+    const methods = [
+      ...['command.run', 'terminal.start', 'terminal.input', 'terminal.resize', 'terminal.close', 'terminal.watch'],
+      ...[
+        'terminal.end_session',
+        'server.start',
+        'server.wait',
+        'server.kill',
+        'codex.open',
+        'codex.wait',
+        'codex.end',
+      ],
+      ...['codex.read_rollout', 'codex.write_rollout'],
+    ];
+    const handlers: Handlers = Object.fromEntries(
+      methods.map((method) => [
+        method,
+        async (params, context) => {
+          asked.push(method);
+          const start = answering.includes(method) ? starts[method] : undefined;
+          return start === undefined ? new Promise(() => {}) : start(params, context);
+        },
+      ]),
+    );
+    return { ...(await connect(handlers)), asked };
+  }
+  /** The call is with the sandbox when its deadline passes. */
+  async function expectEnd(call: Promise<unknown>, isAsked: () => boolean): Promise<unknown> {
+    const ended = call.catch((error: unknown) => error);
+    await vi.waitUntil(isAsked);
+    for (let passed = 0; passed < 60; passed++) await vi.advanceTimersByTimeAsync(1_000);
+    return ended;
+  }
+
+  it.each<readonly [method: string, call: (keeper: LinkKeeper) => Promise<unknown>]>([
+    ['command.run', (keeper) => createRemoteCommands(keeper).run(command, options())],
+    ['terminal.start', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).start(handle, request)],
+    ['terminal.input', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).input(handle, 'x')],
+    ['terminal.resize', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).resize(handle, SIZE)],
+    ['terminal.close', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).close(handle)],
+    ['terminal.end_session', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).endSession(handle)],
+    ['terminal.watch', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).watch(handle, IGNORE, 0)],
+    ['server.start', (keeper) => createRemoteStdioServers(keeper).start('a', { registered: 'x' }, signal)],
+    ['codex.open', (keeper) => createRemoteCodex(() => keeper).host.open('a', signal)],
+  ])('ends no call, so %s ends by itself', async (method, call) => {
+    const { keeper, asked } = await connectSilent();
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    expect(await expectEnd(call(keeper), () => asked.includes(method))).toMatchObject(SILENT);
+  });
+
+  it('does not keep a server or an app-server that this side ends', async () => {
+    const { keeper, asked } = await connectSilent(['server.start', 'codex.open']);
+    const server = await createRemoteStdioServers(keeper).start('a', { registered: 'x' }, signal);
+    const codex = await createRemoteCodex(() => keeper).host.open('a', signal);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    expect(await expectEnd(server.kill(), () => asked.includes('server.kill'))).toBeUndefined();
+    const path = 'sessions/2026/01/01/rollout-a.jsonl';
+    const read = expectEnd(codex.readRollout(path), () => asked.includes('codex.read_rollout'));
+    expect(await read).toMatchObject(SILENT);
+    const written = expectEnd(codex.writeRollout(path, Buffer.alloc(1)), () => asked.includes('codex.write_rollout'));
+    expect(await written).toMatchObject(SILENT);
+    expect(await expectEnd(codex.end(), () => asked.includes('codex.end'))).toBeUndefined();
+    expect(await Promise.all([server.exited, codex.exited])).toEqual([{ exitCode: 137 }, undefined]);
+  });
 });

@@ -2,13 +2,8 @@
 import { request } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { serverHello } from '../../../shared/sandbox-link/link/hello.ts';
-import {
-  CONTROL_BYTES_MAX,
-  type Handlers,
-  REQUESTS_MAX,
-  STREAM_CREDIT_BYTES,
-  STREAMS_MAX,
-} from '../../../shared/sandbox-link/link/link.ts';
+import { CONTROL_BYTES_MAX, type Handlers, REQUESTS_MAX } from '../../../shared/sandbox-link/link/link.ts';
+import { violations } from '../../support/fixtures/link-violations.ts';
 import { openRaw, type ServerFixture, startLinkServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';
 
 let fixture: ServerFixture;
@@ -127,67 +122,8 @@ it('ends a WebSocket without a first message', async () => {
   expect(await client.closed).toBe(1_006);
 });
 
-type Client = Awaited<ReturnType<typeof openRaw>>;
-const open = (client: Client, id: number) => client.control({ method: 'link.open', params: { stream: id } });
-
-const VIOLATIONS: [name: string, send: (client: Client) => void][] = [
-  ['text that is not JSON', ({ socket }) => socket.send('{')],
-  ['an array', ({ socket }) => socket.send('[]')],
-  ['a message without a number', ({ socket }) => socket.send('{"jsonrpc":"2.0","method":"echo"}')],
-  ['a message with a number of later', ({ socket }) => socket.send('{"seq":5,"method":"echo"}')],
-  ['a negative number', ({ socket }) => socket.send('{"seq":-1,"method":"echo"}')],
-  [
-    'an acknowledgement of what was not sent',
-    ({ socket }) => socket.send('{"method":"link.ack","params":{"received":9}}'),
-  ],
-  ['an acknowledgement without a number', ({ socket }) => socket.send('{"method":"link.ack"}')],
-  [
-    'a control message that is too large',
-    ({ socket }) => socket.send(`{"seq":0,"a":"${'x'.repeat(CONTROL_BYTES_MAX)}"}`),
-  ],
-  ['a data frame without a header', ({ socket }) => socket.send(Buffer.alloc(7))],
-  ['a data frame that is too large', (client) => [open(client, 1), client.data(1, Buffer.alloc((16 << 10) + 1))]],
-  ['data of a stream that is not open', (client) => client.data(1, Buffer.from('x'))],
-  ['data of a stream of the other side', (client) => client.data(2, Buffer.from('x'))],
-  [
-    'data after the end',
-    (client) => [open(client, 1), client.data(1, Buffer.alloc(0)), client.data(1, Buffer.alloc(1))],
-  ],
-  ['a stream out of turn', (client) => open(client, 3)],
-  ['a stream of the other side', (client) => open(client, 2)],
-  ['a stream without an id', (client) => client.control({ method: 'link.open', params: null })],
-  [
-    'a reset of a stream that was not opened',
-    (client) => client.control({ method: 'link.reset', params: { stream: 7 } }),
-  ],
-  [
-    'credit for what was not sent',
-    (client) => client.control({ method: 'link.credit', params: { stream: 1, bytes: 1 } }),
-  ],
-  ['credit without bytes', (client) => client.control({ method: 'link.credit', params: { stream: 1, bytes: -5 } })],
-  ['a method that is no text', (client) => client.control({ id: 1, method: 7 })],
-  ['an id that is no number', (client) => client.control({ id: 'one', method: 'echo' })],
-  ['two requests with one id', (client) => [1, 2].map(() => client.control({ id: 1, method: 'wait' }))],
-  ['too many streams', (client) => Array.from({ length: STREAMS_MAX + 1 }, (_, n) => open(client, 2 * n + 1))],
-  [
-    'endless notifications',
-    (client) => Array.from({ length: 2 * REQUESTS_MAX }, () => client.control({ method: 'wait' })),
-  ],
-  [
-    'data beyond the credit',
-    (client) => [open(client, 1), Array.from({ length: 17 }, () => client.data(1, Buffer.alloc(16 << 10)))],
-  ],
-  [
-    'more small frames than the credit',
-    (client) => [
-      open(client, 1),
-      Array.from({ length: STREAM_CREDIT_BYTES >> 8 }, () => client.data(1, Buffer.from('x'))),
-    ],
-  ],
-];
-
 describe('ends the link of a peer that sends', () => {
-  it.each(VIOLATIONS)('%s', async (_name, send) => {
+  it.each(violations(1))('%s', async (_name, send) => {
     const { client, link } = await openLink();
     send(client);
     expect([POLICY, 1_009]).toContain(await client.closed);

@@ -1,0 +1,69 @@
+// Reads what a provider has counted from its answer while the answer passes: Codex reports the same figures, but may be
+// under a caller's control.
+import { Transform, type TransformCallback } from 'node:stream';
+import { z } from 'zod';
+import type { Usage } from '../../turn-events.ts';
+import { NO_USAGE } from '../../usage.ts';
+
+/** Within a string of JSON its quotes would be escaped, so it is a member wherever it stands. */
+const KEY = '"usage":';
+/** Of its value, which holds some numbers. */
+const VALUE_CHARS_MAX = 2_048;
+
+const count = z.int().min(0);
+const Counted = z.object({ input_tokens: count, output_tokens: count, total_tokens: count });
+
+/** Passes all bytes on. `onUsage` gets each increase of the figures, before the bytes that hold it are passed on. */
+export function readUsage(onUsage: (more: Usage) => void): Transform {
+  let held = '';
+  let counted = NO_USAGE;
+  const found = (usage: Usage): void => {
+    if (usage.total_tokens <= counted.total_tokens) return;
+    onUsage({
+      input_tokens: usage.input_tokens - counted.input_tokens,
+      output_tokens: usage.output_tokens - counted.output_tokens,
+      total_tokens: usage.total_tokens - counted.total_tokens,
+    });
+    counted = usage;
+  };
+  return new Transform({
+    transform(chunk: Buffer, _encoding, callback: TransformCallback) {
+      held = scan(held + chunk.toString('latin1'), found);
+      callback(null, chunk);
+    },
+  });
+}
+
+/** Returns the end of the text that may be the beginning of a value. */
+function scan(text: string, found: (usage: Usage) => void): string {
+  let rest = text;
+  for (let at = rest.indexOf(KEY); at !== -1; at = rest.indexOf(KEY)) {
+    const value = rest.slice(at + KEY.length);
+    const end = endOfObject(value);
+    if (end === undefined && value.length < VALUE_CHARS_MAX) return rest.slice(at);
+    if (end !== undefined) {
+      const usage = parse(value.slice(0, end));
+      if (usage !== undefined) found(usage);
+    }
+    rest = value;
+  }
+  return rest.slice(-KEY.length + 1);
+}
+
+/** Undefined: not within the text. Its strings, if any, hold no braces. */
+function endOfObject(text: string): number | undefined {
+  let depth = 0;
+  for (let at = 0; at < Math.min(text.length, VALUE_CHARS_MAX); at++) {
+    if (text[at] === '{') depth++;
+    else if (text[at] === '}' && --depth === 0) return at + 1;
+  }
+  return undefined;
+}
+
+function parse(json: string): Usage | undefined {
+  try {
+    return Counted.safeParse(JSON.parse(json)).data;
+  } catch {
+    return undefined;
+  }
+}
