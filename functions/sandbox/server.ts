@@ -7,6 +7,7 @@ import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
 import { PATHS } from '../../shared/protocol.ts';
 import { createBubblewrapSandbox, workspacesOf } from '../../shared/sandbox/bubblewrap.ts';
+import { mayBeSandboxed } from '../../shared/sandbox/process/local-peer.ts';
 import { createCallerCheck } from '../../shared/sandbox-link/auth.ts';
 import type { LinkTimes } from '../../shared/sandbox-link/link/link.ts';
 import { createLinkServer } from '../../shared/sandbox-link/link/link-server.ts';
@@ -68,6 +69,7 @@ export function createSandboxServer(
     ...(options.times !== undefined && { times: options.times }),
   });
   const http = createHttpServer(answer);
+  if ([...config.servers.values()].some(({ network }) => network)) refuseSandboxes(http, log);
   http.on('upgrade', (req, stream: Duplex, head: Buffer) => links.handleUpgrade(req, stream, head));
   return {
     http,
@@ -81,6 +83,17 @@ export function createSandboxServer(
       await closed;
     },
   };
+}
+
+/** Before a byte is read. */
+function refuseSandboxes(http: HttpServer, log: Logger): void {
+  let isLogged = false;
+  http.prependListener('connection', (socket) => {
+    if (!mayBeSandboxed(socket)) return;
+    socket.destroy();
+    if (!isLogged) log.warn('a connection was refused: it may come from a process in a sandbox (logged once)');
+    isLogged = true;
+  });
 }
 
 const answer: HttpHandler = (req, res) => {

@@ -9,6 +9,11 @@ import { RpcError } from '../errors.ts';
 const UID_BASE = 20_000;
 const UID_SPAN = 40_000;
 
+/** Whether it is one of those that owners get. */
+export function isOwnersUid(uid: number): boolean {
+  return uid >= UID_BASE && uid < UID_BASE + UID_SPAN;
+}
+
 export interface Uids {
   /**
    * Returns the uid of the workspace directory `name`. A directory without a uid gets the first free one, starting at
