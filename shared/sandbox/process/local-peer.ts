@@ -1,6 +1,7 @@
-// Finds out whether a connection comes from a process in a sandbox. Sandboxes of registered servers with `network: true`
-// share the network namespace of this process, so they can connect to the ports that listen here. The kernel lists each
-// socket of the namespace with the user that created it, and each process with the sockets that it holds.
+// Finds out whether a connection comes from a process in a sandbox. Sandboxes of registered servers with
+// `network: true` share the network namespace of this process, so they can connect to the ports that listen here. The
+// kernel lists each socket of the namespace with the user that created it, and each process with the sockets that it
+// holds.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';

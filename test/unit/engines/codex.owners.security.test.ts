@@ -16,7 +16,9 @@ import {
 import { EXPECTED, PROBE } from '../../support/fixtures/isolation-probe.ts';
 import { describeWith } from '../../support/requirements.ts';
 
-/** Files, processes and ports that are in sight. A word with a bracket is not found in the text of the script itself. */
+/**
+ * Files, processes and ports that are in sight. A word with a bracket is not found in the text of the script itself.
+ */
 const LOOK = `
   echo "files=$(cat ~/* /tmp/* ${CODEX_HOME}/own 2>/dev/null | sort -u | tr '\\n' ' ')"
   echo "marks=$(cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -o 'mark-of-[k]ey-.' | sort -u | tr '\\n' ' ')"
