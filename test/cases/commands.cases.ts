@@ -1,4 +1,5 @@
 // What every Commands adapter must do, run against real sandboxes.
+import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import type { Command, RunOptions } from '../../shared/sandbox/commands.ts';
 import { DISK_LIMITS } from '../../shared/sandbox/quota/limits.ts';
@@ -14,6 +15,16 @@ const options = (): RunOptions => ({
   outputBytesMax: 1 << 20,
 });
 const shell = (script: string): Argv => ['/bin/sh', '-c', script];
+
+/** Shared memory that is in no process's private memory: memfds, filled one after the other. */
+const MEMFDS = `
+import os
+held = []
+while True:
+    fd = os.memfd_create('x')
+    for _ in range(8): os.write(fd, bytes(1 << 20))
+    held.append(fd)
+`;
 
 export function commandsCases(name: string, create: CreatePortsFixture): void {
   describeWith('bubblewrap', `commands ${name}`, async () => {
@@ -193,6 +204,29 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect([isFull, exitCode === 0]).toEqual([true, false]);
       expect(stderr.toString()).toMatch(/\nsandbox: .*delete something/);
       expect(await commands.run({ keyId: 'b', argv: write.argv }, options())).toMatchObject({ exitCode: 0 });
+    });
+
+    it('do not get past its limit in any number', async () => {
+      const codes: number[] = [];
+      for (let name = 0; name < 5; name++) {
+        const argv = shell(`head -c 3M /dev/zero > /tmp/${name}`);
+        codes.push((await commands.run({ keyId: 'c', argv }, options())).exitCode);
+      }
+      expect(codes.map((code) => code === 0)).toEqual([true, true, false, false, false]);
+    });
+  });
+
+  describeWith('memory', `commands ${name}, with less memory than they take`, async () => {
+    const { commands, stdioServers } = (await (await create({ ownerMemoryBytes: 96 << 20 })).open()).ports;
+
+    it('are killed, also for memory that no process has as its own, and say so; others go on', async () => {
+      const { signal } = options();
+      const other = await stdioServers.start('b', { command: 'cat', args: [], env: {} }, signal);
+      const killed = await commands.run({ keyId: 'a', argv: ['/usr/bin/python3', '-c', MEMFDS] }, options());
+      expect(killed).toMatchObject({ exitCode: 137, timedOut: false });
+      expect(killed.stderr.toString()).toMatch(/\nsandbox: a process was killed.* \d+ MB of memory\n$/);
+      other.stdin.end('still\n');
+      expect(await text(other.stdout)).toBe('still\n');
     });
   });
 

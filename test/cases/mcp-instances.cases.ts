@@ -12,7 +12,7 @@ import type { Store } from '../../shared/store/store.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { listen } from '../support/fixtures/forward.ts';
 import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';
-import { registeredServers } from '../support/fixtures/mcp.ts';
+import { GREETER, registeredServers } from '../support/fixtures/mcp.ts';
 import { createMcpListener } from '../support/fixtures/mcp-listener.ts';
 import { processesWith } from '../support/fixtures/sandbox.ts';
 import { describeWith } from '../support/requirements.ts';
@@ -27,22 +27,6 @@ const Turn = z.object({
   content: z.string(),
   events: z.array(z.object({ TaskStarted: z.record(z.string(), z.unknown()).optional() })),
 });
-/** An MCP server of the older era with one tool, which returns a variable. */
-const GREETER = String.raw`
-SELF='"serverInfo":{"name":"sh","version":"1"}'
-HELLO='"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},'"$SELF}"
-answer() { printf '{"jsonrpc":"2.0","id":%s,%s}\n' "$id" "$1"; }
-while read -r line; do
-  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([^,}]*\).*/\1/p')
-  [ -n "$id" ] || continue
-  case "$line" in
-    *'"initialize"'*) answer "$HELLO" ;;
-    *tools/list*) answer '"result":{"tools":[{"name":"greet","inputSchema":{"type":"object"}}]}' ;;
-    *tools/call*) answer '"result":{"content":[{"type":"text","text":"'"$GREETING"'"}]}' ;;
-    *) answer '"error":{"code":-32601,"message":"no such method"}' ;;
-  esac
-done`;
-
 const SUM = { content: [{ type: 'text', text: '42' }] };
 const ADD = { tool: 'add', arguments: { a: 2, b: 40 } };
 const KEYS = JSON.stringify({ keys: ['alice', 'bob'].map((id) => ({ id, key: `${id}-key` })) });
