@@ -1,12 +1,16 @@
 // Verifies Google's OIDC tokens (Pub/Sub push, Cloud Scheduler, services of this project that call each other): signed
 // by Google, for this audience, of one of these service accounts.
 
+import { LRUCache } from 'lru-cache';
 import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 
 const TIMEOUT_MS = 5_000;
 /** Most milliseconds for which a client and its cached certificates are used. */
 const CLIENT_MS_MAX = 3_600_000;
+/** A verified token is not verified again for this long (0.3 ms each); callers send the same one for minutes. */
+const VERIFIED_MS = 60_000;
+const VERIFIED_MAX = 256;
 const TOKEN_CHARS_MAX = 8_192;
 const BEARER = /^bearer +([\w-]+\.[\w-]+\.[\w-]+) *$/i;
 export const ISSUERS = ['https://accounts.google.com', 'accounts.google.com'] as const;
@@ -47,11 +51,17 @@ export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}
     const { certs } = await certificates(client, deadline(TIMEOUT_MS, signal));
     return { client, certs };
   };
+  const verified = new LRUCache<string, { readonly atMs: number; readonly expiresAtMs: number }>({ max: VERIFIED_MAX });
+  const isVerified = (token: string, nowMs: number): boolean => {
+    const known = verified.get(token);
+    return known !== undefined && nowMs < known.expiresAtMs && Math.abs(nowMs - known.atMs) < VERIFIED_MS;
+  };
   return {
     async verify(authorization, { signal } = {}) {
       const token = tokenOf(authorization);
+      if (isVerified(token, Date.now())) return;
       const { client, certs } = await open(signal);
-      let payload: { email?: string; email_verified?: boolean } | undefined;
+      let payload: { email?: string; email_verified?: boolean; exp: number } | undefined;
       try {
         payload = (
           await client.verifySignedJwtWithCertsAsync(token, certs, policy.audience, [...ISSUERS])
@@ -60,10 +70,11 @@ export function createOidcVerifier(policy: OidcPolicy, options: OidcOptions = {}
         // The library's message quotes the content of the token, so the caller gets a fixed text.
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not valid here', cause: error });
       }
-      const { email, email_verified: isVerified } = payload ?? {};
-      if (isVerified !== true || email === undefined || !policy.emails.includes(email)) {
+      const { email, email_verified: isOwned, exp = 0 } = payload ?? {};
+      if (isOwned !== true || email === undefined || !policy.emails.includes(email)) {
         throw new RpcError('unauthorized', { message: 'Unauthorized: the token belongs to another account' });
       }
+      verified.set(token, { atMs: Date.now(), expiresAtMs: exp * 1_000 });
     },
     async warm() {
       await open().catch(() => {});

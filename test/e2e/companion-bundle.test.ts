@@ -2,6 +2,8 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { createServer, type IncomingMessage } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -71,6 +73,23 @@ describe('the bundle', () => {
     expect(hint.params).toMatchObject({ reason: 'shutdown', retry_after_ms: expect.any(Number) });
     expect((await client.closed).code).toBe(1012);
     expect(await exited).toEqual([0, null]);
+  }, 60_000);
+
+  it('fetches the certificates of ID tokens through the proxy of its machine', async () => {
+    const proxy = createServer().listen(0, '127.0.0.1');
+    const connected = once(proxy, 'connect');
+    await once(proxy, 'listening');
+    const { child } = await start({
+      ...{ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', GATEWAY_API_KEY: 'k' },
+      ...{ COMPANION_AUDIENCE: 'https://companion.example.com', COMPANION_CALLER: 'jsonrpc@example.com' },
+      HTTPS_PROXY: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+    });
+    const [request, socket] = (await connected) as [IncomingMessage, Socket];
+    expect(request.url).toBe('www.googleapis.com:443');
+    socket.destroy();
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    proxy.close();
   }, 60_000);
 
   it('does not start with a configuration that is not valid, and says every mistake', async () => {

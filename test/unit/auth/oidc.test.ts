@@ -1,7 +1,7 @@
 import { createSign, generateKeyPairSync } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createOidcVerifier } from '../../../shared/auth/oidc.ts';
 import { createFixture } from '../../support/fixtures/webhooks.ts';
 
@@ -56,8 +56,22 @@ describe('a token', () => {
     const verifier = open();
     const before = fetched;
     await verifier.verify(token());
-    await verifier.verify(token());
+    await verifier.verify(token({ sub: '2' }));
     expect(fetched - before).toBe(1);
+  });
+
+  test('a token that was accepted is refused once it has expired', async () => {
+    const verifier = open();
+    const authorization = token();
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      await verifier.verify(authorization);
+      await verifier.verify(authorization);
+      vi.setSystemTime(Date.now() + 7_200_000);
+      await expect(verifier.verify(authorization)).rejects.toMatchObject({ reason: 'unauthorized' });
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   const seconds = Math.floor(Date.now() / 1000);
