@@ -45,7 +45,12 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
       return deps;
     };
     const hasOrigins = process.env.ALLOWED_ORIGINS !== undefined;
-    const log = createLogger();
+    const { K_SERVICE: service, K_REVISION: version = 'unknown', GOOGLE_CLOUD_PROJECT: projectId } = process.env;
+    const log = createLogger({
+      format: 'json',
+      projectId,
+      service: service === undefined ? undefined : { service, version },
+    });
     const origins = createOrigins(hasOrigins ? (await readConfig()).allowedOrigins : new Set(), log);
     return {
       handler: createHealthHandler(origins, lazyDeps),
