@@ -1,6 +1,6 @@
 // The real client library against a small Secret Manager that speaks the real protocol, under a fake clock.
 import { createHash } from 'node:crypto';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { createSecretManagerKeys } from '../../../shared/auth/keys/secret-manager.ts';
 import type { ApiKey } from '../../../shared/config/key-document.ts';
 import { RpcError } from '../../../shared/errors.ts';
@@ -10,6 +10,7 @@ import { type FakeSecretManager, startFakeSecretManager } from '../../support/fa
 const digestOf = (key: string): Uint8Array => createHash('sha256').update(key).digest();
 // The client would otherwise look for a metadata server to learn its universe.
 vi.stubEnv('METADATA_SERVER_DETECTION', 'none');
+afterAll(() => vi.unstubAllEnvs());
 const stops: (() => void)[] = [];
 afterEach(() => {
   for (const stop of stops.splice(0)) stop();
