@@ -25,8 +25,6 @@ describeWith('emulators', 'turns of a function on its companion', () => {
       GATEWAY_BUS: 'local',
       GATEWAY_API_KEY: 'dev-key',
       GATEWAY_LIMITS: '100000/minute',
-      GATEWAY_LEASE_MS: '3000',
-      GATEWAY_HEARTBEAT_MS: '1000',
       ANTHROPIC_API_KEY: 'sk-test',
       ANTHROPIC_BASE_URL: provider.url,
       MODEL: 'anthropic/claude-sonnet-4-5',
@@ -117,7 +115,8 @@ describeWith('emulators', 'turns of a function on its companion', () => {
     'the companion is killed in mid-stream: the client gets an error, another instance ends the turn and goes on',
     async () => {
       const session_id = 'killed';
-      const pair = await deployed.start();
+      // The lease of the killed instance is over soon.
+      const pair = await deployed.start({ GATEWAY_LEASE_MS: '3000', GATEWAY_HEARTBEAT_MS: '1000' });
       const model = holdModel();
       const stream = follow(pair.fn.url, 'conversation.prompt', { prompt: 'hi', session_id });
       await stream.until(3);
