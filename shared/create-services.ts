@@ -23,6 +23,7 @@ import { createBubblewrapSandbox, workspacesOf } from './sandbox/bubblewrap.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { createLocalPorts } from './sandbox-ports/local.ts';
 import type { SandboxPorts } from './sandbox-ports/ports.ts';
+import { createErasures } from './sandbox-records/erasures.ts';
 import type { Services } from './services.ts';
 import type { Store } from './store/store.ts';
 import type { TerminalEnding } from './terminals/terminals.ts';
@@ -42,7 +43,7 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   const parts = { config, log, clock };
   const [store, keys] = await Promise.all([overrides.store ?? createStore(parts), overrides.keys ?? createKeys(parts)]);
   const bus = overrides.bus ?? (await createBus(parts, store));
-  const ports = await createSandboxPorts(parts, overrides.sandbox);
+  const ports = await createSandboxPorts({ ...parts, store }, overrides.sandbox);
   const codex = {
     host: ports.codex,
     state: createRollouts(store, clock),
@@ -53,6 +54,8 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   const { stdioServers } = ports;
   const wrapper = await createKeyWrapper(config);
   const mcp = overrides.mcp ?? createMcp({ stdioServers, log, clock, store, wrapper, servers: config.mcpServers });
+  const erasures =
+    overrides.erasures ?? createErasures({ store, clock, log, sandbox: ports, place: placeOfSandbox(config) });
   const wrongCredentials =
     overrides.wrongCredentials ?? createWrongCredentials({ clock, log, isBehindFrontEnd: config.deployed });
   const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log });
@@ -86,7 +89,9 @@ export async function createServices(config: Config, overrides: Overrides = {}):
     commands: overrides.commands ?? ports.commands,
     terminals,
     mcp,
+    erasures,
     async close() {
+      if (overrides.erasures === undefined) await erasures.close();
       if (overrides.terminals === undefined) await terminals.drain();
       if (overrides.mcp === undefined) await mcp.close();
       if (overrides.engines === undefined) await engines.close?.();
@@ -107,13 +112,20 @@ function warnWith(log: AdapterDeps['log']) {
 }
 
 /** `given`: on this sandbox. */
-async function createSandboxPorts({ config, log }: AdapterDeps, given: Sandbox | undefined): Promise<SandboxPorts> {
+async function createSandboxPorts(
+  { config, log, clock, store }: AdapterDeps & Pick<Services, 'store'>,
+  given: Sandbox | undefined,
+): Promise<SandboxPorts> {
   const { dataDir, searchPath, mcpServers: servers, sandbox: address } = config;
   const onTerminalEnded = ({ owner, requestId, argv, exitCode, durationMs }: TerminalEnding): void =>
     auditCommand(log, { requestId, keyId: owner, method: 'interactive.start', argv, exitCode, durationMs });
   if (address !== undefined && given === undefined) {
-    const { createRemotePorts } = await import('./sandbox-link/client/remote-ports.ts');
-    return createRemotePorts({ address, log, onTerminalEnded });
+    const [{ createRemotePorts }, { createBootRecords }] = await Promise.all([
+      import('./sandbox-link/client/remote-ports.ts'),
+      import('./sandbox-records/boots.ts'),
+    ]);
+    const boots = createBootRecords({ store, clock, log, url: address.url });
+    return createRemotePorts({ address, log, clock, onTerminalEnded, boots });
   }
   const sandbox = given ?? createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
   const codex = { program: config.codexProgram, directory: join(dataDir, 'codex'), warn: warnWith(log) };
@@ -124,6 +136,12 @@ async function createTracer({ otlp }: Config): Promise<Services['tracer']> {
   if (otlp === undefined) return undefined;
   const { createOtlpTracer } = await import('./otlp-tracer.ts');
   return createOtlpTracer(otlp);
+}
+
+function placeOfSandbox({ sandbox, companion }: Config): Parameters<typeof createErasures>[0]['place'] {
+  if (sandbox !== undefined) return 'service';
+  // Of a function, whose calls a companion runs.
+  return companion.url === undefined || companion.caller !== undefined ? 'here' : 'elsewhere';
 }
 
 async function createStore({ config, clock }: AdapterDeps): Promise<Store> {

@@ -11,6 +11,7 @@ import type { Logger } from './log.ts';
 import type { Mcp } from './mcp/connections.ts';
 import type { Limiter } from './rate-limit/limiter.ts';
 import type { Commands } from './sandbox/commands.ts';
+import type { Erasures } from './sandbox-records/erasures.ts';
 import type { Store } from './store/store.ts';
 import type { Terminals } from './terminals/terminals.ts';
 import type { Tracer } from './tracer.ts';
@@ -36,6 +37,8 @@ export interface Services {
   readonly commands: Commands;
   readonly terminals: Terminals;
   readonly mcp: Mcp;
+  /** Of sessions and owners, in the sandbox. */
+  readonly erasures: Erasures;
   /** Closes files, connections and listeners; call it after running requests have ended. */
   close(): Promise<void>;
 }

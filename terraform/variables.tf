@@ -152,17 +152,17 @@ variable "sandbox_image" {
 
 variable "sandbox_instances" {
   description = <<-EOT
-    Maximum number of instances of the sandbox service. An owner's files, terminals and MCP servers are on one instance,
-    and Cloud Run cannot route a connection of the companion to a given instance. So keep it at 1, and increase CPU and
-    memory instead.
+    Number of instances of the sandbox service: 1. An owner's files, terminals and MCP servers are on one instance, and
+    Cloud Run cannot route a connection of the companion to a given instance. Increase CPU and memory instead.
   EOT
   type        = number
   default     = 1
   validation {
-    condition = (
-      var.sandbox_instances >= 1 && var.sandbox_instances <= 10 && floor(var.sandbox_instances) == var.sandbox_instances
-    )
-    error_message = "sandbox_instances is a whole number from 1 to 10."
+    condition     = var.sandbox_instances == 1
+    error_message = <<-EOT
+      sandbox_instances is 1: on a second instance an owner would find other files, and terminals and MCP servers of the
+      first would not be found. Remove it, and raise sandbox_cpu and sandbox_memory_gib instead.
+    EOT
   }
 }
 

@@ -110,11 +110,11 @@ const answer: HttpHandler = (req, res) => {
 };
 
 function createPorts(
-  { dataDir, searchPath, servers, codexProgram: program }: SandboxServiceConfig,
+  { dataDir, isDiskMemory, searchPath, servers, codexProgram: program }: SandboxServiceConfig,
   log: Logger,
   onTerminalEnded: OnTerminalEnded,
 ): LocalPorts {
-  const sandbox = createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath });
+  const sandbox = createBubblewrapSandbox({ directory: workspacesOf(dataDir), path: searchPath, isDiskMemory });
   const warn = (message: string, error: unknown): void =>
     log.warn(message, error === undefined ? {} : errorFields(error));
   const codex = { program, directory: join(dataDir, 'codex'), warn };

@@ -7,12 +7,14 @@ import { orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { sandboxUnavailable } from '../sandbox/commands.ts';
+import { runPrefix } from '../sandbox/process/run-mark.ts';
 import type { CodexBinary } from './binary.ts';
 import { CODEX_HOME } from './codex-host.ts';
 import { HIDDEN_TMP, PROGRAMS, TOOLS, toConfigToml } from './config-toml.ts';
 import { EXIT_PORT, type Exit, openExit } from './exit.ts';
 import { initialize } from './initialize.ts';
 import { COMMAND_FILTER, type Launched, type Launcher } from './launcher.ts';
+import { PREFIXES } from './template.ts';
 
 export interface AppServerOptions {
   readonly launcher: Launcher;
@@ -49,7 +51,7 @@ const STDERR_CHARS_MAX = 2_000;
 export async function startAppServer(options: AppServerOptions): Promise<AppServer> {
   const { launcher, binary, owner, directory, fill, keep } = options;
   await makeDirectory(directory, 0o700);
-  const home = await mkdtemp(join(directory, 'home-'));
+  const home = await mkdtemp(join(directory, runPrefix(PREFIXES.home)));
   let child: Launched | undefined;
   try {
     const tools = await writeTools(directory, binary);

@@ -57,8 +57,11 @@ export interface CodexSession {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
-  /** Resolves when all of its processes have ended and its files are removed. Never rejects. */
-  readonly exited: Promise<unknown>;
+  /**
+   * Resolves when all of its processes have ended and its files are removed. Never rejects. `failure`: what ended them,
+   * when it was not Codex: the error of turns that run.
+   */
+  readonly exited: Promise<{ readonly failure?: Error }>;
   /**
    * Sets the listener for all requests of the app-server to its provider; the app-server has no other network access.
    * Without a listener, the response is 503.

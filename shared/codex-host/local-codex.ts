@@ -1,11 +1,12 @@
 // The CodexHost port on the sandbox of this machine, for any number of gateway processes.
 import { RpcError } from '../errors.ts';
+import { removeLeftovers } from '../sandbox/process/run-mark.ts';
 import { CODEX_VERSION, findCodex, INSTALL_HINT } from './binary.ts';
 import type { CodexHost, CodexSession } from './codex-host.ts';
 import type { Launcher } from './launcher.ts';
-import { createPool, type PoolLimits } from './pool.ts';
+import { type CodexPool, createPool, type PoolLimits } from './pool.ts';
 import { readRolloutFile, writeRolloutFile } from './rollout-files.ts';
-import { makeTemplate, type Template } from './template.ts';
+import { makeTemplate, PREFIXES, type Template } from './template.ts';
 
 export interface LocalCodexOptions {
   readonly launcher: Launcher;
@@ -22,6 +23,8 @@ export interface LocalCodex {
   readonly version: string | undefined;
   /** The port for one gateway process, which `link` identifies: its app-servers serve no other one. */
   hostFor(link: string): CodexHost;
+  /** As in pool.ts: the files of an owner's sessions are in its app-servers, and go with them. */
+  readonly endOwner: CodexPool['endOwner'];
   /** Ends the app-servers of a gateway process that is gone, and waits for them. */
   endLink(link: string): Promise<void>;
   /** Ends all app-servers and waits for them. */
@@ -36,6 +39,8 @@ export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
     const { startAppServer } = await import('./app-server.ts');
     return startAppServer({ launcher, binary: binary(), directory, owner, fill: template?.copyTo });
   }, options.limits);
+  // A process that was killed has left the files of its owners' sessions.
+  for (const prefix of Object.values(PREFIXES)) void removeLeftovers(directory, prefix);
 
   return {
     version: findCodex(options.program) && CODEX_VERSION,
@@ -47,6 +52,7 @@ export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
       },
       open: (owner, signal) => open({ owner, link }, signal),
     }),
+    endOwner: pool.endOwner,
     endLink: pool.endLink,
     async close() {
       await Promise.all([pool.close(), warming]);
@@ -72,7 +78,8 @@ export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
 
   async function open(key: { owner: string; link: string }, signal: AbortSignal): Promise<CodexSession> {
     const { appServer, release } = await pool.borrow(key, signal);
-    const { id: processId, stdin, stdout, stderr, home, exit, gone: exited } = appServer;
+    const { id: processId, stdin, stdout, stderr, home, exit, gone } = appServer;
+    const exited = gone.then(() => ({}));
     return {
       ...{ processId, stdin, stdout, stderr, exited, release },
       onRequest: exit.onRequest,

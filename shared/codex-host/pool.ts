@@ -40,6 +40,11 @@ export interface PoolKey {
 export interface CodexPool {
   /** Throws RpcError `unavailable` when too many are busy, the error of a failed start, or the signal's reason. */
   borrow(key: PoolKey, signal: AbortSignal): Promise<Borrowed>;
+  /**
+   * Ends the app-servers of an owner that were started before `beforeMs` (of `performance.now()`). With `isForced` also
+   * those with turns; without, they take no new ones and end after them.
+   */
+  endOwner(owner: string, beforeMs: number, isForced: boolean): Promise<void>;
   /** Ends the app-servers of a link and waits for them. */
   endLink(link: string): Promise<void>;
   /** Ends all app-servers and waits for them. */
@@ -48,6 +53,7 @@ export interface CodexPool {
 
 interface Entry {
   readonly key: PoolKey;
+  readonly startedMs: number;
   readonly started: Promise<AppServer>;
   busy: number;
   turns: number;
@@ -76,6 +82,11 @@ export function createPool(start: (owner: string) => Promise<AppServer>, limits:
         entry.busy--;
         throw error;
       }
+    },
+    async endOwner(owner, beforeMs, isForced) {
+      const old = [...entries].filter(({ key, startedMs }) => key.owner === owner && startedMs <= beforeMs);
+      for (const entry of old) retire(entry);
+      await Promise.all(old.filter(({ busy }) => isForced || busy === 0).map(end));
     },
     async endLink(link) {
       await Promise.all([...entries].filter(({ key }) => key.link === link).map(end));
@@ -110,12 +121,14 @@ export function createPool(start: (owner: string) => Promise<AppServer>, limits:
   }
 
   function add(key: PoolKey): Entry {
+    const startedMs = performance.now();
     const entry: Entry = {
       key,
+      startedMs,
       started: start(key.owner),
       busy: 0,
       turns: 0,
-      idleSinceMs: performance.now(),
+      idleSinceMs: startedMs,
       isRetired: false,
       timer: undefined,
     };

@@ -2,6 +2,7 @@
 // One app-server that belongs to no owner creates them once; the others get copies of the files.
 import { chmod, copyFile, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { runPrefix } from '../sandbox/process/run-mark.ts';
 import type { AppServerOptions, startAppServer } from './app-server.ts';
 
 export interface Template {
@@ -9,6 +10,9 @@ export interface Template {
   copyTo(home: string): Promise<void>;
   close(): Promise<void>;
 }
+
+/** Names of directories in the one of the app-servers; what a process that was killed leaves is removed by the next. */
+export const PREFIXES = { home: 'home', template: 'template' };
 
 /** The id of no owner; the self-test of the sandbox uses it, too. */
 const NO_OWNER = '';
@@ -25,7 +29,7 @@ export async function makeTemplate(
     ...options,
     owner: NO_OWNER,
     async keep(home) {
-      const directory = await mkdtemp(join(options.directory, 'template-'));
+      const directory = await mkdtemp(join(options.directory, runPrefix(PREFIXES.template)));
       await copyDatabases(home, directory);
       kept = directory;
     },

@@ -35,6 +35,8 @@ export interface SandboxServiceConfig {
   /** How callers authenticate. */
   readonly admission: SandboxAdmission;
   readonly dataDir: string;
+  /** The file system of Cloud Run is memory. */
+  readonly isDiskMemory: boolean;
   readonly logFormat: 'json' | 'pretty';
   /** The deployed service and its revision, for Error Reporting. */
   readonly service: { readonly service: string; readonly version: string } | undefined;
@@ -62,6 +64,7 @@ export function loadSandboxConfig(env: Environment): SandboxServiceConfig {
     port: settings.PORT,
     admission,
     dataDir: settings.GATEWAY_DATA_DIR,
+    isDiskMemory: settings.K_SERVICE !== undefined,
     logFormat: settings.GATEWAY_LOG ?? (process.stdout.isTTY && settings.K_SERVICE === undefined ? 'pretty' : 'json'),
     service: toService(settings),
     codexProgram: settings.CODEX_BIN,

@@ -14,7 +14,12 @@ export interface LocalStdioServersDeps {
 
 type RegisteredServer = Extract<McpServer, { readonly command: string }>;
 
-export function createLocalStdioServers({ sandbox, servers }: LocalStdioServersDeps): StdioServers {
+export interface LocalStdioServers extends StdioServers {
+  /** The keys of the sandbox that registered servers of an owner run with, beside the owner's own. */
+  keysOf(owner: string): readonly string[];
+}
+
+export function createLocalStdioServers({ sandbox, servers }: LocalStdioServersDeps): LocalStdioServers {
   const toSpec = (owner: string, server: StdioServer): SandboxSpec => {
     if ('command' in server) return { keyId: owner, argv: [server.command, ...server.args], env: server.env };
     const registered = servers.get(server.registered);
@@ -24,6 +29,8 @@ export function createLocalStdioServers({ sandbox, servers }: LocalStdioServersD
 
   const bootId = randomUUID();
   return {
+    keysOf: (owner) => [...servers.keys()].map((name) => keyOf(owner, name)),
+    isCurrent: () => true,
     async start(owner, server, signal) {
       signal.throwIfAborted();
       const child = await sandbox.spawn(toSpec(owner, server));
@@ -42,7 +49,7 @@ export function createLocalStdioServers({ sandbox, servers }: LocalStdioServersD
 function toRegisteredSpec(owner: string, name: string, server: RegisteredServer): SandboxSpec {
   const isTrusted = server.network || Object.keys(server.env).length > 0;
   return {
-    keyId: isTrusted ? `\0mcp\0${name}\0${owner}` : owner,
+    keyId: isTrusted ? keyOf(owner, name) : owner,
     argv: [server.command, ...server.args],
     env: server.env,
     readOnly: server.paths.map((path) => ({ from: path, to: path })),
@@ -54,4 +61,8 @@ function notRegistered(name: string): RpcError {
   return new RpcError('not_found', {
     message: `Not found: no MCP server is registered as "${name}"; set command or url`,
   });
+}
+
+function keyOf(owner: string, name: string): string {
+  return `\0mcp\0${name}\0${owner}`;
 }

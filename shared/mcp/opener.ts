@@ -1,6 +1,7 @@
 // Opens stored connections on this instance, and synchronizes open with stored connections: a connection that any
 // instance has removed is closed; the end of a process is stored, so that it is started again only once.
 import { randomUUID } from 'node:crypto';
+import { settledWithin } from '../async.ts';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
@@ -57,6 +58,8 @@ export interface OpenerDeps {
   readonly records: McpRecords;
   readonly idleMs: number;
 }
+
+const END_MS = 5_000;
 
 interface Start {
   readonly requestId: string;
@@ -140,6 +143,10 @@ export function createOpener({
     return orClose(opened, records.started(owner, entry.id, opened.bootId));
   };
 
+  /** A newer run of the sandbox has replaced the one of its process: it is started again there between two calls. */
+  const isLeftBehind = ({ id, bootId }: OpenConnection): boolean =>
+    bootId !== undefined && !stdioServers.isCurrent(bootId) && registry.isIdle(id);
+
   return {
     registry,
     closing: closing.signal,
@@ -160,7 +167,8 @@ export function createOpener({
 
     async open(owner, entry, signal) {
       const open = registry.get(entry.id);
-      if (open !== undefined) return open;
+      if (open !== undefined && !isLeftBehind(open)) return open;
+      if (open !== undefined) await registry.end(entry.id);
       if (closing.signal.aborted) throw stopping();
       const opening = registry.open(entry.id, owner, () => reopen(owner, entry));
       // The opening continues when the caller leaves: other calls may wait for it, and the next call finds the
@@ -171,7 +179,9 @@ export function createOpener({
 
     async remove(owner, matches) {
       const removed = await records.remove(owner, matches);
-      await Promise.all(removed.map(({ id }) => registry.end(id)));
+      const ended = Promise.all(removed.map(({ id }) => registry.end(id)));
+      // A process in a sandbox that cannot be reached ends there with the connection to it.
+      await settledWithin(END_MS, ended);
     },
 
     async close() {

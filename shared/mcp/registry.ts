@@ -31,6 +31,8 @@ export interface OpenConnection extends Opened {
 
 export interface Registry {
   get(id: string): OpenConnection | undefined;
+  /** Whether no call to it is in flight. */
+  isIdle(id: string): boolean;
   /** The open connections of a key. */
   of(owner: string): readonly OpenConnection[];
   /**
@@ -96,6 +98,7 @@ export function createRegistry({ idleMs, onEnded, onChanged }: RegistryOptions):
 
   return {
     get: (id) => entries.get(id)?.connection,
+    isIdle: (id) => entries.get(id)?.calls === 0,
     end,
 
     of: (owner) => [...entries.values()].flatMap(({ connection }) => (connection?.owner === owner ? connection : [])),

@@ -36,6 +36,8 @@ export interface ServerProcess {
 }
 
 export interface StdioServers {
+  /** Whether new servers are started in this run of the sandbox, as far as that is known at this moment. */
+  isCurrent(bootId: string): boolean;
   /**
    * Starts a server in the workspace of `owner`. `signal` aborts the start; it does not end a server that was returned.
    * Throws RpcError `not_found` for a name that is not registered, `sandbox_unavailable`, `unavailable` when too many

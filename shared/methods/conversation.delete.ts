@@ -17,10 +17,10 @@ export const conversationDelete = defineMethod({
   example: { params: { session_id: 'my-session-123' }, result: { deleted: true, session_id: 'my-session-123' } },
   placeOf: () => 'local',
   async handle({ session_id }, { services, caller, canForward }) {
-    const { conversations, mcp, terminals } = services;
+    const { conversations, erasures, mcp } = services;
     const deleted = await conversations.delete(caller.keyId, session_id, canForward);
     const session = { owner: caller.keyId, sessionId: session_id };
-    await Promise.all([mcp.endSession(session), terminals.endSession(session)]);
+    await Promise.all([mcp.endSession(session), erasures.erase(session)]);
     return deleted
       ? { deleted: true as const, session_id }
       : { deleted: false as const, status: 'not_found' as const, session_id };

@@ -71,9 +71,10 @@ export const RunAnswer = z.object({
   duration_ms: z.number().min(0),
 });
 
-/** `terminal.start`, `.input`, `.resize`, `.watch`, `.close`, `.end_session`. */
+/** `terminal.start`, `.input`, `.resize`, `.watch`, `.close`. */
 export const TerminalParams = z.strictObject(terminal);
-export const TerminalStartParams = z.strictObject({ ...start, session: id });
+/** `only_running`: a terminal that is not there is not started, and the answer is `not_found`. */
+export const TerminalStartParams = z.strictObject({ ...start, session: id, only_running: z.boolean().exactOptional() });
 export const TerminalSpec = z.strictObject({
   shell: path.optional(),
   cwd: path.optional(),
@@ -136,6 +137,9 @@ export const ProviderParams = z.strictObject({
   answer: streamId,
 });
 export const ProviderHead = z.object({ status: z.int().min(200).max(599), headers });
+
+/** `sandbox.erase`: of a session, or everything of the owner, as far as it was started before that long ago. */
+export const EraseParams = z.strictObject({ ...owned, session: id.exactOptional(), ago_ms: count });
 
 /** Params as the receiving side reads them. Throws RpcError `invalid_params`. */
 export function readParams<T>(schema: z.ZodType<T>, params: unknown): T {

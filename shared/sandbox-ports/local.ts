@@ -32,6 +32,7 @@ export function createLocalPorts({
 }: LocalPortsDeps): LocalPorts {
   const terminals = createLocalTerminals({ sandbox, onEnded: onTerminalEnded }, limits.terminals);
   const codex = createLocalCodex({ ...settings, launcher: sandbox });
+  const stdioServers = createLocalStdioServers({ sandbox, servers });
   return {
     commands: {
       available: () => sandbox.available(),
@@ -39,9 +40,15 @@ export function createLocalPorts({
       run: ({ keyId, argv, cwd, env }, options) => sandbox.run({ keyId, argv, cwd, env }, options),
     },
     terminals,
-    stdioServers: createLocalStdioServers({ sandbox, servers }),
+    stdioServers,
     codex: codex.hostFor('this process'),
     codexHosts: codex,
+    async erase({ owner, sessionId, agoMs }) {
+      const beforeMs = performance.now() - agoMs;
+      const isAll = sessionId === undefined;
+      await Promise.all([terminals.erase({ owner, sessionId }, beforeMs), codex.endOwner(owner, beforeMs, isAll)]);
+      if (isAll) await Promise.all([owner, ...stdioServers.keysOf(owner)].map(sandbox.erase));
+    },
     async close() {
       await Promise.all([terminals.drain(), codex.close()]);
       await sandbox.close();

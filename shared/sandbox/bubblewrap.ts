@@ -73,6 +73,7 @@ export function createBubblewrapSandbox(options: BubblewrapOptions): Sandbox {
       }
     },
 
+    erase: starter.erase,
     close: starter.close,
   };
 }

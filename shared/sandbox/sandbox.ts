@@ -78,6 +78,8 @@ export interface Sandbox {
    * controlling terminal and its descriptors 0 to 2.
    */
   attach(spec: SandboxSpec, tty: string): Promise<SandboxAttached>;
+  /** Kills the processes of a key, waits for their end, and removes its workspace. Also where no sandbox works. */
+  erase(keyId: string): Promise<void>;
   /** Kills all processes and waits for their end. */
   close(): Promise<void>;
 }

@@ -1,13 +1,15 @@
 // Creates the directories of each key on this machine: a home and a /tmp that persist between calls, named after a hash
 // of the key id. Keys share no writable file.
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
-import { chmod, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { dataDirectoryGone, RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { HOME } from './commands.ts';
+import { removeLeftovers, runPrefix } from './process/run-mark.ts';
 import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
+import { removeTree } from './remove-tree.ts';
 import { createUids, giveTo } from './uids.ts';
 
 /** The uid in every sandbox; it has no rights outside. */
@@ -15,6 +17,9 @@ export const UID_INSIDE = 1000;
 
 /** Names of the keys' directories. Other entries beside them belong to no key. */
 const DIRECTORY = /^[\da-f]{32}$/;
+
+/** Of the names of directories that are being removed. */
+const REMOVED = 'removed';
 
 export interface Workspace {
   /** Directories of the machine. */
@@ -42,6 +47,8 @@ export interface Workspaces {
    * mounted (own-uid.ts).
    */
   open(keyId: string): Promise<Workspace>;
+  /** Removes the directories of a key, in which no process runs. Resolves with its home as it was, if it had one. */
+  remove(keyId: string): Promise<string | undefined>;
 }
 
 const ETC: Readonly<Record<string, string>> = {
@@ -72,6 +79,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
   const uids = createUids(base, DIRECTORY);
   let etc: Promise<string> | undefined;
   let firstInode: number | undefined;
+  void removeLeftovers(base, REMOVED);
 
   return {
     async open(keyId) {
@@ -91,7 +99,29 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
       }
       return opened;
     },
+
+    async remove(keyId) {
+      checkRoot();
+      known.delete(keyId);
+      const { directory } = placeOf(keyId);
+      // Moved first: a process that starts meanwhile gets new directories.
+      const removed = join(base, `${runPrefix(REMOVED)}${randomUUID()}`);
+      try {
+        await rename(directory, removed);
+      } catch (error) {
+        ignoreMissing(error);
+        return undefined;
+      }
+      await removeTree(removed);
+      return join(directory, 'home');
+    },
   };
+
+  function placeOf(keyId: string) {
+    const digest = createHash('sha256').update(keyId).digest();
+    const name = digest.toString('hex').slice(0, 32);
+    return { name, directory: join(base, name), hash: digest.readUInt32BE(0) };
+  }
 
   function checkRoot(): void {
     if (firstInode === undefined) return;
@@ -107,10 +137,8 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
       etc = undefined;
       throw error;
     });
-    const digest = createHash('sha256').update(keyId).digest();
-    const name = digest.toString('hex').slice(0, 32);
-    const uid = isRoot ? await uids.of(name, digest.readUInt32BE(0)) : undefined;
-    const directory = join(base, name);
+    const { name, directory, hash } = placeOf(keyId);
+    const uid = isRoot ? await uids.of(name, hash) : undefined;
     const workspace = { home: join(directory, 'home'), tmp: join(directory, 'tmp'), etc: await etc, uid };
     firstInode ??= statSync(base).ino;
     await makeDirectory(directory, 0o700);

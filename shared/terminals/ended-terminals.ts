@@ -7,6 +7,8 @@ export interface EndedTerminals {
   keep(id: string, owner: string, terminal: Terminal): void;
   /** Removes an entry, for example when a new terminal has the id. */
   drop(id: string): void;
+  /** Drops those that match. */
+  dropAll(matches: (id: string, terminal: Terminal) => boolean): void;
 }
 
 export interface EndedTerminalsOptions {
@@ -37,5 +39,8 @@ export function createEndedTerminals({ keptMs, perKeyMax, totalMax }: EndedTermi
       kept.set(id, { owner, terminal, timer: setTimeout(() => drop(id), keptMs).unref() });
     },
     drop,
+    dropAll(matches) {
+      for (const [id, { terminal }] of kept) if (matches(id, terminal)) drop(id);
+    },
   };
 }

@@ -26,7 +26,15 @@ interface Entry {
   readonly lifetime: Lifetime;
 }
 
-export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions = {}): Terminals {
+export interface LocalTerminals extends Terminals {
+  /**
+   * Ends the terminals of a session, or of all sessions of an owner, that were started before `beforeMs` (of
+   * `performance.now()`), and drops their output.
+   */
+  erase(of: { readonly owner: string; readonly sessionId?: string | undefined }, beforeMs: number): Promise<void>;
+}
+
+export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions = {}): LocalTerminals {
   const { unwatchedMs, idleMs, perKeyMax = 8, totalMax = 32 } = { ...TERMINAL_TIMES, ...options };
   const entries = new Map<string, Promise<Entry>>();
   const running = new Map<string, Entry>();
@@ -95,7 +103,8 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
         entry.lifetime.watchersChanged();
         return { ...factsOf(entry), resumed: true };
       }
-      const own = [...entries.keys()].filter((other) => other.startsWith(`[${JSON.stringify(handle.owner)},`)).length;
+      if (request.onlyRunning) return throwNotFound();
+      const own = [...entries.keys()].filter((other) => isOf(handle.owner, other)).length;
       if (own >= perKeyMax || entries.size >= totalMax) {
         throw new RpcError('unavailable', {
           message: `Too many terminals are open (${perKeyMax} per key)`,
@@ -141,13 +150,17 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
       return entry.terminal.exited;
     },
 
-    async endSession(handle) {
-      const id = idOf(handle);
-      const entry = await entries.get(id)?.catch(() => undefined);
-      if (entry !== undefined) end(entry);
-      // The output of an ended session is not kept.
-      ended.drop(id);
-      await entry?.terminal.exited;
+    async erase({ owner, sessionId }, beforeMs) {
+      const isMeant = (id: string): boolean =>
+        sessionId === undefined ? isOf(owner, id) : id === idOf({ owner, sessionId });
+      const isOld = ({ startedMs }: Terminal): boolean => startedMs <= beforeMs;
+      const found = await Promise.all(
+        [...entries].flatMap(([id, entry]) => (isMeant(id) ? entry.catch(() => undefined) : [])),
+      );
+      const erased = found.filter((entry) => entry !== undefined).filter(({ terminal }) => isOld(terminal));
+      for (const entry of erased) end(entry);
+      ended.dropAll((id, terminal) => isMeant(id) && isOld(terminal));
+      await Promise.all(erased.map(({ terminal }) => terminal.exited));
     },
 
     async drain() {
@@ -163,6 +176,11 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
 /** The owner is part of the id: another owner's handle names an absent terminal, so no check can be forgotten. */
 function idOf({ owner, sessionId }: TerminalHandle): string {
   return JSON.stringify([owner, sessionId]);
+}
+
+/** `id` as `idOf` makes it. */
+function isOf(owner: string, id: string): boolean {
+  return id.startsWith(`[${JSON.stringify(owner)},`);
 }
 
 function factsOf({ terminal }: Entry): TerminalFacts {

@@ -11,7 +11,9 @@ export interface Terminal {
   /** Number of the last piece of output. */
   readonly lastSeq: number;
   readonly watchers: number;
-  /** `performance.now()` of the last input or output. */
+  /** `performance.now()` of its start. */
+  readonly startedMs: number;
+  /** The same of the last input or output. */
   readonly activeMs: number;
   /**
    * Sends the output after piece `afterSeq`, then live output, then the exit; also for a terminal that has ended.
@@ -46,7 +48,8 @@ export type OnWatchers = (count: number, leftAgoMs?: number) => void;
 export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Terminal {
   const ring = createRingBuffer(RING_BYTES);
   const readers = new Set<Reader>();
-  let activeMs = performance.now();
+  const startedMs = performance.now();
+  let activeMs = startedMs;
   let current = size;
   let isPaused = false;
   let ended: { readonly exitCode: number } | undefined;
@@ -90,6 +93,7 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Te
   }
 
   return {
+    startedMs,
     get size() {
       return current;
     },

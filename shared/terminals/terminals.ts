@@ -20,6 +20,8 @@ export interface TerminalRequest extends Partial<Size> {
   readonly env: Readonly<Record<string, string>>;
   /** Id of the call that starts the terminal, for the log. */
   readonly requestId: string;
+  /** A terminal that does not run is not started: `start` throws `not_found`. Default: false. */
+  readonly onlyRunning?: boolean;
 }
 
 export interface TerminalFacts extends Size {
@@ -72,8 +74,6 @@ export interface Terminals {
   watch(handle: TerminalHandle, watcher: Watcher, afterSeq: number): Promise<StopWatching>;
   /** Ends the terminal. Resolves when all of its processes have ended. */
   close(handle: TerminalHandle): Promise<{ readonly exitCode: number }>;
-  /** Ends the terminal of a session, if there is one. */
-  endSession(handle: TerminalHandle): Promise<void>;
   /** Ends all terminals and refuses new ones. */
   drain(): Promise<void>;
 }

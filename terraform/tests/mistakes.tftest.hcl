@@ -31,7 +31,7 @@ run "each_is_refused" {
     domain   = "https://gateway.example.com"
     # A tag can be moved to another image.
     sandbox_image     = "us-central1-docker.pkg.dev/gateway-test/gateway/sandbox:latest"
-    sandbox_instances = 0
+    sandbox_instances = 2
     sandbox_cpu       = 3
     limits            = "100 per minute"
     model             = "claude"

@@ -195,7 +195,6 @@ run "open_egress" {
 
   variables {
     sandbox_egress     = true
-    sandbox_instances  = 2
     sandbox_cpu        = 4
     sandbox_memory_gib = 16
     environment = {
@@ -213,7 +212,7 @@ run "open_egress" {
   }
   assert {
     condition = (
-      google_cloud_run_v2_service.sandbox[0].template[0].scaling[0].max_instance_count == 2
+      google_cloud_run_v2_service.sandbox[0].template[0].scaling[0].max_instance_count == 1
       && google_cloud_run_v2_service.sandbox[0].template[0].containers[0].resources[0].limits == tomap({ cpu = "4", memory = "16Gi" })
     )
     error_message = "Its size is the operator's."

@@ -17,7 +17,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
     afterEach(() => fixture.endAll());
     const open = async (terminals: OpenOptions['terminals'] = {}) => {
       const { ports, ending } = await fixture.open({ terminals });
-      return { terminals: ports.terminals, ending };
+      return { terminals: ports.terminals, ending, erase: ports.erase };
     };
 
     it('ends 60 s (here 150 ms) after the last watcher left, and not while one watches', async () => {
@@ -146,7 +146,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
     });
 
     it('of another owner is answered like one that is missing', async () => {
-      const { terminals } = await open();
+      const { terminals, erase } = await open();
       await terminals.start(HANDLE, REQUEST);
       const mine = await listen(terminals);
       const theirs = { owner: 'b', sessionId: HANDLE.sessionId };
@@ -154,7 +154,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await expect(terminals.resize(theirs, { cols: 1, rows: 1 })).rejects.toMatchObject(NOT_FOUND);
       await expect(listen(terminals, theirs)).rejects.toMatchObject(NOT_FOUND);
       await expect(terminals.close(theirs)).rejects.toMatchObject(NOT_FOUND);
-      await terminals.endSession(theirs);
+      await erase({ ...theirs, agoMs: 0 });
       expect(await terminals.start(theirs, REQUEST)).toMatchObject({ resumed: false });
       const other = await listen(terminals, theirs);
       await terminals.input(theirs, "echo o''nly\r");
@@ -166,7 +166,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
     });
 
     it('sends the rest of its output and its exit to a watcher that comes after its end', async () => {
-      const { terminals, ending } = await open();
+      const { terminals, ending, erase } = await open();
       await terminals.start(HANDLE, REQUEST);
       await terminals.input(HANDLE, "echo la''st; exit 4\r");
       await ending('s');
@@ -182,7 +182,9 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await next.until(/next/);
       expect(next.text()).not.toMatch(/last/);
       // The output of a session that is erased goes with it.
-      await terminals.endSession(HANDLE);
+      await erase({ ...HANDLE, agoMs: 60_000 });
+      expect(await terminals.start(HANDLE, REQUEST)).toMatchObject({ resumed: true });
+      await erase({ ...HANDLE, agoMs: 0 });
       expect(await next.exited).toBeGreaterThan(128);
       await expect(listen(terminals)).rejects.toMatchObject(NOT_FOUND);
     });

@@ -26,13 +26,16 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
     'shared/sandbox-link',
     ['net', 'rpc', 'auth/oidc.ts', 'auth/id-token.ts', 'sandbox', 'terminals', 'mcp', 'codex-host', 'sandbox-ports'],
   ],
+  ['shared/sandbox-records', ['store', 'sandbox-ports', 'sandbox-link']],
   ['shared/patch', ['sandbox']],
   ['shared/webhooks', ['net', 'rpc', 'store']],
   ['shared/conversations', ['engines', 'store']],
   ['shared/proto', ['rpc', 'conversations']],
   [
     'shared/services.ts',
-    ['store', 'rate-limit', 'auth', 'engines', 'sandbox', 'terminals', 'mcp', 'webhooks', 'conversations'],
+    ['store', 'rate-limit', 'auth', 'engines', 'sandbox', 'terminals', 'mcp', 'sandbox-records', 'webhooks'].concat(
+      'conversations',
+    ),
   ],
   [
     'shared/methods',

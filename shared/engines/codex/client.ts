@@ -2,6 +2,7 @@
 // the methods of protocol.ts, answers the server's requests with fixed refusals, and passes each notification to the
 // listener of its thread.
 import type { ZodType } from 'zod';
+import { settledWithin } from '../../async.ts';
 import type { CodexSession } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
 import { parseMarked } from '../../rpc/exact-json.ts';
@@ -22,6 +23,7 @@ import {
 /** A notification may carry the whole output of a command, and an answer a whole thread. */
 const LINE_CHARS_MAX = 32 << 20;
 const STDERR_CHARS_MAX = 2_000;
+const EXIT_MS = 1_000;
 
 /** Codex refused a request. */
 export class CodexRefusal extends Error {
@@ -45,8 +47,14 @@ export interface CodexClient {
   ): Promise<ClientResults[M]>;
   /** Notifications and tool calls of one thread, until the returned function is called. */
   listen(threadId: string, listener: ThreadListener): () => void;
-  /** Resolves with the tail of stderr when the process has ended or has sent an unreadable line. */
-  readonly closed: Promise<string>;
+  /** Resolves when the process has ended or has sent an unreadable line. */
+  readonly closed: Promise<ClosedCodex>;
+}
+
+export interface ClosedCodex {
+  readonly stderrTail: string;
+  /** What ended it, when it was not Codex. */
+  readonly failure?: Error | undefined;
 }
 
 /** The same table, typed so that a method's schema yields its result. */
@@ -62,15 +70,15 @@ export interface ThreadListener {
 export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' | 'stderr' | 'exited'>): CodexClient {
   const requests = createPendingRequests();
   const listeners = new Map<string, ThreadListener>();
-  const { promise: closed, resolve: close } = Promise.withResolvers<string>();
+  const { promise: closed, resolve: close } = Promise.withResolvers<ClosedCodex>();
   let isOpen = true;
   let stderrTail = '';
 
-  const end = (why: string): void => {
+  const end = (why: string, failure?: Error): void => {
     if (!isOpen) return;
     isOpen = false;
-    close(why);
-    requests.failAll(ended());
+    close({ stderrTail: why, failure });
+    requests.failAll(failure ?? ended());
   };
   const splitLines = createLineSplitter((line) => {
     if (isOpen && line !== '') receive(line);
@@ -83,8 +91,9 @@ export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' |
   child.stderr.on('data', (text: string) => {
     stderrTail = (stderrTail + text).slice(-STDERR_CHARS_MAX);
   });
-  child.stdin.on('error', () => end(stderrTail));
-  void child.exited.then(() => end(stderrTail));
+  void child.exited.then(({ failure }) => end(stderrTail, failure));
+  // Its end follows, as a rule, and says more.
+  child.stdin.on('error', () => void settledWithin(EXIT_MS, child.exited).then(() => end(stderrTail)));
 
   return {
     closed,

@@ -1,12 +1,14 @@
 // The errors of a Codex turn that do not come from the provider.
 import { RpcError } from '../../errors.ts';
 import { clean } from '../provider-message.ts';
-import type { CodexRefusal } from './client.ts';
+import type { ClosedCodex, CodexRefusal } from './client.ts';
 
 /** The prompt was sent, and it is unknown whether it was answered. */
 const SENT = { provider: 'codex', sent: true };
 
-export function appServerEnded(stderrTail: string): RpcError {
+/** A `failure` of the connection to it says whether the turn may have had an effect. */
+export function appServerEnded({ stderrTail, failure }: ClosedCodex): RpcError {
+  if (failure instanceof RpcError) return failure;
   const cause = new Error(`codex app-server ended during a turn: ${stderrTail}`);
   return new RpcError('upstream_error', { message: 'Codex ended during the turn', data: SENT, cause });
 }

@@ -37,7 +37,7 @@ export async function* runTurn(
     if ((await started.promise) === call.turnId && !over.signal.aborted) return run?.(call);
   };
   const unlisten = client.listen(threadId, { notified: inbox.push, called });
-  void client.closed.then((stderrTail) => inbox.fail(appServerEnded(stderrTail)));
+  void client.closed.then((closed) => inbox.fail(appServerEnded(closed)));
   const account = toAccount(turn, deps.apiKey);
   const models = addModel(given.known.models, toModelId(turn.model));
   const thread = { ...given, known: { ...given.known, models } };

@@ -22,7 +22,8 @@ export async function openLink(keeper: LinkKeeper, signal?: AbortSignal): Promis
     const link = keeper.link ?? (await keeper.open(signal));
     const wait = reconnecting.get(link) ?? (link.connected ? undefined : reconnect(link));
     if (wait !== undefined) await orAbort(wait, signal);
-    return link.over.aborted ? await keeper.open(signal) : link;
+    // Meanwhile it may be over, or replaced.
+    return keeper.link ?? (await keeper.open(signal));
   } catch (error) {
     signal?.throwIfAborted();
     throw notReached(error);

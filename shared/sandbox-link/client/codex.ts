@@ -23,7 +23,7 @@ interface RemoteProcess {
   readonly link: Link;
   readonly io: LinkStream;
   readonly errors: LinkStream;
-  readonly exited: Promise<void>;
+  readonly exited: CodexSession['exited'];
   /** Stops waiting for a service that does not report the end: resolves `exited`. */
   abandon(): void;
   listener: ProviderListener | undefined;
@@ -75,6 +75,7 @@ export function createRemoteCodex(keeper: () => LinkKeeper): RemoteCodex {
     const exited = Promise.all([exit, closed(io)]).then(() => {
       errors.destroy();
       processes.delete(processId);
+      return link.over.aborted ? { failure: lost(WHAT, link.over.reason) } : {};
     });
     const abandon = (): void => {
       abandoned.abort();

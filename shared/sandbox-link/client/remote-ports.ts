@@ -1,13 +1,16 @@
 // The ports over one link to the sandbox service, opened by the first call that needs it.
+import { systemClock, type WallClock } from '../../clock.ts';
 import type { SandboxAddress } from '../../config/config.ts';
 import type { Logger } from '../../log.ts';
 import type { SandboxPorts } from '../../sandbox-ports/ports.ts';
 import type { TerminalEnding } from '../../terminals/terminals.ts';
 import type { LinkTimes } from '../link/link.ts';
 import { createLinkKeeper } from '../link/link-keeper.ts';
+import { type BootRecords, createBootFollower } from './boots.ts';
 import { createRemoteCodex } from './codex.ts';
 import { createRemoteCommands } from './commands.ts';
 import { createLinkHeaders } from './credentials.ts';
+import { eraseOver } from './erase.ts';
 import { createRemoteStdioServers } from './stdio-servers.ts';
 import { createTerminalEndings } from './terminal-endings.ts';
 import { createRemoteTerminals } from './terminals.ts';
@@ -17,11 +20,16 @@ export interface RemotePortsDeps {
   readonly log: Logger;
   /** Called once for each terminal that this process started and that has ended, for the log. */
   onTerminalEnded(ending: TerminalEnding): void;
+  /** Of all gateway processes; undefined: this process stays with the boot that it has reached first. */
+  readonly boots?: BootRecords | undefined;
+  readonly clock?: WallClock;
   /** For tests. */
   readonly times?: Partial<LinkTimes>;
 }
 
-export function createRemotePorts({ address, log, onTerminalEnded, times }: RemotePortsDeps): SandboxPorts {
+export function createRemotePorts(deps: RemotePortsDeps): SandboxPorts {
+  const { address, log, onTerminalEnded, boots: records, clock = systemClock, times } = deps;
+  const boots = records && createBootFollower({ keeper: () => keeper, records, clock, log });
   const endings = createTerminalEndings(onTerminalEnded);
   const codex = createRemoteCodex(() => keeper);
   const keeper = createLinkKeeper({
@@ -30,12 +38,18 @@ export function createRemotePorts({ address, log, onTerminalEnded, times }: Remo
     log,
     handlers: { 'terminal.ended': async (params) => endings.ended(params), ...codex.handlers },
     ...(times !== undefined && { times }),
+    onOpen: (link) => boots?.opened(link),
+    onElsewhere: () => boots?.elsewhere(),
   });
   return {
     commands: createRemoteCommands(keeper),
     terminals: createRemoteTerminals({ keeper, onStart: endings.started }),
     stdioServers: createRemoteStdioServers(keeper),
     codex: codex.host,
-    close: () => keeper.close('the gateway has ended'),
+    erase: (erased, signal) => eraseOver(keeper, erased, signal),
+    async close() {
+      boots?.close();
+      await keeper.close('the gateway has ended');
+    },
   };
 }

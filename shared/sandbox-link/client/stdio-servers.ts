@@ -19,6 +19,7 @@ const KILLED = 137;
 
 export function createRemoteStdioServers(keeper: LinkKeeper): StdioServers {
   return {
+    isCurrent: (bootId) => keeper.link === undefined || keeper.link.sandbox.bootId === bootId,
     async start(owner, server, signal) {
       signal.throwIfAborted();
       return startOver(await openLink(keeper, signal), owner, server, signal);

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import type { z } from 'zod';
 import { RpcError } from '../../errors.ts';
 import type { TerminalFacts, TerminalHandle, TerminalRequest, Terminals } from '../../terminals/terminals.ts';
+import type { Link } from '../link/link.ts';
 import type { LinkKeeper } from '../link/link-keeper.ts';
 import { Exit, TerminalFacts as FactsAnswer, INPUT_CHARS_MAX, Nothing, TerminalStartAnswer } from '../messages.ts';
 import { call, openLink } from './calls.ts';
@@ -25,18 +26,26 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
   async function ask<T>(method: string, handle: TerminalHandle, params: object, answer: z.ZodType<T>): Promise<T> {
     const begun = starting.get(idOf(handle));
     if (begun !== undefined) await begun.catch(() => {});
-    const link = await openLink(keeper);
-    return call(link, method, { ...toParams(handle), ...params }, { answer, what: WHAT });
+    return onItsLink(keeper, (link) => call(link, method, { ...toParams(handle), ...params }, { answer, what: WHAT }));
   }
 
   async function start(handle: TerminalHandle, request: TerminalRequest) {
-    const { requestId, shell, cwd, env, cols, rows } = request;
     const link = await openLink(keeper);
+    for (const older of olderLinks(keeper)) {
+      const running = await orMissing(startOver(older, handle, request, true));
+      if (running !== undefined) return running;
+    }
+    return startOver(link, handle, request, false);
+  }
+
+  async function startOver(link: Link, handle: TerminalHandle, request: TerminalRequest, onlyRunning: boolean) {
+    const { requestId, shell, cwd, env, cols, rows } = request;
     const spec = link.openStream();
     try {
       spec.end(JSON.stringify({ request_id: requestId, shell, cwd, env, cols, rows }));
       spec.resume();
-      const params = { ...toParams(handle), start_id: randomUUID(), spec: spec.id };
+      const only = onlyRunning && { only_running: true };
+      const params = { ...toParams(handle), start_id: randomUUID(), spec: spec.id, ...only };
       const started = await call(link, 'terminal.start', params, { answer: TerminalStartAnswer, what: WHAT });
       if (!started.resumed) onStart(handle, request);
       return started;
@@ -80,17 +89,18 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
         async open(seq) {
           const begun = starting.get(idOf(handle));
           if (begun !== undefined) await begun.catch(() => {});
-          const link = await openLink(keeper);
-          const output = link.openStream();
-          output.end();
-          const params = { ...toParams(handle), after_seq: seq, output: output.id };
-          try {
-            await call(link, 'terminal.watch', params, { answer: Nothing, what: WHAT });
-            return output;
-          } catch (error) {
-            output.destroy();
-            throw error;
-          }
+          return onItsLink(keeper, async (link) => {
+            const output = link.openStream();
+            output.end();
+            const params = { ...toParams(handle), after_seq: seq, output: output.id };
+            try {
+              await call(link, 'terminal.watch', params, { answer: Nothing, what: WHAT });
+              return output;
+            } catch (error) {
+              output.destroy();
+              throw error;
+            }
+          });
         },
       });
     },
@@ -100,15 +110,41 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
       return { exitCode };
     },
 
-    async endSession(handle) {
-      await ask('terminal.end_session', handle, {}, Nothing);
-    },
-
     /** They are not this process's: other gateway processes serve them, or they end when no one watches. */
     async drain() {
       isDraining = true;
     },
   };
+}
+
+/** Links to older boots of the service, where terminals that were started there go on. */
+function olderLinks({ draining }: LinkKeeper): readonly Link[] {
+  return draining.filter(({ connected }) => connected);
+}
+
+/** Runs `work` with the present link and, when the terminal is not there, with those to older boots. */
+async function onItsLink<T>(keeper: LinkKeeper, work: (link: Link) => Promise<T>): Promise<T> {
+  let missing: unknown;
+  for (const link of [await openLink(keeper), ...olderLinks(keeper)]) {
+    try {
+      return await work(link);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      missing ??= error;
+    }
+  }
+  throw missing;
+}
+
+function orMissing<T>(work: Promise<T>): Promise<T | undefined> {
+  return work.catch((error: unknown) => {
+    if (!isMissing(error)) throw error;
+    return undefined;
+  });
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof RpcError && error.reason === 'not_found';
 }
 
 function toParams({ owner, sessionId }: TerminalHandle) {

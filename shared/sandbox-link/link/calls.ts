@@ -28,6 +28,11 @@ export class Calls {
     this.#deps = deps;
   }
 
+  /** Requests in flight, of both sides. */
+  get size(): number {
+    return this.#pending.size + this.#running.size;
+  }
+
   async request(method: string, params: unknown, signal?: AbortSignal): Promise<unknown> {
     const { channel } = this.#deps;
     signal?.throwIfAborted();

@@ -7,7 +7,7 @@ import { errorFields } from '../../log.ts';
 import { CLOSE } from '../../protocol.ts';
 import { createLink, LINK_TIMES, type LinkEnd } from './create-link.ts';
 import { type ClientHello, fromSandbox, PROTOCOL, type ServerHello } from './hello.ts';
-import type { Link, LinkDeps, SandboxFacts } from './link.ts';
+import type { Link, LinkDeps, ReachedSandbox } from './link.ts';
 import { FailedAttempt, openSocket } from './open-socket.ts';
 
 export interface ConnectLinkOptions extends LinkDeps {
@@ -22,12 +22,17 @@ export interface ConnectLinkOptions extends LinkDeps {
   readonly retryMaxMs?: number;
   /** Age of a WebSocket at which the link moves to a new one. Default 50 min: Cloud Run ends one after 60. */
   readonly handOverMs?: number;
+  /**
+   * Called when a hand-over reached an instance of the service that does not have the link: the platform leads new
+   * connections to another one. The link goes on over its old WebSocket.
+   */
+  readonly onElsewhere?: () => void;
   readonly signal?: AbortSignal;
 }
 
 /** The gateway's end of a link. */
 export interface GatewayLink extends Link {
-  readonly sandbox: SandboxFacts;
+  readonly sandbox: ReachedSandbox;
 }
 
 /**
@@ -56,7 +61,7 @@ const HAND_OVER_RETRY = 1 / 50;
 
 interface OpenLink extends LinkEnd {
   readonly secret: string;
-  readonly sandbox: SandboxFacts;
+  readonly sandbox: ReachedSandbox;
 }
 
 class Connector {
@@ -136,11 +141,12 @@ class Connector {
     return { protocol: PROTOCOL, resume: { id: link.id, secret, received: channel.received } };
   }
 
-  #greeted(socket: WebSocket, { sandbox, link: { id, secret, received } }: ServerHello): void {
+  #greeted(socket: WebSocket, hello: ServerHello): void {
+    const { id, secret, received } = hello.link;
     socket.on('error', () => {});
     if (this.#open === undefined) {
       const end = createLink(id, 'gateway', this.#options, () => void this.#resume(end));
-      this.#open = { ...end, secret, sandbox: fromSandbox(sandbox) };
+      this.#open = { ...end, secret, sandbox: fromSandbox(hello) };
       end.link.over.addEventListener('abort', () => clearTimeout(this.#handOver), { once: true });
     }
     const { link, channel } = this.#open;
@@ -155,8 +161,10 @@ class Connector {
   #handOverAfter(delayMs: number, link: Link): void {
     clearTimeout(this.#handOver);
     this.#handOver = setTimeout(() => {
-      this.#connect(link.over).catch(() => {
-        if (!link.over.aborted) this.#handOverAfter(this.#handOverMs * HAND_OVER_RETRY, link);
+      this.#connect(link.over).catch((error: unknown) => {
+        if (link.over.aborted) return;
+        if (error instanceof FailedAttempt && error.reason === 'unknown_link') this.#options.onElsewhere?.();
+        this.#handOverAfter(this.#handOverMs * HAND_OVER_RETRY, link);
       });
     }, delayMs);
   }

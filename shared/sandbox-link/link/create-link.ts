@@ -40,6 +40,7 @@ export function createLink(id: string, side: 'gateway' | 'sandbox', deps: LinkDe
   );
   const streams = new Streams(channel, side);
   const calls = new Calls({ channel, handlers: deps.handlers, log: deps.log });
+  let usedMs = performance.now();
   const link: Link = {
     id,
     get connected() {
@@ -48,8 +49,16 @@ export function createLink(id: string, side: 'gateway' | 'sandbox', deps: LinkDe
     get silentMs() {
       return channel.silentMs;
     },
+    get idleMs() {
+      const nowMs = performance.now();
+      if (calls.size + streams.size > 0) usedMs = nowMs;
+      return nowMs - usedMs;
+    },
     over: over.signal,
-    request: (method, params, signal) => calls.request(method, params, signal),
+    request(method, params, signal) {
+      usedMs = performance.now();
+      return calls.request(method, params, signal);
+    },
     notify: (method, params) => calls.notify(method, params),
     openStream: () => streams.open(),
     takeStream: (stream) => streams.take(stream),

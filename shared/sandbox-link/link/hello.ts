@@ -2,7 +2,7 @@
 // server's with what it says of itself and the link, or its refusal. Also the options of the WebSockets of both sides.
 import type { ServerOptions, WebSocket } from 'ws';
 import { z } from 'zod';
-import { CONTROL_BYTES_MAX, type SandboxFacts } from './link.ts';
+import { CONTROL_BYTES_MAX, type ReachedSandbox, type SandboxFacts } from './link.ts';
 import { LINK_METHODS, parseJson } from './wire.ts';
 
 /** The versions of the protocol that this build speaks, both inclusive. */
@@ -60,9 +60,9 @@ export function toSandbox({ bootId, startedAtMs, codexVersion }: SandboxFacts): 
   return { boot_id: bootId, started_at_ms: startedAtMs, ...(codexVersion && { codex_version: codexVersion }) };
 }
 
-export function fromSandbox(sandbox: ServerHello['sandbox']): SandboxFacts {
+export function fromSandbox({ sandbox, protocol }: ServerHello): ReachedSandbox {
   const { boot_id: bootId, started_at_ms: startedAtMs, codex_version: codexVersion } = sandbox;
-  return { bootId, startedAtMs, ...(codexVersion !== undefined && { codexVersion }) };
+  return { bootId, startedAtMs, protocol, ...(codexVersion !== undefined && { codexVersion }) };
 }
 
 /** How long to wait for the close frame of the peer. */

@@ -25,6 +25,8 @@ export interface Link {
   readonly connected: boolean;
   /** How long nothing of the other side has arrived; when the link is over, what it was at its end. */
   readonly silentMs: number;
+  /** How long no request and no stream, of either side, has been there. */
+  readonly idleMs: number;
   /**
    * Aborted when the link is over for good (not at a cut that is resumed); the reason is an RpcError `unavailable`.
    * Before it is aborted, each request in flight has been rejected and each stream destroyed with that error.
@@ -113,4 +115,9 @@ export interface SandboxFacts {
   readonly startedAtMs: number;
   /** Version of the Codex binary there; undefined: none. */
   readonly codexVersion?: string;
+}
+
+/** The same, as the gateway side has received it. */
+export interface ReachedSandbox extends SandboxFacts {
+  readonly protocol: ProtocolRange;
 }

@@ -48,6 +48,11 @@ export class Streams {
     this.#nextPeerId = side === 'gateway' ? 2 : 1;
   }
 
+  /** Streams that are not over, of both sides. */
+  get size(): number {
+    return this.#streams.size;
+  }
+
   open(): LinkStream {
     if (this.#isOver || this.#open >= STREAMS_MAX || this.#nextId > ID_MAX) {
       throw new RpcError('unavailable', {

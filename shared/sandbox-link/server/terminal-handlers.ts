@@ -41,7 +41,8 @@ export function createTerminalHandlers({ terminals, starts, specs }: TerminalHan
     if (issues.length > 0) throw new RpcError('invalid_params', { data: { issues } });
     starts.enter(request.start_id);
     const size = { ...(cols !== undefined && { cols }), ...(rows !== undefined && { rows }) };
-    return terminals.start(toHandle(request), { shell, cwd, env, requestId, ...size });
+    const onlyRunning = request.only_running === true;
+    return terminals.start(toHandle(request), { shell, cwd, env, requestId, onlyRunning, ...size });
   }
 
   async function watch(params: unknown, link: Link, take: Take): Promise<unknown> {
@@ -75,10 +76,6 @@ export function createTerminalHandlers({ terminals, starts, specs }: TerminalHan
     async 'terminal.close'(params) {
       const { exitCode } = await terminals.close(toHandle(readParams(TerminalParams, params)));
       return { exit_code: exitCode };
-    },
-    async 'terminal.end_session'(params) {
-      await terminals.endSession(toHandle(readParams(TerminalParams, params)));
-      return null;
     },
   };
 }

@@ -7,6 +7,7 @@ import { createDiskGuard } from '../quota/disk-guard.ts';
 import { diskFull, diskNotice, toDeleter, withNotice } from '../quota/disk-notice.ts';
 import { DEFAULT_LIMITS, type DiskLimits, LONG_RUNNING_LIMITS } from '../quota/limits.ts';
 import type { DiskAccess } from '../quota/measured-workspace.ts';
+import { diskLimitsOf } from '../quota/memory-disk.ts';
 import { createMemoryGroups, type OwnerGroup } from '../quota/memory-groups.ts';
 import type { SandboxSpec } from '../sandbox.ts';
 import { type SelfTest, selfTest } from '../self-test.ts';
@@ -24,8 +25,10 @@ export interface BubblewrapOptions {
   readonly path: string;
   /** Whether the bwrap that comes with Codex may be used; default true. */
   readonly bundled?: boolean;
-  /** Default: DISK_LIMITS. */
+  /** Default: those of the disk (memory-disk.ts). */
   readonly disk?: DiskLimits;
+  /** Whether the disk is memory, whatever its type is. */
+  readonly isDiskMemory?: boolean;
   /** Maximum memory of all processes of a key together. Default 2 GiB. */
   readonly ownerMemoryBytes?: number;
 }
@@ -57,6 +60,8 @@ export interface Starter {
    * workspace.
    */
   start(spec: SandboxSpec, options: StartOptions): Promise<Started>;
+  /** As `Sandbox.erase`. */
+  erase(keyId: string): Promise<void>;
   /** Why the memory of a key cannot be limited on this machine; undefined: it is limited. */
   readonly memoryLimitMissing: string | undefined;
   /** Kills all processes and waits for their end. */
@@ -79,8 +84,9 @@ export function createStarter(options: BubblewrapOptions): Starter {
   // Absolute, because the helper process has another working directory.
   const directory = resolve(options.directory);
   const workspaces = createWorkspaces(directory, isRoot);
-  const disk = createDiskGuard(directory, options.disk);
-  const running = new Set<SandboxProcess>();
+  const disk = createDiskGuard(directory, options.disk ?? diskLimitsOf(directory, options.isDiskMemory === true));
+  /** With the keys to which they belong. */
+  const running = new Map<SandboxProcess, string>();
   const spawner = createSpawner(() => (isRoot ? mountWorkspaces(directory) : []));
   const memory = createMemoryGroups((path) => spawner.leaveCgroup(path), options.ownerMemoryBytes);
   let tested: Promise<SelfTest> | undefined;
@@ -115,7 +121,7 @@ export function createStarter(options: BubblewrapOptions): Starter {
         group?.release();
         throw error;
       });
-      running.add(child);
+      running.set(child, spec.keyId);
       let isKilledForDisk = false;
       const killForDisk = (): void => {
         isKilledForDisk = true;
@@ -136,15 +142,15 @@ export function createStarter(options: BubblewrapOptions): Starter {
       };
     },
 
+    async erase(keyId) {
+      await killAll([...running].flatMap(([child, owner]) => (owner === keyId ? child : [])));
+      const removed = await workspaces.remove(keyId);
+      if (removed !== undefined) disk.forget(removed);
+    },
+
     async close() {
       isClosed = true;
-      const all = [...running];
-      for (const child of all) {
-        child.kill(0);
-        child.stdout.resume();
-        child.stderr.resume();
-      }
-      await Promise.all(all.map((child) => child.ended));
+      await killAll([...running.keys()]);
       disk.close();
       await memory.close();
       spawner.close();
@@ -163,6 +169,15 @@ export function createStarter(options: BubblewrapOptions): Starter {
     if (result.ok) return result.tools;
     throw sandboxUnavailable(result);
   }
+}
+
+async function killAll(processes: readonly SandboxProcess[]): Promise<void> {
+  for (const child of processes) {
+    child.kill(0);
+    child.stdout.resume();
+    child.stderr.resume();
+  }
+  await Promise.all(processes.map((child) => child.ended));
 }
 
 /** Adapts the command and its limits to the disk access that the workspace has. */

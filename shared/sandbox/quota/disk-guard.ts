@@ -1,11 +1,14 @@
-// Enforces the disk limits of workspaces, and the reserve of the disk. The kernel limits the size of a file
-// (RLIMIT_FSIZE) but not of a directory. So a workspace is measured after a process in it has ended and before the next
-// command starts, and also while commands run if free space shrinks. Processes in a workspace over its limit are
-// killed. The caller can still clean it up: commands may delete files, but not write.
+// Enforces the disk limits of workspaces, and the reserve of the disk. Where the disk is memory, all workspaces share a
+// limit (memory-disk.ts). The kernel limits the size of a file (RLIMIT_FSIZE) but not of a directory. So a workspace is
+// measured after a process in it has ended and before the next command starts, and also while commands run if free
+// space shrinks. Processes in a workspace over its limit are killed. The caller can still clean it up: commands may
+// delete files, but not write.
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Workspace } from '../workspaces.ts';
 import { createUsageMeter } from './disk-usage.ts';
 import { type Free, freeSpace, hasLost } from './free-space.ts';
-import { DISK_LIMITS, type DiskLimits } from './limits.ts';
+import type { DiskLimits } from './limits.ts';
 import {
   type DiskAccess,
   type MeasuredWorkspace,
@@ -18,6 +21,8 @@ export interface DiskGuard {
   admit(workspace: Workspace): Promise<DiskAccess>;
   /** Watches a running process. The caller calls the returned function when the process has ended. */
   watch(workspace: Workspace, process: WatchedProcess): () => void;
+  /** The directories of a workspace were removed. */
+  forget(home: string): void;
   close(): void;
 }
 
@@ -31,20 +36,23 @@ const NEAR_FACTOR = 10;
 /** Number of workspaces whose measurement is remembered; others are measured again before their next command. */
 const STATES_MAX = 1_000;
 
-export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIMITS): DiskGuard {
+export function createDiskGuard(directory: string, limits: DiskLimits): DiskGuard {
   const states = new Map<string, MeasuredWorkspace>();
   const active = new Set<MeasuredWorkspace>();
+  /** Bytes of every workspace, by its home. */
+  const sizes = new Map<string, number>();
   const meter = createUsageMeter();
   let checkedFree: Free | undefined;
   let known: { readonly free: Free; readonly atMs: number } | undefined;
+  let counted: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
 
   return {
     async admit(workspace) {
       const state = stateOf(workspace);
-      const free = recentFree(state) ?? (await readFree());
-      await state.measure(free);
-      return state.access(free.share);
+      counted ??= countPresent();
+      await counted;
+      return accessOf(state, recentFree(state) ?? (await readFree()));
     },
     watch(workspace, process) {
       const state = stateOf(workspace);
@@ -66,11 +74,33 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
         checkedFree = undefined;
       };
     },
+    forget(home) {
+      states.get(home)?.changed();
+      sizes.delete(home);
+    },
     close: () => meter.close(),
   };
 
+  /** Measures a workspace, and returns what a process may do in it. */
+  async function accessOf(state: MeasuredWorkspace, free: Free): Promise<DiskAccess> {
+    await state.measure(free);
+    // The new size of the workspace counts in the size of all of them.
+    return state.access(limits.totalBytes === undefined ? free.share : (await readFree()).share);
+  }
+
+  /** Kills the processes that may do more than the workspace now allows. */
+  async function enforce(state: MeasuredWorkspace, free: Free): Promise<void> {
+    state.changed();
+    const allowed = await accessOf(state, free);
+    for (const process of state.watched) {
+      const { access } = process;
+      if ((access === 'write' && allowed !== 'write') || (access === 'delete' && allowed === 'remove')) process.kill();
+    }
+  }
+
   async function readFree(): Promise<Free> {
-    const free = await freeSpace(directory, limits);
+    const used = limits.totalBytes === undefined ? 0 : [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
+    const free = await freeSpace(directory, limits, used);
     known = { free, atMs: performance.now() };
     return free;
   }
@@ -84,8 +114,22 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
     return performance.now() - known.atMs < limits.checkMs ? known.free : undefined;
   }
 
+  /** The workspaces that an earlier process has left count before their owners use them again. */
+  async function countPresent(): Promise<void> {
+    if (limits.totalBytes === undefined) return;
+    const names = await readdir(directory).catch(() => []);
+    await Promise.all(
+      names.map(async (name) => {
+        const { bytes } = await meter.measure([join(directory, name)], 2 * limits.workspaceEntries);
+        const home = join(directory, name, 'home');
+        if (!sizes.has(home)) sizes.set(home, bytes);
+      }),
+    );
+  }
+
   function stateOf(workspace: Workspace): MeasuredWorkspace {
-    const state = states.get(workspace.home) ?? measureWorkspace(workspace, meter, limits);
+    const { home: own } = workspace;
+    const state = states.get(own) ?? measureWorkspace(workspace, meter, limits, (bytes) => void sizes.set(own, bytes));
     states.delete(workspace.home);
     states.set(workspace.home, state);
     for (const [home, { watched, isMeasuring }] of states) {
@@ -101,23 +145,18 @@ export function createDiskGuard(directory: string, limits: DiskLimits = DISK_LIM
 
   async function check(): Promise<void> {
     const free = await readFree();
-    if (checkedFree === undefined || free.share < 1 || hasLost(checkedFree, free, LOST_RUNNING, limits)) {
+    const isNearTotal = limits.totalBytes !== undefined && free.isNear;
+    if (
+      checkedFree === undefined ||
+      free.share < 1 ||
+      isNearTotal ||
+      hasLost(checkedFree, free, LOST_RUNNING, limits)
+    ) {
       checkedFree = free;
       await Promise.all([...active].map((state) => enforce(state, free)));
     }
     // A fast writer must not use up the reserve before the next check.
     if (active.size > 0) schedule(free.isNear ? limits.checkMs / NEAR_FACTOR : limits.checkMs);
     else timer = undefined;
-  }
-}
-
-/** Kills the processes that may do more than the workspace now allows. */
-async function enforce(state: MeasuredWorkspace, free: Free): Promise<void> {
-  state.changed();
-  await state.measure(free);
-  const allowed = state.access(free.share);
-  for (const process of state.watched) {
-    const { access } = process;
-    if ((access === 'write' && allowed !== 'write') || (access === 'delete' && allowed === 'remove')) process.kill();
   }
 }

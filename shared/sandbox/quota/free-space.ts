@@ -3,6 +3,7 @@ import { statfs } from 'node:fs/promises';
 import type { DiskLimits } from './limits.ts';
 
 export interface Free {
+  /** Of the disk. */
   readonly bytes: number;
   readonly entries: number;
   /** The share of its limit that a workspace may use with this much free space. */
@@ -14,14 +15,22 @@ export interface Free {
 /** With less free space than this many times the reserve, checks are more frequent. */
 const NEAR_RESERVES = 4;
 
-/** If the free space cannot be read, commands are not restricted; on a full disk they get the error of the kernel. */
-export async function freeSpace(directory: string, { reserveBytes }: DiskLimits): Promise<Free> {
+/**
+ * `usedBytes`: the size of all workspaces together, as last measured. If the free space cannot be read, commands are
+ * not restricted; on a full disk they get the error of the kernel.
+ */
+export async function freeSpace(
+  directory: string,
+  { reserveBytes, totalBytes = Number.POSITIVE_INFINITY }: DiskLimits,
+  usedBytes: number,
+): Promise<Free> {
   try {
     const { blocks, bavail, bsize, ffree } = await statfs(directory);
-    const reserve = Math.min(reserveBytes, (blocks * bsize) / 20);
+    const reserve = Math.min(reserveBytes, Math.min(blocks * bsize, totalBytes) / 20);
     const bytes = bavail * bsize;
-    const share = bytes >= reserve ? 1 : bytes >= reserve / 2 ? 1 / 10 : bytes >= reserve / 8 ? 1 / 100 : 0;
-    return { bytes, entries: ffree, share, isNear: bytes < reserve * NEAR_RESERVES };
+    const left = Math.min(bytes, totalBytes - usedBytes);
+    const share = left >= reserve ? 1 : left >= reserve / 2 ? 1 / 10 : left >= reserve / 8 ? 1 / 100 : 0;
+    return { bytes, entries: ffree, share, isNear: left < reserve * NEAR_RESERVES };
   } catch {
     return { bytes: 0, entries: 0, share: 1, isNear: false };
   }

@@ -56,6 +56,11 @@ export interface DiskLimits {
    * than an eighth, nothing may be written.
    */
   readonly reserveBytes: number;
+  /**
+   * Maximum size of all workspaces together, with the directories that their processes write to beside them; undefined:
+   * as much as the disk has.
+   */
+  readonly totalBytes?: number;
   /** Interval of the checks of free space while commands run. */
   readonly checkMs: number;
 }

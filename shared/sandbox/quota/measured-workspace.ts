@@ -56,7 +56,13 @@ const LOST_BETWEEN = 1 / 64;
  */
 const SLACK = { bytes: 1 << 20, entries: 100 };
 
-export function measureWorkspace(workspace: Workspace, meter: UsageMeter, limits: DiskLimits): MeasuredWorkspace {
+/** `onMeasured` gets the bytes of each measurement. */
+export function measureWorkspace(
+  workspace: Workspace,
+  meter: UsageMeter,
+  limits: DiskLimits,
+  onMeasured: (bytes: number) => void,
+): MeasuredWorkspace {
   const watched = new Set<WatchedProcess>();
   let isDirty = true;
   let measuring: Promise<void> | undefined;
@@ -114,6 +120,7 @@ export function measureWorkspace(workspace: Workspace, meter: UsageMeter, limits
     const atMs = performance.now();
     const { bytes, entries, isComplete } = usage;
     measured = { atMs, tookMs: atMs - startedMs, free };
+    onMeasured(bytes);
     // An incomplete measurement counts as full in `access`, and does not show growth.
     if (!isComplete) return;
     if (bytes <= limits.workspaceBytes && entries <= limits.workspaceEntries) sizeWhenFull = undefined;

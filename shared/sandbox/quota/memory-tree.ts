@@ -2,8 +2,9 @@
 // together, with a group per owner. Other groups of the machine are not changed. Supports the memory controllers of
 // cgroups version 1 and 2 (cgroups(7)).
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
-import { totalmem } from 'node:os';
 import { join, relative } from 'node:path';
+import { isLeftOver, runPrefix } from '../process/run-mark.ts';
+import { memoryBytes } from './memory-disk.ts';
 
 /** Maximum memory of the processes of one owner together. */
 export const OWNER_BYTES_MAX = 2 ** 31;
@@ -12,6 +13,8 @@ const RESERVED_BYTES_MIN = 256 << 20;
 const RESERVED_SHARE = 1 / 4;
 /** The share of the memory of all owners that one owner may use. */
 const OWNER_SHARE = 3 / 4;
+/** Of the names of groups. */
+const PREFIX = 'codex-gateway';
 
 /** The memory group in which this process is. */
 export interface LocatedGroup {
@@ -86,11 +89,10 @@ function parseMount(line: string) {
 export function createMemoryTree(located: LocatedGroup, ownerBytesMax: number = OWNER_BYTES_MAX): MemoryTree {
   const { version, directory } = located;
   removeLeftovers(directory);
-  const constrained = process.constrainedMemory();
-  const total = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+  const total = memoryBytes();
   const allBytes = total - Math.max(RESERVED_BYTES_MIN, total * RESERVED_SHARE);
   const ownerBytes = Math.floor(Math.min(ownerBytesMax, allBytes * OWNER_SHARE));
-  const base = mkdtempSync(join(directory, `codex-gateway-${process.pid}-${startTimeOf(process.pid)}-`));
+  const base = mkdtempSync(join(directory, runPrefix(PREFIX)));
   const gatewayGroup = version === 1 ? directory : `${base}-home`;
   const tree: MemoryTree = { ...located, base, gatewayGroup, ownerBytes };
   try {
@@ -141,8 +143,7 @@ export function readOomKills(version: 1 | 2, path: string): number {
 /** Removes the groups of gateways that were killed; those of running gateways stay. */
 function removeLeftovers(directory: string): void {
   for (const name of readdirSync(directory)) {
-    const [, pid, startTime] = /^codex-gateway-(\d+)-(\d+)-\w+(?:-home)?$/.exec(name) ?? [];
-    if (pid !== undefined && startTimeOf(Number(pid)) !== startTime) removeTree(join(directory, name));
+    if (isLeftOver(name, PREFIX)) removeTree(join(directory, name));
   }
 }
 
@@ -157,19 +158,6 @@ export function removeTree(path: string): boolean {
     }
   });
   return tryTo(() => rmdirSync(path));
-}
-
-/**
- * Clock ticks between the start of the machine and that of the process (proc(5)). The pid and this time together
- * identify a process uniquely, because pids are reused.
- */
-function startTimeOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
-  }
 }
 
 /** Returns whether `work` succeeded. */

@@ -134,6 +134,7 @@ async function collectQueries(): Promise<Query[]> {
     await turn.done;
     await conversations.list('default', undefined, 1);
     await conversations.delete('default', 's');
+    await services.erasures.sweep();
     for (const order of ['newest', 'oldest'] as const) {
       await listEvents(store, { order, limit: 1 });
       await listEvents(store, { order, limit: 1, event: 'deployment.success' });

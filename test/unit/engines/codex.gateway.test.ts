@@ -1,6 +1,6 @@
 // Codex through the whole gateway: a prompt over JSON-RPC, its events over SSE, its rollout in the store and gone with
 // the session.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -44,6 +44,10 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
   const rollouts = async (): Promise<number> =>
     (await gateway.services.store.query({ collection: 'rollouts', orderBy: 'saved_at_ms', limit: 10 })).length;
 
+  /** Directories of app-servers, which have the files of sessions. */
+  const homes = async (): Promise<number> =>
+    (await readdir(join(directory, 'codex'))).filter((name) => name.startsWith('home-')).length;
+
   it('answers a prompt without a model by Codex, and streams what it does', async () => {
     const prompt = { prompt: 'run echo $((40+2))', session_id: 's1' };
     const stream = await (await post('conversation.prompt', prompt, 'text/event-stream')).text();
@@ -72,10 +76,12 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
     expect(texts).toEqual(['run echo $((40+2))', 'directly', 'You said: directly', 'back']);
   });
 
-  it('erases the rollout with its session', async () => {
+  it('erases the rollout with its session, in the store and where Codex ran', async () => {
     expect(await rollouts()).toBe(1);
+    expect(await homes()).toBe(1);
     await post('conversation.delete', { session_id: 's1' });
     expect(await rollouts()).toBe(0);
+    expect(await homes()).toBe(0);
   });
 
   it('neither the log nor the store contains the provider’s key', async () => {

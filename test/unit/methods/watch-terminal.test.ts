@@ -26,7 +26,7 @@ function openFixture() {
     throw new RpcError('not_found');
   };
   const terminals: Terminals = {
-    ...{ start: missing, input: missing, resize: missing, close: missing, endSession: missing, drain: missing },
+    ...{ start: missing, input: missing, resize: missing, close: missing, drain: missing },
     watch(_handle, watcher, afterSeq) {
       const { promise, resolve, reject } = Promise.withResolvers<() => void>();
       const watch: Watch = {

@@ -1,6 +1,7 @@
 // Requests and notifications over a sandbox link, in both directions.
 import { afterEach, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
+import { PROTOCOL } from '../../../shared/sandbox-link/link/hello.ts';
 import { CONTROL_BYTES_MAX, type Handlers, REQUESTS_MAX } from '../../../shared/sandbox-link/link/link.ts';
 import { createLinkFixture, FACTS, type LinkFixture } from '../../support/fixtures/sandbox-link.ts';
 
@@ -20,7 +21,7 @@ it('answers requests in both directions, with the facts of the sandbox and one i
   const { gateway, sandbox } = await fixtureOf({ onGateway: echo, onSandbox: echo });
   expect(await gateway.request('echo', { text: 'ä€😀' })).toEqual({ text: 'ä€😀' });
   expect(await sandbox.request('echo', [1, null])).toEqual([1, null]);
-  expect(gateway.sandbox).toEqual(FACTS);
+  expect(gateway.sandbox).toEqual({ ...FACTS, protocol: PROTOCOL });
   expect(gateway.id).toBe(sandbox.id);
 });
 

@@ -5,6 +5,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';
 import { createRemoteCodex } from '../../../shared/sandbox-link/client/codex.ts';
 import { createRemoteCommands } from '../../../shared/sandbox-link/client/commands.ts';
+import { eraseOver } from '../../../shared/sandbox-link/client/erase.ts';
 import { createRemoteStdioServers } from '../../../shared/sandbox-link/client/stdio-servers.ts';
 import { createTerminalEndings } from '../../../shared/sandbox-link/client/terminal-endings.ts';
 import { createRemoteTerminals } from '../../../shared/sandbox-link/client/terminals.ts';
@@ -251,15 +252,7 @@ describe('a sandbox that answers nothing', () => {
     const asked: string[] = [];
     const methods = [
       ...['command.run', 'terminal.start', 'terminal.input', 'terminal.resize', 'terminal.close', 'terminal.watch'],
-      ...[
-        'terminal.end_session',
-        'server.start',
-        'server.wait',
-        'server.kill',
-        'codex.open',
-        'codex.wait',
-        'codex.end',
-      ],
+      ...['sandbox.erase', 'server.start', 'server.wait', 'server.kill', 'codex.open', 'codex.wait', 'codex.end'],
       ...['codex.read_rollout', 'codex.write_rollout'],
     ];
     const handlers: Handlers = Object.fromEntries(
@@ -288,7 +281,7 @@ describe('a sandbox that answers nothing', () => {
     ['terminal.input', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).input(handle, 'x')],
     ['terminal.resize', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).resize(handle, SIZE)],
     ['terminal.close', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).close(handle)],
-    ['terminal.end_session', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).endSession(handle)],
+    ['sandbox.erase', (keeper) => eraseOver(keeper, { ...handle, agoMs: 0 })],
     ['terminal.watch', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).watch(handle, IGNORE, 0)],
     ['server.start', (keeper) => createRemoteStdioServers(keeper).start('a', { registered: 'x' }, signal)],
     ['codex.open', (keeper) => createRemoteCodex(() => keeper).host.open('a', signal)],

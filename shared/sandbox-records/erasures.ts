@@ -1,0 +1,130 @@
+// What has to end in a sandbox that another process runs: the end of a session, or of an owner, which that process
+// could not be given. It is recorded, and repeated by any gateway process that reaches the sandbox.
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { bounded, deadline } from '../async.ts';
+import type { WallClock } from '../clock.ts';
+import { errorFields, type Logger } from '../log.ts';
+import type { Erased, SandboxPorts } from '../sandbox-ports/ports.ts';
+import { defineDocument } from '../store/define-document.ts';
+import { Conflict, type Store } from '../store/store.ts';
+
+export const SandboxErasures = defineDocument({
+  collection: 'sandbox_erasures',
+  schema: z.object({
+    /** Key id. */
+    owner: z.string(),
+    /** Null: everything of the owner. */
+    session_id: z.string().nullable(),
+    requested_at_ms: z.number(),
+  }),
+  queries: [{ orderBy: 'requested_at_ms' }],
+  id: 'hash of key id and session id',
+  holds: 'sessions that were deleted while the sandbox service could not be reached',
+  writtenBy: '`conversation.delete`',
+  kept: 'until a companion reaches the sandbox service, at most 7 days',
+});
+
+/** Without `agoMs`: now. */
+export type ErasedNow = Omit<Erased, 'agoMs'>;
+
+export interface Erasures {
+  /**
+   * Ends what runs for a session, or for all of an owner, and removes its files; where the sandbox cannot be reached in
+   * a few seconds, that is recorded. Rejects when it can be neither done nor recorded.
+   */
+  erase(erased: ErasedNow): Promise<void>;
+  /** Repeats what is recorded, as far as the sandbox is reached. Never rejects. */
+  sweep(): Promise<void>;
+  /** Ends the sweeps. */
+  close(): Promise<void>;
+}
+
+export interface ErasuresDeps {
+  readonly store: Store;
+  readonly clock: WallClock;
+  readonly log: Logger;
+  readonly sandbox: Pick<SandboxPorts, 'erase'>;
+  /**
+   * `here`: it is in this process; `service`: in a process that this one reaches; `elsewhere`: other gateway processes
+   * reach it.
+   */
+  readonly place: 'here' | 'service' | 'elsewhere';
+}
+
+/** `everyMs`: between two sweeps. */
+export const SWEEP_TIMES = { everyMs: 60_000, reachMs: 3_000 };
+const BATCH_MAX = 100;
+const SWEEP_MS_MAX = 50_000;
+const ERASE_MS_MAX = 10_000;
+const KEPT_MS = 7 * 86_400_000;
+
+export function createErasures({ store, clock, log, sandbox, place }: ErasuresDeps): Erasures {
+  const closed = new AbortController();
+  let sweeping: Promise<void> | undefined;
+
+  async function record({ owner, sessionId }: ErasedNow): Promise<void> {
+    const id = createHash('sha256')
+      .update(JSON.stringify([owner, sessionId]))
+      .digest('hex')
+      .slice(0, 32);
+    const nowMs = clock.now();
+    const data = { owner, session_id: sessionId ?? null, requested_at_ms: nowMs };
+    await store.commit([SandboxErasures.write(SandboxErasures.ref(id), data, { expireAtMs: nowMs + KEPT_MS })]);
+  }
+
+  async function sweepOnce(): Promise<void> {
+    const signal = deadline(SWEEP_MS_MAX, closed.signal);
+    const due = await store.query(SandboxErasures.query({ orderBy: 'requested_at_ms', limit: BATCH_MAX }));
+    for (const { ref, version, ...snapshot } of due) {
+      const recorded = SandboxErasures.readKnown({ ref, version, ...snapshot });
+      if (recorded === undefined || version === null) continue;
+      const { owner, session_id: sessionId, requested_at_ms: requestedMs } = recorded;
+      const erased = { owner, sessionId: sessionId ?? undefined, agoMs: Math.max(0, clock.now() - requestedMs) };
+      await sandbox.erase(erased, deadline(ERASE_MS_MAX, signal));
+      await store.commit([{ ref, delete: true, if: { version } }]).catch(ignoreConflict);
+    }
+    if (due.length > 0) log.info('repeated erasures in the sandbox service', { count: due.length });
+  }
+
+  async function sweep(): Promise<void> {
+    try {
+      await sweepOnce();
+    } catch (error) {
+      if (!closed.signal.aborted) log.warn('erasures in the sandbox service are repeated later', errorFields(error));
+    } finally {
+      sweeping = undefined;
+    }
+  }
+
+  const sweepShared = (): Promise<void> => {
+    sweeping ??= sweep();
+    return sweeping;
+  };
+  const timer = place === 'service' ? setInterval(() => void sweepShared(), SWEEP_TIMES.everyMs).unref() : undefined;
+
+  return {
+    async erase(erased) {
+      if (place === 'elsewhere') return record(erased);
+      const now = { ...erased, agoMs: 0 };
+      if (place === 'here') return sandbox.erase(now);
+      try {
+        await bounded({ timeoutMs: SWEEP_TIMES.reachMs }, ({ signal }) => sandbox.erase(now, signal));
+      } catch (error) {
+        log.notice('an erasure in the sandbox service is repeated later', errorFields(error));
+        await record(erased);
+      }
+    },
+    sweep: sweepShared,
+    async close() {
+      closed.abort();
+      clearInterval(timer);
+      await sweeping;
+    },
+  };
+}
+
+/** It was recorded anew meanwhile, or another process has swept it. */
+function ignoreConflict(error: unknown): void {
+  if (!(error instanceof Conflict)) throw error;
+}
