@@ -127,8 +127,9 @@ resource "google_cloudfunctions2_function" "function" {
     max_instance_request_concurrency = 80
     min_instance_count               = each.value.warm ? var.scaling.min_instances : 0
     max_instance_count               = var.scaling.max_instances
-    # If false, a new revision receives no request before `gcloud run services update-traffic` assigns some to it.
-    all_traffic_on_latest_revision = var.traffic == "latest"
+    # If false, a new revision receives no request before traffic.sh assigns some to it. Callers do not reach
+    # deployments, so its requests are not split.
+    all_traffic_on_latest_revision = var.traffic == "latest" || !each.value.served
     # With a load balancer, no request may bypass Cloud Armor. Requests of Pub/Sub and Cloud Scheduler in this project
     # count as internal.
     ingress_settings = (

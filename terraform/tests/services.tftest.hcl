@@ -176,7 +176,9 @@ run "turns" {
     error_message = "Turns run where the operator says."
   }
   assert {
-    condition     = alltrue([for function in google_cloudfunctions2_function.function : !function.service_config[0].all_traffic_on_latest_revision])
+    condition = { for name, function in google_cloudfunctions2_function.function : name => function.service_config[0].all_traffic_on_latest_revision } == {
+      health = false, jsonrpc = false, webhook = false, deployments = true
+    }
     error_message = "A new revision waits for its traffic."
   }
 }
