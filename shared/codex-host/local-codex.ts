@@ -10,24 +10,24 @@ import { makeTemplate, PREFIXES, type Template } from './template.ts';
 
 export interface LocalCodexOptions {
   readonly launcher: Launcher;
-  /** Path of the native program; undefined: the installed package's. */
+  /** Path of the native program; undefined: that of the installed package. */
   readonly program: string | undefined;
-  /** Directory of the machine for the app-servers' own files; deleted with them. */
+  /** Directory of the machine for the files of app-servers, which are deleted when they end. */
   readonly directory: string;
   readonly limits?: PoolLimits | undefined;
   warn(message: string, error: unknown): void;
 }
 
 export interface LocalCodex {
-  /** Of Codex; undefined: it is not installed. */
+  /** Version of Codex; undefined: it is not installed. */
   readonly version: string | undefined;
-  /** The port for one gateway process, which `link` identifies: its app-servers serve no other one. */
+  /** Returns the port for one gateway process, which `link` identifies. Its app-servers serve no other process. */
   hostFor(link: string): CodexHost;
   /** As in pool.ts: the files of an owner's sessions are in its app-servers, and go with them. */
   readonly endOwner: CodexPool['endOwner'];
-  /** Ends the app-servers of a gateway process that is gone, and waits for them. */
+  /** Ends the app-servers of a gateway process that has disconnected, and waits for their end. */
   endLink(link: string): Promise<void>;
-  /** Ends all app-servers and waits for them. */
+  /** Ends all app-servers and waits for their end. */
   close(): Promise<void>;
 }
 

@@ -1,19 +1,20 @@
-// The app-servers on this machine: one for each owner and link (gateway process), started when needed, ended when idle,
-// old or too large. Their number is bounded over all links: when all are busy, no further one is started.
+// The app-servers on this machine: one for each owner and link (gateway process). They are started when needed, and
+// ended when they are idle, old or too large. Their number over all links is bounded; when all are busy, no further one
+// is started.
 import { readFile } from 'node:fs/promises';
 import { orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import type { AppServer } from './app-server.ts';
 
 export interface PoolLimits {
-  /** App-servers at a time. */
+  /** Maximum number of app-servers. */
   readonly processesMax: number;
-  /** Turns at a time on one of them. */
+  /** Maximum number of concurrent turns on one of them. */
   readonly busyMax: number;
   readonly idleMs: number;
-  /** Turns after which an app-server is replaced: it keeps its threads in memory. */
+  /** Turns after which an app-server is replaced, because it keeps its threads in memory. */
   readonly turnsMax: number;
-  /** Resident memory of its whole tree after which it is replaced. */
+  /** Resident memory of all its processes above which it is replaced. */
   readonly residentBytesMax: number;
 }
 
@@ -27,11 +28,11 @@ export const POOL_LIMITS: PoolLimits = {
 
 export interface Borrowed {
   readonly appServer: AppServer;
-  /** Call once, when the turn is over. */
+  /** Call it once, when the turn is over. */
   release(): void;
 }
 
-/** Whose app-server: those of two links never serve each other. */
+/** Identifies an app-server. Links never share one. */
 export interface PoolKey {
   readonly owner: string;
   readonly link: string;
@@ -45,9 +46,9 @@ export interface CodexPool {
    * those with turns; without, they take no new ones and end after them.
    */
   endOwner(owner: string, beforeMs: number, isForced: boolean): Promise<void>;
-  /** Ends the app-servers of a link and waits for them. */
+  /** Ends the app-servers of a link and waits for their end. */
   endLink(link: string): Promise<void>;
-  /** Ends all app-servers and waits for them. */
+  /** Ends all app-servers and waits for their end. */
   close(): Promise<void>;
 }
 
@@ -63,11 +64,11 @@ interface Entry {
 }
 
 export function createPool(start: (owner: string) => Promise<AppServer>, limits: PoolLimits = POOL_LIMITS): CodexPool {
-  /** App-servers that take new turns. */
+  /** App-servers that accept new turns. */
   const current = new Map<string, Entry>();
-  /** All that run, including those that only finish their turns. */
+  /** All running app-servers, including those that only finish their turns. */
   const entries = new Set<Entry>();
-  /** Those that have no entry any more. */
+  /** App-servers that are ending and have no entry any more. */
   const ending = new Set<Promise<void>>();
   let isClosed = false;
 
@@ -154,7 +155,7 @@ export function createPool(start: (owner: string) => Promise<AppServer>, limits:
     entry.timer.unref();
   }
 
-  /** The app-server finishes its turns and takes no new ones. */
+  /** The app-server finishes its turns and accepts no new ones. */
   function retire(entry: Entry): void {
     entry.isRetired = true;
     const name = nameOf(entry.key);
@@ -169,7 +170,7 @@ export function createPool(start: (owner: string) => Promise<AppServer>, limits:
 
   async function end(entry: Entry): Promise<void> {
     retire(entry);
-    // Its place is free at once: until the app-server has ended, one more than the limit may run.
+    // Its slot is free immediately, so until the app-server has ended, one more than the limit may run.
     entries.delete(entry);
     const ended = entry.started.then((appServer) => appServer.end()).catch(() => undefined);
     ending.add(ended);

@@ -1,12 +1,12 @@
-// The empty databases that an app-server creates at its start, by some sixty migrations that are each written to disk.
-// One app-server that belongs to no owner creates them once; the others get copies of the files.
+// Copies of the empty databases that an app-server creates at its start. Creating them takes about sixty migrations,
+// each written to disk. So one app-server without an owner creates them once, and the others start with copies.
 import { chmod, copyFile, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runPrefix } from '../sandbox/process/run-mark.ts';
 import type { AppServerOptions, startAppServer } from './app-server.ts';
 
 export interface Template {
-  /** Puts the databases into the home of an app-server that has not been started. */
+  /** Copies the databases into the home of an app-server before its start. */
   copyTo(home: string): Promise<void>;
   close(): Promise<void>;
 }
@@ -16,10 +16,10 @@ export const PREFIXES = { home: 'home', template: 'template' };
 
 /** The id of no owner; the self-test of the sandbox uses it, too. */
 const NO_OWNER = '';
-/** A database and its write-ahead log. */
+/** The names of a database and of its write-ahead log. */
 const DATABASE = /^\w{1,64}\.sqlite(-wal)?$/;
 
-/** Throws what `startAppServer` throws. */
+/** Throws the errors of `startAppServer`. */
 export async function makeTemplate(
   start: typeof startAppServer,
   options: Omit<AppServerOptions, 'owner'>,

@@ -1,20 +1,23 @@
-// The control messages of a link above its transport: requests of the gateway side, their answers, and the bounds of
-// both. Each side checks what it receives by these schemas. What may be larger than a control message (arguments, an
-// environment, input, output) goes through streams, which the gateway side opens and a request names.
+// The schemas of requests on a link and of their results. Each side validates received messages by them. Values that
+// may be larger than a control message (arguments, environment, input, output) are sent on streams, which the gateway
+// side opens and whose ids are in the request.
 import { z } from 'zod';
 import { RolloutPath } from '../codex-host/codex-host.ts';
 import { RpcError } from '../errors.ts';
 
-/** Bytes of the JSON of a `spec` stream, and of the input of a command. */
+/** Maximum size of the JSON on a `spec` stream, and of the input of a command. */
 export const SPEC_BYTES_MAX = 2 << 20;
 export const STDIN_BYTES_MAX = 2 << 20;
-/** Most bytes of a command's output that are kept, of each stream. */
+/** Maximum bytes of stdout and of stderr that are kept. */
 export const OUTPUT_BYTES_MAX = 16 << 20;
-/** Characters of a `terminal.input`; longer input goes in several messages. Each may need six bytes in JSON. */
+/**
+ * Maximum characters of a `terminal.input`; longer input is sent in several messages. A character may need six bytes in
+ * JSON.
+ */
 export const INPUT_CHARS_MAX = 8 << 10;
 
 const text = (max: number) => z.string().max(max);
-/** Ids that the other side compares and never interprets. */
+/** Ids that the other side only compares. */
 const id = z.string().min(1).max(512);
 const path = z
   .string()
@@ -35,7 +38,7 @@ const environment = z
 
 const startId = z.string().regex(/^[\w-]{16,64}$/);
 const owned = { owner: id };
-/** A start is carried out once: the sandbox remembers the id for a while, over all links. */
+/** A start is executed only once: the sandbox remembers the id for a while, over all links. */
 const start = { ...owned, start_id: startId, spec: streamId };
 const terminal = { ...owned, session: id };
 const processStreams = { io: streamId, errors: streamId };
@@ -58,9 +61,9 @@ export const CommandSpec = z.strictObject({
   cwd: path.optional(),
   env: environment.optional(),
 });
-/** `command.cancel`, a notification: the command is ended, and its `command.run` is answered then. */
+/** `command.cancel`, a notification: ends the command; its `command.run` is answered then. */
 export const CancelParams = z.strictObject({ start_id: startId });
-/** `notice`: what the sandbox adds to stderr. */
+/** `notice`: text that the sandbox adds to stderr. */
 export const RunAnswer = z.object({
   exit_code: exitCode,
   signal: text(16).optional(),
@@ -90,7 +93,7 @@ export const TerminalWatchParams = z.strictObject({ ...terminal, after_seq: coun
 export const TerminalFacts = z.object({ cols: size, rows: size, seq: count });
 export const TerminalStartAnswer = z.object({ cols: size, rows: size, seq: count, resumed: z.boolean() });
 
-/** `terminal.ended`, which the sandbox sends to every link, for the log of the process that started the terminal. */
+/** `terminal.ended`: the sandbox sends it to every link, and the process that started the terminal logs it. */
 export const TerminalEnded = z.object({ ...terminal, exit_code: exitCode, duration_ms: z.number().min(0) });
 
 /** `server.start`: `io` carries stdin and stdout, `errors` stderr. The handle is valid on its link only. */
@@ -100,21 +103,21 @@ export const ServerSpec = z.union([
   z.strictObject({ command: argument.min(1), args: z.array(argument).max(4_096), env: environment }),
 ]);
 export const ServerStartAnswer = z.object({ handle: z.string().regex(/^[\w-]{16,64}$/) });
-/** `server.wait`: answered when the process has ended. */
+/** `server.wait` is answered when the process has ended. */
 export const ServerParams = z.strictObject({ handle: id });
 export const ServerKillParams = z.strictObject({ handle: id, grace_ms: z.int().min(0).max(60_000) });
 export const Exit = z.object({ exit_code: exitCode });
 export const Nothing = z.null();
 
 const processId = z.string().regex(/^[\w-]{16,64}$/);
-/** `codex.open`: `io` and `errors` become the streams of the app-server where it is new to this link. */
+/** `codex.open`: `io` and `errors` become the streams of the app-server, if it is new to this link. */
 export const CodexOpenParams = z.strictObject({ ...owned, ...processStreams });
 export const CodexOpenAnswer = z.object({ session: startId, process_id: processId, is_new: z.boolean() });
 /** `codex.release`, a notification. */
 export const CodexReleaseParams = z.strictObject({ session: startId });
-/** `codex.wait`, answered when the app-server has ended, and `codex.end`. */
+/** `codex.wait` (answered when the app-server has ended) and `codex.end`. */
 export const CodexProcessParams = z.strictObject({ process_id: processId });
-/** `codex.read_rollout` and `codex.write_rollout`: the bytes are on the stream. */
+/** `codex.read_rollout` and `codex.write_rollout`: the bytes are sent on the stream. */
 export const CodexRolloutParams = z.strictObject({ process_id: processId, path: RolloutPath, bytes: streamId });
 export const CodexRolloutAnswer = z.object({ found: z.boolean() });
 
@@ -125,8 +128,8 @@ const headers = z
   )
   .refine((all) => Object.keys(all).length <= 128, 'must not have more than 128 headers');
 /**
- * `provider.request`, from the sandbox to the gateway: a request of Codex, whose body is on one stream and whose answer
- * goes back on another. Answered with the head of that answer.
+ * `provider.request`, sent by the sandbox: a request of Codex to its provider. One stream carries the body of the
+ * request, another one the body of the response. The result contains status and headers of the response.
  */
 export const ProviderParams = z.strictObject({
   process_id: processId,
@@ -141,7 +144,7 @@ export const ProviderHead = z.object({ status: z.int().min(200).max(599), header
 /** `sandbox.erase`: of a session, or everything of the owner, as far as it was started before that long ago. */
 export const EraseParams = z.strictObject({ ...owned, session: id.exactOptional(), ago_ms: count });
 
-/** Params as the receiving side reads them. Throws RpcError `invalid_params`. */
+/** Validates params. Throws RpcError `invalid_params`. */
 export function readParams<T>(schema: z.ZodType<T>, params: unknown): T {
   const { data, error } = schema.safeParse(params);
   if (error === undefined) return data;

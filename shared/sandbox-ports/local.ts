@@ -1,4 +1,4 @@
-// The ports in this process, on the sandbox of this machine.
+// The sandbox ports in this process, on the sandbox of this machine.
 import { createLocalCodex, type LocalCodex, type LocalCodexOptions } from '../codex-host/local-codex.ts';
 import { createLocalStdioServers, type LocalStdioServersDeps } from '../mcp/local-stdio-servers.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
@@ -11,18 +11,18 @@ export interface LocalPortsDeps {
   /** MCP servers that the administrator registered, by name. */
   readonly servers: LocalStdioServersDeps['servers'];
   readonly codex: Omit<LocalCodexOptions, 'launcher'>;
-  /** Called once for each terminal that has ended, for the log. */
+  /** Called once, for the log, when a terminal has ended. */
   onTerminalEnded(ending: TerminalEnding): void;
-  /** Defaults are those of the product. */
+  /** Times and limits of terminals; tests use shorter ones. */
   readonly terminals?: TerminalsOptions;
 }
 
 export interface LocalPorts extends SandboxPorts {
-  /** For a service that runs Codex for several gateway processes; `codex` is that of one. */
+  /** For the sandbox service, which runs Codex for several gateway processes. `codex` is the host of this process. */
   readonly codexHosts: Pick<LocalCodex, 'version' | 'hostFor' | 'endLink'>;
 }
 
-/** `close` of the ports closes the sandbox, too. */
+/** `close` of the ports also closes the sandbox. */
 export function createLocalPorts({
   sandbox,
   servers,
@@ -36,7 +36,7 @@ export function createLocalPorts({
   return {
     commands: {
       available: () => sandbox.available(),
-      // Member by member: a command has no other right than these.
+      // Copies only these members, so that a command gets no other rights.
       run: ({ keyId, argv, cwd, env }, options) => sandbox.run({ keyId, argv, cwd, env }, options),
     },
     terminals,

@@ -1,5 +1,5 @@
-// Everything that runs processes of callers, as the rest of the gateway uses it. One factory makes all of it, so that
-// it can be in this process or in another.
+// The ports that run processes of callers. One factory creates all of them: in this process (local.ts), or over a link
+// to the sandbox service.
 import type { CodexHost } from '../codex-host/codex-host.ts';
 import type { StdioServers } from '../mcp/stdio-servers.ts';
 import type { Commands } from '../sandbox/commands.ts';

@@ -1,5 +1,5 @@
-// Requests to the sandbox service: the link opened when there is none, the answer checked by its schema, the error as
-// callers receive it.
+// Requests to the sandbox service: opens the link if needed, validates the result, and converts errors to those that
+// callers receive.
 import type { z } from 'zod';
 import { bounded, orAbort, pause } from '../../async.ts';
 import type { GatewayLink } from '../link/connect-link.ts';
@@ -7,15 +7,15 @@ import type { Link } from '../link/link.ts';
 import type { LinkKeeper } from '../link/link-keeper.ts';
 import { broken, notReached, silent, toFailure } from './failures.ts';
 
-/** A call whose link is cut waits for so long before it counts as not started. */
+/** How long a call waits for a lost connection to be resumed before it fails as not started. */
 const RECONNECT_MS = 5_000;
 const RECONNECT_CHECK_MS = 50;
-/** One wait for each link that is cut, so that its calls go on in their order. */
+/** Calls share one wait per link, so that they continue in their order. */
 const reconnecting = new WeakMap<Link, Promise<void>>();
 
 /**
- * A link that is connected, so that a call which finds none has started nothing. Rejects with RpcError `unavailable`
- * when the service cannot be reached, the signal's reason when it aborts.
+ * Returns a connected link. A call that gets none has started nothing. Rejects with RpcError `unavailable` if the
+ * service cannot be reached, and with the signal's reason when it aborts.
  */
 export async function openLink(keeper: LinkKeeper, signal?: AbortSignal): Promise<GatewayLink> {
   try {
@@ -51,14 +51,14 @@ const ANSWER_MS = 38_000;
 
 export interface CallOptions<T> {
   readonly answer: z.ZodType<T>;
-  /** Names the call in errors, as in "The command". */
+  /** Name of the call in errors, for example "The command". */
   readonly what: string;
   readonly signal?: AbortSignal;
   /** How long to wait for the answer. Default 38 s; Infinity: until `signal` aborts, or the link is over. */
   readonly timeoutMs?: number;
 }
 
-/** Rejects as said in failures.ts, and with the signal's reason when it aborts. */
+/** Rejects with the errors of failures.ts, and with the signal's reason when it aborts. */
 export async function call<T>(
   link: Link,
   method: string,

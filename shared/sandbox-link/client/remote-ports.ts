@@ -1,4 +1,4 @@
-// The ports over one link to the sandbox service, opened by the first call that needs it.
+// The sandbox ports over one link to the sandbox service, which the first call opens.
 import { systemClock, type WallClock } from '../../clock.ts';
 import type { SandboxAddress } from '../../config/config.ts';
 import type { Logger } from '../../log.ts';
@@ -18,12 +18,12 @@ import { createRemoteTerminals } from './terminals.ts';
 export interface RemotePortsDeps {
   readonly address: SandboxAddress;
   readonly log: Logger;
-  /** Called once for each terminal that this process started and that has ended, for the log. */
+  /** Called once, for the log, when a terminal that this process has started ends. */
   onTerminalEnded(ending: TerminalEnding): void;
   /** Of all gateway processes; undefined: this process stays with the boot that it has reached first. */
   readonly boots?: BootRecords | undefined;
   readonly clock?: WallClock;
-  /** For tests. */
+  /** Shorter times for tests. */
   readonly times?: Partial<LinkTimes>;
 }
 

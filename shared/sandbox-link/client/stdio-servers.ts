@@ -1,4 +1,5 @@
-// The StdioServers port over a link: a process in the sandbox service, its standard streams on streams of the link.
+// The StdioServers port over a link: the process runs in the sandbox service, and streams of the link carry its
+// standard streams.
 import { randomUUID } from 'node:crypto';
 import { settledWithin } from '../../async.ts';
 import type { ServerProcess, StdioServer, StdioServers } from '../../mcp/stdio-servers.ts';
@@ -14,7 +15,7 @@ const GRACE_MS = 2_000;
 /** For the answer to `server.kill`, beside the grace; and from then to the end of the streams. */
 const KILL_MS = 10_000;
 const CLOSE_MS = 5_000;
-/** As a process that was killed: what runs for a link is killed when it is over. */
+/** Exit code of a killed process, because the sandbox kills the processes of a link that is over. */
 const KILLED = 137;
 
 export function createRemoteStdioServers(keeper: LinkKeeper): StdioServers {
@@ -55,7 +56,7 @@ async function startOver(
       ...{ stdin: io, stdout: io, stderr: errors, exited: ended },
       async kill(graceMs = GRACE_MS) {
         const answer = { answer: Nothing, what: WHAT, timeoutMs: graceMs + KILL_MS };
-        // Its streams are read, else what it has written would keep them open.
+        // The streams are read, because unread output would keep them open.
         io.end();
         io.resume();
         errors.resume();
@@ -76,7 +77,7 @@ async function startOver(
   }
 }
 
-/** Member by member, so that nothing else is sent. */
+/** Copies only the known members, so that nothing else is sent. */
 function toSpec(server: StdioServer): StdioServer {
   if ('registered' in server) return { registered: server.registered };
   const { command, args, env } = server;

@@ -1,5 +1,5 @@
-// The Terminals port over a link. Terminals belong to the sandbox service: they outlive a link, and a watcher goes on
-// over the next one where it was.
+// The Terminals port over a link. Terminals belong to the sandbox service, so they continue after a link is over, and a
+// watcher continues at the same position over the next link.
 import { randomUUID } from 'node:crypto';
 import type { z } from 'zod';
 import { RpcError } from '../../errors.ts';
@@ -14,16 +14,16 @@ const WHAT = 'The call';
 
 export interface RemoteTerminalsDeps {
   readonly keeper: LinkKeeper;
-  /** Called with each terminal that was started here. */
+  /** Called with each terminal that this process has started. */
   onStart(handle: TerminalHandle, request: TerminalRequest): void;
 }
 
 export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps): Terminals {
-  /** Calls for a terminal that is starting wait for it. */
+  /** Terminals that are being started; calls for them wait. */
   const starting = new Map<string, Promise<unknown>>();
   let isDraining = false;
 
-  async function ask<T>(method: string, handle: TerminalHandle, params: object, answer: z.ZodType<T>): Promise<T> {
+  async function request<T>(method: string, handle: TerminalHandle, params: object, answer: z.ZodType<T>): Promise<T> {
     const begun = starting.get(idOf(handle));
     if (begun !== undefined) await begun.catch(() => {});
     return onItsLink(keeper, (link) => call(link, method, { ...toParams(handle), ...params }, { answer, what: WHAT }));
@@ -58,7 +58,7 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
     async start(handle, request) {
       if (isDraining) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
       const id = idOf(handle);
-      // In the order of the calls, of which the first may start the terminal.
+      // Concurrent starts run in order: the first one may start the terminal, the next ones find it.
       const before = starting.get(id);
       const begun =
         before === undefined ? start(handle, request) : before.catch(() => {}).then(() => start(handle, request));
@@ -74,13 +74,13 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
       const parts: Promise<TerminalFacts>[] = [];
       for (let index = 0; index < data.length; index += INPUT_CHARS_MAX) {
         const part = { data: data.slice(index, index + INPUT_CHARS_MAX) };
-        parts.push(ask('terminal.input', handle, part, FactsAnswer));
+        parts.push(request('terminal.input', handle, part, FactsAnswer));
       }
       const facts = await Promise.all(parts);
       return facts.at(-1) ?? Promise.reject(new RpcError('invalid_params', { message: 'no input' }));
     },
 
-    resize: (handle, size) => ask('terminal.resize', handle, size, FactsAnswer),
+    resize: (handle, size) => request('terminal.resize', handle, size, FactsAnswer),
 
     watch(handle, watcher, afterSeq) {
       return watchOver({
@@ -106,11 +106,11 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
     },
 
     async close(handle) {
-      const { exit_code: exitCode } = await ask('terminal.close', handle, {}, Exit);
+      const { exit_code: exitCode } = await request('terminal.close', handle, {}, Exit);
       return { exitCode };
     },
 
-    /** They are not this process's: other gateway processes serve them, or they end when no one watches. */
+    /** The terminals continue: other gateway processes serve them, or they end when they have no watchers. */
     async drain() {
       isDraining = true;
     },

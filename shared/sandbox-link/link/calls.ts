@@ -1,5 +1,5 @@
-// Requests and notifications of a link, both directions: JSON-RPC 2.0 in control messages. What runs, what waits and
-// what an answer may hold is bounded.
+// Requests and notifications of a link in both directions: JSON-RPC 2.0 in control messages. Bounds the running and
+// pending requests, and the size of responses.
 import { isReason, RpcError, toRpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import type { Channel } from './channel.ts';
@@ -20,7 +20,7 @@ export interface CallsDeps {
 export class Calls {
   readonly #deps: CallsDeps;
   readonly #pending = new Map<number, Pending>();
-  /** Requests of the other side that run, and notifications, by an id of their own. */
+  /** Running requests of the other side by their id, and its notifications by a unique symbol. */
   readonly #running = new Map<number | symbol, AbortController>();
   #nextId = 1;
 
@@ -47,7 +47,7 @@ export class Calls {
       reject(signal?.reason);
     };
     signal?.addEventListener('abort', onAbort, { once: true });
-    // The link may have ended by this message: too much was not acknowledged.
+    // Sending this message may have ended the link, if too much is unacknowledged.
     if (channel.ended !== undefined) reject(channel.ended);
     try {
       return await promise;
@@ -61,7 +61,7 @@ export class Calls {
     this.#deps.channel.sendControl(toControlText({ method, params }));
   }
 
-  /** A control message that is not about a stream. Throws Violation. */
+  /** Handles a control message that is not about a stream. Throws Violation. */
   control(message: JsonObject, link: Link): void {
     const { id, method, params } = message;
     if (method === undefined) this.#settle(message);
@@ -81,7 +81,7 @@ export class Calls {
     for (const controller of this.#running.values()) controller.abort(error);
   }
 
-  /** The response to a request; one that was cancelled is not there any more. */
+  /** Settles the request of a response. A cancelled request is no longer pending, so its response is ignored. */
   #settle({ id, result, error }: JsonObject): void {
     const pending = isCount(id) ? this.#pending.get(id) : undefined;
     if (error === undefined) pending?.resolve(result);
@@ -136,7 +136,7 @@ function tooMany(): RpcError {
   });
 }
 
-/** Without its details where they do not fit. */
+/** Serializes an error, without its details if they do not fit. */
 function errorText(id: number, error: RpcError): string {
   try {
     return toControlText({ id, error: error.toWire('') });
@@ -147,7 +147,7 @@ function errorText(id: number, error: RpcError): string {
   }
 }
 
-/** The error of the other side; `internal` when it is none of the table. */
+/** Returns the error of the other side; `internal` if its reason is unknown. */
 function fromWire(error: unknown): RpcError {
   const { message, data } = isObject(error) ? error : {};
   const { reason, retryable, retry_after_ms: retryAfterMs, request_id: _, ...rest } = isObject(data) ? data : {};

@@ -1,5 +1,5 @@
-// The gateway side of a link: opens it, resumes it after a cut, and moves it to a new WebSocket before the platform
-// ends the old one.
+// The gateway side of a link: opens the link, resumes it after a lost connection, and moves it to a new WebSocket
+// before Cloud Run ends the old one.
 import type { WebSocket } from 'ws';
 import { deadline, orAbort, pause } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
@@ -11,16 +11,22 @@ import type { Link, LinkDeps, ReachedSandbox } from './link.ts';
 import { FailedAttempt, openSocket } from './open-socket.ts';
 
 export interface ConnectLinkOptions extends LinkDeps {
-  /** The service, `https:`; `http:` on loopback. LINK_PATH is appended. */
+  /** URL of the service: `https:`, or `http:` on loopback. LINK_PATH is appended. */
   readonly url: string;
-  /** Headers of each attempt, with the credential, which may have expired since the last one. */
+  /**
+   * Returns the headers of an attempt, with the credential. Called for each attempt, because the previous credential
+   * may have expired.
+   */
   readonly headers: (signal: AbortSignal) => Promise<Readonly<Record<string, string>>>;
-  /** How long the first connection may take, with all attempts. Default 10 s. */
+  /** Deadline of the first connection, with all attempts. Default 10 s. */
   readonly connectMs?: number;
   /** Delay before the second attempt; doubled for each further one up to `retryMaxMs`. Defaults 100 ms and 2 s. */
   readonly retryMs?: number;
   readonly retryMaxMs?: number;
-  /** Age of a WebSocket at which the link moves to a new one. Default 50 min: Cloud Run ends one after 60. */
+  /**
+   * Age of a WebSocket at which the link moves to a new one. Default 50 min, because Cloud Run ends a WebSocket after
+   * 60 min.
+   */
   readonly handOverMs?: number;
   /**
    * Called when a hand-over reached an instance of the service that does not have the link: the platform leads new
@@ -36,9 +42,9 @@ export interface GatewayLink extends Link {
 }
 
 /**
- * Opens a link. Rejects with RpcError `unavailable` when the service is not reached in time, refuses the credential,
- * has no version of the protocol in common with this side, or is full; with the reason of `signal` when it aborts. A
- * link that is over is not opened again: see `createLinkKeeper`.
+ * Opens a link. Rejects with RpcError `unavailable` if the service cannot be reached in time, refuses the credential,
+ * has no protocol version in common with this side, or has too many links; with the reason of `signal` when it aborts.
+ * A link that is over is not opened again (see `createLinkKeeper`).
  */
 export async function connectLink(options: ConnectLinkOptions): Promise<GatewayLink> {
   const { connectMs = 10_000, signal, log } = options;
@@ -56,7 +62,7 @@ export async function connectLink(options: ConnectLinkOptions): Promise<GatewayL
   }
 }
 
-/** Part of `handOverMs` after which a hand-over that failed is tried again. */
+/** Fraction of `handOverMs` after which a failed hand-over is tried again. */
 const HAND_OVER_RETRY = 1 / 50;
 
 interface OpenLink extends LinkEnd {
@@ -70,7 +76,7 @@ class Connector {
   readonly #retryMaxMs: number;
   readonly #handOverMs: number;
   #open: OpenLink | undefined;
-  /** One at a time: a cut during a hand-over is resumed by it. */
+  /** Only one attempt runs at a time. If the connection is lost during a hand-over, the hand-over resumes the link. */
   #attempt: Promise<void> | undefined;
   #isResuming = false;
   #handOver: NodeJS.Timeout | undefined;
@@ -90,7 +96,7 @@ class Connector {
         const isFinal =
           error instanceof FailedAttempt && (error.reason === 'credential' || error.reason === 'protocol');
         if (isFinal || limit.aborted) throw error;
-        // The failure says more than the end of the time.
+        // The failure is more informative than the expired deadline, so it is thrown.
         await pause(spread(delayMs), limit).catch(() => Promise.reject(error));
       }
     }
@@ -98,7 +104,7 @@ class Connector {
     return Object.assign(link, { sandbox });
   }
 
-  /** After a cut: tries until it succeeds or the link is over. */
+  /** After a lost connection: tries until it succeeds or the link is over. */
   async #resume({ link, channel }: LinkEnd): Promise<void> {
     if (this.#isResuming) return;
     this.#isResuming = true;
@@ -174,7 +180,7 @@ class Connector {
   }
 }
 
-/** Spreads what many processes would do at the same moment. */
+/** Adds jitter, so that many processes do not connect at the same moment. */
 function spread(delayMs: number): number {
   return delayMs * (0.8 + 0.2 * Math.random());
 }

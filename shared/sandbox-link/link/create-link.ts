@@ -1,4 +1,4 @@
-// Puts one end of a link together: channel, streams and calls.
+// Creates one end of a link from its parts: channel, streams and calls.
 import { CLOSE } from '../../protocol.ts';
 import { Calls } from './calls.ts';
 import { Channel } from './channel.ts';
@@ -18,7 +18,7 @@ export interface LinkEnd {
   readonly channel: Channel;
 }
 
-/** `onCut` is called when a WebSocket of the link is gone and the link is not over. */
+/** `onCut` is called when the WebSocket was closed and the link is not over. */
 export function createLink(id: string, side: 'gateway' | 'sandbox', deps: LinkDeps, onCut: () => void): LinkEnd {
   const over = new AbortController();
   const channel = new Channel(

@@ -1,11 +1,11 @@
-// The first messages of a WebSocket: the client's with its versions of the protocol and the link that it resumes, the
-// server's with what it says of itself and the link, or its refusal. Also the options of the WebSockets of both sides.
+// The first messages of a WebSocket. The client sends its protocol versions and the link that it resumes; the server
+// sends facts about itself and the link, or a refusal. Also contains the options of the WebSockets of both sides.
 import type { ServerOptions, WebSocket } from 'ws';
 import { z } from 'zod';
 import { CONTROL_BYTES_MAX, type ReachedSandbox, type SandboxFacts } from './link.ts';
 import { LINK_METHODS, parseJson } from './wire.ts';
 
-/** The versions of the protocol that this build speaks, both inclusive. */
+/** The protocol versions that this build supports, inclusive. */
 export const PROTOCOL = { min: 1, max: 1 };
 
 const range = z.object({ min: z.int().min(1), max: z.int().min(1) });
@@ -16,7 +16,7 @@ export const clientHello = z.object({
   method: z.literal(LINK_METHODS.hello),
   params: z.object({
     protocol: range,
-    /** How far this side has received. */
+    /** `received`: how many messages this side has received. */
     resume: z.object({ id: name, secret: name, received: count }).optional(),
   }),
 });
@@ -26,7 +26,7 @@ export const serverHello = z.discriminatedUnion('method', [
     method: z.literal(LINK_METHODS.hello),
     params: z.object({
       protocol: range,
-      /** The one that both sides use. */
+      /** The protocol version that both sides use. */
       version: z.int(),
       sandbox: z.object({ boot_id: name, started_at_ms: count, codex_version: name.optional() }),
       link: z.object({ id: name, secret: name, received: count }),
@@ -42,7 +42,7 @@ export type ClientHello = z.infer<typeof clientHello>['params'];
 export type ServerHello = Extract<z.infer<typeof serverHello>, { method: 'link.hello' }>['params'];
 export type Refusal = Extract<z.infer<typeof serverHello>, { method: 'link.refused' }>['params'];
 
-/** The highest version that both sides speak. */
+/** Returns the highest version that both sides support. */
 export function commonVersion(peer: { readonly min: number; readonly max: number }): number | undefined {
   const version = Math.min(peer.max, PROTOCOL.max);
   return version >= Math.max(peer.min, PROTOCOL.min) ? version : undefined;
@@ -69,7 +69,7 @@ export function fromSandbox({ sandbox, protocol }: ServerHello): ReachedSandbox 
 const CLOSE_MS = 5_000;
 const FRAGMENTS_MAX = 16;
 
-// Declared wider than the library's types, which lag behind its options.
+// Declared with a wider type, because the types of the library lack two of its options.
 export const SOCKET_OPTIONS: ServerOptions & { readonly maxFragments: number; readonly closeTimeout: number } = {
   perMessageDeflate: false,
   maxPayload: CONTROL_BYTES_MAX,
@@ -78,8 +78,8 @@ export const SOCKET_OPTIONS: ServerOptions & { readonly maxFragments: number; re
 };
 
 /**
- * Calls `onFirst` with the first message, once and before the next one is emitted. Ends the WebSocket when there is
- * none in time.
+ * Calls `onFirst` once with the first message, before the next one is emitted. Ends the WebSocket if no message arrives
+ * in time.
  */
 export function readFirst(socket: WebSocket, timeoutMs: number, onFirst: (message: unknown) => void): void {
   const timer = setTimeout(() => socket.terminate(), timeoutMs);

@@ -11,8 +11,8 @@ export interface LinkKeeper {
   /** Links that were replaced, and over which something may still run. */
   readonly draining: readonly GatewayLink[];
   /**
-   * The link, opened when there is none; calls at the same time share the attempt. Rejects as `connectLink`. A link
-   * that waits to be resumed is returned at once.
+   * Returns the link; opens one if there is none. Concurrent calls share the attempt. Rejects with the errors of
+   * `connectLink`. A link that waits to be resumed is returned immediately.
    */
   open(signal?: AbortSignal): Promise<GatewayLink>;
   /**

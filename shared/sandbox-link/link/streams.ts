@@ -1,5 +1,5 @@
-// The streams of one side of a link: which one sends the next frame, and when what was received is credited. Streams
-// take turns, frame by frame. A stream that is not read stops at its credit.
+// The streams of one side of a link. Decides which stream sends the next frame (streams take turns, frame by frame),
+// and when received bytes are credited. A stream that is not read can send no more than its credit.
 import { RpcError } from '../../errors.ts';
 import type { Channel } from './channel.ts';
 import { Credit } from './credit.ts';
@@ -19,18 +19,18 @@ import {
 } from './wire.ts';
 
 const ID_MAX = 0xffff_ffff;
-/** Consumed bytes that are credited in one message. */
+/** Consumed bytes are credited in steps of this size. */
 const CREDIT_STEP_BYTES = 32 << 10;
 
 type LinkChannel = Pick<Channel, 'canSendData' | 'sendControl' | 'sendData'>;
 
-/** What handles a message throws Violation when the other side has broken the protocol. */
+/** The methods that handle messages throw Violation if the other side has violated the protocol. */
 export class Streams {
   readonly #channel: LinkChannel;
   readonly #streams = new Map<number, StreamEnd>();
-  /** In the order of their turns. */
+  /** Streams that have something to send, in the order of their turns. */
   readonly #ready = new Set<StreamEnd>();
-  /** With data, and without credit. */
+  /** Streams with data that wait for credit. */
   readonly #blocked = new Set<StreamEnd>();
   #nextId: number;
   #nextPeerId: number;
@@ -41,7 +41,7 @@ export class Streams {
   #isPumping = false;
   #isOver = false;
 
-  /** Ids of the gateway side are odd, ids of the sandbox side are even. */
+  /** Ids of streams that the gateway side opens are odd, those of the sandbox side even. */
   constructor(channel: LinkChannel, side: 'gateway' | 'sandbox') {
     this.#channel = channel;
     this.#nextId = side === 'gateway' ? 1 : 2;
@@ -77,7 +77,7 @@ export class Streams {
     return stream;
   }
 
-  /** A control message about a stream; false: it is none. */
+  /** Handles a control message about a stream; returns false for other messages. */
   control({ method, params }: JsonObject): boolean {
     if (method !== LINK_METHODS.open && method !== LINK_METHODS.reset && method !== LINK_METHODS.credit) return false;
     const { stream: id, bytes } = isObject(params) ? params : {};
@@ -95,7 +95,7 @@ export class Streams {
     if (payload.length > PAYLOAD_BYTES_MAX) throw new Violation('a data frame is too large');
     if (payload.length === 0) {
       stream.receiveEnd();
-      this.#settle(stream);
+      this.#creditConsumed(stream);
       this.#removeIfDone(stream);
       return;
     }
@@ -106,13 +106,13 @@ export class Streams {
     else stream.receive(payload);
   }
 
-  /** Sends what may be sent now, one frame of each stream in turn. */
+  /** Sends frames while that is possible, one frame of each stream in turn. */
   pump(): void {
     if (this.#isPumping) return;
     this.#isPumping = true;
     for (const stream of this.#ready) {
       if (!this.#channel.canSendData) break;
-      // Set in again behind the others, a stream is visited again.
+      // A stream that is added again at the end of the set is visited again.
       this.#ready.delete(stream);
       this.#sendNext(stream);
     }
@@ -127,7 +127,7 @@ export class Streams {
 
   consumed(stream: StreamEnd, charge: number): void {
     stream.owed += charge;
-    this.#settle(stream);
+    this.#creditConsumed(stream);
   }
 
   destroyed(stream: StreamEnd): void {
@@ -137,7 +137,7 @@ export class Streams {
       stream.localFinal = true;
       this.#control(LINK_METHODS.reset, { stream: stream.id });
     }
-    this.#settle(stream);
+    this.#creditConsumed(stream);
     this.#removeIfDone(stream);
   }
 
@@ -190,14 +190,14 @@ export class Streams {
       if (!wasOpened) throw new Violation('a stream is reset that was not opened');
       return;
     }
-    // What the other side had ended before stays with the reader.
+    // If both sides had ended the stream before the reset, the reader may still read the received bytes.
     if (isEnded(stream)) return;
     stream.remoteFinal = true;
-    // The other side waits for an end of this direction, too.
+    // The other side waits until this direction ends, too.
     if (!stream.localFinal) this.#control(LINK_METHODS.reset, { stream: id });
     stream.localFinal = true;
     stream.destroy(new RpcError('cancelled', { message: 'The other side has ended the stream' }));
-    this.#settle(stream);
+    this.#creditConsumed(stream);
     this.#removeIfDone(stream);
   }
 
@@ -215,8 +215,8 @@ export class Streams {
     if (this.#blocked.delete(stream)) this.#ready.add(stream);
   }
 
-  /** Gives back what is consumed, in steps; at the end of a stream all of it, when the reader has all of it. */
-  #settle(stream: StreamEnd): void {
+  /** Credits consumed bytes in steps; at the end of a stream all of them, when the reader has received everything. */
+  #creditConsumed(stream: StreamEnd): void {
     const step = Math.min(CREDIT_STEP_BYTES, this.#received.limit / 2);
     if (stream.owed === 0 || (stream.owed < step && !(stream.remoteFinal && !stream.hasUnread))) return;
     this.#control(LINK_METHODS.credit, { stream: stream.id, bytes: stream.owed });
@@ -225,7 +225,7 @@ export class Streams {
     this.#removeIfDone(stream);
   }
 
-  /** A stream is forgotten when neither side will send anything more and all is credited. */
+  /** Removes a stream when both sides have ended it and all bytes are credited. */
   #removeIfDone(stream: StreamEnd): void {
     if (!isEnded(stream) || stream.outstanding > 0 || stream.uncredited > 0) return;
     if (!this.#streams.delete(stream.id)) return;
@@ -238,7 +238,7 @@ export class Streams {
   }
 }
 
-/** Neither side will send anything more. */
+/** Whether both sides have ended the stream. */
 function isEnded({ localFinal, remoteFinal }: StreamEnd): boolean {
   return localFinal && remoteFinal;
 }

@@ -1,4 +1,4 @@
-// What the sandbox service answers on its links, from the ports in its process.
+// The handlers of the sandbox service for requests on its links, which use the ports in its process.
 import type { LocalPorts } from '../../sandbox-ports/local.ts';
 import type { Handlers } from '../link/link.ts';
 import { EraseParams, readParams } from '../messages.ts';
@@ -11,7 +11,7 @@ import { createTerminalHandlers } from './terminal-handlers.ts';
 
 export type ServedPorts = Pick<LocalPorts, 'commands' | 'terminals' | 'stdioServers' | 'codexHosts' | 'erase'>;
 
-/** One set for all links of a service: a start that is repeated on another link is recognized. */
+/** One set of handlers serves all links, so that a start that is repeated on another link is recognized. */
 export function createLinkHandlers({ commands, terminals, stdioServers, codexHosts, erase }: ServedPorts): Handlers {
   const shared = { starts: createStarts(), specs: createSpecs() };
   return {

@@ -1,5 +1,5 @@
-// Serves the Terminals port to a link. A terminal belongs to an owner and a session, not to a link: it goes on without
-// one, and another gateway process finds it.
+// Serves the Terminals port to a link. A terminal belongs to an owner and a session, not to a link: it continues
+// without a link, and every gateway process can use it.
 import { RpcError } from '../../errors.ts';
 import { checkEnvironment } from '../../sandbox/environment.ts';
 import type { TerminalHandle, Terminals } from '../../terminals/terminals.ts';
@@ -56,7 +56,7 @@ export function createTerminalHandlers({ terminals, starts, specs }: TerminalHan
       },
       request.after_seq,
     );
-    // When the link is over, its reader was gone before that was noticed.
+    // When the link is over, the reader was unreachable already since the last message, `silentMs` ago.
     output.once('close', () => stop(link.silentMs)).resume();
     if (output.destroyed) stop();
     return null;
