@@ -303,6 +303,6 @@ describe('a sandbox that answers nothing', () => {
     const written = expectEnd(codex.writeRollout(path, Buffer.alloc(1)), () => asked.includes('codex.write_rollout'));
     expect(await written).toMatchObject(SILENT);
     expect(await expectEnd(codex.end(), () => asked.includes('codex.end'))).toBeUndefined();
-    expect(await Promise.all([server.exited, codex.exited])).toEqual([{ exitCode: 137 }, undefined]);
+    expect(await Promise.all([server.exited, codex.exited])).toEqual([{ exitCode: 137 }, {}]);
   });
 });
