@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';
 import { GatewayError } from '../../../shared/client/gateway-error.ts';
-import { METHODS, PATHS } from '../../../shared/protocol.ts';
+import { HEADERS, METHODS, PATHS } from '../../../shared/protocol.ts';
 
 export interface SmokeOptions {
   /** Base URL of the gateway. */
@@ -162,7 +162,7 @@ function statusOf(session_id: string): object {
 async function post({ url, key }: Target, path: string, body: object, signal: AbortSignal, otherKey = key) {
   const response = await fetch(`${url}${path}`, {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json', 'X-API-Key': otherKey },
+    headers: { 'Content-Type': 'application/json', [HEADERS.key]: otherKey },
     body: JSON.stringify(body),
     redirect: 'error',
     signal,
