@@ -17,6 +17,8 @@ const PROMPT = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'conversation.pro
 
 export async function run(): Promise<BenchLine[]> {
   const deployed = await createDeployed({
+    // Else Google's library looks for one with `gcloud`, which takes seconds.
+    GOOGLE_CLOUD_PROJECT: 'bench',
     GATEWAY_STORE: 'memory',
     GATEWAY_BUS: 'local',
     GATEWAY_API_KEY: KEY,
