@@ -98,7 +98,8 @@ async function wakeCompanion({ COMPANION_URL: url, TURNS }: NodeJS.ProcessEnv): 
   if (url === undefined || TURNS === 'function' || !/^https?:/i.test(url) || !URL.canParse(url)) return undefined;
   const { openCompanionService } = await import('../shared/forward/companion-service.ts');
   const service = openCompanionService(url);
-  service.wake();
+  // Loading modules does not let the event loop send anything, so it waits until this is sent.
+  await service.wake();
   return service;
 }
 

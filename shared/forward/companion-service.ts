@@ -8,12 +8,16 @@ const SOCKETS_MAX = 1_000;
 const SOCKETS_IDLE_MAX = 64;
 /** A service without instances starts one meanwhile. */
 const WAKE_MS = 30_000;
+const SENT_MS_MAX = 100;
 
 export interface CompanionService {
   /** Sends a POST and resolves with the head of its answer. Rejects with the error of the connection. */
   post(path: string, headers: OutgoingHttpHeaders, body: Uint8Array, signal: AbortSignal): Promise<IncomingMessage>;
-  /** Has the service start an instance if it has none, and leaves an open connection. Never fails. */
-  wake(): void;
+  /**
+   * Has the service start an instance if it has none, and leaves an open connection. Resolves when the request has been
+   * sent, or after a short time. Never rejects.
+   */
+  wake(): Promise<void>;
 }
 
 /** `url`: base URL of the service. */
@@ -28,9 +32,14 @@ export function openCompanionService(url: string): CompanionService {
       }),
     wake() {
       const signal = AbortSignal.timeout(WAKE_MS);
-      request(new URL(PATHS.health, url), { agent, signal }, (response) => response.on('error', ignore).resume())
-        .on('error', ignore)
-        .end();
+      const options = { agent, signal };
+      const outgoing = request(new URL(PATHS.health, url), options, (response) =>
+        response.on('error', ignore).resume(),
+      );
+      return new Promise((resolve) => {
+        outgoing.on('error', () => resolve()).end(() => resolve());
+        setTimeout(resolve, SENT_MS_MAX).unref();
+      });
     },
   };
 }
