@@ -9,7 +9,7 @@ import { type BenchLine, median, printLines } from './bench.ts';
 import { post } from './prompt-client.ts';
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
-const WAKE_TARGET = 0.5;
+const WAKE_TARGET = 0.7;
 /** Needs a processor for each of the two. */
 const TARGET = 0.9;
 const KEY = 'bench-key';
