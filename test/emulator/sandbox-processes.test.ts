@@ -200,15 +200,12 @@ describeWith('emulators', 'bundles on one Firestore', () => {
         const all = [command, server, model];
         await expect.poll(() => Promise.all(all.map(isRunning)), STARTED).toEqual([true, true, true]);
         service.child.kill('SIGKILL');
-        const [run, turn] = await Promise.all(calls);
-        expect(run.error).toMatchObject({
-          message: expect.stringContaining('sandbox'),
-          data: { reason: 'unavailable', retryable: false, may_have_effect: true },
-        });
-        expect(turn.error).toMatchObject({
-          message: 'Codex ended during the turn',
-          data: { reason: 'upstream_error', sent: true },
-        });
+        for (const { error } of await Promise.all(calls)) {
+          expect(error).toMatchObject({
+            message: expect.stringContaining('sandbox'),
+            data: { reason: 'unavailable', retryable: false, may_have_effect: true },
+          });
+        }
         await expect.poll(() => Promise.all(all.map(isRunning))).toEqual([false, false, false]);
         await startService('lost', port);
         expect(await greet(client, session_id)).toMatch(RESTARTED);

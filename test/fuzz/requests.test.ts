@@ -14,7 +14,7 @@ import { describeWith } from '../support/requirements.ts';
 const KEY = 'dev-key';
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
 /** Requests times transports. */
-const CASES = Number(process.env.FUZZ_CASES ?? 4_000);
+const CASES = Number(process.env.FUZZ_CASES ?? 10_000);
 const TRANSPORTS = 3;
 /** Also for finding the smallest request that fails. */
 const TIMEOUT_MS = 120_000;
@@ -95,7 +95,7 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
         ([reason]) => !/^(parse_error|invalid_\w+|method_not_found)$/.test(reason),
       );
       // By chance, a few may all be refused before.
-      if (RUNS >= 40) expect(reached, 'some of them reach the method').not.toEqual([]);
+      if (RUNS >= 100) expect(reached, 'some of them reach the method').not.toEqual([]);
     },
     TIMEOUT_MS,
   );

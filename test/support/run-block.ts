@@ -81,19 +81,23 @@ gcloud() {
     *'subscriptions pull'*) cat "$SCRATCH/pulled.json";;
   esac
 }
-for program in terraform npm curl; do eval "$program() { record $program \\"\\$@\\"; }"; done
+for program in terraform npm curl git bash; do eval "$program() { record $program \\"\\$@\\"; }"; done
 `;
 
 /**
- * Runs a block with substitutes for gcloud, terraform, npm and curl. `pulled`: the answer of a Pub/Sub pull. Throws
- * when a command fails.
+ * Runs a block with substitutes for gcloud, terraform, npm, curl, git and bash. `pulled`: the answer of a Pub/Sub pull.
+ * Throws when a command fails.
  */
 export function runCloud(text: string, { pulled }: { readonly pulled: unknown }): CloudCall[] {
   const scratch = mkdtempSync(join(tmpdir(), 'cloud-block-'));
   try {
     mkdirSync(join(scratch, 'calls'));
     writeFileSync(join(scratch, 'pulled.json'), JSON.stringify(pulled));
-    bash(`${SUBSTITUTES}${text}`, { SCRATCH: scratch, GATEWAY_URL: 'https://gateway.example.com' }, scratch);
+    bash(
+      `${SUBSTITUTES}${text}`,
+      { SCRATCH: scratch, GATEWAY_URL: 'https://gateway.example.com', KEY: 'a-key' },
+      scratch,
+    );
     const files = readdirSync(join(scratch, 'calls')).toSorted();
     return files.map((file) => {
       const [line = '', stdin = ''] = readFileSync(join(scratch, 'calls', file), 'utf8').split('\u0001');
