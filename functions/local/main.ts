@@ -6,6 +6,7 @@ import type { Config } from '../../shared/config/config.ts';
 import { OFFLINE_MODEL } from '../../shared/config/model-id.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { LOCAL_KEY } from '../../shared/protocol.ts';
+import { refuseMetadataServer } from '../../shared/sandbox/metadata-server.ts';
 import type { Services } from '../../shared/services.ts';
 import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
 import { startSweeper } from '../../shared/webhooks/sweep.ts';
@@ -31,7 +32,12 @@ await runProcess(async (services) => {
       await stopPull();
     },
   };
-});
+}, checkMachine);
+
+/** Registered servers run in this process's sandbox unless there is a sandbox service. */
+async function checkMachine({ sandbox, mcpServers }: Config): Promise<void> {
+  if (sandbox === undefined) await refuseMetadataServer(mcpServers);
+}
 
 /** In the cloud, Pub/Sub pushes events to the deployments function. With the emulator, this process pulls them. */
 async function startSubscriber(services: Services): Promise<() => Promise<void>> {

@@ -3,6 +3,7 @@
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { loadSandboxConfig } from '../../shared/config/sandbox-service.ts';
 import { createLogger } from '../../shared/log.ts';
+import { blockMetadataServer } from '../../shared/sandbox/metadata-server.ts';
 import { runProgram, toUrl } from '../server/process.ts';
 import { createSandboxServer } from './server.ts';
 
@@ -11,6 +12,7 @@ const DRAIN_MS = 6_000;
 
 await runProgram(async () => {
   const config = loadSandboxConfig(trimEnvironment(process.env));
+  await blockMetadataServer(config.servers, config.searchPath);
   const log = createLogger({ format: config.logFormat, service: config.service });
   for (const warning of config.warnings) log.warn(warning);
   const { http, ports, stop } = createSandboxServer(config, log);

@@ -1,6 +1,7 @@
 // Runs a gateway process with its own server (the companion, `npm start`): creates its services, and drains them at the
 // end. Functions run under the framework instead (framework.ts). This module defines no endpoint.
 import { setTimeout as pause } from 'node:timers/promises';
+import type { Config } from '../../shared/config/config.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { loadConfig } from '../../shared/config/load-config.ts';
 import { createServices } from '../../shared/create-services.ts';
@@ -32,10 +33,18 @@ const LINGER_MS = 500;
 const CLOSE_MS = 1_000;
 const IDLE_CHECK_MS = 50;
 
-/** Never rejects. Errors at the start are written to stderr, one per line, and the process exits with code 1. */
-export function runProcess(create: (services: Services) => Served | Promise<Served>): Promise<void> {
+/**
+ * Never rejects. Errors at the start are written to stderr, one per line, and the process exits with code 1. `check`
+ * rejects when this machine is not suitable.
+ */
+export function runProcess(
+  create: (services: Services) => Served | Promise<Served>,
+  check?: (config: Config) => Promise<void>,
+): Promise<void> {
   return runProgram(async () => {
-    const services = await createServices(loadConfig(trimEnvironment(process.env)));
+    const configured = loadConfig(trimEnvironment(process.env));
+    await check?.(configured);
+    const services = await createServices(configured);
     const { commands, config, engines, log } = services;
     const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
     return {

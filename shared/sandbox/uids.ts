@@ -9,6 +9,9 @@ import { RpcError } from '../errors.ts';
 const UID_BASE = 20_000;
 const UID_SPAN = 40_000;
 
+/** The first and the last that an owner can get. */
+export const OWNERS_UIDS = [UID_BASE, UID_BASE + UID_SPAN - 1] as const;
+
 /** Whether it is one of those that owners get. */
 export function isOwnersUid(uid: number): boolean {
   return uid >= UID_BASE && uid < UID_BASE + UID_SPAN;

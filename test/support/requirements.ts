@@ -18,6 +18,7 @@ export type Requirement =
   | 'python'
   | 'patches'
   | 'mounts'
+  | 'networks'
   | 'memory';
 
 /** Empty when present, else how to get it. */
@@ -33,6 +34,7 @@ const NAMES: Readonly<Record<Requirement, string>> = {
   python: 'Python 3 with requests and websockets',
   memory: 'a memory control group to divide (root or delegated; bubblewrap, Python 3)',
   patches: 'git, GNU diff, Subversion and Mercurial',
+  networks: 'network namespaces (root, iproute2, bubblewrap)',
   mounts: 'disks of their own to fill (root, unshare, bubblewrap)',
 };
 
@@ -62,6 +64,7 @@ export function findMissing(): Missing {
       ? ''
       : 'install diffutils, subversion and mercurial',
     mounts: bubblewrap || (canMount() ? '' : 'run as root, with CAP_SYS_ADMIN'),
+    networks: bubblewrap || (canCreateNetworks() ? '' : 'install iproute2, run as root, with CAP_NET_ADMIN'),
     memory: bubblewrap || (canDivideMemory() ? '' : 'run where /sys/fs/cgroup may be written to'),
     python: findPython() === undefined ? 'install Debian’s python3-requests and python3-websockets' : '',
   };
@@ -74,7 +77,7 @@ export function describeMissing(missing: Missing): string | undefined {
 }
 
 /** Not to be had by installing something: a container may forbid mounts to its root. Named when missing, in CI too. */
-const OF_THE_MACHINE: ReadonlySet<Requirement> = new Set(['mounts', 'memory']);
+const OF_THE_MACHINE: ReadonlySet<Requirement> = new Set(['mounts', 'memory', 'networks']);
 
 /** A `describe` that runs where the requirement is met; where not, it is skipped, and with CI=true it fails. */
 export function describeWith(requirement: Requirement, name: string, suite: () => void): void {
@@ -126,6 +129,7 @@ function requirements(missing: Missing): Requirement[] {
     'python',
     'patches',
     'mounts',
+    'networks',
     'memory',
   ];
   return all.filter((requirement) => missing[requirement] !== '');
@@ -141,6 +145,13 @@ function bubblewrapWorks(): boolean {
 function canMount(): boolean {
   const args = ['--mount', '/bin/sh', '-c', 'mount -t tmpfs tmpfs /mnt'];
   return process.getuid?.() === 0 && spawnSync('unshare', args, { timeout: 5_000, stdio: 'ignore' }).status === 0;
+}
+
+/** A named one, as `ip netns` mounts it; it is removed. */
+function canCreateNetworks(): boolean {
+  const name = `gateway-test-${process.pid}`;
+  const ip = (action: string) => spawnSync('ip', ['netns', action, name], { timeout: 5_000, stdio: 'ignore' }).status;
+  return process.getuid?.() === 0 && ip('add') === 0 && ip('del') === 0;
 }
 
 /** By making a group and removing it. */

@@ -17,7 +17,7 @@ const variables = of('ENV').join(' ');
 
 it('installs what sandboxes are made of', () => {
   const installed = /apt-get install -y --no-install-recommends ([^&]+)/.exec(of('RUN').join('\n'))?.[1]?.split(/\s+/);
-  expect(installed).toEqual(expect.arrayContaining(['bash', 'bubblewrap', 'git', 'tini', 'util-linux']));
+  expect(installed).toEqual(expect.arrayContaining(['bash', 'bubblewrap', 'git', 'iproute2', 'tini', 'util-linux']));
 });
 
 it('starts with a process that reaps what sandboxes leave to it, and that passes signals on', () => {
