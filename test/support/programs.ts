@@ -25,6 +25,8 @@ async function isCurrent(record: string): Promise<boolean> {
   const text = await readFile(record, 'utf8').catch(() => undefined);
   if (text === undefined) return false;
   const inputs = Inputs.parse(JSON.parse(text));
+  // The bundles of a checkout that this one is a copy of.
+  if (!(import.meta.filename in inputs)) return false;
   const changed = Object.entries(inputs).map(async ([path, changedMs]) => (await changedAt(path)) !== changedMs);
   return !(await Promise.all(changed)).includes(true);
 }
