@@ -1,7 +1,6 @@
 // The provider's credential is nowhere in the sandbox while Codex works with it: not in the memory, environment,
 // arguments or files of any process there.
-import { closeSync, lstatSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { EXIT_PORT } from '../../../shared/codex-host/exit.ts';
 import {
@@ -12,6 +11,7 @@ import {
   setUpFixture,
   startConversation,
 } from '../../support/fixtures/codex.ts';
+import { filesBelow, placesOf } from '../../support/fixtures/process-memory.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const PROMPT = 'the word of this conversation is xylophone-4711';
@@ -69,48 +69,4 @@ function sandboxed(): number[] {
     const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
     return name !== 'node' && name !== 'MainThread';
   });
-}
-
-/** What a process holds, where this user may read it. */
-function placesOf(pid: number): (readonly [string, Buffer])[] {
-  const texts = ['environ', 'cmdline'].map((name) => [`${pid} ${name}`, readFileSync(`/proc/${pid}/${name}`)] as const);
-  return [...texts, ...(process.getuid?.() === 0 ? memoryOf(pid) : [])];
-}
-
-/** The writable memory of a process, region by region. */
-function memoryOf(pid: number): (readonly [string, Buffer])[] {
-  const memory = openSync(`/proc/${pid}/mem`, 'r');
-  try {
-    return readFileSync(`/proc/${pid}/maps`, 'utf8')
-      .split('\n')
-      .flatMap((line) => {
-        const [, from = '', to = ''] = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line) ?? [];
-        const start = Number.parseInt(from, 16);
-        const bytes = Buffer.alloc(from === '' ? 0 : Number.parseInt(to, 16) - start);
-        return [[`${pid} ${line}`, bytes.subarray(0, readAll(memory, bytes, start))] as const];
-      });
-  } finally {
-    closeSync(memory);
-  }
-}
-
-/** The bytes that could be read: a region may end before its end, or be gone. */
-function readAll(file: number, bytes: Buffer, start: number): number {
-  let length = 0;
-  try {
-    while (length < bytes.length) {
-      const read = readSync(file, bytes, length, Math.min(bytes.length - length, 1 << 20), start + length);
-      if (read === 0) break;
-      length += read;
-    }
-  } catch {
-    // The region cannot be read, such as the kernel's own.
-  }
-  return length;
-}
-
-function filesBelow(directory: string): string[] {
-  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
-    .map((name) => join(directory, name))
-    .filter((file) => lstatSync(file, { throwIfNoEntry: false })?.isFile() === true);
 }
