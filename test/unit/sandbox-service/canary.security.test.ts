@@ -1,5 +1,6 @@
-// The credentials of the deployment are nowhere in the sandbox service while it works for an owner in every way at once:
-// not in the memory, environment or arguments of its processes, its own program included, and in none of its files.
+// The credentials of the deployment are nowhere in the sandbox service while it works for an owner in every way at
+// once: not in the memory, environment or arguments of its processes, its own program included, and in none of its
+// files.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
