@@ -20,10 +20,11 @@ const GATEWAY_KEY = `key-canary-${freshMark()}`;
 const HEADER = `header-canary-${freshMark()}`;
 const PROMPT = 'the word of this conversation is xylophone-4711';
 const MCP_SERVER = `
+  hello='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}'
   while IFS= read -r line; do
     id=$(printf %s "$line" | sed -n 's/.*"id":\\([0-9]*\\).*/\\1/p')
     case $line in
-      *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}}';;
+      *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":'$hello'}';;
       *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"tools":[]}}';;
       *'"id"'*) echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32601,"message":"unknown"}}';;
     esac
