@@ -35,9 +35,14 @@ export function auditCall(
     rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
     remaining: rate?.remaining,
     ...record.details,
-    ...upstreamFields(record.error),
+    ...definedOnly(upstreamFields(record.error)),
     ...(cause === undefined || !(isInternal || record.outcome === 'unavailable') ? {} : errorFields(cause)),
   });
+}
+
+/** Without members that are undefined, which would replace those of the call. */
+function definedOnly(fields: object): object {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 }
 
 /** Fields about a failure of the provider: what it was, and the error below it. */

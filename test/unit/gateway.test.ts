@@ -141,6 +141,20 @@ describe('the audit line of a call', () => {
     ]);
   });
 
+  it('the audit line of a cancelled prompt contains its model and provider', async () => {
+    const { gateway } = await start();
+    const params = { session_id: 's', prompt: 'hi', model: 'offline/slow' };
+    const answered = call(gateway, 'conversation.prompt', params);
+    const cancel = async (): Promise<unknown> =>
+      (await call(gateway, 'conversation.cancel', { session_id: 's' })).payload;
+    await expect.poll(cancel).toMatchObject({ result: { cancelled: true } });
+    expect((await answered).payload).toMatchObject({ error: { data: { reason: 'cancelled' } } });
+    const line = { method: 'conversation.prompt', outcome: 'cancelled', session_id: 's', turn_id: expect.any(String) };
+    expect(audit(gateway)).toContainEqual(
+      expect.objectContaining({ ...line, model: 'offline/slow', provider: 'offline' }),
+    );
+  });
+
   it('the audit line of a call is there for failures, one a call, with the reason', async () => {
     const { gateway } = await start();
     await call(gateway, 'conversation.prompt', { prompt: 'hi' }, 'key-reader');
