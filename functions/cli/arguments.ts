@@ -153,8 +153,8 @@ function toMs(text: string): number {
   return ms;
 }
 
-/** The development key is public, so it is used only for this machine. */
-function localKey(url: string): string {
+/** The development key, which is public and is sent to this machine only. Throws UsageError for another URL. */
+export function localKey(url: string): string {
   const isLocal = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\])([:/]|$)/.test(url);
   if (!isLocal) throw new UsageError('set GATEWAY_KEY to the API key of this gateway');
   return LOCAL_KEY;

@@ -71,6 +71,19 @@ describe('npm run smoke', () => {
     expect(lines[1]).toBe('FAILED  wrong key: a wrong key was answered with HTTP 404');
   });
 
+  it('sends the development key to this machine only, and says which key another gateway needs', async () => {
+    const { code, stderr } = await smoke('https://gateway.example.com');
+    expect({ code, stderr }).toEqual({ code: 2, stderr: 'smoke: set GATEWAY_KEY to the API key of this gateway\n' });
+  });
+
+  it('names a URL that is none', async () => {
+    const { code, stderr } = await smoke('gateway');
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: 'smoke: gateway is not a URL, such as https://gateway.example.com\n',
+    });
+  });
+
   it('prints how to call it when the URL is missing', async () => {
     expect(await smoke()).toMatchObject({ code: 2, stderr: expect.stringContaining('usage: npm run -s smoke -- ') });
   });

@@ -18,6 +18,9 @@ try {
 } catch (error) {
   process.exitCode =
     error instanceof KeysUsageError ? EXIT.usage : error instanceof KeyEditError ? EXIT.refused : EXIT.unavailable;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = (error instanceof Error ? error.message : String(error)).replace(
+    /^Could not load the default credentials\b.*/,
+    'there are no credentials of Google Cloud: run gcloud auth application-default login',
+  );
   process.stderr.write(`${printable(`keys: ${message}`)}\n${error instanceof KeysUsageError ? `\n${USAGE}` : ''}`);
 }

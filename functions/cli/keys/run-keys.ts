@@ -5,7 +5,7 @@ import type { SecretVersions } from '../../../shared/auth/keys/secret-versions.t
 
 export const USAGE = `usage: npm run -s gateway -- keys [options] add ID | list | revoke ID
 
-  add ID        creates a key and prints it once; a second key of an ID replaces the first one after its revoke
+  add ID        creates a key and prints it once; where the ID has a key already, both are valid until one is revoked
   list          prints the keys of all enabled versions, without key material
   revoke ID     removes all keys of the ID, or those of --sha256
 

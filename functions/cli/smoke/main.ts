@@ -1,7 +1,7 @@
 // `npm run smoke -- URL`: checks a deployed gateway from outside, and ends with 0 when every check passed.
 import { parseArgs } from 'node:util';
 import { trimEnvironment } from '../../../shared/config/environment.ts';
-import { LOCAL_KEY } from '../../../shared/protocol.ts';
+import { localKey, UsageError } from '../arguments.ts';
 import { EXIT } from '../exit-codes.ts';
 import { printable } from '../output.ts';
 import { runSmoke } from './run-smoke.ts';
@@ -29,9 +29,10 @@ try {
     process.stderr.write(USAGE);
     process.exitCode = values.help === true ? EXIT.ok : EXIT.usage;
   } else {
+    if (!URL.canParse(url)) throw new UsageError(`${url} is not a URL, such as https://gateway.example.com`);
     const failed = await runSmoke({
       url,
-      key: env.GATEWAY_KEY ?? LOCAL_KEY,
+      key: env.GATEWAY_KEY ?? localKey(url),
       socketUrl: values.ws ?? env.GATEWAY_WS_URL,
       model: values.model,
       signal: interrupted.signal,
@@ -41,5 +42,5 @@ try {
   }
 } catch (error) {
   process.exitCode = interrupted.signal.aborted ? EXIT.interrupted : EXIT.usage;
-  process.stderr.write(`${printable(error instanceof Error ? error.message : String(error))}\n`);
+  process.stderr.write(`${printable(`smoke: ${error instanceof Error ? error.message : String(error)}`)}\n`);
 }

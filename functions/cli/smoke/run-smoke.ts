@@ -177,6 +177,7 @@ function expect(isTrue: boolean, otherwise: string, found: string): string {
 
 function describe(error: unknown): string {
   if (error instanceof GatewayError) return `${error.reason}: ${error.message}`;
+  if (error instanceof TypeError && error.cause instanceof Error) return `network: ${error.cause.message}`;
   if (!(error instanceof Error)) return String(error);
   return error.name === 'TimeoutError' ? `no outcome within ${CHECK_TIMEOUT_MS / 1_000} s` : error.message;
 }

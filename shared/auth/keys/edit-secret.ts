@@ -79,7 +79,8 @@ export async function addKey(secret: SecretVersions, { id, scopes, limits, expir
     const replaced = grown.length <= PAYLOAD_BYTES_MAX ? current : undefined;
     if (replaced === undefined && versions.length >= VERSIONS_MAX) {
       throw new KeyEditError(
-        `the secret has ${versions.length} enabled versions, and instances use ${VERSIONS_MAX}: disable versions that are no longer needed`,
+        `the secret has ${versions.length} enabled versions, and instances use ${VERSIONS_MAX}: ` +
+          'disable versions that are no longer needed',
       );
     }
     const payload = replaced === undefined ? encode({ keys: [entry] }) : grown;
