@@ -3,11 +3,11 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { bounded, deadline } from '../async.ts';
-import type { WallClock } from '../clock.ts';
+import type { Clock } from '../clock.ts';
 import { errorFields, type Logger } from '../log.ts';
 import type { Erased, SandboxPorts } from '../sandbox-ports/ports.ts';
 import { defineDocument } from '../store/define-document.ts';
-import { Conflict, type Store } from '../store/store.ts';
+import { Conflict, type Snapshot, type Store } from '../store/store.ts';
 
 export const SandboxErasures = defineDocument({
   collection: 'sandbox_erasures',
@@ -42,7 +42,7 @@ export interface Erasures {
 
 export interface ErasuresDeps {
   readonly store: Store;
-  readonly clock: WallClock;
+  readonly clock: Clock;
   readonly log: Logger;
   readonly sandbox: Pick<SandboxPorts, 'erase'>;
   /**
@@ -56,11 +56,11 @@ export interface ErasuresDeps {
 export const SWEEP_TIMES = { everyMs: 60_000, reachMs: 3_000 };
 const BATCH_MAX = 100;
 const SWEEP_MS_MAX = 50_000;
-const ERASE_MS_MAX = 10_000;
 const KEPT_MS = 7 * 86_400_000;
 
 export function createErasures({ store, clock, log, sandbox, place }: ErasuresDeps): Erasures {
   const closed = new AbortController();
+  const records = createRecordReader(store, clock);
   let sweeping: Promise<void> | undefined;
 
   async function record({ owner, sessionId }: ErasedNow): Promise<void> {
@@ -73,23 +73,29 @@ export function createErasures({ store, clock, log, sandbox, place }: ErasuresDe
     await store.commit([SandboxErasures.write(SandboxErasures.ref(id), data, { expireAtMs: nowMs + KEPT_MS })]);
   }
 
-  async function sweepOnce(): Promise<void> {
-    const signal = deadline(SWEEP_MS_MAX, closed.signal);
-    const due = await store.query(SandboxErasures.query({ orderBy: 'requested_at_ms', limit: BATCH_MAX }));
-    for (const { ref, version, ...snapshot } of due) {
-      const recorded = SandboxErasures.readKnown({ ref, version, ...snapshot });
-      if (recorded === undefined || version === null) continue;
-      const { owner, session_id: sessionId, requested_at_ms: requestedMs } = recorded;
-      const erased = { owner, sessionId: sessionId ?? undefined, agoMs: Math.max(0, clock.now() - requestedMs) };
-      await sandbox.erase(erased, deadline(ERASE_MS_MAX, signal));
-      await store.commit([{ ref, delete: true, if: { version } }]).catch(ignoreConflict);
-    }
-    if (due.length > 0) log.info('repeated erasures in the sandbox service', { count: due.length });
+  async function repeat(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+    const { ref, version } = snapshot;
+    const recorded = SandboxErasures.readKnown(snapshot);
+    if (recorded === undefined || version === null) return;
+    const { owner, session_id: sessionId, requested_at_ms: requestedMs } = recorded;
+    await sandbox.erase(
+      { owner, sessionId: sessionId ?? undefined, agoMs: records.agoMs(snapshot, requestedMs) },
+      signal,
+    );
+    await store.commit([{ ref, delete: true, if: { version } }]).catch(ignoreConflict);
   }
 
+  /** All at once: they share the attempt to connect, and one that fails does not prevent the others. */
   async function sweep(): Promise<void> {
+    const signal = deadline(SWEEP_MS_MAX, closed.signal);
     try {
-      await sweepOnce();
+      const found = await records.read();
+      const results = await Promise.allSettled(found.map((snapshot) => repeat(snapshot, signal)));
+      const failed = results.filter(({ status }) => status === 'rejected');
+      const count = found.length - failed.length;
+      if (count > 0) log.info('repeated erasures in the sandbox service', { count });
+      const [first] = failed;
+      if (first?.status === 'rejected') throw first.reason;
     } catch (error) {
       if (!closed.signal.aborted) log.warn('erasures in the sandbox service are repeated later', errorFields(error));
     } finally {
@@ -122,6 +128,43 @@ export function createErasures({ store, clock, log, sandbox, place }: ErasuresDe
       await sweeping;
     },
   };
+}
+
+interface RecordReader {
+  read(): Promise<Snapshot[]>;
+  /** How long ago a record was written. `requestedMs`: when, by the clock of the process that wrote it. */
+  agoMs(snapshot: Snapshot, requestedMs: number): number;
+}
+
+/** The clocks of both processes may be wrong, so the result is within what successive reads of this process prove. */
+function createRecordReader(store: Store, clock: Clock): RecordReader {
+  interface Written {
+    readonly afterMs: number;
+    readonly beforeMs: number;
+  }
+  /** Of the records that were read last, by `clock.monotonic()`. */
+  let written: ReadonlyMap<string, Written> = new Map();
+  /** When the last read started, if it returned all records. */
+  let allReadMs = Number.NEGATIVE_INFINITY;
+  return {
+    async read() {
+      const startedMs = clock.monotonic();
+      const found = await store.query(SandboxErasures.query({ orderBy: 'requested_at_ms', limit: BATCH_MAX }));
+      const now = { afterMs: allReadMs, beforeMs: clock.monotonic() };
+      written = new Map(found.map(stateOf).map((state) => [state, written.get(state) ?? now]));
+      allReadMs = found.length < BATCH_MAX ? startedMs : Number.NEGATIVE_INFINITY;
+      return found;
+    },
+    agoMs(snapshot, requestedMs) {
+      const nowMs = clock.monotonic();
+      const { afterMs = Number.NEGATIVE_INFINITY, beforeMs = nowMs } = written.get(stateOf(snapshot)) ?? {};
+      return Math.min(nowMs - afterMs, Math.max(nowMs - beforeMs, clock.now() - requestedMs));
+    },
+  };
+}
+
+function stateOf({ ref, version }: Snapshot): string {
+  return `${ref.id} ${version}`;
 }
 
 /** It was recorded anew meanwhile, or another process has swept it. */

@@ -9,15 +9,19 @@ import type { Store } from '../../../shared/store/store.ts';
 
 const SESSION = { owner: 'a', sessionId: 's' };
 const log = createLogger({ format: 'json', write: () => {} });
-const clock = { ms: 1_700_000_000_000, now: () => clock.ms };
+const clock = { ms: 0, wrongMs: 0, now: () => 1_700_000_000_000 + clock.ms + clock.wrongMs, monotonic: () => clock.ms };
 let store: Store;
 let isAway: boolean;
 let erased: Erased[];
+/** An owner whose erasure fails. */
+let failing: string | undefined;
 const opened: Erasures[] = [];
 beforeEach(() => {
   store = createEmbeddedStore({ path: ':memory:', clock });
   isAway = false;
+  failing = undefined;
   erased = [];
+  clock.wrongMs = 0;
 });
 afterEach(async () => {
   await Promise.all(opened.splice(0).map((each) => each.close()));
@@ -27,7 +31,7 @@ afterEach(async () => {
 function open(place: ErasuresDeps['place']): Erasures {
   const sandbox = {
     async erase(one: Erased): Promise<void> {
-      if (isAway) throw new RpcError('unavailable');
+      if (isAway || one.owner === failing) throw new RpcError('unavailable');
       erased.push(one);
     },
   };
@@ -61,11 +65,46 @@ it('is repeated by another process, for what was started before, and once', asyn
   expect(await recorded()).toBe(0);
 });
 
-it('a time that is ahead ends nothing that was started since', async () => {
+it('goes on after one that fails, which is repeated later', async () => {
   isAway = true;
-  await open('service').erase(SESSION);
+  for (const owner of ['a', 'b', 'c']) {
+    await open('service').erase({ owner });
+    clock.ms += 1;
+  }
   isAway = false;
-  clock.ms -= 60_000;
+  failing = 'a';
+  const sweeper = open('service');
+  await sweeper.sweep();
+  expect([erased.map(({ owner }) => owner).sort(), await recorded()]).toEqual([['b', 'c'], 1]);
+  failing = undefined;
+  await sweeper.sweep();
+  expect([erased.at(-1)?.owner, await recorded()]).toEqual(['a', 0]);
+});
+
+for (const [name, wrongMs] of Object.entries({ ahead: 7_200_000, behind: -7_200_000 })) {
+  it(`a record of a clock that is hours ${name} is as old as the sweeps have seen`, async () => {
+    const sweeper = open('service');
+    await sweeper.sweep();
+    clock.ms += 40_000;
+    isAway = true;
+    clock.wrongMs = wrongMs;
+    await open('service').erase(SESSION);
+    clock.wrongMs = 0;
+    clock.ms += 20_000;
+    await sweeper.sweep();
+    clock.ms += 60_000;
+    isAway = false;
+    await sweeper.sweep();
+    expect(erased).toEqual([{ ...SESSION, agoMs: wrongMs > 0 ? 60_000 : 120_000 }]);
+  });
+}
+
+it('a time that is ahead ends nothing that was started since, also at the first sweep', async () => {
+  isAway = true;
+  clock.wrongMs = 60_000;
+  await open('service').erase(SESSION);
+  clock.wrongMs = 0;
+  isAway = false;
   await open('service').sweep();
   expect(erased).toEqual([{ ...SESSION, agoMs: 0 }]);
 });
