@@ -1,5 +1,5 @@
 // Moves new work to the newest boot of the sandbox service. A deploy runs two instances for a while, of which the
-// platform leads new connections to the newer one, while the links that are open stay with the older one. Every gateway
+// platform sends new connections to the newer one, while the links that are open stay with the older one. Every gateway
 // process records the boot that it has reached; one whose link reaches an older boot connects again until it reaches a
 // newer one, and its old link stays open for what still runs there (link-keeper.ts).
 import { pause } from '../../async.ts';
@@ -24,10 +24,10 @@ export const BOOT_TIMES = { checkMs: 60_000, retryMs: 1_000, retryMaxMs: 30_000 
 /** A start further ahead than this comes from a wrong clock. */
 const AHEAD_MS_MAX = 5 * 60_000;
 
-/** Whether `boot` was started after `other`, as far as both clocks can be right. */
+/** Whether `boot` was started after `other`. A start time that is too far ahead counts as 0. */
 export function isNewer(boot: ReachedSandbox, other: ReachedSandbox, nowMs: number): boolean {
-  const believed = ({ startedAtMs }: ReachedSandbox): number => (startedAtMs > nowMs + AHEAD_MS_MAX ? 0 : startedAtMs);
-  return believed(boot) > believed(other);
+  const startMsOf = ({ startedAtMs }: ReachedSandbox): number => (startedAtMs > nowMs + AHEAD_MS_MAX ? 0 : startedAtMs);
+  return startMsOf(boot) > startMsOf(other);
 }
 
 export interface BootFollower {
@@ -58,13 +58,13 @@ export function createBootFollower({ keeper, records, clock, log }: BootFollower
     const { link } = keeper();
     if (link === undefined) return;
     try {
-      learned(await records.reached(link.sandbox));
+      setNewest(await records.reached(link.sandbox));
     } catch (error) {
       log.warn('the boot of the sandbox service could not be recorded', errorFields(error));
     }
   }
 
-  function learned(boot: ReachedSandbox): void {
+  function setNewest(boot: ReachedSandbox): void {
     newest = boot;
     if (!closed.signal.aborted && isOlder(keeper().link)) void move();
   }
@@ -104,7 +104,7 @@ export function createBootFollower({ keeper, records, clock, log }: BootFollower
       if (closed.signal.aborted) return;
       void check();
       timer ??= setInterval(() => void check(), BOOT_TIMES.checkMs).unref();
-      unwatch ??= records.watch(learned);
+      unwatch ??= records.watch(setNewest);
     },
     elsewhere: () => void replace(),
     close() {

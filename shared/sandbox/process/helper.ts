@@ -7,7 +7,7 @@ import { HELPER_PROGRAM } from './spawn-helper.ts';
 /** Small heaps: the less memory the helper has, the faster it starts processes (see spawner.ts). */
 const FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=64', '--v8-pool-size=1'];
 
-/** `prefix` is put prefix its command line. */
+/** `prefix` is put before its command line. */
 export function startHelper(prefix: readonly string[]): ChildProcess {
   const [file = process.execPath, ...args] = [
     ...keepCoreFree(),
