@@ -20,6 +20,28 @@ it('runs scripts and npm commands that exist, and plans with variables that are 
   for (const name of matches(workflow, /output -raw (\w+)/g)) expect(outputs).toContain(name);
 });
 
+it.each(['ci', 'deploy'])('pins every action of %s.yml by commit, and leaves no token in a checkout', (name) => {
+  const text = read(`.github/workflows/${name}.yml`);
+  const used = text.match(/\buses: .*$/gm) ?? [];
+  expect(used.length).toBeGreaterThan(0);
+  for (const line of used) expect(line).toMatch(/^uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+  const checkouts = text.split(/^ {6}- /m).filter((step) => step.includes('actions/checkout@'));
+  for (const step of checkouts) expect(step).toContain('persist-credentials: false');
+});
+
+it('masks the key of the smoke test before its first use, and writes no key document to the log', () => {
+  const step = workflow.slice(workflow.indexOf('SMOKE_KEY: ${{'));
+  const places = [
+    'GATEWAY_KEY=${SMOKE_KEY:-',
+    '=~ ^[^[:space:]{}]+$',
+    '::add-mask::$GATEWAY_KEY',
+    'export GATEWAY_KEY',
+  ];
+  const found = places.map((text) => step.indexOf(text));
+  expect(found).not.toContain(-1);
+  expect(found).toEqual(found.toSorted((a, b) => a - b));
+});
+
 it('has a .tfvars file for each environment that can be chosen', () => {
   const [environments = ''] = matches(workflow, /options: \[([^\]]+)\]/g);
   expect(environments.split(', ')).toEqual(['dev', 'prod']);
@@ -42,6 +64,7 @@ it('gives identities only to jobs of this repository, and goes back when the smo
     'run -s smoke',
     'percent 100',
     'if: failure()',
+    'restore <"$RUNNER_TEMP/held"',
   ].map((text) => deploy.indexOf(text));
   expect(places).not.toContain(-1);
   expect(places).toEqual(places.toSorted((a, b) => a - b));
