@@ -9,6 +9,11 @@ import { ROOT } from '../../support/fixtures/project.ts';
 
 /** Runs the script where each service has these revisions, newest first, and this traffic. */
 async function split(revisions: string, traffic: string, ...act: string[]): Promise<string[]> {
+  return (await shift(revisions, traffic, act)).calls;
+}
+
+/** As `split`, with standard input, and a service whose change is refused. */
+async function shift(revisions: string, traffic: string, act: string[], { input = '', refused = 'none' } = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'traffic-'));
   onTestFinished(() => rm(directory, { recursive: true }));
   const gcloud = `#!/bin/bash
@@ -16,15 +21,31 @@ case "$*" in
   *'revisions list --service=ws'*) ;;
   *'revisions list'*) printf '${revisions}' ;;
   *'services describe'*) printf '${traffic}' ;;
+  *'update-traffic ${refused} '*) exit 1 ;;
   *update-traffic*) echo "$*" >>"$CALLS" ;;
 esac
 `;
   await writeFile(join(directory, 'gcloud'), gcloud);
   await chmod(join(directory, 'gcloud'), 0o755);
   const env = { PATH: `${directory}:${process.env.PATH}`, CALLS: join(directory, 'calls') };
-  await promisify(execFile)('bash', [join(ROOT, 'terraform/traffic.sh'), 'p', 'us-central1', ...act], { env });
+  const running = promisify(execFile)('bash', [join(ROOT, 'terraform/traffic.sh'), 'p', 'us-central1', ...act], {
+    env,
+  });
+  running.child.stdin?.end(input);
+  const { code, stdout, stderr } = await running.then(
+    (output) => ({ ...output, code: 0 }),
+    (error) => {
+      if (error.code === 64) throw error;
+      return error as { code: number; stdout: string; stderr: string };
+    },
+  );
   const calls = await readFile(env.CALLS, 'utf8').catch(() => '');
-  return [...calls.matchAll(/update-traffic (\S+ \S+)/g)].map(([, call]) => call ?? '');
+  return {
+    calls: [...calls.matchAll(/update-traffic (\S+ \S+)/g)].map(([, call]) => call ?? ''),
+    code,
+    stdout,
+    stderr,
+  };
 }
 
 const all = (change: string): string[] => ['health', 'jsonrpc', 'webhook'].map((service) => `${service} ${change}`);
@@ -43,9 +64,36 @@ it('leaves a service with one revision as it is', async () => {
   expect(await split('r1\\n', '100 r1\\n', 'back')).toEqual([]);
 });
 
-it.each([[[]], [['percent']], [['percent', '0']], [['percent', '101']], [['hold', '5']], [['forward']]])(
-  'refuses what it does not understand: %j',
-  async (act) => {
-    await expect(split('r1\\n', '100 r1\\n', ...act)).rejects.toMatchObject({ code: 64 });
-  },
-);
+it('sends nothing to an earlier release where an apply has made no new revision', async () => {
+  expect(await split('r2\\nr1\\n', '100 r2\\n', 'percent', '10')).toEqual([]);
+  expect(await split('r2\\nr1\\n', '100 r2\\n', 'percent', '100')).toEqual(all('--to-latest'));
+});
+
+it('restores what served before, whatever has changed since', async () => {
+  const { stdout } = await shift('r2\\nr1\\n', '100 r2\\n', ['hold']);
+  const { calls } = await shift('r3\\nr2\\n', '100 r3\\n', ['restore'], { input: stdout });
+  expect(calls).toEqual(all('--to-revisions=r2=100'));
+});
+
+it('holds nothing of a service that serves nothing', async () => {
+  expect(await split('r1\\n', '', 'hold')).toEqual([]);
+});
+
+it('sends the other services back when one fails, and reports it', async () => {
+  const { calls, code, stderr } = await shift('r2\\nr1\\n', '10 r2\\n90 r1\\n', ['back'], { refused: 'health' });
+  expect(calls).toEqual(all('--to-revisions=r1=100').slice(1));
+  expect(code).toBe(1);
+  expect(stderr).toContain('health was not changed');
+});
+
+it.each([
+  [[]],
+  [['percent']],
+  [['percent', '0']],
+  [['percent', '101']],
+  [['hold', '5']],
+  [['restore', 'x']],
+  [['forward']],
+])('refuses what it does not understand: %j', async (act) => {
+  await expect(split('r1\\n', '100 r1\\n', ...act)).rejects.toMatchObject({ code: 64 });
+});
