@@ -20,6 +20,8 @@ account=$(cloud auth list --filter=status:ACTIVE --format='value(account)')
 token=$(cloud auth application-default print-access-token) ||
   stop 'Terraform has no credentials' 'gcloud auth application-default login'
 ok "login: $account"
+member=user:$account
+[[ $account != *.gserviceaccount.com ]] || member=serviceAccount:$account
 
 version=$(terraform version 2>/dev/null | sed -n '1s/^Terraform v//p')
 if [ "$(printf '%s\n1.11.0\n' "$version" | sort -V | head -n 1)" = 1.11.0 ]; then ok "Terraform $version"
@@ -60,17 +62,31 @@ run.services.setIamPolicy run.admin
 secretmanager.secrets.create secretmanager.admin
 serviceusage.services.enable serviceusage.serviceUsageAdmin
 storage.buckets.create storage.admin"
+# Those of `domain` and `sandbox_image`, which make networks.
+network_rights="compute.firewalls.create compute.securityAdmin
+compute.globalForwardingRules.create compute.loadBalancerAdmin
+compute.networks.create compute.networkAdmin
+dns.managedZones.create dns.admin"
+grant="gcloud projects add-iam-policy-binding $project --member=$member --role=ROLE"
+projects=https://cloudresourcemanager.googleapis.com/v1/projects
 # The token is passed on standard input: a command line can be read by other processes.
-granted=$(printf 'header = "Authorization: Bearer %s"\n' "$token" | curl -sS --config - --max-time 30 \
-  -H 'Content-Type: application/json' "https://cloudresourcemanager.googleapis.com/v1/projects/$project:testIamPermissions" \
-  -d "{\"permissions\":[$(cut -d' ' -f1 <<<"$rights" | sed 's/.*/"&"/' | paste -sd,)]}" 2>/dev/null)
-missing=$(while read -r permission role; do
-  grep -q "\"$permission\"" <<<"$granted" || printf ' roles/%s' "$role"
-done <<<"$rights")
-if [ -z "$missing" ]; then ok 'rights of the deployer'
+permissions=$(cut -d' ' -f1 <<<"$rights"$'\n'"$network_rights" | sed 's/.*/"&"/' | paste -sd,)
+if granted=$(printf 'header = "Authorization: Bearer %s"\n' "$token" | curl -fsS --config - --max-time 30 \
+  -H 'Content-Type: application/json' -d "{\"permissions\":[$permissions]}" \
+  "$projects/$project:testIamPermissions" 2>/dev/null); then
+  lacking() {
+    while read -r permission role; do
+      grep -qF "\"$permission\"" <<<"$granted" || printf ' roles/%s' "$role"
+    done <<<"$1"
+  }
+  missing=$(lacking "$rights")
+  if [ -z "$missing" ]; then ok 'rights of the deployer'
+  else fix "$account lacks rights of:$missing" "for each: $grant"; fi
+  missing=$(lacking "$network_rights")
+  [ -z "$missing" ] || note "domain and sandbox_image also need rights of:$missing ($grant)"
 else
-  fix "$account lacks rights of:$missing" \
-    "for each: gcloud projects add-iam-policy-binding $project --member=user:$account --role=ROLE"
+  fix 'the rights of the deployer could not be read' \
+    'see the API cloudresourcemanager above; else gcloud auth application-default login, and run this again'
 fi
 
 policy() { cloud org-policies describe "$1" --effective --project="$project" --format=json; }

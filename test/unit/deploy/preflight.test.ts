@@ -7,7 +7,7 @@ import { beforeEach, expect, it, onTestFinished } from 'vitest';
 import { ROOT } from '../../support/fixtures/project.ts';
 
 const SCRIPT = join(ROOT, 'terraform/preflight.sh');
-const PERMISSIONS = /^rights="([^"]+)"/m;
+const PERMISSIONS = /rights="([^"]+)"/g;
 
 /** What the project answers; each test changes what it is about. */
 const READY = {
@@ -18,6 +18,7 @@ const READY = {
   apis: 'serviceusage.googleapis.com\ncloudresourcemanager.googleapis.com',
   terraform: 'Terraform v1.14.0',
   lacks: '',
+  unreachable: '',
   domains: '{"spec": {"rules": [{"allowAll": true}]}}',
   requireInvoker: '{}',
   ingress: '{}',
@@ -33,8 +34,9 @@ beforeEach(async () => {
 
 async function preflight(change: Partial<typeof READY> = {}) {
   const { stdout: script } = await run('cat', [SCRIPT], process.env);
-  const rights = PERMISSIONS.exec(script)?.[1] ?? '';
-  const permissions = rights.split('\n').map((line) => line.split(' ')[0] ?? '');
+  const rights = [...script.matchAll(PERMISSIONS)].map(([, lines = '']) => lines.split('\n'));
+  expect(rights).toHaveLength(2);
+  const permissions = rights.flat().map((line) => line.split(' ')[0] ?? '');
   const answers = { ...READY, ...change };
   const programs = {
     gcloud: `case "$*" in
@@ -50,7 +52,7 @@ async function preflight(change: Partial<typeof READY> = {}) {
   *'firestore databases'*) [ -n "$database" ] && echo "$database" ;;
 esac`,
     curl: `echo "$*" >>"$CALLS"; cat >/dev/null
-case "$*" in *testIamPermissions*) echo "$granted" ;; *firebase*) echo "$firebase" ;; esac`,
+case "$*" in *testIamPermissions*) [ -z "$unreachable" ] || exit 6; echo "$granted" ;; *firebase*) echo "$firebase" ;; esac`,
     terraform: 'echo "$terraform"',
   };
   for (const [name, text] of Object.entries(programs)) {
@@ -90,6 +92,12 @@ it.each<readonly [string, Partial<typeof READY>, string, string]>([
     'cloudresourcemanager is not',
     'gcloud services enable',
   ],
+  [
+    'rights that could not be read',
+    { unreachable: 'yes' },
+    'rights of the deployer could not be read',
+    'application-default login',
+  ],
   ['a right that is missing', { lacks: 'run.services.setIamPolicy' }, 'roles/run.admin', 'add-iam-policy-binding'],
   [
     'domain-restricted sharing',
@@ -119,6 +127,15 @@ it.each<readonly [string, Partial<typeof READY>, string, string]>([
   expect(fixes).toHaveLength(1);
   expect(fixes[0]).toContain(finding);
   expect(stdout).toContain(remedy);
+});
+
+it('names the member as its kind, and notes the rights that only networks need', async () => {
+  const account = 'deployer@p.iam.gserviceaccount.com';
+  const { stdout } = await preflight({ account, lacks: 'run.services.setIamPolicy' });
+  expect(stdout).toContain(`--member=serviceAccount:${account} `);
+  const { code, stdout: notes } = await preflight({ lacks: 'compute.networks.create' });
+  expect(code).toBe(0);
+  expect(notes).toContain('note  domain and sandbox_image also need rights of: roles/compute.networkAdmin');
 });
 
 it('does not fail for what only some deployments need, or what it may not read', async () => {
