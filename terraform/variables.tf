@@ -480,8 +480,10 @@ variable "availability_goal" {
   type        = number
   default     = 0.995
   validation {
-    condition     = var.availability_goal >= 0.9 && var.availability_goal <= 0.9999
-    error_message = "availability_goal is from 0.9 to 0.9999."
+    condition     = var.availability_goal >= 0.95 && var.availability_goal <= 0.9999
+    error_message = <<-EOT
+      availability_goal is from 0.95 to 0.9999. Below 0.93 the fast alert never fires, even if every request fails.
+    EOT
   }
 }
 

@@ -46,7 +46,7 @@ run "each_is_refused" {
     invoker_check       = "off"
     traffic             = "half"
     database            = "x"
-    availability_goal   = 99.5
+    availability_goal   = 0.93
     sandbox_mcp_servers = "files"
     budget              = { billing_account = "mine", amount = 1 }
   }
