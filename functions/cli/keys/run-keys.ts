@@ -18,6 +18,9 @@ options
   --sha256 HEX    first digits of the digest of the key to revoke, as list prints them
 `;
 
+/** The first digits of a SHA-256. */
+const SHA256 = /^[\da-f]{1,64}$/i;
+
 /** A mistake in the command line. */
 export class KeysUsageError extends Error {}
 
@@ -41,6 +44,10 @@ export async function runKeys(argv: readonly string[], { env, connect, out, note
   }
   if (rest.length > 0 || (command === 'list' && id !== undefined)) throw new KeysUsageError('too many arguments');
   if (command !== 'list' && id === undefined) throw new KeysUsageError(`${command} needs the id of the key`);
+  // An empty value would be the start of every digest.
+  if (values.sha256 !== undefined && !SHA256.test(values.sha256)) {
+    throw new KeysUsageError('--sha256 needs the first digits of a digest, as list prints them');
+  }
   const project = values.project ?? env.GOOGLE_CLOUD_PROJECT;
   if (project === undefined || project === '') throw new KeysUsageError('set GOOGLE_CLOUD_PROJECT, or --project');
 

@@ -120,7 +120,11 @@ export async function revokeKey(secret: SecretVersions, id: string, sha256 = '')
   throw new KeyEditError('the keys were changed by others at the same time: run the command again');
 }
 
-/** Adds `payload` in place of a version. Returns false, and takes the addition back, when that version has changed. */
+/**
+ * Adds `payload` in place of a version. Returns false, and disables the added version, when that version has changed.
+ * When it is unknown whether that version was disabled, both stay as they are: disabling the added one too could leave
+ * no valid key.
+ */
 async function replace(
   secret: SecretVersions,
   replaced: SecretVersion | undefined,
@@ -132,10 +136,19 @@ async function replace(
     await secret.disable(replaced);
     return true;
   } catch (error) {
+    if (!hasStatus(error, FAILED_PRECONDITION, ABORTED)) throw toUnknownOutcome(error, replaced, added);
     if (added !== undefined) await secret.disable(added);
-    if (hasStatus(error, FAILED_PRECONDITION, ABORTED)) return false;
-    throw error;
+    return false;
   }
+}
+
+function toUnknownOutcome(cause: unknown, replaced: SecretVersion, added: SecretVersion | undefined): KeyEditError {
+  const addition = added === undefined ? '' : `version ${versionNumber(added.name)} has been added, but `;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const message =
+    `${addition}it is unknown whether version ${versionNumber(replaced.name)} was disabled: ` +
+    `see keys list, and run the command again (${reason})`;
+  return new KeyEditError(message, { cause });
 }
 
 async function newestDocument(

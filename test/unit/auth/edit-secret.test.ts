@@ -34,6 +34,17 @@ async function start() {
   return { fake, secret, idOf, enabled };
 }
 
+/** The same versions, where the outcome of a disable does not arrive. `isDone`: it takes effect. */
+function withLostOutcome(secret: SecretVersions, isDone: boolean): SecretVersions {
+  return {
+    ...secret,
+    async disable(version) {
+      if (isDone) await secret.disable(version);
+      throw Object.assign(new Error('deadline exceeded'), { code: 4 });
+    },
+  };
+}
+
 /** The same versions, with a change by another operator between the read and the commit of this one. */
 function withChangeBetween(secret: SecretVersions, change: () => Promise<unknown>): SecretVersions {
   let isFirst = true;
@@ -104,6 +115,15 @@ describe('the tool that adds keys', () => {
     expect(await Promise.all(['first', 'revoked', ours].map(idOf))).toEqual(['a', undefined, 'ours']);
   });
 
+  it.each([true, false])('loses no key when the outcome of its commit does not arrive (done: %s)', async (isDone) => {
+    const { fake, secret, idOf, enabled } = await start();
+    fake.add('{"keys":[{"id":"a","key":"first"}]}');
+    await expect(addKey(withLostOutcome(secret, isDone), { id: 'ours' })).rejects.toThrow(
+      'version 2 has been added, but it is unknown whether version 1 was disabled',
+    );
+    expect([await idOf('first'), await enabled()]).toEqual(['a', isDone ? 1 : 2]);
+  });
+
   it('refuses the fifty-first enabled version, and says what to do', async () => {
     const { fake, secret, enabled } = await start();
     for (let version = 1; version <= 50; version++) fake.add(`key-${version}`);
@@ -152,6 +172,14 @@ describe('the tool that revokes keys', () => {
     fake.add('{"keys":[{"id":"app","key":"old"},{"id":"app","key":"new"}]}');
     expect(await revokeKey(secret, 'app', createHash('sha256').update('old').digest('hex').slice(0, 12))).toBe(1);
     expect(await Promise.all(['old', 'new'].map(idOf))).toEqual([undefined, 'app']);
+  });
+
+  it.each([true, false])('finishes when it is run again after a lost outcome (done: %s)', async (isDone) => {
+    const { fake, secret, idOf } = await start();
+    fake.add('{"keys":[{"id":"a","key":"first"},{"id":"app","key":"k1"}]}');
+    await expect(revokeKey(withLostOutcome(secret, isDone), 'app')).rejects.toThrow('it is unknown whether');
+    expect(await revokeKey(secret, 'app')).toBe(isDone ? 0 : 1);
+    expect(await Promise.all(['first', 'k1'].map(idOf))).toEqual(['a', undefined]);
   });
 
   it('refuses to remove the last valid key', async () => {
