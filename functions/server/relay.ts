@@ -33,6 +33,11 @@ export interface Relay {
   answer(res: ServerResponse, request: RelayedRequest): Promise<boolean>;
 }
 
+export interface RelayOptions {
+  readonly leftMax?: number;
+  readonly silentMsMax?: number;
+}
+
 /** Deadline in turn timeouts: a prompt waits for its session for at most one, then runs for another one. */
 const TURNS_MAX = 2;
 const MARGIN_MS = 60_000;
@@ -41,8 +46,12 @@ const MARGIN_MS = 60_000;
  * turn continues.
  */
 const LEFT_MAX = 256;
-/** A stream without data for this long counts as broken; the companion sends comments more often. */
+/**
+ * A stream without headers or data for this long counts as broken: the companion sends the headers, and then comments,
+ * more often.
+ */
 const SILENT_MS_MAX = 45_000;
+const SILENT = 'the companion sent nothing for too long';
 const NEWLINE = 0x0a;
 /** Headers of the companion's response that are passed to the caller. */
 const PASSED: ReadonlySet<string> = new Set([
@@ -55,7 +64,7 @@ const PASSED: ReadonlySet<string> = new Set([
 export function createRelay(
   given: Services,
   openExchange: OpenExchange,
-  { leftMax = LEFT_MAX }: { readonly leftMax?: number } = {},
+  { leftMax = LEFT_MAX, silentMsMax = SILENT_MS_MAX }: RelayOptions = {},
 ): { readonly relay: Relay; readonly services: Services } {
   const { clock, config, limiter, log } = given;
   const refusals = createRememberedRefusals(limiter, clock);
@@ -76,6 +85,8 @@ export function createRelay(
       const startedMs = performance.now();
       const ending = new AbortController();
       const expiry = setTimeout(() => ending.abort(), timeoutMs);
+      const isStream = request.transport === 'sse';
+      const silent = isStream ? setTimeout(() => ending.abort(new Error(SILENT)), silentMsMax) : undefined;
       const onClose = (): void => {
         if (!res.writableFinished) keepLeft(ending);
       };
@@ -83,13 +94,14 @@ export function createRelay(
       let isBoundary = false;
       try {
         const opened = await openExchange({ ...facts, signal: ending.signal });
+        clearTimeout(silent);
         if (opened === undefined) return false;
         const { response, report } = opened;
         if (report.refusal !== undefined) refusals.remember(request.caller, report.refusal);
         const endMs = performance.now();
         timings.add({ phase: 'model', startMs: endMs - report.modelMs, endMs });
         if (!res.destroyed) res.writeHead(response.statusCode ?? 200, passedHeaders(response, timings.overheadMs()));
-        await pump(response, res, (is) => {
+        await pump(response, res, silentMsMax, (is) => {
           isBoundary = is;
         });
         if (!res.destroyed) res.end();
@@ -104,6 +116,7 @@ export function createRelay(
         }
       } finally {
         clearTimeout(expiry);
+        clearTimeout(silent);
         res.off('close', onClose);
         left.delete(ending);
       }
@@ -126,11 +139,15 @@ function passedHeaders({ rawHeaders }: IncomingMessage, overheadMs: number): Out
  * Resolves when the response has ended; rejects if it ends before it is complete. `setBoundary` receives whether the
  * bytes so far are complete events of a stream, so that another event may follow.
  */
-function pump(response: IncomingMessage, res: ServerResponse, setBoundary: (is: boolean) => void): Promise<void> {
+function pump(
+  response: IncomingMessage,
+  res: ServerResponse,
+  silentMsMax: number,
+  setBoundary: (is: boolean) => void,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const isStream = response.headers['content-type']?.startsWith(EVENT_STREAM_TYPE) === true;
-    const isSilent = (): void => void response.destroy(new Error('the companion sent nothing for too long'));
-    const silent = isStream ? setTimeout(isSilent, SILENT_MS_MAX) : undefined;
+    const silent = isStream ? setTimeout(() => response.destroy(new Error(SILENT)), silentMsMax) : undefined;
     let last = NEWLINE;
     let isBoundary = isStream;
     setBoundary(isBoundary);

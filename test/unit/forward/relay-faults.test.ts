@@ -1,11 +1,11 @@
 // What the jsonrpc function answers when the companion does not: of an older version, out of reach, in front of it the
 // platform's own pages, or ended within its answer. The companion is a server of the test's own that sends these bytes.
 import { once } from 'node:events';
-import { createServer, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, request, type ServerResponse } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createJsonRpcHandler } from '../../../functions/jsonrpc/handler.ts';
 import { createHttpServer } from '../../../functions/server/node-server.ts';
-import { createRelay } from '../../../functions/server/relay.ts';
+import { createRelay, type RelayOptions } from '../../../functions/server/relay.ts';
 import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { openCompanionService } from '../../../shared/forward/companion-service.ts';
@@ -22,13 +22,14 @@ import { listen } from '../../support/fixtures/forward.ts';
 const REPORT = { [REPORT_HEADER]: encodeReport(0, undefined) };
 const STREAM = { 'Content-Type': 'text/event-stream; charset=utf-8', ...REPORT };
 const EVENT = 'id: t:1\ndata: {"jsonrpc":"2.0","method":"conversation.event","params":{}}\n\n';
+const COMMENT = ': keep-alive\n\n';
 
 const closing: (() => void | Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-async function startFront(companion: RequestListener, options: { readonly leftMax?: number } = {}) {
+async function startFront(companion: RequestListener, options: RelayOptions = {}) {
   const remote = await listen(createServer(companion));
   closing.push(remote.close);
   const logged: string[] = [];
@@ -55,6 +56,7 @@ async function startFront(companion: RequestListener, options: { readonly leftMa
       signal,
     });
   return {
+    url: front.url,
     prompt,
     /** The response to the next request. */
     next: () => new Promise<ServerResponse>((resolve) => arrived.push(resolve)),
@@ -122,6 +124,26 @@ describe('a companion that does not answer', () => {
   it('is 503 where the connection breaks before the answer', async () => {
     const front = await startFront((req) => req.socket.destroy());
     expect(await (await front.prompt()).json()).toMatchObject(UNAVAILABLE);
+  });
+});
+
+describe('a companion that is silent', () => {
+  it('is 503 where the headers of a stream do not arrive in time', async () => {
+    const front = await startFront((req) => req.resume(), { silentMsMax: 50 });
+    const answer = await front.stream();
+    expect([answer.status, await answer.json()]).toMatchObject([503, UNAVAILABLE]);
+    expect(front.logged()).toContain('the companion sent nothing for too long');
+  });
+
+  it('ends a stream with the error as its last event where no data follows', async () => {
+    const listener: RequestListener = (req, res) => {
+      req.resume();
+      res.writeHead(200, STREAM).write(EVENT);
+    };
+    const front = await startFront(listener, { silentMsMax: 500 });
+    const text = await (await front.stream()).text();
+    expect(JSON.parse(text.slice(EVENT.length).replace(/^data: /, ''))).toMatchObject(UNAVAILABLE);
+    expect(front.logged()).toContain('the companion sent nothing for too long');
   });
 });
 
@@ -195,6 +217,39 @@ describe('a relayed stream', () => {
     }
     expect(bytes).toBe(500 * piece.length);
     expect(bufferedMax).toBeLessThan(512 << 10);
+  });
+
+  it.each([
+    ['between events', EVENT.length],
+    ['within an event', 20],
+  ])('is whole for a client that has closed its side, and comments stand only between events: %s', async (_, cut) => {
+    const gate = Promise.withResolvers<void>();
+    const front = await startFront(async (req, res) => {
+      req.resume();
+      res.writeHead(200, STREAM).write(EVENT.slice(0, cut));
+      await gate.promise;
+      res.end(`${EVENT.slice(cut)}${EVENT}`);
+    });
+    const arrived = front.next();
+    const headers = { 'X-API-Key': 'dev-key', Accept: 'text/event-stream' };
+    const outgoing = request(`${front.url}/jsonrpc`, { method: 'POST', headers });
+    outgoing.end('{"jsonrpc":"2.0","method":"conversation.prompt","params":{"prompt":"hi"},"id":1}');
+    const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+    let text = '';
+    const comment = Promise.withResolvers<void>();
+    response.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+      if (text.includes(COMMENT)) comment.resolve();
+    });
+    await once(response, 'data');
+    const closed = once((await arrived).req.socket, 'end');
+    outgoing.socket?.end();
+    await (cut === EVENT.length ? comment.promise : closed);
+    const ended = once(response, 'end');
+    gate.resolve();
+    await ended;
+    expect(text.replaceAll(COMMENT, '')).toBe(`${EVENT}${EVENT}`);
+    expect(text.split('\n\n').filter((part) => part.includes(': keep-alive') && part !== ': keep-alive')).toEqual([]);
   });
 
   it('stays open without its client, up to a number of them, the oldest first', async () => {

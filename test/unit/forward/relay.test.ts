@@ -194,6 +194,31 @@ describe('a relayed prompt', () => {
     expect((await running.answer)?.error).toMatchObject({ code: 499 });
   });
 
+  it('of a busy session with on_busy queue runs when the first one has ended', async () => {
+    const gate = Promise.withResolvers<void>();
+    provider.behave(() => ({ chunks: ['a', 'b'], gate: (index) => (index === 2 ? gate.promise : Promise.resolve()) }));
+    const first = follow(cloud.url, 'conversation.prompt', { prompt: 'one', session_id: 'queued' });
+    await first.until(2);
+    const arrived = cloud.next('companion');
+    const second = rpc(cloud.url, 'conversation.prompt', { prompt: 'two', session_id: 'queued', on_busy: 'queue' });
+    await arrived;
+    gate.resolve();
+    expect([await first.answer, await second]).toMatchObject([{ result: {} }, { result: { content: 'ab' } }]);
+    provider.behave();
+    const { result } = await rpc(cloud.url, 'conversation.history', { session_id: 'queued' });
+    expect(result).toMatchObject({ messages: ['one', 'ab', 'two', 'ab'].map((content) => ({ content })) });
+  });
+
+  it('of a busy session with on_busy interrupt ends the first one, whose client receives that', async () => {
+    const requested = provider.next();
+    const first = follow(cloud.url, 'conversation.prompt', { prompt: '[[hang]]', session_id: 'interrupted' });
+    await requested;
+    const params = { prompt: 'two', session_id: 'interrupted', on_busy: 'interrupt' };
+    expect(await rpc(cloud.url, 'conversation.prompt', params)).toMatchObject({ result: { content: 'You said: two' } });
+    expect((await first.answer)?.error).toMatchObject({ code: 499 });
+    expect(first.events.at(-1)?.event).toHaveProperty('TurnAborted');
+  });
+
   it('goes on when its client has left, and its request stays open until the turn has ended', async () => {
     const gate = Promise.withResolvers<void>();
     provider.behave(() => ({ chunks: ['a', 'b'], gate: (index) => (index === 2 ? gate.promise : Promise.resolve()) }));
