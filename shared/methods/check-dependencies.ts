@@ -1,5 +1,6 @@
 // Checks every dependency of this instance at once, for `system.health` and `GET /health?verbose=1`.
 import { bounded } from '../async.ts';
+import { PATHS } from '../protocol.ts';
 import { sandboxUnavailable } from '../sandbox/commands.ts';
 import type { Services } from '../services.ts';
 
@@ -23,10 +24,12 @@ export const RECHECK_MS = 5_000;
 /** Each check has its own deadline, so the report takes at most 5 s. Never rejects. */
 export async function checkDependencies(services: CheckedServices): Promise<HealthReport> {
   const { config, store, bus, keys, commands } = services;
+  const { url: companionUrl } = config.companion;
   const probes: Record<string, (signal: AbortSignal) => Promise<void>> = {
     store: (signal) => store.ping({ signal }),
     bus: (signal) => bus.ping({ signal }),
     keys: (signal) => keys.ping({ signal }),
+    ...(companionUrl !== undefined && { companion: (signal) => probe(new URL(PATHS.health, companionUrl), signal) }),
     ...(config.sandbox !== undefined && {
       sandbox: async () => {
         const state = await commands.available();
@@ -35,9 +38,9 @@ export async function checkDependencies(services: CheckedServices): Promise<Heal
     }),
   };
   const results = await Promise.all(
-    Object.entries(probes).map(async ([name, probe]): Promise<[string, Check]> => {
+    Object.entries(probes).map(async ([name, check]): Promise<[string, Check]> => {
       const startedMs = performance.now();
-      const status = await bounded({ timeoutMs: CHECK_TIMEOUT_MS }, ({ signal }) => probe(signal)).then(
+      const status = await bounded({ timeoutMs: CHECK_TIMEOUT_MS }, ({ signal }) => check(signal)).then(
         () => 'ok' as const,
         () => 'failed' as const,
       );
@@ -46,4 +49,11 @@ export async function checkDependencies(services: CheckedServices): Promise<Heal
   );
   const failed = results.some(([, { status }]) => status === 'failed');
   return { status: failed ? 'degraded' : 'healthy', checks: Object.fromEntries(results) };
+}
+
+/** Rejects unless the URL answers with success. */
+async function probe(url: URL, signal: AbortSignal): Promise<void> {
+  const response = await fetch(url, { redirect: 'manual', signal });
+  await response.body?.cancel();
+  if (!response.ok) throw new Error(`${url.href} answered ${response.status}`);
 }

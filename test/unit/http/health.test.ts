@@ -48,7 +48,7 @@ afterEach(async () => {
 /** What the checks call, and which of them fail. */
 type Name = 'store' | 'bus' | 'keys';
 
-async function start(limits = '100/minute') {
+async function start(limits = '100/minute', env: Readonly<Record<string, string>> = {}) {
   const failing = new Set<Name>();
   const pings: Name[] = [];
   const ping = (name: Name) => async () => {
@@ -57,7 +57,7 @@ async function start(limits = '100/minute') {
   };
   const counted = countOperations(createEmbeddedStore({ path: ':memory:', clock: systemClock }));
   const store = { ...counted, ping: ping('store') };
-  const gateway = await startInProcess({ GATEWAY_LIMITS: limits, GATEWAY_KEYS: KEYS }, { store });
+  const gateway = await startInProcess({ GATEWAY_LIMITS: limits, GATEWAY_KEYS: KEYS, ...env }, { store });
   const { bus, keys } = gateway.services;
   Object.assign(bus, { ping: ping('bus') });
   Object.assign(keys, { ping: ping('keys') });
@@ -159,6 +159,27 @@ describe('the verbose check', () => {
       expect(pings).toEqual([]);
     },
   );
+
+  it('both checks include the companion of a function: it answers, it is degraded, it is away', async () => {
+    let status = 200;
+    const paths: string[] = [];
+    const companion = createServer((req, res) => {
+      paths.push(req.url ?? '');
+      res.writeHead(status).end('{}');
+    });
+    companion.listen(0, '127.0.0.1');
+    await once(companion, 'listening');
+    const url = `http://127.0.0.1:${(companion.address() as AddressInfo).port}`;
+    const { gateway, get } = await start(undefined, { COMPANION_URL: url, COMPANION_AUDIENCE: url });
+    expect(await (await get('?verbose=1', KEY)).json()).toMatchObject({ checks: { companion: { status: 'ok' } } });
+    expect(paths).toEqual(['/health']);
+    const failed = { error: { code: 503, message: 'Service unavailable: companion failed the check' } };
+    status = 503;
+    expect(await callByHttp(gateway.url, 'admin')).toMatchObject(failed);
+    companion.closeAllConnections();
+    companion.close();
+    expect(await callByHttp(gateway.url, 'admin')).toMatchObject(failed);
+  });
 
   it('the verbose check is there on the companion, which reads keys as well', async () => {
     const config = loadConfig({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local' });
