@@ -3,28 +3,19 @@
 // platform starts one.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { createDeployed, type Deployed } from '../support/fixtures/deployed.ts';
+import type { Deployed } from '../support/fixtures/deployed.ts';
 import type { Program } from '../support/fixtures/local-gateway.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
+import { deployForBench, HEADERS, PROMPT } from './deployed.ts';
 import { post } from './prompt-client.ts';
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
 const WAKE_TARGET = 0.7;
 /** Needs a processor for each of the two. */
 const TARGET = 0.9;
-const KEY = 'bench-key';
-const PROMPT = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params: { prompt: 'hello' } });
 
 export async function run(): Promise<BenchLine[]> {
-  const deployed = await createDeployed({
-    // Else Google's library looks for one with `gcloud`, which takes seconds.
-    GOOGLE_CLOUD_PROJECT: 'bench',
-    GATEWAY_STORE: 'memory',
-    GATEWAY_BUS: 'local',
-    GATEWAY_API_KEY: KEY,
-    GATEWAY_LIMITS: '1000000000/minute',
-    MODEL: 'offline/echo',
-  });
+  const deployed = await deployForBench();
   try {
     const warm = await deployed.startCompanion();
     const rounds: { together: number; fn: number; companion: number; wakes: number; listens: number }[] = [];
@@ -73,7 +64,7 @@ export async function run(): Promise<BenchLine[]> {
 async function firstPromptMs(deployed: Deployed, companionUrl: string): Promise<number> {
   const startMs = performance.now();
   const fn = await deployed.startFunction(companionUrl);
-  const { body } = await post(`${fn.url}/jsonrpc`, PROMPT, { 'x-api-key': KEY });
+  const { body } = await post(`${fn.url}/jsonrpc`, PROMPT, HEADERS);
   const elapsedMs = performance.now() - startMs;
   if (!body.includes('ai_response')) throw new Error(`prompt failed: ${body.slice(0, 300)}`);
   await fn.stop('SIGKILL');

@@ -7,8 +7,9 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { encodeReport, REPORT_HEADER } from '../../shared/forward/exchange.ts';
-import { createDeployed, type Deployed } from '../support/fixtures/deployed.ts';
+import type { Deployed } from '../support/fixtures/deployed.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
+import { deployForBench, HEADERS, PROMPT } from './deployed.ts';
 import { load, post } from './prompt-client.ts';
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
@@ -18,10 +19,7 @@ const EVERY_MS = 5;
 const CPU_TARGET = 1.5;
 const PROMPTS = 200;
 const HOP_TARGET = 2;
-const KEY = 'bench-key';
-const HEADERS = { 'x-api-key': KEY };
 const STREAM_HEADERS = { ...HEADERS, accept: 'text/event-stream' };
-const PROMPT = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params: { prompt: 'hello' } });
 const EVENT = {
   session_id: 'sess_0123456789abcdef',
   conversation_id: 'conv_0123456789abcdef',
@@ -35,15 +33,7 @@ const PRELOAD = `process.on('SIGUSR2', () => {
 const MEASURED = { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(PRELOAD)}` };
 
 export async function run(): Promise<BenchLine[]> {
-  const deployed = await createDeployed({
-    // Else Google's library looks for one with `gcloud`, which takes seconds.
-    GOOGLE_CLOUD_PROJECT: 'bench',
-    GATEWAY_STORE: 'memory',
-    GATEWAY_BUS: 'local',
-    GATEWAY_API_KEY: KEY,
-    GATEWAY_LIMITS: '1000000000/minute',
-    MODEL: 'offline/echo',
-  });
+  const deployed = await deployForBench();
   try {
     return [await measurePieces(deployed), await measureHop(deployed)];
   } finally {
