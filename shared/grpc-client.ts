@@ -1,7 +1,7 @@
 // A client of one of Google's gRPC services (Firestore, Pub/Sub, KMS, Secret Manager). It is created at the first call,
 // and replaced when its connection is dead. If a network device drops the packets of a connection (without FIN or RST),
 // the SDK regards the connection as open, and every call on it would miss its deadline.
-import { type BoundedOptions, type Bounds, bounded } from './async.ts';
+import { type BoundedOptions, type Bounds, bounded, settledWithin } from './async.ts';
 import { RpcError } from './errors.ts';
 
 /** Options of every channel; the SDKs pass them to gRPC. */
@@ -31,6 +31,8 @@ const REPLACE_EVERY_MS = 5_000;
 const CLOSE_AFTER_MS = 60_000;
 /** Deadline for the import of the SDK and its authentication; it does not count towards the deadline of the call. */
 const OPEN_TIMEOUT_MS = 10_000;
+/** Deadline of close(): the process ends soon after it, and a client that is still being opened may never be. */
+const CLOSE_TIMEOUT_MS = 1_000;
 /** gRPC statuses (https://grpc.io/docs/guides/status-codes/). */
 const CANCELLED = 1;
 const UNKNOWN = 2;
@@ -41,9 +43,13 @@ const UNAUTHENTICATED = 16;
  * Statuses that the library can report without a response of the service. (UNAUTHENTICATED, because the SDK caches a
  * failed authentication.)
  */
-const WITHOUT_ANSWER: ReadonlySet<number> = new Set(
-  [CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNAVAILABLE].concat(UNAUTHENTICATED),
-);
+const WITHOUT_ANSWER: ReadonlySet<number> = new Set([
+  CANCELLED,
+  UNKNOWN,
+  DEADLINE_EXCEEDED,
+  UNAVAILABLE,
+  UNAUTHENTICATED,
+]);
 
 export interface GrpcClientOptions<Client> {
   /** Imports the SDK and creates a client. */
@@ -70,19 +76,18 @@ interface Opened<Client> {
   client: Client | undefined;
   /** Consecutive calls without an answer. */
   misses: number;
-  isReplacing: boolean;
 }
 
 export function createGrpcClient<Client>(options: GrpcClientOptions<Client>): GrpcClient<Client> {
   const retired = new Map<Opened<Client>, NodeJS.Timeout>();
   let current: Opened<Client> | undefined;
+  /** A client was replaced, and no later one has received an answer. */
   let isReplacing = false;
   let replacedAtMs = Number.NEGATIVE_INFINITY;
   let closed = false;
 
   function begin(): Opened<Client> {
-    const opened: Opened<Client> = { opening: options.open(), client: undefined, misses: 0, isReplacing };
-    isReplacing = false;
+    const opened: Opened<Client> = { opening: options.open(), client: undefined, misses: 0 };
     opened.opening.then(
       (client) => {
         opened.client = client;
@@ -99,13 +104,14 @@ export function createGrpcClient<Client>(options: GrpcClientOptions<Client>): Gr
     const nowMs = performance.now();
     if (current !== opened || nowMs - replacedAtMs < REPLACE_EVERY_MS) return;
     replacedAtMs = nowMs;
-    current = undefined;
     isReplacing = true;
-    retired.set(
-      opened,
-      setTimeout(() => void end(opened), CLOSE_AFTER_MS),
-    );
-    retired.get(opened)?.unref();
+    retire(opened);
+  }
+
+  function retire(opened: Opened<Client>): void {
+    if (current !== opened) return;
+    current = undefined;
+    retired.set(opened, setTimeout(() => void end(opened), CLOSE_AFTER_MS).unref());
   }
 
   async function end(opened: Opened<Client>): Promise<void> {
@@ -122,8 +128,8 @@ export function createGrpcClient<Client>(options: GrpcClientOptions<Client>): Gr
 
   function answered(opened: Opened<Client>): void {
     opened.misses = 0;
-    if (!opened.isReplacing) return;
-    opened.isReplacing = false;
+    if (!isReplacing || opened !== current) return;
+    isReplacing = false;
     options.onReplaced?.();
   }
 
@@ -137,7 +143,7 @@ export function createGrpcClient<Client>(options: GrpcClientOptions<Client>): Gr
   async function clientOf(opened: Opened<Client>, signal: AbortSignal | undefined): Promise<Client> {
     if (opened.client !== undefined) return opened.client;
     const toTimeout = (): RpcError => {
-      if (current === opened) current = undefined;
+      retire(opened);
       return unavailable('deadline');
     };
     return bounded({ signal, timeoutMs: OPEN_TIMEOUT_MS, toTimeout }, () => opened.opening);
@@ -172,7 +178,7 @@ export function createGrpcClient<Client>(options: GrpcClientOptions<Client>): Gr
       closed = true;
       const all = [...retired.keys(), ...(current === undefined ? [] : [current])];
       current = undefined;
-      await Promise.all(all.map(end));
+      await settledWithin(CLOSE_TIMEOUT_MS, Promise.all(all.map(end)));
     },
   };
 }

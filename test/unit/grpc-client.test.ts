@@ -98,9 +98,14 @@ describe('a client of a gRPC service', () => {
     expect(await used()).toMatchObject({ reason: 'unavailable' });
   });
 
-  it('is opened again after a failure to open it, and after an attempt that hangs', async () => {
-    const attempts: (() => Promise<number>)[] = [() => Promise.reject(new Error('no SDK')), hang, async () => 3];
-    const client = createGrpcClient<number>({ open: () => attempts.shift()?.() ?? hang(), close: async () => {} });
+  it('is opened again after a failure to open it, and after an attempt that takes too long', async () => {
+    const slow = Promise.withResolvers<number>();
+    const closed: number[] = [];
+    const attempts = [() => Promise.reject(new Error('no SDK')), () => slow.promise, async () => 3];
+    const client = createGrpcClient<number>({
+      open: () => attempts.shift()?.() ?? hang(),
+      close: async (number) => void closed.push(number),
+    });
     const outcome = async (): Promise<unknown> => {
       const call = client.run({}, async (number) => number).catch((error: unknown) => error);
       await vi.advanceTimersByTimeAsync(10_000);
@@ -108,6 +113,33 @@ describe('a client of a gRPC service', () => {
     };
     expect(await outcome()).toMatchObject({ message: 'no SDK' });
     expect(await outcome()).toMatchObject({ reason: 'unavailable' });
+    slow.resolve(2);
     expect(await outcome()).toBe(3);
+    // The client of the attempt that took too long.
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(closed).toEqual([2]);
+  });
+
+  it('reports its replacement also if the first client that replaces it cannot be opened', async () => {
+    const attempts = [async () => 1, () => Promise.reject(new Error('no token')), async () => 3];
+    let replaced = 0;
+    const client = createGrpcClient<number>({
+      open: () => attempts.shift()?.() ?? hang(),
+      close: async () => {},
+      onReplaced: () => void replaced++,
+    });
+    const run = (work: (number: number) => Promise<unknown>) => client.run({}, work).catch(String);
+    await run(fail(14));
+    await run(fail(14));
+    expect([await run(async (number) => number), replaced]).toEqual(['Error: no token', 0]);
+    expect([await run(async (number) => number), replaced]).toEqual([3, 1]);
+  });
+
+  it('closes within its bound while it is being opened', async () => {
+    const client = createGrpcClient<number>({ open: hang, close: async () => {} });
+    void client.open();
+    const closing = client.close();
+    await vi.advanceTimersByTimeAsync(1_000);
+    await closing;
   });
 });
