@@ -2,7 +2,7 @@
 // content.
 import type { Caller } from './auth/keys/keys.ts';
 import type { RpcError } from './errors.ts';
-import { errorFields, type Logger, severityOf } from './log.ts';
+import { causeOf, errorFields, type Logger, severityOf } from './log.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import type { CallRecord } from './rpc/exchange.ts';
 import type { Timings } from './timings.ts';
@@ -51,6 +51,5 @@ function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
   const { provider, model, status, session_id, turn_id } = error.data;
   const isUpstream = error.reason === 'upstream_error' || error.reason === 'upstream_timeout';
   if (!isUpstream) return turn_id === undefined ? {} : { session_id, turn_id, provider, model, status };
-  const cause = error.cause instanceof Error ? error.cause.message : undefined;
-  return { session_id, turn_id, provider, model, status, error: error.message, cause };
+  return { session_id, turn_id, provider, model, status, error: error.message, cause: causeOf(error) };
 }

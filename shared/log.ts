@@ -23,6 +23,9 @@ export interface Logger {
 }
 
 const PENDING_CHARS_MAX = 1 << 16;
+/** A message may quote what another service sent. */
+const STACK_CHARS_MAX = 8_192;
+const CAUSE_CHARS_MAX = 500;
 
 export interface LoggerOptions {
   /** `pretty` is for people, `json` for Cloud Logging (https://cloud.google.com/logging/docs/structured-logging). */
@@ -65,14 +68,27 @@ export function createLogger(options: LoggerOptions = { format: 'json' }): Logge
   };
 }
 
-/** Error -> fields that are safe to log: name, message and stack of the error and its causes, at most 4. */
+/**
+ * Error -> fields that are safe to log: name, message and stack of the error and its causes, at most 4, each with a
+ * bounded length.
+ */
 export function errorFields(error: unknown): Fields {
   const chain: string[] = [];
   for (let cause: unknown = error; cause !== undefined && chain.length < 4; ) {
-    chain.push(cause instanceof Error ? (cause.stack ?? `${cause.name}: ${cause.message}`) : String(cause));
+    const text = cause instanceof Error ? (cause.stack ?? `${cause.name}: ${cause.message}`) : String(cause);
+    chain.push(shortened(text, STACK_CHARS_MAX));
     cause = cause instanceof Error ? cause.cause : undefined;
   }
   return { error: chain.join('\ncaused by: ') };
+}
+
+/** The message of the error below `error`, with a bounded length. */
+export function causeOf({ cause }: Error): string | undefined {
+  return cause instanceof Error ? shortened(cause.message, CAUSE_CHARS_MAX) : undefined;
+}
+
+function shortened(text: string, charsMax: number): string {
+  return text.length > charsMax ? `${text.slice(0, charsMax).toWellFormed()}…` : text;
 }
 
 /** Failures that the caller did not cause, and that the operator may have to investigate. */

@@ -44,11 +44,11 @@ export function toMcpError(error: unknown, facts: FailureFacts): RpcError {
     ...(exitCode !== undefined && { exit_code: exitCode }),
     ...(stderr !== undefined && stderr !== '' && { stderr }),
   };
+  // Without `cause`, which log lines quote: the SDK's message contains the whole body of an HTTP error.
   const fail = (what: string, { data, ...options }: RpcErrorOptions = {}): RpcError =>
     new RpcError('upstream_error', {
       message: `MCP server "${name}" ${oneLine(what)}`,
       data: { ...known, ...data },
-      cause: error,
       ...options,
     });
   if (exitCode !== undefined) return fail(`ended with exit code ${exitCode}`, { retryable: false });

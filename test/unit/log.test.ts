@@ -1,7 +1,7 @@
 // Log lines: one JSON object each as Cloud Logging reads it, written in order, together, and before the process ends.
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { createLogger, errorFields, type Logger, type LoggerOptions } from '../../shared/log.ts';
+import { causeOf, createLogger, errorFields, type Logger, type LoggerOptions } from '../../shared/log.ts';
 import { inTrace } from '../../shared/trace.ts';
 
 function capture(format: 'json' | 'pretty', options: Partial<LoggerOptions> = {}) {
@@ -52,6 +52,13 @@ describe('json lines', () => {
     log.flush();
     expect(writes.at(-1)).not.toBe('');
   });
+});
+
+it('the fields of an error have a bounded length', () => {
+  const error = new Error('x'.repeat(1_000_000), { cause: new Error('y'.repeat(1_000_000)) });
+  expect(String(errorFields(error).error).length).toBeLessThan(40_000);
+  expect(causeOf(error)).toBe(`${'y'.repeat(500)}…`);
+  expect(causeOf(new Error('alone'))).toBeUndefined();
 });
 
 describe('json lines in Google Cloud', () => {

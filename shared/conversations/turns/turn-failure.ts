@@ -1,6 +1,6 @@
 // A failed turn: its stored failure, and its line in the log.
 import type { RpcError } from '../../errors.ts';
-import { errorFields, type Logger } from '../../log.ts';
+import { causeOf, errorFields, type Logger } from '../../log.ts';
 import type { TurnDocument } from '../records/turn-documents.ts';
 import type { AdmittedTurn } from './turn.ts';
 
@@ -17,7 +17,7 @@ export function toFailure(failure: RpcError, { lease }: AdmittedTurn): NonNullab
   };
 }
 
-/** The only log line with the message of the failure; the line of the call contains the turn id. */
+/** The line of a turn, also of one whose call has ended; the line of the call contains the turn id. */
 export function logFailure(log: Logger, failure: RpcError, { lease, conversation }: AdmittedTurn): void {
   const { reason, message, data, cause } = failure;
   const fields = {
@@ -32,6 +32,6 @@ export function logFailure(log: Logger, failure: RpcError, { lease, conversation
   };
   if (reason === 'internal') log.error('turn failed', { ...fields, ...errorFields(cause) });
   else {
-    log.warn('turn failed', { ...fields, error: message, cause: cause instanceof Error ? cause.message : undefined });
+    log.warn('turn failed', { ...fields, error: message, cause: causeOf(failure) });
   }
 }

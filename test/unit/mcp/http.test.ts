@@ -5,7 +5,11 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { assert, expect, it } from 'vitest';
+import { auditCall } from '../../../shared/audit.ts';
+import { RpcError } from '../../../shared/errors.ts';
+import { createLogger } from '../../../shared/log.ts';
+import { createTimings } from '../../../shared/timings.ts';
 import { createMcpFixture, endAfterwards, TEST_MODULES } from '../../support/fixtures/mcp.ts';
 import { createMcpListener } from '../../support/fixtures/mcp-listener.ts';
 
@@ -118,6 +122,21 @@ it.each([401, 404, 500])('returns upstream_error for a server that answers HTTP 
   const url = await listen((_req, res) => res.writeHead(status).end('no'));
   const fixture = await createMcpFixture({ remote: { url } });
   await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
+});
+
+it('logs nothing of the body of a refusal, which may repeat what the server received', async () => {
+  const url = await listen((req, res) => res.writeHead(500).end(`${req.headers.authorization} ${'x'.repeat(100_000)}`));
+  const fixture = await createMcpFixture({ remote: { url, headers: { Authorization: 'Bearer canary-secret' } } });
+  const error = await fixture.connect({ name: 'remote' }).catch((thrown: unknown) => thrown);
+  assert(error instanceof RpcError);
+  const logged: string[] = [];
+  const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
+  const record = { method: 'mcp.connect', outcome: error.reason, durationMs: 1, error, details: {} };
+  const caller = { keyId: 'a', scopes: new Set<never>(), limits: [], digest: new Uint8Array(32) };
+  auditCall(log, record, { requestId: 'r', caller, transport: 'http', rate: undefined, timings: createTimings() });
+  log.flush();
+  expect(JSON.parse(logged.join(''))).toMatchObject({ error: 'MCP server "remote" failed (HTTP 500)' });
+  expect(logged.join('') + fixture.logged.join('')).not.toMatch(/canary-secret|x{100}/);
 });
 
 it('returns upstream_error for a server that is not running', async () => {
