@@ -17,7 +17,10 @@ export interface Trace {
 export type TraceHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 const TRACEPARENT = /^([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(-.*)?$/;
-/** Of Google Cloud: `TRACE_ID/SPAN_ID;o=OPTIONS`, the span as a decimal number (https://cloud.google.com/trace/docs). */
+/**
+ * Of Google Cloud: `TRACE_ID/SPAN_ID;o=OPTIONS`, the span as a decimal number
+ * (https://cloud.google.com/trace/docs/trace-context).
+ */
 const CLOUD_TRACE = /^([\da-f]{32})(?:\/(\d{1,20}))?(?:;o=(\d))?$/i;
 const ZEROS = /^0+$/;
 const SAMPLED = 1;

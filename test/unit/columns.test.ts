@@ -13,8 +13,8 @@ const NOT_WRITTEN_HERE = [
   ...['shared/proto/gateway_pb.ts', '**/RESULTS.md', 'test/support/fixtures/reference/**'],
 ];
 const COMMENT = /^\s*(\/\/|\/\*|\*|#)/;
-/** A row of a table, and an address, cannot be broken. */
-const UNBREAKABLE = /^\s*((\/\/|\*|#) )?\||https?:\/\/\S{20}/;
+/** A row of a table, and an address that begins its line, cannot be broken. */
+const UNBREAKABLE = /^\s*((\/\/|\*|#) )?(\||["(]?https?:\/\/\S{20})/;
 
 it.each([
   ['scripts and Terraform: every line', `{.ci/run,${SOURCES}.{sh,tf}}`, (text: string) => text.split('\n')],

@@ -1,6 +1,6 @@
 // The keys of a secret, changed by the real client library against a small Secret Manager, and read by an instance.
 import { createHash } from 'node:crypto';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { createApiKey, isCreatedKey } from '../../../shared/auth/keys/create-api-key.ts';
 import { addKey, listKeys, revokeKey } from '../../../shared/auth/keys/edit-secret.ts';
 import { createSecretManagerKeys } from '../../../shared/auth/keys/secret-manager.ts';
@@ -10,6 +10,7 @@ import { startFakeSecretManager } from '../../support/fakes/secret-manager.ts';
 
 // The client would otherwise look for a metadata server to find its universe.
 vi.stubEnv('METADATA_SERVER_DETECTION', 'none');
+afterAll(() => vi.unstubAllEnvs());
 const SECRET = 'projects/p/secrets/gateway-api-key';
 const stops: (() => void)[] = [];
 afterEach(() => {

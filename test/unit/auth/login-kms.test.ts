@@ -1,6 +1,6 @@
 // The Cloud KMS adapter: the real client library over gRPC, against a small KMS.
 import { randomBytes } from 'node:crypto';
-import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type KeyWrapper, open, seal } from '../../../shared/auth/logins/envelope.ts';
 import { createKmsKeyWrapper, type KmsOptions } from '../../../shared/auth/logins/kms.ts';
 import { createLogins } from '../../../shared/auth/logins/logins.ts';
@@ -12,6 +12,7 @@ import { startFaultProxy } from '../../support/fixtures/fault-proxy.ts';
 
 // The client would otherwise look for a metadata server to learn its universe.
 vi.stubEnv('METADATA_SERVER_DETECTION', 'none');
+afterAll(() => vi.unstubAllEnvs());
 
 const KEY = 'projects/p/locations/global/keyRings/gateway/cryptoKeys/logins';
 const OTHER = 'projects/p/locations/global/keyRings/gateway/cryptoKeys/other';
