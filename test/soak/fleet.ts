@@ -199,7 +199,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     let answer = '';
     do {
       await sleep(PROBE_EVERY_MS);
-      answer = await fetch(`${url}/health?verbose=1`, { headers: { 'X-API-Key': options.probeKey } })
+      const request = { headers: { 'X-API-Key': options.probeKey }, signal: AbortSignal.timeout(RECOVERY_MS_MAX) };
+      answer = await fetch(`${url}/health?verbose=1`, request)
         .then((response) => response.text())
         .catch(String);
     } while (!answer.includes('"status":"healthy"') && performance.now() - startMs < RECOVERY_MS_MAX);
