@@ -125,13 +125,20 @@ it.each([401, 404, 500])('returns upstream_error for a server that answers HTTP 
 });
 
 it('logs nothing of the body of a refusal, which may repeat what the server received', async () => {
-  const url = await listen((req, res) => res.writeHead(500).end(`${req.headers.authorization} ${'x'.repeat(100_000)}`));
+  const answer = createModernListener([]);
+  let isBroken = false;
+  const url = await listen((req, res) => {
+    if (isBroken) res.writeHead(500).end(`${req.headers.authorization} ${'x'.repeat(100_000)}`);
+    else answer(req, res);
+  });
   const fixture = await createMcpFixture({ remote: { url, headers: { Authorization: 'Bearer canary-secret' } } });
-  const error = await fixture.connect({ name: 'remote' }).catch((thrown: unknown) => thrown);
+  await fixture.connect({ name: 'remote' });
+  isBroken = true;
+  const error = await fixture.call({ name: 'remote' }, 'add', { a: 1, b: 2 }).catch((thrown: unknown) => thrown);
   assert(error instanceof RpcError);
   const logged: string[] = [];
   const log = createLogger({ format: 'json', write: (text) => logged.push(text) });
-  const record = { method: 'mcp.connect', outcome: error.reason, durationMs: 1, error, details: {} };
+  const record = { method: 'mcp.call', outcome: error.reason, durationMs: 1, error, details: {} };
   const caller = { keyId: 'a', scopes: new Set<never>(), limits: [], digest: new Uint8Array(32) };
   auditCall(log, record, { requestId: 'r', caller, transport: 'http', rate: undefined, timings: createTimings() });
   log.flush();
