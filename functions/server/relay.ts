@@ -35,6 +35,7 @@ export interface Relay {
 
 export interface RelayOptions {
   readonly leftMax?: number;
+  readonly leftBytesMax?: number;
   readonly silentMsMax?: number;
 }
 
@@ -46,6 +47,8 @@ const MARGIN_MS = 60_000;
  * turn continues.
  */
 const LEFT_MAX = 256;
+/** Maximum size of the bodies of these requests, which stay in memory but are no longer counted as in flight. */
+const LEFT_BYTES_MAX = 32 << 20;
 /**
  * A stream without headers or data for this long counts as broken: the companion sends the headers, and then comments,
  * more often.
@@ -64,17 +67,28 @@ const PASSED: ReadonlySet<string> = new Set([
 export function createRelay(
   given: Services,
   openExchange: OpenExchange,
-  { leftMax = LEFT_MAX, silentMsMax = SILENT_MS_MAX }: RelayOptions = {},
+  { leftMax = LEFT_MAX, leftBytesMax = LEFT_BYTES_MAX, silentMsMax = SILENT_MS_MAX }: RelayOptions = {},
 ): { readonly relay: Relay; readonly services: Services } {
   const { clock, config, limiter, log } = given;
   const refusals = createRememberedRefusals(limiter, clock);
   const timeoutMs = TURNS_MAX * config.turns.timeoutMs + MARGIN_MS;
-  const left = new Set<AbortController>();
+  /** The sizes of the bodies. */
+  const left = new Map<AbortController, number>();
+  let leftBytes = 0;
 
-  function keepLeft(ending: AbortController): void {
-    left.add(ending);
-    const [oldest] = left;
-    if (left.size > leftMax) oldest?.abort();
+  function keepLeft(ending: AbortController, bytes: number): void {
+    left.set(ending, bytes);
+    leftBytes += bytes;
+    for (const oldest of left.keys()) {
+      if (left.size <= leftMax && leftBytes <= leftBytesMax) break;
+      dropLeft(oldest);
+      oldest.abort();
+    }
+  }
+
+  function dropLeft(ending: AbortController): void {
+    leftBytes -= left.get(ending) ?? 0;
+    left.delete(ending);
   }
 
   const relay: Relay = {
@@ -88,7 +102,7 @@ export function createRelay(
       const isStream = request.transport === 'sse';
       const silent = isStream ? setTimeout(() => ending.abort(new Error(SILENT)), silentMsMax) : undefined;
       const onClose = (): void => {
-        if (!res.writableFinished) keepLeft(ending);
+        if (!res.writableFinished) keepLeft(ending, request.body.length);
       };
       res.once('close', onClose);
       let isBoundary = false;
@@ -118,7 +132,7 @@ export function createRelay(
         clearTimeout(expiry);
         clearTimeout(silent);
         res.off('close', onClose);
-        left.delete(ending);
+        dropLeft(ending);
       }
       return true;
     },

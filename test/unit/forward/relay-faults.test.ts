@@ -22,6 +22,7 @@ import { listen } from '../../support/fixtures/forward.ts';
 const REPORT = { [REPORT_HEADER]: encodeReport(0, undefined) };
 const STREAM = { 'Content-Type': 'text/event-stream; charset=utf-8', ...REPORT };
 const EVENT = 'id: t:1\ndata: {"jsonrpc":"2.0","method":"conversation.event","params":{}}\n\n';
+const BODY = JSON.stringify({ jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 'hi' }, id: 'my-id' });
 const COMMENT = ': keep-alive\n\n';
 
 const closing: (() => void | Promise<void>)[] = [];
@@ -52,7 +53,7 @@ async function startFront(companion: RequestListener, options: RelayOptions = {}
     fetch(`${front.url}/jsonrpc`, {
       method: 'POST',
       headers: { 'X-API-Key': 'dev-key', 'X-Request-Id': 'mine', ...headers },
-      body: JSON.stringify({ jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 'hi' }, id: 'my-id' }),
+      body: BODY,
       signal,
     });
   return {
@@ -233,7 +234,7 @@ describe('a relayed stream', () => {
     const arrived = front.next();
     const headers = { 'X-API-Key': 'dev-key', Accept: 'text/event-stream' };
     const outgoing = request(`${front.url}/jsonrpc`, { method: 'POST', headers });
-    outgoing.end('{"jsonrpc":"2.0","method":"conversation.prompt","params":{"prompt":"hi"},"id":1}');
+    outgoing.end(BODY);
     const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
     let text = '';
     const comment = Promise.withResolvers<void>();
@@ -252,19 +253,19 @@ describe('a relayed stream', () => {
     expect(text.split('\n\n').filter((part) => part.includes(': keep-alive') && part !== ': keep-alive')).toEqual([]);
   });
 
-  it('stays open without its client, up to a number of them, the oldest first', async () => {
+  it.each<readonly [string, RelayOptions]>([
+    ['a number of them', { leftMax: 2 }],
+    ['the bytes of their bodies', { leftBytesMax: 2.5 * BODY.length }],
+  ])('stays open without its client, up to %s, the oldest first', async (_, options) => {
     const open: ServerResponse[] = [];
     let arrived = Promise.withResolvers<void>();
-    const front = await startFront(
-      (req, res) => {
-        req.resume();
-        res.writeHead(200, STREAM);
-        res.write(EVENT);
-        open.push(res);
-        arrived.resolve();
-      },
-      { leftMax: 2 },
-    );
+    const front = await startFront((req, res) => {
+      req.resume();
+      res.writeHead(200, STREAM);
+      res.write(EVENT);
+      open.push(res);
+      arrived.resolve();
+    }, options);
     const leave = async (): Promise<void> => {
       arrived = Promise.withResolvers();
       const client = new AbortController();
