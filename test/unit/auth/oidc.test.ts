@@ -15,13 +15,15 @@ let certificates: Server;
 let certificatesUrl: string;
 let fetched = 0;
 let up = true;
+/** The key whose certificate the endpoint has. */
+let published = google.publicKey;
 
 beforeAll(async () => {
   certificates = createServer((_, res) => {
     fetched++;
     if (!up) return void res.writeHead(500).end();
     res.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'public, max-age=3600' });
-    res.end(JSON.stringify({ k1: google.publicKey.export({ type: 'spki', format: 'pem' }) }));
+    res.end(JSON.stringify({ k1: published.export({ type: 'spki', format: 'pem' }) }));
   });
   await new Promise<void>((resolve) => certificates.listen(0, '127.0.0.1', resolve));
   certificatesUrl = `http://127.0.0.1:${(certificates.address() as AddressInfo).port}/certs`;
@@ -69,6 +71,40 @@ describe('a token', () => {
       await verifier.verify(authorization);
       vi.setSystemTime(Date.now() + 7_200_000);
       await expect(verifier.verify(authorization)).rejects.toMatchObject({ reason: 'unauthorized' });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test('a token that was accepted is refused when the loaded certificates no longer contain its key', async () => {
+    const verifier = open();
+    const seconds = Math.floor(Date.now() / 1000);
+    const authorization = token({ exp: seconds + 80_000 });
+    vi.useFakeTimers({ toFake: ['Date', 'performance'] });
+    try {
+      await verifier.verify(authorization);
+      published = otherKey.publicKey;
+      await verifier.verify(authorization);
+      // Certificates are loaded again after the hour that the endpoint allows.
+      vi.advanceTimersByTime(3_700_000);
+      await expect(verifier.verify(authorization)).rejects.toMatchObject({ reason: 'unauthorized' });
+    } finally {
+      published = google.publicKey;
+      vi.useRealTimers();
+    }
+  });
+
+  test('a token that was accepted under a wrong clock is verified again when the clock is right', async () => {
+    const verifier = open();
+    const seconds = Math.floor(Date.now() / 1000);
+    const early = token({ iat: seconds + 86_400, exp: seconds + 90_000 });
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      vi.setSystemTime(Date.now() + 86_400_000);
+      await verifier.verify(early);
+      vi.setSystemTime(Date.now() - 86_400_000);
+      await expect(verifier.verify(early)).rejects.toMatchObject({ reason: 'unauthorized' });
+      await verifier.verify(token());
     } finally {
       vi.useRealTimers();
     }
