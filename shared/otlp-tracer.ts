@@ -20,6 +20,8 @@ const KINDS = { server: SpanKind.SERVER, client: SpanKind.CLIENT, internal: Span
 /** Spans that wait for the collector; further ones are dropped. */
 const QUEUE_MAX = 2_048;
 const BATCH_MAX = 512;
+/** A provider chooses some values: the ids of tool calls, and the name of the model that answered. */
+const VALUE_CHARS_MAX = 256;
 const SEND_EVERY_MS = 2_000;
 const SEND_TIMEOUT_MS = 5_000;
 /** Part of the second that an ending process has to close its connections. */
@@ -43,7 +45,11 @@ export function createOtlpTracer({ endpoint, serviceName }: OtlpOptions): Tracer
     exportTimeoutMillis: SEND_TIMEOUT_MS,
   });
   const resource = resourceFromAttributes({ 'service.name': serviceName, 'service.version': VERSION });
-  const provider = new TracerProvider({ resource, spanProcessors: [processor] });
+  const provider = new TracerProvider({
+    resource,
+    spanProcessors: [processor],
+    spanLimits: { attributeValueLengthLimit: VALUE_CHARS_MAX },
+  });
   const tracer = provider.getTracer('codex-gateway', VERSION);
 
   return {

@@ -116,3 +116,17 @@ it('a turn that fails or is cancelled ends its spans with the reason', async () 
     'execute_tool slow: tool_error',
   ]);
 });
+
+it('what a provider chooses has a bounded length in a span', async () => {
+  const { trace, received } = await start();
+  const spans = trace('google/gemini-3');
+  const call_id = 'x'.repeat(100_000);
+  spans.event({ McpToolCallBegin: { call_id, server: 's', tool: 'slow' } });
+  const usage = { input_tokens: 1, output_tokens: 1, total_tokens: 2 };
+  spans.completed({ content: 'done', usage, model: `google/${call_id}`, finishReason: 'stop' });
+  const found = await received();
+  const values = ['gen_ai.tool.call.id', 'gen_ai.response.model'].map((name) =>
+    found.map(({ attributes }) => attributes[name]).find((value) => value !== undefined),
+  );
+  expect(values).toEqual([call_id.slice(0, 256), call_id.slice(0, 256)]);
+});
