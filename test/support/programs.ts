@@ -17,15 +17,15 @@ const PROGRAMS = [
 ];
 const KEPT_MS = 3_600_000;
 
-/** When each file was changed last that the bundles were made of, in milliseconds. */
+/** The time of the last change of each file of which the bundles were made, in milliseconds. */
 const Inputs = z.record(z.string(), z.number());
 
-/** The bundles in a directory are of the present sources. */
+/** Whether the bundles were made from the current sources. */
 async function isCurrent(record: string): Promise<boolean> {
   const text = await readFile(record, 'utf8').catch(() => undefined);
   if (text === undefined) return false;
   const inputs = Inputs.parse(JSON.parse(text));
-  // The bundles of a checkout that this one is a copy of.
+  // False for bundles that were copied from another checkout.
   if (!(import.meta.filename in inputs)) return false;
   const changed = Object.entries(inputs).map(async ([path, changedMs]) => (await changedAt(path)) !== changedMs);
   return !(await Promise.all(changed)).includes(true);
@@ -58,7 +58,7 @@ async function buildPrograms(outdir: string, record: string): Promise<void> {
   await replaceFile(record, Buffer.from(JSON.stringify(Object.fromEntries(inputs))));
 }
 
-/** A module finds its files beside its source. */
+/** A module in a bundle finds its files in the folder of its source. */
 const ownPaths: Plugin = {
   name: 'own-paths',
   setup({ onLoad }) {
@@ -74,7 +74,10 @@ const ownPaths: Plugin = {
   },
 };
 
-/** At once, so that a program that starts meanwhile reads a whole file; not at all when it is the same. */
+/**
+ * Replaces a file in one step, because a program that starts meanwhile must read a whole one. An equal file is not
+ * written.
+ */
 async function replaceFile(path: string, contents: Uint8Array): Promise<void> {
   const before = await readFile(path).catch(() => undefined);
   if (before?.equals(contents) === true) return;
@@ -84,7 +87,7 @@ async function replaceFile(path: string, contents: Uint8Array): Promise<void> {
   await rename(fresh, path);
 }
 
-/** Chunks of earlier sources, but for those that another run may have begun with. */
+/** Removes the chunks of earlier sources, except recent ones, which programs of another run may still load. */
 async function removeOld(directory: string, current: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(directory)) {
     const path = join(directory, name);
