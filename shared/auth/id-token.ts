@@ -5,12 +5,12 @@ import { deadline, orAbort } from '../async.ts';
 import { RpcError } from '../errors.ts';
 
 const TIMEOUT_MS = 5_000;
-/** The library replaces a token minutes before it expires; asking it takes 0.1 ms. */
+/** The library replaces a token minutes before it expires; a call of the library takes 0.1 ms. */
 const CACHED_MS = 60_000;
 
 /**
- * Answers `Bearer <token>` for `audience`; `service` names it in errors. Throws RpcError `unavailable` when no token
- * can be had.
+ * Returns `Bearer <token>` for `audience`; `service` names it in errors. Throws RpcError `unavailable` when no token is
+ * available.
  */
 export function createIdTokens(audience: string, service: string): (signal: AbortSignal) => Promise<string> {
   let opened: ReturnType<typeof open> | undefined;

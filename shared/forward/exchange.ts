@@ -1,6 +1,6 @@
-// A whole request that the companion answers, prompts of the jsonrpc function above all: the body as it was received,
-// the answer as the caller gets it. The companion authenticates the function, counts the call and reports, in a header
-// that is not passed on, what the function has to remember.
+// A whole request of the jsonrpc function that the companion answers: the function sends the body as it was received,
+// and relays the response to the caller unchanged. The companion authenticates the function, counts the call and
+// reports, in a header that is not relayed, what the function has to remember.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import type { RateDecision } from '../rate-limit/limiter.ts';
