@@ -9,7 +9,6 @@ import { makeDirectory } from '../make-directory.ts';
 import { HOME } from './commands.ts';
 import { removeLeftovers, runPrefix } from './process/run-mark.ts';
 import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
-import { removeTree } from './remove-tree.ts';
 import { createUids, giveTo } from './uids.ts';
 
 /** The uid in every sandbox; it has no rights outside. */
@@ -18,7 +17,7 @@ export const UID_INSIDE = 1000;
 /** Names of the keys' directories. Other entries beside them belong to no key. */
 const DIRECTORY = /^[\da-f]{32}$/;
 
-/** Of the names of directories that are being removed. */
+/** Prefix of the names of directories that are being removed. */
 const REMOVED = 'removed';
 
 export interface Workspace {
@@ -47,8 +46,11 @@ export interface Workspaces {
    * mounted (own-uid.ts).
    */
   open(keyId: string): Promise<Workspace>;
-  /** Removes the directories of a key, in which no process runs. Resolves with its home as it was, if it had one. */
-  remove(keyId: string): Promise<string | undefined>;
+  /**
+   * Gives the directory of a key another name, under which the caller removes it; `open` creates a new one then.
+   * `home`: its path before. Undefined if the key has none.
+   */
+  detach(keyId: string): Promise<{ readonly directory: string; readonly home: string } | undefined>;
 }
 
 const ETC: Readonly<Record<string, string>> = {
@@ -100,11 +102,10 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
       return opened;
     },
 
-    async remove(keyId) {
+    async detach(keyId) {
       checkRoot();
       known.delete(keyId);
       const { directory } = placeOf(keyId);
-      // Moved first: a process that starts meanwhile gets new directories.
       const removed = join(base, `${runPrefix(REMOVED)}${randomUUID()}`);
       try {
         await rename(directory, removed);
@@ -112,8 +113,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
         ignoreMissing(error);
         return undefined;
       }
-      await removeTree(removed);
-      return join(directory, 'home');
+      return { directory: removed, home: join(directory, 'home') };
     },
   };
 

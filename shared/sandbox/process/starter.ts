@@ -9,6 +9,7 @@ import { DEFAULT_LIMITS, type DiskLimits, LONG_RUNNING_LIMITS } from '../quota/l
 import type { DiskAccess } from '../quota/measured-workspace.ts';
 import { diskLimitsOf } from '../quota/memory-disk.ts';
 import { createMemoryGroups, type OwnerGroup } from '../quota/memory-groups.ts';
+import { removeTree } from '../remove-tree.ts';
 import type { SandboxSpec } from '../sandbox.ts';
 import { type SelfTest, selfTest } from '../self-test.ts';
 import { createWorkspaces } from '../workspaces.ts';
@@ -85,7 +86,8 @@ export function createStarter(options: BubblewrapOptions): Starter {
   const directory = resolve(options.directory);
   const workspaces = createWorkspaces(directory, isRoot);
   const disk = createDiskGuard(directory, options.disk ?? diskLimitsOf(directory, options.isDiskMemory === true));
-  /** With the keys to which they belong. */
+  /** Both with the keys to which they belong. */
+  const starting = new Map<Promise<Started>, string>();
   const running = new Map<SandboxProcess, string>();
   const spawner = createSpawner(() => (isRoot ? mountWorkspaces(directory) : []));
   const memory = createMemoryGroups((path) => spawner.leaveCgroup(path), options.ownerMemoryBytes);
@@ -100,52 +102,24 @@ export function createStarter(options: BubblewrapOptions): Starter {
     toolbox,
 
     async start(spec, options) {
-      checkLength(spec);
-      const tools = await toolbox();
-      const workspace = await workspaces.open(spec.keyId);
-      const access = await disk.admit(workspace);
-      const { hasStdin, nice, tty } = options;
-      const { argv, ...commandOptions } = toAllowed(spec, options, access);
-      const { file, args, ...descriptors } = toLaunch(
-        tools,
-        withListener({ ...spec, argv }),
-        workspace,
-        directory,
-        commandOptions,
-      );
-      const group = memory.acquire(spec.keyId);
-      const killsBefore = group?.oomKills() ?? 0;
-      const hasListener = spec.listenPort !== undefined;
-      const startOptions = { ...descriptors, hasStdin, tty, nice, hasListener, cgroup: group?.cgroup };
-      const child = await startProcess(spawner, file, args, startOptions).catch((error: unknown) => {
-        group?.release();
-        throw error;
-      });
-      running.set(child, spec.keyId);
-      let isKilledForDisk = false;
-      const killForDisk = (): void => {
-        isKilledForDisk = true;
-        child.kill(0);
-      };
-      const unwatch = disk.watch(workspace, { pid: child.pid, access, kill: killForDisk, writes: spec.writable?.from });
-      void child.ended.then(() => {
-        running.delete(child);
-        unwatch();
-        group?.release();
-      });
-      const memoryNotice = () => (group !== undefined && group.oomKills() > killsBefore ? [outOfMemory(group)] : []);
-      return {
-        child,
-        access,
-        isKilledForDisk: () => isKilledForDisk,
-        notices: () => [...diskNotice(access, isKilledForDisk), ...memoryNotice()],
-      };
+      const started = start(spec, options);
+      starting.set(started, spec.keyId);
+      try {
+        return await started;
+      } finally {
+        starting.delete(started);
+      }
     },
 
     async erase(keyId) {
-      await killAll([...running].flatMap(([child, owner]) => (owner === keyId ? child : [])));
-      const removed = await workspaces.remove(keyId);
-      if (removed !== undefined) disk.forget(removed);
+      // Moved first: a process that starts from now on gets new directories. Those of the moved ones must end before
+      // root empties these, because a process could put a symbolic link in the place of a directory meanwhile.
+      const moved = await workspaces.detach(keyId);
+      await Promise.allSettled(ofKey(starting, keyId));
+      await killAll(ofKey(running, keyId));
+      if (moved === undefined) return;
+      await removeTree(moved.directory);
+      disk.forget(moved.home);
     },
 
     async close() {
@@ -156,6 +130,49 @@ export function createStarter(options: BubblewrapOptions): Starter {
       spawner.close();
     },
   };
+
+  async function start(spec: SandboxSpec, options: StartOptions): Promise<Started> {
+    checkLength(spec);
+    const tools = await toolbox();
+    const workspace = await workspaces.open(spec.keyId);
+    const access = await disk.admit(workspace);
+    const { hasStdin, nice, tty } = options;
+    const { argv, ...commandOptions } = toAllowed(spec, options, access);
+    const { file, args, ...descriptors } = toLaunch(
+      tools,
+      withListener({ ...spec, argv }),
+      workspace,
+      directory,
+      commandOptions,
+    );
+    const group = memory.acquire(spec.keyId);
+    const killsBefore = group?.oomKills() ?? 0;
+    const hasListener = spec.listenPort !== undefined;
+    const startOptions = { ...descriptors, hasStdin, tty, nice, hasListener, cgroup: group?.cgroup };
+    const child = await startProcess(spawner, file, args, startOptions).catch((error: unknown) => {
+      group?.release();
+      throw error;
+    });
+    running.set(child, spec.keyId);
+    let isKilledForDisk = false;
+    const killForDisk = (): void => {
+      isKilledForDisk = true;
+      child.kill(0);
+    };
+    const unwatch = disk.watch(workspace, { pid: child.pid, access, kill: killForDisk, writes: spec.writable?.from });
+    void child.ended.then(() => {
+      running.delete(child);
+      unwatch();
+      group?.release();
+    });
+    const memoryNotice = () => (group !== undefined && group.oomKills() > killsBefore ? [outOfMemory(group)] : []);
+    return {
+      child,
+      access,
+      isKilledForDisk: () => isKilledForDisk,
+      notices: () => [...diskNotice(access, isKilledForDisk), ...memoryNotice()],
+    };
+  }
 
   function test(): Promise<SelfTest> {
     const { path, bundled = true } = options;
@@ -169,6 +186,10 @@ export function createStarter(options: BubblewrapOptions): Starter {
     if (result.ok) return result.tools;
     throw sandboxUnavailable(result);
   }
+}
+
+function ofKey<T>(all: ReadonlyMap<T, string>, keyId: string): T[] {
+  return [...all].flatMap(([each, owner]) => (owner === keyId ? [each] : []));
 }
 
 async function killAll(processes: readonly SandboxProcess[]): Promise<void> {

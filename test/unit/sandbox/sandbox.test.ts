@@ -22,6 +22,17 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(await processesWith(mark)).toEqual([]);
   });
 
+  it('erases a workspace with the processes in it, also one that is just being started', async () => {
+    const [mark, starting] = [`${300_000 + process.pid}.1`, `${300_000 + process.pid}.2`];
+    const child = await fixture.sandbox.spawn({ keyId: 'e', argv: ['sh', '-c', `echo x > ~/file; sleep ${mark}`] });
+    const started = fixture.sandbox.spawn({ keyId: 'e', argv: ['sleep', starting] });
+    await fixture.sandbox.erase('e');
+    await Promise.all([child.exited, (await started).exited]);
+    expect([...(await processesWith(mark)), ...(await processesWith(starting))]).toEqual([]);
+    const workspaces = await readdir(join(fixture.directory, 'workspaces'));
+    expect(workspaces.filter((name) => name.startsWith('removed'))).toEqual([]);
+  });
+
   it('mounts the administrator’s paths read-only, at their place', async () => {
     const tools = join(fixture.directory, 'tools');
     await mkdir(tools);
