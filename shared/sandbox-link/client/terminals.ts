@@ -32,7 +32,7 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
   async function start(handle: TerminalHandle, request: TerminalRequest) {
     const link = await openLink(keeper);
     for (const older of olderLinks(keeper)) {
-      const running = await orMissing(startOver(older, handle, request, true));
+      const running = await startOver(older, handle, request, true).catch(ignoreMissing);
       if (running !== undefined) return running;
     }
     return startOver(link, handle, request, false);
@@ -136,11 +136,9 @@ async function onItsLink<T>(keeper: LinkKeeper, work: (link: Link) => Promise<T>
   throw missing;
 }
 
-function orMissing<T>(work: Promise<T>): Promise<T | undefined> {
-  return work.catch((error: unknown) => {
-    if (!isMissing(error)) throw error;
-    return undefined;
-  });
+/** A boot of an older version refuses `only_running` as unknown, and a request that is invalid anyway. */
+function ignoreMissing(error: unknown): undefined {
+  if (!isMissing(error) && !(error instanceof RpcError && error.reason === 'invalid_params')) throw error;
 }
 
 function isMissing(error: unknown): boolean {

@@ -3,7 +3,9 @@
 import { once } from 'node:events';
 import { afterEach, expect, it } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';
+import { RpcError } from '../../../shared/errors.ts';
 import { BOOT_TIMES, createBootFollower } from '../../../shared/sandbox-link/client/boots.ts';
+import { createRemoteTerminals } from '../../../shared/sandbox-link/client/terminals.ts';
 import type { Handlers } from '../../../shared/sandbox-link/link/link.ts';
 import { createLinkKeeper, DRAIN_TIMES } from '../../../shared/sandbox-link/link/link-keeper.ts';
 import { createBootRecords } from '../../../shared/sandbox-records/boots.ts';
@@ -19,8 +21,8 @@ afterEach(async () => {
   for (const close of open.splice(0).reverse()) await close();
 });
 
-async function startBoot(bootId: string, startedAtMs: number): Promise<ServerFixture> {
-  const handlers: Handlers = { who: async () => bootId, wait: (_params, { signal }) => once(signal, 'abort') };
+async function startBoot(bootId: string, startedAtMs: number, more: Handlers = {}): Promise<ServerFixture> {
+  const handlers: Handlers = { who: async () => bootId, wait: (_params, { signal }) => once(signal, 'abort'), ...more };
   const server = await startLinkServer({ handlers, sandbox: { bootId, startedAtMs } });
   open.push(server.stop);
   return server;
@@ -76,6 +78,25 @@ it('moves when the platform leads its link to a newer instance, which does not h
   older.proxy.lead(Number(new URL(newer.proxy.url).port));
   await expect.poll(() => keeper.link?.request('who', {})).toBe('newer');
   await expect.poll(() => first.over.aborted).toBe(true);
+});
+
+it('starts a terminal on the newest boot when an older version refuses to look for it', async () => {
+  const refuses = async () => Promise.reject(new RpcError('invalid_params'));
+  const started = { cols: 80, rows: 24, seq: 0, resumed: false };
+  const older = await startBoot('older', STARTED_MS, { 'terminal.start': refuses });
+  const newer = await startBoot('newer', STARTED_MS + 1_000, { 'terminal.start': async () => started });
+  const { keeper } = startGateway(older);
+  await keeper.open();
+  older.proxy.lead(Number(new URL(newer.proxy.url).port));
+  await keeper.replace(() => true);
+  expect(keeper.draining).toHaveLength(1);
+  const terminals = createRemoteTerminals({ keeper, onStart() {} });
+  expect(
+    await terminals.start(
+      { owner: 'a', sessionId: 's' },
+      { requestId: 'r', shell: undefined, cwd: undefined, env: {} },
+    ),
+  ).toEqual(started);
 });
 
 it('stays where it is when the newest boot speaks no protocol of its own', async () => {
