@@ -144,7 +144,7 @@ export function createOpener({
   };
 
   /** A newer run of the sandbox has replaced the one of its process: it is started again there between two calls. */
-  const isLeftBehind = ({ id, bootId }: OpenConnection): boolean =>
+  const isOfOlderRun = ({ id, bootId }: OpenConnection): boolean =>
     bootId !== undefined && !stdioServers.isCurrent(bootId) && registry.isIdle(id);
 
   return {
@@ -167,7 +167,7 @@ export function createOpener({
 
     async open(owner, entry, signal) {
       const open = registry.get(entry.id);
-      if (open !== undefined && !isLeftBehind(open)) return open;
+      if (open !== undefined && !isOfOlderRun(open)) return open;
       if (open !== undefined) await registry.end(entry.id);
       if (closing.signal.aborted) throw stopping();
       const opening = registry.open(entry.id, owner, () => reopen(owner, entry));

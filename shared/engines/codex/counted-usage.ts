@@ -1,5 +1,5 @@
-// Reads what a provider has counted from its answer while the answer passes: Codex reports the same figures, but may be
-// under a caller's control.
+// Reads the token counts of a provider from its answer while the answer passes. Codex reports the same counts, but a
+// caller may control it.
 import { Transform, type TransformCallback } from 'node:stream';
 import { z } from 'zod';
 import type { Usage } from '../../turn-events.ts';
@@ -7,13 +7,13 @@ import { NO_USAGE } from '../../usage.ts';
 
 /** Within a string of JSON its quotes would be escaped, so it is a member wherever it stands. */
 const KEY = '"usage":';
-/** Of its value, which holds some numbers. */
+/** Maximum length of its value, an object with some numbers. */
 const VALUE_CHARS_MAX = 2_048;
 
 const count = z.int().min(0);
 const Counted = z.object({ input_tokens: count, output_tokens: count, total_tokens: count });
 
-/** Passes all bytes on. `onUsage` gets each increase of the figures, before the bytes that hold it are passed on. */
+/** Passes all bytes on. `onUsage` receives each increase of the counts before the bytes that contain it pass. */
 export function readUsage(onUsage: (more: Usage) => void): Transform {
   let held = '';
   let counted = NO_USAGE;
@@ -50,7 +50,7 @@ function scan(text: string, found: (usage: Usage) => void): string {
   return rest.slice(-KEY.length + 1);
 }
 
-/** Undefined: not within the text. Its strings, if any, hold no braces. */
+/** Returns the index after the object; undefined: its end is not in the text. Strings in it contain no braces. */
 function endOfObject(text: string): number | undefined {
   let depth = 0;
   for (let at = 0; at < Math.min(text.length, VALUE_CHARS_MAX); at++) {

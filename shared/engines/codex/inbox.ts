@@ -3,14 +3,14 @@ import type { EngineEvent } from '../../turn-events.ts';
 import type { Notification } from './protocol.ts';
 
 const QUEUE_MAX = 100_000;
-/** Of notifications that wait: one may have as many as a line. */
+/** Maximum characters of the notifications that wait; a single one may be as long as a line. */
 const QUEUE_CHARS_MAX = 64 << 20;
 
 /** A notification of the app-server, or an event of a tool call that the gateway runs for it. */
 export type InboxItem = Notification | { readonly event: EngineEvent };
 
 export interface Inbox {
-  /** `chars`: how much memory it takes, about; default 0. */
+  /** `chars`: its approximate size in memory; default 0. */
   push(item: InboxItem, chars?: number): void;
   fail(error: Error): void;
   /** The next item. Throws the signal's reason, or the error given to `fail` once all items are read. */

@@ -1,5 +1,5 @@
-// Names of what a process leaves behind when it is killed, so that the next one on the machine can remove it: they
-// contain the run of the process that made it.
+// Names of directories and control groups that still exist after their process was killed. They contain its pid and
+// start time, so that a later process on the machine can remove them.
 import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,10 +10,10 @@ export function runPrefix(prefix: string): string {
   return `${prefix}-${process.pid}-${startTimeOf(process.pid) ?? 0}-`;
 }
 
-/** Whether the process that made this name has ended; false for a name without a run. */
+/** Whether the process that made this name has ended; false for a name without a pid. */
 export function isLeftOver(name: string, prefix: string): boolean {
   const [, made, pid, startTime] = /^(.+?)-(\d+)-(\d+)-[\w-]+$/.exec(name) ?? [];
-  // Where it cannot be read, no process is known to have ended.
+  // Without /proc, it is unknown whether the process has ended.
   if (made !== prefix || startTimeOf(process.pid) === undefined) return false;
   return startTimeOf(Number(pid)) !== startTime;
 }

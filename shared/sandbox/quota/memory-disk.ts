@@ -5,7 +5,7 @@ import { totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import { DISK_LIMITS, type DiskLimits } from './limits.ts';
 
-/** Of the memory, for all workspaces together; and of that, for one of them. */
+/** The share of the memory that all workspaces together may use, and the share of that for one of them. */
 const TOTAL_SHARE = 1 / 4;
 const WORKSPACE_SHARE = 1 / 2;
 /** Memory is filled faster than a disk. */

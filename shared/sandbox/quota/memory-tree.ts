@@ -13,7 +13,7 @@ const RESERVED_BYTES_MIN = 256 << 20;
 const RESERVED_SHARE = 1 / 4;
 /** The share of the memory of all owners that one owner may use. */
 const OWNER_SHARE = 3 / 4;
-/** Of the names of groups. */
+/** Prefix of the names of groups. */
 const PREFIX = 'codex-gateway';
 
 /** The memory group in which this process is. */
