@@ -8,23 +8,7 @@ import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import { createMemoryGroups } from '../../shared/sandbox/quota/memory-groups.ts';
 import { findEmulators } from './fixtures/emulators.ts';
 
-export type Requirement =
-  | 'emulators'
-  | 'chromium'
-  | 'bubblewrap'
-  | 'codex'
-  | 'strace'
-  | 'shell'
-  | 'python'
-  | 'patches'
-  | 'mounts'
-  | 'networks'
-  | 'memory';
-
-/** Empty when present, else how to get it. */
-export type Missing = Readonly<Record<Requirement, string>>;
-
-const NAMES: Readonly<Record<Requirement, string>> = {
+const NAMES = {
   emulators: 'Firestore and Pub/Sub emulators',
   chromium: 'Chromium',
   bubblewrap: 'bubblewrap',
@@ -36,7 +20,12 @@ const NAMES: Readonly<Record<Requirement, string>> = {
   patches: 'git, GNU diff, Subversion and Mercurial',
   networks: 'network namespaces (root, iproute2, bubblewrap)',
   mounts: 'disks of their own to fill (root, unshare, bubblewrap)',
-};
+} as const;
+
+export type Requirement = keyof typeof NAMES;
+
+/** Empty when present, else how to get it. */
+export type Missing = Readonly<Record<Requirement, string>>;
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -64,7 +53,7 @@ export function findMissing(): Missing {
       ? ''
       : 'install diffutils, subversion and mercurial',
     mounts: bubblewrap || (canMount() ? '' : 'run as root, with CAP_SYS_ADMIN'),
-    networks: bubblewrap || (canCreateNetworks() ? '' : 'install iproute2, run as root, with CAP_NET_ADMIN'),
+    networks: bubblewrap || whyNoNetworks(),
     memory: bubblewrap || (canDivideMemory() ? '' : 'run where /sys/fs/cgroup may be written to'),
     python: findPython() === undefined ? 'install Debian’s python3-requests and python3-websockets' : '',
   };
@@ -72,11 +61,12 @@ export function findMissing(): Missing {
 
 /** One line about all that is missing; undefined when nothing is. */
 export function describeMissing(missing: Missing): string | undefined {
-  const parts = requirements(missing).map((requirement) => `${NAMES[requirement]} (${missing[requirement]})`);
+  const lacking = (Object.keys(NAMES) as Requirement[]).filter((requirement) => missing[requirement] !== '');
+  const parts = lacking.map((requirement) => `${NAMES[requirement]} (${missing[requirement]})`);
   return parts.length === 0 ? undefined : `not run here: suites that need ${parts.join(', ')}`;
 }
 
-/** Not to be had by installing something: a container may forbid mounts to its root. Named when missing, in CI too. */
+/** Rights that a container may not give, even to its root. CI requires only what can be installed for them. */
 const OF_THE_MACHINE: ReadonlySet<Requirement> = new Set(['mounts', 'memory', 'networks']);
 
 /** A `describe` that runs where the requirement is met; where not, it is skipped, and with CI=true it fails. */
@@ -97,7 +87,8 @@ export function describeWith(requirement: Requirement, name: string, suite: () =
 /** What becomes of a suite on a machine that lacks `missing`; `ci` is the variable CI. */
 export function ruleFor(requirement: Requirement, missing: Missing, ci: string | undefined): 'run' | 'skip' | 'fail' {
   if (missing[requirement] === '') return 'run';
-  return ci === 'true' && !OF_THE_MACHINE.has(requirement) ? 'fail' : 'skip';
+  const isInstallable = !OF_THE_MACHINE.has(requirement) || missing[requirement].startsWith('install ');
+  return ci === 'true' && isInstallable ? 'fail' : 'skip';
 }
 
 /** Path of a Python 3 that has the libraries of the reference's clients: Debian's, else the one on PATH. */
@@ -118,23 +109,6 @@ export function findChromium(): string | undefined {
   return names.flatMap((name) => pathCandidates(name)).find(isExecutable);
 }
 
-function requirements(missing: Missing): Requirement[] {
-  const all: Requirement[] = [
-    'emulators',
-    'chromium',
-    'bubblewrap',
-    'codex',
-    'strace',
-    'shell',
-    'python',
-    'patches',
-    'mounts',
-    'networks',
-    'memory',
-  ];
-  return all.filter((requirement) => missing[requirement] !== '');
-}
-
 function bubblewrapWorks(): boolean {
   if (!pathCandidates('bwrap').some(isExecutable)) return false;
   const args = ['--unshare-all', '--die-with-parent', '--ro-bind', '/', '/', 'true'];
@@ -147,11 +121,13 @@ function canMount(): boolean {
   return process.getuid?.() === 0 && spawnSync('unshare', args, { timeout: 5_000, stdio: 'ignore' }).status === 0;
 }
 
-/** A named one, as `ip netns` mounts it; it is removed. */
-function canCreateNetworks(): boolean {
+/** Creates a network namespace as the tests do, with a name, and removes it. */
+function whyNoNetworks(): string {
+  if (!pathCandidates('ip').some(isExecutable)) return 'install iproute2';
   const name = `gateway-test-${process.pid}`;
   const ip = (action: string) => spawnSync('ip', ['netns', action, name], { timeout: 5_000, stdio: 'ignore' }).status;
-  return process.getuid?.() === 0 && ip('add') === 0 && ip('del') === 0;
+  const isPossible = process.getuid?.() === 0 && ip('add') === 0 && ip('del') === 0;
+  return isPossible ? '' : 'run as root, with CAP_NET_ADMIN';
 }
 
 /** By making a group and removing it. */

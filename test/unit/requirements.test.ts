@@ -31,4 +31,12 @@ describe('a suite', () => {
       expect(ruleFor(name, missing, 'true')).toBe('fail');
     },
   );
+
+  it.each(['mounts', 'memory', 'networks'] as const)(
+    'that needs %s fails with CI=true where an installation is missing, and is skipped without the right',
+    (name) => {
+      expect(ruleFor(name, { ...PRESENT, [name]: 'install it' }, 'true')).toBe('fail');
+      expect(ruleFor(name, { ...PRESENT, [name]: 'run as root' }, 'true')).toBe('skip');
+    },
+  );
 });
