@@ -13,7 +13,7 @@ export const SandboxBoots = defineDocument({
   collection: 'sandbox_boots',
   schema: z.object({
     boot_id: z.string(),
-    /** By the clock of the service. */
+    /** Start of the service, by its clock. */
     started_at_ms: z.number(),
     /** Versions of the link's protocol, both inclusive. */
     protocol: z.object({ min: z.number(), max: z.number() }),
@@ -28,8 +28,8 @@ export const SandboxBoots = defineDocument({
 type SandboxBoot = DocumentOf<typeof SandboxBoots>;
 
 /**
- * A boot that no process has seen for so long is gone: after a rollback the newest boot is one that new connections do
- * not reach.
+ * A record of a boot to which no process has had a link for so long counts as absent: after a rollback, new connections
+ * do not reach the newest boot.
  */
 const SEEN_MS = 180_000;
 /** A record this old is renewed. */
@@ -42,7 +42,7 @@ export interface BootRecordsDeps {
   readonly store: Store;
   readonly clock: WallClock;
   readonly log: Logger;
-  /** Of the service. */
+  /** Address of the service. */
   readonly url: string;
 }
 

@@ -142,7 +142,7 @@ function createRecordReader(store: Store, clock: Clock): RecordReader {
     readonly afterMs: number;
     readonly beforeMs: number;
   }
-  /** Of the records that were read last, by `clock.monotonic()`. */
+  /** When the records of the last read were written, by `clock.monotonic()`. */
   let written: ReadonlyMap<string, Written> = new Map();
   /** When the last read started, if it returned all records. */
   let allReadMs = Number.NEGATIVE_INFINITY;

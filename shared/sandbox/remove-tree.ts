@@ -2,7 +2,7 @@
 import { chmod, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Also with directories that do not allow it. Never follows a link. */
+/** Removes also directories without permission to write. Must not run while a process can change the tree. */
 export async function removeTree(directory: string): Promise<void> {
   try {
     await rm(directory, { recursive: true, force: true });

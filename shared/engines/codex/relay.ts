@@ -39,7 +39,7 @@ export const NOT_A_STREAM = 496;
 const SOCKETS_MAX = 256;
 /** The longest silence of a provider; a little longer than Codex itself waits for the next event. */
 const SILENCE_MS = 130_000;
-/** Of one request, and of all requests that are being read or sent. */
+/** Maximum bytes of one request, and of all requests that are being read or sent. */
 const BODY_BYTES_MAX = 32 << 20;
 const BODIES_BYTES_MAX = 256 << 20;
 /** Not passed on: they concern one connection (RFC 9110, 7.6.1), or would be a credential inside Codex. */

@@ -31,7 +31,7 @@ export interface BegunTurn {
   end(): void;
 }
 
-/** Of one app-server. */
+/** The running turns of one app-server, by token. */
 export interface RunningTurns {
   /** Makes the token valid until the turn is ended. */
   begin(token: string, turn: Pick<RunningTurn, 'account' | 'modelIds'>): BegunTurn;

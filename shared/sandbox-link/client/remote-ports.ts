@@ -20,7 +20,7 @@ export interface RemotePortsDeps {
   readonly log: Logger;
   /** Called once, for the log, when a terminal that this process has started ends. */
   onTerminalEnded(ending: TerminalEnding): void;
-  /** Of all gateway processes; undefined: this process stays with the boot that it has reached first. */
+  /** The records of all gateway processes; undefined: this process stays with the boot that it reaches first. */
   readonly boots?: BootRecords | undefined;
   readonly clock?: WallClock;
   /** Shorter times for tests. */

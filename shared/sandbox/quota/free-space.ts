@@ -3,7 +3,7 @@ import { statfs } from 'node:fs/promises';
 import type { DiskLimits } from './limits.ts';
 
 export interface Free {
-  /** Of the disk. */
+  /** Free bytes of the disk, and free entries (inodes). */
   readonly bytes: number;
   readonly entries: number;
   /** The share of its limit that a workspace may use with this much free space. */
