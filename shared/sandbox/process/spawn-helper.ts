@@ -105,11 +105,17 @@ function helperMain(
   // Ctrl-C in a terminal sends the signal to the whole process group. The gateway decides when the processes of the
   // helper end.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-  process.once('disconnect', () => {
+  const end = (): void => {
     try {
       groups.removeGroups();
     } finally {
       process.exit(0);
     }
-  });
+  };
+  process.once('disconnect', end);
+  // Node does not emit 'disconnect' while a stream that was passed is not acknowledged, so never if the gateway was
+  // killed before its acknowledgement. `process.connected` is false at once.
+  setInterval(() => {
+    if (!process.connected) end();
+  }, 250);
 }

@@ -2,7 +2,7 @@
 // processes when the helper or the gateway dies.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -100,6 +100,31 @@ describeWith('bubblewrap', 'a gateway that is killed', () => {
     await once(gateway.stdout, 'data');
     expect(await processesWith(mark)).not.toEqual([]);
     gateway.kill('SIGKILL');
+    expect(await survivors(mark)).toEqual([]);
+  });
+
+  it('before it has acknowledged the streams of a process ends its helper too', async () => {
+    const mark = marker();
+    // Ends with its standard input.
+    const started = { file: '/bin/sh', args: ['-c', `read line # ${mark}`], hasStdin: true };
+    const request = { id: 1, ...started, input: '', files: [], hasListener: false };
+    const program = `
+      import { startHelper } from '${ROOT}/shared/sandbox/process/helper.ts';
+      const helper = startHelper([]);
+      helper.send(${JSON.stringify(request)}, () => {
+        process.stdout.write(String(helper.pid));
+        // Reads no message from here on, so that it acknowledges no stream.
+        process.nextTick(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0));
+      });
+    `;
+    const gateway = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { PATH: process.env.PATH },
+    });
+    const [helper] = await once(gateway.stdout, 'data');
+    await expect.poll(() => processesWith(mark)).toHaveLength(1);
+    gateway.kill('SIGKILL');
+    await expect.poll(() => existsSync(`/proc/${String(helper)}`)).toBe(false);
     expect(await survivors(mark)).toEqual([]);
   });
 });
