@@ -1,10 +1,16 @@
 // The Engine port: one turn of a conversation in, events with Codex's names out. Engines do not depend on sessions,
 // stores or limits.
+import type { MessagePart } from '../message-parts.ts';
 import type { CutReason, EngineEvent, OmittedTool, Usage } from '../turn-events.ts';
 
 export interface Message {
   readonly role: 'user' | 'assistant';
+  /** The text. */
   readonly content: string;
+  /** The whole message, its text included, if it is more than text. */
+  readonly parts?: readonly MessagePart[] | undefined;
+  /** The model that wrote it, `provider/model`, where known. */
+  readonly model?: string | undefined;
 }
 
 /**
@@ -90,7 +96,16 @@ export interface Outcome {
  * aborted. A stream that ends without the provider's own end marker is `upstream_error`, never a success.
  */
 export interface Engine {
-  run(turn: TurnInput, options: { readonly signal: AbortSignal }): AsyncGenerator<EngineEvent, Outcome, void>;
+  run(turn: TurnInput, options: RunOptions): AsyncGenerator<EngineEvent, Outcome, void>;
+}
+
+export interface RunOptions {
+  readonly signal: AbortSignal;
+  /**
+   * Receives each part of the answer once it is complete, in order, for the history. Text may be left out: the deltas
+   * contain it. The texts of the parts begin the concatenated deltas.
+   */
+  readonly record?: ((part: MessagePart) => void) | undefined;
 }
 
 /**

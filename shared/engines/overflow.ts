@@ -2,6 +2,7 @@
 // oldest messages in steps of a quarter, so that requests begin at the same message for many turns; the prompt stays
 // whole.
 import { boundTokens, estimateTextTokens } from '../estimate-tokens.ts';
+import type { MessagePart } from '../message-parts.ts';
 import { isBlank } from '../text.ts';
 import type { EngineEvent } from '../turn-events.ts';
 import type { Message, TurnInput } from './engine.ts';
@@ -61,7 +62,7 @@ export interface Trimmed {
  */
 export function trimTurn(turn: TurnInput, limitTokens = Number.POSITIVE_INFINITY, all = false): Trimmed | undefined {
   const { messages, instructions = '', tools, trimmed = 0 } = turn;
-  const sizes = messages.map(({ content }) => (isBlank(content) ? 0 : estimateTextTokens(content)));
+  const sizes = messages.map(tokensOf);
   const beside = estimateTextTokens(instructions) + boundTokens(tools?.chars ?? 0);
   let tokens = sizes.reduce((sum, size) => sum + size, beside);
   let budgetTokens = tokens * STEP;
@@ -74,6 +75,19 @@ export function trimTurn(turn: TurnInput, limitTokens = Number.POSITIVE_INFINITY
   }
   if (from === 0) return undefined;
   return { turn: { ...turn, messages: messages.slice(from), trimmed: trimmed + from }, budgetTokens };
+}
+
+/** A message is removed whole, so a tool call never loses its result. */
+function tokensOf({ content, parts = [] }: Message): number {
+  const texts = [content, ...parts.flatMap(textsOf)];
+  return texts.reduce((sum, text) => sum + (isBlank(text) ? 0 : estimateTextTokens(text)), 0);
+}
+
+/** What a part contains besides the text of its message. */
+function textsOf(part: MessagePart): readonly string[] {
+  if (part.type === 'tool_call') return [part.name, part.arguments];
+  if (part.type === 'tool_result') return [part.content];
+  return part.type === 'reasoning' ? [part.text] : [];
 }
 
 export function toEvent({ turn, budgetTokens }: Trimmed): EngineEvent {

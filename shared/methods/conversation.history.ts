@@ -1,6 +1,8 @@
 // `conversation.history`: all messages of a session, page by page, oldest first.
 import { z } from 'zod';
+import type { MessageText } from '../conversations/records/history.ts';
 import { RpcError } from '../errors.ts';
+import { type MessagePart, withoutMetadata } from '../message-parts.ts';
 import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
@@ -8,12 +10,37 @@ import { Cursor, SessionId } from './schemas/schemas.ts';
 
 const Position = z.tuple([z.int().min(0)]);
 
+const HistoryPart = z
+  .discriminatedUnion('type', [
+    z.object({ type: z.literal('text'), text: z.string() }),
+    z.object({ type: z.literal('reasoning'), text: z.string() }),
+    z.object({
+      type: z.literal('tool_call'),
+      call_id: z.string(),
+      name: z.string(),
+      arguments: z.string().describe('JSON text, as the model wrote it'),
+    }),
+    z.object({
+      type: z.literal('tool_result'),
+      call_id: z.string(),
+      name: z.string(),
+      content: z.string(),
+      is_error: z.boolean(),
+    }),
+  ])
+  .describe('A part of an answer, in the order in which it happened');
+
 const HistoryMessage = z.object({
   seq: z.int().describe('From 1, without gaps'),
   role: z.enum(['user', 'assistant']),
   content: z.string(),
   created_at: z.string(),
   turn_id: z.string(),
+  model: z.string().optional().describe('Of an answer: the requested model'),
+  parts: z
+    .array(HistoryPart)
+    .optional()
+    .describe('The whole answer if it is more than text: text, reasoning, tool calls and their results'),
   partial: z.boolean().optional().describe('True: the turn did not complete; this is the received part of the answer'),
 });
 
@@ -50,11 +77,8 @@ export const conversationHistory = defineMethod({
     if (found === undefined) throw new RpcError('not_found', { message: 'no such session', data: { session_id } });
     const { conversation } = found;
     const page = createPage<z.output<typeof HistoryMessage>>();
-    for await (const { seq, role, text, created_at, turn_id, partial } of conversations.history.read(
-      conversation,
-      afterSeq,
-    )) {
-      const isOnPage = page.add({ seq, role, content: text, created_at, turn_id, ...(partial && { partial }) });
+    for await (const message of conversations.history.read(conversation, afterSeq)) {
+      const isOnPage = page.add(toHistoryMessage(message));
       if (!isOnPage || page.items.length === limit) break;
     }
     const last = page.items.at(-1);
@@ -69,3 +93,22 @@ export const conversationHistory = defineMethod({
     };
   },
 });
+
+function toHistoryMessage(message: MessageText): z.output<typeof HistoryMessage> {
+  const { seq, role, text, created_at, turn_id, model, partial, parts } = message;
+  return {
+    seq,
+    role,
+    content: text,
+    created_at,
+    turn_id,
+    ...(model !== undefined && { model }),
+    ...(parts !== undefined && { parts: parts.filter(isShown).map(withoutMetadata) }),
+    ...(partial && { partial }),
+  };
+}
+
+/** Reasoning without text is only for its provider. */
+function isShown(part: MessagePart): boolean {
+  return part.type !== 'reasoning' || part.text !== '';
+}

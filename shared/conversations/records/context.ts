@@ -3,7 +3,8 @@ import type { Message } from '../../engines/engine.ts';
 import { boundTokens, estimateTokens } from '../../estimate-tokens.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
 import type { MessageChunks } from './message-chunks.ts';
-import type { ReadText } from './texts.ts';
+import { decodeDetail } from './message-detail.ts';
+import type { MessageContent, ReadText } from './texts.ts';
 
 /**
  * Most chunks read for one prompt: with the newest messages, more than the budget of any model needs in usual chats.
@@ -27,15 +28,28 @@ export async function readContext(
   turnId: string,
 ): Promise<Context> {
   const chosen = await chooseNewest(chunks, conversation, budgetTokens, turnId);
-  // Reads long texts only: most messages contain their text, and there may be thousands of messages.
-  const messages: Message[] = [...chosen];
-  const long = [...chosen.entries()].filter(([, message]) => message.parts > 0);
-  const texts = await Promise.all(long.map(([, message]) => readText(conversation.conversation_id, message)));
-  for (const [position, [index, { role }]] of long.entries()) {
-    messages[index] = { role, content: texts[position] ?? '' };
-  }
+  // Reads long messages only: most contain their text, and there may be thousands of them.
+  const contents = await Promise.all(
+    chosen.map((message) => (message.parts > 0 ? readText(conversation.conversation_id, message) : undefined)),
+  );
+  const messages = chosen.map((message, index) => toMessage(message, contents[index]));
   const sizeBytes = chosen.reduce((sum, message) => sum + message.bytes, 0);
   return { messages, tokens: estimateTokens(sizeBytes), trimmed: conversation.message_count - chosen.length };
+}
+
+/** Parsed details by stored message: those of older messages are the same objects in each turn. */
+const parsed = new WeakMap<StoredMessage, Message>();
+
+function toMessage(stored: StoredMessage, read: MessageContent | undefined): Message {
+  const known = parsed.get(stored);
+  if (known !== undefined) return known;
+  const { role, model } = stored;
+  const { text, detail } = read ?? { text: stored.content, detail: stored.detail };
+  if (detail === undefined) return { role, content: text };
+  const message: Message = { role, content: text, parts: decodeDetail(text, detail), model };
+  // A long message is only in the cache of texts, which has a bound.
+  if (read === undefined) parsed.set(stored, message);
+  return message;
 }
 
 /** The newest messages that fit, oldest first; always at least the prompt. */

@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import { type ConversationDocument, Conversations } from './documents.ts';
+import { charsOf } from './texts.ts';
 
 const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
 
@@ -20,7 +21,7 @@ export function createConversationCache(): ConversationCache {
     maxSize: CACHE_BYTES_MAX,
     sizeCalculation: (snapshot) => {
       const data = Conversations.read(snapshot);
-      return 1024 + (data?.recent ?? []).reduce((sum, message) => sum + message.content.length * 2 + 256, 0);
+      return 1024 + (data?.recent ?? []).reduce((sum, message) => sum + charsOf(message) * 2 + 256, 0);
     },
   });
   return {

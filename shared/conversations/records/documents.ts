@@ -18,14 +18,15 @@ export const TurnStatus = z.enum(['running', 'completed', 'failed', 'cancelled',
 export type TurnStatus = z.output<typeof TurnStatus>;
 
 /**
- * One message. Text above INLINE_BYTES_MAX lives in `parts` documents of their own (texts.ts) and `content` is empty.
+ * One message. Above INLINE_BYTES_MAX its text and its detail live in `parts` documents of their own (texts.ts), and
+ * `content` is empty.
  */
 const StoredMessage = z.object({
   seq: z.number(),
   role: z.enum(['user', 'assistant']),
   content: z.string(),
   parts: z.number(),
-  /** UTF-8 bytes of the complete text. */
+  /** UTF-8 bytes of the complete text and of the detail. */
   bytes: z.number(),
   turn_id: z.string(),
   created_at: z.string(),
@@ -36,6 +37,10 @@ const StoredMessage = z.object({
    * rest.
    */
   tokens: z.number().exactOptional(),
+  /** Tool calls, results and reasoning, JSON text (message-detail.ts); absent in a message of text only. */
+  detail: z.string().exactOptional(),
+  /** Of an answer: the requested model. Absent in answers of older versions. */
+  model: z.string().exactOptional(),
 });
 export type StoredMessage = StoredAs<typeof StoredMessage>;
 
@@ -132,12 +137,14 @@ export const Messages = defineDocument({
 
 export type MessagesDocument = DocumentOf<typeof Messages>;
 
-/** One part of a long text. */
+/**
+ * One part of a long text, or of a long detail. Older versions read only the text: it is empty in a part of the detail.
+ */
 export const Texts = defineDocument({
   collection: 'texts',
-  schema: z.object({ text: z.string() }),
+  schema: z.object({ text: z.string(), detail: z.string().exactOptional() }),
   id: 'conversation id, number of the message and of the part',
-  holds: 'texts over 32 KiB',
+  holds: 'texts, and tool calls with results, over 32 KiB',
   writtenBy: 'prompts',
   kept: 'as long as its conversation',
 });

@@ -1,17 +1,22 @@
 // The history of a conversation: the newest messages are in its document, older ones in chunk documents
 // (message-chunks.ts), long texts in parts (texts.ts).
+import type { MessagePart } from '../../message-parts.ts';
 import type { Store } from '../../store/store.ts';
 import { type Context, readContext } from './context.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
 import { createMessageChunks } from './message-chunks.ts';
+import { decodeDetail } from './message-detail.ts';
 import type { ChangedMessages } from './messages.ts';
-import { createTextReader } from './texts.ts';
+import { createTextReader, type MessageContent } from './texts.ts';
 
 /** Bytes of the texts that are read together; a longer text is read alone. */
 const STEP_BYTES = 512 << 10;
 
-/** A message with its complete text. */
-export type MessageText = StoredMessage & { readonly text: string };
+/** A message with its complete text, and its parts if it is more than text. */
+export type MessageText = Omit<StoredMessage, 'parts'> & {
+  readonly text: string;
+  readonly parts: readonly MessagePart[] | undefined;
+};
 
 export interface History {
   /**
@@ -57,13 +62,18 @@ export function createHistory(store: Store): History {
       for await (const messages of messagesAfter(conversation, afterSeq)) {
         for (let start = 0; start < messages.length; ) {
           const step = messages.slice(start, start + stepLength(messages, start));
-          const texts = await Promise.all(step.map((message) => readText(id, message)));
-          for (const [index, message] of step.entries()) yield { ...message, text: texts[index] ?? '' };
+          const contents = await Promise.all(step.map((message) => readText(id, message)));
+          for (const [index, message] of step.entries()) yield toMessageText(message, contents[index]);
           start += step.length;
         }
       }
     },
   };
+}
+
+function toMessageText(message: StoredMessage, content: MessageContent | undefined): MessageText {
+  const { text = '', detail } = content ?? {};
+  return { ...message, text, parts: detail === undefined ? undefined : decodeDetail(text, detail) };
 }
 
 /** How many messages from `start` on are read at once: as many as STEP_BYTES hold, at least one. */

@@ -11,7 +11,7 @@ import {
   type StoredMessage,
 } from './documents.ts';
 import type { ChangedMessages } from './messages.ts';
-import { INLINE_BYTES_MAX } from './texts.ts';
+import { charsOf, INLINE_BYTES_MAX } from './texts.ts';
 
 /** The conversation document holds at most this many messages; beyond it the older half moves to a chunk. */
 const RECENT_MAX = 20;
@@ -35,8 +35,7 @@ export function createMessageChunks(store: Store): MessageChunks {
   // A key names a chunk up to a seq, so a cached value never changes.
   const cache = new LRUCache<string, MessagesDocument>({
     maxSize: CACHE_BYTES_MAX,
-    sizeCalculation: (chunk) =>
-      256 + chunk.messages.reduce((sum, message) => sum + message.content.length * 2 + 256, 0),
+    sizeCalculation: (chunk) => 256 + chunk.messages.reduce((sum, message) => sum + charsOf(message) * 2 + 256, 0),
   });
 
   const read: MessageChunks['read'] = async (conversation, from, to) => {

@@ -1,8 +1,10 @@
 // The messages in a conversation document: how one is added, and how a repeated prompt takes over the stored one.
 import { boundTokens, estimateTextTokens } from '../../estimate-tokens.ts';
+import type { MessagePart } from '../../message-parts.ts';
 import type { Write } from '../../store/store.ts';
 import { messageBytes, storedBytes } from '../storage.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
+import { encodeDetail } from './message-detail.ts';
 import { textDeletes, textWrites, toParts } from './texts.ts';
 
 export interface NewMessage {
@@ -11,6 +13,10 @@ export interface NewMessage {
   readonly turnId: string;
   readonly now: string;
   readonly partial: boolean;
+  /** What the engine has recorded of an answer. */
+  readonly parts?: readonly MessagePart[];
+  /** Of an answer. */
+  readonly model?: string;
 }
 
 /** A changed document, and the writes of other documents for the same commit. */
@@ -22,19 +28,24 @@ export interface ChangedMessages {
 /** Adds a message to the document; `writes` holds the parts of a long text. */
 export function appendMessage(conversation: ConversationDocument, message: NewMessage): ChangedMessages {
   const seq = conversation.message_count + 1;
-  const bytes = Buffer.byteLength(message.text);
-  const parts = toParts(message.text, bytes);
-  const tokens = estimateTextTokens(message.text);
+  const { role, text, model } = message;
+  const detail = encodeDetail(text, message.parts ?? []);
+  const bytes = Buffer.byteLength(text) + Buffer.byteLength(detail ?? '');
+  const parts = toParts({ text, detail }, bytes);
+  const tokens = estimateTextTokens(text) + estimateTextTokens(detail ?? '');
+  const isInline = parts.length === 0;
   const stored: StoredMessage = {
     seq,
-    role: message.role,
-    content: parts.length === 0 ? message.text : '',
+    role,
+    content: isInline ? text : '',
     parts: parts.length,
     bytes,
     turn_id: message.turnId,
     created_at: message.now,
     partial: message.partial,
     ...(tokens > boundTokens(bytes) && { tokens }),
+    ...(isInline && detail !== undefined && { detail }),
+    ...(model !== undefined && { model }),
   };
   return {
     conversation: {

@@ -1,6 +1,7 @@
 // The one way a turn ends: for its owner (settle-turn.ts), for another instance when the owner's lease has expired
 // (abandoned.ts), for a prompt that leaves the queue without having run (queue.ts) and for a session that is deleted
 // (erase.ts). Pure functions over the conversation document; the caller commits what they return in one transaction.
+import { hasMoreThanText, type MessagePart } from '../../message-parts.ts';
 import type { Ref, Snapshot, Write } from '../../store/store.ts';
 import type { CutReason, TurnEvent } from '../../turn-events.ts';
 import type { ContextBudget, ConversationDocument, Lease, QueuedPrompt } from '../records/documents.ts';
@@ -32,6 +33,15 @@ export interface Ending {
   record(end: TurnEnd, events: EndEvents): readonly [RecordWrite, ...Write[]];
 }
 
+/** An answer, or the received part of one. */
+export interface Answered {
+  readonly lease: Pick<Lease, 'turn_id' | 'model'>;
+  readonly text: string;
+  /** What the engine has recorded of it. */
+  readonly parts: readonly MessagePart[];
+  readonly end: TurnEnd;
+}
+
 export interface EndedInDocument {
   /** The document without the turn. */
   readonly conversation: ConversationDocument;
@@ -52,13 +62,21 @@ export interface EndedInDocument {
 export async function addAnswer(
   history: History,
   conversation: ConversationDocument,
-  { turnId, text, end }: { readonly turnId: string; readonly text: string; readonly end: TurnEnd },
+  { lease, text, parts, end }: Answered,
 ): Promise<ChangedMessages> {
-  const partial = end.status !== 'completed';
+  const { turn_id: turnId, model } = lease;
   const added =
-    text === ''
+    text === '' && !hasMoreThanText(parts)
       ? { conversation, writes: [] }
-      : appendMessage(conversation, { role: 'assistant', text, turnId, now: toTime(end), partial });
+      : appendMessage(conversation, {
+          role: 'assistant',
+          text,
+          parts,
+          model,
+          turnId,
+          now: toTime(end),
+          partial: end.status !== 'completed',
+        });
   const compacted = await history.compact(added.conversation);
   return { conversation: compacted.conversation, writes: [...added.writes, ...compacted.writes] };
 }

@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError, toRpcError } from '../../errors.ts';
 import { errorFields } from '../../log.ts';
+import type { MessagePart } from '../../message-parts.ts';
 import { NewerFormat } from '../../store/define-document.ts';
 import { transact } from '../../store/transact.ts';
 import type { TurnEvent } from '../../turn-events.ts';
@@ -35,6 +36,8 @@ export interface TurnToSettle {
   readonly flusher: EventFlusher;
   /** The answer, or the received part of it. */
   readonly text: string;
+  /** What the engine has recorded of it. */
+  readonly parts: readonly MessagePart[];
   /** The end that the runner has determined; a stored stop request overrides it. */
   readonly end: TurnEnd;
   /** The budget for the model, if the provider has refused the conversation as too long. */
@@ -75,8 +78,8 @@ export async function settleTurn(deps: TurnDeps, turn: TurnToSettle): Promise<En
   }
 }
 
-function answer({ history }: TurnDeps, { admitted, text, end }: TurnToSettle): Promise<ChangedMessages> {
-  return addAnswer(history, admitted.conversation, { turnId: admitted.lease.turn_id, text, end });
+function answer({ history }: TurnDeps, { admitted, text, parts, end }: TurnToSettle): Promise<ChangedMessages> {
+  return addAnswer(history, admitted.conversation, { lease: admitted.lease, text, parts, end });
 }
 
 async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMessages): Promise<EndedTurn> {

@@ -3,6 +3,7 @@
 // the lease end it.
 import type { Outcome } from '../../engines/engine.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
+import type { MessagePart } from '../../message-parts.ts';
 import type { Span } from '../../timings.ts';
 import type { AbortReason, TurnEvent } from '../../turn-events.ts';
 import { estimateUsage } from '../../usage.ts';
@@ -24,6 +25,7 @@ class LeaseLost extends Error {}
 /** The events and the answer that the engine has yielded so far. */
 interface Progress {
   text: string;
+  readonly parts: MessagePart[];
   contextTokens: number;
   /** The budget for the model, if the provider has refused the conversation as too long. */
   budget: ContextBudget | undefined;
@@ -37,7 +39,7 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
   const controller = new AbortController();
   const { signal } = controller;
   const spans = [...admitted.spans];
-  const progress: Progress = { text: '', contextTokens: 0, budget: undefined };
+  const progress: Progress = { text: '', parts: [], contextTokens: 0, budget: undefined };
   let stopped: AbortReason | undefined;
 
   const stop = (reason: AbortReason): void => {
@@ -65,8 +67,8 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
       cause = toRpcError(thrown).cause;
     }
     keeper.unwatch();
-    const { text, budget } = progress;
-    const settle = () => settleTurn(deps, { admitted, log, record, flusher, text, end, budget });
+    const { text, parts, budget } = progress;
+    const settle = () => settleTurn(deps, { admitted, log, record, flusher, text, parts, end, budget });
     return { ...(await timed(spans, 'settle', settle)), cause };
   };
 
@@ -102,7 +104,8 @@ async function runEngine(
     tracer &&
     traceTurn(tracer, { model: lease.model, conversationId: conversation.conversation_id }, () => clock.now());
   return timed(spans, 'model', async () => {
-    const generator = engine.run(toTurnInput(admitted, context), { signal });
+    const record = (part: MessagePart): void => void progress.parts.push(part);
+    const generator = engine.run(toTurnInput(admitted, context), { signal, record });
     for (;;) {
       const step = await generator.next().catch((error: unknown) => {
         traced?.failed(toRpcError(signal.aborted ? signal.reason : error).reason);

@@ -6,7 +6,7 @@ import { RpcError } from '../../errors.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
 import { ContextOverflow } from '../context-overflow.ts';
-import type { Engine, EngineState, Outcome, TurnInput } from '../engine.ts';
+import type { Engine, EngineState, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { toEvent, trimTurn } from '../overflow.ts';
 import type { ProviderId } from './account.ts';
 import { type AppServer, createAppServers } from './app-servers.ts';
@@ -47,7 +47,7 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
     async close() {
       relay.close();
     },
-    async *run(turn, { signal: given }) {
+    async *run(turn, { signal: given, record }) {
       if (turn.keyId === undefined) throw new RpcError('internal', { cause: new Error('codex needs a key id') });
       const signal = deadline(TURN_TIMEOUT_MS, given);
       // The saved thread is read while a new app-server starts, which takes longer. A running app-server most likely
@@ -57,7 +57,7 @@ export function createCodexEngine(options: CodexOptions): CodexEngine {
       ahead?.catch(() => undefined);
       const appServer = await appServers.borrow(turn.keyId, signal);
       try {
-        return yield* runTrimming(options, appServer, turn, { signal, ahead });
+        return yield* runTrimming(options, appServer, turn, { signal, record, ahead });
       } catch (error) {
         given.throwIfAborted();
         if (signal.aborted) throw turnTimeout(TURN_TIMEOUT_MS);
@@ -74,12 +74,12 @@ async function* runTrimming(
   deps: ThreadDeps,
   appServer: AppServer,
   turn: TurnInput,
-  { signal, ahead }: { readonly signal: AbortSignal; readonly ahead: Promise<PackedThread | undefined> | undefined },
+  { signal, record, ahead }: RunOptions & { readonly ahead: Promise<PackedThread | undefined> | undefined },
 ): AsyncGenerator<EngineEvent, Outcome, void> {
   let sent = turn;
   for (let trims = 1; ; trims++) {
     const thread = await openThread(deps, appServer, sent, signal, trims === 1 ? { ahead } : { isNew: true });
-    const events = runTurn(deps, appServer, thread, sent, signal);
+    const events = runTurn(deps, appServer, thread, sent, { signal, record });
     let hasBegun = false;
     try {
       for (;;) {

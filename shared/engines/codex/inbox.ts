@@ -1,4 +1,5 @@
 // The queue that one turn reads: notifications of Codex and events of the gateway's own, in order. Bounded.
+import type { MessagePart } from '../../message-parts.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { Notification } from './protocol.ts';
 
@@ -6,8 +7,8 @@ const QUEUE_MAX = 100_000;
 /** Maximum characters of the notifications that wait; a single one may be as long as a line. */
 const QUEUE_CHARS_MAX = 64 << 20;
 
-/** A notification of the app-server, or an event of a tool call that the gateway runs for it. */
-export type InboxItem = Notification | { readonly event: EngineEvent };
+/** A notification of the app-server, or an event of a tool call that the gateway runs for it, with its part. */
+export type InboxItem = Notification | { readonly event: EngineEvent; readonly part: MessagePart };
 
 export interface Inbox {
   /** `chars`: its approximate size in memory; default 0. */

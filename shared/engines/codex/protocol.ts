@@ -29,7 +29,7 @@ export interface ClientRequests {
     readonly excludeTurns: boolean;
   };
   'thread/delete': { readonly threadId: string };
-  'thread/inject_items': { readonly threadId: string; readonly items: ResponseMessage[] };
+  'thread/inject_items': { readonly threadId: string; readonly items: ResponseItem[] };
   'turn/start': {
     readonly threadId: string;
     readonly input: { readonly type: 'text'; readonly text: string; readonly text_elements: never[] }[];
@@ -59,6 +59,23 @@ export interface ResponseMessage {
   readonly role: 'user' | 'assistant' | 'developer';
   readonly content: { readonly type: 'input_text' | 'output_text'; readonly text: string }[];
 }
+
+/** A tool call of the history, and its result. */
+export type ResponseToolItem =
+  | {
+      [member: string]: string;
+      readonly type: 'function_call';
+      readonly call_id: string;
+      readonly name: string;
+      readonly arguments: string;
+    }
+  | {
+      [member: string]: string;
+      readonly type: 'function_call_output';
+      readonly call_id: string;
+      readonly output: string;
+    };
+export type ResponseItem = ResponseMessage | ResponseToolItem;
 
 const Nothing = z.object({});
 const ThreadResult = z.object({ thread: z.object({ id: z.string(), path: z.string().nullable() }) });

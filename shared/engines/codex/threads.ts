@@ -9,8 +9,9 @@ import type { EngineState, Message, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
 import { CodexRefusal } from './client.ts';
+import { toItem, toItems } from './history-items.ts';
 import { type KnownThread, type LoadedThread, toModelId } from './known-thread.ts';
-import type { ClientRequests, ResponseMessage } from './protocol.ts';
+import type { ClientRequests } from './protocol.ts';
 import { hashMessage, type PackedThread, packThread, unpackThread } from './rollout.ts';
 import { createToken } from './running-turns.ts';
 import { hashTools, toDynamicTools } from './tools.ts';
@@ -172,7 +173,7 @@ async function inject(
   missing: readonly Message[],
   signal: AbortSignal,
 ): Promise<KnownThread> {
-  const items = missing.filter(({ content }) => !isBlank(content)).map(({ role, content }) => toItem(role, content));
+  const items = toItems(withoutOwnCalls(missing, known));
   const given = turn.instructions ?? '';
   const instructions = isBlank(given) ? '' : hashMessage({ role: 'user', content: given });
   if (instructions !== known.instructions) items.push(toItem('developer', instructions === '' ? NO_LONGER : given));
@@ -180,9 +181,14 @@ async function inject(
   return { ...known, instructions };
 }
 
-function toItem(role: ResponseMessage['role'], text: string): ResponseMessage {
-  const type = role === 'assistant' ? 'output_text' : 'input_text';
-  return { type: 'message', role, content: [{ type, text: text.toWellFormed() }] };
+/**
+ * If the first missing message is an answer, it is the part of an answer that the thread itself has begun: the thread has
+ * its commands and tool calls.
+ */
+function withoutOwnCalls(missing: readonly Message[], { seq }: KnownThread): readonly Message[] {
+  const [first, ...others] = missing;
+  if (seq === 0 || first?.role !== 'assistant') return missing;
+  return [{ role: first.role, content: first.content }, ...others];
 }
 
 function ignoreRefusal(error: unknown): void {

@@ -1,6 +1,7 @@
 // The tools of a session, which the gateway runs on request of Codex, with the same connections, bounds and events as
 // for other engines. So Codex needs no client of the MCP servers.
 import { createHash } from 'node:crypto';
+import type { MessagePart } from '../../message-parts.ts';
 import { isBlank } from '../../text.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { Toolset } from '../engine.ts';
@@ -30,7 +31,7 @@ export function hashTools(tools: readonly DynamicTool[]): string {
  */
 export function createToolRunner(
   toolset: Toolset | undefined,
-  emit: (event: EngineEvent) => void,
+  emit: (item: { readonly event: EngineEvent; readonly part: MessagePart }) => void,
   signal: AbortSignal,
 ): ((call: ToolCall) => Promise<ToolAnswer>) | undefined {
   if (toolset === undefined) return undefined;
@@ -45,13 +46,20 @@ export function createToolRunner(
     const args = found.toArguments?.(read) ?? read;
     const { server, tool } = found;
     const isShown = JSON.stringify(args).length <= SHOWN_CHARS_MAX;
-    emit({ McpToolCallBegin: { call_id, server, tool, ...(isShown && { arguments: args }) } });
+    const written = JSON.stringify(read);
+    emit({
+      event: { McpToolCallBegin: { call_id, server, tool, ...(isShown && { arguments: args }) } },
+      part: { type: 'tool_call', call_id, name: toolName, arguments: written },
+    });
     const startedMs = performance.now();
     const { content, isError } = await toolset.call(found, args, signal);
     const duration_ms = Math.round(performance.now() - startedMs);
     const result = content.slice(0, SHOWN_CHARS_MAX).toWellFormed();
-    emit({ McpToolCallEnd: { call_id, server, tool, success: !isError, duration_ms, result } });
     const text = isBlank(content) ? EMPTY_RESULT : content;
+    emit({
+      event: { McpToolCallEnd: { call_id, server, tool, success: !isError, duration_ms, result } },
+      part: { type: 'tool_result', call_id, name: toolName, content: text, is_error: isError },
+    });
     return { contentItems: [{ type: 'inputText', text }], success: !isError };
   };
 }

@@ -2,13 +2,14 @@
 // and saves the thread.
 import { deadline } from '../../async.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
-import type { Outcome, TurnInput } from '../engine.ts';
+import type { Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
 import { CodexRefusal } from './client.ts';
 import { toError } from './failures.ts';
 import { createInbox, type Inbox } from './inbox.ts';
 import { addModel, type LoadedThread, toModelId } from './known-thread.ts';
+import { createPartRecorder } from './parts.ts';
 import type { ToolAnswer, ToolCall } from './protocol.ts';
 import { hashMessage } from './rollout.ts';
 import { saveThread, type ThreadDeps } from './threads.ts';
@@ -25,14 +26,14 @@ export async function* runTurn(
   appServer: AppServer,
   given: LoadedThread,
   turn: TurnInput,
-  signal: AbortSignal,
+  { signal, record }: RunOptions,
 ): AsyncGenerator<EngineEvent, Outcome, void> {
   const { client } = appServer;
   const { threadId } = given.known;
   const inbox = createInbox(answerTooLong);
   const over = new AbortController();
   const started = Promise.withResolvers<string>();
-  const run = createToolRunner(turn.tools, (event) => inbox.push({ event }), AbortSignal.any([signal, over.signal]));
+  const run = createToolRunner(turn.tools, inbox.push, AbortSignal.any([signal, over.signal]));
   const called = async (call: ToolCall): Promise<ToolAnswer | undefined> => {
     if ((await started.promise) === call.turnId && !over.signal.aborted) return run?.(call);
   };
@@ -42,13 +43,17 @@ export async function* runTurn(
   const models = addModel(given.known.models, toModelId(turn.model));
   const thread = { ...given, known: { ...given.known, models } };
   const running = appServer.running.begin(thread.token, { account, modelIds: models });
+  const recordPart = createPartRecorder(record);
   let translation: TurnTranslation | undefined;
   try {
     translation = createTranslation(await start(appServer, thread, turn));
     started.resolve(translation.turnId);
     while (translation.ended === undefined) {
       const item = await inbox.next(signal);
-      for (const event of 'event' in item ? [item.event] : translation.toEvents(item)) yield event;
+      for (const event of 'event' in item ? [item.event] : translation.toEvents(item)) {
+        yield event;
+        recordPart(translation.content, event, 'event' in item ? item.part : undefined);
+      }
       if (translation.content.length > ANSWER_CHARS_MAX) throw answerTooLong();
     }
     return toOutcome(translation, turn, running.usage);

@@ -1,5 +1,6 @@
 // Collects the parts of one answer: its text, and its output in the form that the next call of the turn repeats.
-import type { LanguageModelV4StreamPart, LanguageModelV4ToolCall, SharedV4ProviderMetadata } from '@ai-sdk/provider';
+import type { LanguageModelV4StreamPart, SharedV4ProviderMetadata } from '@ai-sdk/provider';
+import type { ReasoningPart, TextPart, ToolCallPart } from '../../message-parts.ts';
 import { createPairJoiner } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { toTooLarge } from '../failures.ts';
@@ -8,9 +9,14 @@ import type { ProviderName } from './providers.ts';
 import { isJson } from './stream-repair.ts';
 
 /** The model's output in one call, in the form that the next call of the turn must repeat to the provider. */
-export type OutputPart =
-  | { readonly type: 'text' | 'reasoning'; text: string; providerOptions?: SharedV4ProviderMetadata }
-  | { readonly type: 'call'; readonly call: LanguageModelV4ToolCall };
+export type OutputPart = TextPart | ReasoningPart | ToolCallPart;
+
+/** A text or reasoning that grows with the stream. */
+interface Piece {
+  readonly type: 'text' | 'reasoning';
+  text: string;
+  metadata?: NonNullable<TextPart['metadata']>;
+}
 
 /** The end of an answer. */
 export interface Finish {
@@ -31,7 +37,7 @@ export interface AnswerParts {
   /** The text so far: the concatenated deltas. */
   readonly content: string;
   readonly output: readonly OutputPart[];
-  readonly toolCalls: readonly LanguageModelV4ToolCall[];
+  readonly toolCalls: readonly ToolCallPart[];
   /** The model that answered, where the provider names it. */
   readonly answeredBy: string | undefined;
   /** Undefined until the end marker. */
@@ -44,8 +50,8 @@ export function createAnswerParts(
   size: { bytes: number; readonly bytesMax: number },
 ): AnswerParts {
   const output: OutputPart[] = [];
-  const open = new Map<string, Extract<OutputPart, { text: string }>>();
-  const toolCalls: LanguageModelV4ToolCall[] = [];
+  const open = new Map<string, Piece>();
+  const toolCalls: ToolCallPart[] = [];
   const joinPairs = createPairJoiner();
   let content = '';
   let answeredBy: string | undefined;
@@ -64,7 +70,7 @@ export function createAnswerParts(
       open.set(key, piece);
       output.push(piece);
     }
-    if (metadata !== undefined) piece.providerOptions = { ...piece.providerOptions, ...metadata };
+    if (metadata !== undefined) piece.metadata = { ...piece.metadata, ...metadata };
     return piece;
   };
 
@@ -105,11 +111,13 @@ export function createAnswerParts(
           const { text } = pieceOf('reasoning', part.id, part.providerMetadata);
           return text === '' ? undefined : { AgentReasoning: { text: text.toWellFormed() } };
         }
-        case 'tool-call':
+        case 'tool-call': {
           grow(part.input);
-          output.push({ type: 'call', call: part });
-          toolCalls.push(part);
+          const call = toCall(part);
+          output.push(call);
+          toolCalls.push(call);
           return undefined;
+        }
         case 'response-metadata':
           answeredBy = part.modelId || answeredBy;
           return undefined;
@@ -128,6 +136,11 @@ export function createAnswerParts(
       }
     },
   };
+}
+
+function toCall(part: Extract<LanguageModelV4StreamPart, { type: 'tool-call' }>): ToolCallPart {
+  const { toolCallId: call_id, toolName: name, input, providerMetadata: metadata } = part;
+  return { type: 'tool_call', call_id, name, arguments: input, ...(metadata !== undefined && { metadata }) };
 }
 
 /** Anthropic's explanation of a refusal, Gemini's message at the end. */

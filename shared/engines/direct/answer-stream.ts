@@ -1,6 +1,7 @@
 // Converts a provider's stream to events and one answer. An answer is complete only with the provider's end marker.
-import type { LanguageModelV4StreamPart, LanguageModelV4ToolCall } from '@ai-sdk/provider';
+import type { LanguageModelV4StreamPart } from '@ai-sdk/provider';
 import { RpcError } from '../../errors.ts';
+import type { ToolCallPart } from '../../message-parts.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
 import { ContextOverflow } from '../context-overflow.ts';
@@ -17,7 +18,7 @@ const FULL_CONTEXT = 'model_context_window_exceeded';
 export interface Answer {
   readonly content: string;
   readonly output: readonly OutputPart[];
-  readonly toolCalls: readonly LanguageModelV4ToolCall[];
+  readonly toolCalls: readonly ToolCallPart[];
   readonly usage: Usage;
   /** The model that answered, as the provider names it. */
   readonly answeredBy: string;

@@ -2,19 +2,20 @@
 // one per round where the model uses tools, each retried at most twice before its first token.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { LanguageModelV4Prompt } from '@ai-sdk/provider';
 import { type Clock, systemClock } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
 import { RpcError } from '../../errors.ts';
-import { isBlank } from '../../text.ts';
+import { type MessagePart, withoutMetadata } from '../../message-parts.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import { ContextOverflow } from '../context-overflow.ts';
-import type { Engine, Outcome, TurnInput } from '../engine.ts';
+import type { Engine, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge, withRetryAfter } from '../failures.ts';
 import { toEvent, trimTurn } from '../overflow.ts';
+import { NO_TOOLS, toDeclaredTools } from '../tools/earlier-tools.ts';
 import { runRounds, toCallTools } from '../tools/tool-rounds.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
 import { createCallGuard, type Deadlines } from './call-guard.ts';
+import { toPrompt } from './prompt.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
 import { createModels, type GoogleOptions, isProviderName, type ProviderName } from './providers.ts';
 import { createAnthropicRepair } from './repair-anthropic.ts';
@@ -65,10 +66,7 @@ export function createDirectEngine(
     ...(options.providerUrls && { providerUrls: options.providerUrls }),
   });
 
-  async function* run(
-    turn: TurnInput,
-    { signal }: { signal: AbortSignal },
-  ): AsyncGenerator<EngineEvent, Outcome, void> {
+  async function* run(turn: TurnInput, { signal, record }: RunOptions): AsyncGenerator<EngineEvent, Outcome, void> {
     const { provider, modelId } = split(turn.model);
     /** The turn as it is sent; trimmed after a context overflow. */
     let sent = turn;
@@ -76,14 +74,17 @@ export function createDirectEngine(
     let waitLeftMs = turn.retryWaitMsMax ?? Number.POSITIVE_INFINITY;
     const endsAtMs = performance.now() + deadlines.totalMs;
     const size = { bytes: 0, bytesMax: answerBytesMax };
-    const tools = toCallTools(turn.tools);
-    return yield* runRounds(provider, turn.tools, call, signal);
+    const declared = toDeclaredTools(turn);
+    const tools = toCallTools(declared);
+    const toolset = turn.tools ?? (declared.length === 0 ? undefined : NO_TOOLS);
+    // What a provider has signed for the account of a login is of no use to another account.
+    const keep = turn.credential === undefined ? record : (part: MessagePart) => record?.(withoutMetadata(part));
+    return yield* runRounds(provider, toolset, { callModel, signal, record: keep });
 
-    /** `rounds`: tool calls and results of the earlier rounds of the turn. */
-    async function* call(rounds: LanguageModelV4Prompt): AsyncGenerator<EngineEvent, Answer, void> {
+    async function* callModel(soFar: readonly MessagePart[]): AsyncGenerator<EngineEvent, Answer, void> {
       for (let attempt = 1; ; attempt += 1) {
         signal.throwIfAborted();
-        const prompt = [...toPrompt(sent), ...rounds];
+        const prompt = toPrompt(sent, soFar);
         const guard = createCallGuard({
           ...deadlines,
           leftMs: endsAtMs - performance.now(),
@@ -143,19 +144,6 @@ export function createDirectEngine(
 /** A provider whose module cannot be loaded is a fault of the deployment, not of the provider. */
 function maskAsInternal(cause: unknown): never {
   throw new RpcError('internal', { cause });
-}
-
-function toPrompt(turn: TurnInput): LanguageModelV4Prompt {
-  const prompt: LanguageModelV4Prompt = [];
-  if (turn.instructions !== undefined && !isBlank(turn.instructions))
-    prompt.push({ role: 'system', content: turn.instructions });
-  const messages = turn.messages.filter(({ content }) => !isBlank(content));
-  // Providers require that the first message is a user's; the one before it was removed because it was blank.
-  const first = messages.findIndex(({ role }) => role === 'user');
-  for (const { role, content } of messages.slice(Math.max(0, first))) {
-    prompt.push({ role, content: [{ type: 'text', text: content.toWellFormed() }] });
-  }
-  return prompt;
 }
 
 function split(model: string): { provider: ProviderName; modelId: string } {

@@ -10,6 +10,8 @@ export interface FakeMcpServer {
   tools: object[];
   /** The JSON text of the result of a call. */
   result: string;
+  /** Calls are answered after it. */
+  hold?: Promise<void>;
   /** `stream`: results come as events. */
   readonly behaviour: { stream: boolean; forgetAfterInitialize: boolean; goneStatus: 404 | 400 };
   forget(): void;
@@ -69,6 +71,7 @@ export function createFakeMcpServer(): FakeMcpServer {
         return;
       }
       if (id === undefined) return res.writeHead(202).end();
+      if (method === 'tools/call') await fake.hold;
       const result = method === 'tools/list' ? JSON.stringify({ tools: fake.tools }) : fake.result;
       const text = `{"jsonrpc":"2.0","id":${id},"result":${result}}`;
       if (!fake.behaviour.stream) return json(200, text);

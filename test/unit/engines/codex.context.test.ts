@@ -89,8 +89,59 @@ describeCodex('the context of a codex turn', (place) => {
     expect(error.message).toMatch(/^The context of the model was full before its answer was complete \(OpenAI: Your/);
     expect(fixture.api.requests.length - from).toBe(2);
   });
-});
 
-function trimsOf(events: readonly EngineEvent[]) {
-  return events.flatMap((event) => ('ContextTrimmed' in event ? [event.ContextTrimmed] : []));
-}
+  it('has the tool calls of another engine’s turns, with a result for each', async () => {
+    const conversation = startConversation();
+    const call = { type: 'tool_call', call_id: 'toolu_1', name: 'math__add', arguments: '{"a":2}' } as const;
+    conversation.messages.push(
+      { role: 'user', content: 'add' },
+      {
+        role: 'assistant',
+        content: 'Adding. It is 42.',
+        model: 'anthropic/claude-sonnet-4-5',
+        parts: [
+          { type: 'reasoning', text: 'secret thought', metadata: { anthropic: { signature: 'x' } } },
+          { type: 'text', text: 'Adding. ' },
+          call,
+          { type: 'tool_result', call_id: 'toolu_1', name: 'math__add', content: '42', is_error: false },
+          { ...call, call_id: 'toolu_2' },
+          { type: 'text', text: 'It is 42.' },
+        ],
+      },
+    );
+    await conversation.prompt(engine, 'go on');
+    const input = fixture.api.requests.at(-1)?.input ?? [];
+    const items = input.slice(input.findIndex(({ text }) => text === 'add'));
+    expect(items.map(({ type }) => type)).toEqual([
+      ...['message', 'message', 'function_call', 'function_call_output'],
+      ...['function_call', 'message', 'function_call_output', 'message'],
+    ]);
+    expect(items.filter(({ type }) => type === 'function_call_output').map(({ text }) => text)).toEqual([
+      '42',
+      expect.stringContaining('There is no result'),
+    ]);
+    expect(JSON.stringify(input)).not.toContain('secret thought');
+  });
+
+  it('goes into the history with its commands, and from there into a new thread', async () => {
+    const conversation = startConversation();
+    await conversation.prompt(engine, 'run echo remember me');
+    expect(conversation.messages.at(-1)?.parts).toEqual([
+      expect.objectContaining({
+        type: 'tool_call',
+        name: 'exec_command',
+        arguments: expect.stringContaining('echo remember me'),
+      }),
+      expect.objectContaining({
+        type: 'tool_result',
+        content: expect.stringMatching(/^Exit code: 0\nremember me/),
+        is_error: false,
+      }),
+      expect.objectContaining({ type: 'text' }),
+    ]);
+    fixture.state.saved.clear();
+    await conversation.prompt(fixture.machine(), 'what did it print?');
+    const outputs = fixture.api.requests.at(-1)?.input.filter(({ type }) => type === 'function_call_output');
+    expect(outputs?.map(({ text }) => text)).toEqual([expect.stringMatching(/^Exit code: 0\nremember me/)]);
+  });
+});

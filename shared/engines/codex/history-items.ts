@@ -1,0 +1,39 @@
+// Converts messages of a conversation to items of a Codex thread.
+import { toRounds } from '../../message-parts.ts';
+import { isBlank } from '../../text.ts';
+import type { Message } from '../engine.ts';
+import { createCallIds } from '../tools/call-ids.ts';
+import { toRepeatable } from '../tools/tool-arguments.ts';
+import { EMPTY_RESULT } from '../tools/tool-rounds.ts';
+import type { ResponseItem, ResponseMessage } from './protocol.ts';
+
+/** Reasoning is left out, because Codex accepts only its own. */
+export function toItems(messages: readonly Message[]): ResponseItem[] {
+  const toCallId = createCallIds();
+  return messages.flatMap(({ role, content, parts }) => {
+    if (parts === undefined) return toTextItems(role, content);
+    return toRounds(parts).flatMap(({ output, results }) => {
+      const outputs: ResponseItem[] = [];
+      const items = output.flatMap((part): ResponseItem[] => {
+        if (part.type === 'text') return toTextItems(role, part.text);
+        if (part.type === 'reasoning') return [];
+        const call_id = toCallId(part.call_id);
+        const result = results[outputs.length]?.content ?? '';
+        const text = isBlank(result) ? EMPTY_RESULT : result.toWellFormed();
+        outputs.push({ type: 'function_call_output', call_id, output: text });
+        const args = JSON.stringify(toRepeatable(part.arguments));
+        return [{ type: 'function_call', call_id, name: part.name, arguments: args }];
+      });
+      return [...items, ...outputs];
+    });
+  });
+}
+
+export function toItem(role: ResponseMessage['role'], text: string): ResponseMessage {
+  const type = role === 'assistant' ? 'output_text' : 'input_text';
+  return { type: 'message', role, content: [{ type, text: text.toWellFormed() }] };
+}
+
+function toTextItems(role: ResponseMessage['role'], text: string): ResponseItem[] {
+  return isBlank(text) ? [] : [toItem(role, text)];
+}
