@@ -1,5 +1,6 @@
 // The events of a turn with their payloads, under the names that Codex uses. Engines yield them, conversations number
 // and store them, transports send them. Stored documents and clients contain the names, so a renamed event breaks both.
+import type { SettingWarning } from './turn-settings.ts';
 
 /** Tokens, as counted by the provider. */
 export interface Usage {
@@ -114,6 +115,8 @@ export interface TurnPayloads extends EnginePayloads {
     readonly usage: Usage;
     /** Present when the answer was cut. */
     readonly finish_reason?: CutReason;
+    /** Settings that the model does not support. */
+    readonly warnings?: readonly SettingWarning[];
   };
   readonly TurnAborted: { readonly turn_id: string; readonly reason: AbortReason };
   readonly Error: { readonly turn_id: string; readonly reason: string; readonly message: string };

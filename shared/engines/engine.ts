@@ -2,6 +2,7 @@
 // stores or limits.
 import type { MessagePart } from '../message-parts.ts';
 import type { CutReason, EngineEvent, OmittedTool, Usage } from '../turn-events.ts';
+import type { SettingWarning, TurnSettings } from '../turn-settings.ts';
 
 export interface Message {
   readonly role: 'user' | 'assistant';
@@ -71,6 +72,8 @@ export interface TurnInput {
   readonly trimmed?: number;
   /** The tools that the model may call, for engines with tool support. */
   readonly tools?: Toolset;
+  /** A setting that the model does not support is left out, with a warning. */
+  readonly settings?: TurnSettings;
   /** The longest total wait for a provider's Retry-After. Default: 30 s per call. */
   readonly retryWaitMsMax?: number;
   /** Key id of the caller, for engines that run processes: workspace and processes belong to the key. */
@@ -88,6 +91,8 @@ export interface Outcome {
    * cut by policy.
    */
   readonly finishReason?: 'stop' | CutReason;
+  /** Settings that were left out or changed. */
+  readonly warnings?: readonly SettingWarning[];
 }
 
 /**

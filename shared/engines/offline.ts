@@ -4,6 +4,7 @@ import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/model-id.ts';
 import { estimateTokens } from '../estimate-tokens.ts';
 import { splitText, truncateText } from '../text.ts';
 import type { Usage } from '../turn-events.ts';
+import { ignoredSettings } from '../turn-settings.ts';
 import type { Engine } from './engine.ts';
 
 const QUOTED_CHARS_MAX = 4_000;
@@ -40,7 +41,8 @@ export function createOfflineEngine(): Engine {
       const sent = turn.messages.reduce((sum, message) => sum + message.content.length, turn.instructions?.length ?? 0);
       const usage = estimate(sent, content.length);
       yield { TokenCount: usage };
-      return { content, usage, model, finishReason: 'stop' };
+      const warnings = ignoredSettings(turn.settings, model);
+      return { content, usage, model, finishReason: 'stop', ...(warnings.length > 0 && { warnings }) };
     },
   };
 }

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { answerPrompt, PROMPT_ERRORS, PromptParams, placeOfPrompt } from './prompt-turn.ts';
 import { UsageResult } from './schemas/schemas.ts';
+import { Warnings } from './schemas/settings.ts';
 
 export const conversationPrompt = defineMethod({
   name: 'conversation.prompt',
@@ -28,6 +29,7 @@ export const conversationPrompt = defineMethod({
       .enum(['length', 'content_filter', 'other'])
       .optional()
       .describe('Present if the answer is incomplete: output limit, content filter or another reason'),
+    warnings: Warnings.optional(),
   }),
   errors: PROMPT_ERRORS,
   example: {

@@ -3,7 +3,7 @@
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import type { PromptAnswer } from '../conversations/turns/answer.ts';
 import { RpcError } from '../errors.ts';
-import { OnBusy, type Reply, ReplySchema, type Submission, SubmissionSchema } from './gateway_pb.ts';
+import { OnBusy, type Reply, ReplySchema, type Settings, type Submission, SubmissionSchema } from './gateway_pb.ts';
 
 /** Params of `conversation.prompt`, wire names. */
 export type PromptParams = Readonly<Record<string, unknown>>;
@@ -52,13 +52,22 @@ export function toPromptParams(streamId: string, submission: Submission): Prompt
     prompt: submission.prompt,
     session_id: streamId,
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
+    ...(submission.settings !== undefined && { settings: toSettings(submission.settings) }),
+  };
+}
+
+function toSettings({ temperature, topP, maxOutputTokens, stop, seed, reasoning }: Settings): object {
+  const given = { temperature, top_p: topP, max_output_tokens: maxOutputTokens, seed, reasoning: reasoning || undefined };
+  return {
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    ...(stop.length > 0 && { stop }),
   };
 }
 
 /** The members of the result of `conversation.prompt` that a Reply contains. */
 export type ReplyFields = Pick<
   PromptAnswer,
-  'content' | 'session_id' | 'conversation_id' | 'turn_id' | 'model' | 'timestamp' | 'usage'
+  'content' | 'session_id' | 'conversation_id' | 'turn_id' | 'model' | 'timestamp' | 'usage' | 'warnings'
 > & { readonly events: readonly object[] };
 
 /** Converts the answer to a prompt to a Reply. */
@@ -78,6 +87,7 @@ export function toReply(answer: ReplyFields): Reply {
     events: answer.events.flatMap((event) =>
       Object.entries(event).map(([name, payload]) => ({ name, json: JSON.stringify(payload) })),
     ),
+    warnings: (answer.warnings ?? []).map(({ setting, message }) => ({ setting, message })),
   });
 }
 

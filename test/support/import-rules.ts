@@ -73,7 +73,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 const GROUND_FLOOR_FILES = [
   ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-client', 'heap-share', 'log', 'make-directory'],
   ...['message-parts', 'otlp-tracer', 'pretty-log', 'protocol', 'slots', 'text', 'timings', 'token-buckets', 'trace', 'tracer'],
-  ...['turn-events', 'usage', 'version'],
+  ...['turn-events', 'turn-settings', 'usage', 'version'],
 ];
 const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);
 

@@ -4,6 +4,7 @@
 import { z } from 'zod';
 import { isReason, RpcError } from '../../errors.ts';
 import { answerText, type CutReason, type TurnEvent, type Usage } from '../../turn-events.ts';
+import type { SettingWarning } from '../../turn-settings.ts';
 import type { EndedTurn } from './turn.ts';
 
 /** `failure.data` of a turn's document, JSON text. */
@@ -21,6 +22,8 @@ export interface PromptAnswer {
   readonly usage: Usage;
   /** Present if the model's answer was cut. */
   readonly finish_reason?: CutReason;
+  /** Settings that were left out or changed. */
+  readonly warnings?: readonly SettingWarning[];
 }
 
 /**
@@ -63,10 +66,10 @@ export function toAnswer(turnId: string, { turn, events, cause }: EndedTurn): Pr
   throw new RpcError('cancelled', { data: { ...where, turn_status: turn.status } });
 }
 
-function finishOf(last: TurnEvent | undefined): Pick<PromptAnswer, 'finish_reason'> {
+function finishOf(last: TurnEvent | undefined): Pick<PromptAnswer, 'finish_reason' | 'warnings'> {
   if (last === undefined || !('TaskComplete' in last)) return {};
-  const { finish_reason } = last.TaskComplete;
-  return finish_reason === undefined ? {} : { finish_reason };
+  const { finish_reason, warnings } = last.TaskComplete;
+  return { ...(finish_reason !== undefined && { finish_reason }), ...(warnings !== undefined && { warnings }) };
 }
 
 /** Events that an answer lists: all but the deltas and counters of a stream. */

@@ -155,7 +155,7 @@ function terminalEvents(end: TurnEnd, turnId: string, text: string): EndEvents {
   if (end.status === 'completed') {
     return [
       { AgentMessage: { message: text } },
-      { TaskComplete: { turn_id: turnId, usage: end.usage, ...toFinishReason(end) } },
+      { TaskComplete: { turn_id: turnId, usage: end.usage, ...toFinishReason(end), ...toWarnings(end) } },
     ];
   }
   if (end.failure !== null) {
@@ -169,6 +169,10 @@ function terminalEvents(end: TurnEnd, turnId: string, text: string): EndEvents {
 /** `finish_reason` of an answer that was cut; nothing if the model ended it. */
 function toFinishReason({ finishReason }: TurnEnd): { readonly finish_reason?: CutReason } {
   return finishReason === undefined || finishReason === 'stop' ? {} : { finish_reason: finishReason };
+}
+
+function toWarnings({ warnings = [] }: TurnEnd): { readonly warnings?: TurnEnd['warnings'] & object } {
+  return warnings.length === 0 ? {} : { warnings };
 }
 
 /**

@@ -7,6 +7,7 @@ import type { Credential, Engines } from '../../engines/engine.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
 import { toRpcError } from '../../errors.ts';
 import { boundTokens } from '../../estimate-tokens.ts';
+import type { TurnSettings } from '../../turn-settings.ts';
 import { admitPrompt } from '../admission/admission.ts';
 import { hashParams } from '../admission/idempotency.ts';
 import type { AdmissionDeps, PromptRequest } from '../admission/prompt-request.ts';
@@ -25,6 +26,7 @@ export interface PromptParams {
   readonly sessionId: string | undefined;
   readonly model: string | undefined;
   readonly instructions: string | undefined;
+  readonly settings?: TurnSettings | undefined;
   readonly onBusy: OnBusy;
   readonly idempotencyKey: string | undefined;
   /** The call can be forwarded to a companion, and is (RunsOnCompanion) when the session has MCP servers. */
@@ -74,6 +76,7 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
     ...admitted,
     engine,
     instructions,
+    settings: params.settings,
     credential: login?.credential,
     retryWaitMsMax: params.isStreamed === false ? UNSTREAMED_WAIT_MS_MAX : undefined,
     tools,
@@ -84,9 +87,10 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
 }
 
 function toIdempotency(params: PromptParams): PromptRequest['idempotency'] {
-  const { idempotencyKey: key, prompt, model, instructions, sessionId, onBusy, login } = params;
+  const { idempotencyKey: key, prompt, model, instructions, settings, sessionId, onBusy, login } = params;
   if (key === undefined) return undefined;
-  const hashed = { prompt, model, instructions, session_id: sessionId, onBusy, auth_session_id: login?.sessionId };
+  const names = { session_id: sessionId, onBusy, auth_session_id: login?.sessionId };
+  const hashed = { prompt, model, instructions, settings, ...names };
   return { key, paramsHash: hashParams(hashed) };
 }
 

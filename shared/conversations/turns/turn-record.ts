@@ -4,6 +4,7 @@
 import type { DocumentWrite } from '../../store/define-document.ts';
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
 import type { AbortReason, CutReason, TurnEvent, Usage } from '../../turn-events.ts';
+import type { SettingWarning } from '../../turn-settings.ts';
 import { NO_USAGE } from '../../usage.ts';
 import type { ConversationDocument, Lease, TurnStatus } from '../records/documents.ts';
 import { createEventDecoder, encodeEvents, type NumberedEvent } from '../records/event-log.ts';
@@ -33,6 +34,7 @@ export interface TurnEnd {
   readonly nowMs: number;
   readonly failure: TurnDocument['failure'];
   readonly finishReason?: 'stop' | CutReason | undefined;
+  readonly warnings?: readonly SettingWarning[] | undefined;
   /** Why a turn was stopped; absent in a turn that was not. */
   readonly reason?: AbortReason | undefined;
 }

@@ -59,8 +59,8 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
     let end: TurnEnd;
     let cause: unknown;
     try {
-      const { usage, finishReason } = await runEngine(deps, admitted, { progress, append, signal, spans });
-      end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason };
+      const { usage, finishReason, warnings } = await runEngine(deps, admitted, { progress, append, signal, spans });
+      end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason, warnings };
     } catch (error) {
       const thrown = signal.aborted ? signal.reason : error;
       end = toEnd(deps, admitted, { progress, stopped, cause: thrown });

@@ -3,6 +3,7 @@ import type { Credential, Engine, Toolset } from '../../engines/engine.ts';
 import type { Ref } from '../../store/store.ts';
 import type { Span } from '../../timings.ts';
 import type { AbortReason } from '../../turn-events.ts';
+import type { TurnSettings } from '../../turn-settings.ts';
 import type { ConversationDocument, Lease } from '../records/documents.ts';
 import type { EventLog, NumberedEvent } from '../records/event-log.ts';
 import type { TurnDocument } from '../records/turn-documents.ts';
@@ -15,6 +16,7 @@ export interface AdmittedTurn {
   readonly mcpLost: boolean;
   readonly engine: Engine;
   readonly instructions: string | undefined;
+  readonly settings: TurnSettings | undefined;
   readonly credential: Credential | undefined;
   readonly tools: Toolset | undefined;
   readonly budgetTokens: number;

@@ -14,6 +14,8 @@ export interface KnownThread {
   readonly tools: string;
   /** Models of its turns without the provider, newest first; at most MODELS_MAX. */
   readonly models: readonly string[];
+  /** A turn has set the effort of the thread. */
+  readonly hasEffort?: boolean | undefined;
 }
 
 /** A thread that an app-server has loaded, with the account of its calls to the provider. */

@@ -35,6 +35,8 @@ export interface ClientRequests {
     readonly input: { readonly type: 'text'; readonly text: string; readonly text_elements: never[] }[];
     /** For this turn and those after it. */
     readonly model?: string;
+    /** For this turn and those after it. */
+    readonly effort?: 'none' | 'low' | 'medium' | 'high';
   };
   'turn/interrupt': { readonly threadId: string; readonly turnId: string };
   /** Ends the running commands of the thread. */

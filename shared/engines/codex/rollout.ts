@@ -25,6 +25,7 @@ const Head = z.object({
   tools: z.string(),
   /** Versions before 1.3 did not write it. */
   models: z.array(z.string().max(200)).max(8).optional(),
+  hasEffort: z.boolean().optional(),
 });
 
 const TurnContext = z.object({ payload: z.object({ model: z.string() }) });
@@ -55,9 +56,9 @@ export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
   const end = whole.indexOf(NEWLINE);
   const { thread, path, ...rest } = Head.parse(JSON.parse(whole.toString('utf8', 0, end)));
   const rollout = whole.subarray(end + 1);
-  const { seq, hash, instructions, tools, models = lastModelIn(rollout) } = rest;
+  const { seq, hash, instructions, tools, models = lastModelIn(rollout), hasEffort } = rest;
   const file = `${CODEX_HOME}/${path}`;
-  return { known: { threadId: thread, file, seq, hash, instructions, tools, models }, path, rollout };
+  return { known: { threadId: thread, file, seq, hash, instructions, tools, models, hasEffort }, path, rollout };
 }
 
 /** Returns the model of the last turn from the rollout. */

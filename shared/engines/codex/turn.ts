@@ -2,15 +2,16 @@
 // and saves the thread.
 import { deadline } from '../../async.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
+import { ignoredSettings, type TurnSettings } from '../../turn-settings.ts';
 import type { Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
 import { CodexRefusal } from './client.ts';
 import { toError } from './failures.ts';
 import { createInbox, type Inbox } from './inbox.ts';
-import { addModel, type LoadedThread, toModelId } from './known-thread.ts';
+import { addModel, type KnownThread, type LoadedThread, toModelId } from './known-thread.ts';
 import { createPartRecorder } from './parts.ts';
-import type { ToolAnswer, ToolCall } from './protocol.ts';
+import type { ClientRequests, ToolAnswer, ToolCall } from './protocol.ts';
 import { hashMessage } from './rollout.ts';
 import { saveThread, type ThreadDeps } from './threads.ts';
 import { createToolRunner } from './tools.ts';
@@ -20,6 +21,8 @@ import { answerTooLong, appServerEnded, emptyAnswer, turnInterrupted } from './t
 /** From the request to stop a turn to the end of its process. */
 const INTERRUPT_MS = 3_000;
 const ANSWER_CHARS_MAX = 4 << 20;
+/** The default of the models of Codex. */
+const USUAL_EFFORT = 'medium';
 
 export async function* runTurn(
   deps: ThreadDeps,
@@ -41,7 +44,8 @@ export async function* runTurn(
   void client.closed.then((closed) => inbox.fail(appServerEnded(closed)));
   const account = toAccount(turn, deps.apiKey);
   const models = addModel(given.known.models, toModelId(turn.model));
-  const thread = { ...given, known: { ...given.known, models } };
+  const hasEffort = given.known.hasEffort === true || turn.settings?.reasoning !== undefined;
+  const thread = { ...given, known: { ...given.known, models, ...(hasEffort && { hasEffort }) } };
   const running = appServer.running.begin(thread.token, { account, modelIds: models });
   const recordPart = createPartRecorder(record);
   let translation: TurnTranslation | undefined;
@@ -71,9 +75,10 @@ export async function* runTurn(
 /** Returns the turn's id. Not bound to the signal: a turn whose id is not known could not be interrupted. */
 async function start(
   { client, threads }: AppServer,
-  { known: { threadId, models }, modelId: threadModelId }: LoadedThread,
-  { messages, model, conversationId }: TurnInput,
+  { known, modelId: threadModelId }: LoadedThread,
+  { messages, model, conversationId, settings }: TurnInput,
 ): Promise<string> {
+  const { threadId, models } = known;
   const modelId = toModelId(model);
   // Codex builds its settings anew whenever a turn names the model.
   const isSwitched = modelId !== threadModelId;
@@ -85,17 +90,31 @@ async function start(
     threadId,
     input: [{ type: 'text', text: messages.at(-1)?.content ?? '', text_elements: [] }],
     ...(isSwitched && { model: modelId }),
+    ...toEffort(settings, known),
   });
   return turn.id;
 }
 
+type Effort = Pick<ClientRequests['turn/start'], 'effort'>;
+
+/** The effort stays with the thread: a turn without one sets the usual one again. */
+function toEffort({ reasoning }: TurnSettings = {}, { hasEffort }: KnownThread): Effort {
+  if (reasoning !== undefined) return { effort: reasoning === 'off' ? 'none' : reasoning };
+  return hasEffort === true ? { effort: USUAL_EFFORT } : {};
+}
+
 /** `counted` is by the provider: the greater one counts, because what Codex reports cannot be relied upon. */
-function toOutcome({ ended, content, usage }: TurnTranslation, { model }: TurnInput, counted: Usage): Outcome {
+function toOutcome(
+  { ended, content, usage }: TurnTranslation,
+  { model, settings }: TurnInput,
+  counted: Usage,
+): Outcome {
   if (ended?.status === 'failed') throw toError(ended.failure, toModelId(model));
   if (ended?.status !== 'completed') throw turnInterrupted();
   if (content === '') throw emptyAnswer();
   const greater = counted.total_tokens > usage.total_tokens ? counted : usage;
-  return { content, usage: greater, model, finishReason: 'stop' };
+  const warnings = ignoredSettings(settings, 'Codex', ['reasoning']);
+  return { content, usage: greater, model, finishReason: 'stop', ...(warnings.length > 0 && { warnings }) };
 }
 
 /** Saves the thread with the last message that it holds: the answer, or the prompt of a turn without one. */

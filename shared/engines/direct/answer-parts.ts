@@ -1,5 +1,5 @@
 // Collects the parts of one answer: its text, and its output in the form that the next call of the turn repeats.
-import type { LanguageModelV4StreamPart, SharedV4ProviderMetadata } from '@ai-sdk/provider';
+import type { LanguageModelV4StreamPart, SharedV4ProviderMetadata, SharedV4Warning } from '@ai-sdk/provider';
 import type { ReasoningPart, TextPart, ToolCallPart } from '../../message-parts.ts';
 import { createPairJoiner } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
@@ -38,6 +38,8 @@ export interface AnswerParts {
   readonly content: string;
   readonly output: readonly OutputPart[];
   readonly toolCalls: readonly ToolCallPart[];
+  /** What the SDK has left out of the request. */
+  readonly warnings: readonly SharedV4Warning[];
   /** The model that answered, where the provider names it. */
   readonly answeredBy: string | undefined;
   /** Undefined until the end marker. */
@@ -53,6 +55,7 @@ export function createAnswerParts(
   const open = new Map<string, Piece>();
   const toolCalls: ToolCallPart[] = [];
   const joinPairs = createPairJoiner();
+  let warnings: readonly SharedV4Warning[] = [];
   let content = '';
   let answeredBy: string | undefined;
   let finish: Finish | undefined;
@@ -77,6 +80,9 @@ export function createAnswerParts(
   return {
     output,
     toolCalls,
+    get warnings() {
+      return warnings;
+    },
     get content() {
       return content;
     },
@@ -118,6 +124,9 @@ export function createAnswerParts(
           toolCalls.push(call);
           return undefined;
         }
+        case 'stream-start':
+          warnings = part.warnings;
+          return undefined;
         case 'response-metadata':
           answeredBy = part.modelId || answeredBy;
           return undefined;

@@ -1,5 +1,5 @@
 // Converts a provider's stream to events and one answer. An answer is complete only with the provider's end marker.
-import type { LanguageModelV4StreamPart } from '@ai-sdk/provider';
+import type { LanguageModelV4StreamPart, SharedV4Warning } from '@ai-sdk/provider';
 import { RpcError } from '../../errors.ts';
 import type { ToolCallPart } from '../../message-parts.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
@@ -20,6 +20,7 @@ export interface Answer {
   readonly output: readonly OutputPart[];
   readonly toolCalls: readonly ToolCallPart[];
   readonly usage: Usage;
+  readonly warnings: readonly SharedV4Warning[];
   /** The model that answered, as the provider names it. */
   readonly answeredBy: string;
   /** `tool_calls`: the model waits for their results. */
@@ -63,7 +64,7 @@ export async function* readAnswer(
     yield event;
     guard.release();
   }
-  const { content, output, toolCalls, finish, answeredBy = modelId } = collected;
+  const { content, output, toolCalls, warnings, finish, answeredBy = modelId } = collected;
   if (finish?.raw === FULL_CONTEXT && !progress.started)
     throw new ContextOverflow({
       label: PROVIDERS[provider].label,
@@ -76,7 +77,7 @@ export async function* readAnswer(
     ? 'tool_calls'
     : toFinishReason({ provider, model: `${provider}/${modelId}` }, finish, content);
   progress.started = true;
-  return { content, output, toolCalls, usage: finish?.usage ?? NO_USAGE, answeredBy, finishReason };
+  return { content, output, toolCalls, warnings, usage: finish?.usage ?? NO_USAGE, answeredBy, finishReason };
 }
 
 /**

@@ -15,9 +15,10 @@ import { NO_TOOLS, toDeclaredTools } from '../tools/earlier-tools.ts';
 import { runRounds, toCallTools } from '../tools/tool-rounds.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
 import { createCallGuard, type Deadlines } from './call-guard.ts';
+import { createSettings } from './call-settings.ts';
 import { toPrompt } from './prompt.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
-import { createModels, type GoogleOptions, isProviderName, type ProviderName } from './providers.ts';
+import { createModels, type GoogleOptions, isProviderName, PROVIDERS, type ProviderName } from './providers.ts';
 import { createAnthropicRepair } from './repair-anthropic.ts';
 import { createGoogleRepair } from './repair-google.ts';
 import { createOpenAiRepair } from './repair-openai.ts';
@@ -79,7 +80,9 @@ export function createDirectEngine(
     const toolset = turn.tools ?? (declared.length === 0 ? undefined : NO_TOOLS);
     // What a provider has signed for the account of a login is of no use to another account.
     const keep = turn.credential === undefined ? record : (part: MessagePart) => record?.(withoutMetadata(part));
-    return yield* runRounds(provider, toolset, { callModel, signal, record: keep });
+    const settings = createSettings(turn.settings, PROVIDERS[provider].label);
+    const outcome = yield* runRounds(provider, toolset, { callModel, signal, record: keep });
+    return { ...outcome, ...(settings.warnings.length > 0 && { warnings: settings.warnings }) };
 
     async function* callModel(soFar: readonly MessagePart[]): AsyncGenerator<EngineEvent, Answer, void> {
       for (let attempt = 1; ; attempt += 1) {
@@ -99,10 +102,12 @@ export function createDirectEngine(
         try {
           const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
           const model = await Promise.race([loading, guard.aborted]);
-          const request = { ...models.callOptions(provider), ...tools, prompt, abortSignal: guard.signal };
+          const options = { ...models.callOptions(provider), ...tools, ...settings.toOptions() };
+          const request = { ...options, prompt, abortSignal: guard.signal };
           const { stream } = await Promise.race([model.doStream(request), guard.aborted]);
           const answer = yield* readAnswer(stream, { provider, modelId, guard, size, progress });
           whole = true;
+          settings.warn(answer.warnings);
           return answer;
         } catch (thrown) {
           signal.throwIfAborted();
@@ -120,6 +125,10 @@ export function createDirectEngine(
           if (trimmed === undefined) throw error;
           sent = trimmed.turn;
           yield toEvent(trimmed);
+          attempt -= 1;
+          continue;
+        }
+        if (!progress.started && settings.leaveOut(error)) {
           attempt -= 1;
           continue;
         }

@@ -18,6 +18,7 @@ export interface AgentRequest {
   /** `input` of the request: messages, tool calls and their outputs. */
   readonly input: readonly InputItem[];
   readonly tools: readonly string[];
+  readonly effort: unknown;
   /** Bytes of the whole body. */
   readonly sizeBytes: number;
   /** Text of the last user message. */
@@ -189,6 +190,7 @@ function toRequest(index: number, request: IncomingMessage, response: ServerResp
     instructions: String(member(body, 'instructions') ?? ''),
     input,
     tools: list(body, 'tools').map((tool) => String(member(tool, 'name') ?? member(tool, 'type'))),
+    effort: member(member(body, 'reasoning'), 'effort'),
     sizeBytes: Buffer.byteLength(text),
     prompt: input.findLast((item) => item.role === 'user')?.text ?? '',
     toolOutput: last?.type.endsWith('_call_output') ? last.text : undefined,

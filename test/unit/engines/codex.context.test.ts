@@ -144,4 +144,17 @@ describeCodex('the context of a codex turn', (place) => {
     const outputs = fixture.api.requests.at(-1)?.input.filter(({ type }) => type === 'function_call_output');
     expect(outputs?.map(({ text }) => text)).toEqual([expect.stringMatching(/^Exit code: 0\nremember me/)]);
   });
+
+  it('has the effort of its turn only, and a warning for other settings', async () => {
+    const conversation = startConversation();
+    const efforts: unknown[] = [];
+    for (const reasoning of [undefined, 'low', 'high', undefined] as const) {
+      const settings = reasoning && { reasoning, seed: 1 };
+      const { outcome } = await conversation.prompt(engine, 'hello', settings && { settings });
+      expect(outcome.warnings?.map(({ setting }) => setting)).toEqual(settings && ['seed']);
+      efforts.push(fixture.api.requests.at(-1)?.effort);
+    }
+    expect(efforts.slice(1, 3)).toEqual(['low', 'high']);
+    expect(efforts[3]).toBe(efforts[0]);
+  });
 });

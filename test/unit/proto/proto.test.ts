@@ -49,6 +49,17 @@ describe('proto', () => {
     expect(history.result.messages.map(({ content }) => content)).toEqual(['Hello', reply.content]);
   });
 
+  it('carries settings, and returns a warning for each that the model does not support', async () => {
+    const settings = { temperature: 0, stop: ['END'], reasoning: 'low' };
+    const data = submit({ prompt: 'Hello', settings });
+    expect(toPromptParams('s', decodeSubmission(data))).toMatchObject({ settings });
+    const { result } = await call('proto', { stream_id: 'settings', data });
+    const reply = fromBinary(ReplySchema, Buffer.from(result.data, 'base64'));
+    expect(reply.warnings.map(({ setting }) => setting)).toEqual(['temperature', 'stop', 'reasoning']);
+    const wrong = await call('proto', { stream_id: 's', data: submit({ prompt: 'Hello', settings: { topP: 2 } }) });
+    expect(wrong.error.data.issues).toEqual([{ path: 'data.settings.top_p', message: 'must be at most 1' }]);
+  });
+
   it('runs the same turn as conversation.prompt, reproducible byte for byte', async () => {
     const prompt = { prompt: 'Same turn', session_id: 'bytes', idempotency_key: 'one' };
     const { result } = await call('conversation.prompt', prompt);

@@ -1,0 +1,51 @@
+// The settings of a prompt: validated before anything is charged, part of the idempotency key, and in the answer what a
+// model does not support.
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
+import { checkParams } from '../../../shared/rpc/issues.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
+
+let fixture: Fixture;
+let a: Instance;
+beforeEach(async () => {
+  fixture = await createFixture();
+  a = await fixture.instance();
+});
+afterEach(() => fixture.close());
+
+it.each([
+  [{ temperature: 3 }, 'settings.temperature', 'must be at most 2'],
+  [{ top_p: -1 }, 'settings.top_p', 'must be at least 0'],
+  [{ max_output_tokens: 0 }, 'settings.max_output_tokens', 'must be at least 1'],
+  [{ max_output_tokens: 1.5 }, 'settings.max_output_tokens', expect.stringContaining('integer')],
+  [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'settings.stop', expect.stringContaining('at most 4')],
+  [{ stop: [''] }, 'settings.stop.0', expect.any(String)],
+  [{ seed: -1 }, 'settings.seed', 'must be at least 0'],
+  [{ reasoning: 'maximal' }, 'settings.reasoning', expect.stringContaining('off')],
+  [{ temprature: 1 }, 'settings.temprature', 'is not known, did you mean settings.temperature?'],
+  ['warm', 'settings', expect.stringContaining('object')],
+])('are refused where they are wrong: %j', (settings, path, message) => {
+  const checked = checkParams(conversationPrompt.params, { prompt: 'hi', settings });
+  expect(checked).toEqual({ issues: [{ path, message }] });
+});
+
+it('are part of what an idempotency key stands for', async () => {
+  const key = { idempotency_key: 'k', settings: { temperature: 0.5, seed: 1 } };
+  const first = await a.prompt('hello', key);
+  const again = await a.prompt('hello', { ...key, settings: { seed: 1, temperature: 0.5 } });
+  expect(again).toEqual(first);
+  for (const settings of [undefined, { temperature: 0.5 }]) {
+    const refused = await failure(a.prompt('hello', { idempotency_key: 'k', settings }));
+    expect(refused.reason).toBe('invalid_params');
+  }
+  expect(fixture.provider.calls).toBe(1);
+});
+
+it('are named in the answer and in its last event where the model does not support them', async () => {
+  const warnings = [{ setting: 'seed', message: 'Anthropic does not support it' }];
+  const stream = a.stream('hello', { settings: { seed: 1, temperature: 0.5 } });
+  const answer = await stream.answer;
+  expect(answer.warnings).toEqual(warnings);
+  expect(stream.events.at(-1)?.event).toMatchObject({ TaskComplete: { warnings } });
+  expect(await a.prompt('hello')).not.toHaveProperty('warnings');
+});

@@ -1,0 +1,125 @@
+// The settings of a turn in every wire format through the real SDK providers: what is sent, and what is left out with a
+// warning.
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createOfflineEngine } from '../../../shared/engines/offline.ts';
+import type { TurnSettings } from '../../../shared/turn-settings.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
+import { CASES, createTestEngine, failTurn, runTurn } from '../../support/fixtures/engines.ts';
+
+let provider: ModelProvider;
+beforeAll(async () => {
+  provider = await startModelProvider();
+});
+afterEach(() => provider.behave());
+afterAll(() => provider.close());
+
+const SAMPLING = { temperature: 0.5, max_output_tokens: 2_000, stop: ['END', '###'], seed: 7 } as const;
+
+interface Row {
+  readonly model: string;
+  readonly settings: TurnSettings;
+  /** Members of the request's body; undefined: absent. */
+  readonly sent: Readonly<Record<string, unknown>>;
+  readonly left: readonly string[];
+}
+
+const ROWS: readonly Row[] = [
+  {
+    model: 'anthropic/claude-sonnet-4-5',
+    settings: SAMPLING,
+    sent: { temperature: 0.5, max_tokens: 2_000, stop_sequences: ['END', '###'], seed: undefined },
+    left: ['seed'],
+  },
+  {
+    model: 'anthropic/claude-sonnet-4-5',
+    settings: { temperature: 1.5, top_p: 0.9 },
+    sent: { temperature: 1, top_p: undefined, max_tokens: 32_000 },
+    left: ['temperature', 'top_p'],
+  },
+  {
+    model: 'anthropic/claude-sonnet-4-5',
+    settings: { reasoning: 'low', temperature: 0.5 },
+    sent: { thinking: { type: 'enabled', budget_tokens: expect.any(Number) }, temperature: undefined },
+    left: ['temperature'],
+  },
+  {
+    model: 'anthropic/claude-sonnet-4-5',
+    settings: { reasoning: 'off' },
+    sent: { thinking: { type: 'disabled' } },
+    left: [],
+  },
+  {
+    model: 'openai/gpt-5',
+    settings: { ...SAMPLING, top_p: 0.9 },
+    sent: { max_output_tokens: 2_000, temperature: undefined, top_p: undefined, stop: undefined, seed: undefined },
+    left: ['temperature', 'top_p', 'stop', 'seed'],
+  },
+  { model: 'openai/gpt-4o', settings: { temperature: 0.5, top_p: 0.9 }, sent: { temperature: 0.5, top_p: 0.9 }, left: [] },
+  {
+    model: 'openai/gpt-5',
+    settings: { reasoning: 'high' },
+    sent: { reasoning: expect.objectContaining({ effort: 'high' }) },
+    left: [],
+  },
+  {
+    model: 'openai/gpt-4o',
+    settings: { reasoning: 'high' },
+    sent: { reasoning: undefined },
+    left: ['reasoning'],
+  },
+  {
+    model: 'google/gemini-2.5-flash',
+    settings: { ...SAMPLING, top_p: 0.9, reasoning: 'off' },
+    sent: {
+      generationConfig: expect.objectContaining({
+        ...{ temperature: 0.5, topP: 0.9, maxOutputTokens: 2_000, stopSequences: ['END', '###'], seed: 7 },
+        thinkingConfig: expect.objectContaining({ thinkingBudget: 0 }),
+      }),
+    },
+    left: [],
+  },
+];
+
+describe('the settings of a turn', () => {
+  it.each(ROWS)('are sent, or left out with a warning: $model $settings', async ({ model, settings, sent, left }) => {
+    const { outcome } = await runTurn(createTestEngine(provider), { model, settings });
+    const body: object = Object(provider.requests.at(-1)?.body);
+    const found = Object.fromEntries(Object.keys(sent).map((name) => [name, Reflect.get(body, name)]));
+    expect(found).toEqual(sent);
+    const { warnings = [] } = outcome;
+    expect(warnings.map(({ setting }) => setting)).toEqual(left);
+    for (const { message } of warnings) expect(message).toMatch(/\w+ \w+/);
+  });
+
+  it.each(CASES)('that $provider itself refuses are left out of the next call', async ({ model }) => {
+    provider.behave(({ body }) =>
+      /"max_(output_)?tokens":3,|"maxOutputTokens":3\b/.test(`${JSON.stringify(body)},`)
+        ? { status: 400, message: "Unsupported parameter: 'max_output_tokens' (maxOutputTokens, max_tokens)" }
+        : { text: 'fine' },
+    );
+    const from = provider.calls;
+    const { outcome } = await runTurn(createTestEngine(provider), { model, settings: { max_output_tokens: 3 } });
+    expect(outcome).toMatchObject({
+      content: 'fine',
+      warnings: [{ setting: 'max_output_tokens', message: expect.stringContaining('Unsupported parameter') }],
+    });
+    expect(provider.calls - from).toBe(2);
+  });
+
+  it.each(CASES)('are not blamed for another refusal of $provider', async ({ model }) => {
+    provider.behave(() => ({ status: 400, message: 'messages: the text is not allowed' }));
+    const from = provider.calls;
+    const { error } = await failTurn(createTestEngine(provider), { model, settings: { max_output_tokens: 3 } });
+    expect(error.reason).toBe('upstream_error');
+    expect(provider.calls - from).toBe(1);
+  });
+
+  it('are all named as left out by the offline model, and none where none was given', async () => {
+    const settings = { ...SAMPLING, top_p: 1, reasoning: 'low' } as const;
+    const { outcome } = await runTurn(createOfflineEngine(), { model: 'offline/echo', settings });
+    const names = ['temperature', 'top_p', 'max_output_tokens', 'stop', 'seed', 'reasoning'];
+    expect(outcome.warnings?.map(({ setting }) => setting)).toEqual(names);
+    const plain = await runTurn(createOfflineEngine(), { model: 'offline/echo' });
+    expect(plain.outcome).not.toHaveProperty('warnings');
+  });
+});
