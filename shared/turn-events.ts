@@ -117,6 +117,8 @@ export interface TurnPayloads extends EnginePayloads {
     readonly finish_reason?: CutReason;
     /** Settings that the model does not support. */
     readonly warnings?: readonly SettingWarning[];
+    /** The answer is JSON of the prompt's `output_schema`. */
+    readonly structured?: true;
   };
   readonly TurnAborted: { readonly turn_id: string; readonly reason: AbortReason };
   readonly Error: { readonly turn_id: string; readonly reason: string; readonly message: string };

@@ -17,7 +17,7 @@ export type SettingName = keyof TurnSettings;
 
 /** A setting that was left out, or changed, and why. */
 export interface SettingWarning {
-  readonly setting: SettingName;
+  readonly setting: SettingName | 'output_schema';
   readonly message: string;
 }
 

@@ -1,6 +1,7 @@
 // The Engine port: one turn of a conversation in, events with Codex's names out. Engines do not depend on sessions,
 // stores or limits.
 import type { MessagePart } from '../message-parts.ts';
+import type { OutputSchema } from '../output-schema.ts';
 import type { CutReason, EngineEvent, OmittedTool, Usage } from '../turn-events.ts';
 import type { SettingWarning, TurnSettings } from '../turn-settings.ts';
 
@@ -74,6 +75,8 @@ export interface TurnInput {
   readonly tools?: Toolset;
   /** A setting that the model does not support is left out, with a warning. */
   readonly settings?: TurnSettings;
+  /** The answer is JSON of this schema; the caller of the engine validates it. */
+  readonly outputSchema?: OutputSchema;
   /** The longest total wait for a provider's Retry-After. Default: 30 s per call. */
   readonly retryWaitMsMax?: number;
   /** Key id of the caller, for engines that run processes: workspace and processes belong to the key. */

@@ -29,6 +29,7 @@ export const conversationPrompt = defineMethod({
       .enum(['length', 'content_filter', 'other'])
       .optional()
       .describe('Present if the answer is incomplete: output limit, content filter or another reason'),
+    output: z.unknown().optional().describe('The JSON in `content`; present with `output_schema`'),
     warnings: Warnings.optional(),
   }),
   errors: PROMPT_ERRORS,

@@ -8,7 +8,7 @@ import type { Place } from '../rpc/method.ts';
 import { isBlank } from '../text.ts';
 import type { MethodContext } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
-import { Settings } from './schemas/settings.ts';
+import { OutputSchemaParam, Settings } from './schemas/settings.ts';
 import { readLastEventId, streamTurn } from './stream-turn.ts';
 
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
@@ -23,6 +23,7 @@ export const PromptParams = z.strictObject({
   model: z.string().min(1).max(128).optional().describe('`provider/model`; default: the deployment’s'),
   instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
   settings: Settings.optional(),
+  output_schema: OutputSchemaParam.optional(),
   on_busy: z
     .enum(['reject', 'queue', 'interrupt'])
     .default('reject')
@@ -83,6 +84,7 @@ export async function answerPrompt(
       model: params.model,
       instructions: params.instructions,
       settings: params.settings,
+      outputSchema: params.output_schema,
       onBusy: params.on_busy,
       canForward: context.canForward === true,
       isStreamed: context.transport !== 'http',

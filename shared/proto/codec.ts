@@ -52,12 +52,27 @@ export function toPromptParams(streamId: string, submission: Submission): Prompt
     prompt: submission.prompt,
     session_id: streamId,
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
+    ...(submission.outputSchemaJson !== '' && { output_schema: parseSchema(submission.outputSchemaJson) }),
     ...(submission.settings !== undefined && { settings: toSettings(submission.settings) }),
   };
 }
 
+function parseSchema(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    throw wrong('data.output_schema', 'is not JSON');
+  }
+}
+
 function toSettings({ temperature, topP, maxOutputTokens, stop, seed, reasoning }: Settings): object {
-  const given = { temperature, top_p: topP, max_output_tokens: maxOutputTokens, seed, reasoning: reasoning || undefined };
+  const given = {
+    temperature,
+    top_p: topP,
+    max_output_tokens: maxOutputTokens,
+    seed,
+    reasoning: reasoning || undefined,
+  };
   return {
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     ...(stop.length > 0 && { stop }),
@@ -67,7 +82,7 @@ function toSettings({ temperature, topP, maxOutputTokens, stop, seed, reasoning 
 /** The members of the result of `conversation.prompt` that a Reply contains. */
 export type ReplyFields = Pick<
   PromptAnswer,
-  'content' | 'session_id' | 'conversation_id' | 'turn_id' | 'model' | 'timestamp' | 'usage' | 'warnings'
+  'content' | 'session_id' | 'conversation_id' | 'turn_id' | 'model' | 'timestamp' | 'usage' | 'warnings' | 'output'
 > & { readonly events: readonly object[] };
 
 /** Converts the answer to a prompt to a Reply. */
@@ -87,6 +102,7 @@ export function toReply(answer: ReplyFields): Reply {
     events: answer.events.flatMap((event) =>
       Object.entries(event).map(([name, payload]) => ({ name, json: JSON.stringify(payload) })),
     ),
+    outputJson: answer.output === undefined ? '' : JSON.stringify(answer.output),
     warnings: (answer.warnings ?? []).map(({ setting, message }) => ({ setting, message })),
   });
 }

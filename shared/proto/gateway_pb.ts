@@ -14,7 +14,79 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gateway.proto.
  */
 export const file_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Cg1nYXRld2F5LnByb3RvEhBjb2RleC5nYXRld2F5LnYxIp4BCgpTdWJtaXNzaW9uEg4KBnByb21wdBgBIAEoCRINCgVtb2RlbBgCIAEoCRIUCgxpbnN0cnVjdGlvbnMYAyABKAkSKQoHb25fYnVzeRgEIAEoDjIYLmNvZGV4LmdhdGV3YXkudjEuT25CdXN5EhcKD2lkZW1wb3RlbmN5X2tleRgFIAEoCRIXCg9hdXRoX3Nlc3Npb25faWQYBiABKAkiSgoFVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgEEhUKDW91dHB1dF90b2tlbnMYAiABKAQSFAoMdG90YWxfdG9rZW5zGAMgASgEIjAKBUV2ZW50EgwKBG5hbWUYASABKAkSDAoEanNvbhgCIAEoCRILCgNzZXEYAyABKAQiyQEKBVJlcGx5Eg8KB2NvbnRlbnQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAyABKAkSDwoHdHVybl9pZBgEIAEoCRINCgVtb2RlbBgFIAEoCRIRCgl0aW1lc3RhbXAYBiABKAkSJgoFdXNhZ2UYByABKAsyFy5jb2RleC5nYXRld2F5LnYxLlVzYWdlEicKBmV2ZW50cxgIIAMoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnQijAEKBUVycm9yEgwKBGNvZGUYASABKAUSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEQoJZGF0YV9qc29uGAQgASgJEhEKCXJldHJ5YWJsZRgFIAEoCBIbCg5yZXRyeV9hZnRlcl9tcxgGIAEoDUgAiAEBQhEKD19yZXRyeV9hZnRlcl9tcyLgAQoFRnJhbWUSCgoCaWQYASABKAkSEQoJc3RyZWFtX2lkGAIgASgJEjIKCnN1Ym1pc3Npb24YAyABKAsyHC5jb2RleC5nYXRld2F5LnYxLlN1Ym1pc3Npb25IABIoCgVldmVudBgEIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnRIABIoCgVyZXBseRgFIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuUmVwbHlIABIoCgVlcnJvchgGIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXJyb3JIAEIGCgRib2R5Kl8KBk9uQnVzeRIXChNPTl9CVVNZX1VOU1BFQ0lGSUVEEAASEgoOT05fQlVTWV9SRUpFQ1QQARIRCg1PTl9CVVNZX1FVRVVFEAISFQoRT05fQlVTWV9JTlRFUlJVUFQQA2IGcHJvdG8z");
+  fileDesc("Cg1nYXRld2F5LnByb3RvEhBjb2RleC5nYXRld2F5LnYxIsUBCghTZXR0aW5ncxIYCgt0ZW1wZXJhdHVyZRgBIAEoAUgAiAEBEhIKBXRvcF9wGAIgASgBSAGIAQESHgoRbWF4X291dHB1dF90b2tlbnMYAyABKA1IAogBARIMCgRzdG9wGAQgAygJEhEKBHNlZWQYBSABKA1IA4gBARIRCglyZWFzb25pbmcYBiABKAlCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIUChJfbWF4X291dHB1dF90b2tlbnNCBwoFX3NlZWQiKwoHV2FybmluZxIPCgdzZXR0aW5nGAEgASgJEg8KB21lc3NhZ2UYAiABKAki6AEKClN1Ym1pc3Npb24SDgoGcHJvbXB0GAEgASgJEg0KBW1vZGVsGAIgASgJEhQKDGluc3RydWN0aW9ucxgDIAEoCRIpCgdvbl9idXN5GAQgASgOMhguY29kZXguZ2F0ZXdheS52MS5PbkJ1c3kSFwoPaWRlbXBvdGVuY3lfa2V5GAUgASgJEhcKD2F1dGhfc2Vzc2lvbl9pZBgGIAEoCRIsCghzZXR0aW5ncxgHIAEoCzIaLmNvZGV4LmdhdGV3YXkudjEuU2V0dGluZ3MSGgoSb3V0cHV0X3NjaGVtYV9qc29uGAggASgJIkoKBVVzYWdlEhQKDGlucHV0X3Rva2VucxgBIAEoBBIVCg1vdXRwdXRfdG9rZW5zGAIgASgEEhQKDHRvdGFsX3Rva2VucxgDIAEoBCIwCgVFdmVudBIMCgRuYW1lGAEgASgJEgwKBGpzb24YAiABKAkSCwoDc2VxGAMgASgEIosCCgVSZXBseRIPCgdjb250ZW50GAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSFwoPY29udmVyc2F0aW9uX2lkGAMgASgJEg8KB3R1cm5faWQYBCABKAkSDQoFbW9kZWwYBSABKAkSEQoJdGltZXN0YW1wGAYgASgJEiYKBXVzYWdlGAcgASgLMhcuY29kZXguZ2F0ZXdheS52MS5Vc2FnZRInCgZldmVudHMYCCADKAsyFy5jb2RleC5nYXRld2F5LnYxLkV2ZW50EisKCHdhcm5pbmdzGAkgAygLMhkuY29kZXguZ2F0ZXdheS52MS5XYXJuaW5nEhMKC291dHB1dF9qc29uGAogASgJIowBCgVFcnJvchIMCgRjb2RlGAEgASgFEg4KBnJlYXNvbhgCIAEoCRIPCgdtZXNzYWdlGAMgASgJEhEKCWRhdGFfanNvbhgEIAEoCRIRCglyZXRyeWFibGUYBSABKAgSGwoOcmV0cnlfYWZ0ZXJfbXMYBiABKA1IAIgBAUIRCg9fcmV0cnlfYWZ0ZXJfbXMi4AEKBUZyYW1lEgoKAmlkGAEgASgJEhEKCXN0cmVhbV9pZBgCIAEoCRIyCgpzdWJtaXNzaW9uGAMgASgLMhwuY29kZXguZ2F0ZXdheS52MS5TdWJtaXNzaW9uSAASKAoFZXZlbnQYBCABKAsyFy5jb2RleC5nYXRld2F5LnYxLkV2ZW50SAASKAoFcmVwbHkYBSABKAsyFy5jb2RleC5nYXRld2F5LnYxLlJlcGx5SAASKAoFZXJyb3IYBiABKAsyFy5jb2RleC5nYXRld2F5LnYxLkVycm9ySABCBgoEYm9keSpfCgZPbkJ1c3kSFwoTT05fQlVTWV9VTlNQRUNJRklFRBAAEhIKDk9OX0JVU1lfUkVKRUNUEAESEQoNT05fQlVTWV9RVUVVRRACEhUKEU9OX0JVU1lfSU5URVJSVVBUEANiBnByb3RvMw");
+
+/**
+ * The settings of a turn; those that are absent have the model's default.
+ *
+ * @generated from message codex.gateway.v1.Settings
+ */
+export type Settings = Message<"codex.gateway.v1.Settings"> & {
+  /**
+   * @generated from field: optional double temperature = 1;
+   */
+  temperature?: number | undefined;
+
+  /**
+   * @generated from field: optional double top_p = 2;
+   */
+  topP?: number | undefined;
+
+  /**
+   * @generated from field: optional uint32 max_output_tokens = 3;
+   */
+  maxOutputTokens?: number | undefined;
+
+  /**
+   * Texts at which the answer ends, at most 4.
+   *
+   * @generated from field: repeated string stop = 4;
+   */
+  stop: string[];
+
+  /**
+   * @generated from field: optional uint32 seed = 5;
+   */
+  seed?: number | undefined;
+
+  /**
+   * `off`, `low`, `medium` or `high`; empty: the model's default.
+   *
+   * @generated from field: string reasoning = 6;
+   */
+  reasoning: string;
+};
+
+/**
+ * Describes the message codex.gateway.v1.Settings.
+ * Use `create(SettingsSchema)` to create a new message.
+ */
+export const SettingsSchema: GenMessage<Settings> = /*@__PURE__*/
+  messageDesc(file_gateway, 0);
+
+/**
+ * A setting that was left out or changed, because the model does not support it.
+ *
+ * @generated from message codex.gateway.v1.Warning
+ */
+export type Warning = Message<"codex.gateway.v1.Warning"> & {
+  /**
+   * @generated from field: string setting = 1;
+   */
+  setting: string;
+
+  /**
+   * @generated from field: string message = 2;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message codex.gateway.v1.Warning.
+ * Use `create(WarningSchema)` to create a new message.
+ */
+export const WarningSchema: GenMessage<Warning> = /*@__PURE__*/
+  messageDesc(file_gateway, 1);
 
 /**
  * @generated from message codex.gateway.v1.Submission
@@ -59,6 +131,18 @@ export type Submission = Message<"codex.gateway.v1.Submission"> & {
    * @generated from field: string auth_session_id = 6;
    */
   authSessionId: string;
+
+  /**
+   * @generated from field: codex.gateway.v1.Settings settings = 7;
+   */
+  settings?: Settings | undefined;
+
+  /**
+   * A JSON Schema of an object, as JSON text; the answer is JSON that matches it.
+   *
+   * @generated from field: string output_schema_json = 8;
+   */
+  outputSchemaJson: string;
 };
 
 /**
@@ -66,7 +150,7 @@ export type Submission = Message<"codex.gateway.v1.Submission"> & {
  * Use `create(SubmissionSchema)` to create a new message.
  */
 export const SubmissionSchema: GenMessage<Submission> = /*@__PURE__*/
-  messageDesc(file_gateway, 0);
+  messageDesc(file_gateway, 2);
 
 /**
  * @generated from message codex.gateway.v1.Usage
@@ -93,7 +177,7 @@ export type Usage = Message<"codex.gateway.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_gateway, 1);
+  messageDesc(file_gateway, 3);
 
 /**
  * One event of a turn: `name` as Codex names it (TaskStarted, AgentMessage, ...), `json` its payload.
@@ -124,7 +208,7 @@ export type Event = Message<"codex.gateway.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_gateway, 2);
+  messageDesc(file_gateway, 4);
 
 /**
  * @generated from message codex.gateway.v1.Reply
@@ -171,6 +255,18 @@ export type Reply = Message<"codex.gateway.v1.Reply"> & {
    * @generated from field: repeated codex.gateway.v1.Event events = 8;
    */
   events: Event[];
+
+  /**
+   * @generated from field: repeated codex.gateway.v1.Warning warnings = 9;
+   */
+  warnings: Warning[];
+
+  /**
+   * The JSON in `content`; empty without a schema.
+   *
+   * @generated from field: string output_json = 10;
+   */
+  outputJson: string;
 };
 
 /**
@@ -178,7 +274,7 @@ export type Reply = Message<"codex.gateway.v1.Reply"> & {
  * Use `create(ReplySchema)` to create a new message.
  */
 export const ReplySchema: GenMessage<Reply> = /*@__PURE__*/
-  messageDesc(file_gateway, 3);
+  messageDesc(file_gateway, 5);
 
 /**
  * A failure, with the code, reason and data of the JSON-RPC error table.
@@ -226,7 +322,7 @@ export type Error = Message<"codex.gateway.v1.Error"> & {
  * Use `create(ErrorSchema)` to create a new message.
  */
 export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
-  messageDesc(file_gateway, 4);
+  messageDesc(file_gateway, 6);
 
 /**
  * One binary WebSocket message. The client sends submissions; the gateway answers each with events and then one reply
@@ -284,7 +380,7 @@ export type Frame = Message<"codex.gateway.v1.Frame"> & {
  * Use `create(FrameSchema)` to create a new message.
  */
 export const FrameSchema: GenMessage<Frame> = /*@__PURE__*/
-  messageDesc(file_gateway, 5);
+  messageDesc(file_gateway, 7);
 
 /**
  * What to do while another turn of the session runs; unspecified means reject.

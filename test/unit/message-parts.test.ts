@@ -16,14 +16,53 @@ const result = (call_id: string, content = 'done'): MessagePart => ({
 describe('the calls of a model in a message', () => {
   it.each<[string, MessagePart[], [string[], string[]][]]>([
     ['a text', [text('hi')], [[['hi'], []]]],
-    ['a call between texts', [text('a'), call('1'), result('1'), text('b')], [[['a', '1'], ['1']], [['b'], []]]],
-    ['two calls at once', [call('1'), call('2'), result('1'), result('2')], [[['1', '2'], ['1', '2']]]],
-    ['results in another order', [call('1'), call('2'), result('2'), result('1')], [[['1', '2'], ['1', '2']]]],
-    ['a result after a later text', [call('1'), call('2'), result('1'), text('a'), result('2')], [
-      [['1', '2'], ['1', '2']],
-      [['a'], []],
-    ]],
-    ['the same id in two rounds', [call('1'), result('1'), call('1'), result('1')], [[['1'], ['1']], [['1'], ['1']]]],
+    [
+      'a call between texts',
+      [text('a'), call('1'), result('1'), text('b')],
+      [
+        [['a', '1'], ['1']],
+        [['b'], []],
+      ],
+    ],
+    [
+      'two calls at once',
+      [call('1'), call('2'), result('1'), result('2')],
+      [
+        [
+          ['1', '2'],
+          ['1', '2'],
+        ],
+      ],
+    ],
+    [
+      'results in another order',
+      [call('1'), call('2'), result('2'), result('1')],
+      [
+        [
+          ['1', '2'],
+          ['1', '2'],
+        ],
+      ],
+    ],
+    [
+      'a result after a later text',
+      [call('1'), call('2'), result('1'), text('a'), result('2')],
+      [
+        [
+          ['1', '2'],
+          ['1', '2'],
+        ],
+        [['a'], []],
+      ],
+    ],
+    [
+      'the same id in two rounds',
+      [call('1'), result('1'), call('1'), result('1')],
+      [
+        [['1'], ['1']],
+        [['1'], ['1']],
+      ],
+    ],
   ])('are separated: %s', (_, parts, rounds) => {
     const nameOf = (part: MessagePart): string => ('call_id' in part ? part.call_id : part.text);
     expect(toRounds(parts).map(({ output, results }) => [output.map(nameOf), results.map(nameOf)])).toEqual(rounds);
@@ -65,7 +104,10 @@ describe('the stored detail of a message', () => {
   });
 
   it('is bounded: large results are cut, each call stays', () => {
-    const parts = Array.from({ length: 32 }, (_, index) => [call(`${index}`), result(`${index}`, 'x'.repeat(64 << 10))]);
+    const parts = Array.from({ length: 32 }, (_, index) => [
+      call(`${index}`),
+      result(`${index}`, 'x'.repeat(64 << 10)),
+    ]);
     const detail = encodeDetail('', parts.flat()) ?? '';
     expect(detail.length).toBeLessThanOrEqual(512 << 10);
     const read = decodeDetail('', detail);

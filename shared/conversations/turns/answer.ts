@@ -3,6 +3,7 @@
 
 import { z } from 'zod';
 import { isReason, RpcError } from '../../errors.ts';
+import { findJson } from '../../output-schema.ts';
 import { answerText, type CutReason, type TurnEvent, type Usage } from '../../turn-events.ts';
 import type { SettingWarning } from '../../turn-settings.ts';
 import type { EndedTurn } from './turn.ts';
@@ -24,6 +25,8 @@ export interface PromptAnswer {
   readonly finish_reason?: CutReason;
   /** Settings that were left out or changed. */
   readonly warnings?: readonly SettingWarning[];
+  /** The JSON in `content`, of the schema of the prompt. */
+  readonly output?: unknown;
 }
 
 /**
@@ -33,17 +36,18 @@ export interface PromptAnswer {
 export function toAnswer(turnId: string, { turn, events, cause }: EndedTurn): PromptAnswer {
   const where = { session_id: turn.session_id, conversation_id: turn.conversation, turn_id: turnId };
   if (turn.status === 'completed') {
+    const content = answerText(events);
     return {
       type: 'ai_response',
       conversation_id: turn.conversation,
-      content: answerText(events),
+      content,
       model: turn.model,
       timestamp: turn.ended_at ?? turn.started_at,
       events: events.map(({ event }) => event).filter(isMilestone),
       session_id: turn.session_id,
       turn_id: turnId,
       usage: turn.usage,
-      ...finishOf(events.at(-1)?.event),
+      ...finishOf(events.at(-1)?.event, content),
     };
   }
   if (turn.failure !== null) {
@@ -66,10 +70,17 @@ export function toAnswer(turnId: string, { turn, events, cause }: EndedTurn): Pr
   throw new RpcError('cancelled', { data: { ...where, turn_status: turn.status } });
 }
 
-function finishOf(last: TurnEvent | undefined): Pick<PromptAnswer, 'finish_reason' | 'warnings'> {
+function finishOf(
+  last: TurnEvent | undefined,
+  content: string,
+): Pick<PromptAnswer, 'finish_reason' | 'warnings' | 'output'> {
   if (last === undefined || !('TaskComplete' in last)) return {};
-  const { finish_reason, warnings } = last.TaskComplete;
-  return { ...(finish_reason !== undefined && { finish_reason }), ...(warnings !== undefined && { warnings }) };
+  const { finish_reason, warnings, structured } = last.TaskComplete;
+  return {
+    ...(finish_reason !== undefined && { finish_reason }),
+    ...(warnings !== undefined && { warnings }),
+    ...(structured === true && findJson(content)),
+  };
 }
 
 /** Events that an answer lists: all but the deltas and counters of a stream. */

@@ -155,7 +155,7 @@ function terminalEvents(end: TurnEnd, turnId: string, text: string): EndEvents {
   if (end.status === 'completed') {
     return [
       { AgentMessage: { message: text } },
-      { TaskComplete: { turn_id: turnId, usage: end.usage, ...toFinishReason(end), ...toWarnings(end) } },
+      { TaskComplete: { turn_id: turnId, usage: end.usage, ...toFinishReason(end), ...toRemarks(end) } },
     ];
   }
   if (end.failure !== null) {
@@ -171,8 +171,8 @@ function toFinishReason({ finishReason }: TurnEnd): { readonly finish_reason?: C
   return finishReason === undefined || finishReason === 'stop' ? {} : { finish_reason: finishReason };
 }
 
-function toWarnings({ warnings = [] }: TurnEnd): { readonly warnings?: TurnEnd['warnings'] & object } {
-  return warnings.length === 0 ? {} : { warnings };
+function toRemarks({ warnings = [], structured }: TurnEnd) {
+  return { ...(warnings.length > 0 && { warnings }), ...(structured === true && { structured }) };
 }
 
 /**

@@ -7,6 +7,7 @@ import type { Credential, Engines } from '../../engines/engine.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
 import { toRpcError } from '../../errors.ts';
 import { boundTokens } from '../../estimate-tokens.ts';
+import type { OutputSchema } from '../../output-schema.ts';
 import type { TurnSettings } from '../../turn-settings.ts';
 import { admitPrompt } from '../admission/admission.ts';
 import { hashParams } from '../admission/idempotency.ts';
@@ -27,6 +28,7 @@ export interface PromptParams {
   readonly model: string | undefined;
   readonly instructions: string | undefined;
   readonly settings?: TurnSettings | undefined;
+  readonly outputSchema?: OutputSchema | undefined;
   readonly onBusy: OnBusy;
   readonly idempotencyKey: string | undefined;
   /** The call can be forwarded to a companion, and is (RunsOnCompanion) when the session has MCP servers. */
@@ -71,12 +73,14 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
   if (admitted.kind === 'duplicate') return admitted;
   const { conversation } = admitted;
   const tools = fitToolset(admitted.tools, model);
-  const otherBytes = Buffer.byteLength(instructions ?? '') + (tools?.chars ?? 0);
+  const schemaBytes = Buffer.byteLength(JSON.stringify(params.outputSchema ?? ''));
+  const otherBytes = Buffer.byteLength(instructions ?? '') + schemaBytes + (tools?.chars ?? 0);
   const turn = startTurn(deps, {
     ...admitted,
     engine,
     instructions,
     settings: params.settings,
+    outputSchema: params.outputSchema,
     credential: login?.credential,
     retryWaitMsMax: params.isStreamed === false ? UNSTREAMED_WAIT_MS_MAX : undefined,
     tools,
@@ -87,10 +91,10 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
 }
 
 function toIdempotency(params: PromptParams): PromptRequest['idempotency'] {
-  const { idempotencyKey: key, prompt, model, instructions, settings, sessionId, onBusy, login } = params;
+  const { idempotencyKey: key, prompt, model, instructions, settings, outputSchema, login } = params;
   if (key === undefined) return undefined;
-  const names = { session_id: sessionId, onBusy, auth_session_id: login?.sessionId };
-  const hashed = { prompt, model, instructions, settings, ...names };
+  const others = { session_id: params.sessionId, onBusy: params.onBusy, auth_session_id: login?.sessionId };
+  const hashed = { prompt, model, instructions, settings, output_schema: outputSchema, ...others };
   return { key, paramsHash: hashParams(hashed) };
 }
 

@@ -26,7 +26,7 @@ export function toTaskStarted({ lease, mcpLost, tools }: AdmittedTurn, context: 
 }
 
 export function toTurnInput(admitted: AdmittedTurn, { messages, trimmed }: Context): TurnInput {
-  const { lease, conversation, instructions, settings, credential, tools, retryWaitMsMax } = admitted;
+  const { lease, conversation, instructions, settings, outputSchema, credential, tools, retryWaitMsMax } = admitted;
   return {
     turnId: lease.turn_id,
     conversationId: conversation.conversation_id,
@@ -36,6 +36,7 @@ export function toTurnInput(admitted: AdmittedTurn, { messages, trimmed }: Conte
     keyId: conversation.owner,
     ...(instructions === undefined ? {} : { instructions }),
     ...(settings === undefined ? {} : { settings }),
+    ...(outputSchema === undefined ? {} : { outputSchema }),
     ...(credential === undefined ? {} : { credential }),
     ...(tools === undefined ? {} : { tools }),
     ...(retryWaitMsMax === undefined ? {} : { retryWaitMsMax }),

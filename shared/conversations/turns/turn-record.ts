@@ -35,6 +35,8 @@ export interface TurnEnd {
   readonly failure: TurnDocument['failure'];
   readonly finishReason?: 'stop' | CutReason | undefined;
   readonly warnings?: readonly SettingWarning[] | undefined;
+  /** The answer is JSON of the prompt's schema. */
+  readonly structured?: boolean;
   /** Why a turn was stopped; absent in a turn that was not. */
   readonly reason?: AbortReason | undefined;
 }

@@ -4,6 +4,7 @@
 import type { Outcome } from '../../engines/engine.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { MessagePart } from '../../message-parts.ts';
+import { readOutput } from '../../output-schema.ts';
 import type { Span } from '../../timings.ts';
 import type { AbortReason, TurnEvent } from '../../turn-events.ts';
 import { estimateUsage } from '../../usage.ts';
@@ -60,7 +61,8 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
     let cause: unknown;
     try {
       const { usage, finishReason, warnings } = await runEngine(deps, admitted, { progress, append, signal, spans });
-      end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason, warnings };
+      const structured = admitted.outputSchema !== undefined;
+      end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason, warnings, structured };
     } catch (error) {
       const thrown = signal.aborted ? signal.reason : error;
       end = toEnd(deps, admitted, { progress, stopped, cause: thrown });
@@ -113,6 +115,7 @@ async function runEngine(
       });
       if (step.done) {
         traced?.completed(step.value);
+        checkOutput(admitted, step.value);
         return step.value;
       }
       traced?.event(step.value);
@@ -122,6 +125,19 @@ async function runEngine(
         progress.budget = { model: lease.model, tokens: step.value.ContextTrimmed.budget_tokens };
       }
     }
+  });
+}
+
+/** Throws `upstream_error` with the issues if the answer is not JSON of the caller's schema. */
+function checkOutput({ outputSchema, lease }: AdmittedTurn, { content, finishReason }: Outcome): void {
+  if (outputSchema === undefined) return;
+  const read = readOutput(outputSchema, content);
+  if ('output' in read) return;
+  const cut = finishReason === undefined || finishReason === 'stop' ? '' : `, which was cut (${finishReason}),`;
+  throw new RpcError('upstream_error', {
+    message: `The answer${cut} does not match output_schema`,
+    data: { model: lease.model, detail: 'output_schema', issues: read.issues },
+    retryable: true,
   });
 }
 

@@ -1,5 +1,6 @@
 // A turn at its three stages: admitted, running on this instance, ended.
 import type { Credential, Engine, Toolset } from '../../engines/engine.ts';
+import type { OutputSchema } from '../../output-schema.ts';
 import type { Ref } from '../../store/store.ts';
 import type { Span } from '../../timings.ts';
 import type { AbortReason } from '../../turn-events.ts';
@@ -17,6 +18,7 @@ export interface AdmittedTurn {
   readonly engine: Engine;
   readonly instructions: string | undefined;
   readonly settings: TurnSettings | undefined;
+  readonly outputSchema: OutputSchema | undefined;
   readonly credential: Credential | undefined;
   readonly tools: Toolset | undefined;
   readonly budgetTokens: number;

@@ -8,7 +8,7 @@ const QUEUE_MAX = 100_000;
 const QUEUE_CHARS_MAX = 64 << 20;
 
 /** A notification of the app-server, or an event of a tool call that the gateway runs for it, with its part. */
-export type InboxItem = Notification | { readonly event: EngineEvent; readonly part: MessagePart };
+export type InboxItem = Notification | { readonly event: EngineEvent; readonly part?: MessagePart };
 
 export interface Inbox {
   /** `chars`: its approximate size in memory; default 0. */

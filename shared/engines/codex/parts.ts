@@ -1,5 +1,5 @@
-// The parts of an answer of Codex for the history of the conversation: its text, its commands and patches, and the tools
-// that it called. Another engine that continues the conversation gets them as tool calls.
+// The parts of an answer of Codex for the history of the conversation: its text, its commands and patches, and the
+// tools that it called. Another engine that continues the conversation gets them as tool calls.
 import type { MessagePart } from '../../message-parts.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { RunOptions } from '../engine.ts';
@@ -7,7 +7,9 @@ import type { RunOptions } from '../engine.ts';
 const COMMAND = 'exec_command';
 const PATCH = 'apply_patch';
 
-/** Returns the function that records an event of a turn; `content`: the answer so far; `given`: the event's own part. */
+/**
+ * Returns the function that records an event of a turn. `content`: the answer so far; `given`: the event's own part.
+ */
 export function createPartRecorder(
   record: RunOptions['record'],
 ): (content: string, event: EngineEvent, given?: MessagePart) => void {

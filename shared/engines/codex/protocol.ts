@@ -35,10 +35,13 @@ export interface ClientRequests {
     readonly input: { readonly type: 'text'; readonly text: string; readonly text_elements: never[] }[];
     /** For this turn and those after it. */
     readonly model?: string;
+    /** Of the last message of this turn. */
+    readonly outputSchema?: z.output<typeof JsonObject>;
     /** For this turn and those after it. */
-    readonly effort?: 'none' | 'low' | 'medium' | 'high';
+    readonly effort?: string;
   };
   'turn/interrupt': { readonly threadId: string; readonly turnId: string };
+  'model/list': { readonly includeHidden: boolean };
   /** Ends the running commands of the thread. */
   'thread/backgroundTerminals/clean': { readonly threadId: string };
 }
@@ -90,6 +93,7 @@ export const RESULTS = {
   'thread/inject_items': Nothing,
   'turn/start': z.object({ turn: z.object({ id: z.string() }) }),
   'turn/interrupt': Nothing,
+  'model/list': z.object({ data: z.array(z.object({ model: z.string(), defaultReasoningEffort: z.string() })) }),
   'thread/backgroundTerminals/clean': Nothing,
 } as const satisfies Record<ClientMethod, z.ZodType>;
 

@@ -182,8 +182,8 @@ async function inject(
 }
 
 /**
- * If the first missing message is an answer, it is the part of an answer that the thread itself has begun: the thread has
- * its commands and tool calls.
+ * If the first missing message is an answer, it is the part of an answer that the thread itself has begun: the thread
+ * has its commands and tool calls.
  */
 function withoutOwnCalls(missing: readonly Message[], { seq }: KnownThread): readonly Message[] {
   const [first, ...others] = missing;

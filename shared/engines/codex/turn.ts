@@ -11,7 +11,7 @@ import { toError } from './failures.ts';
 import { createInbox, type Inbox } from './inbox.ts';
 import { addModel, type KnownThread, type LoadedThread, toModelId } from './known-thread.ts';
 import { createPartRecorder } from './parts.ts';
-import type { ClientRequests, ToolAnswer, ToolCall } from './protocol.ts';
+import { type ClientRequests, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
 import { hashMessage } from './rollout.ts';
 import { saveThread, type ThreadDeps } from './threads.ts';
 import { createToolRunner } from './tools.ts';
@@ -21,7 +21,7 @@ import { answerTooLong, appServerEnded, emptyAnswer, turnInterrupted } from './t
 /** From the request to stop a turn to the end of its process. */
 const INTERRUPT_MS = 3_000;
 const ANSWER_CHARS_MAX = 4 << 20;
-/** The default of the models of Codex. */
+/** For a model that Codex does not know. */
 const USUAL_EFFORT = 'medium';
 
 export async function* runTurn(
@@ -74,10 +74,11 @@ export async function* runTurn(
 
 /** Returns the turn's id. Not bound to the signal: a turn whose id is not known could not be interrupted. */
 async function start(
-  { client, threads }: AppServer,
+  appServer: AppServer,
   { known, modelId: threadModelId }: LoadedThread,
-  { messages, model, conversationId, settings }: TurnInput,
+  { messages, model, conversationId, settings, outputSchema }: TurnInput,
 ): Promise<string> {
+  const { client, threads } = appServer;
   const { threadId, models } = known;
   const modelId = toModelId(model);
   // Codex builds its settings anew whenever a turn names the model.
@@ -86,21 +87,28 @@ async function start(
   if (isSwitched && loaded !== undefined) {
     threads.set(conversationId, { ...loaded, known: { ...loaded.known, models }, modelId: undefined });
   }
+  const effort = await toEffort(appServer, modelId, settings, known);
   const { turn } = await client.request('turn/start', {
     threadId,
     input: [{ type: 'text', text: messages.at(-1)?.content ?? '', text_elements: [] }],
     ...(isSwitched && { model: modelId }),
-    ...toEffort(settings, known),
+    ...effort,
+    ...(outputSchema !== undefined && { outputSchema: JsonObject.parse(outputSchema) }),
   });
   return turn.id;
 }
 
-type Effort = Pick<ClientRequests['turn/start'], 'effort'>;
-
-/** The effort stays with the thread: a turn without one sets the usual one again. */
-function toEffort({ reasoning }: TurnSettings = {}, { hasEffort }: KnownThread): Effort {
+/** The effort stays with the thread: a turn without one sets the default of the model again. */
+async function toEffort(
+  { client }: AppServer,
+  modelId: string,
+  { reasoning }: TurnSettings = {},
+  { hasEffort }: KnownThread,
+): Promise<Pick<ClientRequests['turn/start'], 'effort'>> {
   if (reasoning !== undefined) return { effort: reasoning === 'off' ? 'none' : reasoning };
-  return hasEffort === true ? { effort: USUAL_EFFORT } : {};
+  if (hasEffort !== true) return {};
+  const { data } = await client.request('model/list', { includeHidden: true }, deadline(INTERRUPT_MS));
+  return { effort: data.find(({ model }) => model === modelId)?.defaultReasoningEffort ?? USUAL_EFFORT };
 }
 
 /** `counted` is by the provider: the greater one counts, because what Codex reports cannot be relied upon. */

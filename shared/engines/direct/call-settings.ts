@@ -2,56 +2,104 @@
 // knows the rules of its providers' models; a setting that the provider itself refuses is left out of the next call.
 import type { LanguageModelV4CallOptions, SharedV4Warning } from '@ai-sdk/provider';
 import type { RpcError } from '../../errors.ts';
+import type { OutputSchema } from '../../output-schema.ts';
 import { namesOf, type SettingName, type SettingWarning, type TurnSettings } from '../../turn-settings.ts';
+import type { TurnInput } from '../engine.ts';
 import { clean } from '../provider-message.ts';
 
 type CallSettings = Pick<
   LanguageModelV4CallOptions,
-  'temperature' | 'topP' | 'maxOutputTokens' | 'stopSequences' | 'seed' | 'reasoning'
+  'temperature' | 'topP' | 'maxOutputTokens' | 'stopSequences' | 'seed' | 'reasoning' | 'responseFormat'
 >;
 
-/** The SDK's name of each setting, and how providers name it in a refusal. */
-const NAMES: Readonly<Record<SettingName, { readonly sdk: keyof CallSettings; readonly refused: RegExp }>> = {
-  temperature: { sdk: 'temperature', refused: /\btemperature\b/i },
-  top_p: { sdk: 'topP', refused: /\btop_?p\b/i },
-  max_output_tokens: { sdk: 'maxOutputTokens', refused: /\bmax_?(?:output_?|completion_?)?tokens\b/i },
-  stop: { sdk: 'stopSequences', refused: /\bstop(?:_?sequences)?\b/i },
-  seed: { sdk: 'seed', refused: /\bseed\b/i },
-  reasoning: { sdk: 'reasoning', refused: /\breasoning|\bthinking|\beffort\b/i },
+interface Names {
+  /** The SDK's name of the setting. */
+  readonly sdk: keyof CallSettings;
+  /** Its member in the request. */
+  readonly sent: RegExp;
+  /** How providers name it in a refusal. */
+  readonly refused: RegExp;
+}
+
+const NAMES: Readonly<Record<SettingName, Names>> = {
+  temperature: { sdk: 'temperature', sent: /^temperature$/, refused: /\btemperature\b/i },
+  top_p: { sdk: 'topP', sent: /^top_?p$/i, refused: /\btop_?p\b/i },
+  max_output_tokens: {
+    sdk: 'maxOutputTokens',
+    sent: /^max_?(?:output_?)?tokens$/i,
+    refused: /\bmax_?(?:output_?|completion_?)?tokens\b/i,
+  },
+  stop: { sdk: 'stopSequences', sent: /^stop/, refused: /\bstop(?:_?sequences)?\b/i },
+  seed: { sdk: 'seed', sent: /^seed$/, refused: /\bseed\b/i },
+  reasoning: {
+    sdk: 'reasoning',
+    sent: /^(?:reasoning|thinking|effort)/,
+    refused: /\breasoning|\bthinking|\beffort\b/i,
+  },
 };
 const REFUSED =
   /unsupported|not supported|does not support|unknown|unrecognized|unexpected|not allowed|not permitted|cannot|invalid/i;
 
+/** How providers name the format of an answer in a refusal. */
+const FORMAT =
+  /response_?(?:mime_?type|format|schema)|response mime type|output_?(?:format|config|schema)|json_?schema/i;
+
 /** The settings of one turn: what is still sent of them, and the warnings so far, one per setting. */
 export interface Settings {
   toOptions(): CallSettings;
+  /** The caller's instructions, with the schema of the answer if it cannot be sent otherwise. */
+  toInstructions(given: string | undefined): string | undefined;
   readonly warnings: readonly SettingWarning[];
-  warn(warnings: readonly SharedV4Warning[]): void;
+  /** Adds the SDK's warnings, and one for each setting that is missing in the body of the request. */
+  warn(warnings: readonly SharedV4Warning[], body: unknown): void;
   /** Leaves out the setting that the provider refuses with this error; false if it refuses something else. */
   leaveOut(error: RpcError): boolean;
 }
 
 /** `label`: name of the provider. */
-export function createSettings(given: TurnSettings = {}, label: string): Settings {
-  const warnings = new Map<SettingName, SettingWarning>();
+export function createSettings(
+  { settings: given = {}, outputSchema }: Pick<TurnInput, 'settings' | 'outputSchema'>,
+  label: string,
+): Settings {
+  const warnings = new Map<SettingWarning['setting'], SettingWarning>();
   let sent = given;
+  let format = outputSchema && toFormat(outputSchema);
+  const addWarning = (warning: SettingWarning): void => void warnings.set(warning.setting, warning);
   return {
-    toOptions: () => toCallSettings(sent),
+    toOptions: () => ({ ...toCallSettings(sent), ...(format !== undefined && { responseFormat: format }) }),
+    toInstructions(instructions) {
+      if (outputSchema === undefined || format !== undefined) return instructions;
+      return [instructions, `${JSON_ONLY}\n${JSON.stringify(outputSchema)}`].filter((text) => text).join('\n\n');
+    },
     get warnings() {
       return [...warnings.values()];
     },
-    warn(found) {
-      for (const warning of toWarnings(given, found, label)) warnings.set(warning.setting, warning);
+    warn(found, body) {
+      for (const warning of toWarnings(given, found, label)) addWarning(warning);
+      for (const setting of missingSettings(sent, body)) {
+        if (!warnings.has(setting)) addWarning({ setting, message: `${label} does not support it for this model` });
+      }
     },
-    leaveOut(error) {
-      const isRefusal = error.data.status === 400 || error.data.status === 422;
-      const setting = isRefusal ? refusedSetting(sent, error.message) : undefined;
-      if (setting === undefined) return false;
-      sent = { ...sent, [setting]: undefined };
-      warnings.set(setting, { setting, message: error.message });
+    leaveOut({ data, message }) {
+      if (data.status !== 400 && data.status !== 422) return false;
+      const setting = refusedSetting(sent, message);
+      if (setting !== undefined) {
+        sent = { ...sent, [setting]: undefined };
+        addWarning({ setting, message });
+        return true;
+      }
+      if (format === undefined || !FORMAT.test(message)) return false;
+      format = undefined;
+      addWarning({ setting: 'output_schema', message: `${message}. The schema is sent as an instruction instead` });
       return true;
     },
   };
+}
+
+const JSON_ONLY = 'Answer only with JSON that matches this JSON Schema, without any other text:';
+
+function toFormat(schema: OutputSchema): NonNullable<CallSettings['responseFormat']> {
+  return { type: 'json', name: 'output', schema: JSON.parse(JSON.stringify(schema)) };
 }
 
 function toCallSettings(settings: TurnSettings): CallSettings {
@@ -84,4 +132,18 @@ function toWarnings(
 function refusedSetting(sent: TurnSettings, message: string): SettingName | undefined {
   if (!REFUSED.test(message)) return undefined;
   return namesOf(sent).find((name) => NAMES[name].refused.test(message));
+}
+
+/** The SDK leaves out some settings without a warning. A model that cannot reason needs no setting to turn it off. */
+function missingSettings(sent: TurnSettings, body: unknown): SettingName[] {
+  const { generationConfig, output_config, ...members } = toRecord(body);
+  const names = Object.keys({ ...members, ...toRecord(generationConfig), ...toRecord(output_config) });
+  return namesOf(sent).filter(
+    (setting) =>
+      !(setting === 'reasoning' && sent.reasoning === 'off') && !names.some((name) => NAMES[setting].sent.test(name)),
+  );
+}
+
+function toRecord(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
 }

@@ -80,14 +80,14 @@ export function createDirectEngine(
     const toolset = turn.tools ?? (declared.length === 0 ? undefined : NO_TOOLS);
     // What a provider has signed for the account of a login is of no use to another account.
     const keep = turn.credential === undefined ? record : (part: MessagePart) => record?.(withoutMetadata(part));
-    const settings = createSettings(turn.settings, PROVIDERS[provider].label);
+    const settings = createSettings(turn, PROVIDERS[provider].label);
     const outcome = yield* runRounds(provider, toolset, { callModel, signal, record: keep });
     return { ...outcome, ...(settings.warnings.length > 0 && { warnings: settings.warnings }) };
 
     async function* callModel(soFar: readonly MessagePart[]): AsyncGenerator<EngineEvent, Answer, void> {
       for (let attempt = 1; ; attempt += 1) {
         signal.throwIfAborted();
-        const prompt = toPrompt(sent, soFar);
+        const prompt = toPrompt({ ...sent, instructions: settings.toInstructions(turn.instructions) }, soFar);
         const guard = createCallGuard({
           ...deadlines,
           leftMs: endsAtMs - performance.now(),
@@ -102,12 +102,12 @@ export function createDirectEngine(
         try {
           const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
           const model = await Promise.race([loading, guard.aborted]);
-          const options = { ...models.callOptions(provider), ...tools, ...settings.toOptions() };
+          const options = { ...models.callOptions(provider, turn.outputSchema), ...tools, ...settings.toOptions() };
           const request = { ...options, prompt, abortSignal: guard.signal };
-          const { stream } = await Promise.race([model.doStream(request), guard.aborted]);
+          const { stream, request: made } = await Promise.race([model.doStream(request), guard.aborted]);
           const answer = yield* readAnswer(stream, { provider, modelId, guard, size, progress });
           whole = true;
-          settings.warn(answer.warnings);
+          settings.warn(answer.warnings, made?.body);
           return answer;
         } catch (thrown) {
           signal.throwIfAborted();

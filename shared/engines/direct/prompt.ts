@@ -1,5 +1,5 @@
-// Converts the messages of a turn to the prompt of the AI SDK. What the model wrote earlier is converted in the same way
-// whether it was in an earlier turn or in an earlier call of this one, so that each request begins with the request
+// Converts the messages of a turn to the prompt of the AI SDK. What the model wrote earlier is converted in the same
+// way whether it was in an earlier turn or in an earlier call of this one, so that each request begins with the request
 // before it: the providers' prompt caches need this.
 import type { LanguageModelV4Message, LanguageModelV4Prompt, LanguageModelV4ToolResultPart } from '@ai-sdk/provider';
 import { type MessagePart, type Round, toRounds, withoutMetadata } from '../../message-parts.ts';
@@ -11,8 +11,10 @@ import { EMPTY_RESULT } from '../tools/tool-rounds.ts';
 
 type AssistantPart = Extract<LanguageModelV4Message, { readonly role: 'assistant' }>['content'][number];
 
+type PromptOf = Pick<TurnInput, 'messages' | 'model' | 'credential'> & { readonly instructions: string | undefined };
+
 /** `soFar`: what the model has answered in this turn, with the results of its tool calls. */
-export function toPrompt(turn: TurnInput, soFar: readonly MessagePart[]): LanguageModelV4Prompt {
+export function toPrompt(turn: PromptOf, soFar: readonly MessagePart[]): LanguageModelV4Prompt {
   const prompt: LanguageModelV4Prompt = [];
   const toCallId = createCallIds();
   if (turn.instructions !== undefined && !isBlank(turn.instructions))
@@ -25,7 +27,7 @@ export function toPrompt(turn: TurnInput, soFar: readonly MessagePart[]): Langua
   return prompt;
 }
 
-function toMessages(turn: TurnInput, message: Message, toCallId: ToCallId): LanguageModelV4Prompt {
+function toMessages(turn: PromptOf, message: Message, toCallId: ToCallId): LanguageModelV4Prompt {
   const { role, content, parts, model } = message;
   if (role === 'user' || parts === undefined)
     return [{ role, content: [{ type: 'text', text: content.toWellFormed() }] }];

@@ -4,6 +4,7 @@ import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provid
 import type { OAuth2Client } from 'google-auth-library';
 import { type Config, PROVIDER_URLS } from '../../config/config.ts';
 import { splitQuery, toBaseUrl, withQuery } from '../../net/base-url.ts';
+import type { OutputSchema } from '../../output-schema.ts';
 import type { Credential } from '../engine.ts';
 import type { Fetch } from './provider-fetch.ts';
 
@@ -56,7 +57,10 @@ export interface Models {
    */
   get(provider: ProviderName, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
   /** Options of a call that differ by provider. */
-  callOptions(provider: ProviderName): Pick<LanguageModelV4CallOptions, 'maxOutputTokens' | 'providerOptions'>;
+  callOptions(
+    provider: ProviderName,
+    outputSchema?: OutputSchema,
+  ): Pick<LanguageModelV4CallOptions, 'maxOutputTokens' | 'providerOptions'>;
 }
 
 /**
@@ -88,7 +92,10 @@ export function createModels(providers: Config['providers'], options: ModelsOpti
   };
   return {
     get: async (provider, modelId, credential) => (await load(provider))(modelId, credential),
-    callOptions: (provider) => CALL_OPTIONS[provider],
+    callOptions(provider, outputSchema) {
+      if (provider !== 'openai' || outputSchema === undefined) return CALL_OPTIONS[provider];
+      return { providerOptions: { openai: { store: false, strictJsonSchema: isStrict(outputSchema) } } };
+    },
   };
 }
 
@@ -98,6 +105,21 @@ const CALL_OPTIONS = {
   openai: { providerOptions: { openai: { store: false } } },
   google: {},
 };
+
+/**
+ * OpenAI refuses a schema as strict unless each object names all of its properties as required and allows no others.
+ */
+function isStrict(schema: unknown): boolean {
+  if (Array.isArray(schema)) return schema.every(isStrict);
+  if (typeof schema !== 'object' || schema === null) return true;
+  const { type, properties, required, additionalProperties }: OutputSchema = { ...schema };
+  if (type === 'object' || properties !== undefined) {
+    const names = Object.keys(properties ?? {});
+    const isAllRequired = Array.isArray(required) && names.every((name) => required.includes(name));
+    if (additionalProperties !== false || (names.length > 0 && !isAllRequired)) return false;
+  }
+  return Object.values(schema).every(isStrict);
+}
 
 type Loader = (providers: Config['providers'], options: ModelsOptions) => Promise<MakeModel>;
 

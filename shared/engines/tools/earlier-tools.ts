@@ -13,8 +13,8 @@ export const NO_TOOLS: Toolset = {
 };
 
 /**
- * The tools that a request declares. Anthropic refuses the tool calls of earlier turns if the request declares no tools:
- * then their names are declared.
+ * The tools that a request declares. Anthropic refuses the tool calls of earlier turns if the request declares no
+ * tools: then their names are declared.
  */
 export function toDeclaredTools({ messages, tools }: Pick<TurnInput, 'messages' | 'tools'>): readonly EngineTool[] {
   if (tools !== undefined && tools.tools.length > 0) return tools.tools;

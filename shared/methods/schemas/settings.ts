@@ -1,5 +1,6 @@
 // The settings of a prompt, in wire names (turn-settings.ts).
 import { z } from 'zod';
+import { schemaProblem } from '../../output-schema.ts';
 import { REASONING } from '../../turn-settings.ts';
 
 const INT32_MAX = 2 ** 31 - 1;
@@ -14,6 +15,14 @@ export const Settings = z
     reasoning: z.enum(REASONING).optional().describe('How much the model reasons before it answers'),
   })
   .describe('The same names for every model; one that the model does not support is left out and named in `warnings`');
+
+export const OutputSchemaParam = z
+  .record(z.string(), z.unknown())
+  .superRefine((schema, context) => {
+    const message = schemaProblem(schema);
+    if (message !== undefined) context.addIssue({ code: 'custom', message });
+  })
+  .describe('A JSON Schema of an object: the answer is JSON that matches it, parsed in `output`');
 
 export const Warnings = z
   .array(z.object({ setting: z.string(), message: z.string() }))

@@ -19,6 +19,7 @@ export interface AgentRequest {
   readonly input: readonly InputItem[];
   readonly tools: readonly string[];
   readonly effort: unknown;
+  readonly format: unknown;
   /** Bytes of the whole body. */
   readonly sizeBytes: number;
   /** Text of the last user message. */
@@ -190,6 +191,7 @@ function toRequest(index: number, request: IncomingMessage, response: ServerResp
     instructions: String(member(body, 'instructions') ?? ''),
     input,
     tools: list(body, 'tools').map((tool) => String(member(tool, 'name') ?? member(tool, 'type'))),
+    format: member(member(body, 'text'), 'format'),
     effort: member(member(body, 'reasoning'), 'effort'),
     sizeBytes: Buffer.byteLength(text),
     prompt: input.findLast((item) => item.role === 'user')?.text ?? '',

@@ -1,6 +1,7 @@
 // The settings of a prompt: validated before anything is charged, part of the idempotency key, and in the answer what a
 // model does not support.
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
 import { checkParams } from '../../../shared/rpc/issues.ts';
 import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
@@ -14,15 +15,15 @@ beforeEach(async () => {
 afterEach(() => fixture.close());
 
 it.each([
-  [{ temperature: 3 }, 'settings.temperature', 'must be at most 2'],
-  [{ top_p: -1 }, 'settings.top_p', 'must be at least 0'],
-  [{ max_output_tokens: 0 }, 'settings.max_output_tokens', 'must be at least 1'],
+  [{ temperature: 3 }, 'settings.temperature', 'settings.temperature must be at most 2'],
+  [{ top_p: -1 }, 'settings.top_p', 'settings.top_p must be at least 0'],
+  [{ max_output_tokens: 0 }, 'settings.max_output_tokens', 'settings.max_output_tokens must be at least 1'],
   [{ max_output_tokens: 1.5 }, 'settings.max_output_tokens', expect.stringContaining('integer')],
   [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'settings.stop', expect.stringContaining('at most 4')],
   [{ stop: [''] }, 'settings.stop.0', expect.any(String)],
-  [{ seed: -1 }, 'settings.seed', 'must be at least 0'],
+  [{ seed: -1 }, 'settings.seed', 'settings.seed must be at least 0'],
   [{ reasoning: 'maximal' }, 'settings.reasoning', expect.stringContaining('off')],
-  [{ temprature: 1 }, 'settings.temprature', 'is not known, did you mean settings.temperature?'],
+  [{ temprature: 1 }, 'settings.temprature', 'settings.temprature is not known, did you mean settings.temperature?'],
   ['warm', 'settings', expect.stringContaining('object')],
 ])('are refused where they are wrong: %j', (settings, path, message) => {
   const checked = checkParams(conversationPrompt.params, { prompt: 'hi', settings });
@@ -48,4 +49,35 @@ it('are named in the answer and in its last event where the model does not suppo
   expect(answer.warnings).toEqual(warnings);
   expect(stream.events.at(-1)?.event).toMatchObject({ TaskComplete: { warnings } });
   expect(await a.prompt('hello')).not.toHaveProperty('warnings');
+});
+
+const SCHEMA = { type: 'object', properties: { a: { type: 'integer' } }, required: ['a'] };
+
+it('an answer with a schema is also parsed, in the event of its end, for a duplicate and for a reader', async () => {
+  fixture.provider.behave(() => ({ text: '{"a": 1}' }));
+  const params = { idempotency_key: 'k', output_schema: SCHEMA };
+  const answer = await a.prompt('hello', params);
+  expect(answer).toMatchObject({ content: '{"a": 1}', output: { a: 1 } });
+  expect(await a.prompt('hello', params)).toEqual(answer);
+  expect((await failure(a.prompt('hello', { idempotency_key: 'k' }))).reason).toBe('invalid_params');
+  fixture.provider.behave(() => ({ text: 'plain' }));
+  expect(await a.prompt('hello')).not.toHaveProperty('output');
+});
+
+it('an answer that does not match its schema is an error with the issues; its text is in the history', async () => {
+  fixture.provider.behave(() => ({ text: '{"a": "x"}' }));
+  const refused = await failure(a.prompt('hello', { output_schema: SCHEMA }));
+  expect(refused).toMatchObject({
+    reason: 'upstream_error',
+    message: 'The answer does not match output_schema',
+    data: { issues: [{ path: 'output.a', message: expect.stringContaining('expected') }] },
+  });
+  const { messages } = await a.call(conversationHistory, { session_id: 's' });
+  expect(messages.at(-1)).toMatchObject({ content: '{"a": "x"}', partial: true });
+});
+
+it('a schema that cannot be checked is refused before the prompt is charged', () => {
+  const checked = checkParams(conversationPrompt.params, { prompt: 'hi', output_schema: { type: 'array' } });
+  const message = 'output_schema must have "type": "object" at its root';
+  expect(checked).toEqual({ issues: [{ path: 'output_schema', message }] });
 });

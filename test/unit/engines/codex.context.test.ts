@@ -91,6 +91,7 @@ describeCodex('the context of a codex turn', (place) => {
   });
 
   it('has the tool calls of another engine’s turns, with a result for each', async () => {
+    fixture.api.behave(byPrompt);
     const conversation = startConversation();
     const call = { type: 'tool_call', call_id: 'toolu_1', name: 'math__add', arguments: '{"a":2}' } as const;
     conversation.messages.push(
@@ -124,6 +125,7 @@ describeCodex('the context of a codex turn', (place) => {
   });
 
   it('goes into the history with its commands, and from there into a new thread', async () => {
+    fixture.api.behave(byPrompt);
     const conversation = startConversation();
     await conversation.prompt(engine, 'run echo remember me');
     expect(conversation.messages.at(-1)?.parts).toEqual([
@@ -146,6 +148,7 @@ describeCodex('the context of a codex turn', (place) => {
   });
 
   it('has the effort of its turn only, and a warning for other settings', async () => {
+    fixture.api.behave(byPrompt);
     const conversation = startConversation();
     const efforts: unknown[] = [];
     for (const reasoning of [undefined, 'low', 'high', undefined] as const) {
@@ -157,4 +160,17 @@ describeCodex('the context of a codex turn', (place) => {
     expect(efforts.slice(1, 3)).toEqual(['low', 'high']);
     expect(efforts[3]).toBe(efforts[0]);
   });
+
+  it('has the schema of its answer', async () => {
+    fixture.api.behave(byPrompt);
+    const outputSchema = { type: 'object', properties: { a: { type: 'integer' } } } as const;
+    await startConversation().prompt(engine, 'hello', { outputSchema });
+    expect(fixture.api.requests.at(-1)?.format).toMatchObject({ type: 'json_schema', schema: outputSchema });
+    await startConversation().prompt(engine, 'hello');
+    expect(fixture.api.requests.at(-1)?.format).toBeUndefined();
+  });
 });
+
+function trimsOf(events: readonly EngineEvent[]) {
+  return events.flatMap((event) => ('ContextTrimmed' in event ? [event.ContextTrimmed] : []));
+}

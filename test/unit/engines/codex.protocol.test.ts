@@ -45,6 +45,7 @@ type Answers = {
   'thread/inject_items': v2.ThreadInjectItemsResponse;
   'turn/start': v2.TurnStartResponse;
   'turn/interrupt': v2.TurnInterruptResponse;
+  'model/list': v2.ModelListResponse;
   'thread/backgroundTerminals/clean': v2.ThreadBackgroundTerminalsCleanResponse;
 };
 export type Results = AllFit<{ [M in ours.ClientMethod]: Fits<Answers[M], input<(typeof ours.RESULTS)[M]>> }>;
@@ -133,6 +134,7 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
 
   it('sends nothing that runs or reads outside Codex’s own sandbox', () => {
     expect(Object.keys(RESULTS).toSorted()).toEqual([
+      'model/list',
       'thread/backgroundTerminals/clean',
       'thread/delete',
       'thread/inject_items',

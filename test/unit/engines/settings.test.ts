@@ -54,7 +54,12 @@ const ROWS: readonly Row[] = [
     sent: { max_output_tokens: 2_000, temperature: undefined, top_p: undefined, stop: undefined, seed: undefined },
     left: ['temperature', 'top_p', 'stop', 'seed'],
   },
-  { model: 'openai/gpt-4o', settings: { temperature: 0.5, top_p: 0.9 }, sent: { temperature: 0.5, top_p: 0.9 }, left: [] },
+  {
+    model: 'openai/gpt-4o',
+    settings: { temperature: 0.5, top_p: 0.9 },
+    sent: { temperature: 0.5, top_p: 0.9 },
+    left: [],
+  },
   {
     model: 'openai/gpt-5',
     settings: { reasoning: 'high' },
@@ -87,7 +92,7 @@ describe('the settings of a turn', () => {
     const found = Object.fromEntries(Object.keys(sent).map((name) => [name, Reflect.get(body, name)]));
     expect(found).toEqual(sent);
     const { warnings = [] } = outcome;
-    expect(warnings.map(({ setting }) => setting)).toEqual(left);
+    expect(warnings.map(({ setting }) => setting).sort()).toEqual([...left].sort());
     for (const { message } of warnings) expect(message).toMatch(/\w+ \w+/);
   });
 
@@ -121,5 +126,44 @@ describe('the settings of a turn', () => {
     expect(outcome.warnings?.map(({ setting }) => setting)).toEqual(names);
     const plain = await runTurn(createOfflineEngine(), { model: 'offline/echo' });
     expect(plain.outcome).not.toHaveProperty('warnings');
+  });
+});
+
+describe('the schema of an answer', () => {
+  const outputSchema = { type: 'object', properties: { a: { type: 'integer' } } } as const;
+  const strict = { ...outputSchema, required: ['a'], additionalProperties: false } as const;
+
+  it.each([
+    ['anthropic/claude-sonnet-4-5', /"output_config":\{"format":\{"type":"json_schema","schema":\{"type":"object"/],
+    [
+      'openai/gpt-5',
+      /"text":\{"format":\{"type":"json_schema","strict":true,"name":"output","schema":\{"type":"object"/,
+    ],
+    ['google/gemini-2.5-flash', /"responseMimeType":"application\/json".*"response(?:Json)?Schema":\{/],
+  ])('is sent in the form of the provider: %s', async (model, form) => {
+    provider.behave(() => ({ text: '{"a":1}' }));
+    const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema: strict });
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).toMatch(form);
+    expect(outcome.content).toBe('{"a":1}');
+    expect(outcome).not.toHaveProperty('warnings');
+  });
+
+  it('is not sent as strict to OpenAI where its rules for strict ones do not allow it', async () => {
+    await runTurn(createTestEngine(provider), { model: 'openai/gpt-5', outputSchema });
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('"strict":false');
+  });
+
+  it.each(CASES)('is an instruction where $provider refuses the format', async ({ model }) => {
+    provider.behave(({ body }) =>
+      /json_schema|responseMimeType/.test(JSON.stringify(body))
+        ? { status: 400, message: "Unsupported: response_format of type 'json_schema'" }
+        : { text: '{"a":1}' },
+    );
+    const turn = { model, outputSchema: strict, instructions: 'Be brief.' };
+    const { outcome } = await runTurn(createTestEngine(provider), turn);
+    expect(outcome.warnings).toEqual([
+      { setting: 'output_schema', message: expect.stringMatching(/Unsupported.*sent as an instruction instead$/) },
+    ]);
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).toMatch(/Be brief\.\\n\\nAnswer only with JSON/);
   });
 });

@@ -57,7 +57,21 @@ describe('proto', () => {
     const reply = fromBinary(ReplySchema, Buffer.from(result.data, 'base64'));
     expect(reply.warnings.map(({ setting }) => setting)).toEqual(['temperature', 'stop', 'reasoning']);
     const wrong = await call('proto', { stream_id: 's', data: submit({ prompt: 'Hello', settings: { topP: 2 } }) });
-    expect(wrong.error.data.issues).toEqual([{ path: 'data.settings.top_p', message: 'must be at most 1' }]);
+    expect(wrong.error.data.issues).toEqual([
+      { path: 'data.settings.top_p', message: 'settings.top_p must be at most 1' },
+    ]);
+  });
+
+  it('carries a schema of the answer, and the parsed answer', async () => {
+    const schema = { type: 'object', properties: { a: { type: 'integer' } } };
+    const data = submit({ prompt: 'Hello', outputSchemaJson: JSON.stringify(schema) });
+    expect(toPromptParams('s', decodeSubmission(data))).toMatchObject({ output_schema: schema });
+    const wrong = await call('proto', { stream_id: 's', data: submit({ prompt: 'Hello', outputSchemaJson: '{' }) });
+    expect(wrong.error.data.issues).toEqual([{ path: 'data.output_schema', message: 'is not JSON' }]);
+    const usage = { input_tokens: 1, output_tokens: 1, total_tokens: 2 };
+    const names = { conversation_id: 'c', session_id: 's', turn_id: 't', model: 'm', timestamp: 'd' };
+    const answer = { type: 'ai_response', content: '{"a":1}', output: { a: 1 }, events: [], usage, ...names } as const;
+    expect(fromBinary(ReplySchema, encodeReply(answer)).outputJson).toBe('{"a":1}');
   });
 
   it('runs the same turn as conversation.prompt, reproducible byte for byte', async () => {

@@ -1,0 +1,84 @@
+// The JSON Schema of an answer: which schemas are accepted, and the check of an answer against its schema.
+import { createContext, runInContext } from 'node:vm';
+import { z } from 'zod';
+import type { Issue } from './errors.ts';
+
+export type OutputSchema = Readonly<Record<string, unknown>>;
+
+const SCHEMA_CHARS_MAX = 64 << 10;
+const ISSUES_MAX = 20;
+const PATH_CHARS_MAX = 200;
+const MESSAGE_CHARS_MAX = 400;
+/** Places in a text at which JSON may begin. */
+const STARTS_MAX = 32;
+/** A pattern of a schema can take time that grows exponentially with the text. */
+const CHECK_MS_MAX = 500;
+
+/** Why a schema is not accepted, in plain words; undefined if it is. */
+export function schemaProblem(schema: OutputSchema): string | undefined {
+  if (JSON.stringify(schema).length > SCHEMA_CHARS_MAX) return 'must be at most 64 KiB of JSON';
+  if (schema.type !== 'object') return 'must have "type": "object" at its root';
+  try {
+    toValidator(schema);
+    return undefined;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.replace(/ in Zod\b.*/, '') : '';
+    return `is not a JSON Schema that can be checked: ${reason.slice(0, MESSAGE_CHARS_MAX)}`;
+  }
+}
+
+/** The JSON in an answer, checked against its schema. */
+export function readOutput(
+  schema: OutputSchema,
+  content: string,
+): { readonly output: unknown } | { readonly issues: readonly Issue[] } {
+  const found = findJson(content);
+  if (found === undefined) return { issues: [{ path: 'output', message: 'is not JSON' }] };
+  const { output } = found;
+  const issues = withinTime(() => toValidator(schema).safeParse(output).error?.issues ?? []);
+  if (issues === undefined) return { issues: [{ path: 'output', message: 'takes too long to check' }] };
+  if (issues.length === 0) return { output };
+  return {
+    issues: issues.slice(0, ISSUES_MAX).map(({ path, message }) => ({
+      path: ['output', ...path].join('.').slice(0, PATH_CHARS_MAX),
+      message: message.slice(0, MESSAGE_CHARS_MAX),
+    })),
+  };
+}
+
+/**
+ * The JSON value in an answer: all of it, or what follows other text, such as what the model wrote before it called a
+ * tool.
+ */
+export function findJson(content: string): { readonly output: unknown } | undefined {
+  const text = content.trim().replace(/^```(?:json)?\s*|\s*```$/g, '');
+  let start = 0;
+  for (let tries = 0; tries <= STARTS_MAX && start !== -1; tries++) {
+    try {
+      return { output: JSON.parse(text.slice(start)) };
+    } catch {
+      start = text.indexOf('{', start === 0 && tries === 0 ? 0 : start + 1);
+    }
+  }
+  return undefined;
+}
+
+function toValidator(schema: OutputSchema): z.ZodType {
+  return z.fromJSONSchema(JSON.parse(JSON.stringify(schema)));
+}
+
+/** Undefined if the work takes longer than a check may: the watchdog of `vm` also ends a regular expression. */
+function withinTime<R>(work: () => R): R | undefined {
+  let result: R | undefined;
+  const run = (): void => {
+    result = work();
+  };
+  try {
+    runInContext('run()', createContext({ run }), { timeout: CHECK_MS_MAX });
+    return result;
+  } catch (error) {
+    // The error of another context is no instance of this one's Error.
+    if (Reflect.get(Object(error), 'code') === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,66 @@
+// The JSON Schema of an answer: which are accepted, and which answers match.
+import { describe, expect, it } from 'vitest';
+import { findJson, type OutputSchema, readOutput, schemaProblem } from '../../shared/output-schema.ts';
+
+const CITY: OutputSchema = {
+  type: 'object',
+  properties: { city: { type: 'string' }, people: { type: 'integer', minimum: 0 } },
+  required: ['city'],
+  additionalProperties: false,
+};
+
+describe('a schema of an answer', () => {
+  it.each<[string, OutputSchema]>([
+    ['an object', CITY],
+    ['with references', { type: 'object', properties: { a: { $ref: '#/$defs/a' } }, $defs: { a: { type: 'array' } } }],
+    [
+      'that refers to itself',
+      { type: 'object', properties: { next: { anyOf: [{ $ref: '#' }, { type: 'null' }] } }, required: ['next'] },
+    ],
+  ])('is accepted: %s', (_, schema) => {
+    expect(schemaProblem(schema)).toBeUndefined();
+  });
+
+  it.each<[OutputSchema, RegExp]>([
+    [{}, /^must have "type": "object" at its root$/],
+    [{ type: 'array', items: {} }, /^must have "type": "object" at its root$/],
+    [{ type: 'object', properties: { a: { type: 'strin' } } }, /^is not a JSON Schema that can be checked: .*strin/],
+    [{ type: 'object', properties: { a: { type: 'string', pattern: '(' } } }, /^is not a JSON Schema .*expression/],
+    [{ type: 'object', properties: { a: { $ref: '#/$defs/no' } } }, /Reference not found/],
+    [{ type: 'object', properties: { a: { $ref: 'https://example.com/a' } } }, /External \$ref/],
+    [{ type: 'object', not: { required: ['a'] } }, /not is not supported$/],
+    [{ type: 'object', description: 'x'.repeat(70_000) }, /at most 64 KiB/],
+  ])('is refused in plain words: %j', (schema, problem) => {
+    expect(schemaProblem(schema)).toMatch(problem);
+  });
+});
+
+describe('an answer', () => {
+  it.each([
+    ['{"city":"Rome","people":3}'],
+    ['\n```json\n{"city":"Rome","people":3}\n```\n'],
+    ['Let me look {that} up.\n\n{"city":"Rome","people":3}'],
+  ])('is the JSON in it: %j', (content) => {
+    expect(readOutput(CITY, content)).toEqual({ output: { city: 'Rome', people: 3 } });
+    expect(findJson(content)).toEqual({ output: { city: 'Rome', people: 3 } });
+  });
+
+  it.each([
+    ['', 'output', /is not JSON/],
+    ['Rome', 'output', /is not JSON/],
+    ['{"city":"Ro', 'output', /is not JSON/],
+    ['"Rome"', 'output', /expected object/],
+    ['{"city":1}', 'output.city', /expected string/],
+    ['{"city":"Rome","people":-1}', 'output.people', /0/],
+    ['{"city":"Rome","x":1}', 'output', /x/],
+  ])('that does not match is described: %j', (content, path, message) => {
+    expect(readOutput(CITY, content)).toEqual({ issues: [{ path, message: expect.stringMatching(message) }] });
+  });
+
+  it('cannot occupy the process with a pattern that takes exponential time', () => {
+    const schema: OutputSchema = { type: 'object', properties: { a: { type: 'string', pattern: '^(\\w+\\s?)+$' } } };
+    expect(schemaProblem(schema)).toBeUndefined();
+    const { issues } = { issues: [], ...readOutput(schema, JSON.stringify({ a: `${'a'.repeat(64)}!` })) };
+    expect(issues).toEqual([{ path: 'output', message: 'takes too long to check' }]);
+  });
+});
