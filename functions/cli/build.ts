@@ -60,7 +60,7 @@ async function writeDeclarations(outdir: string): Promise<void> {
   const scratch = await mkdtemp(path.join(tmpdir(), 'gateway-client-'));
   try {
     await cp(path.join(ROOT, 'shared/client'), path.join(scratch, 'client'), { recursive: true });
-    for (const file of ['errors.ts', 'protocol.ts', 'turn-events.ts']) {
+    for (const file of ['errors.ts', 'protocol.ts', 'turn-events.ts', 'turn-settings.ts']) {
       await copyFile(path.join(ROOT, 'shared', file), path.join(scratch, file));
     }
     await writeFile(path.join(scratch, 'client/methods.ts'), methodTypes());
