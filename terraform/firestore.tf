@@ -57,7 +57,9 @@ resource "google_firestore_field" "field" {
 resource "google_firestore_index" "index" {
   for_each = {
     for index in local.firestore_config.indexes :
-    join(" ", concat([index.collectionGroup], [for field in index.fields : "${field.fieldPath} ${field.order}"]))
+    join(" ", concat([index.collectionGroup], [
+      for field in index.fields : "${field.fieldPath} ${try(field.order, field.arrayConfig)}"
+    ]))
     => index
   }
   database    = google_firestore_database.gateway.name
@@ -68,8 +70,9 @@ resource "google_firestore_index" "index" {
   dynamic "fields" {
     for_each = each.value.fields
     content {
-      field_path = fields.value.fieldPath
-      order      = fields.value.order
+      field_path   = fields.value.fieldPath
+      order        = try(fields.value.order, null)
+      array_config = try(fields.value.arrayConfig, null)
     }
   }
 }

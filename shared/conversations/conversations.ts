@@ -15,11 +15,13 @@ import { createConversationCache } from './records/conversation-cache.ts';
 import { type CompanionState, type ConversationDocument, conversationRef, type Lease } from './records/documents.ts';
 import type { NumberedEvent } from './records/event-log.ts';
 import { createHistory, type History } from './records/history.ts';
+import type { SessionChanges } from './records/session-fields.ts';
 import { createUsageLedger, type UsageLedger } from './records/usage-ledger.ts';
 import { settleAbandoned } from './turns/abandoned.ts';
 import { followTurn } from './turns/follow-turn.ts';
 import {
   findConversation,
+  type ListedPage,
   type LocatedTurn,
   listConversations,
   locateTurn,
@@ -31,6 +33,7 @@ import { createRunningTurns } from './turns/running-turns.ts';
 import { type PromptDeps, type PromptParams, startPrompt } from './turns/start-prompt.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './turns/stop-turn.ts';
 import type { EndedTurn, RunningTurn } from './turns/turn.ts';
+import { updateSession } from './update-session.ts';
 
 /** A turn that a caller follows: it runs on this or on another instance, or has ended. */
 export interface TurnHandle {
@@ -86,9 +89,10 @@ export interface Conversations {
   /** Sessions of a key, the most recently used one first. */
   list(
     owner: string,
-    after: { readonly value: string; readonly id: string } | undefined,
-    limit: number,
+    page: ListedPage,
   ): Promise<readonly { readonly id: string; readonly conversation: ConversationDocument }[]>;
+  /** Changes a session and returns it; undefined as `find`. */
+  update(owner: string, sessionId: string, changes: SessionChanges): Promise<ConversationDocument | undefined>;
   /** Lets running turns finish for `graceMs`, then ends them as interrupted. */
   drain(graceMs: number): Promise<void>;
 }
@@ -180,7 +184,8 @@ export function createConversations(given: ConversationsDeps): Conversations {
     markCompanionState: (session, state, options) => markCompanionState(companionDeps, session, state, options),
     clearCompanionState: (session, state) => clearCompanionState(companionDeps, session, state),
 
-    list: (owner, after, limit) => listConversations(store, owner, after, limit),
+    list: (owner, page) => listConversations(store, owner, page),
+    update: (owner, sessionId, changes) => updateSession(deps, conversationRef(owner, sessionId), changes),
 
     async drain(graceMs) {
       closing.abort();

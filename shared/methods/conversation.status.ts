@@ -1,7 +1,8 @@
 // `conversation.status`: returns the state of a session.
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
-import { SessionId, TurnId, TurnStatusResult, UsageResult } from './schemas/schemas.ts';
+import { SessionId, TurnError, TurnId, TurnStatusResult, UsageResult } from './schemas/schemas.ts';
+import { SessionLabels, SessionStatus, toLabels } from './schemas/session-schemas.ts';
 
 const Found = z.object({
   conversation_id: z.string(),
@@ -11,11 +12,17 @@ const Found = z.object({
     updated_at: z.string(),
     message_count: z.int(),
     usage: UsageResult,
+    ...SessionLabels,
   }),
-  status: z.enum(['idle', 'running', 'cancelled', 'failed']),
+  status: SessionStatus,
   session_id: z.string(),
   turn: z
-    .object({ turn_id: TurnId, status: TurnStatusResult, started_at: z.string().optional() })
+    .object({
+      turn_id: TurnId,
+      status: TurnStatusResult,
+      started_at: z.string().optional(),
+      error: TurnError.optional(),
+    })
     .optional()
     .describe('The running turn, or the last one'),
   queued: z.int().optional().describe('Number of prompts that wait for the running turn'),
@@ -40,6 +47,7 @@ export const conversationStatus = defineMethod({
         updated_at: '2026-11-13T14:20:00.000Z',
         message_count: 2,
         usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
+        title: 'Write a Rust function that adds two numbers',
       },
       status: 'idle',
       session_id: 'my-session-123',
@@ -65,6 +73,7 @@ export const conversationStatus = defineMethod({
         updated_at: conversation.updated_at,
         message_count: conversation.message_count,
         usage: conversation.usage,
+        ...toLabels(found.conversation),
       },
       status: conversation.status,
       session_id,

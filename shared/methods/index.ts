@@ -12,6 +12,7 @@ export { conversationList } from './conversation.list.ts';
 export { conversationPrompt } from './conversation.prompt.ts';
 export { conversationResume } from './conversation.resume.ts';
 export { conversationStatus } from './conversation.status.ts';
+export { conversationUpdate } from './conversation.update.ts';
 export { deploymentList } from './deployment.list.ts';
 export { eventsList } from './events.list.ts';
 export { eventsSubscribe } from './events.subscribe.ts';

@@ -13,9 +13,13 @@ import type { Precondition, Query, Ref, Snapshot, Store } from './store.ts';
 /** A query that the code sends: equality filters and the order. Firestore needs an index for each. */
 export interface QueryShape {
   readonly where?: readonly string[];
+  /** The array field of a filter `contains`. */
+  readonly contains?: string;
   readonly orderBy: string;
   readonly direction?: 'asc' | 'desc';
 }
+
+type AnyShape = Omit<QueryShape, 'contains'> & { readonly contains?: string | undefined };
 
 export interface DocumentDefinition<Schema extends z.ZodObject> {
   readonly collection: string;
@@ -84,7 +88,7 @@ export function defineDocument<Schema extends z.ZodObject>(
   const { collection, schema, format = 1, queries = [] } = definition;
   // Objects that are already validated: a cached snapshot is not validated again at each use.
   const checked = new WeakSet<object>();
-  const shapes = new Set(queries.map(({ where = [], orderBy, direction }) => shapeOf(where, orderBy, direction)));
+  const shapes = new Set(queries.map(shapeOf));
 
   const isValid = (data: object, ref: Ref): data is T => {
     if (checked.has(data)) return true;
@@ -115,7 +119,8 @@ export function defineDocument<Schema extends z.ZodObject>(
       return { ref, data, ...options };
     },
     query(query) {
-      if (!shapes.has(shapeOf(Object.keys(query.where ?? {}), query.orderBy, query.direction))) {
+      const { where = {}, contains } = query;
+      if (!shapes.has(shapeOf({ ...query, where: Object.keys(where), contains: contains?.field }))) {
         throw new TypeError(`store: a query of ${collection} by ${query.orderBy} is not declared`);
       }
       return { collection, ...query };
@@ -136,8 +141,8 @@ export function defineDocument<Schema extends z.ZodObject>(
   };
 }
 
-function shapeOf(where: readonly string[], orderBy: string, direction = 'asc'): string {
-  return `${where.toSorted().join()} ${orderBy} ${direction}`;
+function shapeOf({ where = [], contains = '', orderBy, direction = 'asc' }: AnyShape): string {
+  return `${where.toSorted().join()} ${contains} ${orderBy} ${direction}`;
 }
 
 function unreadable({ collection, id }: Ref, error: z.ZodError): RpcError {

@@ -38,7 +38,8 @@ export function checkWrites(writes: readonly Write[]): void {
 /** Throws TypeError for an invalid query. */
 export function checkQuery(query: Query): void {
   if (!COLLECTION.test(query.collection)) throw new TypeError('store: collection name is not allowed');
-  for (const field of [query.orderBy, ...Object.keys(query.where ?? {})]) {
+  const contained = query.contains === undefined ? [] : [query.contains.field];
+  for (const field of [query.orderBy, ...Object.keys(query.where ?? {}), ...contained]) {
     if (!QUERY_FIELD.test(field)) throw new TypeError('store: field of a query is not allowed');
   }
   if (!Number.isInteger(query.limit) || query.limit < 1 || query.limit > 1000) {

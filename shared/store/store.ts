@@ -53,6 +53,8 @@ export interface Query {
   readonly collection: string;
   /** Equality filters on top-level string fields. */
   readonly where?: Readonly<Record<string, string>>;
+  /** A top-level field that is an array of strings and contains `value`. */
+  readonly contains?: { readonly field: string; readonly value: string };
   /**
    * A top-level string or number field (numbers before strings, strings by code point); documents without it are not
    * returned.

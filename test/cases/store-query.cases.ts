@@ -36,6 +36,27 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       expect(await ids(store(), { ...query, where: { owner: "x' OR '1'='1" } })).toEqual([]);
     });
 
+    it('finds by an element of an array, in order and page by page', async () => {
+      const collection = freshCollection();
+      const tagged = [
+        { id: 'a', owner: 'x', at: 1, tags: ['red', 'blue'] },
+        { id: 'b', owner: 'x', at: 2, tags: ['blue'] },
+        { id: 'c', owner: 'y', at: 3, tags: ['red'] },
+        { id: 'd', owner: 'x', at: 4, tags: ['red'] },
+        { id: 'e', owner: 'x', at: 5, tags: 'red' },
+        { id: 'f', owner: 'x', at: 6 },
+        { id: 'g', owner: 'x', at: 6, tags: ['re', "' OR 1=1", 'red'] },
+      ];
+      await store().commit(tagged.map(({ id, ...data }) => ({ ref: { collection, id }, data })));
+      const contains = { field: 'tags', value: 'red' };
+      const query: Query = { collection, where: { owner: 'x' }, contains, orderBy: 'at', direction: 'desc', limit: 2 };
+      expect(await ids(store(), query)).toEqual(['g', 'd']);
+      expect(await ids(store(), { ...query, after: { value: 4, id: 'd' } })).toEqual(['a']);
+      expect(await ids(store(), { ...query, direction: 'asc' })).toEqual(['a', 'd']);
+      expect(await ids(store(), { ...query, contains: { field: 'tags', value: "' OR 1=1" } })).toEqual(['g']);
+      expect(await ids(store(), { ...query, contains: { field: 'none', value: 'red' } })).toEqual([]);
+    });
+
     it('orders numbers as numbers and strings by code point', async () => {
       const numbers = await filled(store(), toRows([10, 9, -1.5, 2 ** 40, 0]));
       expect(await values(store(), numbers)).toEqual([-1.5, 0, 9, 10, 2 ** 40]);
@@ -102,6 +123,8 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       await expect(store().query({ ...query, orderBy: 'n', where: { [field]: 'x' } })).rejects.toBeInstanceOf(
         TypeError,
       );
+      const contains = { field, value: 'x' };
+      await expect(store().query({ ...query, orderBy: 'n', contains })).rejects.toBeInstanceOf(TypeError);
     });
   });
 }

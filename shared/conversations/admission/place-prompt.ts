@@ -2,6 +2,7 @@
 import { RpcError } from '../../errors.ts';
 import { type ConversationDocument, Conversations } from '../records/documents.ts';
 import { appendMessage, type ChangedMessages, takeOverPrompt } from '../records/messages.ts';
+import { withDefaultTitle } from '../records/session-fields.ts';
 import type { IdempotencyDocument } from '../records/turn-documents.ts';
 import { type Admission, admit } from '../turns/lease.ts';
 import { hasCompanionState, withCompanionState } from './companion-state.ts';
@@ -76,7 +77,9 @@ function withPrompt(
   { turnId, request, now }: Attempt,
 ): ChangedMessages {
   const taken = promptTurn === null ? undefined : takeOverPrompt(conversation, promptTurn, turnId);
-  return taken ?? appendMessage(conversation, { role: 'user', text: request.prompt, turnId, now, partial: false });
+  if (taken !== undefined) return taken;
+  const titled = withDefaultTitle(conversation, request.prompt);
+  return appendMessage(titled, { role: 'user', text: request.prompt, turnId, now, partial: false });
 }
 
 function admitted(conversation: ConversationDocument, mcpLost: boolean): Step {

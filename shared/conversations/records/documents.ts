@@ -81,6 +81,10 @@ const QueuedPrompt = z.object({
 });
 export type QueuedPrompt = StoredAs<typeof QueuedPrompt>;
 
+/** Why a turn failed, as `conversation.status` returns it. */
+const TurnError = z.object({ reason: z.string(), message: z.string(), retryable: z.boolean() });
+export type TurnError = StoredAs<typeof TurnError>;
+
 /** What a session has that only companions can use: connected MCP servers, a terminal. */
 export type CompanionState = 'mcp' | 'terminal';
 
@@ -99,7 +103,7 @@ export const Conversations = defineDocument({
     status: z.enum(['idle', 'running', 'cancelled', 'failed']),
     epoch: z.number(),
     turn: Lease.nullable(),
-    last_turn: z.object({ turn_id: z.string(), status: TurnStatus }).nullable(),
+    last_turn: z.object({ turn_id: z.string(), status: TurnStatus, error: TurnError.exactOptional() }).nullable(),
     queue: z.array(QueuedPrompt),
     recent: z.array(StoredMessage),
     /** First seq of each chunk of older messages. */
@@ -116,11 +120,20 @@ export const Conversations = defineDocument({
     counted_bytes: z.number().exactOptional(),
     /** What only companions can use of the session (`CompanionState`); it may have ended. */
     companion: z.array(z.string()).exactOptional(),
+    /** Of the caller; the start of the first prompt; metadata as JSON text, and its labels (session-fields.ts). */
+    title: z.string().exactOptional(),
+    default_title: z.string().exactOptional(),
+    metadata: z.string().exactOptional(),
+    labels: z.array(z.string()).exactOptional(),
+    retention_days: z.number().exactOptional(),
   }),
-  queries: [{ where: ['owner'], orderBy: 'updated_at', direction: 'desc' }],
+  queries: [
+    { where: ['owner'], orderBy: 'updated_at', direction: 'desc' },
+    { where: ['owner'], contains: 'labels', orderBy: 'updated_at', direction: 'desc' },
+  ],
   id: 'hash of key id and session id',
   holds: 'state, lease, queue, the newest messages',
-  writtenBy: 'prompts, cancel, delete',
+  writtenBy: 'prompts, cancel, update, delete',
   kept: 'until it is deleted',
 });
 export type ConversationDocument = DocumentOf<typeof Conversations>;

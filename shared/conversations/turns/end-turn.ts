@@ -3,8 +3,9 @@
 // (erase.ts). Pure functions over the conversation document; the caller commits what they return in one transaction.
 import { hasMoreThanText, type MessagePart } from '../../message-parts.ts';
 import type { Ref, Snapshot, Write } from '../../store/store.ts';
+import { truncateText } from '../../text.ts';
 import type { CutReason, TurnEvent } from '../../turn-events.ts';
-import type { ContextBudget, ConversationDocument, Lease, QueuedPrompt } from '../records/documents.ts';
+import type { ContextBudget, ConversationDocument, Lease, QueuedPrompt, TurnError } from '../records/documents.ts';
 import type { History } from '../records/history.ts';
 import { appendMessage, type ChangedMessages } from '../records/messages.ts';
 import { IDEMPOTENCY_KEPT_MS, IdempotencyRecords } from '../records/turn-documents.ts';
@@ -14,6 +15,8 @@ import type { RecordWrite, TurnEnd } from './turn-record.ts';
 
 /** Most budgets that a conversation stores. */
 const BUDGETS_MAX = 8;
+/** Of a failure's message in the conversation document; the turn has all of it. */
+const ERROR_CHARS_MAX = 2_000;
 
 export type EndEvents = readonly [TurnEvent, ...TurnEvent[]];
 
@@ -142,9 +145,15 @@ function settleRunning(
     ...(stored_bytes !== undefined && { stored_bytes }),
   });
   return {
-    conversation: settle(counted, { status: end.status, usage: end.usage, now: toTime(end) }),
+    conversation: settle(counted, { status: end.status, usage: end.usage, now: toTime(end), error: toError(end) }),
     addedBytes,
   };
+}
+
+function toError({ failure }: TurnEnd): TurnError | undefined {
+  if (failure === null) return undefined;
+  const { reason, message, retryable } = failure;
+  return { reason, message: truncateText(message, ERROR_CHARS_MAX), retryable };
 }
 
 function withoutQueued(conversation: ConversationDocument, { turn_id }: QueuedPrompt): ConversationDocument {

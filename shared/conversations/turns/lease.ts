@@ -4,7 +4,7 @@
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
 import { type OwnerWatch, QUEUE_ALIVE_MS } from '../owner-watch.ts';
-import type { ConversationDocument, Lease, QueuedPrompt, TurnStatus } from '../records/documents.ts';
+import type { ConversationDocument, Lease, QueuedPrompt, TurnError, TurnStatus } from '../records/documents.ts';
 
 export const QUEUE_MAX = 8;
 
@@ -132,7 +132,12 @@ export function renew(
 /** Ends the running turn: the session is free again, and has the terminal state of the turn. */
 export function settle(
   conversation: ConversationDocument,
-  end: { readonly status: Exclude<TurnStatus, 'running'>; readonly usage: Usage; readonly now: string },
+  end: {
+    readonly status: Exclude<TurnStatus, 'running'>;
+    readonly usage: Usage;
+    readonly now: string;
+    readonly error?: TurnError | undefined;
+  },
 ): ConversationDocument {
   const { turn } = conversation;
   if (turn === null) return conversation;
@@ -140,7 +145,7 @@ export function settle(
     ...conversation,
     status: end.status === 'completed' ? 'idle' : end.status === 'failed' ? 'failed' : 'cancelled',
     turn: null,
-    last_turn: { turn_id: turn.turn_id, status: end.status },
+    last_turn: { turn_id: turn.turn_id, status: end.status, ...(end.error && { error: end.error }) },
     usage: addUsage(conversation.usage, end.usage),
     updated_at: end.now,
   };

@@ -12,6 +12,7 @@ import {
   type TurnStatus,
 } from '../records/documents.ts';
 import type { NumberedEvent } from '../records/event-log.ts';
+import { type Metadata, toLabel } from '../records/session-fields.ts';
 import { type TurnDocument, Turns } from '../records/turn-documents.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
 
@@ -47,16 +48,24 @@ export async function findConversation(
   return conversation === undefined || conversation.deleted ? undefined : { ref, conversation };
 }
 
+export interface ListedPage {
+  readonly after?: { readonly value: string; readonly id: string } | undefined;
+  readonly limit: number;
+  /** Only sessions with the first of these pairs; the caller checks the others. */
+  readonly metadata?: Metadata | undefined;
+}
+
 /** Sessions of a key, the most recently used one first. */
 export async function listConversations(
   store: Store,
   owner: string,
-  after: { readonly value: string; readonly id: string } | undefined,
-  limit: number,
+  { after, limit, metadata = {} }: ListedPage,
 ): Promise<readonly { readonly id: string; readonly conversation: ConversationDocument }[]> {
   const order = { orderBy: 'updated_at', direction: 'desc' } as const;
+  const [pair] = Object.entries(metadata);
+  const contains = pair && { contains: { field: 'labels', value: toLabel(...pair) } };
   const snapshots = await store.query(
-    Conversations.query({ where: { owner }, ...order, limit, ...(after && { after }) }),
+    Conversations.query({ where: { owner }, ...contains, ...order, limit, ...(after && { after }) }),
   );
   return snapshots.flatMap((snapshot) => {
     const conversation = Conversations.read(snapshot);

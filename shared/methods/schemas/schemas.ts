@@ -32,4 +32,8 @@ export const UsageResult = z
   })
   .describe('Tokens, as counted by the provider');
 
+export const TurnError = z
+  .object({ reason: z.string(), message: z.string(), retryable: z.boolean() })
+  .describe('Why the turn failed: the error of its prompt');
+
 export const TurnStatusResult = z.enum(['running', 'completed', 'failed', 'cancelled', 'interrupted']);

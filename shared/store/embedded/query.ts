@@ -11,9 +11,8 @@ export interface QueryPlan {
 /** Key of a plan: queries that differ only in values and limit have the same plan. */
 export function shapeOf(query: Query): string {
   const where = Object.keys(query.where ?? {}).sort();
-  return [query.collection, where.join('+'), query.orderBy, query.direction ?? 'asc', query.after ? 'after' : ''].join(
-    ' ',
-  );
+  const { collection, contains, orderBy, direction = 'asc', after } = query;
+  return [collection, where.join('+'), contains?.field, orderBy, direction, after ? 'after' : ''].join(' ');
 }
 
 /**
@@ -33,6 +32,8 @@ export function planQuery(query: Query): QueryPlan {
     // Written as a range of one expression: SQLite does not use an index over expressions for a row value. Numbers sort
     // before text, so every value except NULL is above the lowest number.
     query.after ? `${order} ${beyond}= ? AND (${order} ${beyond} ? OR id ${beyond} ?)` : `${order} >= -9e999`,
+    // Checked for each document of the range: SQLite has no index over the elements of an array.
+    ...(query.contains ? [containsOne(query.contains.field)] : []),
     '(expire_at IS NULL OR expire_at > ?)',
   ];
   const name = `query:${query.collection}:${[...filters, query.orderBy].join(':')}`;
@@ -53,7 +54,13 @@ export function parametersOf(query: Query, nowMs: number): (string | number)[] {
     .sort()
     .map((name) => where[name] ?? '');
   const after = query.after ? [query.after.value, query.after.value, query.after.id] : [];
-  return [...filters, ...after, nowMs, query.limit];
+  const contained = query.contains ? [query.contains.value] : [];
+  return [...filters, ...after, ...contained, nowMs, query.limit];
+}
+
+function containsOne(name: string): string {
+  const elements = `json_each(documents.data, '$.${name}')`;
+  return `json_type(data, '$.${name}') = 'array' AND EXISTS (SELECT 1 FROM ${elements} WHERE value = ?)`;
 }
 
 function field(name: string): string {

@@ -18,9 +18,10 @@ export function fromDocumentId(id: string): string {
 /** `nameOf` returns the full name of a document of the collection. */
 export function toWireQuery(query: Query, nameOf: (id: string) => string): WireQuery {
   const direction = query.direction === 'desc' ? 'DESCENDING' : 'ASCENDING';
-  const filters = Object.entries(query.where ?? {}).map(([field, value]) => ({
-    fieldFilter: { field: { fieldPath: `data.${field}` }, op: 'EQUAL' as const, value: toWire(value) },
-  }));
+  const filters = Object.entries(query.where ?? {}).map(([field, value]) => toFilter(field, 'EQUAL', value));
+  if (query.contains !== undefined) {
+    filters.push(toFilter(query.contains.field, 'ARRAY_CONTAINS', query.contains.value));
+  }
   const after = query.after;
   return {
     from: [{ collectionId: query.collection }],
@@ -34,4 +35,8 @@ export function toWireQuery(query: Query, nameOf: (id: string) => string): WireQ
       : { startAt: { values: [toWire(after.value), { referenceValue: nameOf(after.id) }], before: false } }),
     limit: { value: query.limit },
   };
+}
+
+function toFilter(field: string, op: 'EQUAL' | 'ARRAY_CONTAINS', value: string) {
+  return { fieldFilter: { field: { fieldPath: `data.${field}` }, op, value: toWire(value) } };
 }

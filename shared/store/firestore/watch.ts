@@ -114,6 +114,8 @@ function toSdkQuery(firestore: Firestore, query: Query) {
   const direction = query.direction ?? 'asc';
   let found = firestore.collection(query.collection).orderBy(`data.${query.orderBy}`, direction);
   for (const [field, value] of Object.entries(query.where ?? {})) found = found.where(`data.${field}`, '==', value);
+  const { contains } = query;
+  if (contains !== undefined) found = found.where(`data.${contains.field}`, 'array-contains', contains.value);
   found = found.orderBy('__name__', direction);
   if (query.after !== undefined) found = found.startAfter(query.after.value, toDocumentId(query.after.id));
   return found.limit(query.limit);

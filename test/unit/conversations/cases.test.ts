@@ -1,5 +1,7 @@
 // The conversation cases on the embedded store; test/emulator/turns.test.ts runs them on Firestore.
 import { conversationCases } from '../../cases/conversation.cases.ts';
+import { sessionCases } from '../../cases/session.cases.ts';
 import { createFixture } from '../../support/fixtures/conversations.ts';
 
 conversationCases('the embedded store', () => createFixture());
+sessionCases('the embedded store', () => createFixture());

@@ -35,8 +35,8 @@ it('declares every query that the code sends', async () => {
   const shapes = (list: readonly Query[]) =>
     new Set(
       list.map(
-        ({ collection, where = {}, orderBy, direction = 'asc' }) =>
-          `${collection} ${Object.keys(where).join()} ${orderBy} ${direction}`,
+        ({ collection, where = {}, contains, orderBy, direction = 'asc' }) =>
+          `${collection} ${Object.keys(where).join()} ${contains?.field} ${orderBy} ${direction}`,
       ),
     );
   const declared = definitions.flatMap(({ collection, queries = [] }) =>
@@ -78,9 +78,10 @@ it('gives Terraform and the Firebase CLI one file of indexes and one of rules', 
   expect(read('terraform/firestore.rules').match(/\ballow\b/g)).toHaveLength(1);
 });
 
-function toQuery({ where = [], orderBy, direction }: QueryShape): Omit<Query, 'collection'> {
+function toQuery({ where = [], contains, orderBy, direction }: QueryShape): Omit<Query, 'collection'> {
   const filters = Object.fromEntries(where.map((field) => [field, '']));
-  return { where: filters, orderBy, limit: 1, ...(direction && { direction }) };
+  const contained = contains && { contains: { field: contains, value: '' } };
+  return { where: filters, ...contained, orderBy, limit: 1, ...(direction && { direction }) };
 }
 
 const NO_OPTIONS = { model: undefined, instructions: undefined, idempotencyKey: undefined };
@@ -88,9 +89,10 @@ const NO_OPTIONS = { model: undefined, instructions: undefined, idempotencyKey: 
 /**
  * Whether an index of the file answers the query: a composite one where it filters, else one on the field it orders by.
  */
-function isServed({ collection, where = {}, orderBy, direction = 'asc' }: Query): boolean {
+function isServed({ collection, where = {}, contains, orderBy, direction = 'asc' }: Query): boolean {
   const order = direction === 'asc' ? 'ASCENDING' : 'DESCENDING';
   const filters = Object.keys(where).map((field) => `data.${field}`);
+  const contained = contains === undefined ? [] : [`data.${contains.field}`];
   if (filters.length === 0) {
     return fieldOverrides.some(
       (override) =>
@@ -100,13 +102,17 @@ function isServed({ collection, where = {}, orderBy, direction = 'asc' }: Query)
     );
   }
   return indexes.some(({ collectionGroup, fields }) => {
-    const equal = fields.slice(0, -1).map(({ fieldPath }) => fieldPath);
+    const before = fields.slice(0, -1);
+    const equal = before.flatMap((field) => ('order' in field ? [field.fieldPath] : []));
+    const arrays = before.flatMap((field) => ('arrayConfig' in field ? [field.fieldPath] : []));
     const last = fields.at(-1);
     return (
       collectionGroup === collection &&
       equal.length === filters.length &&
       filters.every((field) => equal.includes(field)) &&
+      arrays.join() === contained.join() &&
       last?.fieldPath === `data.${orderBy}` &&
+      'order' in last &&
       last.order === order
     );
   });
@@ -132,7 +138,8 @@ async function collectQueries(): Promise<Query[]> {
       AbortSignal.timeout(5_000),
     );
     await turn.done;
-    await conversations.list('default', undefined, 1);
+    await conversations.list('default', { limit: 1 });
+    await conversations.list('default', { limit: 1, metadata: { user: 'u1' } });
     await conversations.delete('default', 's');
     await services.erasures.sweep();
     for (const order of ['newest', 'oldest'] as const) {

@@ -17,6 +17,7 @@ const SCOPES = {
     'conversation.prompt',
     'conversation.resume',
     'conversation.status',
+    'conversation.update',
     'proto',
   ],
   workspace: ['apply', 'exec', 'interactive.close', 'interactive.input', 'interactive.resize', 'interactive.start'],

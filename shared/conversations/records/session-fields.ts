@@ -1,0 +1,87 @@
+// The title, the metadata and the preview of a session, as they are stored and returned. Metadata is stored as JSON
+// text, since a document restricts the names of its fields, and as `labels`: one hash for each key and value, by which
+// one index finds the sessions of any key.
+import { z } from 'zod';
+import { truncateText } from '../../text.ts';
+import { type ConversationDocument, hashId } from './documents.ts';
+
+/** UTF-16 units. */
+const DEFAULT_TITLE_CHARS = 80;
+const PREVIEW_CHARS = 120;
+/** 132 bits: short in the index, and no two pairs share a label in practice. */
+const LABEL_CHARS = 22;
+
+export type Metadata = Readonly<Record<string, string>>;
+
+const StoredMetadata = z.record(z.string(), z.string());
+
+/** Absent: unchanged; null: removed. */
+export interface SessionChanges {
+  readonly title?: string | null | undefined;
+  readonly metadata?: Metadata | null | undefined;
+  readonly retentionDays?: number | null | undefined;
+}
+
+export function withChanges(conversation: ConversationDocument, changes: SessionChanges): ConversationDocument {
+  const { title, metadata, retentionDays } = changes;
+  const {
+    title: titleBefore,
+    metadata: metadataBefore,
+    labels: labelsBefore,
+    retention_days,
+    ...others
+  } = conversation;
+  const newTitle = title === undefined ? titleBefore : title?.toWellFormed();
+  const pairs = metadata === undefined ? undefined : Object.entries(metadata ?? {});
+  const days = retentionDays === undefined ? retention_days : retentionDays;
+  return {
+    ...others,
+    ...(newTitle !== undefined && { title: newTitle }),
+    ...(pairs === undefined && metadataBefore !== undefined && { metadata: metadataBefore }),
+    ...(pairs === undefined && labelsBefore !== undefined && { labels: labelsBefore }),
+    ...(pairs?.length && { metadata: JSON.stringify(metadata), labels: pairs.map((pair) => toLabel(...pair)) }),
+    ...(typeof days === 'number' && { retention_days: days }),
+  };
+}
+
+export function toLabel(key: string, value: string): string {
+  return hashId(key, value).slice(0, LABEL_CHARS);
+}
+
+export function metadataOf({ metadata }: ConversationDocument): Metadata | undefined {
+  return metadata === undefined ? undefined : StoredMetadata.parse(JSON.parse(metadata));
+}
+
+/** Whether the session has all pairs of `wanted`. */
+export function hasMetadata(conversation: ConversationDocument, wanted: Metadata): boolean {
+  const metadata = new Map(Object.entries(metadataOf(conversation) ?? {}));
+  return Object.entries(wanted).every(([key, value]) => metadata.get(key) === value);
+}
+
+/** The title of the caller, else the start of the first prompt; undefined in a session without either. */
+export function titleOf({ title, default_title }: ConversationDocument): string | undefined {
+  return title ?? default_title;
+}
+
+/**
+ * Sets the default title before the message of `prompt` is added. A session of an older version gets it from its first
+ * message while that is in the document.
+ */
+export function withDefaultTitle(conversation: ConversationDocument, prompt: string): ConversationDocument {
+  const { default_title, message_count, recent } = conversation;
+  if (default_title !== undefined) return conversation;
+  const [oldest] = recent;
+  const first = oldest?.seq === 1 && oldest.role === 'user' ? oldest.content : '';
+  const title = toTitle(message_count === 0 ? prompt : first);
+  return title === '' ? conversation : { ...conversation, default_title: title };
+}
+
+/** The start of the newest message. */
+export function previewOf({ recent }: ConversationDocument): string | undefined {
+  const newest = recent.findLast(({ content }) => content !== '');
+  return newest && truncateText(newest.content, PREVIEW_CHARS);
+}
+
+function toTitle(prompt: string): string {
+  return truncateText(prompt.trimStart(), DEFAULT_TITLE_CHARS).toWellFormed();
+}

@@ -1,0 +1,28 @@
+// conversation.update: changes what a session's document says about the session, beside a running turn.
+import type { Ref } from '../store/store.ts';
+import { transact } from '../store/transact.ts';
+import type { TurnDeps } from './deps.ts';
+import { type ConversationDocument, Conversations } from './records/documents.ts';
+import { type SessionChanges, withChanges } from './records/session-fields.ts';
+
+/** The session after the change; undefined when it is missing, another key's, or being erased. */
+export async function updateSession(
+  { store, cache }: Pick<TurnDeps, 'store' | 'cache'>,
+  ref: Ref,
+  changes: SessionChanges,
+): Promise<ConversationDocument | undefined> {
+  const isEmpty = Object.values(changes).every((change) => change === undefined);
+  const { result, snapshots } = await transact(
+    store,
+    [ref],
+    ([snapshot]) => {
+      const current = cache.read(snapshot);
+      if (current === undefined || isEmpty) return { writes: [], result: current };
+      const changed = withChanges(current, changes);
+      return { writes: [Conversations.write(ref, changed)], result: changed };
+    },
+    { cached: cache.get(ref) },
+  );
+  cache.set(ref, snapshots[0]);
+  return result;
+}

@@ -1,0 +1,137 @@
+// What a caller sets on a session and finds again, on any store: title, metadata, the list with its filter, the error
+// of a failed turn. Run against every adapter of the Store port.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
+import { conversationList } from '../../shared/methods/conversation.list.ts';
+import { conversationStatus } from '../../shared/methods/conversation.status.ts';
+import { conversationUpdate } from '../../shared/methods/conversation.update.ts';
+import { type Fixture, failure, type Instance, isDelta } from '../support/fixtures/conversations.ts';
+
+export function sessionCases(name: string, openFixture: () => Promise<Fixture>): void {
+  describe(`sessions on ${name}`, () => {
+    let fixture: Fixture;
+    let a: Instance;
+    let b: Instance;
+    let sessions = 0;
+    const fresh = (): string => `care${++sessions}`;
+
+    beforeAll(async () => {
+      fixture = await openFixture();
+      a = await fixture.instance();
+      b = await fixture.instance();
+    });
+    afterAll(() => fixture.close());
+
+    const statusOf = async (session_id: string) => {
+      const status = await a.call(conversationStatus, { session_id });
+      if (!('metadata' in status)) throw new Error('no such session');
+      return status;
+    };
+    const readList = async (metadata: Record<string, string>, limit: number, owner = 'default') => {
+      const seen: string[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await b.call(conversationList, { metadata, limit, cursor }, { owner });
+        expect(page.conversations.length).toBeLessThanOrEqual(limit);
+        seen.push(...page.conversations.map(({ session_id }) => session_id));
+        cursor = page.next_cursor;
+      } while (cursor !== undefined);
+      return seen;
+    };
+
+    it('titles a session with the first 80 characters of its first prompt, until the caller gives it a title', async () => {
+      const session_id = fresh();
+      const first = `${'a'.repeat(79)}\u{1F600} and more`;
+      await a.prompt(`\n ${first}`, { session_id });
+      await b.prompt('second prompt', { session_id });
+      const title = 'a'.repeat(79);
+      expect((await statusOf(session_id)).metadata).toMatchObject({ title });
+      expect(await a.call(conversationUpdate, { session_id })).toMatchObject({ session_id, title });
+      expect(await a.call(conversationUpdate, { session_id, title: 'Mine' })).toMatchObject({ title: 'Mine' });
+      await b.prompt('third prompt', { session_id });
+      expect((await statusOf(session_id)).metadata).toMatchObject({ title: 'Mine' });
+      expect(await b.call(conversationUpdate, { session_id, title: null })).toMatchObject({ title });
+    });
+
+    it('changes only what is given, beside a running turn, and keeps it when the turn ends', async () => {
+      const session_id = fresh();
+      const running = a.stream('[[chunks 6 every 30]]', { session_id });
+      await running.until(isDelta);
+      const metadata = { user: 'u1', 'naïve "key"': '😀 \u0000 __proto__' };
+      const updated = await b.call(conversationUpdate, { session_id, metadata, retention_days: 30 });
+      expect(updated).toMatchObject({ status: 'running', metadata, retention_days: 30 });
+      const other = await b.call(conversationUpdate, { session_id, title: 'Named' });
+      expect(other).toMatchObject({ title: 'Named', metadata, retention_days: 30 });
+      await running.answer;
+      const { metadata: state, status } = await statusOf(session_id);
+      expect({ status, state }).toMatchObject({
+        status: 'idle',
+        state: { title: 'Named', metadata, retention_days: 30, message_count: 2 },
+      });
+      const cleared = await b.call(conversationUpdate, { session_id, metadata: null, retention_days: null });
+      expect(cleared).not.toHaveProperty('metadata');
+      expect(cleared).not.toHaveProperty('retention_days');
+      expect(cleared.updated_at).toBe(state.updated_at);
+    });
+
+    it('lists title, preview and metadata, and finds sessions by metadata, page by page, each once', async () => {
+      const owner = `lister-${name.length}`;
+      const expected: string[] = [];
+      for (let n = 0; n < 11; n++) {
+        const session_id = fresh();
+        await a.prompt(`prompt ${n} [[say answer ${n}]]`, { session_id }, { owner });
+        const metadata = { user: n % 2 === 0 ? 'even' : 'odd', team: n % 3 === 0 ? 'red' : 'blue' };
+        if (n < 10) await a.call(conversationUpdate, { session_id, metadata }, { owner });
+        if (n < 10 && n % 2 === 0) expected.unshift(session_id);
+        fixture.clock.advance(10);
+      }
+      for (const limit of [1, 2, 5, 100]) expect(await readList({ user: 'even' }, limit, owner)).toEqual(expected);
+      const red = expected.filter((_, index) => index % 3 === 1);
+      for (const limit of [1, 2, 100]) {
+        expect(await readList({ user: 'even', team: 'red' }, limit, owner)).toEqual(red);
+        expect(await readList({ team: 'red', user: 'even' }, limit, owner)).toEqual(red);
+      }
+      expect(await readList({ user: 'EVEN' }, 5, owner)).toEqual([]);
+      expect(await readList({ user: 'even' }, 5, `${owner}-other`)).toEqual([]);
+      expect(await readList({}, 4, owner)).toHaveLength(11);
+      const { conversations } = await b.call(conversationList, { metadata: { user: 'even' }, limit: 1 }, { owner });
+      expect(conversations).toMatchObject([
+        {
+          status: 'idle',
+          title: 'prompt 8 [[say answer 8]]',
+          preview: 'answer 8',
+          metadata: { user: 'even', team: 'blue' },
+        },
+      ]);
+    });
+
+    it('updates no session that is missing, another key’s or deleted', async () => {
+      const session_id = fresh();
+      await a.prompt('hi', { session_id });
+      const update = (params: { session_id: string }, owner?: string) =>
+        failure(a.call(conversationUpdate, { ...params, title: 'x' }, owner === undefined ? {} : { owner }));
+      const foreign = await update({ session_id }, 'another');
+      await b.call(conversationDelete, { session_id });
+      const deleted = await update({ session_id });
+      expect(foreign).toMatchObject({ reason: 'not_found', data: { session_id } });
+      expect([deleted.reason, deleted.message, deleted.data]).toEqual([foreign.reason, foreign.message, foreign.data]);
+      expect(await a.call(conversationStatus, { session_id })).toMatchObject({ status: 'not_found' });
+    });
+
+    it('keeps the error of a failed turn until the next turn of the session', async () => {
+      const session_id = fresh();
+      fixture.provider.behave(() => ({ status: 400 }));
+      const error = await failure(a.prompt('refused', { session_id }));
+      fixture.provider.behave();
+      expect(await statusOf(session_id)).toMatchObject({
+        status: 'failed',
+        turn: {
+          turn_id: error.data.turn_id,
+          error: { reason: 'upstream_error', message: error.message, retryable: false },
+        },
+      });
+      await b.prompt('hello', { session_id });
+      expect((await statusOf(session_id)).turn).not.toHaveProperty('error');
+    });
+  });
+}
