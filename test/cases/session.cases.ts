@@ -95,6 +95,9 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       expect(await readList({ user: 'even' }, 5, `${owner}-other`)).toEqual([]);
       expect(await readList({}, 4, owner)).toHaveLength(11);
       const { conversations } = await b.call(conversationList, { metadata: { user: 'even' }, limit: 1 }, { owner });
+      await a.prompt(`long [[say ${'é'.repeat(20_000)}]]`, { session_id: expected[0] }, { owner });
+      const again = await b.call(conversationList, { metadata: { user: 'even' }, limit: 1 }, { owner });
+      expect(again.conversations[0]?.preview).toBe('é'.repeat(120));
       expect(conversations).toMatchObject([
         {
           status: 'idle',

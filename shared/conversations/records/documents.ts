@@ -26,6 +26,8 @@ const StoredMessage = z.object({
   role: z.enum(['user', 'assistant']),
   content: z.string(),
   parts: z.number(),
+  /** Start of a text that is stored in parts. Absent in messages of older versions. */
+  head: z.string().exactOptional(),
   /** UTF-8 bytes of the complete text and of the detail. */
   bytes: z.number(),
   turn_id: z.string(),

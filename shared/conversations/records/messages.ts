@@ -2,10 +2,14 @@
 import { boundTokens, estimateTextTokens } from '../../estimate-tokens.ts';
 import type { MessagePart } from '../../message-parts.ts';
 import type { Write } from '../../store/store.ts';
+import { truncateText } from '../../text.ts';
 import { messageBytes, storedBytes } from '../storage.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
 import { encodeDetail } from './message-detail.ts';
 import { textDeletes, textWrites, toParts } from './texts.ts';
+
+/** UTF-16 units of the start of a message, for titles and previews. */
+export const HEAD_CHARS = 120;
 
 export interface NewMessage {
   readonly role: 'user' | 'assistant';
@@ -39,6 +43,7 @@ export function appendMessage(conversation: ConversationDocument, message: NewMe
     role,
     content: isInline ? text : '',
     parts: parts.length,
+    ...(!isInline && { head: truncateText(text, HEAD_CHARS) }),
     bytes,
     turn_id: message.turnId,
     created_at: message.now,

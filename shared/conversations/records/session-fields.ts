@@ -4,10 +4,10 @@
 import { z } from 'zod';
 import { truncateText } from '../../text.ts';
 import { type ConversationDocument, hashId } from './documents.ts';
+import { HEAD_CHARS } from './messages.ts';
 
 /** UTF-16 units. */
 const DEFAULT_TITLE_CHARS = 80;
-const PREVIEW_CHARS = 120;
 /** 132 bits: short in the index, and no two pairs share a label in practice. */
 const LABEL_CHARS = 22;
 
@@ -71,15 +71,15 @@ export function withDefaultTitle(conversation: ConversationDocument, prompt: str
   const { default_title, message_count, recent } = conversation;
   if (default_title !== undefined) return conversation;
   const [oldest] = recent;
-  const first = oldest?.seq === 1 && oldest.role === 'user' ? oldest.content : '';
+  const first = oldest?.seq === 1 && oldest.role === 'user' ? (oldest.head ?? oldest.content) : '';
   const title = toTitle(message_count === 0 ? prompt : first);
   return title === '' ? conversation : { ...conversation, default_title: title };
 }
 
 /** The start of the newest message. */
 export function previewOf({ recent }: ConversationDocument): string | undefined {
-  const newest = recent.findLast(({ content }) => content !== '');
-  return newest && truncateText(newest.content, PREVIEW_CHARS);
+  const newest = recent.at(-1);
+  return newest && (newest.head ?? truncateText(newest.content, HEAD_CHARS));
 }
 
 function toTitle(prompt: string): string {
