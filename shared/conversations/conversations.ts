@@ -8,6 +8,7 @@ import type { Ref, Store } from '../store/store.ts';
 import type { Span } from '../timings.ts';
 import type { Tracer } from '../tracer.ts';
 import { clearCompanionState, markCompanionState, type SessionName } from './admission/companion-state.ts';
+import { type PreparedPrompt, preparePrompt } from './admission/prepare.ts';
 import type { TurnDeps } from './deps.ts';
 import { deleteSession, eraseSession } from './erase.ts';
 import { createOwnerWatch, type OwnerState } from './owner-watch.ts';
@@ -50,6 +51,8 @@ export interface TurnHandle {
 export interface Conversations {
   readonly history: History;
   readonly ledger: UsageLedger;
+  /** Begins the reads that a prompt of the session needs (undefined: of a new session); never writes. */
+  prepare(owner: string, sessionId: string | undefined): PreparedPrompt;
   /** Admits the prompt and starts its turn, or finds the turn that has its idempotency key. */
   prompt(params: PromptParams, signal: AbortSignal): Promise<TurnHandle>;
   /** The session's document; undefined when it is missing, another key's, or being erased. */
@@ -145,6 +148,8 @@ export function createConversations(given: ConversationsDeps): Conversations {
     history,
     ledger,
     find: (owner, sessionId) => findConversation(store, owner, sessionId),
+
+    prepare: (owner, sessionId) => preparePrompt(deps, { owner, sessionId }),
 
     async prompt(params, signal) {
       const started = await startPrompt(promptDeps, params);

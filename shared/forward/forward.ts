@@ -67,6 +67,8 @@ export function forwardToCompanion(
         data: { disabled_by: 'deployment', disabled: method },
       });
     }
+    // The companion does not count the call: it is sent when it is admitted here.
+    await context.admitted;
     const { caller, requestId, requestMetadata, signal } = context;
     const transport = context.transport === 'http' ? 'http' : 'sse';
     for await (const line of companion({ method, params, caller, requestId, requestMetadata, transport, signal })) {

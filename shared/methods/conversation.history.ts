@@ -49,6 +49,7 @@ export const conversationHistory = defineMethod({
   summary: 'Lists the messages of a session page by page, oldest first; a page ends at 1 MiB',
   scope: 'conversation',
   cost: 'read',
+  startsEarly: true,
   isBulky: true,
   params: z.strictObject({
     session_id: SessionId,

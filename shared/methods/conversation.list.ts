@@ -19,6 +19,7 @@ export const conversationList = defineMethod({
   summary: 'Lists the caller’s sessions, most recently used first',
   scope: 'conversation',
   cost: 'read',
+  startsEarly: true,
   isBulky: true,
   params: z.strictObject({
     cursor: Cursor.optional(),

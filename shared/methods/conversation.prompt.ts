@@ -11,6 +11,7 @@ export const conversationPrompt = defineMethod({
   scope: 'conversation',
   cost: 'work',
   isTurn: true,
+  startsEarly: true,
   params: PromptParams,
   result: z.object({
     type: z.literal('ai_response'),

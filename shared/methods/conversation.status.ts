@@ -35,6 +35,7 @@ export const conversationStatus = defineMethod({
   summary: 'Returns the state of a session',
   scope: 'conversation',
   cost: 'read',
+  startsEarly: true,
   params: z.strictObject({ session_id: SessionId }),
   result: z.union([Found, Missing]),
   example: {
@@ -54,11 +55,12 @@ export const conversationStatus = defineMethod({
       turn: { turn_id: 'turn_1', status: 'completed' },
     },
   },
-  async handle({ session_id }, { services, caller }) {
+  async handle({ session_id }, { services, caller, admitted }) {
     const { conversations } = services;
     let found = await conversations.find(caller.keyId, session_id);
     const lease = found?.conversation.turn ?? null;
     if (lease !== null && conversations.ownerState(lease) === 'expired') {
+      await admitted;
       // Stores the end before it is returned; otherwise an owner that is only late could still complete the turn.
       await conversations.settleAbandoned(caller.keyId, session_id, lease);
       found = await conversations.find(caller.keyId, session_id);

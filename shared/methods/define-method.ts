@@ -59,6 +59,10 @@ export interface MethodContext {
   readonly memory: CallMemory;
   readonly details: CallDetails;
   /**
+   * Resolves when the limiter has admitted the call; awaited before the first effect of a method that `startsEarly`.
+   */
+  readonly admitted: Promise<void>;
+  /**
    * Sends a JSON-RPC notification to the caller before the response; a no-op if the transport cannot stream. Resolves
    * when the caller can receive more; sources should wait for it.
    */

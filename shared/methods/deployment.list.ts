@@ -19,6 +19,7 @@ export const deploymentList = defineMethod({
   summary: 'Lists the latest deployment state per service and region; a page ends at 1 MiB',
   scope: 'webhook',
   cost: 'read',
+  startsEarly: true,
   isBulky: true,
   params: z.strictObject({
     after: z.string().min(1).max(512).optional().describe('`next_cursor` of the previous page'),

@@ -10,6 +10,7 @@ export const eventsList = defineMethod({
   summary: 'Lists recorded webhook events; a page ends at 1 MiB',
   scope: 'webhook',
   cost: 'read',
+  startsEarly: true,
   isBulky: true,
   params: z.strictObject({
     event: z.string().min(1).max(128).optional().describe('Only events of this name'),

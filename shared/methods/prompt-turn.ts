@@ -67,15 +67,22 @@ export async function answerPrompt(
   params: z.output<typeof PromptParams>,
   context: MethodContext,
 ): Promise<PromptAnswer> {
-  const { services, caller, requestMetadata } = context;
+  const { services, caller, requestMetadata, admitted } = context;
   // A repeated request after a cut stream: the events of the turn continue after `Last-Event-ID`, and nothing runs
   // again.
   const stopped = context.transport === 'sse' ? readLastEventId(requestMetadata.lastEventId) : undefined;
   if (stopped !== undefined) {
+    await admitted;
     const turn = await services.conversations.resume(caller.keyId, params.session_id, stopped.turnId, context.signal);
     return toAnswer(turn.turnId, await streamTurn(turn, stopped.afterSeq, context));
   }
   const login = params.auth_session_id;
+  const prepared = services.conversations.prepare(caller.keyId, params.session_id);
+  const used = login === undefined ? undefined : services.logins.use(caller.keyId, login, context.signal);
+  // Awaited below, after the decision of the limiter.
+  used?.catch(() => {});
+  await admitted;
+  const credential = await used;
   const turn = await services.conversations.prompt(
     {
       owner: caller.keyId,
@@ -89,9 +96,8 @@ export async function answerPrompt(
       canForward: context.canForward === true,
       isStreamed: context.transport !== 'http',
       idempotencyKey: params.idempotency_key ?? checkKey(requestMetadata.idempotencyKey),
-      ...(login !== undefined && {
-        login: { sessionId: login, credential: await services.logins.use(caller.keyId, login, context.signal) },
-      }),
+      prepared,
+      ...(login !== undefined && credential !== undefined && { login: { sessionId: login, credential } }),
     },
     context.signal,
   );

@@ -12,6 +12,7 @@ export const proto = defineMethod({
   scope: 'conversation',
   cost: 'work',
   isTurn: true,
+  startsEarly: true,
   params: z.strictObject({
     stream_id: SessionId.describe('The session: `session_id` of conversation.prompt'),
     data: z.string().min(1).max(1_400_000).describe('Base64 of a Submission'),

@@ -14,6 +14,8 @@ import { measureHeavy, parseRequest } from './parse.ts';
 /** Most calls of one batch that run at a time; bounds the memory that they use. */
 export const BATCH_RUNNING_MAX = 8;
 const UNSAFE_NUMBER = 'is a number that would lose digits (integers are exact up to 2^53): send it as a string';
+/** Of a call that is begun when it is charged. */
+const ADMITTED = Promise.resolve();
 const NO_CONTENT: Reply = { status: 204, text: undefined };
 
 /** The response of one call; the message is undefined for a notification. */
@@ -49,7 +51,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   if (!batch && first !== undefined && !isBad(first) && method !== undefined && exchange.isForwarded?.(method)) {
     return { ...NO_CONTENT, forwarded: first };
   }
-  const refused = await charge(hooks, calls.length, methods);
+  const { refused, begun } = await admit(batch ? undefined : first, methods, exchange);
   if (refused !== undefined) {
     const refusedCalls = calls.filter((call) => call.id !== undefined);
     if (refusedCalls.length === 0) return { ...refusal(refused, requestId, hooks), unanswered: true };
@@ -62,7 +64,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
   const answered = calls.reduce((count, { id }) => (id === undefined ? count : count + 1), 0);
   const answers = createAnswers(requestId, exchange.answerBytesMax ?? HTTP_ANSWER_BYTES_MAX, answered, hold);
   if (!batch && first !== undefined) {
-    const { message, status } = await answer(first, method, false, exchange, answers);
+    const { message, status } = await answer(first, method, false, exchange, answers, begun);
     return message === undefined ? NO_CONTENT : { status, text: message };
   }
   const texts = await answerBatch(calls, methods, exchange, answers);
@@ -81,8 +83,8 @@ export async function dispatchCall<Context, Message>(
 ): Promise<Message | undefined> {
   const { hooks } = exchange;
   const method = isBad(call) ? undefined : registry.get(call.method);
-  const refused = await charge(hooks, 1, isBad(call) ? [] : [method]);
-  if (refused === undefined) return (await answer(call, method, false, exchange, answers)).message;
+  const { refused, begun } = await admit(call, isBad(call) ? [] : [method], exchange);
+  if (refused === undefined) return (await answer(call, method, false, exchange, answers, begun)).message;
   hooks.audit({ method: 'request', outcome: refused.reason, durationMs: 0, error: refused, details: {} });
   return call.id === undefined ? undefined : answers.failure(call.id, refused);
 }
@@ -133,16 +135,88 @@ async function charge<Context>(
   }
 }
 
+/**
+ * Charges the calls of a request. A single call of a method that `startsEarly` begins meanwhile, if its scope and its
+ * params are valid: its first reads and the commit of the limiter then take one round trip instead of two. What a
+ * refused call has begun is dropped.
+ */
+async function admit<Context>(
+  single: Call | BadCall | undefined,
+  methods: readonly (AnyMethod<Context> | undefined)[],
+  exchange: Omit<Exchange<Context>, 'body'>,
+): Promise<{ readonly refused: RpcError | undefined; readonly begun?: Begun | undefined }> {
+  const { hooks } = exchange;
+  const decision = charge(hooks, Math.max(1, methods.length), methods);
+  const [method] = methods;
+  if (single === undefined || isBad(single) || method?.startsEarly !== true) return { refused: await decision };
+  // A limiter that decides from memory has done so before the next iteration of the event loop; nothing is begun then.
+  const decided = await Promise.race([decision.then((refused) => ({ refused })), nextTurn()]);
+  if (decided !== undefined) return decided;
+  const begun = beginEarly(single, method, exchange, decision);
+  const refused = await decision;
+  if (refused !== undefined) begun?.drop();
+  return { refused, begun };
+}
+
+/** The run of a call, whose result is not awaited yet. */
+interface Begun {
+  readonly memory: OwnMemory;
+  readonly details: CallDetails;
+  readonly result: Promise<unknown>;
+  /** Ignores the result, and frees the memory of the call when its run has ended. */
+  drop(): void;
+}
+
+type OwnMemory = ReturnType<typeof createCallMemory>;
+
+/** Undefined if the call is not valid: it is refused when it is charged, in the usual order of the checks. */
+function beginEarly<Context>(
+  call: Call,
+  method: AnyMethod<Context>,
+  { hooks, hold = holdAll }: Omit<Exchange<Context>, 'body'>,
+  decision: Promise<RpcError | undefined>,
+): Begun | undefined {
+  let params: Record<string, unknown>;
+  try {
+    hooks.authorize(method);
+    params = readParams(method, call);
+  } catch {
+    return undefined;
+  }
+  const memory = createCallMemory(hold, hooks.place);
+  const details: CallDetails = {};
+  const admitted = decision.then((refused) => {
+    if (refused !== undefined) throw refused;
+  });
+  const run = async (): Promise<unknown> => {
+    if (method.isBulky === true) {
+      holdPage(memory);
+      await memory.place();
+    }
+    return method.handle(params, hooks.context(method, call, false, { memory, details, admitted }));
+  };
+  const result = run();
+  // Handled when the call is answered; a refused call has no result.
+  result.catch(() => {});
+  admitted.catch(() => {});
+  return {
+    memory,
+    details,
+    result,
+    drop: () => void result.catch(() => {}).finally(memory.release),
+  };
+}
+
 async function answer<Context, Message>(
   call: Call | BadCall,
   method: AnyMethod<Context> | undefined,
   batch: boolean,
   { hooks, signal, hold = holdAll }: Omit<Exchange<Context>, 'body'>,
   answers: Answers<Message>,
+  begun?: Begun,
 ): Promise<Answer<Message>> {
   const startedMs = performance.now();
-  const memory = createCallMemory(hold, hooks.place);
-  const details: CallDetails = {};
+  const { memory, details } = begun ?? { memory: createCallMemory(hold, hooks.place), details: {} };
   const name = isBad(call) ? 'invalid' : (method?.name ?? 'unknown');
   try {
     if (isBad(call)) throw call.error;
@@ -151,10 +225,10 @@ async function answer<Context, Message>(
     if (signal?.aborted === true && method !== undefined && isReadOnly(method)) throw new RpcError('cancelled');
     if (method?.isBulky === true) {
       if (answers.isFull) throw noRoom();
-      // The size of the result is not known yet, so a full page is counted before the handler reads anything.
-      if (!memory.hold(PAGE_BYTES_MAX)) throw overloaded();
+      if (begun === undefined) holdPage(memory);
     }
-    const result = await run(call, method, batch, hooks, { memory, details });
+    const state = { memory, details, admitted: ADMITTED };
+    const result = toResult(method, await (begun?.result ?? run(call, method, batch, hooks, state)));
     const isLarge = memory.isPlaced && call.id !== undefined;
     const text = isLarge ? await answers.serialize?.(call.id, result) : undefined;
     memory.release();
@@ -163,7 +237,8 @@ async function answer<Context, Message>(
     hooks.audit({ method: name, outcome: 'ok', durationMs: performance.now() - startedMs, details });
     return { message, status: 200 };
   } catch (thrown) {
-    memory.release();
+    if (begun === undefined) memory.release();
+    else begun.drop();
     const error = toRpcError(thrown);
     hooks.audit({ method: name, outcome: error.reason, durationMs: performance.now() - startedMs, error, details });
     return {
@@ -171,6 +246,11 @@ async function answer<Context, Message>(
       status: isBad(call) ? error.callStatus : error.answerStatus,
     };
   }
+}
+
+/** The size of a page is not known yet, so a full page is counted before the handler reads anything. */
+function holdPage(memory: OwnMemory): void {
+  if (!memory.hold(PAGE_BYTES_MAX)) throw overloaded();
 }
 
 async function run<Context>(
@@ -185,11 +265,14 @@ async function run<Context>(
   hooks.authorize(method);
   const params = readParams(method, call);
   if (method.isBulky === true) await state.memory.place();
-  const result = await method.handle(params, hooks.context(method, call, batch, state));
-  // The schema of the result removes undeclared fields, so that they cannot leak.
-  const parsed = method.result.safeParse(result);
-  if (!parsed.success) throw new RpcError('internal', { cause: parsed.error });
-  return parsed.data;
+  return method.handle(params, hooks.context(method, call, batch, state));
+}
+
+/** The schema of the result removes undeclared fields, so that they cannot leak. */
+function toResult<Context>(method: AnyMethod<Context> | undefined, result: unknown): unknown {
+  const parsed = method?.result.safeParse(result);
+  if (parsed?.success === true) return parsed.data;
+  throw new RpcError('internal', { cause: parsed?.error });
 }
 
 function readParams<Context>(

@@ -23,6 +23,11 @@ export interface CallState {
   /** Counts the bytes that the call reads from other services. */
   readonly memory: CallMemory;
   readonly details: CallDetails;
+  /**
+   * Resolves when the limiter has admitted the call, rejects when it refuses it. Pending only in methods that
+   * `startsEarly`.
+   */
+  readonly admitted: Promise<void>;
 }
 
 /** Limits, scopes, audit log and context of one request, bound to its caller by the gateway. */

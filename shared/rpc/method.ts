@@ -36,6 +36,12 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
    */
   readonly isEndless?: true;
   /**
+   * A single call begins while the limiter counts it, so that its first reads cost no round trip of their own. The
+   * handler only reads until `admitted` of its context resolves; what it returns or throws for a refused call is
+   * dropped.
+   */
+  readonly startsEarly?: true;
+  /**
    * Capability that the machine must have; without it `rpc.discover` reports the method as unavailable and the handler
    * answers 403.
    */

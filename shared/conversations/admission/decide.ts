@@ -24,15 +24,19 @@ export async function decide(
   const attempt = toAttempt(deps, ref, turnId, request, queued);
   const { keyRef, totalRef } = attempt;
   const mustRead = queued || totalRef !== undefined || request.refusal !== undefined;
+  const [known] = cache.get(ref) ?? [];
+  let found: Snapshot | undefined;
   const { result, snapshots } = await transact<() => Step>(
     store,
     [ref, keyRef, totalRef].filter((each) => each !== undefined),
     (read) => {
+      [found] = read;
       const { writes, toStep } = compute(deps, attempt, read);
       return { writes, result: toStep };
     },
     { cached: mustRead ? undefined : expectedSnapshots(deps, attempt) },
   );
+  if (known !== undefined && found?.version !== known.version) cache.outdated(known);
   cache.set(ref, snapshots[0]);
   return result();
 }

@@ -11,7 +11,7 @@ import type { MessageContent, ReadText } from './texts.ts';
  */
 const CHUNKS_READ_MAX = 256;
 /** Chunks in the first read. The number doubles per read, because a large budget usually needs many chunks. */
-const CHUNKS_AT_ONCE = 8;
+export const CHUNKS_AT_ONCE = 8;
 
 export interface Context {
   readonly messages: readonly Message[];

@@ -7,11 +7,24 @@ import { type ConversationDocument, Conversations } from './documents.ts';
 import { charsOf } from './texts.ts';
 
 const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
+/** Sessions that other instances write, too; of more, the least recently used ones count as written here only. */
+const SHARED_MAX = 10_000;
 
 export interface ConversationCache {
   /** In the form of the option `cached` of `transact`. */
   get(ref: Ref): readonly Snapshot[] | undefined;
   set(ref: Ref, snapshot: Snapshot | undefined): void;
+  /**
+   * False if the session must be read before it is used: it is not cached, or the cached version was outdated the last
+   * time it was used, because another instance serves the session too.
+   */
+  isProbablyCurrent(ref: Ref): boolean;
+  /**
+   * As `set`, with a snapshot that was read before the session is used; records whether the cached one was outdated.
+   */
+  found(ref: Ref, snapshot: Snapshot | undefined): void;
+  /** Records that another instance has written the session since `known` was cached. */
+  outdated(known: Snapshot): void;
   /** The document in a snapshot of a conversation; undefined when absent or being erased. */
   read(snapshot: Snapshot | undefined): ConversationDocument | undefined;
 }
@@ -24,15 +37,25 @@ export function createConversationCache(): ConversationCache {
       return 1024 + (data?.recent ?? []).reduce((sum, message) => sum + charsOf(message) * 2 + 256, 0);
     },
   });
+  const shared = new LRUCache<string, true>({ max: SHARED_MAX });
+  const set = ({ id }: Ref, snapshot: Snapshot | undefined): void => {
+    if (snapshot === undefined) snapshots.delete(id);
+    else snapshots.set(id, snapshot);
+  };
   return {
     get(ref) {
       const snapshot = snapshots.get(ref.id);
       return snapshot === undefined ? undefined : [snapshot];
     },
-    set(ref, snapshot) {
-      if (snapshot === undefined) snapshots.delete(ref.id);
-      else snapshots.set(ref.id, snapshot);
+    set,
+    isProbablyCurrent: ({ id }) => snapshots.has(id) && !shared.has(id),
+    found(ref, snapshot) {
+      const known = snapshots.peek(ref.id);
+      if (known !== undefined && known.version !== snapshot?.version) shared.set(ref.id, true);
+      else shared.delete(ref.id);
+      set(ref, snapshot);
     },
+    outdated: ({ ref }) => void shared.set(ref.id, true),
     read(snapshot) {
       const data = Conversations.read(snapshot);
       return data?.deleted === true ? undefined : data;

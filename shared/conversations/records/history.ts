@@ -2,7 +2,7 @@
 // (message-chunks.ts), long texts in parts (texts.ts).
 import type { MessagePart } from '../../message-parts.ts';
 import type { Store } from '../../store/store.ts';
-import { type Context, readContext } from './context.ts';
+import { CHUNKS_AT_ONCE, type Context, readContext } from './context.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
 import { createMessageChunks } from './message-chunks.ts';
 import { decodeDetail } from './message-detail.ts';
@@ -24,6 +24,8 @@ export interface History {
    * prompt of the turn is last and always included.
    */
   context(conversation: ConversationDocument, budgetTokens: number, turnId: string): Promise<Context>;
+  /** Reads the newest of the older messages, so that `context` has them in memory. */
+  prefetch(conversation: ConversationDocument): Promise<void>;
   /** Moves the older half of a full document's messages to a chunk; returns the smaller document. */
   compact(conversation: ConversationDocument): Promise<ChangedMessages>;
   /**
@@ -54,6 +56,11 @@ export function createHistory(store: Store): History {
   return {
     context: (conversation, budgetTokens, turnId) =>
       readContext({ chunks, readText }, conversation, budgetTokens, turnId),
+
+    prefetch: async (conversation) => {
+      const count = conversation.chunks.length;
+      if (count > 0) await chunks.read(conversation, Math.max(0, count - CHUNKS_AT_ONCE), count);
+    },
 
     compact: chunks.compact,
 

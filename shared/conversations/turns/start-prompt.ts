@@ -5,12 +5,12 @@ import type { Config } from '../../config/config.ts';
 import { contextTokens } from '../../engines/direct/context-tokens.ts';
 import type { Credential, Engines } from '../../engines/engine.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
-import { toRpcError } from '../../errors.ts';
 import { boundTokens } from '../../estimate-tokens.ts';
 import type { OutputSchema } from '../../output-schema.ts';
 import type { TurnSettings } from '../../turn-settings.ts';
 import { admitPrompt } from '../admission/admission.ts';
 import { hashParams } from '../admission/idempotency.ts';
+import { type PreparedPrompt, preparePrompt } from '../admission/prepare.ts';
 import type { AdmissionDeps, PromptRequest } from '../admission/prompt-request.ts';
 import type { ConversationDocument } from '../records/documents.ts';
 import type { OnBusy } from './lease.ts';
@@ -37,6 +37,8 @@ export interface PromptParams {
   readonly isStreamed?: boolean;
   /** The caller's own credential, and the login that contains it. */
   readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
+  /** The reads of this prompt, if they have begun before. */
+  readonly prepared?: PreparedPrompt;
 }
 
 export interface PromptDeps extends AdmissionDeps {
@@ -51,14 +53,16 @@ export type StartedPrompt =
   | { readonly kind: 'duplicate'; readonly turnId: string; readonly sessionId: string };
 
 export async function startPrompt(deps: PromptDeps, params: PromptParams): Promise<StartedPrompt> {
-  const { engines, config, ids, ledger } = deps;
+  const { engines, config, ids } = deps;
   const { owner, instructions, idempotencyKey, login } = params;
   const { engine, model } = engines.resolve(params.model, login?.credential);
   const sessionId = params.sessionId ?? ids.next('sess');
   const startMs = performance.now();
-  const refusal = await ledger.admit(owner).then(() => undefined, toRpcError);
+  const prepared = params.prepared ?? preparePrompt(deps, params);
+  const refusal = await prepared.refusal;
   // A duplicate of an idempotency key is answered even if the token budget is used up.
   if (refusal !== undefined && idempotencyKey === undefined) throw refusal;
+  await prepared.session;
   const admitted = await admitPrompt(deps, {
     owner,
     sessionId,
@@ -84,6 +88,7 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
     credential: login?.credential,
     retryWaitMsMax: params.isStreamed === false ? UNSTREAMED_WAIT_MS_MAX : undefined,
     tools,
+    prefetched: prepared.messages,
     budgetTokens: budgetOf(conversation, model, config.models) - boundTokens(otherBytes),
     spans: [{ phase: 'admission', startMs, endMs: performance.now() }],
   });

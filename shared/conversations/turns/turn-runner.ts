@@ -97,6 +97,7 @@ async function runEngine(
   { progress, append, signal, spans }: EngineRun,
 ): Promise<Outcome> {
   const { conversation, lease, engine, mcpLost } = admitted;
+  await admitted.prefetched;
   const context = await history.context(conversation, admitted.budgetTokens, lease.turn_id);
   progress.contextTokens = context.tokens;
   if (mcpLost) log.warn('MCP servers of the session have ended', { turn_id: lease.turn_id });

@@ -22,6 +22,8 @@ export interface AdmittedTurn {
   readonly credential: Credential | undefined;
   readonly tools: Toolset | undefined;
   readonly budgetTokens: number;
+  /** Resolves when older messages that were read during the admission are in memory. */
+  readonly prefetched: Promise<void>;
   readonly retryWaitMsMax: number | undefined;
   /** The phases before the turn runs. */
   readonly spans: readonly Span[];

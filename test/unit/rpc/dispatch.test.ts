@@ -1,5 +1,6 @@
 // The one pipeline: in which order the gates and a method are called, what a request costs, and what is logged about
 // failures.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Reason, RpcError } from '../../../shared/errors.ts';
@@ -93,6 +94,53 @@ const limited: Partial<RequestHooks<Trace>> = {
     return new RpcError('rate_limited', { retryAfterMs: 1234.5, data: { limit: 1, remaining: 0, reset: 60 } });
   },
 };
+
+describe('a call of a method that starts early', () => {
+  const early = (handle: Parameters<typeof method>[1]) =>
+    createRegistry<Trace>([{ ...method('early', handle), startsEarly: true }]);
+  const limit = (refusal?: RpcError) => ({
+    async limit() {
+      // After more than one iteration of the event loop, as a commit.
+      await nextTurn();
+      await nextTurn();
+      return refusal;
+    },
+  });
+
+  it('is handled while the limiter counts it, and answered after that', async () => {
+    const methods = early(async ({ text }, { trace }) => {
+      trace.push('handle');
+      return { text };
+    });
+    const { reply, trace } = await send(bodyOf(call('early')), limit(), methods);
+    expect(trace).toEqual(['limit 1 early', 'authorize early', 'handle']);
+    expect(reply).toMatchObject({ status: 200, payload: { result: { text: 'hi' } } });
+  });
+
+  it('answers the refusal of the limiter, whatever its handler returns or throws, and logs it once', async () => {
+    const refusal = new RpcError('rate_limited', { data: { limit: 1, remaining: 0, reset: 60 } });
+    const fails = early(async () => {
+      throw new Error('unreachable');
+    });
+    for (const methods of [early(async ({ text }) => ({ text })), fails]) {
+      const { reply, audit } = await send(bodyOf(call('early')), limit(refusal), methods);
+      expect(reply).toMatchObject({ status: 429, payload: { error: { code: 429 } } });
+      expect(audit).toMatchObject([{ method: 'request', outcome: 'rate_limited' }]);
+    }
+  });
+
+  it('is not begun without its scope or with invalid params, and not before a limiter that decides at once', async () => {
+    const methods = early(async ({ text }, { trace }) => {
+      trace.push('handle');
+      return { text };
+    });
+    const invalid = await send(bodyOf(call('early', { wrong: 1 })), limit(), methods);
+    expect(invalid.trace).not.toContain('handle');
+    expect(invalid.reply).toMatchObject({ payload: { error: { code: -32602 } } });
+    const refused = await send(bodyOf(call('early')), limited, methods);
+    expect(refused.trace).toEqual(['limit 1 early']);
+  });
+});
 
 describe('a call', () => {
   it('a call is charged, looked up, authorized and handled in this order, its result stripped to what is declared', async () => {

@@ -1,0 +1,167 @@
+// How many round trips to the store a call waits for, on whole gateways that share one store: a read costs none beside
+// that of the limiter, a prompt in a warm session none but the commits that count, admit and end it.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../shared/clock.ts';
+import { loadConfig } from '../../shared/config/load-config.ts';
+import { createServices } from '../../shared/create-services.ts';
+import { createGateway, type Gateway } from '../../shared/gateway.ts';
+import { createLogger } from '../../shared/log.ts';
+import * as methods from '../../shared/methods/index.ts';
+import { createRegistry } from '../../shared/rpc/method.ts';
+import type { Services } from '../../shared/services.ts';
+import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
+import type { Store } from '../../shared/store/store.ts';
+import { countRoundTrips, type RoundTrips } from '../support/fixtures/round-trips.ts';
+
+const KEYS = JSON.stringify({
+  keys: [
+    { id: 'alice', key: 'key-alice' },
+    { id: 'reader', key: 'key-reader', scopes: ['webhook'] },
+  ],
+});
+const session_id = 's';
+
+interface Instance {
+  readonly services: Services;
+  readonly gateway: Gateway;
+  readonly store: RoundTrips;
+  call(method: string, params?: object, key?: string): Promise<Record<string, unknown>>;
+  /** Round trips of a call. */
+  tripsOf(method: string, params?: object): Promise<number>;
+}
+
+let shared: Store;
+const instances: Instance[] = [];
+beforeEach(() => {
+  shared = createEmbeddedStore({ path: ':memory:', clock: systemClock });
+});
+afterEach(async () => {
+  for (const { services } of instances.splice(0)) await services.conversations.drain(0);
+  await shared.close();
+});
+
+async function start(limits = '1000000/minute'): Promise<Instance> {
+  const store = countRoundTrips(shared);
+  const log = createLogger({ format: 'json', write: () => {} });
+  const config = loadConfig({ GATEWAY_KEYS: KEYS, GATEWAY_BUS: 'local', GATEWAY_LIMITS: limits });
+  const services = await createServices(config, { store, log });
+  const gateway = createGateway(services, createRegistry(Object.values(methods)));
+  const call: Instance['call'] = async (method, params = {}, key = 'key-alice') => {
+    const { text } = await gateway.handle({
+      caller: await gateway.authenticate({ 'x-api-key': key }),
+      body: Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 1, method, params })),
+      requestId: 'req_1',
+      transport: 'http',
+      signal: new AbortController().signal,
+    });
+    return JSON.parse(text ?? '');
+  };
+  const instance: Instance = {
+    services,
+    gateway,
+    store,
+    call,
+    async tripsOf(method, params) {
+      // The usage of earlier turns is written in the background.
+      await services.conversations.ledger.flush();
+      store.reset();
+      expect(await call(method, params)).toHaveProperty('result');
+      return store.trips;
+    },
+  };
+  instances.push(instance);
+  return instance;
+}
+
+const prompt = { prompt: 'hello', session_id, model: 'offline/echo' };
+
+describe('reads beside the limiter', () => {
+  it.each([
+    ['conversation.status', { session_id }],
+    ['conversation.history', { session_id }],
+    ['conversation.list', {}],
+    ['events.list', {}],
+    ['deployment.list', {}],
+  ])('%s waits for one round trip, that of the limiter', async (method, params) => {
+    const a = await start();
+    await a.call('conversation.prompt', prompt);
+    await a.call(method, params);
+    expect(await a.tripsOf(method, params)).toBe(1);
+  });
+
+  it('a refused call gets the refusal and no data, and the next one does not read at all', async () => {
+    const a = await start('2/minute');
+    await a.call('conversation.prompt', prompt);
+    await a.call('conversation.status', { session_id });
+    // Another instance does not know yet that the limit is reached.
+    const b = await start('2/minute');
+    const refused = await b.call('conversation.status', { session_id });
+    expect(refused).toEqual({
+      jsonrpc: '2.0',
+      id: 1,
+      error: expect.objectContaining({ data: expect.objectContaining({ reason: 'rate_limited' }) }),
+    });
+    b.store.reset();
+    expect(await b.call('conversation.status', { session_id })).toHaveProperty('error.data.reason', 'rate_limited');
+    expect(b.store.trips).toBe(0);
+  });
+
+  it('a call without the scope or with invalid params reads nothing', async () => {
+    const a = await start();
+    const read: string[] = [];
+    const { get } = a.store;
+    a.store.get = (refs, options) => {
+      read.push(...refs.map(({ collection }) => collection));
+      return get(refs, options);
+    };
+    expect(await a.call('conversation.status', { session_id }, 'key-reader')).toHaveProperty('error.code', 403);
+    expect(await a.call('conversation.status', { wrong: 1 })).toHaveProperty('error.code', -32602);
+    expect(read.filter((collection) => collection === 'conversations')).toEqual([]);
+  });
+});
+
+describe('a prompt', () => {
+  it('a prompt in a warm session waits for three round trips: the limiter, the admission and the end', async () => {
+    const a = await start();
+    await a.call('conversation.prompt', prompt);
+    expect(await a.tripsOf('conversation.prompt', prompt)).toBe(3);
+  });
+
+  it('the first prompt of a new session waits for no more', async () => {
+    const a = await start();
+    await a.call('conversation.prompt', prompt);
+    const { session_id: _, ...fresh } = prompt;
+    expect(await a.tripsOf('conversation.prompt', fresh)).toBe(3);
+  });
+
+  it('an instance that does not know owner and session reads them while the limiter counts', async () => {
+    const a = await start();
+    const long = { ...prompt, prompt: 'many words '.repeat(1_000) };
+    for (let turn = 0; turn < 12; turn++) await a.call('conversation.prompt', long);
+    await a.services.conversations.ledger.flush();
+    const b = await start();
+    // The limiter reads and commits; session and total are read beside, the older messages beside the admission.
+    expect(await b.tripsOf('conversation.prompt', prompt)).toBe(4);
+  });
+
+  it('a session that two instances serve in turns is read beside the limiter, not after a conflict', async () => {
+    const [a, b] = [await start(), await start()];
+    for (let turn = 0; turn < 3; turn++) {
+      await a.call('conversation.prompt', prompt);
+      await b.call('conversation.prompt', prompt);
+    }
+    const conflicts: string[] = [];
+    const { commit } = a.store;
+    a.store.commit = async (writes, options) => {
+      try {
+        return await commit(writes, options);
+      } catch (error) {
+        conflicts.push(...writes.map(({ ref }) => ref.collection));
+        throw error;
+      }
+    };
+    // At most three for a limiter that took its document for current, then the admission and the end.
+    expect(await a.tripsOf('conversation.prompt', prompt)).toBeLessThanOrEqual(5);
+    expect(conflicts.filter((collection) => collection === 'conversations')).toEqual([]);
+  });
+});
